@@ -1,0 +1,131 @@
+"""Redraw every picture of README and the tutorials from its numbers.
+
+    python figures/make.py            compute the numbers into figures/data, then draw
+    python figures/make.py --draw     draw from the numbers that are there
+
+Each picture is a pair: `compute` writes files to figures/data, `draw` only reads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+import kanlens
+from kanlens.plotting.style import context, save
+
+HERE = Path(__file__).parent
+DATA = HERE / "data"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure: where its numbers come from, how it is drawn, what it shows."""
+
+    compute: Callable[[], None]
+    draw: Callable[[], Figure]
+    caption: str
+
+
+def compute_known_function() -> None:
+    """Train, prune and read exp(sin(pi x) + y^2); keep the networks and what was found."""
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.rand(1000, 2, generator=generator, dtype=torch.float64) * 2 - 1
+    truth = torch.exp(torch.sin(torch.pi * samples[:, 0]) + samples[:, 1] ** 2)
+    frame = pd.DataFrame({"x": samples[:, 0], "y": samples[:, 1], "z": truth})
+    table = kanlens.read_table(frame, target="z")
+    started = time.perf_counter()
+    model = kanlens.KAN([2, 5, 1], grid_size=3, generator=generator).double()
+    kanlens.fit(model, table, steps=15, generator=generator)
+    kanlens.save(model, DATA / "known-function-trained.safetensors")
+    for _ in range(6):
+        kanlens.fit(
+            model,
+            table,
+            steps=15,
+            penalty="weight_l1",
+            strength=0.02,
+            grid_updates=2,
+            generator=generator,
+        )
+        model = kanlens.prune(model, table.x, table.y, budget=0.5).model
+        if max(model.widths[1:-1]) == 1:
+            break
+    model.refine(10)
+    kanlens.fit(model, table, steps=20, generator=generator)
+    kanlens.save(model, DATA / "known-function-pruned.safetensors")
+    symbolic = kanlens.symbolize(model, table.x, table.y, generator=generator)
+    fresh = torch.rand(5000, 2, generator=generator, dtype=torch.float64) * 2 - 1
+    values = np.exp(np.sin(np.pi * fresh[:, 0].numpy()) + fresh[:, 1].numpy() ** 2)
+    error = symbolic.predict(fresh)[:, 0] - values
+    numbers = {
+        "formula": str(symbolic.sympy()),
+        "latex": symbolic.latex(),
+        "edges_trained": 15,
+        "edges_pruned": model.edges_alive,
+        "rmse_on_fresh_rows": float(np.sqrt(np.mean(error**2))),
+        "seconds": round(time.perf_counter() - started, 1),
+        "date": date.today().isoformat(),
+        "kanlens": kanlens.__version__,
+        "torch": torch.__version__,
+        "processor": platform.processor() or platform.machine(),
+    }
+    pd.DataFrame([numbers]).to_csv(DATA / "known-function.csv", index=False)
+
+
+def draw_known_function() -> Figure:
+    """Draw the trained network beside the pruned one, and the formula under that."""
+    numbers = pd.read_csv(DATA / "known-function.csv").iloc[0]
+    with context():
+        figure, (left, right) = plt.subplots(
+            1, 2, figsize=(8.0, 3.9), width_ratios=(1.75, 1), layout="constrained"
+        )
+        kanlens.plot.network(kanlens.load(DATA / "known-function-trained.safetensors"), ax=left)
+        kanlens.plot.network(kanlens.load(DATA / "known-function-pruned.safetensors"), ax=right)
+        left.set_title(f"trained: {numbers.edges_trained} edges")
+        right.set_title(f"pruned: {numbers.edges_pruned} edges")
+        figure.supxlabel(f"read:  $z = {numbers.latex}$", fontsize=13)
+    return figure
+
+
+PICTURES = {
+    "known-function": Picture(
+        compute=compute_known_function,
+        draw=draw_known_function,
+        caption="A KAN trained on samples of exp(sin(pi x) + y^2), pruned, and read.",
+    ),
+}
+
+
+def main() -> None:
+    """Compute and draw every picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--draw", action="store_true", help="draw from the numbers there are")
+    options = parser.parse_args()
+    DATA.mkdir(exist_ok=True)
+    for name, picture in PICTURES.items():
+        if not options.draw:
+            picture.compute()
+        figure = picture.draw()
+        save(figure, HERE / f"{name}.png")
+        plt.close(figure)
+        print(f"figures/{name}.png: {picture.caption}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""kanlens: see, prune, read and attribute Kolmogorov-Arnold networks.
+
+Importing the package loads torch and nothing heavier; every public name below is loaded when it
+is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kanlens import plotting as plot
+    from kanlens import sparsity
+    from kanlens.attribution import METHODS, Attribution, Importance, attribute, compare
+    from kanlens.core.config import KANConfig
+    from kanlens.core.edge import EdgeFunction
+    from kanlens.core.layers import EdgeLayer, KANLinear
+    from kanlens.core.network import KAN
+    from kanlens.core.recording import Trace, trace
+    from kanlens.errors import KanlensError
+    from kanlens.io.checkpoint import load, save
+    from kanlens.io.importers import import_model
+    from kanlens.pruning import PruneResult, prune
+    from kanlens.reporting import report
+    from kanlens.symbolic import SymbolicResult, suggest, symbolize
+    from kanlens.tables import Table, read_table
+    from kanlens.training import FitResult, fit
+
+_HOMES = {
+    "Attribution": "kanlens.attribution",
+    "EdgeFunction": "kanlens.core.edge",
+    "EdgeLayer": "kanlens.core.layers",
+    "FitResult": "kanlens.training",
+    "Importance": "kanlens.attribution",
+    "KAN": "kanlens.core.network",
+    "KANConfig": "kanlens.core.config",
+    "KANLinear": "kanlens.core.layers",
+    "KanlensError": "kanlens.errors",
+    "METHODS": "kanlens.attribution",
+    "PruneResult": "kanlens.pruning",
+    "SymbolicResult": "kanlens.symbolic",
+    "Table": "kanlens.tables",
+    "Trace": "kanlens.core.recording",
+    "attribute": "kanlens.attribution",
+    "compare": "kanlens.attribution",
+    "fit": "kanlens.training",
+    "import_model": "kanlens.io.importers",
+    "load": "kanlens.io.checkpoint",
+    "prune": "kanlens.pruning",
+    "read_table": "kanlens.tables",
+    "report": "kanlens.reporting",
+    "save": "kanlens.io.checkpoint",
+    "suggest": "kanlens.symbolic",
+    "symbolize": "kanlens.symbolic",
+    "trace": "kanlens.core.recording",
+}
+_MODULES = {"plot": "kanlens.plotting", "sparsity": "kanlens.sparsity"}
+
+__all__ = [
+    "KAN",
+    "METHODS",
+    "Attribution",
+    "EdgeFunction",
+    "EdgeLayer",
+    "FitResult",
+    "Importance",
+    "KANConfig",
+    "KANLinear",
+    "KanlensError",
+    "PruneResult",
+    "SymbolicResult",
+    "Table",
+    "Trace",
+    "__version__",
+    "attribute",
+    "compare",
+    "fit",
+    "import_model",
+    "load",
+    "plot",
+    "prune",
+    "read_table",
+    "report",
+    "save",
+    "sparsity",
+    "suggest",
+    "symbolize",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("kanlens")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'kanlens' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

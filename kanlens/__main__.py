@@ -1,0 +1,6 @@
+"""``python -m kanlens``."""
+
+from kanlens.cli import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,38 @@
+"""Which feature did what in each prediction, and how far that statement can be trusted."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kanlens.attribution.comparison import Comparison, compare
+    from kanlens.attribution.dispatch import attribute
+    from kanlens.attribution.registry import METHODS, Method
+    from kanlens.attribution.result import Attribution, Importance
+
+__all__ = [
+    "METHODS",
+    "Attribution",
+    "Comparison",
+    "Importance",
+    "Method",
+    "attribute",
+    "compare",
+]
+
+_HOMES = {
+    "METHODS": "registry",
+    "Attribution": "result",
+    "Comparison": "comparison",
+    "Importance": "result",
+    "Method": "registry",
+    "attribute": "dispatch",
+    "compare": "comparison",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,181 @@
+"""What an attribution method is asked: a private float64 copy of the model, rows, an output."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.core.layers import KANLinear
+from kanlens.core.network import KAN
+
+BUDGET = 2**20  # numbers held at once by one step of a method; more leaves the caches
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+MEAN_OUTPUT = "mean output over the background"
+MEAN_ROW = "output at the mean of the background"
+ZERO = "output at zero"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """What a local method returns; every tensor in float64.
+
+    Attributes
+    ----------
+    values : Tensor, shape (batch, in)
+        In the units of the output.
+    reference : float
+        The value that `values` is counted from.
+    baseline : str
+        What the reference is.
+    features : tuple of str or None
+        Names of the columns of `values`; None when they are the model's features.
+    standard_error : Tensor, shape (batch, in), or None
+        Of `values`, for methods that sample.
+    """
+
+    values: Tensor
+    reference: float
+    baseline: str
+    features: tuple[str, ...] | None = None
+    standard_error: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """One call of `attribute`, checked, in float64, on a model of its own.
+
+    Attributes
+    ----------
+    model : KAN
+        A copy of the caller's: float64, without hooks, parameters frozen. Methods may do what
+        they like with it.
+    x : Tensor, shape (batch, in)
+        In the units of the data.
+    rows : Tensor, shape (rows, in), or None
+        The background, in the units of the data; never None for methods that need it.
+    target : int
+        Index of the output.
+    generator : torch.Generator or None
+        For methods that sample.
+    progress : bool or None
+        Whether long work shows a bar; None: where stderr is a terminal.
+    """
+
+    model: KAN
+    x: Tensor
+    rows: Tensor | None
+    target: int
+    generator: torch.Generator | None = None
+    progress: bool | None = False
+
+    @property
+    def background(self) -> Tensor:
+        """The background rows; the caller has seen to it that there are some."""
+        if self.rows is None:
+            raise RuntimeError("a method that reads the background must be marked so")
+        return self.rows
+
+    @property
+    def mean_row(self) -> Tensor:
+        """The mean of the background, shape (1, in)."""
+        return self.background.mean(0, keepdim=True)
+
+    def output(self, x: Tensor) -> Tensor:
+        """Return the asked output at x (batch, in), shape (batch,)."""
+        y: Tensor = self.model(x)[:, self.target]
+        return y
+
+    def output_in_parts(self, x: Tensor) -> Tensor:
+        """Return `output` without ever holding more than one part of the work."""
+        return torch.cat([self.output(part) for part in x.split(self.rows_at_once)])
+
+    def expected_output(self) -> float:
+        """Return the mean output over the background."""
+        return float(self.output_in_parts(self.background).mean())
+
+    @property
+    def size(self) -> int:
+        """Numbers in the largest array that one step of a method makes, about."""
+        pairs = len(self.x) * (1 if self.rows is None else len(self.rows))
+        return min(BUDGET, 16 * max(self.model.widths) * pairs)
+
+    @property
+    def rows_at_once(self) -> int:
+        """Number of rows the model can take at once within the budget."""
+        return max(1, BUDGET // (16 * max(self.model.widths)))  # 16: bases of one input
+
+    @property
+    def pairs_at_once(self) -> int:
+        """Number of rows whose edge values fit the budget."""
+        sizes = [layer.out_features * layer.in_features for layer in self.model.layers]
+        return max(1, BUDGET // max(sizes))
+
+
+def private_copy(model: KAN) -> KAN:
+    """Return a float64 copy of `model` without its hooks, with frozen parameters.
+
+    Whatever is done to the copy, the caller's model stays as it is. Hooks are not even copied:
+    they may hold what cannot be.
+
+    Examples
+    --------
+    >>> private_copy(KAN([2, 1])).dtype
+    torch.float64
+    """
+    hooks = [getattr(module, name) for module in model.modules() for name in HOOKS]
+    memo = {id(found): type(found)() for found in hooks}
+    clone: KAN = copy.deepcopy(model, memo)
+    clone.requires_grad_(False)
+    return clone.double().eval()
+
+
+def live_edges(layer: nn.Module) -> Tensor:
+    """Tell which edges of a layer can carry anything: not masked, and not all zero.
+
+    Returns
+    -------
+    Tensor, shape (out, in)
+    """
+    mask: Tensor = layer.mask != 0  # type: ignore[assignment]
+    if type(layer) is KANLinear:  # other kinds may have other tensors
+        mask = mask & ((layer.coefficients() != 0).any(-1) | (layer.base_weights() != 0))
+    return mask
+
+
+def reaching(model: KAN, target: int) -> list[Tensor]:
+    """Tell which nodes have a live path to an output.
+
+    Returns
+    -------
+    list of Tensor, one per layer, each of shape (out,)
+        For the nodes that each layer ends in.
+
+    Examples
+    --------
+    >>> reaching(KAN([2, 3, 2]), 1)[-1]
+    tensor([False,  True])
+    """
+    last = torch.arange(model.widths[-1], device=model.input_shift.device) == target
+    found = [last]
+    for layer in reversed(list(model.layers)[1:]):
+        found.append((live_edges(layer) & found[-1][:, None]).any(0))
+    return found[::-1]
+
+
+def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice, slice]]:
+    """Cut all pairs of a row and a background row into blocks of at most `at_once`.
+
+    Examples
+    --------
+    >>> list(pairs(3, 2, 4))
+    [(slice(0, 2, None), slice(0, 2, None)), (slice(2, 4, None), slice(0, 2, None))]
+    """
+    wide = min(n_background, max(1, at_once))
+    tall = max(1, at_once // wide)
+    for row in range(0, n_rows, tall):
+        for other in range(0, n_background, wide):
+            yield slice(row, row + tall), slice(other, other + wide)

@@ -1,0 +1,214 @@
+"""Input checks shared by every public call, and the wording of their errors.
+
+Every message reads ``<call>: expected X, got Y. <what to do>.``
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from kanlens.errors import DataError, DTypeError, InvalidValueError, KanlensError, ShapeError
+
+
+def message(call: str, expected: str, got: str, advice: str) -> str:
+    """Word an error the one way kanlens words them.
+
+    Parameters
+    ----------
+    call : str
+        The public call that was made, e.g. ``"KAN.forward"``.
+    expected, got : str
+        What should have been there, and what was.
+    advice : str
+        The step to take, a full sentence without its stop.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> message("load", "a file", "a folder", "Name the file in it")
+    'load: expected a file, got a folder. Name the file in it.'
+    """
+    return f"{call}: expected {expected}, got {got}. {advice}."
+
+
+def nearest(value: str, choices: Iterable[str]) -> str | None:
+    """Return the choice most like `value`, or None when nothing is close.
+
+    Examples
+    --------
+    >>> nearest("shaply", ["secant", "shapley"])
+    'shapley'
+    """
+    found = difflib.get_close_matches(value, list(choices), n=1)
+    return found[0] if found else None
+
+
+def check_choice(call: str, name: str, value: str, choices: Iterable[str]) -> None:
+    """Refuse a `value` that is none of `choices`; list them, and name the nearest.
+
+    Raises
+    ------
+    InvalidValueError
+        If `value` is not among `choices`.
+
+    Examples
+    --------
+    >>> check_choice("prune", "score", "l1", ["l1"])
+    """
+    known = sorted(choices)
+    if value in known:
+        return
+    hint = nearest(str(value), known)
+    advice = f"Did you mean {hint!r}" if hint else f"Choose one of: {', '.join(known)}"
+    text = message(call, f"{name} to be one of {', '.join(known)}", repr(value), advice)
+    raise InvalidValueError(text.removesuffix(".") + "?" if hint else text)
+
+
+def check_positive(call: str, name: str, value: float, *, zero: bool = False) -> None:
+    """Refuse a number that is not finite and positive (or, with `zero`, negative).
+
+    Raises
+    ------
+    InvalidValueError
+        If `value` is no number, NaN, infinite, negative, or zero unless `zero` allows it.
+
+    Examples
+    --------
+    >>> check_positive("fit", "learning_rate", 0.1)
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if real and (0 < value < math.inf or (zero and value == 0)):
+        return
+    kind = "a number of at least 0" if zero else "a positive number"
+    raise InvalidValueError(message(call, f"{name} to be {kind}", repr(value), "Change it"))
+
+
+def check_count(call: str, name: str, value: int, *, least: int = 1) -> None:
+    """Refuse what is not a whole number of at least `least`.
+
+    Raises
+    ------
+    InvalidValueError
+        If `value` is not an integer (bool excluded) or is below `least`.
+
+    Examples
+    --------
+    >>> check_count("fit", "steps", 10)
+    """
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least:
+        return
+    expected = f"{name} to be a whole number of at least {least}"
+    raise InvalidValueError(message(call, expected, repr(value), "Change it"))
+
+
+def check_columns(call: str, x: Tensor, width: int) -> None:
+    """Refuse an `x` whose last axis is not `width` features.
+
+    Raises
+    ------
+    ShapeError
+        If `x` has no axis or another number of columns.
+
+    Examples
+    --------
+    >>> check_columns("KAN.forward", torch.zeros(2, 3), 3)
+    """
+    if x.dim() and x.shape[-1] == width:
+        return
+    features = "1 feature" if width == 1 else f"{width} features"
+    text = message(
+        call,
+        f"x of shape (batch, {width})",
+        str(tuple(x.shape)),
+        f"The model takes {features}; pass only those",
+    )
+    raise ShapeError(text)
+
+
+def check_dtype(call: str, x: Tensor, dtype: torch.dtype) -> None:
+    """Refuse a tensor whose dtype is not the model's.
+
+    Raises
+    ------
+    DTypeError
+        If ``x.dtype`` is not `dtype`.
+
+    Examples
+    --------
+    >>> check_dtype("KAN.forward", torch.zeros(1), torch.float32)
+    """
+    if x.dtype == dtype:
+        return
+    text = message(
+        call,
+        f"x of dtype {dtype}, as the model's",
+        str(x.dtype),
+        "Convert x with x.to(dtype), or the model with model.double() or model.float()",
+    )
+    raise DTypeError(text)
+
+
+def check_finite(call: str, x: Tensor, names: Iterable[str] | None = None) -> None:
+    """Refuse NaN and infinity in a tensor, usually (batch, in); say where the first one is.
+
+    Raises
+    ------
+    DataError
+        If a value is NaN or infinite.
+
+    Examples
+    --------
+    >>> check_finite("attribute", torch.zeros(2, 1))
+    """
+    bad = ~torch.isfinite(x)
+    if not bool(bad.any()):
+        return
+    position = tuple(int(i) for i in bad.nonzero()[0])
+    known = list(names) if names is not None else []
+    where = f" at row {position[0]}" if position else ""
+    if len(position) > 1:
+        column = position[-1]
+        where += f", column {known[column]!r}" if column < len(known) else f", column {column}"
+    count = int(bad.sum())
+    got = f"{x[position].item()}{where} ({count} such {'cell' if count == 1 else 'cells'})"
+    raise DataError(message(call, "finite numbers", got, "Drop or impute those rows"))
+
+
+def check_rows(call: str, x: Tensor, *, least: int = 1) -> None:
+    """Refuse a table with fewer than `least` rows.
+
+    Raises
+    ------
+    ShapeError
+        If `x` has fewer rows.
+
+    Examples
+    --------
+    >>> check_rows("trace", torch.zeros(2, 1))
+    """
+    if x.shape[0] >= least:
+        return
+    rows = "1 row" if least == 1 else f"{least} rows"
+    raise ShapeError(message(call, f"at least {rows}", str(x.shape[0]), "Pass more data"))
+
+
+def reworded(call: str, error: KanlensError) -> KanlensError:
+    """Give an error raised by inner code the name of the outer call.
+
+    Examples
+    --------
+    >>> str(reworded("prune", ShapeError("trace: expected at least 1 row, got 0.")))
+    'prune: expected at least 1 row, got 0.'
+    """
+    text = str(error)
+    _, colon, rest = text.partition(": ")
+    return type(error)(f"{call}: {rest if colon else text}")

@@ -1,0 +1,273 @@
+"""Commands that analyse a model: prune, symbolize, attribute, compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kanlens.cli.application import app
+from kanlens.cli.options import (
+    Background,
+    DataPath,
+    Json,
+    ModelPath,
+    Quiet,
+    Seed,
+    Target,
+    split_names,
+)
+from kanlens.cli.terminal import Terminal, seeded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kanlens.core.network import KAN
+
+MaxRows = Annotated[int, typer.Option("--max-rows", help="Rows to use, spread over the table.")]
+
+
+@app.command()
+def prune(
+    model: ModelPath,
+    data: DataPath,
+    *,
+    budget: Annotated[
+        float | None, typer.Option(help="Allowed relative rise of the loss, for example 0.02.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Least score, as a share of the layer's largest.")
+    ] = None,
+    score: Annotated[str, typer.Option(help="Score that edges are ordered by.")] = "l1",
+    test: Annotated[
+        Path | None, typer.Option(help="Table to judge the model on before and after.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
+        "pruned.safetensors"
+    ),
+    table: Annotated[
+        Path | None, typer.Option("--table", help="Also write the removed edges here.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove the edges with the smallest scores; nodes and features that lose all edges go too."""
+    import kanlens
+    from kanlens.tables import read_features, write_frame
+    from kanlens.training.prediction import judge
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    kan = kanlens.load(model)
+    rows = read_features(data, kan.schema, call="prune")
+    result = kanlens.prune(
+        kan,
+        rows.x,
+        rows.y,
+        score=score,
+        threshold=threshold,
+        budget=budget,
+        progress=terminal.progress,
+    )
+    kanlens.save(result.model, output)
+    facts: dict[str, Any] = {
+        "model": str(output),
+        "widths": list(result.model.widths),
+        "edges_before": result.edges_before,
+        "edges_after": result.edges_after,
+        "loss_before": result.loss_before,
+        "loss_after": result.loss_after,
+        "dropped_features": list(result.dropped_features),
+    }
+    for when, pruned in (("before", kan), ("after", result.model)):
+        if test is not None:
+            held_out = read_features(test, pruned.schema, call="prune")
+            scores = judge(pruned, held_out)
+            facts.update({f"test_{name}_{when}": value for name, value in scores.items()})
+    removed = result.to_frame()
+    shown = ["step", "name", "relative_score", "reason", "loss_before", "loss_after", "edges_left"]
+    terminal.frame("removed edges", removed[shown])
+    terminal.facts("pruned", facts)
+    if table is not None:
+        write_frame(removed, table, call="prune")
+        terminal.wrote(table)
+    terminal.wrote(output)
+    terminal.emit({**facts, "removed": list(result.removed)})
+
+
+@app.command()
+def symbolize(
+    model: ModelPath,
+    data: DataPath,
+    *,
+    r2_min: Annotated[
+        float, typer.Option(help="Least share of an edge's variance a function must explain.")
+    ] = 0.99,
+    functions: Annotated[
+        str | None, typer.Option(help="Functions to choose from, with commas.  [default: all]")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
+        "symbolic.safetensors"
+    ),
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read a formula from a model, with a receipt that says how far it can be trusted."""
+    import kanlens
+    from kanlens.tables import read_features
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    kan = kanlens.load(model)
+    rows = read_features(data, kan.schema, call="symbolize")
+    result = kanlens.symbolize(
+        kan,
+        rows.x,
+        rows.y,
+        r2_min=r2_min,
+        functions=split_names(functions) or None,
+        generator=seeded(seed),
+        progress=not quiet,
+    )
+    kanlens.save(result.model, output)
+    equations = result.equations_.drop(columns=["sympy_format"])
+    equations["equation"] = equations["equation"].map(_shortened)
+    terminal.frame("equations", equations)
+    for position, name in enumerate(result.output_names):
+        terminal.text(f"{name} = {result.sympy(output=position)}")
+    terminal.text(result.receipt.summary())
+    terminal.wrote(output)
+    terminal.emit({"model": str(output), **json.loads(result.to_json())})
+
+
+@app.command()
+def attribute(
+    model: ModelPath,
+    data: DataPath,
+    *,
+    method: Annotated[str, typer.Option(help="See 'kanlens methods'.")] = "shapley",
+    background: Background = None,
+    output_name: Target = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Table to write.")] = Path(
+        "attributions.parquet"
+    ),
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say how much each feature adds to every prediction; one row per row of the table."""
+    import kanlens
+    from kanlens.attribution import Attribution
+    from kanlens.tables import read_features, write_frame
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    kan = kanlens.load(model)
+    result = kanlens.attribute(
+        kan,
+        read_features(data, kan.schema, call="attribute").x,
+        method=method,
+        background=_background(background, kan),
+        target=output_name,
+        generator=seeded(seed),
+        progress=terminal.progress,
+    )
+    write_frame(result.to_frame(), output, call="attribute")
+    facts: dict[str, Any] = {"attributions": str(output), "method": method}
+    importance = result
+    if isinstance(result, Attribution):
+        importance = result.to_importance()
+        facts["rows"] = len(result.values)
+        facts["baseline"] = result.baseline
+        facts["largest_completeness_gap"] = float(result.completeness_gap.abs().max())
+        facts["largest_relative_gap"] = float(result.relative_gap.abs().max())
+    frame = importance.to_frame()
+    terminal.frame("importance", frame)
+    terminal.facts("attributed", facts)
+    terminal.wrote(output)
+    terminal.emit({**facts, "importance": json.loads(frame.to_json(orient="records"))})
+
+
+@app.command()
+def compare(
+    model: ModelPath,
+    data: DataPath,
+    *,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods, with commas.  [default: all that fit]")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="Metrics, with commas.")] = None,
+    background: Background = None,
+    output_name: Target = None,
+    max_rows: MaxRows = 50,
+    max_background: Annotated[
+        int, typer.Option(help="Background rows to use, spread over those there are.")
+    ] = 20,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Also write the table here.")
+    ] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Put attribution methods side by side: completeness, error, agreement, seconds."""
+    import kanlens
+    from kanlens.tables import read_features, write_frame
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    kan = kanlens.load(model)
+    table = read_features(data, kan.schema, call="compare")
+    rows = kan.background if background is None else _background(background, kan)
+    result = kanlens.compare(
+        kan,
+        _spread(table.x, "max_rows", max_rows),
+        background=None if rows is None else _spread(rows, "max_background", max_background),
+        target=output_name,
+        methods=split_names(methods) or None,
+        metrics=split_names(metrics) or None,
+        generator=seeded(seed),
+        progress=terminal.progress,
+    )
+    terminal.frame(f"methods on {min(max_rows, table.rows)} rows", result.frame)
+    terminal.frame("mean |attribution|", result.importance.reset_index(names="feature"))
+    for name, reason in result.skipped.items():
+        terminal.say(f"{name} was left out: {reason}")
+    if output is not None:
+        write_frame(result.frame, output, call="compare")
+        terminal.wrote(output)
+    terminal.emit(json.loads(result.to_json()))
+
+
+@app.command()
+def methods(*, as_json: Json = False, quiet: Quiet = False) -> None:
+    """List the attribution methods there are."""
+    import pandas as pd
+
+    from kanlens.attribution import METHODS
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    names = ("name", "scope", "exact", "complete", "summary", "reference")
+    rows = [{name: getattr(method, name) for name in names} for method in METHODS.values()]
+    terminal.frame("methods", pd.DataFrame(rows).drop(columns="reference"))
+    terminal.emit({"methods": rows})
+
+
+def _shortened(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _background(path: Path | None, kan: KAN) -> Tensor | None:
+    from kanlens.tables import read_features
+
+    return None if path is None else read_features(path, kan.schema, call="background").x
+
+
+def _spread(x: Tensor, name: str, most: int) -> Tensor:
+    """Return at most `most` rows, evenly spread over the table."""
+    import torch
+
+    from kanlens.checks import check_count
+
+    check_count("compare", name, most)
+    picks = torch.linspace(0, len(x) - 1, min(most, len(x))).round().long()
+    return x[picks]

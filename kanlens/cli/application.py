@@ -1,0 +1,85 @@
+"""The application: its commands, and what its exit codes mean.
+
+0 done, 1 a known error in one line, 2 usage, 3 a bug, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kanlens.errors import KanlensError
+
+COMMANDS = ("demonstration", "model_commands", "analysis_commands", "picture_commands")
+
+app = typer.Typer(
+    name="kanlens", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import kanlens
+
+        typer.echo(f"kanlens {kanlens.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def kanlens_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """See, prune, read and attribute Kolmogorov-Arnold networks."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one kanlens command and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after ``kanlens``; those of the process when None.
+
+    Returns
+    -------
+    int
+        0 done, 1 a known error, 2 usage, 130 interrupted. Other exceptions pass.
+
+    Examples
+    --------
+    >>> main(["info", "no-such-file"])
+    1
+    """
+    for name in COMMANDS:
+        importlib.import_module(f"kanlens.cli.{name}")
+    words = Console(stderr=True)
+    try:
+        app(args=argv, prog_name="kanlens")
+    except KanlensError as error:
+        words.print(f"kanlens: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        words.print("kanlens: interrupted")
+        return 130
+    except SystemExit as stop:  # typer always leaves this way
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+def run() -> None:
+    """Run the command of this process and leave with its exit code; a bug shows its traceback."""
+    try:
+        code = main()
+    except Exception:  # noqa: BLE001 - whatever is left is a bug, and is shown whole
+        traceback.print_exc()
+        sys.stderr.write("kanlens: this is a bug; please report it with the lines above\n")
+        code = 3
+    sys.exit(code)

@@ -1,0 +1,174 @@
+"""The command demo: the whole job, on a known function and on two tables of scikit-learn."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kanlens.cli.application import app
+from kanlens.cli.options import Json, Quiet
+from kanlens.cli.terminal import Terminal, seeded
+
+if TYPE_CHECKING:
+    import torch
+
+    from kanlens.core.network import KAN
+    from kanlens.tables import Table
+
+STRENGTH = 0.02  # of the penalty that makes a network sparse enough to read
+BUDGET = 0.5  # relative rise of the loss that one round of pruning of the known function may cost
+
+
+@app.command()
+def demo(
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
+        "kanlens-demo"
+    ),
+    seed: Annotated[int, typer.Option("--seed", help="Makes the run repeatable.")] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train, prune, read and attribute KANs on three problems, and open into reports."""
+    started = time.perf_counter()
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    job = _Job(terminal=terminal, folder=output, generator=seeded(seed))
+    found = [job.known_function(), job.diabetes(), job.breast_cancer()]
+    seconds = time.perf_counter() - started
+    terminal.say(f"\nDone in {seconds:.0f} seconds. Open {output / 'diabetes' / 'report.html'}")
+    terminal.emit({"problems": found, "seconds": seconds})
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Where the demonstration prints and writes, and what it draws random numbers from."""
+
+    terminal: Terminal
+    folder: Path
+    generator: torch.Generator
+
+    def known_function(self) -> dict[str, Any]:
+        """Recover exp(sin(pi x) + y^2) from 1000 samples of it."""
+        import pandas as pd
+        import torch
+
+        import kanlens
+
+        say = self.terminal.say
+        say("1. A function we know: exp(sin(pi x) + y^2), 1000 samples")
+        x = torch.rand(1000, 2, generator=self.generator, dtype=torch.float64) * 2 - 1
+        z = torch.exp(torch.sin(torch.pi * x[:, 0]) + x[:, 1] ** 2)
+        frame = pd.DataFrame({"x": x[:, 0], "y": x[:, 1], "z": z})
+        table = kanlens.read_table(frame, target="z")
+        model = kanlens.KAN([2, 5, 1], grid_size=3, generator=self.generator).double()
+        self._fit(model, table, steps=5)
+        for _ in range(6):
+            self._fit(model, table, steps=15, penalty="weight_l1", strength=STRENGTH)
+            pruned = kanlens.prune(model, table.x, table.y, budget=BUDGET, progress=False)
+            model = pruned.model
+            say(f"   trained with a penalty and pruned: {_shape(model)}")
+            if max(model.widths[1:-1]) == 1:
+                break
+        model.refine(10)
+        history = self._fit(model, table, steps=20)
+        say(f"   refined to 10 intervals and trained: R2 {history.metric:.8f}")
+        return self._read_and_report("known-function", model, table, history, pruned)
+
+    def diabetes(self) -> dict[str, Any]:
+        """Predict the progress of diabetes, a regression of 442 patients."""
+        from sklearn.datasets import load_diabetes
+
+        data = load_diabetes(as_frame=True, scaled=False)
+        frame = data.frame.rename(columns={"target": "progression"})
+        self.terminal.say(f"\n2. A regression: diabetes, {len(frame)} patients")
+        return self._table_job("diabetes", frame, "progression")
+
+    def breast_cancer(self) -> dict[str, Any]:
+        """Tell benign from malignant tumours, a classification of 569 patients."""
+        from sklearn.datasets import load_breast_cancer
+
+        data = load_breast_cancer(as_frame=True)
+        columns = [name for name in data.feature_names if name.startswith("mean ")]
+        labels = data.target.map(dict(enumerate(data.target_names)))
+        frame = data.data[columns].assign(diagnosis=labels)
+        self.terminal.say(f"\n3. A classification: breast cancer, {len(frame)} patients")
+        return self._table_job("breast-cancer", frame, "diagnosis")
+
+    def _table_job(self, name: str, frame: Any, target: str) -> dict[str, Any]:
+        import kanlens
+        from kanlens.training.prediction import judge
+
+        say = self.terminal.say
+        table = kanlens.read_table(frame, target=target)
+        training, test = table.split(0.25, self.generator)
+        widths = [len(table.schema.features), 3, len(table.schema.outputs)]
+        model = kanlens.KAN(widths, grid_size=3, generator=self.generator).double()
+        history = self._fit(model, training, steps=20, penalty="weight_l1", strength=0.01)
+        before = judge(model, test)
+        say(f"   trained a KAN {list(model.widths)}: test {_words(before)}")
+        pruned = kanlens.prune(model, training.x, training.y, budget=0.02, progress=False)
+        small = pruned.model
+        say(f"   pruned to {_shape(small)}: test {_words(judge(small, test))}")
+        return self._read_and_report(name, small, test, history, pruned)
+
+    def _fit(self, model: KAN, table: Table, **options: Any) -> Any:
+        import kanlens
+
+        return kanlens.fit(
+            model,
+            table,
+            generator=self.generator,
+            grid_updates=2,
+            progress=self.terminal.progress,
+            **options,
+        )
+
+    def _read_and_report(
+        self, name: str, model: KAN, table: Table, history: Any, pruned: Any
+    ) -> dict[str, Any]:
+        """Read a formula, attribute, and leave model, pictures and report in the folder."""
+        import kanlens
+        from kanlens.plotting.style import save
+
+        terminal, folder = self.terminal, self.folder / name
+        table = table.keep(model.feature_names)
+        symbolic = kanlens.symbolize(model, table.x, table.y, generator=self.generator)
+        formula = str(symbolic.sympy())
+        terminal.say(f"   formula: {formula if len(formula) < 200 else formula[:197] + '...'}")
+        terminal.say(f"   {symbolic.receipt.summary().splitlines()[0]}")
+        kanlens.save(model, folder / "model.safetensors")
+        kanlens.save(symbolic.model, folder / "symbolic.safetensors")
+        save(kanlens.plot.network(model), folder / "network.svg")
+        report = kanlens.report(
+            model,
+            table,
+            folder / "report.html",
+            title=name.replace("-", " ").capitalize(),
+            formula=symbolic,
+            pruning=pruned,
+            history=history,
+            max_rows=100,
+            generator=self.generator,
+            progress=terminal.progress,
+        )
+        terminal.wrote(*sorted(folder.iterdir()))
+        return {
+            "name": name,
+            "widths": list(model.widths),
+            "edges_alive": model.edges_alive,
+            "formula": formula,
+            "relative_rmse": symbolic.receipt.relative_rmse,
+            "report": str(report.path),
+        }
+
+
+def _shape(model: KAN) -> str:
+    return f"KAN {list(model.widths)} with {model.edges_alive} edges"
+
+
+def _words(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())

@@ -1,0 +1,245 @@
+"""Commands that make models and look at them: train, predict, info, import."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from kanlens.cli.application import app
+from kanlens.cli.options import DataPath, Json, ModelPath, Quiet, Seed, split_names
+from kanlens.cli.terminal import Terminal, seeded
+
+if TYPE_CHECKING:
+    from kanlens.core.kinds import Impute
+    from kanlens.core.network import KAN
+    from kanlens.core.schema import Task
+    from kanlens.tables import Table
+    from kanlens.training import FitResult
+
+MANY_ROWS = 5000  # above, training goes over batches by default
+
+
+@app.command()
+def train(
+    data: DataPath,
+    *,
+    target: Annotated[str, typer.Option(help="Column to predict; several with commas.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
+        "model.safetensors"
+    ),
+    task: Annotated[str | None, typer.Option(help="regression or classification.")] = None,
+    features: Annotated[str | None, typer.Option(help="Columns to use, with commas.")] = None,
+    drop: Annotated[str | None, typer.Option(help="Columns to leave out, with commas.")] = None,
+    categorical: Annotated[
+        str | None, typer.Option(help="Columns whose numbers are codes, with commas.")
+    ] = None,
+    impute: Annotated[
+        str | None, typer.Option(help="Fill missing cells: median, mean or most_frequent.")
+    ] = None,
+    hidden: Annotated[str, typer.Option(help="Nodes of each hidden layer; 0 for none.")] = "5",
+    grid_size: Annotated[int, typer.Option(help="Intervals of each edge's grid.")] = 5,
+    spline_order: Annotated[int, typer.Option(help="Degree of the pieces.")] = 3,
+    optimizer: Annotated[
+        str | None, typer.Option(help="lbfgs, adam or adamw.  [default: by the number of rows]")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of LBFGS, or passes over the data.")] = 50,
+    learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows of one batch.")] = 256,
+    penalty: Annotated[str | None, typer.Option(help="Norm that makes edges small.")] = None,
+    strength: Annotated[float, typer.Option(help="Factor of the penalty.")] = 0.0,
+    validation: Annotated[float, typer.Option(help="Share of rows to stop early by.")] = 0.2,
+    patience: Annotated[int, typer.Option(help="Steps without improvement before the end.")] = 20,
+    holdout: Annotated[
+        float, typer.Option(help="Share of rows for testing only; both parts are written.")
+    ] = 0.0,
+    resume: Annotated[bool, typer.Option(help="Go on where a killed run stopped.")] = False,
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a KAN on a table and write it to a file."""
+    import kanlens
+
+    terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
+    columns = _Columns(target=target, features=features, drop=drop, categorical=categorical)
+    table = columns.read(data, task, impute)
+    training, test = table.split(holdout, generator) if holdout else (table, None)
+    widths = [len(table.schema.features), *_sizes(hidden), len(table.schema.outputs)]
+    model = kanlens.KAN(
+        widths, grid_size=grid_size, spline_order=spline_order, generator=generator
+    ).double()
+    shown = f"{training.rows} rows, {widths[0]} features, KAN {widths}, {_count(model)} weights"
+    terminal.say(f"training on {data.name}: {shown}")
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    result = kanlens.fit(
+        model,
+        training,
+        optimizer=optimizer or ("lbfgs" if training.rows <= MANY_ROWS else "adam"),
+        steps=steps,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        penalty=penalty,
+        strength=strength,
+        validation=validation,
+        patience=patience,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=terminal.progress,
+        generator=generator,
+    )
+    kanlens.save(model, output)
+    with contextlib.suppress(FileNotFoundError):
+        checkpoint.unlink()
+    facts = _outcome(result, output, training.rows)
+    if test is not None:
+        facts.update(_write_parts(output, training, test, model, terminal))
+    terminal.facts("trained", facts)
+    terminal.wrote(output)
+    terminal.emit(facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """What the columns of a table are for, as lists of names with commas."""
+
+    target: str
+    features: str | None
+    drop: str | None
+    categorical: str | None
+
+    def read(self, data: Path, task: str | None, impute: str | None) -> Table:
+        """Read the table."""
+        from kanlens.tables import read_table
+
+        targets = split_names(self.target)
+        return read_table(
+            data,
+            target=targets[0] if len(targets) == 1 else targets,
+            task=cast("Task | None", task),  # read_table checks it
+            features=split_names(self.features) or None,
+            drop=split_names(self.drop),
+            categorical=split_names(self.categorical),
+            impute=cast("Impute | None", impute),
+        )
+
+
+def _outcome(result: FitResult, output: Path, rows: int) -> dict[str, Any]:
+    """Return what there is to say of a training run."""
+    return {
+        "model": str(output),
+        "widths": list(result.model.widths),
+        "rows": rows,
+        "steps": len(result.history),
+        "best_step": result.best_step,
+        "stopped_because": result.stopped_because,
+        f"validation_{result.metric_name}": result.metric,
+        "seconds": result.seconds,
+    }
+
+
+def _write_parts(
+    output: Path, training: Table, test: Table, model: KAN, terminal: Terminal
+) -> dict[str, Any]:
+    """Write both parts of the table beside the model, and judge it on the rows held out."""
+    from kanlens.tables import write_frame
+    from kanlens.training.prediction import judge
+
+    paths = [output.with_name(f"{output.stem}.{part}.csv") for part in ("train", "test")]
+    for path, table in zip(paths, (training, test), strict=True):
+        write_frame(table.frame, path, call="train")
+    terminal.wrote(*paths)
+    return {f"test_{name}": value for name, value in judge(model, test).items()}
+
+
+def _sizes(hidden: str) -> list[int]:
+    """Return the widths of the hidden layers."""
+    try:
+        sizes = [int(part) for part in split_names(hidden)]
+    except ValueError:
+        raise typer.BadParameter(
+            f"{hidden!r} is no list of whole numbers", param_hint="--hidden"
+        ) from None
+    return [] if sizes == [0] else sizes
+
+
+def _count(model: KAN) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@app.command()
+def predict(
+    model: ModelPath,
+    data: DataPath,
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Table to write.")] = Path(
+        "predictions.csv"
+    ),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict every row of a table; judge the predictions when the table has the target."""
+    import kanlens
+    from kanlens.tables import read_features, write_frame
+    from kanlens.training.prediction import judge, predictions
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    kan = kanlens.load(model)
+    table = read_features(data, kan.schema, call="predict")
+    frame = predictions(kan, table.x)
+    write_frame(frame, output, call="predict")
+    facts: dict[str, Any] = {"predictions": str(output), "rows": table.rows}
+    if table.y is not None:
+        facts.update(judge(kan, table))
+    terminal.facts("predicted", facts)
+    terminal.wrote(output)
+    terminal.emit(facts)
+
+
+@app.command()
+def info(model: ModelPath, *, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Describe a model: shape, edges alive, grid, features, how it was made."""
+    import kanlens
+    from kanlens.core.description import describe
+    from kanlens.io.tensor_files import read_metadata
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    facts = describe(kanlens.load(model))
+    metadata = read_metadata(model, call="info")
+    facts["written_by"] = f"kanlens {metadata['kanlens_version']}"
+    facts["format_version"] = metadata["format_version"]
+    features = facts.pop("features")
+    terminal.facts(model.name, facts)
+    if not as_json:
+        import pandas as pd
+
+        terminal.frame("features", pd.DataFrame(features))
+    terminal.emit({**facts, "features": features})
+
+
+@app.command("import")
+def import_command(
+    foreign: Annotated[Path, typer.Argument(metavar="FOREIGN", help="A foreign checkpoint.")],
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
+        "model.safetensors"
+    ),
+    feature_names: Annotated[
+        str | None, typer.Option(help="Names of the features, with commas.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a model trained elsewhere into a kanlens model; the library is recognised."""
+    import kanlens
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    kan = kanlens.import_model(foreign, feature_names=split_names(feature_names) or None)
+    kanlens.save(kan, output)
+    facts = {"model": str(output), "widths": list(kan.widths), "edges_alive": kan.edges_alive}
+    terminal.facts("imported", facts)
+    terminal.wrote(output)
+    terminal.emit(facts)

@@ -1,0 +1,39 @@
+"""Arguments and options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+ModelPath: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="A kanlens model.")]
+DataPath: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A table: .csv, .tsv or .parquet.")
+]
+Seed: TypeAlias = Annotated[
+    int | None, typer.Option("--seed", help="Makes the run repeatable.", show_default=False)
+]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print no words.")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Target: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--output-name", help="Output to look at, when the model has several."),
+]
+Background: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--background", help="Table of rows to compare with.  [default: stored in the model]"
+    ),
+]
+
+
+def split_names(text: str | None) -> list[str]:
+    """Return the names in a comma-separated list.
+
+    Examples
+    --------
+    >>> split_names("a, b")
+    ['a', 'b']
+    """
+    return [part.strip() for part in text.split(",") if part.strip()] if text else []

@@ -1,0 +1,96 @@
+"""Commands that show a model: plot, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kanlens.cli.application import app
+from kanlens.cli.options import DataPath, Json, ModelPath, Quiet, Seed, Target, split_names
+from kanlens.cli.terminal import Terminal, seeded
+
+
+@app.command()
+def plot(
+    model: ModelPath,
+    data: Annotated[
+        Path | None, typer.Argument(metavar="[DATA]", help="A table that sets the ranges.")
+    ] = None,
+    *,
+    edge: Annotated[
+        str | None, typer.Option(help="Draw one edge, layer:out:in, for example 0:2:1.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Picture to write: .svg, .pdf or .png.")
+    ] = Path("figure.svg"),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw the network with its edge functions, or one edge."""
+    import kanlens
+    from kanlens.plotting.style import save
+    from kanlens.tables import read_features
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    kan = kanlens.load(model)
+    x = None if data is None else read_features(data, kan.schema, call="plot").x
+    if edge is None:
+        axes = kanlens.plot.network(kan, x=x)
+    else:
+        axes = kanlens.plot.edge(kan, *_place(edge), data=x)
+    save(axes, output)
+    terminal.wrote(output)
+    terminal.emit({"figure": str(output)})
+
+
+def _place(text: str) -> tuple[int, int, int]:
+    """Return layer, out and in of an edge written as layer:out:in."""
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        advice = "write it as layer:out:in, for example 0:2:1"
+        raise typer.BadParameter(f"{text!r} names no edge; {advice}", param_hint="--edge")
+    layer, out, in_ = (int(part) for part in parts)
+    return layer, out, in_
+
+
+@app.command()
+def report(
+    model: ModelPath,
+    data: DataPath,
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Page to write.")] = Path(
+        "report.html"
+    ),
+    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+    formula: Annotated[bool, typer.Option(help="Read a formula from the model.")] = True,
+    methods: Annotated[
+        str | None, typer.Option(help="Attribution methods to compare, with commas.")
+    ] = None,
+    output_name: Target = None,
+    max_rows: Annotated[int, typer.Option(help="Rows to attribute.")] = 200,
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one self-contained page about a model, and its JSON twin."""
+    import kanlens
+    from kanlens.tables import read_features
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    kan = kanlens.load(model)
+    result = kanlens.report(
+        kan,
+        read_features(data, kan.schema, call="report"),
+        output,
+        title=title,
+        target=output_name,
+        methods=split_names(methods) or None,
+        formula="auto" if formula else None,
+        max_rows=max_rows,
+        generator=seeded(seed),
+        progress=terminal.progress,
+    )
+    terminal.wrote(result.path, result.json_path)
+    terminal.emit({"report": str(result.path), "json": str(result.json_path)})

@@ -1,0 +1,393 @@
+"""The network: layers in a row, the scaling of its inputs and outputs, and what they are called."""
+
+from __future__ import annotations
+
+import itertools
+import numbers
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kanlens.checks import check_columns, check_dtype, check_finite, message, nearest
+from kanlens.core.activations import Array
+from kanlens.core.config import KANConfig
+from kanlens.core.layers import LAYER_KINDS, KANLinear
+from kanlens.core.schema import Schema, default_schema
+from kanlens.core.statistics import LayerStatistics
+from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, ShapeError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Rows: TypeAlias = Tensor | Array | pd.DataFrame
+
+__all__ = ["FORMAT", "KAN", "KANConfig"]
+
+FORMAT = "kanlens.model"
+
+
+class KAN(nn.Module):
+    """A Kolmogorov-Arnold network: every edge is a learned function, every node a sum.
+
+    Takes x in the units of the data, scales it by ``(x - input_shift) / input_scale``, runs the
+    layers and returns ``output * output_scale + output_shift``. These four are buffers, the
+    identity until the first `kanlens.fit` sets them.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Number of features, of nodes of each hidden layer, and of outputs.
+    grid_size, spline_order, scale_noise, scale_base, scale_spline, base_activation, grid_eps, \
+grid_range, enable_standalone_scale_spline, extrapolation
+        As for `KANLinear`.
+    feature_names, output_names : sequence of str, optional
+        Default x1, x2, ... and y, or y1, y2, ...
+    generator : torch.Generator, optional
+        Draws the initial weights; torch's own when None.
+
+    Raises
+    ------
+    InvalidValueError
+        If an argument is outside what it may be.
+
+    References
+    ----------
+    .. [1] Z. Liu et al., KAN: Kolmogorov-Arnold Networks, 2024.
+
+    Examples
+    --------
+    >>> model = KAN([4, 5, 1], grid_size=5, spline_order=3)
+    >>> model(torch.zeros(10, 4)).shape
+    torch.Size([10, 1])
+    """
+
+    input_shift: Tensor
+    input_scale: Tensor
+    output_shift: Tensor
+    output_scale: Tensor
+    layers: Sequence[KANLinear]  # a torch.nn.ModuleList
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        grid_size: int = 5,
+        spline_order: int = 3,
+        scale_noise: float = 0.1,
+        scale_base: float = 1.0,
+        scale_spline: float = 1.0,
+        base_activation: str | type[nn.Module] | Callable[..., Any] = nn.SiLU,
+        grid_eps: float = 0.02,
+        grid_range: Sequence[float] = (-1, 1),
+        enable_standalone_scale_spline: bool = True,
+        extrapolation: str = "linear",
+        feature_names: Sequence[str] | None = None,
+        output_names: Sequence[str] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = _checked_widths(widths)
+        schema = default_schema(
+            sizes[0], sizes[-1], feature_names=feature_names, output_names=output_names
+        )
+        layers = [
+            KANLinear(
+                n_in,
+                n_out,
+                grid_size=grid_size,
+                spline_order=spline_order,
+                scale_noise=scale_noise,
+                scale_base=scale_base,
+                scale_spline=scale_spline,
+                enable_standalone_scale_spline=enable_standalone_scale_spline,
+                base_activation=base_activation,
+                grid_eps=grid_eps,
+                grid_range=grid_range,
+                extrapolation=extrapolation,
+                generator=generator,
+            )
+            for n_in, n_out in itertools.pairwise(sizes)
+        ]
+        self._assemble(layers, schema)
+
+    def _assemble(self, layers: Sequence[nn.Module], schema: Schema) -> None:
+        self.layers = cast("Sequence[KANLinear]", nn.ModuleList(layers))
+        self.schema = schema
+        self.scaled = False
+        self.background: Tensor | None = None
+        n_in, n_out = len(schema.features), len(schema.outputs)
+        self.register_buffer("input_shift", torch.zeros(n_in))
+        self.register_buffer("input_scale", torch.ones(n_in))
+        self.register_buffer("output_shift", torch.zeros(n_out))
+        self.register_buffer("output_scale", torch.ones(n_out))
+
+    @classmethod
+    def from_config(cls, config: KANConfig) -> KAN:
+        """Build a network from its configuration; weights are zero until a state dict is loaded.
+
+        Raises
+        ------
+        FileFormatError
+            If a layer's kind is unknown, or widths do not fit together.
+        """
+        unknown = [layer.kind for layer in config.layers if layer.kind not in LAYER_KINDS]
+        if unknown or not config.layers:
+            expected = f"layers of kind {', '.join(sorted(LAYER_KINDS))}"
+            got = repr(unknown[0]) if unknown else "none"
+            raise FileFormatError(message("KAN.from_config", expected, got, "Upgrade kanlens"))
+        _check_chain(config)
+        layers = [LAYER_KINDS[layer.kind].from_config(layer) for layer in config.layers]
+        model = cls.from_layers(layers, config.schema)
+        model.scaled = config.scaled
+        return model
+
+    @classmethod
+    def from_layers(cls, layers: Sequence[nn.Module], schema: Schema) -> KAN:
+        """Build a network around layers that exist; the scaling is the identity, in their dtype.
+
+        Examples
+        --------
+        >>> small = KAN.from_layers([KANLinear(2, 1)], KAN([2, 1]).schema)
+        >>> small.widths
+        (2, 1)
+        """
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        model._assemble(layers, schema)
+        first = model.layers[0].mask
+        return model.to(dtype=first.dtype, device=first.device)
+
+    @property
+    def config(self) -> KANConfig:
+        """The configuration that rebuilds this network, tensors aside."""
+        layers = tuple(layer.config for layer in self.layers)
+        return KANConfig(layers=layers, schema=self.schema, scaled=self.scaled)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of features, of nodes of each hidden layer, and of outputs."""
+        return (self.layers[0].in_features, *(layer.out_features for layer in self.layers))
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        return self.schema.feature_names
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return self.schema.output_names
+
+    @property
+    def task(self) -> str:
+        """Either "regression" or "classification"."""
+        return self.schema.task
+
+    @property
+    def class_labels(self) -> tuple[str, ...]:
+        """Names of the classes; empty for regression."""
+        return self.schema.class_labels
+
+    @property
+    def statistics(self) -> tuple[LayerStatistics, ...] | None:
+        """Statistics of the training data of every layer, None before the first fit."""
+        found = tuple(layer.statistics for layer in self.layers)
+        known = tuple(item for item in found if item is not None)
+        return known if len(known) == len(found) else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of the weights."""
+        return self.input_shift.dtype
+
+    @property
+    def edges_alive(self) -> int:
+        """Number of edges that are not masked."""
+        return sum(int((layer.mask != 0).sum()) for layer in self.layers)
+
+    def node_name(self, level: int, index: int) -> str:
+        """Return the name of a node: a feature, an output, or h1_2 for the second of level 1.
+
+        Examples
+        --------
+        >>> KAN([2, 3, 1]).node_name(1, 0)
+        'h1_1'
+        """
+        if level == 0:
+            return self.feature_names[index]
+        last = level == len(self.layers)
+        return self.output_names[index] if last else f"h{level}_{index + 1}"
+
+    def edge_name(self, layer: int, out: int, in_: int) -> str:
+        """Return the name of an edge, made of its ends.
+
+        Examples
+        --------
+        >>> KAN([2, 3, 1]).edge_name(0, 1, 0)
+        'x1 -> h1_2'
+        """
+        return f"{self.node_name(layer, in_)} -> {self.node_name(layer + 1, out)}"
+
+    def forward(self, x: Rows) -> Tensor:
+        """Evaluate the network.
+
+        Parameters
+        ----------
+        x : Tensor, ndarray or DataFrame, shape (..., in)
+            In the units of the data.
+
+        Returns
+        -------
+        Tensor, shape (..., out)
+            In the units of the data; logits for classification.
+
+        Raises
+        ------
+        ShapeError
+            If the last axis of `x` is not the number of features.
+        DTypeError
+            If `x` is a Tensor of another dtype than the model's.
+        """
+        if not isinstance(x, Tensor):
+            x = self._convert(x, "KAN.forward")
+        check_columns("KAN.forward", x, self.layers[0].in_features)
+        check_dtype("KAN.forward", x, self.dtype)
+        hidden = self.scale_inputs(x)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden * self.output_scale + self.output_shift
+
+    def scale_inputs(self, x: Tensor) -> Tensor:
+        """Return x (..., in) in the scaled units of the first layer."""
+        return (x - self.input_shift) / self.input_scale
+
+    def prepare(self, x: Rows, *, call: str, finite: bool = True) -> Tensor:
+        """Return any accepted x as a tensor of the model's dtype and device.
+
+        Parameters
+        ----------
+        x : Tensor, ndarray or DataFrame, shape (batch, in)
+            A DataFrame is read by column name, text and missing cells as the schema says.
+        call : str
+            The public call, for error messages.
+        finite : bool
+            Whether NaN and infinity are refused.
+
+        Returns
+        -------
+        Tensor, shape (batch, in)
+
+        Raises
+        ------
+        DTypeError
+            If `x` is none of these, or holds no numbers.
+        ShapeError
+            If it has no two axes, or another number of columns.
+        DataError
+            If a cell cannot be used.
+        """
+        tensor = self._convert(x, call)
+        if tensor.dim() != 2:
+            expected = f"x of shape (batch, {len(self.schema.features)})"
+            advice = "Pass a table: one row per sample"
+            raise ShapeError(message(call, expected, str(tuple(tensor.shape)), advice))
+        check_columns(call, tensor, len(self.schema.features))
+        if finite:
+            check_finite(call, tensor, self.feature_names)
+        return tensor
+
+    def _convert(self, x: Rows, call: str) -> Tensor:
+        """Return x as a tensor of the model's dtype and device, of whatever shape."""
+        if hasattr(x, "columns") and hasattr(x, "iloc"):
+            x = self.schema.encode(x, call=call)
+        return _as_tensor(x, call).to(self.input_shift)
+
+    def output_index(self, target: int | str | None, *, call: str) -> int:
+        """Return the index of an output given by index or name.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such output, or none is named and the model has several.
+        """
+        names = self.output_names
+        if target is None and len(names) == 1:
+            return 0
+        if isinstance(target, str) and target in names:
+            return names.index(target)
+        whole = isinstance(target, numbers.Integral) and not isinstance(target, bool)
+        if whole and 0 <= int(cast("int", target)) < len(names):
+            return int(cast("int", target))
+        shown = ", ".join(repr(name) for name in names[:8])
+        hint = nearest(target, names) if isinstance(target, str) else None
+        advice = (
+            f"Did you mean {hint!r}?" if hint else f"Pass an index below {len(names)} or a name"
+        )
+        expected = f"target to be one of the {len(names)} outputs ({shown})"
+        raise InvalidValueError(message(call, expected, repr(target), advice).replace("?.", "?"))
+
+    @torch.no_grad()
+    def update_grid(self, x: Rows, margin: float = 0.01) -> float:
+        """Move every layer's grid to the data that reaches it, and keep the functions.
+
+        Returns
+        -------
+        float
+            Largest change of a layer's output over the rows inside its old grid.
+        """
+        hidden = self.scale_inputs(self.prepare(x, call="KAN.update_grid"))
+        worst = 0.0
+        for layer in self.layers:
+            following = layer(hidden)
+            worst = max(worst, layer.update_grid(hidden, margin=margin))
+            hidden = following
+        return worst
+
+    @torch.no_grad()
+    def refine(self, grid_size: int) -> float:
+        """Give every layer `grid_size` intervals and keep the functions.
+
+        Returns
+        -------
+        float
+            Largest change of a layer's output over its old grid.
+        """
+        return max(layer.refine(grid_size) for layer in self.layers)
+
+
+def _checked_widths(widths: Sequence[int]) -> list[int]:
+    sizes = list(widths) if isinstance(widths, Iterable) else []
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes)
+    if len(sizes) < 2 or not whole or min(sizes) < 1:
+        expected = "widths of at least two whole numbers of at least 1"
+        raise InvalidValueError(message("KAN", expected, repr(widths), "For example [4, 5, 1]"))
+    return [int(n) for n in sizes]
+
+
+def _check_chain(config: KANConfig) -> None:
+    """Refuse a configuration whose widths do not fit together."""
+    sizes = [(layer.in_features, layer.out_features) for layer in config.layers]
+    inputs = [len(config.schema.features), *(out for _, out in sizes)]
+    outputs = [*(in_ for in_, _ in sizes), len(config.schema.outputs)]
+    if inputs != outputs:
+        got = f"widths {outputs} after {inputs}"
+        raise FileFormatError(
+            message("KAN.from_config", "layers that fit together", got, "Save the model again")
+        )
+
+
+def _as_tensor(x: object, call: str) -> Tensor:
+    complex_ = x.is_complex() if isinstance(x, Tensor) else np.iscomplexobj(cast("Any", x))
+    if complex_:
+        raise DTypeError(message(call, "x to be real", "complex numbers", "Pass x.real or abs(x)"))
+    if isinstance(x, Tensor):
+        return x
+    try:
+        return torch.from_numpy(np.array(x, dtype=np.float64, order="C"))
+    except (TypeError, ValueError) as error:
+        expected = "x to be a Tensor, an ndarray or a DataFrame of numbers"
+        got = f"{type(x).__name__} ({error})"
+        raise DTypeError(message(call, expected, got, "Convert it first")) from error

@@ -1,0 +1,356 @@
+"""Pure functions on B-spline knots and coefficients, one row of knots per input.
+
+A grid of G intervals and degree k has G + 2k + 1 knots: the G + 1 breakpoints of the grid and k
+more beyond either end. Knots are strictly increasing along each row and need not be uniform. All
+functions follow the dtype and device of what they are given; fits are solved in float64.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import message
+from kanlens.errors import ShapeError
+
+Extrapolation = Literal["linear", "zero"]
+RIDGE = 1e-12  # relative to the largest column of a least-squares problem
+OUTSIDE_WEIGHT = 1e-4  # of a refit's rows beyond the old grid, where the new grid holds the old
+
+
+def uniform_knots(
+    n_inputs: int, low: float, high: float, grid_size: int, *, degree: int
+) -> Tensor:  # (in, knot)
+    """Return evenly spaced knots, the same for every input.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number of rows.
+    low, high : float
+        Ends of the grid.
+    grid_size : int
+        Number of intervals between them.
+    degree : int
+        Degree of the splines; that many knots are added beyond either end.
+
+    Returns
+    -------
+    Tensor, shape (in, grid_size + 2 * degree + 1)
+        In torch's default dtype.
+
+    Examples
+    --------
+    >>> uniform_knots(1, 0.0, 2.0, 2, degree=1)
+    tensor([[-1.,  0.,  1.,  2.,  3.]])
+    """
+    step = (high - low) / grid_size
+    places = torch.arange(-degree, grid_size + degree + 1, dtype=torch.float64)
+    row = (low + places * step).to(torch.get_default_dtype())
+    return row.expand(n_inputs, -1).contiguous()
+
+
+def extend(cuts: Tensor, degree: int) -> Tensor:  # (in, G + 1) -> (in, knot)
+    """Add `degree` knots beyond either end of each grid, at its mean spacing.
+
+    Examples
+    --------
+    >>> extend(torch.tensor([[0.0, 0.5, 2.0]]), 1)
+    tensor([[-1.0000,  0.0000,  0.5000,  2.0000,  3.0000]])
+    """
+    low, high = cuts[:, :1], cuts[:, -1:]
+    step = (high - low) / (cuts.shape[1] - 1)
+    places = torch.arange(1, degree + 1, dtype=cuts.dtype, device=cuts.device)
+    return torch.cat([low - step * places.flip(0), cuts, high + step * places], dim=1)
+
+
+def grid_ends(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:  # (in,), (in,)
+    """Return where each grid begins and ends, without the knots beyond it.
+
+    Examples
+    --------
+    >>> grid_ends(uniform_knots(1, -1.0, 1.0, 4, degree=3), 3)
+    (tensor([-1.]), tensor([1.]))
+    """
+    return knots[:, degree], knots[:, knots.shape[1] - degree - 1]
+
+
+def basis(
+    x: Tensor,  # (..., in)
+    knots: Tensor,  # (in, knot)
+    degree: int,
+    *,
+    derivative: int = 0,
+    extrapolation: Extrapolation = "zero",
+) -> Tensor:  # (..., in, basis)
+    """Evaluate every B-spline basis function of every input, or a derivative of it.
+
+    Uses the Cox-de Boor recursion [1]_. Inside the grid the last axis sums to one. Outside,
+    ``extrapolation="zero"`` lets the functions run out on the knots beyond the grid, and
+    ``"linear"`` continues each of them straight from the grid's ends. The right end of the grid
+    belongs to its last interval.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., in)
+        Points. NaN gives NaN.
+    knots : Tensor, shape (in, knot)
+        Strictly increasing along each row.
+    degree : int
+        Degree of the pieces: 1 is straight, 3 is cubic.
+    derivative : int
+        Order of the derivative with respect to x; 0 is the value.
+    extrapolation : {"zero", "linear"}
+        What happens outside the grid.
+
+    Returns
+    -------
+    Tensor, shape (..., in, basis)
+        With ``basis = knot - degree - 1``; dtype and device of `x`.
+
+    Raises
+    ------
+    ShapeError
+        If the last axis of `x` is not the number of rows of `knots`.
+
+    References
+    ----------
+    .. [1] C. de Boor, A Practical Guide to Splines, 1978, chapters IX and X.
+
+    Examples
+    --------
+    >>> basis(torch.zeros(1, 1), uniform_knots(1, -1.0, 1.0, 4, degree=3), 3).sum()
+    tensor(1.)
+    """
+    if x.dim() == 0 or x.shape[-1] != knots.shape[0]:
+        expected, got = f"x of shape (..., {knots.shape[0]})", str(tuple(x.shape))
+        raise ShapeError(message("basis", expected, got, "Give one row of knots per column of x"))
+    if extrapolation == "zero":
+        return _basis(x, knots, degree, derivative)
+    low, high = grid_ends(knots, degree)
+    inside = x.clamp(low, high)  # NaN stays NaN; the slope at an end is that of its piece
+    values = _basis(inside, knots, degree, derivative)
+    beyond = (x - inside).unsqueeze(-1)  # (..., in, 1)
+    if derivative == 0:
+        below, above = end_slopes(knots, degree)
+        return values + beyond.clamp(max=0) * below + beyond.clamp(min=0) * above
+    if derivative == 1:
+        return values
+    return values.masked_fill((beyond < 0) | (beyond > 0), 0.0)
+
+
+def end_slopes(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:  # (in, basis) twice
+    """Return the slope of every basis function at the left and the right end of the grid.
+
+    Examples
+    --------
+    >>> end_slopes(uniform_knots(1, 0.0, 1.0, 1, degree=1), 1)
+    (tensor([[-1.,  1.]]), tensor([[-1.,  1.]]))
+    """
+    low, high = grid_ends(knots, degree)
+    slopes = _basis(torch.stack([low, high]), knots, degree, 1)
+    return slopes[0], slopes[1]
+
+
+def _basis(x: Tensor, knots: Tensor, degree: int, derivative: int) -> Tensor:
+    """Cox-de Boor up to degree - derivative, then `derivative` steps of differences."""
+    lowest = degree - derivative
+    if lowest < 0:
+        return x.unsqueeze(-1) * knots.new_zeros(knots.shape[1] - degree - 1)
+    starts = knots.clone()
+    end = knots.shape[1] - degree - 1  # the right end of the grid belongs to the left piece
+    starts[:, end] = torch.nextafter(knots[:, end], torch.full_like(knots[:, end], torch.inf))
+    points = x.unsqueeze(-1)
+    distance = points - knots  # (..., in, knot)
+    reached = points >= starts
+    values = (reached[..., :-1] & ~reached[..., 1:]).to(x.dtype)
+    if lowest == 0:
+        values = values + 0 * points  # NaN stays NaN
+    for p in range(1, lowest + 1):
+        left = distance[..., :-p] * (knots[:, p:] - knots[:, :-p]).reciprocal()
+        rising = left[..., :-1] * values[..., :-1]
+        # of the falling ramp: (1 - left of the next) times the next
+        values = rising + values[..., 1:] - left[..., 1:] * values[..., 1:]
+    for p in range(lowest + 1, degree + 1):
+        scaled = values * (p / (knots[:, p:] - knots[:, :-p]))
+        values = scaled[..., :-1] - scaled[..., 1:]
+    return values
+
+
+def evaluate(
+    x: Tensor,  # (batch, in)
+    coef: Tensor,  # (out, in, basis)
+    knots: Tensor,  # (in, knot)
+    degree: int,
+    *,
+    derivative: int = 0,
+    extrapolation: Extrapolation = "zero",
+) -> Tensor:  # (batch, out, in)
+    """Evaluate splines at points, each input's splines at that input's points.
+
+    Examples
+    --------
+    >>> knots = uniform_knots(2, 0.0, 1.0, 3, degree=2)
+    >>> evaluate(torch.rand(4, 2), torch.ones(1, 2, 5), knots, 2).shape
+    torch.Size([4, 1, 2])
+    """
+    values = basis(x, knots, degree, derivative=derivative, extrapolation=extrapolation)
+    return torch.einsum("bik,oik->boi", values, coef)
+
+
+def differentiate(coef: Tensor, knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
+    """Return coefficients (..., basis - 1) and knots of the derivative, of degree - 1.
+
+    They hold inside the grid.
+
+    Examples
+    --------
+    >>> knots = uniform_knots(1, 0.0, 1.0, 1, degree=1)
+    >>> differentiate(torch.tensor([[[0.0, 2.0]]]), knots, 1)[0]
+    tensor([[[2.]]])
+    """
+    width = knots[:, degree + 1 : -1] - knots[:, 1 : -degree - 1]
+    return degree * coef.diff(dim=-1) / width, knots[:, 1:-1]
+
+
+def antidifferentiate(coef: Tensor, knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
+    """Return coefficients (..., basis + 1) and knots of an antiderivative, of degree + 1.
+
+    It is zero at the left end of the outermost knots, where the splines begin, and holds as far as
+    the right end of the grid.
+
+    References
+    ----------
+    .. [1] C. de Boor, A Practical Guide to Splines, 1978, chapter X.
+
+    Examples
+    --------
+    >>> knots = uniform_knots(1, 0.0, 1.0, 1, degree=1)
+    >>> antidifferentiate(torch.ones(1, 1, 2), knots, 1)[0]
+    tensor([[[0., 1., 2.]]])
+    """
+    width = knots[:, degree + 1 :] - knots[:, : -degree - 1]
+    steps = (coef * width / (degree + 1)).cumsum(dim=-1)
+    first = torch.zeros_like(steps[..., :1])
+    gap = knots[:, 1:2] - knots[:, :1]
+    longer = torch.cat([knots[:, :1] - gap, knots, knots[:, -1:] + gap], dim=1)
+    return torch.cat([first, steps], dim=-1), longer
+
+
+def fit(
+    x: Tensor,  # (batch, in)
+    y: Tensor,  # (batch, out, in)
+    knots: Tensor,  # (in, knot)
+    degree: int,
+    *,
+    weights: Tensor | None = None,  # (batch, in)
+    ridge: float = RIDGE,
+    extrapolation: Extrapolation = "zero",
+) -> Tensor:  # (out, in, basis)
+    """Fit splines by least squares, with one factorisation per input for all outputs.
+
+    A ridge of `ridge` times the largest squared column norm keeps the problem regular, so that
+    repeated points, empty intervals or fewer rows than coefficients give finite coefficients.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, in)
+        Points.
+    y : Tensor, shape (batch, out, in)
+        Values to be met there.
+    knots : Tensor, shape (in, knot)
+        Knots of the splines.
+    degree : int
+        Their degree.
+    weights : Tensor, shape (batch, in), optional
+        Multiply the residual of each row.
+    ridge : float
+        Relative to the largest squared column norm.
+    extrapolation : {"zero", "linear"}
+        What the splines do outside the grid.
+
+    Returns
+    -------
+    Tensor, shape (out, in, basis)
+        In the dtype of `y`; solved in float64.
+
+    Examples
+    --------
+    >>> knots = uniform_knots(1, 0.0, 1.0, 2, degree=3).double()
+    >>> x = torch.linspace(0, 1, 9, dtype=torch.float64)[:, None]
+    >>> coef = fit(x, x[:, None] ** 2, knots, 3)
+    >>> bool((evaluate(x, coef, knots, 3) - x[:, None] ** 2).abs().max() < 1e-8)
+    True
+    """
+    design = basis(x.double(), knots.double(), degree, extrapolation=extrapolation)
+    matrix, values = design.movedim(0, 1), y.double().permute(2, 0, 1)  # (in, batch, ...)
+    if weights is not None:
+        scale = weights.double().movedim(0, 1).unsqueeze(-1)
+        matrix, values = matrix * scale, values * scale
+    n_basis = matrix.shape[-1]
+    largest = matrix.square().sum(1).amax(1).clamp_min(1e-300)  # (in,)
+    eye = torch.eye(n_basis, dtype=matrix.dtype, device=matrix.device)
+    damping = (ridge * largest).sqrt()[:, None, None] * eye
+    stacked = torch.cat([matrix, damping], dim=1)
+    zeros = values.new_zeros(values.shape[0], n_basis, values.shape[2])
+    q, r = torch.linalg.qr(stacked)
+    right = q.mT @ torch.cat([values, zeros], dim=1)
+    solution: Tensor = torch.linalg.solve_triangular(r, right, upper=True)  # (in, basis, out)
+    return solution.permute(2, 0, 1).to(y.dtype)
+
+
+def refit(
+    coef: Tensor,  # (out, in, basis)
+    old_knots: Tensor,
+    new_knots: Tensor,
+    degree: int,
+    *,
+    extrapolation: Extrapolation = "zero",
+) -> Tensor:  # (out, in, new basis)
+    """Write splines on another grid.
+
+    Exact to rounding inside the old grid when the new one holds its breakpoints; else the least
+    squares fit over the new grid, every interval between breakpoints counting the same.
+
+    Examples
+    --------
+    >>> old = uniform_knots(1, 0.0, 1.0, 2, degree=3).double()
+    >>> new = uniform_knots(1, 0.0, 1.0, 4, degree=3).double()
+    >>> coef = torch.rand(1, 1, 5, dtype=torch.float64)
+    >>> x = torch.rand(9, 1, dtype=torch.float64)
+    >>> moved = evaluate(x, refit(coef, old, new, 3), new, 3) - evaluate(x, coef, old, 3)
+    >>> bool(moved.abs().max() < 1e-12)
+    True
+    """
+    old, new = old_knots.double(), new_knots.double()
+    low, high = grid_ends(new, degree)
+    cuts = torch.cat([breakpoints(old, degree), breakpoints(new, degree)], dim=1)
+    cuts = cuts.clamp(low[:, None], high[:, None]).sort(dim=1).values
+    count = degree + 2
+    places = torch.arange(count, dtype=torch.float64, device=cuts.device)
+    places = 0.5 - 0.5 * torch.cos((places + 0.5) * torch.pi / count)  # Chebyshev, in (0, 1)
+    width = cuts.diff(dim=1)[..., None]  # (in, piece, 1); zero where both grids have a breakpoint
+    x = (cuts[:, :-1, None] + width * places).flatten(1).mT  # (point, in)
+    target = evaluate(x, coef.double(), old, degree, extrapolation=extrapolation)
+    old_low, old_high = grid_ends(old, degree)
+    beyond = (x < old_low) | (x > old_high)
+    holds = _holds(old, new, degree)
+    weights = torch.where(beyond & holds, OUTSIDE_WEIGHT, 1.0)
+    weights = weights * (width > 0).expand(-1, -1, count).flatten(1).mT
+    solved = fit(x, target, new, degree, weights=weights, ridge=1e-18, extrapolation=extrapolation)
+    return solved.to(coef.dtype)
+
+
+def breakpoints(knots: Tensor, degree: int) -> Tensor:  # (in, G + 1)
+    """Return the knots between the ends of each grid, both ends included."""
+    return knots[:, degree : knots.shape[1] - degree]
+
+
+def _holds(old: Tensor, new: Tensor, degree: int) -> Tensor:  # (in,)
+    """Tell for each input whether the new grid has every breakpoint of the old one."""
+    ours, theirs = breakpoints(new, degree), breakpoints(old, degree)
+    gap = (theirs[:, :, None] - ours[:, None, :]).abs().amin(2)  # (in, old)
+    width = (theirs[:, -1] - theirs[:, 0]).unsqueeze(1)
+    return (gap <= 1e-6 * width).all(1)

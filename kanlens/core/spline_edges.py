@@ -1,0 +1,213 @@
+"""The edges of a spline layer: their values, slopes, bounds and norms, and each as an object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.checks import check_columns, check_rows
+from kanlens.core import hulls, spline
+from kanlens.core.activations import BASES
+from kanlens.core.arguments import check_index
+from kanlens.core.norms import centred_l1, entropy
+from kanlens.core.statistics import LayerStatistics
+
+if TYPE_CHECKING:
+    from kanlens.core.edge import EdgeFunction
+
+
+class SplineEdges(nn.Module):
+    """What analyses ask of a layer whose edges are a base function and a spline.
+
+    Holds no tensors of its own: `kanlens.core.layers.KANLinear` makes and changes them.
+    """
+
+    in_features: int
+    out_features: int
+    grid_size: int
+    spline_order: int
+    base_name: str
+    extrapolation: str
+    enable_standalone_scale_spline: bool
+    statistics: LayerStatistics | None
+    grid: Tensor
+    mask: Tensor
+    base_weight: nn.Parameter
+    spline_weight: nn.Parameter
+    spline_scaler: nn.Parameter
+    bias: nn.Parameter
+
+    @property
+    def base_activation(self) -> Callable[[Tensor], Tensor]:
+        """The function beside the splines."""
+        return BASES[self.base_name].value
+
+    def coefficients(self) -> Tensor:
+        """Return the B-spline coefficients of every edge, scaler and mask multiplied in.
+
+        Returns
+        -------
+        Tensor, shape (out, in, basis)
+        """
+        scale = self.mask * self.spline_scaler if self._standalone else self.mask
+        return self.spline_weight * scale.unsqueeze(-1)
+
+    def base_weights(self) -> Tensor:
+        """Return the weight of the base function of every edge, mask multiplied in: (out, in)."""
+        return self.base_weight * self.mask
+
+    def edge_values(self, x: Tensor) -> Tensor:
+        """Return phi_oi(x_i), with the mask and without the bias.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, in)
+            In the scaled units of the layer.
+
+        Returns
+        -------
+        Tensor, shape (batch, out, in)
+            Differentiable in `x` and the weights.
+        """
+        check_columns("KANLinear.edge_values", x, self.in_features)
+        values = self._basis(x)
+        spline_part = torch.einsum("bik,oik->boi", values, self.coefficients())
+        return spline_part + self.base_activation(x).unsqueeze(1) * self.base_weights()
+
+    def edge_derivatives(self, x: Tensor) -> Tensor:
+        """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
+        check_columns("KANLinear.edge_derivatives", x, self.in_features)
+        values = self._basis(x, derivative=1)
+        spline_part = torch.einsum("bik,oik->boi", values, self.coefficients())
+        base = BASES[self.base_name].derivative(x)
+        return spline_part + base.unsqueeze(1) * self.base_weights()
+
+    def _basis(self, x: Tensor, *, derivative: int = 0) -> Tensor:
+        return spline.basis(
+            x, self.grid, self.spline_order, derivative=derivative, extrapolation=self.mode
+        )
+
+    @property
+    def mode(self) -> spline.Extrapolation:
+        """What the splines do outside the grid, as `kanlens.core.spline` wants it."""
+        return "zero" if self.extrapolation == "zero" else "linear"
+
+    def breakpoints(self) -> Tensor:
+        """Return where pieces meet: the grid, with the knots beyond it when splines run out."""
+        if self.extrapolation == "zero":
+            return self.grid
+        return spline.breakpoints(self.grid, self.spline_order)
+
+    @property
+    def piece_degree(self) -> int | None:
+        """Degree of the pieces; None when a base function that is no polynomial is alive."""
+        polynomial = self.base_name in ("identity", "zero")
+        if polynomial or not bool(self.base_weights().any()):
+            return self.spline_order
+        return None
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Number of free coefficients of one edge: the splines' and the base weight."""
+        return self.grid_size + self.spline_order + (self.base_name != "zero")
+
+    def domain(self) -> tuple[Tensor, Tensor]:
+        """Return both ends of each input's grid, shapes (in,)."""
+        return spline.grid_ends(self.grid, self.spline_order)
+
+    def outside(self, x: Tensor) -> Tensor:
+        """Tell which values of x (batch, in) lie outside the grid; NaN does."""
+        low, high = self.domain()
+        return ~((x >= low) & (x <= high))
+
+    def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound every edge on an interval of each input.
+
+        The spline part by its control points on each piece, the base by its exact range; their
+        sum is sound, and tight when one of them is zero.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (in,)
+            Interval of each input, in the scaled units of the layer; ends may be infinite.
+
+        Returns
+        -------
+        lower, upper : Tensor, shape (out, in)
+        """
+        coef, weight = self.coefficients().double(), self.base_weights().double()
+        lower, upper = hulls.bounds(
+            coef, self.grid.double(), self.spline_order, low, high, extrapolation=self.mode
+        )
+        interval = (end.detach().double().cpu().numpy() for end in (low, high))
+        ends = BASES[self.base_name].range_bounds(*interval)
+        base = torch.stack([weight * torch.as_tensor(end).to(weight) for end in ends])
+        base = base.masked_fill(weight == 0, 0.0)  # also where the base has no bound
+        size = coef.abs().amax(-1) + hulls.finite_size(lower, upper) + hulls.finite_size(*base)
+        size = size + weight.abs() * hulls.finite_size(low, high)  # some bases round as x does
+        pad = 32 * torch.finfo(self.grid.dtype).eps * size
+        lower, upper = lower + base.amin(0) - pad, upper + base.amax(0) + pad
+        return lower.to(self.grid), upper.to(self.grid)
+
+    def edge(self, out: int, in_: int) -> EdgeFunction:
+        """Return the function on the edge from input `in_` to output `out` as an exact object.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such edge.
+        """
+        from kanlens.core.edge import EdgeFunction
+
+        check_index("out", out, self.out_features)
+        check_index("in_", in_, self.in_features)
+        with torch.no_grad():
+            return EdgeFunction(
+                knots=self.grid[in_].double().cpu().numpy(),
+                coefficients=self.coefficients()[out, in_].double().cpu().numpy(),
+                degree=self.spline_order,
+                base_weight=float(self.base_weights()[out, in_]),
+                base=self.base_name,
+                extrapolation=self.extrapolation,
+            )
+
+    def weight_l1(self, x: Tensor | None = None) -> Tensor:
+        """Return the L1 norm of each edge's weights, as `kanlens.sparsity.weight_l1` does.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, in), optional
+            Where the mean of each edge is taken, in the scaled units of the layer.
+
+        Returns
+        -------
+        Tensor, shape (out, in)
+            Differentiable in the weights.
+        """
+        where = self._places() if x is None else x
+        check_columns("KANLinear.weight_l1", where, self.in_features)
+        check_rows("KANLinear.weight_l1", where)
+        basis, base = self._basis(where).mean(0), self.base_activation(where).mean(0)
+        return centred_l1(self.coefficients(), self.base_weights(), basis, base)
+
+    def _places(self) -> Tensor:  # (point, in)
+        """Return where means are taken: stored quantiles, else evenly over the grid."""
+        if self.statistics is not None:
+            return self.statistics.quantiles.mT.to(self.grid)
+        low, high = self.domain()
+        steps = torch.linspace(0, 1, 65).to(self.grid)
+        return low + (high - low) * steps[:, None]
+
+    def regularization_loss(
+        self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0
+    ) -> Tensor:
+        """Return the sparsity penalty: weighted sum of weight L1 norms and of their entropy.
+
+        Keeps efficient-kan's name and arguments; the norm is `weight_l1`, and the entropy is
+        finite when edges are exactly zero.
+        """
+        norms = self.weight_l1()
+        return regularize_activation * norms.sum() + regularize_entropy * entropy(norms)

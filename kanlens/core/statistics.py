@@ -1,0 +1,76 @@
+"""What a model remembers of the data it was trained on, in the scaled units of each layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LEVELS = 33  # quantiles kept per input, evenly spaced from 0 to 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerStatistics:
+    """Distribution of a layer's inputs and edge values over the training data, on the CPU.
+
+    Attributes
+    ----------
+    quantiles : Tensor, shape (in, 33)
+        Quantiles of each input at 0, 1/32, ..., 1; the first and last are its range.
+    edge_mean, edge_std : Tensor, shape (out, in)
+        Mean and standard deviation of every edge function.
+    """
+
+    quantiles: Tensor
+    edge_mean: Tensor
+    edge_std: Tensor
+
+    @property
+    def input_low(self) -> Tensor:
+        """Smallest value of each input, shape (in,)."""
+        return self.quantiles[:, 0]
+
+    @property
+    def input_high(self) -> Tensor:
+        """Largest value of each input, shape (in,)."""
+        return self.quantiles[:, -1]
+
+    def select(self, out: Tensor, in_: Tensor) -> LayerStatistics:
+        """Return the statistics of a layer that keeps only outputs `out` and inputs `in_`."""
+        return LayerStatistics(
+            quantiles=self.quantiles[in_],
+            edge_mean=self.edge_mean[out][:, in_],
+            edge_std=self.edge_std[out][:, in_],
+        )
+
+
+def summarize(x: Tensor, edges: EdgeMoments) -> LayerStatistics:
+    """Summarise one layer from its inputs (batch, in) and the moments of its edges.
+
+    Examples
+    --------
+    >>> x = torch.linspace(0, 1, 5)[:, None]
+    >>> summarize(x, EdgeMoments(mean=torch.zeros(1, 1), std=torch.ones(1, 1))).input_high
+    tensor([1.])
+    """
+    levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
+    ordered = x.detach().cpu().sort(dim=0).values  # (batch, in)
+    position = levels * (len(ordered) - 1)
+    left = position.floor().long()
+    right = (left + 1).clamp(max=len(ordered) - 1)
+    part = (position - left).to(ordered)[:, None]
+    quantiles = ordered[left] + part * (ordered[right] - ordered[left])
+    return LayerStatistics(
+        quantiles=quantiles.mT.contiguous(),
+        edge_mean=edges.mean.detach().cpu(),
+        edge_std=edges.std.detach().cpu(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EdgeMoments:
+    """Mean and standard deviation of edge functions over data, each of shape (out, in)."""
+
+    mean: Tensor
+    std: Tensor

@@ -1,0 +1,398 @@
+"""Files: written whole or not at all, and tables read with errors that say what and where.
+
+A file is written under another name in its own folder, then renamed; whoever looks at the
+name sees the old file or the new one. Text tables are read as data only: no cell is
+evaluated, no address is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import itertools
+import os
+import stat
+import uuid
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kanlens.checks import message
+from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError, OutputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+Pathlike = str | os.PathLike[str]
+
+
+@contextlib.contextmanager
+def atomic_write(path: Pathlike, *, call: str) -> Iterator[Path]:
+    """Give a temporary file in the folder of `path`; rename it to `path` at the end.
+
+    Parent folders are created. An existing file keeps its permissions and, when the block
+    fails, its content; the temporary file is removed then.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to write. A link is followed, so that what it points at is replaced.
+    call : str
+        The public call, for error messages.
+
+    Yields
+    ------
+    Path
+        An empty file with the suffix of `path`, to be overwritten in the block.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp(), "deep", "a.txt")
+    >>> with atomic_write(target, call="save") as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        temporary = _reserve(target, str(path), call)
+    except (OSError, ValueError) as error:
+        raise _unwritable(str(path), error, call) from error
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+    except OSError as error:
+        if isinstance(error, KanlensError) or error.filename not in (None, str(temporary)):
+            raise
+        raise _unwritable(str(path), error, call) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Pathlike, *, call: str) -> None:
+    """Refuse now what could not be written later, say after an hour of training.
+
+    Parent folders are created; a file that exists is left as it is.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> check_writable(Path(tempfile.mkdtemp(), "a.csv"), call="train")
+    """
+    try:
+        _reserve(Path(os.path.realpath(path)), str(path), call).unlink()
+    except (OSError, ValueError) as error:
+        raise _unwritable(str(path), error, call) from error
+
+
+def write_frame(frame: pd.DataFrame, path: Pathlike, *, call: str) -> None:
+    r"""Write a frame as CSV, TSV or Parquet, by the suffix of `path`; the index is left out.
+
+    Raises
+    ------
+    OutputError
+        If the suffix is unknown or the file cannot be written there.
+
+    Examples
+    --------
+    >>> import pandas as pd, tempfile
+    >>> target = Path(tempfile.mkdtemp(), "a.csv")
+    >>> write_frame(pd.DataFrame({"a": [1.5]}), target, call="predict")
+    >>> target.read_text()
+    'a\n1.5\n'
+    """
+    suffix = _suffix(path)
+    if suffix not in TEXT_SUFFIXES + PARQUET_SUFFIXES:
+        expected = f"a file name that ends in {_endings()}"
+        raise OutputError(message(call, expected, repr(str(path)), "Change the name"))
+    with atomic_write(path, call=call) as temporary:
+        if suffix in PARQUET_SUFFIXES:
+            frame.to_parquet(temporary, index=False)
+            return
+        separator = "\t" if suffix.startswith(".tsv") else ","
+        zipped = "gzip" if suffix.endswith(".gz") else None
+        frame.to_csv(
+            temporary,
+            index=False,
+            sep=separator,
+            compression=zipped,
+            encoding="utf-8",
+            lineterminator="\n",
+            quoting=csv.QUOTE_NONNUMERIC if _has_returns(frame) else csv.QUOTE_MINIMAL,
+        )
+
+
+def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:
+    r"""Read a CSV, TSV or Parquet file, by the suffix of `path`, as it stands.
+
+    Text is UTF-8 with one header line. The separator is a tab in ``.tsv``; in other text
+    files the first of comma, semicolon, tab and bar that parts the header and the first row
+    alike, or else the comma.
+    Column names are kept to the letter; a column without one is called ``Unnamed: 0``.
+
+    Parameters
+    ----------
+    path : str or path
+        The file; ``.gz`` after a text suffix is unpacked.
+    call : str
+        The public call, for error messages.
+
+    Returns
+    -------
+    DataFrame
+        With the index 0, 1, ...; possibly without rows.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    FileFormatError
+        If the file is empty, truncated, of another kind, or has uneven lines.
+    DataError
+        If two columns have one name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> source = Path(tempfile.mkdtemp(), "a.csv")
+    >>> _ = source.write_text("a;b\n1;2\n")
+    >>> read_frame(source, call="read_table").columns.tolist()
+    ['a', 'b']
+    """
+    source, suffix = Path(path), _suffix(path)
+    if suffix not in TEXT_SUFFIXES + PARQUET_SUFFIXES:
+        expected = f"a file whose name ends in {_endings()}"
+        advice = "Convert the file, or pass a DataFrame"
+        raise FileFormatError(message(call, expected, repr(str(path)), advice))
+    try:
+        if not source.stat().st_size:
+            raise FileFormatError(
+                message(call, "a table", f"the empty file {str(path)!r}", "Fill it")
+            )
+        return (
+            _read_parquet(source, call) if suffix in PARQUET_SUFFIXES else _read_text(source, call)
+        )
+    except (FileNotFoundError, NotADirectoryError) as error:
+        text = message(call, "a file", f"no file at {str(path)!r}", "Check the path")
+        raise MissingFileError(text) from error
+    except (OSError, EOFError, zlib.error) as error:
+        reason = "the end of a truncated one" if isinstance(error, EOFError) else _reason(error)
+        got = f"{reason} at {str(path)!r}"
+        raise FileFormatError(message(call, "a readable file", got, "Check the file")) from error
+
+
+def line_number(path: Pathlike, row: int) -> int | None:
+    r"""Return the line (from 1) at which a data row (from 0) of a text table ends.
+
+    None for files that are no text. Blank lines are no rows; quoted cells may span lines.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> source = Path(tempfile.mkdtemp(), "a.csv")
+    >>> _ = source.write_text("a\n1\n\n2\n")
+    >>> line_number(source, 1)
+    4
+    """
+    if _suffix(path) not in TEXT_SUFFIXES:
+        return None
+    source = Path(path)
+    try:
+        records = _records(source, _header(source)[1])
+        return next((line for number, (line, _) in enumerate(records, -1) if number == row), None)
+    except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError):
+        return None
+
+
+def _suffix(path: Pathlike) -> str:
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
+
+
+def _endings() -> str:
+    return ", ".join(TEXT_SUFFIXES[:4] + PARQUET_SUFFIXES)
+
+
+def _reserve(target: Path, shown: str, call: str) -> Path:
+    """Create the temporary file beside the target; refuse targets that are no files."""
+    if target.exists():
+        if not target.is_file():
+            kind = "a folder" if target.is_dir() else "a device"
+            raise OutputError(message(call, "a file to write", f"{kind}, {shown!r}", "Name a file"))
+        if not os.access(target, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ending = "".join(target.suffixes[-2:])[-40:]
+    temporary = target.parent / f".{uuid.uuid4().hex}{ending}"
+    with temporary.open("xb"):
+        pass
+    if target.exists():
+        temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+    return temporary
+
+
+def _has_returns(frame: pd.DataFrame) -> bool:
+    """Say whether text holds carriage returns, which minimal quoting leaves bare."""
+    texts = [frame.iloc[:, i] for i, kind in enumerate(frame.dtypes) if kind.kind not in "biufMm"]
+    cells = (column.astype(str).str.contains("\r", regex=False).any() for column in texts)
+    return any("\r" in str(name) for name in frame.columns) or any(cells)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _unwritable(shown: str, error: Exception, call: str) -> OutputError:
+    if isinstance(error, OutputError):
+        return error
+    advice = "Name a file in a folder that you may write to"
+    text = message(call, "a file to write", f"{_reason(error)} at {shown!r}", advice)
+    return OutputError(text)
+
+
+def _reason(error: Exception) -> str:
+    """Word what the system said, on one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = " ".join(str(text).split())
+    return repr(text if len(text) <= 120 else f"{text[:117]}...")
+
+
+def _read_parquet(path: Path, call: str) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow
+
+    content = io.BytesIO(path.read_bytes())  # a path would let its folders become columns
+    try:
+        return pd.read_parquet(content, engine="pyarrow")
+    except (pyarrow.lib.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
+        got = f"{_reason(error)} in {path.name!r}"
+        advice = "The file is truncated or no Parquet file; write it again"
+        raise FileFormatError(message(call, "a Parquet file", got, advice)) from error
+
+
+def _read_text(path: Path, call: str) -> pd.DataFrame:
+    import pandas as pd
+
+    names, separator = list[str](), ","
+    try:
+        names, separator = _header(path)
+        _refuse_repeats(names, path, call)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = _parse(path, names, separator)
+        if len(frame) and len(names) > 1 and frame.iloc[:, -1].isna().any():
+            _refuse_uneven(path, separator, len(names), call)
+    except UnicodeDecodeError as error:
+        got = f"other bytes in line {_undecodable_line(path)} of {path.name!r}"
+        raise FileFormatError(message(call, "UTF-8 text", got, "Save it as UTF-8")) from error
+    except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
+        if names:
+            _refuse_uneven(path, separator, len(names), call)
+        got = f"{_reason(error)} in {path.name!r}"
+        advice = "The file may be truncated; write it again"
+        raise FileFormatError(message(call, "a table in text form", got, advice)) from error
+    return frame
+
+
+def _parse(path: Path, names: list[str], separator: str) -> pd.DataFrame:
+    import pandas as pd
+
+    options: dict[str, Any] = {}
+    if tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1):
+        options["float_precision"] = "round_trip"  # later versions always read so
+    return pd.read_csv(
+        path,
+        sep=separator,
+        names=names,
+        header=0,
+        index_col=False,
+        low_memory=False,
+        encoding="utf-8-sig",
+        compression="gzip" if path.suffix.lower() == ".gz" else None,
+        **options,
+    )
+
+
+def _open_text(path: Path) -> io.TextIOBase:
+    opener: Any = gzip.open if path.suffix.lower() == ".gz" else Path.open
+    file: io.TextIOBase = opener(path, "rt", encoding="utf-8-sig", newline="")
+    return file
+
+
+def _header(path: Path) -> tuple[list[str], str]:
+    """Return the column names and the separator of a text table."""
+    separators = "\t" if _suffix(path).startswith(".tsv") else ",;\t|"
+    separator = next((one for one in separators if _parts(path, one)), separators[0])
+    cells = next((cells for _, cells in _records(path, separator)), [])
+    return [cell if cell.strip() else f"Unnamed: {i}" for i, cell in enumerate(cells)], separator
+
+
+def _parts(path: Path, separator: str) -> bool:
+    """Say whether a separator parts the header and the first row into as many cells."""
+    with contextlib.suppress(csv.Error):
+        widths = [len(cells) for _, cells in itertools.islice(_records(path, separator), 2)]
+        return bool(widths) and widths[0] > 1 and widths[0] == widths[-1]
+    return False
+
+
+def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the last line number and the cells of the header and of every row."""
+    with _open_text(path) as file:
+        reader = csv.reader(file, delimiter=separator)
+        for cells in reader:
+            blank = not cells or (len(cells) == 1 and cells[0] and not cells[0].strip())
+            if not blank:
+                yield reader.line_num, cells
+
+
+def _refuse_repeats(names: list[str], path: Path, call: str) -> None:
+    if not names:
+        text = message(call, "a table", f"the empty file {path.name!r}", "Fill it")
+        raise FileFormatError(text)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        got = f"{twice!r} {names.count(twice)} times in {path.name!r}"
+        raise DataError(message(call, "column names that differ", got, "Rename or drop one"))
+
+
+def _refuse_uneven(path: Path, separator: str, width: int, call: str) -> None:
+    """Refuse the first line that has more or fewer cells than the header."""
+    with contextlib.suppress(csv.Error):
+        uneven = (item for item in _records(path, separator) if len(item[1]) != width)
+        for line, cells in uneven:
+            got = f"{len(cells)} in line {line} of {path.name!r}"
+            advice = "Correct that line; if it is the last one, the file is truncated"
+            raise FileFormatError(message(call, f"{width} cells in every line", got, advice))
+
+
+def _undecodable_line(path: Path) -> int:
+    opener: Any = gzip.open if path.suffix.lower() == ".gz" else Path.open
+    with opener(path, "rb") as file:
+        return next(number for number, line in enumerate(file, 1) if not _decodes(line))
+
+
+def _decodes(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Files: kanlens' own checkpoints, and models of other libraries."""

@@ -1,0 +1,297 @@
+"""Checkpoints: a model in one .safetensors file, which holds numbers and text and runs nothing.
+
+Tensors carry the model's state-dict names: ``input_shift``, ``input_scale``, ``output_shift``,
+``output_scale`` and, for spline layers,
+``layers.<l>.{base_weight,spline_weight,spline_scaler,bias,grid,mask}``; ``spline_scaler`` only
+when `enable_standalone_scale_spline` is on. Beside these, where the model has them,
+``statistics.layers.<l>.{quantiles,edge_mean,edge_std}`` and ``background``. The weights are all of
+one dtype, and keep it.
+
+Metadata, all strings::
+
+    format           "kanlens.model"
+    format_version   "1"
+    kanlens_version  the version that wrote it, for people, never for dispatch
+    config           KANConfig as JSON, keys sorted: layers, and the schema of inputs and outputs
+
+The header is sorted, so that the same model gives the same bytes.
+
+When the layout changes: raise FORMAT_VERSION by one; add ``_upgrade_<old>(config, tensors)``, which
+changes both in place to the next layout, to _UPGRADES; put a file written by the old code in the
+test data and its outputs in expected.json; never edit an old one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from kanlens.checks import message, reworded
+from kanlens.core.config import KANConfig
+from kanlens.core.layers import LAYER_KINDS
+from kanlens.core.network import KAN
+from kanlens.core.statistics import LEVELS, LayerStatistics
+from kanlens.errors import DTypeError, FileFormatError, KanlensError
+from kanlens.files import Pathlike, atomic_write
+from kanlens.io.tensor_files import printable, read_safetensors
+
+FORMAT = "kanlens.model"
+FORMAT_VERSION = 1
+_UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {}
+_STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
+_UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
+
+
+def save(model: KAN, path: Pathlike) -> Path:
+    """Write a model to a .safetensors file: weights, grids, masks, names, units, statistics.
+
+    An existing file is replaced at the very end, in one step; should anything fail, it stays.
+
+    Parameters
+    ----------
+    model : KAN
+        Left as it is, on its device.
+    path : str or path
+        The file to write; its folder is created.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    DTypeError
+        If `model` is no KAN, or has layers or tensors that `load` could not rebuild.
+    OutputError
+        If the file cannot be written there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> save(KAN([2, 1]), Path(tempfile.mkdtemp(), "model.safetensors")).name
+    'model.safetensors'
+    """
+    if not isinstance(model, KAN):
+        text = message("save", "a KAN", type(model).__name__, "Bring it in with import_model first")
+        raise DTypeError(text)
+    for index, layer in enumerate(model.layers):
+        if type(layer) is not LAYER_KINDS.get(getattr(layer, "kind", "")):
+            expected = f"layers of kind {', '.join(sorted(LAYER_KINDS))}"
+            got = f"{type(layer).__name__} as layer {index}"
+            raise DTypeError(message("save", expected, got, "Replace that layer"))
+    tensors = _tensors(model)
+    config = model.config.to_json()
+    fault = _mismatch(_build(config, model.dtype), tensors)
+    if fault is not None:
+        expected, got = fault
+        raise DTypeError(
+            message("save", expected, got, "Undo what was done to the model's tensors")
+        )
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "kanlens_version": _kanlens_version(),
+        "config": config,
+    }
+    content = _sorted_header(safetensors_bytes(tensors, metadata))
+    with atomic_write(path, call="save") as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
+
+
+def load(path: Pathlike) -> KAN:
+    """Read a model from a file that `save` wrote, now or with any older version.
+
+    Parameters
+    ----------
+    path : str or path
+        The .safetensors file.
+
+    Returns
+    -------
+    KAN
+        In the dtype it was saved in, on the CPU.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    FileFormatError
+        If the file is truncated, foreign, or newer than this version reads.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = save(KAN([2, 3, 1]), Path(tempfile.mkdtemp(), "model.safetensors"))
+    >>> load(path).widths
+    (2, 3, 1)
+    """
+    metadata, tensors = read_safetensors(path, call="load")
+    name = Path(path).name
+    if metadata.get("format") != FORMAT:
+        got = f"{name!r}, which is of format {metadata.get('format')!r}"
+        advice = "Models of other libraries are read by import_model"
+        raise FileFormatError(message("load", "a kanlens model", got, advice))
+    version = _checked_version(metadata.get("format_version"), name)
+    try:
+        config = _upgraded(metadata.get("config", ""), tensors, version)
+        _refuse_oversize(config, tensors)
+        model = _build(config, _dtype(tensors))
+    except KanlensError as error:
+        raise FileFormatError(str(reworded("load", error))) from error
+    except (*_UNBUILDABLE, RuntimeError) as error:
+        got = f"{type(error).__name__}: {error}"[:200]
+        expected = f"a configuration that can be built in {name!r}"
+        text = message("load", expected, " ".join(got.split()), "Save the model again")
+        raise FileFormatError(text) from error
+    fault = _mismatch(model, tensors)
+    if fault is not None:
+        expected, got = fault
+        text = message("load", f"{expected} in {name!r}", got, "Save the model again")
+        raise FileFormatError(text)
+    _fill(model, tensors)
+    return model
+
+
+def _kanlens_version() -> str:
+    try:
+        return importlib.metadata.version("kanlens")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _tensors(model: KAN) -> dict[str, Tensor]:
+    """Return all that is saved under its name, each in memory of its own."""
+    found = dict(model.state_dict())
+    for index, layer in enumerate(model.layers):
+        if layer.statistics is not None:
+            for name in _STATISTICS:
+                found[f"statistics.layers.{index}.{name}"] = getattr(layer.statistics, name)
+    if model.background is not None:
+        found["background"] = model.background
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in found.items()
+    }
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """Sort the metadata, which safetensors writes in another order each time."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def _checked_version(text: str | None, name: str) -> int:
+    if text is None or not (text.isascii() and text.isdigit() and 0 < len(text) < 10):
+        expected, got = f"a whole number as format_version of {name!r}", repr(text)
+        raise FileFormatError(message("load", expected, got, "Save the model again"))
+    version = int(text)
+    if version > FORMAT_VERSION:
+        text = f"has format version {version}, this kanlens reads up to {FORMAT_VERSION}"
+        raise FileFormatError(f"load: {printable(name)} {text}. Upgrade kanlens.")
+    if version < 1:
+        expected, got = f"format_version of {name!r} to be at least 1", text
+        raise FileFormatError(message("load", expected, got, "Save the model again"))
+    return version
+
+
+def _upgraded(config: str, tensors: dict[str, Tensor], version: int) -> str:
+    """Bring a configuration and its tensors from an old layout to this one, step by step."""
+    if version == FORMAT_VERSION:
+        return config
+    data = json.loads(config)
+    for old in range(version, FORMAT_VERSION):
+        _UPGRADES[old](data, tensors)
+    return json.dumps(data, sort_keys=True)
+
+
+def _refuse_oversize(config: str, tensors: dict[str, Tensor]) -> None:
+    """Refuse a configuration of layers far larger than the file, before they are built."""
+    largest = max((tensor.numel() for tensor in tensors.values()), default=0)
+    for index, layer in enumerate(_parsed(config).layers):
+        size = max(layer.in_features * layer.out_features, layer.grid_size)
+        if size > max(largest, 64):
+            expected = f"a tensor of at least {size} numbers for layer {index}"
+            text = message("load", expected, f"at most {largest}", "Save the model again")
+            raise FileFormatError(text)
+
+
+def _dtype(tensors: dict[str, Tensor]) -> torch.dtype:
+    """Return the dtype of the first weight there is; float32 for a file that has none."""
+    found = tensors.get("input_shift")
+    return found.dtype if found is not None and found.is_floating_point() else torch.float32
+
+
+def _build(config: str, dtype: torch.dtype) -> KAN:
+    return KAN.from_config(_parsed(config)).to(dtype)
+
+
+def _parsed(config: str) -> KANConfig:
+    try:
+        return KANConfig.from_json(config)
+    except RecursionError as error:
+        advice = "Save the model again"
+        text = message("KANConfig", "a kanlens configuration", "endless nesting", advice)
+        raise FileFormatError(text) from error
+
+
+def _mismatch(model: KAN, tensors: dict[str, Tensor]) -> tuple[str, str] | None:
+    """Word the first tensor that does not fit the model: what is expected, and what there is."""
+    expected = {name: _look(tensor) for name, tensor in model.state_dict().items()}
+    expected.update(_statistics_looks(model, tensors))
+    for name, look in expected.items():
+        found = _look(tensors[name]) if name in tensors else "none"
+        if found != look:
+            return f"tensor {name} of {look}", found
+    for name in tensors:
+        if name not in expected:
+            return f"no tensor {printable(name)}", f"one of {_look(tensors[name])}"
+    return None
+
+
+def _look(tensor: Tensor) -> str:
+    return f"shape {tuple(tensor.shape)} and {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _statistics_looks(model: KAN, tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Return how statistics and background must look, in the floating dtype that they have."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for index, layer in enumerate(model.layers):
+        names = [f"statistics.layers.{index}.{name}" for name in _STATISTICS]
+        edges = (layer.out_features, layer.in_features)
+        if any(name in tensors for name in names):
+            shapes.update(zip(names, [(edges[1], LEVELS), edges, edges], strict=True))
+    if "background" in tensors:
+        rows = tensors["background"].shape[:1]
+        shapes["background"] = (*rows, model.widths[0])
+    looks = {}
+    for name, shape in shapes.items():
+        found = tensors.get(name)
+        floating = found is not None and found.is_floating_point()
+        dtype = found.dtype if found is not None and floating else model.dtype
+        looks[name] = _look(torch.empty(shape, dtype=dtype, device="meta"))
+    return looks
+
+
+def _fill(model: KAN, tensors: dict[str, Tensor]) -> None:
+    """Copy tensors that are known to fit into the model."""
+    model.load_state_dict({name: tensors[name] for name in model.state_dict()})
+    for index, layer in enumerate(model.layers):
+        start = f"statistics.layers.{index}."
+        if start + _STATISTICS[0] in tensors:
+            values = {name: tensors[start + name] for name in _STATISTICS}
+            layer.statistics = LayerStatistics(**values)
+    model.background = tensors.get("background")

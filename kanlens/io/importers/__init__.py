@@ -1,0 +1,133 @@
+"""Models of other libraries: recognized by their tensors, rebuilt as a KAN.
+
+One file per library, each with an `Importer`, listed in `IMPORTERS`.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from kanlens.checks import check_choice, message, reworded
+from kanlens.core.network import KAN
+from kanlens.errors import FileFormatError, InvalidValueError, KanlensError
+from kanlens.io.checkpoint import FORMAT, load
+from kanlens.io.importers.efficient_kan import EFFICIENT_KAN
+from kanlens.io.importers.source import CALL, Importer, Options, Source, sources
+from kanlens.io.tensor_files import check_file, first_bytes, read_metadata
+
+IMPORTERS: tuple[Importer, ...] = (EFFICIENT_KAN,)
+
+
+def import_model(
+    source: str | os.PathLike[str] | nn.Module | Mapping[str, Any],
+    *,
+    base_activation: str | type[nn.Module] | Callable[..., Any] | None = None,
+    extrapolation: str | None = None,
+    feature_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> KAN:
+    """Make a KAN of a trained model of another library; it is recognized by its tensors.
+
+    Files are read as data: nothing in them is run, and pickled modules are refused. Of a module,
+    the tensors and the base activations are read; its own forward is taken to be the library's.
+
+    Parameters
+    ----------
+    source : str or path, nn.Module, or mapping
+        A file of ``torch.save(model.state_dict(), path)``, a .safetensors file, a trained module,
+        or a state dict; dicts around a state dict are looked through, and any prefix of its
+        names is fine. A kanlens checkpoint is loaded, a KAN is copied.
+    base_activation : str, type or callable, optional
+        The function beside the splines; by default the module's, or SiLU for a state dict.
+    extrapolation : {"linear", "zero"}, optional
+        What splines do outside the grid; by default the library's way: "zero" for efficient-kan.
+        In a state dict of kanlens' own layers, known by their masks, "linear".
+    feature_names, output_names : sequence of str, optional
+        Default x1, x2, ... and y, or y1, y2, ...
+
+    Returns
+    -------
+    KAN
+        A copy, in the dtype and on the device of the source (the CPU for a file).
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    FileFormatError
+        If the file is truncated, holds pickled objects, or the model is not recognized.
+    DTypeError, ShapeError, InvalidValueError
+        If the source is none of these, or its tensors are incomplete, do not fit together, or
+        hold NaN.
+
+    Examples
+    --------
+    >>> import torch
+    >>> trained = torch.nn.ModuleDict({"kan": KAN([4, 5, 1])})
+    >>> import_model(trained.state_dict()).widths
+    (4, 5, 1)
+    """
+    if extrapolation is not None:
+        check_choice(CALL, "extrapolation", extrapolation, ["linear", "zero"])
+    options = Options(
+        base_activation=base_activation,
+        extrapolation=extrapolation,
+        feature_names=feature_names,
+        output_names=output_names,
+    )
+    if isinstance(source, KAN):
+        _refuse_options(options)
+        return copy.deepcopy(source)
+    if isinstance(source, str | os.PathLike) and _is_checkpoint(source):
+        _refuse_options(options)
+        try:
+            return load(source)
+        except KanlensError as error:
+            raise reworded(CALL, error) from error
+    importer, found = _recognized(sources(source))
+    return importer.convert(found, options)
+
+
+def _is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    check_file(path, call=CALL)
+    if first_bytes(path)[8:] != b"{":  # no .safetensors file
+        return False
+    return read_metadata(path, call=CALL).get("format") == FORMAT
+
+
+def _refuse_options(options: Options) -> None:
+    if options.given:
+        expected = "no options beside a kanlens model"
+        got, advice = ", ".join(options.given), "The model knows these; leave them out"
+        raise InvalidValueError(message(CALL, expected, got, advice))
+
+
+def _recognized(candidates: list[Source]) -> tuple[Importer, Source]:
+    """Return the one state dict that an importer knows, with that importer."""
+    found = [
+        (next(importer for importer in IMPORTERS if importer.matches(source.state)), source)
+        for source in candidates
+        if any(importer.matches(source.state) for importer in IMPORTERS)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        got = ", ".join(source.name for _, source in found[:4])
+        advice = "Pass the one to be imported"
+        raise InvalidValueError(message(CALL, "one model", f"{len(found)} ({got})", advice))
+    known = "; ".join(f"{importer.library} ({importer.layout})" for importer in IMPORTERS)
+    largest = max(candidates, key=lambda source: len(source.state), default=None)
+    got = _keys(largest.state) if largest is not None and largest.state else "no tensors"
+    expected = f"a model of {known}"
+    raise FileFormatError(message(CALL, expected, got, "Pass the state dict of the KAN"))
+
+
+def _keys(state: Mapping[str, Tensor]) -> str:
+    shown = ", ".join(repr(key) for key in list(state)[:4])
+    more = f", ... ({len(state)} in all)" if len(state) > 4 else ""
+    return f"tensors {shown}{more}"

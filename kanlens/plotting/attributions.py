@@ -1,0 +1,348 @@
+"""Attributions: which feature did what, over all samples, sample by sample, or in one sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+
+from kanlens.attribution.result import Attribution, Importance
+from kanlens.checks import check_choice, check_count, message
+from kanlens.errors import DTypeError, InvalidValueError, ShapeError
+from kanlens.plotting.style import STYLE, axes_for, check_axes, context, literal, tidy
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+CALL = "plot.attribution"
+KINDS = ("bar", "beeswarm", "waterfall")
+SHOWN = 20  # features; the rest becomes one row
+ROW = 0.235  # inches
+SWARM = 2000  # points of one feature drawn at most
+MANY = 4000  # points beyond which the swarm is an image inside the vector picture
+BINS = 120  # columns that a swarm is stacked in
+BRIGHT = 1.15  # the value of the brightest color, which nothing reaches: it is hard to see on white
+LONGEST = 32  # characters of a name
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rows:
+    """Features in the order they are drawn, top first, and how many were put together."""
+
+    order: Array
+    others: Array
+    names: list[str]
+
+
+@context()
+def attribution(
+    result: Attribution | Importance,
+    *,
+    kind: str = "bar",
+    row: int | None = None,
+    x: Any = None,
+    top: int = SHOWN,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw an attribution or an importance, the strongest feature on top.
+
+    Parameters
+    ----------
+    result : Attribution or Importance
+        As `kanlens.attribute` returns it.
+    kind : {"bar", "beeswarm", "waterfall"}
+        ``"bar"``: mean |value| with its 95% interval over the samples. ``"beeswarm"``: the value
+        in every sample, colored by the feature. ``"waterfall"``: how one sample's values lead
+        from the reference to the output; orange raises it, blue lowers it.
+    row : int, optional
+        Which sample the waterfall is of; needed there.
+    x : array-like, shape (batch, in), optional
+        The samples, for colors and for the names of a waterfall; ``result.x`` when None.
+    top : int
+        Most features to draw; the rest are put together in one row "n others": their sizes added
+        in a bar, their values in every sample otherwise.
+    ax : Axes, optional
+        Where to draw; a new figure of fitting height, made by pyplot, when None.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InvalidValueError
+        If `kind` or `row` is not possible.
+    DTypeError
+        If `result` is no attribution, or `ax` no Axes.
+    ShapeError
+        If `x` is not shaped as the values are.
+
+    References
+    ----------
+    .. [1] S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> found = Importance(values=torch.tensor([1.0, 2.0]), meaning="mean |value|",
+    ...                    method="shapley", features=("a", "b"), target="y")
+    >>> axes = attribution(found, ax=Figure().subplots())
+    >>> [label.get_text() for label in axes.get_yticklabels()]
+    ['b', 'a']
+    """
+    check_axes(ax, call=CALL)
+    check_choice(CALL, "kind", kind, KINDS)
+    check_count(CALL, "top", top)
+    if not isinstance(result, (Attribution, Importance)):
+        expected, got = "an Attribution or an Importance", type(result).__name__
+        raise DTypeError(message(CALL, expected, got, "Pass what attribute returned"))
+    if isinstance(result, Importance):
+        if kind != "bar":
+            expected, got = "an Attribution to draw sample by sample", "an Importance"
+            raise InvalidValueError(message(CALL, expected, got, "Use kind='bar'"))
+        return _bars(result, top, ax)
+    if kind == "bar":
+        return _bars(result.to_importance(), top, ax)
+    samples = _samples(result, x)
+    if kind == "beeswarm":
+        return _beeswarm(result, samples, top, ax)
+    return _waterfall(result, samples, _checked_row(result, row), top, ax)
+
+
+def _checked_row(result: Attribution, row: int | None) -> int:
+    rows = len(result.values)
+    if isinstance(row, int) and not isinstance(row, bool) and -rows <= row < rows:
+        return row % rows
+    expected = f"row, a sample from 0 to {rows - 1}"
+    raise InvalidValueError(message(CALL, expected, repr(row), "Name one sample"))
+
+
+def _samples(result: Attribution, x: Any) -> Array | None:
+    given = result.x if x is None else x
+    if given is None:
+        return None
+    samples = _numbers(given)
+    if samples.shape != tuple(result.values.shape):
+        expected = f"x of shape {tuple(result.values.shape)}"
+        advice = "Pass the samples that were attributed"
+        raise ShapeError(message(CALL, expected, str(samples.shape), advice))
+    return samples
+
+
+def _numbers(values: Any) -> Array:
+    if isinstance(values, torch.Tensor):
+        return np.asarray(values.detach().double().cpu().numpy())
+    return np.asarray(values, dtype=np.float64)
+
+
+def _ranked(sizes: Array, features: tuple[str, ...], top: int) -> _Rows:
+    """Put features in order of size; beyond `top`, the last row stands for the rest."""
+    order = np.argsort(-sizes, kind="stable")
+    kept = len(order) if len(order) <= top else max(top - 1, 1)
+    names = [literal(features[i], most=LONGEST) for i in order[:kept]]
+    others = order[kept:]
+    if len(others):
+        names.append(f"{len(others)} others" if len(others) > 1 else "1 other")
+    return _Rows(order=order[:kept], others=others, names=names)
+
+
+def _rows_axes(ax: Axes | None, rows: int, *, wide: bool) -> Axes:
+    width = STYLE.column * (1.5 if wide else 1.2)
+    ax = axes_for(ax, (width, 0.55 + ROW * rows), call=CALL)
+    tidy(ax)
+    ax.set_ylim(rows - 0.4, -0.6)
+    return ax
+
+
+def _name_rows(ax: Axes, names: list[str], *, others: bool) -> None:
+    ax.set_yticks(np.arange(len(names)), names, fontsize=STYLE.text)
+    ax.tick_params(axis="y", length=0)
+    if others:
+        ax.get_yticklabels()[-1].set_color(STYLE.muted)
+
+
+def _unit(unit: str) -> str:
+    return f" ({literal(unit)})" if unit else ""
+
+
+def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
+    values = _numbers(result.values)
+    rows = _ranked(values, result.features, top)
+    ax = _rows_axes(ax, len(rows.names), wide=False)
+    shown = values[rows.order]
+    if len(rows.others):
+        shown = np.append(shown, values[rows.others].sum())
+    colors = [STYLE.accent] * len(rows.order) + [STYLE.faint] * (len(rows.others) > 0)
+    places = np.arange(len(shown))
+    ax.barh(places, shown, height=0.62, color=colors, zorder=2)
+    if result.low is not None and result.high is not None:
+        low, high = _numbers(result.low)[rows.order], _numbers(result.high)[rows.order]
+        style: Any = {"color": STYLE.ink, "linewidth": 0.9, "zorder": 3, "label": "_intervals"}
+        ax.hlines(places[: len(low)], low, high, **style)
+    _name_rows(ax, rows.names, others=len(rows.others) > 0)
+    ax.set_xlim(left=0)
+    _value_axis(ax, f"{literal(result.meaning)} for {literal(result.target)}{_unit(result.unit)}")
+    return ax
+
+
+def _value_axis(ax: Axes, text: str) -> None:
+    ax.set_xlabel(text)
+    ax.grid(axis="x", color=STYLE.faint, linewidth=0.5, zorder=0)
+    ax.set_axisbelow(True)
+
+
+def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | None) -> Axes:
+    values = _numbers(result.values)
+    rows = _ranked(np.abs(values).mean(0), result.features, top)
+    picks = _thinned(len(values))
+    ax = _rows_axes(ax, len(rows.names), wide=True)
+    columns = [values[picks, i] for i in rows.order]
+    shades = [None if samples is None else _ranks(samples[:, i])[picks] for i in rows.order]
+    if len(rows.others):
+        columns.append(values[picks][:, rows.others].sum(1))
+        shades.append(None)
+    span = float(np.ptp(np.concatenate(columns))) or 1.0
+    ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
+    _draw_swarms(ax, columns, shades, span)
+    _name_rows(ax, rows.names, others=len(rows.others) > 0)
+    _value_axis(ax, f"contribution to {literal(result.target)}{_unit(result.unit)}")
+    if samples is not None:
+        _color_key(ax)
+    if len(picks) < len(values):
+        note = f"{len(picks):,} of {len(values):,} samples"
+        style: Any = {"fontsize": STYLE.small, "color": STYLE.muted, "transform": ax.transAxes}
+        ax.text(1.0, 1.0, note, ha="right", va="bottom", **style)
+    return ax
+
+
+def _draw_swarms(ax: Axes, columns: list[Array], shades: list[Array | None], span: float) -> None:
+    image = sum(len(column) for column in columns) > MANY
+    for place, (column, shade) in enumerate(zip(columns, shades, strict=True)):
+        color: Any = {"color": STYLE.accent}
+        if shade is not None:
+            color = {"c": shade, "cmap": STYLE.sequence, "vmin": 0.0, "vmax": BRIGHT}
+        elif any(other is not None for other in shades):
+            color = {"color": STYLE.muted}  # several features together have no value to show
+        offsets = place + swarm(column, span)
+        look: Any = {"s": 6, "linewidths": 0, "rasterized": image, "zorder": 2}
+        ax.scatter(column, offsets, label=f"_swarm {place}", **look, **color)
+
+
+def _thinned(rows: int) -> Array:
+    """Return the rows to draw: all, or an even selection."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, SWARM)).round().astype(int))
+
+
+def _ranks(values: Array) -> Array:
+    """Return the rank of every value from 0 to 1; equal values share one, a constant is 0.5."""
+    known, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if len(known) < 2:
+        return np.full(len(values), 0.5)
+    middle = np.cumsum(counts) - counts / 2
+    share = (middle - middle[0]) / (middle[-1] - middle[0])
+    return np.asarray(share[inverse.reshape(-1)])
+
+
+def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:
+    """Return how far each point stands off its line so that points do not hide one another.
+
+    Values are put into 120 columns over `span`; points of one column are stacked to both sides,
+    nearest first. The fullest column reaches `width`, unless few points need less.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+    span : float
+        Range of the axis that they are drawn on.
+    width : float
+        Largest offset.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+
+    Examples
+    --------
+    >>> swarm(np.array([0.0, 5.0, 5.0, 5.0]), 10.0).round(2).tolist()
+    [0.0, 0.0, 0.1, -0.1]
+    """
+    column = np.floor((values - values.min()) * (BINS / (span or 1.0))).astype(np.int64)
+    order = np.argsort(column, kind="stable")
+    ordered = column[order]
+    level = np.arange(len(values)) - np.searchsorted(ordered, ordered)
+    signed = np.where(level % 2 == 1, 1, -1) * ((level + 1) // 2)
+    offsets = np.empty(len(values))
+    offsets[order] = signed * min(0.1, width / max(float(np.abs(signed).max()), 1.0))
+    return offsets
+
+
+def _color_key(ax: Axes) -> None:
+    """Draw the colors of low and high features along the right side."""
+    key = ax.inset_axes((1.03, 0.0, 0.022, 1.0), label="_color key")
+    scale: Any = {"cmap": STYLE.sequence, "vmin": 0.0, "vmax": BRIGHT}
+    steps = np.linspace(1, 0, 64)[:, None]
+    key.imshow(steps, aspect="auto", extent=(0, 1, 0, 1), **scale)
+    key.set_xticks([])
+    key.set_yticks([0, 1], ["low", "high"])
+    key.yaxis.tick_right()
+    key.yaxis.set_label_position("right")
+    key.tick_params(length=0, labelsize=STYLE.small)
+    key.set_ylabel("feature", fontsize=STYLE.small, labelpad=-12)
+    for spine in key.spines.values():
+        spine.set_visible(False)
+
+
+def _waterfall(
+    result: Attribution, samples: Array | None, row: int, top: int, ax: Axes | None
+) -> Axes:
+    values = _numbers(result.values)[row]
+    rows = _ranked(np.abs(values), result.features, top)
+    names = list(rows.names)
+    if samples is not None:
+        names[: len(rows.order)] = [
+            f"{name} = {samples[row, i]:.4g}" for name, i in zip(names, rows.order, strict=False)
+        ]
+    steps = list(values[rows.order])
+    if len(rows.others):
+        steps.append(float(values[rows.others].sum()))
+    gap = float(result.completeness_gap[row])
+    start, end = float(result.reference[row]), float(result.output[row])
+    if abs(gap) > 1e-3 * max(float(np.abs(values).sum()), abs(end - start)):
+        steps.append(gap)
+        names.append("not explained (gap)")
+    ax = _rows_axes(ax, len(steps) + 1, wide=True)
+    ax.set_ylim(len(steps) - 0.1, -1.25)
+    _draw_steps(ax, np.array(steps), start, end, gap=len(steps) > len(rows.names))
+    _name_rows(ax, names, others=len(names) > len(rows.order))
+    _value_axis(ax, f"{literal(result.target)}{_unit(result.unit)}")
+    return ax
+
+
+def _draw_steps(ax: Axes, steps: Array, start: float, end: float, *, gap: bool) -> None:
+    """Draw the last step at the bottom next to the reference, the largest on top at the output."""
+    ends = end - np.concatenate([[0.0], np.cumsum(steps)[:-1]])
+    begins = ends - steps
+    places = np.arange(len(steps))
+    colors = [STYLE.positive if step >= 0 else STYLE.negative for step in steps]
+    if gap:
+        colors[-1] = STYLE.muted
+    ax.barh(places, steps, left=begins, height=0.62, color=colors, zorder=2)
+    joints = [[(value, place - 1), (value, place)] for place, value in enumerate(ends)][1:]
+    for (x0, y0), (x1, y1) in joints:
+        ax.plot([x0, x1], [y0 + 0.31, y1 - 0.31], color=STYLE.muted, linewidth=0.5, zorder=1)
+    low, high = min([start, end, *ends, *begins]), max([start, end, *ends, *begins])
+    room = 0.13 * (high - low or 1.0)
+    for place, (step, left) in enumerate(zip(steps, np.maximum(begins, ends), strict=True)):
+        text = f"{step:+.3g}".replace("-", "\N{MINUS SIGN}")
+        ax.text(left + 0.12 * room, place, text, va="center", ha="left", fontsize=STYLE.small)
+    ax.set_xlim(low - 0.5 * room, high + 1.3 * room)
+    style: Any = {"color": STYLE.ink, "linewidth": 0.7, "linestyle": (0, (2, 2)), "zorder": 1}
+    ax.plot([start, start], [len(steps) - 0.1, len(steps) - 1.3], **style)
+    ax.plot([end, end], [-0.65, -0.3], **style)
+    text = f"output {end:.4g}".replace("-", "\N{MINUS SIGN}")
+    ax.text(end, -0.7, text, ha="center", va="bottom", fontsize=STYLE.small)
+    text = f"reference {start:.4g}".replace("-", "\N{MINUS SIGN}")
+    side = "left" if start < (low + high) / 2 else "right"
+    ax.text(start, len(steps) - 0.15, f" {text} ", ha=side, va="bottom", fontsize=STYLE.small)

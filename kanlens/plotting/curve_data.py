@@ -1,0 +1,287 @@
+"""What a picture of one edge shows: its curve, names, units, and where there is data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from kanlens.checks import check_count, message, nearest
+from kanlens.core.network import KAN
+from kanlens.core.recording import trace
+from kanlens.errors import DataError, InvalidValueError, MethodError
+
+if TYPE_CHECKING:
+    from kanlens.core.network import Rows
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+POINTS = 201  # of a curve
+BINS = 40  # of the density of the data
+MARGIN = 0.04  # drawn beyond both ends, as a share of the range
+REACH = 0.5  # of the grid shown beyond the data, at most this share of the data's range
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve:
+    """One edge, ready to be drawn.
+
+    Attributes
+    ----------
+    x, y : ndarray, shape (point,)
+        The curve, in the units of the axes.
+    parts : dict of str to ndarray, each of shape (point,)
+        What `y` is the sum of, by name; empty when not asked for.
+    mean : float
+        Mean of the curve over the data, over the grid when no data are known.
+    grid : tuple of float
+        Ends of the grid.
+    knots : ndarray, shape (n,)
+        Where two pieces meet.
+    data : tuple of float or None
+        Range of the data.
+    density : tuple of ndarray or None
+        Edges of bins and the share of the data in each.
+    input_name, input_unit, output_name, output_unit : str
+        Names of the ends of the edge.
+    levels : tuple of str
+        What 0 and 1 stand for when the input takes no other values; else empty.
+    """
+
+    x: Array
+    y: Array
+    parts: dict[str, Array]
+    mean: float
+    grid: tuple[float, float]
+    knots: Array
+    data: tuple[float, float] | None
+    density: tuple[Array, Array] | None
+    input_name: str = ""
+    input_unit: str = ""
+    output_name: str = ""
+    output_unit: str = ""
+    levels: tuple[str, ...] = ()
+
+
+def node_names(model: KAN, level: int) -> tuple[str, ...]:
+    """Return the names of a level of nodes: features, h1_1 and so on, or outputs.
+
+    Examples
+    --------
+    >>> node_names(KAN([1, 2, 1]), 1)
+    ('h1_1', 'h1_2')
+    """
+    if level == 0:
+        return model.feature_names
+    if level == len(model.layers):
+        return model.output_names
+    return tuple(f"h{level}_{unit + 1}" for unit in range(model.widths[level]))
+
+
+def node_index(model: KAN, level: int, node: int | str, *, call: str, argument: str) -> int:
+    """Return the index of a node given by index or name.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such node.
+    """
+    names = node_names(model, level)
+    if isinstance(node, str) and node in names:
+        return names.index(node)
+    if isinstance(node, int) and not isinstance(node, bool) and 0 <= node < len(names):
+        return node
+    hint = nearest(node, names) if isinstance(node, str) else None
+    expected = f"{argument} from 0 to {len(names) - 1} or a name"
+    advice = f"Did you mean {hint!r}?" if hint else "Name a node of that layer"
+    raise InvalidValueError(message(call, expected, repr(node), advice).replace("?.", "?"))
+
+
+def check_layer(model: KAN, layer: object, *, call: str) -> int:
+    """Return the index of a layer; refuse one that the model does not have.
+
+    Raises
+    ------
+    InvalidValueError
+        If `layer` is no whole number from 0 to the last layer.
+    """
+    known = isinstance(layer, int) and not isinstance(layer, bool)
+    if isinstance(layer, int) and known and 0 <= layer < len(model.layers):
+        return layer
+    expected = f"layer from 0 to {len(model.layers) - 1}"
+    raise InvalidValueError(message(call, expected, repr(layer), "Layers are counted from 0"))
+
+
+def model_curves(
+    model: KAN,
+    layer: int,
+    edges: Sequence[tuple[int, int]],
+    *,
+    data: Rows | None,
+    parts: bool,
+    call: str,
+) -> list[Curve]:
+    """Return some edges (out, in) of one layer, in the units of the data where there are any.
+
+    Inputs of the first layer are in the units of the features, edges of the last layer in the
+    units of the output; everything between is in the scaled units of its layer.
+    """
+    seen = None if data is None else trace(model, model.prepare(data, call=call)).inputs[layer]
+    columns = None if seen is None else seen.double().cpu().numpy()
+    return [_model_curve(model, layer, edge, columns, parts, call) for edge in edges]
+
+
+def _model_curve(
+    model: KAN, layer: int, edge: tuple[int, int], columns: Array | None, parts: bool, call: str
+) -> Curve:
+    (out, in_), inner = edge, model.layers[layer]
+    phi = inner.edge(out, in_)
+    shift, scale = 0.0, 1.0
+    if layer == 0:
+        shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
+    last = layer == len(model.layers) - 1
+    unit = float(model.output_scale[out]) if last else 1.0
+    values: Array | None = None
+    if columns is not None:
+        values = columns[:, in_]
+    elif inner.statistics is not None:
+        values = _spread_out(inner.statistics.quantiles[in_].double().numpy())
+    curve = _curve(phi, values, parts, call)
+    names: dict[str, Any] = {
+        "input_name": node_names(model, layer)[in_],
+        "output_name": node_names(model, layer + 1)[out],
+    }
+    if layer == 0:
+        feature = model.schema.features[in_]
+        names["input_unit"] = feature.unit
+        levels = feature.categories if feature.kind == "binary" else ("no", "yes")
+        if feature.kind != "numeric" and feature.category is not None and len(levels) == 2:
+            curve = dataclasses.replace(curve, levels=levels, data=None, grid=(-0.4, 1.4))
+    if last:
+        known = model.schema.outputs[out].unit
+        names["output_unit"] = known or ("log-odds" if model.task == "classification" else "")
+    return dataclasses.replace(_rescaled(curve, shift, scale, unit), **names)
+
+
+def function_curve(phi: Any, *, data: Any, parts: bool, call: str) -> Curve:
+    """Return an EdgeFunction as a curve; `data` are values of its input, or None.
+
+    Raises
+    ------
+    DataError
+        If a value is not finite or there is none.
+    """
+    values = None
+    if data is not None:
+        values = np.asarray(torch.as_tensor(data).detach().cpu(), dtype=np.float64).ravel()
+        if not len(values) or not np.isfinite(values).all():
+            got = "none" if not len(values) else "NaN or infinity"
+            text = message(call, "finite values in data", got, "Drop the others")
+            raise DataError(text)
+    curve = _curve(phi, values, parts, call)
+    return dataclasses.replace(curve, input_name="x", input_unit=phi.unit, output_name=phi.name)
+
+
+def _spread_out(quantiles: Array) -> Array:
+    """Return values that have these quantiles."""
+    levels = np.linspace(0, 1, len(quantiles))
+    places = (np.arange(32 * (len(quantiles) - 1)) + 0.5) / (32 * (len(quantiles) - 1))
+    return np.concatenate([quantiles[:1], np.interp(places, levels, quantiles), quantiles[-1:]])
+
+
+def _curve(phi: Any, values: Array | None, parts: bool, call: str) -> Curve:
+    grid = (float(phi.domain[0]), float(phi.domain[1]))
+    data = None if values is None else (float(values.min()), float(values.max()))
+    low, high = _view(grid, data)
+    knots = np.asarray(phi.breakpoints, dtype=np.float64)
+    inside = knots[(knots > low) & (knots < high)]  # kinks and jumps are drawn where they are
+    x = np.unique(np.concatenate([np.linspace(low, high, POINTS), inside]))
+    y = _finite(phi(x))
+    density = None
+    if values is not None:
+        counts, edges = np.histogram(values, bins=BINS, range=(low, high))
+        density = edges, counts / len(values)
+    mean = float(np.mean(_finite(phi(values))) if values is not None else np.nanmean(y))
+    return Curve(
+        x=x,
+        y=y,
+        parts=_parts(phi, x, y, call) if parts else {},
+        mean=mean if np.isfinite(mean) else 0.0,
+        grid=grid,
+        knots=knots,
+        data=data,
+        density=density,
+    )
+
+
+def _finite(y: Any) -> Array:
+    values = np.asarray(y, dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _view(grid: tuple[float, float], data: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the range to draw: that of the data, and of the grid not far beyond."""
+    low, high = grid
+    if data is not None:
+        width = data[1] - data[0] or 1.0
+        low = min(data[0], max(grid[0], data[0] - REACH * width))
+        high = max(data[1], min(grid[1], data[1] + REACH * width))
+    room = MARGIN * (high - low or 1.0)
+    return low - room, high + room
+
+
+def _parts(phi: Any, x: Array, y: Array, call: str) -> dict[str, Array]:
+    if not hasattr(phi, "base_weight"):
+        expected, got = "an edge made of a spline and a base", f"a {type(phi).__name__}"
+        raise MethodError(message(call, expected, got, "Leave parts out"))
+    only_spline = dataclasses.replace(phi, base_weight=0.0)(x)
+    return {"spline": only_spline, f"base ({phi.base})": y - only_spline}
+
+
+def _rescaled(curve: Curve, shift: float, scale: float, unit: float) -> Curve:
+    """Return the curve with its input as ``x * scale + shift`` and its output times `unit`."""
+    move: Callable[[Any], Any] = lambda x: x * scale + shift  # noqa: E731
+    density = curve.density
+    return dataclasses.replace(
+        curve,
+        x=move(curve.x),
+        y=curve.y * unit,
+        parts={name: part * unit for name, part in curve.parts.items()},
+        mean=curve.mean * unit,
+        grid=(move(curve.grid[0]), move(curve.grid[1])),
+        knots=move(curve.knots),
+        data=None if curve.data is None else (move(curve.data[0]), move(curve.data[1])),
+        density=None if density is None else (move(density[0]), density[1]),
+    )
+
+
+def chosen_edges(
+    model: KAN, layer: int, out: int | str | None, in_: int | str | None, *, most: int, call: str
+) -> tuple[list[tuple[int, int]], int]:
+    """Return the live edges (out, in) of a layer to draw, and how many there are.
+
+    Beyond `most` the strongest are taken: by the standard deviation over the data, by the L1 norm
+    of the weights where no data are known.
+    """
+    check_count(call, "top", most)
+    inner = model.layers[layer]
+    alive = (inner.mask != 0).cpu().numpy()
+    if out is not None:
+        row = node_index(model, layer + 1, out, call=call, argument="out")
+        alive[np.arange(len(alive)) != row] = False
+    if in_ is not None:
+        column = node_index(model, layer, in_, call=call, argument="in_")
+        alive[:, np.arange(alive.shape[1]) != column] = False
+    rows, columns = np.nonzero(alive)
+    if len(rows) > most:
+        known = inner.statistics
+        with torch.no_grad():
+            strength = inner.weight_l1().cpu() if known is None else known.edge_std
+        order = np.argsort(-strength.numpy()[rows, columns], kind="stable")[:most]
+        kept = np.sort(order)
+        return list(zip(rows[kept].tolist(), columns[kept].tolist(), strict=True)), len(rows)
+    return list(zip(rows.tolist(), columns.tolist(), strict=True)), len(rows)

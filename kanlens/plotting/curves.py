@@ -1,0 +1,337 @@
+"""Single edges: one in detail, or the edges of a layer side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from kanlens.checks import message
+from kanlens.core.network import KAN
+from kanlens.errors import DTypeError, InvalidValueError
+from kanlens.plotting.curve_data import (
+    Curve,
+    check_layer,
+    chosen_edges,
+    function_curve,
+    model_curves,
+    node_index,
+)
+from kanlens.plotting.style import (
+    STYLE,
+    axes_for,
+    check_axes,
+    context,
+    fitted,
+    literal,
+    size_in_inches,
+    text_width,
+    tidy,
+    with_unit,
+)
+
+if TYPE_CHECKING:
+    from kanlens.core.edge import EdgeFunction
+    from kanlens.core.network import Rows
+
+STRIP = 0.13  # share of the height that the density of the data takes
+SHADE = "#efefef"
+DENSITY = "#b9b9b9"
+HATCH = "#d2d2d2"
+PANEL = (1.12, 0.86)  # inches, of one of many edges
+GUTTER = (0.16, 0.44)  # inches between panels
+FRAME = (0.72, 0.24)  # inches left of the panels, and above or below them
+COLUMNS = 5
+SHOWN = 30  # panels
+
+
+@context()
+def edge(
+    source: KAN | EdgeFunction,
+    layer: int | None = None,
+    out: int | str | None = None,
+    in_: int | str | None = None,
+    *,
+    ax: Axes | None = None,
+    data: Rows | None = None,
+    parts: bool = False,
+) -> Axes:
+    """Draw the function on one edge, and where the data lie.
+
+    White is the range of the data; light gray has none; hatched lies outside the grid, where the
+    function is continued. The strip at the bottom is the density of the data, the marks at the
+    top are the knots. An input with two values is drawn as two points.
+
+    Parameters
+    ----------
+    source : KAN or EdgeFunction
+        Left as it is.
+    layer : int, optional
+        Layer of the edge, counted from 0; only with a model, and needed there.
+    out, in_ : int or str, optional
+        Ends of the edge, as indices or names; hidden nodes are called h1_1 and so on.
+    ax : Axes, optional
+        Where to draw; a new figure, made by pyplot, when None.
+    data : optional
+        With a model rows of x, with an EdgeFunction values of its input. The statistics stored
+        in the model when None.
+    parts : bool
+        Whether the spline and the base, whose sum the function is, are drawn too.
+
+    Returns
+    -------
+    Axes
+        In the units of the data for inputs of the first and outputs of the last layer, in the
+        scaled units of the layer otherwise.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such edge.
+    DTypeError
+        If `source` is neither, or `ax` no Axes.
+    MethodError
+        If `parts` is asked of an edge that has none.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> edge(KAN([2, 1]), 0, 0, "x2", ax=axes).get_xlabel()
+    'x2'
+    """
+    check_axes(ax, call="plot.edge")
+    curve = _one_curve(source, layer, out, in_, data=data, parts=parts)
+    ax = axes_for(ax, (STYLE.column, 0.7 * STYLE.column), call="plot.edge")
+    tidy(ax)
+    _draw_curve(ax, curve, 0.0)
+    for (name, part), dashes in zip(curve.parts.items(), ("--", ":"), strict=False):
+        ax.plot(curve.x, part, dashes, color=STYLE.muted, linewidth=0.9, label=name, zorder=3)
+    lines = [curve.y, *curve.parts.values()]
+    _set_range(ax, *_range_of(lines))
+    _name_input(ax, curve)
+    if curve.output_name:
+        ax.set_ylabel(_contribution(curve, size_in_inches(ax)[1]))
+    if curve.parts:
+        ax.legend(loc="best")
+    return ax
+
+
+@context()
+def edges(
+    model: KAN,
+    layer: int = 0,
+    *,
+    out: int | str | None = None,
+    in_: int | str | None = None,
+    top: int = SHOWN,
+    ax: Axes | None = None,
+    data: Rows | None = None,
+) -> Axes:
+    """Draw the live edges of a layer side by side, all with the same range of y.
+
+    Each function is drawn less its mean over the data: constants may move between the edges of a
+    node without changing the model, so only what varies can be compared.
+
+    Parameters
+    ----------
+    model : KAN
+        Left as it is.
+    layer : int
+        Which layer, counted from 0.
+    out, in_ : int or str, optional
+        Only edges to, or from, this node.
+    top : int
+        Most edges to draw, the strongest first.
+    ax : Axes, optional
+        Whose place to fill; a new figure of fitting size, made by pyplot, when None.
+    data : Tensor, ndarray or DataFrame, shape (batch, in), optional
+        Rows of x; the statistics stored in the model when None.
+
+    Returns
+    -------
+    Axes
+        Holds the panels, which are its ``child_axes``, one per edge, ordered by out, then in.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such layer or node, or none of the edges is alive.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> len(edges(KAN([3, 2]), ax=Figure().subplots()).child_axes)
+    6
+    """
+    call = "plot.edges"
+    check_axes(ax, call=call)
+    index = check_layer(model, layer, call=call)
+    picks, alive = chosen_edges(model, index, out, in_, most=top, call=call)
+    if not picks:
+        advice = "Name a node that has live edges"
+        raise InvalidValueError(message(call, "live edges to draw", "none", advice))
+    curves = model_curves(model, index, picks, data=data, parts=False, call=call)
+    columns = min(COLUMNS, len(picks), math.ceil(math.sqrt(1.6 * len(picks))))
+    rows = math.ceil(len(picks) / columns)
+    ax = axes_for(ax, _grid_size(rows, columns), call=call, bare=True)
+    ax.set_axis_off()
+    panels, size = _panels(ax, rows, columns, len(picks))
+    low, high = _range_of([curve.y - curve.mean for curve in curves])
+    several = len({curve.output_name for curve in curves}) > 1
+    for place, (panel, curve) in enumerate(zip(panels, curves, strict=True)):
+        _fill_panel(panel, curve, several=several, size=size)
+        _set_range(panel, low, high)
+        panel.tick_params(labelleft=place % columns == 0)
+    _title_edges(ax, curves, alive, several=several)
+    return ax
+
+
+def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts: bool) -> Curve:
+    call = "plot.edge"
+    if isinstance(source, KAN):
+        index = check_layer(source, layer, call=call)
+        pick = (
+            node_index(source, index + 1, out, call=call, argument="out"),
+            node_index(source, index, in_, call=call, argument="in_"),
+        )
+        return model_curves(source, index, [pick], data=data, parts=parts, call=call)[0]
+    if not callable(source) or not hasattr(source, "domain"):
+        expected, got = "a KAN or an EdgeFunction", type(source).__name__
+        raise DTypeError(message(call, expected, got, "Pass model.layers[0].edge(0, 0)"))
+    if (layer, out, in_) != (None, None, None):
+        expected, got = "no layer, out or in_ with an EdgeFunction", repr((layer, out, in_))
+        raise InvalidValueError(message(call, expected, got, "Leave them out"))
+    return function_curve(source, data=data, parts=parts, call=call)
+
+
+def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
+    """Draw shading, density, knots and the function less `offset`."""
+    left, right = (-0.4, 1.4) if curve.levels else (float(curve.x[0]), float(curve.x[-1]))
+    known = curve.data or curve.grid
+    for low, high in ((left, known[0]), (known[1], right)):
+        if high > low:
+            ax.axvspan(low, high, color=SHADE, linewidth=0, zorder=0)
+    if not curve.levels:
+        for low, high in ((left, min(curve.grid[0], right)), (max(curve.grid[1], left), right)):
+            if high > low:
+                style: dict[str, Any] = {"facecolor": "none", "edgecolor": HATCH, "linewidth": 0}
+                ax.axvspan(low, high, hatch="////", zorder=0.5, label="_outside grid", **style)
+        inside = curve.knots[(curve.knots >= left) & (curve.knots <= right)]
+        place: Any = {"transform": ax.get_xaxis_transform(), "label": "_knots"}
+        ax.vlines(inside, 0.97, 1.0, colors=STYLE.muted, linewidth=0.6, **place)
+    _draw_density(ax, curve)
+    y = curve.y - offset
+    if curve.levels:
+        _draw_levels(ax, curve, y)
+    else:
+        ax.plot(curve.x, y, color=STYLE.accent, zorder=4, label="sum" if curve.parts else "_curve")
+    ax.set_xlim(left, right)
+
+
+def _draw_density(ax: Axes, curve: Curve) -> None:
+    if curve.density is None:
+        return
+    edges, shares = curve.density
+    ax.fill_between(
+        np.repeat(edges, 2)[1:-1],
+        np.repeat(STRIP * shares / shares.max(), 2),
+        color=DENSITY,
+        linewidth=0,
+        transform=ax.get_xaxis_transform(),
+        zorder=1,
+        label="_density",
+    )
+
+
+def _draw_levels(ax: Axes, curve: Curve, y: Any) -> None:
+    """Draw an input that is 0 or 1 as two points."""
+    at = np.interp([0.0, 1.0], curve.x, y)
+    ax.plot([0, 1], at, color=STYLE.accent, linewidth=0.6, zorder=3, label="_curve")
+    ax.plot([0, 1], at, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
+    ax.set_xticks([0, 1], [literal(level, most=14) for level in curve.levels])
+
+
+def _range_of(lines: Sequence[Any]) -> tuple[float, float]:
+    values = np.concatenate([line[np.isfinite(line)] for line in lines])
+    if not len(values):
+        return -1.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    if high - low < 1e-12 * max(1.0, abs(low), abs(high)):
+        return low - 1.0, high + 1.0
+    return low, high
+
+
+def _set_range(ax: Axes, low: float, high: float) -> None:
+    """Leave room for the density below the curves and for the knots above them."""
+    inner = (high - low) / (1 - STRIP - 0.05 - 0.08)
+    ax.set_ylim(low - (STRIP + 0.05) * inner, high + 0.08 * inner)
+    if ax.get_ylim()[0] < 0 < ax.get_ylim()[1]:
+        ax.axhline(0, color=STYLE.faint, linewidth=0.6, zorder=0.8)
+
+
+def _contribution(curve: Curve, room: float) -> str:
+    """Name what an edge adds to, on as many inches as there are."""
+    unit = f" ({literal(curve.output_unit)})" if curve.output_unit else ""
+    rest = room - text_width(f"contribution to {unit}", STYLE.text)
+    return f"contribution to {fitted(curve.output_name, max(rest, 0.5), STYLE.text)}{unit}"
+
+
+def _name_input(ax: Axes, curve: Curve) -> None:
+    ax.set_xlabel(with_unit(curve.input_name, curve.input_unit))
+
+
+def _grid_size(rows: int, columns: int) -> tuple[float, float]:
+    width = FRAME[0] + columns * PANEL[0] + (columns - 1) * GUTTER[0]
+    return width + 0.1, 2 * FRAME[1] + rows * PANEL[1] + (rows - 1) * GUTTER[1]
+
+
+def _panels(
+    ax: Axes, rows: int, columns: int, count: int
+) -> tuple[list[Axes], tuple[float, float]]:
+    """Put axes side by side into the place of `ax`, row after row; return them and their size."""
+    width, height = size_in_inches(ax)
+    across = width - FRAME[0] - 0.1 - (columns - 1) * GUTTER[0]
+    down = height - 2 * FRAME[1] - (rows - 1) * GUTTER[1]
+    size = max(across / columns, 0.2), max(down / rows, 0.2)
+    panels = []
+    for place in range(count):
+        row, column = divmod(place, columns)
+        left = FRAME[0] + column * (size[0] + GUTTER[0])
+        bottom = height - FRAME[1] - size[1] - row * (size[1] + GUTTER[1])
+        box = (left / width, bottom / height, size[0] / width, size[1] / height)
+        panels.append(ax.inset_axes(box))
+    return panels, size
+
+
+def _fill_panel(panel: Axes, curve: Curve, *, several: bool, size: tuple[float, float]) -> None:
+    tidy(panel)
+    _draw_curve(panel, curve, curve.mean)
+    width = size[0] + 0.6 * GUTTER[0]
+    text = with_unit(curve.input_name, curve.input_unit)
+    if several:
+        target = f" → {literal(curve.output_name, most=9)}"
+        rest = width - text_width(target, STYLE.small)
+        text = fitted(curve.input_name, rest, STYLE.small) + target
+    elif text_width(text, STYLE.small) > width:
+        text = fitted(curve.input_name, width, STYLE.small)
+    panel.set_title(text, fontsize=STYLE.small, pad=3)
+    if not curve.levels:
+        panel.xaxis.set_major_locator(MaxNLocator(3 if size[0] > 0.9 else 2, prune="both"))
+    panel.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def _title_edges(ax: Axes, curves: list[Curve], alive: int, *, several: bool) -> None:
+    text = "contribution to node"
+    if not several:
+        text = _contribution(curves[0], size_in_inches(ax)[1])
+    style: Any = {"rotation": 90, "ha": "left", "va": "center", "transform": ax.transAxes}
+    ax.text(0.005, 0.5, f"{text}\nless its mean", multialignment="center", **style)
+    if len(curves) < alive:
+        note = f"the {len(curves)} strongest of {alive} edges"
+        place: Any = {"ha": "right", "va": "top", "transform": ax.transAxes}
+        ax.text(1.0, 1.0, note, fontsize=STYLE.small, color=STYLE.muted, **place)

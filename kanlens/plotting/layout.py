@@ -1,0 +1,239 @@
+"""Where the nodes and the curve boxes of a network diagram go: geometry only, in inches.
+
+Inputs lie at the bottom, outputs on top. Between two levels stand the boxes of the edges, grouped
+over the node they come from, so that all functions of one input stand together and the lines
+below the boxes never cross. A group is up to four boxes high.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MAX_ROWS = 4
+PITCH = 0.30  # of the boxes in a new figure, smallest wanted
+PITCH_GOOD = 0.50
+PITCH_MOST = 0.62
+PAGE = 7.0
+FILL = 0.84  # share of the pitch that the box takes
+GAP = 0.45  # between groups, in pitches
+FAN = 0.40  # room for the lines below and above the boxes in a new figure, smallest
+SLOPE = 0.045  # more room above the boxes, where lines cross: a share of the width
+LANE = 0.27  # between the lines of boxes that stand above one another, in box sizes
+CROWD = 40  # nodes in a level beyond which they are dots in an even row
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Boxes:
+    """The curve boxes of one layer.
+
+    Attributes
+    ----------
+    out, in_ : ndarray of int, shape (box,)
+        The edge in each box.
+    centers : ndarray, shape (box, 2)
+        x and y of its middle.
+    lanes : ndarray, shape (box,)
+        x at which the line of each box enters and leaves the stack of boxes.
+    ends : tuple of float
+        y of the lower and the upper edge of the stack.
+    size : float
+        Width and height of every box.
+    """
+
+    out: Array
+    in_: Array
+    centers: Array
+    lanes: Array
+    ends: tuple[float, float]
+    size: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layout:
+    """Positions of a whole diagram.
+
+    Attributes
+    ----------
+    width, height : float
+        Size without the names.
+    nodes : tuple of ndarray, each of shape (node, 2)
+        From the inputs up to the outputs; NaN for nodes that are not drawn.
+    boxes : tuple of Boxes
+        One per layer.
+    """
+
+    width: float
+    height: float
+    nodes: tuple[Array, ...]
+    boxes: tuple[Boxes, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Band:
+    """Columns and rows of the boxes of one layer, before they have a size."""
+
+    rows: int
+    columns: Array  # of every node below: how many columns its group takes
+    pitch: float
+
+
+def arrange(
+    shown: Sequence[Array],
+    edges: Sequence[tuple[Array, Array]],
+    *,
+    width: float | None = None,
+    height: float | None = None,
+    limits: tuple[float, float] = (3.0, 8.6),
+) -> Layout:
+    """Place nodes and boxes so that no two boxes overlap.
+
+    Parameters
+    ----------
+    shown : sequence of ndarray of bool, each of shape (node,)
+        Which nodes of each level are drawn.
+    edges : sequence of (out, in_)
+        For each layer the edges that get a box, as two int arrays of shape (box,).
+    width, height : float, optional
+        Size to fill; chosen by what has to fit when None.
+    limits : tuple of float
+        Least and largest width that may be chosen.
+
+    Returns
+    -------
+    Layout
+
+    Examples
+    --------
+    >>> both = np.ones(2, dtype=bool)
+    >>> place = arrange([both, both[:1]], [(np.array([0, 0]), np.array([0, 1]))])
+    >>> place.nodes[0][:, 1].tolist(), len(place.boxes[0].centers)
+    ([0.0, 0.0], 2)
+    """
+    counts = [_counts(in_, len(level)) for (_, in_), level in zip(edges, shown, strict=False)]
+    if width is None:
+        wanted = max(
+            _needed_width(count, level) for count, level in zip(counts, shown, strict=False)
+        )
+        width = min(max(wanted, limits[0]), limits[1])
+    share = None if height is None else height / len(edges)
+    room = None if share is None else max(share - 2 * FAN - SLOPE * width, 0.5 * share)
+    bands = [_band(count, level, width, room) for count, level in zip(counts, shown, strict=False)]
+    heights = [_band_height(band, width, height, len(edges)) for band in bands]
+    levels = np.concatenate([[0.0], np.cumsum(heights)])
+    across = [
+        _across(level, band, width) for level, band in zip(shown, [*bands, None], strict=True)
+    ]
+    nodes = tuple(
+        np.stack([xs, np.full(len(xs), y)], axis=1) for xs, y in zip(across, levels, strict=True)
+    )
+    boxes = tuple(
+        _boxes(edge, band, nodes[index], (levels[index], levels[index + 1]), width)
+        for index, (edge, band) in enumerate(zip(edges, bands, strict=True))
+    )
+    return Layout(width=width, height=float(levels[-1]), nodes=nodes, boxes=boxes)
+
+
+def _counts(in_: Array, nodes: int) -> Array:
+    return np.bincount(in_, minlength=nodes)
+
+
+def _crowded(shown: Array) -> bool:
+    return int(shown.sum()) > CROWD
+
+
+def _columns(count: Array, rows: int) -> Array:
+    return -(-count // rows)
+
+
+def _units(count: Array, shown: Array, rows: int) -> float:
+    """Return how many pitches wide the boxes of a layer are, gaps between groups included."""
+    if _crowded(shown):
+        return math.ceil(int(count.sum()) / rows) + GAP
+    columns = np.maximum(_columns(count, rows), 0.5)[shown]
+    return max(float(np.sum(columns + GAP)), GAP)
+
+
+def _needed_width(count: Array, shown: Array) -> float:
+    """Return a width that gives boxes a good size in the fewest rows that fit on a page."""
+    units = [_units(count, shown, rows) for rows in range(1, MAX_ROWS + 1)]
+    fitting = [one for one in units if one * PITCH <= PAGE]
+    return min(fitting[0] * PITCH_GOOD, PAGE) if fitting else units[-1] * PITCH
+
+
+def _band(count: Array, shown: Array, width: float, room: float | None) -> _Band:
+    """Choose the number of rows: the fewest with boxes large enough, else the largest boxes."""
+    best: _Band | None = None
+    for rows in range(1, MAX_ROWS + 1):
+        pitch = min(width / _units(count, shown, rows), PITCH_MOST)
+        if room is not None:
+            pitch = min(pitch, room / rows)
+        if best is None or pitch > 1.15 * best.pitch:
+            best = _Band(rows=rows, columns=_columns(count, rows), pitch=pitch)
+        if best.pitch >= PITCH:
+            break
+    return best if best is not None else _Band(rows=1, columns=count, pitch=PITCH)
+
+
+def _band_height(band: _Band, width: float, height: float | None, layers: int) -> float:
+    if height is not None:
+        return height / layers
+    return band.rows * band.pitch + 2 * max(FAN, 0.6 * band.pitch) + SLOPE * width
+
+
+def _across(shown: Array, band: _Band | None, width: float) -> Array:
+    """Return the x of every node: the middle of its group of boxes, else evenly spread."""
+    xs = np.full(len(shown), np.nan)
+    n = int(shown.sum())
+    if band is None or _crowded(shown):
+        xs[shown] = (np.arange(n) + 0.5) * width / max(n, 1)
+        return xs
+    slots = (np.maximum(band.columns, 0.5)[shown] + GAP) * band.pitch
+    slots = slots + (width - slots.sum()) / max(n, 1)
+    xs[shown] = np.cumsum(slots) - slots / 2
+    return xs
+
+
+def _boxes(
+    edge: tuple[Array, Array], band: _Band, below: Array, ends: tuple[float, float], width: float
+) -> Boxes:
+    """Stack the boxes of each group over its node, column after column."""
+    order = np.lexsort((edge[0], edge[1]))
+    out, in_ = edge[0][order], edge[1][order]
+    if int(np.isfinite(below[:, 0]).sum()) > CROWD:
+        place, count = np.arange(len(out)), np.full(len(out), len(out))
+        middle = np.full(len(out), width / 2)
+    else:
+        place = np.arange(len(out)) - np.searchsorted(in_, in_)  # in the group of each box
+        count, middle = np.bincount(in_, minlength=len(below))[in_], below[in_, 0]
+    columns = _columns(count, band.rows)
+    column, row, stack = _balanced(place, count, columns)
+    x = middle + (column - (columns - 1) / 2) * band.pitch
+    offset = (stack - 1) / 2 - row  # of each box from the middle of its stack
+    size, height = FILL * band.pitch, ends[1] - ends[0]
+    center = (ends[0] + ends[1] - min(SLOPE * width, 0.15 * height)) / 2
+    reach = ((band.rows - 1) * band.pitch + size) / 2
+    return Boxes(
+        out=out,
+        in_=in_,
+        centers=np.stack([x, center + offset * band.pitch], axis=1),
+        lanes=x + offset * LANE * size,
+        ends=(center - reach, center + reach),
+        size=size,
+    )
+
+
+def _balanced(place: Array, count: Array, columns: Array) -> tuple[Array, Array, Array]:
+    """Return column, row and height of the column, of each place among `count` in `columns`."""
+    least, extra = np.divmod(count, columns)  # the first `extra` columns hold one box more
+    tall = extra * (least + 1)
+    first = place < tall
+    column = np.where(first, place // (least + 1), extra + (place - tall) // np.maximum(least, 1))
+    row = np.where(first, place % (least + 1), (place - tall) % np.maximum(least, 1))
+    return column, row, np.where(first, least + 1, least)

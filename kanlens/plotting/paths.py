@@ -1,0 +1,158 @@
+"""What happened step by step: training, and pruning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from kanlens.checks import message
+from kanlens.errors import DataError
+from kanlens.plotting.style import STYLE, axes_for, check_axes, context, tidy
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+SIZE = (STYLE.column, 0.66 * STYLE.column)
+DECADES = 20.0  # ratio of largest to smallest loss beyond which the axis is logarithmic
+
+
+@context()
+def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
+    """Draw the loss against the number of edges left while edges were removed.
+
+    Parameters
+    ----------
+    result : PruneResult or DataFrame
+        As `kanlens.prune` returns it, or its frame: columns edges_left and loss_after.
+    ax : Axes, optional
+        Where to draw; a new figure, made by pyplot, when None.
+
+    Returns
+    -------
+    Axes
+        x falls from left to right; the first point is the model before, the ring the model after.
+
+    Raises
+    ------
+    DataError
+        If those columns are missing, or a frame has no rows.
+    DTypeError
+        If `ax` is no Axes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> steps = pd.DataFrame({"edges_left": [3, 2], "loss_after": [0.1, 0.2]})
+    >>> pruning(steps, ax=Figure().subplots()).get_xlabel()
+    'edges left'
+    """
+    call = "plot.pruning"
+    check_axes(ax, call=call)
+    before = getattr(result, "edges_before", None)
+    frame = _frame(result, ("edges_left", "loss_after"), call, empty=before is not None)
+    edges = frame["edges_left"].to_numpy(dtype=np.float64)
+    losses = frame["loss_after"].to_numpy(dtype=np.float64)
+    if before is not None:
+        edges = np.concatenate([[before], edges])
+        losses = np.concatenate([[result.loss_before], losses])
+    ax = axes_for(ax, SIZE, call=call)
+    tidy(ax)
+    marker: Any = {"marker": "o", "markersize": 3.0 if len(edges) <= 60 else 0.0}
+    ax.plot(edges, losses, color=STYLE.accent, label="loss", zorder=3, **marker)
+    ring: Any = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
+    ax.plot(edges[-1:], losses[-1:], "o", label="_after", zorder=4, **ring)
+    _scale_losses(ax, losses)
+    ax.invert_xaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("edges left")
+    ax.set_ylabel("loss")
+    text = f"{edges[-1]:.0f} edges, loss {losses[-1]:.3g}"
+    style: Any = {"fontsize": STYLE.small, "textcoords": "offset points", "ha": "right"}
+    ax.annotate(text, (edges[-1], losses[-1]), xytext=(2, 8), va="bottom", **style)
+    ax.margins(y=0.22)
+    return ax
+
+
+@context()
+def history(result: Any, *, ax: Axes | None = None) -> Axes:
+    """Draw the loss in training, step by step.
+
+    Parameters
+    ----------
+    result : FitResult or DataFrame
+        As `kanlens.fit` returns it, or its frame: columns step, loss and, where rows were held
+        out, validation_loss.
+    ax : Axes, optional
+        Where to draw; a new figure, made by pyplot, when None.
+
+    Returns
+    -------
+    Axes
+        The dotted line is the step whose state was kept.
+
+    Raises
+    ------
+    DataError
+        If those columns are missing, or there is no step.
+    DTypeError
+        If `ax` is no Axes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> steps = pd.DataFrame({"step": [1, 2], "loss": [1.0, 0.1]})
+    >>> len(history(steps, ax=Figure().subplots()).lines)
+    1
+    """
+    call = "plot.history"
+    check_axes(ax, call=call)
+    frame = _frame(result, ("step", "loss"), call)
+    steps = frame["step"].to_numpy(dtype=np.float64)
+    lines = {"training": frame["loss"].to_numpy(dtype=np.float64)}
+    if "validation_loss" in frame and frame["validation_loss"].notna().any():
+        lines["held-out rows"] = frame["validation_loss"].to_numpy(dtype=np.float64)
+    ax = axes_for(ax, SIZE, call=call)
+    tidy(ax)
+    marker: Any = {"marker": "o", "markersize": 3.0} if len(steps) < 3 else {}
+    looks = ((STYLE.accent, "-"), (STYLE.series[1], (0, (4, 1.5))))
+    for (name, losses), (color, dashes) in zip(lines.items(), looks, strict=False):
+        ax.plot(steps, losses, color=color, linestyle=dashes, label=name, zorder=3, **marker)
+    _scale_losses(ax, np.concatenate(list(lines.values())))
+    best = getattr(result, "best_step", None)
+    if best is not None:
+        style: Any = {"color": STYLE.muted, "linewidth": 0.7, "linestyle": ":", "label": "_best"}
+        ax.axvline(best, zorder=1, **style)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss")
+    if len(lines) > 1:
+        ax.legend(loc="best")
+    return ax
+
+
+def _frame(result: Any, columns: tuple[str, ...], call: str, *, empty: bool = False) -> Any:
+    """Return the frame of a result; refuse one without these columns or, unless allowed, rows."""
+    frame = result.to_frame() if hasattr(result, "to_frame") else result
+    wanted = " and ".join(columns)
+    known = [str(name) for name in getattr(frame, "columns", ())]
+    missing = [name for name in columns if name not in known]
+    if missing:
+        got = f"columns {', '.join(known)}" if known else f"a {type(result).__name__}"
+        advice = "Pass the result, or its to_frame()"
+        raise DataError(message(call, f"a frame with {wanted}", got, advice))
+    if not len(frame) and not empty:
+        raise DataError(message(call, f"rows of {wanted}", "none", "There is nothing to draw"))
+    return frame
+
+
+def _scale_losses(ax: Axes, losses: Array) -> None:
+    known = losses[np.isfinite(losses)]
+    if len(known) and known.min() > 0 and known.max() > DECADES * known.min():
+        ax.set_yscale("log")
+        ax.tick_params(which="minor", length=1.2, width=0.4, labelleft=False)
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(5))

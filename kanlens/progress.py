@@ -1,0 +1,57 @@
+"""A bar for long work: on stderr, and silent where stderr is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(
+    description: str, total: int, *, shown: bool | None = None
+) -> Iterator[Callable[..., None]]:
+    """Show a bar while the block runs, and take it away afterwards.
+
+    Parameters
+    ----------
+    description : str
+        What is being done.
+    total : int
+        Number of steps of the work.
+    shown : bool, optional
+        False for no bar at all. Default: a bar where stderr is a terminal.
+
+    Yields
+    ------
+    callable
+        ``advance(steps=1, note="")`` moves the bar and sets the words behind it.
+
+    Examples
+    --------
+    >>> with progress_bar("work", 3, shown=False) as advance:
+    ...     advance(2, note="loss 0.1")
+    """
+    if shown is False:
+        yield _ignore
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Remaining(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(description, total=total, note="")
+        yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
+
+
+def _ignore(steps: int = 1, note: str = "") -> None:
+    """Take note of nothing."""

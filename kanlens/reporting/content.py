@@ -1,0 +1,330 @@
+"""The numbers of a report as plain JSON types: what the page shows and the JSON twin holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.attribution.registry import METHODS
+from kanlens.attribution.result import Attribution
+from kanlens.core.network import KAN
+from kanlens.core.recording import Trace
+from kanlens.reporting.alerts import find_alerts
+from kanlens.reporting.analysis import Analysis
+from kanlens.reporting.edge_records import describe_edges
+from kanlens.reporting.formula_record import describe_formula
+from kanlens.reporting.subject import Subject
+
+SCHEMA_VERSION = 1
+PACKAGES = ("kanlens", "torch", "captum")
+
+
+def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str, Any]:
+    """Write everything that was computed as plain JSON types.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        The results.
+    title : str
+        Of the page.
+    generator : str
+        Where random numbers came from, in words.
+
+    Returns
+    -------
+    dict
+        Keys schema_version, meta, data, model, training, performance, importance, edges, formula,
+        rows, comparison, pruning, alerts. Numbers that are not finite are None. All are the same
+        for the same input, but ``comparison["methods"][i]["seconds"]``.
+    """
+    subject = analysis.subject
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "meta": _meta(analysis, title, generator),
+        "data": _data(analysis),
+        "model": _model(subject.model, analysis.trace),
+        "training": _training(analysis),
+        "performance": analysis.performance,
+        "importance": _importance(analysis),
+        "edges": describe_edges(analysis),
+        "formula": describe_formula(analysis),
+        "rows": _rows(analysis),
+        "comparison": _comparison(analysis),
+        "pruning": _pruning(analysis),
+    }
+    plain = to_plain(content)
+    plain["alerts"] = find_alerts(plain)
+    found: dict[str, Any] = plain
+    return found
+
+
+def to_plain(value: Any) -> Any:
+    """Return nested data as dicts, lists, text, finite numbers, truth values and None.
+
+    Examples
+    --------
+    >>> to_plain({"a": (1, np.float64(2.5), float("nan")), 3: torch.tensor([1])})
+    {'a': [1, 2.5, None], '3': [1]}
+    """
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, (np.ndarray, Tensor)):
+        return to_plain(value.tolist())
+    if value is None or isinstance(value, (bool, str, int)):
+        return value
+    if isinstance(value, np.generic):
+        return to_plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)
+
+
+def _meta(analysis: Analysis, title: str, generator: str) -> dict[str, Any]:
+    plan, subject = analysis.plan, analysis.subject
+    return {
+        "title": title,
+        "versions": {name: _version(name) for name in PACKAGES},
+        "target": subject.model.output_names[subject.target],
+        "unit": subject.unit,
+        "method": plan.method,
+        "baseline": analysis.attribution.baseline,
+        "background_rows": len(plan.background),
+        "background_origin": plan.origin,
+        "attributed_rows": len(plan.rows),
+        "compared_rows": len(plan.compared_rows),
+        "compared_background_rows": len(plan.compared_background),
+        "traced_rows": len(analysis.trace.x),
+        "generator": generator,
+        "model_fingerprint": _fingerprint(subject.model.state_dict().values()),
+        "data_fingerprint": _fingerprint([subject.x]),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _fingerprint(tensors: Any) -> str:
+    """Return the beginning of a hash over the bytes of tensors."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        array = tensor.detach().cpu().contiguous()
+        found.update(f"{array.dtype}{tuple(array.shape)}".encode())
+        found.update(array.numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _data(analysis: Analysis) -> dict[str, Any]:
+    subject, record = analysis.subject, analysis.trace
+    schema = subject.model.schema
+    quantiles = np.quantile(subject.x.double().cpu().numpy(), (0, 0.25, 0.5, 0.75, 1), axis=0)
+    rows = zip(schema.features, quantiles.T.tolist(), record.outside[0].tolist(), strict=True)
+    features = [
+        {
+            "name": feature.name,
+            "column": feature.column,
+            "kind": feature.kind,
+            "unit": feature.unit,
+            **dict(zip(("low", "quarter", "median", "three_quarters", "high"), at, strict=True)),
+            "constant": at[0] == at[-1],
+            "outside": outside,
+        }
+        for feature, at, outside in rows
+    ]
+    return {
+        "source": subject.source,
+        "rows": subject.rows,
+        "has_target": subject.y is not None,
+        "target": schema.target,
+        "features": features,
+    }
+
+
+def _model(model: KAN, record: Trace) -> dict[str, Any]:
+    config = json.loads(model.config.to_json())
+    return {
+        "widths": model.widths,
+        "task": model.task,
+        "class_labels": model.class_labels,
+        "outputs": [{"name": one.name, "unit": one.unit} for one in model.schema.outputs],
+        "edges_alive": model.edges_alive,
+        "edges_total": sum(layer.mask.numel() for layer in model.layers),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "features_used": int((model.layers[0].mask != 0).any(0).sum()),
+        "outside": _outside(model, record),
+        "layers": config.get("layers", []),
+    }
+
+
+def _outside(model: KAN, record: Trace) -> dict[str, Any]:
+    """Return the shares of inputs, hidden units and rows that lie outside the grids."""
+    layers = zip(record.layers, record.inputs, strict=True)
+    inputs, *hidden = [layer.outside(x).any(1) for layer, x in layers]
+    return {
+        "inputs": float(record.outside[0].mean()),
+        "hidden": float(torch.cat(record.outside[1:]).mean()) if hidden else None,
+        "all": record.outside_share,
+        "rows_with_input": float(inputs.double().mean()),
+        "rows_with_hidden": float(torch.stack(hidden).any(0).double().mean()) if hidden else None,
+        "units": [
+            {"name": model.node_name(level, index), "layer": level, "outside": share}
+            for level, shares in enumerate(record.outside)
+            for index, share in enumerate(shares.tolist())
+            if level > 0
+        ],
+    }
+
+
+def _training(analysis: Analysis) -> dict[str, Any] | None:
+    result = analysis.history
+    if result is None:
+        return None
+    return {
+        "steps": len(result.history),
+        "best_step": result.best_step,
+        "stopped_because": result.stopped_because,
+        "metric_name": result.metric_name,
+        "metric": result.metric,
+        "held_out_rows": len(result.held_out),
+        "loss": result.loss,
+        "validation_loss": result.validation_loss,
+        "history": list(result.history),
+    }
+
+
+def _importance(analysis: Analysis) -> dict[str, Any]:
+    found = analysis.attribution
+    grouped = found.grouped()
+    return {
+        "method": found.method,
+        "meaning": "mean |value|",
+        "unit": found.unit or analysis.subject.unit,
+        "target": found.target,
+        "baseline": found.baseline,
+        "reference": float(found.reference[0]),
+        "features": _sizes(found),
+        "columns": _sizes(grouped) if grouped is not found else None,
+    }
+
+
+def _sizes(found: Attribution) -> list[dict[str, Any]]:
+    """Return one record per feature, the most important first."""
+    summary = found.to_importance()
+    total = float(summary.values.sum()) or 1.0
+    low, high = summary.low, summary.high
+    records = [
+        {
+            "name": name,
+            "importance": float(summary.values[i]),
+            "low": None if low is None else float(low[i]),
+            "high": None if high is None else float(high[i]),
+            "share": float(summary.values[i]) / total,
+            "mean": float(found.values[:, i].mean()),
+        }
+        for i, name in enumerate(summary.features)
+    ]
+    return sorted(records, key=lambda record: -record["importance"])
+
+
+def _rows(analysis: Analysis) -> list[dict[str, Any]]:
+    subject, found = analysis.subject, analysis.explained
+    x = subject.x.double().cpu()
+    records = []
+    for place, (row, reason) in enumerate(analysis.picks):
+        values = found.values[place].double().cpu()
+        order = values.abs().argsort(descending=True, stable=True).tolist()
+        records.append(
+            {
+                "row": subject.numbers[row],
+                "reason": reason,
+                **_truth(analysis, row),
+                "output": float(found.output[place]),
+                "reference": float(found.reference[place]),
+                "gap": float(found.completeness_gap[place]),
+                "contributions": [
+                    {
+                        "feature": found.features[i],
+                        "value": float(x[row, i]),
+                        "label": _label(subject.model, found.features[i], float(x[row, i])),
+                        "contribution": float(values[i]),
+                    }
+                    for i in order
+                ],
+            }
+        )
+    return records
+
+
+def _label(model: KAN, name: str, value: float) -> str | None:
+    """Return the text that a value of 0 or 1 stands for, None for numbers."""
+    feature = next((one for one in model.schema.features if one.name == name), None)
+    if feature is None or feature.category is None or value not in (0, 1):
+        return None
+    if feature.kind == "binary":
+        return feature.categories[int(value)]
+    return "yes" if value else "no"
+
+
+def _truth(analysis: Analysis, row: int) -> dict[str, Any]:
+    """Return what is known and predicted of one row."""
+    from kanlens.reporting.performance import probabilities
+
+    subject: Subject = analysis.subject
+    if subject.model.task == "classification":
+        chances = probabilities(subject)[row]
+        known = None if subject.y is None else subject.labels[int(subject.y[row])]
+        return {
+            "actual": known,
+            "predicted": subject.labels[int(chances.argmax())],
+            "probabilities": dict(zip(subject.labels, chances.tolist(), strict=True)),
+        }
+    actual = None if subject.y is None else float(subject.y[row, subject.target])
+    return {"actual": actual, "predicted": float(subject.output[row, subject.target])}
+
+
+def _comparison(analysis: Analysis) -> dict[str, Any]:
+    found = analysis.comparison
+    methods = [
+        {str(key): item for key, item in record.items()}
+        for record in found.frame.to_dict(orient="records")
+    ]
+    for record in methods:
+        method = METHODS[record["method"]]
+        record["summary"], record["reference"] = method.summary, method.reference
+    importance = found.importance
+    return {
+        "rows": len(analysis.plan.compared_rows),
+        "background_rows": len(analysis.plan.compared_background),
+        "methods": methods,
+        "importance": {
+            name: dict(zip(importance.index.tolist(), importance[name].tolist(), strict=True))
+            for name in importance.columns
+        },
+        "agreement": {
+            name: dict(zip(found.agreement.index.tolist(), found.agreement[name], strict=True))
+            for name in found.agreement.columns
+        },
+        "left_out": {**analysis.plan.left_out, **found.skipped},
+    }
+
+
+def _pruning(analysis: Analysis) -> dict[str, Any] | None:
+    result = analysis.pruning
+    if result is None:
+        return None
+    found: dict[str, Any] = json.loads(result.to_json())
+    return {**found, "widths_after": result.model.widths}

@@ -1,0 +1,125 @@
+"""Numbers as people read them: significant digits, a true minus sign, powers of ten."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+MINUS = "\N{MINUS SIGN}"
+NOTHING = "\N{EN DASH}"
+_RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+SMALL, LARGE = 1e-3, 1e6  # outside, powers of ten are used
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Write a number with so many significant digits.
+
+    Whole numbers are written in full, others outside 0.001 to 1,000,000 with a power of ten;
+    what is not finite or missing is a dash.
+
+    Examples
+    --------
+    >>> [number(v) for v in (1234, 0.123456, 12345.6, None)]
+    ['1,234', '0.123', '12,346', '\N{EN DASH}']
+    >>> [number(v) for v in (-45.678, 2.5e-7)]
+    ['\N{MINUS SIGN}45.7', '2.5\N{MULTIPLICATION SIGN}10⁻⁷']
+    """
+    if value is None or isinstance(value, bool) or not math.isfinite(value):
+        return NOTHING
+    if isinstance(value, int):
+        return f"{value:,}".replace("-", MINUS)
+    size = abs(value)
+    if size == 0:
+        return "0"
+    rounded = float(f"{size:.{digits - 1}e}")
+    if not SMALL <= rounded < LARGE:
+        mantissa, exponent = f"{size:.{digits - 1}e}".split("e")
+        head = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        text = f"{head}\N{MULTIPLICATION SIGN}10{str(int(exponent)).translate(_RAISED)}"
+    else:
+        places = max(0, digits - 1 - math.floor(math.log10(rounded)))
+        text = f"{size:,.{places}f}"
+    return MINUS + text if value < 0 else text
+
+
+def signed(value: Any, digits: int = 3) -> str:
+    """Write a number with its sign.
+
+    Examples
+    --------
+    >>> signed(0.5), signed(-2.0), signed(0.0)
+    ('+0.500', '\N{MINUS SIGN}2.00', '0')
+    """
+    text = number(value, digits)
+    return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
+
+
+def fixed(value: Any, places: int = 2) -> str:
+    """Write a number with so many decimals.
+
+    Examples
+    --------
+    >>> fixed(1.0), fixed(-0.097), fixed(None)
+    ('1.00', '\N{MINUS SIGN}0.10', '\N{EN DASH}')
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:.{places}f}".replace("-", MINUS)
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    """Write a share as a percentage; a little is never written as nothing, nor nearly all as all.
+
+    Examples
+    --------
+    >>> percent(0.1234), percent(0.0), percent(0.00001), percent(1.0), percent(0.99999)
+    ('12.3%', '0%', '<0.1%', '100%', '>99.9%')
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if value in (0, 1):
+        return f"{100 * value:.0f}%"
+    smallest = 10.0**-digits
+    if 0 < 100 * value < smallest / 2:
+        return f"<{smallest:.{digits}f}%"
+    if 100 - smallest / 2 < 100 * value < 100:
+        return f">{100 - smallest:.{digits}f}%"
+    return f"{100 * value:.{digits}f}%".replace("-", MINUS)
+
+
+def with_unit(text: str, unit: str) -> str:
+    """Put a unit behind a number, unless there is none.
+
+    Examples
+    --------
+    >>> with_unit("3", "mm"), with_unit("3", "")
+    ('3\N{NO-BREAK SPACE}mm', '3')
+    """
+    return f"{text}\N{NO-BREAK SPACE}{unit}" if unit else text
+
+
+def listed(names: list[str], most: int = 5) -> str:
+    """Write names as a list of words; those beyond `most` are only counted.
+
+    Examples
+    --------
+    >>> listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b", "c"], most=2)
+    ('a', 'a, b and c', 'a, b and 1 other')
+    """
+    if len(names) > most:
+        rest = len(names) - most
+        return f"{', '.join(names[:most])} and {rest} other{'s' if rest > 1 else ''}"
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """Write a count with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "row"), counted(2000, "row"), counted(2, "class", "classes")
+    ('1 row', '2,000 rows', '2 classes')
+    """
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"

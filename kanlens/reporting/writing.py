@@ -1,0 +1,206 @@
+"""`report`: a page and its JSON twin, written together or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kanlens.checks import check_count, message
+from kanlens.core.network import KAN
+from kanlens.errors import OutputError
+from kanlens.files import atomic_write, check_writable
+from kanlens.reporting.analysis import Request, analyze, check_request
+from kanlens.reporting.content import build_content
+from kanlens.reporting.subject import read_subject
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from kanlens.core.network import Rows
+    from kanlens.pruning import PruneResult
+    from kanlens.symbolic.result import SymbolicResult
+    from kanlens.tables import Table
+    from kanlens.training import FitResult
+
+SUFFIXES = (".html", ".htm")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """A report that was written.
+
+    Attributes
+    ----------
+    path : Path
+        The page, one file that needs nothing else.
+    json_path : Path
+        Its JSON twin, beside it.
+    content : dict
+        The numbers on the page, in plain JSON types: schema_version, meta, data, model, training,
+        performance, importance, edges, formula, rows, comparison, pruning, alerts.
+    """
+
+    path: Path
+    json_path: Path
+    content: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Return the content as JSON, as the twin holds it."""
+        return json.dumps(self.content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the alerts, one row each: level, code, text."""
+        import pandas as pd
+
+        return pd.DataFrame(self.content["alerts"], columns=["level", "code", "text"])
+
+
+def report(
+    model: KAN,
+    data: Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame | Tensor,
+    path: str | os.PathLike[str] = "report.html",
+    *,
+    title: str | None = None,
+    background: Rows | None = None,
+    target: int | str | None = None,
+    methods: Sequence[str] | None = None,
+    formula: SymbolicResult | str | None = None,
+    pruning: PruneResult | None = None,
+    history: FitResult | None = None,
+    max_rows: int = 200,
+    max_features: int = 20,
+    generator: torch.Generator | None = None,
+    progress: bool | None = None,
+) -> Report:
+    """Write what is known of a model to one HTML file, and its numbers to a JSON file beside it.
+
+    The page opens without a network and without scripts. The same input gives the same bytes, but
+    for the seconds that methods took.
+
+    Parameters
+    ----------
+    model : KAN
+        Left as it is.
+    data : Table, (x, y), path, DataFrame, or x alone
+        Rows to look at the model with; without targets there is no section on performance.
+    path : str or path
+        The page, ending in .html; the twin has the same name and ends in .json. Folders are
+        created, existing files replaced.
+    title : str, optional
+        Heading of the page.
+    background : Tensor, ndarray or DataFrame, shape (rows, in), optional
+        What samples are compared with: at most 100 rows of it, spread evenly. Default: the rows
+        the model kept from its training, else rows of `data`.
+    target : int or str, optional
+        Index or name of the output to explain; required when there are several.
+    methods : sequence of str, optional
+        Local methods to compare; the first of "shapley" and "secant" among them, else the first,
+        is the one that importance and rows are explained with. Default: a choice that takes
+        seconds.
+    formula : SymbolicResult or "auto", optional
+        What `kanlens.symbolize` returned; "auto" calls it, which may take minutes.
+    pruning : PruneResult, optional
+        What `kanlens.prune` returned.
+    history : FitResult, optional
+        What `kanlens.fit` returned.
+    max_rows : int
+        Most rows that are attributed, spread evenly over the data; fewer where exact Shapley
+        values would take long. Performance is of all rows.
+    max_features : int
+        Most features in a picture.
+    generator : torch.Generator, optional
+        For methods that sample; when None, one of the report's own with seed 0.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written there, or `path` does not end in .html.
+    InvalidValueError
+        If a method or output is unknown, or an option is outside what it may be.
+    DataError, ShapeError, DTypeError, MethodError
+        If the data or a method does not fit the model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from kanlens.core.network import KAN
+    >>> x = torch.rand(60, 2)
+    >>> written = report(KAN([2, 1]), (x, x.sum(1)), Path(tempfile.mkdtemp(), "r.html"),
+    ...                  methods=["shapley", "secant"], progress=False)
+    >>> written.json_path.name, [one["name"] for one in written.content["data"]["features"]]
+    ('r.json', ['x1', 'x2'])
+    """
+    check_count("report", "max_rows", max_rows, least=2)
+    check_count("report", "max_features", max_features)
+    request = Request(
+        background=background,
+        methods=methods,
+        formula=formula,
+        pruning=pruning,
+        history=history,
+        max_rows=max_rows,
+        generator=generator or torch.Generator().manual_seed(0),
+        progress=progress,
+    )
+    check_request(request)
+    page, twin = _targets(path)
+    analysis = analyze(read_subject(model, data, target), request)
+    content = build_content(
+        analysis,
+        title=title or f"Model of {model.schema.target or ', '.join(model.output_names)}",
+        generator="the caller's generator" if generator else "a generator with seed 0",
+    )
+    found = Report(path=page, json_path=twin, content=content)
+    _write(found, _page(analysis, content, max_features))
+    return found
+
+
+def _page(analysis: Any, content: dict[str, Any], max_features: int) -> str:
+    """Draw and render; matplotlib and jinja2 are loaded only here."""
+    from kanlens.reporting.figures import draw_all
+    from kanlens.reporting.html import render_page
+
+    return render_page(content, draw_all(analysis, content, max_features))
+
+
+def _targets(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Return page and twin; refuse what could not be written after all the work."""
+    page = Path(path)
+    if page.suffix.lower() not in SUFFIXES:
+        expected = f"a file name that ends in {SUFFIXES[0]}"
+        raise OutputError(message("report", expected, repr(str(path)), "Change the name"))
+    twin = page.with_suffix(".json")
+    for target in (page, twin):
+        check_writable(target, call="report")
+    return page, twin
+
+
+def _write(found: Report, page: str) -> None:
+    """Write both files; when the second fails, the first is as it was."""
+    before = found.json_path.read_bytes() if found.json_path.exists() else None
+    replaced = False
+    try:
+        with atomic_write(found.path, call="report") as temporary:
+            temporary.write_bytes(page.encode("utf-8", "replace"))
+            with atomic_write(found.json_path, call="report") as other:
+                other.write_bytes(found.to_json().encode("utf-8", "replace"))
+            replaced = True
+    except OSError:
+        if replaced and before is None:
+            found.json_path.unlink(missing_ok=True)
+        elif replaced and before is not None:
+            found.json_path.write_bytes(before)
+        raise

@@ -1,0 +1,21 @@
+"""Formulas: fit elementary functions to edges, compose them, refine and simplify the result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kanlens.symbolic.pipeline import suggest, symbolize
+    from kanlens.symbolic.result import SymbolicResult
+
+__all__ = ["SymbolicResult", "suggest", "symbolize"]
+
+_HOME = {"symbolize": "pipeline", "suggest": "pipeline", "SymbolicResult": "result"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

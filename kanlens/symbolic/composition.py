@@ -1,0 +1,225 @@
+"""Write a network with symbolic edges as one sympy expression per output.
+
+Rules applied on the way keep one number from being written twice: sums of sums are one sum,
+the scale of a homogeneous function moves in front of it, ``exp(s + k)`` is ``exp(k) * exp(s)``,
+``log`` gives its factor to the sum, and a sine whose phase is near a quarter turn is written
+as a cosine. Symbols carry the feature names as they are; no name is ever parsed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import sympy
+
+from kanlens.core.function_layer import SPLINE, FunctionLinear
+from kanlens.core.functions import FUNCTIONS
+from kanlens.core.network import KAN
+
+Expr = Any  # sympy is untyped
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def compose(model: KAN) -> tuple[Expr, ...]:
+    """Return the expression of every output in the units of the data.
+
+    Parameters
+    ----------
+    model : KAN
+        Edges that are no functions become implemented functions named ``f_<layer>_<out>_<in>``
+        that `sympy.lambdify` evaluates.
+
+    Returns
+    -------
+    tuple of sympy.Expr
+        In the real symbols of `feature_symbols`.
+    """
+    shifts, scales = model.input_shift.tolist(), model.input_scale.tolist()
+    nodes = [
+        _scaled(symbol, 1 / scale, -shift / scale)
+        for symbol, shift, scale in zip(feature_symbols(model), shifts, scales, strict=True)
+    ]
+    for index, layer in enumerate(model.layers):
+        alive, bias = (layer.mask != 0).tolist(), layer.bias.tolist()
+        nodes = [
+            sympy.Add(
+                _number(bias[o]),
+                *(_edge(model, index, (o, i), u) for i, u in enumerate(nodes) if alive[o][i]),
+            )
+            for o in range(layer.out_features)
+        ]
+    ends = zip(nodes, model.output_scale.tolist(), model.output_shift.tolist(), strict=True)
+    return tuple(_scaled(node, scale, shift) for node, scale, shift in ends)
+
+
+def feature_symbols(model: KAN) -> tuple[Expr, ...]:
+    """Return one real symbol per feature, as `compose` uses them."""
+    return tuple(sympy.Symbol(name, real=True) for name in model.feature_names)
+
+
+def plain(expression: Expr) -> Expr:
+    """Replace real symbols by symbols without assumptions, which users make and compare.
+
+    Examples
+    --------
+    >>> plain(sympy.Symbol("x", real=True)) == sympy.Symbol("x")
+    True
+    """
+    symbols = {symbol: sympy.Symbol(symbol.name) for symbol in expression.free_symbols}
+    return expression.xreplace(symbols)
+
+
+def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
+    """Return a function of the columns of x that evaluates expressions with NumPy.
+
+    Parameters
+    ----------
+    expressions : tuple of Expr
+        One per output.
+    symbols : tuple of Symbol
+        One per column.
+
+    Returns
+    -------
+    callable
+        Takes an ndarray (batch, in) and returns an ndarray (batch, out); what is not defined
+        is NaN or infinite.
+
+    Examples
+    --------
+    >>> x = sympy.Symbol("x")
+    >>> evaluator((2 * x,), (x,))(np.array([[3.0]]))
+    array([[6.]])
+    """
+    function = sympy.lambdify(symbols, list(expressions), modules="numpy", cse=True)
+
+    def evaluate(x: Any) -> Any:
+        columns = np.asarray(x, dtype=np.float64).T
+        with np.errstate(all="ignore"):
+            values = [np.asarray(value) for value in function(*columns)]
+        rows = columns.shape[1]
+        real = [np.where(np.imag(v) == 0, np.real(v), np.nan) for v in values]
+        return np.stack([np.broadcast_to(v, (rows,)) for v in real], axis=1).astype(np.float64)
+
+    return evaluate
+
+
+def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
+    """Return the expression of one live edge at the expression u of its input."""
+    layer = model.layers[index]
+    out, in_ = place
+    if not isinstance(layer, FunctionLinear) or layer.functions[out][in_] == SPLINE:
+        edge: Any = layer.edge(out, in_)
+        if index == 0:
+            shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
+            edge, u = edge.in_units(shift, scale), feature_symbols(model)[in_]
+        return spline_function(f"f_{index}_{out}_{in_}", edge)(u)
+    a, b, c, d = (float(value) for value in layer.affine[out, in_].detach())
+    mask = float(layer.mask[out, in_])
+    name = layer.functions[out][in_]
+    return _scaled(_apply(name, _scaled(u, a, b)), c * mask, d * mask)
+
+
+def spline_function(name: str, edge: Any, order: int = 0) -> Any:
+    """Return a sympy function that stands for an edge and that lambdify evaluates.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in the formula.
+    edge : EdgeFunction
+        What it computes.
+    order : int
+        Order of the derivative it stands for.
+
+    Returns
+    -------
+    type
+        A subclass of ``sympy.Function``; applied, it survives ``copy.deepcopy``.
+
+    Examples
+    --------
+    >>> from kanlens.core.layers import KANLinear
+    >>> f = spline_function("f_0_0_0", KANLinear(1, 1).edge(0, 0))
+    >>> f(sympy.Symbol("x"))
+    f_0_0_0(x)
+    """
+
+    def evaluate(x: Any) -> Any:
+        return edge(x) if order == 0 else edge.derivative(x, order)
+
+    def fdiff(self: Any, argindex: int = 1) -> Any:
+        return spline_function(f"{edge_name}_d{order + 1}", edge, order + 1)(self.args[0])
+
+    edge_name = name if order == 0 else name.rsplit("_d", 1)[0]
+    members = {"_imp_": staticmethod(evaluate), "fdiff": fdiff, "nargs": 1, "is_real": True}
+    return type(name, (sympy.Function,), members)
+
+
+def _number(value: float) -> Expr:
+    return sympy.Float(value) if value else sympy.Integer(0)
+
+
+def _scaled(expression: Expr, factor: float, shift: float) -> Expr:
+    """Return factor * expression + shift with the factor multiplied into every term."""
+    if factor == 1.0:
+        return sympy.Add(expression, _number(shift))
+    if factor == 0.0:
+        return _number(shift)
+    number = sympy.Integer(-1) if factor == -1.0 else sympy.Float(factor)
+    return sympy.Add(*(sympy.Mul(number, term) for term in _terms(expression)), _number(shift))
+
+
+def _terms(expression: Expr) -> tuple[Expr, ...]:
+    return tuple(sympy.Add.make_args(expression))
+
+
+def _apply(name: str, u: Expr) -> Expr:
+    """Return g(u) in the form with the fewest numbers."""
+    g = FUNCTIONS[name]
+    if name == "sin":
+        return _sine(u)
+    if name == "log":
+        return _logarithm(u)
+    if g.degree is not None and g.name != "x" and u.free_symbols:
+        size, rest = _split_scale(u)
+        keep = g.symmetry is None or g.degree == 0
+        side = math.copysign(1.0, size) if keep else 1.0
+        outer = abs(size) ** g.degree if keep else size ** int(g.degree)
+        if g.name == "abs":
+            side, outer = 1.0, abs(size)
+        return _scaled(g.expression(_scaled(rest, side, 0.0)), float(outer), 0.0)
+    return g.expression(u)
+
+
+def _split_scale(u: Expr) -> tuple[float, Expr]:
+    """Return s and u / s, where s is the largest factor of a term; that term gets none."""
+    parts = [term.as_coeff_Mul() for term in _terms(u) if term.free_symbols]
+    number, first = max(parts, key=lambda part: (abs(part[0]), sympy.default_sort_key(part[1])))
+    size = float(number)
+    others = [term for term in _terms(u) if term.as_coeff_Mul() != (number, first)]
+    return size, sympy.Add(first, *(_scaled(term, 1.0 / size, 0.0) for term in others))
+
+
+def _sine(u: Expr) -> Expr:
+    """Return sin(u), as plus or minus a sine or cosine of the least phase."""
+    phase, rest = u.as_coeff_Add()
+    quarter = round(float(phase) / (math.pi / 2))
+    inner = rest + _number(float(phase) - quarter * math.pi / 2)
+    return (sympy.sin(inner), sympy.cos(inner), -sympy.sin(inner), -sympy.cos(inner))[quarter % 4]
+
+
+def _logarithm(u: Expr) -> Expr:
+    """Return log(u) as a number plus the logarithm of something without a factor."""
+    if not u.free_symbols:
+        return sympy.log(u)
+    if u.is_Mul or u.is_Pow or isinstance(u, sympy.exp):
+        factor, rest = u.as_coeff_Mul()
+        if isinstance(rest, sympy.exp) and factor > 0:
+            return rest.args[0] + sympy.log(factor)
+    size, rest = _split_scale(u)
+    side = math.copysign(1.0, size)
+    return sympy.log(_scaled(rest, side, 0.0)) + _number(math.log(abs(size)))

@@ -1,0 +1,191 @@
+"""Refit the numbers of all symbolic edges of a network together.
+
+The loss is the mean squared error of the outputs, each in units of its target's deviation. The
+Jacobian is exact: the derivative of an output by a number of an edge is that of the edge's node
+times that of the edge, and the first follows layer by layer from the derivatives of the edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.network import KAN
+from kanlens.symbolic.least_squares import Array, minimize
+from kanlens.symbolic.library import library
+
+_LARGEST = 400  # parameters
+_CELLS = 6000  # rows times outputs in the Jacobian
+
+
+class Places(NamedTuple):
+    """Which numbers of a layer are free: affine entries (n, 3) and bias entries (m,)."""
+
+    affine: Tensor
+    bias: Tensor
+
+
+@torch.no_grad()
+def refit(model: KAN, x: Tensor, target: Tensor, *, steps: int = 60) -> float:
+    """Refit the functions of `model` in place and return the loss.
+
+    Constants d are first moved into the biases of their nodes. Numbers that a family leaves out
+    (the scale of a power) and splines stay what they are. Models with more than 400 free numbers
+    are left alone.
+
+    Parameters
+    ----------
+    model : KAN
+        In float64; its symbolic layers are `FunctionLinear`.
+    x : Tensor, shape (batch, in)
+    target : Tensor, shape (batch, out)
+        What the outputs should be, in the units of the data.
+    steps : int
+        Most steps tried.
+
+    Returns
+    -------
+    float
+        Mean over the outputs of the mean squared error over the target's variance.
+    """
+    _gather_constants(model)
+    places = free_places(model)
+    count = sum(len(p.affine) + len(p.bias) for p in places)
+    if not 0 < count <= _LARGEST:
+        return relative_loss(model(x), target)
+    rows = max(50, _CELLS // target.shape[1])
+    pick = torch.linspace(0, len(x) - 1, min(rows, len(x))).round().long()
+    problem = _Problem(model, x[pick], target[pick], places)
+    before = relative_loss(model(x), target)
+    start = problem.read()
+    found = minimize(problem.residuals, problem.jacobian, start, steps=steps)
+    problem.write(found.parameters)
+    after = relative_loss(model(x), target)
+    if not after <= before:  # the picked rows misled
+        problem.write(start)
+        return before
+    return after
+
+
+def relative_loss(output: Tensor, target: Tensor) -> float:
+    """Return the mean squared error over the target's variance, averaged over the outputs.
+
+    A constant target counts with variance 1. NaN and infinity give infinity.
+
+    Examples
+    --------
+    >>> relative_loss(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [3.0]]))
+    0.5
+    """
+    variance = target.var(0, unbiased=False)
+    variance = torch.where(variance > 0, variance, 1.0)
+    loss = float(((output - target).square().mean(0) / variance).mean())
+    return loss if np.isfinite(loss) else float("inf")
+
+
+def free_places(model: KAN) -> list[Places]:
+    """Return the numbers of each layer that a refit may change.
+
+    Parameters
+    ----------
+    model : KAN
+        Its symbolic layers are `FunctionLinear`.
+
+    Returns
+    -------
+    list of Places
+        One per layer, empty for layers without functions.
+    """
+    moves = {family.name: family.moves for family in library()}
+    letters = {"none": (2,), "shift": (1, 2), "scale": (0, 2), "both": (0, 1, 2), "constant": ()}
+    found = []
+    for layer in model.layers:
+        entries: list[tuple[int, int, int]] = []
+        nodes: set[int] = set()
+        names = layer.functions if isinstance(layer, FunctionLinear) else ()
+        for o, row in enumerate(names):
+            for i, name in enumerate(row):
+                if name != "spline" and bool(layer.mask[o, i] != 0):
+                    entries += [(o, i, k) for k in letters[moves.get(name, "constant")]]
+                    nodes.add(o)
+        affine = torch.tensor(entries, dtype=torch.long).reshape(-1, 3)
+        found.append(Places(affine, torch.tensor(sorted(nodes), dtype=torch.long)))
+    return found
+
+
+def _gather_constants(model: KAN) -> None:
+    """Move the constant of every function into the bias of its node."""
+    for layer in model.layers:
+        if isinstance(layer, FunctionLinear):
+            live = (1 - layer.spline_mask) * layer.mask
+            layer.bias.add_((layer.affine[..., 3] * live).sum(1))
+            layer.affine[..., 3] *= layer.spline_mask
+            for o, row in enumerate(layer.functions):
+                for i, name in enumerate(row):
+                    if name == "constant":
+                        layer.mask[o, i] = 0.0
+
+
+class _Problem:
+    """Residuals and Jacobian of a network in its free numbers."""
+
+    def __init__(self, model: KAN, x: Tensor, target: Tensor, places: Sequence[Places]) -> None:
+        self.model, self.target, self.places = model, target, places
+        self.start = model.scale_inputs(x)
+        deviation = target.std(0, unbiased=False)
+        self.deviation = torch.where(deviation > 0, deviation, 1.0)
+
+    def read(self) -> Array:
+        """Return the free numbers of all layers."""
+        parts = []
+        for layer, place in zip(self.model.layers, self.places, strict=True):
+            if isinstance(layer, FunctionLinear):
+                parts.append(layer.affine[tuple(place.affine.T)])
+            parts.append(layer.bias[place.bias])
+        return np.asarray(torch.cat(parts).numpy()).copy()
+
+    def write(self, theta: Array) -> None:
+        """Set the free numbers of all layers."""
+        values, start = torch.from_numpy(theta), 0
+        for layer, place in zip(self.model.layers, self.places, strict=True):
+            if isinstance(layer, FunctionLinear):
+                end = start + len(place.affine)
+                layer.affine[tuple(place.affine.T)] = values[start:end]
+                start = end
+            layer.bias[place.bias] = values[start : start + len(place.bias)]
+            start += len(place.bias)
+
+    def residuals(self, theta: Array) -> Array:
+        """Return the errors of all outputs in units of their deviation, (row * out,)."""
+        self.write(theta)
+        hidden = self.start
+        for layer in self.model.layers:
+            hidden = layer(hidden)
+        output = hidden * self.model.output_scale + self.model.output_shift
+        return np.asarray(((output - self.target) / self.deviation).reshape(-1).numpy())
+
+    def jacobian(self, theta: Array) -> Array:
+        """Return the derivatives of the residuals, (row * out, number)."""
+        self.write(theta)
+        inputs = [self.start]
+        for layer in self.model.layers[:-1]:
+            inputs.append(layer(inputs[-1]))
+        scale = self.model.output_scale / self.deviation
+        reach = torch.diag(scale).expand(len(self.start), -1, -1)  # (row, out, node)
+        blocks: list[Tensor] = []
+        for index in range(len(inputs) - 1, -1, -1):
+            layer, place = self.model.layers[index], self.places[index]
+            block = [reach[:, :, place.bias]]
+            if isinstance(layer, FunctionLinear):
+                o, i, k = place.affine.T
+                slopes = layer.affine_derivatives(inputs[index])[:, o, i, k]
+                block.insert(0, reach[:, :, o] * slopes[:, None, :])
+            blocks = [*block, *blocks]
+            if index:
+                reach = reach @ layer.edge_derivatives(inputs[index])
+        return np.asarray(torch.cat(blocks, dim=2).reshape(-1, len(theta)).numpy())

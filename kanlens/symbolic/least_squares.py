@@ -1,0 +1,130 @@
+"""Levenberg-Marquardt for a few hundred parameters, indifferent to redundant ones.
+
+Steps that lead to NaN or infinity are rejected like steps that raise the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Minimum:
+    """Where Levenberg-Marquardt ended.
+
+    Attributes
+    ----------
+    parameters : ndarray, shape (parameter,)
+    loss : float
+        Mean squared residual; infinite if the start already was.
+    standard_errors : ndarray, shape (parameter,)
+        From the inverse of the normal matrix; large for redundant parameters.
+    steps : int
+        Steps tried.
+    """
+
+    parameters: Array
+    loss: float
+    standard_errors: Array
+    steps: int
+
+
+def minimize(
+    residuals: Callable[[Array], Array],
+    jacobian: Callable[[Array], Array],
+    start: Array,
+    *,
+    steps: int = 50,
+    tolerance: float = 1e-10,
+) -> Minimum:
+    """Minimize the sum of squared residuals.
+
+    Parameters
+    ----------
+    residuals : callable
+        Parameters to residuals, shape (residual,).
+    jacobian : callable
+        Parameters to the derivatives of the residuals, shape (residual, parameter).
+    start : ndarray, shape (parameter,)
+    steps : int
+        Most steps tried.
+    tolerance : float
+        Stop when an accepted step lowers the loss by a smaller share.
+
+    Returns
+    -------
+    Minimum
+
+    References
+    ----------
+    .. [1] D. W. Marquardt, An algorithm for least-squares estimation of nonlinear parameters,
+       SIAM J. Appl. Math. 11, 1963.
+    .. [2] H. B. Nielsen, Damping parameter in Marquardt's method, 1999 (how the damping moves).
+
+    Examples
+    --------
+    >>> found = minimize(lambda p: p - 3.0, lambda p: np.eye(1), np.zeros(1))
+    >>> round(float(found.parameters[0]), 6)
+    3.0
+    """
+    theta = np.array(start, dtype=np.float64)
+    r = residuals(theta)
+    loss = _mean_square(r)
+    if theta.size == 0 or not np.isfinite(loss):
+        return Minimum(
+            parameters=theta, loss=loss, standard_errors=np.full(theta.size, np.inf), steps=0
+        )
+    slopes, damping, rise, tried = jacobian(theta), 1e-3, 2.0, 0
+    while tried < steps and damping < 1e10 and loss > 0:
+        tried += 1
+        step, promised = _damped_step(slopes, r, damping)
+        r_new = residuals(theta - step)
+        new = _mean_square(r_new)
+        slopes_new = jacobian(theta - step) if new < loss else slopes
+        if not new < loss or not np.isfinite(slopes_new).all():
+            damping, rise = damping * rise, rise * 2.0
+            continue
+        kept = min((loss - new) / promised, 1.0) if promised > 0 else 1.0
+        damping, rise = max(damping * max(0.1, 1 - (2 * kept - 1) ** 3), 1e-13), 2.0
+        gain = (loss - new) / loss
+        theta, r, loss, slopes = theta - step, r_new, new, slopes_new
+        if gain < tolerance:
+            break
+    errors = _standard_errors(slopes, loss)
+    return Minimum(parameters=theta, loss=loss, standard_errors=errors, steps=tried)
+
+
+def _mean_square(r: Array) -> float:
+    with np.errstate(all="ignore"):
+        value = float(np.mean(np.square(r))) if r.size else 0.0
+    return value if np.isfinite(value) else float("inf")
+
+
+def _damped_step(slopes: Array, r: Array, damping: float) -> tuple[Array, float]:
+    """Solve the damped normal equations, columns scaled to unit length.
+
+    Returns the step and the fall of the loss that a linear model promises.
+    """
+    size = np.linalg.norm(slopes, axis=0)
+    size = np.where(size > 0, size, 1.0)
+    scaled = slopes / size
+    normal = scaled.T @ scaled + damping * np.eye(len(size))
+    step = np.linalg.solve(normal, scaled.T @ r)
+    promised = _mean_square(r) - _mean_square(r - scaled @ step)
+    return np.asarray(step / size), promised
+
+
+def _standard_errors(slopes: Array, loss: float) -> Array:
+    size = np.linalg.norm(slopes, axis=0)
+    size = np.where(size > 0, size, 1.0)
+    scaled = slopes / size
+    inverse = np.linalg.pinv(scaled.T @ scaled, rcond=1e-14, hermitian=True)
+    freedom = max(len(slopes) - len(size), 1)
+    variance = loss * len(slopes) / freedom * np.diag(inverse)
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)) / size)

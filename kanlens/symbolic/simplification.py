@@ -1,0 +1,154 @@
+"""Shorten expressions by rules, each checked with numbers before it is kept.
+
+A rule that changes a value by more than 1e-9 of the largest value at any sample point is
+rolled back. Expanding is tried only where the number of terms it can give is small; the general
+simplifier of sympy only on short expressions. Nothing is stopped by a clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import sympy
+
+from kanlens.symbolic.composition import Array, Expr, evaluator
+
+_MOST_TERMS = 300  # of an expanded expression
+_SHORT = 60  # operations up to which sympy.simplify is tried
+_LONG = 600  # operations beyond which nothing is tried
+_TOLERANCE = 1e-9
+
+
+def shorten(expression: Expr, symbols: tuple[Expr, ...], points: Array) -> Expr:
+    """Return the shortest equal form that the rules find.
+
+    Fewer numbers count first, then fewer operations: two numbers that only appear as a product
+    cannot be told apart by data.
+
+    Parameters
+    ----------
+    expression : Expr
+        One output.
+    symbols : tuple of Symbol
+        One per column of `points`.
+    points : ndarray, shape (point, in)
+        Where equality is checked.
+
+    Returns
+    -------
+    Expr
+
+    Examples
+    --------
+    >>> x, y = sympy.symbols("x y", real=True)
+    >>> points = np.random.default_rng(0).uniform(1.0, 2.0, (50, 2))
+    >>> shorten((x + y) ** 2 / 4 - (x - y) ** 2 / 4, (x, y), points)
+    x*y
+    """
+    best = expression
+    for rule in _RULES:
+        if sympy.count_ops(best) > _LONG:
+            break
+        trial = rule(best)
+        if _rank(trial) < _rank(best) and agree(trial, best, symbols, points):
+            best = trial
+    return best
+
+
+def agree(one: Expr, two: Expr, symbols: tuple[Expr, ...], points: Array) -> bool:
+    """Say whether two expressions have the same values at points, relative to the largest.
+
+    Points where the second is not finite do not count; at least one must.
+
+    Examples
+    --------
+    >>> x = sympy.Symbol("x", real=True)
+    >>> agree(x, 1.001 * x, (x,), np.ones((1, 1)))
+    False
+    """
+    values = evaluator((one, two), symbols)(points)
+    values = values[np.isfinite(values[:, 1])]
+    if not len(values):
+        return False
+    gap = np.abs(values[:, 0] - values[:, 1]).max()
+    return bool(gap <= _TOLERANCE * np.abs(values[:, 1]).max())
+
+
+def count_numbers(expression: Expr) -> int:
+    """Return how many inexact numbers an expression holds.
+
+    Examples
+    --------
+    >>> count_numbers(2.5 * sympy.Symbol("x") + 2)
+    1
+    """
+    return sum(1 for node in sympy.preorder_traversal(expression) if node.is_Float)
+
+
+def complexity(expression: Expr) -> int:
+    """Return the number of nodes of the expression tree: symbols, numbers and operations.
+
+    Examples
+    --------
+    >>> complexity(sympy.sin(sympy.Symbol("x")))
+    2
+    """
+    return sum(1 for _ in sympy.preorder_traversal(expression))
+
+
+def _rank(expression: Expr) -> tuple[int, int, int]:
+    operations = int(sympy.count_ops(expression))
+    return count_numbers(expression), operations, complexity(expression)
+
+
+def _expanded(expression: Expr) -> Expr:
+    """Multiply out sums and their whole powers, and drop terms that cancel but for rounding."""
+    if _term_count(expression) > _MOST_TERMS:
+        return expression
+    return _without_dust(sympy.expand(expression, log=False, power_exp=False, power_base=False))
+
+
+def _term_count(expression: Expr) -> float:
+    """Bound the number of terms that expanding gives anywhere in an expression."""
+    if not expression.args:
+        return 1
+    inner = [_term_count(arg) for arg in expression.args]
+    if expression.is_Add:
+        return sum(inner)
+    if expression.is_Mul:
+        return math.prod(inner)
+    if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
+        power = int(expression.exp)
+        return math.comb(int(min(inner[0], 1e6)) + power - 1, power)
+    return max(inner)  # an atom for what is around it
+
+
+def _without_dust(expression: Expr) -> Expr:
+    """Drop terms of sums whose number is 1e-13 of the largest one's."""
+    if not expression.args:
+        return expression
+    args = [_without_dust(arg) for arg in expression.args]
+    if expression.is_Add:
+        sizes = [abs(float(arg.as_coeff_Mul()[0])) for arg in args]
+        floor = 1e-13 * max(sizes)
+        args = [arg for arg, size in zip(args, sizes, strict=True) if size > floor]
+    return expression.func(*args)
+
+
+def _simplified(expression: Expr) -> Expr:
+    """Let sympy try, on short expressions of exact numbers."""
+    if sympy.count_ops(expression) > _SHORT or count_numbers(expression):
+        return expression
+    return sympy.simplify(expression)
+
+
+_RULES: tuple[Callable[[Any], Any], ...] = (
+    _without_dust,
+    _expanded,
+    sympy.powsimp,
+    sympy.factor_terms,
+    _simplified,
+)

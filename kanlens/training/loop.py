@@ -1,0 +1,166 @@
+"""Training as users call it: `fit`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kanlens.checks import check_count, message
+from kanlens.core.network import KAN
+from kanlens.errors import InvalidValueError
+from kanlens.files import check_writable
+from kanlens.progress import progress_bar
+from kanlens.threads import threads_for
+from kanlens.training.options import LEARNING_RATES, Options
+from kanlens.training.preparation import prepare_data, unchanged_on_failure
+from kanlens.training.result import FitResult
+from kanlens.training.resumption import read_state
+from kanlens.training.run import TrainingRun
+
+if TYPE_CHECKING:
+    from kanlens.tables import Table
+
+
+def fit(
+    model: KAN,
+    data: Table | tuple[Any, Any],
+    *,
+    optimizer: str = "lbfgs",
+    steps: int = 100,
+    learning_rate: float | None = None,
+    batch_size: int = 256,
+    weight_decay: float = 0.0,
+    penalty: str | None = None,
+    strength: float = 0.0,
+    entropy_weight: float = 2.0,
+    validation: float = 0.2,
+    patience: int = 20,
+    grid_updates: int = 5,
+    scale: bool | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 10,
+    resume: bool = False,
+    progress: bool | None = None,
+    generator: torch.Generator | None = None,
+) -> FitResult:
+    """Train a model in place and leave it in its best state.
+
+    The best state is the one with the lowest loss on the held-out rows (on the training rows when
+    none are held out) plus penalty, the state before training among them. The first fit of a model
+    also sets its scaling, so that each feature spans the grid and a regression target has mean 0
+    and deviation 1. Afterwards the model knows the statistics of the training data.
+
+    Training stops at the first loss that is not finite; where an LBFGS line search tries such a
+    point, it turns back instead. An interrupt (Ctrl-C) also leaves the best state in the model.
+
+    Parameters
+    ----------
+    model : KAN
+        Trained in place. Names, units, kinds and task of the data become the model's; a model
+        whose features have names finds its columns by these.
+    data : Table or tuple (x, y)
+        x of shape (batch, in); y of shape (batch,) or (batch, out). Class labels (text, truth
+        values, or for models with several outputs one whole number per row) make the task a
+        classification.
+    optimizer : {"lbfgs", "adam", "adamw"}
+        LBFGS sees all rows at once, with a strong-Wolfe line search; the others go over batches
+        with a learning rate that falls along a cosine.
+    steps : int
+        Of LBFGS (ten iterations each), or passes over the data.
+    learning_rate : float, optional
+        Default 1 for LBFGS and 0.01 for the others.
+    batch_size : int
+        Rows of one batch; not for LBFGS.
+    weight_decay : float
+        Of AdamW.
+    penalty : str, optional
+        Norm that makes edges small: ``"weight_l1"``, with each edge's mean taken over the grid.
+    strength : float
+        Factor of the penalty; 0 for none.
+    entropy_weight : float
+        Factor of the norms' entropy inside the penalty.
+    validation : float
+        Share of rows held out.
+    patience : int
+        Steps without improvement after which training ends.
+    grid_updates : int
+        How often grids move to the data, evenly from the first step to half way. They move once
+        more at the end when hidden values have left them, unless that would raise the loss.
+    scale : bool, optional
+        Set the scaling from the data. Default: only when the model has never been scaled.
+    checkpoint : path, optional
+        File that receives the state of training every `checkpoint_every` steps.
+    checkpoint_every : int
+        Steps between checkpoints.
+    resume : bool
+        Go on from `checkpoint` when it exists, with the same model, data and options; the result
+        is bit for bit that of a run without the break.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
+    generator : torch.Generator, optional
+        Draws held-out rows and batches. When None, its seed is drawn from torch's own.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    InvalidValueError
+        If an option is outside what it may be.
+    DataError, ShapeError
+        If the data does not fit the model.
+    FileFormatError
+        If `checkpoint` is of another run.
+    TrainingError
+        If the loss is not finite before the first step.
+
+    Examples
+    --------
+    >>> x = torch.rand(64, 1, dtype=torch.float64)
+    >>> fit(KAN([1, 1]).double(), (x, x**2), steps=10).metric > 0.99
+    True
+    """
+    started = time.perf_counter()
+    options = Options(
+        optimizer=optimizer,
+        steps=steps,
+        learning_rate=LEARNING_RATES.get(optimizer, 1.0)
+        if learning_rate is None
+        else learning_rate,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        penalty=penalty,
+        strength=strength,
+        entropy_weight=entropy_weight,
+        validation=validation,
+        patience=patience,
+        grid_updates=grid_updates,
+        scale=scale,
+    )
+    check_count("fit", "checkpoint_every", checkpoint_every)
+    path = _checkpoint_path(checkpoint, resume)
+    with unchanged_on_failure(model):
+        x, y = prepare_data(model, data)
+        run = TrainingRun(model, options, x, y, generator)
+        if resume and path is not None and path.exists():
+            run.restore(read_state(path))
+        else:
+            run.begin()
+    with threads_for(run.size), progress_bar("training", steps, shown=progress) as advance:
+        run.go(path, checkpoint_every, advance)
+    return run.finish(time.perf_counter() - started)
+
+
+def _checkpoint_path(checkpoint: str | Path | None, resume: bool) -> Path | None:
+    if checkpoint is None:
+        if resume:
+            expected, got = "a checkpoint to resume from", "resume=True without one"
+            advice = "Pass checkpoint='run.safetensors', for example"
+            raise InvalidValueError(message("fit", expected, got, advice))
+        return None
+    check_writable(checkpoint, call="fit")
+    return Path(checkpoint)

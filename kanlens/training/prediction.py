@@ -1,0 +1,97 @@
+"""What a trained model says of a table, and how good that is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import message
+from kanlens.core.network import KAN
+from kanlens.errors import DataError
+from kanlens.training.objective import classes, metric_name, score
+from kanlens.training.preparation import codes_of_model, prepare_target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kanlens.core.network import Rows
+    from kanlens.tables import Table
+
+
+@torch.no_grad()
+def predictions(model: KAN, x: Rows) -> pd.DataFrame:
+    """Predict every row.
+
+    Parameters
+    ----------
+    model : KAN
+        Left as it is.
+    x : Tensor, ndarray or DataFrame, shape (batch, in)
+        In the units of the data.
+
+    Returns
+    -------
+    DataFrame
+        For regression one column per output, in the units of the data. For classification the
+        label of the likeliest class in a column named as the target, and one column
+        ``probability <label>`` per class.
+
+    Examples
+    --------
+    >>> predictions(KAN([2, 1]), torch.zeros(3, 2)).shape
+    (3, 1)
+    """
+    import pandas as pd
+
+    output = model(model.prepare(x, call="predict"))
+    if model.task == "regression":
+        return pd.DataFrame(output.cpu().numpy(), columns=list(model.output_names))
+    if output.shape[1] == 1:
+        high = torch.sigmoid(output[:, 0])
+        probabilities = torch.stack([1 - high, high], dim=1)
+    else:
+        probabilities = output.softmax(1)
+    labels = [model.class_labels[code] for code in classes(output).tolist()]
+    frame = pd.DataFrame({model.schema.target or "class": labels})
+    for code, label in enumerate(model.class_labels):
+        frame[f"probability {label}"] = probabilities[:, code].cpu().numpy()
+    return frame
+
+
+@torch.no_grad()
+def judge(model: KAN, table: Table) -> dict[str, float]:
+    """Return the metric of a model on a table with targets, by its name (R2 or accuracy).
+
+    A pruned model finds its features in the table by name.
+
+    Raises
+    ------
+    DataError
+        If the table has no target, or not the kind of target that the model predicts.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from kanlens.tables import read_table
+    >>> table = read_table(pd.DataFrame({"a": [0.0, 1.0, 2.0], "y": [0.0, 2.0, 3.0]}), target="y")
+    >>> list(judge(KAN([1, 1], feature_names=["a"]).double(), table))
+    ['R2']
+    """
+    if table.y is None:
+        raise DataError("judge: expected a table with the target, got none. Add its column.")
+    output = model(table.keep(model.feature_names).x.to(model.input_shift))
+    target = prepare_target(model, _target(model, table, table.y), table.rows, call="judge")
+    return {metric_name(model): score(model, output, target)}
+
+
+def _target(model: KAN, table: Table, y: Tensor) -> Tensor:
+    """Return the targets of a table as the model counts them."""
+    if model.task == "classification" and model.class_labels:
+        return codes_of_model(model, table.schema, y, call="judge")
+    if model.task != table.schema.task:
+        got = f"a target for {table.schema.task}"
+        advice = f"Read the table with task={model.task!r}"
+        raise DataError(message("judge", f"a target for {model.task}", got, advice))
+    return y

@@ -1,0 +1,364 @@
+"""One training run: steps, grid updates, early stopping, checkpoints, and the guard."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import message
+from kanlens.core.network import KAN
+from kanlens.core.recording import remember, trace
+from kanlens.errors import FileFormatError, InvalidValueError, TrainingError
+from kanlens.training.objective import Objective, metric_name, score, task_loss
+from kanlens.training.options import Options
+from kanlens.training.preparation import settle_scaling
+from kanlens.training.result import FitResult
+from kanlens.training.resumption import write_state
+
+__all__ = ["TrainingRun"]
+
+LBFGS_ITERATIONS = 10  # of the optimizer, in one step
+IMPROVEMENT = 1e-4  # relative, below which a step counts as none for early stopping
+OUTSIDE = 0.01  # share of a layer's inputs outside their grids that is left alone
+COST = 1e-3  # relative rise of the loss that a last move of the grids may cost
+
+
+class TrainingRun:
+    """The state of one training run; `begin` or `restore` it, let it `go`, then `finish` it.
+
+    Parameters
+    ----------
+    model : KAN
+        Trained in place.
+    options : Options
+        What the user chose.
+    x : Tensor, shape (batch, in)
+        All rows, in the units of the data.
+    y : Tensor
+        Their targets, as `kanlens.training.preparation.prepare_target` returns them.
+    generator : torch.Generator, optional
+        Draws held-out rows and batches. When None, its seed is drawn from torch's own.
+    """
+
+    optimizer: torch.optim.Optimizer
+
+    def __init__(
+        self,
+        model: KAN,
+        options: Options,
+        x: Tensor,
+        y: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.model, self.options, self.x, self.y = model, options, x, y
+        self.objective = Objective(
+            model=model,
+            penalty=options.penalty,
+            strength=options.strength,
+            entropy_weight=options.entropy_weight,
+        )
+        self.generator = generator
+        self.held_out = torch.empty(0, dtype=torch.long)
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Any] = {}
+        self.step, self.stale = 0, 0
+        self.failed = False  # a batch had a loss that was not finite
+        self.stopped_because = ""
+
+    @property
+    def size(self) -> int:
+        """Numbers in the largest array of one operation, about: the basis of one layer."""
+        rows = len(self.train_x)
+        if self.options.optimizer != "lbfgs":
+            rows = min(rows, self.options.batch_size)
+        widest = max(lay.in_features * lay.degrees_of_freedom for lay in self.model.layers)
+        return rows * widest
+
+    def begin(self) -> None:
+        """Hold rows out, settle the scaling, and note the untrained state.
+
+        Raises
+        ------
+        InvalidValueError
+            If no row is left to train on.
+        TrainingError
+            If the loss is not finite.
+        """
+        if self.generator is None:
+            seed = int(torch.randint(2**63 - 1, ()))
+            self.generator = torch.Generator().manual_seed(seed)
+        n_rows = len(self.x)
+        count = round(self.options.validation * n_rows)
+        order = self._permutation(n_rows) if count else torch.arange(n_rows)
+        self.held_out = order[:count].sort().values
+        self._split()
+        settle_scaling(self.model, self.train_x, self.train_y, self.options.scale)
+        self._forget()
+        self.optimizer = self._new_optimizer()
+        record = self._evaluate()
+        if not math.isfinite(record["loss"] + record["penalty"]):
+            what = "loss" if not math.isfinite(record["loss"]) else "penalty"
+            got = f"a {what} of {record[what]}"
+            advice = "Scale the data (scale=True), or start from another model"
+            raise TrainingError(message("fit", "a finite loss to start from", got, advice))
+        monitor = self._monitor(record)
+        self._keep(record, monitor=monitor if math.isfinite(monitor) else math.inf)
+        if self.options.steps == 0:
+            self.stopped_because = "no steps were asked for"
+
+    def _permutation(self, n: int) -> Tensor:
+        source = self.generator
+        device = "cpu" if source is None else source.device
+        return torch.randperm(n, generator=source, device=device).cpu()
+
+    def _split(self) -> None:
+        kept = torch.ones(len(self.x), dtype=torch.bool)
+        kept[self.held_out] = False
+        if not bool(kept.any()):
+            got = f"{len(self.held_out)} of {len(self.x)} rows held out"
+            raise InvalidValueError(message("fit", "rows left to train on", got, "Pass more rows"))
+        self.train_x, self.train_y = self.x[kept], self.y[kept]
+        self.test_x, self.test_y = self.x[self.held_out], self.y[self.held_out]
+
+    def _forget(self) -> None:
+        """Drop statistics of earlier data: they would enter the penalty."""
+        for layer in self.model.layers:
+            layer.statistics = None
+        self.model.background = None
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        parameters, options = list(self.model.parameters()), self.options
+        if options.optimizer == "lbfgs":
+            return torch.optim.LBFGS(
+                parameters,
+                lr=options.learning_rate,
+                max_iter=LBFGS_ITERATIONS,
+                history_size=20,
+                tolerance_grad=1e-14,
+                tolerance_change=1e-16,
+                line_search_fn="strong_wolfe",
+            )
+        if options.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=options.learning_rate)
+        return torch.optim.AdamW(
+            parameters, lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+
+    def go(self, path: Path | None, every: int, advance: Callable[..., None]) -> None:
+        """Take steps until there is a reason to stop; then put the best state back.
+
+        Parameters
+        ----------
+        path : Path or None
+            Where the state of the run is written.
+        every : int
+            Steps between two times that it is.
+        advance : callable
+            Moves a progress bar.
+        """
+        advance(self.step)
+        grid_steps = self.options.grid_steps()
+        try:
+            while not self.stopped_because:
+                self._one_step(self.step in grid_steps)
+                advance(note=_note(self.history[-1], metric_name(self.model)))
+                self._look_for_the_end(max(grid_steps, default=-1))
+                if path is not None and (self.step % every == 0 or self.stopped_because):
+                    write_state(path, self._state())
+        finally:
+            self.model.load_state_dict(self.best["state"])
+            self.model.zero_grad()
+            if self.options.grid_updates and self.history:
+                self._follow_hidden_values()
+            remember(self.model, self.train_x)
+
+    @torch.no_grad()
+    def _follow_hidden_values(self) -> None:
+        """Move the grids once more when hidden values have left them, unless that costs loss."""
+        outside = trace(self.model, self.train_x).outside[1:]
+        if all(float(share.mean()) <= OUTSIDE for share in outside):
+            return
+        best, step = self.best["record"], self.best["record"]["step"]
+        state = {key: value.clone() for key, value in self.model.state_dict().items()}
+        self.model.update_grid(self.train_x)
+        record = {**self._evaluate(), "step": step}
+        if self._monitor(record) <= self._monitor(best) * (1 + COST):
+            self._keep(record, monitor=self._monitor(record))
+        else:
+            self.model.load_state_dict(state)
+
+    @torch.enable_grad()
+    def _one_step(self, move_grids: bool) -> None:
+        grid_error = self.model.update_grid(self.train_x) if move_grids else 0.0
+        if move_grids and self.options.optimizer == "lbfgs":
+            self.optimizer = self._new_optimizer()  # its curvature belongs to the old grid
+        if self.options.optimizer == "lbfgs":
+            self.optimizer.step(self._closure)
+        else:
+            self._one_pass()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self.history.append({**self._evaluate(), "grid_error": grid_error})
+
+    def _closure(self) -> Any:
+        self.optimizer.zero_grad()
+        value = self.objective.loss(self.train_x, self.train_y) + self.objective.penalty_term()
+        if bool(torch.isfinite(value)):
+            value.backward()
+            return value.detach()
+        # an infinite value without a slope makes the line search halve its bracket
+        for parameter in self.model.parameters():
+            parameter.grad = torch.full_like(parameter, math.nan)
+        return torch.full_like(value, math.inf)
+
+    def _one_pass(self) -> None:
+        fraction = self.step / self.options.steps
+        rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * fraction))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        for rows in self._permutation(len(self.train_x)).split(self.options.batch_size):
+            self.optimizer.zero_grad()
+            value = self.objective.loss(self.train_x[rows], self.train_y[rows])
+            value = value + self.objective.penalty_term()
+            if not bool(torch.isfinite(value)):
+                self.failed = True
+                return
+            value.backward()
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def _evaluate(self) -> dict[str, float]:
+        output = self.model(self.train_x)
+        record = {
+            "step": self.step,
+            "loss": float(task_loss(self.model, output, self.train_y)),
+            "penalty": float(self.objective.penalty_term()),
+            "validation_loss": math.nan,
+            "metric": math.nan,
+        }
+        if not len(self.test_x):
+            return {**record, "metric": score(self.model, output, self.train_y)}
+        held = self.model(self.test_x)
+        record["validation_loss"] = float(task_loss(self.model, held, self.test_y))
+        return {**record, "metric": score(self.model, held, self.test_y)}
+
+    def _keep(self, record: dict[str, float], *, monitor: float) -> None:
+        state = {key: value.clone() for key, value in self.model.state_dict().items()}
+        self.best = {"record": record, "monitor": monitor, "state": state}
+
+    def _monitor(self, record: dict[str, float]) -> float:
+        loss = record["validation_loss"] if len(self.test_x) else record["loss"]
+        return loss + record["penalty"]
+
+    def _look_for_the_end(self, last_grid_step: int) -> None:
+        record = self.history[-1]
+        monitor = self._monitor(record)
+        if self.failed or not math.isfinite(record["loss"] + monitor):
+            self.stopped_because = (
+                f"the loss was not finite at step {self.step}; the model has the state of step "
+                f"{self.best['record']['step']}, the best finite one"
+            )
+            return
+        enough = monitor < self.best["monitor"] * (1 - IMPROVEMENT)
+        self.stale = 0 if enough else self.stale + 1
+        if monitor < self.best["monitor"]:
+            self._keep(record, monitor=monitor)
+        if self.step >= self.options.steps:
+            self.stopped_because = f"all {self.options.steps} steps done"
+        elif self.stale >= self.options.patience and self.step > last_grid_step:
+            self.stopped_because = f"no improvement in {self.stale} steps"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must share with the run that resumes from it."""
+        digest = hashlib.sha256()
+        for part in (self.x, self.y):
+            digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())
+        config = replace(self.model.config, scaled=False).to_json()
+        return {
+            "data": [list(self.x.shape), digest.hexdigest()],
+            "model": [str(self.model.dtype), config],
+            "options": asdict(self.options),
+        }
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "identity": self.identity,
+            "scaled": self.model.scaled,
+            "held_out": self.held_out,
+            "history": self.history,
+            "best": self.best,
+            "step": self.step,
+            "stale": self.stale,
+            "stopped_because": self.stopped_because,
+            "model": dict(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": None if self.generator is None else self.generator.get_state(),
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go back to a state that `go` has written.
+
+        Raises
+        ------
+        FileFormatError
+            If it is of another run.
+        """
+        there, here = saved.get("identity") or {}, self.identity
+        other = [name for name in sorted(here) if there.get(name) != here[name]]
+        if other:
+            expected = "a checkpoint of the same data, model and options"
+            advice = "Resume with the same arguments, or start anew without resume"
+            got = f"one of other {_difference(there, here, other[0])}"
+            raise FileFormatError(message("fit", expected, got, advice))
+        self.held_out, self.history = saved["held_out"], saved["history"]
+        self.best, self.step, self.stale = saved["best"], saved["step"], saved["stale"]
+        self.stopped_because = saved["stopped_because"]
+        self._split()
+        self._forget()
+        self.model.load_state_dict(saved["model"])
+        self.model.scaled = saved["scaled"]
+        self.optimizer = self._new_optimizer()
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.generator is None:
+            self.generator = torch.Generator()
+        self.generator.set_state(saved["generator"])
+
+    def finish(self, seconds: float) -> FitResult:
+        """Report."""
+        best = self.best["record"]
+        return FitResult(
+            model=self.model,
+            history=tuple(self.history),
+            stopped_because=self.stopped_because,
+            best_step=int(best["step"]),
+            loss=best["loss"],
+            validation_loss=best["validation_loss"],
+            metric_name=metric_name(self.model),
+            metric=best["metric"],
+            held_out=self.held_out,
+            seconds=seconds,
+        )
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any], name: str) -> str:
+    """Word how one part of the identities differs; options by the first that does."""
+    if name != "options" or not isinstance(there.get(name), dict):
+        return name
+    old, new = there[name], here[name]
+    key = next((key for key in new if old.get(key) != new[key]), None)
+    if key is None:
+        return name
+    return f"options ({key} {old.get(key)!r} there, {new[key]!r} here)"
+
+
+def _note(record: dict[str, float], metric: str) -> str:
+    return f"loss {record['loss']:.3e}  {metric} {record['metric']:.4f}"

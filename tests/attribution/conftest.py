@@ -1,0 +1,47 @@
+"""Small networks with every part in use: bias, scaling, curved edges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import torch
+
+from kanlens.core.network import KAN
+
+
+def build(widths: Sequence[int], seed: int = 0, **options: object) -> KAN:
+    """A float64 network whose scaling, bias and edges are all away from their defaults."""
+    generator = torch.Generator().manual_seed(seed)
+    model = KAN(widths, scale_noise=2.0, generator=generator, **options).double()
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.bias.copy_(torch.randn(layer.out_features, generator=generator))
+    n_in, n_out = widths[0], widths[-1]
+    model.input_shift.copy_(torch.randn(n_in, generator=generator))
+    model.input_scale.copy_(1 + torch.rand(n_in, generator=generator))
+    model.output_shift.copy_(torch.randn(n_out, generator=generator))
+    model.output_scale.copy_(1 + torch.rand(n_out, generator=generator))
+    return model
+
+
+@pytest.fixture
+def network() -> Callable[..., KAN]:
+    return build
+
+
+@pytest.fixture
+def draw() -> Callable[..., torch.Tensor]:
+    def draw(*shape: int, seed: int = 1) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    return draw
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # tensors this small gain nothing from more
+    yield
+    torch.set_num_threads(before)

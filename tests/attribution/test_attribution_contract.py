@@ -1,0 +1,346 @@
+"""What every method promises, and proof that each check rejects a method that breaks it."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from kanlens.attribution import METHODS, Attribution, Importance, attribute
+from kanlens.attribution.problem import HOOKS
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.layers import KANLinear
+from kanlens.core.network import KAN
+from tests.attribution import oracles
+
+ALL = sorted(METHODS)
+LOCAL = [name for name in ALL if METHODS[name].scope == "local"]
+GAPS = {"captum_integrated_gradients": 1e-3, "captum_kernel_shap": 1e-4}  # of |output - reference|
+GAPS |= {"captum_shapley_value_sampling": 1e-6}  # captum adds up in float32
+FEW = {name: {"n_samples": 20} for name in ALL if "n_samples" in METHODS[name].options}
+FEW |= {"captum_integrated_gradients": {"n_steps": 60}}
+
+
+def generator(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def run(name: str, model: KAN, x: Tensor, rows: Tensor) -> Attribution | Importance:
+    options = FEW.get(name, {})
+    return attribute(
+        model, x, method=name, background=rows, target=1, generator=generator(), **options
+    )
+
+
+def state(model: KAN) -> list[object]:
+    """Everything an analysis could leave behind, as values that can be compared."""
+    kept: list[object] = [torch.get_rng_state().tolist(), random.getstate()]
+    kept.append([str(part) for part in np.random.get_state()])  # noqa: NPY002
+    kept.append((torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()))
+    for module in model.modules():
+        kept.append(module.training)
+        kept.append([len(getattr(module, name)) for name in HOOKS])
+    for name, tensor in model.state_dict().items():
+        kept.append((name, tensor.tolist(), str(tensor.dtype)))
+    for parameter in model.parameters():
+        grad = None if parameter.grad is None else parameter.grad.tolist()
+        kept.append((id(parameter), parameter.requires_grad, grad))
+    return kept
+
+
+def check_shape(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+    for dtype in (torch.float64, torch.float32):
+        found = run(name, model.to(dtype), x.to(dtype), rows.to(dtype))
+        shape = x.shape if isinstance(found, Attribution) else x.shape[1:]
+        assert found.values.shape == shape
+        assert found.values.dtype == dtype
+        assert bool(torch.isfinite(found.values).all())
+        assert (found.method, found.target) == (name, "y2")
+        assert found.features == model.feature_names
+    model.double()
+
+
+def check_rows_apart(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+    together = run(name, model, x, rows).values
+    for i in range(len(x)):
+        alone = run(name, model, x[i : i + 1], rows).values[0]
+        torch.testing.assert_close(alone, together[i], rtol=1e-10, atol=1e-12)
+
+
+def check_repeats(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+    first = run(name, model, x, rows).values
+    torch.rand(3)  # whatever happens elsewhere
+    torch.testing.assert_close(run(name, model, x, rows).values, first, rtol=0, atol=0)
+
+
+def check_leaves_alone(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+    model.train()
+    model.layers[0].eval()
+    model.layers[0].register_forward_hook(lambda *_: None)
+    model.layers[0].base_weight.requires_grad_(False)
+    model(x).sum().backward()
+    before, x_before = state(model), x.clone()
+    run(name, model, x, rows)
+    assert state(model) == before
+    assert torch.equal(x, x_before)
+    assert not x.requires_grad
+
+
+def check_leaves_alone_after_error(
+    name: str, model: KAN, x: Tensor, rows: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
+
+    calls, limit = 0, 12 if METHODS[name].random else 4
+    forward = KANLinear.forward
+
+    def stop(*_: object, **__: object) -> Tensor:
+        raise RuntimeError("stopped")
+
+    def late_stop(layer: KANLinear, u: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return stop() if calls > limit else forward(layer, u)
+
+    before, known = state(model), set(SUPPORTED_NON_LINEAR)
+    with monkeypatch.context() as patch:
+        patch.setattr(KANLinear, "forward", late_stop)
+        for part in ("edge_values", "edge_derivatives", "weight_l1"):
+            patch.setattr(KANLinear, part, stop)
+        with pytest.raises(RuntimeError, match="stopped"):
+            run(name, model, x, rows)
+    assert state(model) == before
+    assert set(SUPPORTED_NON_LINEAR) == known
+
+
+def check_dummy(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+    with torch.no_grad():
+        model.layers[0].spline_weight[:, 1] = 0
+        model.layers[0].base_weight[:, 1] = 0
+        model.layers[0].mask[:, 2] = 0
+    values = run(name, model, x, rows).values
+    least = 1e-5 if name == "captum_kernel_shap" else 1e-12  # its fit is in float32
+    assert float(values[..., 1:3].abs().max()) <= least
+    assert float(values[..., 0].abs().max()) > 1e-3
+
+
+def check_complete(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+    found = run(name, model, x, rows)
+    assert isinstance(found, Attribution)
+    torch.testing.assert_close(found.output, model(x)[:, 1].detach())
+    change = (found.output - found.reference).abs().sum()
+    gap = float(found.completeness_gap.abs().sum() / change)
+    assert gap < GAPS.get(name, 1e-12), f"completeness gap {gap:.1e}"
+
+
+def check_exact(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+    with torch.no_grad():
+        expected = oracles.ORACLES[name](model, x, rows, 1)
+    torch.testing.assert_close(run(name, model, x, rows).values, expected, rtol=1e-9, atol=1e-11)
+
+
+def check_output_alone(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+    before = run(name, model, x, rows).values
+    with torch.no_grad():
+        model.layers[-1].spline_weight[0] *= 3  # the other output
+    torch.testing.assert_close(run(name, model, x, rows).values, before, rtol=0, atol=0)
+
+
+@pytest.fixture
+def model(network):
+    return network([3, 2, 2])
+
+
+@pytest.fixture
+def x(draw):
+    return draw(4, 3)
+
+
+@pytest.fixture
+def rows(draw):
+    return draw(3, 3, seed=2)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_shape_and_dtype(name, model, x, rows):
+    check_shape(name, model, x, rows)
+
+
+@pytest.mark.parametrize("name", [name for name in LOCAL if name != "captum_kernel_shap"])
+def test_a_row_of_a_batch_is_the_row_alone(name, model, x, rows):
+    check_rows_apart(name, model, x, rows)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_same_generator_same_numbers(name, model, x, rows):
+    check_repeats(name, model, x, rows)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_everything_is_left_as_it_was(name, model, x, rows):
+    check_leaves_alone(name, model, x, rows)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_everything_is_left_as_it_was_after_an_error(name, model, x, rows, monkeypatch):
+    check_leaves_alone_after_error(name, model, x, rows, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("extrapolation", ["linear", "zero"])
+def test_a_dead_feature_gets_nothing(name, extrapolation, network, x, rows):
+    check_dummy(name, network([3, 2, 2], extrapolation=extrapolation), x, rows)
+
+
+@pytest.mark.parametrize("name", [name for name in LOCAL if METHODS[name].complete])
+def test_complete_methods_are_complete(name, model, x, rows):
+    check_complete(name, model, x, rows)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].exact])
+def test_exact_methods_are_their_definition(name, model, x, rows):
+    check_exact(name, model, x, rows)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].exact])
+def test_exact_methods_are_their_definition_on_three_layers(name, network, x, rows):
+    check_exact(name, network([3, 2, 2, 2], extrapolation="zero"), x, rows)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].exact])
+def test_exact_methods_are_their_definition_on_functions(name, model, x, rows):
+    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers[0].assign(0, 1, "sin", (1.3, 0.2, 0.8, 0.1))
+    layers[1].assign(1, 0, "x^2", (0.5, 0.3, 1.0, -2.0))
+    formula = KAN.from_layers(layers, model.schema)
+    check_exact(name, formula, x, rows)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_another_output_plays_no_part(name, model, x, rows):
+    check_output_alone(name, model, x, rows)
+
+
+# Teeth: each check must reject a method broken on purpose.
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Put a broken version of a method in the table; `change` works on its answer."""
+
+    def put(name, change):
+        function = METHODS[name].function
+        method = dataclasses.replace(
+            METHODS[name], function=lambda problem: change(problem, function(problem))
+        )
+        monkeypatch.setitem(METHODS, name, method)
+
+    return put
+
+
+def scaled(problem, parts):
+    return dataclasses.replace(parts, values=parts.values * 1.01)
+
+
+def last_feature_dropped(problem, parts):
+    return dataclasses.replace(parts, values=parts.values[:, :-1])
+
+
+def batch_dependent(problem, parts):
+    return dataclasses.replace(parts, values=parts.values / len(parts.values))
+
+
+def noisy(problem, parts):
+    return dataclasses.replace(parts, values=parts.values + torch.rand(1))
+
+
+def test_teeth_scaled_values_are_neither_complete_nor_exact(broken, model, x, rows):
+    broken("secant", scaled)
+    with pytest.raises(AssertionError, match="completeness gap"):
+        check_complete("secant", model, x, rows)
+    with pytest.raises(AssertionError):
+        check_exact("secant", model, x, rows)
+
+
+def test_teeth_a_dropped_feature_is_noticed(broken, model, x, rows):
+    broken("secant", last_feature_dropped)
+    with pytest.raises(AssertionError):
+        check_shape("secant", model, x, rows)
+
+
+def test_teeth_rows_that_depend_on_the_batch_are_noticed(broken, model, x, rows):
+    broken("secant", batch_dependent)
+    with pytest.raises(AssertionError):
+        check_rows_apart("secant", model, x, rows)
+
+
+def test_teeth_numbers_of_the_global_state_are_noticed(broken, model, x, rows):
+    broken("secant", noisy)
+    with pytest.raises(AssertionError):
+        check_repeats("secant", model, x, rows)
+    with pytest.raises(AssertionError):
+        check_leaves_alone("secant", model, x, rows)
+    with pytest.raises(AssertionError):
+        check_dummy("secant", model, x, rows)
+
+
+def test_teeth_a_reseeded_torch_is_noticed(broken, model, x, rows):
+    def reseeds(problem, parts):
+        torch.manual_seed(0)
+        return parts
+
+    broken("secant", reseeds)
+    with pytest.raises(AssertionError):
+        check_leaves_alone("secant", model, x, rows)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda model: model.layers[1].register_forward_hook(lambda *_: None),
+        lambda model: model.eval(),
+        lambda model: model.layers[1].bias.data.add_(1e-9),
+        lambda model: model.requires_grad_(False),
+        lambda model: model.zero_grad(),
+        lambda model: random.random(),
+        lambda model: np.random.random(),  # noqa: NPY002
+    ],
+    ids=["hook", "mode", "parameter", "requires_grad", "grad", "random", "numpy"],
+)
+def test_teeth_whatever_is_left_behind_is_noticed(harm, broken, model, x, rows):
+    def leaves(problem, parts):
+        harm(model)
+        return parts
+
+    broken("secant", leaves)
+    with pytest.raises(AssertionError):
+        check_leaves_alone("secant", model, x, rows)
+
+
+def test_teeth_a_method_that_reads_the_other_output_is_noticed(broken, model, x, rows):
+    def sums(problem, parts):
+        return dataclasses.replace(parts, values=parts.values + problem.model(problem.x).sum())
+
+    broken("secant", sums)
+    with pytest.raises(AssertionError):
+        check_output_alone("secant", model, x, rows)
+
+
+def test_teeth_state_left_after_an_error_is_noticed(broken, model, x, rows, monkeypatch):
+    def draws_and_fails(problem):
+        torch.rand(1)
+        raise RuntimeError("stopped")
+
+    monkeypatch.setitem(
+        METHODS, "secant", dataclasses.replace(METHODS["secant"], function=draws_and_fails)
+    )
+    with pytest.raises(AssertionError):
+        check_leaves_alone_after_error("secant", model, x, rows, monkeypatch)
+
+
+def test_every_exact_method_has_a_slow_version():
+    assert set(oracles.ORACLES) == {name for name in ALL if METHODS[name].exact}

@@ -1,0 +1,127 @@
+"""Attribution and Importance: numbers in, tables out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+
+from kanlens.attribution import Attribution, Importance
+
+
+@pytest.fixture
+def attribution():
+    return Attribution(
+        values=torch.tensor([[1.0, -2.0, 4.0], [3.0, 0.5, -1.0]], dtype=torch.float64),
+        output=torch.tensor([4.0, 3.0], dtype=torch.float64),
+        reference=torch.tensor([0.5, 0.5], dtype=torch.float64),
+        baseline="mean output over the background",
+        method="secant",
+        features=("a", "b", "c"),
+        target="y",
+        unit="m",
+    )
+
+
+def test_the_gap_is_what_values_leave_unexplained(attribution):
+    expected = torch.tensor([0.5, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(attribution.completeness_gap, expected)
+    relative = 0.5 / (3.5 + 1e-3 * 0.5)
+    torch.testing.assert_close(attribution.relative_gap, torch.tensor([relative, 0.0]).double())
+
+
+def test_the_gap_of_nothing_is_zero(attribution):
+    still = dataclasses.replace(
+        attribution, values=0 * attribution.values, output=attribution.reference
+    )
+    assert still.relative_gap.tolist() == [0.0, 0.0]
+
+
+def test_frame_has_one_row_per_sample(attribution):
+    frame = attribution.to_frame()
+    assert frame.columns.tolist() == ["a", "b", "c", "output", "reference", "completeness_gap"]
+    assert frame["b"].tolist() == [-2.0, 0.5]
+    assert frame["completeness_gap"].tolist() == [0.5, 0.0]
+
+
+def test_a_feature_called_output_keeps_its_name(attribution):
+    frame = dataclasses.replace(attribution, features=("output", "b", "output_")).to_frame()
+    assert frame.columns.tolist()[:4] == ["output", "b", "output_", "output__"]
+    assert frame["output"].tolist() == [1.0, 3.0]
+    assert frame["output__"].tolist() == [4.0, 3.0]
+
+
+def test_json_holds_the_numbers(attribution):
+    data = json.loads(attribution.to_json())
+    assert data["values"] == [[1.0, -2.0, 4.0], [3.0, 0.5, -1.0]]
+    assert data["completeness_gap"] == [0.5, 0.0]
+    assert data["standard_error"] is None
+    assert (data["method"], data["target"], data["unit"]) == ("secant", "y", "m")
+    error = dataclasses.replace(attribution, standard_error=attribution.values.abs())
+    assert json.loads(error.to_json())["standard_error"][0] == [1.0, 2.0, 4.0]
+
+
+def test_importance_is_the_mean_size_with_a_normal_interval(attribution):
+    found = attribution.to_importance()
+    torch.testing.assert_close(found.values, torch.tensor([2.0, 1.25, 2.5]).double())
+    spread = 1.959964 * math.sqrt(2) / math.sqrt(2)  # |1|, |3|: standard deviation sqrt(2)
+    assert float(found.low[0]) == pytest.approx(2.0 - spread)
+    assert float(found.high[0]) == pytest.approx(2.0 + spread)
+    assert bool((found.low >= 0).all())
+    assert (found.meaning, found.method, found.unit) == ("mean |value|", "secant", "m")
+
+
+def test_bootstrap_intervals_come_from_the_generator(attribution):
+    values = torch.randn(200, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    many = dataclasses.replace(attribution, values=values)
+    first, same = (many.to_importance(generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    assert torch.equal(first.low, same.low)
+    normal = many.to_importance()
+    torch.testing.assert_close(first.low, normal.low, rtol=0.05, atol=0)
+    torch.testing.assert_close(first.high, normal.high, rtol=0.05, atol=0)
+
+
+def test_one_sample_has_no_interval(attribution):
+    one = dataclasses.replace(attribution, values=attribution.values[:1])
+    for generator in (None, torch.Generator()):
+        found = one.to_importance(generator=generator)
+        assert found.low is None
+        assert found.high is None
+    frame = found.to_frame()
+    assert frame["importance"].tolist() == [1.0, 2.0, 4.0]
+    assert frame[["low", "high"]].isna().all(axis=None)
+
+
+def test_importance_tables():
+    found = Importance(
+        values=torch.tensor([1.0, 2.0]),
+        low=torch.tensor([0.5, 1.5]),
+        high=torch.tensor([1.5, 2.5]),
+        meaning="mean |value|",
+        method="secant",
+        features=("a", "b"),
+        target="y",
+    )
+    assert found.to_frame().columns.tolist() == ["feature", "importance", "low", "high"]
+    assert found.to_frame()["high"].tolist() == [1.5, 2.5]
+    assert json.loads(found.to_json())["low"] == [0.5, 1.5]
+    bare = dataclasses.replace(found, low=None, high=None)
+    assert json.loads(bare.to_json())["high"] is None
+
+
+def test_one_hot_columns_are_summed(attribution):
+    grouped = dataclasses.replace(
+        attribution, groups={"kind": (0, 2)}, standard_error=attribution.values
+    ).grouped()
+    assert grouped.features == ("kind", "b")
+    assert grouped.values.tolist() == [[5.0, -2.0], [2.0, 0.5]]
+    assert grouped.completeness_gap.tolist() == [0.5, 0.0]
+    assert grouped.groups == {}
+    assert grouped.standard_error is None
+
+
+def test_without_one_hot_columns_nothing_changes(attribution):
+    assert attribution.grouped() is attribution

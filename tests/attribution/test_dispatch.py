@@ -1,0 +1,203 @@
+"""`attribute`: what it accepts, and what it says when it does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+from kanlens.attribution import METHODS, attribute
+from kanlens.core.network import KAN
+from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
+
+
+@pytest.fixture
+def model(network):
+    return network([3, 2, 2])
+
+
+@pytest.fixture
+def x(draw):
+    return draw(4, 3)
+
+
+@pytest.fixture
+def rows(draw):
+    return draw(3, 3, seed=2)
+
+
+def check(error, text, *arguments, **options):
+    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+        attribute(*arguments, **options)
+
+
+def test_tensor_array_and_frame_are_the_same(model, x, rows):
+    expected = attribute(model, x, background=rows, target="y1")
+    found = attribute(model, x.numpy(), background=rows.numpy(), target=0)
+    torch.testing.assert_close(found.values, expected.values)
+    frame = pd.DataFrame(x.numpy()[:, ::-1], columns=["x3", "x2", "x1"])
+    found = attribute(model, frame, background=rows, target=0)
+    torch.testing.assert_close(found.values, expected.values)
+    torch.testing.assert_close(found.x, x)
+    assert found.features == ("x1", "x2", "x3")
+
+
+def test_the_models_own_rows_are_the_default(model, x, rows):
+    model.background = rows
+    expected = attribute(model, x, background=rows, target=1)
+    torch.testing.assert_close(attribute(model, x, target=1).values, expected.values)
+
+
+def test_results_know_output_unit_and_groups(model, x, rows):
+    schema = model.schema
+    feature = dataclasses.replace(schema.features[0], column="x3")
+    outputs = (schema.outputs[0], dataclasses.replace(schema.outputs[1], unit="kg"))
+    model.schema = dataclasses.replace(
+        schema, features=(feature, *schema.features[1:]), outputs=outputs
+    )
+    found = attribute(model, x, background=rows, target="y2")
+    assert (found.target, found.unit) == ("y2", "kg")
+    assert found.grouped().features == ("x3", "x2")
+    torch.testing.assert_close(found.output, model(x)[:, 1].detach())
+
+
+def test_classification_is_explained_on_the_logit(network, x, rows):
+    model = network([3, 2, 2])
+    model.schema = dataclasses.replace(
+        model.schema, task="classification", class_labels=("no", "yes")
+    )
+    found = attribute(model, x, background=rows, target=1)
+    torch.testing.assert_close(found.output, model(x)[:, 1].detach())
+    assert float(found.completeness_gap.abs().max()) < 1e-12
+
+
+def test_float32_models_are_explained_in_float64(network, x, rows):
+    model = network([3, 2, 1])
+    expected = attribute(model, x.float().double(), background=rows.float().double())
+    model.float()
+    found = attribute(model, x.float(), background=rows)
+    assert found.values.dtype == found.output.dtype == torch.float32
+    torch.testing.assert_close(found.values.double(), expected.values, rtol=1e-5, atol=1e-6)
+
+
+def test_hooks_that_cannot_be_copied_do_no_harm(model, x, rows):
+    lines = (line for line in ())  # generators cannot be copied
+    seen = []
+
+    def hook(*_, source=lines):
+        seen.append(source)
+
+    model.layers[0].register_forward_hook(hook)
+    holder = type("Holder", (), {"__deepcopy__": lambda self, memo: 1 / 0, "__call__": hook})()
+    model.register_forward_hook(holder)
+    attribute(model, x, background=rows, target=0)
+    assert seen == []
+
+
+def test_unknown_methods_get_the_nearest_name(model, x, rows):
+    known = ", ".join(sorted(METHODS))
+    text = f"attribute: expected method to be one of {known}, got 'shaply'. Did you mean 'shapley'?"
+    check(InvalidValueError, text, model, x, background=rows, method="shaply")
+    with pytest.raises(InvalidValueError, match=r"got 'zzz'\. Choose one of"):
+        attribute(model, x, background=rows, method="zzz")
+
+
+def test_unknown_options_are_refused(model, x, rows):
+    text = "attribute: expected options of method 'secant' (it has none), got 'n_steps'. Drop it."
+    check(InvalidValueError, text, model, x, background=rows, method="secant", n_steps=3)
+    text = "attribute: expected options of method 'shapley' (groups), got 'n_steps'. Drop it."
+    check(InvalidValueError, text, model, x, background=rows, n_steps=3)
+
+
+def test_a_missing_background_is_asked_for(model, x):
+    text = (
+        "attribute: expected background rows for method 'secant', got None. "
+        "Pass background=..., rows like those the model was trained on."
+    )
+    check(MethodError, text, model, x, method="secant", target=0)
+    assert attribute(model, x, method="captum_input_x_gradient", target=0).baseline
+
+
+def test_the_target_is_checked(model, x, rows):
+    start = "attribute: expected target to be one of the 2 outputs ('y1', 'y2'), got "
+    advice = "Pass an index below 2 or a name."
+    check(InvalidValueError, f"{start}2. {advice}", model, x, background=rows, target=2)
+    check(InvalidValueError, f"{start}None. {advice}", model, x, background=rows)
+
+
+def test_x_is_checked(model, x, rows):
+    text = "attribute: expected x of shape (batch, 3), got (4, 2). "
+    text += "The model takes 3 features; pass only those."
+    check(ShapeError, text, model, x[:, :2], background=rows, target=0)
+    text = "attribute: expected at least 1 row, got 0. Pass more data."
+    check(ShapeError, text, model, x[:0], background=rows, target=0)
+    x[2, 1] = torch.nan
+    text = "attribute: expected finite numbers, got nan at row 2, column 'x2' (1 such cell). "
+    text += "Drop or impute those rows."
+    check(DataError, text, model, x, background=rows, target=0)
+
+
+def test_the_background_is_checked(model, x, rows):
+    text = "attribute: background: expected x of shape (batch, 3), got (3, 2). "
+    text += "The model takes 3 features; pass only those."
+    check(ShapeError, text, model, x, background=rows[:, :2], target=0)
+    text = "attribute: background: expected at least 1 row, got 0. Pass more data."
+    check(ShapeError, text, model, x, background=rows[:0], target=0)
+    rows[1, 0] = torch.inf
+    text = "attribute: background: expected finite numbers, got inf at row 1, column 'x1' "
+    text += "(1 such cell). Drop or impute those rows."
+    check(DataError, text, model, x, background=rows, target=0)
+
+
+def test_a_model_of_nan_is_refused(model, x, rows):
+    with torch.no_grad():
+        model.layers[1].bias[0] = torch.nan
+    text = "attribute: expected a model with finite outputs, got NaN or infinity. "
+    text += "Check its parameters, and the units of x."
+    check(MethodError, text, model, x, background=rows, target=0)
+    assert attribute(model, x, background=rows, target=1).target == "y2"
+
+
+def test_every_method_says_what_it_is():
+    for name, method in METHODS.items():
+        assert method.name == name
+        assert method.scope in ("local", "global")
+        assert method.summary
+        assert re.search(r", (19|20)\d\d", method.reference)
+        assert method.function.__doc__
+        assert method.random == ("generator" in method.function.__code__.co_names)
+
+
+@pytest.mark.slow  # a fresh interpreter imports torch
+def test_importing_the_package_loads_nothing_heavy():
+    code = (
+        "import sys, kanlens.attribution as a; a.attribute; a.compare\n"
+        "heavy = {'captum', 'pandas', 'scipy', 'sklearn', 'matplotlib', 'rich'}\n"
+        "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_unknown_names_of_the_package_are_refused():
+    import kanlens.attribution
+
+    with pytest.raises(AttributeError, match=r"^module 'kanlens.attribution' has no attribute"):
+        _ = kanlens.attribution.no_such_name
+
+
+def test_a_bar_is_drawn_only_when_asked(model, x, rows, capsys):
+    for method in ("shapley", "secant", "captum_deep_lift", "captum_kernel_shap"):
+        attribute(model, x, method=method, background=rows, target=0, progress=True)
+    out = capsys.readouterr()
+    assert (out.out, out.err) == ("", "")  # stderr is no terminal here
+
+
+def test_a_new_model_is_explained(x):
+    model = KAN([3, 1])
+    assert attribute(model, x, background=x).values.shape == (4, 3)

@@ -1,0 +1,235 @@
+"""Every command: what it prints, what it writes, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import kanlens
+from kanlens.cli import main
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
+    """Run a command with --json and return what it printed."""
+    assert main([*map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"kanlens {kanlens.__version__}\n"
+
+
+def test_no_command_shows_help(capsys):
+    assert main([]) == 2
+    assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["info"], ["train", "x.csv"]])
+def test_usage_errors_exit_with_2(words, capsys):
+    assert main(words) == 2
+    capsys.readouterr()
+
+
+def test_known_errors_are_one_line_on_stderr(tmp_path, capsys):
+    path = tmp_path / "gone.safetensors"
+    assert main(["info", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("kanlens: load: expected ")
+    assert err.count("\n") == 1
+
+
+def test_square_brackets_in_an_error_survive(tmp_path, capsys):
+    frame = pd.DataFrame({"[red]a": ["x", "1", "2", "3"], "y": [1.0, 2.0, 3.0, 4.5]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert main(["train", f"{tmp_path}/t.csv", "--target", "[blue]"]) == 1
+    assert "[blue]" in capsys.readouterr().err
+
+
+def test_train_says_what_it_did_and_writes_both_parts(workshop, tmp_path, capsys):
+    words = ["train", workshop / "data.csv", "--target", "area", "--hidden", "0", "--steps", "3"]
+    facts = answer(capsys, *words, "--holdout", "0.25", "--seed", "1", "-o", tmp_path / "m.st")
+    assert facts["widths"] == [3, 1]
+    assert facts["rows"] == 90
+    assert len(pd.read_csv(tmp_path / "m.test.csv")) == 30
+    assert len(pd.read_csv(tmp_path / "m.train.csv")) == 90
+    assert 0.9 < facts["test_R2"] <= 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.st", "m.test.csv", "m.train.csv"]
+
+
+def test_the_same_seed_gives_the_same_bytes(workshop, tmp_path):
+    words = ["train", f"{workshop}/data.csv", "--target", "area", "--steps", "2", "--quiet"]
+    for name in ("a", "b"):
+        assert main([*words, "--seed", "3", "-o", f"{tmp_path}/{name}.st"]) == 0
+    assert main([*words, "--seed", "4", "-o", f"{tmp_path}/c.st"]) == 0
+    a, b, c = ((tmp_path / f"{name}.st").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_predict_gives_the_models_outputs_and_judges_them(workshop, tmp_path, capsys):
+    out = tmp_path / "p.csv"
+    facts = answer(
+        capsys, "predict", workshop / "model.safetensors", workshop / "data.csv", "-o", out
+    )
+    model = kanlens.load(workshop / "model.safetensors")
+    frame = pd.read_csv(workshop / "data.csv")
+    with torch.no_grad():
+        expected = model(frame)[:, 0].numpy()
+    np.testing.assert_allclose(pd.read_csv(out)["area"], expected, rtol=1e-12)
+    spread = ((frame["area"] - frame["area"].mean()) ** 2).sum()
+    r2 = 1 - ((frame["area"] - expected) ** 2).sum() / spread
+    assert facts["R2"] == pytest.approx(r2, abs=1e-9)
+
+
+def test_info_describes_the_model(workshop, capsys):
+    facts = answer(capsys, "info", workshop / "model.safetensors")
+    assert facts["widths"] == [3, 2, 1]
+    assert facts["edges_alive"] == 8
+    assert [feature["name"] for feature in facts["features"]] == ["width", "height", "noise"]
+    assert main(["info", f"{workshop}/model.safetensors"]) == 0
+    assert "width" in capsys.readouterr().out
+
+
+def test_prune_lists_what_it_removed(workshop, tmp_path, capsys):
+    facts = answer(
+        capsys,
+        "prune",
+        workshop / "model.safetensors",
+        workshop / "data.csv",
+        "--budget",
+        "0.5",
+        "--test",
+        workshop / "data.csv",
+        "--table",
+        tmp_path / "removed.csv",
+        "-o",
+        tmp_path / "small.safetensors",
+    )
+    small = kanlens.load(tmp_path / "small.safetensors")
+    assert facts["edges_after"] == small.edges_alive == 8 - len(facts["removed"])
+    assert len(pd.read_csv(tmp_path / "removed.csv")) == len(facts["removed"]) > 0
+    assert facts["test_R2_after"] <= 1
+
+
+def test_symbolize_writes_a_model_and_prints_the_formula(workshop, tmp_path, capsys):
+    out = tmp_path / "s.safetensors"
+    words = ["symbolize", workshop / "model.safetensors", workshop / "data.csv", "-o", out]
+    assert main([*map(str, words), "--seed", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert "area = " in printed
+    assert "differs from the model" in printed
+    assert kanlens.load(out).widths == (3, 2, 1)
+
+
+def test_attribute_writes_one_row_per_row(workshop, tmp_path, capsys):
+    out = tmp_path / "a.parquet"
+    model, data = workshop / "model.safetensors", workshop / "data.csv"
+    facts = answer(capsys, "attribute", model, data, "--method", "secant", "-o", out)
+    frame = pd.read_parquet(out)
+    assert len(frame) == facts["rows"] == 120
+    assert facts["largest_completeness_gap"] < 1e-10
+    sums = frame[["width", "height", "noise"]].sum(axis=1)
+    np.testing.assert_allclose(sums, frame["output"] - frame["reference"], atol=1e-10)
+
+
+def test_compare_puts_methods_side_by_side(workshop, capsys):
+    facts = answer(
+        capsys,
+        "compare",
+        workshop / "model.safetensors",
+        workshop / "data.csv",
+        "--methods",
+        "shapley,secant",
+        "--max-rows",
+        "5",
+    )
+    assert [row["method"] for row in facts["methods"]] == ["shapley", "secant"]
+
+
+def test_an_unknown_method_names_the_nearest(workshop, capsys):
+    words = ["attribute", f"{workshop}/model.safetensors", f"{workshop}/data.csv"]
+    assert main([*words, "--method", "shaply"]) == 1
+    assert "Did you mean 'shapley'?" in capsys.readouterr().err
+
+
+def test_methods_lists_the_registry(capsys):
+    names = {row["name"] for row in answer(capsys, "methods")["methods"]}
+    assert names == set(kanlens.METHODS)
+
+
+@pytest.mark.parametrize("extra", [[], ["--edge", "0:1:2"]])
+def test_plot_writes_a_picture(workshop, tmp_path, extra, capsys):
+    out = tmp_path / "f.svg"
+    facts = answer(capsys, "plot", workshop / "model.safetensors", *extra, "-o", out)
+    assert facts["figure"] == str(out)
+    assert "<svg" in out.read_text()
+
+
+def test_a_malformed_edge_is_a_usage_error(workshop, capsys):
+    assert main(["plot", f"{workshop}/model.safetensors", "--edge", "0-1-2"]) == 2
+    assert "names no edge" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # runs every attribution method of the page
+def test_report_writes_the_page_and_its_twin(workshop, tmp_path, capsys):
+    facts = answer(
+        capsys,
+        "report",
+        workshop / "model.safetensors",
+        workshop / "data.csv",
+        "--max-rows",
+        "10",
+        "--methods",
+        "shapley,secant",
+        "-o",
+        tmp_path / "r.html",
+    )
+    assert Path(facts["report"]).read_text().startswith("<!DOCTYPE html>")
+    assert json.loads(Path(facts["json"]).read_text())["schema_version"]
+
+
+def test_import_makes_a_model_of_a_state_dict(tmp_path, capsys):
+    layer = kanlens.KANLinear(2, 1)
+    names = ("base_weight", "spline_weight", "spline_scaler", "grid")
+    state = {f"layers.0.{name}": layer.state_dict()[name] for name in names}
+    torch.save(state, tmp_path / "foreign.pt")
+    out = tmp_path / "m.safetensors"
+    facts = answer(capsys, "import", tmp_path / "foreign.pt", "--feature-names", "a,b", "-o", out)
+    assert facts["widths"] == [2, 1]
+    assert kanlens.load(out).feature_names == ("a", "b")
+
+
+def test_quiet_prints_no_words(workshop, tmp_path, capsys):
+    words = ["predict", f"{workshop}/model.safetensors", f"{workshop}/data.csv"]
+    assert main([*words, "-o", f"{tmp_path}/p.csv", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_an_unwritable_output_is_one_line(workshop, capsys):
+    words = ["predict", f"{workshop}/model.safetensors", f"{workshop}/data.csv"]
+    assert main([*words, "-o", f"{workshop}/data.csv/p.csv"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_bug_shows_its_traceback_and_exits_with_3(tmp_path):
+    broken = (
+        "import sys, kanlens.cli.application as a\n"
+        "def explode(*args, **options): raise ZeroDivisionError('broken on purpose')\n"
+        "a.main = explode\n"
+        "a.run()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", broken], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 3
+    assert "ZeroDivisionError: broken on purpose" in done.stderr
+    assert "this is a bug" in done.stderr

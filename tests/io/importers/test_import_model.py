@@ -1,0 +1,271 @@
+"""Finding the state dict in whatever is given, without running anything of it."""
+
+import os
+import pickle
+import re
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from kanlens.core.network import KAN
+from kanlens.core.recording import remember
+from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, MissingFileError
+from kanlens.io import importers
+from kanlens.io.checkpoint import load, save
+from kanlens.io.importers import import_model
+from kanlens.io.importers.source import Importer
+
+KNOWN = "efficient-kan (layers.0.base_weight, layers.0.spline_weight, layers.0.grid)"
+SAVE = "Save torch.save(model.state_dict(), path)."
+FOREIGN = ("base_weight", "spline_weight", "spline_scaler", "grid")
+
+
+@pytest.fixture
+def state():
+    model = KAN([3, 4, 1], generator=torch.Generator().manual_seed(0))
+    return {k: v for k, v in model.state_dict().items() if k.rpartition(".")[2] in FOREIGN}
+
+
+@pytest.fixture
+def x():
+    return torch.rand(6, 3, generator=torch.Generator().manual_seed(1)) * 4 - 2
+
+
+class Trap:
+    """Leaves a trace if it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kan = KAN([3, 4, 1])
+
+
+def refused(error, text, source, **options):
+    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+        import_model(source, **options)
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.pth", "pytorch_model.bin", "a"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_torch(tmp_path, state, x, name, zipped):
+    path = tmp_path / name
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    expected = import_model(state)(x)
+    torch.testing.assert_close(import_model(path)(x), expected, rtol=0, atol=0)
+    torch.testing.assert_close(import_model(str(path))(x), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_plain_safetensors(tmp_path, state, x, metadata):
+    path = tmp_path / "a.safetensors"
+    save_file(state, path, metadata)
+    torch.testing.assert_close(import_model(path)(x), import_model(state)(x), rtol=0, atol=0)
+
+
+def test_kanlens_checkpoint_is_loaded_and_a_kan_copied(tmp_path, x):
+    model = KAN([3, 2, 1], feature_names=["a", "b", "c"])
+    remember(model, x)
+    path = save(model, tmp_path / "renamed.bin")
+    for found in (import_model(path), import_model(model)):
+        assert found is not model
+        assert found.config == model.config
+        assert found.statistics is not None
+        torch.testing.assert_close(found(x), model(x), rtol=0, atol=0)
+    for source in (path, model):
+        text = (
+            "import_model: expected no options beside a kanlens model, got base_activation, "
+            "feature_names. The model knows these; leave them out."
+        )
+        options = {"feature_names": ["u", "v", "w"], "base_activation": "tanh"}
+        refused(InvalidValueError, text, source, **options)
+
+
+def test_damaged_checkpoint_names_the_call(tmp_path):
+    path = save(KAN([3, 1]), tmp_path / "a.safetensors")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"format_version":"1"', b'"format_version":"7"'))
+    text = "a.safetensors has format version 7, this kanlens reads up to 1. Upgrade kanlens."
+    refused(FileFormatError, f"import_model: {text}", path)
+    with pytest.raises(FileFormatError, match=f"^load: {re.escape(text)}$"):
+        load(path)
+    path.write_bytes(content[:-1])
+    with pytest.raises(FileFormatError, match=r"^import_model: expected a \.safetensors file, got"):
+        import_model(path)
+
+
+def test_dicts_around_the_state_dict(tmp_path, state, x):
+    optimizer = torch.optim.Adam(KAN([3, 1]).parameters()).state_dict()
+    expected = import_model(state)(x)
+    checkpoints = [
+        {"model_state_dict": state, "optimizer_state_dict": optimizer, "epoch": 3},
+        {"state_dict": {f"net.{k}": v for k, v in state.items()}, "loss": torch.tensor(0.1)},
+        {"checkpoint": {"model": {"weights": state}}, "epoch": 1},
+    ]
+    for index, content in enumerate(checkpoints):
+        path = tmp_path / f"{index}.pt"
+        torch.save(content, path)
+        torch.testing.assert_close(import_model(path)(x), expected, rtol=0, atol=0)
+        torch.testing.assert_close(import_model(content)(x), expected, rtol=0, atol=0)
+
+
+def test_two_state_dicts(state):
+    text = (
+        "import_model: expected one model, got 2 (the state dict under 'model', "
+        "the state dict under 'average'). Pass the one to be imported."
+    )
+    refused(InvalidValueError, text, {"model": state, "average": state})
+
+
+def test_dict_in_itself(state):
+    state["again"] = state
+    with pytest.raises(InvalidValueError, match="expected one model, got"):
+        import_model(state)
+
+
+# --- nothing is run ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["torch", "legacy", "pickle", "pickle5"])
+def test_pickled_module(tmp_path, kind):
+    path = tmp_path / "efficient.pt"
+    if kind.startswith("pickle"):
+        path.write_bytes(pickle.dumps(Network(), 5 if kind == "pickle5" else 2))
+    else:
+        torch.save(Network(), path, _use_new_zipfile_serialization=kind == "torch")
+    text = f"import_model: efficient.pt is a pickled module, expected a state dict. {SAVE}"
+    refused(FileFormatError, text, path)
+
+
+@pytest.mark.parametrize("kind", ["torch", "legacy", "pickle"])
+def test_pickles_are_not_run(tmp_path, state, kind):
+    trace, path = tmp_path / "trace", tmp_path / "model.pt"
+    content = {**state, "trap": Trap(str(trace))}
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "torch")
+    with pytest.raises(FileFormatError, match=r"^import_model: model\.pt is a pickled module"):
+        import_model(path)
+    assert not trace.exists()
+    if kind == "torch":
+        torch.load(path, weights_only=False)
+        assert trace.exists()  # the trap works
+
+
+def test_torchscript(tmp_path):
+    path = tmp_path / "script.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated; its files stay around
+        torch.jit.script(nn.Linear(2, 1)).save(str(path))
+    text = f"import_model: script.pt is a TorchScript program, expected a state dict. {SAVE}"
+    refused(FileFormatError, text, path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_truncated_and_damaged_files_are_one_line(tmp_path, state, zipped):
+    path = tmp_path / "a.pt"
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    spoiled = [content[:size] for size in range(0, len(content), 211)]
+    for place in range(0, min(len(content), 1500), 61):
+        spoiled.append(content[:place] + bytes([content[place] ^ 0x5A]) + content[place + 1 :])
+    refusals = 0
+    for one in spoiled:
+        path.write_bytes(one)
+        try:
+            import_model(path)  # a flipped bit of a weight is a weight
+        except (FileFormatError, InvalidValueError, ValueError) as error:
+            refusals += 1
+            assert str(error).startswith("import_model: ")
+            assert "\n" not in str(error)
+    assert refusals > len(spoiled) // 2
+
+
+# --- other refusals ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"a,b\n1,2\n3,4\n", b"\x00" * 100])
+def test_other_files(tmp_path, content):
+    path = tmp_path / "a.pt"
+    path.write_bytes(content)
+    text = (
+        "import_model: expected a file of torch.save or .safetensors, got 'a.pt', neither. "
+        "It is truncated or foreign."
+    )
+    refused(FileFormatError, text, path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    path = tmp_path / "none.pt"
+    text = f"import_model: expected a file, got no file at {str(path)!r}. Check the path."
+    refused(MissingFileError, text, path)
+    text = f"import_model: expected a file, got a folder, {str(tmp_path)!r}. Name a file."
+    refused(FileFormatError, text, tmp_path)
+
+
+@pytest.mark.parametrize("source", [3, None, [torch.ones(1)], b"a.pt"])
+def test_other_types(source):
+    text = (
+        f"import_model: expected a path, a Module or a state dict, got {type(source).__name__}. "
+        "Pass the trained model, or the name of its file."
+    )
+    refused(DTypeError, text, source)
+
+
+def test_file_without_a_mapping(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save([torch.ones(1)], path)
+    text = f"import_model: expected a state dict in 'a.pt', got a list. {SAVE}"
+    refused(FileFormatError, text, path)
+
+
+@pytest.mark.parametrize("source", [{}, {"epoch": 3}, nn.Module(), {"state_dict": {}}])
+def test_no_layers(source):
+    text = (
+        f"import_model: expected a model of {KNOWN}, got no tensors. "
+        "Pass the state dict of the KAN."
+    )
+    refused(FileFormatError, text, source)
+
+
+def test_unknown_state_dict_is_shown():
+    text = (
+        f"import_model: expected a model of {KNOWN}, got tensors 'weight', 'bias'. "
+        "Pass the state dict of the KAN."
+    )
+    refused(FileFormatError, text, nn.Linear(2, 1))
+    text = text.replace("'weight', 'bias'", "'w0', 'w1', 'w2', 'w3', ... (9 in all)")
+    refused(FileFormatError, text, {f"w{i}": torch.ones(1) for i in range(9)})
+
+
+def test_extrapolation_is_checked(state):
+    with pytest.raises(InvalidValueError, match=r"^import_model: expected extrapolation to be one"):
+        import_model(state, extrapolation="cubic")
+
+
+def test_another_library_is_one_entry(monkeypatch, state):
+    def convert(source, options):
+        return KAN([len(source.state), 1], feature_names=options.feature_names)
+
+    other = Importer(
+        library="other",
+        layout="rbf.weight",
+        matches=lambda found: "rbf.weight" in found,
+        convert=convert,
+    )
+    monkeypatch.setattr(importers, "IMPORTERS", (*importers.IMPORTERS, other))
+    found = import_model({"rbf.weight": torch.ones(1)}, feature_names=["a"])
+    assert found.feature_names == ("a",)
+    assert import_model(state).widths == (3, 4, 1)
+    with pytest.raises(FileFormatError, match=r"; other \(rbf\.weight\), got tensors 'w'"):
+        import_model({"w": torch.ones(1)})

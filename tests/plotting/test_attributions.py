@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from kanlens.attribution.comparison import Comparison
+from kanlens.attribution.result import Attribution, Importance
+from kanlens.errors import DTypeError, InvalidValueError, ShapeError
+from kanlens.plotting import attribution, comparison
+from kanlens.plotting.attributions import swarm
+from kanlens.plotting.comparisons import number
+from tests.plotting.conftest import labelled, texts
+
+
+def found(features: int = 4, rows: int = 60, seed: int = 0) -> Attribution:
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.arange(features, 0, -1).double()
+    values = torch.randn(rows, features, generator=generator, dtype=torch.float64) * sizes
+    return Attribution(
+        values=values,
+        output=values.sum(1) + 2.0,
+        reference=torch.full((rows,), 2.0, dtype=torch.float64),
+        baseline="mean output over the background",
+        method="shapley",
+        features=tuple(f"f{i}" for i in range(features)),
+        target="strength",
+        unit="MPa",
+        x=torch.rand(rows, features, generator=generator, dtype=torch.float64),
+    )
+
+
+def rows_of(ax: Axes) -> list[str]:
+    return [label.get_text() for label in ax.get_yticklabels()]
+
+
+def test_bars_are_means_with_intervals_strongest_first(ax: Axes) -> None:
+    result = found()
+    assert attribution(result, ax=ax) is ax
+    importance = result.to_importance()
+    order = importance.values.argsort(descending=True)
+    assert rows_of(ax) == [f"f{int(i)}" for i in order]
+    widths = [patch.get_width() for patch in ax.patches]
+    np.testing.assert_allclose(widths, importance.values[order].numpy())
+    lines: Any = labelled(ax, "_intervals")
+    ends = np.array([segment[:, 0] for segment in lines.get_segments()])
+    assert importance.low is not None
+    np.testing.assert_allclose(ends[:, 0], importance.low[order].numpy())
+    assert ax.get_xlabel() == "mean |value| for strength (MPa)"
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first row is on top
+
+
+def test_an_importance_without_interval_has_no_lines(ax: Axes) -> None:
+    importance = dataclasses.replace(found().to_importance(), low=None, high=None)
+    attribution(importance, ax=ax)
+    assert not ax.collections
+
+
+def test_the_rest_is_one_row(ax: Axes) -> None:
+    result = found(30)
+    attribution(result, top=5, ax=ax)
+    assert rows_of(ax)[-1] == "26 others"
+    assert len(ax.patches) == 5
+    rest = result.to_importance().values.sort(descending=True).values[4:].sum()
+    assert ax.patches[-1].get_width() == pytest.approx(float(rest))
+
+
+def test_one_feature_too_many_is_one_other(ax: Axes) -> None:
+    attribution(found(3), top=2, ax=ax)
+    assert rows_of(ax) == ["f0", "2 others"]
+
+
+def test_beeswarm_has_every_sample_at_its_value(ax: Axes) -> None:
+    result = found(25)
+    attribution(result, kind="beeswarm", ax=ax)
+    assert len(rows_of(ax)) == 20
+    order = result.values.abs().mean(0).argsort(descending=True)
+    first: Any = labelled(ax, "_swarm 0")
+    np.testing.assert_allclose(first.get_offsets()[:, 0], result.values[:, order[0]].numpy())
+    last: Any = labelled(ax, "_swarm 19")
+    rest = result.values[:, order[19:]].sum(1).numpy()
+    np.testing.assert_allclose(last.get_offsets()[:, 0], rest)
+    assert np.abs(np.asarray(last.get_offsets())[:, 1] - 19).max() <= 0.38 + 1e-9
+    ranks = np.argsort(np.argsort(result.x[:, order[0]].numpy()))  # type: ignore[index]
+    assert (np.argsort(first.get_array()) == np.argsort(ranks)).all()
+    assert labelled(ax, "_color key") is not None
+
+
+def test_beeswarm_without_samples_has_one_color(ax: Axes) -> None:
+    attribution(dataclasses.replace(found(), x=None), kind="beeswarm", ax=ax)
+    first: Any = labelled(ax, "_swarm 0")
+    assert first.get_array() is None
+    assert not ax.child_axes
+
+
+def test_a_large_swarm_is_thinned_and_says_so(ax: Axes) -> None:
+    attribution(found(3, rows=5001), kind="beeswarm", ax=ax)
+    first: Any = labelled(ax, "_swarm 0")
+    assert len(first.get_offsets()) == 2000
+    assert first.get_rasterized()
+    assert "2,000 of 5,001 samples" in texts(ax)
+
+
+@given(arrays(float, st.integers(1, 200), elements=st.floats(-10, 10, width=16)))
+def test_points_of_a_swarm_never_coincide(values: np.ndarray[Any, Any]) -> None:
+    offsets = swarm(values, float(np.ptp(values)))
+    assert np.abs(offsets).max() <= 0.38 + 1e-12
+    places = np.stack([values, offsets], axis=1)
+    assert len(np.unique(places, axis=0)) == len(places)
+
+
+def test_a_swarm_without_offsets_would_coincide() -> None:
+    places = np.stack([np.ones(3), np.zeros(3)], axis=1)
+    assert len(np.unique(places, axis=0)) < len(places)
+
+
+def test_waterfall_leads_from_reference_to_output(ax: Axes) -> None:
+    result = found(6)
+    attribution(result, kind="waterfall", row=3, ax=ax)
+    bars = [(bar.get_x(), bar.get_width()) for bar in ax.patches]
+    assert bars[-1][0] == pytest.approx(2.0)
+    assert bars[0][0] + bars[0][1] == pytest.approx(float(result.output[3]))
+    for upper, lower in itertools.pairwise(bars):
+        assert upper[0] == pytest.approx(lower[0] + lower[1])
+    sizes = [abs(width) for _, width in bars]
+    assert sizes == sorted(sizes, reverse=True)
+    assert result.x is not None
+    strongest = int(result.values[3].abs().argmax())
+    assert rows_of(ax)[0] == f"f{strongest} = {float(result.x[3, strongest]):.4g}"
+    assert any(text.startswith("output") for text in texts(ax))
+    assert ax.get_xlabel() == "strength (MPa)"
+
+
+def test_waterfall_shows_what_is_not_explained(ax: Axes) -> None:
+    result = found(4)
+    short = dataclasses.replace(result, values=result.values * 0.9)
+    attribution(short, kind="waterfall", row=-1, ax=ax)
+    assert rows_of(ax)[-1] == "not explained (gap)"
+    gap = float(short.completeness_gap[-1])
+    assert ax.patches[-1].get_width() == pytest.approx(gap)
+    last, first = ax.patches[-1], ax.patches[0]
+    assert last.get_x() == pytest.approx(2.0)
+    assert first.get_x() + first.get_width() == pytest.approx(float(short.output[-1]))
+
+
+def test_a_complete_waterfall_has_no_gap(ax: Axes) -> None:
+    attribution(found(4), kind="waterfall", row=0, ax=ax)
+    assert not any("gap" in name for name in rows_of(ax))
+
+
+def test_names_are_literal(ax: Axes) -> None:
+    result = dataclasses.replace(found(1), features=("$x_{1",), target="a$b$")
+    attribution(result, ax=ax)
+    assert rows_of(ax) == [r"\$x_{1"]
+    assert r"a\$b\$" in ax.get_xlabel()
+
+
+def test_errors_of_attribution() -> None:
+    text = (
+        "plot.attribution: expected kind to be one of bar, beeswarm, waterfall, got 'bars'. "
+        "Did you mean 'bar'?"
+    )
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
+        attribution(found(), kind="bars")
+    text = "plot.attribution: expected row, a sample from 0 to 59, got None. Name one sample."
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
+        attribution(found(), kind="waterfall")
+    text = (
+        "plot.attribution: expected an Attribution to draw sample by sample, got an Importance. "
+        "Use kind='bar'."
+    )
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
+        attribution(found().to_importance(), kind="beeswarm")
+    text = (
+        "plot.attribution: expected an Attribution or an Importance, got Tensor. "
+        "Pass what attribute returned."
+    )
+    with pytest.raises(DTypeError, match=re.escape(text)):
+        attribution(torch.zeros(2))  # type: ignore[arg-type]
+    text = (
+        "plot.attribution: expected x of shape (60, 4), got (60, 3). "
+        "Pass the samples that were attributed."
+    )
+    with pytest.raises(ShapeError, match=re.escape(text)):
+        attribution(found(), kind="beeswarm", x=np.zeros((60, 3)))
+    assert pyplot.get_fignums() == []
+
+
+def made(methods: int = 8, features: int = 13) -> Comparison:
+    random = np.random.default_rng(0)
+    names = [f"captum_method_{i}" for i in range(methods)]
+    index = pd.Index([f"ocean_proximity={i}" for i in range(features)], name="feature")
+    table = pd.DataFrame(random.random((features, methods)), index=index, columns=names)
+    frame = pd.DataFrame(
+        {
+            "method": names,
+            "shapley_error": np.linspace(0, 1, methods),
+            "relative_gap": [1e-16] * methods,
+        }
+    )
+    first = dataclasses.replace(found(features), features=tuple(index))
+    return Comparison(
+        attributions={names[0]: first},
+        frame=frame,
+        importance=table,
+        agreement=pd.DataFrame(),
+        skipped={},
+    )
+
+
+def test_comparison_has_a_marker_per_method_and_feature(ax: Axes) -> None:
+    result = made()
+    assert comparison(result, ax=ax) is ax
+    order = result.importance.mean(axis=1).sort_values(ascending=False).index
+    assert rows_of(ax) == list(order)
+    for method in result.importance:
+        marks: Any = labelled(ax, method)
+        np.testing.assert_allclose(marks.get_offsets()[:, 0], result.importance.loc[order, method])
+        assert np.abs(np.asarray(marks.get_offsets())[:, 1] - np.arange(13)).max() < 0.5
+    assert ax.get_xlabel() == "mean |value| for strength (MPa)"
+
+
+def test_the_key_names_methods_and_their_numbers(ax: Axes) -> None:
+    comparison(made(3), ax=ax)
+    (key,) = ax.child_axes
+    shown = texts(key)
+    assert "captum_method_2" in shown
+    assert {"error vs.\nShapley", "relative\ngap", "0.500", "<1e-12"} <= set(shown)
+
+
+def test_unknown_numbers_have_no_column(ax: Axes) -> None:
+    result = made(2)
+    frame = result.frame.assign(shapley_error=float("nan"))
+    comparison(dataclasses.replace(result, frame=frame), ax=ax)
+    assert "error vs.\nShapley" not in texts(ax.child_axes[0])
+
+
+def test_nothing_in_the_key_overlaps() -> None:
+    ax = comparison(made())
+    figure: Any = ax.figure
+    renderer = figure.canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in ax.child_axes[0].texts]
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[index + 1 :])
+        assert box.x1 <= figure.bbox.x1
+        assert box.x0 >= ax.get_window_extent(renderer).x1
+    assert min(label.get_window_extent(renderer).x0 for label in ax.get_yticklabels()) > 0
+
+
+def test_twenty_methods_still_differ(ax: Axes) -> None:
+    result = made(20)
+    comparison(result, ax=ax)
+    looks = set()
+    for method in result.importance:
+        marks: Any = labelled(ax, method)
+        looks.add((tuple(marks.get_facecolor()[0]), marks.get_paths()[0].vertices.tobytes()))
+    assert len(looks) == 20
+
+
+def test_numbers_of_the_key() -> None:
+    assert [number(value) for value in (0.0, 1.5, 0.0004)] == ["0", "1.500", "4e-04"]
+
+
+def test_comparison_refuses_other_results() -> None:
+    text = "plot.comparison: expected a Comparison, got Attribution. Pass what compare returned."
+    with pytest.raises(DTypeError, match=re.escape(text)):
+        comparison(found())
+    assert pyplot.get_fignums() == []
+
+
+def test_importance_can_be_any_method(ax: Axes) -> None:
+    importance = Importance(
+        values=torch.tensor([0.2, 0.7]), meaning="Sobol index", method="sobol",
+        features=("a", "b"), target="y",
+    )  # fmt: skip
+    attribution(importance, ax=ax)
+    assert ax.get_xlabel() == "Sobol index for y"

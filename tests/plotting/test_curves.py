@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.network import KAN
+from kanlens.core.recording import remember
+from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError
+from kanlens.plotting import edge, edges
+from tests.plotting.conftest import labelled, with_units
+
+Build = Callable[..., KAN]
+
+
+def line(ax: Axes, label: str = "_curve") -> np.ndarray[Any, Any]:
+    found: Any = labelled(ax, label)
+    return np.asarray(found.get_xydata())
+
+
+def scaled(model: Build) -> KAN:
+    """A network that takes kilograms around 50 and returns meters around 7."""
+    net = with_units(model([2, 2, 1], names=["mass", "age"], data=False), ["kg", "a"], "m")
+    net.input_shift[:] = 50.0
+    net.input_scale[:] = 20.0
+    net.output_scale[:] = 3.0
+    rows = torch.rand(100, 2, generator=torch.Generator().manual_seed(1)).double() * 30 + 35
+    remember(net, rows)
+    return net
+
+
+def test_first_layer_is_in_units_of_the_feature(model: Build, ax: Axes) -> None:
+    net = scaled(model)
+    assert edge(net, 0, 1, 0, ax=ax) is ax
+    drawn = line(ax)
+    phi = net.layers[0].edge(1, 0)
+    np.testing.assert_allclose(drawn[:, 1], phi((drawn[:, 0] - 50) / 20), atol=1e-12)
+    assert drawn[0, 0] < 36 < 64 < drawn[-1, 0]
+    assert ax.get_xlabel() == "mass (kg)"
+    assert ax.get_ylabel() == "contribution to h1_2"
+
+
+def test_last_layer_is_in_units_of_the_output(model: Build, ax: Axes) -> None:
+    net = scaled(model)
+    edge(net, 1, "y", "h1_2", ax=ax)
+    drawn = line(ax)
+    np.testing.assert_allclose(drawn[:, 1], 3 * net.layers[1].edge(0, 1)(drawn[:, 0]), atol=1e-12)
+    assert ax.get_ylabel() == "contribution to y (m)"
+
+
+def test_the_output_is_the_sum_of_what_is_drawn(model: Build) -> None:
+    from matplotlib.figure import Figure
+
+    net = model([2, 1])
+    net.input_shift[:] = 0.3
+    net.output_scale[:] = 2.0
+    x = torch.tensor([[0.2, -0.1]], dtype=torch.float64)
+    total = 0.0
+    for i in range(2):
+        drawn = line(edge(net, 0, 0, i, ax=Figure().subplots()))
+        total += float(np.interp(x[0, i], drawn[:, 0], drawn[:, 1]))
+    expected = (net(x) - net.output_shift - 2 * net.layers[0].bias).item()
+    assert total == pytest.approx(expected, abs=1e-3)
+
+
+def test_density_knots_and_shading(model: Build, ax: Axes) -> None:
+    net = model([2, 1])
+    edge(net, 0, 0, 0, ax=ax)
+    density: Any = labelled(ax, "_density")
+    heights = density.get_paths()[0].vertices[:, 1]
+    assert heights.max() == pytest.approx(0.13)
+    knots: Any = labelled(ax, "_knots")
+    at = [segment[0][0] for segment in knots.get_segments()]
+    np.testing.assert_allclose(at, net.layers[0].breakpoints()[0].numpy(), atol=1e-9)
+    spans = [patch for patch in ax.patches if patch.get_label() != "_outside grid"]
+    ends = sorted(float(patch.get_extents().x0) for patch in spans)
+    assert len(ends) == 2
+
+
+def test_no_density_without_data(model: Build, ax: Axes) -> None:
+    edge(model([2, 1], data=False), 0, 0, 0, ax=ax)
+    assert "_density" not in [artist.get_label() for artist in ax.get_children()]
+
+
+def test_density_follows_given_rows(model: Build, ax: Axes) -> None:
+    net = model([2, 1])
+    rows = torch.full((50, 2), 0.5, dtype=torch.float64)
+    edge(net, 0, 0, 0, data=rows, ax=ax)
+    density: Any = labelled(ax, "_density")
+    vertices = density.get_paths()[0].vertices
+    full = vertices[vertices[:, 1] > 0.1, 0]
+    assert full.min() <= 0.5 <= full.max()
+    assert np.ptp(full) < 0.1
+
+
+def test_parts_add_up(model: Build, ax: Axes) -> None:
+    edge(model([2, 1]), 0, 0, 0, parts=True, ax=ax)
+    whole = line(ax, "sum")[:, 1]
+    parts = line(ax, "spline")[:, 1] + line(ax, "base (silu)")[:, 1]
+    np.testing.assert_allclose(parts, whole, atol=1e-12)
+    assert ax.get_legend() is not None
+
+
+def test_an_edge_function_alone(model: Build, ax: Axes) -> None:
+    phi = dataclasses.replace(model([1, 1]).layers[0].edge(0, 0), name="f $1", unit="s")
+    edge(phi, data=torch.linspace(-0.5, 0.5, 20), ax=ax)
+    drawn = line(ax)
+    np.testing.assert_allclose(drawn[:, 1], phi(drawn[:, 0]), atol=1e-12)
+    assert ax.get_xlabel() == "x (s)"
+    assert ax.get_ylabel() == r"contribution to f \$1"
+
+
+def test_two_valued_inputs_are_points(model: Build, ax: Axes) -> None:
+    net = model([2, 1], names=["smoker", "place=NEAR BAY"])
+    first, second = net.schema.features
+    features = (
+        dataclasses.replace(first, kind="binary", categories=("never", "daily"), category="daily"),
+        dataclasses.replace(second, kind="categorical", column="place", category="NEAR BAY"),
+    )
+    net.schema = dataclasses.replace(net.schema, features=features)
+    edge(net, 0, 0, "smoker", ax=ax)
+    drawn = line(ax, "_levels")
+    np.testing.assert_allclose(
+        drawn[:, 1], net.layers[0].edge(0, 0)(np.array([0.0, 1.0])), atol=1e-3
+    )
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["never", "daily"]
+    panels = edges(net, ax=ax.figure.add_subplot()).child_axes
+    assert [label.get_text() for label in panels[1].get_xticklabels()] == ["no", "yes"]
+
+
+def test_jumps_and_poles_are_drawn_where_defined(ax: Axes) -> None:
+    layer = FunctionLinear(1, 1, [["log"]])
+    edge(KAN.from_layers([layer], KAN([1, 1]).schema), 0, 0, 0, ax=ax)
+    drawn = line(ax)
+    assert np.isnan(drawn[drawn[:, 0] < 0, 1]).all()
+    assert np.isfinite(ax.get_ylim()).all()
+    text = (
+        "plot.edge: expected an edge made of a spline and a base, got a FunctionEdge. "
+        "Leave parts out."
+    )
+    with pytest.raises(MethodError, match=re.escape(text)):
+        edge(layer.edge(0, 0), parts=True)
+
+
+def test_many_edges_share_one_range_and_lose_their_means(model: Build, ax: Axes) -> None:
+    net = model([3, 4, 1])
+    net.layers[0].mask[1, 2] = 0
+    assert edges(net, 0, ax=ax) is ax
+    panels = ax.child_axes
+    assert len(panels) == 11
+    assert len({panel.get_ylim() for panel in panels}) == 1
+    titles = [panel.get_title() for panel in panels]
+    assert titles[0] == "x1 → h1_1"
+    assert "x3 → h1_2" not in titles
+    statistics = net.layers[0].statistics
+    assert statistics is not None
+    drawn = line(panels[0])
+    mean = float(statistics.edge_mean[0, 0])
+    values = net.layers[0].edge(0, 0)(drawn[:, 0]) - mean
+    np.testing.assert_allclose(drawn[:, 1], values, atol=5e-3)
+    assert pyplot.get_fignums() == []
+
+
+def test_edges_of_one_node_and_the_strongest(model: Build, ax: Axes) -> None:
+    net = model([3, 4, 1])
+    panels = edges(net, 0, in_="x2", ax=ax).child_axes
+    assert [panel.get_title() for panel in panels] == [f"x2 → h1_{i}" for i in (1, 2, 3, 4)]
+    other = ax.figure.add_subplot()
+    assert len(edges(net, 0, top=5, ax=other).child_axes) == 5
+    assert "the 5 strongest of 12 edges" in [text.get_text() for text in other.texts]
+
+
+def test_one_new_figure(model: Build) -> None:
+    first = edge(model([2, 1]), 0, 0, 0)
+    second = edges(model([2, 1]))
+    assert len(pyplot.get_fignums()) == 2
+    assert first.figure is not second.figure
+
+
+def test_errors_say_what_exists(model: Build) -> None:
+    net = model([2, 1], names=["mass", "age"])
+    text = "plot.edge: expected layer from 0 to 0, got None. Layers are counted from 0."
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
+        edge(net)
+    text = "plot.edge: expected in_ from 0 to 1 or a name, got 'masss'. Did you mean 'mass'?"
+    with pytest.raises(InvalidValueError, match=re.escape(text) + "$"):
+        edge(net, 0, 0, "masss")
+    text = "plot.edge: expected out from 0 to 0 or a name, got 1. Name a node of that layer."
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
+        edge(net, 0, 1, 0)
+    text = "plot.edge: expected a KAN or an EdgeFunction, got str. Pass model.layers[0].edge(0, 0)."
+    with pytest.raises(DTypeError, match=re.escape(text)):
+        edge("edge")  # type: ignore[arg-type]
+    phi = net.layers[0].edge(0, 0)
+    text = (
+        "plot.edge: expected no layer, out or in_ with an EdgeFunction, got (0, None, None). "
+        "Leave them out."
+    )
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
+        edge(phi, 0)
+    text = "plot.edge: expected finite values in data, got none. Drop the others."
+    with pytest.raises(DataError, match=re.escape(text)):
+        edge(phi, data=torch.zeros(0))
+    net.layers[0].mask.zero_()
+    text = "plot.edges: expected live edges to draw, got none. Name a node that has live edges."
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
+        edges(net)
+    assert pyplot.get_fignums() == []

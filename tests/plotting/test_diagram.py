@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import re
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.network import KAN
+from kanlens.core.recording import remember
+from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+from kanlens.plotting import network, to_svg
+from kanlens.plotting.samples import POINTS
+from tests.plotting.conftest import labelled, texts, with_units
+
+Build = Callable[..., KAN]
+
+
+def count(ax: Axes, kind: str, layer: int) -> int:
+    found: Any = labelled(ax, f"_{kind} {layer}")
+    return len(found.get_paths())
+
+
+def test_every_live_edge_has_one_curve(model: Build, ax: Axes) -> None:
+    net = model([4, 5, 1])
+    net.layers[0].mask[2] = 0
+    net.layers[1].mask[0, 3] = 0
+    assert network(net, ax=ax) is ax
+    assert [count(ax, "curves", layer) for layer in (0, 1)] == [16, 4]
+    assert [count(ax, "boxes", layer) for layer in (0, 1)] == [16, 4]
+
+
+def test_curves_are_the_edges_over_the_range_of_the_data(model: Build, ax: Axes) -> None:
+    net = model([1, 1])
+    network(net, ax=ax)
+    lines: Any = labelled(ax, "_curves 0")
+    drawn = lines.get_segments()[0]
+    assert len(drawn) == POINTS
+    statistics = net.layers[0].statistics
+    assert statistics is not None
+    x = torch.linspace(
+        float(statistics.input_low), float(statistics.input_high), POINTS, dtype=torch.float64
+    )
+    y = net.layers[0].edge_values(x[:, None])[:, 0, 0].detach().numpy()
+    scaled = (y - y.min()) / (y.max() - y.min())
+    shown = (drawn[:, 1] - drawn[:, 1].min()) / np.ptp(drawn[:, 1])
+    np.testing.assert_allclose(shown, scaled, atol=1e-9)
+
+
+def test_given_data_change_the_range(model: Build) -> None:
+    from matplotlib.figure import Figure
+
+    net = model([2, 1])
+    pictures = []
+    for x in (None, torch.rand(20, 2).double() * 0.1):
+        ax = Figure().subplots()
+        network(net, x=x, ax=ax)
+        lines: Any = labelled(ax, "_curves 0")
+        pictures.append(lines.get_segments()[0])
+    assert not np.allclose(pictures[0], pictures[1])
+
+
+def test_names_and_units_stand_at_the_nodes(model: Build, ax: Axes) -> None:
+    names = ["superplasticizer", "ocean_proximity=NEAR BAY", "$x_{1"]
+    net = with_units(model([3, 2, 1], names=names, outputs=["a_b^c"]), ["kg/m3", "", ""], "MPa")
+    network(net, ax=ax, hidden_names=True)
+    shown = texts(ax)
+    assert "superplasticizer (kg/m3)" in shown
+    assert r"\$x_{1" in shown
+    assert "a_b^c (MPa)" in shown
+    assert {"h1_1", "h1_2"} <= set(shown)
+    root = ElementTree.fromstring(to_svg(ax))
+    words = ["".join(node.itertext()).strip() for node in root.iter()]
+    assert "$x_{1" in words
+
+
+def test_strong_edges_are_darker_and_thicker(model: Build, ax: Axes) -> None:
+    net = model([2, 1])
+    network(net, scores=[np.array([[1.0, 0.2]])], ax=ax)
+    lines: Any = labelled(ax, "_lines into boxes 0")
+    widths, colors = lines.get_linewidths(), lines.get_colors()
+    assert widths[0] < widths[1]
+    assert colors[0, 0] > colors[1, 0]  # pale is light
+    assert (colors[:, 3] == 1).all()
+
+
+def test_dead_hidden_nodes_are_left_out_and_unused_inputs_are_pale(model: Build, ax: Axes) -> None:
+    net = model([2, 3, 1])
+    net.layers[0].mask[1] = 0
+    net.layers[1].mask[0, 1] = 0
+    net.layers[0].mask[:, 0] = 0
+    network(net, ax=ax, hidden_names=True)
+    assert "h1_2" not in texts(ax)
+    nodes: Any = labelled(ax, "_nodes 1")
+    assert np.isfinite(np.asarray(nodes.get_offsets().filled(np.nan))).all(1).sum() == 2
+    inks = {text.get_text(): text.get_color() for text in ax.texts}
+    assert inks["x1"] != inks["x2"]
+
+
+def test_all_edges_dead_is_still_a_picture(model: Build, ax: Axes) -> None:
+    net = model([2, 2, 1])
+    for layer in net.layers:
+        layer.mask.zero_()
+    network(net, ax=ax)
+    assert count(ax, "curves", 0) == 0
+
+
+def test_the_strongest_get_boxes_the_rest_lines(model: Build, ax: Axes) -> None:
+    net = model([4, 5, 1])
+    scores = [np.arange(20.0).reshape(5, 4), np.ones((1, 5))]
+    network(net, scores=scores, top=3, ax=ax)
+    assert count(ax, "curves", 0) == 3
+    assert count(ax, "lines without box", 0) == 17
+    assert "layer 0: 3 of 20" in texts(ax)[-1]
+
+
+def test_no_note_when_all_is_drawn(model: Build, ax: Axes) -> None:
+    network(model([2, 1]), ax=ax)
+    assert not any("of" in text for text in texts(ax))
+
+
+def test_functions_stand_out(ax: Axes) -> None:
+    layer = FunctionLinear(2, 1, [["sin", "spline"]])
+    network(KAN.from_layers([layer], KAN([2, 1]).schema), ax=ax)
+    boxes: Any = labelled(ax, "_boxes 0")
+    frames = boxes.get_linewidths()
+    assert frames[0] > frames[1]
+
+
+def test_flat_and_undefined_functions_can_be_drawn(ax: Axes) -> None:
+    layer = FunctionLinear(2, 1, [["log", "constant"]])
+    network(KAN.from_layers([layer], KAN([2, 1]).schema), ax=ax)
+    lines: Any = labelled(ax, "_curves 0")
+    flat = lines.get_segments()[1]
+    assert np.ptp(flat[:, 1]) == 0
+    assert len(lines.get_paths()) == 2
+
+
+def test_drawing_leaves_model_and_pyplot_alone(model: Build, ax: Axes) -> None:
+    net = model([3, 2, 1])
+    net.train()
+    x = torch.rand(9, 3).double()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    state = torch.get_rng_state()
+    network(net, x=x, ax=ax)
+    assert pyplot.get_fignums() == []
+    assert net.training
+    assert torch.equal(state, torch.get_rng_state())
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_new_figure_fits_and_is_the_only_one(model: Build) -> None:
+    ax = network(model([4, 5, 1]))
+    assert len(pyplot.get_fignums()) == 1
+    width, height = ax.figure.get_size_inches()
+    low, high = ax.get_xlim()
+    assert high - low == pytest.approx(width)
+    low, high = ax.get_ylim()
+    assert high - low == pytest.approx(height)
+
+
+def test_names_lie_inside_the_axes_and_apart(model: Build) -> None:
+    names = [f"ocean_proximity=PLACE {i}" for i in range(13)]
+    ax = network(model([13, 6, 3], names=names))
+    figure: Any = ax.figure
+    renderer = figure.canvas.get_renderer()
+    frame = ax.get_window_extent(renderer)
+    for text in ax.texts:
+        box = text.get_window_extent(renderer)
+        assert box.x0 > frame.x0 - 1
+        assert box.x1 < frame.x1 + 1
+        assert box.y0 > frame.y0 - 1
+        assert box.y1 < frame.y1 + 1
+
+
+def test_a_large_network_is_drawn_in_seconds() -> None:
+    net = KAN([784, 64, 10])
+    remember(net, torch.rand(64, 784))
+    started = time.process_time()
+    ax = network(net)
+    assert time.process_time() - started < 5
+    assert count(ax, "curves", 0) == count(ax, "curves", 1) == 60
+    assert "layer 0: 60 of 50,176, 3,000 as lines" in texts(ax)[-1]
+    assert pyplot.get_fignums() == [ax.figure.number]  # type: ignore[union-attr]
+
+
+def test_errors_say_what_to_pass(model: Build) -> None:
+    net = model([2, 1])
+    text = (
+        "plot.network: expected scores of shapes (1, 2), got (2, 1). "
+        "Pass one (out, in) array per layer."
+    )
+    with pytest.raises(ShapeError, match=re.escape(text)):
+        network(net, scores=[np.ones((2, 1))])
+    text = "plot.network: expected finite scores, got NaN or infinity. Correct the scores."
+    with pytest.raises(DataError, match=re.escape(text)):
+        network(net, scores=[np.array([[1.0, np.nan]])])
+    with pytest.raises(DTypeError, match="expected ax to be an Axes or None, got list"):
+        network(net, ax=[])  # type: ignore[arg-type]
+    with pytest.raises(InvalidValueError, match="top to be a whole number of at least 0"):
+        network(net, top=-1)
+    assert pyplot.get_fignums() == []  # a refused call leaves no figure

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import sympy
+import torch
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from kanlens.core.network import KAN
+from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+from kanlens.plotting import formula
+from kanlens.plotting.formulas import formula_lines
+from kanlens.symbolic.receipt import Receipt
+from kanlens.symbolic.result import Stage, SymbolicResult
+from tests.plotting.conftest import texts
+
+Build = Callable[..., KAN]
+
+
+def result(net: KAN, *expressions: sympy.Expr) -> SymbolicResult:
+    losses = [10.0 ** -(3 + index) for index in range(len(expressions))]
+    stages = tuple(
+        Stage(name=f"stage {index}", expressions=(expression,), losses=(loss,))
+        for index, (expression, loss) in enumerate(zip(expressions, losses, strict=True))
+    )
+    return SymbolicResult(
+        stages=stages,
+        model=net,
+        receipt=Receipt(rows=10, max_deviation=0.1, mean_deviation=0.05, relative_rmse=0.01),
+        feature_names=net.feature_names,
+        output_names=net.output_names,
+    )
+
+
+@pytest.fixture
+def found(model: Build) -> SymbolicResult:
+    x1, x2 = sympy.symbols("x1 x2")
+    return result(model([2, 1]), x1 + 2 * x2, sympy.exp(x1) + 2.123456 * x2)
+
+
+def test_every_formula_of_the_output_is_a_point(found: SymbolicResult, ax: Axes) -> None:
+    assert formula(found, ax=ax) is ax
+    points: Any = ax.collections[0]
+    table = found.equations_
+    np.testing.assert_allclose(points.get_offsets(), table[["complexity", "loss"]].to_numpy())
+    ring: Any = ax.collections[1]
+    np.testing.assert_allclose(ring.get_offsets()[0, 1], 1e-4)
+    assert ax.get_title(loc="left") == "$y = 2.123 x_{2} + e^{x_{1}}$"
+    assert texts(ax) == ["stage 0", "stage 1"]
+
+
+def test_another_stage_can_be_chosen(found: SymbolicResult, ax: Axes) -> None:
+    formula(found, index=0, ax=ax)
+    assert ax.get_title(loc="left") == "$y = x_{1} + 2 x_{2}$"
+    ring: Any = ax.collections[1]
+    np.testing.assert_allclose(ring.get_offsets()[0, 1], 1e-3)
+
+
+def test_with_rows_it_is_drawn_against_the_truth(found: SymbolicResult, ax: Axes) -> None:
+    x = torch.rand(20, 2).double()
+    y = np.arange(20.0)
+    formula(found, x=x, y=y, ax=ax)
+    points: Any = ax.collections[0]
+    np.testing.assert_allclose(points.get_offsets()[:, 0], y)
+    np.testing.assert_allclose(points.get_offsets()[:, 1], found.predict(x)[:, 0])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("y", "y, formula")
+    other = Figure().subplots()
+    formula(found, x=x, ax=other)
+    assert other.get_xlabel() == "y, network"
+
+
+def test_long_formulas_break_into_lines_that_fit() -> None:
+    names = [f"x{i}" for i in range(1, 13)]
+    terms = [sympy.Float(1.2345) * sympy.sin(sympy.Symbol(name)) for name in names]
+    lines, size = formula_lines(sympy.Add(*terms), "y", 3.0)
+    assert 1 < len(lines) <= 5
+    assert all(line.startswith("$") and line.endswith("$") for line in lines)
+    figure = Figure(figsize=(3, 3))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for line in lines:
+        box = figure.text(0, 0, line, fontsize=size).get_window_extent(renderer)
+        assert box.width / figure.dpi < 3.1
+
+
+def test_what_mathematics_cannot_show_is_text(model: Build, ax: Axes) -> None:
+    x = sympy.Symbol("x1")
+    piecewise = sympy.Piecewise((x, x > 0), (0, True))
+    formula(result(model([1, 1]), piecewise), ax=ax)
+    title = ax.get_title(loc="left")
+    assert "Piecewise" in title.replace("\n", " ")
+    assert "$" not in title
+    ax.figure.canvas.draw()
+
+
+def test_very_long_formulas_are_cut() -> None:
+    terms = [sympy.exp(sympy.Symbol(f"a long name {i}")) for i in range(60)]
+    lines, _ = formula_lines(sympy.Add(*terms), "y", 3.0)
+    assert len(lines) == 6
+    assert lines[-1].endswith("…")
+
+
+@pytest.mark.parametrize(
+    "name", ["a_b", "superplasticizer (kg/m3)", "$x_{1", "100 %", "a^b\\c", "x#&~"]
+)
+def test_any_name_can_be_drawn(name: str, ax: Axes) -> None:
+    lines, _ = formula_lines(sympy.Symbol(name) ** 2, name, 4.0)
+    ax.set_title("\n".join(lines))
+    ax.figure.canvas.draw()
+
+
+def test_errors_of_formula(found: SymbolicResult) -> None:
+    text = "plot.formula: expected a SymbolicResult, got str. Pass what symbolize returned."
+    with pytest.raises(DTypeError, match=re.escape(text)):
+        formula("x1**2")
+    x = torch.rand(5, 2).double()
+    text = "plot.formula: expected y with one value per row, got 4 for 5 rows. Pass both whole."
+    with pytest.raises(ShapeError, match=re.escape(text)):
+        formula(found, x=x, y=np.zeros(4))
+    with pytest.raises(InvalidValueError, match="index from 0 to 1"):
+        formula(found, index=7)
+    text = "plot.formula: expected finite numbers, got none. Check the prediction."
+    with pytest.raises(DataError, match=re.escape(text)):
+        formula(found, x=x, y=np.full(5, np.nan))
+    assert pyplot.get_fignums() == []

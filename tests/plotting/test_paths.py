@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from kanlens.errors import DataError, ShapeError
+from kanlens.plotting import history, predicted, pruning
+from tests.plotting.conftest import labelled, texts
+
+
+def pruned(edges: list[int], losses: list[float]) -> Any:
+    frame = pd.DataFrame({"edges_left": edges, "loss_after": losses})
+    return SimpleNamespace(to_frame=lambda: frame, edges_before=10, loss_before=0.1)
+
+
+def test_pruning_starts_with_the_whole_model(ax: Axes) -> None:
+    assert pruning(pruned([9, 8, 4], [0.1, 0.12, 0.2]), ax=ax) is ax
+    line: Any = labelled(ax, "loss")
+    np.testing.assert_allclose(line.get_xdata(), [10, 9, 8, 4])
+    np.testing.assert_allclose(line.get_ydata(), [0.1, 0.1, 0.12, 0.2])
+    assert ax.xaxis_inverted()
+    assert ax.get_yscale() == "linear"
+    assert texts(ax) == ["4 edges, loss 0.2"]
+
+
+def test_pruning_takes_a_frame_and_a_wide_range(ax: Axes) -> None:
+    pruning(pd.DataFrame({"edges_left": [3, 2], "loss_after": [1e-6, 0.1]}), ax=ax)
+    assert ax.get_yscale() == "log"
+
+
+def test_a_loss_of_zero_keeps_the_axis_linear(ax: Axes) -> None:
+    pruning(pd.DataFrame({"edges_left": [3, 2], "loss_after": [0.0, 0.1]}), ax=ax)
+    assert ax.get_yscale() == "linear"
+
+
+def test_nothing_pruned_is_one_point(ax: Axes) -> None:
+    pruning(pruned([], []), ax=ax)
+    assert texts(ax) == ["10 edges, loss 0.1"]
+
+
+def test_pruning_refuses_what_it_cannot_draw() -> None:
+    text = (
+        "plot.pruning: expected a frame with edges_left and loss_after, got columns a. "
+        "Pass the result, or its to_frame()."
+    )
+    with pytest.raises(DataError, match=re.escape(text)):
+        pruning(pd.DataFrame({"a": [1]}))
+    text = (
+        "plot.pruning: expected rows of edges_left and loss_after, got none. "
+        "There is nothing to draw."
+    )
+    with pytest.raises(DataError, match=re.escape(text)):
+        pruning(pd.DataFrame({"edges_left": [], "loss_after": []}))
+    with pytest.raises(DataError, match="got a list"):
+        pruning([1, 2])
+    assert pyplot.get_fignums() == []
+
+
+def test_history_draws_both_losses_and_the_best_step(ax: Axes) -> None:
+    frame = pd.DataFrame(
+        {"step": [1, 2, 3], "loss": [1.0, 0.1, 0.01], "validation_loss": [1.0, 0.2, 0.3]}
+    )
+    result = SimpleNamespace(to_frame=lambda: frame, best_step=2)
+    assert history(result, ax=ax) is ax
+    held: Any = labelled(ax, "held-out rows")
+    np.testing.assert_allclose(held.get_ydata(), [1.0, 0.2, 0.3])
+    best: Any = labelled(ax, "_best")
+    assert best.get_xdata()[0] == 2
+    assert ax.get_yscale() == "log"
+    assert ax.get_legend() is not None
+
+
+def test_history_without_held_out_rows_needs_no_legend(ax: Axes) -> None:
+    frame = pd.DataFrame({"step": [1, 2], "loss": [1.0, 0.9], "validation_loss": [np.nan] * 2})
+    history(frame, ax=ax)
+    assert len(ax.lines) == 1
+    assert ax.get_legend() is None
+
+
+def test_predictions_lie_on_one_square_range(ax: Axes) -> None:
+    y = np.array([1.0, 2.0, 4.0])
+    assert predicted(y, y[:, None] + 0.5, name="depth", unit="m", ax=ax) is ax
+    assert ax.get_xlim() == ax.get_ylim()
+    points: Any = ax.collections[0]
+    np.testing.assert_allclose(points.get_offsets(), np.stack([y, y + 0.5], axis=1))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("true depth (m)", "predicted depth (m)")
+
+
+def test_predictions_that_are_not_finite_are_counted(ax: Axes) -> None:
+    predicted([1.0, 2.0, 3.0], [1.0, np.nan, np.inf], ax=ax)
+    assert texts(ax) == ["2 not finite"]
+    text = "plot.predicted: expected finite numbers, got none. Check the prediction."
+    with pytest.raises(DataError, match=re.escape(text)):
+        predicted([1.0], [np.nan])
+    assert pyplot.get_fignums() == []
+
+
+def test_confusion_counts_every_row(ax: Axes) -> None:
+    predicted([0, 0, 1, 2, 2, 2], [0, 1, 1, 2, 2, 0], class_labels=["a", "$b", "c"], ax=ax)
+    assert texts(ax) == ["1", "1", "0", "0", "1", "0", "1", "0", "2"]
+    shares = np.asarray(ax.images[0].get_array())
+    np.testing.assert_allclose(shares.sum(1), 1.0)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", r"\$b", "c"]
+
+
+def test_predicted_refuses_what_does_not_fit() -> None:
+    text = (
+        "plot.predicted: expected y and prediction of one length, got 2 and 1. "
+        "Pass one output of one table."
+    )
+    with pytest.raises(ShapeError, match=re.escape(text)):
+        predicted([1, 2], [1])
+    text = (
+        "plot.predicted: expected class codes from 0 to 1, got 0.5. "
+        "Pass codes, not names or logits."
+    )
+    with pytest.raises(DataError, match=re.escape(text)):
+        predicted([0, 1], [0.5, 1], class_labels=["a", "b"])
+    assert pyplot.get_fignums() == []

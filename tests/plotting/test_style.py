@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import matplotlib
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kanlens import plotting
+from kanlens.errors import DTypeError, OutputError
+from kanlens.plotting.style import (
+    STYLE,
+    Style,
+    axes_for,
+    context,
+    fitted,
+    literal,
+    save,
+    text_width,
+    to_svg,
+)
+
+NASTY = '$x_{1 <b> & "q" url(#p) a_b^c -- %'
+
+
+def picture(name: str = "x") -> Axes:
+    with context():
+        ax = Figure(figsize=(2, 2)).subplots()
+        ax.plot([0, 1], [1, 3], label="line")
+        ax.bar([0.5], [1], hatch="//")
+        ax.set_xlabel(literal(name))
+    return ax
+
+
+def test_context_gives_settings_back_even_after_an_error() -> None:
+    before = dict(matplotlib.rcParams)
+    with pytest.raises(KeyError), context(Style(text=5.0)):
+        assert matplotlib.rcParams["font.size"] == 5.0
+        raise KeyError
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_colors_of_series_differ_in_color_and_marker() -> None:
+    assert len(set(STYLE.series)) == len(STYLE.series) == len(set(STYLE.markers))
+
+
+@pytest.mark.parametrize("name", ["$x_{1", "a_b^c", "$a$", r"\alpha", "100 %", "a$b$c$"])
+def test_literal_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
+    from matplotlib.cbook import is_math_text
+
+    escaped = literal(name)
+    assert not is_math_text(escaped)
+    assert escaped.replace(r"\$", "$") == name
+    figure = Figure()
+    figure.text(0, 0, escaped)
+    save(figure, tmp_path / "a.png")
+
+
+def test_an_unescaped_name_would_be_mathematics() -> None:
+    from matplotlib.cbook import is_math_text
+
+    assert is_math_text("$a$")
+
+
+def test_literal_keeps_one_line_and_both_ends() -> None:
+    assert literal("a\tb\n c") == "a b c"
+    short = literal("ocean_proximity=NEAR BAY", most=12)
+    assert len(short) == 12
+    assert short.startswith("ocean")
+    assert short.endswith("R BAY")
+
+
+def test_fitted_text_is_as_wide_as_its_place() -> None:
+    shown = fitted("a very long name of a feature", 1.0, 8.0)
+    assert 0.6 < text_width(shown, 8.0) <= 1.0
+    assert fitted("age", 1.0, 8.0) == "age"
+
+
+def test_axes_for_refuses_a_figure() -> None:
+    text = (
+        "plot.x: expected ax to be an Axes or None, got Figure. "
+        "Pass one Axes, such as fig.subplots() returns, or leave ax out."
+    )
+    with pytest.raises(DTypeError, match=re.escape(text)):
+        axes_for(Figure(), (1, 1), call="plot.x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
+def test_the_same_picture_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
+    paths = [tmp_path / f"{name}.{suffix}" for name in ("a", "b", "c")]
+    for path, name in zip(paths, ("x", "x", "y"), strict=True):
+        save(picture(name), path)
+    first, second, other = (path.read_bytes() for path in paths)
+    assert first == second
+    assert first != other
+    for word in (b"Matplotlib", b"CreationDate", b"dc:date"):
+        assert word not in first
+
+
+def test_save_draws_the_whole_figure_of_an_axes(tmp_path: Path) -> None:
+    figure = Figure()
+    for ax, name in zip(figure.subplots(1, 2), ("left", "right"), strict=True):
+        ax.set_title(name)
+    save(figure.axes[0], tmp_path / "a.svg")
+    assert ">right<" in (tmp_path / "a.svg").read_text()
+
+
+def test_save_leaves_an_old_file_when_drawing_fails(tmp_path: Path) -> None:
+    target = tmp_path / "a.svg"
+    target.write_text("old")
+    ax = picture()
+    ax.set_title("$\\frac{$")
+    with pytest.raises(ValueError, match="frac"):
+        save(ax, target)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.svg"]
+
+
+def test_save_refuses_other_formats_and_places(tmp_path: Path) -> None:
+    text = (
+        "plot.save: expected a file name that ends in .pdf, .png, .svg, got 'a.jpg'. "
+        "Change the name."
+    )
+    with pytest.raises(OutputError, match=re.escape(text)):
+        save(picture(), "a.jpg")
+    folder = tmp_path / "a.svg"
+    folder.mkdir()
+    with pytest.raises(OutputError, match="a folder"):
+        save(picture(), folder)
+    text = "plot.save: expected an Axes or a Figure, got str. Pass what a plot function returned."
+    with pytest.raises(DTypeError, match=re.escape(text)):
+        save("picture", tmp_path / "b.svg")
+
+
+def test_svg_is_an_element_with_text_and_title() -> None:
+    svg = to_svg(picture(NASTY), title="a & b < c")
+    root = ElementTree.fromstring(svg)
+    assert svg.startswith("<svg")
+    assert root.attrib["role"] == "img"
+    title = root.find("{http://www.w3.org/2000/svg}title")
+    assert title is not None
+    assert title.text == "a & b < c"
+    words = ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert NASTY in [word.strip() for word in words]
+    assert "<style" not in svg
+    assert "<metadata" not in svg
+
+
+def test_ids_of_svgs_do_not_clash_and_references_hold() -> None:
+    first, second = to_svg(picture("x")), to_svg(picture("y"))
+    ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (first, second)]
+    assert ids[0].isdisjoint(ids[1])
+    for svg, known in zip((first, second), ids, strict=True):
+        inside = re.findall(r"<[^<>]+>", svg)
+        used = re.findall(r'(?:\bhref="#|url\(#)([^")]+)', " ".join(inside))
+        assert used
+        assert set(used) <= known
+    assert 'id="here-' in to_svg(picture(), prefix="here")
+
+
+def test_svg_without_prefixes_would_clash() -> None:
+    plain = [to_svg(picture(name), prefix="p") for name in ("x", "y")]
+    ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in plain]
+    assert not ids[0].isdisjoint(ids[1])
+
+
+def test_every_public_name_exists() -> None:
+    for name in plotting.__all__:
+        assert callable(getattr(plotting, name))

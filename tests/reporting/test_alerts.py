@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from kanlens.reporting.alerts import find_alerts
+from tests.reporting.conftest import network, seeded
+
+
+def calm() -> dict[str, Any]:
+    """Return the content of a report in which nothing stands out."""
+    methods = [{"method": name, "complete": True, "relative_gap": 1e-15} for name in ("a", "b")]
+    return {
+        "meta": {"background_origin": "rows that the model kept from its training"},
+        "data": {"rows": 500, "features": [{"name": "x1", "constant": False, "outside": 0.0}]},
+        "model": {
+            "edges_alive": 3,
+            "edges_total": 3,
+            "features_used": 1,
+            "outside": {"units": [], "rows_with_input": 0.0, "rows_with_hidden": None},
+        },
+        "performance": {"task": "regression", "r2": 0.9},
+        "importance": {"features": [{"importance": 1.0}]},
+        "edges": [{"relative": 1.0}],
+        "formula": None,
+        "comparison": {
+            "methods": methods,
+            "agreement": {"a": {"a": 1.0, "b": 0.9}, "b": {"a": 0.9, "b": 1.0}},
+        },
+    }
+
+
+def receipt(**changes: Any) -> dict[str, Any]:
+    known = {"relative_rmse": 0.01, "undefined_rows": 0, "defined_beyond": True, "spline_edges": []}
+    return {"trustworthy": True, "receipt": {**known, **changes}}
+
+
+def put(path: str, value: Any) -> dict[str, Any]:
+    content = copy.deepcopy(calm())
+    *parents, last = path.split(".")
+    place: Any = content
+    for name in parents:
+        place = place[int(name)] if name.isdigit() else place[name]
+    place[last] = value
+    return content
+
+
+def test_nothing_stands_out_in_a_calm_report() -> None:
+    assert find_alerts(calm()) == []
+    assert find_alerts(put("formula", receipt())) == []
+
+
+CASES: dict[str, tuple[str, Any, str, str]] = {
+    "few_rows": (
+        "data.rows",
+        12,
+        "warning",
+        "There are only 12 rows; averages over them are uncertain.",
+    ),
+    "constant_features": (
+        "data.features.0.constant",
+        True,
+        "warning",
+        "Constant in these rows: x1. Nothing can be said about its effect here.",
+    ),
+    "dead_edges": ("model.edges_total", 4, "note", "1 of 4 edges is removed."),
+    "unused_features": ("model.features_used", 0, "note", "1 feature has no edge left."),
+    "faint_edges": (
+        "edges",
+        [{"relative": 1.0}, {"relative": 0.001}],
+        "note",
+        "1 live edge hardly varies (below 1% of the strongest of the layer); prune could remove "
+        "it.",
+    ),
+    "completeness_gap": (
+        "comparison.methods.1.relative_gap",
+        0.25,
+        "warning",
+        "Values of b (25.0%) should add up to the change of the output and do not, in brackets "
+        "what is left over. Do not rely on them here.",
+    ),
+    "methods_disagree": (
+        "comparison.agreement.a.b",
+        0.2,
+        "warning",
+        "Methods rank the features differently: a and b (0.20); in brackets Spearman's "
+        "correlation. They should agree; look at their gaps and errors.",
+    ),
+    "poor_fit": (
+        "performance.r2",
+        0.1,
+        "warning",
+        "The model explains little of the target (R² 0.100). What follows describes the model, "
+        "not the world.",
+    ),
+    "no_targets": (
+        "performance",
+        None,
+        "note",
+        "There are no targets, so nothing says how well the model predicts these rows.",
+    ),
+    "constant_output": (
+        "importance.features.0.importance",
+        0.0,
+        "warning",
+        "No feature changes the output on these rows: there is nothing to explain.",
+    ),
+    "formula_undefined": (
+        "formula",
+        receipt(undefined_rows=2),
+        "warning",
+        "The formula is not finite on 2 rows.",
+    ),
+    "formula_far": (
+        "formula",
+        {**receipt(relative_rmse=0.4), "trustworthy": False},
+        "warning",
+        "The formula is not the model: it differs by 40.0% of the output's deviation (RMSE).",
+    ),
+    "formula_edges": (
+        "formula",
+        receipt(defined_beyond=False),
+        "warning",
+        "The formula is not finite everywhere within 5% beyond the ranges of the data.",
+    ),
+    "formula_splines": (
+        "formula",
+        receipt(spline_edges=["f_0_0_1"]),
+        "note",
+        "Parts of the formula are still splines: f_0_0_1.",
+    ),
+}
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_one_change_gives_one_alert(code: str) -> None:
+    path, value, level, text = CASES[code]
+    assert find_alerts(put(path, value)) == [{"level": level, "code": code, "text": text}]
+
+
+def test_methods_that_are_not_complete_are_only_noted() -> None:
+    content = put("comparison.agreement.a.b", 0.2)
+    content["comparison"]["methods"][1].update(complete=False, relative_gap=0.3)
+    found = find_alerts(content)
+    assert [(one["level"], one["code"]) for one in found] == [
+        ("note", "incomplete_methods"),
+        ("note", "methods_disagree"),
+    ]
+    assert "One of each pair is not complete, and answers another question." in found[1]["text"]
+
+
+def test_a_gap_that_is_not_finite_is_a_gap() -> None:
+    found = find_alerts(put("comparison.methods.0.relative_gap", None))
+    assert [one["code"] for one in found] == ["completeness_gap"]
+
+
+def test_a_classifier_no_better_than_the_most_frequent_class() -> None:
+    chance = {"task": "classification", "accuracy": 0.6, "majority_share": 0.6}
+    assert [one["code"] for one in find_alerts(put("performance", chance))] == ["poor_fit"]
+    better = {**chance, "accuracy": 0.61}
+    assert find_alerts(put("performance", better)) == []
+
+
+def test_values_outside_the_grids_are_reported_with_their_share(content_of: Any) -> None:
+    model = network([2, 2, 1])
+    x = torch.rand(60, 2, generator=seeded(), dtype=torch.float64) * 2 - 1
+    assert "inputs_outside_grid" not in [one["code"] for one in content_of(model, x)["alerts"]]
+    x[:30, 1] = 5.0
+    found = {one["code"]: one for one in content_of(model, x)["alerts"]}
+    assert found["inputs_outside_grid"]["level"] == "warning"
+    assert found["inputs_outside_grid"]["text"] == (
+        "50.0% of the rows have an input outside its grid: x2 (50.0%). There the functions are "
+        "continued, not learned."
+    )
+
+
+def test_a_background_taken_from_the_data_is_noted(content_of: Any) -> None:
+    model = network([2, 1])
+    model.background = None
+    x = torch.rand(60, 2, generator=seeded(), dtype=torch.float64)
+    found = {one["code"]: one for one in content_of(model, x)["alerts"]}
+    assert found["background_from_data"]["level"] == "note"
+
+
+def test_warnings_come_first(content_of: Any) -> None:
+    x = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
+    levels = [one["level"] for one in content_of(network([2, 1]), x)["alerts"]]
+    assert levels == sorted(levels, key=lambda level: level != "warning")
+    assert set(levels) == {"warning", "note"}

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from kanlens.attribution import attribute
+from kanlens.core.network import KAN
+from kanlens.core.recording import trace
+from kanlens.pruning import prune
+from kanlens.reporting.analysis import Analysis
+from kanlens.reporting.content import to_plain
+from kanlens.reporting.subject import spread
+from kanlens.tables import read_table
+from kanlens.training import fit
+from tests.reporting.conftest import METHODS, network, seeded
+
+Build = Callable[..., dict[str, Any]]
+KEYS = {
+    "schema_version",
+    "meta",
+    "data",
+    "model",
+    "training",
+    "performance",
+    "importance",
+    "edges",
+    "formula",
+    "rows",
+    "comparison",
+    "pruning",
+    "alerts",
+}
+
+
+@pytest.fixture
+def content(content_of: Build, model: KAN, rows: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+    return content_of(model, (rows, y))
+
+
+def test_content_is_plain_json(content: dict[str, Any]) -> None:
+    assert set(content) == KEYS
+    assert content["schema_version"] == 1
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+
+
+def test_to_plain_has_no_nan() -> None:
+    value = {"a": [np.float32(1.5), math.inf], "b": (torch.tensor([math.nan]), np.int64(3))}
+    assert to_plain(value) == {"a": [1.5, None], "b": [[None], 3]}
+
+
+def test_importance_is_the_mean_size_of_the_attribution(
+    content: dict[str, Any], model: KAN, rows: torch.Tensor
+) -> None:
+    found = attribute(model, rows[spread(60, 20)], background=model.background)
+    sizes = found.values.abs().mean(0)  # type: ignore[union-attr]
+    for record in content["importance"]["features"]:
+        index = model.feature_names.index(record["name"])
+        assert record["importance"] == pytest.approx(float(sizes[index]), rel=1e-12)
+        assert record["low"] <= record["importance"] <= record["high"]
+    order = [one["importance"] for one in content["importance"]["features"]]
+    assert order == sorted(order, reverse=True)
+    assert sum(one["share"] for one in content["importance"]["features"]) == pytest.approx(1)
+
+
+def test_shares_outside_the_grids_are_those_of_the_trace(content_of: Build, model: KAN) -> None:
+    x = torch.rand(50, 3, generator=seeded(4), dtype=torch.float64) * 4 - 2
+    found, record = content_of(model, x), trace(model, x)
+    outside = found["model"]["outside"]
+    beyond = x.abs() > 1  # the grid is [-1, 1]
+    assert outside["inputs"] == pytest.approx(float(beyond.double().mean()))
+    assert outside["rows_with_input"] == pytest.approx(float(beyond.any(1).double().mean()))
+    assert outside["all"] == pytest.approx(record.outside_share)
+    for place, one in enumerate(found["data"]["features"]):
+        assert one["outside"] == pytest.approx(float(beyond[:, place].double().mean()))
+    units = [one["outside"] for one in outside["units"]]
+    assert units == pytest.approx(record.outside[1].tolist())
+    assert [one["name"] for one in outside["units"]] == ["h1_1", "h1_2"]
+
+
+def test_edges_are_ordered_and_measured(
+    content: dict[str, Any], model: KAN, rows: torch.Tensor
+) -> None:
+    values = trace(model, rows).edge_values(0)
+    first = [edge for edge in content["edges"] if edge["layer"] == 0]
+    assert len(first) == 6
+    for edge in first:
+        column = values[:, edge["out"], edge["in"]]
+        assert edge["std"] == pytest.approx(float(column.std(correction=0)), rel=1e-6)
+        assert edge["name"] == model.edge_name(0, edge["out"], edge["in"])
+    sizes = [edge["std"] for edge in first]
+    assert sizes == sorted(sizes, reverse=True)
+    assert first[0]["relative"] == 1.0
+
+
+def test_masked_edges_are_not_listed(content_of: Build, model: KAN, rows: torch.Tensor) -> None:
+    model.layers[0].mask[0, 1] = 0
+    found = content_of(model, rows)
+    assert all((e["out"], e["in"]) != (0, 1) for e in found["edges"] if e["layer"] == 0)
+    assert found["model"]["edges_alive"] == 7
+    assert found["model"]["edges_total"] == 8
+
+
+def test_rows_add_up_and_include_the_worst(
+    content: dict[str, Any], model: KAN, rows: torch.Tensor, y: torch.Tensor
+) -> None:
+    worst = int((model(rows)[:, 0] - y).abs().argmax())
+    assert content["rows"][0]["row"] == worst
+    assert content["rows"][0]["reason"].startswith("among the largest errors")
+    assert content["rows"][0]["actual"] == pytest.approx(float(y[worst]))
+    output = model(rows)[:, 0]
+    reasons = {
+        reason: one["row"] for one in content["rows"] for reason in one["reason"].split(", ")
+    }
+    assert reasons["the highest output"] == int(output.argmax())
+    assert reasons["the lowest output"] == int(output.argmin())
+    assert "a typical row" in reasons
+    for record in content["rows"]:
+        total = sum(part["contribution"] for part in record["contributions"])
+        assert record["reference"] + total == pytest.approx(record["output"], abs=1e-10)
+        assert abs(record["gap"]) < 1e-10
+        assert [p["value"] for p in record["contributions"]] == [
+            pytest.approx(float(rows[record["row"], model.feature_names.index(p["feature"])]))
+            for p in record["contributions"]
+        ]
+
+
+def test_the_comparison_is_complete(content: dict[str, Any]) -> None:
+    comparison = content["comparison"]
+    assert [one["method"] for one in comparison["methods"]] == list(METHODS)
+    by_name = {one["method"]: one for one in comparison["methods"]}
+    assert by_name["shapley"]["relative_gap"] < 1e-10
+    assert by_name["captum_input_x_gradient"]["relative_gap"] > 1e-6
+    assert comparison["agreement"]["shapley"]["shapley"] == 1.0
+    assert set(comparison["importance"]) == set(METHODS)
+
+
+def test_pruning_and_training_are_taken_over(
+    content_of: Build, model: KAN, rows: torch.Tensor, y: torch.Tensor
+) -> None:
+    history = fit(model, (rows, y), steps=2, generator=seeded(), progress=False)
+    pruned = prune(model, rows, y, budget=5.0, progress=False)
+    found = content_of(
+        pruned.model,
+        rows[:, [0, 1, 2]][:, : pruned.model.widths[0]],
+        history=history,
+        pruning=pruned,
+    )
+    assert found["pruning"]["edges_after"] == pruned.edges_after
+    assert len(found["pruning"]["removed"]) == len(pruned.removed) > 0
+    assert found["training"]["metric"] == pytest.approx(history.metric)
+    assert found["training"]["held_out_rows"] == 12
+
+
+def test_categories_are_summed_to_columns(content_of: Build) -> None:
+    frame = pd.DataFrame({"kind": list("abc") * 10, "x": range(30), "y": range(30)})
+    table = read_table(frame, target="y")
+    model = network([4, 1])
+    model.schema = table.schema
+    found = content_of(model, table)["importance"]
+    assert {one["name"] for one in found["columns"]} == {"kind", "x"}
+    assert len(found["features"]) == 4
+
+
+def test_the_model_is_left_as_it_was(
+    analyzed: Callable[..., Analysis], model: KAN, rows: torch.Tensor
+) -> None:
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    analyzed(model, rows, methods=("shapley", "captum_shapley_value_sampling"))
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_fingerprint_notices_a_changed_weight(
+    content_of: Build, model: KAN, rows: torch.Tensor
+) -> None:
+    first = content_of(model, rows)["meta"]
+    with torch.no_grad():
+        model.layers[0].base_weight[0, 0] += 1e-9
+    second = content_of(model, rows)["meta"]
+    assert first["model_fingerprint"] != second["model_fingerprint"]
+    assert first["data_fingerprint"] == second["data_fingerprint"]

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sympy
+import torch
+
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.network import KAN
+from kanlens.reporting.formula_record import mathml, python_source
+from kanlens.symbolic import symbolize
+from tests.reporting.conftest import HOSTILE, network, schema, seeded
+from tests.reporting.page import Page
+
+
+def evaluate(source: str, name: str, *values: float) -> float:
+    space: dict[str, Any] = {}
+    exec(source, space)  # noqa: S102
+    return float(space[name](*values))
+
+
+def test_the_python_text_computes_the_formula() -> None:
+    a, b = sympy.symbols("age bmi")
+    expression = 2.5 * sympy.exp(-(a**2)) + sympy.sqrt(sympy.Abs(b)) / 3 + sympy.pi
+    source = python_source(expression, ("age", "unused", "bmi"), "y")
+    assert source is not None
+    assert "def y(age, bmi):" in source
+    expected = 2.5 * math.exp(-0.49) + math.sqrt(2.0) / 3 + math.pi
+    assert evaluate(source, "y", 0.7, -2.0) == pytest.approx(expected, rel=1e-14)
+
+
+def test_names_that_python_does_not_allow_are_numbered_and_quoted() -> None:
+    names = ("lambda", 'a"\n b', "math", "ok")
+    expression = sum(sympy.Symbol(name) * place for place, name in enumerate(names, 1))
+    source = python_source(expression, names, "my output")
+    assert source is not None
+    assert "def formula(x1, x2, x3, ok):" in source
+    assert evaluate(source, "formula", 1.0, 10.0, 100.0, 1000.0) == 1 + 20 + 300 + 4000
+
+
+def test_a_replacement_never_meets_another_name() -> None:
+    x2, other = sympy.Symbol("x2"), sympy.Symbol("a b")
+    source = python_source(x2 - other, ("x2", "a b"), "y")
+    assert source is not None
+    assert evaluate(source, "y", 5.0, 3.0) == 2.0
+
+
+def test_splines_are_no_python() -> None:
+    from sympy.utilities.lambdify import implemented_function
+
+    function = implemented_function("f", lambda x: x)
+    assert python_source(function(sympy.Symbol("x1")), ("x1",), "y") is None
+
+
+def test_mathml_is_escaped_and_balanced() -> None:
+    symbol = sympy.Symbol(HOSTILE)
+    text = mathml(symbol**2 / 3 - 2 * sympy.sin(symbol), "<b>")
+    assert text is not None
+    page = Page(text)
+    assert page.unbalanced == []
+    assert page.foreign() == []
+    assert HOSTILE in page.text
+    assert "<b>" in page.text
+    assert page.of("b") == []
+
+
+def test_long_formulas_are_broken_into_lines_and_longer_terms_are_refused() -> None:
+    terms = [sympy.Symbol(f"feature{i}") * (i + 0.123) for i in range(12)]
+    text = mathml(sympy.Add(*terms), "y")
+    assert text is not None
+    assert 3 <= len(Page(text).of("mtr")) <= 6
+    assert mathml(sympy.exp(sympy.Add(*terms)), "y") is None
+
+
+@pytest.fixture
+def parabola() -> KAN:
+    layer = FunctionLinear(2, 1, [["x^2", "sin"]]).double()
+    model = KAN.from_layers([layer], schema(["a", "b"], ["y"], target="y"))
+    model.background = torch.rand(10, 2, generator=seeded(), dtype=torch.float64)
+    return model
+
+
+def test_a_formula_comes_with_its_receipt(
+    parabola: KAN, content_of: Callable[..., dict[str, Any]]
+) -> None:
+    x = torch.rand(60, 2, generator=seeded(), dtype=torch.float64) * 2 - 1
+    y = parabola(x)[:, 0].detach()
+    result = symbolize(parabola, x, y, progress=False)
+    found = content_of(parabola, (x, y), formula=result)["formula"]
+    assert found["equation"] == "y = a**2 + sin(b)"
+    assert found["receipt"]["relative_rmse"] < 1e-6
+    assert found["receipt"]["r2"] == pytest.approx(1.0)
+    assert [one["stage"] for one in found["equations"]] == [s.name for s in result.stages]
+    assert evaluate(found["python"], "y", 0.5, 0.25) == pytest.approx(0.25 + math.sin(0.25))
+    assert "formula_far" not in str(found)
+
+
+def test_auto_makes_the_formula(parabola: KAN, content_of: Callable[..., dict[str, Any]]) -> None:
+    x = torch.rand(60, 2, generator=seeded(), dtype=torch.float64) * 2 - 1
+    found = content_of(parabola, x, formula="auto")
+    assert found["formula"]["equation"] == "y = a**2 + sin(b)"
+    names = {(edge["in"], edge["function"]) for edge in found["edges"]}
+    assert names == {(0, "x^2"), (1, "sin")}
+
+
+def test_without_a_formula_there_is_none(content_of: Callable[..., dict[str, Any]]) -> None:
+    x = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
+    assert content_of(network([2, 1]), x)["formula"] is None

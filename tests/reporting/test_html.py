@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kanlens.reporting import Report, report
+from kanlens.reporting.content import build_content
+from kanlens.reporting.html import formula_words, render_page, worst_gap
+from tests.reporting.conftest import (
+    HOSTILE,
+    METHODS,
+    TEMPLATE,
+    hostile_model,
+    hostile_table,
+    network,
+    seeded,
+)
+from tests.reporting.page import Page
+
+SECTIONS = [
+    "summary",
+    "performance",
+    "importance",
+    "network",
+    "edges",
+    "formula",
+    "pruning",
+    "methods",
+    "rows",
+    "provenance",
+    "glossary",
+]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    table = hostile_table()
+    return report(
+        hostile_model(table),
+        table,
+        tmp_path_factory.mktemp("hostile") / "r.html",
+        title=f"{HOSTILE} {TEMPLATE}",
+        methods=METHODS,
+        max_rows=20,
+        max_features=4,
+        progress=False,
+    )
+
+
+@pytest.mark.slow  # draws every picture of a report
+def test_values_from_data_are_escaped_everywhere(hostile: Report) -> None:
+    source = hostile.path.read_text(encoding="utf-8")
+    page = Page(source)
+    assert page.unbalanced == []
+    assert page.foreign() == []
+    assert page.of("img") == []
+    assert "<script" not in source
+    assert "<img" not in source
+    assert "<i>" not in source
+    for name in (HOSTILE, TEMPLATE, "a\"b'&$x$", "<img src=x onerror=alert(2)>"):
+        assert name in page.text
+    drawn = [Page(part.split("</svg>")[0]).text for part in source.split("<svg ")[1:]]
+    for name in (HOSTILE, TEMPLATE, "a\"b'&$x$"):
+        assert any(name in text for text in drawn), f"{name} is in no picture"
+
+
+@pytest.mark.slow  # draws every picture of a report
+def test_the_page_is_whole_and_stands_alone(hostile: Report) -> None:
+    page = Page(hostile.path.read_text(encoding="utf-8"))
+    assert [values["id"] for values in page.of("section")] == SECTIONS
+    assert len(page.ids) == len(set(page.ids)), "ids must be unique"
+    targets = [values["href"][1:] for values in page.of("a")]
+    assert set(targets) <= set(page.ids)
+    assert set(SECTIONS) <= set(targets)
+    pictures = page.of("svg")
+    assert len(pictures) == len(page.of("figure")) >= 10
+    assert all(values.get("role") == "img" for values in pictures)
+    assert page.source.count("</title>") == len(pictures) + 1
+    references = [values["xlink:href"] for values in page.of("use") if "xlink:href" in values]
+    assert {reference[1:] for reference in references} <= set(page.ids)
+    assert page.of("html") == [{"lang": "en"}]
+    assert hostile.path.stat().st_size < 1_500_000
+
+
+def test_the_reader_of_pages_finds_what_it_should() -> None:
+    bad = {
+        "<script>1</script>": ["script"],
+        '<a href="https://x.org">': ["https://x.org"],
+        '<p onclick="a()">': ["onclick"],
+        '<p style="background:url(http://x.org/a.png)">': ["url(http://x.org/a.png)"],
+        "<style>@import 'a.css'</style>": ["@import"],
+        '<img src="a.png">': ["a.png"],
+    }
+    for source, expected in bad.items():
+        assert Page(source).foreign() == expected
+    assert Page("<p><b></p>").unbalanced == ["p", "p"]
+    assert Page('<a href="#a">x</a><p style="fill:url(#b)">y</p>').foreign() == []
+
+
+@pytest.fixture
+def bare(model: Any, rows: torch.Tensor, analyzed: Callable[..., Any]) -> dict[str, Any]:
+    return build_content(analyzed(model, rows), title="T", generator="seed 0")
+
+
+def pictures() -> dict[str, Any]:
+    from kanlens.reporting.figures import Picture
+
+    one = Picture(svg="<svg></svg>", caption="c")
+    single = dict.fromkeys(("network", "importance", "swarm", "comparison"), one)
+    none = dict.fromkeys(("formula", "pruning", "history"))
+    return {**single, **none, "performance": [], "cards": [one], "layers": [], "rows": [one] * 6}
+
+
+def test_what_is_missing_is_said_in_words(bare: dict[str, Any]) -> None:
+    text = Page(render_page(bare, pictures())).text
+    assert "The data hold no targets" in text
+    assert "No formula was passed. Make one and report again:" in text
+    assert "No result of pruning was passed." in text
+
+
+def test_the_page_holds_the_numbers_of_the_content(bare: dict[str, Any]) -> None:
+    bare["importance"]["features"][0]["importance"] = 1234.5678
+    bare["alerts"] = [{"level": "warning", "code": "x", "text": "Beware of <b> & co."}]
+    page = Page(render_page(bare, pictures()))
+    assert "1,235" in page.text
+    assert "Beware of <b> & co." in page.text
+
+
+def test_worst_gap_is_that_of_the_complete_methods() -> None:
+    def record(name: str, complete: bool, gap: float | None) -> dict[str, Any]:
+        return {"method": name, "complete": complete, "relative_gap": gap}
+
+    methods = [record("a", True, 1e-9), record("b", True, 1e-3), record("c", False, 0.5)]
+    assert worst_gap({"comparison": {"methods": methods}}) == {"method": "b", "gap": 1e-3}
+    methods.append(record("d", True, None))  # a gap that is not finite is the worst of all
+    assert worst_gap({"comparison": {"methods": methods}}) == {"method": "d", "gap": None}
+    assert worst_gap({"comparison": {"methods": [methods[2]]}}) == {"method": "", "gap": None}
+
+
+def test_formula_words() -> None:
+    assert formula_words(None) == ""
+    receipt = {"relative_rmse": 0.0123, "r2": 0.9, "model_r2": 0.91, "accuracy": None}
+    assert formula_words({"receipt": receipt}) == (
+        "Differs from the model by 1.23% of the output's deviation (RMSE); R² 0.900, model 0.910."
+    )
+
+
+@pytest.mark.slow  # draws every picture of a report
+def test_a_page_without_targets_and_with_one_layer(tmp_path: Path) -> None:
+    x = torch.rand(40, 2, generator=seeded(), dtype=torch.float64)
+    found = report(
+        network([2, 1]), x, tmp_path / "r.html", methods=["shapley", "secant"], progress=False
+    )
+    page = Page(found.path.read_text(encoding="utf-8"))
+    assert page.unbalanced == []
+    assert page.foreign() == []
+    assert found.content["performance"] is None

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from kanlens.errors import DataError
+from kanlens.reporting.planning import (
+    BACKGROUND,
+    DEFAULT_METHODS,
+    FEWEST_BACKGROUND,
+    FEWEST_ROWS,
+    SHAPLEY_WORK,
+    make_plan,
+)
+from kanlens.reporting.subject import Subject, read_subject
+from tests.reporting.conftest import network, seeded
+
+
+def subject(widths: list[int], rows: int = 1000) -> Subject:
+    x = torch.rand(rows, widths[0], generator=seeded(), dtype=torch.float64)
+    return read_subject(network(widths), x, 0)
+
+
+def test_a_small_model_gets_every_default_method() -> None:
+    plan = make_plan(subject([3, 2, 1]), None, None, 200)
+    assert plan.methods == DEFAULT_METHODS
+    assert plan.method == "shapley"
+    assert plan.left_out == {}
+    assert len(plan.rows) == 200
+    assert len(plan.background) == 12  # all that the model kept
+    assert plan.origin == "rows that the model kept from its training"
+
+
+def test_exact_shapley_values_get_fewer_rows_as_features_grow() -> None:
+    given = torch.rand(500, 9, generator=seeded(), dtype=torch.float64)
+    plan = make_plan(subject([9, 4, 1]), given, None, 200)
+    assert plan.method == "shapley"
+    assert FEWEST_ROWS <= len(plan.rows) < 200
+    assert FEWEST_BACKGROUND <= len(plan.background) < BACKGROUND
+    assert len(plan.rows) * len(plan.background) * 2**9 * 4 <= SHAPLEY_WORK
+
+
+def test_beyond_that_the_secant_explains() -> None:
+    plan = make_plan(subject([14, 2, 1]), None, None, 200)
+    assert plan.method == "secant"
+    assert plan.left_out == {
+        "shapley": "exact Shapley values take 2^features evaluations; name it in methods to try"
+    }
+    assert "shapley" not in plan.methods
+
+
+def test_one_layer_has_shapley_values_for_any_number_of_features() -> None:
+    plan = make_plan(subject([40, 1]), None, None, 200)
+    assert plan.method == "shapley"
+    assert len(plan.rows) == 200
+
+
+def test_dead_features_are_no_players() -> None:
+    model = network([14, 2, 1])
+    model.layers[0].mask[:, 4:] = 0
+    x = torch.rand(100, 14, generator=seeded(), dtype=torch.float64)
+    assert make_plan(read_subject(model, x, None), None, None, 50).method == "shapley"
+
+
+def test_large_models_leave_out_what_would_take_long() -> None:
+    plan = make_plan(subject([40, 30, 2], rows=40), None, None, 200)
+    assert "captum_integrated_gradients" in plan.left_out
+    assert set(plan.left_out) | set(plan.methods) == set(DEFAULT_METHODS)
+    assert plan.method == "secant"
+
+
+def test_methods_that_were_asked_for_are_all_run() -> None:
+    names = ["captum_kernel_shap", "gradient_x_input", "captum_kernel_shap"]
+    plan = make_plan(subject([60, 40, 1], rows=30), None, names, 200)
+    assert plan.methods == ("captum_kernel_shap", "gradient_x_input")
+    assert plan.method == "captum_kernel_shap"
+    assert len(plan.rows) == 30
+
+
+def test_without_remembered_rows_those_of_the_data_are_the_background() -> None:
+    found = subject([2, 1], rows=300)
+    found.model.background = None
+    plan = make_plan(found, None, None, 10)
+    assert plan.origin == "rows of this data, since the model kept none from its training"
+    assert len(plan.background) == BACKGROUND
+
+
+def test_a_bad_background_is_named() -> None:
+    bad = torch.full((3, 2), torch.inf)
+    text = (
+        "report: background: expected finite numbers, got inf at row 0, column 'x1' (6 such "
+        "cells). Drop or impute those rows."
+    )
+    with pytest.raises(DataError, match=re.escape(text)):
+        make_plan(subject([2, 1]), bad, None, 10)

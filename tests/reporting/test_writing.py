@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import kanlens
+import kanlens.reporting.writing
+from kanlens.core.network import KAN
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, OutputError
+from kanlens.reporting import Report, report
+from tests.reporting.conftest import network, seeded
+
+QUICK: Any = {"methods": ["secant"], "max_rows": 8, "progress": False}
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the drawing out, which other tests are about."""
+    monkeypatch.setattr(kanlens.reporting.writing, "_page", lambda *_: "<!DOCTYPE html>\n")
+
+
+def masked(found: Report) -> tuple[str, str]:
+    """Return page and twin without the seconds that methods took."""
+    page = re.sub(r'(<td class="n seconds">)[^<]*', r"\1", found.path.read_text("utf-8"))
+    twin = re.sub(r'("seconds": )[\d.e-]+', r"\1", found.json_path.read_text("utf-8"))
+    return page, twin
+
+
+@pytest.mark.slow  # writes two whole reports
+def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
+    x = torch.rand(40, 2, generator=seeded(), dtype=torch.float64)
+    methods = ["shapley", "captum_shapley_value_sampling"]
+    found = [
+        masked(report(network([2, 1]), (x, x.sum(1)), tmp_path / name, methods=methods))
+        for name in ("a.html", "b/c.html")
+    ]
+    assert found[0] == found[1]
+    assert str(tmp_path) not in found[0][0] + found[0][1], "no absolute path may leak"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_twin_is_the_content(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
+    found = report(model, rows, tmp_path / "deep" / "er" / "r.html", **QUICK)
+    assert found.path == tmp_path / "deep" / "er" / "r.html"
+    assert found.json_path == tmp_path / "deep" / "er" / "r.json"
+    assert json.loads(found.json_path.read_text("utf-8")) == found.content
+    assert found.json_path.read_text("utf-8") == found.to_json()
+    assert list(found.to_frame().columns) == ["level", "code", "text"]
+    assert len(found.to_frame()) == len(found.content["alerts"])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_default_title_names_the_target(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
+    assert (
+        report(model, rows, tmp_path / "r.html", **QUICK).content["meta"]["title"] == "Model of y"
+    )
+    found = report(model, rows, tmp_path / "r.html", title="Mine", **QUICK)
+    assert found.content["meta"]["title"] == "Mine"
+
+
+@pytest.mark.slow  # analyzes four times
+@pytest.mark.usefixtures("undrawn")
+def test_the_callers_generator_decides(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
+    options: Any = {**QUICK, "methods": ["captum_shapley_value_sampling"]}
+
+    def importance(generator: torch.Generator | None) -> Any:
+        path = tmp_path / "r.html"
+        return report(model, rows, path, generator=generator, **options).content["importance"]
+
+    assert importance(seeded(1)) == importance(seeded(1)) != importance(seeded(2))
+    assert importance(None) == importance(seeded(0))
+
+
+def test_a_path_of_another_kind_is_refused(model: KAN, rows: torch.Tensor) -> None:
+    text = "report: expected a file name that ends in .html, got 'r.json'. Change the name."
+    with pytest.raises(OutputError, match=f"^{re.escape(text)}$"):
+        report(model, rows, "r.json")
+
+
+def test_an_unwritable_path_is_refused_before_the_work(
+    model: KAN, rows: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kanlens.reporting.writing, "analyze", pytest.fail)
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "r.html"
+    with pytest.raises(OutputError) as caught:
+        report(model, rows, path)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("report: expected a file to write, got ")
+    (tmp_path / "r.json").mkdir()
+    text = (
+        f"report: expected a file to write, got a folder, {str(tmp_path / 'r.json')!r}. "
+        "Name a file."
+    )
+    with pytest.raises(OutputError, match=f"^{re.escape(text)}$"):
+        report(model, rows, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("failing", ["r.html", "r.json"])
+def test_both_files_or_none(
+    failing: str,
+    existing: bool,
+    model: KAN,
+    rows: torch.Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if existing:
+        (tmp_path / "r.html").write_text("old page")
+        (tmp_path / "r.json").write_text("old twin")
+    replace = Path.replace
+
+    def broken(self: Path, target: Path) -> Path:
+        if Path(target).name == failing:
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", broken)
+    with pytest.raises(OutputError, match="No space left on device"):
+        report(model, rows, tmp_path / "r.html", **QUICK)
+    left = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert left == ({"r.html": "old page", "r.json": "old twin"} if existing else {})
+
+
+def test_messages(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+
+    def refused(kind: type[Exception], text: str, **options: Any) -> None:
+        with pytest.raises(kind, match=f"^{re.escape(text)}"):
+            report(model, rows, path, **options)
+
+    text = "report: expected at least one method, got none. Leave methods out."
+    refused(InvalidValueError, text, methods=[])
+    refused(InvalidValueError, "report: expected methods to be one of ", methods=["shaply"])
+    text = "report: expected formula to be a SymbolicResult, 'auto' or None, got 'yes'. "
+    refused(DTypeError, text, formula="yes")
+    text = "report: expected pruning to be a PruneResult or None, got int. "
+    refused(DTypeError, text, pruning=3)
+    text = "report: expected history to be a FitResult or None, got list. "
+    refused(DTypeError, text, history=[])
+    text = "report: expected max_rows to be a whole number of at least 2, got 1. Change it."
+    refused(InvalidValueError, text, max_rows=1)
+    text = "report: expected max_features to be a whole number of at least 1, got 0. Change it."
+    refused(InvalidValueError, text, max_features=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_finite_outputs_is_refused(
+    model: KAN, rows: torch.Tensor, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        model.layers[0].base_weight.fill_(torch.inf)
+    text = "report: expected a model with finite outputs, got NaN or infinity. "
+    with pytest.raises(MethodError, match=f"^{re.escape(text)}"):
+        report(model, rows, tmp_path / "r.html", **QUICK)
+
+
+def test_the_public_name_is_the_function() -> None:
+    assert kanlens.report is report
+    assert callable(kanlens.report)

@@ -1,0 +1,114 @@
+import math
+
+import numpy as np
+import pytest
+import sympy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kanlens.symbolic.constants import can_refine, is_exact, refine, snap
+from kanlens.symbolic.snapping import candidates, rational, real_bits
+
+x, y = sympy.symbols("x y", real=True)
+GENERATOR = np.random.default_rng(0)
+POINTS = GENERATOR.uniform(0.5, 2.0, (300, 2))
+
+
+def values(expression):
+    return np.asarray(sympy.lambdify((x, y), expression, "numpy")(*POINTS.T))
+
+
+EXACT = [
+    sympy.exp(sympy.sin(sympy.pi * x) + y**2),
+    x / (4 * sympy.pi * y**3),
+    3 * x**2 / 5 - 2 * y + 7,
+    sympy.sqrt(x**2 + y**2),
+    sympy.sqrt(2) * sympy.exp(-(x**2) / 2),
+    sympy.Rational(27, 20) * sympy.cos(3 * x) + sympy.log(2) * y,
+]
+
+
+@pytest.mark.parametrize("truth", EXACT, ids=str)
+def test_constants_are_found_from_numbers_nearby(truth):
+    generator = np.random.default_rng(1)
+    forms = {
+        EXACT[0]: 1.0003 * sympy.exp(0.9998 * sympy.sin(3.1413 * x + 0.0002) + 1.0001 * y**2.0),
+        EXACT[1]: 0.0796 * x**0.9999 * y**-2.999,
+        EXACT[3]: 1.001 * sympy.sqrt(x**2 + 0.9999 * y**2 + 1e-4),
+    }
+    numbers = {node: node for node in truth.atoms(sympy.Number, sympy.NumberSymbol)}
+    start = forms.get(truth)
+    if start is None:
+        start = truth.xreplace(
+            {n: sympy.Float(float(n) * (1 + 1e-4 * generator.normal())) for n in numbers}
+        )
+    found = snap(start, (x, y), POINTS, values(truth))
+    assert sympy.simplify(found.expression - truth) == 0
+    assert is_exact(found.expression)
+    assert found.loss < 1e-20
+    assert found.snapped
+
+
+def test_a_wrong_constant_is_refused():
+    """22/7 is near pi, and 1/3 near 0.3333; without noise neither is taken for it."""
+    near = sympy.Float(3.14) * x + sympy.Float(0.33332) * y
+    truth = 3.1459 * x + 0.33391 * y
+    found = snap(near, (x, y), POINTS, values(truth))
+    assert found.snapped == ()
+    assert sorted(float(n) for n in found.expression.atoms(sympy.Float)) == pytest.approx(
+        [0.33391, 3.1459]
+    )
+
+
+def test_noise_does_not_hide_constants():
+    noise = 0.01 * np.random.default_rng(2).normal(size=300)
+    found = snap(2.01 * x**2 + 0.003 * y, (x, y), POINTS, values(2 * x**2) + noise)
+    assert found.expression == 2 * x**2
+
+
+def test_smooth_errors_count_for_less_when_told():
+    target = values(sympy.sin(sympy.pi * x)) + 1e-3 * values(sympy.cos(4 * x) + x)
+    start = 1.0 * sympy.sin(3.14 * x + 0.001)
+    believed = snap(start, (x, y), POINTS, target)
+    told = snap(start, (x, y), POINTS, target, independent=8)
+    assert "pi" in told.snapped
+    assert believed.snapped == ()
+
+
+def test_refine_reaches_the_data():
+    found = refine(1.1 * x**2.1 + 0.3, (x, y), POINTS, values(2.5 * x**1.7 - 0.4))
+    numbers = sorted(float(n) for n in found.expression.atoms(sympy.Float))
+    assert numbers == pytest.approx([-0.4, 1.7, 2.5])
+    assert found.loss < 1e-20
+
+
+def test_refine_keeps_exact_constants():
+    found = refine(1.5 * x**2, (x, y), POINTS, values(3 * x**2))
+    assert found.expression == 3.0 * x**2
+
+
+def test_long_formulas_are_left_alone():
+    long = sum(sympy.Float(k + 0.5) * x**k for k in range(80))
+    assert not can_refine(long)
+    assert can_refine(2.5 * x)
+
+
+@given(p=st.integers(-9, 9), q=st.integers(1, 8))
+def test_a_fraction_is_among_the_candidates_for_it(p, q):
+    value = p / q * (1 + 1e-5) + 1e-6
+    window = 1e-3 * max(abs(value), 1e-2)
+    assert sympy.Rational(p, q) in [c.exact for c in candidates(value, window)]
+
+
+@given(value=st.floats(-50, 50), window=st.floats(1e-9, 0.1))
+def test_candidates_lie_in_the_window(value, window):
+    for constant in candidates(value, window):
+        assert abs(constant.value - value) <= window
+        assert constant.value == pytest.approx(float(constant.exact))
+
+
+def test_bits():
+    assert rational(3, 1).bits == 2.0
+    assert rational(0, 1).bits == 0.0
+    assert real_bits(1.0, 1e-3) == pytest.approx(math.log2(1000), abs=1e-3)
+    assert candidates(math.nan, 1.0) == []

@@ -1,0 +1,278 @@
+import copy
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import sympy
+import torch
+from torch.testing import assert_close
+
+from kanlens.core.network import KAN
+from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.symbolic import SymbolicResult, suggest, symbolize
+from tests.symbolic.made import spline_network, toy
+
+x1, x2, x3 = sympy.symbols("x1 x2 x3")
+PI = torch.pi
+
+
+@pytest.fixture(scope="module")
+def made():
+    return toy()
+
+
+@pytest.fixture(scope="module")
+def result(made):
+    return symbolize(*made)
+
+
+def test_the_formula_of_the_toy_problem_is_exact(made, result):
+    _, x, y = made
+    truth = sympy.exp(sympy.sin(sympy.pi * x1) + x2**2)
+    assert sympy.expand(result.sympy() - truth) == 0
+    assert np.sqrt(np.square(result.predict(x) - y.numpy()).mean()) <= 1e-8
+    assert result.receipt.trustworthy
+    assert result.receipt.spline_edges == ()
+    assert "pi" in result.receipt.snapped
+
+
+def test_without_targets_the_formula_follows_the_model(made):
+    model, x, _ = made
+    found = symbolize(model, x)
+    assert found.receipt.relative_rmse < 1e-3
+    assert found.receipt.r2 is None
+    assert sympy.expand(found.sympy() - sympy.exp(sympy.sin(sympy.pi * x1) + x2**2)) == 0
+
+
+def test_stages_and_their_table(made, result):
+    _, x, _ = made
+    table = result.equations_
+    columns = ["output", "stage", "complexity", "loss", "score", "equation", "sympy_format"]
+    assert table.columns.tolist() == columns
+    assert table["stage"].tolist() == ["fitted", "refined", "snapped"]
+    assert table["complexity"].is_monotonic_decreasing
+    assert table.loc[2, "equation"] == "exp(x2**2 + sin(pi*x1))"
+    assert table.loc[0, "sympy_format"] == result.sympy(0)
+    assert (table["score"] >= 0).all()
+    assert result.to_frame().equals(table)
+    assert_close(torch.as_tensor(result.predict(x, 0)), result.model(x).detach())
+
+
+def test_forms_of_the_result(made, result):
+    assert result.latex() == r"e^{x_{2}^{2} + \sin{\left(\pi x_{1} \right)}}"
+    table = result.latex_table()
+    assert table.count(r"\\") == 4
+    assert r"\toprule" in table
+    data = json.loads(result.to_json())
+    assert data["equations"]["y"][-1]["sympy_format"] == "exp(x2**2 + sin(pi*x1))"
+    assert data["receipt"]["undefined_rows"] == 0
+    frame = pd.DataFrame(made[1].numpy(), columns=["x1", "x2"])
+    np.testing.assert_array_equal(result.predict(frame), result.predict(made[1].numpy()))
+
+
+def test_wrong_stage_output_or_columns_are_refused(result):
+    text = "SymbolicResult.sympy: expected index from 0 to 2, got 3. See equations_ for them."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        result.sympy(3)
+    with pytest.raises(InvalidValueError, match="got 'z'"):
+        result.sympy(output="z")
+    text = "SymbolicResult.predict: expected x of shape (batch, 2), got (4, 3). "
+    text += "The model takes 2 features; pass only those."
+    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+        result.predict(np.zeros((4, 3)))
+
+
+def test_the_model_is_left_as_it_was(made):
+    model, x, y = copy.deepcopy(made)
+    model.train()
+    state, layers = copy.deepcopy(model.state_dict()), list(model.layers)
+    rng, threads = torch.get_rng_state(), torch.get_num_threads()
+    symbolize(model, x, y)
+    suggest(model, x)
+    assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+    assert all(a is b for a, b in zip(layers, model.layers, strict=True))
+    assert model.training
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert torch.equal(rng, torch.get_rng_state())
+    assert torch.get_num_threads() == threads
+    with pytest.raises(InvalidValueError):
+        symbolize(model, x, functions=["nonsense"])
+    assert torch.get_num_threads() == threads
+
+
+def test_symbolic_model_can_be_trained_on(made, result):
+    _, x, y = made
+    model = copy.deepcopy(result.model)
+    (model(x) - y).square().mean().backward()
+    assert all(layer.affine.grad is not None for layer in model.layers)
+
+
+def test_float32_models_stay_float32(made):
+    model, x, y = made
+    found = symbolize(copy.deepcopy(model).float(), x.float(), y.float())
+    assert found.model.dtype == torch.float32
+    assert found.predict(x).dtype == np.float64
+    assert str(found.sympy()) == "exp(x2**2 + sin(pi*x1))"
+
+
+def test_product_by_logarithms():
+    layers = [[[torch.log, lambda v: -2 * torch.log(v)]], [[torch.exp]]]
+    model, x = spline_network(layers, [(1.0, 5.0), (1.0, 5.0)], names=["q", "r"])
+    found = symbolize(model, x, x[:, :1] / x[:, 1:] ** 2)
+    q, r = sympy.symbols("q r")
+    assert sympy.simplify(found.sympy() - q / r**2) == 0
+
+
+def test_product_by_squares():
+    layers = [[[lambda v: v, lambda v: v], [lambda v: v, lambda v: -v]]]
+    layers.append([[lambda v: v**2 / 4, lambda v: -(v**2) / 4]])
+    model, x = spline_network(layers, [(-1.0, 1.0), (-2.0, 2.0)])
+    assert symbolize(model, x, x[:, :1] * x[:, 1:]).sympy() == x1 * x2
+
+
+def test_cubics_and_sums():
+    layers = [[[lambda v: v**3 / 5 - v, lambda v: 5 * torch.cos(v)]]]
+    model, x = spline_network(layers, [(-3.0, 3.0), (-3.0, 3.0)])
+    truth = x[:, :1] ** 3 / 5 - x[:, :1] + 5 * torch.cos(x[:, 1:])
+    found = symbolize(model, x, truth).sympy()
+    assert sympy.expand(found - (x1**3 / 5 - x1 + 5 * sympy.cos(x2))) == 0
+
+
+def wiggly(v):
+    return torch.sin(3 * v) * torch.exp(-v) + torch.abs(v - 0.2) + 0.3 * torch.cos(9 * v)
+
+
+def test_an_edge_that_no_function_fits_stays_a_spline():
+    model, x = spline_network([[[wiggly, torch.square]]], [(-2.0, 2.0), (-2.0, 2.0)])
+    found = symbolize(model, x)
+    assert found.receipt.spline_edges == ("f_0_0_0",)
+    assert found.model.layers[0].functions[0][0] == "spline"
+    assert found.receipt.relative_rmse < 1e-3
+    assert "Still splines: f_0_0_0." in found.receipt.summary()
+    values = sympy.lambdify((x1, x2), copy.deepcopy(found.sympy()), "numpy")(*x.numpy().T)
+    np.testing.assert_allclose(values, found.predict(x)[:, 0])
+
+
+def test_harmful_functions_are_taken_back():
+    """Every edge fits to R2 0.95; together they would be far off, so some stay splines."""
+    model, x = spline_network(
+        [[[lambda v: torch.tanh(3 * v), lambda v: torch.sin(5 * v)]]], [(-1.0, 1.0), (-1.0, 1.0)]
+    )
+    strict = symbolize(model, x, functions=["x^3", "x^5"], r2_min=0.9)
+    assert 1 - strict.receipt.relative_rmse**2 >= 0.9 - 1e-6
+    lines = symbolize(model, x, functions=["x"], r2_min=0.999)
+    assert lines.receipt.spline_edges == ("f_0_0_0", "f_0_0_1")
+    assert lines.receipt.relative_rmse < 1e-6
+
+
+def test_dead_edges_are_absent():
+    model, x = spline_network([[[torch.sin, None], [None, torch.exp]]], [(-2.0, 2.0)] * 2)
+    found = symbolize(model, x)
+    assert found.output_names == ("y1", "y2")
+    assert found.sympy(output="y1") == sympy.sin(x1)
+    assert found.sympy(output=1) == sympy.exp(x2)
+    assert found.predict(x).shape == (600, 2)
+    assert found.equations_["output"].tolist() == ["y1"] * 3 + ["y2"] * 3
+    assert bool((found.model.layers[0].mask == model.layers[0].mask).all())
+
+
+def test_a_model_of_constants():
+    model = KAN([2, 1]).double()
+    model.layers[0].mask.zero_()
+    with torch.no_grad():
+        model.layers[0].bias.fill_(2.0)
+    found = symbolize(model, torch.rand(20, 2, generator=torch.Generator().manual_seed(0)).double())
+    assert found.sympy() == 2
+    assert found.receipt.max_deviation == 0.0
+    assert suggest(model, torch.zeros(20, 2).double()).empty
+
+
+def test_units_of_the_data():
+    layers = [[[torch.square]]]
+    model, x = spline_network(layers, [(-1.0, 1.0)], names=["blood sugar"])
+    model.input_shift.fill_(5.0)
+    model.input_scale.fill_(2.0)
+    model.output_scale.fill_(3.0)
+    model.output_shift.fill_(-1.0)
+    found = symbolize(model, 5 + 2 * x)
+    sugar = sympy.Symbol("blood sugar")
+    truth = 3 * ((sugar - 5) / 2) ** 2 - 1
+    values = sympy.lambdify(sugar, found.sympy() - truth)(np.linspace(3, 7, 9))
+    assert np.abs(values).max() < 1e-6
+    assert "blood sugar" in suggest(model, 5 + 2 * x)["formula"][0]
+
+
+def test_two_valued_inputs_enter_as_straight_lines():
+    model, x = spline_network([[[torch.exp, torch.sin]]], [(0.0, 1.0), (-3.0, 3.0)])
+    x[:, 0] = (x[:, 0] > 0.5).double()
+    found = symbolize(model, x)
+    assert found.model.layers[0].functions == (("x", "sin"),)
+    assert found.receipt.relative_rmse < 1e-3
+
+
+def test_classification_gives_the_formula_of_the_logits():
+    model, x = spline_network([[[lambda v: 3 * v, torch.square]]], [(-1.0, 1.0)] * 2)
+    schema = model.schema
+    model.schema = type(schema)(
+        features=schema.features,
+        outputs=schema.outputs,
+        task="classification",
+        class_labels=("no", "yes"),
+    )
+    y = (model(x)[:, 0] > 0).long()
+    found = symbolize(model, x, y)
+    assert sympy.expand(found.sympy() - (3 * x1 + x2**2)) == 0
+    assert found.receipt.accuracy == 1.0
+    labels = np.array(["no", "yes"])[y.numpy()]
+    assert symbolize(model, x, labels).receipt.accuracy == 1.0
+
+
+def test_choices_can_be_limited(made):
+    model, x, y = made
+    found = symbolize(model, x, y, functions=["cos", "exp", "square"], refine=False, snap=False)
+    assert found.model.layers[0].functions == (("sin", "x^2"),)
+    assert found.equations_["stage"].tolist() == ["fitted"]
+    assert not found.receipt.snapped
+
+
+def test_rows_are_chosen_by_the_generator():
+    model, x = spline_network([[[torch.sin]]], [(-2.0, 2.0)])
+    many = x.repeat(5, 1)
+    runs = [
+        symbolize(model, many, generator=torch.Generator().manual_seed(seed)).sympy(0)
+        for seed in (0, 0)
+    ]
+    assert runs[0] == runs[1]
+    assert isinstance(symbolize(model, many), SymbolicResult)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
+def test_wrong_share_is_refused(made, share):
+    text = f"symbolize: expected r2_min above 0 and at most 1, got {share!r}. 0.99 is usual."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        symbolize(made[0], made[1], r2_min=share)
+
+
+def test_wrong_targets_are_refused(made):
+    with pytest.raises(ShapeError, match=r"^symbolize: expected y of shape \(600, 1\)"):
+        symbolize(made[0], made[1], torch.zeros(3, 1))
+
+
+def test_suggestions(made):
+    model, x, _ = made
+    table = suggest(model, x)
+    columns = ["layer", "out", "in", "rank", "function", "r2", "score", "formula"]
+    assert table.columns.tolist() == columns
+    assert len(table) == 9
+    best = table[table["rank"] == 1]
+    assert best["function"].tolist() == ["sin", "x^2", "exp"]
+    assert (best["score"] == 0).all()
+    assert (best["r2"] > 0.999).all()
+    assert "h1_1" in best["formula"].iloc[2]
+
+
+def test_suggestions_skip_dead_edges():
+    model, x = spline_network([[[torch.sin, None]]], [(-2.0, 2.0)] * 2)
+    assert suggest(model, x, functions=["sin"])["in"].unique().tolist() == [0]

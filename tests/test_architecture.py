@@ -1,0 +1,273 @@
+"""What holds for the whole package: imports point down, files and functions stay short, and more.
+
+Every rule is a function from a module's name and source to its complaints, so that each can be
+shown to complain about a module that breaks it.
+"""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import kanlens
+
+ROOT = Path(kanlens.__file__).parent
+MODULES = {
+    ".".join(["kanlens", *path.relative_to(ROOT).with_suffix("").parts]): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+TOP = "kanlens"  # the package itself, whose names are those of every group
+GROUPS = [  # lowest first; groups of one row know nothing of each other
+    ["errors"],
+    ["checks"],
+    ["files", "progress", "threads"],
+    ["core"],
+    ["tables", "sparsity"],
+    ["io"],
+    ["training"],
+    ["attribution"],
+    ["pruning"],
+    ["symbolic"],
+    ["export", "plotting"],
+    ["reporting"],
+    ["estimators", "benchmarks", "distributed"],
+    [TOP],
+    ["cli"],
+    ["__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(GROUPS) for name in names}
+
+HEAVY = (
+    "matplotlib",
+    "captum",
+    "sympy",
+    "pandas",
+    "sklearn",
+    "typer",
+    "rich",
+    "numba",
+    "scipy",
+    "jinja2",
+)
+FILE_LINES = 400
+FUNCTION_LINES, FUNCTION_LIMIT = 30, 45
+MODULE_NAMES = {"plot", "sparsity"}  # public names that are modules on purpose
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "tools", "base", "shared"}
+
+
+# --- the rules ----------------------------------------------------------------------------------
+
+
+def group_of(module: str) -> str:
+    """Name the group a module belongs to."""
+    parts = module.split(".")
+    return TOP if len(parts) == 1 or parts[1] == "__init__" else parts[1]
+
+
+def imported(source: str) -> set[str]:
+    """Name every group that a source imports, anywhere in it and in any spelling."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {group_of(a.name) for a in node.names if a.name.split(".")[0] == TOP}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == TOP:
+            if node.module == TOP:
+                names = {alias.name for alias in node.names}
+                found |= {name if name in RANK else TOP for name in names}
+            else:
+                found.add(group_of(node.module))
+    return found
+
+
+def imports_upwards(module: str, source: str) -> list[str]:
+    """List the groups a module may not import."""
+    own = group_of(module)
+    others = imported(source) - {own}
+    return sorted(name for name in others if RANK.get(name, len(GROUPS)) >= RANK[own])
+
+
+def bodies(source: str) -> dict[str, int]:
+    """Count the lines of every function's body, its docstring left out."""
+    found = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+            found[f"{node.name}:{node.lineno}"] = lines
+    return found
+
+
+def forbidden(source: str) -> list[str]:
+    """List statements that the package does without."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assert):
+            found.append(f"assert:{node.lineno}")
+        elif isinstance(node, ast.ExceptHandler) and node.type is None:
+            found.append(f"bare except:{node.lineno}")
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            found.append(f"relative import:{node.lineno}")
+        elif isinstance(node, ast.Import) and any(a.name == "pickle" for a in node.names):
+            found.append(f"pickle:{node.lineno}")
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in ("print", "exec", "eval", "torch.manual_seed", "np.random.seed"):
+                found.append(f"{called}:{node.lineno}")
+    return found
+
+
+def shadowed(names: set[str], modules: set[str]) -> list[str]:
+    """List public names that a module of the same name would hide once it is loaded."""
+    return sorted((names - MODULE_NAMES) & {module.rpartition(".")[2] for module in modules})
+
+
+def fresh(code: str) -> str:
+    """Run code in a new interpreter and return what it writes."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+# --- the package keeps them ---------------------------------------------------------------------
+
+
+def test_every_top_level_module_has_a_place_in_the_order():
+    assert {group_of(module) for module in MODULES} <= set(RANK)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    bad = imports_upwards(module, MODULES[module].read_text())
+    assert not bad, f"{module} may not import {bad}"
+
+
+def test_files_stay_short():
+    lines = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
+    long = {module: count for module, count in lines.items() if count > FILE_LINES}
+    assert not long, f"over {FILE_LINES} lines: {long}"
+
+
+def test_functions_stay_short(record_property):
+    counts = {
+        f"{module}.{name}": lines
+        for module, path in MODULES.items()
+        for name, lines in bodies(path.read_text()).items()
+    }
+    long = {name: lines for name, lines in counts.items() if lines > FUNCTION_LINES}
+    record_property("long_functions", long)
+    too_long = {name: lines for name, lines in long.items() if lines > FUNCTION_LIMIT}
+    assert not too_long, f"over {FUNCTION_LIMIT} lines: {too_long}; over {FUNCTION_LINES}: {long}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_forbidden_stands_in_the_package(module):
+    assert forbidden(MODULES[module].read_text()) == []
+
+
+def test_modules_are_named_for_one_job():
+    assert not {module.rpartition(".")[2] for module in MODULES} & VAGUE
+
+
+def test_importing_kanlens_loads_nothing_heavy():
+    code = f"import sys, kanlens; print([n for n in {HEAVY} if n in sys.modules])"
+    assert fresh(code).strip() == "[]"
+
+
+def test_a_model_runs_without_anything_heavy():
+    code = (
+        "import sys, torch, kanlens\n"
+        "model = kanlens.KAN([2, 3, 1])\n"
+        "model(torch.zeros(4, 2)).sum().backward()\n"
+        "model.update_grid(torch.rand(9, 2))\n"
+        "kanlens.trace(model, torch.rand(9, 2)).edge_values(0)\n"
+        f"print([n for n in {HEAVY} if n in sys.modules])"
+    )
+    assert fresh(code).strip() == "[]"
+
+
+def test_no_module_hides_a_public_function():
+    assert shadowed(set(kanlens.__all__), set(MODULES)) == []
+
+
+def test_every_public_name_is_itself_after_every_module_is_loaded():
+    for info in pkgutil.walk_packages(kanlens.__path__, "kanlens."):
+        if not info.name.endswith("__main__"):
+            importlib.import_module(info.name)
+    for name in kanlens.__all__:
+        found = getattr(kanlens, name)
+        assert isinstance(found, ModuleType) == (name in MODULE_NAMES), name
+    for module in list(MODULES):
+        package, _, last = module.rpartition(".")
+        if last == "__init__" and package != TOP:
+            names = getattr(sys.modules[package], "__all__", [])
+            for name in names:
+                assert not isinstance(getattr(sys.modules[package], name), ModuleType), name
+
+
+def test_public_names_are_listed_and_unknown_ones_refused():
+    assert set(dir(kanlens)) == set(kanlens.__all__)
+    with pytest.raises(AttributeError, match=r"^module 'kanlens' has no attribute 'unknown'$"):
+        _ = kanlens.unknown
+
+
+# --- the rules have teeth -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "bad"),
+    [
+        ("kanlens.core.spline", "from kanlens.plotting import style", ["plotting"]),
+        ("kanlens.core.network", "def f():\n    import kanlens.training.loop", ["training"]),
+        ("kanlens.attribution.metrics", "from kanlens import symbolic", ["symbolic"]),
+        ("kanlens.core.layers", "from kanlens import __version__", ["kanlens"]),
+        ("kanlens.core.layers", "import kanlens", ["kanlens"]),
+        ("kanlens.sparsity", "from kanlens.tables import Table", ["tables"]),
+        ("kanlens.plotting.curves", "from kanlens.export import onnx", ["export"]),
+        ("kanlens.errors", "from kanlens.checks import message", ["checks"]),
+        ("kanlens.core.layers", "from kanlens.inventions import x", ["inventions"]),
+        ("kanlens.core.layers", "from kanlens.core.spline import fit\nimport torch", []),
+        ("kanlens.cli.options", "import kanlens\nfrom kanlens.reporting import report", []),
+        ("kanlens.reporting.content", "import kanlens.cli", ["cli"]),
+        ("kanlens.__main__", "from kanlens.cli import main", []),
+    ],
+)
+def test_import_rule_has_teeth(module, source, bad):
+    assert imports_upwards(module, source) == bad
+
+
+def test_length_rule_has_teeth():
+    lines = "\n".join(f"    x = {i}" for i in range(46))
+    source = f'def f():\n    """Doc.\n\n    More.\n    """\n{lines}\n\ndef g():\n    pass\n'
+    assert bodies(source) == {"f:1": 46, "g:53": 1}
+    assert max(bodies(source).values()) > FUNCTION_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("source", "bad"),
+    [
+        ("assert True", ["assert:1"]),
+        ("print(1)", ["print:1"]),
+        ("try:\n    x = 1\nexcept:\n    pass", ["bare except:3"]),
+        ("from . import x", ["relative import:1"]),
+        ("import pickle", ["pickle:1"]),
+        ("import torch\ntorch.manual_seed(0)", ["torch.manual_seed:2"]),
+        ("console.print(1)", []),
+    ],
+)
+def test_statement_rule_has_teeth(source, bad):
+    assert forbidden(source) == bad
+
+
+def test_name_rule_has_teeth():
+    modules = {"kanlens.core.trace", "kanlens.report", "kanlens.sparsity"}
+    assert shadowed({"trace", "report", "sparsity", "fit"}, modules) == ["report", "trace"]
+
+
+def test_light_import_check_has_teeth():
+    code = "import sys, sympy; print([n for n in ('sympy', 'rich') if n in sys.modules])"
+    assert fresh(code).strip() == "['sympy']"

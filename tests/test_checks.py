@@ -1,0 +1,141 @@
+"""Input checks: each lets the good through and words its refusal in full."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from kanlens import checks
+from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+
+
+def refused(error: type[Exception], text: str):
+    return pytest.raises(error, match=f"^{re.escape(text)}$")
+
+
+def test_choice_lists_what_may_be_chosen():
+    text = "prune: expected score to be one of l1, shapley, got 'zz'. Choose one of: l1, shapley."
+    with refused(InvalidValueError, text):
+        checks.check_choice("prune", "score", "zz", ["shapley", "l1"])
+
+
+def test_choice_suggests_the_nearest():
+    text = "prune: expected score to be one of l1, shapley, got 'shaply?.'. Did you mean 'shapley'?"
+    with refused(InvalidValueError, text):
+        checks.check_choice("prune", "score", "shaply?.", ["shapley", "l1"])
+
+
+def test_choice_refuses_what_is_no_text():
+    with refused(InvalidValueError, "f: expected a to be one of b, got None. Choose one of: b."):
+        checks.check_choice("f", "a", None, ["b"])
+
+
+@pytest.mark.parametrize("value", [1, 0.5, 10**400, np.float32(2.0), np.int64(3), 5e-324])
+def test_positive_accepts(value):
+    checks.check_positive("fit", "rate", value)
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, math.nan, math.inf, -math.inf, True, "1", None, 1j, torch.ones(())]
+)
+def test_positive_refuses(value):
+    text = f"fit: expected rate to be a positive number, got {value!r}. Change it."
+    with refused(InvalidValueError, text):
+        checks.check_positive("fit", "rate", value)
+
+
+def test_positive_may_be_zero_on_request():
+    checks.check_positive("fit", "rate", 0.0, zero=True)
+    text = "fit: expected rate to be a number of at least 0, got -0.1. Change it."
+    with refused(InvalidValueError, text):
+        checks.check_positive("fit", "rate", -0.1, zero=True)
+
+
+@pytest.mark.parametrize("value", [1, np.int32(4)])
+def test_count_accepts(value):
+    checks.check_count("fit", "steps", value)
+
+
+@pytest.mark.parametrize("value", [0, -3, 1.0, True, "2", None])
+def test_count_refuses(value):
+    text = f"fit: expected steps to be a whole number of at least 1, got {value!r}. Change it."
+    with refused(InvalidValueError, text):
+        checks.check_count("fit", "steps", value)
+
+
+@pytest.mark.parametrize("shape", [(16, 4), (3,), (2, 3, 2), ()])
+def test_columns_refuses(shape):
+    if shape == (3,):
+        checks.check_columns("KAN.forward", torch.zeros(shape), 3)
+        return
+    text = (
+        f"KAN.forward: expected x of shape (batch, 3), got {shape}. "
+        "The model takes 3 features; pass only those."
+    )
+    with refused(ShapeError, text):
+        checks.check_columns("KAN.forward", torch.zeros(shape), 3)
+
+
+def test_columns_speaks_of_one_feature():
+    text = (
+        "f: expected x of shape (batch, 1), got (2, 2). The model takes 1 feature; pass only those."
+    )
+    with refused(ShapeError, text):
+        checks.check_columns("f", torch.zeros(2, 2), 1)
+
+
+def test_dtype():
+    checks.check_dtype("f", torch.zeros(1, dtype=torch.float64), torch.float64)
+    text = (
+        "f: expected x of dtype torch.float64, as the model's, got torch.float32. Convert x with "
+        "x.to(dtype), or the model with model.double() or model.float()."
+    )
+    with refused(DTypeError, text):
+        checks.check_dtype("f", torch.zeros(1, dtype=torch.float32), torch.float64)
+
+
+def test_finite_names_the_first_cell():
+    x = torch.zeros(4, 2)
+    checks.check_finite("f", x)
+    x[2, 1], x[3, 0] = math.nan, -math.inf
+    text = (
+        "f: expected finite numbers, got nan at row 2, column 'b' (2 such cells). "
+        "Drop or impute those rows."
+    )
+    with refused(DataError, text):
+        checks.check_finite("f", x, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("x", "where"),
+    [
+        (torch.tensor(math.inf), ""),
+        (torch.tensor([0.0, math.inf]), " at row 1"),
+        (torch.tensor([[0.0, math.inf]]), " at row 0, column 1"),
+    ],
+)
+def test_finite_of_any_number_of_axes(x, where):
+    text = f"f: expected finite numbers, got inf{where} (1 such cell). Drop or impute those rows."
+    with refused(DataError, text):
+        checks.check_finite("f", x)
+
+
+def test_rows():
+    checks.check_rows("f", torch.zeros(1, 2))
+    with refused(ShapeError, "f: expected at least 1 row, got 0. Pass more data."):
+        checks.check_rows("f", torch.zeros(0, 2))
+    with refused(ShapeError, "f: expected at least 3 rows, got 2. Pass more data."):
+        checks.check_rows("f", torch.zeros(2, 2), least=3)
+
+
+def test_reworded_keeps_the_class_and_the_reason():
+    error = checks.reworded("prune", DataError("trace: expected a: b, got c. Do d."))
+    assert type(error) is DataError
+    assert str(error) == "prune: expected a: b, got c. Do d."
+    assert str(checks.reworded("prune", DataError("bare reason"))) == "prune: bare reason"
+
+
+def test_nearest_of_nothing_like_it():
+    assert checks.nearest("qqq", ["a", "b"]) is None

@@ -1,0 +1,395 @@
+"""Files: whole or not at all, and refusals that say what and where."""
+
+import gzip
+import os
+import re
+import stat
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas.testing import assert_frame_equal
+
+from kanlens import files
+from kanlens.errors import DataError, FileFormatError, MissingFileError, OutputError
+from kanlens.files import atomic_write, check_writable, line_number, read_frame, write_frame
+
+
+def refused(error: type[Exception], text: str):
+    return pytest.raises(error, match=f"^{re.escape(text)}$")
+
+
+def make(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+# -- writing
+
+
+def test_writes_under_another_name_first(tmp_path):
+    path = make(tmp_path, "model.v1.safetensors", "old")
+    with atomic_write(path, call="save") as temporary:
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".safetensors"
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_block_leaves_the_old_file_alone(tmp_path):
+    path = make(tmp_path, "a.txt", "old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(path, call="save") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    path = tmp_path / "a.txt"
+    text = (
+        f"save: expected a file to write, got 'No space left on device' at {str(path)!r}. "
+        "Name a file in a folder that you may write to."
+    )
+    with refused(OutputError, text), atomic_write(path, call="save"):
+        raise OSError(28, "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_about_other_files_pass_through(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "a", call="save"):
+        (tmp_path / "other").read_text()
+    assert not isinstance(caught.value, OutputError)
+    refusal = MissingFileError("load: no file")
+    with pytest.raises(MissingFileError), atomic_write(tmp_path / "a.txt", call="save"):
+        raise refusal
+    assert not list(tmp_path.iterdir())
+
+
+def test_makes_parent_folders(tmp_path):
+    path = tmp_path / "a" / "b" / "c.txt"
+    with atomic_write(path, call="save") as temporary:
+        temporary.write_text("x")
+    assert path.read_text() == "x"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes")
+def test_permissions_are_those_of_any_new_file_or_of_the_old_one(tmp_path):
+    plain = make(tmp_path, "plain", "")
+    with atomic_write(tmp_path / "new", call="save"):
+        pass
+    assert (tmp_path / "new").stat().st_mode == plain.stat().st_mode
+    plain.chmod(0o640)
+    with atomic_write(plain, call="save"):
+        pass
+    assert stat.S_IMODE(plain.stat().st_mode) == 0o640
+
+
+def test_a_link_stays_a_link(tmp_path):
+    real = make(tmp_path, "real.txt", "old")
+    link = tmp_path / "link.txt"
+    link.symlink_to(real)
+    with atomic_write(link, call="save") as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+
+
+@pytest.mark.parametrize("attempt", [check_writable, "atomic_write"])
+def test_refuses_folders_devices_and_files_as_folders(tmp_path, attempt):
+    def write(path):
+        if attempt is check_writable:
+            check_writable(path, call="save")
+        else:
+            with atomic_write(path, call="save"):
+                raise AssertionError("must not come so far")
+
+    text = f"save: expected a file to write, got a folder, {str(tmp_path)!r}. Name a file."
+    with refused(OutputError, text):
+        write(tmp_path)
+    if Path("/dev/null").is_char_device():
+        text = "save: expected a file to write, got a device, '/dev/null'. Name a file."
+        with refused(OutputError, text):
+            write("/dev/null")
+        assert Path("/dev/null").is_char_device()
+    path = make(tmp_path, "file", "") / "a.csv"
+    with pytest.raises(OutputError, match=re.escape(f"at {str(path)!r}. Name a file in a folder")):
+        write(path)
+    with pytest.raises(OutputError, match="null"):
+        write("a\0b")
+
+
+def test_read_only_files_are_not_replaced(tmp_path, monkeypatch):
+    path = make(tmp_path, "a.txt", "old")
+    monkeypatch.setattr(files.os, "access", lambda *_: False)
+    text = (
+        f"save: expected a file to write, got 'Permission denied' at {str(path)!r}. "
+        "Name a file in a folder that you may write to."
+    )
+    with refused(OutputError, text), atomic_write(path, call="save") as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "old"
+
+
+def test_check_writable_leaves_no_trace(tmp_path):
+    path = make(tmp_path, "a.txt", "old")
+    check_writable(path, call="save")
+    check_writable(tmp_path / "b.txt", call="save")
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "old"
+
+
+# -- tables, there and back
+
+
+FRAME = pd.DataFrame(
+    {
+        "a b [mm]": [0.1, 1e308, 5e-324, -1 / 3],
+        "<i>c</i>": ["x", 'q"uote', "two\nlines", "ü,;"],
+        "n": [1, 2, 3, 2**53],
+        "t": [True, False, True, True],
+    }
+)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".txt", ".csv.gz", ".parquet", ".pq", ".CSV"])
+def test_frame_roundtrip_is_exact(tmp_path, ending):
+    path = tmp_path / f"f{ending}"
+    write_frame(FRAME, path, call="w")
+    assert_frame_equal(read_frame(path, call="r"), FRAME, check_exact=True)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_random_doubles_survive_text(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2**64, 4000, dtype=np.uint64)
+    values = bits.view(np.float64)
+    frame = pd.DataFrame({"v": values[np.isfinite(values)]})
+    write_frame(frame, tmp_path / "v.csv", call="w")
+    assert_frame_equal(read_frame(tmp_path / "v.csv", call="r"), frame, check_exact=True)
+
+
+def test_carriage_returns_survive_text(tmp_path):
+    frame = pd.DataFrame({"a\rb": [1.5, np.nan], "c": ["x\ry", np.nan]})
+    write_frame(frame, tmp_path / "a.csv", call="w")
+    assert (tmp_path / "a.csv").read_bytes() == b'"a\rb","c"\n1.5,"x\ry"\n"",""\n'
+    assert_frame_equal(read_frame(tmp_path / "a.csv", call="r"), frame)
+
+
+def test_write_refuses_unknown_endings(tmp_path):
+    text = (
+        "w: expected a file name that ends in .csv, .tsv, .txt, .csv.gz, .parquet, .pq, "
+        "got 'a.xlsx'. Change the name."
+    )
+    with refused(OutputError, text):
+        write_frame(FRAME, "a.xlsx", call="w")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "a,b\n1,2\n"),
+        ("a.csv", "\ufeffa,b\r\n1,2\r\n"),
+        ("a.csv", "\n  \na;b\n1;2"),
+        ("a.csv", '"a"|"b"\n1|2'),
+        ("a.txt", "a\tb\n1\t2\n"),
+        ("a.txt", "a|b\n\n1|2\n"),
+        ("a.tsv", '"a"\t"b"\n1\t2\n'),
+    ],
+)
+def test_separators_byte_order_marks_and_blank_lines(tmp_path, name, content):
+    frame = read_frame(make(tmp_path, name, content), call="r")
+    assert_frame_equal(frame, pd.DataFrame({"a": [1], "b": [2]}))
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("a|b;c\n1\n", ["a|b;c"]),
+        ("a|b;c,d\n1,2\n", ["a|b;c", "d"]),
+        ("a, mm;b\n1;2\n", ["a, mm", "b"]),
+        ("a;b\n1,5;2,5\n", ["a", "b"]),
+        ("a,b\n", ["a", "b"]),
+    ],
+)
+def test_separators_inside_names_and_numbers(tmp_path, content, names):
+    assert read_frame(make(tmp_path, "a.csv", content), call="r").columns.tolist() == names
+
+
+def test_names_are_kept_to_the_letter(tmp_path):
+    names = [" a ", "b[0]", "<b>&amp;</b>", "", "x;y"]
+    content = ",".join(names) + "\n1,2,3,4,5\n"
+    frame = read_frame(make(tmp_path, "a.csv", content), call="r")
+    assert frame.columns.tolist() == [" a ", "b[0]", "<b>&amp;</b>", "Unnamed: 3", "x;y"]
+
+
+def test_folder_names_do_not_become_columns(tmp_path):
+    path = tmp_path / "year=2020" / "a.parquet"
+    write_frame(FRAME, path, call="w")
+    assert read_frame(path, call="r").columns.tolist() == FRAME.columns.tolist()
+
+
+# -- what cannot be read
+
+
+def test_unknown_ending():
+    text = (
+        "r: expected a file whose name ends in .csv, .tsv, .txt, .csv.gz, .parquet, .pq, "
+        "got 'a.xlsx'. Convert the file, or pass a DataFrame."
+    )
+    with refused(FileFormatError, text):
+        read_frame("a.xlsx", call="r")
+
+
+@pytest.mark.parametrize("name", ["none.csv", "none.parquet", "file/none.csv"])
+def test_missing_file(tmp_path, name):
+    make(tmp_path, "file", "")
+    path = tmp_path / name
+    with refused(
+        MissingFileError, f"r: expected a file, got no file at {str(path)!r}. Check the path."
+    ):
+        read_frame(path, call="r")
+
+
+def test_an_address_is_not_opened():
+    with pytest.raises(MissingFileError, match="expected a file, got no file at"):
+        read_frame("https://example.org/a.csv", call="r")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_folder(tmp_path, name):
+    (tmp_path / name).mkdir()
+    text = (
+        f"r: expected a readable file, got 'Is a directory' at {str(tmp_path / name)!r}. "
+        "Check the file."
+    )
+    with refused(FileFormatError, text):
+        read_frame(tmp_path / name, call="r")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_empty_file(tmp_path, name):
+    path = make(tmp_path, name, "")
+    with refused(
+        FileFormatError, f"r: expected a table, got the empty file {str(path)!r}. Fill it."
+    ):
+        read_frame(path, call="r")
+
+
+def test_blank_file(tmp_path):
+    path = make(tmp_path, "a.csv", "\n \n")
+    with refused(FileFormatError, "r: expected a table, got the empty file 'a.csv'. Fill it."):
+        read_frame(path, call="r")
+
+
+@pytest.mark.parametrize(
+    ("content", "cells", "line"),
+    [
+        ("a,b\n1,2\n3", 1, 3),
+        ("a,b\n1,2,3\n", 3, 2),
+        ("a,b\n1,2\n\n1,2,3\n1,2\n", 3, 4),
+        ('a,b\n1,"2\nx"\n1\n1,2\n', 1, 4),
+        ('a,b\n1,2\n3,4\n5,"6\n7', 2, None),
+    ],
+)
+def test_uneven_lines(tmp_path, content, cells, line):
+    path = make(tmp_path, "a.csv", content)
+    with pytest.raises(FileFormatError) as caught:
+        read_frame(path, call="r")
+    if line is None:  # a quote that never ends
+        start = "r: expected a table in text form, got 'Error tokenizing data. C error: EOF inside"
+        assert str(caught.value).startswith(start)
+        return
+    assert str(caught.value) == (
+        f"r: expected 2 cells in every line, got {cells} in line {line} of 'a.csv'. "
+        "Correct that line; if it is the last one, the file is truncated."
+    )
+
+
+def test_missing_cells_at_the_end_of_a_line_are_no_truncation(tmp_path):
+    frame = read_frame(make(tmp_path, "a.csv", "a,b\n1,2\n3,\n"), call="r")
+    assert frame["b"].isna().tolist() == [False, True]
+
+
+def test_header_only(tmp_path):
+    frame = read_frame(make(tmp_path, "a.csv", "a,b\n"), call="r")
+    assert frame.shape == (0, 2)
+
+
+def test_repeated_names(tmp_path):
+    text = "r: expected column names that differ, got 'a' 2 times in 'a.csv'. Rename or drop one."
+    with refused(DataError, text):
+        read_frame(make(tmp_path, "a.csv", "a,b,a\n1,2,3\n"), call="r")
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2\né,4\n".encode("latin-1"), b"a,b\n1,2\n\x80,\n"])
+def test_other_encodings(tmp_path, content):
+    text = "r: expected UTF-8 text, got other bytes in line 3 of 'a.csv'. Save it as UTF-8."
+    with refused(FileFormatError, text):
+        read_frame(make(tmp_path, "a.csv", content), call="r")
+
+
+def test_parquet_under_the_name_of_text_and_the_reverse(tmp_path):
+    write_frame(FRAME, tmp_path / "a.parquet", call="w")
+    path = make(tmp_path, "a.csv", (tmp_path / "a.parquet").read_bytes())
+    with pytest.raises(FileFormatError, match=r"^r: expected UTF-8 text, got other bytes in line"):
+        read_frame(path, call="r")
+    path = make(tmp_path, "b.parquet", "a,b\n1,2\n" * 9)
+    with pytest.raises(FileFormatError, match=r"^r: expected a Parquet file, got ") as caught:
+        read_frame(path, call="r")
+    ending = " in 'b.parquet'. The file is truncated or no Parquet file; write it again."
+    assert str(caught.value).endswith(ending)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv.gz"])
+def test_every_truncation_is_one_line(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    write_frame(FRAME, path, call="w")
+    whole = path.read_bytes()
+    for length in range(1, len(whole), max(1, len(whole) // 40)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FileFormatError) as caught:
+            read_frame(path, call="r")
+        assert "\n" not in str(caught.value)
+
+
+def test_text_that_is_not_zipped(tmp_path):
+    path = make(tmp_path, "a.csv.gz", "a,b\n1,2\n")
+    with pytest.raises(FileFormatError, match=r"^r: expected a readable file, got .*gzipped"):
+        read_frame(path, call="r")
+
+
+def test_damage_never_escapes_as_another_error(tmp_path):
+    generator = np.random.default_rng(1)
+    for ending in (".parquet", ".csv"):
+        path = tmp_path / f"a{ending}"
+        write_frame(FRAME, path, call="w")
+        whole = path.read_bytes()
+        for _ in range(60):
+            damaged = bytearray(whole)
+            damaged[generator.integers(len(whole))] = generator.integers(256)
+            path.write_bytes(bytes(damaged))
+            try:
+                read_frame(path, call="r")
+            except (FileFormatError, DataError) as error:
+                assert "\n" not in str(error)
+
+
+# -- where a row stands
+
+
+def test_line_numbers_count_quoted_and_blank_lines(tmp_path):
+    content = 'a,b\n1,2\n\n3,"x\ny"\n   \n5,6\n'
+    path = make(tmp_path, "a.csv", content)
+    assert [line_number(path, row) for row in range(4)] == [2, 5, 7, None]
+    with gzip.open(tmp_path / "b.csv.gz", "wt") as file:
+        file.write(content)
+    assert line_number(tmp_path / "b.csv.gz", 1) == 5
+
+
+def test_line_numbers_where_there_are_none(tmp_path):
+    assert line_number(tmp_path / "gone.csv", 0) is None
+    assert line_number(tmp_path / "a.parquet", 0) is None

@@ -1,0 +1,66 @@
+"""Tutorials run, keep what their prose promises, and the notebooks are made from them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "tutorials"
+SCRIPTS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+
+
+def faults(script: str, notebook: dict) -> list[str]:
+    """Say in what a notebook is not the executed form of a script."""
+    source = [c.source for c in jupytext.reads(script, fmt="py:percent").cells]
+    cells = notebook["cells"]
+    found = []
+    if source != ["".join(cell["source"]) for cell in cells]:
+        found.append("cells differ from the script's")
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    if [cell["execution_count"] for cell in code] != list(range(1, len(code) + 1)):
+        found.append("not executed in order")
+    if any(out["output_type"] == "error" for cell in code for out in cell["outputs"]):
+        found.append("an output holds an error")
+    return found
+
+
+def test_there_are_tutorials():
+    assert SCRIPTS
+
+
+@pytest.mark.slow  # trains networks
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_tutorial_runs(script, tmp_path):
+    settings = {**os.environ, "KANLENS_SMOKE": "1", "MPLBACKEND": "Agg"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script],
+        cwd=tmp_path,
+        env=settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_notebook_is_made_from_the_script(script):
+    notebook = json.loads(script.with_suffix(".ipynb").read_text())
+    assert faults(script.read_text(), notebook) == []
+
+
+def test_a_stale_notebook_is_noticed():
+    script = "# %%\nx = 1\n"
+    cell = {"cell_type": "code", "source": ["x = 1"], "execution_count": 1, "outputs": []}
+    assert faults(script, {"cells": [cell]}) == []
+    assert faults(script, {"cells": [{**cell, "source": ["x = 2"]}]}) != []
+    assert faults(script, {"cells": [{**cell, "execution_count": None}]}) != []
+    broken = {**cell, "outputs": [{"output_type": "error"}]}
+    assert faults(script, {"cells": [broken]}) != []

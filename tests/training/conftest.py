@@ -1,0 +1,36 @@
+"""Small problems that train in a moment, and one thread, as such sizes want."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+import kanlens
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def network() -> Callable[..., kanlens.KAN]:
+    def build(widths: Sequence[int] = (2, 2, 1), seed: int = 0, **options: object) -> kanlens.KAN:
+        generator = torch.Generator().manual_seed(seed)
+        return kanlens.KAN(widths, generator=generator, **options).double()
+
+    return build
+
+
+@pytest.fixture
+def waves() -> tuple[Tensor, Tensor]:
+    """x (60, 2) away from the grid, y = sin(x1) + x2^2 / 10 (60, 1)."""
+    generator = torch.Generator().manual_seed(5)
+    x = 3 + 4 * torch.rand(60, 2, dtype=torch.float64, generator=generator)
+    return x, (x[:, :1].sin() + x[:, 1:] ** 2 / 10)

@@ -1,0 +1,333 @@
+"""What `fit` takes as data: tables, pairs, labels, names, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.testing import assert_close
+
+import kanlens
+from kanlens.errors import DataError, InvalidValueError, ShapeError
+from kanlens.tables import read_table
+from kanlens.training.preparation import prepare_data, prepare_target, settle_scaling
+
+TEXTS = np.array(["low", "high"] * 6)
+
+
+def model(widths: list[int], seed: int = 0, **options: object) -> kanlens.KAN:
+    generator = torch.Generator().manual_seed(seed)
+    return kanlens.KAN(widths, generator=generator, **options).double()
+
+
+def rows(n: int = 12, width: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(n, width, dtype=torch.float64, generator=generator)
+
+
+def quick(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
+    generator = torch.Generator().manual_seed(2)
+    return kanlens.fit(net, data, steps=1, progress=False, generator=generator, **options)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        TEXTS,
+        TEXTS.astype(object),
+        TEXTS.tolist(),
+        pd.Series(TEXTS),
+        pd.Series(TEXTS, dtype="string"),
+        pd.Series(TEXTS, dtype="category"),
+        pd.DataFrame({"y": TEXTS}),
+    ],
+)
+def test_text_makes_a_classification(y: object) -> None:
+    net = model([1, 1])
+    result = quick(net, (rows(), y))
+    assert net.task == "classification"
+    assert net.class_labels == ("high", "low")
+    assert result.metric_name == "accuracy"
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        TEXTS == "low",
+        torch.tensor(TEXTS == "low"),
+        pd.Series(TEXTS == "low", dtype="boolean"),
+        [bool(text == "low") for text in TEXTS],
+    ],
+)
+def test_truth_values_make_a_classification(y: object) -> None:
+    net = model([1, 1])
+    quick(net, (rows(), y))
+    assert net.class_labels == ("False", "True")
+
+
+@pytest.mark.parametrize("shift", [0, 5])
+@pytest.mark.parametrize("kind", ["tensor", "array", "small", "series", "list"])
+def test_whole_numbers_are_classes_of_a_model_with_several_outputs(shift: int, kind: str) -> None:
+    codes = np.arange(12) % 3 + shift
+    y = {
+        "tensor": torch.tensor(codes),
+        "array": codes,
+        "small": codes.astype(np.uint8),
+        "series": pd.Series(codes),
+        "list": codes.tolist(),
+    }[kind]
+    net = model([1, 3])
+    quick(net, (rows(), y))
+    assert net.class_labels == tuple(str(shift + i) for i in range(3))
+
+
+def test_whole_numbers_are_numbers_for_one_output() -> None:
+    net = model([1, 1])
+    quick(net, (rows(), np.arange(12)))
+    assert net.task == "regression"
+
+
+def test_codes_need_not_hold_every_class() -> None:
+    net = model([1, 3])
+    quick(net, (rows(), np.arange(12) % 2))
+    assert net.class_labels == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        pd.Series(np.linspace(0, 1, 12), dtype="Float64"),
+        np.linspace(0, 1, 12).astype(object),
+        np.linspace(0, 1, 12).astype(str),
+        np.array([0.5, 1.5] * 6, dtype=object),
+        pd.Series(np.linspace(0, 1, 12)),
+        torch.linspace(0, 1, 12, requires_grad=True),
+    ],
+)
+def test_numbers_stay_numbers_however_they_are_stored(y: object) -> None:
+    net = model([1, 1])
+    quick(net, (rows(), y))
+    assert net.task == "regression"
+
+
+def test_a_refit_keeps_the_classes_it_knows() -> None:
+    net = model([1, 3])
+    labels = np.array(["a", "b", "c"] * 4)
+    quick(net, (rows(), labels))
+    kept = labels != "b"
+    quick(net, (rows()[kept], labels[kept]))
+    assert net.class_labels == ("a", "b", "c")
+    few = read_table(pd.DataFrame({"x1": rows()[kept, 0], "y": labels[kept]}), target="y")
+    _, codes = prepare_data(net, few)
+    assert codes.tolist() == [0, 2] * 4
+
+
+def test_a_refit_refuses_other_classes() -> None:
+    net = model([1, 1])
+    quick(net, (rows(), TEXTS))
+    table = read_table(pd.DataFrame({"x1": rows()[:, 0], "y": ["low", "top"] * 6}), target="y")
+    text = (
+        "fit: expected the model's classes 'high', 'low', got 'top'. "
+        "Correct the target, or build another model."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        quick(net, table)
+    numbers = read_table(pd.DataFrame({"x1": rows()[:, 0], "y": rows()[:, 0]}), target="y")
+    with pytest.raises(DataError, match=re.escape(text.replace("'top'", "numbers"))):
+        quick(net, numbers)
+
+
+def test_labels_that_are_numbers_are_read_as_labels_and_as_codes() -> None:
+    net = model([1, 3])
+    labels = np.arange(12) % 3 + 1
+    quick(net, (rows(), labels))
+    codes = torch.arange(12) % 3
+    assert prepare_target(net, labels, 12, call="prune").tolist() == codes.tolist()
+    assert prepare_target(net, torch.tensor(labels), 12, call="prune").tolist() == codes.tolist()
+    assert prepare_target(net, codes, 12, call="prune").tolist() == codes.tolist()
+    some = torch.full((12,), 1)  # a code and a label: a tensor holds codes
+    assert prepare_target(net, some, 12, call="prune").tolist() == [1] * 12
+    assert prepare_target(net, some.numpy(), 12, call="prune").tolist() == [0] * 12
+
+
+def test_a_table_gives_names_units_and_kinds() -> None:
+    frame = pd.DataFrame({"size": np.linspace(0, 1, 12), "kind": list("abc") * 4})
+    frame["cost"] = np.linspace(3, 5, 12)
+    table = read_table(frame, target="cost", units={"size": "mm", "cost": "EUR"})
+    net = model([4, 1])
+    quick(net, table)
+    assert net.feature_names == ("size", "kind=a", "kind=b", "kind=c")
+    assert net.schema.features[0].unit == "mm"
+    assert net.schema.outputs[0].unit == "EUR"
+    assert net.schema.groups == {"kind": (1, 2, 3)}
+
+
+def test_a_frame_gives_names_to_a_model_without_any() -> None:
+    frame = pd.DataFrame({"b": rows()[:, 0], "a": rows()[:, 0] ** 2})
+    net = model([2, 1])
+    quick(net, (frame, rows()))
+    assert net.feature_names == ("b", "a")
+    swapped = frame[["a", "b"]].assign(extra=0.0)
+    assert_close(prepare_data(net, (swapped, rows()))[0], torch.tensor(frame.to_numpy()))
+
+
+def test_a_table_is_read_by_the_names_of_the_model() -> None:
+    frame = pd.DataFrame({"b": rows()[:, 0], "a": rows()[:, 0] ** 2, "y": rows()[:, 0]})
+    net = model([1, 1], feature_names=["a"])
+    x, _ = prepare_data(net, read_table(frame, target="y"))
+    assert_close(x[:, 0], rows()[:, 0] ** 2)
+    assert net.feature_names == ("a",)
+
+
+def test_missing_names_are_refused() -> None:
+    frame = pd.DataFrame({"b": rows()[:, 0], "c": rows()[:, 0], "y": rows()[:, 0]})
+    net = model([2, 1], feature_names=["a", "b"])
+    text = (
+        "fit: expected the model's features 'a', 'b', got a table without 'a'. "
+        "Rename the columns, or build another model."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        quick(net, read_table(frame, target="y"))
+    text = "fit: expected a column 'a', got columns 'b', 'c'. Add it."
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        quick(net, (frame[["b", "c"]], rows()))
+
+
+def test_another_number_of_features_is_refused() -> None:
+    frame = pd.DataFrame({"b": rows()[:, 0], "c": rows()[:, 0], "y": rows()[:, 0]})
+    text = (
+        "fit: expected 1 feature, as the model has, got 2 ('b', 'c'). "
+        "Build the model with 2 inputs."
+    )
+    for data in (read_table(frame, target="y"), (frame[["b", "c"]], rows())):
+        with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+            quick(model([1, 1]), data)
+
+
+def test_another_number_of_outputs_is_refused() -> None:
+    text = (
+        "fit: expected 2 outputs, as the model has, got 1 for the classes 'high', 'low'. "
+        "Build the model with 1 output."
+    )
+    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+        quick(model([1, 2]), (rows(), TEXTS))
+    text = "fit: expected y of shape (12, 2), got (12,). Give one target per row and output."
+    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+        quick(model([1, 2]), (rows(), rows()[:, 0]))
+
+
+@pytest.mark.parametrize(
+    ("data", "got"),
+    [
+        (pd.DataFrame({"x": [1.0], "y": [1.0]}), "DataFrame"),
+        (torch.zeros(2, 3), "Tensor"),
+        ((1, 2, 3), "tuple"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_is_no_pair_is_refused(data: object, got: str) -> None:
+    text = (
+        f"fit: expected data to be a Table or a pair (x, y), got {got}. "
+        "Pass (x, y), or what read_table returns."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        quick(model([1, 1]), data)
+
+
+def test_a_table_without_target_is_refused() -> None:
+    table = read_table(pd.DataFrame({"x1": [1.0, 2.0]}))
+    text = "fit: expected a table with a target, got none. Name its column in read_table."
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        quick(model([1, 1]), table)
+
+
+def test_missing_numbers_are_refused_with_row_and_column() -> None:
+    x = rows(12, 2).clone()
+    x[7, 1] = torch.nan
+    text = (
+        "fit: expected finite numbers, got nan at row 7, column 'x2' (1 such cell). "
+        "Drop or impute those rows."
+    )
+    net = model([2, 1])
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        quick(net, (x, rows()))
+    y = rows(12, 2).clone()
+    y[3, 0] = torch.inf
+    text = text.replace("nan at row 7, column 'x2'", "inf at row 3, column 'y1'")
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        quick(model([2, 2]), (rows(12, 2), y))
+
+
+@pytest.mark.parametrize(
+    ("y", "got"),
+    [
+        ([0, 1, 3] * 4, "3 in row 2"),
+        ([0, 0.5, 1] * 4, "0.5 in row 1"),
+        ([0, np.nan, 1] * 4, "nan in row 1"),
+    ],
+)
+def test_wrong_class_codes_are_refused(y: list[float], got: str) -> None:
+    net = model([1, 3])
+    quick(net, (rows(), np.array(["a", "b", "c"] * 4)))
+    text = f"fit: expected class codes from 0 to 2, got {got}. Recode the labels."
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        quick(net, (rows(), np.array(y)))
+    text = "fit: expected 12 labels, got 2. Give one label per row."
+    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+        quick(net, (rows(), np.array(y[:2])))
+
+
+def test_text_among_numbers_is_refused() -> None:
+    y = [*np.linspace(0, 1, 11).tolist(), "none of it"]
+    text = (
+        "fit: expected numbers, got 'none of it' in row 11 of column 'y'. "
+        "Correct that cell, or leave the column out with drop."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        quick(model([1, 1]), (rows(), y))
+
+
+def test_a_missing_label_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^fit: .*row 1"):
+        quick(model([1, 1]), (rows(), ["a", None, "b"] * 4))
+
+
+def test_no_rows_are_refused() -> None:
+    text = "fit: expected at least 1 row, got 0. Pass more data."
+    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+        quick(model([1, 1]), (torch.zeros(0, 1), torch.zeros(0)))
+
+
+def test_a_refused_call_changes_nothing() -> None:
+    frame = pd.DataFrame({"a": [0.0, np.nan, 1.0], "y": list("uvu")})
+    net = model([1, 1])
+    schema, state = net.schema, {k: v.clone() for k, v in net.state_dict().items()}
+    with pytest.raises(DataError):
+        quick(net, (frame[["a"]], frame["y"]))
+    with pytest.raises(InvalidValueError):
+        quick(net, (rows(1), torch.zeros(1)), validation=0.9)
+    assert net.schema == schema
+    assert not net.scaled
+    assert_close(dict(net.state_dict()), state, rtol=0, atol=0)
+
+
+def test_the_scaling_spans_the_grid() -> None:
+    net = model([2, 1], grid_range=(-2, 3))
+    x = torch.tensor([[10.0, 5.0], [20.0, 5.0]], dtype=torch.float64)
+    settle_scaling(net, x, torch.tensor([[1.0], [3.0]], dtype=torch.float64), None)
+    assert_close(net.scale_inputs(x)[:, 0], torch.tensor([-2.0, 3.0], dtype=torch.float64))
+    assert_close(net.scale_inputs(x)[:, 1], torch.tensor([0.5, 0.5], dtype=torch.float64))
+    assert net.output_shift.item() == 2.0
+    assert net.output_scale.item() == 1.0
+    assert net.scaled
+
+
+def test_scaling_that_was_declined_stays_declined() -> None:
+    net = model([1, 1])
+    quick(net, (10 * rows(), rows()), scale=False)
+    quick(net, (10 * rows(), rows()))
+    assert net.input_scale.item() == 1.0
+    assert net.input_shift.item() == 0.0

@@ -1,0 +1,276 @@
+"""Losses that are not finite, interrupts, and options that cannot be."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import kanlens
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.errors import InvalidValueError, TrainingError
+from kanlens.training.objective import Objective
+from kanlens.training.run import TrainingRun
+
+Data = tuple[Tensor, Tensor]
+
+
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def run(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
+    settings = {"steps": 6, "progress": False, "generator": seeded(), **options}
+    return kanlens.fit(net, data, **settings)
+
+
+def logarithm(offset: float = 0.5) -> tuple[kanlens.KAN, Data]:
+    """A network log(x + offset), to learn data so near the pole that steps go beyond it."""
+    x = torch.linspace(0.05, 2, 50, dtype=torch.float64)[:, None]
+    net = kanlens.KAN([1, 1], generator=seeded()).double()
+    layer = FunctionLinear.from_layer(net.layers[0])
+    layer.assign(0, 0, "log", (1.0, offset, 1.0, 0.0))
+    return kanlens.KAN.from_layers([layer], net.schema), (x, (0.3 * x + 0.001).log())
+
+
+def state_of(net: kanlens.KAN) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def test_a_line_search_turns_back_where_the_loss_is_not_finite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[float] = []
+    closure = TrainingRun._closure
+
+    def watched(self: TrainingRun) -> Any:
+        value = closure(self)
+        tried.append(float(value))
+        return value
+
+    monkeypatch.setattr(TrainingRun, "_closure", watched)
+    net, data = logarithm()
+    result = run(net, data, steps=12, scale=False, validation=0.0)
+    assert math.inf in tried  # or the test would prove nothing
+    assert result.stopped_because == "all 12 steps done"
+    assert result.loss < 1e-12
+
+
+def test_a_line_search_without_the_guard_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bare(self: TrainingRun) -> Any:
+        self.optimizer.zero_grad()
+        value = self.objective.loss(self.train_x, self.train_y)
+        value.backward()
+        return value.detach()
+
+    monkeypatch.setattr(TrainingRun, "_closure", bare)
+    net, data = logarithm()
+    before = state_of(net)
+    result = run(net, data, steps=12, scale=False, validation=0.0)
+    assert result.stopped_because == (
+        "the loss was not finite at step 1; the model has the state of step 0, the best finite one"
+    )
+    assert_close(dict(net.state_dict()), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_batches_stop_at_the_first_loss_that_is_not_finite(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, data = logarithm()
+    taken: list[bool] = []
+    step = torch.optim.Adam.step
+
+    def counted(self: torch.optim.Adam, *args: Any) -> Any:
+        taken.append(all(bool(torch.isfinite(p).all()) for p in net.parameters()))
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", counted)
+    options = {"optimizer": optimizer, "learning_rate": 0.4, "batch_size": 10}
+    result = run(net, data, steps=10, scale=False, **options)
+    failed = len(result.history)
+    assert result.stopped_because == (
+        f"the loss was not finite at step {failed}; the model has the state of step "
+        f"{result.best_step}, the best finite one"
+    )
+    assert failed < 10
+    assert result.best_step < failed
+    assert all(taken)  # no step was taken from a state that is not finite
+    assert 4 * (failed - 1) <= len(taken) < 4 * failed
+    assert bool(torch.isfinite(net(data[0])).all())
+    assert math.isfinite(result.loss)
+
+
+def test_a_held_out_loss_that_is_not_finite_stops(
+    network: Callable[..., kanlens.KAN], waves: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = TrainingRun._evaluate
+
+    def broken(self: TrainingRun) -> dict[str, float]:
+        record = evaluate(self)
+        return {**record, "validation_loss": math.inf} if self.step == 3 else record
+
+    monkeypatch.setattr(TrainingRun, "_evaluate", broken)
+    result = run(network(), waves)
+    assert len(result.history) == 3
+    assert result.stopped_because.startswith("the loss was not finite at step 3; ")
+    assert 0 < result.best_step < 3
+
+
+def test_a_start_that_is_not_finite_is_refused_and_changes_nothing(
+    network: Callable[..., kanlens.KAN], waves: Data
+) -> None:
+    net = network()
+    with torch.no_grad():
+        net.layers[1].bias.fill_(math.inf)
+    before = state_of(net)
+    text = (
+        "fit: expected a finite loss to start from, got a loss of inf. "
+        "Scale the data (scale=True), or start from another model."
+    )
+    with pytest.raises(TrainingError, match=f"^{re.escape(text)}$"):
+        run(net, waves)
+    assert not net.scaled
+    assert_close(dict(net.state_dict()), before, rtol=0, atol=0)
+
+
+def test_a_penalty_that_is_not_finite_is_refused() -> None:
+    net, data = logarithm(offset=0.06)  # the grid reaches down to -1
+    text = (
+        "fit: expected a finite loss to start from, got a penalty of nan. "
+        "Scale the data (scale=True), or start from another model."
+    )
+    with pytest.raises(TrainingError, match=f"^{re.escape(text)}$"):
+        run(net, data, scale=False, penalty="weight_l1", strength=0.1)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_an_interrupt_leaves_the_best_state(
+    network: Callable[..., kanlens.KAN],
+    waves: Data,
+    optimizer: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = network()
+    run(expected, waves, optimizer=optimizer, steps=3, grid_updates=0)
+    net = network().eval()
+    evaluated: list[int] = []
+    evaluate, loss = TrainingRun._evaluate, Objective.loss
+
+    def counted(self: TrainingRun) -> dict[str, float]:
+        evaluated.append(self.step)
+        return evaluate(self)
+
+    def interrupted(self: Objective, x: Tensor, y: Tensor) -> Tensor:
+        if evaluated[-1] == 3:
+            raise KeyboardInterrupt  # in the middle of step 4
+        return loss(self, x, y)
+
+    monkeypatch.setattr(TrainingRun, "_evaluate", counted)
+    monkeypatch.setattr(Objective, "loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(net, waves, optimizer=optimizer, steps=50, grid_updates=0)
+    assert evaluated == [0, 1, 2, 3]
+    assert not net.training
+    assert net.scaled
+    assert net.statistics is not None
+    assert all(p.grad is None for p in net.parameters())
+    if optimizer == "lbfgs":  # Adam's rate depends on the number of steps
+        assert_close(dict(net.state_dict()), dict(expected.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"learning_rate": 0},
+            "fit: expected learning_rate to be a positive number, got 0. Change it.",
+        ),
+        (
+            {"learning_rate": math.nan},
+            "fit: expected learning_rate to be a positive number, got nan. Change it.",
+        ),
+        (
+            {"optimizer": "adm"},
+            "fit: expected optimizer to be one of adam, adamw, lbfgs, got 'adm'. "
+            "Did you mean 'adam'?",
+        ),
+        (
+            {"penalty": "weight_l2", "strength": 1.0},
+            "fit: expected penalty to be one of weight_l1, got 'weight_l2'. "
+            "Did you mean 'weight_l1'?",
+        ),
+        (
+            {"strength": 0.5},
+            "fit: expected a penalty for the strength, got strength=0.5 without one. "
+            "Choose penalty='weight_l1'.",
+        ),
+        (
+            {"strength": -1.0},
+            "fit: expected strength to be a number of at least 0, got -1.0. Change it.",
+        ),
+        (
+            {"weight_decay": 0.1},
+            "fit: expected weight_decay with optimizer='adamw' only, got 0.1 with 'lbfgs'. "
+            "Choose adamw, or leave it out.",
+        ),
+        (
+            {"validation": 1.0},
+            "fit: expected validation to be a share below 1, got 1.0. For example 0.2.",
+        ),
+        (
+            {"validation": -0.1},
+            "fit: expected validation to be a number of at least 0, got -0.1. Change it.",
+        ),
+        (
+            {"steps": 1.5},
+            "fit: expected steps to be a whole number of at least 0, got 1.5. Change it.",
+        ),
+        (
+            {"steps": -1},
+            "fit: expected steps to be a whole number of at least 0, got -1. Change it.",
+        ),
+        (
+            {"batch_size": 0},
+            "fit: expected batch_size to be a whole number of at least 1, got 0. Change it.",
+        ),
+        (
+            {"patience": 0},
+            "fit: expected patience to be a whole number of at least 1, got 0. Change it.",
+        ),
+        (
+            {"grid_updates": -1},
+            "fit: expected grid_updates to be a whole number of at least 0, got -1. Change it.",
+        ),
+        (
+            {"entropy_weight": "two"},
+            "fit: expected entropy_weight to be a number of at least 0, got 'two'. Change it.",
+        ),
+        (
+            {"checkpoint_every": 0},
+            "fit: expected checkpoint_every to be a whole number of at least 1, got 0. Change it.",
+        ),
+        (
+            {"resume": True},
+            "fit: expected a checkpoint to resume from, got resume=True without one. "
+            "Pass checkpoint='run.safetensors', for example.",
+        ),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    network: Callable[..., kanlens.KAN], waves: Data, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        run(network(), waves, **options)
+
+
+def test_holding_out_every_row_is_refused(network: Callable[..., kanlens.KAN]) -> None:
+    text = "fit: expected rows left to train on, got 1 of 1 rows held out. Pass more rows."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        run(network(), (torch.zeros(1, 2), torch.zeros(1)), validation=0.9)

@@ -1,0 +1,98 @@
+"""What a trained model says of a table, and the number it is judged by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.testing import assert_close
+
+import kanlens
+from kanlens.errors import DataError
+from kanlens.tables import read_table
+from kanlens.training.objective import classes, score, task_loss
+from kanlens.training.prediction import judge, predictions
+
+Build = Callable[..., kanlens.KAN]
+
+
+def labelled(network: Build, labels: list[str]) -> tuple[kanlens.KAN, pd.DataFrame]:
+    n = len(labels)
+    frame = pd.DataFrame({"a": np.linspace(-1, 1, 30), "kind": (labels * 30)[:30]})
+    model = network((1, 1 if n == 2 else n))
+    table = read_table(frame, target="kind")
+    kanlens.fit(model, table, steps=1, progress=False, generator=torch.Generator())
+    return model, frame
+
+
+@pytest.mark.parametrize("labels", [["u", "v"], ["u", "v", "w"]])
+def test_probabilities_are_those_of_the_logits(network: Build, labels: list[str]) -> None:
+    model, frame = labelled(network, labels)
+    found = predictions(model, frame)
+    assert found.columns.tolist() == ["kind", *(f"probability {label}" for label in labels)]
+    chances = found.iloc[:, 1:].to_numpy()
+    assert_close(torch.tensor(chances).sum(1), torch.ones(30, dtype=torch.float64))
+    assert found["kind"].tolist() == [labels[code] for code in chances.argmax(1)]
+    logits = model(frame).detach()
+    if len(labels) == 2:
+        assert_close(torch.tensor(chances[:, 1]), logits[:, 0].sigmoid())
+    else:
+        assert_close(torch.tensor(chances), logits.softmax(1))
+
+
+def test_numbers_are_in_the_units_of_the_data(network: Build) -> None:
+    model = network((1, 2), output_names=["p", "q"])
+    x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+    frame = predictions(model, x)
+    assert frame.columns.tolist() == ["p", "q"]
+    assert_close(torch.tensor(frame.to_numpy()), model(x).detach())
+
+
+def test_judging_counts_classes_by_name(network: Build) -> None:
+    model, frame = labelled(network, ["u", "v", "w"])
+    some = frame[frame["kind"] != "v"]
+    truth = (predictions(model, some)["kind"] == some["kind"].to_numpy()).mean()
+    assert judge(model, read_table(some, target="kind")) == {"accuracy": truth}
+
+
+def test_judging_finds_features_by_name(network: Build) -> None:
+    frame = pd.DataFrame({"b": np.linspace(0, 1, 9), "a": np.linspace(1, 2, 9) ** 2})
+    model = network((1, 1), feature_names=["a"])
+    table = read_table(frame.assign(y=frame["b"] ** 3), target="y")
+    with torch.no_grad():
+        expected = score(model, model(frame), table.y)
+    assert judge(model, table) == {"R2": expected}
+
+
+def test_targets_of_another_kind_are_refused(network: Build) -> None:
+    model, frame = labelled(network, ["u", "v"])
+    plain = network((1, 1), feature_names=["a"])
+    text = (
+        "judge: expected a target for regression, got a target for classification. "
+        "Read the table with task='regression'."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        judge(plain, read_table(frame, target="kind"))
+    text = (
+        "judge: expected the model's classes 'u', 'v', got numbers. "
+        "Correct the target, or build another model."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        judge(model, read_table(frame.assign(kind=frame["a"]), target="kind"))
+    text = "judge: expected a table with the target, got none. Add its column."
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        judge(model, read_table(frame[["a"]]))
+
+
+def test_the_loss_is_that_of_the_books(network: Build) -> None:
+    net = network((1, 2))
+    output = torch.tensor([[1.0, 10.0], [3.0, 30.0]], dtype=torch.float64)
+    net.output_scale.copy_(torch.tensor([1.0, 10.0]))
+    y = torch.tensor([[2.0, 10.0], [3.0, 10.0]], dtype=torch.float64)
+    assert task_loss(net, output, y) == (1 + 0 + 0 + 4) / 4
+    assert classes(output).tolist() == [1, 1]
+    assert classes(torch.tensor([[-1.0], [2.0], [0.0]])).tolist() == [0, 1, 0]

@@ -1,0 +1,327 @@
+"""A run that was cut off goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import kanlens
+from kanlens.errors import FileFormatError, OutputError
+from kanlens.training.resumption import read_state, write_state
+from kanlens.training.run import TrainingRun
+
+Data = tuple[Tensor, Tensor]
+ADAM = {"optimizer": "adam", "batch_size": 16, "learning_rate": 0.05}
+
+
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def run(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
+    settings = {"steps": 6, "progress": False, "generator": seeded(), **options}
+    return kanlens.fit(net, data, **settings)
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    evaluate = TrainingRun._evaluate
+
+    def interrupted(self: TrainingRun) -> dict[str, float]:
+        if self.step == step:
+            raise KeyboardInterrupt
+        return evaluate(self)
+
+    monkeypatch.setattr(TrainingRun, "_evaluate", interrupted)
+
+
+def bytes_of(net: kanlens.KAN) -> bytes:
+    return b"".join(value.numpy().tobytes() for value in net.state_dict().values())
+
+
+PENALTY = {"penalty": "weight_l1", "strength": 0.01}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"grid_updates": 0, **PENALTY}, ADAM, {**ADAM, **PENALTY, "optimizer": "adamw"}],
+    ids=["lbfgs", "lbfgs-penalty", "adam", "adamw-penalty"],
+)
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
+    network: Callable[..., kanlens.KAN],
+    waves: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    every: int,
+) -> None:
+    whole = run(network(), waves, **options)
+    path = tmp_path / "run.safetensors"
+    saving = {**options, "checkpoint": path, "checkpoint_every": every}
+    cut = network()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, 4)
+        run(cut, waves, **saving)
+    assert read_state(path)["step"] == (3 if every == 1 else 2)
+    content = path.read_bytes()
+    for net in (network(seed=99), cut):  # the weights and the generator come from the file
+        path.write_bytes(content)
+        again = run(net, waves, resume=True, generator=seeded(77), **saving)
+        assert bytes_of(again.model) == bytes_of(whole.model)
+        assert repr(again.history) == repr(whole.history)  # NaN too
+        assert again.held_out.tolist() == whole.held_out.tolist()
+        assert again.best_step == whole.best_step
+        assert again.stopped_because == whole.stopped_because
+        for one, other in zip(again.model.statistics, whole.model.statistics, strict=True):
+            assert torch.equal(one.quantiles, other.quantiles)
+
+
+def test_a_different_run_does_not_give_the_same_bytes(
+    network: Callable[..., kanlens.KAN], waves: Data
+) -> None:
+    first, other = run(network(), waves, **ADAM), run(network(), waves, **{**ADAM, "steps": 5})
+    assert bytes_of(first.model) != bytes_of(other.model)
+
+
+def test_without_a_generator_a_run_resumes_too(
+    network: Callable[..., kanlens.KAN],
+    waves: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {**ADAM, "generator": None}
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        whole = run(network(), waves, **options)
+        torch.manual_seed(11)
+        saving = {**options, "checkpoint": tmp_path / "run", "checkpoint_every": 1}
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt_at(patch, 4)
+            run(network(), waves, **saving)
+        before = torch.get_rng_state()
+        again = run(network(), waves, resume=True, **saving)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert bytes_of(again.model) == bytes_of(whole.model)
+
+
+def test_a_finished_run_resumes_to_its_result(
+    network: Callable[..., kanlens.KAN], waves: Data, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.safetensors"
+    first = run(network(), waves, checkpoint=path, resume=True)  # no file yet: from the start
+    again = run(network(seed=5), waves, checkpoint=path, resume=True)
+    assert bytes_of(again.model) == bytes_of(first.model)
+    assert again.stopped_because == "all 6 steps done"
+    assert len(again.history) == 6
+
+
+def test_a_refit_resumes(
+    network: Callable[..., kanlens.KAN],
+    waves: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def trained() -> kanlens.KAN:
+        net = network()
+        run(net, waves, steps=2)
+        return net
+
+    whole = run(trained(), waves, **PENALTY)
+    saving = {**PENALTY, "checkpoint": tmp_path / "run", "checkpoint_every": 1}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, 4)
+        run(trained(), waves, **saving)
+    fresh = network()  # knows no statistics, which must not matter
+    assert bytes_of(run(fresh, waves, resume=True, **saving).model) == bytes_of(whole.model)
+
+
+def test_other_options_data_and_models_are_refused(
+    network: Callable[..., kanlens.KAN], waves: Data, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.safetensors"
+    run(network(), waves, steps=2, checkpoint=path)
+    x, y = waves
+    changed = x.clone()
+    changed[17, 1] += 1e-9
+    renamed = network(feature_names=["a", "b"])
+    cases: list[tuple[kanlens.KAN, Any, dict[str, Any], str]] = [
+        (network(), waves, {"steps": 3}, "options (steps 2 there, 3 here)"),
+        (network(), waves, {"validation": 0.1}, "options (validation 0.2 there, 0.1 here)"),
+        (network(), waves, {"scale": False}, "options (scale None there, False here)"),
+        (network(), (changed, y), {}, "data"),
+        (network(), (x[:-1], y[:-1]), {}, "data"),
+        (network(), (x, y + 1), {}, "data"),
+        (network((2, 3, 1)), waves, {}, "model"),
+        (network(grid_size=4), waves, {}, "model"),
+        (network().float(), (x, y), {}, "data"),
+        (renamed, waves, {}, "model"),
+    ]
+    for net, data, options, what in cases:
+        text = (
+            "fit: expected a checkpoint of the same data, model and options, "
+            f"got one of other {what}. "
+            "Resume with the same arguments, or start anew without resume."
+        )
+        before = bytes_of(net)
+        settings = {"steps": 2, "checkpoint": path, "resume": True, **options}
+        with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
+            run(net, data, **settings)
+        assert bytes_of(net) == before
+        assert not net.scaled
+
+
+def test_files_that_are_no_checkpoint_are_refused(
+    network: Callable[..., kanlens.KAN], waves: Data, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.safetensors"
+    settings = {"steps": 1, "checkpoint": path, "resume": True}
+    advice = "Start without resume, or name the right file."
+    expected = "fit: expected 'run.safetensors' to be the checkpoint of a training run, got"
+    kanlens.save(network(), path)
+    with pytest.raises(
+        FileFormatError, match=f"^{re.escape(f'{expected} {chr(39)}kanlens.model')}"
+    ):
+        run(network(), waves, **settings)
+    path.unlink()
+    run(network(), waves, **settings)
+    whole = path.read_bytes()
+    newer = whole.replace(b'"format_version":"1"', b'"format_version":"2"')
+    assert newer != whole
+    path.write_bytes(newer)
+    text = f"{expected} format version '2'. {advice}"
+    with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
+        run(network(), waves, **settings)
+    for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FileFormatError, match=r"^fit: expected a \.safetensors file, got "):
+            run(network(), waves, **settings)
+    path.write_bytes(whole)
+    run(network(), waves, **settings)
+
+
+def test_a_checkpoint_is_tensors_and_json(
+    network: Callable[..., kanlens.KAN], waves: Data, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.safetensors"
+    run(network(), waves, steps=2, checkpoint=path)
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    metadata = header.pop("__metadata__")
+    assert set(metadata) == {"format", "format_version", "state"}
+    json.loads(metadata["state"])
+    kinds = {item["dtype"] for item in header.values()}
+    assert kinds <= {"F64", "F32", "I64", "U8"}
+    assert max(item["data_offsets"][1] for item in header.values()) == len(content) - 8 - size
+
+
+def test_states_come_back_as_they_were(tmp_path: Path) -> None:
+    state = {
+        "numbers": [1, 2.5, float("inf"), None, True, "text"],
+        "by whole number": {0: {"step": torch.tensor(3.0)}, 1: {}},
+        "nested": [[torch.arange(3)], {"a": torch.zeros(0)}],
+        "transposed": torch.arange(6.0).reshape(2, 3).T,
+    }
+    write_state(tmp_path / "s", state)
+    found = read_state(tmp_path / "s")
+    assert repr(found) == repr(state)
+    shared = torch.ones(2)
+    write_state(tmp_path / "s", [shared, shared])
+    assert len(read_state(tmp_path / "s")) == 2
+
+
+def test_a_failed_write_leaves_the_old_checkpoint_and_the_best_state(
+    network: Callable[..., kanlens.KAN],
+    waves: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "run.safetensors"
+    calls: list[int] = []
+    sync = os.fsync
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    net = network()
+    with pytest.raises(OutputError, match="No space left on device"):
+        run(net, waves, checkpoint=path, checkpoint_every=1)
+    assert read_state(path)["step"] == 2
+    assert [item.name for item in tmp_path.iterdir()] == ["run.safetensors"]
+    assert net.statistics is not None
+
+
+def test_a_checkpoint_that_cannot_be_written_is_refused_at_once(
+    network: Callable[..., kanlens.KAN], waves: Data, tmp_path: Path
+) -> None:
+    net = network()
+    text = f"fit: expected a file to write, got a folder, {str(tmp_path)!r}. Name a file."
+    with pytest.raises(OutputError, match=f"^{re.escape(text)}$"):
+        run(net, waves, checkpoint=tmp_path)
+    assert not net.scaled
+
+
+CHILD = """
+import sys, time, torch, kanlens
+from kanlens.training.run import TrainingRun
+
+torch.set_num_threads(1)
+evaluate = TrainingRun._evaluate
+
+
+def slow(self):
+    print(self.step, flush=True)
+    time.sleep(0.1)
+    return evaluate(self)
+
+
+TrainingRun._evaluate = slow
+g = torch.Generator().manual_seed(5)
+x = 3 + 4 * torch.rand(60, 2, dtype=torch.float64, generator=g)
+model = kanlens.KAN([2, 2, 1], generator=torch.Generator().manual_seed(0)).double()
+kanlens.fit(model, (x, x[:, :1].sin() + x[:, 1:] ** 2 / 10), steps=20, patience=100,
+            checkpoint=sys.argv[2], checkpoint_every=3, progress=False,
+            generator=torch.Generator().manual_seed(3), **eval(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow  # starts a second interpreter to kill
+@pytest.mark.parametrize("options", [{}, ADAM], ids=["lbfgs", "adam"])
+def test_a_killed_process_loses_at_most_one_interval(
+    network: Callable[..., kanlens.KAN], waves: Data, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "run.safetensors"
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), repr(options), str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        seen = next(int(line) for line in child.stdout if int(line) >= 8)
+        time.sleep(0.02)
+        child.send_signal(signal.SIGKILL)
+        rest = child.stdout.read().split()
+        assert child.wait() == -signal.SIGKILL
+    reached = int(rest[-1]) if rest else seen
+    assert reached < 20
+    step = read_state(path)["step"]
+    assert reached - 3 <= step <= reached
+    settings = {"steps": 20, "patience": 100, "checkpoint_every": 3, **options}
+    again = run(network(seed=8), waves, checkpoint=path, resume=True, **settings)
+    whole = run(network(), waves, **settings)
+    assert bytes_of(again.model) == bytes_of(whole.model)
+    assert repr(again.history) == repr(whole.history)
