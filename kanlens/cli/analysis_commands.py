@@ -149,6 +149,12 @@ def attribute(
     method: Annotated[str, typer.Option(help="See 'kanlens methods'.")] = "shapley",
     background: Background = None,
     output_name: Target = None,
+    max_rows: Annotated[
+        int | None, typer.Option(help="Rows to explain, spread over the table.  [default: all]")
+    ] = None,
+    max_background: Annotated[
+        int | None, typer.Option(help="Background rows, spread over those there are.")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Table to write.")] = Path(
         "attributions.parquet"
     ),
@@ -163,11 +169,12 @@ def attribute(
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     kan = kanlens.load(model)
+    x = read_features(data, kan.schema, call="attribute").x
     result = kanlens.attribute(
         kan,
-        read_features(data, kan.schema, call="attribute").x,
+        _spread(x, "max_rows", max_rows, call="attribute"),
         method=method,
-        background=_background(background, kan),
+        background=_background(background, kan, max_background, call="attribute"),
         target=output_name,
         generator=seeded(seed),
         progress=terminal.progress,
@@ -217,11 +224,10 @@ def compare(
     terminal = Terminal(quiet=quiet, as_json=as_json)
     kan = kanlens.load(model)
     table = read_features(data, kan.schema, call="compare")
-    rows = kan.background if background is None else _background(background, kan)
     result = kanlens.compare(
         kan,
-        _spread(table.x, "max_rows", max_rows),
-        background=None if rows is None else _spread(rows, "max_background", max_background),
+        _spread(table.x, "max_rows", max_rows, call="compare"),
+        background=_background(background, kan, max_background, call="compare"),
         target=output_name,
         methods=split_names(methods) or None,
         metrics=split_names(metrics) or None,
@@ -256,18 +262,24 @@ def _shortened(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _background(path: Path | None, kan: KAN) -> Tensor | None:
+def _background(path: Path | None, kan: KAN, most: int | None, *, call: str) -> Tensor | None:
+    """Return the rows of a table, else those the model kept; None when there are none."""
     from kanlens.tables import read_features
 
-    return None if path is None else read_features(path, kan.schema, call="background").x
+    rows = kan.background
+    if path is not None:
+        rows = read_features(path, kan.schema, call="background").x
+    return None if rows is None else _spread(rows, "max_background", most, call=call)
 
 
-def _spread(x: Tensor, name: str, most: int) -> Tensor:
-    """Return at most `most` rows, evenly spread over the table."""
+def _spread(x: Tensor, name: str, most: int | None, *, call: str) -> Tensor:
+    """Return at most `most` rows, evenly spread over the table; all when None."""
     import torch
 
     from kanlens.checks import check_count
 
-    check_count("compare", name, most)
+    if most is None:
+        return x
+    check_count(call, name, most)
     picks = torch.linspace(0, len(x) - 1, min(most, len(x))).round().long()
     return x[picks]

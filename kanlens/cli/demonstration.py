@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,10 +16,14 @@ from kanlens.cli.terminal import Terminal, seeded
 if TYPE_CHECKING:
     import torch
 
+    from kanlens.attribution import Attribution
     from kanlens.core.network import KAN
+    from kanlens.symbolic import SymbolicResult
     from kanlens.tables import Table
 
 STRENGTH = 0.02  # of the penalty that makes a network sparse enough to read
+ATTRIBUTED = 50  # rows whose predictions are explained
+COMPARED = 30  # background rows they are compared with
 BUDGET = 0.5  # relative rise of the loss that one round of pruning of the known function may cost
 
 
@@ -76,7 +80,9 @@ class _Job:
         model.refine(10)
         history = self._fit(model, table, steps=20)
         say(f"   refined to 10 intervals and trained: R2 {history.metric:.8f}")
-        return self._read_and_report("known-function", model, table, history, pruned)
+        symbolic = self._read(model, table)
+        told = {"history": history, "pruning": pruned}
+        return self._leave("known-function", model, table, symbolic, **told)
 
     def diabetes(self) -> dict[str, Any]:
         """Predict the progress of diabetes, a regression of 442 patients."""
@@ -113,7 +119,8 @@ class _Job:
         pruned = kanlens.prune(model, training.x, training.y, budget=0.02, progress=False)
         small = pruned.model
         say(f"   pruned to {_shape(small)}: test {_words(judge(small, test))}")
-        return self._read_and_report(name, small, test, history, pruned)
+        symbolic = self._read(small, training)
+        return self._leave(name, small, test, symbolic, history=history, pruning=pruned)
 
     def _fit(self, model: KAN, table: Table, **options: Any) -> Any:
         import kanlens
@@ -127,43 +134,66 @@ class _Job:
             **options,
         )
 
-    def _read_and_report(
-        self, name: str, model: KAN, table: Table, history: Any, pruned: Any
+    def _read(self, model: KAN, table: Table) -> SymbolicResult:
+        """Read a formula and say what it is worth."""
+        import kanlens
+        from kanlens.symbolic.result import rounded
+
+        rows = table.keep(model.feature_names)
+        symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)
+        formula = str(rounded(symbolic.sympy(), 4))
+        self.terminal.say(f"   formula: {formula if len(formula) < 160 else formula[:157] + '...'}")
+        self.terminal.say(f"   {symbolic.receipt.summary().splitlines()[0]}")
+        return symbolic
+
+    def _leave(
+        self, name: str, model: KAN, table: Table, symbolic: SymbolicResult, **told: Any
     ) -> dict[str, Any]:
-        """Read a formula, attribute, and leave model, pictures and report in the folder."""
+        """Attribute, and leave models, pictures and a report in a folder of their own."""
         import kanlens
         from kanlens.plotting.style import save
 
-        terminal, folder = self.terminal, self.folder / name
-        table = table.keep(model.feature_names)
-        symbolic = kanlens.symbolize(model, table.x, table.y, generator=self.generator)
-        formula = str(symbolic.sympy())
-        terminal.say(f"   formula: {formula if len(formula) < 200 else formula[:197] + '...'}")
-        terminal.say(f"   {symbolic.receipt.summary().splitlines()[0]}")
+        folder, rows = self.folder / name, table.keep(model.feature_names)
+        background = None if model.background is None else model.background[:COMPARED]
+        shares = kanlens.attribute(
+            model, rows.x[:ATTRIBUTED], background=background, progress=self.terminal.progress
+        )
+        shares = cast("Attribution", shares)  # shapley is a local method
+        gap = float(shares.completeness_gap.abs().max())
+        self.terminal.say(f"   Shapley values of {ATTRIBUTED} rows: {_top(shares)} matter most;")
+        self.terminal.say(f"   they add up to the predictions within {gap:.0e}")
         kanlens.save(model, folder / "model.safetensors")
         kanlens.save(symbolic.model, folder / "symbolic.safetensors")
         save(kanlens.plot.network(model), folder / "network.svg")
+        save(kanlens.plot.attribution(shares, kind="beeswarm"), folder / "attribution.svg")
         report = kanlens.report(
             model,
-            table,
+            rows,
             folder / "report.html",
             title=name.replace("-", " ").capitalize(),
             formula=symbolic,
-            pruning=pruned,
-            history=history,
-            max_rows=100,
+            background=background,
+            max_rows=ATTRIBUTED,
             generator=self.generator,
-            progress=terminal.progress,
+            progress=self.terminal.progress,
+            **told,
         )
-        terminal.wrote(*sorted(folder.iterdir()))
+        self.terminal.wrote(*sorted(folder.iterdir()))
         return {
             "name": name,
             "widths": list(model.widths),
             "edges_alive": model.edges_alive,
-            "formula": formula,
+            "formula": str(symbolic.sympy()),
             "relative_rmse": symbolic.receipt.relative_rmse,
+            "completeness_gap": gap,
             "report": str(report.path),
         }
+
+
+def _top(shares: Attribution, count: int = 3) -> str:
+    """Name the features with the largest mean contributions."""
+    frame = shares.to_importance().to_frame().nlargest(count, "importance")
+    return ", ".join(str(name) for name in frame["feature"])
 
 
 def _shape(model: KAN) -> str:

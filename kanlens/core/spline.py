@@ -298,7 +298,7 @@ def fit(
     q, r = torch.linalg.qr(stacked)
     right = q.mT @ torch.cat([values, zeros], dim=1)
     solution: Tensor = torch.linalg.solve_triangular(r, right, upper=True)  # (in, basis, out)
-    return solution.permute(2, 0, 1).to(y.dtype)
+    return solution.permute(2, 0, 1).to(y.dtype).contiguous()
 
 
 def refit(

@@ -32,6 +32,8 @@ LINE = 0.19  # inches, of a row of it
 KEY_GAP = 0.18  # inches, to its left
 PLOT = 3.1  # inches, width of the axes in a new figure
 LONGEST = 32  # characters of a name
+FAR = 4  # times the median of the methods' largest values, from which a method is drawn in part
+NOTE: Any = {"fontsize": STYLE.small, "color": STYLE.muted}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +154,21 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.set_xlim(left=0)
     ax.set_xlabel(f"mean |value|{_of_target(result)}")
-    if len(order) < len(table):
-        note = f"{len(order)} of {len(table)} features"
-        style: Any = {"fontsize": STYLE.small, "color": STYLE.muted, "transform": ax.transAxes}
-        ax.text(1.0, 1.0, note, ha="right", va="bottom", **style)
+    notes = [f"{len(order)} of {len(table)} features"] if len(order) < len(table) else []
+    ax.set_title(", ".join([*notes, *_limit(ax, table)]), loc="right", **NOTE)
     key.draw(ax)
     return ax
+
+
+def _limit(ax: Axes, table: Any) -> list[str]:
+    """End the axis before methods whose values dwarf the others', and say which these are."""
+    largest = table.max()
+    ordinary = largest[largest <= FAR * largest.median()]
+    beyond = [literal(name, most=LONGEST) for name in largest.index if name not in ordinary]
+    if not len(ordinary) or not beyond or not float(ordinary.max()):
+        return []
+    ax.set_xlim(right=1.1 * float(ordinary.max()))
+    return [f"{' and '.join(beyond)} in part beyond the right end"]
 
 
 def _of_target(result: Any) -> str:

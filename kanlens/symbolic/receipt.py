@@ -110,7 +110,8 @@ class Receipt:
             )
         if self.outside_share > 0:
             lines.append(
-                f"WARNING: {self.outside_share:.1%} of the rows lie outside the training ranges."
+                f"WARNING: {round(self.outside_share * self.rows)} of {self.rows} rows lie outside "
+                "the training ranges."
             )
         return lines
 

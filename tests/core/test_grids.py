@@ -69,6 +69,30 @@ def test_any_column_gives_rising_breakpoints_around_it(column, eps):
     assert cuts[-1] >= max(finite)
 
 
+def test_quantiles_of_distinct_values_take_over_where_values_repeat():
+    column = [0.0] * 95 + [1.0, 2.0, 3.0, 4.0, 5.0]
+    expected = torch.arange(6, dtype=torch.float64)
+    assert_close(adapted(column, eps=0.0, margin=0.0), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_clusters_leave_room_between_breakpoints():
+    cuts = adapted([0.0, 1e-13] * 50 + [1.0], eps=0.0, margin=0.0)
+    assert cuts.diff().min() > 0.019  # a tenth of even spacing is mixed in
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [1e6, 1e6 + 0.0625, 1e6 + 0.125, 1e6 + 0.5],  # steps of float32 at a million
+        [0.0, 1e-7, 2e-7],  # rounding of a hidden unit beside a grid of size one
+    ],
+)
+def test_what_float32_cannot_resolve_keeps_its_breakpoints(column):
+    old = torch.linspace(-1, 1, 13)[None]
+    assert_close(adapted(column, old), old[0], rtol=0, atol=0)
+    assert adapted(column, old.double()).diff().max() < 0.1
+
+
 @given(
     st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=30),
     st.integers(1, 30),

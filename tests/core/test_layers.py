@@ -625,6 +625,10 @@ def test_messages_of_edges_grids_and_selections():
             "select: expected out to list indices from 0 to 1, got []. Name at least one.",
         ),
         (
+            lambda: layer.select([-1], [0]),
+            "select: expected out to list indices from 0 to 1, got [-1]. Name at least one.",
+        ),
+        (
             lambda: layer.select([0], [1, 3]),
             "select: expected in_ to list indices from 0 to 2, got [1, 3]. Name at least one.",
         ),

@@ -154,6 +154,18 @@ def test_a_constant_beyond_the_grid_keeps_the_function_everywhere(place, mode):
     assert_close(layer(both), before, rtol=1e-9, atol=1e-9)
 
 
+def test_update_grid_carries_straight_lines_to_rows_beyond_the_old_grid():
+    layer = KANLinear(1, 1, base_activation="zero").double()
+    with torch.no_grad():
+        layer.spline_weight.copy_(torch.arange(8.0))  # evenly spaced knots: a straight line
+        layer.spline_scaler.fill_(2.0)
+    x = 5 * normal(200, 1)
+    before = layer(x).detach()
+    layer.update_grid(x)
+    assert not layer.outside(x).any()
+    assert_close(layer(x), before, rtol=1e-7, atol=1e-6)
+
+
 def test_update_grid_of_a_constant_leaves_an_uneven_grid_alone():
     layer = rich(2, 2)
     grid, weight = layer.grid.clone(), layer.spline_weight.detach().clone()
@@ -197,3 +209,19 @@ def test_training_goes_on_after_a_grid_change():
     assert all(parameter.requires_grad for parameter in layer.parameters())
     layer(inside(layer)).sum().backward()
     assert layer.spline_weight.grad.shape == (2, 3, 12)
+
+
+def test_weights_stay_contiguous_for_optimizers_that_flatten_them() -> None:
+    layer = KANLinear(3, 2).double()
+    layer.refine(9)
+    assert layer.spline_weight.is_contiguous()
+    optimizer = torch.optim.LBFGS(layer.parameters(), line_search_fn="strong_wolfe")
+    x = torch.rand(20, 3, dtype=torch.float64, generator=seeded(0))
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = layer(x).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)

@@ -551,6 +551,23 @@ def test_refit_to_a_part_of_the_grid_keeps_the_function_on_that_part(mode):
     assert refit_error(coef, knots, part, 3, x, mode) < 1e-10
 
 
+def test_refit_is_the_least_squares_fit_with_every_interval_alike():
+    """The definition: degree + 2 Chebyshev points between neighbouring breakpoints of either."""
+    old = spline.uniform_knots(1, -1.0, 1.0, 9, degree=3).double()
+    new = spline.uniform_knots(1, -0.5, 0.3, 2, degree=3).double()
+    coef = normal(2, 1, 12, generator=torch.Generator().manual_seed(4))
+    both = torch.cat([spline.breakpoints(old, 3)[0], spline.breakpoints(new, 3)[0]])
+    cuts = np.unique(both[(both >= -0.5) & (both <= new[0, -4])].numpy())
+    roots = np.cos(np.pi * (np.arange(5) + 0.5) / 5)
+    middle, half = (cuts[1:] + cuts[:-1]) / 2, np.diff(cuts) / 2
+    x = torch.from_numpy((middle[:, None] + half[:, None] * roots).reshape(-1, 1))
+    target = spline.evaluate(x, coef, old, 3)[:, :, 0].numpy()
+    design = spline.basis(x, new, 3)[:, 0].numpy()
+    expected = np.linalg.lstsq(design, target, rcond=None)[0].T
+    found = spline.refit(coef, old, new, 3)[:, 0]
+    assert_close(found, torch.from_numpy(expected), rtol=1e-8, atol=1e-8)
+
+
 def test_refit_keeps_dtype():
     knots = spline.uniform_knots(1, -1.0, 1.0, 2, degree=3)
     new = spline.uniform_knots(1, -1.0, 1.0, 4, degree=3)

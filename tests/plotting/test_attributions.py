@@ -239,6 +239,19 @@ def test_the_key_names_methods_and_their_numbers(ax: Axes) -> None:
     assert {"error vs.\nShapley", "relative\ngap", "0.500", "<1e-12"} <= set(shown)
 
 
+def test_a_method_that_dwarfs_the_others_is_cut_and_named(ax: Axes) -> None:
+    result = made(4)
+    comparison(result, ax=ax)
+    whole, title = ax.get_xlim()[1], ax.get_title(loc="right")
+    assert title == ""
+    table = result.importance.copy()
+    table["captum_method_2"] *= 100
+    comparison(dataclasses.replace(result, importance=table), ax=ax)
+    assert ax.get_title(loc="right") == "captum_method_2 in part beyond the right end"
+    others = table.drop(columns="captum_method_2").to_numpy().max()
+    assert others < ax.get_xlim()[1] <= max(1.2 * others, whole)
+
+
 def test_unknown_numbers_have_no_column(ax: Axes) -> None:
     result = made(2)
     frame = result.frame.assign(shapley_error=float("nan"))
