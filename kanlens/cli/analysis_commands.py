@@ -14,6 +14,7 @@ from kanlens.cli.options import (
     DataPath,
     Json,
     ModelPath,
+    NoSeed,
     Quiet,
     Seed,
     Target,
@@ -50,6 +51,7 @@ def prune(
     table: Annotated[
         Path | None, typer.Option("--table", help="Also write the removed edges here.")
     ] = None,
+    _seed: NoSeed = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -245,7 +247,7 @@ def compare(
 
 
 @app.command()
-def methods(*, as_json: Json = False, quiet: Quiet = False) -> None:
+def methods(*, _seed: NoSeed = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """List the attribution methods there are."""
     import pandas as pd
 

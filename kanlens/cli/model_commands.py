@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from kanlens.cli.application import app
-from kanlens.cli.options import DataPath, Json, ModelPath, Quiet, Seed, split_names
+from kanlens.cli.options import DataPath, Json, ModelPath, NoSeed, Quiet, Seed, split_names
 from kanlens.cli.terminal import Terminal, seeded
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", help="Table to write.")] = Path(
         "predictions.csv"
     ),
+    _seed: NoSeed = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -200,7 +201,9 @@ def predict(
 
 
 @app.command()
-def info(model: ModelPath, *, as_json: Json = False, quiet: Quiet = False) -> None:
+def info(
+    model: ModelPath, *, _seed: NoSeed = None, as_json: Json = False, quiet: Quiet = False
+) -> None:
     """Describe a model: shape, edges alive, grid, features, how it was made."""
     import kanlens
     from kanlens.core.description import describe
@@ -230,6 +233,7 @@ def import_command(
     feature_names: Annotated[
         str | None, typer.Option(help="Names of the features, with commas.")
     ] = None,
+    _seed: NoSeed = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

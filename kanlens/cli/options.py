@@ -14,6 +14,10 @@ DataPath: TypeAlias = Annotated[
 Seed: TypeAlias = Annotated[
     int | None, typer.Option("--seed", help="Makes the run repeatable.", show_default=False)
 ]
+NoSeed: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--seed", help="Accepted everywhere; this command draws nothing.", hidden=True),
+]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print no words.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Target: TypeAlias = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kanlens.cli.application import app
-from kanlens.cli.options import DataPath, Json, ModelPath, Quiet, Seed, Target, split_names
+from kanlens.cli.options import DataPath, Json, ModelPath, NoSeed, Quiet, Seed, Target, split_names
 from kanlens.cli.terminal import Terminal, seeded
 
 
@@ -25,6 +25,7 @@ def plot(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Picture to write: .svg, .pdf or .png.")
     ] = Path("figure.svg"),
+    _seed: NoSeed = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
     Rows: TypeAlias = Tensor | Array | pd.DataFrame
 
-__all__ = ["FORMAT", "KAN", "KANConfig"]
-
-FORMAT = "kanlens.model"
+__all__ = ["KAN", "KANConfig"]
 
 
 class KAN(nn.Module):

@@ -233,3 +233,12 @@ def test_a_bug_shows_its_traceback_and_exits_with_3(tmp_path):
     assert done.returncode == 3
     assert "ZeroDivisionError: broken on purpose" in done.stderr
     assert "this is a bug" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["info"], ["plot"]])
+def test_seed_and_quiet_are_accepted_everywhere(workshop, tmp_path, command, capsys):
+    words = [*command, f"{workshop}/model.safetensors", "--seed", "1", "--quiet"]
+    if command == ["plot"]:
+        words += ["-o", f"{tmp_path}/f.svg"]
+    assert main(words) == 0
+    assert capsys.readouterr().err == ""
