@@ -22,6 +22,7 @@ from kanlens.attribution.problem import (
     ZERO,
     Parts,
     Problem,
+    live_features,
     pairs,
 )
 from kanlens.attribution.slopes import SAME, tangent_output
@@ -278,8 +279,9 @@ def captum_kernel_shap(problem: Problem, *, n_samples: int = 200) -> Parts:
     row = problem.mean_row
     reference = float(problem.output(row))
     changes = problem.output_in_parts(problem.x) - reference
-    if problem.x.shape[1] == 1:  # nothing to share; captum cannot draw coalitions of one
-        return Parts(values=changes[:, None], reference=reference, baseline=MEAN_ROW)
+    live = live_features(problem.model, problem.target)
+    if int(live.sum()) < 2:  # nothing to share; captum cannot draw coalitions of one
+        return Parts(values=changes[:, None] * live, reference=reference, baseline=MEAN_ROW)
     scale = float(changes.abs().max()) or 1.0
     found = []
     with (
@@ -293,15 +295,25 @@ def captum_kernel_shap(problem: Problem, *, n_samples: int = 200) -> Parts:
 
 
 def _kernel_shap(problem: Problem, x: Tensor, units: tuple[float, float], n: int) -> Tensor:
-    """Return captum's fit for one sample x (1, in), of (output - units[0]) / units[1]."""
+    """Return captum's fit for one sample x (1, in), of (output - units[0]) / units[1].
+
+    Features without a path to the output move with the first that has one, so that the fit gives
+    them no share.
+    """
     from captum.attr import KernelShap
 
     method = KernelShap(lambda z: (problem.output(z) - units[0]) / units[1])
+    live = live_features(problem.model, problem.target)
+    group = torch.where(live, live.cumsum(0) - 1, 0)
     at_once = max(1, min(n, problem.rows_at_once))
     found: Tensor = method.attribute(
-        x, problem.mean_row, n_samples=n, perturbations_per_eval=at_once
+        x,
+        problem.mean_row,
+        feature_mask=group[None],
+        n_samples=n,
+        perturbations_per_eval=at_once,
     )
-    return found.to(x.dtype)
+    return found.to(x.dtype) * live
 
 
 def _in_parts(
@@ -313,7 +325,8 @@ def _in_parts(
         if state is not None:
             torch.set_rng_state(state)  # the same draws for every part
         found.append(method.attribute(part, perturbations_per_eval=width, **options))
-    return torch.cat(found).to(problem.x.dtype)
+    values: Tensor = torch.cat(found).to(problem.x.dtype)
+    return values * live_features(problem.model, problem.target)  # not even rounding
 
 
 @contextmanager

@@ -166,6 +166,17 @@ def reaching(model: KAN, target: int) -> list[Tensor]:
     return found[::-1]
 
 
+def live_features(model: KAN, target: int) -> Tensor:
+    """Tell which features have a live path to an output, shape (in,).
+
+    Examples
+    --------
+    >>> live_features(KAN([2, 3, 2]), 1)
+    tensor([True, True])
+    """
+    return (live_edges(model.layers[0]) & reaching(model, target)[0][:, None]).any(0)
+
+
 def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice, slice]]:
     """Cut all pairs of a row and a background row into blocks of at most `at_once`.
 

@@ -112,10 +112,13 @@ def move(layer: KANLinear, cuts: Tensor, x: Tensor) -> float:
     Returns
     -------
     float
-        Largest change of an output over the rows of `x` inside the old grid.
+        Largest change of an output over the rows of `x` inside the old grid; when no row is
+        inside with all its values, over the rows with values moved to the grid's nearest end.
     """
-    before = layer(x)
-    kept = ~layer.outside(x).any(1)
+    inside = x[~layer.outside(x).any(1)]
+    if not len(inside):
+        inside = x[torch.isfinite(x).all(1)].clamp(*layer.domain())
+    before = layer(inside)
     knots = spline.extend(cuts, layer.spline_order)
     old = spline.breakpoints(layer.grid, layer.spline_order)
     if old.shape == cuts.shape:  # what lies beyond an unchanged grid stays too
@@ -129,5 +132,5 @@ def move(layer: KANLinear, cuts: Tensor, x: Tensor) -> float:
         layer.spline_weight.copy_(weight)
     else:
         layer.spline_weight = nn.Parameter(weight, layer.spline_weight.requires_grad)
-    moved = (layer(x) - before)[kept]
+    moved = layer(inside) - before
     return float(moved.abs().max()) if moved.numel() else 0.0

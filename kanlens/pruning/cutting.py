@@ -68,7 +68,8 @@ def prune(
         Remove every edge whose score is below this share of its layer's largest.
     budget : float, optional
         Remove edges, smallest relative score first, as long as the loss rises by at most this
-        share (at least by 1e-6 of the variance of y); 0 changes nothing at all.
+        share (at least by 1e-6 of the variance of y); 0 changes nothing at all. Without y the
+        output may change by this share of its variance, in the mean square.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 
@@ -145,6 +146,7 @@ class _Cutter:
 
     def __init__(self, model: KAN, rows: Tensor, y: Any) -> None:
         self.model, self.rows = model, rows
+        self.against_targets = y is not None
         if not connected(self._masks()):
             expected = "a model with a path from some feature to an output"
             advice = "Its output is constant; there is nothing to prune"
@@ -197,7 +199,8 @@ class _Cutter:
 
     def cut_within(self, budget: float, progress: bool | None) -> None:
         """Remove edges, smallest relative score first, while the loss stays within `budget`."""
-        allowed = self.first_loss + max(budget * self.first_loss, self.floor)
+        rise = budget * (self.first_loss if self.against_targets else 1.0)
+        allowed = self.first_loss + max(rise, self.floor)
         edges = [edge for _, edge in self.candidates()]
         with progress_bar("pruning", len(edges), shown=progress) as advance:
             for edge in edges:

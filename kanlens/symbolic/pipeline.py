@@ -242,7 +242,7 @@ def _goal(
     output = model(x)
     target = output if y is None else y
     limit = relative_loss(output, target) + (1 - r2_min)
-    pick = _places(len(x), generator)
+    pick = _places(x, generator)
     return Goal(
         x=x[pick],
         target=target[pick],
@@ -252,15 +252,20 @@ def _goal(
 
 
 def _pick(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return x[_places(len(x), generator)]
+    return x[_places(x, generator)]
 
 
-def _places(rows: int, generator: torch.Generator | None) -> Tensor:
+def _places(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Choose rows: all when they are few, else some, with the ends of every feature among them."""
+    rows = len(x)
     if rows <= _MOST_ROWS:
         return torch.arange(rows)
     if generator is not None:
-        return torch.randperm(rows, generator=generator)[:_MOST_ROWS]
-    return torch.linspace(0, rows - 1, _MOST_ROWS).round().long()
+        some = torch.randperm(rows, generator=generator)[:_MOST_ROWS]
+    else:
+        some = torch.linspace(0, rows - 1, _MOST_ROWS).round().long()
+    places: Tensor = torch.cat((x.argmin(0), x.argmax(0), some)).unique()
+    return places
 
 
 def _stages(

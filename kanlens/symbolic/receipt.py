@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from kanlens.training.objective import classes
 
 _BEYOND = 0.05  # share of each range by which it is extended
 _POINTS = 4000  # where the extension is checked
+_RECOVERED = 0.999  # share of the variance of y from which a formula speaks for itself
 _FAR = 0.1  # RMSE over the model's deviation at which a formula is another function
 
 
@@ -37,6 +37,8 @@ class Receipt:
         Against y, for regression: of all outputs together, and the mean over the outputs.
     model_r2 : float or None
         R2 of the model against y.
+    recovers : bool
+        Whether the formula of every output explains 99.9 % of y and no less than the model.
     accuracy, model_accuracy : float or None
         Against y, for classification.
     spline_edges : tuple of str
@@ -48,7 +50,8 @@ class Receipt:
     undefined_rows : int
         Rows on which the formula is not finite.
     defined_beyond : bool
-        Whether it is finite throughout ranges 5 % wider than those of the data.
+        Whether it is finite on points that fill ranges 5 % wider than those of the data, and no
+        denominator changes its sign between them.
     """
 
     rows: int
@@ -58,6 +61,7 @@ class Receipt:
     rmse: float | None = None
     r2: float | None = None
     model_r2: float | None = None
+    recovers: bool = False
     accuracy: float | None = None
     model_accuracy: float | None = None
     spline_edges: tuple[str, ...] = ()
@@ -68,14 +72,10 @@ class Receipt:
 
     @property
     def trustworthy(self) -> bool:
-        """Whether the formula is defined on the data and follows the model, or y as well."""
+        """Whether the formula is defined on the data, and follows the model or recovers y."""
         if self.undefined_rows:
             return False
-        if self.relative_rmse <= _FAR:
-            return True
-        if self.r2 is not None and self.model_r2 is not None:
-            return self.r2 >= self.model_r2
-        return False
+        return self.relative_rmse <= _FAR or self.recovers
 
     def summary(self) -> str:
         """Say in words how good the formula is and what to beware of."""
@@ -161,7 +161,7 @@ def examine(
         outside_share=_outside(model, x),
         snapped=snapped,
         undefined_rows=int((~good).sum()),
-        defined_beyond=_defined_beyond(formula, x.numpy(force=True)),
+        defined_beyond=_defined_beyond(expressions, model, x.numpy(force=True)),
     )
     if y is None:
         return receipt
@@ -181,12 +181,17 @@ def _against(model: KAN, values: Array, output: Array, y: Array) -> dict[str, An
             name: float((classes(torch.from_numpy(v)).numpy() == y).mean())
             for name, v in pairs.items()
         }
+    rmse = float(np.sqrt(np.square(values - y).mean()))
     spread = np.square(y - y.mean(axis=0)).sum(axis=0)
-    spread = np.where(spread > 0, spread, 1.0)
-    r2, model_r2 = (
-        float((1 - np.square(v - y).sum(axis=0) / spread).mean()) for v in (values, output)
+    varies = spread > 0  # R2 says nothing of a constant target
+    if not varies.any():
+        return {"rmse": rmse}
+    ours, models = (
+        1 - np.square(v - y).sum(axis=0)[varies] / spread[varies] for v in (values, output)
     )
-    return {"rmse": float(np.sqrt(np.square(values - y).mean())), "r2": r2, "model_r2": model_r2}
+    recovers = bool(((ours >= _RECOVERED) & (ours >= models)).all())
+    r2, model_r2 = float(ours.mean()), float(models.mean())
+    return {"rmse": rmse, "r2": r2, "model_r2": model_r2, "recovers": recovers}
 
 
 def _spline_names(expressions: tuple[Expr, ...]) -> tuple[str, ...]:
@@ -212,11 +217,41 @@ def _outside(model: KAN, x: Tensor) -> float:
     return float(((inputs < low - slack) | (inputs > high + slack)).any(1).double().mean())
 
 
-def _defined_beyond(formula: Callable[[Array], Array], x: Array) -> bool:
+def _defined_beyond(expressions: tuple[Expr, ...], model: KAN, x: Array) -> bool:
     """Say whether a formula is finite on points that fill slightly wider ranges.
 
-    Rows are moved away from the center of the data, and each range's ends are combined with
-    the other features as they are in the data.
+    Between two points where a denominator has different signs there is a pole, even when no point
+    hits it.
+    """
+    symbols, points = feature_symbols(model), _wider(x)
+    if not np.isfinite(evaluator(expressions, symbols)(points)).all():
+        return False
+    denominators = _denominators(expressions)
+    if not denominators:
+        return True
+    values = evaluator(denominators, symbols)(points)
+    return not bool(((values > 0).any(axis=0) & (values < 0).any(axis=0)).any())
+
+
+def _denominators(expressions: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """Return what a formula divides by: bases of negative powers, and cosines under tangents."""
+    import sympy
+
+    found: dict[Expr, None] = {}
+    for expression in expressions:
+        for node in sympy.preorder_traversal(expression):
+            if node.is_Pow and node.exp.is_negative and node.base.free_symbols:
+                found[node.base] = None
+            elif isinstance(node, sympy.tan):
+                found[sympy.cos(node.args[0])] = None
+    return tuple(found)
+
+
+def _wider(x: Array) -> Array:
+    """Return points in ranges a little wider than those of the data.
+
+    Rows are moved away from the center of the data, and each feature is swept over its range with
+    the others as they are in the data.
     """
     low, high = x.min(axis=0), x.max(axis=0)
     room = _BEYOND * (high - low)
@@ -225,9 +260,9 @@ def _defined_beyond(formula: Callable[[Array], Array], x: Array) -> bool:
     center = (low + high) / 2
     points = [center + (1 + 2 * _BEYOND) * (rows - center)]
     for column in range(x.shape[1]):
-        for end in (low[column] - room[column], high[column] + room[column]):
+        ends = low[column] - room[column], high[column] + room[column]
+        for places in (ends[0], ends[1], np.linspace(*ends, len(rows))):
             moved = rows.copy()
-            moved[:, column] = end
+            moved[:, column] = places
             points.append(moved)
-    values = formula(np.concatenate(points))
-    return bool(np.isfinite(values).all())
+    return np.concatenate(points)

@@ -7,6 +7,7 @@ import re
 import pytest
 import torch
 
+import kanlens
 from kanlens.attribution import attribute
 from kanlens.attribution.captum_methods import borrowed_randomness
 from kanlens.errors import InvalidValueError, MethodError
@@ -168,3 +169,17 @@ def test_too_small_counts_are_refused(method, option, value, least, network, dra
         attribute(
             network([2, 1]), draw(2, 2), method=method, background=draw(2, 2), **{option: value}
         )
+
+
+@pytest.mark.parametrize(
+    "method", ["captum_kernel_shap", "captum_shapley_value_sampling", "captum_feature_ablation"]
+)
+def test_a_feature_without_a_path_gets_exactly_nothing(method: str) -> None:
+    model = kanlens.KAN([4, 3, 1], generator=torch.Generator().manual_seed(0)).double()
+    model.layers[0].mask[:, 1] = 0
+    x = torch.rand(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = kanlens.attribute(model, x, method=method, background=x, progress=False)
+    assert bool((found.values[:, 1] == 0).all())
+    assert bool((found.values[:, [0, 2, 3]] != 0).all())
+    if method != "captum_feature_ablation":
+        assert found.completeness_gap.abs().max() < 1e-5

@@ -170,8 +170,12 @@ def test_move_measures_the_change_on_rows_inside_the_old_grid():
     assert layer.spline_weight.shape != before.shape
 
 
-def test_move_without_a_row_inside_has_nothing_to_measure():
-    layer = KANLinear(1, 1).double()
-    cuts = torch.linspace(-1, 1, 4, dtype=torch.float64)[None]
+def test_move_without_a_row_inside_measures_at_the_nearest_ends():
+    layer = KANLinear(2, 1, scale_noise=3.0, generator=torch.Generator().manual_seed(1)).double()
+    cuts = torch.linspace(-1, 1, 4, dtype=torch.float64).expand(2, -1)
+    x = torch.tensor([[9.0, 0.3], [-0.2, -9.0]], dtype=torch.float64)
+    near = x.clamp(-1, 1)
+    was = layer(near).detach()
     with torch.no_grad():
-        assert grids.move(layer, cuts, torch.full((3, 1), 9.0, dtype=torch.float64)) == 0.0
+        error = grids.move(layer, cuts, x)
+    assert error == (layer(near) - was).abs().max().item() > 0

@@ -214,3 +214,17 @@ def test_data_that_does_not_fit_is_refused(network: Build, draw: Draw) -> None:
     )
     with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
         prune(model, broken, threshold=0.1)
+
+
+def test_without_targets_the_budget_is_a_share_of_the_outputs_variance(
+    network: Build, draw: Draw
+) -> None:
+    model, x = network((3, 4, 1)), draw()
+    result = prune(model, x, budget=0.05)
+    kept = [model.feature_names.index(name) for name in result.model.feature_names]
+    with torch.no_grad():
+        before, after = model(x), result.model(x[:, kept])
+    assert result.edges_after < result.edges_before
+    assert 0 < result.loss_after <= 0.05
+    change = (after - before).square().mean() / before.var(0, correction=0).mean()
+    assert_close(change.item(), result.loss_after, rtol=1e-9, atol=0)

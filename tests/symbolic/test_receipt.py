@@ -106,3 +106,47 @@ def test_classification_counts_right_classes():
     assert (good.accuracy, good.model_accuracy, bad.accuracy) == (1.0, 1.0, 0.0)
     assert "Against y: accuracy 1.0000 (model 1.0000)." in good.summary()
     assert good.r2 is None
+
+
+def test_a_pole_between_the_points_is_noticed():
+    s = sympy.Symbol("x1", real=True)
+    model = KAN([1, 1], generator=torch.Generator().manual_seed(0)).double()
+    x = torch.linspace(-1, 1, 300, dtype=torch.float64)[:, None]
+    assert not examine((1 / (s - 0.123),), model, x).defined_beyond
+    assert not examine((1 / (s - 0.123) ** 2,), model, x).defined_beyond
+    assert not examine((sympy.tan(2 * s),), model, x).defined_beyond
+    assert examine((1 / (s - 1.5),), model, x).defined_beyond
+    assert examine((1 / (s**2 + 1),), model, x).defined_beyond
+
+
+def test_a_formula_of_noise_is_not_trusted_for_beating_a_poor_model():
+    s = sympy.Symbol("x1", real=True)
+    generator = torch.Generator().manual_seed(0)
+    model = KAN([1, 1], generator=generator).double()
+    x = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
+    noise = torch.randn(50, 1, generator=generator, dtype=torch.float64)
+    mean = sympy.Float(float(noise.mean())) + 0 * s
+    receipt = examine((mean,), model, x, noise)
+    assert receipt.r2 is not None
+    assert receipt.model_r2 is not None
+    assert receipt.r2 > receipt.model_r2
+    assert not receipt.trustworthy
+
+
+def test_a_formula_that_recovers_every_output_is_trusted():
+    s = sympy.Symbol("x1", real=True)
+    model = KAN([1, 2], generator=torch.Generator().manual_seed(0)).double()
+    x = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
+    both = torch.cat([x**2, x], 1)
+    assert examine((s**2, s), model, x, both).trustworthy
+    assert not examine((s**2, s + 0.1 * sympy.sin(9 * s)), model, x, both).trustworthy
+
+
+def test_r2_leaves_out_constant_targets():
+    s = sympy.Symbol("x1", real=True)
+    model = KAN([1, 2], generator=torch.Generator().manual_seed(0)).double()
+    x = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
+    target = torch.cat([x**2, torch.full_like(x, 3.5)], 1)
+    receipt = examine((s**2, sympy.Float(3.5)), model, x, target)
+    assert receipt.r2 == 1
+    assert examine((s, s), model, x, torch.ones_like(target)).r2 is None
