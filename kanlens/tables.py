@@ -227,7 +227,7 @@ def read_table(
         Column to predict; several columns make a regression with as many outputs.
     task : {"regression", "classification"}, optional
         By default classification when the target is text, truth values, of pandas' category
-        type, or has two distinct values. Classes that are coded as numbers, and more than
+        type, or has two distinct whole numbers. Classes that are coded as numbers, and more than
         two, must be asked for with ``task="classification"``.
     features : str or sequence of str, optional
         Columns to use, in this order; by default all but the target and `drop`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO
 from kanlens.attribution.registry import METHODS, REFUSED
 from kanlens.attribution.result import Attribution
 from kanlens.checks import check_choice, message, reworded
+from kanlens.core.acceptance import check_model
 from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError, KanlensError, MethodError
 
@@ -32,6 +34,23 @@ _NO_BACKGROUND = message(
     "None",
     "Pass background=..., rows like those the model was trained on",
 )
+
+
+def finite(value: Any) -> Any:
+    """Return numbers at full precision as JSON takes them; NaN and infinity become None.
+
+    Examples
+    --------
+    >>> finite({"a": [1e-13, float("nan")]})
+    {'a': [1e-13, None]}
+    """
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,9 +86,9 @@ class Comparison:
         """Return the three tables and the skipped methods as JSON; NaN and infinity become null."""
         return json.dumps(
             {
-                "methods": json.loads(self.frame.to_json(orient="records", double_precision=15)),
-                "importance": json.loads(self.importance.to_json(double_precision=15)),
-                "agreement": json.loads(self.agreement.to_json(double_precision=15)),
+                "methods": finite(self.frame.to_dict(orient="records")),
+                "importance": finite(self.importance.to_dict()),
+                "agreement": finite(self.agreement.to_dict()),
                 "skipped": self.skipped,
             }
         )
@@ -121,6 +140,7 @@ def compare(
     >>> table["method"].tolist()
     ['shapley', 'secant']
     """
+    check_model("compare", model)
     names = _checked_methods(methods)
     columns = _checked_metrics(metrics)
     if methods is None and background is None and model.background is None:

@@ -12,6 +12,7 @@ from kanlens.attribution.problem import Parts, Problem, private_copy
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_finite, check_rows, message, reworded
+from kanlens.core.acceptance import check_model
 from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError, KanlensError, MethodError
 from kanlens.threads import threads_for
@@ -79,6 +80,7 @@ def attribute(
     >>> result.completeness_gap.abs().max() < 1e-12
     tensor(True)
     """
+    check_model("attribute", model)
     chosen = _chosen(method, options)
     with torch.inference_mode(False), torch.no_grad():
         problem = _problem(model, x, background, chosen, target)

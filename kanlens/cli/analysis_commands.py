@@ -18,15 +18,17 @@ from kanlens.cli.options import (
     Quiet,
     Seed,
     Target,
+    output_index,
     split_names,
 )
-from kanlens.cli.terminal import Terminal, seeded
+from kanlens.cli.terminal import Terminal, keep_apart, seeded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from kanlens.core.network import KAN
 
+SHOWN = ("method", "complete", "relative_gap", "shapley_error", "shapley_rank", "seconds")
 MaxRows = Annotated[int, typer.Option("--max-rows", help="Rows to use, spread over the table.")]
 
 
@@ -61,6 +63,7 @@ def prune(
     from kanlens.training.prediction import judge
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
+    keep_apart("prune", [output, table], [model, data, test])
     kan = kanlens.load(model)
     rows = read_features(data, kan.schema, call="prune")
     result = kanlens.prune(
@@ -121,6 +124,7 @@ def symbolize(
     from kanlens.tables import read_features
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
+    keep_apart("symbolize", [output], [model, data])
     kan = kanlens.load(model)
     rows = read_features(data, kan.schema, call="symbolize")
     result = kanlens.symbolize(
@@ -170,6 +174,7 @@ def attribute(
     from kanlens.tables import read_features, write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
+    keep_apart("attribute", [output], [model, data, background])
     kan = kanlens.load(model)
     x = read_features(data, kan.schema, call="attribute").x
     result = kanlens.attribute(
@@ -177,7 +182,7 @@ def attribute(
         _spread(x, "max_rows", max_rows, call="attribute"),
         method=method,
         background=_background(background, kan, max_background, call="attribute"),
-        target=output_name,
+        target=output_index(output_name),
         generator=seeded(seed),
         progress=terminal.progress,
     )
@@ -194,7 +199,7 @@ def attribute(
     terminal.frame("importance", frame)
     terminal.facts("attributed", facts)
     terminal.wrote(output)
-    terminal.emit({**facts, "importance": json.loads(frame.to_json(orient="records"))})
+    terminal.emit({**facts, "importance": frame.to_dict(orient="records")})
 
 
 @app.command()
@@ -224,19 +229,21 @@ def compare(
     from kanlens.tables import read_features, write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
+    keep_apart("compare", [output], [model, data, background])
     kan = kanlens.load(model)
     table = read_features(data, kan.schema, call="compare")
     result = kanlens.compare(
         kan,
         _spread(table.x, "max_rows", max_rows, call="compare"),
         background=_background(background, kan, max_background, call="compare"),
-        target=output_name,
+        target=output_index(output_name),
         methods=split_names(methods) or None,
         metrics=split_names(metrics) or None,
         generator=seeded(seed),
         progress=terminal.progress,
     )
-    terminal.frame(f"methods on {min(max_rows, table.rows)} rows", result.frame)
+    shown = [name for name in SHOWN if name in result.frame]
+    terminal.frame(f"methods on {min(max_rows, table.rows)} rows", result.frame[shown])
     terminal.frame("mean |attribution|", result.importance.reset_index(names="feature"))
     for name, reason in result.skipped.items():
         terminal.say(f"{name} was left out: {reason}")

@@ -67,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         words.print(f"kanlens: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        words.print("kanlens: interrupted")
+        words.print(
+            "kanlens: interrupted; what was written so far stays, and train --resume goes on"
+        )
         return 130
     except SystemExit as stop:  # typer always leaves this way
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

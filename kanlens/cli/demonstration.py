@@ -37,7 +37,7 @@ def demo(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train, prune, read and attribute KANs on three problems, and open into reports."""
+    """Train, prune, read and attribute KANs on three problems, and write reports about them."""
     started = time.perf_counter()
     terminal = Terminal(quiet=quiet, as_json=as_json)
     job = _Job(terminal=terminal, folder=output, generator=seeded(seed))

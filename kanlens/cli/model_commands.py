@@ -11,7 +11,7 @@ import typer
 
 from kanlens.cli.application import app
 from kanlens.cli.options import DataPath, Json, ModelPath, NoSeed, Quiet, Seed, split_names
-from kanlens.cli.terminal import Terminal, seeded
+from kanlens.cli.terminal import Terminal, keep_apart, seeded
 
 if TYPE_CHECKING:
     from kanlens.core.kinds import Impute
@@ -65,6 +65,8 @@ def train(
     import kanlens
 
     terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    keep_apart("train", [output, checkpoint, *(_parts(output) if holdout else [])], [data])
     columns = _Columns(target=target, features=features, drop=drop, categorical=categorical)
     table = columns.read(data, task, impute)
     training, test = table.split(holdout, generator) if holdout else (table, None)
@@ -74,7 +76,8 @@ def train(
     ).double()
     shown = f"{training.rows} rows, {widths[0]} features, KAN {widths}, {_count(model)} weights"
     terminal.say(f"training on {data.name}: {shown}")
-    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    if resume and not checkpoint.exists():
+        terminal.say(f"no checkpoint at {checkpoint}; starting anew")
     result = kanlens.fit(
         model,
         training,
@@ -141,6 +144,11 @@ def _outcome(result: FitResult, output: Path, rows: int) -> dict[str, Any]:
     }
 
 
+def _parts(output: Path) -> list[Path]:
+    """Return where the rows for training and for testing are written."""
+    return [output.with_name(f"{output.stem}.{part}.csv") for part in ("train", "test")]
+
+
 def _write_parts(
     output: Path, training: Table, test: Table, model: KAN, terminal: Terminal
 ) -> dict[str, Any]:
@@ -148,7 +156,7 @@ def _write_parts(
     from kanlens.tables import write_frame
     from kanlens.training.prediction import judge
 
-    paths = [output.with_name(f"{output.stem}.{part}.csv") for part in ("train", "test")]
+    paths = _parts(output)
     for path, table in zip(paths, (training, test), strict=True):
         write_frame(table.frame, path, call="train")
     terminal.wrote(*paths)
@@ -188,6 +196,7 @@ def predict(
     from kanlens.training.prediction import judge, predictions
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
+    keep_apart("predict", [output], [model, data])
     kan = kanlens.load(model)
     table = read_features(data, kan.schema, call="predict")
     frame = predictions(kan, table.x)
@@ -241,6 +250,7 @@ def import_command(
     import kanlens
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
+    keep_apart("import", [output], [foreign])
     kan = kanlens.import_model(foreign, feature_names=split_names(feature_names) or None)
     kanlens.save(kan, output)
     facts = {"model": str(output), "widths": list(kan.widths), "edges_alive": kan.edges_alive}

@@ -22,7 +22,7 @@ Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print no 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Target: TypeAlias = Annotated[
     str | None,
-    typer.Option("--output-name", help="Output to look at, when the model has several."),
+    typer.Option("--output-name", help="Output to look at, by name or index."),
 ]
 Background: TypeAlias = Annotated[
     Path | None,
@@ -30,6 +30,17 @@ Background: TypeAlias = Annotated[
         "--background", help="Table of rows to compare with.  [default: stored in the model]"
     ),
 ]
+
+
+def output_index(text: str | None) -> int | str | None:
+    """Return an output as commands take it: an index when it is a whole number, else a name.
+
+    Examples
+    --------
+    >>> output_index("2"), output_index("price")
+    (2, 'price')
+    """
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def split_names(text: str | None) -> list[str]:

@@ -8,8 +8,18 @@ from typing import Annotated
 import typer
 
 from kanlens.cli.application import app
-from kanlens.cli.options import DataPath, Json, ModelPath, NoSeed, Quiet, Seed, Target, split_names
-from kanlens.cli.terminal import Terminal, seeded
+from kanlens.cli.options import (
+    DataPath,
+    Json,
+    ModelPath,
+    NoSeed,
+    Quiet,
+    Seed,
+    Target,
+    output_index,
+    split_names,
+)
+from kanlens.cli.terminal import Terminal, keep_apart, seeded
 
 
 @app.command()
@@ -35,6 +45,7 @@ def plot(
     from kanlens.tables import read_features
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
+    keep_apart("plot", [output], [model, data])
     kan = kanlens.load(model)
     x = None if data is None else read_features(data, kan.schema, call="plot").x
     if edge is None:
@@ -80,13 +91,19 @@ def report(
     from kanlens.tables import read_features
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
+    keep_apart("report", [output, output.with_suffix(".json")], [model, data])
     kan = kanlens.load(model)
+    target = output_index(output_name)
+    if target is None and len(kan.output_names) > 1:
+        target = 0
+        names = ", ".join(kan.output_names)
+        terminal.say(f"about {kan.output_names[0]}, the first of {names}; see --output-name")
     result = kanlens.report(
         kan,
         read_features(data, kan.schema, call="report"),
         output,
         title=title,
-        target=output_name,
+        target=target,
         methods=split_names(methods) or None,
         formula="auto" if formula else None,
         max_rows=max_rows,

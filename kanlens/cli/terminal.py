@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kanlens.checks import message
+from kanlens.errors import OutputError
+
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
 SHOWN_ROWS = 40
+PIPED_WIDTH = 200  # of tables where stdout is no terminal
 
 
 class Terminal:
@@ -33,7 +38,7 @@ class Terminal:
     def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json = quiet, as_json
         self.words = Console(stderr=True)
-        self.data = Console()
+        self.data = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
 
     @property
     def progress(self) -> bool | None:
@@ -83,6 +88,22 @@ class Terminal:
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self.data.print(table)
+
+
+def keep_apart(call: str, outputs: Sequence[Path | None], inputs: Sequence[Path | None]) -> None:
+    """Refuse to write over a file that is read.
+
+    Raises
+    ------
+    OutputError
+        If an output is one of the inputs.
+    """
+    read = {path.resolve() for path in inputs if path is not None}
+    for path in outputs:
+        if path is not None and path.resolve() in read:
+            got = f"{path}, which is read"
+            text = message(call, "an output that is no input", got, "Name another with -o")
+            raise OutputError(text)
 
 
 def seeded(seed: int | None) -> torch.Generator:

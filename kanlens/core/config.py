@@ -110,7 +110,10 @@ class KANConfig:
             data = json.loads(text)
             layers = tuple(LayerConfig.from_dict(item) for item in data["layers"])
             schema = Schema.from_dict(data["schema"])
-            return cls(layers=layers, schema=schema, scaled=bool(data.get("scaled", False)))
+            scaled = data.get("scaled", False)
+            if not isinstance(scaled, bool):
+                raise TypeError(f"scaled is {scaled!r}")
+            return cls(layers=layers, schema=schema, scaled=scaled)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"
             text = message("KANConfig", "a kanlens configuration", got, "Save the model again")

@@ -153,7 +153,7 @@ def is_classes(column: Column) -> bool:
     """Say whether a target column holds classes rather than quantities.
 
     It does when it is text, truth values, of pandas' category type, or has two distinct
-    values.
+    values that are whole numbers.
 
     Raises
     ------
@@ -169,7 +169,8 @@ def is_classes(column: Column) -> bool:
     if _is_text(column):
         return True
     values = np.unique(parse_numbers(column.cells))
-    return len(values) == 2 and bool(np.isfinite(values).all())
+    whole = np.isfinite(values).all() and (values == np.round(values)).all()
+    return len(values) == 2 and bool(whole)
 
 
 def class_labels(column: Column, *, asked: bool = False) -> tuple[str, ...]:

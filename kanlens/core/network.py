@@ -316,6 +316,8 @@ grid_range, enable_standalone_scale_spline, extrapolation
             return 0
         if isinstance(target, str) and target in names:
             return names.index(target)
+        if isinstance(target, str) and len(names) > 1 and target in self.class_labels:
+            return self.class_labels.index(target)
         whole = isinstance(target, numbers.Integral) and not isinstance(target, bool)
         if whole and 0 <= int(cast("int", target)) < len(names):
             return int(cast("int", target))

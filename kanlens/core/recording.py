@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_rows
+from kanlens.core.acceptance import check_model
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
 from kanlens.core.statistics import EdgeMoments, summarize
@@ -123,6 +124,7 @@ def trace(model: KAN, x: Rows) -> Trace:
     >>> trace(KAN([2, 3, 1]), torch.zeros(4, 2)).edge_values(0).shape
     torch.Size([4, 3, 2])
     """
+    check_model("trace", model)
     rows = model.prepare(x, call="trace")
     check_rows("trace", rows)
     hidden = model.scale_inputs(rows)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_positive, check_rows, message
+from kanlens.core.acceptance import check_model
 from kanlens.core.network import KAN
 from kanlens.core.recording import edge_moments
 from kanlens.core.statistics import summarize
@@ -93,6 +94,7 @@ def prune(
     """
     check_choice("prune", "score", score, SCORES)
     _check_limits(threshold, budget)
+    check_model("prune", model)
     rows = model.prepare(x, call="prune")
     check_rows("prune", rows)
     widest = max(max(layer.out_features, layer.degrees_of_freedom) for layer in model.layers)

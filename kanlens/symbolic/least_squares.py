@@ -122,9 +122,13 @@ def _damped_step(slopes: Array, r: Array, damping: float) -> tuple[Array, float]
 
 def _standard_errors(slopes: Array, loss: float) -> Array:
     size = np.linalg.norm(slopes, axis=0)
-    size = np.where(size > 0, size, 1.0)
-    scaled = slopes / size
-    inverse = np.linalg.pinv(scaled.T @ scaled, rcond=1e-14, hermitian=True)
+    size = np.where((size > 0) & np.isfinite(size), size, 1.0)
+    with np.errstate(all="ignore"):
+        scaled = np.nan_to_num(slopes / size)
+    try:
+        inverse = np.linalg.pinv(scaled.T @ scaled, rcond=1e-14, hermitian=True)
+    except np.linalg.LinAlgError:  # nothing is known of the numbers
+        return np.full(len(size), np.inf)
     freedom = max(len(slopes) - len(size), 1)
     variance = loss * len(slopes) / freedom * np.diag(inverse)
     return np.asarray(np.sqrt(np.maximum(variance, 0.0)) / size)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_rows, message
+from kanlens.core.acceptance import check_model
 from kanlens.core.function_edge import FunctionEdge
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.network import KAN
@@ -122,6 +123,7 @@ def symbolize(
     >>> symbolize(parabola, torch.linspace(-1, 1, 50)[:, None]).sympy()
     x1**2
     """
+    check_model("symbolize", model)
     families = library(functions, call="symbolize")
     _check_share(r2_min)
     exact = _exact(model)

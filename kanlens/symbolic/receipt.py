@@ -16,6 +16,7 @@ from kanlens.training.objective import classes
 
 _BEYOND = 0.05  # share of each range by which it is extended
 _POINTS = 4000  # where the extension is checked
+_ROWS_EACH = 10  # rows for every number of a formula that is said to recover y
 _RECOVERED = 0.999  # share of the variance of y from which a formula speaks for itself
 _FAR = 0.1  # RMSE over the model's deviation at which a formula is another function
 
@@ -38,7 +39,8 @@ class Receipt:
     model_r2 : float or None
         R2 of the model against y.
     recovers : bool
-        Whether the formula of every output explains 99.9 % of y and no less than the model.
+        Whether the formula of every output explains 99.9 % of y and no less than the model, on
+        at least ten rows for every number in the formulas.
     accuracy, model_accuracy : float or None
         Against y, for classification.
     spline_edges : tuple of str
@@ -104,6 +106,8 @@ class Receipt:
             lines.append(f"WARNING: the formula is not finite on {self.undefined_rows} rows.")
         elif not self.trustworthy:
             lines.append("WARNING: the formula does not follow the model; do not use it for it.")
+        elif self.relative_rmse > _FAR:
+            lines.append("NOTE: the formula follows y, and not the model, which is further from y.")
         if not self.defined_beyond:
             lines.append(
                 "WARNING: the formula is not finite everywhere within 5 % beyond the data's ranges."
@@ -166,7 +170,17 @@ def examine(
     if y is None:
         return receipt
     scores: dict[str, Any] = _against(model, values, output, y.numpy(force=True))
+    numbers = _count_numbers(expressions)
+    scores["recovers"] = scores.get("recovers", False) and len(values) >= _ROWS_EACH * numbers
     return dataclasses.replace(receipt, **scores)
+
+
+def _count_numbers(expressions: tuple[Expr, ...]) -> int:
+    """Return how many numbers formulas hold, exact ones too: each may have been fitted."""
+    import sympy
+
+    nodes = (node for e in expressions for node in sympy.preorder_traversal(e))
+    return sum(1 for node in nodes if node.is_number and not node.args)
 
 
 def _relative_rmse(gap: Array, deviation: Array) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kanlens.checks import check_count, message
+from kanlens.core.acceptance import check_model
 from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError
 from kanlens.files import check_writable
@@ -143,6 +144,7 @@ def fit(
     )
     check_count("fit", "checkpoint_every", checkpoint_every)
     path = _checkpoint_path(checkpoint, resume)
+    check_model("fit", model)
     with unchanged_on_failure(model):
         x, y = prepare_data(model, data)
         run = TrainingRun(model, options, x, y, generator)

@@ -86,7 +86,7 @@ def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Ten
         expected, got = "data to be a Table or a pair (x, y)", type(data).__name__
         advice = "Pass (x, y), or what read_table returns"
         raise DataError(message("fit", expected, got, advice))
-    rows = model.prepare(x, call="fit")
+    rows = model.prepare(x, call="fit").detach()
     check_rows("fit", rows)
     return rows, prepare_target(model, y, len(rows), call="fit")
 
@@ -261,6 +261,7 @@ def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
     """
     if model.task == "classification":
         return _codes(model, y, n_rows, call)
+    y = y.detach() if isinstance(y, Tensor) else y
     if not isinstance(y, Tensor):
         array = np.array(y)  # a copy: torch warns of arrays that are read-only
         if array.dtype.kind not in "fiub":

@@ -242,3 +242,47 @@ def test_seed_and_quiet_are_accepted_everywhere(workshop, tmp_path, command, cap
         words += ["-o", f"{tmp_path}/f.svg"]
     assert main(words) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "model.safetensors", "data.csv", "-o", "data.csv"],
+        ["prune", "model.safetensors", "data.csv", "--budget", "0.1", "-o", "model.safetensors"],
+        ["attribute", "model.safetensors", "data.csv", "-o", "./data.csv"],
+        ["report", "model.safetensors", "data.csv", "-o", "data.csv"],
+        ["train", "data.csv", "--target", "area", "-o", "data.csv"],
+    ],
+)
+def test_no_command_writes_over_what_it_reads(workshop, monkeypatch, words, capsys):
+    monkeypatch.chdir(workshop)
+    before = {path: path.read_bytes() for path in workshop.iterdir()}
+    assert main(words) == 1
+    assert "expected an output that is no input" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in workshop.iterdir()} == before
+
+
+def test_importances_keep_all_their_digits(workshop, tmp_path, capsys):
+    frame = pd.read_csv(workshop / "data.csv")
+    frame["area"] *= 1e-13
+    frame.to_csv(tmp_path / "small.csv", index=False)
+    words = ["train", tmp_path / "small.csv", "--target", "area", "--hidden", "0", "--steps", "2"]
+    answer(capsys, *words, "-o", tmp_path / "m.safetensors")
+    facts = answer(
+        capsys,
+        "attribute",
+        tmp_path / "m.safetensors",
+        tmp_path / "small.csv",
+        "--method",
+        "secant",
+        "-o",
+        tmp_path / "a.csv",
+    )
+    assert max(row["importance"] for row in facts["importance"]) > 0
+
+
+def test_resume_without_a_checkpoint_says_so(workshop, tmp_path, capsys):
+    out = tmp_path / "m.safetensors"
+    words = ["train", f"{workshop}/data.csv", "--target", "area", "--hidden", "0", "--steps", "1"]
+    assert main([*words, "--resume", "-o", str(out)]) == 0
+    assert f"no checkpoint at {out}.checkpoint; starting anew" in capsys.readouterr().err

@@ -238,7 +238,7 @@ def test_text_with_a_few_numbers_in_it_is_text():
         (["a", "b"], True),
         ([True, False], True),
         ([0, 1], True),
-        ([1.5, 7.0], True),
+        ([1.5, 7.0, 1.5], False),
         (pd.Series([1, 2, 3], dtype="category"), True),
         ([0, 1, 2], False),
         ([1.0, np.inf], False),
