@@ -113,7 +113,8 @@ class _Job:
         training, test = table.split(0.25, self.generator)
         widths = [len(table.schema.features), 3, len(table.schema.outputs)]
         model = kanlens.KAN(widths, grid_size=3, generator=self.generator).double()
-        history = self._fit(model, training, steps=20, penalty="weight_l1", strength=0.01)
+        options = {"steps": 20, "penalty": "weight_l1", "strength": 0.01, "grid_updates": 6}
+        history = self._fit(model, training, **options)
         before = judge(model, test)
         say(f"   trained a KAN {list(model.widths)}: test {_words(before)}")
         pruned = kanlens.prune(model, training.x, training.y, budget=0.02, progress=False)
@@ -129,9 +130,8 @@ class _Job:
             model,
             table,
             generator=self.generator,
-            grid_updates=2,
             progress=self.terminal.progress,
-            **options,
+            **{"grid_updates": 2, **options},
         )
 
     def _read(self, model: KAN, table: Table) -> SymbolicResult:
@@ -143,7 +143,9 @@ class _Job:
         symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)
         formula = str(rounded(symbolic.sympy(), 4))
         self.terminal.say(f"   formula: {formula if len(formula) < 160 else formula[:157] + '...'}")
-        self.terminal.say(f"   {symbolic.receipt.summary().splitlines()[0]}")
+        first, *more = symbolic.receipt.summary().splitlines()
+        for line in [first, *(line for line in more if line.startswith(("WARNING", "NOTE")))]:
+            self.terminal.say(f"   {line}")
         return symbolic
 
     def _leave(
