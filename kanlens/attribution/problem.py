@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -140,7 +141,7 @@ def live_edges(layer: nn.Module) -> Tensor:
     -------
     Tensor, shape (out, in)
     """
-    mask: Tensor = layer.mask != 0  # type: ignore[assignment]
+    mask = cast("Tensor", layer.mask) != 0
     if type(layer) is KANLinear:  # other kinds may have other tensors
         mask = mask & ((layer.coefficients() != 0).any(-1) | (layer.base_weights() != 0))
     return mask

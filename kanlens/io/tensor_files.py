@@ -50,7 +50,8 @@ def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict
     {'weight': tensor([1., 1.])}
     """
     with _opened(path, call) as file:
-        tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+        names = file.keys()
+        tensors = {name: file.get_tensor(name).clone() for name in names}
         return file.metadata() or {}, tensors
 
 

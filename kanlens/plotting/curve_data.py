@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -244,7 +244,10 @@ def _parts(phi: Any, x: Array, y: Array, call: str) -> dict[str, Array]:
 
 def _rescaled(curve: Curve, shift: float, scale: float, unit: float) -> Curve:
     """Return the curve with its input as ``x * scale + shift`` and its output times `unit`."""
-    move: Callable[[Any], Any] = lambda x: x * scale + shift  # noqa: E731
+
+    def move(x: Any) -> Any:
+        return x * scale + shift
+
     density = curve.density
     return dataclasses.replace(
         curve,

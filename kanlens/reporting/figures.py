@@ -76,10 +76,16 @@ def draw(
     return Picture(svg=_sized(svg), caption=caption, title=title)
 
 
+def _onto(plot: Callable[..., Any], *args: Any, **options: Any) -> Callable[[Any], Any]:
+    """Return a plot that only waits for its Axes."""
+    return lambda ax: plot(*args, ax=ax, **options)
+
+
 def _sized(svg: str) -> str:
     """Let the width of the page bound a picture; never shrink it beyond legibility."""
     head, rest = svg.split(">", 1)
-    width = float(re.search(r'\bwidth="([\d.]+)pt"', head)[1])  # type: ignore[index]
+    (points,) = re.findall(r'\bwidth="([\d.]+)pt"', head)
+    width = float(points)
     head = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", head)
     pixels = ENLARGED * width * 4 / 3
     style = f"width:{pixels:.0f}px;min-width:{min(LEAST * pixels, 900):.0f}px"
@@ -281,9 +287,7 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
         if edge["outside"] > 0:
             words = f"{words}; {edge['outside']:.1%} of the rows outside the grid"
         yield draw(
-            lambda ax, out=out, in_=in_: plotting.edge(  # type: ignore[misc]
-                model, 0, out, in_, ax=ax, data=rows
-            ),
+            _onto(plotting.edge, model, 0, out, in_, data=rows),
             (2.3, 1.5),
             axes_only=True,
             alt=f"Curve of the function from {edge['source']} to {edge['destination']}",
@@ -304,9 +308,7 @@ def _layers(analysis: Analysis, shown_before: int) -> Iterator[Picture]:
         columns = min(5, shown, math.ceil(math.sqrt(1.6 * shown)))
         size = (0.95 + 1.3 * columns, max(1.8, 0.5 + 1.25 * math.ceil(shown / columns)))
         yield draw(
-            lambda ax, index=index: plotting.edges(  # type: ignore[misc]
-                model, index, top=PANELS, ax=ax, data=rows
-            ),
+            _onto(plotting.edges, model, index, top=PANELS, data=rows),
             size,
             axes_only=True,
             alt=f"Functions on the edges of layer {index + 1}, side by side",
@@ -386,9 +388,7 @@ def _rows(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
     for place, record in enumerate(content["rows"]):
         rows = min(len(found.features), most) + 1
         yield draw(
-            lambda ax, place=place: plotting.attribution(  # type: ignore[misc]
-                found, kind="waterfall", row=place, top=most, ax=ax
-            ),
+            _onto(plotting.attribution, found, kind="waterfall", row=place, top=most),
             (4.6, 0.75 + 0.235 * rows),
             alt=f"How the contributions of row {record['row']} lead from reference to output",
             caption="Orange raises the output, blue lowers it.",

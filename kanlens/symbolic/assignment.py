@@ -12,9 +12,10 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.network import KAN
@@ -150,7 +151,7 @@ def assign_functions(
     hidden = model.scale_inputs(x)
     for index, old in enumerate(model.layers):
         layer = FunctionLinear.from_layer(old)
-        model.layers[index] = layer  # type: ignore[index]
+        cast("nn.ModuleList", model.layers)[index] = layer
         name_dead(layer, "constant")
         found = rank_layer(model, index, hidden, families)
         for choice in found:
