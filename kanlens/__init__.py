@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kanlens.reporting import report
     from kanlens.symbolic import SymbolicResult, suggest, symbolize
     from kanlens.tables import Table, read_table
-    from kanlens.training import FitResult, fit
+    from kanlens.training import FitResult, SparsityPath, fit, sparsity_path
 
 _HOMES = {
     "Attribution": "kanlens.attribution",
@@ -39,6 +39,7 @@ _HOMES = {
     "KanlensError": "kanlens.errors",
     "METHODS": "kanlens.attribution",
     "PruneResult": "kanlens.pruning",
+    "SparsityPath": "kanlens.training",
     "SymbolicResult": "kanlens.symbolic",
     "Table": "kanlens.tables",
     "Trace": "kanlens.core.recording",
@@ -51,6 +52,7 @@ _HOMES = {
     "read_table": "kanlens.tables",
     "report": "kanlens.reporting",
     "save": "kanlens.io.checkpoint",
+    "sparsity_path": "kanlens.training",
     "suggest": "kanlens.symbolic",
     "symbolize": "kanlens.symbolic",
     "trace": "kanlens.core.recording",
@@ -69,6 +71,7 @@ __all__ = [
     "KANLinear",
     "KanlensError",
     "PruneResult",
+    "SparsityPath",
     "SymbolicResult",
     "Table",
     "Trace",
@@ -84,6 +87,7 @@ __all__ = [
     "report",
     "save",
     "sparsity",
+    "sparsity_path",
     "suggest",
     "symbolize",
     "trace",

@@ -178,16 +178,31 @@ def test_importing_kanlens_loads_nothing_heavy():
     assert fresh(code).strip() == "[]"
 
 
-def test_a_model_runs_without_anything_heavy():
+RUN = (
+    "model = kanlens.KAN([2, 3, 1])\n"
+    "with kernels.use({path!r}):\n"
+    "    model(torch.zeros(4, 2)).sum().backward()\n"
+    "    model.update_grid(torch.rand(9, 2))\n"
+    "    kanlens.trace(model, torch.rand(9, 2)).edge_values(0)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "loaded"), [("torch", set()), ("sparse", {"numba", "scipy"})]
+)  # numba loads scipy
+def test_a_model_runs_without_anything_heavy(path, loaded):
     code = (
         "import sys, torch, kanlens\n"
-        "model = kanlens.KAN([2, 3, 1])\n"
-        "model(torch.zeros(4, 2)).sum().backward()\n"
-        "model.update_grid(torch.rand(9, 2))\n"
-        "kanlens.trace(model, torch.rand(9, 2)).edge_values(0)\n"
+        "from kanlens.core import kernels\n"
+        f"{RUN.format(path=path)}"
         f"print([n for n in {HEAVY} if n in sys.modules])"
     )
-    assert fresh(code).strip() == "[]"
+    assert set(ast.literal_eval(fresh(code))) <= loaded
+
+
+def test_a_new_model_has_compiled_nothing():
+    code = "import sys, kanlens\nkanlens.KAN([2, 3, 1])\nprint('numba' in sys.modules)"
+    assert fresh(code).strip() == "False"
 
 
 def test_no_module_hides_a_public_function():

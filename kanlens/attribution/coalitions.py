@@ -1,9 +1,9 @@
-"""Exact Shapley values: in closed form for one layer, else by enumerating all coalitions.
+"""Exact Shapley values: in closed form for a sum of edges, else by enumerating all coalitions.
 
 The game of a sample x against a background B is interventional: a coalition S of features is
-worth v(S) = mean over b in B of F(x_S, b_rest). In a KAN the first layer is additive, so what it
-sends on for (x, b, S) is P(x, S) + Q(b, S), each a product of its edge values and the members of
-S: a coalition costs one addition and the layers after the first.
+worth v(S) = mean over b in B of F(x_S, b_rest). In a KAN the first layer is additive, so its sums
+for (x, b, S) are P(x, S) + Q(b, S), each the edge values contracted with the members of S: a
+coalition costs one addition, the nodes of the first layer, and the layers after it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ BLOCK = 256  # coalitions taken together
 def shapley(problem: Problem, *, groups: Literal["features", "columns"] = "features") -> Parts:
     """Return exact interventional Shapley values.
 
-    One layer: f_i(x_i) - mean of f_i over the background. Deeper: every coalition of the features
-    that can change the output, at most 14 of them; work is samples x background x 2^features.
+    One layer: f_i(x_i) - mean of f_i over the background. Deeper, or where the output is a product:
+    every coalition of the features that can change the output, at most 14 of them; work is samples
+    x background x 2^features.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def shapley(problem: Problem, *, groups: Literal["features", "columns"] = "featu
     Raises
     ------
     MethodError
-        If more than 14 players can change the output of a model of several layers.
+        If more than 14 players can change an output that is no sum of functions of one feature.
 
     References
     ----------
@@ -57,10 +58,7 @@ def shapley(problem: Problem, *, groups: Literal["features", "columns"] = "featu
     """
     check_choice("attribute", "groups", groups, ["columns", "features"])
     names, member = _players(problem, by_column=groups == "columns")
-    if len(problem.model.layers) == 1:
-        values = _closed_form(problem) @ member
-    else:
-        values = _enumerated(problem, member)
+    values = _closed_form(problem) @ member if problem.additive else _enumerated(problem, member)
     return Parts(
         values=values,
         reference=problem.expected_output(),
@@ -81,7 +79,7 @@ def _players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Ten
 
 
 def _closed_form(problem: Problem) -> Tensor:
-    """Return f_i(x_i) - mean f_i(b_i) of a one-layer model, shape (batch, in)."""
+    """Return f_i(x_i) - mean f_i(b_i) of an output that is a sum, shape (batch, in)."""
     model, target = problem.model, problem.target
 
     def contributions(x: Tensor) -> Tensor:  # (batch, in)
@@ -89,7 +87,8 @@ def _closed_form(problem: Problem) -> Tensor:
         return torch.cat([model.layers[0].edge_values(part)[:, target] for part in parts])
 
     change = contributions(problem.x) - contributions(problem.background).mean(0)
-    return change * model.output_scale[target]
+    nodes = model.nodes[0]
+    return change * model.output_scale[target] * (nodes.scale[target] if nodes.scaled else 1.0)
 
 
 def _enumerated(problem: Problem, member: Tensor) -> Tensor:
@@ -176,10 +175,8 @@ class _Game:
         return worth
 
     def finish(self, sums: Tensor) -> Tensor:
-        """Run the layers after the first on what it sends on (..., out), shape (...)."""
+        """Return the output from the sums (..., out) of the first layer, shape (...)."""
         model, target = self.problem.model, self.problem.target
-        hidden = sums.flatten(0, -2)
-        for layer in list(model.layers)[1:]:
-            hidden = layer(hidden)
+        hidden = model.run(model.nodes[0](sums.flatten(0, -2)), start=1)
         y = hidden[:, target] * model.output_scale[target] + model.output_shift[target]
         return y.reshape(sums.shape[:-1])

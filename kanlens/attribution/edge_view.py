@@ -3,7 +3,8 @@
 Captum replaces the gradient of modules it knows by their slope between sample and baseline, and
 knows no KAN layer: on a KAN its DeepLift is gradient x (x - baseline), without a word. Here each
 layer is expand -> elementwise activation of shape (batch, out, in) -> sum, which captum's own rule
-for elementwise activations fits.
+for elementwise activations fits. Nodes that multiply get a rule of their own: the exact Shapley
+split of the change among the factors.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from kanlens.attribution.problem import Problem
 from kanlens.core.layers import KANLinear
+from kanlens.core.products import Nodes
 
 _TABLE_LOCK = threading.Lock()
 
@@ -47,6 +50,54 @@ class EdgeActivation(nn.Module):
         return values + slopes * (u - u.detach())
 
 
+class NodeProducts(nn.Module):
+    """The nodes of a layer as a module that captum hooks.
+
+    Parameters
+    ----------
+    nodes : Nodes
+        Not registered as a submodule.
+    """
+
+    def __init__(self, nodes: Nodes) -> None:
+        super().__init__()
+        self.nodes = (nodes,)
+
+    def forward(self, sums: Tensor) -> Tensor:
+        """Map subnodes (batch, sub) to nodes (batch, node)."""
+        (nodes,) = self.nodes
+        return cast("Tensor", nodes(sums))
+
+
+def share_products(
+    module: NodeProducts,
+    inputs: Tensor,
+    outputs: Tensor,
+    grad_input: Tensor,
+    grad_output: Tensor,
+    eps: float = 0.0,
+) -> Tensor:
+    """Return captum's multipliers of a module of nodes: its rule for DeepLift.
+
+    Parameters
+    ----------
+    module : NodeProducts
+    inputs : Tensor, shape (2 * batch, sub)
+        The samples' subnodes, then those of their baselines.
+    outputs, grad_input, eps
+        Not used; captum's rules have them.
+    grad_output : Tensor, shape (2 * batch, node)
+        Multipliers of the nodes.
+
+    Returns
+    -------
+    Tensor, shape (2 * batch, sub)
+    """
+    (nodes,) = module.nodes
+    ours, theirs = inputs.chunk(2)
+    return nodes.pull(grad_output, ours.repeat(2, 1), theirs.repeat(2, 1))
+
+
 class EdgeView(nn.Module):
     """One output of a KAN, computed edge by edge.
 
@@ -60,25 +111,30 @@ class EdgeView(nn.Module):
         super().__init__()
         self._problem = problem
         self.edges = nn.ModuleList(EdgeActivation(layer) for layer in problem.model.layers)
+        self.nodes = nn.ModuleList(
+            nn.Identity() if nodes.plain else NodeProducts(nodes) for nodes in problem.model.nodes
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output at x (batch, in), in the units of the data, shape (batch,)."""
         model, target = self._problem.model, self._problem.target
         hidden = model.scale_inputs(x)
-        for layer, edges in zip(model.layers, self.edges, strict=True):
+        for layer, edges, nodes in zip(model.layers, self.edges, self.nodes, strict=True):
             spread = hidden[:, None, :].expand(-1, layer.out_features, -1)  # (batch, out, in)
-            hidden = edges(spread).sum(-1) + layer.bias
+            hidden = nodes(edges(spread).sum(-1) + layer.bias)
         return hidden[:, target] * model.output_scale[target] + model.output_shift[target]
 
 
 @contextmanager
 def known_to_captum() -> Iterator[None]:
-    """Let captum's DeepLift treat `EdgeActivation` as an elementwise activation, in the block."""
+    """Give captum's DeepLift a rule for `EdgeActivation` and `NodeProducts`, in the block."""
     from captum.attr._core import deep_lift
 
+    rules = {EdgeActivation: deep_lift.nonlinear, NodeProducts: share_products}
     with _TABLE_LOCK:
-        deep_lift.SUPPORTED_NON_LINEAR[EdgeActivation] = deep_lift.nonlinear
+        deep_lift.SUPPORTED_NON_LINEAR.update(rules)
         try:
             yield
         finally:
-            del deep_lift.SUPPORTED_NON_LINEAR[EdgeActivation]
+            for module in rules:
+                deep_lift.SUPPORTED_NON_LINEAR.pop(module, None)

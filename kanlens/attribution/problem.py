@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
+from kanlens.core.products import Nodes
 
 BUDGET = 2**20  # numbers held at once by one step of a method; more leaves the caches
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -102,12 +103,21 @@ class Problem:
     def size(self) -> int:
         """Numbers in the largest array that one step of a method makes, about."""
         pairs = len(self.x) * (1 if self.rows is None else len(self.rows))
-        return min(BUDGET, 16 * max(self.model.widths) * pairs)
+        return min(BUDGET, 16 * self._widest * pairs)
 
     @property
     def rows_at_once(self) -> int:
         """Number of rows the model can take at once within the budget."""
-        return max(1, BUDGET // (16 * max(self.model.widths)))  # 16: bases of one input
+        return max(1, BUDGET // (16 * self._widest))  # 16: bases of one input
+
+    @property
+    def _widest(self) -> int:
+        return max(max(layer.in_features, layer.out_features) for layer in self.model.layers)
+
+    @property
+    def additive(self) -> bool:
+        """Whether the asked output is a sum of functions of single features, by its structure."""
+        return is_additive(self.model, self.target)
 
     @property
     def pairs_at_once(self) -> int:
@@ -148,23 +158,42 @@ def live_edges(layer: nn.Module) -> Tensor:
 
 
 def reaching(model: KAN, target: int) -> list[Tensor]:
-    """Tell which nodes have a live path to an output.
+    """Tell which sums have a live path to an output.
 
     Returns
     -------
     list of Tensor, one per layer, each of shape (out,)
-        For the nodes that each layer ends in.
+        For the outputs of each layer, which may be factors of a product.
 
     Examples
     --------
     >>> reaching(KAN([2, 3, 2]), 1)[-1]
     tensor([False,  True])
     """
-    last = torch.arange(model.widths[-1], device=model.input_shift.device) == target
-    found = [last]
-    for layer in reversed(list(model.layers)[1:]):
-        found.append((live_edges(layer) & found[-1][:, None]).any(0))
+    wanted = torch.arange(model.widths[-1], device=model.input_shift.device) == target
+    found = []
+    for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):
+        found.append(_counting(layer, nodes) & wanted[nodes.owner])
+        wanted = (live_edges(layer) & found[-1][:, None]).any(0)
     return found[::-1]
+
+
+def _counting(layer: nn.Module, nodes: Nodes) -> Tensor:
+    """Tell which sums of a layer are not multiplied by a factor that is always zero."""
+    bias = cast("Tensor", layer.bias)
+    zero = (bias == 0) & ~live_edges(layer).any(1)  # (out,)
+    return nodes.rates(1 - zero.to(bias)) != 0
+
+
+def is_additive(model: KAN, target: int) -> bool:
+    """Tell whether an output is, by the structure, a sum of functions of single features.
+
+    Examples
+    --------
+    >>> is_additive(KAN([3, (1, 1)]), 0), is_additive(KAN([3, (1, 1)]), 1)
+    (True, False)
+    """
+    return len(model.layers) == 1 and target < model.nodes[0].grouping.sums
 
 
 def live_features(model: KAN, target: int) -> Tensor:

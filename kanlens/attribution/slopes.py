@@ -1,4 +1,4 @@
-"""Closed-form methods: secants of every edge (DeepLIFT's Rescale rule), and derivatives."""
+"""Closed-form methods: secants of edges (DeepLIFT's Rescale rule) and products, derivatives."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ SAME = 1e-10  # inputs closer than this have their derivative for a secant, as i
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What each layer received, and its edge values: tuples of (batch, in), (batch, out, in)."""
+    """What a run of the model left in every layer.
+
+    Attributes
+    ----------
+    inputs, edges, sums : tuple of Tensor, shapes (batch, in), (batch, out, in), (batch, out)
+        What each layer received, the values of its edges, and what it returned.
+    """
 
     inputs: tuple[Tensor, ...]
     edges: tuple[Tensor, ...]
+    sums: tuple[Tensor, ...]
 
 
 def secant(problem: Problem) -> Parts:
@@ -26,7 +33,8 @@ def secant(problem: Problem) -> Parts:
 
     Between a sample and a background row every edge has a slope (phi(u) - phi(u')) / (u - u');
     the product of the layers' slopes times x - b adds up to F(x) - F(b) exactly. It is DeepLIFT
-    with the Rescale rule on edges, without hooks; it depends on how the function is built.
+    with the Rescale rule on edges, without hooks; it depends on how the function is built. A node
+    that multiplies shares its change among its factors by their exact Shapley values.
 
     Parameters
     ----------
@@ -57,12 +65,13 @@ def secant(problem: Problem) -> Parts:
 
 def _run(problem: Problem, x: Tensor) -> _Run:
     hidden = problem.model.scale_inputs(x)
-    inputs, edges = [], []
-    for layer in problem.model.layers:
+    inputs, edges, sums = [], [], []
+    for layer, nodes in zip(problem.model.layers, problem.model.nodes, strict=True):
         inputs.append(hidden)
         edges.append(layer.edge_values(hidden))
-        hidden = layer(hidden)
-    return _Run(tuple(inputs), tuple(edges))
+        sums.append(layer(hidden))
+        hidden = nodes(sums[-1])
+    return _Run(tuple(inputs), tuple(edges), tuple(sums))
 
 
 def _products(problem: Problem, ours: _Run, theirs: _Run, x: Tensor) -> Tensor:
@@ -72,6 +81,8 @@ def _products(problem: Problem, ours: _Run, theirs: _Run, x: Tensor) -> Tensor:
     slopes[problem.target] = model.output_scale[problem.target]
     slopes = slopes.expand(len(x), len(theirs.inputs[0]), -1)  # (batch, background, out)
     for index in reversed(range(len(model.layers))):
+        nodes = model.nodes[index]
+        slopes = nodes.pull(slopes, ours.sums[index][:, None], theirs.sums[index])
         step = ours.inputs[index][:, None] - theirs.inputs[index]  # (batch, background, in)
         rise = ours.edges[index][:, None] - theirs.edges[index]  # (..., out, in)
         same = (step.abs() < SAME)[:, :, None]
@@ -127,13 +138,16 @@ def _output_and_gradient(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the output at x and its gradient, in the units of the data: (batch,), (batch, in)."""
     model, target = problem.model, problem.target
     hidden = model.scale_inputs(x)
-    inputs = []
-    for layer in model.layers:
+    inputs, sums = [], []
+    for layer, nodes in zip(model.layers, model.nodes, strict=True):
         inputs.append(hidden)
-        hidden = layer(hidden)
+        sums.append(layer(hidden))
+        hidden = nodes(sums[-1])
     slopes = torch.zeros_like(hidden)
     slopes[:, target] = model.output_scale[target]
-    for layer, values in zip(reversed(list(model.layers)), reversed(inputs), strict=True):
-        slopes = torch.einsum("bo,boi->bi", slopes, layer.edge_derivatives(values))
+    for index in reversed(range(len(inputs))):
+        slopes = model.nodes[index].pull(slopes, sums[index])
+        tangents = model.layers[index].edge_derivatives(inputs[index])
+        slopes = torch.einsum("bo,boi->bi", slopes, tangents)
     output = hidden[:, target] * model.output_scale[target] + model.output_shift[target]
     return output, slopes / model.input_scale

@@ -49,8 +49,21 @@ def train(
     steps: Annotated[int, typer.Option(help="Steps of LBFGS, or passes over the data.")] = 50,
     learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
     batch_size: Annotated[int, typer.Option(help="Rows of one batch.")] = 256,
-    penalty: Annotated[str | None, typer.Option(help="Norm that makes edges small.")] = None,
+    penalty: Annotated[
+        str | None,
+        typer.Option(
+            help="Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
+            "weight_l1; several as activation_l1=1,curvature=0.001."
+        ),
+    ] = None,
     strength: Annotated[float, typer.Option(help="Factor of the penalty.")] = 0.0,
+    entropy_weight: Annotated[
+        float | None,
+        typer.Option(help="Factor of the norms' entropy.  [default: 2, or 0 with --proximal]"),
+    ] = None,
+    proximal: Annotated[
+        bool, typer.Option(help="Make edges exactly zero, with activation_l2.")
+    ] = False,
     validation: Annotated[float, typer.Option(help="Share of rows to stop early by.")] = 0.2,
     patience: Annotated[int, typer.Option(help="Steps without improvement before the end.")] = 20,
     holdout: Annotated[
@@ -85,8 +98,10 @@ def train(
         steps=steps,
         learning_rate=learning_rate,
         batch_size=batch_size,
-        penalty=penalty,
+        penalty=_penalty(penalty),
         strength=strength,
+        entropy_weight=entropy_weight,
+        proximal=proximal,
         validation=validation,
         patience=patience,
         checkpoint=checkpoint,
@@ -161,6 +176,19 @@ def _write_parts(
         write_frame(table.frame, path, call="train")
     terminal.wrote(*paths)
     return {f"test_{name}": value for name, value in judge(model, test).items()}
+
+
+def _penalty(text: str | None) -> str | dict[str, float] | None:
+    """Return a norm, or several with their weights."""
+    if text is None or "=" not in text:
+        return text
+    pairs = [part.partition("=") for part in split_names(text)]
+    try:
+        return {name.strip(): float(weight) for name, _, weight in pairs}
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no list like activation_l1=1,curvature=0.001", param_hint="--penalty"
+        ) from None
 
 
 def _sizes(hidden: str) -> list[int]:

@@ -1,14 +1,15 @@
-"""Checks of the arguments that describe a layer and name its edges."""
+"""Checks of the arguments that describe a layer, and name its edges or an output."""
 
 from __future__ import annotations
 
 import math
 import numbers
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor
 
-from kanlens.checks import check_count, message
+from kanlens.checks import check_count, message, nearest
 from kanlens.errors import InvalidValueError
 
 
@@ -49,3 +50,34 @@ def check_index(name: str, index: int, size: int) -> None:
     if not whole or not 0 <= index < size:
         expected = f"{name} from 0 to {size - 1}"
         raise InvalidValueError(message("edge", expected, repr(index), "Name an edge it has"))
+
+
+def find_output(
+    names: Sequence[str], labels: Sequence[str], target: int | str | None, call: str
+) -> int:
+    """Return the index of an output given by index, name or, with several, class label.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such output, or none is named and there are several.
+
+    Examples
+    --------
+    >>> find_output(["a", "b"], [], "b", "attribute")
+    1
+    """
+    if target is None and len(names) == 1:
+        return 0
+    if isinstance(target, str) and target in names:
+        return names.index(target)
+    if isinstance(target, str) and len(names) > 1 and target in labels:
+        return labels.index(target)
+    whole = isinstance(target, numbers.Integral) and not isinstance(target, bool)
+    if whole and 0 <= int(cast("int", target)) < len(names):
+        return int(cast("int", target))
+    shown = ", ".join(repr(name) for name in names[:8])
+    hint = nearest(target, names) if isinstance(target, str) else None
+    advice = f"Did you mean {hint!r}?" if hint else f"Pass an index below {len(names)} or a name"
+    expected = f"target to be one of the {len(names)} outputs ({shown})"
+    raise InvalidValueError(message(call, expected, repr(target), advice).replace("?.", "?"))

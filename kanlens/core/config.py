@@ -59,6 +59,30 @@ class LayerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodesConfig:
+    """What becomes of the sums that a layer returns.
+
+    Attributes
+    ----------
+    arities : tuple of int
+        Number of factors of each product; they are the last outputs of the layer, in this order.
+    scaled : bool
+        Whether nodes have a fixed scale and shift.
+    """
+
+    arities: tuple[int, ...] = ()
+    scaled: bool = False
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> NodesConfig:
+        """Rebuild a configuration from its JSON."""
+        arities, scaled = tuple(data["arities"]), data["scaled"]
+        if any(type(arity) is not int for arity in arities) or not isinstance(scaled, bool):
+            raise TypeError(f"nodes are {data!r}")
+        return cls(arities=arities, scaled=scaled)
+
+
+@dataclass(frozen=True, kw_only=True)
 class KANConfig:
     """All that is needed to build a network before its tensors are loaded; JSON both ways.
 
@@ -73,11 +97,14 @@ class KANConfig:
         Names, units and kinds of inputs and outputs, and the task.
     scaled : bool
         Whether the scaling of inputs and outputs is settled, so that `kanlens.fit` leaves it.
+    nodes : tuple of NodesConfig
+        One per layer; empty, and absent from the JSON, when every node is a plain sum.
     """
 
     layers: tuple[LayerConfig, ...]
     schema: Schema
     scaled: bool = False
+    nodes: tuple[NodesConfig, ...] = ()
 
     def to_json(self) -> str:
         """Return the configuration as JSON, keys sorted.
@@ -90,11 +117,13 @@ class KANConfig:
         >>> KANConfig.from_json(config.to_json()) == config
         True
         """
-        data = {
+        data: dict[str, Any] = {
             "layers": [layer.to_dict() for layer in self.layers],
             "schema": self.schema.to_dict(),
             "scaled": self.scaled,
         }
+        if self.nodes:
+            data["nodes"] = [dataclasses.asdict(nodes) for nodes in self.nodes]
         return json.dumps(data, sort_keys=True)
 
     @classmethod
@@ -113,7 +142,8 @@ class KANConfig:
             scaled = data.get("scaled", False)
             if not isinstance(scaled, bool):
                 raise TypeError(f"scaled is {scaled!r}")
-            return cls(layers=layers, schema=schema, scaled=scaled)
+            nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
+            return cls(layers=layers, schema=schema, scaled=scaled, nodes=nodes)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"
             text = message("KANConfig", "a kanlens configuration", got, "Save the model again")

@@ -13,9 +13,10 @@ def describe(model: KAN) -> dict[str, Any]:
     Returns
     -------
     dict
-        widths, task, target, outputs, classes, edges, edges_alive, symbolic_edges, weights, dtype,
-        grid_size, spline_order, base_activation, extrapolation (one entry per layer), and features:
-        one dict per input with name, kind, unit and the range of the training data.
+        widths (of nodes), shape (what `KAN` is called with, as text), products, task, target,
+        outputs, classes, edges, edges_alive, symbolic_edges, weights, dtype, grid_size,
+        spline_order, base_activation, extrapolation (one entry per layer), and features: one dict
+        per input with name, kind, unit and the range of the training data.
 
     Examples
     --------
@@ -26,6 +27,8 @@ def describe(model: KAN) -> dict[str, Any]:
     named = [row for config in configs for row in config.functions]
     return {
         "widths": list(model.widths),
+        "shape": repr(list(model.shape)),
+        "products": sum(len(nodes.grouping.arities) for nodes in model.nodes),
         "task": model.task,
         "target": model.schema.target,
         "outputs": list(model.output_names),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from kanlens.checks import check_choice, check_columns, check_dtype, message
 from kanlens.core.edge import EdgeFunction
+from kanlens.core.edge_sum import Weights
 from kanlens.core.function_edge import FunctionEdge
 from kanlens.core.functions import FUNCTIONS, ElementaryFunction
 from kanlens.core.layers import LAYER_KINDS, KANLinear, LayerConfig
@@ -171,13 +173,9 @@ class FunctionLinear(KANLinear):
         spline = torch.tensor([[float(name == SPLINE) for name in row] for row in table])
         self.spline_mask = spline.to(self.mask)
 
-    def coefficients(self) -> Tensor:
-        """Return the B-spline coefficients (out, in, basis); zero where a function stands."""
-        return super().coefficients() * self.spline_mask.unsqueeze(-1)
-
-    def base_weights(self) -> Tensor:
-        """Return the base weights (out, in), mask multiplied in; zero where a function stands."""
-        return super().base_weights() * self.spline_mask
+    def weights(self) -> Weights:
+        """Return the tensors of the spline edges; the mask is zero where a function stands."""
+        return replace(super().weights(), mask=self.mask * self.spline_mask)
 
     def _groups(self) -> Iterator[tuple[ElementaryFunction, Tensor, Tensor]]:
         """Yield every function in use with the outs and ins of its edges."""

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kanlens.checks import check_choice, check_columns, check_count, check_dtype, check_positive
-from kanlens.core import grids, selection, spline
+from kanlens.core import grids, kernels, selection, spline
 from kanlens.core.activations import base_activation as base_of
 from kanlens.core.arguments import check_grid, check_layer
 from kanlens.core.config import LayerConfig
+from kanlens.core.edge_sum import edge_sum
 from kanlens.core.norms import entropy
 from kanlens.core.protocol import EdgeLayer
 from kanlens.core.spline_edges import SplineEdges
@@ -209,23 +209,30 @@ class KANLinear(SplineEdges):
         check_columns("KANLinear.forward", x, self.in_features)
         check_dtype("KANLinear.forward", x, self.grid.dtype)
         flat = x.reshape(-1, self.in_features)
-        y = F.linear(self.base_activation(flat), self.base_weights(), self.bias)
-        y = y + self._spline_sum(flat)
+        y = None if torch.compiler.is_compiling() else kernels.layer_sum(self, flat)
+        if y is None:
+            y = self.forward_torch(flat)
         return y.reshape(*x.shape[:-1], self.out_features)
 
-    def _spline_sum(self, x: Tensor) -> Tensor:  # (batch, in) -> (batch, out)
-        coef = self.coefficients()
-        if self.extrapolation == "zero":
-            values = spline.basis(x, self.grid, self.spline_order)
-            return F.linear(values.flatten(1), coef.flatten(1))
-        low, high = spline.grid_ends(self.grid, self.spline_order)
-        inside = x.clamp(low, high)
-        values = spline.basis(inside, self.grid, self.spline_order)
-        below, above = spline.end_slopes(self.grid, self.spline_order)  # (in, basis) each
-        beyond = x - inside
-        y = F.linear(values.flatten(1), coef.flatten(1))
-        y = y + F.linear(beyond.clamp(max=0), (coef * below).sum(-1))
-        return y + F.linear(beyond.clamp(min=0), (coef * above).sum(-1))
+    def forward_torch(self, x: Tensor) -> Tensor:
+        """Map x (batch, in) to y (batch, out) in torch operations, differentiable to any order.
+
+        `forward` does so itself wherever its fused kernels cannot run.
+
+        Examples
+        --------
+        >>> layer = KANLinear(4, 5)
+        >>> torch.allclose(layer.forward_torch(torch.zeros(2, 4)), layer(torch.zeros(2, 4)))
+        True
+        """
+        return edge_sum(
+            x,
+            self.weights(),
+            grid=self.grid,
+            degree=self.spline_order,
+            extrapolation=self.mode,
+            base=self.base_name,
+        )
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, margin: float = 0.01) -> float:

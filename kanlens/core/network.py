@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
-import numbers
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_columns, check_dtype, check_finite, message, nearest
+from kanlens.checks import check_columns, check_dtype, check_finite, message
 from kanlens.core.activations import Array
-from kanlens.core.config import KANConfig
+from kanlens.core.arguments import find_output
+from kanlens.core.config import KANConfig, NodesConfig
 from kanlens.core.layers import LAYER_KINDS, KANLinear
+from kanlens.core.products import Nodes
+from kanlens.core.rows import as_tensor
 from kanlens.core.schema import Schema, default_schema
 from kanlens.core.statistics import LayerStatistics
-from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, ShapeError
+from kanlens.core.widths import check_config, check_nodes, layer_sizes, make_nodes, read_widths
+from kanlens.errors import ShapeError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from kanlens.core.widths import Width
 
     Rows: TypeAlias = Tensor | Array | pd.DataFrame
 
@@ -28,16 +31,17 @@ __all__ = ["KAN", "KANConfig"]
 
 
 class KAN(nn.Module):
-    """A Kolmogorov-Arnold network: every edge is a learned function, every node a sum.
+    """A Kolmogorov-Arnold network: every edge is a learned function, every node a sum or product.
 
     Takes x in the units of the data, scales it by ``(x - input_shift) / input_scale``, runs the
     layers and returns ``output * output_scale + output_shift``. These four are buffers, the
-    identity until the first `kanlens.fit` sets them.
+    identity until the first `kanlens.fit` sets them. Products [2]_ are made of a layer's last sums.
 
     Parameters
     ----------
-    widths : sequence of int
-        Number of features, of nodes of each hidden layer, and of outputs.
+    widths : sequence of int or pair
+        Number of features, of nodes of each hidden layer, and of outputs. The pair ``(3, 2)`` is a
+        layer of 3 sums and 2 products of two, ``(3, [2, 3])`` gives the numbers of factors.
     grid_size, spline_order, scale_noise, scale_base, scale_spline, base_activation, grid_eps, \
 grid_range, enable_standalone_scale_spline, extrapolation
         As for `KANLinear`.
@@ -54,12 +58,15 @@ grid_range, enable_standalone_scale_spline, extrapolation
     References
     ----------
     .. [1] Z. Liu et al., KAN: Kolmogorov-Arnold Networks, 2024.
+    .. [2] Z. Liu et al., KAN 2.0: Kolmogorov-Arnold Networks Meet Science, 2024.
 
     Examples
     --------
     >>> model = KAN([4, 5, 1], grid_size=5, spline_order=3)
     >>> model(torch.zeros(10, 4)).shape
     torch.Size([10, 1])
+    >>> KAN([2, (3, 2), 1]).widths
+    (2, 5, 1)
     """
 
     input_shift: Tensor
@@ -67,10 +74,11 @@ grid_range, enable_standalone_scale_spline, extrapolation
     output_shift: Tensor
     output_scale: Tensor
     layers: Sequence[KANLinear]  # a torch.nn.ModuleList
+    nodes: Sequence[Nodes]  # likewise, one per layer
 
     def __init__(
         self,
-        widths: Sequence[int],
+        widths: Sequence[Width],
         *,
         grid_size: int = 5,
         spline_order: int = 3,
@@ -87,9 +95,9 @@ grid_range, enable_standalone_scale_spline, extrapolation
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        sizes = _checked_widths(widths)
+        width, groups = read_widths(widths)
         schema = default_schema(
-            sizes[0], sizes[-1], feature_names=feature_names, output_names=output_names
+            width, groups[-1].nodes, feature_names=feature_names, output_names=output_names
         )
         layers = [
             KANLinear(
@@ -107,12 +115,15 @@ grid_range, enable_standalone_scale_spline, extrapolation
                 extrapolation=extrapolation,
                 generator=generator,
             )
-            for n_in, n_out in itertools.pairwise(sizes)
+            for n_in, n_out in layer_sizes(width, groups)
         ]
-        self._assemble(layers, schema)
+        self._assemble(layers, [Nodes(group) for group in groups], schema)
 
-    def _assemble(self, layers: Sequence[nn.Module], schema: Schema) -> None:
+    def _assemble(
+        self, layers: Sequence[nn.Module], nodes: Sequence[Nodes], schema: Schema
+    ) -> None:
         self.layers = cast("Sequence[KANLinear]", nn.ModuleList(layers))
+        self.nodes = cast("Sequence[Nodes]", nn.ModuleList(nodes))
         self.schema = schema
         self.scaled = False
         self.background: Tensor | None = None
@@ -131,20 +142,24 @@ grid_range, enable_standalone_scale_spline, extrapolation
         FileFormatError
             If a layer's kind is unknown, or widths do not fit together.
         """
-        unknown = [layer.kind for layer in config.layers if layer.kind not in LAYER_KINDS]
-        if unknown or not config.layers:
-            expected = f"layers of kind {', '.join(sorted(LAYER_KINDS))}"
-            got = repr(unknown[0]) if unknown else "none"
-            raise FileFormatError(message("KAN.from_config", expected, got, "Upgrade kanlens"))
-        _check_chain(config)
+        groups = check_config(config, LAYER_KINDS)
         layers = [LAYER_KINDS[layer.kind].from_config(layer) for layer in config.layers]
-        model = cls.from_layers(layers, config.schema)
+        model = cls.from_layers(layers, config.schema, nodes=make_nodes(config, groups))
         model.scaled = config.scaled
         return model
 
     @classmethod
-    def from_layers(cls, layers: Sequence[nn.Module], schema: Schema) -> KAN:
+    def from_layers(
+        cls, layers: Sequence[nn.Module], schema: Schema, *, nodes: Sequence[Nodes] | None = None
+    ) -> KAN:
         """Build a network around layers that exist; the scaling is the identity, in their dtype.
+
+        `nodes` say what the outputs of each layer are grouped into; plain sums when None.
+
+        Raises
+        ------
+        InvalidValueError
+            If they do not fit the layers.
 
         Examples
         --------
@@ -152,9 +167,10 @@ grid_range, enable_standalone_scale_spline, extrapolation
         >>> small.widths
         (2, 1)
         """
+        nodes = check_nodes(layers, nodes, len(schema.outputs))
         model = cls.__new__(cls)
         nn.Module.__init__(model)
-        model._assemble(layers, schema)
+        model._assemble(layers, nodes, schema)
         first = model.layers[0].mask
         return model.to(dtype=first.dtype, device=first.device)
 
@@ -162,12 +178,31 @@ grid_range, enable_standalone_scale_spline, extrapolation
     def config(self) -> KANConfig:
         """The configuration that rebuilds this network, tensors aside."""
         layers = tuple(layer.config for layer in self.layers)
-        return KANConfig(layers=layers, schema=self.schema, scaled=self.scaled)
+        found = tuple(
+            NodesConfig(arities=nodes.grouping.arities, scaled=nodes.scaled) for nodes in self.nodes
+        )
+        nodes = found if any(not one.plain for one in self.nodes) else ()
+        return KANConfig(layers=layers, schema=self.schema, scaled=self.scaled, nodes=nodes)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Number of features, of nodes of each hidden layer, and of outputs."""
-        return (self.layers[0].in_features, *(layer.out_features for layer in self.layers))
+        return (self.layers[0].in_features, *(nodes.grouping.nodes for nodes in self.nodes))
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The widths as they are written, with a pair for every layer that multiplies.
+
+        Examples
+        --------
+        >>> KAN([2, (3, 2), (0, [3]), 1]).shape
+        (2, (3, 2), (0, [3]), 1)
+        """
+        return (self.layers[0].in_features, *(nodes.grouping.form for nodes in self.nodes))
+
+    def extra_repr(self) -> str:
+        """Describe the network by the widths that `KAN` can be called with."""
+        return repr(list(self.shape))
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -219,15 +254,26 @@ grid_range, enable_standalone_scale_spline, extrapolation
         last = level == len(self.layers)
         return self.output_names[index] if last else f"h{level}_{index + 1}"
 
-    def edge_name(self, layer: int, out: int, in_: int) -> str:
-        """Return the name of an edge, made of its ends.
+    def subnode_name(self, layer: int, index: int) -> str:
+        """Return the name of a layer's output: that of its node, or h1_4.2 for a factor.
 
         Examples
         --------
-        >>> KAN([2, 3, 1]).edge_name(0, 1, 0)
-        'x1 -> h1_2'
+        >>> KAN([2, (3, 2), 1]).subnode_name(0, 2), KAN([2, (3, 2), 1]).subnode_name(0, 4)
+        ('h1_3', 'h1_4.2')
         """
-        return f"{self.node_name(layer, in_)} -> {self.node_name(layer + 1, out)}"
+        node, factor = self.nodes[layer].grouping.place(index)
+        return self.node_name(layer + 1, node) + ("" if factor is None else f".{factor + 1}")
+
+    def edge_name(self, layer: int, out: int, in_: int) -> str:
+        """Return the name of an edge, made of its ends; an end may be a factor of a product.
+
+        Examples
+        --------
+        >>> KAN([2, 3, 1]).edge_name(0, 1, 0), KAN([2, (3, 2), 1]).edge_name(0, 3, 0)
+        ('x1 -> h1_2', 'x1 -> h1_4.1')
+        """
+        return f"{self.node_name(layer, in_)} -> {self.subnode_name(layer, out)}"
 
     def forward(self, x: Rows) -> Tensor:
         """Evaluate the network.
@@ -253,10 +299,22 @@ grid_range, enable_standalone_scale_spline, extrapolation
             x = self._convert(x, "KAN.forward")
         check_columns("KAN.forward", x, self.layers[0].in_features)
         check_dtype("KAN.forward", x, self.dtype)
-        hidden = self.scale_inputs(x)
-        for layer in self.layers:
-            hidden = layer(hidden)
-        return hidden * self.output_scale + self.output_shift
+        return self.scale_outputs(self.run(self.scale_inputs(x)))
+
+    def through(self, index: int, x: Tensor) -> Tensor:
+        """Return the nodes (..., node) that layer `index` makes of its inputs (..., in)."""
+        sums: Tensor = self.layers[index](x)
+        return sums if self.nodes[index].plain else self.nodes[index](sums)
+
+    def run(self, x: Tensor, *, start: int = 0) -> Tensor:
+        """Return the last nodes (..., out) from the inputs (..., in) of layer `start`, unscaled."""
+        for index in range(start, len(self.layers)):
+            x = self.through(index, x)
+        return x
+
+    def scale_outputs(self, nodes: Tensor) -> Tensor:
+        """Return the last nodes (..., out) in the units of the data."""
+        return nodes * self.output_scale + self.output_shift
 
     def scale_inputs(self, x: Tensor) -> Tensor:
         """Return x (..., in) in the scaled units of the first layer."""
@@ -301,7 +359,7 @@ grid_range, enable_standalone_scale_spline, extrapolation
         """Return x as a tensor of the model's dtype and device, of whatever shape."""
         if hasattr(x, "columns") and hasattr(x, "iloc"):
             x = self.schema.encode(x, call=call)
-        return _as_tensor(x, call).to(self.input_shift)
+        return as_tensor(x, call).to(self.input_shift)
 
     def output_index(self, target: int | str | None, *, call: str) -> int:
         """Return the index of an output given by index or name.
@@ -311,23 +369,7 @@ grid_range, enable_standalone_scale_spline, extrapolation
         InvalidValueError
             If there is no such output, or none is named and the model has several.
         """
-        names = self.output_names
-        if target is None and len(names) == 1:
-            return 0
-        if isinstance(target, str) and target in names:
-            return names.index(target)
-        if isinstance(target, str) and len(names) > 1 and target in self.class_labels:
-            return self.class_labels.index(target)
-        whole = isinstance(target, numbers.Integral) and not isinstance(target, bool)
-        if whole and 0 <= int(cast("int", target)) < len(names):
-            return int(cast("int", target))
-        shown = ", ".join(repr(name) for name in names[:8])
-        hint = nearest(target, names) if isinstance(target, str) else None
-        advice = (
-            f"Did you mean {hint!r}?" if hint else f"Pass an index below {len(names)} or a name"
-        )
-        expected = f"target to be one of the {len(names)} outputs ({shown})"
-        raise InvalidValueError(message(call, expected, repr(target), advice).replace("?.", "?"))
+        return find_output(self.output_names, self.class_labels, target, call)
 
     @torch.no_grad()
     def update_grid(self, x: Rows, margin: float = 0.01) -> float:
@@ -340,8 +382,8 @@ grid_range, enable_standalone_scale_spline, extrapolation
         """
         hidden = self.scale_inputs(self.prepare(x, call="KAN.update_grid"))
         worst = 0.0
-        for layer in self.layers:
-            following = layer(hidden)
+        for index, layer in enumerate(self.layers):
+            following = self.through(index, hidden)
             worst = max(worst, layer.update_grid(hidden, margin=margin))
             hidden = following
         return worst
@@ -356,38 +398,3 @@ grid_range, enable_standalone_scale_spline, extrapolation
             Largest change of a layer's output over its old grid.
         """
         return max(layer.refine(grid_size) for layer in self.layers)
-
-
-def _checked_widths(widths: Sequence[int]) -> list[int]:
-    sizes = list(widths) if isinstance(widths, Iterable) else []
-    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in sizes)
-    if len(sizes) < 2 or not whole or min(sizes) < 1:
-        expected = "widths of at least two whole numbers of at least 1"
-        raise InvalidValueError(message("KAN", expected, repr(widths), "For example [4, 5, 1]"))
-    return [int(n) for n in sizes]
-
-
-def _check_chain(config: KANConfig) -> None:
-    """Refuse a configuration whose widths do not fit together."""
-    sizes = [(layer.in_features, layer.out_features) for layer in config.layers]
-    inputs = [len(config.schema.features), *(out for _, out in sizes)]
-    outputs = [*(in_ for in_, _ in sizes), len(config.schema.outputs)]
-    if inputs != outputs:
-        got = f"widths {outputs} after {inputs}"
-        raise FileFormatError(
-            message("KAN.from_config", "layers that fit together", got, "Save the model again")
-        )
-
-
-def _as_tensor(x: object, call: str) -> Tensor:
-    complex_ = x.is_complex() if isinstance(x, Tensor) else np.iscomplexobj(cast("Any", x))
-    if complex_:
-        raise DTypeError(message(call, "x to be real", "complex numbers", "Pass x.real or abs(x)"))
-    if isinstance(x, Tensor):
-        return x
-    try:
-        return torch.from_numpy(np.array(x, dtype=np.float64, order="C"))
-    except (TypeError, ValueError) as error:
-        expected = "x to be a Tensor, an ndarray or a DataFrame of numbers"
-        got = f"{type(x).__name__} ({error})"
-        raise DTypeError(message(call, expected, got, "Convert it first")) from error

@@ -13,6 +13,7 @@ from kanlens.checks import check_rows
 from kanlens.core.acceptance import check_model
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
+from kanlens.core.products import Nodes
 from kanlens.core.statistics import EdgeMoments, summarize
 
 if TYPE_CHECKING:
@@ -36,11 +37,14 @@ class Trace:
     inputs : tuple of Tensor, each of shape (batch, in)
         What reached each layer, in its scaled units.
     pre_activations : tuple of Tensor, each of shape (batch, out)
-        What left each layer: the sums of its edges and its bias.
+        What left each layer: the sums of its edges and its bias. Where nodes multiply, these are
+        their factors; the nodes are the inputs of the next layer.
     outside : tuple of Tensor, each of shape (in,)
         For each layer, the share of rows that lie outside the grid of each input.
     layers : tuple of KANLinear
         Copies of the layers as they were.
+    nodes : tuple of Nodes
+        Copies of what each layer's outputs were grouped into.
     feature_names : tuple of str
         Names of the inputs.
     """
@@ -51,6 +55,7 @@ class Trace:
     pre_activations: tuple[Tensor, ...]
     outside: tuple[Tensor, ...]
     layers: tuple[KANLinear, ...]
+    nodes: tuple[Nodes, ...]
     feature_names: tuple[str, ...]
 
     def edge_values(self, layer: int) -> Tensor:
@@ -129,18 +134,19 @@ def trace(model: KAN, x: Rows) -> Trace:
     check_rows("trace", rows)
     hidden = model.scale_inputs(rows)
     inputs, pre_activations, outside = [], [], []
-    for layer in model.layers:
+    for layer, nodes in zip(model.layers, model.nodes, strict=True):
         inputs.append(hidden)
         outside.append(layer.outside(hidden).double().mean(0).cpu())
-        hidden = layer(hidden)
-        pre_activations.append(hidden)
+        pre_activations.append(layer(hidden))
+        hidden = nodes(pre_activations[-1])
     return Trace(
         x=rows.clone(),
-        output=hidden * model.output_scale + model.output_shift,
+        output=model.scale_outputs(hidden),
         inputs=tuple(inputs),
         pre_activations=tuple(pre_activations),
         outside=tuple(outside),
         layers=tuple(copy.deepcopy(layer) for layer in model.layers),
+        nodes=tuple(copy.deepcopy(nodes) for nodes in model.nodes),
         feature_names=model.feature_names,
     )
 

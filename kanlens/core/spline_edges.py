@@ -12,6 +12,7 @@ from kanlens.checks import check_columns, check_rows
 from kanlens.core import hulls, spline
 from kanlens.core.activations import BASES
 from kanlens.core.arguments import check_index
+from kanlens.core.edge_sum import Weights
 from kanlens.core.norms import centred_l1, entropy
 from kanlens.core.statistics import LayerStatistics
 
@@ -45,6 +46,16 @@ class SplineEdges(nn.Module):
         """The function beside the splines."""
         return BASES[self.base_name].value
 
+    def weights(self) -> Weights:
+        """Return the tensors of the spline edges, with the mask that switches them off."""
+        return Weights(
+            spline=self.spline_weight,
+            scale=self.spline_scaler if self._standalone else None,
+            base=self.base_weight,
+            bias=self.bias,
+            mask=self.mask,
+        )
+
     def coefficients(self) -> Tensor:
         """Return the B-spline coefficients of every edge, scaler and mask multiplied in.
 
@@ -52,12 +63,11 @@ class SplineEdges(nn.Module):
         -------
         Tensor, shape (out, in, basis)
         """
-        scale = self.mask * self.spline_scaler if self._standalone else self.mask
-        return self.spline_weight * scale.unsqueeze(-1)
+        return self.weights().coefficients()
 
     def base_weights(self) -> Tensor:
         """Return the weight of the base function of every edge, mask multiplied in: (out, in)."""
-        return self.base_weight * self.mask
+        return self.weights().base_weights()
 
     def edge_values(self, x: Tensor) -> Tensor:
         """Return phi_oi(x_i), with the mask and without the bias.

@@ -3,7 +3,8 @@
 Tensors carry the model's state-dict names: ``input_shift``, ``input_scale``, ``output_shift``,
 ``output_scale`` and, for spline layers,
 ``layers.<l>.{base_weight,spline_weight,spline_scaler,bias,grid,mask}``; ``spline_scaler`` only
-when `enable_standalone_scale_spline` is on. Beside these, where the model has them,
+when `enable_standalone_scale_spline` is on; and ``nodes.<l>.{scale,shift}`` for layers whose nodes
+have them. Beside these, where the model has them,
 ``statistics.layers.<l>.{quantiles,edge_mean,edge_std}`` and ``background``. The weights are all of
 one dtype, and keep it.
 
@@ -12,7 +13,8 @@ Metadata, all strings::
     format           "kanlens.model"
     format_version   "1"
     kanlens_version  the version that wrote it, for people, never for dispatch
-    config           KANConfig as JSON, keys sorted: layers, and the schema of inputs and outputs
+    config           KANConfig as JSON, keys sorted: layers, the schema of inputs and outputs, and,
+                     where a layer's outputs are multiplied or scaled, nodes: arities and scaled
 
 The header is sorted, so that the same model gives the same bytes.
 

@@ -75,14 +75,24 @@ def node_names(model: KAN, level: int) -> tuple[str, ...]:
     >>> node_names(KAN([1, 2, 1]), 1)
     ('h1_1', 'h1_2')
     """
-    if level == 0:
-        return model.feature_names
-    if level == len(model.layers):
-        return model.output_names
-    return tuple(f"h{level}_{unit + 1}" for unit in range(model.widths[level]))
+    if level in (0, len(model.layers)):
+        return model.output_names if level else model.feature_names
+    return tuple(model.node_name(level, unit) for unit in range(model.widths[level]))
 
 
-def node_index(model: KAN, level: int, node: int | str, *, call: str, argument: str) -> int:
+def end_names(model: KAN, layer: int) -> tuple[str, ...]:
+    """Return the names of what the edges of a layer lead to: nodes, or factors of products.
+
+    Examples
+    --------
+    >>> end_names(KAN([1, (1, 1)]), 0)
+    ('y1', 'y2.1', 'y2.2')
+    """
+    count = model.layers[layer].out_features
+    return tuple(model.subnode_name(layer, unit) for unit in range(count))
+
+
+def node_index(names: tuple[str, ...], node: int | str, *, call: str, argument: str) -> int:
     """Return the index of a node given by index or name.
 
     Raises
@@ -90,7 +100,6 @@ def node_index(model: KAN, level: int, node: int | str, *, call: str, argument: 
     InvalidValueError
         If there is no such node.
     """
-    names = node_names(model, level)
     if isinstance(node, str) and node in names:
         return names.index(node)
     if isinstance(node, int) and not isinstance(node, bool) and 0 <= node < len(names):
@@ -127,8 +136,8 @@ def model_curves(
 ) -> list[Curve]:
     """Return some edges (out, in) of one layer, in the units of the data where there are any.
 
-    Inputs of the first layer are in the units of the features, edges of the last layer in the
-    units of the output; everything between is in the scaled units of its layer.
+    Inputs of the first layer are in the units of the features, edges into outputs that are sums in
+    the units of the output; everything between is in the scaled units of its layer.
     """
     seen = None if data is None else trace(model, model.prepare(data, call=call)).inputs[layer]
     columns = None if seen is None else seen.double().cpu().numpy()
@@ -143,8 +152,10 @@ def _model_curve(
     shift, scale = 0.0, 1.0
     if layer == 0:
         shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
-    last = layer == len(model.layers) - 1
-    unit = float(model.output_scale[out]) if last else 1.0
+    node, factor = model.nodes[layer].grouping.place(out)
+    last = layer == len(model.layers) - 1 and factor is None
+    unit = float(model.output_scale[node]) if last else 1.0
+    unit *= float(model.nodes[layer].scale[node]) if last and model.nodes[layer].scaled else 1.0
     values: Array | None = None
     if columns is not None:
         values = columns[:, in_]
@@ -152,8 +163,8 @@ def _model_curve(
         values = _spread_out(inner.statistics.quantiles[in_].double().numpy())
     curve = _curve(phi, values, parts, call)
     names: dict[str, Any] = {
-        "input_name": node_names(model, layer)[in_],
-        "output_name": node_names(model, layer + 1)[out],
+        "input_name": model.node_name(layer, in_),
+        "output_name": model.subnode_name(layer, out),
     }
     if layer == 0:
         feature = model.schema.features[in_]
@@ -162,7 +173,7 @@ def _model_curve(
         if feature.kind != "numeric" and feature.category is not None and len(levels) == 2:
             curve = dataclasses.replace(curve, levels=levels, data=None, grid=(-0.4, 1.4))
     if last:
-        known = model.schema.outputs[out].unit
+        known = model.schema.outputs[node].unit
         names["output_unit"] = known or ("log-odds" if model.task == "classification" else "")
     return dataclasses.replace(_rescaled(curve, shift, scale, unit), **names)
 
@@ -274,10 +285,10 @@ def chosen_edges(
     inner = model.layers[layer]
     alive = (inner.mask != 0).cpu().numpy()
     if out is not None:
-        row = node_index(model, layer + 1, out, call=call, argument="out")
+        row = node_index(end_names(model, layer), out, call=call, argument="out")
         alive[np.arange(len(alive)) != row] = False
     if in_ is not None:
-        column = node_index(model, layer, in_, call=call, argument="in_")
+        column = node_index(node_names(model, layer), in_, call=call, argument="in_")
         alive[:, np.arange(alive.shape[1]) != column] = False
     rows, columns = np.nonzero(alive)
     if len(rows) > most:

@@ -17,9 +17,11 @@ from kanlens.plotting.curve_data import (
     Curve,
     check_layer,
     chosen_edges,
+    end_names,
     function_curve,
     model_curves,
     node_index,
+    node_names,
 )
 from kanlens.plotting.style import (
     STYLE,
@@ -73,7 +75,8 @@ def edge(
     layer : int, optional
         Layer of the edge, counted from 0; only with a model, and needed there.
     out, in_ : int or str, optional
-        Ends of the edge, as indices or names; hidden nodes are called h1_1 and so on.
+        Ends of the edge, as indices or names; hidden nodes are called h1_1 and so on, factors of a
+        product h1_4.1 and so on.
     ax : Axes, optional
         Where to draw; a new figure, made by pyplot, when None.
     data : optional
@@ -85,8 +88,8 @@ def edge(
     Returns
     -------
     Axes
-        In the units of the data for inputs of the first and outputs of the last layer, in the
-        scaled units of the layer otherwise.
+        In the units of the data for inputs of the first layer and for outputs that are sums, in
+        the scaled units of the layer otherwise.
 
     Raises
     ------
@@ -144,7 +147,7 @@ def edges(
     layer : int
         Which layer, counted from 0.
     out, in_ : int or str, optional
-        Only edges to, or from, this node.
+        Only edges to, or from, this node; `out` may be a factor of a product.
     top : int
         Most edges to draw, the strongest first.
     ax : Axes, optional
@@ -196,8 +199,8 @@ def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts:
     if isinstance(source, KAN):
         index = check_layer(source, layer, call=call)
         pick = (
-            node_index(source, index + 1, out, call=call, argument="out"),
-            node_index(source, index, in_, call=call, argument="in_"),
+            node_index(end_names(source, index), out, call=call, argument="out"),
+            node_index(node_names(source, index), in_, call=call, argument="in_"),
         )
         return model_curves(source, index, [pick], data=data, parts=parts, call=call)[0]
     if not callable(source) or not hasattr(source, "domain"):

@@ -17,6 +17,7 @@ from kanlens.core.network import KAN
 from kanlens.errors import DataError, ShapeError
 from kanlens.plotting.labels import Labels, place_labels
 from kanlens.plotting.layout import CROWD, Array, Boxes, Layout, arrange
+from kanlens.plotting.product_nodes import draw_products
 from kanlens.plotting.samples import LayerCurves, layer_curves
 from kanlens.plotting.style import STYLE, axes_for, check_axes, context, literal, size_in_inches
 
@@ -48,7 +49,8 @@ def network(
     the training data (over the grid when that is unknown), scaled to the height of the box;
     functions that hardly vary beside the others of their layer are drawn flat. Dark and thick
     edges are strong, pale and thin ones weak, relative to the strongest edge of the layer.
-    Functions with a formula, put there by `kanlens.symbolize`, are blue with a heavier frame.
+    Functions with a formula, put there by `kanlens.symbolize`, are blue with a heavier frame. A
+    node with a cross multiplies the sums that the dots below it stand for; a pale dot is constant.
 
     Parameters
     ----------
@@ -109,6 +111,7 @@ def network(
     for index, layer in enumerate(curves):
         _draw_lines(ax, layer, layout, index)
         _draw_boxes(ax, layer, layout.boxes[index])
+        draw_products(ax, model, layout, index)
     unused = _unused_nodes(model)
     _draw_nodes(ax, layout, unused)
     below.draw(ax, 0.0, unused[0])
@@ -144,8 +147,12 @@ def _checked_scores(model: KAN, scores: Sequence[Any] | None) -> list[Array] | N
 def _unused_nodes(model: KAN) -> list[Array]:
     """Return which nodes have no live edge, shape (node,) for each level."""
     masks = [(layer.mask != 0).cpu().numpy() for layer in model.layers]
-    ways_in = [np.zeros(masks[0].shape[1], dtype=bool), *(mask.any(1) for mask in masks)]
-    ways_out = [*(mask.any(0) for mask in masks), np.zeros(masks[-1].shape[0], dtype=bool)]
+    fed = [
+        np.bincount(nodes.owner.cpu().numpy(), weights=mask.any(1)) > 0
+        for nodes, mask in zip(model.nodes, masks, strict=True)
+    ]
+    ways_in = [np.zeros(masks[0].shape[1], dtype=bool), *fed]
+    ways_out = [*(mask.any(0) for mask in masks), np.zeros(len(fed[-1]), dtype=bool)]
     return [np.asarray(~(one | other)) for one, other in zip(ways_in, ways_out, strict=True)]
 
 
@@ -162,10 +169,13 @@ def _fitted(
     """Lay the diagram out so that it and its names fill the axes, or a figure of their own."""
     shown = _shown_nodes(model)
     edges = [(layer.out, layer.in_) for layer in curves]
-    strength = curves[0].strength.max(0, initial=0), curves[-1].strength.max(1, initial=0)
+    groups = [nodes.grouping for nodes in model.nodes]
+    last = curves[-1].strength.max(1, initial=0)  # (sub,)
+    loudest = np.array([last[list(groups[-1].members(n))].max() for n in range(groups[-1].nodes)])
+    strength = curves[0].strength.max(0, initial=0), loudest
     width, height = (None, None) if ax is None else size_in_inches(ax)
     room = None if height is None else 0.4 * height
-    layout = arrange(shown, edges, width=width, height=height)
+    layout = arrange(shown, edges, groups=groups, width=width, height=height)
     for _ in range(3):  # names need room, which moves nodes, which changes the room of names
         below, above = (
             place_labels(
@@ -179,7 +189,8 @@ def _fitted(
             break
         sides = np.maximum(below.overhangs, above.overhangs).sum() + 2 * MARGIN
         rest = height - below.height - above.height - 2 * MARGIN - _note_height(curves)
-        layout = arrange(shown, edges, width=max(width - sides, 0.5), height=max(rest, 0.5))
+        size = {"width": max(width - sides, 0.5), "height": max(rest, 0.5)}
+        layout = arrange(shown, edges, groups=groups, **size)
     return layout, below, above
 
 
@@ -206,7 +217,7 @@ def _shades(relative: Array, least: float, color: str = STYLE.ink) -> Array:
 
 
 def _draw_lines(ax: Axes, layer: LayerCurves, layout: Layout, index: int) -> None:
-    below, above = layout.nodes[index], layout.nodes[index + 1]
+    below, above = layout.nodes[index], layout.arrivals[index]
     boxes = layout.boxes[index]
     _draw_rest(ax, layer, below, above)
     relative = layer.relative[boxes.out, boxes.in_]
@@ -308,7 +319,7 @@ def _draw_hidden_names(ax: Axes, layout: Layout) -> None:
         for unit, (x, y) in enumerate(places, start=1):
             if np.isfinite(x):
                 ax.text(
-                    x + 0.075,
+                    x + 0.1,
                     y,
                     literal(f"h{level}_{unit}"),
                     ha="left",

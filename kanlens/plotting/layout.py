@@ -2,7 +2,8 @@
 
 Inputs lie at the bottom, outputs on top. Between two levels stand the boxes of the edges, grouped
 over the node they come from, so that all functions of one input stand together and the lines
-below the boxes never cross. A group is up to four boxes high.
+below the boxes never cross. A group is up to four boxes high. Edges into a node that multiplies end
+at its factors, which lie side by side a little below it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from kanlens.core.products import Grouping
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -26,6 +29,8 @@ GAP = 0.45  # between groups, in pitches
 FAN = 0.40  # room for the lines below and above the boxes in a new figure, smallest
 SLOPE = 0.045  # more room above the boxes, where lines cross: a share of the width
 LANE = 0.27  # between the lines of boxes that stand above one another, in box sizes
+DROP = 0.26  # from a node that multiplies down to its factors
+STEP = 0.2  # between two factors, at most
 CROWD = 40  # nodes in a level beyond which they are dots in an even row
 
 
@@ -65,6 +70,8 @@ class Layout:
         Size without the names.
     nodes : tuple of ndarray, each of shape (node, 2)
         From the inputs up to the outputs; NaN for nodes that are not drawn.
+    arrivals : tuple of ndarray, each of shape (out, 2)
+        For each layer, where its edges end: at their node, or at the factors of a product.
     boxes : tuple of Boxes
         One per layer.
     """
@@ -72,6 +79,7 @@ class Layout:
     width: float
     height: float
     nodes: tuple[Array, ...]
+    arrivals: tuple[Array, ...]
     boxes: tuple[Boxes, ...]
 
 
@@ -88,6 +96,7 @@ def arrange(
     shown: Sequence[Array],
     edges: Sequence[tuple[Array, Array]],
     *,
+    groups: Sequence[Grouping] | None = None,
     width: float | None = None,
     height: float | None = None,
     limits: tuple[float, float] = (3.0, 8.6),
@@ -100,6 +109,8 @@ def arrange(
         Which nodes of each level are drawn.
     edges : sequence of (out, in_)
         For each layer the edges that get a box, as two int arrays of shape (box,).
+    groups : sequence of Grouping, optional
+        For each layer, which of its outputs are multiplied; none when None.
     width, height : float, optional
         Size to fill; chosen by what has to fit when None.
     limits : tuple of float
@@ -123,9 +134,20 @@ def arrange(
         )
         width = min(max(wanted, limits[0]), limits[1])
     share = None if height is None else height / len(edges)
-    room = None if share is None else max(share - 2 * FAN - SLOPE * width, 0.5 * share)
-    bands = [_band(count, level, width, room) for count, level in zip(counts, shown, strict=False)]
-    heights = [_band_height(band, width, height, len(edges)) for band in bands]
+    groups = groups or [Grouping(len(level)) for level in shown[1:]]
+    drops = [_drop(group, share) for group in groups]
+    rooms = [
+        None if share is None else max(share - drop - 2 * FAN - SLOPE * width, 0.5 * (share - drop))
+        for drop in drops
+    ]
+    bands = [
+        _band(count, level, width, room)
+        for count, level, room in zip(counts, shown, rooms, strict=False)
+    ]
+    heights = [
+        _band_height(band, width, height, len(edges)) + (drop if height is None else 0.0)
+        for band, drop in zip(bands, drops, strict=True)
+    ]
     levels = np.concatenate([[0.0], np.cumsum(heights)])
     across = [
         _across(level, band, width) for level, band in zip(shown, [*bands, None], strict=True)
@@ -134,10 +156,36 @@ def arrange(
         np.stack([xs, np.full(len(xs), y)], axis=1) for xs, y in zip(across, levels, strict=True)
     )
     boxes = tuple(
-        _boxes(edge, band, nodes[index], (levels[index], levels[index + 1]), width)
+        _boxes(edge, band, nodes[index], (levels[index], levels[index + 1] - drops[index]), width)
         for index, (edge, band) in enumerate(zip(edges, bands, strict=True))
     )
-    return Layout(width=width, height=float(levels[-1]), nodes=nodes, boxes=boxes)
+    arrivals = tuple(
+        _arrivals(group, above, drop, width)
+        for group, above, drop in zip(groups, nodes[1:], drops, strict=True)
+    )
+    return Layout(
+        width=width, height=float(levels[-1]), nodes=nodes, arrivals=arrivals, boxes=boxes
+    )
+
+
+def _drop(group: Grouping, share: float | None) -> float:
+    """Return how far factors lie below their node, in a band of height `share` if that is set."""
+    if not group.arities:
+        return 0.0
+    return DROP if share is None else min(DROP, 0.15 * share)
+
+
+def _arrivals(group: Grouping, nodes: Array, drop: float, width: float) -> Array:
+    """Return where edges end, shape (out, 2): at sums, and at factors side by side."""
+    spaces = np.diff(np.sort(nodes[np.isfinite(nodes[:, 0]), 0]))
+    slot = float(spaces.min(initial=width))
+    places = [nodes[node] for node in range(group.sums)]
+    for product, arity in enumerate(group.arities):
+        step = min(STEP, 0.75 * slot / arity)
+        for factor in range(arity):
+            offset = (factor - (arity - 1) / 2) * step
+            places.append(nodes[group.sums + product] + np.array([offset, -drop]))
+    return np.array(places).reshape(-1, 2)
 
 
 def _counts(in_: Array, nodes: int) -> Array:

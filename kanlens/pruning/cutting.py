@@ -1,8 +1,9 @@
 """Cut a network down to the edges that matter, and say what each cut cost.
 
-A removed edge leaves its mean over the data in the bias of its node, so that what is lost is only
+A removed edge leaves its mean over the data in the bias of its sum, so that what is lost is only
 the part of the function that varies. Nodes and features that lose their last edge are taken out of
-the tensors, and the remaining features keep their names.
+the tensors, and the remaining features keep their names. What happens to products is said in
+`kanlens.pruning.compaction`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from kanlens.core.recording import edge_moments
 from kanlens.core.statistics import summarize
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.progress import progress_bar
-from kanlens.pruning.compaction import compact, connected, reached
+from kanlens.pruning.compaction import compact, connected, reached, varying
 from kanlens.pruning.propagation import Edge, Propagation
 from kanlens.pruning.result import PruneResult
 from kanlens.sparsity import weight_l1
@@ -112,7 +113,7 @@ def prune(
 def _result(model: KAN, small: KAN, cutter: _Cutter, score: str) -> PruneResult:
     names, kept = model.feature_names, set(small.feature_names)
     columns = [index for index, name in enumerate(names) if name in kept]
-    alive = reached([layer.mask for layer in small.layers]).tolist()
+    alive = reached(small).tolist()
     return PruneResult(
         model=small,
         removed=tuple(cutter.removed),
@@ -149,7 +150,7 @@ class _Cutter:
     def __init__(self, model: KAN, rows: Tensor, y: Any) -> None:
         self.model, self.rows = model, rows
         self.against_targets = y is not None
-        if not connected(self._masks()):
+        if not connected(model):
             expected = "a model with a path from some feature to an output"
             advice = "Its output is constant; there is nothing to prune"
             raise MethodError(message("prune", expected, "none", advice))
@@ -188,13 +189,15 @@ class _Cutter:
         masks = [mask.clone() for mask in self._masks()]
         for layer, out, in_ in edges:
             masks[layer][out, in_] = 0
-        if not connected(masks):
-            got = f"a threshold of {threshold} that cuts every path from the features to an output"
+        got = f"a threshold of {threshold} that cuts every path from the features to an output"
+        if not connected(self.model, masks):
             raise MethodError(message("prune", "some path to be left", got, "Lower it"))
         with progress_bar("pruning", len(edges), shown=progress) as advance:
             for edge in edges:
                 self.remove(edge, "score")
                 advance(note=f"loss {self.current_loss:.3e}")
+        if not connected(self.model):  # a factor has become zero
+            raise MethodError(message("prune", "some path to be left", got, "Lower it"))
         if not math.isfinite(self.current_loss):
             got = f"a threshold of {threshold} that makes it {self.current_loss}"
             raise MethodError(message("prune", "the loss to stay finite", got, "Lower it"))
@@ -213,14 +216,14 @@ class _Cutter:
         """Remove an edge unless the last path or the budget breaks."""
         before = self.current_loss
         self.remove(edge, "score")
-        if self.current_loss <= allowed and connected(self._masks()):
+        if self.current_loss <= allowed and connected(self.model):
             return
         self.state.undo()
         self.removed.pop()
         self.current_loss = before
 
     def remove(self, edge: Edge, reason: str) -> None:
-        """Mask an edge, leave its mean in the bias of its node, and record what it cost."""
+        """Mask an edge, leave its mean in the bias of its sum, and record what it cost."""
         index, out, in_ = edge
         before = self.current_loss
         self.state.remove(edge)
@@ -254,12 +257,20 @@ class _Cutter:
     def _cascade(self) -> None:
         """Remove edges that come from a node that no longer varies, or lead nowhere."""
         layers = self.model.layers
-        for index in range(1, len(layers)):  # towards the outputs: a constant makes the next one
-            constant = ~(layers[index - 1].mask != 0).any(1)
-            self._remove_all(index, (layers[index].mask != 0) & constant, "constant node")
-        for index in range(len(layers) - 1, 0, -1):
+        for index, layer in enumerate(layers):  # towards the outputs: a constant makes the next one
+            if index:
+                alive = (layer.mask != 0) & ~self._varying(index - 1).to(layer.mask.device)
+                self._remove_all(index, alive, "constant node")
+        unread = ~self._varying(len(layers) - 1)
+        for index in range(len(layers) - 1, -1, -1):
+            alive = layers[index].mask != 0
+            dead = unread.to(alive.device)[self.model.nodes[index].owner]
+            self._remove_all(index, alive & dead[:, None], "dead end")
             unread = ~(layers[index].mask != 0).any(0)
-            self._remove_all(index - 1, (layers[index - 1].mask != 0) & unread[:, None], "dead end")
+
+    def _varying(self, index: int) -> Tensor:  # (node,)
+        """Tell which nodes of a layer vary, all edges from constant nodes being gone."""
+        return varying(self.model, index, (self.model.layers[index].mask != 0).any(1).cpu())
 
     def _remove_all(self, index: int, edges: Tensor, reason: str) -> None:
         for out, in_ in edges.nonzero().tolist():

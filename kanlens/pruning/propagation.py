@@ -18,8 +18,11 @@ MOST_VALUES = 2**25  # of edges over rows, up to which they are remembered
 class Propagation:
     """The values of all nodes of a network over some rows, under the removal of edges.
 
-    A removed edge changes one node, so the node's own edges are all that the next layer needs to
-    evaluate; only the layers behind that are run in full.
+    `values` are the nodes of each level (batch, node), from the scaled inputs on, and `sums` what
+    each layer returns (batch, out).
+
+    A removed edge changes one sum and its node, so the node's own edges are all that the next layer
+    needs to evaluate; only the layers behind that are run in full.
 
     Parameters
     ----------
@@ -40,7 +43,7 @@ class Propagation:
     @torch.no_grad()
     def __init__(self, model: KAN, rows: Tensor) -> None:
         self.model, self.rows = model, rows
-        self.last: tuple[Edge, Tensor, Tensor, list[Tensor]] | None = None
+        self.last: tuple[Edge, Tensor, Tensor, tuple[list[Tensor], list[Tensor]]] | None = None
         self._columns: dict[tuple[int, int], KANLinear] = {}
         self._known: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         edges = sum(layer.mask.numel() for layer in model.layers)
@@ -50,24 +53,27 @@ class Propagation:
     @torch.no_grad()
     def refresh(self) -> None:
         """Compute all values anew."""
-        self.values = [self.model.scale_inputs(self.rows)]  # each (batch, in)
-        for layer in self.model.layers:
-            self.values.append(layer(self.values[-1]))
+        self.values = [self.model.scale_inputs(self.rows)]
+        self.sums: list[Tensor] = []
+        for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
+            self.sums.append(layer(self.values[-1]))
+            self.values.append(nodes(self.sums[-1]))
         self.age = 0
 
     @property
     def output(self) -> Tensor:
         """Output of the network, shape (batch, out), in the units of the data."""
-        return self.values[-1] * self.model.output_scale + self.model.output_shift
+        return self.model.scale_outputs(self.values[-1])
 
     @torch.no_grad()
     def remove(self, edge: Edge) -> None:
-        """Mask an edge and leave its mean over the rows in the bias of its node."""
+        """Mask an edge and leave its mean over the rows in the bias of its sum."""
         if self.age >= REFRESH:
             self.refresh()
         index, out, in_ = edge
         layer = self.model.layers[index]
-        self.last = (edge, layer.mask[out, in_].clone(), layer.bias[out].clone(), self.values)
+        state = (self.values, self.sums)
+        self.last = (edge, layer.mask[out, in_].clone(), layer.bias[out].clone(), state)
         phi = self._edges_from(index, in_, self.values[index])[:, out]  # (batch,)
         mean = phi.double().mean().to(phi)
         layer.bias[out] += mean
@@ -80,25 +86,29 @@ class Propagation:
         """Put the edge that was removed last back, bit for bit."""
         if self.last is None:
             return
-        (index, out, in_), mask, bias, self.values = self.last
+        (index, out, in_), mask, bias, (self.values, self.sums) = self.last
         self.model.layers[index].mask[out, in_] = mask
         self.model.layers[index].bias[out] = bias
         self.age -= 1
         self.last = None
 
     def _push(self, index: int, out: int, change: Tensor) -> None:
-        """Add `change` (batch,) to one output of a layer, and follow it to the end."""
-        old, values = self.values, list(self.values)
-        values[index + 1] = old[index + 1].clone()
-        values[index + 1][:, out] += change
+        """Add `change` (batch,) to one sum of a layer, and follow it to the end."""
+        old, values, sums = self.values, list(self.values), list(self.sums)
+        sums[index] = sums[index].clone()
+        sums[index][:, out] += change
+        values[index + 1] = self.model.nodes[index](sums[index])
         if index + 1 < len(self.model.layers):
-            before = self._edges_from(index + 1, out, old[index + 1])  # (batch, out)
-            after = self._edges_from(index + 1, out, values[index + 1])
-            alive = self.model.layers[index + 1].mask[:, out] != 0
-            values[index + 2] = old[index + 2] + torch.where(alive, after - before, 0.0)
+            node = int(self.model.nodes[index].owner[out])
+            before = self._edges_from(index + 1, node, old[index + 1])  # (batch, out)
+            after = self._edges_from(index + 1, node, values[index + 1])
+            alive = self.model.layers[index + 1].mask[:, node] != 0
+            sums[index + 1] = sums[index + 1] + torch.where(alive, after - before, 0.0)
+            values[index + 2] = self.model.nodes[index + 1](sums[index + 1])
         for later in range(index + 2, len(self.model.layers)):
-            values[later + 1] = self.model.layers[later](values[later])
-        self.values = values
+            sums[later] = self.model.layers[later](values[later])
+            values[later + 1] = self.model.nodes[later](sums[later])
+        self.values, self.sums = values, sums
 
     def _edges_from(self, index: int, in_: int, x: Tensor) -> Tensor:  # (batch, in) -> (batch, out)
         """Return all edges that leave one node, the removed ones among them."""

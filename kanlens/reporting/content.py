@@ -157,6 +157,8 @@ def _model(model: KAN, record: Trace) -> dict[str, Any]:
     config = json.loads(model.config.to_json())
     return {
         "widths": model.widths,
+        "shape": model.shape,
+        "products": _products(model),
         "task": model.task,
         "class_labels": model.class_labels,
         "outputs": [{"name": one.name, "unit": one.unit} for one in model.schema.outputs],
@@ -168,6 +170,15 @@ def _model(model: KAN, record: Trace) -> dict[str, Any]:
         "outside": _outside(model, record),
         "layers": config.get("layers", []),
     }
+
+
+def _products(model: KAN) -> list[dict[str, Any]]:
+    """List the nodes that multiply, with the number of their factors."""
+    return [
+        {"name": model.node_name(index + 1, nodes.grouping.sums + product), "factors": arity}
+        for index, nodes in enumerate(model.nodes)
+        for product, arity in enumerate(nodes.grouping.arities)
+    ]
 
 
 def _outside(model: KAN, record: Trace) -> dict[str, Any]:

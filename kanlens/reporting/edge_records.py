@@ -27,9 +27,10 @@ def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        layer, out, in, name, source, destination, std and mean over the rows (in the scaled units
-        of the node), relative (std over the layer's largest), function ("spline", or the name of
-        the elementary function), trend, outside (share of rows outside the grid).
+        layer, out, in, name, source, destination (a node, or a factor of a product as y.1), std
+        and mean over the rows (in the scaled units of the node), relative (std over the layer's
+        largest), function ("spline", or the name of the elementary function), trend, outside
+        (share of rows outside the grid).
     """
     model = analysis.subject.model
     records: list[dict[str, Any]] = []
@@ -50,7 +51,7 @@ def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
                     "in": in_,
                     "name": model.edge_name(index, out, in_),
                     "source": model.node_name(index, in_),
-                    "destination": model.node_name(index + 1, out),
+                    "destination": model.subnode_name(index, out),
                     "std": float(std[out, in_]),
                     "mean": float(moments.mean[out, in_]),
                     "relative": float(std[out, in_]) / largest,

@@ -143,12 +143,16 @@ def _network(model: KAN) -> Picture:
         plotting.network(model, ax=axes)
         figure.set_size_inches(float(np.ptp(axes.get_xlim())), float(np.ptp(axes.get_ylim())))
         shape = " to ".join(str(n) for n in model.widths)
-        alt = f"Diagram of the network, {shape} nodes, with the function on every live edge"
+        products = sum(len(nodes.grouping.arities) for nodes in model.nodes)
+        shape += f" nodes, {products} of them products" if products else " nodes"
+        alt = f"Diagram of the network, {shape}, with the function on every live edge"
         svg = plotting.to_svg(figure, title=alt)
     caption = (
         "Inputs below, outputs above. Every box is the function on one edge; dark and thick edges "
         "vary most beside the others of their layer."
     )
+    if products:
+        caption += " A node with a cross multiplies the sums that the dots below it stand for."
     return Picture(svg=_sized(svg), caption=caption)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import live_edges, reaching
+from kanlens.attribution.problem import is_additive, live_edges, reaching
 from kanlens.attribution.registry import METHODS
 from kanlens.checks import check_rows, reworded
 from kanlens.core.network import KAN
@@ -102,9 +102,10 @@ def make_plan(
     given, origin = _background(subject, background)
     players, tail, edges = _sizes(subject)
     sizes = min(max_rows, subject.rows), min(BACKGROUND, len(given))
-    unit = float(2**players * tail) if len(model.layers) > 1 and players <= MOST_PLAYERS else 0.0
+    additive = is_additive(model, subject.target)
+    unit = 0.0 if additive or players > MOST_PLAYERS else float(2**players * tail)
     small = _shrunk(sizes, unit)
-    cheap = len(model.layers) == 1 or (players <= MOST_PLAYERS and small is not None)
+    cheap = additive or (players <= MOST_PLAYERS and small is not None)
     few = _compared_sizes(sizes, edges)
     left_out: dict[str, str] = {}
     if methods is None:
@@ -140,13 +141,14 @@ def _background(subject: Subject, background: Any) -> tuple[Tensor, str]:
 
 
 def _sizes(subject: Subject) -> tuple[int, int, int]:
-    """Return the number of features with an effect, of edges after the first layer, and of all."""
+    """Return the number of features with an effect, of steps after the first sums, and of edges."""
     model: KAN = subject.model
     with torch.no_grad():
         leads_on = reaching(model, subject.target)[0]
         players = int((live_edges(model.layers[0]) & leads_on[:, None]).any(0).sum())
     counts = [layer.in_features * layer.out_features for layer in model.layers]
-    return players, sum(counts[1:]), sum(counts)
+    factors = sum(model.nodes[0].grouping.arities)
+    return players, sum(counts[1:]) + factors, sum(counts)
 
 
 def _shrunk(sizes: tuple[int, int], unit: float) -> tuple[int, int] | None:

@@ -46,7 +46,7 @@ class EdgeChoice:
     candidates : tuple of Candidate
         Best first.
     importance : float
-        Deviation of the edge over that of its node's sum.
+        Deviation of the edge over that of the sum it enters.
     """
 
     layer: int
@@ -159,7 +159,7 @@ def assign_functions(
             if best is not None:
                 layer.assign(choice.out, choice.in_, best.function, best.parameters)
         choices += found
-        hidden = layer(hidden)
+        hidden = model.through(index, hidden)
         advance()
     return choices
 

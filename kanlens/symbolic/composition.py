@@ -1,9 +1,10 @@
 """Write a network with symbolic edges as one sympy expression per output.
 
 Rules applied on the way keep one number from being written twice: sums of sums are one sum,
-the scale of a homogeneous function moves in front of it, ``exp(s + k)`` is ``exp(k) * exp(s)``,
-``log`` gives its factor to the sum, and a sine whose phase is near a quarter turn is written
-as a cosine. Symbols carry the feature names as they are; no name is ever parsed.
+the scale of a homogeneous function moves in front of it, and so do the scales of the factors of a
+product, ``exp(s + k)`` is ``exp(k) * exp(s)``, ``log`` gives its factor to the sum, and a sine
+whose phase is near a quarter turn is written as a cosine. Symbols carry the feature names as they
+are; no name is ever parsed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sympy
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.functions import FUNCTIONS
 from kanlens.core.network import KAN
+from kanlens.core.products import Nodes
 
 Expr = Any  # sympy is untyped
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -44,13 +46,14 @@ def compose(model: KAN) -> tuple[Expr, ...]:
     ]
     for index, layer in enumerate(model.layers):
         alive, bias = (layer.mask != 0).tolist(), layer.bias.tolist()
-        nodes = [
+        sums = [
             sympy.Add(
                 _number(bias[o]),
                 *(_edge(model, index, (o, i), u) for i, u in enumerate(nodes) if alive[o][i]),
             )
             for o in range(layer.out_features)
         ]
+        nodes = _nodes(model.nodes[index], sums)
     ends = zip(nodes, model.output_scale.tolist(), model.output_shift.tolist(), strict=True)
     return tuple(_scaled(node, scale, shift) for node, scale, shift in ends)
 
@@ -157,6 +160,30 @@ def spline_function(name: str, edge: Any, order: int = 0) -> Any:
     edge_name = name if order == 0 else name.rsplit("_d", 1)[0]
     members = {"_imp_": staticmethod(evaluate), "fdiff": fdiff, "nargs": 1, "is_real": True}
     return type(name, (sympy.Function,), members)
+
+
+def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
+    """Return the expression of every node of a layer from those of its sums."""
+    count = nodes.grouping.nodes
+    scales = nodes.scale.tolist() if nodes.scaled else [1.0] * count
+    shifts = nodes.shift.tolist() if nodes.scaled else [0.0] * count
+    found = []
+    for node, (scale, shift) in enumerate(zip(scales, shifts, strict=True)):
+        factors = [sums[subnode] for subnode in nodes.grouping.members(node)]
+        found.append(_scaled(_product(factors), scale, shift))
+    return found
+
+
+def _product(factors: list[Expr]) -> Expr:
+    """Return the product of expressions, their scales as one number in front."""
+    if len(factors) == 1:
+        return factors[0]
+    size, rests = 1.0, []
+    for factor in factors:
+        scale, rest = _split_scale(factor) if factor.free_symbols else (float(factor), None)
+        size *= scale
+        rests.append(sympy.Integer(1) if rest is None else rest)
+    return _scaled(sympy.Mul(*rests), size, 0.0)
 
 
 def _number(value: float) -> Expr:

@@ -1,8 +1,9 @@
 """Refit the numbers of all symbolic edges of a network together.
 
 The loss is the mean squared error of the outputs, each in units of its target's deviation. The
-Jacobian is exact: the derivative of an output by a number of an edge is that of the edge's node
-times that of the edge, and the first follows layer by layer from the derivatives of the edges.
+Jacobian is exact: the derivative of an output by a number of an edge is that of the edge's sum
+times that of the edge, and the first follows layer by layer from the derivatives of the nodes
+and of the edges.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Places(NamedTuple):
 def refit(model: KAN, x: Tensor, target: Tensor, *, steps: int = 60) -> float:
     """Refit the functions of `model` in place and return the loss.
 
-    Constants d are first moved into the biases of their nodes. Numbers that a family leaves out
+    Constants d are first moved into the biases of their sums. Numbers that a family leaves out
     (the scale of a power) and splines stay what they are. Models with more than 400 free numbers
     are left alone.
 
@@ -106,20 +107,20 @@ def free_places(model: KAN) -> list[Places]:
     found = []
     for layer in model.layers:
         entries: list[tuple[int, int, int]] = []
-        nodes: set[int] = set()
+        sums: set[int] = set()
         names = layer.functions if isinstance(layer, FunctionLinear) else ()
         for o, row in enumerate(names):
             for i, name in enumerate(row):
                 if name != "spline" and bool(layer.mask[o, i] != 0):
                     entries += [(o, i, k) for k in letters[moves.get(name, "constant")]]
-                    nodes.add(o)
+                    sums.add(o)
         affine = torch.tensor(entries, dtype=torch.long).reshape(-1, 3)
-        found.append(Places(affine, torch.tensor(sorted(nodes), dtype=torch.long)))
+        found.append(Places(affine, torch.tensor(sorted(sums), dtype=torch.long)))
     return found
 
 
 def _gather_constants(model: KAN) -> None:
-    """Move the constant of every function into the bias of its node."""
+    """Move the constant of every function into the bias of its sum."""
     for layer in model.layers:
         if isinstance(layer, FunctionLinear):
             live = (1 - layer.spline_mask) * layer.mask
@@ -163,23 +164,22 @@ class _Problem:
     def residuals(self, theta: Array) -> Array:
         """Return the errors of all outputs in units of their deviation, (row * out,)."""
         self.write(theta)
-        hidden = self.start
-        for layer in self.model.layers:
-            hidden = layer(hidden)
-        output = hidden * self.model.output_scale + self.model.output_shift
+        output = self.model.scale_outputs(self.model.run(self.start))
         return np.asarray(((output - self.target) / self.deviation).reshape(-1).numpy())
 
     def jacobian(self, theta: Array) -> Array:
         """Return the derivatives of the residuals, (row * out, number)."""
         self.write(theta)
-        inputs = [self.start]
-        for layer in self.model.layers[:-1]:
-            inputs.append(layer(inputs[-1]))
+        inputs, sums = [self.start], []
+        for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
+            sums.append(layer(inputs[-1]))
+            inputs.append(nodes(sums[-1]))
         scale = self.model.output_scale / self.deviation
         reach = torch.diag(scale).expand(len(self.start), -1, -1)  # (row, out, node)
         blocks: list[Tensor] = []
-        for index in range(len(inputs) - 1, -1, -1):
+        for index in range(len(sums) - 1, -1, -1):
             layer, place = self.model.layers[index], self.places[index]
+            reach = self.model.nodes[index].pull(reach, sums[index][:, None])  # (row, out, sum)
             block = [reach[:, :, place.bias]]
             if isinstance(layer, FunctionLinear):
                 o, i, k = place.affine.T

@@ -183,10 +183,10 @@ def suggest(model: KAN, x: Rows, *, functions: Sequence[str] | None = None) -> p
     rows, _ = _prepared(work, x, None, call="suggest")
     hidden, table = work.scale_inputs(_pick(rows, None)), []
     with one_thread():
-        for index, layer in enumerate(work.layers):
+        for index in range(len(work.layers)):
             for choice in rank_layer(work, index, hidden, families):
                 table += _suggestions(work, choice)
-            hidden = layer(hidden)
+            hidden = work.through(index, hidden)
     columns = ["layer", "out", "in", "rank", "function", "r2", "score", "formula"]
     return pd.DataFrame(table, columns=columns)
 

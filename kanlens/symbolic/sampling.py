@@ -26,7 +26,7 @@ class LayerEdges:
     samples : EdgeSamples
         Their points, in the scaled units of the layer.
     importance : Tensor, shape (edge,)
-        Standard deviation of the edge over the data, divided by that of its node's sum.
+        Standard deviation of the edge over the data, divided by that of the sum it enters.
     """
 
     out: Tensor

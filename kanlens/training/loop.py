@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from kanlens.errors import InvalidValueError
 from kanlens.files import check_writable
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
-from kanlens.training.options import LEARNING_RATES, Options
+from kanlens.training.options import Options, PenaltyChoice
 from kanlens.training.preparation import prepare_data, unchanged_on_failure
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import read_state
@@ -34,9 +35,10 @@ def fit(
     learning_rate: float | None = None,
     batch_size: int = 256,
     weight_decay: float = 0.0,
-    penalty: str | None = None,
+    penalty: PenaltyChoice = None,
     strength: float = 0.0,
-    entropy_weight: float = 2.0,
+    entropy_weight: float | None = None,
+    proximal: bool = False,
     validation: float = 0.2,
     patience: int = 20,
     grid_updates: int = 5,
@@ -77,12 +79,19 @@ def fit(
         Rows of one batch; not for LBFGS.
     weight_decay : float
         Of AdamW.
-    penalty : str, optional
-        Norm that makes edges small: ``"weight_l1"``, with each edge's mean taken over the grid.
+    penalty : str or dict of str to float, optional
+        Sum over the edges of a norm of `kanlens.sparsity`: ``"activation_l1"`` (the paper's),
+        ``"activation_l2"`` (the deviation of the function), ``"weight_l1"`` (with each edge's mean
+        taken over the grid), ``"raw_l1"`` (efficient-kan's) or ``"curvature"``; or several with
+        their weights. Norms of activations are over the rows of the step at hand.
     strength : float
         Factor of the penalty; 0 for none.
-    entropy_weight : float
-        Factor of the norms' entropy inside the penalty.
+    entropy_weight : float, optional
+        Factor of the norms' entropy inside the penalty; curvature has none. Default 2, and 0 with
+        a proximal step, which allows no other.
+    proximal : bool
+        Make edges exactly zero, with ``"activation_l2"``: see `kanlens.training.proximal`. An
+        edge that is zero stays so until the slope of the loss outweighs the penalty.
     validation : float
         Share of rows held out.
     patience : int
@@ -129,14 +138,13 @@ def fit(
     options = Options(
         optimizer=optimizer,
         steps=steps,
-        learning_rate=LEARNING_RATES.get(optimizer, 1.0)
-        if learning_rate is None
-        else learning_rate,
+        learning_rate=learning_rate,
         batch_size=batch_size,
         weight_decay=weight_decay,
-        penalty=penalty,
+        penalty=dict(penalty) if isinstance(penalty, Mapping) else penalty,
         strength=strength,
         entropy_weight=entropy_weight,
+        proximal=proximal,
         validation=validation,
         patience=patience,
         grid_updates=grid_updates,

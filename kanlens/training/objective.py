@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kanlens.core.network import KAN
-from kanlens.sparsity import penalty_value
+from kanlens.sparsity import PENALTIES, penalty_value
+from kanlens.training.inputs import layer_values
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Objective:
     """The loss of a model on rows, in the scaled units of its output, and its penalty.
 
@@ -20,29 +23,56 @@ class Objective:
     ----------
     model : KAN
         The model.
-    penalty : str or None
-        Key into ``kanlens.sparsity.PENALTIES``.
+    penalty : mapping of str to float
+        Keys into ``kanlens.sparsity.PENALTIES`` and their weights; none for no penalty.
     strength : float
         Factor of the penalty.
     entropy_weight : float
         Factor of the entropy inside the penalty.
+    node_weights : list of Tensor, each of shape (out,), or None
+        Factors of the norms of all edges into each output of each layer.
     """
 
     model: KAN
-    penalty: str | None = None
+    penalty: Mapping[str, float] = field(default_factory=dict)
     strength: float = 0.0
     entropy_weight: float = 2.0
+    node_weights: list[Tensor] | None = None
+
+    @property
+    def penalized(self) -> bool:
+        """Whether there is a penalty at all."""
+        return bool(self.penalty) and self.strength != 0.0
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss over rows: squared error over the output scale, or cross-entropy."""
         return task_loss(self.model, self.model(x), y)
 
-    def penalty_term(self) -> Tensor:
-        """Return `strength` times the penalty; zero without one."""
-        if self.penalty is None or self.strength == 0.0:
-            return torch.zeros((), dtype=self.model.dtype)
+    def total(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return loss plus penalty; norms on data are over the same rows, from the same run."""
+        with self.watching() as inputs:
+            loss = self.loss(x, y)
+        return loss + self.penalty_term(inputs)
+
+    @contextmanager
+    def watching(self) -> Iterator[list[Tensor] | None]:
+        """Collect what reaches every layer in the block, if the penalty asks for it."""
+        if self.penalized and any(PENALTIES[name].needs_inputs for name in self.penalty):
+            with layer_values(self.model) as values:
+                yield values.inputs
+        else:
+            yield None
+
+    def penalty_term(self, inputs: list[Tensor] | None) -> Tensor:
+        """Return `strength` times the penalty, given what `watching` collected; zero without."""
+        if not self.penalized:
+            return torch.zeros((), dtype=self.model.dtype, device=self.model.input_shift.device)
         value = penalty_value(
-            tuple(self.model.layers), self.penalty, entropy_weight=self.entropy_weight
+            tuple(self.model.layers),
+            self.penalty,
+            entropy_weight=self.entropy_weight,
+            inputs=inputs,
+            node_weights=self.node_weights,
         )
         return self.strength * value
 
@@ -68,11 +98,41 @@ def task_loss(model: KAN, output: Tensor, y: Tensor) -> Tensor:
     >>> task_loss(KAN([1, 1]), torch.ones(4, 1), torch.zeros(4, 1))
     tensor(1.)
     """
+    return row_losses(model, output, y).mean()
+
+
+def row_losses(model: KAN, output: Tensor, y: Tensor) -> Tensor:
+    """Return the loss of every row; `task_loss` is their mean.
+
+    Examples
+    --------
+    >>> row_losses(KAN([1, 1]), torch.ones(2, 1), torch.zeros(2, 1))
+    tensor([1., 1.])
+    """
     if model.task == "regression":
-        return ((output - y) / model.output_scale).square().mean()
+        return ((output - y) / model.output_scale).square().mean(1)
     if output.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(output[:, 0], y.to(output.dtype))
-    return F.cross_entropy(output, y)
+        target = y.to(output.dtype)
+        return F.binary_cross_entropy_with_logits(output[:, 0], target, reduction="none")
+    return F.cross_entropy(output, y, reduction="none")
+
+
+@torch.no_grad()
+def constant_loss(model: KAN, y: Tensor, judged: Tensor) -> float:
+    """Return the loss on `judged` of the constant that suits the targets `y` best.
+
+    Examples
+    --------
+    >>> y = torch.tensor([[0.0], [2.0]])
+    >>> constant_loss(KAN([1, 1]), y, y)
+    1.0
+    """
+    if model.task == "regression":
+        return float(task_loss(model, y.mean(0).expand_as(judged), judged))
+    count = max(2, len(model.output_names))
+    share = (torch.bincount(y, minlength=count).double() + 1e-9) / (len(y) + count * 1e-9)
+    logits = share.log() if len(model.output_names) > 1 else (share[1:] / share[:1]).log()
+    return float(task_loss(model, logits.expand(len(judged), -1), judged))
 
 
 @torch.no_grad()

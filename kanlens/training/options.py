@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kanlens.checks import check_choice, check_count, check_positive, message
 from kanlens.errors import InvalidValueError
 from kanlens.sparsity import PENALTIES
 
-__all__ = ["LEARNING_RATES", "OPTIMIZERS", "Options"]
+__all__ = ["LEARNING_RATES", "OPTIMIZERS", "Options", "PenaltyChoice"]
 
 OPTIMIZERS = ("lbfgs", "adam", "adamw")
 LEARNING_RATES = {"lbfgs": 1.0, "adam": 1e-2, "adamw": 1e-2}
+ENTROPY_WEIGHT = 2.0
+
+PenaltyChoice = str | Mapping[str, float] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +30,13 @@ class Options:
 
     optimizer: str = "lbfgs"
     steps: int = 100
-    learning_rate: float = 1.0
+    learning_rate: float | None = None
     batch_size: int = 256
     weight_decay: float = 0.0
-    penalty: str | None = None
+    penalty: PenaltyChoice = None
     strength: float = 0.0
-    entropy_weight: float = 2.0
+    entropy_weight: float | None = None
+    proximal: bool = False
     validation: float = 0.2
     patience: int = 20
     grid_updates: int = 5
@@ -43,19 +48,56 @@ class Options:
         check_count("fit", "batch_size", self.batch_size)
         check_count("fit", "patience", self.patience)
         check_count("fit", "grid_updates", self.grid_updates, least=0)
-        check_positive("fit", "learning_rate", self.learning_rate)
-        for name in ("weight_decay", "strength", "entropy_weight", "validation"):
+        check_positive("fit", "learning_rate", self.rate)
+        for name in ("weight_decay", "strength", "validation"):
             check_positive("fit", name, getattr(self, name), zero=True)
+        check_positive("fit", "entropy_weight", self.entropy, zero=True)
         if self.validation >= 1:
             expected, got = "validation to be a share below 1", repr(self.validation)
             raise InvalidValueError(message("fit", expected, got, "For example 0.2"))
-        if self.penalty is not None:
-            check_choice("fit", "penalty", self.penalty, PENALTIES)
+        self._check_penalty()
         self._refuse_idle()
+        self._check_proximal()
+
+    @property
+    def rate(self) -> float:
+        """The learning rate: the one given, else the optimizer's usual one."""
+        if self.learning_rate is None:
+            return LEARNING_RATES[self.optimizer]
+        return self.learning_rate
+
+    @property
+    def entropy(self) -> float:
+        """The weight of the entropy: the one given, else 2, and none beside a proximal step."""
+        if self.entropy_weight is None:
+            return 0.0 if self.proximal else ENTROPY_WEIGHT
+        return self.entropy_weight
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The norms of the penalty with their weights.
+
+        Examples
+        --------
+        >>> Options(penalty="curvature").weights
+        {'curvature': 1.0}
+        """
+        if self.penalty is None:
+            return {}
+        return {self.penalty: 1.0} if isinstance(self.penalty, str) else dict(self.penalty)
+
+    def _check_penalty(self) -> None:
+        if not isinstance(self.penalty, (str, Mapping, type(None))):
+            expected, got = "penalty to be a name, or a dict of weights", repr(self.penalty)
+            advice = "For example {'activation_l1': 1.0, 'curvature': 1e-3}"
+            raise InvalidValueError(message("fit", expected, got, advice))
+        for name, weight in self.weights.items():
+            check_choice("fit", "penalty", name, PENALTIES)
+            check_positive("fit", f"the weight of {name}", weight)
 
     def _refuse_idle(self) -> None:
         """Refuse choices that would silently have no effect."""
-        if self.strength and self.penalty is None:
+        if self.strength and not self.weights:
             expected, got = "a penalty for the strength", f"strength={self.strength} without one"
             advice = f"Choose penalty={sorted(PENALTIES)[0]!r}"
             raise InvalidValueError(message("fit", expected, got, advice))
@@ -63,6 +105,15 @@ class Options:
             expected = "weight_decay with optimizer='adamw' only"
             got = f"{self.weight_decay} with {self.optimizer!r}"
             raise InvalidValueError(message("fit", expected, got, "Choose adamw, or leave it out"))
+
+    def _check_proximal(self) -> None:
+        if self.proximal and "activation_l2" not in self.weights:
+            expected, got = "penalty='activation_l2' for a proximal step", repr(self.penalty)
+            advice = "Choose that penalty, or leave proximal out"
+            raise InvalidValueError(message("fit", expected, got, advice))
+        if self.proximal and self.entropy:
+            expected, got = "no entropy beside a proximal step", f"a weight of {self.entropy}"
+            raise InvalidValueError(message("fit", expected, got, "Leave entropy_weight out"))
 
     def grid_steps(self) -> set[int]:
         """Return the steps before which grids move to the data: from the first to half way.

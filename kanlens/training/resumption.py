@@ -65,6 +65,23 @@ def read_state(path: Path) -> Any:
         raise FileFormatError(_wrong(path, f"{type(error).__name__}: {error}"[:120])) from error
 
 
+def difference(there: dict[str, Any], here: dict[str, Any], name: str) -> str:
+    """Word how one part of two runs' identities differs; options by the first that does.
+
+    Examples
+    --------
+    >>> difference({"options": {"steps": 3}}, {"options": {"steps": 4}}, "options")
+    'options (steps 3 there, 4 here)'
+    """
+    if name != "options" or not isinstance(there.get(name), dict):
+        return name
+    old, new = there[name], here[name]
+    key = next((key for key in new if old.get(key) != new[key]), None)
+    if key is None:
+        return name
+    return f"options ({key} {old.get(key)!r} there, {new[key]!r} here)"
+
+
 def _wrong(path: Path, got: str) -> str:
     expected = f"{path.name!r} to be the checkpoint of a training run"
     return message("fit", expected, got, "Start without resume, or name the right file")

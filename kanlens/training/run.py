@@ -20,14 +20,16 @@ from kanlens.errors import FileFormatError, InvalidValueError, TrainingError
 from kanlens.training.objective import Objective, metric_name, score, task_loss
 from kanlens.training.options import Options
 from kanlens.training.preparation import settle_scaling
+from kanlens.training.proximal import ProximalSteps
 from kanlens.training.result import FitResult
-from kanlens.training.resumption import write_state
+from kanlens.training.resumption import difference, write_state
 
 __all__ = ["TrainingRun"]
 
 LBFGS_ITERATIONS = 10  # of the optimizer, in one step
 IMPROVEMENT = 1e-4  # relative, below which a step counts as none for early stopping
 OUTSIDE = 0.01  # share of a layer's inputs outside their grids that is left alone
+POLISH = 50  # proximal steps at the end, at most
 COST = 1e-3  # relative rise of the loss that a last move of the grids may cost
 
 
@@ -61,9 +63,9 @@ class TrainingRun:
         self.model, self.options, self.x, self.y = model, options, x, y
         self.objective = Objective(
             model=model,
-            penalty=options.penalty,
+            penalty=options.weights,
             strength=options.strength,
-            entropy_weight=options.entropy_weight,
+            entropy_weight=options.entropy,
         )
         self.generator = generator
         self.held_out = torch.empty(0, dtype=torch.long)
@@ -72,6 +74,7 @@ class TrainingRun:
         self.step, self.stale = 0, 0
         self.failed = False  # a batch had a loss that was not finite
         self.stopped_because = ""
+        self.proximal: ProximalSteps | None = None
 
     @property
     def size(self) -> int:
@@ -82,8 +85,13 @@ class TrainingRun:
         widest = max(lay.in_features * lay.degrees_of_freedom for lay in self.model.layers)
         return rows * widest
 
-    def begin(self) -> None:
+    def begin(self, held_out: Tensor | None = None) -> None:
         """Hold rows out, settle the scaling, and note the untrained state.
+
+        Parameters
+        ----------
+        held_out : Tensor, shape (n,), optional
+            Indices of the rows to hold out. Drawn when None.
 
         Raises
         ------
@@ -95,14 +103,11 @@ class TrainingRun:
         if self.generator is None:
             seed = int(torch.randint(2**63 - 1, ()))
             self.generator = torch.Generator().manual_seed(seed)
-        n_rows = len(self.x)
-        count = round(self.options.validation * n_rows)
-        order = self._permutation(n_rows) if count else torch.arange(n_rows)
-        self.held_out = order[:count].sort().values
+        self.held_out = self._drawn() if held_out is None else held_out
         self._split()
         settle_scaling(self.model, self.train_x, self.train_y, self.options.scale)
         self._forget()
-        self.optimizer = self._new_optimizer()
+        self._start_optimizers()
         record = self._evaluate()
         if not math.isfinite(record["loss"] + record["penalty"]):
             what = "loss" if not math.isfinite(record["loss"]) else "penalty"
@@ -113,6 +118,13 @@ class TrainingRun:
         self._keep(record, monitor=monitor if math.isfinite(monitor) else math.inf)
         if self.options.steps == 0:
             self.stopped_because = "no steps were asked for"
+
+    def _drawn(self) -> Tensor:
+        """Return the indices of rows to hold out."""
+        n_rows = len(self.x)
+        count = round(self.options.validation * n_rows)
+        order = self._permutation(n_rows) if count else torch.arange(n_rows)
+        return order[:count].sort().values
 
     def _permutation(self, n: int) -> Tensor:
         source = self.generator
@@ -134,12 +146,18 @@ class TrainingRun:
             layer.statistics = None
         self.model.background = None
 
+    def _start_optimizers(self) -> None:
+        self.optimizer = self._new_optimizer()
+        if self.options.proximal and self.objective.penalized:
+            self.proximal = ProximalSteps(self.objective)
+            self.proximal.begin(self.train_x)
+
     def _new_optimizer(self) -> torch.optim.Optimizer:
         parameters, options = list(self.model.parameters()), self.options
         if options.optimizer == "lbfgs":
             return torch.optim.LBFGS(
                 parameters,
-                lr=options.learning_rate,
+                lr=options.rate,
                 max_iter=LBFGS_ITERATIONS,
                 history_size=20,
                 tolerance_grad=1e-14,
@@ -147,10 +165,8 @@ class TrainingRun:
                 line_search_fn="strong_wolfe",
             )
         if options.optimizer == "adam":
-            return torch.optim.Adam(parameters, lr=options.learning_rate)
-        return torch.optim.AdamW(
-            parameters, lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+            return torch.optim.Adam(parameters, lr=options.rate)
+        return torch.optim.AdamW(parameters, lr=options.rate, weight_decay=options.weight_decay)
 
     def go(self, path: Path | None, every: int, advance: Callable[..., None]) -> None:
         """Take steps until there is a reason to stop; then put the best state back.
@@ -166,6 +182,9 @@ class TrainingRun:
         """
         advance(self.step)
         grid_steps = self.options.grid_steps()
+        if any(nodes.grouping.arities for nodes in self.model.nodes):
+            # not before the first step: products of untrained factors are next to nothing
+            grid_steps = {step or max(1, self.options.steps // 10) for step in grid_steps}
         try:
             while not self.stopped_because:
                 self._one_step(self.step in grid_steps)
@@ -173,12 +192,24 @@ class TrainingRun:
                 self._look_for_the_end(max(grid_steps, default=-1))
                 if path is not None and (self.step % every == 0 or self.stopped_because):
                     write_state(path, self._state())
+            self._polish()
         finally:
             self.model.load_state_dict(self.best["state"])
             self.model.zero_grad()
             if self.options.grid_updates and self.history:
                 self._follow_hidden_values()
             remember(self.model, self.train_x)
+
+    def _polish(self) -> None:
+        """Take proximal steps from the best state, so that what should be zero is."""
+        if self.proximal is None or not self.history:
+            return
+        self.model.load_state_dict(self.best["state"])
+        self.proximal.begin(self.train_x)
+        self.proximal.settle(self.train_x, self.train_y, POLISH, gain=1e-6)
+        record = {**self._evaluate(), "step": self.best["record"]["step"]}
+        if self._monitor(record) <= self._monitor(self.best["record"]) * (1 + COST):
+            self._keep(record, monitor=self._monitor(record))
 
     @torch.no_grad()
     def _follow_hidden_values(self) -> None:
@@ -204,15 +235,21 @@ class TrainingRun:
             self.optimizer.step(self._closure)
         else:
             self._one_pass()
+        if self.proximal is not None and not self.failed:
+            changed = self.proximal.settle(self.train_x, self.train_y, 3)
+            if changed and self.options.optimizer == "lbfgs":
+                self.optimizer = self._new_optimizer()  # its curvature belongs to other edges
         self.optimizer.zero_grad()
         self.step += 1
         self.history.append({**self._evaluate(), "grid_error": grid_error})
 
     def _closure(self) -> Any:
         self.optimizer.zero_grad()
-        value = self.objective.loss(self.train_x, self.train_y) + self.objective.penalty_term()
+        value = self.objective.total(self.train_x, self.train_y)
         if bool(torch.isfinite(value)):
             value.backward()
+            if self.proximal is not None:
+                self.proximal.clear()
             return value.detach()
         # an infinite value without a slope makes the line search halve its bracket
         for parameter in self.model.parameters():
@@ -221,26 +258,28 @@ class TrainingRun:
 
     def _one_pass(self) -> None:
         fraction = self.step / self.options.steps
-        rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * fraction))
+        rate = self.options.rate * 0.5 * (1 + math.cos(math.pi * fraction))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         for rows in self._permutation(len(self.train_x)).split(self.options.batch_size):
             self.optimizer.zero_grad()
-            value = self.objective.loss(self.train_x[rows], self.train_y[rows])
-            value = value + self.objective.penalty_term()
+            value = self.objective.total(self.train_x[rows], self.train_y[rows])
             if not bool(torch.isfinite(value)):
                 self.failed = True
                 return
             value.backward()
             self.optimizer.step()
+            if self.proximal is not None:
+                self.proximal.clear(weights=True)
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
-        output = self.model(self.train_x)
+        with self.objective.watching() as inputs:
+            output = self.model(self.train_x)
         record = {
             "step": self.step,
             "loss": float(task_loss(self.model, output, self.train_y)),
-            "penalty": float(self.objective.penalty_term()),
+            "penalty": float(self.objective.penalty_term(inputs)),
             "validation_loss": math.nan,
             "metric": math.nan,
         }
@@ -299,6 +338,7 @@ class TrainingRun:
             "step": self.step,
             "stale": self.stale,
             "stopped_because": self.stopped_because,
+            "proximal_size": self.proximal.size if self.proximal is not None else None,
             "model": dict(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "generator": None if self.generator is None else self.generator.get_state(),
@@ -317,7 +357,7 @@ class TrainingRun:
         if other:
             expected = "a checkpoint of the same data, model and options"
             advice = "Resume with the same arguments, or start anew without resume"
-            got = f"one of other {_difference(there, here, other[0])}"
+            got = f"one of other {difference(there, here, other[0])}"
             raise FileFormatError(message("fit", expected, got, advice))
         self.held_out, self.history = saved["held_out"], saved["history"]
         self.best, self.step, self.stale = saved["best"], saved["step"], saved["stale"]
@@ -326,8 +366,10 @@ class TrainingRun:
         self._forget()
         self.model.load_state_dict(saved["model"])
         self.model.scaled = saved["scaled"]
-        self.optimizer = self._new_optimizer()
+        self._start_optimizers()
         self.optimizer.load_state_dict(saved["optimizer"])
+        if self.proximal is not None:
+            self.proximal.size = saved["proximal_size"]
         if self.generator is None:
             self.generator = torch.Generator()
         self.generator.set_state(saved["generator"])
@@ -347,17 +389,6 @@ class TrainingRun:
             held_out=self.held_out,
             seconds=seconds,
         )
-
-
-def _difference(there: dict[str, Any], here: dict[str, Any], name: str) -> str:
-    """Word how one part of the identities differs; options by the first that does."""
-    if name != "options" or not isinstance(there.get(name), dict):
-        return name
-    old, new = there[name], here[name]
-    key = next((key for key in new if old.get(key) != new[key]), None)
-    if key is None:
-        return name
-    return f"options ({key} {old.get(key)!r} there, {new[key]!r} here)"
 
 
 def _note(record: dict[str, float], metric: str) -> str:

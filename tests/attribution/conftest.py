@@ -17,7 +17,7 @@ def build(widths: Sequence[int], seed: int = 0, **options: object) -> KAN:
     with torch.no_grad():
         for layer in model.layers:
             layer.bias.copy_(torch.randn(layer.out_features, generator=generator))
-    n_in, n_out = widths[0], widths[-1]
+    n_in, n_out = model.widths[0], model.widths[-1]
     model.input_shift.copy_(torch.randn(n_in, generator=generator))
     model.input_scale.copy_(1 + torch.rand(n_in, generator=generator))
     model.output_shift.copy_(torch.randn(n_out, generator=generator))

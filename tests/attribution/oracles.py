@@ -32,23 +32,46 @@ def shapley(model: KAN, x: Tensor, rows: Tensor, target: int) -> Tensor:
     return values
 
 
+def _levels(model: KAN, row: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """What each layer receives and what it returns, for one row."""
+    inputs, sums = [model.scale_inputs(row)], []
+    for layer, nodes in zip(model.layers, model.nodes, strict=True):
+        sums.append(layer(inputs[-1]))
+        inputs.append(nodes(sums[-1]))
+    return inputs, sums
+
+
+def _share_of_a_factor(ours: list[float], theirs: list[float], j: int) -> float:
+    """Slope of a product in its factor j: the mean over all orders in which factors move."""
+    total = 0.0
+    for order in itertools.permutations(range(len(ours))):
+        moved = order[: order.index(j)]
+        others = [k for k in range(len(ours)) if k != j]
+        total += math.prod(ours[k] if k in moved else theirs[k] for k in others)
+    return total / math.factorial(len(ours))
+
+
 def secant(model: KAN, x: Tensor, rows: Tensor, target: int) -> Tensor:
-    """Sum over all paths of the product of slopes, one edge function at a time."""
+    """Sum over all paths of the product of slopes, one edge and one factor at a time."""
     values = torch.zeros_like(x)
+    widths = [range(layer.out_features) for layer in model.layers]
     for b, sample in enumerate(x):
         for row in rows:
-            for path in itertools.product(*(range(width) for width in model.widths[:-1])):
-                nodes = (*path, target)
-                share = float(model.scale_inputs(sample)[path[0]])
-                share -= float(model.scale_inputs(row)[path[0]])
-                ours, theirs = model.scale_inputs(sample), model.scale_inputs(row)
-                for index, layer in enumerate(model.layers):
-                    i, o = nodes[index], nodes[index + 1]
-                    u, v = float(ours[i]), float(theirs[i])
-                    phi = layer.edge(o, i)
+            (ours, our_sums), (theirs, their_sums) = _levels(model, sample), _levels(model, row)
+            for start, path in itertools.product(range(x.shape[1]), itertools.product(*widths)):
+                share, i = float(ours[0][start] - theirs[0][start]), start
+                for index, o in enumerate(path):
+                    u, v = float(ours[index][i]), float(theirs[index][i])
+                    phi, nodes = model.layers[index].edge(o, i), model.nodes[index]
                     share *= float((phi(u) - phi(v)) / (u - v))
-                    ours, theirs = layer(ours), layer(theirs)
-                values[b, path[0]] += share * float(model.output_scale[target]) / len(rows)
+                    i, factor = nodes.grouping.place(o)
+                    if factor is not None:
+                        members = list(nodes.grouping.members(i))
+                        left, right = our_sums[index][members], their_sums[index][members]
+                        share *= _share_of_a_factor(left.tolist(), right.tolist(), factor)
+                    share *= float(nodes.scale[i]) if nodes.scaled else 1.0
+                if i == target:
+                    values[b, start] += share * float(model.output_scale[target]) / len(rows)
     return values
 
 
@@ -75,8 +98,15 @@ def ablation(model: KAN, x: Tensor, rows: Tensor, target: int) -> Tensor:
     return values
 
 
+def _ending(model: KAN, target: int) -> list[int]:
+    """The first-layer sums that lead to an output of a network whose edges are all alive."""
+    if len(model.layers) == 1:
+        return list(model.nodes[0].grouping.members(target))
+    return list(range(model.layers[0].out_features))
+
+
 def weight_l1(model: KAN, x: Tensor, rows: Tensor, target: int) -> Tensor:
-    norms = model.layers[0].weight_l1()
+    norms = model.layers[0].weight_l1()[_ending(model, target)]
     return torch.stack([norms[:, i].sum() for i in range(x.shape[1])])
 
 
@@ -84,7 +114,7 @@ def edge_std(model: KAN, x: Tensor, rows: Tensor, target: int) -> Tensor:
     layer, scaled = model.layers[0], model.scale_inputs(x)
     values = torch.zeros_like(x[0])
     for i in range(layer.in_features):
-        for o in range(layer.out_features):
+        for o in _ending(model, target):
             values[i] += layer.edge(o, i)(scaled[:, i].numpy()).std()
     return values
 

@@ -286,3 +286,23 @@ def test_resume_without_a_checkpoint_says_so(workshop, tmp_path, capsys):
     words = ["train", f"{workshop}/data.csv", "--target", "area", "--hidden", "0", "--steps", "1"]
     assert main([*words, "--resume", "-o", str(out)]) == 0
     assert f"no checkpoint at {out}.checkpoint; starting anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["--penalty", "activation_l1", "--entropy-weight", "1"],
+        ["--penalty", "activation_l2", "--proximal"],
+        ["--penalty", "activation_l1=1,curvature=0.001"],
+    ],
+)
+def test_train_takes_every_kind_of_penalty(workshop, tmp_path, extra, capsys):
+    words = ["train", workshop / "data.csv", "--target", "area", "--hidden", "0", "--steps", "2"]
+    facts = answer(capsys, *words, "--strength", "0.01", *extra, "-o", tmp_path / "m.st")
+    assert facts["steps"] == 2
+
+
+def test_a_malformed_penalty_is_a_usage_error(workshop, capsys):
+    words = ["train", f"{workshop}/data.csv", "--target", "area", "--strength", "1"]
+    assert main([*words, "--penalty", "activation_l1=much"]) == 2
+    assert "is no list like" in capsys.readouterr().err

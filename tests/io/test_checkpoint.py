@@ -19,6 +19,7 @@ from torch import nn
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
+from kanlens.core.products import Nodes
 from kanlens.core.recording import remember
 from kanlens.core.schema import Feature, Output, Schema
 from kanlens.errors import DTypeError, FileFormatError, MissingFileError, OutputError
@@ -29,10 +30,17 @@ from kanlens.io.tensor_files import read_metadata
 DATA = Path(__file__).parents[1] / "data"
 
 
-def trained(dtype=torch.float64, seed=0, widths=(3, 4, 2), **options):
+def trained(dtype=torch.float64, seed=0, widths=(3, 4, 2), scaled_nodes=False, **options):
     """A network with every part that a file has room for."""
     generator = torch.Generator().manual_seed(seed)
-    model = KAN(list(widths), generator=generator, **options).to(dtype)
+    model = KAN(list(widths), generator=generator, **options)
+    if scaled_nodes:
+        nodes = [Nodes(one.grouping, scaled=True) for one in model.nodes]
+        model = KAN.from_layers(list(model.layers), model.schema, nodes=nodes)
+        for one in nodes:
+            one.scale.copy_(torch.randn(one.scale.shape, generator=generator))
+            one.shift.copy_(torch.randn(one.shift.shape, generator=generator))
+    model.to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
@@ -117,6 +125,25 @@ def test_golden_file_notices_a_changed_weight(path):
         torch.testing.assert_close(load(path)(x), y, rtol=1e-12, atol=1e-12)
 
 
+# model_v1_products.safetensors is a KAN([2, (1, [2, 3]), (1, 1)], grid_size=4) in float64, the
+# nodes of its first layer scaled and shifted, edge (4, 0) of layer 0 masked, with input and output
+# scaling, units, statistics and 4 background rows; its last inputs lie far outside the grid.
+
+
+def test_golden_file_with_products():
+    model = load(DATA / "model_v1_products.safetensors")
+    expected = json.loads((DATA / "expected.json").read_text())["model_v1_products.safetensors"]
+    x, y = (torch.tensor(expected[key], dtype=torch.float64) for key in "xy")
+    torch.testing.assert_close(model(x), y, rtol=1e-12, atol=1e-12)
+    assert model.shape == (2, (1, [2, 3]), (1, 1))
+    assert model.nodes[0].scale.tolist() == [0.5, 1.25, -2.0]
+    assert model.nodes[0].shift.tolist() == [0.125, 0.0, 0.75]
+    assert not model.nodes[1].scaled
+    assert model.layers[0].mask[4].tolist() == [0, 1]
+    assert model.output_names == ("u", "v")
+    assert [layer.edge_mean.shape for layer in model.statistics] == [(6, 2), (3, 3)]
+
+
 # --- round trip --------------------------------------------------------------------------------
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
@@ -124,10 +151,14 @@ NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 
 @st.composite
 def models(draw):
-    widths = draw(st.lists(st.integers(1, 3), min_size=2, max_size=4))
+    arities = st.lists(st.integers(2, 3), min_size=1, max_size=2)
+    width = st.integers(1, 3) | st.tuples(st.integers(0, 2), arities)
+    later = draw(st.lists(width, min_size=1, max_size=3))
+    widths = [draw(st.integers(1, 3)), *later]
     model = trained(
         draw(st.sampled_from([torch.float32, torch.float64])),
         widths=widths,
+        scaled_nodes=draw(st.booleans()),
         grid_size=draw(st.integers(1, 6)),
         spline_order=draw(st.integers(1, 5)),
         base_activation=draw(st.sampled_from(["silu", "identity", "zero", "tanh", "gelu"])),
@@ -141,7 +172,7 @@ def models(draw):
         Feature(name=name, column=draw(NAMES), unit=draw(NAMES), imputation=draw(fillers))
         for name in names
     )
-    outputs = tuple(Output(name=f"ŷ{i}", unit=draw(NAMES)) for i in range(widths[-1]))
+    outputs = tuple(Output(name=f"ŷ{i}", unit=draw(NAMES)) for i in range(model.widths[-1]))
     labels = draw(st.lists(NAMES, max_size=3).map(tuple))
     model.schema = Schema(features=features, outputs=outputs, class_labels=labels)
     if draw(st.booleans()):
@@ -158,6 +189,41 @@ def test_round_trip_keeps_every_bit(tmp_path_factory, model):
     assert save(model, path) == path
     same_model(load(path), model)
     shutil.rmtree(path.parent)
+
+
+def test_files_without_products_know_nothing_of_them(path):
+    save(trained(), path)
+    assert "nodes" not in json.loads(read_metadata(path, call="load")["config"])
+    assert not [name for name in load_file(path) if name.startswith("nodes")]
+
+
+@pytest.mark.parametrize("arities", [[2, 2, 9], [1], [-2, 3], [True, 2], "22", [[2]]])
+def test_impossible_products_are_refused(path, arities):
+    model = trained(widths=(2, (1, 2), 1))
+    save(model, path)
+    config = json.loads(model.config.to_json())
+    config["nodes"][0]["arities"] = arities
+    save_file(
+        load_file(path),
+        path,
+        {**read_metadata(path, call="load"), "config": json.dumps(config)},
+    )
+    with pytest.raises(FileFormatError, match=r"^load: .*Save the model again\.$"):
+        load(path)
+
+
+def test_a_missing_scale_of_nodes_is_refused(path):
+    model = trained(widths=(2, (1, 2), 1), scaled_nodes=True)
+    save(model, path)
+    tensors = load_file(path)
+    del tensors["nodes.0.shift"]
+    save_file(tensors, path, read_metadata(path, call="load"))
+    text = (
+        "load: expected tensor nodes.0.shift of shape (3,) and float64 in 'model.safetensors', "
+        "got none. Save the model again."
+    )
+    with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
+        load(path)
 
 
 def test_round_trip_keeps_nan_and_infinity(path):

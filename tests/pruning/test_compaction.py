@@ -150,5 +150,9 @@ def test_reached_follows_every_path(data: st.DataObject) -> None:
         steps = zip(masks, itertools.pairwise(path), strict=True)
         if all(mask[out, in_] != 0 for mask, (in_, out) in steps):
             found[path[-1]] = True
-    assert reached(masks).tolist() == found
-    assert connected(masks) == any(found)
+    model = kanlens.KAN(widths)
+    assert reached(model, masks).tolist() == found
+    assert connected(model, masks) == any(found)
+    for layer, mask in zip(model.layers, masks, strict=True):
+        layer.mask.copy_(mask)
+    assert reached(model).tolist() == found

@@ -203,13 +203,14 @@ def test_an_interrupt_leaves_the_best_state(
         ),
         (
             {"penalty": "weight_l2", "strength": 1.0},
-            "fit: expected penalty to be one of weight_l1, got 'weight_l2'. "
+            "fit: expected penalty to be one of activation_l1, activation_l2, curvature, raw_l1, "
+            "weight_l1, got 'weight_l2'. "
             "Did you mean 'weight_l1'?",
         ),
         (
             {"strength": 0.5},
             "fit: expected a penalty for the strength, got strength=0.5 without one. "
-            "Choose penalty='weight_l1'.",
+            "Choose penalty='activation_l1'.",
         ),
         (
             {"strength": -1.0},

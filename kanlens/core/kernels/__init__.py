@@ -1,0 +1,115 @@
+"""Fused CPU kernels for spline layers; only `KANLinear` knows that they exist.
+
+`layer_sum` computes a layer's output and is differentiable; it declines where a kernel cannot run,
+and the layer then uses torch operations that give the same numbers. Importing this compiles
+nothing: numba is loaded and a kernel compiled when one first runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.core.kernels import pool
+from kanlens.core.kernels.choice import asked, choose, use
+
+if TYPE_CHECKING:
+    from kanlens.core.kernels.local_basis import LocalBasis
+    from kanlens.core.layers import KANLinear
+
+__all__ = ["asked", "choose", "layer_sum", "use"]
+
+_bases: WeakKeyDictionary[nn.Module, tuple[str, LocalBasis]] = WeakKeyDictionary()
+
+
+def layer_sum(layer: KANLinear, x: Tensor) -> Tensor | None:
+    """Return y (batch, out) for x (batch, in), or None where torch operations must do it.
+
+    Examples
+    --------
+    >>> from kanlens.core.layers import KANLinear
+    >>> layer = KANLinear(2, 3)
+    >>> torch.allclose(layer_sum(layer, torch.zeros(1, 2)), layer.forward_torch(torch.zeros(1, 2)))
+    True
+    """
+    path = asked()
+    if path == "torch" or not _can_run(layer, x):
+        return None
+    if path == "auto":
+        n_in, n_out = layer.in_features, layer.out_features
+        path = choose(len(x), n_in, n_out, layer.grid_size, layer.spline_order)
+        if pool.forked():  # a product of matrices would wait for threads that are gone
+            path = "sparse"
+    from kanlens.core.kernels.function import FusedSum, Plan
+
+    weights = layer.weights()
+    plan = Plan(
+        path=path,
+        basis=_basis(layer),
+        degree=layer.spline_order,
+        extrapolation=layer.mode,
+        base=layer.base_name,
+    )
+    result: Tensor = FusedSum.apply(
+        plan, x, weights.spline, weights.scale, weights.base, weights.bias, weights.mask
+    )
+    return result
+
+
+@functools.cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+def _can_run(layer: KANLinear, x: Tensor) -> bool:
+    """Tell whether a kernel gives what torch operations would."""
+    weights = layer.weights()
+    tensors = [x, weights.spline, weights.base, weights.bias, weights.mask, layer.grid]
+    if weights.scale is not None:
+        tensors.append(weights.scale)
+    plain = all(
+        type(each) in (Tensor, nn.Parameter)
+        and each.device.type == "cpu"
+        and each.dtype == x.dtype
+        and each.layout == torch.strided
+        for each in tensors
+    )
+    return (
+        plain
+        and x.dtype in (torch.float32, torch.float64)
+        and not (torch.is_grad_enabled() and (layer.grid.requires_grad or layer.mask.requires_grad))
+        and torch._C._get_tracing_state() is None
+        and torch.utils._python_dispatch._get_current_dispatch_mode() is None
+        and not torch.is_autocast_enabled("cpu")
+        and not _transformed(tensors)
+        and _has_numba()
+    )
+
+
+def _transformed(tensors: list[Tensor]) -> bool:
+    """Tell whether torch.func or forward-mode differentiation is at work."""
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    if active is not None and active():
+        return True
+    unpack = torch.autograd.forward_ad.unpack_dual
+    return any(unpack(each).tangent is not None for each in tensors)
+
+
+def _basis(layer: KANLinear) -> LocalBasis:
+    """Return the pieces of a layer's basis, worked out anew when its grid has changed."""
+    from kanlens.core.kernels.local_basis import local_basis
+
+    known = _bases.get(layer)
+    if known is not None:
+        extrapolation, basis = known
+        same = extrapolation == layer.mode and basis.degree == layer.spline_order
+        if same and basis.knots.dtype == layer.grid.dtype and torch.equal(basis.knots, layer.grid):
+            return basis
+    basis = local_basis(layer.grid, layer.spline_order, extrapolation=layer.mode)
+    _bases[layer] = (layer.mode, basis)
+    return basis

@@ -1,0 +1,46 @@
+"""How kernels are compiled: on first use, without the interpreter's lock, cached on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+FASTMATH = ("reassoc", "contract", "nsz", "arcp")  # never nnan or ninf: NaN in must be NaN out
+
+
+def jit(function: Function) -> Function:
+    """Compile a function with numba when it is first called.
+
+    The machine code is kept beside the source, or in the user's cache folder; where neither can be
+    written it is compiled anew in each process.
+
+    Examples
+    --------
+    >>> @jit
+    ... def double(x):
+    ...     return 2 * x
+    >>> double(3)
+    6
+    """
+    return _compiled(function, {})
+
+
+def inner(function: Function) -> Function:
+    """Compile a function that only other kernels call; Python cannot.
+
+    Leaving out the ways in from Python makes compilation shorter.
+    """
+    return _compiled(function, {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})
+
+
+def _compiled(function: Function, options: dict[str, bool]) -> Function:
+    import numba
+
+    common = {"nogil": True, "error_model": "numpy", "fastmath": set(FASTMATH), **options}
+    try:
+        compiled: Function = numba.njit(cache=True, **common)(function)
+    except RuntimeError:  # no folder for the cache
+        compiled = numba.njit(**common)(function)
+    return compiled

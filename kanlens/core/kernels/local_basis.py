@@ -1,0 +1,193 @@
+"""The basis functions alive in each interval of a grid, as polynomials a kernel can evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+Array = np.ndarray[Any, np.dtype[Any]]
+EVEN = 0.5  # of a piece: how far a knot may be from even spacing for the guess to be good
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LocalBasis:
+    """What a spline basis is between two neighbouring knots, and beyond the last ones.
+
+    The line is cut into pieces: one per interval of the knots where a basis function lives, and one
+    beyond either end. In a piece, u = (x - origin) * scale and the functions ``first + k``, for k
+    from 0 to degree, are polynomials of u; every other function is zero. `rows` is the number of
+    inputs, or 1 when all have the same knots.
+
+    Attributes
+    ----------
+    knots : Tensor, shape (in, knot)
+        The knots all this was made of.
+    starts, origins, scales : ndarray, shape (rows * piece,)
+        Where each piece begins (the first at minus infinity), and its coordinate u.
+    first : ndarray of int64, shape (piece,)
+        First function alive.
+    powers : ndarray, shape (rows * piece * (degree + 1) * (degree + 1),)
+        Coefficient of u to the power p of the k-th function alive, in the order row, piece, p, k.
+    low, density : ndarray, shape (rows,)
+        ``(x - low) * density + 1`` guesses the piece of x, within one when `even`.
+    even : bool
+        Whether the knots are so evenly spaced that this guess is good.
+    stride : int
+        Pieces from one input to the next in these arrays; 0 when all share one row.
+    degree : int
+        Degree of the spline.
+    """
+
+    knots: Tensor
+    starts: Array
+    origins: Array
+    scales: Array
+    first: Array
+    powers: Array
+    low: Array
+    density: Array
+    even: bool
+    stride: int
+    degree: int
+
+    @property
+    def pieces(self) -> int:
+        """Number of pieces."""
+        return len(self.first)
+
+    @property
+    def window(self) -> tuple[int, ...]:
+        """A tuple as long as the number of functions alive, for the kernels' types."""
+        return (0,) * (self.degree + 1)
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """What the kernels take, in their order."""
+        stride_one = 0 if self.stride == 0 else 1
+        return (
+            self.starts,
+            self.origins,
+            self.scales,
+            self.first,
+            self.powers,
+            self.low,
+            self.density,
+            int(self.even),
+            self.stride,
+            stride_one,
+        )
+
+
+def local_basis(knots: Tensor, degree: int, *, extrapolation: str) -> LocalBasis:
+    """Work out the pieces of a spline basis.
+
+    Parameters
+    ----------
+    knots : Tensor, shape (in, knot)
+        Strictly increasing along each row.
+    degree : int
+        Degree of the splines.
+    extrapolation : {"linear", "zero"}
+        What the functions do beyond the grid.
+
+    Returns
+    -------
+    LocalBasis
+        Arrays in the dtype of `knots`, computed in float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> found = local_basis(torch.tensor([[-1.0, 0.0, 1.0, 2.0]]), 1, extrapolation="linear")
+    >>> found.pieces, found.powers.reshape(3, 2, 2)[1].tolist()
+    (3, [[1.0, 0.0], [-1.0, 1.0]])
+    """
+    kept = knots.detach().clone()
+    shared = bool((kept == kept[:1]).all())
+    rows = (kept[:1] if shared else kept).double().cpu().numpy()
+    number = knots.detach().cpu().numpy().dtype
+    linear = extrapolation == "linear"
+    powers = _polynomials(rows, degree)
+    cuts = rows[:, degree:-degree] if linear else rows
+    first, powers = _continued(powers, degree) if linear else _run_out(powers, degree)
+    width = np.diff(cuts)
+    scales = 1 / np.concatenate([width[:, :1], width, width[:, -1:]], axis=1)
+    if not linear:  # so that a far point stays finite where every function is zero
+        scales[:, 0] = scales[:, -1] = 0.0
+    origins = np.concatenate([cuts[:, :1], cuts], axis=1)
+    starts = np.concatenate([np.full_like(cuts[:, :1], -np.inf), cuts], axis=1).astype(number)
+    end = rows.shape[1] - degree - (degree if linear else 0)  # the grid's end is in its last piece
+    starts[:, end] = np.nextafter(starts[:, end], number.type(np.inf))
+    density = width.shape[1] / (cuts[:, -1] - cuts[:, 0])
+    places = (cuts - cuts[:, :1]) * density[:, None]
+
+    def flat(values: Array) -> Array:
+        return np.ascontiguousarray(values, dtype=number).ravel()
+
+    return LocalBasis(
+        knots=kept,
+        starts=flat(starts),
+        origins=flat(origins),
+        scales=flat(scales),
+        first=first,
+        powers=flat(powers),
+        low=flat(cuts[:, 0]),
+        density=flat(density),
+        even=bool((np.abs(places - np.arange(cuts.shape[1])) < EVEN).all()),
+        stride=0 if shared else len(first),
+        degree=degree,
+    )
+
+
+def _polynomials(knots: Array, degree: int) -> Array:  # (rows, interval, power, function)
+    """Return every function alive in every interval between knots, by the Cox-de Boor recursion.
+
+    In interval c these are the functions c - degree to c, those that do not exist included.
+    """
+    gap = np.diff(knots)
+    more = np.arange(1, degree + 1)
+    before, after = knots[:, :1] - gap[:, :1] * more[::-1], knots[:, -1:] + gap[:, -1:] * more
+    t = np.concatenate([before, knots, after], axis=1)
+    at = np.arange(gap.shape[1]) + degree  # of the interval's left end in t
+    found = np.zeros((len(knots), gap.shape[1], degree + 1, degree + 1))
+    found[:, :, 0, 0] = 1.0
+    for p in range(1, degree + 1):
+        lower, found = found, np.zeros_like(found)
+        for k in range(p):  # function at - p + 1 + k of degree p - 1
+            left, right = t[:, at - p + 1 + k], t[:, at + 1 + k]
+            start, slope = (t[:, at] - left) / (right - left), gap / (right - left)
+            rising = start[..., None] * lower[..., k]
+            rising[..., 1:] += slope[..., None] * lower[..., :-1, k]
+            found[..., k + 1] += rising
+            found[..., k] += lower[..., k] - rising
+    return found
+
+
+def _continued(powers: Array, degree: int) -> tuple[Array, Array]:
+    """Keep the intervals of the grid, and go on straight from both of its ends."""
+    inside = powers[:, degree : powers.shape[1] - degree]
+    left, right = np.zeros_like(inside[:, :1]), np.zeros_like(inside[:, :1])
+    left[:, :, :2] = inside[:, :1, :2]
+    right[:, 0, 0] = inside[:, -1].sum(1)
+    right[:, 0, 1] = (inside[:, -1] * np.arange(degree + 1)[:, None]).sum(1)
+    first = np.arange(inside.shape[1])
+    return np.concatenate([first[:1], first, first[-1:]]), np.concatenate(
+        [left, inside, right], axis=1
+    )
+
+
+def _run_out(powers: Array, degree: int) -> tuple[Array, Array]:
+    """Keep all intervals, drop the functions that do not exist, and add zero at both ends."""
+    intervals = powers.shape[1]
+    last = intervals - 2 * degree - 1  # first function of the last interval of the grid
+    wanted = np.arange(intervals) - degree
+    first = wanted.clip(0, last)
+    kept = np.zeros((len(powers), intervals + 2, degree + 1, degree + 1))
+    for c, (have, ask) in enumerate(zip(wanted, first, strict=True)):
+        for k in range(degree + 1):
+            if 0 <= k + ask - have <= degree:
+                kept[:, c + 1, :, k] = powers[:, c, :, k + ask - have]
+    return np.concatenate([first[:1], first, first[-1:]]), kept

@@ -1,0 +1,196 @@
+"""Forward and backward passes that touch only the coefficients alive at each point."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kanlens.core.edge_sum import Weights
+from kanlens.core.kernels import pool
+from kanlens.core.kernels.local_basis import LocalBasis
+from kanlens.core.kernels.passes import Array, Gradients, flat
+
+FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in a core's cache
+BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
+LINE = 64  # bytes
+FEW = 512  # rows for which turning the weights again costs more than keeping them turned
+
+
+def forward(
+    x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights
+) -> tuple[Tensor, Array | None]:
+    """Return y (batch, out), and the packed weights if `backward` had better have them.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, in)
+    base : Tensor, shape (batch, in)
+        The base function of `x`.
+    basis : LocalBasis
+    weights : Weights
+    """
+    from kanlens.core.kernels import sparse_loops
+
+    rows, n_in = x.shape
+    n_out = len(weights.bias)
+    packed, stride = _pack(weights), _stride(n_out, x)
+    sizes = (n_in, stride, (weights.spline.shape[2] + 1) * stride)
+    y = x.new_empty(rows, n_out)
+    block = max(16, min(128, FORWARD_BLOCK // n_out))
+    given, based, bias, wanted = flat(x), flat(base), flat(weights.bias), flat(y)
+
+    def task(begin: int, end: int) -> None:
+        spans = (begin, end, block)
+        sparse_loops.forward(
+            given, based, packed, basis.arrays, bias, wanted, sizes, spans, basis.window
+        )
+
+    threads = pool.threads_for(rows * n_in * (len(basis.window) + 1) * n_out)
+    pool.run(task, pool.shares(rows, threads, block), threads)
+    return y, packed if rows < FEW else None
+
+
+def backward(
+    x: Tensor,
+    base: Tensor,
+    base_slope: Tensor,
+    basis: LocalBasis,
+    weights: Weights,
+    grad: Tensor,
+    kept: Array | None,
+    *,
+    want_x: bool,
+    want_weights: bool,
+) -> Gradients:
+    """Return the gradients of x and of the weights, of those that are wanted.
+
+    Parameters
+    ----------
+    x, base, base_slope : Tensor, shape (batch, in)
+        The base function of `x` and its derivative.
+    basis : LocalBasis
+    weights : Weights
+    grad : Tensor, shape (batch, out)
+        Of the output.
+    kept : ndarray, optional
+        Packed weights that `forward` returned.
+    want_x, want_weights : bool
+    """
+    (rows, n_in), n_out = x.shape, grad.shape[1]
+    if not rows:
+        return _nothing(x, weights)
+    threads = pool.threads_for(2 * rows * n_in * (len(basis.window) + 1) * n_out)
+    by_rows = want_weights and n_in < 2 * threads  # too few inputs to share out: add up at the end
+    stride, lanes = _stride(n_out, x), _lanes(x)
+    size = (weights.spline.shape[2] + 1) * stride  # numbers of one packed input
+    room = n_in * size + lanes * stride if want_weights else 0
+    spans = pool.split(rows, threads if by_rows else 1)
+    sums = x.new_empty(len(spans), room)
+    grad_x = torch.empty_like(x) if want_x else x[:0]
+    packed = kept if kept is not None else _pack(weights) if want_x else flat(x[:0])
+    given = tuple(flat(each) for each in (x, base, base_slope, grad, grad_x))
+    block = max(64, min(1024, BACKWARD_BLOCK // n_out))
+
+    def part(j: int, first: int, last: int) -> None:
+        reach = (*spans[j], first, last, block)
+        sizes = (n_in, n_out, stride, size)
+        _write(given, packed, basis, flat(sums[j]), sizes, reach)
+
+    if by_rows:
+        jobs = [(j, j + 1) for j in range(len(spans))]
+        pool.run(lambda j, _: part(j, 0, n_in), jobs, threads)
+    else:
+        pool.run(lambda first, last: part(0, first, last), pool.shares(n_in, threads), threads)
+    found = grad_x if want_x else None
+    total = sums[0] if len(sums) == 1 else sums.sum(0)
+    return _unpack(flat(total), weights, found) if want_weights else Gradients(x=found)
+
+
+def bias_gradient(grad: Tensor) -> Tensor:  # (batch, out) -> (out,)
+    """Return the sum over rows."""
+    from kanlens.core.kernels import sparse_loops
+
+    sums = grad.new_empty(grad.shape[1])
+    sparse_loops.column_sums(flat(grad), len(sums), flat(sums))
+    return sums
+
+
+def _nothing(x: Tensor, weights: Weights) -> Gradients:
+    """Return the gradients over no rows."""
+    scale = None if weights.scale is None else torch.zeros_like(weights.scale)
+    spline, base = torch.zeros_like(weights.spline), torch.zeros_like(weights.base)
+    return Gradients(x=torch.zeros_like(x), spline=spline, scale=scale, base=base)
+
+
+def _write(
+    given: tuple[Array, ...],
+    packed: Array,
+    basis: LocalBasis,
+    total: Array,
+    sizes: tuple[int, int, int, int],
+    spans: tuple[int, int, int, int, int],
+) -> None:
+    """Write the gradients of some inputs over some rows, in this thread."""
+    from kanlens.core.kernels import sparse_loops
+
+    x, base, base_slope, grad, grad_x = given
+    sparse_loops.backward(
+        x, base, base_slope, packed, basis.arrays, grad, total, grad_x, sizes, spans, basis.window
+    )
+
+
+def _lanes(like: Tensor) -> int:
+    """Return how many numbers fill a line of memory, the length of a kernel's vectors."""
+    return LINE // like.element_size()
+
+
+def _stride(n_out: int, like: Tensor) -> int:
+    """Return the numbers from one packed row to the next: whole lines of memory."""
+    lanes = _lanes(like)
+    return -(-n_out // lanes) * lanes
+
+
+def _pack(weights: Weights) -> Array:
+    """Return the weights as (in, basis + 1, lane), flat."""
+    from kanlens.core.kernels import packing
+
+    n_out, n_in, n_basis = weights.spline.shape
+    lanes, stride = _lanes(weights.spline), _stride(n_out, weights.spline)
+    packed = flat(weights.spline.new_empty(n_in * (n_basis + 1) * stride))
+    given = _tensors(weights)
+
+    def task(begin: int, end: int) -> None:
+        packing.pack(given, flat(weights.base), packed, (n_in, n_out, stride), begin, end, lanes)
+
+    threads = pool.threads_for(packed.size)
+    pool.run(task, pool.split(n_in, threads), threads)
+    return packed
+
+
+def _unpack(grad: Array, weights: Weights, grad_x: Tensor | None) -> Gradients:
+    """Return the gradients of the weights from that of the packed ones."""
+    from kanlens.core.kernels import packing
+
+    n_out, n_in, _ = weights.spline.shape
+    lanes, stride = _lanes(weights.spline), _stride(n_out, weights.spline)
+    spline, base = _like(weights.spline), _like(weights.base)
+    scale = None if weights.scale is None else _like(weights.scale)
+    given = _tensors(weights)
+    wanted = flat(spline), given[1][:0] if scale is None else flat(scale), flat(base)
+
+    def task(begin: int, end: int) -> None:
+        packing.unpack(grad, given, wanted, (n_in, n_out, stride), begin, end, lanes)
+
+    threads = pool.threads_for(grad.size)
+    pool.run(task, pool.split(n_in, threads), threads)
+    return Gradients(x=grad_x, spline=spline, scale=scale, base=base)
+
+
+def _tensors(weights: Weights) -> tuple[Array, Array, Array]:
+    """Return spline, scale (empty when there is none) and mask as flat arrays."""
+    mask = flat(weights.mask)
+    return flat(weights.spline), mask[:0] if weights.scale is None else flat(weights.scale), mask
+
+
+def _like(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)

@@ -1,0 +1,233 @@
+"""Kernels that touch only the coefficients alive at each point.
+
+Weights come packed (in, basis + 1, lanes), flat: the coefficients of one input lie together, the
+row of the base function after them, outputs side by side.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kanlens.core.kernels.compiling import inner, jit
+from kanlens.core.kernels.vectors import (
+    add_products,
+    add_rows,
+    dot_products,
+    write_polynomials,
+    write_slopes,
+)
+
+LANES = 256  # outputs taken together, so that the weights of two inputs stay in a core's cache
+
+
+@inner
+def find_piece(x, starts, at, pieces, low, density, even):
+    """Return the piece of a grid that holds x; 0 for NaN."""
+    if even:
+        guess = (x - low) * density + 1
+        if not guess > 0:
+            return 0
+        piece = int(min(guess, pieces - 1))
+        while piece + 1 < pieces and x >= starts[at + piece + 1]:
+            piece += 1
+        while piece > 0 and x < starts[at + piece]:
+            piece -= 1
+        return piece
+    piece, beyond = 0, pieces
+    while beyond - piece > 1:
+        middle = (piece + beyond) >> 1
+        if x >= starts[at + middle]:
+            piece = middle
+        else:
+            beyond = middle
+    return piece
+
+
+@inner
+def locate(x, base, n_in, i, begin, end, basis, numbers, firsts, stride, window):
+    """Write the values alive of input i, and where their coefficients begin, for rows of x."""
+    starts, origins, scales, first, powers, low, density, even, jump, one = basis
+    live, pieces = len(window), len(first)
+    at = i * jump
+    for r in range(begin, end):
+        value = x[r * n_in + i]
+        piece = find_piece(value, starts, at, pieces, low[i * one], density[i * one], even)
+        u = (value - origins[at + piece]) * scales[at + piece]
+        to = (r - begin) * (live + 1)
+        write_polynomials(u, powers, (at + piece) * live * live, numbers, to, window)
+        numbers[to + live] = base[r * n_in + i]
+        firsts[r - begin] = first[piece] * stride
+
+
+@jit
+def forward(x, base, packed, basis, bias, y, sizes, spans, window):
+    """Write y (row, out) of rows begin to end, two inputs at a time."""
+    (n_in, stride, size), (begin, end, block) = sizes, spans
+    n_out, half = len(bias), block * (len(window) + 1)
+    numbers, firsts = np.empty(2 * half, x.dtype), np.empty(2 * block, np.int64)
+    others, other_firsts = numbers[half:], firsts[block:]
+    for top in range(begin, end, block):
+        bottom = min(end, top + block)
+        for r in range(top, bottom):
+            for o in range(n_out):
+                y[r * n_out + o] = bias[o]
+        for i in range(0, n_in, 2):
+            locate(x, base, n_in, i, top, bottom, basis, numbers, firsts, stride, window)
+            if i + 1 < n_in:
+                locate(
+                    x, base, n_in, i + 1, top, bottom, basis, others, other_firsts, stride, window
+                )
+            places = (n_in, stride, size, i, top, bottom, half)
+            add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window)
+
+
+@inner
+def add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window):
+    """Add to y what inputs i and i + 1, if there is one, contribute to some rows."""
+    n_in, stride, size, i, top, bottom, half = places
+    step = len(window) + 1
+    for left in range(0, n_out, LANES):
+        width = min(LANES, n_out - left)
+        start, base = i * size + left, (i + 1) * size - stride + left
+        for r in range(bottom - top):
+            to = (top + r) * n_out + left
+            if i + 1 < n_in:
+                add_products(
+                    y,
+                    to,
+                    width,
+                    packed,
+                    stride,
+                    (start + firsts[r], start + size + other_firsts[r]),
+                    (base, base + size),
+                    numbers,
+                    (r * step, half + r * step),
+                    window,
+                )
+            else:
+                add_products(
+                    y,
+                    to,
+                    width,
+                    packed,
+                    stride,
+                    (start + firsts[r],),
+                    (base,),
+                    numbers,
+                    (r * step,),
+                    window,
+                )
+
+
+@inner
+def locate_slopes(x, base, base_slope, n_in, i, begin, end, basis, numbers, slopes, held, window):
+    """Write values, slopes and piece of input i for rows of x; tell whether NaN is there."""
+    starts, origins, scales, first, powers, low, density, even, jump, one = basis
+    live, pieces = len(window), len(first)
+    at = i * jump
+    bad = False
+    for r in range(begin, end):
+        value = x[r * n_in + i]
+        piece = find_piece(value, starts, at, pieces, low[i * one], density[i * one], even)
+        bad = bad or value != value
+        scale = scales[at + piece]
+        u = (value - origins[at + piece]) * scale
+        to, source = (r - begin) * (live + 1), (at + piece) * live * live
+        write_polynomials(u, powers, source, numbers, to, window)
+        write_slopes(u, scale, powers, source, slopes, to, window)
+        numbers[to + live] = base[r * n_in + i]
+        slopes[to + live] = base_slope[r * n_in + i]
+        held[r - begin] = piece
+    return bad
+
+
+@inner
+def sort_rows(held, count, ends, order):
+    """Order rows by the piece that holds them; rows of piece c end at ends[c]."""
+    ends[:] = 0
+    for r in range(count):
+        ends[held[r]] += 1
+    total = 0
+    for c in range(len(ends)):
+        total, ends[c] = total + ends[c], total
+    for r in range(count):
+        order[ends[held[r]]] = r
+        ends[held[r]] += 1
+
+
+@jit
+def backward(x, base, base_slope, packed, basis, grad, grad_packed, grad_x, sizes, spans, window):
+    """Write grad_packed and grad_x (row, in), of some inputs over some rows.
+
+    Either gradient is left out when its array is empty.
+    """
+    n_in, n_out, stride, size = sizes
+    begin, end, first_input, last_input, block = spans
+    live, first = len(window), basis[3]
+    want_weights, want_x = len(grad_packed) > 0, len(grad_x) > 0
+    numbers = np.empty(block * (live + 1), x.dtype)
+    slopes = np.empty(block * (live + 1), x.dtype)
+    held = np.empty(block, np.int32)
+    for top in range(begin, end, block):
+        count = min(end, top + block) - top
+        rows = grad[top * n_out : (top + count) * n_out]
+        for i in range(first_input, last_input):
+            bad = locate_slopes(
+                x, base, base_slope, n_in, i, top, top + count, basis, numbers, slopes, held, window
+            )
+            start, base_row = i * size, (i + 1) * size - stride
+            if want_x:
+                for r in range(count):
+                    grad_x[(top + r) * n_in + i] = dot_products(
+                        rows,
+                        r * n_out,
+                        n_out,
+                        packed,
+                        stride,
+                        (start + first[held[r]] * stride,),
+                        (base_row,),
+                        slopes,
+                        (r * (live + 1),),
+                        window,
+                    )
+            if want_weights:
+                mine = grad_packed[start : start + size]
+                if top == begin:
+                    mine[:] = 0
+                add_pieces(mine, stride, n_out, rows, held, count, first, numbers, window)
+                if bad:
+                    mine[:] = np.nan
+
+
+@inner
+def add_pieces(mine, stride, n_out, rows, held, count, first, numbers, window):
+    """Add the gradient of one input's weights, piece by piece."""
+    order, ends = np.empty(count, np.int32), np.empty(len(first), np.int64)
+    sort_rows(held, count, ends, order)
+    base_row, done = len(mine) - stride, 0
+    for c in range(len(first)):
+        if ends[c] > done:
+            add_rows(
+                mine,
+                stride,
+                first[c] * stride,
+                base_row,
+                n_out,
+                rows,
+                n_out,
+                order,
+                done,
+                ends[c],
+                numbers,
+                window,
+            )
+        done = ends[c]
+
+
+@jit
+def column_sums(rows, n_columns, sums):
+    """Write the sums of the columns of a matrix."""
+    sums[:] = 0
+    for at in range(0, len(rows), n_columns):
+        for j in range(n_columns):
+            sums[j] += rows[at + j]

@@ -1,0 +1,268 @@
+"""Nodes: what the sums of a layer become before the next layer reads them.
+
+A layer returns one sum per subnode. The first sums are nodes as they are; the others are the
+factors of products [1]_, product after product. A node may be scaled and shifted by fixed numbers.
+
+What a product owes to each factor between two points is the Shapley value of the game "these
+factors at the one point, the others at the other" [2]_. Divided by the factor's step it is the
+mean, over t from 0 to 1, of the product of the other factors on the straight line between the
+points: defined for a factor that stands still, too, and there the derivative when all do.
+
+References
+----------
+.. [1] Z. Liu et al., KAN 2.0: Kolmogorov-Arnold Networks Meet Science, 2024, section 2.
+.. [2] G. Owen, Multilinear extensions of games, 1972.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Grouping", "Nodes", "multiply", "others", "split"]
+
+
+def multiply(factors: Tensor) -> Tensor:  # (..., factor) -> (...)
+    """Return the product over the last axis, differentiable to any order.
+
+    Examples
+    --------
+    >>> multiply(torch.tensor([2.0, 3.0, 4.0]))
+    tensor(24.)
+    """
+    return functools.reduce(torch.mul, factors.unbind(-1))
+
+
+def others(factors: Tensor) -> Tensor:  # (..., factor)
+    """Return for each factor the product of all others, without a division.
+
+    Examples
+    --------
+    >>> others(torch.tensor([2.0, 0.0, 4.0]))
+    tensor([0., 8., 0.])
+    """
+    before, after = [torch.ones_like(factors[..., 0])], [torch.ones_like(factors[..., 0])]
+    columns = factors.unbind(-1)
+    for left, right in zip(columns[:-1], columns[:0:-1], strict=True):
+        before.append(before[-1] * left)
+        after.append(after[-1] * right)
+    return torch.stack(before, -1) * torch.stack(after[::-1], -1)
+
+
+def split(ours: Tensor, theirs: Tensor) -> Tensor:  # (..., factor)
+    """Return the slopes that share the change of a product exactly among its factors.
+
+    ``sum(split(u, v) * (u - v))`` is ``prod(u) - prod(v)``, and each term the factor's Shapley
+    value. Gauss-Legendre quadrature is exact here: the integrand is a polynomial.
+
+    Parameters
+    ----------
+    ours, theirs : Tensor, shape (..., factor)
+        The factors at the two points; shapes that broadcast.
+
+    Returns
+    -------
+    Tensor, shape (..., factor)
+
+    References
+    ----------
+    .. [1] G. Owen, Multilinear extensions of games, 1972.
+
+    Examples
+    --------
+    >>> split(torch.tensor([3.0, 5.0]), torch.tensor([1.0, 1.0]))
+    tensor([3., 2.])
+    """
+    places, weights = np.polynomial.legendre.leggauss((ours.shape[-1] + 1) // 2)
+    shares = [
+        float(weight) / 2 * others((1 - place) / 2 * theirs + (1 + place) / 2 * ours)
+        for place, weight in zip(places.tolist(), weights, strict=True)
+    ]
+    return functools.reduce(torch.add, shares)
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which subnodes are nodes, and which are multiplied: sums first, then products.
+
+    Attributes
+    ----------
+    sums : int
+        Number of nodes that are single subnodes.
+    arities : tuple of int
+        Number of factors of each product.
+    """
+
+    sums: int
+    arities: tuple[int, ...] = ()
+
+    @property
+    def subnodes(self) -> int:
+        """Number of subnodes: outputs of the layer."""
+        return self.sums + sum(self.arities)
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes: inputs of the next layer."""
+        return self.sums + len(self.arities)
+
+    @property
+    def form(self) -> Any:
+        """What users write: 3, (3, 2) for two products of two, (3, [2, 3]) for other arities."""
+        if not self.arities:
+            return self.sums
+        only_pairs = set(self.arities) == {2}
+        return self.sums, len(self.arities) if only_pairs else list(self.arities)
+
+    def members(self, node: int) -> range:
+        """Return the subnodes of a node.
+
+        Examples
+        --------
+        >>> Grouping(1, (2, 3)).members(2)
+        range(3, 6)
+        """
+        if node < self.sums:
+            return range(node, node + 1)
+        start = self.sums + sum(self.arities[: node - self.sums])
+        return range(start, start + self.arities[node - self.sums])
+
+    def place(self, subnode: int) -> tuple[int, int | None]:
+        """Return the node of a subnode, and which factor of it it is; None for a sum.
+
+        Examples
+        --------
+        >>> Grouping(1, (2, 3)).place(0), Grouping(1, (2, 3)).place(5)
+        ((0, None), (2, 2))
+        """
+        if subnode < self.sums:
+            return subnode, None
+        start = self.sums
+        for product, arity in enumerate(self.arities):
+            if subnode < start + arity:
+                return self.sums + product, subnode - start
+            start += arity
+        raise IndexError(f"subnode {subnode} of {self.subnodes}")
+
+
+class Nodes(nn.Module):
+    """The nodes that a layer ends in: sums as they are, then products.
+
+    Parameters
+    ----------
+    grouping : Grouping
+        Which subnodes are multiplied.
+    scaled : bool
+        Whether nodes have a fixed scale and shift: buffers `scale` and `shift` (node,), at first
+        ones and zeros. Without, there are no buffers.
+
+    Examples
+    --------
+    >>> nodes = Nodes(Grouping(1, (2,)))
+    >>> nodes(torch.tensor([[5.0, 2.0, 3.0]]))
+    tensor([[5., 6.]])
+    """
+
+    scale: Tensor
+    shift: Tensor
+    owner: Tensor
+    columns: Tensor
+
+    def __init__(self, grouping: Grouping, *, scaled: bool = False) -> None:
+        super().__init__()
+        self.grouping, self.scaled = grouping, scaled
+        if scaled:
+            self.register_buffer("scale", torch.ones(grouping.nodes))
+            self.register_buffer("shift", torch.zeros(grouping.nodes))
+        counts = torch.tensor([*[1] * grouping.sums, *grouping.arities])
+        owner = torch.arange(grouping.nodes).repeat_interleave(counts)
+        most = max(grouping.arities, default=0)
+        table = [list(grouping.members(grouping.sums + k)) for k in range(len(grouping.arities))]
+        padded = [row + [grouping.subnodes] * (most - len(row)) for row in table]
+        columns = torch.tensor(padded, dtype=torch.long).reshape(len(table), most)
+        self.register_buffer("owner", owner, persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
+
+    @property
+    def plain(self) -> bool:
+        """Whether nodes are just the subnodes."""
+        return not (self.grouping.arities or self.scaled)
+
+    def extra_repr(self) -> str:
+        """Describe the nodes in one line."""
+        arities = ", ".join(str(arity) for arity in self.grouping.arities)
+        products = f", products of {arities}" if arities else ""
+        return f"{self.grouping.sums} sums{products}" + ", scaled" * self.scaled
+
+    def forward(self, subnodes: Tensor) -> Tensor:
+        """Map subnodes (..., sub) to nodes (..., node)."""
+        nodes = subnodes
+        if self.grouping.arities:
+            sums = subnodes[..., : self.grouping.sums]
+            nodes = torch.cat([sums, multiply(self._factors(subnodes))], dim=-1)
+        return nodes * self.scale + self.shift if self.scaled else nodes
+
+    def _factors(self, subnodes: Tensor) -> Tensor:  # (..., sub) -> (..., product, factor)
+        """Return the factors of every product; ones where one has fewer than the most."""
+        products, most = len(self.grouping.arities), self.columns.shape[1]
+        if sum(self.grouping.arities) == products * most:
+            part = subnodes[..., self.grouping.sums :]
+            return part.reshape(*part.shape[:-1], products, most)
+        padded: Tensor = F.pad(subnodes, (0, 1), value=1.0)
+        return padded[..., self.columns]
+
+    def rates(self, ours: Tensor, theirs: Tensor | None = None) -> Tensor:  # (..., sub)
+        """Return by how much the node of each subnode moves with it.
+
+        Parameters
+        ----------
+        ours : Tensor, shape (..., sub)
+            The subnodes.
+        theirs : Tensor, shape (..., sub), optional
+            The subnodes at another point; rates are then the exact Shapley split of the change
+            between the two. Without it they are the derivatives.
+
+        Returns
+        -------
+        Tensor, shape (..., sub)
+            1 for sums; times the node's scale, if it has one.
+
+        Examples
+        --------
+        >>> u, v = torch.tensor([5.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 6.0])
+        >>> Nodes(Grouping(1, (2,))).rates(u, v)
+        tensor([1., 5., 2.])
+        """
+        if theirs is not None:
+            ours, theirs = torch.broadcast_tensors(ours, theirs)
+        found = torch.ones_like(ours)
+        if self.grouping.arities:
+            factors = self._factors(ours)
+            shares = others(factors) if theirs is None else split(factors, self._factors(theirs))
+            real = self.columns < self.grouping.subnodes  # (product, factor)
+            found = torch.cat([found[..., : self.grouping.sums], shares[..., real]], dim=-1)
+        return found * self.scale[self.owner] if self.scaled else found
+
+    def pull(self, slopes: Tensor, ours: Tensor, theirs: Tensor | None = None) -> Tensor:
+        """Turn slopes by nodes (..., node) into slopes by subnodes (..., sub).
+
+        Parameters
+        ----------
+        slopes : Tensor, shape (..., node)
+            How something moves with each node.
+        ours, theirs : Tensor, shape (..., sub)
+            As for `rates`.
+
+        Returns
+        -------
+        Tensor, shape (..., sub)
+        """
+        if self.plain:
+            return slopes
+        return slopes[..., self.owner] * self.rates(ours, theirs)

@@ -1,0 +1,26 @@
+"""Norms of edges, the penalties made of them, and the step that makes edges exactly zero.
+
+Weights and functions are in the scaled units of the layer. Every norm has shape (out, in), is zero
+for a masked edge, and is differentiable in the weights, those of activations also in x; where an
+edge is zero, and the norm has a corner, its gradient there is zero.
+"""
+
+from kanlens.core.layers import entropy
+from kanlens.sparsity.bending import curvature
+from kanlens.sparsity.functions import activation_l1, activation_l2
+from kanlens.sparsity.penalties import PENALTIES, Penalty, penalty_value
+from kanlens.sparsity.shrinkage import prox_group
+from kanlens.sparsity.weights import raw_l1, weight_l1
+
+__all__ = [
+    "PENALTIES",
+    "Penalty",
+    "activation_l1",
+    "activation_l2",
+    "curvature",
+    "entropy",
+    "penalty_value",
+    "prox_group",
+    "raw_l1",
+    "weight_l1",
+]

@@ -1,0 +1,214 @@
+"""What `sparsity_path` returns."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import message
+from kanlens.core.network import KAN
+from kanlens.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["PathStep", "SparsityPath"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PathStep:
+    """A model trained with one strength of the penalty, from the one before it.
+
+    Attributes
+    ----------
+    model : KAN
+        A model of its own.
+    strength : float
+        Factor of the penalty.
+    loss : float
+        On the training rows, without penalty, in the scaled units of the target.
+    held_out_loss, standard_error : float
+        Mean over the held-out rows (the training rows when there are none), and its standard error.
+    penalty : float
+        The norms' sum, without `strength`.
+    metric : float
+        R2 or accuracy on the held-out rows, else on the training rows.
+    edges_alive : int
+        Edges that are not exactly zero.
+    edges_above : int
+        Edges of `alive`.
+    alive : tuple of Tensor, each of shape (out, in)
+        For each layer, the edges at or above the threshold that lie on a path of such edges from a
+        feature to an output.
+    features : tuple of str
+        Features that edges of `alive` leave.
+    stopped_because : str
+        Why training ended.
+    seconds : float
+        Time taken.
+    """
+
+    model: KAN
+    strength: float
+    loss: float
+    held_out_loss: float
+    standard_error: float
+    penalty: float
+    metric: float
+    edges_alive: int
+    edges_above: int
+    alive: tuple[Tensor, ...]
+    features: tuple[str, ...]
+    stopped_because: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SparsityPath:
+    """Models of increasing sparsity, each trained from the one before it.
+
+    Attributes
+    ----------
+    steps : tuple of PathStep
+        In the order of their strengths.
+    penalty : dict of str to float
+        The norms and their weights.
+    threshold : float
+        Share of a layer's largest norm below which an edge counts as dead.
+    metric_name : str
+        "R2" or "accuracy".
+    constant_loss : float
+        Held-out loss of the best constant.
+    tolerance : float
+        What `best` may give up.
+    held_out : Tensor, shape (n,)
+        Indices of the rows kept out of training, the same for all steps.
+    stopped_because : str
+        Why the path ended, in words.
+    seconds : float
+        Time taken.
+    """
+
+    steps: tuple[PathStep, ...]
+    penalty: dict[str, float]
+    threshold: float
+    metric_name: str
+    constant_loss: float
+    tolerance: float
+    held_out: Tensor
+    stopped_because: str
+    seconds: float
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """The strengths, increasing."""
+        return tuple(step.strength for step in self.steps)
+
+    @property
+    def best(self) -> int:
+        """Index of the sparsest model that is still as good as the best one.
+
+        Of the models whose held-out loss is within one standard error [1]_ of the lowest, or within
+        `tolerance` of what the lowest explains beyond a constant, it is the one with the fewest
+        edges above the threshold; of several, the one with the lowest loss.
+
+        References
+        ----------
+        .. [1] L. Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
+        """
+        known = [i for i, step in enumerate(self.steps) if math.isfinite(step.held_out_loss)]
+        lowest = min((self.steps[i] for i in known), key=lambda step: step.held_out_loss)
+        explained = max(0.0, self.constant_loss - lowest.held_out_loss)
+        room = max(lowest.standard_error, self.tolerance * explained)
+        good = [i for i in known if self.steps[i].held_out_loss <= lowest.held_out_loss + room]
+        return min(good, key=lambda i: (self.steps[i].edges_above, self.steps[i].held_out_loss))
+
+    def model_at(self, index: int | None = None) -> KAN:
+        """Return the model of one step, of the best one by default; it is not copied.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such step.
+        """
+        if index is None:
+            index = self.best
+        if not -len(self.steps) <= index < len(self.steps):
+            expected, advice = f"an index below {len(self.steps)}", "Count the steps from 0"
+            raise InvalidValueError(message("SparsityPath.model_at", expected, repr(index), advice))
+        return self.steps[index].model
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per strength; `best` marks one of them."""
+        import pandas as pd
+
+        best = self.best
+        rows = [{**_numbers(step), "best": i == best} for i, step in enumerate(self.steps)]
+        for row in rows:
+            row["features"] = ", ".join(row["features"])
+        return pd.DataFrame(rows)
+
+    def to_json(self) -> str:
+        """Return all but the models as JSON; what is not finite becomes null."""
+        steps = [
+            {
+                **{k: _finite(v) for k, v in _numbers(step).items()},
+                "alive": [mask.tolist() for mask in step.alive],
+                "stopped_because": step.stopped_because,
+            }
+            for step in self.steps
+        ]
+        data = {
+            "steps": steps,
+            "best": self.best,
+            "penalty": self.penalty,
+            "threshold": self.threshold,
+            "metric_name": self.metric_name,
+            "constant_loss": _finite(self.constant_loss),
+            "tolerance": self.tolerance,
+            "held_out": self.held_out.tolist(),
+            "stopped_because": self.stopped_because,
+            "seconds": self.seconds,
+        }
+        return json.dumps(data, allow_nan=False)
+
+
+COLUMNS = (
+    "strength",
+    "loss",
+    "held_out_loss",
+    "standard_error",
+    "penalty",
+    "metric",
+    "edges_alive",
+    "edges_above",
+    "features",
+    "seconds",
+)
+
+
+def _numbers(step: PathStep) -> dict[str, Any]:
+    return {name: getattr(step, name) for name in COLUMNS}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@torch.no_grad()
+def mean_and_error(losses: Tensor) -> tuple[float, float]:
+    """Return the mean of the losses of rows, and its standard error (0 for a single row).
+
+    Examples
+    --------
+    >>> mean_and_error(torch.tensor([1.0, 3.0]))
+    (2.0, 1.0)
+    """
+    values = losses.double()
+    spread = float(values.std()) if len(values) > 1 else 0.0
+    return float(values.mean()), spread / math.sqrt(len(values))

@@ -1,0 +1,254 @@
+"""Proximal gradient steps on the functions of a network: edges become exactly zero, and return.
+
+The objective is F = f + strength * sum over edges of c * ||phi||, where ||phi|| is the edge's
+deviation (`kanlens.sparsity.activation_l2`), f is the loss with every other penalty, and c is the
+root mean square of the output's slope in the node the edge ends in: the penalty counts what an edge
+does to the output, in the output's units. Without c a network would pay less by making its hidden
+values small and the next layer steep, which changes nothing else: the norms of first layers were
+measured to shrink to a twentieth, and hardly any edge to die. For a single layer c is 1.
+
+An optimizer for smooth functions moves the edges that are not zero, where F is smooth, with c
+held; the gradients of the others are set to zero meanwhile. After each of its steps a few proximal
+gradient steps over all rows move every edge at once:
+
+    v = w - step * M^-1 grad f(w),    w = max(0, 1 - step * strength * c / ||v||_G) * v
+
+where M holds the mean products of the edge's basis over the rows that reach it, and G their
+covariances (`kanlens.sparsity.prox_group`). In this metric the step is one on functions, which
+knows neither knots nor scalers, and its zeros are those of the group lasso: an edge at zero stays
+there exactly when ||grad f||_{M^-1} is at most strength * c. The step of a node is 1 / c^2 (Gauss
+and Newton), halved until F falls. What the norms of deeper layers owe to the weights before
+them counts as part of f.
+
+A proximal operator in the metric of Adam would need a root and a factorisation for every edge and
+step, its zeros would follow the noise of the batch, and LBFGS has none; a smoothed norm gives no
+zeros. That is why all optimizers share these steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.checks import message
+from kanlens.core.layers import KANLinear
+from kanlens.errors import MethodError
+from kanlens.sparsity import activation_l2
+from kanlens.sparsity.functions import made_of_splines
+from kanlens.sparsity.moments import Moments, rooted
+from kanlens.sparsity.shrinkage import shrink
+from kanlens.training.inputs import LayerValues, layer_values
+from kanlens.training.objective import Objective, task_loss
+
+__all__ = ["ProximalSteps", "zero_edges"]
+
+HALVINGS = 20
+LARGEST = 2.0  # of a step; 1 is right for a node with one edge in a loss that is a parabola
+FLATTEST = 1e-6  # least curvature of a node that is told apart, relative to the largest
+TINY = 1e-30  # least size of a metric, for inputs whose basis is zero throughout
+RIDGE = 1e-6  # on the metric, relative to its largest entry
+
+
+def zero_edges(layer: KANLinear) -> Tensor:  # (out, in)
+    """Tell which edges are exactly zero; masked ones are.
+
+    Examples
+    --------
+    >>> layer = KANLinear(2, 1)
+    >>> layer.mask[0, 1] = 0
+    >>> zero_edges(layer)
+    tensor([[False,  True]])
+    """
+    with torch.no_grad():
+        return ~((layer.coefficients() != 0).any(-1) | (layer.base_weights() != 0))
+
+
+@dataclass
+class ProximalSteps:
+    """Proximal steps for one training run.
+
+    Attributes
+    ----------
+    objective : Objective
+        With ``"activation_l2"`` in its penalty.
+    size : float
+        Of the next step.
+    """
+
+    objective: Objective
+    size: float = 1.0
+
+    def begin(self, x: Tensor) -> None:
+        """Settle the weights of the nodes and the zeros, over the rows of x.
+
+        Raises
+        ------
+        MethodError
+            If some edges are no splines.
+        """
+        for index, layer in enumerate(self.objective.model.layers):
+            if not made_of_splines(layer):
+                expected = "layers of splines for a proximal step"
+                got = f"{type(layer).__name__} as layer {index}"
+                advice = "Train without proximal"
+                raise MethodError(message("fit", expected, got, advice))
+        self.weigh(x)
+        self.hold()
+
+    def weigh(self, x: Tensor) -> None:
+        """Set the weight of each node's edges to the size of the output's slope in the node."""
+        model = self.objective.model
+        with torch.enable_grad(), layer_values(model) as values:
+            output = model(x.detach().requires_grad_()) / model.output_scale
+            self.objective.node_weights = [c.sqrt() for c in _curvatures(output, values)]
+
+    @property
+    def strength(self) -> float:
+        """Factor of the L2 norms in the objective."""
+        return self.objective.strength * self.objective.penalty["activation_l2"]
+
+    def hold(self) -> None:
+        """Note which edges are zero: the optimizer shall leave them there."""
+        self.zeros = [zero_edges(layer) for layer in self.objective.model.layers]
+
+    def clear(self, *, weights: bool = False) -> None:
+        """Set the gradients of the edges that are held at zero to zero, or the weights."""
+        for layer, zero in zip(self.objective.model.layers, self.zeros, strict=True):
+            held = zero & (layer.mask != 0)
+            for parameter in (layer.spline_weight, layer.base_weight):
+                tensor = parameter.data if weights else parameter.grad
+                if tensor is not None:
+                    tensor[held] = 0.0
+
+    def settle(self, x: Tensor, y: Tensor, most: int, *, gain: float = 1e-4) -> bool:
+        """Take at most `most` steps while each lowers the objective by a share of `gain`.
+
+        Returns
+        -------
+        bool
+            Whether another set of edges is zero.
+        """
+        before = self.zeros
+        for _ in range(most):
+            if self.take(x, y) < gain:
+                break
+        return any(not torch.equal(a, b) for a, b in zip(before, self.zeros, strict=True))
+
+    def take(self, x: Tensor, y: Tensor) -> float:
+        """Take one step over the rows; return the share by which it lowered the objective."""
+        value, moves = self._moves(x, y)
+        reached = value
+        if not moves:
+            return 0.0
+        for _ in range(HALVINGS):
+            for move in moves:
+                move.make(self.size, self.strength)
+            with torch.no_grad():
+                reached = float(self.objective.total(x, y))
+            if reached < value:
+                break
+            self.size /= 2
+            for move in moves:
+                move.undo()
+        self.size = min(2 * self.size, LARGEST)
+        self.weigh(x)
+        self.hold()
+        return max(0.0, 1 - reached / value) if value > 0 else 0.0
+
+    @torch.enable_grad()
+    def _moves(self, x: Tensor, y: Tensor) -> tuple[float, list[_Move]]:
+        """Return the objective, and for every layer the way down of its smooth part.
+
+        There are none where the objective is not finite.
+        """
+        model, nodes = self.objective.model, self.objective.node_weights or []
+        with layer_values(model) as values:
+            output = model(x)
+        total = task_loss(model, output, y) + self.objective.penalty_term(values.inputs)
+        if not bool(torch.isfinite(total)):
+            return math.nan, []
+        found = zip(model.layers, values.inputs, nodes, strict=True)
+        free = [(layer, rows.detach(), node) for layer, rows, node in found if _free(layer)]
+        local = 0 * total
+        for layer, rows, node in free:
+            local = local + (node.unsqueeze(1) * activation_l2(layer, rows)).sum()
+        weights = [tensor for layer, _, _ in free for tensor in _weights(layer)]
+        slopes = torch.autograd.grad(total - self.strength * local, weights)
+        moves = [
+            _Move(layer, rows, node, slopes[3 * i : 3 * i + 3])
+            for i, (layer, rows, node) in enumerate(free)
+        ]
+        return float(total.detach()), moves
+
+
+def _curvatures(output: Tensor, values: LayerValues) -> list[Tensor]:  # each (out,)
+    """Return the mean square of the slope of a network's outputs in each output of its layers.
+
+    For several outputs it is that of their sum with signs, drawn anew for every row so that their
+    products cancel in the mean.
+    """
+    source = torch.Generator().manual_seed(0)  # the same signs every time
+    signs = 2 * torch.randint(2, output.shape, generator=source).to(output) - 1
+    slopes = torch.autograd.grad((signs * output).sum(), values.outputs)
+    found = [slope.square().mean(0) for slope in slopes]
+    least = max(FLATTEST * max(float(each.max()) for each in found), torch.finfo(output.dtype).tiny)
+    return [each.clamp_min(least) for each in found]
+
+
+def _weights(layer: KANLinear) -> tuple[Tensor, Tensor, Tensor]:
+    return layer.spline_weight, layer.base_weight, layer.bias
+
+
+def _free(layer: nn.Module) -> bool:
+    """Tell whether all of a layer is trained."""
+    return all(parameter.requires_grad for parameter in layer.parameters())
+
+
+class _Move:
+    """The direction of one layer in the metric of its functions, and the way back."""
+
+    @torch.no_grad()
+    def __init__(self, layer: KANLinear, x: Tensor, node: Tensor, slopes: Sequence[Tensor]) -> None:
+        by_spline, by_base, self.by_bias = slopes
+        self.layer, self.node, self.moments = layer, node, Moments.over(layer, x)
+        self.start = [p.detach().clone() for p in _weights(layer)]
+        scale = self._scale()
+        by_coef = torch.where(scale != 0, by_spline / torch.where(scale != 0, scale, 1.0), 0.0)
+        slope = torch.cat([by_coef, by_base.unsqueeze(-1)], -1).double()  # (out, in, basis + 1)
+        covariances, means = self.moments.matrix()
+        metric = covariances + means.unsqueeze(1) * means.unsqueeze(2)
+        largest = metric.diagonal(dim1=1, dim2=2).amax(1)[:, None, None].clamp_min(TINY)
+        metric = metric + RIDGE * largest * torch.eye(metric.shape[1]).to(metric)
+        down = torch.cholesky_solve(slope.permute(1, 2, 0), torch.linalg.cholesky(metric))
+        down = down.permute(2, 0, 1)  # (out, in, basis + 1)
+        mean = (down * means).sum(-1, keepdim=True)  # constants are moved by the bias alone
+        alive = (layer.mask != 0).unsqueeze(-1)
+        self.by_coef = torch.where(alive, (down[..., :-1] - mean), 0.0).to(by_spline)
+        self.by_base = torch.where(alive[..., 0], down[..., -1], 0.0).to(by_base)
+
+    def _scale(self) -> Tensor:  # (out, in, 1): what turns spline weights into coefficients
+        layer = self.layer
+        scale = layer.spline_scaler if layer.enable_standalone_scale_spline else layer.mask
+        return scale.detach().unsqueeze(-1)
+
+    @torch.no_grad()
+    def make(self, size: float, strength: float) -> None:
+        """Go down by `size`, and take `strength` times the node's step off every edge."""
+        scale, layer, rates = self._scale(), self.layer, size / self.node.square()
+        down = rates[:, None, None] * self.by_coef
+        down = torch.where(scale != 0, down / torch.where(scale != 0, scale, 1.0), 0.0)
+        layer.spline_weight.sub_(down)
+        layer.base_weight.sub_(rates.unsqueeze(1) * self.by_base)
+        layer.bias.sub_(rates * self.by_bias)
+        mean, variance = self.moments.edges(layer)
+        shrink(layer, mean, rooted(variance), strength * (rates * self.node).double().unsqueeze(1))
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        """Put the weights back."""
+        for parameter, start in zip(_weights(self.layer), self.start, strict=True):
+            parameter.copy_(start)

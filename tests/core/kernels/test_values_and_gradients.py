@@ -1,0 +1,88 @@
+"""Every path against the definition: outputs and all gradients, over drawn layers and rows."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kanlens.core.activations import BASES
+from tests.core.kernels.layers import (
+    GRIDS,
+    KERNELS,
+    MASKS,
+    OUTPUTS,
+    PATHS,
+    TOLERANCES,
+    Case,
+    cases,
+    make,
+    misfits,
+)
+from tests.core.layers_for_tests import MODES, ORDERS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def check(case: Case, paths: tuple[str, ...] = PATHS) -> None:
+    wanted = case.wanted()
+    for path in paths:
+        found = misfits(case, path, wanted)
+        assert max(found.values()) <= TOLERANCES[case.x.dtype], (path, found)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_float64(order, data):
+    check(data.draw(cases(order, torch.float64)))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_float32(order, data):
+    check(data.draw(cases(order, torch.float32)), (*KERNELS, "auto"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("standalone", [True, False])
+def test_every_kind_of_grid(mode, grid, standalone):
+    check(make(grid=grid, extrapolation=mode, enable_standalone_scale_spline=standalone))
+
+
+@pytest.mark.parametrize("base", sorted(BASES))
+@pytest.mark.parametrize("mask", MASKS)
+def test_every_base_and_mask(base, mask):
+    check(make(base_activation=base, mask=mask))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("n_out", OUTPUTS)
+def test_every_width_of_outputs(n_out, dtype):
+    for n_in in (1, 2, 7):
+        check(make(n_in=n_in, n_out=n_out, dtype=dtype, batch=9), KERNELS)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("grid", ["even", "clustered"])
+def test_many_intervals(grid, dtype):
+    for grid_size in (199, 200, 300):
+        case = make(grid=grid, grid_size=grid_size, n_in=4, n_out=17, batch=40, dtype=dtype)
+        check(case, KERNELS)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_one_interval(order, mode):
+    for grid in GRIDS:
+        check(make(grid_size=1, spline_order=order, extrapolation=mode, grid=grid), KERNELS)
+
+
+def test_more_rows_than_a_block_holds():
+    for batch in (127, 128, 129, 1100, 20_000):
+        check(make(batch=batch, n_in=2, n_out=3), KERNELS)
+
+
+def test_more_inputs_than_a_tile_of_weights_holds():
+    check(make(n_in=150, n_out=18, batch=5), KERNELS)

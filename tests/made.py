@@ -1,0 +1,79 @@
+"""Networks in which nothing has its default: products, scales of nodes, functions on edges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.network import KAN
+from kanlens.core.products import Nodes
+from kanlens.core.recording import remember
+
+CALM = [  # functions that are defined everywhere
+    ("sin", (1.3, 0.2, 0.8, 0.1)),
+    ("x", (0.9, 0.3, 1.1, 0.2)),
+    ("x^2", (0.6, 0.1, 0.7, -0.3)),
+    ("tanh", (1.1, -0.2, 1.3, 0.4)),
+]
+
+
+def draw(*shape: int, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def made(
+    widths: Sequence[Any], *, seed: int = 0, scaled_nodes: bool = False, functions: bool = False
+) -> KAN:
+    """Return a float64 network whose scaling, bias and edges are all away from their defaults."""
+    generator = torch.Generator().manual_seed(seed)
+    model = KAN(widths, scale_noise=2.0, generator=generator).double()
+    layers: list[Any] = list(model.layers)
+    if functions:
+        layers = [FunctionLinear.from_layer(layer) for layer in layers]
+        for layer in layers:
+            for k in range(layer.in_features * layer.out_features):
+                out, in_ = divmod(k, layer.in_features)
+                layer.assign(out, in_, *CALM[(3 * out + in_) % len(CALM)])
+    nodes = [Nodes(one.grouping, scaled=scaled_nodes) for one in model.nodes]
+    model = KAN.from_layers(layers, model.schema, nodes=nodes)
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.bias.copy_(torch.randn(layer.out_features, generator=generator))
+    buffers = [model.input_scale, model.output_scale, *(n.scale for n in nodes if n.scaled)]
+    for scale in buffers:
+        scale.copy_(1 + torch.rand(scale.shape, generator=generator))
+    for shift in (model.input_shift, model.output_shift, *(n.shift for n in nodes if n.scaled)):
+        shift.copy_(torch.randn(shift.shape, generator=generator))
+    model.scaled = True
+    remember(model, draw(40, model.widths[0], seed=seed + 5), background=4)
+    return model
+
+
+def levels(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Inputs and sums of every layer, and the output, one edge function after the other."""
+    inputs, sums = [(x - model.input_shift) / model.input_scale], []
+    for layer, nodes in zip(model.layers, model.nodes, strict=True):
+        columns = []
+        for out in range(layer.out_features):
+            total = torch.full((len(x),), float(layer.bias[out].detach()), dtype=torch.float64)
+            for in_ in range(layer.in_features):
+                if layer.mask[out, in_] != 0:
+                    values = layer.edge(out, in_)(inputs[-1][:, in_].double().numpy())
+                    total += torch.as_tensor(values)
+            columns.append(total)
+        sums.append(torch.stack(columns, 1))
+        group, made_nodes = nodes.grouping, []
+        for node in range(group.nodes):
+            factors = [columns[member] for member in group.members(node)]
+            value = math.prod(factors[1:], start=factors[0])
+            if nodes.scaled:
+                value = value * float(nodes.scale[node]) + float(nodes.shift[node])
+            made_nodes.append(value)
+        inputs.append(torch.stack(made_nodes, 1))
+    return inputs[:-1], sums, inputs[-1] * model.output_scale + model.output_shift

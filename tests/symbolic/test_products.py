@@ -1,0 +1,111 @@
+"""Formulas of networks that multiply."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sympy
+import torch
+
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.network import KAN
+from kanlens.symbolic import joint_refit, symbolize
+from kanlens.symbolic.composition import compose, evaluator, feature_symbols
+from kanlens.symbolic.joint_refit import free_places, refit, relative_loss
+from tests.made import draw, made
+
+X = draw(40, 3)
+
+
+def identities(widths, functions):
+    """A network of one layer with the functions given and nothing else."""
+    plain = KAN(widths)
+    layer = FunctionLinear(len(functions[0]), len(functions), functions)
+    return KAN.from_layers([layer], plain.schema, nodes=list(plain.nodes)).double()
+
+
+@pytest.mark.parametrize("widths", [[3, (1, [2, 3]), 2], [3, (0, [3]), (1, 1)], [3, (0, [2])]])
+@pytest.mark.parametrize("scaled_nodes", [False, True])
+@pytest.mark.parametrize("functions", [False, True])
+def test_the_formula_is_the_network(widths, scaled_nodes, functions):
+    model = made(widths, scaled_nodes=scaled_nodes, functions=functions)
+    values = evaluator(compose(model), feature_symbols(model))(X.numpy())
+    expected = model(X).detach().numpy()
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
+
+
+def test_scales_of_factors_are_one_number_in_front():
+    model = identities([2, (0, 1)], [["x", "constant"], ["constant", "x"]])
+    layer = model.layers[0]
+    with torch.no_grad():
+        layer.mask.copy_(torch.eye(2))
+        layer.affine[..., 2] = 3.0
+    x1, x2 = feature_symbols(model)
+    assert compose(model) == (9.0 * x1 * x2,)
+
+
+def test_equal_factors_are_a_power_and_constant_ones_a_number():
+    model = identities([1, (0, [3])], [["sin"], ["sin"], ["x"]])
+    (x1,) = feature_symbols(model)
+    assert compose(model) == (x1 * sympy.sin(x1) ** 2,)
+    with torch.no_grad():
+        model.layers[0].mask[2] = 0
+        model.layers[0].bias[2] = -2.5
+    assert compose(model) == (-2.5 * sympy.sin(x1) ** 2,)
+    with torch.no_grad():
+        model.layers[0].bias[2] = 0
+    assert compose(model) == (0,)
+    with torch.no_grad():
+        model.layers[0].mask[:] = 0
+        model.layers[0].bias.copy_(torch.tensor([2.0, 3.0, 0.5]))
+    assert compose(model) == (3.0,)
+
+
+@pytest.mark.parametrize("widths", [[3, (1, [2, 3]), 2], [3, (0, [3]), (1, 1)]])
+def test_jacobian_is_that_of_differences(widths):
+    model = made(widths, scaled_nodes=True, functions=True)
+    x = X[:20]
+    with torch.no_grad():
+        problem = joint_refit._Problem(model, x, draw(20, 2, seed=4), free_places(model))
+        theta = problem.read()
+        found = problem.jacobian(theta)
+        for k in range(len(theta)):
+            step = np.zeros(len(theta))
+            step[k] = 1e-6
+            slope = (problem.residuals(theta + step) - problem.residuals(theta - step)) / 2e-6
+            size = max(1.0, float(np.abs(slope).max()))
+            np.testing.assert_allclose(found[:, k], slope, atol=1e-6 * size)
+
+
+def test_refit_finds_a_product_again():
+    model = identities([2, (0, 1)], [["sin", "x"], ["x", "x^2"]])
+    target = model(X[:, :2]).detach()
+    with torch.no_grad():
+        model.layers[0].affine[..., 0] *= 1.05
+        model.layers[0].affine[..., 2] *= 0.9
+        before = relative_loss(model(X[:, :2]), target)
+        after = refit(model, X[:, :2], target, steps=200)
+    assert before > 1e-4
+    assert after < 1e-12
+
+
+def test_a_product_of_functions_is_read_from_splines():
+    """A network that is sin(x1) * x2 by construction, in splines."""
+    rows = torch.rand(300, 2, generator=torch.Generator().manual_seed(0)).double() * 2 - 1
+    model = KAN([2, (0, 1)], grid_size=20, generator=torch.Generator().manual_seed(1)).double()
+    with torch.no_grad():
+        layer = model.layers[0]
+        for parameter in layer.parameters():
+            parameter.zero_()
+        layer.spline_scaler.fill_(1.0)
+        layer.mask.copy_(torch.eye(2))
+        from kanlens.core import spline
+
+        x = torch.linspace(-1, 1, 100, dtype=torch.float64)[:, None].expand(-1, 2)
+        goal = torch.stack([torch.sin(2 * x[:, 0]), x[:, 1]], 1)  # of edges (0, 0) and (1, 1)
+        values = torch.diag_embed(goal)  # (point, out, in)
+        layer.spline_weight.copy_(spline.fit(x, values, layer.grid, 3))
+    found = symbolize(model, rows)
+    x1, x2 = sympy.symbols("x1 x2")
+    assert found.sympy() == x2 * sympy.sin(2 * x1)
+    assert found.receipt.trustworthy

@@ -1,0 +1,537 @@
+"""Everything that takes a network, on networks that multiply, against slow and obvious versions.
+
+The tables of the package are enumerated: a method, metric, penalty, public function, picture or
+command that is added later is run here too, or refused by `test_nothing_is_left_out` until it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dataclasses
+import inspect
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.testing import assert_close
+
+import kanlens
+from kanlens.attribution import METHODS
+from kanlens.attribution.metrics import METRICS
+from kanlens.cli import main
+from kanlens.cli.application import app
+from kanlens.core.description import describe
+from kanlens.core.network import KAN
+from kanlens.core.products import Nodes, others
+from kanlens.pruning.cutting import SCORES
+from kanlens.sparsity import PENALTIES
+from kanlens.symbolic.composition import compose, evaluator, feature_symbols
+from kanlens.training import sparsity_path
+from tests.attribution import test_attribution_contract as attribution
+from tests.made import draw, levels, made
+
+NETWORKS: dict[str, tuple[list[Any], bool]] = {  # widths, and whether nodes have scales
+    "hidden": ([3, (1, [2, 3]), 2], False),
+    "outputs": ([3, 2, (1, [3])], True),
+    "both": ([3, (0, [3, 2]), (1, 1)], True),
+    "one layer": ([3, (1, [2, 3])], False),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def model(request: pytest.FixtureRequest) -> KAN:
+    widths, scaled_nodes = NETWORKS[request.param]
+    return made(widths, scaled_nodes=scaled_nodes)
+
+
+@pytest.fixture(params=NETWORKS)
+def formula(request: pytest.FixtureRequest) -> KAN:
+    """The same networks with elementary functions on all edges."""
+    widths, scaled_nodes = NETWORKS[request.param]
+    return made(widths, scaled_nodes=scaled_nodes, functions=True)
+
+
+@pytest.fixture(params=[(name, kind) for name in NETWORKS for kind in ("splines", "functions")])
+def either(request: pytest.FixtureRequest) -> KAN:
+    """All of them."""
+    name, kind = request.param
+    widths, scaled_nodes = NETWORKS[name]
+    return made(widths, scaled_nodes=scaled_nodes, functions=kind == "functions")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+X, ROWS = draw(3, 3), draw(2, 3, seed=2)
+MANY = draw(60, 3, seed=3)
+
+
+def output(model: KAN, x: Tensor) -> Tensor:
+    """The output, one edge function after the other."""
+    return levels(model, x)[2]
+
+
+# --- attributions -------------------------------------------------------------------------------
+
+LOCAL = [name for name in METHODS if METHODS[name].scope == "local"]
+
+
+def test_the_network_is_the_loop(either: KAN) -> None:
+    assert_close(either(MANY).detach(), output(either, MANY), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_leaves_everything_and_repeats(name: str, model: KAN) -> None:
+    attribution.check_shape(name, model, X, ROWS)
+    attribution.check_repeats(name, model, X, ROWS)
+    attribution.check_output_alone(name, model, X, ROWS)
+    attribution.check_leaves_alone(name, model, X, ROWS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_undoes_everything_after_an_error(
+    name: str, model: KAN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attribution.check_leaves_alone_after_error(name, model, draw(12, 3), ROWS, monkeypatch)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method_gives_a_dead_feature_nothing(name: str, model: KAN) -> None:
+    attribution.check_dummy(name, model, X, ROWS)
+
+
+@pytest.mark.parametrize("name", [name for name in LOCAL if METHODS[name].complete])
+def test_complete_method_is_complete(name: str, either: KAN) -> None:
+    attribution.check_complete(name, either, X, ROWS)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].exact])
+def test_exact_method_is_its_definition(name: str, either: KAN) -> None:
+    attribution.check_exact(name, either, X, ROWS)
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_a_row_of_a_batch_is_the_row_alone(name: str, model: KAN) -> None:
+    if name != "captum_kernel_shap":  # one random state for all rows
+        attribution.check_rows_apart(name, model, X, ROWS)
+
+
+def test_captums_table_is_as_it_was_afterwards(model: KAN) -> None:
+    from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
+
+    before = dict(SUPPORTED_NON_LINEAR)
+    found = kanlens.attribute(model, X, method="captum_deep_lift", background=ROWS, target=1)
+    assert before == SUPPORTED_NON_LINEAR
+    ours = kanlens.attribute(model, X, method="secant", background=ROWS, target=1)
+    assert_close(found.values, ours.values, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metric_is_a_number(metric: str, model: KAN) -> None:
+    table = kanlens.compare(
+        model, X, background=ROWS, target=1, methods=["secant", "shapley"], metrics=[metric]
+    ).frame
+    assert np.isfinite(table[metric]).all()
+    if metric in ("max_gap", "mean_gap", "relative_gap"):
+        assert (table[metric] < 1e-12).all()
+
+
+def test_compare_runs_every_method(model: KAN) -> None:
+    generator = torch.Generator().manual_seed(0)
+    found = kanlens.compare(model, X, background=ROWS, target=1, generator=generator)
+    assert sorted(found.attributions) == sorted(LOCAL)
+    assert not found.skipped
+
+
+# --- teeth: wrong rules are noticed -------------------------------------------------------------
+
+HIDDEN = made(NETWORKS["hidden"][0])
+
+
+def gradient_of_ours(ours: Tensor, theirs: Tensor) -> Tensor:
+    return others(ours) + 0 * theirs
+
+
+def even_shares(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Complete, but every factor gets the same part of the change: not Shapley's."""
+    step = ours - theirs
+    return (ours.prod(-1, keepdim=True) - theirs.prod(-1, keepdim=True)) / (step * step.shape[-1])
+
+
+@pytest.mark.parametrize("name", ["secant", "captum_deep_lift"])
+def test_teeth_a_gradient_is_no_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kanlens.core.products.split", gradient_of_ours)
+    with pytest.raises(AssertionError, match="completeness gap"):
+        attribution.check_complete(name, HIDDEN, X, ROWS)
+    with pytest.raises(AssertionError):
+        attribution.check_exact(name, HIDDEN, X, ROWS)
+
+
+@pytest.mark.parametrize("name", ["secant", "captum_deep_lift"])
+def test_teeth_even_shares_are_complete_but_not_exact(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kanlens.core.products.split", even_shares)
+    attribution.check_complete(name, made([3, (1, [3])]), X, ROWS)
+    with pytest.raises(AssertionError):
+        attribution.check_exact(name, made([3, (1, [3])]), X, ROWS)
+
+
+def test_teeth_a_missing_rule_of_captum_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "kanlens.attribution.edge_view.share_products",
+        lambda module, inputs, outputs, grad_input, grad_output, eps=0.0: grad_input,
+    )
+    with pytest.raises(AssertionError, match="completeness gap"):
+        attribution.check_complete("captum_deep_lift", HIDDEN, X, ROWS)
+
+
+def test_teeth_another_product_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kanlens.core.products.multiply", lambda factors: factors.sum(-1))
+    with pytest.raises(AssertionError):
+        test_the_network_is_the_loop(HIDDEN)
+    with pytest.raises(AssertionError):
+        check_trace(HIDDEN, Path())
+
+
+# --- public functions ---------------------------------------------------------------------------
+
+
+def check_trace(model: KAN, _: Path) -> None:
+    record = kanlens.trace(model, MANY)
+    inputs, sums, y = levels(model, MANY)
+    assert_close(list(record.inputs), inputs, rtol=1e-12, atol=1e-12)
+    assert_close(list(record.pre_activations), sums, rtol=1e-12, atol=1e-12)
+    assert_close(record.output, y, rtol=1e-12, atol=1e-12)
+    assert len(record.to_frame()) == sum(model.widths[:-1])
+    assert_close(record.edge_values(0).sum(2) + model.layers[0].bias.detach(), sums[0])
+
+
+def check_files(model: KAN, folder: Path) -> None:
+    path = kanlens.save(model, folder / "model.safetensors")
+    again = kanlens.load(path)
+    pickled = pickle.loads(pickle.dumps(model))  # noqa: S301
+    clones = [again, copy.deepcopy(model), copy.copy(model), pickled]
+    for clone in clones:
+        assert clone.config == model.config
+        assert clone.shape == model.shape
+        assert torch.equal(clone(MANY), model(MANY))
+        assert set(clone.state_dict()) == set(model.state_dict())
+    assert kanlens.save(again, folder / "again.safetensors").read_bytes() == path.read_bytes()
+    assert KAN(list(model.shape)).widths == model.widths
+
+
+def check_prune(model: KAN, _: Path) -> None:
+    same = kanlens.prune(model, MANY, budget=0, progress=False)
+    assert torch.equal(same.model(MANY), model(MANY))
+    for score in SCORES:
+        for options in ({"threshold": 0.4}, {"budget": 0.2}):
+            result = kanlens.prune(model, MANY, score=score, progress=False, **options)
+            small = result.model
+            columns = [model.feature_names.index(name) for name in small.feature_names]
+            assert_close(
+                output(small, MANY[:, columns]),
+                removed(model, result.removed),
+                rtol=1e-9,
+                atol=1e-9,
+            )
+            assert result.edges_after < result.edges_before
+
+
+def removed(model: KAN, records: Any) -> Tensor:
+    """The output after edges were replaced by their means, one after the other."""
+    work = copy.deepcopy(model)
+    for record in records:
+        layer, out, in_ = work.layers[record["layer"]], record["out"], record["in"]
+        inputs, _, _ = levels(work, MANY)
+        values = layer.edge(out, in_)(inputs[record["layer"]][:, in_].numpy())
+        with torch.no_grad():
+            layer.bias[out] += float(values.mean())
+            layer.mask[out, in_] = 0
+    return output(work, MANY)
+
+
+def check_symbolize(model: KAN, _: Path) -> None:
+    values = evaluator(compose(model), feature_symbols(model))(MANY.numpy())
+    expected = output(model, MANY)
+    size = float(expected.abs().max())
+    assert_close(torch.from_numpy(values), expected, rtol=0, atol=1e-11 * size)
+    result = kanlens.symbolize(model, MANY, refine=False, snap=False)
+    assert result.receipt.undefined_rows == 0
+    predicted = torch.as_tensor(result.predict(MANY.numpy())).reshape(expected.shape)
+    assert_close(predicted, output(result.model, MANY), rtol=0, atol=1e-9 * size)
+
+
+def check_suggest(model: KAN, _: Path) -> None:
+    table = kanlens.suggest(model, MANY, functions=["x", "sin"])
+    best = table[table["rank"] == 1]
+    spline = sum(
+        1
+        for layer in model.layers
+        for row in getattr(layer, "functions", None) or [["spline"] * layer.in_features]
+        for name in row
+        if name == "spline"
+    )
+    if not hasattr(model.layers[0], "functions"):
+        assert len(best) == model.edges_alive
+    else:
+        assert len(best) == spline == 0
+
+
+def check_fit(model: KAN, _: Path) -> None:
+    y = output(model, MANY).roll(1, 0)
+    for penalty in [None, *PENALTIES]:
+        work = copy.deepcopy(model)
+        options: dict[str, Any] = {"steps": 1, "validation": 0.0, "progress": False}
+        if penalty is not None:
+            options |= {"penalty": penalty, "strength": 1e-4}
+        result = kanlens.fit(work, (MANY, y), **options)
+        assert result.history[-1]["loss"] <= result.history[0]["loss"] * 1.5
+        assert_close(work(MANY).detach(), output(work, MANY), rtol=1e-10, atol=1e-10)
+        assert all(layer.statistics is not None for layer in work.layers)
+
+
+def check_sparsity_path(model: KAN, _: Path) -> None:
+    data = MANY, output(model, MANY)
+    options: dict[str, Any] = {"strengths": [0.0, 10.0], "steps": 1, "validation": 0.0}
+    path = sparsity_path(model, data, threshold=0.0, progress=False, **options)
+    for step in path.steps:
+        assert step.model.shape == model.shape
+        assert_close(step.model(MANY).detach(), output(step.model, MANY), rtol=1e-9, atol=1e-9)
+
+
+def check_attribute(model: KAN, _: Path) -> None:
+    for name in METHODS:
+        options = attribution.FEW.get(name, {})
+        generator = torch.Generator().manual_seed(0)
+        found = kanlens.attribute(
+            model, X, method=name, background=ROWS, target=1, generator=generator, **options
+        )
+        assert bool(torch.isfinite(found.values).all())
+
+
+def check_compare(model: KAN, _: Path) -> None:
+    methods = ["shapley", "secant"]
+    table = kanlens.compare(model, X, background=ROWS, target=1, methods=methods).frame
+    assert table["max_gap"].max() < 1e-10
+
+
+def check_report(model: KAN, folder: Path) -> None:
+    page, twin = folder / "report.html", folder / "report.json"
+    kanlens.report(model, MANY, page, target=1, methods=["shapley", "secant"], formula=None)
+    content = json.loads(twin.read_text())
+    counts = [arity for nodes in model.nodes for arity in nodes.grouping.arities]
+    assert [one["factors"] for one in content["model"]["products"]] == counts
+    names = {edge["destination"] for edge in content["edges"]}
+    first = content["model"]["products"][0]["name"]
+    assert {f"{first}.1", f"{first}.2"} <= names
+    assert first not in names
+    word = "node multiplies" if len(counts) == 1 else "nodes multiply"
+    assert f"{word}: {first} (" in page.read_text()
+    assert len(content["edges"]) == model.edges_alive
+
+
+FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
+    "attribute": check_attribute,
+    "compare": check_compare,
+    "fit": check_fit,
+    "load": check_files,
+    "prune": check_prune,
+    "report": check_report,
+    "save": check_files,
+    "sparsity_path": check_sparsity_path,
+    "suggest": check_suggest,
+    "symbolize": check_symbolize,
+    "trace": check_trace,
+}
+NO_NETWORK = {"import_model", "read_table"}  # functions that are given none
+
+
+def slowly(names: Any) -> list[Any]:
+    """Mark what takes seconds: a report draws a dozen pictures, a formula is refitted often."""
+    long = {"report", "symbolize"}
+    return [pytest.param(n, marks=pytest.mark.slow) if n in long else n for n in sorted(names)]
+
+
+@pytest.mark.parametrize("name", slowly(FUNCTIONS))
+def test_public_function(name: str, model: KAN, tmp_path: Path) -> None:
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    FUNCTIONS[name](model, tmp_path)
+    assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", slowly(["symbolize", "suggest", "prune", "trace", "save"]))
+def test_public_function_on_functions(name: str, formula: KAN, tmp_path: Path) -> None:
+    FUNCTIONS[name](formula, tmp_path)
+
+
+def test_grids_move_and_grow(model: KAN) -> None:
+    inside = 0.5 * MANY
+    model.update_grid(inside)
+    record = kanlens.trace(model, inside)
+    assert record.outside[0].max() == 0
+    before = model(inside).detach()
+    model.refine(9)
+    assert_close(model(inside).detach(), before, rtol=1e-10, atol=1e-10)
+    assert_close(before, output(model, inside), rtol=1e-9, atol=1e-9)
+
+
+def test_description(model: KAN) -> None:
+    facts = describe(model)
+    assert facts["widths"] == list(model.widths)
+    assert facts["products"] == sum(len(nodes.grouping.arities) for nodes in model.nodes)
+    assert KAN(ast.literal_eval(facts["shape"])).config.nodes == plain_nodes(model)
+
+
+def plain_nodes(model: KAN) -> tuple[Any, ...]:
+    """The configuration of the nodes, their scales left out."""
+    return tuple(dataclasses.replace(one, scaled=False) for one in model.config.nodes)
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def draw_network(model: KAN, ax: Any) -> None:
+    kanlens.plot.network(model, ax=ax, hidden_names=True)
+    shown = {item.get_label() for item in ax.collections}
+    for index, nodes in enumerate(model.nodes):
+        assert (f"_products {index}" in shown) == bool(nodes.grouping.arities)
+
+
+def draw_edge(model: KAN, ax: Any) -> None:
+    last = model.layers[0].out_features - 1
+    kanlens.plot.edge(model, 0, model.subnode_name(0, last), "x2", ax=ax)
+    assert model.subnode_name(0, last) in ax.get_ylabel()
+
+
+def draw_edges(model: KAN, ax: Any) -> None:
+    for index, layer in enumerate(model.layers):
+        panels = ax.inset_axes((0, index, 1, 1))
+        kanlens.plot.edges(model, index, top=4, ax=panels)
+        assert len(panels.child_axes) == min(4, int((layer.mask != 0).sum()))
+
+
+def draw_attribution(model: KAN, ax: Any) -> None:
+    found = kanlens.attribute(model, X, method="secant", background=ROWS, target=1)
+    kanlens.plot.attribution(found, ax=ax)
+
+
+PICTURES: dict[str, Callable[[KAN, Any], None]] = {
+    "attribution": draw_attribution,
+    "edge": draw_edge,
+    "edges": draw_edges,
+    "network": draw_network,
+}
+OF_RESULTS = {"comparison", "formula", "history", "predicted", "pruning", "save", "to_svg"}
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_picture(name: str, model: KAN) -> None:
+    figure = Figure(figsize=(4, 4))
+    PICTURES[name](model, figure.subplots())
+    assert kanlens.plot.to_svg(figure).startswith("<svg")
+
+
+# --- command line -------------------------------------------------------------------------------
+
+COMMANDS: dict[str, list[str]] = {
+    "attribute": ["--method", "secant", "--output-name", "1", "-o", "{folder}/a.csv"],
+    "compare": ["--output-name", "1", "--methods", "shapley,secant"],
+    "info": [],
+    "plot": ["-o", "{folder}/figure.svg"],
+    "predict": ["-o", "{folder}/p.csv"],
+    "prune": ["--threshold", "0.3", "-o", "{folder}/small.safetensors"],
+    "report": ["--output-name", "1", "-o", "{folder}/r.html"],
+    "symbolize": ["--functions", "x,sin", "-o", "{folder}/s.safetensors"],
+}
+
+
+@pytest.mark.parametrize("command", slowly(COMMANDS))
+def test_command(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = made(NETWORKS["both"][0], scaled_nodes=True)
+    path = kanlens.save(model, tmp_path / "model.safetensors")
+    pd.DataFrame(MANY[:30].numpy(), columns=["x1", "x2", "x3"]).to_csv(tmp_path / "rows.csv")
+    words = [command, str(path)] + ([] if command == "info" else [f"{tmp_path}/rows.csv"])
+    options = [word.format(folder=tmp_path) for word in COMMANDS[command]]
+    assert main([*words, *options, "--json"]) == 0, capsys.readouterr().err
+    facts = json.loads(capsys.readouterr().out)
+    if command == "info":
+        assert facts["products"] == sum(len(nodes.grouping.arities) for nodes in model.nodes)
+        assert main(words) == 0
+        assert repr(list(model.shape)) in capsys.readouterr().out
+    for written in ("small", "s"):
+        if (tmp_path / f"{written}.safetensors").exists():
+            assert isinstance(kanlens.load(tmp_path / f"{written}.safetensors"), KAN)
+
+
+# --- nothing is left out ------------------------------------------------------------------------
+
+
+def takes_a_network(function: Any) -> bool:
+    names = list(inspect.signature(function).parameters)
+    return bool({"model", "source"} & set(names))
+
+
+def missing(functions: dict[str, Any], known: set[str]) -> list[str]:
+    return sorted(name for name in functions if name not in known)
+
+
+def test_nothing_is_left_out() -> None:
+    functions = {
+        name: getattr(kanlens, name)
+        for name in kanlens.__all__
+        if inspect.isfunction(getattr(kanlens, name))
+    }
+    assert missing(functions, FUNCTIONS.keys() | NO_NETWORK) == []
+    pictures = {name: getattr(kanlens.plot, name) for name in kanlens.plot.__all__}
+    assert missing(pictures, PICTURES.keys() | OF_RESULTS) == []
+    assert not [name for name in OF_RESULTS if takes_a_network(pictures[name])]
+    commands = {
+        found.name or found.callback.__name__: found.callback for found in app.registered_commands
+    }
+    of_models = {name: one for name, one in commands.items() if takes_a_network(one)}
+    assert missing(of_models, set(COMMANDS)) == []
+
+
+def test_teeth_a_new_function_is_noticed() -> None:
+    assert missing({"certify": lambda model: model}, FUNCTIONS.keys() | NO_NETWORK) == ["certify"]
+    assert takes_a_network(lambda model, x: x)
+    assert not takes_a_network(lambda result: result)
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow  # trains to the end, and reads a formula
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_product_is_learned_and_read(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(200, 2, generator=generator, dtype=torch.float64) * 4 - 2
+    y = x[:, 0] * x[:, 1]
+    model = KAN([2, (0, 1), 1], generator=generator).double()
+    result = kanlens.fit(model, (x, y), steps=40, generator=generator, progress=False)
+    assert result.metric > 0.9999
+    found = kanlens.symbolize(model, x, y)
+    assert str(found.sympy()) == "x1*x2"
+
+
+def test_nodes_with_a_scale_train_too() -> None:
+    model = made([3, (1, [2, 3]), 1], scaled_nodes=True)
+    assert isinstance(model.nodes[0], Nodes)
+    model(MANY).sum().backward()
+    for layer in model.layers:
+        assert bool((layer.base_weight.grad != 0).any())

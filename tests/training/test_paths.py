@@ -1,0 +1,381 @@
+"""Paths over strengths: what they hold, how they end, what they choose, and what they refuse."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import kanlens
+from kanlens import sparsity
+from kanlens.core.recording import trace
+from kanlens.errors import DataError, InvalidValueError
+from kanlens.training import PathStep, SparsityPath, sparsity_path
+from kanlens.training.objective import constant_loss, row_losses, task_loss
+from kanlens.training.path_result import mean_and_error
+from kanlens.training.run import TrainingRun
+from kanlens.training.structure import active_features, live_edges, weighty_edges
+
+Data = tuple[Tensor, Tensor]
+
+
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def planted(rows: int = 120) -> Data:
+    """Four features, of which the last two are irrelevant."""
+    x = 2 * torch.rand(rows, 4, generator=seeded(1), dtype=torch.float64) - 1
+    y = torch.sin(3 * x[:, 0]) + x[:, 1] ** 2
+    return x, y + 0.02 * torch.randn(rows, generator=seeded(2), dtype=torch.float64)
+
+
+def walk(net: kanlens.KAN, data: object, **options: object) -> SparsityPath:
+    settings = {"steps": 6, "progress": False, "generator": seeded(), **options}
+    return sparsity_path(net, data, **settings)
+
+
+@pytest.fixture(scope="module")
+def path() -> SparsityPath:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    net = kanlens.KAN([4, 1], generator=seeded(0)).double()
+    found = walk(net, planted(), strengths=6)
+    torch.set_num_threads(before)
+    return found
+
+
+def test_the_path_runs_from_full_to_dead(path: SparsityPath) -> None:
+    assert path.strengths[0] == 0.0
+    assert path.strengths == tuple(sorted(path.strengths))
+    ratios = np.diff(np.log(path.strengths[1:6]))
+    assert_close(ratios, np.full_like(ratios, ratios[0]))
+    assert path.steps[0].edges_alive == 4
+    assert path.steps[-1].edges_alive == 0
+    assert path.stopped_because == (
+        f"nearly all edges are dead at strength {path.strengths[-1]:.3g}"
+    )
+    losses = [step.loss for step in path.steps[2:]]
+    assert losses == sorted(losses)
+
+
+def test_the_chosen_model_has_the_planted_structure(path: SparsityPath) -> None:
+    step = path.steps[path.best]
+    assert step.features == ("x1", "x2")
+    assert step.alive[0].tolist() == [[True, True, False, False]]
+    assert step.edges_alive == step.edges_above == 2
+    assert step.metric > 0.97
+    assert path.model_at() is step.model
+    assert path.model_at(0) is path.steps[0].model
+
+
+def test_the_numbers_of_a_step_are_those_of_its_model(path: SparsityPath) -> None:
+    x, y = planted()
+    kept = torch.ones(len(x), dtype=torch.bool)
+    kept[path.held_out] = False
+    target = y.unsqueeze(1)
+    assert len(path.held_out) == 24
+    for step in path.steps:
+        with torch.no_grad():
+            output = step.model(x)
+            losses = row_losses(step.model, output, target)
+            assert_close(losses[kept].mean().item(), step.loss)
+            assert_close(losses[~kept].mean().item(), step.held_out_loss)
+            error = losses[~kept].std() / math.sqrt(24)
+            assert_close(error.item(), step.standard_error)
+            inputs = trace(step.model, x[kept]).inputs
+            norm = sparsity.activation_l2(step.model.layers[0], inputs[0])
+            assert_close(norm.sum().item(), step.penalty)
+    shifted = (target[kept].mean() - target[~kept]) / path.model_at(0).output_scale
+    assert_close(path.constant_loss, shifted.square().mean().item())
+
+
+def test_the_model_that_was_given_is_left_alone() -> None:
+    net = kanlens.KAN([4, 1], generator=seeded(0)).double()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = walk(net, planted(), strengths=[0.01, 0.1], steps=2)
+    assert_close(dict(net.state_dict()), before, rtol=0, atol=0)
+    assert not net.scaled
+    assert net.statistics is None
+    models = [net, *(step.model for step in found.steps)]
+    assert len({id(model) for model in models}) == 3
+    assert found.stopped_because == "all strengths done"
+
+
+def test_each_step_begins_where_the_last_one_ended(
+    network: Callable[..., kanlens.KAN], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[Tensor] = []
+    begin = TrainingRun.begin
+
+    def noted(self: TrainingRun, held_out: Tensor | None = None) -> None:
+        starts.append(self.model.layers[0].spline_weight.detach().clone())
+        begin(self, held_out)
+
+    monkeypatch.setattr(TrainingRun, "begin", noted)
+    found = walk(network((4, 1)), planted(), strengths=[0.0, 0.01, 0.1], steps=2)
+    for start, step in zip(starts[1:], found.steps, strict=False):
+        assert_close(start, step.model.layers[0].spline_weight.detach(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("penalty", ["activation_l1", {"weight_l1": 1.0, "curvature": 1e-4}])
+def test_other_penalties_make_edges_small(
+    network: Callable[..., kanlens.KAN], penalty: object
+) -> None:
+    options = {"penalty": penalty, "strengths": [0.0, 0.02], "entropy_weight": 1.0}
+    found = walk(network((4, 1)), planted(), **options)
+    assert found.steps[1].edges_alive == 4
+    assert found.steps[1].penalty < found.steps[0].penalty
+    weights = {penalty: 1.0} if isinstance(penalty, str) else penalty
+    assert found.penalty == weights
+
+
+def test_classes_and_products(network: Callable[..., kanlens.KAN]) -> None:
+    x, y = planted()
+    found = walk(network((4, (1, 1), 1)), (x, y > 0.4), strengths=[0.0, 0.02], steps=2)
+    assert found.metric_name == "accuracy"
+    assert 0.5 < found.constant_loss < 0.8
+    assert found.model_at(1).class_labels == ("False", "True")
+
+
+def test_an_interrupt_returns_what_was_found(
+    network: Callable[..., kanlens.KAN], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, calls = TrainingRun.begin, []
+
+    def interrupted(self: TrainingRun, held_out: Tensor | None = None) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        begin(self, held_out)
+
+    monkeypatch.setattr(TrainingRun, "begin", interrupted)
+    found = walk(network((4, 1)), planted(), strengths=[0.0, 0.01, 0.1, 1.0], steps=1)
+    assert found.strengths == (0.0, 0.01)
+    assert found.stopped_because == "interrupted after strength 0.01"
+    calls[:] = [1, 1]
+    with pytest.raises(KeyboardInterrupt):
+        walk(network((4, 1)), planted(), strengths=[0.0], steps=1)
+
+
+def test_a_path_that_is_stuck_ends(
+    network: Callable[..., kanlens.KAN],
+) -> None:
+    found = walk(network((4, 1)), planted(), strengths=2, steps=1, learning_rate=1e-12)
+    assert len(found.steps) <= 4
+    last = found.strengths[-1]
+    assert found.stopped_because == (
+        f"the model is alive at strength {last:.3g}, the last one tried"
+    )
+
+
+def test_the_bar_shows_every_strength(
+    network: Callable[..., kanlens.KAN], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[int, str]] = []
+
+    @contextlib.contextmanager
+    def bar(description: str, total: int, *, shown: bool | None = None):  # type: ignore[no-untyped-def]
+        assert (description, total, shown) == ("path", 2, None)
+        yield lambda steps=1, note="": calls.append((steps, note))
+
+    monkeypatch.setattr("kanlens.training.paths.progress_bar", bar)
+    found = walk(network((4, 1)), planted(), strengths=[0.0, 0.1], steps=1, progress=None)
+    assert [steps for steps, _ in calls] == [0, 1, 1]
+    step = found.steps[1]
+    assert calls[-1][1] == (
+        f"strength 1.00e-01  loss {step.held_out_loss:.2e}  {step.edges_above} edges"
+    )
+
+
+def test_the_result_reads_as_a_table_and_as_json(path: SparsityPath) -> None:
+    frame = path.to_frame()
+    assert frame["strength"].tolist() == list(path.strengths)
+    assert frame.index[frame["best"]].tolist() == [path.best]
+    assert frame.loc[path.best, "features"] == "x1, x2"
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    data = json.loads(path.to_json(), parse_constant=refuse)
+    assert data["best"] == path.best
+    assert data["steps"][path.best]["alive"] == [[[True, True, False, False]]]
+    assert data["penalty"] == {"activation_l2": 1.0}
+
+
+# --- the choice -----------------------------------------------------------------------------------
+
+
+def made(losses: list[float], errors: list[float], edges: list[int], tolerance: float) -> int:
+    net = kanlens.KAN([1, 1])
+    steps = [
+        PathStep(
+            model=net,
+            strength=float(i),
+            loss=loss,
+            held_out_loss=loss,
+            standard_error=error,
+            penalty=1.0,
+            metric=1.0,
+            edges_alive=count,
+            edges_above=count,
+            alive=(),
+            features=(),
+            stopped_because="",
+            seconds=0.0,
+        )
+        for i, (loss, error, count) in enumerate(zip(losses, errors, edges, strict=True))
+    ]
+    return SparsityPath(
+        steps=tuple(steps),
+        penalty={},
+        threshold=0.01,
+        metric_name="R2",
+        constant_loss=1.0,
+        tolerance=tolerance,
+        held_out=torch.empty(0),
+        stopped_because="",
+        seconds=0.0,
+    ).best
+
+
+def test_the_choice_is_the_sparsest_within_one_standard_error_or_the_tolerance() -> None:
+    losses, edges = [0.10, 0.11, 0.14, 0.9], [9, 5, 3, 0]
+    assert made(losses, [0.02] * 4, edges, 0.0) == 1
+    assert made(losses, [0.05] * 4, edges, 0.0) == 2
+    assert made(losses, [0.0] * 4, edges, 0.0) == 0
+    assert made(losses, [0.0] * 4, edges, 0.05) == 2
+    assert made([0.1, 0.1, 0.1], [0.0] * 3, [5, 5, 5], 0.0) == 0
+    assert made([math.nan, 0.2, 0.1], [0.0] * 3, [1, 5, 5], 0.0) == 2
+
+
+def test_errors_of_means() -> None:
+    assert mean_and_error(torch.tensor([2.0])) == (2.0, 0.0)
+
+
+# --- structure ------------------------------------------------------------------------------------
+
+
+def test_edges_without_a_path_are_left_out() -> None:
+    net = kanlens.KAN([2, 3, 1])
+    first = torch.tensor([[True, False], [False, True], [False, False]])
+    second = torch.tensor([[True, False, True]])
+    found = live_edges(net, [first, second])
+    assert found[0].tolist() == [[True, False], [False, False], [False, False]]
+    assert found[1].tolist() == [[True, False, False]]
+    assert active_features(net, found) == ("x1",)
+    assert first.sum() == 2  # left alone
+
+
+def test_a_product_is_reached_by_its_factors() -> None:
+    net = kanlens.KAN([2, (1, 1), 1])  # sums 0; 1 and 2 are multiplied
+    first = torch.tensor([[False, False], [True, False], [False, True]])
+    found = live_edges(net, [first, torch.tensor([[True, True]])])
+    assert torch.equal(found[0], first)
+    assert found[1].tolist() == [[False, True]]
+    found = live_edges(net, [first, torch.tensor([[True, False]])])
+    assert not any(mask.any() for mask in found)
+
+
+def test_the_threshold_is_relative_to_the_layer(network: Callable[..., kanlens.KAN]) -> None:
+    net, x = network((4, 1)), planted()[0]
+    layer = net.layers[0]
+    with torch.no_grad():
+        layer.spline_weight[0, 1] *= 1e-6
+        layer.base_weight[0, 1] *= 1e-6
+        layer.spline_weight[0, 2] = 0.0
+        layer.base_weight[0, 2] = 0.0
+        layer.mask[0, 3] = 0.0
+    assert weighty_edges(net, [x], 0.01)[0].tolist() == [[True, False, False, False]]
+    assert weighty_edges(net, [x], 0.0)[0].tolist() == [[True, True, False, False]]
+
+
+def test_the_loss_of_the_best_constant(network: Callable[..., kanlens.KAN]) -> None:
+    net = network((1, 3))
+    net.schema = kanlens.KAN([1, 3]).schema
+    import dataclasses
+
+    net.schema = dataclasses.replace(
+        net.schema, task="classification", class_labels=("a", "b", "c")
+    )
+    codes = torch.tensor([0, 0, 1, 1, 1, 2])
+    share = torch.tensor([2.0, 3.0, 1.0]).double() / 6
+    expected = -(share * share.log()).sum().item()
+    assert constant_loss(net, codes, codes) == pytest.approx(expected, abs=1e-6)
+    other = share.log().expand(6, -1) + torch.tensor([0.1, 0.0, 0.0])
+    assert task_loss(net, other, codes).item() > expected
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"strengths": [0.1, 0.1]},
+            "sparsity_path: expected strengths to increase, got [0.1, 0.1]. Sort them.",
+        ),
+        (
+            {"strengths": []},
+            "sparsity_path: expected strengths to increase, got []. Sort them.",
+        ),
+        (
+            {"strengths": [-1.0]},
+            "sparsity_path: expected a strength to be a number of at least 0, got -1.0. Change it.",
+        ),
+        (
+            {"strengths": 1},
+            "sparsity_path: expected the number of strengths to be a whole number of at least 2, "
+            "got 1. Change it.",
+        ),
+        (
+            {"threshold": -0.1},
+            "sparsity_path: expected threshold to be a number of at least 0, got -0.1. Change it.",
+        ),
+        (
+            {"optimiser": "adam"},
+            "sparsity_path: expected an option to be one of batch_size, entropy_weight, "
+            "grid_updates, learning_rate, optimizer, patience, proximal, steps, validation, "
+            "weight_decay, got 'optimiser'. Did you mean 'optimizer'?",
+        ),
+        (
+            {"penalty": "activation_l3"},
+            "sparsity_path: expected penalty to be one of activation_l1, activation_l2, curvature, "
+            "raw_l1, weight_l1, got 'activation_l3'. Did you mean 'activation_l2'?",
+        ),
+    ],
+)
+def test_messages(
+    network: Callable[..., kanlens.KAN], options: dict[str, object], text: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        walk(network((4, 1)), planted(), **options)
+
+
+def test_data_that_does_not_fit_is_refused_under_the_name_of_the_call(
+    network: Callable[..., kanlens.KAN],
+) -> None:
+    text = (
+        "sparsity_path: expected data to be a Table or a pair (x, y), got int. "
+        "Pass (x, y), or what read_table returns."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        walk(network((4, 1)), 3)
+
+
+def test_a_path_index_that_is_none_is_refused(path: SparsityPath) -> None:
+    count = len(path.steps)
+    text = (
+        f"SparsityPath.model_at: expected an index below {count}, got 99. Count the steps from 0."
+    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        path.model_at(99)

@@ -1,0 +1,249 @@
+"""Penalties in training: their values, where their rows come from, and that no hook stays."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from types import MappingProxyType
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import kanlens
+from kanlens import sparsity
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.layers import KANLinear
+from kanlens.errors import InvalidValueError, MethodError
+from kanlens.sparsity import PENALTIES
+from kanlens.training.inputs import layer_values
+from kanlens.training.objective import Objective
+
+Data = tuple[Tensor, Tensor]
+
+
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def run(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
+    settings = {"steps": 6, "progress": False, "generator": seeded(), **options}
+    return kanlens.fit(net, data, **settings)
+
+
+def hooks(net: torch.nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())
+
+
+def by_definition(net: kanlens.KAN, x: Tensor, name: str) -> Tensor:
+    """A penalty written from scratch, with all edge values at hand."""
+    tr, total = kanlens.trace(net, x), torch.zeros(()).double()
+    for index in range(len(net.layers)):
+        values = tr.edge_values(index)
+        norms = {
+            "activation_l1": values.abs().mean(0),
+            "activation_l2": (values - values.mean(0)).square().mean(0).sqrt(),
+        }[name]
+        share = norms / norms.sum()
+        total += norms.sum() - 2.0 * (share * share.log()).sum()
+    return total
+
+
+@pytest.mark.parametrize("name", ["activation_l1", "activation_l2"])
+def test_the_rows_of_the_step_are_those_of_the_penalty(
+    network: Callable[..., kanlens.KAN], waves: Data, name: str
+) -> None:
+    net, (x, y) = network(), waves
+    objective = Objective(model=net, penalty={name: 1.0}, strength=0.5)
+    expected = objective.loss(x, y) + 0.5 * by_definition(net, x, name)
+    assert_close(objective.total(x, y).detach(), expected.detach())
+    part = objective.total(x[:7], y[:7]) - objective.loss(x[:7], y[:7])
+    assert_close(part.detach(), 0.5 * by_definition(net, x[:7], name))
+    twice = objective.total(torch.cat([x, x]), torch.cat([y, y]))
+    assert_close(twice.detach(), expected.detach())
+
+
+def test_a_network_with_products_is_penalized_by_what_its_layers_see(
+    waves: Data,
+) -> None:
+    net = kanlens.KAN([2, (1, 2), 1], generator=seeded()).double()
+    objective = Objective(model=net, penalty={"activation_l1": 1.0}, strength=1.0)
+    found = objective.total(*waves) - objective.loss(*waves)
+    assert_close(found.detach(), by_definition(net, waves[0], "activation_l1"))
+
+
+def test_one_run_of_the_network_gives_loss_and_penalty(
+    network: Callable[..., kanlens.KAN], waves: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, calls = network(), []
+    forward = KANLinear.forward
+    monkeypatch.setattr(
+        KANLinear, "forward", lambda self, x: (calls.append(1), forward(self, x))[1]
+    )
+    Objective(model=net, penalty={"activation_l2": 1.0}, strength=1.0).total(*waves)
+    assert len(calls) == 2
+
+
+def test_gradients_reach_the_layers_before(
+    network: Callable[..., kanlens.KAN], waves: Data
+) -> None:
+    net = network()
+    with layer_values(net) as values:
+        net(waves[0])
+    sparsity.activation_l2(net.layers[1], values.inputs[1]).sum().backward()
+    assert net.layers[0].spline_weight.grad.abs().max() > 0
+
+
+def test_no_hook_is_left(network: Callable[..., kanlens.KAN], waves: Data) -> None:
+    net = network()
+    run(net, waves, penalty="activation_l1", strength=0.01, steps=1)
+    run(net, waves, penalty="activation_l2", strength=0.01, steps=1, proximal=True)
+    assert hooks(net) == 0
+    with pytest.raises(ZeroDivisionError), layer_values(net):
+        assert hooks(net) == 2
+        raise ZeroDivisionError
+    assert hooks(net) == 0
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("name", sorted(PENALTIES))
+def test_every_penalty_trains_and_lowers_itself(
+    network: Callable[..., kanlens.KAN], waves: Data, name: str, optimizer: str
+) -> None:
+    options = {"optimizer": optimizer, "steps": 5, "batch_size": 16, "entropy_weight": 0.0}
+
+    def size(strength: float) -> float:
+        net = network()
+        result = run(net, waves, penalty=name, strength=strength, **options)
+        assert math.isfinite(result.loss)
+        values = kanlens.trace(net, waves[0]).inputs
+        for layer in net.layers:
+            layer.statistics = None
+        value = sparsity.penalty_value(net.layers, name, entropy_weight=0.0, inputs=values)
+        return float(value.detach())
+
+    assert size(1.0) < 0.9 * size(1e-9)
+
+
+def test_penalties_add_up_with_their_weights(
+    network: Callable[..., kanlens.KAN], waves: Data
+) -> None:
+    def first(penalty: object) -> float:
+        options = {"steps": 1, "strength": 0.1, "entropy_weight": 0.0, "optimizer": "adam"}
+        net = network((2, 1))
+        return run(net, waves, penalty=penalty, learning_rate=1e-12, **options).history[0][
+            "penalty"
+        ]
+
+    both = MappingProxyType({"activation_l1": 2.0, "curvature": 1e-3})
+    expected = 2 * first("activation_l1") + 1e-3 * first("curvature")
+    assert first(both) == pytest.approx(expected, rel=1e-6)
+
+
+def test_curvature_has_no_entropy(network: Callable[..., kanlens.KAN]) -> None:
+    layers = network().layers
+    with_entropy = sparsity.penalty_value(layers, "curvature", entropy_weight=5.0)
+    assert_close(with_entropy, sum(sparsity.curvature(layer).sum() for layer in layers))
+
+
+def test_raw_l1_with_entropy_is_efficient_kans_penalty(network: Callable[..., kanlens.KAN]) -> None:
+    layers, total = network().layers, 0.0
+    for layer in layers:
+        norms = layer.spline_weight.abs().mean(-1)
+        share = norms / norms.sum()
+        total = total + norms.sum() - (share * share.log()).sum()
+    assert_close(sparsity.penalty_value(layers, "raw_l1", entropy_weight=1.0), total)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"penalty": 3},
+            "fit: expected penalty to be a name, or a dict of weights, got 3. "
+            "For example {'activation_l1': 1.0, 'curvature': 1e-3}.",
+        ),
+        (
+            {"penalty": {"curvature": -1.0}},
+            "fit: expected the weight of curvature to be a positive number, got -1.0. Change it.",
+        ),
+        (
+            {"penalty": {"curvatur": 1.0}},
+            "fit: expected penalty to be one of activation_l1, activation_l2, curvature, raw_l1, "
+            "weight_l1, got 'curvatur'. Did you mean 'curvature'?",
+        ),
+        (
+            {"penalty": {}, "strength": 1.0},
+            "fit: expected a penalty for the strength, got strength=1.0 without one. "
+            "Choose penalty='activation_l1'.",
+        ),
+        (
+            {"penalty": "activation_l1", "strength": 1.0, "proximal": True},
+            "fit: expected penalty='activation_l2' for a proximal step, got 'activation_l1'. "
+            "Choose that penalty, or leave proximal out.",
+        ),
+        (
+            {"penalty": "activation_l2", "proximal": True, "entropy_weight": 1.0},
+            "fit: expected no entropy beside a proximal step, got a weight of 1.0. "
+            "Leave entropy_weight out.",
+        ),
+    ],
+)
+def test_messages(
+    network: Callable[..., kanlens.KAN], waves: Data, options: dict[str, object], text: str
+) -> None:
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        run(network(), waves, **options)
+
+
+def test_a_norm_on_data_needs_the_data(network: Callable[..., kanlens.KAN]) -> None:
+    text = (
+        "penalty_value: expected the inputs of every layer for activation_l1, got none. "
+        "Pass inputs."
+    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        sparsity.penalty_value(network().layers, "activation_l1", entropy_weight=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"penalty": "curvature"},
+            "curvature: expected a layer of splines, got FunctionLinear. Choose another penalty.",
+        ),
+        (
+            {"penalty": "activation_l2", "proximal": True},
+            "fit: expected layers of splines for a proximal step, got FunctionLinear as layer 0. "
+            "Train without proximal.",
+        ),
+    ],
+)
+def test_layers_with_functions_are_refused_where_only_splines_can_be(
+    network: Callable[..., kanlens.KAN], waves: Data, options: dict[str, object], text: str
+) -> None:
+    net = network((2, 1))
+    net = kanlens.KAN.from_layers([FunctionLinear.from_layer(net.layers[0])], net.schema)
+    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+        run(net, waves, strength=0.1, **options)
+    assert not net.scaled
+
+
+def test_the_rows_are_those_of_training(
+    network: Callable[..., kanlens.KAN], waves: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    norm = sparsity.activation_l1
+
+    def noted(layer: KANLinear, x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return norm(layer, x)
+
+    changed = dataclasses.replace(PENALTIES["activation_l1"], norm=noted)
+    monkeypatch.setitem(PENALTIES, "activation_l1", changed)
+    options = {"optimizer": "adam", "steps": 1, "batch_size": 16, "grid_updates": 0}
+    run(network((2, 1)), waves, penalty="activation_l1", strength=0.1, **options)
+    assert seen == [48, 16, 16, 16, 48]  # before, three batches, after: 12 rows are held out

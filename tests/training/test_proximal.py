@@ -1,0 +1,254 @@
+"""Proximal training: exact zeros where the conditions of the group lasso ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import kanlens
+from kanlens import sparsity
+from kanlens.training.objective import Objective
+from kanlens.training.proximal import ProximalSteps, zero_edges
+
+Data = tuple[Tensor, Tensor]
+
+
+def seeded(seed: int = 3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def planted(rows: int = 150, noise: float = 0.02) -> Data:
+    """Five features, of which the last three are irrelevant."""
+    x = 2 * torch.rand(rows, 5, generator=seeded(1), dtype=torch.float64) - 1
+    y = torch.sin(3 * x[:, 0]) + x[:, 1] ** 2
+    return x, y + noise * torch.randn(rows, generator=seeded(2), dtype=torch.float64)
+
+
+def run(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
+    settings = {
+        "steps": 10,
+        "progress": False,
+        "generator": seeded(),
+        "penalty": "activation_l2",
+        "strength": 0.03,
+        "proximal": True,
+        **options,
+    }
+    return kanlens.fit(net, data, **settings)
+
+
+def zeros_of(net: kanlens.KAN) -> list[Tensor]:
+    return [zero_edges(layer) for layer in net.layers]
+
+
+@pytest.mark.slow  # four trainings of two layers
+@pytest.mark.parametrize("widths", [(5, 1), (5, 2, 1)])
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_irrelevant_features_die_and_the_others_do_not(
+    network: Callable[..., kanlens.KAN], widths: tuple[int, ...], optimizer: str
+) -> None:
+    net = network(widths)
+    more = {"steps": 40, "batch_size": 32, "learning_rate": 0.03} if optimizer == "adam" else {}
+    result = run(net, planted(), optimizer=optimizer, **more)
+    alive = ~zeros_of(net)[0]
+    assert alive.any(0).tolist() == [True, True, False, False, False]
+    assert not net.layers[0].spline_weight[~alive].any()
+    assert not net.layers[0].base_weight[~alive].any()
+    assert result.metric > 0.98
+
+
+def test_without_the_step_no_edge_is_zero(network: Callable[..., kanlens.KAN]) -> None:
+    net = network((5, 1))
+    run(net, planted(), proximal=False, entropy_weight=0.0)
+    assert not zeros_of(net)[0].any()
+
+
+def test_zeros_obey_the_conditions_of_the_group_lasso(
+    network: Callable[..., kanlens.KAN],
+) -> None:
+    net, (x, y), strength = network((5, 1)), planted(), 0.05
+    run(net, (x, y), strength=strength, validation=0.0, steps=30, grid_updates=1)
+    layer, rows = net.layers[0], net.scale_inputs(x)
+    basis = torch.cat([layer._basis(rows), layer.base_activation(rows).unsqueeze(-1)], -1)
+    basis = basis - basis.mean(0)
+    residual = ((net(x)[:, 0] - y) / net.output_scale).detach()
+    slope = 2 * torch.einsum("b,bik->ik", residual, basis) / len(x)
+    gram = torch.einsum("bik,bil->ikl", basis, basis) / len(x)
+    dual = torch.einsum("ik,ikl,il->i", slope, torch.linalg.pinv(gram, rtol=1e-9), slope).sqrt()
+    zero = zero_edges(layer)[0]
+    assert zero.tolist() == [False, False, True, True, True]
+    assert_close(dual[~zero], torch.full((2,), strength).double(), rtol=0.02, atol=0)
+    assert (dual[zero] <= strength).all()
+
+
+def test_a_strength_beyond_all_kills_everything_and_a_fit_without_brings_edges_back(
+    network: Callable[..., kanlens.KAN],
+) -> None:
+    net, data = network((5, 1)), planted()
+    run(net, data, strength=10.0)
+    assert zeros_of(net)[0].all()
+    assert_close(net(data[0]), net(0 * data[0]))
+    result = run(net, data, strength=0.03)
+    assert zeros_of(net)[0].tolist() == [[False, False, True, True, True]]
+    assert result.metric > 0.98
+
+
+def test_the_objective_never_rises(network: Callable[..., kanlens.KAN]) -> None:
+    net, (x, y) = network((5, 2, 1)), planted()
+    objective = Objective(
+        model=net, penalty={"activation_l2": 1.0}, strength=0.1, entropy_weight=0.0
+    )
+    steps = ProximalSteps(objective)
+    y = y.unsqueeze(1)
+    steps.begin(x)
+    for _ in range(12):
+        before = float(objective.total(x, y).detach())
+        weights = objective.node_weights
+        steps.take(x, y)
+        renewed, objective.node_weights = objective.node_weights, weights
+        assert float(objective.total(x, y).detach()) <= before
+        objective.node_weights = renewed
+    assert sum(int(zero.sum()) for zero in steps.zeros) > 0
+
+
+def test_the_step_does_not_depend_on_how_edges_are_written(
+    network: Callable[..., kanlens.KAN],
+) -> None:
+    x, y = planted()
+
+    def output(factor: float) -> Tensor:
+        net = network((5, 2, 1))
+        with torch.no_grad():
+            for layer in net.layers:
+                layer.spline_weight *= factor
+                layer.spline_scaler /= factor
+        objective = Objective(
+            model=net, penalty={"activation_l2": 1.0}, strength=0.05, entropy_weight=0.0
+        )
+        steps = ProximalSteps(objective)
+        steps.begin(x)
+        for _ in range(3):
+            steps.take(x, y.unsqueeze(1))
+        return net(x).detach()
+
+    assert_close(output(30.0), output(1.0), rtol=1e-7, atol=1e-7)
+
+
+def test_nodes_weigh_what_they_do_to_the_output(network: Callable[..., kanlens.KAN]) -> None:
+    net, (x, _) = network((5, 2, 1)), planted()
+    objective = Objective(model=net, penalty={"activation_l2": 1.0}, strength=1.0)
+    ProximalSteps(objective).begin(x)
+    hidden = kanlens.trace(net, x).inputs[1]
+    slopes = net.layers[1].edge_derivatives(hidden)[:, 0]
+    assert_close(objective.node_weights[0], slopes.square().mean(0).sqrt().detach())
+    assert_close(objective.node_weights[1], torch.ones(1).double())
+
+
+def test_masked_and_frozen_weights_stay(network: Callable[..., kanlens.KAN]) -> None:
+    net = network((5, 2, 1))
+    net.layers[0].mask[0, 0] = 0
+    net.layers[1].base_weight.requires_grad_(False)
+    masked = net.layers[0].spline_weight[0, 0].detach().clone()
+    base = net.layers[1].base_weight.clone()
+    run(net, planted(), steps=3, grid_updates=0)
+    assert_close(net.layers[0].spline_weight[0, 0].detach(), masked, rtol=0, atol=0)
+    assert torch.equal(net.layers[1].base_weight, base)
+
+
+@pytest.mark.parametrize("widths", [(5, 2, 1), (5, (1, 1), 1), (5, 2, 3)])
+def test_products_and_classes(
+    network: Callable[..., kanlens.KAN], widths: tuple[object, ...]
+) -> None:
+    x, y = planted()
+    y = torch.bucketize(y, torch.tensor([-0.3, 0.6])) if widths[-1] == 3 else y
+    result = run(network(widths), (x, y), steps=2)
+    assert result.best_step > 0
+
+
+def test_edges_that_are_zero_can_be_pruned_without_a_trace(
+    network: Callable[..., kanlens.KAN],
+) -> None:
+    net, (x, y) = network((5, 2, 1)), planted()
+    run(net, (x, y), strength=0.05, steps=5)
+    zeros = sum(int(zero.sum()) for zero in zeros_of(net))
+    assert zeros > 0
+    pruned = kanlens.prune(net, x, threshold=1e-14, progress=False)
+    assert len(pruned.removed) >= zeros
+    with torch.no_grad():
+        kept = [net.feature_names.index(name) for name in pruned.model.feature_names]
+        assert_close(pruned.model(x[:, kept]), net(x), rtol=1e-12, atol=1e-12)
+    assert all(record["score"] == 0.0 for record in pruned.removed[:zeros])
+
+
+def test_a_moved_grid_keeps_zeros(network: Callable[..., kanlens.KAN]) -> None:
+    net, (x, _) = network((5, 2, 1)), planted()
+    sparsity.prox_group(net.layers[0], net.scale_inputs(x), 1e6)
+    net.update_grid(3 * x + 1)
+    assert zeros_of(net)[0].all()
+
+
+@pytest.mark.slow  # three trainings
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_resumed_run_is_the_unbroken_one(
+    network: Callable[..., kanlens.KAN],
+    tmp_path: Path,
+    optimizer: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"optimizer": optimizer, "steps": 4, "batch_size": 50}
+    whole = network((5, 2, 1))
+    run(whole, planted(), **options)
+    broken = network((5, 2, 1))
+    total, calls = Objective.total, []
+
+    def interrupted(self: Objective, x: Tensor, y: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) == 28:
+            raise KeyboardInterrupt
+        return total(self, x, y)
+
+    monkeypatch.setattr(Objective, "total", interrupted)
+    checkpoint = {"checkpoint": tmp_path / "c", "checkpoint_every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        run(broken, planted(), **options, **checkpoint)
+    assert (tmp_path / "c").exists()
+    again = network((5, 2, 1))
+    run(again, planted(), **options, **checkpoint, resume=True)
+    assert_close(dict(again.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_few_rows_single_precision_and_a_grid_that_runs_out(
+    network: Callable[..., kanlens.KAN], optimizer: str
+) -> None:
+    x, y = planted()
+    for net, rows in (
+        (network((5, 2, 1)).float(), 60),
+        (network((5, 1)), 2),
+        (network((5, 2, 1), extrapolation="zero", base_activation="zero"), 40),
+    ):
+        result = run(net, (x[:rows], y[:rows]), optimizer=optimizer, steps=2)
+        assert result.loss == result.loss  # a number
+        assert all(bool(torch.isfinite(p).all()) for p in net.parameters())
+    far = kanlens.KANLinear(2, 1, extrapolation="zero", base_activation="zero").double()
+    net = kanlens.KAN.from_layers([far], kanlens.KAN([2, 1]).schema)
+    run(net, (x[:, :2] + 100, y), optimizer=optimizer, steps=1, scale=False, grid_updates=0)
+
+
+def test_an_objective_that_is_not_finite_takes_no_step(
+    network: Callable[..., kanlens.KAN],
+) -> None:
+    net, (x, y) = network((5, 1)), planted()
+    objective = Objective(model=net, penalty={"activation_l2": 1.0}, strength=0.1)
+    steps = ProximalSteps(objective)
+    steps.begin(x)
+    before = [p.detach().clone() for p in net.parameters()]
+    y = y.unsqueeze(1).clone()
+    y[3] = torch.inf
+    assert steps.take(x, y) == 0.0
+    assert_close(list(net.parameters()), before, rtol=0, atol=0)
