@@ -2,6 +2,7 @@
 
     python figures/make.py            compute the numbers into figures/data, then draw
     python figures/make.py --draw     draw from the numbers that are there
+    python figures/make.py --only speed    one picture, by its name
 
 Each picture is a pair: `compute` writes files to figures/data, `draw` only reads them.
 """
@@ -119,12 +120,52 @@ def draw_known_function() -> Figure:
     return figure
 
 
+def compute_speed() -> None:
+    """Time one layer of kanlens and of others on this machine, which should be idle."""
+    from kanlens.benchmarks.speed.running import Plan, run
+
+    run(Plan(fresh=True), DATA, picture=False)
+
+
+def draw_speed() -> Figure:
+    """Draw times relative to nn.Linear, peak memory, and how times grow."""
+    from kanlens.benchmarks.speed.picture import draw
+    from kanlens.benchmarks.speed.running import FILES
+
+    return draw(*(pd.read_csv(DATA / name) for name in FILES.values()))
+
+
+def sparsity_picture(name: str) -> Picture:
+    """Return the figure of one experiment of `kanlens bench sparsity`."""
+    from kanlens.benchmarks.sparsity.experiment import Setup, data_beside_checkout
+    from kanlens.benchmarks.sparsity.pictures import PICTURES as DRAWN
+    from kanlens.benchmarks.sparsity.running import run
+
+    picture = DRAWN[f"sparsity-{name}"]
+
+    def compute() -> None:
+        setup = Setup(data=data_beside_checkout())
+        run(setup, DATA, experiments=[name], fresh=True, picture=False)
+
+    def draw() -> Figure:
+        return picture.draw({table: pd.read_csv(DATA / f"{table}.csv") for table in picture.needs})
+
+    return Picture(compute=compute, draw=draw, caption=picture.caption)
+
+
+EXPERIMENTS = ("penalties", "costs", "scaler", "starts", "digits", "grids")
 PICTURES = {
+    "speed": Picture(
+        compute=compute_speed,
+        draw=draw_speed,
+        caption="Time and memory of one layer, forward and backward, against nn.Linear and others.",
+    ),
     "known-function": Picture(
         compute=compute_known_function,
         draw=draw_known_function,
         caption="A KAN trained on samples of exp(sin(pi x) + y^2), pruned, and read.",
     ),
+    **{f"sparsity-{name}": sparsity_picture(name) for name in EXPERIMENTS},
 }
 
 
@@ -132,9 +173,12 @@ def main() -> None:
     """Compute and draw every picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draw", action="store_true", help="draw from the numbers there are")
+    parser.add_argument("--only", choices=list(PICTURES), help="one picture")
     options = parser.parse_args()
     DATA.mkdir(exist_ok=True)
     for name, picture in PICTURES.items():
+        if options.only not in (None, name):
+            continue
         if not options.draw:
             picture.compute()
         figure = picture.draw()

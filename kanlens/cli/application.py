@@ -16,7 +16,14 @@ from rich.console import Console
 
 from kanlens.errors import KanlensError
 
-COMMANDS = ("demonstration", "model_commands", "analysis_commands", "picture_commands")
+COMMANDS = (
+    "demonstration",
+    "model_commands",
+    "analysis_commands",
+    "picture_commands",
+    "bench_commands",
+    "sparsity_commands",
+)
 
 app = typer.Typer(
     name="kanlens", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False

@@ -20,14 +20,14 @@ from kanlens.core.kernels.choice import asked, choose, use
 
 if TYPE_CHECKING:
     from kanlens.core.kernels.local_basis import LocalBasis
-    from kanlens.core.layers import KANLinear
+    from kanlens.core.spline_edges import SplineEdges
 
 __all__ = ["asked", "choose", "layer_sum", "use"]
 
 _bases: WeakKeyDictionary[nn.Module, tuple[str, LocalBasis]] = WeakKeyDictionary()
 
 
-def layer_sum(layer: KANLinear, x: Tensor) -> Tensor | None:
+def layer_sum(layer: SplineEdges, x: Tensor) -> Tensor | None:
     """Return y (batch, out) for x (batch, in), or None where torch operations must do it.
 
     Examples
@@ -66,7 +66,7 @@ def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def _can_run(layer: KANLinear, x: Tensor) -> bool:
+def _can_run(layer: SplineEdges, x: Tensor) -> bool:
     """Tell whether a kernel gives what torch operations would."""
     weights = layer.weights()
     tensors = [x, weights.spline, weights.base, weights.bias, weights.mask, layer.grid]
@@ -100,7 +100,7 @@ def _transformed(tensors: list[Tensor]) -> bool:
     return any(unpack(each).tangent is not None for each in tensors)
 
 
-def _basis(layer: KANLinear) -> LocalBasis:
+def _basis(layer: SplineEdges) -> LocalBasis:
     """Return the pieces of a layer's basis, worked out anew when its grid has changed."""
     from kanlens.core.kernels.local_basis import local_basis
 

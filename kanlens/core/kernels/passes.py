@@ -14,7 +14,7 @@ from kanlens.core.kernels import pool
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SLICE = 16_384  # numbers, half of those from which torch shares out work
-WORK = 8  # products that one number of a base function is worth
+WORK = 4  # products that one number of a base function is worth
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,290 @@
+"""The experiments as figures, drawn from their tables and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kanlens.benchmarks.sparsity.statistics import Interval, interval, over_seeds
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["PICTURES", "Picture"]
+
+Frames = Mapping[str, "pd.DataFrame"]
+GAP = 0.12  # between bars' middles of one group, on an axis where groups are 1 apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One figure.
+
+    Attributes
+    ----------
+    needs : tuple of str
+        Tables it is drawn from.
+    draw : callable
+        From these tables to a Figure.
+    caption : str
+        What it shows, in a sentence.
+    """
+
+    needs: tuple[str, ...]
+    draw: Callable[[Frames], Figure]
+    caption: str
+
+
+def _figure(rows: int, columns: int, height: float) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    from kanlens.plotting.style import STYLE
+
+    figure = Figure(figsize=(STYLE.page, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _look(index: int) -> dict[str, Any]:
+    from kanlens.plotting.style import STYLE
+
+    return {
+        "color": STYLE.series[index % len(STYLE.series)],
+        "marker": STYLE.markers[index % len(STYLE.markers)],
+        "markersize": 4,
+    }
+
+
+def _intervals(ax: Axes, found: Mapping[str, list[Interval]], places: list[Any]) -> None:
+    """Draw a point with its interval for every series and place."""
+    for index, (name, intervals) in enumerate(found.items()):
+        shift = GAP * (index - (len(found) - 1) / 2)
+        x = [place + shift for place in range(len(places))]
+        y = [each.mean for each in intervals]
+        below = [each.mean - each.low for each in intervals]
+        above = [each.high - each.mean for each in intervals]
+        look = {"linestyle": "", "elinewidth": 0.8, "capsize": 2, **_look(index)}
+        ax.errorbar(x, y, yerr=[below, above], label=name, **look)
+    ax.set_xticks(range(len(places)), [str(place) for place in places])
+
+
+def _means(
+    frame: pd.DataFrame, series: str, value: str
+) -> tuple[dict[str, list[Interval]], list[Any]]:
+    """Return for every series the interval over seeds at every problem, and the problems."""
+    problems = list(dict.fromkeys(frame["problem"]))
+    found: dict[str, list[Interval]] = {}
+    for name, part in frame.groupby(series, sort=False):
+        values = {problem: rows[value].tolist() for problem, rows in part.groupby("problem")}
+        found[str(name)] = [interval(values.get(problem, [])) for problem in problems]
+    return found, problems
+
+
+def _draw_penalties(frames: Frames) -> Figure:
+    """Draw F1 of edges by problem, and the test error over the edges kept."""
+    from kanlens.plotting.style import context
+
+    with context():
+        figure, axes = _figure(2, 1, 5.2)
+        top, bottom = axes[:, 0]
+        known = frames["sparsity-penalties"].dropna(subset=["edge_f1"])
+        found, problems = _means(known, "penalty", "edge_f1")
+        _intervals(top, found, problems)
+        top.set_ylabel("F1 of true edges")
+        top.set_ylim(0, 1.05)
+        top.legend(ncols=3, loc="lower left")
+        _draw_curves(bottom, frames["sparsity-curves"], list(found))
+    return figure
+
+
+def _draw_curves(ax: Axes, curves: pd.DataFrame, penalties: list[str]) -> None:
+    """Draw the geometric mean over problems of the error, relative to the whole network's."""
+    import numpy as np
+
+    tuned = curves[curves["tuned"] == "yes"].copy()
+    keys = ["problem", "penalty", "seed"]
+    whole = tuned.groupby(keys)["size"].transform("max")
+    least = tuned.groupby(["problem", "seed"])["test"].transform("min")
+    tuned["log"] = np.log10(tuned["test"].astype(float) / least)
+    shown = tuned[tuned["size"] < whole]
+    for index, penalty in enumerate(penalties):
+        part = shown[shown["penalty"] == penalty]
+        sizes = sorted(size for size in set(part["size"]) if _complete(part, size))
+        found = [over_seeds(part[part["size"] == size], "log") for size in sizes]
+        ax.plot(sizes, [10**each.mean for each in found], label=penalty, **_look(index))
+        low, high = ([10 ** getattr(each, end) for each in found] for end in ("low", "high"))
+        ax.fill_between(sizes, low, high, color=_look(index)["color"], alpha=0.15, linewidth=0)
+    ax.set_yscale("log")
+    ax.set_xlabel("edges kept")
+    ax.set_ylabel("test error / least of the problem")
+
+
+def _complete(part: pd.DataFrame, size: int) -> bool:
+    """Tell whether every problem has the size, so that points of a curve can be compared."""
+    return bool(part[part["size"] == size]["problem"].nunique() == part["problem"].nunique())
+
+
+def _draw_costs(frames: Frames) -> Figure:
+    """Draw time and memory of a step under each penalty, relative to one without."""
+    from kanlens.plotting.style import context
+
+    frame = frames["sparsity-costs"].copy()
+    frame["shape"] = [
+        f"{r}x{w}->{w}->{w}" for r, w in zip(frame["rows"], frame["width"], strict=True)
+    ]
+    penalties = list(dict.fromkeys(frame["penalty"]))
+    with context():
+        figure, axes = _figure(1, 2, 2.6)
+        for ax, column, label in zip(
+            axes[0],
+            ("passes", "mib"),
+            ("time / plain pass", "peak extra memory (MiB)"),
+            strict=True,
+        ):
+            for index, penalty in enumerate(penalties):
+                rows = frame[frame["penalty"] == penalty]
+                ax.plot(rows["shape"], rows[column], label=penalty, **_look(index))
+            ax.set_yscale("log")
+            ax.set_ylabel(label)
+            ax.tick_params(axis="x", labelsize=6)
+        axes[0][0].legend()
+    return figure
+
+
+def _draw_scaler(frames: Frames) -> Figure:
+    """Draw test error, conditioning and steps with the scale over those without."""
+    from kanlens.plotting.style import STYLE, context
+
+    frame = frames["sparsity-scaler"]
+    keys = ["problem", "optimizer", "seed"]
+    on, off = (frame[frame["scale"] == scale].set_index(keys) for scale in ("on", "off"))
+    titles = {
+        "test": "test error",
+        "condition_end": "condition at the end",
+        "steps": "steps to a common loss",
+        "ms": "time of a pass",
+    }
+    with context():
+        figure, axes = _figure(1, len(titles), 3.2)
+        for ax, (column, title) in zip(axes[0], titles.items(), strict=True):
+            ratio = (on[column] / off[column]).rename("ratio").reset_index()
+            problems = list(dict.fromkeys(ratio["problem"]))
+            for index, optimizer in enumerate(dict.fromkeys(ratio["optimizer"])):
+                part = ratio[ratio["optimizer"] == optimizer]
+                middle = part.groupby("problem", sort=False)["ratio"].median()
+                places = [problems.index(name) + 0.2 * index for name in middle.index]
+                ax.plot(middle, places, linestyle="", label=optimizer, **_look(index))
+            ax.axvline(1, color=STYLE.muted, linewidth=0.8)
+            ax.set_xscale("log")
+            ax.set_xlabel(title)
+            ax.set_yticks(range(len(problems)), problems if ax is axes[0][0] else [])
+        axes[0][0].legend()
+        figure.suptitle("with the standalone scale / without (below 1: the scale is smaller)")
+    return figure
+
+
+def _draw_starts(frames: Frames) -> Figure:
+    """Draw the score of every start on every problem, and the recipes for digits."""
+    from kanlens.plotting.style import context
+
+    starts = frames["sparsity-starts"]
+    with context():
+        figure, axes = _figure(1, 1, 2.8)
+        ax = axes[0][0]
+        _intervals(ax, *_means(starts, "start", "score"))
+        ax.set_ylabel("accuracy (mnist) or R2")
+        ax.set_ylim(bottom=min(0.0, float(starts["score"].clip(lower=-0.5).min())), top=1.02)
+        ax.legend(ncols=3)
+    return figure
+
+
+def _draw_digits(frames: Frames) -> Figure:
+    """Draw the accuracy of every recipe, each seed and the interval of the mean."""
+    from kanlens.plotting.style import STYLE, context
+
+    frame = frames["sparsity-digits"]
+    recipes = list(dict.fromkeys(frame["recipe"]))
+    with context():
+        figure, axes = _figure(1, 1, 0.8 + 0.28 * len(recipes))
+        ax = axes[0][0]
+        for place, recipe in enumerate(recipes[::-1]):
+            scores = (100 * frame[frame["recipe"] == recipe]["accuracy"]).tolist()
+            mean = interval(scores)
+            ax.plot(scores, [place] * len(scores), linestyle="", marker="|", color=STYLE.muted)
+            ax.errorbar(
+                mean.mean,
+                place,
+                xerr=[[mean.mean - mean.low], [mean.high - mean.mean]],
+                capsize=2,
+                **_look(0),
+            )
+        ax.axvline(97.5, color=STYLE.muted, linewidth=0.8, linestyle="--")
+        ax.set_yticks(range(len(recipes)), recipes[::-1])
+        ax.set_xlabel("test accuracy on MNIST (%), [784, 64, 10], the same parameters")
+    return figure
+
+
+def _draw_grids(frames: Frames) -> Figure:
+    """Draw error over grid size, error over time, and time of a pass over grid size."""
+    from kanlens.plotting.style import context
+
+    frame = frames["sparsity-grids"]
+    with context():
+        figure, axes = _figure(1, 3, 2.8)
+        for way, line in {"refined": "-", "anew": ":"}.items():
+            for index, order in enumerate(sorted(set(frame["order"]))):
+                part = frame[(frame["order"] == order) & (frame["way"] == way)]
+                means = part.groupby("grid")[["test", "seconds", "ms"]].median()
+                look = {**_look(index), "linestyle": line}
+                label = f"order {order}" if way == "refined" else None
+                axes[0][0].plot(means.index, means["test"], label=label, **look)
+                axes[0][1].plot(means["seconds"], means["test"], **look)
+                axes[0][2].plot(means.index, means["ms"], **look)
+        labels = (
+            ("grid size", "test error"),
+            ("training time (s)", "test error"),
+            ("grid size", "forward + backward (ms)"),
+        )
+        for ax, (x, y) in zip(axes[0], labels, strict=True):
+            ax.set_xscale("log")
+            ax.set_yscale("log")
+            ax.set_xlabel(x)
+            ax.set_ylabel(y)
+        axes[0][0].legend()
+    return figure
+
+
+PICTURES: dict[str, Picture] = {
+    "sparsity-penalties": Picture(
+        needs=("sparsity-penalties", "sparsity-curves"),
+        draw=_draw_penalties,
+        caption="True edges found under each penalty, and the error of what is kept.",
+    ),
+    "sparsity-costs": Picture(
+        needs=("sparsity-costs",),
+        draw=_draw_costs,
+        caption="Time and memory of a training step under each penalty.",
+    ),
+    "sparsity-scaler": Picture(
+        needs=("sparsity-scaler",),
+        draw=_draw_scaler,
+        caption="What the standalone spline scale changes.",
+    ),
+    "sparsity-starts": Picture(
+        needs=("sparsity-starts",),
+        draw=_draw_starts,
+        caption="Constant and uniform initial weights.",
+    ),
+    "sparsity-digits": Picture(
+        needs=("sparsity-digits",),
+        draw=_draw_digits,
+        caption="What improves a network of the same size on MNIST.",
+    ),
+    "sparsity-grids": Picture(
+        needs=("sparsity-grids",),
+        draw=_draw_grids,
+        caption="Error and time as the grid grows, for splines of order 1 to 5.",
+    ),
+}

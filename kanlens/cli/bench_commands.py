@@ -1,0 +1,107 @@
+"""Commands that measure: bench speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kanlens.checks import message
+from kanlens.cli.application import app
+from kanlens.cli.options import Json, Quiet, split_names
+from kanlens.cli.terminal import Terminal
+from kanlens.errors import KanlensError
+
+if TYPE_CHECKING:
+    from kanlens.benchmarks.speed.running import SpeedResult
+
+bench = typer.Typer(no_args_is_help=True, help="Measure kanlens against what else there is.")
+app.add_typer(bench, name="bench")
+
+Folder = Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write to.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="Tiny and quick, to see that it runs.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what was measured before.")]
+
+
+@bench.command()
+def speed(
+    *,
+    output: Folder = None,
+    parts: Annotated[
+        str, typer.Option(help="What to measure, with commas.")
+    ] = "timing,memory,scaling",
+    cells: Annotated[
+        str | None,
+        typer.Option(
+            help="Shapes by words of their names, with commas: G50, 'order 2', 8x2->1 G5."
+        ),
+    ] = None,
+    peers: Annotated[str | None, typer.Option(help="Who takes part, with commas.")] = None,
+    paths: Annotated[bool, typer.Option("--paths", help="Add each path of kanlens.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or both.  [default: those there are]")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Most rounds of one shape.")] = 30,
+    seconds: Annotated[float, typer.Option(help="Time for the rounds of one shape.")] = 10.0,
+    memory_limit: Annotated[
+        float | None,
+        typer.Option(help="GiB; a peer that needs more sits out.  [default: half of what is free]"),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Fail when a promise about the speed is broken.")
+    ] = False,
+    smoke: Smoke = False,
+    fresh: Fresh = False,
+    seed: Annotated[int, typer.Option("--seed", help="Draws numbers and turns.")] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time one layer and its peak memory, against nn.Linear and other KAN layers."""
+    from kanlens.benchmarks.speed.running import Plan, run
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    plan = Plan(
+        parts=tuple(split_names(parts)),
+        cells=tuple(split_names(cells)),
+        peers=tuple(split_names(peers)),
+        paths=paths,
+        smoke=smoke,
+        fresh=fresh,
+        rounds=rounds,
+        seconds=seconds,
+        memory_limit=memory_limit,
+        devices=tuple(split_names(device)) or None,
+        seed=seed,
+    )
+    folder = output or Path("kanlens-bench-smoke" if smoke else "kanlens-bench")
+    result = run(plan, folder, progress=terminal.progress)
+    _show_speed(result, terminal)
+    terminal.wrote(*result.files)
+    terminal.emit(result.to_dict())
+    if check:
+        _insist(result)
+
+
+def _show_speed(result: SpeedResult, terminal: Terminal) -> None:
+    from kanlens.benchmarks.speed.tables import busy, notes, tables, verdict_table
+
+    for title, frame in tables(result.speed, result.memory, result.scaling).items():
+        terminal.frame(title, frame)
+        terminal.text("")
+    for note in notes(result.speed, result.memory, result.scaling):
+        terminal.say(note)
+    if len(result.speed) and busy(result.speed):
+        terminal.say(busy(result.speed))
+    terminal.frame("promises", verdict_table(result.verdict))
+
+
+def _insist(result: SpeedResult) -> None:
+    """Refuse a result in which a promise is broken."""
+    from kanlens.benchmarks.speed.verdict import broken
+
+    failed: list[Any] = broken(result.verdict)
+    if failed:
+        first = failed[0]
+        got = f"{len(failed)} broken, the first with {first.figure:.3g} at {first.where}"
+        raise KanlensError(message("bench speed", first.promise, got, "See the promises above"))

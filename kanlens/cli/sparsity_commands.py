@@ -1,0 +1,66 @@
+"""The command bench sparsity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kanlens.cli.bench_commands import Folder, Fresh, Smoke, bench
+from kanlens.cli.options import Json, Quiet, split_names
+from kanlens.cli.terminal import Terminal
+
+
+@bench.command()
+def sparsity(
+    *,
+    output: Folder = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(
+            help="Of penalties, costs, scaler, starts, digits and grids, with commas.  "
+            "[default: all]"
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Folder with feynman.csv, tabular/ and mnist/.  [default: ../shared/data]",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.", min=1)] = 5,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at a time.  [default: one per processor]", min=1)
+    ] = None,
+    smoke: Smoke = False,
+    fresh: Fresh = False,
+    seed: Annotated[int, typer.Option("--seed", help="The first of the seeds.")] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Answer by experiment which penalty, scale, start and grid to take."""
+    from kanlens.benchmarks.sparsity.experiment import Setup, data_beside_checkout
+    from kanlens.benchmarks.sparsity.running import run
+    from kanlens.benchmarks.sparsity.summaries import summaries
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    found = data or (None if smoke else data_beside_checkout())
+    count = 1 if smoke else seeds
+    setup = Setup(seeds=tuple(range(seed, seed + count)), data=found, smoke=smoke)
+    result = run(
+        setup,
+        output or Path("kanlens-bench-smoke" if smoke else "kanlens-bench"),
+        experiments=split_names(experiment),
+        jobs=jobs,
+        fresh=fresh,
+        progress=terminal.progress,
+    )
+    for what, reason in result.skipped.items():
+        terminal.say(f"left out {what}: {reason}")
+    for title, frame in summaries(result.tables).items():
+        terminal.frame(title, frame)
+        terminal.text("")
+    terminal.wrote(*result.files)
+    terminal.emit(result.to_dict())
