@@ -328,6 +328,11 @@ def _silu_slope(x: Tensor) -> Tensor:
     return gate * (1.0 + x * (1.0 - gate))
 
 
+def _gelu(x: Tensor) -> Tensor:
+    """Return what torch's own gives, without its cancellation at negative numbers."""
+    return 0.5 * x * torch.erfc(-x / math.sqrt(2.0))
+
+
 def _gelu_slope(x: Tensor) -> Tensor:
     density = torch.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
     return 0.5 * torch.erfc(-x / math.sqrt(2.0)) + x * density
@@ -378,9 +383,7 @@ _ALL = (
     BaseActivation(
         "tanh", torch.tanh, _tanh_slope, _tanh_sympy, nn.Tanh, _tanh_nth, _tanh_integral
     ),
-    BaseActivation(
-        "gelu", functional.gelu, _gelu_slope, _gelu_sympy, nn.GELU, _gelu_nth, _gelu_integral
-    ),
+    BaseActivation("gelu", _gelu, _gelu_slope, _gelu_sympy, nn.GELU, _gelu_nth, _gelu_integral),
 )
 BASES: dict[str, BaseActivation] = {base.name: base for base in _ALL}
 

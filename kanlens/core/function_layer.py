@@ -229,6 +229,13 @@ class FunctionLinear(KANLinear):
             edges = edges.index_put((_rows(x), out, in_), values)
         return edges
 
+    def activation_l1(self, x: Tensor) -> Tensor:
+        """Return the mean of |phi_oi(x_i)| over x (batch, in), shape (out, in)."""
+        norms = super().activation_l1(x)
+        for out, in_, values in self._function_values(x):
+            norms = norms.index_put((out, in_), values.abs().mean(0))
+        return norms
+
     def edge_derivatives(self, x: Tensor) -> Tensor:
         """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
         edges = super().edge_derivatives(x)

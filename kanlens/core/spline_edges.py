@@ -203,6 +203,15 @@ class SplineEdges(nn.Module):
         basis, base = self._basis(where).mean(0), self.base_activation(where).mean(0)
         return centred_l1(self.coefficients(), self.base_weights(), basis, base)
 
+    def activation_l1(self, x: Tensor) -> Tensor:
+        """Return the mean of |phi_oi(x_i)| over x (batch, in), shape (out, in).
+
+        As `kanlens.sparsity.activation_l1`, which checks its input.
+        """
+        from kanlens.core.kernels.activation import activation_l1
+
+        return activation_l1(self, x)
+
     def _places(self) -> Tensor:  # (point, in)
         """Return where means are taken: stored quantiles, else evenly over the grid."""
         if self.statistics is not None:

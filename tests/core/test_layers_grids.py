@@ -68,7 +68,8 @@ def test_update_grid_returns_the_change_on_rows_inside_the_old_grid(mode, standa
     assert 0 < kept.sum() < 400
     before = layer(x).detach()
     error = layer.update_grid(x)
-    assert error == (layer(x) - before)[kept].abs().max().item()
+    change = (layer(x) - before)[kept].abs().max().item()
+    assert error == pytest.approx(change, rel=1e-12)  # fewer rows are added up in another order
     assert layer.outside(x).sum() == 0
 
 

@@ -43,7 +43,7 @@ def layer_sum(layer: SplineEdges, x: Tensor) -> Tensor | None:
     if path == "auto":
         n_in, n_out = layer.in_features, layer.out_features
         path = choose(len(x), n_in, n_out, layer.grid_size, layer.spline_order)
-        if pool.forked():  # a product of matrices would wait for threads that are gone
+        if path == "dense" and pool.forked():  # a matrix product would wait for threads now gone
             path = "sparse"
     from kanlens.core.kernels.function import FusedSum, Plan
 

@@ -9,9 +9,10 @@ from typing import Literal
 
 from kanlens.checks import check_choice
 
-Path = Literal["auto", "sparse", "dense", "torch"]
-PATHS = ("auto", "sparse", "dense", "torch")
+Path = Literal["auto", "few", "sparse", "dense", "torch"]
+PATHS = ("auto", "few", "sparse", "dense", "torch")
 
+FEW = 384  # rows from which it pays to pack all weights at once and share out the rows
 WIDE = 512  # outputs
 COLUMNS_PER_TERM = 2.5  # columns of a matrix product in the time of one term of the sparse kernel
 
@@ -24,8 +25,8 @@ def use(path: Path) -> Iterator[None]:
 
     Parameters
     ----------
-    path : {"auto", "sparse", "dense", "torch"}
-        The measured rule, one of the two kernels, or torch operations. Where a kernel cannot run
+    path : {"auto", "few", "sparse", "dense", "torch"}
+        The measured rule, one of the three kernels, or torch operations. Where a kernel cannot run
         (CUDA, `torch.compile`, half precision, no numba) torch operations run in its place.
 
     Raises
@@ -53,7 +54,7 @@ def asked() -> Path:
 
 
 def choose(batch: int, n_in: int, n_out: int, grid_size: int, degree: int) -> Path:
-    """Return the faster of the two kernels for a layer.
+    """Return the fastest of the three kernels for a layer.
 
     The sparse kernel multiplies degree + 2 numbers per edge and row, the dense one
     grid_size + degree + 1, at the speed of a matrix product. Forward and backward on one core, in
@@ -70,12 +71,14 @@ def choose(batch: int, n_in: int, n_out: int, grid_size: int, degree: int) -> Pa
 
     Returns
     -------
-    {"sparse", "dense"}
+    {"few", "sparse", "dense"}
 
     Examples
     --------
-    >>> choose(1024, 64, 64, 50, 3), choose(512, 128, 1024, 5, 3)
-    ('sparse', 'dense')
+    >>> choose(1024, 64, 64, 50, 3), choose(512, 128, 1024, 5, 3), choose(64, 784, 64, 5, 3)
+    ('sparse', 'dense', 'few')
     """
+    if batch < FEW:
+        return "few"
     dense = n_out > WIDE and grid_size + degree + 1 <= COLUMNS_PER_TERM * (degree + 2)
     return "dense" if dense else "sparse"

@@ -13,8 +13,8 @@ from kanlens.core.kernels.passes import Gradients, flat
 BUFFER = 1_000_000  # numbers of the basis at hand
 
 
-def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> tuple[Tensor, None]:
-    """Return y (batch, out) and nothing to keep, as `kanlens.core.kernels.sparse.forward` does."""
+def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> Tensor:
+    """Return y (batch, out), as `kanlens.core.kernels.sparse.forward` does."""
     y = torch.addmm(weights.bias, base, weights.base_weights().mT)
     coef = weights.coefficients().flatten(1)
     buffer = _buffer(x, coef)
@@ -22,7 +22,7 @@ def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> tup
         values = buffer[: len(rows)]
         _fill(rows, basis, values)
         part.addmm_(values, coef.mT)
-    return y, None
+    return y
 
 
 def backward(
@@ -32,7 +32,6 @@ def backward(
     basis: LocalBasis,
     weights: Weights,
     grad: Tensor,
-    _kept: None,
     *,
     want_x: bool,
     want_weights: bool,

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from kanlens.core.activations import BASES
 from kanlens.core.edge_sum import Weights, edge_sum
-from kanlens.core.kernels import dense, sparse
+from kanlens.core.kernels import dense, few, sparse
 from kanlens.core.kernels.local_basis import LocalBasis
 from kanlens.core.kernels.passes import elementwise
 from kanlens.core.spline import Extrapolation
 
-PASSES: dict[str, ModuleType] = {"sparse": sparse, "dense": dense}
+PASSES: dict[str, ModuleType] = {"few": few, "sparse": sparse, "dense": dense}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,11 +50,9 @@ class FusedSum(torch.autograd.Function):
         weights = _weights(tensors)
         ctx.plan = plan
         ctx.save_for_backward(x, *tensors)
-        result: Tensor
-        result, kept = PASSES[plan.path].forward(
+        result: Tensor = PASSES[plan.path].forward(
             x.contiguous(), elementwise(BASES[plan.base].value, x), plan.basis, weights
         )
-        ctx.kept = kept if any(ctx.needs_input_grad) else None
         return result
 
     @staticmethod
@@ -72,7 +70,6 @@ class FusedSum(torch.autograd.Function):
             plan.basis,
             _weights(tensors),
             grad.contiguous(),
-            ctx.kept,
             want_x=want_x,
             want_weights=any(want[:3]),
         )

@@ -32,11 +32,12 @@ def turn(source, columns, stride, target, to, target_stride, lanes):
 
 
 @jit
-def pack(given, base, packed, sizes, begin, end, lanes):
+def pack(given, base, packed, sizes, begin, end, origin, lanes):
     """Write the weights of inputs begin to end as (in, basis + 1, lane).
 
     Of those given, `spline` (out, in, basis) is multiplied by `scale` (out, in) unless that is
-    empty, and it and `base` (out, in) by `mask` (out, in).
+    empty, and it and `base` (out, in) by `mask` (out, in). The packed array begins with input
+    `origin`.
     """
     (spline, scale, mask), (n_in, n_out, stride) = given, sizes
     n_basis = len(spline) // (n_in * n_out)
@@ -58,15 +59,15 @@ def pack(given, base, packed, sizes, begin, end, lanes):
                     copy_scaled(buffer, to, spline, edge * n_basis, n_basis, factor)
                     to += n_basis + 1
             columns = (right - left) * (n_basis + 1)
-            to = left * (n_basis + 1) * stride + top
+            to = (left - origin) * (n_basis + 1) * stride + top
             turn(buffer, columns, width, packed, to, stride, lanes)
 
 
 @jit
-def unpack(grad, given, wanted, sizes, begin, end, lanes):
+def unpack(grad, given, wanted, sizes, begin, end, origin, lanes):
     """Write the gradients of a layer's weights from that of the packed ones.
 
-    `grad` has room for `lanes` rows more than it holds.
+    `grad` begins with input `origin` and has room for `lanes` rows more than it holds.
     """
     (spline, scale, mask), (grad_spline, grad_scale, grad_base) = given, wanted
     n_in, n_out, stride = sizes
@@ -78,7 +79,7 @@ def unpack(grad, given, wanted, sizes, begin, end, lanes):
     for left in range(begin, end, group):
         right = min(end, left + group)
         for top in range(0, n_out, lanes):
-            source = left * (n_basis + 1) * stride + top
+            source = (left - origin) * (n_basis + 1) * stride + top
             for j in range(0, (right - left) * (n_basis + 1), lanes):
                 transpose_block(grad, source + j * stride, stride, buffer, j, width)
             for o in range(top, min(n_out, top + lanes)):

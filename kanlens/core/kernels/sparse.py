@@ -13,13 +13,10 @@ from kanlens.core.kernels.passes import Array, Gradients, flat
 FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in a core's cache
 BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
 LINE = 64  # bytes
-FEW = 512  # rows for which turning the weights again costs more than keeping them turned
 
 
-def forward(
-    x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights
-) -> tuple[Tensor, Array | None]:
-    """Return y (batch, out), and the packed weights if `backward` had better have them.
+def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> Tensor:
+    """Return y (batch, out).
 
     Parameters
     ----------
@@ -33,7 +30,7 @@ def forward(
 
     rows, n_in = x.shape
     n_out = len(weights.bias)
-    packed, stride = _pack(weights), _stride(n_out, x)
+    packed, stride = _pack(weights), stride_of(n_out, x)
     sizes = (n_in, stride, (weights.spline.shape[2] + 1) * stride)
     y = x.new_empty(rows, n_out)
     block = max(16, min(128, FORWARD_BLOCK // n_out))
@@ -47,7 +44,7 @@ def forward(
 
     threads = pool.threads_for(rows * n_in * (len(basis.window) + 1) * n_out)
     pool.run(task, pool.shares(rows, threads, block), threads)
-    return y, packed if rows < FEW else None
+    return y
 
 
 def backward(
@@ -57,7 +54,6 @@ def backward(
     basis: LocalBasis,
     weights: Weights,
     grad: Tensor,
-    kept: Array | None,
     *,
     want_x: bool,
     want_weights: bool,
@@ -72,27 +68,23 @@ def backward(
     weights : Weights
     grad : Tensor, shape (batch, out)
         Of the output.
-    kept : ndarray, optional
-        Packed weights that `forward` returned.
     want_x, want_weights : bool
     """
     (rows, n_in), n_out = x.shape, grad.shape[1]
-    if not rows:
-        return _nothing(x, weights)
     threads = pool.threads_for(2 * rows * n_in * (len(basis.window) + 1) * n_out)
     by_rows = want_weights and n_in < 2 * threads  # too few inputs to share out: add up at the end
-    stride, lanes = _stride(n_out, x), _lanes(x)
+    stride, lanes = stride_of(n_out, x), lanes_of(x)
     size = (weights.spline.shape[2] + 1) * stride  # numbers of one packed input
     room = n_in * size + lanes * stride if want_weights else 0
-    spans = pool.split(rows, threads if by_rows else 1)
-    sums = x.new_empty(len(spans), room)
+    spans = pool.split(rows, threads if by_rows else 1) or [(0, 0)]
+    sums = x.new_empty(len(spans), room) if rows else x.new_zeros(1, room)
     grad_x = torch.empty_like(x) if want_x else x[:0]
-    packed = kept if kept is not None else _pack(weights) if want_x else flat(x[:0])
+    packed = _pack(weights) if want_x else flat(x[:0])
     given = tuple(flat(each) for each in (x, base, base_slope, grad, grad_x))
     block = max(64, min(1024, BACKWARD_BLOCK // n_out))
 
     def part(j: int, first: int, last: int) -> None:
-        reach = (*spans[j], first, last, block)
+        reach = (*spans[j], first, last, block, 0)
         sizes = (n_in, n_out, stride, size)
         _write(given, packed, basis, flat(sums[j]), sizes, reach)
 
@@ -115,20 +107,13 @@ def bias_gradient(grad: Tensor) -> Tensor:  # (batch, out) -> (out,)
     return sums
 
 
-def _nothing(x: Tensor, weights: Weights) -> Gradients:
-    """Return the gradients over no rows."""
-    scale = None if weights.scale is None else torch.zeros_like(weights.scale)
-    spline, base = torch.zeros_like(weights.spline), torch.zeros_like(weights.base)
-    return Gradients(x=torch.zeros_like(x), spline=spline, scale=scale, base=base)
-
-
 def _write(
     given: tuple[Array, ...],
     packed: Array,
     basis: LocalBasis,
     total: Array,
     sizes: tuple[int, int, int, int],
-    spans: tuple[int, int, int, int, int],
+    spans: tuple[int, int, int, int, int, int],
 ) -> None:
     """Write the gradients of some inputs over some rows, in this thread."""
     from kanlens.core.kernels import sparse_loops
@@ -139,14 +124,14 @@ def _write(
     )
 
 
-def _lanes(like: Tensor) -> int:
+def lanes_of(like: Tensor) -> int:
     """Return how many numbers fill a line of memory, the length of a kernel's vectors."""
     return LINE // like.element_size()
 
 
-def _stride(n_out: int, like: Tensor) -> int:
+def stride_of(n_out: int, like: Tensor) -> int:
     """Return the numbers from one packed row to the next: whole lines of memory."""
-    lanes = _lanes(like)
+    lanes = lanes_of(like)
     return -(-n_out // lanes) * lanes
 
 
@@ -155,12 +140,12 @@ def _pack(weights: Weights) -> Array:
     from kanlens.core.kernels import packing
 
     n_out, n_in, n_basis = weights.spline.shape
-    lanes, stride = _lanes(weights.spline), _stride(n_out, weights.spline)
+    lanes, stride = lanes_of(weights.spline), stride_of(n_out, weights.spline)
     packed = flat(weights.spline.new_empty(n_in * (n_basis + 1) * stride))
-    given = _tensors(weights)
+    given, base = tensors(weights), flat(weights.base)
 
     def task(begin: int, end: int) -> None:
-        packing.pack(given, flat(weights.base), packed, (n_in, n_out, stride), begin, end, lanes)
+        packing.pack(given, base, packed, (n_in, n_out, stride), begin, end, 0, lanes)
 
     threads = pool.threads_for(packed.size)
     pool.run(task, pool.split(n_in, threads), threads)
@@ -172,25 +157,37 @@ def _unpack(grad: Array, weights: Weights, grad_x: Tensor | None) -> Gradients:
     from kanlens.core.kernels import packing
 
     n_out, n_in, _ = weights.spline.shape
-    lanes, stride = _lanes(weights.spline), _stride(n_out, weights.spline)
-    spline, base = _like(weights.spline), _like(weights.base)
-    scale = None if weights.scale is None else _like(weights.scale)
-    given = _tensors(weights)
-    wanted = flat(spline), given[1][:0] if scale is None else flat(scale), flat(base)
+    lanes, stride = lanes_of(weights.spline), stride_of(n_out, weights.spline)
+    found = empty_gradients(weights, grad_x)
+    given = tensors(weights)
+    wanted = arrays(found, grad[:0])
 
     def task(begin: int, end: int) -> None:
-        packing.unpack(grad, given, wanted, (n_in, n_out, stride), begin, end, lanes)
+        packing.unpack(grad, given, wanted, (n_in, n_out, stride), begin, end, 0, lanes)
 
     threads = pool.threads_for(grad.size)
     pool.run(task, pool.split(n_in, threads), threads)
-    return Gradients(x=grad_x, spline=spline, scale=scale, base=base)
+    return found
 
 
-def _tensors(weights: Weights) -> tuple[Array, Array, Array]:
+def tensors(weights: Weights) -> tuple[Array, Array, Array]:
     """Return spline, scale (empty when there is none) and mask as flat arrays."""
     mask = flat(weights.mask)
     return flat(weights.spline), mask[:0] if weights.scale is None else flat(weights.scale), mask
 
 
-def _like(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+def empty_gradients(weights: Weights, grad_x: Tensor | None) -> Gradients:
+    """Return room for the gradients of the weights, beside that of x."""
+
+    def like(tensor: Tensor) -> Tensor:
+        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+    scale = None if weights.scale is None else like(weights.scale)
+    return Gradients(x=grad_x, spline=like(weights.spline), scale=scale, base=like(weights.base))
+
+
+def arrays(found: Gradients, none: Array) -> tuple[Array, Array, Array]:
+    """Return the gradients of spline, scale and base, flat; `none` for one there is not."""
+    kinds = (found.spline, found.scale, found.base)
+    spline, scale, base = (none if each is None else flat(each) for each in kinds)
+    return spline, scale, base

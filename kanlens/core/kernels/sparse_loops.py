@@ -61,23 +61,34 @@ def locate(x, base, n_in, i, begin, end, basis, numbers, firsts, stride, window)
 
 @jit
 def forward(x, base, packed, basis, bias, y, sizes, spans, window):
-    """Write y (row, out) of rows begin to end, two inputs at a time."""
-    (n_in, stride, size), (begin, end, block) = sizes, spans
-    n_out, half = len(bias), block * (len(window) + 1)
+    """Write y (row, out) of rows begin to end."""
+    begin, end, block = spans
+    n_in, n_out = sizes[0], len(bias)
+    for r in range(begin, end):
+        for o in range(n_out):
+            y[r * n_out + o] = bias[o]
+    add_group(x, base, packed, basis, y, (*sizes, n_out), (begin, end, block, 0, n_in), window)
+
+
+@inner
+def add_group(x, base, packed, basis, y, sizes, spans, window):
+    """Add what a group of inputs contributes to some rows, two inputs at a time.
+
+    `packed` holds the weights of the group alone.
+    """
+    (n_in, stride, size, n_out), (begin, end, block, left, right) = sizes, spans
+    half = block * (len(window) + 1)
     numbers, firsts = np.empty(2 * half, x.dtype), np.empty(2 * block, np.int64)
     others, other_firsts = numbers[half:], firsts[block:]
     for top in range(begin, end, block):
         bottom = min(end, top + block)
-        for r in range(top, bottom):
-            for o in range(n_out):
-                y[r * n_out + o] = bias[o]
-        for i in range(0, n_in, 2):
+        for i in range(left, right, 2):
             locate(x, base, n_in, i, top, bottom, basis, numbers, firsts, stride, window)
-            if i + 1 < n_in:
+            if i + 1 < right:
                 locate(
                     x, base, n_in, i + 1, top, bottom, basis, others, other_firsts, stride, window
                 )
-            places = (n_in, stride, size, i, top, bottom, half)
+            places = (right - left, stride, size, i - left, top, bottom, half)
             add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window)
 
 
@@ -159,10 +170,11 @@ def sort_rows(held, count, ends, order):
 def backward(x, base, base_slope, packed, basis, grad, grad_packed, grad_x, sizes, spans, window):
     """Write grad_packed and grad_x (row, in), of some inputs over some rows.
 
-    Either gradient is left out when its array is empty.
+    Either gradient is left out when its array is empty. The packed arrays begin with input
+    `origin`.
     """
     n_in, n_out, stride, size = sizes
-    begin, end, first_input, last_input, block = spans
+    begin, end, first_input, last_input, block, origin = spans
     live, first = len(window), basis[3]
     want_weights, want_x = len(grad_packed) > 0, len(grad_x) > 0
     numbers = np.empty(block * (live + 1), x.dtype)
@@ -175,7 +187,8 @@ def backward(x, base, base_slope, packed, basis, grad, grad_packed, grad_x, size
             bad = locate_slopes(
                 x, base, base_slope, n_in, i, top, top + count, basis, numbers, slopes, held, window
             )
-            start, base_row = i * size, (i + 1) * size - stride
+            start = (i - origin) * size
+            base_row = start + size - stride
             if want_x:
                 for r in range(count):
                     grad_x[(top + r) * n_in + i] = dot_products(

@@ -18,13 +18,18 @@ size = st.integers(0, 100_000)
 @given(size, st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 1000), st.integers(1, 5))
 def test_a_kernel_is_chosen_for_every_size(batch, n_in, n_out, grid_size, order):
     path = kernels.choose(batch, n_in, n_out, grid_size, order)
-    assert path in ("sparse", "dense")
+    assert path in ("few", "sparse", "dense")
     assert path == kernels.choose(batch, n_in, n_out, grid_size, order)
 
 
 def test_fine_grids_are_sparse():
     assert kernels.choose(1024, 64, 64, 50, 3) == "sparse"
-    assert kernels.choose(256, 16, 16, 200, 3) == "sparse"
+    assert kernels.choose(1024, 16, 16, 200, 3) == "sparse"
+
+
+def test_few_rows_have_a_kernel_of_their_own():
+    assert kernels.choose(64, 784, 64, 5, 3) == "few"
+    assert kernels.choose(256, 16, 16, 200, 3) == "few"
 
 
 def test_the_rule_is_asked_for_outside():
@@ -50,7 +55,7 @@ def test_use_restores_after_an_error():
     assert asked() == "auto"
 
 
-CHOICES = "auto, dense, sparse, torch"
+CHOICES = "auto, dense, few, sparse, torch"
 REFUSED = {
     "fast": f"Choose one of: {CHOICES}.",
     "Sparse": "Did you mean 'sparse'?",

@@ -132,8 +132,7 @@ def test_a_wrong_output_is_noticed(path, monkeypatch):
     right = module.forward
 
     def wrong(*args: object) -> object:
-        y, kept = right(*args)
-        return y * (1 + 1e-11), kept
+        return right(*args) * (1 + 1e-11)
 
     monkeypatch.setattr(module, "forward", wrong)
     assert not agrees(case, path)

@@ -1,0 +1,53 @@
+"""Kernels for few rows: the weights of some inputs at a time are packed, used and forgotten.
+
+With few rows the way of the weights through memory takes longer than the sums. Here they are read
+once, and what is made of them stays in a core's cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kanlens.core.kernels.compiling import jit
+from kanlens.core.kernels.packing import COLUMNS, pack, unpack
+from kanlens.core.kernels.sparse_loops import add_group, backward
+
+
+@jit
+def forward_few(x, base, given, base_weight, basis, y, sizes, span, lanes, window):
+    """Write y (row, out), what inputs first to last contribute to all rows."""
+    (rows, n_in, n_out, stride, n_basis), (first, last) = sizes, span
+    size = (n_basis + 1) * stride
+    group = max(2, COLUMNS // (n_basis + 1) // 2 * 2)
+    packed = np.empty(group * size, x.dtype)
+    y[:] = 0
+    for left in range(first, last, group):
+        right = min(last, left + group)
+        pack(given, base_weight, packed, (n_in, n_out, stride), left, right, left, lanes)
+        spans = (0, rows, max(1, rows), left, right)
+        add_group(x, base, packed, basis, y, (n_in, stride, size, n_out), spans, window)
+
+
+@jit
+def backward_few(points, given, base_weight, basis, grad, wanted, sizes, span, lanes, window):
+    """Write the gradients of inputs first to last: of x, and of their weights.
+
+    The gradient of x, or those of the weights, are left out when their arrays are empty.
+    """
+    (x, base, base_slope), (grad_x, grad_spline, grad_scale, grad_base) = points, wanted
+    (rows, n_in, n_out, stride, n_basis), (first, last) = sizes, span
+    size = (n_basis + 1) * stride
+    group = max(1, COLUMNS // (n_basis + 1))
+    packed = np.empty(group * size if len(grad_x) > 0 else 0, x.dtype)
+    room = (group * (n_basis + 1) + lanes) * stride
+    total = np.zeros(room if len(grad_base) > 0 else 0, x.dtype)
+    weights, outer = (grad_spline, grad_scale, grad_base), (n_in, n_out, stride)
+    for left in range(first, last, group):
+        right = min(last, left + group)
+        if len(grad_x) > 0:
+            pack(given, base_weight, packed, outer, left, right, left, lanes)
+        inside = (n_in, n_out, stride, size)
+        spans = (0, rows, left, right, max(1, rows), left)
+        backward(x, base, base_slope, packed, basis, grad, total, grad_x, inside, spans, window)
+        if len(grad_base) > 0:
+            unpack(total, given, weights, outer, left, right, left, lanes)
