@@ -19,6 +19,7 @@ from kanlens.core.kernels import pool
 from kanlens.core.kernels.choice import asked, choose, use
 
 if TYPE_CHECKING:
+    from kanlens.core.edge_sum import Weights
     from kanlens.core.kernels.local_basis import LocalBasis
     from kanlens.core.spline_edges import SplineEdges
 
@@ -38,16 +39,16 @@ def layer_sum(layer: SplineEdges, x: Tensor) -> Tensor | None:
     True
     """
     path = asked()
-    if path == "torch" or not _can_run(layer, x):
+    weights = layer.weights()
+    if path == "torch" or not _can_run(layer, x, weights):
         return None
     if path == "auto":
         n_in, n_out = layer.in_features, layer.out_features
-        path = choose(len(x), n_in, n_out, layer.grid_size, layer.spline_order)
+        path = choose(x.shape[0], n_in, n_out, layer.grid_size, layer.spline_order)
         if path == "dense" and pool.forked():  # a matrix product would wait for threads now gone
             path = "sparse"
     from kanlens.core.kernels.function import FusedSum, Plan
 
-    weights = layer.weights()
     plan = Plan(
         path=path,
         basis=_basis(layer),
@@ -66,9 +67,8 @@ def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def _can_run(layer: SplineEdges, x: Tensor) -> bool:
+def _can_run(layer: SplineEdges, x: Tensor, weights: Weights) -> bool:
     """Tell whether a kernel gives what torch operations would."""
-    weights = layer.weights()
     tensors = [x, weights.spline, weights.base, weights.bias, weights.mask, layer.grid]
     if weights.scale is not None:
         tensors.append(weights.scale)
@@ -77,6 +77,7 @@ def _can_run(layer: SplineEdges, x: Tensor) -> bool:
         and each.device.type == "cpu"
         and each.dtype == x.dtype
         and each.layout == torch.strided
+        and not each.is_neg()
         for each in tensors
     )
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kanlens.core.kernels.compiling import inner, jit
-from kanlens.core.kernels.vectors import transpose_block
+from kanlens.core.kernels.turning import turn_block
 
 DIGIT = 8  # bits a pass sorts by
 PASSES = 4  # over 32 bits
@@ -116,13 +116,6 @@ def turn(source, width, target, begin, end):
     """Write rows begin to end of a flat matrix of so many columns as columns of another."""
     lanes, height = 64 // source.itemsize, len(source) // width
     for top in range(begin, end, lanes):
-        bottom = min(end, top + lanes)
         for left in range(0, width, lanes):
-            right = min(width, left + lanes)
-            if bottom - top == lanes and right - left == lanes:
-                at, to = top * width + left, left * height + top
-                transpose_block(source, at, width, target, to, height)
-                continue
-            for c in range(left, right):
-                for r in range(top, bottom):
-                    target[c * height + r] = source[r * width + c]
+            at, to, rows = top * width + left, left * height + top, end - top
+            turn_block(source, at, width, rows, width - left, target, to, height)

@@ -17,22 +17,20 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kanlens.core.kernels.vectors import Value, _Emitter
+from kanlens.core.kernels.vectors import Emitter, Value
 
 NEWTON = 5  # steps towards a root; what is found is verified afterwards
 
 
-class _Shapes(_Emitter):
+class _Shapes(Emitter):
     """Adds what signs and certificates need, in full vectors only.
 
     Counts are multiples of a vector's length; what is beyond the last output is zero.
     """
 
-    widths: Any
-
     def __init__(self, context: Any, builder: ir.IRBuilder, array: Any) -> None:
         super().__init__(context, builder, array)
-        self.widths = self.widths[:1]
+        self.tail = False
 
     def number(self, value: float, width: int) -> Value:
         """Return a vector that holds one constant."""
@@ -327,7 +325,7 @@ def next_turn(typing, room, shape, stride, t, missed, begin, end, weight, noise,
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
         emit = _Shapes(context, builder, sig.args[0])
-        room, width = emit.data(sig.args[0], args[0]), emit.widths[0]
+        room, width = emit.data(sig.args[0], args[0]), emit.full
         place, stride, t, missed, begin, end, weight, noise, side = args[1:10]
         terms, bits = [], ir.IntType(width)
         for _ in range(max(len(sig.args[10]), 4)):

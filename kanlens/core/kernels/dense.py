@@ -78,7 +78,7 @@ def _fill(x: Tensor, basis: LocalBasis, values: Tensor) -> None:
     def task(begin: int, end: int) -> None:
         dense_loops.fill(given, n_in, n_basis, basis.arrays, wanted, begin, end, basis.window)
 
-    threads = pool.threads_for(2 * values.numel())
+    threads = pool.threads_for(values.numel())
     pool.run(task, pool.split(len(x), threads), threads)
 
 
@@ -93,5 +93,5 @@ def _contract(x: Tensor, basis: LocalBasis, grad_basis: Tensor, grad_x: Tensor) 
             arrays[0], n_in, n_basis, basis.arrays, arrays[1], arrays[2], begin, end, basis.window
         )
 
-    threads = pool.threads_for(2 * grad_basis.numel())
+    threads = pool.threads_for(grad_basis.numel())
     pool.run(task, pool.split(len(x), threads), threads)

@@ -6,41 +6,39 @@ once, and what is made of them stays in a core's cache.
 
 from __future__ import annotations
 
-import numpy as np
-
 from kanlens.core.kernels.compiling import jit
-from kanlens.core.kernels.packing import COLUMNS, pack, unpack
+from kanlens.core.kernels.packing import pack, unpack
 from kanlens.core.kernels.sparse_loops import add_group, backward
 
 
 @jit
-def forward_few(x, base, given, base_weight, basis, y, sizes, span, lanes, window):
-    """Write y (row, out), what inputs first to last contribute to all rows."""
-    (rows, n_in, n_out, stride, n_basis), (first, last) = sizes, span
+def forward_few(points, given, base_weight, basis, desk, y, sizes, span, lanes, window):
+    """Write y (row, out), what inputs first to last contribute to all rows.
+
+    The desk has room for the packed weights of a group of inputs.
+    """
+    (rows, n_in, n_out, stride, n_basis, group), (first, last), (x, base) = sizes, span, points
     size = (n_basis + 1) * stride
-    group = max(2, COLUMNS // (n_basis + 1) // 2 * 2)
-    packed = np.empty(group * size, x.dtype)
     y[:] = 0
     for left in range(first, last, group):
         right = min(last, left + group)
-        pack(given, base_weight, packed, (n_in, n_out, stride), left, right, left, lanes)
+        pack(given, base_weight, desk, (n_in, n_out, stride), left, right, left, lanes)
         spans = (0, rows, max(1, rows), left, right)
-        add_group(x, base, packed, basis, y, (n_in, stride, size, n_out), spans, window)
+        add_group(x, base, desk, basis, y, (n_in, stride, size, n_out), spans, window)
 
 
 @jit
-def backward_few(points, given, base_weight, basis, grad, wanted, sizes, span, lanes, window):
+def backward_few(
+    points, given, base_weight, basis, grad, desks, wanted, sizes, span, lanes, window
+):
     """Write the gradients of inputs first to last: of x, and of their weights.
 
-    The gradient of x, or those of the weights, are left out when their arrays are empty.
+    The gradient of x, or those of the weights, are left out when their arrays are empty. The desks
+    have room for the packed weights of a group of inputs, and for the gradient of these.
     """
     (x, base, base_slope), (grad_x, grad_spline, grad_scale, grad_base) = points, wanted
-    (rows, n_in, n_out, stride, n_basis), (first, last) = sizes, span
+    (rows, n_in, n_out, stride, n_basis, group), (first, last), (packed, total) = sizes, span, desks
     size = (n_basis + 1) * stride
-    group = max(1, COLUMNS // (n_basis + 1))
-    packed = np.empty(group * size if len(grad_x) > 0 else 0, x.dtype)
-    room = (group * (n_basis + 1) + lanes) * stride
-    total = np.zeros(room if len(grad_base) > 0 else 0, x.dtype)
     weights, outer = (grad_spline, grad_scale, grad_base), (n_in, n_out, stride)
     for left in range(first, last, group):
         right = min(last, left + group)

@@ -62,18 +62,18 @@ class FusedSum(torch.autograd.Function):
         want_x, want = ctx.needs_input_grad[1], ctx.needs_input_grad[2:]
         if torch.is_grad_enabled() or _batched(grad):
             return _differentiable(plan, x, tensors, grad, ctx.needs_input_grad[1:])
-        base = BASES[plan.base]
+        base, grad = BASES[plan.base], grad.contiguous().resolve_neg()
         found = PASSES[plan.path].backward(
             x.contiguous(),
             elementwise(base.value, x),
             elementwise(base.derivative, x),
             plan.basis,
             _weights(tensors),
-            grad.contiguous(),
+            grad,
             want_x=want_x,
             want_weights=any(want[:3]),
         )
-        bias = sparse.bias_gradient(grad.contiguous()) if want[3] else None
+        bias = sparse.bias_gradient(grad) if want[3] else None
         return None, found.x, found.spline, found.scale, found.base, bias, None
 
 

@@ -14,7 +14,7 @@ from kanlens.core.kernels import pool
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SLICE = 16_384  # numbers, half of those from which torch shares out work
-WORK = 4  # products that one number of a base function is worth
+WORK = 0.6  # nanoseconds of one number of a base function
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,5 +66,5 @@ def flat(tensor: Tensor) -> Array:
     >>> flat(torch.ones(2, 2)).shape
     (4,)
     """
-    array: Array = tensor.detach().resolve_neg().numpy().reshape(-1)
+    array: Array = tensor.detach().numpy().reshape(-1)
     return array

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-SERIAL = 400_000  # products below which handing work to other threads costs more than it saves
+SERIAL = 100_000  # nanoseconds of work below which waking another thread costs what it saves
 CHUNKS = 3  # pieces of work per thread, so that a thread held up elsewhere takes fewer
 
 _pools: dict[int, ThreadPoolExecutor] = {}  # by number of threads
@@ -45,15 +45,15 @@ def _pool(helpers: int) -> ThreadPoolExecutor:
     return _pools[helpers]
 
 
-def threads_for(work: float) -> int:
-    """Return how many threads a piece of work deserves.
+def threads_for(nanoseconds: float) -> int:
+    """Return how many threads work deserves that takes one so long, by a rough estimate.
 
     Examples
     --------
     >>> threads_for(100)
     1
     """
-    return 1 if work < SERIAL else torch.get_num_threads()
+    return 1 if nanoseconds < SERIAL else torch.get_num_threads()
 
 
 def run(task: Callable[[int, int], Any], ranges: Sequence[tuple[int, int]], threads: int) -> None:

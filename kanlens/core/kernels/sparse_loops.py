@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from kanlens.core.kernels.compiling import inner, jit
+from kanlens.core.kernels.unchecked import get, put
 from kanlens.core.kernels.vectors import (
     add_products,
     add_rows,
@@ -28,15 +29,15 @@ def find_piece(x, starts, at, pieces, low, density, even):
         if not guess > 0:
             return 0
         piece = int(min(guess, pieces - 1))
-        while piece + 1 < pieces and x >= starts[at + piece + 1]:
+        while piece + 1 < pieces and x >= get(starts, at + piece + 1):
             piece += 1
-        while piece > 0 and x < starts[at + piece]:
+        while piece > 0 and x < get(starts, at + piece):
             piece -= 1
         return piece
     piece, beyond = 0, pieces
     while beyond - piece > 1:
         middle = (piece + beyond) >> 1
-        if x >= starts[at + middle]:
+        if x >= get(starts, at + middle):
             piece = middle
         else:
             beyond = middle
@@ -49,14 +50,16 @@ def locate(x, base, n_in, i, begin, end, basis, numbers, firsts, stride, window)
     starts, origins, scales, first, powers, low, density, even, jump, one = basis
     live, pieces = len(window), len(first)
     at = i * jump
-    for r in range(begin, end):
-        value = x[r * n_in + i]
-        piece = find_piece(value, starts, at, pieces, low[i * one], density[i * one], even)
-        u = (value - origins[at + piece]) * scales[at + piece]
-        to = (r - begin) * (live + 1)
+    left, rate = low[i * one], density[i * one]
+    for r in range(end - begin):
+        place = (begin + r) * n_in + i
+        value = get(x, place)
+        piece = find_piece(value, starts, at, pieces, left, rate, even)
+        u = (value - get(origins, at + piece)) * get(scales, at + piece)
+        to = r * (live + 1)
         write_polynomials(u, powers, (at + piece) * live * live, numbers, to, window)
-        numbers[to + live] = base[r * n_in + i]
-        firsts[r - begin] = first[piece] * stride
+        put(numbers, to + live, get(base, place))
+        put(firsts, r, get(first, piece) * stride)
 
 
 @jit
@@ -109,7 +112,7 @@ def add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window):
                     width,
                     packed,
                     stride,
-                    (start + firsts[r], start + size + other_firsts[r]),
+                    (start + get(firsts, r), start + size + get(other_firsts, r)),
                     (base, base + size),
                     numbers,
                     (r * step, half + r * step),
@@ -122,7 +125,7 @@ def add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window):
                     width,
                     packed,
                     stride,
-                    (start + firsts[r],),
+                    (start + get(firsts, r),),
                     (base,),
                     numbers,
                     (r * step,),
@@ -136,19 +139,21 @@ def locate_slopes(x, base, base_slope, n_in, i, begin, end, basis, numbers, slop
     starts, origins, scales, first, powers, low, density, even, jump, one = basis
     live, pieces = len(window), len(first)
     at = i * jump
+    left, rate = low[i * one], density[i * one]
     bad = False
-    for r in range(begin, end):
-        value = x[r * n_in + i]
-        piece = find_piece(value, starts, at, pieces, low[i * one], density[i * one], even)
+    for r in range(end - begin):
+        place = (begin + r) * n_in + i
+        value = get(x, place)
+        piece = find_piece(value, starts, at, pieces, left, rate, even)
         bad = bad or value != value
-        scale = scales[at + piece]
-        u = (value - origins[at + piece]) * scale
-        to, source = (r - begin) * (live + 1), (at + piece) * live * live
+        scale = get(scales, at + piece)
+        u = (value - get(origins, at + piece)) * scale
+        to, source = r * (live + 1), (at + piece) * live * live
         write_polynomials(u, powers, source, numbers, to, window)
         write_slopes(u, scale, powers, source, slopes, to, window)
-        numbers[to + live] = base[r * n_in + i]
-        slopes[to + live] = base_slope[r * n_in + i]
-        held[r - begin] = piece
+        put(numbers, to + live, get(base, place))
+        put(slopes, to + live, get(base_slope, place))
+        put(held, r, piece)
     return bad
 
 
@@ -157,13 +162,16 @@ def sort_rows(held, count, ends, order):
     """Order rows by the piece that holds them; rows of piece c end at ends[c]."""
     ends[:] = 0
     for r in range(count):
-        ends[held[r]] += 1
+        piece = get(held, r)
+        put(ends, piece, get(ends, piece) + 1)
     total = 0
     for c in range(len(ends)):
         total, ends[c] = total + ends[c], total
     for r in range(count):
-        order[ends[held[r]]] = r
-        ends[held[r]] += 1
+        piece = get(held, r)
+        place = get(ends, piece)
+        put(order, place, r)
+        put(ends, piece, place + 1)
 
 
 @jit
@@ -191,18 +199,20 @@ def backward(x, base, base_slope, packed, basis, grad, grad_packed, grad_x, size
             base_row = start + size - stride
             if want_x:
                 for r in range(count):
-                    grad_x[(top + r) * n_in + i] = dot_products(
+                    live_row = start + get(first, get(held, r)) * stride
+                    total = dot_products(
                         rows,
                         r * n_out,
                         n_out,
                         packed,
                         stride,
-                        (start + first[held[r]] * stride,),
+                        (live_row,),
                         (base_row,),
                         slopes,
                         (r * (live + 1),),
                         window,
                     )
+                    put(grad_x, (top + r) * n_in + i, total)
             if want_weights:
                 mine = grad_packed[start : start + size]
                 if top == begin:

@@ -3,7 +3,7 @@
 A kernel adds a few rows of a matrix, each times a number, into another row. The compiler cannot
 prove that these rows do not overlap, so it guards or gives up its vectors: measured on a
 64 -> 64 layer, 5 rows took 23 ns where the functions below take 16. They work on flat arrays and
-offsets, in vectors of 64 bytes, then 16, then single numbers; a processor with shorter registers
+offsets, in vectors of 64 bytes and a masked one at the end; a processor with shorter registers
 splits them.
 
 `window` is a tuple of as many numbers as basis functions are alive at a point, so that this count
@@ -25,31 +25,63 @@ from kanlens.core.kernels.compiling import FASTMATH
 
 Value: TypeAlias = ir.Value
 BYTES = 64  # of a vector
+MANY_REGISTERS = "avx512f"  # a processor with it holds the sums of several vectors at a time
 
 
-class _Emitter:
+class Emitter:
     """Emits loads, stores and products of vectors of one floating type."""
 
     def __init__(self, context: Any, builder: ir.IRBuilder, array: Any) -> None:
         self.context, self.builder = context, builder
         self.element = context.get_data_type(array.dtype)
         self.size = array.dtype.bitwidth // 8
-        full = BYTES // self.size
-        self.widths = (full, full // 4, 1)
+        self.full = BYTES // self.size
+        self.widths: tuple[int, ...] = (self.full,)
+        self.tail = True  # whether there may be fewer numbers at the end than fill a vector
+        self.mask: Value | None = None  # of the vector at the end, while its code is emitted
+
+    def widen(self) -> None:
+        """Take several vectors at a time where the processor has registers for them."""
+        features = self.context.codegen().magic_tuple()[2]  # part of the key of numba's cache
+        if f"+{MANY_REGISTERS}" in features:
+            self.widths = (4 * self.full, self.full)
 
     def data(self, kind: Any, value: Value) -> Value:
         """Return the pointer to the first number of an array."""
         return self.context.make_array(kind)(self.context, self.builder, value).data
 
     def load(self, base: Value, at: Value, width: int) -> Value:
-        """Load `width` numbers from place `at` on."""
-        value = self.builder.load(self._place(base, at, width))
+        """Load `width` numbers from place `at` on; in a masked vector, zeros after its end."""
+        place = self._place(base, at, width)
+        if self.mask is not None and width == self.full:
+            kind = ir.VectorType(self.element, width)
+            arguments = [place, self._alignment(), self.mask, self.zero(width)]
+            return self._masked("load", kind, arguments, kind, place.type)
+        value = self.builder.load(place)
         value.align = self.size
         return value
 
     def store(self, value: Value, base: Value, at: Value, width: int) -> None:
-        """Store `width` numbers from place `at` on."""
-        self.builder.store(value, self._place(base, at, width)).align = self.size
+        """Store `width` numbers from place `at` on; of a masked vector, those before its end."""
+        place = self._place(base, at, width)
+        if self.mask is not None and width == self.full:
+            arguments = [value, place, self._alignment(), self.mask]
+            self._masked("store", ir.VoidType(), arguments, value.type, place.type)
+        else:
+            self.builder.store(value, place).align = self.size
+
+    def _alignment(self) -> Value:
+        return ir.Constant(ir.IntType(32), self.size)
+
+    def _masked(
+        self, what: str, result: Any, arguments: list[Value], kind: Any, pointer: Any
+    ) -> Value:
+        """Call LLVM's masked load or store, which touches no memory beyond the mask."""
+        vector = f"v{kind.count}f{8 * self.size}"
+        name = f"llvm.masked.{what}.{vector}.p0{vector}"
+        signature = ir.FunctionType(result, [each.type for each in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, arguments)
 
     def _place(self, base: Value, at: Value, width: int) -> Value:
         place = self.builder.gep(base, [at])
@@ -85,23 +117,6 @@ class _Emitter:
         """Return a + b."""
         return self.builder.fadd(a, b, flags=FASTMATH)
 
-    def transposed(self, rows: list[Value]) -> list[Value]:
-        """Return the columns of a square block, exchanging its corners at ever smaller scale."""
-        width = len(rows)
-        lanes = ir.VectorType(ir.IntType(32), width)
-        step = width // 2
-        while step:
-            low = [j + (width - step if j & step else 0) for j in range(width)]
-            high = [j + (width if j & step else step) for j in range(width)]
-            masks = ir.Constant(lanes, low), ir.Constant(lanes, high)
-            for first in (j for j in range(width) if not j & step):
-                pair = rows[first], rows[first + step]
-                rows[first], rows[first + step] = (
-                    self.builder.shuffle_vector(*pair, mask) for mask in masks
-                )
-            step //= 2
-        return rows
-
     def total(self, vector: Value, width: int) -> Value:
         """Return the sum of the numbers of a vector."""
         if width == 1:
@@ -113,17 +128,20 @@ class _Emitter:
 
     def summed(self, count: Value, term: Callable[[Value, int], Value]) -> Value:
         """Return the sum of ``term(place, width)`` over `count` numbers."""
-        sums = {w: cgutils.alloca_once_value(self.builder, self.zero(w)) for w in self.widths}
+        total = cgutils.alloca_once_value(self.builder, self.zero(self.full))
 
         def body(here: Value, width: int) -> None:
-            so_far = self.builder.load(sums[width])
-            self.builder.store(self.sum(term(here, width), so_far), sums[width])
+            for part in self.parts(term(here, width), width):
+                self.builder.store(self.sum(part, self.builder.load(total)), total)
 
         self.lanes(count, body)
-        total = self.zero(1)
-        for width in self.widths:
-            total = self.sum(total, self.total(self.builder.load(sums[width]), width))
-        return total
+        return self.total(self.builder.load(total), self.full)
+
+    def parts(self, value: Value, width: int) -> list[Value]:
+        """Cut a vector into vectors of the length registers have."""
+        lanes, kind = range(0, width, self.full), ir.VectorType(ir.IntType(32), self.full)
+        masks = [ir.Constant(kind, list(range(at, at + self.full))) for at in lanes]
+        return [self.builder.shuffle_vector(value, value, mask) for mask in masks]
 
     def lanes(self, count: Value, body: Callable[[Value, int], None]) -> None:
         """Run ``body(place, width)`` over `count` numbers, in vectors as long as they fit."""
@@ -141,9 +159,22 @@ class _Emitter:
             builder.store(following, place)
             builder.branch(test)
             builder.position_at_end(end)
+        if self.tail:
+            left = builder.sub(count, builder.load(place))
+            with builder.if_then(builder.icmp_signed(">", left, ir.Constant(left.type, 0))):
+                self.mask = self.first(left)
+                body(builder.load(place), self.full)
+                self.mask = None
+
+    def first(self, count: Value) -> Value:
+        """Return the mask of the first `count` numbers of a vector."""
+        narrow = self.builder.trunc(count, ir.IntType(32))
+        kind = ir.VectorType(ir.IntType(32), self.full)
+        lanes = ir.Constant(kind, list(range(self.full)))
+        return self.builder.icmp_signed("<", lanes, self.splat(narrow, self.full))
 
 
-def _rows(emit: _Emitter, sig: Any, args: Sequence[Value], live: int) -> list[tuple[Value, Value]]:
+def _rows(emit: Emitter, sig: Any, args: Sequence[Value], live: int) -> list[tuple[Value, Value]]:
     """Return (place in the matrix, number) of every live row of every input of a call."""
     matrix_stride, firsts, bases, numbers, places = args
     builder = emit.builder
@@ -170,7 +201,7 @@ def add_products(typing, y, at, count, matrix, stride, firsts, bases, numbers, p
     signature = types.void(y, at, count, matrix, stride, firsts, bases, numbers, places, window)
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = _Emitter(context, builder, sig.args[0])
+        emit = Emitter(context, builder, sig.args[0])
         target, source = emit.data(sig.args[0], args[0]), emit.data(sig.args[3], args[3])
         rows = _rows(emit, sig.args[4:9], args[4:9], len(sig.args[9]))
 
@@ -194,7 +225,7 @@ def dot_products(typing, y, at, count, matrix, stride, firsts, bases, numbers, p
     signature = y.dtype(y, at, count, matrix, stride, firsts, bases, numbers, places, window)
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = _Emitter(context, builder, sig.args[0])
+        emit = Emitter(context, builder, sig.args[0])
         target, source = emit.data(sig.args[0], args[0]), emit.data(sig.args[3], args[3])
         rows = _rows(emit, sig.args[4:9], args[4:9], len(sig.args[9]))
 
@@ -224,7 +255,8 @@ def add_rows(
     )
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = _Emitter(context, builder, sig.args[0])
+        emit = Emitter(context, builder, sig.args[0])
+        emit.widen()
         target, source = emit.data(sig.args[0], args[0]), emit.data(sig.args[5], args[5])
         order, numbers = emit.data(sig.args[7], args[7]), emit.data(sig.args[10], args[10])
         live = len(sig.args[11])
@@ -268,7 +300,7 @@ def write_polynomials(typing, u, powers, at, values, to, window):
     signature = types.void(u, powers, at, values, to, window)
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = _Emitter(context, builder, sig.args[1])
+        emit = Emitter(context, builder, sig.args[1])
         source, target = emit.data(sig.args[1], args[1]), emit.data(sig.args[3], args[3])
         live = len(sig.args[5])
         point, result = emit.splat(args[0], live), emit.row(source, args[2], live, live - 1)
@@ -286,7 +318,7 @@ def write_slopes(typing, u, scale, powers, at, values, to, window):
     signature = types.void(u, scale, powers, at, values, to, window)
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = _Emitter(context, builder, sig.args[2])
+        emit = Emitter(context, builder, sig.args[2])
         source, target = emit.data(sig.args[2], args[2]), emit.data(sig.args[4], args[4])
         live = len(sig.args[6])
         point, result = emit.splat(args[0], live), emit.zero(live)
@@ -301,54 +333,12 @@ def write_slopes(typing, u, scale, powers, at, values, to, window):
 
 
 @intrinsic
-def transpose_block(typing, source, at, stride, target, to, target_stride):
-    """Write a square block of one vector's length the other way round."""
-    signature = types.void(source, at, stride, target, to, target_stride)
-
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = _Emitter(context, builder, sig.args[0])
-        given, wanted = emit.data(sig.args[0], args[0]), emit.data(sig.args[3], args[3])
-        width = emit.widths[0]
-        rows, place = [], args[1]
-        for _ in range(width):
-            rows.append(emit.load(given, place, width))
-            place = builder.add(place, args[2])
-        place = args[4]
-        for row in emit.transposed(rows):
-            emit.store(row, wanted, place, width)
-            place = builder.add(place, args[5])
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def copy_scaled(typing, target, to, source, at, count, factor):
-    """Write ``target[to : to + count] = source[at : at + count] * factor``."""
-    signature = types.void(target, to, source, at, count, factor)
-
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = _Emitter(context, builder, sig.args[0])
-        wanted, given = emit.data(sig.args[0], args[0]), emit.data(sig.args[2], args[2])
-
-        def body(here: Value, width: int) -> None:
-            values = emit.load(given, builder.add(args[3], here), width)
-            scaled = emit.product(values, emit.splat(args[5], width))
-            emit.store(scaled, wanted, builder.add(args[1], here), width)
-
-        emit.lanes(args[4], body)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
 def scalar_product(typing, a, a_at, b, b_at, count):
     """Return the scalar product of a[a_at : a_at + count] and b[b_at : b_at + count]."""
     signature = a.dtype(a, a_at, b, b_at, count)
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = _Emitter(context, builder, sig.args[0])
+        emit = Emitter(context, builder, sig.args[0])
         one, other = emit.data(sig.args[0], args[0]), emit.data(sig.args[2], args[2])
 
         def term(here: Value, width: int) -> Value:
