@@ -1,4 +1,4 @@
-"""Forward and backward passes over few rows, shared out by inputs."""
+"""Forward pass over few rows, and backward pass over any number, shared out by inputs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from kanlens.core.kernels.passes import Array, Gradients, flat
 from kanlens.core.kernels.sparse import (
     PACKED,
     arrays,
+    backward_block,
     empty_gradients,
     lanes_of,
     nanoseconds,
@@ -107,7 +108,7 @@ def backward(
     grad_x = torch.empty_like(x) if want_x else None
     found = empty_gradients(weights, grad_x) if want_weights else Gradients(x=grad_x)
     rows = flat(grad)
-    none = rows[:0]
+    none, block = rows[:0], backward_block(grad)
     wanted = (none if grad_x is None else flat(grad_x), *arrays(found, none))
 
     def task(j: int, span: tuple[int, int]) -> None:
@@ -121,7 +122,7 @@ def backward(
             (packed, total if want_weights else none),
             wanted,
             work.sizes,
-            span,
+            (*span, block),
             lanes_of(x),
             basis.window,
         )

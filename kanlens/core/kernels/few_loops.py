@@ -37,7 +37,8 @@ def backward_few(
     have room for the packed weights of a group of inputs, and for the gradient of these.
     """
     (x, base, base_slope), (grad_x, grad_spline, grad_scale, grad_base) = points, wanted
-    (rows, n_in, n_out, stride, n_basis, group), (first, last), (packed, total) = sizes, span, desks
+    (rows, n_in, n_out, stride, n_basis, group), (packed, total) = sizes, desks
+    first, last, block = span
     size = (n_basis + 1) * stride
     weights, outer = (grad_spline, grad_scale, grad_base), (n_in, n_out, stride)
     for left in range(first, last, group):
@@ -45,7 +46,7 @@ def backward_few(
         if len(grad_x) > 0:
             pack(given, base_weight, packed, outer, left, right, left, lanes)
         inside = (n_in, n_out, stride, size)
-        spans = (0, rows, left, right, max(1, rows), left)
+        spans = (0, rows, left, right, block, left)
         backward(x, base, base_slope, packed, basis, grad, total, grad_x, inside, spans, window)
         if len(grad_base) > 0:
             unpack(total, given, weights, outer, left, right, left, lanes)

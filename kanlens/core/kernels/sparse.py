@@ -72,32 +72,35 @@ def backward(
         Of the output.
     want_x, want_weights : bool
     """
+    from kanlens.core.kernels import few
+
     (rows, n_in), n_out = x.shape, grad.shape[1]
     threads = pool.threads_for(2 * nanoseconds(rows * n_in, basis, n_out))
-    by_rows = want_weights and n_in < 2 * threads  # too few inputs to share out: add up at the end
+    if n_in >= 2 * threads or not want_weights or not rows:
+        return few.backward(
+            x, base, base_slope, basis, weights, grad, want_x=want_x, want_weights=want_weights
+        )
     stride = stride_of(n_out, x)
     size = (weights.spline.shape[2] + 1) * stride  # numbers of one packed input
-    room = n_in * size if want_weights else 0
-    spans = pool.split(rows, threads if by_rows else 1) or [(0, 0)]
-    sums = x.new_empty(len(spans), room) if rows else x.new_zeros(1, room)
+    spans = pool.split(rows, threads)  # too few inputs to share out: added up at the end
+    sums = x.new_empty(len(spans), n_in * size)
     grad_x = torch.empty_like(x) if want_x else x[:0]
     packed = _pack(weights) if want_x else flat(x[:0])
     given = tuple(flat(each) for each in (x, base, base_slope, grad, grad_x))
-    block = max(64, min(1024, BACKWARD_BLOCK // n_out))
+    block, sizes = backward_block(grad), (n_in, n_out, stride, size)
 
-    def part(j: int, first: int, last: int) -> None:
-        reach = (*spans[j], first, last, block, 0)
-        sizes = (n_in, n_out, stride, size)
+    def part(j: int, _: int) -> None:
+        reach = (*spans[j], 0, n_in, block, 0)
         _write(given, packed, basis, flat(sums[j]), sizes, reach)
 
-    if by_rows:
-        jobs = [(j, j + 1) for j in range(len(spans))]
-        pool.run(lambda j, _: part(j, 0, n_in), jobs, threads)
-    else:
-        pool.run(lambda first, last: part(0, first, last), pool.shares(n_in, threads), threads)
-    found = grad_x if want_x else None
+    pool.run(part, [(j, j + 1) for j in range(len(spans))], threads)
     total = sums[0] if len(sums) == 1 else sums.sum(0)
-    return _unpack(flat(total), weights, found) if want_weights else Gradients(x=found)
+    return _unpack(flat(total), weights, grad_x if want_x else None)
+
+
+def backward_block(grad: Tensor) -> int:
+    """Return how many rows of a gradient (batch, out) are taken together."""
+    return max(64, min(1024, BACKWARD_BLOCK // max(1, grad.shape[1])))
 
 
 def bias_gradient(grad: Tensor) -> Tensor:  # (batch, out) -> (out,)
