@@ -101,7 +101,7 @@ def test_tuning_lowers_the_error_and_leaves_the_cut_as_it_was(model, x):
 def test_every_arm_trains_a_path_and_ranks_its_edges(arm):
     data = problem("composed").data(0, Rows(train=40, validation=20, test=20))
     effort = Effort(first=1, steps=1, shares=(0.1, 5.0), tuning=1, sizes=(3, 6))
-    model = KAN([6, 2, 1], generator=torch.Generator().manual_seed(0)).double()
+    model = KAN([10, 2, 1], generator=torch.Generator().manual_seed(0)).double()
     stages = list(path(model, data.train, ARMS[arm], effort))
     assert [stage.index for stage in stages] == [0, 1]
     assert [stage.share for stage in stages] == ([0.1, 5.0] if ARMS[arm].penalty else [0.0, 0.0])
@@ -109,7 +109,7 @@ def test_every_arm_trains_a_path_and_ranks_its_edges(arm):
     cutter = Cutter(data, effort)
     for stage in stages:
         scores = norms(stage.model, data.train[0], ARMS[arm])
-        assert [tuple(score.shape) for score in scores] == [(2, 6), (1, 2)]
+        assert [tuple(score.shape) for score in scores] == [(2, 10), (1, 2)]
         for plain, tuned in cutter.candidates(stage, scores, [3, 6]):
             assert plain.shape.kept == tuned.shape.kept <= plain.size
             assert plain.validation >= 0 and plain.spread > 0
@@ -118,7 +118,7 @@ def test_every_arm_trains_a_path_and_ranks_its_edges(arm):
 def test_the_best_of_every_size_are_tuned_and_no_others():
     data = problem("composed").data(0, Rows(train=40, validation=20, test=20))
     effort = Effort(first=1, steps=1, shares=(0.1, 1.0, 2.0), tuning=2, finalists=2)
-    model = KAN([6, 1], generator=torch.Generator().manual_seed(0)).double()
+    model = KAN([10, 1], generator=torch.Generator().manual_seed(0)).double()
     cutter, found = Cutter(data, effort), []
     for stage in path(model, data.train, ARMS["weight_l1"], effort):
         scores = norms(stage.model, data.train[0], ARMS["weight_l1"])
@@ -133,11 +133,11 @@ def test_the_best_of_every_size_are_tuned_and_no_others():
 def test_two_networks_of_a_path_are_cut_apart_from_each_other():
     data = problem("composed").data(0, Rows(train=40, validation=20, test=20))
     effort = Effort(first=1, steps=2, shares=(1.0, 1.0))
-    model = KAN([6, 1], generator=torch.Generator().manual_seed(0)).double()
+    model = KAN([10, 1], generator=torch.Generator().manual_seed(0)).double()
     first, second = path(model, data.train, ARMS["none"], effort)
     cutter = Cutter(data, effort)
-    whole = [torch.ones(1, 6)]
-    left, right = (cutter.candidates(stage, whole, [6])[0][0] for stage in (first, second))
+    whole = [torch.ones(1, 10)]
+    left, right = (cutter.candidates(stage, whole, [10])[0][0] for stage in (first, second))
     assert left.validation != right.validation
 
 

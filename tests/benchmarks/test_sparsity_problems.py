@@ -107,7 +107,7 @@ def test_the_columns_added_to_a_table_are_shuffled_copies():
 def test_a_product_has_the_graph_of_a_product():
     task = problem("I.34.8", SHARED)
     assert task.masks is not None
-    assert [mask.tolist() for mask in task.masks] == [[[True] * 4 + [False] * 4], [[True]]]
+    assert [mask.tolist() for mask in task.masks] == [[[True] * 4 + [False] * 8], [[True]]]
     x, y = task.data(0).test
     torch.testing.assert_close(y[:, 0], x[:, 0] * x[:, 1] * x[:, 2] / x[:, 3])
     assert problem("I.12.11", SHARED).masks is None

@@ -1,8 +1,8 @@
 """What improves a network of the same size on MNIST: one change at a time, then all together.
 
 The changes were chosen by networks trained on the first 50,000 images and tested on the other
-10,000 of the training set. Averaged weights, noise on the pixels, wider grids and more weight
-decay, tried there too, brought nothing beyond these.
+10,000 of the training set. A rate of 0.005 and splines that start ten times smaller, tried there
+too, brought nothing beyond the three changes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def _plan(setup: Setup) -> Plan:
     except MissingFileError as error:
         return Plan(keys=(), skipped={"mnist": str(error)})
     seeds = setup.seeds[:MNIST_SEEDS]
-    return Plan(keys=tuple(("mnist", name, seed) for name in RECIPES for seed in seeds), skipped={})
+    keys = [("mnist", name, seed) for name in RECIPES for seed in seeds]
+    return Plan(keys=tuple(keys), skipped={})
 
 
 def _run(setup: Setup, key: Key) -> Tables:

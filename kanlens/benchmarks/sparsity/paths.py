@@ -43,7 +43,7 @@ ARMS = {
     "weight_l1": Arm(penalty="weight_l1"),
     "raw_l1": Arm(penalty="raw_l1"),
     "activation_l1": Arm(penalty="activation_l1"),
-    "activation_l2": Arm(penalty="activation_l2", proximal=True),
+    "activation_l2": Arm(penalty="activation_l2"),
     "activation_l1 + entropy": Arm(penalty="activation_l1", entropy=2.0),
 }
 
@@ -71,10 +71,10 @@ class Effort:
     rows: Rows = field(default_factory=Rows)
     first: int = 10
     steps: int = 10
-    shares: tuple[float, ...] = (0.03, 0.12, 0.5, 2.0, 8.0, 32.0)
+    shares: tuple[float, ...] = (0.06, 0.12, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
     finalists: int = 2
     tuning: int = 10
-    sizes: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 10, 13, 18)
+    sizes: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 10, 13, 18, 25)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

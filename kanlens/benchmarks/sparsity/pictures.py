@@ -11,6 +11,7 @@ from kanlens.benchmarks.sparsity.statistics import Interval, interval, over_seed
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = ["PICTURES", "Picture"]
@@ -57,14 +58,16 @@ def _look(index: int) -> dict[str, Any]:
     }
 
 
-def _intervals(ax: Axes, found: Mapping[str, list[Interval]], places: list[Any]) -> None:
-    """Draw a point with its interval for every series and place."""
+def _intervals(
+    ax: Axes, found: Mapping[str, list[Interval]], places: list[Any], most: float = 1.0
+) -> None:
+    """Draw a point with its interval, cut off at the most there can be, for every series."""
     for index, (name, intervals) in enumerate(found.items()):
         shift = GAP * (index - (len(found) - 1) / 2)
         x = [place + shift for place in range(len(places))]
         y = [each.mean for each in intervals]
         below = [each.mean - each.low for each in intervals]
-        above = [each.high - each.mean for each in intervals]
+        above = [min(each.high, most) - each.mean for each in intervals]
         look = {"linestyle": "", "elinewidth": 0.8, "capsize": 2, **_look(index)}
         ax.errorbar(x, y, yerr=[below, above], label=name, **look)
     ax.set_xticks(range(len(places)), [str(place) for place in places])
@@ -84,7 +87,7 @@ def _means(
 
 def _draw_penalties(frames: Frames) -> Figure:
     """Draw F1 of edges by problem, and the test error over the edges kept."""
-    from kanlens.plotting.style import context
+    from kanlens.plotting.style import STYLE, context
 
     with context():
         figure, axes = _figure(2, 1, 5.2)
@@ -94,6 +97,7 @@ def _draw_penalties(frames: Frames) -> Figure:
         _intervals(top, found, problems)
         top.set_ylabel("F1 of true edges")
         top.set_ylim(0, 1.05)
+        top.grid(axis="y", color=STYLE.faint, linewidth=0.5)
         top.legend(ncols=3, loc="lower left")
         _draw_curves(bottom, frames["sparsity-curves"], list(found))
     return figure
@@ -117,8 +121,18 @@ def _draw_curves(ax: Axes, curves: pd.DataFrame, penalties: list[str]) -> None:
         low, high = ([10 ** getattr(each, end) for each in found] for end in ("low", "high"))
         ax.fill_between(sizes, low, high, color=_look(index)["color"], alpha=0.15, linewidth=0)
     ax.set_yscale("log")
+    _plain_ticks(ax.yaxis, [1, 1.5, 2, 2.5, 3, 4, 5])
     ax.set_xlabel("edges kept")
     ax.set_ylabel("test error / least of the problem")
+
+
+def _plain_ticks(axis: Axis, places: list[float]) -> None:
+    """Write numbers on a logarithmic axis as they are, and only at these places."""
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+    axis.set_major_locator(FixedLocator(places))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _complete(part: pd.DataFrame, size: int) -> bool:
@@ -154,35 +168,55 @@ def _draw_costs(frames: Frames) -> Figure:
 
 
 def _draw_scaler(frames: Frames) -> Figure:
-    """Draw test error, conditioning and steps with the scale over those without."""
+    """Draw test error, conditioning, steps and time with the scale over those without."""
     from kanlens.plotting.style import STYLE, context
 
-    frame = frames["sparsity-scaler"]
-    keys = ["problem", "optimizer", "seed"]
-    on, off = (frame[frame["scale"] == scale].set_index(keys) for scale in ("on", "off"))
     titles = {
-        "test": "test error",
-        "condition_end": "condition at the end",
-        "steps": "steps to a common loss",
-        "ms": "time of a pass",
+        "test": ("test error", [0.5, 0.7, 1, 1.4, 2]),
+        "condition_end": ("condition at the end", [0.1, 1, 10, 100, 1000]),
+        "steps": ("steps to a common loss", [0.5, 1, 2, 4]),
+        "ms": ("time of a pass", [0.8, 1, 1.25]),
     }
+    ratios = _scale_ratios(frames["sparsity-scaler"], list(titles))
+    problems = list(dict.fromkeys(ratios["problem"]))
     with context():
         figure, axes = _figure(1, len(titles), 3.2)
-        for ax, (column, title) in zip(axes[0], titles.items(), strict=True):
-            ratio = (on[column] / off[column]).rename("ratio").reset_index()
-            problems = list(dict.fromkeys(ratio["problem"]))
-            for index, optimizer in enumerate(dict.fromkeys(ratio["optimizer"])):
-                part = ratio[ratio["optimizer"] == optimizer]
-                middle = part.groupby("problem", sort=False)["ratio"].median()
-                places = [problems.index(name) + 0.2 * index for name in middle.index]
-                ax.plot(middle, places, linestyle="", label=optimizer, **_look(index))
+        for ax, (column, (title, ticks)) in zip(axes[0], titles.items(), strict=True):
+            for index, (optimizer, part) in enumerate(ratios.groupby("optimizer", sort=False)):
+                of = {name: rows[column].tolist() for name, rows in part.groupby("problem")}
+                found = [interval(of[name]) for name in problems]
+                places = [place + 0.3 * index - 0.15 for place in range(len(problems))]
+                _factors(ax, found, places, {"label": str(optimizer), **_look(index)})
             ax.axvline(1, color=STYLE.muted, linewidth=0.8)
-            ax.set_xscale("log")
             ax.set_xlabel(title)
+            _plain_ticks(ax.xaxis, ticks)
+            ax.set_ylim(len(problems) - 0.5, -0.5)
             ax.set_yticks(range(len(problems)), problems if ax is axes[0][0] else [])
-        axes[0][0].legend()
-        figure.suptitle("with the standalone scale / without (below 1: the scale is smaller)")
+        axes[0][0].legend(loc="upper left", bbox_to_anchor=(0, 1.12), ncols=2, borderpad=0)
+        figure.supxlabel("with the scale / without (right of 1: more with the scale)", fontsize=8)
     return figure
+
+
+def _scale_ratios(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Return the logarithm of what is measured with the scale over what is without."""
+    import numpy as np
+
+    keys = ["problem", "optimizer", "seed"]
+    on, off = (frame[frame["scale"] == scale].set_index(keys)[columns] for scale in ("on", "off"))
+    ratios: pd.DataFrame = np.log((on / off).astype(float)).reset_index()
+    return ratios
+
+
+def _factors(ax: Axes, found: list[Interval], places: list[float], look: dict[str, Any]) -> None:
+    """Draw intervals of logarithms as factors along a logarithmic axis."""
+    import numpy as np
+
+    middle, low, high = (
+        np.exp([getattr(each, end) for each in found]) for end in ("mean", "low", "high")
+    )
+    style = {"linestyle": "", "elinewidth": 0.8, "capsize": 1.5, **look, "markersize": 3}
+    ax.errorbar(middle, places, xerr=[middle - low, high - middle], **style)
+    ax.set_xscale("log")
 
 
 def _draw_starts(frames: Frames) -> Figure:
@@ -233,18 +267,15 @@ def _draw_grids(frames: Frames) -> Figure:
     frame = frames["sparsity-grids"]
     with context():
         figure, axes = _figure(1, 3, 2.8)
-        for way, line in {"refined": "-", "anew": ":"}.items():
-            for index, order in enumerate(sorted(set(frame["order"]))):
+        for index, order in enumerate(sorted(set(frame["order"]))):
+            for way, line in {"refined": "-", "anew": ":"}.items():
                 part = frame[(frame["order"] == order) & (frame["way"] == way)]
-                means = part.groupby("grid")[["test", "seconds", "ms"]].median()
-                look = {**_look(index), "linestyle": line}
-                label = f"order {order}" if way == "refined" else None
-                axes[0][0].plot(means.index, means["test"], label=label, **look)
-                axes[0][1].plot(means["seconds"], means["test"], **look)
-                axes[0][2].plot(means.index, means["ms"], **look)
+                if len(part):
+                    label = f"order {order}" if way == "refined" else f"order {order}, anew"
+                    _grid_curves(axes[0], part, {**_look(index), "linestyle": line, "label": label})
         labels = (
-            ("grid size", "test error"),
-            ("training time (s)", "test error"),
+            ("grid size", "test error / deviation of the target"),
+            ("training time (s)", "test error / deviation of the target"),
             ("grid size", "forward + backward (ms)"),
         )
         for ax, (x, y) in zip(axes[0], labels, strict=True):
@@ -252,15 +283,33 @@ def _draw_grids(frames: Frames) -> Figure:
             ax.set_yscale("log")
             ax.set_xlabel(x)
             ax.set_ylabel(y)
-        axes[0][0].legend()
+        handles, names = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper center", ncols=len(names))
     return figure
+
+
+def _grid_curves(axes: Any, part: pd.DataFrame, look: dict[str, Any]) -> None:
+    """Draw geometric means over seeds, with their intervals in the first panel."""
+    import numpy as np
+
+    sizes = sorted(set(part["grid"]))
+    logs = {
+        column: [interval(np.log(part[part["grid"] == size][column]).tolist()) for size in sizes]
+        for column in ("test", "seconds", "ms")
+    }
+    means = {column: np.exp([each.mean for each in found]) for column, found in logs.items()}
+    low, high = (np.exp([getattr(each, end) for each in logs["test"]]) for end in ("low", "high"))
+    axes[0].plot(sizes, means["test"], **look)
+    axes[0].fill_between(sizes, low, high, color=look["color"], alpha=0.12, linewidth=0)
+    axes[1].plot(means["seconds"], means["test"], **look)
+    axes[2].plot(sizes, means["ms"], **look)
 
 
 PICTURES: dict[str, Picture] = {
     "sparsity-penalties": Picture(
         needs=("sparsity-penalties", "sparsity-curves"),
         draw=_draw_penalties,
-        caption="True edges found under each penalty, and the error of what is kept.",
+        caption="True edges found under each penalty, and the error of those kept; 95 % intervals.",
     ),
     "sparsity-costs": Picture(
         needs=("sparsity-costs",),
@@ -270,12 +319,12 @@ PICTURES: dict[str, Picture] = {
     "sparsity-scaler": Picture(
         needs=("sparsity-scaler",),
         draw=_draw_scaler,
-        caption="What the standalone spline scale changes.",
+        caption="What the standalone spline scale changes, with 95 % intervals over seeds.",
     ),
     "sparsity-starts": Picture(
         needs=("sparsity-starts",),
         draw=_draw_starts,
-        caption="Constant and uniform initial weights.",
+        caption="Constant and uniform initial weights, with 95 % intervals over seeds.",
     ),
     "sparsity-digits": Picture(
         needs=("sparsity-digits",),

@@ -66,7 +66,7 @@ class Planted:
         Examples
         --------
         >>> PLANTED["composed"].draw(9, torch.Generator()).shape
-        torch.Size([9, 6])
+        torch.Size([9, 10])
         """
         share = torch.rand(rows, self.inputs, generator=generator, dtype=torch.float64)
         x = 2 * share - 1
@@ -129,23 +129,23 @@ def _line(x: Tensor) -> Tensor:
 
 PLANTED: dict[str, Planted] = {
     "additive": Planted(
-        formula="sin(pi x1) + 2 x2^2 + exp(x3) + |x4|",
+        formula="sin(pi x1) + x2^2 / 2 + exp(x3) / 5 + |x4| / 5",
         layers=(
             {
                 (0, 0): _wave,
-                (0, 1): lambda x: 2 * x.square(),
-                (0, 2): torch.exp,
-                (0, 3): torch.abs,
+                (0, 1): lambda x: x.square() / 2,
+                (0, 2): lambda x: torch.exp(x) / 5,
+                (0, 3): lambda x: torch.abs(x) / 5,
             },
         ),
-        inputs=10,
-        widths=(10, 1),
+        inputs=20,
+        widths=(20, 1),
     ),
     "composed": Planted(
         formula="exp(sin(pi x1) + x2^2)",
         layers=({(0, 0): _wave, (0, 1): torch.square}, {(0, 0): torch.exp}),
-        inputs=6,
-        widths=(6, 5, 1),
+        inputs=10,
+        widths=(10, 5, 1),
     ),
     "groups": Planted(
         formula="sin(2 (x1 + x2)) + exp(-(x3^2 + 2 x4^2))",
@@ -158,8 +158,8 @@ PLANTED: dict[str, Planted] = {
             },
             {(0, 0): lambda h: torch.sin(2 * h), (0, 1): lambda h: torch.exp(-h)},
         ),
-        inputs=8,
-        widths=(8, 5, 1),
+        inputs=12,
+        widths=(12, 5, 1),
     ),
     "overlap": Planted(
         formula="tanh(2 (x1 + x2^2)) + (sin(pi x1) + x3)^2 / 2",
@@ -167,8 +167,8 @@ PLANTED: dict[str, Planted] = {
             {(0, 0): _line, (0, 1): torch.square, (1, 0): _wave, (1, 2): _line},
             {(0, 0): lambda h: torch.tanh(2 * h), (0, 1): lambda h: h.square() / 2},
         ),
-        inputs=7,
-        widths=(7, 5, 1),
+        inputs=9,
+        widths=(9, 5, 1),
         uneven=True,
     ),
     "deep": Planted(
@@ -178,7 +178,7 @@ PLANTED: dict[str, Planted] = {
             {(0, 0): torch.exp, (0, 1): torch.square},
             {(0, 0): lambda u: torch.log(0.5 + u)},
         ),
-        inputs=6,
-        widths=(6, 4, 2, 1),
+        inputs=8,
+        widths=(8, 4, 2, 1),
     ),
 }

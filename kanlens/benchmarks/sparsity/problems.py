@@ -17,11 +17,11 @@ from kanlens.tables import read_table
 
 __all__ = ["NAMES", "TABLES", "Data", "Problem", "Rows", "data_file", "problem", "real_table"]
 
-NOISE = 0.1  # deviation of the noise on training targets, in deviations of the function
+NOISE = 0.3  # deviation of the noise on training targets, in deviations of the function
 SHUFFLED = 4  # columns added to a real table, each a shuffled copy of one of its own
 HIDDEN = 5  # width of the networks trained on equations and tables
 
-EQUATIONS = {"I.34.8": 4, "I.12.11": 3}  # and the irrelevant inputs of each
+EQUATIONS = {"I.34.8": 8, "I.12.11": 5}  # and the irrelevant inputs of each
 TABLES = {
     "concrete": "concrete_compressive_strength",
     "california_housing": "median_house_value",
@@ -37,8 +37,8 @@ Pair = tuple[Tensor, Tensor]  # x (rows, in) and y (rows, 1)
 class Rows:
     """How many rows of each kind a problem hands out, at most."""
 
-    train: int = 600
-    validation: int = 300
+    train: int = 400
+    validation: int = 200
     test: int = 2000
 
 
@@ -95,7 +95,7 @@ class Problem:
         Examples
         --------
         >>> problem("composed").data(0).train[0].shape
-        torch.Size([600, 6])
+        torch.Size([400, 10])
         """
         return self.draw(rows or Rows(), torch.Generator().manual_seed(seed))
 

@@ -27,7 +27,7 @@ from kanlens.errors import MissingFileError
 __all__ = ["MNIST_SEEDS", "MNIST_WIDTHS", "STARTS", "STARTS_BY_NAME", "Start", "images"]
 
 KEYS = ("problem", "start", "seed")
-MNIST_SEEDS = 3  # the first ones: a network takes half a minute
+MNIST_SEEDS = 3  # the first ones
 MNIST_WIDTHS = (784, 64, 10)
 TABLE_ROWS = 4000  # most rows of a table to train on
 TABLE_STEPS = 2000  # about; as many passes as that takes

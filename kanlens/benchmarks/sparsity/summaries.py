@@ -19,6 +19,7 @@ PAIRS = (
     ("weight_l1", "raw_l1"),
     ("weight_l1", "none"),
     ("activation_l1", "none"),
+    ("raw_l1", "none"),
     ("activation_l2", "activation_l1"),
     ("activation_l1 + entropy", "activation_l1"),
 )
