@@ -523,7 +523,7 @@ def test_a_product_is_learned_and_read(seed: int) -> None:
     x = torch.rand(200, 2, generator=generator, dtype=torch.float64) * 4 - 2
     y = x[:, 0] * x[:, 1]
     model = KAN([2, (0, 1), 1], generator=generator).double()
-    result = kanlens.fit(model, (x, y), steps=40, generator=generator, progress=False)
+    result = kanlens.fit(model, (x, y), steps=80, generator=generator, progress=False)
     assert result.metric > 0.9999
     found = kanlens.symbolize(model, x, y)
     assert str(found.sympy()) == "x1*x2"
