@@ -330,12 +330,14 @@ def _silu_slope(x: Tensor) -> Tensor:
 
 def _gelu(x: Tensor) -> Tensor:
     """Return what torch's own gives, without its cancellation at negative numbers."""
-    return 0.5 * x * torch.erfc(-x / math.sqrt(2.0))
+    wide = x.double()  # a float32 quotient would be off where erfc falls steeply
+    return (0.5 * wide * torch.erfc(-wide / math.sqrt(2.0))).to(x.dtype)
 
 
 def _gelu_slope(x: Tensor) -> Tensor:
-    density = torch.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
-    return 0.5 * torch.erfc(-x / math.sqrt(2.0)) + x * density
+    wide = x.double()
+    density = torch.exp(-0.5 * wide * wide) / math.sqrt(2.0 * math.pi)
+    return (0.5 * torch.erfc(-wide / math.sqrt(2.0)) + wide * density).to(x.dtype)
 
 
 def _tanh_slope(x: Tensor) -> Tensor:
