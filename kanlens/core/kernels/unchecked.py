@@ -2,7 +2,7 @@
 
 numba lets negative places count from the end, which costs a comparison and a choice at every access
 whose sign it cannot prove. With these, finding the piece of a number and the polynomials alive
-there was measured to take 3.0 ns instead of 4.9.
+there was measured to take 3.6 ns instead of 5.0.
 """
 
 from __future__ import annotations
