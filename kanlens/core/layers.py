@@ -208,11 +208,11 @@ class KANLinear(SplineEdges):
         """
         check_columns("KANLinear.forward", x, self.in_features)
         check_dtype("KANLinear.forward", x, self.grid.dtype)
-        flat = x.reshape(-1, self.in_features)
+        flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
         y = None if torch.compiler.is_compiling() else kernels.layer_sum(self, flat)
         if y is None:
             y = self.forward_torch(flat)
-        return y.reshape(*x.shape[:-1], self.out_features)
+        return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     def forward_torch(self, x: Tensor) -> Tensor:
         """Map x (batch, in) to y (batch, out) in torch operations, differentiable to any order.

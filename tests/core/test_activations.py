@@ -60,6 +60,7 @@ def test_torch_code_agrees_with_float64_code(name: str) -> None:
     base, x = BASES[name], torch.tensor(X)
     assert_close(base.value(x).numpy(), base.nth(X, 0), rtol=1e-14, atol=1e-14)
     assert_close(base.derivative(x).numpy(), base.nth(X, 1), rtol=1e-13, atol=1e-14)
+    assert_close(base.pair(x)[0].numpy(), base.nth(X, 0), rtol=1e-14, atol=1e-14)
     points = torch.linspace(-3, 3, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda t: base.value(t) * t, points)
     assert torch.autograd.gradcheck(lambda t: base.derivative(t) * t, points)

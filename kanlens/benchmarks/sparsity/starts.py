@@ -122,12 +122,15 @@ def _run(setup: Setup, key: Key) -> Tables:
 
 
 def _table(x: torch.Tensor, y: torch.Tensor, seed: int) -> tuple[Pair, Pair]:
-    """Part a table at random; scale features to [-1, 1] and the target to deviation 1."""
+    """Part a table at random; scale features to [-1, 1] and the target to deviation 1.
+
+    A feature with one value in all rows to train on is only moved to -1.
+    """
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     count = min(TABLE_ROWS, int(0.8 * len(x)))
     train, test = order[:count], order[count:]
     low, high = x[train].amin(0), x[train].amax(0)
-    x = (2 * (x - low) / (high - low).clamp_min(1e-12) - 1).float()
+    x = (2 * (x - low) / torch.where(high > low, high - low, 1.0) - 1).float()
     y = ((y - y[train].mean()) / y[train].std()).float()
     return (x[train], y[train]), (x[test], y[test])
 

@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 from kanlens.core import kernels
-from kanlens.core.activations import BASES
 from kanlens.core.edge_sum import Weights
-from kanlens.core.kernels import function, pool, sparse
+from kanlens.core.kernels import base_function, function, pool, sparse
 from kanlens.core.kernels.activation_reference import mean_size
 from kanlens.core.kernels.local_basis import LocalBasis, local_basis
-from kanlens.core.kernels.passes import Array, Gradients, elementwise, flat
+from kanlens.core.kernels.passes import Array, Gradients, flat
 
 if TYPE_CHECKING:
     from kanlens.core.spline_edges import SplineEdges
@@ -214,7 +213,8 @@ def norms(x: Tensor, weights: Weights, plan: NormPlan) -> tuple[Tensor, Signs]:
     stride = len(packed) // (n_in * (weights.spline.shape[2] + 1))
     found, marks = np.empty((n_in, stride)), np.empty(n_in, np.int64)
     slopes, parts = np.empty_like(packed), []
-    base, basis = _at(BASES[plan.base].value, rows.points), _arrays(plan)
+    base = flat(base_function.values(plan.base, torch.from_numpy(rows.points)))
+    basis = _arrays(plan)
     samples = rows.points, base, rows.ends
     desk = make_desk(n_rows, len(packed) // n_in, stride, n_out, len(plan.basis.window))
     direct = direct_points(n_out)
@@ -259,7 +259,7 @@ def gradient_x(n_rows: int, signs: Signs, plan: NormPlan, grad: Array) -> Tensor
 
     n_out = signs.n_out
     samples, basis = (signs.rows.points, signs.base, signs.rows.ends), _arrays(plan)
-    base_slope = _at(BASES[plan.base].derivative, signs.rows.points)
+    base_slope = flat(base_function.pair(plan.base, torch.from_numpy(signs.rows.points))[1])
     found, size = np.empty_like(signs.rows.points), len(signs.packed) // len(grad)
     desk = make_desk(n_rows, size, signs.stride, n_out, len(plan.basis.window))
     given = grad.astype(np.float64).reshape(-1)
@@ -352,10 +352,6 @@ def _arrays(plan: NormPlan) -> Any:
         known = local_basis(knots, plan.degree, extrapolation=plan.extrapolation).arrays
         _wide[plan.basis] = known
     return known
-
-
-def _at(call: Any, points: Array) -> Array:
-    return flat(elementwise(call, torch.from_numpy(points)))
 
 
 def _by_input(grad: Tensor, stride: int) -> Array:  # (out, in) -> (in, stride)

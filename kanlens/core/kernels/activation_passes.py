@@ -15,7 +15,7 @@ from kanlens.core.kernels.activation_loops import (
 from kanlens.core.kernels.activation_vectors import add_signed, signed_slope
 from kanlens.core.kernels.compiling import inner, jit
 from kanlens.core.kernels.sparse_loops import find_piece
-from kanlens.core.kernels.vectors import scalar_product, write_polynomials, write_slopes
+from kanlens.core.kernels.vectors import scalar_product, write_slopes
 
 LOOSE = 4.0  # points of a run that may lie in doubt before it is cut in two
 SHORT = 128  # points of a run that is never cut
@@ -48,13 +48,13 @@ def widen(packed, begin, room, desk):
 @inner
 def piece_at(points, begin, last, i, basis, stride, window):
     """Return where the piece that holds a point ends, its number and what describes it."""
-    starts, origins, scales, first, powers, low, density, even, jump, one = basis
+    starts, ends, origins, scales, first, powers, low, density, even, jump, one = basis
     live, pieces, at = len(window), len(first), i * jump
-    c = find_piece(points[begin], starts, at, pieces, low[i * one], density[i * one], even)
-    end = last
+    left, rate = low[i * one], density[i * one]
+    c, end = find_piece(points[begin], starts, ends, at, pieces, left, rate, even), last
     if c + 1 < pieces:
         end = begin + 1
-        while end < last and points[end] < starts[at + c + 1]:
+        while end < last and points[end] < ends[at + c]:
             end += 1
     alive = first[c] * stride
     return end, c, (origins[at + c], scales[at + c], powers, (at + c) * live * live, alive)
@@ -166,8 +166,7 @@ def slopes_one_by_one(samples, base_slope, begin, end, piece, room, desk, slope,
     live, numbers, slopes = len(window), desk.numbers, desk.numbers + len(window) + 1
     for g in range(begin, end):
         u = (samples[0][g] - origin) * scale
-        write_polynomials(u, powers, at, room, numbers, window)
-        write_slopes(u, scale, powers, at, room, slopes, window)
+        write_slopes(u, scale, powers, at, room[numbers:], room[slopes:], 0, window)
         room[numbers + live], room[slopes + live] = samples[1][g], base_slope[g]
         room[slope + g - begin] = signed_slope(
             room,
@@ -260,7 +259,7 @@ def slopes_of(
     window,
 ):
     """Write the gradient to x (in, batch) of some inputs, from that of their norms (in, stride)."""
-    origins, scales, first, powers, jump = basis[1], basis[2], basis[3], basis[4], basis[8]
+    origins, scales, first, powers, jump = basis[2], basis[3], basis[4], basis[5], basis[9]
     (runs, signs, events), live, run = found, len(window), 0
     size, stride, n_out = desk.size, desk.stride, desk.n_out
     for i in range(inputs[0], inputs[1]):

@@ -35,6 +35,21 @@ def inner(function: Function) -> Function:
     return _compiled(function, {"no_cpython_wrapper": True, "no_cfunc_wrapper": True})
 
 
+def inlined(function: Function) -> Function:
+    """Compile a function into each kernel that calls it.
+
+    A call passes every array as seven numbers and counts references to it: finding the pieces of 64
+    numbers of x was measured to take 120 ns more when it was called.
+    """
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
+    return _compiled(function, options)
+
+
+def in_order(function: Function) -> Function:
+    """Compile as `jit` does, but keep every sum and product in the order it is written in."""
+    return _compiled(function, {"fastmath": False})
+
+
 def _compiled(function: Function, options: dict[str, bool]) -> Function:
     import numba
 

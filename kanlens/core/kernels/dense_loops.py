@@ -12,14 +12,15 @@ from kanlens.core.kernels.vectors import write_polynomials, write_slopes
 @jit
 def fill(x, n_in, n_basis, basis, buffer, begin, end, window):
     """Write the basis (row, in, basis) of rows begin to end."""
-    starts, origins, scales, first, powers, low, density, even, jump, one = basis
+    starts, ends, origins, scales, first, powers, low, density, even, jump, one = basis
     live, pieces = len(window), len(first)
     buffer[begin * n_in * n_basis : end * n_in * n_basis] = 0
     for r in range(begin, end):
         for i in range(n_in):
             value, to = x[r * n_in + i], (r * n_in + i) * n_basis
             at = i * jump
-            piece = find_piece(value, starts, at, pieces, low[i * one], density[i * one], even)
+            left, rate = low[i * one], density[i * one]
+            piece = find_piece(value, starts, ends, at, pieces, left, rate, even)
             u = (value - origins[at + piece]) * scales[at + piece]
             source = (at + piece) * live * live
             write_polynomials(u, powers, source, buffer, to + first[piece], window)
@@ -30,16 +31,17 @@ def fill(x, n_in, n_basis, basis, buffer, begin, end, window):
 @jit
 def contract(x, n_in, n_basis, basis, grad_basis, grad_x, begin, end, window):
     """Add to grad_x (row, in) what comes through the basis, from its gradient."""
-    starts, origins, scales, first, powers, low, density, even, jump, one = basis
+    starts, ends, origins, scales, first, powers, low, density, even, jump, one = basis
     live, pieces = len(window), len(first)
-    slopes = np.empty(live, x.dtype)
+    values, slopes = np.empty(live, x.dtype), np.empty(live, x.dtype)
     for r in range(begin, end):
         for i in range(n_in):
             value, at = x[r * n_in + i], i * jump
-            piece = find_piece(value, starts, at, pieces, low[i * one], density[i * one], even)
+            left, rate = low[i * one], density[i * one]
+            piece = find_piece(value, starts, ends, at, pieces, left, rate, even)
             scale = scales[at + piece]
             u = (value - origins[at + piece]) * scale
-            write_slopes(u, scale, powers, (at + piece) * live * live, slopes, 0, window)
+            write_slopes(u, scale, powers, (at + piece) * live * live, values, slopes, 0, window)
             source = (r * n_in + i) * n_basis + first[piece]
             for k in range(live):
                 grad_x[r * n_in + i] += slopes[k] * grad_basis[source + k]

@@ -26,7 +26,7 @@ from kanlens.core.kernels.sparse import (
 COLUMNS = 256  # basis functions, of some inputs, that are packed at a time
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class _Work:
     """The work on some rows, how it is shared out, and what the kernels take of it."""
 

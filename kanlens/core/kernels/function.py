@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.core.activations import BASES
 from kanlens.core.edge_sum import Weights, edge_sum
-from kanlens.core.kernels import dense, few, sparse
+from kanlens.core.kernels import base_function, dense, few, sparse
 from kanlens.core.kernels.local_basis import LocalBasis
-from kanlens.core.kernels.passes import elementwise
 from kanlens.core.spline import Extrapolation
 
 PASSES: dict[str, ModuleType] = {"few": few, "sparse": sparse, "dense": dense}
@@ -51,7 +49,7 @@ class FusedSum(torch.autograd.Function):
         ctx.plan = plan
         ctx.save_for_backward(x, *tensors)
         result: Tensor = PASSES[plan.path].forward(
-            x.contiguous(), elementwise(BASES[plan.base].value, x), plan.basis, weights
+            x.contiguous(), base_function.values(plan.base, x), plan.basis, weights
         )
         return result
 
@@ -62,11 +60,12 @@ class FusedSum(torch.autograd.Function):
         want_x, want = ctx.needs_input_grad[1], ctx.needs_input_grad[2:]
         if torch.is_grad_enabled() or _batched(grad):
             return _differentiable(plan, x, tensors, grad, ctx.needs_input_grad[1:])
-        base, grad = BASES[plan.base], grad.contiguous().resolve_neg()
+        grad = grad.contiguous().resolve_neg()
+        value, slope = base_function.pair(plan.base, x)
         found = PASSES[plan.path].backward(
             x.contiguous(),
-            elementwise(base.value, x),
-            elementwise(base.derivative, x),
+            value,
+            slope,
             plan.basis,
             _weights(tensors),
             grad,

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
-EVEN = 0.5  # of a piece: how far a knot may be from even spacing for the guess to be good
+EVEN = 0.45  # of a piece: how far a knot may be from even spacing for the guess to be good
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -18,21 +18,26 @@ class LocalBasis:
 
     The line is cut into pieces: one per interval of the knots where a basis function lives, and one
     beyond either end. In a piece, u = (x - origin) * scale and the functions ``first + k``, for k
-    from 0 to degree, are polynomials of u; every other function is zero. `rows` is the number of
-    inputs, or 1 when all have the same knots.
+    from 0 to degree, are polynomials of u; every other function is zero. Between knots u goes from
+    -0.5 to 0.5, about the middle of the piece, where polynomials lose the fewest digits; but where
+    splines run out, u is 0 at their last knots, so that they are zero there to the last digit.
+    `rows` is the number of inputs, or 1 when all have the same knots.
 
     Attributes
     ----------
     knots : Tensor, shape (in, knot)
         The knots all this was made of.
-    starts, origins, scales : ndarray, shape (rows * piece,)
-        Where each piece begins (the first at minus infinity), and its coordinate u.
+    starts, ends : ndarray, shape (rows * piece,)
+        Where each piece begins (the first at minus infinity) and the next one (NaN for the last).
+    origins, scales : ndarray, shape (rows * piece,)
+        The coordinate u of each piece.
     first : ndarray of int64, shape (piece,)
         First function alive.
-    powers : ndarray, shape (rows * piece * (degree + 1) * (degree + 1),)
+    powers : ndarray, shape (rows * piece * (degree + 1) * (degree + 1) + more,)
         Coefficient of u to the power p of the k-th function alive, in the order row, piece, p, k.
+        The zeros at the end let vectors be read that are longer than a row.
     low, density : ndarray, shape (rows,)
-        ``(x - low) * density + 1`` guesses the piece of x, within one when `even`.
+        ``(x - low) * density`` guesses the piece of x, within one when `even`.
     even : bool
         Whether the knots are so evenly spaced that this guess is good.
     stride : int
@@ -43,6 +48,7 @@ class LocalBasis:
 
     knots: Tensor
     starts: Array
+    ends: Array
     origins: Array
     scales: Array
     first: Array
@@ -69,6 +75,7 @@ class LocalBasis:
         stride_one = 0 if self.stride == 0 else 1
         return (
             self.starts,
+            self.ends,
             self.origins,
             self.scales,
             self.first,
@@ -102,8 +109,8 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: str) -> LocalBasis
     --------
     >>> import torch
     >>> found = local_basis(torch.tensor([[-1.0, 0.0, 1.0, 2.0]]), 1, extrapolation="linear")
-    >>> found.pieces, found.powers.reshape(3, 2, 2)[1].tolist()
-    (3, [[1.0, 0.0], [-1.0, 1.0]])
+    >>> found.pieces, found.powers[:12].reshape(3, 2, 2)[1].tolist()
+    (3, [[0.5, 0.5], [-1.0, 1.0]])
     """
     kept = knots.detach().clone()
     shared = bool((kept == kept[:1]).all())
@@ -115,12 +122,17 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: str) -> LocalBasis
     first, powers = _continued(powers, degree) if linear else _run_out(powers, degree)
     width = np.diff(cuts)
     scales = 1 / np.concatenate([width[:, :1], width, width[:, -1:]], axis=1)
-    if not linear:  # so that a far point stays finite where every function is zero
-        scales[:, 0] = scales[:, -1] = 0.0
-    origins = np.concatenate([cuts[:, :1], cuts], axis=1)
+    share = np.full(width.shape[1], 0.5)
+    if not linear:
+        share[0], share[-1] = 0.0, 1.0
+        scales[:, 0] = scales[:, -1] = 0.0  # so that a far point stays finite where all is zero
+    inside = (cuts[:, :-1] + share * width).astype(number).astype(np.float64)
+    _move(powers[:, 1:-1], (inside - cuts[:, :-1]) / width)
+    origins = np.concatenate([cuts[:, :1], inside, cuts[:, -1:]], axis=1)
     starts = np.concatenate([np.full_like(cuts[:, :1], -np.inf), cuts], axis=1).astype(number)
     end = rows.shape[1] - degree - (degree if linear else 0)  # the grid's end is in its last piece
     starts[:, end] = np.nextafter(starts[:, end], number.type(np.inf))
+    ends = np.concatenate([starts[:, 1:], np.full_like(starts[:, :1], np.nan)], axis=1)
     density = width.shape[1] / (cuts[:, -1] - cuts[:, 0])
     places = (cuts - cuts[:, :1]) * density[:, None]
 
@@ -130,11 +142,12 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: str) -> LocalBasis
     return LocalBasis(
         knots=kept,
         starts=flat(starts),
+        ends=flat(ends),
         origins=flat(origins),
         scales=flat(scales),
         first=first,
-        powers=flat(powers),
-        low=flat(cuts[:, 0]),
+        powers=np.pad(flat(powers), (0, degree)),
+        low=flat(cuts[:, 0] - 1 / density),
         density=flat(density),
         even=bool((np.abs(places - np.arange(cuts.shape[1])) < EVEN).all()),
         stride=0 if shared else len(first),
@@ -164,6 +177,14 @@ def _polynomials(knots: Array, degree: int) -> Array:  # (rows, interval, power,
             found[..., k + 1] += rising
             found[..., k] += lower[..., k] - rising
     return found
+
+
+def _move(powers: Array, share: Array) -> None:
+    """Write polynomials of u (row, piece, power, function) about u = share (row, piece) instead."""
+    degree = powers.shape[2] - 1
+    for p in range(degree):
+        for q in range(degree - 1, p - 1, -1):
+            powers[:, :, q] += share[:, :, None] * powers[:, :, q + 1]
 
 
 def _continued(powers: Array, degree: int) -> tuple[Array, Array]:

@@ -120,6 +120,8 @@ def split(count: int, parts: int, multiple: int = 1) -> list[tuple[int, int]]:
     >>> split(0, 3)
     []
     """
+    if parts <= 1:
+        return [(0, count)] if count else []
     blocks = -(-count // multiple)
     parts = max(1, min(parts, blocks))
     ends = [min(count, (blocks * (j + 1) // parts) * multiple) for j in range(parts)]

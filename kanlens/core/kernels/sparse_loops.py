@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kanlens.core.kernels.compiling import inner, jit
-from kanlens.core.kernels.unchecked import get, put
+from kanlens.core.kernels.compiling import inlined, inner, jit
+from kanlens.core.kernels.unchecked import get, number_like, put
 from kanlens.core.kernels.vectors import (
     add_products,
     add_rows,
@@ -21,19 +21,22 @@ from kanlens.core.kernels.vectors import (
 LANES = 256  # outputs taken together, so that the weights of two inputs stay in a core's cache
 
 
-@inner
-def find_piece(x, starts, at, pieces, low, density, even):
-    """Return the piece of a grid that holds x; 0 for NaN."""
-    if even:
-        guess = (x - low) * density + 1
-        if not guess > 0:
-            return 0
-        piece = int(min(guess, pieces - 1))
-        while piece + 1 < pieces and x >= get(starts, at + piece + 1):
-            piece += 1
-        while piece > 0 and x < get(starts, at + piece):
-            piece -= 1
-        return piece
+@inlined
+def guess_piece(x, starts, ends, at, pieces, low, density):
+    """Return the piece of an even grid that holds x; 0 for NaN."""
+    guess = (x - low) * density
+    inside = guess if guess > 0 else number_like(starts, 0)
+    piece = int(min(inside, number_like(starts, pieces - 1)))
+    if x >= get(ends, at + piece):
+        return piece + 1
+    if x < get(starts, at + piece):
+        return piece - 1
+    return piece
+
+
+@inlined
+def search_piece(x, starts, at, pieces):
+    """Return the piece of any grid that holds x; 0 for NaN."""
     piece, beyond = 0, pieces
     while beyond - piece > 1:
         middle = (piece + beyond) >> 1
@@ -45,16 +48,27 @@ def find_piece(x, starts, at, pieces, low, density, even):
 
 
 @inner
+def find_piece(x, starts, ends, at, pieces, low, density, even):
+    """Return the piece of a grid that holds x; 0 for NaN."""
+    if even:
+        return guess_piece(x, starts, ends, at, pieces, low, density)
+    return search_piece(x, starts, at, pieces)
+
+
+@inlined
 def locate(x, base, n_in, i, begin, end, basis, numbers, firsts, stride, window):
     """Write the values alive of input i, and where their coefficients begin, for rows of x."""
-    starts, origins, scales, first, powers, low, density, even, jump, one = basis
+    starts, ends, origins, scales, first, powers, low, density, even, jump, one = basis
     live, pieces = len(window), len(first)
     at = i * jump
     left, rate = low[i * one], density[i * one]
     for r in range(end - begin):
         place = (begin + r) * n_in + i
         value = get(x, place)
-        piece = find_piece(value, starts, at, pieces, left, rate, even)
+        if even:
+            piece = guess_piece(value, starts, ends, at, pieces, left, rate)
+        else:
+            piece = search_piece(value, starts, at, pieces)
         u = (value - get(origins, at + piece)) * get(scales, at + piece)
         to = r * (live + 1)
         write_polynomials(u, powers, (at + piece) * live * live, numbers, to, window)
@@ -133,10 +147,10 @@ def add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window):
                 )
 
 
-@inner
+@inlined
 def locate_slopes(x, base, base_slope, n_in, i, begin, end, basis, numbers, slopes, held, window):
     """Write values, slopes and piece of input i for rows of x; tell whether NaN is there."""
-    starts, origins, scales, first, powers, low, density, even, jump, one = basis
+    starts, ends, origins, scales, first, powers, low, density, even, jump, one = basis
     live, pieces = len(window), len(first)
     at = i * jump
     left, rate = low[i * one], density[i * one]
@@ -144,13 +158,15 @@ def locate_slopes(x, base, base_slope, n_in, i, begin, end, basis, numbers, slop
     for r in range(end - begin):
         place = (begin + r) * n_in + i
         value = get(x, place)
-        piece = find_piece(value, starts, at, pieces, left, rate, even)
+        if even:
+            piece = guess_piece(value, starts, ends, at, pieces, left, rate)
+        else:
+            piece = search_piece(value, starts, at, pieces)
         bad = bad or value != value
         scale = get(scales, at + piece)
         u = (value - get(origins, at + piece)) * scale
         to, source = r * (live + 1), (at + piece) * live * live
-        write_polynomials(u, powers, source, numbers, to, window)
-        write_slopes(u, scale, powers, source, slopes, to, window)
+        write_slopes(u, scale, powers, source, numbers, slopes, to, window)
         put(numbers, to + live, get(base, place))
         put(slopes, to + live, get(base_slope, place))
         put(held, r, piece)
@@ -183,7 +199,7 @@ def backward(x, base, base_slope, packed, basis, grad, grad_packed, grad_x, size
     """
     n_in, n_out, stride, size = sizes
     begin, end, first_input, last_input, block, origin = spans
-    live, first = len(window), basis[3]
+    live, first = len(window), basis[4]
     want_weights, want_x = len(grad_packed) > 0, len(grad_x) > 0
     numbers = np.empty(block * (live + 1), x.dtype)
     slopes = np.empty(block * (live + 1), x.dtype)

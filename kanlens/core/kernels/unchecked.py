@@ -42,3 +42,14 @@ def put(typing, array, at, number):
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@intrinsic
+def number_like(typing, array, whole):
+    """Return a whole number in the type of an array's numbers."""
+    signature = array.dtype(array, whole)
+
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> Any:
+        return builder.sitofp(args[1], context.get_value_type(sig.return_type))
+
+    return signature, generate

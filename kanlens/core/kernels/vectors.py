@@ -98,10 +98,10 @@ class Emitter:
         first = self.builder.insert_element(empty, number, ir.Constant(ir.IntType(32), 0))
         return self.builder.shuffle_vector(first, empty, ir.Constant(lanes, [0] * width))
 
-    def row(self, base: Value, at: Value, width: int, index: int) -> Value:
-        """Load row `index` of a small matrix of `width` columns that begins at place `at`."""
-        offset = ir.Constant(at.type, index * width)
-        return self.load(base, self.builder.add(at, offset), width)
+    def cut(self, vector: Value, count: int) -> Value:
+        """Return the first numbers of a vector."""
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(count)))
+        return self.builder.shuffle_vector(vector, vector, lanes)
 
     def zero(self, width: int) -> Value:
         """Return a vector of zeros."""
@@ -303,33 +303,50 @@ def write_polynomials(typing, u, powers, at, values, to, window):
         emit = Emitter(context, builder, sig.args[1])
         source, target = emit.data(sig.args[1], args[1]), emit.data(sig.args[3], args[3])
         live = len(sig.args[5])
-        point, result = emit.splat(args[0], live), emit.row(source, args[2], live, live - 1)
-        for p in range(live - 2, -1, -1):
-            result = emit.sum(emit.product(result, point), emit.row(source, args[2], live, p))
-        emit.store(result, target, args[4], live)
+        point, (value, *others) = _point_and_rows(emit, args[0], source, args[2], live)
+        for row in others:
+            value = emit.sum(emit.product(value, point), row)
+        emit.store(emit.cut(value, live), target, args[4], live)
         return context.get_dummy_value()
 
     return signature, generate
 
 
 @intrinsic
-def write_slopes(typing, u, scale, powers, at, values, to, window):
-    """Write `scale` times the derivatives of the polynomials alive at u."""
-    signature = types.void(u, scale, powers, at, values, to, window)
+def write_slopes(typing, u, scale, powers, at, values, slopes, to, window):
+    """Write the polynomials alive at u, and `scale` times their derivatives beside them."""
+    signature = types.void(u, scale, powers, at, values, slopes, to, window)
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
         emit = Emitter(context, builder, sig.args[2])
-        source, target = emit.data(sig.args[2], args[2]), emit.data(sig.args[4], args[4])
-        live = len(sig.args[6])
-        point, result = emit.splat(args[0], live), emit.zero(live)
-        for p in range(live - 1, 0, -1):
-            factor = emit.splat(ir.Constant(emit.element, float(p)), live)
-            term = emit.product(factor, emit.row(source, args[3], live, p))
-            result = emit.sum(emit.product(result, point), term)
-        emit.store(emit.product(result, emit.splat(args[1], live)), target, args[5], live)
+        source, live = emit.data(sig.args[2], args[2]), len(sig.args[7])
+        point, (value, *others) = _point_and_rows(emit, args[0], source, args[3], live)
+        slope = None
+        for row in others:
+            slope = value if slope is None else emit.sum(emit.product(slope, point), value)
+            value = emit.sum(emit.product(value, point), row)
+        slope = emit.product(slope, emit.splat(args[1], _padded(live)))
+        for given, kind, result in zip(args[4:6], sig.args[4:6], (value, slope), strict=True):
+            emit.store(emit.cut(result, live), emit.data(kind, given), args[6], live)
         return context.get_dummy_value()
 
     return signature, generate
+
+
+def _padded(live: int) -> int:
+    """Return the least power of two that is not less: registers have such lengths."""
+    return 1 << (live - 1).bit_length()
+
+
+def _point_and_rows(
+    emit: Emitter, u: Value, source: Value, at: Value, live: int
+) -> tuple[Value, list[Value]]:
+    """Return u in every lane, and the coefficients of all powers, the highest first."""
+    width, rows = _padded(live), []
+    for p in reversed(range(live)):
+        offset = ir.Constant(at.type, p * live)
+        rows.append(emit.load(source, emit.builder.add(at, offset), width))
+    return emit.splat(u, width), rows
 
 
 @intrinsic

@@ -7,6 +7,7 @@ gradient is written out by hand.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.special import ndtr
 from torch import Tensor
 
@@ -126,7 +127,10 @@ def layer_and_gradients(layer: KANLinear, x: Tensor, grad: Tensor) -> dict[str, 
 
 
 def misfit(got: Tensor, wanted: Wanted) -> float:
-    """The largest error over the scale; infinite for NaN, a wrong shape or a wrong sign of it."""
+    """The largest error over the scale; infinite for NaN, a wrong shape or a wrong sign of it.
+
+    Below the smallest normal number of the dtype there are no digits to compare.
+    """
     if got.shape != wanted.value.shape:
         return np.inf
     if not wanted.value.size:
@@ -134,4 +138,5 @@ def misfit(got: Tensor, wanted: Wanted) -> float:
     error = float(np.abs(wide(got) - wanted.value).max())
     if not np.isfinite(error):
         return np.inf
+    error = max(0.0, error - torch.finfo(got.dtype).tiny)
     return error / wanted.scale if wanted.scale else (0.0 if error == 0 else np.inf)

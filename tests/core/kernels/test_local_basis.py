@@ -19,6 +19,14 @@ def piece_of(found: LocalBasis, row: int, x: float) -> int:
     return int(np.searchsorted(starts, x, side="right")) - 1
 
 
+def powers_of(found: LocalBasis) -> np.ndarray:  # (row * piece, power, function)
+    """Return the polynomials without the zeros after them."""
+    n = found.degree + 1
+    count = len(found.starts) * n * n
+    assert not found.powers[count:].any()
+    return found.powers[:count].reshape(-1, n, n)
+
+
 def evaluate(found: LocalBasis, row: int, x: float) -> tuple[Tensor, Tensor]:
     """All functions of one input at a point and their slopes, from the pieces."""
     row = row if found.stride else 0
@@ -26,7 +34,7 @@ def evaluate(found: LocalBasis, row: int, x: float) -> tuple[Tensor, Tensor]:
     at = row * found.stride + c
     scale = found.scales[at]
     u = (x - found.origins[at]) * scale
-    powers = found.powers.reshape(-1, n, n)[at].astype(float)  # (power, function)
+    powers = powers_of(found)[at].astype(float)  # (power, function)
     size = found.knots.shape[1] - n
     values, slopes = torch.zeros(2, size, dtype=torch.float64)
     for k in range(n):
@@ -75,7 +83,10 @@ def test_pieces_are_in_order_and_windows_inside(order, mode):
     assert (np.diff(found.first) >= 0).all()
     expected = 7 + 2 + (2 * order if mode == "zero" else 0)
     assert found.pieces == expected
-    for array in (found.starts, found.origins, found.scales, found.powers):
+    ends = found.ends.reshape(3, found.pieces)
+    np.testing.assert_array_equal(ends[:, :-1], starts[:, 1:])
+    assert np.isnan(ends[:, -1]).all()
+    for array in (found.starts, found.ends, found.origins, found.scales, found.powers):
         assert array.flags.c_contiguous and array.ndim == 1 and array.dtype == np.float64
 
 
@@ -94,15 +105,39 @@ def test_even_is_told_from_uneven():
     assert not local_basis(clustered, 3, extrapolation="zero").even
 
 
-def test_float32_arrays_are_rounded_from_float64():
-    layer = make(grid="uneven").layer
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_float32_arrays_are_rounded_from_float64(order, mode):
+    layer = make(n_in=1, grid="uneven", spline_order=order).layer
     grid = layer.grid.float()
-    narrow = local_basis(grid, 3, extrapolation="linear")
-    exact = local_basis(grid.double(), 3, extrapolation="linear")
+    narrow = local_basis(grid, order, extrapolation=mode)
+    exact = local_basis(grid.double(), order, extrapolation=mode)
     assert narrow.powers.dtype == narrow.starts.dtype == np.float32
-    np.testing.assert_array_equal(narrow.powers, exact.powers.astype(np.float32))
-    end = np.float32(grid[0, -4])
-    assert narrow.starts[narrow.pieces - 1] == np.nextafter(end, np.float32(np.inf))
+    for x in places(grid[0].double()).float():
+        for given, expected in zip(
+            *(evaluate(each, 0, float(x)) for each in (narrow, exact)), strict=True
+        ):
+            assert_close(given, expected, rtol=0, atol=2e-7 * max(1, float(expected.abs().max())))
+    end = np.float32(grid[0, -1 - order])
+    last = narrow.pieces - 1 - (order if mode == "zero" else 0)
+    assert narrow.starts[last] == np.nextafter(end, np.float32(np.inf))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_coordinates_between_knots_are_about_the_middle(order):
+    layer = make(n_in=2, grid="uneven", spline_order=order).layer
+    for mode, begin in (("linear", [-0.5]), ("zero", [0.0, *[-0.5] * (2 * order), -1.0])):
+        found = local_basis(layer.grid, order, extrapolation=mode)
+        starts, ends, origins, scales = (
+            getattr(found, name).reshape(2, -1)[:, 1:-1]
+            for name in ("starts", "ends", "origins", "scales")
+        )
+        expected = np.full(found.pieces - 2, -0.5)
+        expected[[0, -1]] = begin[0], begin[-1]
+        np.testing.assert_allclose(
+            (starts - origins) * scales, expected[None] + [[0], [0]], atol=1e-12
+        )
+        np.testing.assert_allclose((ends - starts) * scales, 1.0, rtol=1e-12)
 
 
 def test_knots_kept_are_a_copy():
@@ -120,6 +155,6 @@ def test_check_has_teeth():
     expected = spline.basis(torch.tensor([[x]], dtype=torch.float64), layer.grid, 3)[0, 0]
     assert_close(evaluate(found, 0, x)[0], expected, rtol=1e-12, atol=1e-12)
     c = piece_of(found, 0, x)
-    found.powers.reshape(-1, 4, 4)[c, 0, 0] += 1e-9
+    powers_of(found)[c, 0, 0] += 1e-9
     with pytest.raises(AssertionError):
         assert_close(evaluate(found, 0, x)[0], expected, rtol=1e-12, atol=1e-12)

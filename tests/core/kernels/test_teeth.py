@@ -92,7 +92,7 @@ def test_a_wrong_basis_is_noticed(change: Change, path, monkeypatch):
 
 @pytest.mark.parametrize("path", KERNELS)
 def test_an_open_right_end_is_noticed_at_order_one(path, monkeypatch):
-    case = make(spline_order=1, grid="even", grid_size=4, n_in=1)
+    case = make(spline_order=1, grid="even", grid_size=4, n_in=1, extrapolation="zero")
     case.x[:] = case.layer.domain()[1]
     wanted = case.wanted()
     assert agrees(case, path, wanted)
@@ -101,8 +101,10 @@ def test_an_open_right_end_is_noticed_at_order_one(path, monkeypatch):
     def wrong(*args: object, **options: object) -> LocalBasis:
         basis = right(*args, **options)
         starts = basis.starts.copy()
-        starts[basis.pieces - 2] = np.nextafter(starts[basis.pieces - 1], 9.0)
-        return dataclasses.replace(basis, starts=starts)
+        starts[6] = np.nextafter(starts[6], -9.0)  # the end of the grid itself
+        assert starts[6] == case.layer.domain()[1]
+        ends = np.append(starts[1:], np.nan)  # one input
+        return dataclasses.replace(basis, starts=starts, ends=ends)
 
     monkeypatch.setattr(local_basis, "local_basis", wrong)
     assert not agrees(forgotten(case), path, wanted)

@@ -31,14 +31,14 @@ def check(case: Case, paths: tuple[str, ...] = PATHS) -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_float64(order, data):
     check(data.draw(cases(order, torch.float64)))
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_float32(order, data):
     check(data.draw(cases(order, torch.float32)), (*KERNELS, "auto"))
