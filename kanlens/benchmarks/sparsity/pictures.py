@@ -220,18 +220,49 @@ def _factors(ax: Axes, found: list[Interval], places: list[float], look: dict[st
 
 
 def _draw_starts(frames: Frames) -> Figure:
-    """Draw the score of every start on every problem, and the recipes for digits."""
+    """Draw the accuracy on images after some passes, and the R2 on tables at the end."""
     from kanlens.plotting.style import context
 
     starts = frames["sparsity-starts"]
+    panels = {"accuracy": _draw_starts_on_images, "R2": _draw_starts_on_tables}
+    parts = {metric: starts[starts["metric"] == metric] for metric in panels}
+    shown = [metric for metric in panels if len(parts[metric])]
     with context():
-        figure, axes = _figure(1, 1, 2.8)
-        ax = axes[0][0]
-        _intervals(ax, *_means(starts, "start", "score"))
-        ax.set_ylabel("accuracy (mnist) or R2")
-        ax.set_ylim(bottom=min(0.0, float(starts["score"].clip(lower=-0.5).min())), top=1.02)
-        ax.legend(ncols=3)
+        figure, axes = _figure(1, len(shown), 2.9)
+        for ax, metric in zip(axes[0], shown, strict=True):
+            panels[metric](ax, parts[metric])
+        handles, names = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper center", ncols=3)
     return figure
+
+
+def _draw_starts_on_tables(ax: Axes, tables: pd.DataFrame) -> None:
+    found, problems = _means(tables, "start", "score")
+    _intervals(ax, found, problems)
+    ax.set_xticks(range(len(problems)), [each.replace("_", "\n") for each in problems])
+    ax.tick_params(axis="x", labelsize=7)
+    ax.set_ylabel("test R2 at the end")
+    ax.set_ylim(bottom=min(-0.1, float(tables["score"].clip(lower=-0.5).min())), top=1.02)
+
+
+def _draw_starts_on_images(ax: Axes, images: pd.DataFrame) -> None:
+    for index, (name, part) in enumerate(images.groupby("start", sort=False)):
+        _passes(ax, part, {"label": str(name), **_look(index)})
+    ax.set_xlabel("passes over the images")
+    ax.set_ylabel("test accuracy")
+    ax.set_ylim(0, 1.02)
+
+
+def _passes(ax: Axes, part: pd.DataFrame, look: dict[str, Any]) -> None:
+    """Draw the accuracy after one pass, three and the last, with intervals over seeds."""
+    last = int(part["epochs"].max())
+    places = {n: name for n, name in {1: "first", 3: "third", last: "score"}.items() if n <= last}
+    found = [interval(part[column].tolist()) for column in places.values()]
+    mean = [each.mean for each in found]
+    below = [each.mean - max(0.0, each.low) for each in found]
+    above = [min(1.0, each.high) - each.mean for each in found]
+    ax.errorbar(list(places), mean, yerr=[below, above], capsize=2, elinewidth=0.8, **look)
+    ax.set_xticks([1, 3, 10])
 
 
 def _draw_digits(frames: Frames) -> Figure:
@@ -279,30 +310,28 @@ def _draw_grids(frames: Frames) -> Figure:
             ("grid size", "forward + backward (ms)"),
         )
         for ax, (x, y) in zip(axes[0], labels, strict=True):
-            ax.set_xscale("log")
-            ax.set_yscale("log")
             ax.set_xlabel(x)
             ax.set_ylabel(y)
+        for ax in (axes[0][0], axes[0][1]):
+            ax.set_yscale("log")
+        for ax in (axes[0][0], axes[0][2]):
+            ax.set_xscale("log")
+            _plain_ticks(ax.xaxis, sorted(set(frame["grid"])))
+        axes[0][1].set_xlim(left=0)
+        axes[0][2].set_ylim(bottom=0)
         handles, names = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside upper center", ncols=len(names))
     return figure
 
 
 def _grid_curves(axes: Any, part: pd.DataFrame, look: dict[str, Any]) -> None:
-    """Draw geometric means over seeds, with their intervals in the first panel."""
-    import numpy as np
-
-    sizes = sorted(set(part["grid"]))
-    logs = {
-        column: [interval(np.log(part[part["grid"] == size][column]).tolist()) for size in sizes]
-        for column in ("test", "seconds", "ms")
-    }
-    means = {column: np.exp([each.mean for each in found]) for column, found in logs.items()}
-    low, high = (np.exp([getattr(each, end) for each in logs["test"]]) for end in ("low", "high"))
-    axes[0].plot(sizes, means["test"], **look)
-    axes[0].fill_between(sizes, low, high, color=look["color"], alpha=0.12, linewidth=0)
-    axes[1].plot(means["seconds"], means["test"], **look)
-    axes[2].plot(sizes, means["ms"], **look)
+    """Draw medians over seeds, and in the first panel every seed."""
+    medians = part.groupby("grid")[["test", "seconds", "ms"]].median()
+    faint = {"color": look["color"], "marker": look["marker"], "markersize": 2, "alpha": 0.35}
+    axes[0].plot(part["grid"], part["test"], linestyle="", **faint)
+    axes[0].plot(medians.index, medians["test"], **look)
+    axes[1].plot(medians["seconds"], medians["test"], **look)
+    axes[2].plot(medians.index, medians["ms"], **look)
 
 
 PICTURES: dict[str, Picture] = {
@@ -324,7 +353,7 @@ PICTURES: dict[str, Picture] = {
     "sparsity-starts": Picture(
         needs=("sparsity-starts",),
         draw=_draw_starts,
-        caption="Constant and uniform initial weights, with 95 % intervals over seeds.",
+        caption="Constant and uniform initial weights: MNIST by passes, tables; 95 % intervals.",
     ),
     "sparsity-digits": Picture(
         needs=("sparsity-digits",),
@@ -334,6 +363,6 @@ PICTURES: dict[str, Picture] = {
     "sparsity-grids": Picture(
         needs=("sparsity-grids",),
         draw=_draw_grids,
-        caption="Error and time as the grid grows, for splines of order 1 to 5.",
+        caption="Error and time as the grid grows, by order; medians, and every seed.",
     ),
 }

@@ -74,7 +74,7 @@ def _can_run(layer: SplineEdges, x: Tensor, weights: Weights) -> bool:
         tensors.append(weights.scale)
     plain = all(
         type(each) in (Tensor, nn.Parameter)
-        and each.device.type == "cpu"
+        and each.is_cpu
         and each.dtype == x.dtype
         and each.layout == torch.strided
         and not each.is_neg()

@@ -9,11 +9,10 @@ from typing import Literal
 
 from kanlens.checks import check_choice
 
-Path = Literal["auto", "few", "sparse", "dense", "torch"]
-PATHS = ("auto", "few", "sparse", "dense", "torch")
+Path = Literal["auto", "sparse", "dense", "torch"]
+PATHS = ("auto", "sparse", "dense", "torch")
 
-FEW = 384  # rows from which it pays to pack all weights at once and share out the rows
-WIDE = 512  # outputs
+WIDE, FEW = 2048, 64  # outputs from which, and rows up to which, a matrix product pays
 COLUMNS_PER_TERM = 2.5  # columns of a matrix product in the time of one term of the sparse kernel
 
 _asked: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
@@ -25,8 +24,8 @@ def use(path: Path) -> Iterator[None]:
 
     Parameters
     ----------
-    path : {"auto", "few", "sparse", "dense", "torch"}
-        The measured rule, one of the three kernels, or torch operations. Where a kernel cannot run
+    path : {"auto", "sparse", "dense", "torch"}
+        The measured rule, one of the two kernels, or torch operations. Where a kernel cannot run
         (CUDA, `torch.compile`, half precision, no numba) torch operations run in its place.
 
     Raises
@@ -54,31 +53,29 @@ def asked() -> Path:
 
 
 def choose(batch: int, n_in: int, n_out: int, grid_size: int, degree: int) -> Path:
-    """Return the fastest of the three kernels for a layer.
+    """Return the faster of the two kernels for a layer.
 
     The sparse kernel multiplies degree + 2 numbers per edge and row, the dense one
-    grid_size + degree + 1, at the speed of a matrix product. Forward and backward on one core, in
-    units of a matrix product of as many parameters, sparse against dense: 0.80 and 1.2 for
-    1024 x 256 -> 256 with 5 intervals, 0.29 and 1.2 for 1024 x 64 -> 64 with 50, but 1.5 and 1.1
-    for 512 x 128 -> 1024 with 5, whose rows of gradients no longer fit the first cache.
+    grid_size + degree + 1, at the speed of a matrix product. Forward and backward on two cores, in
+    milliseconds, sparse against dense: 1.7 and 5.1 for 64 x 784 -> 64 with 5 intervals, 10 and 23
+    for 512 x 128 -> 1024, 8.0 and 9.0 for 64 x 128 -> 2048; but 7.4 and 5.2 for 16 x 64 -> 4096,
+    where most of the time is that of the weights, which the sparse kernel has to turn.
 
     Parameters
     ----------
     batch, n_in, n_out : int
-        Shape of the work; the batch and the inputs were found to make no difference.
+        Shape of the work; the inputs were found to make no difference.
     grid_size, degree : int
         Of the splines.
 
     Returns
     -------
-    {"few", "sparse", "dense"}
+    {"sparse", "dense"}
 
     Examples
     --------
-    >>> choose(1024, 64, 64, 50, 3), choose(512, 128, 1024, 5, 3), choose(64, 784, 64, 5, 3)
-    ('sparse', 'dense', 'few')
+    >>> choose(1024, 64, 64, 50, 3), choose(16, 64, 4096, 5, 3)
+    ('sparse', 'dense')
     """
-    if batch < FEW:
-        return "few"
-    dense = n_out > WIDE and grid_size + degree + 1 <= COLUMNS_PER_TERM * (degree + 2)
-    return "dense" if dense else "sparse"
+    coarse = grid_size + degree + 1 <= COLUMNS_PER_TERM * (degree + 2)
+    return "dense" if n_out > WIDE and batch <= FEW and coarse else "sparse"

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from kanlens.core.edge_sum import Weights, edge_sum
-from kanlens.core.kernels import base_function, dense, few, sparse
+from kanlens.core.kernels import base_function, dense, sparse
 from kanlens.core.kernels.local_basis import LocalBasis
 from kanlens.core.spline import Extrapolation
 
-PASSES: dict[str, ModuleType] = {"few": few, "sparse": sparse, "dense": dense}
+PASSES: dict[str, ModuleType] = {"sparse": sparse, "dense": dense}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from kanlens.core.kernels.compiling import inner, jit
+from kanlens.core.kernels.passes import COLUMNS
 from kanlens.core.kernels.turning import dot_rows, scale_rows, turn_block
-
-COLUMNS = 256  # of the desk: basis functions of some inputs
 
 
 @inner

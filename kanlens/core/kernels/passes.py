@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
+COLUMNS = 256  # basis functions, of some inputs, whose weights are packed at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -72,12 +72,12 @@ def backward(
         Of the output.
     want_x, want_weights : bool
     """
-    from kanlens.core.kernels import few
+    from kanlens.core.kernels import by_inputs
 
     (rows, n_in), n_out = x.shape, grad.shape[1]
     threads = pool.threads_for(2 * nanoseconds(rows * n_in, basis, n_out))
     if n_in >= 2 * threads or not want_weights or not rows:
-        return few.backward(
+        return by_inputs.backward(
             x, base, base_slope, basis, weights, grad, want_x=want_x, want_weights=want_weights
         )
     stride = stride_of(n_out, x)

@@ -18,6 +18,7 @@ from kanlens.core.kernels.vectors import (
     write_slopes,
 )
 
+SHARED = 2  # rows that must share a piece, on average, for it to pay to bring them together
 LANES = 256  # outputs taken together, so that the weights of two inputs stay in a core's cache
 
 
@@ -80,32 +81,29 @@ def locate(x, base, n_in, i, begin, end, basis, numbers, firsts, stride, window)
 def forward(x, base, packed, basis, bias, y, sizes, spans, window):
     """Write y (row, out) of rows begin to end."""
     begin, end, block = spans
-    n_in, n_out = sizes[0], len(bias)
+    n_out = len(bias)
     for r in range(begin, end):
         for o in range(n_out):
             y[r * n_out + o] = bias[o]
-    add_group(x, base, packed, basis, y, (*sizes, n_out), (begin, end, block, 0, n_in), window)
+    add_edges(x, base, packed, basis, y, (*sizes, n_out), (begin, end, block), window)
 
 
 @inner
-def add_group(x, base, packed, basis, y, sizes, spans, window):
-    """Add what a group of inputs contributes to some rows, two inputs at a time.
-
-    `packed` holds the weights of the group alone.
-    """
-    (n_in, stride, size, n_out), (begin, end, block, left, right) = sizes, spans
+def add_edges(x, base, packed, basis, y, sizes, spans, window):
+    """Add what all inputs contribute to some rows, two inputs at a time."""
+    (n_in, stride, size, n_out), (begin, end, block) = sizes, spans
     half = block * (len(window) + 1)
     numbers, firsts = np.empty(2 * half, x.dtype), np.empty(2 * block, np.int64)
     others, other_firsts = numbers[half:], firsts[block:]
     for top in range(begin, end, block):
         bottom = min(end, top + block)
-        for i in range(left, right, 2):
+        for i in range(0, n_in, 2):
             locate(x, base, n_in, i, top, bottom, basis, numbers, firsts, stride, window)
-            if i + 1 < right:
+            if i + 1 < n_in:
                 locate(
                     x, base, n_in, i + 1, top, bottom, basis, others, other_firsts, stride, window
                 )
-            places = (right - left, stride, size, i - left, top, bottom, half)
+            places = (n_in, stride, size, i, top, bottom, half)
             add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window)
 
 
@@ -240,10 +238,29 @@ def backward(x, base, base_slope, packed, basis, grad, grad_packed, grad_x, size
 
 @inner
 def add_pieces(mine, stride, n_out, rows, held, count, first, numbers, window):
-    """Add the gradient of one input's weights, piece by piece."""
-    order, ends = np.empty(count, np.int32), np.empty(len(first), np.int64)
+    """Add the gradient of one input's weights, by pieces, or by rows where these are few."""
+    base_row, order = len(mine) - stride, np.empty(count, np.int32)
+    if count < SHARED * len(first):
+        for r in range(count):
+            put(order, r, r)
+            place = get(first, get(held, r)) * stride
+            add_rows(
+                mine,
+                stride,
+                place,
+                base_row,
+                n_out,
+                rows,
+                n_out,
+                order,
+                r,
+                r + 1,
+                numbers,
+                window,
+            )
+        return
+    ends, done = np.empty(len(first), np.int64), 0
     sort_rows(held, count, ends, order)
-    base_row, done = len(mine) - stride, 0
     for c in range(len(first)):
         if ends[c] > done:
             add_rows(

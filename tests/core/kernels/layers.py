@@ -12,7 +12,7 @@ from kanlens.core.layers import KANLinear
 from tests.core.kernels.definition import Wanted, layer_and_gradients, misfit
 from tests.core.layers_for_tests import seeded
 
-KERNELS = ("few", "sparse", "dense")
+KERNELS = ("sparse", "dense")
 PATHS = (*KERNELS, "auto", "torch")
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-6}
 BATCHES = (0, 1, 2, 3, 16, 33, 70)

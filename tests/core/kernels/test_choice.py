@@ -18,7 +18,7 @@ size = st.integers(0, 100_000)
 @given(size, st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 1000), st.integers(1, 5))
 def test_a_kernel_is_chosen_for_every_size(batch, n_in, n_out, grid_size, order):
     path = kernels.choose(batch, n_in, n_out, grid_size, order)
-    assert path in ("few", "sparse", "dense")
+    assert path in ("sparse", "dense")
     assert path == kernels.choose(batch, n_in, n_out, grid_size, order)
 
 
@@ -27,9 +27,11 @@ def test_fine_grids_are_sparse():
     assert kernels.choose(1024, 16, 16, 200, 3) == "sparse"
 
 
-def test_few_rows_have_a_kernel_of_their_own():
-    assert kernels.choose(64, 784, 64, 5, 3) == "few"
-    assert kernels.choose(256, 16, 16, 200, 3) == "few"
+def test_a_matrix_product_does_few_rows_of_wide_outputs():
+    assert kernels.choose(16, 64, 4096, 5, 3) == "dense"
+    assert kernels.choose(16, 64, 4096, 50, 3) == "sparse"
+    assert kernels.choose(512, 64, 4096, 5, 3) == "sparse"
+    assert kernels.choose(64, 784, 64, 5, 3) == "sparse"
 
 
 def test_the_rule_is_asked_for_outside():
@@ -55,7 +57,7 @@ def test_use_restores_after_an_error():
     assert asked() == "auto"
 
 
-CHOICES = "auto, dense, few, sparse, torch"
+CHOICES = "auto, dense, sparse, torch"
 REFUSED = {
     "fast": f"Choose one of: {CHOICES}.",
     "Sparse": "Did you mean 'sparse'?",

@@ -14,7 +14,7 @@ from kanlens.core.kernels.choice import Path
 from kanlens.core.layers import KANLinear
 
 SCALER = 0.5
-WAYS: tuple[Path, ...] = ("few", "sparse", "dense", "torch")
+WAYS: tuple[Path, ...] = ("sparse", "dense", "torch")
 
 
 def build(problem: Problem, *, path: Path = "auto", compiled: bool = False) -> Subject:
@@ -24,7 +24,7 @@ def build(problem: Problem, *, path: Path = "auto", compiled: bool = False) -> S
     ----------
     problem : Problem
         Its numbers.
-    path : {"auto", "few", "sparse", "dense", "torch"}
+    path : {"auto", "sparse", "dense", "torch"}
         As `kanlens.core.kernels.use` takes it; "auto" is the layer's own choice.
     compiled : bool
         Whether the layer goes through torch.compile.

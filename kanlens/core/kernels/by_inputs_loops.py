@@ -1,4 +1,4 @@
-"""Kernels for few rows: the weights of some inputs at a time are packed, used and forgotten.
+"""The backward kernel that packs the weights of some inputs at a time, uses and forgets them.
 
 With few rows the way of the weights through memory takes longer than the sums. Here they are read
 once, and what is made of them stays in a core's cache.
@@ -8,27 +8,11 @@ from __future__ import annotations
 
 from kanlens.core.kernels.compiling import jit
 from kanlens.core.kernels.packing import pack, unpack
-from kanlens.core.kernels.sparse_loops import add_group, backward
+from kanlens.core.kernels.sparse_loops import backward
 
 
 @jit
-def forward_few(points, given, base_weight, basis, desk, y, sizes, span, lanes, window):
-    """Write y (row, out), what inputs first to last contribute to all rows.
-
-    The desk has room for the packed weights of a group of inputs.
-    """
-    (rows, n_in, n_out, stride, n_basis, group), (first, last), (x, base) = sizes, span, points
-    size = (n_basis + 1) * stride
-    y[:] = 0
-    for left in range(first, last, group):
-        right = min(last, left + group)
-        pack(given, base_weight, desk, (n_in, n_out, stride), left, right, left, lanes)
-        spans = (0, rows, max(1, rows), left, right)
-        add_group(x, base, desk, basis, y, (n_in, stride, size, n_out), spans, window)
-
-
-@jit
-def backward_few(
+def backward_inputs(
     points, given, base_weight, basis, grad, desks, wanted, sizes, span, lanes, window
 ):
     """Write the gradients of inputs first to last: of x, and of their weights.
