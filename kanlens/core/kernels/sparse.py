@@ -35,7 +35,8 @@ def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> Ten
     packed, stride = _pack(weights), stride_of(n_out, x)
     sizes = (n_in, stride, (weights.spline.shape[2] + 1) * stride)
     y = x.new_empty(rows, n_out)
-    block = max(16, min(128, FORWARD_BLOCK // n_out))
+    threads = pool.threads_for(nanoseconds(rows * n_in, basis, n_out))
+    block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // threads)))
     given, based, bias, wanted = flat(x), flat(base), flat(weights.bias), flat(y)
 
     def task(begin: int, end: int) -> None:
@@ -44,7 +45,6 @@ def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> Ten
             given, based, packed, basis.arrays, bias, wanted, sizes, spans, basis.window
         )
 
-    threads = pool.threads_for(nanoseconds(rows * n_in, basis, n_out))
     pool.run(task, pool.shares(rows, threads, block), threads)
     return y
 
