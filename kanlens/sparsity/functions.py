@@ -110,14 +110,16 @@ def means_and_norms(layer: EdgeLayer, x: Tensor, centered: bool) -> tuple[Tensor
     count = len(x) * layer.in_features * layer.out_features
     if count <= SMALL:
         values = layer.edge_values(x).double()
-        mean = values.mean(0)
-        away = values - mean.detach() if centered else values  # they add up to zero: no gradient
-        return mean, rooted(away.square().mean(0))
+        first = values[:1].detach()  # so that an edge without variation has none by rounding
+        mean = (values - first).mean(0)
+        away = values - first - mean.detach() if centered else values  # its sum: no gradient
+        return first[0] + mean, rooted(away.square().mean(0))
     if made_of_splines(layer):
         mean, variance = Moments.over(layer, x).edges(layer)
         return mean, rooted(variance if centered else variance + mean.square())
     with torch.no_grad():
-        mean = _mean(layer, x, lambda values: values)
+        first = layer.edge_values(x[:1]).double()
+        mean = first[0] + _mean(layer, x, lambda values: values - first)
     start = mean if centered else torch.zeros_like(mean)
     return mean, rooted(_mean(layer, x, lambda values: (values - start).square()))
 

@@ -310,3 +310,15 @@ def test_a_layer_may_know_a_faster_way(monkeypatch):
 def test_every_kind_of_layer_gives_the_definition(make):
     layer, x = make(), rows(60)
     assert_close(sparsity.activation_l1(layer, x), l1(layer, x), **EXACT)
+
+
+@pytest.mark.parametrize("rows", [300, 30_000])
+def test_an_edge_from_a_constant_column_has_no_gradient(rows):
+    for seed in range(20):
+        generator = seeded(seed)
+        layer = KANLinear(3, 4, generator=generator).double()
+        x = torch.rand(rows, 3, generator=generator, dtype=torch.float64)
+        x[:, 0] = 0.3 * seed / 17 - 0.2
+        norm = sparsity.activation_l2(layer, x)
+        gradient = torch.autograd.grad(norm.sum(), layer.base_weight)[0]
+        assert not gradient[:, 0].any() and gradient[:, 1:].all()

@@ -10,6 +10,7 @@ from torch import Tensor
 from kanlens.core.activations import BASES
 from kanlens.core.kernels import pool
 from kanlens.core.kernels.passes import flat
+from kanlens.threads import one_thread
 
 SLICE = 32_640  # numbers, just below those from which torch shares out work
 WORK = 0.4  # nanoseconds of one number of a base function and its slope
@@ -67,8 +68,12 @@ def _in_slices(
     """Return all results of a function of every number.
 
     torch would use threads of its own on large tensors, which wait by spinning and hold up those of
-    the kernels that follow; slices as short as these it takes in one.
+    the kernels that follow; slices as short as these most of its operations take in one. In a
+    process that was forked its threads are gone, and whoever waits for them hangs.
     """
+    if pool.forked():
+        with one_thread():
+            return tuple(each.contiguous() for each in function(x))
     if x.numel() <= SLICE:
         return tuple(each.contiguous() for each in function(x))
     given = x.contiguous().view(-1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -112,7 +113,8 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: str) -> LocalBasis
     >>> found.pieces, found.powers[:12].reshape(3, 2, 2)[1].tolist()
     (3, [[0.5, 0.5], [-1.0, 1.0]])
     """
-    kept = knots.detach().clone()
+    with torch.inference_mode(False):  # a gradient that comes later must be able to keep them
+        kept = knots.detach().clone()
     shared = bool((kept == kept[:1]).all())
     rows = (kept[:1] if shared else kept).double().cpu().numpy()
     number = knots.detach().cpu().numpy().dtype

@@ -94,8 +94,7 @@ def backward(
         _write(given, packed, basis, flat(sums[j]), sizes, reach)
 
     pool.run(part, [(j, j + 1) for j in range(len(spans))], threads)
-    total = sums[0] if len(sums) == 1 else sums.sum(0)
-    return _unpack(flat(total), weights, grad_x if want_x else None)
+    return _unpack(sums.numpy().sum(0), weights, grad_x if want_x else None)
 
 
 def backward_block(grad: Tensor) -> int:

@@ -18,6 +18,8 @@ from kanlens.core.kernels.vectors import (
     write_slopes,
 )
 
+RUN = 128  # terms added up before they join a longer sum, which then is rounded less often
+PAIRS = 16  # of inputs, likewise
 SHARED = 2  # rows that must share a piece, on average, for it to pay to bring them together
 LANES = 256  # outputs taken together, so that the weights of two inputs stay in a core's cache
 
@@ -94,29 +96,40 @@ def add_edges(x, base, packed, basis, y, sizes, spans, window):
     (n_in, stride, size, n_out), (begin, end, block) = sizes, spans
     half = block * (len(window) + 1)
     numbers, firsts = np.empty(2 * half, x.dtype), np.empty(2 * block, np.int64)
-    others, other_firsts = numbers[half:], firsts[block:]
+    others, other_firsts, part = numbers[half:], firsts[block:], np.empty(block * n_out, x.dtype)
     for top in range(begin, end, block):
         bottom = min(end, top + block)
         for i in range(0, n_in, 2):
+            if i % (2 * PAIRS) == 0:
+                part[:] = 0
             locate(x, base, n_in, i, top, bottom, basis, numbers, firsts, stride, window)
             if i + 1 < n_in:
                 locate(
                     x, base, n_in, i + 1, top, bottom, basis, others, other_firsts, stride, window
                 )
-            places = (n_in, stride, size, i, top, bottom, half)
-            add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window)
+            places = (n_in, stride, size, i, bottom - top, half)
+            add_inputs(packed, n_out, part, places, numbers, firsts, other_firsts, window)
+            if (i + 2) % (2 * PAIRS) == 0 or i + 2 >= n_in:
+                add_part(part, y, top * n_out, (bottom - top) * n_out)
+
+
+@inner
+def add_part(part, y, at, count):
+    """Add the first numbers of an array to those of y from a place on."""
+    for j in range(count):
+        put(y, at + j, get(y, at + j) + get(part, j))
 
 
 @inner
 def add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window):
-    """Add to y what inputs i and i + 1, if there is one, contribute to some rows."""
-    n_in, stride, size, i, top, bottom, half = places
+    """Add to y (row, out) what inputs i and i + 1, if there is one, contribute to its rows."""
+    n_in, stride, size, i, rows, half = places
     step = len(window) + 1
     for left in range(0, n_out, LANES):
         width = min(LANES, n_out - left)
         start, base = i * size + left, (i + 1) * size - stride + left
-        for r in range(bottom - top):
-            to = (top + r) * n_out + left
+        for r in range(rows):
+            to = r * n_out + left
             if i + 1 < n_in:
                 add_products(
                     y,
@@ -262,7 +275,8 @@ def add_pieces(mine, stride, n_out, rows, held, count, first, numbers, window):
     ends, done = np.empty(len(first), np.int64), 0
     sort_rows(held, count, ends, order)
     for c in range(len(first)):
-        if ends[c] > done:
+        while done < ends[c]:
+            stop = min(ends[c], done + RUN)
             add_rows(
                 mine,
                 stride,
@@ -273,17 +287,19 @@ def add_pieces(mine, stride, n_out, rows, held, count, first, numbers, window):
                 n_out,
                 order,
                 done,
-                ends[c],
+                stop,
                 numbers,
                 window,
             )
-        done = ends[c]
+            done = stop
 
 
 @jit
 def column_sums(rows, n_columns, sums):
-    """Write the sums of the columns of a matrix."""
-    sums[:] = 0
+    """Write the sums of the columns of a matrix, added up in float64."""
+    totals = np.zeros(n_columns)
     for at in range(0, len(rows), n_columns):
         for j in range(n_columns):
-            sums[j] += rows[at + j]
+            totals[j] += get(rows, at + j)
+    for j in range(n_columns):
+        sums[j] = totals[j]

@@ -248,7 +248,8 @@ def add_rows(
     """Add to the live rows of a matrix the rows of y in order[begin:end], each times its number.
 
     Row ``first + k * stride`` gains ``numbers[r * (window + 1) + k] * y[r * y_stride :]`` for every
-    r; the row at `base` likewise with the last number. The rows stay in registers meanwhile.
+    r; the row at `base` likewise with the last number. The sums stay in registers meanwhile, and are
+    added at the end: that rounds less than one sum over all calls.
     """
     signature = types.void(
         matrix, stride, first, base, count, y, y_stride, order, begin, end, numbers, window
@@ -268,10 +269,7 @@ def add_rows(
 
         def body(here: Value, width: int) -> None:
             places = [builder.add(row, here) for row in rows]
-            sums = [
-                cgutils.alloca_once_value(builder, emit.load(target, place, width))
-                for place in places
-            ]
+            sums = [cgutils.alloca_once_value(builder, emit.zero(width)) for _ in places]
             with cgutils.for_range_slice(
                 builder, args[8], args[9], ir.Constant(args[8].type, 1), args[8].type
             ) as (j, _):
@@ -283,7 +281,8 @@ def add_rows(
                     product = emit.product(emit.splat(number, width), values)
                     builder.store(emit.sum(product, builder.load(total)), total)
             for total, place in zip(sums, places, strict=True):
-                emit.store(builder.load(total), target, place, width)
+                before = emit.load(target, place, width)
+                emit.store(emit.sum(before, builder.load(total)), target, place, width)
 
         emit.lanes(args[4], body)
         return context.get_dummy_value()

@@ -158,3 +158,16 @@ def test_a_grid_moved_before_the_backward_pass_is_never_mixed_in(path):
             assert "modified by an inplace operation" in str(error)
         else:
             assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_gradients_of_gradients_after_a_prediction_in_inference_mode(path):
+    case = make(n_in=2, n_out=3, batch=4)
+    with kernels.use(path):
+        with torch.inference_mode():
+            case.layer(case.x)
+        x = case.x.clone().requires_grad_()
+        (first,) = torch.autograd.grad(case.layer(x).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+    (wanted,) = torch.autograd.grad(case.layer.forward_torch(x).sum(), x, create_graph=True)
+    assert_close(second, torch.autograd.grad(wanted.square().sum(), x)[0], **EXACT)

@@ -86,3 +86,28 @@ def test_more_rows_than_a_block_holds():
 
 def test_more_inputs_than_a_tile_of_weights_holds():
     check(make(n_in=150, n_out=18, batch=5), KERNELS)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "batch"), [(1500, 5, 8), (2, 3, 30_000), (40, 17, 3000), (784, 64, 16)]
+)
+def test_long_sums_in_float32_are_rounded_as_torch_rounds_them(n_in, n_out, batch, positive):
+    case = make(n_in=n_in, n_out=n_out, batch=batch, dtype=torch.float32, grid="even")
+    if positive:  # so that rounding errors add up
+        with torch.no_grad():
+            for parameter in case.layer.parameters():
+                parameter.abs_()
+        case = Case(case.layer, case.x, case.grad.abs())
+    wanted = case.wanted()
+    torch_path = misfits(case, "torch", wanted)
+    for path, factor in {"sparse": 1, "dense": 2}.items():  # dense: the order is that of a product
+        for name, off in misfits(case, path, wanted).items():
+            assert off <= max(TOLERANCES[torch.float32], factor * torch_path[name]), (path, name)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_the_gradient_of_a_mean_adds_up_over_many_rows(path):
+    case = make(n_in=2, n_out=3, batch=60_000, dtype=torch.float32)
+    case = Case(case.layer, case.x, torch.full((60_000, 3), 1 / 180_000))
+    assert misfits(case, path)["bias"] <= 2e-7
