@@ -173,8 +173,8 @@ PICTURES["sparsity-penalties"].draw(tables)
 # ## Is it chance?
 #
 # Every row compares two penalties pair by pair, on the same problems and seeds. The test is
-# Wilcoxon's signed-rank test over the pairs; pairs of one problem are not independent, so a p near
-# 0.05 means little.
+# Wilcoxon's signed-rank test over the pairs, equal pairs shared out to both sides; pairs of one
+# problem are not independent, so a p near 0.05 means little.
 
 # %%
 found["penalties compared"]
@@ -212,8 +212,8 @@ PICTURES["sparsity-costs"].draw(tables)
 # instead, the same networks have an F1 of 0.871 in place of 0.720.
 #
 # What does not follow: the problems are small, 400 rows with noise, networks of 20 to 65 edges,
-# trained by LBFGS; on the function called *deep* nobody found the whole network, and on the tables
-# the true edges are not known.
+# trained by LBFGS; on the function called *deep* no network was cut to exactly the true edges, and
+# on the tables these are not known.
 #
 # **The paper's penalty is affordable now.** Taken exactly, with its gradient, it costs 1.2 to 1.3
 # passes beside the plain one; `weight_l1` costs 0.4 to 1.4, most of it on networks so small that a

@@ -20,6 +20,7 @@ COMMANDS = (
     "demonstration",
     "model_commands",
     "analysis_commands",
+    "path_commands",
     "picture_commands",
     "bench_commands",
     "sparsity_commands",

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kanlens.cli.application import app
 from kanlens.cli.options import DataPath, Json, ModelPath, NoSeed, Quiet, Seed, split_names
 from kanlens.cli.terminal import Terminal, keep_apart, seeded
+from kanlens.cli.training_options import Columns, Hidden, Penalty, hidden_nodes, norms
 
 if TYPE_CHECKING:
-    from kanlens.core.kinds import Impute
     from kanlens.core.network import KAN
-    from kanlens.core.schema import Task
     from kanlens.tables import Table
     from kanlens.training import FitResult
 
@@ -40,7 +38,7 @@ def train(
     impute: Annotated[
         str | None, typer.Option(help="Fill missing cells: median, mean or most_frequent.")
     ] = None,
-    hidden: Annotated[str, typer.Option(help="Nodes of each hidden layer; 0 for none.")] = "5",
+    hidden: Hidden = "5",
     grid_size: Annotated[int, typer.Option(help="Intervals of each edge's grid.")] = 5,
     spline_order: Annotated[int, typer.Option(help="Degree of the pieces.")] = 3,
     optimizer: Annotated[
@@ -49,13 +47,7 @@ def train(
     steps: Annotated[int, typer.Option(help="Steps of LBFGS, or passes over the data.")] = 50,
     learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
     batch_size: Annotated[int, typer.Option(help="Rows of one batch.")] = 256,
-    penalty: Annotated[
-        str | None,
-        typer.Option(
-            help="Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
-            "weight_l1; several as activation_l1=1,curvature=0.001."
-        ),
-    ] = None,
+    penalty: Penalty = None,
     strength: Annotated[float, typer.Option(help="Factor of the penalty.")] = 0.0,
     entropy_weight: Annotated[
         float | None,
@@ -80,10 +72,10 @@ def train(
     terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     keep_apart("train", [output, checkpoint, *(_parts(output) if holdout else [])], [data])
-    columns = _Columns(target=target, features=features, drop=drop, categorical=categorical)
+    columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
     table = columns.read(data, task, impute)
     training, test = table.split(holdout, generator) if holdout else (table, None)
-    widths = [len(table.schema.features), *_sizes(hidden), len(table.schema.outputs)]
+    widths = [len(table.schema.features), *hidden_nodes(hidden), len(table.schema.outputs)]
     model = kanlens.KAN(
         widths, grid_size=grid_size, spline_order=spline_order, generator=generator
     ).double()
@@ -98,7 +90,7 @@ def train(
         steps=steps,
         learning_rate=learning_rate,
         batch_size=batch_size,
-        penalty=_penalty(penalty),
+        penalty=norms(penalty),
         strength=strength,
         entropy_weight=entropy_weight,
         proximal=proximal,
@@ -118,31 +110,6 @@ def train(
     terminal.facts("trained", facts)
     terminal.wrote(output)
     terminal.emit(facts)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Columns:
-    """What the columns of a table are for, as lists of names with commas."""
-
-    target: str
-    features: str | None
-    drop: str | None
-    categorical: str | None
-
-    def read(self, data: Path, task: str | None, impute: str | None) -> Table:
-        """Read the table."""
-        from kanlens.tables import read_table
-
-        targets = split_names(self.target)
-        return read_table(
-            data,
-            target=targets[0] if len(targets) == 1 else targets,
-            task=cast("Task | None", task),  # read_table checks it
-            features=split_names(self.features) or None,
-            drop=split_names(self.drop),
-            categorical=split_names(self.categorical),
-            impute=cast("Impute | None", impute),
-        )
 
 
 def _outcome(result: FitResult, output: Path, rows: int) -> dict[str, Any]:
@@ -176,30 +143,6 @@ def _write_parts(
         write_frame(table.frame, path, call="train")
     terminal.wrote(*paths)
     return {f"test_{name}": value for name, value in judge(model, test).items()}
-
-
-def _penalty(text: str | None) -> str | dict[str, float] | None:
-    """Return a norm, or several with their weights."""
-    if text is None or "=" not in text:
-        return text
-    pairs = [part.partition("=") for part in split_names(text)]
-    try:
-        return {name.strip(): float(weight) for name, _, weight in pairs}
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no list like activation_l1=1,curvature=0.001", param_hint="--penalty"
-        ) from None
-
-
-def _sizes(hidden: str) -> list[int]:
-    """Return the widths of the hidden layers."""
-    try:
-        sizes = [int(part) for part in split_names(hidden)]
-    except ValueError:
-        raise typer.BadParameter(
-            f"{hidden!r} is no list of whole numbers", param_hint="--hidden"
-        ) from None
-    return [] if sizes == [0] else sizes
 
 
 def _count(model: KAN) -> int:

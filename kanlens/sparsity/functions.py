@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from kanlens.checks import check_columns, check_rows
 from kanlens.core.layers import EdgeLayer, KANLinear
 from kanlens.core.spline_edges import SplineEdges
+from kanlens.sparsity.arguments import check_rows_of
 from kanlens.sparsity.moments import Moments, rooted
 
 __all__ = ["activation_l1", "activation_l2", "made_of_splines", "means_and_norms"]
@@ -53,7 +53,7 @@ def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
     >>> activation_l1(KANLinear(3, 2), torch.rand(10, 3)).shape
     torch.Size([2, 3])
     """
-    _check("activation_l1", layer, x)
+    check_rows_of("activation_l1", layer, x)
     own = getattr(layer, "activation_l1", None)
     if own is not None:
         return cast("Tensor", own(x))
@@ -94,7 +94,7 @@ def activation_l2(layer: EdgeLayer, x: Tensor, centered: bool = True) -> Tensor:
     >>> torch.allclose(activation_l2(layer, x), layer.edge_values(x).std(0, correction=0))
     True
     """
-    _check("activation_l2", layer, x)
+    check_rows_of("activation_l2", layer, x)
     return means_and_norms(layer, x, centered)[1].to(x.dtype)
 
 
@@ -133,11 +133,6 @@ def made_of_splines(layer: EdgeLayer) -> TypeGuard[KANLinear]:
     True
     """
     return getattr(type(layer), "edge_values", None) is SplineEdges.edge_values
-
-
-def _check(call: str, layer: EdgeLayer, x: Tensor) -> None:
-    check_columns(call, x, layer.in_features)
-    check_rows(call, x)
 
 
 def _mean(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:

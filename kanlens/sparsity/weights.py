@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from kanlens.core.layers import EdgeLayer, KANLinear
+from kanlens.sparsity.arguments import check_layer
 
 __all__ = ["raw_l1", "weight_l1"]
 
@@ -34,6 +35,7 @@ def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
     >>> weight_l1(KANLinear(3, 2)).shape
     torch.Size([2, 3])
     """
+    check_layer("weight_l1", layer, "weight_l1")
     return layer.weight_l1(x)
 
 
@@ -48,4 +50,5 @@ def raw_l1(layer: KANLinear) -> Tensor:  # (out, in)
     >>> raw_l1(KANLinear(3, 2)).shape
     torch.Size([2, 3])
     """
+    check_layer("raw_l1", layer, "spline_weight")
     return layer.spline_weight.abs().mean(-1) * layer.mask

@@ -117,6 +117,9 @@ def sparsity_path(
     check_positive("sparsity_path", "threshold", threshold, zero=True)
     check_positive("sparsity_path", "tolerance", tolerance, zero=True)
     check_model("sparsity_path", model)
+    if not isinstance(penalty, str | Mapping):
+        expected, advice = "penalty to be a norm or norms with weights", "Pass 'weight_l1'"
+        raise InvalidValueError(message("sparsity_path", expected, repr(penalty), advice))
     weights = {penalty: 1.0} if isinstance(penalty, str) else dict(penalty)
     exact = "activation_l2" in weights and options.get("entropy_weight") is None
     first = copy.deepcopy(model)
@@ -149,13 +152,15 @@ def _checked(strengths: Sequence[float] | int | None, options: Mapping[str, Any]
         check_choice("sparsity_path", "an option", name, known)
     if strengths is None:
         return COUNT
-    if not isinstance(strengths, Iterable):
+    if not isinstance(strengths, Iterable) or isinstance(strengths, str):
         check_count("sparsity_path", "the number of strengths", strengths, least=2)
         return int(strengths)
     values = list(strengths)
     for value in values:
         check_positive("sparsity_path", "a strength", value, zero=True)
-    if not values or any(b <= a for a, b in itertools.pairwise(values)):
+    if not values:
+        raise InvalidValueError(message("sparsity_path", "some strengths", "[]", "Pass a number"))
+    if any(b <= a for a, b in itertools.pairwise(values)):
         expected, got = "strengths to increase", repr(values)
         raise InvalidValueError(message("sparsity_path", expected, got, "Sort them"))
     return values

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from kanlens import sparsity
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.layers import KANLinear
-from kanlens.errors import ShapeError
+from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.sparsity import functions, moments
 from kanlens.sparsity.live import Cells
 
@@ -322,3 +322,24 @@ def test_an_edge_from_a_constant_column_has_no_gradient(rows):
         norm = sparsity.activation_l2(layer, x)
         gradient = torch.autograd.grad(norm.sum(), layer.base_weight)[0]
         assert not gradient[:, 0].any() and gradient[:, 1:].all()
+
+
+@pytest.mark.parametrize("name", ["activation_l1", "activation_l2", "weight_l1", "raw_l1"])
+def test_norms_of_what_is_no_layer_are_refused_in_one_line(name):
+    from kanlens import KAN
+
+    call = getattr(sparsity, name)
+    rows_given = (rows(),) if name.startswith("activation") else ()
+    for wrong, advice in (
+        (KAN([3, 2]), "Pass one of model.layers"),
+        (torch.nn.Linear(3, 2), "Pass a KANLinear"),
+    ):
+        text = f"{name}: expected a layer of edges, got {type(wrong).__name__}. {advice}."
+        with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+            call(wrong, *rows_given)
+
+
+def test_rows_that_are_no_tensor_are_refused():
+    text = "activation_l1: expected x to be a Tensor, got list. Convert it with torch.as_tensor."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        sparsity.activation_l1(rich(), [[1.0, 2.0, 3.0]])

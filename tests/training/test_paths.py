@@ -326,7 +326,17 @@ def test_the_loss_of_the_best_constant(network: Callable[..., kanlens.KAN]) -> N
         ),
         (
             {"strengths": []},
-            "sparsity_path: expected strengths to increase, got []. Sort them.",
+            "sparsity_path: expected some strengths, got []. Pass a number.",
+        ),
+        (
+            {"penalty": None},
+            "sparsity_path: expected penalty to be a norm or norms with weights, got None. "
+            "Pass 'weight_l1'.",
+        ),
+        (
+            {"strengths": "0.1"},
+            "sparsity_path: expected the number of strengths to be a whole number of at least 2, "
+            "got '0.1'. Change it.",
         ),
         (
             {"strengths": [-1.0]},

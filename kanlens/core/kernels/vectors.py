@@ -248,8 +248,8 @@ def add_rows(
     """Add to the live rows of a matrix the rows of y in order[begin:end], each times its number.
 
     Row ``first + k * stride`` gains ``numbers[r * (window + 1) + k] * y[r * y_stride :]`` for every
-    r; the row at `base` likewise with the last number. The sums stay in registers meanwhile, and are
-    added at the end: that rounds less than one sum over all calls.
+    r; the row at `base` likewise with the last number. The sums stay in registers meanwhile and are
+    added at the end, which rounds less than one sum over all calls.
     """
     signature = types.void(
         matrix, stride, first, base, count, y, y_stride, order, begin, end, numbers, window

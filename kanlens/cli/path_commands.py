@@ -1,0 +1,102 @@
+"""The command sparsity-path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kanlens.cli.application import app
+from kanlens.cli.options import DataPath, Json, Quiet, Seed, split_names
+from kanlens.cli.terminal import Terminal, keep_apart, seeded
+from kanlens.cli.training_options import Columns, Hidden, Penalty, hidden_nodes, norms
+
+
+@app.command("sparsity-path")
+def sparsity_path(
+    data: DataPath,
+    *,
+    target: Annotated[str, typer.Option(help="Column to predict; several with commas.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Model to write: the best.")
+    ] = Path("model.safetensors"),
+    task: Annotated[str | None, typer.Option(help="regression or classification.")] = None,
+    features: Annotated[str | None, typer.Option(help="Columns to use, with commas.")] = None,
+    drop: Annotated[str | None, typer.Option(help="Columns to leave out, with commas.")] = None,
+    categorical: Annotated[
+        str | None, typer.Option(help="Columns whose numbers are codes, with commas.")
+    ] = None,
+    impute: Annotated[
+        str | None, typer.Option(help="Fill missing cells: median, mean or most_frequent.")
+    ] = None,
+    hidden: Hidden = "5",
+    grid_size: Annotated[int, typer.Option(help="Intervals of each edge's grid.")] = 5,
+    spline_order: Annotated[int, typer.Option(help="Degree of the pieces.")] = 3,
+    penalty: Penalty = "weight_l1",
+    strengths: Annotated[
+        str, typer.Option(help="How many, or the strengths themselves with commas, increasing.")
+    ] = "10",
+    optimizer: Annotated[str, typer.Option(help="lbfgs, adam or adamw.")] = "lbfgs",
+    steps: Annotated[int, typer.Option(help="Steps of each strength.")] = 50,
+    seed: Seed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train with one strength of a penalty after the other; keep the sparsest good model.
+
+    Beside the model, a table of all strengths is written: loss, edges alive, features left.
+    """
+    import kanlens
+    from kanlens.tables import write_frame
+
+    terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
+    listing = output.with_name(f"{output.stem}.path.csv")
+    keep_apart("sparsity-path", [output, listing], [data])
+    columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
+    table = columns.read(data, task, impute)
+    widths = [len(table.schema.features), *hidden_nodes(hidden), len(table.schema.outputs)]
+    model = kanlens.KAN(
+        widths, grid_size=grid_size, spline_order=spline_order, generator=generator
+    ).double()
+    path = kanlens.sparsity_path(
+        model,
+        table,
+        penalty=norms(penalty) or "weight_l1",
+        strengths=_strengths(strengths),
+        optimizer=optimizer,
+        steps=steps,
+        progress=terminal.progress,
+        generator=generator,
+    )
+    frame, best = path.to_frame(), path.steps[path.best]
+    kanlens.save(path.model_at(), output)
+    write_frame(frame, listing, call="sparsity-path")
+    facts: dict[str, Any] = {
+        "model": str(output),
+        "path": str(listing),
+        "strength": best.strength,
+        "edges_alive": best.edges_alive,
+        "held_out_loss": best.held_out_loss,
+        "stopped_because": path.stopped_because,
+    }
+    terminal.frame("path", frame)
+    terminal.facts("best", facts)
+    terminal.wrote(output, listing)
+    terminal.emit({**facts, "steps": frame.to_dict("records")})
+
+
+def _strengths(text: str) -> int | list[float]:
+    """Return a number of strengths, or the strengths.
+
+    Examples
+    --------
+    >>> _strengths("8"), _strengths("0,0.01")
+    (8, [0.0, 0.01])
+    """
+    try:
+        return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a number nor a list like 0,0.01,0.1", param_hint="--strengths"
+        ) from None

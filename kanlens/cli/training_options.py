@@ -1,0 +1,95 @@
+"""What commands that train take beside a table, and what is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
+
+import typer
+
+from kanlens.cli.options import split_names
+
+if TYPE_CHECKING:
+    from kanlens.core.kinds import Impute
+    from kanlens.core.schema import Task
+    from kanlens.tables import Table
+
+Hidden: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="Nodes of each hidden layer, with commas; 3:2 for three sums and two products; 0 for "
+        "none."
+    ),
+]
+Penalty: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
+        "weight_l1; several as activation_l1=1,curvature=0.001."
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What the columns of a table are for, as lists of names with commas."""
+
+    target: str
+    features: str | None
+    drop: str | None
+    categorical: str | None
+
+    def read(self, data: Path, task: str | None, impute: str | None) -> Table:
+        """Read the table."""
+        from kanlens.tables import read_table
+
+        targets = split_names(self.target)
+        return read_table(
+            data,
+            target=targets[0] if len(targets) == 1 else targets,
+            task=cast("Task | None", task),  # read_table checks it
+            features=split_names(self.features) or None,
+            drop=split_names(self.drop),
+            categorical=split_names(self.categorical),
+            impute=cast("Impute | None", impute),
+        )
+
+
+def norms(text: str | None) -> str | dict[str, float] | None:
+    """Return a norm, or several with their weights.
+
+    Examples
+    --------
+    >>> norms("weight_l1"), norms("activation_l1=1,curvature=0.001")
+    ('weight_l1', {'activation_l1': 1.0, 'curvature': 0.001})
+    """
+    if text is None or "=" not in text:
+        return text
+    pairs = [part.partition("=") for part in split_names(text)]
+    try:
+        return {name.strip(): float(weight) for name, _, weight in pairs}
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no list like activation_l1=1,curvature=0.001", param_hint="--penalty"
+        ) from None
+
+
+def hidden_nodes(text: str) -> list[int | tuple[int, int]]:
+    """Return the nodes of the hidden layers, as `kanlens.KAN` takes them.
+
+    Examples
+    --------
+    >>> hidden_nodes("5,3:2"), hidden_nodes("0")
+    ([5, (3, 2)], [])
+    """
+    nodes: list[int | tuple[int, int]] = []
+    try:
+        for part in split_names(text):
+            sums, colon, products = part.partition(":")
+            nodes.append((int(sums), int(products)) if colon else int(sums))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no list of whole numbers like 5,3:2", param_hint="--hidden"
+        ) from None
+    return [] if nodes == [0] else nodes
