@@ -153,7 +153,10 @@ def sparsity_picture(name: str) -> Picture:
     return Picture(compute=compute, draw=draw, caption=picture.caption)
 
 
-EXPERIMENTS = ("penalties", "costs", "scaler", "starts", "digits", "grids")
+EXPERIMENTS = (
+    *("penalties", "costs", "scaler", "starts", "digits", "grids"),
+    *("damage", "budgets"),
+)
 PICTURES = {
     "speed": Picture(
         compute=compute_speed,

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from kanlens.core.layers import EdgeLayer, KANLinear
     from kanlens.core.network import KAN
     from kanlens.core.recording import Trace, trace
+    from kanlens.core.registration import register_function
     from kanlens.errors import KanlensError
+    from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
     from kanlens.io.checkpoint import load, save
     from kanlens.io.importers import import_model
-    from kanlens.pruning import PruneResult, prune
+    from kanlens.pruning import PruneResult, edge_scores, prune
     from kanlens.reporting import report
-    from kanlens.symbolic import SymbolicResult, suggest, symbolize
+    from kanlens.symbolic import SymbolicResult, discover, suggest, symbolize
     from kanlens.tables import Table, read_table
     from kanlens.training import FitResult, SparsityPath, fit, sparsity_path
 
@@ -34,8 +36,11 @@ _HOMES = {
     "FitResult": "kanlens.training",
     "Importance": "kanlens.attribution",
     "KAN": "kanlens.core.network",
+    "KANClassifier": "kanlens.estimators",
     "KANConfig": "kanlens.core.config",
     "KANLinear": "kanlens.core.layers",
+    "KANRegressor": "kanlens.estimators",
+    "KANSymbolicRegressor": "kanlens.estimators",
     "KanlensError": "kanlens.errors",
     "METHODS": "kanlens.attribution",
     "PruneResult": "kanlens.pruning",
@@ -45,11 +50,14 @@ _HOMES = {
     "Trace": "kanlens.core.recording",
     "attribute": "kanlens.attribution",
     "compare": "kanlens.attribution",
+    "discover": "kanlens.symbolic",
+    "edge_scores": "kanlens.pruning",
     "fit": "kanlens.training",
     "import_model": "kanlens.io.importers",
     "load": "kanlens.io.checkpoint",
     "prune": "kanlens.pruning",
     "read_table": "kanlens.tables",
+    "register_function": "kanlens.core.registration",
     "report": "kanlens.reporting",
     "save": "kanlens.io.checkpoint",
     "sparsity_path": "kanlens.training",
@@ -67,8 +75,11 @@ __all__ = [
     "EdgeLayer",
     "FitResult",
     "Importance",
+    "KANClassifier",
     "KANConfig",
     "KANLinear",
+    "KANRegressor",
+    "KANSymbolicRegressor",
     "KanlensError",
     "PruneResult",
     "SparsityPath",
@@ -78,12 +89,15 @@ __all__ = [
     "__version__",
     "attribute",
     "compare",
+    "discover",
+    "edge_scores",
     "fit",
     "import_model",
     "load",
     "plot",
     "prune",
     "read_table",
+    "register_function",
     "report",
     "save",
     "sparsity",

@@ -252,6 +252,22 @@ def check_prune(model: KAN, _: Path) -> None:
             assert result.edges_after < result.edges_before
 
 
+def check_edge_scores(model: KAN, _: Path) -> None:
+    frame = kanlens.edge_scores(model, MANY)
+    assert len(frame) == model.edges_alive
+    whole = output(model, MANY)
+    for row in frame.to_dict("records"):
+        record = {key: row[key] for key in ("layer", "out", "in")}
+        change = (removed(model, [record]) - whole).square().mean(0)
+        assert_close(
+            row["damage"],
+            float((change / whole.var(0, correction=0)).mean()),
+            rtol=1e-9,
+            atol=1e-12,
+        )
+        assert row["name"] == model.edge_name(row["layer"], row["out"], row["in"])
+
+
 def removed(model: KAN, records: Any) -> Tensor:
     """The output after edges were replaced by their means, one after the other."""
     work = copy.deepcopy(model)
@@ -348,6 +364,7 @@ def check_report(model: KAN, folder: Path) -> None:
 FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
     "attribute": check_attribute,
     "compare": check_compare,
+    "edge_scores": check_edge_scores,
     "fit": check_fit,
     "load": check_files,
     "prune": check_prune,
@@ -358,7 +375,12 @@ FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
     "symbolize": check_symbolize,
     "trace": check_trace,
 }
-NO_NETWORK = {"import_model", "read_table"}  # functions that are given none
+NO_NETWORK = {
+    "import_model",
+    "read_table",
+    "register_function",
+    "discover",
+}  # functions that are given none
 
 
 def slowly(names: Any) -> list[Any]:

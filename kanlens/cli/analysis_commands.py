@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kanlens.core.network import KAN
+    from kanlens.pruning import PruneResult
 
 SHOWN = ("method", "complete", "relative_gap", "shapley_error", "shapley_rank", "seconds")
 MaxRows = Annotated[int, typer.Option("--max-rows", help="Rows to use, spread over the table.")]
@@ -43,7 +44,19 @@ def prune(
     threshold: Annotated[
         float | None, typer.Option(help="Least score, as a share of the layer's largest.")
     ] = None,
-    score: Annotated[str, typer.Option(help="Score that edges are ordered by.")] = "l1",
+    score: Annotated[
+        str,
+        typer.Option(
+            help="What edges are ordered by: l1, raw_l1, std, variation, damage, path or backward."
+        ),
+    ] = "l1",
+    compensate: Annotated[
+        bool, typer.Option(help="Let the edges left at a node make up for one that goes.")
+    ] = False,
+    finetune: Annotated[
+        int,
+        typer.Option(help="Steps of training between cuts, judged by a fifth of the rows.", min=0),
+    ] = 0,
     test: Annotated[
         Path | None, typer.Option(help="Table to judge the model on before and after.")
     ] = None,
@@ -53,17 +66,20 @@ def prune(
     table: Annotated[
         Path | None, typer.Option("--table", help="Also write the removed edges here.")
     ] = None,
-    _seed: NoSeed = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", help="Also draw the loss against the edges left here."),
+    ] = None,
+    seed: Seed = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Remove the edges with the smallest scores; nodes and features that lose all edges go too."""
     import kanlens
-    from kanlens.tables import read_features, write_frame
-    from kanlens.training.prediction import judge
+    from kanlens.tables import read_features
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("prune", [output, table], [model, data, test])
+    terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
+    keep_apart("prune", [output, table, figure], [model, data, test])
     kan = kanlens.load(model)
     rows = read_features(data, kan.schema, call="prune")
     result = kanlens.prune(
@@ -73,11 +89,25 @@ def prune(
         score=score,
         threshold=threshold,
         budget=budget,
+        compensate=compensate,
+        finetune=finetune,
         progress=terminal.progress,
+        generator=generator,
     )
     kanlens.save(result.model, output)
-    facts: dict[str, Any] = {
-        "model": str(output),
+    facts = {"model": str(output), **_pruned(result), **_on_test(test, kan, result.model)}
+    removed = result.to_frame()
+    shown = ["step", "name", "relative_score", "reason", "loss_before", "loss_after", "edges_left"]
+    terminal.frame("removed edges", removed[shown])
+    terminal.facts("pruned", facts)
+    _write_steps(result, table, figure, terminal)
+    terminal.wrote(output)
+    terminal.emit({**facts, "removed": list(result.removed), "tuned": list(result.tuned)})
+
+
+def _pruned(result: PruneResult) -> dict[str, Any]:
+    """Return what there is to say of a pruning."""
+    return {
         "widths": list(result.model.widths),
         "edges_before": result.edges_before,
         "edges_after": result.edges_after,
@@ -85,20 +115,36 @@ def prune(
         "loss_after": result.loss_after,
         "dropped_features": list(result.dropped_features),
     }
-    for when, pruned in (("before", kan), ("after", result.model)):
+
+
+def _on_test(test: Path | None, before: KAN, after: KAN) -> dict[str, float]:
+    """Judge a model on a table before and after pruning; nothing without a table."""
+    from kanlens.tables import read_features
+    from kanlens.training.prediction import judge
+
+    facts: dict[str, float] = {}
+    for when, kan in (("before", before), ("after", after)):
         if test is not None:
-            held_out = read_features(test, pruned.schema, call="prune")
-            scores = judge(pruned, held_out)
+            scores = judge(kan, read_features(test, kan.schema, call="prune"))
             facts.update({f"test_{name}_{when}": value for name, value in scores.items()})
-    removed = result.to_frame()
-    shown = ["step", "name", "relative_score", "reason", "loss_before", "loss_after", "edges_left"]
-    terminal.frame("removed edges", removed[shown])
-    terminal.facts("pruned", facts)
+    return facts
+
+
+def _write_steps(
+    result: PruneResult, table: Path | None, figure: Path | None, terminal: Terminal
+) -> None:
+    """Write the removed edges and draw what they cost, where that is wanted."""
+    import kanlens
+    from kanlens.tables import write_frame
+
     if table is not None:
-        write_frame(removed, table, call="prune")
+        write_frame(result.to_frame(), table, call="prune")
         terminal.wrote(table)
-    terminal.wrote(output)
-    terminal.emit({**facts, "removed": list(result.removed)})
+    if figure is not None:
+        from kanlens.plotting.style import save
+
+        save(kanlens.plot.pruning(result), figure)
+        terminal.wrote(figure)
 
 
 @app.command()
@@ -112,6 +158,12 @@ def symbolize(
     functions: Annotated[
         str | None, typer.Option(help="Functions to choose from, with commas.  [default: all]")
     ] = None,
+    model_selection: Annotated[
+        str, typer.Option(help="Which row is the formula: best, accuracy or score.")
+    ] = "best",
+    test: Annotated[
+        Path | None, typer.Option(help="Table to make the receipt on.  [default: DATA]")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
         "symbolic.safetensors"
     ),
@@ -124,20 +176,28 @@ def symbolize(
     from kanlens.tables import read_features
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("symbolize", [output], [model, data])
+    keep_apart("symbolize", [output], [model, data, test])
     kan = kanlens.load(model)
     rows = read_features(data, kan.schema, call="symbolize")
+    tests = None if test is None else read_features(test, kan.schema, call="symbolize")
     result = kanlens.symbolize(
         kan,
         rows.x,
         rows.y,
         r2_min=r2_min,
         functions=split_names(functions) or None,
+        model_selection=model_selection,
+        x_test=None if tests is None else tests.x,
+        y_test=None if tests is None else tests.y,
         generator=seeded(seed),
         progress=not quiet,
     )
     kanlens.save(result.model, output)
-    equations = result.equations_.drop(columns=["sympy_format"])
+    equations = result.equations_.drop(columns=["sympy_format"]).reset_index()
+    picked = {name: result.get_best(name).name for name in result.output_names}
+    places = zip(equations["output"], equations["index"], strict=True)
+    marks = [">>>>" if picked[name] == index else "" for name, index in places]
+    equations.insert(0, "picked", marks)
     equations["equation"] = equations["equation"].map(_shortened)
     terminal.frame("equations", equations)
     for position, name in enumerate(result.output_names):

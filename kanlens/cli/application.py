@@ -24,6 +24,8 @@ COMMANDS = (
     "picture_commands",
     "bench_commands",
     "sparsity_commands",
+    "symbolic_commands",
+    "discovery_commands",
 )
 
 app = typer.Typer(

@@ -19,8 +19,8 @@ def sparsity(
     experiment: Annotated[
         str | None,
         typer.Option(
-            help="Of penalties, costs, scaler, starts, digits and grids, with commas.  "
-            "[default: all]"
+            help="Of penalties, costs, scaler, starts, digits, grids, damage and budgets, with "
+            "commas.  [default: all]"
         ),
     ] = None,
     data: Annotated[
@@ -40,7 +40,7 @@ def sparsity(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Answer by experiment which penalty, scale, start and grid to take."""
+    """Answer by experiment which penalty, scale, start, grid and score of edges to take."""
     from kanlens.benchmarks.sparsity.experiment import Setup, data_beside_checkout
     from kanlens.benchmarks.sparsity.running import run
     from kanlens.benchmarks.sparsity.summaries import summaries

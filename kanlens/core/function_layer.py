@@ -15,17 +15,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_choice, check_columns, check_dtype, message
+from kanlens.checks import check_columns, check_dtype, message
 from kanlens.core.edge import EdgeFunction
 from kanlens.core.edge_sum import Weights
 from kanlens.core.function_edge import FunctionEdge
-from kanlens.core.functions import FUNCTIONS, ElementaryFunction
+from kanlens.core.functions import FUNCTIONS, ElementaryFunction, check_functions
 from kanlens.core.layers import LAYER_KINDS, KANLinear, LayerConfig
 from kanlens.errors import ShapeError
 
 SPLINE = "spline"
 _KINKED = ("abs", "sign", "relu")
-_INERT = 0.5  # every function is finite and smooth here; dead edges are evaluated at it
 
 FunctionTable = tuple[tuple[str, ...], ...]
 
@@ -163,8 +162,7 @@ class FunctionLinear(KANLinear):
             got = f"{len(table)} rows of {' or '.join(str(n) for n in sorted(lengths)) or '0'}"
             raise ShapeError(message("FunctionLinear", expected, got, "Name each edge once"))
         flat = [(n, o, i) for o, row in enumerate(table) for i, n in enumerate(row)]
-        for name, _, _ in flat:
-            check_choice("FunctionLinear", "function", name, [SPLINE, *FUNCTIONS])
+        check_functions("FunctionLinear", [name for name, _, _ in flat if name != SPLINE])
         chosen = sorted(edge for edge in flat if edge[0] != SPLINE)
         self.functions = table
         self._names = [name for name, _, _ in chosen]
@@ -187,17 +185,19 @@ class FunctionLinear(KANLinear):
             yield FUNCTIONS[name], out, in_
             start += count
 
-    def _inner(self, x: Tensor, out: Tensor, in_: Tensor) -> Tensor:  # (batch, edge)
+    def _inner(
+        self, g: ElementaryFunction, x: Tensor, out: Tensor, in_: Tensor
+    ) -> Tensor:  # (batch, edge)
         """Return a * x + b of some edges; harmless where the edge is masked away."""
         a, b, _, _ = self.affine[out, in_].unbind(-1)
         alive = self.mask[out, in_] != 0
-        return torch.where(alive, x[:, in_] * a + b, _INERT)
+        return torch.where(alive, x[:, in_] * a + b, g.inert)
 
     def _function_values(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield outs, ins and values (batch, edge) of the edges of each function."""
         for g, out, in_ in self._groups():
             _, _, c, d = self.affine[out, in_].unbind(-1)
-            values = (c * g.value(self._inner(x, out, in_)) + d) * self.mask[out, in_]
+            values = (c * g.value(self._inner(g, x, out, in_)) + d) * self.mask[out, in_]
             yield out, in_, values
 
     def forward(self, x: Tensor) -> Tensor:
@@ -241,7 +241,7 @@ class FunctionLinear(KANLinear):
         edges = super().edge_derivatives(x)
         for g, out, in_ in self._groups():
             a, _, c, _ = self.affine[out, in_].unbind(-1)
-            slopes = a * c * g.derivative(self._inner(x, out, in_)) * self.mask[out, in_]
+            slopes = a * c * g.derivative(self._inner(g, x, out, in_)) * self.mask[out, in_]
             edges = edges.index_put((_rows(x), out, in_), slopes)
         return edges
 
@@ -260,7 +260,7 @@ class FunctionLinear(KANLinear):
         """
         found = x.new_zeros(len(x), self.out_features, self.in_features, 4)
         for g, out, in_ in self._groups():
-            u = self._inner(x, out, in_)
+            u = self._inner(g, x, out, in_)
             _, _, c, _ = self.affine[out, in_].unbind(-1)
             slope, value = c * g.derivative(u), g.value(u)
             columns = torch.stack((slope * x[:, in_], slope, value, torch.ones_like(u)), dim=-1)

@@ -3,135 +3,22 @@
 A symbolic edge is ``c * g(a * u + b) + d`` with g one entry of `FUNCTIONS`. Each entry knows its
 value, its derivative, its expression in sympy (imported when first asked for), where it is
 defined, and where it turns, so that the bounds of an edge over an interval are exact.
+`kanlens.register_function` adds entries.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from kanlens.checks import check_choice
+from kanlens.checks import check_choice, message, nearest
+from kanlens.core.elementary import ElementaryFunction
+from kanlens.errors import InvalidValueError
 
-Domain = Literal["real", "nonzero", "positive", "nonnegative", "unit", "open unit", "tangent"]
-Symmetry = Literal["odd", "even"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ElementaryFunction:
-    """One function g of one variable u.
-
-    Attributes
-    ----------
-    name : str
-        Key into ``FUNCTIONS``.
-    value, derivative : callable
-        ``g(u)`` and ``g'(u)``, Tensor to Tensor, differentiable; NaN or infinite outside the
-        domain.
-    expression : callable
-        Takes a sympy expression u and returns the expression g(u).
-    complexity : int
-        Weight in the choice between functions; 0 is a constant, 1 a straight line.
-    domain : str
-        Where g is defined: everywhere ("real"), for u != 0, u > 0, u >= 0, u in [-1, 1],
-        u in (-1, 1), or but for the poles of the tangent.
-    symmetry : {"odd", "even"} or None
-        How ``g(-u)`` follows from ``g(u)``.
-    degree : float or None
-        p when ``g(s * u) == s**p * g(u)`` for every s > 0.
-    turning : tuple of float
-        The points where g changes from rising to falling or back.
-    period : float or None
-        Distance after which the turning points repeat.
-    """
-
-    name: str
-    value: Callable[[Tensor], Tensor]
-    derivative: Callable[[Tensor], Tensor]
-    expression: Callable[[Any], Any]
-    complexity: int
-    domain: Domain = "real"
-    symmetry: Symmetry | None = None
-    degree: float | None = None
-    turning: tuple[float, ...] = ()
-    period: float | None = None
-
-    def defined(self, low: Tensor, high: Tensor) -> Tensor:
-        """Say where g is defined and finite on the whole of ``[low, high]``.
-
-        Parameters
-        ----------
-        low, high : Tensor
-            Ends of the intervals, of one shape.
-
-        Returns
-        -------
-        Tensor of bool
-            Of that shape.
-
-        Examples
-        --------
-        >>> FUNCTIONS["log"].defined(torch.tensor([-1.0, 1.0]), torch.tensor([2.0, 2.0]))
-        tensor([False,  True])
-        """
-        if self.domain == "nonzero":
-            return (low > 0) | (high < 0)
-        if self.domain == "positive":
-            return low > 0
-        if self.domain == "nonnegative":
-            return low >= 0
-        if self.domain == "unit":
-            return (low >= -1) & (high <= 1)
-        if self.domain == "open unit":
-            return (low > -1) & (high < 1)
-        if self.domain == "tangent":
-            return _first_after(low, math.pi / 2, math.pi) > high
-        return torch.isfinite(low) & torch.isfinite(high)
-
-    def bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the least and the largest g(u) on ``[low, high]``.
-
-        The function is monotone between its turning points, so the extremes lie at the ends or
-        at a turning point. Where g is not defined throughout, the bounds are infinite.
-
-        Parameters
-        ----------
-        low, high : Tensor
-            Ends of the intervals, of one shape, ``low <= high``.
-
-        Returns
-        -------
-        tuple of Tensor
-            ``(lower, upper)``, of that shape.
-
-        Examples
-        --------
-        >>> lower, upper = FUNCTIONS["sin"].bounds(torch.tensor(0.0), torch.tensor(3.0))
-        >>> round(lower.item(), 6), round(upper.item(), 6)
-        (0.0, 1.0)
-        """
-        at_low, at_high = self.value(low), self.value(high)
-        lower, upper = torch.minimum(at_low, at_high), torch.maximum(at_low, at_high)
-        for point in self.turning:
-            place = torch.full_like(low, point)
-            if self.period is not None:
-                place = _first_after(low, point, self.period)
-            extreme = self.value(torch.full_like(low, point))
-            inside = (low <= place) & (place <= high)
-            lower = torch.where(inside, torch.minimum(lower, extreme), lower)
-            upper = torch.where(inside, torch.maximum(upper, extreme), upper)
-        good = self.defined(low, high)
-        infinite = torch.full_like(low, math.inf)
-        return torch.where(good, lower, -infinite), torch.where(good, upper, infinite)
-
-
-def _first_after(low: Tensor, point: float, period: float) -> Tensor:
-    """Return the first of the places point + k * period that is at or after `low`."""
-    return point + torch.ceil((low - point) / period) * period
+__all__ = ["ALIASES", "FUNCTIONS", "ElementaryFunction", "check_functions", "find_function"]
 
 
 def find_function(name: str, *, call: str = "find_function") -> ElementaryFunction:
@@ -161,6 +48,32 @@ def find_function(name: str, *, call: str = "find_function") -> ElementaryFuncti
     known = ALIASES.get(name, name)
     check_choice(call, "function", known, FUNCTIONS)
     return FUNCTIONS[known]
+
+
+def check_functions(call: str, names: Iterable[str]) -> None:
+    """Refuse names that stand for no elementary function.
+
+    Parameters
+    ----------
+    call : str
+        The public call, for the error message.
+    names : iterable of str
+        Keys of ``FUNCTIONS``.
+
+    Raises
+    ------
+    InvalidValueError
+        If one is none.
+
+    Examples
+    --------
+    >>> check_functions("load", ["sin", "exp"])
+    """
+    for name in sorted(set(names) - set(FUNCTIONS)):
+        if nearest(name, FUNCTIONS) is not None:
+            check_choice(call, "function", name, FUNCTIONS)
+        advice = "Register it first, with kanlens.register_function"
+        raise InvalidValueError(message(call, "functions that are known", repr(name), advice))
 
 
 def _sympy() -> Any:
@@ -223,6 +136,7 @@ _ALGEBRAIC = (
     _power("1/x", -1, 2),
     _power("1/x^2", -2, 2),
     _power("1/x^3", -3, 3),
+    _power("1/x^4", -4, 4),
     ElementaryFunction(
         name="x^3-x",  # with x^3+x, every cubic but for a, b, c and d
         value=lambda u: u**3 - u,
@@ -243,12 +157,32 @@ _ALGEBRAIC = (
     _half_power("sqrt", 1, 2),
     _half_power("1/sqrt", -1, 3),
     _half_power("x^1.5", 3, 4),
+    _half_power("1/x^1.5", -3, 4),
     ElementaryFunction(
         name="1/(1+x^2)",
         value=lambda u: 1 / (1 + u**2),
         derivative=lambda u: -2 * u / (1 + u**2) ** 2,
         expression=lambda u: 1 / (1 + u**2),
         complexity=4,
+        symmetry="even",
+        turning=(0.0,),
+    ),
+    ElementaryFunction(
+        name="sqrt(1+x^2)",
+        value=lambda u: torch.sqrt(1 + u**2),
+        derivative=lambda u: u / torch.sqrt(1 + u**2),
+        expression=lambda u: _sympy().sqrt(1 + u**2),
+        complexity=4,
+        symmetry="even",
+        turning=(0.0,),
+    ),
+    ElementaryFunction(
+        name="1/sqrt(1-x^2)",
+        value=lambda u: torch.rsqrt(1 - u**2),
+        derivative=lambda u: u * torch.rsqrt(1 - u**2) ** 3,
+        expression=lambda u: 1 / _sympy().sqrt(1 - u**2),
+        complexity=5,
+        domain="open unit",
         symmetry="even",
         turning=(0.0,),
     ),
@@ -367,6 +301,14 @@ _TRANSCENDENTAL = (
         complexity=3,
         symmetry="even",
         turning=(0.0,),
+    ),
+    ElementaryFunction(
+        name="sinh",
+        value=torch.sinh,
+        derivative=torch.cosh,
+        expression=lambda u: _sympy().sinh(u),
+        complexity=4,
+        symmetry="odd",
     ),
 )
 

@@ -14,6 +14,7 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
+from kanlens.core.arguments import find_output
 from kanlens.errors import DTypeError, ShapeError
 from kanlens.plotting.agreement import finite_pairs, scatter_pair
 from kanlens.plotting.style import (
@@ -98,7 +99,8 @@ def formula(
     if not (hasattr(result, "equations_") and hasattr(result, "sympy")):
         expected, got = "a SymbolicResult", type(result).__name__
         raise DTypeError(message(CALL, expected, got, "Pass what symbolize returned"))
-    place = result.model.output_index(output, call=CALL)
+    labels = () if result.model is None else result.model.class_labels
+    place = find_output(result.output_names, labels, output, CALL)
     name = result.output_names[place]
     expression = result.sympy(index, place)
     pair = None if x is None else _pair(result, x, y, place, index)
@@ -109,13 +111,20 @@ def formula(
         _draw_front(ax, result, name, index)
     else:
         ends = (f"{name}, network" if y is None else name, f"{name}, formula")
-        scatter_pair(ax, *pair, ends, unit=result.model.schema.outputs[place].unit)
+        scatter_pair(ax, *pair, ends, unit=_unit(result, place))
     ax.set_title("\n".join(lines), loc="left", fontsize=size, linespacing=1.4, pad=8)
     return ax
 
 
+def _unit(result: Any, place: int) -> str:
+    return "" if result.model is None else str(result.model.schema.outputs[place].unit)
+
+
 def _pair(result: Any, x: Any, y: Any, place: int, index: int | None) -> tuple[Any, Any]:
     """Return what the formula should give on `x`, and what it gives."""
+    if y is None and result.model is None:
+        expected = "y, as the formula was not read from a network"
+        raise ShapeError(message(CALL, expected, "None", "Pass what it should give"))
     given = result.model(x) if y is None else y
     truth, guess = _column(given, place), result.predict(x, index)[:, place]
     if len(truth) != len(guess):
@@ -137,12 +146,14 @@ def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
     table = table[table["output"] == name] if "output" in table else table
     complexity = table["complexity"].to_numpy(dtype=np.float64)
     loss = table["loss"].to_numpy(dtype=np.float64)
-    chosen = len(table) - 1 if index is None else index
+    best = result.get_best(name).name if index is None else index
+    chosen = int(table.index.get_indexer([best])[0])  # -1: not on the front, nothing is ringed
     tidy(ax)
     look: Any = {"color": STYLE.accent, "s": 26, "linewidths": 0, "zorder": 3}
     ax.scatter(complexity, loss, label="formulas", **look)
     ring: Any = {"facecolors": "none", "edgecolors": STYLE.ink, "linewidths": 1.0, "s": 80}
-    ax.scatter(complexity[[chosen]], loss[[chosen]], zorder=4, label="_chosen", **ring)
+    ringed = [chosen] if chosen >= 0 else []
+    ax.scatter(complexity[ringed], loss[ringed], zorder=4, label="_chosen", **ring)
     known = loss[np.isfinite(loss)]
     if len(known) and known.min() > 0:
         ax.set_yscale("log")

@@ -58,10 +58,26 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
     if before is not None:
         edges = np.concatenate([[before], edges])
         losses = np.concatenate([[result.loss_before], losses])
+    curve = getattr(result, "curve", None)
+    if curve is not None:
+        edges, losses = (curve[name].to_numpy(dtype=np.float64) for name in ("edges_left", "loss"))
     ax = axes_for(ax, SIZE, call=call)
     tidy(ax)
     marker: Any = {"marker": "o", "markersize": 3.0 if len(edges) <= 60 else 0.0}
     ax.plot(edges, losses, color=STYLE.accent, label="loss", zorder=3, **marker)
+    tuned = np.flatnonzero(np.diff(edges) == 0)  # training changes the loss alone
+    for place in tuned:
+        ax.plot(
+            edges[place : place + 2],
+            losses[place : place + 2],
+            color=STYLE.series[1],
+            linewidth=1.6,
+            label="_tuned",
+            zorder=5,
+        )
+    if len(tuned):
+        ax.plot([], [], color=STYLE.series[1], linewidth=1.6, label="fine-tuning")
+        ax.legend(loc="best")
     ring: Any = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
     ax.plot(edges[-1:], losses[-1:], "o", label="_after", zorder=4, **ring)
     _scale_losses(ax, losses)

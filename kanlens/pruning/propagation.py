@@ -1,33 +1,38 @@
-"""What reaches every layer, kept up to date while edges are removed one by one."""
+"""What reaches every layer, kept up to date while edges are removed and scaled one by one."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
+from kanlens.pruning.compensation import scale_edges
 
 __all__ = ["Edge", "Propagation"]
 
 Edge = tuple[int, int, int]  # layer, out, in
+Levels = tuple[list[Tensor], list[Tensor]]  # values and sums
 REFRESH = 200  # removals after which everything is computed anew, so that rounding stays small
 MOST_VALUES = 2**25  # of edges over rows, up to which they are remembered
 
 
 class Propagation:
-    """The values of all nodes of a network over some rows, under the removal of edges.
+    """The values of all nodes of a network over some rows, under changes of its edges.
 
     `values` are the nodes of each level (batch, node), from the scaled inputs on, and `sums` what
     each layer returns (batch, out).
 
     A removed edge changes one sum and its node, so the node's own edges are all that the next layer
-    needs to evaluate; only the layers behind that are run in full.
+    needs to evaluate; only the layers behind that are run in full. What an edge takes along to the
+    next layer is remembered until its node changes.
 
     Parameters
     ----------
     model : KAN
-        Its masks and biases change with each removal.
+        Its masks and biases change with each removal, its weights with each scaling.
     rows : Tensor, shape (batch, in)
         In the units of the data.
 
@@ -43,11 +48,16 @@ class Propagation:
     @torch.no_grad()
     def __init__(self, model: KAN, rows: Tensor) -> None:
         self.model, self.rows = model, rows
-        self.last: tuple[Edge, Tensor, Tensor, tuple[list[Tensor], list[Tensor]]] | None = None
+        # how often the weights of each layer's sums have changed, each of shape (out,)
+        self.versions = [torch.zeros(len(layer.bias), dtype=torch.long) for layer in model.layers]
+        self._undone: list[Callable[[], None]] = []  # what takes the latest changes back
         self._columns: dict[tuple[int, int], KANLinear] = {}
         self._known: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._effects: dict[Edge, tuple[int, tuple[Tensor, ...], Tensor]] = {}
         edges = sum(layer.mask.numel() for layer in model.layers)
-        self._remembers = edges * len(rows) <= MOST_VALUES
+        self.remembers = edges * len(rows) <= MOST_VALUES
+        widest = max(layer.out_features for layer in model.layers)
+        self._remembers_effects = edges * len(rows) * widest <= MOST_VALUES
         self.refresh()
 
     @torch.no_grad()
@@ -66,51 +76,146 @@ class Propagation:
         return self.model.scale_outputs(self.values[-1])
 
     @torch.no_grad()
+    def edge_values(self, index: int) -> Tensor:
+        """Return the value of every edge of a layer, shape (batch, out, in)."""
+        layer, x = self.model.layers[index], self.values[index]
+        if not self.remembers:
+            return layer.edge_values(x)
+        columns = [self._edges_from(index, in_, x) for in_ in range(layer.in_features)]
+        alive = layer.mask != 0
+        return torch.where(alive, torch.stack(columns, dim=-1), 0.0)
+
+    @torch.no_grad()
+    def edge(self, edge: Edge) -> Tensor:
+        """Return the values of one edge that is not masked, shape (batch,)."""
+        index, out, in_ = edge
+        return self._edges_from(index, in_, self.values[index])[:, out]
+
+    @torch.no_grad()
+    def without(self, edge: Edge) -> Tensor:  # (batch, out)
+        """Return what the output would be with an edge replaced by its mean over the rows."""
+        (values, _), _ = self._removed(edge)
+        return self.model.scale_outputs(values[-1])
+
+    @torch.no_grad()
     def remove(self, edge: Edge) -> None:
         """Mask an edge and leave its mean over the rows in the bias of its sum."""
         if self.age >= REFRESH:
             self.refresh()
         index, out, in_ = edge
-        layer = self.model.layers[index]
-        state = (self.values, self.sums)
-        self.last = (edge, layer.mask[out, in_].clone(), layer.bias[out].clone(), state)
-        phi = self._edges_from(index, in_, self.values[index])[:, out]  # (batch,)
-        mean = phi.double().mean().to(phi)
+        layer, before = self.model.layers[index], (self.values, self.sums)
+        (self.values, self.sums), mean = self._removed(edge)
+        mask, bias = layer.mask[out, in_].clone(), layer.bias[out].clone()
         layer.bias[out] += mean
         layer.mask[out, in_] = 0
         self.age += 1
-        self._push(index, out, mean - phi)
+
+        def take_back() -> None:
+            layer.mask[out, in_], layer.bias[out] = mask, bias
+            (self.values, self.sums), self.age = before, self.age - 1
+
+        self._undone = [take_back]
+
+    @torch.no_grad()
+    def scale(self, index: int, out: int, factors: Tensor) -> None:
+        """Multiply the edges of one sum, and keep its mean over the rows.
+
+        Parameters
+        ----------
+        index, out : int
+            The layer and the sum.
+        factors : Tensor, shape (in,)
+            One per edge; 1 leaves it as it is.
+        """
+        layer, before = self.model.layers[index], (self.values, self.sums)
+        scaled = ((factors != 1) & (layer.mask[out] != 0)).nonzero()[:, 0].tolist()
+        change = torch.zeros_like(self.sums[index][:, out])
+        for in_ in scaled:
+            change += (factors[in_] - 1) * self._edges_from(index, in_, self.values[index])[:, out]
+        bias = layer.bias[out].clone()
+        mean = change.double().mean().to(change)
+        self.values, self.sums = self._pushed(index, out, change - mean)
+        restore = [scale_edges(layer, out, factors)]
+        restore += [self._scale_known((index, in_), out, factors) for in_ in scaled]
+        layer.bias[out] -= mean
+        self.versions[index][out] += 1
+
+        def take_back() -> None:
+            for each in restore:
+                each()
+            layer.bias[out] = bias
+            self.versions[index][out] -= 1
+            self.values, self.sums = before
+
+        self._undone.append(take_back)
 
     @torch.no_grad()
     def undo(self) -> None:
-        """Put the edge that was removed last back, bit for bit."""
-        if self.last is None:
-            return
-        (index, out, in_), mask, bias, (self.values, self.sums) = self.last
-        self.model.layers[index].mask[out, in_] = mask
-        self.model.layers[index].bias[out] = bias
-        self.age -= 1
-        self.last = None
+        """Take back the latest change since, and with, the last removal, bit for bit."""
+        if self._undone:
+            self._undone.pop()()
 
-    def _push(self, index: int, out: int, change: Tensor) -> None:
+    def _scale_known(self, key: tuple[int, int], out: int, factors: Tensor) -> Callable[[], None]:
+        """Multiply what is remembered of the edge from an input of a layer to one of its sums."""
+        restore = scale_edges(self._columns[key], out, factors[key[1], None])
+        known = self._known.get(key)
+        if known is not None:
+            edges = known[1].clone()
+            edges[:, out] *= factors[key[1]]
+            self._known[key] = (known[0], edges)
+
+        def take_back() -> None:
+            restore()
+            if known is not None:
+                self._known[key] = known
+
+        return take_back
+
+    def _removed(self, edge: Edge) -> tuple[Levels, Tensor]:
+        """Return values and sums without an edge, and its mean."""
+        index, out, in_ = edge
+        phi = self._edges_from(index, in_, self.values[index])[:, out]  # (batch,)
+        mean = phi.double().mean().to(phi)
+        return self._pushed(index, out, mean - phi, edge), mean
+
+    def _pushed(self, index: int, out: int, change: Tensor, edge: Edge | None = None) -> Levels:
         """Add `change` (batch,) to one sum of a layer, and follow it to the end."""
-        old, values, sums = self.values, list(self.values), list(self.sums)
+        values, sums = list(self.values), list(self.sums)
         sums[index] = sums[index].clone()
         sums[index][:, out] += change
         values[index + 1] = self.model.nodes[index](sums[index])
         if index + 1 < len(self.model.layers):
             node = int(self.model.nodes[index].owner[out])
-            before = self._edges_from(index + 1, node, old[index + 1])  # (batch, out)
-            after = self._edges_from(index + 1, node, values[index + 1])
+            effect = self._effect(index, node, values[index + 1], edge)
             alive = self.model.layers[index + 1].mask[:, node] != 0
-            sums[index + 1] = sums[index + 1] + torch.where(alive, after - before, 0.0)
+            sums[index + 1] = sums[index + 1] + torch.where(alive, effect, 0.0)
             values[index + 2] = self.model.nodes[index + 1](sums[index + 1])
         for later in range(index + 2, len(self.model.layers)):
             sums[later] = self.model.layers[later](values[later])
             values[later + 1] = self.model.nodes[later](sums[later])
-        self.values, self.sums = values, sums
+        return values, sums
 
-    def _edges_from(self, index: int, in_: int, x: Tensor) -> Tensor:  # (batch, in) -> (batch, out)
+    def _effect(self, index: int, node: int, moved: Tensor, edge: Edge | None) -> Tensor:
+        """Return by how much the edges that leave a node change (batch, out), moved as it is.
+
+        What it is for an `edge` that goes is remembered.
+        """
+        version = int(self.versions[index + 1].sum())
+        ends = (self.values[index + 1][:, node], moved[:, node])
+        if edge is not None and edge in self._effects:
+            at, known, effect = self._effects[edge]
+            if at == version and all(map(torch.equal, known, ends)):
+                return effect
+        before = self._edges_from(index + 1, node, self.values[index + 1])
+        after = self._edges_from(index + 1, node, moved, keep=edge is None)
+        effect = after - before
+        if edge is not None and self._remembers_effects:
+            self._effects[edge] = (version, tuple(end.clone() for end in ends), effect)
+        return effect
+
+    def _edges_from(  # (batch, in) -> (batch, out)
+        self, index: int, in_: int, x: Tensor, *, keep: bool = True
+    ) -> Tensor:
         """Return all edges that leave one node, the removed ones among them."""
         key, node = (index, in_), x[:, [in_]]
         known = self._known.get(key)
@@ -120,6 +225,6 @@ class Propagation:
             layer = self.model.layers[index]
             self._columns[key] = layer.select(range(layer.out_features), [in_])
         edges = self._columns[key].edge_values(node)[..., 0]
-        if self._remembers:
+        if self.remembers and keep:
             self._known[key] = (node, edges)
         return edges

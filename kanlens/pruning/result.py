@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import numbers
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kanlens.checks import message
 from kanlens.core.network import KAN
+from kanlens.errors import InvalidValueError
+from kanlens.pruning.reversal import Journal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +47,7 @@ class PruneResult:
         and names are those of the model that was given.
     loss_before, loss_after : float
         Of the whole model: the training loss against y, or without y the mean squared change of
-        the output over its variance.
+        the output over its variance. With fine-tuning, over the rows that it never saw.
     edges_before, edges_after : int
         Edges alive.
     dropped_features : tuple of str
@@ -52,6 +56,11 @@ class PruneResult:
         Outputs that no longer depend on any feature.
     score : str
         The score that edges were ordered by.
+    tuned : tuple of dict
+        One record per fine-tuning that was kept: step (how many removals came before it),
+        loss_before, loss_after.
+    journal : Journal, optional
+        What `at` reads; it holds the rows by reference.
     """
 
     model: KAN
@@ -63,6 +72,63 @@ class PruneResult:
     dropped_features: tuple[str, ...]
     constant_outputs: tuple[str, ...] = ()
     score: str
+    tuned: tuple[dict[str, Any], ...] = ()
+    journal: Journal | None = field(default=None, repr=False)
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """The loss against the edges left: step (removals so far), edges_left, loss.
+
+        The first row is the model before; fine-tuning adds a row that has as many edges as the one
+        above it.
+        """
+        import pandas as pd
+
+        rows = [(0, self.edges_before, self.loss_before)]
+        tunings = {record["step"]: record["loss_after"] for record in self.tuned}
+        for step in range(len(self.removed) + 1):
+            if step:
+                record = self.removed[step - 1]
+                rows.append((step, record["edges_left"], record["loss_after"]))
+            if step in tunings:
+                rows.append((step, rows[-1][1], tunings[step]))
+        return pd.DataFrame(rows, columns=["step", "edges_left", "loss"])
+
+    def at(self, step: int) -> KAN:
+        """Return the network as it was after some removals, fine-tuning right after them included.
+
+        Parameters
+        ----------
+        step : int
+            Number of removals: 0 for the model that was given, ``len(removed)`` for what `model`
+            is cut from; negative numbers count from the end.
+
+        Returns
+        -------
+        KAN
+            A new model with the features, layers and widths of the one that was given; its removed
+            edges are masked and their means are in the biases, exactly as they were then.
+            `kanlens.pruning.compact` takes out what no longer does anything.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such step.
+
+        Examples
+        --------
+        >>> import torch, kanlens
+        >>> result = kanlens.prune(kanlens.KAN([3, 4, 1]), torch.rand(50, 3), threshold=0.3)
+        >>> result.at(2).edges_alive == result.edges_before - 2
+        True
+        """
+        count = len(self.removed)
+        whole = isinstance(step, numbers.Integral)
+        if self.journal is None or not whole or not -count - 1 <= step <= count:
+            expected, got = f"a step from 0 to {count}", repr(step)
+            advice = "Count removals; `curve` lists them"
+            raise InvalidValueError(message("PruneResult.at", expected, got, advice))
+        return self.journal.at(int(step) if step >= 0 else count + 1 + int(step))
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per removed edge."""
@@ -81,5 +147,6 @@ class PruneResult:
             "dropped_features": list(self.dropped_features),
             "constant_outputs": list(self.constant_outputs),
             "score": self.score,
+            "tuned": list(self.tuned),
         }
         return json.dumps(data)

@@ -24,7 +24,8 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
     -------
     dict or None
         output, equation (text, rounded), latex, python, mathml (None when the formula is too long
-        to be set), equations (one record per stage), receipt, summary, trustworthy.
+        to be set), equations (one record per row, the picked one marked), receipt, summary,
+        trustworthy.
     """
     result = analysis.formula
     if result is None:
@@ -33,17 +34,22 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
     name = result.output_names[output]
     table = result.equations_
     rows = table[table["output"] == name].to_dict(orient="records")
+    best = result.get_best(output)
     records = [
-        {**{str(k): v for k, v in row.items()}, "sympy_format": str(row["sympy_format"])}
-        for row in rows
+        {
+            **{str(k): v for k, v in row.items()},
+            "sympy_format": str(row["sympy_format"]),
+            "picked": index == best.name,
+        }
+        for index, row in zip(table.index[table["output"] == name], rows, strict=True)
     ]
-    expression = result.sympy(None, output)
+    expression = best["sympy_format"]
     logits = analysis.subject.model.task == "classification"
     left = f"logit({name})" if logits and len(result.output_names) == 1 else name
-    complexity = int(rows[-1]["complexity"])
+    complexity = int(best["complexity"])
     return {
         "output": name,
-        "equation": f"{left} = {rows[-1]['equation']}",
+        "equation": f"{left} = {best['equation']}",
         "complexity": complexity,
         "latex": f"{_latex_name(name)} = {result.latex(None, output, digits=DIGITS)}",
         "python": python_source(expression, result.feature_names, name),

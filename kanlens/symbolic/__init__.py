@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kanlens.symbolic.discovery.finding import discover
     from kanlens.symbolic.pipeline import suggest, symbolize
     from kanlens.symbolic.result import SymbolicResult
 
-__all__ = ["SymbolicResult", "suggest", "symbolize"]
+__all__ = ["SymbolicResult", "discover", "suggest", "symbolize"]
 
-_HOME = {"symbolize": "pipeline", "suggest": "pipeline", "SymbolicResult": "result"}
+_HOME = {
+    "SymbolicResult": "result",
+    "discover": "discovery.finding",
+    "suggest": "pipeline",
+    "symbolize": "pipeline",
+}
 
 
 def __getattr__(name: str) -> Any:

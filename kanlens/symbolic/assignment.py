@@ -263,7 +263,7 @@ def _layer(model: KAN, choice: EdgeChoice) -> FunctionLinear:
 
 
 @torch.no_grad()
-def back_off(model: KAN, goal: Goal, *, refine: bool) -> tuple[KAN, float]:
+def back_off(model: KAN, goal: Goal, *, refine: bool) -> tuple[KAN, KAN]:
     """Refit the network; while its loss is too large, make functions splines again.
 
     Parameters
@@ -276,26 +276,26 @@ def back_off(model: KAN, goal: Goal, *, refine: bool) -> tuple[KAN, float]:
 
     Returns
     -------
-    tuple
-        The network and its loss.
+    tuple of KAN
+        The network after the refit, and before it.
     """
     base = copy.deepcopy(model)
     few = goal.few()
     while True:
         work = copy.deepcopy(base)
         loss = refit(work, goal.x, goal.target) if refine else goal.loss(work)
-        edges = _function_edges(base)
+        edges = function_edges(base)
         if loss <= goal.limit or not edges:
-            return work, loss
+            return work, base
         damage = [_loss_without(base, edge, few) for edge in edges]
         order = sorted(range(len(edges)), key=lambda k: damage[k])
         for k in order[: max(1, len(edges) // 10)]:
             layer, out, in_ = edges[k]
-            _revert(base, layer, out, in_)
+            revert(base, layer, out, in_)
 
 
-def _function_edges(model: KAN) -> list[tuple[int, int, int]]:
-    """Return the live edges that are functions."""
+def function_edges(model: KAN) -> list[tuple[int, int, int]]:
+    """Return layer, out and in of the live edges that are functions."""
     return [
         (index, o, i)
         for index, layer in enumerate(model.layers)
@@ -319,7 +319,8 @@ def _loss_without(model: KAN, edge: tuple[int, int, int], goal: Goal) -> float:
     return loss
 
 
-def _revert(model: KAN, index: int, out: int, in_: int) -> None:
+def revert(model: KAN, index: int, out: int, in_: int) -> None:
+    """Make a function the spline again that it was put in place of."""
     layer = model.layers[index]
     if isinstance(layer, FunctionLinear):
         layer.assign(out, in_, SPLINE, (1.0, 0.0, 1.0, 0.0))

@@ -110,6 +110,18 @@ def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Calla
     return evaluate
 
 
+def rounded(expression: Expr, digits: int) -> Expr:
+    """Round the numbers of an expression for display; keep exact constants.
+
+    Examples
+    --------
+    >>> rounded(sympy.Float(3.14159265) * sympy.Symbol("x"), 4)
+    3.142*x
+    """
+    numbers = expression.atoms(sympy.Float)
+    return expression.xreplace({number: sympy.Float(number, digits) for number in numbers})
+
+
 def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
     """Return the expression of one live edge at the expression u of its input."""
     layer = model.layers[index]
@@ -141,7 +153,8 @@ def spline_function(name: str, edge: Any, order: int = 0) -> Any:
     Returns
     -------
     type
-        A subclass of ``sympy.Function``; applied, it survives ``copy.deepcopy``.
+        A subclass of ``sympy.Function``; applied, it survives ``copy.deepcopy``. Its attribute
+        `numbers` counts the coefficients it holds.
 
     Examples
     --------
@@ -158,8 +171,21 @@ def spline_function(name: str, edge: Any, order: int = 0) -> Any:
         return spline_function(f"{edge_name}_d{order + 1}", edge, order + 1)(self.args[0])
 
     edge_name = name if order == 0 else name.rsplit("_d", 1)[0]
-    members = {"_imp_": staticmethod(evaluate), "fdiff": fdiff, "nargs": 1, "is_real": True}
+    members: dict[str, Any] = {
+        "_imp_": staticmethod(evaluate),
+        "fdiff": fdiff,
+        "nargs": 1,
+        "is_real": True,
+        "numbers": len(getattr(edge, "coefficients", (1.0,))),
+        "__deepcopy__": lambda self, memo: self,
+        "__reduce_ex__": lambda self, protocol: (_rebuilt, (name, edge, order, self.args)),
+    }
     return type(name, (sympy.Function,), members)
+
+
+def _rebuilt(name: str, edge: Any, order: int, arguments: tuple[Expr, ...]) -> Expr:
+    """Return the application of a spline that was stored."""
+    return spline_function(name, edge, order)(*arguments)
 
 
 def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:

@@ -43,11 +43,14 @@ class RefinedFormula:
         Mean squared error over the variance of the target, on the rows used.
     snapped : tuple of str
         The exact constants put in.
+    costs : tuple of float
+        By how much each raised the loss once the other numbers had been refitted.
     """
 
     expression: Expr
     loss: float
     snapped: tuple[str, ...] = ()
+    costs: tuple[float, ...] = ()
 
 
 def can_refine(expression: Expr) -> bool:
@@ -125,6 +128,7 @@ def snap(
     limit = max(_SLIGHT, _WORSE * found.loss)
     rows = len(formula.target) if independent is None else min(independent, len(formula.target))
     fixed: dict[int, Constant] = {}
+    costs: dict[int, float] = {}
     refused: set[tuple[int, Any]] = set()
     while True:
         proposal = _best_proposal(formula, found, free, refused)
@@ -137,7 +141,7 @@ def snap(
         trial = formula.fit(free, start, steps=12)
         short = trial.loss <= max(_FLOOR, found.loss * 2.0 ** (2 * gain / rows))
         if short and trial.loss <= limit:
-            fixed[k], found = constant, trial
+            fixed[k], costs[k], found = constant, trial.loss - found.loss, trial
         else:
             free[k] = True
             refused.add((k, constant.exact))
@@ -146,6 +150,7 @@ def snap(
         expression=formula.rebuild(final.parameters, fixed),
         loss=final.loss,
         snapped=tuple(str(fixed[k].exact) for k in sorted(fixed)),
+        costs=tuple(costs[k] for k in sorted(fixed)),
     )
 
 
@@ -157,7 +162,7 @@ def _best_proposal(
     effects = formula.effects(found.parameters)
     for k in np.flatnonzero(free):
         value, error = float(found.parameters[k]), float(found.standard_errors[k])
-        length = real_bits(value, max(min(error, 0.1 * abs(value)), 1e-7 * abs(value), 1e-12))
+        length = real_bits(value, max(min(error, 0.1 * abs(value)), 1e-7 * abs(value)))
         window = max(min(3 * error, 0.1 * abs(value)), _NEAR * abs(value), 1e-9)
         options = candidates(value, window)
         if abs(value) <= 3 * error or effects[k] < _WEAK:

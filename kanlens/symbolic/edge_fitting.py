@@ -15,7 +15,6 @@ References
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,12 +22,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from kanlens.symbolic.library import Family, constrain
+from kanlens.symbolic.library import Family
+from kanlens.symbolic.polishing import Fits, Problem, polish
 from kanlens.threads import one_thread
 
 _STARTS_KEPT = 3
 _FIRST_STEPS = 6  # with all kept starts
 _LAST_STEPS = 24  # with the best one
+_SPAN_STEPS = 12  # in what the spline can say
+_PROMISING = 8  # families that take these steps
 _HOPELESS = 0.5  # a best start with less R2 is not polished
 _CHUNK = 64  # edges at a time
 
@@ -45,6 +47,11 @@ class EdgeSamples:
         Range of the inputs.
     uniform : int
         The first so many samples of every edge are equally spaced from `low` to `high`.
+    space : Tensor, shape (input, sample, direction), optional
+        What the splines of each input can say, apart from a constant: orthonormal directions,
+        those that are zero at the end.
+    place : Tensor of int, shape (edge,), optional
+        The input of each edge in `space`.
     """
 
     x: Tensor
@@ -52,6 +59,8 @@ class EdgeSamples:
     low: Tensor
     high: Tensor
     uniform: int
+    space: Tensor | None = None
+    place: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +77,11 @@ class EdgeFits:
         One minus the residual over the variance of the edge.
     sse : Tensor, shape (edge, family)
         Sum of squared residuals over the samples, in the units of the edge squared.
+    misfit : Tensor, shape (edge, family)
+        Part of the edge that the family leaves, measured only in what the spline can say; where
+        that is not known, one minus `r2`.
+    coefficients : Tensor, shape (edge,), optional
+        Number of independent values of the spline on its range, the constant among them.
     mean, spread : Tensor, shape (edge,)
         Mean and standard deviation of the edge over its samples.
     constant : Tensor of bool, shape (edge,)
@@ -78,6 +92,8 @@ class EdgeFits:
     parameters: Tensor
     r2: Tensor
     sse: Tensor
+    misfit: Tensor
+    coefficients: Tensor | None
     mean: Tensor
     spread: Tensor
     constant: Tensor
@@ -113,25 +129,40 @@ def fit_edges(samples: EdgeSamples, families: Sequence[Family]) -> EdgeFits:
     half, scale = torch.where(half > 0, half, 1.0), torch.where(constant, 1.0, spread)
     x = (samples.x - middle[:, None]) / half[:, None]
     y = (samples.y - mean[:, None]) / scale[:, None]
-    chunks = zip(x.split(_CHUNK), y.split(_CHUNK), strict=True)
+    spaces = _spaces(samples, len(x))
+    chunks = zip(x.split(_CHUNK), y.split(_CHUNK), spaces, strict=True)
     with one_thread():
-        found = [_fit_scaled(families, xs, ys, samples.uniform) for xs, ys in chunks]
-    fitted = torch.cat(found)  # (edge, family, 5): a, b, c, d, sse
+        found = [_fit_scaled(families, xs, ys, samples.uniform, space) for xs, ys, space in chunks]
+    fitted = torch.cat(found)  # (edge, family, 6): a, b, c, d, sse, misfit
     parameters = _own_units(fitted[..., :4], middle, half, mean, scale)
     canonical = [family.canonical(parameters[:, f]) for f, family in enumerate(families)]
     sse = fitted[..., 4]
-    r2 = torch.where(
-        constant[:, None], 0.0, 1 - sse / y.square().sum(1, keepdim=True).clamp(1e-300)
-    )
+    r2 = 1 - sse / y.square().sum(1, keepdim=True).clamp(1e-300)
     return EdgeFits(
         families=tuple(families),
         parameters=torch.stack(canonical, dim=1),
-        r2=r2,
+        r2=torch.where(constant[:, None], 0.0, r2),
         sse=sse * scale[:, None] ** 2,
+        misfit=torch.where(constant[:, None], 1.0, fitted[..., 5]),
+        coefficients=_coefficients(samples),
         mean=mean,
         spread=spread,
         constant=constant,
     )
+
+
+def _spaces(samples: EdgeSamples, edges: int) -> list[Tensor | None]:
+    """Return the space of each chunk of edges, (edge, sample, direction)."""
+    if samples.space is None or samples.place is None:
+        return [None] * -(-edges // _CHUNK)
+    return [samples.space[place] for place in samples.place.split(_CHUNK)]
+
+
+def _coefficients(samples: EdgeSamples) -> Tensor | None:
+    if samples.space is None or samples.place is None:
+        return None
+    directions = (samples.space.square().sum(1) > 0.5).sum(1)
+    return (1.0 + directions)[samples.place]
 
 
 def _own_units(fitted: Tensor, middle: Tensor, half: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
@@ -142,21 +173,67 @@ def _own_units(fitted: Tensor, middle: Tensor, half: Tensor, mean: Tensor, scale
     return torch.stack((a, b, c * scale[:, None], mean[:, None] + d * scale[:, None]), dim=-1)
 
 
-def _fit_scaled(families: Sequence[Family], x: Tensor, y: Tensor, uniform: int) -> Tensor:
-    """Return a, b, c, d and the residual of every family on scaled edges, (edge, family, 5)."""
+def _fit_scaled(
+    families: Sequence[Family], x: Tensor, y: Tensor, uniform: int, space: Tensor | None
+) -> Tensor:
+    """Return a, b, c, d, residual and misfit of every family on scaled edges, (edge, family, 6)."""
     scans = [_scan(family, y[:, :uniform]) for family in families]
-    edges = len(y)
-    starts = [_Fits.of_scan(f, *scan) for f, scan in enumerate(scans)]
-    tries = _polish(families, x, y, _Fits.join(starts), _FIRST_STEPS)
-    polished = _polish(families, x, y, tries.best_of_each(edges), _LAST_STEPS)
+    starts = Fits.join([_hopeful(f, *scan) for f, scan in enumerate(scans)])
+    few = x[:, :uniform], y[:, :uniform]
+    tries, sse = polish(families, few, starts, steps=_FIRST_STEPS)
+    polished, _ = polish(families, (x, y), tries.best_of_each(sse, len(y)), steps=_LAST_STEPS)
     a = torch.stack([scan[0][:, 0] for scan in scans], dim=1)  # (edge, family)
     b = torch.stack([scan[1][:, 0] for scan in scans], dim=1)
     a[polished.edge, polished.family] = polished.a
     b[polished.edge, polished.family] = polished.b
-    every = _Fits.all_of(a, b)
-    state = _Projection(families, x[every.edge], y[every.edge], every)
-    columns = torch.stack((every.a, every.b, state.c, state.offset, state.sse), dim=1)
-    return columns.reshape(len(families), edges, 5).transpose(0, 1)
+    misfit = None if space is None else _settle(families, (x, y), (a, b), space)
+    c, d, sse = _linear(families, (x, y), a, b)
+    if misfit is None:
+        misfit = sse / y.square().sum(1, keepdim=True).clamp(min=1e-300)
+    return torch.stack((a, b, c, d, sse, misfit), dim=2)
+
+
+def _hopeful(family: int, a: Tensor, b: Tensor, gain: Tensor) -> Fits:
+    """Take the starts (edge, kept) of the edges on which the best one is no lost case."""
+    rows = (gain[:, 0] > _HOPELESS).nonzero()[:, 0]
+    edge = rows.repeat_interleave(a.shape[1])
+    return Fits(torch.full_like(edge, family), edge, a[rows].reshape(-1), b[rows].reshape(-1))
+
+
+def _settle(
+    families: Sequence[Family],
+    samples: tuple[Tensor, Tensor],
+    ab: tuple[Tensor, Tensor],
+    space: Tensor,
+) -> Tensor:
+    """Improve a and b (edge, family) in place in what the splines can say; return the misfits."""
+    a, b = ab
+    edges, count = a.shape
+    every = Fits.table(a, b)
+    problem = Problem(families, samples, every, space)
+    misfit = problem.sse(every.a, every.b).reshape(count, edges).T.contiguous()
+    best = misfit.argsort(1)[:, :_PROMISING]
+    chosen = torch.zeros_like(misfit, dtype=torch.bool).scatter(1, best, True)
+    family, edge = chosen.T.nonzero().unbind(1)
+    start = Fits(family, edge, a[edge, family], b[edge, family])
+    found, sse = polish(families, samples, start, steps=_SPAN_STEPS, space=space)
+    a[edge, family], b[edge, family], misfit[edge, family] = found.a, found.b, sse
+    size = problem.target[:edges].square().sum(1, keepdim=True)
+    return misfit / size.clamp(min=1e-300)
+
+
+def _linear(
+    families: Sequence[Family], samples: tuple[Tensor, Tensor], a: Tensor, b: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the least-squares c and d and the residual of each fit, each (edge, family)."""
+    x, y = samples
+    u = a[..., None] * x[:, None] + b[..., None]  # (edge, family, sample)
+    value = torch.stack([family.function.value(u[:, f]) for f, family in enumerate(families)], 1)
+    mean, y_mean = value.mean(2), y.mean(1, keepdim=True)
+    centered, target = value - mean[..., None], (y - y_mean)[:, None]
+    c = (centered * target).sum(2) / centered.square().sum(2).clamp(min=1e-30)
+    residual = target - c[..., None] * centered
+    return c, y_mean - c * mean, torch.nan_to_num(residual.square().sum(2), nan=float("inf"))
 
 
 @lru_cache(maxsize=128)
@@ -168,7 +245,7 @@ def _scan_basis(family: Family, uniform: int) -> Tensor:
     x = torch.linspace(-1.0, 1.0, uniform, dtype=torch.float64)
     a, b = family.flat_starts
     u = a[:, None] * x + b[:, None]  # (start, sample)
-    columns = [torch.sin(u), torch.cos(u)] if family.name == "sin" else [family.function.value(u)]
+    columns = [torch.sin(u), torch.cos(u)] if family.name == "sin" else [family.value(u)]
     basis: list[Tensor] = []
     for column in columns:
         rest = column - column.mean(1, keepdim=True)
@@ -215,137 +292,3 @@ def _phase(y: Tensor, frequency: Tensor) -> Tensor:
     right = columns.transpose(2, 3) @ y[:, None, :, None]
     solution = torch.linalg.solve(gram, right)[..., 0]
     return torch.atan2(solution[..., 1], solution[..., 0])
-
-
-@dataclass(frozen=True, eq=False)
-class _Fits:
-    """Parameters of many fits, ordered by family; every attribute has shape (fit,)."""
-
-    family: Tensor
-    edge: Tensor
-    a: Tensor
-    b: Tensor
-    sse: Tensor
-
-    @classmethod
-    def of_scan(cls, family: int, a: Tensor, b: Tensor, gain: Tensor) -> _Fits:
-        """Take the starts (edge, kept) of the edges on which the best one is no lost case."""
-        rows = (gain[:, 0] > _HOPELESS).nonzero()[:, 0]
-        edge = rows.repeat_interleave(a.shape[1])
-        number = torch.full_like(edge, family)
-        a, b = a[rows].reshape(-1), b[rows].reshape(-1)
-        return cls(number, edge, a, b, torch.full_like(a, float("inf")))
-
-    @classmethod
-    def all_of(cls, a: Tensor, b: Tensor) -> _Fits:
-        """Take one fit per family and edge from tables (edge, family)."""
-        edges, families = a.shape
-        family = torch.arange(families).repeat_interleave(edges)
-        edge = torch.arange(edges).repeat(families)
-        a, b = a.T.reshape(-1), b.T.reshape(-1)
-        return cls(family, edge, a, b, torch.full_like(a, float("inf")))
-
-    @classmethod
-    def join(cls, parts: Sequence[_Fits]) -> _Fits:
-        """Put fits one after the other; the parts are in the order of their families."""
-        names = ("family", "edge", "a", "b", "sse")
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
-
-    def pick(self, index: Tensor) -> _Fits:
-        """Keep the fits at `index`."""
-        return _Fits(*(t[index] for t in (self.family, self.edge, self.a, self.b, self.sse)))
-
-    def improved(self, other: _Fits, better: Tensor) -> _Fits:
-        """Take the parameters of `other` where they are better."""
-        names = ("a", "b", "sse")
-        pairs = {n: torch.where(better, getattr(other, n), getattr(self, n)) for n in names}
-        return dataclasses.replace(self, **pairs)
-
-    def best_of_each(self, edges: int) -> _Fits:
-        """Keep the best fit of every pair of family and edge."""
-        by_sse = self.sse.argsort(stable=True)
-        key = (self.family * edges + self.edge)[by_sse]
-        order = key.argsort(stable=True)
-        first = torch.ones(len(key), dtype=torch.bool)
-        first[1:] = key[order][1:] != key[order][:-1]
-        return self.pick(by_sse[order[first]])
-
-
-class _Projection:
-    """The least-squares c and d of many fits, with the residual and its size."""
-
-    def __init__(self, families: Sequence[Family], x: Tensor, y: Tensor, fits: _Fits) -> None:
-        self.u = torch.addcmul(fits.b[:, None], fits.a[:, None], x)  # (fit, sample)
-        self.counts = torch.bincount(fits.family, minlength=len(families)).tolist()
-        parts = zip(families, self.u.split(self.counts), strict=True)
-        value = torch.cat([family.function.value(u) for family, u in parts if len(u)])
-        mean, y_mean = value.mean(1, keepdim=True), y.mean(1, keepdim=True)
-        self.centered = value - mean
-        self.size = self.centered.square().sum(1).clamp(min=1e-30)
-        target = y - y_mean
-        self.c = (self.centered * target).sum(1) / self.size
-        self.residual = torch.addcmul(target, self.c[:, None], self.centered, value=-1.0)
-        self.sse = torch.nan_to_num(self.residual.square().sum(1), nan=float("inf"))
-        self.offset = y_mean[:, 0] - self.c * mean[:, 0]
-
-    def step(self, families: Sequence[Family], x: Tensor, rules: Tensor, damping: Tensor) -> Tensor:
-        """Return the damped step of a and b, (2, fit)."""
-        parts = zip(families, self.u.split(self.counts), strict=True)
-        slope = torch.cat([family.function.derivative(u) for family, u in parts if len(u)])
-        slope = torch.nan_to_num(slope, nan=0.0, posinf=1e6, neginf=-1e6) * self.c[:, None]
-        one = self._project(slope * x) * rules[0][:, None]
-        two = self._project(slope) * rules[1][:, None]
-        p, q, s = one.square().sum(1), (one * two).sum(1), two.square().sum(1)
-        p, s = p * (1 + damping) + 1e-30, s * (1 + damping) + 1e-30
-        left, right = (one * self.residual).sum(1), (two * self.residual).sum(1)
-        determinant = (p * s - q * q).clamp(min=1e-60)
-        return torch.stack((s * left - q * right, p * right - q * left)) / determinant
-
-    def _project(self, column: Tensor) -> Tensor:
-        """Remove the parts of a Jacobian column that c and d can make."""
-        column = column - column.mean(1, keepdim=True)
-        share = (column * self.centered).sum(1) / self.size
-        return torch.addcmul(column, share[:, None], self.centered, value=-1.0)
-
-
-def _polish(families: Sequence[Family], x: Tensor, y: Tensor, fits: _Fits, steps: int) -> _Fits:
-    """Run Levenberg-Marquardt on all fits at once and return the improved ones."""
-    if len(fits.a) == 0:
-        return fits
-    table = torch.stack([family.rules for family in families])  # (family, 7)
-    a, b = constrain(fits.a, fits.b, table[fits.family].T)
-    now = dataclasses.replace(fits, a=a, b=b)
-    start = _Projection(families, x[now.edge], y[now.edge], now).sse
-    now = dataclasses.replace(now, sse=start)
-    done = [a.clone(), b.clone(), start.clone()]
-    active, damping = torch.arange(len(a)), torch.full_like(a, 1e-2)
-    for _ in range(steps):
-        rows = x[now.edge], y[now.edge]
-        trial = _stepped(families, rows, now, table[now.family].T, damping)
-        better, gain = trial.sse < now.sse, now.sse - trial.sse
-        finished = (better & (gain < 1e-7 * now.sse)) | (damping > 1e6) | (trial.sse < 1e-22)
-        damping = torch.where(better, damping * 0.2, damping * 6.0)
-        now = now.improved(trial, better)
-        for out, value in zip(done, (now.a, now.b, now.sse), strict=True):
-            out[active] = value
-        keep = (~finished).nonzero()[:, 0]
-        if len(keep) == 0:
-            break
-        if len(keep) < 0.8 * len(active):
-            active, damping, now = active[keep], damping[keep], now.pick(keep)
-    return _Fits(fits.family, fits.edge, *done)
-
-
-def _stepped(
-    families: Sequence[Family],
-    rows: tuple[Tensor, Tensor],
-    now: _Fits,
-    rules: Tensor,
-    damping: Tensor,
-) -> _Fits:
-    """Return the fits one damped step further, with their residuals."""
-    x, y = rows
-    moved = _Projection(families, x, y, now).step(families, x, rules, damping)
-    a, b = constrain(now.a + moved[0], now.b + moved[1], rules)
-    trial = dataclasses.replace(now, a=a, b=b)
-    return dataclasses.replace(trial, sse=_Projection(families, x, y, trial).sse)

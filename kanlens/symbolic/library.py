@@ -11,18 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from kanlens.core.functions import ElementaryFunction, find_function
+from kanlens.core.functions import FUNCTIONS, ElementaryFunction, find_function
 
 Moves = Literal["none", "shift", "scale", "both"]
 _POLE_MARGIN = 10.0**-2.5  # nearest pole to the range [-1, 1]
 _KINK = 0.95  # farthest kink from the middle of the range; further out it is none
 _LARGEST_EXPONENT = 50.0  # exp(b) is folded into c only up to here
+_STEEPEST = 30.0  # what rises faster than between two of the samples is a step
+STEP = 2 / 63  # width over which a step is fitted, the distance of two of the samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,21 +39,19 @@ class Family:
         Which of a and b are searched: neither, b, a, both.
     starts : Tensor, shape (row, column, 2)
         Grid of starting values (a, b); neighbours in the grid are neighbours in the search.
-    margin : float or None
-        For functions of one side, ``b - abs(a)`` stays at least this (u stays off the pole).
-    reach : float or None
-        For functions on an interval, ``abs(a) + abs(b)`` stays at most this.
+    lowest, highest : float
+        u stays between them: off the poles, and where the function is defined.
     least, largest : float
         Limits of ``abs(a)`` where a is searched.
     widest : float
-        Limit of ``abs(b)``.
+        Limit of ``abs(b) - abs(a)``: how far from all u of the range 0 may lie.
     """
 
     function: ElementaryFunction
     moves: Moves
     starts: Tensor
-    margin: float | None = None
-    reach: float | None = None
+    lowest: float = -math.inf
+    highest: float = math.inf
     least: float = 0.05
     largest: float = 80.0
     widest: float = 60.0
@@ -60,6 +60,16 @@ class Family:
     def name(self) -> str:
         """Name of the function."""
         return self.function.name
+
+    def value(self, u: Tensor) -> Tensor:
+        """Return what is fitted: the function, or a steep ramp in place of a step."""
+        return (u / STEP).clamp(-1.0, 1.0) if self.name == "sign" else self.function.value(u)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        """Return the derivative of `value`."""
+        if self.name == "sign":
+            return (u.abs() < STEP).to(u.dtype) / STEP
+        return self.function.derivative(u)
 
     @property
     def parameters(self) -> int:
@@ -76,13 +86,12 @@ class Family:
     def rules(self) -> Tensor:
         """What `constrain` needs, shape (7,).
 
-        Whether a and b move, margin, reach, least, largest, widest.
+        Whether a and b move, lowest, highest, least, largest, widest.
         """
         scale, shift = self.moves in ("scale", "both"), self.moves in ("shift", "both")
-        margin = -math.inf if self.margin is None else self.margin
-        reach = math.inf if self.reach is None else self.reach
         least, largest = (self.least, self.largest) if scale else (1.0, 1.0)
-        values = (float(scale), float(shift), margin, reach, least, largest, self.widest)
+        limits = (self.lowest, self.highest, least, largest, self.widest)
+        values = (float(scale), float(shift), *limits)
         return torch.tensor(values, dtype=torch.float64)
 
     def canonical(self, parameters: Tensor) -> Tensor:
@@ -143,11 +152,14 @@ def constrain(a: Tensor, b: Tensor, rules: Tensor) -> tuple[Tensor, Tensor]:
     >>> constrain(torch.ones(1).double(), torch.zeros(1).double(), rules)[1].round(decimals=3)
     tensor([1.0030], dtype=torch.float64)
     """
-    _, _, margin, reach, least, largest, widest = rules
-    size = torch.minimum(torch.maximum(a.abs(), least), torch.minimum(largest, reach))
-    room = torch.minimum(widest, reach - size)
+    _, _, lowest, highest, least, largest, widest = rules
+    size = torch.minimum(
+        torch.maximum(a.abs(), least), torch.minimum(largest, (highest - lowest) / 2)
+    )
+    room = widest + size
     b = torch.minimum(torch.maximum(b, -room), room)
-    return torch.where(a < 0, -size, size), torch.maximum(b, size + margin)
+    b = torch.minimum(torch.maximum(b, lowest + size), highest - size)
+    return torch.where(a < 0, -size, size), b
 
 
 def library(functions: Sequence[str] | None = None, *, call: str = "library") -> list[Family]:
@@ -163,7 +175,7 @@ def library(functions: Sequence[str] | None = None, *, call: str = "library") ->
     Returns
     -------
     list of Family
-        Each family once, in the order of the library.
+        Each family once, in the order of the library; registered functions come last.
 
     Raises
     ------
@@ -175,10 +187,12 @@ def library(functions: Sequence[str] | None = None, *, call: str = "library") ->
     >>> [family.name for family in library(["cos", "exp"])]
     ['x', 'exp', 'sin']
     """
+    known = {family.name for family in _FAMILIES} | {"constant"}
+    added = [_added(g) for name, g in FUNCTIONS.items() if name not in known]
     if functions is None:
-        return list(_FAMILIES)
+        return [*_FAMILIES, *added]
     names = {find_function(name, call=call).name for name in functions} | {"x"}
-    return [family for family in _FAMILIES if family.name in names]
+    return [family for family in (*_FAMILIES, *added) if family.name in names]
 
 
 def _grid(scales: Tensor, shifts: Tensor) -> Tensor:
@@ -196,11 +210,19 @@ def _shift_starts(count: int, largest: float) -> Tensor:
     return _grid(_one(), torch.sinh(half * math.asinh(largest)))
 
 
-def _side_starts(margin: float) -> Tensor:
+def _side_starts(lowest: float) -> Tensor:
     """Return a = -1 and 1 with the point u = 0 at log-spaced distances from the range."""
     distance = torch.logspace(-2.5, 1.3, 20, dtype=torch.float64)
     sides = torch.tensor([-1.0, 1.0], dtype=torch.float64)
-    return _grid(sides, 1.0 + distance.clamp(min=margin))
+    return _grid(sides, 1.0 + distance.clamp(min=lowest))
+
+
+def _ray_starts(lowest: float) -> Tensor:
+    """Return scales of both signs, with u from close to `lowest` upwards to far from it."""
+    scales = torch.logspace(-0.7, 1.0, 8, dtype=torch.float64)
+    distance = torch.logspace(-2.3, 1.0, 12, dtype=torch.float64)
+    starts = _grid(torch.cat((-scales.flip(0), scales)), distance)
+    return torch.stack((starts[..., 0], lowest + starts[..., 0].abs() + starts[..., 1]), dim=-1)
 
 
 def _kink_starts(*, sided: bool) -> Tensor:
@@ -217,13 +239,14 @@ def _bump_starts(low: float, high: float) -> Tensor:
     return torch.stack((starts[..., 0], -starts[..., 0] * starts[..., 1]), dim=-1)
 
 
-def _interval_starts(reach: float) -> Tensor:
-    """Return scales and shifts for which u stays within (-reach, reach)."""
+def _interval_starts(lowest: float, highest: float) -> Tensor:
+    """Return scales and shifts for which u stays between two numbers."""
+    middle, reach = (lowest + highest) / 2, (highest - lowest) / 2
     scale = reach * torch.linspace(0.1, 0.98, 14, dtype=torch.float64)
     side = torch.linspace(-1.0, 1.0, 13, dtype=torch.float64)
     starts = _grid(scale, side)
     room = (reach - starts[..., 0]) * starts[..., 1]
-    return torch.stack((starts[..., 0], room), dim=-1)
+    return torch.stack((starts[..., 0], middle + room), dim=-1)
 
 
 def _exponent_starts() -> Tensor:
@@ -243,26 +266,64 @@ def _family(name: str, moves: Moves, starts: Tensor, **rule: float) -> Family:
     return Family(function=find_function(name), moves=moves, starts=starts, **rule)
 
 
+def _inside(name: str, reach: float, most: float) -> Family:
+    """Return a family on an interval about 0; its starts stay within `reach`, its fits `most`."""
+    return _family(name, "both", _interval_starts(-reach, reach), lowest=-most, highest=most)
+
+
+@lru_cache(maxsize=64)
+def _added(function: ElementaryFunction) -> Family:
+    """Return the family of a registered function."""
+    low, high = function.domain if isinstance(function.domain, tuple) else (-math.inf, math.inf)
+    if function.degree is not None:  # a says nothing that c does not
+        if low == 0.0:
+            starts, lowest = _side_starts(_POLE_MARGIN), _POLE_MARGIN
+        else:
+            starts, lowest = _shift_starts(29, 8.0), low
+        return _family(function.name, "shift", starts, lowest=lowest)
+    if math.isfinite(low) and math.isfinite(high):
+        margin = 1e-3 * (high - low)
+        ends = {"lowest": low + margin, "highest": high - margin}
+        return _family(function.name, "both", _interval_starts(**ends), least=0.0, **ends)
+    if math.isfinite(low):
+        lowest = low + _POLE_MARGIN
+        return _family(function.name, "both", _ray_starts(lowest), lowest=lowest)
+    if math.isfinite(high):
+        highest = high - _POLE_MARGIN
+        return _family(function.name, "both", -_ray_starts(-highest), highest=highest)
+    return _family(function.name, "both", _bump_starts(0.3, 16.0), largest=_STEEPEST)
+
+
 _FAMILIES: tuple[Family, ...] = (
     _family("x", "none", _grid(_one(), torch.zeros(1, dtype=torch.float64))),
     *(_family(f"x^{n}", "shift", _shift_starts(29, 8.0)) for n in (2, 3, 4, 5)),
     *(
-        _family(name, "shift", _side_starts(_POLE_MARGIN), margin=_POLE_MARGIN)
-        for name in ("1/x", "1/x^2", "1/x^3", "1/sqrt", "log")
+        _family(name, "shift", _side_starts(_POLE_MARGIN), lowest=_POLE_MARGIN)
+        for name in ("1/x", "1/x^2", "1/x^3", "1/x^4", "1/x^1.5", "1/sqrt", "log")
     ),
-    *(_family(name, "shift", _side_starts(0.0), margin=0.0) for name in ("sqrt", "x^1.5")),
+    *(_family(name, "shift", _side_starts(0.0), lowest=0.0) for name in ("sqrt", "x^1.5")),
     *(_family(name, "both", _bump_starts(0.2, 4.0), least=0.02) for name in ("x^3-x", "x^3+x")),
     _family("exp", "scale", _exponent_starts(), largest=20.0),
     _family("sin", "both", _frequency_starts(), least=0.2),
-    _family("tan", "both", _interval_starts(1.55), reach=1.56),
+    _inside("tan", 1.55, 1.56),
     *(
-        _family(name, "both", _bump_starts(0.3, 30.0), least=0.1)
-        for name in ("tanh", "arctan", "gaussian", "1/(1+x^2)")
+        _family(name, "both", _bump_starts(0.3, _STEEPEST), least=0.1, largest=_STEEPEST)
+        for name in ("arctan", "1/(1+x^2)", "sqrt(1+x^2)")
     ),
-    _family("cosh", "both", _bump_starts(0.3, 8.0), least=0.1, largest=20.0, widest=12.0),
-    _family("arcsin", "both", _interval_starts(1.0), reach=1.0),
-    _family("arctanh", "both", _interval_starts(0.99), reach=0.999),
-    _family("abs", "shift", _kink_starts(sided=False), widest=_KINK),
-    _family("sign", "shift", _kink_starts(sided=False), widest=_KINK),
-    _family("relu", "shift", _kink_starts(sided=True), widest=_KINK),
+    *(
+        _family(
+            name, "both", _bump_starts(0.3, _STEEPEST), least=0.1, largest=_STEEPEST, widest=6.0
+        )
+        for name in ("tanh", "gaussian")
+    ),
+    *(
+        _family(name, "both", _bump_starts(0.3, 8.0), least=0.1, largest=20.0, widest=12.0)
+        for name in ("cosh", "sinh")
+    ),
+    _inside("arcsin", 1.0, 1.0),
+    _inside("arctanh", 0.99, 0.999),
+    _inside("1/sqrt(1-x^2)", 0.99, 0.999),
+    _family("abs", "shift", _kink_starts(sided=False), widest=_KINK - 1.0),
+    _family("sign", "shift", _kink_starts(sided=False), widest=_KINK - 1.0),
+    _family("relu", "shift", _kink_starts(sided=True), widest=_KINK - 1.0),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,12 @@ import sympy
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_rows, message
+from kanlens.checks import check_choice, check_rows, message
 from kanlens.core.acceptance import check_model
 from kanlens.core.function_edge import FunctionEdge
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.network import KAN
-from kanlens.errors import InvalidValueError
+from kanlens.errors import DataError, InvalidValueError
 from kanlens.progress import progress_bar
 from kanlens.symbolic.assignment import (
     EdgeChoice,
@@ -26,19 +27,15 @@ from kanlens.symbolic.assignment import (
     rank_layer,
     settle_ties,
 )
-from kanlens.symbolic.composition import (
-    Expr,
-    compose,
-    evaluator,
-    feature_symbols,
-    plain,
-)
-from kanlens.symbolic.constants import can_refine, refine, snap
+from kanlens.symbolic.composition import Expr, feature_symbols
+from kanlens.symbolic.error_budget import error_budget
+from kanlens.symbolic.front import RULES
 from kanlens.symbolic.joint_refit import relative_loss
 from kanlens.symbolic.library import library
-from kanlens.symbolic.receipt import examine
-from kanlens.symbolic.result import Stage, SymbolicResult, rounded
-from kanlens.symbolic.simplification import shorten
+from kanlens.symbolic.path import build_path
+from kanlens.symbolic.receipt import Receipt, examine
+from kanlens.symbolic.result import SymbolicResult
+from kanlens.symbolic.wording import edge_text
 from kanlens.threads import one_thread
 from kanlens.training.preparation import prepare_target
 
@@ -47,11 +44,7 @@ if TYPE_CHECKING:
 
     from kanlens.core.network import Rows
 
-_DRIFT = 2.0  # factor by which a step may raise a loss that is slight
-_WORSE = 1.05  # factor by which it may raise any other
-_SLIGHT = 1e-4  # of the variance
 _MOST_ROWS = 2000  # that fits are made on
-_CHECK_POINTS = 200  # where rewriting is checked
 _SHOWN = 3  # candidates per edge in a table
 _INDEPENDENT = 60  # values of a network's output that count as independent
 
@@ -66,6 +59,9 @@ def symbolize(
     functions: Sequence[str] | None = None,
     refine: bool = True,
     snap: bool = True,
+    model_selection: str = "best",
+    x_test: Rows | None = None,
+    y_test: Any = None,
     generator: torch.Generator | None = None,
     progress: bool = False,
 ) -> SymbolicResult:
@@ -91,9 +87,15 @@ def symbolize(
     functions : sequence of str, optional
         Names of functions to choose from; default all.
     refine : bool
-        Whether to refit the numbers.
+        Whether to refit the numbers; without it no terms are left out either.
     snap : bool
         Whether to replace numbers by exact constants.
+    model_selection : {"best", "accuracy", "score"}
+        Which row of `equations_` is the formula: the one with the highest score among those with
+        at most 1.5 times the least loss (and no more than `r2_min` allows); with the least loss;
+        with the highest score.
+    x_test, y_test : optional
+        Other rows, for the receipt. Without them it is made on `x` and `y`.
     generator : torch.Generator, optional
         Chooses the rows when there are more than 2000; else they are spread evenly.
     progress : bool
@@ -106,9 +108,9 @@ def symbolize(
     Raises
     ------
     InvalidValueError
-        If `r2_min` is not in (0, 1], or a function is unknown.
+        If `r2_min` is not in (0, 1], or a function or rule is unknown.
     ShapeError, DTypeError, DataError
-        If `x` or `y` does not fit the model.
+        If `x` or `y` does not fit the model, or `y_test` comes without `x_test`.
 
     References
     ----------
@@ -124,10 +126,12 @@ def symbolize(
     x1**2
     """
     check_model("symbolize", model)
+    check_choice("symbolize", "model_selection", model_selection, RULES)
     families = library(functions, call="symbolize")
     _check_share(r2_min)
     exact = _exact(model)
     rows, targets = _prepared(exact, x, y)
+    tests = _held_out(exact, x_test, y_test)
     regression = targets is not None and model.task == "regression"
     goal = _goal(exact, rows, targets if regression else None, r2_min, generator)
     work = copy.deepcopy(exact)
@@ -137,18 +141,46 @@ def symbolize(
         choices = assign_functions(work, goal.x, families, r2_min, advance=advance)
         if refine:
             work = settle_ties(work, choices, r2_min, goal)
-        work, _ = back_off(work, goal, refine=refine)
+        work, replaced = back_off(work, goal, refine=refine)
         advance()
-        stages, snapped = _stages(work, goal, refine, snap)
+        stages, settled = build_path(exact, replaced, work, goal, refined=refine, snapped=snap)
         advance()
-    real = tuple(_assumed(expression, work) for expression in stages[-1].expressions)
-    return SymbolicResult(
-        stages=stages,
-        model=_finished(work, model),
-        receipt=examine(real, exact, rows, targets, snapped=snapped),
-        feature_names=model.feature_names,
-        output_names=model.output_names,
-    )
+        result = SymbolicResult(
+            stages=stages,
+            receipt=Receipt(rows=0),
+            model_selection=model_selection,
+            feature_names=model.feature_names,
+            output_names=model.output_names,
+            negligible=() if regression else settled,
+            limit=goal.limit,
+        )
+        picked = result.picked()
+        real = tuple(_assumed(stage.expressions[k], work) for k, stage in enumerate(picked))
+        receipt = examine(
+            real,
+            exact,
+            *(tests or (rows, targets)),
+            fitted_to=rows if tests else None,
+            budget=error_budget(exact, replaced, work, real, (tests or (rows,))[0]),
+            snapped=tuple(c for k, stage in enumerate(picked) for c in _of(stage.snapped, k)),
+            snap_costs=tuple(c for k, stage in enumerate(picked) for c in _of(stage.snap_costs, k)),
+        )
+    return dataclasses.replace(result, receipt=receipt, model=_finished(work, model))
+
+
+def _of(found: tuple[tuple[Any, ...], ...], output: int) -> tuple[Any, ...]:
+    """Return what a stage holds of one output."""
+    return found[output] if found else ()
+
+
+def _held_out(model: KAN, x: Any, y: Any) -> tuple[Tensor, Tensor | None] | None:
+    """Return the rows for the receipt, when there are any."""
+    if x is None:
+        if y is not None:
+            advice = "Pass the rows that y_test belongs to"
+            raise DataError(message("symbolize", "x_test with y_test", "None", advice))
+        return None
+    return _prepared(model, x, y)
 
 
 @torch.no_grad()
@@ -197,12 +229,12 @@ def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
     for rank, candidate in enumerate(choice.candidates[:_SHOWN], start=1):
         a, b, c, d = candidate.parameters
         edge = FunctionEdge(function=candidate.function, a=a, b=b, c=c, d=d)
-        symbol = sympy.Symbol(f"h{choice.layer}_{choice.in_ + 1}")
+        name = f"h{choice.layer}_{choice.in_ + 1}"
         if choice.layer == 0:
             shift, scale = model.input_shift[choice.in_], model.input_scale[choice.in_]
             edge = edge.in_units(float(shift), float(scale))
-            symbol = sympy.Symbol(model.feature_names[choice.in_])
-        formula = str(rounded(edge.to_sympy(symbol), 4))
+            name = model.feature_names[choice.in_]
+        formula = edge_text(edge, name)
         place = (choice.layer, choice.out, choice.in_, rank)
         found.append((*place, candidate.function, candidate.r2, candidate.score, formula))
     return found
@@ -268,68 +300,6 @@ def _places(x: Tensor, generator: torch.Generator | None) -> Tensor:
         some = torch.linspace(0, rows - 1, _MOST_ROWS).round().long()
     places: Tensor = torch.cat((x.argmin(0), x.argmax(0), some)).unique()
     return places
-
-
-def _stages(
-    model: KAN, goal: Goal, refined: bool, snapped: bool
-) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
-    """Return the formula as fitted, refined and snapped, and the constants put in."""
-    first = compose(model)
-    symbols = feature_symbols(model)
-    names = ["fitted", *(["refined"] if refined else []), *(["snapped"] if snapped else [])]
-    columns: list[list[Expr]] = []
-    constants: list[str] = []
-    for output, expression in enumerate(first):
-        column, found = _improved(expression, symbols, goal, output, names)
-        columns.append(column)
-        constants += found
-    stages = []
-    for k, name in enumerate(names):
-        expressions = tuple(column[k] for column in columns)
-        losses = _losses(expressions, symbols, goal)
-        shown = tuple(plain(expression) for expression in expressions)
-        stages.append(Stage(name=name, expressions=shown, losses=losses))
-    return tuple(stages), tuple(constants)
-
-
-def _improved(
-    expression: Expr, symbols: tuple[Expr, ...], goal: Goal, output: int, names: list[str]
-) -> tuple[list[Expr], tuple[str, ...]]:
-    """Return one output's expression at every stage; a step that does harm is not taken."""
-    x, y = goal.x.numpy(force=True), goal.target[:, output].numpy(force=True)
-    points = x[:: max(1, len(x) // _CHECK_POINTS)]
-    column: list[Expr] = [expression]
-    constants: tuple[str, ...] = ()
-    for name in names[1:]:
-        now = shorten(column[-1], symbols, points)
-        if not can_refine(now):
-            column.append(now)
-            continue
-        if name == "refined":
-            found = refine(now, symbols, x, y)
-        else:
-            found = snap(now, symbols, x, y, independent=goal.independent)
-        before = _loss(now, symbols, x, y)
-        trial = shorten(found.expression, symbols, points)
-        after = _loss(trial, symbols, x, y)
-        good = after <= max(_WORSE * before, min(_DRIFT * before, _SLIGHT), 1e-10)
-        column.append(trial if good else now)
-        if good and name == "snapped":
-            constants = found.snapped
-    return column, constants
-
-
-def _loss(expression: Expr, symbols: tuple[Expr, ...], x: Any, y: Any) -> float:
-    values = torch.from_numpy(evaluator((expression,), symbols)(x))
-    return relative_loss(values, torch.from_numpy(y)[:, None])
-
-
-def _losses(
-    expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], goal: Goal
-) -> tuple[float, ...]:
-    x, target = goal.x.numpy(force=True), goal.target.numpy(force=True)
-    pairs = enumerate(expressions)
-    return tuple(_loss(expression, symbols, x, target[:, k]) for k, expression in pairs)
 
 
 def _assumed(expression: Expr, model: KAN) -> Expr:

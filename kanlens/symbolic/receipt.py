@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from torch import Tensor
 
 from kanlens.core.network import KAN
 from kanlens.symbolic.composition import Array, Expr, evaluator, feature_symbols
-from kanlens.training.objective import classes
+from kanlens.symbolic.error_budget import BudgetLine, ErrorBudget
+from kanlens.symbolic.validity import broken_parts, valid_ranges
+from kanlens.training.objective import classes, row_losses
 
-_BEYOND = 0.05  # share of each range by which it is extended
-_POINTS = 4000  # where the extension is checked
 _ROWS_EACH = 10  # rows for every number of a formula that is said to recover y
 _RECOVERED = 0.999  # share of the variance of y from which a formula speaks for itself
+_ROUNDING = 1e-9  # relative distance from a constant target that counts as none
 _FAR = 0.1  # RMSE over the model's deviation at which a formula is another function
 
 
@@ -29,11 +30,20 @@ class Receipt:
     ----------
     rows : int
         Rows it was compared on.
-    max_deviation, mean_deviation : float
+    held_out : bool
+        Whether these are other rows than those it was fitted to.
+    fitted_rows : int
+        Rows it was fitted to.
+    numbers : int
+        Numbers in the formulas, exact ones and coefficients of splines among them.
+    max_deviation, mean_deviation : float or None
         Largest and mean absolute difference from the model, in the units of the output (over
-        all outputs; of logits for classification).
-    relative_rmse : float
+        all outputs; of logits for classification). None: the formula was not read from a model.
+    relative_rmse : float or None
         RMSE against the model over the deviation of the model's output; the worst output.
+    loss : float or None
+        Against y: mean squared error over the variance of y, mean over the outputs; for
+        classification the mean cross-entropy.
     rmse, r2 : float or None
         Against y, for regression: of all outputs together, and the mean over the outputs.
     model_r2 : float or None
@@ -49,17 +59,34 @@ class Receipt:
         Share of rows with a feature outside the range the model was trained on.
     snapped : tuple of str
         The exact constants put in.
+    snap_costs : tuple of float
+        By how much each raised the loss, in shares of the variance, after the other numbers had
+        been refitted; negative where the refit found better ones.
     undefined_rows : int
         Rows on which the formula is not finite.
     defined_beyond : bool
         Whether it is finite on points that fill ranges 5 % wider than those of the data, and no
         denominator changes its sign between them.
+    broken_parts : tuple of str
+        The parts of the formula that are not.
+    valid_ranges : dict of str to tuple of float
+        How far each feature can be moved alone, up to one width of its range to either side,
+        before the formula is undefined.
+    budget : tuple of BudgetLine
+        What each edge that became a function, the refit and the rewriting added to the difference
+        from the model.
+    mean_difference : tuple of float
+        Mean of formula minus model of each output; the means of the budget add up to it.
     """
 
     rows: int
-    max_deviation: float
-    mean_deviation: float
-    relative_rmse: float
+    held_out: bool = False
+    fitted_rows: int = 0
+    numbers: int = 0
+    max_deviation: float | None = None
+    mean_deviation: float | None = None
+    relative_rmse: float | None = None
+    loss: float | None = None
     rmse: float | None = None
     r2: float | None = None
     model_r2: float | None = None
@@ -69,49 +96,83 @@ class Receipt:
     spline_edges: tuple[str, ...] = ()
     outside_share: float = 0.0
     snapped: tuple[str, ...] = ()
+    snap_costs: tuple[float, ...] = ()
     undefined_rows: int = 0
     defined_beyond: bool = True
+    broken_parts: tuple[str, ...] = ()
+    valid_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    budget: tuple[BudgetLine, ...] = ()
+    mean_difference: tuple[float, ...] = ()
 
     @property
     def trustworthy(self) -> bool:
         """Whether the formula is defined on the data, and follows the model or recovers y."""
         if self.undefined_rows:
             return False
-        return self.relative_rmse <= _FAR or self.recovers
+        return self._follows or self.recovers
+
+    @property
+    def _follows(self) -> bool:
+        return self.relative_rmse is not None and self.relative_rmse <= _FAR
 
     def summary(self) -> str:
         """Say in words how good the formula is and what to beware of."""
-        lines = [
-            f"Over {self.rows} rows the formula differs from the model by "
-            f"{self.mean_deviation:.3g} on average and by {self.max_deviation:.3g} at most "
-            f"(RMSE {self.relative_rmse:.2%} of the output's deviation)."
-        ]
-        if self.r2 is not None:
-            lines.append(
-                f"Against y: RMSE {self.rmse:.3g}, R2 {self.r2:.6f} (model {self.model_r2:.6f})."
-            )
+        lines = self._distances()
         if self.accuracy is not None:
             lines.append(
                 f"Against y: accuracy {self.accuracy:.4f} (model {self.model_accuracy:.4f})."
             )
         if self.snapped:
-            lines.append(f"Exact constants: {', '.join(self.snapped)}.")
+            worst = f"; the dearest cost {max(self.snap_costs):.1e}" if self.snap_costs else ""
+            lines.append(f"Exact constants: {', '.join(self.snapped)}{worst}.")
         if self.spline_edges:
             lines.append(f"Still splines: {', '.join(self.spline_edges)}.")
-        return "\n".join(lines + self._warnings())
+        return "\n".join([*lines, *self._largest_part(), *self._warnings()])
+
+    def _largest_part(self) -> list[str]:
+        """Say which edge adds most to the difference from the model."""
+        edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
+        if not edges:
+            return []
+        worst = max(edges, key=lambda line: line.mean_absolute)
+        return [
+            f"Of the edges, {worst.step} moved the output most: by {worst.mean_absolute:.3g} on "
+            f"average and by {worst.max_absolute:.3g} at most."
+        ]
+
+    def _distances(self) -> list[str]:
+        """Say how far the formula is from the model and from y."""
+        rows = f"{self.rows} {'held-out ' if self.held_out else ''}rows"
+        lines, model = [f"Checked on {rows}."], ""
+        if self.mean_deviation is not None:
+            lines = [
+                f"Over {rows} the formula differs from the model by "
+                f"{self.mean_deviation:.3g} on average and by {self.max_deviation:.3g} at most "
+                f"(RMSE {self.relative_rmse:.2%} of the output's deviation)."
+            ]
+        if self.r2 is not None:
+            model = "" if self.model_r2 is None else f" (model {self.model_r2:.6f})"
+            lines.append(f"Against y: RMSE {self.rmse:.3g}, R2 {self.r2:.6f}{model}.")
+        return lines
 
     def _warnings(self) -> list[str]:
         lines = []
         if self.undefined_rows:
             lines.append(f"WARNING: the formula is not finite on {self.undefined_rows} rows.")
         elif not self.trustworthy:
-            lines.append("WARNING: the formula does not follow the model; do not use it for it.")
-        elif self.relative_rmse > _FAR:
+            lines.append(self._distrust())
+        elif self.relative_rmse is not None and not self._follows:
             lines.append("NOTE: the formula follows y, and not the model, which is further from y.")
+        if 0 < self.fitted_rows <= self.numbers:
+            lines.append(
+                f"WARNING: the formula holds {self.numbers} numbers and was fitted to "
+                f"{self.fitted_rows} rows; others would fit as well."
+            )
         if not self.defined_beyond:
             lines.append(
                 "WARNING: the formula is not finite everywhere within 5 % beyond the data's ranges."
             )
+            lines += [f"Not defined there: {part}." for part in self.broken_parts[:3]]
         if self.outside_share > 0:
             lines.append(
                 f"WARNING: {round(self.outside_share * self.rows)} of {self.rows} rows lie outside "
@@ -119,15 +180,25 @@ class Receipt:
             )
         return lines
 
+    def _distrust(self) -> str:
+        if self.relative_rmse is not None:
+            return "WARNING: the formula does not follow the model; do not use it for it."
+        if self.r2 is None:
+            return "WARNING: there was nothing to check the formula against."
+        return "NOTE: the formula leaves a part of y unexplained, noise or structure."
+
 
 @torch.no_grad()
 def examine(
     expressions: tuple[Expr, ...],
-    model: KAN,
+    model: KAN | None,
     x: Tensor,
     y: Tensor | None = None,
     *,
-    snapped: tuple[str, ...] = (),
+    feature_names: Sequence[str] | None = None,
+    fitted_to: Tensor | None = None,
+    budget: ErrorBudget | None = None,
+    **known: Any,
 ) -> Receipt:
     """Compare a formula with a model, and with targets when there are any.
 
@@ -135,77 +206,113 @@ def examine(
     ----------
     expressions : tuple of Expr
         One per output, in the symbols of `feature_symbols`.
-    model : KAN
-        In float64 on the CPU.
+    model : KAN or None
+        In float64 on the CPU; None when the formula was not read from a network.
     x : Tensor, shape (batch, in)
         In the units of the data.
     y : Tensor, optional
         (batch, out) for regression, (batch,) class codes for classification.
-    snapped : tuple of str
-        Exact constants in the formula, for the record.
+    feature_names : sequence of str, optional
+        Needed without a model.
+    fitted_to : Tensor, shape (batch, in), optional
+        The rows of the fit when `x` are others: the domain of validity is that of both.
+    budget : ErrorBudget, optional
+        Where the difference from the model comes from.
+    **known
+        Other attributes of the receipt, such as `snapped`.
 
     Returns
     -------
     Receipt
     """
-    formula = evaluator(expressions, feature_symbols(model))
-    values = formula(x.numpy(force=True))
-    output = model(x).numpy(force=True)
+    symbols = feature_symbols(model) if model is not None else _symbols(feature_names or ())
+    rows = x.numpy(force=True)
+    values = evaluator(expressions, symbols)(rows)
     good = np.isfinite(values).all(axis=1)
-    gap = np.abs(values - output)[good]
-    deviation = output.std(axis=0)
-    deviation = np.where(deviation > 0, deviation, 1.0)
-    lost = not good.any()
-    receipt = Receipt(
-        rows=len(values),
-        max_deviation=np.inf if lost else float(gap.max()),
-        mean_deviation=np.inf if lost else float(gap.mean()),
-        relative_rmse=np.inf if lost else _relative_rmse(gap, deviation),
-        spline_edges=_spline_names(expressions),
-        outside_share=_outside(model, x),
-        snapped=snapped,
-        undefined_rows=int((~good).sum()),
-        defined_beyond=_defined_beyond(expressions, model, x.numpy(force=True)),
-    )
-    if y is None:
-        return receipt
-    scores: dict[str, Any] = _against(model, values, output, y.numpy(force=True))
-    numbers = _count_numbers(expressions)
-    scores["recovers"] = scores.get("recovers", False) and len(values) >= _ROWS_EACH * numbers
-    return dataclasses.replace(receipt, **scores)
+    span = rows if fitted_to is None else np.concatenate((fitted_to.numpy(force=True), rows))
+    broken = broken_parts(expressions, symbols, span)
+    facts: dict[str, Any] = {
+        "rows": len(values),
+        "held_out": fitted_to is not None,
+        "fitted_rows": len(rows if fitted_to is None else fitted_to),
+        "numbers": _count_numbers(expressions),
+        "spline_edges": _spline_names(expressions),
+        "undefined_rows": int((~good).sum()),
+        "defined_beyond": not broken,
+        "broken_parts": broken,
+        "valid_ranges": valid_ranges(expressions, symbols, span),
+    }
+    output = None
+    if model is not None:
+        output = model(x).numpy(force=True)
+        facts |= {**_distances(values, output, good), "outside_share": _outside(model, x)}
+    if y is not None:
+        scores = _against(model, values, output, y.numpy(force=True))
+        enough = len(values) >= _ROWS_EACH * facts["numbers"]
+        facts |= {**scores, "recovers": scores.get("recovers", False) and enough}
+    if budget is not None:
+        facts |= {"budget": budget.lines(), "mean_difference": budget.mean_difference}
+    return Receipt(**{**facts, **known})
+
+
+def _symbols(names: Sequence[str]) -> tuple[Expr, ...]:
+    import sympy
+
+    return tuple(sympy.Symbol(name, real=True) for name in names)
+
+
+def _distances(values: Array, output: Array, good: Array) -> dict[str, float]:
+    """Return how far a formula is from a model on the rows where it is finite."""
+    if not good.any():
+        return dict.fromkeys(("max_deviation", "mean_deviation", "relative_rmse"), np.inf)
+    gap, deviation = np.abs(values - output)[good], output.std(axis=0)
+    deviation = np.where(deviation > 1e-12 * np.abs(output).max(axis=0), deviation, 1.0)
+    relative = float((np.sqrt(np.square(gap).mean(axis=0)) / deviation).max())
+    return {
+        "max_deviation": float(gap.max()),
+        "mean_deviation": float(gap.mean()),
+        "relative_rmse": relative,
+    }
 
 
 def _count_numbers(expressions: tuple[Expr, ...]) -> int:
     """Return how many numbers formulas hold, exact ones too: each may have been fitted."""
     import sympy
 
-    nodes = (node for e in expressions for node in sympy.preorder_traversal(e))
-    return sum(1 for node in nodes if node.is_number and not node.args)
+    nodes = [node for e in expressions for node in sympy.preorder_traversal(e)]
+    plain = sum(1 for node in nodes if node.is_number and not node.args)
+    return plain + sum(getattr(type(node), "numbers", 0) for node in nodes)
 
 
-def _relative_rmse(gap: Array, deviation: Array) -> float:
-    return float((np.sqrt(np.square(gap).mean(axis=0)) / deviation).max())
-
-
-def _against(model: KAN, values: Array, output: Array, y: Array) -> dict[str, Any]:
+def _against(model: KAN | None, values: Array, output: Array | None, y: Array) -> dict[str, Any]:
     """Return the scores of formula and model against y."""
-    if model.task == "classification":
+    if model is not None and model.task == "classification":
         pairs = {"accuracy": values, "model_accuracy": output}
-        return {
+        scores: dict[str, Any] = {
             name: float((classes(torch.from_numpy(v)).numpy() == y).mean())
             for name, v in pairs.items()
         }
+        entropy = row_losses(model, torch.from_numpy(values), torch.from_numpy(y)).mean()
+        return {**scores, "loss": float(entropy)}
     rmse = float(np.sqrt(np.square(values - y).mean()))
     spread = np.square(y - y.mean(axis=0)).sum(axis=0)
     varies = spread > 0  # R2 says nothing of a constant target
+    size = np.abs(y).max(axis=0)
+    met = bool((np.abs(values - y).max(axis=0) <= _ROUNDING * size)[~varies].all())
     if not varies.any():
-        return {"rmse": rmse}
-    ours, models = (
-        1 - np.square(v - y).sum(axis=0)[varies] / spread[varies] for v in (values, output)
-    )
-    recovers = bool(((ours >= _RECOVERED) & (ours >= models)).all())
-    r2, model_r2 = float(ours.mean()), float(models.mean())
-    return {"rmse": rmse, "r2": r2, "model_r2": model_r2, "recovers": recovers}
+        return {"rmse": rmse, "recovers": met}
+    ours = _r2(values, y, spread, varies)
+    scores = {"rmse": rmse, "r2": float(ours.mean()), "loss": float(1 - ours.mean())}
+    enough = ours >= _RECOVERED
+    if output is None:
+        return {**scores, "recovers": met and bool(enough.all())}
+    models = _r2(output, y, spread, varies)
+    recovers = met and bool((enough & (ours >= models)).all())
+    return {**scores, "model_r2": float(models.mean()), "recovers": recovers}
+
+
+def _r2(values: Array, y: Array, spread: Array, varies: Array) -> Array:
+    return np.asarray(1 - np.square(values - y).sum(axis=0)[varies] / spread[varies])
 
 
 def _spline_names(expressions: tuple[Expr, ...]) -> tuple[str, ...]:
@@ -229,54 +336,3 @@ def _outside(model: KAN, x: Tensor) -> float:
     low, high = layer.statistics.input_low.to(inputs), layer.statistics.input_high.to(inputs)
     slack = 1e-6 * (high - low)
     return float(((inputs < low - slack) | (inputs > high + slack)).any(1).double().mean())
-
-
-def _defined_beyond(expressions: tuple[Expr, ...], model: KAN, x: Array) -> bool:
-    """Say whether a formula is finite on points that fill slightly wider ranges.
-
-    Between two points where a denominator has different signs there is a pole, even when no point
-    hits it.
-    """
-    symbols, points = feature_symbols(model), _wider(x)
-    if not np.isfinite(evaluator(expressions, symbols)(points)).all():
-        return False
-    denominators = _denominators(expressions)
-    if not denominators:
-        return True
-    values = evaluator(denominators, symbols)(points)
-    return not bool(((values > 0).any(axis=0) & (values < 0).any(axis=0)).any())
-
-
-def _denominators(expressions: tuple[Expr, ...]) -> tuple[Expr, ...]:
-    """Return what a formula divides by: bases of negative powers, and cosines under tangents."""
-    import sympy
-
-    found: dict[Expr, None] = {}
-    for expression in expressions:
-        for node in sympy.preorder_traversal(expression):
-            if node.is_Pow and node.exp.is_negative and node.base.free_symbols:
-                found[node.base] = None
-            elif isinstance(node, sympy.tan):
-                found[sympy.cos(node.args[0])] = None
-    return tuple(found)
-
-
-def _wider(x: Array) -> Array:
-    """Return points in ranges a little wider than those of the data.
-
-    Rows are moved away from the center of the data, and each feature is swept over its range with
-    the others as they are in the data.
-    """
-    low, high = x.min(axis=0), x.max(axis=0)
-    room = _BEYOND * (high - low)
-    pick = np.linspace(0, len(x) - 1, min(len(x), _POINTS // (2 * x.shape[1]) + 1))
-    rows = x[pick.round().astype(int)]
-    center = (low + high) / 2
-    points = [center + (1 + 2 * _BEYOND) * (rows - center)]
-    for column in range(x.shape[1]):
-        ends = low[column] - room[column], high[column] + room[column]
-        for places in (ends[0], ends[1], np.linspace(*ends, len(rows))):
-            moved = rows.copy()
-            moved[:, column] = places
-            points.append(moved)
-    return np.concatenate(points)

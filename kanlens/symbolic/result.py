@@ -5,86 +5,132 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import sympy
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_columns, message
-from kanlens.core.network import KAN
+from kanlens.checks import check_choice, check_columns, message
+from kanlens.core.arguments import find_output
+from kanlens.core.schema import default_schema
 from kanlens.errors import InvalidValueError
-from kanlens.symbolic.composition import Array, Expr, evaluator
+from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
+from kanlens.symbolic.front import RULES, front, front_and_beyond, pick, scores
 from kanlens.symbolic.receipt import Receipt
 from kanlens.symbolic.simplification import complexity
+from kanlens.symbolic.stage import Stage
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from kanlens.core.network import Rows
+    from kanlens.symbolic.torch_formula import TorchFormula
 
-_TINY = 1e-30
+__all__ = ["Stage", "SymbolicResult", "rounded"]
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Stage:
-    """The formula at one stage of its making.
-
-    Attributes
-    ----------
-    name : str
-        What was done last: "fitted", "refined" or "snapped".
-    expressions : tuple of sympy.Expr
-        One per output, in symbols that carry the feature names.
-    losses : tuple of float
-        Mean squared error of each over the variance of its target.
-    """
-
-    name: str
-    expressions: tuple[Expr, ...]
-    losses: tuple[float, ...]
+_DIGITS = 4  # of numbers in the text of an equation
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SymbolicResult:
-    """Formulas of a network, one per output, with all that is known of their worth.
+    """Formulas, one per output, with all that is known of their worth.
+
+    Its repr lists the formulas and marks the picked one with ``>>>>``.
 
     Attributes
     ----------
     stages : tuple of Stage
-        In the order made; the last is the chosen one. The first is exactly `model`.
-    model : KAN
-        The network with functions on its edges, in the dtype of the network it was made from.
+        In any order; an index into them is what `sympy`, `predict` and the others take.
     receipt : Receipt
-        How far the chosen formula can be trusted.
+        How far the picked formulas can be trusted.
     feature_names, output_names : tuple of str
         Names in the formulas.
+    model : KAN or None
+        The network with functions on its edges, after the refit, in the dtype of the network it
+        was made from; None when the formulas were not read from a network. It may have lost
+        features that the formulas do not need.
+    model_selection : {"best", "accuracy", "score"}
+        How the formula is picked when no index is given: the highest score among the rows with at
+        most 1.5 times the least loss; the least loss; the highest score. Steps on the way, in
+        which splines stand where functions were accepted, are never picked.
+    negligible : tuple of float
+        For "best": loss of each output up to which rows are equally close; empty for none.
+    limit : float
+        For "best": rows with a larger loss are not picked while there is another.
+
+    Raises
+    ------
+    InvalidValueError
+        If `model_selection` is unknown.
+
+    Examples
+    --------
+    >>> x = sympy.Symbol("x")
+    >>> rows = [(sympy.Float(0.5), 1.0), (2 * x, 0.01), (2 * x + x**9 / 99, 0.009)]
+    >>> stages = tuple(
+    ...     Stage(name=str(k), expressions=(formula,), losses=(loss,))
+    ...     for k, (formula, loss) in enumerate(rows)
+    ... )
+    >>> result = SymbolicResult(
+    ...     stages=stages, receipt=Receipt(rows=9), feature_names=("x",), output_names=("y",)
+    ... )
+    >>> result.equations_["equation"].tolist(), result.sympy()
+    (['0.5000', '2*x', 'x**9/99 + 2*x'], 2*x)
     """
 
     stages: tuple[Stage, ...]
-    model: KAN
     receipt: Receipt
     feature_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    model: Any = None
+    model_selection: str = "best"
+    negligible: tuple[float, ...] = ()
+    limit: float = math.inf
+
+    def __post_init__(self) -> None:
+        check_choice("SymbolicResult", "model_selection", self.model_selection, RULES)
 
     @property
     def equations_(self) -> pd.DataFrame:
-        """One row per output and stage.
+        """The front of complexity and loss of every output, simplest first.
 
-        Columns: output, stage, complexity (nodes of the expression tree), loss (mean squared
-        error over the variance of the target), score (fall of the log loss per node of
-        complexity, against the next simpler row), equation (text, rounded), sympy_format
-        (Expr). The index is the stage, as `sympy` and the others take it.
+        Steps on the way, with splines where functions were accepted, follow at the end where
+        they have a smaller loss than all others.
+
+        Columns: output, stage, complexity (nodes of the expression tree, a spline with its
+        coefficients), loss (mean squared error over the variance of the target), score (fall of
+        the log loss per node of complexity, against the row before), equation (text, rounded),
+        sympy_format (Expr). The index is that of the stage, as `sympy` and the others take it.
         """
         import pandas as pd
 
-        frames = [self._rows(output) for output in range(len(self.output_names))]
-        table = [row for rows in frames for row in rows]
-        index = [stage for _ in frames for stage in range(len(self.stages))]
+        fronts = [self._rows(output) for output in range(len(self.output_names))]
+        table = [row for rows in fronts for row in rows.values()]
+        index = [stage for rows in fronts for stage in rows]
         return pd.DataFrame(table, index=pd.Index(index, name="index"))
+
+    def get_best(self, output: int | str = 0) -> pd.Series:
+        """Return the picked row of `equations_` of one output; its name is the index.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such output.
+        """
+        import pandas as pd
+
+        place = self._output(output, "SymbolicResult.get_best")
+        chosen = self._picked(place)
+        return pd.Series(self._rows(place)[chosen], name=chosen)
+
+    def picked(self) -> tuple[Stage, ...]:
+        """Return the stage that is picked for every output."""
+        return tuple(self.stages[self._picked(k)] for k in range(len(self.output_names)))
 
     def sympy(self, index: int | None = None, output: int | str = 0) -> Expr:
         """Return one formula as a sympy expression.
@@ -92,7 +138,7 @@ class SymbolicResult:
         Parameters
         ----------
         index : int, optional
-            Stage; default the chosen one.
+            Stage, as in the index of `equations_`; default the picked one.
         output : int or str
             Index or name of the output.
 
@@ -106,34 +152,64 @@ class SymbolicResult:
         InvalidValueError
             If there is no such stage or output.
         """
-        stage = self._stage(index, "SymbolicResult.sympy")
-        return stage.expressions[self.model.output_index(output, call="SymbolicResult.sympy")]
+        place = self._output(output, "SymbolicResult.sympy")
+        return self._expressions(index, "SymbolicResult.sympy")[place]
 
-    def latex(self, index: int | None = None, output: int | str = 0, *, digits: int = 4) -> str:
+    def latex(
+        self, index: int | None = None, output: int | str = 0, *, digits: int = _DIGITS
+    ) -> str:
         """Return one formula in LaTeX, numbers rounded to `digits` significant digits."""
         return str(sympy.latex(rounded(self.sympy(index, output), digits)))
 
-    def latex_table(self, *, digits: int = 4) -> str:
-        """Return all formulas as a LaTeX table; it needs the package booktabs."""
-        lines = [r"\begin{tabular}{@{}llrr@{}}", r"\toprule"]
-        lines += [r"Output & Equation & Complexity & Loss \\", r"\midrule"]
-        for position, name in enumerate(self.output_names):
-            for index, row in enumerate(self._rows(position)):
-                formula = self.latex(index, position, digits=digits)
-                label = str(sympy.latex(sympy.Symbol(name)))
-                cells = (f"${label}$", f"${formula}$", str(row["complexity"]), f"{row['loss']:.3g}")
-                lines.append(" & ".join(cells) + r" \\")
+    def latex_table(
+        self,
+        indices: Sequence[int] | None = None,
+        *,
+        digits: int = _DIGITS,
+        columns: Sequence[str] = ("output", "equation", "complexity", "loss"),
+    ) -> str:
+        """Return formulas as a LaTeX table; it needs the package booktabs.
+
+        Parameters
+        ----------
+        indices : sequence of int, optional
+            Rows of `equations_`; default all.
+        digits : int
+            Significant digits of numbers in the formulas.
+        columns : sequence of str
+            Of output, stage, equation, complexity, loss, score.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        InvalidValueError
+            If a column is unknown.
+        """
+        for column in columns:
+            known = ("output", "stage", "equation", "complexity", "loss", "score")
+            check_choice("SymbolicResult.latex_table", "columns", column, known)
+        align = "".join("l" if c in ("output", "stage", "equation") else "r" for c in columns)
+        lines = [rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}", r"\toprule"]
+        lines += [" & ".join(c.capitalize() for c in columns) + r" \\", r"\midrule"]
+        for place in range(len(self.output_names)):
+            for index, row in self._rows(place).items():
+                if indices is None or index in indices:
+                    cells = {**row, "equation": self.latex(index, place, digits=digits)}
+                    lines.append(" & ".join(_cell(c, cells[c]) for c in columns) + r" \\")
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
-    def predict(self, x: Rows, index: int | None = None) -> Array:
+    def predict(self, x: Rows, index: int | Sequence[int] | None = None) -> Array:
         """Evaluate the formulas.
 
         Parameters
         ----------
         x : Tensor, ndarray or DataFrame, shape (batch, in)
             In the units of the data.
-        index : int, optional
-            Stage; default the chosen one.
+        index : int or sequence of int, optional
+            Stage, one for all outputs or one for each; default the picked ones.
 
         Returns
         -------
@@ -147,9 +223,35 @@ class SymbolicResult:
         InvalidValueError
             If there is no such stage.
         """
-        stage = self._stage(index, "SymbolicResult.predict")
+        expressions = self._expressions(index, "SymbolicResult.predict")
         symbols = tuple(sympy.Symbol(name) for name in self.feature_names)
-        return np.asarray(evaluator(stage.expressions, symbols)(self._columns(x)))
+        return np.asarray(evaluator(expressions, symbols)(self._columns(x)))
+
+    def pytorch(self, index: int | Sequence[int] | None = None) -> TorchFormula:
+        """Return the formulas as a module that can be trained on.
+
+        Parameters
+        ----------
+        index : int or sequence of int, optional
+            Stage, one for all outputs or one for each; default the picked ones.
+
+        Returns
+        -------
+        torch.nn.Module
+            Maps x (batch, in), in the units of the data, to (batch, out) in float64. Inexact
+            numbers are its parameters, exact ones its buffers.
+
+        Raises
+        ------
+        MethodError
+            If a formula holds a function that torch does not have.
+        InvalidValueError
+            If there is no such stage.
+        """
+        from kanlens.symbolic.torch_formula import TorchFormula
+
+        expressions = self._expressions(index, "SymbolicResult.pytorch")
+        return TorchFormula(expressions, self.feature_names)
 
     def to_frame(self) -> pd.DataFrame:
         """Return `equations_`."""
@@ -157,75 +259,122 @@ class SymbolicResult:
 
     def to_json(self) -> str:
         """Return formulas and receipt as JSON; the expressions as text in full precision."""
-        outputs = {
-            name: [
-                {**row, "sympy_format": str(row["sympy_format"]), "loss": _plain(row["loss"])}
-                for row in self._rows(position)
+        outputs, picked = {}, {}
+        for place, name in enumerate(self.output_names):
+            rows, picked[name] = self._rows(place), self._picked(place)
+            outputs[name] = [
+                {**row, "sympy_format": str(row["sympy_format"]), "index": index}
+                for index, row in rows.items()
             ]
-            for position, name in enumerate(self.output_names)
-        }
-        receipt = {key: _plain(v) for key, v in dataclasses.asdict(self.receipt).items()}
         data = {
             "feature_names": self.feature_names,
             "equations": outputs,
-            "receipt": {**receipt, "summary": self.receipt.summary()},
+            "picked": picked,
+            "receipt": {**dataclasses.asdict(self.receipt), "summary": self.receipt.summary()},
         }
-        return json.dumps(data, sort_keys=True)
+        return json.dumps(_plain(data), sort_keys=True)
 
-    def _stage(self, index: int | None, call: str) -> Stage:
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__}, model_selection={self.model_selection!r}"]
+        table = [("", "", "complexity", "loss", "score", "equation")]
+        for place, name in enumerate(self.output_names):
+            chosen, label = self._picked(place), name
+            for index, row in self._rows(place).items():
+                mark, label = (">>>>" if index == chosen else label), ""
+                sizes = (str(row["complexity"]), f"{row['loss']:.3g}", f"{row['score']:.3g}")
+                text = row["equation"]
+                short = text if len(text) <= 90 else f"{text[:87]}..."
+                table.append((mark, str(index), *sizes, short))
+        widths = [max(len(cells[k]) for cells in table) for k in range(6)]
+        for cells in table:
+            left = cells[0].ljust(widths[0])
+            right = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+            lines.append("  ".join([left, *right[:-1], cells[-1]]).rstrip())
+        return "\n".join(lines)
+
+    def _output(self, output: int | str, call: str) -> int:
+        labels = () if self.model is None else self.model.class_labels
+        return find_output(self.output_names, labels, output, call)
+
+    def _expressions(self, index: int | Sequence[int] | None, call: str) -> tuple[Expr, ...]:
+        """Return one expression per output: the picked ones, or those of given stages."""
+        outputs = range(len(self.output_names))
         if index is None:
-            return self.stages[-1]
-        if isinstance(index, int) and 0 <= index < len(self.stages):
-            return self.stages[index]
+            chosen = [self._picked(place) for place in outputs]
+        elif isinstance(index, Sequence) and len(index) == len(outputs):
+            chosen = list(index)
+        else:
+            chosen = [cast("int", index)] * len(outputs)
+        return tuple(self._stage(k, call).expressions[o] for o, k in enumerate(chosen))
+
+    def _stage(self, index: Any, call: str) -> Stage:
+        whole = isinstance(index, numbers.Integral) and not isinstance(index, bool)
+        if whole and 0 <= index < len(self.stages):
+            return self.stages[int(index)]
         expected = f"index from 0 to {len(self.stages) - 1}"
         raise InvalidValueError(message(call, expected, repr(index), "See equations_ for them"))
 
     def _columns(self, x: Rows) -> Array:
         if hasattr(x, "columns") and hasattr(x, "iloc"):
-            return self.model.schema.encode(x, call="SymbolicResult.predict")
+            names = self.feature_names
+            same = self.model is not None and self.model.feature_names == names
+            plain = default_schema(len(names), 1, feature_names=names)
+            schema = self.model.schema if same else plain
+            return np.asarray(schema.encode(x, call="SymbolicResult.predict"))
         if isinstance(x, Tensor):
             x = x.numpy(force=True)
         columns = np.asarray(x, dtype=np.float64)
         check_columns("SymbolicResult.predict", torch.empty(columns.shape), len(self.feature_names))
         return columns
 
-    def _rows(self, output: int) -> list[dict[str, Any]]:
-        """Return the rows of `equations_` of one output."""
-        rows: list[dict[str, Any]] = [
-            {
+    def _rows(self, output: int) -> dict[int, dict[str, Any]]:
+        """Return the rows of `equations_` of one output by their stage."""
+        sizes = [complexity(stage.expressions[output]) for stage in self.stages]
+        losses = [stage.losses[output] for stage in self.stages]
+        chosen = front_and_beyond(sizes, losses, [stage.partial for stage in self.stages])
+        found = scores([sizes[k] for k in chosen], [losses[k] for k in chosen])
+        return {
+            k: {
                 "output": self.output_names[output],
-                "stage": stage.name,
-                "complexity": complexity(stage.expressions[output]),
-                "loss": stage.losses[output],
-                "score": 0.0,
-                "equation": str(rounded(stage.expressions[output], 4)),
-                "sympy_format": stage.expressions[output],
+                "stage": self.stages[k].name,
+                "complexity": sizes[k],
+                "loss": losses[k],
+                "score": score,
+                "equation": str(rounded(self.stages[k].expressions[output], _DIGITS)),
+                "sympy_format": self.stages[k].expressions[output],
             }
-            for stage in self.stages
-        ]
-        ordered = sorted(rows, key=lambda row: (row["complexity"], row["loss"]))
-        for simpler, row in pairwise(ordered):
-            gap = row["complexity"] - simpler["complexity"]
-            if gap and math.isfinite(row["loss"]) and math.isfinite(simpler["loss"]):
-                fall = math.log(max(row["loss"], _TINY)) - math.log(max(simpler["loss"], _TINY))
-                row["score"] = max(0.0, -fall / gap)
-        return rows
+            for k, score in zip(chosen, found, strict=True)
+        }
+
+    def _picked(self, output: int) -> int:
+        """Return the stage that the rule picks for one output."""
+        every = range(len(self.stages))
+        whole = [k for k in every if not self.stages[k].partial] or list(every)
+        sizes = [complexity(self.stages[k].expressions[output]) for k in whole]
+        losses = [self.stages[k].losses[output] for k in whole]
+        rows = front(sizes, losses)
+        levels = [losses[k] for k in rows]
+        found = scores([sizes[k] for k in rows], levels)
+        negligible = self.negligible[output] if self.negligible else 0.0
+        rule, limit = self.model_selection, self.limit
+        return whole[rows[pick(levels, found, rule, negligible=negligible, limit=limit)]]
 
 
-def rounded(expression: Expr, digits: int) -> Expr:
-    """Round the numbers of an expression for display; keep exact constants.
-
-    Examples
-    --------
-    >>> rounded(sympy.Float(3.14159265) * sympy.Symbol("x"), 4)
-    3.142*x
-    """
-    numbers = expression.atoms(sympy.Float)
-    return expression.xreplace({number: sympy.Float(number, digits) for number in numbers})
+def _cell(column: str, value: Any) -> str:
+    """Return a cell of a LaTeX table."""
+    if column == "equation":
+        return f"${value}$"
+    if column == "output":
+        return f"${sympy.latex(sympy.Symbol(value))}$"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> Any:
-    """Return a number as JSON knows it; what is not finite becomes text."""
+    """Return values as JSON knows them; numbers that are not finite become text."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kanlens.core import spline
 from kanlens.core.layers import KANLinear
 from kanlens.symbolic.edge_fitting import EdgeSamples
 
 _UNIFORM = 64  # points evenly over the range
 _QUANTILES = 64  # points where the data are
+_FAINT = 1e-3  # directions this small beside the largest are none
 _TAIL = 0.001  # share of the data beyond the range at either end
 
 
@@ -76,6 +78,8 @@ def sample_edges(layer: KANLinear, inputs: Tensor) -> LayerEdges:
         low=low[in_],
         high=high[in_],
         uniform=_UNIFORM,
+        space=_spline_space(layer, x),
+        place=in_,
     )
     values = layer.edge_values(inputs)
     total = values.sum(2).std(0, unbiased=False).clamp(min=1e-300)
@@ -90,6 +94,24 @@ def _interpolate(ordered: Tensor, levels: Tensor) -> Tensor:
     right = (left + 1).clamp(max=len(ordered) - 1)
     part = (position - left)[:, None]
     return ordered[left] + part * (ordered[right] - ordered[left])
+
+
+def _spline_space(layer: KANLinear, x: Tensor) -> Tensor:
+    """Return what the edges of each input can be at x (sample, in), apart from a constant.
+
+    Returns
+    -------
+    Tensor, shape (in, sample, direction)
+        Orthonormal directions; those that hardly reach the samples are zero, and last.
+    """
+    columns = [spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode)]
+    if layer.base_name != "zero":
+        columns.append(layer.base_activation(x)[..., None])
+    span = torch.cat(columns, dim=2).transpose(0, 1)  # (in, sample, column)
+    left, size, _ = torch.linalg.svd(span - span.mean(1, keepdim=True), full_matrices=False)
+    reached = size > _FAINT * size[:, :1].clamp(min=1e-300)
+    found: Tensor = left * reached[:, None]
+    return found[..., : int(reached.sum(1).max())].contiguous()
 
 
 def _chords(layer: KANLinear, x: Tensor, low: Tensor, high: Tensor) -> Tensor:

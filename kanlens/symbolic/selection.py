@@ -1,12 +1,19 @@
 """Choose a function for each edge, or leave the edge a spline.
 
-The residual of a spline against a function is smooth, so its samples are not independent: the
-number that counts is that of the spline's coefficients, not that of the samples. With it the
-criterion is ``S = n ln(1 - R2 + eps) + p ln(n) + 2 ln(2) complexity`` (smaller is better), the
-Bayesian information criterion plus a price per function. eps is the noise of the edge: 5e-6 plus
-twice what the best function leaves unexplained, so that functions are not told apart by how they
-follow the spline's own error. A constant edge is recognized before, by not varying; it never
-competes.
+What a function leaves of an edge is measured in what the spline can say, so the number of
+independent values n is that of the spline's coefficients, not that of the samples. How noisy they
+are is not known. With a flat prior on its logarithm, and on the function's p parameters, the
+marginal likelihood of a function that leaves the part u is ``u ** (-(n - p) / 2)`` but for
+constants [1]_: a parameter must pay for the room it takes, and the more so the less noise there
+is. The criterion is ``S = (n - p) ln(u + eps + least / 2) + 2 ln(2) complexity``, smaller is
+better, with a constant in the logarithm that makes it 0 where nothing is explained. Its last
+term, a price per function, is the prior; eps bounds how exact an edge can be; `least` is what the
+best function leaves, so that functions are not told apart by how they follow the noise. A
+constant edge is recognized before, by not varying; it never competes.
+
+References
+----------
+.. [1] G. L. Bretthorst, Bayesian Spectrum Analysis and Parameter Estimation, 1988, chapter 3.
 """
 
 from __future__ import annotations
@@ -21,8 +28,8 @@ from torch import Tensor
 from kanlens.symbolic.edge_fitting import EdgeFits
 from kanlens.symbolic.library import Family
 
-_EPSILON = 5e-6  # noise of every edge, in parts of its variance
-_NOISE = 2.0  # further noise, in parts of what the best function leaves
+_EPSILON = 1e-7  # noise of every edge, in parts of its variance
+_NOISE = 0.5  # further noise, in parts of what the best function leaves
 _KEPT = 3
 
 
@@ -48,16 +55,19 @@ class Candidate:
     score: float
 
 
-def information_scores(r2: Tensor, families: Sequence[Family], n_effective: float) -> Tensor:
+def information_scores(
+    misfit: Tensor, families: Sequence[Family], coefficients: Tensor | float
+) -> Tensor:
     """Return the criterion of every fit; smaller is better.
 
     Parameters
     ----------
-    r2 : Tensor, shape (edge, family)
+    misfit : Tensor, shape (edge, family)
+        Part of each edge that the family leaves.
     families : sequence of Family
         Of the second axis.
-    n_effective : float
-        Number of independent values of an edge: the coefficients of its spline.
+    coefficients : Tensor, shape (edge,), or float
+        Number of independent values of each edge: the coefficients of its spline.
 
     Returns
     -------
@@ -66,21 +76,18 @@ def information_scores(r2: Tensor, families: Sequence[Family], n_effective: floa
     Examples
     --------
     >>> from kanlens.symbolic.library import library
-    >>> scores = information_scores(torch.tensor([[0.5, 1.0]]), library(["exp"]), 8.0)
+    >>> scores = information_scores(torch.tensor([[0.5, 0.0]]), library(["exp"]), 8.0)
     >>> scores.argmin().item()
     1
     """
-    price = torch.tensor(
-        [
-            family.parameters * math.log(n_effective)
-            + 2 * math.log(2.0) * family.function.complexity
-            for family in families
-        ],
-        dtype=r2.dtype,
-    )
-    unexplained = (1 - r2).clamp(min=0.0)
-    least = unexplained.nan_to_num(math.inf).amin(1, keepdim=True)
-    return n_effective * torch.log(unexplained + _EPSILON + _NOISE * least) + price
+    price = torch.tensor([2 * math.log(2.0) * family.function.complexity for family in families])
+    used = torch.tensor([float(family.parameters) for family in families])
+    left = misfit.clamp(min=0.0)
+    least = left.nan_to_num(math.inf).amin(1, keepdim=True)
+    independent = torch.as_tensor(coefficients, dtype=misfit.dtype).reshape(-1, 1)
+    free = (independent - used.to(misfit)).clamp(min=1.0)
+    share = (left + _EPSILON + _NOISE * least) / (1 + _EPSILON + _NOISE)  # at most 1
+    return free * torch.log(share) + price.to(misfit)
 
 
 def rank_candidates(
@@ -93,7 +100,7 @@ def rank_candidates(
     fits : EdgeFits
         Every family fitted to every edge.
     n_effective : float
-        Number of independent values of an edge.
+        Number of independent values of an edge where `fits` do not say it.
     kept : int
         Candidates per edge.
 
@@ -102,7 +109,8 @@ def rank_candidates(
     list of tuple of Candidate
         One tuple per edge; a constant edge has the one candidate "constant".
     """
-    scores = information_scores(fits.r2, fits.families, n_effective)
+    independent = n_effective if fits.coefficients is None else fits.coefficients
+    scores = information_scores(fits.misfit, fits.families, independent)
     finite = torch.isfinite(fits.parameters).all(-1) & torch.isfinite(fits.r2)
     scores = torch.where(finite, scores, math.inf)
     order = scores.argsort(dim=1, stable=True)[:, : min(kept, scores.shape[1])].tolist()

@@ -14,19 +14,23 @@ from typing import Any
 import numpy as np
 import sympy
 
+from kanlens.symbolic import rewriting
 from kanlens.symbolic.composition import Array, Expr, evaluator
 
 _MOST_TERMS = 300  # of an expanded expression
 _SHORT = 60  # operations up to which sympy.simplify is tried
+_LARGEST = 12  # number in exponents, or common denominator, up to which it is tried
+_MEDIUM = 120  # operations up to which powers are joined, and rules tried again
 _LONG = 600  # operations beyond which nothing is tried
 _TOLERANCE = 1e-9
+_PASSES = 3  # over all rules, while one of them still helps
 
 
 def shorten(expression: Expr, symbols: tuple[Expr, ...], points: Array) -> Expr:
     """Return the shortest equal form that the rules find.
 
-    Fewer numbers count first, then fewer operations: two numbers that only appear as a product
-    cannot be told apart by data.
+    Fewer numbers count first, then fewer operations (a function as two): two numbers that only
+    appear as a product cannot be told apart by data.
 
     Parameters
     ----------
@@ -49,12 +53,16 @@ def shorten(expression: Expr, symbols: tuple[Expr, ...], points: Array) -> Expr:
     x*y
     """
     best = expression
-    for rule in _RULES:
-        if sympy.count_ops(best) > _LONG:
+    for _ in range(_PASSES):
+        before = best
+        for rule in _RULES:
+            if sympy.count_ops(best) > _LONG:
+                return best
+            trial = rule(best)
+            if _rank(trial) < _rank(best) and agree(trial, best, symbols, points):
+                best = trial
+        if best == before or sympy.count_ops(best) > _MEDIUM:
             break
-        trial = rule(best)
-        if _rank(trial) < _rank(best) and agree(trial, best, symbols, points):
-            best = trial
     return best
 
 
@@ -91,16 +99,20 @@ def count_numbers(expression: Expr) -> int:
 def complexity(expression: Expr) -> int:
     """Return the number of nodes of the expression tree: symbols, numbers and operations.
 
+    A spline counts with its coefficients.
+
     Examples
     --------
     >>> complexity(sympy.sin(sympy.Symbol("x")))
     2
     """
-    return sum(1 for _ in sympy.preorder_traversal(expression))
+    nodes = sympy.preorder_traversal(expression)
+    return sum(1 + getattr(type(node), "numbers", 0) for node in nodes)
 
 
 def _rank(expression: Expr) -> tuple[int, int, int]:
-    operations = int(sympy.count_ops(expression))
+    functions = sum(1 for node in sympy.preorder_traversal(expression) if node.is_Function)
+    operations = int(sympy.count_ops(expression)) + functions
     return count_numbers(expression), operations, complexity(expression)
 
 
@@ -139,16 +151,41 @@ def _without_dust(expression: Expr) -> Expr:
 
 
 def _simplified(expression: Expr) -> Expr:
-    """Let sympy try, on short expressions of exact numbers."""
+    """Let sympy try, on short expressions of exact numbers with plain exponents."""
     if sympy.count_ops(expression) > _SHORT or count_numbers(expression):
         return expression
-    return sympy.simplify(expression)
+    return sympy.simplify(expression) if _plain_exponents(expression) else expression
+
+
+def _plain_exponents(expression: Expr) -> bool:
+    """Tell whether exponents hold small numbers only.
+
+    sympy takes exp(25/49) for the 25th power of exp(1/49), and writes out polynomials of such
+    degrees in all they consist of: that was seen to take hours.
+    """
+    exponents = [node.exp for node in expression.atoms(sympy.Pow, sympy.exp)]
+    numbers = [number for each in exponents for number in each.atoms(sympy.Rational)]
+    common = math.lcm(*(int(number.q) for number in numbers))
+    return common <= _LARGEST and all(abs(int(number.p)) <= _LARGEST for number in numbers)
+
+
+def _up_to(most: int, rule: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a rule that leaves expressions with more than `most` operations alone."""
+    return lambda expression: expression if sympy.count_ops(expression) > most else rule(expression)
 
 
 _RULES: tuple[Callable[[Any], Any], ...] = (
     _without_dust,
+    rewriting.exponentials_of_logarithms,
+    rewriting.whole_exponents,
+    rewriting.tangent_sums,
+    rewriting.difference_of_squares,
     _expanded,
-    sympy.powsimp,
+    _up_to(_MEDIUM, sympy.powsimp),
+    _up_to(_MEDIUM, rewriting.joined_powers),
+    rewriting.joined_logarithms,
+    rewriting.split_logarithms,
     sympy.factor_terms,
+    _up_to(_SHORT, sympy.together),
     _simplified,
 )

@@ -120,14 +120,55 @@ def test_prune_lists_what_it_removed(workshop, tmp_path, capsys):
     assert facts["test_R2_after"] <= 1
 
 
+def test_prune_scores_makes_up_trains_and_draws(workshop, tmp_path, capsys):
+    words = ["prune", workshop / "model.safetensors", workshop / "data.csv", "--budget", "0.5"]
+    words += ["--score", "damage", "--compensate", "--finetune", "2", "--seed", "1"]
+    out, figure = tmp_path / "s.safetensors", tmp_path / "steps.png"
+    facts = answer(capsys, *words, "-o", out, "--figure", figure)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert facts["edges_after"] == kanlens.load(out).edges_alive < facts["edges_before"]
+    assert facts["loss_after"] <= 1.5 * facts["loss_before"]
+    assert all(record["loss_after"] < record["loss_before"] for record in facts["tuned"])
+    again = answer(capsys, *words, "-o", out)
+    assert again["loss_after"] == facts["loss_after"]
+    model, data = words[1:3]
+    assert main(["prune", f"{model}", f"{data}", "--budget", "0.1", "--score", "l9"]) == 1
+    assert "backward, damage, l1, path" in capsys.readouterr().err
+    assert main(["prune", f"{model}", f"{data}", "--budget", "0.1", "--finetune", "-1"]) == 2
+
+
 def test_symbolize_writes_a_model_and_prints_the_formula(workshop, tmp_path, capsys):
     out = tmp_path / "s.safetensors"
     words = ["symbolize", workshop / "model.safetensors", workshop / "data.csv", "-o", out]
     assert main([*map(str, words), "--seed", "0"]) == 0
     printed = capsys.readouterr().out
     assert "area = " in printed
+    assert printed.count(">>>>") == 1
     assert "differs from the model" in printed
     assert kanlens.load(out).widths == (3, 2, 1)
+
+
+def test_symbolize_makes_the_receipt_on_other_rows(workshop, tmp_path, capsys):
+    data = pd.read_csv(workshop / "data.csv")
+    data[:30].to_csv(tmp_path / "test.csv", index=False)
+    facts = answer(
+        capsys,
+        "symbolize",
+        workshop / "model.safetensors",
+        workshop / "data.csv",
+        "--test",
+        tmp_path / "test.csv",
+        "--model-selection",
+        "accuracy",
+        "-o",
+        tmp_path / "s.safetensors",
+    )
+    assert facts["receipt"]["held_out"]
+    assert facts["receipt"]["rows"] == 30
+    rows = facts["equations"]["area"]
+    least = min(row["loss"] for row in rows if " edges" not in row["stage"])
+    picked = next(row for row in rows if row["index"] == facts["picked"]["area"])
+    assert picked["loss"] == least
 
 
 def test_attribute_writes_one_row_per_row(workshop, tmp_path, capsys):

@@ -187,7 +187,13 @@ def test_one_row_and_constant_outputs(network: Build, draw: Draw, y: Tensor | No
         ),
         (
             {"threshold": 0.1, "score": "l2"},
-            "prune: expected score to be one of l1, got 'l2'. Choose one of: l1.",
+            "prune: expected score to be one of backward, damage, l1, path, raw_l1, std, "
+            "variation, got 'l2'. Choose one of: backward, damage, l1, path, raw_l1, std, "
+            "variation.",
+        ),
+        (
+            {"threshold": 0.1, "finetune": -1},
+            "prune: expected finetune to be a whole number of at least 0, got -1. Change it.",
         ),
     ],
 )

@@ -19,6 +19,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.recording import remember, trace
+from kanlens.pruning.scores import SCORES, Scorer
 from kanlens.training.objective import task_loss
 
 Build = Callable[..., kanlens.KAN]
@@ -36,22 +37,26 @@ def noisy(model: kanlens.KAN, x: Tensor, size: float = 0.3) -> Tensor:
     return y + size * y.std(0) * torch.randn(y.shape, generator=generator, dtype=y.dtype)
 
 
+def ranked(model: kanlens.KAN, x: Tensor) -> list[tuple[int, int, int]]:
+    """All live edges, smallest share of the layer's largest norm first."""
+    record, order = trace(model, x), []
+    for index, layer in enumerate(model.layers):
+        scores = kanlens.sparsity.weight_l1(layer, record.inputs[index])
+        for out, in_ in (layer.mask != 0).nonzero().tolist():
+            order.append((float(scores[out, in_] / scores.max()), (index, out, in_)))
+    return [edge for _, edge in sorted(order)]
+
+
 @torch.no_grad()
 def reference(
-    model: kanlens.KAN, x: Tensor, y: Tensor, allowed_rise: float
+    model: kanlens.KAN, x: Tensor, y: Tensor, allowed_rise: float, *, rescore: bool
 ) -> tuple[list[tuple[int, int, int]], list[float]]:
     """Greedy pruning by the book: the whole network and all edge values, at every try."""
     model = copy.deepcopy(model)
     loss = first = float(task_loss(model, model(x), y))
-    record = trace(model, x)
-    order = []
-    for index, layer in enumerate(model.layers):
-        scores = kanlens.sparsity.weight_l1(layer, record.inputs[index])
-        for out in range(layer.out_features):
-            for in_ in range(layer.in_features):
-                order.append((float(scores[out, in_] / scores.max()), (index, out, in_)))
-    removed, losses = [], []
-    for _, (index, out, in_) in sorted(order):
+    waiting, refused, removed, losses = ranked(model, x), set(), [], []
+    while waiting:
+        index, out, in_ = edge = waiting.pop(0)
         tried = copy.deepcopy(model)
         layer = tried.layers[index]
         edges = layer.edge_values(trace(tried, x).inputs[index])
@@ -63,25 +68,78 @@ def reference(
             alive = each.mask @ alive.expand(each.in_features)
         if new <= first + allowed_rise * first and bool(alive.any()):
             model, loss = tried, new
-            removed.append((index, out, in_))
+            removed.append(edge)
             losses.append(loss)
+            if rescore:
+                waiting = [each for each in ranked(model, x) if each not in refused]
+        else:
+            refused.add(edge)
     return removed, losses
 
 
 @pytest.mark.parametrize("widths", [(3, 2), (3, 4, 2), (3, 3, 2, 1)])
 @pytest.mark.parametrize("budget", [0.1, 1.0])
+@pytest.mark.parametrize("rescore", [True, False])
 def test_a_budget_removes_what_the_slow_way_removes(
-    network: Build, draw: Draw, widths: tuple[int, ...], budget: float
+    network: Build, draw: Draw, widths: tuple[int, ...], budget: float, rescore: bool
 ) -> None:
     model, x = network(widths), draw()
     y = noisy(model, x)
-    expected, losses = reference(model, x, y, budget)
-    result = prune(model, x, y, budget=budget)
+    expected, losses = reference(model, x, y, budget, rescore=rescore)
+    result = prune(model, x, y, budget=budget, rescore=rescore)
     found = [r for r in result.removed if r["reason"] == "score"]
     assert [(r["layer"], r["out"], r["in"]) for r in found] == expected
     assert_close([r["loss_after"] for r in found], losses, rtol=1e-9, atol=0)
     assert len(found) > 0
     assert result.loss_after <= result.loss_before * (1 + budget) * (1 + 1e-12)
+
+
+def test_large_networks_are_scored_anew_after_every_part_of_their_edges(
+    network: Build, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = network((3, 4, 2)), draw()
+    passes: list[int] = []
+    matrices = Scorer.matrices
+
+    def counted(self: Scorer) -> list[Tensor]:
+        passes.append(1)
+        return matrices(self)
+
+    monkeypatch.setattr(Scorer, "matrices", counted)
+    counts = []
+    for parts, options in [(200, {}), (5, {}), (200, {"rescore": False})]:
+        monkeypatch.setattr("kanlens.pruning.removal.PARTS", parts)
+        result = prune(model, x, noisy(model, x), budget=2.0, **options)
+        counts.append((len(passes), len(result.removed)))
+        passes.clear()
+    assert counts[0][0] == 1 + sum(r["reason"] == "score" for r in result.removed)
+    assert 1 < counts[1][0] < counts[0][0]
+    assert counts[2][0] == 1
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_every_score_keeps_the_budget(network: Build, draw: Draw, score: str) -> None:
+    model, x = network((3, 4, 2)), draw()
+    y = noisy(model, x)
+    result = prune(model, x, y, budget=0.5, score=score)
+    assert result.score == score
+    assert len(result.removed) > 0
+    assert result.loss_after <= 1.5 * result.loss_before * (1 + 1e-12)
+    first = kanlens.edge_scores(model, x, y).set_index("name")[SCORES[score].column]
+    record = result.removed[0]
+    assert_close(record["score"], float(first[record["name"]]), rtol=1e-9, atol=1e-12)
+
+
+def test_damage_takes_the_cheapest_edge_first(network: Build, draw: Draw) -> None:
+    model, x = network((3, 4, 2)), draw()
+    y = noisy(model, x)
+    result = prune(model, x, y, budget=0.5, score="damage")
+    for record in result.removed:
+        frame = kanlens.edge_scores(result.at(record["step"]), x, y)
+        best = frame.loc[frame["damage"].idxmin()]
+        assert record["name"] == best["name"]
+        change = record["loss_after"] - record["loss_before"]
+        assert_close(change, float(best["damage"]), rtol=1e-6, atol=1e-12)
 
 
 def test_the_loss_is_told_step_by_step(network: Build, draw: Draw) -> None:
@@ -310,3 +368,4 @@ def test_the_result_reads_as_a_table_and_as_json(network: Build, draw: Draw) -> 
     assert data["edges_after"] == result.edges_after
     assert data["constant_outputs"] == []
     assert data["score"] == "l1"
+    assert data["tuned"] == []

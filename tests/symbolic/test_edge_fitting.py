@@ -4,12 +4,16 @@ from torch.testing import assert_close
 
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.library import library
+from kanlens.symbolic.sampling import sample_edges
+from tests.symbolic.made import spline_layer
 
 SCALED = {  # a and b on inputs in [-1, 1]
     "x": (1.0, 0.0),
     "1/x": (1.0, 1.4),
     "1/x^2": (-1.0, 1.5),
     "1/x^3": (1.0, 1.7),
+    "1/x^4": (-1.0, 1.8),
+    "1/x^1.5": (1.0, 1.3),
     "1/sqrt": (1.0, 1.2),
     "log": (-1.0, 1.1),
     "sqrt": (1.0, 1.05),
@@ -24,6 +28,9 @@ SCALED = {  # a and b on inputs in [-1, 1]
     "cosh": (2.0, 0.5),
     "x^3-x": (1.2, 0.1),
     "x^3+x": (0.9, -0.3),
+    "sinh": (1.8, 0.4),
+    "sqrt(1+x^2)": (3.0, 0.4),
+    "1/sqrt(1-x^2)": (0.8, -0.1),
     "arcsin": (0.8, 0.1),
     "arctanh": (0.8, -0.1),
 }
@@ -116,3 +123,47 @@ def test_many_edges_are_fitted_in_chunks():
     fits = fit_edges(samples(members() * 3), library(["sin", "exp"]))
     assert fits.r2.shape == (3 * len(NAMES), 3)
     assert_close(fits.r2[: len(NAMES)], fits.r2[-len(NAMES) :], atol=1e-9, rtol=0)
+
+
+def coarse(functions, grid_size=5):
+    """Return samples of splines that are too coarse for the functions."""
+    layer = spline_layer([[function] for function in functions], [(-1.0, 1.0)], grid_size=grid_size)
+    x = torch.linspace(-1.0, 1.0, 500, dtype=torch.float64)[:, None]
+    return sample_edges(layer, x).samples
+
+
+def test_true_function_is_found_exactly_though_the_spline_is_not():
+    truth = [
+        lambda x: torch.tanh(3.0 * x - 0.6),
+        lambda x: 1 / (x + 1.3),
+        lambda x: (x - 0.2).abs(),
+    ]
+    points = coarse(truth)
+    fits = fit_edges(points, FAMILIES)
+    own = [NAMES.index(name) for name in ("tanh", "1/x", "abs")]
+    for edge, family in enumerate(own):
+        assert float(fits.misfit[edge, family]) < 1e-5 < 1 - float(fits.r2[edge, family])
+    assert_close(
+        fits.parameters[0, own[0], :2], torch.tensor([3.0, -0.6]).double(), rtol=2e-3, atol=0
+    )
+    assert_close(fits.parameters[1, own[1], 1], torch.tensor(1.3).double(), rtol=2e-3, atol=0)
+    assert fits.coefficients.tolist() == [8.0] * 3
+
+
+def test_on_the_samples_alone_it_is_not():
+    """The check above has teeth: without what the spline can say there is only R2."""
+    points = coarse([lambda x: torch.tanh(3.0 * x - 0.6)])
+    plain = EdgeSamples(
+        x=points.x, y=points.y, low=points.low, high=points.high, uniform=points.uniform
+    )
+    fits = fit_edges(plain, FAMILIES)
+    assert fits.coefficients is None
+    assert_close(fits.misfit, 1 - fits.r2)
+    assert float(fits.misfit[0, NAMES.index("tanh")]) > 1e-4
+
+
+def test_a_step_is_found_between_the_samples():
+    fits = fit_edges(coarse([lambda x: torch.sign(x - 0.2345)], 20), FAMILIES)
+    index = NAMES.index("sign")
+    assert_close(fits.parameters[0, index, 1], torch.tensor(-0.2345).double(), atol=5e-3, rtol=0)
+    assert int(fits.misfit[0].argmin()) == index

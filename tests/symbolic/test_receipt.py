@@ -8,6 +8,7 @@ import torch
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.network import KAN
 from kanlens.symbolic.composition import feature_symbols
+from kanlens.symbolic.pipeline import symbolize
 from kanlens.symbolic.receipt import examine
 from tests.symbolic.made import toy
 
@@ -150,3 +151,55 @@ def test_r2_leaves_out_constant_targets():
     receipt = examine((s**2, sympy.Float(3.5)), model, x, target)
     assert receipt.r2 == 1
     assert examine((s, s), model, x, torch.ones_like(target)).r2 is None
+
+
+def test_held_out_rows_and_what_they_cost():
+    model, x, y = toy()
+    found = symbolize(model, x[:400], y[:400], x_test=x[400:], y_test=y[400:])
+    receipt = found.receipt
+    assert (receipt.rows, receipt.held_out, receipt.fitted_rows) == (200, True, 400)
+    gap = np.abs(found.predict(x[400:]) - model(x[400:]).detach().numpy())
+    assert receipt.max_deviation == pytest.approx(gap.max())
+    assert receipt.mean_deviation == pytest.approx(gap.mean())
+    assert receipt.loss < 1e-12
+    assert receipt.summary().startswith("Over 200 held-out rows the formula differs")
+    assert len(receipt.snap_costs) == len(receipt.snapped) > 0
+    assert max(receipt.snap_costs) < 1e-6
+    assert "the dearest cost" in receipt.summary()
+    assert not symbolize(model, x, y).receipt.held_out
+
+
+def test_loss_of_a_formula_by_hand(made):
+    model, x, y = made
+    wrong = right(model) + sympy.Float(0.1) * feature_symbols(model)[0]
+    receipt = examine((wrong,), model, x, y)
+    expected = float((0.1 * x[:, 0]).square().mean() / y.var(unbiased=False))
+    assert receipt.loss == pytest.approx(expected)
+
+
+def test_the_domain_of_validity_is_in_the_receipt(made):
+    model, x, _ = made
+    x1, _ = feature_symbols(model)
+    receipt = examine((sympy.log(x1 + 1.5),), model, x)
+    low, high = receipt.valid_ranges["x1"]
+    assert -1.5 < low < -1.48
+    assert high > 2.9
+    assert receipt.broken_parts == ()
+    broken = examine((sympy.log(x1 + 1.01),), model, x)
+    assert broken.broken_parts == ("log(x1 + 1.01)",)
+    assert "Not defined there: log(x1 + 1.01)." in broken.summary()
+
+
+def test_without_a_model_the_formula_is_held_against_y():
+    s = sympy.Symbol("a", real=True)
+    x = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
+    good = examine((s**2,), None, x, x**2, feature_names=["a"])
+    assert (good.max_deviation, good.relative_rmse, good.model_r2) == (None, None, None)
+    assert good.r2 == pytest.approx(1.0)
+    assert good.trustworthy
+    assert good.summary().startswith("Checked on 50 rows.\nAgainst y: RMSE")
+    assert "model" not in good.summary()
+    noisy = examine((s,), None, x, x**2, feature_names=["a"])
+    assert not noisy.trustworthy
+    assert "NOTE: the formula leaves a part of y unexplained" in noisy.summary()
+    assert "nothing to check" in examine((s,), None, x, feature_names=["a"]).summary()

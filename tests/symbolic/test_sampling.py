@@ -43,3 +43,31 @@ def test_importance_is_relative_to_the_node():
     assert_close(
         edges.importance, torch.tensor([10 / 9.99, 0.01 / 9.99]).double(), rtol=1e-3, atol=0
     )
+
+
+def test_space_is_what_the_splines_can_say():
+    layer = KANLinear(2, 3, grid_size=6, generator=torch.Generator().manual_seed(0)).double()
+    x = torch.rand(200, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    samples = sample_edges(layer, x * 2 - 1).samples
+    assert samples.place.tolist() == [0, 1, 0, 1, 0, 1]
+    for space in samples.space:
+        used = space[:, space.square().sum(0) > 0.5]
+        assert_close(used.T @ used, torch.eye(used.shape[1]).double(), atol=1e-9, rtol=0)
+        assert_close(used.sum(0), torch.zeros(used.shape[1]).double(), atol=1e-9, rtol=0)
+        assert 7 <= used.shape[1] <= layer.degrees_of_freedom
+    y = samples.y - samples.y.mean(1, keepdim=True)
+    space = samples.space[samples.place]
+    again = (space @ (y[:, None] @ space).transpose(1, 2))[..., 0]
+    assert_close(again, y, atol=2e-3 * float(y.abs().max()), rtol=0)
+    outside = torch.sin(40 * samples.x) - torch.sin(40 * samples.x).mean(1, keepdim=True)
+    lost = outside - (space @ (outside[:, None] @ space).transpose(1, 2))[..., 0]
+    assert float(lost.square().sum() / outside.square().sum()) > 0.5
+
+
+def test_splines_that_the_data_do_not_reach_say_nothing():
+    layer = KANLinear(1, 1, grid_size=20, base_activation="zero").double()
+    x = torch.linspace(-1.0, -0.5, 100, dtype=torch.float64)[:, None]
+    few = sample_edges(layer, x).samples.space.shape[2]
+    many = sample_edges(layer, torch.linspace(-1, 1, 100).double()[:, None]).samples.space.shape[2]
+    assert few <= 9
+    assert many == 22

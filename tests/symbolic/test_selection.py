@@ -83,7 +83,32 @@ def test_constant_never_competes():
 
 def test_scores_prefer_the_simpler_of_equals():
     families = library(["x^2", "cosh"])
-    scores = information_scores(torch.ones(1, len(families)).double(), families, 8.0)
+    for misfit in (0.0, 1e-6, 0.5, 1.0):
+        equal = torch.full((1, len(families)), misfit, dtype=torch.float64)
+        scores = information_scores(equal, families, 8.0)[0]
+        assert scores.argsort().tolist() == [0, 1, 2]
+
+
+def test_a_parameter_pays_more_where_there_is_less_noise():
+    families = library(["x^2", "cosh"])[1:]
+    gaps = []
+    for misfit in (1e-1, 1e-3, 1e-6):
+        scores = information_scores(torch.full((1, 2), misfit).double(), families, 8.0)[0]
+        gaps.append(float(scores[1] - scores[0]))
+    assert gaps == sorted(gaps)
+    assert gaps[0] > 0
+
+
+def test_what_explains_much_more_wins_whatever_it_costs():
+    families = library(["x^2", "cosh"])
+    scores = information_scores(torch.tensor([[0.3, 0.2, 1e-5]]).double(), families, 8.0)
+    assert scores.argmin().item() == 2
+
+
+def test_splines_of_two_coefficients_are_scored():
+    families = library(["x^2", "cosh"])
+    scores = information_scores(torch.tensor([[0.0, 0.0, 0.0]]).double(), families, 2.0)
+    assert bool(torch.isfinite(scores).all())
     assert scores.argmin().item() == 0
 
 

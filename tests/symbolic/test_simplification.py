@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import sympy
@@ -46,3 +48,51 @@ def test_nothing_agrees_with_what_is_nowhere_defined():
 def test_counts():
     assert count_numbers(1.5 * x**2.5 + sympy.pi) == 2
     assert complexity(x + y) == 3
+
+
+@pytest.mark.parametrize(
+    ("long", "short"),
+    [
+        (sympy.tanh(sympy.atanh(x / 3) + sympy.atanh(y / 3)), 3 * (x + y) / (x * y + 9)),
+        (sympy.tanh(2 * sympy.atanh(x / 3)), 6 * x / (x**2 + 9)),
+        (2 * sympy.log(x) + sympy.log(y), sympy.log(x**2 * y)),
+        (1.3 * sympy.log(x) + 1.3 * sympy.log(y), 1.3 * sympy.log(x * y)),
+        (sympy.log(x * y) - sympy.log(y), sympy.log(x)),
+        (sympy.log(y * sympy.exp(x)), x + sympy.log(y)),
+        (sympy.sqrt(x) * sympy.sqrt(y), sympy.sqrt(x * y)),
+        (x**2.0 * y**-0.5, x**2 / sympy.sqrt(y)),
+        (sympy.sqrt(x**2), x),
+        (sympy.exp(x) * sympy.exp(y), sympy.exp(x + y)),
+        (
+            sympy.exp(2 * (sympy.log(x) - 3 * sympy.log(y)), evaluate=False),
+            x**2 / y**6,
+        ),
+    ],
+    ids=str,
+)
+def test_forms_that_a_network_writes_become_short(long, short):
+    found = shorten(long, (x, y), POINTS)
+    assert agree(found, short, (x, y), POINTS)
+    assert sympy.count_ops(found) <= sympy.count_ops(short)
+    assert agree(found, long, (x, y), POINTS)
+
+
+def test_squares_that_do_not_cancel_become_a_product():
+    found = shorten(0.25 * (x + y + 0.3) ** 2 - 0.25 * (x - y + 0.1) ** 2, (x, y), POINTS)
+    assert count_numbers(found) <= 4
+    assert found.is_Mul
+    assert agree(found, (x + 0.2) * (y + 0.1), (x, y), POINTS)
+
+
+def test_a_rule_that_holds_for_positive_numbers_only_is_not_kept_elsewhere():
+    both = np.random.default_rng(0).uniform(-2.0, 2.0, (60, 2))
+    assert shorten(sympy.sqrt(x**2), (x, y), both) == sympy.Abs(x)
+
+
+def test_numbers_in_exponents_do_not_keep_sympy_busy_for_hours():
+    inner = (2 * sympy.pi * sympy.tanh(8 * x / 3 - 1) + sympy.Rational(19, 2)) ** 2 / 25
+    expression = 16 * sympy.exp(sympy.Rational(-25, 49)) / 3 - 4 * sympy.exp(-inner)
+    points = np.linspace(-1, 1, 20)[:, None]
+    started = time.perf_counter()
+    assert agree(shorten(expression, (x,), points), expression, (x,), points)
+    assert time.perf_counter() - started < 5

@@ -2,87 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kanlens.benchmarks.sparsity.drawing import (
+    GAP,
+    Picture,
+    draw_intervals,
+    figure_of,
+    look_of,
+    means_of,
+    plain_ticks,
+)
+from kanlens.benchmarks.sparsity.pruning_pictures import PRUNING_PICTURES
 from kanlens.benchmarks.sparsity.statistics import Interval, interval, over_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+
+    from kanlens.benchmarks.sparsity.drawing import Frames
 
 __all__ = ["PICTURES", "Picture"]
-
-Frames = Mapping[str, "pd.DataFrame"]
-GAP = 0.12  # between bars' middles of one group, on an axis where groups are 1 apart
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One figure.
-
-    Attributes
-    ----------
-    needs : tuple of str
-        Tables it is drawn from.
-    draw : callable
-        From these tables to a Figure.
-    caption : str
-        What it shows, in a sentence.
-    """
-
-    needs: tuple[str, ...]
-    draw: Callable[[Frames], Figure]
-    caption: str
-
-
-def _figure(rows: int, columns: int, height: float) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure
-
-    from kanlens.plotting.style import STYLE
-
-    figure = Figure(figsize=(STYLE.page, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _look(index: int) -> dict[str, Any]:
-    from kanlens.plotting.style import STYLE
-
-    return {
-        "color": STYLE.series[index % len(STYLE.series)],
-        "marker": STYLE.markers[index % len(STYLE.markers)],
-        "markersize": 4,
-    }
-
-
-def _intervals(
-    ax: Axes, found: Mapping[str, list[Interval]], places: list[Any], most: float = 1.0
-) -> None:
-    """Draw a point with its interval, cut off at the most there can be, for every series."""
-    for index, (name, intervals) in enumerate(found.items()):
-        shift = GAP * (index - (len(found) - 1) / 2)
-        x = [place + shift for place in range(len(places))]
-        y = [each.mean for each in intervals]
-        below = [each.mean - each.low for each in intervals]
-        above = [min(each.high, most) - each.mean for each in intervals]
-        look = {"linestyle": "", "elinewidth": 0.8, "capsize": 2, **_look(index)}
-        ax.errorbar(x, y, yerr=[below, above], label=name, **look)
-    ax.set_xticks(range(len(places)), [str(place) for place in places])
-
-
-def _means(
-    frame: pd.DataFrame, series: str, value: str
-) -> tuple[dict[str, list[Interval]], list[Any]]:
-    """Return for every series the interval over seeds at every problem, and the problems."""
-    problems = list(dict.fromkeys(frame["problem"]))
-    found: dict[str, list[Interval]] = {}
-    for name, part in frame.groupby(series, sort=False):
-        values = {problem: rows[value].tolist() for problem, rows in part.groupby("problem")}
-        found[str(name)] = [interval(values.get(problem, [])) for problem in problems]
-    return found, problems
 
 
 def _draw_penalties(frames: Frames) -> Figure:
@@ -90,11 +31,11 @@ def _draw_penalties(frames: Frames) -> Figure:
     from kanlens.plotting.style import STYLE, context
 
     with context():
-        figure, axes = _figure(2, 1, 5.2)
+        figure, axes = figure_of(2, 1, 5.2)
         top, bottom = axes[:, 0]
         known = frames["sparsity-penalties"].dropna(subset=["edge_f1"])
-        found, problems = _means(known, "penalty", "edge_f1")
-        _intervals(top, found, problems)
+        found, problems = means_of(known, "penalty", "edge_f1")
+        draw_intervals(top, found, problems)
         top.set_ylabel("F1 of true edges")
         top.set_ylim(0, 1.05)
         top.grid(axis="y", color=STYLE.faint, linewidth=0.5)
@@ -117,22 +58,13 @@ def _draw_curves(ax: Axes, curves: pd.DataFrame, penalties: list[str]) -> None:
         part = shown[shown["penalty"] == penalty]
         sizes = sorted(size for size in set(part["size"]) if _complete(part, size))
         found = [over_seeds(part[part["size"] == size], "log") for size in sizes]
-        ax.plot(sizes, [10**each.mean for each in found], label=penalty, **_look(index))
+        ax.plot(sizes, [10**each.mean for each in found], label=penalty, **look_of(index))
         low, high = ([10 ** getattr(each, end) for each in found] for end in ("low", "high"))
-        ax.fill_between(sizes, low, high, color=_look(index)["color"], alpha=0.15, linewidth=0)
+        ax.fill_between(sizes, low, high, color=look_of(index)["color"], alpha=0.15, linewidth=0)
     ax.set_yscale("log")
-    _plain_ticks(ax.yaxis, [1, 1.5, 2, 2.5, 3, 4, 5])
+    plain_ticks(ax.yaxis, [1, 1.5, 2, 2.5, 3, 4, 5])
     ax.set_xlabel("edges kept")
     ax.set_ylabel("test error / least of the problem")
-
-
-def _plain_ticks(axis: Axis, places: list[float]) -> None:
-    """Write numbers on a logarithmic axis as they are, and only at these places."""
-    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
-
-    axis.set_major_locator(FixedLocator(places))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _complete(part: pd.DataFrame, size: int) -> bool:
@@ -142,28 +74,29 @@ def _complete(part: pd.DataFrame, size: int) -> bool:
 
 def _draw_costs(frames: Frames) -> Figure:
     """Draw time and memory of a step under each penalty, relative to one without."""
-    from kanlens.plotting.style import context
+    from kanlens.plotting.style import STYLE, context
 
     frame = frames["sparsity-costs"].copy()
-    frame["shape"] = [
-        f"{r}x{w}->{w}->{w}" for r, w in zip(frame["rows"], frame["width"], strict=True)
-    ]
-    penalties = list(dict.fromkeys(frame["penalty"]))
+    pairs = zip(frame["rows"], frame["width"], strict=True)
+    frame["shape"] = [f"{rows} rows,\nwidth {width}" for rows, width in pairs]
+    shapes, penalties = (list(dict.fromkeys(frame[name])) for name in ("shape", "penalty"))
+    panels = {"passes": "time / plain pass", "mib": "peak extra memory (MiB)"}
     with context():
-        figure, axes = _figure(1, 2, 2.6)
-        for ax, column, label in zip(
-            axes[0],
-            ("passes", "mib"),
-            ("time / plain pass", "peak extra memory (MiB)"),
-            strict=True,
-        ):
+        figure, axes = figure_of(1, 2, 2.8)
+        for ax, (column, label) in zip(axes[0], panels.items(), strict=True):
             for index, penalty in enumerate(penalties):
-                rows = frame[frame["penalty"] == penalty]
-                ax.plot(rows["shape"], rows[column], label=penalty, **_look(index))
+                values = frame[frame["penalty"] == penalty].set_index("shape")[column]
+                shift = GAP * (index - (len(penalties) - 1) / 2)
+                places = [shapes.index(shape) + shift for shape in values.index]
+                ax.plot(places, values, linestyle="", label=penalty, **look_of(index))
             ax.set_yscale("log")
-            ax.set_ylabel(label)
+            plain_ticks(ax.yaxis, [1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500])
+            ax.grid(axis="y", color=STYLE.faint, linewidth=0.5)
+            ax.set_xticks(range(len(shapes)), shapes)
             ax.tick_params(axis="x", labelsize=6)
-        axes[0][0].legend()
+            ax.set_ylabel(label)
+        handles, names = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -180,16 +113,16 @@ def _draw_scaler(frames: Frames) -> Figure:
     ratios = _scale_ratios(frames["sparsity-scaler"], list(titles))
     problems = list(dict.fromkeys(ratios["problem"]))
     with context():
-        figure, axes = _figure(1, len(titles), 3.2)
+        figure, axes = figure_of(1, len(titles), 3.2)
         for ax, (column, (title, ticks)) in zip(axes[0], titles.items(), strict=True):
             for index, (optimizer, part) in enumerate(ratios.groupby("optimizer", sort=False)):
                 of = {name: rows[column].tolist() for name, rows in part.groupby("problem")}
                 found = [interval(of[name]) for name in problems]
                 places = [place + 0.3 * index - 0.15 for place in range(len(problems))]
-                _factors(ax, found, places, {"label": str(optimizer), **_look(index)})
+                _factors(ax, found, places, {"label": str(optimizer), **look_of(index)})
             ax.axvline(1, color=STYLE.muted, linewidth=0.8)
             ax.set_xlabel(title)
-            _plain_ticks(ax.xaxis, ticks)
+            plain_ticks(ax.xaxis, ticks)
             ax.set_ylim(len(problems) - 0.5, -0.5)
             ax.set_yticks(range(len(problems)), problems if ax is axes[0][0] else [])
         axes[0][0].legend(loc="upper left", bbox_to_anchor=(0, 1.12), ncols=2, borderpad=0)
@@ -228,7 +161,7 @@ def _draw_starts(frames: Frames) -> Figure:
     parts = {metric: starts[starts["metric"] == metric] for metric in panels}
     shown = [metric for metric in panels if len(parts[metric])]
     with context():
-        figure, axes = _figure(1, len(shown), 2.9)
+        figure, axes = figure_of(1, len(shown), 2.9)
         for ax, metric in zip(axes[0], shown, strict=True):
             panels[metric](ax, parts[metric])
         handles, names = axes[0][0].get_legend_handles_labels()
@@ -237,8 +170,8 @@ def _draw_starts(frames: Frames) -> Figure:
 
 
 def _draw_starts_on_tables(ax: Axes, tables: pd.DataFrame) -> None:
-    found, problems = _means(tables, "start", "score")
-    _intervals(ax, found, problems)
+    found, problems = means_of(tables, "start", "score")
+    draw_intervals(ax, found, problems)
     ax.set_xticks(range(len(problems)), [each.replace("_", "\n") for each in problems])
     ax.tick_params(axis="x", labelsize=7)
     ax.set_ylabel("test R2 at the end")
@@ -247,7 +180,7 @@ def _draw_starts_on_tables(ax: Axes, tables: pd.DataFrame) -> None:
 
 def _draw_starts_on_images(ax: Axes, images: pd.DataFrame) -> None:
     for index, (name, part) in enumerate(images.groupby("start", sort=False)):
-        _passes(ax, part, {"label": str(name), **_look(index)})
+        _passes(ax, part, {"label": str(name), **look_of(index)})
     ax.set_xlabel("passes over the images")
     ax.set_ylabel("test accuracy")
     ax.set_ylim(0, 1.02)
@@ -272,7 +205,7 @@ def _draw_digits(frames: Frames) -> Figure:
     frame = frames["sparsity-digits"]
     recipes = list(dict.fromkeys(frame["recipe"]))
     with context():
-        figure, axes = _figure(1, 1, 0.8 + 0.28 * len(recipes))
+        figure, axes = figure_of(1, 1, 0.8 + 0.28 * len(recipes))
         ax = axes[0][0]
         for place, recipe in enumerate(recipes[::-1]):
             scores = (100 * frame[frame["recipe"] == recipe]["accuracy"]).tolist()
@@ -283,7 +216,7 @@ def _draw_digits(frames: Frames) -> Figure:
                 place,
                 xerr=[[mean.mean - mean.low], [mean.high - mean.mean]],
                 capsize=2,
-                **_look(0),
+                **look_of(0),
             )
         ax.axvline(97.5, color=STYLE.muted, linewidth=0.8, linestyle="--")
         ax.set_yticks(range(len(recipes)), recipes[::-1])
@@ -297,13 +230,15 @@ def _draw_grids(frames: Frames) -> Figure:
 
     frame = frames["sparsity-grids"]
     with context():
-        figure, axes = _figure(1, 3, 2.8)
+        figure, axes = figure_of(1, 3, 2.8)
         for index, order in enumerate(sorted(set(frame["order"]))):
             for way, line in {"refined": "-", "anew": ":"}.items():
                 part = frame[(frame["order"] == order) & (frame["way"] == way)]
                 if len(part):
                     label = f"order {order}" if way == "refined" else f"order {order}, anew"
-                    _grid_curves(axes[0], part, {**_look(index), "linestyle": line, "label": label})
+                    _grid_curves(
+                        axes[0], part, {**look_of(index), "linestyle": line, "label": label}
+                    )
         labels = (
             ("grid size", "test error / deviation of the target"),
             ("training time (s)", "test error / deviation of the target"),
@@ -316,7 +251,7 @@ def _draw_grids(frames: Frames) -> Figure:
             ax.set_yscale("log")
         for ax in (axes[0][0], axes[0][2]):
             ax.set_xscale("log")
-            _plain_ticks(ax.xaxis, sorted(set(frame["grid"])))
+            plain_ticks(ax.xaxis, sorted(set(frame["grid"])))
         axes[0][1].set_xlim(left=0)
         axes[0][2].set_ylim(bottom=0)
         handles, names = axes[0][0].get_legend_handles_labels()
@@ -365,4 +300,5 @@ PICTURES: dict[str, Picture] = {
         draw=_draw_grids,
         caption="Error and time as the grid grows, by order; medians, and every seed.",
     ),
+    **PRUNING_PICTURES,
 }

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kanlens.benchmarks.records import Records
+from kanlens.benchmarks.sparsity.budgets import BUDGETS
 from kanlens.benchmarks.sparsity.costs import COSTS
+from kanlens.benchmarks.sparsity.damage import DAMAGE
 from kanlens.benchmarks.sparsity.digits import DIGITS
 from kanlens.benchmarks.sparsity.experiment import STAMP, Experiment, Key, Setup, Tables
 from kanlens.benchmarks.sparsity.grids import GRIDS
@@ -28,9 +30,20 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPERIMENTS", "SparsityResult", "read_tables", "run"]
 
-_ALL = (PENALTIES, COSTS, SCALER, STARTS, DIGITS, GRIDS)
+_ALL = (PENALTIES, COSTS, SCALER, STARTS, DIGITS, GRIDS, DAMAGE, BUDGETS)
 EXPERIMENTS: dict[str, Experiment] = {each.name: each for each in _ALL}
-TEXT = (*STAMP, "problem", "penalty", "tuned", "optimizer", "scale", "start", "recipe")
+TEXT = (
+    *STAMP,
+    "problem",
+    "penalty",
+    "tuned",
+    "optimizer",
+    "scale",
+    "start",
+    "recipe",
+    "score",
+    "arm",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

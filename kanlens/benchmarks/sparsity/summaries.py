@@ -193,6 +193,29 @@ def _grids(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {"grid and order": grouped(ordered, ["order", "way", "grid"], columns)}
 
 
+def _damage(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    by_problem = frame.pivot_table(index="problem", columns="score", values="spearman", sort=False)
+    return {
+        "rank correlation with true damage": grouped(
+            frame, ["score"], {"Spearman": ("spearman", False)}
+        ),
+        "rank correlation by problem": by_problem.round(3).reset_index(),
+    }
+
+
+def _budgets(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    frame = frame.assign(ratio=frame["test"].astype(float) / frame["test_before"].astype(float))
+    columns = {
+        "edges": ("edges", False),
+        "features": ("features", False),
+        "test loss": ("test", False),
+        "/ before": ("ratio", True),
+        "seconds": ("seconds", True),
+    }
+    found = grouped(frame, ["problem", "arm", "budget"], columns)
+    return {f"budgets on {name}": part for name, part in found.groupby("problem", sort=False)}
+
+
 SUMMARIES: dict[str, Callable[[pd.DataFrame], dict[str, pd.DataFrame]]] = {
     "sparsity-penalties": _penalties,
     "sparsity-costs": _costs,
@@ -200,4 +223,6 @@ SUMMARIES: dict[str, Callable[[pd.DataFrame], dict[str, pd.DataFrame]]] = {
     "sparsity-starts": _starts,
     "sparsity-digits": _digits,
     "sparsity-grids": _grids,
+    "sparsity-damage": _damage,
+    "sparsity-budgets": _budgets,
 }

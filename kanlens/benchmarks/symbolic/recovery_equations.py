@@ -1,0 +1,198 @@
+"""Known equations, their data, and whether a formula is one of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import sympy
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+ROWS = 1000
+_TOLERANCE = 1e-6
+_RANGE = re.compile(r"(\w+):\[([^,]+),([^\]]+)\]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equation:
+    """A formula with the ranges of its variables.
+
+    Attributes
+    ----------
+    source, name : str
+        The file it comes from, and its name there.
+    text : str
+        In sympy's syntax.
+    variables : tuple of str
+    ranges : tuple of (float, float)
+        One per variable.
+    sampling : str
+        "uniform:N" or "grid:step".
+    tier : str
+        How hard it is; empty where the file does not say.
+    """
+
+    source: str
+    name: str
+    text: str
+    variables: tuple[str, ...]
+    ranges: tuple[tuple[float, float], ...]
+    sampling: str = f"uniform:{ROWS}"
+    tier: str = ""
+
+    @cached_property
+    def expression(self) -> sympy.Expr:
+        """The formula, in real symbols."""
+        import sympy
+
+        symbols = {name: sympy.Symbol(name, real=True) for name in self.variables}
+        return sympy.sympify(self.text, locals=symbols)
+
+    @property
+    def shape(self) -> str:
+        """A text that equations have in common which differ in names and a factor only."""
+        import sympy
+
+        expression = sympy.powsimp(self.expression.as_coeff_Mul()[1])
+        own, other = sympy.Symbol("v"), sympy.Symbol("o")
+        views = []
+        for name in self.variables:
+            table = {s: own if s.name == name else other for s in expression.free_symbols}
+            views.append(str(expression.subs(table, simultaneous=True)))
+        return " | ".join(sorted(views))
+
+    def values(self, x: Array) -> Array:
+        """Evaluate the formula on rows (row, variable); NaN where it is not real and finite."""
+        return evaluate(self.expression, self.variables, x)
+
+    def draw(self, generator: np.random.Generator) -> Array:
+        """Return rows as the file says, (row, variable)."""
+        kind, _, number = self.sampling.partition(":")
+        if kind == "uniform":
+            return uniform(self.ranges, int(number), generator)
+        step = float(number)
+        axes = [np.arange(low, high + step / 2, step) for low, high in self.ranges]
+        return np.stack([m.ravel() for m in np.meshgrid(*axes, indexing="ij")], axis=1)
+
+    def wider(self) -> tuple[tuple[float, float], ...]:
+        """Return ranges twice as wide about the same middles."""
+        half = [(high - low) / 2 for low, high in self.ranges]
+        return tuple((a - h, b + h) for (a, b), h in zip(self.ranges, half, strict=True))
+
+
+def uniform(
+    ranges: tuple[tuple[float, float], ...], rows: int, generator: np.random.Generator
+) -> Array:
+    """Draw rows evenly from ranges, (row, variable)."""
+    return np.stack([generator.uniform(low, high, rows) for low, high in ranges], axis=1)
+
+
+def evaluate(expression: Any, variables: tuple[str, ...], x: Array) -> Array:
+    """Evaluate a formula on rows (row, variable); NaN where it is not real and finite.
+
+    Examples
+    --------
+    >>> import sympy
+    >>> evaluate(sympy.sympify("a + 1"), ("a",), np.array([[1.0]]))
+    array([2.])
+    """
+    import sympy
+
+    plain = {s: sympy.Symbol(s.name) for s in expression.free_symbols}
+    arguments = [sympy.Symbol(name) for name in variables]
+    function: Callable[..., Any] = sympy.lambdify(arguments, expression.xreplace(plain), "numpy")
+    with np.errstate(all="ignore"):
+        found = np.broadcast_to(np.asarray(function(*x.T)), (len(x),))
+    if np.iscomplexobj(found):
+        found = np.where(found.imag == 0, found.real, np.nan)
+    found = found.astype(np.float64)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def read_equations(path: Path, source: str) -> list[Equation]:
+    """Read equations from a CSV file with the columns id, formula and ranges.
+
+    Parameters
+    ----------
+    path : Path
+        Columns sampling and tier are read where there are any.
+    source : str
+
+    Returns
+    -------
+    list of Equation
+    """
+    import pandas as pd
+
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    found = []
+    for row in frame.to_dict("records"):
+        parts = _RANGE.findall(row["ranges"])
+        found.append(
+            Equation(
+                source=source,
+                name=row["id"],
+                text=row["formula"],
+                variables=tuple(name for name, _, _ in parts),
+                ranges=tuple((float(low), float(high)) for _, low, high in parts),
+                sampling=row.get("sampling") or f"uniform:{ROWS}",
+                tier=row.get("tier", ""),
+            )
+        )
+    return found
+
+
+def is_recovered(expression: Any, equation: Equation, generator: np.random.Generator) -> bool:
+    """Say whether a formula is an equation but for a constant term or a constant factor.
+
+    Both are compared on fresh rows and on ranges twice as wide, wherever the equation is finite.
+
+    Parameters
+    ----------
+    expression : sympy.Expr
+    equation : Equation
+    generator : numpy.random.Generator
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import sympy
+    >>> line = Equation(source="", name="", text="2*a", variables=("a",), ranges=((1.0, 2.0),))
+    >>> draw = np.random.default_rng(0)
+    >>> [is_recovered(sympy.sympify(text), line, draw) for text in ("2*a + 1", "3*a", "a**2")]
+    [True, True, False]
+    """
+    near = uniform(equation.ranges, ROWS, generator)
+    x = np.concatenate((near, uniform(equation.wider(), ROWS, generator)))
+    truth, found = equation.values(x), evaluate(expression, equation.variables, x)
+    finite = np.isfinite(truth)
+    inside = finite & (np.arange(len(x)) < len(near))
+    if not inside.any() or not np.isfinite(found[finite]).all():
+        return False
+    scale = np.abs(truth) + float(truth[inside].std()) + 1e-300
+    shift = float(np.median((found - truth)[inside]))
+    with np.errstate(all="ignore"):
+        factor = float(np.nanmedian((found / truth)[inside]))
+    tests = (found - truth - shift, found / factor - truth if factor else np.full(len(x), np.inf))
+    return any(bool((np.abs(gap) <= _TOLERANCE * scale)[finite].all()) for gap in tests)
+
+
+def r2_score(expression: Any, equation: Equation, generator: np.random.Generator) -> float:
+    """Return the share of an equation's variance on fresh rows that a formula explains."""
+    x = uniform(equation.ranges, ROWS, generator)
+    truth, found = equation.values(x), evaluate(expression, equation.variables, x)
+    finite = np.isfinite(truth)
+    gap = (found - truth)[finite]
+    if not np.isfinite(gap).all():
+        return float("-inf")
+    return float(1 - np.mean(np.square(gap)) / truth[finite].var())

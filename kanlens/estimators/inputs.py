@@ -1,0 +1,38 @@
+"""What the estimators do with data and random states, as scikit-learn asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sklearn.utils import check_random_state  # noqa: TID253
+
+
+def generator_from(random_state: Any) -> torch.Generator:
+    """Return a generator seeded from scikit-learn's kind of random state."""
+    generator = torch.Generator()
+    generator.manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))
+    return generator
+
+
+def feature_names(estimator: Any) -> list[str] | None:
+    """Return the names of the columns the estimator was fitted to, when they had any."""
+    names = getattr(estimator, "feature_names_in_", None)
+    return None if names is None else [str(name) for name in names]
+
+
+def target_names(y: Any) -> list[str] | None:
+    """Return the names of targets that have them."""
+    if hasattr(y, "columns"):
+        return [str(name) for name in y.columns]
+    name = getattr(y, "name", None)
+    return [name] if isinstance(name, str) and name else None
+
+
+def validated(estimator: Any, *data: Any, **options: Any) -> Any:
+    """Check data as scikit-learn does, by the name it has in the version at hand."""
+    try:
+        from sklearn.utils.validation import validate_data
+    except ImportError:  # before 1.6
+        return estimator._validate_data(*data, **options)
+    return validate_data(estimator, *data, **options)

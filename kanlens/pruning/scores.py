@@ -1,0 +1,341 @@
+"""How much each edge matters, by every score that edges can be pruned by.
+
+A score of a function alone (its weights, deviation or variation) says nothing of what comes behind;
+damage asks for exactly that, one edge at a time. Path and backward scores follow shares of the
+outputs back through the network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.checks import check_rows
+from kanlens.core.acceptance import check_model
+from kanlens.core.layers import KANLinear
+from kanlens.pruning.judging import Judge
+from kanlens.pruning.propagation import Propagation
+from kanlens.sparsity import activation_l2, raw_l1, weight_l1
+from kanlens.threads import threads_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kanlens.core.network import KAN, Rows
+
+__all__ = ["SCORES", "Score", "Scorer", "edge_scores"]
+
+CHUNK = 2**22  # values of edges held at once while shares are followed back
+
+Matrices = list[Tensor]  # one per layer, each of shape (out, in)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One way to rank edges.
+
+    Attributes
+    ----------
+    name, column, summary : str
+        Its name for `prune`, its column in `edge_scores`, and what it is.
+    of_layer : callable, optional
+        From a layer and what reaches it to (out, in), where that is all it depends on.
+    of_network : callable, optional
+        From the state of a network and its judge to one matrix per layer.
+    across : bool
+        Whether values of different layers can be compared as they are; others count relative to
+        the largest of their layer.
+    """
+
+    name: str
+    column: str
+    summary: str
+    of_layer: Callable[[KANLinear, Tensor], Tensor] | None = None
+    of_network: Callable[[Propagation, Judge], Matrices] | None = None
+    across: bool = False
+
+
+class Scorer:
+    """A score that is brought up to date at little cost while a network changes.
+
+    Parameters
+    ----------
+    score : Score
+        A value of ``SCORES``.
+    state : Propagation
+        The network over its rows.
+    judge : Judge
+        Its loss.
+
+    Examples
+    --------
+    >>> import kanlens
+    >>> model = kanlens.KAN([2, 1])
+    >>> state = Propagation(model, torch.rand(5, 2))
+    >>> judge = Judge(model, state.output, call="prune")
+    >>> Scorer(SCORES["std"], state, judge).matrices()[0].shape
+    torch.Size([1, 2])
+    """
+
+    def __init__(self, score: Score, state: Propagation, judge: Judge) -> None:
+        self.score, self.state, self.judge = score, state, judge
+        self._seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # versions, x, scores
+
+    @torch.no_grad()
+    def matrices(self) -> Matrices:
+        """Return the score of every edge as the network is now; 0 for a masked one."""
+        layers = self.state.model.layers
+        if self.score.of_network is not None:
+            found = self.score.of_network(self.state, self.judge)
+        else:
+            found = [self._of_layer(index) for index in range(len(layers))]
+        pairs = zip(layers, found, strict=True)
+        return [torch.where(layer.mask != 0, scores, 0.0) for layer, scores in pairs]
+
+    def _of_layer(self, index: int) -> Tensor:
+        """Score the edges of a layer; only those whose inputs or weights have changed anew."""
+        layer, x = self.state.model.layers[index], self.state.values[index]
+        versions, function = self.state.versions[index], self.score.of_layer
+        if function is None:
+            return torch.zeros_like(layer.mask)
+        if index not in self._seen:
+            scores = function(layer, x)
+        else:
+            scored, seen, scores = self._seen[index]
+            moved = [] if seen is x else (seen != x).any(0).nonzero()[:, 0].tolist()
+            changed = (versions != scored).nonzero()[:, 0].tolist()
+            scores = scores.clone()
+            if moved:
+                part = layer.select(range(layer.out_features), moved)
+                scores[:, moved] = function(part, x[:, moved])
+            if changed:
+                scores[changed] = function(layer.select(changed, range(layer.in_features)), x)
+        self._seen[index] = (versions.clone(), x, scores)
+        return scores
+
+
+def edge_scores(model: KAN, x: Rows, y: Any = None) -> pd.DataFrame:
+    """Return every score of every live edge, so that they can be compared.
+
+    Parameters
+    ----------
+    model : KAN
+        Left as it is.
+    x : Tensor, ndarray or DataFrame, shape (batch, in)
+        Rows that scores are taken over.
+    y : optional
+        Targets, as for `fit`; without them damage is the mean square of the output's change over
+        its variance.
+
+    Returns
+    -------
+    DataFrame
+        One row per edge: layer, out, in, name, and
+
+        - weight_l1: `kanlens.sparsity.weight_l1` over the rows that reach the layer;
+        - raw_l1: efficient-kan's norm of the weights, `kanlens.sparsity.raw_l1`;
+        - std: standard deviation of the function over the rows;
+        - variation: total variation of the function over the range that its input has on the
+          rows, exact by the places where it turns; infinite across a pole;
+        - damage: by how much the loss rises when this edge alone is replaced by its mean over the
+          rows; negative where it falls;
+        - path: the share of the outputs that flows through the edge. For each row, every output
+          gives the same share, a product hands its share to its factors in proportion to their
+          exact part in its step from the mean, and a sum to its edges in proportion to how far
+          each is from its mean. Shares of a layer add up to 1 where every sum varies;
+        - backward: the score of KAN 2.0 [1]_: an output gives 1, a factor gets the score of its
+          product, an edge that of its sum times its standard deviation over the sum's, and a node
+          what its edges have together; the mean over the outputs.
+
+    Raises
+    ------
+    MethodError
+        If the model's output is not finite.
+
+    References
+    ----------
+    .. [1] Z. Liu et al., KAN 2.0: Kolmogorov-Arnold Networks Meet Science, 2024, section 3.
+
+    Examples
+    --------
+    >>> import kanlens
+    >>> edge_scores(kanlens.KAN([2, 1]), torch.rand(9, 2))["name"].tolist()
+    ['x1 -> y', 'x2 -> y']
+    """
+    import pandas as pd
+
+    check_model("edge_scores", model)
+    rows = model.prepare(x, call="edge_scores")
+    check_rows("edge_scores", rows)
+    widest = max(layer.in_features * layer.out_features for layer in model.layers)
+    with threads_for(len(rows) * widest):
+        state = Propagation(model, rows)
+        judge = Judge(model, state.output, y, call="edge_scores")
+        found = {score.column: Scorer(score, state, judge).matrices() for score in SCORES.values()}
+    edges = [
+        (index, out, in_)
+        for index, layer in enumerate(model.layers)
+        for out, in_ in (layer.mask != 0).nonzero().tolist()
+    ]
+    frame = pd.DataFrame(edges, columns=["layer", "out", "in"])
+    frame["name"] = [model.edge_name(*edge) for edge in edges]
+    for column, matrices in found.items():
+        frame[column] = [float(matrices[index][out, in_]) for index, out, in_ in edges]
+    return frame
+
+
+def variation(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
+    """Return the total variation of every edge between the least and the greatest input.
+
+    Examples
+    --------
+    >>> variation(KANLinear(3, 2), torch.rand(9, 3)).shape
+    torch.Size([2, 3])
+    """
+    low, high = x.amin(0).tolist(), x.amax(0).tolist()
+    found = torch.zeros_like(layer.mask)
+    for out, in_ in (layer.mask != 0).nonzero().tolist():
+        edge, ends = layer.edge(out, in_), (low[in_], high[in_])
+        bounds = edge.bounds(*ends)
+        rise = math.inf
+        if all(map(math.isfinite, bounds)):
+            rise = float(
+                np.abs(np.diff(edge(np.array([ends[0], *edge.extrema(*ends), ends[1]])))).sum()
+            )
+        found[out, in_] = rise
+    return found
+
+
+def _damage(state: Propagation, judge: Judge) -> Matrices:
+    """Return the exact rise of the loss when one edge alone is replaced by its mean."""
+    now, found = judge.loss(state.output), []
+    for index, layer in enumerate(state.model.layers):
+        rises = torch.zeros_like(layer.mask)
+        for out, in_ in (layer.mask != 0).nonzero().tolist():
+            loss = judge.loss(state.without((index, out, in_)))
+            rises[out, in_] = loss - now if math.isfinite(loss) else math.inf
+        found.append(rises)
+    return found
+
+
+def _path(state: Propagation, _: Judge) -> Matrices:
+    """Return the share of the outputs that flows through every edge, the mean over the rows."""
+    model = state.model
+    last = state.values[-1]
+    share = torch.full_like(last, 1 / last.shape[1])  # of every node (batch, node)
+    found: Matrices = []
+    for index in range(len(model.layers) - 1, -1, -1):
+        share = _by_factor(state, index, share)
+        flow, share = _by_edge(state, index, share)
+        found.append(flow)
+    return found[::-1]
+
+
+def _by_factor(state: Propagation, index: int, share: Tensor) -> Tensor:  # (batch, sub)
+    """Hand the shares of nodes (batch, node) to the sums that they are made of."""
+    nodes, sums = state.model.nodes[index], state.sums[index]
+    if not nodes.grouping.arities:
+        return share
+    mean = sums.mean(0)
+    part = (nodes.pull(torch.ones_like(share), sums, mean) * (sums - mean)).abs()
+    part[:, : nodes.grouping.sums] = 1  # a sum is all of its node
+    whole = torch.zeros_like(share).index_add_(1, nodes.owner, part)
+    return share[:, nodes.owner] * _ratio(part, whole[:, nodes.owner])
+
+
+def _by_edge(state: Propagation, index: int, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Hand the shares of sums (batch, sub) to their edges; return those and the inputs' shares."""
+    layer, x = state.model.layers[index], state.values[index]
+    size = len(x) if state.remembers else max(1, CHUNK // layer.mask.numel())
+    mean = _means(state, index, size)
+    flow, inputs = torch.zeros_like(layer.mask), []
+    for start in range(0, len(x), size):
+        moves = (_edges(state, index, start, size) - mean).abs()  # (rows, out, in)
+        moves *= (share[start : start + size] / moves.sum(-1)).nan_to_num_(0, 0, 0).unsqueeze(-1)
+        flow += moves.sum(0)
+        inputs.append(moves.sum(1))
+    return flow / len(x), torch.cat(inputs)
+
+
+def _edges(state: Propagation, index: int, start: int, size: int) -> Tensor:
+    """Return the values of a layer's edges over some rows, shape (rows, out, in)."""
+    if state.remembers:
+        return state.edge_values(index)
+    return state.model.layers[index].edge_values(state.values[index][start : start + size])
+
+
+def _means(state: Propagation, index: int, size: int) -> Tensor:  # (out, in)
+    rows = len(state.rows)
+    parts = [_edges(state, index, start, size).sum(0) for start in range(0, rows, size)]
+    return torch.stack(parts).sum(0) / rows
+
+
+def _backward(state: Propagation, _: Judge) -> Matrices:
+    """Return the backward score of KAN 2.0."""
+    model = state.model
+    node = torch.full_like(state.values[-1][0], 1 / model.widths[-1])
+    found: Matrices = []
+    for index in range(len(model.layers) - 1, -1, -1):
+        layer, sums = model.layers[index], state.sums[index]
+        spread = activation_l2(layer, state.values[index]) * (layer.mask != 0)
+        whole = sums.std(0, correction=0)
+        own = node[model.nodes[index].owner]  # (sub,)
+        found.append(own[:, None] * _ratio(spread, whole[:, None]))
+        node = found[-1].sum(0)
+    return found[::-1]
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole, 0 where nothing varies."""
+    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1.0), 0.0)
+
+
+_ALL = (
+    Score(name="l1", column="weight_l1", summary="weights, free of gauge", of_layer=weight_l1),
+    Score(
+        name="raw_l1",
+        column="raw_l1",
+        summary="spline weights as they are",
+        of_layer=lambda layer, _: raw_l1(layer),
+    ),
+    Score(
+        name="std",
+        column="std",
+        summary="standard deviation of the function",
+        of_layer=activation_l2,
+    ),
+    Score(
+        name="variation",
+        column="variation",
+        summary="total variation of the function",
+        of_layer=variation,
+    ),
+    Score(
+        name="damage",
+        column="damage",
+        summary="rise of the loss without the edge",
+        of_network=_damage,
+        across=True,
+    ),
+    Score(
+        name="path",
+        column="path",
+        summary="share of the outputs that flows through",
+        of_network=_path,
+        across=True,
+    ),
+    Score(
+        name="backward",
+        column="backward",
+        summary="deviations handed back from the outputs, as in KAN 2.0",
+        of_network=_backward,
+        across=True,
+    ),
+)
+SCORES: dict[str, Score] = {score.name: score for score in _ALL}

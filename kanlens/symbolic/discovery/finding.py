@@ -1,0 +1,215 @@
+"""From a table to a formula: `discover`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sympy
+import torch
+
+from kanlens.checks import check_positive
+from kanlens.progress import progress_bar
+from kanlens.symbolic.composition import plain
+from kanlens.symbolic.discovery.front import EXACT, Entry, Front
+from kanlens.symbolic.discovery.problems import Deadline, Problem
+from kanlens.symbolic.discovery.search import search
+from kanlens.symbolic.discovery.splines import varies
+from kanlens.symbolic.discovery.tables import CALL, Sample, sample_of
+from kanlens.symbolic.front import scores
+from kanlens.symbolic.receipt import examine
+from kanlens.symbolic.result import Stage, SymbolicResult
+from kanlens.threads import one_thread
+
+if TYPE_CHECKING:
+    from kanlens.core.network import Rows
+
+_ROUNDING = 1e-24  # errors below do not differ
+_RESERVE = 0.6  # seconds; a step of the search that has begun is not broken off
+_SHARE = 0.85  # of the time that goes into the search; the rest polishes and checks
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Discovery(SymbolicResult):
+    """Formulas found in a table, with how the search ended.
+
+    Attributes
+    ----------
+    stopped_because : str
+        "an exact formula was found", "every way was tried", "the time was over" or "interrupted";
+        after the last two the best formula so far is there.
+    seconds : float
+        How long it took.
+    """
+
+    stopped_because: str
+    seconds: float
+
+
+def discover(
+    x: Rows,
+    y: Any,
+    feature_names: Iterable[str] | None = None,
+    *,
+    time_limit: float = 60.0,
+    generator: torch.Generator | None = None,
+    progress: bool | None = None,
+) -> Discovery:
+    """Find a formula for a target in a table, without training a network.
+
+    Models of one layer, sums of splines of columns, are solved by least squares for the target
+    and functions of it; splines that fit are written as elementary functions. Around this goes a
+    search over structure as in AI Feynman [1]_: factors and columns that the target does not need
+    are taken away, columns are put together as products, ratios, sums and differences, and sums
+    and ratios of monomials, and of monomials times functions of one combination, are fitted.
+    All numbers of a candidate are refitted together and replaced by exact constants where the
+    data allow it; what counts is its error on rows it was not fitted to.
+
+    Parameters
+    ----------
+    x : Tensor, ndarray or DataFrame, shape (row, feature)
+        More than 2000 rows are thinned out.
+    y : array-like, shape (row,)
+    feature_names : iterable of str, optional
+        Default: the names of the columns, or x1, x2, ...
+    time_limit : float
+        Seconds after which the best formula so far is returned.
+    generator : torch.Generator, optional
+        Draws the rows that judge; else they are spread evenly.
+    progress : bool, optional
+        False for no bar. Default: a bar where stderr is a terminal.
+
+    Returns
+    -------
+    Discovery
+        A `SymbolicResult` whose stages are the front of complexity and error.
+
+    Raises
+    ------
+    ShapeError, DTypeError, DataError
+        If x and y are no table and target of finite numbers.
+    InvalidValueError
+        If `time_limit` is not positive.
+
+    References
+    ----------
+    .. [1] S.-M. Udrescu, M. Tegmark, AI Feynman: a physics-inspired method for symbolic
+       regression, Science Advances 6, 2020.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).uniform(1.0, 3.0, (100, 2))
+    >>> found = discover(x, x[:, 0] * np.exp(-x[:, 1]), progress=False)
+    >>> found.sympy(), found.stopped_because
+    (x1*exp(-x2), 'an exact formula was found')
+    """
+    check_positive(CALL, "time_limit", time_limit)
+    start = time.monotonic()
+    sample = sample_of(x, y, feature_names, generator)
+    if not varies(sample.y) or not sample.useful:
+        entries, because = [_constant(sample)], "every way was tried"
+        chosen = entries[0]
+    else:
+        with one_thread(), np.errstate(all="ignore"):
+            front, because = _searched(sample, time_limit, progress)
+        entries, chosen = front.entries, front.chosen()
+    return _result(sample, entries, chosen, because, start)
+
+
+def _constant(sample: Sample) -> Entry:
+    """Return the mean as a formula; a whole number where that is what y is."""
+    mean = float(sample.y.mean())
+    first = float(sample.y[0])
+    value = first if not varies(sample.y) else mean
+    whole = value.is_integer() and abs(value) < 1e15
+    number = sympy.Integer(int(value)) if whole else sympy.Float(value)
+    error = 0.0 if not varies(sample.y) else 1.0
+    return Entry(number / sympy.Integer(10) ** sample.y_power, error, 1)
+
+
+def _searched(sample: Sample, time_limit: float, progress: bool | None) -> tuple[Front, str]:
+    """Search until a formula is exact, everything was tried, or the time is over."""
+    columns, target = sample.scaled()
+    symbols = tuple(sample.symbols[i] for i in sample.useful)
+    held_out = sample.held_out
+    deadline = Deadline.after(
+        min(_SHARE * time_limit, max(time_limit - _RESERVE, 0.3 * time_limit))
+    )
+    front = Front(symbols, columns, target, held_out, deadline, exact=sample.rounding)
+    front.start()
+    problem = Problem(columns, symbols, target, held_out, lambda e: e)
+    because = "every way was tried"
+    with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
+        front.watch(advance)
+        try:
+            search(problem, front)
+            if front.best_error > front.exact:
+                front.finish(Deadline.after(max(0.1 * time_limit, 0.0)))
+        except KeyboardInterrupt:
+            because = "interrupted"
+    if front.best_error <= front.exact:
+        because = "an exact formula was found"
+    elif deadline.passed and because != "interrupted":
+        because = "the time was over"
+    return front, because
+
+
+def _result(
+    sample: Sample, entries: list[Entry], chosen: Entry, because: str, start: float
+) -> Discovery:
+    kept = _shown(entries, chosen)
+    stages = []
+    for entry in kept:
+        expression = sample.in_units(entry.expression)
+        stages.append(
+            Stage(
+                name="snapped" if entry.snapped else "fitted",
+                expressions=(plain(expression),),
+                losses=(entry.error,),
+            )
+        )
+    expression = sample.in_units(chosen.expression)
+    judged = sample.held_out if sample.held_out.any() else np.ones(len(sample.y), dtype=bool)
+    fitted = ~sample.held_out
+    receipt = examine(
+        (expression,),
+        None,
+        torch.from_numpy(sample.x[judged]),
+        torch.from_numpy(sample.y[judged])[:, None],
+        feature_names=sample.feature_names,
+        fitted_to=torch.from_numpy(sample.x[fitted]) if sample.held_out.any() else None,
+        snapped=chosen.snapped,
+    )
+    return Discovery(
+        stages=tuple(stages),
+        receipt=receipt,
+        feature_names=sample.feature_names,
+        output_names=(sample.output_name,),
+        limit=chosen.error * (1 + 1e-9),
+        negligible=(EXACT,),
+        stopped_because=because,
+        seconds=time.monotonic() - start,
+    )
+
+
+def _shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
+    """Return the front, simplest first, without what says the same as the chosen formula.
+
+    Of formulas with equal errors the chosen one stays, and none that is longer may have the
+    higher score.
+    """
+    least = 1.5 * max(chosen.error, _ROUNDING)
+    simpler = [e for e in entries if e.complexity < chosen.complexity and e.error > least]
+    found = [*sorted(simpler, key=lambda e: e.complexity), chosen]
+    for entry in sorted(entries, key=lambda e: e.complexity):
+        if entry.complexity > chosen.complexity and entry.error < found[-1].error / 1.001:
+            if max(entry.error, _ROUNDING) == max(chosen.error, _ROUNDING):
+                continue
+            row = [*found, entry]
+            values = scores([e.complexity for e in row], [e.error for e in row])
+            if values[-1] < values[found.index(chosen)]:
+                found.append(entry)
+    return found

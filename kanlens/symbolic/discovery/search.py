@@ -1,0 +1,115 @@
+"""The order in which structures are tried, and the simpler problems they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import sympy
+
+from kanlens.symbolic.discovery.additive import additive_formulas
+from kanlens.symbolic.discovery.bilinear import product_formulas
+from kanlens.symbolic.discovery.dictionary import dictionary_formulas
+from kanlens.symbolic.discovery.front import Front
+from kanlens.symbolic.discovery.indices import factored_formulas, weighted_formulas
+from kanlens.symbolic.discovery.monomials import ratio_formulas, sum_formulas
+from kanlens.symbolic.discovery.outer import outer_formulas
+from kanlens.symbolic.discovery.problems import Problem, transformed
+from kanlens.symbolic.discovery.reductions import (
+    best_unevenness,
+    divided,
+    exponents_of,
+    paired,
+    peeled,
+    raised,
+    rounded_exponents,
+)
+from kanlens.symbolic.discovery.regression import eliminate, solve
+from kanlens.symbolic.discovery.separable import separable_formulas
+from kanlens.symbolic.discovery.single import curve_formulas
+
+_BRANCHES = 3
+_DEPTH = 3
+_SMOOTH = 1e-5  # unevenness that counts as none
+
+
+def search(problem: Problem, front: Front, *, depth: int = _DEPTH) -> None:
+    """Offer formulas of a problem and of the simpler ones it leads to."""
+    if not front.is_new(*problem.key):
+        return
+    for step in _steps(problem, front, depth):
+        if front.done:
+            return
+        step()
+
+
+def _steps(problem: Problem, front: Front, depth: int) -> Iterator[Callable[[], object]]:
+    yield lambda: linear_formula(problem, front)
+    yield lambda: power_formula(problem, front)
+    for _, each in transformed(problem, ("log", "exp", "sin", "tan")):
+        yield partial(power_formula, each, front)
+    yield lambda: additive_formulas(problem, front)
+    if problem.width == 1:
+        yield lambda: sum_formulas(problem, front)
+        yield lambda: curve_formulas(problem, front)
+        yield lambda: ratio_formulas(problem, front)
+        return
+    yield lambda: sum_formulas(problem, front)
+    yield lambda: separable_formulas(problem, front)
+    reduced = peeled(problem, front.deadline)
+    if reduced.width < problem.width:
+        yield lambda: search(reduced, front, depth=depth)
+    yield lambda: _divided_formulas(problem, front)
+    yield lambda: dictionary_formulas(problem, front)
+    yield lambda: outer_formulas(problem, front)
+    yield lambda: factored_formulas(problem, front)
+    yield lambda: ratio_formulas(problem, front)
+    yield lambda: weighted_formulas(problem, front)
+    yield lambda: product_formulas(problem, front)
+    if depth > 0:
+        level = best_unevenness(problem)
+        for move in paired(problem, front.deadline)[:_BRANCHES]:
+            if move.unevenness < max(2 * level, _SMOOTH):
+                yield partial(search, move.problem, front, depth=depth - 1)
+
+
+def _divided_formulas(problem: Problem, front: Front) -> None:
+    """Divide by the powers that the target seems to hold, and keep all columns."""
+    powers = rounded_exponents(problem)
+    if np.any(powers):
+        trial = divided(problem, powers, set())
+        additive_formulas(trial, front)
+        sum_formulas(trial, front)
+
+
+def linear_formula(problem: Problem, front: Front) -> None:
+    """Offer a sum of multiples of the columns."""
+    columns = np.column_stack((np.ones(len(problem.target)), problem.columns))
+    fitted = ~problem.held_out
+    if columns.shape[1] > fitted.sum():
+        return
+    target = problem.target[fitted]
+    best = eliminate(columns[fitted], target, np.arange(columns.shape[1]))[0]
+    kept = list(best.groups)
+    names = [sympy.Integer(1), *problem.names]
+    parts = zip(solve(columns[fitted][:, kept], target), kept, strict=True)
+    front.offer(problem.rebuild(sympy.Add(*(sympy.Float(float(c)) * names[k] for c, k in parts))))
+
+
+def power_formula(problem: Problem, front: Front) -> None:
+    """Offer a product of powers of the columns."""
+    powers = np.nan_to_num(exponents_of(problem))
+    name = sympy.Integer(1)
+    values = np.ones(len(problem.target))
+    for i, p in enumerate(powers):
+        half = round(2 * p) / 2
+        third = round(3 * p) / 3
+        power = half if abs(p - half) < 0.02 else third if abs(p - third) < 1e-3 else p
+        exact = power == half
+        name *= problem.names[i] ** (sympy.Rational(power) if exact else sympy.Float(power))
+        with np.errstate(all="ignore"):
+            values = values * raised(problem.columns[:, i], power)
+    if np.isfinite(values).all():
+        size = float(values @ problem.target / (values @ values))
+        front.offer(problem.rebuild(sympy.Float(size) * name))

@@ -1,0 +1,86 @@
+"""Forms of a formula with fewer numbers: sums without a common factor, roots put together."""
+
+from __future__ import annotations
+
+import sympy
+
+from kanlens.symbolic.composition import Expr
+
+_CLOSE = 1e-7  # relative distance of a ratio from a simple fraction
+_DENOMINATORS = (1, 2, 3, 4, 5, 6, 8)
+
+
+def even_ratios(expression: Expr) -> Expr:
+    """Pull a common number out of every sum whose numbers have simple ratios.
+
+    Examples
+    --------
+    >>> x, y = sympy.symbols("x y", real=True)
+    >>> even_ratios(sympy.sqrt(0.25 * x**2 + 0.25 * y**2))
+    0.5*sqrt(x**2 + y**2)
+    """
+    if not expression.args:
+        return expression
+    made = expression.func(*(even_ratios(arg) for arg in expression.args))
+    if not made.is_Add:
+        return made
+    pairs = [term.as_coeff_Mul() for term in made.args]
+    if not any(number.is_Float for number, _ in pairs):
+        return made
+    best = (1, made)
+    for divisor, _ in pairs:
+        ratios = [_fraction(float(number) / float(divisor)) for number, _ in pairs]
+        simple = sum(1 for ratio in ratios if not ratio.is_Float)
+        if simple > best[0]:
+            terms = (ratio * rest for ratio, (_, rest) in zip(ratios, pairs, strict=True))
+            best = (simple, sympy.Mul(divisor, sympy.Add(*terms), evaluate=False))
+    return best[1]
+
+
+def joined(expression: Expr) -> Expr:
+    """Put the square roots of a product, and the logarithms of a sum, together as one.
+
+    The result is defined wherever the parts are, and where two of them have the wrong sign too.
+
+    Examples
+    --------
+    >>> x, y = sympy.symbols("x y", real=True)
+    >>> joined(sympy.sqrt(x) / sympy.sqrt(y) + sympy.log(x) - sympy.log(y))
+    sqrt(x/y) + log(x/y)
+    """
+    if not expression.args:
+        return expression
+    made = expression.func(*(joined(arg) for arg in expression.args))
+    if made.is_Mul:
+        roots = [f for f in made.args if f.is_Pow and f.exp.is_Rational and f.exp.q == 2]
+        roots = [f for f in roots if f.free_symbols]
+        if len(roots) > 1:
+            inside = sympy.Mul(*(f.base ** (2 * f.exp) for f in roots))
+            rest = sympy.Mul(*(f for f in made.args if f not in roots))
+            return rest * sympy.sqrt(inside)
+    return _joined_logarithms(made) if made.is_Add else made
+
+
+def _joined_logarithms(total: Expr) -> Expr:
+    """Put logarithms whose factors differ in sign at most together."""
+    groups: dict[Expr, list[tuple[Expr, int]]] = {}
+    others = []
+    for term in total.args:
+        logs = [f for f in sympy.Mul.make_args(term) if isinstance(f, sympy.log)]
+        if len(logs) != 1 or not logs[0].free_symbols:
+            others.append(term)
+            continue
+        factor = term / logs[0]
+        sign = -1 if factor.could_extract_minus_sign() else 1
+        groups.setdefault(sign * factor, []).append((logs[0].args[0], sign))
+    for factor, parts in groups.items():
+        others.append(factor * sympy.log(sympy.Mul(*(u**sign for u, sign in parts))))
+    return sympy.Add(*others)
+
+
+def _fraction(value: float) -> Expr:
+    for q in _DENOMINATORS:
+        p = round(value * q)
+        if p and abs(p) <= 20 and abs(value * q / p - 1) < _CLOSE:
+            return sympy.Rational(p, q)
+    return sympy.Float(value)

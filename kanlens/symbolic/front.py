@@ -1,0 +1,150 @@
+"""Which formulas lie on the front of complexity and loss, and which of them to take.
+
+The rules are those of PySR [1]_: the score of a row is the fall of the log loss per node of
+complexity against the next simpler row of the front.
+
+References
+----------
+.. [1] M. Cranmer, Interpretable machine learning for science with PySR and SymbolicRegression.jl,
+   2023.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+RULES = ("best", "accuracy", "score")
+_ROUNDING = 1e-24  # losses below are rounding; they count as this
+_AS_GOOD = 1.5  # times the least loss, which a row may have to count as one of the best
+
+
+def front(complexities: Sequence[int], losses: Sequence[float]) -> list[int]:
+    """Return the rows that no simpler row equals in loss, simplest first.
+
+    Parameters
+    ----------
+    complexities : sequence of int
+    losses : sequence of float
+        Of the same rows. What is not finite counts as infinite; of equal rows the later stays.
+
+    Returns
+    -------
+    list of int
+
+    Examples
+    --------
+    >>> front([5, 1, 9, 7], [0.1, 1.0, 0.2, 0.05])
+    [1, 0, 3]
+    """
+    levels = [_level(loss) for loss in losses]
+    order = sorted(range(len(levels)), key=lambda k: (complexities[k], levels[k], -k))
+    found: list[int] = []
+    for k in order:
+        if not found or levels[k] < levels[found[-1]]:
+            found.append(k)
+    return found
+
+
+def front_and_beyond(
+    complexities: Sequence[int], losses: Sequence[float], partial: Sequence[bool]
+) -> list[int]:
+    """Return the front of the rows that are whole, and the partial ones that go on from its end.
+
+    Parameters
+    ----------
+    complexities : sequence of int
+    losses : sequence of float
+    partial : sequence of bool
+        Rows that are not to keep others off the front: they follow only where they are more
+        complex and have a smaller loss than all others.
+
+    Returns
+    -------
+    list of int
+
+    Examples
+    --------
+    >>> front_and_beyond([1, 5, 3, 9], [1.0, 0.1, 0.05, 0.01], [False, False, True, True])
+    [0, 1, 3]
+    """
+    rows = range(len(losses))
+    whole = [k for k in rows if not partial[k]] or list(rows)
+    found = [whole[k] for k in front([complexities[k] for k in whole], [losses[k] for k in whole])]
+    largest = complexities[found[-1]]
+    later = [k for k in rows if partial[k] and complexities[k] > largest]
+    order = [found[-1], *later]
+    ends = front([complexities[k] for k in order], [losses[k] for k in order])
+    return [*found[:-1], *(order[k] for k in ends)]
+
+
+def scores(complexities: Sequence[int], losses: Sequence[float]) -> list[float]:
+    """Return the fall of the log loss per node of complexity, against the row before.
+
+    Parameters
+    ----------
+    complexities : sequence of int
+        Of the rows of a front, rising.
+    losses : sequence of float
+
+    Returns
+    -------
+    list of float
+        0 for the first row.
+
+    Examples
+    --------
+    >>> [round(score, 3) for score in scores([1, 3], [1.0, 0.01])]
+    [0.0, 2.303]
+    """
+    found = [0.0] * len(losses)
+    for k in range(1, len(losses)):
+        gap, now, before = complexities[k] - complexities[k - 1], losses[k], losses[k - 1]
+        if gap > 0 and math.isfinite(now) and math.isfinite(before):
+            found[k] = max(0.0, (math.log(_level(before)) - math.log(_level(now))) / gap)
+    return found
+
+
+def pick(
+    losses: Sequence[float],
+    row_scores: Sequence[float],
+    rule: str,
+    *,
+    negligible: float = 0.0,
+    limit: float = math.inf,
+) -> int:
+    """Return the row that a rule takes; the simpler one where two are equal.
+
+    Parameters
+    ----------
+    losses, row_scores : sequence of float
+        Of the rows of a front, simplest first.
+    rule : {"best", "accuracy", "score"}
+        The highest score among the rows with at most 1.5 times the least loss; the least loss;
+        the highest score.
+    negligible : float
+        For "best", a least loss below this counts as this.
+    limit : float
+        For "best", rows with a larger loss do not count while any other is left.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> pick([1.0, 0.011, 0.01], [0.0, 2.0, 0.1], "best")
+    1
+    """
+    levels = [_level(loss) for loss in losses]
+    rows = range(len(levels))
+    if rule == "accuracy":
+        return min(rows, key=lambda k: levels[k])
+    bound = _AS_GOOD * max(min(levels), negligible)
+    bound = min(bound, max(limit, min(levels)))
+    able = [k for k in rows if rule == "score" or levels[k] <= bound]
+    return max(able, key=lambda k: row_scores[k])
+
+
+def _level(loss: float) -> float:
+    return max(loss, _ROUNDING) if math.isfinite(loss) else math.inf

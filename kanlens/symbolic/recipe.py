@@ -1,0 +1,200 @@
+"""The whole way from numbers to a formula: train, prune, refine, read; several starts.
+
+One start trains a network with a penalty on the L1 norm of its edges, prunes it and trains it
+again, until pruning finds nothing more to remove; trains what is left on a finer grid without a
+penalty; and reads it. A start may end in a network that is larger than it need be, whose formula is
+long or no formula at all. So there are several, until one explains rows it was not fitted to but
+for rounding; else the best by description length on these rows is kept. The first start has no
+hidden layer: it finds sums of functions of one feature, which need no more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import message
+from kanlens.core.network import KAN
+from kanlens.errors import InvalidValueError
+from kanlens.progress import progress_bar
+from kanlens.pruning import prune
+from kanlens.symbolic.pipeline import symbolize
+from kanlens.symbolic.result import SymbolicResult
+from kanlens.symbolic.simplification import complexity
+from kanlens.training import fit
+
+EXACT = 1e-16  # loss on held-out rows at which nothing is left to explain
+_HELD_OUT = 0.2  # share of the rows
+_FEW = 20  # rows below which none are held out
+_WIDEST = 11  # hidden nodes
+_PRODUCTS = 2  # hidden nodes that multiply two sums, in every other start
+_STEPS = (5, 15, 20)  # of training: before, between and after pruning
+_ROUNDS = 6  # of training and pruning
+_IDLE = 2  # rounds without anything to remove, after which it ends
+_STRENGTH = 0.02  # of the penalty
+_BUDGET = 0.5  # by which the loss may rise when edges are removed; training makes up for it
+_BITS = 4.0  # for a node of a formula
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The numbers of the recipe that a user may choose.
+
+    Attributes
+    ----------
+    starts : int
+        Most networks that are trained.
+    hidden : int or None
+        Nodes of the hidden layer at the start; None: twice the features and one, at most 11.
+    grid_size : int
+        Intervals of the grid on which a formula is read.
+    r2_min : float
+        As for `symbolize`.
+    functions : tuple of str or None
+        Names of functions to choose from; None: all.
+    model_selection : str
+        As for `symbolize`.
+    """
+
+    starts: int = 8
+    hidden: int | None = None
+    grid_size: int = 10
+    r2_min: float = 0.99
+    functions: tuple[str, ...] | None = None
+    model_selection: str = "best"
+
+
+def find_formula(
+    model: KAN,
+    x: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    generator: torch.Generator,
+    *,
+    progress: bool | None = None,
+) -> SymbolicResult:
+    """Return the best formula of several starts; after an interrupt, the best so far.
+
+    Parameters
+    ----------
+    model : KAN
+        Gives names, units and task; its weights do not matter.
+    x : Tensor, shape (batch, in)
+        float64.
+    y : Tensor, shape (batch, out)
+        float64.
+    recipe : Recipe
+    generator : torch.Generator
+        Draws held-out rows and weights.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
+
+    Returns
+    -------
+    SymbolicResult
+        Its receipt is made on the held-out rows, a fifth of them all; with fewer than 20 rows
+        none are held out.
+    """
+    held = int(_HELD_OUT * len(x)) if len(x) >= _FEW else 0
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    rows, tests = order[held:], order[:held] if held else order
+    places = (rows, tests if held else None)
+    best: SymbolicResult | None = None
+    least = math.inf
+    with progress_bar("starts", recipe.starts, shown=progress) as advance:
+        for start in range(recipe.starts):
+            try:
+                network = _trained(model, x[rows], y[rows], recipe, generator, start)
+                found = _read(model, network, (x, y), places, recipe)
+            except KeyboardInterrupt:
+                if best is None:
+                    raise
+                return best
+            loss = _loss(found, x[tests], y[tests])
+            bits = _description(found, loss, len(tests))
+            if best is None or bits < least:
+                best, least = found, bits
+            advance(note=f"{best.get_best()['equation'][:60]}")
+            if loss <= EXACT:
+                break
+    if best is None:
+        raise InvalidValueError(message("find_formula", "a start", "none", "Allow one"))
+    return best
+
+
+def _widths(features: int, outputs: int, hidden: int | None, start: int) -> list[Any]:
+    """Return the shape of a start: no hidden layer, sums, sums and products in turn."""
+    width = hidden or min(2 * features + 1, _WIDEST)
+    if start == 0:
+        return [features, outputs]
+    return [features, width if start % 2 else ((width + 1) // 2, _PRODUCTS), outputs]
+
+
+def _trained(
+    model: KAN, x: Tensor, y: Tensor, recipe: Recipe, generator: torch.Generator, start: int
+) -> KAN:
+    """Return a network that is trained, pruned and fitted on the finer grid."""
+    widths = _widths(x.shape[1], y.shape[1], recipe.hidden, start)
+    work = KAN(widths, grid_size=3, generator=generator).to(x)
+    work.schema = model.schema
+    fit(work, (x, y), steps=_STEPS[0], generator=generator, progress=False)
+    columns, idle = x, 0
+    for _ in range(_ROUNDS):
+        options: dict[str, Any] = {
+            "penalty": "weight_l1",
+            "strength": _STRENGTH,
+            "steps": _STEPS[1],
+        }
+        fit(work, (columns, y), grid_updates=2, generator=generator, progress=False, **options)
+        before = work.edges_alive
+        work = prune(work, columns, y, budget=_BUDGET, progress=False).model
+        columns = x[:, [model.feature_names.index(name) for name in work.feature_names]]
+        idle = idle + 1 if work.edges_alive == before else 0
+        if idle == _IDLE:
+            break
+    work.refine(recipe.grid_size)
+    fit(work, (columns, y), steps=_STEPS[2], generator=generator, progress=False)
+    return work
+
+
+def _read(
+    model: KAN,
+    network: KAN,
+    data: tuple[Tensor, Tensor],
+    places: tuple[Tensor, Tensor | None],
+    recipe: Recipe,
+) -> SymbolicResult:
+    """Read the formula of a trained network, in all the features that there are."""
+    (x, y), (rows, tests) = data, places
+    columns = x[:, [model.feature_names.index(name) for name in network.feature_names]]
+    found = symbolize(
+        network,
+        columns[rows],
+        y[rows],
+        r2_min=recipe.r2_min,
+        functions=recipe.functions,
+        model_selection=recipe.model_selection,
+        x_test=None if tests is None else columns[tests],
+        y_test=None if tests is None else y[tests],
+    )
+    return dataclasses.replace(found, feature_names=model.feature_names)
+
+
+def _loss(found: SymbolicResult, x: Tensor, y: Tensor) -> float:
+    """Return the mean squared error over the variance, the worst output; infinite if undefined."""
+    spread = y.var(0, unbiased=False)
+    spread = torch.where(spread > 0, spread, 1.0)
+    gap = torch.from_numpy(found.predict(x)).to(y) - y
+    loss = float((gap.square().mean(0) / spread).max())
+    return loss if math.isfinite(loss) else math.inf
+
+
+def _description(found: SymbolicResult, loss: float, rows: int) -> float:
+    """Return the bits of the formulas and of what they leave unexplained."""
+    nodes = sum(complexity(stage.expressions[k]) for k, stage in enumerate(found.picked()))
+    return _BITS * nodes + 0.5 * rows * math.log2(max(loss, EXACT)) if loss < math.inf else math.inf

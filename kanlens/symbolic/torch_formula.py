@@ -1,0 +1,194 @@
+"""A formula as a module of torch that can be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import sympy
+import torch
+from torch import Tensor, nn
+
+from kanlens.checks import check_columns, message
+from kanlens.errors import MethodError
+from kanlens.symbolic.composition import Expr
+
+
+class _Step(NamedTuple):
+    """One value of a formula: a column, a number, an exact constant, or a function of others."""
+
+    kind: str
+    source: Any
+    inputs: tuple[int, ...]
+
+
+_UNARY: dict[Any, Callable[[Tensor], Tensor]] = {
+    sympy.exp: torch.exp,
+    sympy.log: torch.log,
+    sympy.sin: torch.sin,
+    sympy.cos: torch.cos,
+    sympy.tan: torch.tan,
+    sympy.asin: torch.asin,
+    sympy.acos: torch.acos,
+    sympy.atan: torch.atan,
+    sympy.sinh: torch.sinh,
+    sympy.cosh: torch.cosh,
+    sympy.tanh: torch.tanh,
+    sympy.asinh: torch.asinh,
+    sympy.acosh: torch.acosh,
+    sympy.atanh: torch.atanh,
+    sympy.Abs: torch.abs,
+    sympy.sign: torch.sign,
+    sympy.erf: torch.erf,
+    sympy.floor: torch.floor,
+    sympy.ceiling: torch.ceil,
+}
+_FOLDED: dict[Any, Callable[[Tensor, Tensor], Tensor]] = {
+    sympy.Add: torch.add,
+    sympy.Mul: torch.mul,
+    sympy.Max: torch.maximum,
+    sympy.Min: torch.minimum,
+}
+
+
+class TorchFormula(nn.Module):
+    """Formulas whose inexact numbers are parameters and whose exact ones are buffers.
+
+    Every Float of the expressions is one parameter, once for each place where it stands;
+    rationals and constants like pi are buffers. Splines are evaluated as they are: they have a
+    gradient in their input, and nothing to train.
+
+    Parameters
+    ----------
+    expressions : sequence of sympy.Expr
+        One per output.
+    names : sequence of str
+        Of the columns of x.
+
+    Raises
+    ------
+    MethodError
+        If an expression holds a function that torch does not have.
+
+    Examples
+    --------
+    >>> module = TorchFormula([2.5 * sympy.Symbol("x") ** 2], ["x"])
+    >>> module(torch.tensor([[2.0]])).item(), len(list(module.parameters()))
+    (10.0, 1)
+    """
+
+    def __init__(self, expressions: Sequence[Expr], names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.numbers = nn.ParameterList()
+        self.register_buffer("unit", torch.ones((), dtype=torch.float64))
+        self._steps: list[_Step] = []
+        self._shared: dict[Expr, int] = {}
+        self._outputs = [self._build(sympy.sympify(expression)) for expression in expressions]
+        self._text = ", ".join(str(expression) for expression in expressions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (batch, in), in the units of the data, to y (batch, out).
+
+        Raises
+        ------
+        ShapeError
+            If `x` has another number of columns.
+        """
+        check_columns("TorchFormula.forward", x, len(self.names))
+        columns = dict(zip(self.names, x.to(self.get_buffer("unit")).unbind(-1), strict=True))
+        values: list[Tensor] = []
+        for step in self._steps:
+            if step.kind == "column":
+                values.append(columns[step.source])
+            elif step.kind == "number":
+                values.append(self.numbers[step.source])
+            elif step.kind == "exact":
+                values.append(self.get_buffer(step.source))
+            else:
+                values.append(step.source(*(values[k] for k in step.inputs)))
+        found = [values[k].expand(x.shape[:-1]) for k in self._outputs]
+        return torch.stack(found, dim=-1)
+
+    def extra_repr(self) -> str:
+        """Return the formulas the module was made from."""
+        return self._text
+
+    def _build(self, node: Expr) -> int:
+        """Add the steps that evaluate an expression; return the place of its value."""
+        if node in self._shared:
+            return self._shared[node]
+        if node.is_Symbol:
+            self._shared[node] = self._step("column", str(node.name))
+            return self._shared[node]
+        if node.is_Float:
+            self.numbers.append(nn.Parameter(torch.tensor(float(node), dtype=torch.float64)))
+            return self._step("number", len(self.numbers) - 1)
+        if not node.args:
+            return self._constant(node)
+        inputs = tuple(self._build(arg) for arg in node.args)
+        if type(node) not in _FOLDED:
+            return self._step("function", _function(node), inputs)
+        place = inputs[0]
+        for other in inputs[1:]:
+            place = self._step("function", _FOLDED[type(node)], (place, other))
+        return place
+
+    def _constant(self, node: Expr) -> int:
+        """Hold a rational or a constant like pi as a buffer, one for all its places."""
+        if not node.is_real:
+            raise MethodError(_refusal(str(node)))
+        name = f"exact_{len(self._shared)}"
+        self.register_buffer(name, torch.tensor(float(node), dtype=torch.float64))
+        self._shared[node] = self._step("exact", name)
+        return self._shared[node]
+
+    def _step(self, kind: str, source: Any, inputs: tuple[int, ...] = ()) -> int:
+        self._steps.append(_Step(kind, source, inputs))
+        return len(self._steps) - 1
+
+
+def _function(node: Expr) -> Callable[..., Tensor]:
+    """Return what evaluates the outermost function of an expression."""
+    kind = type(node)
+    if node.is_Pow:
+        return torch.pow
+    if kind in _UNARY:
+        return _UNARY[kind]
+    if hasattr(kind, "_imp_"):
+        return partial(_implemented, value=kind._imp_, slope=type(node.fdiff())._imp_)
+    raise MethodError(_refusal(kind.__name__))
+
+
+def _implemented(u: Tensor, *, value: Any, slope: Any) -> Tensor:
+    apply: Any = _Implemented.apply
+    found: Tensor = apply(u, value, slope)
+    return found
+
+
+def _refusal(name: str) -> str:
+    advice = "Evaluate the formula with predict"
+    return message("SymbolicResult.pytorch", "functions that torch has", name, advice)
+
+
+class _Implemented(torch.autograd.Function):
+    """A spline of the formula, evaluated by NumPy, with its exact derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, value: Any, slope: Any) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.slope = slope
+        return _through(value, u)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        (u,) = ctx.saved_tensors
+        return upstream[0] * _through(ctx.slope, u), None, None
+
+
+def _through(function: Callable[[Any], Any], u: Tensor) -> Tensor:
+    """Evaluate a function of NumPy on a tensor."""
+    values = np.asarray(function(u.detach().cpu().double().numpy()), dtype=np.float64)
+    return torch.from_numpy(values.copy()).to(u)

@@ -1,0 +1,52 @@
+"""The command discover."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kanlens.cli import main
+
+
+@pytest.fixture
+def table(tmp_path):
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(draw.uniform(1, 3, (150, 2)), columns=["mass", "speed"])
+    frame["energy"] = frame["mass"] * frame["speed"] ** 2 / 2
+    frame["colour"] = draw.choice(["red", "green", "blue"], 150)
+    path = tmp_path / "table.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_discover_prints_formula_and_receipt(table, capsys):
+    words = ["discover", str(table), "--target", "energy", "--features", "mass,speed"]
+    assert main([*words, "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert "energy = mass*speed**2/2" in out
+    assert "R2 1.000000" in out
+    assert err == ""
+
+
+def test_discover_as_json(table, capsys):
+    words = ["discover", str(table), "--target", "energy", "--features", "mass,speed"]
+    assert main([*words, "--json", "--quiet", "--seed", "1"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["stopped_because"] == "an exact formula was found"
+    rows = data["equations"]
+    (formulas,) = rows.values()
+    assert any(row["sympy_format"] == "mass*speed**2/2" for row in formulas)
+
+
+def test_discover_refuses_words(table, capsys):
+    assert main(["discover", str(table), "--target", "energy"]) == 1
+    err = capsys.readouterr().err
+    assert "columns of numbers" in err
+    assert err.count("\n") == 1
+
+
+def test_discover_needs_a_target(table, capsys):
+    assert main(["discover", str(table)]) == 2
+    assert main(["discover", str(table), "--target", "nothing"]) == 1
+    capsys.readouterr()

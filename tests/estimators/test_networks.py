@@ -1,0 +1,79 @@
+import pickle
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import kanlens
+from kanlens.errors import InvalidValueError
+from kanlens.estimators import KANClassifier, KANRegressor
+
+
+@pytest.fixture(scope="module")
+def table():
+    generator = np.random.default_rng(0)
+    x = pd.DataFrame(generator.uniform(-1, 1, (150, 2)), columns=["force", "arm"])
+    return x, np.sin(2 * x["force"]) + x["arm"] ** 2
+
+
+@pytest.mark.slow  # a hundred checks with many fits each
+@parametrize_with_checks(
+    [
+        KANRegressor(hidden=(), grid_size=3, steps=4, random_state=0),
+        KANClassifier(hidden=(), grid_size=3, steps=4, random_state=0),
+    ]
+)
+def test_scikit_learn_agrees(estimator, check):
+    check(estimator)
+
+
+def test_a_regressor_and_its_network(table):
+    x, y = table
+    found = KANRegressor(hidden=(2,), steps=20, random_state=0).fit(x, y)
+    assert found.score(x, y) > 0.999
+    assert found.model_.widths == (2, 2, 1)
+    assert found.model_.feature_names == ("force", "arm")
+    assert found.result_.metric > 0.99
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(found)).predict(x), found.predict(x))  # noqa: S301
+    rows = x.to_numpy()
+    assert kanlens.suggest(found.model_, rows)["layer"].tolist()
+    again = clone(found).fit(x, y)
+    np.testing.assert_array_equal(again.predict(x), found.predict(x))
+
+
+def test_several_outputs(table):
+    x, y = table
+    both = np.stack([y, 2 * x["arm"]], axis=1)
+    found = KANRegressor(hidden=(), steps=15, random_state=0).fit(x, both)
+    assert found.predict(x).shape == (150, 2)
+    assert found.score(x, both) > 0.999
+
+
+@pytest.mark.parametrize("labels", [["low", "high"], [7, 3], [False, True], [2, 10, 1]])
+def test_a_classifier_keeps_its_labels(table, labels):
+    x, y = table
+    codes = np.digitize(y, np.quantile(y, np.linspace(0, 1, len(labels) + 1)[1:-1]))
+    target = np.array(labels)[codes]
+    found = KANClassifier(hidden=(), steps=15, random_state=0).fit(x, target)
+    assert found.classes_.tolist() == sorted(labels)
+    assert found.score(x, target) > 0.9
+    assert found.predict(x).dtype == target.dtype
+    chances = found.predict_proba(x)
+    assert chances.shape == (150, len(labels))
+    np.testing.assert_allclose(chances.sum(axis=1), 1.0)
+    assert (found.classes_[chances.argmax(axis=1)] == found.predict(x)).all()
+    assert found.model_.task == "classification"
+    assert len(found.model_.output_names) == (1 if len(labels) == 2 else len(labels))
+
+
+def test_what_cannot_be_trained_on_is_refused(table):
+    x, _ = table
+    text = "KANClassifier: expected at least two classes, got one class. "
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
+        KANClassifier().fit(x, np.zeros(150, dtype=int))
+    with pytest.raises(NotFittedError):
+        KANRegressor().predict(x)

@@ -1,0 +1,123 @@
+"""A result without a network, as a search for formulas makes it."""
+
+import dataclasses
+import json
+import pickle
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import sympy
+import torch
+
+from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.symbolic.receipt import Receipt, examine
+from kanlens.symbolic.result import Stage, SymbolicResult
+from tests.symbolic.made import spline_network
+
+a, b = sympy.symbols("a b")
+
+
+@pytest.fixture
+def result():
+    rows = [
+        ("constant", (sympy.Float(0.5), sympy.Integer(1)), (1.0, 1.0)),
+        ("sum", (2 * a, a * b), (0.01, 0.0)),
+        ("long", (2 * a + b**9 / 99, a * b + 0.1 * a), (0.009, 0.1)),
+    ]
+    stages = tuple(Stage(name=n, expressions=e, losses=losses) for n, e, losses in rows)
+    return SymbolicResult(
+        stages=stages, receipt=Receipt(rows=9), feature_names=("a", "b"), output_names=("u", "v")
+    )
+
+
+def test_everything_works_without_a_model(result):
+    assert result.model is None
+    assert result.sympy() == 2 * a
+    assert result.sympy(output="v") == a * b
+    assert result.get_best("v").name == 1
+    assert result.get_best("v")["equation"] == "a*b"
+    table = result.equations_
+    assert table[table["output"] == "v"].index.tolist() == [0, 1]
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_allclose(result.predict(x), [[2.0, 2.0], [6.0, 12.0]])
+    np.testing.assert_allclose(result.predict(x, [0, 2]), [[0.5, 2.1], [0.5, 12.3]])
+    frame = pd.DataFrame({"b": x[:, 1], "a": x[:, 0]})
+    np.testing.assert_allclose(result.predict(frame), result.predict(x))
+    module = result.pytorch()
+    np.testing.assert_allclose(module(torch.from_numpy(x)).detach(), result.predict(x))
+    module = result.pytorch(2)
+    np.testing.assert_allclose(module(torch.from_numpy(x)).detach(), result.predict(x, 2))
+    assert [p.item() for p in module.parameters()] == [0.1]
+    assert result.latex(output=1) == "a b"
+    assert result.latex_table().count(r"\\") == 1 + 5
+    assert json.loads(result.to_json())["picked"] == {"u": 1, "v": 1}
+    assert pickle.loads(pickle.dumps(result)).sympy() == 2 * a  # noqa: S301
+
+
+def test_the_pick_is_marked(result):
+    text = """\
+SymbolicResult, model_selection='best'
+         complexity   loss   score  equation
+u     0           1      1       0  0.5000
+>>>>  1           3   0.01     2.3  2*a
+      2           9  0.009  0.0176  2*a + b**9/99
+v     0           1      1       0  1
+>>>>  1           3      0    27.6  a*b"""
+    assert repr(result) == text
+
+
+def test_wrong_arguments_are_refused(result):
+    text = "SymbolicResult.sympy: expected target to be one of the 2 outputs ('u', 'v'), got 'w'."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
+        result.sympy(output="w")
+    text = "SymbolicResult.predict: expected index from 0 to 2, got True. See equations_ for them."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        result.predict(np.zeros((1, 2)), True)
+    with pytest.raises(InvalidValueError, match=r"got \[0, 1, 2\]"):
+        result.predict(np.zeros((1, 2)), [0, 1, 2])
+    with pytest.raises(ShapeError, match=r"expected x of shape \(batch, 2\)"):
+        result.predict(np.zeros((1, 3)))
+    with pytest.raises(InvalidValueError, match="expected columns to be one of"):
+        result.latex_table(columns=["price"])
+    with pytest.raises(InvalidValueError, match="expected model_selection to be one of"):
+        SymbolicResult(
+            stages=result.stages,
+            receipt=result.receipt,
+            feature_names=("a", "b"),
+            output_names=("u", "v"),
+            model_selection="cheapest",
+        )
+
+
+def test_a_formula_of_splines_can_be_stored():
+    from kanlens.symbolic.composition import compose, evaluator, feature_symbols
+
+    model, x = spline_network([[[torch.sin, torch.exp]]], [(-2.0, 2.0)] * 2)
+    (formula,) = compose(model)
+    back = pickle.loads(pickle.dumps(formula))  # noqa: S301
+    symbols = feature_symbols(model)
+    values = evaluator((back, back.diff(symbols[0])), symbols)(x.numpy())
+    np.testing.assert_array_equal(evaluator((formula,), symbols)(x.numpy())[:, 0], values[:, 0])
+    np.testing.assert_allclose(values[:, 1], np.cos(x[:, 0].numpy()), atol=1e-2)
+    receipt = examine((formula,), model, x)
+    assert receipt.numbers == 46
+
+
+def test_a_step_on_the_way_keeps_no_formula_off_the_table(result):
+    """It is shorter and closer than the formula, and must not be picked nor hide what is."""
+    step = Stage(name="1 of 2 edges", expressions=(a + b, a + b), losses=(1e-9, 1e-9), partial=True)
+    late = Stage(
+        name="0 of 2 edges",
+        expressions=(a + b * sympy.exp(a * b + b**2 + 1), 2 * a * b + a**7 + a + 3 * b),
+        losses=(1e-9, 1e-9),
+        partial=True,
+    )
+    more = dataclasses.replace(result, stages=(step, *result.stages, late))
+    assert more.get_best().name == 2
+    assert more.sympy() == 2 * a
+    table = more.equations_
+    assert table[table["output"] == "u"]["stage"].tolist()[-1] == "0 of 2 edges"
+    assert "1 of 2 edges" not in table["stage"].tolist()
+    assert repr(more).count(">>>>") == 2

@@ -1,0 +1,133 @@
+"""Data that are odd: the right formula, or one clear line."""
+
+import re
+
+import numpy as np
+import pytest
+import sympy
+import torch
+
+from kanlens.core.network import KAN
+from kanlens.errors import DataError, ShapeError
+from kanlens.symbolic.pipeline import symbolize
+from kanlens.training import fit
+
+x1, x2, x3 = sympy.symbols("x1 x2 x3")
+
+
+@pytest.fixture(scope="module")
+def rows():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(200, 2, generator=generator, dtype=torch.float64) * 2 - 1
+
+
+def truth(x):
+    return torch.sin(2 * x[:, :1]) + x[:, 1:2] ** 2
+
+
+def read(x, y, widths, *, steps=20):
+    generator = torch.Generator().manual_seed(0)
+    model = KAN(widths, generator=generator).double()
+    fit(model, (x, y), steps=steps, generator=generator, progress=False)
+    return symbolize(model, x, y)
+
+
+def error(found, x, y):
+    return np.abs(found.predict(x) - np.asarray(y)).max() / np.abs(np.asarray(y)).max()
+
+
+@pytest.mark.parametrize("value", [0.0, 3.5, -7e-9, 1e10])
+def test_constant_targets(rows, value):
+    found = read(rows, torch.full((200, 1), value).double(), [2, 1], steps=5)
+    assert float(found.sympy()) == pytest.approx(value, rel=1e-12)
+    assert found.receipt.trustworthy
+    assert found.receipt.r2 is None
+    assert len(found.equations_) == 1
+
+
+def test_one_constant_target_of_two(rows):
+    y = torch.cat([truth(rows), torch.full((200, 1), 3.5).double()], 1)
+    found = read(rows, y, [2, 2])
+    assert found.sympy(output=0) == sympy.sin(2 * x1) + x2**2
+    assert float(found.sympy(output=1)) == 3.5
+    assert found.receipt.recovers
+
+
+def test_constant_columns(rows):
+    x = torch.cat([rows, torch.full((200, 1), 7.0).double()], 1)
+    assert read(x, truth(x), [3, 1]).sympy() == sympy.sin(2 * x1) + x2**2
+
+
+def test_nothing_but_constant_columns(rows):
+    x = torch.full((200, 2), 3.0).double()
+    found = read(x, rows[:, :1], [2, 1], steps=5)
+    assert found.sympy().free_symbols == set()
+    assert not found.receipt.trustworthy or found.receipt.relative_rmse < 0.1
+    assert found.receipt.r2 == pytest.approx(0.0, abs=0.02)
+
+
+def test_duplicated_columns(rows):
+    x = torch.cat([rows, rows[:, :1]], 1)
+    found = read(x, truth(x), [3, 1])
+    assert sympy.simplify(found.sympy().subs(x3, x1) - sympy.sin(2 * x1) - x2**2) == 0
+
+
+@pytest.mark.parametrize(
+    ("of_x", "of_y"), [(1e-12, 1.0), (1e12, 1e-12), (1.0, 1e12), (1e-12, 1e12)]
+)
+def test_scales(rows, of_x, of_y):
+    found = read(rows * of_x, truth(rows) * of_y, [2, 1])
+    expected = of_y * (sympy.sin(2 / sympy.Float(of_x) * x1) + (x2 / sympy.Float(of_x)) ** 2)
+    assert error(found, rows * of_x, truth(rows) * of_y) < 1e-8
+    assert found.sympy().atoms(sympy.Function).pop().func == sympy.sin
+    fresh = np.linspace(-0.9, 0.9, 50)[:, None] * np.array([[1.0, -0.7]]) * of_x
+    values = sympy.lambdify((x1, x2), expected)(*fresh.T)
+    assert error(found, fresh, values[:, None]) < 1e-8
+
+
+def test_a_large_offset(rows):
+    assert error(read(rows + 1e6, truth(rows), [2, 1]), rows + 1e6, truth(rows)) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["tensor", "array", "booleans"])
+def test_whole_numbers(kind):
+    x = torch.randint(-5, 6, (200, 2), generator=torch.Generator().manual_seed(0))
+    y = x[:, :1] ** 2 + 3 * x[:, 1:]
+    if kind == "booleans":
+        x = x > 0
+        y = x[:, :1].double() + 2 * x[:, 1:].double()
+        assert read(x, y, [2, 1], steps=5).sympy() == x1 + 2 * x2
+        return
+    if kind == "array":
+        x, y = x.numpy(), y.numpy()
+    assert read(x, y, [2, 1]).sympy() == x1**2 + 3 * x2
+
+
+def test_a_single_feature(rows):
+    for y in (torch.exp(rows[:, :1]), torch.exp(rows[:, 0])):
+        assert read(rows[:, :1], y, [1, 1]).sympy() == sympy.exp(x1)
+
+
+def test_few_rows_are_warned_of(rows):
+    three = read(rows[:3], truth(rows[:3]), [2, 1], steps=5)
+    assert three.predict(rows[:3]).shape == (3, 1)
+    text = r"^WARNING: the formula holds \d+ numbers and was fitted to 3 rows; others would fit"
+    assert re.search(text, three.receipt.summary(), flags=re.MULTILINE)
+    assert np.isfinite(read(rows[:2], truth(rows[:2]), [2, 1], steps=5).predict(rows)).all()
+    many = read(rows, truth(rows), [2, 1])
+    assert "others would fit" not in many.receipt.summary()
+
+
+def test_what_cannot_be_used_is_one_line(rows):
+    model = KAN([2, 1], generator=torch.Generator().manual_seed(0)).double()
+    bad = rows.clone()
+    bad[3, 1] = torch.nan
+    text = "symbolize: expected finite numbers, got nan at row 3, column 'x2' (1 such cell). "
+    with pytest.raises(DataError, match=f"^{re.escape(text)}"):
+        symbolize(model, bad)
+    with pytest.raises(DataError, match=r"^symbolize: expected finite numbers, got inf at row 0"):
+        symbolize(model, rows, torch.full((200, 1), torch.inf))
+    with pytest.raises(ShapeError, match=r"^symbolize: expected at least 2 rows, got 1\."):
+        symbolize(model, rows[:1])
+    with pytest.raises(DataError, match=r"^symbolize: expected x_test with y_test, got None\."):
+        symbolize(model, rows, y_test=rows[:, :1])

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import sympy
+
+from kanlens.symbolic.validity import broken_parts, valid_ranges, wider
+
+x, y = sympy.symbols("x y", real=True)
+POINTS = np.random.default_rng(0).uniform(1.0, 3.0, (300, 2))
+POINTS[:4] = [[1, 1], [1, 3], [3, 1], [3, 3]]
+
+
+@pytest.mark.parametrize(
+    ("formula", "part"),
+    [
+        (1 / (x - 2), "1/(x - 2)"),
+        (1 / (x - 2) ** 2, "(x - 2)**(-2)"),
+        (sympy.log(x - 0.95), "log(x - 0.95)"),
+        (sympy.sqrt(x - 0.99) + y, "sqrt(x - 0.99)"),
+        ((y - 0.95) ** -0.5, "(y - 0.95)**(-0.5)"),
+        (sympy.asin(x / 3), "asin(x/3)"),
+        (sympy.atanh(x / 3), "atanh(x/3)"),
+        (sympy.acosh(x), "acosh(x)"),
+        (sympy.tan(x), "tan(x)"),
+        (sympy.exp(1 / (x - y)), "1/(x - y)"),
+        (sympy.exp(300 * x**2), "the formula as a whole"),
+    ],
+)
+def test_what_breaks_is_named(formula, part):
+    assert broken_parts((x, formula), (x, y), POINTS) == (part,)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [1 / (x**2 + 1), sympy.log(x), sympy.sqrt(x), 1 / x, sympy.tan(x / 3), sympy.Integer(1)],
+)
+def test_what_holds_is_not_named(formula):
+    assert broken_parts((formula,), (x, y), POINTS) == ()
+
+
+def test_ranges_end_before_the_pole():
+    ranges = valid_ranges((1 / (4 - x) + sympy.log(y),), (x, y), POINTS)
+    assert ranges["x"][0] == -1.0
+    assert 3.98 < ranges["x"][1] < 4
+    assert 0 < ranges["y"][0] < 0.02
+    assert ranges["y"][1] == 5.0
+    assert set(valid_ranges((x,), (x, y), POINTS)) == {"x"}
+    assert valid_ranges((sympy.Integer(3),), (x, y), POINTS) == {}
+
+
+def test_a_pole_that_moves_with_another_feature_is_met_first_by_the_worst_row():
+    low, high = valid_ranges((1 / (x - y - 3),), (x, y), POINTS)["x"]
+    assert low == -1.0
+    assert 3.9 < high < 4.0 + 1e-9  # y is 1 in some row
+
+
+def test_wider_points_fill_five_percent_more():
+    points = wider(POINTS)
+    np.testing.assert_allclose(points.min(axis=0), 0.9)
+    np.testing.assert_allclose(points.max(axis=0), 3.1)
