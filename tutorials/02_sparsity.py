@@ -215,6 +215,6 @@ PICTURES["sparsity-costs"].draw(tables)
 # trained by LBFGS; on the function called *deep* no network was cut to exactly the true edges, and
 # on the tables these are not known.
 #
-# **The paper's penalty is affordable now.** Taken exactly, with its gradient, it costs 1.2 to 1.3
-# passes beside the plain one; `weight_l1` costs 0.4 to 1.4, most of it on networks so small that a
-# pass is mostly overhead. `activation_l2` is not made fast yet: 5 to 12 passes.
+# **The paper's penalty is affordable now.** Taken exactly, with its gradient, it costs 1.1 to 1.5
+# passes beside the plain one; `weight_l1` costs 0.6 to 1.7, most of it on networks so small that a
+# pass is mostly overhead. `activation_l2` is not made fast yet: 6 to 13 passes.
