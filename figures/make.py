@@ -3,6 +3,7 @@
     python figures/make.py            compute the numbers into figures/data, then draw
     python figures/make.py --draw     draw from the numbers that are there
     python figures/make.py --only speed    one picture, by its name
+    python figures/make.py --only symbolic    the pictures of one benchmark, by its name
 
 Each picture is a pair: `compute` writes files to figures/data, `draw` only reads them.
 """
@@ -137,7 +138,7 @@ def draw_speed() -> Figure:
 
 def sparsity_picture(name: str) -> Picture:
     """Return the figure of one experiment of `kanlens bench sparsity`."""
-    from kanlens.benchmarks.sparsity.experiment import Setup, data_beside_checkout
+    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
     from kanlens.benchmarks.sparsity.pictures import PICTURES as DRAWN
     from kanlens.benchmarks.sparsity.running import run
 
@@ -146,6 +147,23 @@ def sparsity_picture(name: str) -> Picture:
     def compute() -> None:
         setup = Setup(data=data_beside_checkout())
         run(setup, DATA, experiments=[name], fresh=True, picture=False)
+
+    def draw() -> Figure:
+        return picture.draw({table: pd.read_csv(DATA / f"{table}.csv") for table in picture.needs})
+
+    return Picture(compute=compute, draw=draw, caption=picture.caption)
+
+
+def symbolic_picture(name: str, parts: list[str]) -> Picture:
+    """Return a figure of `kanlens bench symbolic`, drawn from some of its parts."""
+    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
+    from kanlens.benchmarks.symbolic.pictures import PICTURES as DRAWN
+    from kanlens.benchmarks.symbolic.running import run
+
+    picture = DRAWN[f"symbolic-{name}"]
+
+    def compute() -> None:
+        run(Setup(data=data_beside_checkout()), DATA, parts=parts, fresh=True)
 
     def draw() -> Figure:
         return picture.draw({table: pd.read_csv(DATA / f"{table}.csv") for table in picture.needs})
@@ -169,18 +187,21 @@ PICTURES = {
         caption="A KAN trained on samples of exp(sin(pi x) + y^2), pruned, and read.",
     ),
     **{f"sparsity-{name}": sparsity_picture(name) for name in EXPERIMENTS},
+    "symbolic-recovery": symbolic_picture("recovery", ["recovery", "peers", "known"]),
+    "symbolic-identification": symbolic_picture("identification", ["identification", "speed"]),
 }
+GROUPS = ("sparsity", "symbolic")  # benchmarks with several pictures
 
 
 def main() -> None:
     """Compute and draw every picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draw", action="store_true", help="draw from the numbers there are")
-    parser.add_argument("--only", choices=list(PICTURES), help="one picture")
+    parser.add_argument("--only", choices=[*PICTURES, *GROUPS], help="some pictures")
     options = parser.parse_args()
     DATA.mkdir(exist_ok=True)
     for name, picture in PICTURES.items():
-        if options.only not in (None, name):
+        if options.only not in (None, name, name.partition("-")[0]):
             continue
         if not options.draw:
             picture.compute()

@@ -29,7 +29,7 @@ def ask(module: str, question: Mapping[str, Any], *, timeout: float = TIMEOUT) -
     Returns
     -------
     dict
-        The answer, or ``{"failed": reason}``.
+        The answer, or ``{"failed": reason}``; with ``"late": True`` where it was the time.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def ask(module: str, question: Mapping[str, Any], *, timeout: float = TIMEOUT) -
             command, capture_output=True, text=True, timeout=timeout, env=os.environ, check=False
         )
     except subprocess.TimeoutExpired:
-        return {"failed": f"process ended after {timeout:.0f} s without an answer"}
+        return {"failed": f"process ended after {timeout:.0f} s without an answer", "late": True}
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no words"])[-1]

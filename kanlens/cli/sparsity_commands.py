@@ -41,7 +41,7 @@ def sparsity(
     quiet: Quiet = False,
 ) -> None:
     """Answer by experiment which penalty, scale, start, grid and score of edges to take."""
-    from kanlens.benchmarks.sparsity.experiment import Setup, data_beside_checkout
+    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
     from kanlens.benchmarks.sparsity.running import run
     from kanlens.benchmarks.sparsity.summaries import summaries
 

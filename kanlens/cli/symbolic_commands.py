@@ -18,7 +18,9 @@ def symbolic(
     output: Folder = None,
     parts: Annotated[
         str | None,
-        typer.Option(help="Of speed, identification and recovery, with commas.  [default: all]"),
+        typer.Option(
+            help="Of speed, identification, known, recovery and peers, with commas.  [default: all]"
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -33,15 +35,14 @@ def symbolic(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure how fast and how right the functions of edges are found."""
-    from kanlens.benchmarks.sparsity.experiment import data_beside_checkout
-    from kanlens.benchmarks.symbolic.part import Setup
+    """Measure how fast and how right edges are named, and whether known equations are found."""
+    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
     from kanlens.benchmarks.symbolic.running import run
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     found = data or (None if smoke else data_beside_checkout())
     result = run(
-        Setup(seeds=seeds, data=found, smoke=smoke),
+        Setup(seeds=tuple(range(seeds)), data=found, smoke=smoke),
         output or Path("kanlens-bench-smoke" if smoke else "kanlens-bench"),
         parts=split_names(parts),
         jobs=jobs,

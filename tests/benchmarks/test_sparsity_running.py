@@ -7,6 +7,7 @@ import json
 import pandas as pd
 import pytest
 
+from kanlens.benchmarks.campaign import units
 from kanlens.benchmarks.sparsity import running
 from kanlens.benchmarks.sparsity.experiment import Experiment, Plan, Setup
 from kanlens.benchmarks.sparsity.pictures import PICTURES
@@ -96,7 +97,7 @@ def test_a_unit_whose_first_table_is_missing_is_run_again(tmp_path, monkeypatch)
 def test_units_run_in_processes_of_their_own(tmp_path):
     setup = Setup(seeds=(0, 1), smoke=True)
     keys = [("composed", "weight_l1", seed) for seed in setup.seeds]
-    found = dict(running._units(EXPERIMENTS["penalties"], setup, keys, 2))
+    found = dict(units(EXPERIMENTS["penalties"], setup, keys, 2))
     assert set(found) == set(keys)
     here = EXPERIMENTS["penalties"].run(setup, keys[0])["sparsity-curves"]
     there = found[keys[0]]["sparsity-curves"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from kanlens.benchmarks.campaign import Key, Part, Plan, Setup, Tables, data_beside_checkout
 from kanlens.benchmarks.sparsity.planted import PLANTED
 from kanlens.benchmarks.sparsity.problems import NAMES, problem
 from kanlens.errors import MissingFileError
@@ -22,81 +22,45 @@ __all__ = [
     "plan_problems",
 ]
 
-Key: TypeAlias = tuple[Any, ...]
-Tables: TypeAlias = dict[str, list[dict[str, Any]]]  # rows by table
-
 STAMP = ("date", "kanlens", "torch", "cpu")  # columns that say where and when a row was made
+TEXT = (
+    *STAMP,
+    "problem",
+    "penalty",
+    "tuned",
+    "optimizer",
+    "scale",
+    "start",
+    "recipe",
+    "score",
+    "arm",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What the user chose.
+class Experiment(Part):
+    """One question, answered by tables whose names stand here.
 
     Attributes
     ----------
-    seeds : tuple of int
-        Seeds of the repetitions.
-    data : Path, optional
-        Folder of the data; problems that need it are left out without it.
-    smoke : bool
-        Everything tiny, to see that it runs; the numbers mean nothing.
-    """
-
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    data: Path | None = None
-    smoke: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The units of an experiment, and what is left out.
-
-    Attributes
-    ----------
-    keys : tuple of tuple
-        One key per unit of work.
-    skipped : dict of str to str
-        What is left out, and why.
-    """
-
-    keys: tuple[Key, ...]
-    skipped: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """One question and how it is answered.
-
-    Attributes
-    ----------
-    name, question : str
-        Its name on the command line, and what it asks.
     columns : dict of str to sequence of str
-        Columns of each table, by the name of its file without suffix. The first table is stored
-        last, so that a unit which is in it is whole.
-    keys : tuple of str
-        The columns that name a unit, in all tables.
-    plan : callable
-        From a `Setup` to a `Plan`.
+        Columns of each table, by the name of its file without suffix.
     run : callable
         From a `Setup` and a key to the rows of each table.
-    alone : bool
-        Whether it measures time and must not share the machine with other units.
     """
 
-    name: str
-    question: str
     columns: Mapping[str, Sequence[str]]
-    keys: tuple[str, ...]
-    plan: Callable[[Setup], Plan]
     run: Callable[[Setup, Key], Tables]
-    alone: bool = False
+    text: tuple[str, ...] = TEXT
 
+    @property
+    def tables(self) -> Mapping[str, Sequence[str]]:
+        """Columns of each table, by the name of its file without suffix."""
+        return self.columns
 
-def data_beside_checkout() -> Path | None:
-    """Return the folder of the data when it lies beside a checkout of kanlens, else None."""
-    folder = Path(__file__).parents[4] / "shared" / "data"
-    return folder if folder.is_dir() else None
+    def rows(self, setup: Setup, key: Key) -> Tables:
+        """Run a unit and return its rows of each table."""
+        return self.run(setup, key)
 
 
 def plan_problems(setup: Setup, *parts: Sequence[Any], names: Sequence[str] = NAMES) -> Plan:

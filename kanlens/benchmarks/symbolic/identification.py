@@ -29,7 +29,7 @@ TARGETS = {(5, 0.0): 0.95, (5, 0.01): 0.90, (20, 0.0): 0.98, (20, 0.01): 0.94}  
 
 
 def _plan(setup: Setup) -> Plan:
-    seeds = range(FIRST_SEED, FIRST_SEED + (1 if setup.smoke else setup.seeds))
+    seeds = [FIRST_SEED + seed for seed in setup.seeds[: 1 if setup.smoke else None]]
     grids, noises = (GRIDS[:1], NOISES[:1]) if setup.smoke else (GRIDS, NOISES)
     return Plan(keys=tuple(itertools.product(grids, noises, seeds)))
 

@@ -3,89 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from kanlens.benchmarks.machine import stamp
+from kanlens.benchmarks import campaign
+from kanlens.benchmarks.campaign import Key, Plan, Rows, Setup, Tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Key: TypeAlias = tuple[Any, ...]
-Rows: TypeAlias = list[dict[str, Any]]
+__all__ = ["STAMP", "Key", "Part", "Plan", "Rows", "Setup", "marks"]
 
 STAMP = ("date", "kanlens", "core", "torch", "cpu")  # where and when a row was made
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What the user chose.
+class Part(campaign.Part):
+    """One question, answered by one table, ``symbolic-<name>.csv``.
 
     Attributes
     ----------
-    seeds : int
-        Number of repetitions.
-    data : Path, optional
-        Folder of the data; what needs it is left out without it.
-    smoke : bool
-        Everything tiny, to see that it runs; the numbers mean nothing.
-    """
-
-    seeds: int = 5
-    data: Path | None = None
-    smoke: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The units of a part, and what is left out.
-
-    Attributes
-    ----------
-    keys : tuple of tuple
-        One key per unit of work.
-    skipped : dict of str to str
-        What is left out, and why.
-    """
-
-    keys: tuple[Key, ...]
-    skipped: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One question and how it is answered.
-
-    Attributes
-    ----------
-    name, question : str
-        Its name on the command line, and what it asks. Its table is ``symbolic-<name>.csv``.
     columns : sequence of str
         Columns of the table.
-    keys : tuple of str
-        The columns that name a unit.
-    text : tuple of str
-        Columns that hold text even where it looks like a number.
-    plan : callable
-        From a `Setup` to a `Plan`.
     run : callable
         From a `Setup` and a key to the rows of the unit.
     summary : callable
         From the whole table to tables for people, by title.
-    alone : bool
-        Whether it measures time and must not share the machine with other units.
     """
 
-    name: str
-    question: str
     columns: Sequence[str]
-    keys: tuple[str, ...]
-    plan: Callable[[Setup], Plan]
     run: Callable[[Setup, Key], Rows]
     summary: Callable[[pd.DataFrame], Mapping[str, pd.DataFrame]]
-    text: tuple[str, ...] = ()
-    alone: bool = False
+
+    @property
+    def file(self) -> str:
+        """Name of the table's file, without suffix."""
+        return f"symbolic-{self.name}"
+
+    @property
+    def tables(self) -> Mapping[str, Sequence[str]]:
+        """Columns of the table, by the name of its file without suffix."""
+        return {self.file: self.columns}
+
+    def rows(self, setup: Setup, key: Key) -> Tables:
+        """Run a unit and return its rows."""
+        return {self.file: self.run(setup, key)}
 
 
 def marks() -> dict[str, Any]:
@@ -96,5 +58,4 @@ def marks() -> dict[str, Any]:
     >>> tuple(marks()) == STAMP
     True
     """
-    everything = stamp()
-    return {name: everything[name] for name in STAMP}
+    return campaign.marks(STAMP)

@@ -57,16 +57,13 @@ class Equation:
 
     @property
     def shape(self) -> str:
-        """A text that equations have in common which differ in names and a factor only."""
-        import sympy
+        """A text that equations have in common which differ in names and a factor only.
 
-        expression = sympy.powsimp(self.expression.as_coeff_Mul()[1])
-        own, other = sympy.Symbol("v"), sympy.Symbol("o")
-        views = []
-        for name in self.variables:
-            table = {s: own if s.name == name else other for s in expression.free_symbols}
-            views.append(str(expression.subs(table, simultaneous=True)))
-        return " | ".join(sorted(views))
+        It holds the formula once per variable, with `v` for that variable and `o` for all others.
+        """
+        symbols = self.expression.free_symbols
+        factors = self.expression.as_independent(*symbols, as_Add=False)
+        return " | ".join(sorted(_form(factors[1], name) for name in self.variables))
 
     def values(self, x: Array) -> Array:
         """Evaluate the formula on rows (row, variable); NaN where it is not real and finite."""
@@ -85,6 +82,49 @@ class Equation:
         """Return ranges twice as wide about the same middles."""
         half = [(high - low) / 2 for low, high in self.ranges]
         return tuple((a - h, b + h) for (a, b), h in zip(self.ranges, half, strict=True))
+
+
+def _form(node: Any, own: str) -> str:
+    """Write a formula with one variable as `v` and the others as `o`, terms in a fixed order."""
+    if node.is_Symbol:
+        return "v" if node.name == own else "o"
+    if not node.args or not node.free_symbols:
+        return str(node)
+    parts = [_form(arg, own) for arg in node.args]
+    if node.is_Add or node.is_Mul:
+        return f"({(' + ' if node.is_Add else '*').join(sorted(parts))})"
+    return "^".join(parts) if node.is_Pow else f"{type(node).__name__}({', '.join(parts)})"
+
+
+def sample(equation: Equation, noise: float, seed: int) -> tuple[Array, Array]:
+    """Draw the rows a formula is looked for in.
+
+    Parameters
+    ----------
+    equation : Equation
+    noise : float
+        Standard deviation of what is added to the values, in parts of their root mean square.
+    seed : int
+        Draws rows and noise.
+
+    Returns
+    -------
+    tuple of ndarray, shapes (row, variable) and (row,)
+        Rows where the equation has a value, and the values with noise.
+
+    Examples
+    --------
+    >>> line = Equation(source="", name="", text="2*a", variables=("a",), ranges=((1.0, 2.0),))
+    >>> x, y = sample(line, 0.0, 0)
+    >>> x.shape, bool((y == 2 * x[:, 0]).all())
+    ((1000, 1), True)
+    """
+    numbers = np.random.default_rng([seed, 1])
+    x = equation.draw(numbers)
+    truth = equation.values(x)
+    x, truth = x[np.isfinite(truth)], truth[np.isfinite(truth)]
+    size = float(np.sqrt(np.mean(np.square(truth))))
+    return x, truth + noise * size * numbers.normal(size=len(truth))
 
 
 def uniform(
