@@ -92,6 +92,23 @@ def check_positive(call: str, name: str, value: float, *, zero: bool = False) ->
     raise InvalidValueError(message(call, f"{name} to be {kind}", repr(value), "Change it"))
 
 
+def check_generator(call: str, generator: torch.Generator | None) -> None:
+    """Check that what draws random numbers can.
+
+    Raises
+    ------
+    InvalidValueError
+
+    Examples
+    --------
+    >>> check_generator("prune", torch.Generator())
+    """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        advice = "Pass torch.Generator().manual_seed(0)"
+        expected = "generator as a torch.Generator"
+        raise InvalidValueError(message(call, expected, repr(generator), advice))
+
+
 def check_count(call: str, name: str, value: int, *, least: int = 1) -> None:
     """Refuse what is not a whole number of at least `least`.
 

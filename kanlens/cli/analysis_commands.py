@@ -94,13 +94,13 @@ def prune(
         progress=terminal.progress,
         generator=generator,
     )
-    kanlens.save(result.model, output)
     facts = {"model": str(output), **_pruned(result), **_on_test(test, kan, result.model)}
+    _write_steps(result, table, figure, terminal)
+    kanlens.save(result.model, output)
     removed = result.to_frame()
     shown = ["step", "name", "relative_score", "reason", "loss_before", "loss_after", "edges_left"]
     terminal.frame("removed edges", removed[shown])
     terminal.facts("pruned", facts)
-    _write_steps(result, table, figure, terminal)
     terminal.wrote(output)
     terminal.emit({**facts, "removed": list(result.removed), "tuned": list(result.tuned)})
 
@@ -114,6 +114,7 @@ def _pruned(result: PruneResult) -> dict[str, Any]:
         "loss_before": result.loss_before,
         "loss_after": result.loss_after,
         "dropped_features": list(result.dropped_features),
+        "constant_outputs": list(result.constant_outputs),
     }
 
 
@@ -173,6 +174,7 @@ def symbolize(
 ) -> None:
     """Read a formula from a model, with a receipt that says how far it can be trusted."""
     import kanlens
+    from kanlens.symbolic.wording import formula_text
     from kanlens.tables import read_features
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
@@ -190,7 +192,7 @@ def symbolize(
         x_test=None if tests is None else tests.x,
         y_test=None if tests is None else tests.y,
         generator=seeded(seed),
-        progress=not quiet,
+        progress=terminal.progress,
     )
     kanlens.save(result.model, output)
     equations = result.equations_.drop(columns=["sympy_format"]).reset_index()
@@ -201,7 +203,7 @@ def symbolize(
     equations["equation"] = equations["equation"].map(_shortened)
     terminal.frame("equations", equations)
     for position, name in enumerate(result.output_names):
-        terminal.text(f"{name} = {result.sympy(output=position)}")
+        terminal.text(f"{name} = {formula_text(result.sympy(output=position))}")
     terminal.text(result.receipt.summary())
     terminal.wrote(output)
     terminal.emit({"model": str(output), **json.loads(result.to_json())})

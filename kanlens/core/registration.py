@@ -18,7 +18,7 @@ from kanlens.errors import InvalidValueError
 
 _CALL = "register_function"
 _RESERVED = ("spline", "constant")
-_MODULES = "numpy"  # formulas are evaluated with
+MODULES = ["scipy", "numpy"]  # formulas are evaluated with
 _POINTS = 101  # at which a function is checked
 _WIDTH = 3.0  # of the interval they lie in where the domain has no end
 _REACH = 50.0  # from 0, within which turning points are looked for
@@ -86,7 +86,7 @@ def register_function(
         operations.
     sympy : callable
         Takes a sympy expression u and returns the expression g(u), of functions that
-        ``sympy.lambdify`` writes in NumPy.
+        ``sympy.lambdify`` writes in NumPy and SciPy.
     domain : tuple of float, optional
         g is defined and finite strictly between these two numbers, which may be infinite.
         Default: everywhere.
@@ -231,18 +231,19 @@ def _check_expression(expression: Callable[[Any], Any], u: Tensor, value: Tensor
     """Refuse an expression that is no sympy expression or has other values."""
     import sympy
 
-    symbol = sympy.Symbol("u", real=True)
-    expected = "sympy to return an expression of u that NumPy can evaluate"
+    symbol = sympy.Dummy("u", real=True)  # which no expression holds by chance
+    expected = "sympy to return an expression of u that NumPy or SciPy can evaluate"
     try:
         found = sympy.sympify(expression(symbol), strict=True)
         with np.errstate(all="ignore"):
-            numbers = sympy.lambdify(symbol, found, _MODULES)(u.numpy())
-        numbers = pytorch.as_tensor(
-            np.broadcast_to(np.asarray(numbers, np.float64), u.shape).copy()
-        )
+            values = np.asarray(sympy.lambdify(symbol, found, MODULES)(u.numpy()))
+        if np.iscomplexobj(values):
+            values = np.where(values.imag == 0, values.real, np.nan)
+        values = np.broadcast_to(np.asarray(values, np.float64), u.shape)
     except Exception as error:  # whatever a caller's function raises
         got = _looks(error)
         raise _refused(expected, got, "Use sympy functions") from error
+    numbers = pytorch.as_tensor(values.copy())
     _compare("torch and sympy to be the same function", numbers, value, u)
 
 
@@ -300,6 +301,12 @@ def _check_turning(
         raise _refused(expected, repr(period), "Pass the turning points of one period")
     if turning is None:
         return
+    try:
+        known = all(math.isfinite(float(point)) for point in turning)
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise _refused("turning to be finite numbers", repr(turning), "Pass () for none")
     signs = pytorch.sign(slopes)
     for k in (signs[:-1] * signs[1:] < 0).nonzero()[:, 0].tolist():
         left, right = float(u[k]), float(u[k + 1])

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, RegressorMixin  # noqa: TID253
+from sklearn.base import BaseEstimator  # noqa: TID253
 from sklearn.utils.validation import check_is_fitted  # noqa: TID253
 
 from kanlens.checks import check_count
 from kanlens.core.activations import Array
+from kanlens.core.columns import as_names
 from kanlens.core.network import KAN
-from kanlens.estimators.inputs import feature_names, generator_from, target_names, validated
+from kanlens.estimators.inputs import feature_names, generator_from, validated
+from kanlens.estimators.regression import Regression
 from kanlens.symbolic.recipe import Recipe, find_formula
 from kanlens.symbolic.result import SymbolicResult
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from kanlens.symbolic.torch_formula import TorchFormula
 
 
-class KANSymbolicRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # untyped
+class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # untyped
     """Find a formula for numbers by training, pruning and reading small networks.
 
     The whole recipe in one call: several networks are trained with a penalty on the L1 norm of
@@ -41,7 +43,7 @@ class KANSymbolicRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Intervals of the grid on which a formula is read.
     r2_min : float
         Least share of an edge's variance a function must explain.
-    functions : sequence of str, optional
+    functions : str or sequence of str, optional
         Names of functions to choose from. Default: all.
     model_selection : {"best", "accuracy", "score"}
         Which row of `equations_` is the formula, as for `kanlens.symbolize`.
@@ -74,7 +76,7 @@ class KANSymbolicRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         hidden: int | None = None,
         grid_size: int = 10,
         r2_min: float = 0.99,
-        functions: Sequence[str] | None = None,
+        functions: str | Sequence[str] | None = None,
         model_selection: str = "best",
         random_state: Any = None,
         verbose: bool = False,
@@ -110,31 +112,25 @@ class KANSymbolicRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         for name in ("starts", "grid_size", "hidden"):
             if getattr(self, name) is not None:
                 check_count("KANSymbolicRegressor", name, getattr(self, name))
-        names = target_names(y)
-        rows, target = validated(
-            self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
-        )
+        rows, outputs, names = self._tables(X, y)
         recipe = Recipe(
             starts=self.starts,
             hidden=self.hidden,
             grid_size=self.grid_size,
             r2_min=self.r2_min,
-            functions=None if self.functions is None else tuple(self.functions),
+            functions=None if self.functions is None else tuple(as_names(self.functions)),
             model_selection=self.model_selection,
         )
-        outputs = np.asarray(target, dtype=np.float64).reshape(len(rows), -1)
-        width = outputs.shape[1]
         model = KAN(
-            [rows.shape[1], width],
+            [rows.shape[1], outputs.shape[1]],
             feature_names=feature_names(self),
-            output_names=names if names is not None and len(names) == width else None,
+            output_names=names,
         ).double()
         data = torch.tensor(rows), torch.tensor(outputs)
         generator = generator_from(self.random_state)
         self.result_ = find_formula(
             model, *data, recipe, generator, progress=None if self.verbose else False
         )
-        self._flat = np.ndim(target) == 1
         return self
 
     def predict(self, X: Any, index: int | Sequence[int] | None = None) -> Array:
@@ -152,8 +148,7 @@ class KANSymbolicRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             NaN or infinite where the formula is not defined.
         """
         rows = validated(self, X, dtype=np.float64, reset=False)
-        values = self._found().predict(rows, index)
-        return values[:, 0] if self._flat else values
+        return self._shaped(self._found().predict(rows, index))
 
     @property
     def equations_(self) -> pd.DataFrame:
@@ -177,9 +172,9 @@ class KANSymbolicRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Return one formula in LaTeX."""
         return self._found().latex(index, output, digits=digits)
 
-    def latex_table(self, indices: Sequence[int] | None = None, *, digits: int = 4) -> str:
-        """Return the formulas as a LaTeX table."""
-        return self._found().latex_table(indices, digits=digits)
+    def latex_table(self, indices: Sequence[int] | None = None, **options: Any) -> str:
+        """Return the formulas as a LaTeX table; options as for `SymbolicResult.latex_table`."""
+        return self._found().latex_table(indices, **options)
 
     def pytorch(self, index: int | Sequence[int] | None = None) -> TorchFormula:
         """Return the formulas as a module of torch that can be trained on."""
@@ -188,9 +183,3 @@ class KANSymbolicRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _found(self) -> SymbolicResult:
         check_is_fitted(self, "result_")
         return self.result_
-
-    def __sklearn_tags__(self) -> Any:
-        """Return scikit-learn's description of the estimator."""
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin  # noqa: TID253
+from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: TID253
 from sklearn.utils.multiclass import check_classification_targets  # noqa: TID253
 from sklearn.utils.validation import check_is_fitted  # noqa: TID253
 
@@ -17,7 +17,8 @@ from kanlens.core.activations import Array
 from kanlens.core.network import KAN
 from kanlens.core.schema import Feature, Output, Schema
 from kanlens.errors import InvalidValueError
-from kanlens.estimators.inputs import feature_names, generator_from, validated
+from kanlens.estimators.inputs import feature_names, generator_from, target_names, validated
+from kanlens.estimators.regression import Regression
 from kanlens.training import fit
 
 _FEW = 20  # rows below which none are held out
@@ -45,13 +46,23 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         self.validation = validation
         self.random_state = random_state
 
-    def _train(self, rows: Array, y: torch.Tensor, outputs: int, schema: Schema | None) -> None:
+    def _train(
+        self,
+        rows: Array,
+        y: torch.Tensor,
+        outputs: int,
+        *,
+        names: Sequence[str] | None = None,
+        schema: Schema | None = None,
+    ) -> None:
         """Train a network and keep it, with what is known of its training."""
         generator = generator_from(self.random_state)
-        features = feature_names(self)
-        widths = [rows.shape[1], *self.hidden, outputs]
         self.model_ = KAN(
-            widths, grid_size=self.grid_size, feature_names=features, generator=generator
+            [rows.shape[1], *self._hidden(), outputs],
+            grid_size=self.grid_size,
+            feature_names=feature_names(self),
+            output_names=names,
+            generator=generator,
         ).double()
         if schema is not None:
             names = self.model_.feature_names
@@ -68,6 +79,15 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             progress=False,
         )
 
+    def _hidden(self) -> list[Any]:
+        """Return the widths of the hidden layers."""
+        try:
+            return list(self.hidden)
+        except TypeError as error:
+            call, got = type(self).__name__, repr(self.hidden)
+            text = message(call, "hidden to be the widths of layers", got, "For example (5,)")
+            raise InvalidValueError(text) from error
+
     def _outputs(self, X: Any) -> torch.Tensor:
         """Return the outputs of the network on checked rows, (batch, out)."""
         check_is_fitted(self, "model_")
@@ -77,7 +97,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         return values
 
 
-class KANRegressor(RegressorMixin, _Network):  # type: ignore[misc]  # untyped
+class KANRegressor(Regression, _Network):
     """A Kolmogorov-Arnold network for regression.
 
     Parameters
@@ -127,24 +147,13 @@ class KANRegressor(RegressorMixin, _Network):  # type: ignore[misc]  # untyped
         KANRegressor
             Itself.
         """
-        rows, target = validated(
-            self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
-        )
-        values = torch.tensor(np.asarray(target, dtype=np.float64).reshape(len(rows), -1))
-        self._train(rows, values, values.shape[1], None)
-        self._flat = np.ndim(target) == 1
+        rows, outputs, names = self._tables(X, y)
+        self._train(rows, torch.tensor(outputs), outputs.shape[1], names=names)
         return self
 
     def predict(self, X: Any) -> Array:
         """Return the outputs, shape (batch,) or (batch, out)."""
-        values = np.asarray(self._outputs(X).numpy())
-        return values[:, 0] if self._flat else values
-
-    def __sklearn_tags__(self) -> Any:
-        """Return scikit-learn's description of the estimator."""
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
+        return self._shaped(np.asarray(self._outputs(X).numpy()))
 
 
 class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
@@ -188,6 +197,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         ValueError
             If there is only one class, or `y` is no labels.
         """
+        names = target_names(y)
         rows, target = validated(self, X, y, dtype=np.float64, ensure_min_samples=2)
         check_classification_targets(target)
         self.classes_, codes = np.unique(target, return_inverse=True)
@@ -196,15 +206,16 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
             text = message("KANClassifier", "at least two classes", "one class", advice)
             raise InvalidValueError(text)
         labels = tuple(str(label) for label in self.classes_)
-        names = labels[1:] if len(labels) == 2 else labels
+        shown = labels[1:] if len(labels) == 2 else labels
+        column = names[0] if names and len(names) == 1 else "y"
         schema = Schema(
             features=(),
-            outputs=tuple(Output(name=f"y={label}") for label in names),
-            target="y",
+            outputs=tuple(Output(name=f"{column}={label}") for label in shown),
+            target=column,
             task="classification",
             class_labels=labels,
         )
-        self._train(rows, torch.tensor(codes), len(names), schema)
+        self._train(rows, torch.tensor(codes), len(shown), schema=schema)
         return self
 
     def predict_proba(self, X: Any) -> Array:

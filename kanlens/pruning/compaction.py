@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message
+from kanlens.core.acceptance import check_model
 from kanlens.core.network import KAN
 from kanlens.core.products import Grouping, Nodes
 from kanlens.errors import MethodError
@@ -98,6 +99,8 @@ def compact(model: KAN) -> KAN:
 
     Raises
     ------
+    DTypeError
+        If `model` is no KAN.
     MethodError
         If a layer has no live edge.
 
@@ -108,6 +111,7 @@ def compact(model: KAN) -> KAN:
     >>> compact(model).feature_names
     ('x2',)
     """
+    check_model("compact", model)
     kept = kept_inputs(model)
     if not all(kept):
         got = f"none in layer {kept.index([])}"

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kanlens.checks import check_choice, check_count, check_positive, check_rows, message
+from kanlens.checks import (
+    check_choice,
+    check_count,
+    check_generator,
+    check_positive,
+    check_rows,
+    message,
+)
 from kanlens.core.acceptance import check_model
 from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError
@@ -105,6 +112,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     check_choice("prune", "score", score, SCORES)
     _check_limits(threshold, budget)
     check_count("prune", "finetune", finetune, least=0)
+    check_generator("prune", generator)
     check_model("prune", model)
     rows = model.prepare(x, call="prune")
     check_rows("prune", rows)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import numbers
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kanlens.checks import message
@@ -32,9 +33,9 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PruneResult:
-    """A smaller model, and what was taken away.
+    """A smaller model, and what was taken away; its repr is a line that says what that cost.
 
     Attributes
     ----------
@@ -73,7 +74,7 @@ class PruneResult:
     constant_outputs: tuple[str, ...] = ()
     score: str
     tuned: tuple[dict[str, Any], ...] = ()
-    journal: Journal | None = field(default=None, repr=False)
+    journal: Journal | None = None
 
     @property
     def curve(self) -> pd.DataFrame:
@@ -123,7 +124,7 @@ class PruneResult:
         True
         """
         count = len(self.removed)
-        whole = isinstance(step, numbers.Integral)
+        whole = isinstance(step, numbers.Integral) and not isinstance(step, bool)
         if self.journal is None or not whole or not -count - 1 <= step <= count:
             expected, got = f"a step from 0 to {count}", repr(step)
             advice = "Count removals; `curve` lists them"
@@ -137,11 +138,11 @@ class PruneResult:
         return pd.DataFrame(list(self.removed), columns=list(COLUMNS))
 
     def to_json(self) -> str:
-        """Return all but the model as JSON."""
+        """Return all but the model as JSON; what is not finite becomes null."""
         data = {
-            "removed": list(self.removed),
-            "loss_before": self.loss_before,
-            "loss_after": self.loss_after,
+            "removed": [{k: _finite(v) for k, v in record.items()} for record in self.removed],
+            "loss_before": _finite(self.loss_before),
+            "loss_after": _finite(self.loss_after),
             "edges_before": self.edges_before,
             "edges_after": self.edges_after,
             "dropped_features": list(self.dropped_features),
@@ -149,4 +150,15 @@ class PruneResult:
             "score": self.score,
             "tuned": list(self.tuned),
         }
-        return json.dumps(data)
+        return json.dumps(data, allow_nan=False)
+
+    def __repr__(self) -> str:
+        lost = f", without {', '.join(self.dropped_features)}" if self.dropped_features else ""
+        return (
+            f"PruneResult(edges {self.edges_before} to {self.edges_after}, loss "
+            f"{self.loss_before:.4g} to {self.loss_after:.4g}, by {self.score}{lost})"
+        )
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -75,13 +75,16 @@ class Tuner:
 
 
 def check_tunable(model: KAN, rows: Tensor, y: Any) -> None:
-    """Refuse to tune on too few rows, or a classifier without labels."""
+    """Refuse to tune on too few rows, a classifier without labels, or a network that is frozen."""
     if len(rows) < LEAST_ROWS:
         expected, got = f"at least {LEAST_ROWS} rows for finetune", str(len(rows))
         raise InvalidValueError(message("prune", expected, got, "Pass more rows, or finetune=0"))
     if y is None and model.task != "regression":
         expected, got = "y for finetune of a classifier", "none"
         raise InvalidValueError(message("prune", expected, got, "Pass y, or finetune=0"))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        expected, advice = "parameters to train for finetune", "Unfreeze them, or pass finetune=0"
+        raise InvalidValueError(message("prune", expected, "frozen ones", advice))
 
 
 def _ignore(*_: Any, **__: Any) -> None:

@@ -27,6 +27,8 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
         to be set), equations (one record per row, the picked one marked), receipt, summary,
         trustworthy.
     """
+    from kanlens.symbolic.wording import latex_name
+
     result = analysis.formula
     if result is None:
         return None
@@ -51,7 +53,7 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
         "output": name,
         "equation": f"{left} = {best['equation']}",
         "complexity": complexity,
-        "latex": f"{_latex_name(name)} = {result.latex(None, output, digits=DIGITS)}",
+        "latex": f"{latex_name(name)} = {result.latex(None, output, digits=DIGITS)}",
         "python": python_source(expression, result.feature_names, name),
         "mathml": mathml(expression, left) if complexity <= LONGEST else None,
         "equations": records,
@@ -59,12 +61,6 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
         "summary": result.receipt.summary(),
         "trustworthy": result.receipt.trustworthy,
     }
-
-
-def _latex_name(name: str) -> str:
-    import sympy
-
-    return str(sympy.latex(sympy.Symbol(name)))
 
 
 def mathml(expression: Any, name: str) -> str | None:

@@ -1,16 +1,14 @@
 """Give the edges of a network functions, layer by layer, and take back what does harm.
 
 Layers are processed from the inputs to the outputs. After a layer has its functions, the edges
-of the next are sampled anew, because what reaches them has moved. Near ties are decided by the
-loss of the whole network after a short refit, and so is whether an edge that no function fits
-is needed at all.
+of the next are sampled anew, because what reaches them has moved.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,20 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.core.function_layer import SPLINE, FunctionLinear
+from kanlens.core.functions import FUNCTIONS
 from kanlens.core.network import KAN
-from kanlens.symbolic.edge_fitting import fit_edges
+from kanlens.symbolic.edge_fitting import AT_ONCE, fit_edges
+from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.joint_refit import refit, relative_loss
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.sampling import sample_edges
 from kanlens.symbolic.selection import Candidate, accepted, rank_candidates
 
 _NEGLIGIBLE = 1e-3  # importance below which an edge is a constant
-_DISPENSABLE = 0.05  # importance below which doing without an unfitted edge is tried
-_TIE = 6.0  # difference of the criterion
 _KEPT = 8  # candidates per edge
-_TRIALS = 32  # refits spent on ties
-_SOLVED = 1e-12  # loss at which nothing is left to try
-_TRIAL_STEPS = 12
 _ROWS = 500  # for losses that only compare
 
 
@@ -105,20 +100,28 @@ def rank_layer(
     -------
     list of EdgeChoice
     """
+    return [choice for some in rank_in_parts(model, index, inputs, families) for choice in some]
+
+
+def rank_in_parts(
+    model: KAN, index: int, inputs: Tensor, families: Sequence[Family]
+) -> Iterator[list[EdgeChoice]]:
+    """Rank functions as `rank_layer` does, some edges at a time."""
     layer = model.layers[index]
     edges = sample_edges(layer, inputs)
     if not len(edges.out):
-        return []
-    fits = fit_edges(edges.samples, families)
-    ranked = rank_candidates(fits, float(layer.degrees_of_freedom), kept=_KEPT)
+        return
     functions = getattr(layer, "functions", None)
-    places = zip(edges.out.tolist(), edges.in_.tolist(), strict=True)
-    rows = zip(places, ranked, edges.importance.tolist(), strict=True)
-    return [
-        EdgeChoice(layer=index, out=o, in_=i, candidates=found, importance=importance)
-        for (o, i), found, importance in rows
-        if functions is None or functions[o][i] == SPLINE
-    ]
+    for part in torch.arange(len(edges.out)).split(AT_ONCE):
+        fits = fit_edges(edges.samples.pick(part), families)
+        ranked = rank_candidates(fits, float(layer.degrees_of_freedom), kept=_KEPT)
+        places = zip(edges.out[part].tolist(), edges.in_[part].tolist(), strict=True)
+        rows = zip(places, ranked, edges.importance[part].tolist(), strict=True)
+        yield [
+            EdgeChoice(layer=index, out=o, in_=i, candidates=found, importance=importance)
+            for (o, i), found, importance in rows
+            if functions is None or functions[o][i] == SPLINE
+        ]
 
 
 @torch.no_grad()
@@ -129,6 +132,7 @@ def assign_functions(
     r2_min: float,
     *,
     advance: Callable[..., None],
+    stop: Interruption | None = None,
 ) -> list[EdgeChoice]:
     """Replace edges of `model` in place by the best function that explains enough.
 
@@ -142,26 +146,61 @@ def assign_functions(
         Least share of an edge's variance.
     advance : callable
         Called once per layer.
+    stop : Interruption, optional
+        After an interrupt the edges of the other layers stay what they are.
 
     Returns
     -------
     list of EdgeChoice
     """
+    stop = stop or Interruption()
     choices: list[EdgeChoice] = []
     hidden = model.scale_inputs(x)
+    layers = cast("nn.ModuleList", model.layers)
     for index, old in enumerate(model.layers):
-        layer = FunctionLinear.from_layer(old)
-        cast("nn.ModuleList", model.layers)[index] = layer
-        name_dead(layer, "constant")
-        found = rank_layer(model, index, hidden, families)
-        for choice in found:
-            best = _constant(layer, choice, hidden) or accepted(choice.candidates, r2_min)
-            if best is not None:
-                layer.assign(choice.out, choice.in_, best.function, best.parameters)
-        choices += found
-        hidden = model.through(index, hidden)
-        advance()
+        untouched = FunctionLinear.from_layer(old)
+        layers[index] = untouched
+        name_dead(untouched, "constant")
+        if not stop.happened:
+            with stop.kept():
+                found = rank_layer(model, index, hidden, families)
+                layer = copy.deepcopy(untouched)
+                assign_layer(layer, found, r2_min, hidden)
+                layers[index] = layer
+                choices += found
+                hidden = model.through(index, hidden)
+        advance(note=f"{len(choices)} edges")
     return choices
+
+
+def assign_layer(
+    layer: FunctionLinear, found: Sequence[EdgeChoice], r2_min: float, inputs: Tensor
+) -> None:
+    """Put the best function that explains enough on each edge, a constant where nothing varies.
+
+    Parameters
+    ----------
+    layer : FunctionLinear
+        Changed in place.
+    found : sequence of EdgeChoice
+        Edges of this layer; others stay what they are.
+    r2_min : float
+        Least share of an edge's variance.
+    inputs : Tensor, shape (batch, in)
+        What reaches the layer.
+    """
+    for choice in found:
+        able = [c for c in choice.candidates if _defined(c, inputs[:, choice.in_])]
+        best = _constant(layer, choice, inputs) or accepted(able, r2_min)
+        if best is not None:
+            layer.assign(choice.out, choice.in_, best.function, best.parameters)
+
+
+def _defined(candidate: Candidate, inputs: Tensor) -> bool:
+    """Say whether a function is finite on all rows; it was fitted to all but the rarest."""
+    a, b, c, d = candidate.parameters
+    values = c * FUNCTIONS[candidate.function].value(a * inputs + b) + d
+    return bool(torch.isfinite(values).all())
 
 
 def name_dead(layer: FunctionLinear, name: str) -> None:
@@ -174,96 +213,24 @@ def name_dead(layer: FunctionLinear, name: str) -> None:
         layer.assign(o, i, name, (1.0, 0.0, 0.0, 0.0))
 
 
+def flat(value: float) -> Candidate:
+    """Return the candidate that is a constant."""
+    parameters = (1.0, 0.0, 0.0, value)
+    return Candidate(function="constant", parameters=parameters, r2=1.0, score=0.0)
+
+
 def _constant(layer: FunctionLinear, choice: EdgeChoice, inputs: Tensor) -> Candidate | None:
     """Return the constant that stands for a negligible edge."""
     if choice.importance >= _NEGLIGIBLE:
         return None
     mean = float(layer.edge_values(inputs[:_ROWS])[:, choice.out, choice.in_].mean())
-    return _flat(mean)
+    return flat(mean)
 
 
 @torch.no_grad()
-def settle_ties(model: KAN, choices: Sequence[EdgeChoice], r2_min: float, goal: Goal) -> KAN:
-    """Try other functions where it is open which is right, and return the best network.
-
-    Every trial is judged by the loss of the whole network after a short refit: near ties must
-    halve it, candidates that fit their edge clearly worse must divide it by ten, and doing
-    without an edge must not raise it.
-
-    Parameters
-    ----------
-    model : KAN
-        With functions assigned, not yet refitted; left as it is.
-    choices : sequence of EdgeChoice
-        What was found for each edge.
-    r2_min : float
-        Least share of an edge's variance.
-    goal : Goal
-
-    Returns
-    -------
-    KAN
-        `model`, or a copy in which other functions stand; not refitted.
-    """
-    few, best = goal.few(), model
-    loss = refit(copy.deepcopy(best), few.x, few.target, steps=_TRIAL_STEPS)
-    trials = 0
-    for choice, option in _options(model, choices, r2_min):
-        if trials == _TRIALS or loss < _SOLVED:
-            break
-        if _layer(best, choice).functions[choice.out][choice.in_] == option.function:
-            continue
-        trials += 1
-        trial = copy.deepcopy(best)
-        place = (choice.out, choice.in_)
-        _layer(trial, choice).assign(*place, option.function, option.parameters)
-        new = refit(copy.deepcopy(trial), few.x, few.target, steps=_TRIAL_STEPS)
-        if new <= _allowed(option) * loss:
-            best, loss = trial, new
-    return best
-
-
-def _allowed(option: Candidate) -> float:
-    """Return by which factor a trial may change the loss to be taken."""
-    if option.function == "constant":
-        return 1.02
-    return 0.5 if option.score < _TIE else 0.1
-
-
-def _options(
-    model: KAN, choices: Sequence[EdgeChoice], r2_min: float
-) -> list[tuple[EdgeChoice, Candidate]]:
-    """Return what else edges may be, the most promising first.
-
-    First constants for doubtful edges, then near ties, then what fits clearly worse.
-    """
-    found: list[tuple[float, EdgeChoice, Candidate]] = []
-    for choice in choices:
-        current = _layer(model, choice).functions[choice.out][choice.in_]
-        if current == "constant":
-            continue
-        if choice.importance < _DISPENSABLE:
-            found.append((-1.0, choice, _flat(0.0)))  # the refit finds its value
-        if current != SPLINE:
-            found += [(c.score, choice, c) for c in choice.candidates if c.r2 >= r2_min]
-    found.sort(key=lambda item: (item[0] >= _TIE, item[0] >= 0, -item[1].importance, item[0]))
-    return [(choice, option) for _, choice, option in found]
-
-
-def _flat(value: float) -> Candidate:
-    parameters = (1.0, 0.0, 0.0, value)
-    return Candidate(function="constant", parameters=parameters, r2=1.0, score=0.0)
-
-
-def _layer(model: KAN, choice: EdgeChoice) -> FunctionLinear:
-    layer = model.layers[choice.layer]
-    if not isinstance(layer, FunctionLinear):
-        raise TypeError
-    return layer
-
-
-@torch.no_grad()
-def back_off(model: KAN, goal: Goal, *, refine: bool) -> tuple[KAN, KAN]:
+def back_off(
+    model: KAN, goal: Goal, *, refine: bool, stop: Interruption | None = None
+) -> tuple[KAN, KAN]:
     """Refit the network; while its loss is too large, make functions splines again.
 
     Parameters
@@ -273,17 +240,25 @@ def back_off(model: KAN, goal: Goal, *, refine: bool) -> tuple[KAN, KAN]:
     goal : Goal
     refine : bool
         Whether to refit.
+    stop : Interruption, optional
+        After an interrupt nothing is refitted.
 
     Returns
     -------
     tuple of KAN
         The network after the refit, and before it.
     """
+    stop = stop or Interruption()
     base = copy.deepcopy(model)
     few = goal.few()
     while True:
-        work = copy.deepcopy(base)
-        loss = refit(work, goal.x, goal.target) if refine else goal.loss(work)
+        work, loss = copy.deepcopy(base), math.inf
+        if refine and not stop.happened:
+            with stop.kept():
+                loss = refit(work, goal.x, goal.target)
+        if not refine or stop.happened:
+            work = copy.deepcopy(base)
+            loss = goal.loss(work)
         edges = function_edges(base)
         if loss <= goal.limit or not edges:
             return work, base

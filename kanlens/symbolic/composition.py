@@ -10,7 +10,8 @@ are; no name is ever parsed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.functions import FUNCTIONS
 from kanlens.core.network import KAN
 from kanlens.core.products import Nodes
+from kanlens.core.registration import MODULES
 
 Expr = Any  # sympy is untyped
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -97,7 +99,7 @@ def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Calla
     >>> evaluator((2 * x,), (x,))(np.array([[3.0]]))
     array([[6.]])
     """
-    function = sympy.lambdify(symbols, list(expressions), modules="numpy", cse=True)
+    function = compiled(list(expressions), symbols)
 
     def evaluate(x: Any) -> Any:
         columns = np.asarray(x, dtype=np.float64).T
@@ -108,6 +110,28 @@ def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Calla
         return np.stack([np.broadcast_to(v, (rows,)) for v in real], axis=1).astype(np.float64)
 
     return evaluate
+
+
+def compiled(expressions: Any, symbols: Sequence[Expr]) -> Callable[..., Any]:
+    """Return a function of one array per symbol that evaluates one expression or a list of them.
+
+    Symbols may have any name: in the code that is compiled they have others, for one that is
+    called pi, e or exp would stand for something else there.
+
+    Examples
+    --------
+    >>> compiled(sympy.pi * sympy.Symbol("pi"), [sympy.Symbol("pi")])(1.0) == math.pi
+    True
+    """
+    places = {symbol.name: f"_{k}" for k, symbol in enumerate(symbols)}
+    every = expressions if isinstance(expressions, list) else [expressions]
+    used = {symbol for each in every for symbol in each.free_symbols}
+    renamed = {s: sympy.Symbol(places[s.name], real=s.is_real) for s in used if s.name in places}
+    fresh = [each.xreplace(renamed) for each in every]
+    body = fresh if isinstance(expressions, list) else fresh[0]
+    arguments = [sympy.Symbol(place) for place in places.values()]
+    function: Callable[..., Any] = sympy.lambdify(arguments, body, modules=MODULES, cse=True)
+    return function
 
 
 def rounded(expression: Expr, digits: int) -> Expr:
@@ -138,6 +162,7 @@ def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
     return _scaled(_apply(name, _scaled(u, a, b)), c * mask, d * mask)
 
 
+@lru_cache(maxsize=1024)  # one class for one spline, which sympy and lambdify ask for
 def spline_function(name: str, edge: Any, order: int = 0) -> Any:
     """Return a sympy function that stands for an edge and that lambdify evaluates.
 
@@ -154,7 +179,7 @@ def spline_function(name: str, edge: Any, order: int = 0) -> Any:
     -------
     type
         A subclass of ``sympy.Function``; applied, it survives ``copy.deepcopy``. Its attribute
-        `numbers` counts the coefficients it holds.
+        `numbers` counts the coefficients it holds, and `spline` is the edge with the order.
 
     Examples
     --------
@@ -176,6 +201,7 @@ def spline_function(name: str, edge: Any, order: int = 0) -> Any:
         "fdiff": fdiff,
         "nargs": 1,
         "is_real": True,
+        "spline": (edge, order),
         "numbers": len(getattr(edge, "coefficients", (1.0,))),
         "__deepcopy__": lambda self, memo: self,
         "__reduce_ex__": lambda self, protocol: (_rebuilt, (name, edge, order, self.args)),

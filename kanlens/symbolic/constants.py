@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import sympy
 
-from kanlens.symbolic.composition import Array, Expr
+from kanlens.symbolic.composition import Array, Expr, compiled
 from kanlens.symbolic.least_squares import Minimum, minimize
 from kanlens.symbolic.snapping import Constant, candidates, real_bits
 
@@ -29,6 +29,7 @@ _FLOOR = 1e-10  # loss, in units of the variance, that counts as none
 _NEAR = 1e-3  # relative distance at which a constant is always tried
 _WORSE = 1.02  # factor by which all steps together may raise the loss
 _SLIGHT = 1e-4  # loss up to which only the description length decides
+_SPARED = 4.0  # bits of the operation that is gone with a number that is zero
 _WEAK = 0.05  # a number whose whole effect is this share of the deviation is tried as zero
 
 
@@ -130,8 +131,12 @@ def snap(
     fixed: dict[int, Constant] = {}
     costs: dict[int, float] = {}
     refused: set[tuple[int, Any]] = set()
+    tried_with = 0  # exact constants there were when those refused were first tried
     while True:
         proposal = _best_proposal(formula, found, free, refused)
+        if proposal is None and refused and len(fixed) > tried_with:
+            refused, tried_with = set(), len(fixed)  # what is left is known better now
+            continue
         if proposal is None:
             break
         k, constant, gain = proposal
@@ -168,7 +173,7 @@ def _best_proposal(
         if abs(value) <= 3 * error or effects[k] < _WEAK:
             options.insert(0, Constant(sympy.Integer(0), 0.0, 0.0))
         for constant in options:
-            gain = length - constant.bits
+            gain = length - constant.bits + (_SPARED if constant.value == 0 else 0.0)
             fresh = (int(k), constant.exact) not in refused
             if fresh and gain > 0 and (best is None or gain > best[0]):
                 best = (gain, int(k), constant)
@@ -198,7 +203,7 @@ class _Numbers:
         self.deviation = float(target.std()) or 1.0
         self.target = target / self.deviation
         arguments = [*symbols, *self.parameters]
-        self.function = sympy.lambdify(arguments, self.expression, modules="numpy", cse=True)
+        self.function = compiled(self.expression, arguments)
 
     def values(self, thetas: Array) -> Array:
         """Return the values for several sets of numbers, (set, row), over the deviation."""
@@ -215,13 +220,15 @@ class _Numbers:
         moves = np.zeros((len(which), len(theta)))
         moves[np.arange(len(which)), which] = step
         both = self.values(np.concatenate((theta + moves, theta - moves)))
-        slopes = (both[: len(which)] - both[len(which) :]) / (2 * step[:, None])
+        with np.errstate(invalid="ignore"):  # infinite on both sides
+            slopes = (both[: len(which)] - both[len(which) :]) / (2 * step[:, None])
         return np.asarray(slopes.T)
 
     def effects(self, theta: Array) -> Array:
         """Return how much of the deviation each number makes to first order."""
         slopes = self.jacobian(theta, np.arange(len(theta)))
-        slopes = slopes - slopes.mean(0)
+        with np.errstate(invalid="ignore"):
+            slopes = slopes - slopes.mean(0)
         return np.asarray(np.abs(theta) * np.sqrt(np.mean(np.square(slopes), axis=0)))
 
     def fit(self, free: Array, start: Array, *, steps: int) -> Minimum:

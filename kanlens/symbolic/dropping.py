@@ -9,6 +9,7 @@ import sympy
 
 from kanlens.symbolic.composition import Array, Expr, evaluator
 from kanlens.symbolic.constants import RefinedFormula, can_refine, refine, snap
+from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.simplification import shorten
 
 _ROWS = 500  # on which terms are compared
@@ -26,6 +27,7 @@ def drop_terms(
     *,
     snapped: bool = True,
     independent: int | None = None,
+    stop: Interruption | None = None,
 ) -> list[RefinedFormula]:
     """Return formulas with ever fewer terms, down to a constant.
 
@@ -45,6 +47,8 @@ def drop_terms(
         Whether numbers are made exact.
     independent : int, optional
         As for `snap`.
+    stop : Interruption, optional
+        An interrupt ends the search for shorter formulas.
 
     Returns
     -------
@@ -64,20 +68,17 @@ def drop_terms(
     pick = np.linspace(0, len(x) - 1, min(len(x), _ROWS)).round().astype(int)
     found: list[RefinedFormula] = []
     now = expression
-    for _ in range(_MOST_ROUNDS):
-        if sympy.count_ops(now) > 2 * _LONG:
-            break
-        candidates = _without_a_term(now)
-        if not candidates:
-            break
-        best = _closest(candidates, symbols, x[pick], y[pick])
-        if best is None:
-            break
-        settled = _settled(best, symbols, x, y, snapped, independent)
-        now = settled.expression
-        if not now.free_symbols:
-            break
-        found.append(settled)
+    with (stop or Interruption()).kept():
+        for _ in range(_MOST_ROUNDS):
+            candidates = [] if sympy.count_ops(now) > 2 * _LONG else _without_a_term(now)
+            best = _closest(candidates, symbols, x[pick], y[pick]) if candidates else None
+            if best is None:
+                break
+            settled = _settled(best, symbols, x, y, snapped, independent)
+            now = settled.expression
+            if not now.free_symbols:
+                break
+            found.append(settled)
     return [*found, _made(sympy.Float(float(np.mean(y))))]
 
 

@@ -16,7 +16,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -32,7 +32,7 @@ _LAST_STEPS = 24  # with the best one
 _SPAN_STEPS = 12  # in what the spline can say
 _PROMISING = 8  # families that take these steps
 _HOPELESS = 0.5  # a best start with less R2 is not polished
-_CHUNK = 64  # edges at a time
+AT_ONCE = 64  # edges
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +61,18 @@ class EdgeSamples:
     uniform: int
     space: Tensor | None = None
     place: Tensor | None = None
+
+    def pick(self, edges: Tensor) -> EdgeSamples:
+        """Keep some of the edges, in the order of the indices in `edges`."""
+        place = None if self.place is None else self.place[edges]
+        return replace(
+            self,
+            x=self.x[edges],
+            y=self.y[edges],
+            low=self.low[edges],
+            high=self.high[edges],
+            place=place,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,7 +142,7 @@ def fit_edges(samples: EdgeSamples, families: Sequence[Family]) -> EdgeFits:
     x = (samples.x - middle[:, None]) / half[:, None]
     y = (samples.y - mean[:, None]) / scale[:, None]
     spaces = _spaces(samples, len(x))
-    chunks = zip(x.split(_CHUNK), y.split(_CHUNK), spaces, strict=True)
+    chunks = zip(x.split(AT_ONCE), y.split(AT_ONCE), spaces, strict=True)
     with one_thread():
         found = [_fit_scaled(families, xs, ys, samples.uniform, space) for xs, ys, space in chunks]
     fitted = torch.cat(found)  # (edge, family, 6): a, b, c, d, sse, misfit
@@ -154,8 +166,8 @@ def fit_edges(samples: EdgeSamples, families: Sequence[Family]) -> EdgeFits:
 def _spaces(samples: EdgeSamples, edges: int) -> list[Tensor | None]:
     """Return the space of each chunk of edges, (edge, sample, direction)."""
     if samples.space is None or samples.place is None:
-        return [None] * -(-edges // _CHUNK)
-    return [samples.space[place] for place in samples.place.split(_CHUNK)]
+        return [None] * -(-edges // AT_ONCE)
+    return [samples.space[place] for place in samples.place.split(AT_ONCE)]
 
 
 def _coefficients(samples: EdgeSamples) -> Tensor | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,13 +64,18 @@ class ErrorBudget:
 
     @property
     def mean_difference(self) -> tuple[float, ...]:
-        """Mean of formula minus model of each output, where the formula is finite."""
-        good = np.isfinite(self.difference).all(axis=1)
+        """Mean of formula minus model of each output, over the rows of `lines`."""
+        good = self._good
         return tuple(self.difference[good].mean(axis=0).tolist()) if good.any() else ()
 
+    @property
+    def _good(self) -> Any:
+        """Which rows are finite after every step, (batch,)."""
+        return np.isfinite(self.parts).all(axis=(0, 2))
+
     def lines(self) -> tuple[BudgetLine, ...]:
-        """Return one line per step; rows where the formula is not finite are left out."""
-        good = np.isfinite(self.difference).all(axis=1)
+        """Return one line per step; rows that are not finite after every step are left out."""
+        good = self._good
         found = []
         for step, part in zip(self.steps, self.parts[:, good], strict=True):
             size = np.abs(part) if len(part) else np.zeros((1, part.shape[1]))

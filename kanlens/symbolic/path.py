@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +18,23 @@ import torch
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.network import KAN
 from kanlens.symbolic.assignment import Goal, function_edges, revert
-from kanlens.symbolic.composition import Expr, compose, evaluator, feature_symbols, plain
+from kanlens.symbolic.composition import Array, Expr, compose, evaluator, feature_symbols, plain
 from kanlens.symbolic.constants import RefinedFormula, can_refine, refine, snap
 from kanlens.symbolic.dropping import drop_terms
 from kanlens.symbolic.front import front_and_beyond
+from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.joint_refit import relative_loss
-from kanlens.symbolic.simplification import complexity, shorten
+from kanlens.symbolic.library import Family
+from kanlens.symbolic.simplification import complexity, count_numbers, shorten
 from kanlens.symbolic.stage import Stage
+from kanlens.symbolic.univariate import with_shorter_parts
 
 _DRIFT = 2.0  # factor by which a step may raise a loss that is slight
 _WORSE = 1.05  # factor by which it may raise any other
+_HARDLY = 1.02  # factor by which a formula with a shorter part may
 _SLIGHT = 1e-4  # of the variance
 _NONE = 1e-10  # loss that counts as none
+_MOST_PARTS = 4  # of a formula that become one function
 _CHECK_POINTS = 200  # where rewriting is checked
 _MIXED = 5  # networks of splines and functions among the rows
 _MOST_EDGES = 200  # of a network for which there are such rows
@@ -43,7 +49,15 @@ class _Column:
 
 
 def build_path(
-    model: KAN, replaced: KAN, refitted: KAN, goal: Goal, *, refined: bool, snapped: bool
+    model: KAN,
+    replaced: KAN,
+    refitted: KAN,
+    goal: Goal,
+    *,
+    refined: bool,
+    snapped: bool,
+    families: Sequence[Family] = (),
+    stop: Interruption | None = None,
 ) -> tuple[tuple[Stage, ...], tuple[float, ...]]:
     """Return the rows from a network to its formula and beyond.
 
@@ -58,6 +72,10 @@ def build_path(
     goal : Goal
     refined, snapped : bool
         Whether the numbers of the formula are refitted, and made exact.
+    families : sequence of Family
+        Functions that parts of a formula with one feature are compared with.
+    stop : Interruption, optional
+        After an interrupt formulas stay what they are.
 
     Returns
     -------
@@ -66,27 +84,30 @@ def build_path(
     settled : tuple of float
         Loss of each output with exact constants, or of what was made last.
     """
-    symbols = feature_symbols(model)
+    symbols, stop = feature_symbols(model), stop or Interruption()
     names = ["fitted", *(["refined"] if refined else []), *(["snapped"] if snapped else [])]
     columns = [
-        _column(expression, symbols, goal, output, names)
+        _column(expression, symbols, goal, output, names, families, stop)
         for output, expression in enumerate(compose(refitted))
     ]
+    longest = max(len(column.made) for column in columns)
     stages = [
-        _stage(name, tuple(column.made[k] for column in columns), symbols, goal)
-        for k, name in enumerate(names)
+        _stage(name, tuple(_at(column.made, k) for column in columns), symbols, goal)
+        for k, name in enumerate(names[:longest])
     ]
     settled = stages[-1].losses
     for k in range(max(len(column.shorter) for column in columns)):
-        rows = tuple(_row(column, k) for column in columns)
+        rows = tuple(_at(column.shorter or column.made[-1:], k) for column in columns)
         stages.append(_stage(f"{k + 1} cut" + "s" * (k > 0), rows, symbols, goal))
-    stages = [*_mixed_stages(model, replaced, goal), *stages]
+    if not stop.happened:
+        with stop.kept():
+            stages = [*_mixed_stages(model, replaced, goal), *stages]
     return _on_a_front(stages), settled
 
 
-def _row(column: _Column, k: int) -> RefinedFormula:
-    """Return the k-th shorter form of an output, or its last."""
-    return column.shorter[min(k, len(column.shorter) - 1)] if column.shorter else column.made[-1]
+def _at(rows: list[RefinedFormula], k: int) -> RefinedFormula:
+    """Return the k-th form of an output, or its last."""
+    return rows[min(k, len(rows) - 1)]
 
 
 def _on_a_front(stages: list[Stage]) -> tuple[Stage, ...]:
@@ -117,31 +138,87 @@ def _stage(
 
 
 def _column(
-    expression: Expr, symbols: tuple[Expr, ...], goal: Goal, output: int, names: list[str]
+    expression: Expr,
+    symbols: tuple[Expr, ...],
+    goal: Goal,
+    output: int,
+    names: list[str],
+    families: Sequence[Family],
+    stop: Interruption,
 ) -> _Column:
-    """Return one output's expression at every stage; a step that does harm is not taken."""
+    """Return one output's expression at every stage; after an interrupt it stays what it is."""
     x, y = goal.x.numpy(force=True), goal.target[:, output].numpy(force=True)
-    points = x[:: max(1, len(x) // _CHECK_POINTS)]
     made = [_unchanged(expression)]
     for name in names[1:]:
-        now = shorten(made[-1].expression, symbols, points)
-        if not can_refine(now):
-            made.append(_unchanged(now))
-            continue
-        if name == "refined":
-            found = refine(now, symbols, x, y)
-        else:
-            found = snap(now, symbols, x, y, independent=goal.independent)
-        before = _loss(now, symbols, x, y)
-        trial = shorten(found.expression, symbols, points)
-        after = _loss(trial, symbols, x, y)
-        good = after <= max(_WORSE * before, min(_DRIFT * before, _SLIGHT), _NONE)
-        made.append(dataclasses.replace(found, expression=trial) if good else _unchanged(now))
+        if not stop.happened:
+            with stop.kept():
+                now, rest = made[-1].expression, (symbols, x, y)
+                made.append(_step(name, now, *rest, goal.independent))
+                if name == "refined":
+                    made[-1] = _with_shorter_parts(made[-1], *rest, families)
     last, shorter = made[-1].expression, []
-    if "refined" in names:  # what is left of a formula fits only with other numbers
-        exact = "snapped" in names
-        shorter = drop_terms(last, symbols, x, y, snapped=exact, independent=goal.independent)
+    if "refined" in names and not stop.happened:  # what is left fits only with other numbers
+        exact, independent = "snapped" in names, goal.independent
+        shorter = drop_terms(last, symbols, x, y, snapped=exact, independent=independent, stop=stop)
     return _Column(made=made, shorter=shorter)
+
+
+def _step(
+    name: str,
+    expression: Expr,
+    symbols: tuple[Expr, ...],
+    x: Array,
+    y: Array,
+    independent: int | None,
+) -> RefinedFormula:
+    """Refit a formula or make its numbers exact, unless that does harm."""
+    points = x[:: max(1, len(x) // _CHECK_POINTS)]
+    now = shorten(expression, symbols, points)
+    if not can_refine(now):
+        return _unchanged(now)
+    if name == "refined":
+        found = refine(now, symbols, x, y)
+    else:
+        found = snap(now, symbols, x, y, independent=independent)
+    before = _loss(now, symbols, x, y)
+    trial = shorten(found.expression, symbols, points)
+    if name == "snapped" and count_numbers(trial) < count_numbers(found.expression):
+        again = snap(trial, symbols, x, y, independent=independent)  # its numbers are others
+        found = _both(found, again)
+        trial = shorten(again.expression, symbols, points)
+    after = _loss(trial, symbols, x, y)
+    good = after <= max(_WORSE * before, min(_DRIFT * before, _SLIGHT), _NONE)
+    return dataclasses.replace(found, expression=trial) if good else _unchanged(now)
+
+
+def _both(first: RefinedFormula, then: RefinedFormula) -> RefinedFormula:
+    """Return the second of two steps, with the exact constants of both."""
+    snapped, costs = (*first.snapped, *then.snapped), (*first.costs, *then.costs)
+    return dataclasses.replace(then, snapped=snapped, costs=costs)
+
+
+def _with_shorter_parts(
+    found: RefinedFormula,
+    symbols: tuple[Expr, ...],
+    x: Array,
+    y: Array,
+    families: Sequence[Family],
+) -> RefinedFormula:
+    """Make one function of each part with one feature, where that does no harm."""
+    if not families or not can_refine(found.expression):
+        return found
+    points = x[:: max(1, len(x) // _CHECK_POINTS)]
+    for _ in range(_MOST_PARTS):
+        limit = max(_HARDLY * _loss(found.expression, symbols, x, y), _NONE)
+        trials = [
+            refine(shorten(trial, symbols, points), symbols, x, y)
+            for trial in with_shorter_parts(found.expression, symbols, x, families)
+        ]
+        good = [trial for trial in trials if _loss(trial.expression, symbols, x, y) <= limit]
+        if not good:
+            break
+        found = min(good, key=lambda trial: (count_numbers(trial.expression), trial.loss))
+    return found
 
 
 def _unchanged(expression: Expr) -> RefinedFormula:

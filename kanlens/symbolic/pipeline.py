@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import numbers
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_choice, check_rows, message
+from kanlens.checks import check_choice, check_generator, check_rows, message
 from kanlens.core.acceptance import check_model
 from kanlens.core.function_edge import FunctionEdge
 from kanlens.core.function_layer import SPLINE, FunctionLinear
@@ -24,12 +25,13 @@ from kanlens.symbolic.assignment import (
     assign_functions,
     back_off,
     name_dead,
-    rank_layer,
-    settle_ties,
+    rank_in_parts,
 )
+from kanlens.symbolic.beam import Beam
 from kanlens.symbolic.composition import Expr, feature_symbols
 from kanlens.symbolic.error_budget import error_budget
 from kanlens.symbolic.front import RULES
+from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.joint_refit import relative_loss
 from kanlens.symbolic.library import library
 from kanlens.symbolic.path import build_path
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 2000  # that fits are made on
 _SHOWN = 3  # candidates per edge in a table
+_STEPS = 3  # of a bar, besides one per layer
 _INDEPENDENT = 60  # values of a network's output that count as independent
 
 
@@ -63,7 +66,7 @@ def symbolize(
     x_test: Rows | None = None,
     y_test: Any = None,
     generator: torch.Generator | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> SymbolicResult:
     """Turn a trained network into a formula that says how far it can be trusted.
 
@@ -98,12 +101,14 @@ def symbolize(
         Other rows, for the receipt. Without them it is made on `x` and `y`.
     generator : torch.Generator, optional
         Chooses the rows when there are more than 2000; else they are spread evenly.
-    progress : bool
-        Whether to show a bar where stderr is a terminal.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
 
     Returns
     -------
     SymbolicResult
+        After an interrupt what was found until then, and a warning that says so: edges that were
+        not looked at stay splines, and steps that were not taken are missing among the rows.
 
     Raises
     ------
@@ -125,26 +130,73 @@ def symbolize(
     >>> symbolize(parabola, torch.linspace(-1, 1, 50)[:, None]).sympy()
     x1**2
     """
+    stop = Interruption()
+    found = read(
+        model,
+        (x, y),
+        (x_test, y_test),
+        stop,
+        r2_min=r2_min,
+        functions=functions,
+        refine=refine,
+        snap=snap,
+        model_selection=model_selection,
+        generator=generator,
+        progress=progress,
+    )
+    stop.warn("symbolize")
+    return found
+
+
+@torch.no_grad()
+def read(
+    model: KAN,
+    data: tuple[Any, Any],
+    tests: tuple[Any, Any],
+    stop: Interruption,
+    *,
+    r2_min: float = 0.99,
+    functions: Sequence[str] | None = None,
+    refine: bool = True,
+    snap: bool = True,
+    model_selection: str = "best",
+    generator: torch.Generator | None = None,
+    progress: bool | None = None,
+) -> SymbolicResult:
+    """Do what `symbolize` does; whether it was interrupted is found in `stop`."""
     check_model("symbolize", model)
     check_choice("symbolize", "model_selection", model_selection, RULES)
     families = library(functions, call="symbolize")
     _check_share(r2_min)
+    check_generator("symbolize", generator)
     exact = _exact(model)
-    rows, targets = _prepared(exact, x, y)
-    tests = _held_out(exact, x_test, y_test)
+    rows, targets = _prepared(exact, *data)
+    held_out = _held_out(exact, *tests)
     regression = targets is not None and model.task == "regression"
     goal = _goal(exact, rows, targets if regression else None, r2_min, generator)
     work = copy.deepcopy(exact)
-    shown = None if progress else False
-    bar = progress_bar("symbolize", len(model.layers) + 2, shown=shown)
-    with one_thread(), bar as advance:
-        choices = assign_functions(work, goal.x, families, r2_min, advance=advance)
-        if refine:
-            work = settle_ties(work, choices, r2_min, goal)
-        work, replaced = back_off(work, goal, refine=refine)
-        advance()
-        stages, settled = build_path(exact, replaced, work, goal, refined=refine, snapped=snap)
-        advance()
+    with (
+        one_thread(),
+        progress_bar("symbolize", len(model.layers) + _STEPS, shown=progress) as advance,
+    ):
+        choices = assign_functions(work, goal.x, families, r2_min, advance=advance, stop=stop)
+        if refine and not stop.happened:
+            beam = Beam(exact, families, r2_min, goal, stop=stop)
+            work = beam.search(work, choices)
+        advance(note="refit")
+        work, replaced = back_off(work, goal, refine=refine, stop=stop)
+        advance(note="formulas")
+        stages, settled = build_path(
+            exact,
+            replaced,
+            work,
+            goal,
+            refined=refine,
+            snapped=snap,
+            families=families,
+            stop=stop,
+        )
+        advance(note="receipt")
         result = SymbolicResult(
             stages=stages,
             receipt=Receipt(rows=0),
@@ -154,18 +206,31 @@ def symbolize(
             negligible=() if regression else settled,
             limit=goal.limit,
         )
-        picked = result.picked()
-        real = tuple(_assumed(stage.expressions[k], work) for k, stage in enumerate(picked))
-        receipt = examine(
-            real,
-            exact,
-            *(tests or (rows, targets)),
-            fitted_to=rows if tests else None,
-            budget=error_budget(exact, replaced, work, real, (tests or (rows,))[0]),
-            snapped=tuple(c for k, stage in enumerate(picked) for c in _of(stage.snapped, k)),
-            snap_costs=tuple(c for k, stage in enumerate(picked) for c in _of(stage.snap_costs, k)),
-        )
+        networks = (exact, replaced, work)
+        receipt = _receipt(result, networks, (rows, targets), held_out)
     return dataclasses.replace(result, receipt=receipt, model=_finished(work, model))
+
+
+def _receipt(
+    result: SymbolicResult,
+    networks: tuple[KAN, KAN, KAN],
+    data: tuple[Tensor, Tensor | None],
+    held_out: tuple[Tensor, Tensor | None] | None,
+) -> Receipt:
+    """Examine the picked formulas; the networks are as trained, with functions, and refitted."""
+    exact, replaced, work = networks
+    picked = result.picked()
+    real = tuple(_assumed(stage.expressions[k], work) for k, stage in enumerate(picked))
+    judged = held_out or data
+    return examine(
+        real,
+        exact,
+        *judged,
+        fitted_to=data[0] if held_out else None,
+        budget=error_budget(exact, replaced, work, real, judged[0]),
+        snapped=tuple(c for k, stage in enumerate(picked) for c in _of(stage.snapped, k)),
+        snap_costs=tuple(c for k, stage in enumerate(picked) for c in _of(stage.snap_costs, k)),
+    )
 
 
 def _of(found: tuple[tuple[Any, ...], ...], output: int) -> tuple[Any, ...]:
@@ -184,7 +249,13 @@ def _held_out(model: KAN, x: Any, y: Any) -> tuple[Tensor, Tensor | None] | None
 
 
 @torch.no_grad()
-def suggest(model: KAN, x: Rows, *, functions: Sequence[str] | None = None) -> pd.DataFrame:
+def suggest(
+    model: KAN,
+    x: Rows,
+    *,
+    functions: Sequence[str] | None = None,
+    progress: bool | None = None,
+) -> pd.DataFrame:
     """List the functions that explain each live edge best.
 
     Parameters
@@ -195,13 +266,16 @@ def suggest(model: KAN, x: Rows, *, functions: Sequence[str] | None = None) -> p
         In the units of the data.
     functions : sequence of str, optional
         Names of functions to choose from; default all.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
 
     Returns
     -------
     DataFrame
         One row per edge and rank: layer, out, in, rank (1 is best), function, r2, score (how
         much worse than the best, below 6 is a near tie), formula (of the feature, or of
-        ``h<layer>_<n>`` for the nth hidden unit, counted from 1).
+        ``h<layer>_<n>`` for the nth hidden unit, counted from 1). After an interrupt the rows of
+        the edges done until then, and a warning that says so.
 
     Examples
     --------
@@ -210,15 +284,19 @@ def suggest(model: KAN, x: Rows, *, functions: Sequence[str] | None = None) -> p
     """
     import pandas as pd
 
+    check_model("suggest", model)
     families = library(functions, call="suggest")
     work = _exact(model)
     rows, _ = _prepared(work, x, None, call="suggest")
-    hidden, table = work.scale_inputs(_pick(rows, None)), []
-    with one_thread():
+    hidden, table, stop = work.scale_inputs(_pick(rows, None)), [], Interruption()
+    bar = progress_bar("suggest", work.edges_alive, shown=progress)
+    with one_thread(), bar as advance, stop.kept():
         for index in range(len(work.layers)):
-            for choice in rank_layer(work, index, hidden, families):
-                table += _suggestions(work, choice)
+            for choices in rank_in_parts(work, index, hidden, families):
+                table += [row for choice in choices for row in _suggestions(work, choice)]
+                advance(len(choices))
             hidden = work.through(index, hidden)
+    stop.warn("suggest")
     columns = ["layer", "out", "in", "rank", "function", "r2", "score", "formula"]
     return pd.DataFrame(table, columns=columns)
 
@@ -241,7 +319,7 @@ def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
 
 
 def _check_share(r2_min: float) -> None:
-    if not 0 < r2_min <= 1:
+    if not isinstance(r2_min, numbers.Real) or not 0 < r2_min <= 1:
         expected = "r2_min above 0 and at most 1"
         raise InvalidValueError(message("symbolize", expected, repr(r2_min), "0.99 is usual"))
 
@@ -252,6 +330,10 @@ def _prepared(
     """Return x and y as a model in float64 takes them."""
     rows = model.prepare(x, call=call).detach()
     check_rows(call, rows, least=2)
+    if not torch.isfinite(model(rows).square()).all():
+        expected, got = "a model with finite outputs", "NaN, or numbers too large to be squared"
+        advice = "Train the model again, or leave out the rows on which it overflows"
+        raise DataError(message(call, expected, got, advice))
     return rows, None if y is None else prepare_target(model, y, len(rows), call=call).cpu()
 
 

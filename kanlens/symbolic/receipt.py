@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,17 +67,19 @@ class Receipt:
         Rows on which the formula is not finite.
     defined_beyond : bool
         Whether it is finite on points that fill ranges 5 % wider than those of the data, and no
-        denominator changes its sign between them.
+        denominator changes its sign between them or comes down to zero near them.
     broken_parts : tuple of str
         The parts of the formula that are not.
     valid_ranges : dict of str to tuple of float
         How far each feature can be moved alone, up to one width of its range to either side,
-        before the formula is undefined.
+        before the formula is undefined; the others as they are in some rows, those where it comes
+        closest to that among them.
     budget : tuple of BudgetLine
         What each edge that became a function, the refit and the rewriting added to the difference
         from the model.
     mean_difference : tuple of float
-        Mean of formula minus model of each output; the means of the budget add up to it.
+        Mean of formula minus model of each output; the means of the budget add up to it. Both are
+        over at most 5000 rows, those that are finite after every step.
     """
 
     rows: int
@@ -124,10 +127,13 @@ class Receipt:
             )
         if self.snapped:
             worst = f"; the dearest cost {max(self.snap_costs):.1e}" if self.snap_costs else ""
-            lines.append(f"Exact constants: {', '.join(self.snapped)}{worst}.")
+            lines.append(f"Exact constants: {_counted(self.snapped)}{worst}.")
         if self.spline_edges:
             lines.append(f"Still splines: {', '.join(self.spline_edges)}.")
         return "\n".join([*lines, *self._largest_part(), *self._warnings()])
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def _largest_part(self) -> list[str]:
         """Say which edge adds most to the difference from the model."""
@@ -186,6 +192,12 @@ class Receipt:
         if self.r2 is None:
             return "WARNING: there was nothing to check the formula against."
         return "NOTE: the formula leaves a part of y unexplained, noise or structure."
+
+
+def _counted(texts: Sequence[str]) -> str:
+    """List texts, each once with how often it is there."""
+    found = Counter(texts).items()
+    return ", ".join(text if n == 1 else f"{text} ({n} times)" for text, n in found)
 
 
 @torch.no_grad()

@@ -23,7 +23,8 @@ from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError
 from kanlens.progress import progress_bar
 from kanlens.pruning import prune
-from kanlens.symbolic.pipeline import symbolize
+from kanlens.symbolic.interruption import Interruption
+from kanlens.symbolic.pipeline import read
 from kanlens.symbolic.result import SymbolicResult
 from kanlens.symbolic.simplification import complexity
 from kanlens.training import fit
@@ -105,12 +106,12 @@ def find_formula(
     rows, tests = order[held:], order[:held] if held else order
     places = (rows, tests if held else None)
     best: SymbolicResult | None = None
-    least = math.inf
+    least, stop = math.inf, Interruption()
     with progress_bar("starts", recipe.starts, shown=progress) as advance:
         for start in range(recipe.starts):
             try:
                 network = _trained(model, x[rows], y[rows], recipe, generator, start)
-                found = _read(model, network, (x, y), places, recipe)
+                found = _read(model, network, (x, y), places, recipe, stop)
             except KeyboardInterrupt:
                 if best is None:
                     raise
@@ -120,7 +121,7 @@ def find_formula(
             if best is None or bits < least:
                 best, least = found, bits
             advance(note=f"{best.get_best()['equation'][:60]}")
-            if loss <= EXACT:
+            if loss <= EXACT or stop.happened:
                 break
     if best is None:
         raise InvalidValueError(message("find_formula", "a start", "none", "Allow one"))
@@ -168,19 +169,20 @@ def _read(
     data: tuple[Tensor, Tensor],
     places: tuple[Tensor, Tensor | None],
     recipe: Recipe,
+    stop: Interruption,
 ) -> SymbolicResult:
     """Read the formula of a trained network, in all the features that there are."""
     (x, y), (rows, tests) = data, places
     columns = x[:, [model.feature_names.index(name) for name in network.feature_names]]
-    found = symbolize(
+    found = read(
         network,
-        columns[rows],
-        y[rows],
+        (columns[rows], y[rows]),
+        (None, None) if tests is None else (columns[tests], y[tests]),
+        stop,
         r2_min=recipe.r2_min,
         functions=recipe.functions,
         model_selection=recipe.model_selection,
-        x_test=None if tests is None else columns[tests],
-        y_test=None if tests is None else y[tests],
+        progress=False,
     )
     return dataclasses.replace(found, feature_names=model.feature_names)
 

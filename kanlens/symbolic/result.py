@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import sympy
-import torch
-from torch import Tensor
 
-from kanlens.checks import check_choice, check_columns, message
+from kanlens.checks import check_choice, check_columns, check_count, message
 from kanlens.core.arguments import find_output
+from kanlens.core.rows import as_tensor
 from kanlens.core.schema import default_schema
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic.front import RULES, front, front_and_beyond, pick, scores
 from kanlens.symbolic.receipt import Receipt
 from kanlens.symbolic.simplification import complexity
 from kanlens.symbolic.stage import Stage
+from kanlens.symbolic.wording import formula_text, latex, latex_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,8 +158,18 @@ class SymbolicResult:
     def latex(
         self, index: int | None = None, output: int | str = 0, *, digits: int = _DIGITS
     ) -> str:
-        """Return one formula in LaTeX, numbers rounded to `digits` significant digits."""
-        return str(sympy.latex(rounded(self.sympy(index, output), digits)))
+        """Return one formula in LaTeX, numbers rounded to `digits` significant digits.
+
+        Letters, Greek ones too, may have an index; other names stand upright.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such stage or output, or `digits` is less than 1.
+        """
+        check_count("SymbolicResult.latex", "digits", digits)
+        place = self._output(output, "SymbolicResult.latex")
+        return latex(rounded(self._expressions(index, "SymbolicResult.latex")[place], digits))
 
     def latex_table(
         self,
@@ -186,16 +196,22 @@ class SymbolicResult:
         Raises
         ------
         InvalidValueError
-            If a column is unknown.
+            If a row or a column is unknown.
         """
+        rows = [self._rows(place) for place in range(len(self.output_names))]
+        for index in indices or ():
+            if not any(index in found for found in rows):
+                expected, got = "indices to be rows of equations_", repr(index)
+                text = message("SymbolicResult.latex_table", expected, got, "See its index")
+                raise InvalidValueError(text)
         for column in columns:
             known = ("output", "stage", "equation", "complexity", "loss", "score")
             check_choice("SymbolicResult.latex_table", "columns", column, known)
         align = "".join("l" if c in ("output", "stage", "equation") else "r" for c in columns)
         lines = [rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}", r"\toprule"]
         lines += [" & ".join(c.capitalize() for c in columns) + r" \\", r"\midrule"]
-        for place in range(len(self.output_names)):
-            for index, row in self._rows(place).items():
+        for place, found in enumerate(rows):
+            for index, row in found.items():
                 if indices is None or index in indices:
                     cells = {**row, "equation": self.latex(index, place, digits=digits)}
                     lines.append(" & ".join(_cell(c, cells[c]) for c in columns) + r" \\")
@@ -218,14 +234,15 @@ class SymbolicResult:
 
         Raises
         ------
-        ShapeError
-            If `x` has another number of columns.
+        ShapeError, DTypeError, DataError
+            If `x` is no table of numbers, or has other columns.
         InvalidValueError
             If there is no such stage.
         """
         expressions = self._expressions(index, "SymbolicResult.predict")
         symbols = tuple(sympy.Symbol(name) for name in self.feature_names)
-        return np.asarray(evaluator(expressions, symbols)(self._columns(x)))
+        rows = self._columns(x)  # each on its own: splines of one name differ between stages
+        return np.concatenate([evaluator((e,), symbols)(rows) for e in expressions], axis=1)
 
     def pytorch(self, index: int | Sequence[int] | None = None) -> TorchFormula:
         """Return the formulas as a module that can be trained on.
@@ -321,11 +338,13 @@ class SymbolicResult:
             plain = default_schema(len(names), 1, feature_names=names)
             schema = self.model.schema if same else plain
             return np.asarray(schema.encode(x, call="SymbolicResult.predict"))
-        if isinstance(x, Tensor):
-            x = x.numpy(force=True)
-        columns = np.asarray(x, dtype=np.float64)
-        check_columns("SymbolicResult.predict", torch.empty(columns.shape), len(self.feature_names))
-        return columns
+        call, width = "SymbolicResult.predict", len(self.feature_names)
+        rows = as_tensor(x, call)
+        if rows.dim() != 2:
+            expected, advice = f"x of shape (batch, {width})", "Pass a table: one row per sample"
+            raise ShapeError(message(call, expected, str(tuple(rows.shape)), advice))
+        check_columns(call, rows, width)
+        return np.asarray(rows.numpy(force=True), dtype=np.float64)
 
     def _rows(self, output: int) -> dict[int, dict[str, Any]]:
         """Return the rows of `equations_` of one output by their stage."""
@@ -340,7 +359,7 @@ class SymbolicResult:
                 "complexity": sizes[k],
                 "loss": losses[k],
                 "score": score,
-                "equation": str(rounded(self.stages[k].expressions[output], _DIGITS)),
+                "equation": formula_text(rounded(self.stages[k].expressions[output], _DIGITS)),
                 "sympy_format": self.stages[k].expressions[output],
             }
             for k, score in zip(chosen, found, strict=True)
@@ -365,7 +384,7 @@ def _cell(column: str, value: Any) -> str:
     if column == "equation":
         return f"${value}$"
     if column == "output":
-        return f"${sympy.latex(sympy.Symbol(value))}$"
+        return f"${latex_name(value)}$"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

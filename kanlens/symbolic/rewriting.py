@@ -17,6 +17,8 @@ from kanlens.symbolic.composition import Expr
 
 _MOST_SQUARES = 8  # of one sum that are paired
 _MOST_LOGS = 100  # operations up to which logarithms are combined
+_MOST_TERMS = 4  # of a sum of angles, and largest multiple of one
+_MOST_ANGLES = 100  # operations up to which sums of angles are taken apart
 _NEARLY = 1e-12  # relative distance at which an exponent is a whole or half number
 
 
@@ -102,6 +104,75 @@ def _tangent_sum(u: Expr, v: Expr) -> Expr:
     return ratio if ratio.has(sympy.Float) else sympy.cancel(ratio)
 
 
+def angle_sums(expression: Expr) -> Expr:
+    """Write the sine or cosine of a sum with an arcsine, arccosine or arctangent without it.
+
+    Examples
+    --------
+    >>> x, y = sympy.symbols("x y", real=True)
+    >>> a, b = sympy.asin(x), sympy.asin(y)
+    >>> sympy.expand(angle_sums(sympy.cos(a - b) - sympy.cos(a + b)))
+    2*x*y
+    """
+    inverse = (sympy.asin, sympy.acos, sympy.atan)
+    if not expression.has(*inverse) or sympy.count_ops(expression) > _MOST_ANGLES:
+        return expression
+    taken_apart = expression.replace(
+        lambda node: (
+            isinstance(node, sympy.sin | sympy.cos)
+            and node.has(*inverse)
+            and _few_angles(node.args[0])
+        ),
+        lambda node: sympy.expand_trig(node.func(sympy.expand(node.args[0]))),
+    )
+    return sympy.expand(taken_apart)
+
+
+def _few_angles(total: Expr) -> bool:
+    """Say whether the sine of a sum has few terms: each angle in it doubles them."""
+    terms = sympy.Add.make_args(sympy.expand(total))
+    return len(terms) <= _MOST_TERMS and all(abs(t.as_coeff_Mul()[0]) <= _MOST_TERMS for t in terms)
+
+
+def half_angles(expression: Expr) -> Expr:
+    """Write the root of ``1 - cos(u)`` as a sine, and that of ``1 + cos(u)`` as a cosine.
+
+    Examples
+    --------
+    >>> x = sympy.Symbol("x", real=True)
+    >>> half_angles(sympy.sqrt(3 - 3 * sympy.cos(4 * x)))
+    sqrt(6)*sin(2*x)
+    """
+    return expression.replace(_is_root, _halved)
+
+
+def half_angle_sizes(expression: Expr) -> Expr:
+    """Do what `half_angles` does where sines and cosines change their sign.
+
+    Examples
+    --------
+    >>> half_angle_sizes(1 / sympy.sqrt(1 + sympy.cos(sympy.Symbol("x", real=True))))
+    sqrt(2)/(2*Abs(cos(x/2)))
+    """
+    return expression.replace(_is_root, lambda node: _halved(node, sympy.Abs))
+
+
+def _is_root(node: Expr) -> bool:
+    return bool(node.is_Pow and node.exp.is_Rational and node.exp.q == 2 and node.base.is_Add)
+
+
+def _halved(root: Expr, sign: Callable[[Any], Any] = lambda e: e) -> Expr:
+    """Return a root without its cosine, or as it is."""
+    number, wave = root.base.as_coeff_Add()
+    factor, cosine = wave.as_coeff_Mul()
+    if not isinstance(cosine, sympy.cos) or number <= 0:
+        return root
+    if abs(abs(factor) - number) > _NEARLY * number:
+        return root
+    function = sympy.sin if factor < 0 else sympy.cos
+    return (2 * number) ** root.exp * sign(function(cosine.args[0] / 2)) ** (2 * root.exp)
+
+
 def exponentials_of_logarithms(expression: Expr) -> Expr:
     """Write ``exp(sum of c log(u) + d)`` as ``exp(d)`` times a product of powers.
 
@@ -136,8 +207,17 @@ def joined_logarithms(expression: Expr) -> Expr:
 
 
 def _joined(expression: Expr) -> Expr:
-    """Join logarithms with whole factors, and those with equal factors."""
-    return sympy.logcombine(expression.replace(lambda node: node.is_Add, _grouped), force=True)
+    """Join logarithms with whole factors, and those with equal factors.
+
+    A logarithm times a symbol stays that: ``x*log(x)`` is not made ``log(x**x)``.
+    """
+    found = sympy.logcombine(expression.replace(lambda node: node.is_Add, _grouped), force=True)
+    return expression if _varying_powers(found) - _varying_powers(expression) else found
+
+
+def _varying_powers(expression: Expr) -> set[Expr]:
+    """Return the powers with symbols in their exponents."""
+    return {power for power in expression.atoms(sympy.Pow) if power.exp.free_symbols}
 
 
 def _grouped(total: Expr) -> Expr:

@@ -116,6 +116,19 @@ def _rank(expression: Expr) -> tuple[int, int, int]:
     return count_numbers(expression), operations, complexity(expression)
 
 
+def _merged_numbers(expression: Expr) -> Expr:
+    """Make one number of an inexact one and what exact irrational ones it is multiplied by."""
+    return expression.replace(
+        lambda node: node.is_Mul and any(arg.is_Float for arg in node.args), _merged
+    )
+
+
+def _merged(product: Expr) -> Expr:
+    numbers = [arg for arg in product.args if not arg.free_symbols]
+    others = [arg for arg in product.args if arg.free_symbols]
+    return sympy.Mul(sympy.Float(float(sympy.Mul(*numbers))), *others)
+
+
 def _expanded(expression: Expr) -> Expr:
     """Multiply out sums and their whole powers, and drop terms that cancel but for rounding."""
     if _term_count(expression) > _MOST_TERMS:
@@ -176,9 +189,13 @@ def _up_to(most: int, rule: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 _RULES: tuple[Callable[[Any], Any], ...] = (
     _without_dust,
+    _merged_numbers,
     rewriting.exponentials_of_logarithms,
     rewriting.whole_exponents,
     rewriting.tangent_sums,
+    rewriting.angle_sums,
+    lambda expression: _merged_numbers(rewriting.half_angles(expression)),
+    lambda expression: _merged_numbers(rewriting.half_angle_sizes(expression)),
     rewriting.difference_of_squares,
     _expanded,
     _up_to(_MEDIUM, sympy.powsimp),

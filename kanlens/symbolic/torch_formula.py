@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import check_columns, message
-from kanlens.errors import MethodError
+from kanlens.errors import DTypeError, MethodError
 from kanlens.symbolic.composition import Expr
 
 
@@ -42,14 +41,29 @@ _UNARY: dict[Any, Callable[[Tensor], Tensor]] = {
     sympy.Abs: torch.abs,
     sympy.sign: torch.sign,
     sympy.erf: torch.erf,
+    sympy.erfc: torch.erfc,
+    sympy.erfinv: torch.erfinv,
+    sympy.loggamma: torch.lgamma,
     sympy.floor: torch.floor,
     sympy.ceiling: torch.ceil,
+    sympy.Not: torch.logical_not,
+}
+_BINARY: dict[Any, Callable[[Tensor, Tensor], Tensor]] = {
+    sympy.Pow: torch.pow,
+    sympy.Gt: torch.gt,
+    sympy.Ge: torch.ge,
+    sympy.Lt: torch.lt,
+    sympy.Le: torch.le,
+    sympy.Eq: torch.eq,
+    sympy.Ne: torch.ne,
 }
 _FOLDED: dict[Any, Callable[[Tensor, Tensor], Tensor]] = {
     sympy.Add: torch.add,
     sympy.Mul: torch.mul,
     sympy.Max: torch.maximum,
     sympy.Min: torch.minimum,
+    sympy.And: torch.logical_and,
+    sympy.Or: torch.logical_or,
 }
 
 
@@ -94,9 +108,14 @@ class TorchFormula(nn.Module):
 
         Raises
         ------
+        DTypeError
+            If `x` is no Tensor.
         ShapeError
             If `x` has another number of columns.
         """
+        if not isinstance(x, Tensor):
+            got, advice = type(x).__name__, "Convert it first, its columns in the order of names"
+            raise DTypeError(message("TorchFormula.forward", "a Tensor", got, advice))
         check_columns("TorchFormula.forward", x, len(self.names))
         columns = dict(zip(self.names, x.to(self.get_buffer("unit")).unbind(-1), strict=True))
         values: list[Tensor] = []
@@ -128,6 +147,8 @@ class TorchFormula(nn.Module):
             return self._step("number", len(self.numbers) - 1)
         if not node.args:
             return self._constant(node)
+        if isinstance(node, sympy.Piecewise):
+            return self._pieces(node)
         inputs = tuple(self._build(arg) for arg in node.args)
         if type(node) not in _FOLDED:
             return self._step("function", _function(node), inputs)
@@ -136,9 +157,21 @@ class TorchFormula(nn.Module):
             place = self._step("function", _FOLDED[type(node)], (place, other))
         return place
 
+    def _pieces(self, node: Expr) -> int:
+        """Add the steps that choose between the pieces of a formula; NaN where none holds."""
+        place = self._build(sympy.nan)
+        for value, condition in reversed(node.args):
+            inside = self._build(value)
+            if condition == sympy.true:
+                place = inside
+            else:
+                choice = (self._build(condition), inside, place)
+                place = self._step("function", torch.where, choice)
+        return place
+
     def _constant(self, node: Expr) -> int:
         """Hold a rational or a constant like pi as a buffer, one for all its places."""
-        if not node.is_real:
+        if not node.is_extended_real and node is not sympy.nan:
             raise MethodError(_refusal(str(node)))
         name = f"exact_{len(self._shared)}"
         self.register_buffer(name, torch.tensor(float(node), dtype=torch.float64))
@@ -153,19 +186,13 @@ class TorchFormula(nn.Module):
 def _function(node: Expr) -> Callable[..., Tensor]:
     """Return what evaluates the outermost function of an expression."""
     kind = type(node)
-    if node.is_Pow:
-        return torch.pow
     if kind in _UNARY:
         return _UNARY[kind]
-    if hasattr(kind, "_imp_"):
-        return partial(_implemented, value=kind._imp_, slope=type(node.fdiff())._imp_)
+    if kind in _BINARY:
+        return _BINARY[kind]
+    if hasattr(kind, "spline"):
+        return _Spline(*kind.spline)
     raise MethodError(_refusal(kind.__name__))
-
-
-def _implemented(u: Tensor, *, value: Any, slope: Any) -> Tensor:
-    apply: Any = _Implemented.apply
-    found: Tensor = apply(u, value, slope)
-    return found
 
 
 def _refusal(name: str) -> str:
@@ -173,22 +200,31 @@ def _refusal(name: str) -> str:
     return message("SymbolicResult.pytorch", "functions that torch has", name, advice)
 
 
-class _Implemented(torch.autograd.Function):
-    """A spline of the formula, evaluated by NumPy, with its exact derivative."""
+class _Spline:
+    """A spline of the formula, or a derivative of it."""
+
+    def __init__(self, edge: Any, order: int) -> None:
+        self.edge, self.order = edge, order
+
+    def __call__(self, u: Tensor) -> Tensor:
+        apply: Any = _Evaluated.apply
+        found: Tensor = apply(u, self.edge, self.order)
+        return found
+
+
+class _Evaluated(torch.autograd.Function):
+    """A spline that NumPy evaluates, with its exact derivatives of any order."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, value: Any, slope: Any) -> Tensor:
+    def forward(ctx: Any, u: Tensor, edge: Any, order: int) -> Tensor:
         ctx.save_for_backward(u)
-        ctx.slope = slope
-        return _through(value, u)
+        ctx.spline = edge, order
+        places = u.detach().cpu().double().numpy()
+        values = edge(places) if order == 0 else edge.derivative(places, order)
+        return torch.from_numpy(np.array(values, dtype=np.float64)).to(u)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         (u,) = ctx.saved_tensors
-        return upstream[0] * _through(ctx.slope, u), None, None
-
-
-def _through(function: Callable[[Any], Any], u: Tensor) -> Tensor:
-    """Evaluate a function of NumPy on a tensor."""
-    values = np.asarray(function(u.detach().cpu().double().numpy()), dtype=np.float64)
-    return torch.from_numpy(values.copy()).to(u)
+        edge, order = ctx.spline
+        return upstream[0] * _Spline(edge, order + 1)(u), None, None

@@ -9,6 +9,7 @@ import numpy as np
 import sympy
 
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
+from kanlens.symbolic.poles import dips, vanishes
 
 BEYOND = 0.05  # share of each range by which it is extended
 REACH = 1.0  # share of each range up to which the formula is followed
@@ -16,6 +17,10 @@ _POINTS = 4000  # where the extension is checked
 _SWEEP = 200  # points of one feature beyond each end of its range
 _ROWS, _FEWEST_ROWS = 40, 4  # that are swept along, fewer with more features
 _SWEPT = 320  # rows times features
+_TIGHT, _TIGHT_PARTS = 4, 10  # rows, that are swept along for each of some parts
+_SEARCHES = 8  # for a pole of one part between the points
+_SEARCHED = 40  # parts
+_PLACES = 24  # along a way at which there may be a pole
 
 
 def broken_parts(
@@ -24,7 +29,7 @@ def broken_parts(
     """Name the parts of a formula that are undefined somewhere on slightly wider ranges.
 
     Between two points where a denominator has different signs there is a pole, even when no point
-    hits it.
+    hits it; where it only touches zero, a search from the points at which it is least finds it.
 
     Parameters
     ----------
@@ -45,16 +50,52 @@ def broken_parts(
     ('1/(x - 0.5)',)
     """
     points = wider(x)
+    box = points.min(axis=0), points.max(axis=0)
     parts = list(_parts(expressions))
     found: dict[str, None] = {}
-    if parts:
-        values = evaluator(tuple(part.inner for part in parts), symbols)(points)
-        for part, column in zip(parts, values.T, strict=True):
-            if not part.good(column).all() or (part.signed and len(set(column > 0)) > 1):
-                found[str(rounded(part.node, 4))] = None
-    if not found and not np.isfinite(evaluator(expressions, symbols)(points)).all():
+    inner = evaluator(tuple(part.inner for part in parts), symbols)(points) if parts else points
+    for place, part in enumerate(parts):
+        margins = part.margin(inner[:, place])
+        bad = not part.good(margins).all() or (part.signed and len(set(inner[:, place] > 0)) > 1)
+        if not bad and place < _SEARCHED:
+            bad = _touches(part, symbols, points, margins, box)
+        if bad:
+            found[str(rounded(part.node, 4))] = None
+    if not found and not _finite(expressions, symbols, points, box):
         found["the formula as a whole"] = None
     return tuple(found)
+
+
+def _touches(
+    part: _Part, symbols: tuple[Expr, ...], points: Array, margins: Array, box: tuple[Array, Array]
+) -> bool:
+    """Tell whether a part is undefined between the points, near those of the least margins."""
+    inner = evaluator((part.inner,), symbols)
+    starts = points[np.argsort(margins)[:_SEARCHES]]
+    return bool(part.undefined(lambda at: inner(at)[:, 0], starts, *box)[0].any())
+
+
+def _finite(
+    expressions: tuple[Expr, ...],
+    symbols: tuple[Expr, ...],
+    points: Array,
+    box: tuple[Array, Array],
+) -> bool:
+    """Tell whether a formula is finite on points, and between those where it is largest."""
+    evaluate = evaluator(expressions, symbols)
+    values = np.abs(evaluate(points))
+    if not np.isfinite(values).all():
+        return False
+    for output, column in enumerate(values.T):
+        starts = points[np.argsort(-column)[:_SEARCHES]]
+
+        def margin(at: Array, output: int = output) -> Array:
+            with np.errstate(divide="ignore"):
+                return np.asarray(1 / np.abs(evaluate(at)[:, output]))
+
+        if vanishes(margin, starts, *box)[0].any():
+            return False
+    return True
 
 
 def valid_ranges(
@@ -62,8 +103,8 @@ def valid_ranges(
 ) -> dict[str, tuple[float, float]]:
     """Return how far each feature may leave its range before the formula breaks down.
 
-    Each feature is moved alone, with the others as they are in 4 to 40 rows, on 200 points up
-    to one width of its range beyond either end.
+    Each feature is moved alone, on 200 points up to one width of its range beyond either end. The
+    others are as they are in 4 to 40 rows, and in those that come closest to what is undefined.
 
     Parameters
     ----------
@@ -84,7 +125,7 @@ def valid_ranges(
     """
     used = {symbol.name for expression in expressions for symbol in expression.free_symbols}
     count = min(_ROWS, max(_FEWEST_ROWS, _SWEPT // max(len(used), 1)))
-    rows = x[np.linspace(0, len(x) - 1, min(len(x), count)).round().astype(int)]
+    rows = x[_spread(len(x), count) | _closest(expressions, symbols, x)]
     defined, found = _definedness(expressions, symbols), {}
     for column, symbol in enumerate(symbols):
         if symbol.name in used:
@@ -94,6 +135,24 @@ def valid_ranges(
             up = _last_good(defined, rows, column, np.linspace(high, high + reach, _SWEEP + 1))
             found[symbol.name] = (down, up)
     return found
+
+
+def _spread(rows: int, count: int) -> Any:  # (row,) of bool
+    """Choose some rows, spread evenly."""
+    chosen = np.zeros(rows, dtype=bool)
+    chosen[np.linspace(0, rows - 1, min(rows, count)).round().astype(int)] = True
+    return chosen
+
+
+def _closest(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array) -> Any:
+    """Choose the rows where parts of a formula have the least margins."""
+    parts = list(_parts(expressions))[:_TIGHT_PARTS]
+    chosen = np.zeros(len(x), dtype=bool)
+    if parts:
+        inner = evaluator(tuple(part.inner for part in parts), symbols)(x)
+        for part, column in zip(parts, inner.T, strict=True):
+            chosen[np.argsort(part.margin(column))[:_TIGHT]] = True
+    return chosen
 
 
 def _last_good(defined: Callable[[Array], Array], rows: Array, column: int, way: Array) -> float:
@@ -115,31 +174,69 @@ def _definedness(
         values = evaluate(points.reshape(-1, points.shape[2])).reshape(*points.shape[:2], -1)
         outputs = values[..., : len(expressions)]
         good = np.isfinite(outputs).all(axis=(1, 2))
-        for part, inner in zip(parts, np.moveaxis(values, 2, 0)[len(expressions) :], strict=True):
-            good &= part.good(inner).all(axis=1)
+        for place, part in enumerate(parts, start=len(expressions)):
+            inner = values[..., place]
+            margins = part.margin(inner)
+            good &= part.good(margins).all(axis=1)
             if part.signed:
                 good[1:] &= ((inner[1:] > 0) == (inner[:-1] > 0)).all(axis=1)
+            good[_touched(part, place, evaluate, points, margins)] = False
         return np.asarray(good)
 
     return defined
 
 
-class _Part(NamedTuple):
-    """A part that can be undefined: what decides it, where that is good, whether its sign counts.
+def _touched(
+    part: _Part, output: int, evaluate: Callable[[Array], Array], points: Array, margins: Array
+) -> Array:
+    """Return the first places of points (place, row, in) behind which a part is undefined."""
+    dipping = dips(margins)[:_PLACES]
+    if not len(dipping):
+        return np.array([], dtype=int)
+    place, row = dipping.T
+    before, here, after = (points[place + step, row] for step in (-1, 0, 1))
+    found, ends = part.undefined(
+        lambda at: evaluate(at)[:, output],
+        here,
+        np.minimum(before, after),
+        np.maximum(before, after),
+    )
+    beyond = np.abs(ends - before).sum(axis=1) > np.abs(here - before).sum(axis=1)
+    return np.asarray((place + beyond)[found])
 
-    Of a denominator the sign counts: where it changes there is a pole.
+
+class _Part(NamedTuple):
+    """A part that can be undefined.
+
+    `margin` says of the values of `inner` how far they are from what is undefined; where `strict`,
+    a margin of zero is undefined too. Where the sign of a denominator changes there is a pole.
     """
 
     node: Expr
     inner: Expr
-    good: Callable[[Array], Array]
+    margin: Callable[[Array], Array]
+    strict: bool = True
     signed: bool = False
+
+    def good(self, margins: Array) -> Array:
+        """Tell where a margin is large enough."""
+        return np.asarray(margins > 0 if self.strict else margins >= 0)
+
+    def undefined(
+        self, inner: Callable[[Array], Array], starts: Array, low: Array, high: Array
+    ) -> tuple[Any, Array]:
+        """Search a box for places where the part is undefined; the arguments are `vanishes`'."""
+        found, ends = vanishes(lambda at: self.margin(inner(at)), starts, low, high)
+        return found if self.strict else self.margin(inner(ends)) < 0, ends
 
 
 def _parts(expressions: tuple[Expr, ...]) -> Iterator[_Part]:
     seen: set[Expr] = set()
     for expression in expressions:
-        for node in sympy.preorder_traversal(expression):
+        walk = sympy.preorder_traversal(expression)
+        for node in walk:
+            if isinstance(node, sympy.Piecewise):
+                walk.skip()  # a piece need not be defined where another holds
             if node in seen or not node.free_symbols:
                 continue
             seen.add(node)
@@ -147,37 +244,37 @@ def _parts(expressions: tuple[Expr, ...]) -> Iterator[_Part]:
                 part = _power(node)
                 if part is not None:
                     yield part
-            elif type(node) in _TESTS:
-                yield _Part(node, node.args[0], _TESTS[type(node)])
-            elif isinstance(node, sympy.tan):
-                yield _Part(node, sympy.cos(node.args[0]), _nonzero, signed=True)
+            elif type(node) in _MARGINS:
+                margin, strict = _MARGINS[type(node)]
+                yield _Part(node, node.args[0], margin, strict)
+            elif type(node) in _DENOMINATORS:
+                inner = _DENOMINATORS[type(node)](node.args[0])
+                yield _Part(node, inner, np.abs, signed=True)
 
 
 def _power(node: Expr) -> _Part | None:
     exponent = float(node.exp)
     if exponent != round(exponent):
-        return _Part(node, node.base, _nonnegative if exponent > 0 else _positive)
-    return _Part(node, node.base, _nonzero, signed=True) if exponent < 0 else None
+        return _Part(node, node.base, np.asarray, strict=exponent < 0)
+    return _Part(node, node.base, np.abs, signed=True) if exponent < 0 else None
 
 
-def _nonnegative(values: Array) -> Array:
-    return np.asarray(values >= 0)
+def _within_one(values: Array) -> Array:
+    return np.asarray(1 - np.abs(values))
 
 
-def _positive(values: Array) -> Array:
-    return np.asarray(values > 0)
-
-
-def _nonzero(values: Array) -> Array:
-    return np.asarray(np.abs(values) > 0)
-
-
-_TESTS: dict[Any, Callable[[Array], Array]] = {
-    sympy.log: _positive,
-    sympy.asin: lambda values: np.asarray(np.abs(values) <= 1),
-    sympy.acos: lambda values: np.asarray(np.abs(values) <= 1),
-    sympy.atanh: lambda values: np.asarray(np.abs(values) < 1),
-    sympy.acosh: lambda values: np.asarray(values >= 1),
+_MARGINS: dict[Any, tuple[Callable[[Array], Array], bool]] = {
+    sympy.log: (np.asarray, True),
+    sympy.asin: (_within_one, False),
+    sympy.acos: (_within_one, False),
+    sympy.atanh: (_within_one, True),
+    sympy.acosh: (lambda values: np.asarray(values - 1), False),
+}
+_DENOMINATORS: dict[Any, Callable[[Expr], Expr]] = {
+    sympy.tan: sympy.cos,
+    sympy.sec: sympy.cos,
+    sympy.cot: sympy.sin,
+    sympy.csc: sympy.sin,
 }
 
 

@@ -1,9 +1,10 @@
-"""An edge as a line of text, without building an expression: tables have hundreds of them."""
+"""Formulas and names as text and in LaTeX."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
 import sympy
 
@@ -11,10 +12,22 @@ from kanlens.core.function_edge import FunctionEdge
 from kanlens.core.functions import FUNCTIONS, ElementaryFunction
 
 _PLACE = "_u_"  # stands for the argument in the text of a function
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau"
+_GREEK += " upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega"
+_LETTER = rf"[A-Za-z]|{_GREEK.replace(' ', '|')}"
+_NAME = re.compile(rf"({_LETTER})(?:_?(\d+)|_([A-Za-z0-9]+))?")  # pi is a number
+_ONE = re.compile(r"\w[\w.\[\]()]*")  # a name that stands for itself beside operators
+_SPECIAL = {
+    **{sign: f"\\{sign}" for sign in "_$%#&{} "},
+    "\\": r"\backslash{}",
+    "~": r"\sim{}",
+    "^": r"\wedge{}",
+    "-": r"\mbox{-}",
+}
 
 
 def edge_text(edge: FunctionEdge, name: str, *, digits: int = 4) -> str:
-    """Write ``c * g(a * x + b) + d`` as Python and sympy read it.
+    """Write ``c * g(a * x + b) + d`` as Python and sympy read it, without building an expression.
 
     Parameters
     ----------
@@ -41,6 +54,61 @@ def edge_text(edge: FunctionEdge, name: str, *, digits: int = 4) -> str:
         return _affine(edge.c * a, name, edge.c * b + edge.d, digits)
     text = _inserted(*_text(FUNCTIONS[edge.function]), _affine(a, name, b, digits), name)
     return _affine(edge.c, text, edge.d, digits)
+
+
+def formula_text(expression: Any) -> str:
+    """Return an expression as text, names that could be read as several in brackets.
+
+    Examples
+    --------
+    >>> formula_text(2 * sympy.Symbol("a-b") * sympy.Symbol("x[0]"))
+    '2*(a-b)*x[0]'
+    """
+    bracketed = {
+        symbol: sympy.Symbol(f"({' '.join(symbol.name.split())})")
+        for symbol in expression.free_symbols
+        if not _ONE.fullmatch(symbol.name)
+    }
+    return str(expression.xreplace(bracketed))
+
+
+def latex(expression: Any) -> str:
+    r"""Return an expression in LaTeX, its names as `latex_name` sets them.
+
+    Parameters
+    ----------
+    expression : sympy.Expr
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> print(latex(2 * sympy.Symbol("x1") * sympy.Symbol("blood sugar")))
+    2 \, \mathrm{blood\ sugar} \, x_{1}
+    """
+    names = {symbol: latex_name(symbol.name) for symbol in expression.free_symbols}
+    words = any(name.startswith(r"\mathrm") for name in names.values())
+    return str(sympy.latex(expression, symbol_names=names, mul_symbol=r" \, " if words else None))
+
+
+def latex_name(name: str) -> str:
+    r"""Return a name as LaTeX sets it in mathematics; whatever it holds, it is one symbol.
+
+    Examples
+    --------
+    >>> print(*map(latex_name, ("x_1", "theta", "T_in", "50% off")))
+    x_{1} \theta T_{\mathrm{in}} \mathrm{50\%\ off}
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        plain = " ".join(name.split()) or name.replace("\n", " ")
+        return rf"\mathrm{{{''.join(_SPECIAL.get(sign, sign) for sign in plain)}}}"
+    letter, digits, word = match.groups()
+    letter = letter if len(letter) == 1 else rf"\{letter}"
+    index = digits or (word and rf"\mathrm{{{word}}}")
+    return rf"{letter}_{{{index}}}" if index else letter
 
 
 def _number(value: float, digits: int) -> str:

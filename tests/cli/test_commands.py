@@ -137,6 +137,25 @@ def test_prune_scores_makes_up_trains_and_draws(workshop, tmp_path, capsys):
     assert main(["prune", f"{model}", f"{data}", "--budget", "0.1", "--finetune", "-1"]) == 2
 
 
+@pytest.mark.parametrize(("option", "name"), [("--figure", "steps.gif"), ("--table", "steps.xls")])
+def test_prune_writes_no_model_when_another_file_cannot_be(workshop, tmp_path, option, name):
+    words = ["prune", workshop / "model.safetensors", workshop / "data.csv", "--budget", "0.1"]
+    out = tmp_path / "small.safetensors"
+    assert main([str(w) for w in (*words, option, tmp_path / name, "-o", out)]) == 1
+    assert not out.exists()
+
+
+def test_prune_names_outputs_that_no_longer_vary(workshop, tmp_path, capsys):
+    model = kanlens.KAN([3, 2], feature_names=["width", "height", "noise"]).double()
+    with torch.no_grad():
+        for weight in (model.layers[0].base_weight, model.layers[0].spline_weight):
+            weight[1] *= 1e-6
+    kanlens.save(model, tmp_path / "two.safetensors")
+    words = ["prune", tmp_path / "two.safetensors", workshop / "data.csv", "--threshold", "0.01"]
+    facts = answer(capsys, *words, "-o", tmp_path / "one.safetensors")
+    assert facts["constant_outputs"] == ["y2"]
+
+
 def test_symbolize_writes_a_model_and_prints_the_formula(workshop, tmp_path, capsys):
     out = tmp_path / "s.safetensors"
     words = ["symbolize", workshop / "model.safetensors", workshop / "data.csv", "-o", out]

@@ -209,7 +209,7 @@ def test_a_taken_name_is_refused(name):
         ({"torch": lambda u: u**3.001 / torch.expm1(u)}, "torch and sympy to be the same func"),
         ({"sympy": lambda u: "no expression at all"}, "SympifyError from it: "),
         ({"sympy": lambda u: sympy.Symbol("v")}, "sympy to return an expression of u"),
-        ({"torch": torch.erf, "sympy": sympy.erf}, "an expression of u that NumPy can evaluate"),
+        ({"sympy": sympy.DiracDelta}, "an expression of u that NumPy or SciPy can evaluate"),
         ({"derivative": torch.exp}, "derivative to be that of torch"),
         ({"torch": lambda u: 2 * u, "sympy": lambda u: 2 * u}, "a function that is not straight"),
         ({"torch": torch.ones_like, "sympy": lambda u: 1}, "a function that is not straight"),
@@ -219,6 +219,17 @@ def test_a_taken_name_is_refused(name):
         ),
         ({"turning": ()}, "all turning points, got none of them between 2."),
         ({"turning": (0.5,)}, "all turning points"),
+        ({"turning": 2.8}, "turning to be finite numbers, got 2.8. Pass () for none."),
+        ({"turning": ("a",)}, "turning to be finite numbers, got ('a',)"),
+        ({"turning": (2.8214393721220787, math.nan)}, "turning to be finite numbers"),
+        (
+            {"sympy": lambda u: sympy.Symbol("u") ** 3 / (sympy.exp(u) - 1)},
+            "an expression of u that NumPy or SciPy can evaluate, got TypeError",
+        ),
+        (
+            {"sympy": lambda u: u**3 / (sympy.exp(u) - 1) + sympy.I / 100},
+            "torch and sympy to be the same function, got nan and ",
+        ),
         ({"period": 2.0}, "period to be a positive number, with turning points"),
     ],
 )
@@ -279,3 +290,17 @@ def test_every_domain_has_an_inert_point(domain):
         a, b = family.flat_starts
         low, high = b - a.abs(), b + a.abs()
         assert bool(((low > domain[0]) & (high < domain[1])).all())
+
+
+def test_a_special_function_is_evaluated_everywhere(tmp_path):
+    with register_function("erf", torch.erf, sympy.erf) as g:
+        assert g.symmetry == "odd"
+        layer = FunctionLinear(1, 1, [["erf"]]).double()
+        model = kanlens.KAN.from_layers([layer], kanlens.KAN([1, 1]).schema)
+        x = torch.linspace(-2, 2, 60, dtype=torch.float64)[:, None]
+        found = kanlens.symbolize(model, x, refine=False, snap=False)
+        assert found.sympy() == sympy.erf(sympy.Symbol("x1"))
+        assert_close(torch.tensor(found.predict(x)), torch.erf(x))
+        assert_close(found.pytorch()(x), torch.erf(x))
+        kanlens.save(found.model, tmp_path / "erf.safetensors")
+        assert torch.equal(kanlens.load(tmp_path / "erf.safetensors")(x), found.model(x))

@@ -53,8 +53,10 @@ def test_formula_names_and_receipt(found, table):
     assert found.result_.output_names == ("torque",)
     assert found.receipt_.held_out
     assert found.receipt_.rows == 24
-    assert found.latex() == r"arm^{2} + \sin{\left(2 force \right)}"
+    latex = r"\mathrm{arm}^{2} + \sin{\left(2 \, \mathrm{force} \right)}"
+    assert found.latex() == latex
     assert r"\toprule" in found.latex_table()
+    assert "Score" in found.latex_table(columns=("equation", "score"))
     assert found.equations_["equation"].iloc[-1] == "arm**2 + sin(2*force)"
     assert found.get_best()["equation"] == "arm**2 + sin(2*force)"
     assert found.predict(table[0]).shape == (120,)
@@ -76,6 +78,13 @@ def test_parameters_are_read_set_and_cloned(found):
 def test_it_can_be_stored(found, table):
     back = pickle.loads(pickle.dumps(found))  # noqa: S301
     np.testing.assert_array_equal(back.predict(table[0]), found.predict(table[0]))
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_function_may_be_named_alone(table):
+    x, _ = table
+    one = KANSymbolicRegressor(starts=1, functions="x^2", random_state=0)
+    assert one.fit(x, x["arm"] ** 2).sympy() == sympy.Symbol("arm") ** 2
 
 
 @pytest.mark.usefixtures("quick")

@@ -53,6 +53,18 @@ def test_several_outputs(table):
     assert found.score(x, both) > 0.999
 
 
+def test_targets_keep_their_names(table):
+    x, y = table
+    regressor = KANRegressor(hidden=(), steps=1, random_state=0)
+    assert regressor.fit(x, y.rename("torque")).model_.output_names == ("torque",)
+    both = pd.DataFrame({"u": y, "v": y})
+    assert regressor.fit(x, both).model_.output_names == ("u", "v")
+    assert regressor.fit(x, y.to_numpy()).model_.output_names == ("y",)
+    level = pd.Series(np.where(y > 0.5, "high", "low"), name="level")
+    schema = KANClassifier(hidden=(), steps=1, random_state=0).fit(x, level).model_.schema
+    assert (schema.target, schema.output_names) == ("level", ("level=low",))
+
+
 @pytest.mark.parametrize("labels", [["low", "high"], [7, 3], [False, True], [2, 10, 1]])
 def test_a_classifier_keeps_its_labels(table, labels):
     x, y = table
@@ -75,5 +87,8 @@ def test_what_cannot_be_trained_on_is_refused(table):
     text = "KANClassifier: expected at least two classes, got one class. "
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
         KANClassifier().fit(x, np.zeros(150, dtype=int))
+    text = "KANRegressor: expected hidden to be the widths of layers, got 5. For example (5,)."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        KANRegressor(hidden=5).fit(x, np.zeros(150))
     with pytest.raises(NotFittedError):
         KANRegressor().predict(x)

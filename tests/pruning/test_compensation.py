@@ -233,3 +233,20 @@ def test_tuning_that_cannot_be_is_refused(network: Build, draw: Draw) -> None:
     generator = torch.Generator().manual_seed(0)
     result = prune(model, x, labels, budget=0.5, finetune=1, generator=generator)
     assert result.loss_after <= 1.5 * result.loss_before
+
+
+def test_a_frozen_network_is_not_tuned(network: Build, draw: Draw) -> None:
+    model, x = network().requires_grad_(False), draw()
+    text = (
+        "prune: expected parameters to train for finetune, got frozen ones. "
+        "Unfreeze them, or pass finetune=0."
+    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        prune(model, x, budget=0.1, finetune=1)
+    assert len(prune(model, x, budget=0.1).removed) > 0
+
+
+def test_what_is_no_generator_is_refused(network: Build, draw: Draw) -> None:
+    text = "prune: expected generator as a torch.Generator, got 5. "
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
+        prune(network(), draw(), budget=0.1, generator=5)

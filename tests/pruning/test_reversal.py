@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
+from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.recording import remember
 from kanlens.errors import InvalidValueError
 from kanlens.pruning.compaction import compact
@@ -199,7 +202,7 @@ def test_the_curve_shows_what_tuning_did(network: Build, draw: Draw) -> None:
     assert '"tuned": [{"step"' in result.to_json()
 
 
-@pytest.mark.parametrize("step", [-20, 4, 1000, 1.5])
+@pytest.mark.parametrize("step", [-20, 4, 1000, 1.5, True])
 def test_a_step_that_was_not_taken_is_refused(network: Build, draw: Draw, step: Any) -> None:
     model, x = network(), draw()
     with torch.no_grad():
@@ -217,3 +220,29 @@ def test_a_step_that_was_not_taken_is_refused(network: Build, draw: Draw, step: 
         return
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         result.at(step)
+
+
+def test_its_text_is_one_line(network: Build, draw: Draw) -> None:
+    model, x = network((3, 4, 1), feature_names=["a", "b", "c"]), draw()
+    with torch.no_grad():
+        for weight in (model.layers[0].base_weight, model.layers[0].spline_weight):
+            weight[:, 1] *= 1e-9
+    result = prune(model, x, threshold=1e-4)
+    cost = f"loss 0 to {result.loss_after:.4g}, by l1, without b)"
+    assert repr(result) == f"PruneResult(edges 16 to 12, {cost}"
+
+
+def test_it_can_be_stored(network: Build, draw: Draw) -> None:
+    result = prune(network(), draw(), threshold=0.5)
+    back = pickle.loads(pickle.dumps(result))  # noqa: S301
+    for step in (0, 2, len(result.removed)):
+        assert same(back.at(step), result.at(step))
+
+
+def test_json_has_no_infinity(draw: Draw) -> None:
+    layer = FunctionLinear(3, 1, [["1/x", "1/x", "x"]]).double()  # of infinite total variation
+    model = kanlens.KAN.from_layers([layer], kanlens.KAN([3, 1]).schema)
+    result = prune(model, draw(), score="variation", budget=1e9)
+    records = json.loads(result.to_json(), parse_constant=pytest.fail)["removed"]
+    assert [record["name"] for record in records] == ["x3 -> y", "x1 -> y"]
+    assert [record["score"] is None for record in records] == [False, True]

@@ -1,4 +1,5 @@
 import copy
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.functions import FUNCTIONS
+from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
 from kanlens.symbolic.composition import (
     compose,
@@ -141,3 +143,24 @@ def test_evaluator_says_nan_where_a_formula_is_not_real():
     assert np.isnan(values[0, 0])
     assert values[:, 1].tolist() == [2.0, 2.0]
     assert values[1, 0] == pytest.approx(2.0)
+
+
+def test_a_spline_is_one_function_however_often_it_is_derived():
+    edge = KANLinear(1, 1, generator=torch.Generator().manual_seed(0)).double().edge(0, 0)
+    x = sympy.Symbol("x", real=True)
+    f = spline_function("f_0_0_0", edge)
+    first = (f(x) * x).diff(x)
+    sympy.core.cache.clear_cache()
+    second = (f(x) ** 2).diff(x)
+    points = np.linspace(-0.9, 0.9, 7)[:, None]
+    values = evaluator((first, second), (x,))(points)
+    slope = edge.derivative(points[:, 0])
+    np.testing.assert_allclose(values[:, 0], edge(points[:, 0]) + points[:, 0] * slope)
+    np.testing.assert_allclose(values[:, 1], 2 * edge(points[:, 0]) * slope)
+    assert f(x).diff(x) - spline_function("f_0_0_0", edge)(x).diff(x) == 0
+
+
+def test_special_functions_are_evaluated():
+    x = sympy.Symbol("x", real=True)
+    values = evaluator((sympy.erf(x), sympy.gamma(x)), (x,))(np.array([[0.5], [3.0]]))
+    np.testing.assert_allclose(values, [[math.erf(0.5), math.gamma(0.5)], [math.erf(3.0), 2.0]])

@@ -3,10 +3,16 @@ import math
 import numpy as np
 import pytest
 import sympy
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.network import KAN
+from kanlens.symbolic import constants
+from kanlens.symbolic.composition import compose, feature_symbols
 from kanlens.symbolic.constants import can_refine, is_exact, refine, snap
+from kanlens.symbolic.simplification import shorten
 from kanlens.symbolic.snapping import candidates, rational, real_bits
 
 x, y = sympy.symbols("x y", real=True)
@@ -49,6 +55,50 @@ def test_constants_are_found_from_numbers_nearby(truth):
     assert found.snapped
 
 
+KINDS = [
+    sympy.pi,
+    1 / sympy.pi,
+    sympy.pi**2,
+    1 / sympy.pi**2,
+    sympy.sqrt(sympy.pi),
+    1 / sympy.sqrt(2 * sympy.pi),
+    sympy.E,
+    sympy.log(2),
+    *(sympy.sqrt(n) for n in (2, 3, 5, 6, 7, 10)),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_multiples_of_rarer_constants_are_found(kind):
+    for factor in (1, sympy.Rational(1, 2), 2, sympy.Rational(1, 4), -1):
+        truth = factor * kind
+        target = values(truth * x**2 + y)
+        found = snap(sympy.Float(float(truth) * (1 + 1e-5)) * x**2 + y, (x, y), POINTS, target)
+        assert sympy.simplify(found.expression - truth * x**2 - y) == 0
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 1e-2, 0.1])
+def test_numbers_that_are_no_constants_are_seldom_taken_for_one(noise):
+    """Of numbers drawn at random, at most one in twenty becomes a constant that is no fraction."""
+    generator = np.random.default_rng(3)
+    taken = 0
+    for _ in range(40):
+        number = sympy.Float(generator.uniform(0.3, 5.0))
+        target = values(number * x**2 + y)
+        target = target + noise * target.std() * generator.normal(size=300)
+        found = snap(number * x**2 + y, (x, y), POINTS, target).expression
+        taken += any(n.is_irrational for n in found.coeff(x**2).args or [found.coeff(x**2)])
+    assert taken <= 2
+
+
+def test_rarer_constants_are_dearer():
+    bits = {c.exact: c.bits for v in (np.pi, 1 / np.pi, 1 / np.pi**2) for c in candidates(v, 1e-9)}
+    assert bits[sympy.pi] < bits[1 / sympy.pi] < bits[1 / sympy.pi**2]
+    (half,) = candidates(np.sqrt(5) / 2, 1e-9)
+    (whole,) = candidates(np.sqrt(5), 1e-9)
+    assert half.bits == whole.bits + 1
+
+
 def test_a_wrong_constant_is_refused():
     """22/7 is near pi, and 1/3 near 0.3333; without noise neither is taken for it."""
     near = sympy.Float(3.14) * x + sympy.Float(0.33332) * y
@@ -85,6 +135,34 @@ def test_refine_reaches_the_data():
 def test_refine_keeps_exact_constants():
     found = refine(1.5 * x**2, (x, y), POINTS, values(3 * x**2))
     assert found.expression == 3.0 * x**2
+
+
+@pytest.mark.parametrize("last", [["exp", "sin"], ["x", "x^2"], ["x^3", "tanh"], ["log", "1/x"]])
+def test_the_numbers_of_a_composed_formula_each_say_something_else(last):
+    """Scales and constants of nodes, which functions behind them could make up for, are gone."""
+    generator = torch.Generator().manual_seed(0)
+    first = FunctionLinear(2, 2, [["sin", "x^2"], ["exp", "tanh"]], generator=generator)
+    second = FunctionLinear(2, 1, [last], generator=generator)
+    model = KAN.from_layers([first, second], KAN([2, 1]).schema).double()
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.affine.copy_(0.3 + torch.rand(layer.affine.shape, generator=generator))
+            layer.bias += 0.7
+        (formula,) = compose(model)
+    symbols = feature_symbols(model)
+    short = shorten(formula, symbols, POINTS)
+    numbers = constants._Numbers(short, symbols, POINTS, values(x))
+    slopes = numbers.jacobian(numbers.start, np.arange(len(numbers.start)))
+    rank = np.linalg.matrix_rank(slopes / np.linalg.norm(slopes, axis=0), tol=1e-7)
+    assert rank == len(numbers.start) >= 9
+    assert len(numbers.start) < 3 * 6 + 3
+
+
+def test_features_may_be_called_like_constants():
+    pi, exp = sympy.symbols("pi exp", real=True)
+    truth = 2 * np.sin(np.pi * POINTS[:, 0]) + POINTS[:, 1]
+    found = snap(1.999 * sympy.sin(sympy.pi * pi) + 1.001 * exp, (pi, exp), POINTS, truth)
+    assert found.expression == 2 * sympy.sin(sympy.pi * pi) + exp
 
 
 def test_long_formulas_are_left_alone():

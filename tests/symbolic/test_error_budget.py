@@ -3,6 +3,7 @@ import pytest
 import sympy
 import torch
 
+from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.network import KAN
 from kanlens.symbolic import error_budget as module
 from kanlens.symbolic.assignment import Goal, assign_functions, back_off
@@ -27,7 +28,7 @@ def replaced():
     model, x = network()
     work = KAN.from_layers(list(model.layers), model.schema)
     goal = Goal(x=x, target=model(x).detach(), limit=0.1)
-    assign_functions(work, x, library(), 0.9, advance=lambda: None)
+    assign_functions(work, x, library(), 0.9, advance=lambda **_: None)
     refitted, base = back_off(work, goal, refine=True)
     return model, base, refitted, x
 
@@ -98,3 +99,19 @@ def test_rows_where_the_formula_is_undefined_are_left_out():
     nowhere = error_budget(model, model, model, (sympy.log(x1 - 5),), x)
     assert nowhere.mean_difference == ()
     assert nowhere.lines()[-1].mean_absolute == 0
+
+
+def test_rows_that_are_undefined_on_the_way_are_left_out():
+    """The formula is finite everywhere, a network between it and the model is not."""
+    model, x, _ = toy()
+    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers[0].assign(0, 0, "log", (1.0, 0.0, 1.0, 0.0))
+    replaced = KAN.from_layers(layers, model.schema)
+    x1, _ = feature_symbols(model)
+    budget = error_budget(model, replaced, model, (x1,), x)
+    assert np.isfinite(budget.difference).all()
+    good = x[:, 0].numpy() > 0
+    assert 0 < good.sum() < len(x)
+    assert budget.mean_difference[0] == pytest.approx(budget.difference[good].mean())
+    total = sum(line.mean[0] for line in budget.lines())
+    assert total == pytest.approx(budget.mean_difference[0], abs=1e-12)

@@ -9,7 +9,7 @@ from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.network import KAN
 from kanlens.symbolic.composition import feature_symbols
 from kanlens.symbolic.pipeline import symbolize
-from kanlens.symbolic.receipt import examine
+from kanlens.symbolic.receipt import Receipt, examine
 from tests.symbolic.made import toy
 
 
@@ -203,3 +203,9 @@ def test_without_a_model_the_formula_is_held_against_y():
     assert not noisy.trustworthy
     assert "NOTE: the formula leaves a part of y unexplained" in noisy.summary()
     assert "nothing to check" in examine((s,), None, x, feature_names=["a"]).summary()
+
+
+def test_constants_are_listed_once():
+    receipt = Receipt(rows=9, snapped=("0", "pi", "0", "1/2", "0"), snap_costs=(0.0, 2e-9, 0, 0, 0))
+    assert "Exact constants: 0 (3 times), pi, 1/2; the dearest cost 2.0e-09." in receipt.summary()
+    assert str(receipt) == receipt.summary()

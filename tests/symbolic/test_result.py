@@ -11,7 +11,8 @@ import pytest
 import sympy
 import torch
 
-from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.errors import DTypeError, InvalidValueError, ShapeError
+from kanlens.symbolic.composition import compose, evaluator, feature_symbols, plain
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import Stage, SymbolicResult
 from tests.symbolic.made import spline_network
@@ -91,9 +92,73 @@ def test_wrong_arguments_are_refused(result):
         )
 
 
-def test_a_formula_of_splines_can_be_stored():
-    from kanlens.symbolic.composition import compose, evaluator, feature_symbols
+@pytest.mark.parametrize(
+    ("x", "error", "text"),
+    [
+        (np.ones(2), ShapeError, "expected x of shape (batch, 2), got (2,). Pass a table: "),
+        (np.ones((3, 2, 2)), ShapeError, "expected x of shape (batch, 2), got (3, 2, 2). "),
+        ([["a", "b"]], DTypeError, "expected x to be a Tensor, an ndarray or a DataFrame"),
+        (np.ones((2, 2)) * 1j, DTypeError, "expected x to be real, got complex numbers"),
+    ],
+)
+def test_what_is_no_table_of_numbers_is_refused(result, x, error, text):
+    with pytest.raises(error, match=f"^{re.escape('SymbolicResult.predict: ' + text)}"):
+        result.predict(x)
 
+
+def test_latex_refuses_what_it_cannot_write(result):
+    text = "SymbolicResult.latex: expected index from 0 to 2, got 7. See equations_ for them."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        result.latex(7)
+    text = "SymbolicResult.latex: expected digits to be a whole number of at least 1, got 0. "
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
+        result.latex(digits=0)
+    text = "SymbolicResult.latex_table: expected indices to be rows of equations_, got 7. "
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
+        result.latex_table([0, 7])
+    assert result.latex_table([]).count(r"\\") == 1
+
+
+@pytest.mark.parametrize("names", [("pi", "x"), ("e", "exp"), ("sin", "lambda"), ("x[0]", "x0")])
+def test_features_may_be_called_anything(names):
+    """Called pi or exp they are neither the number nor the function."""
+    u, v = map(sympy.Symbol, names)
+    formula = sympy.sin(sympy.pi * u) + sympy.exp(v * u) * sympy.E + sympy.sin(u) * sympy.exp(v)
+    result = SymbolicResult(
+        stages=(Stage(name="fitted", expressions=(formula,), losses=(0.0,)),),
+        receipt=Receipt(rows=1),
+        feature_names=names,
+        output_names=("y",),
+    )
+    x = np.random.default_rng(0).uniform(0.5, 1.5, (9, 2))
+    u, v = x.T
+    expected = np.sin(np.pi * u) + np.exp(v * u) * np.e + np.sin(u) * np.exp(v)
+    np.testing.assert_allclose(result.predict(x)[:, 0], expected, rtol=1e-14)
+    np.testing.assert_allclose(result.pytorch()(torch.tensor(x)).detach()[:, 0], expected)
+
+
+def test_outputs_may_come_from_different_networks():
+    """Splines of one name are different functions in different stages."""
+    stages = []
+    for factor in (1.0, 2.0):
+        model, x = spline_network(
+            [[[lambda v, k=factor: k * torch.sin(v)], [torch.exp]]], [(-2.0, 2.0)]
+        )
+        made = tuple(plain(expression) for expression in compose(model))
+        stages.append(Stage(name="fitted", expressions=made, losses=(0.0, 0.0)))
+    result = SymbolicResult(
+        stages=tuple(stages),
+        receipt=Receipt(rows=1),
+        feature_names=("x1",),
+        output_names=("u", "v"),
+    )
+    both, wave = result.predict(x, [0, 1]), np.sin(x[:, 0].numpy())
+    np.testing.assert_allclose(both[:, 0], result.predict(x, 0)[:, 0])
+    np.testing.assert_allclose(both[:, 0], wave, atol=1e-3)
+    np.testing.assert_allclose(result.predict(x, 1)[:, 0], 2 * wave, atol=1e-3)
+
+
+def test_a_formula_of_splines_can_be_stored():
     model, x = spline_network([[[torch.sin, torch.exp]]], [(-2.0, 2.0)] * 2)
     (formula,) = compose(model)
     back = pickle.loads(pickle.dumps(formula))  # noqa: S301

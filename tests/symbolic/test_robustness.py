@@ -1,5 +1,7 @@
 """Data that are odd: the right formula, or one clear line."""
 
+import dataclasses
+import math
 import re
 
 import numpy as np
@@ -7,10 +9,15 @@ import pytest
 import sympy
 import torch
 
+from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.network import KAN
-from kanlens.errors import DataError, ShapeError
-from kanlens.symbolic.pipeline import symbolize
+from kanlens.errors import DataError, InvalidValueError, ShapeError
+from kanlens.symbolic.assignment import assign_layer, rank_layer
+from kanlens.symbolic.library import library
+from kanlens.symbolic.pipeline import suggest, symbolize
+from kanlens.symbolic.selection import Candidate
 from kanlens.training import fit
+from tests.symbolic.made import spline_network
 
 x1, x2, x3 = sympy.symbols("x1 x2 x3")
 
@@ -131,3 +138,35 @@ def test_what_cannot_be_used_is_one_line(rows):
         symbolize(model, rows[:1])
     with pytest.raises(DataError, match=r"^symbolize: expected x_test with y_test, got None\."):
         symbolize(model, rows, y_test=rows[:, :1])
+    for share in ("a", 0.0, 1.5):
+        with pytest.raises(InvalidValueError, match=r"^symbolize: expected r2_min above 0 and at"):
+            symbolize(model, rows, r2_min=share)
+    with pytest.raises(InvalidValueError, match=r"^symbolize: expected generator as a torch\."):
+        symbolize(model, rows, generator=5)
+
+
+@pytest.mark.parametrize("value", [1e308, math.nan])
+def test_a_model_whose_output_is_not_finite_is_refused(rows, value):
+    model = KAN([2, 2, 1], generator=torch.Generator().manual_seed(0)).double()
+    with torch.no_grad():
+        model.layers[1].spline_weight.fill_(value)
+    for call, name in ((symbolize, "symbolize"), (suggest, "suggest")):
+        with pytest.raises(DataError, match=rf"^{name}: expected a model with finite outputs, got"):
+            call(model, rows)
+
+
+def test_functions_are_defined_on_the_rarest_rows():
+    """A root that fits all but the outermost rows, and is undefined there, is not taken."""
+    x = torch.linspace(0.0, 1.0, 2000, dtype=torch.float64)[:, None]
+    x[0], x[1] = -3.0, -2.9
+    model, _ = spline_network([[[lambda v: torch.sqrt(v.clamp(min=0.0))]]], [(-3.0, 1.0)])
+    hidden, found = model.scale_inputs(x), []
+    layer = FunctionLinear.from_layer(model.layers[0])
+    for choice in rank_layer(model, 0, hidden, library(["sqrt"])):
+        root = Candidate(function="sqrt", parameters=(1.0, 0.0, 1.0, 0.0), r2=1.0, score=0.0)
+        found.append(dataclasses.replace(choice, candidates=(root, *choice.candidates)))
+    assign_layer(layer, found, 0.9, hidden)
+    assert torch.isfinite(layer(hidden)).all()
+    assign_layer(layer, found, 0.9, hidden[2:])
+    assert layer.functions == (("sqrt",),)
+    assert np.isfinite(symbolize(model, x).predict(x)).all()

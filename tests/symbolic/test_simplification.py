@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.symbolic import simplification
+from kanlens.symbolic import rewriting, simplification
 from kanlens.symbolic.simplification import agree, complexity, count_numbers, shorten
 
 x, y = sympy.symbols("x y", real=True)
@@ -55,6 +55,13 @@ def test_counts():
     [
         (sympy.tanh(sympy.atanh(x / 3) + sympy.atanh(y / 3)), 3 * (x + y) / (x * y + 9)),
         (sympy.tanh(2 * sympy.atanh(x / 3)), 6 * x / (x**2 + 9)),
+        (
+            sympy.cos(sympy.asin(x / 3) - sympy.asin(y / 3))
+            - sympy.cos(sympy.asin(x / 3) + sympy.asin(y / 3)),
+            2 * x * y / 9,
+        ),
+        (sympy.sin(2 * sympy.atan(x)), 2 * x / (x**2 + 1)),
+        (0.4 * sympy.sqrt(5) * x * sympy.pi, sympy.Float(0.4 * 5**0.5 * np.pi) * x),
         (2 * sympy.log(x) + sympy.log(y), sympy.log(x**2 * y)),
         (1.3 * sympy.log(x) + 1.3 * sympy.log(y), 1.3 * sympy.log(x * y)),
         (sympy.log(x * y) - sympy.log(y), sympy.log(x)),
@@ -96,3 +103,31 @@ def test_numbers_in_exponents_do_not_keep_sympy_busy_for_hours():
     started = time.perf_counter()
     assert agree(shorten(expression, (x,), points), expression, (x,), points)
     assert time.perf_counter() - started < 5
+
+
+def test_sums_of_many_angles_are_left_alone():
+    """Taken apart, each further angle would double the number of terms."""
+    angles = [sympy.asin(x / (3 + k)) for k in range(12)]
+    many = sympy.sin(sympy.Add(*angles)) + sympy.cos(50 * sympy.acos(y / 3))
+    start = time.process_time()
+    assert rewriting.angle_sums(many) == many
+    assert time.process_time() - start < 1.0
+
+
+@pytest.mark.parametrize(
+    ("most", "short"), [(1.5, 3 * sympy.sin(2 * x)), (4.5, 3 * sympy.Abs(sympy.sin(2 * x)))]
+)
+def test_a_root_of_one_minus_a_cosine_is_a_sine(most, short):
+    long = 3 * sympy.sqrt(1 - sympy.cos(4 * x)) / sympy.sqrt(2)
+    points = np.linspace(0.1, most, 50)[:, None]
+    assert shorten(long, (x,), points) == short
+
+
+def test_a_root_of_another_sum_with_a_cosine_stays():
+    long = sympy.sqrt(2 - sympy.cos(4 * x))
+    assert shorten(long, (x,), np.linspace(0.1, 1.5, 50)[:, None]) == long
+
+
+def test_a_symbol_times_a_logarithm_is_not_made_an_exponent():
+    entropy = (x + 2) * sympy.log(x + 2)
+    assert shorten(entropy, (x,), np.linspace(0.1, 1.5, 50)[:, None]) == entropy

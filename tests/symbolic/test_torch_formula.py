@@ -1,4 +1,5 @@
 import copy
+import pickle
 import re
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from kanlens.core.layers import KANLinear
-from kanlens.errors import MethodError, ShapeError
+from kanlens.errors import DTypeError, MethodError, ShapeError
 from kanlens.symbolic.composition import evaluator, spline_function
 from kanlens.symbolic.torch_formula import TorchFormula
 
@@ -103,3 +104,34 @@ def test_what_torch_does_not_have_is_refused():
         ShapeError, match=r"^TorchFormula.forward: expected x of shape \(batch, 2\)"
     ):
         TorchFormula([x], ["x", "y"])(torch.zeros(3, 1))
+
+
+PIECES = [
+    sympy.Piecewise((x**2, x < 0.4), (sympy.sqrt(x), x <= 0.7), (2 * y, True)),
+    sympy.Piecewise((x, (x > 0.4) & (y >= 0.2) | ~(y < 1)), (y, sympy.Ne(x, 0.5))),
+    sympy.Piecewise((x, sympy.Eq(x, 0.5))),
+    sympy.Piecewise((x, x < 0.4), (sympy.oo, True)),
+    sympy.erf(x) + sympy.erfc(y) * sympy.loggamma(x) + sympy.erfinv(x / 2),
+]
+
+
+@pytest.mark.parametrize("formula", PIECES, ids=str)
+def test_pieces_and_special_functions(formula):
+    values = TorchFormula([formula], ["x", "y"])(POINTS)
+    expected = evaluator((formula,), (x, y))(POINTS.numpy())
+    np.testing.assert_allclose(values.detach().numpy(), expected, rtol=1e-13)
+
+
+def test_a_spline_has_second_derivatives_and_can_be_stored():
+    edge = KANLinear(1, 1, generator=torch.Generator().manual_seed(0)).double().edge(0, 0)
+    module = TorchFormula([spline_function("f_0_0_0", edge)(x) * y], ["x", "y"])
+    points = POINTS[:5].clone().requires_grad_()
+    assert torch.autograd.gradgradcheck(module, (points,))
+    back = pickle.loads(pickle.dumps(module))  # noqa: S301
+    assert torch.equal(back(points), module(points))
+
+
+def test_what_is_no_tensor_is_refused():
+    text = "TorchFormula.forward: expected a Tensor, got ndarray. Convert it first, its columns in "
+    with pytest.raises(DTypeError, match=f"^{re.escape(text)}the order of names.$"):
+        TorchFormula([x], ["x", "y"])(POINTS.numpy())

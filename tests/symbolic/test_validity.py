@@ -22,6 +22,18 @@ POINTS[:4] = [[1, 1], [1, 3], [3, 1], [3, 3]]
         (sympy.acosh(x), "acosh(x)"),
         (sympy.tan(x), "tan(x)"),
         (sympy.exp(1 / (x - y)), "1/(x - y)"),
+        (1 / (x**2 - 4 * x + 4), "1/(x**2 - 4*x + 4)"),  # which no two points show
+        (1 / sympy.Abs(x - 2.1), "1/Abs(x - 2.1)"),
+        (sympy.log((x - 2) ** 2), "log((x - 2)**2)"),
+        (1 / ((x - 2) ** 2 + (y - 2.2) ** 2), "1/((x - 2)**2 + (y - 2.2)**2)"),
+        (1 / (x**2 * y**2 - 8 * x * y + 16), "1/(x**2*y**2 - 8*x*y + 16)"),
+        (1 / ((x - 2) ** 2 - 1e-13), "1/((x - 2)**2 - 1.0e-13)"),
+        (sympy.atanh(sympy.sin(x)), "atanh(sin(x))"),
+        (sympy.sqrt((x - 2) ** 2 - 1e-9), "sqrt((x - 2)**2 - 1.0e-9)"),
+        (sympy.cot(x + 0.5), "cot(x + 0.5)"),
+        (sympy.sec(x), "sec(x)"),
+        (sympy.gamma(x - 3), "the formula as a whole"),
+        (sympy.Piecewise((0, x < 1.5), (1 / (x - 2), True)), "the formula as a whole"),
         (sympy.exp(300 * x**2), "the formula as a whole"),
     ],
 )
@@ -31,7 +43,23 @@ def test_what_breaks_is_named(formula, part):
 
 @pytest.mark.parametrize(
     "formula",
-    [1 / (x**2 + 1), sympy.log(x), sympy.sqrt(x), 1 / x, sympy.tan(x / 3), sympy.Integer(1)],
+    [
+        1 / (x**2 + 1),
+        sympy.log(x),
+        sympy.sqrt(x),
+        1 / x,
+        sympy.tan(x / 3),
+        sympy.Integer(1),
+        1 / ((x - 2) ** 2 + 1e-4),
+        sympy.log((x - 2) ** 2 + 1e-3),
+        sympy.sqrt((x - 2) ** 2),
+        1 / sympy.exp(-100 * x),
+        sympy.exp(100 * (x - y)),
+        1 / sympy.cosh(20 * (x - 2)),
+        sympy.asin(sympy.sin(x)),
+        1 / (x * y),
+        sympy.Piecewise((0, x < 1.5), (1 / (x - 1), True)),
+    ],
 )
 def test_what_holds_is_not_named(formula):
     assert broken_parts((formula,), (x, y), POINTS) == ()
@@ -53,7 +81,31 @@ def test_a_pole_that_moves_with_another_feature_is_met_first_by_the_worst_row():
     assert 3.9 < high < 4.0 + 1e-9  # y is 1 in some row
 
 
+@pytest.mark.parametrize(
+    "formula", [1 / sympy.Abs(x - 4), 1 / (x**2 - 8 * x + 16), sympy.log((x - 4) ** 2)], ids=str
+)
+def test_ranges_end_before_a_place_that_no_sign_gives_away(formula):
+    low, high = valid_ranges((formula,), (x, y), POINTS)["x"]
+    assert low == -1.0
+    assert 3.98 < high < 4.0
+    smooth = formula.subs(x, sympy.sqrt((x - 4) ** 2 + 0.01) + 4)
+    assert valid_ranges((smooth,), (x, y), POINTS)["x"] == (-1.0, 5.0)
+
+
+def test_a_constant_feature_has_a_range_of_one_value():
+    points = np.stack([POINTS[:, 0], np.full(len(POINTS), 2.0)], axis=1)
+    assert valid_ranges((1 / (x + y),), (x, y), points)["y"] == (2.0, 2.0)
+    assert broken_parts((1 / (x - y) ** 2,), (x, y), points) == ("(x - y)**(-2)",)
+
+
 def test_wider_points_fill_five_percent_more():
     points = wider(POINTS)
     np.testing.assert_allclose(points.min(axis=0), 0.9)
     np.testing.assert_allclose(points.max(axis=0), 3.1)
+
+
+def test_the_rows_that_break_first_are_swept():
+    points = np.random.default_rng(1).uniform(1.0, 3.0, (2000, 2))
+    points[777] = [2.0, 3.9]  # alone out there
+    low, _ = valid_ranges((sympy.log(x - y + 3),), (x, y), points)["x"]
+    assert 0.9 <= low < 0.92

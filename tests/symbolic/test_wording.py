@@ -4,7 +4,7 @@ import sympy
 
 from kanlens.core.function_edge import FunctionEdge
 from kanlens.core.functions import FUNCTIONS
-from kanlens.symbolic.wording import edge_text
+from kanlens.symbolic.wording import edge_text, formula_text, latex, latex_name
 
 ARGUMENTS = ((1.0, 0.0), (0.7, 0.1), (-1.0, 0.9), (-0.25, 0.5), (1.0, 0.3))
 OUTER = ((1.0, 0.0), (-1.0, 0.0), (2.5, -0.75), (-0.5, 1.0), (1e-7, 2e5))
@@ -58,3 +58,40 @@ def test_units_and_names_are_those_of_the_data():
     edge = FunctionEdge(function="log").in_units(-2.0, 4.0)
     assert edge_text(edge, "blood sugar") == "log(0.25*blood sugar + 0.5)"
     assert edge_text(FunctionEdge(function="x^2"), "blood sugar") == "(blood sugar)**2"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x", "x"),
+        ("x12", "x_{12}"),
+        ("omega_0", r"\omega_{0}"),
+        ("rho_air", r"\rho_{\mathrm{air}}"),
+        ("pi", r"\mathrm{pi}"),  # beside the number
+        ("vertical", r"\mathrm{vertical}"),  # sympy makes a calligraphic verti of it
+        ("x__2", r"\mathrm{x\_\_2}"),  # and a power of this
+        ("speed_of_sound", r"\mathrm{speed\_of\_sound}"),
+        ("colour=red", r"\mathrm{colour=red}"),
+        ("a-b & 5%", r"\mathrm{a\mbox{-}b\ \&\ 5\%}"),
+        ("~ $x^{2}$ #1", r"\mathrm{\sim{}\ \$x\wedge{}\{2\}\$\ \#1}"),
+        ("\\alpha", r"\mathrm{\backslash{}alpha}"),
+        ("two\nlines", r"\mathrm{two\ lines}"),
+        (" ", r"\mathrm{\ }"),
+        ("größe", r"\mathrm{größe}"),
+    ],
+)
+def test_names_in_latex(name, text):
+    assert latex_name(name) == text
+
+
+def test_words_stand_apart_in_latex():
+    force, arm, x1 = sympy.symbols("force arm x1")
+    assert latex(2 * force * arm) == r"2 \, \mathrm{arm} \, \mathrm{force}"
+    assert latex(2 * x1 * sympy.pi) == r"2 \pi x_{1}"
+
+
+def test_names_with_operators_stand_in_brackets():
+    minus, red, x = map(sympy.Symbol, ("a-b", "colour=red", "x_1"))
+    assert formula_text(2 * minus + red / 3 + x**2) == "2*(a-b) + (colour=red)/3 + x_1**2"
+    assert formula_text(2 * sympy.Symbol("two\nlines")) == "2*(two lines)"
+    assert formula_text(sympy.Symbol("größe") * sympy.Symbol("f(t)")) == "f(t)*größe"

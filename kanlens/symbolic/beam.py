@@ -1,0 +1,273 @@
+"""Decide between functions for an edge by the loss of the whole network, with a small beam.
+
+A few whole networks are kept. Edge by edge, from the inputs to the outputs, each of them is tried
+with every other function that is nearly as good for the edge; the layers behind the edge are
+sampled and chosen anew, because what reaches them has moved, and the loss is taken after a short
+refit. The best few go on: a change that only helps together with another is not lost at once.
+What is left out of an edge's first choice must be worth it: a near tie must halve the loss, a
+function that fits the edge clearly worse divide it by ten.
+
+References
+----------
+.. [1] B. T. Lowerre, The Harpy speech recognition system, 1976 (beam search).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from kanlens.core.function_layer import SPLINE, FunctionLinear
+from kanlens.core.network import KAN
+from kanlens.symbolic.assignment import EdgeChoice, Goal, assign_layer, flat, rank_layer
+from kanlens.symbolic.interruption import Interruption
+from kanlens.symbolic.joint_refit import refit
+from kanlens.symbolic.library import Family
+from kanlens.symbolic.selection import Candidate
+
+WIDTH = 3  # networks that are kept
+_TIE = 6.0  # difference of the criterion
+_TRIALS = 32  # refits spent on each kind of doubt, for a beam of one network
+_MOST_TRIALS = 48  # refits spent on ties
+_IDLE = 12  # of them without a loss lower by a tenth, after which ties do not matter
+_OPTIONS = 3  # near ties of an edge that are tried
+_MOST_EDGES = 64  # of a network whose layers are sampled anew in every trial
+_DISPENSABLE = 0.05  # importance below which doing without an edge is tried
+_SOLVED = 1e-12  # loss at which nothing is left to try
+_STEPS = (4, 8)  # of a short refit: of all trials, and further ones of those with a chance
+_CHANCE = 4.0  # times the loss it needs that a trial may have between them
+_CLOSEST = 4  # candidates of an edge that stay in question when its layer is sampled anew
+_FREE = 1.02  # factor by which the loss may rise without an edge
+_CLOSE, _FAR = 0.5, 0.1  # factors by which near ties and others must lower it
+
+Edge = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _State:
+    """One network of the beam.
+
+    Attributes
+    ----------
+    model : KAN
+        With functions assigned, not refitted.
+    choices : dict
+        What was found for each edge, given the layers before it.
+    loss : float
+        After a short refit.
+    handicap : float
+        Logarithm of the factor by which other choices than the first must have lowered the loss.
+    """
+
+    model: KAN
+    choices: dict[Edge, EdgeChoice]
+    loss: float = math.inf
+    handicap: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """What the beam compares."""
+        return math.log(max(self.loss, 1e-300)) + self.handicap
+
+    @property
+    def names(self) -> tuple[object, ...]:
+        """The functions of all edges."""
+        return tuple(getattr(layer, "functions", None) for layer in self.model.layers)
+
+    def function(self, edge: Edge) -> str:
+        """Return the name of an edge's function."""
+        return _functions(self.model, edge[0]).functions[edge[1]][edge[2]]
+
+
+class Beam:
+    """The search for the functions of a network in their context.
+
+    Parameters
+    ----------
+    original : KAN
+        In float64, with its splines.
+    families : sequence of Family
+        To choose from.
+    r2_min : float
+        Least share of an edge's variance.
+    goal : Goal
+    width : int
+        Networks that are kept.
+    stop : Interruption, optional
+        Ends the search early.
+    """
+
+    def __init__(
+        self,
+        original: KAN,
+        families: Sequence[Family],
+        r2_min: float,
+        goal: Goal,
+        *,
+        width: int = WIDTH,
+        stop: Interruption | None = None,
+    ) -> None:
+        self.original, self.families, self.r2_min = original, families, r2_min
+        self.goal, self.width, self.stop = goal.few(), width, stop or Interruption()
+        self.follows = original.edges_alive <= _MOST_EDGES
+
+    @torch.no_grad()
+    def search(self, model: KAN, choices: Sequence[EdgeChoice]) -> KAN:
+        """Return the best network found; after an interrupt, the best until then.
+
+        Parameters
+        ----------
+        model : KAN
+            With functions assigned, not yet refitted; left as it is.
+        choices : sequence of EdgeChoice
+            What was found for each edge.
+
+        Returns
+        -------
+        KAN
+            `model`, or a copy in which other functions stand; not refitted.
+        """
+        found = {(c.layer, c.out, c.in_): c for c in choices}
+        self.best = _State(model=model, choices=found)
+        with self.stop.kept():
+            self.best = self._judged(self.best)
+            spent = self._climb(self._needless(), _TRIALS, _FREE)
+            self._between_ties()
+            self._climb(self._worse(), _TRIALS - spent, _FAR)
+        return self.best.model
+
+    def _climb(self, options: list[tuple[Edge, Candidate]], most: int, factor: float) -> int:
+        """Take one option after the other if the loss allows it; return how many were tried."""
+        spent = 0
+        for edge, option in options:
+            if spent == most or self.best.loss < _SOLVED:
+                break
+            if self.best.function(edge) in (option.function, "constant"):
+                continue
+            spent += 1
+            needed = factor * self.best.loss
+            trial = self._judged(self._changed(self.best, edge, option), needed)
+            if trial.loss <= needed:
+                self.best = trial
+        return spent
+
+    def _between_ties(self) -> None:
+        """Go through the edges with near ties, keeping the best few networks."""
+        beam, seen, spent = [self.best], {self.best.names}, 0
+        first = least = self.best.loss
+        for edge in self._open():
+            if spent >= _IDLE and least > 0.9 * first:
+                break
+            children: list[_State] = []
+            worst = beam[-1].cost if len(beam) == self.width else math.inf
+            for state in beam:
+                for option in _ties(state.choices[edge], state.function(edge), self.r2_min):
+                    if spent == _MOST_TRIALS or self.best.loss < _SOLVED:
+                        break
+                    child = self._changed(state, edge, option)
+                    if child.names in seen:
+                        continue
+                    spent += 1
+                    seen.add(child.names)
+                    child = replace(child, handicap=state.handicap - math.log(_CLOSE))
+                    needed = math.exp(worst - child.handicap)
+                    children.append(self._judged(child, needed))
+                    least = min(least, children[-1].loss)
+                    if children[-1].cost < self.best.cost:
+                        self.best = children[-1]
+            beam = sorted([*beam, *children], key=lambda state: state.cost)[: self.width]
+        self.best = replace(self.best, handicap=0.0)
+
+    def _open(self) -> list[Edge]:
+        """Return the most important edges with near ties, from the inputs to the outputs."""
+        found = [
+            choice
+            for edge, choice in self.best.choices.items()
+            if _ties(choice, self.best.function(edge), self.r2_min)
+        ]
+        found.sort(key=lambda choice: -choice.importance)
+        chosen = found[: _MOST_TRIALS // self.width]
+        chosen.sort(key=lambda choice: choice.layer)
+        return [(choice.layer, choice.out, choice.in_) for choice in chosen]
+
+    def _needless(self) -> list[tuple[Edge, Candidate]]:
+        """Return constants for the edges of little importance, the refit finds their values."""
+        edges = self._ranked(lambda choice: choice.importance < _DISPENSABLE)
+        return [(edge, flat(0.0)) for edge in edges if self.best.function(edge) != "constant"]
+
+    def _worse(self) -> list[tuple[Edge, Candidate]]:
+        """Return what fits edges clearly worse than their best function does."""
+        return [
+            (edge, option)
+            for edge in self._ranked(lambda choice: True)
+            for option in self.best.choices[edge].candidates
+            if self.best.function(edge) not in (SPLINE, "constant")
+            and option.score >= _TIE
+            and option.r2 >= self.r2_min
+        ]
+
+    def _ranked(self, rule: Callable[[EdgeChoice], bool]) -> list[Edge]:
+        """Return the edges that a rule admits, the most important first."""
+        found = [choice for choice in self.best.choices.values() if rule(choice)]
+        found.sort(key=lambda choice: -choice.importance)
+        return [(choice.layer, choice.out, choice.in_) for choice in found]
+
+    def _judged(self, state: _State, needed: float = math.inf) -> _State:
+        """Return a state with the loss of its network after a short refit.
+
+        A refit that is far from the loss `needed` after some steps is not gone on with.
+        """
+        work, loss = copy.deepcopy(state.model), math.inf
+        for steps in _STEPS:
+            loss = refit(work, self.goal.x, self.goal.target, steps=steps)
+            if loss > _CHANCE * needed or loss < _SOLVED:
+                break
+        return replace(state, loss=loss)
+
+    def _changed(self, state: _State, edge: Edge, option: Candidate) -> _State:
+        """Return a state with another function on one edge, and the layers behind chosen anew."""
+        model, choices = copy.deepcopy(state.model), dict(state.choices)
+        index, out, in_ = edge
+        _functions(model, index).assign(out, in_, option.function, option.parameters)
+        if self.follows and option.function != "constant":
+            self._follow(model, choices, index)
+        return replace(state, model=model, choices=choices)
+
+    def _follow(self, model: KAN, choices: dict[Edge, EdgeChoice], index: int) -> None:
+        """Choose the functions behind a layer anew, from what is known to come into question."""
+        hidden = model.scale_inputs(self.goal.x)
+        for later in range(len(model.layers)):
+            if not torch.isfinite(hidden).all():
+                return  # the loss will not be finite either
+            if later > index:
+                layer = _functions(model, later)
+                edges = [e for e in choices if e[0] == later]
+                names = {c.function for e in edges for c in choices[e].candidates[:_CLOSEST]}
+                few = [family for family in self.families if family.name in names]
+                found = [
+                    choice
+                    for choice in rank_layer(self.original, later, hidden, few)
+                    if layer.functions[choice.out][choice.in_] != "constant"
+                ]
+                assign_layer(layer, found, self.r2_min, hidden)
+                choices |= {(later, c.out, c.in_): c for c in found}
+            hidden = model.through(later, hidden)
+
+
+def _ties(choice: EdgeChoice, current: str, r2_min: float) -> list[Candidate]:
+    """Return the near ties that an edge could be, other than what it is."""
+    if current in (SPLINE, "constant"):
+        return []
+    near = [c for c in choice.candidates if c.score < _TIE and c.r2 >= r2_min]
+    return [c for c in near if c.function != current][:_OPTIONS]
+
+
+def _functions(model: KAN, index: int) -> FunctionLinear:
+    layer = model.layers[index]
+    if not isinstance(layer, FunctionLinear):
+        raise TypeError
+    return layer

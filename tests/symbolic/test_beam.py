@@ -1,0 +1,144 @@
+"""The beam decides by the loss of the whole network what edges alone leave open."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from kanlens.symbolic import beam as module
+from kanlens.symbolic.assignment import EdgeChoice, Goal, assign_functions, rank_layer
+from kanlens.symbolic.beam import Beam
+from kanlens.symbolic.interruption import Interruption
+from kanlens.symbolic.library import library
+from kanlens.symbolic.selection import Candidate
+from tests.symbolic.made import spline_network
+
+
+def assigned(layers, ranges, *, grid_size=20, families=None):
+    """Return a network, what edges alone choose, and the goal: its own exact functions."""
+    model, x = spline_network(layers, ranges, grid_size=grid_size)
+    hidden = x
+    for functions in layers:
+        columns = [
+            sum(f(hidden[:, i]) for i, f in enumerate(row) if f is not None) for row in functions
+        ]
+        hidden = torch.stack(columns, dim=1)
+    work = copy.deepcopy(model)
+    families = families or library()
+    choices = assign_functions(work, x, families, 0.99, advance=lambda **_: None)
+    return model, work, choices, Goal(x=x, target=hidden, limit=1e-3), families
+
+
+def misled(choices, wrong):
+    """Put a wrong function that fits nearly as well first on every edge of the first layer."""
+    found = []
+    for choice in choices:
+        names = [c.function for c in choice.candidates]
+        if choice.layer == 0 and wrong in names:
+            first = choice.candidates[names.index(wrong)]
+            rest = [c for c in choice.candidates if c.function != wrong][:2]
+            options = [Candidate(**{**vars(first), "score": 0.0})]
+            options += [Candidate(**{**vars(c), "score": 1.0}) for c in rest]
+            found.append(EdgeChoice(**{**vars(choice), "candidates": tuple(options)}))
+        else:
+            found.append(choice)
+    return found
+
+
+@pytest.fixture(scope="module")
+def three():
+    """tanh of three features, each of which an arctangent explains nearly as well.
+
+    A single change for the better lowers the loss by a third, which is less than it must.
+    """
+    functions = [lambda v: torch.tanh(1.2 * v + 0.3)] * 3
+    model, work, choices, goal, families = assigned([[functions]], [(-2.0, 2.0)] * 3)
+    choices = misled(choices, "arctan")
+    for choice in choices:
+        first = choice.candidates[0]
+        work.layers[0].assign(0, choice.in_, first.function, first.parameters)
+    return model, work, choices, goal, families
+
+
+def test_the_beam_finds_what_single_changes_miss(three):
+    model, work, choices, goal, families = three
+    single = Beam(model, families, 0.9, goal, width=1).search(work, choices)
+    assert single.layers[0].functions == (("arctan",) * 3,)
+    found = Beam(model, families, 0.9, goal).search(work, choices)
+    assert found.layers[0].functions == (("tanh",) * 3,)
+
+
+def test_the_network_given_is_left_as_it_is(three):
+    model, work, choices, goal, families = three
+    before = copy.deepcopy(work.state_dict())
+    Beam(model, families, 0.9, goal).search(work, choices)
+    assert all(torch.equal(before[k], v) for k, v in work.state_dict().items())
+    assert work.layers[0].functions == (("arctan",) * 3,)
+
+
+def test_layers_behind_a_change_are_sampled_anew(monkeypatch):
+    """What reaches the second layer after a change is what its functions are fitted to."""
+    layers = [[[torch.tanh, torch.square]], [[torch.exp]]]
+    model, work, choices, goal, families = assigned(layers, [(-2.0, 2.0)] * 2)
+    seen = []
+
+    def spy(network, index, inputs, few):
+        seen.append((index, inputs))
+        return rank_layer(network, index, inputs, few)
+
+    monkeypatch.setattr(module, "rank_layer", spy)
+    search = Beam(model, families, 0.9, goal)
+    found = {(c.layer, c.out, c.in_): c for c in choices}
+    state = module._State(model=work, choices=found)
+    line = Candidate(function="x", parameters=(1.0, 0.0, 0.7, 0.1), r2=1.0, score=1.0)
+    with torch.no_grad():
+        changed = search._changed(state, (0, 0, 0), line)
+        expected = changed.model.through(0, search.goal.x)
+    ((index, inputs),) = seen
+    assert index == 1
+    assert torch.equal(inputs, expected)
+    assert not torch.equal(inputs, work.through(0, search.goal.x))
+    assert changed.function((0, 0, 0)) == "x"
+    assert state.function((0, 0, 0)) == "tanh"
+
+
+def test_a_change_to_what_is_not_defined_is_survived():
+    layers = [[[torch.tanh, torch.square]], [[torch.exp]]]
+    model, work, choices, goal, families = assigned(layers, [(-2.0, 2.0)] * 2)
+    found = {(c.layer, c.out, c.in_): c for c in choices}
+    search = Beam(model, families, 0.9, goal)
+    root = Candidate(function="sqrt", parameters=(1.0, 0.0, 1.0, 0.0), r2=1.0, score=1.0)
+    with torch.no_grad():
+        state = search._changed(module._State(model=work, choices=found), (0, 0, 0), root)
+        assert search._judged(state).loss == math.inf
+
+
+def test_needless_edges_become_constants():
+    """An edge of 2 % of its sum that the target knows nothing of is left out."""
+    model, x = spline_network([[[torch.sin, lambda v: 0.01 * torch.exp(v)]]], [(-2.0, 2.0)] * 2)
+    work, families = copy.deepcopy(model), library()
+    choices = assign_functions(work, x, families, 0.99, advance=lambda **_: None)
+    assert work.layers[0].functions == (("sin", "exp"),)
+    goal = Goal(x=x, target=torch.sin(x[:, :1]), limit=1e-3)
+    goal = Goal(x=x, target=goal.target + 1e-3 * torch.cos(40 * x[:, :1]), limit=1e-3)
+    found = Beam(model, families, 0.99, goal).search(work, choices)
+    assert found.layers[0].functions == (("sin", "constant"),)
+
+
+def test_an_interrupt_keeps_the_best_until_then(three, monkeypatch):
+    model, work, choices, goal, families = three
+    judged, count = Beam._judged, []
+
+    def interrupted(self, state, needed=math.inf):
+        count.append(None)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return judged(self, state, needed)
+
+    monkeypatch.setattr(Beam, "_judged", interrupted)
+    stop = Interruption()
+    found = Beam(model, families, 0.9, goal, stop=stop).search(work, choices)
+    assert stop.happened
+    assert len(count) == 3
+    assert found.layers[0].functions == work.layers[0].functions

@@ -1,0 +1,135 @@
+"""Ctrl-C at any step: what was found until then is returned, and said to be no more than that."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from kanlens.symbolic import assignment, dropping, path, pipeline, recipe
+from kanlens.symbolic.interruption import Interruption
+from kanlens.symbolic.pipeline import suggest, symbolize
+from kanlens.symbolic.recipe import Recipe, find_formula
+from tests.symbolic.made import spline_network, toy
+
+TEXT = "symbolize: expected to come to an end, got an interrupt. What was found is returned."
+
+
+@pytest.fixture(scope="module")
+def made():
+    return toy()
+
+
+def raising(monkeypatch, module, name, *, call=1):
+    """Make the n-th call of a function an interrupt."""
+    original, count = getattr(module, name), []
+
+    def interrupted(*arguments, **options):
+        count.append(None)
+        if len(count) == call:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(module, name, interrupted)
+
+
+def test_the_first_interrupt_is_kept_and_the_second_goes_through():
+    stop = Interruption()
+    with stop.kept():
+        raise KeyboardInterrupt
+    assert stop.happened
+    with pytest.raises(KeyboardInterrupt), stop.kept():
+        raise KeyboardInterrupt
+    with pytest.warns(UserWarning, match=re.escape(TEXT)):
+        stop.warn("symbolize")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "call", "splines"),
+    [
+        (assignment, "rank_candidates", 1, {"f_0_0_0", "f_0_0_1", "f_1_0_0"}),
+        (assignment, "rank_candidates", 2, {"f_1_0_0"}),
+        (assignment, "refit", 1, set()),
+        (path, "refine", 1, set()),
+        (path, "snap", 1, set()),
+        (dropping, "_settled", 1, set()),
+        (path, "_mixed_stages", 1, set()),
+    ],
+)
+def test_formulas_found_until_then(made, monkeypatch, module, name, call, splines):
+    model, x, y = made
+    raising(monkeypatch, module, name, call=call)
+    with pytest.warns(UserWarning, match=f"^{re.escape(TEXT)}$"):
+        found = symbolize(model, x, y)
+    assert set(found.receipt.spline_edges) == splines
+    assert np.isfinite(found.predict(x)).all()
+    assert found.get_best()["loss"] < 1e-3
+    assert (found.model(x) - model(x)).abs().max() < 0.1
+    snapped = found.get_best()["stage"] == "snapped"
+    assert snapped == (name in ("_settled", "_mixed_stages"))
+    if snapped:
+        assert found.get_best()["equation"] == "exp(x2**2 + sin(pi*x1))"
+
+
+def test_suggestions_made_until_then(made, monkeypatch):
+    model, x, _ = made
+    raising(monkeypatch, assignment, "rank_candidates", call=2)
+    with pytest.warns(UserWarning, match="^suggest: "):
+        table = suggest(model, x)
+    assert table["layer"].unique().tolist() == [0]
+    assert len(table) == 6
+
+
+def test_suggestions_of_a_wide_layer_come_in_parts(monkeypatch):
+    model, x = spline_network([[[torch.sin] * 4] * 2], [(-2.0, 2.0)] * 4)
+    whole = suggest(model, x, functions=["sin"])
+    monkeypatch.setattr(assignment, "AT_ONCE", 3)
+    assert suggest(model, x, functions=["sin"]).equals(whole)
+    raising(monkeypatch, assignment, "rank_candidates", call=3)
+    with pytest.warns(UserWarning, match="^suggest: "):
+        some = suggest(model, x, functions=["sin"])
+    assert some.equals(whole.iloc[: len(some)])
+    assert len(some) == 6 * 2
+
+
+def test_progress_is_shown(made, monkeypatch):
+    model, x, y = made
+    bars = []
+
+    def bar(description, total, *, shown=None):
+        bars.append([description, total, 0, shown])
+        return _Counter(bars[-1])
+
+    monkeypatch.setattr(pipeline, "progress_bar", bar)
+    suggest(model, x)
+    symbolize(model, x, y, functions=["x"], refine=False, snap=False, progress=False)
+    assert bars == [["suggest", 3, 3, None], ["symbolize", 5, 5, False]]
+
+
+class _Counter:
+    def __init__(self, counts):
+        self.counts = counts
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return False
+
+    def __call__(self, steps=1, note=""):
+        self.counts[2] += steps
+
+
+def test_a_recipe_ends_with_what_was_being_read(monkeypatch):
+    monkeypatch.setattr(recipe, "_ROUNDS", 1)
+    monkeypatch.setattr(recipe, "_STEPS", (3, 3, 3))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(100, 2, generator=generator, dtype=torch.float64)
+    model = spline_network([[[torch.sin, torch.square]]], [(0.0, 1.0)] * 2)[0]
+    raising(monkeypatch, assignment, "refit")
+    y = torch.sin(9 * x[:, :1] * x[:, 1:])
+    trained, starts = recipe._trained, []
+    monkeypatch.setattr(recipe, "_trained", lambda *a: starts.append(a[-1]) or trained(*a))
+    found = find_formula(model, x, y, Recipe(starts=3, functions=("x",)), generator)
+    assert found.predict(x).shape == (100, 1)
+    assert starts == [0]
