@@ -15,7 +15,7 @@ from kanlens.symbolic.discovery.problems import Problem, transformed
 from kanlens.symbolic.discovery.regression import Array, quick_error, relative_error, solve
 from kanlens.symbolic.discovery.splines import Basis
 
-TARGETS = ("id", "log", "inv", "sq", "invsq", "sqrt", "exp", "sin", "tan")
+TARGETS = ("id", "log", "inv", "sq", "invsq", "sqrt", "invsqrt", "exp", "sin", "tan", "cos", "sinh")
 _PIECES = 10
 _GOOD = 3e-4  # error of a layer that is worth more than two
 _SWAPS = 12  # formulas tried for one additive fit
@@ -116,7 +116,10 @@ def _offer_layer(problem: Problem, name: str, front: Front) -> None:
     if name == "log":
         shapes = [np.exp(values[i] - values[i].mean()) for i in live]
         options = fit_curves(
-            grids[live], shapes, outer=("id", "inv", "invsq", "sq", "log"), epsilon=epsilon
+            grids[live],
+            shapes,
+            outer=("id", "inv", "invsq", "sq", "invsqrt", "log"),
+            epsilon=epsilon,
         )
     else:
         shapes = [values[i] for i in live]

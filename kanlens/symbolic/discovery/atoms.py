@@ -31,7 +31,7 @@ def atoms() -> tuple[Expr, ...]:
         found += [wave(k * U) for k in (1, 2, 3)] + [wave(sympy.pi * U), wave(2 * sympy.pi * U)]
         found += [U**k * wave(U) for k in (1, 2, 3)] + [wave(U**2), wave(U) / U]
         found += [wave(U) * sympy.exp(s * U) for s in (1, -1)]
-        found += [wave(U**2) * other(U) for other in waves]
+        found += [wave(U**j) * other(U**k) for other in waves for j in (2, 3) for k in range(1, j)]
         found += [wave(U) * other(U) for other in waves] + [wave(U + U**2), wave(U) ** 3]
     for s in (1, -1):
         found += [U**k * sympy.exp(s * U) for k in (0, 1, 2)]
@@ -39,6 +39,7 @@ def atoms() -> tuple[Expr, ...]:
     found += [sympy.log(U), sympy.log(U + 1), sympy.log(U**2 + 1), U * sympy.log(U)]
     found += [sympy.tanh(U), sympy.atan(U), sympy.tan(U), 1 / (1 + U), 1 / (1 + U**2)]
     found += [sympy.sqrt(1 + U**2), U**2 * sympy.log(U), sympy.sinh(U), sympy.cosh(U)]
+    found += [sympy.asinh(U), sympy.acosh(U), sympy.exp(U) / (1 + sympy.exp(U))]
     return tuple(dict.fromkeys(found))
 
 

@@ -20,7 +20,20 @@ from kanlens.symbolic.library import library
 U = sympy.Symbol("_u", real=True)
 _EPSILON = 1e-9  # relative squared error of a curve that was itself fitted
 _INDEPENDENT = 40  # values of a curve that count as independent
-_OUTER = {"id": 0, "log": 2, "inv": 1, "sq": 1, "invsq": 2, "sqrt": 1, "exp": 2, "sin": 3, "tan": 3}
+_OUTER = {
+    "id": 0,
+    "log": 2,
+    "inv": 1,
+    "sq": 1,
+    "invsq": 2,
+    "sqrt": 1,
+    "invsqrt": 2,
+    "exp": 2,
+    "sin": 3,
+    "tan": 3,
+    "cos": 3,
+    "sinh": 3,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +207,7 @@ def _curve(
 
 def _side(transform: Transform, value: Array) -> int:
     """Return the sign that a transform of the size loses."""
-    return -1 if transform.name in ("sq", "invsq", "sqrt", "log") and value[0] < 0 else 1
+    return -1 if transform.name in ("sq", "invsq", "sqrt", "invsqrt", "log") and value[0] < 0 else 1
 
 
 def _error(transform: Transform, made: Array, value: Array) -> float:
@@ -210,8 +223,10 @@ def _error(transform: Transform, made: Array, value: Array) -> float:
 def _powers(x: Array, value: Array, outer: Sequence[str]) -> list[Curve]:
     """Fit short sums of powers to one curve and its transforms."""
     sets: list[tuple[float, ...]] = [(1, 2), (1, 2, 3, 4, 5, 6), (2, 4, 6, 8, 10, 12)]
+    sets += [(1,), (2,), (3,), (4,)]
     if x.min() > 1e-3 * x.max():
         sets += [(-2, -1, 1, 2), (-4, -2, 2, 4), (-0.5, 0.5, 1, 1.5, 2)]
+        sets += [(-1,), (-2,), (0.5,), (1.5,)]
     found = []
     for transform in TRANSFORMS:
         if transform.name not in outer or not transform.fits(value):

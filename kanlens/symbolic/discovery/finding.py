@@ -11,18 +11,20 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens.checks import check_positive
+from kanlens.checks import check_generator, check_positive
 from kanlens.progress import progress_bar
 from kanlens.symbolic.composition import plain
 from kanlens.symbolic.discovery.front import EXACT, Entry, Front
+from kanlens.symbolic.discovery.portions import Interlude
 from kanlens.symbolic.discovery.problems import Deadline, Problem
 from kanlens.symbolic.discovery.search import search
 from kanlens.symbolic.discovery.splines import varies
+from kanlens.symbolic.discovery.structure import explore
 from kanlens.symbolic.discovery.tables import CALL, Sample, sample_of
 from kanlens.symbolic.front import scores
 from kanlens.symbolic.receipt import examine
 from kanlens.symbolic.result import Stage, SymbolicResult
-from kanlens.threads import one_thread
+from kanlens.threads import one_blas_thread, one_thread
 
 if TYPE_CHECKING:
     from kanlens.core.network import Rows
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-24  # errors below do not differ
 _RESERVE = 0.6  # seconds; a step of the search that has begun is not broken off
 _SHARE = 0.85  # of the time that goes into the search; the rest polishes and checks
+_FIRST = 0.5  # of the search, after which networks are trained if it has found nothing exact
+_NETWORKS = 0.8  # of what is then left, for them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -39,8 +43,8 @@ class Discovery(SymbolicResult):
     Attributes
     ----------
     stopped_because : str
-        "an exact formula was found", "every way was tried", "the time was over" or "interrupted";
-        after the last two the best formula so far is there.
+        "an exact formula was found", "only noise was left", "every way was tried", "the time was
+        over" or "interrupted"; after the last two the best formula so far is there.
     seconds : float
         How long it took.
     """
@@ -58,15 +62,23 @@ def discover(
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> Discovery:
-    """Find a formula for a target in a table, without training a network.
+    """Find a formula for a target in a table.
 
     Models of one layer, sums of splines of columns, are solved by least squares for the target
     and functions of it; splines that fit are written as elementary functions. Around this goes a
     search over structure as in AI Feynman [1]_: factors and columns that the target does not need
     are taken away, columns are put together as products, ratios, sums and differences, and sums
     and ratios of monomials, and of monomials times functions of one combination, are fitted.
+
+    Where this finds nothing exact, small networks are trained on the rows. Their slopes and
+    differences tell, in spite of noise, which columns are needed, and which only together; what
+    is then simpler is searched again. The networks are also pruned and read as formulas, as
+    `symbolize` does.
+
     All numbers of a candidate are refitted together and replaced by exact constants where the
-    data allow it; what counts is its error on rows it was not fitted to.
+    data allow it; what counts is its error on rows it was not fitted to. Where a formula leaves
+    nothing that the columns could explain, its parts that the data do not need are left out, and
+    the search ends: at once if it holds no inexact number, else after waiting for a better one.
 
     Parameters
     ----------
@@ -78,7 +90,7 @@ def discover(
     time_limit : float
         Seconds after which the best formula so far is returned.
     generator : torch.Generator, optional
-        Draws the rows that judge; else they are spread evenly.
+        Draws the rows that judge, else they are spread evenly, and the weights of networks.
     progress : bool, optional
         False for no bar. Default: a bar where stderr is a terminal.
 
@@ -92,7 +104,7 @@ def discover(
     ShapeError, DTypeError, DataError
         If x and y are no table and target of finite numbers.
     InvalidValueError
-        If `time_limit` is not positive.
+        If `time_limit` is not positive, or `generator` is none.
 
     References
     ----------
@@ -107,14 +119,15 @@ def discover(
     (x1*exp(-x2), 'an exact formula was found')
     """
     check_positive(CALL, "time_limit", time_limit)
+    check_generator(CALL, generator)
     start = time.monotonic()
     sample = sample_of(x, y, feature_names, generator)
     if not varies(sample.y) or not sample.useful:
         entries, because = [_constant(sample)], "every way was tried"
         chosen = entries[0]
     else:
-        with one_thread(), np.errstate(all="ignore"):
-            front, because = _searched(sample, time_limit, progress)
+        with one_thread(), one_blas_thread(), np.errstate(all="ignore"):
+            front, because = _searched(sample, time_limit, progress, generator)
         entries, chosen = front.entries, front.chosen()
     return _result(sample, entries, chosen, because, start)
 
@@ -130,7 +143,9 @@ def _constant(sample: Sample) -> Entry:
     return Entry(number / sympy.Integer(10) ** sample.y_power, error, 1)
 
 
-def _searched(sample: Sample, time_limit: float, progress: bool | None) -> tuple[Front, str]:
+def _searched(
+    sample: Sample, time_limit: float, progress: bool | None, generator: torch.Generator | None
+) -> tuple[Front, str]:
     """Search until a formula is exact, everything was tried, or the time is over."""
     columns, target = sample.scaled()
     symbols = tuple(sample.symbols[i] for i in sample.useful)
@@ -141,17 +156,22 @@ def _searched(sample: Sample, time_limit: float, progress: bool | None) -> tuple
     front = Front(symbols, columns, target, held_out, deadline, exact=sample.rounding)
     front.start()
     problem = Problem(columns, symbols, target, held_out, lambda e: e)
+    draws = torch.Generator() if generator is None else generator
     because = "every way was tried"
     with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
         front.watch(advance)
         try:
-            search(problem, front)
+            early = Interlude(front, _FIRST, _NETWORKS, lambda part: explore(problem, part, draws))
+            search(problem, early)
+            early.catch_up()
             if front.best_error > front.exact:
                 front.finish(Deadline.after(max(0.1 * time_limit, 0.0)))
         except KeyboardInterrupt:
             because = "interrupted"
     if front.best_error <= front.exact:
         because = "an exact formula was found"
+    elif front.settled and because != "interrupted":
+        because = "only noise was left"
     elif deadline.passed and because != "interrupted":
         because = "the time was over"
     return front, because

@@ -13,6 +13,8 @@ from kanlens.symbolic.composition import Expr, evaluator
 from kanlens.symbolic.constants import can_refine, refine, snap
 from kanlens.symbolic.discovery.problems import Deadline
 from kanlens.symbolic.discovery.regression import Array, relative_error
+from kanlens.symbolic.discovery.residue import is_noise
+from kanlens.symbolic.discovery.thinning import thinner
 from kanlens.symbolic.discovery.tidying import even_ratios, joined
 from kanlens.symbolic.simplification import complexity, count_numbers, shorten
 
@@ -27,6 +29,16 @@ _POLISHED = 4
 _RISE = 1.03  # factor by which snapping may raise the error
 _SURE = 1e-12  # error below which a formula is taken for the truth and snapped at once
 _LONG = 120  # nodes beyond which nothing is refitted
+_THINNED = 45  # nodes beyond which no part is left out
+_UNSURE = 4.0  # factor of the error on rows held out over that on all that shows an overfit
+_NUMEROUS = 7  # numbers beyond which no part is left out
+_ROUNDS = 12  # parts left out of one formula
+_PATIENCE = (8.0, 2.0)  # seconds, and shares of the time so far, for every number of a formula
+_SIMILAR = 1.15  # factor between errors of formulas that noise hardly tells apart
+_NOTED = 12
+_HOPE = 0.75  # share of the numbers of a formula that may become exact
+_ODD = 2.0  # digits of fractions, by the natural logarithm, that may stand for any number
+_DIGITS = 1.5  # price of a unit of the logarithm of a fraction's numerator and denominator
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +53,15 @@ class Entry:
         Relative squared error on the held-out rows.
     complexity : int
     snapped : tuple of str
+    overall : float
+        Relative squared error on all rows; that on the held-out ones where it is not known.
     """
 
     expression: Expr
     error: float
     complexity: int
     snapped: tuple[str, ...] = ()
+    overall: float = math.nan
 
 
 class Front:
@@ -76,9 +91,13 @@ class Front:
         self.exact = exact
         self.symbols, self.x, self.y = symbols, x, y
         self.fitted = ~held_out
-        self.judged = held_out if held_out.any() else self.fitted
+        telling = bool(held_out.any()) and bool(np.ptp(y[held_out]) > 0)
+        self.judged = held_out if telling else np.ones(len(y), dtype=bool)
         self._advance: Callable[..., None] = lambda *_, **__: None
-        self._shown = deadline.left
+        self._shown = self._whole = deadline.left
+        self._enough = math.inf  # seconds of the search after which a formula is good enough
+        self._probed: set[Expr] = set()
+        self._near: list[Entry] = []  # formulas about as good as the best, were it not for noise
         self.deadline = deadline
         self.entries: list[Entry] = []
         self._seen: set[Expr] = set()
@@ -91,8 +110,17 @@ class Front:
 
     @property
     def done(self) -> bool:
-        """Whether the search may end: an exact formula is there, or the time is over."""
-        return self.deadline.passed or self.best_error <= self.exact
+        """Whether the search may end: nothing is left to explain, or the time is over."""
+        return self.deadline.passed or self.best_error <= self.exact or self.settled
+
+    @property
+    def settled(self) -> bool:
+        """Whether what a formula leaves is noise, and no better one came for long enough."""
+        return self._spent > self._enough
+
+    @property
+    def _spent(self) -> float:
+        return self._whole - self.deadline.left
 
     def is_new(self, *key: Expr) -> bool:
         """Say whether a piece of work comes for the first time, and remember it."""
@@ -117,28 +145,32 @@ class Front:
         found = expression
         if can_refine(found) and complexity(found) <= _LONG and start > self.exact / 100:
             found = self._refined(found)
-        error = self._error(found)
-        self._keep(Entry(found, error, complexity(found)))
-        if error < max(_SURE, self.exact):
+        entry = self._entry(found)
+        self._keep(entry)
+        self._remember(entry)
+        if entry.error < max(_SURE, self.exact):
             short = self._shortened(even_ratios(found))
-            if self._error(short) <= max(2 * error, self.exact):
+            if self._error(short) <= max(2 * entry.error, self.exact):
                 found = short
-            self._snap(found, error)
+            self._snap(found, entry.error)
+        elif entry in self.entries:
+            self._probe(entry)
 
     def chosen(self) -> Entry:
         """Return the formula with the best balance of error and length."""
         return min(self.entries, key=self._cost)
 
     def _cost(self, entry: Entry) -> float:
-        error = max(entry.error, self.exact / 100)
+        overall = entry.error if math.isnan(entry.overall) else entry.overall
+        error = max(overall, entry.error / _UNSURE, self.exact / 100)
         length = entry.complexity + _NUMBER * count_numbers(entry.expression)
-        return int(self.judged.sum()) * math.log(error) + _NODE * length
+        price = _NODE * length + _DIGITS * sum(_digits(entry.expression))
+        return len(self.y) * math.log(error) + price
 
     def start(self) -> None:
         """Begin with the mean, which is always there."""
         mean = float(self.y[self.fitted].mean())
-        error = relative_error(np.full(self.judged.sum(), mean), self.y[self.judged])
-        self._keep(Entry(sympy.Float(mean), error, 1))
+        self._keep(self._entry(sympy.Float(mean)))
 
     def watch(self, advance: Callable[..., None]) -> None:
         """Move a bar of one step per second from now on."""
@@ -151,24 +183,97 @@ class Front:
             self._advance(steps, note=f"error {self.best_error:.1e}")
 
     def finish(self, deadline: Deadline) -> None:
-        """Shorten and snap the best formulas while there is time."""
-        for entry in sorted(self.entries, key=self._cost)[:_POLISHED]:
+        """Thin out, shorten and snap the best formulas while there is time."""
+        first = sorted(self.entries, key=self._cost)[:_POLISHED]
+        near = [e for e in self._near if e.overall < _SIMILAR * self.chosen().overall]
+        for entry in dict.fromkeys((*first[:1], *sorted(near, key=self._promise), *first)):
             if deadline.passed:
                 return
-            if entry.error > self.exact and count_numbers(entry.expression):
-                self._snap(self._shortened(even_ratios(entry.expression)), entry.error)
+            if entry.error > self.exact:
+                self._polish(entry, deadline)
 
-    def _snap(self, expression: Expr, error: float) -> None:
-        if not can_refine(expression) or complexity(expression) > _LONG:
+    def _remember(self, entry: Entry) -> None:
+        """Note a formula that may turn out the simplest once its numbers are exact."""
+        if entry.overall < _SIMILAR * self.chosen().overall and entry.complexity <= _THINNED:
+            self._near = sorted((*self._near, entry), key=self._promise)[:_NOTED]
+
+    def _promise(self, entry: Entry) -> float:
+        """Return what a formula would cost if most of its numbers were exact."""
+        saved = _NODE * _NUMBER * count_numbers(entry.expression)
+        return self._cost(entry) - _HOPE * saved
+
+    def _probe(self, entry: Entry) -> None:
+        """Where the best formula leaves nothing but noise, polish it and end the search soon.
+
+        The more numbers it has, the longer a better one is waited for.
+        """
+        if entry.expression in self._probed or entry is not self.chosen():
             return
-        rows = self.fitted
+        self._probed.add(entry.expression)
+        if not is_noise(self.x, self._values(entry.expression), self.y):
+            return
+        best = self._polish(entry, self.deadline)
+        odd = sum(1 for d in _digits(best.expression) if d > _ODD)
+        numbers = count_numbers(best.expression) + odd / 2
+        wait = numbers * (_PATIENCE[0] + _PATIENCE[1] * self._spent)
+        self._enough = min(self._enough, self._spent + wait)
+
+    def _polish(self, entry: Entry, deadline: Deadline) -> Entry:
+        """Leave out what a formula does not need, put exact constants in, and keep that."""
+        best = entry
+        for step in (self._exact, self._thinned, self._exact):
+            if deadline.passed:
+                break
+            best = step(best, deadline)
+        if best is not entry:
+            self._keep(best)
+        return best
+
+    def _exact(self, entry: Entry, deadline: Deadline) -> Entry:
+        """Put exact constants in, if that pays."""
+        if not count_numbers(entry.expression) or deadline.passed:
+            return entry
+        snapped = self._snap(self._shortened(even_ratios(entry.expression)), entry.error)
+        return snapped if snapped and self._cost(snapped) < self._cost(entry) else entry
+
+    def _thinned(self, entry: Entry, deadline: Deadline) -> Entry:
+        """Leave out parts of a formula while that pays."""
+        best = entry
+        for _ in range(_ROUNDS):
+            if best.complexity > _THINNED or count_numbers(best.expression) > _NUMEROUS:
+                return best
+            before = best
+            for shorter in thinner(before.expression):
+                if deadline.passed:
+                    return best
+                trial = self._refitted(shorter, self._cost(best))
+                if trial is not None:
+                    best = trial
+            if best is before:
+                break
+        return best
+
+    def _refitted(self, expression: Expr, limit: float) -> Entry | None:
+        """Refit to all rows; None where the formula is not worth more than a limit."""
+        if not math.isfinite(self._error(expression)):
+            return None
+        if count_numbers(expression):
+            expression = refine(expression, self.symbols, self.x, self.y).expression
+        trial = self._entry(expression)
+        return trial if self._cost(trial) < limit else None
+
+    def _snap(self, expression: Expr, error: float) -> Entry | None:
+        if not can_refine(expression) or complexity(expression) > _LONG:
+            return None
+        rows = self.fitted if error < _SURE else np.ones(len(self.y), dtype=bool)
         found = snap(expression, self.symbols, self.x[rows], self.y[rows])
-        short = self._shortened(found.expression)
-        new = self._error(short)
-        fewer = count_numbers(expression) - count_numbers(short)
-        rise = math.exp(max(fewer, 0) * math.log(len(self.y)) / len(self.y))
-        if new <= max(max(rise, _RISE) * error, self.exact):
-            self._keep(Entry(short, new, complexity(short), found.snapped))
+        new = self._entry(self._shortened(found.expression), found.snapped)
+        if new.error <= max(_RISE * error, self.exact) or self._cost(new) < self._cost(
+            self._entry(expression)
+        ):
+            self._keep(new)
+            return new
+        return None
 
     def _refined(self, expression: Expr) -> Expr:
         rows = self.fitted
@@ -184,11 +289,19 @@ class Front:
         limit = max(1.01 * self._error(found), self.exact)
         return wider if self._error(wider) <= limit else found
 
+    def _values(self, expression: Expr) -> Array:
+        return np.asarray(evaluator((expression,), self.symbols)(self.x)[:, 0])
+
     def _error(self, expression: Expr) -> float:
-        values = evaluator((expression,), self.symbols)(self.x)[:, 0]
-        if not np.isfinite(values).all():
-            return math.inf
-        return relative_error(values[self.judged], self.y[self.judged])
+        return self._entry(expression).error
+
+    def _entry(self, expression: Expr, snapped: tuple[str, ...] = ()) -> Entry:
+        """Judge a formula."""
+        values, error, overall = self._values(expression), math.inf, math.inf
+        if np.isfinite(values).all():
+            error = relative_error(values[self.judged], self.y[self.judged])
+            overall = relative_error(values, self.y)
+        return Entry(expression, error, complexity(expression), snapped, overall)
 
     def _keep(self, entry: Entry) -> None:
         """Add an entry and drop those that are neither simpler nor better than another."""
@@ -205,6 +318,12 @@ def _beats(one: Entry, two: Entry, every: list[Entry]) -> bool:
     if ours == other:
         return every.index(one) < every.index(two)
     return all(a <= b for a, b in zip(ours, other, strict=True))
+
+
+def _digits(expression: Expr) -> list[float]:
+    """Return the logarithm of the numerator and denominator of every fraction in an expression."""
+    nodes = sympy.preorder_traversal(expression)
+    return [math.log((1 + abs(int(n.p))) * int(n.q)) for n in nodes if n.is_Rational]
 
 
 def _unsound(expression: Expr) -> bool:

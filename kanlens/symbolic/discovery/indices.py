@@ -259,6 +259,18 @@ def _offer_weighted(model: _Model, front: Front) -> None:
             for curve, powers in zip(choice, model.library, strict=True)
         ]
         front.offer(problem.rebuild(sympy.Add(*parts)))
+    if len(model.library) == 1 and not front.done:
+        _offer_single(model, front)
+
+
+def _offer_single(model: _Model, front: Front) -> None:
+    """Write the function of a model with one monomial in all the ways there are for one column."""
+    problem, powers = model.problem, model.library[0]
+    factor = evaluate(problem.columns, [powers])[:, 0]
+    if np.abs(factor).min() > 1e-9 * np.abs(factor).max():
+        rest = problem.over(factor, monomial(problem.names, powers))
+        column, name = model.index.values[:, None], (model.index.name,)
+        curve_formulas(Problem(column, name, rest.target, rest.held_out, rest.rebuild), front)
 
 
 def _weights_of(

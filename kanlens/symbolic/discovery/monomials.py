@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -13,16 +14,20 @@ from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.problems import Problem, transformed
 from kanlens.symbolic.discovery.regression import Array, eliminate, quick_error, solve
 
-TARGETS = ("id", "inv", "sq", "invsq", "sqrt", "exp", "log")
+TARGETS = ("id", "inv", "sq", "invsq", "sqrt", "invsqrt", "exp", "log", "sinh")
 _MOST_TERMS = 130
 _OFFERED = 3
+RATIOS = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (3, 2), (4, 2), (2, 4), (3, 3), (4, 4))
+_TURN = 1.0  # range of a column from which it may be an angle
 Powers = tuple[float, ...]
 
 
 def libraries(problem: Problem) -> list[list[Powers]]:
     """Return sets of exponents, one exponent per column, that sums are made of."""
     width = problem.width
-    found = [_total_degree(width, degree) for degree in (2, 3, 4, 6)]
+    found = [
+        _total_degree(width, degree) for degree in (2, 3, 4, 6, *((8, 10) if width == 1 else ()))
+    ]
     if bool(problem.positive.all()):
         found.append(_pairs(width, (-2.0, -1.0, 1.0, 2.0)))
         found.append(_pairs(width, (-1.0, -0.5, 0.5, 1.0)))
@@ -140,17 +145,35 @@ def _sum(
     )
 
 
-def ratio_formulas(problem: Problem, front: Front) -> None:
-    """Offer ratios of two polynomials.
+def ratio_formulas(
+    problem: Problem, front: Front, *, degrees: Sequence[tuple[int, int]] = RATIOS
+) -> None:
+    """Offer ratios of two polynomials of given degrees.
 
     They are null vectors of the numerator minus y times the denominator.
     """
-    for above, below in ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (3, 2), (4, 2), (2, 4)):
+    for above, below in degrees:
         top, bottom = _total_degree(problem.width, above), _total_degree(problem.width, below)
         rows = int((~problem.held_out).sum())
         if not top or not bottom or len(top) + len(bottom) > min(90, rows // 3) or front.done:
             continue
         _offer_ratio(problem, top, bottom, front)
+
+
+def wave_ratio_formulas(problem: Problem, front: Front) -> None:
+    """Offer ratios of polynomials in the cosine or sine of one column and in the others."""
+    if not 2 <= problem.width <= 3:
+        return
+    degrees = RATIOS[:4] if problem.width == 3 else (*RATIOS[:4], (2, 4))
+    for i in np.flatnonzero(np.ptp(problem.columns, axis=0) > _TURN):
+        for wave, name in ((np.cos, sympy.cos), (np.sin, sympy.sin)):
+            columns, names = problem.columns.copy(), list(problem.names)
+            columns[:, i], names[i] = wave(columns[:, i]), name(names[i])
+            turned = dataclasses.replace(problem, columns=columns, names=tuple(names))
+            for _, each in transformed(turned, ("id", "sq", "cos")):
+                if front.done:
+                    return
+                ratio_formulas(each, front, degrees=degrees)
 
 
 def _offer_ratio(problem: Problem, top: list[Powers], bottom: list[Powers], front: Front) -> None:

@@ -109,6 +109,8 @@ def _correlated(problem: Problem, inside: Array) -> tuple[float, Array]:
     outside = outside - outside[fitted].mean(axis=0)
     one, back = _whitened(inside[fitted])
     two, forth = _whitened(outside[fitted])
+    if 0 in (one.shape[1], two.shape[1]):  # one of them is constant on the fitted rows
+        return float("inf"), np.zeros(inside.shape[1])
     u, _, vt = np.linalg.svd(one.T @ two, full_matrices=False)
     found, other = back @ u[:, 0], forth @ vt[0]
     r = np.corrcoef(inside[judged] @ found, outside[judged] @ other)[0, 1]
@@ -131,5 +133,5 @@ def inner_line(problem: Problem) -> tuple[float, Array]:
 def _whitened(matrix: Array) -> tuple[Array, Array]:
     """Return an orthonormal basis of the columns, and how it is made of them."""
     u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-    good = s > _RIDGE * s[0]
+    good = s > _RIDGE * max(s[0], np.finfo(float).tiny)
     return u[:, good], vt[good].T / s[good]

@@ -59,6 +59,8 @@ class Problem:
         Rows that judge and are not fitted.
     rebuild : callable
         Takes an expression of the target and returns the one of y.
+    slope : ndarray, shape (row,), optional
+        Size of the derivative of y by the target, where the target is y over a factor.
     """
 
     columns: Array
@@ -66,6 +68,7 @@ class Problem:
     target: Array
     held_out: Array
     rebuild: Inverse
+    slope: Array | None = None
 
     @property
     def width(self) -> int:
@@ -86,7 +89,15 @@ class Problem:
     def with_target(self, target: Array, rebuild: Inverse) -> Problem:
         """Return the problem of another target, from whose formula `rebuild` makes this one's."""
         outer = self.rebuild
-        return dataclasses.replace(self, target=target, rebuild=lambda e: outer(rebuild(e)))
+        return dataclasses.replace(
+            self, target=target, rebuild=lambda e: outer(rebuild(e)), slope=None
+        )
+
+    def over(self, factor: Array, name: Expr) -> Problem:
+        """Divide the target by a factor."""
+        less = self.with_target(self.target / factor, lambda e: e * name)
+        before = np.ones(len(factor)) if self.slope is None else self.slope
+        return dataclasses.replace(less, slope=before * np.abs(factor))
 
     def without(self, drop: set[int]) -> Problem:
         """Leave out columns."""
@@ -134,12 +145,17 @@ class Transform:
         if self.name == "exp":
             return float(np.ptp(target)) < 30 and float(size.max()) < 30
         if self.name in ("sin", "tan"):
-            return bool(size.max() <= np.pi / 2) and float(np.ptp(target)) > 0.5
+            return bool(size.max() <= np.pi / 2) and float(np.ptp(target)) > _WIDE
+        if self.name == "cos":
+            return bool(target.min() >= 0 and target.max() <= np.pi) and np.ptp(target) > _WIDE
+        if self.name == "sinh":
+            return _WIDE < float(np.ptp(target)) < 30 and float(size.max()) < 30
         return bool(size.min() > 1e-9 * size.max())
 
 
 _TINY = 1e-250  # smallest part of the largest value whose logarithm is taken
-_ONE_SIGN = ("sq", "invsq", "sqrt", "log")
+_WIDE = 0.5  # range of a target that may be an angle or a logarithm
+_ONE_SIGN = ("sq", "invsq", "sqrt", "invsqrt", "log")
 _HALF = sympy.Rational(1, 2)
 
 
@@ -159,9 +175,12 @@ TRANSFORMS = (
     _absolute("sq", np.square, np.sqrt, lambda e: e**_HALF),
     _absolute("invsq", lambda t: t**-2.0, lambda s: s**-0.5, lambda e: e**-_HALF),
     _absolute("sqrt", np.sqrt, np.square, lambda e: e**2),
+    _absolute("invsqrt", lambda t: t**-0.5, lambda s: s**-2.0, lambda e: e**-2),
     Transform("exp", np.exp, np.log, sympy.log),
     Transform("sin", np.sin, np.arcsin, sympy.asin),
     Transform("tan", np.tan, np.arctan, sympy.atan),
+    Transform("cos", np.cos, np.arccos, sympy.acos),
+    Transform("sinh", np.sinh, np.arcsinh, sympy.asinh),
 )
 
 

@@ -11,10 +11,11 @@ import sympy
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.problems import Deadline, Problem
 from kanlens.symbolic.discovery.regression import Array
-from kanlens.symbolic.discovery.smoothness import unevenness
+from kanlens.symbolic.discovery.smoothness import loudness, noise_of, unevenness
 
 _NEAR_HALF = 0.2  # distance of an exponent from a multiple of one half at which that is tried
 _BETTER = 0.9  # factor on the unevenness that a move must reach
+_AUDIBLE = 1.15  # loudness that shows more than noise
 _POWERS = (-4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
 
 
@@ -52,7 +53,7 @@ def divided(problem: Problem, exponents: Array, drop: set[int]) -> Problem:
         power = float(exponents[i])
         factor = factor * raised(problem.columns[:, i], power)
         name = name * problem.names[i] ** sympy.Rational(power)
-    return problem.with_target(problem.target / factor, lambda e: e * name).without(drop)
+    return problem.over(factor, name).without(drop)
 
 
 def raised(column: Array, power: float) -> Array:
@@ -132,6 +133,34 @@ def peeled(problem: Problem, deadline: Deadline) -> Problem:
         if moved is None:
             return now
         now, level = moved.problem, moved.unevenness
+    return now
+
+
+def quieted(problem: Problem, deadline: Deadline) -> Problem:
+    """Divide by powers of columns and drop these while the target is told but for its noise.
+
+    Under noise no move makes a target more even; but as long as what is left out does not exceed
+    the noise, in units of y, a column less is a gain.
+    """
+    noise = noise_of(problem.columns, problem.target)
+    now = problem
+    while noise and now.width > 1:
+        estimate = np.nan_to_num(rounded_exponents(now))
+        moves: list[tuple[float, int, Problem]] = []
+        for i in range(now.width):
+            for power in sorted({0.0, float(estimate[i])}):
+                if deadline.passed:
+                    return now
+                exponents = np.zeros(now.width)
+                exponents[i] = power
+                trial = divided(now, exponents, {i})
+                slope = np.ones(len(trial.target)) if trial.slope is None else trial.slope
+                level = loudness(trial.columns, trial.target, slope, noise)
+                moves.append((level, len(moves), trial))
+        moves.sort(key=lambda move: move[:2])
+        if moves[0][0] > _AUDIBLE:
+            break
+        now = moves[0][2]
     return now
 
 

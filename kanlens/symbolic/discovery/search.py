@@ -13,7 +13,7 @@ from kanlens.symbolic.discovery.bilinear import product_formulas
 from kanlens.symbolic.discovery.dictionary import dictionary_formulas
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.indices import factored_formulas, weighted_formulas
-from kanlens.symbolic.discovery.monomials import ratio_formulas, sum_formulas
+from kanlens.symbolic.discovery.monomials import ratio_formulas, sum_formulas, wave_ratio_formulas
 from kanlens.symbolic.discovery.outer import outer_formulas
 from kanlens.symbolic.discovery.problems import Problem, transformed
 from kanlens.symbolic.discovery.reductions import (
@@ -22,15 +22,18 @@ from kanlens.symbolic.discovery.reductions import (
     exponents_of,
     paired,
     peeled,
+    quieted,
     raised,
     rounded_exponents,
 )
 from kanlens.symbolic.discovery.regression import eliminate, solve
 from kanlens.symbolic.discovery.separable import separable_formulas
 from kanlens.symbolic.discovery.single import curve_formulas
+from kanlens.symbolic.discovery.sparse import sparse_formulas
 
 _BRANCHES = 3
 _DEPTH = 3
+_NARROW = 3  # columns up to which the products without division go far enough
 _SMOOTH = 1e-5  # unevenness that counts as none
 
 
@@ -47,7 +50,7 @@ def search(problem: Problem, front: Front, *, depth: int = _DEPTH) -> None:
 def _steps(problem: Problem, front: Front, depth: int) -> Iterator[Callable[[], object]]:
     yield lambda: linear_formula(problem, front)
     yield lambda: power_formula(problem, front)
-    for _, each in transformed(problem, ("log", "exp", "sin", "tan")):
+    for _, each in transformed(problem, ("log", "exp", "sin", "tan", "cos", "sinh")):
         yield partial(power_formula, each, front)
     yield lambda: additive_formulas(problem, front)
     if problem.width == 1:
@@ -57,14 +60,22 @@ def _steps(problem: Problem, front: Front, depth: int) -> Iterator[Callable[[], 
         return
     yield lambda: sum_formulas(problem, front)
     yield lambda: separable_formulas(problem, front)
+    for _, each in transformed(problem, ("exp", "sin", "tan", "cos", "sinh")):
+        yield partial(separable_formulas, each, front)
+    if problem.width <= _NARROW or depth >= _DEPTH - 1:
+        yield lambda: sparse_formulas(problem, front)
     reduced = peeled(problem, front.deadline)
     if reduced.width < problem.width:
         yield lambda: search(reduced, front, depth=depth)
-    yield lambda: _divided_formulas(problem, front)
+    quieter = quieted(problem, front.deadline)
+    if quieter.width < problem.width and quieter.key != reduced.key:
+        yield lambda: search(quieter, front, depth=depth)
+    yield lambda: _divided_formulas(problem, front, depth)
     yield lambda: dictionary_formulas(problem, front)
     yield lambda: outer_formulas(problem, front)
     yield lambda: factored_formulas(problem, front)
     yield lambda: ratio_formulas(problem, front)
+    yield lambda: wave_ratio_formulas(problem, front)
     yield lambda: weighted_formulas(problem, front)
     yield lambda: product_formulas(problem, front)
     if depth > 0:
@@ -74,13 +85,15 @@ def _steps(problem: Problem, front: Front, depth: int) -> Iterator[Callable[[], 
                 yield partial(search, move.problem, front, depth=depth - 1)
 
 
-def _divided_formulas(problem: Problem, front: Front) -> None:
+def _divided_formulas(problem: Problem, front: Front, depth: int) -> None:
     """Divide by the powers that the target seems to hold, and keep all columns."""
     powers = rounded_exponents(problem)
     if np.any(powers):
         trial = divided(problem, powers, set())
         additive_formulas(trial, front)
         sum_formulas(trial, front)
+        if problem.width > _NARROW and depth == _DEPTH:
+            sparse_formulas(trial, front)
 
 
 def linear_formula(problem: Problem, front: Front) -> None:
@@ -88,6 +101,7 @@ def linear_formula(problem: Problem, front: Front) -> None:
     columns = np.column_stack((np.ones(len(problem.target)), problem.columns))
     fitted = ~problem.held_out
     if columns.shape[1] > fitted.sum():
+        _single_columns(problem, front)
         return
     target = problem.target[fitted]
     best = eliminate(columns[fitted], target, np.arange(columns.shape[1]))[0]
@@ -95,6 +109,13 @@ def linear_formula(problem: Problem, front: Front) -> None:
     names = [sympy.Integer(1), *problem.names]
     parts = zip(solve(columns[fitted][:, kept], target), kept, strict=True)
     front.offer(problem.rebuild(sympy.Add(*(sympy.Float(float(c)) * names[k] for c, k in parts))))
+
+
+def _single_columns(problem: Problem, front: Front) -> None:
+    """Offer multiples of single columns, when there are too few rows for a sum of them."""
+    for name, column in zip(problem.names, problem.columns.T, strict=True):
+        size = float(column @ problem.target / (column @ column))
+        front.offer(problem.rebuild(sympy.Float(size) * name))
 
 
 def power_formula(problem: Problem, front: Front) -> None:

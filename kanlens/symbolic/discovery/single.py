@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import sympy
 
-from kanlens.symbolic.composition import Expr
+from kanlens.symbolic.composition import Expr, evaluator
 from kanlens.symbolic.discovery.atoms import atoms_on
 from kanlens.symbolic.discovery.curves import U, fit_curves
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.problems import TRANSFORMS, Problem, Transform
-from kanlens.symbolic.discovery.regression import Array, quick_error, solve
+from kanlens.symbolic.discovery.regression import Array, quick_error, relative_error, solve
 from kanlens.symbolic.discovery.splines import GRID_POINTS, Basis
 
 _PIECES = (2, 4, 8, 16, 32, 64, 100)
 _OFFERED = 10
+_OFFERED_NOISY = 24  # where noise leaves many formulas as good
+_NOISY = 1e-5  # error of a curve that is not for want of pieces
 _PAIRS = 3
 _SMALL, _NARROW = 0.03, 0.8  # of a curve's largest value, of its range
 _LOST = 0.05  # error of a curve that is no start for a refit
@@ -107,10 +110,13 @@ def curve_formulas(problem: Problem, front: Front, *, deep: bool = True) -> None
     grids, values = windows(problem, curve)
     if error > 0.5 or front.done or not all(np.isfinite(v).all() for v in values):
         return
-    outer = ("id", "log", "inv", "sq", "invsq", "sqrt", "exp") if deep else ("id",)
+    outer = (
+        ("id", "log", "inv", "sq", "invsq", "sqrt", "invsqrt", "exp", "sinh") if deep else ("id",)
+    )
     inner = ("id", "sq", "inv", "sqrt", "log", "exp") if deep else ("id", "sq")
     epsilon = float(np.clip(error, 1e-10, 1e-2))
-    options = fit_curves(grids, values, outer=outer, inner=inner, epsilon=epsilon, kept=_OFFERED)
+    kept = _OFFERED_NOISY if deep and error > _NOISY else _OFFERED
+    options = fit_curves(grids, values, outer=outer, inner=inner, epsilon=epsilon, kept=kept)
     for option in (each for turn in zip(*options, strict=True) for each in turn):
         if not front.done and option.error < _LOST:
             front.offer(problem.rebuild(option.expression.subs(U, problem.names[0])))
@@ -135,16 +141,17 @@ def _offer_products(
         [v for v, _ in pairs],
         outer=("id", "inv"),
         epsilon=epsilon,
-        kept=2,
+        kept=4,
     )
-    every = [
-        (curve, name)
-        for curves, (_, name) in zip(options, pairs, strict=True)
-        for curve in curves
-        if curve.error < _LOST
-    ]
-    every.sort(key=lambda pair: pair[0].score(epsilon))
-    for curve, name in every[:_OFFERED]:
+    every = []
+    for curves, (_, name) in zip(options, pairs, strict=True):
+        for curve in curves:
+            made = evaluator((curve.expression * name,), (U,))(grid[:, None])[:, 0]
+            error = relative_error(made, values)
+            if error < _LOST:
+                every.append((error, curve, name))
+    every.sort(key=lambda item: replace(item[1], error=item[0]).score(epsilon))
+    for _, curve, name in every[:_OFFERED]:
         if not front.done:
             front.offer(problem.rebuild((curve.expression * name).subs(U, problem.names[0])))
 
@@ -163,7 +170,9 @@ def multipliers(x: Array) -> list[tuple[Array, Expr]]:
             found.append((x ** float(power), U**power))
     for rate in _RATES:
         k = 2.0 * rate / float(np.ptp(x))
-        found.append((np.exp(k * (x - x.mean())), sympy.exp(sympy.Float(k) * U)))
+        middle = float(x.mean())
+        name = sympy.Float(float(np.exp(-k * middle))) * sympy.exp(sympy.Float(k) * U)
+        found.append((np.exp(k * (x - middle)), name))
     return found
 
 

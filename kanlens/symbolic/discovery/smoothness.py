@@ -19,6 +19,9 @@ from kanlens.symbolic.discovery.splines import varies
 _LENGTHS = (1.0, 2.5, 6.0)  # in deviations of a column, times the root of the number of columns
 _NUGGET = 1e-7
 _MOST_ROWS = 300
+_FLAT = 1.5  # factor by which half the rows tell less at most, where noise is what is left
+_ROUNDING, _LOUD = 1e-8, 0.05  # shares of the variance between which there may be noise
+_SHARE = 0.3  # of the noise that the model is told of
 
 
 def unevenness(columns: Array, target: Array) -> float:
@@ -40,26 +43,90 @@ def unevenness(columns: Array, target: Array) -> float:
     >>> bool(unevenness(x, np.sin(3 * x[:, 0])) < 1e-6)
     True
     """
-    pick = np.linspace(0, len(target) - 1, min(len(target), _MOST_ROWS)).round().astype(int)
+    pick = _pick(target)
     x, t = _even(columns[pick]), target[pick]
     spread = float(t.std())
     if x.shape[1] == 0 or spread == 0:
         return 1.0 if spread else 0.0
     t = (t - t.mean()) / spread
+    errors = (_left_out(x, t, scale, np.full(len(t), _NUGGET)) for scale in _LENGTHS)
+    return min(float(np.mean(np.square(e))) for e in errors)
+
+
+def noise_of(columns: Array, target: Array) -> float:
+    """Estimate the variance of noise in a target; 0 where more rows still tell more.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (row, feature)
+    target : ndarray, shape (row,)
+
+    Returns
+    -------
+    float
+        Of the size of the squared errors on left-out rows, thus rather too large.
+
+    Examples
+    --------
+    >>> draw = np.random.default_rng(0)
+    >>> x = draw.uniform(1.0, 3.0, (300, 1))
+    >>> y = np.sin(3 * x[:, 0]) + 0.1 * draw.normal(size=300)
+    >>> bool(0.005 < noise_of(x, y) < 0.02), noise_of(x, np.sin(3 * x[:, 0]))
+    (True, 0.0)
+    """
+    if len(target) < _MOST_ROWS // 2:
+        return 0.0
+    many = unevenness(columns, target)
+    pick = _pick(target)[::2]
+    few = unevenness(columns[pick], target[pick])
+    level = many * float(np.var(target[_pick(target)]))
+    return level if _ROUNDING < many < _LOUD and few < _FLAT * many else 0.0
+
+
+def loudness(columns: Array, target: Array, slope: Array, noise: float) -> float:
+    """Return the squared error on left-out rows in parts of the noise, both in units of y.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (row, feature)
+    target : ndarray, shape (row,)
+        Of y or of y over a factor.
+    slope : ndarray, shape (row,)
+        Derivative of y by the target.
+    noise : float
+        Variance of the noise of y.
+
+    Returns
+    -------
+    float
+        Near 1 where the columns tell all that is no noise.
+    """
+    pick = _pick(target)
+    x, t, slope = _even(columns[pick]), target[pick], slope[pick]
+    spread = float(t.std())
+    if x.shape[1] == 0 or spread == 0:
+        return float(np.mean(np.square((t - t.mean()) * slope))) / noise
+    nugget = _NUGGET + _SHARE * noise / np.square(slope * spread)
+    errors = (_left_out(x, (t - t.mean()) / spread, scale, nugget) for scale in _LENGTHS)
+    return min(float(np.mean(np.square(e * slope * spread))) for e in errors) / noise
+
+
+def _pick(target: Array) -> Array:
+    count = min(len(target), _MOST_ROWS)
+    return np.linspace(0, len(target) - 1, count).round().astype(int)
+
+
+def _left_out(x: Array, target: Array, scale: float, nugget: Array) -> Array:
+    """Return the errors on left-out rows for one length."""
     size = np.square(x).sum(axis=1)
     distance = np.maximum(size[:, None] + size[None, :] - 2 * x @ x.T, 0.0)
-    return min(_left_out(distance, t, scale**2 * x.shape[1]) for scale in _LENGTHS)
-
-
-def _left_out(distance: Array, target: Array, length: float) -> float:
-    kernel = np.exp(-0.5 * distance / length)
-    kernel[np.diag_indices_from(kernel)] += _NUGGET
+    kernel = np.exp(-0.5 * distance / (scale**2 * x.shape[1]))
+    kernel[np.diag_indices_from(kernel)] += nugget
     try:
         inverse = np.linalg.inv(kernel)
     except np.linalg.LinAlgError:
-        return float("inf")
-    errors = inverse @ target / np.diag(inverse)
-    return float(np.mean(np.square(errors)))
+        return np.full(len(target), np.inf)
+    return np.asarray(inverse @ target / np.diag(inverse))
 
 
 def _even(columns: Array) -> Array:

@@ -45,6 +45,7 @@ EQUATIONS = {
     "a*sin(b) + 0*c": {"a": P, "b": P, "c": (-1.0, 1.0)},
     "a - cos(b)/a": {"a": (0.5, 4.0), "b": (-2.0, 2.0)},
     "1/(exp(a*b/c) - 1)": {"a": P, "b": P, "c": P},
+    "asin(sin(a)/b)": {"a": (-1.2, 1.2), "b": (1.1, 2.5)},
 }
 
 
@@ -211,3 +212,22 @@ def test_a_generator_makes_the_run_repeatable():
     assert found[0].sympy() == found[1].sympy()
     assert found[0].receipt.rmse == found[1].receipt.rmse
     assert found[0].receipt.rows == 600
+
+
+def test_with_fewer_rows_than_columns_one_column_is_enough():
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    assert str(kanlens.discover(x, 2 * x[:, 1], progress=False, time_limit=5).sympy()) == "2*x2"
+
+
+def test_rows_that_judge_and_do_not_vary_do_not_make_a_constant_exact():
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    y = np.zeros(60)
+    y[7] = 1.0
+    found = kanlens.discover(x, y, progress=False, time_limit=1)
+    assert found.stopped_because != "an exact formula was found" or found.receipt.r2 > 0.999
+
+
+def test_what_is_no_generator_is_refused():
+    x = np.ones((5, 1)) * np.arange(5.0)[:, None]
+    with pytest.raises(InvalidValueError, match=r"^discover: expected generator as a torch\."):
+        kanlens.discover(x, x[:, 0], generator=5)

@@ -1,0 +1,33 @@
+"""Limits of threads hold inside their blocks and nowhere else."""
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from kanlens.threads import SMALL, one_blas_thread, one_thread, threads_for
+
+
+def blas_threads():
+    np.ones((2, 2)) @ np.ones((2, 2))
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_matrix_products_of_numpy_have_one_thread_inside_and_as_many_as_before_after():
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = blas_threads()
+        with one_blas_thread():
+            assert blas_threads() == {1}
+        assert blas_threads() == before
+
+
+def test_torch_has_one_thread_inside_and_as_many_as_before_after():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        with threads_for(SMALL):
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
