@@ -43,9 +43,9 @@ def _plan(setup: Setup) -> Plan:
         keys=tuple(
             (method, *key, noise, seed)
             for noise in noises
+            for key in chosen
             for method in METHODS
             if method not in skipped
-            for key in chosen
         ),
         skipped=skipped,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,19 @@ from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.curves import Curve, U, fit_curves
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.problems import Problem, transformed
-from kanlens.symbolic.discovery.regression import Array, quick_error, relative_error, solve
+from kanlens.symbolic.discovery.regression import (
+    Array,
+    quick_error,
+    relative_error,
+    solve,
+    weighted,
+)
 from kanlens.symbolic.discovery.splines import Basis
 
 TARGETS = ("id", "log", "inv", "sq", "invsq", "sqrt", "invsqrt", "exp", "sin", "tan", "cos", "sinh")
 _PIECES = 10
 _GOOD = 3e-4  # error of a layer that is worth more than two
+_NO_NOISE = 1e-12  # error from which rows are also weighted as errors of y would be
 _SWAPS = 12  # formulas tried for one additive fit
 
 
@@ -60,21 +68,24 @@ def additive_matrix(columns: Array, bases: tuple[Basis, ...]) -> tuple[Array, Ar
     return np.concatenate(blocks, axis=1), np.concatenate(owners)
 
 
-def additive_error(problem: Problem, pieces: int = _PIECES) -> float:
+def additive_error(
+    problem: Problem, pieces: int = _PIECES, *, weights: Array | None = None
+) -> float:
     """Return how badly a sum of splines fits, on the held-out rows."""
     bases = tuple(Basis.of(c, _pieces(problem, pieces)) for c in problem.columns.T)
     matrix, _ = additive_matrix(problem.columns, bases)
-    return quick_error(matrix, problem.target, problem.held_out)
+    return quick_error(*weighted(weights, matrix, problem.target), problem.held_out)
 
 
-def solve_layer(problem: Problem, pieces: int = _PIECES) -> Layer:
-    """Fit a sum of splines."""
+def solve_layer(problem: Problem, pieces: int = _PIECES, *, weights: Array | None = None) -> Layer:
+    """Fit a sum of splines, with residuals multiplied by weights."""
     bases = tuple(Basis.of(c, _pieces(problem, pieces)) for c in problem.columns.T)
     matrix, owners = additive_matrix(problem.columns, bases)
     fitted = ~problem.held_out
-    found = solve(matrix[fitted], problem.target[fitted])
+    heavy, target = weighted(weights, matrix, problem.target)
+    found = solve(heavy[fitted], target[fitted])
     judged = problem.held_out if problem.held_out.any() else fitted
-    error = relative_error((matrix @ found)[judged], problem.target[judged])
+    error = relative_error((heavy @ found)[judged], target[judged])
     parts = tuple(np.concatenate(([0.0], found[owners == i + 1])) for i in range(problem.width))
     means = [
         float(basis.at(x)[:, 1:].mean(axis=0) @ c[1:])
@@ -95,18 +106,31 @@ def additive_formulas(
     """Offer formulas of additive fits to the target and its transforms; return the best error."""
     if problem.width == 0:
         return float("inf")
+    made = transformed(problem, targets)
+    best = _best_layers([(name, each, None) for name, each in made], front)
+    if best > _NO_NOISE and not front.done:
+        uneven = [(name, each, each.weights) for name, each in made if each.weights is not None]
+        _best_layers(uneven, front)
+    return best
+
+
+def _best_layers(problems: Sequence[tuple[str, Problem, Array | None]], front: Front) -> float:
+    """Offer formulas of the two best fits, whose rows have weights; return the least error."""
     ranked = sorted(
-        ((additive_error(each), name, each) for name, each in transformed(problem, targets)),
+        (
+            (additive_error(each, weights=weights), name, each, weights)
+            for name, each, weights in problems
+        ),
         key=lambda item: item[0],
     )
-    for error, name, each in ranked[:2]:
+    for error, name, each, weights in ranked[:2]:
         if error < 0.2 and not front.done:
-            _offer_layer(each, name, front)
+            _offer_layer(each, name, weights, front)
     return ranked[0][0] if ranked else float("inf")
 
 
-def _offer_layer(problem: Problem, name: str, front: Front) -> None:
-    layer = solve_layer(problem)
+def _offer_layer(problem: Problem, name: str, weights: Array | None, front: Front) -> None:
+    layer = solve_layer(problem, weights=weights)
     grids, values = layer.curves()
     sizes = np.array([v.std() for v in values])
     live = np.flatnonzero(sizes > 1e-3 * np.sqrt(layer.error + 1e-6) * sizes.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,17 +14,21 @@ import torch
 
 from kanlens.checks import check_generator, check_positive
 from kanlens.progress import progress_bar
-from kanlens.symbolic.composition import plain
+from kanlens.symbolic.composition import evaluator, plain
+from kanlens.symbolic.constants import can_refine, snap
 from kanlens.symbolic.discovery.front import EXACT, Entry, Front
 from kanlens.symbolic.discovery.portions import Interlude
 from kanlens.symbolic.discovery.problems import Deadline, Problem
+from kanlens.symbolic.discovery.regression import relative_error
 from kanlens.symbolic.discovery.search import search
 from kanlens.symbolic.discovery.splines import varies
 from kanlens.symbolic.discovery.structure import explore
 from kanlens.symbolic.discovery.tables import CALL, Sample, sample_of
+from kanlens.symbolic.discovery.tidying import multiplied_in
 from kanlens.symbolic.front import scores
 from kanlens.symbolic.receipt import examine
 from kanlens.symbolic.result import Stage, SymbolicResult
+from kanlens.symbolic.simplification import count_numbers, shorten
 from kanlens.threads import one_blas_thread, one_thread
 
 if TYPE_CHECKING:
@@ -33,6 +38,8 @@ _ROUNDING = 1e-24  # errors below do not differ
 _RESERVE = 0.6  # seconds; a step of the search that has begun is not broken off
 _SHARE = 0.85  # of the time that goes into the search; the rest polishes and checks
 _FIRST = 0.5  # of the search, after which networks are trained if it has found nothing exact
+_POINTS = 200  # where a shorter form is compared
+_RISE = 1.03  # factor by which exact numbers may raise the error
 _NETWORKS = 0.8  # of what is then left, for them
 
 
@@ -180,28 +187,27 @@ def _searched(
 def _result(
     sample: Sample, entries: list[Entry], chosen: Entry, because: str, start: float
 ) -> Discovery:
-    kept = _shown(entries, chosen)
+    picked = _snapped_in_units(sample, chosen)
     stages = []
-    for entry in kept:
+    for entry in _shown(entries, chosen):
         expression = sample.in_units(entry.expression)
         stages.append(
             Stage(
                 name="snapped" if entry.snapped else "fitted",
-                expressions=(plain(expression),),
+                expressions=(plain(picked.expression if entry is chosen else expression),),
                 losses=(entry.error,),
             )
         )
-    expression = sample.in_units(chosen.expression)
     judged = sample.held_out if sample.held_out.any() else np.ones(len(sample.y), dtype=bool)
     fitted = ~sample.held_out
     receipt = examine(
-        (expression,),
+        (picked.expression,),
         None,
         torch.from_numpy(sample.x[judged]),
         torch.from_numpy(sample.y[judged])[:, None],
         feature_names=sample.feature_names,
         fitted_to=torch.from_numpy(sample.x[fitted]) if sample.held_out.any() else None,
-        snapped=chosen.snapped,
+        snapped=picked.snapped,
     )
     return Discovery(
         stages=tuple(stages),
@@ -213,6 +219,27 @@ def _result(
         stopped_because=because,
         seconds=time.monotonic() - start,
     )
+
+
+def _snapped_in_units(sample: Sample, entry: Entry) -> Entry:
+    """Write a formula in the units of the data, where other numbers are exact than in those scaled.
+
+    One half of 10,000 was 0.5 in the search, and 5000 is a number that the data have to show.
+    """
+    expression = multiplied_in(sample.in_units(entry.expression))
+    unmoved = dataclasses.replace(entry, expression=expression)
+    if not sample.moved or not count_numbers(expression) or not can_refine(expression):
+        return unmoved
+    rows = ~sample.held_out
+    with one_thread(), one_blas_thread(), np.errstate(all="ignore"):
+        found = snap(expression, sample.symbols, sample.x[rows], sample.y[rows])
+        points = sample.x[:: max(1, len(sample.x) // _POINTS)]
+        short = shorten(found.expression, sample.symbols, points)
+        values = evaluator((short,), sample.symbols)(sample.x)[:, 0]
+    error = relative_error(values[~rows], sample.y[~rows]) if (~rows).any() else found.loss
+    if error > max(_RISE * entry.error, sample.rounding):
+        return unmoved
+    return dataclasses.replace(entry, expression=short, snapped=(*entry.snapped, *found.snapped))
 
 
 def _shown(entries: list[Entry], chosen: Entry) -> list[Entry]:

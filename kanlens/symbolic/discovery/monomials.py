@@ -1,10 +1,11 @@
-"""Short sums of powers and products of columns, and ratios of two such sums."""
+"""Short sums of powers and products of columns."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import sympy
@@ -12,13 +13,13 @@ import sympy
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.problems import Problem, transformed
-from kanlens.symbolic.discovery.regression import Array, eliminate, quick_error, solve
+from kanlens.symbolic.discovery.regression import Array, eliminate, quick_error, solve, weighted
 
 TARGETS = ("id", "inv", "sq", "invsq", "sqrt", "invsqrt", "exp", "log", "sinh")
 _MOST_TERMS = 130
 _OFFERED = 3
-RATIOS = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (3, 2), (4, 2), (2, 4), (3, 3), (4, 4))
-_TURN = 1.0  # range of a column from which it may be an angle
+_FITS, _POOR = 4, 0.1  # fits whose sums are offered, and error beyond which none is
+_NO_NOISE = 1e-12  # error from which rows are also weighted as errors of y would be
 Powers = tuple[float, ...]
 
 
@@ -26,7 +27,7 @@ def libraries(problem: Problem) -> list[list[Powers]]:
     """Return sets of exponents, one exponent per column, that sums are made of."""
     width = problem.width
     found = [
-        _total_degree(width, degree) for degree in (2, 3, 4, 6, *((8, 10) if width == 1 else ()))
+        total_degree(width, degree) for degree in (2, 3, 4, 6, *((8, 10) if width == 1 else ()))
     ]
     if bool(problem.positive.all()):
         found.append(_pairs(width, (-2.0, -1.0, 1.0, 2.0)))
@@ -44,7 +45,14 @@ def libraries(problem: Problem) -> list[list[Powers]]:
     return [list(library) for library in sorted(unique, key=len)]
 
 
-def _total_degree(width: int, degree: int) -> list[Powers]:
+def total_degree(width: int, degree: int) -> list[Powers]:
+    """Return the exponents of all products up to a degree; none where they are very many.
+
+    Examples
+    --------
+    >>> total_degree(2, 1)
+    [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0)]
+    """
     if width > 9 or (width > 4 and degree > 2) or (width > 2 and degree > 4):
         return []
     every = itertools.product(range(degree + 1), repeat=width) if width <= 5 else ()
@@ -107,30 +115,64 @@ def monomial(names: Sequence[Expr], powers: Powers) -> Expr:
 
 def sum_formulas(problem: Problem, front: Front, *, targets: tuple[str, ...] = TARGETS) -> None:
     """Offer short sums of monomials for the target and its transforms."""
-    jobs = []
     sets = libraries(problem)
     matrices = [evaluate(problem.columns, library) for library in sets]
-    for _, each in transformed(problem, targets):
-        for library, matrix in zip(sets, matrices, strict=True):
-            if front.deadline.passed:
-                return
-            error = quick_error(matrix, each.target, each.held_out)
-            jobs.append((error, each, library, matrix))
-    jobs.sort(key=lambda job: (max(job[0], 1e-10), len(job[2])))
-    for error, each, library, matrix in jobs[:4]:
-        if error > 0.1 or front.done:
+    made = [each for _, each in transformed(problem, targets)]
+    even = [job for each in made for job in _jobs(each, None, sets, matrices, front)]
+    _offer_sums(even, front)
+    if min((job.error for job in even), default=0.0) > _NO_NOISE:
+        uneven = [
+            min(_jobs(each, each.weights, sets, matrices, front), key=lambda job: job.error)
+            for each in made
+            if each.weights is not None and sets and not front.done
+        ]
+        _offer_sums(uneven, front)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A library that fits a target, and how well on the held-out rows."""
+
+    error: float
+    problem: Problem
+    weights: Array | None
+    library: list[Powers]
+    matrix: Array
+
+
+def _jobs(
+    problem: Problem,
+    weights: Array | None,
+    sets: list[list[Powers]],
+    matrices: list[Array],
+    front: Front,
+) -> list[_Job]:
+    """Fit all libraries to a target whose rows have weights."""
+    found = []
+    for library, matrix in zip(sets, matrices, strict=True):
+        pair = weighted(weights, matrix, problem.target)
+        error = math.inf if front.deadline.passed else quick_error(*pair, problem.held_out)
+        found.append(_Job(error, problem, weights, library, matrix))
+    return found
+
+
+def _offer_sums(jobs: list[_Job], front: Front) -> None:
+    """Offer the sums of the best fits."""
+    for job in sorted(jobs, key=lambda job: (max(job.error, 1e-10), len(job.library)))[:_FITS]:
+        if job.error > _POOR or front.done:
             return
-        _offer_sum(each, library, matrix, front)
+        _offer_sum(job, front)
 
 
-def _offer_sum(problem: Problem, library: list[Powers], matrix: Array, front: Front) -> None:
-    fitted = ~problem.held_out
-    groups = np.arange(len(library))
-    for selection in eliminate(matrix[fitted], problem.target[fitted], groups)[:_OFFERED]:
+def _offer_sum(job: _Job, front: Front) -> None:
+    problem, library, fitted = job.problem, job.library, ~job.problem.held_out
+    matrix, target = weighted(job.weights, job.matrix, problem.target)
+    matrix, target = matrix[fitted], target[fitted]
+    for selection in eliminate(matrix, target, np.arange(len(library)))[:_OFFERED]:
         if len(selection.groups) > 12 or front.done:
             return
         terms = list(selection.groups)
-        coefficients = solve(matrix[fitted][:, terms], problem.target[fitted])
+        coefficients = solve(matrix[:, terms], target)
         front.offer(problem.rebuild(_sum(problem, library, terms, coefficients)))
 
 
@@ -143,65 +185,3 @@ def _sum(
             for k, c in zip(terms, coefficients, strict=True)
         )
     )
-
-
-def ratio_formulas(
-    problem: Problem, front: Front, *, degrees: Sequence[tuple[int, int]] = RATIOS
-) -> None:
-    """Offer ratios of two polynomials of given degrees.
-
-    They are null vectors of the numerator minus y times the denominator.
-    """
-    for above, below in degrees:
-        top, bottom = _total_degree(problem.width, above), _total_degree(problem.width, below)
-        rows = int((~problem.held_out).sum())
-        if not top or not bottom or len(top) + len(bottom) > min(90, rows // 3) or front.done:
-            continue
-        _offer_ratio(problem, top, bottom, front)
-
-
-def wave_ratio_formulas(problem: Problem, front: Front) -> None:
-    """Offer ratios of polynomials in the cosine or sine of one column and in the others."""
-    if not 2 <= problem.width <= 3:
-        return
-    degrees = RATIOS[:4] if problem.width == 3 else (*RATIOS[:4], (2, 4))
-    for i in np.flatnonzero(np.ptp(problem.columns, axis=0) > _TURN):
-        for wave, name in ((np.cos, sympy.cos), (np.sin, sympy.sin)):
-            columns, names = problem.columns.copy(), list(problem.names)
-            columns[:, i], names[i] = wave(columns[:, i]), name(names[i])
-            turned = dataclasses.replace(problem, columns=columns, names=tuple(names))
-            for _, each in transformed(turned, ("id", "sq", "cos")):
-                if front.done:
-                    return
-                ratio_formulas(each, front, degrees=degrees)
-
-
-def _offer_ratio(problem: Problem, top: list[Powers], bottom: list[Powers], front: Front) -> None:
-    fitted = ~problem.held_out
-    over = evaluate(problem.columns[fitted], top)
-    under = -problem.target[fitted, None] * evaluate(problem.columns[fitted], bottom)
-    matrix = np.concatenate((over, under), axis=1)
-    size = np.sqrt(np.mean(np.square(matrix), axis=0))
-    size = np.where(size > 0, size, 1.0)
-    _, values, rows = np.linalg.svd(matrix / size, full_matrices=False)
-    if values[-1] > 0.02 * values[0] / np.sqrt(len(size)):
-        return
-    anchor = len(top) + int(np.argmax(np.abs(rows[-1][len(top) :])))
-    others = np.array([k for k in range(len(size)) if k != anchor])
-    target = -matrix[:, anchor] / size[anchor]
-    scaled = matrix[:, others] / size[others]
-    for selection in eliminate(scaled, target, np.arange(len(others)))[:2]:
-        chosen = list(selection.groups)
-        if len(chosen) > 14 or front.done:
-            continue
-        vector = np.zeros(len(size))
-        vector[others[chosen]] = solve(scaled[:, chosen], target)
-        vector[anchor] = 1.0
-        vector = vector / size
-        vector = vector / np.abs(vector[anchor])
-        up = [k for k in range(len(top)) if vector[k]]
-        down = [k for k in range(len(bottom)) if vector[len(top) + k]]
-        if up and down:
-            above = _sum(problem, top, up, vector[up])
-            below = _sum(problem, bottom, down, vector[len(top) :][down])
-            front.offer(problem.rebuild(above / below))

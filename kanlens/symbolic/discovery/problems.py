@@ -60,7 +60,8 @@ class Problem:
     rebuild : callable
         Takes an expression of the target and returns the one of y.
     slope : ndarray, shape (row,), optional
-        Size of the derivative of y by the target, where the target is y over a factor.
+        Size of the derivative of y by the target, where the target is y over a factor or a
+        function of it. None: 1 everywhere, or not known.
     """
 
     columns: Array
@@ -82,6 +83,19 @@ class Problem:
         return np.asarray((low > 0) & (low > 1e-4 * high))
 
     @property
+    def weights(self) -> Array | None:
+        """By what residuals of the target are multiplied to be as those of y, at most 1.
+
+        None where the target is y but for a factor.
+        """
+        if self.slope is None or not np.isfinite(self.slope).all():
+            return None
+        size = float(self.slope.max())
+        if size <= 0 or self.slope.min() > 0.99 * size:
+            return None
+        return np.maximum(self.slope / size, _LIGHTEST)
+
+    @property
     def key(self) -> tuple[Expr, ...]:
         """What tells one problem from another of the same search."""
         return (*sorted(self.names, key=str), self.rebuild(_TARGET))
@@ -96,8 +110,21 @@ class Problem:
     def over(self, factor: Array, name: Expr) -> Problem:
         """Divide the target by a factor."""
         less = self.with_target(self.target / factor, lambda e: e * name)
-        before = np.ones(len(factor)) if self.slope is None else self.slope
-        return dataclasses.replace(less, slope=before * np.abs(factor))
+        return dataclasses.replace(less, slope=self._steepness() * np.abs(factor))
+
+    def _steepness(self) -> Array:
+        return np.ones(len(self.target)) if self.slope is None else self.slope
+
+    def through(self, transform: Transform, rebuild: Inverse) -> Problem:
+        """Take a function of the target."""
+        made = self.with_target(transform.value(self.target), rebuild)
+        if transform.name == "id":
+            return dataclasses.replace(made, slope=self.slope)
+        step = _STEP * np.abs(self.target)
+        rise = transform.value(self.target + step) - transform.value(self.target - step)
+        with np.errstate(all="ignore"):
+            slope = self._steepness() * 2 * step / np.abs(rise)
+        return dataclasses.replace(made, slope=slope)
 
     def without(self, drop: set[int]) -> Problem:
         """Leave out columns."""
@@ -153,6 +180,8 @@ class Transform:
         return bool(size.min() > 1e-9 * size.max())
 
 
+_LIGHTEST = 1e-4  # least weight of a row
+_STEP = 1e-6  # of a difference quotient, in parts of the target
 _TINY = 1e-250  # smallest part of the largest value whose logarithm is taken
 _WIDE = 0.5  # range of a target that may be an angle or a logarithm
 _ONE_SIGN = ("sq", "invsq", "sqrt", "invsqrt", "log")
@@ -203,7 +232,7 @@ def transformed(problem: Problem, names: tuple[str, ...]) -> list[tuple[str, Pro
         if each.name in names and each.fits(problem.target):
             sign = side if each.name in _ONE_SIGN else 1
             rebuild = _signed(each.expression, sign)
-            found.append((each.name, problem.with_target(each.value(problem.target), rebuild)))
+            found.append((each.name, problem.through(each, rebuild)))
     return found
 
 

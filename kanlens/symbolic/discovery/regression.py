@@ -56,6 +56,19 @@ def quick_error(matrix: Array, target: Array, held_out: Array) -> float:
     return relative_error(scaled[judged] @ solution, target[judged])
 
 
+def weighted(weights: Array | None, matrix: Array, target: Array) -> tuple[Array, Array]:
+    """Multiply rows of a least-squares problem by weights; None for weights of 1.
+
+    Examples
+    --------
+    >>> weighted(np.array([2.0]), np.array([[1.0, 3.0]]), np.array([5.0]))
+    (array([[2., 6.]]), array([10.]))
+    """
+    if weights is None:
+        return matrix, target
+    return matrix * weights[:, None], target * weights
+
+
 def solve(matrix: Array, target: Array) -> Array:
     """Return least-squares coefficients, columns scaled to unit size first."""
     size = np.sqrt(np.mean(np.square(matrix), axis=0))

@@ -13,9 +13,10 @@ from kanlens.symbolic.discovery.bilinear import product_formulas
 from kanlens.symbolic.discovery.dictionary import dictionary_formulas
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.indices import factored_formulas, weighted_formulas
-from kanlens.symbolic.discovery.monomials import ratio_formulas, sum_formulas, wave_ratio_formulas
+from kanlens.symbolic.discovery.monomials import sum_formulas
 from kanlens.symbolic.discovery.outer import outer_formulas
 from kanlens.symbolic.discovery.problems import Problem, transformed
+from kanlens.symbolic.discovery.quotients import ratio_formulas, wave_ratio_formulas
 from kanlens.symbolic.discovery.reductions import (
     best_unevenness,
     divided,

@@ -14,6 +14,7 @@ from kanlens.symbolic.discovery.atoms import atoms_on
 from kanlens.symbolic.discovery.curves import U, fit_curves
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.problems import TRANSFORMS, Problem, Transform
+from kanlens.symbolic.discovery.quotients import function_ratio_formulas
 from kanlens.symbolic.discovery.regression import Array, quick_error, relative_error, solve
 from kanlens.symbolic.discovery.splines import GRID_POINTS, Basis
 
@@ -106,6 +107,7 @@ def curve_formulas(problem: Problem, front: Front, *, deep: bool = True) -> None
         return
     if deep and not front.done:
         _offer_pairs(problem, front)
+        function_ratio_formulas(problem, front)
     curve, error = smooth_curve(problem)
     grids, values = windows(problem, curve)
     if error > 0.5 or front.done or not all(np.isfinite(v).all() for v in values):

@@ -22,7 +22,7 @@ import sympy
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.problems import Problem, transformed
-from kanlens.symbolic.discovery.regression import Array, solve
+from kanlens.symbolic.discovery.regression import Array, solve, weighted
 
 TARGETS = ("id", "sq", "inv", "invsq")
 _MOST_BARE, _MOST_WAVES = 3000, 1500  # products, and those with a wave
@@ -34,6 +34,7 @@ _EXCHANGED, _EXCHANGES = 4, 3  # sums of a length in which columns are exchanged
 _EXACT = 1e-20
 _LOST = 0.02
 _OFFERED = 2
+_NO_NOISE = 1e-12  # error from which rows are weighted as errors of y would be
 _APART = 0.1  # least size of a divisor of both signs, in parts of its largest
 _TURN = 1.0  # range of a column from which its waves are tried
 _SMALL = 1e-9  # part of a product that others do not say already, below which it is none
@@ -135,13 +136,17 @@ def _raised(x: Array, exponents: Array) -> Array:
     return found
 
 
-def grown_sums(matrix: Array, target: Array) -> list[tuple[float, tuple[int, ...]]]:
+def grown_sums(
+    matrix: Array, target: Array, weights: Array | None = None
+) -> list[tuple[float, tuple[int, ...]]]:
     """Return sums of few columns that with a constant fit a target best.
 
     Parameters
     ----------
     matrix : ndarray, shape (row, column)
     target : ndarray, shape (row,)
+    weights : ndarray, shape (row,), optional
+        By what residuals are multiplied.
 
     Returns
     -------
@@ -154,10 +159,13 @@ def grown_sums(matrix: Array, target: Array) -> list[tuple[float, tuple[int, ...
     >>> [columns for _, columns in grown_sums(matrix, matrix[:, 7] - matrix[:, 4])][-1]
     (4, 7)
     """
-    centered = matrix - matrix.mean(axis=0)
+    constant = np.ones(len(target)) if weights is None else weights
+    constant = constant / np.sqrt(constant @ constant)
+    matrix, target = weighted(weights, matrix, target)
+    centered = matrix - constant[:, None] * (constant @ matrix)
     size = np.sqrt(np.square(centered).sum(axis=0))
     centered = centered / np.where(size > 0, size, np.inf)
-    y = target - target.mean()
+    y = target - constant * (constant @ target)
     y = y / (np.sqrt(y @ y) or 1.0)
     states = [_Sum((), np.zeros((len(y), 0)), np.ones(len(size)), y)]
     found: list[tuple[float, tuple[int, ...]]] = []
@@ -256,8 +264,11 @@ def sparse_formulas(problem: Problem, front: Front) -> None:
     for _, each in transformed(problem, TARGETS):
         if front.done:
             return
-        sums = grown_sums(matrix, each.target[rows])
-        for error, columns in sorted(sums)[:_OFFERED]:
+        sums = sorted(grown_sums(matrix, each.target[rows]))
+        weights = each.weights
+        if sums and sums[0][0] > _NO_NOISE and weights is not None:
+            sums = sorted(grown_sums(matrix, each.target[rows], weights[rows]))
+        for error, columns in sums[:_OFFERED]:
             if error < _LOST and not front.done:
                 _offer(each, every, [int(good[k]) for k in columns], front)
 
@@ -265,7 +276,8 @@ def sparse_formulas(problem: Problem, front: Front) -> None:
 def _offer(problem: Problem, every: Products, terms: list[int], front: Front) -> None:
     columns = np.column_stack((np.ones(len(problem.target)), every.values[:, terms]))
     fitted = ~problem.held_out
-    found = solve(columns[fitted], problem.target[fitted])
+    weights = None if problem.weights is None else problem.weights[fitted]
+    found = solve(*weighted(weights, columns[fitted], problem.target[fitted]))
     sizes = np.abs(found) * np.abs(columns).max(axis=0)
     names = [sympy.Integer(1), *(every.name(k, problem.names) for k in terms)]
     parts = [

@@ -69,6 +69,11 @@ class Sample:
         return np.stack(columns, axis=1), self.y / 10.0**self.y_power
 
     @property
+    def moved(self) -> bool:
+        """Whether the search sees anything in other units than those of the data."""
+        return any((*self.powers, self.y_power))
+
+    @property
     def rounding(self) -> float:
         """Relative squared error that is rounding: larger where y has single precision."""
         single = bool((self.y.astype(np.float32) == self.y).all())

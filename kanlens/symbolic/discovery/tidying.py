@@ -84,3 +84,25 @@ def _fraction(value: float) -> Expr:
         if p and abs(p) <= 20 and abs(value * q / p - 1) < _CLOSE:
             return sympy.Rational(p, q)
     return sympy.Float(value)
+
+
+def multiplied_in(expression: Expr) -> Expr:
+    """Multiply sums of inexact multiples by the exact number before them.
+
+    Examples
+    --------
+    >>> x, y = sympy.symbols("x y", real=True)
+    >>> multiplied_in(sympy.Mul(1000, y, 0.0025 * x + 0.0005))
+    y*(2.5*x + 0.5)
+    """
+    return expression.replace(lambda node: node.is_Mul, _multiplied)
+
+
+def _multiplied(product: Expr) -> Expr:
+    number, rest = product.as_coeff_Mul()
+    for factor in sympy.Mul.make_args(rest):
+        pairs = [term.as_coeff_Mul() for term in factor.args] if factor.is_Add else []
+        if number.is_Rational and pairs and all(each.is_Float for each, _ in pairs):
+            total = sympy.Add(*(number * each * term for each, term in pairs))
+            return rest / factor * total
+    return product

@@ -6,7 +6,8 @@ import sympy
 
 import kanlens
 from kanlens.symbolic.discovery.front import Front
-from kanlens.symbolic.discovery.problems import Deadline, Problem
+from kanlens.symbolic.discovery.monomials import sum_formulas
+from kanlens.symbolic.discovery.problems import Deadline, Problem, transformed
 from kanlens.symbolic.discovery.reductions import quieted
 from kanlens.symbolic.discovery.residue import is_noise
 from kanlens.symbolic.discovery.smoothness import loudness, noise_of
@@ -128,3 +129,22 @@ def test_formulas_are_found_in_noise_long_before_the_limit(text, noise):
     gap = found.sympy().subs(point) - truth.subs({A: 1.3, B: 1.7, C: 1.1})
     assert abs(float(gap)) < 1e-12
     assert found.stopped_because != "the time was over"
+
+
+def test_errors_of_a_function_of_the_target_weigh_as_those_of_y():
+    """1/y**2 is large where y is small and its noise counts most: fitted evenly it misleads."""
+    given = noisy(lambda a, b, c: 1 / np.sqrt((a**2 - b**2) ** 2 + (c * a) ** 2), 3, low=0.5)
+    front = front_of(given)
+    sum_formulas(given, front)
+    assert front.chosen().expression.has(A**2 * C**2)
+    steep = dict(transformed(given, ("invsq",)))["invsq"]
+    expected = np.abs(given.target) ** 3 / 2
+    np.testing.assert_allclose(steep.slope, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        steep.weights, np.maximum(expected / expected.max(), 1e-4), rtol=1e-6
+    )
+    assert given.weights is None
+    halved = given.over(np.full(len(given.target), 2.0), sympy.Integer(2))
+    assert halved.weights is None
+    twice = dict(transformed(halved, ("invsq",)))["invsq"]
+    np.testing.assert_allclose(twice.slope, expected / 4, rtol=1e-6)

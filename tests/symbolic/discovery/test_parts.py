@@ -12,14 +12,10 @@ from kanlens.symbolic.discovery.curves import U, fit_curves
 from kanlens.symbolic.discovery.dictionary import best_sums
 from kanlens.symbolic.discovery.front import EXACT, Front
 from kanlens.symbolic.discovery.indices import factored_formulas, weighted_formulas
-from kanlens.symbolic.discovery.monomials import (
-    evaluate,
-    libraries,
-    ratio_formulas,
-    sum_formulas,
-)
+from kanlens.symbolic.discovery.monomials import evaluate, libraries, sum_formulas
 from kanlens.symbolic.discovery.outer import inner_sum, outer_formulas
 from kanlens.symbolic.discovery.problems import TRANSFORMS, Deadline, Problem, transformed
+from kanlens.symbolic.discovery.quotients import function_ratio_formulas, ratio_formulas
 from kanlens.symbolic.discovery.reductions import (
     best_unevenness,
     exponents_of,
@@ -159,6 +155,8 @@ def test_columns_of_both_signs_get_whole_powers():
         (product_formulas, lambda a, b: np.sin(a * b / 2) * b**2, 2),
         (separable_formulas, lambda a, b: np.cos(a) * np.sin(2 * b), 2),
         (outer_formulas, lambda a, b: np.tanh(a / 3 + np.log(b)), 2),
+        (function_ratio_formulas, lambda a: (a**2 - 3) / np.log(a), 1),
+        (function_ratio_formulas, lambda a: (2 * a - np.sin(a)) / (a**2 + 1), 1),
     ],
 )
 def test_each_way_finds_what_it_is_for(step, function, width):

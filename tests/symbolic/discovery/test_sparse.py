@@ -9,8 +9,8 @@ import sympy
 from kanlens.symbolic.discovery.curves import U
 from kanlens.symbolic.discovery.front import EXACT, Front
 from kanlens.symbolic.discovery.indices import weighted_formulas
-from kanlens.symbolic.discovery.monomials import wave_ratio_formulas
 from kanlens.symbolic.discovery.problems import Deadline, Problem
+from kanlens.symbolic.discovery.quotients import wave_ratio_formulas
 from kanlens.symbolic.discovery.single import curve_formulas, multipliers
 from kanlens.symbolic.discovery.sparse import grown_sums, products, sparse_formulas
 
