@@ -14,8 +14,8 @@ _MOST = 40  # shorter formulas of one
 def thinner(expression: Expr) -> list[Expr]:
     """Return the formulas that leave out one part of a formula.
 
-    Parts are the terms of sums, the factors of products, and functions whose argument may do
-    as well.
+    Parts are the terms of sums, the factors of products, functions whose argument may do as
+    well, and functions that 1 may stand for.
 
     Parameters
     ----------
@@ -48,6 +48,8 @@ def _without_one(expression: Expr) -> Iterator[Expr]:
                 yield expression.func(*args[:k], *args[k + 1 :])
     elif isinstance(expression, sympy.Abs):
         yield args[0]
+    elif expression.is_Function:
+        yield sympy.Integer(1)  # it may hardly vary
     for k, arg in enumerate(args):
         for less in _without_one(arg):
             yield expression.func(*args[:k], less, *args[k + 1 :])

@@ -148,3 +148,14 @@ def test_errors_of_a_function_of_the_target_weigh_as_those_of_y():
     assert halved.weights is None
     twice = dict(transformed(halved, ("invsq",)))["invsq"]
     np.testing.assert_allclose(twice.slope, expected / 4, rtol=1e-6)
+
+
+def test_a_function_that_hardly_varies_is_left_out():
+    """cos(1/c) is 1 to seven digits where c is hundreds."""
+    draw = np.random.default_rng(0)
+    x = draw.uniform(1, 4, (600, 3)) * (1.0, 1.0, 100.0)
+    y = x[:, 0] * (1 - np.exp(-x[:, 1])) + 0.01 * draw.normal(size=600)
+    front = front_of(Problem(x, (A, B, C), y, np.arange(600) % 3 == 0, lambda e: e))
+    front.offer(A * (sympy.cos(1 / C) - sympy.exp(-B)))
+    assert sympy.expand(front.chosen().expression - A * (1 - sympy.exp(-B))) == 0
+    assert sympy.Integer(1) + A in thinner(sympy.cos(B) + A)
