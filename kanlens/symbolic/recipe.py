@@ -39,7 +39,9 @@ _ROUNDS = 6  # of training and pruning
 _IDLE = 2  # rounds without anything to remove, after which it ends
 _STRENGTH = 0.02  # of the penalty
 _BUDGET = 0.5  # by which the loss may rise when edges are removed; training makes up for it
+_CLEAN = 1e-3  # loss over the variance beyond which training will not make up for it
 _BITS = 4.0  # for a node of a formula
+_EDGE = 10  # nodes of a formula that an edge is worth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,7 @@ def _trained(
         }
         fit(work, (columns, y), grid_updates=2, generator=generator, progress=False, **options)
         before = work.edges_alive
-        work = prune(work, columns, y, budget=_BUDGET, progress=False).model
+        work = prune(work, columns, y, budget=_budget(work, columns, y), progress=False).model
         columns = x[:, [model.feature_names.index(name) for name in work.feature_names]]
         idle = idle + 1 if work.edges_alive == before else 0
         if idle == _IDLE:
@@ -161,6 +163,18 @@ def _trained(
     work.refine(recipe.grid_size)
     fit(work, (columns, y), steps=_STEPS[2], generator=generator, progress=False)
     return work
+
+
+def _budget(network: KAN, x: Tensor, y: Tensor) -> float:
+    """Return by how much the loss may rise when edges are removed.
+
+    Where y is mostly noise, by no more than one edge is worth in bits.
+    """
+    with torch.no_grad():
+        gap = (network(x) - y).square().mean(0) / y.var(0, unbiased=False).clamp(min=1e-300)
+    if float(gap.max()) < _CLEAN:
+        return _BUDGET
+    return float(min(_BUDGET, 2.0 ** (2 * _BITS * _EDGE / len(x)) - 1))
 
 
 def _read(

@@ -98,3 +98,13 @@ def test_an_interrupt_returns_the_best_so_far(monkeypatch):
     monkeypatch.setattr(module, "_trained", lambda *arguments: interrupted(1))
     with pytest.raises(KeyboardInterrupt):
         run(x, x[:, :1], generator)
+
+
+def test_little_may_be_lost_where_y_is_mostly_noise():
+    x = torch.rand(800, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    network = KAN([2, 1], generator=torch.Generator().manual_seed(0)).double()
+    y = network(x).detach()
+    assert module._budget(network, x, y) == 0.5
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
+    few, many = (module._budget(network, x[:n], (y + y.std() * noise)[:n]) for n in (40, 800))
+    assert 0 < many < 0.1 < few <= 0.5
