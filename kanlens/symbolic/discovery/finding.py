@@ -21,6 +21,7 @@ from kanlens.symbolic.discovery.portions import Interlude
 from kanlens.symbolic.discovery.problems import Deadline, Problem
 from kanlens.symbolic.discovery.regression import relative_error
 from kanlens.symbolic.discovery.search import search
+from kanlens.symbolic.discovery.smoothness import noise_of, unevenness
 from kanlens.symbolic.discovery.splines import varies
 from kanlens.symbolic.discovery.structure import explore
 from kanlens.symbolic.discovery.tables import CALL, Sample, sample_of
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-24  # errors below do not differ
 _RESERVE = 0.6  # seconds; a step of the search that has begun is not broken off
 _SHARE = 0.85  # of the time that goes into the search; the rest polishes and checks
-_FIRST = 0.5  # of the search, after which networks are trained if it has found nothing exact
+_FIRST, _LATE = 0.5, 0.75  # of the search, after which networks are trained; without noise
+_SMOOTH = 0.05  # unevenness of a target that smooth models can tell
 _POINTS = 200  # where a shorter form is compared
 _RISE = 1.03  # factor by which exact numbers may raise the error
 _NETWORKS = 0.8  # of what is then left, for them
@@ -168,7 +170,8 @@ def _searched(
     with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
         front.watch(advance)
         try:
-            early = Interlude(front, _FIRST, _NETWORKS, lambda part: explore(problem, part, draws))
+            first = _LATE if _noiseless(problem) else _FIRST
+            early = Interlude(front, first, _NETWORKS, lambda part: explore(problem, part, draws))
             search(problem, early)
             early.catch_up()
             if front.best_error > front.exact:
@@ -182,6 +185,12 @@ def _searched(
     elif deadline.passed and because != "interrupted":
         because = "the time was over"
     return front, because
+
+
+def _noiseless(problem: Problem) -> bool:
+    """Say whether more rows still tell more of a smooth target: then the search does best."""
+    columns, target = problem.columns, problem.target
+    return unevenness(columns, target) < _SMOOTH and noise_of(columns, target) == 0.0
 
 
 def _result(

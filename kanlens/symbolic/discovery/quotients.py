@@ -22,7 +22,8 @@ RATIOS = ((1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (3, 2), (4, 2), (2, 4), (3, 3)
 _TURN = 1.0  # range of a column from which it may be an angle
 _CLEAR = 0.02  # smallest singular value, in parts of the typical one, that is a null vector's
 _NO_NOISE = 1e-9  # and that of one without noise
-_TERMS = 14
+_TERMS = 15  # of both sums of a ratio together
+_FEW = 5  # of them where there is a function: more of them can follow any curve
 _LARGEST = 1e8
 
 Terms: TypeAlias = tuple[list[Expr], Array]  # names and values (row, term)
@@ -74,8 +75,8 @@ def function_ratio_formulas(problem: Problem, front: Front) -> None:
             return
         if np.isfinite(values).all() and np.abs(values).max() < _LARGEST:
             more = [*few[0], function], np.column_stack((few[1], values))
-            offer_ratio(problem, over, more, front)
-            offer_ratio(problem, more, few, front)
+            offer_ratio(problem, over, more, front, most=_FEW)
+            offer_ratio(problem, more, few, front, most=_FEW)
 
 
 def _functions(name: Expr, u: Array) -> list[tuple[Expr, Array]]:
@@ -88,7 +89,9 @@ def _functions(name: Expr, u: Array) -> list[tuple[Expr, Array]]:
     return found
 
 
-def offer_ratio(problem: Problem, over: Terms, under: Terms, front: Front) -> None:
+def offer_ratio(
+    problem: Problem, over: Terms, under: Terms, front: Front, *, most: int = _TERMS
+) -> None:
     """Offer the ratios of two sums of given terms that the target equals.
 
     Where there is noise, rows are weighted a second time by the denominator that was found.
@@ -99,10 +102,12 @@ def offer_ratio(problem: Problem, over: Terms, under: Terms, front: Front) -> No
     over, under : tuple of list of Expr and ndarray (row, term)
         Of the numerator and of the denominator.
     front : Front
+    most : int
+        Terms of both sums together.
     """
     weights = problem.weights
     for _ in range(2):
-        least, vectors = null_vectors(problem, over[1], under[1], weights)
+        least, vectors = null_vectors(problem, over[1], under[1], weights, most)
         for vector in vectors:
             above, below = _sum(over[0], vector), _sum(under[0], vector[len(over[0]) :])
             if above and below and not front.done:
@@ -117,7 +122,7 @@ def offer_ratio(problem: Problem, over: Terms, under: Terms, front: Front) -> No
 
 
 def null_vectors(
-    problem: Problem, over: Array, under: Array, weights: Array | None
+    problem: Problem, over: Array, under: Array, weights: Array | None, most: int = _TERMS
 ) -> tuple[float, list[Array]]:
     """Return the smallest singular value, in parts of the largest, and sparse null vectors."""
     fitted = ~problem.held_out
@@ -138,7 +143,7 @@ def null_vectors(
     found = []
     for selection in eliminate(scaled, target, np.arange(len(others)))[:2]:
         chosen = list(selection.groups)
-        if len(chosen) <= _TERMS:
+        if len(chosen) < most:
             vector = np.zeros(len(size))
             vector[others[chosen]] = solve(scaled[:, chosen], target)
             vector[anchor] = 1.0

@@ -107,7 +107,6 @@ def curve_formulas(problem: Problem, front: Front, *, deep: bool = True) -> None
         return
     if deep and not front.done:
         _offer_pairs(problem, front)
-        function_ratio_formulas(problem, front)
     curve, error = smooth_curve(problem)
     grids, values = windows(problem, curve)
     if error > 0.5 or front.done or not all(np.isfinite(v).all() for v in values):
@@ -126,6 +125,7 @@ def curve_formulas(problem: Problem, front: Front, *, deep: bool = True) -> None
         for grid, value in zip(grids, values, strict=True):
             if not front.done:
                 _offer_products(problem, grid, value, epsilon, front)
+        function_ratio_formulas(problem, front)
 
 
 def _offer_products(
