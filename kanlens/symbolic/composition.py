@@ -190,6 +190,8 @@ def spline_function(name: str, edge: Any, order: int = 0) -> Any:
     """
 
     def evaluate(x: Any) -> Any:
+        if np.iscomplexobj(x):  # a root of a negative number inside: undefined
+            x = np.where(np.imag(x) == 0, np.real(x), np.nan)
         return edge(x) if order == 0 else edge.derivative(x, order)
 
     def fdiff(self: Any, argindex: int = 1) -> Any:

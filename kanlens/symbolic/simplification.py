@@ -126,6 +126,8 @@ def _merged_numbers(expression: Expr) -> Expr:
 def _merged(product: Expr) -> Expr:
     numbers = [arg for arg in product.args if not arg.free_symbols]
     others = [arg for arg in product.args if arg.free_symbols]
+    if not all(number.is_real for number in numbers):  # a root of a negative one
+        return product
     return sympy.Mul(sympy.Float(float(sympy.Mul(*numbers))), *others)
 
 

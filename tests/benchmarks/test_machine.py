@@ -87,7 +87,7 @@ def test_a_process_that_fails_says_why():
 
 def test_a_process_that_takes_too_long_is_ended():
     answer = processes.ask("http.server", {}, timeout=0.01)
-    assert answer == {"failed": "process ended after 0 s without an answer"}
+    assert answer == {"failed": "process ended after 0 s without an answer", "late": True}
 
 
 def test_a_process_without_an_answer_is_a_failure(tmp_path, monkeypatch):

@@ -164,3 +164,12 @@ def test_special_functions_are_evaluated():
     x = sympy.Symbol("x", real=True)
     values = evaluator((sympy.erf(x), sympy.gamma(x)), (x,))(np.array([[0.5], [3.0]]))
     np.testing.assert_allclose(values, [[math.erf(0.5), math.gamma(0.5)], [math.erf(3.0), 2.0]])
+
+
+def test_a_spline_of_a_complex_number_is_undefined():
+    x = sympy.Symbol("x")
+    f = spline_function("f_0_0_0", KANLinear(1, 1).edge(0, 0))
+    values = evaluator((f(x * sympy.root(-1, 3)), f(x)), (x,))(np.array([[0.5], [0.0]]))
+    assert np.isnan(values[0, 0])
+    assert np.isfinite(values[:, 1]).all()
+    assert values[1, 0] == values[1, 1]

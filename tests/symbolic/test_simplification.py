@@ -123,6 +123,11 @@ def test_a_root_of_one_minus_a_cosine_is_a_sine(most, short):
     assert shorten(long, (x,), points) == short
 
 
+def test_roots_of_negative_numbers_are_left_alone():
+    long = 2.5 * sympy.root(-2, 3) * x**2
+    assert shorten(long, (x,), np.linspace(0.1, 1.5, 50)[:, None]) == long
+
+
 def test_a_root_of_another_sum_with_a_cosine_stays():
     long = sympy.sqrt(2 - sympy.cos(4 * x))
     assert shorten(long, (x,), np.linspace(0.1, 1.5, 50)[:, None]) == long

@@ -1,0 +1,241 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # From a table to a formula, and how far to trust it
+#
+# Three ways lead from a table to a formula. `discover` searches for one. `symbolize` reads one off
+# a network, edge by edge, after pruning; that shows *where* the network is simple and where it is
+# not. `KANSymbolicRegressor` does the second way in one call, as an estimator of scikit-learn. All
+# end in the same result: a front of formulas, one of them picked, and a receipt.
+#
+# The table is a measurement that we make up, so that there is a truth: a capacitor is charged from
+# a source of $U$ volts with the time constant $\tau$, and its voltage
+# $v = U(1 - e^{-t/\tau})$ is read at time $t$, 0.5 % off. The temperature $T$ was written down,
+# too; nothing depends on it.
+
+# %%
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import sympy
+import torch
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import LinearRegression
+
+import kanlens
+from kanlens.benchmarks.sparsity.pruning_pictures import PRUNING_PICTURES
+from kanlens.benchmarks.sparsity.running import read_tables
+
+SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
+HERE = Path(globals().get("__file__", "04_from_table_to_formula.py")).resolve().parent
+pd.set_option("display.max_columns", 20, "display.width", 200)
+pd.set_option("display.max_colwidth", 90)
+plt.switch_backend(plt.get_backend())  # so that a figure is shown as one
+plt.rcParams["figure.dpi"] = 110
+
+
+def measured(rows, noise, seed):
+    """Make a table of that many readings."""
+    draw = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "U": draw.uniform(1, 5, rows),
+            "t": draw.uniform(0, 4, rows),
+            "tau": draw.uniform(0.5, 2, rows),
+            "T": draw.uniform(280, 300, rows),
+        }
+    )
+    v = frame["U"] * (1 - np.exp(-frame["t"] / frame["tau"]))
+    frame["v"] = v + noise * np.sqrt(np.mean(v**2)) * draw.normal(size=rows)
+    return frame
+
+
+frame = measured(rows=600, noise=0.005, seed=0)
+names = ["U", "t", "tau", "T"]
+frame.head(3)
+
+# %% [markdown]
+# ## Search
+#
+# `discover` takes columns apart and together, as a person would with a table and a pencil, and
+# fits all numbers of a candidate by least squares; where that is not enough it trains small
+# networks and asks them. What it returns is a *front*: for every length the best formula of that
+# length. The picked row has the mark `>>>>`. The search ends by itself once a formula leaves
+# nothing but noise.
+
+# %%
+found = kanlens.discover(frame[names], frame["v"], progress=False)
+print(found)
+print(found.stopped_because)
+
+# %%
+U, t, tau = sympy.symbols("U t tau")
+assert sympy.simplify(found.sympy() - U * (1 - sympy.exp(-t / tau))) == 0
+print(found.sympy())
+print(found.latex())
+
+# %% [markdown]
+# ## The receipt
+#
+# A formula is only worth what is known of it. Its receipt was made on rows that the search did not
+# fit to, and says how far the formula is from them, which constants were made exact and what that
+# cost, and whether the formula stays finite on and beyond the ranges of the data.
+
+# %%
+print(found.receipt.summary())
+
+# %% [markdown]
+# So it can be tested where it matters: at readings that nobody took.
+
+# %%
+later = measured(rows=2000, noise=0.0, seed=1)
+error = found.predict(later[names])[:, 0] - later["v"]
+print(f"largest error on 2000 new readings {np.abs(error).max():.1e} V")
+assert np.abs(error).max() < 1e-9
+
+# %% [markdown]
+# ## Read a network
+#
+# The other way begins with a network, perhaps one that is there already. This one learns the same
+# table with a penalty on its weights.
+
+# %%
+table = kanlens.read_table(frame, target="v")
+generator = torch.Generator().manual_seed(1)
+quiet = {"progress": False, "generator": generator}
+model = kanlens.KAN([4, 4, 1], generator=generator).double()
+fit = kanlens.fit(model, table, steps=60, penalty="weight_l1", strength=0.001, **quiet)
+print(f"held-out R2 {fit.metric:.5f}, {model.edges_alive} edges")
+
+# %% [markdown]
+# ### Which edges matter
+#
+# Seven scores, all of all edges in one table. `damage` is the rise of the loss when the edge is
+# replaced by its mean, in variances of the target: what the other scores try to foretell. For edges
+# that make up for each other none of them is additive, so scores are taken anew after every cut.
+
+# %%
+kanlens.edge_scores(model, table.x, table.y).head(6).round(4)
+
+# %% [markdown]
+# ### Cut to a budget
+#
+# `budget=0.05` asks for the smallest network whose loss is at most 5 % higher. Nothing is lost for
+# good: `curve` says what every step cost, and `at` gives the network after any of them.
+
+# %%
+cut = kanlens.prune(model, table.x, table.y, score="damage", budget=0.05, progress=False)
+print(f"{cut.edges_before} edges before, {cut.edges_after} after;", cut.model.feature_names)
+assert "T" not in cut.model.feature_names
+assert cut.at(0).edges_alive == cut.edges_before
+assert cut.loss_after <= 1.05 * cut.loss_before
+cut.curve.tail(4)
+
+# %%
+axes = kanlens.plot.network(cut.model)
+
+# %% [markdown]
+# ### Candidates for every edge
+#
+# `suggest` fits every function of the library to every edge. A score compares them in bits, and
+# ranks them against what the edge's own spline can say; who wins by little is not known.
+
+# %%
+columns = list(cut.model.feature_names)
+candidates = kanlens.suggest(cut.model, frame[columns])
+candidates.head(6)
+
+# %% [markdown]
+# ### The formula
+#
+# `symbolize` puts functions on edges as long as the whole network stays good, refits all numbers
+# together, and leaves an edge a spline where no function does. Here the network has to build a
+# product of $U$ and $e^{-t/\tau}$ out of sums, and a quotient inside it: the formula is
+# close to the data, but long, and not the truth. Compare it with the one that was found above.
+
+# %%
+read = kanlens.symbolize(cut.model, frame[columns], frame["v"], progress=False)
+print(read)
+
+# %%
+print(read.receipt.summary())
+
+# %% [markdown]
+# That is what a receipt is for. The function is no sum of functions of single columns within
+# another, and no refit will make it one; a layer that multiplies, or the search, has to. Splines
+# that are left are named functions of one variable, and can be evaluated with all others. What
+# each edge added to the distance from the model adds up to the whole:
+
+# %%
+budget = pd.DataFrame(read.receipt.budget)
+total = budget["mean"].str[0].sum()
+assert abs(total - read.receipt.mean_difference[0]) < 1e-12
+budget.sort_values("mean_absolute", ascending=False).head()
+
+# %% [markdown]
+# ## A table without a truth
+#
+# Most tables have no formula. 442 diabetes patients: what can be said about the disease's progress
+# a year later, in how many symbols? A line through all ten columns explains 46 % on the rows held
+# back here; a formula of two of them comes near it, and says what it is worth.
+
+# %%
+patients = load_diabetes(as_frame=True)
+x, y = patients.data, patients.target
+train, test = np.arange(442) % 4 != 0, np.arange(442) % 4 == 0
+regressor = kanlens.KANSymbolicRegressor(starts=1 if SMOKE else 2, random_state=0).fit(
+    x[train], y[train]
+)
+print(regressor.result_)
+print(f"R2 on the other quarter {regressor.score(x[test], y[test]):.2f}")
+print(regressor.result_.receipt.summary())
+
+# %%
+linear = LinearRegression().fit(x[train], y[train]).score(x[test], y[test])
+limit = 3 if SMOKE else 20
+patients_found = kanlens.discover(x[train], y[train], time_limit=limit, progress=False)
+print(patients_found)
+guess = patients_found.predict(x[test])[:, 0]
+searched = 1 - np.sum((guess - y[test]) ** 2) / np.sum((y[test] - y[test].mean()) ** 2)
+print(f"R2 on the other quarter {searched:.2f}; of a line through all columns {linear:.2f}")
+
+# %% [markdown]
+# ## How small can networks get?
+#
+# Two real tables, three networks each, with every score: concrete (8 features, 72 edges) and
+# Californian houses (13 columns, 112 edges). A budget is kept on the rows that pruning sees; the
+# loss on other rows, over that of the whole network, is what it comes to, and stands in brackets.
+# `kanlens bench sparsity --experiment budgets` repeats it.
+
+
+# %%
+def smallest(problem):
+    """Return edges left, and test loss over that before, by score and budget."""
+    rows = read_tables(HERE.parent / "figures" / "data")["sparsity-budgets"]
+    rows = rows[rows["problem"] == problem]
+    rows = rows.assign(ratio=rows["test"] / rows["test_before"])
+    means = rows.groupby(["arm", "budget"], sort=False)[["edges", "ratio"]].mean()
+    text = [f"{e:.0f} ({r:.2f})" for e, r in means.itertuples(index=False)]
+    return pd.Series(text, index=means.index).unstack("budget")
+
+
+smallest("california_housing")
+
+# %%
+smallest("concrete")
+
+# %%
+PRUNING_PICTURES["sparsity-budgets"].draw(read_tables(HERE.parent / "figures" / "data"))
