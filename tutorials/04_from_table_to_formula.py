@@ -63,7 +63,7 @@ def measured(rows, noise, seed):
     return frame
 
 
-frame = measured(rows=600, noise=0.005, seed=0)
+frame = measured(rows=300 if SMOKE else 600, noise=0.005, seed=0)
 names = ["U", "t", "tau", "T"]
 frame.head(3)
 
@@ -205,7 +205,7 @@ print(regressor.result_.receipt.summary())
 
 # %%
 linear = LinearRegression().fit(x[train], y[train]).score(x[test], y[test])
-limit = 3 if SMOKE else 20
+limit = 1 if SMOKE else 20
 patients_found = kanlens.discover(x[train], y[train], time_limit=limit, progress=False)
 print(patients_found)
 guess = patients_found.predict(x[test])[:, 0]

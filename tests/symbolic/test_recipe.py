@@ -20,7 +20,7 @@ def run(x, y, generator, **options):
 
 
 @pytest.mark.slow  # trains a network or two to the end
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [3])
 def test_the_example_of_the_paper(seed):
     x, generator = draw(seed, 1000)
     y = torch.exp(torch.sin(torch.pi * x[:, :1]) + x[:, 1:] ** 2)

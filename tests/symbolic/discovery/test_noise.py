@@ -115,10 +115,8 @@ def test_fractions_found_in_noise_have_their_price():
     assert prices[0] > prices[1] + 2
 
 
-@pytest.mark.slow  # two whole searches
-@pytest.mark.parametrize(
-    ("text", "noise"), [("a*b/(b + c)", 0.01), ("a/sqrt(1 - b**2/(4*c**2))", 0.001)]
-)
+@pytest.mark.slow  # a whole search
+@pytest.mark.parametrize(("text", "noise"), [("a*b/(b + c)", 0.01)])
 def test_formulas_are_found_in_noise_long_before_the_limit(text, noise):
     truth = sympy.sympify(text, locals={"a": A, "b": B, "c": C})
     given = noisy(sympy.lambdify((A, B, C), truth, "numpy"), 3, noise=noise, high=1.9)
