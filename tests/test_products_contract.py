@@ -477,7 +477,7 @@ COMMANDS: dict[str, list[str]] = {
     "plot": ["-o", "{folder}/figure.svg"],
     "predict": ["-o", "{folder}/p.csv"],
     "prune": ["--threshold", "0.3", "-o", "{folder}/small.safetensors"],
-    "report": ["--output-name", "1", "-o", "{folder}/r.html"],
+    "report": ["--no-formula", "--output-name", "1", "-o", "{folder}/r.html"],
     "symbolize": ["--functions", "x,sin", "-o", "{folder}/s.safetensors"],
 }
 
