@@ -171,6 +171,23 @@ def symbolic_picture(name: str, parts: list[str]) -> Picture:
     return Picture(compute=compute, draw=draw, caption=picture.caption)
 
 
+def attribution_picture(name: str, parts: list[str]) -> Picture:
+    """Return a figure of `kanlens bench attribution`, drawn from some of its parts."""
+    from kanlens.benchmarks.attribution.pictures import PICTURES as DRAWN
+    from kanlens.benchmarks.attribution.running import run
+    from kanlens.benchmarks.campaign import Setup
+
+    picture = DRAWN[f"attribution-{name}"]
+
+    def compute() -> None:
+        run(Setup(), DATA, parts=parts, fresh=True)
+
+    def draw() -> Figure:
+        return picture.draw({table: pd.read_csv(DATA / f"{table}.csv") for table in picture.needs})
+
+    return Picture(compute=compute, draw=draw, caption=picture.caption)
+
+
 EXPERIMENTS = (
     *("penalties", "costs", "scaler", "starts", "digits", "grids"),
     *("damage", "budgets"),
@@ -189,8 +206,9 @@ PICTURES = {
     **{f"sparsity-{name}": sparsity_picture(name) for name in EXPERIMENTS},
     "symbolic-recovery": symbolic_picture("recovery", ["recovery", "peers", "known"]),
     "symbolic-identification": symbolic_picture("identification", ["identification", "speed"]),
+    "attribution-planted": attribution_picture("planted", ["planted"]),
 }
-GROUPS = ("sparsity", "symbolic")  # benchmarks with several pictures
+GROUPS = ("sparsity", "symbolic", "attribution")  # benchmarks with several pictures
 
 
 def main() -> None:

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kanlens import plotting as plot
     from kanlens import sparsity
-    from kanlens.attribution import METHODS, Attribution, Importance, attribute, compare
+    from kanlens.attribution import (
+        METHODS,
+        Attribution,
+        Certificate,
+        Importance,
+        attribute,
+        certify,
+        compare,
+        importance,
+    )
     from kanlens.core.config import KANConfig
     from kanlens.core.edge import EdgeFunction
     from kanlens.core.layers import EdgeLayer, KANLinear
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Attribution": "kanlens.attribution",
+    "Certificate": "kanlens.attribution",
     "EdgeFunction": "kanlens.core.edge",
     "EdgeLayer": "kanlens.core.layers",
     "FitResult": "kanlens.training",
@@ -49,11 +59,13 @@ _HOMES = {
     "Table": "kanlens.tables",
     "Trace": "kanlens.core.recording",
     "attribute": "kanlens.attribution",
+    "certify": "kanlens.attribution",
     "compare": "kanlens.attribution",
     "discover": "kanlens.symbolic",
     "edge_scores": "kanlens.pruning",
     "fit": "kanlens.training",
     "import_model": "kanlens.io.importers",
+    "importance": "kanlens.attribution",
     "load": "kanlens.io.checkpoint",
     "prune": "kanlens.pruning",
     "read_table": "kanlens.tables",
@@ -71,6 +83,7 @@ __all__ = [
     "KAN",
     "METHODS",
     "Attribution",
+    "Certificate",
     "EdgeFunction",
     "EdgeLayer",
     "FitResult",
@@ -88,11 +101,13 @@ __all__ = [
     "Trace",
     "__version__",
     "attribute",
+    "certify",
     "compare",
     "discover",
     "edge_scores",
     "fit",
     "import_model",
+    "importance",
     "load",
     "plot",
     "prune",

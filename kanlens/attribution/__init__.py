@@ -6,29 +6,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kanlens.attribution.certificates.certification import certify
+    from kanlens.attribution.certificates.statements import Certificate
     from kanlens.attribution.comparison import Comparison, compare
     from kanlens.attribution.dispatch import attribute
+    from kanlens.attribution.ranking import importance
     from kanlens.attribution.registry import METHODS, Method
     from kanlens.attribution.result import Attribution, Importance
 
 __all__ = [
     "METHODS",
     "Attribution",
+    "Certificate",
     "Comparison",
     "Importance",
     "Method",
     "attribute",
+    "certify",
     "compare",
+    "importance",
 ]
 
 _HOMES = {
     "METHODS": "registry",
     "Attribution": "result",
+    "Certificate": "certificates.statements",
     "Comparison": "comparison",
     "Importance": "result",
     "Method": "registry",
     "attribute": "dispatch",
+    "certify": "certificates.certification",
     "compare": "comparison",
+    "importance": "ranking",
 }
 
 

@@ -2,55 +2,50 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kanlens.attribution.dispatch import attribute
-from kanlens.attribution.metrics import METRICS, rank_agreement
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO
+from kanlens.attribution.metrics import METRICS, Score, rank_agreement
 from kanlens.attribution.registry import METHODS, REFUSED
-from kanlens.attribution.result import Attribution
-from kanlens.checks import check_choice, message, reworded
+from kanlens.attribution.result import Attribution, finite
+from kanlens.attribution.runs import RANDOM, Runs
+from kanlens.attribution.verdicts import evidence_of, verdict
+from kanlens.checks import check_choice, message
 from kanlens.core.acceptance import check_model
 from kanlens.core.network import KAN
-from kanlens.errors import InvalidValueError, KanlensError, MethodError
+from kanlens.errors import InvalidValueError, MethodError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from kanlens.core.network import Rows
 
+ALL = "all"
+DEFAULT_METHODS = (
+    "shapley",
+    "integrated_gradients",
+    "secant",
+    "gradient_x_input",
+    "captum_integrated_gradients",
+    "captum_gradient_shap",
+    "captum_deep_lift",
+    "captum_shapley_value_sampling",
+    "captum_kernel_shap",
+    "captum_feature_ablation",
+    "captum_input_x_gradient",
+)
 _NO_BACKGROUND = message(
     "compare",
     "background rows",
     "None",
     "Pass background=..., rows like those the model was trained on",
 )
-
-
-def finite(value: Any) -> Any:
-    """Return numbers at full precision as JSON takes them; NaN and infinity become None.
-
-    Examples
-    --------
-    >>> finite({"a": [1e-13, float("nan")]})
-    {'a': [1e-13, None]}
-    """
-    if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [finite(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,22 +55,30 @@ class Comparison:
     Attributes
     ----------
     attributions : dict of str to Attribution
-        By method.
+        By method. The last one, "random", are numbers that know nothing of the model: the floor.
     frame : DataFrame
-        One row per method: method, exact, complete, baseline, each metric, seconds.
+        One row per method: method, exact, complete, baseline, each metric, offgrid (share of the
+        values outside their grids where metrics evaluated the model), evaluations for one sample,
+        seconds, and a verdict in words.
+    arrows : dict of str to str
+        By metric: "↑" where more is better, "↓" where less is, "" where neither.
     importance : DataFrame
-        Mean |value|, features x methods, in the units of the output.
+        Mean |value|, features x methods, in the units of the output; without the random one.
     agreement : DataFrame
         Spearman's correlation of the values over the features, mean over samples, methods x
         methods.
+    scores : dict of str to dict of str to Score
+        By method and metric, with the number of every sample.
     skipped : dict of str to str
         Methods that could not run, and why.
     """
 
     attributions: dict[str, Attribution]
     frame: pd.DataFrame
+    arrows: dict[str, str]
     importance: pd.DataFrame
     agreement: pd.DataFrame
+    scores: dict[str, dict[str, Score]]
     skipped: dict[str, str]
 
     def to_frame(self) -> pd.DataFrame:
@@ -87,6 +90,7 @@ class Comparison:
         return json.dumps(
             {
                 "methods": finite(self.frame.to_dict(orient="records")),
+                "arrows": self.arrows,
                 "importance": finite(self.importance.to_dict()),
                 "agreement": finite(self.agreement.to_dict()),
                 "skipped": self.skipped,
@@ -100,8 +104,8 @@ def compare(
     *,
     background: Rows | None = None,
     target: int | str | None = None,
-    methods: Sequence[str] | None = None,
-    metrics: Sequence[str] | None = None,
+    methods: Sequence[str] | str | None = None,
+    metrics: Sequence[str] | str | None = None,
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> Comparison:
@@ -115,12 +119,14 @@ def compare(
         Samples, in the units of the data.
     background, target, generator, progress
         As for `attribute`.
-    methods : sequence of str, optional
-        Local methods. Default: every one of them that fits the model.
-    metrics : sequence of str, optional
-        Keys into ``METRICS``, columns of the frame in this order. Default: all. Some compare
-        with exact Shapley values counted from the same baseline as the method; they are NaN
-        where these cannot be had.
+    methods : sequence of str or "all", optional
+        Local methods of features. Default: the well-known ones that fit the model, ours and
+        captum's; "all": every one that fits.
+    metrics : sequence of str or "all", optional
+        Keys into ``METRICS``, columns of the frame in this order. Default: all but those that
+        attribute other samples or other models, and so take as long as the method many times over;
+        "all" takes these, too. Some compare with exact Shapley values counted from the same
+        baseline as the method; they are NaN where these cannot be had.
 
     Returns
     -------
@@ -129,7 +135,7 @@ def compare(
     Raises
     ------
     InvalidValueError
-        If a method, metric or output is unknown, or a method is global.
+        If a method, metric or output is unknown, or a method is global or one of hidden nodes.
     MethodError
         If a method that was asked for does not fit the model.
 
@@ -138,109 +144,112 @@ def compare(
     >>> x = torch.rand(5, 2)
     >>> table = compare(KAN([2, 1]), x, background=x, methods=["shapley", "secant"]).frame
     >>> table["method"].tolist()
-    ['shapley', 'secant']
+    ['shapley', 'secant', 'random']
     """
     check_model("compare", model)
+    optional = methods is None or methods == ALL
     names = _checked_methods(methods)
     columns = _checked_metrics(metrics)
-    if methods is None and background is None and model.background is None:
+    if optional and background is None and model.background is None:
         raise MethodError(_NO_BACKGROUND)
-    given = {"background": background, "target": target, "progress": progress}
-    runs = _Runs(model, x, {**given, "generator": generator})
-    for name in names:
-        runs.add(name, optional=methods is None)
+    runs = Runs(
+        model, x, background=background, target=target, generator=generator, progress=progress
+    )
+    runs.run(names, optional=optional)
+    scores = _scores(runs, columns)
     return Comparison(
         attributions=runs.done,
-        frame=_frame(runs, columns),
+        frame=_frame(runs, scores),
+        arrows={name: METRICS[name].arrow for name in columns},
         importance=_importance(runs.done),
         agreement=_agreement(runs.done),
+        scores=scores,
         skipped=runs.skipped,
     )
 
 
-class _Runs:
-    """The attributions made so far, what they took, and those that could not be made."""
+def comparable() -> list[str]:
+    """Return the methods that can be compared: local ones, of features.
 
-    def __init__(self, model: KAN, x: Rows, options: dict[str, Any]) -> None:
-        self.model, self.x, self.options = model, x, options
-        self.done: dict[str, Attribution] = {}
-        self.seconds: dict[str, float] = {}
-        self.skipped: dict[str, str] = {}
-        self.references: dict[str, Attribution | None] = {}
-        importlib.import_module("captum.attr")  # now, so that no method's seconds contain it
-
-    def add(self, name: str, *, optional: bool) -> None:
-        """Run one method; when it does not fit the model, skip an optional one."""
-        started = time.perf_counter()
-        try:
-            found = attribute(self.model, self.x, method=name, **self.options)
-        except MethodError as error:
-            if not optional:
-                raise reworded("compare", error) from error
-            self.skipped[name] = str(error)
-            return
-        except KanlensError as error:
-            raise reworded("compare", error) from error
-        if isinstance(found, Attribution):
-            self.done[name] = found
-            self.seconds[name] = time.perf_counter() - started
-
-    def exact(self, baseline: str) -> Attribution | None:
-        """Return exact Shapley values counted from `baseline`; None when they cannot be had."""
-        if baseline not in self.references:
-            self.references[baseline] = self._exact(baseline)
-        return self.references[baseline]
-
-    def _exact(self, baseline: str) -> Attribution | None:
-        if baseline == MEAN_OUTPUT and "shapley" in self.done:
-            return self.done["shapley"]
-        background = self.options["background"]
-        if baseline == MEAN_ROW:
-            rows = self.model.background if background is None else background
-            prepared = self.model.prepare(rows, call="compare")
-            background = prepared.double().mean(0, keepdim=True)
-        elif baseline == ZERO:
-            background = torch.zeros_like(self.model.input_shift)[None]
-        options = {**self.options, "background": background}
-        try:
-            found = attribute(self.model, self.x, method="shapley", **options)
-        except MethodError:  # too many features, or no background
-            return None
-        return found if isinstance(found, Attribution) else None
+    Examples
+    --------
+    >>> "shapley" in comparable(), "weight_l1" in comparable()
+    (True, False)
+    """
+    return [
+        name for name, method in METHODS.items() if method.scope == "local" and not method.of_nodes
+    ]
 
 
-def _checked_methods(methods: Sequence[str] | None) -> list[str]:
+def _checked_methods(methods: Sequence[str] | str | None) -> list[str]:
     """Return the methods to run, each once; refuse unknown, refused and global ones."""
-    local = [name for name, method in METHODS.items() if method.scope == "local"]
-    names = local if methods is None else list(dict.fromkeys(methods))
+    known = comparable()
+    if methods is None:
+        return [name for name in DEFAULT_METHODS if name in known]
+    if isinstance(methods, str):
+        methods = known if methods == ALL else [methods]
+    names = list(dict.fromkeys(methods))
     if not names:
         expected, advice = "at least one method", "Leave methods out to run all that fit"
         raise InvalidValueError(message("compare", expected, "none", advice))
     for name in names:
         if name not in REFUSED:  # attribute says why
-            check_choice("compare", "methods", name, local)
+            check_choice("compare", "methods", name, known)
     return names
 
 
-def _checked_metrics(metrics: Sequence[str] | None) -> list[str]:
-    names = list(METRICS) if metrics is None else list(dict.fromkeys(metrics))
+def _checked_metrics(metrics: Sequence[str] | str | None) -> list[str]:
+    if metrics is None:
+        quick = {"exact", "model"}
+        return [name for name, metric in METRICS.items() if metric.needs <= quick]
+    if isinstance(metrics, str):
+        metrics = list(METRICS) if metrics == ALL else [metrics]
+    names = list(dict.fromkeys(metrics))
     for name in names:
         check_choice("compare", "metrics", name, METRICS)
     return names
 
 
-def _frame(runs: _Runs, columns: list[str]) -> pd.DataFrame:
-    """Return one row per method: what it is, its metrics, and the seconds it took."""
+def _scores(runs: Runs, columns: list[str]) -> dict[str, dict[str, Score]]:
+    """Return every metric of every method."""
+    compared = any(METRICS[column].needs_exact for column in columns)
+    found = {}
+    for name in runs.done:
+        case = runs.case(name, compared=compared)
+        found[name] = {column: METRICS[column].function(case) for column in columns}
+    return found
+
+
+def _frame(runs: Runs, scores: dict[str, dict[str, Score]]) -> pd.DataFrame:
+    """Return one row per method: what it is, its metrics, what it took, and the verdict."""
     import pandas as pd
 
+    floor = scores.get(RANDOM, {}).get("shapley_error")
     rows: list[dict[str, Any]] = []
-    compared = any(METRICS[column].needs_exact for column in columns)
     for name, found in runs.done.items():
-        exact = runs.exact(found.baseline) if compared else None
-        row = {"method": name, "exact": METHODS[name].exact, "complete": METHODS[name].complete}
-        numbers = {column: METRICS[column].function(found, exact) for column in columns}
-        seconds = runs.seconds[name]
-        rows.append({**row, "baseline": found.baseline, **numbers, "seconds": seconds})
+        method = METHODS.get(name)
+        numbers = {column: score.value for column, score in scores[name].items()}
+        evidence = evidence_of(
+            numbers,
+            random=method is not None and method.random,
+            baseline=found.baseline,
+            slopes=bool(found.reference.isnan().any()),
+            floor=math.nan if floor is None else floor.value,
+        )
+        off = [score.offgrid for score in scores[name].values() if not math.isnan(score.offgrid)]
+        rows.append(
+            {
+                "method": name,
+                "exact": method is not None and method.exact,
+                "complete": method is not None and method.complete,
+                "baseline": found.baseline,
+                **numbers,
+                "offgrid": max(off, default=math.nan),
+                "evaluations": math.nan if found.evaluations is None else found.evaluations,
+                "seconds": runs.seconds.get(name, math.nan),
+                "verdict": "the floor: knows nothing" if name == RANDOM else verdict(evidence),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -248,7 +257,11 @@ def _importance(done: dict[str, Attribution]) -> pd.DataFrame:
     """Return the mean |value|, features x methods."""
     import pandas as pd
 
-    columns = {name: found.values.abs().mean(0).cpu().numpy() for name, found in done.items()}
+    columns = {
+        name: found.values.abs().mean(0).cpu().numpy()
+        for name, found in done.items()
+        if name != RANDOM
+    }
     features = next(iter(done.values())).features
     return pd.DataFrame(columns, index=pd.Index(features, name="feature"))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import Parts, Problem, private_copy
+from kanlens.attribution.problem import Parts, Problem, Scores, private_copy
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_finite, check_rows, message, reworded
@@ -147,8 +147,11 @@ def _background(model: KAN, background: Rows | None, chosen: Method) -> Tensor |
 def _attribution(model: KAN, problem: Problem, method: str, parts: Parts) -> Attribution:
     """Put the parts into a result, in the dtype of the model."""
     output = problem.output_in_parts(problem.x)
-    own = parts.features is None
-    error = parts.standard_error
+    own, flows = parts.features is None, parts.paths
+
+    def typed(found: Tensor | None) -> Tensor | None:
+        return None if found is None else found.to(model.dtype)
+
     return Attribution(
         values=parts.values.to(model.dtype),
         output=output.to(model.dtype),
@@ -157,16 +160,30 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: Parts) -> Att
         method=method,
         features=parts.features or model.feature_names,
         target=model.output_names[problem.target],
-        unit=model.schema.outputs[problem.target].unit,
+        unit=_unit(model, problem.target),
         x=problem.x.to(model.dtype) if own else None,
         groups=model.schema.groups if own else {},
-        standard_error=None if error is None else error.to(model.dtype),
+        standard_error=typed(parts.standard_error),
+        bound=typed(parts.bound),
+        interactions=typed(parts.interactions),
+        paths=None if flows is None else tuple(flow.to(model.dtype) for flow in flows),
+        owners=None if flows is None else tuple(tuple(n.owner.tolist()) for n in model.nodes),
+        evaluations=parts.evaluations,
+        remark=parts.remark,
     )
 
 
-def _importance(model: KAN, problem: Problem, chosen: Method, values: Tensor) -> Importance:
+def _unit(model: KAN, target: int) -> str:
+    """Return the unit of an output; classifiers are explained on the scale of their logits."""
+    return "logit" if model.task == "classification" else model.schema.outputs[target].unit
+
+
+def _importance(model: KAN, problem: Problem, chosen: Method, scores: Scores) -> Importance:
+    low, high = scores.low, scores.high
     return Importance(
-        values=values.to(model.dtype),
+        values=scores.values.to(model.dtype),
+        low=None if low is None else low.to(model.dtype),
+        high=None if high is None else high.to(model.dtype),
         meaning=chosen.summary,
         method=chosen.name,
         features=model.feature_names,

@@ -114,14 +114,16 @@ class EdgeView(nn.Module):
         self.nodes = nn.ModuleList(
             nn.Identity() if nodes.plain else NodeProducts(nodes) for nodes in problem.model.nodes
         )
+        self.levels = nn.ModuleList(nn.Identity() for _ in problem.model.nodes)  # for hooks
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output at x (batch, in), in the units of the data, shape (batch,)."""
         model, target = self._problem.model, self._problem.target
         hidden = model.scale_inputs(x)
-        for layer, edges, nodes in zip(model.layers, self.edges, self.nodes, strict=True):
+        for index, layer in enumerate(model.layers):
             spread = hidden[:, None, :].expand(-1, layer.out_features, -1)  # (batch, out, in)
-            hidden = nodes(edges(spread).sum(-1) + layer.bias)
+            sums = self.edges[index](spread).sum(-1) + layer.bias
+            hidden = self.levels[index](self.nodes[index](sums))
         return hidden[:, target] * model.output_scale[target] + model.output_shift[target]
 
 

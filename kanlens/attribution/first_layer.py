@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import Problem, live_edges, reaching
+from kanlens.attribution.problem import Problem, Scores, live_edges, reaching
 
 
-def weight_l1(problem: Problem) -> Tensor:
+def weight_l1(problem: Problem) -> Scores:
     """Return, per feature, the sum of `weight_l1` over its first-layer edges.
 
     Only edges that lead on to the output count. The score reads the weights and never the data,
@@ -21,16 +21,17 @@ def weight_l1(problem: Problem) -> Tensor:
 
     Returns
     -------
-    Tensor, shape (in,)
+    Scores
 
     References
     ----------
     .. [1] Z. Liu et al., KAN: Kolmogorov-Arnold Networks, 2024, section 2.5.1.
     """
-    return (problem.model.layers[0].weight_l1() * _leading_on(problem)).sum(0)
+    norms = problem.model.layers[0].weight_l1()
+    return Scores(values=(norms * _leading_on(problem)).sum(0))
 
 
-def edge_std(problem: Problem) -> Tensor:
+def edge_std(problem: Problem) -> Scores:
     """Return, per feature, the sum of the standard deviations of its first-layer edges over x.
 
     Only edges that lead on to the output count; in the scaled units of the layer.
@@ -42,7 +43,7 @@ def edge_std(problem: Problem) -> Tensor:
 
     Returns
     -------
-    Tensor, shape (in,)
+    Scores
 
     References
     ----------
@@ -57,7 +58,7 @@ def edge_std(problem: Problem) -> Tensor:
         total += values.sum(0) / len(problem.x)
         squares += values.square().sum(0) / len(problem.x)
     deviation = (squares - total.square()).clamp_min(0).sqrt()
-    return (deviation * _leading_on(problem)).sum(0)
+    return Scores(values=(deviation * _leading_on(problem)).sum(0))
 
 
 def _leading_on(problem: Problem) -> Tensor:

@@ -19,6 +19,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 MEAN_OUTPUT = "mean output over the background"
 MEAN_ROW = "output at the mean of the background"
 ZERO = "output at zero"
+SLOPES = "nothing: values are slopes, no shares"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,13 +31,23 @@ class Parts:
     values : Tensor, shape (batch, in)
         In the units of the output.
     reference : float
-        The value that `values` is counted from.
+        The value that `values` is counted from; NaN where they are no shares of a change.
     baseline : str
         What the reference is.
     features : tuple of str or None
         Names of the columns of `values`; None when they are the model's features.
     standard_error : Tensor, shape (batch, in), or None
         Of `values`, for methods that sample.
+    bound : Tensor, shape (batch, in), or None
+        No value is farther than this from what the method defines, rounding aside.
+    interactions : Tensor, shape (batch, in, in), or None
+        Of every pair of features; see `Attribution`.
+    paths : tuple of Tensor, one per layer, each of shape (batch, out, in), or None
+        What flows through every edge; see `Attribution`.
+    evaluations : float or None
+        Evaluations of the model, or of its gradient, for one sample: the mean over samples.
+    remark : str
+        How the values were found, where the method has several ways; one line.
     """
 
     values: Tensor
@@ -44,6 +55,28 @@ class Parts:
     baseline: str
     features: tuple[str, ...] | None = None
     standard_error: Tensor | None = None
+    bound: Tensor | None = None
+    interactions: Tensor | None = None
+    paths: tuple[Tensor, ...] | None = None
+    evaluations: float | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """What a global method returns; every tensor in float64.
+
+    Attributes
+    ----------
+    values : Tensor, shape (in,)
+        Never negative.
+    low, high : Tensor, shape (in,), or None
+        Ends of the 95% interval, for methods that sample.
+    """
+
+    values: Tensor
+    low: Tensor | None = None
+    high: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -46,6 +46,22 @@ class Attribution:
         Table columns that became several features, with the indices of these.
     standard_error : Tensor, shape (batch, in), or None
         Of `values`, for methods that sample.
+    bound : Tensor, shape (batch, in), or None
+        No value is farther than this from what the method defines, rounding aside.
+    interactions : Tensor, shape (batch, in, in), or None
+        Off the diagonal the interaction of two features, which is symmetric; on it the main effect
+        of a feature, its value less half of its interactions. Main effects and pairs, each pair
+        once, add up to the sum of `values`.
+    paths : tuple of Tensor, one per layer, each of shape (batch, out, in), or None
+        What flows through every edge: at each node inside as much leaves as arrives, what leaves a
+        feature is its value, and what arrives at the output is the sum of `values`.
+    owners : tuple of tuple of int, one per layer, or None
+        Beside `paths`: the node that each out of a layer belongs to; factors of one product share
+        theirs.
+    evaluations : float or None
+        Evaluations of the model, or of its gradient, for one sample: the mean over samples.
+    remark : str
+        How the values were found, where the method has several ways; one line.
     """
 
     values: Tensor
@@ -59,6 +75,12 @@ class Attribution:
     x: Tensor | None = None
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
     standard_error: Tensor | None = None
+    bound: Tensor | None = None
+    interactions: Tensor | None = None
+    paths: tuple[Tensor, ...] | None = None
+    owners: tuple[tuple[int, ...], ...] | None = None
+    evaluations: float | None = None
+    remark: str = ""
 
     @property
     def completeness_gap(self) -> Tensor:
@@ -95,7 +117,7 @@ class Attribution:
 
     def to_json(self) -> str:
         """Return the numbers and what they mean as JSON."""
-        error = self.standard_error
+        flows = None if self.paths is None else [_numbers(flow) for flow in self.paths]
         return json.dumps(
             {
                 "method": self.method,
@@ -105,9 +127,14 @@ class Attribution:
                 "features": list(self.features),
                 "values": _numbers(self.values),
                 "output": _numbers(self.output),
-                "reference": _numbers(self.reference),
-                "completeness_gap": _numbers(self.completeness_gap),
-                "standard_error": None if error is None else _numbers(error),
+                "reference": finite(_numbers(self.reference)),
+                "completeness_gap": finite(_numbers(self.completeness_gap)),
+                "standard_error": _optional(self.standard_error),
+                "bound": _optional(self.bound),
+                "interactions": _optional(self.interactions),
+                "paths": flows,
+                "evaluations": self.evaluations,
+                "remark": self.remark,
             }
         )
 
@@ -152,8 +179,9 @@ class Attribution:
     def grouped(self) -> Attribution:
         """Return the attribution to table columns: the one-hot features of each are summed.
 
-        Sums keep completeness. Columns stand where their first feature stood; standard errors
-        are dropped, since those of a sum are unknown.
+        Sums keep completeness, and a bound of a sum is the sum of the bounds. Interactions within a
+        column count to its main effect; flows leave from columns. Columns stand where their first
+        feature stood. Standard errors are dropped, since those of a sum are unknown.
         """
         if not self.groups:
             return self
@@ -161,10 +189,20 @@ class Attribution:
         owners = [column_of.get(i, name) for i, name in enumerate(self.features)]
         columns = tuple(dict.fromkeys(owners))
         places = torch.tensor([columns.index(name) for name in owners], device=self.values.device)
-        values = self.values.new_zeros(len(self.values), len(columns))
-        values.index_add_(1, places, self.values)
+        member = (places[:, None] == torch.arange(len(columns), device=places.device)).to(
+            self.values
+        )
+        pairs, flows = self.interactions, self.paths
         return dataclasses.replace(
-            self, values=values, features=columns, x=None, groups={}, standard_error=None
+            self,
+            values=self.values @ member,
+            features=columns,
+            x=None,
+            groups={},
+            standard_error=None,
+            bound=None if self.bound is None else self.bound @ member,
+            interactions=None if pairs is None else _merged(pairs, member),
+            paths=None if flows is None else (flows[0] @ member, *flows[1:]),
         )
 
 
@@ -227,6 +265,41 @@ class Importance:
                 "high": None if self.high is None else _numbers(self.high),
             }
         )
+
+
+def finite(value: Any) -> Any:
+    """Return numbers at full precision as JSON takes them; NaN and infinity become None.
+
+    Examples
+    --------
+    >>> finite({"a": [1e-13, float("nan")]})
+    {'a': [1e-13, None]}
+    """
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _merged(pairs: Tensor, member: Tensor) -> Tensor:
+    """Return the interactions of groups of features, shape (batch, group, group).
+
+    Those of two groups are the sums of those of their features; within a group every pair counts
+    once to the main effect, so that main effects and pairs add up to the same.
+    """
+    own = torch.diag_embed(pairs.diagonal(dim1=1, dim2=2))
+    off = pairs - own
+    between = member.mT @ off @ member
+    within = torch.diag_embed(between.diagonal(dim1=1, dim2=2))
+    main = torch.diag_embed(own.diagonal(dim1=1, dim2=2) @ member)
+    return between - within + main + within / 2
+
+
+def _optional(values: Tensor | None) -> list[Any] | None:
+    return None if values is None else finite(_numbers(values))
 
 
 def _numbers(values: Tensor) -> list[Any]:

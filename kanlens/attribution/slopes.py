@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, Parts, Problem, pairs
+from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, SLOPES, Parts, Problem, pairs
+from kanlens.core.layers import KANLinear
 from kanlens.progress import progress_bar
 
 SAME = 1e-10  # inputs closer than this have their derivative for a secant, as in captum
@@ -36,6 +38,9 @@ def secant(problem: Problem) -> Parts:
     with the Rescale rule on edges, without hooks; it depends on how the function is built. A node
     that multiplies shares its change among its factors by their exact Shapley values.
 
+    What flows through an edge is its own change times the slopes behind it. As much leaves every
+    node as arrives, so that these flows are a diagram whose widths add up.
+
     Parameters
     ----------
     problem : Problem
@@ -44,7 +49,7 @@ def secant(problem: Problem) -> Parts:
     Returns
     -------
     Parts
-        Counted from the mean output over the background.
+        Counted from the mean output over the background, with `paths`.
 
     References
     ----------
@@ -52,15 +57,22 @@ def secant(problem: Problem) -> Parts:
        Activation Differences, 2017.
     """
     x, rows = problem.x, problem.background
-    values = torch.zeros_like(x)
+    flows = [
+        x.new_zeros(len(x), layer.out_features, layer.in_features) for layer in problem.model.layers
+    ]
     at_once = problem.pairs_at_once
     with progress_bar("secant", len(x) * len(rows), shown=problem.progress) as advance:
         for here, there in pairs(len(x), len(rows), at_once):
             ours, theirs = _run(problem, x[here]), _run(problem, rows[there])
-            products = _products(problem, ours, theirs, x[here])  # (batch, background, in)
-            values[here] += products.sum(1) / len(rows)
-            advance(products.shape[0] * products.shape[1])
-    return Parts(values=values, reference=problem.expected_output(), baseline=MEAN_OUTPUT)
+            for total, flow in zip(flows, _flows(problem, ours, theirs), strict=True):
+                total[here] += flow / len(rows)
+            advance(len(ours.inputs[0]) * len(theirs.inputs[0]))
+    return Parts(
+        values=flows[0].sum(1),
+        reference=problem.expected_output(),
+        baseline=MEAN_OUTPUT,
+        paths=tuple(flows),
+    )
 
 
 def _run(problem: Problem, x: Tensor) -> _Run:
@@ -74,24 +86,59 @@ def _run(problem: Problem, x: Tensor) -> _Run:
     return _Run(tuple(inputs), tuple(edges), tuple(sums))
 
 
-def _products(problem: Problem, ours: _Run, theirs: _Run, x: Tensor) -> Tensor:
-    """Return what each input adds for every pair, shape (batch, background, in)."""
-    model = problem.model
+def _flows(problem: Problem, ours: _Run, theirs: _Run) -> list[Tensor]:
+    """Return what flows through every edge, summed over the background rows of a block.
+
+    Returns
+    -------
+    list of Tensor, one per layer, each of shape (batch, out, in)
+    """
+    model, found = problem.model, []
     slopes = torch.zeros_like(model.output_scale)
     slopes[problem.target] = model.output_scale[problem.target]
-    slopes = slopes.expand(len(x), len(theirs.inputs[0]), -1)  # (batch, background, out)
+    slopes = slopes.expand(len(ours.inputs[0]), len(theirs.inputs[0]), -1)  # (batch, row, out)
     for index in reversed(range(len(model.layers))):
-        nodes = model.nodes[index]
-        slopes = nodes.pull(slopes, ours.sums[index][:, None], theirs.sums[index])
-        step = ours.inputs[index][:, None] - theirs.inputs[index]  # (batch, background, in)
-        rise = ours.edges[index][:, None] - theirs.edges[index]  # (..., out, in)
-        same = (step.abs() < SAME)[:, :, None]
-        steep = rise / torch.where(same, 1.0, step[:, :, None])
-        if bool(same.any()):
-            tangent = model.layers[index].edge_derivatives(ours.inputs[index])
-            steep = torch.where(same, tangent[:, None], steep)
-        slopes = torch.einsum("bro,broi->bri", slopes, steep)
-    return slopes * step
+        slopes = model.nodes[index].pull(slopes, ours.sums[index][:, None], theirs.sums[index])
+        rise = ours.edges[index][:, None] - theirs.edges[index]  # (batch, row, out, in)
+        found.append(torch.einsum("bro,broi->boi", slopes, rise))
+        if index:
+            steep = _secants(model.layers[index], rise, ours.inputs[index], theirs.inputs[index])
+            slopes = torch.einsum("bro,broi->bri", slopes, steep)
+    return found[::-1]
+
+
+def _secants(layer: KANLinear, rise: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return the slopes of all edges between two inputs, shape (batch, row, out, in)."""
+    step = ours[:, None] - theirs  # (batch, row, in)
+    same = (step.abs() < SAME)[:, :, None]
+    steep = rise / torch.where(same, 1.0, step[:, :, None])
+    if bool(same.any()):
+        steep = torch.where(same, layer.edge_derivatives(ours)[:, None], steep)
+    return steep
+
+
+def gradient(problem: Problem) -> Parts:
+    """Return the gradient of the output: slopes, which share out nothing.
+
+    Parameters
+    ----------
+    problem : Problem
+        A background is not used.
+
+    Returns
+    -------
+    Parts
+        In units of the output per unit of each feature; counted from nothing, so that there is no
+        completeness gap.
+
+    References
+    ----------
+    .. [1] K. Simonyan, A. Vedaldi, A. Zisserman, Deep Inside Convolutional Networks: Visualising
+       Image Classification Models and Saliency Maps, 2014.
+    """
+    parts = problem.x.split(problem.pairs_at_once)
+    found = torch.cat([_output_and_gradient(problem, part)[1] for part in parts])
+    return Parts(values=found, reference=math.nan, baseline=SLOPES, evaluations=1.0)
 
 
 def gradient_x_input(problem: Problem) -> Parts:
@@ -121,17 +168,8 @@ def gradient_x_input(problem: Problem) -> Parts:
         values=torch.cat(gradients) * (problem.x - row),
         reference=float(problem.output(row)),
         baseline=MEAN_ROW,
+        evaluations=1.0,
     )
-
-
-def tangent_output(problem: Problem, x: Tensor) -> Tensor:
-    """Return the output at x (batch, in) with its gradient ready, shape (batch,).
-
-    Autograd finds the gradient in closed form, several times faster than through the splines.
-    """
-    with torch.no_grad():
-        output, gradient = _output_and_gradient(problem, x)
-    return output + ((x - x.detach()) * gradient).sum(1)
 
 
 def _output_and_gradient(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Commands that analyse a model: prune, symbolize, attribute, compare."""
+"""Commands that make a model simpler: prune, symbolize."""
 
 from __future__ import annotations
 
@@ -10,27 +10,18 @@ import typer
 
 from kanlens.cli.application import app
 from kanlens.cli.options import (
-    Background,
     DataPath,
     Json,
     ModelPath,
-    NoSeed,
     Quiet,
     Seed,
-    Target,
-    output_index,
     split_names,
 )
 from kanlens.cli.terminal import Terminal, keep_apart, seeded
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from kanlens.core.network import KAN
     from kanlens.pruning import PruneResult
-
-SHOWN = ("method", "complete", "relative_gap", "shapley_error", "shapley_rank", "seconds")
-MaxRows = Annotated[int, typer.Option("--max-rows", help="Rows to use, spread over the table.")]
 
 
 @app.command()
@@ -209,148 +200,5 @@ def symbolize(
     terminal.emit({"model": str(output), **json.loads(result.to_json())})
 
 
-@app.command()
-def attribute(
-    model: ModelPath,
-    data: DataPath,
-    *,
-    method: Annotated[str, typer.Option(help="See 'kanlens methods'.")] = "shapley",
-    background: Background = None,
-    output_name: Target = None,
-    max_rows: Annotated[
-        int | None, typer.Option(help="Rows to explain, spread over the table.  [default: all]")
-    ] = None,
-    max_background: Annotated[
-        int | None, typer.Option(help="Background rows, spread over those there are.")
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Table to write.")] = Path(
-        "attributions.parquet"
-    ),
-    seed: Seed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Say how much each feature adds to every prediction; one row per row of the table."""
-    import kanlens
-    from kanlens.attribution import Attribution
-    from kanlens.tables import read_features, write_frame
-
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("attribute", [output], [model, data, background])
-    kan = kanlens.load(model)
-    x = read_features(data, kan.schema, call="attribute").x
-    result = kanlens.attribute(
-        kan,
-        _spread(x, "max_rows", max_rows, call="attribute"),
-        method=method,
-        background=_background(background, kan, max_background, call="attribute"),
-        target=output_index(output_name),
-        generator=seeded(seed),
-        progress=terminal.progress,
-    )
-    write_frame(result.to_frame(), output, call="attribute")
-    facts: dict[str, Any] = {"attributions": str(output), "method": method}
-    importance = result
-    if isinstance(result, Attribution):
-        importance = result.to_importance()
-        facts["rows"] = len(result.values)
-        facts["baseline"] = result.baseline
-        facts["largest_completeness_gap"] = float(result.completeness_gap.abs().max())
-        facts["largest_relative_gap"] = float(result.relative_gap.abs().max())
-    frame = importance.to_frame()
-    terminal.frame("importance", frame)
-    terminal.facts("attributed", facts)
-    terminal.wrote(output)
-    terminal.emit({**facts, "importance": frame.to_dict(orient="records")})
-
-
-@app.command()
-def compare(
-    model: ModelPath,
-    data: DataPath,
-    *,
-    methods: Annotated[
-        str | None, typer.Option(help="Methods, with commas.  [default: all that fit]")
-    ] = None,
-    metrics: Annotated[str | None, typer.Option(help="Metrics, with commas.")] = None,
-    background: Background = None,
-    output_name: Target = None,
-    max_rows: MaxRows = 50,
-    max_background: Annotated[
-        int, typer.Option(help="Background rows to use, spread over those there are.")
-    ] = 20,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Also write the table here.")
-    ] = None,
-    seed: Seed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Put attribution methods side by side: completeness, error, agreement, seconds."""
-    import kanlens
-    from kanlens.tables import read_features, write_frame
-
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("compare", [output], [model, data, background])
-    kan = kanlens.load(model)
-    table = read_features(data, kan.schema, call="compare")
-    result = kanlens.compare(
-        kan,
-        _spread(table.x, "max_rows", max_rows, call="compare"),
-        background=_background(background, kan, max_background, call="compare"),
-        target=output_index(output_name),
-        methods=split_names(methods) or None,
-        metrics=split_names(metrics) or None,
-        generator=seeded(seed),
-        progress=terminal.progress,
-    )
-    shown = [name for name in SHOWN if name in result.frame]
-    terminal.frame(f"methods on {min(max_rows, table.rows)} rows", result.frame[shown])
-    terminal.frame("mean |attribution|", result.importance.reset_index(names="feature"))
-    for name, reason in result.skipped.items():
-        terminal.say(f"{name} was left out: {reason}")
-    if output is not None:
-        write_frame(result.frame, output, call="compare")
-        terminal.wrote(output)
-    terminal.emit(json.loads(result.to_json()))
-
-
-@app.command()
-def methods(*, _seed: NoSeed = None, as_json: Json = False, quiet: Quiet = False) -> None:
-    """List the attribution methods there are."""
-    import pandas as pd
-
-    from kanlens.attribution import METHODS
-
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    names = ("name", "scope", "exact", "complete", "summary", "reference")
-    rows = [{name: getattr(method, name) for name in names} for method in METHODS.values()]
-    terminal.frame("methods", pd.DataFrame(rows).drop(columns="reference"))
-    terminal.emit({"methods": rows})
-
-
 def _shortened(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def _background(path: Path | None, kan: KAN, most: int | None, *, call: str) -> Tensor | None:
-    """Return the rows of a table, else those the model kept; None when there are none."""
-    from kanlens.tables import read_features
-
-    rows = kan.background
-    if path is not None:
-        rows = read_features(path, kan.schema, call="background").x
-    return None if rows is None else _spread(rows, "max_background", most, call=call)
-
-
-def _spread(x: Tensor, name: str, most: int | None, *, call: str) -> Tensor:
-    """Return at most `most` rows, evenly spread over the table; all when None."""
-    import torch
-
-    from kanlens.checks import check_count
-
-    if most is None:
-        return x
-    check_count(call, name, most)
-    picks = torch.linspace(0, len(x) - 1, min(most, len(x))).round().long()
-    return x[picks]

@@ -20,6 +20,8 @@ COMMANDS = (
     "demonstration",
     "model_commands",
     "analysis_commands",
+    "attribution_commands",
+    "certificate_commands",
     "path_commands",
     "picture_commands",
     "bench_commands",

@@ -1,4 +1,4 @@
-"""Commands that measure: bench speed."""
+"""Commands that measure: bench speed, bench attribution."""
 
 from __future__ import annotations
 
@@ -81,6 +81,44 @@ def speed(
     terminal.emit(result.to_dict())
     if check:
         _insist(result)
+
+
+@bench.command()
+def attribution(
+    *,
+    output: Folder = None,
+    parts: Annotated[
+        str | None, typer.Option(help="Of planted, trained and promises.  [default: all]")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of the data.  [default: ../shared/data]")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of trained networks of a table.", min=1)] = 3,
+    smoke: Smoke = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare attribution methods with exact truths, and on networks trained on tables."""
+    from kanlens.benchmarks.attribution.running import run
+    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    found = data or (None if smoke else data_beside_checkout())
+    result = run(
+        Setup(seeds=tuple(range(seeds)), data=found, smoke=smoke),
+        output or Path("kanlens-bench-smoke" if smoke else "kanlens-bench"),
+        parts=split_names(parts),
+        fresh=fresh,
+        progress=terminal.progress,
+    )
+    for what, reason in result.skipped.items():
+        terminal.say(f"left out {what}: {reason}")
+    for title, frame in result.summaries().items():
+        terminal.frame(title, frame)
+        terminal.text("")
+    terminal.wrote(*result.files)
+    terminal.emit(result.to_dict())
 
 
 def _show_speed(result: SpeedResult, terminal: Terminal) -> None:

@@ -43,6 +43,12 @@ class ElementaryFunction:
         Distance after which the turning points repeat.
     turning_known : bool
         Whether `turning` is sure to be all of them.
+    slope_turning : tuple of float or None
+        The points where g' changes from rising to falling or back; None when they are not known.
+    slope_period : float or None
+        Distance after which those repeat.
+    jumps : tuple of float
+        The points of the domain where g jumps up.
     """
 
     name: str
@@ -56,6 +62,9 @@ class ElementaryFunction:
     turning: tuple[float, ...] = ()
     period: float | None = None
     turning_known: bool = True
+    slope_turning: tuple[float, ...] | None = None
+    slope_period: float | None = None
+    jumps: tuple[float, ...] = ()
 
     @property
     def inert(self) -> float:
@@ -127,19 +136,62 @@ class ElementaryFunction:
         >>> round(lower.item(), 6), round(upper.item(), 6)
         (0.0, 1.0)
         """
-        at_low, at_high = self.value(low), self.value(high)
-        lower, upper = torch.minimum(at_low, at_high), torch.maximum(at_low, at_high)
-        for point in self.turning:
-            place = torch.full_like(low, point)
-            if self.period is not None:
-                place = _first_after(low, point, self.period)
-            extreme = self.value(torch.full_like(low, point))
-            inside = (low <= place) & (place <= high)
-            lower = torch.where(inside, torch.minimum(lower, extreme), lower)
-            upper = torch.where(inside, torch.maximum(upper, extreme), upper)
+        lower, upper = _between_turns(self.value, low, high, self.turning, self.period)
         good = self.defined(low, high) & self.turning_known
         infinite = torch.full_like(low, math.inf)
         return torch.where(good, lower, -infinite), torch.where(good, upper, infinite)
+
+    def slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the least and the largest g'(u) on ``[low, high]``; at kinks, of both sides.
+
+        Where g is not defined throughout, or when it is not known where g' turns, the bounds are
+        infinite; where g jumps up, the upper one is.
+
+        Parameters
+        ----------
+        low, high : Tensor
+            Ends of the intervals, of one shape, ``low <= high``.
+
+        Returns
+        -------
+        tuple of Tensor
+            ``(lower, upper)``, of that shape.
+
+        Examples
+        --------
+        >>> from kanlens.core.functions import FUNCTIONS
+        >>> FUNCTIONS["abs"].slope_bounds(torch.tensor(-1.0), torch.tensor(2.0))
+        (tensor(-1.), tensor(1.))
+        """
+        turning = self.slope_turning or ()
+        lower, upper = _between_turns(self.derivative, low, high, turning, self.slope_period)
+        good = self.defined(low, high) & ~(lower.isnan() | upper.isnan())
+        for place in self.jumps:
+            upper = torch.where((low <= place) & (place <= high), math.inf, upper)
+        good = good & (self.slope_turning is not None)
+        infinite = torch.full_like(low, math.inf)
+        return torch.where(good, lower, -infinite), torch.where(good, upper, infinite)
+
+
+def _between_turns(
+    function: Callable[[Tensor], Tensor],
+    low: Tensor,
+    high: Tensor,
+    turning: tuple[float, ...],
+    period: float | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the extremes of a function that is monotone between its turning points."""
+    at_low, at_high = function(low), function(high)
+    lower, upper = torch.minimum(at_low, at_high), torch.maximum(at_low, at_high)
+    for point in turning:
+        place = torch.full_like(low, point)
+        if period is not None:
+            place = _first_after(low, point, period)
+        extreme = function(torch.full_like(low, point))
+        inside = (low <= place) & (place <= high)
+        lower = torch.where(inside, torch.minimum(lower, extreme), lower)
+        upper = torch.where(inside, torch.maximum(upper, extreme), upper)
+    return lower, upper
 
 
 def _first_after(low: Tensor, point: float, period: float) -> Tensor:

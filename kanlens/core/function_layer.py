@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from kanlens.checks import check_columns, check_dtype, message
 from kanlens.core.edge import EdgeFunction
 from kanlens.core.edge_sum import Weights
+from kanlens.core.enclosures import Enclosure, SplineEnclosure
 from kanlens.core.function_edge import FunctionEdge
+from kanlens.core.function_enclosures import FunctionEdges, FunctionEnclosure
 from kanlens.core.functions import FUNCTIONS, ElementaryFunction, check_functions
 from kanlens.core.layers import LAYER_KINDS, KANLinear, LayerConfig
 from kanlens.errors import ShapeError
@@ -285,7 +287,7 @@ class FunctionLinear(KANLinear):
         width = max(len(places) for places in kinks)
         last = grid[:, -1].tolist()
         rows = [[*k, *([end] * (width - len(k)))] for k, end in zip(kinks, last, strict=True)]
-        extra = torch.tensor(rows).reshape(self.in_features, width).to(grid)
+        extra = torch.tensor(rows, dtype=torch.float64).reshape(self.in_features, width).to(grid)
         return torch.cat((grid, extra), dim=1).sort(dim=1).values
 
     @property
@@ -301,27 +303,34 @@ class FunctionLinear(KANLinear):
 
         Parameters
         ----------
-        low, high : Tensor, shape (in,)
+        low, high : Tensor, shape (in,) or (box, in)
             Interval of each input, in the scaled units of the layer.
 
         Returns
         -------
-        lower, upper : Tensor, shape (out, in)
+        lower, upper : Tensor, shape (out, in) or (box, out, in)
         """
         lower, upper = super().edge_bounds(low, high)
-        for g, out, in_ in self._groups():
-            a, b, c, d = self.affine[out, in_].unbind(-1)
-            ends = torch.stack((a * low[in_], a * high[in_]))
-            slack = 4 * torch.finfo(a.dtype).eps * (ends.abs().amax(0) + b.abs())
-            least, most = _widened(g, ends.amin(0) + b, ends.amax(0) + b, slack)
-            scaled = torch.stack((_times(c, least), _times(c, most)))
-            room = 8 * torch.finfo(a.dtype).eps * (scaled.abs().amax(0) + d.abs())
-            mask = self.mask[out, in_]
-            edge = torch.stack((scaled.amin(0) + d - room, scaled.amax(0) + d + room))
-            edge = _times(mask, edge)
-            lower = lower.index_put((out, in_), edge.amin(0))
-            upper = upper.index_put((out, in_), edge.amax(0))
+        if low.dim() == 2:
+            return lower, upper
+        for edges in self._function_edges():
+            least, most = edges.value_bounds(low[edges.in_], high[edges.in_])
+            lower = lower.index_put((edges.out, edges.in_), least)
+            upper = upper.index_put((edges.out, edges.in_), most)
         return lower, upper
+
+    def enclosure(self, low: Tensor, high: Tensor) -> Enclosure:
+        """Return what bounds the edges, and their slopes, on many boxes at once."""
+        splines = cast("SplineEnclosure", super().enclosure(low, high))
+        exact = [
+            replace(edges, affine=edges.affine.detach().double(), mask=edges.mask.double())
+            for edges in self._function_edges()
+        ]
+        return FunctionEnclosure(splines, exact)
+
+    def _function_edges(self) -> Iterator[FunctionEdges]:
+        for g, out, in_ in self._groups():
+            yield FunctionEdges(g, out, in_, self.affine[out, in_], self.mask[out, in_])
 
     def edge(self, out: int, in_: int) -> EdgeFunction:
         """Return the function on the edge from input `in_` to output `out` as an exact object.
@@ -375,21 +384,6 @@ def _with_functions(config: LayerConfig, functions: FunctionTable) -> LayerConfi
 
 def _rows(x: Tensor) -> Tensor:  # (batch, 1)
     return torch.arange(len(x), device=x.device)[:, None]
-
-
-def _widened(
-    g: ElementaryFunction, low: Tensor, high: Tensor, slack: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Bound g on an interval widened by `slack`, where g is defined that far."""
-    low_wide, high_wide = low - slack, high + slack
-    good = g.defined(low, high)
-    tight = good & ~g.defined(low_wide, high_wide)
-    return g.bounds(torch.where(tight, low, low_wide), torch.where(tight, high, high_wide))
-
-
-def _times(factor: Tensor, value: Tensor) -> Tensor:
-    """Multiply; a factor of 0 gives 0 also where the value is infinite."""
-    return torch.where(factor == 0, 0.0, factor * value)
 
 
 LAYER_KINDS[FunctionLinear.kind] = FunctionLinear

@@ -95,6 +95,7 @@ def _power(name: str, exponent: int, complexity: int) -> ElementaryFunction:
         symmetry="even" if even else "odd",
         degree=float(exponent),
         turning=(0.0,) if even and exponent > 0 else (),
+        slope_turning=() if even or exponent < 0 else (0.0,),
     )
 
 
@@ -109,6 +110,7 @@ def _half_power(name: str, halves: int, complexity: int) -> ElementaryFunction:
         complexity=complexity,
         domain="nonnegative" if halves > 0 else "positive",
         degree=exponent,
+        slope_turning=(),
     )
 
 
@@ -119,6 +121,7 @@ _ALGEBRAIC = (
         derivative=torch.zeros_like,
         expression=lambda u: _sympy().Integer(0),
         complexity=0,
+        slope_turning=(),
     ),
     ElementaryFunction(
         name="x",
@@ -128,6 +131,7 @@ _ALGEBRAIC = (
         complexity=1,
         symmetry="odd",
         degree=1.0,
+        slope_turning=(),
     ),
     _power("x^2", 2, 2),
     _power("x^3", 3, 3),
@@ -145,6 +149,7 @@ _ALGEBRAIC = (
         complexity=4,
         symmetry="odd",
         turning=(-(3**-0.5), 3**-0.5),
+        slope_turning=(0.0,),
     ),
     ElementaryFunction(
         name="x^3+x",
@@ -153,6 +158,7 @@ _ALGEBRAIC = (
         expression=lambda u: u**3 + u,
         complexity=4,
         symmetry="odd",
+        slope_turning=(0.0,),
     ),
     _half_power("sqrt", 1, 2),
     _half_power("1/sqrt", -1, 3),
@@ -166,6 +172,7 @@ _ALGEBRAIC = (
         complexity=4,
         symmetry="even",
         turning=(0.0,),
+        slope_turning=(-(3**-0.5), 3**-0.5),
     ),
     ElementaryFunction(
         name="sqrt(1+x^2)",
@@ -175,6 +182,7 @@ _ALGEBRAIC = (
         complexity=4,
         symmetry="even",
         turning=(0.0,),
+        slope_turning=(),
     ),
     ElementaryFunction(
         name="1/sqrt(1-x^2)",
@@ -185,6 +193,7 @@ _ALGEBRAIC = (
         domain="open unit",
         symmetry="even",
         turning=(0.0,),
+        slope_turning=(),
     ),
     ElementaryFunction(
         name="abs",
@@ -195,6 +204,7 @@ _ALGEBRAIC = (
         symmetry="even",
         degree=1.0,
         turning=(0.0,),
+        slope_turning=(),
     ),
     ElementaryFunction(
         name="sign",
@@ -204,6 +214,8 @@ _ALGEBRAIC = (
         complexity=3,
         symmetry="odd",
         degree=0.0,
+        slope_turning=(),
+        jumps=(0.0,),
     ),
     ElementaryFunction(
         name="relu",
@@ -212,6 +224,7 @@ _ALGEBRAIC = (
         expression=lambda u: _sympy().Max(u, 0),
         complexity=3,
         degree=1.0,
+        slope_turning=(),
     ),
 )
 
@@ -222,6 +235,7 @@ _TRANSCENDENTAL = (
         derivative=torch.exp,
         expression=lambda u: _sympy().exp(u),
         complexity=2,
+        slope_turning=(),
     ),
     ElementaryFunction(
         name="log",
@@ -230,6 +244,7 @@ _TRANSCENDENTAL = (
         expression=lambda u: _sympy().log(u),
         complexity=2,
         domain="positive",
+        slope_turning=(),
     ),
     ElementaryFunction(
         name="sin",
@@ -240,6 +255,8 @@ _TRANSCENDENTAL = (
         symmetry="odd",
         turning=(math.pi / 2, -math.pi / 2),
         period=2 * math.pi,
+        slope_turning=(0.0, math.pi),
+        slope_period=2 * math.pi,
     ),
     ElementaryFunction(
         name="tan",
@@ -249,6 +266,8 @@ _TRANSCENDENTAL = (
         complexity=3,
         domain="tangent",
         symmetry="odd",
+        slope_turning=(0.0,),
+        slope_period=math.pi,
     ),
     ElementaryFunction(
         name="tanh",
@@ -257,6 +276,7 @@ _TRANSCENDENTAL = (
         expression=lambda u: _sympy().tanh(u),
         complexity=3,
         symmetry="odd",
+        slope_turning=(0.0,),
     ),
     ElementaryFunction(
         name="arctan",
@@ -265,6 +285,7 @@ _TRANSCENDENTAL = (
         expression=lambda u: _sympy().atan(u),
         complexity=4,
         symmetry="odd",
+        slope_turning=(0.0,),
     ),
     ElementaryFunction(
         name="arcsin",
@@ -274,6 +295,7 @@ _TRANSCENDENTAL = (
         complexity=4,
         domain="unit",
         symmetry="odd",
+        slope_turning=(0.0,),
     ),
     ElementaryFunction(
         name="arctanh",
@@ -283,6 +305,7 @@ _TRANSCENDENTAL = (
         complexity=4,
         domain="open unit",
         symmetry="odd",
+        slope_turning=(0.0,),
     ),
     ElementaryFunction(
         name="gaussian",
@@ -292,6 +315,7 @@ _TRANSCENDENTAL = (
         complexity=3,
         symmetry="even",
         turning=(0.0,),
+        slope_turning=(-(2**-0.5), 2**-0.5),
     ),
     ElementaryFunction(
         name="cosh",
@@ -301,6 +325,7 @@ _TRANSCENDENTAL = (
         complexity=3,
         symmetry="even",
         turning=(0.0,),
+        slope_turning=(),
     ),
     ElementaryFunction(
         name="sinh",
@@ -309,6 +334,7 @@ _TRANSCENDENTAL = (
         expression=lambda u: _sympy().sinh(u),
         complexity=4,
         symmetry="odd",
+        slope_turning=(0.0,),
     ),
 )
 

@@ -10,6 +10,7 @@ from kanlens.core.statistics import LayerStatistics
 
 if TYPE_CHECKING:
     from kanlens.core.edge import EdgeFunction
+    from kanlens.core.enclosures import Enclosure
 
 
 @runtime_checkable
@@ -46,7 +47,13 @@ class EdgeLayer(Protocol):
         """Number of free coefficients of one edge."""
 
     def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound every edge on an interval of each input, shapes (out, in)."""
+        """Bound every edge on an interval of each input (in,), or on boxes (box, in)."""
+
+    def edge_slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound the slope of every edge likewise; infinite where nothing is known."""
+
+    def enclosure(self, low: Tensor, high: Tensor) -> Enclosure:
+        """Return what encloses edges and slopes on boxes within those given."""
 
     def edge(self, out: int, in_: int) -> EdgeFunction:
         """Return one edge as an exact object."""

@@ -13,6 +13,7 @@ from kanlens.core import hulls, spline
 from kanlens.core.activations import BASES
 from kanlens.core.arguments import check_index
 from kanlens.core.edge_sum import Weights
+from kanlens.core.enclosures import Enclosure, SplineEnclosure
 from kanlens.core.norms import centred_l1, entropy
 from kanlens.core.statistics import LayerStatistics
 
@@ -141,13 +142,17 @@ class SplineEdges(nn.Module):
 
         Parameters
         ----------
-        low, high : Tensor, shape (in,)
-            Interval of each input, in the scaled units of the layer; ends may be infinite.
+        low, high : Tensor, shape (in,) or (box, in)
+            Interval of each input, in the scaled units of the layer; of one box, the ends may be
+            infinite.
 
         Returns
         -------
-        lower, upper : Tensor, shape (out, in)
+        lower, upper : Tensor, shape (out, in) or (box, out, in)
         """
+        if low.dim() == 2:
+            lower, upper = self.enclosure(low, high).values(low, high).bounds()
+            return lower.to(self.grid), upper.to(self.grid)
         coef, weight = self.coefficients().double(), self.base_weights().double()
         lower, upper = hulls.bounds(
             coef, self.grid.double(), self.spline_order, low, high, extrapolation=self.mode
@@ -161,6 +166,41 @@ class SplineEdges(nn.Module):
         pad = 32 * torch.finfo(self.grid.dtype).eps * size
         lower, upper = lower + base.amin(0) - pad, upper + base.amax(0) + pad
         return lower.to(self.grid), upper.to(self.grid)
+
+    def edge_slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound the slope of every edge on an interval of each input; at kinks, of both sides.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (in,) or (box, in)
+            Interval of each input, in the scaled units of the layer.
+
+        Returns
+        -------
+        lower, upper : Tensor, shape (out, in) or (box, out, in)
+            Infinite where nothing is known.
+        """
+        boxes = low.reshape(-1, self.in_features), high.reshape(-1, self.in_features)
+        bounds = self.enclosure(*boxes).slopes(*boxes).bounds()
+        shape = (*low.shape[:-1], self.out_features, self.in_features)
+        lower, upper = (end.reshape(shape).to(self.grid) for end in bounds)
+        return lower, upper
+
+    def enclosure(self, low: Tensor, high: Tensor) -> Enclosure:
+        """Return what bounds the edges, and their slopes, on many boxes at once.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (in,) or (box, in)
+            The boxes that later ones lie in, in the scaled units of the layer.
+
+        Returns
+        -------
+        Enclosure
+            Of the layer as it is now, in float64.
+        """
+        ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
+        return SplineEnclosure(self, *ends)
 
     def edge(self, out: int, in_: int) -> EdgeFunction:
         """Return the function on the edge from input `in_` to output `out` as an exact object.

@@ -12,12 +12,14 @@ from matplotlib.axes import Axes
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_count, message
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
+from kanlens.plotting.flows import draw_flows
+from kanlens.plotting.interactions import draw_interactions
 from kanlens.plotting.style import STYLE, axes_for, check_axes, context, literal, tidy
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 CALL = "plot.attribution"
-KINDS = ("bar", "beeswarm", "waterfall")
+KINDS = ("bar", "beeswarm", "interactions", "paths", "waterfall")
 SHOWN = 20  # features; the rest becomes one row
 ROW = 0.235  # inches
 SWARM = 2000  # points of one feature drawn at most
@@ -52,12 +54,15 @@ def attribution(
     ----------
     result : Attribution or Importance
         As `kanlens.attribute` returns it.
-    kind : {"bar", "beeswarm", "waterfall"}
+    kind : {"bar", "beeswarm", "waterfall", "interactions", "paths"}
         ``"bar"``: mean |value| with its 95% interval over the samples. ``"beeswarm"``: the value
         in every sample, colored by the feature. ``"waterfall"``: how one sample's values lead
-        from the reference to the output; orange raises it, blue lowers it.
+        from the reference to the output; orange raises it, blue lowers it. ``"interactions"``:
+        the matrix of main effects and pairs. ``"paths"``: what flows through every edge, from the
+        features to the output.
     row : int, optional
-        Which sample the waterfall is of; needed there.
+        Which sample the waterfall is of; needed there. Interactions and paths are those of this
+        sample, with their signs; without it their mean sizes over the samples.
     x : array-like, shape (batch, in), optional
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
@@ -73,7 +78,7 @@ def attribution(
     Raises
     ------
     InvalidValueError
-        If `kind` or `row` is not possible.
+        If `kind` or `row` is not possible, or the result does not have what `kind` shows.
     DTypeError
         If `result` is no attribution, or `ax` no Axes.
     ShapeError
@@ -105,10 +110,22 @@ def attribution(
         return _bars(result, top, ax)
     if kind == "bar":
         return _bars(result.to_importance(), top, ax)
+    if kind in ("interactions", "paths"):
+        draw = draw_interactions if kind == "interactions" else draw_flows
+        place = None if row is None else _checked_row(result, row)
+        return draw(result, place, top, ax, call=CALL)
     samples = _samples(result, x)
     if kind == "beeswarm":
         return _beeswarm(result, samples, top, ax)
+    _check_shares(result)
     return _waterfall(result, samples, _checked_row(result, row), top, ax)
+
+
+def _check_shares(result: Attribution) -> None:
+    """Refuse slopes, which lead from nowhere to nowhere."""
+    if bool(result.reference.isnan().any()):
+        expected, got = "shares of a change to draw a waterfall", f"slopes ({result.method!r})"
+        raise InvalidValueError(message(CALL, expected, got, "Use kind='bar' or 'beeswarm'"))
 
 
 def _checked_row(result: Attribution, row: int | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
+from kanlens.attribution.runs import RANDOM
 from kanlens.reporting.formats import counted, fixed, listed, number, percent
 
 FEW = 50  # rows
@@ -119,8 +120,9 @@ def _formula(content: Content) -> Alerts:
 
 def _methods(content: Content) -> Alerts:
     """Report methods whose values do not add up, by design or by error."""
-    found, methods = [], content["comparison"]["methods"]
-    partial = [one for one in methods if not one["complete"] and _gap(one) > GAP]
+    found, methods = [], _known(content)
+    shares = [one for one in methods if one["relative_gap"] is not None]  # the others are slopes
+    partial = [one for one in shares if not one["complete"] and _gap(one) > GAP]
     if partial:
         names = [f"{one['method']} ({percent(_gap(one))})" for one in partial]
         text = (
@@ -139,6 +141,11 @@ def _methods(content: Content) -> Alerts:
     return found
 
 
+def _known(content: Content) -> list[dict[str, Any]]:
+    """Return the records of the methods, without the random numbers that are their floor."""
+    return [one for one in content["comparison"]["methods"] if one["method"] != RANDOM]
+
+
 def _gap(record: dict[str, Any]) -> float:
     gap = record["relative_gap"]
     return float("inf") if gap is None else float(gap)
@@ -150,7 +157,7 @@ def _disagreement(content: Content) -> Alerts:
     complete = {one["method"] for one in content["comparison"]["methods"] if one["complete"]}
     pairs = [
         (agreement[a][b], a, b)
-        for a, b in combinations(agreement, 2)
+        for a, b in combinations([name for name in agreement if name != RANDOM], 2)
         if agreement[a][b] is not None and agreement[a][b] < DISAGREE
     ]
     if not pairs:

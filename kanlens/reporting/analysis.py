@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.attribution.comparison import Comparison, compare
+from kanlens.attribution.comparison import Comparison, comparable, compare
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
@@ -109,7 +109,7 @@ def check_request(request: Request) -> None:
         If formula, pruning or history is something else than a result.
     """
     if request.methods is not None:
-        local = [name for name, method in METHODS.items() if method.scope == "local"]
+        local = comparable()
         if not len(request.methods):
             text = message("report", "at least one method", "none", "Leave methods out")
             raise InvalidValueError(text)

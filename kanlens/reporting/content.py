@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
+from kanlens.attribution.runs import RANDOM
 from kanlens.core.network import KAN
 from kanlens.core.recording import Trace
 from kanlens.reporting.alerts import find_alerts
@@ -23,6 +24,7 @@ from kanlens.reporting.formula_record import describe_formula
 from kanlens.reporting.subject import Subject
 
 SCHEMA_VERSION = 1
+CHANCE = "Normal numbers of the size of the values, which know nothing of the model: the floor"
 PACKAGES = ("kanlens", "torch", "captum")
 
 
@@ -314,13 +316,15 @@ def _comparison(analysis: Analysis) -> dict[str, Any]:
         for record in found.frame.to_dict(orient="records")
     ]
     for record in methods:
-        method = METHODS[record["method"]]
-        record["summary"], record["reference"] = method.summary, method.reference
+        method = None if record["method"] == RANDOM else METHODS[record["method"]]
+        record["summary"] = CHANCE if method is None else method.summary
+        record["reference"] = "" if method is None else method.reference
     importance = found.importance
     return {
         "rows": len(analysis.plan.compared_rows),
         "background_rows": len(analysis.plan.compared_background),
         "methods": methods,
+        "arrows": found.arrows,
         "importance": {
             name: dict(zip(importance.index.tolist(), importance[name].tolist(), strict=True))
             for name in importance.columns

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute, compare
+from kanlens.attribution.comparison import DEFAULT_METHODS, comparable
 from kanlens.attribution.metrics import METRICS
 from kanlens.errors import DataError, InvalidValueError, MethodError
 
-LOCAL = [name for name, method in METHODS.items() if method.scope == "local"]
 FAST = ["shapley", "secant", "gradient_x_input", "captum_feature_ablation"]
 
 
@@ -31,27 +31,63 @@ def rows(draw):
     return draw(3, 3, seed=2)
 
 
-@pytest.mark.slow  # every method once, captum loaded
-def test_all_methods_stand_side_by_side(model, x, rows):
+@pytest.mark.slow  # the well-known methods once, captum loaded
+def test_the_well_known_methods_stand_side_by_side(model, x, rows):
     g = torch.Generator().manual_seed(0)
     found = compare(model, x[:2], background=rows[:2], generator=g)
     frame = found.to_frame().set_index("method")
-    assert frame.index.tolist() == LOCAL
-    assert list(found.attributions) == LOCAL
-    assert frame.columns.tolist() == ["exact", "complete", "baseline", *METRICS, "seconds"]
+    names = [name for name in DEFAULT_METHODS if name in METHODS]
+    assert frame.index.tolist() == [*names, "random"]
+    assert list(found.attributions) == [*names, "random"]
+    quick = [name for name, metric in METRICS.items() if metric.needs <= {"exact", "model"}]
+    last = ["offgrid", "evaluations", "seconds", "verdict"]
+    assert frame.columns.tolist() == ["exact", "complete", "baseline", *quick, *last]
+    assert found.arrows == {name: METRICS[name].arrow for name in quick}
     assert frame.loc["shapley", "shapley_error"] == 0.0
     assert frame.loc["shapley", "shapley_rank"] == 1.0
     assert bool((frame.loc[frame["complete"], "relative_gap"] < 1e-3).all())
     assert bool((frame.loc[~frame["complete"], "relative_gap"] > 1e-3).all())
-    assert bool((frame["seconds"] > 0).all())
+    assert bool((frame.loc[names, "seconds"] > 0).all())
     assert found.skipped == {}
     assert found.importance.index.tolist() == ["x1", "x2", "x3"]
-    assert found.importance.columns.tolist() == LOCAL
-    assert found.agreement.shape == (len(LOCAL), len(LOCAL))
+    assert found.importance.columns.tolist() == names
+    assert found.agreement.shape == (len(names) + 1, len(names) + 1)
     assert bool((found.agreement.to_numpy() == found.agreement.to_numpy().T).all())
     data = json.loads(found.to_json())
     assert data["methods"][0]["method"] == "shapley"
     assert data["importance"]["secant"].keys() == {"x1", "x2", "x3"}
+    assert data["arrows"]["shapley_error"] == "↓"
+
+
+@pytest.mark.slow  # every method once
+def test_all_methods_are_every_local_one_that_fits(model, x, rows):
+    found = compare(model, x, background=rows, methods="all", metrics=["relative_gap"])
+    assert set(found.attributions) | set(found.skipped) == {*comparable(), "random"}
+    assert list(found.skipped) == ["additive"]
+    assert "a sum of functions of single features" in found.skipped["additive"]
+    known = found.frame.set_index("method")
+    slopes = known.loc["gradient"]
+    assert slopes["verdict"] == "slopes: how steep the output is, not what a feature adds"
+    assert slopes["relative_gap"] != slopes["relative_gap"]  # NaN
+
+
+def test_metrics_that_attribute_again_are_taken_when_asked_for(model, x, rows):
+    slow = [name for name, metric in METRICS.items() if "method" in metric.needs]
+    assert slow
+    found = compare(model, x, background=rows, methods=["secant"], metrics=slow)
+    assert bool(found.frame.set_index("method").loc["secant", slow].notna().all())
+    assert bool(found.frame.set_index("method").loc["random", slow].isna().all())
+
+
+def test_the_floor_knows_nothing_and_everything_is_measured_for_every_sample(model, x, rows):
+    found = compare(model, x, background=rows, methods=["shapley", "secant"])
+    frame = found.frame.set_index("method")
+    assert frame.loc["random", "verdict"] == "the floor: knows nothing"
+    assert frame.loc["random", "shapley_error"] > 5 * frame.loc["secant", "shapley_error"]
+    for name in ("shapley", "secant", "random"):
+        assert found.scores[name]["shapley_error"].rows.shape == (len(x),)
+    again = compare(model, x, background=rows, methods=["shapley", "secant"])
+    assert torch.equal(again.attributions["random"].values, found.attributions["random"].values)
 
 
 def test_errors_are_against_the_same_baseline(model, x, rows):
@@ -69,7 +105,8 @@ def test_errors_are_against_the_same_baseline(model, x, rows):
 def test_exact_values_are_made_when_a_metric_needs_them(model, x, rows):
     both = compare(model, x, background=rows, methods=["shapley", "secant"]).frame
     alone = compare(model, x, background=rows, methods=["secant"], metrics=["shapley_error"]).frame
-    assert alone.columns.tolist()[-2:] == ["shapley_error", "seconds"]
+    assert "shapley_error" in alone
+    assert "gini" not in alone
     assert alone["shapley_error"][0] == both["shapley_error"][1]
 
 
@@ -81,16 +118,35 @@ def test_the_models_own_rows_are_the_default(model, x, rows):
     assert found.frame[columns].equals(expected.frame[columns])
 
 
-def test_methods_that_do_not_fit_are_skipped_with_the_reason(network, draw, monkeypatch):
-    for name in LOCAL:
-        if METHODS[name].random or name.endswith("integrated_gradients"):
-            monkeypatch.delitem(METHODS, name)
-    model, x = network([15, 2, 1]), draw(2, 15)
-    found = compare(model, x, background=draw(2, 15, seed=2))
-    assert list(found.skipped) == ["shapley"]
-    assert found.skipped["shapley"].startswith("attribute: expected at most 14 features")
+def test_estimates_are_no_truth_to_measure_others_by(network, draw):
+    model, x = network([15, 2, 2, 1]), draw(2, 15)  # too deep and wide for all coalitions
+    generator = torch.Generator().manual_seed(0)
+    found = compare(
+        model,
+        x,
+        background=draw(2, 15, seed=2),
+        methods=["shapley", "secant"],
+        metrics=["shapley_error", "relative_gap"],
+        generator=generator,
+    )
+    assert found.attributions["shapley"].standard_error is not None
     assert found.frame["shapley_error"].isna().all()
     assert json.loads(found.to_json())["methods"][0]["shapley_error"] is None
+    verdicts = found.frame.set_index("method")["verdict"]
+    assert verdicts["secant"].startswith("complete; exact Shapley values to compare")
+
+
+def test_values_with_a_small_bound_are_truth_enough(network, draw):
+    model, x = network([15, 2, 1]), draw(2, 15)
+    rows = draw(2, 15, seed=2)
+    found = compare(
+        model, x, background=rows, methods=["secant"], metrics=["shapley_error"]
+    ).frame.set_index("method")
+    exact = attribute(model, x, background=rows)
+    assert exact.bound is not None
+    secant = attribute(model, x, method="secant", background=rows).values
+    error = float((secant - exact.values).abs().sum() / exact.values.abs().sum())
+    assert found.loc["secant", "shapley_error"] == pytest.approx(error)
 
 
 def check(error, text, *arguments, **options):
@@ -98,17 +154,16 @@ def check(error, text, *arguments, **options):
         compare(*arguments, **options)
 
 
-def test_a_method_that_was_asked_for_must_fit(network, draw):
+def test_a_method_that_was_asked_for_must_fit(model, x, rows):
     text = (
-        "compare: expected at most 14 features with an effect for method 'shapley', got 15. "
-        "Use method='secant' (closed form) or method='captum_shapley_value_sampling'."
+        "compare: expected an output that is a sum of functions of single features for method "
+        "'additive', got 2 layers. Use method='shapley'."
     )
-    model, x = network([15, 2, 1]), draw(2, 15)
-    check(MethodError, text, model, x, background=draw(2, 15, seed=2), methods=["shapley"])
+    check(MethodError, text, model, x, background=rows, methods=["secant", "additive"])
 
 
 def test_arguments_are_checked(model, x, rows):
-    names = ", ".join(sorted(LOCAL))
+    names = ", ".join(sorted(comparable()))
     with pytest.raises(InvalidValueError, match=r"got 'weight_l1'\. Choose one of"):
         compare(model, x, background=rows, methods=["weight_l1"])
     text = f"compare: expected methods to be one of {names}, got 'secan'. Did you mean 'secant'?"

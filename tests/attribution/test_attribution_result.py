@@ -125,3 +125,22 @@ def test_one_hot_columns_are_summed(attribution):
 
 def test_without_one_hot_columns_nothing_changes(attribution):
     assert attribution.grouped() is attribution
+
+
+def test_bounds_interactions_and_flows_of_one_hot_columns_are_summed(attribution):
+    pairs = torch.tensor([[[1.0, 4.0, 6.0], [4.0, 2.0, 5.0], [6.0, 5.0, 3.0]]]).repeat(2, 1, 1)
+    flow = torch.arange(12.0).reshape(2, 2, 3).double()
+    grouped = dataclasses.replace(
+        attribution,
+        groups={"kind": (0, 2)},
+        bound=attribution.values.abs(),
+        interactions=pairs.double(),
+        paths=(flow, flow[:, :1, :2]),
+    ).grouped()
+    assert grouped.bound[0].tolist() == [5.0, 2.0]
+    assert grouped.interactions[0].tolist() == [[1 + 3 + 6, 9.0], [9.0, 2.0]]
+    assert grouped.paths[0][0].tolist() == [[2.0, 1.0], [8.0, 4.0]]
+    assert torch.equal(grouped.paths[1], flow[:, :1, :2])
+    data = json.loads(grouped.to_json())
+    assert data["interactions"][0][0] == [10.0, 9.0]
+    assert data["paths"][0][0] == [[2.0, 1.0], [8.0, 4.0]]

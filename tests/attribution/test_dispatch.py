@@ -110,7 +110,8 @@ def test_unknown_methods_get_the_nearest_name(model, x, rows):
 def test_unknown_options_are_refused(model, x, rows):
     text = "attribute: expected options of method 'secant' (it has none), got 'n_steps'. Drop it."
     check(InvalidValueError, text, model, x, background=rows, method="secant", n_steps=3)
-    text = "attribute: expected options of method 'shapley' (groups), got 'n_steps'. Drop it."
+    text = "attribute: expected options of method 'shapley' (groups, algorithm, tolerance, "
+    text += "time_limit), got 'n_steps'. Drop it."
     check(InvalidValueError, text, model, x, background=rows, n_steps=3)
 
 

@@ -57,3 +57,39 @@ def test_gradient_times_input_is_captums_when_counted_from_zero(network, draw):
     captums = attribute(model, x, method="captum_input_x_gradient", target=1)
     torch.testing.assert_close(ours.values, captums.values, rtol=1e-11, atol=1e-13)
     torch.testing.assert_close(ours.reference, captums.reference)
+
+
+@pytest.mark.parametrize("widths", [[3, 2], [3, 4, 2], [3, (2, 1), 3, 2], [3, (1, [3]), 2]])
+def test_as_much_leaves_a_node_as_arrives(widths, network, draw):
+    model, x, rows = network(widths), draw(5, 3), draw(4, 3, seed=2)
+    found = attribute(model, x, method="secant", background=rows, target=1)
+    torch.testing.assert_close(found.paths[0].sum(1), found.values)
+    arriving = found.output - found.reference
+    torch.testing.assert_close(found.paths[-1].sum((1, 2)), arriving, rtol=1e-12, atol=1e-12)
+    for index in range(1, len(found.paths)):
+        owner = model.nodes[index - 1].owner
+        at_sums = found.paths[index - 1].sum(2)
+        at_nodes = torch.zeros_like(found.paths[index][:, 0]).index_add(1, owner, at_sums)
+        torch.testing.assert_close(found.paths[index].sum(1), at_nodes, rtol=1e-11, atol=1e-12)
+
+
+def test_flows_of_a_single_background_row_are_changes_times_slopes(network, draw):
+    model, x, row = network([2, 3, 1]), draw(1, 2), draw(1, 2, seed=2)
+    found = attribute(model, x, method="secant", background=row)
+    with torch.no_grad():
+        ours, theirs = (model.scale_inputs(z) for z in (x, row))
+        rise = model.layers[0].edge_values(ours) - model.layers[0].edge_values(theirs)
+        step = model.layers[0](ours) - model.layers[0](theirs)
+        inner = [model.layers[1].edge_values(model.layers[0](z))[0, 0] for z in (ours, theirs)]
+    slopes = (inner[0] - inner[1]) / step[0] * model.output_scale
+    torch.testing.assert_close(found.paths[0][0], rise[0] * slopes[:, None])
+
+
+def test_the_gradient_is_autograds(network, draw):
+    model, x = network([3, (2, 1), 2]), draw(5, 3)
+    free = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(model(free)[:, 1].sum(), free)
+    found = attribute(model, x, method="gradient", target=1)
+    torch.testing.assert_close(found.values, expected)
+    assert bool(found.reference.isnan().all())
+    assert '"completeness_gap": [null' in found.to_json()

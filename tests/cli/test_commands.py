@@ -212,7 +212,7 @@ def test_compare_puts_methods_side_by_side(workshop, capsys):
         "--max-rows",
         "5",
     )
-    assert [row["method"] for row in facts["methods"]] == ["shapley", "secant"]
+    assert [row["method"] for row in facts["methods"]] == ["shapley", "secant", "random"]
 
 
 def test_an_unknown_method_names_the_nearest(workshop, capsys):

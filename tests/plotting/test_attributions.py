@@ -168,7 +168,8 @@ def test_names_are_literal(ax: Axes) -> None:
 
 def test_errors_of_attribution() -> None:
     text = (
-        "plot.attribution: expected kind to be one of bar, beeswarm, waterfall, got 'bars'. "
+        "plot.attribution: expected kind to be one of bar, beeswarm, interactions, paths, "
+        "waterfall, got 'bars'. "
         "Did you mean 'bar'?"
     )
     with pytest.raises(InvalidValueError, match=re.escape(text)):
@@ -214,7 +215,9 @@ def made(methods: int = 8, features: int = 13) -> Comparison:
         attributions={names[0]: first},
         frame=frame,
         importance=table,
+        arrows={"shapley_error": "↓", "relative_gap": "↓"},
         agreement=pd.DataFrame(),
+        scores={},
         skipped={},
     )
 

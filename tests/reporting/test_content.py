@@ -133,7 +133,7 @@ def test_rows_add_up_and_include_the_worst(
 
 def test_the_comparison_is_complete(content: dict[str, Any]) -> None:
     comparison = content["comparison"]
-    assert [one["method"] for one in comparison["methods"]] == list(METHODS)
+    assert [one["method"] for one in comparison["methods"]] == [*METHODS, "random"]
     by_name = {one["method"]: one for one in comparison["methods"]}
     assert by_name["shapley"]["relative_gap"] < 1e-10
     assert by_name["captum_input_x_gradient"]["relative_gap"] > 1e-6

@@ -1,0 +1,155 @@
+"""Captum's methods that fit a linear model to random coalitions of features: KernelShap and Lime.
+
+Captum fits one sample at a time, in float32. Each sample is a game of its own: its players are the
+features with a path to the output, and its values are changes of the output, scaled to about 1, so
+that a large output costs no digits. All samples are given the same coalitions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.captum_methods.adapter import borrowed_randomness, finite
+from kanlens.attribution.problem import MEAN_ROW, Parts, Problem, live_features
+from kanlens.checks import check_count, check_positive
+from kanlens.progress import progress_bar
+
+
+def captum_kernel_shap(problem: Problem, *, n_samples: int = 200) -> Parts:
+    """Return Shapley values against the background's mean, from a weighted linear fit.
+
+    Captum fits in float32, one sample after the other.
+
+    Parameters
+    ----------
+    problem : Problem
+        With a background.
+    n_samples : int
+        Number of coalitions for each sample, at least 3: the first two are all and none.
+
+    Returns
+    -------
+    Parts
+        Counted from the output at the mean of the background.
+
+    References
+    ----------
+    .. [1] S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017.
+    """
+    check_count("attribute", "n_samples", n_samples, least=3)
+    from captum.attr import KernelShap
+
+    return _fitted(problem, KernelShap, n_samples, generator=problem.generator)
+
+
+def captum_lime(
+    problem: Problem,
+    *,
+    n_samples: int = 200,
+    kernel_width: float | None = None,
+    penalty: float = 0.0,
+) -> Parts:
+    """Return the coefficients of a linear model of which features are kept, near the sample.
+
+    Features that are not kept are set to the background's mean. A coalition weighs
+    exp(-d^2 / (2 width^2)), where d^2 is the number of features that it replaces. Captum fits in
+    float32, one sample after the other.
+
+    Parameters
+    ----------
+    problem : Problem
+        With a background.
+    n_samples : int
+        Number of coalitions for each sample, more than there are features by 2.
+    kernel_width : float, optional
+        Default: 3/4 of the root of the number of features, as in the authors' package.
+    penalty : float
+        Lasso penalty, for changes scaled to 1: captum's default is 0.01. 0 for least squares.
+
+    Returns
+    -------
+    Parts
+        Counted from the output at the mean of the background; nothing makes them add up.
+
+    References
+    ----------
+    .. [1] M. Ribeiro, S. Singh, C. Guestrin, Why Should I Trust You? Explaining the Predictions of
+       Any Classifier, 2016.
+    """
+    players = int(live_features(problem.model, problem.target).sum())
+    check_count("attribute", "n_samples", n_samples, least=players + 2)
+    check_positive("attribute", "penalty", penalty, zero=True)
+    width = 0.75 * math.sqrt(max(1, players)) if kernel_width is None else kernel_width
+    check_positive("attribute", "kernel_width", width)
+    from captum._utils.models.linear_model import SkLearnLasso, SkLearnLinearRegression
+    from captum.attr import Lime
+    from captum.attr._core.lime import get_exp_kernel_similarity_function
+
+    def lime(game: Callable[[Tensor], Tensor]) -> Any:
+        fit = SkLearnLasso(alpha=penalty) if penalty else SkLearnLinearRegression()
+        near = get_exp_kernel_similarity_function("euclidean", kernel_width=width)
+        return Lime(game, interpretable_model=fit, similarity_func=near)
+
+    return _fitted(problem, lime, n_samples, generator=problem.generator)
+
+
+def _fitted(
+    problem: Problem,
+    maker: Callable[..., Any],
+    n_samples: int,
+    *,
+    generator: torch.Generator | None,
+) -> Parts:
+    """Run one of captum's fits on every sample."""
+    row = problem.mean_row
+    reference = float(problem.output(row))
+    changes = finite(problem.output_in_parts(problem.x) - reference)
+    live = live_features(problem.model, problem.target)
+    values = torch.zeros_like(problem.x)
+    if int(live.sum()) < 2:  # nothing to share; captum cannot draw coalitions of one
+        values = changes[:, None] * live
+        return Parts(values=values, reference=reference, baseline=MEAN_ROW, evaluations=1.0)
+    with (
+        borrowed_randomness(generator, problem.x.device),
+        progress_bar("captum", len(problem.x), shown=problem.progress) as advance,
+    ):
+        state = torch.get_rng_state()
+        for index, change in enumerate(changes.tolist()):
+            torch.set_rng_state(state)
+            units = reference, abs(change) or 1.0
+            values[index, live] = _fit(problem, problem.x[index], units, (maker, n_samples))
+            advance(1)
+    return Parts(
+        values=values, reference=reference, baseline=MEAN_ROW, evaluations=float(n_samples)
+    )
+
+
+def _fit(
+    problem: Problem,
+    x: Tensor,
+    units: tuple[float, float],
+    how: tuple[Callable[..., Any], int],
+) -> Tensor:
+    """Return captum's fit for one sample x (in,), shape (player,)."""
+    live = live_features(problem.model, problem.target)
+    reference, scale = units
+    maker, n_samples = how
+
+    def game(members: Tensor) -> Tensor:
+        mixed = problem.mean_row.repeat(len(members), 1)
+        mixed[:, live] = torch.where(members != 0, x[live], mixed[:, live])
+        return finite(problem.output(mixed) - reference) / scale
+
+    everyone = x.new_ones(1, int(live.sum()))
+    found: Tensor = maker(game).attribute(
+        everyone,
+        torch.zeros_like(everyone),
+        n_samples=n_samples,
+        perturbations_per_eval=max(1, min(n_samples, problem.rows_at_once)),
+    )
+    return found[0].to(x.dtype) * scale

@@ -1,0 +1,152 @@
+"""`certify`: what holds for every point of a box of the features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.certificates import conclusions, separable
+from kanlens.attribution.certificates.branching import Budget, refine
+from kanlens.attribution.certificates.domains import CALL, Domain, read_domain
+from kanlens.attribution.certificates.propagation import Propagation, layers_without
+from kanlens.attribution.certificates.sampling import explore
+from kanlens.attribution.certificates.statements import Certificate, OutputCertificate
+from kanlens.attribution.problem import private_copy
+from kanlens.checks import check_count, check_positive, message
+from kanlens.core.acceptance import check_model
+from kanlens.errors import MethodError
+from kanlens.threads import threads_for
+
+if TYPE_CHECKING:
+    from kanlens.core.network import KAN
+
+MOST_POINTS = 32768  # at which the distance from an additive function is seen
+
+
+def certify(
+    model: KAN,
+    domain: Domain,
+    *,
+    target: int | str | None = None,
+    tolerance: float = 0.02,
+    max_boxes: int = 16384,
+    time_limit: float | None = None,
+    progress: bool | None = None,
+) -> Certificate:
+    """Prove what the model can do when its features stay inside a box.
+
+    For every output: bounds of the output, of its slope by each feature and of how much each
+    feature can change it, whether raising a feature can lower the output, Lipschitz constants, and
+    how far the output is from an additive function. Bounds hold at every point of the box, for the
+    float64 function of the stored weights. Beside each stands what was seen at evaluated points,
+    which the bound can not be better than.
+
+    Edges are bounded by the control points of their pieces [1]_, later layers by linear
+    relaxation of their functions [2]_; the box is cut, at knots where possible, until every
+    statement is decided or a limit is reached.
+
+    Parameters
+    ----------
+    model : KAN
+        The model.
+    domain : Tensor or ndarray, shape (in, 2), or mapping
+        Lowest and highest value of every feature in the units of the data, or
+        ``{name: (low, high)}``; ``low == high`` holds a feature fixed. It may reach beyond the
+        training data.
+    target : int or str, optional
+        Index or name of one output. Default: all of them. Logits for classification.
+    tolerance : float
+        Bounds within this share of what was seen are good enough.
+    max_boxes : int
+        Boxes that are bounded for each output at most.
+    time_limit : float, optional
+        Seconds for each output; without it the same call gives the same certificate.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    InvalidValueError, ShapeError, DTypeError, DataError
+        If an argument cannot be used.
+    MethodError
+        If a layer does not bound its edges.
+
+    References
+    ----------
+    .. [1] G. Farin, Curves and Surfaces for CAGD, 2002, chapter 6.
+    .. [2] H. Zhang et al., Efficient Neural Network Robustness Certification with General
+       Activation Functions, 2018.
+
+    Examples
+    --------
+    >>> from kanlens.core.network import KAN
+    >>> model = KAN([2, 1], generator=torch.Generator().manual_seed(0))
+    >>> proven = certify(model, {"x1": (-1, 1), "x2": (0, 1)})
+    >>> proven.outputs[0].additivity.distance.bound
+    0.0
+    >>> bool(model(torch.zeros(1, 2)) <= proven.outputs[0].range.high)
+    True
+    """
+    check_model(CALL, model)
+    check_positive(CALL, "tolerance", tolerance)
+    check_count(CALL, "max_boxes", max_boxes)
+    if time_limit is not None:
+        check_positive(CALL, "time_limit", time_limit)
+    box = read_domain(domain, model.feature_names).to(model.input_shift.device)
+    _check_layers(model)
+    if target is None:
+        targets = range(len(model.output_names))
+    else:
+        index = model.output_index(target, call=CALL)
+        targets = range(index, index + 1)
+    budget = Budget(
+        tolerance=float(tolerance), max_boxes=max_boxes, time_limit=time_limit, progress=progress
+    )
+    with torch.inference_mode(False), torch.no_grad():
+        outputs = tuple(_certified(model, box, index, budget) for index in targets)
+    return Certificate(features=model.feature_names, domain=box, outputs=outputs)
+
+
+def _check_layers(model: KAN) -> None:
+    """Refuse layers that do not say how far their edges and slopes can go."""
+    lacking = layers_without(model, "enclosure")
+    if lacking:
+        expected = "layers that bound their edges and slopes (method 'enclosure')"
+        advice = "Write the method for that kind, or turn its edges into splines"
+        raise MethodError(message(CALL, expected, f"a layer of kind {lacking[0]!r}", advice))
+
+
+def _certified(model: KAN, domain: Tensor, target: int, budget: Budget) -> OutputCertificate:
+    """Certify one output."""
+    clone = private_copy(model)
+    propagation = Propagation(clone, target, domain)
+    with threads_for(64 * propagation.size):
+        knots = _knots(clone)
+        sample = explore(clone, target, domain, knots)
+        additive = separable.additive_part(propagation, sample.x, sample.value)
+        thin = sample.thinned(MOST_POINTS)
+        left = thin.value - separable.weighted(propagation, thin.x)
+        seen = conclusions.seen(sample, left)
+        label = f"certify {model.output_names[target]}"
+        boxes, count, decided = refine(propagation, seen, knots, budget, label)
+        found = conclusions.Findings(
+            propagation=propagation,
+            boxes=boxes,
+            sample=sample,
+            seen=seen,
+            knots=knots,
+            additive=additive,
+        )
+        return conclusions.output_certificate(found, count=count, decided=decided)
+
+
+def _knots(model: KAN) -> Tensor:
+    """Return where the pieces of the first layer meet, in units of the data, shape (in, knot)."""
+    cuts = model.layers[0].breakpoints().mT
+    return (cuts * model.input_scale + model.input_shift).mT.contiguous()

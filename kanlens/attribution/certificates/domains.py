@@ -1,0 +1,96 @@
+"""The domain of a certificate: an interval for every feature, in units of the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.checks import message, nearest
+from kanlens.core.activations import Array
+from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+
+Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"
+
+CALL = "certify"
+
+
+def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
+    """Return a domain as a float64 tensor (in, 2).
+
+    Parameters
+    ----------
+    domain : Tensor, ndarray or mapping
+        Shape (in, 2), or the interval of every feature by name.
+    names : tuple of str
+        The features of the model.
+
+    Raises
+    ------
+    InvalidValueError, DataError, ShapeError, DTypeError
+        If a feature is missing or unknown, an interval is no two finite numbers or reversed.
+
+    Examples
+    --------
+    >>> read_domain({"b": (0, 1), "a": (2, 2)}, ("a", "b"))
+    tensor([[2., 2.],
+            [0., 1.]], dtype=torch.float64)
+    """
+    ends = _by_name(domain, names) if isinstance(domain, Mapping) else _as_tensor(domain)
+    if ends.shape != (len(names), 2):
+        expected = f"a domain of shape ({len(names)}, 2)"
+        advice = "Give the lowest and the highest value of every feature"
+        raise ShapeError(message(CALL, expected, str(tuple(ends.shape)), advice))
+    for name, (low, high) in zip(names, ends.tolist(), strict=True):
+        if not (math.isfinite(low) and math.isfinite(high)):
+            expected, got = f"finite ends for {name!r}", f"{low!r} to {high!r}"
+            advice = "Take the range of the data"
+            raise DataError(message(CALL, expected, got, advice))
+        if low > high:
+            expected, got = f"the lower end of {name!r} first", f"{low!r} to {high!r}"
+            raise InvalidValueError(message(CALL, expected, got, "Swap the ends"))
+    return ends
+
+
+def _as_tensor(domain: object) -> Tensor:
+    if hasattr(domain, "columns") and hasattr(domain, "iloc"):
+        expected = "a domain: a tensor (in, 2), or {name: (low, high)}"
+        advice = "Take dict(zip(x.columns, zip(x.min(), x.max())))"
+        raise DTypeError(message(CALL, expected, "a DataFrame", advice))
+    try:
+        if isinstance(domain, Tensor):
+            return domain.detach().cpu().to(torch.float64, copy=True)
+        return torch.from_numpy(np.array(domain, dtype=np.float64))
+    except (TypeError, ValueError):
+        expected = "a domain of numbers: a tensor (in, 2), or {name: (low, high)}"
+        raise DTypeError(
+            message(CALL, expected, type(domain).__name__, "Give two numbers per feature")
+        ) from None
+
+
+def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) -> Tensor:
+    for name in domain:
+        if name not in names:
+            hint = nearest(str(name), names)
+            advice = f"Did you mean {hint!r}" if hint else "Use the names of model.feature_names"
+            text = message(CALL, f"features among {', '.join(names)}", repr(name), advice)
+            raise InvalidValueError(text.removesuffix(".") + "?" if hint else text)
+    missing = [name for name in names if name not in domain]
+    if missing:
+        expected, got = "an interval for every feature", f"none for {', '.join(missing)}"
+        advice = "Add them; low == high holds a feature fixed"
+        raise InvalidValueError(message(CALL, expected, got, advice))
+    rows = []
+    for name in names:
+        try:
+            low, high = (float(end) for end in domain[name])
+        except (TypeError, ValueError):
+            expected = f"two numbers for {name!r}"
+            advice = "Write (low, high)"
+            raise DTypeError(message(CALL, expected, repr(domain[name]), advice)) from None
+        rows.append([low, high])
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)

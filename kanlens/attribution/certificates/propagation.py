@@ -1,0 +1,387 @@
+"""What an output, and its slopes, can be on many boxes of the features at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.certificates import gradients, relaxation, splitting
+from kanlens.attribution.certificates.intervals import (
+    EPS,
+    Interval,
+    add,
+    known,
+    meet,
+    multiply,
+    scaled,
+    shift,
+    size,
+)
+from kanlens.core.control_points import ControlPoints
+from kanlens.core.enclosures import Enclosure
+from kanlens.core.network import KAN
+from kanlens.core.products import Nodes
+
+MOST_ROWS = 16  # features up to which slopes are relaxed, too: work grows with their square
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Level:
+    """What is known of one layer on a batch of boxes.
+
+    Attributes
+    ----------
+    low, high : Tensor, shape (box, in)
+        Bounds of the inputs of the layer.
+    values : ControlPoints
+        Of its edges.
+    edges : tuple of Tensor, shape (box, out, in)
+        Bounds of its edges.
+    sums : tuple of Tensor, shape (box, out)
+        Bounds of its sums.
+    """
+
+    low: Tensor
+    high: Tensor
+    values: ControlPoints
+    edges: Interval
+    sums: Interval
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BoxBounds:
+    """What is known of an output on a batch of boxes, in units of the data.
+
+    Attributes
+    ----------
+    value : tuple of Tensor, shape (box,)
+        Bounds of the output.
+    slope : tuple of Tensor, shape (box, in)
+        Bounds of its derivative by each feature.
+    apart : tuple of Tensor, shape (box,)
+        Bounds of the output minus an additive function.
+    worth : Tensor, shape (box, 3, in)
+        What may be gained by halving the box along a feature: for the value; for the slopes, by
+        narrower nodes and by the feature's own interval.
+    """
+
+    value: Interval
+    slope: Interval
+    apart: Interval
+    worth: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Slopes:
+    """Bounds of derivatives of the output.
+
+    Attributes
+    ----------
+    features : tuple of Tensor, shape (box, in)
+        By the features, in units of the data.
+    inputs : list of tuple of Tensor, each of shape (box, in)
+        By the inputs of each layer but the first, the last layer first.
+    sums : list of Tensor, one per layer, each of shape (box, out)
+        Sizes of those by the sums.
+    edges : list of Tensor, one per layer, each of shape (box, out, in)
+        Sizes of the slopes of the edges.
+    own : Tensor, shape (box, in)
+        Width of `features` that comes from each feature's own interval.
+    """
+
+    features: Interval
+    inputs: list[Interval]
+    sums: list[Tensor]
+    edges: list[Tensor]
+    own: Tensor
+
+
+@dataclass(eq=False)
+class Propagation:
+    """Bounds of one output of a model on boxes within a domain.
+
+    Attributes
+    ----------
+    model : KAN
+        In float64.
+    target : int
+        Index of the output.
+    domain : Tensor, shape (in, 2)
+        In units of the data.
+    additive : Tensor, shape (out, in)
+        Weights of the edges of the first layer in an additive function, which `apart` is
+        counted from; zeros at first.
+    enclosures, reach : list
+        Of every layer: what encloses its edges, and the bounds of its inputs on the domain.
+    noise : float
+        Bound of the rounding of a float64 evaluation of the output.
+    size : int
+        Numbers that the domain itself takes.
+    """
+
+    model: KAN
+    target: int
+    domain: Tensor
+    additive: Tensor = field(init=False)
+    enclosures: list[Enclosure] = field(init=False, default_factory=list)
+    reach: list[Interval] = field(init=False, default_factory=list)
+    noise: float = field(init=False)
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.additive = torch.zeros_like(self.model.layers[0].mask)
+        levels = self.forward(*self.inwards(self.domain[None, :, 0], self.domain[None, :, 1]))
+        self.noise = self._rounding(levels)
+        rows = len(self.domain) if len(self.domain) <= MOST_ROWS else 1
+        self.size = sum(
+            one.values.points.numel() + rows * one.values.points[:, 0].numel() for one in levels
+        )
+
+    def inwards(self, low: Tensor, high: Tensor) -> Interval:
+        """Return boxes (box, in) in the scaled units of the first layer."""
+        shift, scale = self.model.input_shift, self.model.input_scale
+        rounded = (shift != 0) | (scale != 1)
+        given = torch.stack([low, high])
+        room = 4 * EPS * (given.abs() + shift.abs()) / scale.abs() * rounded
+        ends = self.model.scale_inputs(given)
+        return (ends - room).amin(0), (ends + room).amax(0)
+
+    def forward(self, low: Tensor, high: Tensor) -> list[Level]:
+        """Bound all sums on boxes (box, in), in scaled units; the first call is on the domain."""
+        found: list[Level] = []
+        first = not self.enclosures
+        for index, (layer, nodes) in enumerate(
+            zip(self.model.layers, self.model.nodes, strict=True)
+        ):
+            if first:
+                self.enclosures.append(layer.enclosure(low, high))
+                self.reach.append((low, high))
+            low, high = meet((low, high), self.reach[index])
+            values = self.enclosures[index].values(low, high)
+            edges = known(*values.bounds())
+            sums = shift(add(edges), layer.bias)
+            found.append(Level(low=low, high=high, values=values, edges=edges, sums=sums))
+            rows = self._rows(index, nodes)
+            if index and rows is not None:
+                weights = rows.expand(len(low), -1, -1)
+                linear = self.relax(found, index, weights)[0]
+                picked = rows.argmax(1)
+                tight = meet(linear, (sums[0][:, picked], sums[1][:, picked]))
+                sums = (
+                    sums[0].index_copy(1, picked, tight[0]),
+                    sums[1].index_copy(1, picked, tight[1]),
+                )
+                found[-1] = replace(found[-1], sums=sums)
+            low, high = node_bounds(nodes, sums)
+        return found
+
+    def _rows(self, index: int, nodes: Nodes) -> Tensor | None:
+        """Return the sums to bound by relaxation, one-hot; all but at the last layer."""
+        eye = torch.eye(nodes.grouping.subnodes).to(self.domain)
+        if index < len(self.model.layers) - 1:
+            return eye
+        members = nodes.grouping.members(self.target)
+        return eye[list(members)] if len(members) > 1 else None
+
+    def relax(
+        self, levels: list[Level], index: int, weights: Tensor
+    ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
+        """Bound linear forms of the sums of a layer, going back through the layers before it.
+
+        Parameters
+        ----------
+        levels : list of Level
+            Up to that layer.
+        index : int
+            The layer.
+        weights : Tensor, shape (box, row, out)
+
+        Returns
+        -------
+        bounds : tuple of Tensor, shape (box, row)
+        rest : tuple of Tensor, shape (box, row)
+            What is added to the functions of single features.
+        weights : Tensor, shape (box, row, out)
+            Of the sums of the first layer in those functions.
+        lost : list of Tensor, shape (box, row, in)
+            Width of the margins at every layer, the last layer first.
+        """
+        zero = torch.zeros_like(weights[..., 0])
+        rest, lost = (zero, zero), []
+        while True:
+            layer = self.model.layers[index]
+            rest = relaxation.with_bias(weights, layer.bias, rest)
+            combined = relaxation.combine(levels[index].values, weights)
+            if index == 0:
+                hull = combined.hull()
+                lost.append(hull[1] - hull[0])
+                low, high = add(hull)
+                return _plus((low, high), rest), rest, weights, lost
+            slopes = combined.slopes()
+            margin = combined.minus_lines(slopes).hull()
+            lost.append(margin[1] - margin[0])
+            rest = _plus(rest, add(margin))
+            index -= 1
+            weights, product = relaxation.through_nodes(
+                self.model.nodes[index], slopes, *levels[index].sums
+            )
+            rest = _plus(rest, product)
+
+    def first_weights(self) -> Tensor:  # (out,)
+        """Return what relaxation on the whole domain makes of the sums of the first layer."""
+        low, high = self.domain[None, :, 0], self.domain[None, :, 1]
+        levels = self.forward(*self.inwards(low, high))
+        last = len(levels) - 1
+        slopes = torch.zeros_like(self.model.output_scale)[None, None]
+        slopes[..., self.target] = self.model.output_scale[self.target]
+        weights, _ = relaxation.through_nodes(self.model.nodes[last], slopes, *levels[last].sums)
+        return self.relax(levels, last, weights)[2][0, 0]
+
+    def bounds(self, low: Tensor, high: Tensor) -> BoxBounds:
+        """Bound output and slopes on boxes (box, in), in units of the data."""
+        inner = self.inwards(low, high)
+        levels = self.forward(*inner)
+        value, apart, lost = self._value(levels)
+        slopes = self._slopes(levels)
+        value = meet(value, self._about(0.5 * (low + high), low, high, slopes.features))
+        gains = splitting.gains(self.model, levels, slopes.edges)
+        bends = splitting.uncertain(slopes.inputs, gains)
+        worth = [splitting.spread(self.model, levels, amounts) for amounts in (lost, bends)]
+        return BoxBounds(
+            value=value,
+            slope=slopes.features,
+            apart=apart,
+            worth=torch.stack([*worth, slopes.own], 1),
+        )
+
+    def _value(self, levels: list[Level]) -> tuple[Interval, Interval, list[Tensor]]:
+        """Bound the output, and the output minus the additive function."""
+        model, last = self.model, len(levels) - 1
+        nodes = node_bounds(model.nodes[last], levels[last].sums)
+        one = nodes[0][:, self.target], nodes[1][:, self.target]
+        scale, offset = model.output_scale[self.target], model.output_shift[self.target]
+        direct = shift(scaled(scale, one), offset)
+        slopes = torch.zeros_like(nodes[0])
+        slopes[:, self.target] = scale
+        weights, margin = relaxation.through_nodes(
+            model.nodes[last], slopes[:, None], *levels[last].sums
+        )
+        bounds, rest, first, lost = self.relax(levels, last, weights)
+        linear = shift(_first(_plus(bounds, margin)), offset)
+        left = first[..., None] - self.additive
+        hull = relaxation.combine(levels[0].values, left).hull()
+        apart = shift(_first(_plus(_plus(add(hull), rest), margin)), offset)
+        return meet(direct, linear), apart, lost
+
+    def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:
+        """Bound the output by its value at the middle and its slopes (mean value theorem)."""
+        at = self.model(middle)[:, self.target]
+        half = torch.maximum(high - middle, middle - low) * (1 + EPS)
+        steep = size(slope)
+        reach = torch.where(half == 0, 0.0, steep * half).sum(-1) * (1 + 1e-14)
+        reach = reach + self.noise
+        return known(at - reach, at + reach)
+
+    def _rounding(self, levels: list[Level]) -> float:
+        """Bound the rounding of a float64 evaluation: that of every sum, times what follows it."""
+        total = 0.0
+        for level, layer, slopes in zip(
+            levels, self.model.layers, self._slopes(levels).sums, strict=True
+        ):
+            weights = layer.weights()
+            terms = size(level.edges) + weights.coefficients().abs().amax(-1)
+            off = 1e-13 * (terms.sum(-1) + layer.bias.abs())
+            total += float(torch.where(slopes == 0, 0.0, slopes * off).sum())
+        return total + 1e-15 * float(self.model.output_shift[self.target].abs())
+
+    def _slopes(self, levels: list[Level]) -> _Slopes:
+        """Bound the derivatives by the features, and by what lies between."""
+        model = self.model
+        shape = len(levels[0].low), model.widths[-1]
+        seed = self.domain.new_zeros(shape)
+        seed[:, self.target] = model.output_scale[self.target]
+        edges = [
+            inside.slopes(level.low, level.high)
+            for inside, level in zip(self.enclosures, levels, strict=True)
+        ]
+        bounds = [known(*one.bounds()) for one in edges]
+        now: Interval = (seed, seed)
+        found, sums, own = [], [], seed
+        for index in reversed(range(len(levels))):
+            now = gradients.through_product(model.nodes[index], now, levels[index].sums)
+            sums.append(size(now))
+            now, own = gradients.through_edges(now, edges[index], bounds[index])
+            found.append(now)
+        if len(levels) > 1 and len(self.domain) <= MOST_ROWS:
+            now = meet(now, gradients.relaxed_slopes(self, levels, edges, bounds, seed))
+        by_unit = 1.0 / model.input_scale
+        return _Slopes(
+            features=scaled(by_unit.expand_as(now[0]), now),
+            inputs=found[:-1],
+            sums=sums[::-1],
+            edges=[size(one) for one in bounds],
+            own=own * by_unit.abs(),
+        )
+
+
+def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
+    """Bound nodes (box, node) by the bounds of the sums (box, sub) they are made of.
+
+    Examples
+    --------
+    >>> from kanlens.core.products import Grouping
+    >>> low, high = torch.tensor([[-1.0, 2.0]]), torch.tensor([[1.0, 3.0]])
+    >>> node_bounds(Nodes(Grouping(0, (2,))), (low, high))[1].round(decimals=6)
+    tensor([[3.]])
+    """
+    count = nodes.grouping.sums
+    columns = [(sums[0][:, k], sums[1][:, k]) for k in range(count)]
+    for product in range(len(nodes.grouping.arities)):
+        members = nodes.grouping.members(count + product)
+        total = sums[0][:, members[0]], sums[1][:, members[0]]
+        for k in members[1:]:
+            total = multiply(total, (sums[0][:, k], sums[1][:, k]))
+        # a factor without bounds may not be defined, and 0 times it neither
+        free = torch.isinf(sums[0][:, members]) & torch.isinf(sums[1][:, members])
+        low, high = (end.clone() for end in total)
+        low[free.any(1)], high[free.any(1)] = -torch.inf, torch.inf
+        columns.append((low, high))
+    found = (
+        torch.stack([low for low, _ in columns], 1),
+        torch.stack([high for _, high in columns], 1),
+    )
+    if nodes.scaled:
+        found = shift(scaled(nodes.scale.expand_as(found[0]), found), nodes.shift)
+    return found
+
+
+def _plus(first: Interval, second: Interval) -> Interval:
+    return add((torch.stack([first[0], second[0]], -1), torch.stack([first[1], second[1]], -1)))
+
+
+def _first(interval: Interval) -> Interval:
+    return interval[0][:, 0], interval[1][:, 0]
+
+
+def layers_without(model: KAN, capability: str) -> list[str]:
+    """Name the kinds of layers that do not say what certificates need to know.
+
+    A class that gives its edges values of its own must bound them itself, too.
+
+    Examples
+    --------
+    >>> layers_without(KAN([2, 1]), "enclosure")
+    []
+    """
+    found = []
+    for layer in model.layers:
+        order = list(type(layer).__mro__)
+        owners = {
+            name: next((k for k, kind in enumerate(order) if name in vars(kind)), len(order))
+            for name in (capability, "edge_values")
+        }
+        if owners[capability] > owners["edge_values"]:
+            found.append(getattr(layer, "kind", type(layer).__name__))
+    return found

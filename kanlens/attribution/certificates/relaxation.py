@@ -1,0 +1,155 @@
+"""Linear relaxation: a sum of curved functions of nodes as a line in them, plus a margin.
+
+On the interval that a node can reach, a combination of its outgoing edges lies within a margin of
+its chord. Replacing it by the chord makes what follows a linear form of the nodes, and so of the
+sums before them. Of one input all edges are added before their hull is taken, so that in the
+first layer what several nodes make of a feature is one function, enclosed exactly. The scheme is
+that of CROWN [1]_ with whole splines in place of neurons.
+
+References
+----------
+.. [1] H. Zhang et al., Efficient Neural Network Robustness Certification with General Activation
+   Functions, 2018.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.certificates.intervals import EPS, Interval, add, known, shift
+from kanlens.core.control_points import ControlPoints
+from kanlens.core.products import Nodes, others
+
+
+@dataclass(frozen=True, eq=False)
+class Combined:
+    """Weighted sums of the edges of each input of a layer.
+
+    Attributes
+    ----------
+    points : Tensor, shape (box, row, in, piece, point)
+    below, above : Tensor, shape (box, row, in, piece)
+    start, end : Tensor, shape (box, 1, in, piece)
+    """
+
+    points: Tensor
+    below: Tensor
+    above: Tensor
+    start: Tensor
+    end: Tensor
+
+    def hull(self) -> Interval:
+        """Bound the sums on the boxes, shapes (box, row, in)."""
+        low = (self.points.amin(-1) + self.below).amin(-1)
+        return known(low, (self.points.amax(-1) + self.above).amax(-1))
+
+    def slopes(self) -> Tensor:  # (box, row, in)
+        """Return the slope of each sum's chord; 0 on a box without width."""
+        width = self.end[..., -1] - self.start[..., 0]
+        rise = self.points[..., -1, -1] - self.points[..., 0, 0]
+        return torch.where(width > 0, rise / width.clamp_min(1e-300), 0.0)
+
+    def minus_lines(self, slopes: Tensor) -> Combined:
+        """Return what is left when lines through 0 with these slopes are taken away."""
+        share = torch.linspace(0, 1, self.points.shape[-1]).to(self.points)
+        start, end = self.start[..., None], self.end[..., None]
+        places = start + (end - start) * share
+        factor = slopes[..., None, None]
+        room = 8 * EPS * (factor * torch.maximum(start.abs(), end.abs())).abs()[..., 0]
+        return Combined(
+            self.points - factor * places,
+            self.below - room,
+            self.above + room,
+            self.start,
+            self.end,
+        )
+
+
+def combine(edges: ControlPoints, weights: Tensor) -> Combined:
+    """Add the edges of each input with weights (box, row, out), or (box, row, out, in)."""
+    if weights.dim() == 3:
+        weights = weights[..., None].expand(*weights.shape, edges.points.shape[2])
+    points = torch.einsum("nroi,noimk->nrimk", weights, edges.points)
+    sizes = edges.points.abs().amax(-1)
+    total = torch.einsum("nroi,noim->nrim", weights.abs(), sizes)
+    room = EPS * (weights.shape[2] + 8) * total
+    rise, fall = weights.clamp(min=0), weights.clamp(max=0)
+    if bool(torch.isfinite(edges.below).all()) and bool(torch.isfinite(edges.above).all()):
+        below = torch.einsum("nroi,noim->nrim", rise, edges.below)
+        below = below + torch.einsum("nroi,noim->nrim", fall, edges.above)
+        above = torch.einsum("nroi,noim->nrim", rise, edges.above)
+        above = above + torch.einsum("nroi,noim->nrim", fall, edges.below)
+    else:
+        below = _total(rise, edges.below) + _total(fall, edges.above)
+        above = _total(rise, edges.above) + _total(fall, edges.below)
+    start, end = edges.start[:, None], edges.end[:, None]
+    return Combined(points, below - room, above + room, start, end)
+
+
+def _total(weights: Tensor, margins: Tensor) -> Tensor:
+    """Add infinite margins too; those with weight 0 count nothing."""
+    factor = weights[..., None]
+    return torch.where(factor == 0, 0.0, factor * margins[:, None]).sum(2)
+
+
+def through_nodes(
+    nodes: Nodes, slopes: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Interval]:
+    """Turn a linear form of nodes into one of the sums they are made of, plus a margin.
+
+    A product is linear in each factor; what its tangent plane at the middle of their intervals
+    leaves is bounded by the higher products of their half widths.
+
+    Parameters
+    ----------
+    nodes : Nodes
+    slopes : Tensor, shape (box, row, node)
+    low, high : Tensor, shape (box, sub)
+        Bounds of the sums.
+
+    Returns
+    -------
+    weights : Tensor, shape (box, row, sub)
+    margin : tuple of Tensor, shape (box, row)
+    """
+    zero = torch.zeros_like(slopes[..., 0])
+    margin = zero, zero
+    if nodes.scaled:
+        margin = add((slopes * nodes.shift, slopes * nodes.shift))
+        slopes = slopes * nodes.scale
+    sums = nodes.grouping.sums
+    weights = [slopes[..., :sums]]
+    for product in range(len(nodes.grouping.arities)):
+        members = list(nodes.grouping.members(sums + product))
+        middle, half = (low + high)[:, members] / 2, (high - low)[:, members] / 2
+        half = half + EPS * (low.abs() + high.abs())[:, members]
+        finite = torch.isfinite(middle).all(-1, keepdim=True)
+        middle = torch.where(finite, middle, 0.0)
+        sizes = middle.abs()
+        most = (sizes + half).prod(-1)
+        left = most - sizes.prod(-1) - (half * others(sizes)).sum(-1) + 64 * EPS * most
+        constant = (1 - len(members)) * middle.prod(-1)
+        factor = slopes[..., sums + product]
+        reach = torch.where(factor == 0, 0.0, factor.abs() * left[:, None])
+        centre = factor * constant[:, None]
+        reach = reach + 8 * EPS * centre.abs()
+        margin = add(
+            (
+                torch.stack([margin[0], centre - reach], -1),
+                torch.stack([margin[1], centre + reach], -1),
+            )
+        )
+        weights.append(factor[..., None] * others(middle)[:, None])
+    return torch.cat(weights, -1), margin
+
+
+def with_bias(weights: Tensor, bias: Tensor, interval: Interval) -> Interval:
+    """Add what a linear form (box, row, out) makes of biases (out,)."""
+    terms = weights * bias
+    constant = terms.sum(-1)
+    room = EPS * (len(bias) + 4) * terms.abs().sum(-1)
+    low, high = shift(interval, constant)
+    return low - room, high + room

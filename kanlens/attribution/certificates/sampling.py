@@ -1,0 +1,246 @@
+"""What the output really does at points of the domain: the other side of every bound.
+
+Points are Sobol's sequence, corners and knots, then the best of them are moved uphill. Nothing is
+random, so the same model and domain give the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.quasirandom import SobolEngine
+
+from kanlens.attribution.problem import BUDGET
+from kanlens.core.network import KAN
+
+POINTS = 2048
+CORNERS = 8  # of at most this many features all corners are tried
+STARTS, STEPS, TRIES = 8, 24, 4
+LINES, STOPS = 128, 33
+NEAR = (-0.01, -0.001, 0.001, 0.01)  # stops around a base, in widths of the domain
+NORMS = ("2", "inf", "1")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """Points of the domain with the output and its gradient there.
+
+    Attributes
+    ----------
+    x : Tensor, shape (point, in)
+    value : Tensor, shape (point,)
+    slope : Tensor, shape (point, in)
+    """
+
+    x: Tensor
+    value: Tensor
+    slope: Tensor
+
+    def thinned(self, count: int) -> Sample:
+        """Return at most `count` of the points, evenly taken.
+
+        Examples
+        --------
+        >>> rows = torch.arange(6.0)[:, None]
+        >>> Sample(x=rows, value=rows[:, 0], slope=rows).thinned(3).value
+        tensor([0., 2., 4.])
+        """
+        step = -(-len(self.x) // count)
+        return Sample(x=self.x[::step], value=self.value[::step], slope=self.slope[::step])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pair:
+    """Two points that differ in one feature, the lower value of it first, and the outputs there.
+
+    Attributes
+    ----------
+    x : Tensor, shape (2, in)
+    value : Tensor, shape (2,)
+    """
+
+    x: Tensor
+    value: Tensor
+
+    @property
+    def rise(self) -> float:
+        """How much the output rises from the first to the second."""
+        return float(self.value[1] - self.value[0])
+
+
+def dual_norms(slope: Tensor) -> Tensor:  # (..., in) -> (..., 3)
+    """Return the norms of gradients dual to the distances of `NORMS`.
+
+    |F(x) - F(y)| is at most the largest 2-norm of the gradient times the 2-norm of x - y, its
+    1-norm times the inf-norm, its inf-norm times the 1-norm.
+
+    Examples
+    --------
+    >>> dual_norms(torch.tensor([3.0, 4.0]))
+    tensor([5., 7., 4.])
+    """
+    sizes = slope.abs()
+    return torch.stack([sizes.square().sum(-1).sqrt(), sizes.sum(-1), sizes.amax(-1)], -1)
+
+
+def spread_points(domain: Tensor, count: int, *, skip: int = 0) -> Tensor:  # (count, in)
+    """Return evenly spread points of a box (in, 2).
+
+    Examples
+    --------
+    >>> spread_points(torch.tensor([[0.0, 2.0]]).double(), 3)[1]
+    tensor([1.], dtype=torch.float64)
+    """
+    engine = SobolEngine(len(domain))
+    if skip:
+        engine.fast_forward(skip)
+    share = engine.draw(count, dtype=torch.float64).to(domain)
+    points = domain[:, 0] + (domain[:, 1] - domain[:, 0]) * share
+    return points.clamp(domain[:, 0], domain[:, 1])
+
+
+def explore(model: KAN, target: int, domain: Tensor, knots: Tensor) -> Sample:
+    """Evaluate an output on spread points, corners and knots, and climb from the best of them.
+
+    Parameters
+    ----------
+    model : KAN
+        In float64.
+    target : int
+        Index of the output.
+    domain : Tensor, shape (in, 2)
+        In units of the data.
+    knots : Tensor, shape (in, knot)
+        Where the first layer's pieces meet, in units of the data.
+
+    Returns
+    -------
+    Sample
+    """
+    low, high = domain[:, 0], domain[:, 1]
+    points = spread_points(domain, POINTS)
+    distance = (points[:, :, None] - knots).abs()  # (point, in, knot)
+    nearest = knots.expand(len(points), -1, -1).gather(2, distance.argmin(2, keepdim=True))
+    snapped = nearest[..., 0].clamp(low, high)[: POINTS // 2]
+    count = min(len(domain), CORNERS)
+    share = torch.tensor(
+        [[(k >> (i % count)) & 1 for i in range(len(domain))] for k in range(2**count)]
+    ).to(domain)
+    corners = low + (high - low) * share
+    found = evaluate(model, target, torch.cat([points, snapped, corners]).clamp(low, high))
+    return _climbed(model, target, domain, found)
+
+
+def evaluate(model: KAN, target: int, x: Tensor) -> Sample:
+    """Return an output and its gradient at points (point, in), without bad ones left out."""
+    values, slopes = [], []
+    at_once = max(1, BUDGET // (16 * max(len(layer.mask.flatten()) for layer in model.layers)))
+    for part in x.split(at_once):
+        with torch.enable_grad():
+            point = part.detach().clone().requires_grad_()
+            y = model(point)[:, target]
+            (slope,) = torch.autograd.grad(y.sum(), point)
+        values.append(y.detach())
+        slopes.append(slope)
+    return Sample(x=x, value=torch.cat(values), slope=torch.cat(slopes))
+
+
+def _climbed(model: KAN, target: int, domain: Tensor, found: Sample) -> Sample:
+    """Add what a pattern search finds from the best points for every quantity."""
+    pulls = _objectives(found)  # (goal, point)
+    starts = pulls.topk(min(STARTS, pulls.shape[1]), dim=1).indices  # (goal, start)
+    best = pulls.gather(1, starts)
+    x = found.x[starts]  # (goal, start, in)
+    width = domain[:, 1] - domain[:, 0]
+    collected = [found]
+    goals = torch.arange(len(pulls), device=x.device)[:, None, None]
+    for step in range(STEPS):
+        unit = torch.tensor([[-1.0, 1.0]]).to(domain).expand(len(domain), 2)
+        moves = spread_points(unit, TRIES * STARTS, skip=1 + step * TRIES * STARTS)
+        moves = moves.reshape(1, starts.shape[1], -1, len(domain))[:, :, :TRIES]
+        single = torch.arange(moves.shape[2] * starts.shape[1], device=x.device) + step
+        mask = torch.nn.functional.one_hot(single % len(domain), len(domain)).to(x)
+        mask = mask.reshape(1, starts.shape[1], -1, len(domain))
+        moves = moves * (mask if step % 2 else 1.0) * width * 0.5 * 0.75**step
+        tries = (x[:, :, None] + moves).clamp(domain[:, 0], domain[:, 1])
+        sample = evaluate(model, target, tries.reshape(-1, len(domain)))
+        values = _objectives(sample).reshape(len(pulls), len(pulls), starts.shape[1], -1)
+        mine = values[goals[:, 0, 0], goals[:, 0, 0]]  # (goal, start, try)
+        top, which = mine.max(2)
+        better = top > best
+        moved = tries.gather(2, which[:, :, None, None].expand(-1, -1, 1, len(domain)))[:, :, 0]
+        x, best = torch.where(better[..., None], moved, x), torch.where(better, top, best)
+        collected.append(sample)
+    return Sample(
+        x=torch.cat([one.x for one in collected]),
+        value=torch.cat([one.value for one in collected]),
+        slope=torch.cat([one.slope for one in collected]),
+    )
+
+
+def _objectives(sample: Sample) -> Tensor:  # (goal, point)
+    """Return everything that is to be made large."""
+    columns = torch.cat(
+        [
+            sample.value[:, None],
+            -sample.value[:, None],
+            sample.slope,
+            -sample.slope,
+            dual_norms(sample.slope),
+        ],
+        dim=1,
+    )
+    return columns.mT.nan_to_num(-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
+
+
+def steepest_pairs(
+    evaluate_rows: Callable[[Tensor], Tensor],
+    domain: Tensor,
+    feature: int,
+    bases: Tensor,
+    knots: Tensor,
+) -> tuple[Pair, Pair]:
+    """Return the largest rise and the largest fall that were found when one feature grows.
+
+    Parameters
+    ----------
+    evaluate_rows : callable
+        Maps (row, in) to outputs (row,).
+    domain : Tensor, shape (in, 2)
+    feature : int
+    bases : Tensor, shape (base, in)
+        What the other features are.
+    knots : Tensor, shape (knot,)
+        Of that feature.
+
+    Returns
+    -------
+    tuple of Pair
+        The rise, the fall.
+    """
+    low, high = domain[feature]
+    even = low + (high - low) * torch.linspace(0, 1, STOPS).to(domain)
+    shared = torch.cat([even, knots]).expand(len(bases), -1)
+    near = bases[:, feature, None] + (high - low) * torch.tensor(NEAR).to(domain)
+    stops = torch.cat([shared, near], 1).clamp(low, high).sort(1).values  # (base, stop)
+    rows = bases[:, None].repeat(1, stops.shape[1], 1)
+    rows[..., feature] = stops
+    values = evaluate_rows(rows.reshape(-1, len(domain))).reshape(len(bases), -1)
+    pairs = []
+    for sign in (1.0, -1.0):
+        signed = (sign * values).nan_to_num(0.0, posinf=0.0, neginf=0.0)
+        lowest, where = signed.cummin(1)
+        gain = signed - lowest
+        best = int(gain.argmax())
+        base, end = best // stops.shape[1], best % stops.shape[1]
+        start = int(where[base, end])
+        pairs.append(
+            Pair(
+                x=torch.stack([rows[base, start], rows[base, end]]),
+                value=values[base, [start, end]],
+            )
+        )
+    return pairs[0], pairs[1]

@@ -1,0 +1,296 @@
+"""What a certificate says, as frozen results."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
+
+from kanlens.attribution.certificates.sampling import Pair
+from kanlens.attribution.certificates.separable import AdditiveFunction
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Verdict = Literal["increasing", "decreasing", "constant", "neither", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A proven bound of a quantity that is at least 0, and the largest value that was seen.
+
+    Attributes
+    ----------
+    bound : float
+        No point of the domain exceeds it.
+    seen : float
+        Reached at a point that was evaluated.
+    """
+
+    bound: float
+    seen: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Proven bounds of a quantity, and the values that were seen.
+
+    Attributes
+    ----------
+    low, high : float
+        The quantity never leaves them on the domain.
+    seen_low, seen_high : float
+        Reached at points that were evaluated.
+    """
+
+    low: float
+    high: float
+    seen_low: float
+    seen_high: float
+
+    @property
+    def ratio(self) -> float:
+        """Width of the bounds next to the width that was seen; 1 is perfect."""
+        width = self.seen_high - self.seen_low
+        if width > 0:
+            return (self.high - self.low) / width
+        return 1.0 if self.high - self.low <= 1e-9 * max(abs(self.high), 1e-300) else math.inf
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureCertificate:
+    """What one feature does to an output inside the domain.
+
+    Attributes
+    ----------
+    name : str
+        The feature.
+    verdict : {"increasing", "decreasing", "constant", "neither", "unknown"}
+        "increasing": raising the feature alone never lowers the output; "decreasing": never
+        raises it; "constant": changes it by no more than rounding; "neither": `rise` and `fall`
+        show both; "unknown": not proven with the boxes that were allowed.
+    slope : Range
+        Of the derivative, in units of the output per unit of the feature; at kinks of the
+        derivatives from both sides.
+    rises, falls : Bound
+        How much the output can rise, and fall, when only this feature is raised.
+    rise, fall : Pair
+        The largest that were found: two points that differ in this feature, evaluated.
+    remark : str
+        Why there is no verdict, or what it rests on; may be empty.
+    """
+
+    name: str
+    verdict: Verdict
+    slope: Range
+    rises: Bound
+    falls: Bound
+    rise: Pair
+    fall: Pair
+    remark: str = ""
+
+    @property
+    def effect(self) -> Bound:
+        """How much the output can change when only this feature moves."""
+        return Bound(
+            bound=max(self.rises.bound, self.falls.bound),
+            seen=max(self.rises.seen, self.falls.seen),
+        )
+
+    @property
+    def lipschitz(self) -> Bound:
+        """The largest absolute derivative by this feature."""
+        return Bound(
+            bound=max(abs(self.slope.low), abs(self.slope.high)),
+            seen=max(abs(self.slope.seen_low), abs(self.slope.seen_high)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Additivity:
+    """How far an output is from a sum of functions of single features on the domain.
+
+    Attributes
+    ----------
+    distance : Bound
+        Largest distance of the output from `function`.
+    least : float
+        No additive function is nearer than this at every point.
+    function : AdditiveFunction
+        The additive function.
+    """
+
+    distance: Bound
+    least: float
+    function: AdditiveFunction
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OutputCertificate:
+    """What is proven of one output.
+
+    Attributes
+    ----------
+    target : str
+        Name of the output.
+    unit : str
+    range : Range
+        Of the output.
+    features : tuple of FeatureCertificate
+    lipschitz : dict of str to Bound
+        For distances of the features in the norms "2", "inf" and "1": the output changes by at
+        most the bound times the distance.
+    additivity : Additivity
+    boxes : int
+        Boxes that were bounded.
+    decided : bool
+        Whether all bounds are within the tolerance of what was seen, and every verdict is given.
+    """
+
+    target: str
+    unit: str
+    range: Range
+    features: tuple[FeatureCertificate, ...]
+    lipschitz: dict[str, Bound]
+    additivity: Additivity
+    boxes: int
+    decided: bool
+
+    def __str__(self) -> str:
+        """Say it in lines."""
+        span, near = self.range, self.additivity
+        lines = [
+            f"{self.target}: between {span.low:.6g} and {span.high:.6g}"
+            f" (seen {span.seen_low:.6g} to {span.seen_high:.6g},"
+            f" width {span.ratio:.4g} times as seen); {self.boxes} boxes"
+        ]
+        lines += [f"  {_sentence(one)}" for one in self.features]
+        lines += [
+            f"  moves by at most {bound.bound:.6g} times the {norm}-norm distance"
+            f" (seen {bound.seen:.6g})"
+            for norm, bound in self.lipschitz.items()
+        ]
+        lines.append(
+            f"  within {near.distance.bound:.6g} of an additive function (seen"
+            f" {near.distance.seen:.6g}; none is nearer than {near.least:.6g})"
+        )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Certificate:
+    """What is proven of a model on a box of its features.
+
+    Attributes
+    ----------
+    features : tuple of str
+        Names, in the order of `domain`.
+    domain : Tensor, shape (in, 2)
+        Lowest and highest value of each feature.
+    outputs : tuple of OutputCertificate
+    remark : str
+        What the statements are about.
+    """
+
+    features: tuple[str, ...]
+    domain: Tensor
+    outputs: tuple[OutputCertificate, ...]
+    remark: str = (
+        "about the float64 function of the stored weights; bounds are rounded outwards, by more"
+        " than float64 evaluation can be off"
+    )
+
+    def __getitem__(self, target: str | int) -> OutputCertificate:
+        """Return what is proven of one output, by name or index."""
+        if isinstance(target, int):
+            return self.outputs[target]
+        return {one.target: one for one in self.outputs}[target]
+
+    def __str__(self) -> str:
+        """Say it in lines."""
+        box = ", ".join(
+            f"{name} in [{low:.6g}, {high:.6g}]"
+            for name, (low, high) in zip(self.features, self.domain.tolist(), strict=True)
+        )
+        return "\n".join([f"For {box}:", *map(str, self.outputs), f"({self.remark})"])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per output and feature.
+
+        Columns: target, feature, verdict, slope_low, slope_high, slope_seen_low, slope_seen_high,
+        rises, falls, effect, effect_seen.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {
+                    "target": output.target,
+                    "feature": one.name,
+                    "verdict": one.verdict,
+                    "slope_low": one.slope.low,
+                    "slope_high": one.slope.high,
+                    "slope_seen_low": one.slope.seen_low,
+                    "slope_seen_high": one.slope.seen_high,
+                    "rises": one.rises.bound,
+                    "falls": one.falls.bound,
+                    "effect": one.effect.bound,
+                    "effect_seen": one.effect.seen,
+                }
+                for output in self.outputs
+                for one in output.features
+            ]
+        )
+
+    def to_json(self) -> str:
+        """Return the statements as JSON; null stands for what has no bound."""
+        domain = dict(zip(self.features, self.domain.tolist(), strict=True))
+        outputs = [_output_json(output) for output in self.outputs]
+        return json.dumps({"domain": domain, "outputs": outputs, "remark": self.remark})
+
+
+def _sentence(one: FeatureCertificate) -> str:
+    effect = f"changes it by at most {one.effect.bound:.6g} (seen {one.effect.seen:.6g})"
+    slope = f"slope between {one.slope.low:.6g} and {one.slope.high:.6g}"
+    words = {
+        "increasing": "never lowers it",
+        "decreasing": "never raises it",
+        "constant": "has no effect on it",
+        "neither": f"raises it by {one.rise.rise:.6g} and lowers it by {-one.fall.rise:.6g} (seen)",
+        "unknown": "no verdict",
+    }[one.verdict]
+    remark = f"; {one.remark}" if one.remark else ""
+    return f"{one.name}: {words}; {effect}; {slope}{remark}"
+
+
+def _output_json(output: OutputCertificate) -> dict[str, Any]:
+    near = output.additivity
+    return {
+        "target": output.target,
+        "unit": output.unit,
+        "range": _finite(asdict(output.range)),
+        "features": [
+            {
+                "name": one.name,
+                "verdict": one.verdict,
+                "slope": _finite(asdict(one.slope)),
+                "rises": _finite(asdict(one.rises)),
+                "falls": _finite(asdict(one.falls)),
+                "rise": {"x": one.rise.x.tolist(), "value": one.rise.value.tolist()},
+                "fall": {"x": one.fall.x.tolist(), "value": one.fall.value.tolist()},
+                "remark": one.remark,
+            }
+            for one in output.features
+        ],
+        "lipschitz": {norm: _finite(asdict(bound)) for norm, bound in output.lipschitz.items()},
+        "additivity": {**_finite(asdict(near.distance)), "least": near.least},
+        "boxes": output.boxes,
+        "decided": output.decided,
+    }
+
+
+def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}

@@ -1,0 +1,211 @@
+"""Where lines cross breakpoints: of the first layer in closed form, of hidden layers by search.
+
+Between crossings of the first layer's breakpoints whatever the second layer receives is smooth;
+between the crossings of both, whatever the third one receives, and so on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution import problem
+from kanlens.attribution.integration.lines import Lines
+from kanlens.attribution.integration.polynomials import Interpolation
+from kanlens.attribution.problem import live_edges, reaching
+from kanlens.core.network import KAN
+from kanlens.core.spline_edges import SplineEdges
+
+SHORTEST = 1e-15  # of a line; less is rounding
+MOST_POINTS = 16  # at which a hidden input is read on a segment
+FINER = 2  # samples of the interpolating polynomial for each of these points
+CORRECTIONS = 2  # Newton's steps on the network itself
+CLOSE = 1e-6  # to a breakpoint before the last of them: what is not is no crossing
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Parts of lines.
+
+    Attributes
+    ----------
+    owner : Tensor, shape (segment,)
+        Index of the line.
+    low, high : Tensor, shape (segment,)
+        From 0 to 1.
+    """
+
+    owner: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of segments."""
+        return len(self.owner)
+
+    @property
+    def length(self) -> Tensor:
+        """The share of its line, shape (segment,)."""
+        return self.high - self.low
+
+    def __getitem__(self, chosen: Tensor | slice) -> Segments:
+        """Return some of the segments."""
+        return Segments(self.owner[chosen], self.low[chosen], self.high[chosen])
+
+    def places(self, nodes: Tensor) -> Tensor:  # (node,) -> (segment, node)
+        """Return where nodes between -1 and 1 lie on the lines."""
+        half = 0.5 * self.length[:, None]
+        return self.low[:, None] + half + half * nodes
+
+    def cut(self, index: Tensor, t: Tensor) -> tuple[Segments, Tensor]:
+        """Cut segment `index` at `t`, for any number of such cuts (cut,).
+
+        Returns
+        -------
+        segments : Segments
+            In order.
+        origin : Tensor, shape (segment,)
+            The segment that each is a part of.
+        """
+        every = torch.arange(len(self), device=index.device)
+        index, low = torch.cat([every, index]), torch.cat([self.low, t])
+        low, order = low.sort()
+        index, again = index[order].sort(stable=True)
+        low = low[again]
+        last = torch.ones_like(index, dtype=torch.bool)
+        last[:-1] = index[1:] != index[:-1]
+        high = torch.where(last, self.high[index], low.roll(-1))
+        kept = high - low > SHORTEST
+        return Segments(self.owner[index], low, high)[kept], index[kept]
+
+    def joined(self, other: Segments) -> Segments:
+        """Return these segments and then those of `other`."""
+        ours, theirs = (self.owner, self.low, self.high), (other.owner, other.low, other.high)
+        return Segments(*(torch.cat(two) for two in zip(ours, theirs, strict=True)))
+
+    def halves(self) -> tuple[Segments, Tensor]:
+        """Cut every segment in the middle; see `cut`."""
+        every = torch.arange(len(self), device=self.owner.device)
+        return self.cut(every, self.low + 0.5 * self.length)
+
+
+def meeting_points(model: KAN, target: int) -> list[Tensor]:
+    """Return where pieces meet of the edges that lead to an output.
+
+    Returns
+    -------
+    list of Tensor, one per layer, each of shape (in, n)
+        Increasing along each row, in the scaled units of the layer; infinite where an input has
+        fewer. The grid of an input counts only if a spline reads it.
+
+    Examples
+    --------
+    >>> meeting_points(KAN([1, 1], grid_size=2), 0)
+    [tensor([[-1.,  0.,  1.]])]
+    """
+    found = []
+    for layer, onward in zip(model.layers, reaching(model, target), strict=True):
+        places = layer.breakpoints().clone()
+        repeated = torch.zeros_like(places, dtype=torch.bool)
+        repeated[:, 1:] = places[:, 1:] == places[:, :-1]
+        drop = repeated
+        if isinstance(layer, SplineEdges):
+            curved = (layer.coefficients() != 0).any(-1) & onward[:, None]  # (out, in)
+            grid = SplineEdges.breakpoints(layer)
+            of_grid = (places[:, :, None] == grid[:, None, :]).any(-1)
+            flat = ~curved.any(0)[:, None]
+            drop = torch.where(flat, of_grid & ~repeated, repeated)  # a kink may lie on the grid
+        drop = drop | ~(live_edges(layer) & onward[:, None]).any(0)[:, None]
+        found.append(places.masked_fill(drop, torch.inf).sort(1).values)
+    return found
+
+
+def smooth_segments(lines: Lines, knots: list[Tensor]) -> Segments:
+    """Cut every line where it crosses breakpoints, layer by layer.
+
+    Parameters
+    ----------
+    lines : Lines
+    knots : list of Tensor
+        From `meeting_points`.
+
+    Returns
+    -------
+    Segments
+        Line after line, each in order; none of lines that end where they start.
+    """
+    moving = (lines.end != lines.start).any(1).nonzero()[:, 0]
+    start, end = lines.start[moving, :, None], lines.end[moving, :, None]
+    t = (knots[0] - start) / (end - start)  # (line, in, n); NaN is no crossing
+    index, feature, place = ((t > 0) & (t < 1)).nonzero(as_tuple=True)
+    zero = lines.start.new_zeros(len(moving))
+    segments, _ = Segments(moving, zero, zero + 1).cut(index, t[index, feature, place])
+    return hidden_cuts(lines, segments, knots)[0]
+
+
+def hidden_cuts(lines: Lines, segments: Segments, knots: list[Tensor]) -> tuple[Segments, Tensor]:
+    """Cut segments where hidden inputs cross breakpoints, layer by layer; see `Segments.cut`."""
+    origin = torch.arange(len(segments), device=segments.owner.device)
+    for level in range(1, len(knots)):
+        live = torch.isfinite(knots[level]).any(1).nonzero()[:, 0]
+        if not len(live):
+            continue
+        count = min(lines.degrees[level - 1] + 4, MOST_POINTS)
+        numbers = FINER * count * knots[level][live].numel()
+        cuts = []
+        at_once, first = max(1, problem.BUDGET // numbers), 0
+        while first < len(segments):
+            part = segments[first : first + at_once]
+            index, t = _search(lines, part, level, live, knots[level][live], count)
+            cuts.append((index + first, t))
+            first += at_once
+        if cuts:
+            index, t = (torch.cat(one) for one in zip(*cuts, strict=True))
+            segments, parent = segments.cut(index, t)
+            origin = origin[parent]
+    return segments, origin
+
+
+def _search(
+    lines: Lines, segments: Segments, level: int, live: Tensor, knots: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """Return segments and places where hidden inputs cross breakpoints: (cut,), (cut,)."""
+    curve = Interpolation(count, FINER * (count - 1), device=knots.device)
+    t = segments.places(curve.nodes)
+    owner = segments.owner[:, None].expand_as(t)
+    values = lines.hidden(level, owner.reshape(-1), t.reshape(-1))[:, live]
+    values = values.reshape(len(segments), count, len(live)).mT  # (segment, unit, node)
+    segment, unit, knot, low, high = _brackets(curve, values, knots)
+    place = knots[unit, knot]
+    tau, slope = curve.solve(values[segment, unit], place, low, high)
+    found, every = segments[segment], torch.arange(len(unit), device=unit.device)
+    half = 0.5 * found.length
+    for _ in range(CORRECTIONS):
+        now = lines.hidden(level, found.owner, found.low + half + half * tau)
+        error = now[every, live[unit]] - place
+        tau = (tau - error / slope).nan_to_num(2.0).clamp(low, high)
+    real = (tau > -1) & (tau < 1) & (error.abs() <= CLOSE * (1 + place.abs()))
+    return segment[real], (found.low + half + half * tau)[real]
+
+
+def _brackets(curve: Interpolation, values: Tensor, knots: Tensor) -> tuple[Tensor, ...]:
+    """Return segment, unit, knot, and both ends of every stretch in which a knot is crossed."""
+    samples = curve.sample(values)  # (segment, unit, sample)
+    above = samples[..., None] > knots[:, None]  # (segment, unit, sample, knot)
+    segment, unit, sample, knot = (above[:, :, 1:] != above[:, :, :-1]).nonzero(as_tuple=True)
+    crossed = [segment, unit, knot, curve.places[sample], curve.places[sample + 1]]
+    before, here, after = samples[..., :-2], samples[..., 1:-1], samples[..., 2:]
+    rise, fall = here - before, here - after
+    bend = rise + fall
+    shift = 0.5 * (rise - fall) / torch.where(bend == 0, 1.0, bend)  # of a parabola's top
+    top = here + 0.25 * (rise - fall) * shift
+    turned = (rise * fall > 0)[..., None] & ((top[..., None] > knots[:, None]) != above[:, :, 1:-1])
+    segment, unit, sample, knot = turned.nonzero(as_tuple=True)
+    peak = curve.places[sample + 1] + curve.spacing * shift[segment, unit, sample]
+    for ends in ((curve.places[sample], peak), (peak, curve.places[sample + 2])):
+        crossed = [
+            torch.cat(two) for two in zip(crossed, [segment, unit, knot, *ends], strict=True)
+        ]
+    return tuple(crossed)

@@ -1,0 +1,316 @@
+"""Integrals of the gradient along lines: a pair of rules a segment, checked and refined.
+
+A segment is certified when its values add up to the change of the output over it, and when the
+two rules agree on every single feature: values of two features that are wrong by opposite amounts
+add up, too. What is not certified is cut in half and searched for crossings again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.integration.crossings import Segments, hidden_cuts, smooth_segments
+from kanlens.attribution.integration.lines import Lines
+from kanlens.attribution.integration.polynomials import rule
+
+MORE = 2  # nodes for a segment that has too few, before it is cut
+MANY = 5  # nodes at least for parts of a segment that has a kink, perhaps
+MOST = 10  # nodes of the smaller rule; a segment that needs more is cut instead
+HALVINGS = 40  # of one segment
+STALLS = 3  # halvings in a row without progress: a jump or a pole, which no rule settles
+SPENT = 20  # times what the first pass over a line took, and SPARE more: no segment is cut then
+SPARE = 500
+LOST = 8.0  # times what is allowed: less is rounding
+PROGRESS = 0.9  # of an error that is left: more is none
+SHARE = 0.25  # of a cell crossed: the rate at which a spline's coefficients decay, about
+POLE = 2 * math.pi  # twice the distance of the logistic function's poles from the real line
+CAUTION = 0.1  # times the tolerance: what the number of nodes is chosen for
+TRUST = 100.0  # times the decay that was expected: what is slower has a kink, perhaps
+SINGLE = 10.0  # times the tolerance: what a feature's error, estimated high, may be
+PART = 0.02  # of the tolerance that the sum over one segment may use
+ROUNDING = 4 * torch.finfo(torch.float64).eps
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Integrals:
+    """Integrals of the gradient along lines.
+
+    Attributes
+    ----------
+    values : Tensor, shape (line, in)
+        Times the step of each feature: they add up to the change of the output.
+    evaluations : Tensor, shape (line,)
+        Gradients evaluated on each line.
+    segments : Tensor, shape (line,)
+        Segments that each line was cut into.
+    unsettled : Tensor, shape (line,)
+        Segments of each line that no halving certified.
+    """
+
+    values: Tensor
+    evaluations: Tensor
+    segments: Tensor
+    unsettled: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Survey:
+    """What is known of segments before any gradient is evaluated.
+
+    Attributes
+    ----------
+    change : Tensor, shape (segment,)
+        Of the output.
+    size : Tensor, shape (segment,)
+        Of the output.
+    curved, smooth : Tensor, shape (segment,)
+        Rates at which the coefficients of the integrand decay: of splines, of base functions.
+    """
+
+    change: Tensor
+    size: Tensor
+    curved: Tensor
+    smooth: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """Segments that are still to be integrated.
+
+    Attributes
+    ----------
+    segments : Segments
+    least : Tensor, shape (segment,)
+        Nodes of the smaller rule, at least.
+    doubted : Tensor, shape (segment,)
+        Whether it may have a kink, or be a part of what had one.
+    stalls, misses : Tensor, shape (segment,)
+        Tries in a row without progress, and the last one's error as `_Account.misses` counts it.
+    """
+
+    segments: Segments
+    least: Tensor
+    doubted: Tensor
+    stalls: Tensor
+    misses: Tensor
+
+    @classmethod
+    def first(cls, segments: Segments) -> _Work:
+        """Return segments of which nothing is known."""
+        none = torch.zeros_like(segments.owner)
+        return cls(segments, none + 1, none > 0, none, torch.full_like(segments.low, torch.inf))
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """What a pair of rules found on segments.
+
+    Attributes
+    ----------
+    values, apart, estimate : Tensor, shape (segment, in)
+        Of the larger rule, its distance from the smaller one, and its error if all is smooth.
+    size : Tensor, shape (segment,)
+        Largest rate times the length.
+    expected : Tensor, shape (segment,)
+        What the survey says of the distance of the rules, as a share of the size.
+    """
+
+    values: Tensor
+    apart: Tensor
+    estimate: Tensor
+    size: Tensor
+    expected: Tensor
+
+
+class _Account:
+    """What has been found on each line so far, and what errors it allows.
+
+    Parameters
+    ----------
+    lines : Lines
+    tolerance : float
+        Of the change of the output over the line.
+    """
+
+    def __init__(self, lines: Lines, tolerance: float) -> None:
+        self.values = torch.zeros_like(lines.start)
+        self.tolerance = tolerance
+        self._none = self.values.new_zeros(len(lines.start))
+        self.evaluations, self.segments, self.unsettled = (self._none.long() for _ in range(3))
+        self._ends = lines.sizes()
+
+    def start(self, segments: Segments, survey: _Survey, values: Tensor) -> None:
+        """Find the scale of every line from all of its segments."""
+        owner, change = segments.owner, survey.change
+        total = self._none.index_add(0, owner, change).abs()
+        way = self._none.index_add(0, owner, change.abs())
+        self._scale = total + 1e-3 * way
+        every = torch.zeros_like(self.values).index_add(0, owner, values).abs().sum(1)
+        way = self._none.index_add(0, owner, values.abs().sum(1))
+        self._spread = torch.maximum(every + 1e-3 * way, self._scale)
+
+    def misses(
+        self, segments: Segments, survey: _Survey, tried: _Tried, doubted: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Judge what has been tried.
+
+        Returns
+        -------
+        misses : Tensor, shape (segment,)
+            Errors as multiples of what is allowed: at most 1 is right.
+        smooth : Tensor, shape (segment,)
+            Whether the rules differ as little as the survey lets expect. Where not, the smaller
+            one's error is taken for the larger one's, there and in all parts.
+        """
+        owner = segments.owner
+        noise = ROUNDING * (survey.size + self._ends[owner])
+        gap = (tried.values.sum(1) - survey.change).abs()
+        allowed = PART * self.tolerance * self._scale[owner] + noise
+        spread = self._spread[owner]
+        size = torch.maximum(tried.size, segments.length * spread)
+        smooth = (tried.apart.amax(1) <= TRUST * tried.expected * size) & ~doubted
+        error = torch.where(smooth, tried.estimate.amax(1), tried.apart.amax(1))
+        single = error / (SINGLE * self.tolerance * spread + noise)
+        return torch.maximum(gap / allowed, single), smooth
+
+    def add(self, segments: Segments, change: Tensor, values: Tensor, unsettled: Tensor) -> None:
+        """Enter segments that are done with; some of them unsettled."""
+        owner = segments.owner
+        self.values.index_add_(0, owner, values + 0 * change[:, None])  # NaN, if that is infinite
+        self.segments.index_add_(0, owner, torch.ones_like(owner))
+        self.unsettled.index_add_(0, owner, unsettled.long())
+
+
+def integrate(
+    lines: Lines, knots: list[Tensor], *, tolerance: float = 1e-12, halvings: int = HALVINGS
+) -> Integrals:
+    """Integrate the gradient of a network along lines.
+
+    Parameters
+    ----------
+    lines : Lines
+    knots : list of Tensor, one per layer, each of shape (in, n)
+        Where to cut, from `meeting_points`; where they are incomplete, halving makes up for it.
+    tolerance : float
+        Of the change over a line.
+    halvings : int
+        Most halvings of a segment that is not certified.
+
+    Returns
+    -------
+    Integrals
+        NaN on lines on which the output or its gradient is found to be NaN or infinite.
+    """
+    account = _Account(lines, tolerance)
+    work = _Work.first(smooth_segments(lines, knots))
+    for depth in range(halvings + 1):
+        segments = work.segments
+        if not len(segments):
+            break
+        survey = _survey(lines, segments, knots)
+        counts = torch.maximum(_counts(lines, segments, survey, tolerance), work.least)
+        tried = _apply(lines, segments, survey, counts)
+        account.evaluations.index_add_(0, segments.owner, 2 * counts + 1)
+        if depth == 0:
+            account.start(segments, survey, tried.values)
+            most = SPENT * account.evaluations + SPARE
+        misses, smooth = account.misses(segments, survey, tried, work.doubted)
+        stalls = torch.where(misses > PROGRESS * work.misses, work.stalls + 1, 0)
+        spent = (account.evaluations > most)[segments.owner]
+        given_up = (misses > 1) & ((stalls >= STALLS) | spent | (depth == halvings))
+        done = ~(misses > 1) | given_up  # NaN cannot get better
+        lost = (given_up & (misses > LOST))[done]
+        account.add(segments[done], survey.change[done], tried.values[done], lost)
+        left = _Work(segments, work.least, work.doubted | ~smooth, stalls, misses)
+        work = _refined(lines, knots, left, counts, ~done)
+    return Integrals(
+        values=account.values,
+        evaluations=account.evaluations,
+        segments=account.segments,
+        unsettled=account.unsettled,
+    )
+
+
+def _refined(
+    lines: Lines, knots: list[Tensor], work: _Work, counts: Tensor, unfit: Tensor
+) -> _Work:
+    """Give smooth segments more nodes, once, and cut the others in half."""
+    again = unfit & ~work.doubted & (work.least == 1) & (counts < MOST)
+    cut = (unfit & ~again).nonzero()[:, 0]
+    halves, parent = work.segments[cut].halves()
+    halves, half = hidden_cuts(lines, halves, knots)
+    parent = cut[parent[half]]
+    least = torch.cat(
+        ((counts[again] + MORE).clamp(max=MOST), torch.where(work.doubted[parent], MANY, 1))
+    )
+    origin = torch.cat((again.nonzero()[:, 0], parent))
+    segments = work.segments[again].joined(halves)
+    return _Work(segments, least, work.doubted[origin], work.stalls[origin], work.misses[origin])
+
+
+def _survey(lines: Lines, segments: Segments, knots: list[Tensor]) -> _Survey:
+    """Run the network at both ends and in the middle of every segment."""
+    t = torch.stack((segments.low, segments.low + 0.5 * segments.length, segments.high), 1)
+    owner = segments.owner[:, None].expand_as(t)
+    *inputs, output = lines.levels(owner.reshape(-1), t.reshape(-1))
+    output = output.reshape(-1, 3)
+    curved, smooth = torch.zeros_like(segments.low), torch.zeros_like(segments.low)
+    for layer, flat, places in zip(lines.model.layers, inputs, knots, strict=True):
+        hidden = flat.reshape(len(segments), 3, -1)
+        span = hidden.amax(1) - hidden.amin(1)  # (segment, in)
+        above = (hidden[:, 1, :, None] > places).sum(-1)  # (segment, in)
+        infinite = places.new_full((len(places), 1), torch.inf)
+        widths = torch.cat((-infinite, places, infinite), 1).diff(dim=1)  # NaN: outside
+        width = widths.nan_to_num(torch.inf).gather(1, above.T).T
+        curved = torch.maximum(curved, SHARE * (span / width).amax(1))
+        if layer.piece_degree is None:
+            ratio = POLE / span.amax(1)
+            smooth = torch.maximum(smooth, 1 / (ratio + torch.sqrt(ratio * ratio + 1)))
+    size = output.abs().amax(1)
+    return _Survey(output[:, 2] - output[:, 0], size, curved, smooth)
+
+
+def _counts(lines: Lines, segments: Segments, survey: _Survey, tolerance: float) -> Tensor:
+    """Return the number of nodes of the smaller rule for every segment.
+
+    The larger rule's error falls as rate**(3 m + 2), and it counts as the segment's length. A
+    piece of a spline is a polynomial, for which some number of nodes is exact.
+    """
+    exact = min(MOST, -(-lines.degrees[-1] // 2))
+    allowed = torch.log(CAUTION * tolerance / segments.length)
+
+    def needed(rate: Tensor) -> Tensor:
+        steps = allowed / torch.log(rate.nan_to_num(0.99).clamp(1e-30, 0.99))
+        return ((steps - 2) / 3).ceil().clamp(1, MOST).long()
+
+    return torch.maximum(needed(survey.curved).clamp(max=exact), needed(survey.smooth))
+
+
+def _apply(lines: Lines, segments: Segments, survey: _Survey, counts: Tensor) -> _Tried:
+    """Integrate over segments.
+
+    The difference of the two rules is the smaller one's error. Where coefficients decay
+    geometrically the larger one's, relatively, is its power (3 m + 2) / (2 m).
+    """
+    values = lines.start.new_empty(len(segments), lines.start.shape[1])
+    apart, estimate, size = torch.empty_like(values), torch.empty_like(values), survey.size * 0
+    for m in counts.unique().tolist():
+        chosen = (counts == m).nonzero()[:, 0]
+        pair, part = rule(m).to(values.device), segments[chosen]
+        t = part.places(pair.nodes)
+        owner = part.owner[:, None].expand_as(t)
+        rates = lines.rates(owner.reshape(-1), t.reshape(-1)).reshape(*t.shape, -1)
+        half = 0.5 * part.length[:, None]
+        larger = half * torch.einsum("sni,n->si", rates, pair.weights)
+        distance = (larger - half * torch.einsum("sni,n->si", rates, pair.coarse)).abs()
+        sizes = 2 * half * rates.abs().amax(1)
+        share = distance / sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
+        values[chosen], apart[chosen] = larger, distance
+        estimate[chosen] = sizes * share.pow((3 * m + 2) / (2 * m))
+        size[chosen] = sizes.amax(1)
+    expected = torch.maximum(survey.curved, survey.smooth).pow(2 * counts)
+    return _Tried(values, apart, estimate, size, expected)

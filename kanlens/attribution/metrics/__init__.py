@@ -1,0 +1,54 @@
+"""Numbers that say how good an attribution is.
+
+Every metric is a function on tensors that can be called alone, and an entry of `METRICS` that
+takes a `Case` and returns a `Score`: a number for each sample, one for all, and the share of
+values that lay outside their grids wherever the output was evaluated. It is NaN where it is not
+defined.
+"""
+
+from __future__ import annotations
+
+from kanlens.attribution.metrics.case import Case, Score, case_for
+from kanlens.attribution.metrics.concentration import gini_index, share_entropy
+from kanlens.attribution.metrics.curves import area_over, change_area, removal_curve
+from kanlens.attribution.metrics.exactness import (
+    pairwise_rank_agreement,
+    rank_correlation,
+    relative_l1,
+    sign_match,
+)
+from kanlens.attribution.metrics.metric import Metric
+from kanlens.attribution.metrics.moves import prediction_gap
+from kanlens.attribution.metrics.randomization import parameter_randomization, stability_across
+from kanlens.attribution.metrics.rankings import rank_agreement, spearman, top_agreement
+from kanlens.attribution.metrics.registry import METRICS
+from kanlens.attribution.metrics.removal import infidelity, removal_infidelity, subset_correlation
+from kanlens.attribution.metrics.stability import max_sensitivity, relative_stability
+
+__all__ = [
+    "METRICS",
+    "Case",
+    "Metric",
+    "Score",
+    "area_over",
+    "case_for",
+    "change_area",
+    "gini_index",
+    "infidelity",
+    "max_sensitivity",
+    "pairwise_rank_agreement",
+    "parameter_randomization",
+    "prediction_gap",
+    "rank_agreement",
+    "rank_correlation",
+    "relative_l1",
+    "relative_stability",
+    "removal_curve",
+    "removal_infidelity",
+    "share_entropy",
+    "sign_match",
+    "spearman",
+    "stability_across",
+    "subset_correlation",
+    "top_agreement",
+]

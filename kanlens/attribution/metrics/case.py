@@ -1,0 +1,317 @@
+"""What a metric is asked, a `Case`, and what it answers, a `Score`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.metrics.points import (
+    Function,
+    Outside,
+    evaluated,
+    inside_rows,
+    some_rows,
+    started,
+)
+from kanlens.attribution.problem import MEAN_ROW, SLOPES, ZERO, private_copy
+from kanlens.attribution.result import Attribution
+from kanlens.core.network import KAN
+
+NOISE = 1e-12  # of the largest |output|: a smaller deviation is rounding
+ROWS = 128  # background rows that removed features are replaced from, at most
+
+Method = Callable[[Tensor], Tensor]
+MethodOn = Callable[[KAN, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Score:
+    """What a metric says about one attribution.
+
+    Attributes
+    ----------
+    rows : Tensor, shape (batch,)
+        The number of every sample, NaN where it is not defined.
+    value : float
+        One number for all samples; NaN when it is defined for none.
+    aggregate : str
+        How `value` comes from the samples, e.g. "mean", always over those where it is defined.
+    offgrid : float
+        Share of the inputs and hidden values that lay outside their grids, over all points at
+        which the output was evaluated; NaN when none was, or grids are not known.
+    """
+
+    rows: Tensor
+    value: float
+    aggregate: str = "mean"
+    offgrid: float = math.nan
+
+    @classmethod
+    def of(cls, rows: Tensor, aggregate: str = "mean", *, offgrid: float = math.nan) -> Score:
+        """Return the score of per-sample numbers; `aggregate` is mean, median or maximum.
+
+        Examples
+        --------
+        >>> Score.of(torch.tensor([1.0, float("nan"), 3.0])).value
+        2.0
+        """
+        known = rows[~rows.isnan()]
+        value = math.nan if not len(known) else float(_AGGREGATES[aggregate](known))
+        return cls(rows=rows, value=value, aggregate=aggregate, offgrid=offgrid)
+
+    def quantile(self, share: float) -> float:
+        """Return a quantile over the samples where the metric is defined.
+
+        Examples
+        --------
+        >>> Score.of(torch.tensor([1.0, 2.0, 4.0])).quantile(0.5)
+        2.0
+        """
+        known = self.rows[~self.rows.isnan()]
+        return float(known.quantile(share)) if len(known) else math.nan
+
+
+_AGGREGATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": torch.mean,
+    "median": lambda rows: rows.quantile(0.5),
+    "maximum": torch.max,
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """An attribution, and what metrics may need to judge it; what is missing is None.
+
+    Attributes
+    ----------
+    attribution : Attribution
+        What is judged.
+    exact : Attribution or None
+        Exact Shapley values of the same samples, counted from the same baseline.
+    model : KAN or None
+        In float64; see `case_for`.
+    target : int
+        Index of the output.
+    output : callable or None
+        Maps x (batch, in) to the asked output (batch,), in float64; by default the model's.
+    background : Tensor, shape (rows, in), or None
+        Rows that removed features are replaced from.
+    method : callable or None
+        Attributes other samples: x (batch, in) to values (batch, in).
+    method_on : callable or None
+        Attributes with another model: (model, x) to values.
+    outside : callable or None
+        Tells which values of x (batch, in) lie outside the first layer's grid; by default the
+        model's.
+    generator : torch.Generator or None
+        Every metric draws from a copy of it as it stands, so that a metric does not depend on
+        which others are asked for, and attributions are judged on the same draws. Without one,
+        the copy is of a generator of its own with seed 0: the same draws every time.
+    kept : dict
+        What several metrics share, made by the first: two tensors, and the share outside grids.
+    """
+
+    attribution: Attribution
+    exact: Attribution | None = None
+    model: KAN | None = None
+    target: int = 0
+    output: Function | None = None
+    background: Tensor | None = None
+    method: Method | None = None
+    method_on: MethodOn | None = None
+    outside: Outside | None = None
+    generator: torch.Generator | None = None
+    kept: dict[str, tuple[Tensor, Tensor, float]] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def values(self) -> Tensor:
+        """The attribution's values in float64, shape (batch, in)."""
+        return self.attribution.values.detach().double()
+
+    @cached_property
+    def exact_values(self) -> Tensor | None:
+        """The exact values in float64; None without them, or when their columns differ."""
+        if self.exact is None or self.exact.features != self.attribution.features:
+            return None
+        return self.exact.values.detach().double()
+
+    @cached_property
+    def x(self) -> Tensor | None:
+        """The samples in float64; None when the columns of the values are no features."""
+        found = self.attribution.x
+        return None if found is None else found.detach().double()
+
+    @cached_property
+    def rows(self) -> Tensor | None:
+        """The background in float64."""
+        return None if self.background is None else self.background.detach().double()
+
+    @property
+    def has_output(self) -> bool:
+        """Whether the output can be evaluated at other points than the samples."""
+        return self.x is not None and (self.output is not None or self.model is not None)
+
+    @property
+    def slopes(self) -> bool:
+        """Whether the values are slopes instead of shares of a change."""
+        return self.attribution.baseline == SLOPES
+
+    @property
+    def leaves(self) -> Outside | None:
+        """`outside`, or the test of the model's first layer."""
+        if self.outside is not None or self.model is None:
+            return self.outside
+        model = self.model
+        return lambda x: model.layers[0].outside(model.scale_inputs(x))
+
+    def draws(self) -> torch.Generator:
+        """Return a copy of the generator; the same one every time."""
+        return started(self.generator)
+
+    @cached_property
+    def references(self) -> Tensor | None:
+        """Rows (rows, in) that removed features are replaced from; None when not known.
+
+        The row that the attribution is counted from, where it names one, else at most 128 rows of
+        the background. Rows outside the grid are left out; where all are, their values outside
+        are brought to the end of the grid.
+        """
+        baseline, x = self.attribution.baseline, self.x
+        if x is not None and baseline == ZERO:
+            return inside_rows(torch.zeros_like(x[:1]), x, self.leaves)
+        if x is None or self.rows is None:
+            return None
+        if baseline == MEAN_ROW:
+            return inside_rows(self.rows.mean(0, keepdim=True), x, self.leaves)
+        return self.replacements
+
+    @cached_property
+    def replacements(self) -> Tensor | None:
+        """At most 128 background rows inside the grid, chosen as in `references`."""
+        if self.x is None or self.rows is None:
+            return None
+        return some_rows(inside_rows(self.rows, self.x, self.leaves), ROWS, self.draws())
+
+    @cached_property
+    def known(self) -> Tensor | None:
+        """Samples and `replacements`, whose spread is the unit of moves, shape (rows, in)."""
+        if self.x is None or self.replacements is None:
+            return self.x
+        return torch.cat([self.replacements, self.x])
+
+    @cached_property
+    def variance(self) -> float:
+        """Variance of the output over `known`; NaN where it does not vary."""
+        if self.known is None or not self.has_output:
+            return math.nan
+        found = evaluated(self.watched(), self.known)
+        size = float(found.var(correction=0))
+        return size if size > (NOISE * float(found.abs().max())) ** 2 else math.nan
+
+    def watched(self) -> Watch:
+        """Return the output as a function that counts the values outside their grids."""
+        return Watch(self)
+
+
+class Watch:
+    """The output of a case; keeps count of what lies outside the grids wherever it is evaluated."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.seen, self.off = 0, 0
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the output at x (batch, in), shape (batch,)."""
+        model, output = self.case.model, self.case.output
+        if model is not None:
+            y = self._run(model, x)
+        elif self.case.outside is not None:
+            self._count(self.case.outside(x))
+        if output is not None:
+            return output(x).double()
+        if model is None:
+            raise RuntimeError("a metric that evaluates the output must be marked so")
+        return y
+
+    def _run(self, model: KAN, x: Tensor) -> Tensor:
+        """Return the model's output, and count what reaches each of its layers."""
+        hidden = model.scale_inputs(x)
+        for index, layer in enumerate(model.layers):
+            self._count(layer.outside(hidden))
+            hidden = model.through(index, hidden)
+        return model.scale_outputs(hidden)[:, self.case.target]
+
+    def _count(self, outside: Tensor) -> None:
+        self.seen += outside.numel()
+        self.off += int(outside.sum())
+
+    @property
+    def share(self) -> float:
+        """Share of all values seen that lay outside."""
+        return self.off / self.seen if self.seen else math.nan
+
+
+def case_for(
+    model: KAN,
+    attribution: Attribution,
+    *,
+    exact: Attribution | None = None,
+    background: Tensor | None = None,
+    target: int = 0,
+    method_on: MethodOn | None = None,
+    generator: torch.Generator | None = None,
+) -> Case:
+    """Return the case of an attribution of a model, on a float64 copy of the model.
+
+    Parameters
+    ----------
+    model : KAN
+        Left as it is.
+    attribution, exact, background, target, generator
+        As for `Case`.
+    method_on : callable, optional
+        The method that made the attribution: maps a model and x (batch, in) to values (batch, in).
+
+    Returns
+    -------
+    Case
+
+    Examples
+    --------
+    >>> from kanlens.attribution import attribute
+    >>> model, x = KAN([2, 1]), torch.rand(5, 2)
+    >>> case = case_for(model, attribute(model, x, background=x), background=x)
+    >>> case.references.shape
+    torch.Size([5, 2])
+    """
+    copy = private_copy(model)
+    method = None if method_on is None else lambda x: method_on(copy, x)
+    return Case(
+        attribution=attribution,
+        exact=exact,
+        model=copy,
+        target=target,
+        background=background,
+        method=method,
+        method_on=method_on,
+        generator=generator,
+    )
+
+
+def undefined(case: Case) -> Score:
+    """Return the score of a metric that cannot be had.
+
+    Examples
+    --------
+    >>> from kanlens.attribution import attribute
+    >>> x = torch.rand(2, 2)
+    >>> undefined(Case(attribution=attribute(KAN([2, 1]), x, background=x))).value
+    nan
+    """
+    return Score.of(torch.full_like(case.values[:, 0], math.nan))

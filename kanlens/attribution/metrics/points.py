@@ -1,0 +1,254 @@
+"""Points at which metrics evaluate the output: drawn in one place, and kept inside the grid."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.problem import BUDGET
+
+Function = Callable[[Tensor], Tensor]
+Outside = Callable[[Tensor], Tensor]
+
+REDRAWS = 20  # of values that fell outside the grid
+HALVINGS = 50  # of the way from a point inside the grid to one outside
+BASES = 16  # numbers that an input takes inside a layer, about
+
+
+def started(generator: torch.Generator | None) -> torch.Generator:
+    """Return a copy of a generator; of one with seed 0 when there is none.
+
+    Torch's own random state has no part in it.
+
+    Examples
+    --------
+    >>> torch.equal(normal((3,), started(None)), normal((3,), started(None)))
+    True
+    """
+    if generator is None:
+        return torch.Generator().manual_seed(0)
+    copy = torch.Generator(generator.device)
+    copy.set_state(generator.get_state())
+    return copy
+
+
+def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw standard normal numbers in float64."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw numbers between -1 and 1 in float64."""
+    device = generator.device
+    return 2 * torch.rand(shape, generator=generator, dtype=torch.float64, device=device) - 1
+
+
+def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Tensor:
+    """Return subsets of one size: all of them when there are at most `draws`, else random ones.
+
+    Returns
+    -------
+    Tensor of bool, shape (subset, in)
+
+    Examples
+    --------
+    >>> subsets(3, 2, 10, started(None)).int().tolist()
+    [[1, 1, 0], [1, 0, 1], [0, 1, 1]]
+    """
+    if math.comb(n_in, size) <= draws:
+        chosen = torch.tensor(list(itertools.combinations(range(n_in), size)), dtype=torch.long)
+    else:
+        keys = uniform((draws, n_in), generator).cpu()
+        chosen = keys.argsort(1)[:, :size]
+    found = torch.zeros(len(chosen), n_in, dtype=torch.bool)
+    return found.scatter_(1, chosen.reshape(len(chosen), size), True)
+
+
+def some_rows(rows: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Return at most `most` rows, drawn without putting back.
+
+    Examples
+    --------
+    >>> some_rows(torch.zeros(9, 2), 4, started(None)).shape
+    torch.Size([4, 2])
+    """
+    if len(rows) <= most:
+        return rows
+    order = torch.randperm(len(rows), generator=generator, device=generator.device)
+    return rows[order[:most].to(rows.device)]
+
+
+def displaced(
+    x: Tensor,
+    scale: Tensor,
+    draws: int,
+    generator: torch.Generator,
+    *,
+    outside: Outside | None = None,
+    law: Callable[[tuple[int, ...], torch.Generator], Tensor] = normal,
+) -> Tensor:
+    """Move every value of x at random, inside the grid.
+
+    What falls outside is drawn anew, 20 times at most, and then brought to the end of the grid;
+    samples that lie outside stay where they are when they cannot be moved inside.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, in)
+        The samples.
+    scale : Tensor, shape (in,)
+        Size of the move of each feature.
+    draws : int
+        Number of moves of each sample.
+    generator : torch.Generator
+        Draws them.
+    outside : callable, optional
+        Tells which values of (batch, in) lie outside the grid.
+    law : callable
+        `normal` or `uniform`.
+
+    Returns
+    -------
+    Tensor, shape (draws, batch, in)
+
+    Examples
+    --------
+    >>> displaced(torch.zeros(4, 2), torch.ones(2), 3, started(None)).shape
+    torch.Size([3, 4, 2])
+    """
+    shape = (draws, *x.shape)
+    moved = x + law(shape, generator).to(x) * scale
+    if outside is None:
+        return moved
+    for _ in range(REDRAWS):
+        off = outside(moved.flatten(0, 1)).reshape(shape)
+        if not bool(off.any()):
+            return moved
+        moved = torch.where(off, x + law(shape, generator).to(x) * scale, moved)
+    return brought_inside(x.expand(shape), moved, outside)
+
+
+def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
+    """Bring the values of `end` that lie outside the grid to its end, on the way from `start`.
+
+    Where `start` lies outside too, it is returned.
+
+    Examples
+    --------
+    >>> brought_inside(torch.zeros(1, 1), torch.full((1, 1), 3.0), lambda x: x > 1)
+    tensor([[1.]])
+    """
+    width = start.shape[-1]
+
+    def off(points: Tensor) -> Tensor:
+        return outside(points.reshape(-1, width)).reshape(points.shape)
+
+    beyond = off(end)
+    if not bool(beyond.any()):
+        return end
+    low, high = torch.zeros_like(end), torch.ones_like(end)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        bad = off(start + middle * (end - start))
+        low, high = torch.where(bad, low, middle), torch.where(bad, middle, high)
+    edge = torch.where(off(start), start, start + low * (end - start))
+    return torch.where(beyond, edge, end)
+
+
+def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
+    """Return the rows that lie inside the grid; when there is none, all, brought inside.
+
+    Parameters
+    ----------
+    rows : Tensor, shape (rows, in)
+        Candidates.
+    x : Tensor, shape (batch, in)
+        Samples, which say where the inside is when no row does.
+    outside : callable, optional
+        Tells which values of (batch, in) lie outside the grid.
+
+    Examples
+    --------
+    >>> rows = torch.tensor([[0.5], [3.0]])
+    >>> inside_rows(rows, rows, lambda x: x > 1)
+    tensor([[0.5000]])
+    """
+    if outside is None:
+        return rows
+    off = outside(rows)
+    whole = ~off.any(1)
+    if bool(whole.any()):
+        return rows[whole]
+    pool = torch.cat([rows, x])
+    first = (~outside(pool)).to(pool).argmax(0)  # of every column, the first value inside
+    start = pool.gather(0, first[None]).expand_as(rows)
+    known = (~outside(pool)).any(0)  # else there is no inside to be brought to
+    return torch.where(known, brought_inside(start, rows, outside), rows)
+
+
+def slices(count: int, numbers: int) -> Iterator[slice]:
+    """Cut `count` samples into parts whose work, `numbers` for each, fits the budget.
+
+    Examples
+    --------
+    >>> list(slices(3, 2**19))
+    [slice(0, 2, None), slice(2, 4, None)]
+    """
+    step = max(1, BUDGET // max(1, numbers))
+    for start in range(0, count, step):
+        yield slice(start, start + step)
+
+
+def evaluated(output: Function, points: Tensor) -> Tensor:
+    """Return the output at points (..., in), in parts that fit the budget; shape (...).
+
+    Examples
+    --------
+    >>> evaluated(lambda x: x.sum(1), torch.ones(2, 3, 4))
+    tensor([[4., 4., 4.],
+            [4., 4., 4.]])
+    """
+    flat = points.reshape(-1, points.shape[-1])
+    at_once = max(1, BUDGET // (BASES * max(1, points.shape[-1])))
+    return torch.cat([output(part) for part in flat.split(at_once)]).reshape(points.shape[:-1])
+
+
+def without(output: Function, x: Tensor, masks: Tensor, references: Tensor) -> Tensor:
+    """Return the mean output over references that stand in for the features of each mask.
+
+    Parameters
+    ----------
+    output : callable
+        Maps (batch, in) to (batch,).
+    x : Tensor, shape (batch, in)
+        The samples.
+    masks : Tensor of bool, shape (mask, in) or (batch, mask, in)
+        Which features are replaced.
+    references : Tensor, shape (rows, in)
+        What replaces them.
+
+    Returns
+    -------
+    Tensor, shape (batch, mask)
+
+    Examples
+    --------
+    >>> x, masks = torch.tensor([[1.0, 2.0]]), torch.tensor([[True, False], [True, True]])
+    >>> without(lambda x: x.sum(1), x, masks, torch.zeros(1, 2))
+    tensor([[2., 0.]])
+    """
+    masks = masks.to(x.device).expand(len(x), *masks.shape[-2:])
+    found = x.new_empty(masks.shape[:2])
+    numbers = BASES * masks.shape[1] * x.shape[1]  # for a sample and a reference
+    for part in slices(len(x), numbers * len(references)):
+        total = x.new_zeros(found[part].shape)
+        for there in slices(len(references), numbers):
+            chosen, rows = masks[part][:, :, None], references[there]
+            mixed = torch.where(chosen, rows, x[part][:, None, None])  # (batch, mask, rows, in)
+            total += evaluated(output, mixed).sum(-1)
+        found[part] = total / len(references)
+    return found

@@ -1,0 +1,177 @@
+"""Whether an attribution depends on the model at all, and on the seed it was trained from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.attribution.metrics.case import Case, MethodOn, Score, undefined
+from kanlens.attribution.metrics.metric import Metric
+from kanlens.attribution.metrics.points import normal
+from kanlens.attribution.metrics.rankings import cleaned, spearman, top_agreement
+from kanlens.attribution.problem import private_copy
+from kanlens.attribution.result import Attribution
+from kanlens.checks import check_choice, message
+from kanlens.core.network import KAN
+from kanlens.errors import ShapeError
+
+
+@torch.no_grad()
+def redraw(layer: nn.Module, generator: torch.Generator) -> None:
+    """Draw every parameter of a layer anew: normal, with the mean and deviation of its entries.
+
+    Works for every kind of layer, and keeps its scale.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(2, 1)
+    >>> before = layer.weight.clone()
+    >>> redraw(layer, torch.Generator().manual_seed(0))
+    >>> torch.equal(layer.weight, before)
+    False
+    """
+    for parameter in layer.parameters():
+        mean, spread = parameter.mean(), parameter.std(correction=0)
+        spread = torch.where(spread > 0, spread, mean.abs())
+        drawn = normal(tuple(parameter.shape), generator).to(parameter)
+        parameter.copy_(mean + spread * drawn)
+
+
+def parameter_randomization(
+    method_on: MethodOn, model: KAN, x: Tensor, values: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Rank-correlate |values| with those of models whose layers are drawn anew from the top down.
+
+    The last layer first, then the last two, and so on; the model itself is left as it is.
+
+    Parameters
+    ----------
+    method_on : callable
+        Maps a model and x (batch, in) to values (batch, in).
+    model : KAN
+        What the attribution is of.
+    x, values : Tensor, shape (batch, in)
+        Samples and their attribution.
+    generator : torch.Generator
+        Draws the parameters.
+
+    Returns
+    -------
+    Tensor, shape (layer, batch)
+        Spearman's correlation; 1 for an attribution that does not see the model.
+
+    References
+    ----------
+    .. [1] J. Adebayo et al., Sanity Checks for Saliency Maps, 2018.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    >>> g = torch.Generator().manual_seed(0)
+    >>> parameter_randomization(lambda model, x: x, KAN([2, 3, 1]), x, x, g)
+    tensor([[1.],
+            [1.]], dtype=torch.float64)
+    """
+    changed, found = private_copy(model), []
+    for layer in reversed(list(changed.layers)):
+        redraw(layer, generator)
+        after = method_on(changed, x).detach().to(values)
+        found.append(spearman(cleaned(values).abs(), cleaned(after).abs()))
+    return torch.stack(found)
+
+
+def mprt(case: Case) -> Score:
+    """Rank correlation of |values| before and after layers are drawn anew, mean over layers."""
+    if case.method_on is None or case.model is None or case.x is None:
+        return undefined(case)
+    found = parameter_randomization(case.method_on, case.model, case.x, case.values, case.draws())
+    return Score.of(found.nanmean(0))
+
+
+def stability_across(
+    attributions: Sequence[Attribution],
+    *,
+    measure: Literal["importance", "samples"] = "importance",
+    share: float = 0.25,
+) -> Tensor:
+    """Say how far models trained from different seeds agree on what matters.
+
+    Parameters
+    ----------
+    attributions : sequence of Attribution
+        By one method, of at least two models with the same features; of the same samples for
+        ``measure="samples"``.
+    measure : {"importance", "samples"}
+        Spearman's correlation of the mean |value| of the features; or the share of each sample's
+        largest features at the same place with the same sign (SRA), mean over samples.
+    share : float
+        How many features are the largest, as a share of all.
+
+    Returns
+    -------
+    Tensor, shape (model, model)
+        Agreement of every pair. Off the diagonal, 1 is what one hopes for.
+
+    Raises
+    ------
+    ShapeError
+        If there are fewer than two, or they differ in features or, for samples, in their number.
+
+    References
+    ----------
+    .. [1] S. Krishna et al., The Disagreement Problem in Explainable Machine Learning, 2022.
+
+    Examples
+    --------
+    >>> from kanlens.attribution import attribute
+    >>> x = torch.rand(5, 3)
+    >>> models = [KAN([3, 2, 1], generator=torch.Generator().manual_seed(s)) for s in range(3)]
+    >>> stability_across([attribute(model, x, background=x) for model in models]).shape
+    torch.Size([3, 3])
+    """
+    check_choice("stability_across", "measure", measure, ["importance", "samples"])
+    _check_alike(attributions, samples=measure == "samples")
+    values = [found.values.detach().double() for found in attributions]
+    table = values[0].new_full((len(values), len(values)), math.nan)
+    for i, a in enumerate(values):
+        for j, b in enumerate(values):
+            if measure == "importance":
+                sizes = [cleaned(part.abs().mean(0, keepdim=True)) for part in (a, b)]
+                table[i, j] = spearman(*sizes)[0]
+            else:
+                table[i, j] = top_agreement(a, b, share=share, rank=True, sign=True).mean()
+    return table
+
+
+def _check_alike(attributions: Sequence[Attribution], *, samples: bool) -> None:
+    """Refuse fewer than two attributions, and those that cannot be compared."""
+    if len(attributions) < 2:
+        expected, advice = "at least two attributions", "Pass one of each trained model"
+        raise ShapeError(message("stability_across", expected, str(len(attributions)), advice))
+    first = attributions[0]
+    for other in attributions[1:]:
+        if other.features != first.features:
+            expected, got = f"features {list(first.features)}", repr(list(other.features))
+            advice = "Train the models on the same table"
+            raise ShapeError(message("stability_across", expected, got, advice))
+        if samples and len(other.values) != len(first.values):
+            expected, got = f"{len(first.values)} samples", str(len(other.values))
+            advice = "Attribute the same samples, or use measure='importance'"
+            raise ShapeError(message("stability_across", expected, got, advice))
+
+
+METRICS = (
+    Metric(
+        name="mprt",
+        function=mprt,
+        direction="lower",
+        cost="an attribution for each layer",
+        needs=frozenset({"model", "method"}),
+        reference="J. Adebayo et al., Sanity Checks for Saliency Maps, 2018",
+        summary="rank correlation with the values of models whose layers are drawn anew",
+    ),
+)

@@ -1,0 +1,30 @@
+"""The metrics there are. The comparison, tests and the benchmark read this table."""
+
+from __future__ import annotations
+
+from kanlens.attribution.metrics import (
+    completeness,
+    concentration,
+    curves,
+    exactness,
+    moves,
+    randomization,
+    removal,
+    stability,
+)
+from kanlens.attribution.metrics.metric import Metric
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for module in (
+        completeness,
+        exactness,
+        removal,
+        moves,
+        curves,
+        stability,
+        randomization,
+        concentration,
+    )
+    for metric in module.METRICS
+}

@@ -1,0 +1,179 @@
+"""Methods run one after the other on the same samples, and what they are measured against."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.dispatch import attribute
+from kanlens.attribution.metrics.case import Case, case_for
+from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO
+from kanlens.attribution.registry import METHODS
+from kanlens.attribution.result import Attribution
+from kanlens.checks import reworded
+from kanlens.core.network import KAN
+from kanlens.errors import KanlensError, MethodError
+from kanlens.progress import progress_bar
+
+if TYPE_CHECKING:
+    from kanlens.core.network import Rows
+
+CERTAIN = 1e-4  # bound next to the mean |value| up to which values count as exact
+RANDOM = "random"  # the floor: values that know nothing
+
+
+class Runs:
+    """The attributions made so far, what they took, and those that could not be made.
+
+    Parameters
+    ----------
+    model : KAN
+        Left as it is.
+    x, background
+        Samples and rows to compare with, as for `attribute`.
+    target : int or str, optional
+    generator : torch.Generator, optional
+    progress : bool, optional
+    """
+
+    def __init__(
+        self,
+        model: KAN,
+        x: Rows,
+        *,
+        background: Rows | None,
+        target: int | str | None,
+        generator: torch.Generator | None,
+        progress: bool | None,
+    ) -> None:
+        self.model, self.x, self.progress = model, x, progress
+        self.generator = generator
+        self.background = model.background if background is None else background
+        self.target = target
+        self.done: dict[str, Attribution] = {}
+        self.seconds: dict[str, float] = {}
+        self.skipped: dict[str, str] = {}
+        self._references: dict[str, Attribution | None] = {}
+        importlib.import_module("captum.attr")  # now, so that no method's seconds contain it
+
+    def run(self, names: list[str], *, optional: bool) -> None:
+        """Run methods in this order, and a random attribution at the end."""
+        with progress_bar("compare", len(names), shown=self.progress) as advance:
+            for name in names:
+                self._add(name, optional=optional)
+                advance(note=name)
+        if self.done:
+            self.done[RANDOM] = self._random()
+
+    def _add(self, name: str, *, optional: bool) -> None:
+        """Run one method; when it does not fit the model, skip an optional one."""
+        started = time.perf_counter()
+        try:
+            found = self._attribute(name, self.x, self.background)
+        except MethodError as error:
+            if not optional:
+                raise reworded("compare", error) from error
+            self.skipped[name] = str(error)
+            return
+        except KanlensError as error:
+            raise reworded("compare", error) from error
+        self.done[name] = found
+        self.seconds[name] = time.perf_counter() - started
+
+    def _attribute(
+        self, name: str, x: Rows, background: Rows | None, model: KAN | None = None
+    ) -> Attribution:
+        found = attribute(
+            self.model if model is None else model,
+            x,
+            method=name,
+            background=background,
+            target=self.target,
+            generator=self.generator,
+            progress=False,
+        )
+        if not isinstance(found, Attribution):
+            raise RuntimeError("only local methods are compared")
+        return found
+
+    def _random(self) -> Attribution:
+        """Return normal values as large as those of the first method that shares out a change."""
+        import dataclasses
+
+        shares = [one for one in self.done.values() if not bool(one.reference.isnan().any())]
+        like = shares[0] if shares else next(iter(self.done.values()))
+        own = torch.Generator().manual_seed(0) if self.generator is None else self.generator
+        noise = torch.randn(like.values.shape, generator=own, device=own.device)
+        size = like.values.square().mean().sqrt()
+        return dataclasses.replace(
+            like,
+            values=noise.to(like.values) * size,
+            method=RANDOM,
+            standard_error=None,
+            bound=None,
+            interactions=None,
+            paths=None,
+            owners=None,
+            evaluations=None,
+            remark="normal numbers of the size of the others' values",
+        )
+
+    def exact(self, baseline: str) -> Attribution | None:
+        """Return exact Shapley values counted from `baseline`; None when they cannot be had."""
+        if baseline not in self._references:
+            self._references[baseline] = self._exact(baseline)
+        return self._references[baseline]
+
+    def _exact(self, baseline: str) -> Attribution | None:
+        if baseline == MEAN_OUTPUT and "shapley" in self.done:
+            found = self.done["shapley"]
+        else:
+            rows = self._rows(baseline)
+            if rows is None:
+                return None
+            try:
+                found = self._attribute("shapley", self.x, rows)
+            except MethodError:  # too many features
+                return None
+        return found if _is_certain(found) else None
+
+    def _rows(self, baseline: str) -> Tensor | None:
+        """Return the rows that values are counted from; None where they are shares of nothing."""
+        if baseline == ZERO:
+            return torch.zeros_like(self.model.input_shift)[None]
+        if self.background is None or baseline not in (MEAN_OUTPUT, MEAN_ROW):
+            return None
+        rows = self.model.prepare(self.background, call="compare")
+        return rows if baseline == MEAN_OUTPUT else rows.double().mean(0, keepdim=True).to(rows)
+
+    def case(self, name: str, *, compared: bool) -> Case:
+        """Return what metrics ask of a method's attribution; exact values when `compared`."""
+        found = self.done[name]
+        rows = None
+        if self.background is not None:
+            rows = self.model.prepare(self.background, call="compare").double()
+
+        def again(model: KAN, x: Tensor) -> Tensor:
+            return self._attribute(name, x, rows, model).values.double()
+
+        return case_for(
+            self.model,
+            found,
+            exact=self.exact(found.baseline) if compared else None,
+            background=rows,
+            target=self.model.output_index(self.target, call="compare"),
+            method_on=again if name in METHODS else None,
+            generator=self.generator,
+        )
+
+
+def _is_certain(found: Attribution) -> bool:
+    """Tell whether values are exact, or so nearly that errors of others can be told by them."""
+    if found.standard_error is not None:
+        return False
+    size = float(found.values.abs().mean())
+    return found.bound is None or float(found.bound.max()) <= CERTAIN * size

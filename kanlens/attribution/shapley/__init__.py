@@ -1,0 +1,1 @@
+"""Exact Shapley values and interactions of a KAN: an output is a sum of smaller games."""

@@ -1,0 +1,338 @@
+"""An edge at evenly spaced points, with all it can do between two of them.
+
+Everything is in units of an interval: s = (u - low) / (high - low) goes from 0 to 1, and
+derivatives are in s. A cell is what lies between two neighbouring points.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kanlens.checks import message
+from kanlens.core.activations import BASES, Array
+from kanlens.core.edge import EdgeFunction
+from kanlens.core.function_edge import FunctionEdge
+from kanlens.core.pieces import Index
+from kanlens.errors import MethodError
+
+EPS = float(np.finfo(np.float64).eps)
+SEAM = 1e-6  # of a cell: a break this near the end of a cell is in the next one as well
+
+INFLECTIONS: dict[str, tuple[float, ...]] = {
+    "constant": (),
+    "x": (),
+    "x^2": (),
+    "x^3": (),
+    "x^4": (0.0,),
+    "x^5": (0.0,),
+    "1/x": (),
+    "1/x^2": (),
+    "1/x^3": (),
+    "1/x^4": (),
+    "x^3-x": (),
+    "x^3+x": (),
+    "sqrt": (),
+    "1/sqrt": (),
+    "x^1.5": (),
+    "1/x^1.5": (),
+    "1/(1+x^2)": (-1.0, 0.0, 1.0),
+    "sqrt(1+x^2)": (0.0,),
+    "1/sqrt(1-x^2)": (0.0,),
+    "abs": (),
+    "sign": (),
+    "relu": (),
+    "exp": (),
+    "log": (),
+    "sin": (math.pi / 2, -math.pi / 2),
+    "tan": (),
+    "tanh": (-math.atanh(3**-0.5), math.atanh(3**-0.5)),
+    "arctan": (-(3**-0.5), 3**-0.5),
+    "arcsin": (),
+    "arctanh": (),
+    "gaussian": (-(1.5**0.5), 0.0, 1.5**0.5),
+    "cosh": (0.0,),
+    "sinh": (),
+}
+"""Where the second derivative of each function turns, for sin with all repetitions."""
+
+JUMPS = {"abs": (0.0, 2.0, 0.0), "sign": (2.0, 0.0, 0.0), "relu": (0.0, 1.0, 0.0)}
+"""By how much value, slope and second derivative of a function with a kink at 0 jump there."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """An edge at the ends of the cells of an interval, and what bounds it inside them.
+
+    Attributes
+    ----------
+    values, second : ndarray, shape (cell + 1,)
+        The edge and its second derivative; the latter may be infinite.
+    jumps : ndarray, shape (3, cell)
+        Sums of the absolute jumps of value, slope and second derivative inside a cell.
+    swing : ndarray, shape (cell,)
+        The second derivative moves no more than this inside a cell, jumps aside.
+    slopes, thirds : ndarray, shape (2,)
+        First and third derivative at both ends of the interval; may be infinite.
+    magnitude : float
+        Size of the terms that values are summed from: what rounding is relative to.
+    reach : float
+        Size of the numbers that points are computed from, in units of the interval.
+    """
+
+    values: Array
+    second: Array
+    jumps: Array
+    swing: Array
+    slopes: Array
+    thirds: Array
+    magnitude: float
+    reach: float
+
+    @property
+    def cells(self) -> int:
+        """Number of cells."""
+        return len(self.swing)
+
+    @property
+    def places(self) -> Array:
+        """The ends of the cells in s."""
+        return np.arange(self.cells + 1) / self.cells
+
+
+def samples(edge: EdgeFunction | FunctionEdge, low: float, high: float, cells: int) -> Samples:
+    """Return an edge at the ends of `cells` cells between `low` and `high`.
+
+    Raises
+    ------
+    MethodError
+        If the edge is not finite on the whole interval, or it is not known where its second
+        derivative turns.
+
+    Examples
+    --------
+    >>> found = samples(FunctionEdge(function="abs"), -1.0, 1.0, 3)
+    >>> found.values.round(3), found.jumps[1]  # slopes are twice as steep in s
+    (array([1.   , 0.333, 0.333, 1.   ]), array([0., 4., 0.]))
+    """
+    _check_finite(edge, low, high)
+    with np.errstate(all="ignore"):
+        if isinstance(edge, FunctionEdge):
+            found = _of_function(edge, low, high, cells)
+        else:
+            found = _of_spline(edge, low, high, cells)
+    if not np.isfinite(found.values).all():
+        raise _not_finite(edge, low, high)
+    return found
+
+
+def at_point(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> tuple[float, float]:
+    """Return an edge where the ends of an interval can hardly be told apart, and its error.
+
+    Raises
+    ------
+    MethodError
+        As for `samples`.
+
+    Examples
+    --------
+    >>> at_point(FunctionEdge(function="x^2"), 3.0, 3.0)[0]
+    9.0
+    """
+    _check_finite(edge, low, high)
+    ends = np.array([low, high])
+    with np.errstate(all="ignore"):
+        value, other = edge(ends)
+        slope = np.nan_to_num(np.abs(edge.derivative(ends)).max(), posinf=0.0)
+    if not (math.isfinite(value) and math.isfinite(other)):
+        raise _not_finite(edge, low, high)
+    size = abs(value) + slope * max(abs(low), abs(high), abs(edge.input_shift))
+    if isinstance(edge, EdgeFunction):
+        size += float(np.abs(edge.coefficients).max())
+    return float(value), float(abs(other - value) + 64 * EPS * size)
+
+
+def _not_finite(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> MethodError:
+    name = f"the function {edge.function!r}" if isinstance(edge, FunctionEdge) else "the spline"
+    expected = f"edges that are finite on all that coalitions reach, for {name}"
+    advice = "Use algorithm='enumeration' or 'sampling'"
+    text = message("attribute", expected, f"a pole or no value from {low:g} to {high:g}", advice)
+    return MethodError(text)
+
+
+def _check_finite(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> None:
+    """Refuse a function with a pole in the interval, or about which too little is known."""
+    if not isinstance(edge, FunctionEdge):
+        return
+    if edge.function not in INFLECTIONS:
+        expected = "functions whose second derivative is known to turn at given places"
+        advice = "Use algorithm='enumeration' or 'sampling'"
+        raise MethodError(message("attribute", expected, repr(edge.function), advice))
+    if not np.isfinite(edge.bounds(low, high)).all():
+        raise _not_finite(edge, low, high)
+
+
+def _cells_of(places: Array, cells: int) -> tuple[Index, Index]:
+    """Return the first and the last cell that each place in s may lie in."""
+    inside = np.asarray(places, dtype=np.float64) * cells
+    ends = np.floor(inside - SEAM), np.floor(inside + SEAM)
+    first, last = (np.clip(end, 0, cells - 1).astype(np.intp) for end in ends)
+    return first, last
+
+
+def _spread(places: Array, sizes: Array, cells: int) -> Array:
+    """Return the sum of the sizes (kind, place) of what lies in each cell, shape (kind, cell)."""
+    total = np.zeros((len(sizes), cells))
+    first, last = _cells_of(places, cells)
+    for kind, row in enumerate(np.abs(sizes)):
+        np.add.at(total[kind], first, row)
+        apart = last > first
+        np.add.at(total[kind], last[apart], row[apart])
+    return total
+
+
+def _of_spline(edge: EdgeFunction, low: float, high: float, cells: int) -> Samples:
+    """Return samples of a spline plus its base; the spline is a polynomial between breaks."""
+    length, form = high - low, edge.to_scipy()
+    u = low + length * np.arange(cells + 1) / cells
+    inner = (u - edge.input_shift) / edge.input_scale
+    base, weight, scale = BASES[edge.base], edge.base_weight, edge.input_scale
+    values, second = form.spline(u), form.spline(u, 2) * length**2
+    if weight:
+        values = values + weight * base.nth(inner, 0)
+        second = second + weight * base.nth(inner, 2) * (length / scale) ** 2
+    cuts, jumps = _jumps(form.spline)
+    at = (cuts - low) / length
+    near = (at >= 0) & (at <= 1)
+    sizes = jumps[:, near] * length ** np.arange(3.0)[:, None]
+    third = _third(form.spline, low, high, cells)
+    if weight:
+        third = third + abs(weight) * _steepest(edge.base) / scale**3
+    ends = np.array([low, high])
+    return Samples(
+        values=values,
+        second=second,
+        jumps=_spread(at[near], sizes, cells),
+        swing=third * length**3 / cells,
+        slopes=edge.derivative(ends) * length,
+        thirds=edge.derivative(ends, 3) * length**3,
+        magnitude=float(np.abs(values).max() + _terms(form.spline, low, high)),
+        reach=max(abs(low), abs(high), abs(edge.input_shift)) / length,
+    )
+
+
+def _jumps(spline: Any) -> tuple[Array, Array]:
+    """Return the inner breaks of a PPoly, and the jumps there of its derivatives 0 to 2."""
+    widths, rows = np.diff(spline.x)[:-1], []
+    for order in range(3):
+        powers = spline.derivative(order).c if order else spline.c
+        before = np.zeros(len(widths))
+        for row in powers[:, :-1]:
+            before = before * widths + row
+        rows.append(powers[-1, 1:] - before)
+    return spline.x[1:-1], np.array(rows)
+
+
+def _widths(spline: Any, low: float, high: float) -> tuple[Array, Array, Array]:
+    """Return the part of [low, high] that each piece of a PPoly covers, and its extent."""
+    starts = np.concatenate(([-np.inf], spline.x[1:-1]))
+    ends = np.concatenate((spline.x[1:-1], [np.inf]))
+    begin, end = np.clip(starts, low, high), np.clip(ends, low, high)
+    extent = np.maximum(np.abs(begin - spline.x[:-1]), np.abs(end - spline.x[:-1]))
+    return begin, end, np.where(end > begin, extent, 0.0)
+
+
+def _sizes(powers: Array, extent: Array) -> Array:
+    """Bound polynomials (power, piece), the highest power first, by the sizes of their terms."""
+    total = np.zeros(powers.shape[1])
+    for row in np.abs(powers):
+        total = total * extent + row
+    return total
+
+
+def _third(spline: Any, low: float, high: float, cells: int) -> Array:
+    """Bound the third derivative of a PPoly in each cell, shape (cell,)."""
+    begin, end, extent = _widths(spline, low, high)
+    sizes = _sizes(spline.derivative(3).c, extent)
+    first, _ = _cells_of((begin - low) / (high - low), cells)
+    _, last = _cells_of((end - low) / (high - low), cells)
+    most = np.zeros(cells)
+    for piece in np.flatnonzero(end > begin):
+        part = slice(first[piece], last[piece] + 1)
+        most[part] = np.maximum(most[part], sizes[piece])
+    return most
+
+
+def _terms(spline: Any, low: float, high: float) -> float:
+    """Return the size of the terms that a PPoly's values are summed from."""
+    _, _, extent = _widths(spline, low, high)
+    return float(_sizes(spline.c, extent).max())
+
+
+def _steepest(name: str) -> float:
+    """Return the largest third derivative of a base activation anywhere; at infinity it is 0."""
+    turns = BASES[name].zeros_of_derivative(4)
+    return float(np.abs(BASES[name].nth(turns, 3)).max(initial=0.0))
+
+
+def _of_function(edge: FunctionEdge, low: float, high: float, cells: int) -> Samples:
+    """Return samples of an elementary function; its second derivative turns at known places."""
+    length = high - low
+    u = low + length * np.arange(cells + 1) / cells
+    values = edge(u)
+    second = _second(edge, u) * length**2
+    size = abs(edge.a) / edge.input_scale * length
+    swing = _swing(edge, low, length, second, size)
+    kinks = np.array(_places(edge, (0.0,), low, high) if edge.function in JUMPS else [])
+    sizes = [abs(edge.c) * jump * size**k for k, jump in enumerate(JUMPS.get(edge.function, ()))]
+    ends = np.array([low, high])
+    origin = abs(edge.b) * edge.input_scale / abs(edge.a) if edge.a else 0.0
+    return Samples(
+        values=values,
+        second=second,
+        jumps=_spread(
+            (kinks - low) / length, np.array(sizes or [0.0] * 3)[:, None] + 0 * kinks, cells
+        ),
+        swing=swing,
+        slopes=edge.derivative(ends) * length,
+        thirds=edge.derivative(ends, 3) * length**3,
+        magnitude=float(np.abs(values).max()) + 2 * abs(edge.d),
+        reach=max(abs(low), abs(high), abs(edge.input_shift), origin) / length,
+    )
+
+
+def _swing(edge: FunctionEdge, low: float, length: float, second: Array, size: float) -> Array:
+    """Bound how far the second derivative in each cell is from its ends; `size` is du/ds."""
+    cells = len(second) - 1
+    if edge.function == "sin" and size > cells:  # it turns too often to look at every place
+        return np.full(cells, 2 * abs(edge.c) * size**2)
+    swing = np.abs(np.diff(second))
+    for place in _places(edge, INFLECTIONS[edge.function], low, low + length):
+        there = _second(edge, np.array([place]))[0] * length**2
+        first, last = _cells_of(np.array([(place - low) / length]), cells)
+        for cell in range(first[0], last[0] + 1):
+            way = abs(second[cell] - there) + abs(second[cell + 1] - there)
+            swing[cell] = max(swing[cell], way)
+    return np.asarray(np.where(np.isfinite(swing), swing, np.inf))
+
+
+def _second(edge: FunctionEdge, u: Array) -> Array:
+    """Return the second derivative, 0 where a line has none."""
+    found = edge.derivative(u, 2)
+    return np.zeros_like(found) if edge.function in JUMPS else found
+
+
+def _places(edge: FunctionEdge, points: tuple[float, ...], low: float, high: float) -> list[float]:
+    """Return the u of points of ``a * u + b``, for sin with all repetitions, in [low, high]."""
+    if edge.a == 0 or not points:
+        return []
+    ends = sorted(edge.a * (u - edge.input_shift) / edge.input_scale + edge.b for u in (low, high))
+    found = list(points)
+    if edge.function == "sin":
+        turns = range(math.ceil(ends[0] / math.pi - 0.5), math.floor(ends[1] / math.pi - 0.5) + 1)
+        found = [math.pi * (k + 0.5) for k in turns]
+    inner = [(point - edge.b) / edge.a for point in found if ends[0] <= point <= ends[1]]
+    return [edge.input_shift + edge.input_scale * u for u in inner]

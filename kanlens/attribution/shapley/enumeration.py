@@ -1,0 +1,174 @@
+"""A game of few players solved exactly: what every coalition is worth, and what follows.
+
+A coalition S is worth v(S) = mean over background rows b of F(x_S, b_rest). The first layer is a
+sum over features, so its sums for (x, b, S) are those of b and one step for each player of S: all
+coalitions of a pair cost one addition each, and what comes after the first layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.problem import BUDGET, pairs
+from kanlens.attribution.shapley.games import Game, Solution
+from kanlens.core.kernels.coalitions import coalition_worths
+
+STEP = 2**28  # functions evaluated between two moves of the bar
+
+
+def enumerated(
+    game: Game, *, interactions: bool = False, advance: Callable[[int], None] | None = None
+) -> Solution:
+    """Return exact Shapley values, and the interaction of every two players on request.
+
+    Parameters
+    ----------
+    game : Game
+        Its work grows with 2 to the number of players.
+    interactions : bool
+        Whether the Shapley interaction index [1]_ of every pair is wanted.
+    advance : callable, optional
+        Told how many samples are done.
+
+    Returns
+    -------
+    Solution
+
+    References
+    ----------
+    .. [1] M. Grabisch, M. Roubens, An axiomatic approach to the concept of interaction among
+       players in cooperative games, 1999.
+    """
+    n = game.size
+    values = value_weights(n).to(game.x)
+    both = pair_weights(n).to(game.x) if interactions else None
+    found, shared = [], []
+    sides = _Sides(game)
+    for part in torch.arange(len(game.x)).split(_samples_at_once(game)):
+        worths = sides.worths(part)
+        worths -= worths[:, :1].clone()  # of nobody; the weights add up to 0
+        found.append(worths @ values)
+        if both is not None:
+            shared.append((worths @ both).unflatten(1, (n, n)))
+        if advance is not None:
+            advance(len(part))
+    return Solution(
+        values=torch.cat(found),
+        pairs=torch.cat(shared) if shared else None,
+        evaluations=float(2**n * len(game.rows)),
+    )
+
+
+def _samples_at_once(game: Game) -> int:
+    """Return how many samples' coalitions are kept, and worked out before the bar moves."""
+    after = sum(layer.in_features * layer.out_features for layer in game.model.layers[1:])
+    coalitions = 1 << game.size
+    return max(1, min(BUDGET // coalitions, STEP // (coalitions * len(game.rows) * max(1, after))))
+
+
+def _bits(n: int) -> Tensor:  # (coalition, player)
+    """Tell who is in each coalition: bit p of its place is player p."""
+    return (torch.arange(2**n)[:, None] >> torch.arange(n)) & 1
+
+
+def value_weights(n: int) -> Tensor:
+    """Return the weight of each coalition's worth in each player's Shapley value.
+
+    Returns
+    -------
+    Tensor, shape (2 ** n, n)
+        Bit p of a coalition's place tells whether player p is in it.
+
+    Examples
+    --------
+    >>> value_weights(2).mT
+    tensor([[-0.5000,  0.5000, -0.5000,  0.5000],
+            [-0.5000, -0.5000,  0.5000,  0.5000]], dtype=torch.float64)
+    """
+    share = [1 / (n * math.comb(n - 1, size)) for size in range(n)]
+    joined = torch.tensor([0.0, *share], dtype=torch.float64)  # by the size of S, for a member
+    left = torch.tensor([*share, 0.0], dtype=torch.float64)
+    bits = _bits(n)
+    size = bits.sum(1)
+    return torch.where(bits == 1, joined[size][:, None], -left[size][:, None])
+
+
+def pair_weights(n: int) -> Tensor:
+    """Return the weight of each coalition's worth in the interaction of every two players.
+
+    It is ``s! (n - s - 2)! / (n - 1)!`` for the s others in the coalition, negative where just one
+    of the two is in it.
+
+    Returns
+    -------
+    Tensor, shape (2 ** n, n * n)
+        Players i and k at ``i * n + k``; zero where they are the same.
+
+    Examples
+    --------
+    >>> pair_weights(2)[:, 1]
+    tensor([ 1., -1., -1.,  1.], dtype=torch.float64)
+    """
+    bits = _bits(n)
+    share = [1 / ((n - 1) * math.comb(n - 2, size)) for size in range(n - 1)]
+    weight = torch.tensor([*share, 0.0, 0.0], dtype=torch.float64)
+    inside = bits[:, :, None] + bits[:, None]  # (coalition, player, player)
+    found = weight[bits.sum(1)[:, None, None] - inside] * (1 - 2 * (inside == 1).double())
+    apart = 1 - torch.eye(n, dtype=torch.float64)
+    return (found * apart).flatten(1)
+
+
+class _Sides:
+    """The first layer's sums in the background rows, and the step of each player from there."""
+
+    def __init__(self, game: Game) -> None:
+        self.game = game
+        self.theirs = game.shares(game.rows)  # (rows, sub, player)
+        self.start = self.theirs.sum(2) + game.model.layers[0].bias  # (rows, sub)
+
+    def worths(self, part: Tensor) -> Tensor:
+        """Return v(S) of some samples up to a constant, shape (batch, coalition)."""
+        ours, model = self.game.shares(self.game.x[part]), self.game.model
+        if len(model.layers) == 2 and not model.nodes[1].grouping.arities:
+            found = coalition_worths(ours, self.theirs, self.start, model.nodes[0], model.layers[1])
+            if found is not None:
+                scale = model.nodes[1].scale if model.nodes[1].scaled else 1.0
+                return found * scale * model.output_scale
+        return self._in_torch(ours)
+
+    def _in_torch(self, ours: Tensor) -> Tensor:
+        """Return v(S) by running what comes after the first layer, for any network."""
+        model, n = self.game.model, self.game.size
+        widest = max(max(layer.in_features, layer.out_features) for layer in model.layers)
+        at_once = max(1, BUDGET // (16 * widest))  # 16: bases of one input
+        low = min(n, at_once.bit_length() - 1)  # players taken together
+        worth = ours.new_zeros(len(ours), 2 ** (n - low), 2**low)
+        for here, there in pairs(len(ours), len(self.theirs), at_once >> low):
+            steps = ours[here, None] - self.theirs[there]  # (batch, rows, sub, player)
+            for block, others in enumerate(_bits(n - low).to(ours)):
+                start = self.start[there] + steps[..., low:] @ others  # (batch, rows, sub)
+                sums = _subset_sums(start, steps[..., :low])
+                worth[here, block] += _finish(self.game, sums).sum(1) / len(self.theirs)
+        return worth.flatten(1)
+
+
+def _subset_sums(start: Tensor, steps: Tensor) -> Tensor:
+    """Return start (..., sub) with the steps (..., sub, player) of every set of players added.
+
+    Shape (..., set, sub).
+    """
+    sums = start.unsqueeze(-2)
+    for step in steps.unbind(-1):
+        sums = torch.cat([sums, sums + step.unsqueeze(-2)], dim=-2)
+    return sums
+
+
+def _finish(game: Game, sums: Tensor) -> Tensor:
+    """Return the output from the sums (..., sub) of the first layer, shape (...)."""
+    model = game.model
+    hidden = model.run(model.nodes[0](sums.flatten(0, -2)), start=1)
+    return model.scale_outputs(hidden)[:, 0].reshape(sums.shape[:-1])

@@ -1,0 +1,333 @@
+"""The games that an output of a KAN is a sum of, each of few players.
+
+The last layer adds up functions of its input nodes, and Shapley values are linear: every node of
+the last hidden layer is a game of its own, in which only features play that can move it. Games of
+the same players are taken together.
+
+Features that cannot move a game are no part of it: they have no live path to it, or their edges
+are the same number in all samples and background rows, which the bias of its first layer takes in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.attribution.problem import BUDGET, Problem, live_edges, reaching
+from kanlens.core.network import KAN
+from kanlens.core.products import Grouping, Nodes
+from kanlens.core.schema import default_schema
+
+LIMIT = 14  # players of a game whose coalitions are enumerated: 2**14
+
+Who: TypeAlias = "tuple[int, ...]"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Game:
+    """A part of an output that some players only can move; all parts add up to the output.
+
+    They do so up to a constant, which no player has a share in.
+
+    Attributes
+    ----------
+    model : KAN
+        ``model(x)[:, 0]`` is the part, in the units of the output; float64, without gradients.
+    features : Tensor of int64, shape (in,)
+        Columns of the problem's x that the model reads.
+    players : Tensor of int64, shape (player,)
+        Indices of the problem's players.
+    member : Tensor, shape (in, player)
+        1 where a feature belongs to a player, else 0.
+    x : Tensor, shape (batch, in)
+        The samples, only these features.
+    rows : Tensor, shape (rows, in)
+        The background, likewise.
+    """
+
+    model: KAN
+    features: Tensor
+    players: Tensor
+    member: Tensor
+    x: Tensor
+    rows: Tensor
+
+    @property
+    def size(self) -> int:
+        """Number of players."""
+        return len(self.players)
+
+    def shares(self, x: Tensor) -> Tensor:
+        """Return what each player adds to each sum of the first layer, (batch, sub, player).
+
+        The sums themselves are these added up over players, and the layer's bias.
+        """
+        layer = self.model.layers[0]
+        parts = self.model.scale_inputs(x).split(
+            max(1, BUDGET // (layer.out_features * layer.in_features))
+        )
+        return torch.cat([layer.edge_values(part) @ self.member for part in parts])
+
+    @property
+    def additive_nodes(self) -> bool:
+        """Whether the part is a sum of functions of nodes that are sums: two layers, no product."""
+        plain = all(not nodes.grouping.arities for nodes in self.model.nodes)
+        return plain and len(self.model.layers) == 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solution:
+    """What the players of a game get, and how well that is known.
+
+    Attributes
+    ----------
+    values : Tensor, shape (batch, player)
+        Their Shapley values.
+    pairs : Tensor, shape (batch, player, player), or None
+        The interaction of every two players; symmetric, zero on the diagonal.
+    bound : Tensor, shape (batch, player), or None
+        No value is farther than this from the true one, rounding aside; None where that is all.
+    standard_error : Tensor, shape (batch, player), or None
+        Of `values`, where they were sampled.
+    evaluations : float
+        Evaluations of the game's model for one sample.
+    """
+
+    values: Tensor
+    pairs: Tensor | None = None
+    bound: Tensor | None = None
+    standard_error: Tensor | None = None
+    evaluations: float
+
+
+def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tensor]:
+    """Return who plays: each feature, or each table column.
+
+    Returns
+    -------
+    names : tuple of str
+    member : Tensor, shape (in, player)
+        1 where a feature belongs to a player, else 0.
+
+    Examples
+    --------
+    >>> x = torch.zeros(1, 2, dtype=torch.float64)
+    >>> model = KAN([2, 1], feature_names=["a", "b"]).double()
+    >>> players(Problem(model=model, x=x, rows=x, target=0), by_column=True)[0]
+    ('a', 'b')
+    """
+    schema = problem.model.schema
+    names = schema.feature_names
+    owners = [item.column for item in schema.features] if by_column else list(names)
+    names = tuple(dict.fromkeys(owners))
+    index = torch.tensor([names.index(name) for name in owners], device=problem.x.device)
+    member = index[:, None] == torch.arange(len(names), device=problem.x.device)
+    return names, member.to(problem.x.dtype)
+
+
+def games(problem: Problem, member: Tensor) -> list[Game]:
+    """Cut the asked output into games.
+
+    One layer: one game for each player. Deeper: one for each node of the last hidden layer, those
+    of the same players together, and in deep networks also those whose players are all in another
+    game where the shared layers make that cheaper. A product at the output is one game. In two
+    layers sums and products of too many players to enumerate are kept apart.
+
+    Parameters
+    ----------
+    problem : Problem
+        With a background.
+    member : Tensor, shape (in, player)
+        As from `players`.
+
+    Returns
+    -------
+    list of Game
+        The one of the most players first; none where nothing can move the output.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[0.0, 0.0], [0.5, 0.5]], dtype=torch.float64)
+    >>> model = KAN([2, 3, 1], generator=torch.Generator().manual_seed(0)).double()
+    >>> problem = Problem(model=model, x=x, rows=x, target=0)
+    >>> [game.players.tolist() for game in games(problem, torch.eye(2, dtype=torch.float64))]
+    [[0, 1]]
+    """
+    network = _Network(problem)
+    moving = network.moving  # (unit, in)
+    acting = (moving.to(member.dtype) @ member) > 0  # (unit, player)
+    units: dict[tuple[Who, bool], list[int]] = {}
+    for unit, row in enumerate(acting):
+        who = tuple(row.nonzero().flatten().tolist())
+        if who:
+            apart = len(who) > LIMIT and network.multiplies(unit)
+            units.setdefault((who, apart), []).append(unit)
+    found = []
+    for who, nodes in network.merged(units):
+        features = moving[nodes].any(0).nonzero().flatten()
+        chosen = torch.tensor(who, device=features.device)
+        found.append(
+            Game(
+                model=network.cut(nodes, features),
+                features=features,
+                players=chosen,
+                member=member[features][:, chosen],
+                x=problem.x[:, features],
+                rows=problem.background[:, features],
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """What leads to the asked output.
+
+    A unit is an input of the last layer, or the output itself where it is a product.
+    """
+
+    problem: Problem
+
+    @cached_property
+    def reached(self) -> list[Tensor]:
+        """Which sums have a live path to the output, one per layer, shapes (out,)."""
+        return reaching(self.problem.model, self.problem.target)
+
+    @cached_property
+    def live(self) -> list[Tensor]:
+        """Which edges can carry anything, one per layer, shapes (out, in)."""
+        return [live_edges(layer) for layer in self.problem.model.layers]
+
+    @cached_property
+    def splits(self) -> bool:
+        """Whether the output is a sum over the inputs of the last layer."""
+        return self.problem.target < self.problem.model.nodes[-1].grouping.sums
+
+    @cached_property
+    def changing(self) -> Tensor:
+        """Which first-layer edges differ between any two rows and lead on, shape (out, in)."""
+        problem, layer = self.problem, self.problem.model.layers[0]
+        low = problem.x.new_full((layer.out_features, layer.in_features), math.inf)
+        high = -low
+        for x in (problem.x, problem.background):
+            for part in problem.model.scale_inputs(x).split(problem.pairs_at_once):
+                values = layer.edge_values(part)  # (batch, out, in)
+                low = torch.minimum(low, values.amin(0))
+                high = torch.maximum(high, values.amax(0))
+        return ~(high <= low) & self.reached[0][:, None]  # NaN changes what it meets
+
+    @cached_property
+    def moving(self) -> Tensor:
+        """Which features can move which unit, shape (unit, in)."""
+        if self.problem.additive:
+            return torch.diag(self.changing.any(0))
+        if not self.splits:
+            return self.changing.any(0, keepdim=True)
+        last = len(self.live) - 1
+        leads = torch.diag(self.live[last][self.reached[last]].any(0))  # (unit, node)
+        for index in range(last - 1, -1, -1):
+            owner = self.problem.model.nodes[index].owner
+            to = (leads[:, owner] & self.reached[index]).double()  # (unit, out)
+            edges = self.changing if index == 0 else self.live[index]
+            leads = (to @ edges.double()) > 0  # (unit, in)
+        return leads
+
+    def multiplies(self, unit: int) -> bool:
+        """Tell whether a unit is a product of sums of features."""
+        two = self.splits and len(self.live) == 2
+        return two and unit >= self.problem.model.nodes[0].grouping.sums
+
+    def merged(self, units: dict[tuple[Who, bool], list[int]]) -> list[tuple[Who, list[int]]]:
+        """Return players and units of every game, larger ones first.
+
+        A game moves into a larger one that holds its players where this saves work.
+        """
+        found: list[tuple[Who, list[int]]] = []
+        for key in sorted(units, key=lambda one: (-len(one[0]), one)):
+            who, nodes = key[0], units[key]
+            home = self._home(found, who, nodes) if len(self.live) > 2 else None
+            if home is None:
+                found.append((who, nodes))
+            else:
+                found[home] = found[home][0], sorted(found[home][1] + nodes)
+        return found
+
+    def _home(
+        self, found: Sequence[tuple[Who, list[int]]], who: Who, nodes: list[int]
+    ) -> int | None:
+        """Return the place of the game among those found that another is best put into, if any."""
+        best, most = None, 0
+        mine = self._edges(nodes) * 2 ** len(who)
+        for place, (others, theirs) in enumerate(found):
+            if len(others) > LIMIT or not set(who) <= set(others):
+                continue
+            more = (self._edges(theirs + nodes) - self._edges(theirs)) * 2 ** len(others)
+            if mine - more > most:
+                best, most = place, mine - more
+        return best
+
+    def _edges(self, units: Sequence[int]) -> int:
+        """Count the edges beyond the first layer that lead from some units' features on."""
+        return sum(len(outs) * len(ins) for outs, ins in self._kept(units)[1:])
+
+    def _kept(self, units: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+        """Return outputs and inputs of every layer that units need; of the first, all inputs.
+
+        A product needs all its factors, those without live edges too: they may be constants.
+        """
+        last, nodes, kept = len(self.live) - 1, [self.problem.target], []
+        for index in range(last, -1, -1):
+            grouping = self.problem.model.nodes[index].grouping
+            outs = [sub for node in nodes for sub in grouping.members(node)]
+            if index == 0:
+                nodes = list(range(self.live[0].shape[1]))
+            elif index == last and self.splits:
+                nodes = sorted(units)
+            else:
+                chosen = [sub for sub in outs if bool(self.reached[index][sub])]
+                nodes = self.live[index][chosen].any(0).nonzero().flatten().tolist()
+            kept.append((outs, nodes))
+        return kept[::-1]
+
+    def cut(self, units: list[int], features: Tensor) -> KAN:
+        """Return the network that leads from some features to some units and to the output."""
+        problem, model = self.problem, self.problem.model
+        (first, _), *others = self._kept(units)
+        start = model.layers[0].select(first, features.tolist())
+        if not problem.additive:
+            start.bias.data += self._constants(features)[first]
+        layers: list[nn.Module] = [start]
+        layers += [model.layers[k + 1].select(outs, ins) for k, (outs, ins) in enumerate(others)]
+        ends = [ins for _, ins in others] + [[problem.target]]
+        nodes = [_select(given, kept) for given, kept in zip(model.nodes, ends, strict=True)]
+        cut = KAN.from_layers(layers, default_schema(len(features), 1), nodes=nodes)
+        for name in ("shift", "scale"):
+            getattr(cut, f"input_{name}").copy_(getattr(model, f"input_{name}")[features])
+            output = getattr(model, f"output_{name}")[problem.target]
+            getattr(cut, f"output_{name}").fill_(output)
+        return cut.requires_grad_(False).eval()
+
+    def _constants(self, features: Tensor) -> Tensor:
+        """Return what all other features add to the sums of the first layer, shape (out,)."""
+        problem, layer = self.problem, self.problem.model.layers[0]
+        edges = layer.edge_values(problem.model.scale_inputs(problem.x[:1]))[0].clone()
+        edges[:, features] = 0.0
+        return edges.sum(1)
+
+
+def _select(nodes: Nodes, kept: Sequence[int]) -> Nodes:
+    """Return the nodes of a layer at some places, in their order."""
+    sums = nodes.grouping.sums
+    arities = tuple(nodes.grouping.arities[k - sums] for k in kept if k >= sums)
+    small = Nodes(Grouping(sum(k < sums for k in kept), arities), scaled=nodes.scaled)
+    if nodes.scaled:
+        small.to(nodes.scale)
+        small.scale.copy_(nodes.scale[list(kept)])
+        small.shift.copy_(nodes.shift[list(kept)])
+    return small

@@ -1,0 +1,232 @@
+"""Shapley values of a smooth function of a sum of steps, from its polynomial and its cosines.
+
+A coalition S of players is worth series(offset + sum of the steps in S). By Owen's formula a
+player's value is the mean change it makes to coalitions that all others join with probability t,
+and over t from 0 to 1. For a power the mean is one of moments; for a cosine, the real part of a
+product over players, it is a product of means. Both are polynomials in t, so Gauss-Legendre rules
+are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.problem import BUDGET
+from kanlens.attribution.shapley.cosines import CosineSeries
+from kanlens.checks import message
+from kanlens.core.activations import Array
+from kanlens.core.kernels.product_games import (
+    cosine_interactions,
+    cosine_values,
+    half_rules,
+)
+from kanlens.errors import InvalidValueError, ShapeError
+
+BEYOND = 1e-9  # of the interval: how far coalitions may be outside by rounding
+NODES = 0.5 - 0.5 / math.sqrt(3.0), 0.5 + 0.5 / math.sqrt(3.0)  # of the rule of two points
+
+
+def product_game_values(steps: Tensor, offsets: Tensor, series: CosineSeries) -> Tensor:
+    """Return the Shapley values of ``v(S) = series(offset + sum of steps in S)``.
+
+    They are exact for the series. A value is a mean of differences of v, so it is at most
+    ``2 * series.error`` away from the value of the function that the series stands for. A player
+    whose step is 0 gets exactly 0.
+
+    Parameters
+    ----------
+    steps : Tensor, shape (game, player)
+        In float64, in units of u.
+    offsets : Tensor, shape (game,)
+        What the empty coalition reaches.
+    series : CosineSeries
+        On an interval that holds all that coalitions reach.
+
+    Returns
+    -------
+    Tensor, shape (game, player)
+
+    Raises
+    ------
+    InvalidValueError
+        If a coalition reaches beyond the interval of the series.
+
+    Examples
+    --------
+    >>> from kanlens.attribution.shapley.cosines import fit
+    >>> from kanlens.core.function_edge import FunctionEdge
+    >>> square = fit(FunctionEdge(function="x^2"), 0.0, 3.0, tolerance=1e-9)
+    >>> steps = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    >>> product_game_values(steps, torch.zeros(1, dtype=torch.float64), square).round(decimals=9)
+    tensor([[3., 6.]], dtype=torch.float64)
+    """
+    steps, starts = _scaled(steps, offsets, series)
+    found = _power_values(steps, starts, series.polynomial)
+    if len(series.cosines) and steps.numel():
+        fast = cosine_values(steps, starts, series.cosines)
+        found += _torch_values(steps, starts, series.cosines) if fast is None else fast
+    return found
+
+
+def product_game_interactions(steps: Tensor, offsets: Tensor, series: CosineSeries) -> Tensor:
+    """Return the Shapley interaction index of every two players of such games.
+
+    Exact for the series, and at most ``4 * series.error`` away from those of the function.
+
+    Parameters
+    ----------
+    steps, offsets, series
+        As for `product_game_values`.
+
+    Returns
+    -------
+    Tensor, shape (game, player, player)
+        Symmetric, with zeros on the diagonal.
+
+    Raises
+    ------
+    InvalidValueError
+        If a coalition reaches beyond the interval of the series.
+
+    Examples
+    --------
+    >>> from kanlens.attribution.shapley.cosines import fit
+    >>> from kanlens.core.function_edge import FunctionEdge
+    >>> square = fit(FunctionEdge(function="x^2"), 0.0, 3.0, tolerance=1e-9)
+    >>> steps = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    >>> found = product_game_interactions(steps, torch.zeros(1, dtype=torch.float64), square)
+    >>> round(float(found[0, 0, 1]), 9)  # 3**2 - 1**2 - 2**2
+    4.0
+    """
+    steps, starts = _scaled(steps, offsets, series)
+    found = _power_interactions(steps, starts, series.polynomial)
+    if len(series.cosines) and steps.shape[1] > 1 and len(steps):
+        fast = cosine_interactions(steps, starts, series.cosines)
+        found += _torch_interactions(steps, starts, series.cosines) if fast is None else fast
+    return found
+
+
+def _scaled(steps: Tensor, offsets: Tensor, series: CosineSeries) -> tuple[Tensor, Tensor]:
+    """Return steps and starts in units of the interval."""
+    if steps.dim() != 2 or offsets.shape != steps.shape[:1]:
+        got = f"{tuple(steps.shape)} and {tuple(offsets.shape)}"
+        expected = "steps of shape (game, player) and offsets of shape (game,)"
+        raise ShapeError(message("product_game_values", expected, got, "Reshape them"))
+    length = series.length or 1.0
+    lowest = offsets + steps.clamp(max=0).sum(1)
+    highest = offsets + steps.clamp(min=0).sum(1)
+    size = max(abs(series.low), abs(series.high), series.length)
+    slack = BEYOND * series.length + 1e-12 * size
+    inside = (lowest >= series.low - slack) & (highest <= series.high + slack)
+    if not bool(inside.all()):
+        worst = int((~inside).nonzero()[0])
+        got = f"{float(lowest[worst])!r} to {float(highest[worst])!r}"
+        expected = f"coalitions that reach no farther than {series.low!r} to {series.high!r}"
+        text = message("product_game_values", expected, got, "Fit the series on all they reach")
+        raise InvalidValueError(text)
+    if not series.length:
+        steps = torch.zeros_like(steps)
+    return steps / length, (offsets - series.low) / length
+
+
+def _power_values(steps: Tensor, starts: Tensor, powers: Array) -> Tensor:
+    """Return the Shapley values of a polynomial of degree 4 at most, shape (game, player)."""
+    _, p1, p2, p3, p4 = (float(power) for power in powers)
+    sums = [(steps**k).sum(1, keepdim=True) - steps**k for k in (1, 2, 3)]  # of the others
+    total, a = torch.zeros_like(steps), steps
+    for t in NODES:
+        spread = t * (1 - t)
+        x1 = starts[:, None] + t * sums[0]
+        x2 = x1**2 + spread * sums[1]
+        x3 = x1**3 + 3 * x1 * spread * sums[1] + spread * (1 - 2 * t) * sums[2]
+        total += p1 * a + p2 * a * (2 * x1 + a) + p3 * a * (3 * x2 + 3 * a * x1 + a**2)
+        total += p4 * a * (4 * x3 + 6 * a * x2 + 4 * a**2 * x1 + a**3)
+    return total / 2
+
+
+def _power_interactions(steps: Tensor, starts: Tensor, powers: Array) -> Tensor:
+    """Return the interactions in a polynomial of degree 4 at most, shape (game, player, player)."""
+    _, _, p2, p3, p4 = (float(power) for power in powers)
+    a, b = steps[:, :, None], steps[:, None, :]
+    both, squares, product = a + b, a**2 + b**2, a * b
+    first = steps.sum(1)[:, None, None] - both  # sums of all others
+    second = (steps**2).sum(1)[:, None, None] - squares
+    total = torch.zeros_like(first)
+    for t in NODES:
+        x1 = starts[:, None, None] + t * first
+        x2 = x1**2 + t * (1 - t) * second
+        total += 2 * p2 + 3 * p3 * (2 * x1 + both)
+        total += p4 * (12 * x2 + 12 * x1 * both + 4 * squares + 6 * product)
+    total = total * product / 2
+    total.diagonal(dim1=1, dim2=2).zero_()
+    return total
+
+
+def _blocks(
+    steps: Tensor, starts: Tensor, cosines: Array, each: int
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Cut games and cosines into blocks that take `each` numbers for one of both.
+
+    Yields
+    ------
+    games : slice
+    turns : Tensor, shape (game, player, cosine)
+        ``exp(i m pi step)``, what a player multiplies a product by.
+    phases : Tensor, shape (game, cosine)
+        The product of no player.
+    """
+    terms = max(1, min(len(cosines), BUDGET // each))
+    games = max(1, BUDGET // (each * terms))
+    for game in range(0, len(steps), games):
+        here = slice(game, game + games)
+        for term in range(0, len(cosines), terms):
+            factors = torch.as_tensor(cosines[term : term + terms]).to(steps)
+            waves = math.pi * torch.arange(term + 1, term + len(factors) + 1).to(steps)
+            angles, phase = steps[here, :, None] * waves, starts[here, None] * waves
+            turns = torch.polar(torch.ones_like(angles), angles)
+            yield here, turns, torch.polar(torch.ones_like(phase), phase) * factors
+
+
+def _products(turns: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the factors ``1 - t + t z``, and products of those before and after each player."""
+    factors = (1 - t) + t * turns
+    one = torch.ones_like(factors[:, :1])
+    before = torch.cat([one, factors[:, :-1]], 1).cumprod(1)
+    after = torch.cat([factors[:, 1:], one], 1).flip(1).cumprod(1).flip(1)
+    return factors, before, after
+
+
+def _torch_values(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor:
+    """Return what `cosine_values` does."""
+    players, found = steps.shape[1], torch.zeros_like(steps)
+    rule = half_rules((players + 1) // 2)
+    for here, turns, phases in _blocks(steps, starts, cosines, 12 * players):
+        ends = (phases - (phases * turns.prod(1)).conj())[:, None]
+        total = torch.zeros_like(turns)
+        for t, weight in zip(*(row[-1] for row in rule), strict=True):
+            _, before, after = _products(turns, float(t))
+            total += float(weight) * before * after
+        found[here] += (total * (turns - 1) * ends).real.sum(-1)
+    return found
+
+
+def _torch_interactions(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor:
+    """Return what `cosine_interactions` does."""
+    players = steps.shape[1]
+    found = steps.new_zeros(len(steps), players, players)
+    rule = half_rules(players // 2)
+    for here, turns, phases in _blocks(steps, starts, cosines, 20 * players):
+        ends = (phases + (phases * turns.prod(1)).conj())[:, None]
+        for t, weight in zip(*(row[-1] for row in rule), strict=True):
+            factors, before, after = _products(turns, float(t))
+            for j in range(players - 1):  # and every player after it
+                between = torch.cat([before[:, j : j + 1], factors[:, j + 1 : -1]], 1).cumprod(1)
+                pair = (turns[:, j : j + 1] - 1) * (turns[:, j + 1 :] - 1) * ends
+                part = float(weight) * (pair * between * after[:, j + 1 :]).real.sum(-1)
+                found[here, j, j + 1 :] += part
+                found[here, j + 1 :, j] += part
+    return found

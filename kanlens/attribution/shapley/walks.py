@@ -1,0 +1,117 @@
+"""Players on their ways from a background row to a sample, in one order and in its reverse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.problem import BUDGET
+from kanlens.attribution.shapley.games import Game
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Walked:
+    """Samples and background rows, and what players did between them in some orders.
+
+    Attributes
+    ----------
+    gains : Tensor, shape (batch, rows, order, player)
+        What each player added: the mean over an order and its reverse.
+    u : Tensor, shape (batch, rows, order, player + 1, sub)
+        Where the sums of the first layer were in the order, from the middle on. In the reverse
+        they were at -u.
+    middle : Tensor, shape (batch, rows, sub)
+        The sums between sample and row.
+    steps : Tensor, shape (batch, rows, player, sub)
+        What each player adds to the sums.
+    order : Tensor of int64, shape (rows, order, player)
+        Who walked when.
+    """
+
+    gains: Tensor
+    u: Tensor
+    middle: Tensor
+    steps: Tensor
+    order: Tensor
+
+    def by_player(self, levels: Tensor) -> Tensor:
+        """Return by how much levels rise with each player.
+
+        Parameters
+        ----------
+        levels : Tensor, shape (batch, rows, order, player + 1, ...)
+
+        Returns
+        -------
+        Tensor, shape (batch, rows, order, player, ...)
+        """
+        return rises(levels, self.order)
+
+
+def rises(levels: Tensor, order: Tensor) -> Tensor:
+    """Return by how much levels (batch, rows, order, player + 1, ...) rise with each player."""
+    place = order.argsort(-1)[None]
+    place = place.reshape(*place.shape, *[1] * (levels.dim() - place.dim()))
+    return levels.diff(dim=3).take_along_dim(place, 3)
+
+
+class Walks:
+    """What the first layer makes of some samples and of the background, player by player."""
+
+    def __init__(self, game: Game, x: Tensor) -> None:
+        self.game = game
+        theirs, ours = self._shares(game.rows), self._shares(x)
+        start = theirs.sum(1) + game.model.layers[0].bias  # (rows, sub)
+        self.steps = ours[:, None] - theirs  # (batch, rows, player, sub)
+        self.half = self.steps.sum(2) / 2  # (batch, rows, sub)
+        self.middle = start + self.half
+        ends = self.outputs(ours.sum(1) + game.model.layers[0].bias)
+        self.rise = ends[:, None] - self.outputs(start)  # (batch, rows)
+
+    def _shares(self, x: Tensor) -> Tensor:
+        """Return what each player adds to each sum of the first layer, (batch, player, sub)."""
+        model, layer = self.game.model, self.game.model.layers[0]
+        size = max(1, BUDGET // (layer.out_features * layer.in_features))
+        parts = model.scale_inputs(x).split(size)
+        return torch.cat([(layer.edge_values(part) @ self.game.member).mT for part in parts])
+
+    def outputs(self, sums: Tensor) -> Tensor:
+        """Return what sums (..., sub) of the first layer lead to, shape (...)."""
+        model = self.game.model
+        hidden = model.run(model.nodes[0](sums.flatten(0, -2)), start=1)
+        return model.scale_outputs(hidden)[:, 0].reshape(sums.shape[:-1])
+
+    def at_once(self, points: int) -> int:
+        """Return how many samples against one row fit the budget at `points` points and -points."""
+        widths = [layer.in_features for layer in self.game.model.layers[1:]]
+        widest = max(self.steps.shape[3], *widths, 1)
+        return max(1, BUDGET // (32 * points * widest))  # 16 bases of one input, twice
+
+    def odd(self, middle: Tensor, u: Tensor) -> Tensor:
+        """Return half of what separates the outputs at middle + u and middle - u, shape (...)."""
+        return (self.outputs(middle + u) - self.outputs(middle - u)) / 2
+
+    def walk(self, who: Tensor, rows: Tensor, order: Tensor) -> Walked:
+        """Let samples (indices) walk from background rows (indices).
+
+        Parameters
+        ----------
+        who : Tensor of int64, shape (batch,)
+        rows : Tensor of int64, shape (rows,)
+        order : Tensor of int64, shape (rows, order, player)
+
+        Returns
+        -------
+        Walked
+        """
+        both = who[:, None], rows
+        steps, middle = self.steps[both], self.middle[both]
+        walked = steps[:, :, None].take_along_dim(order[None, ..., None], 3).cumsum(3)
+        u = torch.cat([torch.zeros_like(walked[:, :, :, :1]), walked], 3)
+        u -= self.half[both][:, :, None, None]
+        odd = self.odd(middle[:, :, None, None], u[:, :, :, 1:-1])
+        end = (self.rise[both] / 2)[:, :, None, None].expand(*u.shape[:3], 1)
+        gains = rises(torch.cat([-end, odd, end], 3), order)
+        return Walked(gains=gains, u=u, middle=middle, steps=steps, order=order)

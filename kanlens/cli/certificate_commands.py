@@ -1,0 +1,113 @@
+"""The command certify."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kanlens.checks import message
+from kanlens.cli.application import app
+from kanlens.cli.options import Json, ModelPath, NoSeed, Quiet, Target, output_index, split_names
+from kanlens.cli.terminal import Terminal, keep_apart
+from kanlens.errors import InvalidValueError, MethodError
+
+if TYPE_CHECKING:
+    from kanlens.core.network import KAN
+
+Domain = dict[str, tuple[float, float]]
+
+
+@app.command()
+def certify(
+    model: ModelPath,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="Table whose ranges are the domain.  [default: those of the training data]",
+        ),
+    ] = None,
+    *,
+    domain: Annotated[
+        str | None,
+        typer.Option(help="Ranges that replace some of these: age=18:65,income=0:5."),
+    ] = None,
+    output_name: Target = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Bounds within this share of what was seen are good enough.")
+    ] = 0.02,
+    max_boxes: Annotated[int, typer.Option(help="Boxes that are bounded for each output.")] = 4096,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds for each output.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Also write the certificate (JSON) here.")
+    ] = None,
+    _seed: NoSeed = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Prove ranges, monotonicity and sensitivity of the outputs inside a box of the features."""
+    import kanlens
+    from kanlens.files import atomic_write
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    keep_apart("certify", [output], [model, data])
+    kan = kanlens.load(model)
+    found = kanlens.certify(
+        kan,
+        {**_known(kan, data), **_given(domain)},
+        target=output_index(output_name),
+        tolerance=tolerance,
+        max_boxes=max_boxes,
+        time_limit=time_limit,
+        progress=terminal.progress,
+    )
+    terminal.text(str(found))
+    if output is not None:
+        with atomic_write(output, call="certify") as path:
+            path.write_text(found.to_json(), encoding="utf-8")
+        terminal.wrote(output)
+    facts: dict[str, Any] = json.loads(found.to_json())
+    terminal.emit(facts)
+
+
+def _known(kan: KAN, data: Path | None) -> Domain:
+    """Return the range of every feature: in a table, else in the data the model was trained on."""
+    from kanlens.tables import read_features
+
+    if data is not None:
+        x = read_features(data, kan.schema, call="certify").x
+        low, high = x.amin(0), x.amax(0)
+    elif kan.statistics is not None:
+        first = kan.statistics[0]
+        shift, scale = kan.input_shift.cpu(), kan.input_scale.cpu()
+        low, high = first.input_low * scale + shift, first.input_high * scale + shift
+    else:
+        expected, got = "a domain", "a model without statistics of its training"
+        raise MethodError(message("certify", expected, got, "Name a table, for its ranges"))
+    ends = zip(low.tolist(), high.tolist(), strict=True)
+    return dict(zip(kan.feature_names, ends, strict=True))
+
+
+def _given(text: str | None) -> Domain:
+    """Return ranges from name=low:high, with commas.
+
+    Examples
+    --------
+    >>> _given("a=0:1, b=-2:2.5")
+    {'a': (0.0, 1.0), 'b': (-2.0, 2.5)}
+    """
+    found = {}
+    for part in split_names(text):
+        name, equals, ends = part.rpartition("=")
+        low, colon, high = ends.partition(":")
+        try:
+            found[name.strip()] = float(low), float(high)
+        except ValueError:
+            equals = ""
+        if not equals or not colon:
+            expected = "--domain name=low:high"
+            raise InvalidValueError(message("certify", expected, repr(part), "Write age=18:65"))
+    return found

@@ -1,0 +1,196 @@
+"""What flows through every edge, as a diagram from the features to the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
+
+from kanlens.attribution.result import Attribution
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError
+from kanlens.plotting.style import STYLE, axes_for, literal, size_in_inches
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+GAP = 0.025  # between two nodes of a level, as a share of the height
+BAR = 0.016  # width of a node, as a share of the distance of two levels
+LEAST = 2e-3  # flows below this share of the largest are not drawn
+HIGH, WIDE = 0.27, 1.9  # inches for each node and each layer
+LONGEST = 24  # characters of a name
+LINE = 0.13  # inches between the middles of two names
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Level:
+    """The nodes of a level: y of the lower end of each, its height, and what it is called."""
+
+    low: Array
+    height: Array
+    names: list[str]
+
+
+def draw_flows(
+    result: Attribution, row: int | None, top: int, ax: Axes | None, *, call: str
+) -> Axes:
+    """Draw the flow through every edge as a band; its width is its size.
+
+    Over all samples the mean |flow|; of one sample the flow, orange where it raises the output and
+    blue where it lowers it. A node is as high as the larger of what arrives and what leaves.
+
+    Parameters
+    ----------
+    result : Attribution
+    row : int or None
+        Which sample.
+    top : int
+        Most features to draw; the others leave from one node, "n others".
+    ax : Axes or None
+    call : str
+        For error messages.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InvalidValueError
+        If the result has no paths.
+    """
+    if result.paths is None or result.owners is None:
+        expected = "an Attribution with paths"
+        got = f"one of method {result.method!r}"
+        raise InvalidValueError(message(call, expected, got, "Use method='secant'"))
+    flows = [_between_nodes(flow, owner) for flow, owner in zip(*_parts(result), strict=True)]
+    tables = [np.abs(flow).mean(0) if row is None else flow[row] for flow in flows]
+    tables[0], names = _ranked(tables[0], result, top)
+    tables[-1] = tables[-1][np.abs(tables[-1]).sum(1) > 0] if tables[-1].any() else tables[-1][:1]
+    levels = _levels(tables, names, result)
+    most = max(len(level.low) for level in levels)
+    ax = axes_for(ax, (WIDE * len(tables) + 1.4, HIGH * most + 0.5), call=call, bare=True)
+    _frame(ax, levels)
+    for index, table in enumerate(tables):
+        _draw_bands(ax, table, levels[index], levels[index + 1], index, signed=row is not None)
+    for index, level in enumerate(levels):
+        _draw_nodes(ax, level, index, last=len(levels) - 1)
+    return ax
+
+
+def _parts(result: Attribution) -> tuple[list[Array], tuple[tuple[int, ...], ...]]:
+    paths = result.paths or ()
+    return [flow.detach().double().cpu().numpy() for flow in paths], result.owners or ()
+
+
+def _between_nodes(flow: Array, owner: tuple[int, ...]) -> Array:  # (batch, node, in)
+    """Add up what flows into the factors of one product."""
+    member = np.arange(max(owner) + 1)[:, None] == np.asarray(owner)  # (node, out)
+    return np.asarray(np.einsum("no,boi->bni", member.astype(float), flow))
+
+
+def _ranked(table: Array, result: Attribution, top: int) -> tuple[Array, list[str]]:
+    """Put the strongest features first, and those beyond `top` together."""
+    order = np.argsort(-np.abs(table).sum(0), kind="stable")
+    kept, rest = order[:top], order[top:]
+    names = [literal(result.features[i], most=LONGEST) for i in kept]
+    columns = table[:, kept]
+    if len(rest):
+        columns = np.concatenate([columns, table[:, rest].sum(1, keepdims=True)], axis=1)
+        names.append(f"{len(rest)} others")
+    return columns, names
+
+
+def _levels(tables: list[Array], features: list[str], result: Attribution) -> list[_Level]:
+    """Stack the nodes of every level, centred; all levels share one scale."""
+    sizes = [np.abs(tables[0]).sum(0)]
+    for before, after in pairwise(tables):
+        sizes.append(np.maximum(np.abs(before).sum(1), np.abs(after).sum(0)))
+    sizes.append(np.abs(tables[-1]).sum(1))
+    scale = max(float(size.sum()) for size in sizes) or 1.0
+    found = []
+    for index, size in enumerate(sizes):
+        names = [f"h{index}_{k + 1}" for k in range(len(size))]
+        names = features if index == 0 else names
+        names = [literal(result.target, most=LONGEST)] if index == len(tables) else names
+        height = size / scale
+        tops = 0.5 + (height.sum() + GAP * (len(height) - 1)) / 2
+        low = tops - np.cumsum(height) - GAP * np.arange(len(height))
+        found.append(_Level(low=low, height=height, names=names))
+    return found
+
+
+def _frame(ax: Axes, levels: list[_Level]) -> None:
+    ax.set_xlim(-0.42, len(levels) - 0.7)
+    low = min(float(level.low.min()) for level in levels)
+    high = max(float((level.low + level.height).max()) for level in levels)
+    ax.set_ylim(low - GAP, high + GAP)
+    ax.set_axis_off()
+
+
+def _draw_bands(
+    ax: Axes, table: Array, below: _Level, above: _Level, index: int, *, signed: bool
+) -> None:
+    """Draw one band for every edge (out, in) between two levels."""
+    sizes = np.abs(table)
+    most = float(sizes.max()) or 1.0
+    leaving = below.height / np.where(sizes.sum(0) > 0, sizes.sum(0), 1.0)
+    arriving = above.height / np.where(sizes.sum(1) > 0, sizes.sum(1), 1.0)
+    start, end = below.low + below.height, above.low + above.height
+    for i in range(table.shape[1]):
+        for o in range(table.shape[0]):
+            out, into = sizes[o, i] * leaving[i], sizes[o, i] * arriving[o]
+            start[i], end[o] = start[i] - out, end[o] - into
+            if sizes[o, i] < LEAST * most:
+                continue
+            color = STYLE.muted
+            if signed:
+                color = STYLE.positive if table[o, i] > 0 else STYLE.negative
+            band = _band(index + BAR / 2, index + 1 - BAR / 2, (start[i], out), (end[o], into))
+            ax.add_patch(PathPatch(band, facecolor=color, alpha=0.42, linewidth=0))
+
+
+def _band(x0: float, x1: float, start: tuple[float, float], end: tuple[float, float]) -> Path:
+    """Return the outline of a band between two stretches (low, height)."""
+    middle = (x0 + x1) / 2
+    (y0, h0), (y1, h1) = start, end
+    points = [
+        (x0, y0), (middle, y0), (middle, y1), (x1, y1),
+        (x1, y1 + h1), (middle, y1 + h1), (middle, y0 + h0), (x0, y0 + h0), (x0, y0),
+    ]  # fmt: skip
+    curve = [Path.CURVE4] * 3
+    return Path(points, [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY])
+
+
+def _draw_nodes(ax: Axes, level: _Level, index: int, *, last: int) -> None:
+    places = _spread(level.low + level.height / 2, LINE * _per_inch(ax))
+    for low, height, name, place in zip(level.low, level.height, level.names, places, strict=True):
+        box = (index - BAR / 2, low), BAR, max(height, 2e-3)
+        ax.add_patch(Rectangle(*box, color=STYLE.ink, linewidth=0))
+        side = {0: ("right", -0.03), last: ("left", 0.03)}.get(index, ("left", 0.02))
+        style: Any = {} if index in (0, last) else {"color": STYLE.muted, "fontsize": STYLE.small}
+        ax.text(index + side[1], place, name, ha=side[0], va="center", **style)
+
+
+def _per_inch(ax: Axes) -> float:
+    """Return how much of the y axis is an inch."""
+    low, high = ax.get_ylim()
+    return (high - low) / size_in_inches(ax)[1]
+
+
+def _spread(places: Array, least: float) -> Array:
+    """Move falling places apart, as little as it takes.
+
+    Examples
+    --------
+    >>> _spread(np.array([1.0, 0.9, 0.1]), 0.3).round(3)
+    array([1.1, 0.8, 0.1])
+    """
+    from scipy.optimize import isotonic_regression
+
+    steps = least * np.arange(len(places))
+    return np.asarray(isotonic_regression(places + steps, increasing=False).x - steps)

@@ -1,0 +1,231 @@
+"""Borrowed random states, and what every method of captum's shares."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from kanlens.attribution import METHODS, attribute, problem
+from kanlens.attribution.captum_methods import borrowed_randomness
+from kanlens.attribution.captum_methods.adapter import five_runs
+from kanlens.attribution.captum_registry import CAPTUM_METHODS
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.network import KAN
+from kanlens.errors import InvalidValueError, MethodError
+
+NAMES = [method.name for method in CAPTUM_METHODS]
+LOCAL = [method.name for method in CAPTUM_METHODS if not method.of_nodes]
+RANDOM = [method.name for method in CAPTUM_METHODS if method.random]
+
+
+def few(name):
+    options = METHODS[name].options
+    return {"n_samples": 20} if "n_samples" in options else {}
+
+
+@pytest.mark.parametrize(
+    ("method", "tolerance"),
+    [
+        ("captum_deep_lift", 1e-12),
+        ("captum_deep_lift_shap", 1e-12),
+        ("captum_feature_ablation", 1e-12),
+        ("captum_occlusion", 1e-12),
+        ("captum_shapley_values", 1e-12),
+        ("captum_shapley_value_sampling", 1e-12),
+        ("captum_integrated_gradients", 1e-3),
+        ("captum_kernel_shap", 1e-4),
+        ("captum_lime", 1e-4),
+    ],
+)
+def test_on_one_layer_and_one_background_row_all_agree(method, tolerance, network, draw):
+    model, x, row = network([4, 2]), draw(3, 4), draw(1, 4, seed=2)
+    found = attribute(model, x, method=method, background=row, target=1)
+    layer = model.layers[0]
+    change = layer.edge_values(model.scale_inputs(x)) - layer.edge_values(model.scale_inputs(row))
+    expected = change[:, 1] * model.output_scale[1]
+    torch.testing.assert_close(found.values, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "captum_deep_lift",
+        "captum_deep_lift_shap",
+        "captum_feature_ablation",
+        "captum_kernel_shap",
+        "captum_lime",
+        "captum_occlusion",
+        "captum_shapley_value_sampling",
+        "captum_shapley_values",
+    ],
+)
+def test_one_feature_gets_the_whole_change(method, network, draw):
+    model, x, row = network([1, 2, 1]), draw(3, 1), draw(1, 1, seed=2)
+    found = attribute(model, x, method=method, background=row)
+    expected = found.output - found.reference
+    torch.testing.assert_close(found.values[:, 0], expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("method", RANDOM)
+def test_generators_decide_the_draws(method, network, draw):
+    model, x, rows = network([5, 3, 1]), draw(2, 5), draw(2, 5, seed=2)
+
+    def values(generator):
+        return attribute(
+            model, x, method=method, background=rows, generator=generator, n_samples=10
+        ).values
+
+    seeded = [torch.Generator().manual_seed(seed) for seed in (1, 1, 2)]
+    first, same, other = (values(g) for g in seeded)
+    assert torch.equal(first, same)
+    if method != "captum_feature_permutation":  # two samples can only change places
+        assert not torch.equal(first, other)
+        assert not torch.equal(values(seeded[0]), first)  # the generator has moved on
+    assert torch.equal(values(None), values(None))  # torch's own has not
+
+
+def test_randomness_is_given_back_after_an_error():
+    before, numbers = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    g = torch.Generator().manual_seed(0)
+    drawn = []
+    for _ in range(2):
+        with pytest.raises(RuntimeError), borrowed_randomness(g, torch.device("cpu")):
+            drawn.append((float(torch.rand(1)), np.random.random()))  # noqa: NPY002
+            raise RuntimeError
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.random.get_state()[1].tolist() == numbers  # noqa: NPY002
+    assert drawn[0][0] != drawn[1][0]
+    assert drawn[0][1] != drawn[1][1]
+
+
+def test_five_runs_have_the_mean_and_its_standard_error(problem):
+    given = problem([2, 1], batch=1)
+    sizes, answers = [], iter([1.0, 2.0, 3.0, 4.0, 5.0])
+
+    def run(size):
+        sizes.append(size)
+        return torch.full((1, 2), next(answers), dtype=torch.float64)
+
+    mean, error = five_runs(given, run, 12, generator=None)
+    assert sizes == [3, 3, 2, 2, 2]
+    expected = (3 * 1 + 3 * 2 + 2 * 3 + 2 * 4 + 2 * 5) / 12
+    variance = sum(n * (v - expected) ** 2 for n, v in zip(sizes, range(1, 6), strict=True)) / 12
+    torch.testing.assert_close(mean, torch.full_like(mean, expected))
+    torch.testing.assert_close(error, torch.full_like(error, (variance / 4) ** 0.5))
+
+
+@pytest.mark.parametrize("method", LOCAL)
+def test_a_feature_without_a_path_gets_exactly_nothing(method, network, draw):
+    model, x = network([4, 3, 1]), draw(6, 4)
+    model.layers[0].mask[:, 1] = 0
+    found = attribute(model, x, method=method, background=x, **few(method))
+    assert bool((found.values[:, 1] == 0).all())
+    assert bool((found.values[:, [0, 2, 3]] != 0).all())
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_methods_run_where_gradients_are_off_and_warn_of_nothing(method, network, draw):
+    model, x, rows = network([3, 2, 1]), draw(2, 3), draw(2, 3, seed=2)
+    found = []
+    for context in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with context(), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            inside, others = x * 1, rows * 1
+            found.append(
+                attribute(model, inside, method=method, background=others, **few(method)).values
+            )
+    torch.testing.assert_close(found[0].clone(), found[1], rtol=0, atol=0)
+    torch.testing.assert_close(found[2].clone(), found[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", [name for name in NAMES if name not in RANDOM])
+@pytest.mark.parametrize("budget", [1, 2**11])
+def test_parts_of_the_work_add_up_to_the_whole(method, budget, problem, monkeypatch):
+    options = {"n_steps": 20} if "n_steps" in METHODS[method].options else {}
+    function = partial(METHODS[method].function, **options)
+    given = problem([3, (2, 1), 2], batch=5, rows=4)
+    whole = function(given)
+    monkeypatch.setattr("kanlens.attribution.problem.BUDGET", budget)
+    monkeypatch.setattr("kanlens.attribution.captum_methods.orders.BUDGET", budget)
+    parts = function(given)
+    torch.testing.assert_close(parts.values, whole.values, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("method", ["captum_shapley_value_sampling", "captum_kernel_shap"])
+def test_parts_of_a_batch_get_the_same_draws(method, network, draw, monkeypatch):
+    model, x, rows = network([3, 2, 1]), draw(3, 3), draw(2, 3, seed=2)
+    options = {"method": method, "background": rows, "n_samples": 5}
+    found = []
+    for budget in (2**22, 2 * 3 * 16 * 3):  # all at once, and two samples at once
+        monkeypatch.setattr(problem, "BUDGET", budget)
+        g = torch.Generator().manual_seed(0)
+        found.append(attribute(model, x, generator=g, **options).values)
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", [name for name in NAMES if "permutation" not in name])
+@pytest.mark.parametrize("widths", [[1, 1], [2, (0, [2])], [3, (1, [2, 3]), 2], [2, 2, 2, 1]])
+def test_one_sample_that_is_the_only_background_row(method, widths, network, draw):
+    model = network(widths)
+    x = draw(1, model.widths[0])
+    found = attribute(model, x, method=method, background=x, target=-1 % model.widths[-1])
+    assert bool(torch.isfinite(found.values).all())
+    if METHODS[method].complete:
+        assert float(found.values.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value", "least"),
+    [
+        ("captum_integrated_gradients", "n_steps", 0, 1),
+        ("captum_layer_conductance", "n_steps", 0, 1),
+        ("captum_layer_integrated_gradients", "n_steps", 0, 1),
+        ("captum_internal_influence", "n_steps", 0, 1),
+        ("captum_internal_influence", "layer", 0, 1),
+        ("captum_gradient_shap", "n_samples", 4, 5),
+        ("captum_noise_tunnel", "n_samples", 9, 10),
+        ("captum_shapley_value_sampling", "n_samples", 4, 5),
+        ("captum_feature_permutation", "n_samples", 4, 5),
+        ("captum_kernel_shap", "n_samples", 2, 3),
+        ("captum_lime", "n_samples", 3, 4),
+        ("captum_occlusion", "window", 0, 1),
+    ],
+)
+def test_too_small_counts_are_refused(method, option, value, least, network, draw):
+    text = f"attribute: expected {option} to be a whole number of at least {least}, "
+    text += f"got {value}. Change it."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        attribute(
+            network([2, 1]), draw(2, 2), method=method, background=draw(2, 2), **{option: value}
+        )
+
+
+@pytest.mark.parametrize("method", [name for name in NAMES if METHODS[name].needs_background])
+def test_a_model_that_is_undefined_at_the_background_is_refused(method, network):
+    given = network([3, 2, 2])
+    layers = [FunctionLinear.from_layer(layer) for layer in given.layers]
+    layers[0].assign(0, 1, "log", (1.0, 0.0, 0.7, 0.0))
+    model = KAN.from_layers(layers, given.schema)
+    model.input_shift.zero_()
+    x = torch.tensor([[0.1, 0.5, 0.3], [0.2, 0.7, 0.1]], dtype=torch.float64)
+    rows = x * torch.tensor([1.0, -1.0, 1.0])
+    text = "attribute: expected a model with finite outputs between the samples and the "
+    text += "background, got NaN or infinity. A function has a pole or is undefined there; choose "
+    text += "other background rows."
+    if method == "captum_noise_tunnel":  # slopes at the samples; the background only scales noise
+        attribute(model, x, method=method, background=rows, target=1, noise=1e-6)
+        return
+    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+        attribute(model, x, method=method, background=rows, target=1)
+
+
+def test_the_number_of_evaluations_is_told(problem):
+    given = dataclasses.replace(problem([3, 2, 1]), generator=None)
+    for method in CAPTUM_METHODS:
+        assert method.function(given).evaluations >= 1

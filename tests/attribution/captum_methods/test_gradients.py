@@ -1,0 +1,256 @@
+"""Captum's gradient methods: their quadrature, their noise, and what they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+
+import pytest
+import torch
+
+from kanlens.attribution import attribute
+from kanlens.attribution.captum_methods import (
+    captum_gradient_shap,
+    captum_input_x_gradient,
+    captum_integrated_gradients,
+    captum_noise_tunnel,
+    captum_saliency,
+)
+from kanlens.attribution.problem import SLOPES
+from kanlens.errors import InvalidValueError
+
+
+def straight(network, width=4):
+    """A network of one layer whose edges are straight lines inside their grids."""
+    model = network([width, 1], grid_range=(-9, 9))
+    layer = model.layers[0]
+    places = torch.stack(
+        [layer.grid[:, k + 1 : k + 4].mean(1) for k in range(layer.spline_weight.shape[-1])], -1
+    )
+    slopes = layer.spline_weight[..., :1].clone()
+    layer.spline_weight.copy_(slopes * places)  # Greville: a spline of its places is x
+    layer.base_weight.zero_()
+    return model
+
+
+def share(model, x, rows, **options):
+    """What captum's integrated gradients explain of each change."""
+    from captum.attr import IntegratedGradients
+
+    method = IntegratedGradients(lambda z: model(z)[:, 0])
+    with torch.enable_grad():
+        found = method.attribute(x.clone().requires_grad_(), rows.expand_as(x), **options).sum(1)
+    return found.detach() / (model(x) - model(rows))[:, 0]
+
+
+@pytest.mark.parametrize("n", [10, 50])
+def test_captums_trapezoid_loses_a_share_and_is_not_used(n, network, draw):
+    model, x, row = straight(network), draw(4, 4), draw(1, 4, seed=2)
+    lost = share(model, x, row, n_steps=n, method="riemann_trapezoid")
+    torch.testing.assert_close(lost, torch.full_like(lost, (n - 1) / n), rtol=0, atol=1e-6)
+    found = attribute(model, x, method="captum_integrated_gradients", background=row, n_steps=n)
+    change = found.output - found.reference
+    torch.testing.assert_close(
+        found.values.sum(1) / change, torch.ones_like(change), rtol=1e-6, atol=0
+    )
+
+
+def test_captums_weights_are_in_float32(network, draw):
+    """On straight lines the quadrature has no error of its own, and 1e-10 to 1e-7 is left."""
+    model, x, row = straight(network), draw(4, 4), draw(1, 4, seed=2)
+    left = (share(model, x, row, n_steps=200) - 1).abs().max()
+    assert 1e-10 < float(left) < 1e-7
+
+
+def test_more_steps_bring_integrated_gradients_closer(problem):
+    given = problem([3, 4, 1], rows=2)
+    gaps = []
+    for n in (5, 200):
+        found = captum_integrated_gradients(given, n_steps=n)
+        gap = given.output(given.x) - found.reference - found.values.sum(1)
+        gaps.append(float(gap.abs().max()))
+    assert gaps[1] < gaps[0] / 20
+
+
+def test_every_output_of_a_classifier_has_gradients_of_its_own(network, draw):
+    model, x, rows = network([3, 4, 3]), draw(3, 3), draw(2, 3, seed=2)
+    for target in range(3):
+        found = attribute(
+            model, x, method="captum_integrated_gradients", background=rows, target=target
+        )
+        assert float(found.relative_gap.max()) < 1e-3
+        torch.testing.assert_close(found.output, model(x)[:, target])
+
+
+def test_saliency_is_the_size_of_the_gradient(problem):
+    given = problem([3, (2, 1), 2])
+    slopes, times = captum_saliency(given), captum_input_x_gradient(given)
+    torch.testing.assert_close(slopes.values, (times.values / given.x).abs(), rtol=1e-10, atol=0)
+    assert slopes.baseline == SLOPES
+    assert slopes.reference != slopes.reference  # NaN: there is nothing to be complete to
+
+
+def test_gradient_shap_is_complete_on_average(problem):
+    given = problem([3, 4, 1], batch=3)
+    steep = captum_integrated_gradients(given, n_steps=400).values
+    gaps = []
+    for n in (100, 10_000):
+        found = captum_gradient_shap(given, n_samples=n)
+        far = (found.values - steep).abs()
+        assert bool((far <= 6 * found.standard_error + 1e-9).all())
+        gaps.append(
+            float((given.output(given.x) - found.reference - found.values.sum(1)).abs().max())
+        )
+    assert 0 < gaps[1] < gaps[0] / 3
+
+
+def test_gradient_shap_under_noise_says_where_it_looked(problem):
+    found = captum_gradient_shap(problem([3, 2, 1]), noise=0.2)
+    assert re.fullmatch(
+        r"noise of 0.2 deviations of the background; \d+\.\d% of the inputs it read lie outside "
+        "the grid",
+        found.remark,
+    )
+    assert captum_gradient_shap(problem([3, 2, 1])).remark == ""
+
+
+# --- noise tunnel -------------------------------------------------------------------------------
+
+
+def by_hand(given, of, kind, noise, n=40_000):
+    """Means over our own noise, one sample at a time."""
+    unit = given.background.std(0, correction=0)
+    generator = torch.Generator().manual_seed(8)
+    found = []
+    for x in given.x:
+        noisy = x + noise * unit * torch.randn(n, len(x), generator=generator, dtype=x.dtype)
+        with torch.enable_grad():
+            free = noisy.requires_grad_()
+            values = torch.autograd.grad(given.output(free).sum(), free)[0]
+        values = values.abs() if of == "saliency" else values * noisy.detach()
+        moments = {
+            "smoothgrad": values.mean(0),
+            "smoothgrad_sq": values.square().mean(0),
+            "vargrad": values.var(0),
+        }
+        found.append(moments[kind])
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("of", ["saliency", "input_x_gradient"])
+@pytest.mark.parametrize("kind", ["smoothgrad", "smoothgrad_sq", "vargrad"])
+def test_noise_has_the_deviations_of_the_background(of, kind, problem):
+    given = problem([3, 2, 1], batch=2, rows=6)
+    given.background[:, 1] *= 10
+    found = captum_noise_tunnel(given, of=of, kind=kind, n_samples=4000, noise=0.3)
+    far = (found.values - by_hand(given, of, kind, 0.3)).abs()
+    assert bool((far <= 6 * found.standard_error + 0.02 * found.values.abs()).all())
+    assert found.remark.startswith(f"{kind} of {of}, noise of 0.3 deviations")
+
+
+def test_a_variance_of_few_draws_is_as_large_as_one_of_many(problem):
+    """Captum divides by n; a mean over runs of two draws would be half of the variance."""
+    given = problem([2, 2, 1], batch=40)
+    few = captum_noise_tunnel(given, kind="vargrad", n_samples=10, noise=0.01).values
+    many = captum_noise_tunnel(given, kind="vargrad", n_samples=2000, noise=0.01).values
+    ratio = few / many
+    assert abs(float(ratio.mean()) - 1) < 0.25
+
+
+@pytest.mark.parametrize("of", ["saliency", "input_x_gradient", "integrated_gradients"])
+def test_without_noise_to_speak_of_the_method_itself_is_left(of, network, draw):
+    model, x, rows = network([3, (1, 1), 1]), draw(3, 3), draw(4, 3, seed=2)
+    found = attribute(
+        model, x, method="captum_noise_tunnel", background=rows, of=of, noise=1e-9, n_steps=40
+    )
+    options = {"n_steps": 40} if of == "integrated_gradients" else {}
+    alone = attribute(
+        model, x, method=f"captum_{of}", background=rows.mean(0, keepdim=True), **options
+    )
+    torch.testing.assert_close(found.values, alone.values, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(found.reference, alone.reference, equal_nan=True)
+    assert found.baseline in (alone.baseline, "output at the mean of the background")
+
+
+def test_constant_features_get_no_noise(problem):
+    given = problem([2, 2, 1], rows=1)
+    quiet = captum_noise_tunnel(given, noise=5.0)
+    torch.testing.assert_close(quiet.values, captum_saliency(given).values, rtol=1e-6, atol=1e-9)
+    assert float(quiet.standard_error.max()) < 1e-6
+
+
+def test_the_share_outside_the_grid_is_counted(network, draw):
+    model = network([2, 1])
+    model.input_shift.zero_()
+    model.input_scale.fill_(1.0)  # the grid ends at 1
+    inside, far = torch.zeros(2, 2).double(), torch.full((2, 2), 50.0).double()
+    rows = 0.01 * draw(5, 2)
+    for x, text in ((inside, " 0.0% of"), (far, " 100.0% of")):
+        found = attribute(model, x, method="captum_noise_tunnel", background=rows)
+        assert text in found.remark
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"of": "shap"},
+            "attribute: expected of to be one of input_x_gradient, integrated_gradients, "
+            "saliency, got 'shap'. "
+            "Choose one of: input_x_gradient, integrated_gradients, saliency.",
+        ),
+        (
+            {"kind": "vargrd"},
+            "attribute: expected kind to be one of smoothgrad, smoothgrad_sq, vargrad, "
+            "got 'vargrd'. Did you mean 'vargrad'?",
+        ),
+        (
+            {"noise": 0},
+            "attribute: expected noise to be a positive number, got 0. Change it.",
+        ),
+    ],
+)
+def test_unknown_kinds_of_noise_are_refused(options, text, problem):
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        captum_noise_tunnel(problem([2, 1]), **options)
+
+
+# --- time ---------------------------------------------------------------------------------------
+
+
+def test_integrated_gradients_are_faster_than_captum_on_its_own(network, draw):
+    """On 32 samples and 50 background rows by 4 times: captum takes outputs apart one by one."""
+    from captum.attr import IntegratedGradients
+
+    model, x, rows = network([8, 5, 1]).requires_grad_(False), draw(32, 8), draw(50, 8, seed=2)
+    method = IntegratedGradients(lambda z: model(z)[:, 0])
+
+    def stock():
+        with torch.enable_grad():
+            left = x.repeat_interleave(50, 0).requires_grad_()
+            found = method.attribute(left, rows.repeat(32, 1), n_steps=12)
+        return found.detach().reshape(32, 50, 8).mean(1)
+
+    def ours():
+        return attribute(
+            model, x, method="captum_integrated_gradients", background=rows, n_steps=12
+        ).values
+
+    torch.testing.assert_close(ours(), stock(), rtol=1e-6, atol=1e-8)
+    seconds = {}
+    for run in (stock, ours):
+        times = []
+        for _ in range(2):
+            started = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - started)
+        seconds[run] = min(times)
+    assert seconds[ours] < seconds[stock]
+
+
+def test_a_sample_does_not_depend_on_the_others(problem):
+    given = problem([3, 2, 1], batch=4)
+    whole = captum_integrated_gradients(given).values
+    alone = captum_integrated_gradients(dataclasses.replace(given, x=given.x[2:3])).values
+    torch.testing.assert_close(alone[0], whole[2], rtol=1e-12, atol=1e-14)

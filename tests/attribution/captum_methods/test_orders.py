@@ -1,0 +1,173 @@
+"""Shapley values from orders, and the digits that keep them from captum's float32."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import time
+from fractions import Fraction
+
+import pytest
+import torch
+
+from kanlens.attribution import attribute
+from kanlens.attribution.captum_methods import (
+    captum_shapley_value_sampling,
+    captum_shapley_values,
+)
+from kanlens.attribution.captum_methods.orders import Digits
+from kanlens.errors import MethodError
+from tests.attribution import oracles
+
+
+@pytest.mark.parametrize("orders", [1, 6, 20, 128, 40320])
+@pytest.mark.parametrize("largest", [3.0, 1e-9, 7e12])
+def test_digits_are_whole_numbers_whose_sums_float32_holds(orders, largest):
+    generator = torch.Generator().manual_seed(0)
+    values = largest * (2 * torch.rand(200, generator=generator, dtype=torch.float64) - 1)
+    digits = Digits.up_to(largest, orders)
+    apart = digits.apart(values)
+    assert torch.equal(apart, apart.round())
+    assert 2 * float(apart.abs().max()) * orders <= 2**22
+    torch.testing.assert_close(digits.together(apart), values, rtol=0, atol=2**-54 * digits.scale)
+
+
+def test_digits_keep_a_mean_that_float32_loses():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(720, generator=generator, dtype=torch.float64)
+    exact = float(sum((Fraction(v) for v in values.tolist()), Fraction()) / 720)
+    lost, total = torch.zeros(()), torch.zeros(5)
+    digits = Digits.up_to(1.0, 720)
+    total = torch.zeros(digits.apart(values).shape[1])
+    for value, row in zip(values, digits.apart(values), strict=True):
+        lost += value
+        total += row
+    assert abs(float(lost / 720) - exact) > 1e-9
+    kept = digits.mean((total / 720)[None, :, None])
+    assert abs(float(kept) - exact) < 1e-15
+
+
+@pytest.mark.parametrize("widths", [[3, 2], [4, 3, 1], [3, (1, [2, 3]), 2], [5, 2, 2, 1]])
+def test_all_orders_are_the_exact_values(widths, problem):
+    given = problem(widths)
+    found = captum_shapley_values(given)
+    expected = oracles.shapley_of_the_mean(given.model, given.x, given.background, given.target)
+    torch.testing.assert_close(found.values, expected, rtol=1e-11, atol=1e-13)
+    gap = given.output(given.x) - found.reference - found.values.sum(1)
+    assert float(gap.abs().max()) < 1e-13
+
+
+def test_captum_on_its_own_is_in_float32(problem):
+    """The reason for the digits, and for the shape that is squeezed."""
+    from captum.attr import ShapleyValues
+
+    given = problem([5, 3, 1])
+    stock = ShapleyValues(given.model).attribute(given.x, given.mean_row)
+    assert stock.dtype == torch.float32
+    assert stock.shape == (4, 1, 5)
+    ours = captum_shapley_values(given).values
+    far = float((stock[:, 0] - ours).abs().max() / ours.abs().max())
+    assert 1e-9 < far < 1e-5
+
+
+@pytest.mark.parametrize("size", [1e9, 1e-9])
+def test_units_cost_no_digits(size, problem):
+    given = problem([4, 3, 1])
+    plain = captum_shapley_values(given).values
+    given.model.output_scale *= size
+    given.model.output_shift *= size
+    scaled = captum_shapley_values(given).values
+    torch.testing.assert_close(scaled / size, plain, rtol=1e-8, atol=1e-13)
+
+
+def test_only_features_with_a_path_are_ordered(network, draw):
+    model, x, rows = network([20, 2, 1]), draw(3, 20), draw(3, 20, seed=2)
+    model.layers[0].mask[:, 6:] = 0
+    found = attribute(model, x, method="captum_shapley_values", background=rows)
+    exact = attribute(model, x, background=rows.mean(0, keepdim=True))
+    torch.testing.assert_close(found.values, exact.values, rtol=1e-10, atol=1e-13)
+    assert found.remark == "all 720 orders of the features with a path to the output"
+
+
+def test_too_many_orders_are_refused(network, draw):
+    text = "attribute: expected at most 8 features with a path to the output for method "
+    text += "'captum_shapley_values', which goes through all their orders, got 9. "
+    text += "Use method='shapley', which is exact without them."
+    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+        attribute(
+            network([9, 1]), draw(2, 9), method="captum_shapley_values", background=draw(2, 9)
+        )
+
+
+def test_seven_features_take_a_second_and_no_dozen(network, draw):
+    """Captum on its own needs 12 seconds for 8 samples; with a table of coalitions it is 0.7."""
+    model, x, rows = network([7, 5, 1]), draw(8, 7), draw(50, 7, seed=2)
+    started = time.perf_counter()
+    found = attribute(model, x, method="captum_shapley_values", background=rows)
+    assert time.perf_counter() - started < 8
+    assert found.evaluations == 2**7
+
+
+# --- random orders ------------------------------------------------------------------------------
+
+
+def test_sampling_is_as_close_to_the_exact_values_as_it_says(network, draw):
+    model, x, rows = network([3, 3, 1]), draw(3, 3), draw(5, 3, seed=2)
+    exact = attribute(model, x, background=rows.mean(0, keepdim=True))
+    g = torch.Generator().manual_seed(0)
+    found = attribute(
+        model, x, method="captum_shapley_value_sampling", background=rows, generator=g
+    )
+    assert found.standard_error.shape == x.shape
+    distance = (found.values - exact.values).abs()
+    assert bool((distance <= 5 * found.standard_error + 1e-12).all())
+    assert 0 < float(found.standard_error.max()) < 0.3 * float(exact.values.abs().max())
+    torch.testing.assert_close(found.reference, exact.reference)
+
+
+@pytest.mark.parametrize("n_samples", [5, 100, 700])
+def test_sampling_is_complete_to_rounding(n_samples, problem):
+    given = problem([4, 3, 1], batch=6)
+    found = captum_shapley_value_sampling(given, n_samples=n_samples)
+    gap = given.output(given.x) - found.reference - found.values.sum(1)
+    assert float(gap.abs().max()) < 1e-13
+
+
+def test_outputs_farther_away_than_the_samples_are_noticed(problem):
+    """Between x and the mean the output may be far from both: digits must hold that too."""
+    given = problem([2, 2, 1], batch=1)
+    given = dataclasses.replace(given, x=given.mean_row + 1e-7)
+    far = captum_shapley_value_sampling(given, n_samples=5)
+    change = float(given.output(given.x)) - far.reference
+    assert float(far.values.sum()) == pytest.approx(change, rel=1e-7)
+    rows = torch.tensor([[-1.0, 1.0]], dtype=torch.float64)
+    crossing = problem([2, (0, [2])], batch=1)
+    crossing = dataclasses.replace(crossing, rows=rows, x=-rows)
+    found = captum_shapley_value_sampling(crossing, n_samples=400)
+    exact = oracles.shapley_of_the_mean(crossing.model, crossing.x, rows, 0)
+    close = (found.values - exact).abs() <= 5 * found.standard_error + 1e-12
+    assert bool(close.all())
+
+
+def test_digits_that_are_too_small_are_made_larger(problem, monkeypatch):
+    """A first guess far below the outputs: the same orders again, with the right digits."""
+    given = problem([4, 3, 1])
+    expected = captum_shapley_value_sampling(given, n_samples=40).values
+    scales, make = [], Digits.up_to
+
+    def small(largest, orders):
+        scales.append(largest)
+        return make(largest / 1000 if len(scales) == 1 else largest, orders)
+
+    monkeypatch.setattr(Digits, "up_to", small)
+    again = dataclasses.replace(given, generator=torch.Generator().manual_seed(3))
+    found = captum_shapley_value_sampling(again, n_samples=40).values
+    assert len(scales) == 6
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_the_count_of_orders_is_right():
+    for orders in (1, 2, 3, math.factorial(8)):
+        bits = Digits(1.0, orders).bits
+        assert orders * 2 ** (bits + 1) <= 2**22

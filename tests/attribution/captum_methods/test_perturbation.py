@@ -1,0 +1,94 @@
+"""Ablation, occlusion and permutation against loops."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+
+import pytest
+import torch
+
+from kanlens.attribution.captum_methods import (
+    captum_feature_ablation,
+    captum_feature_permutation,
+    captum_occlusion,
+)
+from kanlens.errors import InvalidValueError, MethodError
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 5])
+def test_a_feature_gets_the_mean_of_its_windows(window, problem):
+    given = problem([5, (2, 1), 2])
+    expected = torch.zeros_like(given.x)
+    for i in range(5):
+        lost = []
+        for start in range(5 - window + 1):
+            if start <= i < start + window:
+                without = given.x.clone()
+                without[:, start : start + window] = given.mean_row[:, start : start + window]
+                lost.append(given.output(given.x) - given.output(without))
+        expected[:, i] = torch.stack(lost).mean(0)
+    found = captum_occlusion(given, window=window)
+    torch.testing.assert_close(found.values, expected, rtol=1e-12, atol=1e-14)
+    assert found.evaluations == 1 + 5 - window + 1
+
+
+def test_a_window_of_one_is_ablation(problem):
+    given = problem([4, 3, 1])
+    ours, theirs = captum_occlusion(given), captum_feature_ablation(given)
+    torch.testing.assert_close(ours.values, theirs.values, rtol=1e-13, atol=1e-15)
+    assert (ours.reference, ours.baseline) == (theirs.reference, theirs.baseline)
+
+
+def test_a_window_wider_than_the_table_is_refused(problem):
+    text = "attribute: expected window to be at most 3, the number of features, got 4. Change it."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        captum_occlusion(problem([3, 1]), window=4)
+
+
+def test_permutation_is_the_mean_over_all_shuffles_that_move_something(problem):
+    given = problem([3, 4, 1], batch=3)
+    expected = torch.zeros_like(given.x)
+    orders = [order for order in itertools.permutations(range(3)) if order != (0, 1, 2)]
+    for order in orders:
+        for i in range(3):
+            mixed = given.x.clone()
+            mixed[:, i] = given.x[list(order), i]
+            expected[:, i] += (given.output(given.x) - given.output(mixed)) / len(orders)
+    found = captum_feature_permutation(given, n_samples=400)
+    far = (found.values - expected).abs()
+    assert bool((far <= 6 * found.standard_error + 1e-12).all())
+    assert 0 < float(found.standard_error.max()) < 0.1 * float(expected.abs().max())
+
+
+def test_permutation_counts_from_the_samples_themselves(problem):
+    given = problem([3, 4, 1], batch=5)
+    found = captum_feature_permutation(given)
+    assert found.reference == pytest.approx(float(given.output(given.x).mean()), rel=1e-14)
+    assert found.baseline == "mean output over the samples, whose values replace each other"
+
+
+def test_two_samples_change_places(problem):
+    given = problem([2, 2, 1], batch=2)
+    swapped = torch.stack([given.x.flip(0)[:, 0], given.x[:, 1]], 1)
+    found = captum_feature_permutation(given, n_samples=5)
+    expected = given.output(given.x) - given.output(swapped)
+    torch.testing.assert_close(found.values[:, 0], expected, rtol=1e-12, atol=1e-14)
+    assert float(found.standard_error.max()) < 1e-14
+
+
+def test_one_sample_has_nothing_to_change_places_with(problem):
+    text = "attribute: expected at least 2 rows of x for method 'captum_feature_permutation', "
+    text += "got 1. Pass more rows, or use method='captum_feature_ablation'."
+    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+        captum_feature_permutation(problem([2, 1], batch=1))
+
+
+def test_permutation_of_many_samples_in_parts(problem, monkeypatch):
+    given = problem([3, 2, 1], batch=40)
+    whole = captum_feature_permutation(given)
+    monkeypatch.setattr("kanlens.attribution.problem.BUDGET", 500)
+    again = dataclasses.replace(given, generator=torch.Generator().manual_seed(3))
+    parts = captum_feature_permutation(again)
+    torch.testing.assert_close(parts.values, whole.values, rtol=1e-12, atol=1e-14)

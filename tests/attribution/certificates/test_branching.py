@@ -1,0 +1,161 @@
+"""The partition covers the domain, is cut at knots, and adds up to bounds of changes."""
+
+import pytest
+import torch
+
+from kanlens.attribution.certificates.branching import (
+    Budget,
+    Seen,
+    bounded,
+    refine,
+    slices,
+    total_change,
+)
+from kanlens.attribution.certificates.propagation import Propagation
+from kanlens.attribution.certificates.sampling import (
+    dual_norms,
+    explore,
+    spread_points,
+    steepest_pairs,
+)
+from kanlens.attribution.certificates.separable import (
+    fitted_weights,
+    is_separable,
+    least_distance,
+)
+from kanlens.attribution.certificates.splitting import halved
+from kanlens.attribution.problem import private_copy
+from kanlens.core.network import KAN
+from tests.attribution.conftest import build
+
+UNIT = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]]).double()
+KNOTS = torch.linspace(-1, 1, 6).double().expand(2, -1)
+NO_LIMIT = Budget(tolerance=0.02, max_boxes=200, time_limit=None, progress=False)
+
+
+def seen(width: float = 0.0) -> Seen:
+    """Nothing much: every bound is far from it."""
+    zero = torch.zeros(2).double()
+    return Seen(
+        value=(0.0, width),
+        apart=(0.0, 0.0),
+        slope_low=zero,
+        slope_high=zero,
+        norms=torch.zeros(3).double(),
+    )
+
+
+def test_boxes_cover_the_domain_once():
+    own = Propagation(private_copy(build([2, 3, 1])), 0, UNIT)
+    boxes, count, decided = refine(own, seen(), KNOTS, NO_LIMIT, "test")
+    assert not decided
+    assert len(boxes) > 50
+    assert count <= 200
+    volumes = (boxes.high - boxes.low).prod(1)
+    assert float(volumes.sum()) == pytest.approx(4.0, rel=1e-12)
+    x = 2 * torch.rand(300, 2, generator=torch.Generator().manual_seed(0)).double() - 1
+    inside = ((x[:, None] >= boxes.low) & (x[:, None] <= boxes.high)).all(-1)
+    assert bool((inside.sum(1) == 1).all())
+
+
+def test_the_bounds_of_all_boxes_hold():
+    model = private_copy(build([2, 3, 1]))
+    own = Propagation(model, 0, UNIT)
+    boxes, _, _ = refine(own, seen(), KNOTS, NO_LIMIT, "test")
+    x = boxes.low + (boxes.high - boxes.low) * torch.rand(
+        20, *boxes.low.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    y = model(x.reshape(-1, 2))[:, 0].reshape(20, -1)
+    assert bool(((y >= boxes.value_low - 1e-12) & (y <= boxes.value_high + 1e-12)).all())
+
+
+def test_boxes_are_cut_at_a_knot_near_the_middle():
+    low, high = torch.zeros(2, 2).double(), torch.ones(2, 2).double()
+    knots = torch.tensor([[0.4, 5.0], [0.9, 7.0]], dtype=torch.float64)
+    feature, usable = torch.tensor([0, 1]), torch.tensor([True, True])
+    lows, highs = halved(low, high, feature, knots, usable)
+    assert highs[0].tolist() == [0.4, 1.0]  # the knot
+    assert lows[3].tolist() == [0.0, 0.5]  # no knot near: the middle
+
+
+def test_changes_add_up_over_slices():
+    model = private_copy(build([2, 1], base_activation="zero"))
+    own = Propagation(model, 0, UNIT)
+    boxes = bounded(own, UNIT[None, :, 0], UNIT[None, :, 1])
+    grid = torch.linspace(-1, 1, 4001).double()
+    for index in range(2):
+        x = torch.zeros(4001, 2).double()
+        x[:, index] = grid
+        y = model(x)[:, 0]
+        rise = float((y - y.cummin(0).values).max())
+        fall = float((y.cummax(0).values - y).max())
+        up, down = total_change(boxes, slices(own, index, KNOTS), index)
+        assert rise <= up <= rise + 0.1 * (rise + fall)
+        assert fall <= down <= fall + 0.1 * (rise + fall)
+
+
+def test_norms_are_dual():
+    slope = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    step = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+    change = (slope * step).sum(1).abs()
+    for column, norm in enumerate((2.0, float("inf"), 1.0)):
+        assert bool((change <= dual_norms(slope)[:, column] * step.norm(norm, dim=1) + 1e-5).all())
+
+
+def test_points_are_spread_over_the_domain_and_repeat():
+    points = spread_points(UNIT, 512)
+    assert torch.equal(points, spread_points(UNIT, 512))
+    assert points.abs().max() <= 1
+    assert points.mean(0).abs().max() < 0.01
+
+
+def test_exploring_finds_extremes():
+    model = private_copy(build([2, 3, 1]))
+    sample = explore(model, 0, UNIT, KNOTS)
+    grid = torch.cartesian_prod(*[torch.linspace(-1, 1, 201).double()] * 2)
+    y = model(grid)[:, 0]
+    width = float(y.max() - y.min())
+    assert float(sample.value.max()) >= float(y.max()) - 1e-3 * width
+    assert float(sample.value.min()) <= float(y.min()) + 1e-3 * width
+
+
+def test_pairs_are_the_largest_rise_and_fall_of_a_line():
+    def wave(x):
+        return torch.sin(3 * x[:, 0]) + x[:, 1]
+
+    rise, fall = steepest_pairs(wave, UNIT, 0, torch.zeros(1, 2).double(), KNOTS[0])
+    assert rise.rise == pytest.approx(2.0, abs=0.01)
+    assert fall.rise == pytest.approx(torch.sin(torch.tensor(3.0)).item() - 1, abs=0.01)
+    assert torch.equal(rise.x[:, 1], torch.zeros(2).double())
+
+
+def test_an_additive_function_in_the_first_layer_is_recovered():
+    model = private_copy(build([2, 3, 1]))
+    own = Propagation(model, 0, UNIT)
+    x = spread_points(UNIT, 600)
+    edges = model.layers[0].edge_values(model.scale_inputs(x))
+    truth = torch.tensor([[1.0, -2.0], [0.5, 0.0], [0.0, 3.0]]).double()
+    value = (edges * truth).sum((1, 2)) + 4.0
+    left = value - (edges * fitted_weights(own, x, value)).sum((1, 2))
+    assert float(left.max() - left.min()) < 1e-4 * float(value.max() - value.min())
+
+
+def test_no_additive_function_is_near_a_product():
+    class Product:
+        target, noise, domain = 0, 0.0, UNIT
+
+        @staticmethod
+        def model(x):
+            return (x[:, 0] * x[:, 1])[:, None]
+
+    assert least_distance(Product()) == pytest.approx(1.0)
+
+
+def test_structure_tells_what_is_additive():
+    both, one = torch.tensor([True, True]), torch.tensor([True, False])
+    model = KAN([2, 2, 1])
+    assert not is_separable(model, 0, both)
+    assert is_separable(model, 0, one)
+    model.layers[0].mask.copy_(torch.eye(2))
+    assert is_separable(model, 0, both)
+    assert not is_separable(KAN([2, (0, 1)]), 0, both)

@@ -1,0 +1,238 @@
+"""`certify` as a call: its options, its errors, its results, and that it leaves the model alone."""
+
+import copy
+import json
+import math
+import re
+import time
+
+import pytest
+import torch
+
+from kanlens.attribution.certificates.certification import certify
+from kanlens.attribution.certificates.statements import Range
+from kanlens.core.layers import KANLinear
+from kanlens.core.network import KAN
+from kanlens.errors import DTypeError, InvalidValueError, MethodError
+
+DOMAIN = torch.tensor([[-1.0, 1.0], [-0.5, 2.0]])
+
+
+def small(widths: list[int] | None = None, seed: int = 0) -> KAN:
+    generator = torch.Generator().manual_seed(seed)
+    return KAN(
+        widths or [2, 3, 2], scale_noise=2.0, generator=generator, feature_names=["age", "dose"]
+    )
+
+
+def test_all_outputs_or_one_of_them():
+    model = small()
+    both = certify(model, DOMAIN, max_boxes=32)
+    assert [one.target for one in both.outputs] == ["y1", "y2"]
+    one = certify(model, DOMAIN, target="y2", max_boxes=32)
+    assert [output.target for output in one.outputs] == ["y2"]
+    assert one["y2"].range == both["y2"].range == both[1].range
+    assert certify(model, DOMAIN, target=1, max_boxes=32).to_json() == one.to_json()
+
+
+def test_a_domain_by_name_is_that_by_order():
+    named = certify(small(), {"dose": (-0.5, 2.0), "age": (-1.0, 1.0)}, max_boxes=16)
+    assert named.to_json() == certify(small(), DOMAIN, max_boxes=16).to_json()
+
+
+def test_more_boxes_never_loosen_and_soon_decide():
+    model = small()
+    few, many = (certify(model, DOMAIN, target=0, max_boxes=n).outputs[0] for n in (1, 3000))
+    assert few.boxes == 1
+    assert not few.decided
+    assert many.decided
+    assert many.range.low >= few.range.low
+    assert many.range.high <= few.range.high
+    assert many.range.ratio <= 1.05
+    for loose, tight in zip(few.features, many.features, strict=True):
+        assert tight.slope.low >= loose.slope.low
+        assert tight.effect.bound <= loose.effect.bound + 1e-12
+
+
+def test_the_time_limit_holds():
+    start = time.monotonic()
+    found = certify(small([2, 12, 12, 1]), DOMAIN, tolerance=1e-6, max_boxes=10**7, time_limit=0.3)
+    assert time.monotonic() - start < 20
+    assert not found.outputs[0].decided
+    assert found.outputs[0].range.low <= found.outputs[0].range.seen_low
+
+
+def test_the_model_and_the_random_state_are_left_alone():
+    model = small()
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    model.train()
+    certify(model, DOMAIN, max_boxes=16)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert all(one.requires_grad and one.grad is None for one in model.parameters())
+
+
+def test_bounds_hold_for_what_a_float32_model_stores():
+    model = small()
+    found = certify(model, DOMAIN, max_boxes=64).outputs[0]
+    wide = copy.deepcopy(model).double()
+    x = DOMAIN[:, 0] + (DOMAIN[:, 1] - DOMAIN[:, 0]) * torch.rand(
+        500, 2, generator=torch.Generator().manual_seed(0)
+    )
+    y = wide(x.double())[:, 0]
+    assert bool(((y >= found.range.low) & (y <= found.range.high)).all())
+
+
+def test_a_feature_that_is_held_fixed():
+    model = small()
+    found = certify(model, {"age": (0.25, 0.25), "dose": (0.0, 1.0)}, max_boxes=500).outputs[0]
+    first = found.features[0]
+    assert (first.verdict, first.remark) == ("constant", "held fixed by the domain")
+    assert first.effect.bound == 0
+    assert found.additivity.distance.bound == 0  # a function of one feature
+    point = certify(model, {"age": (0.25, 0.25), "dose": (1, 1)}, max_boxes=50).outputs[0]
+    assert point.range.high - point.range.low < 1e-5
+    assert (
+        point.range.low <= copy.deepcopy(model).double()(torch.tensor([[0.25, 1.0]]).double())[0, 0]
+    )
+
+
+def test_units_of_the_data():
+    model = small([2, 1]).double()
+    scaled = copy.deepcopy(model)
+    scaled.input_shift.copy_(torch.tensor([10.0, -5.0]))
+    scaled.input_scale.copy_(torch.tensor([4.0, 0.5]))
+    scaled.output_scale.fill_(3.0)
+    scaled.output_shift.fill_(7.0)
+    box = torch.tensor([[-1.0, 1.0], [-0.5, 0.5]]).double()
+    plain = certify(model, box).outputs[0]
+    moved = certify(
+        scaled, box * scaled.input_scale[:, None] + scaled.input_shift[:, None]
+    ).outputs[0]
+    assert moved.range.high == pytest.approx(3 * plain.range.high + 7, rel=1e-3)
+    for one, other, scale in zip(plain.features, moved.features, (4.0, 0.5), strict=True):
+        assert other.slope.high == pytest.approx(3 * one.slope.high / scale, rel=0.05, abs=1e-3)
+        assert other.verdict == one.verdict
+
+
+def test_what_was_seen_lies_within_what_is_proven():
+    for seed in range(3):
+        for output in certify(small(seed=seed), DOMAIN, max_boxes=64).outputs:
+            assert output.range.low <= output.range.seen_low <= output.range.seen_high
+            assert output.range.seen_high <= output.range.high
+            for bound in output.lipschitz.values():
+                assert 0 <= bound.seen <= bound.bound
+            near = output.additivity
+            assert near.least <= near.distance.bound
+            assert near.distance.seen <= near.distance.bound
+            for one in output.features:
+                assert one.slope.low <= one.slope.seen_low <= one.slope.seen_high <= one.slope.high
+                assert one.effect.seen <= one.effect.bound
+                assert one.lipschitz.seen <= one.lipschitz.bound
+
+
+def test_the_frame_and_the_json_hold_the_numbers():
+    found = certify(small(), DOMAIN, max_boxes=64)
+    frame = found.to_frame()
+    assert frame.shape == (4, 11)
+    assert frame["feature"].tolist() == ["age", "dose", "age", "dose"]
+    assert frame["slope_high"][1] == found["y1"].features[1].slope.high
+    data = json.loads(found.to_json())
+    assert data["domain"] == {"age": [-1.0, 1.0], "dose": [-0.5, 2.0]}
+    assert data["outputs"][1]["range"]["low"] == found["y2"].range.low
+    assert data["outputs"][0]["features"][0]["rise"]["x"] == found[0].features[0].rise.x.tolist()
+
+
+def test_infinite_bounds_are_null_in_json():
+    far = certify(small(), torch.tensor([[-1e9, 1e9], [0.0, 1.0]]), max_boxes=1)
+    assert json.loads(far.to_json())["outputs"][0]["range"]["low"] is None
+    assert far.outputs[0].range.low == -math.inf
+
+
+def test_the_text_says_it():
+    text = str(certify(small(), DOMAIN, target=0, max_boxes=3000))
+    lines = text.splitlines()
+    assert lines[0] == "For age in [-1, 1], dose in [-0.5, 2]:"
+    assert re.match(
+        r"y1: between \S+ and \S+ \(seen \S+ to \S+, width \S+ times as seen\)", lines[1]
+    )
+    assert re.match(r"  age: (never|raises|no verdict|has no)", lines[2])
+    assert "additive function" in lines[-2]
+    assert lines[-1].startswith("(about the float64 function of the stored weights")
+
+
+def test_the_ratio_of_a_constant_is_one():
+    assert Range(low=1.0, high=1.0, seen_low=1.0, seen_high=1.0).ratio == 1
+    assert Range(low=0.0, high=1.0, seen_low=0.5, seen_high=0.5).ratio == math.inf
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        (
+            {"target": "dose"},
+            InvalidValueError,
+            "certify: expected",
+        ),
+        (
+            {"tolerance": 0},
+            InvalidValueError,
+            "certify: expected tolerance to be a positive number, got 0. Change it.",
+        ),
+        (
+            {"max_boxes": 0},
+            InvalidValueError,
+            "certify: expected max_boxes to be a whole number of at least 1, got 0. Change it.",
+        ),
+        (
+            {"time_limit": -1.0},
+            InvalidValueError,
+            "certify: expected time_limit to be a positive number, got -1.0. Change it.",
+        ),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_in_one_line(options, error, text):
+    with pytest.raises(error, match=f"^{re.escape(text)}") as caught:
+        certify(small(), DOMAIN, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(DTypeError, match=r"^certify: expected a KAN, got Linear\."):
+        certify(torch.nn.Linear(2, 1), DOMAIN)
+
+
+class Doubled(KANLinear):
+    """A kind of layer with edges of its own, whose bounds nobody wrote."""
+
+    kind = "doubled"
+
+    def edge_values(self, x):
+        return 2 * super().edge_values(x)
+
+
+def test_a_layer_that_does_not_bound_its_edges_is_refused():
+    model = KAN.from_layers([Doubled(2, 1)], KAN([2, 1]).schema)
+    text = (
+        "certify: expected layers that bound their edges and slopes (method 'enclosure'), got a"
+        " layer of kind 'doubled'. Write the method for that kind, or turn its edges into splines."
+    )
+    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+        certify(model, DOMAIN)
+
+
+def test_registered_functions_leave_slopes_unknown_and_values_bounded():
+    from kanlens.core.function_layer import FunctionLinear
+    from kanlens.core.registration import register_function
+
+    def well(u):
+        return u**4 - u**2
+
+    with register_function("well", well, well, turning=(-(0.5**0.5), 0.0, 0.5**0.5)):
+        layer = FunctionLinear(2, 1, [["well", "x"]])
+        found = certify(KAN.from_layers([layer], KAN([2, 1]).schema), DOMAIN, max_boxes=100)
+        one = found.outputs[0]
+        assert one.range.low == pytest.approx(-0.75, abs=0.05)
+        assert one.features[0].slope.high == math.inf
+        assert [feature.verdict for feature in one.features] == ["neither", "increasing"]

@@ -1,0 +1,88 @@
+"""Domains are read by shape and by name; every other one is refused in one clear line."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from kanlens.attribution.certificates.domains import read_domain
+from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+
+NAMES = ("age", "dose")
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        torch.tensor([[0.0, 1.0], [2.0, 2.0]]),
+        np.array([[0, 1], [2, 2]]),
+        [[0, 1], [2, 2]],
+        {"dose": (2, 2), "age": (0, 1)},
+        {"dose": [2.0, 2.0], "age": np.array([0, 1])},
+    ],
+)
+def test_a_domain_by_shape_or_by_name(domain):
+    found = read_domain(domain, NAMES)
+    assert found.dtype == torch.float64
+    assert found.tolist() == [[0.0, 1.0], [2.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("domain", "error", "text"),
+    [
+        (
+            {"age": (0, 1)},
+            InvalidValueError,
+            "certify: expected an interval for every feature, got none for dose. Add them; low =="
+            " high holds a feature fixed.",
+        ),
+        (
+            {"age": (0, 1), "dsoe": (0, 1)},
+            InvalidValueError,
+            "certify: expected features among age, dose, got 'dsoe'. Did you mean 'dose'?",
+        ),
+        (
+            {"age": (0, 1), "dose": (3, 1)},
+            InvalidValueError,
+            "certify: expected the lower end of 'dose' first, got 3.0 to 1.0. Swap the ends.",
+        ),
+        (
+            {"age": (0, 1), "dose": 3},
+            DTypeError,
+            "certify: expected two numbers for 'dose', got 3. Write (low, high).",
+        ),
+        (
+            torch.tensor([[0.0, float("nan")], [0.0, 1.0]]),
+            DataError,
+            "certify: expected finite ends for 'age', got 0.0 to nan. Take the range of the data.",
+        ),
+        (
+            torch.tensor([[0.0, 1.0], [0.0, float("inf")]]),
+            DataError,
+            "certify: expected finite ends for 'dose', got 0.0 to inf. Take the range of the data.",
+        ),
+        (
+            torch.zeros(3, 2),
+            ShapeError,
+            "certify: expected a domain of shape (2, 2), got (3, 2). Give the lowest and the"
+            " highest value of every feature.",
+        ),
+        (
+            "everything",
+            DTypeError,
+            "certify: expected a domain of numbers: a tensor (in, 2), or {name: (low, high)}, got"
+            " str. Give two numbers per feature.",
+        ),
+        (
+            pd.DataFrame({"age": [0, 1], "dose": [2, 3]}),
+            DTypeError,
+            "certify: expected a domain: a tensor (in, 2), or {name: (low, high)}, got a"
+            " DataFrame. Take dict(zip(x.columns, zip(x.min(), x.max()))).",
+        ),
+    ],
+)
+def test_a_domain_that_is_none_is_refused_in_one_line(domain, error, text):
+    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+        read_domain(domain, NAMES)

@@ -1,0 +1,213 @@
+"""How exact the integrals are, at which price, and that what is wrong is noticed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kanlens.attribution.integration.crossings import meeting_points, smooth_segments
+from kanlens.attribution.integration.lines import Lines
+from kanlens.attribution.integration.quadrature import integrate
+from kanlens.attribution.problem import private_copy
+from kanlens.core.network import KAN
+from tests.attribution.conftest import build
+from tests.attribution.integration import brute_force
+
+
+def uniform(count, features, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.rand(count, features, generator=generator, dtype=torch.float64) - 1
+
+
+def fresh(widths):
+    """A network as it is before training."""
+    return private_copy(KAN(widths, generator=torch.Generator().manual_seed(0)))
+
+
+def curved(widths, **options):
+    """A network with large splines whose hidden grids lie where hidden inputs do."""
+    generator = torch.Generator().manual_seed(0)
+    model = KAN(widths, scale_noise=5.0, generator=generator, **options).double()
+    model.update_grid(uniform(500, widths[0], seed=5))
+    return private_copy(model)
+
+
+def lines_of(model, x, rows, **options):
+    start, end = model.scale_inputs(rows).expand_as(x), model.scale_inputs(x)
+    return Lines(model=model, target=0, start=start, end=end, at_once=8192, **options)
+
+
+def change(lines):
+    model = lines.model
+    return (model.run(lines.end) - model.run(lines.start))[:, 0] * model.output_scale[0]
+
+
+def relative_gap(lines, values):
+    """The worst one, as a share of the change and a thousandth of the output's deviation.
+
+    The output itself is not known better than to a few roundings of what it is the sum of.
+    """
+    expected = change(lines)
+    scale = expected.abs() + 1e-3 * lines.model.run(lines.end)[:, 0].std()
+    rounding = 8 * torch.finfo(torch.float64).eps * lines.sizes()
+    gap = ((values.sum(1) - expected).abs() - rounding).clamp(min=0)
+    return float((gap / scale).max())
+
+
+def plain(lines, count):
+    """Gauss-Legendre over whole lines."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    t = torch.as_tensor(0.5 + 0.5 * nodes)
+    owner = torch.arange(len(lines.start)).repeat_interleave(count)
+    rates = lines.rates(owner, t.repeat(len(lines.start))).reshape(len(lines.start), count, -1)
+    return torch.einsum("bni,n->bi", rates, torch.as_tensor(0.5 * weights))
+
+
+@pytest.mark.parametrize("make", [fresh, curved])
+def test_two_layers_are_complete_to_rounding_at_a_low_price(make):
+    model = make([8, 5, 1])
+    lines = lines_of(model, uniform(300, 8), uniform(300, 8, seed=2))
+    found = integrate(lines, meeting_points(model, 0))
+    assert relative_gap(lines, found.values) < 1e-12
+    assert float(found.evaluations.double().mean()) < 200
+    assert int(found.evaluations.max()) <= 400
+    assert not bool(found.unsettled.any())
+
+
+@pytest.mark.parametrize("make", [fresh, curved])
+def test_three_layers_are_complete(make):
+    model = make([5, 4, 3, 1])
+    lines = lines_of(model, uniform(200, 5), uniform(200, 5, seed=2))
+    found = integrate(lines, meeting_points(model, 0))
+    assert relative_gap(lines, found.values) < 1e-11
+    assert float(found.evaluations.double().mean()) < 300
+    assert not bool(found.unsettled.any())
+
+
+def test_every_feature_is_right_not_only_the_sum():
+    model = curved([8, 5, 1])
+    x, rows = uniform(4, 8), uniform(4, 8, seed=2)
+    found = integrate(lines_of(model, x, rows), meeting_points(model, 0))
+    for line in range(4):
+        expected = brute_force.along(model, x[line], rows[line], 0)
+        worst = (found.values[line] - expected).abs().max() / expected.abs().sum()
+        assert float(worst) < 1e-12
+
+
+@pytest.mark.parametrize("widths", [[5, 4, 1], [5, 4, 3, 1]])
+def test_plain_quadrature_is_far_worse_at_the_same_price(widths):
+    model = curved(widths)
+    lines = lines_of(model, uniform(100, 5), uniform(100, 5, seed=2))
+    found = integrate(lines, meeting_points(model, 0))
+    price = round(float(found.evaluations.double().mean()))
+    ours, theirs = (relative_gap(lines, v) for v in (found.values, plain(lines, price)))
+    assert ours < 1e-11
+    assert theirs > 1e-5
+    assert relative_gap(lines, plain(lines, 5 * price)) > 1e5 * ours
+
+
+def withheld(model):
+    """The breakpoints of the first layer only."""
+    knots = meeting_points(model, 0)
+    return [knots[0], torch.full_like(knots[1], torch.inf)]
+
+
+def test_crossings_that_are_withheld_are_made_up_for():
+    model = curved([4, 3, 1])
+    lines = lines_of(model, uniform(30, 4), uniform(30, 4, seed=2))
+    right = integrate(lines, meeting_points(model, 0))
+    found = integrate(lines, withheld(model))
+    torch.testing.assert_close(found.values, right.values, rtol=1e-8, atol=1e-10)
+    assert int(found.evaluations.sum()) > 2 * int(right.evaluations.sum())
+
+
+def test_without_halving_the_gap_shows():
+    model = curved([4, 3, 1])
+    lines = lines_of(model, uniform(30, 4), uniform(30, 4, seed=2))
+    found = integrate(lines, withheld(model), halvings=0)
+    assert relative_gap(lines, found.values) > 1e-6
+    wrong = (found.values.sum(1) - change(lines)).abs() > 1e-9
+    assert bool((found.unsettled > 0)[wrong].all())
+    assert bool(wrong.any())
+
+
+def test_errors_that_cancel_in_the_sum_are_noticed(monkeypatch):
+    """Two features whose rates are wrong by opposite amounts add up all the same."""
+    model = curved([4, 3, 1])
+    lines = lines_of(model, uniform(10, 4), uniform(10, 4, seed=2))
+    own, knots = Lines.rates, meeting_points(model, 0)
+
+    def bent(self, owner, t):
+        rates = own(self, owner, t).clone()
+        kink = 0.1 * (t - 0.4321).clamp(min=0)
+        rates[:, 0] += kink
+        rates[:, 1] -= kink
+        return rates
+
+    monkeypatch.setattr(Lines, "rates", bent)
+    first = integrate(lines, knots, halvings=0)
+    assert relative_gap(lines, first.values) < 1e-11
+    assert bool((first.unsettled > 0).all())
+    settled = integrate(lines, knots)
+    exact = 0.05 * (1 - 0.4321) ** 2
+    monkeypatch.undo()
+    shift = (settled.values - integrate(lines, knots).values)[:, :2]
+    expected = torch.tensor([exact, -exact], dtype=torch.float64).expand(10, 2)
+    torch.testing.assert_close(shift, expected, rtol=1e-9, atol=0)
+
+
+def test_every_gradient_is_counted(monkeypatch):
+    model = curved([4, 3, 1])
+    lines = lines_of(model, uniform(20, 4), uniform(20, 4, seed=2))
+    own, seen = Lines.rates, torch.zeros(20, dtype=torch.long)
+
+    def counted(self, owner, t):
+        seen.index_add_(0, owner, torch.ones_like(owner))
+        return own(self, owner, t)
+
+    monkeypatch.setattr(Lines, "rates", counted)
+    found = integrate(lines, withheld(model))
+    assert found.evaluations.tolist() == seen.tolist()
+
+
+def test_a_looser_tolerance_costs_less():
+    model = curved([6, 4, 1])
+    lines = lines_of(model, uniform(50, 6), uniform(50, 6, seed=2))
+    knots = meeting_points(model, 0)
+    strict, loose = (integrate(lines, knots, tolerance=tol) for tol in (1e-12, 1e-5))
+    assert int(loose.evaluations.sum()) < 0.7 * int(strict.evaluations.sum())
+    assert relative_gap(lines, loose.values) < 1e-5
+    tiny = integrate(lines, knots, tolerance=1e-300)
+    assert relative_gap(lines, tiny.values) < 1e-12
+
+
+def test_large_numbers_that_cancel_do_not_keep_it_busy():
+    model = curved([4, 3, 1])
+    model.output_shift += 1e9
+    model.layers[1].bias += 1e6
+    lines = lines_of(model, uniform(20, 4), uniform(20, 4, seed=2))
+    found = integrate(lines, meeting_points(model, 0))
+    assert float(found.evaluations.double().mean()) < 200
+    assert not bool(found.unsettled.any())
+
+
+def test_a_line_that_goes_wrong_leaves_the_others_alone():
+    model = curved([4, 3, 1])
+    x, rows = uniform(5, 4), uniform(5, 4, seed=2)
+    expected = integrate(lines_of(model, x, rows), meeting_points(model, 0)).values
+    x[2, 1] = torch.inf
+    found = integrate(lines_of(model, x, rows), meeting_points(model, 0))
+    kept = [0, 1, 3, 4]
+    torch.testing.assert_close(found.values[kept], expected[kept])
+    assert not bool(torch.isfinite(found.values[2]).all())
+
+
+def test_segments_end_at_the_ends_of_lines():
+    model = private_copy(build([3, 2, 1]))
+    lines = lines_of(model, uniform(10, 3), uniform(10, 3, seed=2))
+    found = smooth_segments(lines, meeting_points(model, 0))
+    total = torch.zeros(10, dtype=torch.float64).index_add(0, found.owner, found.length)
+    torch.testing.assert_close(total, torch.ones_like(total))
+    counted = torch.bincount(found.owner, minlength=10)
+    assert bool((integrate(lines, meeting_points(model, 0)).segments >= counted).all())

@@ -1,0 +1,247 @@
+"""Integrated gradients against brute force, and what holds for them whatever the network."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kanlens.attribution import problem as problems
+from kanlens.attribution.integration.gradients import integrated_gradients
+from kanlens.attribution.problem import Problem, private_copy
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.network import KAN
+from kanlens.core.products import Grouping, Nodes
+from kanlens.core.recording import trace
+from kanlens.errors import InvalidValueError, MethodError
+from tests.attribution.conftest import build
+from tests.attribution.integration import brute_force
+
+
+def ask(model, x, rows, target=0):
+    return Problem(model=private_copy(model), x=x, rows=rows, target=target)
+
+
+def normal(*shape, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def with_function(name, layer, parameters, widths=(3, 3, 1)):
+    """A network with one function on two edges of a layer."""
+    model = build(widths)
+    layers = [FunctionLinear.from_layer(one) for one in model.layers]
+    for edge in ((0, 0), (layers[layer].out_features - 1, 2)):
+        layers[layer].assign(*edge, name, parameters)
+    changed = KAN.from_layers(layers, model.schema)
+    for buffer in ("input_shift", "input_scale", "output_shift", "output_scale"):
+        getattr(changed, buffer).copy_(getattr(model, buffer))
+    return changed
+
+
+def check(model, x, rows, target=0, tolerance=1e-11):
+    asked = ask(model, x, rows, target)
+    found = integrated_gradients(asked)
+    expected = brute_force.integrated_gradients(asked.model, x, rows, target)
+    scale = expected.abs().sum(1, keepdim=True) + 1e-3 * expected.abs().sum(1).mean()
+    assert float(((found.values - expected).abs() / scale).max()) < tolerance
+    change = asked.output(x) - found.reference
+    gap = (found.values.sum(1) - change).abs()
+    assert float((gap / (change.abs() + 1e-2 * asked.output(x).abs().mean())).max()) < 1e-12
+    return found
+
+
+@pytest.mark.parametrize(
+    "widths", [[2, 2, 1], [4, 3, 1], [3, 2, 2, 1], [3, (1, 1), 1], [3, (2, [3]), 2, 1], [3, (0, 1)]]
+)
+@pytest.mark.parametrize("extrapolation", ["linear", "zero"])
+def test_values_are_what_brute_force_finds(widths, extrapolation):
+    model = build(widths, extrapolation=extrapolation)
+    check(model, 2 * normal(3, widths[0]), normal(2, widths[0], seed=2))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    features=st.integers(1, 4),
+    hidden=st.lists(st.integers(1, 3), min_size=1, max_size=2),
+    grid_size=st.integers(1, 6),
+    spline_order=st.integers(1, 5),
+    extrapolation=st.sampled_from(["linear", "zero"]),
+    base=st.sampled_from(["silu", "identity", "zero", "tanh", "gelu"]),
+    spread=st.sampled_from([0.3, 1.0, 4.0]),
+    seed=st.integers(0, 99),
+)
+def test_values_hold_for_any_network(
+    features, hidden, grid_size, spline_order, extrapolation, base, spread, seed
+):
+    model = build(
+        [features, *hidden, 1],
+        seed,
+        grid_size=grid_size,
+        spline_order=spline_order,
+        extrapolation=extrapolation,
+        base_activation=base,
+    )
+    x, rows = spread * normal(2, features, seed=seed), normal(1, features, seed=seed + 1)
+    check(model, x, rows, tolerance=1e-10)
+
+
+def test_values_hold_for_uneven_grids_masks_and_several_outputs():
+    model = build([4, 3, 2])
+    model.update_grid(normal(60, 4, seed=3) ** 3)
+    with torch.no_grad():
+        model.layers[0].mask[:, 1] = 0
+        model.layers[1].mask[1, 0] = 0
+        model.layers[0].mask[1, 2] = 0
+    for target in (0, 1):
+        found = check(model, normal(3, 4), normal(2, 4, seed=2), target)
+        assert bool((found.values[:, 1] == 0).all())
+
+
+def test_scaled_nodes_count():
+    model = build([3, (1, 1), 1])
+    nodes = Nodes(Grouping(1, (2,)), scaled=True).double()
+    nodes.scale.copy_(torch.tensor([2.0, -0.5]))
+    nodes.shift.copy_(torch.tensor([0.3, 0.1]))
+    model.nodes[0] = nodes
+    check(model, normal(3, 3), normal(2, 3, seed=2))
+
+
+@pytest.mark.parametrize("name", ["abs", "relu", "sin", "exp", "x^3", "gaussian", "arctan"])
+@pytest.mark.parametrize("layer", [0, 1])
+def test_function_edges_with_kinks_are_cut_there(name, layer):
+    model = with_function(name, layer, (2.0, 0.25, 0.8, 0.2))
+    check(model, normal(4, 3), normal(2, 3, seed=2))
+
+
+def test_a_kink_counts_where_no_spline_reads_the_grid():
+    model = with_function("abs", 0, (1.0, 0.0, 1.0, 0.0), widths=(3, 2, 1))
+    model.layers[0].assign(1, 0, "abs", (1.0, -0.25, 0.5, 0.0))
+    assert [row[0] for row in model.layers[0].functions] == ["abs", "abs"]
+    check(model, normal(4, 3), normal(2, 3, seed=2))
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_what_a_jump_adds_is_missing_and_said(layer):
+    x, rows = normal(20, 3), normal(1, 3, seed=2)
+    inputs = trace(build((3, 3, 1)), x).inputs[layer][:, 0]
+    place = round(64 * float(inputs.median())) / 64
+    model = with_function("sign", layer, (2.0, -2 * place, 0.8, 0.2))
+    asked = ask(model, x, rows)
+    found = integrated_gradients(asked)
+    gap = (asked.output(x) - found.reference - found.values.sum(1)).abs()
+    assert bool((gap < 1e-13).any())
+    assert float(gap.max()) > 0.1
+    lines = int((gap > 1e-9).sum())
+    assert f"a jump or a pole, not certified, on {lines} of 20 lines" in found.remark
+    assert found.evaluations < 300
+
+
+@pytest.mark.parametrize("name", ["1/x", "1/x^2", "tan"])
+def test_a_pole_ends_the_search(name):
+    model = with_function(name, 0, (1.7, 0.11, 0.8, 0.2))
+    found = integrated_gradients(ask(model, normal(10, 3), normal(1, 3, seed=2)))
+    assert bool(torch.isfinite(found.values).all())
+    assert "not certified" in found.remark
+
+
+@pytest.mark.parametrize("widths", [(3, 1), (3, 2, 1)])
+def test_a_line_out_of_the_domain_is_one_clear_error(widths):
+    model = with_function("log", 0, (1.0, 0.0, 1.0, 0.0), widths)
+    x = torch.full((3, 3), 9.0, dtype=torch.float64)
+    rows = x[:1] - 1
+    rows[0, 0] = -50.0
+    text = (
+        "attribute: expected finite outputs and gradients all the way from the background to the "
+        "sample, got NaN or infinity on the way to sample 0. Choose background rows from which no "
+        "function leaves its domain on the way."
+    )
+    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+        integrated_gradients(ask(model, x, rows))
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_one_layer_needs_no_quadrature(scaled):
+    model = build([3, (2, 1)])
+    if scaled:
+        nodes = Nodes(Grouping(2, (2,)), scaled=True).double()
+        nodes.scale.copy_(torch.tensor([1.0, -3.0, 2.0]))
+        model.nodes[0] = nodes
+    x, rows = normal(5, 3), normal(4, 3, seed=2)
+    asked = ask(model, x, rows, 1)
+    found = integrated_gradients(asked)
+    assert (found.evaluations, found.remark) == (0.0, "closed form")
+    torch.testing.assert_close(found.values.sum(1), asked.output(x) - found.reference)
+    expected = brute_force.integrated_gradients(asked.model, x, rows, 1)
+    torch.testing.assert_close(found.values, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_a_sample_on_the_background_gets_zero():
+    model, x = build([3, 4, 1]), normal(2, 3)
+    found = integrated_gradients(ask(model, x[:1], x[:1]))
+    assert bool((found.values == 0).all())
+    assert found.evaluations == 0
+    part = integrated_gradients(ask(model, x, x))
+    half = integrated_gradients(ask(model, x[:1], x[1:])).values / 2
+    torch.testing.assert_close(part.values[:1], half, rtol=1e-12, atol=1e-14)
+
+
+def test_a_feature_that_does_not_move_gets_zero():
+    model, x, rows = build([3, 4, 1]), normal(4, 3), normal(1, 3, seed=2)
+    x[:, 1] = rows[0, 1]
+    assert bool((integrated_gradients(ask(model, x, rows)).values[:, 1] == 0).all())
+
+
+def test_baselines():
+    model, x, rows = build([3, 4, 1]), normal(4, 3), normal(5, 3, seed=2)
+    asked = ask(model, x, rows)
+    each, mean = (integrated_gradients(asked, baseline=name) for name in ("each", "mean"))
+    assert each.baseline == "mean output over the background"
+    assert mean.baseline == "output at the mean of the background"
+    single = [integrated_gradients(replace(asked, rows=row[None])).values for row in rows]
+    torch.testing.assert_close(each.values, torch.stack(single).mean(0))
+    alone = integrated_gradients(replace(asked, rows=rows.mean(0, keepdim=True)))
+    torch.testing.assert_close(mean.values, alone.values)
+    assert mean.reference == alone.reference
+    with pytest.raises(InvalidValueError, match="baseline to be one of each, mean"):
+        integrated_gradients(asked, baseline="zero")
+    with pytest.raises(InvalidValueError, match="tolerance to be a positive number"):
+        integrated_gradients(asked, tolerance=0.0)
+
+
+def test_a_row_alone_gets_what_it_gets_in_a_batch():
+    model, x, rows = build([5, 4, 1]), normal(12, 5), normal(3, 5, seed=2)
+    together = integrated_gradients(ask(model, x, rows)).values
+    alone = torch.cat([integrated_gradients(ask(model, row[None], rows)).values for row in x])
+    scale = together.abs().sum(1, keepdim=True)
+    assert float(((alone - together).abs() / scale).max()) < 1e-12
+    torch.testing.assert_close(alone, together, rtol=1e-10, atol=1e-13)
+
+
+def test_blocks_change_nothing(monkeypatch):
+    model, x, rows = build([3, 4, 2, 1]), normal(5, 3), normal(4, 3, seed=2)
+    expected = integrated_gradients(ask(model, x, rows))
+    monkeypatch.setattr(problems, "BUDGET", 3000)
+    found = integrated_gradients(ask(model, x, rows))
+    torch.testing.assert_close(found.values, expected.values, rtol=1e-10, atol=1e-13)
+    assert abs(found.evaluations - expected.evaluations) < 0.02 * expected.evaluations
+
+
+def test_the_torch_path_gives_the_same_numbers():
+    from kanlens.core import kernels
+
+    model, x, rows = build([3, 4, 1]), normal(5, 3), normal(2, 3, seed=2)
+    expected = integrated_gradients(ask(model, x, rows)).values
+    with kernels.use("torch"):
+        found = integrated_gradients(ask(model, x, rows)).values
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_a_change_of_sides_changes_the_sign():
+    model, x, rows = build([3, 4, 1]), normal(1, 3), normal(1, 3, seed=2)
+    there, back = (integrated_gradients(ask(model, *pair)) for pair in ((x, rows), (rows, x)))
+    torch.testing.assert_close(there.values, -back.values, rtol=1e-11, atol=1e-13)

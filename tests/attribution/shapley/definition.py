@@ -1,0 +1,135 @@
+"""Interactions written from their definition, and problems and networks to try things on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.problem import Problem, private_copy
+from kanlens.core.network import KAN
+from tests.attribution.conftest import build
+
+
+def problem_of(model: KAN, x: Tensor, rows: Tensor, target: int = 0) -> Problem:
+    return Problem(model=private_copy(model), x=x, rows=rows, target=target)
+
+
+def worths(model: KAN, x: Tensor, rows: Tensor, target: int) -> list[dict[frozenset[int], float]]:
+    """What every coalition is worth, sample by sample."""
+    found = []
+    for sample in x:
+        worth = {}
+        for size in range(x.shape[1] + 1):
+            for members in itertools.combinations(range(x.shape[1]), size):
+                mixed = rows.clone()
+                mixed[:, list(members)] = sample[list(members)]
+                worth[frozenset(members)] = float(model(mixed)[:, target].mean())
+        found.append(worth)
+    return found
+
+
+def interactions(model: KAN, x: Tensor, rows: Tensor, target: int) -> Tensor:
+    """The Shapley interaction index of every pair; zero on the diagonal."""
+    n = x.shape[1]
+    found = x.new_zeros(len(x), n, n)
+    for b, v in enumerate(worths(model, x, rows, target)):
+        for i, k in itertools.permutations(range(n), 2):
+            others = [p for p in range(n) if p not in (i, k)]
+            for size in range(n - 1):
+                weight = math.factorial(size) * math.factorial(n - size - 2) / math.factorial(n - 1)
+                for members in itertools.combinations(others, size):
+                    s = frozenset(members)
+                    found[b, i, k] += weight * (v[s | {i, k}] - v[s | {i}] - v[s | {k}] + v[s])
+    return found
+
+
+def masked(model: KAN, seed: int, share: float = 0.6) -> KAN:
+    """Switch off edges at random."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in model.layers:
+        kept = torch.rand(layer.mask.shape, generator=generator) < share
+        layer.mask.copy_(kept.to(layer.mask))
+    return model
+
+
+def scaled(model: KAN, seed: int = 3) -> KAN:
+    """The same network with nodes that are scaled and shifted."""
+    from kanlens.core.products import Nodes
+
+    generator = torch.Generator().manual_seed(seed)
+    nodes = [Nodes(each.grouping, scaled=True).double() for each in model.nodes]
+    for each in nodes:
+        each.scale.copy_(torch.randn(each.scale.shape, generator=generator))
+        each.shift.copy_(torch.randn(each.shift.shape, generator=generator))
+    new = KAN.from_layers(list(model.layers), model.schema, nodes=nodes)
+    for name in ("input_shift", "input_scale", "output_shift", "output_scale"):
+        getattr(new, name).copy_(getattr(model, name))
+    return new
+
+
+def symbolic(widths: list[object], seed: int = 0) -> KAN:
+    """A network whose layers hold kinks, a step and a logarithm beside splines."""
+    from kanlens.core.function_layer import FunctionLinear
+
+    model = build(widths, seed=seed)
+    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers[0].assign(0, 0, "abs", [1.0, -0.1, 0.7, 0.2])
+    layers[0].assign(1, 1, "relu", [2.0, 0.1, 1.0, 0.0])
+    layers[-1].assign(0, 1, "sign", [1.0, 0.3, 0.5, 0.0])
+    layers[-1].assign(0, 0, "sin", [2.0, 0.3, 0.5, 0.1])
+    new = KAN.from_layers(layers, model.schema, nodes=list(model.nodes))
+    for name in ("input_shift", "input_scale", "output_shift", "output_scale"):
+        getattr(new, name).copy_(getattr(model, name))
+    return new
+
+
+def network(kind: str, seed: int = 0) -> tuple[KAN, int]:
+    """A network of some kind, and the output that is asked for."""
+    made = {
+        "one layer": lambda: (build([3, 2], seed=seed), 1),
+        "one product": lambda: (build([4, (1, 1)], seed=seed), 1),
+        "two layers": lambda: (build([4, 3, 1], seed=seed), 0),
+        "order 1": lambda: (build([3, 3, 1], seed=seed, spline_order=1), 0),
+        "order 2": lambda: (build([3, 3, 1], seed=seed, spline_order=2), 0),
+        "order 4": lambda: (build([3, 3, 1], seed=seed, spline_order=4), 0),
+        "order 5": lambda: (build([3, 3, 1], seed=seed, spline_order=5), 0),
+        "run out": lambda: (build([4, 3, 2], seed=seed, extrapolation="zero"), 1),
+        "tanh": lambda: (build([4, 3, 1], seed=seed, base_activation=torch.nn.Tanh), 0),
+        "masked": lambda: (masked(build([4, 3, 2], seed=seed), seed), 1),
+        "products": lambda: (build([4, (1, [2, 3]), 1], seed=seed), 0),
+        "scaled": lambda: (scaled(build([4, (2, 1), 2], seed=seed)), 1),
+        "product at the end": lambda: (build([3, 2, (1, 1)], seed=seed), 1),
+        "scaled product at the end": lambda: (scaled(build([3, 2, (1, 1)], seed=seed)), 1),
+        "three layers": lambda: (build([4, 3, 2, 1], seed=seed), 0),
+        "masked three layers": lambda: (masked(build([4, 4, 3, 1], seed=seed), seed, 0.7), 0),
+        "deep products": lambda: (scaled(build([4, (2, 1), (1, 1), 2], seed=seed)), 1),
+        "functions": lambda: (symbolic([4, 3, 1], seed=seed), 0),
+        "deep functions": lambda: (symbolic([3, 2, 2, 1], seed=seed), 0),
+    }
+    return made[kind]()
+
+
+KINDS = (
+    "one layer",
+    "one product",
+    "two layers",
+    "order 1",
+    "order 2",
+    "order 4",
+    "order 5",
+    "run out",
+    "tanh",
+    "masked",
+    "products",
+    "scaled",
+    "product at the end",
+    "scaled product at the end",
+    "three layers",
+    "masked three layers",
+    "deep products",
+    "functions",
+    "deep functions",
+)

@@ -1,0 +1,143 @@
+"""Games solved by going through all coalitions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from kanlens.attribution.shapley import enumeration
+from kanlens.attribution.shapley.enumeration import enumerated, pair_weights, value_weights
+from kanlens.attribution.shapley.games import games
+from kanlens.core import kernels
+from tests.attribution.shapley.definition import KINDS, network, problem_of
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def game_of(kind, draw, *, batch=3, rows=4):
+    model, target = network(kind)
+    d = model.widths[0]
+    problem = problem_of(model, draw(batch, d), draw(rows, d, seed=2), target)
+    return games(problem, torch.eye(d, dtype=torch.float64))[0]
+
+
+def values_by_orders(worth, n):
+    """The mean gain of every player over all orders; worth by the code of a coalition."""
+    values = torch.zeros(n, dtype=torch.float64)
+    for order in itertools.permutations(range(n)):
+        code = 0
+        for p in order:
+            values[p] += (worth[code | 1 << p] - worth[code]) / math.factorial(n)
+            code |= 1 << p
+    return values
+
+
+def pairs_by_orders(worth, n):
+    """The mean joint gain of two players who come together, over all orders of the others."""
+    found = torch.zeros(n, n, dtype=torch.float64)
+    for i, k in itertools.permutations(range(n), 2):
+        couple = 1 << i | 1 << k
+        others = [p for p in range(n) if p not in (i, k)]
+        for order in itertools.permutations([*others, "couple"]):
+            code = sum(1 << p for p in order[: order.index("couple")])
+            gain = worth[code | couple] - worth[code | 1 << i] - worth[code | 1 << k] + worth[code]
+            found[i, k] += gain / math.factorial(n - 1)
+    return found
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_weights_are_those_of_all_orders(n, draw):
+    worth = draw(2**n)
+    values = worth @ value_weights(n)
+    torch.testing.assert_close(values, values_by_orders(worth, n), rtol=1e-13, atol=1e-14)
+    pairs = (worth @ pair_weights(n)).reshape(n, n)
+    torch.testing.assert_close(pairs, pairs_by_orders(worth, n), rtol=1e-13, atol=1e-14)
+    assert float(values_by_orders(worth.flip(0), n).add(values).abs().max()) < 1e-12
+    if n > 1:
+        wrong = values_by_orders(worth.roll(1), n)
+        assert float((wrong - values).abs().max()) > 1e-3
+        assert float((pairs_by_orders(worth.roll(1), n) - pairs).abs().max()) > 1e-3
+
+
+def test_weights_of_large_games_add_up():
+    for weights in (value_weights(14), pair_weights(10)):
+        assert float(weights.sum(0).abs().max()) < 1e-12
+    n = 14
+    size = enumeration._bits(n).sum(1).double()
+    torch.testing.assert_close(size @ value_weights(n), torch.ones(n, dtype=torch.float64))
+    squares = (size[: 2**10] ** 2) @ pair_weights(10)  # 2 for each pair
+    torch.testing.assert_close(squares.reshape(10, 10).sum(), torch.tensor(180.0).double())
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k != "one layer"])
+def test_kernel_and_torch_give_the_same(kind, draw):
+    game = game_of(kind, draw)
+    found = enumerated(game, interactions=True)
+    with kernels.use("torch"):
+        expected = enumerated(game, interactions=True)
+    torch.testing.assert_close(found.values, expected.values, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(found.pairs, expected.pairs, rtol=1e-11, atol=1e-13)
+    assert found.evaluations == 2**game.size * 4
+
+
+@pytest.mark.parametrize("kind", ["two layers", "products"])
+def test_the_kernel_is_used(kind, draw, monkeypatch):
+    monkeypatch.setattr(enumeration, "_finish", None)
+    assert len(enumerated(game_of(kind, draw)).values) == 3
+    with kernels.use("torch"), pytest.raises(TypeError):
+        enumerated(game_of(kind, draw))
+
+
+@pytest.mark.parametrize("kind", ["two layers", "scaled", "three layers"])
+def test_without_numba_the_numbers_are_the_same(kind, draw, monkeypatch):
+    game = game_of(kind, draw)
+    expected = enumerated(game, interactions=True)
+    monkeypatch.setattr(kernels, "_has_numba", lambda: False)
+    found = enumerated(game, interactions=True)
+    torch.testing.assert_close(found.values, expected.values, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(found.pairs, expected.pairs, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("path", ["auto", "torch"])
+@pytest.mark.parametrize("budget", [1, 100, 700])
+@pytest.mark.parametrize("kind", ["two layers", "three layers", "product at the end"])
+def test_chunks_change_nothing(kind, budget, path, draw, monkeypatch):
+    game = game_of(kind, draw)
+    expected = enumerated(game, interactions=True)
+    monkeypatch.setattr(enumeration, "BUDGET", budget)
+    monkeypatch.setattr(enumeration, "STEP", budget)
+    done = []
+    with kernels.use(path):
+        found = enumerated(game, interactions=True, advance=done.append)
+    torch.testing.assert_close(found.values, expected.values, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(found.pairs, expected.pairs, rtol=1e-11, atol=1e-13)
+    assert sum(done) == 3
+    assert len(done) > 1 or budget == 700
+
+
+@pytest.mark.parametrize("kind", ["two layers", "three layers", "products", "functions"])
+def test_a_row_alone_gets_what_it_gets_in_a_batch(kind, draw):
+    model, target = network(kind)
+    x, rows = draw(5, 4), draw(3, 4, seed=2)
+    eye = torch.eye(4, dtype=torch.float64)
+
+    def solved(part):
+        game = games(problem_of(model, part, rows, target), eye)[0]
+        return enumerated(game, interactions=True)
+
+    together = solved(x)
+    for row in range(5):
+        alone = solved(x[row : row + 1])
+        torch.testing.assert_close(
+            alone.values, together.values[row : row + 1], rtol=1e-10, atol=1e-14
+        )
+        torch.testing.assert_close(
+            alone.pairs, together.pairs[row : row + 1], rtol=1e-10, atol=1e-14
+        )

@@ -1,0 +1,145 @@
+"""The interaction of every two features against its definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kanlens.attribution.shapley import enumeration
+from kanlens.attribution.shapley.values import interactions, shapley
+from tests.attribution import oracles
+from tests.attribution.conftest import build
+from tests.attribution.shapley import definition
+from tests.attribution.shapley.definition import KINDS, masked, network, problem_of
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def off_diagonal(square):
+    return square - torch.diag_embed(square.diagonal(dim1=1, dim2=2))
+
+
+def check(model, x, rows, target):
+    """Compare values and pairs with the slow versions, and main effects with what is left."""
+    problem = problem_of(model, x, rows, target)
+    found = interactions(problem)
+    pairs = definition.interactions(model, x, rows, target)
+    torch.testing.assert_close(off_diagonal(found.interactions), pairs, rtol=1e-11, atol=1e-12)
+    values = oracles.shapley(model, x, rows, target)
+    torch.testing.assert_close(found.values, values, rtol=1e-11, atol=1e-12)
+    main = found.interactions.diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(main, values - pairs.sum(2) / 2, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(found.interactions, found.interactions.mT, rtol=0, atol=0)
+    total = found.interactions.triu().sum((1, 2))  # main effects, and each pair once
+    change = model(x)[:, target] - model(rows)[:, target].mean()
+    torch.testing.assert_close(total, change, rtol=1e-11, atol=1e-11)
+    assert found.reference == pytest.approx(float(model(rows)[:, target].mean()))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_are_as_defined(kind, draw):
+    model, target = network(kind)
+    check(model, 1.5 * draw(2, model.widths[0]), draw(3, model.widths[0], seed=2), target)
+
+
+def banzhaf(n):
+    """Weights that count all coalitions alike."""
+    return (2.0 * enumeration._bits(n) - 1) / 2 ** (n - 1)
+
+
+def banzhaf_pairs(n):
+    return enumeration.pair_weights(n).sign() / 2 ** (n - 2)
+
+
+@pytest.mark.parametrize("wrong", [banzhaf, banzhaf_pairs])
+def test_other_weights_are_rejected(wrong, draw, monkeypatch):
+    name = "value_weights" if wrong is banzhaf else "pair_weights"
+    weights = wrong(4)
+    monkeypatch.setattr(enumeration, name, lambda n: weights)
+    with pytest.raises(AssertionError, match="not close"):
+        check(build([4, 3, 1]), draw(2, 4), draw(3, 4, seed=2), 0)
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    seed=st.integers(0, 999),
+    samples=st.integers(1, 2),
+    rows=st.integers(1, 3),
+    spread=st.sampled_from([0.5, 3.0]),
+    same=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_pairs_of_any_network(kind, seed, samples, rows, spread, same):
+    model, target = network(kind, seed)
+    generator = torch.Generator().manual_seed(seed)
+    shape, options = (model.widths[0],), {"generator": generator, "dtype": torch.float64}
+    x = spread * torch.randn(samples, *shape, **options)
+    background = spread * torch.randn(rows, *shape, **options)
+    if same:
+        background[0] = x[0]
+    check(model, x, background, target)
+
+
+def test_one_row_and_a_sample_that_is_it(draw):
+    model, x = build([3, 2, 1]), draw(2, 3)
+    found = check(model, x, x[:1], 0)
+    assert bool((found.interactions[0] == 0).all())
+    assert bool((found.values[0] == 0).all())
+    assert bool((off_diagonal(found.interactions)[1] != 0).any())
+
+
+def test_features_in_no_common_game_have_none(draw):
+    model, x, rows = build([4, 2, 1]), draw(3, 4), draw(2, 4, seed=2)
+    model.layers[0].mask[0, 2:] = 0
+    model.layers[0].mask[1, :2] = 0
+    found = check(model, x, rows, 0).interactions
+    assert bool((found[:, :2, 2:] == 0).all())
+    assert bool((found[:, 0, 1] != 0).all())
+    alone = check(build([3, 2]), draw(2, 3), draw(2, 3, seed=2), 1)
+    assert bool((off_diagonal(alone.interactions) == 0).all())
+    torch.testing.assert_close(alone.interactions.diagonal(dim1=1, dim2=2), alone.values)
+
+
+def test_a_product_of_two_features_is_its_pair(draw):
+    model, x, rows = build([2, (0, 1)]), draw(3, 2), draw(1, 2, seed=2)
+    model.layers[0].mask.copy_(torch.eye(2))
+    edges = [model.layers[0].edge_values(model.scale_inputs(each)) for each in (x, rows)]
+    steps = (edges[0] - edges[1]).diagonal(dim1=1, dim2=2)  # (batch, factor)
+    found = interactions(problem_of(model, x, rows)).interactions
+    expected = steps.prod(1) * model.output_scale[0]
+    torch.testing.assert_close(found[:, 0, 1], expected, rtol=1e-11, atol=1e-13)
+
+
+def test_values_are_those_of_shapley(draw):
+    model, x, rows = masked(build([5, 4, 1]), 2), draw(4, 5), draw(3, 5, seed=2)
+    problem = problem_of(model, x, rows)
+    plain, both = shapley(problem), interactions(problem)
+    torch.testing.assert_close(plain.values, both.values, rtol=0, atol=1e-15)
+    assert plain.interactions is None
+    assert (plain.remark, plain.evaluations) == (both.remark, both.evaluations)
+
+
+def test_columns_interact_as_one(draw):
+    from tests.attribution.shapley.test_values import one_hot
+
+    model = one_hot(build([4, 3, 1]))
+    x = torch.tensor([[1.0, 0.3, 0, 0], [0, -0.5, 1, 0]], dtype=torch.float64)
+    rows = torch.tensor([[0.0, 0.1, 0, 1], [1, 0.9, 0, 0]], dtype=torch.float64)
+    found = interactions(problem_of(model, x, rows), groups="columns")
+    assert found.features == ("color", "size")
+    assert found.interactions.shape == (2, 2, 2)
+    for b in range(2):
+        size_only, color_only = rows.clone(), x[b].repeat(2, 1)
+        size_only[:, 1], color_only[:, 1] = x[b, 1], rows[:, 1]
+        none, color, size, both = (
+            model(z).mean() for z in (rows, color_only, size_only, x[b : b + 1])
+        )
+        torch.testing.assert_close(found.interactions[b, 0, 1], both - color - size + none)
+        torch.testing.assert_close(found.interactions[b, 0, 0], color - none)

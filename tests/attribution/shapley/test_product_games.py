@@ -1,0 +1,286 @@
+"""Shapley values by cosines: against enumeration and closed forms, and inside their bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from kanlens.attribution.shapley import product_games
+from kanlens.attribution.shapley.cosines import CosineSeries, fit
+from kanlens.attribution.shapley.product_games import (
+    product_game_interactions,
+    product_game_values,
+)
+from kanlens.core import kernels
+from kanlens.core.function_edge import FunctionEdge
+from kanlens.errors import InvalidValueError, ShapeError
+from tests.attribution.shapley.curves import (
+    Edge,
+    drawn,
+    enumerated,
+    enumerated_pairs,
+    of_a_product,
+    of_two_groups,
+    reached,
+    spline,
+)
+
+ROUNDING = 1e-12
+
+
+def fitted(edge: Edge, steps: Tensor, offsets: Tensor, tolerance: float) -> CosineSeries:
+    return fit(edge, *reached(steps, offsets), tolerance=tolerance)
+
+
+def made_up(terms: int, seed: int = 0) -> CosineSeries:
+    """A series with every part in use."""
+    draw = np.random.default_rng(seed)
+    cosines = draw.normal(size=terms) / np.arange(1, terms + 1)
+    return CosineSeries(
+        low=-1.5, high=2.0, polynomial=draw.normal(size=5), cosines=cosines, error=0.0
+    )
+
+
+def inside(games: int, players: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Games that stay in the interval of `made_up`."""
+    steps, offsets = drawn(games, players, spread=1.2, seed=seed)
+    return steps, offsets.clamp(-0.3, 0.8)
+
+
+@pytest.mark.parametrize("players", [1, 2, 3, 4, 5, 6, 7, 8, 9])
+@pytest.mark.parametrize("path", ["auto", "torch"])
+def test_values_and_interactions_are_exact_for_a_series(players, path):
+    series, (steps, offsets) = made_up(45), inside(3, players)
+    steps[1, players // 2] = 0.0
+    with kernels.use(path):
+        values = product_game_values(steps, offsets, series)
+        pairs = product_game_interactions(steps, offsets, series)
+    for p in range(3):
+        expected = enumerated(steps[p], float(offsets[p]), series)
+        np.testing.assert_allclose(values[p].numpy(), expected, atol=ROUNDING, rtol=0)
+        if players > 1:
+            expected = enumerated_pairs(steps[p], float(offsets[p]), series)
+            np.testing.assert_allclose(pairs[p].numpy(), expected, atol=ROUNDING, rtol=0)
+
+
+@pytest.mark.parametrize("extrapolation", ["linear", "zero"])
+@pytest.mark.parametrize(("players", "spread"), [(10, 1.5), (10, 4.0), (14, 3.0)])
+def test_values_of_an_edge_are_those_of_all_coalitions(players, spread, extrapolation):
+    edge = spline(players, extrapolation=extrapolation)
+    steps, offsets = drawn(2, players, spread=spread)
+    series = fitted(edge, steps, offsets, 1e-6)
+    values = product_game_values(steps, offsets, series)
+    for p in range(2):
+        error = np.abs(values[p].numpy() - enumerated(steps[p], float(offsets[p]), edge)).max()
+        assert error < min(1e-6, 2 * series.error)
+
+
+def test_interactions_of_an_edge_are_those_of_all_coalitions():
+    edge, (steps, offsets) = spline(5), drawn(2, 8, spread=3.0)
+    series = fitted(edge, steps, offsets, 1e-6)
+    found = product_game_interactions(steps, offsets, series)
+    for p in range(2):
+        expected = enumerated_pairs(steps[p], float(offsets[p]), edge)
+        assert np.abs(found[p].numpy() - expected).max() < min(1e-6, 4 * series.error)
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_no_value_is_outside_its_bound(data):
+    degree, seed = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 10**6))
+    players, spread = data.draw(st.integers(1, 7)), data.draw(st.floats(0.1, 5.0))
+    extrapolation = data.draw(st.sampled_from(["linear", "zero"]))
+    edge = spline(seed, degree=degree, extrapolation=extrapolation)
+    steps, offsets = drawn(2, players, spread=spread, seed=seed)
+    tolerance = 10.0 ** data.draw(st.integers(-6, -1))
+    series = fit(edge, *reached(steps, offsets), tolerance=tolerance, most=300)
+    values = product_game_values(steps, offsets, series)
+    for p in range(2):
+        expected = enumerated(steps[p], float(offsets[p]), edge)
+        assert np.abs(values[p].numpy() - expected).max() <= 2 * series.error + ROUNDING
+
+
+def test_the_bound_is_reached_and_a_smaller_one_would_be_wrong():
+    edge = spline(6)
+    series = fit(edge, -1.0, 1.0, tolerance=1e-3)
+    points = np.linspace(-1, 1, 20001)
+    off = series(points) - edge(points)
+    start, end = points[off.argmin()], points[off.argmax()]
+    steps, offsets = torch.tensor([[end - start]]), torch.tensor([start])
+    value = float(product_game_values(steps, offsets, series)[0, 0])
+    error = abs(value - float(edge(end) - edge(start)))
+    assert series.error < error <= 2 * series.error
+    half = dataclasses.replace(series, cosines=series.cosines[: len(series.cosines) // 2])
+    value = float(product_game_values(steps, offsets, half)[0, 0])
+    assert abs(value - float(edge(end) - edge(start))) > 2 * half.error
+
+
+@pytest.mark.parametrize("players", [30, 100])
+@pytest.mark.parametrize("name", ["sin", "exp"])
+def test_many_players_of_a_cosine_or_an_exponential(players, name):
+    edge = FunctionEdge(function=name, a=1.7, b=0.4, c=0.8)
+    steps, offsets = drawn(1, players, spread=4.0)
+    rate = 1.7j if name == "sin" else 1.7
+    start = 0.8 * np.exp(rate * float(offsets[0]) + (0.4j if name == "sin" else 0.4))
+    products = of_a_product(np.exp(rate * steps[0].numpy()), start)
+    expected = products.imag if name == "sin" else products.real
+    for tolerance in (1e-3, 1e-6, 1e-9):
+        series = fitted(edge, steps, offsets, tolerance)
+        found = product_game_values(steps, offsets, series)[0].numpy()
+        assert series.error <= tolerance
+        assert np.abs(found - expected).max() <= 2 * series.error
+
+
+@pytest.mark.parametrize("players", [30, 100])
+def test_many_players_of_a_quadratic(players):
+    edge = FunctionEdge(function="x^2", a=1.5, b=-0.2, c=0.5, d=3.0)
+    steps, offsets = drawn(3, players, spread=6.0)
+    series = fitted(edge, steps, offsets, 1e-9)
+    inner, start = 1.5 * steps, 1.5 * offsets[:, None] - 0.2
+    total = inner.sum(1, keepdim=True)
+    assert_close(
+        product_game_values(steps, offsets, series),
+        0.5 * inner * (2 * start + total),
+        rtol=0,
+        atol=1e-11,
+    )
+    pairs = inner[:, :, None] * inner[:, None, :]
+    pairs.diagonal(dim1=1, dim2=2).zero_()
+    found = product_game_interactions(steps, offsets, series)
+    assert_close(found, pairs, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("players", [30, 100])
+@pytest.mark.parametrize("degree", [1, 2, 3])
+def test_many_players_of_a_spline(players, degree):
+    counts, (one, other) = (players // 3, players - players // 3), (0.08, -0.03)
+    edge = spline(7, degree=degree)
+    steps = torch.tensor([[one] * counts[0] + [other] * counts[1]], dtype=torch.float64)
+    offsets = torch.tensor([-0.4], dtype=torch.float64)
+    series = fit(edge, *reached(steps, offsets), tolerance=1e-6, most=2000)
+    found = product_game_values(steps, offsets, series)[0]
+    expected = of_two_groups(counts, (one, other), -0.4, edge)
+    for value, player in zip(expected, (0, -1), strict=True):
+        assert abs(float(found[player]) - value) <= 2 * series.error
+    assert series.error <= 1e-6 or degree == 1
+    assert_close(found[: counts[0]], found[:1].expand(counts[0]), rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("players", [2, 14, 30, 100])
+def test_values_add_up_to_the_change(players):
+    edge, (steps, offsets) = spline(8), drawn(4, players, spread=3.0)
+    series = fitted(edge, steps, offsets, 1e-5)
+    values = product_game_values(steps, offsets, series)
+    change = series((offsets + steps.sum(1)).numpy()) - series(offsets.numpy())
+    np.testing.assert_allclose(values.sum(1).numpy(), change, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("path", ["auto", "torch"])
+def test_players_without_a_step_get_nothing(path):
+    edge, (steps, offsets) = spline(9), drawn(3, 12, spread=2.0)
+    steps[:, 3], steps[1, 5:], steps[2] = 0.0, 0.0, 0.0
+    series = fitted(edge, steps, offsets, 1e-4)
+    with kernels.use(path):
+        values = product_game_values(steps, offsets, series)
+        pairs = product_game_interactions(steps, offsets, series)
+    dead = steps == 0
+    assert bool((values[dead] == 0).all()) and bool((pairs[dead] == 0).all())
+    assert bool((values[~dead] != 0).all())
+    without = product_game_values(steps[:1, steps[0] != 0], offsets[:1], series)
+    assert_close(values[:1, steps[0] != 0], without, rtol=0, atol=ROUNDING)
+
+
+def test_equal_players_get_the_same_and_order_does_not_matter():
+    edge, (steps, offsets) = spline(10), drawn(2, 9, spread=2.0)
+    steps[:, 4] = steps[:, 7]
+    series = fitted(edge, steps, offsets, 1e-4)
+    values = product_game_values(steps, offsets, series)
+    assert_close(values[:, 4], values[:, 7], rtol=0, atol=ROUNDING)
+    order = torch.tensor([8, 2, 5, 0, 1, 3, 7, 6, 4])
+    moved = product_game_values(steps[:, order], offsets, series)
+    assert_close(moved, values[:, order], rtol=0, atol=ROUNDING)
+    pairs = product_game_interactions(steps, offsets, series)
+    assert_close(pairs, pairs.mT, rtol=0, atol=0)
+    assert bool((pairs.diagonal(dim1=1, dim2=2) == 0).all())
+
+
+@pytest.mark.parametrize(("width", "height"), [(1e-6, 1e6), (1e6, 1e-6), (1e6, 1e6)])
+def test_units_change_nothing(width, height):
+    edge, (steps, offsets) = spline(11), drawn(3, 10, spread=2.0)
+    plain = product_game_values(steps, offsets, fitted(edge, steps, offsets, 1e-6))
+    scaled = edge.scaled(height).in_units(0.0, width)
+    steps, offsets = steps * width, offsets * width
+    found = product_game_values(steps, offsets, fitted(scaled, steps, offsets, 1e-6 * height))
+    assert_close(found / height, plain, rtol=0, atol=1e-9)
+
+
+def test_one_series_serves_many_games_in_blocks(monkeypatch):
+    edge, (steps, offsets) = spline(12), drawn(40, 6, spread=2.0)
+    series = fitted(edge, steps, offsets, 1e-4)
+    expected = product_game_values(steps, offsets, series)
+    pairs = product_game_interactions(steps, offsets, series)
+    for budget in (1, 500, 10_000):
+        monkeypatch.setattr(product_games, "BUDGET", budget)
+        with kernels.use("torch"):
+            found = product_game_values(steps[:7], offsets[:7], series)
+            assert_close(found, expected[:7], rtol=0, atol=ROUNDING)
+            found = product_game_interactions(steps[:7], offsets[:7], series)
+            assert_close(found, pairs[:7], rtol=0, atol=ROUNDING)
+
+
+def test_empty_games_and_points():
+    point = fit(spline(0), 0.3, 0.3, tolerance=1e-6)
+    nothing = torch.zeros(2, 3, dtype=torch.float64)
+    there = torch.full((2,), 0.3, dtype=torch.float64)
+    assert bool((product_game_values(nothing, there, point) == 0).all())
+    assert bool((product_game_interactions(nothing, there, point) == 0).all())
+    series = fit(spline(0), -1.0, 1.0, tolerance=1e-3)
+    assert product_game_values(nothing[:0], there[:0], series).shape == (0, 3)
+    assert product_game_values(nothing[:, :0], there, series).shape == (2, 0)
+    assert product_game_interactions(nothing[:, :1], there, series).tolist() == [[[0.0]]] * 2
+
+
+def test_coalitions_outside_the_interval_are_refused():
+    series = fit(spline(0), -1.0, 1.0, tolerance=1e-3)
+    steps, offsets = torch.tensor([[0.5, 0.6]]).double(), torch.zeros(1).double()
+    with pytest.raises(InvalidValueError, match=r"no farther than -1\.0 to 1\.0"):
+        product_game_values(steps, offsets, series)
+    with pytest.raises(InvalidValueError, match="no farther"):
+        product_game_interactions(-steps, offsets, series)
+    with pytest.raises(ShapeError, match="game, player"):
+        product_game_values(steps[0], offsets, series)
+
+
+@pytest.mark.parametrize("players", [10, 14])
+def test_eight_nodes_take_less_than_a_tenth_of_a_second(players):
+    games = [drawn(1, players, spread=2.0, seed=seed) for seed in range(8)]
+
+    def once() -> float:
+        start = time.process_time()
+        for seed, (steps, offsets) in enumerate(games):
+            product_game_values(steps, offsets, fitted(spline(seed), steps, offsets, 6e-8))
+        return time.process_time() - start
+
+    assert min(once() for _ in range(3)) < 0.1
+
+
+def test_the_rule_of_two_groups_and_products_agree_with_enumeration():
+    def wave(u):
+        return np.cos(2.0 * u)
+
+    steps = torch.tensor([0.3, 0.3, 0.3, -0.2, -0.2], dtype=torch.float64)
+    expected = enumerated(steps, 0.1, wave)
+    groups = of_two_groups((3, 2), (0.3, -0.2), 0.1, wave)
+    products = of_a_product(np.exp(2j * steps.numpy()), np.exp(0.2j)).real
+    assert math.isclose(groups[0], expected[0], abs_tol=1e-14)
+    assert math.isclose(groups[1], expected[4], abs_tol=1e-14)
+    np.testing.assert_allclose(products, expected, atol=1e-14)

@@ -1,0 +1,230 @@
+"""Exact Shapley values against their definition."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kanlens.attribution import attribute, problem
+from kanlens.attribution.shapley import enumeration, values
+from kanlens.core.schema import Feature, Schema, default_schema
+from kanlens.errors import InvalidValueError, MethodError
+from tests.attribution import oracles
+from tests.attribution.conftest import build
+from tests.attribution.shapley.definition import KINDS, problem_of
+from tests.attribution.shapley.definition import network as network_of
+
+
+@pytest.mark.parametrize("widths", [[1, 1], [3, 1], [1, 2, 1], [4, 3, 1], [3, 2, 2, 1]])
+@pytest.mark.parametrize("extrapolation", ["linear", "zero"])
+def test_values_are_mean_marginal_contributions(widths, extrapolation, network, draw):
+    model = network(widths, extrapolation=extrapolation)
+    x, rows = draw(2, widths[0]), draw(3, widths[0], seed=2)
+    found = attribute(model, x, background=rows)
+    with torch.no_grad():
+        expected = oracles.shapley(model, x, rows, 0)
+        mean = model(rows).mean()
+    torch.testing.assert_close(found.values, expected, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(found.reference, mean.expand(2))
+    assert found.baseline == "mean output over the background"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_of_every_kind_of_network(kind, draw):
+    model, target = network_of(kind)
+    x, rows = 1.5 * draw(2, model.widths[0]), draw(3, model.widths[0], seed=2)
+    with torch.no_grad():
+        found = values.shapley(problem_of(model, x, rows, target)).values
+        expected = oracles.shapley(model, x, rows, target)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    seed=st.integers(0, 999),
+    samples=st.integers(1, 2),
+    rows=st.integers(1, 3),
+    spread=st.sampled_from([0.5, 3.0]),
+    same=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_values_of_any_network(kind, seed, samples, rows, spread, same):
+    model, target = network_of(kind, seed)
+    generator = torch.Generator().manual_seed(seed)
+    options = {"generator": generator, "dtype": torch.float64}
+    x = spread * torch.randn(samples, model.widths[0], **options)
+    background = spread * torch.randn(rows, model.widths[0], **options)
+    if same:
+        background[0] = x[0]
+    with torch.no_grad():
+        found = values.shapley(problem_of(model, x, background, target)).values
+        expected = oracles.shapley(model, x, background, target)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_sample_that_is_the_background_gets_nothing(network, draw):
+    model, x = network([4, 3, 1]), draw(1, 4)
+    found = attribute(model, x, background=x)
+    assert bool((found.values == 0).all())
+    model, x = network([7, 3, 1]), draw(2, 7)
+    found = attribute(model, x, background=x[:1])
+    assert bool((found.values[0] == 0).all())  # all coalitions are worth the same
+
+
+def test_remarks_say_how_it_was_done(draw):
+    x, rows = draw(2, 4), draw(3, 4, seed=2)
+
+    def remark(model, **options):
+        found = values.shapley(problem_of(model, x, rows), **options)
+        return found.remark, found.evaluations
+
+    with torch.no_grad():
+        assert remark(build([4, 1])) == ("closed form: a sum of functions", 1.0)
+        assert remark(build([4, 3, 1])) == ("1 game of 4 features enumerated", 48.0)
+        model = build([4, 3, 1])
+        model.layers[0].mask[0, 3] = model.layers[0].mask[1, 2] = 0
+        model.layers[0].mask[2, 1:] = 0
+        wanted = "2 games of 3 features enumerated, 1 game of 1 feature enumerated"
+        assert remark(model) == (wanted, 54.0)
+        assert remark(model, groups="columns")[0] == wanted.replace("feature", "column")
+        model.layers[1].mask.zero_()
+        assert remark(model) == ("no feature can change the output", 0.0)
+
+
+def test_one_layer_is_closed_form_to_rounding(network, draw):
+    model, x, rows = network([3, 2]), draw(5, 3), draw(4, 3, seed=2)
+    found = attribute(model, x, background=rows, target=1)
+    with torch.no_grad():
+        expected = oracles.shapley(model, x, rows, 1)
+    assert float((found.values - expected).abs().max()) <= 1e-14
+    for i in range(3):
+        edge = model.layers[0].edge(1, i)
+        at = [edge(model.scale_inputs(part)[:, i].numpy()) for part in (x, rows)]
+        by_hand = (torch.as_tensor(at[0]) - at[1].mean()) * model.output_scale[1]
+        torch.testing.assert_close(found.values[:, i], by_hand, rtol=1e-12, atol=1e-14)
+
+
+def test_values_are_captums_enumeration_for_one_background_row(network, draw):
+    from captum.attr import ShapleyValues
+
+    model, x, row = network([4, 3, 1]), draw(3, 4), draw(1, 4, seed=2)
+    with torch.no_grad():
+        expected = ShapleyValues(lambda z: model(z)[:, 0]).attribute(x, row)
+    found = attribute(model, x, background=row)
+    torch.testing.assert_close(found.values.float(), expected.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_blocks_change_nothing(network, draw, monkeypatch):
+    model, x, rows = network([3, 3, 2]), draw(3, 3), draw(4, 3, seed=2)
+    expected = attribute(model, x, background=rows, target="y2")
+    monkeypatch.setattr(problem, "BUDGET", 150)
+    monkeypatch.setattr(enumeration, "BUDGET", 16)
+    monkeypatch.setattr(enumeration, "STEP", 100)
+    found = attribute(model, x, background=rows, target="y2")
+    torch.testing.assert_close(found.values, expected.values, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(found.reference, expected.reference)
+
+
+def test_equal_features_get_equal_values(network, draw):
+    model, x, rows = network([3, 3, 1]), draw(4, 3), draw(3, 3, seed=2)
+    with torch.no_grad():
+        layer = model.layers[0]
+        for tensor in (layer.base_weight, layer.spline_weight, layer.spline_scaler):
+            tensor[:, 1] = tensor[:, 0]
+        for buffer in (model.input_shift, model.input_scale):
+            buffer[1] = buffer[0]
+    x[:, 1], rows[:, 1] = x[:, 0], rows[:, 0]
+    values = attribute(model, x, background=rows).values
+    torch.testing.assert_close(values[:, 0], values[:, 1], rtol=1e-11, atol=1e-13)
+
+
+def test_features_without_effect_do_not_count_against_the_limit(network, draw):
+    model, x, rows = network([17, 3, 1]), draw(2, 17), draw(2, 17, seed=2)
+    with torch.no_grad():
+        model.layers[0].mask[:, 2:14] = 0
+        model.layers[0].spline_weight[:, 14] = 0
+        model.layers[0].base_weight[:, 14] = 0
+    x[:, 15], rows[:, 15] = 0.25, 0.25  # never changes
+    found = attribute(model, x, background=rows)
+    assert bool((found.values[:, 2:16] == 0).all())
+    assert float(found.completeness_gap.abs().max()) < 1e-12
+
+
+def test_edges_into_dead_nodes_do_not_count(network, draw):
+    model, x, rows = network([15, 2, 2]), draw(2, 15), draw(2, 15, seed=2)
+    with torch.no_grad():
+        model.layers[0].mask[0, 3:] = 0
+        model.layers[1].mask[1, 1] = 0  # node 1 leads to the first output only
+    found = attribute(model, x, background=rows, target=1)
+    assert bool((found.values[:, 3:] == 0).all())
+    assert bool((found.values[:, :3] != 0).all())
+    assert found.remark == "1 game of 3 features enumerated"
+    with pytest.raises(MethodError, match="at most 14"):
+        attribute(model, x, background=rows, target=0, algorithm="enumeration")
+
+
+def test_too_many_features_to_enumerate_name_the_way_out(network, draw):
+    model, x = network([15, 2, 1]), draw(2, 15)
+    text = (
+        "attribute: expected at most 14 features in a game for algorithm='enumeration', got 15. "
+        "Use algorithm='auto'."
+    )
+    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
+        attribute(model, x, background=draw(3, 15, seed=2), algorithm="enumeration")
+
+
+def test_one_layer_has_no_limit(network, draw):
+    found = attribute(network([40, 1]), draw(3, 40), background=draw(5, 40, seed=2))
+    assert float(found.completeness_gap.abs().max()) < 1e-12
+
+
+def one_hot(model):
+    """Features: color=red, size, color=blue, color=green; the first, third and fourth are one."""
+    kinds = ("red", None, "blue", "green")
+    categories = ("blue", "green", "red")
+    model.schema = Schema(
+        features=tuple(
+            Feature(name="size", column="size")
+            if kind is None
+            else Feature(
+                name=f"color={kind}",
+                column="color",
+                kind="categorical",
+                category=kind,
+                categories=categories,
+            )
+            for kind in kinds
+        ),
+        outputs=default_schema(4, 1).outputs,
+    )
+    return model
+
+
+@pytest.mark.parametrize("widths", [[4, 1], [4, 3, 1]])
+def test_columns_play_as_one(widths, network):
+    model = one_hot(network(widths))
+    x = torch.tensor([[1.0, 0.3, 0, 0], [0, -0.5, 1, 0]], dtype=torch.float64)
+    rows = torch.tensor([[0.0, 0.1, 0, 1], [1, 0.9, 0, 0]], dtype=torch.float64)
+    found = attribute(model, x, background=rows, groups="columns")
+    assert found.features == ("color", "size")
+    assert found.x is None
+    with torch.no_grad():
+        for b in range(2):
+            size_only, color_only = rows.clone(), x[b].repeat(2, 1)
+            size_only[:, 1], color_only[:, 1] = x[b, 1], rows[:, 1]
+            worth = [model(z).mean() for z in (rows, color_only, size_only, x[b : b + 1])]
+            none, color, size, both = worth
+            expected = torch.stack([color - none + both - size, size - none + both - color]) / 2
+            torch.testing.assert_close(found.values[b], expected)
+    assert found.to_frame().columns[:2].tolist() == ["color", "size"]
+
+
+def test_unknown_groups_are_refused(network, draw):
+    text = "attribute: expected groups to be one of columns, features, got 'column'. "
+    text += "Did you mean 'columns'?"
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        attribute(network([2, 1]), draw(2, 2), background=draw(2, 2), groups="column")

@@ -1,0 +1,95 @@
+"""What a network computes does not change when constants move between the edges of a node.
+
+B-splines sum to one, so c may be added to one edge and taken from another: the same function,
+written differently. No attribution may tell the two apart, unless its definition does.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from kanlens.attribution import METHODS, attribute
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.layers import LAYER_KINDS
+from kanlens.core.network import KAN
+from tests.attribution.test_attribution_contract import FEW, widths
+
+LOOSE = {"captum_kernel_shap": 1e-5, "captum_lime": 1e-5}  # captum fits in float32
+
+
+def moved(model: KAN, seed: int = 5) -> KAN:
+    """The same function: constants moved among the edges of every sum, and its bias."""
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    for layer in other.layers:
+        for out in range(layer.out_features):
+            c = 10 * torch.randn(layer.in_features, generator=generator, dtype=torch.float64)
+            for in_ in range(layer.in_features):
+                add(layer, out, in_, float(c[in_]))
+            layer.bias[out] -= c.sum()
+    return other
+
+
+def add(layer: torch.nn.Module, out: int, in_: int, c: float) -> None:
+    """Add a constant to one edge."""
+    if isinstance(layer, FunctionLinear) and layer.functions[out][in_] != "spline":
+        layer.affine[out, in_, 3] += c
+    else:
+        layer.spline_weight[out, in_] += c / layer.spline_scaler[out, in_]
+
+
+def spline(network: Callable[..., KAN], name: str) -> KAN:
+    return network(widths(name))
+
+
+def function(network: Callable[..., KAN], name: str) -> KAN:
+    layers = [FunctionLinear.from_layer(layer) for layer in network(widths(name)).layers]
+    layers[0].assign(0, 1, "sin", (1.3, 0.2, 0.8, 0.1))
+    layers[0].assign(1, 2, "abs", (1.1, 0.1, 0.7, 0.0))
+    layers[-1].assign(1, 0, "x^2", (0.5, 0.3, 1.0, -2.0))
+    return KAN.from_layers(layers, network(widths(name)).schema)
+
+
+KINDS = {"spline": spline, "function": function}
+
+
+def values(name: str, model: KAN, x: Tensor, rows: Tensor) -> Tensor:
+    options = FEW.get(name, {})
+    generator = torch.Generator().manual_seed(3)
+    return attribute(
+        model, x, method=name, background=rows, target=1, generator=generator, **options
+    ).values
+
+
+def check_gauge(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+    with torch.no_grad():
+        other = moved(model)
+    torch.testing.assert_close(other(x), model(x), rtol=1e-12, atol=1e-12)
+    before, after = values(name, model, x, rows), values(name, other, x, rows)
+    scale = float(before.abs().max())
+    torch.testing.assert_close(after, before, rtol=0, atol=LOOSE.get(name, 1e-10) * scale)
+
+
+@pytest.mark.parametrize("kind", LAYER_KINDS)
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_constants_may_move_between_edges(kind, name, network, draw):
+    model = KINDS[kind](network, name)
+    if METHODS[name].gauge_invariant:
+        check_gauge(name, model, draw(4, 3), draw(3, 3, seed=2))
+    else:
+        with pytest.raises(AssertionError):
+            check_gauge(name, model, draw(4, 3), draw(3, 3, seed=2))
+
+
+def test_teeth_a_norm_of_weights_as_they_are_is_noticed(network, draw, monkeypatch):
+    def raw(layer, x=None):
+        return layer.coefficients().abs().mean(-1)
+
+    monkeypatch.setattr("kanlens.core.layers.KANLinear.weight_l1", raw)
+    with pytest.raises(AssertionError):
+        check_gauge("weight_l1", network([3, 2, 2]), draw(4, 3), draw(3, 3, seed=2))

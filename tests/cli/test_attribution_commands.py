@@ -1,0 +1,52 @@
+"""importance, and the options of attribute and compare."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from kanlens.cli import main
+from tests.cli.test_commands import answer
+
+
+def test_importance_ranks_the_features_of_every_output(workshop, tmp_path, capsys):
+    out = tmp_path / "importance.csv"
+    model, data = workshop / "model.safetensors", workshop / "data.csv"
+    facts = answer(capsys, "importance", model, data, "--seed", "1", "-o", out)
+    table = pd.DataFrame(facts["importance"])
+    assert sorted(table["feature"]) == ["height", "noise", "width"]
+    assert table["importance"].is_monotonic_decreasing
+    assert bool((table["low"] <= table["importance"]).all())
+    assert pd.read_csv(out)["feature"].tolist() == table["feature"].tolist()
+    again = answer(capsys, "importance", model, data, "--seed", "1")
+    assert again["importance"] == facts["importance"]
+
+
+def test_options_of_a_method_are_passed_on(workshop, capsys):
+    words = [workshop / "model.safetensors", workshop / "data.csv", "--method", "sobol_first"]
+    few = answer(capsys, "importance", *words, "--set", "n_samples=8", "--seed", "0")
+    many = answer(capsys, "importance", *words, "--seed", "0")
+    assert few["importance"] != many["importance"]
+
+
+@pytest.mark.parametrize("given", ["n_samples", "=3", "method=secant", "2x=1"])
+def test_options_must_be_named(workshop, capsys, given):
+    words = ["attribute", f"{workshop}/model.safetensors", f"{workshop}/data.csv", "--set", given]
+    assert main(words) == 1
+    expected = "attribute: expected --set name=value with an option of the method"
+    assert expected in capsys.readouterr().err
+
+
+def test_unknown_options_are_refused(workshop, capsys):
+    words = ["importance", f"{workshop}/model.safetensors", f"{workshop}/data.csv"]
+    assert main([*words, "--set", "steps=3"]) == 1
+    assert "importance: expected options of method 'shapley'" in capsys.readouterr().err
+
+
+def test_compare_shows_arrows_and_verdicts(workshop, capsys):
+    words = ["compare", f"{workshop}/model.safetensors", f"{workshop}/data.csv", "--max-rows", "5"]
+    assert main([*words, "--methods", "secant", "--metrics", "relative_gap,gini"]) == 0
+    shown = capsys.readouterr().out
+    assert "relative_gap ↓" in shown
+    assert "random" in shown
+    assert "off the Shapley values" in shown or "exact:" in shown or "complete" in shown

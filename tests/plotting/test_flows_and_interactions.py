@@ -1,0 +1,120 @@
+"""Pictures of what flows through edges, and of interactions."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, Rectangle
+
+import kanlens
+from kanlens import plot
+from kanlens.errors import InvalidValueError
+from kanlens.plotting.style import STYLE
+
+
+@pytest.fixture
+def found():
+    g = torch.Generator().manual_seed(0)
+    model = kanlens.KAN([3, (2, 1), 2], scale_noise=1.0, generator=g).double()
+    x = torch.rand(6, 3, generator=g, dtype=torch.float64)
+    return kanlens.attribute(model, x, method="secant", background=x[:3], target=1)
+
+
+def bands(axes):
+    return [patch for patch in axes.patches if isinstance(patch, PathPatch)]
+
+
+def nodes(axes):
+    return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+
+
+def heights(axes):
+    """Both ends of every band."""
+    found = [band.get_path().vertices for band in bands(axes)]
+    return np.array([[v[7, 1] - v[0, 1], v[4, 1] - v[3, 1]] for v in found])
+
+
+def test_bands_are_as_wide_as_the_flows(found):
+    axes = plot.attribution(found, kind="paths", ax=Figure().subplots())
+    sizes = [flow.abs().mean(0) for flow in found.paths]
+    sizes[0] = torch.cat([sizes[0][:2], found.paths[0][:, 2:].sum(1).abs().mean(0)[None]])
+    sizes[1] = sizes[1][1:]
+    order = sizes[0].sum(0).argsort(descending=True)
+    expected = torch.cat([sizes[0][:, order].mT.flatten(), sizes[1].mT.flatten()]).numpy()
+    leaving = heights(axes)[:, 0]
+    scale = leaving[:9].sum() / expected[:9].sum()
+    assert leaving[:9] == pytest.approx(expected[:9] * scale, rel=0.02)
+    assert len(bands(axes)) == len(expected)
+    assert len(nodes(axes)) == 3 + 3 + 1
+
+
+def test_bands_stay_within_their_nodes(found):
+    axes = plot.attribution(found, kind="paths", row=2, ax=Figure().subplots())
+    for band in bands(axes):
+        v = band.get_path().vertices
+        for x, low, high in ((v[0, 0], v[0, 1], v[7, 1]), (v[3, 0], v[3, 1], v[4, 1])):
+            inside = [
+                node.get_y() - 1e-9 <= low and high <= node.get_y() + node.get_height() + 2e-3
+                for node in nodes(axes)
+                if abs(node.get_x() + node.get_width() / 2 - x) < 0.05
+            ]
+            assert any(inside)
+
+
+def test_one_sample_has_signs(found):
+    axes = plot.attribution(found, kind="paths", row=-1, ax=Figure().subplots())
+    from matplotlib.colors import to_hex
+
+    colors = {to_hex(band.get_facecolor()) for band in bands(axes)}
+    assert colors <= {STYLE.positive, STYLE.negative}
+    flows = torch.cat([found.paths[1][-1].flatten(), found.paths[0][-1, :2].flatten()])
+    assert (STYLE.positive in colors) == bool((flows > 0).any())
+
+
+def test_features_beyond_the_most_leave_together(found):
+    axes = plot.attribution(found, kind="paths", top=1, ax=Figure().subplots())
+    texts = [text.get_text() for text in axes.texts]
+    assert "2 others" in texts
+    assert "y2" in texts
+
+
+def test_interactions_are_the_matrix(found):
+    pairs = torch.arange(9.0).reshape(1, 3, 3).double()
+    pairs = (pairs + pairs.mT).expand(6, 3, 3) * torch.linspace(-1, 1, 6)[:, None, None]
+    result = dataclasses.replace(found, interactions=pairs)
+    axes = plot.attribution(result, kind="interactions", ax=Figure().subplots())
+    table = pairs.abs().mean(0)
+    order = table.sum(1).argsort(descending=True)
+    assert np.asarray(axes.images[0].get_array()) == pytest.approx(table[order][:, order].numpy())
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [found.features[i] for i in order.tolist()]
+    one = plot.attribution(result, kind="interactions", row=0, top=2, ax=Figure().subplots())
+    shown = np.asarray(one.images[0].get_array())
+    assert shown.shape == (2, 2)
+    assert one.images[0].norm.vmin == -one.images[0].norm.vmax
+    assert {text.get_text()[0] for text in one.texts} <= {"\N{MINUS SIGN}", "0"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"), [("interactions", "interactions"), ("paths", "secant")]
+)
+def test_results_without_are_refused(found, kind, method):
+    bare = dataclasses.replace(found, paths=None, owners=None, method="shapley")
+    text = f"plot.attribution: expected an Attribution with {kind}, got one of method 'shapley'. "
+    text += f"Use method='{method}'."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        plot.attribution(bare, kind=kind)
+
+
+def test_slopes_have_no_waterfall(found):
+    slopes = dataclasses.replace(found, method="gradient", reference=found.reference * torch.nan)
+    text = "plot.attribution: expected shares of a change to draw a waterfall, got slopes "
+    text += "('gradient'). Use kind='bar' or 'beeswarm'."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        plot.attribution(slopes, kind="waterfall", row=0)
+    assert plot.attribution(slopes, kind="bar", ax=Figure().subplots()).patches
