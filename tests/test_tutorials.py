@@ -38,6 +38,7 @@ def test_there_are_tutorials():
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_tutorial_runs(script, tmp_path):
     settings = {**os.environ, "KANLENS_SMOKE": "1", "MPLBACKEND": "Agg"}
+    settings |= {"OMP_NUM_THREADS": "1"}  # the networks are small, and other tests run beside it
     done = subprocess.run(
         [sys.executable, "-W", "error", script],
         cwd=tmp_path,

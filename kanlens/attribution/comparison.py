@@ -5,21 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kanlens.attribution.metrics import METRICS, Score, rank_agreement
-from kanlens.attribution.registry import METHODS, REFUSED
+from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, finite
 from kanlens.attribution.runs import RANDOM, Runs
 from kanlens.attribution.verdicts import evidence_of, verdict
-from kanlens.checks import check_choice, message
+from kanlens.checks import check_choice, check_generator, message, reworded
 from kanlens.core.acceptance import check_model
 from kanlens.core.network import KAN
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.errors import DTypeError, InvalidValueError, MethodError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,8 +136,10 @@ def compare(
     ------
     InvalidValueError
         If a method, metric or output is unknown, or a method is global or one of hidden nodes.
+    DTypeError
+        If `methods` or `metrics` hold no names.
     MethodError
-        If a method that was asked for does not fit the model.
+        If a method that was asked for does not fit the model, or none does.
 
     Examples
     --------
@@ -147,7 +149,8 @@ def compare(
     ['shapley', 'secant', 'random']
     """
     check_model("compare", model)
-    optional = methods is None or methods == ALL
+    check_generator("compare", generator)
+    optional = methods is None or (isinstance(methods, str) and methods == ALL)
     names = _checked_methods(methods)
     columns = _checked_metrics(metrics)
     if optional and background is None and model.background is None:
@@ -156,6 +159,8 @@ def compare(
         model, x, background=background, target=target, generator=generator, progress=progress
     )
     runs.run(names, optional=optional)
+    if not runs.done:
+        raise reworded("compare", MethodError(next(iter(runs.skipped.values()))))
     scores = _scores(runs, columns)
     return Comparison(
         attributions=runs.done,
@@ -186,28 +191,47 @@ def _checked_methods(methods: Sequence[str] | str | None) -> list[str]:
     known = comparable()
     if methods is None:
         return [name for name in DEFAULT_METHODS if name in known]
-    if isinstance(methods, str):
-        methods = known if methods == ALL else [methods]
-    names = list(dict.fromkeys(methods))
+    names = _listed("methods", methods, known)
     if not names:
         expected, advice = "at least one method", "Leave methods out to run all that fit"
         raise InvalidValueError(message("compare", expected, "none", advice))
     for name in names:
+        if name in METHODS and name not in known:
+            raise InvalidValueError(_not_of_samples(METHODS[name]))
         if name not in REFUSED:  # attribute says why
             check_choice("compare", "methods", name, known)
     return names
+
+
+def _not_of_samples(method: Method) -> str:
+    """Say why a method is not compared, and what takes it."""
+    expected = "methods that give every sample's features their values"
+    other = "attribute" if method.of_nodes else "importance"
+    advice = f"Choose one of those, or call {other} with method={method.name!r}"
+    return message("compare", expected, repr(method.name), advice)
 
 
 def _checked_metrics(metrics: Sequence[str] | str | None) -> list[str]:
     if metrics is None:
         quick = {"exact", "model"}
         return [name for name, metric in METRICS.items() if metric.needs <= quick]
-    if isinstance(metrics, str):
-        metrics = list(METRICS) if metrics == ALL else [metrics]
-    names = list(dict.fromkeys(metrics))
+    names = _listed("metrics", metrics, list(METRICS))
     for name in names:
         check_choice("compare", "metrics", name, METRICS)
     return names
+
+
+def _listed(what: str, given: Sequence[str] | str, known: list[str]) -> list[str]:
+    """Return given names, each once: all that are known for "all"; refuse what holds no names."""
+    if isinstance(given, str):
+        return list(known) if given == ALL else [given]
+    listed = list(given) if isinstance(given, Iterable) else [given]
+    for name in listed:
+        if not isinstance(name, str):
+            expected, got = f"{what} as names, or 'all'", repr(given)
+            advice = f"Pass a list such as {known[:2]}"
+            raise DTypeError(message("compare", expected, got, advice))
+    return list(dict.fromkeys(listed))
 
 
 def _scores(runs: Runs, columns: list[str]) -> dict[str, dict[str, Score]]:
@@ -230,10 +254,11 @@ def _frame(runs: Runs, scores: dict[str, dict[str, Score]]) -> pd.DataFrame:
         method = METHODS.get(name)
         numbers = {column: score.value for column, score in scores[name].items()}
         evidence = evidence_of(
-            numbers,
+            {"relative_gap": _gap(runs, name), **numbers},
             random=method is not None and method.random,
             baseline=found.baseline,
-            slopes=bool(found.reference.isnan().any()),
+            slopes=not found.shares,
+            rounding=torch.finfo(found.values.dtype).eps,
             floor=math.nan if floor is None else floor.value,
         )
         off = [score.offgrid for score in scores[name].values() if not math.isnan(score.offgrid)]
@@ -251,6 +276,11 @@ def _frame(runs: Runs, scores: dict[str, dict[str, Score]]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _gap(runs: Runs, name: str) -> float:
+    """Return the relative gap of a method, which its verdict needs whatever was asked for."""
+    return METRICS["relative_gap"].function(runs.case(name, compared=False)).value
 
 
 def _importance(done: dict[str, Attribution]) -> pd.DataFrame:

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import Parts, Problem, Scores, private_copy
+from kanlens.attribution.problem import NOTHING, Parts, Problem, Scores, private_copy
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, Importance
-from kanlens.checks import check_choice, check_finite, check_rows, message, reworded
+from kanlens.checks import (
+    check_choice,
+    check_finite,
+    check_generator,
+    check_rows,
+    message,
+    reworded,
+)
 from kanlens.core.acceptance import check_model
 from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError, KanlensError, MethodError
@@ -81,6 +88,7 @@ def attribute(
     tensor(True)
     """
     check_model("attribute", model)
+    check_generator("attribute", generator)
     chosen = _chosen(method, options)
     with torch.inference_mode(False), torch.no_grad():
         problem = _problem(model, x, background, chosen, target)
@@ -89,12 +97,13 @@ def attribute(
             answer = chosen.function(problem, **options)
         if isinstance(answer, Parts):
             return _attribution(model, problem, method, answer)
+        _check_numbers(method, answer.values.to(model.dtype))
         return _importance(model, problem, chosen, answer)
 
 
 def _chosen(name: str, options: dict[str, Any]) -> Method:
     """Return the method called `name`; refuse unknown ones and unknown options."""
-    if name in REFUSED:
+    if isinstance(name, str) and name in REFUSED:
         expected = "a method that says something about a KAN"
         advice = f"{REFUSED[name]}; use method='secant' or method='captum_deep_lift'"
         raise MethodError(message("attribute", expected, repr(name), advice))
@@ -148,6 +157,8 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: Parts) -> Att
     """Put the parts into a result, in the dtype of the model."""
     output = problem.output_in_parts(problem.x)
     own, flows = parts.features is None, parts.paths
+    counted = [] if parts.baseline.startswith(NOTHING) else [output.new_tensor(parts.reference)]
+    _check_numbers(method, *(part.to(model.dtype) for part in (parts.values, output, *counted)))
 
     def typed(found: Tensor | None) -> Tensor | None:
         return None if found is None else found.to(model.dtype)
@@ -171,6 +182,16 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: Parts) -> Att
         evaluations=parts.evaluations,
         remark=parts.remark,
     )
+
+
+def _check_numbers(method: str, *found: Tensor) -> None:
+    """Refuse NaN and infinity in what a method found."""
+    if all(bool(torch.isfinite(part).all()) for part in found):
+        return
+    expected = f"finite numbers from method {method!r}"
+    advice = "A function has a pole or is undefined where the method looked, or numbers are too "
+    advice += "large for the dtype of the model; take other rows, another method or model.double()"
+    raise MethodError(message("attribute", expected, "NaN or infinity", advice))
 
 
 def _unit(model: KAN, target: int) -> str:

@@ -19,7 +19,8 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 MEAN_OUTPUT = "mean output over the background"
 MEAN_ROW = "output at the mean of the background"
 ZERO = "output at zero"
-SLOPES = "nothing: values are slopes, no shares"
+NOTHING = "nothing: "  # begins the baseline of values that are no shares of a change
+SLOPES = f"{NOTHING}values are slopes, no shares"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

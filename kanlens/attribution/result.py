@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kanlens.checks import check_generator
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -25,7 +27,8 @@ class Attribution:
     Attributes
     ----------
     values : Tensor, shape (batch, in)
-        In the units of the output; positive raises it.
+        In the units of the output; positive raises it. Where they are no shares of a change,
+        `baseline` says what they are.
     output : Tensor, shape (batch,)
         The model's value at each sample.
     reference : Tensor, shape (batch,)
@@ -86,6 +89,11 @@ class Attribution:
     def completeness_gap(self) -> Tensor:
         """What `values` leave unexplained: output - reference - their sum, shape (batch,)."""
         return self.output - self.reference - self.values.sum(1)
+
+    @property
+    def shares(self) -> bool:
+        """Whether `values` are shares of a change; slopes, squares and activations are none."""
+        return not bool(self.reference.isnan().any())
 
     @property
     def relative_gap(self) -> Tensor:
@@ -156,6 +164,7 @@ class Attribution:
         ----------
         .. [1] B. Efron, R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
         """
+        check_generator("Attribution.to_importance", generator)
         sizes = self.values.abs()
         mean, rows = sizes.mean(0), len(sizes)
         low: Tensor | None = None
@@ -173,7 +182,7 @@ class Attribution:
             method=self.method,
             features=self.features,
             target=self.target,
-            unit=self.unit,
+            unit=self.unit if self.shares else "",
         )
 
     def grouped(self) -> Attribution:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.additive import contributions
-from kanlens.attribution.captum_methods import borrowed_randomness
+from kanlens.attribution.borrowing import borrowed_randomness
 from kanlens.attribution.problem import Problem, Scores, live_features
 from kanlens.checks import check_count
 from kanlens.progress import progress_bar
@@ -73,6 +73,9 @@ def _shares(
 ) -> Scores:
     check_count("attribute", "n_samples", n_samples)
     rows = problem.background
+    if rows.shape[1] == 1:  # which then explains whatever varies
+        varies = float(problem.output_in_parts(rows).std(correction=0)) > 0
+        return Scores(values=rows.new_full((1,), float(varies)))
     if problem.additive:
         variance = contributions(problem, rows).var(0, correction=0)
         whole = variance.sum()
@@ -83,7 +86,7 @@ def _shares(
         progress_bar("sobol", ROUNDS, shown=problem.progress) as advance,
     ):
         for seed in torch.randint(2**31 - 1, (ROUNDS,)).tolist():
-            found.append(_indices(problem, _ceiling(n_samples), seed)[int(total)])
+            found.append(_indices(problem, _ceiling(int(n_samples)), seed)[int(total)])
             advance(1)
     rounds = torch.stack(found)  # (round, in)
     live = live_features(problem.model, problem.target)

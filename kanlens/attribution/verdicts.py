@@ -33,6 +33,10 @@ class Evidence:
         Rank agreement with these.
     floor : float
         Error of a random attribution.
+    rounding : float
+        Relative distance of two neighboring numbers in the dtype of the values.
+    compared : bool
+        Whether the error was asked for.
     """
 
     slopes: bool
@@ -42,6 +46,8 @@ class Evidence:
     error: float
     rank: float
     floor: float
+    rounding: float = 0.0
+    compared: bool = True
 
 
 def verdict(evidence: Evidence) -> str:
@@ -63,9 +69,11 @@ def verdict(evidence: Evidence) -> str:
     if evidence.gap > WHOLE:
         return f"incomplete: leaves {_percent(evidence.gap)} of the change unexplained{off}"
     if math.isnan(evidence.error):
+        if not evidence.compared:
+            return "complete; not compared with the Shapley values"
         return "complete; exact Shapley values to compare it with could not be had"
     where = "" if evidence.baseline == MEAN_OUTPUT else f" counted from the {evidence.baseline}"
-    if evidence.error <= EXACT:
+    if evidence.error <= max(EXACT, evidence.rounding):
         size = f" (error {evidence.error:.0e})" if evidence.error else ""
         return f"exact: these are the Shapley values{where}{size}"
     if evidence.error >= evidence.floor:
@@ -96,7 +104,13 @@ def _percent(share: float) -> str:
 
 
 def evidence_of(
-    scores: Mapping[str, float], *, random: bool, baseline: str, slopes: bool, floor: float
+    scores: Mapping[str, float],
+    *,
+    random: bool,
+    baseline: str,
+    slopes: bool,
+    floor: float,
+    rounding: float = 0.0,
 ) -> Evidence:
     """Return the evidence in the metrics of a method; NaN for those that were not taken.
 
@@ -113,4 +127,6 @@ def evidence_of(
         error=scores.get("shapley_error", math.nan),
         rank=scores.get("shapley_rank", math.nan),
         floor=floor if math.isfinite(floor) else math.inf,
+        rounding=rounding,
+        compared="shapley_error" in scores,
     )

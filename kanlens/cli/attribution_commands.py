@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from kanlens.checks import message
 from kanlens.cli.application import app
+from kanlens.cli.narrow import blocks
 from kanlens.cli.options import (
     Background,
     DataPath,
@@ -27,6 +29,7 @@ from kanlens.cli.terminal import Terminal, keep_apart, seeded
 from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
     from kanlens.core.network import KAN
@@ -68,7 +71,7 @@ def attribute(
     from kanlens.tables import read_features, write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("attribute", [output], [model, data, background])
+    _check_output("attribute", output, [model, data, background])
     kan = kanlens.load(model)
     x = read_features(data, kan.schema, call="attribute").x
     result = kanlens.attribute(
@@ -83,13 +86,12 @@ def attribute(
     )
     write_frame(result.to_frame(), output, call="attribute")
     facts: dict[str, Any] = {"attributions": str(output), "method": method}
+    facts["target"] = f"{result.target} ({result.unit})" if result.unit else result.target
     importance = result
     if isinstance(result, Attribution):
         importance = result.to_importance()
         facts["rows"] = len(result.values)
         facts["baseline"] = result.baseline
-        facts["largest_completeness_gap"] = float(result.completeness_gap.abs().max())
-        facts["largest_relative_gap"] = float(result.relative_gap.abs().max())
         facts.update(_errors(result))
     frame = importance.to_frame()
     terminal.frame("importance", frame)
@@ -123,7 +125,7 @@ def importance(
     from kanlens.tables import read_features, write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("importance", [output], [model, data, background])
+    _check_output("importance", output, [model, data, background])
     kan = kanlens.load(model)
     frame = kanlens.importance(
         kan,
@@ -180,7 +182,7 @@ def compare(
     from kanlens.tables import read_features, write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("compare", [output], [model, data, background])
+    _check_output("compare", output, [model, data, background])
     kan = kanlens.load(model)
     table = read_features(data, kan.schema, call="compare")
     result = kanlens.compare(
@@ -197,9 +199,9 @@ def compare(
     shown = ["method", *(name for name in wanted if name in result.frame)]
     arrows = {name: f"{name} {arrow}".rstrip() for name, arrow in result.arrows.items()}
     numbers = result.frame[shown].rename(columns=arrows)
-    terminal.frame(f"methods on {min(max_rows, table.rows)} rows", numbers)
+    _show(terminal, f"methods on {min(max_rows, table.rows)} rows", numbers, key=16)
     terminal.frame("verdicts", result.frame[["method", "verdict"]])
-    terminal.frame("mean |attribution|", result.importance.reset_index(names="feature"))
+    _show(terminal, "mean |attribution|", result.importance.reset_index(names="feature"))
     for name, reason in result.skipped.items():
         terminal.say(f"{name} was left out: {reason}")
     if output is not None:
@@ -218,8 +220,23 @@ def methods(*, _seed: NoSeed = None, as_json: Json = False, quiet: Quiet = False
     terminal = Terminal(quiet=quiet, as_json=as_json)
     names = ("name", "scope", "exact", "complete", "options", "summary", "reference")
     rows = [{name: getattr(method, name) for name in names} for method in METHODS.values()]
-    terminal.frame("methods", pd.DataFrame(rows).drop(columns="reference"))
+    _show(terminal, "methods", pd.DataFrame(rows).drop(columns="reference"), key=40)
     terminal.emit({"methods": rows})
+
+
+def _check_output(call: str, output: Path | None, inputs: Sequence[Path | None]) -> None:
+    """Refuse now an output that is read, or that could not be written after all the work."""
+    from kanlens.files import check_writable
+
+    keep_apart(call, [output], inputs)
+    if output is not None:
+        check_writable(output, call=call)
+
+
+def _show(terminal: Terminal, title: str, frame: pd.DataFrame, *, key: int = 20) -> None:
+    """Print a table, in parts where the terminal is too narrow for it."""
+    for place, part in enumerate(blocks(frame, terminal.data.width, key=key)):
+        terminal.frame(title if not place else f"{title}, continued", part)
 
 
 def _names(text: str | None) -> list[str] | str | None:
@@ -235,7 +252,8 @@ def _options(call: str, given: list[str] | None) -> dict[str, Any]:
         name, equals, text = item.partition("=")
         if not equals or not name.isidentifier() or name in OWN:
             expected = "--set name=value with an option of the method"
-            raise InvalidValueError(message(call, expected, repr(item), "Write --set law=..."))
+            advice = "Write --set tolerance=0.01; 'kanlens methods' lists the options"
+            raise InvalidValueError(message(call, expected, repr(item), advice))
         try:
             found[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -246,6 +264,9 @@ def _options(call: str, given: list[str] | None) -> dict[str, Any]:
 def _errors(result: Any) -> dict[str, Any]:
     """Return what an attribution says of its own error."""
     facts: dict[str, Any] = {}
+    if result.shares:
+        facts["largest_completeness_gap"] = float(result.completeness_gap.abs().max())
+        facts["largest_relative_gap"] = float(result.relative_gap.abs().max())
     if result.standard_error is not None:
         facts["largest_standard_error"] = float(result.standard_error.max())
     if result.bound is not None:
@@ -261,7 +282,7 @@ def _background(path: Path | None, kan: KAN, most: int | None, *, call: str) -> 
 
     rows = kan.background
     if path is not None:
-        rows = read_features(path, kan.schema, call="background").x
+        rows = read_features(path, kan.schema, call=f"{call}: background").x
     return None if rows is None else _spread(rows, "max_background", most, call=call)
 
 

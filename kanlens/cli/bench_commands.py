@@ -1,7 +1,8 @@
-"""Commands that measure: bench speed, bench attribution."""
+"""Commands that measure: bench speed, bench attribution, and what all of them share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +15,16 @@ from kanlens.cli.terminal import Terminal
 from kanlens.errors import KanlensError
 
 if TYPE_CHECKING:
+    from kanlens.benchmarks.campaign import Findings, Setup
     from kanlens.benchmarks.speed.running import SpeedResult
 
 bench = typer.Typer(no_args_is_help=True, help="Measure kanlens against what else there is.")
 app.add_typer(bench, name="bench")
 
 Folder = Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write to.")]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the data.  [default: ../shared/data]")
+]
 Smoke = Annotated[bool, typer.Option("--smoke", help="Tiny and quick, to see that it runs.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what was measured before.")]
 
@@ -74,8 +79,7 @@ def speed(
         devices=tuple(split_names(device)) or None,
         seed=seed,
     )
-    folder = output or Path("kanlens-bench-smoke" if smoke else "kanlens-bench")
-    result = run(plan, folder, progress=terminal.progress)
+    result = run(plan, folder_for(output, smoke=smoke), progress=terminal.progress)
     _show_speed(result, terminal)
     terminal.wrote(*result.files)
     terminal.emit(result.to_dict())
@@ -88,11 +92,10 @@ def attribution(
     *,
     output: Folder = None,
     parts: Annotated[
-        str | None, typer.Option(help="Of planted, trained and promises.  [default: all]")
+        str | None,
+        typer.Option(help="Of promises, certificates, planted and trained.  [default: all]"),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of the data.  [default: ../shared/data]")
-    ] = None,
+    data: DataFolder = None,
     seeds: Annotated[int, typer.Option(help="Number of trained networks of a table.", min=1)] = 3,
     smoke: Smoke = False,
     fresh: Fresh = False,
@@ -101,17 +104,33 @@ def attribution(
 ) -> None:
     """Compare attribution methods with exact truths, and on networks trained on tables."""
     from kanlens.benchmarks.attribution.running import run
-    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    found = data or (None if smoke else data_beside_checkout())
     result = run(
-        Setup(seeds=tuple(range(seeds)), data=found, smoke=smoke),
-        output or Path("kanlens-bench-smoke" if smoke else "kanlens-bench"),
+        set_up(range(seeds), data, smoke=smoke),
+        folder_for(output, smoke=smoke),
         parts=split_names(parts),
         fresh=fresh,
         progress=terminal.progress,
     )
+    show(result, terminal)
+
+
+def folder_for(output: Path | None, *, smoke: bool) -> Path:
+    """Return the folder that was asked for, else one in the current folder."""
+    return output or Path("kanlens-bench-smoke" if smoke else "kanlens-bench")
+
+
+def set_up(seeds: Iterable[int], data: Path | None, *, smoke: bool) -> Setup:
+    """Return what the user chose, with the data beside the checkout unless others are named."""
+    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
+
+    found = data or (None if smoke else data_beside_checkout())
+    return Setup(seeds=tuple(seeds), data=found, smoke=smoke)
+
+
+def show(result: Findings, terminal: Terminal) -> None:
+    """Print what a campaign left out, what it found, and which files it wrote."""
     for what, reason in result.skipped.items():
         terminal.say(f"left out {what}: {reason}")
     for title, frame in result.summaries().items():

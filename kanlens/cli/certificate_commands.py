@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from kanlens.checks import message
 from kanlens.cli.application import app
-from kanlens.cli.options import Json, ModelPath, NoSeed, Quiet, Target, output_index, split_names
+from kanlens.cli.options import Json, ModelPath, NoSeed, Quiet, Target, output_index
 from kanlens.cli.terminal import Terminal, keep_apart
 from kanlens.errors import InvalidValueError, MethodError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kanlens.core.network import KAN
 
 Domain = dict[str, tuple[float, float]]
+RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|$)")
 
 
 @app.command()
@@ -50,10 +52,12 @@ def certify(
 ) -> None:
     """Prove ranges, monotonicity and sensitivity of the outputs inside a box of the features."""
     import kanlens
-    from kanlens.files import atomic_write
+    from kanlens.files import atomic_write, check_writable
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     keep_apart("certify", [output], [model, data])
+    if output is not None:
+        check_writable(output, call="certify")
     kan = kanlens.load(model)
     found = kanlens.certify(
         kan,
@@ -98,16 +102,20 @@ def _given(text: str | None) -> Domain:
     --------
     >>> _given("a=0:1, b=-2:2.5")
     {'a': (0.0, 1.0), 'b': (-2.0, 2.5)}
+    >>> _given("color=red, dark=0:1")  # names may hold commas and signs
+    {'color=red, dark': (0.0, 1.0)}
     """
-    found = {}
-    for part in split_names(text):
-        name, equals, ends = part.rpartition("=")
-        low, colon, high = ends.partition(":")
+    found, rest = {}, text or ""
+    while rest.strip(" ,"):
+        part = RANGE.match(rest)
         try:
-            found[name.strip()] = float(low), float(high)
+            if part is None:
+                raise ValueError
+            found[part["name"].strip()] = float(part["low"]), float(part["high"])
         except ValueError:
-            equals = ""
-        if not equals or not colon:
+            got = repr((part.group() if part else rest).strip(" ,"))
             expected = "--domain name=low:high"
-            raise InvalidValueError(message("certify", expected, repr(part), "Write age=18:65"))
+            text = message("certify", expected, got, "Write age=18:65,income=0:5")
+            raise InvalidValueError(text) from None
+        rest = rest[part.end() :]
     return found

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kanlens.cli.bench_commands import Folder, Fresh, Smoke, bench
+from kanlens.cli.bench_commands import Folder, Fresh, Smoke, bench, folder_for, set_up, show
 from kanlens.cli.options import Json, Quiet, split_names
 from kanlens.cli.terminal import Terminal
 
@@ -41,26 +41,16 @@ def sparsity(
     quiet: Quiet = False,
 ) -> None:
     """Answer by experiment which penalty, scale, start, grid and score of edges to take."""
-    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
     from kanlens.benchmarks.sparsity.running import run
-    from kanlens.benchmarks.sparsity.summaries import summaries
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    found = data or (None if smoke else data_beside_checkout())
     count = 1 if smoke else seeds
-    setup = Setup(seeds=tuple(range(seed, seed + count)), data=found, smoke=smoke)
     result = run(
-        setup,
-        output or Path("kanlens-bench-smoke" if smoke else "kanlens-bench"),
+        set_up(range(seed, seed + count), data, smoke=smoke),
+        folder_for(output, smoke=smoke),
         experiments=split_names(experiment),
         jobs=jobs,
         fresh=fresh,
         progress=terminal.progress,
     )
-    for what, reason in result.skipped.items():
-        terminal.say(f"left out {what}: {reason}")
-    for title, frame in summaries(result.tables).items():
-        terminal.frame(title, frame)
-        terminal.text("")
-    terminal.wrote(*result.files)
-    terminal.emit(result.to_dict())
+    show(result, terminal)

@@ -46,6 +46,61 @@ class Enclosure(Protocol):
         """Enclose the slopes of the edges on boxes (box, in); at kinks those of both sides."""
 
 
+class NoEnclosure:
+    """Stands for what a layer does not say of its edges: only those that are masked are known.
+
+    Parameters
+    ----------
+    mask : Tensor, shape (out, in)
+
+    Examples
+    --------
+    >>> box = torch.zeros(1, 2), torch.ones(1, 2)
+    >>> NoEnclosure(torch.tensor([[1.0, 0.0]])).values(*box).bounds()[1]
+    tensor([[[inf, 0.]]])
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.reach = torch.where(mask == 0, 0.0, torch.inf).to(mask)
+
+    def values(self, low: Tensor, high: Tensor) -> ControlPoints:
+        """Enclose the edges on boxes (box, in)."""
+        ends = torch.stack([low, high]).nan_to_num(0.0).clamp(-FARTHEST, FARTHEST)
+        reach = self.reach.expand(len(low), *self.reach.shape)
+        return ControlPoints(
+            points=low.new_zeros(*reach.shape, 1, 2),
+            below=-reach[..., None],
+            above=reach[..., None],
+            start=ends[0][..., None],
+            end=ends[1][..., None],
+            lower=-reach,
+            upper=reach,
+        )
+
+    def slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
+        """Enclose the slopes of the edges on boxes (box, in)."""
+        return self.values(low, high)
+
+
+def encloses(layer: object) -> bool:
+    """Tell whether a layer bounds its edges and slopes (method `enclosure`).
+
+    A class that gives its edges values of its own must bound them itself, too.
+
+    Examples
+    --------
+    >>> from kanlens.core.layers import KANLinear
+    >>> encloses(KANLinear(2, 1)), encloses(torch.nn.Linear(2, 1))
+    (True, False)
+    """
+    order = list(type(layer).__mro__)
+    owners = [
+        next((k for k, kind in enumerate(order) if name in vars(kind)), len(order))
+        for name in ("enclosure", "edge_values")
+    ]
+    return hasattr(layer, "enclosure") and owners[0] <= owners[1]
+
+
 class Spline(Protocol):
     """What an enclosure asks of a layer of splines."""
 
@@ -150,7 +205,8 @@ class SplineEnclosure:
         first = torch.searchsorted(table.cuts, low.mT.contiguous(), right=True) - 1
         last = torch.searchsorted(table.cuts, high.mT.contiguous()) - 1
         last = last.clamp(0, n_pieces - 1)
-        first = torch.minimum(first.clamp(0, n_pieces - 1), last)
+        ends = torch.stack([first.clamp(0, n_pieces - 1), last])
+        first, last = ends.amin(0), ends.amax(0)  # of a point at a cut, the pieces on both sides
         most = int((last - first).max()) + 1
         steps = torch.arange(most, device=low.device)
         piece = torch.minimum(first.mT[..., None] + steps, last.mT[..., None])  # (box, in, piece)

@@ -72,7 +72,7 @@ class FunctionEdges:
         below = torch.where(mask != 0, (ends + b - slack).amin(0), self.g.inert)
         above = torch.where(mask != 0, (ends + b + slack).amax(0), self.g.inert)
         tight = self.g.defined(left, right) & ~self.g.defined(below, above)
-        bounds = self.g.slope_bounds if slopes else self.g.bounds
+        bounds = _accurate(self.g).slope_bounds if slopes else self.g.bounds
         return bounds(torch.where(tight, left, below), torch.where(tight, right, above))
 
 
@@ -127,6 +127,29 @@ class FunctionEnclosure:
             )
         return found
 
+    def terms(self, low: Tensor, high: Tensor) -> Tensor:
+        """Bound what rounding of c * g(a * x + b) + d is relative to, beyond the edges' sizes.
+
+        In units of 1e-13: d may cancel, and a slope turns the rounding of a * x + b into one of g.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (box, in)
+
+        Returns
+        -------
+        Tensor, shape (box, out, in)
+        """
+        found = low.new_zeros(len(low), *self.splines.weight.shape)
+        for group in self.groups:
+            a, b, _, d, mask = group.parameters(low)
+            start, end = low[:, group.in_], high[:, group.in_]
+            steep = torch.stack(group.slope_bounds(start, end)).abs().amax(0)
+            size = torch.maximum(start.abs(), end.abs()) + (b / a).abs()
+            inner = _known(times(_known(steep, torch.inf), 0.01 * size), torch.inf)
+            found[:, group.out, group.in_] = inner + 2 * (mask * d).abs()
+        return found
+
     def _pieces(
         self, found: ControlPoints, low: Tensor, high: Tensor
     ) -> Iterator[tuple[FunctionEdges, Tensor, Tensor, Tensor]]:
@@ -134,6 +157,15 @@ class FunctionEnclosure:
         known = (low >= self.splines.low) & (high <= self.splines.high)
         for group in self.groups:
             yield group, known[:, group.in_], found.start[:, group.in_], found.end[:, group.in_]
+
+
+def _accurate(g: ElementaryFunction) -> ElementaryFunction:
+    """Return g with a slope that is accurate where it is small: 1 - tanh(u)**2 cancels."""
+    return replace(g, derivative=_tanh_slope) if g.name == "tanh" else g
+
+
+def _tanh_slope(u: Tensor) -> Tensor:
+    return 4 * torch.sigmoid(2 * u) * torch.sigmoid(-2 * u)
 
 
 def times(factor: Tensor, value: Tensor) -> Tensor:

@@ -153,7 +153,7 @@ class FunctionLinear(KANLinear):
         rows[out][in_] = name
         self._set_functions(rows)
         with torch.no_grad():
-            self.affine[out, in_] = torch.as_tensor(parameters).to(self.affine)
+            self.affine[out, in_] = torch.as_tensor(parameters, dtype=torch.float64).to(self.affine)
 
     def _set_functions(self, functions: Sequence[Sequence[str]]) -> None:
         """Check and store the table; list its function edges name by name."""

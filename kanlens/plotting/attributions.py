@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +81,7 @@ def attribution(
     InvalidValueError
         If `kind` or `row` is not possible, or the result does not have what `kind` shows.
     DTypeError
-        If `result` is no attribution, or `ax` no Axes.
+        If `result` is no attribution, `x` holds no numbers, or `ax` is no Axes.
     ShapeError
         If `x` is not shaped as the values are.
 
@@ -123,15 +124,15 @@ def attribution(
 
 def _check_shares(result: Attribution) -> None:
     """Refuse slopes, which lead from nowhere to nowhere."""
-    if bool(result.reference.isnan().any()):
+    if not result.shares:
         expected, got = "shares of a change to draw a waterfall", f"slopes ({result.method!r})"
         raise InvalidValueError(message(CALL, expected, got, "Use kind='bar' or 'beeswarm'"))
 
 
 def _checked_row(result: Attribution, row: int | None) -> int:
     rows = len(result.values)
-    if isinstance(row, int) and not isinstance(row, bool) and -rows <= row < rows:
-        return row % rows
+    if isinstance(row, numbers.Integral) and not isinstance(row, bool) and -rows <= int(row) < rows:
+        return int(row) % rows
     expected = f"row, a sample from 0 to {rows - 1}"
     raise InvalidValueError(message(CALL, expected, repr(row), "Name one sample"))
 
@@ -140,7 +141,12 @@ def _samples(result: Attribution, x: Any) -> Array | None:
     given = result.x if x is None else x
     if given is None:
         return None
-    samples = _numbers(given)
+    try:
+        samples = _numbers(given)
+    except (TypeError, ValueError) as error:
+        advice = "Leave x out: an Attribution to features has its samples"
+        got = f"a {type(given).__name__} of something else"
+        raise DTypeError(message(CALL, "x as numbers", got, advice)) from error
     if samples.shape != tuple(result.values.shape):
         expected = f"x of shape {tuple(result.values.shape)}"
         advice = "Pass the samples that were attributed"
@@ -167,7 +173,7 @@ def _ranked(sizes: Array, features: tuple[str, ...], top: int) -> _Rows:
 
 def _rows_axes(ax: Axes | None, rows: int, *, wide: bool) -> Axes:
     width = STYLE.column * (1.5 if wide else 1.2)
-    ax = axes_for(ax, (width, 0.55 + ROW * rows), call=CALL)
+    ax = axes_for(ax, (width, 0.55 + ROW * max(rows, 2)), call=CALL)
     tidy(ax)
     ax.set_ylim(rows - 0.4, -0.6)
     return ax
@@ -200,7 +206,9 @@ def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
         ax.hlines(places[: len(low)], low, high, **style)
     _name_rows(ax, rows.names, others=len(rows.others) > 0)
     ax.set_xlim(left=0)
-    _value_axis(ax, f"{literal(result.meaning)} for {literal(result.target)}{_unit(result.unit)}")
+    apart = "\n" if len(result.meaning) > LONGEST else " "
+    whose = f"for {literal(result.target)}{_unit(result.unit)}"
+    _value_axis(ax, f"{literal(result.meaning)}{apart}{whose}")
     return ax
 
 
@@ -224,7 +232,8 @@ def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | N
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
     _draw_swarms(ax, columns, shades, span)
     _name_rows(ax, rows.names, others=len(rows.others) > 0)
-    _value_axis(ax, f"contribution to {literal(result.target)}{_unit(result.unit)}")
+    whose = f"contribution to {literal(result.target)}{_unit(result.unit)}"
+    _value_axis(ax, whose if result.shares else f"value for {literal(result.target)}")
     if samples is not None:
         _color_key(ax)
     if len(picks) < len(values):
@@ -319,7 +328,8 @@ def _waterfall(
     names = list(rows.names)
     if samples is not None:
         names[: len(rows.order)] = [
-            f"{name} = {samples[row, i]:.4g}" for name, i in zip(names, rows.order, strict=False)
+            f"{name} = " + f"{samples[row, i]:.4g}".replace("-", "\N{MINUS SIGN}")
+            for name, i in zip(names, rows.order, strict=False)
         ]
     steps = list(values[rows.order])
     if len(rows.others):

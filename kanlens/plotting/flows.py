@@ -101,7 +101,7 @@ def _ranked(table: Array, result: Attribution, top: int) -> tuple[Array, list[st
     columns = table[:, kept]
     if len(rest):
         columns = np.concatenate([columns, table[:, rest].sum(1, keepdims=True)], axis=1)
-        names.append(f"{len(rest)} others")
+        names.append(f"{len(rest)} others" if len(rest) > 1 else "1 other")
     return columns, names
 
 

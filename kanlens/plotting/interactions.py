@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from kanlens.attribution.result import Attribution
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
-from kanlens.plotting.style import STYLE, axes_for, literal, with_unit
+from kanlens.plotting.style import STYLE, axes_for, literal
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -19,6 +19,7 @@ CELL = 0.36  # inches
 ROOM = 1.5  # for names
 WRITTEN = 10  # features up to which every cell has its number
 LONGEST = 24  # characters of a name
+NOTHING = 1e-12  # of the largest value: rounding, written as 0
 
 
 def draw_interactions(
@@ -70,7 +71,8 @@ def draw_interactions(
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2, labelsize=STYLE.small)
     what = "mean |interaction|" if row is None else "interaction"
-    bar.set_label(with_unit(f"{what} for {literal(result.target, most=LONGEST)}", result.unit))
+    unit = f" ({literal(result.unit)})" if result.unit else ""
+    bar.set_label(f"{what} for {literal(result.target, most=LONGEST)}{unit}")
     return ax
 
 
@@ -95,9 +97,10 @@ def _name(ax: Axes, names: list[str]) -> None:
 
 def _write(ax: Axes, table: Array, image: Any) -> None:
     """Put the number into every cell, in a color that can be read on it."""
+    least = NOTHING * float(np.abs(table).max())
     for (y, x), value in np.ndenumerate(table):
         red, green, blue, _ = image.to_rgba(value)
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        text = f"{value:.2g}".replace("-", "\N{MINUS SIGN}")
+        text = f"{value if abs(value) > least else 0.0:.2g}".replace("-", "\N{MINUS SIGN}")
         color = STYLE.paper if dark else STYLE.ink
         ax.text(x, y, text, ha="center", va="center", fontsize=STYLE.small - 1.5, color=color)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from kanlens.attribution.comparison import Comparison, comparable, compare
 from kanlens.attribution.dispatch import attribute
+from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.checks import check_choice, message, reworded
@@ -79,6 +81,10 @@ class Analysis:
         Of single rows that are shown one by one.
     picks : tuple of (int, str)
         Those rows' positions, and why each was picked.
+    pairs : Attribution or None
+        With the interactions of every two columns of the table, of the rows planned for them.
+    flows : Attribution or None
+        With what flows through every edge, from columns, of the same rows as `attribution`.
     comparison : Comparison
     formula, pruning, history
         As they were passed; the formula may have been made here.
@@ -92,6 +98,8 @@ class Analysis:
     attribution: Attribution
     explained: Attribution
     picks: tuple[tuple[int, str], ...]
+    pairs: Attribution | None
+    flows: Attribution | None
     comparison: Comparison
     formula: SymbolicResult | None
     pruning: PruneResult | None
@@ -151,9 +159,10 @@ def analyze(subject: Subject, request: Request) -> Analysis:
         moments = tuple(edge_moments(layer, values) for layer, values in layers)
         picks = pick_rows(subject)
         advance(note="attributing")
-        explain = _explainer(subject, plan, request)
+        explain = partial(_explain, subject, plan.method, plan.background, request)
         attribution = explain(subject.x[plan.rows])
         explained = explain(subject.x[[row for row, _ in picks]])
+        pairs, flows = _pairs(subject, plan, request), _flows(subject, plan, request)
         advance(2, note="comparing methods")
         comparison = _compare(subject, plan, request)
         advance(2, note="formula")
@@ -168,6 +177,8 @@ def analyze(subject: Subject, request: Request) -> Analysis:
         attribution=attribution,
         explained=explained,
         picks=picks,
+        pairs=pairs,
+        flows=flows,
         comparison=comparison,
         formula=formula,
         pruning=request.pruning,
@@ -175,32 +186,52 @@ def analyze(subject: Subject, request: Request) -> Analysis:
     )
 
 
-def _explainer(subject: Subject, plan: Plan, request: Request) -> Callable[[Tensor], Attribution]:
-    def explain(x: Tensor) -> Attribution:
-        try:
-            found = attribute(
-                subject.model,
-                x,
-                method=plan.method,
-                background=plan.background if METHODS[plan.method].needs_background else None,
-                target=subject.target,
-                generator=request.generator,
-                progress=False,
-            )
-        except KanlensError as error:
-            raise reworded("report", error) from error
-        if not isinstance(found, Attribution):
-            raise MethodError(
-                message("report", "a method for single rows", repr(plan.method), "Name another")
-            )
-        return found
+def _explain(
+    subject: Subject, method: str, background: Tensor, request: Request, x: Tensor
+) -> Attribution:
+    """Attribute some rows; errors speak of the report."""
+    try:
+        found = attribute(
+            subject.model,
+            x,
+            method=method,
+            background=background if METHODS[method].needs_background else None,
+            target=subject.target,
+            generator=request.generator,
+            progress=False,
+        )
+    except KanlensError as error:
+        raise reworded("report", error) from error
+    if not isinstance(found, Attribution):
+        raise MethodError(
+            message("report", "a method for single rows", repr(method), "Name another")
+        )
+    return found
 
-    return explain
+
+def _pairs(subject: Subject, plan: Plan, request: Request) -> Attribution | None:
+    """Return the interactions of features; None where nobody planned or can compute them."""
+    if plan.pairs is None:
+        return None
+    rows, background = plan.pairs
+    try:
+        found = _explain(subject, "interactions", background, request, subject.x[rows])
+    except MethodError:  # a function that is not finite on all that coalitions reach
+        return None
+    return found.grouped()
+
+
+def _flows(subject: Subject, plan: Plan, request: Request) -> Attribution | None:
+    """Return what flows through the edges; None where that is not shown."""
+    if not plan.flows:
+        return None
+    return _explain(subject, "secant", plan.background, request, subject.x[plan.rows]).grouped()
 
 
 def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
     """Compare methods; of those nobody asked for, leave out what does not fit the model."""
     names, refused = list(plan.methods), dict(plan.left_out)
+    without_truth = [name for name, metric in METRICS.items() if metric.needs <= {"model"}]
     while True:
         try:
             return compare(
@@ -209,6 +240,7 @@ def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
                 background=plan.compared_background,
                 target=subject.target,
                 methods=names,
+                metrics=None if plan.exact else without_truth,
                 generator=request.generator,
                 progress=False,
             )

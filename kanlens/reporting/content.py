@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM
@@ -21,6 +22,7 @@ from kanlens.reporting.alerts import find_alerts
 from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.edge_records import describe_edges
 from kanlens.reporting.formula_record import describe_formula
+from kanlens.reporting.pair_records import describe_flows, describe_pairs
 from kanlens.reporting.subject import Subject
 
 SCHEMA_VERSION = 1
@@ -43,9 +45,9 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
     Returns
     -------
     dict
-        Keys schema_version, meta, data, model, training, performance, importance, edges, formula,
-        rows, comparison, pruning, alerts. Numbers that are not finite are None. All are the same
-        for the same input, but ``comparison["methods"][i]["seconds"]``.
+        Keys schema_version, meta, data, model, training, performance, importance, interactions,
+        flows, edges, formula, rows, comparison, pruning, alerts. Numbers that are not finite are
+        None. All are the same for the same input, but ``comparison["methods"][i]["seconds"]``.
     """
     subject = analysis.subject
     content = {
@@ -56,6 +58,8 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
         "training": _training(analysis),
         "performance": analysis.performance,
         "importance": _importance(analysis),
+        "interactions": describe_pairs(analysis),
+        "flows": describe_flows(analysis),
         "edges": describe_edges(analysis),
         "formula": describe_formula(analysis),
         "rows": _rows(analysis),
@@ -225,7 +229,7 @@ def _importance(analysis: Analysis) -> dict[str, Any]:
     return {
         "method": found.method,
         "meaning": "mean |value|",
-        "unit": found.unit or analysis.subject.unit,
+        "unit": (found.unit or analysis.subject.unit) if found.shares else "",
         "target": found.target,
         "baseline": found.baseline,
         "reference": float(found.reference[0]),
@@ -311,8 +315,9 @@ def _truth(analysis: Analysis, row: int) -> dict[str, Any]:
 
 def _comparison(analysis: Analysis) -> dict[str, Any]:
     found = analysis.comparison
+    known = dict.fromkeys(name for name, metric in METRICS.items() if metric.needs_exact)
     methods = [
-        {str(key): item for key, item in record.items()}
+        {**known, **{str(key): item for key, item in record.items()}}
         for record in found.frame.to_dict(orient="records")
     ]
     for record in methods:
@@ -324,7 +329,7 @@ def _comparison(analysis: Analysis) -> dict[str, Any]:
         "rows": len(analysis.plan.compared_rows),
         "background_rows": len(analysis.plan.compared_background),
         "methods": methods,
-        "arrows": found.arrows,
+        "arrows": {**{name: METRICS[name].arrow for name in known}, **found.arrows},
         "importance": {
             name: dict(zip(importance.index.tolist(), importance[name].tolist(), strict=True))
             for name in importance.columns

@@ -1,11 +1,9 @@
-"""The pictures of a report, as SVG elements that need nothing from elsewhere."""
+"""The pictures of a report."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,87 +14,21 @@ from kanlens import plotting
 from kanlens.core.network import KAN
 from kanlens.plotting.style import STYLE, context, literal, tidy
 from kanlens.reporting.analysis import Analysis
+from kanlens.reporting.attribution_figures import (
+    draw_comparison,
+    draw_flows,
+    draw_importance,
+    draw_pairs,
+    draw_rows,
+    draw_swarm,
+)
+from kanlens.reporting.drawing import Picture, draw, onto, sized
 from kanlens.reporting.subject import spread
 
 POINTS = 800  # of a scatter
 DENSITY = 500  # rows behind the density of an edge
 CARDS = 12  # edges of the first layer that are shown in detail
 PANELS = 30  # edges of a layer that are shown side by side
-ENLARGED = 1.2  # how much larger than in print a picture is shown
-LEAST = 0.8  # share of that size below which it is scrolled rather than shrunk
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One picture on the page.
-
-    Attributes
-    ----------
-    svg : str
-        The element; safe to put into a page.
-    caption : str
-        What to see in it; plain text.
-    title : str
-        Heading; may be empty; plain text.
-    """
-
-    svg: str
-    caption: str
-    title: str = ""
-
-
-def draw(
-    paint: Callable[[Axes], Any],
-    size: tuple[float, float],
-    *,
-    alt: str,
-    caption: str,
-    title: str = "",
-    axes_only: bool = False,
-) -> Picture:
-    """Let `paint` draw on fresh axes of a figure that belongs to nobody else.
-
-    Parameters
-    ----------
-    paint : callable
-        Draws on the Axes it is given.
-    size : tuple of float
-        Width and height, in inches.
-    alt : str
-        What the picture shows, for readers who cannot see it.
-    caption, title : str
-        Words around it.
-    axes_only : bool
-        Whether `size` is that of the axes alone, and names are put around them.
-    """
-    with context():
-        figure = Figure(figsize=size, layout=None if axes_only else "constrained")
-        paint(figure.add_axes((0, 0, 1, 1)) if axes_only else figure.subplots())
-        svg = plotting.to_svg(figure, title=alt)
-    return Picture(svg=_sized(svg), caption=caption, title=title)
-
-
-def _onto(plot: Callable[..., Any], *args: Any, **options: Any) -> Callable[[Any], Any]:
-    """Return a plot that only waits for its Axes."""
-    return lambda ax: plot(*args, ax=ax, **options)
-
-
-def _sized(svg: str) -> str:
-    """Let the width of the page bound a picture; never shrink it beyond legibility."""
-    head, rest = svg.split(">", 1)
-    (points,) = re.findall(r'\bwidth="([\d.]+)pt"', head)
-    width = float(points)
-    head = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", head)
-    pixels = ENLARGED * width * 4 / 3
-    style = f"width:{pixels:.0f}px;min-width:{min(LEAST * pixels, 900):.0f}px"
-    return f'{head} style="{style}">{_shortened(rest)}'
-
-
-def _shortened(svg: str) -> str:
-    """Round coordinates to hundredths of a point; texts are left as they are."""
-    return re.sub(
-        r"<(?:path|use|g)\b[^<>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), svg
-    )
 
 
 def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> dict[str, Any]:
@@ -114,22 +46,24 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
     Returns
     -------
     dict of str to Picture, list of Picture, or None
-        network, performance, importance, swarm, cards, layers, formula, pruning, history,
-        comparison, rows.
+        network, performance, importance, swarm, pairs, flows, cards, layers, formula, pruning,
+        history, comparison, rows.
     """
     cards = list(_cards(analysis, content, min(CARDS, max_features)))
     return {
         "network": _network(analysis.subject.model),
         "performance": list(_performance(analysis, content)),
-        "importance": _importance(analysis, max_features),
-        "swarm": _swarm(analysis, max_features),
+        "importance": draw_importance(analysis, max_features),
+        "swarm": draw_swarm(analysis, max_features),
+        "pairs": draw_pairs(analysis, max_features),
+        "flows": draw_flows(analysis, max_features),
         "cards": cards,
         "layers": list(_layers(analysis, len(cards))),
         "formula": _formula(analysis),
         "pruning": _pruning(analysis),
         "history": _history(analysis),
-        "comparison": _comparison(analysis, max_features),
-        "rows": list(_rows(analysis, content)),
+        "comparison": draw_comparison(analysis, max_features),
+        "rows": list(draw_rows(analysis, content)),
     }
 
 
@@ -153,7 +87,7 @@ def _network(model: KAN) -> Picture:
     )
     if products:
         caption += " A node with a cross multiplies the sums that the dots below it stand for."
-    return Picture(svg=_sized(svg), caption=caption)
+    return Picture(svg=sized(svg), caption=caption)
 
 
 def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
@@ -256,30 +190,6 @@ def _calibration(found: dict[str, Any]) -> Picture:
     )
 
 
-def _importance(analysis: Analysis, most: int) -> Picture:
-    found = analysis.attribution.grouped().to_importance()
-    rows = min(len(found.features), most)
-    return draw(
-        lambda ax: plotting.attribution(found, ax=ax, top=most),
-        (3.75, 0.62 + 0.26 * rows),
-        alt="Bars of the mean absolute contribution of each feature",
-        caption="Mean size of the contribution; black lines are 95% intervals over the rows.",
-        title="How much each feature matters",
-    )
-
-
-def _swarm(analysis: Analysis, most: int) -> Picture:
-    found = analysis.attribution
-    rows = min(len(found.features), most)
-    return draw(
-        lambda ax: plotting.attribution(found, kind="beeswarm", ax=ax, top=most),
-        (4.9, 0.62 + 0.26 * rows),
-        alt="Beeswarm of the contributions of each feature in single rows",
-        caption="One dot per row; to the right the feature raised the output. Bright: high value.",
-        title="In which direction",
-    )
-
-
 def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[Picture]:
     model, x = analysis.subject.model, analysis.trace.x
     rows = x[spread(len(x), DENSITY)]
@@ -291,7 +201,7 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
         if edge["outside"] > 0:
             words = f"{words}; {edge['outside']:.1%} of the rows outside the grid"
         yield draw(
-            _onto(plotting.edge, model, 0, out, in_, data=rows),
+            onto(plotting.edge, model, 0, out, in_, data=rows),
             (2.3, 1.5),
             axes_only=True,
             alt=f"Curve of the function from {edge['source']} to {edge['destination']}",
@@ -312,7 +222,7 @@ def _layers(analysis: Analysis, shown_before: int) -> Iterator[Picture]:
         columns = min(5, shown, math.ceil(math.sqrt(1.6 * shown)))
         size = (0.95 + 1.3 * columns, max(1.8, 0.5 + 1.25 * math.ceil(shown / columns)))
         yield draw(
-            _onto(plotting.edges, model, index, top=PANELS, data=rows),
+            onto(plotting.edges, model, index, top=PANELS, data=rows),
             size,
             axes_only=True,
             alt=f"Functions on the edges of layer {index + 1}, side by side",
@@ -372,29 +282,3 @@ def _history(analysis: Analysis) -> Picture | None:
         caption="The dotted line is the step whose state was kept.",
         title="Training",
     )
-
-
-def _comparison(analysis: Analysis, most: int) -> Picture:
-    found = analysis.comparison
-    rows, methods = min(len(found.importance), most), len(found.importance.columns)
-    return draw(
-        lambda ax: plotting.comparison(found, top=most, ax=ax),
-        (3.4, max(0.29 * rows, 0.19 * (methods + 2.2))),
-        axes_only=True,
-        alt="Mean absolute value of every feature by method",
-        caption="One marker per method. The table says how far each is from exact.",
-        title="Importance by method",
-    )
-
-
-def _rows(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
-    found, most = analysis.explained, 10
-    for place, record in enumerate(content["rows"]):
-        rows = min(len(found.features), most) + 1
-        yield draw(
-            _onto(plotting.attribution, found, kind="waterfall", row=place, top=most),
-            (4.6, 0.75 + 0.235 * rows),
-            alt=f"How the contributions of row {record['row']} lead from reference to output",
-            caption="Orange raises the output, blue lowers it.",
-            title=f"Row {record['row']}",
-        )

@@ -1,7 +1,7 @@
 """How much work a report does: which rows, which background, which methods.
 
-Exact Shapley values cost rows x background x 2^features, integrated gradients rows x background x
-200; the limits below keep a report of a usual model within seconds on two cores.
+The limits below keep a report of a usual model within seconds on two cores; what methods take is
+estimated beforehand.
 """
 
 from __future__ import annotations
@@ -10,38 +10,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import is_additive, live_edges, reaching
-from kanlens.attribution.registry import METHODS
+from kanlens.attribution.comparison import DEFAULT_METHODS
+from kanlens.attribution.problem import is_additive
 from kanlens.checks import check_rows, reworded
-from kanlens.core.network import KAN
 from kanlens.errors import KanlensError
+from kanlens.reporting.costs import compared_seconds, flow_seconds, shapley_seconds
 from kanlens.reporting.subject import Subject, spread
 
 if TYPE_CHECKING:
     from kanlens.core.network import Rows
 
 BACKGROUND = 100  # rows that samples are compared with, at most
-FEWEST_ROWS, FEWEST_BACKGROUND = 50, 20  # for exact Shapley values
-SHAPLEY_WORK = 3.2e6  # coalitions x rows x background x edges after the first layer
-COMPARED_ROWS, COMPARED_BACKGROUND = 20, 10
+FEWEST_ROWS, FEWEST_BACKGROUND = 50, 20  # for exact Shapley values and interactions
+SHAPLEY_SECONDS = 4.0  # for exact Shapley values of all rows
+PAIR_SECONDS = 2.0  # for interactions, which take
+PAIRS = 2.0  # times as long as values
+FLOW_SECONDS = 1.0
+COMPARED_ROWS, COMPARED_BACKGROUND = 40, 20
 LEAST_COMPARED = 3  # background rows, on large models
-GRADIENT_WORK = 2e6  # rows x background x 200 steps x edges, for integrated gradients
-SAMPLING_WORK = 4e7  # rows x evaluations x edges, for methods that sample
-MOST_PLAYERS = 10
-
-DEFAULT_METHODS = (
-    "shapley",
-    "secant",
-    "captum_integrated_gradients",
-    "captum_deep_lift",
-    "captum_shapley_value_sampling",
-    "captum_kernel_shap",
-    "captum_feature_ablation",
-    "captum_input_x_gradient",
-)
+COMPARED_SECONDS = 4.0  # for each of the methods that are compared
+LARGE = "it would take long on a model of this size; name it in methods to run it"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +46,12 @@ class Plan:
         Positions of the rows it is applied to.
     background : Tensor, shape (b, in)
         Rows that it compares with.
+    pairs : tuple of Tensor, shapes (p,) and (q, in), or None
+        Positions of the rows whose interactions are shown, and the rows they are compared with.
+    flows : bool
+        Whether it is shown what flows through the edges, in all of `rows`.
+    exact : bool
+        Whether methods can be compared with exact Shapley values in seconds.
     compared_rows : Tensor, shape (m,)
         Positions of the rows that all methods are applied to.
     compared_background : Tensor, shape (c, in)
@@ -71,6 +67,9 @@ class Plan:
     method: str
     rows: Tensor
     background: Tensor
+    pairs: tuple[Tensor, Tensor] | None
+    flows: bool
+    exact: bool
     compared_rows: Tensor
     compared_background: Tensor
     methods: tuple[str, ...]
@@ -98,28 +97,37 @@ def make_plan(
     -------
     Plan
     """
-    model = subject.model
     given, origin = _background(subject, background)
-    players, tail, edges = _sizes(subject)
+    edges = sum(layer.mask.numel() for layer in subject.model.layers)
     sizes = min(max_rows, subject.rows), min(BACKGROUND, len(given))
-    additive = is_additive(model, subject.target)
-    unit = 0.0 if additive or players > MOST_PLAYERS else float(2**players * tail)
-    small = _shrunk(sizes, unit)
-    cheap = additive or (players <= MOST_PLAYERS and small is not None)
+
+    def chosen(numbers: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        return spread(subject.rows, numbers[0]), given[spread(len(given), numbers[1])]
+
+    rows, against = chosen(sizes)
+    unit = shapley_seconds(subject.model, subject.x[rows], against, subject.target)
+    small = _shrunk(sizes, unit, SHAPLEY_SECONDS)
     few = _compared_sizes(sizes, edges)
     left_out: dict[str, str] = {}
     if methods is None:
-        left_out = _too_costly(subject, few, edges, exact=cheap)
+        left_out = _too_costly(subject, few, edges, exact=small is not None)
         methods = [name for name in DEFAULT_METHODS if name not in left_out]
     main = next((name for name in ("shapley", "secant") if name in methods), methods[0])
     if main == "shapley" and small is not None:
         sizes = small
+    deep = not is_additive(subject.model, subject.target)
+    paired = _shrunk(sizes, PAIRS * unit, PAIR_SECONDS) if deep else None
+    rows, against = chosen(sizes)
+    compared_rows, compared_background = chosen(few)
     return Plan(
         method=main,
-        rows=spread(subject.rows, sizes[0]),
-        background=given[spread(len(given), sizes[1])],
-        compared_rows=spread(subject.rows, few[0]),
-        compared_background=given[spread(len(given), few[1])],
+        rows=rows,
+        background=against,
+        pairs=None if paired is None else chosen(paired),
+        flows=deep and flow_seconds(*sizes, edges) <= FLOW_SECONDS,
+        exact=small is not None,
+        compared_rows=compared_rows,
+        compared_background=compared_background,
         methods=tuple(dict.fromkeys(methods)),
         left_out=left_out,
         origin=origin,
@@ -140,28 +148,19 @@ def _background(subject: Subject, background: Any) -> tuple[Tensor, str]:
     return subject.x, "rows of this data, since the model kept none from its training"
 
 
-def _sizes(subject: Subject) -> tuple[int, int, int]:
-    """Return the number of features with an effect, of steps after the first sums, and of edges."""
-    model: KAN = subject.model
-    with torch.no_grad():
-        leads_on = reaching(model, subject.target)[0]
-        players = int((live_edges(model.layers[0]) & leads_on[:, None]).any(0).sum())
-    counts = [layer.in_features * layer.out_features for layer in model.layers]
-    factors = sum(model.nodes[0].grouping.arities)
-    return players, sum(counts[1:]) + factors, sum(counts)
+def _shrunk(sizes: tuple[int, int], unit: float, most: float) -> tuple[int, int] | None:
+    """Return fewer rows and background rows, whose pairs of one `unit` each take at most `most`.
 
-
-def _shrunk(sizes: tuple[int, int], unit: float) -> tuple[int, int] | None:
-    """Return fewer rows and background rows that keep the work in bounds; None if none do.
+    None where even the fewest would take longer.
 
     Examples
     --------
-    >>> _shrunk((200, 100), 10.0), _shrunk((200, 100), 3200.0), _shrunk((200, 100), 1e5)
-    ((200, 100), (50, 20), None)
+    >>> _shrunk((200, 100), 1e-5, 4), _shrunk((200, 100), 3e-3, 4), _shrunk((200, 100), 1.0, 4)
+    ((200, 100), (50, 25), None)
     """
     rows, background = sizes
     least_rows, least_background = min(rows, FEWEST_ROWS), min(background, FEWEST_BACKGROUND)
-    while rows * background * unit > SHAPLEY_WORK:
+    while rows * background * unit > most:
         if rows > least_rows and (rows >= 2 * background or background == least_background):
             rows = max(least_rows, int(0.9 * rows))
         elif background > least_background:
@@ -174,7 +173,8 @@ def _shrunk(sizes: tuple[int, int], unit: float) -> tuple[int, int] | None:
 def _compared_sizes(sizes: tuple[int, int], edges: int) -> tuple[int, int]:
     """Return the numbers of rows and background rows that all methods are run on."""
     rows = min(COMPARED_ROWS, sizes[0])
-    affordable = int(GRADIENT_WORK / (rows * 200 * edges))
+    line = compared_seconds(1, 1, 1, edges)["integrated_gradients"]
+    affordable = int(COMPARED_SECONDS / (rows * line))
     return rows, min(max(LEAST_COMPARED, min(affordable, COMPARED_BACKGROUND)), sizes[1])
 
 
@@ -182,19 +182,6 @@ def _too_costly(
     subject: Subject, few: tuple[int, int], edges: int, *, exact: bool
 ) -> dict[str, str]:
     """Return the default methods that would take long on this model, and why."""
-    rows, background = few
-    n_features = len(subject.model.feature_names)
-    why = "it would take long on a model of this size; name it in methods to run it"
-    found: dict[str, str] = {}
-    if not exact:
-        found["shapley"] = (
-            "exact Shapley values take 2^features evaluations; name it in methods to try"
-        )
-    work = {
-        "captum_integrated_gradients": (rows * background * 200 * edges, 2 * GRADIENT_WORK),
-        "captum_shapley_value_sampling": (rows * 100 * n_features * edges, SAMPLING_WORK),
-        "captum_kernel_shap": (rows * 200 * edges, SAMPLING_WORK / 20),
-        "captum_feature_ablation": (rows * n_features * edges, SAMPLING_WORK),
-    }
-    found |= {name: why for name, (cost, most) in work.items() if cost > most}
-    return {name: reason for name, reason in found.items() if name in METHODS}
+    costs = compared_seconds(*few, len(subject.model.feature_names), edges)
+    slow = [name for name, seconds in costs.items() if seconds > 2 * COMPARED_SECONDS]
+    return dict.fromkeys(slow if exact else ["shapley", *slow], LARGE)

@@ -102,8 +102,8 @@ def report(
         Index or name of the output to explain; required when there are several.
     methods : sequence of str, optional
         Local methods to compare; the first of "shapley" and "secant" among them, else the first,
-        is the one that importance and rows are explained with. Default: a choice that takes
-        seconds.
+        is the one that importance and rows are explained with. Default: those of `compare`,
+        without what would take long on this model.
     formula : SymbolicResult or "auto", optional
         What `kanlens.symbolize` returned; "auto" calls it, which may take minutes.
     pruning : PruneResult, optional

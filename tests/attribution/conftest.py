@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 import torch
 
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.layers import LAYER_KINDS
 from kanlens.core.network import KAN
 
 
@@ -23,6 +25,24 @@ def build(widths: Sequence[int], seed: int = 0, **options: object) -> KAN:
     model.output_shift.copy_(torch.randn(n_out, generator=generator))
     model.output_scale.copy_(1 + torch.rand(n_out, generator=generator))
     return model
+
+
+def with_functions(model: KAN) -> KAN:
+    """The same with edges that are functions: in the first layer a smooth one and a kink."""
+    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers[0].assign(0, 1, "sin", (1.3, 0.2, 0.8, 0.1))
+    layers[0].assign(1, 2, "abs", (1.1, 0.1, 0.7, 0.0))
+    layers[-1].assign(1, 0, "x^2", (0.5, 0.3, 1.0, -2.0))
+    return KAN.from_layers(layers, model.schema)
+
+
+MADE_OF = {"spline": lambda model: model, "function": with_functions}  # from a spline network
+
+
+@pytest.fixture(params=sorted(LAYER_KINDS))
+def kind(request: pytest.FixtureRequest) -> Callable[[KAN], KAN]:
+    """From a network of spline layers to one of each layer kind in turn."""
+    return MADE_OF[request.param]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 from kanlens.attribution import METHODS, attribute, compare
 from kanlens.attribution.comparison import DEFAULT_METHODS, comparable
 from kanlens.attribution.metrics import METRICS
-from kanlens.errors import DataError, InvalidValueError, MethodError
+from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError
 
 FAST = ["shapley", "secant", "gradient_x_input", "captum_feature_ablation"]
 
@@ -185,3 +185,37 @@ def test_arguments_are_checked(model, x, rows):
     text = "compare: expected finite numbers, got nan at row 0, column 'x1' (1 such cell). "
     text += "Drop or impute those rows."
     check(DataError, text, model, x, background=rows)
+
+
+@pytest.mark.parametrize("given", [3, [3], [["secant"]], True])
+def test_methods_and_metrics_are_names(model, x, rows, given):
+    text = f"compare: expected methods as names, or 'all', got {given!r}. "
+    text += "Pass a list such as ['shapley', 'interactions']."
+    check(DTypeError, text, model, x, background=rows, methods=given)
+    with pytest.raises(DTypeError, match=r"^compare: expected metrics as names, or 'all', got"):
+        compare(model, x, background=rows, methods=["secant"], metrics=given)
+
+
+def test_methods_of_other_things_are_sent_elsewhere(model, x, rows):
+    start = "compare: expected methods that give every sample's features their values, got "
+    text = "'pykan'. Choose one of those, or call importance with method='pykan'."
+    check(InvalidValueError, start + text, model, x, background=rows, methods=["pykan"])
+    name = "captum_layer_activation"
+    text = f"{name!r}. Choose one of those, or call attribute with method={name!r}."
+    check(InvalidValueError, start + text, model, x, background=rows, methods=name)
+
+
+def test_when_no_method_fits_the_first_reason_is_given(model, x, rows):
+    with torch.no_grad():
+        model.layers[1].bias.fill_(torch.nan)
+    text = "compare: expected a model with finite outputs, got NaN or infinity. "
+    text += "Check its parameters, and the units of x."
+    check(MethodError, text, model, x, background=rows)
+
+
+def test_verdicts_do_not_depend_on_the_metrics_shown(model, x, rows):
+    methods = ["secant", "gradient_x_input"]
+    found = compare(model, x, background=rows, methods=methods, metrics=["gini"]).frame
+    assert found["verdict"][0] == "complete; not compared with the Shapley values"
+    assert found["verdict"][1].startswith("incomplete: leaves ")
+    assert "relative_gap" not in found

@@ -144,3 +144,11 @@ def test_bounds_interactions_and_flows_of_one_hot_columns_are_summed(attribution
     data = json.loads(grouped.to_json())
     assert data["interactions"][0][0] == [10.0, 9.0]
     assert data["paths"][0][0] == [[2.0, 1.0], [8.0, 4.0]]
+
+
+def test_slopes_are_no_shares_and_have_not_the_unit_of_the_output(attribution):
+    assert attribution.shares
+    assert attribution.to_importance().unit == "m"
+    steep = dataclasses.replace(attribution, reference=attribution.reference * torch.nan)
+    assert not steep.shares
+    assert steep.to_importance().unit == ""

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from kanlens.attribution import METHODS, attribute
+from kanlens.attribution import METHODS, attribute, compare, importance
+from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.network import KAN
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
 
@@ -202,3 +203,48 @@ def test_a_bar_is_drawn_only_when_asked(model, x, rows, capsys):
 def test_a_new_model_is_explained(x):
     model = KAN([3, 1])
     assert attribute(model, x, background=x).values.shape == (4, 3)
+
+
+def test_what_draws_must_be_a_generator(model, x, rows):
+    text = "expected generator as a torch.Generator, got 3. "
+    text += "Pass torch.Generator().manual_seed(0)."
+    check(InvalidValueError, f"attribute: {text}", model, x, background=rows, generator=3)
+    for call in (compare, importance):
+        with pytest.raises(InvalidValueError, match=f"^{call.__name__}: {re.escape(text)}$"):
+            call(model, x, background=rows, target=0, generator=3)
+    result = attribute(model, x, background=rows, target=0)
+    with pytest.raises(InvalidValueError, match=r"^Attribution\.to_importance: expected generator"):
+        result.to_importance(generator=3)
+
+
+def test_a_method_is_a_name(model, x, rows):
+    with pytest.raises(InvalidValueError, match=r"got \['shapley'\]\. Did you mean 'shapley'"):
+        attribute(model, x, background=rows, method=["shapley"])
+
+
+@pytest.fixture
+def pole():
+    """A network whose first layer has a logarithm, which is undefined below 0."""
+    model = KAN([2, 2, 1], generator=torch.Generator().manual_seed(0)).double()
+    layers = [FunctionLinear.from_layer(layer) for layer in model.layers]
+    layers[0].assign(0, 0, "log", (1.0, 0.0, 1.0, 0.0))
+    return KAN.from_layers(layers, model.schema)
+
+
+@pytest.mark.parametrize("method", ["secant", "gradient_x_input", "weight_l1"])
+def test_numbers_that_are_not_finite_are_refused(pole, method):
+    x = torch.full((3, 2), 0.5, dtype=torch.float64)
+    text = f"attribute: expected finite numbers from method {method!r}, got NaN or infinity. "
+    text += "A function has a pole or is undefined where the method looked, or numbers are too "
+    text += "large for the dtype of the model; take other rows, another method or model.double()."
+    check(MethodError, text, pole, x, background=x - 3, method=method)
+    if method != "weight_l1":
+        assert attribute(pole, x, background=x + 1, method=method).shares
+
+
+def test_numbers_too_large_for_the_model_are_refused(x, rows):
+    model = KAN([3, 1])
+    model.output_scale.fill_(1e38)
+    assert bool(attribute(model, x, background=rows).values.isfinite().all())
+    with pytest.raises(MethodError, match="got NaN or infinity"):
+        attribute(model, 1e4 * x, background=rows)

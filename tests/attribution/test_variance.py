@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,3 +89,16 @@ def test_the_generator_decides(network, draw):
     first = sobol_first(problem(model, rows, 1), n_samples=64).values
     assert torch.equal(sobol_first(problem(model, rows, 1), n_samples=64).values, first)
     assert not torch.equal(sobol_first(problem(model, rows, 2), n_samples=64).values, first)
+
+
+@pytest.mark.parametrize("index", [sobol_first, sobol_total])
+def test_a_single_feature_explains_whatever_varies(network, draw, index):
+    model = network([1, 2, 1])
+    assert index(problem(model, draw(6, 1))).values.tolist() == [1.0]
+    assert index(problem(model, torch.zeros(3, 1).double())).values.tolist() == [0.0]
+
+
+def test_any_whole_number_of_samples_will_do(network, draw):
+    model, rows = network([2, 2, 1]), draw(6, 2)
+    found = sobol_first(problem(model, rows), n_samples=np.int64(6)).values
+    torch.testing.assert_close(found, sobol_first(problem(model, rows), n_samples=6).values)

@@ -45,3 +45,9 @@ def said(**changes):
 )
 def test_every_kind_of_evidence_has_its_words(changes, start):
     assert said(**changes).startswith(start)
+
+
+def test_the_rounding_of_the_values_is_no_error():
+    text = "exact: these are the Shapley values (error 9e-08)"
+    assert said(error=9e-8, rounding=1.2e-7) == text
+    assert said(error=9e-8).startswith("close: complete")

@@ -96,11 +96,11 @@ def test_a_unit_whose_first_table_is_missing_is_run_again(tmp_path, monkeypatch)
 @pytest.mark.slow  # starts two processes
 def test_units_run_in_processes_of_their_own(tmp_path):
     setup = Setup(seeds=(0, 1), smoke=True)
-    keys = [("composed", "weight_l1", seed) for seed in setup.seeds]
-    found = dict(units(EXPERIMENTS["penalties"], setup, keys, 2))
+    keys = [("composed", "lbfgs", seed) for seed in setup.seeds]
+    found = dict(units(EXPERIMENTS["scaler"], setup, keys, 2))
     assert set(found) == set(keys)
-    here = EXPERIMENTS["penalties"].run(setup, keys[0])["sparsity-curves"]
-    there = found[keys[0]]["sparsity-curves"]
+    here = EXPERIMENTS["scaler"].run(setup, keys[0])["sparsity-scaler"]
+    there = found[keys[0]]["sparsity-scaler"]
     assert [row["test"] for row in here] == pytest.approx([row["test"] for row in there], rel=1e-3)
 
 

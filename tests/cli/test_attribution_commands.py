@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+import kanlens
 from kanlens.cli import main
 from tests.cli.test_commands import answer
 
@@ -50,3 +51,37 @@ def test_compare_shows_arrows_and_verdicts(workshop, capsys):
     assert "relative_gap ↓" in shown
     assert "random" in shown
     assert "off the Shapley values" in shown or "exact:" in shown or "complete" in shown
+
+
+@pytest.mark.parametrize("command", ["attribute", "importance", "compare", "certify"])
+def test_where_nothing_can_be_written_is_said_before_the_work(
+    workshop, capsys, monkeypatch, command
+):
+    def never(*_, **__):
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(kanlens, command, never)
+    words = [command, f"{workshop}/model.safetensors", f"{workshop}/data.csv", "-o"]
+    assert main([*words, f"{workshop}/data.csv/inside.csv"]) == 1
+    assert f"{command}: expected a file to write" in capsys.readouterr().err
+
+
+def test_errors_in_the_background_name_the_command(workshop, capsys):
+    words = ["attribute", f"{workshop}/model.safetensors", f"{workshop}/data.csv"]
+    assert main([*words, "--background", "nowhere.csv"]) == 1
+    assert "attribute: background: expected a file" in capsys.readouterr().err
+
+
+def test_the_output_and_its_unit_are_named(workshop, tmp_path, capsys):
+    model, data = workshop / "model.safetensors", workshop / "data.csv"
+    facts = answer(capsys, "attribute", model, data, "-o", tmp_path / "a.csv", "--max-rows", "3")
+    assert facts["target"] == "area"
+
+
+def test_a_narrow_terminal_gets_tables_in_parts(workshop, capsys, monkeypatch):
+    monkeypatch.setattr("kanlens.cli.terminal.PIPED_WIDTH", 60)
+    words = ["compare", f"{workshop}/model.safetensors", f"{workshop}/data.csv", "--max-rows", "3"]
+    assert main([*words, "--methods", "secant,captum_feature_ablation"]) == 0
+    shown = capsys.readouterr().out
+    assert "methods on 3 rows, continued" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 60

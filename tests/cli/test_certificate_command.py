@@ -9,6 +9,8 @@ import pytest
 
 import kanlens
 from kanlens.cli import main
+from kanlens.cli.certificate_commands import _given
+from kanlens.errors import InvalidValueError
 from tests.cli.test_commands import answer
 
 QUICK = ["--max-boxes", "64"]
@@ -58,3 +60,15 @@ def test_a_model_that_was_never_trained_needs_a_table(tmp_path, capsys):
     assert main(["certify", str(path)]) == 1
     expected = "certify: expected a domain, got a model without statistics of its training"
     assert expected in capsys.readouterr().err
+
+
+def test_ranges_are_of_names_that_may_hold_commas_and_signs():
+    given = _given("color=red, dark=0:1, a,b = -1:2e3,c=0:0,")
+    assert given == {"color=red, dark": (0.0, 1.0), "a,b": (-1.0, 2000.0), "c": (0.0, 0.0)}
+    assert _given(None) == _given(" ,") == {}
+
+
+@pytest.mark.parametrize("text", ["age", "age=1", "age=1:2:3", "a=0:1,age=1:x", "=1:2"])
+def test_other_words_for_a_range_are_refused(text):
+    with pytest.raises(InvalidValueError, match=r"expected --domain name=low:high, got '=?(age|=)"):
+        _given(text)

@@ -302,3 +302,45 @@ def test_importance_can_be_any_method(ax: Axes) -> None:
     )  # fmt: skip
     attribution(importance, ax=ax)
     assert ax.get_xlabel() == "Sobol index for y"
+
+
+def test_slopes_are_no_contributions(ax: Axes) -> None:
+    steep = dataclasses.replace(found(), reference=torch.full((60,), torch.nan))
+    assert attribution(steep, kind="beeswarm", ax=ax).get_xlabel() == "value for strength"
+    whole = attribution(found(), kind="beeswarm", ax=pyplot.figure().subplots())
+    assert whole.get_xlabel() == "contribution to strength (MPa)"
+
+
+def test_what_a_global_method_says_has_a_line_of_its_own(ax: Axes) -> None:
+    what = "Share of the output's variance that a feature explains alone"
+    result = dataclasses.replace(found().to_importance(), meaning=what, unit="")
+    assert attribution(result, ax=ax).get_xlabel() == f"{what}\nfor strength"
+
+
+def test_rows_may_be_numbers_of_numpy(ax: Axes) -> None:
+    result = found()
+    worst: Any = np.abs(result.values.numpy()).sum(1).argmax()
+    attribution(result, kind="waterfall", row=worst, ax=ax)
+    assert f"output {float(result.output[int(worst)]):.4g}".replace("-", "\N{MINUS SIGN}") in texts(
+        ax
+    )
+
+
+def test_samples_that_are_no_numbers_are_refused() -> None:
+    words = pd.DataFrame({f"f{i}": ["red"] * 60 for i in range(4)})
+    text = "plot.attribution: expected x as numbers, got a DataFrame of something else. "
+    text += "Leave x out: an Attribution to features has its samples."
+    with pytest.raises(DTypeError, match=f"^{re.escape(text)}$"):
+        attribution(found(), kind="beeswarm", x=words)
+
+
+def test_a_single_row_leaves_room_for_the_key_of_colors() -> None:
+    axes = attribution(found(1), kind="beeswarm")
+    figure: Any = axes.figure
+    figure.canvas.draw()
+    key = next(child for child in axes.child_axes if child.get_label() == "_color key")
+    high = max(label.get_window_extent().y0 for label in key.get_yticklabels())
+    low = min(label.get_window_extent().y1 for label in key.get_yticklabels())
+    assert low < key.yaxis.label.get_window_extent().y0
+    assert key.yaxis.label.get_window_extent().y1 < high
+    pyplot.close(figure)

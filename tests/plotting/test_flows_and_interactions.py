@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 
@@ -118,3 +119,16 @@ def test_slopes_have_no_waterfall(found):
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         plot.attribution(slopes, kind="waterfall", row=0)
     assert plot.attribution(slopes, kind="bar", ax=Figure().subplots()).patches
+
+
+def test_names_beside_a_matrix_are_literal_and_rounding_is_nothing(found):
+    pairs = torch.tensor([[2.0, 3e-17, 0.0], [3e-17, -1.0, 0.5], [0.0, 0.5, 0.0]]).double()
+    result = dataclasses.replace(
+        found, interactions=pairs.expand(6, 3, 3), target="price in $", unit="k$"
+    )
+    axes = plot.attribution(result, kind="interactions", row=0)
+    label = axes.images[0].colorbar.ax.get_ylabel()
+    assert label == r"interaction for price in \$ (k\$)"
+    written = [text.get_text() for text in axes.texts]
+    assert written == ["2", "0", "0", "0", "\N{MINUS SIGN}1", "0.5", "0", "0.5", "0"]
+    pyplot.close(axes.figure)

@@ -30,6 +30,8 @@ KEYS = {
     "training",
     "performance",
     "importance",
+    "interactions",
+    "flows",
     "edges",
     "formula",
     "rows",
@@ -190,3 +192,17 @@ def test_the_fingerprint_notices_a_changed_weight(
     second = content_of(model, rows)["meta"]
     assert first["model_fingerprint"] != second["model_fingerprint"]
     assert first["data_fingerprint"] == second["data_fingerprint"]
+
+
+def test_methods_are_compared_without_truth_where_that_would_have_to_be_sampled(
+    content_of: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("no exact values")
+
+    monkeypatch.setattr("kanlens.attribution.runs.Runs.exact", never)
+    x = torch.rand(20, 16, generator=seeded(4), dtype=torch.float64)
+    found = content_of(network([16, 2, 2, 1]), x, methods=["secant", "gradient_x_input"])
+    assert [one["shapley_error"] for one in found["comparison"]["methods"]] == [None] * 3
+    assert found["comparison"]["arrows"]["shapley_error"] == "↓"
+    assert found["comparison"]["methods"][0]["infidelity"] is not None

@@ -5,13 +5,15 @@ import re
 import pytest
 import torch
 
+from kanlens.attribution.comparison import DEFAULT_METHODS
 from kanlens.errors import DataError
+from kanlens.reporting.costs import shapley_seconds
 from kanlens.reporting.planning import (
     BACKGROUND,
-    DEFAULT_METHODS,
     FEWEST_BACKGROUND,
     FEWEST_ROWS,
-    SHAPLEY_WORK,
+    LARGE,
+    SHAPLEY_SECONDS,
     make_plan,
 )
 from kanlens.reporting.subject import Subject, read_subject
@@ -33,40 +35,62 @@ def test_a_small_model_gets_every_default_method() -> None:
     assert plan.origin == "rows that the model kept from its training"
 
 
+def test_a_usual_model_is_explained_by_exact_shapley_values_in_all_rows() -> None:
+    given = torch.rand(500, 8, generator=seeded(), dtype=torch.float64)
+    plan = make_plan(subject([8, 5, 1]), given, None, 200)
+    assert (plan.method, len(plan.rows), len(plan.background)) == ("shapley", 200, BACKGROUND)
+    assert plan.left_out == {}
+    assert plan.pairs is not None
+    assert (len(plan.pairs[0]), plan.pairs[1].shape) == (200, (BACKGROUND, 8))
+    assert plan.flows
+
+
 def test_exact_shapley_values_get_fewer_rows_as_features_grow() -> None:
-    given = torch.rand(500, 9, generator=seeded(), dtype=torch.float64)
-    plan = make_plan(subject([9, 4, 1]), given, None, 200)
+    given = torch.rand(500, 13, generator=seeded(), dtype=torch.float64)
+    found = subject([13, 8, 1])
+    plan = make_plan(found, given, None, 200)
     assert plan.method == "shapley"
     assert FEWEST_ROWS <= len(plan.rows) < 200
     assert FEWEST_BACKGROUND <= len(plan.background) < BACKGROUND
-    assert len(plan.rows) * len(plan.background) * 2**9 * 4 <= SHAPLEY_WORK
+    unit = shapley_seconds(found.model, found.x[:50], given, 0)
+    assert len(plan.rows) * len(plan.background) * unit <= SHAPLEY_SECONDS
+    assert plan.pairs is not None
+    assert len(plan.pairs[0]) * len(plan.pairs[1]) < len(plan.rows) * len(plan.background)
+
+
+def test_more_features_than_can_be_enumerated_are_explained_in_cosines() -> None:
+    plan = make_plan(subject([20, 3, 1]), None, None, 200)
+    assert plan.method == "shapley"
+    assert "shapley" in plan.methods
 
 
 def test_beyond_that_the_secant_explains() -> None:
-    plan = make_plan(subject([14, 2, 1]), None, None, 200)
+    plan = make_plan(subject([16, 2, 2, 1]), None, None, 200)
     assert plan.method == "secant"
-    assert plan.left_out == {
-        "shapley": "exact Shapley values take 2^features evaluations; name it in methods to try"
-    }
+    assert plan.left_out == {"shapley": LARGE}
     assert "shapley" not in plan.methods
+    assert plan.pairs is None
+    assert plan.flows
 
 
 def test_one_layer_has_shapley_values_for_any_number_of_features() -> None:
     plan = make_plan(subject([40, 1]), None, None, 200)
     assert plan.method == "shapley"
     assert len(plan.rows) == 200
+    assert plan.pairs is None, "nothing interacts in one layer"
+    assert not plan.flows
 
 
 def test_dead_features_are_no_players() -> None:
-    model = network([14, 2, 1])
+    model = network([16, 2, 2, 1])
     model.layers[0].mask[:, 4:] = 0
-    x = torch.rand(100, 14, generator=seeded(), dtype=torch.float64)
+    x = torch.rand(100, 16, generator=seeded(), dtype=torch.float64)
     assert make_plan(read_subject(model, x, None), None, None, 50).method == "shapley"
 
 
 def test_large_models_leave_out_what_would_take_long() -> None:
-    plan = make_plan(subject([40, 30, 2], rows=40), None, None, 200)
-    assert "captum_integrated_gradients" in plan.left_out
+    plan = make_plan(subject([100, 100, 60, 2], rows=40), None, None, 200)
+    assert set(plan.left_out) == {"shapley", "integrated_gradients"}
     assert set(plan.left_out) | set(plan.methods) == set(DEFAULT_METHODS)
     assert plan.method == "secant"
 

@@ -5,7 +5,7 @@ borrow torch's and numpy's random states and give them back; warnings about what
 are not shown.
 """
 
-from kanlens.attribution.captum_methods.adapter import REPEATS, borrowed_randomness
+from kanlens.attribution.captum_methods.adapter import REPEATS
 from kanlens.attribution.captum_methods.deep_lift import captum_deep_lift, captum_deep_lift_shap
 from kanlens.attribution.captum_methods.fits import captum_kernel_shap, captum_lime
 from kanlens.attribution.captum_methods.gradients import (
@@ -35,7 +35,6 @@ from kanlens.attribution.captum_methods.perturbation import (
 
 __all__ = [
     "REPEATS",
-    "borrowed_randomness",
     "captum_deep_lift",
     "captum_deep_lift_shap",
     "captum_feature_ablation",

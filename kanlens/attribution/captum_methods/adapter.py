@@ -1,4 +1,4 @@
-"""What captum's methods are run with: borrowed random states, parts of the work, five runs."""
+"""What captum's methods are run with: no warnings, parts of the work, five runs."""
 
 from __future__ import annotations
 
@@ -7,46 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.attribution.borrowing import borrowed_randomness
 from kanlens.attribution.problem import Problem, live_features, pairs
 from kanlens.checks import message
 from kanlens.errors import MethodError
 from kanlens.progress import progress_bar
 
 REPEATS = 5  # runs of a sampling method whose spread is its standard error
-
-
-@contextmanager
-def borrowed_randomness(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
-    """Let code that draws from torch's and numpy's own states draw from `generator`.
-
-    The states are put back afterwards.
-
-    Parameters
-    ----------
-    generator : torch.Generator or None
-        One number is drawn from it, as the seed of the block. When None, the block sees the states
-        as they are, so that two calls in a row draw the same numbers.
-    device : torch.device
-        Whose state is borrowed beside the CPU's.
-    """
-    cuda = [device.index or 0] if device.type == "cuda" else []
-    before = np.random.get_state()  # noqa: NPY002 - captum draws from it
-    with torch.random.fork_rng(devices=cuda):
-        try:
-            if generator is not None:
-                drawn = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-                torch.default_generator.manual_seed(drawn)
-                for index in cuda:
-                    torch.cuda.default_generators[index].manual_seed(drawn)
-                fresh = np.random.RandomState(drawn % 2**32)
-                np.random.set_state(fresh.get_state())  # noqa: NPY002
-            yield
-        finally:
-            np.random.set_state(before)  # noqa: NPY002
 
 
 @contextmanager

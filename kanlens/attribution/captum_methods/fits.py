@@ -14,10 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.captum_methods.adapter import borrowed_randomness, finite
+from kanlens.attribution.borrowing import borrowed_randomness
+from kanlens.attribution.captum_methods.adapter import finite
 from kanlens.attribution.problem import MEAN_ROW, Parts, Problem, live_features
-from kanlens.checks import check_count, check_positive
+from kanlens.checks import check_count, check_positive, message
+from kanlens.errors import InvalidValueError
 from kanlens.progress import progress_bar
+
+FAINT = 60.0  # a coalition of half the features weighs at least exp(-60)
+WIDEST = 1e6  # kernel width, where all coalitions weigh the same, or penalty, where nothing is left
 
 
 def captum_kernel_shap(problem: Problem, *, n_samples: int = 200) -> Parts:
@@ -86,6 +91,7 @@ def captum_lime(
     check_positive("attribute", "penalty", penalty, zero=True)
     width = 0.75 * math.sqrt(max(1, players)) if kernel_width is None else kernel_width
     check_positive("attribute", "kernel_width", width)
+    _check_weights(float(width), float(penalty), players)
     from captum._utils.models.linear_model import SkLearnLasso, SkLearnLinearRegression
     from captum.attr import Lime
     from captum.attr._core.lime import get_exp_kernel_similarity_function
@@ -96,6 +102,18 @@ def captum_lime(
         return Lime(game, interpretable_model=fit, similarity_func=near)
 
     return _fitted(problem, lime, n_samples, generator=problem.generator)
+
+
+def _check_weights(width: float, penalty: float, players: int) -> None:
+    """Refuse what leaves most coalitions no weight in float32, or all coefficients at zero."""
+    least = math.sqrt(max(1, players) / (4 * FAINT))
+    if not least <= width <= WIDEST:
+        expected = f"kernel_width from {least:.2g} to {WIDEST:.0e} for {players} features"
+        advice = "Leave it out for the authors' choice"
+        raise InvalidValueError(message("attribute", expected, f"{width:g}", advice))
+    if penalty > WIDEST:
+        expected, advice = f"penalty of at most {WIDEST:.0e}", "Lower it; changes are scaled to 1"
+        raise InvalidValueError(message("attribute", expected, f"{penalty:g}", advice))
 
 
 def _fitted(

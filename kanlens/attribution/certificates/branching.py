@@ -6,7 +6,7 @@ All statements about an output share one partition: every box is bounded once, f
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from kanlens.attribution.problem import BUDGET
 from kanlens.progress import progress_bar
 
 BATCH = 64  # boxes that are cut at once
-SLICES = 48  # of the domain, when the effect of one feature is bounded
+CUTTING = 0.8  # share of the time after which no more boxes are cut
 SIGN = 1e-6  # a slope this near 0, relative to the largest, is not cut for its sign
 
 
@@ -111,12 +111,20 @@ class Budget:
     time_limit : float or None
         Seconds.
     progress : bool or None
+    start : float
+        Of the time limit, on the monotonic clock.
     """
 
     tolerance: float
     max_boxes: int
     time_limit: float | None
     progress: bool | None
+    start: float = field(default_factory=time.monotonic)
+
+    def late(self, share: float = 1.0) -> bool:
+        """Tell whether the time, or a share of it, is over."""
+        limit = self.time_limit
+        return limit is not None and time.monotonic() - self.start > share * limit
 
 
 def refine(
@@ -132,7 +140,7 @@ def refine(
     decided : bool
         Whether nothing was left open when it stopped.
     """
-    domain, start = propagation.domain, time.monotonic()
+    domain = propagation.domain
     boxes = bounded(propagation, domain[None, :, 0], domain[None, :, 1])
     count, batch = 1, max(1, min(BATCH, BUDGET // (2 * propagation.size)))
     gaps = open_gaps(boxes, seen, domain, budget.tolerance)  # (goal, box)
@@ -140,9 +148,8 @@ def refine(
         while True:
             cuttable = _cuttable(boxes, domain).any(1)
             wanted = torch.where(cuttable, gaps, -torch.inf)
-            late = budget.time_limit is not None and time.monotonic() - start > budget.time_limit
             room = (budget.max_boxes - count) // 2
-            if late or room < 1 or not bool((wanted > 0).any()):
+            if budget.late(CUTTING) or room < 1 or not bool((wanted > 0).any()):
                 return boxes, count, not bool((gaps > 0).any())
             rows, goals = _chosen(wanted, len(domain), min(batch, room))
             children = _children(propagation, boxes.pick(rows), goals, knots)
@@ -207,13 +214,13 @@ def _cuttable(boxes: Boxes, domain: Tensor) -> Tensor:  # (box, in)
 def _chosen(gaps: Tensor, n_in: int, count: int) -> tuple[Tensor, Tensor]:
     """Return the boxes that leave most open, and what is asked of each.
 
-    Half of them are for signs of slopes while one is open. Of what is asked, a number is the
-    feature of a slope, -1 a value, -2 a norm.
+    A quarter of them are for the output and another for signs of slopes while one is open. Of what
+    is asked, a number is the feature of a slope, -1 a value, -2 a norm.
     """
     kinds = [-1] * 4 + list(range(n_in)) * 4 + [-2] * len(NORMS)
     signs = slice(4 + 2 * n_in, 4 + 4 * n_in)
     found: dict[int, int] = {}
-    for part, most in ((signs, count // 2), (slice(None), count)):
+    for part, most in ((slice(2), count // 4), (signs, count // 2), (slice(None), count)):
         for box, kind in _worst(gaps[part], kinds[part], most):
             if len(found) < most:
                 found.setdefault(box, kind)
@@ -267,78 +274,3 @@ def _children(propagation: Propagation, parents: Boxes, goals: Tensor, knots: Te
         slope_high=slope[1],
         worth=found.worth,
     )
-
-
-def slices(propagation: Propagation, feature: int, knots: Tensor) -> Boxes | None:
-    """Bound the output on slices of the whole domain, thin in one feature.
-
-    Returns
-    -------
-    Boxes or None
-        None when the feature is held fixed.
-    """
-    domain = propagation.domain
-    low, high = domain[feature]
-    even = low + (high - low) * torch.linspace(0, 1, SLICES + 1).to(domain)
-    inner = knots[feature].clamp(low, high)
-    cuts = torch.cat([even, inner[:: max(1, len(inner) // SLICES)]]).clamp(low, high).unique()
-    if len(cuts) < 2:
-        return None
-    count, at_once = len(cuts) - 1, max(1, BUDGET // propagation.size)
-    lows, highs = domain[:, 0].repeat(count, 1), domain[:, 1].repeat(count, 1)
-    lows[:, feature], highs[:, feature] = cuts[:-1], cuts[1:]
-    found: Boxes | None = None
-    for left, right in zip(lows.split(at_once), highs.split(at_once), strict=True):
-        part = bounded(propagation, left, right)
-        found = part if found is None else found.joined(part)
-    return found
-
-
-def total_change(boxes: Boxes, thin: Boxes | None, feature: int) -> tuple[float, float]:
-    """Bound how much the output can rise, and fall, when only one feature grows.
-
-    The rise between two points is the integral of the slope between them, which on every slice of
-    the domain is at most the largest slope of the boxes that the slice cuts.
-
-    Parameters
-    ----------
-    boxes : Boxes
-        That cover the domain.
-    thin : Boxes or None
-        What `slices` returns.
-    feature : int
-
-    Returns
-    -------
-    rise, fall : float
-        Both at least 0.
-    """
-    if thin is None:
-        return 0.0, 0.0
-    ends = [one[:, feature] for one in (boxes.low, boxes.high, thin.low, thin.high)]
-    cuts = torch.cat(ends).unique()
-    most = torch.minimum(_steepest(boxes, feature, cuts, 1), _steepest(thin, feature, cuts, 1))
-    least = torch.minimum(_steepest(boxes, feature, cuts, -1), _steepest(thin, feature, cuts, -1))
-    return _largest_gain(most, cuts.diff()), _largest_gain(least, cuts.diff())
-
-
-def _steepest(boxes: Boxes, feature: int, cuts: Tensor, sign: int) -> Tensor:  # (slice,)
-    """Return the largest slope, times `sign`, on every slice between cuts."""
-    slope = boxes.slope_high[:, feature] if sign > 0 else -boxes.slope_low[:, feature]
-    found = torch.full_like(cuts[1:], -torch.inf)
-    for part in torch.arange(len(boxes), device=cuts.device).split(1024):
-        left, right = boxes.low[part, feature], boxes.high[part, feature]
-        inside = (left[:, None] <= cuts[:-1]) & (right[:, None] >= cuts[1:])
-        here = torch.where(inside, slope[part][:, None], -torch.inf).amax(0)
-        found = torch.maximum(found, here)
-    return found
-
-
-def _largest_gain(slopes: Tensor, widths: Tensor) -> float:
-    """Return the largest integral of slopes over consecutive slices, at least 0."""
-    steps = slopes * widths
-    reached = torch.cat([steps.new_zeros(1), steps.cumsum(0)])
-    if not bool(torch.isfinite(reached).all()):
-        return float("inf")
-    gain = float((reached - reached.cummin(0).values).max())
-    return gain + 1e-14 * float(steps.abs().sum()) if gain > 0 else 0.0

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import conclusions, separable
+from kanlens.attribution.certificates import conclusions, multipliers, separable
 from kanlens.attribution.certificates.branching import Budget, refine
 from kanlens.attribution.certificates.domains import CALL, Domain, read_domain
-from kanlens.attribution.certificates.propagation import Propagation, layers_without
+from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import explore
 from kanlens.attribution.certificates.statements import Certificate, OutputCertificate
 from kanlens.attribution.problem import private_copy
-from kanlens.checks import check_count, check_positive, message
+from kanlens.checks import check_count, check_positive
 from kanlens.core.acceptance import check_model
-from kanlens.errors import MethodError
+from kanlens.core.enclosures import encloses
 from kanlens.threads import threads_for
 
 if TYPE_CHECKING:
     from kanlens.core.network import KAN
 
-MOST_POINTS = 32768  # at which the distance from an additive function is seen
+FEWEST, MOST_POINTS = 2048, 32768  # at which the distance from an additive function is seen
+NUMBERS = 2**18  # of features that they have at most
 
 
 def certify(
@@ -39,9 +42,10 @@ def certify(
 
     For every output: bounds of the output, of its slope by each feature and of how much each
     feature can change it, whether raising a feature can lower the output, Lipschitz constants, and
-    how far the output is from an additive function. Bounds hold at every point of the box, for the
-    float64 function of the stored weights. Beside each stands what was seen at evaluated points,
-    which the bound can not be better than.
+    how far the output is from an additive function. Bounds hold at every point of the box where
+    the output is defined, for the float64 function of the stored weights. Beside each stands what
+    was seen at evaluated points, which the bound can not be better than. A layer that does not
+    bound its edges (method `enclosure`) leaves bounds infinite and verdicts to what was seen.
 
     Edges are bounded by the control points of their pieces [1]_, later layers by linear
     relaxation of their functions [2]_; the box is cut, at knots where possible, until every
@@ -74,8 +78,6 @@ def certify(
     ------
     InvalidValueError, ShapeError, DTypeError, DataError
         If an argument cannot be used.
-    MethodError
-        If a layer does not bound its edges.
 
     References
     ----------
@@ -99,7 +101,6 @@ def certify(
     if time_limit is not None:
         check_positive(CALL, "time_limit", time_limit)
     box = read_domain(domain, model.feature_names).to(model.input_shift.device)
-    _check_layers(model)
     if target is None:
         targets = range(len(model.output_names))
     else:
@@ -113,27 +114,24 @@ def certify(
     return Certificate(features=model.feature_names, domain=box, outputs=outputs)
 
 
-def _check_layers(model: KAN) -> None:
-    """Refuse layers that do not say how far their edges and slopes can go."""
-    lacking = layers_without(model, "enclosure")
-    if lacking:
-        expected = "layers that bound their edges and slopes (method 'enclosure')"
-        advice = "Write the method for that kind, or turn its edges into splines"
-        raise MethodError(message(CALL, expected, f"a layer of kind {lacking[0]!r}", advice))
-
-
 def _certified(model: KAN, domain: Tensor, target: int, budget: Budget) -> OutputCertificate:
     """Certify one output."""
+    budget = replace(budget, start=time.monotonic())
     clone = private_copy(model)
     propagation = Propagation(clone, target, domain)
     with threads_for(64 * propagation.size):
         knots = _knots(clone)
-        sample = explore(clone, target, domain, knots)
-        additive = separable.additive_part(propagation, sample.x, sample.value)
-        thin = sample.thinned(MOST_POINTS)
+        sample = explore(clone, target, domain, knots, late=budget.late)
+        additive = separable.additive_part(propagation, sample.x, sample.value, hurry=budget.late())
+        count = max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain)))
+        thin = sample.thinned(FEWEST if budget.late() else count)
         left = thin.value - separable.weighted(propagation, thin.x)
         seen = conclusions.seen(sample, left)
         label = f"certify {model.output_names[target]}"
+        if not all(encloses(layer) for layer in clone.layers):
+            budget = replace(budget, max_boxes=1)  # cutting can not help
+        if not budget.late():
+            propagation.lines = multipliers.best_lines(propagation)
         boxes, count, decided = refine(propagation, seen, knots, budget, label)
         found = conclusions.Findings(
             propagation=propagation,
@@ -142,6 +140,7 @@ def _certified(model: KAN, domain: Tensor, target: int, budget: Budget) -> Outpu
             seen=seen,
             knots=knots,
             additive=additive,
+            budget=budget,
         )
         return conclusions.output_certificate(found, count=count, decided=decided)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.branching import Boxes, Seen, slices, total_change
+from kanlens.attribution.certificates.branching import Boxes, Budget, Seen
+from kanlens.attribution.certificates.changes import additive_changes, slices, total_change
 from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import (
     LINES,
@@ -26,7 +27,13 @@ from kanlens.attribution.certificates.statements import (
     Range,
     Verdict,
 )
+from kanlens.attribution.problem import live_features
+from kanlens.core.enclosures import encloses
+from kanlens.core.functions import FUNCTIONS
+from kanlens.core.network import KAN
 
+UNBOUNDED = "a slope without a bound: a pole, a jump, or an undefined function"
+ROUNDINGS = 100  # times the rounding of one evaluation is no effect
 NEGLIGIBLE = 1e-9  # an effect this small next to the output's size is none
 
 
@@ -44,6 +51,8 @@ class Findings:
     knots : Tensor, shape (in, knot)
     additive : AdditiveFunction or None
         The output itself, when it is additive by its structure.
+    budget : Budget
+        Once it is used up, what only sharpens statements is left out.
     """
 
     propagation: Propagation
@@ -52,6 +61,7 @@ class Findings:
     seen: Seen
     knots: Tensor
     additive: AdditiveFunction | None
+    budget: Budget
 
 
 def seen(sample: Sample, apart: Tensor) -> Seen:
@@ -82,10 +92,11 @@ def seen(sample: Sample, apart: Tensor) -> Seen:
 def output_certificate(found: Findings, *, count: int, decided: bool) -> OutputCertificate:
     """State what the boxes prove."""
     model, target = found.propagation.model, found.propagation.target
-    features = tuple(_feature(found, index) for index in range(model.widths[0]))
+    near = additive_changes(found.propagation, found.boxes.apart(), found.knots)
+    features = tuple(_feature(found, index, changes) for index, changes in enumerate(near))
     low, high = found.boxes.value()
     rises = [one.rise.value for one in features] + [one.fall.value for one in features]
-    values = _finite(torch.cat([found.sample.value, *rises]))
+    values = _defined(torch.cat([found.sample.value, *rises]))
     norms = found.boxes.norms().amax(0)
     return OutputCertificate(
         target=model.output_names[target],
@@ -105,6 +116,12 @@ def output_certificate(found: Findings, *, count: int, decided: bool) -> OutputC
         boxes=count,
         decided=decided and all(one.verdict != "unknown" for one in features),
     )
+
+
+def _defined(values: Tensor) -> Tensor:
+    """Leave out what is not defined; NaN when nothing is left."""
+    good = values[torch.isfinite(values)]
+    return good if len(good) else values.new_full((1,), torch.nan)
 
 
 def _finite(values: Tensor) -> Tensor:
@@ -131,6 +148,8 @@ def _additivity(found: Findings) -> Additivity:
         constant=middle,
     )
     reached = max(abs(end - middle) for end in found.seen.apart)
+    if not bool(torch.isfinite(found.sample.value).any()):
+        reached = 0.0
     bound = max(high - middle, middle - low) * (1 + 1e-14) + 4e-16 * abs(middle)
     return Additivity(
         distance=Bound(bound=bound, seen=reached),
@@ -139,21 +158,22 @@ def _additivity(found: Findings) -> Additivity:
     )
 
 
-def _feature(found: Findings, index: int) -> FeatureCertificate:
-    """State what one feature does."""
+def _feature(found: Findings, index: int, near: tuple[float, float]) -> FeatureCertificate:
+    """State what one feature does; `near` bounds its effect by that in the additive function."""
     low, high = (float(end[index]) for end in found.boxes.slope())
     rise, fall = _pairs(found, index)
     value_low, value_high = (float(end) for end in found.boxes.value())
     width = (value_high - value_low) * (1 + 1e-15)
-    thin, blur = slices(found.propagation, index, found.knots), _blur(found)
-    changes = (min(change, width) for change in total_change(found.boxes, thin, index))
+    blur = _blur(found)
+    changes = (min(change, width) for change in _changes(found, index, near))
     up, down = (change + blur if change > 0 else 0.0 for change in changes)
     verdict, remark = _verdict(found, index, (rise, fall), (up, down))
+    slopes = _defined(found.sample.slope[:, index])
     slope = Range(
         low=low,
         high=high,
-        seen_low=float(found.seen.slope_low[index]),
-        seen_high=float(found.seen.slope_high[index]),
+        seen_low=float(slopes.amin()),
+        seen_high=float(slopes.amax()),
     )
     return FeatureCertificate(
         name=found.propagation.model.feature_names[index],
@@ -167,17 +187,39 @@ def _feature(found: Findings, index: int) -> FeatureCertificate:
     )
 
 
+def _changes(found: Findings, index: int, near: tuple[float, float]) -> list[float]:
+    """Bound how much the output can rise, and fall, along one feature."""
+    if not bool(found.propagation.domain[index].diff()):
+        return [0.0, 0.0]
+    thin = None if found.budget.late() else slices(found.propagation, index, found.knots)
+    by_slope = total_change(found.boxes, thin, index)
+    return [min(pair) for pair in zip(by_slope, near, strict=True)]
+
+
 def _blur(found: Findings) -> float:
     """Return the difference of two evaluations that may be rounding."""
-    size = max(abs(end) for end in found.seen.value)
-    return min(2 * found.propagation.noise, NEGLIGIBLE * size)
+    return min(2 * found.propagation.noise, NEGLIGIBLE * _largest(found))
+
+
+def _largest(found: Findings) -> float:
+    return max(abs(end) for end in found.seen.value)
+
+
+def _shown(found: Findings, pair: Pair, sign: int) -> bool:
+    """Tell whether the output rises (falls, for sign -1) from the one point to the other."""
+    low, high = found.propagation.values(pair.x, pair.x)
+    if bool(torch.isinf(low).any() | torch.isinf(high).any()):
+        return sign * pair.rise > _blur(found)  # seen only
+    gain = low[1] - high[0] if sign > 0 else low[0] - high[1]
+    return bool(gain > 0)
 
 
 def _pairs(found: Findings, index: int) -> tuple[Pair, Pair]:
     """Return the largest rise and fall along one feature, from where its slope was extreme."""
     propagation, slope = found.propagation, found.sample.slope[:, index].nan_to_num(0.0)
-    many = min(LINES // 4, len(slope))
-    spread = found.sample.x[: LINES // 2]
+    lines = LINES // 8 if found.budget.late() else LINES
+    many = min(lines // 4, len(slope))
+    spread = found.sample.x[: lines // 2]
     bases = torch.cat(
         [
             found.sample.x[slope.topk(many).indices],
@@ -199,21 +241,38 @@ def _verdict(
     """Decide what can be said of one feature, and why no more."""
     low, high = (float(end[index]) for end in found.boxes.slope())
     start, end = found.propagation.domain[index].tolist()
-    value = max(abs(float(one)) for one in found.boxes.value())
     if start == end:
         return "constant", "held fixed by the domain"
     if low == 0.0 == high:
-        return "constant", "no live path"
+        model, target = found.propagation.model, found.propagation.target
+        live = bool(live_features(model, target)[index])
+        return "constant", "flat throughout" if live else "no live path"
     if low >= 0.0:
         return "increasing", ""
     if high <= 0.0:
         return "decreasing", ""
-    if max(changes) <= NEGLIGIBLE * value < float("inf"):
+    if max(changes) <= min(NEGLIGIBLE * _largest(found), ROUNDINGS * found.propagation.noise):
         return "constant", "to rounding"
-    if pairs[0].rise > _blur(found) and pairs[1].rise < -_blur(found):
-        return "neither", ""
-    if low == -float("inf") or high == float("inf"):
-        return "unknown", "a slope without a bound: a pole, a jump, or an undefined function"
+    unbounded = low == -float("inf") or high == float("inf")
+    lacking = _lacking(found.propagation.model)
+    if _shown(found, pairs[0], 1) and _shown(found, pairs[1], -1):
+        return "neither", lacking if unbounded else ""
+    if unbounded:
+        return "unknown", lacking or UNBOUNDED
     side = "falls" if pairs[0].rise >= -pairs[1].rise else "rises"
     change = changes[1] if side == "falls" else changes[0]
     return "unknown", f"{side} by at most {change:.3g}, if at all"
+
+
+def _lacking(model: KAN) -> str:
+    """Name what a layer, or a registered function, does not say and slopes would need; or ""."""
+    for layer in model.layers:
+        if not encloses(layer):
+            kind = getattr(layer, "kind", type(layer).__name__)
+            return f"a layer of kind {kind!r} does not bound its edges (method 'enclosure')"
+        table = getattr(layer, "functions", ())
+        for names, row in zip(table, (layer.mask != 0).tolist(), strict=False):
+            for name, live in zip(names, row, strict=True):
+                if live and name in FUNCTIONS and FUNCTIONS[name].slope_turning is None:
+                    return f"the slope of {name!r} has no bound: where it turns is not known"
+    return ""

@@ -61,15 +61,18 @@ def _as_tensor(domain: object) -> Tensor:
         expected = "a domain: a tensor (in, 2), or {name: (low, high)}"
         advice = "Take dict(zip(x.columns, zip(x.min(), x.max())))"
         raise DTypeError(message(CALL, expected, "a DataFrame", advice))
+    got = type(domain).__name__
     try:
         if isinstance(domain, Tensor):
-            return domain.detach().cpu().to(torch.float64, copy=True)
-        return torch.from_numpy(np.array(domain, dtype=np.float64))
+            got = f"{domain.dtype} ({domain.layout}, {domain.device})"
+            if not domain.is_complex() and domain.layout == torch.strided and not domain.is_meta:
+                return domain.detach().cpu().to(torch.float64, copy=True)
+        elif domain is not None and np.array(domain).dtype.kind not in "USc":
+            return torch.from_numpy(np.array(domain, dtype=np.float64))
     except (TypeError, ValueError):
-        expected = "a domain of numbers: a tensor (in, 2), or {name: (low, high)}"
-        raise DTypeError(
-            message(CALL, expected, type(domain).__name__, "Give two numbers per feature")
-        ) from None
+        pass
+    expected = "a domain of numbers: a tensor (in, 2), or {name: (low, high)}"
+    raise DTypeError(message(CALL, expected, got, "Give two numbers per feature"))
 
 
 def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) -> Tensor:
@@ -87,10 +90,16 @@ def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) 
     rows = []
     for name in names:
         try:
-            low, high = (float(end) for end in domain[name])
+            low, high = (_number(end) for end in domain[name])
         except (TypeError, ValueError):
             expected = f"two numbers for {name!r}"
             advice = "Write (low, high)"
             raise DTypeError(message(CALL, expected, repr(domain[name]), advice)) from None
         rows.append([low, high])
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
+
+
+def _number(end: object) -> float:
+    if isinstance(end, str):
+        raise TypeError
+    return float(end)  # type: ignore[arg-type]

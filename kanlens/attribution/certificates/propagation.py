@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import gradients, relaxation, splitting
+from kanlens.attribution.certificates import gradients, multipliers, relaxation, splitting
 from kanlens.attribution.certificates.intervals import (
     EPS,
     Interval,
@@ -20,7 +20,8 @@ from kanlens.attribution.certificates.intervals import (
     size,
 )
 from kanlens.core.control_points import ControlPoints
-from kanlens.core.enclosures import Enclosure
+from kanlens.core.enclosures import Enclosure, NoEnclosure, encloses
+from kanlens.core.function_enclosures import FunctionEnclosure
 from kanlens.core.network import KAN
 from kanlens.core.products import Nodes
 
@@ -113,6 +114,8 @@ class Propagation:
     additive : Tensor, shape (out, in)
         Weights of the edges of the first layer in an additive function, which `apart` is
         counted from; zeros at first.
+    lines : Tensor, shape (4, node), or None
+        Slopes of lines in place of the last layer's functions, which `multipliers` finds.
     enclosures, reach : list
         Of every layer: what encloses its edges, and the bounds of its inputs on the domain.
     noise : float
@@ -125,6 +128,7 @@ class Propagation:
     target: int
     domain: Tensor
     additive: Tensor = field(init=False)
+    lines: Tensor | None = field(init=False, default=None)
     enclosures: list[Enclosure] = field(init=False, default_factory=list)
     reach: list[Interval] = field(init=False, default_factory=list)
     noise: float = field(init=False)
@@ -156,7 +160,8 @@ class Propagation:
             zip(self.model.layers, self.model.nodes, strict=True)
         ):
             if first:
-                self.enclosures.append(layer.enclosure(low, high))
+                whole = layer.enclosure(low, high) if encloses(layer) else NoEnclosure(layer.mask)
+                self.enclosures.append(whole)
                 self.reach.append((low, high))
             low, high = meet((low, high), self.reach[index])
             values = self.enclosures[index].values(low, high)
@@ -186,7 +191,7 @@ class Propagation:
         return eye[list(members)] if len(members) > 1 else None
 
     def relax(
-        self, levels: list[Level], index: int, weights: Tensor
+        self, levels: list[Level], index: int, weights: Tensor, lines: Tensor | None = None
     ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
         """Bound linear forms of the sums of a layer, going back through the layers before it.
 
@@ -197,6 +202,8 @@ class Propagation:
         index : int
             The layer.
         weights : Tensor, shape (box, row, out)
+        lines : Tensor, shape (row, in), optional
+            Slopes of the lines in place of its functions. Default: their chords.
 
         Returns
         -------
@@ -219,7 +226,8 @@ class Propagation:
                 lost.append(hull[1] - hull[0])
                 low, high = add(hull)
                 return _plus((low, high), rest), rest, weights, lost
-            slopes = combined.slopes()
+            slopes = combined.slopes() if lines is None else lines.expand(len(weights), -1, -1)
+            lines = None
             margin = combined.minus_lines(slopes).hull()
             lost.append(margin[1] - margin[0])
             rest = _plus(rest, add(margin))
@@ -256,6 +264,22 @@ class Propagation:
             worth=torch.stack([*worth, slopes.own], 1),
         )
 
+    def slopes(self, low: Tensor, high: Tensor) -> Interval:
+        """Bound the slopes alone on boxes (box, in), in units of the data, shape (box, in)."""
+        return self._slopes(self.forward(*self.inwards(low, high))).features
+
+    def values(self, low: Tensor, high: Tensor) -> Interval:
+        """Bound the output alone on boxes (box, in), in units of the data, shape (box,)."""
+        return self._value(self.forward(*self.inwards(low, high)))[0]
+
+    def additive_terms(self, low: Tensor, high: Tensor) -> Interval:
+        """Bound the additive function of each feature on boxes (box, in), shape (box, in)."""
+        low, high = meet(self.inwards(low, high), self.reach[0])
+        edges = self.enclosures[0].values(low, high)
+        weights = self.additive[None, None].expand(len(low), -1, -1, -1)
+        hull = relaxation.combine(edges, weights).hull()
+        return hull[0][:, 0], hull[1][:, 0]
+
     def _value(self, levels: list[Level]) -> tuple[Interval, Interval, list[Tensor]]:
         """Bound the output, and the output minus the additive function."""
         model, last = self.model, len(levels) - 1
@@ -273,7 +297,11 @@ class Propagation:
         left = first[..., None] - self.additive
         hull = relaxation.combine(levels[0].values, left).hull()
         apart = shift(_first(_plus(_plus(add(hull), rest), margin)), offset)
-        return meet(direct, linear), apart, lost
+        value = meet(direct, linear)
+        if self.lines is not None:
+            low, high, least, most = multipliers.ends(self, levels, self.lines).unbind(1)
+            value, apart = meet(value, (low, high)), meet(apart, (least, most))
+        return value, apart, lost
 
     def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:
         """Bound the output by its value at the middle and its slopes (mean value theorem)."""
@@ -287,11 +315,15 @@ class Propagation:
     def _rounding(self, levels: list[Level]) -> float:
         """Bound the rounding of a float64 evaluation: that of every sum, times what follows it."""
         total = 0.0
-        for level, layer, slopes in zip(
-            levels, self.model.layers, self._slopes(levels).sums, strict=True
+        sums = self._slopes(levels).sums
+        for level, layer, inside, slopes in zip(
+            levels, self.model.layers, self.enclosures, sums, strict=True
         ):
-            weights = layer.weights()
-            terms = size(level.edges) + weights.coefficients().abs().amax(-1)
+            terms = size(level.edges)
+            if encloses(layer):
+                terms = terms + layer.weights().coefficients().abs().amax(-1)
+            if isinstance(inside, FunctionEnclosure):
+                terms = terms + inside.terms(level.low, level.high)
             off = 1e-13 * (terms.sum(-1) + layer.bias.abs())
             total += float(torch.where(slopes == 0, 0.0, slopes * off).sum())
         return total + 1e-15 * float(self.model.output_shift[self.target].abs())
@@ -363,25 +395,3 @@ def _plus(first: Interval, second: Interval) -> Interval:
 
 def _first(interval: Interval) -> Interval:
     return interval[0][:, 0], interval[1][:, 0]
-
-
-def layers_without(model: KAN, capability: str) -> list[str]:
-    """Name the kinds of layers that do not say what certificates need to know.
-
-    A class that gives its edges values of its own must bound them itself, too.
-
-    Examples
-    --------
-    >>> layers_without(KAN([2, 1]), "enclosure")
-    []
-    """
-    found = []
-    for layer in model.layers:
-        order = list(type(layer).__mro__)
-        owners = {
-            name: next((k for k, kind in enumerate(order) if name in vars(kind)), len(order))
-            for name in (capability, "edge_values")
-        }
-        if owners[capability] > owners["edge_values"]:
-            found.append(getattr(layer, "kind", type(layer).__name__))
-    return found

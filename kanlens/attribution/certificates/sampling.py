@@ -102,7 +102,14 @@ def spread_points(domain: Tensor, count: int, *, skip: int = 0) -> Tensor:  # (c
     return points.clamp(domain[:, 0], domain[:, 1])
 
 
-def explore(model: KAN, target: int, domain: Tensor, knots: Tensor) -> Sample:
+def explore(
+    model: KAN,
+    target: int,
+    domain: Tensor,
+    knots: Tensor,
+    *,
+    late: Callable[[], bool] = lambda: False,
+) -> Sample:
     """Evaluate an output on spread points, corners and knots, and climb from the best of them.
 
     Parameters
@@ -115,12 +122,15 @@ def explore(model: KAN, target: int, domain: Tensor, knots: Tensor) -> Sample:
         In units of the data.
     knots : Tensor, shape (in, knot)
         Where the first layer's pieces meet, in units of the data.
+    late : callable
+        Tells when the time is over.
 
     Returns
     -------
     Sample
     """
     low, high = domain[:, 0], domain[:, 1]
+    inner = _inside(domain)  # at the ends, slopes may be those of the outer side
     points = spread_points(domain, POINTS)
     distance = (points[:, :, None] - knots).abs()  # (point, in, knot)
     nearest = knots.expand(len(points), -1, -1).gather(2, distance.argmin(2, keepdim=True))
@@ -130,25 +140,37 @@ def explore(model: KAN, target: int, domain: Tensor, knots: Tensor) -> Sample:
         [[(k >> (i % count)) & 1 for i in range(len(domain))] for k in range(2**count)]
     ).to(domain)
     corners = low + (high - low) * share
-    found = evaluate(model, target, torch.cat([points, snapped, corners]).clamp(low, high))
-    return _climbed(model, target, domain, found)
+    points = torch.cat([points, snapped, corners]).clamp(inner[:, 0], inner[:, 1])
+    return _climbed(model, target, inner, evaluate(model, target, points), late)
+
+
+def _inside(domain: Tensor) -> Tensor:  # (in, 2)
+    """Return a domain (in, 2) that is smaller by little more than rounding."""
+    low, high = domain[:, 0], domain[:, 1]
+    room = 1e-12 * (high - low) + 1e-15 * torch.maximum(low.abs(), high.abs())
+    room = torch.minimum(room, 0.25 * (high - low))
+    return torch.stack([low + room, high - room], 1)
 
 
 def evaluate(model: KAN, target: int, x: Tensor) -> Sample:
-    """Return an output and its gradient at points (point, in), without bad ones left out."""
+    """Return an output and its gradient at points (point, in); no slope where it is undefined."""
     values, slopes = [], []
     at_once = max(1, BUDGET // (16 * max(len(layer.mask.flatten()) for layer in model.layers)))
     for part in x.split(at_once):
         with torch.enable_grad():
             point = part.detach().clone().requires_grad_()
             y = model(point)[:, target]
-            (slope,) = torch.autograd.grad(y.sum(), point)
+            slope = torch.zeros_like(point)
+            if y.requires_grad:  # not when every function is a constant
+                (slope,) = torch.autograd.grad(y.sum(), point)
         values.append(y.detach())
-        slopes.append(slope)
+        slopes.append(torch.where(torch.isfinite(y.detach())[:, None], slope, torch.nan))
     return Sample(x=x, value=torch.cat(values), slope=torch.cat(slopes))
 
 
-def _climbed(model: KAN, target: int, domain: Tensor, found: Sample) -> Sample:
+def _climbed(
+    model: KAN, target: int, domain: Tensor, found: Sample, late: Callable[[], bool]
+) -> Sample:
     """Add what a pattern search finds from the best points for every quantity."""
     pulls = _objectives(found)  # (goal, point)
     starts = pulls.topk(min(STARTS, pulls.shape[1]), dim=1).indices  # (goal, start)
@@ -158,6 +180,8 @@ def _climbed(model: KAN, target: int, domain: Tensor, found: Sample) -> Sample:
     collected = [found]
     goals = torch.arange(len(pulls), device=x.device)[:, None, None]
     for step in range(STEPS):
+        if late():
+            break
         unit = torch.tensor([[-1.0, 1.0]]).to(domain).expand(len(domain), 2)
         moves = spread_points(unit, TRIES * STARTS, skip=1 + step * TRIES * STARTS)
         moves = moves.reshape(1, starts.shape[1], -1, len(domain))[:, :, :TRIES]
@@ -229,11 +253,10 @@ def steepest_pairs(
     rows = bases[:, None].repeat(1, stops.shape[1], 1)
     rows[..., feature] = stops
     values = evaluate_rows(rows.reshape(-1, len(domain))).reshape(len(bases), -1)
-    pairs = []
+    pairs, bad = [], ~torch.isfinite(values)
     for sign in (1.0, -1.0):
-        signed = (sign * values).nan_to_num(0.0, posinf=0.0, neginf=0.0)
-        lowest, where = signed.cummin(1)
-        gain = signed - lowest
+        lowest, where = (sign * values).masked_fill(bad, torch.inf).cummin(1)
+        gain = (sign * values - lowest).masked_fill(bad, -torch.inf)
         best = int(gain.argmax())
         base, end = best // stops.shape[1], best % stops.shape[1]
         start = int(where[base, end])

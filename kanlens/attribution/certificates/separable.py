@@ -20,6 +20,7 @@ from kanlens.core.network import KAN
 MOST_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
 ROUNDS = 12
 FIT_POINTS = 16384  # the spread ones come first
+NUMBERS = 2**20  # of edges at these points, in large layers
 QUADS = 4096
 
 
@@ -81,7 +82,9 @@ class AdditiveFunction:
         return self.terms(x).sum(1) + self.constant
 
 
-def additive_part(propagation: Propagation, x: Tensor, value: Tensor) -> AdditiveFunction | None:
+def additive_part(
+    propagation: Propagation, x: Tensor, value: Tensor, *, hurry: bool = False
+) -> AdditiveFunction | None:
     """Find an additive function near the output, and let boxes be bounded against it.
 
     Parameters
@@ -91,13 +94,17 @@ def additive_part(propagation: Propagation, x: Tensor, value: Tensor) -> Additiv
     x : Tensor, shape (point, in)
     value : Tensor, shape (point,)
         The output there.
+    hurry : bool
+        Do with fewer points.
 
     Returns
     -------
     AdditiveFunction or None
         The output itself, when it is additive by its structure; None: that of the weights.
     """
-    propagation.additive = fitted_weights(propagation, x[:FIT_POINTS], value[:FIT_POINTS])
+    edges = propagation.additive.numel()
+    count = 256 if hurry else min(FIT_POINTS, max(8 * edges, NUMBERS // edges))
+    propagation.additive = fitted_weights(propagation, x[:count], value[:count])
     model, target = propagation.model, propagation.target
     free = propagation.domain[:, 1] > propagation.domain[:, 0]
     if not is_separable(model, target, free):

@@ -43,7 +43,7 @@ class Range:
     low, high : float
         The quantity never leaves them on the domain.
     seen_low, seen_high : float
-        Reached at points that were evaluated.
+        Reached at points that were evaluated; NaN when it is defined at none of them.
     """
 
     low: float
@@ -55,6 +55,8 @@ class Range:
     def ratio(self) -> float:
         """Width of the bounds next to the width that was seen; 1 is perfect."""
         width = self.seen_high - self.seen_low
+        if math.isnan(width):
+            return math.inf
         if width > 0:
             return (self.high - self.low) / width
         return 1.0 if self.high - self.low <= 1e-9 * max(abs(self.high), 1e-300) else math.inf
@@ -162,10 +164,13 @@ class OutputCertificate:
     def __str__(self) -> str:
         """Say it in lines."""
         span, near = self.range, self.additivity
+        seen = f"seen {span.seen_low:.6g} to {span.seen_high:.6g},"
+        seen = f"{seen} width {span.ratio:.4g} times as seen"
+        if math.isnan(span.seen_low):
+            seen = "undefined wherever it was evaluated"
         lines = [
-            f"{self.target}: between {span.low:.6g} and {span.high:.6g}"
-            f" (seen {span.seen_low:.6g} to {span.seen_high:.6g},"
-            f" width {span.ratio:.4g} times as seen); {self.boxes} boxes"
+            f"{self.target}: between {span.low:.6g} and {span.high:.6g} ({seen});"
+            f" {self.boxes} boxes"
         ]
         lines += [f"  {_sentence(one)}" for one in self.features]
         lines += [
@@ -279,8 +284,8 @@ def _output_json(output: OutputCertificate) -> dict[str, Any]:
                 "slope": _finite(asdict(one.slope)),
                 "rises": _finite(asdict(one.rises)),
                 "falls": _finite(asdict(one.falls)),
-                "rise": {"x": one.rise.x.tolist(), "value": one.rise.value.tolist()},
-                "fall": {"x": one.fall.x.tolist(), "value": one.fall.value.tolist()},
+                "rise": _pair(one.rise),
+                "fall": _pair(one.fall),
                 "remark": one.remark,
             }
             for one in output.features
@@ -290,6 +295,11 @@ def _output_json(output: OutputCertificate) -> dict[str, Any]:
         "boxes": output.boxes,
         "decided": output.decided,
     }
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    value = [end if math.isfinite(end) else None for end in pair.value.tolist()]
+    return {"x": pair.x.tolist(), "value": value}
 
 
 def _finite(numbers: dict[str, float]) -> dict[str, float | None]:

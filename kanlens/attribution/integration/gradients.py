@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import problem as problems
+from kanlens.attribution.additive import contributions
 from kanlens.attribution.integration.crossings import meeting_points
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import Integrals, integrate
@@ -99,15 +100,7 @@ class _Found:
 
 def _closed_form(problem: Problem, rows: Tensor) -> _Found:
     """Return differences of single functions: a one-layer sum has nothing else."""
-    layer, nodes = problem.model.layers[0], problem.model.nodes[0]
-    scale = problem.model.output_scale[problem.target]
-    scale = scale * nodes.scale[problem.target] if nodes.scaled else scale
-
-    def single(x: Tensor) -> Tensor:  # (batch, in)
-        parts = problem.model.scale_inputs(x).split(problem.pairs_at_once)
-        return torch.cat([layer.edge_values(part)[:, problem.target] for part in parts])
-
-    values = (single(problem.x) - single(rows).mean(0)) * scale
+    values = contributions(problem, problem.x) - contributions(problem, rows).mean(0)
     return _Found(values, 0.0, "closed form")
 
 

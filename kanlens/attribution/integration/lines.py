@@ -9,7 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kanlens.attribution import problem
+from kanlens.core import spline
+from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
+from kanlens.core.spline_edges import SplineEdges
 
 SMOOTH = 3  # degree that pieces count as when they are no polynomials
 
@@ -49,22 +53,28 @@ class Lines:
             found.append(degree)
         return found
 
-    def sizes(self) -> Tensor:  # (line,)
-        """Return the sum of what the last layer adds up, at whichever end it is larger.
+    def noise(self, owner: Tensor, t: Tensor) -> Tensor:  # (point,), (point,) -> (point,)
+        """Return about how many roundings of 1 the output is wrong by at points of the lines.
 
-        The output may be smaller, but is not rounded less.
+        Every layer adds the sizes of all terms that it sums up to what its slopes make of the
+        errors that it is given. The output may be far smaller than these.
         """
-        every = torch.arange(len(self.start), device=self.start.device)
-        zero = self.start.new_zeros(len(self.start))
-        layer = self.model.layers[-1]
-        scale = self.model.output_scale[self.target].abs()
-        owner, t = every.repeat(2), torch.cat((zero, zero + 1))
-        found = []
-        for part in self._parts(owner, t):
-            edges = layer.edge_values(self._to(len(self.model.layers) - 1, *part)).abs().sum(2)
-            nodes = self.model.nodes[-1](edges + layer.bias.abs())  # a bound for products, too
-            found.append(nodes[:, self.target].abs() * scale)
-        return torch.cat(found).reshape(2, -1).amax(0)
+        sizes = [layer.in_features * layer.out_features for layer in self.model.layers]
+        at_once = max(1, min(self.at_once, problem.BUDGET // max(sizes)))
+        parts = zip(owner.split(at_once), t.split(at_once), strict=True)
+        found = torch.cat([self._noise(self.points(*part)) for part in parts])
+        return found.nan_to_num(0.0, 0.0, 0.0)  # what is not known excuses nothing
+
+    def _noise(self, x: Tensor) -> Tensor:  # (point, in) -> (point,)
+        error = x.abs()
+        for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
+            slopes = layer.edge_derivatives(x).abs()  # (point, out, in)
+            error = torch.einsum("boi,bi->bo", slopes, error).nan_to_num(0.0, 0.0, 0.0)
+            error = error + _terms(layer, x).sum(2) + layer.bias.abs()
+            sums = layer(x)
+            x = nodes(sums)
+            error = x.abs().index_add(1, nodes.owner, nodes.rates(sums).abs() * error)
+        return error[:, self.target] * self.model.output_scale[self.target].abs()
 
     def hidden(self, level: int, owner: Tensor, t: Tensor) -> Tensor:  # (point, node)
         """Return what layer `level` receives at points of the lines."""
@@ -112,3 +122,13 @@ class Lines:
 
     def _parts(self, owner: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(owner.split(self.at_once), t.split(self.at_once), strict=True)
+
+
+def _terms(layer: KANLinear, x: Tensor) -> Tensor:  # (point, out, in)
+    """Return the sizes of what the edges of a layer are summed from."""
+    found = layer.edge_values(x).abs()
+    if isinstance(layer, SplineEdges):
+        values = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode)
+        parts = torch.einsum("bik,oik->boi", values.abs(), layer.coefficients().abs())
+        found = torch.maximum(found, parts)
+    return found

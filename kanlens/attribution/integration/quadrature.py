@@ -26,6 +26,7 @@ SPENT = 20  # times what the first pass over a line took, and SPARE more: no seg
 SPARE = 500
 LOST = 8.0  # times what is allowed: less is rounding
 PROGRESS = 0.9  # of an error that is left: more is none
+LONG = 0.5  # rate of decay: above it a segment is known to be long, and is no stall
 SHARE = 0.25  # of a cell crossed: the rate at which a spline's coefficients decay, about
 POLE = 2 * math.pi  # twice the distance of the logistic function's poles from the real line
 CAUTION = 0.1  # times the tolerance: what the number of nodes is chosen for
@@ -141,7 +142,10 @@ class _Account:
         self.tolerance = tolerance
         self._none = self.values.new_zeros(len(lines.start))
         self.evaluations, self.segments, self.unsettled = (self._none.long() for _ in range(3))
-        self._ends = lines.sizes()
+        self._lines = lines
+        every = torch.arange(len(lines.start), device=lines.start.device)
+        at = torch.cat((self._none, self._none + 1))
+        self._noise = lines.noise(every.repeat(2), at).reshape(2, -1).amax(0)
 
     def start(self, segments: Segments, survey: _Survey, values: Tensor) -> None:
         """Find the scale of every line from all of its segments."""
@@ -152,6 +156,12 @@ class _Account:
         every = torch.zeros_like(self.values).index_add(0, owner, values).abs().sum(1)
         way = self._none.index_add(0, owner, values.abs().sum(1))
         self._spread = torch.maximum(every + 1e-3 * way, self._scale)
+
+    def listen(self, segments: Segments) -> None:
+        """Take in the rounding errors in the middle of segments that make no progress."""
+        owner, middle = segments.owner, segments.low + 0.5 * segments.length
+        heard = self._lines.noise(owner, middle)
+        self._noise = self._noise.scatter_reduce(0, owner, heard, "amax")
 
     def misses(
         self, segments: Segments, survey: _Survey, tried: _Tried, doubted: Tensor
@@ -167,7 +177,7 @@ class _Account:
             one's error is taken for the larger one's, there and in all parts.
         """
         owner = segments.owner
-        noise = ROUNDING * (survey.size + self._ends[owner])
+        noise = ROUNDING * (survey.size + self._noise[owner])
         gap = (tried.values.sum(1) - survey.change).abs()
         allowed = PART * self.tolerance * self._scale[owner] + noise
         spread = self._spread[owner]
@@ -219,7 +229,12 @@ def integrate(
             account.start(segments, survey, tried.values)
             most = SPENT * account.evaluations + SPARE
         misses, smooth = account.misses(segments, survey, tried, work.doubted)
-        stalls = torch.where(misses > PROGRESS * work.misses, work.stalls + 1, 0)
+        known = torch.maximum(survey.curved, survey.smooth) <= LONG
+        stalls = torch.where(known & (misses > PROGRESS * work.misses), work.stalls + 1, 0)
+        stuck = (misses > 1) & (stalls > 0)
+        if bool(stuck.any()):
+            account.listen(segments[stuck])
+            misses, smooth = account.misses(segments, survey, tried, work.doubted)
         spent = (account.evaluations > most)[segments.owner]
         given_up = (misses > 1) & ((stalls >= STALLS) | spent | (depth == halvings))
         done = ~(misses > 1) | given_up  # NaN cannot get better

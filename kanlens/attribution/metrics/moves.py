@@ -127,7 +127,9 @@ def _gap(case: Case, move: Mover | None, *, important: bool) -> Score:
 
 
 _COST = "100 evaluations for each sample and k"
-_OPENXAI = "C. Agarwal et al., OpenXAI, 2022"
+_OPENXAI = (
+    "C. Agarwal et al., OpenXAI: Towards a Transparent Evaluation of Model Explanations, 2022"
+)
 
 METRICS = (
     Metric(

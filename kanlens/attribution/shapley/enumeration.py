@@ -152,7 +152,7 @@ class _Sides:
             for block, others in enumerate(_bits(n - low).to(ours)):
                 start = self.start[there] + steps[..., low:] @ others  # (batch, rows, sub)
                 sums = _subset_sums(start, steps[..., :low])
-                worth[here, block] += _finish(self.game, sums).sum(1) / len(self.theirs)
+                worth[here, block] += self.game.outputs(sums).sum(1) / len(self.theirs)
         return worth.flatten(1)
 
 
@@ -165,10 +165,3 @@ def _subset_sums(start: Tensor, steps: Tensor) -> Tensor:
     for step in steps.unbind(-1):
         sums = torch.cat([sums, sums + step.unsqueeze(-2)], dim=-2)
     return sums
-
-
-def _finish(game: Game, sums: Tensor) -> Tensor:
-    """Return the output from the sums (..., sub) of the first layer, shape (...)."""
-    model = game.model
-    hidden = model.run(model.nodes[0](sums.flatten(0, -2)), start=1)
-    return model.scale_outputs(hidden)[:, 0].reshape(sums.shape[:-1])

@@ -74,6 +74,11 @@ class Game:
         )
         return torch.cat([layer.edge_values(part) @ self.member for part in parts])
 
+    def outputs(self, sums: Tensor) -> Tensor:
+        """Return the part from the sums (..., sub) of the first layer, shape (...)."""
+        hidden = self.model.run(self.model.nodes[0](sums.flatten(0, -2)), start=1)
+        return self.model.scale_outputs(hidden)[:, 0].reshape(sums.shape[:-1])
+
     @property
     def additive_nodes(self) -> bool:
         """Whether the part is a sum of functions of nodes that are sums: two layers, no product."""

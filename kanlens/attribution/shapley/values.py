@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from kanlens.attribution.additive import contributions
 from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem
 from kanlens.attribution.shapley.games import Solution, games, players
 from kanlens.attribution.shapley.solving import ALGORITHMS, Algorithm, Solved, Terms, solve
-from kanlens.checks import check_choice, check_positive
+from kanlens.checks import check_choice, check_positive, message
+from kanlens.errors import MethodError
 
 Groups = Literal["features", "columns"]
 
@@ -57,7 +60,7 @@ def shapley(
     Raises
     ------
     MethodError
-        If a game cannot be solved by the algorithm.
+        If a game cannot be solved by the algorithm, or a coalition is worth NaN or infinity.
 
     References
     ----------
@@ -122,9 +125,11 @@ def _parts(problem: Problem, groups: Groups, terms: Terms) -> Parts:
     else:
         solved = solve(problem, games(problem, member), terms)
         total, remark = _sum(problem, member, solved), _remark(solved, groups)
+    reference = problem.expected_output()
+    _check_finite(total.values, reference)
     return Parts(
         values=total.values,
-        reference=problem.expected_output(),
+        reference=reference,
         baseline=MEAN_OUTPUT,
         features=names if groups == "columns" else None,
         standard_error=total.standard_error,
@@ -133,6 +138,18 @@ def _parts(problem: Problem, groups: Groups, terms: Terms) -> Parts:
         evaluations=total.evaluations,
         remark=remark,
     )
+
+
+def _check_finite(values: Tensor, reference: float) -> None:
+    """Refuse a game in which a coalition is worth NaN or infinity."""
+    bad = ~torch.isfinite(values).all(1)
+    if bool(bad.any()) or not math.isfinite(reference):
+        expected = "finite outputs where samples and background rows are mixed"
+        got = "NaN or infinity in the background"
+        if math.isfinite(reference):
+            got = f"NaN or infinity for sample {int(bad.nonzero()[0])}"
+        advice = "Choose background rows that keep every function in its domain"
+        raise MethodError(message("attribute", expected, got, advice))
 
 
 def _closed_form(problem: Problem, member: Tensor) -> Solution:

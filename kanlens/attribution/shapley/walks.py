@@ -62,26 +62,13 @@ class Walks:
 
     def __init__(self, game: Game, x: Tensor) -> None:
         self.game = game
-        theirs, ours = self._shares(game.rows), self._shares(x)
+        theirs, ours = (game.shares(rows).mT.contiguous() for rows in (game.rows, x))
         start = theirs.sum(1) + game.model.layers[0].bias  # (rows, sub)
         self.steps = ours[:, None] - theirs  # (batch, rows, player, sub)
         self.half = self.steps.sum(2) / 2  # (batch, rows, sub)
         self.middle = start + self.half
-        ends = self.outputs(ours.sum(1) + game.model.layers[0].bias)
-        self.rise = ends[:, None] - self.outputs(start)  # (batch, rows)
-
-    def _shares(self, x: Tensor) -> Tensor:
-        """Return what each player adds to each sum of the first layer, (batch, player, sub)."""
-        model, layer = self.game.model, self.game.model.layers[0]
-        size = max(1, BUDGET // (layer.out_features * layer.in_features))
-        parts = model.scale_inputs(x).split(size)
-        return torch.cat([(layer.edge_values(part) @ self.game.member).mT for part in parts])
-
-    def outputs(self, sums: Tensor) -> Tensor:
-        """Return what sums (..., sub) of the first layer lead to, shape (...)."""
-        model = self.game.model
-        hidden = model.run(model.nodes[0](sums.flatten(0, -2)), start=1)
-        return model.scale_outputs(hidden)[:, 0].reshape(sums.shape[:-1])
+        ends = game.outputs(ours.sum(1) + game.model.layers[0].bias)
+        self.rise = ends[:, None] - game.outputs(start)  # (batch, rows)
 
     def at_once(self, points: int) -> int:
         """Return how many samples against one row fit the budget at `points` points and -points."""
@@ -91,7 +78,7 @@ class Walks:
 
     def odd(self, middle: Tensor, u: Tensor) -> Tensor:
         """Return half of what separates the outputs at middle + u and middle - u, shape (...)."""
-        return (self.outputs(middle + u) - self.outputs(middle - u)) / 2
+        return (self.game.outputs(middle + u) - self.game.outputs(middle - u)) / 2
 
     def walk(self, who: Tensor, rows: Tensor, order: Tensor) -> Walked:
         """Let samples (indices) walk from background rows (indices).

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kanlens.attribution.metrics.rankings import ratio
 from kanlens.attribution.problem import MEAN_OUTPUT
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.benchmarks.attribution import truths
@@ -40,14 +41,15 @@ def relative_error(values: Tensor, truth: Tensor) -> float:
     >>> relative_error(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 2.0]))
     0.25
     """
-    return float((values - truth).abs().sum() / truth.abs().sum())
+    return float(ratio((values - truth).abs().sum(), truth.abs().sum()))
 
 
-def rank_agreement(values: Tensor, truth: Tensor) -> float:
+def order_agreement(values: Tensor, truth: Tensor) -> float:
     """Return how well |values| order the features of each row as |truth| does, mean over rows.
 
     Among the pairs of features that the truth tells apart, it is the share in the right order
-    less the share in the wrong one: Somers' D. Rows without such pairs say nothing; NaN when
+    less the share in the wrong one: Somers' D [1]_, which unlike Spearman's correlation does not
+    count how features that do nothing are ordered. Rows without such pairs say nothing; NaN when
     there are no others.
 
     References
@@ -56,7 +58,7 @@ def rank_agreement(values: Tensor, truth: Tensor) -> float:
 
     Examples
     --------
-    >>> rank_agreement(torch.tensor([[1.0, -3.0, 2.0]]), torch.tensor([[1.0, 3.0, 2.0]]))
+    >>> order_agreement(torch.tensor([[1.0, -3.0, 2.0]]), torch.tensor([[1.0, 3.0, 2.0]]))
     1.0
     """
     ours, theirs = _order(values), _order(truth)
@@ -124,7 +126,7 @@ def score_local(name: str, found: Attribution, sample: Sample) -> dict[str, Any]
     scores: dict[str, Any] = {
         "baseline": found.baseline,
         "aims_at": AIMS.get(name),
-        "rank_agreement": rank_agreement(values, exact),
+        "rank_agreement": order_agreement(values, exact),
         "sign_agreement": sign_agreement(values, exact),
         "leakage": leakage(values, case.null),
         "gap": _gap(found),
@@ -171,13 +173,13 @@ def score_importance(name: str, found: Importance, sample: Sample) -> dict[str, 
 
 def _global_rank(values: Tensor, sample: Sample) -> float:
     """Return the rank agreement of numbers per feature with the total Sobol indices."""
-    return rank_agreement(values[None], truths.sobol(sample.case)[1][None])
+    return order_agreement(values[None], truths.sobol(sample.case)[1][None])
 
 
 def _gap(found: Attribution) -> float | None:
     """Return what the values leave unexplained, relative to all that is to be explained."""
     change = (found.output - found.reference).abs().sum()
-    gap = float(found.completeness_gap.abs().sum() / change)
+    gap = float(ratio(found.completeness_gap.abs().sum(), change))
     return gap if math.isfinite(gap) else None
 
 

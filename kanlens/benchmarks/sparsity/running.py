@@ -52,21 +52,12 @@ def run(
 
     Parameters
     ----------
-    setup : Setup
-        Seeds, data, size.
-    folder : Path
-        Where the files are; an interrupted run goes on from them.
+    setup, folder, jobs, fresh, progress
+        As for `Campaign`.
     experiments : sequence of str
         Names of ``EXPERIMENTS``; empty for all.
-    jobs : int, optional
-        Units run at a time, each in a process with one thread. Default: one per processor. Units
-        that measure time run alone.
-    fresh : bool
-        Run again what is in the files.
     picture : bool
         Draw the figures beside the files.
-    progress : bool, optional
-        False for no bar. Default: a bar where stderr is a terminal.
 
     Returns
     -------

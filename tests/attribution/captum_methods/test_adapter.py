@@ -1,4 +1,4 @@
-"""Borrowed random states, and what every method of captum's shares."""
+"""What every method of captum's shares."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import re
 import warnings
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute, problem
-from kanlens.attribution.captum_methods import borrowed_randomness
 from kanlens.attribution.captum_methods.adapter import five_runs
 from kanlens.attribution.captum_registry import CAPTUM_METHODS
 from kanlens.core.function_layer import FunctionLinear
@@ -88,20 +86,6 @@ def test_generators_decide_the_draws(method, network, draw):
         assert not torch.equal(first, other)
         assert not torch.equal(values(seeded[0]), first)  # the generator has moved on
     assert torch.equal(values(None), values(None))  # torch's own has not
-
-
-def test_randomness_is_given_back_after_an_error():
-    before, numbers = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    g = torch.Generator().manual_seed(0)
-    drawn = []
-    for _ in range(2):
-        with pytest.raises(RuntimeError), borrowed_randomness(g, torch.device("cpu")):
-            drawn.append((float(torch.rand(1)), np.random.random()))  # noqa: NPY002
-            raise RuntimeError
-    assert torch.equal(torch.get_rng_state(), before)
-    assert np.random.get_state()[1].tolist() == numbers  # noqa: NPY002
-    assert drawn[0][0] != drawn[1][0]
-    assert drawn[0][1] != drawn[1][1]
 
 
 def test_five_runs_have_the_mean_and_its_standard_error(problem):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from kanlens.attribution import attribute
 from kanlens.attribution.captum_methods import captum_kernel_shap, captum_lime
+from kanlens.errors import InvalidValueError
 
 
 def test_a_large_output_costs_kernel_shap_no_digits(network, draw):
@@ -83,3 +85,17 @@ def test_a_penalty_leaves_fewer_features(problem):
     assert counts[0] == 5
     assert counts[1] <= 5
     assert counts[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"kernel_width": 0.1}, "kernel_width from 0.11 to 1e+06 for 3 features, got 0.1"),
+        ({"kernel_width": 1e300}, "kernel_width from 0.11 to 1e+06 for 3 features, got 1e+300"),
+        ({"penalty": 1e300}, "penalty of at most 1e+06, got 1e+300"),
+    ],
+)
+def test_lime_refuses_what_leaves_nothing_to_fit(options, text, network, draw):
+    x = draw(2, 3)
+    with pytest.raises(InvalidValueError, match=re.escape(f"attribute: expected {text}. ")):
+        attribute(network([3, 2, 1]), x, method="captum_lime", background=x, **options)

@@ -8,9 +8,8 @@ from kanlens.attribution.certificates.branching import (
     Seen,
     bounded,
     refine,
-    slices,
-    total_change,
 )
+from kanlens.attribution.certificates.changes import additive_changes, slices, total_change
 from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import (
     dual_norms,
@@ -92,6 +91,24 @@ def test_changes_add_up_over_slices():
         up, down = total_change(boxes, slices(own, index, KNOTS), index)
         assert rise <= up <= rise + 0.1 * (rise + fall)
         assert fall <= down <= fall + 0.1 * (rise + fall)
+
+
+def test_changes_follow_from_the_additive_function_and_its_distance():
+    model = private_copy(build([2, 1]))
+    own = Propagation(model, 0, UNIT)
+    own.additive = model.output_scale.expand(1, 2)
+    grid = torch.linspace(-1, 1, 4001).double()
+    zero, wide = torch.zeros(()).double(), torch.ones(()).double()
+    for index, (up, down) in enumerate(additive_changes(own, (zero, zero), KNOTS)):
+        x = torch.zeros(4001, 2).double()
+        x[:, index] = grid
+        y = model(x)[:, 0]
+        rise = float((y - y.cummin(0).values).max())
+        fall = float((y.cummax(0).values - y).max())
+        assert rise <= up <= rise + 0.02 * (rise + fall)
+        assert fall <= down <= fall + 0.02 * (rise + fall)
+        off = additive_changes(own, (-wide, wide), KNOTS)[index]
+        assert off == pytest.approx((up + 2, down + 2), rel=1e-9)
 
 
 def test_norms_are_dual():

@@ -1,6 +1,7 @@
 """`certify` as a call: its options, its errors, its results, and that it leaves the model alone."""
 
 import copy
+import itertools
 import json
 import math
 import re
@@ -11,9 +12,11 @@ import torch
 
 from kanlens.attribution.certificates.certification import certify
 from kanlens.attribution.certificates.statements import Range
+from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
-from kanlens.errors import DTypeError, InvalidValueError, MethodError
+from kanlens.core.registration import register_function
+from kanlens.errors import DTypeError, InvalidValueError
 
 DOMAIN = torch.tensor([[-1.0, 1.0], [-0.5, 2.0]])
 
@@ -60,6 +63,18 @@ def test_the_time_limit_holds():
     assert time.monotonic() - start < 20
     assert not found.outputs[0].decided
     assert found.outputs[0].range.low <= found.outputs[0].range.seen_low
+
+
+def test_the_time_limit_covers_all_of_the_work():
+    model = KAN([25, 10, 1], generator=torch.Generator().manual_seed(0))
+    box = torch.tensor([[-1.0, 1.0]]).expand(25, 2)
+    seconds = []
+    for limit in (1e-6, None):
+        start = time.monotonic()
+        found = certify(model, box, max_boxes=1, time_limit=limit).outputs[0]
+        seconds.append(time.monotonic() - start)
+        assert found.range.low <= found.range.seen_low
+    assert seconds[0] < 0.5 * seconds[1]
 
 
 def test_the_model_and_the_random_state_are_left_alone():
@@ -212,20 +227,94 @@ class Doubled(KANLinear):
         return 2 * super().edge_values(x)
 
 
-def test_a_layer_that_does_not_bound_its_edges_is_refused():
-    model = KAN.from_layers([Doubled(2, 1)], KAN([2, 1]).schema)
-    text = (
-        "certify: expected layers that bound their edges and slopes (method 'enclosure'), got a"
-        " layer of kind 'doubled'. Write the method for that kind, or turn its edges into splines."
-    )
-    with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):
-        certify(model, DOMAIN)
+@pytest.mark.parametrize("widths", [(2, 1), (2, 3, 1)])
+def test_a_layer_that_does_not_bound_its_edges_leaves_statements_open(widths):
+    generator = torch.Generator().manual_seed(0)
+    layers = [KANLinear(*pair, generator=generator) for pair in itertools.pairwise(widths[:-1])]
+    layers += [Doubled(*widths[-2:], generator=generator)]
+    model = KAN.from_layers(layers, KAN(list(widths)).schema)
+    layers[0].mask[:, 1] = 0
+    found = certify(model, DOMAIN).outputs[0]
+    assert (found.range.low, found.range.high) == (-math.inf, math.inf)
+    assert found.range.seen_low < found.range.seen_high
+    assert (found.boxes, found.decided) == (1, False)
+    one, dead = found.features
+    assert one.verdict in ("unknown", "neither")
+    assert one.remark == "a layer of kind 'doubled' does not bound its edges (method 'enclosure')"
+    assert one.effect.bound == one.lipschitz.bound == math.inf
+    assert (dead.verdict, dead.remark) == ("constant", "no live path")
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e9])
+def test_a_small_effect_is_not_taken_for_rounding(offset):
+    model = small([2, 3, 1]).double()
+    model.output_shift.fill_(offset)
+    narrow = torch.tensor([[-1.0, 1.0], [0.3, 0.3 + 2e-7]]).double()
+    one, other = certify(model, narrow if offset == 0 else DOMAIN, max_boxes=1).outputs[0].features
+    assert (one.verdict, other.verdict) != ("constant", "constant")
+    assert other.verdict != "constant"
+
+
+def test_a_rise_and_a_fall_that_are_rounding_prove_nothing():
+    first, last = FunctionLinear(1, 3, [["sin"], ["sin"], ["x"]]), FunctionLinear(3, 1, [["x"] * 3])
+    numbers = [[1.0, 0.0, 1e5, 0.0], [1.0, math.pi, 1e5, 0.0], [1.0, 0.0, 1e-9, 0.0]]
+    first = first.double()
+    with torch.no_grad():  # the sines cancel
+        first.affine[:, 0] = torch.tensor(numbers, dtype=torch.float64)
+    model = KAN.from_layers([first, last.double()], KAN([1, 1]).schema)
+    one = certify(model, torch.tensor([[0.1, 1.0]]), max_boxes=9).outputs[0].features[0]
+    assert one.rise.rise > 0 > one.fall.rise
+    assert one.verdict == "unknown"
+
+
+@pytest.mark.parametrize("start", [15.0, 18.0, 25.0])
+def test_where_a_function_settles_and_its_constant_cancels(start):
+    layer = FunctionLinear(1, 1, [["tanh"]]).double()
+    with torch.no_grad():
+        layer.affine[0, 0] = torch.tensor([1.0, 0.0, 1e6, -1e6])
+    box = torch.tensor([[start, start + 0.25]])
+    one = certify(KAN.from_layers([layer], KAN([1, 1]).schema), box, max_boxes=64).outputs[0]
+    most, least = (1e6 / math.cosh(u) ** 2 for u in (start, start + 0.25))
+    slope = one.features[0].slope
+    assert slope.low <= least * (1 + 1e-13)
+    assert most * (1 - 1e-13) <= slope.high
+    rise = 2e6 * (math.exp(-2 * start) - math.exp(-2 * start - 0.5))  # to exp(-4 * start)
+    assert one.features[0].rises.bound >= rise * (1 - 1e-10)
+    value = -2e6 * math.exp(-2 * start)
+    assert one.range.low <= value * (1 + 1e-10)
+
+
+def test_an_output_that_is_constant_or_never_defined():
+    def written(name):
+        layer = FunctionLinear(2, 1, [[name, name]])
+        with torch.no_grad():
+            layer.affine[..., 1] = -5.0
+        return certify(KAN.from_layers([layer], KAN([2, 1]).schema), DOMAIN, max_boxes=9)
+
+    flat = written("constant").outputs[0]
+    assert flat.range.low <= flat.range.seen_low == flat.range.seen_high == 0 <= flat.range.high
+    assert [one.verdict for one in flat.features] == ["constant", "constant"]
+    never = written("log")
+    assert math.isnan(never.outputs[0].range.seen_low)
+    assert math.isnan(never.outputs[0].features[0].slope.seen_high)
+    assert never.outputs[0].range.ratio == math.inf
+    assert "(undefined wherever it was evaluated)" in str(never)
+    never = json.loads(never.to_json(), parse_constant=pytest.fail)["outputs"][0]
+    assert never["range"]["seen_low"] is never["features"][0]["rise"]["value"][0] is None
+
+
+def test_a_pair_never_has_a_point_where_the_output_is_undefined():
+    layer = FunctionLinear(1, 1, [["log"]])
+    model = KAN.from_layers([layer], KAN([1, 1]).schema)
+    one = certify(model, torch.tensor([[-1.0, 0.5]]), max_boxes=9).outputs[0].features[0]
+    for pair in (one.rise, one.fall):
+        assert bool(torch.isfinite(pair.value).all())
+    assert one.rise.rise > 1
+    assert one.fall.rise == 0
+    assert one.verdict == "unknown"
 
 
 def test_registered_functions_leave_slopes_unknown_and_values_bounded():
-    from kanlens.core.function_layer import FunctionLinear
-    from kanlens.core.registration import register_function
-
     def well(u):
         return u**4 - u**2
 
@@ -236,3 +325,5 @@ def test_registered_functions_leave_slopes_unknown_and_values_bounded():
         assert one.range.low == pytest.approx(-0.75, abs=0.05)
         assert one.features[0].slope.high == math.inf
         assert [feature.verdict for feature in one.features] == ["neither", "increasing"]
+        text = "the slope of 'well' has no bound: where it turns is not known"
+        assert [feature.remark for feature in one.features] == [text, ""]

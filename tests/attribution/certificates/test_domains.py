@@ -76,6 +76,29 @@ def test_a_domain_by_shape_or_by_name(domain):
             " str. Give two numbers per feature.",
         ),
         (
+            [["0", "1"], ["0", "1"]],
+            DTypeError,
+            "certify: expected a domain of numbers: a tensor (in, 2), or {name: (low, high)}, got"
+            " list. Give two numbers per feature.",
+        ),
+        (
+            {"age": "01", "dose": (0, 1)},
+            DTypeError,
+            "certify: expected two numbers for 'age', got '01'. Write (low, high).",
+        ),
+        (
+            torch.zeros(2, 2, dtype=torch.complex64),
+            DTypeError,
+            "certify: expected a domain of numbers: a tensor (in, 2), or {name: (low, high)}, got"
+            " torch.complex64 (torch.strided, cpu). Give two numbers per feature.",
+        ),
+        (
+            None,
+            DTypeError,
+            "certify: expected a domain of numbers: a tensor (in, 2), or {name: (low, high)}, got"
+            " NoneType. Give two numbers per feature.",
+        ),
+        (
             pd.DataFrame({"age": [0, 1], "dose": [2, 3]}),
             DTypeError,
             "certify: expected a domain: a tensor (in, 2), or {name: (low, high)}, got a"

@@ -186,6 +186,21 @@ def test_order_one_is_certified_by_the_slopes_of_its_pieces():
     assert (slope.low, slope.high) == pytest.approx((-1.0, 2.0), abs=1e-9)
 
 
+def test_slopes_at_the_ends_of_the_domain_are_those_inside():
+    layer = KANLinear(2, 1, spline_order=1, grid_size=4, base_activation="zero").double()
+    with torch.no_grad():
+        layer.spline_scaler.fill_(1.0)
+        layer.spline_weight.copy_(torch.tensor([0.0, 1.0, 0.5, 0.75, 9.0]).double())
+    model = KAN.from_layers([layer], KAN([2, 1]).schema)
+    cut = layer.breakpoints()[0, 3].item()  # beyond it the slope is 16.5
+    found = certify(model, torch.tensor([[-1.0, cut], [cut, cut]])).outputs[0]
+    slope, fixed = (one.slope for one in found.features)
+    assert (slope.low, slope.high) == pytest.approx((-1.0, 2.0), abs=1e-9)
+    assert slope.low <= slope.seen_low <= slope.seen_high <= slope.high
+    assert (fixed.low, fixed.high) == pytest.approx((0.5, 16.5), abs=1e-9)
+    assert found.lipschitz["2"].seen <= found.lipschitz["2"].bound
+
+
 def test_steps_up_never_lower_and_steps_down_never_raise():
     up, down = ("sign", (1.0, 0.1, 1.0, 0.0)), ("sign", (2.0, 0.1, -1.0, 0.0))
     model = written([[up, down], [LINE, NOTHING]], [[("exp", (0.3, 0.0, 1.0, 0.0)), LINE]])

@@ -7,6 +7,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from kanlens.attribution.integration.lines import Lines
 from kanlens.core.network import KAN
 
 SCAN = np.linspace(0.0, 1.0, 1001)
@@ -69,3 +70,15 @@ def integrated_gradients(model: KAN, x: Tensor, rows: Tensor, target: int) -> Te
     with torch.no_grad():
         lines = [[along(model, sample, row, target) for row in rows] for sample in x]
     return torch.stack([torch.stack(line).mean(0) for line in lines])
+
+
+def sizes(lines: Lines) -> Tensor:
+    """The sum of what the last layer adds up, at whichever end of a line it is larger."""
+    model, found = lines.model, []
+    for end in (lines.start, lines.end):
+        hidden = end
+        for index in range(len(model.layers) - 1):
+            hidden = model.through(index, hidden)
+        edges = model.layers[-1].edge_values(hidden).abs().sum(2) + model.layers[-1].bias.abs()
+        found.append(model.nodes[-1](edges)[:, lines.target].abs())
+    return torch.maximum(*found) * model.output_scale[lines.target].abs()

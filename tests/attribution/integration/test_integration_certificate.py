@@ -10,7 +10,11 @@ from kanlens.attribution.integration.crossings import meeting_points, smooth_seg
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import integrate
 from kanlens.attribution.problem import private_copy
+from kanlens.benchmarks.attribution.cases import CASES
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
+from kanlens.core.schema import default_schema
 from tests.attribution.conftest import build
 from tests.attribution.integration import brute_force
 
@@ -50,7 +54,7 @@ def relative_gap(lines, values):
     """
     expected = change(lines)
     scale = expected.abs() + 1e-3 * lines.model.run(lines.end)[:, 0].std()
-    rounding = 8 * torch.finfo(torch.float64).eps * lines.sizes()
+    rounding = 8 * torch.finfo(torch.float64).eps * brute_force.sizes(lines)
     gap = ((values.sum(1) - expected).abs() - rounding).clamp(min=0)
     return float((gap / scale).max())
 
@@ -211,3 +215,56 @@ def test_segments_end_at_the_ends_of_lines():
     torch.testing.assert_close(total, torch.ones_like(total))
     counted = torch.bincount(found.owner, minlength=10)
     assert bool((integrate(lines, meeting_points(model, 0)).segments >= counted).all())
+
+
+@pytest.mark.parametrize("name", ["product", "xor", "sobol_g"])
+def test_rounding_inside_a_network_is_taken_for_no_jump(name):
+    case = CASES[name]
+    x = case.draw(500, torch.Generator().manual_seed(1))
+    for rows in (torch.zeros_like(x[:1]), x.mean(0, keepdim=True)):
+        found = integrate(lines_of(case.model, x, rows), meeting_points(case.model, 0))
+        assert not bool(found.unsettled.any())
+
+
+def written(*tables):
+    """A network whose edges are functions: name, then a, b, c, d."""
+    layers = []
+    for table in tables:
+        names = [[name for name, *_ in row] for row in table]
+        layer = FunctionLinear(len(table[0]), len(table), names).double()
+        for out, row in enumerate(table):
+            for in_, (name, *affine) in enumerate(row):
+                layer.assign(out, in_, name, affine)
+        layers.append(layer)
+    return private_copy(KAN.from_layers(layers, default_schema(len(tables[0][0]), 1)))
+
+
+ACROSS = torch.tensor([[1.0, 0.5]], dtype=torch.float64)
+
+
+def test_rounding_in_the_middle_of_a_line_is_taken_for_no_jump():
+    layer = KANLinear(2, 1, grid_size=4, spline_order=1, base_activation="zero").double()
+    knots = torch.tensor([-2.0, -1.0, 0.3, 0.3001, 0.3002, 1.0, 2.0], dtype=torch.float64)
+    layer.grid.copy_(knots.expand(2, -1))
+    layer.spline_weight.data.zero_()
+    layer.spline_weight.data[0, 0, 2] = 1.0  # a narrow hat
+    layer.spline_weight.data[0, 1, 4] = 1e-3
+    layer.spline_scaler.data.fill_(1.0)
+    wave = written([[("sin", 2.0, 0.3, 1.0, 0.0)]]).layers[0]
+    model = private_copy(KAN.from_layers([layer, wave], default_schema(2, 1)))
+    lines = lines_of(model, ACROSS, -ACROSS)
+    found = integrate(lines, meeting_points(model, 0))
+    assert not bool(found.unsettled.any())
+    assert abs(float(found.values.sum() - change(lines))) < 1e-10
+
+
+def test_a_steep_base_far_inside_a_segment_is_found():
+    model = written([[("x", 5000.0, -777.0, 1.0, 0.0), ("x", 1.0, 0.0, 1.0, 0.0)]])
+    layer = KANLinear(1, 1, base_activation="tanh").double()
+    layer.spline_weight.data.zero_()
+    layer.base_weight.data.fill_(1.0)
+    model = private_copy(KAN.from_layers([model.layers[0], layer], default_schema(2, 1)))
+    lines = lines_of(model, ACROSS, -ACROSS)
+    found = integrate(lines, meeting_points(model, 0))
+    assert not bool(found.unsettled.any())
+    assert abs(float(found.values.sum() - change(lines))) < 1e-12

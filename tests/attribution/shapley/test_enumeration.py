@@ -10,7 +10,7 @@ import torch
 
 from kanlens.attribution.shapley import enumeration
 from kanlens.attribution.shapley.enumeration import enumerated, pair_weights, value_weights
-from kanlens.attribution.shapley.games import games
+from kanlens.attribution.shapley.games import Game, games
 from kanlens.core import kernels
 from tests.attribution.shapley.definition import KINDS, network, problem_of
 
@@ -89,7 +89,7 @@ def test_kernel_and_torch_give_the_same(kind, draw):
 
 @pytest.mark.parametrize("kind", ["two layers", "products"])
 def test_the_kernel_is_used(kind, draw, monkeypatch):
-    monkeypatch.setattr(enumeration, "_finish", None)
+    monkeypatch.setattr(Game, "outputs", None)
     assert len(enumerated(game_of(kind, draw)).values) == 3
     with kernels.use("torch"), pytest.raises(TypeError):
         enumerated(game_of(kind, draw))

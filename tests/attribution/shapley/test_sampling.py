@@ -13,7 +13,7 @@ import torch
 
 from kanlens.attribution.shapley import sampling, walks
 from kanlens.attribution.shapley.enumeration import enumerated
-from kanlens.attribution.shapley.games import games
+from kanlens.attribution.shapley.games import Game, games
 from kanlens.attribution.shapley.sampling import LEAST, MOVES, sampled
 from kanlens.attribution.shapley.surrogate import Surrogate
 from kanlens.core.network import KAN
@@ -150,9 +150,9 @@ def test_it_stops_after_so_many_orders(most):
 
 def test_evaluations_are_counted(monkeypatch):
     game = game_of(build([12, 4, 3, 1]))
-    real, seen = walks.Walks.outputs, []
+    real, seen = Game.outputs, []
     monkeypatch.setattr(
-        walks.Walks,
+        Game,
         "outputs",
         lambda self, sums: seen.append(sums[..., 0].numel()) or real(self, sums),
     )
@@ -288,7 +288,7 @@ def variance_of_single_orders(game, evaluations):
     whole, rows = walks.Walks(game, game.x), len(game.rows)
     orders = torch.rand(rows, 40, game.size, generator=seeded(5)).argsort(-1)
     u = whole.walk(torch.arange(len(game.x)), torch.arange(rows), orders).u
-    gains = walks.rises(whole.outputs(whole.middle[:, :, None, None] + u), orders)
+    gains = walks.rises(game.outputs(whole.middle[:, :, None, None] + u), orders)
     return float(gains.var(2).mean()) * (game.size - 1) / evaluations
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from kanlens.attribution import attribute, problem
 from kanlens.attribution.shapley import enumeration, values
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.network import KAN
 from kanlens.core.schema import Feature, Schema, default_schema
 from kanlens.errors import InvalidValueError, MethodError
 from tests.attribution import oracles
@@ -228,3 +230,23 @@ def test_unknown_groups_are_refused(network, draw):
     text += "Did you mean 'columns'?"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         attribute(network([2, 1]), draw(2, 2), background=draw(2, 2), groups="column")
+
+
+@pytest.mark.parametrize("widths", [[2, 1], [2, 2, 1], [2, 2, 2, 1]])
+@pytest.mark.parametrize("method", ["shapley", "interactions"])
+def test_coalitions_without_a_value_are_refused(widths, method):
+    model = KAN.from_layers(
+        [FunctionLinear.from_layer(layer) for layer in build(widths).layers],
+        default_schema(2, 1),
+    )
+    model.layers[0].assign(0, 0, "log", [1.0, 0.0, 1.0, 0.0])
+    x = torch.tensor([[0.5, 0.5], [0.2, 0.1]], dtype=torch.float64)
+    kept = attribute(model, x, background=x, method=method)
+    assert bool(torch.isfinite(kept.values).all())
+    text = (
+        "attribute: expected finite outputs where samples and background rows are mixed, got NaN "
+        "or infinity in the background. Choose background rows that keep every function in its "
+        "domain."
+    )
+    with pytest.raises(MethodError, match=re.escape(text)):
+        attribute(model, x, background=-x, method=method)

@@ -97,7 +97,7 @@ def test_refusals_and_failures_are_rows_with_their_reason(monkeypatch):
     assert "shapley_error" not in failed
 
 
-def test_values_that_are_no_numbers_are_a_failure(monkeypatch):
+def test_values_that_are_no_numbers_are_refused(monkeypatch):
     right = METHODS["secant"].function
 
     def missing(problem):
@@ -105,7 +105,9 @@ def test_values_that_are_no_numbers_are_a_failure(monkeypatch):
         return dataclasses.replace(parts, values=parts.values / 0)
 
     replaced(monkeypatch, "secant", missing)
-    assert row("exp_sin", "secant")["status"] == "failed"
+    found = row("exp_sin", "secant")
+    assert found["status"] == "refused"
+    assert "NaN or infinity" in found["reason"]
 
 
 def test_values_of_hidden_nodes_are_not_scored(monkeypatch):

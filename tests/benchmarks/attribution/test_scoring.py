@@ -16,7 +16,7 @@ from kanlens.benchmarks.attribution.cases import CASES
 from kanlens.benchmarks.attribution.sample import draw_sample
 from kanlens.benchmarks.attribution.scoring import (
     leakage,
-    rank_agreement,
+    order_agreement,
     relative_error,
     score_importance,
     score_local,
@@ -134,10 +134,10 @@ def test_interactions_are_compared_with_the_formula():
 
 def test_ranks_look_only_at_what_the_truth_tells_apart():
     truth = torch.tensor([[1.0, 1.0, -2.0]])
-    assert rank_agreement(torch.tensor([[0.1, 0.3, 5.0]]), truth) == 1
-    assert rank_agreement(torch.tensor([[3.0, 2.0, 1.0]]), truth) == -1
-    assert rank_agreement(torch.ones(1, 3), truth) == 0
-    assert math.isnan(rank_agreement(truth, torch.ones(1, 3)))
+    assert order_agreement(torch.tensor([[0.1, 0.3, 5.0]]), truth) == 1
+    assert order_agreement(torch.tensor([[3.0, 2.0, 1.0]]), truth) == -1
+    assert order_agreement(torch.ones(1, 3), truth) == 0
+    assert math.isnan(order_agreement(truth, torch.ones(1, 3)))
 
 
 def test_signs_of_nothing_do_not_count():

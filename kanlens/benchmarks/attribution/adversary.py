@@ -1,4 +1,4 @@
-"""An adversary: tries to break every claim of a certificate, and models to try it on."""
+"""An adversary: tries to break every claim of a certificate."""
 
 from __future__ import annotations
 
@@ -7,19 +7,34 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.statements import Certificate, OutputCertificate
+from kanlens.attribution.certificates.statements import (
+    Certificate,
+    FeatureCertificate,
+    OutputCertificate,
+)
 from kanlens.attribution.problem import private_copy
-from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.network import KAN
-from kanlens.core.products import Nodes
-from kanlens.core.widths import read_widths
 
 NOISE = 1e-12  # of an evaluation in float64, next to the size of the values
 
 
-@dataclass
+@dataclass(kw_only=True, eq=False)
 class Attack:
-    """Attempts on one output; `broken` names the claims that did not hold."""
+    """Attempts on one output.
+
+    Attributes
+    ----------
+    model : KAN
+        In float64.
+    domain : Tensor, shape (in, 2)
+    claim : OutputCertificate
+        What is attacked.
+    generator : torch.Generator
+    broken : list of str
+        The claims that did not hold.
+    attempts : int
+        Points that were evaluated.
+    """
 
     model: KAN
     domain: Tensor
@@ -30,9 +45,11 @@ class Attack:
 
     @property
     def target(self) -> int:
+        """Index of the output."""
         return self.model.output_names.index(self.claim.target)
 
     def run(self, points: int) -> Attack:
+        """Attack every claim from so many points, and along gradients from some of them."""
         starts = self.draw(points)
         x = torch.cat([starts, self.climb(starts[: points // 16], 6)])
         value, slope = self.evaluate(x)
@@ -69,6 +86,7 @@ class Attack:
         return torch.cat(found)
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the output (batch,) and its gradient (batch, in)."""
         self.attempts += len(x)
         with torch.enable_grad():
             point = x.clone().requires_grad_()
@@ -77,15 +95,19 @@ class Attack:
         return y.detach(), slope
 
     def value(self, x: Tensor) -> Tensor:
+        """Return the output (batch,)."""
         self.attempts += len(x)
         with torch.no_grad():
-            return self.model(x)[:, self.target]
+            y: Tensor = self.model(x)[:, self.target]
+        return y
 
     def refuse(self, name: str, bad: Tensor) -> None:
+        """Note a claim that does not hold at some point."""
         if bool(bad.any()):
             self.broken.append(name)
 
     def check_values(self, x: Tensor, value: Tensor, size: float) -> None:
+        """Attack the range and the distance from an additive function."""
         span, near = self.claim.range, self.claim.additivity
         finite = abs(span.low) < float("inf") and abs(span.high) < float("inf")
         self.refuse("defined", value.isnan() & finite)
@@ -100,6 +122,7 @@ class Attack:
         self.refuse("additivity by mixed differences", gap > near.distance.bound + 4 * size)
 
     def check_slopes(self, slope: Tensor, size: float) -> None:
+        """Attack the slopes, and Lipschitz constants by gradients."""
         room = 1e-10 * (1 + slope.nan_to_num(0).abs().amax(0)) + size
         low = torch.tensor([one.slope.low for one in self.claim.features], dtype=torch.float64)
         high = torch.tensor([one.slope.high for one in self.claim.features], dtype=torch.float64)
@@ -112,6 +135,7 @@ class Attack:
             self.refuse(f"gradient {norm}", steep > bound * (1 + 1e-10) + room.max())
 
     def check_moves(self, x: Tensor, value: Tensor, size: float) -> None:
+        """Attack Lipschitz constants by pairs of points."""
         half = len(x) // 2
         change = (value[:half] - value[half : 2 * half]).abs()
         for norm in ("2", "inf", "1"):
@@ -120,6 +144,7 @@ class Attack:
             self.refuse(f"lipschitz {norm}", far & (distance > 0))
 
     def check_features(self, x: Tensor, value: Tensor, size: float) -> None:
+        """Attack effects and verdicts by moving one feature at a time."""
         low, high = self.domain.unbind(1)
         rows = x[torch.randperm(len(x), generator=self.generator)]
         for index, one in enumerate(self.claim.features):
@@ -141,8 +166,8 @@ class Attack:
             self.refuse(f"constant {one.name}", still & (rise.abs() > limit + 2 * size))
             self.refuse(f"pairs {one.name}", torch.tensor(not self._pairs_hold(one, index)))
 
-    def _pairs_hold(self, one: object, index: int) -> bool:
-        """The two points of a pair differ in one feature only, and were evaluated."""
+    def _pairs_hold(self, one: FeatureCertificate, index: int) -> bool:
+        """Tell whether the points of a pair differ in one feature only, and were evaluated."""
         low, high = self.domain.unbind(1)
         for pair in (one.rise, one.fall):
             others = torch.ones(len(low), dtype=torch.bool)
@@ -161,97 +186,22 @@ class Attack:
 def broken(
     model: KAN, certificate: Certificate, generator: torch.Generator, points: int
 ) -> tuple[list[str], int]:
-    """Return the claims that an attack broke, and how many evaluations it made."""
-    names, attempts = [], 0
+    """Return the claims that an attack broke, and how many evaluations it made.
+
+    Examples
+    --------
+    >>> from kanlens.attribution.certificates.certification import certify
+    >>> model = KAN([2, 1], generator=torch.Generator().manual_seed(0))
+    >>> proven = certify(model, {"x1": (-1, 1), "x2": (-1, 1)}, progress=False)
+    >>> broken(model, proven, torch.Generator().manual_seed(0), 64)[0]
+    []
+    """
+    names: list[str] = []
+    attempts = 0
     for claim in certificate.outputs:
-        attack = Attack(private_copy(model), certificate.domain, claim, generator).run(points)
+        attack = Attack(
+            model=private_copy(model), domain=certificate.domain, claim=claim, generator=generator
+        ).run(points)
         names += attack.broken
         attempts += attack.attempts
     return names, attempts
-
-
-SHAPES = (
-    [2, 1],
-    [3, 3, 1],
-    [2, 4, 2],
-    [5, 4, 1],
-    [3, (2, 1), 1],
-    [2, (1, 2), (0, 2)],
-    [3, (0, [3]), 2],
-    [2, 3, 3, 1],
-    [2, 3, 2, 2, 1],
-)
-FUNCTIONS = (
-    "x", "x^2", "x^3", "abs", "relu", "sign", "sin", "exp", "tanh", "gaussian", "1/(1+x^2)",
-    "sqrt(1+x^2)", "arctan", "sinh", "log", "sqrt", "1/x",
-)  # fmt: skip
-
-
-def random_model(seed: int) -> tuple[KAN, Tensor]:
-    """A model with a random choice of every part, and a domain for it."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def pick(options: tuple[object, ...]) -> object:
-        return options[int(torch.randint(len(options), (1,), generator=generator))]
-
-    shape = pick(SHAPES)
-    model = KAN(
-        shape,
-        spline_order=pick((1, 2, 3, 4, 5)),
-        grid_size=pick((2, 4, 7)),
-        scale_noise=pick((0.1, 2.0, 8.0)),
-        base_activation=pick(("silu", "tanh", "gelu", "identity", "zero")),
-        extrapolation=pick(("linear", "zero")),
-        generator=generator,
-    ).double()
-    if pick((False, False, True)):
-        model = with_functions(model, generator)
-    if pick((False, True)):
-        scale_nodes(model, generator)
-    with torch.no_grad():
-        for layer in model.layers:
-            layer.bias.copy_(torch.randn(layer.out_features, generator=generator))
-            layer.mask.mul_((torch.rand(layer.mask.shape, generator=generator) > 0.15).double())
-        n_in, n_out = model.widths[0], model.widths[-1]
-        model.input_shift.copy_(torch.randn(n_in, generator=generator))
-        model.input_scale.copy_(0.5 + torch.rand(n_in, generator=generator))
-        model.output_shift.copy_(torch.randn(n_out, generator=generator))
-        model.output_scale.copy_(1 + torch.rand(n_out, generator=generator))
-    if pick((False, False, True)):
-        model = model.float()
-    share = torch.rand(n_in, 2, generator=generator, dtype=torch.float64).sort(1).values
-    reach = pick((0.3, 2.0, 4.0))
-    domain = model.input_shift[:, None].double() + model.input_scale[:, None].double() * (
-        reach * (2 * share - 1)
-    )
-    if pick((False, False, True)):
-        domain[0, 1] = domain[0, 0]
-    return model, domain
-
-
-def with_functions(model: KAN, generator: torch.Generator) -> KAN:
-    """The model with elementary functions on a third of its edges."""
-    layers = []
-    for layer in model.layers:
-        new = FunctionLinear.from_layer(layer)
-        for out in range(layer.out_features):
-            for in_ in range(layer.in_features):
-                if torch.rand(1, generator=generator) < 0.35:
-                    name = FUNCTIONS[int(torch.randint(len(FUNCTIONS), (1,), generator=generator))]
-                    numbers = torch.randn(4, generator=generator) * torch.tensor([1, 1, 0.5, 0.5])
-                    if name in ("log", "sqrt", "1/x"):
-                        narrow = torch.rand(1, generator=generator) < 0.3
-                        numbers[:2] = torch.tensor([0.2, 0.4 if narrow else 3.0])
-                    new.assign(out, in_, name, numbers.tolist())
-        layers.append(new)
-    return KAN.from_layers(layers, model.schema, nodes=list(model.nodes))
-
-
-def scale_nodes(model: KAN, generator: torch.Generator) -> None:
-    """Give the nodes fixed scales and shifts."""
-    _, groups = read_widths(model.shape)
-    nodes = [Nodes(group, scaled=True).double() for group in groups]
-    for one in nodes:
-        one.scale.copy_(torch.randn(one.grouping.nodes, generator=generator))
-        one.shift.copy_(torch.randn(one.grouping.nodes, generator=generator))
-    model.nodes = torch.nn.ModuleList(nodes)
