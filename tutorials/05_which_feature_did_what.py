@@ -29,7 +29,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from captum.attr import DeepLift
 from sklearn.datasets import make_friedman1
 
 import kanlens
@@ -39,6 +38,7 @@ pd.set_option("display.max_columns", 20, "display.width", 200)
 pd.set_option("display.max_colwidth", 90)
 plt.switch_backend(plt.get_backend())  # so that a figure is shown as one
 plt.rcParams["figure.dpi"] = 110
+warnings.filterwarnings("ignore", message="IProgress")  # of a progress bar that captum imports
 
 x, y = make_friedman1(n_samples=200 if SMOKE else 600, n_features=7, noise=0.5, random_state=0)
 frame = pd.DataFrame(x, columns=[f"x{i}" for i in range(1, 8)])
@@ -138,6 +138,9 @@ plt.show()
 
 
 # %%
+from captum.attr import DeepLift
+
+
 class Stock(torch.nn.Module):
     """The model as Captum gets it from a user."""
 

@@ -94,22 +94,44 @@ def _flows(problem: Problem, ours: _Run, theirs: _Run) -> list[Tensor]:
     list of Tensor, one per layer, each of shape (batch, out, in)
     """
     model, found = problem.model, []
+    rises, steps = _changes(problem, ours, theirs)
     slopes = torch.zeros_like(model.output_scale)
     slopes[problem.target] = model.output_scale[problem.target]
     slopes = slopes.expand(len(ours.inputs[0]), len(theirs.inputs[0]), -1)  # (batch, row, out)
     for index in reversed(range(len(model.layers))):
         slopes = model.nodes[index].pull(slopes, ours.sums[index][:, None], theirs.sums[index])
-        rise = ours.edges[index][:, None] - theirs.edges[index]  # (batch, row, out, in)
-        found.append(torch.einsum("bro,broi->boi", slopes, rise))
+        found.append(torch.einsum("bro,broi->boi", slopes, rises[index]))
         if index:
-            steep = _secants(model.layers[index], rise, ours.inputs[index], theirs.inputs[index])
+            steep = _secants(model.layers[index], rises[index], steps[index], ours.inputs[index])
             slopes = torch.einsum("bro,broi->bri", slopes, steep)
     return found[::-1]
 
 
-def _secants(layer: KANLinear, rise: Tensor, ours: Tensor, theirs: Tensor) -> Tensor:
+def _changes(problem: Problem, ours: _Run, theirs: _Run) -> tuple[list[Tensor], list[Tensor]]:
+    """Return by how much edges and inputs of every layer change between samples and rows.
+
+    A sum changes by what the edges into it do, so that no rounding lies between what arrives at
+    a node and what leaves it.
+
+    Returns
+    -------
+    list of Tensor, shapes (batch, row, out, in)
+    list of Tensor, shapes (batch, row, in)
+    """
+    rises, steps = [], [ours.inputs[0][:, None] - theirs.inputs[0]]
+    for index, nodes in enumerate(problem.model.nodes):
+        rises.append(ours.edges[index][:, None] - theirs.edges[index])
+        if index + 1 == len(ours.inputs):
+            break
+        if nodes.plain:
+            steps.append(rises[-1].sum(-1))
+        else:
+            steps.append(ours.inputs[index + 1][:, None] - theirs.inputs[index + 1])
+    return rises, steps
+
+
+def _secants(layer: KANLinear, rise: Tensor, step: Tensor, ours: Tensor) -> Tensor:
     """Return the slopes of all edges between two inputs, shape (batch, row, out, in)."""
-    step = ours[:, None] - theirs  # (batch, row, in)
     same = (step.abs() < SAME)[:, :, None]
     steep = rise / torch.where(same, 1.0, step[:, :, None])
     if bool(same.any()):

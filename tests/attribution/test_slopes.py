@@ -93,3 +93,11 @@ def test_the_gradient_is_autograds(network, draw):
     torch.testing.assert_close(found.values, expected)
     assert bool(found.reference.isnan().all())
     assert '"completeness_gap": [null' in found.to_json()
+
+
+@pytest.mark.parametrize("widths", [[8, 5, 1], [5, 4, 3, 1], [4, 6, 6, 6, 1]])
+def test_hardly_any_rounding_lies_between_what_arrives_and_what_leaves(widths, network, draw):
+    model, x = network(widths), draw(300, widths[0])
+    found = attribute(model, x, method="secant", background=draw(1, widths[0], seed=2))
+    ulps = torch.finfo(torch.float64).eps * (found.output.abs() + found.values.abs().sum(1))
+    assert float((found.completeness_gap.abs() / ulps).max()) < 4
