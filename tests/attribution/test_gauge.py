@@ -17,7 +17,7 @@ from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.network import KAN
 from tests.attribution.test_attribution_contract import FEW, widths
 
-LOOSE = {"captum_kernel_shap": 1e-5, "captum_lime": 1e-5}  # captum fits in float32
+CLOSE = 1e-10  # of the largest value
 
 
 def moved(model: KAN, seed: int = 5) -> KAN:
@@ -55,7 +55,7 @@ def check_gauge(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
     torch.testing.assert_close(other(x), model(x), rtol=1e-12, atol=1e-12)
     before, after = values(name, model, x, rows), values(name, other, x, rows)
     scale = float(before.abs().max())
-    torch.testing.assert_close(after, before, rtol=0, atol=LOOSE.get(name, 1e-10) * scale)
+    torch.testing.assert_close(after, before, rtol=0, atol=CLOSE * scale)
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
