@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from kanlens.plotting.style import STYLE, axes_for, literal
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+SCALED = (-3, 4)  # powers of ten that matplotlib takes out of the numbers beside the color bar
 CELL = 0.36  # inches
 ROOM = 1.5  # for names
 WRITTEN = 10  # features up to which every cell has its number
@@ -97,10 +99,30 @@ def _name(ax: Axes, names: list[str]) -> None:
 
 def _write(ax: Axes, table: Array, image: Any) -> None:
     """Put the number into every cell, in a color that can be read on it."""
-    least = NOTHING * float(np.abs(table).max())
+    most = float(np.abs(table).max())
+    least = NOTHING * most
     for (y, x), value in np.ndenumerate(table):
         red, green, blue, _ = image.to_rgba(value)
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        text = f"{value if abs(value) > least else 0.0:.2g}".replace("-", "\N{MINUS SIGN}")
+        text = _short(value if abs(value) > least else 0.0, most)
         color = STYLE.paper if dark else STYLE.ink
         ax.text(x, y, text, ha="center", va="center", fontsize=STYLE.small - 1.5, color=color)
+
+
+def _short(value: float, most: float) -> str:
+    """Write a number without a power of ten, which the color bar has.
+
+    Examples
+    --------
+    >>> [_short(value, 5.1e4) for value in (5.1e4, -1.24e4, 300.0, 0.2)]
+    ['5.1', '\N{MINUS SIGN}1.2', '0.03', '0']
+    >>> _short(123.4, 250.0), _short(0.036, 0.05)
+    ('123', '0.036')
+    """
+    power = math.floor(math.log10(most)) if most > 0 else 0
+    if not SCALED[0] <= power < SCALED[1]:
+        value, power = value / 10.0**power, 0
+    text = f"{value:.2g}"
+    if "e" in text:
+        text = f"{value:.{max(0, 2 - power)}f}"
+    return "0" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")

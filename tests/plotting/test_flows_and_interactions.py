@@ -132,3 +132,13 @@ def test_names_beside_a_matrix_are_literal_and_rounding_is_nothing(found):
     written = [text.get_text() for text in axes.texts]
     assert written == ["2", "0", "0", "0", "\N{MINUS SIGN}1", "0.5", "0", "0.5", "0"]
     pyplot.close(axes.figure)
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1e-2, 1.0, 1e3, 1e6])
+def test_numbers_fit_into_their_cells(found, scale):
+    pairs = scale * torch.tensor([[5.1, -1.24, 2e-4], [-1.24, 3.0, 0.07], [2e-4, 0.07, 1e-9]])
+    result = dataclasses.replace(found, interactions=pairs.double().expand(6, 3, 3))
+    axes = plot.attribution(result, kind="interactions", row=0, ax=Figure().subplots())
+    texts = [text.get_text() for text in axes.texts]
+    assert not any("e" in text for text in texts)
+    assert max(map(len, texts)) <= 6

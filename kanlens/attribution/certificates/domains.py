@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -99,7 +99,7 @@ def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) 
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
 
 
-def _number(end: object) -> float:
+def _number(end: Any) -> float:
     if isinstance(end, str):
         raise TypeError
-    return float(end)  # type: ignore[arg-type]
+    return float(end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -46,22 +47,38 @@ class Sample:
         mean = self.background.mean(0, keepdim=True)
         return {MEAN_OUTPUT: self.background, MEAN_ROW: mean, ZERO: zero}
 
-    @cache  # noqa: B019 - samples are few and live as long as the process
+    @cached_property
+    def _known(self) -> dict[tuple[str, str], Tensor]:
+        """What was computed before, by what it is and its baseline."""
+        return {}
+
+    def _once(self, what: str, baseline: str, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return a truth counted from a baseline; compute it from its rows the first time."""
+        key = what, baseline
+        if key not in self._known:
+            self._known[key] = make(self.by_baseline[baseline])
+        return self._known[key]
+
     def shapley(self, baseline: str) -> Tensor:
         """Return the formula's Shapley values (rows, in) counted from a baseline."""
-        return truths.shapley(self.case.formula, self.x, self.by_baseline[baseline])
+        formula = self.case.formula
+        return self._once("values", baseline, lambda rows: truths.shapley(formula, self.x, rows))
 
-    @cache  # noqa: B019
     def integrated_gradients(self, baseline: str) -> Tensor:
         """Return the formula's integrated gradients (rows, in) counted from a baseline."""
-        case = self.case
-        rows = self.by_baseline[baseline]
-        return truths.integrated_gradients(case.formula, self.x, rows, case.kinks)
+        formula, kinks = self.case.formula, self.case.kinks
+        return self._once(
+            "paths",
+            baseline,
+            lambda rows: truths.integrated_gradients(formula, self.x, rows, kinks),
+        )
 
-    @cache  # noqa: B019
     def interactions(self, baseline: str) -> Tensor:
         """Return the formula's interactions (rows, in, in) counted from a baseline."""
-        return truths.interactions(self.case.formula, self.x, self.by_baseline[baseline])
+        formula = self.case.formula
+        return self._once(
+            "pairs", baseline, lambda rows: truths.interactions(formula, self.x, rows)
+        )
 
 
 @cache
