@@ -43,3 +43,7 @@ class TrainingError(KanlensError, ArithmeticError):
 
 class MissingDependencyError(KanlensError, ImportError):
     """An optional package is needed and not installed."""
+
+
+class RangeWarning(UserWarning):
+    """Rows lie outside the data that a model was trained on."""

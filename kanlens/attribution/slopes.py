@@ -210,4 +210,5 @@ def _output_and_gradient(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor]:
         tangents = model.layers[index].edge_derivatives(inputs[index])
         slopes = torch.einsum("bo,boi->bi", slopes, tangents)
     output = hidden[:, target] * model.output_scale[target] + model.output_shift[target]
-    return output, slopes / model.input_scale
+    free = (x >= model.input_low) & (x <= model.input_high)  # held features move nothing
+    return output, slopes / model.input_scale * free

@@ -97,6 +97,8 @@ class KANConfig:
         Names, units and kinds of inputs and outputs, and the task.
     scaled : bool
         Whether the scaling of inputs and outputs is settled, so that `kanlens.fit` leaves it.
+    holds_inputs : bool
+        Whether `kanlens.fit` has features held in the range of its data.
     nodes : tuple of NodesConfig
         One per layer; empty, and absent from the JSON, when every node is a plain sum.
     """
@@ -104,6 +106,7 @@ class KANConfig:
     layers: tuple[LayerConfig, ...]
     schema: Schema
     scaled: bool = False
+    holds_inputs: bool = False
     nodes: tuple[NodesConfig, ...] = ()
 
     def to_json(self) -> str:
@@ -121,6 +124,7 @@ class KANConfig:
             "layers": [layer.to_dict() for layer in self.layers],
             "schema": self.schema.to_dict(),
             "scaled": self.scaled,
+            "holds_inputs": self.holds_inputs,
         }
         if self.nodes:
             data["nodes"] = [dataclasses.asdict(nodes) for nodes in self.nodes]
@@ -139,11 +143,12 @@ class KANConfig:
             data = json.loads(text)
             layers = tuple(LayerConfig.from_dict(item) for item in data["layers"])
             schema = Schema.from_dict(data["schema"])
-            scaled = data.get("scaled", False)
-            if not isinstance(scaled, bool):
-                raise TypeError(f"scaled is {scaled!r}")
+            flags = {name: data.get(name, False) for name in ("scaled", "holds_inputs")}
+            for name, flag in flags.items():
+                if not isinstance(flag, bool):
+                    raise TypeError(f"{name} is {flag!r}")
             nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
-            return cls(layers=layers, schema=schema, scaled=scaled, nodes=nodes)
+            return cls(layers=layers, schema=schema, nodes=nodes, **flags)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"
             text = message("KANConfig", "a kanlens configuration", got, "Save the model again")

@@ -15,8 +15,9 @@ def describe(model: KAN) -> dict[str, Any]:
     dict
         widths (of nodes), shape (what `KAN` is called with, as text), products, task, target,
         outputs, classes, edges, edges_alive, symbolic_edges, weights, dtype, grid_size,
-        spline_order, base_activation, extrapolation (one entry per layer), and features: one dict
-        per input with name, kind, unit and the range of the training data.
+        spline_order, base_activation, extrapolation (one entry per layer), beyond_range (what
+        becomes of features outside their range), and features: one dict per input with name, kind,
+        unit and the range of the training data.
 
     Examples
     --------
@@ -42,6 +43,7 @@ def describe(model: KAN) -> dict[str, Any]:
         "spline_order": [config.spline_order for config in configs],
         "base_activation": [config.base_activation for config in configs],
         "extrapolation": [config.extrapolation for config in configs],
+        "beyond_range": "held at its end" if model.holds_inputs else "as the first layer goes on",
         "features": _features(model),
     }
 

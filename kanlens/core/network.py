@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_columns, check_dtype, check_finite, message
+from kanlens.checks import check_choice, check_columns, check_dtype, check_finite, message
 from kanlens.core.activations import Array
 from kanlens.core.arguments import find_output
 from kanlens.core.config import KANConfig, NodesConfig
@@ -33,9 +33,10 @@ __all__ = ["KAN", "KANConfig"]
 class KAN(nn.Module):
     """A Kolmogorov-Arnold network: every edge is a learned function, every node a sum or product.
 
-    Takes x in the units of the data, scales it by ``(x - input_shift) / input_scale``, runs the
-    layers and returns ``output * output_scale + output_shift``. These four are buffers, the
-    identity until the first `kanlens.fit` sets them. Products [2]_ are made of a layer's last sums.
+    Takes x in the units of the data, holds it between `input_low` and `input_high`, scales it by
+    ``(x - input_shift) / input_scale``, runs the layers and returns
+    ``output * output_scale + output_shift``. These six are buffers, which change nothing until the
+    first `kanlens.fit` sets them. Products [2]_ are made of a layer's last sums.
 
     Parameters
     ----------
@@ -43,8 +44,12 @@ class KAN(nn.Module):
         Number of features, of nodes of each hidden layer, and of outputs. The pair ``(3, 2)`` is a
         layer of 3 sums and 2 products of two, ``(3, [2, 3])`` gives the numbers of factors.
     grid_size, spline_order, scale_noise, scale_base, scale_spline, base_activation, grid_eps, \
-grid_range, enable_standalone_scale_spline, extrapolation
+grid_range, enable_standalone_scale_spline
         As for `KANLinear`.
+    extrapolation : {"constant", "linear", "zero"}
+        Beyond the range of the training data: hold each feature at the nearest end of its range,
+        so that a bad cell moves the output no farther than training data did; go on straight; or
+        let the splines run out on their knots. Layers are ``"zero"`` or ``"linear"``.
     feature_names, output_names : sequence of str, optional
         Default x1, x2, ... and y, or y1, y2, ...
     generator : torch.Generator, optional
@@ -71,6 +76,8 @@ grid_range, enable_standalone_scale_spline, extrapolation
 
     input_shift: Tensor
     input_scale: Tensor
+    input_low: Tensor
+    input_high: Tensor
     output_shift: Tensor
     output_scale: Tensor
     layers: Sequence[KANLinear]  # a torch.nn.ModuleList
@@ -89,12 +96,13 @@ grid_range, enable_standalone_scale_spline, extrapolation
         grid_eps: float = 0.02,
         grid_range: Sequence[float] = (-1, 1),
         enable_standalone_scale_spline: bool = True,
-        extrapolation: str = "linear",
+        extrapolation: str = "constant",
         feature_names: Sequence[str] | None = None,
         output_names: Sequence[str] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_choice("KAN", "extrapolation", extrapolation, ["constant", "linear", "zero"])
         width, groups = read_widths(widths)
         schema = default_schema(
             width, groups[-1].nodes, feature_names=feature_names, output_names=output_names
@@ -112,12 +120,13 @@ grid_range, enable_standalone_scale_spline, extrapolation
                 base_activation=base_activation,
                 grid_eps=grid_eps,
                 grid_range=grid_range,
-                extrapolation=extrapolation,
+                extrapolation="zero" if extrapolation == "zero" else "linear",
                 generator=generator,
             )
             for n_in, n_out in layer_sizes(width, groups)
         ]
         self._assemble(layers, [Nodes(group) for group in groups], schema)
+        self.holds_inputs = extrapolation == "constant"
 
     def _assemble(
         self, layers: Sequence[nn.Module], nodes: Sequence[Nodes], schema: Schema
@@ -125,11 +134,13 @@ grid_range, enable_standalone_scale_spline, extrapolation
         self.layers = cast("Sequence[KANLinear]", nn.ModuleList(layers))
         self.nodes = cast("Sequence[Nodes]", nn.ModuleList(nodes))
         self.schema = schema
-        self.scaled = False
+        self.scaled, self.holds_inputs = False, False
         self.background: Tensor | None = None
         n_in, n_out = len(schema.features), len(schema.outputs)
         self.register_buffer("input_shift", torch.zeros(n_in))
         self.register_buffer("input_scale", torch.ones(n_in))
+        self.register_buffer("input_low", torch.full((n_in,), -torch.inf))
+        self.register_buffer("input_high", torch.full((n_in,), torch.inf))
         self.register_buffer("output_shift", torch.zeros(n_out))
         self.register_buffer("output_scale", torch.ones(n_out))
 
@@ -145,7 +156,7 @@ grid_range, enable_standalone_scale_spline, extrapolation
         groups = check_config(config, LAYER_KINDS)
         layers = [LAYER_KINDS[layer.kind].from_config(layer) for layer in config.layers]
         model = cls.from_layers(layers, config.schema, nodes=make_nodes(config, groups))
-        model.scaled = config.scaled
+        model.scaled, model.holds_inputs = config.scaled, config.holds_inputs
         return model
 
     @classmethod
@@ -182,7 +193,13 @@ grid_range, enable_standalone_scale_spline, extrapolation
             NodesConfig(arities=nodes.grouping.arities, scaled=nodes.scaled) for nodes in self.nodes
         )
         nodes = found if any(not one.plain for one in self.nodes) else ()
-        return KANConfig(layers=layers, schema=self.schema, scaled=self.scaled, nodes=nodes)
+        return KANConfig(
+            layers=layers,
+            schema=self.schema,
+            scaled=self.scaled,
+            holds_inputs=self.holds_inputs,
+            nodes=nodes,
+        )
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -317,8 +334,27 @@ grid_range, enable_standalone_scale_spline, extrapolation
         return nodes * self.output_scale + self.output_shift
 
     def scale_inputs(self, x: Tensor) -> Tensor:
-        """Return x (..., in) in the scaled units of the first layer."""
-        return (x - self.input_shift) / self.input_scale
+        """Return x (..., in), held in its range, in the scaled units of the first layer."""
+        held = x.clamp(self.input_low, self.input_high)  # NaN stays NaN
+        return (held - self.input_shift) / self.input_scale
+
+    def outside(self, x: Tensor) -> Tensor:
+        """Tell which values of x (batch, in) lie outside the training data, or else the grid.
+
+        Examples
+        --------
+        >>> KAN([2, 1]).outside(torch.tensor([[0.5, 3.0]]))
+        tensor([[False,  True]])
+        """
+        layer, scaled = self.layers[0], (x - self.input_shift) / self.input_scale
+        if layer.statistics is None:
+            off = layer.outside(scaled)
+        else:
+            low, high = (layer.statistics.quantiles[:, end].to(scaled) for end in (0, -1))
+            slack = 1e-6 * (high - low)  # of rounding
+            off = ~((scaled >= low - slack) & (scaled <= high + slack))
+        known = self.input_low.isfinite() & self.input_high.isfinite()
+        return torch.where(known, ~((x >= self.input_low) & (x <= self.input_high)), off)
 
     def prepare(self, x: Rows, *, call: str, finite: bool = True) -> Tensor:
         """Return any accepted x as a tensor of the model's dtype and device.

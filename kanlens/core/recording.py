@@ -133,10 +133,12 @@ def trace(model: KAN, x: Rows) -> Trace:
     rows = model.prepare(x, call="trace")
     check_rows("trace", rows)
     hidden = model.scale_inputs(rows)
-    inputs, pre_activations, outside = [], [], []
+    inputs: list[Tensor] = []
+    pre_activations, outside = [], [model.outside(rows).double().mean(0).cpu()]
     for layer, nodes in zip(model.layers, model.nodes, strict=True):
+        if inputs:
+            outside.append(layer.outside(hidden).double().mean(0).cpu())
         inputs.append(hidden)
-        outside.append(layer.outside(hidden).double().mean(0).cpu())
         pre_activations.append(layer(hidden))
         hidden = nodes(pre_activations[-1])
     return Trace(

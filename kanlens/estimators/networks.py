@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +17,11 @@ from kanlens.checks import message
 from kanlens.core.activations import Array
 from kanlens.core.network import KAN
 from kanlens.core.schema import Feature, Output, Schema
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators.inputs import feature_names, generator_from, target_names, validated
 from kanlens.estimators.regression import Regression
 from kanlens.training import fit
+from kanlens.training.prediction import outside_words
 
 _FEW = 20  # rows below which none are held out
 
@@ -92,6 +94,9 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         """Return the outputs of the network on checked rows, (batch, out)."""
         check_is_fitted(self, "model_")
         rows = validated(self, X, dtype=np.float64, reset=False)
+        words = outside_words(self.model_, torch.tensor(rows))
+        if words:
+            warnings.warn(f"{type(self).__name__}: {words}.", RangeWarning, stacklevel=3)
         with torch.no_grad():
             values: torch.Tensor = self.model_(torch.tensor(rows))
         return values

@@ -1,7 +1,8 @@
 """Checkpoints: a model in one .safetensors file, which holds numbers and text and runs nothing.
 
-Tensors carry the model's state-dict names: ``input_shift``, ``input_scale``, ``output_shift``,
-``output_scale`` and, for spline layers,
+Tensors carry the model's state-dict names: ``input_shift``, ``input_scale``, ``input_low``,
+``input_high`` (infinite for features without a range), ``output_shift``, ``output_scale`` and, for
+spline layers,
 ``layers.<l>.{base_weight,spline_weight,spline_scaler,bias,grid,mask}``; ``spline_scaler`` only
 when `enable_standalone_scale_spline` is on; and ``nodes.<l>.{scale,shift}`` for layers whose nodes
 have them. Beside these, where the model has them,
@@ -11,7 +12,7 @@ one dtype, and keep it.
 Metadata, all strings::
 
     format           "kanlens.model"
-    format_version   "1"
+    format_version   "2"; in version 1 nothing held inputs in a range
     kanlens_version  the version that wrote it, for people, never for dispatch
     config           KANConfig as JSON, keys sorted: layers, the schema of inputs and outputs, and,
                      where a layer's outputs are multiplied or scaled, nodes: arities and scaled
@@ -46,8 +47,17 @@ from kanlens.files import Pathlike, atomic_write
 from kanlens.io.tensor_files import printable, read_safetensors
 
 FORMAT = "kanlens.model"
-FORMAT_VERSION = 1
-_UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {}
+FORMAT_VERSION = 2
+
+
+def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Version 1 knew no ranges that inputs are held in."""
+    shift = tensors.get("input_shift", torch.zeros(0))
+    for name, end in (("input_low", -torch.inf), ("input_high", torch.inf)):
+        tensors[name] = torch.full_like(shift, end)
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {1: _upgrade_1}
 _STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
 _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
 

@@ -126,11 +126,11 @@ def compact(model: KAN) -> KAN:
         in_ = plan.order
     small = KAN.from_layers(layers, model.schema.select(kept[0]), nodes=nodes)
     columns = torch.tensor(kept[0])
-    small.input_shift.copy_(model.input_shift[columns])
-    small.input_scale.copy_(model.input_scale[columns])
+    for name in ("input_shift", "input_scale", "input_low", "input_high"):
+        getattr(small, name).copy_(getattr(model, name)[columns])
     small.output_shift.copy_(model.output_shift)
     small.output_scale.copy_(model.output_scale)
-    small.scaled = model.scaled
+    small.scaled, small.holds_inputs = model.scaled, model.holds_inputs
     small.background = None if model.background is None else model.background[:, columns]
     return small.train(model.training)
 

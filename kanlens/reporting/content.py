@@ -189,8 +189,9 @@ def _products(model: KAN) -> list[dict[str, Any]]:
 
 def _outside(model: KAN, record: Trace) -> dict[str, Any]:
     """Return the shares of inputs, hidden units and rows that lie outside the grids."""
-    layers = zip(record.layers, record.inputs, strict=True)
-    inputs, *hidden = [layer.outside(x).any(1) for layer, x in layers]
+    inputs = model.outside(record.x).any(1)
+    layers = zip(record.layers[1:], record.inputs[1:], strict=True)
+    hidden = [layer.outside(x).any(1) for layer, x in layers]
     return {
         "inputs": float(record.outside[0].mean()),
         "hidden": float(torch.cat(record.outside[1:]).mean()) if hidden else None,

@@ -343,7 +343,13 @@ def _exact(model: KAN) -> KAN:
 
 
 def _finished(work: KAN, model: KAN) -> KAN:
-    """Return the worked-on network in dtype, device and mode of the model it was made from."""
+    """Return the worked-on network in dtype, device and mode of the model it was made from.
+
+    A formula holds no feature in a range, and neither does its network.
+    """
+    work.holds_inputs = False
+    work.input_low.fill_(-torch.inf)
+    work.input_high.fill_(torch.inf)
     for layer in work.layers:
         if isinstance(layer, FunctionLinear):
             name_dead(layer, SPLINE)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from kanlens.core.network import Rows
     from kanlens.tables import Table
 
+NAMED = 5  # features outside the training data that are named
+
 
 @torch.no_grad()
 def predictions(model: KAN, x: Rows) -> pd.DataFrame:
@@ -58,6 +60,37 @@ def predictions(model: KAN, x: Rows) -> pd.DataFrame:
     for code, label in enumerate(model.class_labels):
         frame[f"probability {label}"] = probabilities[:, code].cpu().numpy()
     return frame
+
+
+@torch.no_grad()
+def outside_words(model: KAN, x: Tensor) -> str:
+    """Say how many rows of x (batch, in) lie outside the training data, and in which features.
+
+    Returns
+    -------
+    str
+        Empty when none does.
+
+    Examples
+    --------
+    >>> outside_words(KAN([2, 1]), torch.tensor([[0.0, 0.0], [0.5, 9.0]]))
+    '1 of 2 rows outside the training data (x2: 1), where functions go on as their layers do'
+    """
+    outside = model.outside(x.to(model.input_shift))
+    if not bool(outside.any()):
+        return ""
+    counts = sorted(
+        zip(outside.sum(0).tolist(), model.feature_names, strict=True), key=lambda one: -one[0]
+    )
+    named = [f"{name}: {count}" for count, name in counts if count]
+    more = f", and {len(named) - NAMED} more features" if len(named) > NAMED else ""
+    becomes = (
+        "each value is held at the nearest end of its range"
+        if bool(model.input_low.isfinite().any())
+        else "functions go on as their layers do"
+    )
+    rows = f"{int(outside.any(1).sum())} of {len(x)} rows outside the training data"
+    return f"{rows} ({', '.join(named[:NAMED])}{more}), where {becomes}"
 
 
 @torch.no_grad()

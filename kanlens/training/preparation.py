@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,8 @@ from kanlens.core.network import KAN
 from kanlens.core.schema import Output, Schema, default_schema
 from kanlens.errors import DataError, KanlensError, ShapeError
 from kanlens.tables import Table, read_table
+
+FENCE = 10.0  # spans from the 5 % to the 95 % quantile that a feature may reach beyond them
 
 
 @contextlib.contextmanager
@@ -307,7 +310,9 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
     """Set the scaling of a model from data, unless it is settled.
 
     Each feature is mapped from its range to the grid of the first layer; a regression target gets
-    mean 0 and deviation 1. A constant column is only shifted.
+    mean 0 and deviation 1. A constant column is only shifted. Where features are held in their
+    range, that range, without cells beyond `FENCE`, grows to hold these rows too, whether or not
+    the scaling is settled.
 
     Examples
     --------
@@ -316,10 +321,15 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
     >>> model.scale_inputs(torch.tensor([[4.0]]))
     tensor([[1.]])
     """
+    low, high = x.amin(0), x.amax(0)
+    if model.holds_inputs:
+        low, high = _fenced(x)
+        known = model.input_low.isfinite() & model.input_high.isfinite()
+        model.input_low.copy_(torch.where(known, low.minimum(model.input_low), low))
+        model.input_high.copy_(torch.where(known, high.maximum(model.input_high), high))
     if scale is False or (scale is None and model.scaled):
         model.scaled = True
         return
-    low, high = x.amin(0), x.amax(0)
     grid_low, grid_high = model.layers[0].domain()
     ratio = (high - low) / (grid_high - grid_low)
     tiny = torch.finfo(x.dtype).eps * torch.maximum(low.abs(), high.abs())
@@ -334,3 +344,20 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
         model.output_shift.copy_(mean)
         model.output_scale.copy_(settled)
     model.scaled = True
+
+
+def _fenced(x: Tensor) -> tuple[Tensor, Tensor]:  # (in,) twice
+    """Return the range of each feature, cut off far beyond its quantiles at 5 and 95 %.
+
+    Where most values are equal, the quantiles are those of the distinct ones.
+    """
+    ends = []
+    for column in x.mT:
+        for values in (column, column.unique()):
+            low, high = np.quantile(values.cpu().double().numpy(), (0.05, 0.95)).tolist()
+            if high > low:
+                break
+        room = FENCE * (high - low) if high > low else math.inf
+        ends.append((column.min().clamp(min=low - room), column.max().clamp(max=high + room)))
+    lows, highs = (torch.stack(side) for side in zip(*ends, strict=True))
+    return lows, highs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -42,7 +44,7 @@ def captum_deep_lift(problem: Problem) -> Parts:
         return found
 
     with known_to_captum():
-        values = over_background(problem, run, at_once=problem.pairs_at_once // 2)
+        values = over_background(_held(problem), run, at_once=problem.pairs_at_once // 2)
     return _counted(problem, values)
 
 
@@ -68,6 +70,7 @@ def captum_deep_lift_shap(problem: Problem) -> Parts:
     """
     from captum.attr import DeepLiftShap
 
+    problem = _held(problem)
     x, rows = problem.x, problem.background
     method, values = DeepLiftShap(EdgeView(problem)), torch.zeros_like(x)
     at_once = problem.pairs_at_once // 2
@@ -85,6 +88,14 @@ def captum_deep_lift_shap(problem: Problem) -> Parts:
             values[here] += found * share
             advance(len(found) * len(baselines))
     return _counted(problem, finite(values))
+
+
+def _held(problem: Problem) -> Problem:
+    """Return the problem with features held in their range: captum has no rule for that step."""
+    ends = problem.model.input_low, problem.model.input_high
+    return dataclasses.replace(
+        problem, x=problem.x.clamp(*ends), rows=problem.background.clamp(*ends)
+    )
 
 
 def _counted(problem: Problem, values: Tensor) -> Parts:

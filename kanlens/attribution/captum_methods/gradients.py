@@ -284,7 +284,7 @@ class _NoisyField:
         """Return the outputs at z (batch, in) added up, and count what is outside the grid."""
         model, x = self._problem.model, z * self.unit
         with torch.no_grad():
-            self._outside += int(model.layers[0].outside(model.scale_inputs(x)).sum())
+            self._outside += int(model.outside(x).sum())
         self._seen += x.numel()
         return total_output(self._problem, x)
 
@@ -292,7 +292,7 @@ class _NoisyField:
         share = self._outside / max(1, self._seen)
         return (
             f"noise of {noise:g} deviations of the background; {share:.1%} of the inputs it read "
-            "lie outside the grid"
+            "lie outside the training range"
         )
 
 

@@ -117,3 +117,25 @@ def size(interval: Interval) -> Tensor:
 def _finite(room: Tensor) -> Tensor:
     """Return how far an end moves; an infinite one does not."""
     return room.masked_fill(~torch.isfinite(room), 0.0)
+
+
+def with_zero(interval: Interval, where: Tensor) -> Interval:
+    """Return intervals widened to hold 0 at some places.
+
+    Examples
+    --------
+    >>> with_zero((torch.ones(2), torch.ones(2)), torch.tensor([True, False]))[0]
+    tensor([0., 1.])
+    """
+    low, high = interval
+    return torch.where(where, low.clamp(max=0), low), torch.where(where, high.clamp(min=0), high)
+
+
+def plus(first: Interval, second: Interval) -> Interval:
+    """Return the sums of two intervals, place by place."""
+    return add((torch.stack([first[0], second[0]], -1), torch.stack([first[1], second[1]], -1)))
+
+
+def first_of(interval: Interval) -> Interval:
+    """Return the intervals in the first column of (box, n)."""
+    return interval[0][:, 0], interval[1][:, 0]

@@ -12,12 +12,15 @@ from kanlens.attribution.certificates.intervals import (
     EPS,
     Interval,
     add,
+    first_of,
     known,
     meet,
     multiply,
+    plus,
     scaled,
     shift,
     size,
+    with_zero,
 )
 from kanlens.core.control_points import ControlPoints
 from kanlens.core.enclosures import Enclosure, NoEnclosure, encloses
@@ -225,17 +228,17 @@ class Propagation:
                 hull = combined.hull()
                 lost.append(hull[1] - hull[0])
                 low, high = add(hull)
-                return _plus((low, high), rest), rest, weights, lost
+                return plus((low, high), rest), rest, weights, lost
             slopes = combined.slopes() if lines is None else lines.expand(len(weights), -1, -1)
             lines = None
             margin = combined.minus_lines(slopes).hull()
             lost.append(margin[1] - margin[0])
-            rest = _plus(rest, add(margin))
+            rest = plus(rest, add(margin))
             index -= 1
             weights, product = relaxation.through_nodes(
                 self.model.nodes[index], slopes, *levels[index].sums
             )
-            rest = _plus(rest, product)
+            rest = plus(rest, product)
 
     def first_weights(self) -> Tensor:  # (out,)
         """Return what relaxation on the whole domain makes of the sums of the first layer."""
@@ -259,14 +262,18 @@ class Propagation:
         worth = [splitting.spread(self.model, levels, amounts) for amounts in (lost, bends)]
         return BoxBounds(
             value=value,
-            slope=slopes.features,
+            slope=with_zero(slopes.features, self._leaves(low, high)),
             apart=apart,
             worth=torch.stack([*worth, slopes.own], 1),
         )
 
     def slopes(self, low: Tensor, high: Tensor) -> Interval:
         """Bound the slopes alone on boxes (box, in), in units of the data, shape (box, in)."""
-        return self._slopes(self.forward(*self.inwards(low, high))).features
+        found = self._slopes(self.forward(*self.inwards(low, high)))
+        return with_zero(found.features, self._leaves(low, high))
+
+    def _leaves(self, low: Tensor, high: Tensor) -> Tensor:
+        return (low < self.model.input_low) | (high > self.model.input_high)
 
     def values(self, low: Tensor, high: Tensor) -> Interval:
         """Bound the output alone on boxes (box, in), in units of the data, shape (box,)."""
@@ -293,10 +300,10 @@ class Propagation:
             model.nodes[last], slopes[:, None], *levels[last].sums
         )
         bounds, rest, first, lost = self.relax(levels, last, weights)
-        linear = shift(_first(_plus(bounds, margin)), offset)
+        linear = shift(first_of(plus(bounds, margin)), offset)
         left = first[..., None] - self.additive
         hull = relaxation.combine(levels[0].values, left).hull()
-        apart = shift(_first(_plus(_plus(add(hull), rest), margin)), offset)
+        apart = shift(first_of(plus(plus(add(hull), rest), margin)), offset)
         value = meet(direct, linear)
         if self.lines is not None:
             low, high, least, most = multipliers.ends(self, levels, self.lines).unbind(1)
@@ -387,11 +394,3 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
     if nodes.scaled:
         found = shift(scaled(nodes.scale.expand_as(found[0]), found), nodes.shift)
     return found
-
-
-def _plus(first: Interval, second: Interval) -> Interval:
-    return add((torch.stack([first[0], second[0]], -1), torch.stack([first[1], second[1]], -1)))
-
-
-def _first(interval: Interval) -> Interval:
-    return interval[0][:, 0], interval[1][:, 0]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import problem
-from kanlens.attribution.integration.lines import Lines
+from kanlens.attribution.integration.lines import Lines, range_ends
 from kanlens.attribution.integration.polynomials import Interpolation
 from kanlens.attribution.problem import live_edges, reaching
 from kanlens.core.network import KAN
@@ -92,7 +92,7 @@ class Segments:
 
 
 def meeting_points(model: KAN, target: int) -> list[Tensor]:
-    """Return where pieces meet of the edges that lead to an output.
+    """Return where pieces meet of the edges that lead to an output, and where held inputs stop.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
     >>> meeting_points(KAN([1, 1], grid_size=2), 0)
     [tensor([[-1.,  0.,  1.]])]
     """
-    found = []
+    found: list[Tensor] = []
     for layer, onward in zip(model.layers, reaching(model, target), strict=True):
         places = layer.breakpoints().clone()
         repeated = torch.zeros_like(places, dtype=torch.bool)
@@ -117,8 +117,11 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
             of_grid = (places[:, :, None] == grid[:, None, :]).any(-1)
             flat = ~curved.any(0)[:, None]
             drop = torch.where(flat, of_grid & ~repeated, repeated)  # a kink may lie on the grid
-        drop = drop | ~(live_edges(layer) & onward[:, None]).any(0)[:, None]
-        found.append(places.masked_fill(drop, torch.inf).sort(1).values)
+        dead = ~(live_edges(layer) & onward[:, None]).any(0)[:, None]
+        if not found:  # held features stop at the ends of their range
+            ends = torch.stack(range_ends(model), 1)
+            places, drop = torch.cat([places, ends], 1), torch.cat([drop, ends.isinf()], 1)
+        found.append(places.masked_fill(drop | dead, torch.inf).sort(1).values)
     return found
 
 

@@ -137,12 +137,12 @@ def _totals(found: Integrals) -> Tensor:
 
 def _between(problem: Problem, x: Tensor, rows: Tensor) -> Lines:
     """Return the lines from all background rows to all samples, sample by sample."""
-    start = problem.model.scale_inputs(rows).repeat(len(x), 1)
-    end = problem.model.scale_inputs(x).repeat_interleave(len(rows), 0)
+    model = problem.model
+    start, end = ((part - model.input_shift) / model.input_scale for part in (rows, x))
     return Lines(
-        model=problem.model,
+        model=model,
         target=problem.target,
-        start=start,
-        end=end,
+        start=start.repeat(len(x), 1),
+        end=end.repeat_interleave(len(rows), 0),
         at_once=problem.rows_at_once,
     )

@@ -20,7 +20,7 @@ SMOOTH = 3  # degree that pieces count as when they are no polynomials
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lines:
-    """Lines from `start` to `end`, in the scaled units of the first layer.
+    """Lines from `start` to `end`, in the scaled units of the first layer; inputs may be held.
 
     Attributes
     ----------
@@ -40,8 +40,11 @@ class Lines:
     at_once: int
 
     def points(self, owner: Tensor, t: Tensor) -> Tensor:  # (point,), (point,) -> (point, in)
-        """Return the points at `t` from 0 to 1 of the lines `owner`; both ends are exact."""
-        return torch.lerp(self.start[owner], self.end[owner], t[:, None])
+        """Return the points at `t` from 0 to 1 of the lines `owner`, held in range; ends exact."""
+        return self._held(torch.lerp(self.start[owner], self.end[owner], t[:, None]))
+
+    def _held(self, x: Tensor) -> Tensor:
+        return x.clamp(*range_ends(self.model))
 
     @functools.cached_property
     def degrees(self) -> list[int]:
@@ -113,8 +116,8 @@ class Lines:
 
     def _rates(self, owner: Tensor, t: Tensor) -> Tensor:
         with torch.enable_grad():
-            x = self.points(owner, t).requires_grad_()
-            output = self.model.run(x)[:, self.target]
+            x = torch.lerp(self.start[owner], self.end[owner], t[:, None]).requires_grad_()
+            output = self.model.run(self._held(x))[:, self.target]
             (gradient,) = torch.autograd.grad(output.sum(), x)
         step = self.end[owner] - self.start[owner]
         rates = gradient * step * self.model.output_scale[self.target]
@@ -122,6 +125,14 @@ class Lines:
 
     def _parts(self, owner: Tensor, t: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(owner.split(self.at_once), t.split(self.at_once), strict=True)
+
+
+def range_ends(model: KAN) -> tuple[Tensor, Tensor]:  # (in,) twice
+    """Return between what the first layer's inputs are held, infinite where they are not."""
+    low, high = (
+        (end - model.input_shift) / model.input_scale for end in (model.input_low, model.input_high)
+    )
+    return low, high
 
 
 def _terms(layer: KANLinear, x: Tensor) -> Tensor:  # (point, out, in)

@@ -166,8 +166,7 @@ class Case:
         """`outside`, or the test of the model's first layer."""
         if self.outside is not None or self.model is None:
             return self.outside
-        model = self.model
-        return lambda x: model.layers[0].outside(model.scale_inputs(x))
+        return self.model.outside
 
     def draws(self) -> torch.Generator:
         """Return a copy of the generator; the same one every time."""
@@ -241,8 +240,9 @@ class Watch:
 
     def _run(self, model: KAN, x: Tensor) -> Tensor:
         """Return the model's output, and count what reaches each of its layers."""
-        hidden = model.scale_inputs(x)
-        for index, layer in enumerate(model.layers):
+        self._count(model.outside(x))
+        hidden = model.through(0, model.scale_inputs(x))
+        for index, layer in enumerate(model.layers[1:], 1):
             self._count(layer.outside(hidden))
             hidden = model.through(index, hidden)
         return model.scale_outputs(hidden)[:, self.case.target]

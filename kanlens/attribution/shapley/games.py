@@ -312,10 +312,10 @@ class _Network:
         ends = [ins for _, ins in others] + [[problem.target]]
         nodes = [_select(given, kept) for given, kept in zip(model.nodes, ends, strict=True)]
         cut = KAN.from_layers(layers, default_schema(len(features), 1), nodes=nodes)
-        for name in ("shift", "scale"):
-            getattr(cut, f"input_{name}").copy_(getattr(model, f"input_{name}")[features])
-            output = getattr(model, f"output_{name}")[problem.target]
-            getattr(cut, f"output_{name}").fill_(output)
+        for name in ("input_shift", "input_scale", "input_low", "input_high"):
+            getattr(cut, name).copy_(getattr(model, name)[features])
+        for name in ("output_shift", "output_scale"):
+            getattr(cut, name).fill_(getattr(model, name)[problem.target])
         return cut.requires_grad_(False).eval()
 
     def _constants(self, features: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from kanlens.io.importers.source import CALL, Importer, Options, Source
 REQUIRED = ("base_weight", "spline_weight", "grid")
 OPTIONAL = ("spline_scaler", "bias", "mask")
 SCALING = ("input_shift", "input_scale", "output_shift", "output_scale")
+RANGE = ("input_low", "input_high")  # infinite where a feature has none
 _INDEXED = re.compile(r"(?:(.*)\.)?([0-9]{1,6})")
 
 Tensors = dict[str, Tensor]
@@ -77,7 +78,8 @@ def convert(source: Source, options: Options) -> KAN:
             raise ShapeError(message(CALL, expected, f"{two.in_features} inputs", advice))
     for key, tensor in scaling.items():
         width = configs[0].in_features if "input_" in key else configs[-1].out_features
-        _check_tensor(key, tensor, (width,))
+        endless = tensor.isinf() if key.endswith(RANGE) else torch.zeros_like(tensor).bool()
+        _check_tensor(key, tensor.masked_fill(endless, 0.0), (width,))
     return _assembled(source, parents, configs, options)
 
 
@@ -103,6 +105,7 @@ def _assembled(
     model.scaled = True  # trained as it is: a later fit must not scale it anew
     for key, tensor in scaling.items():
         getattr(model, key.rpartition(".")[2]).copy_(tensor.detach())
+    model.holds_inputs = bool(model.input_low.isfinite().any())
     return model
 
 
@@ -141,12 +144,15 @@ def _in_order(groups: dict[str, Tensors], name: str) -> list[str]:
 
 
 def _scaling(state: Mapping[str, Tensor], parents: list[str]) -> Tensors:
-    """Return the scaling buffers of a kanlens network; empty for other networks."""
+    """Return scaling and range of the inputs of a kanlens network; empty for other networks."""
     stem = parents[0].rpartition(".")[0]  # "model.layers" of "model.layers.0"
     if stem.rpartition(".")[2] != "layers":
         return {}
-    names = [_join(stem.rpartition(".")[0], name) for name in SCALING]
-    return {name: state[name] for name in names} if all(name in state for name in names) else {}
+    own = stem.rpartition(".")[0]
+    if not all(_join(own, name) in state for name in SCALING):
+        return {}
+    names = [_join(own, name) for name in SCALING + RANGE]
+    return {name: state[name] for name in names if name in state}
 
 
 def _refuse_others(source: Source, groups: dict[str, Tensors], scaling: Tensors) -> None:

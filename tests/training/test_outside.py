@@ -1,0 +1,191 @@
+"""Beyond the range of the training data: features are held at its ends, and it is said."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import kanlens
+from kanlens.attribution.certificates.propagation import Propagation
+from kanlens.errors import RangeWarning
+from kanlens.training.prediction import outside_words
+
+N = 160
+
+
+def rows(seed: int = 0) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.rand(N, 2, generator=draw, dtype=torch.float64) * 2 - 1
+    return x, torch.exp(torch.sin(3 * x[:, 0]) + x[:, 1] ** 2)
+
+
+def trained(x: Tensor, y: Tensor, steps: int = 12, **options: object) -> kanlens.KAN:
+    draw = torch.Generator().manual_seed(1)
+    model = kanlens.KAN([x.shape[1], 3, 1], generator=draw, **options).double()  # type: ignore[arg-type]
+    kanlens.fit(model, (x, y), steps=steps, validation=0.0, generator=draw, progress=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> kanlens.KAN:
+    return trained(*rows())
+
+
+FAR = torch.tensor([[1e6, 0.1], [0.2, -4.0], [-3.0, 2.0], [0.3, 0.3]], dtype=torch.float64)
+
+
+def test_the_range_is_that_of_the_training_data_and_values_are_held_at_its_ends(
+    model: kanlens.KAN,
+) -> None:
+    x, _ = rows()
+    assert_close(model.input_low, x.amin(0), rtol=0, atol=0)
+    assert_close(model.input_high, x.amax(0), rtol=0, atol=0)
+    held = FAR.clamp(x.amin(0), x.amax(0))
+    assert_close(model(FAR), model(held), rtol=0, atol=0)
+    assert not torch.equal(held, FAR)
+
+
+def test_other_ways_beyond_the_range_hold_nothing() -> None:
+    straight = trained(*rows(), steps=2, extrapolation="linear")
+    assert straight.input_low.isinf().all()
+    far = torch.tensor([[10.0, 0.0], [20.0, 0.0], [30.0, 0.0]], dtype=torch.float64)
+    ends = straight(far).detach()
+    assert abs(float(ends[2] - ends[1])) > 0.1  # it goes on
+
+
+def test_a_bad_cell_moves_no_prediction_and_hardly_the_training() -> None:
+    x, y = rows()
+    spoiled = x.clone()
+    spoiled[7, 0] = 1e6
+    test_x, test_y = rows(5)
+
+    def missed(model: kanlens.KAN) -> float:
+        return float((model(test_x)[:, 0] - test_y).detach().var() / test_y.var())
+
+    assert missed(trained(spoiled, y)) < 0.05
+    assert missed(trained(spoiled, y, extrapolation="linear")) > 0.2  # the check can fail
+
+
+def test_a_feature_that_is_mostly_zero_keeps_what_varies() -> None:
+    x, y = rows()
+    x[:, 1] = torch.where(torch.arange(N) % 50 == 0, 1.0 + x[:, 1].abs(), 0.0)
+    model = trained(x, y, steps=1)
+    assert_close(model.input_high[1], x[:, 1].max())
+
+
+def test_later_data_widen_the_range() -> None:
+    x, y = rows()
+    model = trained(x, y, steps=1)
+    kanlens.fit(model, (2 * x, y), steps=1, validation=0.0, progress=False)
+    assert_close(model.input_high, 2 * x.amax(0))
+    kanlens.fit(model, (0.1 * x, y), steps=1, validation=0.0, progress=False)
+    assert_close(model.input_high, 2 * x.amax(0))
+
+
+def test_files_and_pruned_networks_keep_the_range_and_formulas_have_none(
+    model: kanlens.KAN, tmp_path: Path
+) -> None:
+    again = kanlens.load(kanlens.save(model, tmp_path / "model.safetensors"))
+    assert again.holds_inputs
+    assert_close(again(FAR), model(FAR), rtol=0, atol=0)
+    imported = kanlens.import_model(model.state_dict())
+    assert_close(imported(FAR), model(FAR), rtol=0, atol=0)
+    x, y = rows()
+    pruned = kanlens.prune(model, x, y, threshold=0.01, progress=False).model
+    assert_close(pruned(FAR), pruned(FAR.clamp(x.amin(0), x.amax(0))), rtol=0, atol=0)
+    assert (
+        kanlens.symbolize(model, x, progress=False, functions=["x"]).model.input_low.isinf().all()
+    )
+
+
+def test_attributions_add_up_beyond_the_range(model: kanlens.KAN) -> None:
+    background = rows()[0][:3]
+    for name in ("shapley", "secant", "integrated_gradients", "captum_deep_lift"):
+        found = kanlens.attribute(model, FAR, method=name, background=background, progress=False)
+        assert float(found.completeness_gap.abs().max()) < 1e-11, name
+
+
+def test_gradients_are_those_of_what_is_computed(model: kanlens.KAN) -> None:
+    x = FAR.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(model(x).sum(), x)
+    found = kanlens.attribute(model, FAR, method="gradient", progress=False).values
+    assert_close(found, wanted)
+    assert float(found[0, 0]) == 0.0  # held: it moves nothing
+
+
+def test_integrated_gradients_follow_the_line_until_a_feature_is_held(model: kanlens.KAN) -> None:
+    start, end = rows()[0][:1], FAR[1:2]
+    found = kanlens.attribute(
+        model, end, method="integrated_gradients", background=start, progress=False
+    )
+    t = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    x = (start + t[:, None] * (end - start)).requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x).sum(), x)
+    assert_close(found.values, (gradient * (end - start)).mean(0, keepdim=True), rtol=0, atol=2e-3)
+    ends = model.input_low, model.input_high
+    inside = kanlens.attribute(
+        model, end.clamp(*ends), method="integrated_gradients", background=start, progress=False
+    )
+    assert float((found.values - inside.values).abs().max()) > 0.05  # another line: it can fail
+
+
+def test_proven_ranges_beyond_the_range_are_those_within_it(model: kanlens.KAN) -> None:
+    ends = (model.input_low, model.input_high)
+    exact = copy.deepcopy(model).requires_grad_(False)
+    whole = torch.tensor([[-5.0, 5.0], [-0.5, 0.5]], dtype=torch.float64)
+    inner = whole.clamp(ends[0][:, None], ends[1][:, None])
+    wide, narrow = (
+        Propagation(exact, 0, box).values(box[None, :, 0], box[None, :, 1])
+        for box in (whole, inner)
+    )
+    assert_close(torch.stack(wide), torch.stack(narrow), rtol=1e-9, atol=1e-9)
+
+
+def test_slopes_on_a_box_that_reaches_out_include_zero() -> None:
+    x, _ = rows()
+    model = trained(x, 3 * x[:, 0] + x[:, 1], steps=5)
+    box = torch.tensor([[0.5, 9.0], [0.0, 0.5]], dtype=torch.float64)
+    low, high = Propagation(model.requires_grad_(False), 0, box).slopes(
+        box[None, :, 0], box[None, :, 1]
+    )
+    assert float(low[0, 0]) <= 0.0 < 2.5 < float(high[0, 0])
+    assert float(low[0, 1]) > 0.0  # of the feature that stays within
+
+
+def test_it_is_said_how_many_rows_and_which_features(model: kanlens.KAN) -> None:
+    assert outside_words(model, rows()[0]) == ""
+    assert outside_words(model, FAR) == (
+        "3 of 4 rows outside the training data (x1: 2, x2: 2), where each value is held at the "
+        "nearest end of its range"
+    )
+    wide = kanlens.KAN([9, 1])
+    assert outside_words(wide, torch.full((1, 9), 7.0)) == (
+        "1 of 1 rows outside the training data (x1: 1, x2: 1, x3: 1, x4: 1, x5: 1, and 4 more "
+        "features), where functions go on as their layers do"
+    )
+
+
+def test_traces_say_what_was_held(model: kanlens.KAN) -> None:
+    assert kanlens.trace(model, FAR).outside[0].tolist() == [0.5, 0.5]
+
+
+def test_estimators_warn() -> None:
+    x, y = rows()
+    found = kanlens.KANRegressor(hidden=(), steps=1, random_state=0).fit(x.numpy(), y.numpy())
+    with pytest.warns(RangeWarning, match=r"^KANRegressor: 1 of 2 rows outside the training data"):
+        far = found.predict(np.array([[9.0, 0.0], [0.0, 0.0]]))
+    end = float(found.model_.input_high[0])
+    assert_close(far[0], found.predict(np.array([[end, 0.0]]))[0])
+
+
+def test_the_flag_is_part_of_the_configuration(model: kanlens.KAN) -> None:
+    other = dataclasses.replace(model.config, holds_inputs=False)
+    assert other != model.config
+    assert not kanlens.KAN.from_config(other).holds_inputs
