@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from kanlens.checks import check_choice, check_count, check_positive, message
+from kanlens.checks import check_choice, check_count, check_positive
 from kanlens.core.activations import BASES, Array
+from kanlens.core.arguments import check_finite, check_interval
 from kanlens.core.conversion import ScipyEdge, scipy_edge, sympy_edge
 from kanlens.core.pieces import Pieces, check_spline, spline_pieces
-from kanlens.errors import InvalidValueError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +77,7 @@ class EdgeFunction:
         check_choice("EdgeFunction", "extrapolation", self.extrapolation, ("linear", "zero"))
         check_positive("EdgeFunction", "input_scale", self.input_scale)
         for name in ("base_weight", "input_shift"):
-            _check_finite("EdgeFunction", name, getattr(self, name))
+            check_finite("EdgeFunction", name, getattr(self, name))
         check_spline("EdgeFunction", self.knots, self.coefficients, self.degree)
 
     @property
@@ -182,7 +181,7 @@ class EdgeFunction:
         1.0
         """
         for name, end in (("a", a), ("b", b)):
-            _check_finite("EdgeFunction.integral", name, end)
+            check_finite("EdgeFunction.integral", name, end)
         at = self._pieces.antiderivative(self._inward(np.array([a, b])))
         return float((at[1] - at[0]) * self.input_scale)
 
@@ -217,7 +216,7 @@ class EdgeFunction:
         array([0.5, 1.5])
         """
         low, high = self._interval("EdgeFunction.roots", low, high)
-        _check_finite("EdgeFunction.roots", "level", level)
+        check_finite("EdgeFunction.roots", "level", level)
         found = self._pieces.roots(*self._span(low, high), level)
         return np.clip(self._outward(found), low, high)
 
@@ -387,14 +386,4 @@ class EdgeFunction:
 
     def _interval(self, call: str, low: float | None, high: float | None) -> tuple[float, float]:
         start, end = self.domain
-        low, high = start if low is None else float(low), end if high is None else float(high)
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            expected, got = "finite ends with low <= high", f"{low!r} and {high!r}"
-            raise InvalidValueError(message(call, expected, got, "Change them"))
-        return low, high
-
-
-def _check_finite(call: str, name: str, value: float) -> None:
-    """Refuse NaN and infinity."""
-    if not math.isfinite(value):
-        raise InvalidValueError(message(call, f"a finite {name}", repr(value), "Change it"))
+        return check_interval(call, start if low is None else low, end if high is None else high)

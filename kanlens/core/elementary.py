@@ -10,6 +10,11 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from kanlens.checks import message
+from kanlens.errors import MethodError
+
+MOST = 1_000_000  # turning points or poles that are counted one by one
+
 Domain = Literal["real", "nonzero", "positive", "nonnegative", "unit", "open unit", "tangent"]
 Interval: TypeAlias = tuple[float, float]
 Symmetry = Literal["odd", "even"]
@@ -49,6 +54,8 @@ class ElementaryFunction:
         Distance after which those repeat.
     jumps : tuple of float
         The points of the domain where g jumps up.
+    kinks : tuple of float
+        The points of the domain where the slope of g jumps.
     """
 
     name: str
@@ -65,6 +72,7 @@ class ElementaryFunction:
     slope_turning: tuple[float, ...] | None = None
     slope_period: float | None = None
     jumps: tuple[float, ...] = ()
+    kinks: tuple[float, ...] = ()
 
     @property
     def inert(self) -> float:
@@ -76,6 +84,59 @@ class ElementaryFunction:
             return 0.5
         start = low if math.isfinite(low) else high - 1.0
         return start + 0.5 * (min(high, start + 1.0) - start)
+
+    @property
+    def ends(self) -> Interval:
+        """The least and the greatest u of the domain, or what it comes close to."""
+        if isinstance(self.domain, tuple):
+            return self.domain
+        if self.domain in ("positive", "nonnegative"):
+            return 0.0, math.inf
+        return (-1.0, 1.0) if self.domain in ("unit", "open unit") else (-math.inf, math.inf)
+
+    def stretches(self, low: float, high: float) -> list[Interval]:
+        """Return the stretches of ``[low, high]`` on each of which g is defined and monotone.
+
+        They end at turning points, kinks, jumps and where the domain ends, and just beside poles.
+        At the end of a domain that does not hold its ends, g may be infinite.
+
+        Parameters
+        ----------
+        low, high : float
+
+        Returns
+        -------
+        list of tuple of float
+            Increasing; the value at a jump is a stretch of no width.
+
+        Examples
+        --------
+        >>> from kanlens.core.functions import FUNCTIONS
+        >>> FUNCTIONS["sqrt"].stretches(-1.0, 4.0)
+        [(0.0, 4.0)]
+        >>> FUNCTIONS["x^2"].stretches(-1.0, 4.0)
+        [(-1.0, 0.0), (0.0, 4.0)]
+        """
+        first, last = self.ends
+        if isinstance(self.domain, tuple):  # where no more is known, not even a limit
+            first, last = first + _beside(first), last - _beside(last)
+        low, high = max(low, first), min(high, last)
+        if not low <= high:
+            return []
+        turns = [*repeated(self.turning, self.period, low, high), *self.kinks]
+        cuts = [(turn, turn) for turn in turns if low < turn < high]
+        for place in self.jumps:
+            cuts.append((math.nextafter(place, -math.inf), place))
+            cuts.append((place, math.nextafter(place, math.inf)))
+        if self.domain == "nonzero":
+            cuts.append((math.nextafter(0.0, -1.0), math.nextafter(0.0, 1.0)))
+        if self.domain == "tangent":
+            poles = repeated((math.pi / 2,), math.pi, low - 1.0, high + 1.0)
+            cuts += [(pole - _beside(pole), pole + _beside(pole)) for pole in poles]
+        cuts.sort()
+        starts = [low, *(max(low, right) for _, right in cuts)]
+        stops = [*(min(high, left) for left, _ in cuts), high]
+        return [(a, b) for a, b in zip(starts, stops, strict=True) if a <= b]
 
     def defined(self, low: Tensor, high: Tensor) -> Tensor:
         """Say where g is defined and finite on the whole of ``[low, high]``.
@@ -171,6 +232,41 @@ class ElementaryFunction:
         good = good & (self.slope_turning is not None)
         infinite = torch.full_like(low, math.inf)
         return torch.where(good, lower, -infinite), torch.where(good, upper, infinite)
+
+
+def repeated(
+    points: tuple[float, ...], period: float | None, low: float, high: float
+) -> list[float]:
+    """Return the points of ``[low, high]``, with their repetitions, increasing.
+
+    Raises
+    ------
+    MethodError
+        If there are more than a million.
+
+    Examples
+    --------
+    >>> repeated((0.5,), 2.0, -1.0, 5.0)
+    [0.5, 2.5, 4.5]
+    """
+    if period is None:
+        return sorted(point for point in points if low <= point <= high)
+    if len(points) * (high - low) > MOST * period:
+        got = f"{low:.6g} to {high:.6g}, of period {period:.6g}"
+        text = message("FunctionEdge", f"an interval of at most {MOST:,} turns", got, "Narrow it")
+        raise MethodError(text)
+    first = [math.ceil((low - point) / period) for point in points]
+    last = [math.floor((high - point) / period) for point in points]
+    return sorted(
+        point + k * period
+        for point, start, stop in zip(points, first, last, strict=True)
+        for k in range(start, stop + 1)
+    )
+
+
+def _beside(place: float) -> float:
+    """Return a distance that rounding does not swallow; 0 at infinity."""
+    return 4.0 * math.ulp(max(abs(place), 1.0)) if math.isfinite(place) else 0.0
 
 
 def _between_turns(

@@ -13,14 +13,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kanlens.checks import check_count, check_positive, message
 from kanlens.core.activations import Array
+from kanlens.core.arguments import check_finite, check_interval
+from kanlens.core.elementary import repeated
 from kanlens.core.functions import FUNCTIONS, ElementaryFunction, find_function
 from kanlens.errors import InvalidValueError, MethodError
 
-_KINKED = ("abs", "sign", "relu")
-_TOLERANCE = 64 * float(np.finfo(np.float64).eps)
+_EPS = float(np.finfo(np.float64).eps)
+_TOLERANCE = 64 * _EPS
+_SMALLEST = math.ulp(0.0)
+_SCALES = sorted(sign * 4.0**k for sign in (-1, 1) for k in range(-2, 500))
+_QUADRATURE = {"epsabs": 1e-14, "epsrel": 1e-12, "limit": 200}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,8 +92,8 @@ class FunctionEdge:
         array([-1.,  0.,  1.])
         """
         low, high = self.domain
-        kinks = self._places(low, high) if self.function in _KINKED else []
-        return np.array([low, *kinks, high])
+        kinks = self._outward([*self._g.kinks, *self._g.jumps] if self.a else [])
+        return np.array([low, *kinks[(low < kinks) & (kinks < high)], high])
 
     def __call__(self, x: Array | float) -> Array:
         """Return the value at `x`, in the shape of `x`."""
@@ -130,10 +136,12 @@ class FunctionEdge:
         return np.asarray(scale * value.detach().numpy())
 
     def integral(self, a: float, b: float) -> float:
-        """Return the integral from `a` to `b` by adaptive quadrature, to about 1e-10.
+        """Return the integral from `a` to `b` by adaptive quadrature, to about 1e-10 of its size.
 
         Raises
         ------
+        InvalidValueError
+            If an end is not finite.
         MethodError
             If the function is not defined on the whole interval.
 
@@ -144,22 +152,31 @@ class FunctionEdge:
         """
         from scipy.integrate import quad
 
-        low, high = min(a, b), max(a, b)
-        if not self._defined(low, high):
+        low, high = check_interval("FunctionEdge.integral", min(a, b), max(a, b))
+        start, end = self._range(low, high)
+        if not self._g.defined(*_pair(start, end)):
             expected = f"an interval on which {self.function!r} is defined"
             advice = "Stay clear of its pole"
             text = message("FunctionEdge.integral", expected, f"{low!r} to {high!r}", advice)
             raise MethodError(text)
-        cuts = [low, *self._places(low, high), high]
-        total = sum(quad(self, p, q, limit=200)[0] for p, q in pairwise(cuts) if q > p)
-        return float(total if a <= b else -total)
+        if self.a == 0:
+            return float(self(low) * (b - a))
+        area = 0.0
+        for p, q in self._g.stretches(start, end):
+            cuts = [p, *(v for v in _SCALES if p < v < q), q]  # g varies most near 0
+            area += sum(quad(self._value, *pair, **_QUADRATURE)[0] for pair in pairwise(cuts))
+        area *= self.c * self.input_scale / abs(self.a)
+        return float((area if a <= b else -area) + self.d * (b - a))
 
     def roots(
         self, low: float | None = None, high: float | None = None, *, level: float = 0.0
     ) -> Array:
         """Return every x in [low, high] where the edge equals `level`, increasing.
 
-        Between turning points and poles the function is monotone, so none is missed.
+        Where the function is not defined there are none; between turning points, poles and the
+        ends of its domain it is monotone, so none is missed (of a registered function, as far as
+        its turning points are known). A point where the edge touches the level to within rounding
+        is one root; of a stretch on the level both ends are returned.
 
         Parameters
         ----------
@@ -171,50 +188,82 @@ class FunctionEdge:
         -------
         ndarray, shape (root,)
 
+        Raises
+        ------
+        InvalidValueError
+            If the ends or the level are not finite, or `low` exceeds `high`.
+
         Examples
         --------
         >>> FunctionEdge(function="x^2").roots(-2.0, 2.0, level=1.0)
         array([-1.,  1.])
+        >>> FunctionEdge(function="sqrt").roots(-1.0, 1.0, level=0.5)
+        array([0.25])
         """
         from scipy.optimize import brentq
 
-        start, end = self._interval(low, high)
-        cuts = np.array([start, *self._cuts(start, end), end])
-        values = self(cuts) - level
-        size = _TOLERANCE * (abs(self.c) + abs(self.d) + abs(level))
-        found = [float(x) for x, value in zip(cuts, values, strict=True) if abs(value) <= size]
-        for (p, q), (at_p, at_q) in zip(pairwise(cuts), pairwise(values), strict=True):
-            clear = min(abs(at_p), abs(at_q)) > size
-            if clear and at_p * at_q < 0 and self._defined(p, q):
-                found.append(float(brentq(lambda x: float(self(x)) - level, p, q, xtol=1e-14)))
-        return np.unique(found)
+        start, end = self._interval("FunctionEdge.roots", low, high)
+        check_finite("FunctionEdge.roots", "level", level)
+        if self.a == 0:
+            at, size = self._above(self.b, level)
+            return np.unique([start, end]) if abs(at) <= size else np.empty(0)
+        slack = self._slack(start, end)
+        first, last = self._range(start, end)
+        found: list[float] = []
+        flat = False  # whether the stretch before lies on the level
+        for p, q in self._g.stretches(first - slack, last + slack):
+            (at_p, size_p), (at_q, size_q) = self._above(p, level), self._above(q, level)
+            zeros = [v for v, zero in ((p, abs(at_p) <= size_p), (q, abs(at_q) <= size_q)) if zero]
+            if flat and zeros == [p, q] and found[-1] == p:
+                found.pop()
+            flat = zeros == [p, q]
+            found += zeros
+            if not zeros and at_p * at_q < 0:
+                shape = {"xtol": _SMALLEST, "maxiter": 10_000}
+                found.append(brentq(lambda v: self._above(v, level)[0], p, q, **shape))
+        return np.unique(np.clip(self._outward(found), start, end))
 
     def extrema(self, low: float | None = None, high: float | None = None) -> Array:
         """Return every x inside (low, high) where the edge turns, increasing.
+
+        Neither the end of a domain nor a pole is one: there is no value on its other side.
+
+        Raises
+        ------
+        InvalidValueError
+            If the ends are not finite, or `low` exceeds `high`.
 
         Examples
         --------
         >>> FunctionEdge(function="x^2", b=-0.5).extrema()
         array([0.5])
         """
-        start, end = self._interval(low, high)
+        start, end = self._interval("FunctionEdge.extrema", low, high)
         turning = self._g.turning if self.c != 0 and self.a != 0 else ()
-        places = self._repeated(turning, self._g.period, start, end)
-        return np.array([place for place in places if start < place < end])
+        places = np.unique(
+            self._outward(repeated(turning, self._g.period, *self._range(start, end)))
+        )
+        return np.asarray(places[(start < places) & (places < end)])
 
     def bounds(self, low: float | None = None, high: float | None = None) -> tuple[float, float]:
-        """Return the least and the greatest value on [low, high]; infinite across a pole.
+        """Return the least and the greatest value on [low, high].
+
+        Infinite across a pole, and where the function is not defined throughout.
+
+        Raises
+        ------
+        InvalidValueError
+            If the ends are not finite, or `low` exceeds `high`.
 
         Examples
         --------
         >>> FunctionEdge(function="x^2", c=3.0).bounds(-1.0, 2.0)
         (0.0, 12.0)
         """
-        start, end = self._interval(low, high)
+        start, end = self._interval("FunctionEdge.bounds", low, high)
         if self.c == 0:
             return self.d, self.d
-        ends = np.sort(self._inward([start, end]) * self.a + self.b)
-        least, most = self._g.bounds(*(torch.tensor(end, dtype=torch.float64) for end in ends))
+        least, most = self._g.bounds(*_pair(*self._range(start, end)))
         pair = sorted((self.c * float(least), self.c * float(most)))
         return pair[0] + self.d, pair[1] + self.d
 
@@ -276,49 +325,40 @@ class FunctionEdge:
         inner = torch.as_tensor(np.asarray(self.a * u + self.b))
         return np.asarray(self._g.value(inner).numpy())
 
-    def _interval(self, low: float | None, high: float | None) -> tuple[float, float]:
+    def _outward(self, v: list[float]) -> Array:
+        """Return the x at which a * u + b is `v`, for a other than 0."""
+        u = (np.asarray(v, dtype=np.float64) - self.b) / self.a
+        return np.asarray(u * self.input_scale + self.input_shift)
+
+    def _interval(self, call: str, low: float | None, high: float | None) -> tuple[float, float]:
         start, end = self.domain
-        return (start if low is None else float(low)), (end if high is None else float(high))
+        return check_interval(call, start if low is None else low, end if high is None else high)
 
-    def _defined(self, low: float, high: float) -> bool:
+    def _range(self, low: float, high: float) -> tuple[float, float]:
+        """Return the ends of a * u + b, increasing; on those of the domain of g if rounded off."""
+        slack, edges = self._slack(low, high), self._g.ends
         ends = np.sort(self._inward([low, high]) * self.a + self.b)
-        return bool(self._g.defined(*(torch.tensor(end, dtype=torch.float64) for end in ends)))
+        near = [[edge for edge in edges if abs(end - edge) <= slack] for end in ends]
+        start, end = (on[0] if on else float(v) for on, v in zip(near, ends, strict=True))
+        return start, end
 
-    def _places(self, low: float, high: float) -> list[float]:
-        """Return turning points, kinks and poles strictly between two ends, increasing."""
-        points: tuple[float, ...] = self._g.turning
-        period = self._g.period
-        if self.function in _KINKED or self._g.domain == "nonzero":
-            points = (0.0,)
-        if self._g.domain == "tangent":
-            points, period = (math.pi / 2,), math.pi
-        return [x for x in self._repeated(points, period, low, high) if low < x < high]
+    def _slack(self, low: float, high: float) -> float:
+        """Bound the rounding of a * u + b on an interval."""
+        reach = max(abs(low), abs(high)) + abs(self.input_shift)
+        return 4 * _EPS * (abs(self.a) * reach / self.input_scale + abs(self.b))
 
-    def _cuts(self, low: float, high: float) -> list[float]:
-        """Return turning points and kinks, and points on both sides of each pole."""
-        places = self._places(low, high)
-        if self._g.domain not in ("nonzero", "tangent"):
-            return places
-        gap = 1e-12 * (high - low)
-        return [side for place in places for side in (place - gap, place + gap)]
+    def _value(self, v: float) -> float:
+        return float(self._g.value(torch.tensor(v, dtype=torch.float64)))
 
-    def _repeated(
-        self, points: tuple[float, ...], period: float | None, low: float, high: float
-    ) -> list[float]:
-        """Return the x of points of u and their repetitions in [low, high], increasing."""
-        if self.a == 0:
-            return []
-        ends = np.sort(self._inward([low, high]) * self.a + self.b)
-        found: list[float] = []
-        for point in points:
-            if period is None:
-                found.append(point)
-                continue
-            first = math.ceil((ends[0] - point) / period)
-            last = math.floor((ends[1] - point) / period)
-            found += [point + k * period for k in range(first, last + 1)]
-        inner = [(point - self.b) / self.a for point in found]
-        return sorted(u * self.input_scale + self.input_shift for u in inner)
+    def _above(self, v: float, level: float) -> tuple[float, float]:
+        """Return how far the edge lies above a level where a * u + b is `v`, and its rounding."""
+        term = self.c * self._value(v) if self.c else 0.0
+        size = (abs(term) if math.isfinite(term) else 0.0) + abs(self.d) + abs(level)
+        return term + self.d - level, _TOLERANCE * size
+
+
+def _pair(low: float, high: float) -> tuple[Tensor, Tensor]:
+    return torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64)
 
 
 def _number(value: float) -> Any:

@@ -26,7 +26,6 @@ from kanlens.core.layers import LAYER_KINDS, KANLinear, LayerConfig
 from kanlens.errors import ShapeError
 
 SPLINE = "spline"
-_KINKED = ("abs", "sign", "relu")
 
 FunctionTable = tuple[tuple[str, ...], ...]
 
@@ -280,9 +279,9 @@ class FunctionLinear(KANLinear):
         grid = super().breakpoints()
         kinks: list[list[float]] = [[] for _ in range(self.in_features)]
         for g, out, in_ in self._groups():
-            if g.name in _KINKED:
-                a, b, _, _ = self.affine[out, in_].detach().unbind(-1)
-                for i, place in zip(in_.tolist(), (-b / a).tolist(), strict=True):
+            a, b, _, _ = self.affine[out, in_].detach().unbind(-1)
+            for kink in (*g.kinks, *g.jumps):
+                for i, place in zip(in_.tolist(), ((kink - b) / a).tolist(), strict=True):
                     kinks[i].append(place)
         width = max(len(places) for places in kinks)
         last = grid[:, -1].tolist()

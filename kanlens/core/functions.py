@@ -205,6 +205,7 @@ _ALGEBRAIC = (
         degree=1.0,
         turning=(0.0,),
         slope_turning=(),
+        kinks=(0.0,),
     ),
     ElementaryFunction(
         name="sign",
@@ -225,6 +226,7 @@ _ALGEBRAIC = (
         complexity=3,
         degree=1.0,
         slope_turning=(),
+        kinks=(0.0,),
     ),
 )
 
@@ -240,7 +242,7 @@ _TRANSCENDENTAL = (
     ElementaryFunction(
         name="log",
         value=torch.log,
-        derivative=torch.reciprocal,
+        derivative=lambda u: torch.where(u >= 0, u, math.nan).reciprocal(),
         expression=lambda u: _sympy().log(u),
         complexity=2,
         domain="positive",
@@ -300,7 +302,7 @@ _TRANSCENDENTAL = (
     ElementaryFunction(
         name="arctanh",
         value=torch.arctanh,
-        derivative=lambda u: 1 / (1 - u**2),
+        derivative=lambda u: 1 / (1 - torch.where(u.abs() <= 1, u, math.nan) ** 2),
         expression=lambda u: _sympy().atanh(u),
         complexity=4,
         domain="open unit",
