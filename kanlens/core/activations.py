@@ -46,6 +46,8 @@ class BaseActivation:
         The torch module class that computes the same.
     closed_form, integral : callable
         What `nth` and `antiderivative` evaluate.
+    line : float or None
+        Slope of a base that is a straight line through 0, which B-splines can write as well.
 
     Examples
     --------
@@ -64,6 +66,7 @@ class BaseActivation:
     module: type[nn.Module] | None
     closed_form: Callable[[Array, int], Array]
     integral: Callable[[Array], Array]
+    line: float | None = None
 
     def derivative(self, x: Tensor) -> Tensor:
         """Return the first derivative, of the shape of `x`, differentiable.
@@ -323,6 +326,7 @@ _ALL = (
         nn.Identity,
         closed_forms.line_nth,
         closed_forms.line_integral,
+        line=1.0,
     ),
     BaseActivation(
         "zero",
@@ -332,6 +336,7 @@ _ALL = (
         None,
         closed_forms.zero_nth,
         np.zeros_like,
+        line=0.0,
     ),
     BaseActivation(
         "tanh",

@@ -9,18 +9,16 @@ from torch import Tensor
 def centred_l1(
     coef: Tensor,  # (out, in, basis)
     base_weight: Tensor,  # (out, in)
-    mean_basis: Tensor,  # (in, basis)
-    mean_base: Tensor,  # (in,)
+    mean: Tensor,  # (out, in)
 ) -> Tensor:  # (out, in)
     """Return mean_k |coef_k - c| + |base_weight| of every edge, c being the edge's mean.
 
     Examples
     --------
     >>> coef = torch.ones(1, 1, 4)  # a constant edge
-    >>> centred_l1(coef, torch.zeros(1, 1), torch.full((1, 4), 0.25), torch.zeros(1))
+    >>> centred_l1(coef, torch.zeros(1, 1), torch.ones(1, 1))
     tensor([[0.]])
     """
-    mean = (coef * mean_basis).sum(-1) + base_weight * mean_base
     return (coef - mean.unsqueeze(-1)).abs().mean(-1) + base_weight.abs()
 
 

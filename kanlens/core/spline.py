@@ -77,6 +77,17 @@ def grid_ends(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:  # (in,), (i
     return knots[:, degree], knots[:, knots.shape[1] - degree - 1]
 
 
+def greville(knots: Tensor, degree: int) -> Tensor:  # (in, basis)
+    """Return the Greville abscissae: the coefficients of x as a B-spline (Marsden's identity).
+
+    Examples
+    --------
+    >>> greville(torch.tensor([[-1.0, 0.0, 1.0, 2.0, 3.0]]), 1)
+    tensor([[0., 1., 2.]])
+    """
+    return knots[:, 1:-1].unfold(1, degree, 1).mean(-1)
+
+
 def basis(
     x: Tensor,  # (..., in)
     knots: Tensor,  # (in, knot)

@@ -67,8 +67,12 @@ class SplineEdges(nn.Module):
         return self.weights().coefficients()
 
     def base_weights(self) -> Tensor:
-        """Return the weight of the base function of every edge, mask multiplied in: (out, in)."""
-        return self.weights().base_weights()
+        """Return the weight of the base function of every edge, mask multiplied in: (out, in).
+
+        Zero where the base function is.
+        """
+        found = self.weights().base_weights()
+        return torch.zeros_like(found) if self.base_name == "zero" else found
 
     def edge_values(self, x: Tensor) -> Tensor:
         """Return phi_oi(x_i), with the mask and without the bias.
@@ -115,15 +119,14 @@ class SplineEdges(nn.Module):
     @property
     def piece_degree(self) -> int | None:
         """Degree of the pieces; None when a base function that is no polynomial is alive."""
-        polynomial = self.base_name in ("identity", "zero")
-        if polynomial or not bool(self.base_weights().any()):
+        if BASES[self.base_name].line is not None or not bool(self.base_weights().any()):
             return self.spline_order
         return None
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Number of free coefficients of one edge: the splines' and the base weight."""
-        return self.grid_size + self.spline_order + (self.base_name != "zero")
+        """Number of free coefficients of one edge: the splines', and a base weight beside them."""
+        return self.grid_size + self.spline_order + (BASES[self.base_name].line is None)
 
     def domain(self) -> tuple[Tensor, Tensor]:
         """Return both ends of each input's grid, shapes (in,)."""
@@ -241,7 +244,12 @@ class SplineEdges(nn.Module):
         check_columns("KANLinear.weight_l1", where, self.in_features)
         check_rows("KANLinear.weight_l1", where)
         basis, base = self._basis(where).mean(0), self.base_activation(where).mean(0)
-        return centred_l1(self.coefficients(), self.base_weights(), basis, base)
+        coef, weight, line = self.coefficients(), self.base_weights(), BASES[self.base_name].line
+        mean = (coef * basis).sum(-1) + weight * base
+        if line is not None:  # the splines can write it: it counts as theirs
+            places = spline.greville(self.grid, self.spline_order)
+            coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)
+        return centred_l1(coef, weight, mean)
 
     def activation_l1(self, x: Tensor) -> Tensor:
         """Return the mean of |phi_oi(x_i)| over x (batch, in), shape (out, in).

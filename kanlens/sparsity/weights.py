@@ -14,9 +14,11 @@ def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
     """Return the L1 norm of each edge's weights, free of how the edge is written.
 
     For a spline edge it is mean_k |coefficient_k - c| + |base_weight|, with the scaler multiplied
-    into the coefficients and c the mean of the edge. The same function split differently
-    between weight and scaler, or a constant moved from one edge of a node to another, leaves it as
-    it is; efficient-kan's norm (`raw_l1`) changes by any factor.
+    into the coefficients and c the mean of the edge; a base that is a straight line counts in the
+    coefficients, which can write it, and a base of zero not at all. The same function split
+    differently between weight and scaler or between a straight base and the spline, or a constant
+    moved from one edge of a node to another, leaves it as it is; efficient-kan's norm (`raw_l1`)
+    changes by any factor.
 
     Parameters
     ----------

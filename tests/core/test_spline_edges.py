@@ -93,6 +93,8 @@ def test_what_the_layer_says_of_itself():
     layer = rich(grid_size=4, spline_order=2)
     assert layer.degrees_of_freedom == 7
     assert rich(grid_size=4, spline_order=2, base_activation="zero").degrees_of_freedom == 6
+    line = rich(grid_size=4, spline_order=2, base_activation="identity")
+    assert line.degrees_of_freedom == 6  # the splines can write its base
     assert layer.piece_degree is None
     for base in ("identity", "zero"):
         assert rich(spline_order=2, base_activation=base).piece_degree == 2

@@ -16,6 +16,7 @@ from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
 from kanlens.core.recording import remember
 from kanlens.errors import ShapeError
+from kanlens.training.proximal import zero_edges
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -113,6 +114,60 @@ def test_weight_l1_belongs_to_the_function(seed, factor, negative, given_x):
     moved = moved_constants(layer, amounts)
     assert_close(moved(rows()), layer(rows()), rtol=1e-8, atol=1e-8)
     assert_close(sparsity.weight_l1(moved, x), expected, rtol=1e-8, atol=1e-8)
+
+
+@given(
+    st.integers(0, 1000),
+    st.sampled_from(["identity", "zero"]),
+    st.integers(1, 5),
+    st.sampled_from(["linear", "zero"]),
+    st.booleans(),
+)
+def test_weight_l1_does_not_see_where_a_straight_line_is_kept(seed, base, order, beyond, given_x):
+    layer = rich(seed, base_activation=base, spline_order=order, extrapolation=beyond)
+    with torch.no_grad():
+        layer.update_grid(rows(), margin=0.01)
+    amounts = torch.randn(2, 3, generator=seeded(seed), dtype=torch.float64)
+    steps = layer.grid.unfold(1, order + 2, 1)[..., 1:-1].mean(-1)  # x as a B-spline
+    moved = copy.deepcopy(layer)
+    with torch.no_grad():
+        moved.base_weight -= amounts
+        if base == "identity":
+            coefficients = layer.coefficients() + amounts.unsqueeze(-1) * steps
+            moved.spline_weight.copy_(coefficients / layer.spline_scaler.unsqueeze(-1))
+    assert_close(moved(rows()), layer(rows()), rtol=1e-10, atol=1e-10)
+    x = rows() if given_x else None
+    expected = sparsity.weight_l1(layer, x)
+    assert_close(sparsity.weight_l1(moved, x), expected, **EXACT)
+
+
+@pytest.mark.parametrize("base", ["silu", "tanh", "gelu"])
+def test_a_curved_base_counts_beside_the_coefficients(base):
+    layer, x = rich(base_activation=base), rows()
+    assert_close(sparsity.weight_l1(layer, x), by_loop(layer, x), **EXACT)
+
+
+def test_what_a_zero_base_weighs_makes_no_edge():
+    layer = rich(base_activation="zero")
+    with torch.no_grad():
+        layer.spline_weight[0, 1] = 0.0
+    assert zero_edges(layer).tolist() == [[False, True, False], [False, False, False]]
+    assert layer.weight_l1()[0, 1] == 0.0
+    assert layer.edge(0, 1).base_weight == 0.0
+
+
+def test_weight_l1_is_differentiable_with_a_straight_base():
+    layer = rich(base_activation="identity")
+    layer.weight_l1(rows()).sum().backward()
+    step, place = 1e-6, (0, 1)
+    slope = layer.base_weight.grad[place].item()
+    norms = []
+    for sign in (1, -1):
+        other = copy.deepcopy(layer)
+        with torch.no_grad():
+            other.base_weight[place] += sign * step
+        norms.append(other.weight_l1(rows()).sum().item())
+    assert slope == pytest.approx((norms[0] - norms[1]) / (2 * step), abs=1e-6)
 
 
 def test_raw_l1_is_efficient_kans_and_has_neither_invariance():
