@@ -10,8 +10,9 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Table", "read_features", "read_table", "write_frame"]
 
+Label: TypeAlias = str | float | datetime  # what a column can be called by
 IMPUTATIONS = ("mean", "median", "most_frequent")
 
 
@@ -125,12 +127,12 @@ class Table:
             frame=self.frame.iloc[rows.numpy()],
         )
 
-    def keep(self, names: Sequence[str]) -> Table:
+    def keep(self, names: Label | Sequence[Label]) -> Table:
         """Return the table with only some of its features, in the order they are named.
 
         Parameters
         ----------
-        names : sequence of str
+        names : label or sequence of labels
             Feature names, for example those of a pruned model.
 
         Returns
@@ -150,9 +152,10 @@ class Table:
         tensor([[3.0000],
                 [4.5000]], dtype=torch.float64)
         """
-        for name in names:
+        wanted = as_names(names)
+        for name in wanted:
             check_choice("Table.keep", "feature", name, self.feature_names)
-        picks = [self.feature_names.index(name) for name in names]
+        picks = [self.feature_names.index(name) for name in wanted]
         return dataclasses.replace(self, x=self.x[:, picks], schema=self.schema.select(picks))
 
     def split(
@@ -204,36 +207,37 @@ class Table:
 def read_table(
     source: str | os.PathLike[str] | pd.DataFrame,
     *,
-    target: str | Sequence[str] | None = None,
+    target: Label | Sequence[Label] | None = None,
     task: Task | None = None,
-    features: str | Sequence[str] | None = None,
-    drop: str | Sequence[str] = (),
-    categorical: str | Sequence[str] = (),
+    features: Label | Sequence[Label] | None = None,
+    drop: Label | Sequence[Label] = (),
+    categorical: Label | Sequence[Label] = (),
     impute: Impute | None = None,
-    units: Mapping[str, str] | None = None,
+    units: Mapping[Any, str] | None = None,
 ) -> Table:
     """Read a table to train on, and find out what its columns are.
 
     Truth values, 0 and 1, and columns of two texts become one binary feature; for texts the
     second in sorted order is 1. Columns of more texts become one feature per text, and
     ``schema.groups`` says which belong together. Cells that are empty, blank or (in text
-    files) one of pandas' words for missing are missing.
+    files) one of pandas' words for missing are missing. Columns are called by their label, and a
+    label that is no text (a number, a date) by its text as well, which becomes the name.
 
     Parameters
     ----------
     source : str, path or DataFrame
         A ``.csv``, ``.tsv``, ``.txt`` (each also ``.gz``) or ``.parquet`` file, or a frame.
-    target : str or sequence of str, optional
+    target : label or sequence of labels, optional
         Column to predict; several columns make a regression with as many outputs.
     task : {"regression", "classification"}, optional
         By default classification when the target is text, truth values, of pandas' category
         type, or has two distinct whole numbers. Classes that are coded as numbers, and more than
         two, must be asked for with ``task="classification"``.
-    features : str or sequence of str, optional
+    features : label or sequence of labels, optional
         Columns to use, in this order; by default all but the target and `drop`.
-    drop : str or sequence of str
+    drop : label or sequence of labels
         Columns to leave out.
-    categorical : str or sequence of str
+    categorical : label or sequence of labels
         Columns whose numbers are codes of categories.
     impute : {"median", "mean", "most_frequent"}, optional
         Replaces missing feature cells: numbers by this statistic of their column, binary and
@@ -269,7 +273,8 @@ def read_table(
     frame, name, place = _open(source, "read_table")
     known = list(frame.columns)
     targets, columns = choose_columns(known, target, features, drop, call="read_table")
-    coded, units = set(as_names(categorical)), dict(units or {})
+    coded = set(as_names(categorical))
+    units = {str(label): unit for label, unit in (units or {}).items()}
     refuse_unknown("categorical", coded, known, call="read_table")
     refuse_unknown("units", units, known, call="read_table")
     if impute is not None:
@@ -341,7 +346,7 @@ def _open(source: object, call: str) -> tuple[pd.DataFrame, str, Place]:
     if frame.columns.nlevels > 1:
         got = f"{frame.columns.nlevels} levels of them"
         raise DataError(message(call, "column names", got, "Join the levels to one name each"))
-    frame.columns = [str(label) for label in frame.columns]
+    frame.columns = [str(label) for label in frame.columns.get_level_values(0)]
     return frame.reset_index(drop=True), name, place
 
 

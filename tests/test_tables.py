@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -88,11 +87,6 @@ def test_choice_of_columns():
     assert table.feature_names == ("size [mm]", "ok", "new")
     table = read_table(FRAME, target="y", drop=["color", "ok", "new"], categorical="size [mm]")
     assert table.feature_names == tuple(f"size [mm]={v}" for v in ("1.5", "2", "3", "5"))
-
-
-def test_columns_named_by_numbers():
-    table = read_table(pd.DataFrame(np.arange(6.0).reshape(3, 2)), target="1")
-    assert table.feature_names == ("0",)
 
 
 # -- targets

@@ -15,17 +15,19 @@ from kanlens.errors import DataError
 _UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls columns without a name
 
 
-def as_names(given: str | Iterable[str] | None) -> list[str]:
-    """Return one name or several as a list.
+def as_names(given: object) -> list[str]:
+    """Return one name or several as a list of texts; a column may be called by a number or a date.
 
     Examples
     --------
-    >>> as_names("id"), as_names(("a", "b")), as_names(None)
-    (['id'], ['a', 'b'], [])
+    >>> as_names("id"), as_names(("a", 2)), as_names(1), as_names(None)
+    (['id'], ['a', '2'], ['1'], [])
     """
     if given is None:
         return []
-    return [given] if isinstance(given, str) else [str(name) for name in given]
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+        return [str(given)]
+    return [str(name) for name in given]
 
 
 def refuse_unknown(what: str, names: Iterable[str], known: Sequence[str], *, call: str) -> None:
@@ -52,9 +54,9 @@ def refuse_unknown(what: str, names: Iterable[str], known: Sequence[str], *, cal
 
 def choose_columns(
     known: Sequence[str],
-    target: str | Sequence[str] | None,
-    features: str | Sequence[str] | None = None,
-    drop: str | Sequence[str] = (),
+    target: object,
+    features: object = None,
+    drop: object = (),
     *,
     call: str,
 ) -> tuple[list[str], list[str]]:
@@ -64,7 +66,7 @@ def choose_columns(
     ----------
     known : sequence of str
         The columns of the table, in order.
-    target, features, drop : str, sequence of str or None
+    target, features, drop : label, sequence of labels or None
         As for `read_table`; all columns but the target and `drop` when `features` is None.
     call : str
         The public call, for error messages.

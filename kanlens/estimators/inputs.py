@@ -16,8 +16,11 @@ def generator_from(random_state: Any) -> torch.Generator:
 
 
 def feature_names(estimator: Any) -> list[str] | None:
-    """Return the names of the columns the estimator was fitted to, when they had any."""
-    names = getattr(estimator, "feature_names_in_", None)
+    """Return the names of the columns the estimator was fitted to, when they had any.
+
+    scikit-learn keeps them where all are texts; numbers and dates are names as well.
+    """
+    names = getattr(estimator, "_labels", None)
     return None if names is None else [str(name) for name in names]
 
 
@@ -26,11 +29,13 @@ def target_names(y: Any) -> list[str] | None:
     if hasattr(y, "columns"):
         return [str(name) for name in y.columns]
     name = getattr(y, "name", None)
-    return [name] if isinstance(name, str) and name else None
+    return [str(name)] if isinstance(name, str | int) and name != "" else None
 
 
 def validated(estimator: Any, *data: Any, **options: Any) -> Any:
     """Check data as scikit-learn does, by the name it has in the version at hand."""
+    if options.get("reset", True):
+        estimator._labels = getattr(data[0], "columns", None)
     try:
         from sklearn.utils.validation import validate_data
     except ImportError:  # before 1.6

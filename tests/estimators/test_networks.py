@@ -45,6 +45,18 @@ def test_a_regressor_and_its_network(table):
     np.testing.assert_array_equal(again.predict(x), found.predict(x))
 
 
+def test_columns_called_by_numbers_name_the_features(table):
+    x, y = table
+    numbered = x.set_axis([3, 4], axis=1)
+    found = KANRegressor(hidden=(), steps=2, random_state=0).fit(numbered, y.rename(5))
+    assert found.model_.feature_names == ("3", "4")
+    assert found.model_.output_names == ("5",)
+    assert not hasattr(found, "feature_names_in_")  # as scikit-learn has it
+    shown = kanlens.attribute(found.model_, numbered[:3], background=numbered)
+    assert shown.features == ("3", "4")
+    assert found.fit(x.to_numpy(), y).model_.feature_names == ("x1", "x2")
+
+
 def test_several_outputs(table):
     x, y = table
     both = np.stack([y, 2 * x["arm"]], axis=1)
