@@ -170,9 +170,10 @@ def read_tensors(path: Path) -> object:
         raise FileFormatError(message(CALL, expected, f"{path.name!r}, neither", advice))
     try:
         _refuse_script(path, start)
-        with warnings.catch_warnings():
+        # as a file: by its name, torch reads whatever ends in .safetensors as that
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # what they say is said better below
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise _refusal(path, "is a pickled module") from error
     except _UNREADABLE as error:
