@@ -44,6 +44,7 @@ from kanlens.core.network import KAN
 from kanlens.core.statistics import LEVELS, LayerStatistics
 from kanlens.errors import DTypeError, FileFormatError, KanlensError
 from kanlens.files import Pathlike, atomic_write
+from kanlens.io.soundness import check_sound
 from kanlens.io.tensor_files import printable, read_safetensors
 
 FORMAT = "kanlens.model"
@@ -138,7 +139,8 @@ def load(path: Pathlike) -> KAN:
     MissingFileError
         If there is no such file.
     FileFormatError
-        If the file is truncated, foreign, or newer than this version reads.
+        If the file is truncated, foreign, or newer than this version reads, or if its weights
+        are not finite, knots do not rise, a scale is 0, or a mask is neither 0 nor 1.
 
     Examples
     --------
@@ -171,6 +173,7 @@ def load(path: Pathlike) -> KAN:
         text = message("load", f"{expected} in {name!r}", got, "Save the model again")
         raise FileFormatError(text)
     _fill(model, tensors)
+    check_sound("load", model, FileFormatError, place=f" of {name!r}")
     return model
 
 

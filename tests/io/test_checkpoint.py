@@ -226,10 +226,10 @@ def test_a_missing_scale_of_nodes_is_refused(path):
         load(path)
 
 
-def test_round_trip_keeps_nan_and_infinity(path):
+def test_round_trip_keeps_the_sign_of_zero(path):
     model = trained()
     with torch.no_grad():
-        model.layers[0].base_weight[0] = torch.tensor([float("nan"), float("inf"), -0.0])
+        model.layers[0].base_weight[0] = -0.0
     save(model, path)
     same_model(load(path), model)
 

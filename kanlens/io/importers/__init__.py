@@ -18,6 +18,7 @@ from kanlens.errors import FileFormatError, InvalidValueError, KanlensError
 from kanlens.io.checkpoint import FORMAT, load
 from kanlens.io.importers.efficient_kan import EFFICIENT_KAN
 from kanlens.io.importers.source import CALL, Importer, Options, Source, sources
+from kanlens.io.soundness import check_sound
 from kanlens.io.tensor_files import check_file, first_bytes, read_metadata
 
 IMPORTERS: tuple[Importer, ...] = (EFFICIENT_KAN,)
@@ -63,7 +64,7 @@ def import_model(
         If the file is truncated, holds pickled objects, or the model is not recognized.
     DTypeError, ShapeError, InvalidValueError
         If the source is none of these, or its tensors are incomplete, do not fit together, or
-        hold NaN.
+        can be of no network: NaN, knots that do not rise, a scale of 0, a mask neither 0 nor 1.
 
     Examples
     --------
@@ -80,6 +81,13 @@ def import_model(
         feature_names=feature_names,
         output_names=output_names,
     )
+    model = _read(source, options)
+    check_sound(CALL, model, InvalidValueError)
+    return model
+
+
+def _read(source: str | os.PathLike[str] | nn.Module | Mapping[str, Any], options: Options) -> KAN:
+    """Copy, load or convert what was given."""
     if isinstance(source, KAN):
         _refuse_options(options)
         return copy.deepcopy(source)

@@ -57,8 +57,7 @@ def convert(source: Source, options: Options) -> KAN:
     DTypeError
         If a tensor is not dense and of floating dtype.
     InvalidValueError
-        If there are other tensors or several KANs, a weight is not finite, or a grid does not
-        rise.
+        If there are other tensors or several KANs.
 
     Examples
     --------
@@ -185,9 +184,6 @@ def _config(source: Source, parent: str, tensors: Tensors, options: Options) -> 
         expected = f"a layer {parent!r} with splines of degree 1 to 5" if parent else _DEGREES
         got = f"{n_out} x {n_in} splines of degree {order} on {n_basis - order} intervals"
         raise ShapeError(message(CALL, expected, got, "Train it with another spline_order"))
-    if not bool((tensors["grid"].diff(dim=1) > 0).all()):
-        expected = f"{_join(parent, 'grid')} to rise along each row"
-        raise InvalidValueError(message(CALL, expected, "equal or falling knots", _REGRID))
     own = _submodule(source, parent)
     return LayerConfig(
         kind=KANLinear.kind,
@@ -203,11 +199,10 @@ def _config(source: Source, parent: str, tensors: Tensors, options: Options) -> 
 
 
 _DEGREES = "splines of degree 1 to 5"
-_REGRID = "Update the grid on data without repeated values and save again"
 
 
 def _check_tensor(key: str, tensor: Tensor, shape: tuple[int | None, ...]) -> None:
-    """Refuse another shape (None: any length), integers, and numbers that are not finite."""
+    """Refuse another shape (None: any length), integers, and tensors without data."""
     fits = tensor.dim() == len(shape) and all(
         want in (None, size) for want, size in zip(shape, tensor.shape, strict=True)
     )
@@ -220,11 +215,6 @@ def _check_tensor(key: str, tensor: Tensor, shape: tuple[int | None, ...]) -> No
         got = "no data" if tensor.is_meta else str(tensor.dtype)
         expected = f"{key} to be a dense tensor of floating dtype"
         raise DTypeError(message(CALL, expected, got, "Save the model in float32 or float64"))
-    bad = ~torch.isfinite(tensor)
-    if bool(bad.any()):
-        got = f"{int(bad.sum())} of {tensor.numel()} that are NaN or infinite"
-        advice = "The training diverged; train it again"
-        raise InvalidValueError(message(CALL, f"finite numbers in {key}", got, advice))
 
 
 def _submodule(source: Source, parent: str) -> Any:

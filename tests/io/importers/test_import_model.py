@@ -135,14 +135,15 @@ def test_dict_in_itself(state):
 # --- nothing is run ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("suffix", ["pt", "safetensors", "csv"])
 @pytest.mark.parametrize("kind", ["torch", "legacy", "pickle", "pickle5"])
-def test_pickled_module(tmp_path, kind):
-    path = tmp_path / "efficient.pt"
+def test_pickled_module(tmp_path, kind, suffix):
+    path = tmp_path / f"efficient.{suffix}"
     if kind.startswith("pickle"):
         path.write_bytes(pickle.dumps(Network(), 5 if kind == "pickle5" else 2))
     else:
         torch.save(Network(), path, _use_new_zipfile_serialization=kind == "torch")
-    text = f"import_model: efficient.pt is a pickled module, expected a state dict. {SAVE}"
+    text = f"import_model: {path.name} is a pickled module, expected a state dict. {SAVE}"
     refused(FileFormatError, text, path)
 
 
@@ -194,12 +195,13 @@ def test_truncated_and_damaged_files_are_one_line(tmp_path, state, zipped):
 # --- other refusals ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 @pytest.mark.parametrize("content", [b"", b"hello", b"a,b\n1,2\n3,4\n", b"\x00" * 100])
-def test_other_files(tmp_path, content):
-    path = tmp_path / "a.pt"
+def test_other_files(tmp_path, content, suffix):
+    path = tmp_path / f"a.{suffix}"
     path.write_bytes(content)
     text = (
-        "import_model: expected a file of torch.save or .safetensors, got 'a.pt', neither. "
+        f"import_model: expected a file of torch.save or .safetensors, got {path.name!r}, neither. "
         "It is truncated or foreign."
     )
     refused(FileFormatError, text, path)

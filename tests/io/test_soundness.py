@@ -1,0 +1,107 @@
+"""A model that no training can have made is refused in one line, wherever it comes from."""
+
+import math
+import re
+
+import pytest
+import torch
+
+from kanlens.core.function_layer import FunctionLinear
+from kanlens.core.network import KAN
+from kanlens.errors import FileFormatError, InvalidValueError
+from kanlens.io.checkpoint import load, save
+from kanlens.io.importers import import_model
+from tests.made import made
+
+DIVERGED = "got 1 of {count} that are NaN or infinite. The training diverged; train it again."
+FAULTS = [
+    ("layers.0.base_weight", (1, 0), math.nan, f"finite numbers in NAME, {DIVERGED}", 8),
+    ("layers.1.spline_weight", (0, 1, 2), math.inf, f"finite numbers in NAME, {DIVERGED}", 32),
+    ("layers.1.bias", (0,), -math.inf, f"finite numbers in NAME, {DIVERGED}", 1),
+    ("layers.0.spline_scaler", (0, 0), math.nan, f"finite numbers in NAME, {DIVERGED}", 8),
+    ("layers.0.mask", (3, 1), math.nan, f"finite numbers in NAME, {DIVERGED}", 8),
+    ("layers.0.grid", (1, 4), math.nan, f"finite numbers in NAME, {DIVERGED}", 24),
+    ("input_shift", (1,), math.nan, f"finite numbers in NAME, {DIVERGED}", 2),
+    ("output_scale", (0,), math.inf, f"finite numbers in NAME, {DIVERGED}", 1),
+    *[
+        (
+            "layers.0.grid",
+            (1, 5),
+            knot,
+            "NAME to rise along each row, got equal or falling knots. Update the grid on data "
+            "without repeated values and save again.",
+            0,
+        )
+        for knot in (-40.0, 40.0)
+    ],
+    *[
+        (
+            name,
+            (0,),
+            0.0,
+            "NAME without zeros, got 1 of them. Divide by what the data spreads over, or by 1.",
+            0,
+        )
+        for name in ("input_scale", "output_scale")
+    ],
+    *[
+        (
+            "layers.0.mask",
+            (2, 0),
+            value,
+            f"NAME of zeros and ones, got {value:g}. Use 0 for an edge that is gone and 1 for one "
+            "that is there.",
+            0,
+        )
+        for value in (0.5, -1.0, 2.0)
+    ],
+]
+
+
+def spoiled(name, place, value):
+    model = made([2, 4, 1])
+    with torch.no_grad():
+        model.state_dict()[name][place] = value
+    return model
+
+
+@pytest.mark.parametrize(("name", "place", "value", "text", "count"), FAULTS)
+def test_an_impossible_tensor_is_refused_in_one_line(tmp_path, name, place, value, text, count):
+    model, path = spoiled(name, place, value), tmp_path / "model.safetensors"
+    words = f"expected {text.format(count=count)}"
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    for source in (model, model.state_dict(), tmp_path / "model.pt"):
+        full = f"import_model: {words.replace('NAME', name)}"
+        with pytest.raises(InvalidValueError, match=f"^{re.escape(full)}$"):
+            import_model(source)
+    save(model, path)
+    full = words.replace("NAME", f"{name} of 'model.safetensors'")
+    for read, call in ((load, "load"), (import_model, "import_model")):
+        with pytest.raises(FileFormatError, match=f"^{call}: {re.escape(full)}$"):
+            read(path)
+
+
+def test_parameters_of_functions_and_scales_of_nodes_count_too(tmp_path):
+    model = made([2, (1, 1), 1], functions=True, scaled_nodes=True)
+    for name in ("layers.0.affine", "nodes.0.scale"):
+        tensor = model.state_dict()[name]
+        kept = tensor.clone()
+        tensor.view(-1)[0] = math.nan
+        save(model, tmp_path / "m.safetensors")
+        with pytest.raises(FileFormatError, match=rf"^load: expected finite numbers in {name} of"):
+            load(tmp_path / "m.safetensors")
+        tensor.copy_(kept)
+    save(model, tmp_path / "m.safetensors")
+    assert isinstance(load(tmp_path / "m.safetensors").layers[0], FunctionLinear)
+
+
+def test_small_large_and_masked_numbers_are_fine(tmp_path):
+    model = KAN([2, 3, 1]).double()
+    with torch.no_grad():
+        model.layers[0].mask[0] = 0
+        model.layers[0].base_weight.fill_(1e300)
+        model.input_scale.fill_(1e-300)
+        model.output_scale.fill_(-1.0)
+    save(model, tmp_path / "m.safetensors")
+    assert load(tmp_path / "m.safetensors").edges_alive == 7
+    assert import_model(model.state_dict()).edges_alive == 7
