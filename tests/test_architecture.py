@@ -29,6 +29,7 @@ GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["files", "progress", "threads"],
     ["core"],
     ["tables", "sparsity"],
+    ["encoding"],
     ["io"],
     ["training"],
     ["attribution"],

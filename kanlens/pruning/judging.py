@@ -9,9 +9,9 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.core.network import KAN
+from kanlens.encoding import prepare_target
 from kanlens.errors import MethodError
 from kanlens.training.objective import task_loss
-from kanlens.training.preparation import prepare_target
 
 __all__ = ["FLOOR", "Judge"]
 

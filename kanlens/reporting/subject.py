@@ -12,9 +12,9 @@ from torch import Tensor
 from kanlens.checks import check_rows, reworded
 from kanlens.core.network import KAN
 from kanlens.core.schema import default_schema
+from kanlens.encoding import prepare_target
 from kanlens.errors import KanlensError
 from kanlens.tables import Table, read_features
-from kanlens.training.preparation import prepare_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

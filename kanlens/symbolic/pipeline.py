@@ -17,6 +17,7 @@ from kanlens.core.acceptance import check_model
 from kanlens.core.function_edge import FunctionEdge
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.network import KAN
+from kanlens.encoding import prepare_target
 from kanlens.errors import DataError, InvalidValueError
 from kanlens.progress import progress_bar
 from kanlens.symbolic.assignment import (
@@ -39,7 +40,6 @@ from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import SymbolicResult
 from kanlens.symbolic.wording import edge_text
 from kanlens.threads import one_thread
-from kanlens.training.preparation import prepare_target
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,12 +12,13 @@ import torch
 from kanlens.checks import check_count, message
 from kanlens.core.acceptance import check_model
 from kanlens.core.network import KAN
+from kanlens.encoding import prepare_data
 from kanlens.errors import InvalidValueError
 from kanlens.files import check_writable
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 from kanlens.training.options import Options, PenaltyChoice
-from kanlens.training.preparation import prepare_data, unchanged_on_failure
+from kanlens.training.preparation import unchanged_on_failure
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import read_state
 from kanlens.training.run import TrainingRun

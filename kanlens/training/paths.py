@@ -17,13 +17,13 @@ from kanlens.checks import check_choice, check_count, check_positive, message, r
 from kanlens.core.acceptance import check_model
 from kanlens.core.network import KAN
 from kanlens.core.recording import trace
+from kanlens.encoding import prepare_data
 from kanlens.errors import InvalidValueError, KanlensError
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
 from kanlens.training.options import Options
 from kanlens.training.path_result import PathStep, SparsityPath, mean_and_error
-from kanlens.training.preparation import prepare_data
 from kanlens.training.proximal import ProximalSteps, zero_edges
 from kanlens.training.run import TrainingRun
 from kanlens.training.structure import active_features, live_edges, weighty_edges

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.core.network import KAN
+from kanlens.encoding import codes_of_model, prepare_target
 from kanlens.errors import DataError
 from kanlens.training.objective import classes, metric_name, score
-from kanlens.training.preparation import codes_of_model, prepare_target
 
 if TYPE_CHECKING:
     import pandas as pd

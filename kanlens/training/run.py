@@ -45,7 +45,7 @@ class TrainingRun:
     x : Tensor, shape (batch, in)
         All rows, in the units of the data.
     y : Tensor
-        Their targets, as `kanlens.training.preparation.prepare_target` returns them.
+        Their targets, as `kanlens.encoding.prepare_target` returns them.
     generator : torch.Generator, optional
         Draws held-out rows and batches. When None, its seed is drawn from torch's own.
     """

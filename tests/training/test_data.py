@@ -11,9 +11,10 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
+from kanlens.encoding import prepare_data, prepare_target
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 from kanlens.tables import read_table
-from kanlens.training.preparation import prepare_data, prepare_target, settle_scaling
+from kanlens.training.preparation import settle_scaling
 
 TEXTS = np.array(["low", "high"] * 6)
 

@@ -1,0 +1,278 @@
+"""Rows and targets of any accepted kind, encoded as a model takes them.
+
+The model takes over what the data knows: names, units, kinds, task and classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.checks import check_finite, check_rows, message, reworded
+from kanlens.core.cells import PLAIN_NUMBERS, listed
+from kanlens.core.kinds import Column, is_classes
+from kanlens.core.network import KAN
+from kanlens.core.schema import Output, Schema, default_schema
+from kanlens.errors import DataError, KanlensError, ShapeError
+from kanlens.tables import Table, read_table
+
+
+def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Tensor]:
+    """Return x (batch, in) and y ready for training, and give the model the table's schema.
+
+    Parameters
+    ----------
+    model : KAN
+        Receives the names, units, kinds and task that `data` knows. Unless its features have
+        the names they are born with (x1, x2, ...), they are looked up in the table by name.
+    data : Table or tuple (x, y)
+        y may have shape (batch,) or (batch, out), or hold class labels.
+
+    Returns
+    -------
+    x : Tensor, shape (batch, in)
+        In the model's dtype.
+    y : Tensor
+        (batch, out) in the model's dtype for regression, (batch,) codes for classification.
+
+    Raises
+    ------
+    DataError
+        If there is no target, or a cell cannot be used.
+    ShapeError
+        If x, y and the model do not fit together.
+
+    Examples
+    --------
+    >>> x, y = prepare_data(KAN([2, 1]), ([[0, 1], [2, 3]], [4, 5]))
+    >>> y.shape
+    torch.Size([2, 1])
+    """
+    if isinstance(data, Table):
+        x, y = _from_table(model, data)
+    elif isinstance(data, (tuple, list)) and len(data) == 2:
+        x, y = data
+        x, y = _rows(model, x), _labelled(model, y)
+    else:
+        expected, got = "data to be a Table or a pair (x, y)", type(data).__name__
+        advice = "Pass (x, y), or what read_table returns"
+        raise DataError(message("fit", expected, got, advice))
+    rows = model.prepare(x, call="fit").detach()
+    check_rows("fit", rows)
+    return rows, prepare_target(model, y, len(rows), call="fit")
+
+
+def _from_table(model: KAN, table: Table) -> tuple[Tensor, Tensor]:
+    if table.y is None:
+        advice = "Name its column in read_table"
+        raise DataError(message("fit", "a table with a target", "none", advice))
+    x = _adopt_features(model, table)
+    return x, _adopt_target(model, table.schema, table.y)
+
+
+def _rows(model: KAN, x: Any) -> Any:
+    """Return x; a frame without the model's columns is read as a table when they are unnamed."""
+    if not hasattr(x, "columns") or not _unnamed(model):
+        return x
+    if set(model.feature_names) <= {str(name) for name in x.columns}:
+        return x
+    try:
+        return _adopt_features(model, read_table(x))
+    except KanlensError as error:
+        raise reworded("fit", error) from error
+
+
+def _unnamed(model: KAN) -> bool:
+    """Tell whether the features still have the names they are born with."""
+    return model.schema.features == default_schema(model.widths[0], 1).features
+
+
+def _adopt_features(model: KAN, table: Table) -> Tensor:  # (batch, in)
+    """Return the columns of a table that the model takes, and give it their schema."""
+    known, wanted = table.feature_names, model.feature_names
+    missing = [name for name in wanted if name not in known]
+    if missing and len(known) != len(wanted):
+        expected = f"{_counted(len(wanted), 'feature')}, as the model has"
+        got = f"{len(known)} ({listed(known)})"
+        advice = f"Build the model with {_counted(len(known), 'input')}"
+        raise ShapeError(message("fit", expected, got, advice))
+    if missing and not _unnamed(model):
+        expected = f"the model's features {listed(wanted)}"
+        advice = "Rename the columns, or build another model"
+        raise DataError(message("fit", expected, f"a table without {missing[0]!r}", advice))
+    picks = list(range(len(known))) if missing else [known.index(name) for name in wanted]
+    features = table.schema.select(picks).features
+    model.schema = dataclasses.replace(model.schema, features=features)
+    return table.x[:, picks]
+
+
+def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tensor:
+    """Return the class codes (rows,) of a table with `schema` in the codes of a model.
+
+    Raises
+    ------
+    DataError
+        If the table has a class that the model does not know, or holds no classes.
+
+    Examples
+    --------
+    >>> labels = {"outputs": (), "features": (), "task": "classification"}
+    >>> model = KAN([1, 3])
+    >>> model.schema = Schema(**labels, class_labels=("a", "b", "c"))
+    >>> table = Schema(**labels, class_labels=("a", "c"))
+    >>> codes_of_model(model, table, torch.tensor([0, 1]), call="fit")
+    tensor([0, 2])
+    """
+    known = model.class_labels
+    other = [label for label in schema.class_labels if label not in known]
+    if other or not schema.class_labels:
+        got = repr(other[0]) if other else "numbers"
+        expected = f"the model's classes {listed(known)}"
+        advice = "Correct the target, or build another model"
+        raise DataError(message(call, expected, got, advice))
+    return torch.tensor([known.index(label) for label in schema.class_labels])[y]
+
+
+def _adopt_target(model: KAN, schema: Schema, y: Tensor) -> Tensor:
+    """Return y in the codes of the model; one without class labels takes those of the data."""
+    if model.class_labels:
+        return codes_of_model(model, schema, y, call="fit")
+    if len(schema.outputs) != len(model.schema.outputs):
+        expected = f"{_counted(len(model.schema.outputs), 'output')}, as the model has"
+        found = len(schema.outputs)
+        if schema.class_labels:
+            got = f"{found} for the classes {listed(schema.class_labels)}"
+        else:
+            got = str(found)
+        advice = f"Build the model with {_counted(found, 'output')}"
+        raise ShapeError(message("fit", expected, got, advice))
+    model.schema = dataclasses.replace(schema, features=model.schema.features)
+    return y
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + "s" * (count != 1)
+
+
+def _labelled(model: KAN, y: Any) -> Any:
+    """Return y, as class codes when it holds labels: text, truth values, or one code per row."""
+    if model.task == "classification" and model.class_labels:
+        return y
+    values = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
+    if not _holds_labels(model, values):
+        return y
+    import pandas as pd
+
+    cells = np.asarray(values).ravel()
+    try:
+        frame = pd.DataFrame({"x": range(len(cells)), "y": cells})
+        table = read_table(frame, target="y", task="classification")
+    except KanlensError as error:
+        raise reworded("fit", error) from error
+    if table.y is None:  # never: the frame has the column
+        return y
+    schema, codes = table.schema, table.y
+    count = len(model.output_names)
+    if count > 2 and cells.dtype.kind in "iu" and cells.min() >= 0 and cells.max() < count:
+        labels = tuple(str(code) for code in range(count))  # not all need to occur
+        outputs = tuple(Output(name=f"y={label}") for label in labels)
+        schema = dataclasses.replace(schema, class_labels=labels, outputs=outputs)
+        codes = torch.from_numpy(cells.astype(np.int64))
+    return _adopt_target(model, schema, codes)
+
+
+def _holds_labels(model: KAN, values: Any) -> bool:
+    import pandas as pd
+
+    array = np.asarray(values)
+    coded = isinstance(getattr(values, "dtype", None), pd.CategoricalDtype)
+    if array.dtype.kind in "iu" and not coded:
+        return array.ndim == 1 and len(model.output_names) > 1
+    if array.dtype.kind not in "OUSb" and not coded:
+        return False
+    cells = values if coded else pd.Series(array.ravel())
+    found = pd.api.types.infer_dtype(cells, skipna=True)
+    if found in PLAIN_NUMBERS and found != "boolean":
+        return False
+    return is_classes(Column(name="y", cells=cells, call="fit"))
+
+
+def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
+    """Return y in the shape and type the loss of the model takes.
+
+    Parameters
+    ----------
+    model : KAN
+        Gives the task, the number of outputs and the class labels.
+    y : Tensor, array, Series or DataFrame
+        Targets in the units of the data; class labels or their codes for classification. Where
+        labels are numbers, a Tensor is read as codes if it can be, anything else as labels.
+    n_rows : int
+        Number of rows of x.
+    call : str
+        The public call, for error messages.
+
+    Returns
+    -------
+    Tensor
+        (batch, out) in the model's dtype for regression, (batch,) codes for classification.
+
+    Raises
+    ------
+    ShapeError
+        If y has another number of rows or outputs.
+    DataError
+        If a value is not finite, or is no class of the model.
+
+    Examples
+    --------
+    >>> prepare_target(KAN([1, 1]), [1, 2], 2, call="prune")
+    tensor([[1.],
+            [2.]])
+    """
+    if model.task == "classification":
+        return _codes(model, y, n_rows, call)
+    y = y.detach() if isinstance(y, Tensor) else y
+    if not isinstance(y, Tensor):
+        array = np.array(y)  # a copy: torch warns of arrays that are read-only
+        if array.dtype.kind not in "fiub":
+            array = model.schema.encode_target(array, call=call)
+        y = torch.as_tensor(array)
+    values: Tensor = y.detach().to(model.input_shift)
+    if values.dim() == 1:
+        values = values.unsqueeze(1)
+    expected = (n_rows, len(model.output_names))
+    if tuple(values.shape) != expected:
+        advice = "Give one target per row and output"
+        raise ShapeError(message(call, f"y of shape {expected}", str(tuple(y.shape)), advice))
+    check_finite(call, values, model.output_names)
+    return values
+
+
+def _codes(model: KAN, y: Any, n_rows: int, call: str) -> Tensor:
+    """Return y as class codes, read as codes or as labels."""
+    given = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    if given.size != n_rows:
+        text = message(call, f"{n_rows} labels", str(given.size), "Give one label per row")
+        raise ShapeError(text)
+    cells = given.ravel()
+    numbers = cells.dtype.kind in "fiu"
+    count = max(2, len(model.output_names))
+    valid = [c in range(count) for c in cells.tolist()] if numbers else []
+    labels = model.class_labels
+    if not numbers or (labels and not (isinstance(y, Tensor) and all(valid))):
+        try:
+            codes = torch.from_numpy(model.schema.encode_target(cells, call=call))
+            return codes.to(model.input_shift.device)
+        except DataError:
+            if not numbers:
+                raise
+    if not all(valid):
+        row = valid.index(False)
+        got, advice = f"{cells[row]} in row {row}", "Recode the labels"
+        raise DataError(message(call, f"class codes from 0 to {count - 1}", got, advice))
+    return torch.from_numpy(cells.astype(np.int64)).to(model.input_shift.device)
