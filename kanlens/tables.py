@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_positive, check_rows, message
-from kanlens.core.cells import Place, missing_cells, row_text
+from kanlens.core.cells import Place, row_text
 from kanlens.core.columns import as_names, choose_columns, refuse_unknown
 from kanlens.core.kinds import (
     Column,
@@ -26,7 +26,7 @@ from kanlens.core.kinds import (
     column_features,
 )
 from kanlens.core.schema import Feature, Schema, Task
-from kanlens.core.targets import target_schema
+from kanlens.core.targets import read_targets, target_schema
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.files import line_number, read_frame, write_frame
 
@@ -291,7 +291,11 @@ def read_table(
 
 
 def read_features(
-    source: str | os.PathLike[str] | pd.DataFrame, schema: Schema, *, call: str
+    source: str | os.PathLike[str] | pd.DataFrame,
+    schema: Schema,
+    *,
+    call: str,
+    target: Sequence[str] | None = None,
 ) -> Table:
     """Read a table for a model that is trained, by the names in its schema.
 
@@ -303,6 +307,9 @@ def read_features(
         The model's; its imputation values replace missing cells.
     call : str
         The public call, for error messages.
+    target : sequence of str, optional
+        Columns that hold the targets; by default those the model was trained on or, if it knows
+        none, those named like its outputs.
 
     Returns
     -------
@@ -324,7 +331,7 @@ def read_features(
     tensor([[5.]], dtype=torch.float64)
     """
     frame, name, place = _open(source, call)
-    return _table(frame, name, schema, call, place)
+    return _table(frame, name, schema, call, place, target)
 
 
 def _open(source: object, call: str) -> tuple[pd.DataFrame, str, Place]:
@@ -367,20 +374,16 @@ def _distinct(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
     return features
 
 
-def _table(frame: pd.DataFrame, name: str, schema: Schema, call: str, place: Place) -> Table:
+def _table(
+    frame: pd.DataFrame,
+    name: str,
+    schema: Schema,
+    call: str,
+    place: Place,
+    target: Sequence[str] | None = None,
+) -> Table:
     """Encode the cells of a frame as the schema says."""
     x = torch.from_numpy(schema.encode(frame, call=call, place=place))
-    return Table(
-        x=x, y=_targets(frame, schema, call, place), schema=schema, source=name, frame=frame
-    )
-
-
-def _targets(frame: pd.DataFrame, schema: Schema, call: str, place: Place) -> Tensor | None:
-    """Return the encoded targets, None where the frame does not have all of them."""
-    columns, known = list(schema.target_columns), list(frame.columns)
-    if not columns or any(known.count(name) != 1 for name in columns):
-        return None
-    if any(missing_cells(frame[name]).any() for name in columns):
-        return None
-    cells = frame[columns[0]] if schema.task == "classification" else frame[columns]
-    return torch.from_numpy(schema.encode_target(cells, call=call, place=place))
+    found = read_targets(frame, schema, target, call=call, place=place)
+    y = None if found is None else torch.from_numpy(found)
+    return Table(x=x, y=y, schema=schema, source=name, frame=frame)

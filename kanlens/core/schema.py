@@ -138,6 +138,23 @@ class Schema:
         several = self.task == "regression" and len(self.outputs) > 1
         return self.output_names if several else (self.target,)
 
+    def targets_among(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """Return which of a table's columns the outputs predict.
+
+        These are the columns the model was trained on; a model that knows none predicts the columns
+        that are named like its outputs. None are returned unless all are there, each once, and no
+        feature is read from them.
+
+        Examples
+        --------
+        >>> default_schema(1, 1).targets_among(["x1", "y"]), default_schema(1, 1).targets_among("x")
+        (('y',), ())
+        """
+        wanted = self.target_columns or self.output_names
+        read = {name for feature in self.features for name in (feature.name, feature.column)}
+        usable = all(list(columns).count(name) == 1 and name not in read for name in wanted)
+        return wanted if usable else ()
+
     def select(self, indices: Sequence[int]) -> Schema:
         """Return the schema of a model that keeps only the features at `indices`."""
         return dataclasses.replace(self, features=tuple(self.features[i] for i in indices))

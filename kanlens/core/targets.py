@@ -1,14 +1,21 @@
-"""What the target columns of a table ask of a model: the task, its outputs, its classes."""
+"""The target columns of a table: what they ask of a model, and what a trained one reads there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from kanlens.checks import check_choice, message
-from kanlens.core.cells import missing_text
+from kanlens.core.cells import Array, Place, missing_cells, missing_text, parse_numbers
+from kanlens.core.columns import refuse_unknown
 from kanlens.core.kinds import Column, check_quantities, class_labels, is_classes
 from kanlens.core.schema import Output, Schema, Task
 from kanlens.errors import DataError, InvalidValueError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TASKS = ("classification", "regression")
 
@@ -54,3 +61,67 @@ def _classifying(column: Column, *, asked: bool) -> Schema:
         task="classification",
         class_labels=labels,
     )
+
+
+def read_targets(
+    frame: pd.DataFrame, schema: Schema, given: Sequence[str] | None, *, call: str, place: Place
+) -> Array | None:
+    """Return the encoded targets of a table beside a trained model; None where it has none.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The table.
+    schema : Schema
+        The model's.
+    given : sequence of str or None
+        The columns that hold the targets. When None they are those of `Schema.targets_among`, and
+        there are no targets where cells are missing in them, or are text to a model without
+        classes.
+    call : str
+        The public call, for error messages.
+    place : callable
+        Words a row number.
+
+    Returns
+    -------
+    ndarray or None, shape (rows, outputs), or (rows,) for classification
+
+    Raises
+    ------
+    DataError
+        For a given column that is none or a feature, another number of them than the model has
+        targets, a missing cell in them, or any cell that cannot be what the model predicts.
+    """
+    names = _checked(list(given), schema, list(frame.columns), call) if given else None
+    columns = list(names or schema.targets_among(list(frame.columns)))
+    for name in columns:
+        missing = missing_cells(frame[name])
+        if missing.any() and names:
+            raise DataError(missing_text(name, missing, call, place, imputable=False))
+        unread = schema.target is None and np.isnan(parse_numbers(frame[name])).any()
+        if missing.any() or (unread and not names):
+            return None
+        if unread:
+            expected = f"numbers in target {name!r}, as the model knows no classes"
+            advice = "Import it with its data, target and task, for their classes"
+            raise DataError(message(call, expected, "text", advice))
+    if not columns:
+        return None
+    cells = frame[columns[0]] if schema.task == "classification" else frame[columns]
+    return schema.encode_target(cells, call=call, place=place)
+
+
+def _checked(names: list[str], schema: Schema, columns: list[str], call: str) -> list[str]:
+    """Return the columns named as targets; refuse those that cannot be."""
+    refuse_unknown("target", names, columns, call=call)
+    count = len(schema.target_columns or schema.output_names)
+    if len(names) != count or len(set(names)) != count or any(columns.count(n) > 1 for n in names):
+        expected = f"{count} different target column{'s' * (count > 1)}"
+        got = ", ".join(map(repr, names))
+        raise DataError(message(call, expected, got, "Name one for each target of the model"))
+    read = {feature.column for feature in schema.features} & set(names)
+    if read:
+        got = f"{min(read)!r}, which the model reads as a feature"
+        raise DataError(message(call, "a target column", got, "Name another"))
+    return names
