@@ -154,7 +154,8 @@ def symbolize(
         str, typer.Option(help="Which row is the formula: best, accuracy or score.")
     ] = "best",
     test: Annotated[
-        Path | None, typer.Option(help="Table to make the receipt on.  [default: DATA]")
+        Path | None,
+        typer.Option(help="Table to make the receipt on.  [default: rows of DATA not fitted to]"),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
         "symbolic.safetensors"

@@ -29,8 +29,8 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
     """Find a formula for numbers by training, pruning and reading small networks.
 
     The whole recipe in one call: several networks are trained with a penalty on the L1 norm of
-    their edges, pruned, trained on a finer grid and read; the formula that describes rows it was
-    not fitted to in the fewest bits is kept. It ends with the first formula that explains them but
+    their edges, pruned, trained on a finer grid and read; the formula that describes a fifth of the
+    rows, to which nothing was fitted, in the fewest bits is kept. It ends with the first formula that explains them but
     for rounding. The names of its methods are those of PySR.
 
     Parameters
@@ -48,15 +48,16 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
     model_selection : {"best", "accuracy", "score"}
         Which row of `equations_` is the formula, as for `kanlens.symbolize`.
     random_state : int, RandomState or None
-        Draws weights and held-out rows.
+        Draws weights, and the rows that choose and judge.
     verbose : bool
         Whether to show a bar where stderr is a terminal.
 
     Attributes
     ----------
     result_ : SymbolicResult
-        Formulas, network and receipt. The receipt is made on the fifth of the rows that was held
-        out; fewer than 20 rows are all fitted to.
+        Formulas, network and receipt. The receipt is made on the fifth of the rows that chose the
+        formula, from 1000 rows on instead on a tenth that chose nothing; fewer than 20 rows are
+        all fitted to.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         Only when `X` had names, all of them texts.
@@ -157,7 +158,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
 
     @property
     def receipt_(self) -> Any:
-        """How far the formula can be trusted, on rows it was not fitted to."""
+        """How far the formula can be trusted, on the rows of `result_`."""
         return self._found().receipt
 
     def get_best(self, output: int | str = 0) -> pd.Series:

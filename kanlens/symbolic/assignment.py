@@ -64,12 +64,20 @@ class Goal:
         Largest loss that is accepted.
     independent : int or None
         Number of independent values in each target; None: all.
+    choosing : tuple of Tensor or None
+        Other x and target, which judge formulas; None: there are none.
     """
 
     x: Tensor
     target: Tensor
     limit: float
     independent: int | None = None
+    choosing: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def judged(self) -> tuple[Tensor, Tensor]:
+        """What formulas are judged by: x and target that nothing was fitted to, if any."""
+        return self.choosing or (self.x, self.target)
 
     def few(self) -> Goal:
         """Return the goal on at most 500 of its rows."""

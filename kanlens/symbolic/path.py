@@ -1,7 +1,8 @@
 """The way from a network to its formula as rows of complexity and loss.
 
 It starts at the network with all its splines, goes on with ever more edges that are functions,
-the formula as composed, refitted and with exact constants, and ends with ever fewer terms.
+the formula as composed, refitted and with exact constants, and ends with ever fewer terms and with
+the mean. Losses are those on the rows that choose among them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import sympy
 import torch
 
 from kanlens.core.function_layer import SPLINE, FunctionLinear
@@ -99,6 +101,8 @@ def build_path(
     for k in range(max(len(column.shorter) for column in columns)):
         rows = tuple(_at(column.shorter or column.made[-1:], k) for column in columns)
         stages.append(_stage(f"{k + 1} cut" + "s" * (k > 0), rows, symbols, goal))
+    mean = tuple(_unchanged(sympy.Float(value)) for value in goal.target.mean(0).tolist())
+    stages = [_stage("mean", mean, symbols, goal), *stages]
     if not stop.happened:
         with stop.kept():
             stages = [*_mixed_stages(model, replaced, goal), *stages]
@@ -126,7 +130,7 @@ def _on_a_front(stages: list[Stage]) -> tuple[Stage, ...]:
 def _stage(
     name: str, rows: tuple[RefinedFormula, ...], symbols: tuple[Expr, ...], goal: Goal
 ) -> Stage:
-    x, target = goal.x.numpy(force=True), goal.target.numpy(force=True)
+    x, target = (values.numpy(force=True) for values in goal.judged)
     expressions = [row.expression for row in rows]
     return Stage(
         name=name,
@@ -240,14 +244,14 @@ def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
     counts = sorted(set(np.linspace(0, len(edges) - 1, _MIXED).round().astype(int).tolist()))
     stages = []
     for count in counts:
-        network = _mixed(replaced, edges, set(order[:count]))
-        output = network(goal.x)
+        network, (x, target) = _mixed(replaced, edges, set(order[:count])), goal.judged
+        output = network(x)
         stages.append(
             Stage(
                 name=f"{count} of {len(edges)} edges",
                 expressions=tuple(plain(expression) for expression in compose(network)),
                 losses=tuple(
-                    relative_loss(output[:, k : k + 1], goal.target[:, k : k + 1])
+                    relative_loss(output[:, k : k + 1], target[:, k : k + 1])
                     for k in range(output.shape[1])
                 ),
                 partial=True,

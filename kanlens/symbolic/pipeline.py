@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import numbers
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import sympy
 import torch
@@ -35,6 +35,7 @@ from kanlens.symbolic.front import RULES
 from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.joint_refit import relative_loss
 from kanlens.symbolic.library import library
+from kanlens.symbolic.partition import places_of, thinned
 from kanlens.symbolic.path import build_path
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import SymbolicResult
@@ -46,9 +47,10 @@ if TYPE_CHECKING:
 
     from kanlens.core.network import Rows
 
-_MOST_ROWS = 2000  # that fits are made on
 _SHOWN = 3  # candidates per edge in a table
 _STEPS = 3  # of a bar, besides one per layer
+_Given: TypeAlias = tuple[Any, Any]
+_Pair: TypeAlias = tuple[Tensor, Tensor | None]
 _INDEPENDENT = 60  # values of a network's output that count as independent
 
 
@@ -73,7 +75,9 @@ def symbolize(
     Every edge is compared with a library of functions and becomes the simplest that explains it;
     edges that none explains, or whose function would raise the loss of the whole network too
     much, stay splines. The formula is then composed, all its numbers are refitted together, and
-    replaced by exact constants where the data allow it.
+    replaced by exact constants where the data allow it. Numbers are fitted to at most 2000 rows.
+    A fifth of the rows (of 20 or more) and all that are left choose the formula: none is
+    taken that is worse on them than a shorter one, or than the mean.
 
     Parameters
     ----------
@@ -98,9 +102,10 @@ def symbolize(
         at most 1.5 times the least loss (and no more than `r2_min` allows); with the least loss;
         with the highest score.
     x_test, y_test : optional
-        Other rows, for the receipt. Without them it is made on `x` and `y`.
+        Other rows, for the receipt; they choose nothing. Without them it is made on a tenth of
+        the rows that is set aside for it, with fewer than 1000 on those that chose.
     generator : torch.Generator, optional
-        Chooses the rows when there are more than 2000; else they are spread evenly.
+        Draws the rows of each part; else they are spread evenly.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 
@@ -151,10 +156,11 @@ def symbolize(
 @torch.no_grad()
 def read(
     model: KAN,
-    data: tuple[Any, Any],
-    tests: tuple[Any, Any],
+    data: _Given,
+    tests: _Given,
     stop: Interruption,
     *,
+    choosing: _Pair | None = None,
     r2_min: float = 0.99,
     functions: Sequence[str] | None = None,
     refine: bool = True,
@@ -163,17 +169,18 @@ def read(
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> SymbolicResult:
-    """Do what `symbolize` does; whether it was interrupted is found in `stop`."""
+    """Do what `symbolize` does; whether it was interrupted is found in `stop`.
+
+    Rows that choose among the formulas may be given; else some of the data are set aside.
+    """
     check_model("symbolize", model)
     check_choice("symbolize", "model_selection", model_selection, RULES)
     families = library(functions, call="symbolize")
     _check_share(r2_min)
     check_generator("symbolize", generator)
     exact = _exact(model)
-    rows, targets = _prepared(exact, *data)
-    held_out = _held_out(exact, *tests)
-    regression = targets is not None and model.task == "regression"
-    goal = _goal(exact, rows, targets if regression else None, r2_min, generator)
+    parts = _parts(exact, data, tests, choosing, generator)
+    goal = _goal(exact, parts, r2_min)
     work = copy.deepcopy(exact)
     with (
         one_thread(),
@@ -203,30 +210,54 @@ def read(
             model_selection=model_selection,
             feature_names=model.feature_names,
             output_names=model.output_names,
-            negligible=() if regression else settled,
-            limit=goal.limit,
+            negligible=() if goal.independent is None else settled,
+            limit=_limit(exact, *goal.judged, r2_min),
         )
-        networks = (exact, replaced, work)
-        receipt = _receipt(result, networks, (rows, targets), held_out)
+        receipt = _receipt(result, (exact, replaced, work), parts)
     return dataclasses.replace(result, receipt=receipt, model=_finished(work, model))
 
 
-def _receipt(
-    result: SymbolicResult,
-    networks: tuple[KAN, KAN, KAN],
-    data: tuple[Tensor, Tensor | None],
-    held_out: tuple[Tensor, Tensor | None] | None,
-) -> Receipt:
+class _Parts(NamedTuple):
+    """Rows with their targets: fitted to; those that choose, and that only judge, if any."""
+
+    fitted: _Pair
+    choosing: _Pair | None
+    judging: _Pair | None
+
+
+def _parts(
+    model: KAN, data: _Given, tests: _Given, choosing: _Pair | None, generator: Any
+) -> _Parts:
+    """Return the rows of each part, as a model in float64 takes them."""
+    x, y = _prepared(model, *data)
+    judging = None
+    if tests[0] is not None:
+        judging = _prepared(model, *tests)
+    elif tests[1] is not None:
+        advice = "Pass the rows that y_test belongs to"
+        raise DataError(message("symbolize", "x_test with y_test", "None", advice))
+    given = choosing is not None
+    fitted, others, rest = places_of(x, generator, split=not given, judging=judging is None)
+    pairs = [(x[k], None if y is None else y[k]) if len(k) else None for k in (others, rest)]
+    return _Parts(
+        fitted=(x[fitted], None if y is None else y[fitted]),
+        choosing=choosing if given else pairs[0],
+        judging=judging or pairs[1],
+    )
+
+
+def _receipt(result: SymbolicResult, networks: tuple[KAN, KAN, KAN], parts: _Parts) -> Receipt:
     """Examine the picked formulas; the networks are as trained, with functions, and refitted."""
     exact, replaced, work = networks
     picked = result.picked()
     real = tuple(_assumed(stage.expressions[k], work) for k, stage in enumerate(picked))
-    judged = held_out or data
+    judged = parts.judging or parts.choosing or parts.fitted
     return examine(
         real,
         exact,
         *judged,
-        fitted_to=data[0] if held_out else None,
+        fitted_to=None if judged is parts.fitted else parts.fitted[0],
+        chosen_on=judged is parts.choosing,
         budget=error_budget(exact, replaced, work, real, judged[0]),
         snapped=tuple(c for k, stage in enumerate(picked) for c in _of(stage.snapped, k)),
         snap_costs=tuple(c for k, stage in enumerate(picked) for c in _of(stage.snap_costs, k)),
@@ -236,16 +267,6 @@ def _receipt(
 def _of(found: tuple[tuple[Any, ...], ...], output: int) -> tuple[Any, ...]:
     """Return what a stage holds of one output."""
     return found[output] if found else ()
-
-
-def _held_out(model: KAN, x: Any, y: Any) -> tuple[Tensor, Tensor | None] | None:
-    """Return the rows for the receipt, when there are any."""
-    if x is None:
-        if y is not None:
-            advice = "Pass the rows that y_test belongs to"
-            raise DataError(message("symbolize", "x_test with y_test", "None", advice))
-        return None
-    return _prepared(model, x, y)
 
 
 @torch.no_grad()
@@ -288,7 +309,7 @@ def suggest(
     families = library(functions, call="suggest")
     work = _exact(model)
     rows, _ = _prepared(work, x, None, call="suggest")
-    hidden, table, stop = work.scale_inputs(_pick(rows, None)), [], Interruption()
+    hidden, table, stop = work.scale_inputs(rows[thinned(rows, None)]), [], Interruption()
     bar = progress_bar("suggest", work.edges_alive, shown=progress)
     with one_thread(), bar as advance, stop.kept():
         for index in range(len(work.layers)):
@@ -357,37 +378,25 @@ def _finished(work: KAN, model: KAN) -> KAN:
     return work.train(model.training)
 
 
-def _goal(
-    model: KAN, x: Tensor, y: Tensor | None, r2_min: float, generator: torch.Generator | None
-) -> Goal:
-    """Return what the formula is fitted to and the loss it may have."""
-    output = model(x)
-    target = output if y is None else y
-    limit = relative_loss(output, target) + (1 - r2_min)
-    pick = _places(x, generator)
+def _goal(model: KAN, parts: _Parts, r2_min: float) -> Goal:
+    """Return what the formula is fitted to, what chooses it, and the loss it may have."""
+    (x, target), *others = [
+        (x, y if y is not None and model.task == "regression" else model(x))
+        for x, y in (parts.fitted, parts.choosing or parts.fitted)
+    ]
+    follows = parts.fitted[1] is None or model.task != "regression"
     return Goal(
-        x=x[pick],
-        target=target[pick],
-        limit=max(limit, 1e-10),
-        independent=_INDEPENDENT if y is None else None,
+        x=x,
+        target=target,
+        limit=_limit(model, x, target, r2_min),
+        independent=_INDEPENDENT if follows else None,
+        choosing=others[0] if parts.choosing else None,
     )
 
 
-def _pick(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return x[_places(x, generator)]
-
-
-def _places(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Choose rows: all when they are few, else some, with the ends of every feature among them."""
-    rows = len(x)
-    if rows <= _MOST_ROWS:
-        return torch.arange(rows)
-    if generator is not None:
-        some = torch.randperm(rows, generator=generator)[:_MOST_ROWS]
-    else:
-        some = torch.linspace(0, rows - 1, _MOST_ROWS).round().long()
-    places: Tensor = torch.cat((x.argmin(0), x.argmax(0), some)).unique()
-    return places
+def _limit(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> float:
+    """Return the largest loss that is accepted of a formula of a model."""
+    return max(relative_loss(model(x), target) + (1 - r2_min), 1e-10)
 
 
 def _assumed(expression: Expr, model: KAN) -> Expr:

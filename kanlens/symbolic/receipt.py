@@ -14,12 +14,9 @@ from torch import Tensor
 from kanlens.core.network import KAN
 from kanlens.symbolic.composition import Array, Expr, evaluator, feature_symbols
 from kanlens.symbolic.error_budget import BudgetLine, ErrorBudget
+from kanlens.symbolic.evidence import against, count_all_numbers, enough
 from kanlens.symbolic.validity import broken_parts, valid_ranges
-from kanlens.training.objective import classes, row_losses
 
-_ROWS_EACH = 10  # rows for every number of a formula that is said to recover y
-_RECOVERED = 0.999  # share of the variance of y from which a formula speaks for itself
-_ROUNDING = 1e-9  # relative distance from a constant target that counts as none
 _FAR = 0.1  # RMSE over the model's deviation at which a formula is another function
 
 
@@ -32,7 +29,9 @@ class Receipt:
     rows : int
         Rows it was compared on.
     held_out : bool
-        Whether these are other rows than those it was fitted to.
+        Whether these rows had no part in it: it was neither fitted to nor chosen on them.
+    chosen_on : bool
+        Whether these rows, which it was not fitted to, chose it among others; that flatters it.
     fitted_rows : int
         Rows it was fitted to.
     numbers : int
@@ -49,9 +48,13 @@ class Receipt:
         Against y, for regression: of all outputs together, and the mean over the outputs.
     model_r2 : float or None
         R2 of the model against y.
-    recovers : bool
-        Whether the formula of every output explains 99.9 % of y and no less than the model, on
-        at least ten rows for every number in the formulas.
+    explains : bool
+        Whether R2 of every output is at least 0.999 and no less than that of the model; what
+        rounding of y leaves open counts as explained. It need not be the law behind y.
+    enough_rows : bool
+        Whether so close a fit to y by chance is out of the question: rows beyond the numbers
+        in the formula, times what each tells, outweigh the nodes that were chosen. Rows held
+        out had no part in either, so that a few are enough.
     accuracy, model_accuracy : float or None
         Against y, for classification.
     spline_edges : tuple of str
@@ -84,6 +87,7 @@ class Receipt:
 
     rows: int
     held_out: bool = False
+    chosen_on: bool = False
     fitted_rows: int = 0
     numbers: int = 0
     max_deviation: float | None = None
@@ -93,7 +97,8 @@ class Receipt:
     rmse: float | None = None
     r2: float | None = None
     model_r2: float | None = None
-    recovers: bool = False
+    explains: bool = False
+    enough_rows: bool = False
     accuracy: float | None = None
     model_accuracy: float | None = None
     spline_edges: tuple[str, ...] = ()
@@ -109,10 +114,10 @@ class Receipt:
 
     @property
     def trustworthy(self) -> bool:
-        """Whether the formula is defined on the data, and follows the model or recovers y."""
+        """Whether it is defined on the data, and follows the model or explains enough rows."""
         if self.undefined_rows:
             return False
-        return self._follows or self.recovers
+        return self._follows or (self.explains and self.enough_rows)
 
     @property
     def _follows(self) -> bool:
@@ -148,11 +153,10 @@ class Receipt:
 
     def _distances(self) -> list[str]:
         """Say how far the formula is from the model and from y."""
-        rows = f"{self.rows} {'held-out ' if self.held_out else ''}rows"
-        lines, model = [f"Checked on {rows}."], ""
+        lines, model = [f"Checked on {self._rows()}."], ""
         if self.mean_deviation is not None:
             lines = [
-                f"Over {rows} the formula differs from the model by "
+                f"Over {self._rows()} the formula differs from the model by "
                 f"{self.mean_deviation:.3g} on average and by {self.max_deviation:.3g} at most "
                 f"(RMSE {self.relative_rmse:.2%} of the output's deviation)."
             ]
@@ -160,6 +164,12 @@ class Receipt:
             model = "" if self.model_r2 is None else f" (model {self.model_r2:.6f})"
             lines.append(f"Against y: RMSE {self.rmse:.3g}, R2 {self.r2:.6f}{model}.")
         return lines
+
+    def _rows(self) -> str:
+        """Say which rows these are."""
+        if self.chosen_on:
+            return f"the {self.rows} rows that chose it"
+        return f"{self.rows} {'held-out ' if self.held_out else ''}rows"
 
     def _warnings(self) -> list[str]:
         lines = []
@@ -189,8 +199,13 @@ class Receipt:
     def _distrust(self) -> str:
         if self.relative_rmse is not None:
             return "WARNING: the formula does not follow the model; do not use it for it."
-        if self.r2 is None:
+        if self.rmse is None:
             return "WARNING: there was nothing to check the formula against."
+        if self.explains:
+            return (
+                f"NOTE: the formula explains y, but {self.rows} rows are too few to tell it from "
+                "others that would."
+            )
         return "NOTE: the formula leaves a part of y unexplained, noise or structure."
 
 
@@ -209,6 +224,7 @@ def examine(
     *,
     feature_names: Sequence[str] | None = None,
     fitted_to: Tensor | None = None,
+    chosen_on: bool = False,
     budget: ErrorBudget | None = None,
     **known: Any,
 ) -> Receipt:
@@ -228,6 +244,8 @@ def examine(
         Needed without a model.
     fitted_to : Tensor, shape (batch, in), optional
         The rows of the fit when `x` are others: the domain of validity is that of both.
+    chosen_on : bool
+        Whether these others chose the formula.
     budget : ErrorBudget, optional
         Where the difference from the model comes from.
     **known
@@ -245,9 +263,10 @@ def examine(
     broken = broken_parts(expressions, symbols, span)
     facts: dict[str, Any] = {
         "rows": len(values),
-        "held_out": fitted_to is not None,
+        "held_out": fitted_to is not None and not chosen_on,
+        "chosen_on": chosen_on,
         "fitted_rows": len(rows if fitted_to is None else fitted_to),
-        "numbers": _count_numbers(expressions),
+        "numbers": count_all_numbers(expressions),
         "spline_edges": _spline_names(expressions),
         "undefined_rows": int((~good).sum()),
         "defined_beyond": not broken,
@@ -259,9 +278,12 @@ def examine(
         output = model(x).numpy(force=True)
         facts |= {**_distances(values, output, good), "outside_share": _outside(model, x)}
     if y is not None:
-        scores = _against(model, values, output, y.numpy(force=True))
-        enough = len(values) >= _ROWS_EACH * facts["numbers"]
-        facts |= {**scores, "recovers": scores.get("recovers", False) and enough}
+        facts |= against(model, values, output, y.numpy(force=True))
+        told = facts["rows"] + facts["fitted_rows"] * chosen_on
+        own, shares = not facts["held_out"], facts.pop("shares", None)
+        facts["enough_rows"] = shares is not None and enough(
+            expressions, shares, told, fitted=own, chosen=own
+        )
     if budget is not None:
         facts |= {"budget": budget.lines(), "mean_difference": budget.mean_difference}
     return Receipt(**{**facts, **known})
@@ -285,46 +307,6 @@ def _distances(values: Array, output: Array, good: Array) -> dict[str, float]:
         "mean_deviation": float(gap.mean()),
         "relative_rmse": relative,
     }
-
-
-def _count_numbers(expressions: tuple[Expr, ...]) -> int:
-    """Return how many numbers formulas hold, exact ones too: each may have been fitted."""
-    import sympy
-
-    nodes = [node for e in expressions for node in sympy.preorder_traversal(e)]
-    plain = sum(1 for node in nodes if node.is_number and not node.args)
-    return plain + sum(getattr(type(node), "numbers", 0) for node in nodes)
-
-
-def _against(model: KAN | None, values: Array, output: Array | None, y: Array) -> dict[str, Any]:
-    """Return the scores of formula and model against y."""
-    if model is not None and model.task == "classification":
-        pairs = {"accuracy": values, "model_accuracy": output}
-        scores: dict[str, Any] = {
-            name: float((classes(torch.from_numpy(v)).numpy() == y).mean())
-            for name, v in pairs.items()
-        }
-        entropy = row_losses(model, torch.from_numpy(values), torch.from_numpy(y)).mean()
-        return {**scores, "loss": float(entropy)}
-    rmse = float(np.sqrt(np.square(values - y).mean()))
-    spread = np.square(y - y.mean(axis=0)).sum(axis=0)
-    varies = spread > 0  # R2 says nothing of a constant target
-    size = np.abs(y).max(axis=0)
-    met = bool((np.abs(values - y).max(axis=0) <= _ROUNDING * size)[~varies].all())
-    if not varies.any():
-        return {"rmse": rmse, "recovers": met}
-    ours = _r2(values, y, spread, varies)
-    scores = {"rmse": rmse, "r2": float(ours.mean()), "loss": float(1 - ours.mean())}
-    enough = ours >= _RECOVERED
-    if output is None:
-        return {**scores, "recovers": met and bool(enough.all())}
-    models = _r2(output, y, spread, varies)
-    recovers = met and bool((enough & (ours >= models)).all())
-    return {**scores, "model_r2": float(models.mean()), "recovers": recovers}
-
-
-def _r2(values: Array, y: Array, spread: Array, varies: Array) -> Array:
-    return np.asarray(1 - np.square(values - y).sum(axis=0)[varies] / spread[varies])
 
 
 def _spline_names(expressions: tuple[Expr, ...]) -> tuple[str, ...]:

@@ -24,14 +24,13 @@ from kanlens.errors import InvalidValueError
 from kanlens.progress import progress_bar
 from kanlens.pruning import prune
 from kanlens.symbolic.interruption import Interruption
+from kanlens.symbolic.partition import Partition, partition
 from kanlens.symbolic.pipeline import read
 from kanlens.symbolic.result import SymbolicResult
 from kanlens.symbolic.simplification import complexity
 from kanlens.training import fit
 
-EXACT = 1e-16  # loss on held-out rows at which nothing is left to explain
-_HELD_OUT = 0.2  # share of the rows
-_FEW = 20  # rows below which none are held out
+EXACT = 1e-16  # loss on the rows that choose at which nothing is left to explain
 _WIDEST = 11  # hidden nodes
 _PRODUCTS = 2  # hidden nodes that multiply two sums, in every other start
 _STEPS = (5, 15, 20)  # of training: before, between and after pruning
@@ -93,27 +92,26 @@ def find_formula(
         float64.
     recipe : Recipe
     generator : torch.Generator
-        Draws held-out rows and weights.
+        Draws the rows that choose and those that judge, and weights.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 
     Returns
     -------
     SymbolicResult
-        Its receipt is made on the held-out rows, a fifth of them all; with fewer than 20 rows
-        none are held out.
+        A fifth of the rows chose it among all starts, with fewer than 20 those it was fitted to.
+        Its receipt is made on them, from 1000 rows on instead on a tenth that chose nothing.
     """
-    held = int(_HELD_OUT * len(x)) if len(x) >= _FEW else 0
-    order = torch.randperm(len(x), generator=generator).to(x.device)
-    rows, tests = order[held:], order[:held] if held else order
-    places = (rows, tests if held else None)
+    parts = partition(len(x), generator)
+    rows = parts.fitted
+    tests = parts.choosing if len(parts.choosing) else rows
     best: SymbolicResult | None = None
     least, stop = math.inf, Interruption()
     with progress_bar("starts", recipe.starts, shown=progress) as advance:
         for start in range(recipe.starts):
             try:
                 network = _trained(model, x[rows], y[rows], recipe, generator, start)
-                found = _read(model, network, (x, y), places, recipe, stop)
+                found = _read(model, network, (x, y), parts, recipe, stop)
             except KeyboardInterrupt:
                 if best is None:
                     raise
@@ -181,18 +179,21 @@ def _read(
     model: KAN,
     network: KAN,
     data: tuple[Tensor, Tensor],
-    places: tuple[Tensor, Tensor | None],
+    parts: Partition,
     recipe: Recipe,
     stop: Interruption,
 ) -> SymbolicResult:
     """Read the formula of a trained network, in all the features that there are."""
-    (x, y), (rows, tests) = data, places
+    x, y = data
     columns = x[:, [model.feature_names.index(name) for name in network.feature_names]]
+    rows, *others = [(columns[part], y[part]) for part in parts]
+    choosing, judging = (pair if len(pair[0]) else None for pair in others)
     found = read(
         network,
-        (columns[rows], y[rows]),
-        (None, None) if tests is None else (columns[tests], y[tests]),
+        rows,
+        judging or (None, None),
         stop,
+        choosing=choosing,
         r2_min=recipe.r2_min,
         functions=recipe.functions,
         model_selection=recipe.model_selection,

@@ -51,8 +51,9 @@ def test_formula_names_and_receipt(found, table):
     assert found.score(*table) == pytest.approx(1.0)
     assert found.feature_names_in_.tolist() == ["force", "arm"]
     assert found.result_.output_names == ("torque",)
-    assert found.receipt_.held_out
-    assert found.receipt_.rows == 24
+    assert found.receipt_.chosen_on
+    assert not found.receipt_.held_out
+    assert (found.receipt_.rows, found.receipt_.fitted_rows) == (24, 96)
     latex = r"\mathrm{arm}^{2} + \sin{\left(2 \, \mathrm{force} \right)}"
     assert found.latex() == latex
     assert r"\toprule" in found.latex_table()

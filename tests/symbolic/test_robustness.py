@@ -57,7 +57,7 @@ def test_one_constant_target_of_two(rows):
     found = read(rows, y, [2, 2])
     assert found.sympy(output=0) == sympy.sin(2 * x1) + x2**2
     assert float(found.sympy(output=1)) == 3.5
-    assert found.receipt.recovers
+    assert found.receipt.explains
 
 
 def test_constant_columns(rows):

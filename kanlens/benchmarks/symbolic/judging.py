@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kanlens.benchmarks.symbolic.recovery_equations import Equation, is_recovered, r2_score
+from kanlens.symbolic.evidence import EXPLAINED
 
 if TYPE_CHECKING:
     import sympy
 
 __all__ = ["ACCURATE", "REASONS", "VERDICT", "judge", "reason", "rounded", "same_but_rounded"]
 
-ACCURATE = 0.999  # share of the variance from which a formula counts as accurate
+ACCURATE = EXPLAINED  # R2 on fresh rows above which a formula counts as accurate
 REASONS = ("structure", "edge family", "constants", "time", "failed")
 VERDICT = ("recovered", "rounded", "accurate", "r2", "reason", "formula")  # columns of `judge`
 _DIGITS, _NOTHING = 3, 1e-4  # of SRBench: what is kept of numbers, and what counts as zero

@@ -95,7 +95,7 @@ def test_the_result_has_a_front_and_a_receipt():
     assert table["loss"].is_monotonic_decreasing
     assert found.model is None
     assert found.receipt.held_out
-    assert found.receipt.recovers
+    assert found.receipt.explains
     np.testing.assert_allclose(found.predict(x)[:, 0], y, rtol=1e-12)
 
 
@@ -125,7 +125,10 @@ def test_a_few_rows_get_a_line_and_a_warning(count):
     x = np.arange(1.0, count + 1)
     found = kanlens.discover(x, 2 * x, progress=False)
     assert found.sympy() == 2 * sympy.Symbol("x1")
-    assert not found.receipt.recovers
+    assert found.receipt.explains
+    assert not found.receipt.trustworthy
+    text = f"the formula explains y, but {count} rows are too few to tell it from others"
+    assert text in found.receipt.summary()
 
 
 @pytest.mark.parametrize("power", [-12, 12])
