@@ -1,22 +1,38 @@
-"""Formulas and names as text and in LaTeX."""
+"""Formulas and names as text that can be read back, and in LaTeX.
+
+In text a column stands for itself where its name is a word that sympy reads as a symbol. All other
+names stand in backticks, in which a backslash comes before a backtick, a backslash and the code of
+a sign that is not printed: `E`, `blood sugar`. `formula_text` writes and `parse_formula` reads.
+"""
 
 from __future__ import annotations
 
+import builtins
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from keyword import iskeyword
+from types import BuiltinFunctionType
 from typing import Any
 
 import sympy
+from sympy.printing.str import StrPrinter
 
+from kanlens.checks import message
 from kanlens.core.function_edge import FunctionEdge
 from kanlens.core.functions import FUNCTIONS, ElementaryFunction
+from kanlens.errors import DataError
 
 _PLACE = "_u_"  # stands for the argument in the text of a function
+_IN_PLACE = re.compile(rf"(\({_PLACE}\))|{_PLACE}")
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau"
 _GREEK += " upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega"
 _LETTER = rf"[A-Za-z]|{_GREEK.replace(' ', '|')}"
 _NAME = re.compile(rf"({_LETTER})(?:_?(\d+)|_([A-Za-z0-9]+))?")  # pi is a number
-_ONE = re.compile(r"\w[\w.\[\]()]*")  # a name that stands for itself beside operators
+_SPLINE = re.compile(r"f(_\d+){3}")  # what the splines of a formula are called
+_QUOTED = re.compile(r"`((?:[^`\\]|\\.)*)`")
+_ESCAPE = re.compile(r"\\(?:([`\\])|[nrt]|x..|u.{4}|U.{8})")
 _SPECIAL = {
     **{sign: f"\\{sign}" for sign in "_$%#&{} "},
     "\\": r"\backslash{}",
@@ -47,6 +63,7 @@ def edge_text(edge: FunctionEdge, name: str, *, digits: int = 4) -> str:
     >>> edge_text(FunctionEdge(function="x^2", a=1.0, b=-0.5, c=-2.0, d=1 / 3), "height")
     '-2*(height - 0.5)**2 + 0.3333'
     """
+    name = written(name)
     a, b = edge.a / edge.input_scale, edge.b - edge.a * edge.input_shift / edge.input_scale
     if edge.function == "constant":
         return _number(edge.d, digits)
@@ -56,20 +73,122 @@ def edge_text(edge: FunctionEdge, name: str, *, digits: int = 4) -> str:
     return _affine(edge.c, text, edge.d, digits)
 
 
-def formula_text(expression: Any) -> str:
-    """Return an expression as text, names that could be read as several in brackets.
+def written(name: str) -> str:
+    r"""Return a name as it stands in the text of a formula: what is no plain word in backticks.
+
+    Examples
+    --------
+    >>> print(*map(written, ("x1", "größe", "pi", "blood sugar", "two\nlines")))
+    x1 größe `pi` `blood sugar` `two\nlines`
+    """
+    if name.isidentifier() and not (name in _taken() or iskeyword(name) or _SPLINE.fullmatch(name)):
+        return name
+    return f"`{''.join(map(_escaped, name))}`"
+
+
+def legend(names: Iterable[str]) -> str:
+    """Say which names stand in backticks; empty where none does.
+
+    Examples
+    --------
+    >>> legend(["x1", "E", "a b"]), legend(["x1"])
+    ('Names in backticks are columns: `E`, `a b`.', '')
+    """
+    found = [text for text in map(written, names) if text.startswith("`")]
+    return f"Names in backticks are columns: {', '.join(found)}." if found else ""
+
+
+def formula_text(expression: Any, *, exact: bool = False) -> str:
+    """Return an expression as text that `parse_formula` reads back.
+
+    Parameters
+    ----------
+    expression : sympy.Expr
+    exact : bool
+        Whether numbers are written to the last digit.
 
     Examples
     --------
     >>> formula_text(2 * sympy.Symbol("a-b") * sympy.Symbol("x[0]"))
-    '2*(a-b)*x[0]'
+    '2*`a-b`*`x[0]`'
     """
-    bracketed = {
-        symbol: sympy.Symbol(f"({' '.join(symbol.name.split())})")
-        for symbol in expression.free_symbols
-        if not _ONE.fullmatch(symbol.name)
-    }
-    return str(expression.xreplace(bracketed))
+    return str(_Printer({"full": exact}).doprint(expression))
+
+
+def parse_formula(text: str, functions: Mapping[str, Any] | None = None) -> Any:
+    """Read the text of a formula; what is not in backticks is read by `sympy.sympify`.
+
+    Like `sympy.sympify` it runs what it reads: do not pass text from strangers.
+
+    Parameters
+    ----------
+    text : str
+        As `formula_text` writes it.
+    functions : mapping of str, optional
+        What other names stand for, such as the splines of a formula.
+
+    Returns
+    -------
+    sympy.Expr
+
+    Raises
+    ------
+    DataError
+        If it is no formula.
+
+    Examples
+    --------
+    >>> formula = parse_formula("exp(`E`) + sin(pi*`pi`)")
+    >>> sorted(symbol.name for symbol in formula.free_symbols)
+    ['E', 'pi']
+    """
+    start = "_"
+    while start in text:
+        start += "_"
+    found: dict[str, Any] = dict(functions or {})
+
+    def placed(match: re.Match[str]) -> str:
+        name = _ESCAPE.sub(_unescaped, match[1])
+        place = f"{start}{len(found)}"
+        found[place] = sympy.Symbol(name)
+        return place
+
+    try:
+        return sympy.sympify(_QUOTED.sub(placed, text), locals=found)
+    except (sympy.SympifyError, TypeError, AttributeError) as error:
+        advice = "Pass what formula_text wrote"
+        raise DataError(message("parse_formula", "a formula", repr(text), advice)) from error
+
+
+class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
+    """sympy's printer of text, with names as `written` writes them."""
+
+    _default_settings = StrPrinter._default_settings | {"full": False}
+
+    def _print_Symbol(self, symbol: Any) -> str:
+        return written(symbol.name)
+
+    def _print_Float(self, number: Any) -> str:
+        if self._settings["full"] and number == float(number):
+            return repr(float(number))
+        return str(super()._print_Float(number))
+
+
+@lru_cache(maxsize=1)
+def _taken() -> frozenset[str]:
+    """Return the words that sympy, or a reader, takes for something else than a symbol."""
+    builtin = {k for k, v in vars(builtins).items() if isinstance(v, BuiltinFunctionType)}
+    return frozenset({*sympy.__all__, *builtin, "max", "min", "e"})
+
+
+def _escaped(sign: str) -> str:
+    if sign in "`\\":
+        return f"\\{sign}"
+    return sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return match[1] or match[0].encode("ascii").decode("unicode_escape")
 
 
 def latex(expression: Any) -> str:
@@ -89,6 +208,8 @@ def latex(expression: Any) -> str:
     2 \, \mathrm{blood\ sugar} \, x_{1}
     """
     names = {symbol: latex_name(symbol.name) for symbol in expression.free_symbols}
+    often = Counter(names.values())
+    names |= {s: _upright(written(s.name)) for s, text in names.items() if often[text] > 1}
     words = any(name.startswith(r"\mathrm") for name in names.values())
     return str(sympy.latex(expression, symbol_names=names, mul_symbol=r" \, " if words else None))
 
@@ -102,13 +223,16 @@ def latex_name(name: str) -> str:
     x_{1} \theta T_{\mathrm{in}} \mathrm{50\%\ off}
     """
     match = _NAME.fullmatch(name)
-    if match is None:
-        plain = " ".join(name.split()) or name.replace("\n", " ")
-        return rf"\mathrm{{{''.join(_SPECIAL.get(sign, sign) for sign in plain)}}}"
+    if match is None or name == "e":  # beside the number
+        return _upright(" ".join(name.split()) or name.replace("\n", " "))
     letter, digits, word = match.groups()
     letter = letter if len(letter) == 1 else rf"\{letter}"
     index = digits or (word and rf"\mathrm{{{word}}}")
     return rf"{letter}_{{{index}}}" if index else letter
+
+
+def _upright(text: str) -> str:
+    return rf"\mathrm{{{''.join(_SPECIAL.get(sign, sign) for sign in text)}}}"
 
 
 def _number(value: float, digits: int) -> str:
@@ -136,10 +260,6 @@ def _text(function: ElementaryFunction) -> tuple[str, bool]:
 
 def _inserted(text: str, is_sum: bool, inner: str, name: str) -> str:
     """Put the argument into a function's text, in brackets where it needs them."""
-    if inner != name:
-        text = text.replace(f"({_PLACE})", f"({inner})")
-        inner = f"({inner})"
-    elif not re.fullmatch(r"\w+", name):
-        inner = f"({inner})"
-    text = text.replace(_PLACE, inner)
+    sole = inner if inner == name else f"({inner})"
+    text = _IN_PLACE.sub(lambda match: f"({inner})" if match[1] else sole, text)
     return f"({text})" if is_sum else text
