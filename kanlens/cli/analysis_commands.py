@@ -166,7 +166,7 @@ def symbolize(
 ) -> None:
     """Read a formula from a model, with a receipt that says how far it can be trusted."""
     import kanlens
-    from kanlens.symbolic.wording import formula_text
+    from kanlens.symbolic.wording import legend, written
     from kanlens.tables import read_features
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
@@ -195,7 +195,9 @@ def symbolize(
     equations["equation"] = equations["equation"].map(_shortened)
     terminal.frame("equations", equations)
     for position, name in enumerate(result.output_names):
-        terminal.text(f"{name} = {formula_text(result.sympy(output=position))}")
+        terminal.text(f"{written(name)} = {result.text(output=position)}")
+    if named := legend(result.feature_names):
+        terminal.text(named)
     terminal.text(result.receipt.summary())
     terminal.wrote(output)
     terminal.emit({"model": str(output), **json.loads(result.to_json())})

@@ -138,10 +138,11 @@ class _Job:
         """Read a formula and say what it is worth."""
         import kanlens
         from kanlens.symbolic.result import rounded
+        from kanlens.symbolic.wording import formula_text
 
         rows = table.keep(model.feature_names)
         symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)
-        formula = str(rounded(symbolic.sympy(), 4))
+        formula = formula_text(rounded(symbolic.sympy(), 4))
         self.terminal.say(f"   formula: {formula if len(formula) < 160 else formula[:157] + '...'}")
         first, *more = symbolic.receipt.summary().splitlines()
         for line in [first, *(line for line in more if line.startswith(("WARNING", "NOTE")))]:
@@ -185,7 +186,7 @@ class _Job:
             "name": name,
             "widths": list(model.widths),
             "edges_alive": model.edges_alive,
-            "formula": str(symbolic.sympy()),
+            "formula": symbolic.text(),
             "relative_rmse": symbolic.receipt.relative_rmse,
             "completeness_gap": gap,
             "report": str(report.path),

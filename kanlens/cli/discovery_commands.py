@@ -36,7 +36,7 @@ def discover(
 ) -> None:
     """Find a formula for a column of a table, with a receipt that says how far it holds."""
     import kanlens
-    from kanlens.symbolic.wording import formula_text
+    from kanlens.symbolic.wording import legend, written
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     chosen = split_names(features) or None
@@ -55,7 +55,9 @@ def discover(
     equations = result.equations_.drop(columns=["sympy_format", "output"])
     equations["equation"] = equations["equation"].map(_shortened)
     terminal.frame("equations", equations)
-    terminal.text(f"{target} = {formula_text(result.sympy())}")
+    terminal.text(f"{written(target)} = {result.text()}")
+    if named := legend(result.feature_names):
+        terminal.text(named)
     terminal.text(result.receipt.summary())
     terminal.say(f"{result.seconds:.1f} s: {result.stopped_because}")
     facts = {"stopped_because": result.stopped_because, "seconds": result.seconds}

@@ -30,8 +30,8 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
 
     The whole recipe in one call: several networks are trained with a penalty on the L1 norm of
     their edges, pruned, trained on a finer grid and read; the formula that describes a fifth of the
-    rows, to which nothing was fitted, in the fewest bits is kept. It ends with the first formula that explains them but
-    for rounding. The names of its methods are those of PySR.
+    rows, to which nothing was fitted, in the fewest bits is kept. It ends with the first formula
+    that explains them but for rounding. The names of its methods are those of PySR.
 
     Parameters
     ----------
@@ -168,6 +168,10 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
     def sympy(self, index: int | None = None, output: int | str = 0) -> Any:
         """Return one formula as a sympy expression."""
         return self._found().sympy(index, output)
+
+    def text(self, index: int | None = None, output: int | str = 0) -> str:
+        """Return one formula as text; see `SymbolicResult.text`."""
+        return self._found().text(index, output)
 
     def latex(self, index: int | None = None, output: int | str = 0, *, digits: int = 4) -> str:
         """Return one formula in LaTeX."""

@@ -208,6 +208,7 @@ def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], f
     import sympy
 
     from kanlens.symbolic.result import rounded
+    from kanlens.symbolic.wording import formula_text, written
 
     short = rounded(expression, DIGITS)
     names = {symbol: _math_name(str(symbol)) for symbol in short.free_symbols}
@@ -215,7 +216,7 @@ def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], f
     parts = [str(sympy.latex(term, symbol_names=names)) for term in terms]
     pieces = [parts[0], *(part if part.startswith("-") else f"+ {part}" for part in parts[1:])]
     packed = _packed([f"{_math_name(name)} = {pieces[0]}", *pieces[1:]], room)
-    return packed or (_plain(f"{name} = {short}", room), STYLE.text)
+    return packed or (_plain(f"{written(name)} = {formula_text(short)}", room), STYLE.text)
 
 
 def _packed(pieces: list[str], room: float) -> tuple[list[str], float] | None:
@@ -253,7 +254,7 @@ def _math_name(name: str) -> str:
     indexed = re.fullmatch(r"([A-Za-z])_?(\d+)", name)
     if indexed:
         return f"{indexed[1]}_{{{indexed[2]}}}"
-    if re.fullmatch(r"[A-Za-z]", name):
+    if re.fullmatch(r"[A-Za-df-z]", name):  # e is a number
         return name
     escaped = re.sub(r"([_$%#&{}])", r"\\\1", name).replace(" ", r"\ ")
     return rf"\mathrm{{{escaped}}}"

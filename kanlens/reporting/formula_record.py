@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import keyword
 import re
@@ -23,11 +24,11 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        output, equation (text, rounded), latex, python, mathml (None when the formula is too long
-        to be set), equations (one record per row, the picked one marked), receipt, summary,
-        trustworthy.
+        output, equation (text, rounded), names (which stand in backticks), latex, python, mathml
+        (None when the formula is too long to be set), equations (one record per row, the picked
+        one marked), receipt, summary, trustworthy.
     """
-    from kanlens.symbolic.wording import latex_name
+    from kanlens.symbolic.wording import latex_name, legend, written
 
     result = analysis.formula
     if result is None:
@@ -40,18 +41,20 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
     records = [
         {
             **{str(k): v for k, v in row.items()},
-            "sympy_format": str(row["sympy_format"]),
+            "sympy_format": result.text(index, output),
             "picked": index == best.name,
         }
         for index, row in zip(table.index[table["output"] == name], rows, strict=True)
     ]
     expression = best["sympy_format"]
     logits = analysis.subject.model.task == "classification"
-    left = f"logit({name})" if logits and len(result.output_names) == 1 else name
+    alone = logits and len(result.output_names) == 1
+    left, word = (f"logit({each})" if alone else each for each in (name, written(name)))
     complexity = int(best["complexity"])
     return {
         "output": name,
-        "equation": f"{left} = {best['equation']}",
+        "equation": f"{word} = {best['equation']}",
+        "names": legend(result.feature_names),
         "complexity": complexity,
         "latex": f"{latex_name(name)} = {result.latex(None, output, digits=DIGITS)}",
         "python": python_source(expression, result.feature_names, name),
@@ -150,5 +153,6 @@ def python_source(expression: Any, names: tuple[str, ...], output: str) -> str |
 
 
 def _identifier(name: str, place: int, other: str = "") -> str:
-    allowed = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not keyword.iskeyword(name)
-    return name if allowed and name != "math" else other or f"x{place}"
+    taken = keyword.iskeyword(name) or name == "math" or hasattr(builtins, name)
+    plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not taken
+    return name if plain else other or f"x{place}"

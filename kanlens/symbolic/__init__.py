@@ -8,12 +8,22 @@ if TYPE_CHECKING:
     from kanlens.symbolic.discovery.finding import discover
     from kanlens.symbolic.pipeline import suggest, symbolize
     from kanlens.symbolic.result import SymbolicResult
+    from kanlens.symbolic.wording import formula_text, parse_formula
 
-__all__ = ["SymbolicResult", "discover", "suggest", "symbolize"]
+__all__ = [
+    "SymbolicResult",
+    "discover",
+    "formula_text",
+    "parse_formula",
+    "suggest",
+    "symbolize",
+]
 
 _HOME = {
     "SymbolicResult": "result",
     "discover": "discovery.finding",
+    "formula_text": "wording",
+    "parse_formula": "wording",
     "suggest": "pipeline",
     "symbolize": "pipeline",
 }

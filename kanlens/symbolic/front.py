@@ -146,5 +146,22 @@ def pick(
     return max(able, key=lambda k: row_scores[k])
 
 
+def choose(
+    complexities: Sequence[int], losses: Sequence[float], rule: str, **options: float
+) -> int:
+    """Return the row that a rule takes of the front of rows; options as for `pick`.
+
+    No row is taken that is worse than a shorter one.
+
+    Examples
+    --------
+    >>> choose([1, 9, 397], [1.0, 0.2, 11.0], "best")
+    1
+    """
+    rows = front(complexities, losses)
+    levels = [losses[k] for k in rows]
+    return rows[pick(levels, scores([complexities[k] for k in rows], levels), rule, **options)]
+
+
 def _level(loss: float) -> float:
     return max(loss, _ROUNDING) if math.isfinite(loss) else math.inf

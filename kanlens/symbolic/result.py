@@ -19,11 +19,12 @@ from kanlens.core.rows import as_tensor
 from kanlens.core.schema import default_schema
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
-from kanlens.symbolic.front import RULES, front, front_and_beyond, pick, scores
+from kanlens.symbolic.front import RULES, choose, front_and_beyond, scores
+from kanlens.symbolic.listing import latex_table, text_table
 from kanlens.symbolic.receipt import Receipt
 from kanlens.symbolic.simplification import complexity
 from kanlens.symbolic.stage import Stage
-from kanlens.symbolic.wording import formula_text, latex, latex_name
+from kanlens.symbolic.wording import formula_text, latex, legend, parse_formula
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,8 +57,9 @@ class SymbolicResult:
         features that the formulas do not need.
     model_selection : {"best", "accuracy", "score"}
         How the formula is picked when no index is given: the highest score among the rows with at
-        most 1.5 times the least loss; the least loss; the highest score. Steps on the way, in
-        which splines stand where functions were accepted, are never picked.
+        most 1.5 times the least loss; the least loss; the highest score. Only rows that have a
+        smaller loss than all shorter ones, the mean among them, are picked, and no steps on the
+        way, in which splines stand where functions were accepted.
     negligible : tuple of float
         For "best": loss of each output up to which rows are equally close; empty for none.
     limit : float
@@ -103,8 +105,9 @@ class SymbolicResult:
         they have a smaller loss than all others.
 
         Columns: output, stage, complexity (nodes of the expression tree, a spline with its
-        coefficients), loss (mean squared error over the variance of the target), score (fall of
-        the log loss per node of complexity, against the row before), equation (text, rounded),
+        coefficients), loss (mean squared error over the variance of the target, on the rows that
+        choose: those not fitted to, if any), score (fall of the log loss per node of complexity,
+        against the row before), equation (text, rounded; names as `text` writes them),
         sympy_format (Expr). The index is that of the stage, as `sympy` and the others take it.
         """
         import pandas as pd
@@ -145,7 +148,8 @@ class SymbolicResult:
         Returns
         -------
         sympy.Expr
-            Its Symbols carry the feature names.
+            Its Symbols carry the feature names, whatever else these mean; `text` tells a column
+            called pi from the number, which sympy's own printing does not.
 
         Raises
         ------
@@ -154,6 +158,28 @@ class SymbolicResult:
         """
         place = self._output(output, "SymbolicResult.sympy")
         return self._expressions(index, "SymbolicResult.sympy")[place]
+
+    def text(self, index: int | None = None, output: int | str = 0) -> str:
+        """Return one formula as text in full precision, which `parse` reads back.
+
+        Names that are no plain words, or that sympy reads as something else, stand in backticks.
+        """
+        place = self._output(output, "SymbolicResult.text")
+        return formula_text(self._expressions(index, "SymbolicResult.text")[place], exact=True)
+
+    def parse(self, text: str, index: int | None = None) -> Expr:
+        """Read the text of a formula, as `parse_formula` does, with the splines of one stage.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such stage.
+        DataError
+            If it is no formula.
+        """
+        expressions = self._expressions(index, "SymbolicResult.parse")
+        kinds = {node.func for e in expressions for node in e.atoms(sympy.Function)}
+        return parse_formula(text, {k.__name__: k for k in kinds if hasattr(k, "_imp_")})
 
     def latex(
         self, index: int | None = None, output: int | str = 0, *, digits: int = _DIGITS
@@ -207,15 +233,13 @@ class SymbolicResult:
         for column in columns:
             known = ("output", "stage", "equation", "complexity", "loss", "score")
             check_choice("SymbolicResult.latex_table", "columns", column, known)
-        align = "".join("l" if c in ("output", "stage", "equation") else "r" for c in columns)
-        lines = [rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}", r"\toprule"]
-        lines += [" & ".join(c.capitalize() for c in columns) + r" \\", r"\midrule"]
-        for place, found in enumerate(rows):
-            for index, row in found.items():
-                if indices is None or index in indices:
-                    cells = {**row, "equation": self.latex(index, place, digits=digits)}
-                    lines.append(" & ".join(_cell(c, cells[c]) for c in columns) + r" \\")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+        cells = [
+            {**row, "equation": self.latex(index, place, digits=digits)}
+            for place, found in enumerate(rows)
+            for index, row in found.items()
+            if indices is None or index in indices
+        ]
+        return latex_table(cells, columns)
 
     def predict(self, x: Rows, index: int | Sequence[int] | None = None) -> Array:
         """Evaluate the formulas.
@@ -275,16 +299,17 @@ class SymbolicResult:
         return self.equations_
 
     def to_json(self) -> str:
-        """Return formulas and receipt as JSON; the expressions as text in full precision."""
+        """Return formulas and receipt as JSON; the expressions as `text` writes them."""
         outputs, picked = {}, {}
         for place, name in enumerate(self.output_names):
             rows, picked[name] = self._rows(place), self._picked(place)
             outputs[name] = [
-                {**row, "sympy_format": str(row["sympy_format"]), "index": index}
+                {**row, "sympy_format": self.text(index, place), "index": index}
                 for index, row in rows.items()
             ]
         data = {
             "feature_names": self.feature_names,
+            "names": legend(self.feature_names),
             "equations": outputs,
             "picked": picked,
             "receipt": {**dataclasses.asdict(self.receipt), "summary": self.receipt.summary()},
@@ -293,20 +318,9 @@ class SymbolicResult:
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__}, model_selection={self.model_selection!r}"]
-        table = [("", "", "complexity", "loss", "score", "equation")]
-        for place, name in enumerate(self.output_names):
-            chosen, label = self._picked(place), name
-            for index, row in self._rows(place).items():
-                mark, label = (">>>>" if index == chosen else label), ""
-                sizes = (str(row["complexity"]), f"{row['loss']:.3g}", f"{row['score']:.3g}")
-                text = row["equation"]
-                short = text if len(text) <= 90 else f"{text[:87]}..."
-                table.append((mark, str(index), *sizes, short))
-        widths = [max(len(cells[k]) for cells in table) for k in range(6)]
-        for cells in table:
-            left = cells[0].ljust(widths[0])
-            right = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-            lines.append("  ".join([left, *right[:-1], cells[-1]]).rstrip())
+        lines += filter(None, [legend(self.feature_names)])
+        found = enumerate(self.output_names)
+        lines += text_table((name, self._picked(k), self._rows(k)) for k, name in found)
         return "\n".join(lines)
 
     def _output(self, output: int | str, call: str) -> int:
@@ -371,21 +385,10 @@ class SymbolicResult:
         whole = [k for k in every if not self.stages[k].partial] or list(every)
         sizes = [complexity(self.stages[k].expressions[output]) for k in whole]
         losses = [self.stages[k].losses[output] for k in whole]
-        rows = front(sizes, losses)
-        levels = [losses[k] for k in rows]
-        found = scores([sizes[k] for k in rows], levels)
         negligible = self.negligible[output] if self.negligible else 0.0
-        rule, limit = self.model_selection, self.limit
-        return whole[rows[pick(levels, found, rule, negligible=negligible, limit=limit)]]
-
-
-def _cell(column: str, value: Any) -> str:
-    """Return a cell of a LaTeX table."""
-    if column == "equation":
-        return f"${value}$"
-    if column == "output":
-        return f"${latex_name(value)}$"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+        return whole[
+            choose(sizes, losses, self.model_selection, negligible=negligible, limit=self.limit)
+        ]
 
 
 def _plain(value: Any) -> Any:
@@ -394,6 +397,4 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

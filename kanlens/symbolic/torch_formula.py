@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kanlens.checks import check_columns, message
 from kanlens.errors import DTypeError, MethodError
 from kanlens.symbolic.composition import Expr
+from kanlens.symbolic.wording import formula_text
 
 
 class _Step(NamedTuple):
@@ -101,7 +102,7 @@ class TorchFormula(nn.Module):
         self._steps: list[_Step] = []
         self._shared: dict[Expr, int] = {}
         self._outputs = [self._build(sympy.sympify(expression)) for expression in expressions]
-        self._text = ", ".join(str(expression) for expression in expressions)
+        self._text = ", ".join(formula_text(expression) for expression in expressions)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (batch, in), in the units of the data, to y (batch, out).

@@ -10,6 +10,7 @@ import sympy
 
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic.poles import dips, vanishes
+from kanlens.symbolic.wording import formula_text
 
 BEYOND = 0.05  # share of each range by which it is extended
 REACH = 1.0  # share of each range up to which the formula is followed
@@ -60,7 +61,7 @@ def broken_parts(
         if not bad and place < _SEARCHED:
             bad = _touches(part, symbols, points, margins, box)
         if bad:
-            found[str(rounded(part.node, 4))] = None
+            found[formula_text(rounded(part.node, 4))] = None
     if not found and not _finite(expressions, symbols, points, box):
         found["the formula as a whole"] = None
     return tuple(found)

@@ -29,6 +29,16 @@ def test_discover_prints_formula_and_receipt(table, capsys):
     assert err == ""
 
 
+def test_columns_that_are_called_like_numbers_stand_in_backticks(table, capsys):
+    pd.read_csv(table).rename(columns={"mass": "E", "speed": "pi"}).to_csv(table, index=False)
+    words = ["discover", str(table), "--target", "energy", "--features", "E,pi"]
+    assert main([*words, "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("energy = `E`*`pi`**2/2")
+    assert lines[at + 1] == "Names in backticks are columns: `E`, `pi`."
+    assert lines[at + 2] == "Checked on the 45 rows that chose it."
+
+
 def test_discover_as_json(table, capsys):
     words = ["discover", str(table), "--target", "energy", "--features", "mass,speed"]
     assert main([*words, "--json", "--quiet", "--seed", "1"]) == 0

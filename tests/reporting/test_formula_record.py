@@ -41,6 +41,15 @@ def test_names_that_python_does_not_allow_are_numbered_and_quoted() -> None:
     assert evaluate(source, "formula", 1.0, 10.0, 100.0, 1000.0) == 1 + 20 + 300 + 4000
 
 
+def test_names_of_builtins_are_no_builtins() -> None:
+    source = python_source(
+        sympy.Abs(sympy.Symbol("abs")) + sympy.Symbol("max"), ("abs", "max"), "abs"
+    )
+    assert source is not None
+    assert "def formula(x1, x2):" in source
+    assert evaluate(source, "formula", -2.0, 3.0) == 5.0
+
+
 def test_a_replacement_never_meets_another_name() -> None:
     x2, other = sympy.Symbol("x2"), sympy.Symbol("a b")
     source = python_source(x2 - other, ("x2", "a b"), "y")

@@ -186,3 +186,41 @@ def test_a_step_on_the_way_keeps_no_formula_off_the_table(result):
     assert table[table["output"] == "u"]["stage"].tolist()[-1] == "0 of 2 edges"
     assert "1 of 2 edges" not in table["stage"].tolist()
     assert repr(more).count(">>>>") == 2
+
+
+def test_every_text_of_a_formula_is_read_back():
+    names = ("E", "pi", "a b", "x1")
+    e, pi, word, x1 = map(sympy.Symbol, names)
+    formula = sympy.exp(e**2 + sympy.sin(sympy.pi * pi)) + sympy.Float(0.1) * 3 * word / x1
+    result = SymbolicResult(
+        stages=(Stage(name="fitted", expressions=(formula,), losses=(0.0,)),),
+        receipt=Receipt(rows=1),
+        feature_names=names,
+        output_names=("I",),
+    )
+    shown = "0.3*`a b`/x1 + exp(`E`**2 + sin(pi*`pi`))"
+    assert result.equations_["equation"].tolist() == [shown]
+    assert result.parse(shown).free_symbols == {e, pi, word, x1}
+    x = np.random.default_rng(0).uniform(0.5, 1.0, (9, 4))
+    for text in (result.text(), json.loads(result.to_json())["equations"]["I"][0]["sympy_format"]):
+        values = evaluator((result.parse(text),), (e, pi, word, x1))(x)
+        np.testing.assert_allclose(values, result.predict(x), rtol=1e-15)
+    data = json.loads(result.to_json())
+    legend = "Names in backticks are columns: `E`, `pi`, `a b`."
+    assert data["names"] == legend
+    assert repr(result).splitlines()[1] == legend
+    assert repr(result).splitlines()[-1].endswith(shown)
+    assert r"\mathrm{pi}" in result.latex()
+
+
+def test_splines_are_read_back_too():
+    model, x = spline_network([[[torch.sin, torch.exp]]], [(-2.0, 2.0)] * 2)
+    (formula,) = compose(model)
+    result = SymbolicResult(
+        stages=(Stage(name="fitted", expressions=(plain(formula),), losses=(0.0,)),),
+        receipt=Receipt(rows=1),
+        feature_names=("x1", "x2"),
+        output_names=("y",),
+    )
+    back = evaluator((result.parse(result.text()),), sympy.symbols("x1 x2"))(x.numpy())
+    np.testing.assert_allclose(back, result.predict(x), rtol=1e-13)

@@ -8,6 +8,7 @@ import numpy as np
 
 from kanlens.benchmarks.symbolic.recovery_equations import Equation, is_recovered, r2_score
 from kanlens.symbolic.evidence import EXPLAINED
+from kanlens.symbolic.wording import formula_text
 
 if TYPE_CHECKING:
     import sympy
@@ -51,7 +52,7 @@ def judge(formula: Any, equation: Equation, stopped: str, seed: int) -> dict[str
         "accurate": int(r2 > ACCURATE),
         "r2": r2 if np.isfinite(r2) else None,
         "reason": "" if recovered else reason(formula, equation, r2, stopped),
-        "formula": str(formula),
+        "formula": formula_text(formula, exact=True),
     }
 
 

@@ -16,6 +16,7 @@ from kanlens.symbolic.discovery.regression import Array, relative_error
 from kanlens.symbolic.discovery.residue import is_noise
 from kanlens.symbolic.discovery.thinning import thinner
 from kanlens.symbolic.discovery.tidying import even_ratios, joined
+from kanlens.symbolic.front import front
 from kanlens.symbolic.simplification import complexity, count_numbers, shorten
 
 EXACT = 1e-24  # relative squared error at rounding level
@@ -138,8 +139,8 @@ class Front:
         start = self._error(expression)
         if not start < max(_HOPELESS, 2 * self.best_error):
             return
-        length = complexity(expression)
-        simpler = (e for e in self.entries if e.complexity <= length)
+        size = complexity(expression)
+        simpler = (e for e in self.entries if e.complexity <= size)
         if start > _ROUGH and any(e.error < start / _FAR for e in simpler):
             return
         found = expression
@@ -157,14 +158,18 @@ class Front:
             self._probe(entry)
 
     def chosen(self) -> Entry:
-        """Return the formula with the best balance of error and length."""
-        return min(self.entries, key=self._cost)
+        """Return the formula with the best balance of error and length.
+
+        One that is worse than a shorter one is not taken, though it may fit all rows better.
+        """
+        levels = [max(entry.error, self.exact) for entry in self.entries]
+        able = front([length(entry) for entry in self.entries], levels)
+        return min((self.entries[k] for k in able), key=self._cost)
 
     def _cost(self, entry: Entry) -> float:
         overall = entry.error if math.isnan(entry.overall) else entry.overall
         error = max(overall, entry.error / _UNSURE, self.exact / 100)
-        length = entry.complexity + _NUMBER * count_numbers(entry.expression)
-        price = _NODE * length + _DIGITS * sum(_digits(entry.expression))
+        price = _NODE * length(entry) + _DIGITS * sum(_digits(entry.expression))
         return len(self.y) * math.log(error) + price
 
     def start(self) -> None:
@@ -318,6 +323,17 @@ def _beats(one: Entry, two: Entry, every: list[Entry]) -> bool:
     if ours == other:
         return every.index(one) < every.index(two)
     return all(a <= b for a, b in zip(ours, other, strict=True))
+
+
+def length(entry: Entry) -> int:
+    """Return the nodes of a formula, an inexact number as several.
+
+    Examples
+    --------
+    >>> length(Entry(sympy.Float(2.5) * sympy.Symbol("x"), 0.1, 3))
+    9
+    """
+    return entry.complexity + _NUMBER * count_numbers(entry.expression)
 
 
 def _digits(expression: Expr) -> list[float]:

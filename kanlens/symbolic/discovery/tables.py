@@ -25,6 +25,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
 _HELD_OUT = 0.3
 EXACT_SINGLE = 1e-12
 _FEW = 4  # rows with which nothing can be held out
+_MANY = 200  # rows beyond those of the search that choose and judge
 _SOUND = (1e-3, 1e4)  # largest sizes of a column that are left as they are
 
 
@@ -47,6 +48,9 @@ class Sample:
         Likewise for y.
     held_out : ndarray of bool, shape (row,)
         Rows that judge; all rows where they are few.
+    choosing, judging : tuple of ndarray
+        Further x and y, that the search does not see: of 200 or more rows beyond 2000 half choose
+        what it found, half choose nothing.
     """
 
     x: Array
@@ -57,11 +61,22 @@ class Sample:
     powers: tuple[int, ...]
     y_power: int
     held_out: Array
+    choosing: tuple[Array, Array]
+    judging: tuple[Array, Array]
 
     @property
     def symbols(self) -> tuple[Expr, ...]:
         """One real symbol per feature."""
         return tuple(sympy.Symbol(name, real=True) for name in self.feature_names)
+
+    @property
+    def judged(self) -> tuple[Array, Array, Array | None, bool]:
+        """X and y to judge a formula by, the rows it was fitted to, and whether these chose it."""
+        if len(self.judging[1]):
+            return (*self.judging, self.x, False)
+        if not self.held_out.any():
+            return self.x, self.y, None, False
+        return self.x[self.held_out], self.y[self.held_out], self.x[~self.held_out], True
 
     def scaled(self) -> tuple[Array, Array]:
         """Return the useful columns and y as the search sees them."""
@@ -124,6 +139,9 @@ def sample_of(
     check_finite(CALL, torch.from_numpy(columns), names)
     check_finite(CALL, torch.from_numpy(target))
     pick, held_out = _rows(len(columns), generator)
+    unseen = np.setdiff1d(np.arange(len(columns)), pick)
+    unseen = unseen[: len(unseen) * (len(unseen) >= _MANY)]
+    choosing, judging = ((columns[k], target[k]) for k in (unseen[::2], unseen[1::2]))
     columns, target = columns[pick], target[pick]
     return Sample(
         x=columns,
@@ -134,6 +152,8 @@ def sample_of(
         powers=tuple(_power(c) for c in columns.T),
         y_power=_power(target),
         held_out=held_out,
+        choosing=choosing,
+        judging=judging,
     )
 
 

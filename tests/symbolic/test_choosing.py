@@ -1,0 +1,91 @@
+"""No formula is chosen that is worse on rows it was not fitted to than a shorter one."""
+
+import numpy as np
+import pytest
+import sympy
+import torch
+
+from kanlens.core.network import KAN
+from kanlens.symbolic import symbolize
+from kanlens.symbolic.discovery.finding import _chosen
+from kanlens.symbolic.discovery.front import Front
+from kanlens.symbolic.discovery.problems import Deadline
+from kanlens.symbolic.discovery.tables import sample_of
+from kanlens.symbolic.partition import partition, places_of
+from kanlens.symbolic.recipe import Recipe, find_formula
+from tests.symbolic.made import spline_network
+
+X1, X2 = sympy.symbols("x1 x2", real=True)
+
+
+def table(rows, outliers):
+    """Return rows on which an exponential helps, and some, far out, on which it breaks down."""
+    x = np.random.default_rng(0).uniform(-1.0, 1.0, (rows, 2))
+    x[outliers, 1] = 12.0
+    y = x[:, 0] + 0.05 * np.exp(3 * np.minimum(x[:, 1], 1.0))
+    return x, y[:, None]
+
+
+def loss_on(x, y, values):
+    return np.square(values - y).mean() / y.var()
+
+
+@pytest.mark.parametrize("rule", ["best", "accuracy", "score"])
+def test_an_exponential_that_explodes_on_other_rows_is_not_the_formula(rule):
+    rows = partition(600, None).choosing.numpy()
+    x, y = table(600, rows[:3])
+    model, _ = spline_network([[[lambda v: v, lambda v: 0.05 * torch.exp(3 * v)]]], [(-1, 1)] * 2)
+    found = symbolize(model, x, y, functions=("x", "exp"), model_selection=rule)
+    table_, best = found.equations_, found.get_best()
+    losses = [loss_on(x[rows], y[rows], found.predict(x[rows], k)) for k in table_.index]
+    np.testing.assert_allclose(table_["loss"], losses, rtol=1e-9)
+    chosen = losses[table_.index.get_loc(best.name)]
+    shorter = [
+        v for v, c in zip(losses, table_["complexity"], strict=True) if c < best["complexity"]
+    ]
+    assert all(chosen < other for other in shorter)
+    assert chosen < loss_on(x[rows], y[rows], y.mean())
+    assert not found.sympy().has(sympy.exp)
+    inside = symbolize(model, *table(600, []), functions=("x", "exp"), model_selection=rule)
+    assert inside.sympy().has(sympy.exp)  # the same, but for the outliers
+
+
+def test_the_search_leaves_out_what_explodes_on_rows_it_has_not_seen():
+    used = np.linspace(0, 2999, 2000).round().astype(int)
+    unseen = np.setdiff1d(np.arange(3000), used)
+    for outliers, expected in (([], True), (unseen[:4:2], False), (unseen[1:4:2], True)):
+        sample = sample_of(*table(3000, outliers), None, None)
+        columns, target = sample.scaled()
+        symbols, held = sample.symbols, sample.held_out
+        front = Front(symbols, columns, target, held, Deadline.after(60.0), exact=sample.rounding)
+        front.start()
+        for formula in (X1 * sympy.Float(1.0), X1 + sympy.Float(0.05) * sympy.exp(3 * X2)):
+            front.offer(formula)
+        assert front.chosen().expression.has(sympy.exp)
+        assert _chosen(sample, front).expression.has(sympy.exp) == expected
+        _, y, fitted, chose = sample.judged
+        assert (len(y), len(fitted), chose) == (500, 2000, False)
+
+
+def test_parts_are_apart_and_whole():
+    for rows in (2, 19, 20, 999, 1000, 5000):
+        for generator in (None, torch.Generator().manual_seed(0)):
+            x = torch.rand(rows, 2, generator=torch.Generator().manual_seed(1))
+            for parts in (partition(rows, generator), places_of(x, generator)):
+                joined = torch.cat(parts)
+                assert joined.sort().values.tolist() == list(range(rows))
+                assert len(parts.fitted) <= 2004 or parts.fitted.numel() == round(0.7 * rows)
+                assert (len(parts.choosing) > 0) == (rows >= 20)
+                assert (len(parts.judging) > 0) == (rows >= 1000)
+
+
+def test_the_recipe_judges_on_rows_that_chose_nothing(monkeypatch):
+    monkeypatch.setattr("kanlens.symbolic.recipe._ROUNDS", 1)
+    x = torch.rand(1000, 1, generator=torch.Generator().manual_seed(0)).double()
+    for rows, told in ((1000, (100, 700, True, False)), (500, (100, 400, False, True))):
+        draw = torch.Generator().manual_seed(0)
+        recipe = Recipe(starts=1, functions=("x",))
+        found = find_formula(KAN([1, 1]).double(), x[:rows], 2 * x[:rows], recipe, draw)
+        receipt = found.receipt
+        got = (receipt.rows, receipt.fitted_rows, receipt.held_out, receipt.chosen_on)
+        assert got == told
