@@ -17,8 +17,7 @@ from kanlens.attribution.result import Attribution, finite
 from kanlens.attribution.runs import RANDOM, Runs
 from kanlens.attribution.verdicts import evidence_of, verdict
 from kanlens.checks import check_choice, check_generator, message, reworded
-from kanlens.core.acceptance import check_model
-from kanlens.core.network import KAN
+from kanlens.core.acceptance import Model, check_model
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ class Comparison:
 
 
 def compare(
-    model: KAN,
+    model: Model,
     x: Rows,
     *,
     background: Rows | None = None,
@@ -113,7 +112,7 @@ def compare(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         Samples, in the units of the data.
@@ -144,11 +143,12 @@ def compare(
     Examples
     --------
     >>> x = torch.rand(5, 2)
+    >>> from kanlens.core.network import KAN
     >>> table = compare(KAN([2, 1]), x, background=x, methods=["shapley", "secant"]).frame
     >>> table["method"].tolist()
     ['shapley', 'secant', 'random']
     """
-    check_model("compare", model)
+    model = check_model("compare", model)
     check_generator("compare", generator)
     optional = methods is None or (isinstance(methods, str) and methods == ALL)
     names = _checked_methods(methods)

@@ -19,7 +19,7 @@ from kanlens.checks import (
     message,
     reworded,
 )
-from kanlens.core.acceptance import check_model
+from kanlens.core.acceptance import Model, check_model
 from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError, KanlensError, MethodError
 from kanlens.threads import threads_for
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def attribute(
-    model: KAN,
+    model: Model,
     x: Rows,
     *,
     method: str = "shapley",
@@ -46,7 +46,7 @@ def attribute(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         The model.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         Samples, in the units of the data.
@@ -87,7 +87,7 @@ def attribute(
     >>> result.completeness_gap.abs().max() < 1e-12
     tensor(True)
     """
-    check_model("attribute", model)
+    model = check_model("attribute", model)
     check_generator("attribute", generator)
     chosen = _chosen(method, options)
     with torch.inference_mode(False), torch.no_grad():

@@ -9,17 +9,17 @@ import torch
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import reworded
-from kanlens.core.acceptance import check_model
+from kanlens.core.acceptance import Model, check_model
 from kanlens.errors import KanlensError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens.core.network import KAN, Rows
+    from kanlens.core.network import Rows
 
 
 def importance(
-    model: KAN,
+    model: Model,
     x: Rows,
     *,
     method: str = "shapley",
@@ -39,7 +39,7 @@ def importance(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         Samples, in the units of the data.
@@ -74,7 +74,7 @@ def importance(
     """
     import pandas as pd
 
-    check_model("importance", model)
+    model = check_model("importance", model)
     wanted = range(len(model.output_names)) if target is None else [target]
     frames = []
     for output in wanted:

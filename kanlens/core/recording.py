@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_rows
-from kanlens.core.acceptance import check_model
+from kanlens.core.acceptance import Model, check_model
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
 from kanlens.core.products import Nodes
@@ -103,12 +103,12 @@ class Trace:
 
 
 @torch.no_grad()
-def trace(model: KAN, x: Rows) -> Trace:
+def trace(model: Model, x: Rows) -> Trace:
     """Run `model` on `x` and record what every layer received and returned.
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         In the units of the data.
@@ -129,7 +129,7 @@ def trace(model: KAN, x: Rows) -> Trace:
     >>> trace(KAN([2, 3, 1]), torch.zeros(4, 2)).edge_values(0).shape
     torch.Size([4, 3, 2])
     """
-    check_model("trace", model)
+    model = check_model("trace", model)
     rows = model.prepare(x, call="trace")
     check_rows("trace", rows)
     hidden = model.scale_inputs(rows)

@@ -166,7 +166,8 @@ class Schema:
         ----------
         frame : DataFrame
             Holds at least the columns of the features (or columns named as the features);
-            their order is free and other columns are ignored.
+            their order is free and other columns are ignored. Columns that are only counted, from
+            0 to the last feature, are taken in order, as those of an array.
         call : str
             The public call, for error messages.
         place : callable, optional
@@ -189,6 +190,9 @@ class Schema:
         array([[2., 1.]])
         """
         cells = _Cells(frame, call, place or row_text)
+        counted = [str(index) for index in range(len(self.features))]
+        if cells.names == counted and not {one.column for one in self.features} & set(counted):
+            cells.names = list(self.feature_names)
         columns = [cells.feature(feature) for feature in self.features]
         return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator  # noqa: TID253
-from sklearn.utils.validation import check_is_fitted  # noqa: TID253
 
 from kanlens.checks import check_count
 from kanlens.core.activations import Array
 from kanlens.core.columns import as_names
 from kanlens.core.network import KAN
-from kanlens.estimators.inputs import feature_names, generator_from, validated
+from kanlens.estimators.inputs import feature_names, fitted, generator_from, validated
 from kanlens.estimators.regression import Regression
 from kanlens.symbolic.recipe import Recipe, find_formula
 from kanlens.symbolic.result import SymbolicResult
@@ -152,6 +151,15 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
         return self._shaped(self._found().predict(rows, index))
 
     @property
+    def network_(self) -> KAN:
+        """The network the formula was read from, which functions that take a model find here.
+
+        Its features are those of the formula: a DataFrame may hold more columns, an array not.
+        """
+        network: KAN = self._found().model
+        return network
+
+    @property
     def equations_(self) -> pd.DataFrame:
         """The front of complexity and loss of every output; see `SymbolicResult.equations_`."""
         return self._found().equations_
@@ -186,5 +194,5 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
         return self._found().pytorch(index)
 
     def _found(self) -> SymbolicResult:
-        check_is_fitted(self, "result_")
-        return self.result_
+        result: SymbolicResult = fitted(self, "result_")
+        return result

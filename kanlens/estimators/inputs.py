@@ -5,7 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from sklearn.exceptions import NotFittedError as _NotFitted  # noqa: TID253
 from sklearn.utils import check_random_state  # noqa: TID253
+
+from kanlens.checks import message
+from kanlens.errors import KanlensError
+
+
+class NotFittedError(KanlensError, _NotFitted):  # type: ignore[misc]  # untyped
+    """An estimator is asked for what only fitting gives it; also scikit-learn's error."""
+
+
+def fitted(estimator: Any, name: str) -> Any:
+    """Return what fitting left in an estimator under that name.
+
+    Raises
+    ------
+    NotFittedError
+        Before that.
+    """
+    if name not in vars(estimator):
+        call = type(estimator).__name__
+        text = message(call, "a fitted estimator", f"{call}, not fitted", "Call fit(X, y) first")
+        raise NotFittedError(text)
+    return vars(estimator)[name]
 
 
 def generator_from(random_state: Any) -> torch.Generator:

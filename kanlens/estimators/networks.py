@@ -11,14 +11,19 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: TID253
 from sklearn.utils.multiclass import check_classification_targets  # noqa: TID253
-from sklearn.utils.validation import check_is_fitted  # noqa: TID253
 
 from kanlens.checks import message
 from kanlens.core.activations import Array
 from kanlens.core.network import KAN
 from kanlens.core.schema import Feature, Output, Schema
 from kanlens.errors import InvalidValueError, RangeWarning
-from kanlens.estimators.inputs import feature_names, generator_from, target_names, validated
+from kanlens.estimators.inputs import (
+    feature_names,
+    fitted,
+    generator_from,
+    target_names,
+    validated,
+)
 from kanlens.estimators.regression import Regression
 from kanlens.training import fit
 from kanlens.training.prediction import outside_words
@@ -90,15 +95,21 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             text = message(call, "hidden to be the widths of layers", got, "For example (5,)")
             raise InvalidValueError(text) from error
 
+    @property
+    def network_(self) -> KAN:
+        """The network, which functions that take a model find here; refused before fitting."""
+        network: KAN = fitted(self, "model_")
+        return network
+
     def _outputs(self, X: Any) -> torch.Tensor:
         """Return the outputs of the network on checked rows, (batch, out)."""
-        check_is_fitted(self, "model_")
+        model = self.network_
         rows = validated(self, X, dtype=np.float64, reset=False)
-        words = outside_words(self.model_, torch.tensor(rows))
+        words = outside_words(model, torch.tensor(rows))
         if words:
             warnings.warn(f"{type(self).__name__}: {words}.", RangeWarning, stacklevel=3)
         with torch.no_grad():
-            values: torch.Tensor = self.model_(torch.tensor(rows))
+            values: torch.Tensor = model(torch.tensor(rows))
         return values
 
 
@@ -125,7 +136,7 @@ class KANRegressor(Regression, _Network):
     Attributes
     ----------
     model_ : KAN
-        The network, for `kanlens.plot`, `prune`, `symbolize` and the others.
+        The network; `kanlens.plot`, `prune`, `symbolize` and the others also take the estimator.
     result_ : FitResult
         How training went.
     n_features_in_ : int

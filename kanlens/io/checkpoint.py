@@ -38,6 +38,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from kanlens.checks import message, reworded
+from kanlens.core.acceptance import Model, check_model
 from kanlens.core.config import KANConfig
 from kanlens.core.layers import LAYER_KINDS
 from kanlens.core.network import KAN
@@ -63,14 +64,14 @@ _STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
 _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
 
 
-def save(model: KAN, path: Pathlike) -> Path:
+def save(model: Model, path: Pathlike) -> Path:
     """Write a model to a .safetensors file: weights, grids, masks, names, units, statistics.
 
     An existing file is replaced at the very end, in one step; should anything fail, it stays.
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is, on its device.
     path : str or path
         The file to write; its folder is created.
@@ -93,9 +94,7 @@ def save(model: KAN, path: Pathlike) -> Path:
     >>> save(KAN([2, 1]), Path(tempfile.mkdtemp(), "model.safetensors")).name
     'model.safetensors'
     """
-    if not isinstance(model, KAN):
-        text = message("save", "a KAN", type(model).__name__, "Bring it in with import_model first")
-        raise DTypeError(text)
+    model = check_model("save", model)
     for index, layer in enumerate(model.layers):
         if type(layer) is not LAYER_KINDS.get(getattr(layer, "kind", "")):
             expected = f"layers of kind {', '.join(sorted(LAYER_KINDS))}"

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
+from kanlens.core.acceptance import Model, check_model, held_network
 from kanlens.core.network import KAN
 from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.plotting.curve_data import (
@@ -53,7 +54,7 @@ SHOWN = 30  # panels
 
 @context()
 def edge(
-    source: KAN | EdgeFunction,
+    source: Model | EdgeFunction,
     layer: int | None = None,
     out: int | str | None = None,
     in_: int | str | None = None,
@@ -70,7 +71,7 @@ def edge(
 
     Parameters
     ----------
-    source : KAN or EdgeFunction
+    source : KAN, fitted estimator or EdgeFunction
         Left as it is.
     layer : int, optional
         Layer of the edge, counted from 0; only with a model, and needed there.
@@ -126,7 +127,7 @@ def edge(
 
 @context()
 def edges(
-    model: KAN,
+    model: Model,
     layer: int = 0,
     *,
     out: int | str | None = None,
@@ -142,7 +143,7 @@ def edges(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is.
     layer : int
         Which layer, counted from 0.
@@ -173,6 +174,7 @@ def edges(
     """
     call = "plot.edges"
     check_axes(ax, call=call)
+    model = check_model(call, model)
     index = check_layer(model, layer, call=call)
     picks, alive = chosen_edges(model, index, out, in_, most=top, call=call)
     if not picks:
@@ -196,6 +198,7 @@ def edges(
 
 def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts: bool) -> Curve:
     call = "plot.edge"
+    source = held_network(call, source)
     if isinstance(source, KAN):
         index = check_layer(source, layer, call=call)
         pick = (

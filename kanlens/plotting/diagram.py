@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
 
 from kanlens.checks import check_count, message
+from kanlens.core.acceptance import Model, check_model
 from kanlens.core.network import KAN
 from kanlens.errors import DataError, ShapeError
 from kanlens.plotting.labels import Labels, place_labels
@@ -35,7 +36,7 @@ NOTE = 0.2  # inches, for a line on what is left out
 
 @context()
 def network(
-    model: KAN,
+    model: Model,
     *,
     x: Rows | None = None,
     ax: Axes | None = None,
@@ -54,7 +55,7 @@ def network(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in), optional
         Data that ranges and strengths are taken from, in the units of the data; the statistics
@@ -96,6 +97,7 @@ def network(
     True
     """
     check_axes(ax, call=CALL)
+    model = check_model(CALL, model)
     if top is not None:
         check_count(CALL, "top", top, least=0)
     given = _checked_scores(model, scores)

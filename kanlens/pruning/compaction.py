@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.core.acceptance import check_model
+from kanlens.core.acceptance import Model, check_model
 from kanlens.core.network import KAN
 from kanlens.core.products import Grouping, Nodes
 from kanlens.errors import MethodError
@@ -83,12 +83,12 @@ def connected(model: KAN, masks: Sequence[Tensor] | None = None) -> bool:
     return bool(reached(model, masks).any())
 
 
-def compact(model: KAN) -> KAN:
+def compact(model: Model) -> KAN:
     """Return the same function without the nodes and features that no live edge leaves.
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is.
 
     Returns
@@ -111,7 +111,7 @@ def compact(model: KAN) -> KAN:
     >>> compact(model).feature_names
     ('x2',)
     """
-    check_model("compact", model)
+    model = check_model("compact", model)
     kept = kept_inputs(model)
     if not all(kept):
         got = f"none in layer {kept.index([])}"

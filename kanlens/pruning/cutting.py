@@ -21,7 +21,7 @@ from kanlens.checks import (
     check_rows,
     message,
 )
-from kanlens.core.acceptance import check_model
+from kanlens.core.acceptance import Model, check_model
 from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError
 from kanlens.pruning.compaction import reached
@@ -38,7 +38,7 @@ __all__ = ["SCORES", "prune"]
 
 
 def prune(  # noqa: PLR0913 - one keyword per choice
-    model: KAN,
+    model: Model,
     x: Rows,
     y: Any = None,
     *,
@@ -58,7 +58,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         Rows over which means are folded and the loss is measured.
@@ -113,7 +113,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     _check_limits(threshold, budget)
     check_count("prune", "finetune", finetune, least=0)
     check_generator("prune", generator)
-    check_model("prune", model)
+    model = check_model("prune", model)
     rows = model.prepare(x, call="prune")
     check_rows("prune", rows)
     held_out = None

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_rows
-from kanlens.core.acceptance import check_model
+from kanlens.core.acceptance import Model, check_model
 from kanlens.core.layers import KANLinear
 from kanlens.pruning.judging import Judge
 from kanlens.pruning.propagation import Propagation
@@ -27,7 +27,7 @@ from kanlens.threads import threads_for
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens.core.network import KAN, Rows
+    from kanlens.core.network import Rows
 
 __all__ = ["SCORES", "Score", "Scorer", "edge_scores"]
 
@@ -120,12 +120,12 @@ class Scorer:
         return scores
 
 
-def edge_scores(model: KAN, x: Rows, y: Any = None) -> pd.DataFrame:
+def edge_scores(model: Model, x: Rows, y: Any = None) -> pd.DataFrame:
     """Return every score of every live edge, so that they can be compared.
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         Rows that scores are taken over.
@@ -170,7 +170,7 @@ def edge_scores(model: KAN, x: Rows, y: Any = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    check_model("edge_scores", model)
+    model = check_model("edge_scores", model)
     rows = model.prepare(x, call="edge_scores")
     check_rows("edge_scores", rows)
     widest = max(layer.in_features * layer.out_features for layer in model.layers)

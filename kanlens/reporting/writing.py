@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kanlens.checks import check_count, message
-from kanlens.core.network import KAN
+from kanlens.core.acceptance import Model, check_model
 from kanlens.errors import OutputError
 from kanlens.files import atomic_write, check_writable
 from kanlens.reporting.analysis import Request, analyze, check_request
@@ -63,7 +63,7 @@ class Report:
 
 
 def report(
-    model: KAN,
+    model: Model,
     data: Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame | Tensor,
     path: str | os.PathLike[str] = "report.html",
     *,
@@ -86,7 +86,7 @@ def report(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is.
     data : Table, (x, y), path, DataFrame, or x alone
         Rows to look at the model with; without targets there is no section on performance.
@@ -143,6 +143,7 @@ def report(
     >>> written.json_path.name, [one["name"] for one in written.content["data"]["features"]]
     ('r.json', ['x1', 'x2'])
     """
+    model = check_model("report", model)
     check_count("report", "max_rows", max_rows, least=2)
     check_count("report", "max_features", max_features)
     request = Request(

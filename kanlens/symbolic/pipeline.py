@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_generator, check_rows, message
-from kanlens.core.acceptance import check_model
+from kanlens.core.acceptance import Model, check_model
 from kanlens.core.function_edge import FunctionEdge
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.network import KAN
@@ -56,7 +56,7 @@ _INDEPENDENT = 60  # values of a network's output that count as independent
 
 @torch.no_grad()
 def symbolize(
-    model: KAN,
+    model: Model,
     x: Rows,
     y: Any = None,
     *,
@@ -81,7 +81,7 @@ def symbolize(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         In the units of the data.
@@ -155,7 +155,7 @@ def symbolize(
 
 @torch.no_grad()
 def read(
-    model: KAN,
+    model: Model,
     data: _Given,
     tests: _Given,
     stop: Interruption,
@@ -173,7 +173,7 @@ def read(
 
     Rows that choose among the formulas may be given; else some of the data are set aside.
     """
-    check_model("symbolize", model)
+    model = check_model("symbolize", model)
     check_choice("symbolize", "model_selection", model_selection, RULES)
     families = library(functions, call="symbolize")
     _check_share(r2_min)
@@ -271,7 +271,7 @@ def _of(found: tuple[tuple[Any, ...], ...], output: int) -> tuple[Any, ...]:
 
 @torch.no_grad()
 def suggest(
-    model: KAN,
+    model: Model,
     x: Rows,
     *,
     functions: Sequence[str] | None = None,
@@ -281,7 +281,7 @@ def suggest(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         In the units of the data.
@@ -305,7 +305,7 @@ def suggest(
     """
     import pandas as pd
 
-    check_model("suggest", model)
+    model = check_model("suggest", model)
     families = library(functions, call="suggest")
     work = _exact(model)
     rows, _ = _prepared(work, x, None, call="suggest")

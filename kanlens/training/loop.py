@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kanlens.checks import check_count, message
-from kanlens.core.acceptance import check_model
-from kanlens.core.network import KAN
+from kanlens.core.acceptance import Model, check_model
 from kanlens.encoding import prepare_data
 from kanlens.errors import InvalidValueError
 from kanlens.files import check_writable
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def fit(
-    model: KAN,
+    model: Model,
     data: Table | tuple[Any, Any],
     *,
     optimizer: str = "lbfgs",
@@ -62,7 +61,7 @@ def fit(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Trained in place. Names, units, kinds and task of the data become the model's; a model
         whose features have names finds its columns by these.
     data : Table or tuple (x, y)
@@ -132,6 +131,7 @@ def fit(
     Examples
     --------
     >>> x = torch.rand(64, 1, dtype=torch.float64)
+    >>> from kanlens.core.network import KAN
     >>> fit(KAN([1, 1]).double(), (x, x**2), steps=10).metric > 0.99
     True
     """
@@ -153,7 +153,7 @@ def fit(
     )
     check_count("fit", "checkpoint_every", checkpoint_every)
     path = _checkpoint_path(checkpoint, resume)
-    check_model("fit", model)
+    model = check_model("fit", model)
     with unchanged_on_failure(model):
         x, y = prepare_data(model, data)
         run = TrainingRun(model, options, x, y, generator)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_count, check_positive, message, reworded
-from kanlens.core.acceptance import check_model
+from kanlens.core.acceptance import Model, check_model
 from kanlens.core.network import KAN
 from kanlens.core.recording import trace
 from kanlens.encoding import prepare_data
@@ -43,7 +43,7 @@ CHOSEN_HERE = ("penalty", "strength", "scale")
 
 
 def sparsity_path(
-    model: KAN,
+    model: Model,
     data: Table | tuple[Any, Any],
     *,
     penalty: str | Mapping[str, float] = "activation_l2",
@@ -66,7 +66,7 @@ def sparsity_path(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Where the path starts. Left as it is; every step has a model of its own.
     data : Table or tuple (x, y)
         As for `kanlens.fit`.
@@ -116,7 +116,7 @@ def sparsity_path(
     given = _checked(strengths, options)
     check_positive("sparsity_path", "threshold", threshold, zero=True)
     check_positive("sparsity_path", "tolerance", tolerance, zero=True)
-    check_model("sparsity_path", model)
+    model = check_model("sparsity_path", model)
     if not isinstance(penalty, str | Mapping):
         expected, advice = "penalty to be a norm or norms with weights", "Pass 'weight_l1'"
         raise InvalidValueError(message("sparsity_path", expected, repr(penalty), advice))

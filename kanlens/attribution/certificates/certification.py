@@ -17,7 +17,7 @@ from kanlens.attribution.certificates.sampling import explore
 from kanlens.attribution.certificates.statements import Certificate, OutputCertificate
 from kanlens.attribution.problem import private_copy
 from kanlens.checks import check_count, check_positive
-from kanlens.core.acceptance import check_model
+from kanlens.core.acceptance import Model, check_model
 from kanlens.core.enclosures import encloses
 from kanlens.threads import threads_for
 
@@ -29,7 +29,7 @@ NUMBERS = 2**18  # of features that they have at most
 
 
 def certify(
-    model: KAN,
+    model: Model,
     domain: Domain,
     *,
     target: int | str | None = None,
@@ -53,7 +53,7 @@ def certify(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         The model.
     domain : Tensor or ndarray, shape (in, 2), or mapping
         Lowest and highest value of every feature in the units of the data, or
@@ -95,7 +95,7 @@ def certify(
     >>> bool(model(torch.zeros(1, 2)) <= proven.outputs[0].range.high)
     True
     """
-    check_model(CALL, model)
+    model = check_model(CALL, model)
     check_positive(CALL, "tolerance", tolerance)
     check_count(CALL, "max_boxes", max_boxes)
     if time_limit is not None:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kanlens.checks import check_choice, message, reworded
+from kanlens.core.acceptance import HasNetwork, held_network
 from kanlens.core.network import KAN
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError
 from kanlens.io.checkpoint import FORMAT, load
@@ -25,7 +26,7 @@ IMPORTERS: tuple[Importer, ...] = (EFFICIENT_KAN,)
 
 
 def import_model(
-    source: str | os.PathLike[str] | nn.Module | Mapping[str, Any],
+    source: str | os.PathLike[str] | nn.Module | Mapping[str, Any] | HasNetwork,
     *,
     base_activation: str | type[nn.Module] | Callable[..., Any] | None = None,
     extrapolation: str | None = None,
@@ -42,7 +43,8 @@ def import_model(
     source : str or path, nn.Module, or mapping
         A file of ``torch.save(model.state_dict(), path)``, a .safetensors file, a trained module,
         or a state dict; dicts around a state dict are looked through, and any prefix of its
-        names is fine. A kanlens checkpoint is loaded, a KAN is copied.
+        names is fine. A kanlens checkpoint is loaded; a KAN, or that of a fitted estimator, is
+        copied.
     base_activation : str, type or callable, optional
         The function beside the splines; by default the module's, or SiLU for a state dict.
     extrapolation : {"linear", "zero"}, optional
@@ -81,7 +83,7 @@ def import_model(
         feature_names=feature_names,
         output_names=output_names,
     )
-    model = _read(source, options)
+    model = _read(held_network(CALL, source), options)
     check_sound(CALL, model, InvalidValueError)
     return model
 
