@@ -47,3 +47,7 @@ class MissingDependencyError(KanlensError, ImportError):
 
 class RangeWarning(UserWarning):
     """Rows lie outside the data that a model was trained on."""
+
+
+class InterruptedWarning(UserWarning):
+    """An interrupt (Ctrl-C) ended work early; the result is what was found until then."""

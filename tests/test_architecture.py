@@ -26,6 +26,7 @@ TOP = "kanlens"  # the package itself, whose names are those of every group
 GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["errors"],
     ["checks"],
+    ["interruption"],
     ["files", "progress", "threads"],
     ["core"],
     ["tables", "sparsity"],

@@ -46,7 +46,8 @@ def check_sound(call: str, model: KAN, error: type[KanlensError], *, place: str 
 
 def _fault(shown: str, kind: str, tensor: torch.Tensor) -> tuple[str, str, str] | None:
     """Word what is wrong with a tensor: expected, got, and what to do."""
-    bad = int((~torch.isfinite(tensor)).sum())
+    ends = kind in ("input_low", "input_high")  # infinite for a feature without a range
+    bad = int((torch.isnan(tensor) if ends else ~torch.isfinite(tensor)).sum())
     if bad:
         got = f"{bad} of {tensor.numel()} that are NaN or infinite"
         return f"finite numbers in {shown}", got, _DIVERGED

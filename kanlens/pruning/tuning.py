@@ -68,7 +68,7 @@ class Tuner:
             run.begin(self.held_out)
         except TrainingError:  # rows that do not count have a loss that is not finite
             return model, before
-        run.go(None, self.steps, _ignore)
+        run.go(_ignore)
         after = loss(found)
         found.zero_grad(set_to_none=True)
         return (found, after) if math.isfinite(after) and after < before else (model, before)

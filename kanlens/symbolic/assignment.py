@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.functions import FUNCTIONS
 from kanlens.core.network import KAN
+from kanlens.interruption import Interruption
 from kanlens.symbolic.edge_fitting import AT_ONCE, fit_edges
-from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.joint_refit import refit, relative_loss
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.sampling import sample_edges

@@ -23,8 +23,8 @@ import torch
 
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.network import KAN
+from kanlens.interruption import Interruption
 from kanlens.symbolic.assignment import EdgeChoice, Goal, assign_layer, flat, rank_layer
-from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.joint_refit import refit
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.selection import Candidate

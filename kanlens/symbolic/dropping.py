@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import sympy
 
+from kanlens.interruption import Interruption
 from kanlens.symbolic.composition import Array, Expr, evaluator
 from kanlens.symbolic.constants import RefinedFormula, can_refine, refine, snap
-from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.simplification import shorten
 
 _ROWS = 500  # on which terms are compared

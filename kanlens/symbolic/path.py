@@ -19,12 +19,12 @@ import torch
 
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.network import KAN
+from kanlens.interruption import Interruption
 from kanlens.symbolic.assignment import Goal, function_edges, revert
 from kanlens.symbolic.composition import Array, Expr, compose, evaluator, feature_symbols, plain
 from kanlens.symbolic.constants import RefinedFormula, can_refine, refine, snap
 from kanlens.symbolic.dropping import drop_terms
 from kanlens.symbolic.front import front_and_beyond
-from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.joint_refit import relative_loss
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.simplification import complexity, count_numbers, shorten

@@ -19,6 +19,7 @@ from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.network import KAN
 from kanlens.encoding import prepare_target
 from kanlens.errors import DataError, InvalidValueError
+from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
 from kanlens.symbolic.assignment import (
     EdgeChoice,
@@ -32,7 +33,6 @@ from kanlens.symbolic.beam import Beam
 from kanlens.symbolic.composition import Expr, feature_symbols
 from kanlens.symbolic.error_budget import error_budget
 from kanlens.symbolic.front import RULES
-from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.joint_refit import relative_loss
 from kanlens.symbolic.library import library
 from kanlens.symbolic.partition import places_of, thinned

@@ -21,9 +21,9 @@ from torch import Tensor
 from kanlens.checks import message
 from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError
+from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.progress import progress_bar
 from kanlens.pruning import prune
-from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.partition import Partition, partition
 from kanlens.symbolic.pipeline import read
 from kanlens.symbolic.result import SymbolicResult
@@ -109,13 +109,13 @@ def find_formula(
     least, stop = math.inf, Interruption()
     with progress_bar("starts", recipe.starts, shown=progress) as advance:
         for start in range(recipe.starts):
-            try:
-                network = _trained(model, x[rows], y[rows], recipe, generator, start)
+            found = None
+            with stop.kept():
+                with interrupts_pass():
+                    network = _trained(model, x[rows], y[rows], recipe, generator, start)
                 found = _read(model, network, (x, y), parts, recipe, stop)
-            except KeyboardInterrupt:
-                if best is None:
-                    raise
-                return best
+            if found is None:
+                break
             loss = _loss(found, x[tests], y[tests])
             bits = _description(found, loss, len(tests))
             if best is None or bits < least:
@@ -124,7 +124,10 @@ def find_formula(
             if loss <= EXACT or stop.happened:
                 break
     if best is None:
+        if stop.happened:
+            raise KeyboardInterrupt
         raise InvalidValueError(message("find_formula", "a start", "none", "Allow one"))
+    stop.warn("find_formula")
     return best
 
 

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kanlens.checks import check_count, message
+from kanlens.checks import check_positive
 from kanlens.core.acceptance import Model, check_model
 from kanlens.encoding import prepare_data
-from kanlens.errors import InvalidValueError
-from kanlens.files import check_writable
+from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 from kanlens.training.options import Options, PenaltyChoice
 from kanlens.training.preparation import unchanged_on_failure
 from kanlens.training.result import FitResult
-from kanlens.training.resumption import read_state
+from kanlens.training.resumption import EVERY, Checkpoint, checkpoint_path, read_state
 from kanlens.training.run import TrainingRun
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def fit(
     grid_updates: int = 5,
     scale: bool | None = None,
     checkpoint: str | Path | None = None,
-    checkpoint_every: int = 10,
+    checkpoint_every: float = EVERY,
     resume: bool = False,
     progress: bool | None = None,
     generator: torch.Generator | None = None,
@@ -57,7 +56,9 @@ def fit(
     and deviation 1. Afterwards the model knows the statistics of the training data.
 
     Training stops at the first loss that is not finite; where an LBFGS line search tries such a
-    point, it turns back instead. An interrupt (Ctrl-C) also leaves the best state in the model.
+    point, it turns back instead. An interrupt (Ctrl-C) ends training, with a warning: the model is
+    in its best state, knows the statistics of some of its rows at least, and can be trained on
+    from `checkpoint`. A second one goes through.
 
     Parameters
     ----------
@@ -102,9 +103,10 @@ def fit(
     scale : bool, optional
         Set the scaling from the data. Default: only when the model has never been scaled.
     checkpoint : path, optional
-        File that receives the state of training every `checkpoint_every` steps.
-    checkpoint_every : int
-        Steps between checkpoints.
+        File that receives the state of training every `checkpoint_every` seconds, at an interrupt,
+        and at the end.
+    checkpoint_every : float
+        Seconds between checkpoints; with 0 one is written after every step.
     resume : bool
         Go on from `checkpoint` when it exists, with the same model, data and options; the result
         is bit for bit that of a run without the break.
@@ -151,8 +153,8 @@ def fit(
         grid_updates=grid_updates,
         scale=scale,
     )
-    check_count("fit", "checkpoint_every", checkpoint_every)
-    path = _checkpoint_path(checkpoint, resume)
+    check_positive("fit", "checkpoint_every", checkpoint_every, zero=True)
+    path = checkpoint_path("fit", checkpoint, resume=resume)
     model = check_model("fit", model)
     with unchanged_on_failure(model):
         x, y = prepare_data(model, data)
@@ -161,17 +163,18 @@ def fit(
             run.restore(read_state(path))
         else:
             run.begin()
+    saved = None if path is None else Checkpoint(path, checkpoint_every)
+    stop = Interruption()
     with threads_for(run.size), progress_bar("training", steps, shown=progress) as advance:
-        run.go(path, checkpoint_every, advance)
-    return run.finish(time.perf_counter() - started)
+        run.go(advance, note=None if saved is None else saved.note, stop=stop)
+    found = run.finish(time.perf_counter() - started)
+    if stop.happened and saved is not None:
+        saved.write()
+    stop.warn("fit", _going_on(found, path))
+    return found
 
 
-def _checkpoint_path(checkpoint: str | Path | None, resume: bool) -> Path | None:
-    if checkpoint is None:
-        if resume:
-            expected, got = "a checkpoint to resume from", "resume=True without one"
-            advice = "Pass checkpoint='run.safetensors', for example"
-            raise InvalidValueError(message("fit", expected, got, advice))
-        return None
-    check_writable(checkpoint, call="fit")
-    return Path(checkpoint)
+def _going_on(found: FitResult, path: Path | None) -> str:
+    """Say what an interrupted model is, and how its training goes on."""
+    text = f"The model has the state of step {found.best_step}, the best so far"
+    return text if path is None else f"{text}; resume=True goes on from {path.name!r}"

@@ -8,6 +8,8 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,15 +18,25 @@ from torch import Tensor
 from kanlens.checks import check_choice, check_count, check_positive, message, reworded
 from kanlens.core.acceptance import Model, check_model
 from kanlens.core.network import KAN
-from kanlens.core.recording import trace
+from kanlens.core.recording import remember, trace
 from kanlens.encoding import prepare_data
 from kanlens.errors import InvalidValueError, KanlensError
+from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
 from kanlens.training.options import Options
 from kanlens.training.path_result import PathStep, SparsityPath, mean_and_error
+from kanlens.training.preparation import rows_kept
 from kanlens.training.proximal import ProximalSteps, zero_edges
+from kanlens.training.resumption import (
+    EVERY,
+    Checkpoint,
+    check_identity,
+    checkpoint_path,
+    identity_of,
+    read_state,
+)
 from kanlens.training.run import TrainingRun
 from kanlens.training.structure import active_features, live_edges, weighty_edges
 
@@ -42,7 +54,7 @@ DEAD = 0.05  # share of what the first model explains that a dead one may still 
 CHOSEN_HERE = ("penalty", "strength", "scale")
 
 
-def sparsity_path(
+def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     model: Model,
     data: Table | tuple[Any, Any],
     *,
@@ -50,6 +62,9 @@ def sparsity_path(
     strengths: Sequence[float] | int | None = None,
     threshold: float = 0.01,
     tolerance: float = 0.01,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = EVERY,
+    resume: bool = False,
     progress: bool | None = None,
     generator: torch.Generator | None = None,
     **options: Any,
@@ -62,7 +77,7 @@ def sparsity_path(
     until a model explains no more than a twentieth of what the first one does (or, a few strengths
     further, training is stuck).
 
-    An interrupt (Ctrl-C) ends the path; what was found so far is returned.
+    An interrupt (Ctrl-C) ends the path; what was found so far is returned, with a warning.
 
     Parameters
     ----------
@@ -79,6 +94,8 @@ def sparsity_path(
         Share of its layer's largest weight L1 norm below which an edge counts as dead.
     tolerance : float
         Share of what is explained that the chosen model may give up: see `SparsityPath.best`.
+    checkpoint, checkpoint_every, resume
+        As for `kanlens.fit`; the path goes on within a strength.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
@@ -97,6 +114,8 @@ def sparsity_path(
         If an option is outside what it may be.
     DataError, ShapeError
         If the data does not fit the model.
+    FileFormatError
+        If `checkpoint` is of another path.
     TrainingError
         If the loss is not finite before the first step.
 
@@ -116,6 +135,8 @@ def sparsity_path(
     given = _checked(strengths, options)
     check_positive("sparsity_path", "threshold", threshold, zero=True)
     check_positive("sparsity_path", "tolerance", tolerance, zero=True)
+    check_positive("sparsity_path", "checkpoint_every", checkpoint_every, zero=True)
+    place = checkpoint_path("sparsity_path", checkpoint, resume=resume)
     model = check_model("sparsity_path", model)
     if not isinstance(penalty, str | Mapping):
         expected, advice = "penalty to be a norm or norms with weights", "Pass 'weight_l1'"
@@ -129,9 +150,16 @@ def sparsity_path(
     except KanlensError as error:
         raise reworded("sparsity_path", error) from error
     walk = _Walk(first, plan, x, y, threshold, generator)
+    walk.strengths = given
+    if place is not None:
+        walk.saved = Checkpoint(place, checkpoint_every)
+        if resume and place.exists():
+            walk.restore(read_state(place, call="sparsity_path"))
     total = given if isinstance(given, int) else len(given)
+    stop = Interruption()
     with threads_for(walk.size), progress_bar("path", total, shown=progress) as advance:
-        reason = walk.go(given, advance)
+        reason = walk.go(advance, stop)
+    stop.warn("sparsity_path")
     return SparsityPath(
         steps=tuple(walk.steps),
         penalty=weights,
@@ -180,9 +208,14 @@ class _Walk:
     ) -> None:
         self.model, self.plan, self.x, self.y = model, plan, x, y
         self.threshold, self.generator = threshold, generator
+        self.strengths: list[float] | int = COUNT
         self.steps: list[PathStep] = []
         self.held_out: Tensor | None = None
         self.constant = math.nan
+        self.saved: Checkpoint | None = None
+        self.records: list[dict[str, Any]] = []  # of every step, what a checkpoint holds of it
+        self.known: list[dict[str, Any]] = []  # those of a checkpoint, not gone through yet
+        self.begun: dict[str, Any] | None = None  # the run that a checkpoint was made in
 
     @property
     def size(self) -> int:
@@ -190,23 +223,45 @@ class _Walk:
         rows = len(self.x) if self.plan.optimizer == "lbfgs" else self.plan.batch_size
         return rows * max(lay.in_features * lay.degrees_of_freedom for lay in self.model.layers)
 
-    def go(self, strengths: list[float] | int, advance: Callable[..., None]) -> str:
+    def go(self, advance: Callable[..., None], stop: Interruption) -> str:
         """Take every step, and say why there are no more."""
         advance(0)
+        strengths = self.strengths
         found = self._chosen(strengths) if isinstance(strengths, int) else iter(strengths)
-        try:
+        with stop.kept():
             for strength in found:
                 self.steps.append(self._step(float(strength)))
                 advance(note=_note(self.steps[-1]))
-        except KeyboardInterrupt:
+        if stop.happened:
+            if self.saved is not None and self.saved.copy is not None:
+                self.saved.write()
             if not self.steps:
-                raise
+                raise KeyboardInterrupt
             return f"interrupted after strength {self.steps[-1].strength:.3g}"
         if not isinstance(strengths, int):
             return "all strengths done"
         if self._dead():
             return f"nearly all edges are dead at strength {self.steps[-1].strength:.3g}"
         return f"the model is alive at strength {self.steps[-1].strength:.3g}, the last one tried"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must share with the path that resumes from it."""
+        found = identity_of(self.model, self.plan, self.x, self.y)
+        chosen = {"strengths": self.strengths, "threshold": self.threshold}
+        return {**found, "options": {**found["options"], **chosen}}
+
+    def _note(self, state: Callable[[], Any], **_: Any) -> None:
+        """Take note of the state of the run of one strength, which is a part of the path's."""
+        if self.saved is not None:
+            known = {"identity": self.identity, "steps": list(self.records)}
+            self.saved.note(lambda: {**known, "run": state()})
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go back to a state that a checkpoint holds."""
+        check_identity(saved, self.identity, call="sparsity_path")
+        self.known, self.begun = list(saved["steps"]), saved["run"]
+        self.held_out = saved["run"]["held_out"]
 
     def _chosen(self, count: int) -> Iterator[float]:
         """Yield 0 and then strengths until nearly all edges are dead."""
@@ -236,41 +291,68 @@ class _Walk:
         return self.steps[-1].edges_above == 0 or explained[1] <= DEAD * explained[0]
 
     def _step(self, strength: float) -> PathStep:
-        started = time.perf_counter()
         model = copy.deepcopy(self.model)
+        record = self._recalled(model) if self.known else self._trained(model, strength)
+        self.records.append(record)
+        self.model = model
+        return self._described(model, strength, record)
+
+    def _trained(self, model: KAN, strength: float) -> dict[str, Any]:
+        """Train a model, and return what a checkpoint needs to know of that."""
+        started = time.perf_counter()
         options = dataclasses.replace(self.plan, strength=strength)
         run = TrainingRun(model, options, self.x, self.y, self.generator)
-        run.begin(self.held_out)
+        if self.begun is not None:
+            run.restore(self.begun)
+            self.begun = None
+        else:
+            run.begin(self.held_out)
         self.generator, self.held_out = run.generator, run.held_out
-        run.go(None, 1, lambda *_, **__: None)
-        if not self.steps:
-            judged = run.test_y if len(run.test_y) else run.train_y
-            self.constant = constant_loss(model, run.train_y, judged)
-        self.model = model
-        return self._described(run, strength, started)
+        run.go(lambda *_, **__: None, note=self._note)
+        return {
+            "model": dict(model.state_dict()),
+            "best": run.best["record"],
+            "stopped_because": run.stopped_because,
+            "seconds": time.perf_counter() - started,
+        }
 
-    def _described(self, run: TrainingRun, strength: float, started: float) -> PathStep:
+    def _recalled(self, model: KAN) -> dict[str, Any]:
+        """Make a model the one that a checkpoint holds."""
+        record = self.known.pop(0)
+        model.load_state_dict(record["model"])
+        model.scaled = True
+        remember(model, self.x[self._kept])
+        return record
+
+    @property
+    def _kept(self) -> Tensor:
+        held_out = torch.empty(0).long() if self.held_out is None else self.held_out
+        return rows_kept(len(self.x), held_out)
+
+    def _described(self, model: KAN, strength: float, record: dict[str, Any]) -> PathStep:
         """Measure the model of a finished run."""
-        model, best = run.model, run.best["record"]
-        rows, y = (run.test_x, run.test_y) if len(run.test_x) else (run.train_x, run.train_y)
+        kept, best = self._kept, record["best"]
+        x, judged = self.x[kept], kept if bool(kept.all()) else ~kept
         with torch.no_grad():
-            held_out_loss, error = mean_and_error(row_losses(model, model(rows), y))
-        inputs = trace(model, run.train_x).inputs
-        alive = live_edges(model, weighty_edges(model, inputs, self.threshold))
+            losses = row_losses(model, model(self.x[judged]), self.y[judged])
+        held_out_loss, error = mean_and_error(losses)
+        if not self.steps:
+            self.constant = constant_loss(model, self.y[kept], self.y[judged])
+        alive = live_edges(model, weighty_edges(model, trace(model, x).inputs, self.threshold))
         return PathStep(
             model=model,
             strength=strength,
             loss=best["loss"],
             held_out_loss=held_out_loss,
             standard_error=error,
-            penalty=self._penalty(model, run.train_x),
+            penalty=self._penalty(model, x),
             metric=best["metric"],
             edges_alive=sum(int((~zero_edges(layer)).sum()) for layer in model.layers),
             edges_above=sum(int(mask.sum()) for mask in alive),
             alive=tuple(alive),
             features=active_features(model, alive),
-            stopped_because=run.stopped_because,
-            seconds=time.perf_counter() - started,
+            stopped_because=record["stopped_because"],
+            seconds=record["seconds"],
         )
 
     def _penalty(self, model: KAN, x: Tensor) -> float:

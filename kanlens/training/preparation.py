@@ -96,3 +96,16 @@ def _fenced(x: Tensor) -> tuple[Tensor, Tensor]:  # (in,) twice
         ends.append((column.min().clamp(min=low - room), column.max().clamp(max=high + room)))
     lows, highs = (torch.stack(side) for side in zip(*ends, strict=True))
     return lows, highs
+
+
+def rows_kept(count: int, held_out: Tensor) -> Tensor:  # (count,)
+    """Tell which rows are trained on.
+
+    Examples
+    --------
+    >>> rows_kept(3, torch.tensor([1]))
+    tensor([ True, False,  True])
+    """
+    kept = torch.ones(count, dtype=torch.bool)
+    kept[held_out] = False
+    return kept

@@ -7,20 +7,74 @@ it is executed when it is read.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.errors import FileFormatError
-from kanlens.files import atomic_write
+from kanlens.core.network import KAN
+from kanlens.errors import FileFormatError, InvalidValueError
+from kanlens.files import atomic_write, check_writable
 from kanlens.io.tensor_files import read_safetensors
+from kanlens.training.options import Options
 
 FORMAT = "kanlens.training"
 FORMAT_VERSION = "1"
 TENSOR = "__tensor__"  # stands for a tensor in the JSON, its value is the tensor's key
+EVERY = 30.0  # seconds between two times that the file is written
+COPIED = 0.5  # seconds between two copies of the state, of which an interrupt finds the last
+
+
+class Checkpoint:
+    """The file that a run can go on from: written from time to time, and when the run ends.
+
+    The state is copied at ends of steps only, and not at all of them, so that steps of
+    milliseconds are not slowed down; an interrupt in the middle of a step finds the last copy.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    every : float
+        Seconds between two times that it is written; 0 for every step.
+    clock : callable
+        Returns the time in seconds.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "c")
+    >>> saved = Checkpoint(path)
+    >>> saved.note(lambda: {"step": 0})
+    >>> path.exists(), saved.write(), path.exists()
+    (False, None, True)
+    """
+
+    def __init__(
+        self, path: Path, every: float = EVERY, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.path, self.every, self.clock = path, every, clock
+        self.copied = self.written = clock()
+        self.copy: Any = None
+
+    def note(self, state: Callable[[], Any], *, last: bool = False) -> None:
+        """Copy the state if it is time, and write it if it is time for that, or the `last` one."""
+        now = self.clock()
+        if last or self.copy is None or now - self.copied >= min(COPIED, self.every):
+            self.copy, self.copied = state(), now
+        if last or now - self.written >= self.every:
+            self.write()
+
+    def write(self) -> None:
+        """Write the last copy."""
+        write_state(self.path, self.copy)
+        self.written = self.clock()
 
 
 def write_state(path: Path, state: Any) -> None:
@@ -45,7 +99,7 @@ def write_state(path: Path, state: Any) -> None:
         temporary.write_bytes(data)
 
 
-def read_state(path: Path) -> Any:
+def read_state(path: Path, *, call: str = "fit") -> Any:
     """Read what `write_state` wrote.
 
     Raises
@@ -53,16 +107,89 @@ def read_state(path: Path) -> Any:
     FileFormatError
         If the file is truncated, something else, or of a newer kanlens.
     """
-    metadata, tensors = read_safetensors(path, call="fit")
+    metadata, tensors = read_safetensors(path, call=call)
     if metadata.get("format") != FORMAT:
-        raise FileFormatError(_wrong(path, repr(metadata.get("format"))))
+        raise FileFormatError(_wrong(call, path, repr(metadata.get("format"))))
     if metadata.get("format_version") != FORMAT_VERSION:
         found = f"format version {metadata.get('format_version')!r}"
-        raise FileFormatError(_wrong(path, found))
+        raise FileFormatError(_wrong(call, path, found))
     try:
         return _unpack(json.loads(metadata["state"]), tensors)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise FileFormatError(_wrong(path, f"{type(error).__name__}: {error}"[:120])) from error
+        raise FileFormatError(
+            _wrong(call, path, f"{type(error).__name__}: {error}"[:120])
+        ) from error
+
+
+def checkpoint_path(call: str, checkpoint: str | Path | None, *, resume: bool) -> Path | None:
+    """Return where checkpoints are written, None for nowhere.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is nothing to resume from.
+    OutputError
+        If the file cannot be written there.
+    """
+    if checkpoint is None:
+        if resume:
+            expected, got = "a checkpoint to resume from", "resume=True without one"
+            advice = "Pass checkpoint='run.safetensors', for example"
+            raise InvalidValueError(message(call, expected, got, advice))
+        return None
+    check_writable(checkpoint, call=call)
+    return Path(checkpoint)
+
+
+def identity_of(model: KAN, options: Options, x: Tensor, y: Tensor) -> dict[str, Any]:
+    """Return what a checkpoint must share with the run that resumes from it."""
+    digest = hashlib.sha256()
+    for part in (x, y):
+        digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())
+    config = replace(model.config, scaled=False).to_json()
+    return {
+        "data": [list(x.shape), digest.hexdigest()],
+        "model": [str(model.dtype), config],
+        "options": asdict(options),
+    }
+
+
+def check_identity(saved: dict[str, Any], here: dict[str, Any], *, call: str) -> None:
+    """Refuse the state of another run.
+
+    Raises
+    ------
+    FileFormatError
+        If it is of other data, another model or other options.
+    """
+    there = saved.get("identity") or {}
+    other = [name for name in sorted(here) if there.get(name) != here[name]]
+    if other:
+        expected = "a checkpoint of the same data, model and options"
+        advice = "Resume with the same arguments, or start anew without resume"
+        got = f"one of other {difference(there, here, other[0])}"
+        raise FileFormatError(message(call, expected, got, advice))
+
+
+def copied(value: Any) -> Any:
+    """Return nested dicts and lists with copies of their tensors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> first = {"a": [torch.zeros(1), 2]}
+    >>> other = copied(first)
+    >>> first["a"][0] += 1
+    >>> other
+    {'a': [tensor([0.]), 2]}
+    """
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [copied(item) for item in value]
+    return value
 
 
 def difference(there: dict[str, Any], here: dict[str, Any], name: str) -> str:
@@ -82,9 +209,9 @@ def difference(there: dict[str, Any], here: dict[str, Any], name: str) -> str:
     return f"options ({key} {old.get(key)!r} there, {new[key]!r} here)"
 
 
-def _wrong(path: Path, got: str) -> str:
+def _wrong(call: str, path: Path, got: str) -> str:
     expected = f"{path.name!r} to be the checkpoint of a training run"
-    return message("fit", expected, got, "Start without resume, or name the right file")
+    return message(call, expected, got, "Start without resume, or name the right file")
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from contextlib import nullcontext
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kanlens.checks import message
+from kanlens.core import kernels
 from kanlens.core.network import KAN
 from kanlens.core.recording import remember, trace
-from kanlens.errors import FileFormatError, InvalidValueError, TrainingError
+from kanlens.errors import InvalidValueError, TrainingError
+from kanlens.interruption import Interruption
 from kanlens.training.objective import Objective, metric_name, score, task_loss
+from kanlens.training.optimizers import new_optimizer
 from kanlens.training.options import Options
-from kanlens.training.preparation import settle_scaling
+from kanlens.training.preparation import rows_kept, settle_scaling
 from kanlens.training.proximal import ProximalSteps
 from kanlens.training.result import FitResult
-from kanlens.training.resumption import difference, write_state
+from kanlens.training.resumption import check_identity, copied, identity_of
 
 __all__ = ["TrainingRun"]
 
-LBFGS_ITERATIONS = 10  # of the optimizer, in one step
 IMPROVEMENT = 1e-4  # relative, below which a step counts as none for early stopping
 OUTSIDE = 0.01  # share of a layer's inputs outside their grids that is left alone
 POLISH = 50  # proximal steps at the end, at most
 COST = 1e-3  # relative rise of the loss that a last move of the grids may cost
+QUICK = 2_000_000  # numbers in a basis from which statistics are had in a moment
 
 
 class TrainingRun:
@@ -82,8 +83,11 @@ class TrainingRun:
         rows = len(self.train_x)
         if self.options.optimizer != "lbfgs":
             rows = min(rows, self.options.batch_size)
-        widest = max(lay.in_features * lay.degrees_of_freedom for lay in self.model.layers)
-        return rows * widest
+        return rows * self._widest
+
+    @property
+    def _widest(self) -> int:
+        return max(lay.in_features * lay.degrees_of_freedom for lay in self.model.layers)
 
     def begin(self, held_out: Tensor | None = None) -> None:
         """Hold rows out, settle the scaling, and note the untrained state.
@@ -132,8 +136,7 @@ class TrainingRun:
         return torch.randperm(n, generator=source, device=device).cpu()
 
     def _split(self) -> None:
-        kept = torch.ones(len(self.x), dtype=torch.bool)
-        kept[self.held_out] = False
+        kept = rows_kept(len(self.x), self.held_out)
         if not bool(kept.any()):
             got = f"{len(self.held_out)} of {len(self.x)} rows held out"
             raise InvalidValueError(message("fit", "rows left to train on", got, "Pass more rows"))
@@ -153,52 +156,61 @@ class TrainingRun:
             self.proximal.begin(self.train_x)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        parameters, options = list(self.model.parameters()), self.options
-        if options.optimizer == "lbfgs":
-            return torch.optim.LBFGS(
-                parameters,
-                lr=options.rate,
-                max_iter=LBFGS_ITERATIONS,
-                history_size=20,
-                tolerance_grad=1e-14,
-                tolerance_change=1e-16,
-                line_search_fn="strong_wolfe",
-            )
-        if options.optimizer == "adam":
-            return torch.optim.Adam(parameters, lr=options.rate)
-        return torch.optim.AdamW(parameters, lr=options.rate, weight_decay=options.weight_decay)
+        return new_optimizer(list(self.model.parameters()), self.options)
 
-    def go(self, path: Path | None, every: int, advance: Callable[..., None]) -> None:
+    def go(
+        self,
+        advance: Callable[..., None],
+        *,
+        note: Callable[..., None] | None = None,
+        stop: Interruption | None = None,
+    ) -> None:
         """Take steps until there is a reason to stop; then put the best state back.
 
         Parameters
         ----------
-        path : Path or None
-            Where the state of the run is written.
-        every : int
-            Steps between two times that it is.
         advance : callable
             Moves a progress bar.
+        note : callable, optional
+            Takes `state` and ``last=``, as `Checkpoint.note` does, at the end of every step.
+        stop : Interruption, optional
+            Keeps an interrupt; without it the interrupt passes, the best state is back then, too.
         """
-        advance(self.step)
+        whole = False
+        try:
+            with nullcontext() if stop is None else stop.kept():
+                self._take_steps(advance, note or _ignore)
+                self._polish()
+                self._back_to_the_best()
+                self._follow_hidden_values()
+                self._back_to_the_best()
+                remember(self.model, self.train_x)
+                whole = True
+        finally:
+            if not whole:
+                self._back_to_the_best()
+                few = max(1, len(self.train_x) * self._widest // QUICK)
+                with kernels.use("torch"):  # a kernel might have to be compiled
+                    remember(self.model, self.train_x[::few])
+        if stop is not None and stop.happened:
+            self.stopped_because = f"interrupted after step {len(self.history)}"
+
+    def _take_steps(self, advance: Callable[..., None], note: Callable[..., None]) -> None:
         grid_steps = self.options.grid_steps()
         if any(nodes.grouping.arities for nodes in self.model.nodes):
             # not before the first step: products of untrained factors are next to nothing
             grid_steps = {step or max(1, self.options.steps // 10) for step in grid_steps}
-        try:
-            while not self.stopped_because:
-                self._one_step(self.step in grid_steps)
-                advance(note=_note(self.history[-1], metric_name(self.model)))
-                self._look_for_the_end(max(grid_steps, default=-1))
-                if path is not None and (self.step % every == 0 or self.stopped_because):
-                    write_state(path, self._state())
-            self._polish()
-        finally:
-            self.model.load_state_dict(self.best["state"])
-            self.model.zero_grad()
-            if self.options.grid_updates and self.history:
-                self._follow_hidden_values()
-            remember(self.model, self.train_x)
+        advance(self.step)
+        note(self.state)
+        while not self.stopped_because:
+            self._one_step(self.step in grid_steps)
+            advance(note=_note(self.history[-1], metric_name(self.model)))
+            self._look_for_the_end(max(grid_steps, default=-1))
+            note(self.state, last=bool(self.stopped_because))
+
+    def _back_to_the_best(self) -> None:
+        self.model.load_state_dict(self.best["state"])
+        self.model.zero_grad()
 
     def _polish(self) -> None:
         """Take proximal steps from the best state, so that what should be zero is."""
@@ -214,17 +226,16 @@ class TrainingRun:
     @torch.no_grad()
     def _follow_hidden_values(self) -> None:
         """Move the grids once more when hidden values have left them, unless that costs loss."""
+        if not self.options.grid_updates or not self.history:
+            return
         outside = trace(self.model, self.train_x).outside[1:]
         if all(float(share.mean()) <= OUTSIDE for share in outside):
             return
         best, step = self.best["record"], self.best["record"]["step"]
-        state = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.model.update_grid(self.train_x)
         record = {**self._evaluate(), "step": step}
         if self._monitor(record) <= self._monitor(best) * (1 + COST):
             self._keep(record, monitor=self._monitor(record))
-        else:
-            self.model.load_state_dict(state)
 
     @torch.enable_grad()
     def _one_step(self, move_grids: bool) -> None:
@@ -318,48 +329,35 @@ class TrainingRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must share with the run that resumes from it."""
-        digest = hashlib.sha256()
-        for part in (self.x, self.y):
-            digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())
-        config = replace(self.model.config, scaled=False).to_json()
-        return {
-            "data": [list(self.x.shape), digest.hexdigest()],
-            "model": [str(self.model.dtype), config],
-            "options": asdict(self.options),
-        }
+        return identity_of(self.model, self.options, self.x, self.y)
 
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """Return a copy of what `restore` needs."""
         return {
             "identity": self.identity,
             "scaled": self.model.scaled,
             "held_out": self.held_out,
-            "history": self.history,
-            "best": self.best,
+            "history": list(self.history),
+            "best": self.best,  # made anew where it changes
             "step": self.step,
             "stale": self.stale,
             "stopped_because": self.stopped_because,
             "proximal_size": self.proximal.size if self.proximal is not None else None,
-            "model": dict(self.model.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
+            "model": copied(dict(self.model.state_dict())),
+            "optimizer": copied(self.optimizer.state_dict()),
             "generator": None if self.generator is None else self.generator.get_state(),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go back to a state that `go` has written.
+        """Go back to what `state` has returned.
 
         Raises
         ------
         FileFormatError
             If it is of another run.
         """
-        there, here = saved.get("identity") or {}, self.identity
-        other = [name for name in sorted(here) if there.get(name) != here[name]]
-        if other:
-            expected = "a checkpoint of the same data, model and options"
-            advice = "Resume with the same arguments, or start anew without resume"
-            got = f"one of other {difference(there, here, other[0])}"
-            raise FileFormatError(message("fit", expected, got, advice))
-        self.held_out, self.history = saved["held_out"], saved["history"]
+        check_identity(saved, self.identity, call="fit")
+        self.held_out, self.history = saved["held_out"], list(saved["history"])
         self.best, self.step, self.stale = saved["best"], saved["step"], saved["stale"]
         self.stopped_because = saved["stopped_because"]
         self._split()
@@ -393,3 +391,7 @@ class TrainingRun:
 
 def _note(record: dict[str, float], metric: str) -> str:
     return f"loss {record['loss']:.3e}  {metric} {record['metric']:.4f}"
+
+
+def _ignore(*_: Any, **__: Any) -> None:
+    """Take note of nothing."""

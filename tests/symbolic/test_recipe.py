@@ -4,6 +4,7 @@ import sympy
 import torch
 
 from kanlens.core.network import KAN
+from kanlens.errors import InterruptedWarning
 from kanlens.symbolic import recipe as module
 from kanlens.symbolic.recipe import Recipe, find_formula
 
@@ -93,7 +94,8 @@ def test_an_interrupt_returns_the_best_so_far(monkeypatch):
 
     monkeypatch.setattr(module, "_trained", interrupted)
     x, generator = draw(0, 100)
-    found = run(x, torch.sin(4 * x[:, :1] * x[:, 1:]), generator, functions=("x",))
+    with pytest.warns(InterruptedWarning, match="^find_formula: expected to come to an end, got"):
+        found = run(x, torch.sin(4 * x[:, :1] * x[:, 1:]), generator, functions=("x",))
     assert found.predict(x).shape == (100, 1)
     monkeypatch.setattr(module, "_trained", lambda *arguments: interrupted(1))
     with pytest.raises(KeyboardInterrupt):

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ from torch.testing import assert_close
 import kanlens
 from kanlens import sparsity
 from kanlens.core.recording import trace
-from kanlens.errors import DataError, InvalidValueError
-from kanlens.training import PathStep, SparsityPath, sparsity_path
+from kanlens.errors import DataError, FileFormatError, InterruptedWarning, InvalidValueError
+from kanlens.training import PathStep, SparsityPath, resumption, sparsity_path
 from kanlens.training.objective import constant_loss, row_losses, task_loss
 from kanlens.training.path_result import mean_and_error
+from kanlens.training.resumption import read_state
 from kanlens.training.run import TrainingRun
 from kanlens.training.structure import active_features, live_edges, weighty_edges
 
@@ -158,12 +160,87 @@ def test_an_interrupt_returns_what_was_found(
         begin(self, held_out)
 
     monkeypatch.setattr(TrainingRun, "begin", interrupted)
-    found = walk(network((4, 1)), planted(), strengths=[0.0, 0.01, 0.1, 1.0], steps=1)
+    with pytest.warns(InterruptedWarning, match="^sparsity_path: expected to come to an end, got"):
+        found = walk(network((4, 1)), planted(), strengths=[0.0, 0.01, 0.1, 1.0], steps=1)
     assert found.strengths == (0.0, 0.01)
     assert found.stopped_because == "interrupted after strength 0.01"
     calls[:] = [1, 1]
     with pytest.raises(KeyboardInterrupt):
         walk(network((4, 1)), planted(), strengths=[0.0], steps=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "call"),
+    [({}, 14), ({"optimizer": "adam", "batch_size": 32, "proximal": False}, 14), ({}, 3)],
+    ids=["lbfgs", "adam", "in the first strength"],
+)
+def test_a_resumed_path_is_bit_for_bit_the_unbroken_one(
+    network: Callable[..., kanlens.KAN],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: dict[str, object],
+    call: int,
+) -> None:
+    settings = {"strengths": 3, "steps": 4, **options}
+    whole = walk(network((4, 1)), planted(), **settings)
+    one_step, calls = TrainingRun._one_step, []
+
+    def interrupted(self: TrainingRun, move_grids: bool) -> None:
+        calls.append(1)
+        if len(calls) == call:  # of four steps for each strength
+            raise KeyboardInterrupt
+        one_step(self, move_grids)
+
+    saving = {"checkpoint": tmp_path / "c", **settings}
+    ended = pytest.warns(InterruptedWarning) if call > 4 else pytest.raises(KeyboardInterrupt)
+    with monkeypatch.context() as patch, ended:
+        patch.setattr(resumption, "COPIED", 0.0)
+        patch.setattr(TrainingRun, "_one_step", interrupted)
+        walk(network((4, 1)), planted(), **saving)
+    saved = read_state(tmp_path / "c")
+    assert len(saved["steps"]) == (call - 1) // 4
+    assert saved["run"]["step"] == (call - 1) % 4
+    monkeypatch.setattr(TrainingRun, "_one_step", count := Counted(one_step))
+    again = walk(network((4, 1), seed=0), planted(), **saving, resume=True, generator=seeded(9))
+    assert count.calls == 4 * len(whole.steps) - (call - 1)
+    assert again.stopped_because == whole.stopped_because
+    assert again.best == whole.best
+    for one, other in zip(again.steps, whole.steps, strict=True):
+        for name in ("strength", "loss", "held_out_loss", "penalty", "metric", "stopped_because"):
+            assert getattr(one, name) == getattr(other, name)
+        assert_close(one.model.state_dict(), other.model.state_dict(), rtol=0, atol=0)
+        for mine, theirs in zip(one.model.statistics, other.model.statistics, strict=True):
+            assert torch.equal(mine.quantiles, theirs.quantiles)
+    text = (
+        "sparsity_path: expected a checkpoint of the same data, model and options, got one of "
+        "other options (strengths 3 there, 4 here). "
+        "Resume with the same arguments, or start anew without resume."
+    )
+    with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
+        walk(network((4, 1)), planted(), **{**saving, "strengths": 4}, resume=True)
+
+
+class Counted:
+    """A method of runs that counts its calls."""
+
+    def __init__(self, method: Callable[..., None]) -> None:
+        self.method, self.calls = method, 0
+
+    def __get__(self, run: TrainingRun, _: object = None) -> Callable[[bool], None]:
+        def called(move_grids: bool) -> None:
+            self.calls += 1
+            self.method(run, move_grids)
+
+        return called
+
+
+def test_a_path_cannot_resume_from_nothing(network: Callable[..., kanlens.KAN]) -> None:
+    text = (
+        "sparsity_path: expected a checkpoint to resume from, got resume=True without one. "
+        "Pass checkpoint='run.safetensors', for example."
+    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        walk(network((4, 1)), planted(), resume=True)
 
 
 def test_a_path_that_is_stuck_ends(

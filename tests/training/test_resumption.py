@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 import kanlens
-from kanlens.errors import FileFormatError, OutputError
-from kanlens.training.resumption import read_state, write_state
+from kanlens.errors import FileFormatError, InterruptedWarning, OutputError
+from kanlens.training import resumption
+from kanlens.training import run as run_module
+from kanlens.training.resumption import Checkpoint, read_state, write_state
 from kanlens.training.run import TrainingRun
 
 Data = tuple[Tensor, Tensor]
@@ -36,15 +38,17 @@ def run(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
     return kanlens.fit(net, data, **settings)
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    evaluate = TrainingRun._evaluate
+def interrupt_in(monkeypatch: pytest.MonkeyPatch, name: str, *, call: int) -> None:
+    """Make the n-th call of a method of runs an interrupt."""
+    method, calls = getattr(TrainingRun, name), []
 
-    def interrupted(self: TrainingRun) -> dict[str, float]:
-        if self.step == step:
+    def interrupted(self: TrainingRun, *arguments: Any) -> Any:
+        calls.append(None)
+        if len(calls) == call:
             raise KeyboardInterrupt
-        return evaluate(self)
+        return method(self, *arguments)
 
-    monkeypatch.setattr(TrainingRun, "_evaluate", interrupted)
+    monkeypatch.setattr(TrainingRun, name, interrupted)
 
 
 def bytes_of(net: kanlens.KAN) -> bytes:
@@ -52,30 +56,49 @@ def bytes_of(net: kanlens.KAN) -> bytes:
 
 
 PENALTY = {"penalty": "weight_l1", "strength": 0.01}
+PROXIMAL = {"penalty": "activation_l2", "strength": 0.01, "proximal": True}
+INTERRUPTED = "^fit: expected to come to an end, got an interrupt. The model has the state of step "
+
+
+WAYS = {
+    "lbfgs": {},
+    "lbfgs-penalty": {"grid_updates": 0, **PENALTY},
+    "lbfgs-proximal": {"validation": 0.0, **PROXIMAL},
+    "adam": ADAM,
+    "adamw-penalty": {**ADAM, **PENALTY, "optimizer": "adamw", "weight_decay": 0.01},
+    "adam-proximal": {**ADAM, **PROXIMAL},
+}
+PLACES = ("_closure", "_one_step", "_polish", "_follow_hidden_values")
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"grid_updates": 0, **PENALTY}, ADAM, {**ADAM, **PENALTY, "optimizer": "adamw"}],
-    ids=["lbfgs", "lbfgs-penalty", "adam", "adamw-penalty"],
+    ("way", "place"),
+    [*((way, "_evaluate") for way in WAYS), *(("lbfgs", p) for p in PLACES), ("adam", "_one_pass")],
 )
-@pytest.mark.parametrize("every", [1, 2])
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     network: Callable[..., kanlens.KAN],
     waves: Data,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    options: dict[str, Any],
-    every: int,
+    way: str,
+    place: str,
 ) -> None:
+    options, path = WAYS[way], tmp_path / "run.safetensors"
     whole = run(network(), waves, **options)
-    path = tmp_path / "run.safetensors"
-    saving = {**options, "checkpoint": path, "checkpoint_every": every}
+    saving = {**options, "checkpoint": path}
     cut = network()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt_at(patch, 4)
-        run(cut, waves, **saving)
-    assert read_state(path)["step"] == (3 if every == 1 else 2)
+    calls = {"_evaluate": 5, "_one_step": 5, "_one_pass": 5, "_closure": 40}
+    call, reached = calls.get(place, 1), {"_evaluate": 3, "_closure": 3}.get(place, 4)
+    if place not in calls:
+        reached = 6  # all of them
+    with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match=INTERRUPTED):
+        patch.setattr(resumption, "COPIED", 0.0)
+        interrupt_in(patch, place, call=call)
+        some = run(cut, waves, **saving)
+    assert read_state(path)["step"] == reached
+    assert some.stopped_because == f"interrupted after step {reached}"
+    assert len(some.history) == reached
+    assert repr(some.history) == repr(whole.history[:reached])
     content = path.read_bytes()
     for net in (network(seed=99), cut):  # the weights and the generator come from the file
         path.write_bytes(content)
@@ -87,6 +110,85 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
         assert again.stopped_because == whole.stopped_because
         for one, other in zip(again.model.statistics, whole.model.statistics, strict=True):
             assert torch.equal(one.quantiles, other.quantiles)
+
+
+def test_an_interrupt_gives_the_best_state_and_says_how_to_go_on(
+    network: Callable[..., kanlens.KAN],
+    waves: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    three, net = run(network(), waves, steps=3, grid_updates=0), network()
+    text = (
+        "fit: expected to come to an end, got an interrupt. The model has the state of step 3, the "
+        "best so far; resume=True goes on from 'c'."
+    )
+    with pytest.warns(InterruptedWarning, match=f"^{re.escape(text)}$"):
+        interrupt_in(monkeypatch, "_closure", call=40)  # in the middle of a line search
+        some = run(net, waves, steps=50, grid_updates=0, checkpoint=tmp_path / "c")
+    assert some.model is net
+    assert some.best_step == 3
+    assert bytes_of(net) == bytes_of(three.model)
+    assert net.statistics is not None
+
+
+def test_a_second_interrupt_goes_through(
+    network: Callable[..., kanlens.KAN], waves: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_in(monkeypatch, "_closure", call=2)
+    interrupt_in(monkeypatch, "_back_to_the_best", call=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(network(), waves)
+
+
+def test_an_interrupt_before_the_first_step_leaves_the_model_alone(
+    network: Callable[..., kanlens.KAN], waves: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network()
+    before = bytes_of(net)
+    interrupt_in(monkeypatch, "_evaluate", call=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(net, waves)
+    assert bytes_of(net) == before
+    assert not net.scaled
+
+
+def test_statistics_after_an_interrupt_are_of_some_rows(
+    network: Callable[..., kanlens.KAN], waves: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "QUICK", 300)  # 48 rows x 2 features x 8 functions are 768
+    interrupt_in(monkeypatch, "_one_step", call=2)
+    with pytest.warns(InterruptedWarning):
+        found = run(network(), waves)
+    kept = torch.ones(60, dtype=torch.bool)
+    kept[found.held_out] = False
+    some = found.model.scale_inputs(waves[0][kept][::2])
+    assert torch.equal(found.model.statistics[0].input_low, some.amin(0))
+
+
+def test_checkpoints_are_written_by_the_clock(tmp_path: Path) -> None:
+    now, taken = [0.0], []
+    saved = Checkpoint(tmp_path / "c", every=30.0, clock=lambda: now[0])
+
+    def state() -> dict[str, float]:
+        taken.append(now[0])
+        return {"at": now[0]}
+
+    written = []
+    for tick in range(700):  # steps of a tenth of a second
+        now[0] = tick / 10
+        saved.note(state)
+        if saved.written == now[0] and tick:
+            written.append(read_state(tmp_path / "c")["at"])
+    assert written == [30.0, 60.0]
+    assert taken == [tick / 2 for tick in range(140)]  # a copy every half second
+    now[0] = 70.1
+    saved.note(state, last=True)
+    assert read_state(tmp_path / "c") == {"at": 70.1}
+    now[0] = 70.2
+    saved.note(state)
+    saved.write()  # as after an interrupt: the last copy
+    assert read_state(tmp_path / "c") == {"at": 70.1}
 
 
 def test_a_different_run_does_not_give_the_same_bytes(
@@ -107,9 +209,9 @@ def test_without_a_generator_a_run_resumes_too(
         torch.manual_seed(11)
         whole = run(network(), waves, **options)
         torch.manual_seed(11)
-        saving = {**options, "checkpoint": tmp_path / "run", "checkpoint_every": 1}
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            interrupt_at(patch, 4)
+        saving = {**options, "checkpoint": tmp_path / "run", "checkpoint_every": 0}
+        with monkeypatch.context() as patch, pytest.warns(InterruptedWarning):
+            interrupt_in(patch, "_evaluate", call=5)
             run(network(), waves, **saving)
         before = torch.get_rng_state()
         again = run(network(), waves, resume=True, **saving)
@@ -139,11 +241,11 @@ def test_a_refit_resumes(
         run(net, waves, steps=2)
         return net
 
-    whole = run(trained(), waves, **PENALTY)
-    saving = {**PENALTY, "checkpoint": tmp_path / "run", "checkpoint_every": 1}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt_at(patch, 4)
-        run(trained(), waves, **saving)
+    whole, again = run(trained(), waves, **PENALTY), trained()
+    saving = {**PENALTY, "checkpoint": tmp_path / "run", "checkpoint_every": 0}
+    with monkeypatch.context() as patch, pytest.warns(InterruptedWarning):
+        interrupt_in(patch, "_evaluate", call=5)
+        run(again, waves, **saving)
     fresh = network()  # knows no statistics, which must not matter
     assert bytes_of(run(fresh, waves, resume=True, **saving).model) == bytes_of(whole.model)
 
@@ -262,8 +364,8 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_the_best_state(
     monkeypatch.setattr(os, "fsync", full)
     net = network()
     with pytest.raises(OutputError, match="No space left on device"):
-        run(net, waves, checkpoint=path, checkpoint_every=1)
-    assert read_state(path)["step"] == 2
+        run(net, waves, checkpoint=path, checkpoint_every=0)
+    assert read_state(path)["step"] == 1  # the third write, of step 2, failed
     assert [item.name for item in tmp_path.iterdir()] == ["run.safetensors"]
     assert net.statistics is not None
 
@@ -297,14 +399,14 @@ g = torch.Generator().manual_seed(5)
 x = 3 + 4 * torch.rand(60, 2, dtype=torch.float64, generator=g)
 model = kanlens.KAN([2, 2, 1], generator=torch.Generator().manual_seed(0)).double()
 kanlens.fit(model, (x, x[:, :1].sin() + x[:, 1:] ** 2 / 10), steps=20, patience=100,
-            checkpoint=sys.argv[2], checkpoint_every=3, progress=False,
+            checkpoint=sys.argv[2], checkpoint_every=0, progress=False,
             generator=torch.Generator().manual_seed(3), **eval(sys.argv[1]))
 """
 
 
 @pytest.mark.slow  # starts a second interpreter to kill
 @pytest.mark.parametrize("options", [{}, ADAM], ids=["lbfgs", "adam"])
-def test_a_killed_process_loses_at_most_one_interval(
+def test_a_killed_process_loses_what_came_after_its_checkpoint(
     network: Callable[..., kanlens.KAN], waves: Data, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     path = tmp_path / "run.safetensors"
@@ -319,8 +421,8 @@ def test_a_killed_process_loses_at_most_one_interval(
     reached = int(rest[-1]) if rest else seen
     assert reached < 20
     step = read_state(path)["step"]
-    assert reached - 3 <= step <= reached
-    settings = {"steps": 20, "patience": 100, "checkpoint_every": 3, **options}
+    assert reached - 1 <= step <= reached
+    settings = {"steps": 20, "patience": 100, **options}
     again = run(network(seed=8), waves, checkpoint=path, resume=True, **settings)
     whole = run(network(), waves, **settings)
     assert bytes_of(again.model) == bytes_of(whole.model)

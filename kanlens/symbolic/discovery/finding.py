@@ -13,6 +13,7 @@ import sympy
 import torch
 
 from kanlens.checks import check_generator, check_positive
+from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.progress import progress_bar
 from kanlens.symbolic.composition import evaluator, plain
 from kanlens.symbolic.constants import can_refine, snap
@@ -36,6 +37,7 @@ from kanlens.threads import one_blas_thread, one_thread
 if TYPE_CHECKING:
     from kanlens.core.network import Rows
 
+INTERRUPTED = "interrupted"
 _ROUNDING = 1e-24  # errors below do not differ
 _RESERVE = 0.6  # seconds; a step of the search that has begun is not broken off
 _SHARE = 0.85  # of the time that goes into the search; the rest polishes and checks
@@ -54,7 +56,8 @@ class Discovery(SymbolicResult):
     ----------
     stopped_because : str
         "an exact formula was found", "only noise was left", "every way was tried", "the time was
-        over" or "interrupted"; after the last two the best formula so far is there.
+        over" or "interrupted"; after the last two the best formula so far is there, and after an
+        interrupt a warning says so.
     seconds : float
         How long it took.
     """
@@ -143,7 +146,9 @@ def discover(
             front, because = _searched(sample, time_limit, progress, generator)
             entries = front.entries
             chosen = _chosen(sample, front)
-    return _result(sample, entries, chosen, because, start)
+    found = _result(sample, entries, chosen, because, start)
+    Interruption(happened=because == INTERRUPTED).warn(CALL)
+    return found
 
 
 def _constant(sample: Sample) -> Entry:
@@ -171,23 +176,24 @@ def _searched(
     front.start()
     problem = Problem(columns, symbols, target, held_out, lambda e: e)
     draws = torch.Generator() if generator is None else generator
-    because = "every way was tried"
+    because, stop = "every way was tried", Interruption()
     with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
         front.watch(advance)
-        try:
+        with stop.kept():
             first = _LATE if _noiseless(problem) else _FIRST
             early = Interlude(front, first, _NETWORKS, lambda part: explore(problem, part, draws))
-            search(problem, early)
-            early.catch_up()
+            with interrupts_pass():
+                search(problem, early)
+                early.catch_up()
             if front.best_error > front.exact:
                 front.finish(Deadline.after(max(0.1 * time_limit, 0.0)))
-        except KeyboardInterrupt:
-            because = "interrupted"
+    if stop.happened:
+        because = INTERRUPTED
     if front.best_error <= front.exact:
         because = "an exact formula was found"
-    elif front.settled and because != "interrupted":
+    elif front.settled and not stop.happened:
         because = "only noise was left"
-    elif deadline.passed and because != "interrupted":
+    elif deadline.passed and not stop.happened:
         because = "the time was over"
     return front, because
 

@@ -220,7 +220,7 @@ def trained(
     run = TrainingRun(network, options, x[rows], y[rows], generator)
     try:
         run.begin()
-        run.go(None, steps, _watching(deadline))
+        run.go(_watching(deadline))
     except OutOfTimeError:
         pass  # the best state is in the network
     except KanlensError:

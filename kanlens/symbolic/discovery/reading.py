@@ -12,13 +12,13 @@ import torch
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.network import KAN
 from kanlens.errors import KanlensError
+from kanlens.interruption import Interruption
 from kanlens.pruning import prune
 from kanlens.symbolic.assignment import assign_functions
 from kanlens.symbolic.composition import Expr, compose
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.networks import Interpolator, View, trained, views
 from kanlens.symbolic.discovery.problems import Problem
-from kanlens.symbolic.interruption import Interruption
 from kanlens.symbolic.joint_refit import refit
 from kanlens.symbolic.library import library
 

@@ -1,5 +1,6 @@
 """`discover`: which formulas it finds, what it refuses, and how it keeps its time."""
 
+import re
 import signal
 import threading
 import time
@@ -11,7 +12,13 @@ import sympy
 import torch
 
 import kanlens
-from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+from kanlens.errors import (
+    DataError,
+    DTypeError,
+    InterruptedWarning,
+    InvalidValueError,
+    ShapeError,
+)
 
 
 def rows(text, *, count=300, seed=0, **ranges):
@@ -209,7 +216,9 @@ def test_an_interrupt_returns_the_best_so_far(monkeypatch):
 
     monkeypatch.setattr(finding, "search", interrupted)
     x = np.random.default_rng(0).uniform(1, 2, (50, 1))
-    found = kanlens.discover(x, 2 * x[:, 0] + 1e-3 * np.sin(9 * x[:, 0]), progress=False)
+    text = "discover: expected to come to an end, got an interrupt. What was found is returned."
+    with pytest.warns(InterruptedWarning, match=f"^{re.escape(text)}$"):
+        found = kanlens.discover(x, 2 * x[:, 0] + 1e-3 * np.sin(9 * x[:, 0]), progress=False)
     assert found.stopped_because == "interrupted"
     assert found.sympy() == 2 * sympy.Symbol("x1")
 

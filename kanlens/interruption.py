@@ -1,0 +1,99 @@
+"""Stop long work with Ctrl-C and keep what was found until then."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from kanlens.checks import message
+from kanlens.errors import InterruptedWarning
+
+_orderly: list[None] = []  # one for each block that has something to put in order at its end
+_passing: list[None] = []  # one for each block that no interrupt may be kept in
+
+
+@dataclass
+class Interruption:
+    """Whether work was interrupted; the parts that follow then leave out what takes long.
+
+    Attributes
+    ----------
+    happened : bool
+
+    Examples
+    --------
+    >>> stop = Interruption()
+    >>> with stop.kept():
+    ...     raise KeyboardInterrupt
+    >>> stop.happened
+    True
+    """
+
+    happened: bool = False
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Leave the block at the first interrupt, and remember it; the next one goes through.
+
+        Work in the block that an interrupt cuts short must leave behind nothing half done.
+        """
+        try:
+            with orderly():
+                yield
+        except KeyboardInterrupt:
+            if self.happened or _passing:
+                raise
+            self.happened = True
+
+    def warn(self, call: str, advice: str = "What was found is returned") -> None:
+        """Say in one line that a result is not what it could have been."""
+        if self.happened:
+            text = message(call, "to come to an end", "an interrupt", advice)
+            warnings.warn(text, InterruptedWarning, stacklevel=3)
+
+
+@contextmanager
+def interrupts_pass() -> Iterator[None]:
+    """Let an interrupt end the whole block: no call in it returns what it found until then.
+
+    Examples
+    --------
+    >>> stop = Interruption()
+    >>> try:
+    ...     with interrupts_pass(), stop.kept():
+    ...         raise KeyboardInterrupt
+    ... except KeyboardInterrupt:
+    ...     print("went through")
+    went through
+    """
+    _passing.append(None)
+    try:
+        yield
+    finally:
+        _passing.pop()
+
+
+@contextmanager
+def orderly() -> Iterator[None]:
+    """Mark a block that has something to put in order at its end, whatever ends it.
+
+    Examples
+    --------
+    >>> with orderly():
+    ...     in_order()
+    False
+    >>> in_order()
+    True
+    """
+    _orderly.append(None)
+    try:
+        yield
+    finally:
+        _orderly.pop()
+
+
+def in_order() -> bool:
+    """Tell whether the process could end here and now, with nothing half done."""
+    return not _orderly
