@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -108,8 +109,10 @@ def read_targets(
             raise DataError(message(call, expected, "text", advice))
     if not columns:
         return None
-    cells = frame[columns[0]] if schema.task == "classification" else frame[columns]
-    return schema.encode_target(cells, call=call, place=place)
+    if schema.task == "classification":
+        named = dataclasses.replace(schema, target=columns[0])
+        return named.encode_target(frame[columns[0]], call=call, place=place)
+    return schema.encode_target(frame[columns], call=call, place=place)
 
 
 def _checked(names: list[str], schema: Schema, columns: list[str], call: str) -> list[str]:

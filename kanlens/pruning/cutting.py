@@ -142,6 +142,7 @@ def _result(model: KAN, small: KAN, cutter: Cutter) -> PruneResult:
         removed=tuple(cutter.removed),
         loss_before=cutter.judge.first_loss,
         loss_after=cutter.judge.loss(small(cutter.rows[:, columns])),
+        loss_against="targets" if cutter.judge.against_targets else "outputs",
         edges_before=model.edges_alive,
         edges_after=small.edges_alive,
         dropped_features=tuple(name for name in names if name not in kept),

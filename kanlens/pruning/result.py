@@ -30,6 +30,7 @@ COLUMNS = (
     "loss_before",
     "loss_after",
     "edges_left",
+    "loss_against",
 )
 
 
@@ -47,8 +48,10 @@ class PruneResult:
         node" for edges that no longer do anything), loss_before, loss_after, edges_left. Indices
         and names are those of the model that was given.
     loss_before, loss_after : float
-        Of the whole model: the training loss against y, or without y the mean squared change of
-        the output over its variance. With fine-tuning, over the rows that it never saw.
+        Of the whole model. With fine-tuning, over the rows that it never saw.
+    loss_against : {"targets", "outputs"}
+        What the losses are and a budget is a share of: the training loss against y, or without y
+        the mean squared change of the model's own outputs over their variance.
     edges_before, edges_after : int
         Edges alive.
     dropped_features : tuple of str
@@ -68,6 +71,7 @@ class PruneResult:
     removed: tuple[dict[str, Any], ...]
     loss_before: float
     loss_after: float
+    loss_against: str
     edges_before: int
     edges_after: int
     dropped_features: tuple[str, ...]
@@ -132,10 +136,11 @@ class PruneResult:
         return self.journal.at(int(step) if step >= 0 else count + 1 + int(step))
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per removed edge."""
+        """Return one row per removed edge, with what its losses are against."""
         import pandas as pd
 
-        return pd.DataFrame(list(self.removed), columns=list(COLUMNS))
+        frame = pd.DataFrame(list(self.removed), columns=list(COLUMNS))
+        return frame.assign(loss_against=self.loss_against)
 
     def to_json(self) -> str:
         """Return all but the model as JSON; what is not finite becomes null."""
@@ -143,6 +148,7 @@ class PruneResult:
             "removed": [{k: _finite(v) for k, v in record.items()} for record in self.removed],
             "loss_before": _finite(self.loss_before),
             "loss_after": _finite(self.loss_after),
+            "loss_against": self.loss_against,
             "edges_before": self.edges_before,
             "edges_after": self.edges_after,
             "dropped_features": list(self.dropped_features),
@@ -155,7 +161,8 @@ class PruneResult:
     def __repr__(self) -> str:
         lost = f", without {', '.join(self.dropped_features)}" if self.dropped_features else ""
         return (
-            f"PruneResult(edges {self.edges_before} to {self.edges_after}, loss "
+            f"PruneResult(edges {self.edges_before} to {self.edges_after}, loss against "
+            f"{self.loss_against} "
             f"{self.loss_before:.4g} to {self.loss_after:.4g}, by {self.score}{lost})"
         )
 

@@ -352,7 +352,7 @@ def test_the_result_reads_as_a_table_and_as_json(network: Build, draw: Draw) -> 
     frame = result.to_frame()
     assert frame.columns.tolist() == [
         "step", "layer", "out", "in", "name", "score", "relative_score", "reason",
-        "loss_before", "loss_after", "edges_left",
+        "loss_before", "loss_after", "edges_left", "loss_against",
     ]  # fmt: skip
     assert len(frame) == len(result.removed) > 0
     assert frame["name"].tolist() == [r["name"] for r in result.removed]
@@ -369,3 +369,8 @@ def test_the_result_reads_as_a_table_and_as_json(network: Build, draw: Draw) -> 
     assert data["constant_outputs"] == []
     assert data["score"] == "l1"
     assert data["tuned"] == []
+    assert data["loss_against"] == "outputs"
+    assert set(frame["loss_against"]) == {"outputs"}
+    told = prune(model, x, noisy(model, x), threshold=0.4)
+    assert told.loss_against == "targets"
+    assert set(told.to_frame()["loss_against"]) == {"targets"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from kanlens.pruning import prune
 from kanlens.reporting import Report, report
 from kanlens.reporting.content import build_content
 from kanlens.reporting.html import formula_words, render_page, worst_gap
@@ -120,6 +122,19 @@ def test_what_is_missing_is_said_in_words(bare: dict[str, Any]) -> None:
     assert "The data hold no targets" in text
     assert "No formula was passed. Make one and report again:" in text
     assert "No result of pruning was passed." in text
+
+
+def test_the_page_says_what_the_loss_of_a_pruning_is_against(
+    bare: dict[str, Any], model: Any, rows: torch.Tensor, y: torch.Tensor
+) -> None:
+    texts = []
+    for target in (None, y):
+        result = prune(model, rows, target, threshold=0.2, progress=False)
+        content = {**bare, "pruning": json.loads(result.to_json())}
+        texts.append(Page(render_page(content, pictures())).text)
+    words = "The loss against the model's own outputs (their mean squared change over their "
+    assert f"{words}variance) went from 0 to" in texts[0]
+    assert "The loss against the targets went from" in texts[1]
 
 
 def test_the_page_holds_the_numbers_of_the_content(bare: dict[str, Any]) -> None:
