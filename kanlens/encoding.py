@@ -6,6 +6,7 @@ The model takes over what the data knows: names, units, kinds, task and classes.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from kanlens.checks import check_finite, check_rows, message, reworded
 from kanlens.core.cells import PLAIN_NUMBERS, listed
 from kanlens.core.kinds import Column, is_classes
 from kanlens.core.network import KAN
+from kanlens.core.recording import remember
 from kanlens.core.schema import Output, Schema, default_schema
 from kanlens.errors import DataError, KanlensError, ShapeError
 from kanlens.tables import Table, read_table
@@ -52,36 +54,71 @@ def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Ten
     >>> y.shape
     torch.Size([2, 1])
     """
+    x, y = _prepared(model, data, trained=False)
+    if y is None:
+        advice = "Name its column in read_table"
+        raise DataError(message("fit", "a table with a target", "none", advice))
+    return x, y
+
+
+def acquaint(model: KAN, data: Table | tuple[Any, Any]) -> None:
+    """Give a model that is trained already what training on the data would have given it.
+
+    These are names, units, kinds, task and classes, statistics of every layer, and background rows.
+
+    Parameters
+    ----------
+    model : KAN
+        Its weights and scaling stay.
+    data : Table or tuple (x, y)
+        As for `prepare_data`; without a target the task stays too. Two classes may have one output
+        or two; outputs that are named as the classes say in which order these are.
+
+    Raises
+    ------
+    DataError, ShapeError
+        If the data and the model do not fit together.
+
+    Examples
+    --------
+    >>> model = KAN([1, 2], output_names=["low", "high"])
+    >>> acquaint(model, ([[0.0], [1.0], [2.0]], ["low", "low", "high"]))
+    >>> model.class_labels, model.output_names, len(model.background)
+    (('low', 'high'), ('y=low', 'y=high'), 3)
+    """
+    remember(model, _prepared(model, data, trained=True)[0])
+
+
+def _prepared(
+    model: KAN, data: Table | tuple[Any, Any], *, trained: bool
+) -> tuple[Tensor, Tensor | None]:
     if isinstance(data, Table):
-        x, y = _from_table(model, data)
+        x, y = _from_table(model, data, trained)
     elif isinstance(data, (tuple, list)) and len(data) == 2:
         x, y = data
-        x, y = _rows(model, x), _labelled(model, y)
+        x, y = _rows(model, x, trained), _labelled(model, y, trained)
     else:
         expected, got = "data to be a Table or a pair (x, y)", type(data).__name__
         advice = "Pass (x, y), or what read_table returns"
         raise DataError(message("fit", expected, got, advice))
     rows = model.prepare(x, call="fit").detach()
     check_rows("fit", rows)
-    return rows, prepare_target(model, y, len(rows), call="fit")
+    return rows, None if y is None else prepare_target(model, y, len(rows), call="fit")
 
 
-def _from_table(model: KAN, table: Table) -> tuple[Tensor, Tensor]:
-    if table.y is None:
-        advice = "Name its column in read_table"
-        raise DataError(message("fit", "a table with a target", "none", advice))
-    x = _adopt_features(model, table)
-    return x, _adopt_target(model, table.schema, table.y)
+def _from_table(model: KAN, table: Table, trained: bool) -> tuple[Tensor, Tensor | None]:
+    x = _adopt_features(model, table, trained)
+    return x, None if table.y is None else _adopt_target(model, table.schema, table.y, trained)
 
 
-def _rows(model: KAN, x: Any) -> Any:
+def _rows(model: KAN, x: Any, trained: bool) -> Any:
     """Return x; a frame without the model's columns is read as a table when they are unnamed."""
     if not hasattr(x, "columns") or not _unnamed(model):
         return x
     if set(model.feature_names) <= {str(name) for name in x.columns}:
         return x
     try:
-        return _adopt_features(model, read_table(x))
+        return _adopt_features(model, read_table(x), trained)
     except KanlensError as error:
         raise reworded("fit", error) from error
 
@@ -91,7 +128,7 @@ def _unnamed(model: KAN) -> bool:
     return model.schema.features == default_schema(model.widths[0], 1).features
 
 
-def _adopt_features(model: KAN, table: Table) -> Tensor:  # (batch, in)
+def _adopt_features(model: KAN, table: Table, trained: bool) -> Tensor:  # (batch, in)
     """Return the columns of a table that the model takes, and give it their schema."""
     known, wanted = table.feature_names, model.feature_names
     missing = [name for name in wanted if name not in known]
@@ -99,6 +136,10 @@ def _adopt_features(model: KAN, table: Table) -> Tensor:  # (batch, in)
         expected = f"{_counted(len(wanted), 'feature')}, as the model has"
         got = f"{len(known)} ({listed(known)})"
         advice = f"Build the model with {_counted(len(known), 'input')}"
+        if trained:
+            advice = (
+                "Name the target, and the columns it was trained on, in the order of its inputs"
+            )
         raise ShapeError(message("fit", expected, got, advice))
     if missing and not _unnamed(model):
         expected = f"the model's features {listed(wanted)}"
@@ -137,10 +178,13 @@ def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tenso
     return torch.tensor([known.index(label) for label in schema.class_labels])[y]
 
 
-def _adopt_target(model: KAN, schema: Schema, y: Tensor) -> Tensor:
+def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tensor:
     """Return y in the codes of the model; one without class labels takes those of the data."""
     if model.class_labels:
         return codes_of_model(model, schema, y, call="fit")
+    if trained and schema.class_labels:
+        known, schema = schema.class_labels, _in_order_of(model.output_names, schema)
+        y = torch.tensor([schema.class_labels.index(label) for label in known])[y]
     if len(schema.outputs) != len(model.schema.outputs):
         expected = f"{_counted(len(model.schema.outputs), 'output')}, as the model has"
         found = len(schema.outputs)
@@ -149,16 +193,33 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor) -> Tensor:
         else:
             got = str(found)
         advice = f"Build the model with {_counted(found, 'output')}"
+        if trained:
+            advice = "Name as many target columns, or a target with as many classes"
         raise ShapeError(message("fit", expected, got, advice))
     model.schema = dataclasses.replace(schema, features=model.schema.features)
     return y
+
+
+def _in_order_of(names: Sequence[str], schema: Schema) -> Schema:
+    """Return a schema with its classes in the order of outputs, where these are named as classes.
+
+    Two classes may have one output, which is for the second, or one each.
+    """
+    labels = schema.class_labels
+    if set(names) == set(labels):
+        labels = tuple(names)
+    elif len(labels) == 2 and len(names) == 1 and names[0] == labels[0]:
+        labels = labels[::-1]
+    heads = labels[1:] if len(names) == 1 and len(labels) == 2 else labels
+    outputs = tuple(Output(name=f"{schema.target}={label}") for label in heads)
+    return dataclasses.replace(schema, class_labels=labels, outputs=outputs)
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + "s" * (count != 1)
 
 
-def _labelled(model: KAN, y: Any) -> Any:
+def _labelled(model: KAN, y: Any, trained: bool) -> Any:
     """Return y, as class codes when it holds labels: text, truth values, or one code per row."""
     if model.task == "classification" and model.class_labels:
         return y
@@ -182,7 +243,7 @@ def _labelled(model: KAN, y: Any) -> Any:
         outputs = tuple(Output(name=f"y={label}") for label in labels)
         schema = dataclasses.replace(schema, class_labels=labels, outputs=outputs)
         codes = torch.from_numpy(cells.astype(np.int64))
-    return _adopt_target(model, schema, codes)
+    return _adopt_target(model, schema, codes, trained)
 
 
 def _holds_labels(model: KAN, values: Any) -> bool:

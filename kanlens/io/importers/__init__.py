@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -19,8 +19,13 @@ from kanlens.errors import FileFormatError, InvalidValueError, KanlensError
 from kanlens.io.checkpoint import FORMAT, load
 from kanlens.io.importers.efficient_kan import EFFICIENT_KAN
 from kanlens.io.importers.source import CALL, Importer, Options, Source, sources
+from kanlens.io.importers.training_data import Supervision
 from kanlens.io.soundness import check_sound
 from kanlens.io.tensor_files import check_file, first_bytes, read_metadata
+
+if TYPE_CHECKING:
+    from kanlens.core.schema import Task
+    from kanlens.io.importers.training_data import TrainingData
 
 IMPORTERS: tuple[Importer, ...] = (EFFICIENT_KAN,)
 
@@ -32,11 +37,16 @@ def import_model(
     extrapolation: str | None = None,
     feature_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    data: TrainingData | None = None,
+    target: str | Sequence[str] | None = None,
+    task: Task | None = None,
 ) -> KAN:
     """Make a KAN of a trained model of another library; it is recognized by its tensors.
 
     Files are read as data: nothing in them is run, and pickled modules are refused. Of a module,
     the tensors and the base activations are read; its own forward is taken to be the library's.
+    With the data it was trained on, the model also knows what `fit` would have told it: names,
+    units and kinds, task and classes, statistics of every layer, and background rows.
 
     Parameters
     ----------
@@ -51,7 +61,15 @@ def import_model(
         What splines do outside the grid; by default the library's way: "zero" for efficient-kan.
         In a state dict of kanlens' own layers, known by their masks, "linear".
     feature_names, output_names : sequence of str, optional
-        Default x1, x2, ... and y, or y1, y2, ...
+        Default x1, x2, ... and y, or y1, y2, ... Beside a path or DataFrame, `feature_names` are
+        its feature columns, in the order of the inputs. The outputs of a classifier may be named by
+        its classes; without, these are in sorted order.
+    data : Table, (x, y), path or DataFrame, optional
+        The rows it was trained on, or rows like them.
+    target : str or sequence of str, optional
+        Target columns of a path or DataFrame. Default: those named like the outputs, if any.
+    task : {"regression", "classification"}, optional
+        What the target holds. Default: found out as `read_table` does.
 
     Returns
     -------
@@ -64,9 +82,10 @@ def import_model(
         If there is no such file.
     FileFormatError
         If the file is truncated, holds pickled objects, or the model is not recognized.
-    DTypeError, ShapeError, InvalidValueError
-        If the source is none of these, or its tensors are incomplete, do not fit together, or
-        can be of no network: NaN, knots that do not rise, a scale of 0, a mask neither 0 nor 1.
+    DataError, DTypeError, ShapeError, InvalidValueError
+        If the source is none of these, its tensors are incomplete, do not fit together or can be of
+        no network (NaN, knots that do not rise, a scale of 0, a mask neither 0 nor 1), or if the
+        data do not fit the model.
 
     Examples
     --------
@@ -77,14 +96,18 @@ def import_model(
     """
     if extrapolation is not None:
         check_choice(CALL, "extrapolation", extrapolation, ["linear", "zero"])
+    known = Supervision(data=data, target=target, task=task, features=feature_names)
+    known.check()
     options = Options(
         base_activation=base_activation,
         extrapolation=extrapolation,
-        feature_names=feature_names,
+        feature_names=None if known.tabular else feature_names,
         output_names=output_names,
     )
     model = _read(held_network(CALL, source), options)
     check_sound(CALL, model, InvalidValueError)
+    if data is not None:
+        known.tell(model)
     return model
 
 
