@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kanlens.cli.application import app
+from kanlens.cli.model_tables import read_rows, read_test
 from kanlens.cli.options import (
     DataPath,
     Json,
     ModelPath,
     Quiet,
     Seed,
+    TargetColumn,
     split_names,
 )
 from kanlens.cli.terminal import Terminal, keep_apart, seeded
@@ -22,6 +24,9 @@ from kanlens.cli.terminal import Terminal, keep_apart, seeded
 if TYPE_CHECKING:
     from kanlens.core.network import KAN
     from kanlens.pruning import PruneResult
+    from kanlens.tables import Table
+
+_WITHOUT = "loss and budget are the change of the outputs, as a share of their variance"
 
 
 @app.command()
@@ -29,8 +34,13 @@ def prune(
     model: ModelPath,
     data: DataPath,
     *,
+    column: TargetColumn = None,
     budget: Annotated[
-        float | None, typer.Option(help="Allowed relative rise of the loss, for example 0.02.")
+        float | None,
+        typer.Option(
+            help="Allowed relative rise of the loss against the target, for example 0.02; for a "
+            "table without target, of the change of the outputs, as a share of their variance."
+        ),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Least score, as a share of the layer's largest.")
@@ -67,12 +77,12 @@ def prune(
 ) -> None:
     """Remove the edges with the smallest scores; nodes and features that lose all edges go too."""
     import kanlens
-    from kanlens.tables import read_features
 
     terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
     keep_apart("prune", [output, table, figure], [model, data, test])
     kan = kanlens.load(model)
-    rows = read_features(data, kan.schema, call="prune")
+    rows = read_rows(data, kan, column, call="prune", terminal=terminal, without=_WITHOUT)
+    tests = read_test(test, kan, column, call="prune")
     result = kanlens.prune(
         kan,
         rows.x,
@@ -85,7 +95,7 @@ def prune(
         progress=terminal.progress,
         generator=generator,
     )
-    facts = {"model": str(output), **_pruned(result), **_on_test(test, kan, result.model)}
+    facts = {"model": str(output), **_pruned(result), **_on_test(tests, kan, result.model)}
     _write_steps(result, table, figure, terminal)
     kanlens.save(result.model, output)
     removed = result.to_frame()
@@ -104,20 +114,20 @@ def _pruned(result: PruneResult) -> dict[str, Any]:
         "edges_after": result.edges_after,
         "loss_before": result.loss_before,
         "loss_after": result.loss_after,
+        "loss_against": result.loss_against,
         "dropped_features": list(result.dropped_features),
         "constant_outputs": list(result.constant_outputs),
     }
 
 
-def _on_test(test: Path | None, before: KAN, after: KAN) -> dict[str, float]:
+def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:
     """Judge a model on a table before and after pruning; nothing without a table."""
-    from kanlens.tables import read_features
     from kanlens.training.prediction import judge
 
     facts: dict[str, float] = {}
     for when, kan in (("before", before), ("after", after)):
-        if test is not None:
-            scores = judge(kan, read_features(test, kan.schema, call="prune"))
+        if tests is not None:
+            scores = judge(kan, tests)
             facts.update({f"test_{name}_{when}": value for name, value in scores.items()})
     return facts
 
@@ -144,6 +154,7 @@ def symbolize(
     model: ModelPath,
     data: DataPath,
     *,
+    column: TargetColumn = None,
     r2_min: Annotated[
         float, typer.Option(help="Least share of an edge's variance a function must explain.")
     ] = 0.99,
@@ -167,13 +178,13 @@ def symbolize(
     """Read a formula from a model, with a receipt that says how far it can be trusted."""
     import kanlens
     from kanlens.symbolic.wording import legend, written
-    from kanlens.tables import read_features
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     keep_apart("symbolize", [output], [model, data, test])
     kan = kanlens.load(model)
-    rows = read_features(data, kan.schema, call="symbolize")
-    tests = None if test is None else read_features(test, kan.schema, call="symbolize")
+    without = "the formula is judged against the model alone"
+    rows = read_rows(data, kan, column, call="symbolize", terminal=terminal, without=without)
+    tests = read_test(test, kan, column, call="symbolize")
     result = kanlens.symbolize(
         kan,
         rows.x,

@@ -12,6 +12,7 @@ import typer
 
 from kanlens.checks import message
 from kanlens.cli.application import app
+from kanlens.cli.model_tables import background_rows, read_rows, spread
 from kanlens.cli.narrow import blocks
 from kanlens.cli.options import (
     Background,
@@ -22,6 +23,7 @@ from kanlens.cli.options import (
     Quiet,
     Seed,
     Target,
+    TargetColumn,
     output_index,
     split_names,
 )
@@ -30,9 +32,6 @@ from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
-
-    from kanlens.core.network import KAN
 
 SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
 OWN = ("model", "x", "method", "background", "target", "grouped", "generator", "progress")
@@ -51,6 +50,7 @@ def attribute(
     data: DataPath,
     *,
     method: Annotated[str, typer.Option(help="See 'kanlens methods'.")] = "shapley",
+    column: TargetColumn = None,
     background: Background = None,
     output_name: Target = None,
     max_rows: Annotated[
@@ -68,17 +68,18 @@ def attribute(
     """Say how much each feature adds to every prediction; one row per row of the table."""
     import kanlens
     from kanlens.attribution import Attribution
-    from kanlens.tables import read_features, write_frame
+    from kanlens.tables import write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     _check_output("attribute", output, [model, data, background])
     kan = kanlens.load(model)
-    x = read_features(data, kan.schema, call="attribute").x
+    table = read_rows(data, kan, column, call="attribute", terminal=terminal)
+    against = (background, kan, table, max_background)
     result = kanlens.attribute(
         kan,
-        _spread(x, "max_rows", max_rows, call="attribute"),
+        spread(table.x, "max_rows", max_rows, call="attribute"),
         method=method,
-        background=_background(background, kan, max_background, call="attribute"),
+        background=background_rows(*against, call="attribute", terminal=terminal),
         target=output_index(output_name),
         generator=seeded(seed),
         progress=terminal.progress,
@@ -106,6 +107,7 @@ def importance(
     data: DataPath,
     *,
     method: Annotated[str, typer.Option(help="See 'kanlens methods'.")] = "shapley",
+    column: TargetColumn = None,
     background: Background = None,
     output_name: Annotated[
         str | None, typer.Option(help="One output, by name or index.  [default: all of them]")
@@ -122,21 +124,18 @@ def importance(
 ) -> None:
     """Rank the features, for every output or class; intervals are from 1000 bootstrap samples."""
     import kanlens
-    from kanlens.tables import read_features, write_frame
+    from kanlens.tables import write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     _check_output("importance", output, [model, data, background])
     kan = kanlens.load(model)
+    table = read_rows(data, kan, column, call="importance", terminal=terminal)
+    against = (background, kan, table, max_background)
     frame = kanlens.importance(
         kan,
-        _spread(
-            read_features(data, kan.schema, call="importance").x,
-            "max_rows",
-            max_rows,
-            call="importance",
-        ),
+        spread(table.x, "max_rows", max_rows, call="importance"),
         method=method,
-        background=_background(background, kan, max_background, call="importance"),
+        background=background_rows(*against, call="importance", terminal=terminal),
         target=output_index(output_name),
         generator=seeded(seed),
         progress=terminal.progress,
@@ -164,6 +163,7 @@ def compare(
     metrics: Annotated[
         str | None, typer.Option(help="Metrics, with commas, or all.  [default: the quick ones]")
     ] = None,
+    column: TargetColumn = None,
     background: Background = None,
     output_name: Target = None,
     max_rows: Annotated[int, typer.Option(help="Rows to use, spread over the table.")] = 50,
@@ -179,16 +179,17 @@ def compare(
 ) -> None:
     """Put attribution methods side by side: completeness, error, agreement, seconds."""
     import kanlens
-    from kanlens.tables import read_features, write_frame
+    from kanlens.tables import write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     _check_output("compare", output, [model, data, background])
     kan = kanlens.load(model)
-    table = read_features(data, kan.schema, call="compare")
+    table = read_rows(data, kan, column, call="compare", terminal=terminal)
+    against = (background, kan, table, max_background)
     result = kanlens.compare(
         kan,
-        _spread(table.x, "max_rows", max_rows, call="compare"),
-        background=_background(background, kan, max_background, call="compare"),
+        spread(table.x, "max_rows", max_rows, call="compare"),
+        background=background_rows(*against, call="compare", terminal=terminal),
         target=output_index(output_name),
         methods=_names(methods),
         metrics=_names(metrics),
@@ -274,26 +275,3 @@ def _errors(result: Any) -> dict[str, Any]:
     if result.remark:
         facts["remark"] = result.remark
     return facts
-
-
-def _background(path: Path | None, kan: KAN, most: int | None, *, call: str) -> Tensor | None:
-    """Return the rows of a table, else those the model kept; None when there are none."""
-    from kanlens.tables import read_features
-
-    rows = kan.background
-    if path is not None:
-        rows = read_features(path, kan.schema, call=f"{call}: background").x
-    return None if rows is None else _spread(rows, "max_background", most, call=call)
-
-
-def _spread(x: Tensor, name: str, most: int | None, *, call: str) -> Tensor:
-    """Return at most `most` rows, evenly spread over the table; all when None."""
-    import torch
-
-    from kanlens.checks import check_count
-
-    if most is None:
-        return x
-    check_count(call, name, most)
-    picks = torch.linspace(0, len(x) - 1, min(most, len(x))).round().long()
-    return x[picks]

@@ -11,7 +11,16 @@ import typer
 
 from kanlens.checks import message
 from kanlens.cli.application import app
-from kanlens.cli.options import Json, ModelPath, NoSeed, Quiet, Target, output_index
+from kanlens.cli.model_tables import read_rows
+from kanlens.cli.options import (
+    Json,
+    ModelPath,
+    NoSeed,
+    Quiet,
+    Target,
+    TargetColumn,
+    output_index,
+)
 from kanlens.cli.terminal import Terminal, keep_apart
 from kanlens.errors import InvalidValueError, MethodError
 
@@ -33,6 +42,7 @@ def certify(
         ),
     ] = None,
     *,
+    column: TargetColumn = None,
     domain: Annotated[
         str | None,
         typer.Option(help="Ranges that replace some of these: age=18:65,income=0:5."),
@@ -58,10 +68,10 @@ def certify(
     keep_apart("certify", [output], [model, data])
     if output is not None:
         check_writable(output, call="certify")
-    kan = kanlens.load(model)
+    kan, given = kanlens.load(model), _given(domain)
     found = kanlens.certify(
         kan,
-        {**_known(kan, data), **_given(domain)},
+        {**_known(kan, data, column, given, terminal), **given},
         target=output_index(output_name),
         tolerance=tolerance,
         max_boxes=max_boxes,
@@ -77,20 +87,26 @@ def certify(
     terminal.emit(facts)
 
 
-def _known(kan: KAN, data: Path | None) -> Domain:
-    """Return the range of every feature: in a table, else in the data the model was trained on."""
-    from kanlens.tables import read_features
+def _known(
+    kan: KAN, data: Path | None, column: str | None, given: Domain, terminal: Terminal
+) -> Domain:
+    """Return the range of every feature: in a table, else in the data the model was trained on.
 
+    None are known, and none needed, where the ranges of all features are given.
+    """
     if data is not None:
-        x = read_features(data, kan.schema, call="certify").x
+        x = read_rows(data, kan, column, call="certify", terminal=terminal).x
         low, high = x.amin(0), x.amax(0)
     elif kan.statistics is not None:
         first = kan.statistics[0]
         shift, scale = kan.input_shift.cpu(), kan.input_scale.cpu()
         low, high = first.input_low * scale + shift, first.input_high * scale + shift
+    elif set(kan.feature_names) <= set(given):
+        return {}
     else:
         expected, got = "a domain", "a model without statistics of its training"
-        raise MethodError(message("certify", expected, got, "Name a table, for its ranges"))
+        advice = "Name a table, for its ranges, or all of them with --domain"
+        raise MethodError(message("certify", expected, got, advice))
     ends = zip(low.tolist(), high.tolist(), strict=True)
     return dict(zip(kan.feature_names, ends, strict=True))
 

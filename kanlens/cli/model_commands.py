@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kanlens.cli.application import app
-from kanlens.cli.options import DataPath, Json, ModelPath, NoSeed, Quiet, Seed, split_names
+from kanlens.cli.model_tables import read_rows, training_table
+from kanlens.cli.options import (
+    DataPath,
+    Json,
+    ModelPath,
+    NoSeed,
+    Quiet,
+    Seed,
+    TargetColumn,
+    split_names,
+)
 from kanlens.cli.terminal import Terminal, keep_apart, seeded
 from kanlens.cli.training_options import Columns, Hidden, Penalty, hidden_nodes, norms
 
@@ -154,6 +164,7 @@ def predict(
     model: ModelPath,
     data: DataPath,
     *,
+    column: TargetColumn = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Table to write.")] = Path(
         "predictions.csv"
     ),
@@ -163,13 +174,16 @@ def predict(
 ) -> None:
     """Predict every row of a table; judge the predictions when the table has the target."""
     import kanlens
-    from kanlens.tables import read_features, write_frame
+    from kanlens.files import check_writable
+    from kanlens.tables import write_frame
     from kanlens.training.prediction import judge, predictions
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     keep_apart("predict", [output], [model, data])
+    check_writable(output, call="predict")
     kan = kanlens.load(model)
-    table = read_features(data, kan.schema, call="predict")
+    without = "nothing judges the predictions"
+    table = read_rows(data, kan, column, call="predict", terminal=terminal, without=without)
     frame = predictions(kan, table.x)
     write_frame(frame, output, call="predict")
     facts: dict[str, Any] = {"predictions": str(output), "rows": table.rows}
@@ -210,21 +224,58 @@ def import_command(
     output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
         "model.safetensors"
     ),
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="The table it was trained on: gives names, kinds, ranges, classes and background."
+        ),
+    ] = None,
+    column: TargetColumn = None,
+    task: Annotated[str | None, typer.Option(help="regression or classification.")] = None,
     feature_names: Annotated[
-        str | None, typer.Option(help="Names of the features, with commas.")
+        str | None,
+        typer.Option(
+            help="Names of the features, with commas; with --data its columns, in the order of the "
+            "model's inputs."
+        ),
+    ] = None,
+    output_names: Annotated[
+        str | None,
+        typer.Option(help="Names of the outputs, with commas; of a classifier its classes."),
+    ] = None,
+    drop: Annotated[str | None, typer.Option(help="Columns to leave out, with commas.")] = None,
+    categorical: Annotated[
+        str | None, typer.Option(help="Columns whose numbers are codes, with commas.")
+    ] = None,
+    impute: Annotated[
+        str | None, typer.Option(help="Fill missing cells: median, mean or most_frequent.")
     ] = None,
     _seed: NoSeed = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn a model trained elsewhere into a kanlens model; the library is recognised."""
+    """Turn a model trained elsewhere into a kanlens model; the library is recognised.
+
+    With the table it was trained on, it knows what training here would have told it.
+    """
     import kanlens
+    from kanlens.training.prediction import judge
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("import", [output], [foreign])
-    kan = kanlens.import_model(foreign, feature_names=split_names(feature_names) or None)
+    keep_apart("import", [output], [foreign, data])
+    names, outputs = split_names(feature_names) or None, split_names(output_names) or None
+    table = None
+    if data is not None:
+        columns = Columns(target=column, features=feature_names, drop=drop, categorical=categorical)
+        default = kanlens.import_model(foreign, output_names=outputs).schema
+        table = training_table(data, default, columns, task, impute, terminal)
+        names = list(table.feature_names) if names else None
+    known: dict[str, Any] = {"data": table} if table else {"target": column, "task": task}
+    kan = kanlens.import_model(foreign, feature_names=names, output_names=outputs, **known)
     kanlens.save(kan, output)
     facts = {"model": str(output), "widths": list(kan.widths), "edges_alive": kan.edges_alive}
+    if table is not None and table.y is not None:
+        facts.update(judge(kan, table))
     terminal.facts("imported", facts)
     terminal.wrote(output)
     terminal.emit(facts)

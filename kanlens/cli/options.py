@@ -24,10 +24,20 @@ Target: TypeAlias = Annotated[
     str | None,
     typer.Option("--output-name", help="Output to look at, by name or index."),
 ]
+TargetColumn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="Column that holds the target; several with commas.  [default: the one trained on, "
+        "else the one named like the output]",
+        show_default=False,
+    ),
+]
 Background: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--background", help="Table of rows to compare with.  [default: stored in the model]"
+        "--background",
+        help="Table of rows to compare with.  [default: those the model keeps, else rows of DATA]",
     ),
 ]
 

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from kanlens.cli.application import app
+from kanlens.cli.model_tables import background_rows, read_rows
 from kanlens.cli.options import (
+    Background,
     DataPath,
     Json,
     ModelPath,
@@ -16,6 +18,7 @@ from kanlens.cli.options import (
     Quiet,
     Seed,
     Target,
+    TargetColumn,
     output_index,
     split_names,
 )
@@ -29,6 +32,7 @@ def plot(
         Path | None, typer.Argument(metavar="[DATA]", help="A table that sets the ranges.")
     ] = None,
     *,
+    column: TargetColumn = None,
     edge: Annotated[
         str | None, typer.Option(help="Draw one edge, layer:out:in, for example 0:2:1.")
     ] = None,
@@ -42,12 +46,11 @@ def plot(
     """Draw the network with its edge functions, or one edge."""
     import kanlens
     from kanlens.plotting.style import save
-    from kanlens.tables import read_features
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     keep_apart("plot", [output], [model, data])
     kan = kanlens.load(model)
-    x = None if data is None else read_features(data, kan.schema, call="plot").x
+    x = None if data is None else read_rows(data, kan, column, call="plot", terminal=terminal).x
     if edge is None:
         axes = kanlens.plot.network(kan, x=x)
     else:
@@ -72,6 +75,7 @@ def report(
     model: ModelPath,
     data: DataPath,
     *,
+    column: TargetColumn = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Page to write.")] = Path(
         "report.html"
     ),
@@ -80,6 +84,7 @@ def report(
     methods: Annotated[
         str | None, typer.Option(help="Attribution methods to compare, with commas.")
     ] = None,
+    background: Background = None,
     output_name: Target = None,
     max_rows: Annotated[int, typer.Option(help="Rows to attribute.")] = 200,
     seed: Seed = None,
@@ -88,21 +93,26 @@ def report(
 ) -> None:
     """Write one self-contained page about a model, and its JSON twin."""
     import kanlens
-    from kanlens.tables import read_features
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("report", [output, output.with_suffix(".json")], [model, data])
+    keep_apart("report", [output, output.with_suffix(".json")], [model, data, background])
     kan = kanlens.load(model)
     target = output_index(output_name)
     if target is None and len(kan.output_names) > 1:
         target = 0
         names = ", ".join(kan.output_names)
         terminal.say(f"about {kan.output_names[0]}, the first of {names}; see --output-name")
+    without = "nothing on the page judges the predictions"
+    table = read_rows(data, kan, column, call="report", terminal=terminal, without=without)
+    against = None  # the page says which rows stand in
+    if background is not None:
+        against = background_rows(background, kan, table, None, call="report", terminal=terminal)
     result = kanlens.report(
         kan,
-        read_features(data, kan.schema, call="report"),
+        table,
         output,
         title=title,
+        background=against,
         target=target,
         methods=split_names(methods) or None,
         formula="auto" if formula else None,

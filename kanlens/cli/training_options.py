@@ -35,7 +35,7 @@ Penalty: TypeAlias = Annotated[
 class Columns:
     """What the columns of a table are for, as lists of names with commas."""
 
-    target: str
+    target: str | None
     features: str | None
     drop: str | None
     categorical: str | None
@@ -47,7 +47,7 @@ class Columns:
         targets = split_names(self.target)
         return read_table(
             data,
-            target=targets[0] if len(targets) == 1 else targets,
+            target=targets[0] if len(targets) == 1 else targets or None,
             task=cast("Task | None", task),  # read_table checks it
             features=split_names(self.features) or None,
             drop=split_names(self.drop),

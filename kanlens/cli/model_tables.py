@@ -1,0 +1,155 @@
+"""Tables that commands read beside a model: rows, their target, and rows to compare with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kanlens.checks import message
+from kanlens.cli.options import split_names
+from kanlens.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kanlens.cli.terminal import Terminal
+    from kanlens.cli.training_options import Columns
+    from kanlens.core.network import KAN
+    from kanlens.core.schema import Schema
+    from kanlens.tables import Table
+
+BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
+
+
+def read_rows(
+    data: Path,
+    kan: KAN,
+    target: str | None,
+    *,
+    call: str,
+    terminal: Terminal,
+    without: str = "none is needed",
+) -> Table:
+    """Read a table beside a model; say which column is the target, or what follows without one.
+
+    Parameters
+    ----------
+    data : Path
+        The table.
+    kan : KAN
+        The model; its schema names the columns.
+    target : str or None
+        Column that holds the target, several with commas; else it is looked for.
+    call : str
+        The command, for error messages.
+    terminal : Terminal
+        Where the choice is said.
+    without : str
+        What follows when there is no target.
+
+    Returns
+    -------
+    Table
+    """
+    from kanlens.tables import read_features
+
+    given = split_names(target)
+    table = read_features(data, kan.schema, call=call, target=given or None)
+    _say_target(table, kan.schema, given, terminal, without)
+    return table
+
+
+def training_table(
+    data: Path,
+    schema: Schema,
+    columns: Columns,
+    task: str | None,
+    impute: str | None,
+    terminal: Terminal,
+) -> Table:
+    """Read the table that a foreign model was trained on, and say which column is the target.
+
+    `schema` is the model's, without the table; its outputs name the target where none is given.
+    """
+    from kanlens.files import read_frame
+
+    given = split_names(columns.target)
+    if not given:
+        given = list(schema.targets_among(list(read_frame(data, call="import").columns)))
+        columns = replace(columns, target=",".join(given))
+    table = columns.read(data, task, impute)
+    _say_target(table, schema, given, terminal, "its columns are all features")
+    return table
+
+
+def _say_target(
+    table: Table, schema: Schema, given: list[str], terminal: Terminal, without: str
+) -> None:
+    from kanlens.core.cells import listed
+
+    found = given or schema.targets_among(list(table.frame.columns))
+    wanted = listed(found or schema.target_columns or schema.output_names)
+    if table.y is not None:
+        terminal.say(f"target: column {wanted} of {table.source}")
+        return
+    lack = "has missing cells or text in" if found else "has no"
+    terminal.say(f"no target: {table.source} {lack} column {wanted} (see --target); {without}")
+
+
+def read_test(path: Path | None, kan: KAN, target: str | None, *, call: str) -> Table | None:
+    """Read a table to judge a model on, None without one; refuse one without the target.
+
+    Raises
+    ------
+    DataError
+        If the table has no usable target.
+    """
+    from kanlens.core.cells import listed
+    from kanlens.tables import read_features
+
+    if path is None:
+        return None
+    table = read_features(
+        path, kan.schema, call=f"{call}: test", target=split_names(target) or None
+    )
+    if table.y is None:
+        expected = (
+            f"column {listed(kan.schema.target_columns or kan.output_names)}, all cells known"
+        )
+        got = f"none in {path.name!r}"
+        raise DataError(message(f"{call}: test", expected, got, "Name the target with --target"))
+    return table
+
+
+def background_rows(
+    path: Path | None, kan: KAN, table: Table, most: int | None, *, call: str, terminal: Terminal
+) -> Tensor:
+    """Return rows to compare with: of a table, else what the model kept, else of the data.
+
+    The last is said aloud.
+    """
+    from kanlens.tables import read_features
+
+    if path is not None:
+        rows = read_features(path, kan.schema, call=f"{call}: background").x
+    elif kan.background is not None:
+        rows = kan.background
+    else:
+        rows = spread(table.x, "max_background", BACKGROUND, call=call)
+        source = f"{len(rows)} rows of {table.source}"
+        terminal.say(f"no background: the model keeps no rows; {source} stand in (--background)")
+    return spread(rows, "max_background", most, call=call)
+
+
+def spread(x: Tensor, name: str, most: int | None, *, call: str) -> Tensor:
+    """Return at most `most` rows, evenly spread over the table; all when None."""
+    import torch
+
+    from kanlens.checks import check_count
+
+    if most is None:
+        return x
+    check_count(call, name, most)
+    picks = torch.linspace(0, len(x) - 1, min(most, len(x))).round().long()
+    return x[picks]
