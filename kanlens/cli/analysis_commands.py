@@ -38,8 +38,9 @@ def prune(
     budget: Annotated[
         float | None,
         typer.Option(
-            help="Allowed relative rise of the loss against the target, for example 0.02; for a "
-            "table without target, of the change of the outputs, as a share of their variance."
+            help="Allowed relative rise of the loss against the target, for example 0.02, and never "
+            "less than 1e-6 of the loss of the best constant, but for 0; for a table without "
+            "target, of the change of the outputs, as a share of their variance."
         ),
     ] = None,
     threshold: Annotated[
@@ -115,6 +116,7 @@ def _pruned(result: PruneResult) -> dict[str, Any]:
         "loss_before": result.loss_before,
         "loss_after": result.loss_after,
         "loss_against": result.loss_against,
+        "loss_allowed": result.loss_allowed,
         "dropped_features": list(result.dropped_features),
         "constant_outputs": list(result.constant_outputs),
     }

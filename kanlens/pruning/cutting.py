@@ -71,8 +71,9 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     threshold : float, optional
         Remove every edge whose score is below this share of its layer's largest.
     budget : float, optional
-        Remove edges, smallest first, as long as the loss rises by at most this share (at least by
-        1e-6 of the variance of y); an edge that would break the budget is passed over. 0 changes
+        Remove edges, smallest first, as long as the loss rises by at most this share, or by 1e-6
+        of the loss of the best constant where that is more: of the variance of y, or of the
+        entropy of its classes. An edge that would break the budget is passed over. 0 changes
         nothing at all. Without y the output may change by this share of its variance, in the mean
         square.
     rescore : bool
@@ -129,11 +130,11 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         elif budget:
             cutter.cut_within(budget, progress)
         small = cutter.model if budget == 0 else cutter.finished()
-        return _result(model, small, cutter)
+        return _result(model, small, cutter, budget)
 
 
 @torch.no_grad()
-def _result(model: KAN, small: KAN, cutter: Cutter) -> PruneResult:
+def _result(model: KAN, small: KAN, cutter: Cutter, budget: float | None) -> PruneResult:
     names, kept = model.feature_names, set(small.feature_names)
     columns = [index for index, name in enumerate(names) if name in kept]
     alive = reached(small).tolist()
@@ -141,6 +142,7 @@ def _result(model: KAN, small: KAN, cutter: Cutter) -> PruneResult:
         model=small,
         removed=tuple(cutter.removed),
         loss_before=cutter.judge.first_loss,
+        loss_allowed=cutter.judge.allowed(budget) if budget is not None else None,
         loss_after=cutter.judge.loss(small(cutter.rows[:, columns])),
         loss_against="targets" if cutter.judge.against_targets else "outputs",
         edges_before=model.edges_alive,

@@ -11,11 +11,11 @@ from kanlens.checks import message
 from kanlens.core.network import KAN
 from kanlens.encoding import prepare_target
 from kanlens.errors import MethodError
-from kanlens.training.objective import task_loss
+from kanlens.training.objective import constant_loss, task_loss
 
 __all__ = ["FLOOR", "Judge"]
 
-FLOOR = 1e-6  # smallest rise of the loss a budget allows, in units of the variance of y
+FLOOR = 1e-6  # smallest rise of the loss a budget allows, in parts of that of the best constant
 
 
 class Judge:
@@ -40,7 +40,8 @@ class Judge:
     first_loss : float
         Loss of `first`.
     floor : float
-        Rise of the loss that is always allowed.
+        Rise of the loss that a budget other than 0 always allows: 1e-6 of the loss of the best
+        constant, which is the variance of y, or the entropy of its classes in nats.
     target : Tensor
         What training would be told to reach, for all rows.
 
@@ -64,10 +65,9 @@ class Judge:
             self._scale = _variance(first if rows is None else first[rows])
         else:
             self.target = prepare_target(model, y, len(first), call=call)
-            if model.task == "regression":
-                spread = self._judged(self.target).var(0, correction=0)
-                self.floor *= float((spread / model.output_scale.square()).mean())
         self._wanted = self._judged(self.target)
+        if y is not None:
+            self.floor *= constant_loss(model, self._wanted, self._wanted)
         self.first_loss = self.loss(first)
 
     def _judged(self, values: Tensor) -> Tensor:
@@ -82,6 +82,8 @@ class Judge:
 
     def allowed(self, budget: float) -> float:
         """Return the largest loss within a budget."""
+        if budget == 0:
+            return self.first_loss
         rise = budget * (self.first_loss if self.against_targets else 1.0)
         return self.first_loss + max(rise, self.floor)
 

@@ -52,6 +52,10 @@ class PruneResult:
     loss_against : {"targets", "outputs"}
         What the losses are and a budget is a share of: the training loss against y, or without y
         the mean squared change of the model's own outputs over their variance.
+    loss_allowed : float, optional
+        The largest loss that the budget allowed, loss_before and its rise: the budget's share of
+        loss_before (without y, of 1), or 1e-6 of the loss of the best constant where that is more
+        (of the variance of y, or of the entropy of its classes). None with a threshold.
     edges_before, edges_after : int
         Edges alive.
     dropped_features : tuple of str
@@ -72,6 +76,7 @@ class PruneResult:
     loss_before: float
     loss_after: float
     loss_against: str
+    loss_allowed: float | None = None
     edges_before: int
     edges_after: int
     dropped_features: tuple[str, ...]

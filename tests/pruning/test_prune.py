@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import json
 import random
@@ -237,6 +238,37 @@ def test_the_floor_follows_the_variance_of_y(network: Build, draw: Draw) -> None
             y = model(x)
         result = prune(model, x, y, budget=0.01)
         assert [r["name"] for r in result.removed] == ["x3 -> y"]
+
+
+@pytest.mark.parametrize("task", ["regression", "two classes", "three classes", "no target"])
+@pytest.mark.parametrize("budget", [1e-9, 0.5])
+def test_what_a_budget_allows_is_what_is_said(network: Build, draw: Draw, task, budget) -> None:
+    """The budget's share of the loss, or 1e-6 of the best constant's: variance, or entropy."""
+    model, x = network((3, 3 if task == "three classes" else 1)), draw(90)
+    model.output_scale.fill_(1.0)
+    with torch.no_grad():
+        output = model(x)
+    y, constant = None, 1.0
+    if task == "regression":
+        y = output + 0.1 * draw(90, seed=5)[:, :1]
+        constant = float(y.var(correction=0))
+    elif task != "no target":
+        edges = torch.tensor([-0.3, 0.4] if task == "three classes" else [0.1]).double()
+        y = torch.bucketize(x[:, 0].contiguous(), edges)
+        share = np.bincount(y) / 90
+        labels = tuple(str(code) for code in range(len(share)))
+        model.schema = dataclasses.replace(model.schema, task="classification", class_labels=labels)
+        constant = float(-(share * np.log(share)).sum())
+    result = prune(model, x, y, budget=budget)
+    rise = budget * (result.loss_before if y is not None else 1.0)
+    assert_close(
+        result.loss_allowed, result.loss_before + max(rise, 1e-6 * constant), rtol=1e-7, atol=1e-12
+    )
+    assert result.loss_before <= result.loss_after <= result.loss_allowed or not result.removed
+    for record in result.removed:
+        assert record["loss_after"] <= result.loss_allowed
+    assert prune(model, x, y, budget=0).loss_allowed == result.loss_before
+    assert prune(model, x, y, threshold=0.1).loss_allowed is None
 
 
 def test_classification_takes_labels_and_codes(network: Build, draw: Draw) -> None:
