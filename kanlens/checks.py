@@ -200,6 +200,28 @@ def check_finite(call: str, x: Tensor, names: Iterable[str] | None = None) -> No
     raise DataError(message(call, "finite numbers", got, "Drop or impute those rows"))
 
 
+def check_magnitude(call: str, x: Tensor, names: Iterable[str], rows: Iterable[int]) -> None:
+    """Refuse numbers in (batch, column) whose squares cannot be added up in their dtype.
+
+    Raises
+    ------
+    DataError
+        If there is one; says in which of the named columns and numbered rows.
+
+    Examples
+    --------
+    >>> check_magnitude("fit", torch.ones(2, 1), ["a"], range(2))
+    """
+    most = 10.0 ** int(math.log10(torch.finfo(x.dtype).max) / 2 - 3)
+    large = x.abs() > most
+    if not bool(large.any()):
+        return
+    row, column = large.nonzero()[0].tolist()
+    expected = f"numbers of size at most {most:.0e} in column {list(names)[column]!r}"
+    got = f"{float(x[row, column]):.6g} in row {list(rows)[row]}"
+    raise DataError(message(call, expected, got, "Correct that cell, or change the unit"))
+
+
 def check_rows(call: str, x: Tensor, *, least: int = 1) -> None:
     """Refuse a table with fewer than `least` rows.
 

@@ -6,6 +6,7 @@ The model takes over what the data knows: names, units, kinds, task and classes.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_finite, check_rows, message, reworded
+from kanlens.checks import check_finite, check_magnitude, check_rows, message, reworded
 from kanlens.core.cells import PLAIN_NUMBERS, listed
 from kanlens.core.kinds import Column, is_classes
 from kanlens.core.network import KAN
@@ -58,7 +59,38 @@ def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Ten
     if y is None:
         advice = "Name its column in read_table"
         raise DataError(message("fit", "a table with a target", "none", advice))
+    numbered = data.frame.index if isinstance(data, Table) else range(len(x))
+    check_rows("fit", x, least=2)
+    check_magnitude("fit", x, model.feature_names, numbered)
+    if model.task == "regression":
+        check_magnitude("fit", y, model.output_names, numbered)
+        _warn_of_constants(model, y)
     return x, y
+
+
+def _warn_of_constants(model: KAN, y: Tensor) -> None:
+    """Warn of targets that do not vary by more than rounding."""
+    for name, varies in zip(model.output_names, (deviations(y) > 0).tolist(), strict=True):
+        if not varies:
+            got = f"{name!r} without any that is more than rounding"
+            advice = "Choose another target, or take its mean off first"
+            warnings.warn(message("fit", "targets with differences", got, advice), stacklevel=4)
+
+
+def deviations(y: Tensor) -> Tensor:  # (batch, out) -> (out,)
+    """Return the standard deviation of every column; 0 where it is no more than rounding.
+
+    Examples
+    --------
+    >>> deviations(torch.tensor([[0.0, 1e-30], [2e-30, 1e-30]]))
+    tensor([1.0000e-30, 0.0000e+00])
+    """
+    info, size = torch.finfo(y.dtype), y.abs().amax(0)
+    size = torch.where(size > 0, size, 1.0).log2().floor().exp2()  # squares must not underflow
+    part = (y / size).std(0, correction=0)
+    return torch.where(
+        (part > info.eps * (y / size).abs().amax(0)) & (part * size > info.tiny), part * size, 0.0
+    )
 
 
 def acquaint(model: KAN, data: Table | tuple[Any, Any]) -> None:

@@ -27,7 +27,7 @@ GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["errors"],
     ["checks"],
     ["interruption"],
-    ["files", "progress", "threads"],
+    ["files", "progress", "memory", "threads"],
     ["core"],
     ["tables", "sparsity"],
     ["encoding"],

@@ -38,8 +38,8 @@ def prune(
     budget: Annotated[
         float | None,
         typer.Option(
-            help="Allowed relative rise of the loss against the target, for example 0.02, and never "
-            "less than 1e-6 of the loss of the best constant, but for 0; for a table without "
+            help="Allowed relative rise of the loss against the target, for example 0.02, never "
+            "less than 1e-6 of the loss of the best constant but for 0; for a table without "
             "target, of the change of the outputs, as a share of their variance."
         ),
     ] = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -73,8 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in COMMANDS:
         importlib.import_module(f"kanlens.cli.{name}")
     words = Console(stderr=True)
+
+    def show(message: Warning | str, *place: object, **line: object) -> None:
+        words.print(f"kanlens: {message}", markup=False, highlight=False, soft_wrap=True)
+
     try:
-        app(args=argv, prog_name="kanlens")
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            app(args=argv, prog_name="kanlens")
     except KanlensError as error:
         words.print(f"kanlens: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from kanlens.checks import check_count, message, nearest
 from kanlens.errors import InvalidValueError
+from kanlens.memory import check_memory
+
+_BYTES = 50  # that drawing the weights of a layer takes for each; measured: 100
 
 
 def check_layer(
@@ -24,6 +27,9 @@ def check_layer(
     if not whole or spline_order not in range(1, 6):
         expected = "spline_order from 1 to 5"
         raise InvalidValueError(message("KANLinear", expected, repr(spline_order), "3 is cubic"))
+    weights = in_features * out_features * (grid_size + spline_order + 2)
+    layer = f"a layer of {in_features:,} x {out_features:,} edges"
+    check_memory("KANLinear", _BYTES * weights, layer, "Make it narrower, or its grid coarser")
     if not (isinstance(grid_eps, numbers.Real) and 0 <= grid_eps <= 1):
         expected = "grid_eps from 0 to 1"
         raise InvalidValueError(message("KANLinear", expected, repr(grid_eps), "Change it"))

@@ -196,8 +196,9 @@ def class_labels(column: Column, *, asked: bool = False) -> tuple[str, ...]:
     """
     _refuse_foreign(column)
     labels = _labels(column)
-    if len(labels) < 2:
-        got = f"only {listed(labels)} in column {column.name!r}"
+    found = set(category_texts(column.cells)[column.present])
+    if len(found) < 2:  # labels of truth values are two
+        got = f"only {listed(sorted(found))} in column {column.name!r}"
         text = message(column.call, "at least two classes", got, "Choose another target")
         raise DataError(text)
     if not asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TASKS = ("classification", "regression")
+MANY_CLASSES = 20  # up to which numbers are taken for classes without a word
 
 
 def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, str]) -> Schema:
@@ -51,9 +53,25 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
     return Schema(features=(), outputs=outputs, target=target)
 
 
+def _warn_of_quantities(column: Column, classes: int) -> None:
+    """Warn where numbers that were called classes look like quantities."""
+    numbers = parse_numbers(column.cells)
+    broken = bool((numbers != np.round(numbers)).any())
+    if (
+        classes <= MANY_CLASSES
+        or np.isnan(numbers).any()
+        or not (broken or 2 * classes > len(numbers))
+    ):
+        return
+    got = f"{classes} different numbers in {len(numbers)} cells of column {column.name!r}"
+    advice = "If it is a quantity, use task='regression'"
+    warnings.warn(message(column.call, "classes", got, advice), stacklevel=5)
+
+
 def _classifying(column: Column, *, asked: bool) -> Schema:
     """Return a schema without features for a target with classes: one logit, or one each."""
     labels = class_labels(column, asked=asked)
+    _warn_of_quantities(column, len(labels))
     names = labels[1:] if len(labels) == 2 else labels
     return Schema(
         features=(),

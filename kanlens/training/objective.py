@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kanlens.core.network import KAN
+from kanlens.encoding import deviations
 from kanlens.sparsity import PENALTIES, penalty_value
 from kanlens.training.inputs import layer_values
 
@@ -149,10 +150,11 @@ def score(model: KAN, output: Tensor, y: Tensor) -> float:
     """
     if model.task == "classification":
         return float((classes(output) == y).double().mean())
-    y = y.double()
-    error = (output.double() - y).square().mean(0)
-    spread = y.var(0, correction=0)
-    varies = spread > (torch.finfo(output.dtype).eps * y.abs().amax(0)).square()
+    varies = deviations(y.to(output)) > 0
+    y, size = y.double(), y.double().abs().amax(0)
+    size = torch.where(size > 0, size, 1.0).log2().floor().exp2()  # squares must not underflow
+    error = ((output.double() - y) / size).square().mean(0)
+    spread = (y / size).var(0, correction=0)
     return float((1 - error / spread)[varies].mean())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from kanlens.training.footprint import HISTORY
 from kanlens.training.options import Options
 
 LBFGS_ITERATIONS = 10  # of the optimizer, in one step
@@ -23,7 +24,7 @@ def new_optimizer(parameters: list[nn.Parameter], options: Options) -> torch.opt
             parameters,
             lr=options.rate,
             max_iter=LBFGS_ITERATIONS,
-            history_size=20,
+            history_size=HISTORY,
             tolerance_grad=1e-14,
             tolerance_change=1e-16,
             line_search_fn="strong_wolfe",

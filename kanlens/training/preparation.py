@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kanlens.core.network import KAN
+from kanlens.encoding import deviations
 
 FENCE = 10.0  # spans from the 5 % to the 95 % quantile that a feature may reach beyond them
 
@@ -73,11 +74,9 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
     model.input_scale.copy_(ratio)
     model.input_shift.copy_(middle - grid_middle * ratio)
     if model.task == "regression":
-        mean, deviation = y.mean(0), y.std(0, correction=0)
-        smallest = torch.finfo(y.dtype).eps * y.abs().amax(0)
-        settled = torch.where(deviation > smallest, deviation, torch.ones_like(deviation))
-        model.output_shift.copy_(mean)
-        model.output_scale.copy_(settled)
+        deviation = deviations(y)
+        model.output_shift.copy_(y.mean(0))
+        model.output_scale.copy_(torch.where(deviation > 0, deviation, 1.0))
     model.scaled = True
 
 

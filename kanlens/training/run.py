@@ -17,6 +17,7 @@ from kanlens.core.network import KAN
 from kanlens.core.recording import remember, trace
 from kanlens.errors import InvalidValueError, TrainingError
 from kanlens.interruption import Interruption
+from kanlens.training.footprint import check_footprint
 from kanlens.training.objective import Objective, metric_name, score, task_loss
 from kanlens.training.optimizers import new_optimizer
 from kanlens.training.options import Options
@@ -142,6 +143,7 @@ class TrainingRun:
             raise InvalidValueError(message("fit", "rows left to train on", got, "Pass more rows"))
         self.train_x, self.train_y = self.x[kept], self.y[kept]
         self.test_x, self.test_y = self.x[self.held_out], self.y[self.held_out]
+        check_footprint(self.model, self.options, self.train_x)
 
     def _forget(self) -> None:
         """Drop statistics of earlier data: they would enter the penalty."""
