@@ -90,9 +90,10 @@ print(found.latex())
 # %% [markdown]
 # ## The receipt
 #
-# A formula is only worth what is known of it. Its receipt was made on rows that the search did not
-# fit to, and says how far the formula is from them, which constants were made exact and what that
-# cost, and whether the formula stays finite on and beyond the ranges of the data.
+# A formula is only worth what is known of it. Its receipt was made on the rows that chose it among
+# others (with more than 2200 rows it would be on some that chose nothing), and says how far the
+# formula is from them, which constants were made exact and what that cost, and whether the formula
+# stays finite on and beyond the ranges of the data.
 
 # %%
 print(found.receipt.summary())

@@ -6,24 +6,22 @@ import copy
 import dataclasses
 import numbers
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import sympy
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_choice, check_generator, check_rows, message
+from kanlens.checks import check_choice, check_generator, message
 from kanlens.core.acceptance import Model, check_model
 from kanlens.core.function_edge import FunctionEdge
 from kanlens.core.function_layer import SPLINE, FunctionLinear
 from kanlens.core.network import KAN
-from kanlens.encoding import prepare_target
-from kanlens.errors import DataError, InvalidValueError
+from kanlens.errors import InvalidValueError
 from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
 from kanlens.symbolic.assignment import (
     EdgeChoice,
-    Goal,
     assign_functions,
     back_off,
     name_dead,
@@ -33,12 +31,24 @@ from kanlens.symbolic.beam import Beam
 from kanlens.symbolic.composition import Expr, feature_symbols
 from kanlens.symbolic.error_budget import error_budget
 from kanlens.symbolic.front import RULES
+from kanlens.symbolic.given import (
+    Given,
+    Pair,
+    Parts,
+    goal_of,
+    in_double,
+    limit_of,
+    parts_of,
+    prepared,
+    target_of,
+)
 from kanlens.symbolic.joint_refit import relative_loss
 from kanlens.symbolic.library import library
-from kanlens.symbolic.partition import places_of, thinned
+from kanlens.symbolic.partition import thinned
 from kanlens.symbolic.path import build_path
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import SymbolicResult
+from kanlens.symbolic.simplification import complexity
 from kanlens.symbolic.wording import edge_text
 from kanlens.threads import one_thread
 
@@ -47,11 +57,9 @@ if TYPE_CHECKING:
 
     from kanlens.core.network import Rows
 
+_WORSE = 1.05  # factor by which a formula must be worse than a shorter one to be given up
 _SHOWN = 3  # candidates per edge in a table
 _STEPS = 3  # of a bar, besides one per layer
-_Given: TypeAlias = tuple[Any, Any]
-_Pair: TypeAlias = tuple[Tensor, Tensor | None]
-_INDEPENDENT = 60  # values of a network's output that count as independent
 
 
 @torch.no_grad()
@@ -102,8 +110,9 @@ def symbolize(
         at most 1.5 times the least loss (and no more than `r2_min` allows); with the least loss;
         with the highest score.
     x_test, y_test : optional
-        Other rows, for the receipt; they choose nothing. Without them it is made on a tenth of
-        the rows that is set aside for it, with fewer than 1000 on those that chose.
+        Other rows, for the receipt; they choose nothing unless the formula turns out worse on
+        them than a shorter one, of which the receipt then says so. Without them it is made on a
+        tenth of the rows set aside for it, with fewer than 1000 rows on those that chose.
     generator : torch.Generator, optional
         Draws the rows of each part; else they are spread evenly.
     progress : bool, optional
@@ -156,11 +165,11 @@ def symbolize(
 @torch.no_grad()
 def read(
     model: Model,
-    data: _Given,
-    tests: _Given,
+    data: Given,
+    tests: Given,
     stop: Interruption,
     *,
-    choosing: _Pair | None = None,
+    choosing: Pair | None = None,
     r2_min: float = 0.99,
     functions: Sequence[str] | None = None,
     refine: bool = True,
@@ -178,9 +187,9 @@ def read(
     families = library(functions, call="symbolize")
     _check_share(r2_min)
     check_generator("symbolize", generator)
-    exact = _exact(model)
-    parts = _parts(exact, data, tests, choosing, generator)
-    goal = _goal(exact, parts, r2_min)
+    exact = in_double(model)
+    parts = parts_of(exact, data, tests, choosing, generator)
+    goal = goal_of(exact, parts, r2_min)
     work = copy.deepcopy(exact)
     with (
         one_thread(),
@@ -211,42 +220,46 @@ def read(
             feature_names=model.feature_names,
             output_names=model.output_names,
             negligible=() if goal.independent is None else settled,
-            limit=_limit(exact, *goal.judged, r2_min),
+            limit=limit_of(exact, *goal.judged, r2_min),
         )
+        result, parts = _asked_again(result, exact, parts, r2_min)
         receipt = _receipt(result, (exact, replaced, work), parts)
     return dataclasses.replace(result, receipt=receipt, model=_finished(work, model))
 
 
-class _Parts(NamedTuple):
-    """Rows with their targets: fitted to; those that choose, and that only judge, if any."""
-
-    fitted: _Pair
-    choosing: _Pair | None
-    judging: _Pair | None
-
-
-def _parts(
-    model: KAN, data: _Given, tests: _Given, choosing: _Pair | None, generator: Any
-) -> _Parts:
-    """Return the rows of each part, as a model in float64 takes them."""
-    x, y = _prepared(model, *data)
-    judging = None
-    if tests[0] is not None:
-        judging = _prepared(model, *tests)
-    elif tests[1] is not None:
-        advice = "Pass the rows that y_test belongs to"
-        raise DataError(message("symbolize", "x_test with y_test", "None", advice))
-    given = choosing is not None
-    fitted, others, rest = places_of(x, generator, split=not given, judging=judging is None)
-    pairs = [(x[k], None if y is None else y[k]) if len(k) else None for k in (others, rest)]
-    return _Parts(
-        fitted=(x[fitted], None if y is None else y[fitted]),
-        choosing=choosing if given else pairs[0],
-        judging=judging or pairs[1],
+def _asked_again(
+    result: SymbolicResult, model: KAN, parts: Parts, r2_min: float
+) -> tuple[SymbolicResult, Parts]:
+    """Let rows that only judge choose too if the formula is worse on them than a shorter one."""
+    if parts.judging is None:
+        return result, parts
+    losses = _losses(result, *target_of(model, parts.judging))
+    whole = [k for k, stage in enumerate(result.stages) if not stage.partial]
+    if not any(
+        losses[j][o] < losses[result.stages.index(best)][o] / _WORSE
+        for o, best in enumerate(result.picked())
+        for j in whole
+        if complexity(result.stages[j].expressions[o]) < complexity(best.expressions[o])
+    ):
+        return result, parts
+    joined = parts.all_choosing()
+    x, target = target_of(model, joined.choosing or joined.fitted)
+    stages = tuple(
+        dataclasses.replace(stage, losses=each)
+        for stage, each in zip(result.stages, _losses(result, x, target), strict=True)
     )
+    again = dataclasses.replace(result, stages=stages, limit=limit_of(model, x, target, r2_min))
+    return again, joined
 
 
-def _receipt(result: SymbolicResult, networks: tuple[KAN, KAN, KAN], parts: _Parts) -> Receipt:
+def _losses(result: SymbolicResult, x: Tensor, target: Tensor) -> list[tuple[float, ...]]:
+    """Return the loss of every output at every stage."""
+    values = [torch.from_numpy(result.predict(x, k)) for k in range(len(result.stages))]
+    outputs = [slice(o, o + 1) for o in range(target.shape[1])]
+    return [tuple(relative_loss(v[:, o], target[:, o]) for o in outputs) for v in values]
+
+
+def _receipt(result: SymbolicResult, networks: tuple[KAN, KAN, KAN], parts: Parts) -> Receipt:
     """Examine the picked formulas; the networks are as trained, with functions, and refitted."""
     exact, replaced, work = networks
     picked = result.picked()
@@ -307,8 +320,8 @@ def suggest(
 
     model = check_model("suggest", model)
     families = library(functions, call="suggest")
-    work = _exact(model)
-    rows, _ = _prepared(work, x, None, call="suggest")
+    work = in_double(model)
+    rows, _ = prepared(work, x, None, call="suggest")
     hidden, table, stop = work.scale_inputs(rows[thinned(rows, None)]), [], Interruption()
     bar = progress_bar("suggest", work.edges_alive, shown=progress)
     with one_thread(), bar as advance, stop.kept():
@@ -345,24 +358,6 @@ def _check_share(r2_min: float) -> None:
         raise InvalidValueError(message("symbolize", expected, repr(r2_min), "0.99 is usual"))
 
 
-def _prepared(
-    model: KAN, x: Rows, y: Any, *, call: str = "symbolize"
-) -> tuple[Tensor, Tensor | None]:
-    """Return x and y as a model in float64 takes them."""
-    rows = model.prepare(x, call=call).detach()
-    check_rows(call, rows, least=2)
-    if not torch.isfinite(model(rows).square()).all():
-        expected, got = "a model with finite outputs", "NaN, or numbers too large to be squared"
-        advice = "Train the model again, or leave out the rows on which it overflows"
-        raise DataError(message(call, expected, got, advice))
-    return rows, None if y is None else prepare_target(model, y, len(rows), call=call).cpu()
-
-
-def _exact(model: KAN) -> KAN:
-    """Return a copy of a model in float64 on the CPU."""
-    return copy.deepcopy(model).cpu().double().eval()
-
-
 def _finished(work: KAN, model: KAN) -> KAN:
     """Return the worked-on network in dtype, device and mode of the model it was made from.
 
@@ -376,27 +371,6 @@ def _finished(work: KAN, model: KAN) -> KAN:
             name_dead(layer, SPLINE)
     work.to(dtype=model.dtype, device=model.input_shift.device)
     return work.train(model.training)
-
-
-def _goal(model: KAN, parts: _Parts, r2_min: float) -> Goal:
-    """Return what the formula is fitted to, what chooses it, and the loss it may have."""
-    (x, target), *others = [
-        (x, y if y is not None and model.task == "regression" else model(x))
-        for x, y in (parts.fitted, parts.choosing or parts.fitted)
-    ]
-    follows = parts.fitted[1] is None or model.task != "regression"
-    return Goal(
-        x=x,
-        target=target,
-        limit=_limit(model, x, target, r2_min),
-        independent=_INDEPENDENT if follows else None,
-        choosing=others[0] if parts.choosing else None,
-    )
-
-
-def _limit(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> float:
-    """Return the largest loss that is accepted of a formula of a model."""
-    return max(relative_loss(model(x), target) + (1 - r2_min), 1e-10)
 
 
 def _assumed(expression: Expr, model: KAN) -> Expr:

@@ -50,6 +50,25 @@ def test_an_exponential_that_explodes_on_other_rows_is_not_the_formula(rule):
     assert inside.sympy().has(sympy.exp)  # the same, but for the outliers
 
 
+def test_rows_to_judge_choose_where_they_show_that_a_shorter_formula_is_better():
+    model, _ = spline_network([[[lambda v: v, lambda v: 0.05 * torch.exp(3 * v)]]], [(-1, 1)] * 2)
+    x, y = table(600, [])
+    for outliers in ([], [7]):
+        x_test, y_test = table(100, outliers)
+        found = symbolize(model, x, y, functions=("x", "exp"), x_test=x_test, y_test=y_test)
+        receipt, exploded = found.receipt, len(outliers) > 0
+        assert found.sympy().has(sympy.exp) == (not exploded)
+        assert (receipt.chosen_on, receipt.held_out) == (exploded, not exploded)
+        assert receipt.rows == (220 if exploded else 100)
+        losses = [
+            loss_on(x_test, y_test, found.predict(x_test, k)) for k in range(len(found.stages))
+        ]
+        best = found.get_best()
+        sizes = found.equations_["complexity"]
+        shorter = [losses[k] for k in sizes.index if sizes[k] < best["complexity"]]
+        assert all(losses[best.name] < other for other in shorter)
+
+
 def test_the_search_leaves_out_what_explodes_on_rows_it_has_not_seen():
     used = np.linspace(0, 2999, 2000).round().astype(int)
     unseen = np.setdiff1d(np.arange(3000), used)

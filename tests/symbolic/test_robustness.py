@@ -70,7 +70,7 @@ def test_nothing_but_constant_columns(rows):
     found = read(x, rows[:, :1], [2, 1], steps=5)
     assert found.sympy().free_symbols == set()
     assert not found.receipt.trustworthy or found.receipt.relative_rmse < 0.1
-    assert found.receipt.r2 == pytest.approx(0.0, abs=0.02)
+    assert found.receipt.r2 == pytest.approx(0.0, abs=0.05)  # of the mean of others
 
 
 def test_duplicated_columns(rows):

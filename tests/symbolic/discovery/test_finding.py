@@ -101,7 +101,8 @@ def test_the_result_has_a_front_and_a_receipt():
     assert table["complexity"].is_monotonic_increasing
     assert table["loss"].is_monotonic_decreasing
     assert found.model is None
-    assert found.receipt.held_out
+    assert found.receipt.chosen_on
+    assert not found.receipt.held_out
     assert found.receipt.explains
     np.testing.assert_allclose(found.predict(x)[:, 0], y, rtol=1e-12)
 
@@ -231,7 +232,7 @@ def test_a_generator_makes_the_run_repeatable():
     ]
     assert found[0].sympy() == found[1].sympy()
     assert found[0].receipt.rmse == found[1].receipt.rmse
-    assert found[0].receipt.rows == 600
+    assert (found[0].receipt.rows, found[0].receipt.held_out) == (250, True)
 
 
 def test_with_fewer_rows_than_columns_one_column_is_enough():
