@@ -20,7 +20,7 @@ from kanlens.symbolic.constants import can_refine, snap
 from kanlens.symbolic.discovery.front import EXACT, Entry, Front, length
 from kanlens.symbolic.discovery.portions import Interlude
 from kanlens.symbolic.discovery.problems import Deadline, Problem
-from kanlens.symbolic.discovery.regression import relative_error
+from kanlens.symbolic.discovery.regression import Array, relative_error
 from kanlens.symbolic.discovery.search import search
 from kanlens.symbolic.discovery.smoothness import noise_of, unevenness
 from kanlens.symbolic.discovery.splines import varies
@@ -43,6 +43,7 @@ _RESERVE = 0.6  # seconds; a step of the search that has begun is not broken off
 _SHARE = 0.85  # of the time that goes into the search; the rest polishes and checks
 _FIRST, _LATE = 0.5, 0.75  # of the search, after which networks are trained; without noise
 _SMOOTH = 0.05  # unevenness of a target that smooth models can tell
+_WORSE = 1.05  # factor by which a formula is worse than a shorter one by more than chance
 _POINTS = 200  # where a shorter form is compared
 _RISE = 1.03  # factor by which exact numbers may raise the error
 _NETWORKS = 0.8  # of what is then left, for them
@@ -145,7 +146,7 @@ def discover(
         with one_thread(), one_blas_thread(), np.errstate(all="ignore"):
             front, because = _searched(sample, time_limit, progress, generator)
             entries = front.entries
-            chosen = _chosen(sample, front)
+            sample, chosen = _chosen(sample, front)
     found = _result(sample, entries, chosen, because, start)
     Interruption(happened=because == INTERRUPTED).warn(CALL)
     return found
@@ -198,16 +199,30 @@ def _searched(
     return front, because
 
 
-def _chosen(sample: Sample, front: Front) -> Entry:
-    """Return what the front chose, unless a shorter formula is better on rows nobody has seen."""
+def _chosen(sample: Sample, front: Front) -> tuple[Sample, Entry]:
+    """Return what the front chose, unless a shorter formula is better on rows nobody has seen.
+
+    Rows that only judge choose too where they show that one is better by more than chance.
+    """
     best = front.chosen()
-    x, y = sample.choosing
-    if not len(y):
-        return best
+    if not len(sample.choosing[1]):
+        return sample, best
     able = [*(entry for entry in front.entries if length(entry) < length(best)), best]
-    made = evaluator(tuple(sample.in_units(e.expression) for e in able), sample.symbols)(x)
-    errors = [max(relative_error(values, y), sample.rounding) for values in made.T]
-    return able[lowest([length(entry) for entry in able], errors)[-1]]
+    lengths = [length(entry) for entry in able]
+    errors = _errors(sample, able, *sample.choosing)
+    chosen = lowest(lengths, errors)[-1]
+    judged = _errors(sample, able, *sample.judging)
+    shorter = [e for e, size in zip(judged, lengths, strict=True) if size < lengths[chosen]]
+    if judged[chosen] > _WORSE * min(shorter, default=np.inf):
+        sample = sample.all_choosing()
+        chosen = lowest(lengths, _errors(sample, able, *sample.choosing))[-1]
+    return sample, able[chosen]
+
+
+def _errors(sample: Sample, entries: list[Entry], x: Array, y: Array) -> list[float]:
+    """Return the relative squared errors of formulas on rows in the units of the data."""
+    made = evaluator(tuple(sample.in_units(e.expression) for e in entries), sample.symbols)(x)
+    return [max(relative_error(values, y), sample.rounding) for values in made.T]
 
 
 def _noiseless(problem: Problem) -> bool:

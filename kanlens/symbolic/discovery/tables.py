@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -74,9 +75,17 @@ class Sample:
         """X and y to judge a formula by, the rows it was fitted to, and whether these chose it."""
         if len(self.judging[1]):
             return (*self.judging, self.x, False)
+        if len(self.choosing[1]):
+            return (*self.choosing, self.x, True)
         if not self.held_out.any():
             return self.x, self.y, None, False
         return self.x[self.held_out], self.y[self.held_out], self.x[~self.held_out], True
+
+    def all_choosing(self) -> Sample:
+        """Return the same rows when those that judge choose too."""
+        x, y = (np.concatenate(each) for each in zip(self.choosing, self.judging, strict=True))
+        none = self.judging[0][:0], self.judging[1][:0]
+        return dataclasses.replace(self, choosing=(x, y), judging=none)
 
     def scaled(self) -> tuple[Array, Array]:
         """Return the useful columns and y as the search sees them."""
