@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kanlens.cli.application import app
-from kanlens.cli.model_tables import read_rows, training_table
+from kanlens.cli.model_tables import read_rows, say_outside, training_table
 from kanlens.cli.options import (
     DataPath,
     Json,
@@ -115,6 +115,7 @@ def train(
     with contextlib.suppress(FileNotFoundError):
         checkpoint.unlink()
     facts = _outcome(result, output, training.rows)
+    say_outside(model, training, terminal)
     if test is not None:
         facts.update(_write_parts(output, training, test, model, terminal))
     terminal.facts("trained", facts)
@@ -148,6 +149,7 @@ def _write_parts(
     from kanlens.tables import write_frame
     from kanlens.training.prediction import judge
 
+    say_outside(model, test, terminal)
     paths = _parts(output)
     for path, table in zip(paths, (training, test), strict=True):
         write_frame(table.frame, path, call="train")

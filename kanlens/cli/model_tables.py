@@ -31,7 +31,7 @@ def read_rows(
     terminal: Terminal,
     without: str = "none is needed",
 ) -> Table:
-    """Read a table beside a model; say which column is the target, or what follows without one.
+    """Read a table beside a model; say which column is the target and what lies outside.
 
     Parameters
     ----------
@@ -57,7 +57,17 @@ def read_rows(
     given = split_names(target)
     table = read_features(data, kan.schema, call=call, target=given or None)
     _say_target(table, kan.schema, given, terminal, without)
+    say_outside(kan, table, terminal)
     return table
+
+
+def say_outside(kan: KAN, table: Table, terminal: Terminal) -> None:
+    """Say how many rows lie outside the training data, and in which features."""
+    from kanlens.training.prediction import outside_words
+
+    words = outside_words(kan, table.x)
+    if words:
+        terminal.say(words)
 
 
 def training_table(
