@@ -109,7 +109,7 @@ def test_gradient_shap_under_noise_says_where_it_looked(problem):
     found = captum_gradient_shap(problem([3, 2, 1]), noise=0.2)
     assert re.fullmatch(
         r"noise of 0.2 deviations of the background; \d+\.\d% of the inputs it read lie outside "
-        "the grid",
+        "the training range",
         found.remark,
     )
     assert captum_gradient_shap(problem([3, 2, 1])).remark == ""
