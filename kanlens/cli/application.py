@@ -15,7 +15,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kanlens.errors import KanlensError
+from kanlens.errors import InterruptedWarning, KanlensError
+
+INTERRUPTED = 130
 
 COMMANDS = (
     "demonstration",
@@ -75,23 +77,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         importlib.import_module(f"kanlens.cli.{name}")
     words = Console(stderr=True)
 
+    interrupted = False
+
     def show(message: Warning | str, *place: object, **line: object) -> None:
+        nonlocal interrupted
+        interrupted |= isinstance(message, InterruptedWarning)
         words.print(f"kanlens: {message}", markup=False, highlight=False, soft_wrap=True)
 
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show
+            warnings.simplefilter("always", InterruptedWarning)
             app(args=argv, prog_name="kanlens")
     except KanlensError as error:
         words.print(f"kanlens: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1
-    except KeyboardInterrupt:
-        words.print(
-            "kanlens: interrupted; what was written so far stays, and train --resume goes on"
-        )
-        return 130
-    except SystemExit as stop:  # typer always leaves this way
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except SystemExit as stop:  # typer always leaves this way, from an interrupt without a word
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if code == INTERRUPTED and not interrupted:
+            words.print("kanlens: interrupted; what was written so far stays")
+        return INTERRUPTED if interrupted and not code else code
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,8 +111,10 @@ def train(
         generator=generator,
     )
     kanlens.save(model, output)
-    with contextlib.suppress(FileNotFoundError):
-        checkpoint.unlink()
+    if result.stopped_because.startswith("interrupted"):
+        terminal.say("the same command with --resume goes on")
+    else:
+        checkpoint.unlink(missing_ok=True)
     facts = _outcome(result, output, training.rows)
     say_outside(model, training, terminal)
     if test is not None:
