@@ -252,7 +252,10 @@ def test_which_targets_are_classes(cells, expected):
 def test_class_labels():
     assert class_labels(column([2.0, 10.0, 1.0]), asked=True) == ("1", "2", "10")
     assert class_labels(column(["b", "a"])) == ("a", "b")
-    assert class_labels(column([True, True])) == ("False", "True")
+    assert class_labels(column([True, False])) == ("False", "True")
+    text = "at least two classes, got only 'True' in column 'c'. Choose another target."
+    with refused(f"read_table: expected {text}"):
+        class_labels(column([True, True]))
     text = "at least two classes, got only 'a' in column 'c'. Choose another target."
     with refused(f"read_table: expected {text}"):
         class_labels(column(["a", "a"]))
