@@ -324,4 +324,10 @@ def _spline_names(expressions: tuple[Expr, ...]) -> tuple[str, ...]:
 
 def _outside(model: KAN, x: Tensor) -> float:
     """Return the share of rows with a feature outside the training range."""
-    return float(model.outside(x).any(1).double().mean())
+    known = model.layers[0].statistics
+    if known is None:
+        return float(model.outside(x).any(1).double().mean())
+    inputs = (x - model.input_shift) / model.input_scale
+    low, high = known.input_low.to(inputs), known.input_high.to(inputs)
+    slack = 1e-6 * (high - low)
+    return float(((inputs < low - slack) | (inputs > high + slack)).any(1).double().mean())

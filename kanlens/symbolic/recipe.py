@@ -144,7 +144,7 @@ def _trained(
 ) -> KAN:
     """Return a network that is trained, pruned and fitted on the finer grid."""
     widths = _widths(x.shape[1], y.shape[1], recipe.hidden, start)
-    work = KAN(widths, grid_size=3, generator=generator).to(x)
+    work = KAN(widths, grid_size=3, extrapolation="linear", generator=generator).to(x)
     work.schema = model.schema
     fit(work, (x, y), steps=_STEPS[0], generator=generator, progress=False)
     columns, idle = x, 0

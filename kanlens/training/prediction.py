@@ -64,7 +64,7 @@ def predictions(model: KAN, x: Rows) -> pd.DataFrame:
 
 @torch.no_grad()
 def outside_words(model: KAN, x: Tensor) -> str:
-    """Say how many rows of x (batch, in) lie outside the training data, and in which features.
+    """Say how many rows of x (batch, in) lie outside what the model knows, and in which features.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def outside_words(model: KAN, x: Tensor) -> str:
     Examples
     --------
     >>> outside_words(KAN([2, 1]), torch.tensor([[0.0, 0.0], [0.5, 9.0]]))
-    '1 of 2 rows outside the training data (x2: 1), where functions go on as their layers do'
+    '1 of 2 rows outside the grid (x2: 1), where functions go on'
     """
     outside = model.outside(x.to(model.input_shift))
     if not bool(outside.any()):
@@ -84,12 +84,10 @@ def outside_words(model: KAN, x: Tensor) -> str:
     )
     named = [f"{name}: {count}" for count, name in counts if count]
     more = f", and {len(named) - NAMED} more features" if len(named) > NAMED else ""
-    becomes = (
-        "each value is held at the nearest end of its range"
-        if bool(model.input_low.isfinite().any())
-        else "functions go on as their layers do"
-    )
-    rows = f"{int(outside.any(1).sum())} of {len(x)} rows outside the training data"
+    held = bool(model.input_low.isfinite().any())
+    becomes = "each value is held at the nearest end of its range" if held else "functions go on"
+    place = "the training data" if held else "the grid"
+    rows = f"{int(outside.any(1).sum())} of {len(x)} rows outside {place}"
     return f"{rows} ({', '.join(named[:NAMED])}{more}), where {becomes}"
 
 

@@ -46,9 +46,7 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
     """Set the scaling of a model from data, unless it is settled.
 
     Each feature is mapped from its range to the grid of the first layer; a regression target gets
-    mean 0 and deviation 1. A constant column is only shifted. Where features are held in their
-    range, that range, without cells beyond `FENCE`, grows to hold these rows too, whether or not
-    the scaling is settled.
+    mean 0 and deviation 1. A constant column is only shifted.
 
     Examples
     --------
@@ -57,12 +55,8 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
     >>> model.scale_inputs(torch.tensor([[4.0]]))
     tensor([[1.]])
     """
+    x = x.clamp(model.input_low, model.input_high)
     low, high = x.amin(0), x.amax(0)
-    if model.holds_inputs:
-        low, high = _fenced(x)
-        known = model.input_low.isfinite() & model.input_high.isfinite()
-        model.input_low.copy_(torch.where(known, low.minimum(model.input_low), low))
-        model.input_high.copy_(torch.where(known, high.maximum(model.input_high), high))
     if scale is False or (scale is None and model.scaled):
         model.scaled = True
         return
@@ -78,6 +72,26 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
         model.output_shift.copy_(y.mean(0))
         model.output_scale.copy_(torch.where(deviation > 0, deviation, 1.0))
     model.scaled = True
+
+
+def settle_range(model: KAN, x: Tensor) -> None:
+    """Have features held in the range of x (batch, in), without cells beyond `FENCE`.
+
+    A range that there is grows; a model that holds no features stays as it is.
+
+    Examples
+    --------
+    >>> model = KAN([1, 1])
+    >>> settle_range(model, torch.tensor([[0.0], [4.0]]))
+    >>> model.input_high
+    tensor([4.])
+    """
+    if not model.holds_inputs:
+        return
+    low, high = _fenced(x)
+    known = model.input_low.isfinite() & model.input_high.isfinite()
+    model.input_low.copy_(torch.where(known, low.minimum(model.input_low), low))
+    model.input_high.copy_(torch.where(known, high.maximum(model.input_high), high))
 
 
 def _fenced(x: Tensor) -> tuple[Tensor, Tensor]:  # (in,) twice

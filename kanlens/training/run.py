@@ -21,7 +21,7 @@ from kanlens.training.footprint import check_footprint
 from kanlens.training.objective import Objective, metric_name, score, task_loss
 from kanlens.training.optimizers import new_optimizer
 from kanlens.training.options import Options
-from kanlens.training.preparation import rows_kept, settle_scaling
+from kanlens.training.preparation import rows_kept, settle_range, settle_scaling
 from kanlens.training.proximal import ProximalSteps
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import check_identity, copied, identity_of
@@ -110,6 +110,7 @@ class TrainingRun:
             self.generator = torch.Generator().manual_seed(seed)
         self.held_out = self._drawn() if held_out is None else held_out
         self._split()
+        settle_range(self.model, self.x)
         settle_scaling(self.model, self.train_x, self.train_y, self.options.scale)
         self._forget()
         self._start_optimizers()

@@ -125,6 +125,22 @@ def test_golden_file_notices_a_changed_weight(path):
         torch.testing.assert_close(load(path)(x), y, rtol=1e-12, atol=1e-12)
 
 
+def test_golden_file_of_version_2():
+    model = load(DATA / "model_v2.safetensors")
+    expected = json.loads((DATA / "expected.json").read_text())["model_v2.safetensors"]
+    x = torch.tensor(expected["x"], dtype=torch.float64)
+    assert model.holds_inputs
+    y = torch.tensor(expected["y"], dtype=torch.float64)
+    torch.testing.assert_close(model(x), y, rtol=0, atol=1e-6)
+
+
+def test_version_1_holds_nothing():
+    model = load(DATA / "model_v1.safetensors")
+    assert not model.holds_inputs
+    assert model.input_low.isneginf().all()
+    assert model.input_high.isposinf().all()
+
+
 # model_v1_products.safetensors is a KAN([2, (1, [2, 3]), (1, 1)], grid_size=4) in float64, the
 # nodes of its first layer scaled and shifted, edge (4, 0) of layer 0 masked, with input and output
 # scaling, units, statistics and 4 background rows; its last inputs lie far outside the grid.
@@ -268,7 +284,7 @@ def test_file_is_plain_safetensors(path):
     assert set(model.state_dict()) < set(load_file(path))
     metadata = read_metadata(path, call="load")
     assert metadata["format"] == "kanlens.model"
-    assert metadata["format_version"] == "1"
+    assert metadata["format_version"] == "2"
     assert metadata["config"] == model.config.to_json()
     header = path.read_bytes()[8:].decode("latin-1")
     assert header.index('"config"') < header.index('"format"') < header.index('"kanlens_version"')
@@ -419,7 +435,7 @@ def test_save_refuses_tensors_it_could_not_rebuild(path):
 def test_newer_version_is_refused_by_name(path):
     rewritten(path, format_version="3")
     text = (
-        "load: model.safetensors has format version 3, this kanlens reads up to 1. Upgrade kanlens."
+        "load: model.safetensors has format version 3, this kanlens reads up to 2. Upgrade kanlens."
     )
     with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
         load(path)
@@ -448,12 +464,12 @@ def test_every_old_version_has_an_upgrade():
 
 
 def test_old_versions_are_upgraded_step_by_step(path, monkeypatch):
-    def upgrade_1(config, tensors):
-        config["steps"] = ["1"]
+    def upgrade_2(config, tensors):
+        config["steps"] = ["2"]
         tensors["input_shift"] = tensors.pop("center")
 
-    def upgrade_2(config, tensors):
-        assert config.pop("steps") == ["1"]
+    def upgrade_3(config, tensors):
+        assert config.pop("steps") == ["2"]
         for layer in config["layers"]:
             layer["grid_eps"] = layer.pop("eps")
 
@@ -468,18 +484,18 @@ def test_old_versions_are_upgraded_step_by_step(path, monkeypatch):
     )
     with pytest.raises(FileFormatError):
         load(path)
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 3)
-    monkeypatch.setattr(checkpoint, "_UPGRADES", {1: upgrade_1, 2: upgrade_2})
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 4)
+    monkeypatch.setattr(checkpoint, "_UPGRADES", {2: upgrade_2, 3: upgrade_3})
     same_model(load(path), model)
 
 
 def test_failed_upgrade_is_one_line(path, monkeypatch):
-    def upgrade_1(config, tensors):
+    def upgrade_2(config, tensors):
         del config["no such key"]
 
     save(trained(), path)
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
-    monkeypatch.setattr(checkpoint, "_UPGRADES", {1: upgrade_1})
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 3)
+    monkeypatch.setattr(checkpoint, "_UPGRADES", {2: upgrade_2})
     text = (
         "load: expected a configuration that can be built in 'model.safetensors', "
         "got KeyError: 'no such key'. Save the model again."

@@ -309,7 +309,7 @@ def test_a_refused_call_changes_nothing() -> None:
     with pytest.raises(DataError):
         quick(net, (frame[["a"]], frame["y"]))
     with pytest.raises(InvalidValueError):
-        quick(net, (rows(1), torch.zeros(1)), validation=0.9)
+        quick(net, (rows(2), torch.arange(2.0)), validation=0.9)
     assert net.schema == schema
     assert not net.scaled
     assert_close(dict(net.state_dict()), state, rtol=0, atol=0)
