@@ -8,6 +8,7 @@ import sympy
 import torch
 
 import kanlens
+from kanlens.errors import InterruptedWarning
 from kanlens.symbolic.composition import evaluator
 from kanlens.symbolic.discovery import finding, networks, reading, structure
 from kanlens.symbolic.discovery.front import Front
@@ -258,7 +259,8 @@ def test_an_interrupted_training_leaves_what_was_found(monkeypatch):
 
     monkeypatch.setattr(finding, "search", found)
     monkeypatch.setattr(finding, "explore", interrupted)
-    made = kanlens.discover(x, 2 * x[:, 0] + 1e-3 * np.sin(9 * x[:, 0]), progress=False)
+    with pytest.warns(InterruptedWarning, match="^discover: "):
+        made = kanlens.discover(x, 2 * x[:, 0] + 1e-3 * np.sin(9 * x[:, 0]), progress=False)
     assert made.stopped_because == "interrupted"
     assert made.sympy() == 2 * sympy.Symbol("x1")
 
