@@ -103,7 +103,7 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
     Examples
     --------
     >>> meeting_points(KAN([1, 1], grid_size=2), 0)
-    [tensor([[-1.,  0.,  1.]])]
+    [tensor([[-1.,  0.,  1., inf, inf]])]
     """
     found: list[Tensor] = []
     for layer, onward in zip(model.layers, reaching(model, target), strict=True):
