@@ -272,6 +272,6 @@ def test_options_that_cannot_be_are_refused(
 
 
 def test_holding_out_every_row_is_refused(network: Callable[..., kanlens.KAN]) -> None:
-    text = "fit: expected rows left to train on, got 1 of 1 rows held out. Pass more rows."
+    text = "fit: expected rows left to train on, got 2 of 2 rows held out. Pass more rows."
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
-        run(network(), (torch.zeros(1, 2), torch.zeros(1)), validation=0.9)
+        run(network(), (torch.zeros(2, 2), torch.arange(2.0)), validation=0.9)
