@@ -115,8 +115,7 @@ def train(
         terminal.say("the same command with --resume goes on")
     else:
         checkpoint.unlink(missing_ok=True)
-    facts = _outcome(result, output, training.rows)
-    say_outside(model, training, terminal)
+    facts = _outcome(result, output, training, terminal)
     if test is not None:
         facts.update(_write_parts(output, training, test, model, terminal))
     terminal.facts("trained", facts)
@@ -124,12 +123,15 @@ def train(
     terminal.emit(facts)
 
 
-def _outcome(result: FitResult, output: Path, rows: int) -> dict[str, Any]:
-    """Return what there is to say of a training run."""
+def _outcome(
+    result: FitResult, output: Path, training: Table, terminal: Terminal
+) -> dict[str, Any]:
+    """Return what there is to say of a training run; say which of its rows lie outside."""
+    say_outside(result.model, training, terminal)
     return {
         "model": str(output),
         "widths": list(result.model.widths),
-        "rows": rows,
+        "rows": training.rows,
         "steps": len(result.history),
         "best_step": result.best_step,
         "stopped_because": result.stopped_because,
