@@ -169,13 +169,13 @@ def test_missing_cells_are_refused_with_column_and_count(tmp_path):
     content = "a,c,y\n1,u,1\n\n,v,2\n3,u,3\n,v,4\n5,,5\n"
     text = (
         "read_table: expected no missing cells, got 2 in column 'a' (first in row 1 (line 4)). "
-        "Drop such rows, or ask for an imputation."
+        "Drop such rows, or pass impute='median'."
     )
     with refused(DataError, text):
         read_table(make(tmp_path, content), target="y")
     text = (
         "read_table: expected no missing cells, got 1 in column 'c' (first in row 4). "
-        "Drop such rows, or ask for an imputation."
+        "Drop such rows, or pass impute='median'."
     )
     with refused(DataError, text):
         read_table(pd.read_csv(make(tmp_path, content)), target="y", drop="a")
@@ -198,7 +198,7 @@ def test_a_cell_that_is_no_number_is_named_with_its_row_and_line(tmp_path):
     path = make(tmp_path, 'a,b\n1,"x\ny"\n2,z\nO,z\n3,z\n')
     text = (
         "read_table: expected numbers, got 'O' in row 2 (line 5) of column 'a'. "
-        "Correct that cell, or leave the column out with drop."
+        "Correct that cell, or pass drop=... to leave it out."
     )
     with refused(DataError, text):
         read_table(path)

@@ -80,6 +80,11 @@ class Comparison:
     scores: dict[str, dict[str, Score]]
     skipped: dict[str, str]
 
+    @property
+    def target(self) -> str:
+        """Name of the output that the methods explain."""
+        return next(iter(self.attributions.values())).target
+
     def to_frame(self) -> pd.DataFrame:
         """Return `frame`: one row per method."""
         return self.frame
@@ -88,6 +93,7 @@ class Comparison:
         """Return the three tables and the skipped methods as JSON; NaN and infinity become null."""
         return json.dumps(
             {
+                "target": self.target,
                 "methods": finite(self.frame.to_dict(orient="records")),
                 "arrows": self.arrows,
                 "importance": finite(self.importance.to_dict()),
@@ -193,7 +199,7 @@ def _checked_methods(methods: Sequence[str] | str | None) -> list[str]:
         return [name for name in DEFAULT_METHODS if name in known]
     names = _listed("methods", methods, known)
     if not names:
-        expected, advice = "at least one method", "Leave methods out to run all that fit"
+        expected, advice = "at least one method", "Leave out methods=... to run all that fit"
         raise InvalidValueError(message("compare", expected, "none", advice))
     for name in names:
         if name in METHODS and name not in known:

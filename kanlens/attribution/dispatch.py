@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import NOTHING, Parts, Problem, Scores, private_copy
+from kanlens.attribution.problem import (
+    NOTHING,
+    Parts,
+    Problem,
+    Scores,
+    explained_output,
+    private_copy,
+)
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import (
@@ -56,7 +63,9 @@ def attribute(
         What samples are compared with. Default: the rows the model kept from its training.
         The result's `baseline` says how the method uses it.
     target : int or str, optional
-        Index or name of the output; required when there are several. Logits for classification.
+        Index or name of the output. Default: the only one, or of several classes the one that is
+        predicted for most samples; of several numbers one must be named. The result's `target`
+        says which it was. Logits for classification.
     generator : torch.Generator, optional
         For methods that sample; the same generator state gives the same numbers. Without one they
         start from torch's own state, and put it back.
@@ -127,7 +136,7 @@ def _problem(
         model=private_copy(model),
         x=samples.detach().clone().double(),
         rows=rows if rows is None else rows.detach().clone().double(),
-        target=model.output_index(target, call="attribute"),
+        target=explained_output(model, target, samples, call="attribute"),
     )
     if not bool(torch.isfinite(problem.output_in_parts(problem.x)).all()):
         expected, advice = "a model with finite outputs", "Check its parameters, and the units of x"
@@ -190,7 +199,7 @@ def _check_numbers(method: str, *found: Tensor) -> None:
         return
     expected = f"finite numbers from method {method!r}"
     advice = "A function has a pole or is undefined where the method looked, or numbers are too "
-    advice += "large for the dtype of the model; take other rows, another method or model.double()"
+    advice += "large for the dtype of the model; take other rows, another method or float64"
     raise MethodError(message("attribute", expected, "NaN or infinity", advice))
 
 

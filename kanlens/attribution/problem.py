@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,10 @@ from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
 from kanlens.core.products import Nodes
 
+if TYPE_CHECKING:
+    from kanlens.core.network import Rows
+
+PART = 8192  # rows taken through the model at once
 BUDGET = 2**20  # numbers held at once by one step of a method; more leaves the caches
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 MEAN_OUTPUT = "mean output over the background"
@@ -158,6 +162,32 @@ class Problem:
         """Number of rows whose edge values fit the budget."""
         sizes = [layer.out_features * layer.in_features for layer in self.model.layers]
         return max(1, BUDGET // max(sizes))
+
+
+@torch.no_grad()
+def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str) -> int:
+    """Return the index of the output that a result about one output is about.
+
+    It is the one named by `target`. Without a name it is the only output, or of several classes
+    the one that is predicted for most rows, the first of equals; of several numbers one must be
+    named.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such output, or one of several numbers must be named.
+
+    Examples
+    --------
+    >>> explained_output(KAN([2, 1]), None, torch.zeros(3, 2), call="attribute")
+    0
+    """
+    classes = len(model.output_names)
+    if target is not None or classes == 1 or model.task != "classification":
+        return model.output_index(target, call=call)
+    rows = model.prepare(x, call=call)
+    predicted = torch.cat([model(part).argmax(1) for part in rows.split(PART)])
+    return int(predicted.bincount(minlength=classes).argmax())
 
 
 def private_copy(model: KAN) -> KAN:

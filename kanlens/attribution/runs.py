@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.metrics.case import Case, case_for
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO
+from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO, explained_output
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.checks import reworded
@@ -53,7 +53,7 @@ class Runs:
         self.model, self.x, self.progress = model, x, progress
         self.generator = generator
         self.background = model.background if background is None else background
-        self.target = target
+        self.target = explained_output(model, target, x, call="compare")
         self.done: dict[str, Attribution] = {}
         self.seconds: dict[str, float] = {}
         self.skipped: dict[str, str] = {}
@@ -165,7 +165,7 @@ class Runs:
             found,
             exact=self.exact(found.baseline) if compared else None,
             background=rows,
-            target=self.model.output_index(self.target, call="compare"),
+            target=self.target,
             method_on=again if name in METHODS else None,
             generator=self.generator,
         )

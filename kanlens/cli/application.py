@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from kanlens.cli.flags import Flagged
 from kanlens.errors import InterruptedWarning, KanlensError
 
 INTERRUPTED = 130
@@ -34,7 +35,11 @@ COMMANDS = (
 )
 
 app = typer.Typer(
-    name="kanlens", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+    name="kanlens",
+    cls=Flagged,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
 )
 
 

@@ -12,6 +12,7 @@ import typer
 
 from kanlens.checks import message
 from kanlens.cli.application import app
+from kanlens.cli.flags import in_flags
 from kanlens.cli.model_tables import background_rows, read_rows, spread
 from kanlens.cli.narrow import blocks
 from kanlens.cli.options import (
@@ -24,6 +25,7 @@ from kanlens.cli.options import (
     Seed,
     Target,
     TargetColumn,
+    asked_output,
     output_index,
     split_names,
 )
@@ -80,7 +82,7 @@ def attribute(
         spread(table.x, "max_rows", max_rows, call="attribute"),
         method=method,
         background=background_rows(*against, call="attribute", terminal=terminal),
-        target=output_index(output_name),
+        target=asked_output(terminal, kan, output_name, table.x, call="attribute"),
         generator=seeded(seed),
         progress=terminal.progress,
         **_options("attribute", options),
@@ -190,7 +192,7 @@ def compare(
         kan,
         spread(table.x, "max_rows", max_rows, call="compare"),
         background=background_rows(*against, call="compare", terminal=terminal),
-        target=output_index(output_name),
+        target=asked_output(terminal, kan, output_name, table.x, call="compare"),
         methods=_names(methods),
         metrics=_names(metrics),
         generator=seeded(seed),
@@ -200,11 +202,14 @@ def compare(
     shown = ["method", *(name for name in wanted if name in result.frame)]
     arrows = {name: f"{name} {arrow}".rstrip() for name, arrow in result.arrows.items()}
     numbers = result.frame[shown].rename(columns=arrows)
+    terminal.text(f"output: {result.target}")
     _show(terminal, f"methods on {min(max_rows, table.rows)} rows", numbers, key=16)
     terminal.frame("verdicts", result.frame[["method", "verdict"]])
     _show(terminal, "mean |attribution|", result.importance.reset_index(names="feature"))
     for name, reason in result.skipped.items():
-        terminal.say(f"{name} was left out: {reason}")
+        command: Any = typer.main.get_command(app)
+        said = in_flags(reason, command.commands["compare"])
+        terminal.say(f"{name} was left out: {said}")
     if output is not None:
         write_frame(result.frame, output, call="compare")
         terminal.wrote(output)

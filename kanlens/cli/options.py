@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kanlens.cli.terminal import Terminal
+    from kanlens.core.network import KAN
 
 ModelPath: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="A kanlens model.")]
 DataPath: TypeAlias = Annotated[
@@ -22,7 +28,11 @@ Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print no 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Target: TypeAlias = Annotated[
     str | None,
-    typer.Option("--output-name", help="Output to look at, by name or index."),
+    typer.Option(
+        "--output-name",
+        help="Output to look at, by name or index.  [default: the only one, or the class that is "
+        "predicted for most rows]",
+    ),
 ]
 TargetColumn: TypeAlias = Annotated[
     str | None,
@@ -51,6 +61,17 @@ def output_index(text: str | None) -> int | str | None:
     (2, 'price')
     """
     return int(text) if text is not None and text.isdecimal() else text
+
+
+def asked_output(terminal: Terminal, kan: KAN, text: str | None, x: Tensor, *, call: str) -> int:
+    """Return the index of the output to explain; say which it is where nobody named one."""
+    from kanlens.attribution.problem import explained_output
+
+    index, names = explained_output(kan, output_index(text), x, call=call), kan.output_names
+    if text is None and len(names) > 1:
+        said = f"about {names[index]}, the class that is predicted for most rows"
+        terminal.say(f"{said}; --output-name takes another of {', '.join(names)}")
+    return index
 
 
 def split_names(text: str | None) -> list[str]:

@@ -19,7 +19,7 @@ from kanlens.cli.options import (
     Seed,
     Target,
     TargetColumn,
-    output_index,
+    asked_output,
     split_names,
 )
 from kanlens.cli.terminal import Terminal, keep_apart, seeded
@@ -97,11 +97,6 @@ def report(
     terminal = Terminal(quiet=quiet, as_json=as_json)
     keep_apart("report", [output, output.with_suffix(".json")], [model, data, background])
     kan = kanlens.load(model)
-    target = output_index(output_name)
-    if target is None and len(kan.output_names) > 1:
-        target = 0
-        names = ", ".join(kan.output_names)
-        terminal.say(f"about {kan.output_names[0]}, the first of {names}; see --output-name")
     without = "nothing on the page judges the predictions"
     table = read_rows(data, kan, column, call="report", terminal=terminal, without=without)
     against = None  # the page says which rows stand in
@@ -113,7 +108,7 @@ def report(
         output,
         title=title,
         background=against,
-        target=target,
+        target=asked_output(terminal, kan, output_name, table.x, call="report"),
         methods=split_names(methods) or None,
         formula="auto" if formula else None,
         max_rows=max_rows,

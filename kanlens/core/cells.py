@@ -176,7 +176,7 @@ def missing_text(
     """
     first = place(int(missing.argmax()))
     got = f"{int(missing.sum())} in column {name!r} (first in {first})"
-    advice = "Drop such rows, or ask for an imputation" if imputable else "Drop such rows"
+    advice = "Drop such rows, or pass impute='median'" if imputable else "Drop such rows"
     return message(call, "no missing cells", got, advice)
 
 

@@ -37,7 +37,8 @@ Impute = Literal["median", "mean", "most_frequent"]
 MOST_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
 TRUTH_VALUES = ("False", "True")
 DATE_LIKE = ("datetime64", "datetime", "date", "timedelta64", "timedelta", "time", "period")
-_CONVERT = "Convert the column, or leave it out with drop"
+_CONVERT = "Convert the column, or pass drop=... to leave it out"
+_CORRECT = "Correct that cell, or pass drop=... to leave it out"
 _DATE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\s*\d{1,2}[/.]\d{1,2}[/.]\d{2,4}( .*)?")
 _COMMA_NUMBER = re.compile(r"\s*[-+]?\d[\d.]*(,\d+)+([eE][-+]?\d+)?\s*")
 
@@ -230,7 +231,7 @@ def _is_text(column: Column) -> bool:
     """Say whether the cells are labels, not numbers; refuse what is neither."""
     present = column.present
     if not present.any():
-        raise column.refuse(None, "values", "It has none; leave it out with drop")
+        raise column.refuse(None, "values", "It has none; pass drop=... to leave it out")
     _refuse_foreign(column)
     if column.coded or column.inferred in ("categorical", "boolean"):
         return True
@@ -239,7 +240,7 @@ def _is_text(column: Column) -> bool:
         return False
     row = int(unreadable.argmax())
     if 2 * unreadable.sum() <= present.sum():
-        raise column.refuse(row, "numbers", "Correct that cell, or leave the column out with drop")
+        raise column.refuse(row, "numbers", _CORRECT)
     texts = column.cells[unreadable].astype(str).drop_duplicates()
     if texts.str.fullmatch(_COMMA_NUMBER.pattern).all():
         advice = "Write numbers with a decimal point and without thousands separators"
@@ -263,7 +264,7 @@ def _refuse_foreign(column: Column) -> None:
 
 
 def _dates(column: Column, row: int) -> DataError:
-    advice = "Turn dates and times into numbers, or leave the column out with drop"
+    advice = "Turn dates and times into numbers, or pass drop=... to leave it out"
     return column.refuse(row, "numbers or text", advice)
 
 

@@ -81,7 +81,7 @@ def check_tunable(model: KAN, rows: Tensor, y: Any) -> None:
         raise InvalidValueError(message("prune", expected, got, "Pass more rows, or finetune=0"))
     if y is None and model.task != "regression":
         expected, got = "y for finetune of a classifier", "none"
-        raise InvalidValueError(message("prune", expected, got, "Pass y, or finetune=0"))
+        raise InvalidValueError(message("prune", expected, got, "Pass targets, or finetune=0"))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         expected, advice = "parameters to train for finetune", "Unfreeze them, or pass finetune=0"
         raise InvalidValueError(message("prune", expected, "frozen ones", advice))

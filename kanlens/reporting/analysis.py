@@ -119,7 +119,7 @@ def check_request(request: Request) -> None:
     if request.methods is not None:
         local = comparable()
         if not len(request.methods):
-            text = message("report", "at least one method", "none", "Leave methods out")
+            text = message("report", "at least one method", "none", "Leave methods=... out")
             raise InvalidValueError(text)
         for name in request.methods:
             check_choice("report", "methods", name, local)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from kanlens.attribution.problem import PART, explained_output
 from kanlens.checks import check_rows, reworded
 from kanlens.core.network import KAN
 from kanlens.core.schema import default_schema
@@ -18,8 +19,6 @@ from kanlens.tables import Table, read_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-PART = 8192  # rows taken through the model at once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,7 +81,7 @@ def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
     data : Table, (x, y), path, DataFrame, ndarray or Tensor
         Without targets, what needs them is left out of the report.
     target : int, str or None
-        Index or name of the output to explain.
+        Index or name of the output to explain; as for `attribute` when None.
 
     Returns
     -------
@@ -93,12 +92,12 @@ def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
     ShapeError, DTypeError, DataError
         If the data does not fit the model.
     InvalidValueError
-        If there is no such output, or none is named and the model has several.
+        If there is no such output, or one must be named.
     """
-    index = model.output_index(target, call="report")
     found, y, source = _rows_of(model, data)
     x = model.prepare(found, call="report")
     check_rows("report", x, least=2)
+    index = explained_output(model, target, x, call="report")
     numbers: Sequence[Any] = range(len(x))
     frame = data.frame if isinstance(data, Table) else None
     if frame is not None and frame.index.dtype.kind in "iu":

@@ -99,7 +99,7 @@ def report(
         What samples are compared with: at most 100 rows of it, spread evenly. Default: the rows
         the model kept from its training, else rows of `data`.
     target : int or str, optional
-        Index or name of the output to explain; required when there are several.
+        Index or name of the output to explain. Default: as for `attribute`.
     methods : sequence of str, optional
         Local methods to compare; the first of "shapley" and "secant" among them, else the first,
         is the one that importance and rows are explained with. Default: those of `compare`,

@@ -109,11 +109,11 @@ class Options:
     def _check_proximal(self) -> None:
         if self.proximal and "activation_l2" not in self.weights:
             expected, got = "penalty='activation_l2' for a proximal step", repr(self.penalty)
-            advice = "Choose that penalty, or leave proximal out"
+            advice = "Choose that penalty, or pass proximal=False"
             raise InvalidValueError(message("fit", expected, got, advice))
         if self.proximal and self.entropy:
             expected, got = "no entropy beside a proximal step", f"a weight of {self.entropy}"
-            raise InvalidValueError(message("fit", expected, got, "Leave entropy_weight out"))
+            raise InvalidValueError(message("fit", expected, got, "Pass entropy_weight=0"))
 
     def grid_steps(self) -> set[int]:
         """Return the steps before which grids move to the data: from the first to half way.

@@ -94,7 +94,7 @@ class ProximalSteps:
             if not made_of_splines(layer):
                 expected = "layers of splines for a proximal step"
                 got = f"{type(layer).__name__} as layer {index}"
-                advice = "Train without proximal"
+                advice = "Train with proximal=False"
                 raise MethodError(message("fit", expected, got, advice))
         self.weigh(x)
         self.hold()

@@ -166,7 +166,7 @@ def check_identity(saved: dict[str, Any], here: dict[str, Any], *, call: str) ->
     other = [name for name in sorted(here) if there.get(name) != here[name]]
     if other:
         expected = "a checkpoint of the same data, model and options"
-        advice = "Resume with the same arguments, or start anew without resume"
+        advice = "Resume with the same arguments, or leave out resume=... to start anew"
         got = f"one of other {difference(there, here, other[0])}"
         raise FileFormatError(message(call, expected, got, advice))
 
@@ -211,7 +211,7 @@ def difference(there: dict[str, Any], here: dict[str, Any], name: str) -> str:
 
 def _wrong(call: str, path: Path, got: str) -> str:
     expected = f"{path.name!r} to be the checkpoint of a training run"
-    return message(call, expected, got, "Start without resume, or name the right file")
+    return message(call, expected, got, "Leave out resume=..., or name the right file")
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

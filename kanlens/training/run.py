@@ -118,7 +118,7 @@ class TrainingRun:
         if not math.isfinite(record["loss"] + record["penalty"]):
             what = "loss" if not math.isfinite(record["loss"]) else "penalty"
             got = f"a {what} of {record[what]}"
-            advice = "Scale the data (scale=True), or start from another model"
+            advice = "Correct huge numbers or start from another model, or pass scale=True"
             raise TrainingError(message("fit", "a finite loss to start from", got, advice))
         monitor = self._monitor(record)
         self._keep(record, monitor=monitor if math.isfinite(monitor) else math.inf)

@@ -172,7 +172,7 @@ def test_arguments_are_checked(model, x, rows):
     text += "Did you mean 'gini'?"
     check(InvalidValueError, text, model, x, background=rows, metrics=["ginni"])
     text = "compare: expected at least one method, got none. "
-    text += "Leave methods out to run all that fit."
+    text += "Leave out methods=... to run all that fit."
     check(InvalidValueError, text, model, x, background=rows, methods=[])
     text = "compare: expected background rows, got None. "
     text += "Pass background=..., rows like those the model was trained on."

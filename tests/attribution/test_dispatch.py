@@ -236,7 +236,7 @@ def test_numbers_that_are_not_finite_are_refused(pole, method):
     x = torch.full((3, 2), 0.5, dtype=torch.float64)
     text = f"attribute: expected finite numbers from method {method!r}, got NaN or infinity. "
     text += "A function has a pole or is undefined where the method looked, or numbers are too "
-    text += "large for the dtype of the model; take other rows, another method or model.double()."
+    text += "large for the dtype of the model; take other rows, another method or float64."
     check(MethodError, text, pole, x, background=x - 3, method=method)
     if method != "weight_l1":
         assert attribute(pole, x, background=x + 1, method=method).shares

@@ -48,6 +48,7 @@ def test_compare_shows_arrows_and_verdicts(workshop, capsys):
     words = ["compare", f"{workshop}/model.safetensors", f"{workshop}/data.csv", "--max-rows", "5"]
     assert main([*words, "--methods", "secant", "--metrics", "relative_gap,gini"]) == 0
     shown = capsys.readouterr().out
+    assert shown.startswith("output: area\n")
     assert "relative_gap ↓" in shown
     assert "random" in shown
     assert "off the Shapley values" in shown or "exact:" in shown or "complete" in shown

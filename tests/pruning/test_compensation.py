@@ -227,7 +227,7 @@ def test_tuning_that_cannot_be_is_refused(network: Build, draw: Draw) -> None:
         prune(model, x[:4], budget=0.1, finetune=1)
     labels = ["a" if value > 0 else "b" for value in x[:, 0]]
     kanlens.fit(model, (x, labels), steps=1, progress=False, generator=torch.Generator())
-    text = "prune: expected y for finetune of a classifier, got none. Pass y, or finetune=0."
+    text = "prune: expected y for finetune of a classifier, got none. Pass targets, or finetune=0."
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         prune(model, x, budget=0.1, finetune=1)
     generator = torch.Generator().manual_seed(0)

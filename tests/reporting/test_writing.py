@@ -137,7 +137,7 @@ def test_messages(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
         with pytest.raises(kind, match=f"^{re.escape(text)}"):
             report(model, rows, path, **options)
 
-    text = "report: expected at least one method, got none. Leave methods out."
+    text = "report: expected at least one method, got none. Leave methods=... out."
     refused(InvalidValueError, text, methods=[])
     refused(InvalidValueError, "report: expected methods to be one of ", methods=["shaply"])
     text = "report: expected formula to be a SymbolicResult, 'auto' or None, got 'yes'. "

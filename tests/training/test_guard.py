@@ -132,7 +132,7 @@ def test_a_start_that_is_not_finite_is_refused_and_changes_nothing(
     before = state_of(net)
     text = (
         "fit: expected a finite loss to start from, got a loss of inf. "
-        "Scale the data (scale=True), or start from another model."
+        "Correct huge numbers or start from another model, or pass scale=True."
     )
     with pytest.raises(TrainingError, match=f"^{re.escape(text)}$"):
         run(net, waves)
@@ -144,7 +144,7 @@ def test_a_penalty_that_is_not_finite_is_refused() -> None:
     net, data = logarithm(offset=0.06)  # the grid reaches down to -1
     text = (
         "fit: expected a finite loss to start from, got a penalty of nan. "
-        "Scale the data (scale=True), or start from another model."
+        "Correct huge numbers or start from another model, or pass scale=True."
     )
     with pytest.raises(TrainingError, match=f"^{re.escape(text)}$"):
         run(net, data, scale=False, penalty="weight_l1", strength=0.1)

@@ -183,12 +183,12 @@ def test_raw_l1_with_entropy_is_efficient_kans_penalty(network: Callable[..., ka
         (
             {"penalty": "activation_l1", "strength": 1.0, "proximal": True},
             "fit: expected penalty='activation_l2' for a proximal step, got 'activation_l1'. "
-            "Choose that penalty, or leave proximal out.",
+            "Choose that penalty, or pass proximal=False.",
         ),
         (
             {"penalty": "activation_l2", "proximal": True, "entropy_weight": 1.0},
             "fit: expected no entropy beside a proximal step, got a weight of 1.0. "
-            "Leave entropy_weight out.",
+            "Pass entropy_weight=0.",
         ),
     ],
 )
@@ -218,7 +218,7 @@ def test_a_norm_on_data_needs_the_data(network: Callable[..., kanlens.KAN]) -> N
         (
             {"penalty": "activation_l2", "proximal": True},
             "fit: expected layers of splines for a proximal step, got FunctionLinear as layer 0. "
-            "Train without proximal.",
+            "Train with proximal=False.",
         ),
     ],
 )

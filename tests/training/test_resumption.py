@@ -275,7 +275,7 @@ def test_other_options_data_and_models_are_refused(
         text = (
             "fit: expected a checkpoint of the same data, model and options, "
             f"got one of other {what}. "
-            "Resume with the same arguments, or start anew without resume."
+            "Resume with the same arguments, or leave out resume=... to start anew."
         )
         before = bytes_of(net)
         settings = {"steps": 2, "checkpoint": path, "resume": True, **options}
@@ -290,7 +290,7 @@ def test_files_that_are_no_checkpoint_are_refused(
 ) -> None:
     path = tmp_path / "run.safetensors"
     settings = {"steps": 1, "checkpoint": path, "resume": True}
-    advice = "Start without resume, or name the right file."
+    advice = "Leave out resume=..., or name the right file."
     expected = "fit: expected 'run.safetensors' to be the checkpoint of a training run, got"
     kanlens.save(network(), path)
     with pytest.raises(

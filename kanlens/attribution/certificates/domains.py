@@ -79,7 +79,7 @@ def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) 
     for name in domain:
         if name not in names:
             hint = nearest(str(name), names)
-            advice = f"Did you mean {hint!r}" if hint else "Use the names of model.feature_names"
+            advice = f"Did you mean {hint!r}" if hint else "Use the names of the model's features"
             text = message(CALL, f"features among {', '.join(names)}", repr(name), advice)
             raise InvalidValueError(text.removesuffix(".") + "?" if hint else text)
     missing = [name for name in names if name not in domain]
