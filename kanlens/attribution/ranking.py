@@ -32,9 +32,9 @@ def importance(
 ) -> pd.DataFrame:
     """Say how much each feature matters over all samples, output by output.
 
-    Local methods are averaged: the mean |value|, with a 95% interval from 1000 bootstrap samples of
-    the rows where a generator is given, else from 1.96 standard errors. Global methods are taken as
-    they are. A classifier has one output for each class (or a single one for the second of two),
+    Local methods are averaged: the mean |value|, with a 95% interval from its spread over the rows;
+    `Attribution.to_importance` says how, and how often it covers. Global methods are taken as they
+    are. A classifier has one output for each class (or a single one for the second of two),
     explained on the scale of its logits.
 
     Parameters
@@ -60,10 +60,6 @@ def importance(
     ------
     InvalidValueError, MethodError, ShapeError, DTypeError, DataError
         As `attribute`.
-
-    References
-    ----------
-    .. [1] B. Efron, R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
 
     Examples
     --------
@@ -91,17 +87,15 @@ def importance(
             )
         except KanlensError as error:
             raise reworded("importance", error) from error
-        frames.append(_table(found, grouped=grouped, generator=generator))
+        frames.append(_table(found, grouped=grouped))
     return pd.concat(frames, ignore_index=True)
 
 
-def _table(
-    found: Attribution | Importance, *, grouped: bool, generator: torch.Generator | None
-) -> pd.DataFrame:
+def _table(found: Attribution | Importance, *, grouped: bool) -> pd.DataFrame:
     """Return the rows of one output, the most important feature first."""
     if isinstance(found, Attribution):
         whole = found.grouped() if grouped else found
-        found = whole.to_importance(generator=generator)
+        found = whole.to_importance()
     frame = found.to_frame().sort_values("importance", ascending=False, kind="stable")
     frame.insert(0, "output", found.target)
     frame["unit"] = found.unit

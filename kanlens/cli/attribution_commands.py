@@ -124,7 +124,7 @@ def importance(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Rank the features, for every output or class; intervals are from 1000 bootstrap samples."""
+    """Rank the features, for every output or class; 95% intervals are from the spread of rows."""
     import kanlens
     from kanlens.tables import write_frame
 

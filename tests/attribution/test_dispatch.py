@@ -212,9 +212,6 @@ def test_what_draws_must_be_a_generator(model, x, rows):
     for call in (compare, importance):
         with pytest.raises(InvalidValueError, match=f"^{call.__name__}: {re.escape(text)}$"):
             call(model, x, background=rows, target=0, generator=3)
-    result = attribute(model, x, background=rows, target=0)
-    with pytest.raises(InvalidValueError, match=r"^Attribution\.to_importance: expected generator"):
-        result.to_importance(generator=3)
 
 
 def test_a_method_is_a_name(model, x, rows):

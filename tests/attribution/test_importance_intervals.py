@@ -1,0 +1,131 @@
+"""The interval of an importance: its definition, how often it covers, and few or equal rows."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.optimize import brentq
+from scipy.stats import skew, t
+
+from kanlens.attribution.result import Attribution
+
+SPREADS = {  # |values| with their true mean
+    "uniform": (lambda u, z: u, 0.5),
+    "half-normal": (lambda u, z: z.abs(), math.sqrt(2 / math.pi)),
+    "exponential": (lambda u, z: -u.log(), 1.0),
+    "log-normal": (lambda u, z: z.exp(), math.exp(0.5)),
+    "zeros": (lambda u, z: -u.log() * (z > 0.524400512708041), 0.3),  # 70% of them
+}
+PROMISED = {  # by rows: what the docstring of to_importance says, with 10,000 cases here
+    10: {
+        "uniform": 0.97,
+        "half-normal": 0.95,
+        "exponential": 0.94,
+        "log-normal": 0.905,
+        "zeros": 0.91,
+    },
+    20: {
+        "uniform": 0.97,
+        "half-normal": 0.95,
+        "exponential": 0.945,
+        "log-normal": 0.92,
+        "zeros": 0.96,
+    },
+    50: {
+        "uniform": 0.96,
+        "half-normal": 0.95,
+        "exponential": 0.95,
+        "log-normal": 0.93,
+        "zeros": 0.96,
+    },
+    100: {
+        "uniform": 0.955,
+        "half-normal": 0.95,
+        "exponential": 0.95,
+        "log-normal": 0.94,
+        "zeros": 0.955,
+    },
+}
+
+
+def found(values):
+    """Return the importance of attributions (batch, in)."""
+    zero = torch.zeros(len(values), dtype=values.dtype)
+    names = tuple(f"x{index}" for index in range(values.shape[1]))
+    return Attribution(
+        values=values,
+        output=values.sum(1),
+        reference=zero,
+        baseline="output at zero",
+        method="secant",
+        features=names,
+        target="y",
+    ).to_importance()
+
+
+def draws(name, rows, cases, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(rows, cases, generator=generator, dtype=torch.float64)
+    normal = torch.randn(rows, cases, generator=generator, dtype=torch.float64)
+    make, truth = SPREADS[name]
+    return make(uniform, normal), truth
+
+
+@pytest.mark.parametrize("name", SPREADS)
+@pytest.mark.parametrize("rows", PROMISED)
+def test_intervals_cover_as_often_as_promised(name, rows):
+    values, truth = draws(name, rows, 10_000)
+    one = found(values)
+    share = float(((one.low <= truth) & (truth <= one.high)).double().mean())
+    assert share == pytest.approx(PROMISED[rows][name], abs=0.011)
+
+
+@pytest.mark.parametrize("name", SPREADS)
+@pytest.mark.parametrize("rows", [4, 25])
+def test_ends_solve_the_equation_of_the_corrected_statistic(name, rows):
+    values = draws(name, rows, 6, seed=1)[0]
+    one = found(values)
+    for column, mean, low, high in zip(values.T, one.values, one.low, one.high, strict=True):
+        error = float(column.std()) / math.sqrt(rows)
+        if error == 0:
+            continue
+        g = float(skew(column.numpy())) / math.sqrt(rows)
+        quantile = t.ppf(0.975, rows - 1)
+
+        def corrected(x, g=g):
+            return x + g * x**2 / 3 + g**2 * x**3 / 27 + g / 6
+
+        ends = [
+            float(mean) - error * brentq(lambda x, q=q: corrected(x) - q, -1e4, 1e4, xtol=1e-13)
+            for q in (quantile, -quantile)
+        ]
+        assert float(low) == pytest.approx(max(ends[0], 0.0), rel=1e-9, abs=1e-12)
+        assert float(high) == pytest.approx(ends[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 7, 40])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ends_are_finite_and_hold_the_mean(rows, dtype):
+    columns = [draws(name, rows, 50, seed=rows)[0] for name in SPREADS]
+    values = torch.cat([*columns, torch.eye(rows, dtype=torch.float64)], dim=1).to(dtype)
+    one = found(values)
+    assert bool(one.low.isfinite().all() & one.high.isfinite().all())
+    assert bool((one.low >= 0).all())
+    assert bool((one.low <= one.values).all() & (one.values <= one.high).all())
+    assert one.low.dtype == one.high.dtype == dtype
+
+
+def test_equal_and_zero_values_have_intervals_without_width():
+    one = found(torch.tensor([[0.0, -2.0, 0.1]] * 5, dtype=torch.float64))
+    torch.testing.assert_close(one.low, torch.tensor([0.0, 2.0, 0.1], dtype=torch.float64))
+    torch.testing.assert_close(one.high, torch.tensor([0.0, 2.0, 0.1], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-3, 1e120])
+def test_the_unit_of_the_output_does_not_matter(scale):
+    values = draws("exponential", 12, 20)[0]
+    one, other = found(values), found(values * scale)
+    torch.testing.assert_close(other.low / scale, one.low, rtol=1e-12, atol=0)
+    torch.testing.assert_close(other.high / scale, one.high, rtol=1e-12, atol=0)
