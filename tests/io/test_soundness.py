@@ -22,6 +22,7 @@ FAULTS = [
     ("layers.0.mask", (3, 1), math.nan, f"finite numbers in NAME, {DIVERGED}", 8),
     ("layers.0.grid", (1, 4), math.nan, f"finite numbers in NAME, {DIVERGED}", 24),
     ("input_shift", (1,), math.nan, f"finite numbers in NAME, {DIVERGED}", 2),
+    ("input_low", (1,), math.nan, f"finite numbers in NAME, {DIVERGED}", 2),
     ("output_scale", (0,), math.inf, f"finite numbers in NAME, {DIVERGED}", 1),
     *[
         (

@@ -77,8 +77,7 @@ def convert(source: Source, options: Options) -> KAN:
             raise ShapeError(message(CALL, expected, f"{two.in_features} inputs", advice))
     for key, tensor in scaling.items():
         width = configs[0].in_features if "input_" in key else configs[-1].out_features
-        endless = tensor.isinf() if key.endswith(RANGE) else torch.zeros_like(tensor).bool()
-        _check_tensor(key, tensor.masked_fill(endless, 0.0), (width,))
+        _check_tensor(key, tensor, (width,))
     return _assembled(source, parents, configs, options)
 
 
