@@ -214,7 +214,7 @@ def test_a_resumed_path_is_bit_for_bit_the_unbroken_one(
     text = (
         "sparsity_path: expected a checkpoint of the same data, model and options, got one of "
         "other options (strengths 3 there, 4 here). "
-        "Resume with the same arguments, or start anew without resume."
+        "Resume with the same arguments, or leave out resume=... to start anew."
     )
     with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
         walk(network((4, 1)), planted(), **{**saving, "strengths": 4}, resume=True)
