@@ -13,6 +13,9 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
+_REDUNDANT = 1e-14  # eigenvalue of the normal matrix, in parts of the largest, that is none
+_SHARED = 1e-6  # squared share in such a direction from which a parameter is redundant
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Minimum:
@@ -24,7 +27,7 @@ class Minimum:
     loss : float
         Mean squared residual; infinite if the start already was.
     standard_errors : ndarray, shape (parameter,)
-        From the inverse of the normal matrix; large for redundant parameters.
+        From the inverse of the normal matrix; infinite for redundant parameters.
     steps : int
         Steps tried.
     """
@@ -121,14 +124,18 @@ def _damped_step(slopes: Array, r: Array, damping: float) -> tuple[Array, float]
 
 
 def _standard_errors(slopes: Array, loss: float) -> Array:
+    """Return standard errors; infinite for parameters that others can make up for."""
     size = np.linalg.norm(slopes, axis=0)
     size = np.where((size > 0) & np.isfinite(size), size, 1.0)
     with np.errstate(all="ignore"):
         scaled = np.nan_to_num(slopes / size)
     try:
-        inverse = np.linalg.pinv(scaled.T @ scaled, rcond=1e-14, hermitian=True)
+        values, vectors = np.linalg.eigh(scaled.T @ scaled)
     except np.linalg.LinAlgError:  # nothing is known of the numbers
         return np.full(len(size), np.inf)
+    known = values > _REDUNDANT * max(values[-1], np.finfo(float).tiny)
+    inverse = (np.square(vectors[:, known]) / values[known]).sum(axis=1)
+    made_up_for = np.square(vectors[:, ~known]).sum(axis=1) > _SHARED
     freedom = max(len(slopes) - len(size), 1)
-    variance = loss * len(slopes) / freedom * np.diag(inverse)
-    return np.asarray(np.sqrt(np.maximum(variance, 0.0)) / size)
+    errors = np.sqrt(loss * len(slopes) / freedom * inverse) / size
+    return np.asarray(np.where(made_up_for, np.inf, errors))

@@ -15,7 +15,7 @@ from kanlens.core.network import KAN
 from kanlens.symbolic.composition import Array, Expr, evaluator, feature_symbols
 from kanlens.symbolic.error_budget import BudgetLine, ErrorBudget
 from kanlens.symbolic.evidence import against, count_all_numbers, enough
-from kanlens.symbolic.validity import broken_parts, valid_ranges
+from kanlens.symbolic.validity import broken_parts, poles, valid_ranges
 
 _FAR = 0.1  # RMSE over the model's deviation at which a formula is another function
 
@@ -68,6 +68,11 @@ class Receipt:
         been refitted; negative where the refit found better ones.
     undefined_rows : int
         Rows on which the formula is not finite.
+    unfollowed_rows : int
+        Other rows, far off from all that the formula follows: it was not fitted to them, and the
+        figures are without them.
+    poles : tuple of str
+        The parts that go to infinity on the rows or between them.
     defined_beyond : bool
         Whether it is finite on points that fill ranges 5 % wider than those of the data, and no
         denominator changes its sign between them or comes down to zero near them.
@@ -106,6 +111,8 @@ class Receipt:
     snapped: tuple[str, ...] = ()
     snap_costs: tuple[float, ...] = ()
     undefined_rows: int = 0
+    unfollowed_rows: int = 0
+    poles: tuple[str, ...] = ()
     defined_beyond: bool = True
     broken_parts: tuple[str, ...] = ()
     valid_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -115,7 +122,7 @@ class Receipt:
     @property
     def trustworthy(self) -> bool:
         """Whether it is defined on the data, and follows the model or explains enough rows."""
-        if self.undefined_rows:
+        if self.undefined_rows or self.poles:
             return False
         return self._follows or (self.explains and self.enough_rows)
 
@@ -175,10 +182,20 @@ class Receipt:
         lines = []
         if self.undefined_rows:
             lines.append(f"WARNING: the formula is not finite on {self.undefined_rows} rows.")
+        elif self.poles:
+            lines.append(
+                f"WARNING: the formula goes to infinity between the rows: {self.poles[0]}."
+            )
         elif not self.trustworthy:
             lines.append(self._distrust())
         elif self.relative_rmse is not None and not self._follows:
             lines.append("NOTE: the formula follows y, and not the model, which is further from y.")
+        if self.unfollowed_rows:
+            rows, them = ("row lies", "it") if self.unfollowed_rows == 1 else ("rows lie", "them")
+            lines.append(
+                f"WARNING: {self.unfollowed_rows} more {rows} far from the formula; it was not "
+                f"fitted to {them}, and the figures are without {them}."
+            )
         if 0 < self.fitted_rows <= self.numbers:
             lines.append(
                 f"WARNING: the formula holds {self.numbers} numbers and was fitted to "
@@ -269,6 +286,7 @@ def examine(
         "numbers": count_all_numbers(expressions),
         "spline_edges": _spline_names(expressions),
         "undefined_rows": int((~good).sum()),
+        "poles": poles(expressions, symbols, span),
         "defined_beyond": not broken,
         "broken_parts": broken,
         "valid_ranges": valid_ranges(expressions, symbols, span),

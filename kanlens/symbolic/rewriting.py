@@ -6,6 +6,7 @@ result only if it is shorter and equal at the sample points.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from itertools import combinations
@@ -132,6 +133,26 @@ def _few_angles(total: Expr) -> bool:
     """Say whether the sine of a sum has few terms: each angle in it doubles them."""
     terms = sympy.Add.make_args(sympy.expand(total))
     return len(terms) <= _MOST_TERMS and all(abs(t.as_coeff_Mul()[0]) <= _MOST_TERMS for t in terms)
+
+
+def reduced_phases(expression: Expr) -> Expr:
+    """Take whole turns off the phases of sines and cosines, and half turns off those of tangents.
+
+    Examples
+    --------
+    >>> x = sympy.Symbol("x", real=True)
+    >>> reduced_phases(sympy.sin(x + 7.0) + sympy.tan(x - 4))
+    sin(x + 0.716814692820414) + tan(x - 0.858407346410207)
+    """
+    waves = (sympy.sin, sympy.cos, sympy.tan)
+    return expression.replace(lambda node: isinstance(node, waves), _turned_back)
+
+
+def _turned_back(wave: Expr) -> Expr:
+    phase, rest = wave.args[0].as_coeff_Add()
+    period = math.pi if isinstance(wave, sympy.tan) else 2 * math.pi
+    turns = math.ceil(float(phase) / period - 0.5)
+    return wave.func(rest + sympy.Float(float(phase) - turns * period)) if turns else wave
 
 
 def half_angles(expression: Expr) -> Expr:

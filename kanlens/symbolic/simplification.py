@@ -52,7 +52,8 @@ def shorten(expression: Expr, symbols: tuple[Expr, ...], points: Array) -> Expr:
     >>> shorten((x + y) ** 2 / 4 - (x - y) ** 2 / 4, (x, y), points)
     x*y
     """
-    best = expression
+    turned = rewriting.reduced_phases(expression)
+    best = turned if agree(turned, expression, symbols, points) else expression
     for _ in range(_PASSES):
         before = best
         for rule in _RULES:

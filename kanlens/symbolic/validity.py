@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import sympy
 
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
-from kanlens.symbolic.poles import dips, vanishes
+from kanlens.symbolic.poles import Places, dips, vanishes
 from kanlens.symbolic.wording import formula_text
 
 BEYOND = 0.05  # share of each range by which it is extended
@@ -65,6 +66,55 @@ def broken_parts(
     if not found and not _finite(expressions, symbols, points, box):
         found["the formula as a whole"] = None
     return tuple(found)
+
+
+def poles(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array) -> tuple[str, ...]:
+    """Name the parts of a formula that go to infinity on some rows or between them.
+
+    Between them means that a denominator has different signs on two rows, or comes down to zero
+    within the box of a row and of those nearest to it.
+
+    Parameters
+    ----------
+    expressions, symbols, x
+        As for `broken_parts`.
+
+    Returns
+    -------
+    tuple of str
+
+    Examples
+    --------
+    >>> x, rows = sympy.Symbol("x", real=True), np.linspace(0.0, 1.0, 10)[:, None]
+    >>> poles((1 / (x - 0.51) ** 2 + 1 / (x + 0.01),), (x,), rows)
+    ('(x - 0.51)**(-2)',)
+    """
+    found: dict[str, None] = {}
+    for part in [part for part in _parts(expressions) if part.strict][:_SEARCHED]:
+        inner = evaluator((part.inner,), symbols)
+        values = inner(x)[:, 0]
+        margins = part.margin(values)
+        bad = not part.good(margins).all() or (part.signed and len(set(values > 0)) > 1)
+        if not bad:
+            starts = x[np.argsort(margins)[:_SEARCHES]]
+            near = x[_neighbours(starts, x)]  # (start, near, in)
+            box = near.min(axis=1), near.max(axis=1)
+            bad = bool(part.undefined(partial(_first, inner), starts, *box)[0].any())
+        if bad:
+            found[formula_text(rounded(part.node, 4))] = None
+    return tuple(found)
+
+
+def _first(evaluate: Callable[[Array], Array], points: Array) -> Array:
+    return evaluate(points)[:, 0]
+
+
+def _neighbours(starts: Array, x: Array) -> Places:
+    """Return the rows nearest to some points, twice as many as there are features, and one."""
+    width = x.max(axis=0) - x.min(axis=0)
+    even = np.where(width > 0, width, 1.0)
+    gaps = np.square((starts[:, None] - x[None]) / even).sum(axis=2)
+    return np.asarray(np.argsort(gaps, axis=1)[:, : 2 * x.shape[1] + 1])
 
 
 def _touches(

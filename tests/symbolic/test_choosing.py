@@ -7,7 +7,7 @@ import torch
 
 from kanlens.core.network import KAN
 from kanlens.symbolic import symbolize
-from kanlens.symbolic.discovery.finding import _chosen
+from kanlens.symbolic.discovery.choosing import chosen_entry
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.problems import Deadline
 from kanlens.symbolic.discovery.tables import sample_of
@@ -82,7 +82,7 @@ def test_the_search_leaves_out_what_explodes_on_rows_it_has_not_seen():
         for formula in (X1 * sympy.Float(1.0), X1 + sympy.Float(0.05) * sympy.exp(3 * X2)):
             front.offer(formula)
         assert front.chosen().expression.has(sympy.exp)
-        sample, chosen = _chosen(sample, front)
+        sample, chosen = chosen_entry(sample, front)
         assert chosen.expression.has(sympy.exp) == expected
         _, y, fitted, chose = sample.judged
         assert (len(y), len(fitted), chose) == (rows, 2000, rows == 1000)

@@ -4,48 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sympy
 import torch
 
 from kanlens.checks import check_generator, check_positive
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.progress import progress_bar
-from kanlens.symbolic.composition import evaluator, plain
-from kanlens.symbolic.constants import can_refine, snap
-from kanlens.symbolic.discovery.front import EXACT, Entry, Front, length
+from kanlens.symbolic.composition import Expr, evaluator, plain
+from kanlens.symbolic.discovery.choosing import chosen_entry, shown
+from kanlens.symbolic.discovery.entries import EXACT, Entry
+from kanlens.symbolic.discovery.front import Front
+from kanlens.symbolic.discovery.outliers import unfollowed
 from kanlens.symbolic.discovery.portions import Interlude
 from kanlens.symbolic.discovery.problems import Deadline, Problem
-from kanlens.symbolic.discovery.regression import Array, relative_error
-from kanlens.symbolic.discovery.search import search
+from kanlens.symbolic.discovery.scales import resolved
+from kanlens.symbolic.discovery.search import power_formula, search
 from kanlens.symbolic.discovery.smoothness import noise_of, unevenness
-from kanlens.symbolic.discovery.splines import varies
 from kanlens.symbolic.discovery.structure import explore
 from kanlens.symbolic.discovery.tables import CALL, Sample, sample_of
-from kanlens.symbolic.discovery.tidying import multiplied_in
-from kanlens.symbolic.front import front as lowest
-from kanlens.symbolic.front import scores
-from kanlens.symbolic.receipt import examine
+from kanlens.symbolic.discovery.units import constant, in_units
+from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import Stage, SymbolicResult
-from kanlens.symbolic.simplification import count_numbers, shorten
 from kanlens.threads import one_blas_thread, one_thread
 
 if TYPE_CHECKING:
     from kanlens.core.network import Rows
 
 INTERRUPTED = "interrupted"
-_ROUNDING = 1e-24  # errors below do not differ
 _RESERVE = 0.6  # seconds; a step of the search that has begun is not broken off
 _SHARE = 0.85  # of the time that goes into the search; the rest polishes and checks
 _FIRST, _LATE = 0.5, 0.75  # of the search, after which networks are trained; without noise
 _SMOOTH = 0.05  # unevenness of a target that smooth models can tell
-_WORSE = 1.05  # factor by which a formula is worse than a shorter one by more than chance
-_POINTS = 200  # where a shorter form is compared
-_RISE = 1.03  # factor by which exact numbers may raise the error
+_PASSES = 4  # searches, each without the rows that the one before did not follow
 _NETWORKS = 0.8  # of what is then left, for them
 
 
@@ -139,55 +133,42 @@ def discover(
     check_generator(CALL, generator)
     start = time.monotonic()
     sample = sample_of(x, y, feature_names, generator)
-    if not varies(sample.y) or not sample.useful:
-        entries, because = [_constant(sample)], "every way was tried"
-        chosen = entries[0]
+    if not resolved(sample.y) or not sample.useful:
+        entries, because = [constant(sample)], "every way was tried"
+        picked = chosen = entries[0]
     else:
         with one_thread(), one_blas_thread(), np.errstate(all="ignore"):
-            front, because = _searched(sample, time_limit, progress, generator)
+            sample, front, because = _searched(sample, time_limit, progress, generator)
             entries = front.entries
-            sample, chosen = _chosen(sample, front)
-    found = _result(sample, entries, chosen, because, start)
+            sample, chosen = chosen_entry(sample, front)
+        picked = in_units(sample, chosen)
+    found = _result(sample, entries, chosen, picked, because, start)
     Interruption(happened=because == INTERRUPTED).warn(CALL)
     return found
 
 
-def _constant(sample: Sample) -> Entry:
-    """Return the mean as a formula; a whole number where that is what y is."""
-    mean = float(sample.y.mean())
-    first = float(sample.y[0])
-    value = first if not varies(sample.y) else mean
-    whole = value.is_integer() and abs(value) < 1e15
-    number = sympy.Integer(int(value)) if whole else sympy.Float(value)
-    error = 0.0 if not varies(sample.y) else 1.0
-    return Entry(number / sympy.Integer(10) ** sample.y_power, error, 1)
-
-
 def _searched(
     sample: Sample, time_limit: float, progress: bool | None, generator: torch.Generator | None
-) -> tuple[Front, str]:
-    """Search until a formula is exact, everything was tried, or the time is over."""
-    columns, target = sample.scaled()
-    symbols = tuple(sample.symbols[i] for i in sample.useful)
-    held_out = sample.held_out
+) -> tuple[Sample, Front, str]:
+    """Search until a formula is exact, everything was tried, or the time is over.
+
+    Where a formula leaves nothing but for a few rows, the search begins anew without them.
+    """
     deadline = Deadline.after(
         min(_SHARE * time_limit, max(time_limit - _RESERVE, 0.3 * time_limit))
     )
-    front = Front(symbols, columns, target, held_out, deadline, exact=sample.rounding)
-    front.start()
-    problem = Problem(columns, symbols, target, held_out, lambda e: e)
     draws = torch.Generator() if generator is None else generator
-    because, stop = "every way was tried", Interruption()
+    because, stop, front = "every way was tried", Interruption(), _front(sample, deadline)
     with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
-        front.watch(advance)
-        with stop.kept():
-            first = _LATE if _noiseless(problem) else _FIRST
-            early = Interlude(front, first, _NETWORKS, lambda part: explore(problem, part, draws))
-            with interrupts_pass():
-                search(problem, early)
-                early.catch_up()
-            if front.best_error > front.exact:
-                front.finish(Deadline.after(max(0.1 * time_limit, 0.0)))
+        for _ in range(_PASSES):
+            front.watch(advance)
+            with stop.kept():
+                _search(front, sample, time_limit, draws)
+            astray = front.exceptions(front.chosen()) if front.astray is None else front.astray
+            if stop.happened or not astray.any():
+                break
+            known, sample = [entry.expression for entry in front.entries], sample.without(astray)
+            front = _front(sample, deadline, known)
     if stop.happened:
         because = INTERRUPTED
     if front.best_error <= front.exact:
@@ -196,33 +177,53 @@ def _searched(
         because = "only noise was left"
     elif deadline.passed and not stop.happened:
         because = "the time was over"
-    return front, because
+    return sample, front, because
 
 
-def _chosen(sample: Sample, front: Front) -> tuple[Sample, Entry]:
-    """Return what the front chose, unless a shorter formula is better on rows nobody has seen.
+def _front(sample: Sample, deadline: Deadline, known: Sequence[Expr] = ()) -> Front:
+    """Return a front of some formulas, and of those that they become without the rows aside."""
+    columns, target = sample.scaled()
+    symbols = tuple(sample.symbols[i] for i in sample.useful)
+    front = Front(symbols, columns, target, sample.held_out, deadline, exact=sample.rounding)
+    front.start()
+    front.take(known)
+    for expression in known:
+        front.offer(expression)
+    return front
 
-    Rows that only judge choose too where they show that one is better by more than chance.
+
+def _search(front: Front, sample: Sample, time_limit: float, draws: torch.Generator) -> None:
+    problem = Problem(front.x, front.symbols, front.y, sample.held_out, lambda e: e)
+    first = _LATE if _noiseless(problem) else _FIRST
+    early = Interlude(front, first, _NETWORKS, lambda part: explore(problem, part, draws))
+    every = _origins(problem, sample)
+    with interrupts_pass():
+        for each in every[1:]:
+            power_formula(each, early)
+        for each in every:
+            search(each, early)
+        early.catch_up()
+    if front.best_error > front.exact and front.astray is None:
+        front.finish(Deadline.after(max(0.1 * time_limit, 0.0)))
+
+
+def _origins(problem: Problem, sample: Sample) -> list[Problem]:
+    """Return the problem, and as it is without its columns and target moved to round numbers.
+
+    Powers of a year, and a target that is a product, need the zero that the data have.
     """
-    best = front.chosen()
-    if not len(sample.choosing[1]):
-        return sample, best
-    able = [*(entry for entry in front.entries if length(entry) < length(best)), best]
-    lengths = [length(entry) for entry in able]
-    errors = _errors(sample, able, *sample.choosing)
-    chosen = lowest(lengths, errors)[-1]
-    judged = _errors(sample, able, *sample.judging)
-    shorter = [e for e, size in zip(judged, lengths, strict=True) if size < lengths[chosen]]
-    if judged[chosen] > _WORSE * min(shorter, default=np.inf):
-        sample = sample.all_choosing()
-        chosen = lowest(lengths, _errors(sample, able, *sample.choosing))[-1]
-    return sample, able[chosen]
-
-
-def _errors(sample: Sample, entries: list[Entry], x: Array, y: Array) -> list[float]:
-    """Return the relative squared errors of formulas on rows in the units of the data."""
-    made = evaluator(tuple(sample.in_units(e.expression) for e in entries), sample.symbols)(x)
-    return [max(relative_error(values, y), sample.rounding) for values in made.T]
+    zeros = [sample.scales[i].origin for i in sample.useful]
+    above = sample.y_scale.origin
+    if not any((*zeros, above)):
+        return [problem]
+    given = dataclasses.replace(
+        problem,
+        columns=problem.columns + np.array([float(zero) for zero in zeros]),
+        names=tuple(name + zero for name, zero in zip(problem.names, zeros, strict=True)),
+        target=problem.target + float(above),
+        rebuild=lambda e: e - above,
+    )
+    return [problem, given]
 
 
 def _noiseless(problem: Problem) -> bool:
@@ -232,12 +233,16 @@ def _noiseless(problem: Problem) -> bool:
 
 
 def _result(
-    sample: Sample, entries: list[Entry], chosen: Entry, because: str, start: float
+    sample: Sample,
+    entries: list[Entry],
+    chosen: Entry,
+    picked: Entry,
+    because: str,
+    start: float,
 ) -> Discovery:
-    picked = _snapped_in_units(sample, chosen)
     stages = []
-    for entry in _shown(entries, chosen):
-        expression = sample.in_units(entry.expression)
+    for entry in shown(entries, chosen):
+        expression = sample.from_origin(sample.in_units(entry.expression))
         stages.append(
             Stage(
                 name="snapped" if entry.snapped else "fitted",
@@ -245,17 +250,7 @@ def _result(
                 losses=(entry.error,),
             )
         )
-    x, y, fitted_to, chosen_on = sample.judged
-    receipt = examine(
-        (picked.expression,),
-        None,
-        torch.from_numpy(x),
-        torch.from_numpy(y)[:, None],
-        feature_names=sample.feature_names,
-        fitted_to=None if fitted_to is None else torch.from_numpy(fitted_to),
-        chosen_on=chosen_on,
-        snapped=picked.snapped,
-    )
+    receipt = _receipt(sample, picked)
     return Discovery(
         stages=tuple(stages),
         receipt=receipt,
@@ -268,46 +263,20 @@ def _result(
     )
 
 
-def _snapped_in_units(sample: Sample, entry: Entry) -> Entry:
-    """Write a formula in the units of the data, where other numbers are exact than in those scaled.
-
-    One half of 10,000 was 0.5 in the search, and 5000 is a number that the data have to show.
-    """
-    expression = multiplied_in(sample.in_units(entry.expression))
-    unmoved = dataclasses.replace(entry, expression=expression)
-    if not sample.moved or not count_numbers(expression) or not can_refine(expression):
-        return unmoved
-    rows = ~sample.held_out
-    with one_thread(), one_blas_thread(), np.errstate(all="ignore"):
-        found = snap(expression, sample.symbols, sample.x[rows], sample.y[rows])
-        points = sample.x[:: max(1, len(sample.x) // _POINTS)]
-        short = shorten(found.expression, sample.symbols, points)
-        values = evaluator((short,), sample.symbols)(sample.x)[:, 0]
-    error = relative_error(values[~rows], sample.y[~rows]) if (~rows).any() else found.loss
-    if error > max(_RISE * entry.error, sample.rounding):
-        return unmoved
-    return dataclasses.replace(entry, expression=short, snapped=(*entry.snapped, *found.snapped))
-
-
-def _differs(entry: Entry, least: float) -> bool:
-    return entry.error > least or not entry.expression.free_symbols  # the mean is always there
-
-
-def _shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
-    """Return the front, simplest first, without what says the same as the chosen formula.
-
-    Of formulas with equal errors the chosen one stays, and none that is longer may have the
-    higher score.
-    """
-    least = 1.5 * max(chosen.error, _ROUNDING)
-    simpler = [e for e in entries if e.complexity < chosen.complexity and _differs(e, least)]
-    found = [*sorted(simpler, key=lambda e: e.complexity), chosen]
-    for entry in sorted(entries, key=lambda e: e.complexity):
-        if entry.complexity > chosen.complexity and entry.error < found[-1].error / 1.001:
-            if max(entry.error, _ROUNDING) == max(chosen.error, _ROUNDING):
-                continue
-            row = [*found, entry]
-            values = scores([e.complexity for e in row], [e.error for e in row])
-            if values[-1] < values[found.index(chosen)]:
-                found.append(entry)
-    return found
+def _receipt(sample: Sample, picked: Entry) -> Receipt:
+    """Judge a formula on rows it was not fitted to, and on those set aside that it follows."""
+    x, y, fitted_to, chosen_on = sample.judged
+    others, values = sample.aside
+    made = evaluator((picked.expression,), sample.symbols)(np.concatenate((sample.x, others)))
+    lost = unfollowed(made[:, 0], np.concatenate((sample.y, values)))[len(sample.x) :]
+    return examine(
+        (picked.expression,),
+        None,
+        torch.from_numpy(np.concatenate((x, others[~lost]))),
+        torch.from_numpy(np.concatenate((y, values[~lost])))[:, None],
+        feature_names=sample.feature_names,
+        fitted_to=None if fitted_to is None else torch.from_numpy(fitted_to),
+        chosen_on=chosen_on,
+        snapped=picked.snapped,
+        unfollowed_rows=int(lost.sum()),
+    )

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import sympy
 
 from kanlens.symbolic.composition import Expr, evaluator
 from kanlens.symbolic.constants import can_refine, refine, snap
+from kanlens.symbolic.discovery.entries import (
+    EXACT,
+    NUMBER,
+    Entry,
+    beats,
+    count_free,
+    digits,
+    length,
+    powered,
+    unsound,
+)
+from kanlens.symbolic.discovery.outliers import exceptions
 from kanlens.symbolic.discovery.problems import Deadline
 from kanlens.symbolic.discovery.regression import Array, relative_error
 from kanlens.symbolic.discovery.residue import is_noise
@@ -19,12 +30,10 @@ from kanlens.symbolic.discovery.tidying import even_ratios, joined
 from kanlens.symbolic.front import front
 from kanlens.symbolic.simplification import complexity, count_numbers, shorten
 
-EXACT = 1e-24  # relative squared error at rounding level
 _HOPELESS = 0.9
 _ROUGH = 1e-4  # error below which every start is refitted
 _FAR = 1e2  # factor by which a formula may start worse than a simpler one
 _NODE = 3.0  # price of a node of the expression, in units of the log likelihood
-_NUMBER = 6  # nodes that an inexact number is worth
 _POINTS = 200
 _POLISHED = 4
 _RISE = 1.03  # factor by which snapping may raise the error
@@ -37,32 +46,9 @@ _ROUNDS = 12  # parts left out of one formula
 _PATIENCE = (8.0, 2.0)  # seconds, and shares of the time so far, for every number of a formula
 _SIMILAR = 1.15  # factor between errors of formulas that noise hardly tells apart
 _NOTED = 12
+_FEW_NUMBERS, _ROWS_EACH = 6, 10  # numbers of an exact formula, and different rows for each
 _HOPE = 0.75  # share of the numbers of a formula that may become exact
-_ODD = 2.0  # digits of fractions, by the natural logarithm, that may stand for any number
 _DIGITS = 1.5  # price of a unit of the logarithm of a fraction's numerator and denominator
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One formula.
-
-    Attributes
-    ----------
-    expression : Expr
-        In the symbols of the table, scaled.
-    error : float
-        Relative squared error on the held-out rows.
-    complexity : int
-    snapped : tuple of str
-    overall : float
-        Relative squared error on all rows; that on the held-out ones where it is not known.
-    """
-
-    expression: Expr
-    error: float
-    complexity: int
-    snapped: tuple[str, ...] = ()
-    overall: float = math.nan
 
 
 class Front:
@@ -77,6 +63,11 @@ class Front:
     deadline : Deadline
     exact : float
         Relative squared error that is rounding.
+
+    Attributes
+    ----------
+    astray : ndarray of bool, shape (row,), or None
+        Rows without which a formula leaves nothing: the search begins anew without them.
     """
 
     def __init__(
@@ -97,10 +88,12 @@ class Front:
         self._advance: Callable[..., None] = lambda *_, **__: None
         self._shown = self._whole = deadline.left
         self._enough = math.inf  # seconds of the search after which a formula is good enough
+        self._mean_error = math.inf
         self._probed: set[Expr] = set()
         self._near: list[Entry] = []  # formulas about as good as the best, were it not for noise
         self.deadline = deadline
         self.entries: list[Entry] = []
+        self.astray: Array | None = None
         self._seen: set[Expr] = set()
         self._tried: set[tuple[Expr, ...]] = set()
 
@@ -112,12 +105,12 @@ class Front:
     @property
     def done(self) -> bool:
         """Whether the search may end: nothing is left to explain, or the time is over."""
-        return self.deadline.passed or self.best_error <= self.exact or self.settled
+        return self.deadline.passed or self.settled or self.astray is not None
 
     @property
     def settled(self) -> bool:
-        """Whether what a formula leaves is noise, and no better one came for long enough."""
-        return self._spent > self._enough
+        """Whether what a formula leaves is nothing or noise, and no better one came in time."""
+        return self._spent >= self._enough
 
     @property
     def _spent(self) -> float:
@@ -133,7 +126,7 @@ class Front:
     def offer(self, expression: Expr) -> None:
         """Refit a formula and keep it if no simpler one is as good."""
         self._tick()
-        if self.done or expression in self._seen or _unsound(expression):
+        if self.done or expression in self._seen or unsound(expression):
             return
         self._seen.add(expression)
         start = self._error(expression)
@@ -150,32 +143,66 @@ class Front:
         self._keep(entry)
         self._remember(entry)
         if entry.error < max(_SURE, self.exact):
-            short = self._shortened(even_ratios(found))
-            if self._error(short) <= max(2 * entry.error, self.exact):
-                found = short
-            self._snap(found, entry.error)
+            self._put_exactly(entry)
         elif entry in self.entries:
             self._probe(entry)
+
+    def take(self, expressions: Iterable[Expr]) -> None:
+        """Keep formulas as they are."""
+        for expression in expressions:
+            self._keep(self._entry(expression))
+
+    def _put_exactly(self, entry: Entry) -> None:
+        """Leave out what an exact formula does not need, and make its numbers exact.
+
+        The search ends with it, unless it holds so many numbers that few rows let it have any.
+        """
+        limit = max(2 * entry.error, self.exact)
+        found = entry.expression
+        for form in (self._lean(found, limit), self._shortened(even_ratios(found))):
+            if self._error(form) <= limit:
+                found = form
+                self._keep(self._entry(form))
+        found = self._lean(found, limit)
+        self._snap(found, entry.error)
+        if self.best_error <= self.exact:
+            numbers = min(count_free(e.expression) for e in self.entries if e.error <= self.exact)
+            sure = numbers <= min(_FEW_NUMBERS, len(np.unique(self.x, axis=0)) / _ROWS_EACH)
+            self._settle(0.0 if sure else numbers)
+
+    def _lean(self, expression: Expr, limit: float) -> Expr:
+        """Leave out parts one by one as long as the error stays within a limit."""
+        found, rest = expression, iter(thinner(expression))
+        while not self.deadline.passed:
+            shorter = next(rest, None)
+            if shorter is None:
+                break
+            if self._error(shorter) <= limit:
+                found, rest = shorter, iter(thinner(shorter))
+        return found
 
     def chosen(self) -> Entry:
         """Return the formula with the best balance of error and length.
 
-        One that is worse than a shorter one is not taken, though it may fit all rows better.
+        One that is worse than the mean or a shorter one is not taken, though it may fit all rows
+        better.
         """
         levels = [max(entry.error, self.exact) for entry in self.entries]
+        worst = max(self._mean_error, min(levels))
         able = front([length(entry) for entry in self.entries], levels)
-        return min((self.entries[k] for k in able), key=self._cost)
+        return min((self.entries[k] for k in able if levels[k] <= worst), key=self._cost)
 
     def _cost(self, entry: Entry) -> float:
         overall = entry.error if math.isnan(entry.overall) else entry.overall
         error = max(overall, entry.error / _UNSURE, self.exact / 100)
-        price = _NODE * length(entry) + _DIGITS * sum(_digits(entry.expression))
+        price = _NODE * length(entry) + _DIGITS * sum(digits(entry.expression))
         return len(self.y) * math.log(error) + price
 
     def start(self) -> None:
         """Begin with the mean, which is always there."""
-        mean = float(self.y[self.fitted].mean())
-        self._keep(self._entry(sympy.Float(mean)))
+        mean = self._entry(sympy.Float(float(self.y[self.fitted].mean())))
+        self._mean_error = mean.error
+        self._keep(mean)
 
     def watch(self, advance: Callable[..., None]) -> None:
         """Move a bar of one step per second from now on."""
@@ -204,7 +231,7 @@ class Front:
 
     def _promise(self, entry: Entry) -> float:
         """Return what a formula would cost if most of its numbers were exact."""
-        saved = _NODE * _NUMBER * count_numbers(entry.expression)
+        saved = _NODE * NUMBER * count_numbers(entry.expression)
         return self._cost(entry) - _HOPE * saved
 
     def _probe(self, entry: Entry) -> None:
@@ -212,14 +239,22 @@ class Front:
 
         The more numbers it has, the longer a better one is waited for.
         """
+        astray = self.exceptions(entry)
+        if astray.any():
+            self.astray = astray
+            return
         if entry.expression in self._probed or entry is not self.chosen():
             return
         self._probed.add(entry.expression)
-        if not is_noise(self.x, self._values(entry.expression), self.y):
-            return
-        best = self._polish(entry, self.deadline)
-        odd = sum(1 for d in _digits(best.expression) if d > _ODD)
-        numbers = count_numbers(best.expression) + odd / 2
+        if is_noise(self.x, self._values(entry.expression), self.y):
+            self._settle(count_free(self._polish(entry, self.deadline).expression))
+
+    def exceptions(self, entry: Entry) -> Array:
+        """Return the few rows without which a formula leaves nothing but noise."""
+        return exceptions(self.x, self._values(entry.expression), self.y, self.exact)
+
+    def _settle(self, numbers: float) -> None:
+        """Wait for a better formula the longer, the more numbers this one holds."""
         wait = numbers * (_PATIENCE[0] + _PATIENCE[1] * self._spent)
         self._enough = min(self._enough, self._spent + wait)
 
@@ -287,7 +322,7 @@ class Front:
     def _shortened(self, expression: Expr) -> Expr:
         points = self.x[:: max(1, len(self.x) // _POINTS)]
         short = shorten(expression, self.symbols, points)
-        found = expression if _powered(short) and not _powered(expression) else short
+        found = expression if powered(short) and not powered(expression) else short
         wider = joined(found)
         if complexity(wider) > complexity(found) + 1:
             return found
@@ -313,44 +348,4 @@ class Front:
         if not math.isfinite(entry.error):
             return
         every = [*self.entries, entry]
-        self.entries = [e for e in every if not any(_beats(o, e, every) for o in every)]
-
-
-def _beats(one: Entry, two: Entry, every: list[Entry]) -> bool:
-    """Say whether one makes two superfluous; equal ones are settled by their order."""
-    ours = (max(one.error, EXACT), one.complexity, count_numbers(one.expression))
-    other = (max(two.error, EXACT), two.complexity, count_numbers(two.expression))
-    if ours == other:
-        return every.index(one) < every.index(two)
-    return all(a <= b for a, b in zip(ours, other, strict=True))
-
-
-def length(entry: Entry) -> int:
-    """Return the nodes of a formula, an inexact number as several.
-
-    Examples
-    --------
-    >>> length(Entry(sympy.Float(2.5) * sympy.Symbol("x"), 0.1, 3))
-    9
-    """
-    return entry.complexity + _NUMBER * count_numbers(entry.expression)
-
-
-def _digits(expression: Expr) -> list[float]:
-    """Return the logarithm of the numerator and denominator of every fraction in an expression."""
-    nodes = sympy.preorder_traversal(expression)
-    return [math.log((1 + abs(int(n.p))) * int(n.q)) for n in nodes if n.is_Rational]
-
-
-def _unsound(expression: Expr) -> bool:
-    return bool(
-        expression.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo, sympy.I)
-        or len(expression.args) > 60
-    )
-
-
-def _powered(expression: Expr) -> bool:
-    """Say whether a power other than of e has an exponent that varies: it soon overflows."""
-    return any(
-        node.exp.free_symbols for node in expression.atoms(sympy.Pow) if node.base != sympy.E
-    )
+        self.entries = [e for e in every if not any(beats(o, e, every) for o in every)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kanlens.symbolic.composition import Expr
-from kanlens.symbolic.discovery.front import Entry, Front
+from kanlens.symbolic.discovery.entries import Entry
+from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.problems import Deadline
 
 

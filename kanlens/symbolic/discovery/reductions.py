@@ -10,12 +10,21 @@ import sympy
 
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.problems import Deadline, Problem
-from kanlens.symbolic.discovery.regression import Array
+from kanlens.symbolic.discovery.regression import (
+    FLOOR,
+    Array,
+    eliminate,
+    relative_error,
+    solve,
+)
 from kanlens.symbolic.discovery.smoothness import loudness, noise_of, unevenness
 
 _NEAR_HALF = 0.2  # distance of an exponent from a multiple of one half at which that is tried
 _BETTER = 0.9  # factor on the unevenness that a move must reach
 _AUDIBLE = 1.15  # loudness that shows more than noise
+_MOST_CHOSEN = 8  # columns among which few are chosen
+_AS_GOOD = 1.01  # factor on the error of the best choice
+_WHOLE = 1e-3  # distance from a whole number
 _POWERS = (-4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
 
 
@@ -94,6 +103,42 @@ def exponents_of(problem: Problem) -> Array:
         weights = 1 / np.maximum(residual, 1e-3 * (residual.mean() + 1e-300) + 1e-12)
     found[usable] = solution[1:]
     return found
+
+
+def few_powers(problem: Problem) -> list[tuple[float, ...]]:
+    """Return the powers of as few columns as tell the target's size, where not all are needed.
+
+    Where columns go together there are several such choices: the one with the simplest powers,
+    whole ones before halves.
+    """
+    found = exponents_of(problem)
+    usable = np.flatnonzero(np.isfinite(found))
+    size = np.abs(problem.target)
+    if not 2 <= len(usable) <= _MOST_CHOSEN or not size.min() > 0:
+        return []
+    matrix = np.column_stack((np.ones(len(size)), np.log(np.abs(problem.columns[:, usable]))))
+    target = np.log(size)
+    best = eliminate(matrix, target, np.arange(matrix.shape[1]))[0]
+    count = sum(1 for k in best.groups if k)
+    if not 0 < count < len(usable):
+        return []
+    choices = []
+    for places in itertools.combinations(range(1, matrix.shape[1]), count):
+        few = matrix[:, (0, *places)]
+        powers = solve(few, target)
+        error = relative_error(few @ powers, target)
+        if error <= _AS_GOOD * max(best.error, FLOOR):
+            whole = np.zeros(problem.width)
+            whole[usable[np.array(places) - 1]] = powers[1:]
+            choices.append((_oddness(powers[1:]), tuple(whole)))
+    return [min(choices)[1]] if choices else []
+
+
+def _oddness(powers: Array) -> tuple[float, float]:
+    """Return how far powers are from whole and half ones, and how large they are."""
+    whole = np.abs(powers - np.round(powers)) < _WHOLE
+    half = np.abs(2 * powers - np.round(2 * powers)) < 2 * _WHOLE
+    return float(np.where(whole, 0, np.where(half, 1, 3)).sum()), float(np.abs(powers).sum())
 
 
 def rounded_exponents(problem: Problem) -> Array:

@@ -55,7 +55,7 @@ def is_noise(columns: Array, made: Array, target: Array) -> bool:
     if rows < _FEWEST * terms.shape[1] or not varies(left) or left.var() > _LOUD * target.var():
         return False
     left = (left - left.mean()) / left.std()
-    neighbours = float(np.mean(left * left[_nearest(columns)]))
+    neighbours = float(np.mean(left * left[nearest(columns)]))
     if neighbours > _SURE / np.sqrt(rows):
         return False
     terms, count = terms - terms.mean(axis=0), terms.shape[1]
@@ -65,7 +65,7 @@ def is_noise(columns: Array, made: Array, target: Array) -> bool:
     return bool(statistic < 1 + _SURE * np.sqrt(2 / count))
 
 
-def _nearest(columns: Array) -> Array:
+def nearest(columns: Array) -> Array:
     """Return for every row the row nearest to it."""
     even = columns / columns.std(axis=0)
     size = np.square(even).sum(axis=1)

@@ -21,13 +21,14 @@ from kanlens.symbolic.discovery.reductions import (
     best_unevenness,
     divided,
     exponents_of,
+    few_powers,
     paired,
     peeled,
     quieted,
     raised,
     rounded_exponents,
 )
-from kanlens.symbolic.discovery.regression import eliminate, solve
+from kanlens.symbolic.discovery.regression import Array, eliminate, solve
 from kanlens.symbolic.discovery.separable import separable_formulas
 from kanlens.symbolic.discovery.single import curve_formulas
 from kanlens.symbolic.discovery.sparse import sparse_formulas
@@ -120,8 +121,14 @@ def _single_columns(problem: Problem, front: Front) -> None:
 
 
 def power_formula(problem: Problem, front: Front) -> None:
-    """Offer a product of powers of the columns."""
-    powers = np.nan_to_num(exponents_of(problem))
+    """Offer products of powers of the columns: of as few as tell the target, and of all."""
+    for powers in dict.fromkeys((*few_powers(problem), tuple(exponents_of(problem)))):
+        if front.done:
+            return
+        _offer_powers(problem, np.nan_to_num(powers), front)
+
+
+def _offer_powers(problem: Problem, powers: Array, front: Front) -> None:
     name = sympy.Integer(1)
     values = np.ones(len(problem.target))
     for i, p in enumerate(powers):

@@ -44,12 +44,12 @@ def unevenness(columns: Array, target: Array) -> float:
     True
     """
     pick = _pick(target)
-    x, t = _even(columns[pick]), target[pick]
+    x, t = even(columns[pick]), target[pick]
     spread = float(t.std())
     if x.shape[1] == 0 or spread == 0:
         return 1.0 if spread else 0.0
     t = (t - t.mean()) / spread
-    errors = (_left_out(x, t, scale, np.full(len(t), _NUGGET)) for scale in _LENGTHS)
+    errors = (left_out(x, t, scale, np.full(len(t), _NUGGET))[0] for scale in _LENGTHS)
     return min(float(np.mean(np.square(e))) for e in errors)
 
 
@@ -102,12 +102,12 @@ def loudness(columns: Array, target: Array, slope: Array, noise: float) -> float
         Near 1 where the columns tell all that is no noise.
     """
     pick = _pick(target)
-    x, t, slope = _even(columns[pick]), target[pick], slope[pick]
+    x, t, slope = even(columns[pick]), target[pick], slope[pick]
     spread = float(t.std())
     if x.shape[1] == 0 or spread == 0:
         return float(np.mean(np.square((t - t.mean()) * slope))) / noise
     nugget = _NUGGET + _SHARE * noise / np.square(slope * spread)
-    errors = (_left_out(x, (t - t.mean()) / spread, scale, nugget) for scale in _LENGTHS)
+    errors = (left_out(x, (t - t.mean()) / spread, scale, nugget)[0] for scale in _LENGTHS)
     return min(float(np.mean(np.square(e * slope * spread))) for e in errors) / noise
 
 
@@ -116,20 +116,34 @@ def _pick(target: Array) -> Array:
     return np.linspace(0, len(target) - 1, count).round().astype(int)
 
 
-def _left_out(x: Array, target: Array, scale: float, nugget: Array) -> Array:
-    """Return the errors on left-out rows for one length."""
-    size = np.square(x).sum(axis=1)
-    distance = np.maximum(size[:, None] + size[None, :] - 2 * x @ x.T, 0.0)
-    kernel = np.exp(-0.5 * distance / (scale**2 * x.shape[1]))
-    kernel[np.diag_indices_from(kernel)] += nugget
+def left_out(x: Array, target: Array, scale: float, nugget: Array) -> tuple[Array, Array]:
+    """Return the errors on left-out rows for one length, and their variances by the model.
+
+    A variance near 1 is that of a row which no other tells anything of.
+    """
     try:
-        inverse = np.linalg.inv(kernel)
+        inverse = np.linalg.inv(_kernel(x, x, scale) + np.diag(nugget))
     except np.linalg.LinAlgError:
-        return np.full(len(target), np.inf)
-    return np.asarray(inverse @ target / np.diag(inverse))
+        return np.full(len(target), np.inf), np.ones(len(target))
+    return np.asarray(inverse @ target / np.diag(inverse)), np.asarray(1 / np.diag(inverse))
 
 
-def _even(columns: Array) -> Array:
+def predicted(
+    x: Array, target: Array, others: Array, scale: float, nugget: Array
+) -> tuple[Array, Array]:
+    """Return what the model of some rows says of others for one length, and its variances."""
+    matrix, across = _kernel(x, x, scale) + np.diag(nugget), _kernel(others, x, scale)
+    found = np.linalg.solve(matrix, np.column_stack((target, across.T)))
+    return across @ found[:, 0], 1 - np.einsum("ok,ko->o", across, found[:, 1:])
+
+
+def _kernel(one: Array, two: Array, scale: float) -> Array:
+    size = np.square(one).sum(axis=1)[:, None] + np.square(two).sum(axis=1)
+    distance = np.maximum(size - 2 * one @ two.T, 0.0)
+    return np.asarray(np.exp(-0.5 * distance / (scale**2 * one.shape[1])))
+
+
+def even(columns: Array) -> Array:
     """Return columns of unit deviation; positive ones of a wide range by their logarithm."""
     made = []
     for x in columns.T:

@@ -16,9 +16,10 @@ from kanlens.checks import check_finite, message
 from kanlens.core.rows import as_tensor
 from kanlens.errors import ShapeError
 from kanlens.symbolic.composition import Expr
-from kanlens.symbolic.discovery.front import EXACT
+from kanlens.symbolic.discovery.entries import EXACT
+from kanlens.symbolic.discovery.outliers import wrong_beside, wrong_rows
 from kanlens.symbolic.discovery.regression import Array
-from kanlens.symbolic.discovery.splines import varies
+from kanlens.symbolic.discovery.scales import Scale, resolved, step
 
 CALL = "discover"
 _MOST_ROWS = 2000
@@ -27,7 +28,9 @@ _HELD_OUT = 0.3
 EXACT_SINGLE = 1e-12
 _FEW = 4  # rows with which nothing can be held out
 _MANY = 200  # rows beyond those of the search that choose and judge
-_SOUND = (1e-3, 1e4)  # largest sizes of a column that are left as they are
+_SAME = 1e-8  # distance of columns of unit length, up to which they are one
+_SINGLE = 2.0**29  # steps of rounding of double precision in one of single precision
+_ROUGHEST = 1e-9  # squared error from which rounding is as any noise
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,15 +46,17 @@ class Sample:
     output_name : str
     useful : tuple of int
         The columns that vary and repeat no other.
-    powers : tuple of int
-        Column i is divided by ten to this power before the search.
-    y_power : int
-        Likewise for y.
+    scales : tuple of Scale
+        How the search sees each column.
+    y_scale : Scale
+        How it sees y.
     held_out : ndarray of bool, shape (row,)
         Rows that judge; all rows where they are few.
     choosing, judging : tuple of ndarray
         Further x and y, that the search does not see: of 200 or more rows beyond 2000 half choose
         what it found, half choose nothing.
+    aside : tuple of ndarray, shapes (other row, feature) and (other row,)
+        Rows that were set aside, as wrong for all that the others tell.
     """
 
     x: Array
@@ -59,11 +64,22 @@ class Sample:
     feature_names: tuple[str, ...]
     output_name: str
     useful: tuple[int, ...]
-    powers: tuple[int, ...]
-    y_power: int
+    scales: tuple[Scale, ...]
+    y_scale: Scale
     held_out: Array
     choosing: tuple[Array, Array]
     judging: tuple[Array, Array]
+    aside: tuple[Array, Array]
+
+    def without(self, rows: Array) -> Sample:
+        """Set rows aside."""
+        return dataclasses.replace(
+            self,
+            x=self.x[~rows],
+            y=self.y[~rows],
+            held_out=self.held_out[~rows],
+            aside=_joined(self.aside, (self.x[rows], self.y[rows])),
+        )
 
     @property
     def symbols(self) -> tuple[Expr, ...]:
@@ -83,34 +99,52 @@ class Sample:
 
     def all_choosing(self) -> Sample:
         """Return the same rows when those that judge choose too."""
-        x, y = (np.concatenate(each) for each in zip(self.choosing, self.judging, strict=True))
         none = self.judging[0][:0], self.judging[1][:0]
-        return dataclasses.replace(self, choosing=(x, y), judging=none)
+        every = _joined(self.choosing, self.judging)
+        return dataclasses.replace(self, choosing=every, judging=none)
 
     def scaled(self) -> tuple[Array, Array]:
         """Return the useful columns and y as the search sees them."""
-        columns = [self.x[:, i] / 10.0 ** self.powers[i] for i in self.useful]
-        return np.stack(columns, axis=1), self.y / 10.0**self.y_power
+        columns = [self.scales[i].scaled(self.x[:, i]) for i in self.useful]
+        return np.stack(columns, axis=1), self.y_scale.scaled(self.y)
 
     @property
     def moved(self) -> bool:
         """Whether the search sees anything in other units than those of the data."""
-        return any((*self.powers, self.y_power))
+        return any(scale.moved for scale in (*self.scales, self.y_scale))
 
     @property
     def rounding(self) -> float:
-        """Relative squared error that is rounding: larger where y has single precision."""
+        """Relative squared error that is rounding: of y, and of the columns as far as it shows."""
         single = bool((self.y.astype(np.float32) == self.y).all())
-        return EXACT_SINGLE if single else EXACT
+        return max(
+            EXACT_SINGLE if single else EXACT,
+            min(_rounding_of(self.y, _SINGLE if single else 1.0), _ROUGHEST),
+            *(min(_rounding_of(self.x[:, i]), _ROUGHEST) for i in self.useful),
+        )
 
     def in_units(self, expression: Expr) -> Expr:
-        """Write a formula of scaled columns in the units of the data."""
+        """Write a formula of scaled columns in the units of the data, but for the origins."""
         back = {
-            s: s / sympy.Integer(10) ** p
-            for s, p in zip(self.symbols, self.powers, strict=True)
-            if p
+            s: s / sympy.Integer(10) ** scale.power
+            for s, scale in zip(self.symbols, self.scales, strict=True)
+            if scale.power
         }
-        return expression.xreplace(back) * sympy.Integer(10) ** self.y_power
+        return expression.xreplace(back) * sympy.Integer(10) ** self.y_scale.power
+
+    def from_zero(self) -> tuple[Array, Array]:
+        """Return all columns and y in the units of the data, but for the origins."""
+        shifts = np.array([float(scale.shift) for scale in self.scales])
+        return self.x - shifts, self.y - float(self.y_scale.shift)
+
+    def from_origin(self, expression: Expr) -> Expr:
+        """Put the origins of columns and y back into a formula."""
+        back = {
+            s: s - scale.shift
+            for s, scale in zip(self.symbols, self.scales, strict=True)
+            if scale.shift
+        }
+        return expression.xreplace(back) + self.y_scale.shift
 
 
 def sample_of(
@@ -150,19 +184,26 @@ def sample_of(
     pick, held_out = _rows(len(columns), generator)
     unseen = np.setdiff1d(np.arange(len(columns)), pick)
     unseen = unseen[: len(unseen) * (len(unseen) >= _MANY)]
-    choosing, judging = ((columns[k], target[k]) for k in (unseen[::2], unseen[1::2]))
-    columns, target = columns[pick], target[pick]
+    more, columns = (columns[unseen], target[unseen]), columns[pick]
+    target, useful = target[pick], _useful(columns)
+    wrong = wrong_rows(columns[:, useful], target)
+    aside = columns[wrong], target[wrong]
+    columns, target, held_out = columns[~wrong], target[~wrong], held_out[~wrong]
+    wrong = wrong_beside(columns[:, useful], target, more[0][:, useful], more[1])
+    aside = _joined(aside, (more[0][wrong], more[1][wrong]))
+    choosing, judging = ((more[0][~wrong][k::2], more[1][~wrong][k::2]) for k in range(2))
     return Sample(
         x=columns,
         y=target,
         feature_names=tuple(names),
         output_name=str(getattr(y, "name", None) or "y"),
-        useful=_useful(columns),
-        powers=tuple(_power(c) for c in columns.T),
-        y_power=_power(target),
+        useful=useful,
+        scales=tuple(Scale.of(c) for c in columns.T),
+        y_scale=Scale.of(target),
         held_out=held_out,
         choosing=choosing,
         judging=judging,
+        aside=aside,
     )
 
 
@@ -222,17 +263,26 @@ def _rows(count: int, generator: torch.Generator | None) -> tuple[Array, Array]:
 
 
 def _useful(columns: Array) -> tuple[int, ...]:
-    """Return the columns that vary and repeat no column before them."""
+    """Return the columns that vary and are no multiple, plus a number, of one before them."""
     found: list[int] = []
+    even: list[Array] = []
     for i, column in enumerate(columns.T):
-        if varies(column) and not any(np.array_equal(column, columns[:, j]) for j in found):
-            found.append(i)
+        if resolved(column):
+            size = np.abs(column).max()
+            own = column / size - (column / size).mean()
+            own = own / np.sqrt(own @ own)
+            if all(np.abs(own - np.sign(own @ e) * e).max() > _SAME for e in even):
+                found.append(i)
+                even.append(own)
     return tuple(found)
 
 
-def _power(values: Array) -> int:
-    """Return the power of ten that a column is divided by: 0 where its size is sound."""
-    size = float(np.abs(values).max())
-    if size == 0 or _SOUND[0] <= size <= _SOUND[1]:
-        return 0
-    return round(math.log10(size))
+def _joined(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Return the rows of two tables with their targets."""
+    return np.concatenate((one[0], two[0])), np.concatenate((one[1], two[1]))
+
+
+def _rounding_of(values: Array, times: float = 1.0) -> float:
+    """Return the relative squared error that rounding of values makes, some room included."""
+    spread = float(np.std(values / np.abs(values).max())) * float(np.abs(values).max())
+    return (times * step(values) / spread) ** 2 if spread else 0.0
