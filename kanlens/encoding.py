@@ -20,6 +20,7 @@ from kanlens.core.kinds import Column, is_classes
 from kanlens.core.network import KAN
 from kanlens.core.recording import remember
 from kanlens.core.schema import Output, Schema, default_schema
+from kanlens.core.statistics import deviations
 from kanlens.errors import DataError, KanlensError, ShapeError
 from kanlens.tables import Table, read_table
 
@@ -77,23 +78,7 @@ def _warn_of_constants(model: KAN, y: Tensor) -> None:
             warnings.warn(message("fit", "targets with differences", got, advice), stacklevel=4)
 
 
-def deviations(y: Tensor) -> Tensor:  # (batch, out) -> (out,)
-    """Return the standard deviation of every column; 0 where it is no more than rounding.
-
-    Examples
-    --------
-    >>> deviations(torch.tensor([[0.0, 1e-30], [2e-30, 1e-30]]))
-    tensor([1.0000e-30, 0.0000e+00])
-    """
-    info, size = torch.finfo(y.dtype), y.abs().amax(0)
-    size = torch.where(size > 0, size, 1.0).log2().floor().exp2()  # squares must not underflow
-    part = (y / size).std(0, correction=0)
-    return torch.where(
-        (part > info.eps * (y / size).abs().amax(0)) & (part * size > info.tiny), part * size, 0.0
-    )
-
-
-def acquaint(model: KAN, data: Table | tuple[Any, Any]) -> None:
+def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
     """Give a model that is trained already what training on the data would have given it.
 
     These are names, units, kinds, task and classes, statistics of every layer, and background rows.
@@ -114,7 +99,7 @@ def acquaint(model: KAN, data: Table | tuple[Any, Any]) -> None:
     Examples
     --------
     >>> model = KAN([1, 2], output_names=["low", "high"])
-    >>> acquaint(model, ([[0.0], [1.0], [2.0]], ["low", "low", "high"]))
+    >>> adopt_data(model, ([[0.0], [1.0], [2.0]], ["low", "low", "high"]))
     >>> model.class_labels, model.output_names, len(model.background)
     (('low', 'high'), ('y=low', 'y=high'), 3)
     """

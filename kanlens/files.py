@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 
 from kanlens.checks import message
 from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError, OutputError
-from kanlens.interruption import orderly
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,10 +71,9 @@ def atomic_write(path: Pathlike, *, call: str) -> Iterator[Path]:
     except (OSError, ValueError) as error:
         raise _unwritable(str(path), error, call) from error
     try:
-        with orderly():
-            yield temporary
-            _sync(temporary)
-            temporary.replace(target)
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
     except OSError as error:
         if isinstance(error, KanlensError) or error.filename not in (None, str(temporary)):
             raise

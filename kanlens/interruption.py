@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from kanlens.checks import message
 from kanlens.errors import InterruptedWarning
 
-_orderly: list[None] = []  # one for each block that has something to put in order at its end
 _passing: list[None] = []  # one for each block that no interrupt may be kept in
 
 
@@ -40,8 +39,7 @@ class Interruption:
         Work in the block that an interrupt cuts short must leave behind nothing half done.
         """
         try:
-            with orderly():
-                yield
+            yield
         except KeyboardInterrupt:
             if self.happened or _passing:
                 raise
@@ -73,27 +71,3 @@ def interrupts_pass() -> Iterator[None]:
         yield
     finally:
         _passing.pop()
-
-
-@contextmanager
-def orderly() -> Iterator[None]:
-    """Mark a block that has something to put in order at its end, whatever ends it.
-
-    Examples
-    --------
-    >>> with orderly():
-    ...     in_order()
-    False
-    >>> in_order()
-    True
-    """
-    _orderly.append(None)
-    try:
-        yield
-    finally:
-        _orderly.pop()
-
-
-def in_order() -> bool:
-    """Tell whether the process could end here and now, with nothing half done."""
-    return not _orderly

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from kanlens.interruption import orderly
-
 
 @contextmanager
 def progress_bar(
@@ -49,7 +47,7 @@ def progress_bar(
         TextColumn("{task.fields[note]}", markup=False),
     )
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with orderly(), bar:
+    with bar:
         task = bar.add_task(description, total=total, note="")
         yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from kanlens.errors import InterruptedWarning
-from kanlens.interruption import Interruption, in_order, interrupts_pass, orderly
+from kanlens.interruption import Interruption, interrupts_pass
 
 
 def test_the_first_interrupt_is_kept_and_the_second_goes_through():
@@ -35,13 +35,3 @@ def test_where_interrupts_pass_none_is_kept():
     with stop.kept(), interrupts_pass():  # the block around them may keep it
         raise KeyboardInterrupt
     assert stop.happened
-
-
-def test_blocks_with_something_to_put_in_order_are_known():
-    assert in_order()
-    with orderly(), Interruption().kept():
-        assert not in_order()
-    assert in_order()
-    with pytest.raises(ZeroDivisionError), orderly():
-        raise ZeroDivisionError
-    assert in_order()

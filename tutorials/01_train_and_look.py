@@ -74,12 +74,13 @@ assert np.abs(phi.to_scipy()(places) - phi(places)).max() < 1e-12
 axes = kanlens.plot.edge(model, 0, 0, 0, parts=True)
 
 # %% [markdown]
-# The record of a run says what reached every layer, and which share of it lay outside the grids,
-# where an edge is continued straight and is not to be trusted.
+# The record of a run says what reached every layer, and which share of it lay outside: of features
+# outside the training data, where they are held at its ends, of hidden values outside their grids,
+# where edges go on straight. Neither is learned there.
 
 # %%
 record = kanlens.trace(model, table.x)
-print(f"{record.outside_share:.2%} of all inputs and hidden values lie outside their grid")
+print(f"{record.outside_share:.2%} of all inputs and hidden values lie outside")
 record.to_frame()
 
 # %% [markdown]

@@ -20,7 +20,19 @@ from kanlens.cli.options import (
     split_names,
 )
 from kanlens.cli.terminal import Terminal, keep_apart, seeded
-from kanlens.cli.training_options import Columns, Hidden, Penalty, hidden_nodes, norms
+from kanlens.cli.training_options import (
+    Categorical,
+    Columns,
+    Drop,
+    Extrapolation,
+    Features,
+    Hidden,
+    Imputation,
+    Penalty,
+    TaskName,
+    new_model,
+    norms,
+)
 
 if TYPE_CHECKING:
     from kanlens.core.network import KAN
@@ -38,18 +50,15 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
         "model.safetensors"
     ),
-    task: Annotated[str | None, typer.Option(help="regression or classification.")] = None,
-    features: Annotated[str | None, typer.Option(help="Columns to use, with commas.")] = None,
-    drop: Annotated[str | None, typer.Option(help="Columns to leave out, with commas.")] = None,
-    categorical: Annotated[
-        str | None, typer.Option(help="Columns whose numbers are codes, with commas.")
-    ] = None,
-    impute: Annotated[
-        str | None, typer.Option(help="Fill missing cells: median, mean or most_frequent.")
-    ] = None,
+    task: TaskName = None,
+    features: Features = None,
+    drop: Drop = None,
+    categorical: Categorical = None,
+    impute: Imputation = None,
     hidden: Hidden = "5",
     grid_size: Annotated[int, typer.Option(help="Intervals of each edge's grid.")] = 5,
     spline_order: Annotated[int, typer.Option(help="Degree of the pieces.")] = 3,
+    extrapolation: Extrapolation = "constant",
     optimizer: Annotated[
         str | None, typer.Option(help="lbfgs, adam or adamw.  [default: by the number of rows]")
     ] = None,
@@ -84,12 +93,8 @@ def train(
     columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
     table = columns.read(data, task, impute)
     training, test = table.split(holdout, generator) if holdout else (table, None)
-    widths = [len(table.schema.features), *hidden_nodes(hidden), len(table.schema.outputs)]
-    model = kanlens.KAN(
-        widths, grid_size=grid_size, spline_order=spline_order, generator=generator
-    ).double()
-    shown = f"{training.rows} rows, {widths[0]} features, KAN {widths}, {_count(model)} weights"
-    terminal.say(f"training on {data.name}: {shown}")
+    model = new_model(table, hidden, grid_size, spline_order, extrapolation, generator)
+    terminal.say(f"training on {data.name}: {training.rows} rows, {_described(model)}")
     if resume and not checkpoint.exists():
         terminal.say(f"no checkpoint at {checkpoint}; starting anew")
     result = kanlens.fit(
@@ -111,9 +116,7 @@ def train(
         generator=generator,
     )
     kanlens.save(model, output)
-    if result.stopped_because.startswith("interrupted"):
-        terminal.say("the same command with --resume goes on")
-    else:
+    if not result.stopped_because.startswith("interrupted"):
         checkpoint.unlink(missing_ok=True)
     facts = _outcome(result, output, training, terminal)
     if test is not None:
@@ -160,8 +163,10 @@ def _write_parts(
     return {f"test_{name}": value for name, value in judge(model, test).items()}
 
 
-def _count(model: KAN) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+def _described(model: KAN) -> str:
+    """Return the size of a model in words."""
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    return f"{model.widths[0]} features, KAN {list(model.shape)}, {weights} weights"
 
 
 @app.command()
@@ -236,7 +241,7 @@ def import_command(
         ),
     ] = None,
     column: TargetColumn = None,
-    task: Annotated[str | None, typer.Option(help="regression or classification.")] = None,
+    task: TaskName = None,
     feature_names: Annotated[
         str | None,
         typer.Option(
@@ -248,13 +253,9 @@ def import_command(
         str | None,
         typer.Option(help="Names of the outputs, with commas; of a classifier its classes."),
     ] = None,
-    drop: Annotated[str | None, typer.Option(help="Columns to leave out, with commas.")] = None,
-    categorical: Annotated[
-        str | None, typer.Option(help="Columns whose numbers are codes, with commas.")
-    ] = None,
-    impute: Annotated[
-        str | None, typer.Option(help="Fill missing cells: median, mean or most_frequent.")
-    ] = None,
+    drop: Drop = None,
+    categorical: Categorical = None,
+    impute: Imputation = None,
     _seed: NoSeed = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -10,7 +10,19 @@ import typer
 from kanlens.cli.application import app
 from kanlens.cli.options import DataPath, Json, Quiet, Seed, split_names
 from kanlens.cli.terminal import Terminal, keep_apart, seeded
-from kanlens.cli.training_options import Columns, Hidden, Penalty, hidden_nodes, norms
+from kanlens.cli.training_options import (
+    Categorical,
+    Columns,
+    Drop,
+    Extrapolation,
+    Features,
+    Hidden,
+    Imputation,
+    Penalty,
+    TaskName,
+    new_model,
+    norms,
+)
 
 
 @app.command("sparsity-path")
@@ -21,18 +33,15 @@ def sparsity_path(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Model to write: the best.")
     ] = Path("model.safetensors"),
-    task: Annotated[str | None, typer.Option(help="regression or classification.")] = None,
-    features: Annotated[str | None, typer.Option(help="Columns to use, with commas.")] = None,
-    drop: Annotated[str | None, typer.Option(help="Columns to leave out, with commas.")] = None,
-    categorical: Annotated[
-        str | None, typer.Option(help="Columns whose numbers are codes, with commas.")
-    ] = None,
-    impute: Annotated[
-        str | None, typer.Option(help="Fill missing cells: median, mean or most_frequent.")
-    ] = None,
+    task: TaskName = None,
+    features: Features = None,
+    drop: Drop = None,
+    categorical: Categorical = None,
+    impute: Imputation = None,
     hidden: Hidden = "5",
     grid_size: Annotated[int, typer.Option(help="Intervals of each edge's grid.")] = 5,
     spline_order: Annotated[int, typer.Option(help="Degree of the pieces.")] = 3,
+    extrapolation: Extrapolation = "constant",
     penalty: Penalty = "weight_l1",
     strengths: Annotated[
         str, typer.Option(help="How many, or the strengths themselves with commas, increasing.")
@@ -55,10 +64,7 @@ def sparsity_path(
     keep_apart("sparsity-path", [output, listing], [data])
     columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
     table = columns.read(data, task, impute)
-    widths = [len(table.schema.features), *hidden_nodes(hidden), len(table.schema.outputs)]
-    model = kanlens.KAN(
-        widths, grid_size=grid_size, spline_order=spline_order, generator=generator
-    ).double()
+    model = new_model(table, hidden, grid_size, spline_order, extrapolation, generator)
     path = kanlens.sparsity_path(
         model,
         table,

@@ -11,10 +11,22 @@ import typer
 from kanlens.cli.options import split_names
 
 if TYPE_CHECKING:
+    import torch
+
     from kanlens.core.kinds import Impute
+    from kanlens.core.network import KAN
     from kanlens.core.schema import Task
     from kanlens.tables import Table
 
+TaskName: TypeAlias = Annotated[str | None, typer.Option(help="regression or classification.")]
+Features: TypeAlias = Annotated[str | None, typer.Option(help="Columns to use, with commas.")]
+Drop: TypeAlias = Annotated[str | None, typer.Option(help="Columns to leave out, with commas.")]
+Categorical: TypeAlias = Annotated[
+    str | None, typer.Option(help="Columns whose numbers are codes, with commas.")
+]
+Imputation: TypeAlias = Annotated[
+    str | None, typer.Option(help="Fill missing cells: median, mean or most_frequent.")
+]
 Hidden: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -27,6 +39,13 @@ Penalty: TypeAlias = Annotated[
     typer.Option(
         help="Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
         "weight_l1; several as activation_l1=1,curvature=0.001."
+    ),
+]
+Extrapolation: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="Beyond the training data: constant holds a feature at the end of its range, linear "
+        "goes on straight, zero lets the splines run out."
     ),
 ]
 
@@ -54,6 +73,26 @@ class Columns:
             categorical=split_names(self.categorical),
             impute=cast("Impute | None", impute),
         )
+
+
+def new_model(
+    table: Table,
+    hidden: str,
+    grid_size: int,
+    spline_order: int,
+    extrapolation: str,
+    generator: torch.Generator,
+) -> KAN:
+    """Return an untrained network for a table, in double precision."""
+    import kanlens
+
+    return kanlens.KAN(
+        [len(table.schema.features), *hidden_nodes(hidden), len(table.schema.outputs)],
+        grid_size=grid_size,
+        spline_order=spline_order,
+        extrapolation=extrapolation,
+        generator=generator,
+    ).double()
 
 
 def norms(text: str | None) -> str | dict[str, float] | None:

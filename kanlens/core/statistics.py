@@ -74,3 +74,19 @@ class EdgeMoments:
 
     mean: Tensor
     std: Tensor
+
+
+def deviations(y: Tensor) -> Tensor:  # (batch, out) -> (out,)
+    """Return the standard deviation of every column; 0 where it is no more than rounding.
+
+    Examples
+    --------
+    >>> deviations(torch.tensor([[0.0, 1e-30], [2e-30, 1e-30]]))
+    tensor([1.0000e-30, 0.0000e+00])
+    """
+    info, size = torch.finfo(y.dtype), y.abs().amax(0)
+    size = torch.where(size > 0, size, 1.0).log2().floor().exp2()  # squares must not underflow
+    part = (y / size).std(0, correction=0)
+    return torch.where(
+        (part > info.eps * (y / size).abs().amax(0)) & (part * size > info.tiny), part * size, 0.0
+    )

@@ -43,6 +43,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         penalty: str | None = None,
         strength: float = 0.0,
         validation: float = 0.2,
+        extrapolation: str = "constant",
         random_state: Any = None,
     ) -> None:
         self.hidden = hidden
@@ -51,6 +52,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         self.penalty = penalty
         self.strength = strength
         self.validation = validation
+        self.extrapolation = extrapolation
         self.random_state = random_state
 
     def _train(
@@ -67,6 +69,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         self.model_ = KAN(
             [rows.shape[1], *self._hidden(), outputs],
             grid_size=self.grid_size,
+            extrapolation=self.extrapolation,
             feature_names=feature_names(self),
             output_names=names,
             generator=generator,
@@ -130,6 +133,8 @@ class KANRegressor(Regression, _Network):
         Factor of the penalty.
     validation : float
         Share of rows held out; none with fewer than 20 rows.
+    extrapolation : {"constant", "linear", "zero"}
+        What becomes of features outside the training data, as for `KAN`.
     random_state : int, RandomState or None
         Draws weights and held-out rows.
 

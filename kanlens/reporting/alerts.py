@@ -48,22 +48,26 @@ def _constant(content: Content) -> Alerts:
     return [_alert("constant_output", text)]
 
 
+CONTINUED = "There the functions are continued, not learned."
+
+
 def _outside(content: Content) -> Alerts:
     """Report inputs and hidden units beyond the grids, where functions are only continued."""
     found, outside = [], content["model"]["outside"]
     features = [one for one in content["data"]["features"] if one["outside"] > 0]
     units = [one for one in outside["units"] if one["outside"] > 0]
     kinds = (
-        ("inputs_outside_grid", "an input", features, outside["rows_with_input"]),
-        ("hidden_outside_grid", "a hidden unit", units, outside["rows_with_hidden"]),
+        ("inputs_outside_grid", "an input", features, outside["rows_with_input"], outside["held"]),
+        ("hidden_outside_grid", "a hidden unit", units, outside["rows_with_hidden"], False),
     )
-    for code, what, records, rows in kinds:
+    for code, what, records, rows, held in kinds:
         if records:
             ordered = sorted(records, key=lambda one: -one["outside"])
             names = [f"{one['name']} ({percent(one['outside'])})" for one in ordered]
             text = (
-                f"{percent(rows)} of the rows have {what} outside its grid: {listed(names)}. "
-                f"There the functions are continued, not learned."
+                f"{percent(rows)} of the rows have {what} outside its "
+                f"{'training data' if held else 'grid'}: {listed(names)}. "
+                + ("It is held at the nearest end there." if held else CONTINUED)
             )
             found.append(_alert(code, text, warning=rows > 0.01))
     return found

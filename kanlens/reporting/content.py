@@ -188,11 +188,12 @@ def _products(model: KAN) -> list[dict[str, Any]]:
 
 
 def _outside(model: KAN, record: Trace) -> dict[str, Any]:
-    """Return the shares of inputs, hidden units and rows that lie outside the grids."""
+    """Return the shares of inputs, hidden units and rows outside the grids, or the data if held."""
     inputs = model.outside(record.x).any(1)
     layers = zip(record.layers[1:], record.inputs[1:], strict=True)
     hidden = [layer.outside(x).any(1) for layer, x in layers]
     return {
+        "held": bool(model.input_low.isfinite().any()),
         "inputs": float(record.outside[0].mean()),
         "hidden": float(torch.cat(record.outside[1:]).mean()) if hidden else None,
         "all": record.outside_share,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kanlens.core.network import KAN
-from kanlens.encoding import deviations
+from kanlens.core.statistics import deviations
 from kanlens.sparsity import PENALTIES, penalty_value
 from kanlens.training.inputs import layer_values
 

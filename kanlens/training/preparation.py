@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor
 
 from kanlens.core.network import KAN
-from kanlens.encoding import deviations
+from kanlens.core.statistics import deviations
 
-FENCE = 10.0  # spans from the 5 % to the 95 % quantile that a feature may reach beyond them
+QUANTILES = (0.05, 0.95)
+FENCE = 10.0  # spans between these quantiles that a feature may reach beyond them
 
 
 @contextlib.contextmanager
@@ -99,16 +99,14 @@ def _fenced(x: Tensor) -> tuple[Tensor, Tensor]:  # (in,) twice
 
     Where most values are equal, the quantiles are those of the distinct ones.
     """
-    ends = []
-    for column in x.mT:
-        for values in (column, column.unique()):
-            low, high = np.quantile(values.cpu().double().numpy(), (0.05, 0.95)).tolist()
-            if high > low:
-                break
-        room = FENCE * (high - low) if high > low else math.inf
-        ends.append((column.min().clamp(min=low - room), column.max().clamp(max=high + room)))
-    lows, highs = (torch.stack(side) for side in zip(*ends, strict=True))
-    return lows, highs
+    low, high = x.amin(0), x.amax(0)
+    ends = np.quantile(x.cpu().double().numpy(), QUANTILES, axis=0)  # (2, in)
+    for i in np.flatnonzero(ends[0] == ends[1]):
+        ends[:, i] = np.quantile(x[:, i].unique().cpu().double().numpy(), QUANTILES)
+    room = FENCE * (ends[1] - ends[0])
+    least, most = (torch.as_tensor(end).to(x) for end in (ends[0] - room, ends[1] + room))
+    free = least == most  # of a constant column
+    return low.where(free, low.maximum(least)), high.where(free, high.minimum(most))
 
 
 def rows_kept(count: int, held_out: Tensor) -> Tensor:  # (count,)

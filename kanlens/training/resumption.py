@@ -171,27 +171,6 @@ def check_identity(saved: dict[str, Any], here: dict[str, Any], *, call: str) ->
         raise FileFormatError(message(call, expected, got, advice))
 
 
-def copied(value: Any) -> Any:
-    """Return nested dicts and lists with copies of their tensors.
-
-    Examples
-    --------
-    >>> import torch
-    >>> first = {"a": [torch.zeros(1), 2]}
-    >>> other = copied(first)
-    >>> first["a"][0] += 1
-    >>> other
-    {'a': [tensor([0.]), 2]}
-    """
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [copied(item) for item in value]
-    return value
-
-
 def difference(there: dict[str, Any], here: dict[str, Any], name: str) -> str:
     """Word how one part of two runs' identities differs; options by the first that does.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,14 +18,13 @@ from kanlens.core.network import KAN
 from kanlens.core.recording import remember, trace
 from kanlens.errors import InvalidValueError, TrainingError
 from kanlens.interruption import Interruption
-from kanlens.training.footprint import check_footprint
+from kanlens.training.footprint import HISTORY, check_footprint
 from kanlens.training.objective import Objective, metric_name, score, task_loss
-from kanlens.training.optimizers import new_optimizer
 from kanlens.training.options import Options
 from kanlens.training.preparation import rows_kept, settle_range, settle_scaling
 from kanlens.training.proximal import ProximalSteps
 from kanlens.training.result import FitResult
-from kanlens.training.resumption import check_identity, copied, identity_of
+from kanlens.training.resumption import check_identity, identity_of
 
 __all__ = ["TrainingRun"]
 
@@ -32,6 +32,7 @@ IMPROVEMENT = 1e-4  # relative, below which a step counts as none for early stop
 OUTSIDE = 0.01  # share of a layer's inputs outside their grids that is left alone
 POLISH = 50  # proximal steps at the end, at most
 COST = 1e-3  # relative rise of the loss that a last move of the grids may cost
+LBFGS_ITERATIONS = 10  # of the optimizer, in one step
 QUICK = 2_000_000  # numbers in a basis from which statistics are had in a moment
 
 
@@ -159,7 +160,20 @@ class TrainingRun:
             self.proximal.begin(self.train_x)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        return new_optimizer(list(self.model.parameters()), self.options)
+        parameters, options = list(self.model.parameters()), self.options
+        if options.optimizer == "lbfgs":
+            return torch.optim.LBFGS(
+                parameters,
+                lr=options.rate,
+                max_iter=LBFGS_ITERATIONS,
+                history_size=HISTORY,
+                tolerance_grad=1e-14,
+                tolerance_change=1e-16,
+                line_search_fn="strong_wolfe",
+            )
+        if options.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=options.rate)
+        return torch.optim.AdamW(parameters, lr=options.rate, weight_decay=options.weight_decay)
 
     def go(
         self,
@@ -346,8 +360,8 @@ class TrainingRun:
             "stale": self.stale,
             "stopped_because": self.stopped_because,
             "proximal_size": self.proximal.size if self.proximal is not None else None,
-            "model": copied(dict(self.model.state_dict())),
-            "optimizer": copied(self.optimizer.state_dict()),
+            "model": copy.deepcopy(dict(self.model.state_dict())),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "generator": None if self.generator is None else self.generator.get_state(),
         }
 

@@ -20,7 +20,12 @@ def calm() -> dict[str, Any]:
             "edges_alive": 3,
             "edges_total": 3,
             "features_used": 1,
-            "outside": {"units": [], "rows_with_input": 0.0, "rows_with_hidden": None},
+            "outside": {
+                "held": False,
+                "units": [],
+                "rows_with_input": 0.0,
+                "rows_with_hidden": None,
+            },
         },
         "performance": {"task": "regression", "r2": 0.9},
         "importance": {"features": [{"importance": 1.0}]},
@@ -162,6 +167,16 @@ def test_a_classifier_no_better_than_the_most_frequent_class() -> None:
     assert [one["code"] for one in find_alerts(put("performance", chance))] == ["poor_fit"]
     better = {**chance, "accuracy": 0.61}
     assert find_alerts(put("performance", better)) == []
+
+
+def test_held_values_are_reported_as_held() -> None:
+    content = put("data.features", [{"name": "a", "outside": 0.5, "constant": False}])
+    content["model"]["outside"] |= {"held": True, "rows_with_input": 0.5}
+    found = {one["code"]: one["text"] for one in find_alerts(content)}
+    assert found["inputs_outside_grid"] == (
+        "50.0% of the rows have an input outside its training data: a (50.0%). It is held at the "
+        "nearest end there."
+    )
 
 
 def test_values_outside_the_grids_are_reported_with_their_share(content_of: Any) -> None:

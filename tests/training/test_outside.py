@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.attribution.certificates.propagation import Propagation
+from kanlens.cli import main
 from kanlens.errors import RangeWarning
 from kanlens.training.prediction import outside_words
 
@@ -183,6 +185,18 @@ def test_estimators_warn() -> None:
         far = found.predict(np.array([[9.0, 0.0], [0.0, 0.0]]))
     end = float(found.model_.input_high[0])
     assert_close(far[0], found.predict(np.array([[end, 0.0]]))[0])
+
+
+def test_estimators_and_commands_take_the_other_ways(tmp_path: Path) -> None:
+    x, y = rows()
+    straight = kanlens.KANRegressor(hidden=(), steps=1, extrapolation="linear", random_state=0)
+    assert not straight.fit(x.numpy(), y.numpy()).model_.holds_inputs
+    pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": y}).to_csv(tmp_path / "d.csv", index=False)
+    words = ["train", f"{tmp_path}/d.csv", "--target", "y", "--steps", "1", "--quiet"]
+    for way, held in (("linear", False), ("constant", True)):
+        out = tmp_path / f"{way}.safetensors"
+        assert main([*words, "--extrapolation", way, "-o", str(out)]) == 0
+        assert kanlens.load(out).holds_inputs is held
 
 
 def test_the_flag_is_part_of_the_configuration(model: kanlens.KAN) -> None:

@@ -14,7 +14,7 @@ from kanlens.checks import check_choice, message, reworded
 from kanlens.core.network import KAN
 from kanlens.core.schema import Task
 from kanlens.core.targets import TASKS
-from kanlens.encoding import acquaint
+from kanlens.encoding import adopt_data
 from kanlens.errors import InvalidValueError, KanlensError
 from kanlens.files import read_frame
 from kanlens.io.importers.source import CALL
@@ -82,7 +82,7 @@ class Supervision:
             If the data cannot be read, or do not fit the model.
         """
         try:
-            acquaint(model, self._read(model))
+            adopt_data(model, self._read(model))
         except KanlensError as error:
             raise reworded(CALL, error) from error
 
