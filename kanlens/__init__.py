@@ -7,9 +7,11 @@ is first used.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # of typing, which takes longer to load than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from kanlens import plotting as plot
     from kanlens import sparsity
     from kanlens.attribution import (

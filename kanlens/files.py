@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from kanlens.checks import message
 from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError, OutputError
+from kanlens.interruption import unfinished
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+ENDINGS = ", ".join(TEXT_SUFFIXES[:4] + PARQUET_SUFFIXES)
 Pathlike = str | os.PathLike[str]
 
 
@@ -72,20 +74,21 @@ def atomic_write(path: Pathlike, *, call: str) -> Iterator[Path]:
         raise _unwritable(str(path), error, call) from error
     try:
         yield temporary
-        _sync(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         temporary.replace(target)
     except OSError as error:
         if isinstance(error, KanlensError) or error.filename not in (None, str(temporary)):
             raise
         raise _unwritable(str(path), error, call) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
 
 
 def check_writable(path: Pathlike, *, call: str) -> None:
     """Refuse now what could not be written later, say after an hour of training.
 
-    Parent folders are created; a file that exists is left as it is.
+    Nothing is left behind; a file that exists is left as it is.
 
     Raises
     ------
@@ -98,7 +101,12 @@ def check_writable(path: Pathlike, *, call: str) -> None:
     >>> check_writable(Path(tempfile.mkdtemp(), "a.csv"), call="train")
     """
     try:
-        _reserve(Path(os.path.realpath(path)), str(path), call).unlink()
+        target = Path(os.path.realpath(path))
+        new = [folder for folder in target.parents if not folder.exists()]
+        _discard(_reserve(target, str(path), call))
+        with contextlib.suppress(OSError):
+            for folder in new:
+                folder.rmdir()
     except (OSError, ValueError) as error:
         raise _unwritable(str(path), error, call) from error
 
@@ -121,7 +129,7 @@ def write_frame(frame: pd.DataFrame, path: Pathlike, *, call: str) -> None:
     """
     suffix = _suffix(path)
     if suffix not in TEXT_SUFFIXES + PARQUET_SUFFIXES:
-        expected = f"a file name that ends in {_endings()}"
+        expected = f"a file name that ends in {ENDINGS}"
         raise OutputError(message(call, expected, repr(str(path)), "Change the name"))
     with atomic_write(path, call=call) as temporary:
         if suffix in PARQUET_SUFFIXES:
@@ -179,7 +187,7 @@ def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:
     """
     source, suffix = Path(path), _suffix(path)
     if suffix not in TEXT_SUFFIXES + PARQUET_SUFFIXES:
-        expected = f"a file whose name ends in {_endings()}"
+        expected = f"a file whose name ends in {ENDINGS}"
         advice = "Convert the file, or pass a DataFrame"
         raise FileFormatError(message(call, expected, repr(str(path)), advice))
     try:
@@ -227,10 +235,6 @@ def _suffix(path: Pathlike) -> str:
     return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
 
 
-def _endings() -> str:
-    return ", ".join(TEXT_SUFFIXES[:4] + PARQUET_SUFFIXES)
-
-
 def _reserve(target: Path, shown: str, call: str) -> Path:
     """Create the temporary file beside the target; refuse targets that are no files."""
     if target.exists():
@@ -242,11 +246,20 @@ def _reserve(target: Path, shown: str, call: str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     ending = "".join(target.suffixes[-2:])[-40:]
     temporary = target.parent / f".{uuid.uuid4().hex}{ending}"
-    with temporary.open("xb"):
-        pass
-    if target.exists():
-        temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+    unfinished.add(temporary)
+    try:
+        temporary.touch(exist_ok=False)
+        if target.exists():
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+    except OSError:
+        _discard(temporary)
+        raise
     return temporary
+
+
+def _discard(temporary: Path) -> None:
+    temporary.unlink(missing_ok=True)
+    unfinished.discard(temporary)
 
 
 def _has_returns(frame: pd.DataFrame) -> bool:
@@ -254,11 +267,6 @@ def _has_returns(frame: pd.DataFrame) -> bool:
     texts = [frame.iloc[:, i] for i, kind in enumerate(frame.dtypes) if kind.kind not in "biufMm"]
     cells = (column.astype(str).str.contains("\r", regex=False).any() for column in texts)
     return any("\r" in str(name) for name in frame.columns) or any(cells)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _unwritable(shown: str, error: Exception, call: str) -> OutputError:
@@ -387,12 +395,5 @@ def _refuse_uneven(path: Path, separator: str, width: int, call: str) -> None:
 def _undecodable_line(path: Path) -> int:
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else Path.open
     with opener(path, "rb") as file:
-        return next(number for number, line in enumerate(file, 1) if not _decodes(line))
-
-
-def _decodes(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+        kept = ((line, line.decode(errors="ignore").encode()) for line in file)
+        return next(number for number, (line, good) in enumerate(kept, 1) if line != good)

@@ -6,10 +6,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from kanlens.checks import message
 from kanlens.errors import InterruptedWarning
 
+unfinished: set[Path] = set()  # files being written under other names, for who leaves abruptly
 _passing: list[None] = []  # one for each block that no interrupt may be kept in
 
 

@@ -14,6 +14,7 @@ from pandas.testing import assert_frame_equal
 from kanlens import files
 from kanlens.errors import DataError, FileFormatError, MissingFileError, OutputError
 from kanlens.files import atomic_write, check_writable, line_number, read_frame, write_frame
+from kanlens.interruption import unfinished
 
 
 def refused(error: type[Exception], text: str):
@@ -139,8 +140,18 @@ def test_check_writable_leaves_no_trace(tmp_path):
     path = make(tmp_path, "a.txt", "old")
     check_writable(path, call="save")
     check_writable(tmp_path / "b.txt", call="save")
+    check_writable(tmp_path / "new" / "folder" / "c.txt", call="save")
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == "old"
+
+
+def test_who_leaves_abruptly_knows_the_files_that_are_being_written(tmp_path):
+    with atomic_write(tmp_path / "a.txt", call="save") as temporary:
+        assert unfinished == {temporary}
+    assert not unfinished
+    with pytest.raises(OutputError):
+        check_writable(make(tmp_path, "file", "") / "a.csv", call="save")
+    assert not unfinished
 
 
 # -- tables, there and back

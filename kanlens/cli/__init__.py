@@ -1,5 +1,21 @@
 """The command line: one function per command, no mathematics."""
 
-from kanlens.cli.application import main, run
+from __future__ import annotations
+
+from kanlens.cli.process import run
+
+TYPE_CHECKING = False  # as in kanlens
+if TYPE_CHECKING:
+    from typing import Any
+
+    from kanlens.cli.application import main
 
 __all__ = ["main", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "main":  # not before the process takes interrupts
+        from kanlens.cli.application import main
+
+        return main
+    raise AttributeError(f"module 'kanlens.cli' has no attribute {name!r}")

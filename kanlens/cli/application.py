@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Annotated
@@ -16,9 +14,8 @@ import typer
 from rich.console import Console
 
 from kanlens.cli.flags import Flagged
+from kanlens.cli.process import INTERRUPTED, STAYS
 from kanlens.errors import InterruptedWarning, KanlensError
-
-INTERRUPTED = 130
 
 COMMANDS = (
     "demonstration",
@@ -60,6 +57,12 @@ def kanlens_command(
     """See, prune, read and attribute Kolmogorov-Arnold networks."""
 
 
+def load_commands() -> None:
+    """Load the modules of all commands."""
+    for name in COMMANDS:
+        importlib.import_module(f"kanlens.cli.{name}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one kanlens command and return its exit code.
 
@@ -78,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["info", "no-such-file"])
     1
     """
-    for name in COMMANDS:
-        importlib.import_module(f"kanlens.cli.{name}")
+    load_commands()
     words = Console(stderr=True)
 
     interrupted = False
@@ -100,17 +102,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # typer always leaves this way, from an interrupt without a word
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         if code == INTERRUPTED and not interrupted:
-            words.print("kanlens: interrupted; what was written so far stays")
+            words.print(f"kanlens: interrupted; {STAYS}")
         return INTERRUPTED if interrupted and not code else code
     return 0
-
-
-def run() -> None:
-    """Run the command of this process and leave with its exit code; a bug shows its traceback."""
-    try:
-        code = main()
-    except Exception:  # noqa: BLE001 - whatever is left is a bug, and is shown whole
-        traceback.print_exc()
-        sys.stderr.write("kanlens: this is a bug; please report it with the lines above\n")
-        code = 3
-    sys.exit(code)

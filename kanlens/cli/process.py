@@ -1,0 +1,151 @@
+"""The process of a command: an interrupt (Ctrl-C) ends it with one line, whatever it is doing.
+
+While modules are loaded nothing is half done: the process leaves at once. A command gets a
+KeyboardInterrupt, so that it can keep what it found; never inside an import, which might swallow
+it. A thread watches that the command comes round to it, and takes the second interrupt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+
+TYPE_CHECKING = False  # as in kanlens
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+    from typing import Any, NoReturn
+
+INTERRUPTED = 130
+STAYS = "what was written so far stays"
+PATIENCE = 1.2  # seconds until a command that did not come round to an interrupt is left
+GLANCE = 0.05  # seconds between two looks at it
+SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # and clear the line of a progress bar
+
+
+class Interrupts:
+    """What the interrupts of a process have led to.
+
+    Attributes
+    ----------
+    running : bool
+        Whether the command has begun.
+    raised : bool
+        Whether it was interrupted.
+    unfinished : set of Path
+        Files that are being written under other names; they go when the process leaves.
+    """
+
+    def __init__(self) -> None:
+        self.running = self.raised = False
+        self.unfinished: set[Path] = set()
+
+    def install(self) -> None:
+        """Take the interrupts of this process, unless it ignores them."""
+        if os.name == "nt" or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            return
+        signal.signal(signal.SIGINT, self.take)
+        self.bell, button = os.pipe()
+        os.set_blocking(button, False)
+        signal.set_wakeup_fd(button, warn_on_full_buffer=False)
+        sys.unraisablehook = self.pass_over
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        """Interrupt the command once, as soon as no module is being loaded."""
+        if not self.running:
+            self.leave("nothing had begun")
+        if not self.raised and not _importing(frame):
+            self.raised = True
+            raise KeyboardInterrupt
+
+    def pass_over(self, lost: Any) -> None:
+        """Try again where an interrupt met code that cannot be left, as that of a finalizer."""
+        if lost.exc_type is KeyboardInterrupt:
+            self.raised = False
+        else:
+            sys.__unraisablehook__(lost)
+
+    def watch(self) -> None:
+        """Wait for an interrupt, and leave at the second, or where the first leads to nothing."""
+        os.read(self.bell, 1)
+        late, told = time.monotonic() + PATIENCE, False
+        while self.running and not select.select([self.bell], [], [], GLANCE)[0]:
+            if not self.raised:
+                if time.monotonic() > late and not self.unfinished:
+                    break
+                signal.raise_signal(signal.SIGINT)  # for where an import put it off
+                os.read(self.bell, 1)
+            elif time.monotonic() > late and not told:
+                told = True
+                _write("keeping what was found; another interrupt ends this at once")
+        self.leave(STAYS if self.running else "nothing had begun")
+
+    def leave(self, words: str) -> NoReturn:
+        """End the process here and now, without half a file."""
+        self.tidy()
+        _write(words)
+        os._exit(INTERRUPTED)
+
+    def tidy(self) -> None:
+        """Remove what an interrupt left of files that were being written."""
+        for path in tuple(self.unfinished):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def run() -> None:
+    """Run the command of this process and leave with its exit code; a bug shows its traceback."""
+    interrupts = Interrupts()
+    interrupts.install()
+    try:
+        code = _run(interrupts)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug, which is shown whole
+        code = _failed(error)
+    if signal.getsignal(signal.SIGINT) == interrupts.take:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done
+    interrupts.tidy()
+    sys.exit(code)
+
+
+def _run(interrupts: Interrupts) -> int:
+    from kanlens.cli.application import load_commands, main
+    from kanlens.interruption import unfinished
+
+    load_commands()
+    interrupts.unfinished, interrupts.running = unfinished, True
+    return main()
+
+
+def _failed(error: BaseException) -> int:
+    """Say what a command ended with, and return the exit code: an interrupt, or a bug."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        _write(STAYS)
+        return INTERRUPTED
+    import traceback
+
+    traceback.print_exception(error)
+    sys.stderr.write("kanlens: this is a bug; please report it with the lines above\n")
+    return 3
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Tell whether a module is being loaded."""
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
+
+
+def _write(words: str) -> None:
+    """Write the line of an interrupt past everything that may be in the middle of writing."""
+    start = SHOW_CURSOR if os.isatty(2) else ""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{start}kanlens: interrupted; {words}\n".encode())

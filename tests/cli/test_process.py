@@ -1,0 +1,145 @@
+"""An interrupt ends the process of a command with one line, wherever it comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from kanlens.cli import process
+from kanlens.cli.process import Interrupts, _importing
+
+CHILD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+STUCK = """
+import ctypes, sys
+from kanlens.cli import process
+process.PATIENCE = 0.1
+interrupts = process.Interrupts()
+interrupts.install()
+interrupts.running = True
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread alone
+print("ready", flush=True)
+ctypes.CDLL(None).sleep(60)
+"""
+SLOW_MODULE = """
+import sys, time
+print("ready", flush=True)
+try:
+    time.sleep(60)
+except BaseException:
+    raise ImportError("the interrupt is swallowed") from None
+"""
+
+
+class Left(Exception):
+    """The process would have ended here."""
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    found = []
+
+    def leave(code):
+        raise Left(code)
+
+    monkeypatch.setattr(process.os, "_exit", leave)
+    monkeypatch.setattr(process.os, "write", lambda _, text: found.append(text.decode()))
+    return found
+
+
+def interrupted(code: str, folder: Path) -> tuple[int, str]:
+    """Run code in a new process, interrupt it when it says that it is ready."""
+    path = os.pathsep.join([str(folder), str(Path(process.__file__).parents[2])])
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD + code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGINT)
+        return child.wait(30), child.communicate()[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="interrupts are Python's own there")
+def test_modules_that_swallow_interrupts_do_not_keep_the_process(tmp_path):
+    (tmp_path / "typer.py").write_text(SLOW_MODULE)
+    ended = interrupted("from kanlens.cli import run\nrun()", tmp_path)
+    assert ended == (130, "kanlens: interrupted; nothing had begun\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="interrupts are Python's own there")
+def test_a_native_call_that_does_not_return_is_left(tmp_path):
+    ended = interrupted(STUCK, tmp_path)
+    assert ended == (130, "kanlens: interrupted; what was written so far stays\n")
+
+
+def test_before_the_command_runs_the_process_leaves(lines):
+    with pytest.raises(Left):
+        Interrupts().take(signal.SIGINT, None)
+    assert lines == ["kanlens: interrupted; nothing had begun\n"]
+
+
+def test_a_command_is_interrupted_once():
+    interrupts = Interrupts()
+    interrupts.running = True
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.take(signal.SIGINT, sys._getframe())
+    interrupts.take(signal.SIGINT, sys._getframe())  # the next one is for the thread that watches
+
+
+def test_an_import_is_not_interrupted(tmp_path, monkeypatch):
+    interrupts = Interrupts()
+    interrupts.running = True
+    monkeypatch.setattr(process, "interrupts", interrupts, raising=False)
+    (tmp_path / "interrupted_module.py").write_text(
+        "import signal, sys\nfrom kanlens.cli import process\n"
+        "process.interrupts.take(signal.SIGINT, sys._getframe())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import interrupted_module  # type: ignore[import-not-found]
+
+    assert interrupted_module
+    assert not interrupts.raised
+    assert not _importing(sys._getframe())
+
+
+def test_an_interrupt_that_a_finalizer_lost_comes_again(capsys):
+    interrupts = Interrupts()
+    interrupts.running = interrupts.raised = True
+    interrupts.pass_over(types.SimpleNamespace(exc_type=KeyboardInterrupt))
+    assert not interrupts.raised
+    assert capsys.readouterr().err == ""
+
+
+def test_who_leaves_takes_half_files_along(lines, tmp_path):
+    interrupts, half = Interrupts(), tmp_path / ".half"
+    half.touch()
+    interrupts.unfinished = {half, tmp_path / "gone"}
+    with pytest.raises(Left):
+        interrupts.leave("now")
+    assert lines == ["kanlens: interrupted; now\n"]
+    assert not half.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "kanlens: interrupted; what was written so far stays\n"),
+        (ImportError("no module"), 3, "kanlens: this is a bug"),
+    ],
+)
+def test_errors_that_came_of_an_interrupt_are_one(error, code, said, capfd):
+    assert process._failed(error) == code
+    assert said in capfd.readouterr().err
+    try:
+        raise ImportError("half a module") from error
+    except ImportError as later:
+        assert process._failed(later) == code
