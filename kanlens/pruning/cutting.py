@@ -56,6 +56,9 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     Some path from the features to an output always stays. Hidden layers of a model that knows
     statistics get those of `x`, as what reaches them is no longer the same.
 
+    An interrupt (Ctrl-C) ends the search for edges that a budget allows to go; the model is
+    returned as it was after the last removal, within the budget, with a warning.
+
     Parameters
     ----------
     model : KAN or fitted estimator
@@ -130,7 +133,9 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         elif budget:
             cutter.cut_within(budget, progress)
         small = cutter.model if budget == 0 else cutter.finished()
-        return _result(model, small, cutter, budget)
+        found = _result(model, small, cutter, budget)
+    cutter.stop.warn("prune", f"The model is pruned so far, to {small.edges_alive} edges")
+    return found
 
 
 @torch.no_grad()
@@ -153,6 +158,7 @@ def _result(model: KAN, small: KAN, cutter: Cutter, budget: float | None) -> Pru
         ),
         score=cutter.plan.score.name,
         tuned=tuple(cutter.tuned),
+        stopped_because="a budget of 0 allows nothing" if budget == 0 else cutter.stopped_because,
         journal=cutter.journal,
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from kanlens.checks import message
 from kanlens.core.network import KAN
 from kanlens.errors import MethodError
+from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
 from kanlens.pruning.compaction import compact, connected, varying
 from kanlens.pruning.compensation import factors_for
@@ -81,6 +82,7 @@ class Cutter:
         self.removed: list[dict[str, Any]] = []
         self.tuned: list[dict[str, Any]] = []
         self.current_loss = self.judge.first_loss
+        self.stop, self.stopped_because = Interruption(), "every edge below the threshold is gone"
         self._start_scoring()
 
     def _start_scoring(self) -> None:
@@ -89,12 +91,8 @@ class Cutter:
 
     def _score(self) -> None:
         """Score every edge as the network is now."""
-        self.scores = self.scorer.matrices()
-        self.largest = []
-        for scores in self.scores:
-            known = scores[torch.isfinite(scores)]
-            most = float(known.max()) if len(known) else 0.0
-            self.largest.append(most if most > 0 else 1.0)
+        scores = self.scorer.matrices()
+        self.scores, self.largest = scores, [_largest(layer) for layer in scores]
 
     def _masks(self) -> list[Tensor]:
         return [layer.mask for layer in self.model.layers]
@@ -134,10 +132,24 @@ class Cutter:
 
     def cut_within(self, budget: float, progress: bool | None) -> None:
         """Remove edges, smallest score first, while the loss stays within `budget`."""
-        allowed = self.judge.allowed(budget)
-        with progress_bar("pruning", self.model.edges_alive, shown=progress) as advance:
+        allowed, edges = self.judge.allowed(budget), self.model.edges_alive
+        with progress_bar("pruning", edges, shown=progress) as advance, self.stop.kept():
             while self._round(allowed, advance) and self._tune():
                 continue
+            self.stopped_because = "no other edge can go within the budget"
+        if self.stop.happened:
+            self._back()
+
+    def _back(self) -> None:
+        """Take up the network as it was after the last removal that was written down."""
+        count = len(self.removed)
+        if not count:
+            raise KeyboardInterrupt
+        self.journal.forget(count)
+        self.model = self.journal.at(count)
+        self.state = Propagation(self.model, self.rows)
+        self.current_loss = self.judge.loss(self.state.output)
+        self.stopped_because = f"interrupted after {count} removals"
 
     def _round(self, allowed: float, advance: Callable[..., None]) -> bool:
         """Try every edge once, and tell whether any went."""
@@ -264,3 +276,10 @@ class Cutter:
             edge = (index, out, in_)
             self.state.remove(edge)
             self._record(edge, reason, self.judge.loss(self.state.output))
+
+
+def _largest(scores: Tensor) -> float:
+    """Return the largest score that is a number, or 1 where there is none above 0."""
+    known = scores[torch.isfinite(scores)]
+    most = float(known.max()) if len(known) else 0.0
+    return most if most > 0 else 1.0

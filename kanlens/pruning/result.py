@@ -67,6 +67,8 @@ class PruneResult:
     tuned : tuple of dict
         One record per fine-tuning that was kept: step (how many removals came before it),
         loss_before, loss_after.
+    stopped_because : str
+        Why no more edges went; says so after an interrupt.
     journal : Journal, optional
         What `at` reads; it holds the rows by reference.
     """
@@ -83,6 +85,7 @@ class PruneResult:
     constant_outputs: tuple[str, ...] = ()
     score: str
     tuned: tuple[dict[str, Any], ...] = ()
+    stopped_because: str
     journal: Journal | None = None
 
     @property
@@ -160,6 +163,7 @@ class PruneResult:
             "constant_outputs": list(self.constant_outputs),
             "score": self.score,
             "tuned": list(self.tuned),
+            "stopped_because": self.stopped_because,
         }
         return json.dumps(data, allow_nan=False)
 

@@ -69,6 +69,10 @@ class Journal:
         """Write down that everything is different now."""
         self._wholes.append((len(self._changes), copy.deepcopy(model)))
 
+    def forget(self, step: int) -> None:
+        """Cross out the changes that came after the first `step`."""
+        del self._changes[step:]
+
     @torch.no_grad()
     def at(self, step: int) -> KAN:
         """Return a copy of the network after `step` changes, in the shape it had at first."""
