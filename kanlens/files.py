@@ -1,8 +1,6 @@
-"""Files: written whole or not at all, and tables read with errors that say what and where.
+"""Tables in files, read with errors that say what and where, and written.
 
-A file is written under another name in its own folder, then renamed; whoever looks at the
-name sees the old file or the new one. Text tables are read as data only: no cell is
-evaluated, no address is opened.
+Text tables are read as data only: no cell is evaluated, no address is opened.
 """
 
 from __future__ import annotations
@@ -12,9 +10,6 @@ import csv
 import gzip
 import io
 import itertools
-import os
-import stat
-import uuid
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -22,93 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kanlens.checks import message
-from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError, OutputError
-from kanlens.interruption import unfinished
+from kanlens.errors import DataError, FileFormatError, MissingFileError
+from kanlens.outputs import Pathlike, atomic_write, check_ending, ending_of, reason
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+TABLE_SUFFIXES = TEXT_SUFFIXES + PARQUET_SUFFIXES
 ENDINGS = ", ".join(TEXT_SUFFIXES[:4] + PARQUET_SUFFIXES)
-Pathlike = str | os.PathLike[str]
-
-
-@contextlib.contextmanager
-def atomic_write(path: Pathlike, *, call: str) -> Iterator[Path]:
-    """Give a temporary file in the folder of `path`; rename it to `path` at the end.
-
-    Parent folders are created. An existing file keeps its permissions and, when the block
-    fails, its content; the temporary file is removed then.
-
-    Parameters
-    ----------
-    path : str or path
-        The file to write. A link is followed, so that what it points at is replaced.
-    call : str
-        The public call, for error messages.
-
-    Yields
-    ------
-    Path
-        An empty file with the suffix of `path`, to be overwritten in the block.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written there.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp(), "deep", "a.txt")
-    >>> with atomic_write(target, call="save") as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> target.read_text()
-    'whole'
-    """
-    try:
-        target = Path(os.path.realpath(path))
-        temporary = _reserve(target, str(path), call)
-    except (OSError, ValueError) as error:
-        raise _unwritable(str(path), error, call) from error
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        if isinstance(error, KanlensError) or error.filename not in (None, str(temporary)):
-            raise
-        raise _unwritable(str(path), error, call) from error
-    finally:
-        _discard(temporary)
-
-
-def check_writable(path: Pathlike, *, call: str) -> None:
-    """Refuse now what could not be written later, say after an hour of training.
-
-    Nothing is left behind; a file that exists is left as it is.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written there.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> check_writable(Path(tempfile.mkdtemp(), "a.csv"), call="train")
-    """
-    try:
-        target = Path(os.path.realpath(path))
-        new = [folder for folder in target.parents if not folder.exists()]
-        _discard(_reserve(target, str(path), call))
-        with contextlib.suppress(OSError):
-            for folder in new:
-                folder.rmdir()
-    except (OSError, ValueError) as error:
-        raise _unwritable(str(path), error, call) from error
 
 
 def write_frame(frame: pd.DataFrame, path: Pathlike, *, call: str) -> None:
@@ -127,10 +45,8 @@ def write_frame(frame: pd.DataFrame, path: Pathlike, *, call: str) -> None:
     >>> target.read_text()
     'a\n1.5\n'
     """
-    suffix = _suffix(path)
-    if suffix not in TEXT_SUFFIXES + PARQUET_SUFFIXES:
-        expected = f"a file name that ends in {ENDINGS}"
-        raise OutputError(message(call, expected, repr(str(path)), "Change the name"))
+    suffix = ending_of(path)
+    check_ending(path, TABLE_SUFFIXES, call=call, shown=ENDINGS)
     with atomic_write(path, call=call) as temporary:
         if suffix in PARQUET_SUFFIXES:
             frame.to_parquet(temporary, index=False)
@@ -185,8 +101,8 @@ def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:
     >>> read_frame(source, call="read_table").columns.tolist()
     ['a', 'b']
     """
-    source, suffix = Path(path), _suffix(path)
-    if suffix not in TEXT_SUFFIXES + PARQUET_SUFFIXES:
+    source, suffix = Path(path), ending_of(path)
+    if suffix not in TABLE_SUFFIXES:
         expected = f"a file whose name ends in {ENDINGS}"
         advice = "Convert the file, or pass a DataFrame"
         raise FileFormatError(message(call, expected, repr(str(path)), advice))
@@ -202,8 +118,8 @@ def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:
         text = message(call, "a file", f"no file at {str(path)!r}", "Check the path")
         raise MissingFileError(text) from error
     except (OSError, EOFError, zlib.error) as error:
-        reason = "the end of a truncated one" if isinstance(error, EOFError) else _reason(error)
-        got = f"{reason} at {str(path)!r}"
+        why = "the end of a truncated one" if isinstance(error, EOFError) else reason(error)
+        got = f"{why} at {str(path)!r}"
         raise FileFormatError(message(call, "a readable file", got, "Check the file")) from error
 
 
@@ -220,7 +136,7 @@ def line_number(path: Pathlike, row: int) -> int | None:
     >>> line_number(source, 1)
     4
     """
-    if _suffix(path) not in TEXT_SUFFIXES:
+    if ending_of(path) not in TEXT_SUFFIXES:
         return None
     source = Path(path)
     try:
@@ -230,58 +146,11 @@ def line_number(path: Pathlike, row: int) -> int | None:
         return None
 
 
-def _suffix(path: Pathlike) -> str:
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
-    return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
-
-
-def _reserve(target: Path, shown: str, call: str) -> Path:
-    """Create the temporary file beside the target; refuse targets that are no files."""
-    if target.exists():
-        if not target.is_file():
-            kind = "a folder" if target.is_dir() else "a device"
-            raise OutputError(message(call, "a file to write", f"{kind}, {shown!r}", "Name a file"))
-        if not os.access(target, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    ending = "".join(target.suffixes[-2:])[-40:]
-    temporary = target.parent / f".{uuid.uuid4().hex}{ending}"
-    unfinished.add(temporary)
-    try:
-        temporary.touch(exist_ok=False)
-        if target.exists():
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-    except OSError:
-        _discard(temporary)
-        raise
-    return temporary
-
-
-def _discard(temporary: Path) -> None:
-    temporary.unlink(missing_ok=True)
-    unfinished.discard(temporary)
-
-
 def _has_returns(frame: pd.DataFrame) -> bool:
     """Say whether text holds carriage returns, which minimal quoting leaves bare."""
     texts = [frame.iloc[:, i] for i, kind in enumerate(frame.dtypes) if kind.kind not in "biufMm"]
     cells = (column.astype(str).str.contains("\r", regex=False).any() for column in texts)
     return any("\r" in str(name) for name in frame.columns) or any(cells)
-
-
-def _unwritable(shown: str, error: Exception, call: str) -> OutputError:
-    if isinstance(error, OutputError):
-        return error
-    advice = "Name a file in a folder that you may write to"
-    text = message(call, "a file to write", f"{_reason(error)} at {shown!r}", advice)
-    return OutputError(text)
-
-
-def _reason(error: Exception) -> str:
-    """Word what the system said, on one line."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    text = " ".join(str(text).split())
-    return repr(text if len(text) <= 120 else f"{text[:117]}...")
 
 
 def _read_parquet(path: Path, call: str) -> pd.DataFrame:
@@ -292,7 +161,7 @@ def _read_parquet(path: Path, call: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(content, engine="pyarrow")
     except (pyarrow.lib.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
-        got = f"{_reason(error)} in {path.name!r}"
+        got = f"{reason(error)} in {path.name!r}"
         advice = "The file is truncated or no Parquet file; write it again"
         raise FileFormatError(message(call, "a Parquet file", got, advice)) from error
 
@@ -315,7 +184,7 @@ def _read_text(path: Path, call: str) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         if names:
             _refuse_uneven(path, separator, len(names), call)
-        got = f"{_reason(error)} in {path.name!r}"
+        got = f"{reason(error)} in {path.name!r}"
         advice = "The file may be truncated; write it again"
         raise FileFormatError(message(call, "a table in text form", got, advice)) from error
     return frame
@@ -348,7 +217,7 @@ def _open_text(path: Path) -> io.TextIOBase:
 
 def _header(path: Path) -> tuple[list[str], str]:
     """Return the column names and the separator of a text table."""
-    separators = "\t" if _suffix(path).startswith(".tsv") else ",;\t|"
+    separators = "\t" if ending_of(path).startswith(".tsv") else ",;\t|"
     separator = next((one for one in separators if _parts(path, one)), separators[0])
     cells = next((cells for _, cells in _records(path, separator)), [])
     return [cell if cell.strip() else f"Unnamed: {i}" for i, cell in enumerate(cells)], separator

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_choice, check_positive, check_rows, message
+from kanlens.checks import check_choice, check_generator, check_positive, check_rows, message
 from kanlens.core.cells import Place, row_text
 from kanlens.core.columns import as_names, choose_columns, refuse_unknown
 from kanlens.core.kinds import (
@@ -190,6 +190,7 @@ class Table:
         >>> train.rows, held_out.rows
         (8, 2)
         """
+        check_generator("Table.split", generator)
         check_positive("Table.split", "fraction", fraction)
         if fraction >= 1:
             text = message("Table.split", "fraction below 1", repr(fraction), "Change it")

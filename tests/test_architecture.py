@@ -27,6 +27,7 @@ GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["errors"],
     ["checks"],
     ["interruption"],
+    ["outputs"],
     ["files", "progress", "memory", "threads"],
     ["core"],
     ["tables", "sparsity"],

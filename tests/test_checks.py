@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import kanlens
 from kanlens import checks
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 
@@ -139,3 +140,26 @@ def test_reworded_keeps_the_class_and_the_reason():
 
 def test_nearest_of_nothing_like_it():
     assert checks.nearest("qqq", ["a", "b"]) is None
+
+
+X = torch.zeros(4, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "refused"),
+    [
+        ("KAN", lambda wrong: kanlens.KAN([1, 1], generator=wrong)),
+        ("KANLinear", lambda wrong: kanlens.KANLinear(1, 1, generator=wrong)),
+        ("fit", lambda wrong: kanlens.fit(kanlens.KAN([1, 1]), (X, X), generator=wrong)),
+        (
+            "sparsity_path",
+            lambda wrong: kanlens.sparsity_path(kanlens.KAN([1, 1]), (X, X), generator=wrong),
+        ),
+        ("report", lambda wrong: kanlens.report(kanlens.KAN([1, 1]), X, generator=wrong)),
+    ],
+)
+@pytest.mark.parametrize("wrong", [0, "abc"])
+def test_what_is_no_generator_is_refused_by_every_call_that_draws(call, refused, wrong):
+    text = f"{call}: expected generator as a torch.Generator, got {wrong!r}. "
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
+        refused(wrong)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from kanlens.benchmarks.machine import stamp
 from kanlens.benchmarks.records import Records
 from kanlens.checks import check_choice, check_count
-from kanlens.files import check_writable
+from kanlens.outputs import check_writable
 from kanlens.progress import progress_bar
 from kanlens.threads import one_thread
 

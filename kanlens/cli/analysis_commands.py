@@ -19,7 +19,7 @@ from kanlens.cli.options import (
     TargetColumn,
     split_names,
 )
-from kanlens.cli.terminal import Terminal, keep_apart, seeded
+from kanlens.cli.terminal import Terminal, check_outputs, seeded
 
 if TYPE_CHECKING:
     from kanlens.core.network import KAN
@@ -80,7 +80,8 @@ def prune(
     import kanlens
 
     terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
-    keep_apart("prune", [output, table, figure], [model, data, test])
+    outputs = {"model": output, "table": table, "picture": figure}
+    check_outputs("prune", outputs, [model, data, test])
     kan = kanlens.load(model)
     rows = read_rows(data, kan, column, call="prune", terminal=terminal, without=_WITHOUT)
     tests = read_test(test, kan, column, call="prune")
@@ -119,6 +120,7 @@ def _pruned(result: PruneResult) -> dict[str, Any]:
         "loss_allowed": result.loss_allowed,
         "dropped_features": list(result.dropped_features),
         "constant_outputs": list(result.constant_outputs),
+        "stopped_because": result.stopped_because,
     }
 
 
@@ -182,7 +184,7 @@ def symbolize(
     from kanlens.symbolic.wording import legend, written
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("symbolize", [output], [model, data, test])
+    check_outputs("symbolize", {"model": output}, [model, data, test])
     kan = kanlens.load(model)
     without = "the formula is judged against the model alone"
     rows = read_rows(data, kan, column, call="symbolize", terminal=terminal, without=without)

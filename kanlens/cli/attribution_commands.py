@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +28,7 @@ from kanlens.cli.options import (
     output_index,
     split_names,
 )
-from kanlens.cli.terminal import Terminal, keep_apart, seeded
+from kanlens.cli.terminal import Terminal, check_outputs, seeded
 from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def attribute(
     from kanlens.tables import write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    _check_output("attribute", output, [model, data, background])
+    check_outputs("attribute", {"table": output}, [model, data, background])
     kan = kanlens.load(model)
     table = read_rows(data, kan, column, call="attribute", terminal=terminal)
     against = (background, kan, table, max_background)
@@ -129,7 +128,7 @@ def importance(
     from kanlens.tables import write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    _check_output("importance", output, [model, data, background])
+    check_outputs("importance", {"table": output}, [model, data, background])
     kan = kanlens.load(model)
     table = read_rows(data, kan, column, call="importance", terminal=terminal)
     against = (background, kan, table, max_background)
@@ -184,7 +183,7 @@ def compare(
     from kanlens.tables import write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    _check_output("compare", output, [model, data, background])
+    check_outputs("compare", {"table": output}, [model, data, background])
     kan = kanlens.load(model)
     table = read_rows(data, kan, column, call="compare", terminal=terminal)
     against = (background, kan, table, max_background)
@@ -228,15 +227,6 @@ def methods(*, _seed: NoSeed = None, as_json: Json = False, quiet: Quiet = False
     rows = [{name: getattr(method, name) for name in names} for method in METHODS.values()]
     _show(terminal, "methods", pd.DataFrame(rows).drop(columns="reference"), key=40)
     terminal.emit({"methods": rows})
-
-
-def _check_output(call: str, output: Path | None, inputs: Sequence[Path | None]) -> None:
-    """Refuse now an output that is read, or that could not be written after all the work."""
-    from kanlens.files import check_writable
-
-    keep_apart(call, [output], inputs)
-    if output is not None:
-        check_writable(output, call=call)
 
 
 def _show(terminal: Terminal, title: str, frame: pd.DataFrame, *, key: int = 20) -> None:

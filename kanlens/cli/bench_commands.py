@@ -10,7 +10,7 @@ import typer
 
 from kanlens.checks import message
 from kanlens.cli.application import app
-from kanlens.cli.options import Json, Quiet, split_names
+from kanlens.cli.options import SEEDS, Json, Quiet, split_names
 from kanlens.cli.terminal import Terminal
 from kanlens.errors import KanlensError
 
@@ -58,7 +58,7 @@ def speed(
     ] = False,
     smoke: Smoke = False,
     fresh: Fresh = False,
-    seed: Annotated[int, typer.Option("--seed", help="Draws numbers and turns.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Draws numbers and turns.", **SEEDS)] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -21,7 +21,7 @@ from kanlens.cli.options import (
     TargetColumn,
     output_index,
 )
-from kanlens.cli.terminal import Terminal, keep_apart
+from kanlens.cli.terminal import Terminal, check_outputs
 from kanlens.errors import InvalidValueError, MethodError
 
 if TYPE_CHECKING:
@@ -62,12 +62,10 @@ def certify(
 ) -> None:
     """Prove ranges, monotonicity and sensitivity of the outputs inside a box of the features."""
     import kanlens
-    from kanlens.files import atomic_write, check_writable
+    from kanlens.outputs import atomic_write
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("certify", [output], [model, data])
-    if output is not None:
-        check_writable(output, call="certify")
+    check_outputs("certify", {"certificate": output}, [model, data])
     kan, given = kanlens.load(model), _given(domain)
     found = kanlens.certify(
         kan,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from kanlens.cli.application import app
-from kanlens.cli.options import Json, Quiet
-from kanlens.cli.terminal import Terminal, seeded
+from kanlens.cli.options import SEEDS, Json, Quiet
+from kanlens.cli.terminal import Terminal, check_outputs, seeded
+from kanlens.interruption import interrupts_pass
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kanlens.symbolic import SymbolicResult
     from kanlens.tables import Table
 
+KNOWN = "known-function"
 STRENGTH = 0.02  # of the penalty that makes a network sparse enough to read
 ATTRIBUTED = 50  # rows whose predictions are explained
 COMPARED = 30  # background rows they are compared with
@@ -33,15 +35,17 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
         "kanlens-demo"
     ),
-    seed: Annotated[int, typer.Option("--seed", help="Makes the run repeatable.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Makes the run repeatable.", **SEEDS)] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train, prune, read and attribute KANs on three problems, and write reports about them."""
     started = time.perf_counter()
     terminal = Terminal(quiet=quiet, as_json=as_json)
+    check_outputs("demo", {"model": output / KNOWN / "model.safetensors"}, [])
     job = _Job(terminal=terminal, folder=output, generator=seeded(seed))
-    found = [job.known_function(), job.diabetes(), job.breast_cancer()]
+    with interrupts_pass():  # a model that is half trained is of no use to what follows
+        found = [job.known_function(), job.diabetes(), job.breast_cancer()]
     seconds = time.perf_counter() - started
     terminal.say(f"\nDone in {seconds:.0f} seconds. Open {output / 'diabetes' / 'report.html'}")
     terminal.emit({"problems": found, "seconds": seconds})
@@ -82,7 +86,7 @@ class _Job:
         say(f"   refined to 10 intervals and trained: R2 {history.metric:.8f}")
         symbolic = self._read(model, table)
         told = {"history": history, "pruning": pruned}
-        return self._leave("known-function", model, table, symbolic, **told)
+        return self._leave(KNOWN, model, table, symbolic, **told)
 
     def diabetes(self) -> dict[str, Any]:
         """Predict the progress of diabetes, a regression of 442 patients."""

@@ -19,7 +19,7 @@ from kanlens.cli.options import (
     TargetColumn,
     split_names,
 )
-from kanlens.cli.terminal import Terminal, keep_apart, seeded
+from kanlens.cli.terminal import Terminal, check_outputs, seeded
 from kanlens.cli.training_options import (
     Categorical,
     Columns,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kanlens.tables import Table
     from kanlens.training import FitResult
 
+PARTS = ("train", "test")
 MANY_ROWS = 5000  # above, training goes over batches by default
 
 
@@ -88,8 +89,9 @@ def train(
     import kanlens
 
     terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
-    checkpoint = output.with_name(f"{output.name}.checkpoint")
-    keep_apart("train", [output, checkpoint, *(_parts(output) if holdout else [])], [data])
+    checkpoint = output.parent / f"{output.name}.checkpoint"
+    parts = dict(zip(PARTS, _parts(output), strict=True)) if holdout else {}
+    check_outputs("train", {"model": output, "checkpoint": checkpoint, **parts}, [data])
     columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
     table = columns.read(data, task, impute)
     training, test = table.split(holdout, generator) if holdout else (table, None)
@@ -145,7 +147,7 @@ def _outcome(
 
 def _parts(output: Path) -> list[Path]:
     """Return where the rows for training and for testing are written."""
-    return [output.with_name(f"{output.stem}.{part}.csv") for part in ("train", "test")]
+    return [output.parent / f"{output.stem}.{part}.csv" for part in PARTS]
 
 
 def _write_parts(
@@ -184,13 +186,11 @@ def predict(
 ) -> None:
     """Predict every row of a table; judge the predictions when the table has the target."""
     import kanlens
-    from kanlens.files import check_writable
     from kanlens.tables import write_frame
     from kanlens.training.prediction import judge, predictions
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("predict", [output], [model, data])
-    check_writable(output, call="predict")
+    check_outputs("predict", {"table": output}, [model, data])
     kan = kanlens.load(model)
     without = "nothing judges the predictions"
     table = read_rows(data, kan, column, call="predict", terminal=terminal, without=without)
@@ -268,7 +268,7 @@ def import_command(
     from kanlens.training.prediction import judge
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("import", [output], [foreign, data])
+    check_outputs("import", {"model": output}, [foreign, data])
     names, outputs = split_names(feature_names) or None, split_names(output_names) or None
     table = None
     if data is not None:

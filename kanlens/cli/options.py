@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -17,12 +17,16 @@ ModelPath: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="A k
 DataPath: TypeAlias = Annotated[
     Path, typer.Argument(metavar="DATA", help="A table: .csv, .tsv or .parquet.")
 ]
+SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # what every generator takes
 Seed: TypeAlias = Annotated[
-    int | None, typer.Option("--seed", help="Makes the run repeatable.", show_default=False)
+    int | None,
+    typer.Option("--seed", help="Makes the run repeatable.", show_default=False, **SEEDS),
 ]
 NoSeed: TypeAlias = Annotated[
     int | None,
-    typer.Option("--seed", help="Accepted everywhere; this command draws nothing.", hidden=True),
+    typer.Option(
+        "--seed", help="Accepted everywhere; this command draws nothing.", hidden=True, **SEEDS
+    ),
 ]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print no words.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]

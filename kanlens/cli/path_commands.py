@@ -9,7 +9,7 @@ import typer
 
 from kanlens.cli.application import app
 from kanlens.cli.options import DataPath, Json, Quiet, Seed, split_names
-from kanlens.cli.terminal import Terminal, keep_apart, seeded
+from kanlens.cli.terminal import Terminal, check_outputs, seeded
 from kanlens.cli.training_options import (
     Categorical,
     Columns,
@@ -60,8 +60,8 @@ def sparsity_path(
     from kanlens.tables import write_frame
 
     terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
-    listing = output.with_name(f"{output.stem}.path.csv")
-    keep_apart("sparsity-path", [output, listing], [data])
+    listing = output.parent / f"{output.stem}.path.csv"
+    check_outputs("sparsity-path", {"model": output, "table": listing}, [data])
     columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
     table = columns.read(data, task, impute)
     model = new_model(table, hidden, grid_size, spline_order, extrapolation, generator)

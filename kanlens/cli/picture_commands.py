@@ -22,7 +22,7 @@ from kanlens.cli.options import (
     asked_output,
     split_names,
 )
-from kanlens.cli.terminal import Terminal, keep_apart, seeded
+from kanlens.cli.terminal import Terminal, check_outputs, seeded
 
 
 @app.command()
@@ -48,7 +48,7 @@ def plot(
     from kanlens.plotting.style import save
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("plot", [output], [model, data])
+    check_outputs("plot", {"picture": output}, [model, data])
     kan = kanlens.load(model)
     x = None if data is None else read_rows(data, kan, column, call="plot", terminal=terminal).x
     if edge is None:
@@ -95,7 +95,8 @@ def report(
     import kanlens
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    keep_apart("report", [output, output.with_suffix(".json")], [model, data, background])
+    twin = output.parent / f"{output.stem}.json"
+    check_outputs("report", {"page": output, "twin": twin}, [model, data, background])
     kan = kanlens.load(model)
     without = "nothing on the page judges the predictions"
     table = read_rows(data, kan, column, call="report", terminal=terminal, without=without)

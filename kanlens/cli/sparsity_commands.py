@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kanlens.cli.bench_commands import Folder, Fresh, Smoke, bench, folder_for, set_up, show
-from kanlens.cli.options import Json, Quiet, split_names
+from kanlens.cli.options import SEEDS, Json, Quiet, split_names
 from kanlens.cli.terminal import Terminal
 
 
@@ -36,7 +36,7 @@ def sparsity(
     ] = None,
     smoke: Smoke = False,
     fresh: Fresh = False,
-    seed: Annotated[int, typer.Option("--seed", help="The first of the seeds.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="The first of the seeds.", **SEEDS)] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

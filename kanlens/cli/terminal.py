@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,20 +90,54 @@ class Terminal:
         self.data.print(table)
 
 
-def keep_apart(call: str, outputs: Sequence[Path | None], inputs: Sequence[Path | None]) -> None:
-    """Refuse to write over a file that is read.
+def check_outputs(
+    call: str, outputs: Mapping[str, Path | None], inputs: Sequence[Path | None]
+) -> None:
+    """Refuse now what could not be written after all the work, or would overwrite what is read.
+
+    Parameters
+    ----------
+    call : str
+        The command.
+    outputs : mapping of str to Path
+        By what is written; the writers of a "table", "picture" and "page" know some endings only.
+    inputs : sequence of Path
+        What is read.
 
     Raises
     ------
     OutputError
-        If an output is one of the inputs.
     """
+    from kanlens.outputs import check_ending, check_writable
+
     read = {path.resolve() for path in inputs if path is not None}
-    for path in outputs:
-        if path is not None and path.resolve() in read:
+    for kind, path in outputs.items():
+        if path is None:
+            continue
+        if path.resolve() in read:
             got = f"{path}, which is read"
             text = message(call, "an output that is no input", got, "Name another with -o")
             raise OutputError(text)
+        check_writable(path, call=call)
+        if endings := _endings(kind):
+            check_ending(path, endings[0], call=call, shown=endings[1])
+
+
+def _endings(kind: str) -> tuple[Sequence[str], str] | None:
+    """Return the endings that a writer knows, and those to name; None for one that takes any."""
+    if kind == "table":
+        from kanlens.files import ENDINGS, TABLE_SUFFIXES
+
+        return TABLE_SUFFIXES, ENDINGS
+    if kind == "picture":
+        from kanlens.plotting.style import FORMATS
+
+        return FORMATS, ", ".join(FORMATS)
+    if kind == "page":
+        from kanlens.reporting.writing import SUFFIXES
+
+        return SUFFIXES, SUFFIXES[0]
+    return None
 
 
 def seeded(seed: int | None) -> torch.Generator:

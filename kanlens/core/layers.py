@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_choice, check_columns, check_count, check_dtype, check_positive
+from kanlens.checks import (
+    check_choice,
+    check_columns,
+    check_count,
+    check_dtype,
+    check_generator,
+    check_positive,
+)
 from kanlens.core import grids, kernels, selection, spline
 from kanlens.core.activations import base_activation as base_of
 from kanlens.core.arguments import check_grid, check_layer
@@ -139,6 +146,7 @@ class KANLinear(SplineEdges):
         --------
         >>> KANLinear(2, 1).reset_parameters(generator=torch.Generator().manual_seed(0))
         """
+        check_generator("KANLinear", generator)
         check_positive("KANLinear", "scale_noise", scale_noise, zero=True)
         check_positive("KANLinear", "scale_base", scale_base, zero=True)
         check_positive("KANLinear", "scale_spline", scale_spline, zero=True)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_choice, check_columns, check_dtype, check_finite, message
+from kanlens.checks import (
+    check_choice,
+    check_columns,
+    check_dtype,
+    check_finite,
+    check_generator,
+    message,
+)
 from kanlens.core.activations import Array
 from kanlens.core.arguments import find_output
 from kanlens.core.config import KANConfig, NodesConfig
@@ -102,6 +109,7 @@ grid_range, enable_standalone_scale_spline
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_generator("KAN", generator)
         check_choice("KAN", "extrapolation", extrapolation, ["constant", "linear", "zero"])
         width, groups = read_widths(widths)
         schema = default_schema(

@@ -127,7 +127,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
             output_names=names,
         ).double()
         data = torch.tensor(rows), torch.tensor(outputs)
-        generator = generator_from(self.random_state)
+        generator = generator_from(self)
         self.result_ = find_formula(
             model, *data, recipe, generator, progress=None if self.verbose else False
         )

@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError as _NotFitted  # noqa: TID253
 from sklearn.utils import check_random_state  # noqa: TID253
 
 from kanlens.checks import message
-from kanlens.errors import KanlensError
+from kanlens.errors import InvalidValueError, KanlensError
 
 
 class NotFittedError(KanlensError, _NotFitted):  # type: ignore[misc]  # untyped
@@ -31,10 +31,23 @@ def fitted(estimator: Any, name: str) -> Any:
     return vars(estimator)[name]
 
 
-def generator_from(random_state: Any) -> torch.Generator:
-    """Return a generator seeded from scikit-learn's kind of random state."""
+def generator_from(estimator: Any) -> torch.Generator:
+    """Return a generator seeded from the random state of an estimator, of scikit-learn's kind.
+
+    Raises
+    ------
+    InvalidValueError
+        If it is none.
+    """
+    try:
+        state = check_random_state(estimator.random_state)
+    except ValueError as error:
+        expected = "random_state to be a whole number from 0 to 4294967295, or a RandomState"
+        got, advice = repr(estimator.random_state), "For example random_state=0"
+        text = message(type(estimator).__name__, expected, got, advice)
+        raise InvalidValueError(text) from error
     generator = torch.Generator()
-    generator.manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))
+    generator.manual_seed(int(state.randint(2**31 - 1)))
     return generator
 
 

@@ -65,7 +65,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         schema: Schema | None = None,
     ) -> None:
         """Train a network and keep it, with what is known of its training."""
-        generator = generator_from(self.random_state)
+        generator = generator_from(self)
         self.model_ = KAN(
             [rows.shape[1], *self._hidden(), outputs],
             grid_size=self.grid_size,

@@ -44,9 +44,9 @@ from kanlens.core.layers import LAYER_KINDS
 from kanlens.core.network import KAN
 from kanlens.core.statistics import LEVELS, LayerStatistics
 from kanlens.errors import DTypeError, FileFormatError, KanlensError
-from kanlens.files import Pathlike, atomic_write
 from kanlens.io.soundness import check_sound
 from kanlens.io.tensor_files import printable, read_safetensors
+from kanlens.outputs import Pathlike, atomic_write
 
 FORMAT = "kanlens.model"
 FORMAT_VERSION = 2

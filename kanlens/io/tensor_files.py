@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import DTypeError, FileFormatError, MissingFileError
-from kanlens.files import Pathlike
+from kanlens.outputs import Pathlike
 
 
 def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict[str, Tensor]]:

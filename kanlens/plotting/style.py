@@ -20,8 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.textpath import TextPath
 
 from kanlens.checks import message
-from kanlens.errors import DTypeError, OutputError
-from kanlens.files import Pathlike, atomic_write
+from kanlens.errors import DTypeError
+from kanlens.outputs import Pathlike, atomic_write, check_ending
 
 FORMATS = (".pdf", ".png", ".svg")
 DOTS_PER_INCH = 200
@@ -311,10 +311,7 @@ def save(picture: Any, path: Pathlike) -> None:
     """
     figure = _figure(picture, "plot.save")
     suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        expected = f"a file name that ends in {', '.join(FORMATS)}"
-        text = message("plot.save", expected, repr(str(path)), "Change the name")
-        raise OutputError(text)
+    check_ending(path, FORMATS, call="plot.save")
     with atomic_write(path, call="plot.save") as temporary:
         temporary.write_bytes(_rendered(figure, suffix[1:]))
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kanlens.checks import check_count, message
+from kanlens.checks import check_count, check_generator
 from kanlens.core.acceptance import Model, check_model
-from kanlens.errors import OutputError
-from kanlens.files import atomic_write, check_writable
+from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.outputs import atomic_write, check_ending, check_writable
 from kanlens.reporting.analysis import Request, analyze, check_request
 from kanlens.reporting.content import build_content
 from kanlens.reporting.subject import read_subject
@@ -81,6 +81,8 @@ def report(
 ) -> Report:
     """Write what is known of a model to one HTML file, and its numbers to a JSON file beside it.
 
+    An interrupt (Ctrl-C) ends it with a warning; nothing is written then.
+
     The page opens without a network and without scripts. The same input gives the same bytes, but
     for the seconds that methods took.
 
@@ -144,6 +146,7 @@ def report(
     ('r.json', ['x1', 'x2'])
     """
     model = check_model("report", model)
+    check_generator("report", generator)
     check_count("report", "max_rows", max_rows, least=2)
     check_count("report", "max_features", max_features)
     request = Request(
@@ -158,14 +161,17 @@ def report(
     )
     check_request(request)
     page, twin = _targets(path)
-    analysis = analyze(read_subject(model, data, target), request)
-    content = build_content(
-        analysis,
-        title=title or f"Model of {model.schema.target or ', '.join(model.output_names)}",
-        generator="the caller's generator" if generator else "a generator with seed 0",
-    )
-    found = Report(path=page, json_path=twin, content=content)
-    _write(found, _page(analysis, content, max_features))
+    title = title or f"Model of {model.schema.target or ', '.join(model.output_names)}"
+    drawn_by = "the caller's generator" if generator else "a generator with seed 0"
+    try:
+        with interrupts_pass():
+            analysis = analyze(read_subject(model, data, target), request)
+            content = build_content(analysis, title=title, generator=drawn_by)
+            found = Report(path=page, json_path=twin, content=content)
+            _write(found, _page(analysis, content, max_features))
+    except KeyboardInterrupt:
+        Interruption(happened=True).warn("report", "Nothing is written; call it again")
+        raise
     return found
 
 
@@ -180,9 +186,7 @@ def _page(analysis: Any, content: dict[str, Any], max_features: int) -> str:
 def _targets(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Return page and twin; refuse what could not be written after all the work."""
     page = Path(path)
-    if page.suffix.lower() not in SUFFIXES:
-        expected = f"a file name that ends in {SUFFIXES[0]}"
-        raise OutputError(message("report", expected, repr(str(path)), "Change the name"))
+    check_ending(page, SUFFIXES, call="report", shown=SUFFIXES[0])
     twin = page.with_suffix(".json")
     for target in (page, twin):
         check_writable(target, call="report")
@@ -199,7 +203,7 @@ def _write(found: Report, page: str) -> None:
             with atomic_write(found.json_path, call="report") as other:
                 other.write_bytes(found.to_json().encode("utf-8", "replace"))
             replaced = True
-    except OSError:
+    except (OSError, KeyboardInterrupt):
         if replaced and before is None:
             found.json_path.unlink(missing_ok=True)
         elif replaced and before is not None:

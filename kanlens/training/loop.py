@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kanlens.checks import check_positive
+from kanlens.checks import check_generator, check_positive
 from kanlens.core.acceptance import Model, check_model
 from kanlens.encoding import prepare_data
 from kanlens.interruption import Interruption
@@ -153,6 +153,7 @@ def fit(
         grid_updates=grid_updates,
         scale=scale,
     )
+    check_generator("fit", generator)
     check_positive("fit", "checkpoint_every", checkpoint_every, zero=True)
     path = checkpoint_path("fit", checkpoint, resume=resume)
     model = check_model("fit", model)

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_choice, check_count, check_positive, message, reworded
+from kanlens.checks import (
+    check_choice,
+    check_count,
+    check_generator,
+    check_positive,
+    message,
+    reworded,
+)
 from kanlens.core.acceptance import Model, check_model
 from kanlens.core.network import KAN
 from kanlens.core.recording import remember, trace
@@ -133,6 +140,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     """
     started = time.perf_counter()
     given = _checked(strengths, options)
+    check_generator("sparsity_path", generator)
     check_positive("sparsity_path", "threshold", threshold, zero=True)
     check_positive("sparsity_path", "tolerance", tolerance, zero=True)
     check_positive("sparsity_path", "checkpoint_every", checkpoint_every, zero=True)

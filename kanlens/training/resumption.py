@@ -20,8 +20,8 @@ from torch import Tensor
 from kanlens.checks import message
 from kanlens.core.network import KAN
 from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.files import atomic_write, check_writable
 from kanlens.io.tensor_files import read_safetensors
+from kanlens.outputs import atomic_write, check_writable
 from kanlens.training.options import Options
 
 FORMAT = "kanlens.training"

@@ -282,10 +282,10 @@ def test_an_unwritable_output_is_one_line(workshop, capsys):
 
 def test_a_bug_shows_its_traceback_and_exits_with_3(tmp_path):
     broken = (
-        "import sys, kanlens.cli.application as a\n"
+        "import kanlens.cli, kanlens.cli.application as a\n"
         "def explode(*args, **options): raise ZeroDivisionError('broken on purpose')\n"
         "a.main = explode\n"
-        "a.run()\n"
+        "kanlens.cli.run()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", broken], capture_output=True, text=True, cwd=tmp_path, check=False

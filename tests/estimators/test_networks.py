@@ -104,3 +104,14 @@ def test_what_cannot_be_trained_on_is_refused(table):
         KANRegressor(hidden=5).fit(x, np.zeros(150))
     with pytest.raises(NotFittedError):
         KANRegressor().predict(x)
+
+
+@pytest.mark.parametrize("wrong", [-1, 99999999999999999999, "abc"])
+def test_what_is_no_random_state_is_refused(table, wrong):
+    x, y = table
+    text = (
+        "KANRegressor: expected random_state to be a whole number from 0 to 4294967295, or a "
+        f"RandomState, got {wrong!r}. For example random_state=0."
+    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        KANRegressor(random_state=wrong).fit(x, y)

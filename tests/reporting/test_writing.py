@@ -11,7 +11,13 @@ import torch
 import kanlens
 import kanlens.reporting.writing
 from kanlens.core.network import KAN
-from kanlens.errors import DTypeError, InvalidValueError, MethodError, OutputError
+from kanlens.errors import (
+    DTypeError,
+    InterruptedWarning,
+    InvalidValueError,
+    MethodError,
+    OutputError,
+)
 from kanlens.reporting import Report, report
 from tests.reporting.conftest import network, seeded
 
@@ -166,3 +172,25 @@ def test_a_model_without_finite_outputs_is_refused(
 def test_the_public_name_is_the_function() -> None:
     assert kanlens.report is report
     assert callable(kanlens.report)
+
+
+@pytest.mark.parametrize("place", ["analyze", "_page"])
+def test_an_interrupt_leaves_the_report_as_it_was(model, rows, tmp_path, monkeypatch, place):
+    def stopped(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("r.html", "r.json"):
+        (tmp_path / name).write_text("old")
+    monkeypatch.setattr(f"kanlens.reporting.writing.{place}", stopped)
+    said = (
+        "report: expected to come to an end, got an interrupt. Nothing is written; call it again."
+    )
+    with (
+        pytest.warns(InterruptedWarning, match=f"^{re.escape(said)}$"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        kanlens.report(model, rows, tmp_path / "r.html", methods=["shapley"], progress=False)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "r.html": "old",
+        "r.json": "old",
+    }

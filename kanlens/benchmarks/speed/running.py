@@ -21,7 +21,7 @@ from kanlens.benchmarks.speed.peers import chosen
 from kanlens.benchmarks.speed.subject import Peer
 from kanlens.benchmarks.speed.verdict import Finding, judge
 from kanlens.checks import check_choice, check_count, check_positive
-from kanlens.files import check_writable
+from kanlens.outputs import check_writable
 from kanlens.progress import progress_bar
 
 if TYPE_CHECKING:
