@@ -19,6 +19,7 @@ from kanlens.attribution.verdicts import evidence_of, verdict
 from kanlens.checks import check_choice, check_generator, message, reworded
 from kanlens.core.acceptance import Model, check_model
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
+from kanlens.interruption import interrupts_pass
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,7 @@ class Comparison:
     scores : dict of str to dict of str to Score
         By method and metric, with the number of every sample.
     skipped : dict of str to str
-        Methods that could not run, and why.
+        Methods that could not run, or did not before an interrupt, and why.
     """
 
     attributions: dict[str, Attribution]
@@ -115,6 +116,9 @@ def compare(
     progress: bool | None = None,
 ) -> Comparison:
     """Run several methods on the same samples and put their numbers side by side.
+
+    An interrupt (Ctrl-C) ends the comparison; the methods and metrics that are done by then are
+    returned, with a warning.
 
     Parameters
     ----------
@@ -165,9 +169,12 @@ def compare(
         model, x, background=background, target=target, generator=generator, progress=progress
     )
     runs.run(names, optional=optional)
+    if not runs.done and runs.stop.happened:
+        raise KeyboardInterrupt
     if not runs.done:
         raise reworded("compare", MethodError(next(iter(runs.skipped.values()))))
     scores = _scores(runs, columns)
+    runs.stop.warn("compare", "What was done by then is returned; other metrics are NaN")
     return Comparison(
         attributions=runs.done,
         frame=_frame(runs, scores),
@@ -241,12 +248,19 @@ def _listed(what: str, given: Sequence[str] | str, known: list[str]) -> list[str
 
 
 def _scores(runs: Runs, columns: list[str]) -> dict[str, dict[str, Score]]:
-    """Return every metric of every method."""
+    """Return every metric of every method; NaN for those that an interrupt came before."""
     compared = any(METRICS[column].needs_exact for column in columns)
-    found = {}
-    for name in runs.done:
-        case = runs.case(name, compared=compared)
-        found[name] = {column: METRICS[column].function(case) for column in columns}
+    found: dict[str, dict[str, Score]] = {}
+    for name, one in runs.done.items():
+        nothing = Score.of(torch.full_like(one.values[:, 0], math.nan))
+        found[name] = dict.fromkeys(columns, nothing)
+    if runs.stop.happened:
+        return found
+    with runs.stop.kept(), interrupts_pass():
+        for name, scores in found.items():
+            case = runs.case(name, compared=compared)
+            for column in columns:
+                scores[column] = METRICS[column].function(case)
     return found
 
 

@@ -17,6 +17,7 @@ from kanlens.attribution.result import Attribution
 from kanlens.checks import reworded
 from kanlens.core.network import KAN
 from kanlens.errors import KanlensError, MethodError
+from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Runs:
         self.generator = generator
         self.background = model.background if background is None else background
         self.target = explained_output(model, target, x, call="compare")
+        self.stop = Interruption()
         self.done: dict[str, Attribution] = {}
         self.seconds: dict[str, float] = {}
         self.skipped: dict[str, str] = {}
@@ -62,10 +64,14 @@ class Runs:
 
     def run(self, names: list[str], *, optional: bool) -> None:
         """Run methods in this order, and a random attribution at the end."""
-        with progress_bar("compare", len(names), shown=self.progress) as advance:
+        with progress_bar("compare", len(names), shown=self.progress) as advance, self.stop.kept():
             for name in names:
-                self._add(name, optional=optional)
+                with interrupts_pass():
+                    self._add(name, optional=optional)
                 advance(note=name)
+        if self.stop.happened:
+            left = [name for name in names if name not in self.done]
+            self.skipped = {**dict.fromkeys(left, "an interrupt came first"), **self.skipped}
         if self.done:
             self.done[RANDOM] = self._random()
 

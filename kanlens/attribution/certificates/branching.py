@@ -17,6 +17,7 @@ from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import NORMS, dual_norms
 from kanlens.attribution.certificates.splitting import halved, scores
 from kanlens.attribution.problem import BUDGET
+from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
 
 BATCH = 64  # boxes that are cut at once
@@ -113,6 +114,8 @@ class Budget:
     progress : bool or None
     start : float
         Of the time limit, on the monotonic clock.
+    stop : Interruption
+        After an interrupt it is late as well.
     """
 
     tolerance: float
@@ -120,11 +123,13 @@ class Budget:
     time_limit: float | None
     progress: bool | None
     start: float = field(default_factory=time.monotonic)
+    stop: Interruption = field(default_factory=Interruption)
 
     def late(self, share: float = 1.0) -> bool:
-        """Tell whether the time, or a share of it, is over."""
+        """Tell whether the time, or a share of it, is over, or an interrupt came."""
         limit = self.time_limit
-        return limit is not None and time.monotonic() - self.start > share * limit
+        over = limit is not None and time.monotonic() - self.start > share * limit
+        return over or self.stop.happened
 
 
 def refine(
@@ -144,7 +149,8 @@ def refine(
     boxes = bounded(propagation, domain[None, :, 0], domain[None, :, 1])
     count, batch = 1, max(1, min(BATCH, BUDGET // (2 * propagation.size)))
     gaps = open_gaps(boxes, seen, domain, budget.tolerance)  # (goal, box)
-    with progress_bar(label, budget.max_boxes, shown=budget.progress) as advance:
+    bar = progress_bar(label, budget.max_boxes, shown=budget.progress)
+    with bar as advance, budget.stop.kept():
         while True:
             cuttable = _cuttable(boxes, domain).any(1)
             wanted = torch.where(cuttable, gaps, -torch.inf)
@@ -159,6 +165,7 @@ def refine(
             gaps = torch.cat([gaps[:, keep], fresh], 1)
             boxes, count = boxes.pick(keep).joined(children), count + len(children)
             advance(len(children), note=f"{int((wanted > 0).any(1).sum())} statements open")
+    return boxes, count, False
 
 
 def bounded(propagation: Propagation, low: Tensor, high: Tensor) -> Boxes:

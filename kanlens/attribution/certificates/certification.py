@@ -47,6 +47,9 @@ def certify(
     was seen at evaluated points, which the bound can not be better than. A layer that does not
     bound its edges (method `enclosure`) leaves bounds infinite and verdicts to what was seen.
 
+    An interrupt (Ctrl-C) ends the work; what is proven by then holds, and is returned with a
+    warning: outputs that are done, and the one that was being cut into boxes, with looser bounds.
+
     Edges are bounded by the control points of their pieces [1]_, later layers by linear
     relaxation of their functions [2]_; the box is cut, at knots where possible, until every
     statement is decided or a limit is reached.
@@ -109,9 +112,15 @@ def certify(
     budget = Budget(
         tolerance=float(tolerance), max_boxes=max_boxes, time_limit=time_limit, progress=progress
     )
-    with torch.inference_mode(False), torch.no_grad():
-        outputs = tuple(_certified(model, box, index, budget) for index in targets)
-    return Certificate(features=model.feature_names, domain=box, outputs=outputs)
+    outputs: list[OutputCertificate] = []
+    with torch.inference_mode(False), torch.no_grad(), budget.stop.kept():
+        for index in targets:
+            if not budget.stop.happened:
+                outputs.append(_certified(model, box, index, budget))
+    if not outputs:
+        raise KeyboardInterrupt
+    budget.stop.warn(CALL, f"What is proven of {len(outputs)} of {len(targets)} outputs holds")
+    return Certificate(features=model.feature_names, domain=box, outputs=tuple(outputs))
 
 
 def _certified(model: KAN, domain: Tensor, target: int, budget: Budget) -> OutputCertificate:
