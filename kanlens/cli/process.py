@@ -110,6 +110,9 @@ def run() -> None:
     if signal.getsignal(signal.SIGINT) == interrupts.take:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done
     interrupts.tidy()
+    if code == INTERRUPTED:  # at once: to take the modules apart takes a second
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -222,7 +222,8 @@ def read(
             negligible=() if goal.independent is None else settled,
             limit=limit_of(exact, *goal.judged, r2_min),
         )
-        result, parts = _asked_again(result, exact, parts, r2_min)
+        if not stop.happened:
+            result, parts = _asked_again(result, exact, parts, r2_min)
         receipt = _receipt(result, (exact, replaced, work), parts)
     return dataclasses.replace(result, receipt=receipt, model=_finished(work, model))
 

@@ -23,8 +23,8 @@ interrupts = process.Interrupts()
 interrupts.install()
 interrupts.running = True
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread alone
-print("ready", flush=True)
-ctypes.CDLL(None).sleep(60)
+text = b"ready\\n" + b"." * 10**6  # more than a pipe holds: the call that writes it is stuck
+ctypes.CDLL(None).write(1, text, len(text))
 """
 SLOW_MODULE = """
 import sys, time

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from kanlens.threads import threads_for
 if TYPE_CHECKING:
     from kanlens.core.network import KAN
 
+Result = TypeVar("Result")
 FEWEST, MOST_POINTS = 2048, 32768  # at which the distance from an additive function is seen
 NUMBERS = 2**18  # of features that they have at most
 
@@ -48,7 +51,7 @@ def certify(
     bound its edges (method `enclosure`) leaves bounds infinite and verdicts to what was seen.
 
     An interrupt (Ctrl-C) ends the work; what is proven by then holds, and is returned with a
-    warning: outputs that are done, and the one that was being cut into boxes, with looser bounds.
+    warning: outputs that are done, and the one that was being worked at, with looser bounds.
 
     Edges are bounded by the control points of their pieces [1]_, later layers by linear
     relaxation of their functions [2]_; the box is cut, at knots where possible, until every
@@ -116,11 +119,16 @@ def certify(
     with torch.inference_mode(False), torch.no_grad(), budget.stop.kept():
         for index in targets:
             if not budget.stop.happened:
-                outputs.append(_certified(model, box, index, budget))
-    if not outputs:
-        raise KeyboardInterrupt
+                outputs.append(_whole_or_late(_certified, budget, model, box, index, budget))
     budget.stop.warn(CALL, f"What is proven of {len(outputs)} of {len(targets)} outputs holds")
     return Certificate(features=model.feature_names, domain=box, outputs=tuple(outputs))
+
+
+def _whole_or_late(work: Callable[..., Result], budget: Budget, *given: Any) -> Result:
+    """Do work again after an interrupt, without what takes long."""
+    with budget.stop.kept():
+        return work(*given)
+    return work(*given)
 
 
 def _certified(model: KAN, domain: Tensor, target: int, budget: Budget) -> OutputCertificate:
@@ -140,7 +148,8 @@ def _certified(model: KAN, domain: Tensor, target: int, budget: Budget) -> Outpu
         if not all(encloses(layer) for layer in clone.layers):
             budget = replace(budget, max_boxes=1)  # cutting can not help
         if not budget.late():
-            propagation.lines = multipliers.best_lines(propagation)
+            with budget.stop.kept():
+                propagation.lines = multipliers.best_lines(propagation)
         boxes, count, decided = refine(propagation, seen, knots, budget, label)
         found = conclusions.Findings(
             propagation=propagation,
@@ -151,7 +160,8 @@ def _certified(model: KAN, domain: Tensor, target: int, budget: Budget) -> Outpu
             additive=additive,
             budget=budget,
         )
-        return conclusions.output_certificate(found, count=count, decided=decided)
+        conclude = partial(conclusions.output_certificate, count=count, decided=decided)
+        return _whole_or_late(conclude, budget, found)
 
 
 def _knots(model: KAN) -> Tensor:
