@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import reworded
 from kanlens.core.acceptance import Model, check_model
 from kanlens.errors import KanlensError
+from kanlens.interruption import Interruption, interrupts_pass
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +38,8 @@ def importance(
     `Attribution.to_importance` says how, and how often it covers. Global methods are taken as they
     are. A classifier has one output for each class (or a single one for the second of two),
     explained on the scale of its logits.
+
+    An interrupt (Ctrl-C) ends the work; the outputs that are done are returned, with a warning.
 
     Parameters
     ----------
@@ -72,22 +76,20 @@ def importance(
 
     model = check_model("importance", model)
     wanted = range(len(model.output_names)) if target is None else [target]
-    frames = []
-    for output in wanted:
-        try:
-            found = attribute(
-                model,
-                x,
-                method=method,
-                background=background,
-                target=output,
-                generator=generator,
-                progress=progress,
-                **options,
-            )
-        except KanlensError as error:
-            raise reworded("importance", error) from error
-        frames.append(_table(found, grouped=grouped))
+    given = {"method": method, "background": background, "generator": generator, **options}
+    frames: list[pd.DataFrame] = []
+    stop, whole = Interruption(), interrupts_pass if len(wanted) > 1 else nullcontext
+    with stop.kept():
+        for output in wanted:
+            try:
+                with whole():
+                    found = attribute(model, x, target=output, progress=progress, **given)
+            except KanlensError as error:
+                raise reworded("importance", error) from error
+            frames.append(_table(found, grouped=grouped))
+    if not frames:
+        raise KeyboardInterrupt
+    stop.warn("importance", f"{len(frames)} of {len(wanted)} outputs are done, and returned")
     return pd.concat(frames, ignore_index=True)
 
 

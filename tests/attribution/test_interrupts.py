@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.attribution import runs
+from kanlens.attribution import ranking, runs
 from kanlens.attribution.certificates import branching, certification
 from kanlens.attribution.metrics import METRICS
+from kanlens.attribution.shapley import sampling
 from kanlens.errors import InterruptedWarning
 
 NAMES = ["shapley", "secant", "gradient_x_input"]
@@ -30,13 +31,13 @@ def after(count: int, function: Any, calls: list[None] | None = None) -> Any:
     return cut
 
 
-def once(function: Any) -> Any:
-    """Have Ctrl-C come when a function is called first."""
+def once(function: Any, count: int = 0) -> Any:
+    """Have Ctrl-C come when a function is called once more than that, and then no more."""
     calls: list[None] = []
 
     def cut(*given: Any, **options: Any) -> Any:
         calls.append(None)
-        if len(calls) == 1:
+        if len(calls) == count + 1:
             raise KeyboardInterrupt
         return function(*given, **options)
 
@@ -145,3 +146,56 @@ def test_an_output_that_was_begun_is_certified_without_what_takes_long(
     assert only.target == "y1"
     values = model(torch.rand(500, 3, dtype=torch.float64) * 2 - 1).detach()[:, 0]
     assert only.range.low <= float(values.min()) <= float(values.max()) <= only.range.high
+
+
+def test_outputs_that_are_done_are_ranked(model, x, monkeypatch):
+    monkeypatch.setattr(ranking, "attribute", after(1, ranking.attribute))
+    text = (
+        "importance: expected to come to an end, got an interrupt. "
+        "1 of 2 outputs are done, and returned."
+    )
+    with pytest.warns(InterruptedWarning, match=f"^{re.escape(text)}$"):
+        found = kanlens.importance(model, x, background=x)
+    assert set(found["output"]) == {"y1"}
+    monkeypatch.setattr(ranking, "attribute", after(0, ranking.attribute))
+    with pytest.raises(KeyboardInterrupt):
+        kanlens.importance(model, x, background=x)
+
+
+def sampled(model: kanlens.KAN, x: torch.Tensor, **options: Any) -> Any:
+    return kanlens.attribute(
+        model,
+        x,
+        background=x,
+        target=0,
+        algorithm="sampling",
+        generator=torch.Generator().manual_seed(0),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("place", ["_meet", "_estimate", "_fit"])
+def test_sampled_values_of_whole_rounds_are_kept(model, x, monkeypatch, place):
+    one = sampled(model, x, time_limit=1e-9)
+    cut = after({"_meet": 2, "_estimate": 1, "_fit": 0}[place], getattr(sampling._Run, place))
+    monkeypatch.setattr(sampling._Run, place, cut)  # a round is two meetings
+    with pytest.warns(InterruptedWarning, match="^attribute: expected to come to an end"):
+        found = sampled(model, x, tolerance=1e-9)
+    assert "stopped by an interrupt" in found.remark
+    torch.testing.assert_close(found.values, one.values, rtol=0, atol=0)
+    torch.testing.assert_close(found.standard_error, one.standard_error, rtol=0, atol=0)
+
+
+def test_samples_that_are_left_get_a_round_each(model, x, monkeypatch):
+    monkeypatch.setattr(sampling, "BUDGET", 1)  # each sample alone
+    monkeypatch.setattr(sampling._Run, "_meet", once(sampling._Run._meet, 2))
+    with pytest.warns(InterruptedWarning):
+        found = sampled(model, x[:3], tolerance=1e-9)
+    assert bool(torch.isfinite(found.values).all())
+    assert float(found.standard_error.min()) > 0
+
+
+def test_values_without_a_round_pass_the_interrupt(model, x, monkeypatch):
+    monkeypatch.setattr(sampling._Run, "_meet", after(0, sampling._Run._meet))
+    with pytest.raises(KeyboardInterrupt):
+        sampled(model, x)

@@ -33,6 +33,7 @@ from kanlens.attribution.shapley.games import Game
 from kanlens.attribution.shapley.surrogate import Surrogate, count, fitted
 from kanlens.attribution.shapley.walks import Walks
 from kanlens.checks import check_count, check_positive
+from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
 
 MOST = 2**20  # orders for one sample
@@ -55,7 +56,7 @@ class Sample:
         Evaluations of the game's model for one sample: the mean over samples.
     permutations : int
         Orders gone through for the sample that took most, reverses counted.
-    stopped : {"tolerance", "time limit", "permutations"}
+    stopped : {"tolerance", "time limit", "permutations", "an interrupt"}
         What ended it: every error is small enough, or else what ran out.
     """
 
@@ -74,6 +75,7 @@ def sampled(
     most: int = MOST,
     generator: torch.Generator | None = None,
     progress: bool | None = False,
+    stop: Interruption | None = None,
 ) -> Sample:
     """Return Shapley values [1]_ from orders of the players, each taken with its reverse [2]_.
 
@@ -96,6 +98,8 @@ def sampled(
         One number is drawn from it. Without one, torch's own state is the start, and stays.
     progress : bool, optional
         Whether a bar is shown; None: where stderr is a terminal.
+    stop : Interruption, optional
+        Keeps an interrupt after the first round; what is left of the samples gets one round each.
 
     Returns
     -------
@@ -114,15 +118,15 @@ def sampled(
         check_positive("attribute", "time_limit", time_limit)
     seed = _seed(generator) ^ zlib.crc32(game.players.cpu().numpy().tobytes())  # games differ
     end = math.inf if time_limit is None else time.monotonic() + time_limit
-    parts = game.x.split(_samples_at_once(game))
+    parts, stop = game.x.split(_samples_at_once(game)), stop or Interruption()
     found = []
     with progress_bar("shapley", MOVES * len(parts), shown=progress) as advance:
         for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
             now = time.monotonic()
             run = _Run(game, part, seed, tolerance=tolerance, most=most)
-            found.append(run.result(now, now + (end - now) / left, advance))
+            found.append(run.result(now, now + (end - now) / left, advance, stop))
     ends = {one.stopped for one in found}
-    order = ("time limit", "permutations", "tolerance")
+    order = ("an interrupt", "time limit", "permutations", "tolerance")
     weights = [len(part) / len(game.x) for part in parts]
     return Sample(
         values=torch.cat([one.values for one in found]),
@@ -168,14 +172,26 @@ class _Run:
         self.rounds = x.new_zeros(3, batch, 1)
         self.total = x.new_zeros(3, batch, self.players)
         self.spread = x.new_zeros(3, batch, self.players)
+        self.known: tuple[Tensor, Tensor] | None = None  # values and errors of whole rounds
 
-    def result(self, start: float, end: float, advance: Callable[..., None]) -> Sample:
-        """Work from one point of time to another; at least one round."""
+    def result(
+        self, start: float, end: float, advance: Callable[..., None], stop: Interruption
+    ) -> Sample:
+        """Work from one point of time to another; at least one round, and no more in a hurry."""
+        stopped, hurry = "an interrupt", stop.happened
+        with stop.kept():
+            stopped = self._work(start, start if hurry else end, advance)
+        if self.known is None:
+            raise KeyboardInterrupt
+        return self._sample(*self.known, "an interrupt" if hurry else stopped)
+
+    def _work(self, start: float, end: float, advance: Callable[..., None]) -> str:
+        """Go through rounds, and return what ended them."""
         who, moved = torch.arange(len(self.seat), device=self.seat.device), 0
         while True:
             self._round(who)
-            values, errors = self._estimate()
-            worst = errors.amax(1)
+            self.known = self._estimate()
+            worst = self.known[1].amax(1)
             who = (worst > self.tolerance).nonzero().flatten()  # none that is NaN
             now, done = time.monotonic(), int(self.rounds.sum(0).amax())
             stopped = self._stopped(who, done, now >= end)
@@ -187,7 +203,7 @@ class _Run:
             advance(move, note=f"error {float(worst.amax()):.2g}")
             moved += move
             if stopped:
-                return self._sample(values, errors, stopped)
+                return stopped
             if done == 1:
                 self._fit(who[self._pays(worst[who])])
 

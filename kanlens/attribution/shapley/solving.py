@@ -17,6 +17,7 @@ from kanlens.attribution.shapley.games import LIMIT, Game, Solution
 from kanlens.attribution.shapley.sampling import sampled
 from kanlens.checks import message
 from kanlens.errors import MethodError
+from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
 
 Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
@@ -80,7 +81,10 @@ def solve(problem: Problem, cut: Sequence[Game], terms: Terms) -> list[Solved]:
     shown = problem.progress if others else False  # sampling shows its own
     with progress_bar("shapley", len(others) * len(problem.x), shown=shown) as advance:
         found = [_exact(plan, terms, advance) for plan in others]
-    return found + [_sampled(problem, plan, terms, unit, share=len(drawn)) for plan in drawn]
+    stop, share = Interruption(), len(drawn)
+    found += [_sampled(problem, plan, terms, unit, share=share, stop=stop) for plan in drawn]
+    stop.warn("attribute", "The standard errors of the values are those of the orders so far")
+    return found
 
 
 def _range(problem: Problem) -> float:
@@ -135,7 +139,15 @@ def _exact(plan: _Plan, terms: Terms, advance: Callable[[int], None]) -> Solved:
     return Solved(game=plan.game, solution=solution, how="enumerated")
 
 
-def _sampled(problem: Problem, plan: _Plan, terms: Terms, unit: float, *, share: int) -> Solved:
+def _sampled(
+    problem: Problem,
+    plan: _Plan,
+    terms: Terms,
+    unit: float,
+    *,
+    share: int,
+    stop: Interruption,
+) -> Solved:
     """Solve one of `share` games by sampling; the squares of their errors add up."""
     tolerance = STANDARD_ERROR * unit if terms.tolerance is None else terms.tolerance
     limit = terms.time_limit
@@ -145,6 +157,7 @@ def _sampled(problem: Problem, plan: _Plan, terms: Terms, unit: float, *, share:
         time_limit=None if limit is None else limit / share,
         generator=problem.generator,
         progress=problem.progress,
+        stop=stop,
     )
     solution = Solution(
         values=drawn.values,
