@@ -22,6 +22,7 @@ from kanlens.core.functions import FUNCTIONS
 from kanlens.core.network import KAN
 from kanlens.core.products import Nodes
 from kanlens.core.registration import MODULES
+from kanlens.symbolic.time_limits import check_time
 
 Expr = Any  # sympy is untyped
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -123,6 +124,7 @@ def compiled(expressions: Any, symbols: Sequence[Expr]) -> Callable[..., Any]:
     >>> compiled(sympy.pi * sympy.Symbol("pi"), [sympy.Symbol("pi")])(1.0) == math.pi
     True
     """
+    check_time()
     places = {symbol.name: f"_{k}" for k, symbol in enumerate(symbols)}
     every = expressions if isinstance(expressions, list) else [expressions]
     used = {symbol for each in every for symbol in each.free_symbols}

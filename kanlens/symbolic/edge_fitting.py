@@ -24,6 +24,7 @@ from torch import Tensor
 
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.polishing import Fits, Problem, polish
+from kanlens.symbolic.time_limits import check_time
 from kanlens.threads import one_thread
 
 _STARTS_KEPT = 3
@@ -270,6 +271,7 @@ def _scan_basis(family: Family, uniform: int) -> Tensor:
 
 def _scan(family: Family, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return a, b and R2 of the best separate starts of each edge, each (edge, kept)."""
+    check_time()
     centered = y - y.mean(1, keepdim=True)
     basis = _scan_basis(family, y.shape[1])
     shares = torch.matmul(centered, basis.transpose(1, 2))  # (column, edge, start)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from kanlens.symbolic.time_limits import check_time
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 _REDUNDANT = 1e-14  # eigenvalue of the normal matrix, in parts of the largest, that is none
@@ -85,6 +87,7 @@ def minimize(
         )
     slopes, damping, rise, tried = jacobian(theta), 1e-3, 2.0, 0
     while tried < steps and damping < 1e10 and loss > 0:
+        check_time()
         tried += 1
         step, promised = _damped_step(slopes, r, damping)
         r_new = residuals(theta - step)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from kanlens.symbolic.library import Family, constrain
+from kanlens.symbolic.time_limits import check_time
 
 _STEEP = 1e6  # largest slope that a step is computed with
 _SETTLED = 1e-7  # gain of a step, in parts of the residual, below which a fit is finished
@@ -206,6 +207,7 @@ def polish(
     done = [a.clone(), b.clone(), state[0].clone()]
     active, damping = torch.arange(len(a)), torch.full_like(a, 1e-2)
     for _ in range(steps):
+        check_time()
         a, b = _stepped(now, state, damping, problem.rules)
         trial = problem.equations(a, b)
         better, gain = trial[0] < state[0], state[0] - trial[0]

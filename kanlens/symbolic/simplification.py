@@ -2,7 +2,7 @@
 
 A rule that changes a value by more than 1e-9 of the largest value at any sample point is
 rolled back. Expanding is tried only where the number of terms it can give is small; the general
-simplifier of sympy only on short expressions. Nothing is stopped by a clock.
+simplifier of sympy only on short expressions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sympy
 
 from kanlens.symbolic import rewriting
 from kanlens.symbolic.composition import Array, Expr, evaluator
+from kanlens.symbolic.time_limits import check_time
 
 _MOST_TERMS = 300  # of an expanded expression
 _SHORT = 60  # operations up to which sympy.simplify is tried
@@ -59,6 +60,7 @@ def shorten(expression: Expr, symbols: tuple[Expr, ...], points: Array) -> Expr:
         for rule in _RULES:
             if sympy.count_ops(best) > _LONG:
                 return best
+            check_time()
             trial = rule(best)
             if _rank(trial) < _rank(best) and agree(trial, best, symbols, points):
                 best = trial

@@ -91,7 +91,7 @@ def sampled(
         Largest standard error that will do, in units of the output.
     time_limit : float, optional
         In seconds. One round for every sample, in which each background row meets at least two
-        pairs of orders, is always finished.
+        pairs of orders, is always finished; no other begins that would end too late.
     most : int
         Orders for one sample, reverses counted; likewise.
     generator : torch.Generator, optional
@@ -188,13 +188,16 @@ class _Run:
     def _work(self, start: float, end: float, advance: Callable[..., None]) -> str:
         """Go through rounds, and return what ended them."""
         who, moved = torch.arange(len(self.seat), device=self.seat.device), 0
+        begun = start
         while True:
+            met = len(who)
             self._round(who)
             self.known = self._estimate()
             worst = self.known[1].amax(1)
             who = (worst > self.tolerance).nonzero().flatten()  # none that is NaN
             now, done = time.monotonic(), int(self.rounds.sum(0).amax())
-            stopped = self._stopped(who, done, now >= end)
+            round_time = (now - begun) * len(who) / met  # of the next, if it is as the last
+            stopped = self._stopped(who, done, now + round_time >= end)
             place = 1.0
             if not stopped:
                 spent = max(done * self._orders / self.most, (now - start) / (end - start))
@@ -204,13 +207,20 @@ class _Run:
             moved += move
             if stopped:
                 return stopped
-            if done == 1:
+            begun = now
+            if done == 1 and now + self._rounds_of_a_fit * round_time < end:
                 self._fit(who[self._pays(worst[who])])
+                begun = time.monotonic()
 
     @property
     def _orders(self) -> int:
         """Orders of a sample in a round."""
         return 2 * self.pairs * self.rows
+
+    @property
+    def _rounds_of_a_fit(self) -> float:
+        """Plain rounds in the time of finding polynomials and of two rounds with them."""
+        return self.looks / (2 * self.pairs * max(1, self.players - 1)) + 4
 
     def _stopped(self, who: Tensor, done: int, late: bool) -> str:
         """Return what ends the work; nothing when it goes on."""
@@ -225,12 +235,8 @@ class _Run:
         return min(1.0, max(spent, float((self.tolerance / worst).square().amin())))
 
     def _pays(self, worst: Tensor) -> Tensor:
-        """Tell where plain rounds to come cost more than polynomials and two rounds with them.
-
-        A round with polynomials takes about twice as long.
-        """
-        rounds = self.looks / (2 * self.pairs * max(1, self.players - 1))
-        return (worst / max(self.tolerance, TINY)).square() - 1 > rounds + 4
+        """Tell where plain rounds to come cost more than polynomials and two rounds with them."""
+        return (worst / max(self.tolerance, TINY)).square() - 1 > self._rounds_of_a_fit
 
     def _fit(self, who: Tensor) -> None:
         """Find the polynomials of samples."""

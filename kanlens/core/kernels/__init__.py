@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from kanlens.core.kernels.local_basis import LocalBasis
     from kanlens.core.spline_edges import SplineEdges
 
-__all__ = ["asked", "choose", "layer_sum", "use"]
+__all__ = ["asked", "choose", "layer_sum", "ready_within", "use"]
+
+LOADING, COMPILING = 1.5, 10.0  # seconds of work: of loading numba, of compiling all kernels
+CAUTION = 2.0  # factor by which they may take longer
 
 _bases: WeakKeyDictionary[nn.Module, tuple[str, LocalBasis]] = WeakKeyDictionary()
 
@@ -60,6 +64,31 @@ def layer_sum(layer: SplineEdges, x: Tensor) -> Tensor | None:
         plan, x, weights.spline, weights.scale, weights.base, weights.bias, weights.mask
     )
     return result
+
+
+def ready_within(seconds: float) -> bool:
+    """Tell whether kernels for float64 would be ready after so many seconds of work.
+
+    Loading numba takes a second or two, compiling the kernels of a layer about ten; afterwards
+    they are on disk. Neither can be broken off.
+
+    Examples
+    --------
+    >>> ready_within(0.0) <= ready_within(1000.0)
+    True
+    """
+    if not _has_numba() or ("numba" not in sys.modules and seconds < CAUTION * LOADING):
+        return False
+    from kanlens.core.kernels import by_inputs_loops, packing, silu_loops, sparse_loops
+    from kanlens.core.kernels.compiling import is_compiled
+
+    needed = (
+        *(sparse_loops.forward, sparse_loops.backward, sparse_loops.column_sums),
+        *(packing.pack, packing.unpack, by_inputs_loops.backward_inputs),
+        *(silu_loops.write_silu, silu_loops.write_silu_pair),
+    )
+    ready = all(is_compiled(kernel, "float64") for kernel in needed)
+    return ready or seconds >= CAUTION * COMPILING
 
 
 @functools.cache

@@ -50,6 +50,33 @@ def in_order(function: Function) -> Function:
     return _compiled(function, {"fastmath": False})
 
 
+def is_compiled(kernel: Any, dtype: str) -> bool:
+    """Tell whether a kernel for numbers of a type need not be compiled: it is there, or on disk.
+
+    Parameters
+    ----------
+    kernel : callable
+        As `jit` returns it.
+    dtype : str
+        As numba writes it.
+
+    Examples
+    --------
+    >>> double = jit(lambda x: 2 * x)
+    >>> is_compiled(double, "int64"), double(3), is_compiled(double, "int64")
+    (False, 6, True)
+    """
+    found = list(kernel.signatures)
+    try:  # numba has no public way to ask what its cache holds
+        cache = kernel._cache
+        machine = kernel.targetctx.codegen()
+        stored = cache._cache_file._load_index()
+        found += [key[0] for key in stored if cache._index_key(key[0], machine) == key]
+    except (AttributeError, OSError, TypeError):
+        pass
+    return any(dtype in str(signature) for signature in found)
+
+
 def _compiled(function: Function, options: dict[str, bool]) -> Function:
     import numba
 

@@ -29,14 +29,16 @@ from kanlens.symbolic.discovery.tables import CALL, Sample, sample_of
 from kanlens.symbolic.discovery.units import constant, in_units
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import Stage, SymbolicResult
+from kanlens.symbolic.time_limits import ending
 from kanlens.threads import one_blas_thread, one_thread
 
 if TYPE_CHECKING:
     from kanlens.core.network import Rows
 
 INTERRUPTED = "interrupted"
-_RESERVE = 0.6  # seconds; a step of the search that has begun is not broken off
-_SHARE = 0.85  # of the time that goes into the search; the rest polishes and checks
+_SIFTING = 0.3  # of the time, at most, for what sets wrong rows aside
+_RESERVE = 0.6  # seconds, for the receipt
+_SHARE, _POLISHING = 0.85, 0.1  # of the time; the rest is for the receipt
 _FIRST, _LATE = 0.5, 0.75  # of the search, after which networks are trained; without noise
 _SMOOTH = 0.05  # unevenness of a target that smooth models can tell
 _PASSES = 4  # searches, each without the rows that the one before did not follow
@@ -132,13 +134,13 @@ def discover(
     check_positive(CALL, "time_limit", time_limit)
     check_generator(CALL, generator)
     start = time.monotonic()
-    sample = sample_of(x, y, feature_names, generator)
+    sample = sample_of(x, y, feature_names, generator, seconds=_SIFTING * time_limit)
     if not resolved(sample.y) or not sample.useful:
         entries, because = [constant(sample)], "every way was tried"
         picked = chosen = entries[0]
     else:
         with one_thread(), one_blas_thread(), np.errstate(all="ignore"):
-            sample, front, because = _searched(sample, time_limit, progress, generator)
+            sample, front, because = _searched(sample, start, time_limit, progress, generator)
             entries = front.entries
             sample, chosen = chosen_entry(sample, front)
         picked = in_units(sample, chosen)
@@ -148,14 +150,18 @@ def discover(
 
 
 def _searched(
-    sample: Sample, time_limit: float, progress: bool | None, generator: torch.Generator | None
+    sample: Sample,
+    start: float,
+    time_limit: float,
+    progress: bool | None,
+    generator: torch.Generator | None,
 ) -> tuple[Sample, Front, str]:
     """Search until a formula is exact, everything was tried, or the time is over.
 
     Where a formula leaves nothing but for a few rows, the search begins anew without them.
     """
-    deadline = Deadline.after(
-        min(_SHARE * time_limit, max(time_limit - _RESERVE, 0.3 * time_limit))
+    deadline = Deadline(
+        start + min(_SHARE * time_limit, max(time_limit - _RESERVE, 0.3 * time_limit))
     )
     draws = torch.Generator() if generator is None else generator
     because, stop, front = "every way was tried", Interruption(), _front(sample, deadline)
@@ -194,17 +200,20 @@ def _front(sample: Sample, deadline: Deadline, known: Sequence[Expr] = ()) -> Fr
 
 def _search(front: Front, sample: Sample, time_limit: float, draws: torch.Generator) -> None:
     problem = Problem(front.x, front.symbols, front.y, sample.held_out, lambda e: e)
-    first = _LATE if _noiseless(problem) else _FIRST
-    early = Interlude(front, first, _NETWORKS, lambda part: explore(problem, part, draws))
-    every = _origins(problem, sample)
-    with interrupts_pass():
+    with interrupts_pass(), ending(front.deadline.end):
+        first = _LATE if _noiseless(problem) else _FIRST
+        early = Interlude(front, first, _NETWORKS, lambda part: explore(problem, part, draws))
+        every = _origins(problem, sample)
         for each in every[1:]:
             power_formula(each, early)
         for each in every:
             search(each, early)
         early.catch_up()
-    if front.best_error > front.exact and front.astray is None:
-        front.finish(Deadline.after(max(0.1 * time_limit, 0.0)))
+    cut_short = front.deadline.passed and not front.settled
+    if front.astray is None and (cut_short or front.best_error > front.exact):
+        last = Deadline.after(_POLISHING * time_limit + min(front.deadline.left, 0.0))
+        with ending(last.end):
+            front.finish(last)
 
 
 def _origins(problem: Problem, sample: Sample) -> list[Problem]:

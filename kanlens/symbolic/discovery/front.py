@@ -173,10 +173,7 @@ class Front:
     def _lean(self, expression: Expr, limit: float) -> Expr:
         """Leave out parts one by one as long as the error stays within a limit."""
         found, rest = expression, iter(thinner(expression))
-        while not self.deadline.passed:
-            shorter = next(rest, None)
-            if shorter is None:
-                break
+        while (shorter := next(rest, None)) is not None:
             if self._error(shorter) <= limit:
                 found, rest = shorter, iter(thinner(shorter))
         return found
@@ -223,6 +220,8 @@ class Front:
                 return
             if entry.error > self.exact:
                 self._polish(entry, deadline)
+            else:
+                self._put_exactly(entry)
 
     def _remember(self, entry: Entry) -> None:
         """Note a formula that may turn out the simplest once its numbers are exact."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from kanlens.errors import KanlensError
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.problems import Deadline, Problem
 from kanlens.symbolic.discovery.regression import Array, relative_error
+from kanlens.symbolic.time_limits import OutOfTimeError
 from kanlens.training.options import Options
 from kanlens.training.run import TrainingRun
 
@@ -24,10 +26,6 @@ _WIDE = 3.0  # largest over smallest value from which a logarithm is worth a try
 _TRIAL, _MORE = 5, 24  # steps of training: to compare, and for the one that is kept
 _PATIENCE = 6
 _LEAST_ROWS = 30
-
-
-class OutOfTimeError(Exception):
-    """The time is over; nothing is lost by it."""
 
 
 @dataclass(frozen=True)
@@ -238,10 +236,13 @@ def error_of(found: Interpolator, problem: Problem) -> float:
 
 
 def _watching(deadline: Deadline) -> Callable[..., None]:
-    """Return what training calls after every step: it ends the training in time."""
+    """Return what training calls after every step: no step begins that would end too late."""
+    before = time.monotonic()
 
     def advance(*_: Any, **__: Any) -> None:
-        if deadline.passed:
+        nonlocal before
+        last, before = before, time.monotonic()
+        if deadline.left <= before - last:
             raise OutOfTimeError
 
     return advance

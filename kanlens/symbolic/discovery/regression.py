@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from kanlens.symbolic.time_limits import check_time
+
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -43,6 +45,7 @@ def quick_error(matrix: Array, target: Array, held_out: Array) -> float:
     -------
     float
     """
+    check_time()
     size = np.sqrt(np.mean(np.square(matrix), axis=0))
     scaled = matrix / np.where(size > 0, size, 1.0)
     rows = scaled[~held_out]
@@ -71,6 +74,7 @@ def weighted(weights: Array | None, matrix: Array, target: Array) -> tuple[Array
 
 def solve(matrix: Array, target: Array) -> Array:
     """Return least-squares coefficients, columns scaled to unit size first."""
+    check_time()
     size = np.sqrt(np.mean(np.square(matrix), axis=0))
     size = np.where(size > 0, size, 1.0)
     found = np.linalg.lstsq(matrix / size, target, rcond=1e-13)[0]
@@ -119,6 +123,7 @@ def eliminate(
     kept = sorted({int(g) for g in groups})
     found: list[tuple[float, Selection]] = []
     while True:
+        check_time()
         columns = np.isin(groups, kept)
         error, losses = _losses(packed, groups, columns, kept, ridge)
         share = max(error / rows / spread, FLOOR)

@@ -15,6 +15,7 @@ import numpy as np
 
 from kanlens.symbolic.discovery.regression import Array
 from kanlens.symbolic.discovery.splines import varies
+from kanlens.symbolic.time_limits import check_time
 
 _LENGTHS = (1.0, 2.5, 6.0)  # in deviations of a column, times the root of the number of columns
 _NUGGET = 1e-7
@@ -121,6 +122,7 @@ def left_out(x: Array, target: Array, scale: float, nugget: Array) -> tuple[Arra
 
     A variance near 1 is that of a row which no other tells anything of.
     """
+    check_time()
     try:
         inverse = np.linalg.inv(_kernel(x, x, scale) + np.diag(nugget))
     except np.linalg.LinAlgError:

@@ -23,6 +23,7 @@ from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.problems import Problem, transformed
 from kanlens.symbolic.discovery.regression import Array, solve, weighted
+from kanlens.symbolic.time_limits import check_time
 
 TARGETS = ("id", "sq", "inv", "invsq")
 _MOST_BARE, _MOST_WAVES = 3000, 1500  # products, and those with a wave
@@ -199,6 +200,7 @@ class _Sum:
 
 def _grown(states: list[_Sum], matrix: Array) -> list[_Sum]:
     """Add one column to sums and keep the best."""
+    check_time()
     overlaps = matrix.T @ np.stack([s.residual for s in states], axis=1)  # (column, state)
     chosen: dict[tuple[int, ...], tuple[float, int, int]] = {}
     for s, state in enumerate(states):
@@ -233,6 +235,7 @@ def _exchanged(state: _Sum, matrix: Array, target: Array) -> _Sum:
     """Put a better column in the place of another while there is one."""
     best = state
     for place in range(_EXCHANGES * len(state.columns)):
+        check_time()
         if len(state.columns) < 2 or best.error < _EXACT:
             break
         less = tuple(c for k, c in enumerate(best.columns) if k != place % len(best.columns))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from kanlens.core import kernels
 from kanlens.symbolic.composition import Expr, evaluator
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.networks import Interpolator, interpolator
@@ -34,8 +35,9 @@ from kanlens.symbolic.discovery.symmetry import (
     unions,
 )
 from kanlens.symbolic.simplification import count_numbers
+from kanlens.symbolic.time_limits import work_in
 
-_LEAST_TIME = 2.0  # seconds, below which no network is trained: the first takes that long to load
+_LEAST_TIME = 2.0  # seconds, below which no network is trained
 _AS_WELL = 1.15  # factor by which a simpler network may err more
 _ABOUT = 1.6  # factor up to which the best of several is taken, unless they are rough
 _ROUGH = 0.02  # error of a network from which it says more by its formula than by its symmetry
@@ -65,6 +67,12 @@ def explore(problem: Problem, front: Front, generator: torch.Generator) -> None:
     """
     if front.deadline.left < _LEAST_TIME:
         return
+    ready = kernels.ready_within(work_in(front.deadline.left))
+    with kernels.use("auto" if ready else "torch"):
+        _explore(problem, front, generator)
+
+
+def _explore(problem: Problem, front: Front, generator: torch.Generator) -> None:
     first = interpolator(problem, Portion(front, 0.3).deadline, generator)
     if first is None or front.done or _nothing_left(front, first.error):
         return

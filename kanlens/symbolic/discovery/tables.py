@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from kanlens.symbolic.discovery.entries import EXACT
 from kanlens.symbolic.discovery.outliers import wrong_beside, wrong_rows
 from kanlens.symbolic.discovery.regression import Array
 from kanlens.symbolic.discovery.scales import Scale, resolved, step
+from kanlens.symbolic.time_limits import ending
 
 CALL = "discover"
 _MOST_ROWS = 2000
@@ -148,7 +150,12 @@ class Sample:
 
 
 def sample_of(
-    x: Any, y: Any, feature_names: Iterable[str] | None, generator: torch.Generator | None
+    x: Any,
+    y: Any,
+    feature_names: Iterable[str] | None,
+    generator: torch.Generator | None,
+    *,
+    seconds: float = math.inf,
 ) -> Sample:
     """Check a table and its target.
 
@@ -160,6 +167,8 @@ def sample_of(
         Default: the names of the columns, or x1, x2, ...
     generator : torch.Generator, optional
         Draws the rows that are used and held out; else these are spread evenly.
+    seconds : float
+        After which no more wrong rows are looked for.
 
     Returns
     -------
@@ -186,12 +195,18 @@ def sample_of(
     unseen = unseen[: len(unseen) * (len(unseen) >= _MANY)]
     more, columns = (columns[unseen], target[unseen]), columns[pick]
     target, useful = target[pick], _useful(columns)
-    wrong = wrong_rows(columns[:, useful], target)
+    wrong, more_wrong = (np.zeros(len(some), dtype=bool) for some in (target, more[1]))
+    with ending(time.monotonic() + seconds):
+        wrong = wrong_rows(columns[:, useful], target)
+        sound = ~wrong
+        more_wrong = wrong_beside(
+            columns[sound][:, useful], target[sound], more[0][:, useful], more[1]
+        )
     aside = columns[wrong], target[wrong]
     columns, target, held_out = columns[~wrong], target[~wrong], held_out[~wrong]
-    wrong = wrong_beside(columns[:, useful], target, more[0][:, useful], more[1])
-    aside = _joined(aside, (more[0][wrong], more[1][wrong]))
-    choosing, judging = ((more[0][~wrong][k::2], more[1][~wrong][k::2]) for k in range(2))
+    aside = _joined(aside, (more[0][more_wrong], more[1][more_wrong]))
+    more = more[0][~more_wrong], more[1][~more_wrong]
+    choosing, judging = ((more[0][k::2], more[1][k::2]) for k in range(2))
     return Sample(
         x=columns,
         y=target,

@@ -172,6 +172,26 @@ def test_it_stops_in_time_with_honest_errors(limit):
     assert float(deviations(found, enumerated(game).values).max()) < 5
 
 
+@pytest.mark.parametrize(("limit", "end"), [(5.5, 4.0), (41.0, 40.0)])
+def test_no_round_begins_that_would_end_too_late(monkeypatch, limit, end):
+    now = [0.0]
+
+    def taking(seconds, method):
+        def slow(self, who):
+            now[0] += seconds
+            return method(self, who)
+
+        return slow
+
+    monkeypatch.setattr(sampling, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(sampling._Run, "_round", taking(2.0, sampling._Run._round))
+    monkeypatch.setattr(sampling._Run, "_fit", taking(6.0, sampling._Run._fit))
+    game = game_of(build([12, 4, 3, 1]), batch=2, rows=2)
+    found = sampled(game, tolerance=0.0, time_limit=limit, most=10**9, generator=seeded())
+    assert found.stopped == "time limit"
+    assert now[0] == end
+
+
 def test_parts_share_the_time(monkeypatch):
     ticks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))  # a second at every look

@@ -5,11 +5,14 @@ import re
 import threading
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kanlens.core import kernels
+from kanlens.core.kernels import compiling, sparse_loops
 from kanlens.core.kernels.choice import PATHS, asked
+from kanlens.core.layers import KANLinear
 from kanlens.errors import InvalidValueError
 
 size = st.integers(0, 100_000)
@@ -101,3 +104,19 @@ def test_use_holds_in_a_context_copied_from_here():
         context = contextvars.copy_context()
     assert asked() == "auto"
     assert context.run(asked) == "sparse"
+
+
+def test_kernels_are_ready_once_they_are_compiled_or_there_is_time_for_it(monkeypatch):
+    monkeypatch.setattr(compiling, "is_compiled", lambda kernel, dtype: False)
+    assert not kernels.ready_within(kernels.COMPILING)
+    assert kernels.ready_within(kernels.CAUTION * kernels.COMPILING)
+    monkeypatch.setattr(compiling, "is_compiled", lambda kernel, dtype: True)
+    assert kernels.ready_within(kernels.COMPILING)
+
+
+def test_a_kernel_that_ran_is_compiled_for_its_numbers():
+    layer = KANLinear(2, 3).double()
+    with torch.no_grad(), kernels.use("sparse"):
+        layer(torch.zeros(4, 2, dtype=torch.float64))
+    assert compiling.is_compiled(sparse_loops.forward, "float64")
+    assert not compiling.is_compiled(sparse_loops.forward, "complex64")
