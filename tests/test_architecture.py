@@ -27,7 +27,7 @@ GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["errors"],
     ["checks"],
     ["interruption"],
-    ["files", "progress", "memory", "threads"],
+    ["files", "progress", "memory", "threads", "deadlines"],
     ["core"],
     ["tables", "sparsity"],
     ["encoding"],

@@ -20,7 +20,6 @@ many evaluations: 4.6 and 155 for [20, 8, 4, 1], 5.2 and 205 for [18, (2, 2), 1]
 from __future__ import annotations
 
 import math
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from kanlens.attribution.shapley.games import Game
 from kanlens.attribution.shapley.surrogate import Surrogate, count, fitted
 from kanlens.attribution.shapley.walks import Walks
 from kanlens.checks import check_count, check_positive
+from kanlens.deadlines import Deadline
 from kanlens.progress import progress_bar
 
 MOST = 2**20  # orders for one sample
@@ -113,14 +113,14 @@ def sampled(
     if time_limit is not None:
         check_positive("attribute", "time_limit", time_limit)
     seed = _seed(generator) ^ zlib.crc32(game.players.cpu().numpy().tobytes())  # games differ
-    end = math.inf if time_limit is None else time.monotonic() + time_limit
+    deadline = Deadline.after(time_limit)
     parts = game.x.split(_samples_at_once(game))
     found = []
     with progress_bar("shapley", MOVES * len(parts), shown=progress) as advance:
         for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
-            now = time.monotonic()
+            mine = deadline.portion(1 / left)
             run = _Run(game, part, seed, tolerance=tolerance, most=most)
-            found.append(run.result(now, now + (end - now) / left, advance))
+            found.append(run.result(mine, advance))
     ends = {one.stopped for one in found}
     order = ("time limit", "permutations", "tolerance")
     weights = [len(part) / len(game.x) for part in parts]
@@ -169,20 +169,20 @@ class _Run:
         self.total = x.new_zeros(3, batch, self.players)
         self.spread = x.new_zeros(3, batch, self.players)
 
-    def result(self, start: float, end: float, advance: Callable[..., None]) -> Sample:
-        """Work from one point of time to another; at least one round."""
+    def result(self, deadline: Deadline, advance: Callable[..., None]) -> Sample:
+        """Work until a deadline; at least one round."""
         who, moved = torch.arange(len(self.seat), device=self.seat.device), 0
         while True:
             self._round(who)
             values, errors = self._estimate()
             worst = errors.amax(1)
             who = (worst > self.tolerance).nonzero().flatten()  # none that is NaN
-            now, done = time.monotonic(), int(self.rounds.sum(0).amax())
-            stopped = self._stopped(who, done, now >= end)
+            spent, done = deadline.spent, int(self.rounds.sum(0).amax())
+            stopped = self._stopped(who, done, spent >= 1)
             place = 1.0
             if not stopped:
-                spent = max(done * self._orders / self.most, (now - start) / (end - start))
-                place = self._progress(worst[who], spent)
+                gone = max(done * self._orders / self.most, spent)
+                place = self._progress(worst[who], gone)
             move = max(0, int(MOVES * place) - moved)
             advance(move, note=f"error {float(worst.amax()):.2g}")
             moved += move

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from kanlens import deadlines
 from kanlens.attribution.shapley import sampling, walks
 from kanlens.attribution.shapley.enumeration import enumerated
 from kanlens.attribution.shapley.games import Game, games
@@ -175,7 +176,7 @@ def test_it_stops_in_time_with_honest_errors(limit):
 def test_parts_share_the_time(monkeypatch):
     ticks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))  # a second at every look
-    monkeypatch.setattr(sampling, "time", clock)
+    monkeypatch.setattr(deadlines, "time", clock)
     monkeypatch.setattr(sampling, "BUDGET", 1)
     game = game_of(build([12, 4, 3, 1]), batch=3, rows=2)
     found = sampled(game, tolerance=0.0, time_limit=30.0, most=10**9, generator=seeded())
