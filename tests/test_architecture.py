@@ -28,7 +28,7 @@ GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["checks"],
     ["interruption"],
     ["outputs"],
-    ["files", "progress", "memory", "threads"],
+    ["files", "progress", "memory", "threads", "deadlines"],
     ["core"],
     ["tables", "sparsity"],
     ["encoding"],

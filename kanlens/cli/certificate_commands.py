@@ -52,7 +52,9 @@ def certify(
         float, typer.Option(help="Bounds within this share of what was seen are good enough.")
     ] = 0.02,
     max_boxes: Annotated[int, typer.Option(help="Boxes that are bounded for each output.")] = 4096,
-    time_limit: Annotated[float | None, typer.Option(help="Seconds for each output.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds for all outputs together, shared evenly.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Also write the certificate (JSON) here.")
     ] = None,

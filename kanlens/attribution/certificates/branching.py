@@ -5,7 +5,6 @@ All statements about an output share one partition: every box is bounded once, f
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -17,6 +16,7 @@ from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import NORMS, dual_norms
 from kanlens.attribution.certificates.splitting import halved, scores
 from kanlens.attribution.problem import BUDGET
+from kanlens.deadlines import Deadline
 from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
 
@@ -109,27 +109,17 @@ class Budget:
         Bounds this near to what was seen, relative to it, are good enough.
     max_boxes : int
         Boxes to bound in all.
-    time_limit : float or None
-        Seconds.
+    deadline : Deadline
     progress : bool or None
-    start : float
-        Of the time limit, on the monotonic clock.
     stop : Interruption
-        After an interrupt it is late as well.
+        An interrupt ends the cutting, and leaves no time for what follows.
     """
 
     tolerance: float
     max_boxes: int
-    time_limit: float | None
+    deadline: Deadline
     progress: bool | None
-    start: float = field(default_factory=time.monotonic)
     stop: Interruption = field(default_factory=Interruption)
-
-    def late(self, share: float = 1.0) -> bool:
-        """Tell whether the time, or a share of it, is over, or an interrupt came."""
-        limit = self.time_limit
-        over = limit is not None and time.monotonic() - self.start > share * limit
-        return over or self.stop.happened
 
 
 def refine(
@@ -155,7 +145,7 @@ def refine(
             cuttable = _cuttable(boxes, domain).any(1)
             wanted = torch.where(cuttable, gaps, -torch.inf)
             room = (budget.max_boxes - count) // 2
-            if budget.late(CUTTING) or room < 1 or not bool((wanted > 0).any()):
+            if budget.deadline.spent > CUTTING or room < 1 or not bool((wanted > 0).any()):
                 return boxes, count, not bool((gaps > 0).any())
             rows, goals = _chosen(wanted, len(domain), min(batch, room))
             children = _children(propagation, boxes.pick(rows), goals, knots)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from kanlens.attribution.problem import private_copy
 from kanlens.checks import check_count, check_positive
 from kanlens.core.acceptance import Model, check_model
 from kanlens.core.enclosures import encloses
+from kanlens.deadlines import Deadline
 from kanlens.threads import threads_for
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def certify(
     max_boxes : int
         Boxes that are bounded for each output at most.
     time_limit : float, optional
-        Seconds for each output; without it the same call gives the same certificate.
+        Seconds for the whole call; each output gets an equal share of what is left. Without it
+        the same call gives the same certificate.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 
@@ -106,6 +107,7 @@ def certify(
     check_count(CALL, "max_boxes", max_boxes)
     if time_limit is not None:
         check_positive(CALL, "time_limit", time_limit)
+    deadline = Deadline.after(time_limit)
     box = read_domain(domain, model.feature_names).to(model.input_shift.device)
     if target is None:
         targets = range(len(model.output_names))
@@ -113,41 +115,44 @@ def certify(
         index = model.output_index(target, call=CALL)
         targets = range(index, index + 1)
     budget = Budget(
-        tolerance=float(tolerance), max_boxes=max_boxes, time_limit=time_limit, progress=progress
+        tolerance=float(tolerance), max_boxes=max_boxes, deadline=deadline, progress=progress
     )
     outputs: list[OutputCertificate] = []
     with torch.inference_mode(False), torch.no_grad(), budget.stop.kept():
         for index in targets:
             if not budget.stop.happened:
-                outputs.append(_whole_or_late(_certified, budget, model, box, index, budget))
+                mine = replace(budget, deadline=deadline.portion(1 / (targets.stop - index)))
+                outputs.append(_hurried(partial(_certified, model, box, index), mine))
     budget.stop.warn(CALL, f"What is proven of {len(outputs)} of {len(targets)} outputs holds")
     return Certificate(features=model.feature_names, domain=box, outputs=tuple(outputs))
 
 
-def _whole_or_late(work: Callable[..., Result], budget: Budget, *given: Any) -> Result:
-    """Do work again after an interrupt, without what takes long."""
-    with budget.stop.kept():
-        return work(*given)
-    return work(*given)
+def _hurried(work: Callable[[Budget], Result], budget: Budget) -> Result:
+    """Do work, after an interrupt (again) without what takes long."""
+    if not budget.stop.happened:
+        with budget.stop.kept():
+            return work(budget)
+    return work(replace(budget, deadline=Deadline.after(0.0)))
 
 
 def _certified(model: KAN, domain: Tensor, target: int, budget: Budget) -> OutputCertificate:
     """Certify one output."""
-    budget = replace(budget, start=time.monotonic())
     clone = private_copy(model)
     propagation = Propagation(clone, target, domain)
     with threads_for(64 * propagation.size):
         knots = _knots(clone)
-        sample = explore(clone, target, domain, knots, late=budget.late)
-        additive = separable.additive_part(propagation, sample.x, sample.value, hurry=budget.late())
+        sample = explore(clone, target, domain, knots, deadline=budget.deadline)
+        additive = separable.additive_part(
+            propagation, sample.x, sample.value, hurry=budget.deadline.passed
+        )
         count = max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain)))
-        thin = sample.thinned(FEWEST if budget.late() else count)
+        thin = sample.thinned(FEWEST if budget.deadline.passed else count)
         left = thin.value - separable.weighted(propagation, thin.x)
         seen = conclusions.seen(sample, left)
         label = f"certify {model.output_names[target]}"
         if not all(encloses(layer) for layer in clone.layers):
             budget = replace(budget, max_boxes=1)  # cutting can not help
-        if not budget.late():
+        if not budget.deadline.passed:
             with budget.stop.kept():
                 propagation.lines = multipliers.best_lines(propagation)
         boxes, count, decided = refine(propagation, seen, knots, budget, label)
@@ -160,8 +165,12 @@ def _certified(model: KAN, domain: Tensor, target: int, budget: Budget) -> Outpu
             additive=additive,
             budget=budget,
         )
-        conclude = partial(conclusions.output_certificate, count=count, decided=decided)
-        return _whole_or_late(conclude, budget, found)
+        return _hurried(
+            lambda budget: conclusions.output_certificate(
+                replace(found, budget=budget), count=count, decided=decided
+            ),
+            budget,
+        )
 
 
 def _knots(model: KAN) -> Tensor:

@@ -191,7 +191,7 @@ def _changes(found: Findings, index: int, near: tuple[float, float]) -> list[flo
     """Bound how much the output can rise, and fall, along one feature."""
     if not bool(found.propagation.domain[index].diff()):
         return [0.0, 0.0]
-    thin = None if found.budget.late() else slices(found.propagation, index, found.knots)
+    thin = None if found.budget.deadline.passed else slices(found.propagation, index, found.knots)
     by_slope = total_change(found.boxes, thin, index)
     return [min(pair) for pair in zip(by_slope, near, strict=True)]
 
@@ -217,7 +217,7 @@ def _shown(found: Findings, pair: Pair, sign: int) -> bool:
 def _pairs(found: Findings, index: int) -> tuple[Pair, Pair]:
     """Return the largest rise and fall along one feature, from where its slope was extreme."""
     propagation, slope = found.propagation, found.sample.slope[:, index].nan_to_num(0.0)
-    lines = LINES // 8 if found.budget.late() else LINES
+    lines = LINES // 8 if found.budget.deadline.passed else LINES
     many = min(lines // 4, len(slope))
     spread = found.sample.x[: lines // 2]
     bases = torch.cat(

@@ -15,6 +15,7 @@ from torch.quasirandom import SobolEngine
 
 from kanlens.attribution.problem import BUDGET
 from kanlens.core.network import KAN
+from kanlens.deadlines import NEVER, Deadline
 
 POINTS = 2048
 CORNERS = 8  # of at most this many features all corners are tried
@@ -108,7 +109,7 @@ def explore(
     domain: Tensor,
     knots: Tensor,
     *,
-    late: Callable[[], bool] = lambda: False,
+    deadline: Deadline = NEVER,
 ) -> Sample:
     """Evaluate an output on spread points, corners and knots, and climb from the best of them.
 
@@ -122,8 +123,7 @@ def explore(
         In units of the data.
     knots : Tensor, shape (in, knot)
         Where the first layer's pieces meet, in units of the data.
-    late : callable
-        Tells when the time is over.
+    deadline : Deadline
 
     Returns
     -------
@@ -141,7 +141,7 @@ def explore(
     ).to(domain)
     corners = low + (high - low) * share
     points = torch.cat([points, snapped, corners]).clamp(inner[:, 0], inner[:, 1])
-    return _climbed(model, target, inner, evaluate(model, target, points), late)
+    return _climbed(model, target, inner, evaluate(model, target, points), deadline)
 
 
 def _inside(domain: Tensor) -> Tensor:  # (in, 2)
@@ -168,9 +168,7 @@ def evaluate(model: KAN, target: int, x: Tensor) -> Sample:
     return Sample(x=x, value=torch.cat(values), slope=torch.cat(slopes))
 
 
-def _climbed(
-    model: KAN, target: int, domain: Tensor, found: Sample, late: Callable[[], bool]
-) -> Sample:
+def _climbed(model: KAN, target: int, domain: Tensor, found: Sample, deadline: Deadline) -> Sample:
     """Add what a pattern search finds from the best points for every quantity."""
     pulls = _objectives(found)  # (goal, point)
     starts = pulls.topk(min(STARTS, pulls.shape[1]), dim=1).indices  # (goal, start)
@@ -180,7 +178,7 @@ def _climbed(
     collected = [found]
     goals = torch.arange(len(pulls), device=x.device)[:, None, None]
     for step in range(STEPS):
-        if late():
+        if deadline.passed:
             break
         unit = torch.tensor([[-1.0, 1.0]]).to(domain).expand(len(domain), 2)
         moves = spread_points(unit, TRIES * STARTS, skip=1 + step * TRIES * STARTS)

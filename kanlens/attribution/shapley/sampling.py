@@ -33,6 +33,7 @@ from kanlens.attribution.shapley.games import Game
 from kanlens.attribution.shapley.surrogate import Surrogate, count, fitted
 from kanlens.attribution.shapley.walks import Walks
 from kanlens.checks import check_count, check_positive
+from kanlens.deadlines import Deadline
 from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
 
@@ -117,14 +118,14 @@ def sampled(
     if time_limit is not None:
         check_positive("attribute", "time_limit", time_limit)
     seed = _seed(generator) ^ zlib.crc32(game.players.cpu().numpy().tobytes())  # games differ
-    end = math.inf if time_limit is None else time.monotonic() + time_limit
-    parts, stop = game.x.split(_samples_at_once(game)), stop or Interruption()
+    deadline, stop = Deadline.after(time_limit), stop or Interruption()
+    parts = game.x.split(_samples_at_once(game))
     found = []
     with progress_bar("shapley", MOVES * len(parts), shown=progress) as advance:
         for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
-            now = time.monotonic()
+            mine = deadline.portion(1 / left)
             run = _Run(game, part, seed, tolerance=tolerance, most=most)
-            found.append(run.result(now, now + (end - now) / left, advance, stop))
+            found.append(run.result(mine, advance, stop))
     ends = {one.stopped for one in found}
     order = ("an interrupt", "time limit", "permutations", "tolerance")
     weights = [len(part) / len(game.x) for part in parts]
@@ -175,20 +176,20 @@ class _Run:
         self.known: tuple[Tensor, Tensor] | None = None  # values and errors of whole rounds
 
     def result(
-        self, start: float, end: float, advance: Callable[..., None], stop: Interruption
+        self, deadline: Deadline, advance: Callable[..., None], stop: Interruption
     ) -> Sample:
-        """Work from one point of time to another; at least one round, and no more in a hurry."""
+        """Work until a deadline; at least one round, and no more after an interrupt."""
         stopped, hurry = "an interrupt", stop.happened
         with stop.kept():
-            stopped = self._work(start, start if hurry else end, advance)
+            stopped = self._work(Deadline.after(0.0) if hurry else deadline, advance)
         if self.known is None:
             raise KeyboardInterrupt
         return self._sample(*self.known, "an interrupt" if hurry else stopped)
 
-    def _work(self, start: float, end: float, advance: Callable[..., None]) -> str:
+    def _work(self, deadline: Deadline, advance: Callable[..., None]) -> str:
         """Go through rounds, and return what ended them."""
         who, moved = torch.arange(len(self.seat), device=self.seat.device), 0
-        begun = start
+        begun = time.monotonic()
         while True:
             met = len(who)
             self._round(who)
@@ -197,18 +198,18 @@ class _Run:
             who = (worst > self.tolerance).nonzero().flatten()  # none that is NaN
             now, done = time.monotonic(), int(self.rounds.sum(0).amax())
             round_time = (now - begun) * len(who) / met  # of the next, if it is as the last
-            stopped = self._stopped(who, done, now + round_time >= end)
+            stopped = self._stopped(who, done, deadline.left <= round_time)
             place = 1.0
             if not stopped:
-                spent = max(done * self._orders / self.most, (now - start) / (end - start))
-                place = self._progress(worst[who], spent)
+                gone = max(done * self._orders / self.most, deadline.spent)
+                place = self._progress(worst[who], gone)
             move = max(0, int(MOVES * place) - moved)
             advance(move, note=f"error {float(worst.amax()):.2g}")
             moved += move
             if stopped:
                 return stopped
             begun = now
-            if done == 1 and now + self._rounds_of_a_fit * round_time < end:
+            if done == 1 and self._rounds_of_a_fit * round_time < deadline.left:
                 self._fit(who[self._pays(worst[who])])
                 begun = time.monotonic()
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kanlens.checks import check_generator, check_positive
+from kanlens.deadlines import Deadline
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.progress import progress_bar
 from kanlens.symbolic.composition import Expr, evaluator, plain
@@ -20,7 +21,7 @@ from kanlens.symbolic.discovery.entries import EXACT, Entry
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.outliers import unfollowed
 from kanlens.symbolic.discovery.portions import Interlude
-from kanlens.symbolic.discovery.problems import Deadline, Problem
+from kanlens.symbolic.discovery.problems import Problem
 from kanlens.symbolic.discovery.scales import resolved
 from kanlens.symbolic.discovery.search import power_formula, search
 from kanlens.symbolic.discovery.smoothness import noise_of, unevenness
@@ -161,7 +162,7 @@ def _searched(
     Where a formula leaves nothing but for a few rows, the search begins anew without them.
     """
     deadline = Deadline(
-        start + min(_SHARE * time_limit, max(time_limit - _RESERVE, 0.3 * time_limit))
+        start, start + min(_SHARE * time_limit, max(time_limit - _RESERVE, 0.3 * time_limit))
     )
     draws = torch.Generator() if generator is None else generator
     because, stop, front = "every way was tried", Interruption(), _front(sample, deadline)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import sympy
 
+from kanlens.deadlines import Deadline
 from kanlens.symbolic.composition import Expr, evaluator
 from kanlens.symbolic.constants import can_refine, refine, snap
 from kanlens.symbolic.discovery.entries import (
@@ -22,7 +23,6 @@ from kanlens.symbolic.discovery.entries import (
     unsound,
 )
 from kanlens.symbolic.discovery.outliers import exceptions
-from kanlens.symbolic.discovery.problems import Deadline
 from kanlens.symbolic.discovery.regression import Array, relative_error
 from kanlens.symbolic.discovery.residue import is_noise
 from kanlens.symbolic.discovery.thinning import thinner

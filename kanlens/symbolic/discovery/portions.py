@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kanlens.deadlines import Deadline
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.entries import Entry
 from kanlens.symbolic.discovery.front import Front
-from kanlens.symbolic.discovery.problems import Deadline
 
 
 class Portion(Front):

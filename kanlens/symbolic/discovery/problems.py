@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,34 +14,6 @@ from kanlens.symbolic.discovery.regression import Array
 
 Inverse = Callable[[Expr], Expr]
 _TARGET = sympy.Symbol("_target", positive=True)
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """The end of the time that the search may take.
-
-    Examples
-    --------
-    >>> Deadline.after(60.0).passed
-    False
-    """
-
-    end: float
-
-    @classmethod
-    def after(cls, seconds: float) -> Deadline:
-        """Return the deadline that many seconds from now."""
-        return cls(time.monotonic() + seconds)
-
-    @property
-    def left(self) -> float:
-        """Seconds that are left; negative when it is over."""
-        return self.end - time.monotonic()
-
-    @property
-    def passed(self) -> bool:
-        """Whether the time is over."""
-        return self.left <= 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
+from kanlens.deadlines import Deadline
 from kanlens.symbolic.composition import Expr
-from kanlens.symbolic.discovery.problems import Deadline, Problem
+from kanlens.symbolic.discovery.problems import Problem
 from kanlens.symbolic.discovery.regression import (
     FLOOR,
     Array,

@@ -25,11 +25,12 @@ from kanlens.attribution.certificates.separable import (
 from kanlens.attribution.certificates.splitting import halved
 from kanlens.attribution.problem import private_copy
 from kanlens.core.network import KAN
+from kanlens.deadlines import Deadline
 from tests.attribution.conftest import build
 
 UNIT = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]]).double()
 KNOTS = torch.linspace(-1, 1, 6).double().expand(2, -1)
-NO_LIMIT = Budget(tolerance=0.02, max_boxes=200, time_limit=None, progress=False)
+NO_LIMIT = Budget(tolerance=0.02, max_boxes=200, deadline=Deadline.after(None), progress=False)
 
 
 def seen(width: float = 0.0) -> Seen:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from kanlens import deadlines
 from kanlens.attribution.shapley import sampling, walks
 from kanlens.attribution.shapley.enumeration import enumerated
 from kanlens.attribution.shapley.games import Game, games
@@ -183,7 +184,8 @@ def test_no_round_begins_that_would_end_too_late(monkeypatch, limit, end):
 
         return slow
 
-    monkeypatch.setattr(sampling, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for module in (sampling, deadlines):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(sampling._Run, "_round", taking(2.0, sampling._Run._round))
     monkeypatch.setattr(sampling._Run, "_fit", taking(6.0, sampling._Run._fit))
     game = game_of(build([12, 4, 3, 1]), batch=2, rows=2)
@@ -195,7 +197,7 @@ def test_no_round_begins_that_would_end_too_late(monkeypatch, limit, end):
 def test_parts_share_the_time(monkeypatch):
     ticks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))  # a second at every look
-    monkeypatch.setattr(sampling, "time", clock)
+    monkeypatch.setattr(deadlines, "time", clock)
     monkeypatch.setattr(sampling, "BUDGET", 1)
     game = game_of(build([12, 4, 3, 1]), batch=3, rows=2)
     found = sampled(game, tolerance=0.0, time_limit=30.0, most=10**9, generator=seeded())

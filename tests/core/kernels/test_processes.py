@@ -142,12 +142,12 @@ TIMED = """
 import json, time, torch
 from kanlens.core.layers import KANLinear
 layer, x = KANLinear(64, 64), torch.randn(256, 64)
-began = time.perf_counter()
+began = time.process_time()
 layer(x).sum().backward()
-first = time.perf_counter() - began
-began = time.perf_counter()
+first = time.process_time() - began
+began = time.process_time()
 layer(x).sum().backward()
-print(json.dumps({"first": first, "again": time.perf_counter() - began}))
+print(json.dumps({"first": first, "again": time.process_time() - began}))
 import kanlens
 assert kanlens.__file__.startswith(FOLDER), kanlens.__file__
 """
@@ -170,7 +170,7 @@ def test_cold_compilation_takes_seconds_and_the_cache_less(tmp_path):
     cold = timed(folder, NUMBA_CACHE_DIR=str(cache))
     assert any(cache.rglob("*.nbc"))
     warm = timed(folder, NUMBA_CACHE_DIR=str(cache))
-    assert cold["first"] < 30  # alone on a machine it is 10
+    assert cold["first"] < 30  # of a processor; 10 were measured
     assert warm["first"] < cold["first"]
 
 

@@ -8,13 +8,14 @@ import sympy
 import torch
 
 import kanlens
+from kanlens.deadlines import Deadline
 from kanlens.errors import InterruptedWarning
 from kanlens.symbolic.composition import evaluator
 from kanlens.symbolic.discovery import finding, networks, reading, structure
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.networks import View, interpolator, trained, views
 from kanlens.symbolic.discovery.portions import Interlude, Portion
-from kanlens.symbolic.discovery.problems import Deadline, Problem
+from kanlens.symbolic.discovery.problems import Problem
 from kanlens.symbolic.discovery.reading import formula_of, network_formulas
 from kanlens.symbolic.discovery.structure import explore, part_of
 

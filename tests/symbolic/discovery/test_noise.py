@@ -5,9 +5,10 @@ import pytest
 import sympy
 
 import kanlens
+from kanlens.deadlines import Deadline
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.monomials import sum_formulas
-from kanlens.symbolic.discovery.problems import Deadline, Problem, transformed
+from kanlens.symbolic.discovery.problems import Problem, transformed
 from kanlens.symbolic.discovery.reductions import quieted
 from kanlens.symbolic.discovery.residue import is_noise
 from kanlens.symbolic.discovery.smoothness import loudness, noise_of

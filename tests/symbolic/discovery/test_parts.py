@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sympy
 
+from kanlens.deadlines import Deadline
 from kanlens.symbolic.discovery.additive import additive_error, solve_layer
 from kanlens.symbolic.discovery.bilinear import product_formulas
 from kanlens.symbolic.discovery.curves import U, fit_curves
@@ -14,7 +15,7 @@ from kanlens.symbolic.discovery.front import EXACT, Front
 from kanlens.symbolic.discovery.indices import factored_formulas, weighted_formulas
 from kanlens.symbolic.discovery.monomials import evaluate, libraries, sum_formulas
 from kanlens.symbolic.discovery.outer import inner_sum, outer_formulas
-from kanlens.symbolic.discovery.problems import TRANSFORMS, Deadline, Problem, transformed
+from kanlens.symbolic.discovery.problems import TRANSFORMS, Problem, transformed
 from kanlens.symbolic.discovery.quotients import function_ratio_formulas, ratio_formulas
 from kanlens.symbolic.discovery.reductions import (
     best_unevenness,

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import sympy
 
+from kanlens.deadlines import Deadline
 from kanlens.symbolic.discovery.curves import U
 from kanlens.symbolic.discovery.front import EXACT, Front
 from kanlens.symbolic.discovery.indices import weighted_formulas
-from kanlens.symbolic.discovery.problems import Deadline, Problem
+from kanlens.symbolic.discovery.problems import Problem
 from kanlens.symbolic.discovery.quotients import wave_ratio_formulas
 from kanlens.symbolic.discovery.single import curve_formulas, multipliers
 from kanlens.symbolic.discovery.sparse import grown_sums, products, sparse_formulas

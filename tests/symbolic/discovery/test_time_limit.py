@@ -7,10 +7,11 @@ import torch
 
 import kanlens
 from kanlens.core import kernels
+from kanlens.deadlines import NEVER, Deadline
 from kanlens.symbolic.discovery import outliers, structure
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.networks import trained, views
-from kanlens.symbolic.discovery.problems import Deadline, Problem
+from kanlens.symbolic.discovery.problems import Problem
 from kanlens.symbolic.discovery.tables import sample_of
 from kanlens.symbolic.time_limits import check_time
 from kanlens.training.run import TrainingRun
@@ -58,7 +59,7 @@ def test_no_step_of_training_begins_that_would_end_too_late(clock, monkeypatch):
 @pytest.mark.parametrize(("ready", "path"), [(True, "auto"), (False, "torch")])
 def test_networks_do_not_wait_for_kernels(monkeypatch, ready, path):
     problem, seen = given(), []
-    front = Front(problem.names, problem.columns, problem.target, problem.held_out, Deadline(9e99))
+    front = Front(problem.names, problem.columns, problem.target, problem.held_out, NEVER)
     monkeypatch.setattr(kernels, "ready_within", lambda seconds: ready)
     monkeypatch.setattr(structure, "interpolator", lambda *_: seen.append(kernels.asked()))
     structure.explore(problem, front, torch.Generator())
