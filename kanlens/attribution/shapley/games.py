@@ -74,6 +74,11 @@ class Game:
         )
         return torch.cat([layer.edge_values(part) @ self.member for part in parts])
 
+    @cached_property
+    def row_shares(self) -> Tensor:
+        """The shares of the background, shape (rows, sub, player)."""
+        return self.shares(self.rows)
+
     def outputs(self, sums: Tensor) -> Tensor:
         """Return the part from the sums (..., sub) of the first layer, shape (...)."""
         hidden = self.model.run(self.model.nodes[0](sums.flatten(0, -2)), start=1)

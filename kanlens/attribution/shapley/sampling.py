@@ -39,6 +39,7 @@ from kanlens.progress import progress_bar
 
 MOST = 2**20  # orders for one sample
 LEAST = 96  # pairs of orders in a round, so that their spread is known
+FEW = 8  # background rows that are met however short the time is
 MOVES = 1000  # of the bar
 TINY = 1e-300
 
@@ -91,8 +92,9 @@ def sampled(
     tolerance : float
         Largest standard error that will do, in units of the output.
     time_limit : float, optional
-        In seconds. One round for every sample, in which each background row meets at least two
-        pairs of orders, is always finished; no other begins that would end too late.
+        In seconds. No round, in which each background row meets at least two pairs of orders,
+        begins that would end too late. Where there is no time for one, every sample meets some
+        background rows, drawn at random, at least eight; the errors count what that leaves open.
     most : int
         Orders for one sample, reverses counted; likewise.
     generator : torch.Generator, optional
@@ -167,6 +169,7 @@ class _Run:
         batch, self.rows, self.players, sub = self.walks.steps.shape
         self.pairs = max(2, math.ceil(LEAST / self.rows))  # of orders, for each row in a round
         self.looks = 2 * count(sub)  # evaluations for a polynomial
+        self.met = self.rows  # of them, in a round
         self.surrogate: Surrogate | None = None
         self.seat = torch.full((batch,), -1, device=x.device)  # of a sample's polynomials in it
         self.share = x.new_ones(batch)  # of the polynomials that is used
@@ -192,13 +195,14 @@ class _Run:
         begun = time.monotonic()
         while True:
             met = len(who)
-            self._round(who)
+            self._round(who, deadline)
             self.known = self._estimate()
             worst = self.known[1].amax(1)
             who = (worst > self.tolerance).nonzero().flatten()  # none that is NaN
             now, done = time.monotonic(), int(self.rounds.sum(0).amax())
             round_time = (now - begun) * len(who) / met  # of the next, if it is as the last
-            stopped = self._stopped(who, done, deadline.left <= round_time)
+            late = self.met < self.rows or deadline.left <= round_time
+            stopped = self._stopped(who, done, late)
             place = 1.0
             if not stopped:
                 gone = max(done * self._orders / self.most, deadline.spent)
@@ -216,7 +220,7 @@ class _Run:
     @property
     def _orders(self) -> int:
         """Orders of a sample in a round."""
-        return 2 * self.pairs * self.rows
+        return 2 * self.pairs * self.met
 
     @property
     def _rounds_of_a_fit(self) -> float:
@@ -245,13 +249,48 @@ class _Run:
             self.surrogate = fitted(self.walks, who)
             self.seat[who] = torch.arange(len(who), device=who.device)
 
-    def _round(self, who: Tensor) -> None:
+    def _round(self, who: Tensor, deadline: Deadline) -> None:
         """Let every row meet some pairs of orders, the same for all samples."""
         shape = (self.rows, self.pairs, self.players)
         orders = torch.rand(shape, generator=self.generator).argsort(-1).to(who.device)
+        if not float(self.rounds.sum()) and not self._has_time(orders, deadline):
+            self._meet_few(who, orders, deadline)
+            return
         seated = self.seat[who] >= 0
         self._meet(who[~seated], orders, None)
         self._meet(who[seated], orders, self.surrogate)
+
+    def _has_time(self, orders: Tensor, deadline: Deadline) -> bool:
+        """Try one sample against some rows, to tell whether all may meet in the time."""
+        if deadline.left == math.inf or self.rows <= FEW:
+            return True
+        rows = torch.arange(FEW, device=self.seat.device)
+        start = time.monotonic()
+        self.walks.walk(self.seat.new_zeros(1), rows, orders[rows])
+        trial = time.monotonic() - start
+        return trial * len(self.seat) * self.rows / FEW < deadline.left
+
+    def _meet_few(self, who: Tensor, orders: Tensor, deadline: Deadline) -> None:
+        """Let samples meet rows drawn at random while there is time, each with one pair of orders.
+
+        Errors follow from the spread between rows, as those of Student's t where these are few.
+        Gains must add up to what all rows give: the less sure ones are moved the more.
+        """
+        drawn = torch.randperm(self.rows, generator=self.generator).to(who.device)
+        gains: list[Tensor] = []
+        while len(gains) < self.rows and (len(gains) < FEW or not deadline.passed):
+            row = drawn[len(gains), None]
+            at_once = self.walks.at_once(self.players)
+            parts = [self.walks.walk(part, row, orders[row, :1]) for part in who.split(at_once)]
+            gains.append(torch.cat([part.gains.mean(2)[:, 0] for part in parts]))
+        self.met, self.pairs = len(gains), 1
+        found = torch.stack(gains)
+        variance = found.var(0) / self.met * (self.met - 1) / max(self.met - 3, 1)
+        total = variance.sum(1, keepdim=True).clamp_min(TINY)
+        missing = self.walks.rise.mean(1, keepdim=True) - found.mean(0).sum(1, keepdim=True)
+        self.total[0] = found.mean(0) + variance / total * missing
+        self.spread[0] = variance * (1 - variance / total)
+        self.rounds[0] = 1
 
     def _meet(self, who: Tensor, orders: Tensor, surrogate: Surrogate | None) -> None:
         """Take in the gains of samples, with polynomials or without."""

@@ -50,7 +50,9 @@ def shapley(
         In units of the output: wanted bound of the values for "fourier", wanted standard error for
         "sampling". Default: 1e-6 and 1e-2 of the range of the output over samples and background.
     time_limit : float, optional
-        In seconds, for "sampling" and "auto".
+        In seconds, for "sampling" and "auto". Where it is short for the samples and background
+        rows that there are, the samples meet some of these rows only, at least eight each; the
+        standard errors count what that leaves open.
 
     Returns
     -------

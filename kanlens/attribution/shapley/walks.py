@@ -62,7 +62,7 @@ class Walks:
 
     def __init__(self, game: Game, x: Tensor) -> None:
         self.game = game
-        theirs, ours = (game.shares(rows).mT.contiguous() for rows in (game.rows, x))
+        theirs, ours = (found.mT.contiguous() for found in (game.row_shares, game.shares(x)))
         start = theirs.sum(1) + game.model.layers[0].bias  # (rows, sub)
         self.steps = ours[:, None] - theirs  # (batch, rows, player, sub)
         self.half = self.steps.sum(2) / 2  # (batch, rows, sub)

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from kanlens.core.network import Rows
 
 INTERRUPTED = "interrupted"
-_SIFTING = 0.3  # of the time, at most, for what sets wrong rows aside
-_RESERVE = 0.6  # seconds, for the receipt
+_SIFTING = 0.5  # of the time, at most, for what sets wrong rows aside
+_RESERVE = 0.25  # seconds, for the receipt
 _SHARE, _POLISHING = 0.85, 0.1  # of the time; the rest is for the receipt
 _FIRST, _LATE = 0.5, 0.75  # of the search, after which networks are trained; without noise
 _SMOOTH = 0.05  # unevenness of a target that smooth models can tell

@@ -17,7 +17,7 @@ from kanlens.errors import KanlensError
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.problems import Problem
 from kanlens.symbolic.discovery.regression import Array, relative_error
-from kanlens.symbolic.time_limits import OutOfTimeError
+from kanlens.symbolic.time_limits import OutOfTimeError, check_time
 from kanlens.training.options import Options
 from kanlens.training.run import TrainingRun
 
@@ -108,6 +108,7 @@ class Interpolator:
     @torch.no_grad()
     def __call__(self, columns: Array) -> Array:
         """Return the target at other rows, (row,)."""
+        check_time()
         inputs = torch.from_numpy(self.view.inputs(columns))
         return self.view.target(self.network(inputs)[:, 0].numpy())
 

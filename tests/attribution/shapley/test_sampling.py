@@ -178,9 +178,9 @@ def test_no_round_begins_that_would_end_too_late(monkeypatch, limit, end):
     now = [0.0]
 
     def taking(seconds, method):
-        def slow(self, who):
+        def slow(self, who, *end):
             now[0] += seconds
-            return method(self, who)
+            return method(self, who, *end)
 
         return slow
 
@@ -192,6 +192,29 @@ def test_no_round_begins_that_would_end_too_late(monkeypatch, limit, end):
     found = sampled(game, tolerance=0.0, time_limit=limit, most=10**9, generator=seeded())
     assert found.stopped == "time limit"
     assert now[0] == end
+
+
+@pytest.mark.parametrize(("limit", "met"), [(1e-9, sampling.FEW), (12.0, 12)])
+def test_without_time_for_a_round_some_rows_are_met(monkeypatch, limit, met):
+    now = [0.0]
+
+    def slow(self, who, rows, order, real=sampling.Walks.walk):
+        now[0] += len(rows)
+        return real(self, who, rows, order)
+
+    for module in (sampling, deadlines):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(sampling.Walks, "walk", slow)
+    monkeypatch.setattr(sampling.Walks, "at_once", lambda *_: 100)
+    game = game_of(build([12, 4, 3, 1]), batch=3, rows=40)
+    trial = sampling.FEW  # seconds of it, before
+    found = sampled(game, tolerance=0.0, time_limit=trial + limit, generator=seeded())
+    every = sampled(game, tolerance=0.0, most=2 * LEAST, generator=seeded())
+    assert found.permutations == 2 * met
+    assert found.stopped == "time limit"
+    assert float((found.values.sum(1) - every.values.sum(1)).abs().max()) < 1e-12
+    assert float(found.standard_error.min()) > 0
+    assert float(deviations(found, enumerated(game).values).max()) < 5
 
 
 def test_parts_share_the_time(monkeypatch):

@@ -12,8 +12,9 @@ from kanlens.symbolic.discovery import outliers, structure
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.networks import trained, views
 from kanlens.symbolic.discovery.problems import Problem
+from kanlens.symbolic.discovery.symmetry import mixed_differences
 from kanlens.symbolic.discovery.tables import sample_of
-from kanlens.symbolic.time_limits import check_time
+from kanlens.symbolic.time_limits import check_time, ending
 from kanlens.training.run import TrainingRun
 
 LIMIT = 60.0
@@ -54,6 +55,14 @@ def test_no_step_of_training_begins_that_would_end_too_late(clock, monkeypatch):
     found = trained(given(), [3, 1], views(given())[0], Deadline.after(9.0), generator, 24)
     assert np.isfinite(found.error)
     assert clock.now == 8.0
+
+
+def test_a_network_is_not_asked_too_late(clock):
+    generator = torch.Generator().manual_seed(0)
+    found = trained(given(), [3, 1], views(given())[0], Deadline.after(9.0), generator, 1)
+    with ending(clock.now):
+        mixed_differences(found, given().columns)
+        pytest.fail("the time was over")
 
 
 @pytest.mark.parametrize(("ready", "path"), [(True, "auto"), (False, "torch")])
