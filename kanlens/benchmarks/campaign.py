@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from kanlens.benchmarks.machine import stamp
 from kanlens.benchmarks.records import Records
 from kanlens.checks import check_choice, check_count
+from kanlens.interruption import interrupts_pass
 from kanlens.outputs import check_writable
 from kanlens.progress import progress_bar
 from kanlens.threads import one_thread
@@ -230,7 +232,8 @@ class Campaign:
         skipped |= {f"{part.name}: {what}": why for what, why in plan.skipped.items()}
         keys = [key for key in plan.keys if not next(iter(records.values())).of(key)]
         at_a_time = 1 if part.alone or self.setup.smoke else self.jobs or processors()
-        with progress_bar(part.name, len(keys), shown=self.progress) as advance:
+        bar = progress_bar(part.name, len(keys), shown=self.progress)
+        with bar as advance, interrupts_pass():  # what an interrupt cuts short is no measurement
             for key, tables in units(part, self.setup, keys, at_a_time):
                 for name in reversed(list(records)):  # the first last: see `Part.tables`
                     records[name].store(key, tables[name])
@@ -255,7 +258,12 @@ def units(part: Part, setup: Setup, keys: Sequence[Key], jobs: int) -> Iterator[
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(max_workers=min(jobs, len(keys)), mp_context=context)
+    pool = ProcessPoolExecutor(
+        max_workers=min(jobs, len(keys)),
+        mp_context=context,
+        initializer=signal.signal,  # an interrupt ends the processes of the pool without a word
+        initargs=(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         waiting: dict[Future[Tables], Key] = {
             pool.submit(run_unit, part, setup, key): key for key in keys

@@ -71,6 +71,11 @@ class Interrupts:
         else:
             sys.__unraisablehook__(lost)
 
+    def ignore(self) -> None:
+        """Take no more interrupts: the work is done."""
+        if signal.getsignal(signal.SIGINT) == self.take:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
     def watch(self) -> None:
         """Wait for an interrupt, and leave at the second, or where the first leads to nothing."""
         os.read(self.bell, 1)
@@ -105,13 +110,13 @@ def run() -> None:
     interrupts.install()
     try:
         code = _run(interrupts)
+        interrupts.ignore()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug, which is shown whole
         code = _failed(error)
-    if signal.getsignal(signal.SIGINT) == interrupts.take:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done
     interrupts.tidy()
     if code == INTERRUPTED:  # at once: to take the modules apart takes a second
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
 

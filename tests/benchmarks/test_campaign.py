@@ -15,6 +15,7 @@ from kanlens.benchmarks.campaign import Campaign, Findings, Part, Plan, Setup, c
 from kanlens.benchmarks.sparsity.running import EXPERIMENTS
 from kanlens.benchmarks.symbolic.running import PARTS
 from kanlens.errors import InvalidValueError
+from kanlens.interruption import Interruption
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,23 @@ def test_units_are_stored_and_not_run_again(tmp_path):
     assert records["first"].rows == [{"n": 1, "double": 2}, {"n": 2, "double": 4}]
     assert work.run(PAIR, {})[1] == 0
     assert (tmp_path / "second.csv").exists()
+
+
+def test_what_an_interrupt_cuts_short_is_no_measurement(tmp_path, monkeypatch):
+    whole = Pair.rows
+
+    def cut(self, setup, key):
+        with Interruption().kept():  # as training does, which returns what it has
+            if key == (2,):
+                raise KeyboardInterrupt
+        return whole(self, setup, key)
+
+    work = Campaign(call="bench x", setup=Setup(seeds=(1, 2)), folder=tmp_path, jobs=1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Pair, "rows", cut)
+        work.run(PAIR, {})
+    assert pd.read_csv(tmp_path / "first.csv")["n"].tolist() == [1]
+    assert work.run(PAIR, {})[1] == 1
 
 
 def test_the_first_table_is_stored_last(tmp_path, monkeypatch):

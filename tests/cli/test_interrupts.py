@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from torch.testing import assert_close
 
 import kanlens
@@ -60,3 +63,62 @@ def test_a_command_without_a_result_says_so(tmp_path, words, monkeypatch, capsys
     monkeypatch.setattr("kanlens.save", stopped, raising=False)
     assert main([*words, "-o", str(tmp_path / "model.safetensors")]) == 130
     assert "interrupted; what was written so far stays" in capsys.readouterr().err
+
+
+class Cut:
+    """A function in whose last call Ctrl-C comes."""
+
+    def __init__(self, function: Any, calls: int) -> None:
+        self.function, self.left = function, calls
+
+    def __call__(self, *given: Any, **options: Any) -> Any:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+        return self.function(*given, **options)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    kan = kanlens.KAN([2, 3, 1], generator=torch.Generator().manual_seed(0))
+    x = torch.rand(20, 2, generator=torch.Generator().manual_seed(1))
+    frame = pd.DataFrame(x.numpy(), columns=list(kan.feature_names))
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    return kanlens.save(kan, tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("words", "output", "place", "calls"),
+    [
+        (["prune", "--budget", "9"], "p.safetensors", "pruning.removal.connected", 4),
+        (
+            ["compare", "--methods", "shapley,secant"],
+            "c.csv",
+            "attribution.runs.attribute",
+            2,
+        ),
+        (["certify"], "c.json", "attribution.certificates.certification.explore", 1),
+    ],
+)
+def test_partial_results_are_written_whole(
+    tmp_path, model, monkeypatch, capsys, words, output, place, calls
+):
+    module, _, name = place.rpartition(".")
+    owner = importlib.import_module(f"kanlens.{module}")
+    monkeypatch.setattr(owner, name, Cut(getattr(owner, name), calls))
+    command, *options = words
+    path = tmp_path / output
+    assert main([command, str(model), f"{tmp_path}/data.csv", *options, "-o", str(path)]) == 130
+    said = capsys.readouterr().err
+    assert f"kanlens: {command}: expected to come to an end, got an interrupt. " in said
+    assert f"wrote {path}" in " ".join(said.split("\n"))
+    assert path.stat().st_size
+
+
+def test_a_report_that_was_interrupted_leaves_nothing(tmp_path, model, monkeypatch, capsys):
+    monkeypatch.setattr("kanlens.reporting.writing.analyze", Cut(None, 1))
+    path = tmp_path / "r.html"
+    assert main(["report", str(model), f"{tmp_path}/data.csv", "-q", "-o", str(path)]) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("kanlens: report: expected to come to an end, got an interrupt. Nothing")
+    assert not path.exists()

@@ -119,6 +119,12 @@ def test_an_interrupt_that_a_finalizer_lost_comes_again(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_only_a_process_of_its_own_takes_interrupts():
+    before = signal.getsignal(signal.SIGINT)
+    Interrupts().ignore()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_who_leaves_takes_half_files_along(lines, tmp_path):
     interrupts, half = Interrupts(), tmp_path / ".half"
     half.touch()
