@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import conclusions, multipliers, separable
+from kanlens.attribution.certificates import conclusions, multipliers, sampling, separable
 from kanlens.attribution.certificates.branching import Budget, refine
 from kanlens.attribution.certificates.domains import CALL, Domain, read_domain
 from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import explore
+from kanlens.attribution.certificates.sampling import affordable, explore
 from kanlens.attribution.certificates.statements import Certificate, OutputCertificate
 from kanlens.attribution.problem import private_copy
 from kanlens.checks import check_count, check_positive
 from kanlens.core.acceptance import Model, check_model
-from kanlens.core.enclosures import encloses
 from kanlens.deadlines import Deadline
-from kanlens.threads import threads_for
+from kanlens.threads import one_thread
 
 if TYPE_CHECKING:
     from kanlens.core.network import KAN
 
 FEWEST, MOST_POINTS = 2048, 32768  # at which the distance from an additive function is seen
 NUMBERS = 2**18  # of features that they have at most
+EXPLORING, RELAXING = 0.3, 0.3  # shares of the time, when it is limited
+PASS, LINES = 5, 8  # passes through the layers that bounds take, and bounds that a line takes
 
 
 def certify(
@@ -112,43 +113,44 @@ def certify(
         tolerance=float(tolerance), max_boxes=max_boxes, deadline=deadline, progress=progress
     )
     outputs = []
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), one_thread():
+        whole = Propagation(private_copy(model), targets.start, box, deadline)
         for index in targets:
-            mine = replace(budget, deadline=deadline.portion(1 / (targets.stop - index)))
-            outputs.append(_certified(model, box, index, mine))
+            mine = deadline.portion(1 / (targets.stop - index))
+            outputs.append(_certified(whole, index, replace(budget, deadline=mine, left_out=[])))
     return Certificate(features=model.feature_names, domain=box, outputs=tuple(outputs))
 
 
-def _certified(model: KAN, domain: Tensor, target: int, budget: Budget) -> OutputCertificate:
+def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertificate:
     """Certify one output."""
-    clone = private_copy(model)
-    propagation = Propagation(clone, target, domain)
-    with threads_for(64 * propagation.size):
-        knots = _knots(clone)
-        sample = explore(clone, target, domain, knots, deadline=budget.deadline)
-        additive = separable.additive_part(
-            propagation, sample.x, sample.value, hurry=budget.deadline.passed
-        )
-        count = max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain)))
-        thin = sample.thinned(FEWEST if budget.deadline.passed else count)
-        left = thin.value - separable.weighted(propagation, thin.x)
-        seen = conclusions.seen(sample, left)
-        label = f"certify {model.output_names[target]}"
-        if not all(encloses(layer) for layer in clone.layers):
-            budget = replace(budget, max_boxes=1)  # cutting can not help
-        if not budget.deadline.passed:
-            propagation.lines = multipliers.best_lines(propagation)
-        boxes, count, decided = refine(propagation, seen, knots, budget, label)
-        found = conclusions.Findings(
-            propagation=propagation,
-            boxes=boxes,
-            sample=sample,
-            seen=seen,
-            knots=knots,
-            additive=additive,
-            budget=budget,
-        )
-        return conclusions.output_certificate(found, count=count, decided=decided)
+    watch, deadline = Deadline.after(None), budget.deadline
+    propagation = whole.of(target)
+    model, domain, knots = propagation.model, propagation.domain, _knots(propagation.model)
+    budget = replace(budget, seconds=PASS * watch.elapsed)
+    if not whole.in_time:
+        budget.left_out.append("bounds of the edges")
+    exploring = deadline.portion(EXPLORING, keep=budget.seconds)
+    sample = explore(model, target, domain, knots, deadline=exploring)
+    fit = budget.allows("an additive function", 2.0)
+    additive = separable.additive_part(propagation, sample.x, sample.value, fit=fit)
+    count = affordable(model, max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain))))
+    thin = sample.thinned(count if fit else sampling.FEWEST)
+    seen = conclusions.seen(sample, thin.value - separable.weighted(propagation, thin.x))
+    if propagation.bounded and budget.allows("best lines", LINES):
+        relaxing = deadline.portion(RELAXING, keep=budget.seconds)
+        propagation.lines = multipliers.best_lines(propagation, relaxing)
+    label = f"certify {model.output_names[target]}"
+    boxes, boxed, decided = refine(propagation, seen, knots, budget, label)
+    found = conclusions.Findings(
+        propagation=propagation,
+        boxes=boxes,
+        sample=sample,
+        seen=seen,
+        knots=knots,
+        additive=additive,
+        budget=budget,
+    )
+    return conclusions.output_certificate(found, count=boxed, decided=decided)
 
 
 def _knots(model: KAN) -> Tensor:

@@ -50,6 +50,9 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
             expected, got = f"finite ends for {name!r}", f"{low!r} to {high!r}"
             advice = "Take the range of the data"
             raise DataError(message(CALL, expected, got, advice))
+        if not math.isfinite(high - low):
+            expected, got = f"a width of {name!r} that is a number", f"{low!r} to {high!r}"
+            raise DataError(message(CALL, expected, got, "Take the range of the data"))
         if low > high:
             expected, got = f"the lower end of {name!r} first", f"{low!r} to {high!r}"
             raise InvalidValueError(message(CALL, expected, got, "Swap the ends"))

@@ -150,6 +150,8 @@ class OutputCertificate:
         Boxes that were bounded.
     decided : bool
         Whether all bounds are within the tolerance of what was seen, and every verdict is given.
+    remark : str
+        What there was no time for; empty when there was time for all.
     """
 
     target: str
@@ -160,6 +162,7 @@ class OutputCertificate:
     additivity: Additivity
     boxes: int
     decided: bool
+    remark: str = ""
 
     def __str__(self) -> str:
         """Say it in lines."""
@@ -182,7 +185,7 @@ class OutputCertificate:
             f"  within {near.distance.bound:.6g} of an additive function (seen"
             f" {near.distance.seen:.6g}; none is nearer than {near.least:.6g})"
         )
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  {self.remark}"] * bool(self.remark))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -294,6 +297,7 @@ def _output_json(output: OutputCertificate) -> dict[str, Any]:
         "additivity": {**_finite(asdict(near.distance)), "least": near.least},
         "boxes": output.boxes,
         "decided": output.decided,
+        "remark": output.remark,
     }
 
 
