@@ -23,6 +23,7 @@ from kanlens.progress import progress_bar
 BATCH = 64  # boxes that are cut at once
 CUTTING = 0.8  # share of the time after which no more boxes are cut
 NUMBERS = 2**29  # that all boxes may take
+QUICK = 2**17  # numbers that take about as long as fewer
 FLAT = 1e-9  # a change this small next to the output's size is none
 SIGN = 1e-6  # a slope this near 0, relative to the largest, is not cut for its sign
 
@@ -115,6 +116,8 @@ class Budget:
     progress : bool or None
     seconds : float
         That bounding the output on the domain takes, about.
+    row_seconds : float
+        That evaluating the output and its gradient at a point takes.
     left_out : list of str
         What there was no time for.
     """
@@ -124,11 +127,16 @@ class Budget:
     deadline: Deadline
     progress: bool | None
     seconds: float = 0.0
+    row_seconds: float = 0.0
     left_out: list[str] = field(default_factory=list)
 
-    def allows(self, what: str, times: float = 1.0) -> bool:
-        """Tell whether there is time for what takes some passes, and note it when there is not."""
-        if self.deadline.left > times * self.seconds:
+    def cost(self, boxes: int, size: int) -> float:
+        """Estimate the seconds that bounding some boxes of a size takes at first."""
+        return self.seconds * max(1.0, boxes * size / max(size, QUICK))
+
+    def allows(self, what: str, seconds: float) -> bool:
+        """Tell whether there is time for what takes some seconds, and note it when there is not."""
+        if self.deadline.left > seconds:
             return True
         self.left_out.append(what)
         return False
@@ -148,7 +156,7 @@ def refine(
         Whether nothing was left open when it stopped.
     """
     domain, most = propagation.domain, _most(propagation, budget)
-    if budget.allows("slopes and relaxation on the box"):
+    if budget.allows("slopes and relaxation on the box", budget.seconds):
         boxes = bounded(propagation, domain[None, :, 0], domain[None, :, 1])
     else:
         boxes = unrefined(propagation)
@@ -156,7 +164,7 @@ def refine(
     gaps = open_gaps(boxes, seen, domain, budget.tolerance)  # (goal, box)
     cutting = budget.deadline.portion(CUTTING)
     with progress_bar(label, most, shown=budget.progress) as advance:
-        for _ in cutting.paced(itertools.count(), 2 * budget.seconds):
+        for _ in cutting.paced(itertools.count(), budget.cost(2 * batch, propagation.size)):
             cuttable = _cuttable(boxes, domain).any(1)
             wanted = torch.where(cuttable, gaps, -torch.inf)
             room = (most - count) // 2

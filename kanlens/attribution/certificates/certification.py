@@ -131,12 +131,13 @@ def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertifi
         budget.left_out.append("bounds of the edges")
     exploring = deadline.portion(EXPLORING, keep=budget.seconds)
     sample = explore(model, target, domain, knots, deadline=exploring)
-    fit = budget.allows("an additive function", 2.0)
+    budget = replace(budget, row_seconds=exploring.elapsed / len(sample.x))
+    fit = budget.allows("an additive function", 2 * budget.seconds)
     additive = separable.additive_part(propagation, sample.x, sample.value, fit=fit)
     count = affordable(model, max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain))))
     thin = sample.thinned(count if fit else sampling.FEWEST)
     seen = conclusions.seen(sample, thin.value - separable.weighted(propagation, thin.x))
-    if propagation.bounded and budget.allows("best lines", LINES):
+    if propagation.bounded and budget.allows("best lines", LINES * budget.seconds):
         relaxing = deadline.portion(RELAXING, keep=budget.seconds)
         propagation.lines = multipliers.best_lines(propagation, relaxing)
     label = f"certify {model.output_names[target]}"

@@ -42,8 +42,7 @@ def slices(propagation: Propagation, feature: int, knots: Tensor) -> Slices | No
 
     None in models so large that this takes too long for all features.
     """
-    domain = propagation.domain
-    count = min(SLICES, max(FEWEST, MOST // len(domain)))
+    domain, count = propagation.domain, slice_count(propagation)
     if count * len(domain) * propagation.size > NUMBERS:
         return None
     cuts = _cuts(domain[feature], knots[feature], count)
@@ -60,6 +59,11 @@ def slices(propagation: Propagation, feature: int, knots: Tensor) -> Slices | No
         slope_low=torch.cat([low[:, feature] for low, _ in parts]),
         slope_high=torch.cat([high[:, feature] for _, high in parts]),
     )
+
+
+def slice_count(propagation: Propagation) -> int:
+    """Return in how many slices a feature is cut, knots aside."""
+    return min(SLICES, max(FEWEST, MOST // len(propagation.domain)))
 
 
 def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.certificates.branching import FLAT, Boxes, Budget, Seen
-from kanlens.attribution.certificates.changes import additive_changes, slices, total_change
+from kanlens.attribution.certificates.changes import (
+    additive_changes,
+    slice_count,
+    slices,
+    total_change,
+)
 from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import (
     LINES,
@@ -182,7 +187,7 @@ def _least(found: Findings) -> float:
     """Return what no additive function can be nearer than, as far as there is time to look."""
     model = found.propagation.model
     count = affordable(model, QUADS)
-    if not found.budget.allows("rectangles", 2.0):
+    if not found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
         return 0.0
     return least_distance(found.propagation, count, rows_at_once(model))
 
@@ -237,8 +242,8 @@ def _changes(found: Findings) -> list[tuple[float, float]]:
     if bool(torch.isfinite(apart[1] - apart[0])):
         near = additive_changes(found.propagation, apart, found.knots, budget.deadline)
         changes = [_both(*pair) for pair in zip(changes, near or changes, strict=True)]
-    sharp = 0
-    for index in budget.deadline.paced(range(len(changes))):
+    first, sharp = budget.cost(slice_count(found.propagation), found.propagation.size), 0
+    for index in budget.deadline.paced(range(len(changes)), first):
         if changes[index] != (0.0, 0.0):
             thin = slices(found.propagation, index, found.knots)
             changes[index] = _both(changes[index], total_change(found.boxes, thin, index))
@@ -280,7 +285,8 @@ def _pairs(found: Findings) -> list[tuple[Pair, Pair]]:
     count = len(propagation.domain)
     all_stops = count * (STOPS + len(NEAR) + found.knots.shape[1])
     lines = max(1, affordable(propagation.model, LINES * all_stops, times=16) // all_stops)
-    pairs = [_pair(found, index, lines) for index in budget.deadline.paced(range(count))]
+    first = lines * all_stops / count * budget.row_seconds
+    pairs = [_pair(found, index, lines) for index in budget.deadline.paced(range(count), first)]
     if len(pairs) < count:
         budget.left_out.append("points along lines")
         still = Pair(x=found.sample.x[:1].repeat(2, 1), value=found.sample.value[:1].repeat(2))

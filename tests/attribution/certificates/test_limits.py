@@ -19,7 +19,7 @@ from kanlens.core.network import KAN
 from kanlens.errors import DataError
 
 EDGE = 1e-7  # seconds that evaluating one takes, in these tests
-NUMBER = 1e-5  # and one control point
+CALL, NUMBER = 5e-3, 2e-7  # what bounding takes, and more for every control point
 
 
 class Clock:
@@ -35,7 +35,7 @@ class Clock:
             return real_forward(layer, x)
 
         def combine(edges, weights):
-            self.work("points", NUMBER * edges.points.numel())
+            self.work("points", CALL + NUMBER * edges.points.numel())
             return real_combine(edges, weights)
 
         monkeypatch.setattr(KANLinear, "forward", forward)
@@ -58,12 +58,12 @@ def box(count):
 # --- time -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("widths", [[3, 4, 1], [6, 5, 4, 2], [30, 8, 3]])
-@pytest.mark.parametrize("limit", [0.01, 0.1, 1.0, 10.0])
+@pytest.mark.parametrize("widths", [[3, 4, 1], [6, 5, 4, 2], [30, 5, 2]])
+@pytest.mark.parametrize("limit", [0.03, 0.3, 3.0])
 def test_limits_hold_and_claims_do(monkeypatch, widths, limit):
     clock = Clock(monkeypatch, limit)
     model = network(widths)
-    proven = certify(model, box(widths[0]), time_limit=limit, max_boxes=256, progress=False)
+    proven = certify(model, box(widths[0]), time_limit=limit, max_boxes=64, progress=False)
     assert clock.now <= limit + max(1.0, 0.1 * limit)
     assert len(clock.late) <= 40 * len(proven.outputs)
     for one in proven.outputs:
@@ -88,26 +88,22 @@ def test_a_model_too_large_for_its_limit_has_infinite_bounds(monkeypatch):
 
 
 def test_outputs_share_the_time(monkeypatch):
-    clock = Clock(monkeypatch, 30.0)
-    model = network([6, 5, 3])
-    options = {"tolerance": 1e-9, "max_boxes": 10**6, "progress": False}
+    clock = Clock(monkeypatch, 5.0)
+    model = network([4, 3, 3])
+    options = {"tolerance": 1e-9, "max_boxes": 4096, "progress": False}
     ends = []
     real = Propagation.of
     monkeypatch.setattr(
         Propagation, "of", lambda own, target: ends.append(clock.now) or real(own, target)
     )
-    certify(model, box(6), time_limit=30.0, **options)
-    assert clock.now <= 31
+    certify(model, box(4), time_limit=5.0, **options)
+    assert clock.now <= 6
     shares = [later - before for before, later in zip(ends, [*ends[1:], clock.now], strict=True)]
     assert max(shares) < 1.5 * min(shares)
 
 
 def test_without_a_limit_nothing_is_left_out():
-    first, again = (
-        certify(network([2, 3, 1]), box(2), max_boxes=64, progress=False) for _ in range(2)
-    )
-    assert first.outputs[0].remark == ""
-    assert first.to_json() == again.to_json()
+    assert certify(network([2, 3, 1]), box(2), max_boxes=4, progress=False)[0].remark == ""
 
 
 # --- memory ---------------------------------------------------------------------------------------
