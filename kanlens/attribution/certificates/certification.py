@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kanlens.attribution.certificates import conclusions, multipliers, sampling, separable
 from kanlens.attribution.certificates.branching import Budget, refine
-from kanlens.attribution.certificates.domains import CALL, Domain, read_domain
+from kanlens.attribution.certificates.domains import CALL, Domain, between_categories, read_domain
 from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import affordable, explore
 from kanlens.attribution.certificates.statements import Certificate, OutputCertificate
@@ -18,6 +18,7 @@ from kanlens.attribution.problem import private_copy
 from kanlens.checks import check_count, check_positive
 from kanlens.core.acceptance import Model, check_model
 from kanlens.deadlines import Deadline
+from kanlens.memory import check_memory
 from kanlens.threads import one_thread
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 FEWEST, MOST_POINTS = 2048, 32768  # at which the distance from an additive function is seen
 NUMBERS = 2**18  # of features that they have at most
+TABLE = 8 * (6 + 5)  # bytes for the polynomials of an edge, and of its slope, on a piece
 EXPLORING, RELAXING = 0.3, 0.3  # shares of the time, when it is limited
 PASS, LINES = 5, 8  # passes through the layers that bounds take, and bounds that a line takes
 
@@ -59,16 +61,19 @@ def certify(
     domain : Tensor or ndarray, shape (in, 2), or mapping
         Lowest and highest value of every feature in the units of the data, or
         ``{name: (low, high)}``; ``low == high`` holds a feature fixed. It may reach beyond the
-        training data.
+        training data. A categorical column is one feature per category: hold one of them at 1 and
+        the others at 0, or the box includes what is between categories, and the certificate says
+        so.
     target : int or str, optional
         Index or name of one output. Default: all of them. Logits for classification.
     tolerance : float
         Bounds within this share of what was seen are good enough.
     max_boxes : int
-        Boxes that are bounded for each output at most.
+        Boxes that are bounded for each output at most; models of thousands of edges get fewer.
     time_limit : float, optional
-        Seconds for the whole call; each output gets an equal share of what is left. Without it
-        the same call gives the same certificate.
+        Seconds for the whole call; each output gets an equal share of what is left. What there
+        was no time for is named in the certificate; its bounds are wider then, or infinite, and
+        still hold. Without a limit the same call gives the same certificate.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 
@@ -112,13 +117,20 @@ def certify(
     budget = Budget(
         tolerance=float(tolerance), max_boxes=max_boxes, deadline=deadline, progress=progress
     )
+    needed = sum(TABLE * one.out_features * one.breakpoints().numel() for one in model.layers)
+    check_memory(CALL, needed, "bounds of the edges", "Prune the model first")
     outputs = []
     with torch.inference_mode(False), torch.no_grad(), one_thread():
         whole = Propagation(private_copy(model), targets.start, box, deadline)
         for index in targets:
             mine = deadline.portion(1 / (targets.stop - index))
             outputs.append(_certified(whole, index, replace(budget, deadline=mine, left_out=[])))
-    return Certificate(features=model.feature_names, domain=box, outputs=tuple(outputs))
+    return Certificate(
+        features=model.feature_names,
+        domain=box,
+        outputs=tuple(outputs),
+        between=between_categories(model.schema, box),
+    )
 
 
 def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertificate:
