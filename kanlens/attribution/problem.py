@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -224,7 +224,8 @@ def private_copy(model: KAN) -> KAN:
     torch.float64
     """
     hooks = [getattr(module, name) for module in model.modules() for name in HOOKS]
-    memo = {id(found): type(found)() for found in hooks}
+    memo: dict[int, Any] = {id(found): type(found)() for found in hooks}
+    memo[id(model.schema)] = model.schema  # frozen
     clone: KAN = copy.deepcopy(model, memo)
     clone.requires_grad_(False)
     return clone.double().eval()

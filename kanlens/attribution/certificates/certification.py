@@ -122,6 +122,7 @@ def certify(
     outputs = []
     with torch.inference_mode(False), torch.no_grad(), one_thread():
         whole = Propagation(private_copy(model), targets.start, box, deadline)
+        budget = replace(budget, seconds=_pass_seconds(whole))
         for index in targets:
             mine = deadline.portion(1 / (targets.stop - index))
             outputs.append(_certified(whole, index, replace(budget, deadline=mine, left_out=[])))
@@ -133,14 +134,24 @@ def certify(
     )
 
 
+def _pass_seconds(whole: Propagation) -> float:
+    """Return about how long bounding the output on the domain takes."""
+    deadline = whole.deadline
+    if deadline.left > deadline.elapsed:
+        watch = Deadline.after(None)
+        whole.passed()
+        return PASS * watch.elapsed
+    return PASS * deadline.elapsed if whole.in_time else 0.0
+
+
 def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertificate:
     """Certify one output."""
-    watch, deadline = Deadline.after(None), budget.deadline
-    propagation = whole.of(target)
+    deadline, propagation = budget.deadline, whole.of(target)
     model, domain, knots = propagation.model, propagation.domain, _knots(propagation.model)
-    budget = replace(budget, seconds=PASS * watch.elapsed)
     if not whole.in_time:
         budget.left_out.append("bounds of the edges")
+    elif not whole.relaxes:
+        budget.left_out.append("relaxation of hidden layers")
     exploring = deadline.portion(EXPLORING, keep=budget.seconds)
     sample = explore(model, target, domain, knots, deadline=exploring)
     budget = replace(budget, row_seconds=exploring.elapsed / len(sample.x))

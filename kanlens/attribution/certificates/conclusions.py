@@ -79,6 +79,12 @@ class Findings:
         return live_features(self.propagation.model, self.propagation.target)
 
     @functools.cached_property
+    def fixed(self) -> set[int]:
+        """Which features the domain holds fixed."""
+        low, high = self.propagation.domain.T
+        return set((low == high).nonzero().flatten().tolist())
+
+    @functools.cached_property
     def lacking(self) -> str:
         """What the model does not say of its slopes."""
         return _lacking(self.propagation.model)
@@ -323,8 +329,7 @@ def _verdict(
 ) -> tuple[Verdict, str]:
     """Decide what can be said of one feature, and why no more."""
     low, high = slope.low, slope.high
-    start, end = found.propagation.domain[index].tolist()
-    if start == end:
+    if index in found.fixed:
         return "constant", "held fixed by the domain"
     if low == 0.0 == high:
         return "constant", "flat throughout" if bool(found.live[index]) else "no live path"

@@ -38,6 +38,7 @@ from kanlens.core.products import Nodes
 from kanlens.deadlines import NEVER, Deadline
 
 SECONDS = 3e-5  # that enclosing an edge takes, once for a domain; measured for [784, 64, 10]
+ROW_SECONDS = 2e-7  # that relaxing one for one sum takes
 MOST_ROWS = 16  # features up to which slopes are relaxed, too: work grows with their square
 
 
@@ -87,31 +88,6 @@ class BoxBounds:
     worth: Tensor
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Slopes:
-    """Bounds of derivatives of the output.
-
-    Attributes
-    ----------
-    features : tuple of Tensor, shape (box, in)
-        By the features, in units of the data.
-    inputs : list of tuple of Tensor, each of shape (box, in)
-        By the inputs of each layer but the first, the last layer first.
-    sums : list of Tensor, one per layer, each of shape (box, out)
-        Sizes of those by the sums.
-    edges : list of Tensor, one per layer, each of shape (box, out, in)
-        Sizes of the slopes of the edges.
-    own : Tensor, shape (box, in)
-        Width of `features` that comes from each feature's own interval.
-    """
-
-    features: Interval
-    inputs: list[Interval]
-    sums: list[Tensor]
-    edges: list[Tensor]
-    own: Tensor
-
-
 @dataclass(eq=False)
 class Propagation:
     """Bounds of one output of a model on boxes within a domain.
@@ -135,6 +111,8 @@ class Propagation:
         Of every layer: what encloses its edges, and the bounds of its inputs on the domain.
     levels : list of Level
         Of the domain.
+    relaxes : bool
+        Whether hidden layers are relaxed, too; not where the first pass had no time for it.
     size : int
         Numbers that the domain itself takes.
     in_time : bool
@@ -147,15 +125,16 @@ class Propagation:
     deadline: Deadline = NEVER
     enclosures: list[Enclosure] = field(default_factory=list)
     reach: list[Interval] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=list)
+    relaxes: bool = True
+    in_time: bool = True
     additive: Tensor = field(init=False)
     lines: Tensor | None = field(init=False, default=None)
-    levels: list[Level] = field(init=False)
     size: int = field(init=False)
-    in_time: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
         self.additive = torch.zeros_like(self.model.layers[0].mask)
-        self.levels = self.forward(*self.inwards(self.domain[None, :, 0], self.domain[None, :, 1]))
+        self.levels = self.levels or self.passed()
         rows = len(self.domain) if len(self.domain) <= MOST_ROWS else 1
         self.size = sum(
             one.values.points.numel() + rows * one.values.points[:, 0].numel()
@@ -163,8 +142,15 @@ class Propagation:
         )
 
     def of(self, target: int) -> Propagation:
-        """Return the bounds of another output; what encloses the edges is shared."""
-        return replace(self, target=target)
+        """Return the bounds of another output; what does not depend on it is shared."""
+        last, found = len(self.levels) - 1, replace(self, target=target)
+        if any(one._rows(last, self.model.nodes[last]) is not None for one in (self, found)):
+            found.levels = found.passed()
+        return found
+
+    def passed(self) -> list[Level]:
+        """Bound all sums on the domain."""
+        return self.forward(*self.inwards(self.domain[None, :, 0], self.domain[None, :, 1]))
 
     @property
     def bounded(self) -> bool:
@@ -182,7 +168,7 @@ class Propagation:
     @functools.cached_property
     def noise(self) -> float:
         """Bound of the rounding of a float64 evaluation of the output."""
-        return self._rounding(self.levels)
+        return self._rounding(self.levels) if self.in_time else float("inf")
 
     def inwards(self, low: Tensor, high: Tensor) -> Interval:
         """Return boxes (box, in) in the scaled units of the first layer."""
@@ -210,8 +196,8 @@ class Propagation:
             edges = known(*values.bounds())
             sums = shift(add(edges), layer.bias)
             found.append(Level(low=low, high=high, values=values, edges=edges, sums=sums))
-            rows = self._rows(index, nodes)
-            if index and rows is not None:
+            rows = self._rows(index, nodes) if self.relaxes and self.in_time else None
+            if index and rows is not None and self._relaxes_in_time(index, len(rows)):
                 weights = rows.expand(len(low), -1, -1)
                 linear = self.relax(found, index, weights)[0]
                 picked = rows.argmax(1)
@@ -227,6 +213,11 @@ class Propagation:
     def _has_time(self, layer: Any) -> bool:
         self.in_time &= self.deadline.left > SECONDS * layer.mask.numel()
         return self.in_time
+
+    def _relaxes_in_time(self, index: int, rows: int) -> bool:
+        numbers = rows * sum(layer.mask.numel() for layer in self.model.layers[: index + 1])
+        self.relaxes = self.deadline.left > ROW_SECONDS * numbers
+        return self.relaxes
 
     def _rows(self, index: int, nodes: Nodes) -> Tensor | None:
         """Return the sums to bound by relaxation, one-hot; all but at the last layer."""
@@ -366,7 +357,7 @@ class Propagation:
             total += float(torch.where(slopes == 0, 0.0, slopes * off).sum())
         return total + 1e-15 * float(self.model.output_shift[self.target].abs())
 
-    def _slopes(self, levels: list[Level]) -> _Slopes:
+    def _slopes(self, levels: list[Level]) -> gradients.SlopeBounds:
         """Bound the derivatives by the features, and by what lies between."""
         model = self.model
         shape = len(levels[0].low), model.widths[-1]
@@ -387,7 +378,7 @@ class Propagation:
         if len(levels) > 1 and len(self.domain) <= MOST_ROWS:
             now = meet(now, gradients.relaxed_slopes(self, levels, edges, bounds, seed))
         by_unit = 1.0 / model.input_scale
-        return _Slopes(
+        return gradients.SlopeBounds(
             features=scaled(by_unit.expand_as(now[0]), now),
             inputs=found[:-1],
             sums=sums[::-1],

@@ -6,6 +6,7 @@ random, so the same model and domain give the same numbers.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Pair:
     x: Tensor
     value: Tensor
 
-    @property
+    @functools.cached_property
     def rise(self) -> float:
         """How much the output rises from the first to the second."""
         return float(self.value[1] - self.value[0])

@@ -135,8 +135,10 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
     (True, False)
     """
     depends = torch.diag(free)  # (node, feature)
-    for layer, nodes in zip(list(model.layers)[:-1], list(model.nodes)[:-1], strict=True):
-        depends = _on(nodes.owner, _live(live_edges(layer), depends), nodes.grouping.nodes)
+    for index, nodes in enumerate(list(model.nodes)[:-1]):
+        live = live_edges(model.layers[index])
+        sums = _live(live, depends) if index else live & free
+        depends = _on(nodes.owner, sums, nodes.grouping.nodes)
     members = list(model.nodes[-1].grouping.members(target))
     used = live_edges(model.layers[-1])[members].any(0)  # (node,)
     several = depends[used].sum(1) > 1
@@ -146,7 +148,7 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
 
 
 def _live(edges: Tensor, depends: Tensor) -> Tensor:  # (out, in), (in, feature)
-    return (edges.double() @ depends.double()) > 0
+    return (edges.float() @ depends.float()) > 0
 
 
 def _on(owner: Tensor, sums: Tensor, count: int) -> Tensor:
@@ -168,6 +170,8 @@ def weighted(propagation: Propagation, x: Tensor) -> Tensor:
     >>> weighted(own, torch.zeros(2, 1).double())
     tensor([0., 0.], dtype=torch.float64)
     """
+    if not bool(propagation.additive.any()):
+        return x.new_zeros(len(x))
     if propagation.additive.numel() > MOST_COLUMNS:
         columns, weights = _columns(propagation.model, x), propagation.additive[:, 0]
         return torch.where(weights == 0, 0.0, columns * weights).sum(1)

@@ -106,6 +106,16 @@ def test_without_a_limit_nothing_is_left_out():
     assert certify(network([2, 3, 1]), box(2), max_boxes=4, progress=False)[0].remark == ""
 
 
+def test_without_relaxing_hidden_layers_bounds_are_wider_and_hold():
+    model = private_copy(network([3, 6, 6, 2]))
+    tight, wide = (Propagation(model, 1, box(3), relaxes=relaxes) for relaxes in (True, False))
+    y = model(spread_points(box(3), 4096))[:, 1]
+    ends = [own.plain_value(own.of(1).levels) for own in (tight, wide)]
+    assert ends[1][0] < ends[0][0] <= y.min()
+    assert y.max() <= ends[0][1] < ends[1][1]
+    assert wide.of(0).relaxes is False
+
+
 # --- memory ---------------------------------------------------------------------------------------
 
 
