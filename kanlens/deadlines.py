@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,20 +46,48 @@ class Deadline:
         return self.left <= 0
 
     @property
+    def elapsed(self) -> float:
+        """Seconds that have passed."""
+        return time.monotonic() - self.start
+
+    @property
     def spent(self) -> float:
         """Share of the time that is gone; above 1 when it is over, 0 when there is no limit."""
         whole = self.end - self.start
-        return (time.monotonic() - self.start) / whole if whole > 0 else math.inf
+        return self.elapsed / whole if whole > 0 else math.inf
 
-    def portion(self, share: float) -> Deadline:
-        """Return the deadline, from now, of a part of what is left.
+    def portion(self, share: float, *, keep: float = 0.0) -> Deadline:
+        """Return the deadline, from now, of a part of what is left beyond `keep` seconds.
 
         Examples
         --------
         >>> Deadline.after(60.0).portion(0.5).left < 31
         True
         """
-        return Deadline.after(share * max(self.left, 0.0))
+        return Deadline.after(share * max(self.left - keep, 0.0))
+
+    def paced(self, steps: Iterable[T], seconds: float = 0.0) -> Iterator[T]:
+        """Go through steps of work as long as another one would end in time.
+
+        Parameters
+        ----------
+        steps : iterable
+            What is worked at between one step and the next counts as the time that it takes.
+        seconds : float
+            What one takes at least; later, the longest that was seen.
+
+        Examples
+        --------
+        >>> list(Deadline.after(None).paced("ab")), list(Deadline.after(60.0).paced("ab", 61.0))
+        (['a', 'b'], [])
+        """
+        for step in steps:
+            before = self.left
+            if before <= seconds:
+                return
+            yield step
+            if before < math.inf:
+                seconds = max(seconds, before - self.left)
 
 
 NEVER = Deadline(0.0, math.inf)

@@ -43,3 +43,13 @@ def test_without_a_limit_nothing_is_late(clock):
     deadline = Deadline.after(None).portion(1 / 3)
     clock.time += 1e9
     assert (deadline.left, deadline.spent, deadline.passed) == (math.inf, 0.0, False)
+
+
+def test_steps_end_before_one_would_be_late(clock):
+    done = []
+    for step, seconds in Deadline.after(10.0).paced(zip("abcdef", (1, 4, 2, 2, 2, 2), strict=True)):
+        clock.time += seconds
+        done.append(step)
+    assert done == ["a", "b", "c"]  # 3 are left, and one took 4
+    assert list(Deadline.after(3.0).paced("ab", 3.5)) == []
+    assert list(Deadline.after(-1.0).paced("ab")) == []

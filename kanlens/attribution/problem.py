@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -146,11 +146,11 @@ class Problem:
     @property
     def rows_at_once(self) -> int:
         """Number of rows the model can take at once within the budget."""
-        return max(1, BUDGET // (16 * self._widest))  # 16: bases of one input
+        return rows_at_once(self.model)
 
     @property
     def _widest(self) -> int:
-        return max(max(layer.in_features, layer.out_features) for layer in self.model.layers)
+        return widest(self.model)
 
     @property
     def additive(self) -> bool:
@@ -162,6 +162,28 @@ class Problem:
         """Number of rows whose edge values fit the budget."""
         sizes = [layer.out_features * layer.in_features for layer in self.model.layers]
         return max(1, BUDGET // max(sizes))
+
+
+def widest(model: KAN) -> int:
+    """Return the largest number of inputs or sums of a layer.
+
+    Examples
+    --------
+    >>> widest(KAN([2, 3, 1]))
+    3
+    """
+    return max(max(layer.in_features, layer.out_features) for layer in model.layers)
+
+
+def rows_at_once(model: KAN) -> int:
+    """Return the number of rows that a model can take at once within the budget.
+
+    Examples
+    --------
+    >>> rows_at_once(KAN([784, 64, 10]))
+    83
+    """
+    return max(1, BUDGET // (16 * widest(model)))  # 16: bases of one input
 
 
 @torch.no_grad()
@@ -202,7 +224,8 @@ def private_copy(model: KAN) -> KAN:
     torch.float64
     """
     hooks = [getattr(module, name) for module in model.modules() for name in HOOKS]
-    memo = {id(found): type(found)() for found in hooks}
+    memo: dict[int, Any] = {id(found): type(found)() for found in hooks}
+    memo[id(model.schema)] = model.schema  # frozen
     clone: KAN = copy.deepcopy(model, memo)
     clone.requires_grad_(False)
     return clone.double().eval()

@@ -176,7 +176,7 @@ def sampled(model: kanlens.KAN, x: torch.Tensor, **options: Any) -> Any:
 
 @pytest.mark.parametrize("place", ["_meet", "_estimate", "_fit"])
 def test_sampled_values_of_whole_rounds_are_kept(model, x, monkeypatch, place):
-    one = sampled(model, x, time_limit=1e-9)
+    one = sampled(model, x, tolerance=1e9)
     cut = after({"_meet": 2, "_estimate": 1, "_fit": 0}[place], getattr(sampling._Run, place))
     monkeypatch.setattr(sampling._Run, place, cut)  # a round is two meetings
     with pytest.warns(InterruptedWarning, match="^attribute: expected to come to an end"):

@@ -5,6 +5,7 @@ All statements about an output share one partition: every box is bounded once, f
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -22,6 +23,9 @@ from kanlens.progress import progress_bar
 
 BATCH = 64  # boxes that are cut at once
 CUTTING = 0.8  # share of the time after which no more boxes are cut
+NUMBERS = 2**29  # that all boxes may take
+QUICK = 2**17  # numbers that take about as long as fewer
+FLAT = 1e-9  # a change this small next to the output's size is none
 SIGN = 1e-6  # a slope this near 0, relative to the largest, is not cut for its sign
 
 
@@ -111,6 +115,12 @@ class Budget:
         Boxes to bound in all.
     deadline : Deadline
     progress : bool or None
+    seconds : float
+        That bounding the output on the domain takes, about.
+    row_seconds : float
+        That evaluating the output and its gradient at a point takes.
+    left_out : list of str
+        What there was no time for.
     stop : Interruption
         An interrupt ends the cutting, and leaves no time for what follows.
     """
@@ -119,7 +129,21 @@ class Budget:
     max_boxes: int
     deadline: Deadline
     progress: bool | None
+    seconds: float = 0.0
+    row_seconds: float = 0.0
+    left_out: list[str] = field(default_factory=list)
     stop: Interruption = field(default_factory=Interruption)
+
+    def cost(self, boxes: int, size: int) -> float:
+        """Estimate the seconds that bounding some boxes of a size takes at first."""
+        return self.seconds * max(1.0, boxes * size / max(size, QUICK))
+
+    def allows(self, what: str, seconds: float) -> bool:
+        """Tell whether there is time for what takes some seconds, and note it when there is not."""
+        if self.deadline.left > seconds:
+            return True
+        self.left_out.append(what)
+        return False
 
 
 def refine(
@@ -135,17 +159,20 @@ def refine(
     decided : bool
         Whether nothing was left open when it stopped.
     """
-    domain = propagation.domain
-    boxes = bounded(propagation, domain[None, :, 0], domain[None, :, 1])
+    domain, most = propagation.domain, _most(propagation, budget)
+    if budget.allows("slopes and relaxation on the box", budget.seconds):
+        boxes = bounded(propagation, domain[None, :, 0], domain[None, :, 1])
+    else:
+        boxes = unrefined(propagation)
     count, batch = 1, max(1, min(BATCH, BUDGET // (2 * propagation.size)))
     gaps = open_gaps(boxes, seen, domain, budget.tolerance)  # (goal, box)
-    bar = progress_bar(label, budget.max_boxes, shown=budget.progress)
-    with bar as advance, budget.stop.kept():
-        while True:
+    cutting = budget.deadline.portion(CUTTING)
+    with progress_bar(label, most, shown=budget.progress) as advance, budget.stop.kept():
+        for _ in cutting.paced(itertools.count(), budget.cost(2 * batch, propagation.size)):
             cuttable = _cuttable(boxes, domain).any(1)
             wanted = torch.where(cuttable, gaps, -torch.inf)
-            room = (budget.max_boxes - count) // 2
-            if budget.deadline.spent > CUTTING or room < 1 or not bool((wanted > 0).any()):
+            room = (most - count) // 2
+            if room < 1 or not bool((wanted > 0).any()):
                 return boxes, count, not bool((gaps > 0).any())
             rows, goals = _chosen(wanted, len(domain), min(batch, room))
             children = _children(propagation, boxes.pick(rows), goals, knots)
@@ -155,7 +182,42 @@ def refine(
             gaps = torch.cat([gaps[:, keep], fresh], 1)
             boxes, count = boxes.pick(keep).joined(children), count + len(children)
             advance(len(children), note=f"{int((wanted > 0).any(1).sum())} statements open")
-    return boxes, count, False
+    decided = not bool((gaps > 0).any())
+    if not decided and most > count + 1:
+        budget.left_out.append("smaller boxes")
+    return boxes, count, decided
+
+
+def _most(propagation: Propagation, budget: Budget) -> int:
+    """Return how many boxes are bounded at most: one where cutting can not help.
+
+    Fewer than features is no help in a model so large that no more fit into `NUMBERS`.
+    """
+    if not propagation.bounded:
+        return 1
+    room = NUMBERS // propagation.size
+    if room >= budget.max_boxes:
+        return budget.max_boxes
+    return room if room >= len(propagation.domain) else 1
+
+
+def unrefined(propagation: Propagation) -> Boxes:
+    """Return the domain with the bound of the output that its first pass gave, and no other."""
+    domain = propagation.domain
+    value = propagation.plain_value(propagation.levels)
+    some = torch.full_like(value[0], torch.inf)
+    slopes = torch.full_like(domain[None, :, 0], torch.inf)
+    return Boxes(
+        low=domain[None, :, 0],
+        high=domain[None, :, 1],
+        value_low=value[0],
+        value_high=value[1],
+        apart_low=-some,
+        apart_high=some,
+        slope_low=-slopes,
+        slope_high=slopes,
+        worth=torch.zeros_like(slopes).expand(3, -1)[None],
+    )
 
 
 def bounded(propagation: Propagation, low: Tensor, high: Tensor) -> Boxes:
@@ -180,8 +242,9 @@ def open_gaps(boxes: Boxes, seen: Seen, domain: Tensor, tolerance: float) -> Ten
     The goals are the largest and the least output, the same of its distance from the additive
     function, the largest and the least slopes, their signs, and the norms of the gradient.
     """
-    width = seen.value[1] - seen.value[0]
+    width, flat = seen.value[1] - seen.value[0], FLAT * max(abs(end) for end in seen.value)
     apart = max(seen.apart[1] - seen.apart[0], tolerance * width)
+    room, far = max(tolerance * width, flat), max(tolerance * apart, flat)
     steep = torch.maximum(seen.slope_low.abs(), seen.slope_high.abs())
     whole = (domain[:, 1] - domain[:, 0]).clamp_min(1e-300)
     steep = torch.maximum(steep, 1e-3 * width / whole)
@@ -189,10 +252,10 @@ def open_gaps(boxes: Boxes, seen: Seen, domain: Tensor, tolerance: float) -> Ten
     can_rise, can_fall = seen.slope_low >= 0, seen.slope_high <= 0
     never = torch.full_like(boxes.slope_low, -torch.inf)
     rows = [
-        boxes.value_high - seen.value[1] - tolerance * width,
-        seen.value[0] - boxes.value_low - tolerance * width,
-        boxes.apart_high - seen.apart[1] - tolerance * apart,
-        seen.apart[0] - boxes.apart_low - tolerance * apart,
+        boxes.value_high - seen.value[1] - room,
+        seen.value[0] - boxes.value_low - room,
+        boxes.apart_high - seen.apart[1] - far,
+        seen.apart[0] - boxes.apart_low - far,
         *(boxes.slope_high - seen.slope_high - slack).mT,
         *(seen.slope_low - boxes.slope_low - slack).mT,
         *torch.where(can_rise, -boxes.slope_low - SIGN * steep, never).mT,

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import conclusions, multipliers, separable
+from kanlens.attribution.certificates import conclusions, multipliers, sampling, separable
 from kanlens.attribution.certificates.branching import Budget, refine
-from kanlens.attribution.certificates.domains import CALL, Domain, read_domain
+from kanlens.attribution.certificates.domains import CALL, Domain, between_categories, read_domain
 from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import explore
+from kanlens.attribution.certificates.sampling import affordable, explore
 from kanlens.attribution.certificates.statements import Certificate, OutputCertificate
 from kanlens.attribution.problem import private_copy
 from kanlens.checks import check_count, check_positive
 from kanlens.core.acceptance import Model, check_model
-from kanlens.core.enclosures import encloses
 from kanlens.deadlines import Deadline
-from kanlens.threads import threads_for
+from kanlens.memory import check_memory
+from kanlens.threads import one_thread
 
 if TYPE_CHECKING:
     from kanlens.core.network import KAN
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 FEWEST, MOST_POINTS = 2048, 32768  # at which the distance from an additive function is seen
 NUMBERS = 2**18  # of features that they have at most
+TABLE = 8 * (6 + 5)  # bytes for the polynomials of an edge, and of its slope, on a piece
+EXPLORING, RELAXING = 0.3, 0.3  # shares of the time, when it is limited
+PASS, LINES = 5, 8  # passes through the layers that bounds take, and bounds that a line takes
 
 
 def certify(
@@ -64,16 +67,19 @@ def certify(
     domain : Tensor or ndarray, shape (in, 2), or mapping
         Lowest and highest value of every feature in the units of the data, or
         ``{name: (low, high)}``; ``low == high`` holds a feature fixed. It may reach beyond the
-        training data.
+        training data. A categorical column is one feature per category: hold one of them at 1 and
+        the others at 0, or the box includes what is between categories, and the certificate says
+        so.
     target : int or str, optional
         Index or name of one output. Default: all of them. Logits for classification.
     tolerance : float
         Bounds within this share of what was seen are good enough.
     max_boxes : int
-        Boxes that are bounded for each output at most.
+        Boxes that are bounded for each output at most; models of thousands of edges get fewer.
     time_limit : float, optional
-        Seconds for the whole call; each output gets an equal share of what is left. Without it
-        the same call gives the same certificate.
+        Seconds for the whole call; each output gets an equal share of what is left. What there
+        was no time for is named in the certificate; its bounds are wider then, or infinite, and
+        still hold. Without a limit the same call gives the same certificate.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 
@@ -117,60 +123,82 @@ def certify(
     budget = Budget(
         tolerance=float(tolerance), max_boxes=max_boxes, deadline=deadline, progress=progress
     )
+    needed = sum(TABLE * one.out_features * one.breakpoints().numel() for one in model.layers)
+    check_memory(CALL, needed, "bounds of the edges", "Prune the model first")
     outputs: list[OutputCertificate] = []
-    with torch.inference_mode(False), torch.no_grad(), budget.stop.kept():
+    with torch.inference_mode(False), torch.no_grad(), one_thread(), budget.stop.kept():
+        whole = Propagation(private_copy(model), targets.start, box, deadline)
+        budget = replace(budget, seconds=_pass_seconds(whole))
         for index in targets:
             if not budget.stop.happened:
                 mine = replace(budget, deadline=deadline.portion(1 / (targets.stop - index)))
-                outputs.append(_hurried(partial(_certified, model, box, index), mine))
+                outputs.append(_hurried(partial(_certified, whole, index), mine))
+    if not outputs:
+        raise KeyboardInterrupt
     budget.stop.warn(CALL, f"What is proven of {len(outputs)} of {len(targets)} outputs holds")
-    return Certificate(features=model.feature_names, domain=box, outputs=tuple(outputs))
+    return Certificate(
+        features=model.feature_names,
+        domain=box,
+        outputs=tuple(outputs),
+        between=between_categories(model.schema, box),
+    )
 
 
 def _hurried(work: Callable[[Budget], Result], budget: Budget) -> Result:
     """Do work, after an interrupt (again) without what takes long."""
     if not budget.stop.happened:
         with budget.stop.kept():
-            return work(budget)
+            return work(replace(budget, left_out=list(budget.left_out)))
     return work(replace(budget, deadline=Deadline.after(0.0)))
 
 
-def _certified(model: KAN, domain: Tensor, target: int, budget: Budget) -> OutputCertificate:
+def _pass_seconds(whole: Propagation) -> float:
+    """Return about how long bounding the output on the domain takes."""
+    deadline = whole.deadline
+    if deadline.left > deadline.elapsed:
+        watch = Deadline.after(None)
+        whole.passed()
+        return PASS * watch.elapsed
+    return PASS * deadline.elapsed if whole.in_time else 0.0
+
+
+def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertificate:
     """Certify one output."""
-    clone = private_copy(model)
-    propagation = Propagation(clone, target, domain)
-    with threads_for(64 * propagation.size):
-        knots = _knots(clone)
-        sample = explore(clone, target, domain, knots, deadline=budget.deadline)
-        additive = separable.additive_part(
-            propagation, sample.x, sample.value, hurry=budget.deadline.passed
-        )
-        count = max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain)))
-        thin = sample.thinned(FEWEST if budget.deadline.passed else count)
-        left = thin.value - separable.weighted(propagation, thin.x)
-        seen = conclusions.seen(sample, left)
-        label = f"certify {model.output_names[target]}"
-        if not all(encloses(layer) for layer in clone.layers):
-            budget = replace(budget, max_boxes=1)  # cutting can not help
-        if not budget.deadline.passed:
-            with budget.stop.kept():
-                propagation.lines = multipliers.best_lines(propagation)
-        boxes, count, decided = refine(propagation, seen, knots, budget, label)
-        found = conclusions.Findings(
-            propagation=propagation,
-            boxes=boxes,
-            sample=sample,
-            seen=seen,
-            knots=knots,
-            additive=additive,
-            budget=budget,
-        )
-        return _hurried(
-            lambda budget: conclusions.output_certificate(
-                replace(found, budget=budget), count=count, decided=decided
-            ),
-            budget,
-        )
+    deadline, propagation = budget.deadline, whole.of(target)
+    model, domain, knots = propagation.model, propagation.domain, _knots(propagation.model)
+    if not whole.in_time:
+        budget.left_out.append("bounds of the edges")
+    elif not whole.relaxes:
+        budget.left_out.append("relaxation of hidden layers")
+    exploring = deadline.portion(EXPLORING, keep=budget.seconds)
+    sample = explore(model, target, domain, knots, deadline=exploring)
+    budget = replace(budget, row_seconds=exploring.elapsed / len(sample.x))
+    fit = budget.allows("an additive function", 2 * budget.seconds)
+    additive = separable.additive_part(propagation, sample.x, sample.value, fit=fit)
+    count = affordable(model, max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain))))
+    thin = sample.thinned(count if fit else sampling.FEWEST)
+    seen = conclusions.seen(sample, thin.value - separable.weighted(propagation, thin.x))
+    if propagation.bounded and budget.allows("best lines", LINES * budget.seconds):
+        relaxing = deadline.portion(RELAXING, keep=budget.seconds)
+        with budget.stop.kept():
+            propagation.lines = multipliers.best_lines(propagation, relaxing)
+    label = f"certify {model.output_names[target]}"
+    boxes, boxed, decided = refine(propagation, seen, knots, budget, label)
+    found = conclusions.Findings(
+        propagation=propagation,
+        boxes=boxes,
+        sample=sample,
+        seen=seen,
+        knots=knots,
+        additive=additive,
+        budget=budget,
+    )
+    return _hurried(
+        lambda budget: conclusions.output_certificate(
+            replace(found, budget=budget), count=boxed, decided=decided
+        ),
+        budget,
+    )
 
 
 def _knots(model: KAN) -> Tensor:

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kanlens.attribution.certificates import relaxation
 from kanlens.attribution.certificates.branching import Boxes
-from kanlens.attribution.certificates.intervals import Interval
+from kanlens.attribution.certificates.intervals import Interval, meet
 from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.problem import BUDGET
+from kanlens.deadlines import NEVER, Deadline
 
 SLICES, FEWEST = 48, 16  # of the domain for a feature, at most and at least
 MOST = 768  # for all of them
-FINE = 256  # slices of one feature's function alone
+NUMBERS = 2**30  # that slices of all features may take; there are none where it is more
+FINE, COARSE = 256, 32  # slices of one feature's function alone, at most and at least
+EDGES = 2**22  # on them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,10 +37,14 @@ class Slices:
     slope_high: Tensor
 
 
-def slices(propagation: Propagation, feature: int, knots: Tensor) -> Slices:
-    """Bound the slope by one feature on slices of the whole domain that are thin in it."""
-    domain = propagation.domain
-    count = min(SLICES, max(FEWEST, MOST // len(domain)))
+def slices(propagation: Propagation, feature: int, knots: Tensor) -> Slices | None:
+    """Bound the slope by one feature on slices of the whole domain that are thin in it.
+
+    None in models so large that this takes too long for all features.
+    """
+    domain, count = propagation.domain, slice_count(propagation)
+    if count * len(domain) * propagation.size > NUMBERS:
+        return None
     cuts = _cuts(domain[feature], knots[feature], count)
     lows, highs = domain[:, 0].repeat(len(cuts) - 1, 1), domain[:, 1].repeat(len(cuts) - 1, 1)
     lows[:, feature], highs[:, feature] = cuts[:-1], cuts[1:]
@@ -51,6 +59,11 @@ def slices(propagation: Propagation, feature: int, knots: Tensor) -> Slices:
         slope_low=torch.cat([low[:, feature] for low, _ in parts]),
         slope_high=torch.cat([high[:, feature] for _, high in parts]),
     )
+
+
+def slice_count(propagation: Propagation) -> int:
+    """Return in how many slices a feature is cut, knots aside."""
+    return min(SLICES, max(FEWEST, MOST // len(propagation.domain)))
 
 
 def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)
@@ -100,20 +113,30 @@ def total_change(boxes: Boxes, thin: Slices | None, feature: int) -> tuple[float
 
 
 def additive_changes(
-    propagation: Propagation, apart: Interval, knots: Tensor
-) -> list[tuple[float, float]]:
+    propagation: Propagation, apart: Interval, knots: Tensor, deadline: Deadline = NEVER
+) -> list[tuple[float, float]] | None:
     """Bound the same by the additive function, and how far the output is from it at most.
 
     Returns
     -------
-    list of tuple of float
-        The rise and the fall of every feature, both at least 0.
+    list of tuple of float, or None
+        The rise and the fall of every feature, both at least 0; None: there was no time.
     """
     low, high = propagation.domain.T[..., None]
-    share = torch.linspace(0, 1, FINE + 1).to(low)
+    edges = propagation.additive.numel()
+    share = torch.linspace(0, 1, min(FINE, max(COARSE, EDGES // edges)) + 1).to(low)
     cuts = torch.cat([low + (high - low) * share, knots], 1)
     cuts = torch.maximum(torch.minimum(cuts, high), low).sort(1).values.mT  # (cut, in)
-    least, most = propagation.additive_terms(cuts[:-1], cuts[1:])
+    at_once = max(1, BUDGET // (8 * edges))  # 8: control points of an edge on a slice, about
+    parts = [
+        _additive_terms(propagation, *ends)
+        for ends in deadline.paced(
+            zip(cuts[:-1].split(at_once), cuts[1:].split(at_once), strict=True)
+        )
+    ]
+    if at_once * len(parts) < len(cuts) - 1:
+        return None
+    least, most = (torch.cat(ends) for ends in zip(*parts, strict=True))
     rises = (most - least.cummin(0).values).amax(0)
     falls = (most.cummax(0).values - least).amax(0)
     width = apart[1] - apart[0]
@@ -122,6 +145,15 @@ def additive_changes(
         torch.inf, posinf=torch.inf
     )
     return [(rise, fall) for rise, fall in found.tolist()]
+
+
+def _additive_terms(propagation: Propagation, low: Tensor, high: Tensor) -> Interval:
+    """Bound the additive function of each feature on boxes (box, in), shape (box, in)."""
+    low, high = meet(propagation.inwards(low, high), propagation.reach[0])
+    edges = propagation.enclosures[0].values(low, high)
+    weights = propagation.additive[None, None].expand(len(low), -1, -1, -1)
+    hull = relaxation.combine(edges, weights).hull()
+    return hull[0][:, 0], hull[1][:, 0]
 
 
 def _steepest(known: Slices, cuts: Tensor, sign: int) -> Tensor:  # (slice,)

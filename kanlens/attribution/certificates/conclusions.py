@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.branching import Boxes, Budget, Seen
-from kanlens.attribution.certificates.changes import additive_changes, slices, total_change
+from kanlens.attribution.certificates.branching import FLAT, Boxes, Budget, Seen
+from kanlens.attribution.certificates.changes import (
+    additive_changes,
+    slice_count,
+    slices,
+    total_change,
+)
 from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import (
     LINES,
+    NEAR,
     NORMS,
+    STOPS,
     Pair,
     Sample,
+    affordable,
     dual_norms,
     steepest_pairs,
 )
-from kanlens.attribution.certificates.separable import AdditiveFunction, least_distance
+from kanlens.attribution.certificates.separable import QUADS, AdditiveFunction, least_distance
 from kanlens.attribution.certificates.statements import (
     Additivity,
     Bound,
@@ -27,14 +36,15 @@ from kanlens.attribution.certificates.statements import (
     Range,
     Verdict,
 )
-from kanlens.attribution.problem import live_features
-from kanlens.core.enclosures import encloses
+from kanlens.attribution.problem import live_features, rows_at_once
+from kanlens.core.enclosures import FARTHEST, encloses
 from kanlens.core.functions import FUNCTIONS
 from kanlens.core.network import KAN
 
 UNBOUNDED = "a slope without a bound: a pole, a jump, or an undefined function"
+FAR = f"a slope without a bound: the domain reaches beyond {FARTHEST:g} in scaled units"
+STOPPED = "a slope without a bound in the time there was"
 ROUNDINGS = 100  # times the rounding of one evaluation is no effect
-NEGLIGIBLE = 1e-9  # an effect this small next to the output's size is none
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,6 +72,22 @@ class Findings:
     knots: Tensor
     additive: AdditiveFunction | None
     budget: Budget
+
+    @functools.cached_property
+    def live(self) -> Tensor:
+        """Which features have a live path to the output, shape (in,)."""
+        return live_features(self.propagation.model, self.propagation.target)
+
+    @functools.cached_property
+    def fixed(self) -> set[int]:
+        """Which features the domain holds fixed."""
+        low, high = self.propagation.domain.T
+        return set((low == high).nonzero().flatten().tolist())
+
+    @functools.cached_property
+    def lacking(self) -> str:
+        """What the model does not say of its slopes."""
+        return _lacking(self.propagation.model)
 
 
 def seen(sample: Sample, apart: Tensor) -> Seen:
@@ -92,8 +118,7 @@ def seen(sample: Sample, apart: Tensor) -> Seen:
 def output_certificate(found: Findings, *, count: int, decided: bool) -> OutputCertificate:
     """State what the boxes prove."""
     model, target = found.propagation.model, found.propagation.target
-    near = additive_changes(found.propagation, found.boxes.apart(), found.knots)
-    features = tuple(_feature(found, index, changes) for index, changes in enumerate(near))
+    additivity, features = _additivity(found), _features(found)
     low, high = found.boxes.value()
     rises = [one.rise.value for one in features] + [one.fall.value for one in features]
     values = _defined(torch.cat([found.sample.value, *rises]))
@@ -112,10 +137,17 @@ def output_certificate(found: Findings, *, count: int, decided: bool) -> OutputC
             name: Bound(bound=_up(float(bound)), seen=float(reached))
             for name, bound, reached in zip(NORMS, norms, found.seen.norms, strict=True)
         },
-        additivity=_additivity(found),
+        additivity=additivity,
         boxes=count,
         decided=decided and all(one.verdict != "unknown" for one in features),
+        remark=_stopped(found.budget),
     )
+
+
+def _stopped(budget: Budget) -> str:
+    """Say what there was no time for."""
+    why = "interrupted" if budget.stop.happened else "stopped at the time limit"
+    return f"{why}, without {', '.join(budget.left_out)}" if budget.left_out else ""
 
 
 def _defined(values: Tensor) -> Tensor:
@@ -153,52 +185,88 @@ def _additivity(found: Findings) -> Additivity:
     bound = max(high - middle, middle - low) * (1 + 1e-14) + 4e-16 * abs(middle)
     return Additivity(
         distance=Bound(bound=bound, seen=reached),
-        least=least_distance(propagation),
+        least=_least(found),
         function=function,
     )
 
 
-def _feature(found: Findings, index: int, near: tuple[float, float]) -> FeatureCertificate:
-    """State what one feature does; `near` bounds its effect by that in the additive function."""
-    low, high = (float(end[index]) for end in found.boxes.slope())
-    rise, fall = _pairs(found, index)
+def _least(found: Findings) -> float:
+    """Return what no additive function can be nearer than, as far as there is time to look."""
+    model = found.propagation.model
+    count = affordable(model, QUADS)
+    if not found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
+        return 0.0
+    return least_distance(found.propagation, count, rows_at_once(model))
+
+
+def _features(found: Findings) -> tuple[FeatureCertificate, ...]:
+    """State what every feature does."""
+    slopes, pairs, changes = _slopes(found), _pairs(found), _changes(found)
     value_low, value_high = (float(end) for end in found.boxes.value())
-    width = (value_high - value_low) * (1 + 1e-15)
-    blur = _blur(found)
-    changes = (min(change, width) for change in _changes(found, index, near))
-    up, down = (change + blur if change > 0 else 0.0 for change in changes)
-    verdict, remark = _verdict(found, index, (rise, fall), (up, down))
-    slopes = _defined(found.sample.slope[:, index])
-    slope = Range(
-        low=low,
-        high=high,
-        seen_low=float(slopes.amin()),
-        seen_high=float(slopes.amax()),
-    )
-    return FeatureCertificate(
-        name=found.propagation.model.feature_names[index],
-        verdict=verdict,
-        slope=slope,
-        rises=Bound(bound=up, seen=rise.rise if rise.rise > blur else 0.0),
-        falls=Bound(bound=down, seen=-fall.rise if -fall.rise > blur else 0.0),
-        rise=rise,
-        fall=fall,
-        remark=remark,
-    )
+    width, blur = (value_high - value_low) * (1 + 1e-15), _blur(found)
+    names, made = found.propagation.model.feature_names, []
+    for index, (slope, pair, change) in enumerate(zip(slopes, pairs, changes, strict=True)):
+        up, down = (min(one, width) + blur if one > 0 else 0.0 for one in change)
+        verdict, remark = _verdict(found, index, slope, pair, (up, down))
+        rise, fall = pair
+        made.append(
+            FeatureCertificate(
+                name=names[index],
+                verdict=verdict,
+                slope=slope,
+                rises=Bound(bound=up, seen=rise.rise if rise.rise > blur else 0.0),
+                falls=Bound(bound=down, seen=-fall.rise if -fall.rise > blur else 0.0),
+                rise=rise,
+                fall=fall,
+                remark=remark,
+            )
+        )
+    return tuple(made)
 
 
-def _changes(found: Findings, index: int, near: tuple[float, float]) -> list[float]:
-    """Bound how much the output can rise, and fall, along one feature."""
-    if not bool(found.propagation.domain[index].diff()):
-        return [0.0, 0.0]
-    thin = None if found.budget.deadline.passed else slices(found.propagation, index, found.knots)
-    by_slope = total_change(found.boxes, thin, index)
-    return [min(pair) for pair in zip(by_slope, near, strict=True)]
+def _slopes(found: Findings) -> list[Range]:
+    """Return the bounds of the slope by every feature."""
+    slope = found.sample.slope
+    good = torch.isfinite(slope)
+    least = torch.where(good, slope, torch.inf).amin(0)
+    most = torch.where(good, slope, -torch.inf).amax(0)
+    some = good.any(0)
+    ends = [*found.boxes.slope(), least.where(some, torch.nan), most.where(some, torch.nan)]
+    return [
+        Range(low=low, high=high, seen_low=seen_low, seen_high=seen_high)
+        for low, high, seen_low, seen_high in torch.stack(ends, 1).tolist()
+    ]
+
+
+def _changes(found: Findings) -> list[tuple[float, float]]:
+    """Bound how much the output can rise, and fall, along every feature."""
+    budget, domain = found.budget, found.propagation.domain
+    width = domain[:, 1] - domain[:, 0]
+    low, high = (end * width * (1 + 1e-14) for end in found.boxes.slope())
+    rough = torch.stack([high, -low], 1).clamp(min=0).masked_fill(width[:, None] == 0, 0.0)
+    changes = [(up, down) for up, down in rough.tolist()]
+    apart = found.boxes.apart()
+    if bool(torch.isfinite(apart[1] - apart[0])):
+        near = additive_changes(found.propagation, apart, found.knots, budget.deadline)
+        changes = [_both(*pair) for pair in zip(changes, near or changes, strict=True)]
+    first, sharp = budget.cost(slice_count(found.propagation), found.propagation.size), 0
+    for index in budget.deadline.paced(range(len(changes)), first):
+        if changes[index] != (0.0, 0.0):
+            thin = slices(found.propagation, index, found.knots)
+            changes[index] = _both(changes[index], total_change(found.boxes, thin, index))
+        sharp = index + 1
+    if sharp < len(changes):
+        budget.left_out.append("slopes on slices")
+    return changes
+
+
+def _both(first: tuple[float, float], second: tuple[float, float]) -> tuple[float, float]:
+    return min(first[0], second[0]), min(first[1], second[1])
 
 
 def _blur(found: Findings) -> float:
     """Return the difference of two evaluations that may be rounding."""
-    return min(2 * found.propagation.noise, NEGLIGIBLE * _largest(found))
+    return min(2 * found.propagation.noise, FLAT * _largest(found))
 
 
 def _largest(found: Findings) -> float:
@@ -207,6 +275,10 @@ def _largest(found: Findings) -> float:
 
 def _shown(found: Findings, pair: Pair, sign: int) -> bool:
     """Tell whether the output rises (falls, for sign -1) from the one point to the other."""
+    if sign * pair.rise > 2 * found.propagation.noise:
+        return True
+    if found.budget.deadline.passed or not sign * pair.rise > 0:
+        return False
     low, high = found.propagation.values(pair.x, pair.x)
     if bool(torch.isinf(low).any() | torch.isinf(high).any()):
         return sign * pair.rise > _blur(found)  # seen only
@@ -214,12 +286,26 @@ def _shown(found: Findings, pair: Pair, sign: int) -> bool:
     return bool(gain > 0)
 
 
-def _pairs(found: Findings, index: int) -> tuple[Pair, Pair]:
+def _pairs(found: Findings) -> list[tuple[Pair, Pair]]:
+    """Return the largest rise and fall along every feature; none where there is no time."""
+    propagation, budget = found.propagation, found.budget
+    count = len(propagation.domain)
+    all_stops = count * (STOPS + len(NEAR) + found.knots.shape[1])
+    lines = max(1, affordable(propagation.model, LINES * all_stops, times=16) // all_stops)
+    first = lines * all_stops / count * budget.row_seconds
+    pairs = [_pair(found, index, lines) for index in budget.deadline.paced(range(count), first)]
+    if len(pairs) < count:
+        budget.left_out.append("points along lines")
+        still = Pair(x=found.sample.x[:1].repeat(2, 1), value=found.sample.value[:1].repeat(2))
+        pairs += [(still, still)] * (count - len(pairs))
+    return pairs
+
+
+def _pair(found: Findings, index: int, lines: int) -> tuple[Pair, Pair]:
     """Return the largest rise and fall along one feature, from where its slope was extreme."""
     propagation, slope = found.propagation, found.sample.slope[:, index].nan_to_num(0.0)
-    lines = LINES // 8 if found.budget.deadline.passed else LINES
     many = min(lines // 4, len(slope))
-    spread = found.sample.x[: lines // 2]
+    spread = found.sample.x[: max(1, lines // 2)]
     bases = torch.cat(
         [
             found.sample.x[slope.topk(many).indices],
@@ -229,39 +315,47 @@ def _pairs(found: Findings, index: int) -> tuple[Pair, Pair]:
     )
 
     def rows(x: Tensor) -> Tensor:
-        y: Tensor = propagation.model(x)[:, propagation.target]
-        return y
+        parts = x.split(rows_at_once(propagation.model))
+        return torch.cat([propagation.model(part)[:, propagation.target] for part in parts])
 
     return steepest_pairs(rows, propagation.domain, index, bases, found.knots[index])
 
 
 def _verdict(
-    found: Findings, index: int, pairs: tuple[Pair, Pair], changes: tuple[float, float]
+    found: Findings,
+    index: int,
+    slope: Range,
+    pairs: tuple[Pair, Pair],
+    changes: tuple[float, float],
 ) -> tuple[Verdict, str]:
     """Decide what can be said of one feature, and why no more."""
-    low, high = (float(end[index]) for end in found.boxes.slope())
-    start, end = found.propagation.domain[index].tolist()
-    if start == end:
+    low, high = slope.low, slope.high
+    if index in found.fixed:
         return "constant", "held fixed by the domain"
     if low == 0.0 == high:
-        model, target = found.propagation.model, found.propagation.target
-        live = bool(live_features(model, target)[index])
-        return "constant", "flat throughout" if live else "no live path"
+        return "constant", "flat throughout" if bool(found.live[index]) else "no live path"
     if low >= 0.0:
         return "increasing", ""
     if high <= 0.0:
         return "decreasing", ""
-    if max(changes) <= min(NEGLIGIBLE * _largest(found), ROUNDINGS * found.propagation.noise):
+    if max(changes) <= min(FLAT * _largest(found), ROUNDINGS * found.propagation.noise):
         return "constant", "to rounding"
     unbounded = low == -float("inf") or high == float("inf")
-    lacking = _lacking(found.propagation.model)
+    lacking = found.lacking
     if _shown(found, pairs[0], 1) and _shown(found, pairs[1], -1):
         return "neither", lacking if unbounded else ""
     if unbounded:
-        return "unknown", lacking or UNBOUNDED
+        return "unknown", lacking or _why_unbounded(found)
     side = "falls" if pairs[0].rise >= -pairs[1].rise else "rises"
     change = changes[1] if side == "falls" else changes[0]
     return "unknown", f"{side} by at most {change:.3g}, if at all"
+
+
+def _why_unbounded(found: Findings) -> str:
+    """Say why a slope of functions that are bounded has no bound."""
+    if found.budget.left_out:
+        return STOPPED
+    return UNBOUNDED if found.propagation.bounded else FAR
 
 
 def _lacking(model: KAN) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kanlens.checks import message, nearest
 from kanlens.core.activations import Array
+from kanlens.core.schema import Feature, Schema
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 
 Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"
@@ -50,10 +51,47 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
             expected, got = f"finite ends for {name!r}", f"{low!r} to {high!r}"
             advice = "Take the range of the data"
             raise DataError(message(CALL, expected, got, advice))
+        if not math.isfinite(high - low):
+            expected, got = f"a width of {name!r} that is a number", f"{low!r} to {high!r}"
+            raise DataError(message(CALL, expected, got, "Take the range of the data"))
         if low > high:
             expected, got = f"the lower end of {name!r} first", f"{low!r} to {high!r}"
             raise InvalidValueError(message(CALL, expected, got, "Swap the ends"))
     return ends
+
+
+def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
+    """Name the table columns whose features a domain (in, 2) does not hold at one category.
+
+    A row of a table has one of a column's features at 1, and the others at 0.
+
+    Examples
+    --------
+    >>> from kanlens.core.schema import Feature
+    >>> coded = [Feature(name=f"c={k}", column="c", kind="categorical", category=k) for k in "ab"]
+    >>> schema = Schema(features=tuple(coded), outputs=())
+    >>> free, held = torch.tensor([[0, 1], [0, 1]]), torch.tensor([[1, 1], [0, 0]])
+    >>> between_categories(schema, free), between_categories(schema, held)
+    (('c',), ())
+    """
+    columns: dict[str, list[int]] = {}
+    for index, feature in enumerate(schema.features):
+        if feature.kind != "numeric":
+            columns.setdefault(feature.column, []).append(index)
+    return tuple(
+        column
+        for column, indices in columns.items()
+        if not _held([schema.features[k] for k in indices], domain[indices])
+    )
+
+
+def _held(features: list[Feature], ends: Tensor) -> bool:
+    """Tell whether intervals (in, 2) of the features of one column leave it one category."""
+    low, high = ends.T
+    if not bool((low == high).all() & ((low == 0) | (low == 1)).all()):
+        return False
+    count = int(low.sum())  # 0 stands for a category that has no feature
+    return count == 1 or (count == 0 and len(features) < len(features[0].categories or "01"))
 
 
 def _as_tensor(domain: object) -> Tensor:

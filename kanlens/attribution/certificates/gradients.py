@@ -9,6 +9,7 @@ that of interval products only with its width.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,6 +32,31 @@ from kanlens.core.products import Nodes
 
 if TYPE_CHECKING:
     from kanlens.attribution.certificates.propagation import Level, Propagation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SlopeBounds:
+    """Bounds of derivatives of the output.
+
+    Attributes
+    ----------
+    features : tuple of Tensor, shape (box, in)
+        By the features, in units of the data.
+    inputs : list of tuple of Tensor, each of shape (box, in)
+        By the inputs of each layer but the first, the last layer first.
+    sums : list of Tensor, one per layer, each of shape (box, out)
+        Sizes of those by the sums.
+    edges : list of Tensor, one per layer, each of shape (box, out, in)
+        Sizes of the slopes of the edges.
+    own : Tensor, shape (box, in)
+        Width of `features` that comes from each feature's own interval.
+    """
+
+    features: Interval
+    inputs: list[Interval]
+    sums: list[Tensor]
+    edges: list[Tensor]
+    own: Tensor
 
 
 def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:

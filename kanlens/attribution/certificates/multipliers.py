@@ -19,11 +19,13 @@ from torch import Tensor
 
 from kanlens.attribution.certificates import relaxation
 from kanlens.attribution.certificates.intervals import Interval, add, shift
+from kanlens.deadlines import NEVER, Deadline
 
 if TYPE_CHECKING:
     from kanlens.attribution.certificates.propagation import Level, Propagation
 
 STEPS = 80
+NUMBERS = 2**24  # that all steps may take; large models get fewer
 RATE = 0.1  # of a step, in widths of a function's slopes
 
 
@@ -63,15 +65,15 @@ def _weights(own: Propagation, levels: list[Level]) -> tuple[Tensor, Interval]:
     return relaxation.through_nodes(model.nodes[-1], slopes, *levels[-1].sums)
 
 
-def best_lines(own: Propagation) -> Tensor | None:
-    """Find the slopes (4, node) that make the bounds on the domain tightest.
+def best_lines(own: Propagation, deadline: Deadline = NEVER) -> Tensor | None:
+    """Find the slopes (4, node) that make the bounds on the domain tightest, as time allows.
 
     Returns
     -------
     Tensor or None
         None when there is one layer only, or a bound is infinite.
     """
-    levels = own.forward(*own.inwards(own.domain[None, :, 0], own.domain[None, :, 1]))
+    levels = own.levels
     if len(levels) < 2:
         return None
     weights, _ = _weights(own, levels)
@@ -85,9 +87,10 @@ def best_lines(own: Propagation) -> Tensor | None:
         return None
     moved = torch.zeros_like(start, requires_grad=True)
     optimizer = torch.optim.Adam([moved], lr=RATE)
+    steps = max(1, min(STEPS, NUMBERS // own.size))
     with torch.enable_grad():
-        for step in range(STEPS):
-            optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
+        for step in deadline.paced(range(steps)):
+            optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
             lines = start + unit * moved
             found = sign * ends(own, levels, lines)[0]
             now = found.detach()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,19 +17,28 @@ from kanlens.attribution.certificates.intervals import (
     first_of,
     known,
     meet,
-    multiply,
     plus,
     scaled,
     shift,
     size,
     with_zero,
 )
+from kanlens.attribution.certificates.relaxation import node_bounds
 from kanlens.core.control_points import ControlPoints
-from kanlens.core.enclosures import Enclosure, NoEnclosure, encloses
+from kanlens.core.enclosures import (
+    FARTHEST,
+    Enclosure,
+    NoEnclosure,
+    SplineEnclosure,
+    encloses,
+)
 from kanlens.core.function_enclosures import FunctionEnclosure
 from kanlens.core.network import KAN
 from kanlens.core.products import Nodes
+from kanlens.deadlines import NEVER, Deadline
 
+SECONDS = 3e-5  # that enclosing an edge takes, once for a domain; measured for [784, 64, 10]
+ROW_SECONDS = 2e-7  # that relaxing one for one sum takes
 MOST_ROWS = 16  # features up to which slopes are relaxed, too: work grows with their square
 
 
@@ -77,31 +88,6 @@ class BoxBounds:
     worth: Tensor
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Slopes:
-    """Bounds of derivatives of the output.
-
-    Attributes
-    ----------
-    features : tuple of Tensor, shape (box, in)
-        By the features, in units of the data.
-    inputs : list of tuple of Tensor, each of shape (box, in)
-        By the inputs of each layer but the first, the last layer first.
-    sums : list of Tensor, one per layer, each of shape (box, out)
-        Sizes of those by the sums.
-    edges : list of Tensor, one per layer, each of shape (box, out, in)
-        Sizes of the slopes of the edges.
-    own : Tensor, shape (box, in)
-        Width of `features` that comes from each feature's own interval.
-    """
-
-    features: Interval
-    inputs: list[Interval]
-    sums: list[Tensor]
-    edges: list[Tensor]
-    own: Tensor
-
-
 @dataclass(eq=False)
 class Propagation:
     """Bounds of one output of a model on boxes within a domain.
@@ -119,32 +105,70 @@ class Propagation:
         counted from; zeros at first.
     lines : Tensor, shape (4, node), or None
         Slopes of lines in place of the last layer's functions, which `multipliers` finds.
+    deadline : Deadline
+        Of the first pass: layers that would be enclosed too late are not.
     enclosures, reach : list
         Of every layer: what encloses its edges, and the bounds of its inputs on the domain.
-    noise : float
-        Bound of the rounding of a float64 evaluation of the output.
+    levels : list of Level
+        Of the domain.
+    relaxes : bool
+        Whether hidden layers are relaxed, too; not where the first pass had no time for it.
     size : int
         Numbers that the domain itself takes.
+    in_time : bool
+        Whether no layer was left without bounds for lack of time.
     """
 
     model: KAN
     target: int
     domain: Tensor
+    deadline: Deadline = NEVER
+    enclosures: list[Enclosure] = field(default_factory=list)
+    reach: list[Interval] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=list)
+    relaxes: bool = True
+    in_time: bool = True
     additive: Tensor = field(init=False)
     lines: Tensor | None = field(init=False, default=None)
-    enclosures: list[Enclosure] = field(init=False, default_factory=list)
-    reach: list[Interval] = field(init=False, default_factory=list)
-    noise: float = field(init=False)
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.additive = torch.zeros_like(self.model.layers[0].mask)
-        levels = self.forward(*self.inwards(self.domain[None, :, 0], self.domain[None, :, 1]))
-        self.noise = self._rounding(levels)
+        self.levels = self.levels or self.passed()
         rows = len(self.domain) if len(self.domain) <= MOST_ROWS else 1
         self.size = sum(
-            one.values.points.numel() + rows * one.values.points[:, 0].numel() for one in levels
+            one.values.points.numel() + rows * one.values.points[:, 0].numel()
+            for one in self.levels
         )
+
+    def of(self, target: int) -> Propagation:
+        """Return the bounds of another output; what does not depend on it is shared."""
+        last, found = len(self.levels) - 1, replace(self, target=target)
+        if any(one._rows(last, self.model.nodes[last]) is not None for one in (self, found)):
+            found.levels = found.passed()
+        return found
+
+    def passed(self) -> list[Level]:
+        """Bound all sums on the domain."""
+        return self.forward(*self.inwards(self.domain[None, :, 0], self.domain[None, :, 1]))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the edges of every layer have bounds, or may have on smaller boxes.
+
+        A box that reaches farther than splines are enclosed has a part without bounds.
+        """
+        first = self.enclosures[0]
+        far = torch.maximum(self.reach[0][0].abs(), self.reach[0][1].abs()) > FARTHEST
+        beyond = isinstance(first, SplineEnclosure) and bool(
+            torch.isinf(self.levels[0].edges[1][..., far[0]]).any()
+        )
+        return not beyond and not any(isinstance(one, NoEnclosure) for one in self.enclosures)
+
+    @functools.cached_property
+    def noise(self) -> float:
+        """Bound of the rounding of a float64 evaluation of the output."""
+        return self._rounding(self.levels) if self.in_time else float("inf")
 
     def inwards(self, low: Tensor, high: Tensor) -> Interval:
         """Return boxes (box, in) in the scaled units of the first layer."""
@@ -163,16 +187,17 @@ class Propagation:
             zip(self.model.layers, self.model.nodes, strict=True)
         ):
             if first:
-                whole = layer.enclosure(low, high) if encloses(layer) else NoEnclosure(layer.mask)
-                self.enclosures.append(whole)
+                whole = encloses(layer) and self._has_time(layer)
+                inside = layer.enclosure(low, high) if whole else NoEnclosure(layer.mask)
+                self.enclosures.append(inside)
                 self.reach.append((low, high))
             low, high = meet((low, high), self.reach[index])
             values = self.enclosures[index].values(low, high)
             edges = known(*values.bounds())
             sums = shift(add(edges), layer.bias)
             found.append(Level(low=low, high=high, values=values, edges=edges, sums=sums))
-            rows = self._rows(index, nodes)
-            if index and rows is not None:
+            rows = self._rows(index, nodes) if self.relaxes and self.in_time else None
+            if index and rows is not None and self._relaxes_in_time(index, len(rows)):
                 weights = rows.expand(len(low), -1, -1)
                 linear = self.relax(found, index, weights)[0]
                 picked = rows.argmax(1)
@@ -184,6 +209,15 @@ class Propagation:
                 found[-1] = replace(found[-1], sums=sums)
             low, high = node_bounds(nodes, sums)
         return found
+
+    def _has_time(self, layer: Any) -> bool:
+        self.in_time &= self.deadline.left > SECONDS * layer.mask.numel()
+        return self.in_time
+
+    def _relaxes_in_time(self, index: int, rows: int) -> bool:
+        numbers = rows * sum(layer.mask.numel() for layer in self.model.layers[: index + 1])
+        self.relaxes = self.deadline.left > ROW_SECONDS * numbers
+        return self.relaxes
 
     def _rows(self, index: int, nodes: Nodes) -> Tensor | None:
         """Return the sums to bound by relaxation, one-hot; all but at the last layer."""
@@ -240,16 +274,6 @@ class Propagation:
             )
             rest = plus(rest, product)
 
-    def first_weights(self) -> Tensor:  # (out,)
-        """Return what relaxation on the whole domain makes of the sums of the first layer."""
-        low, high = self.domain[None, :, 0], self.domain[None, :, 1]
-        levels = self.forward(*self.inwards(low, high))
-        last = len(levels) - 1
-        slopes = torch.zeros_like(self.model.output_scale)[None, None]
-        slopes[..., self.target] = self.model.output_scale[self.target]
-        weights, _ = relaxation.through_nodes(self.model.nodes[last], slopes, *levels[last].sums)
-        return self.relax(levels, last, weights)[2][0, 0]
-
     def bounds(self, low: Tensor, high: Tensor) -> BoxBounds:
         """Bound output and slopes on boxes (box, in), in units of the data."""
         inner = self.inwards(low, high)
@@ -257,6 +281,7 @@ class Propagation:
         value, apart, lost = self._value(levels)
         slopes = self._slopes(levels)
         value = meet(value, self._about(0.5 * (low + high), low, high, slopes.features))
+        apart = apart if bool(self.additive.any()) else meet(apart, value)
         gains = splitting.gains(self.model, levels, slopes.edges)
         bends = splitting.uncertain(slopes.inputs, gains)
         worth = [splitting.spread(self.model, levels, amounts) for amounts in (lost, bends)]
@@ -279,22 +304,19 @@ class Propagation:
         """Bound the output alone on boxes (box, in), in units of the data, shape (box,)."""
         return self._value(self.forward(*self.inwards(low, high)))[0]
 
-    def additive_terms(self, low: Tensor, high: Tensor) -> Interval:
-        """Bound the additive function of each feature on boxes (box, in), shape (box, in)."""
-        low, high = meet(self.inwards(low, high), self.reach[0])
-        edges = self.enclosures[0].values(low, high)
-        weights = self.additive[None, None].expand(len(low), -1, -1, -1)
-        hull = relaxation.combine(edges, weights).hull()
-        return hull[0][:, 0], hull[1][:, 0]
+    def plain_value(self, levels: list[Level]) -> Interval:
+        """Bound the output by the sums of its last layer alone, shape (box,)."""
+        nodes = node_bounds(self.model.nodes[-1], levels[-1].sums)
+        one = nodes[0][:, self.target], nodes[1][:, self.target]
+        scale, offset = self.model.output_scale[self.target], self.model.output_shift[self.target]
+        return shift(scaled(scale, one), offset)
 
     def _value(self, levels: list[Level]) -> tuple[Interval, Interval, list[Tensor]]:
         """Bound the output, and the output minus the additive function."""
         model, last = self.model, len(levels) - 1
-        nodes = node_bounds(model.nodes[last], levels[last].sums)
-        one = nodes[0][:, self.target], nodes[1][:, self.target]
         scale, offset = model.output_scale[self.target], model.output_shift[self.target]
-        direct = shift(scaled(scale, one), offset)
-        slopes = torch.zeros_like(nodes[0])
+        direct = self.plain_value(levels)
+        slopes = torch.zeros_like(model.output_scale).repeat(len(levels[0].low), 1)
         slopes[:, self.target] = scale
         weights, margin = relaxation.through_nodes(
             model.nodes[last], slopes[:, None], *levels[last].sums
@@ -327,7 +349,7 @@ class Propagation:
             levels, self.model.layers, self.enclosures, sums, strict=True
         ):
             terms = size(level.edges)
-            if encloses(layer):
+            if encloses(layer) and not isinstance(inside, NoEnclosure):
                 terms = terms + layer.weights().coefficients().abs().amax(-1)
             if isinstance(inside, FunctionEnclosure):
                 terms = terms + inside.terms(level.low, level.high)
@@ -335,7 +357,7 @@ class Propagation:
             total += float(torch.where(slopes == 0, 0.0, slopes * off).sum())
         return total + 1e-15 * float(self.model.output_shift[self.target].abs())
 
-    def _slopes(self, levels: list[Level]) -> _Slopes:
+    def _slopes(self, levels: list[Level]) -> gradients.SlopeBounds:
         """Bound the derivatives by the features, and by what lies between."""
         model = self.model
         shape = len(levels[0].low), model.widths[-1]
@@ -356,41 +378,10 @@ class Propagation:
         if len(levels) > 1 and len(self.domain) <= MOST_ROWS:
             now = meet(now, gradients.relaxed_slopes(self, levels, edges, bounds, seed))
         by_unit = 1.0 / model.input_scale
-        return _Slopes(
+        return gradients.SlopeBounds(
             features=scaled(by_unit.expand_as(now[0]), now),
             inputs=found[:-1],
             sums=sums[::-1],
             edges=[size(one) for one in bounds],
             own=own * by_unit.abs(),
         )
-
-
-def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
-    """Bound nodes (box, node) by the bounds of the sums (box, sub) they are made of.
-
-    Examples
-    --------
-    >>> from kanlens.core.products import Grouping
-    >>> low, high = torch.tensor([[-1.0, 2.0]]), torch.tensor([[1.0, 3.0]])
-    >>> node_bounds(Nodes(Grouping(0, (2,))), (low, high))[1].round(decimals=6)
-    tensor([[3.]])
-    """
-    count = nodes.grouping.sums
-    columns = [(sums[0][:, k], sums[1][:, k]) for k in range(count)]
-    for product in range(len(nodes.grouping.arities)):
-        members = nodes.grouping.members(count + product)
-        total = sums[0][:, members[0]], sums[1][:, members[0]]
-        for k in members[1:]:
-            total = multiply(total, (sums[0][:, k], sums[1][:, k]))
-        # a factor without bounds may not be defined, and 0 times it neither
-        free = torch.isinf(sums[0][:, members]) & torch.isinf(sums[1][:, members])
-        low, high = (end.clone() for end in total)
-        low[free.any(1)], high[free.any(1)] = -torch.inf, torch.inf
-        columns.append((low, high))
-    found = (
-        torch.stack([low for low, _ in columns], 1),
-        torch.stack([high for _, high in columns], 1),
-    )
-    if nodes.scaled:
-        found = shift(scaled(nodes.scale.expand_as(found[0]), found), nodes.shift)
-    return found

@@ -19,7 +19,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.intervals import EPS, Interval, add, known, shift
+from kanlens.attribution.certificates.intervals import (
+    EPS,
+    Interval,
+    add,
+    known,
+    multiply,
+    scaled,
+    shift,
+)
 from kanlens.core.control_points import ControlPoints
 from kanlens.core.products import Nodes, others
 
@@ -93,6 +101,37 @@ def _total(weights: Tensor, margins: Tensor) -> Tensor:
     """Add infinite margins too; those with weight 0 count nothing."""
     factor = weights[..., None]
     return torch.where(factor == 0, 0.0, factor * margins[:, None]).sum(2)
+
+
+def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
+    """Bound nodes (box, node) by the bounds of the sums (box, sub) they are made of.
+
+    Examples
+    --------
+    >>> from kanlens.core.products import Grouping
+    >>> low, high = torch.tensor([[-1.0, 2.0]]), torch.tensor([[1.0, 3.0]])
+    >>> node_bounds(Nodes(Grouping(0, (2,))), (low, high))[1].round(decimals=6)
+    tensor([[3.]])
+    """
+    count = nodes.grouping.sums
+    columns = [(sums[0][:, k], sums[1][:, k]) for k in range(count)]
+    for product in range(len(nodes.grouping.arities)):
+        members = nodes.grouping.members(count + product)
+        total = sums[0][:, members[0]], sums[1][:, members[0]]
+        for k in members[1:]:
+            total = multiply(total, (sums[0][:, k], sums[1][:, k]))
+        # a factor without bounds may not be defined, and 0 times it neither
+        free = torch.isinf(sums[0][:, members]) & torch.isinf(sums[1][:, members])
+        low, high = (end.clone() for end in total)
+        low[free.any(1)], high[free.any(1)] = -torch.inf, torch.inf
+        columns.append((low, high))
+    found = (
+        torch.stack([low for low, _ in columns], 1),
+        torch.stack([high for _, high in columns], 1),
+    )
+    if nodes.scaled:
+        found = shift(scaled(nodes.scale.expand_as(found[0]), found), nodes.shift)
+    return found
 
 
 def through_nodes(

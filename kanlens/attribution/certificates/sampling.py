@@ -6,6 +6,8 @@ random, so the same model and domain give the same numbers.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,13 +15,16 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from kanlens.attribution.problem import BUDGET
+from kanlens.attribution.problem import BUDGET, rows_at_once
 from kanlens.core.network import KAN
 from kanlens.deadlines import NEVER, Deadline
 
+WORK = 2**27  # edges that are evaluated for one purpose, about; large models see fewer points
+FEWEST = 8  # points, whatever the time
 POINTS = 2048
 CORNERS = 8  # of at most this many features all corners are tried
 STARTS, STEPS, TRIES = 8, 24, 4
+MOST_GOALS = 512  # that are climbed for
 LINES, STOPS = 128, 33
 NEAR = (-0.01, -0.001, 0.001, 0.01)  # stops around a base, in widths of the domain
 NORMS = ("2", "inf", "1")
@@ -66,7 +71,7 @@ class Pair:
     x: Tensor
     value: Tensor
 
-    @property
+    @functools.cached_property
     def rise(self) -> float:
         """How much the output rises from the first to the second."""
         return float(self.value[1] - self.value[0])
@@ -131,17 +136,38 @@ def explore(
     """
     low, high = domain[:, 0], domain[:, 1]
     inner = _inside(domain)  # at the ends, slopes may be those of the outer side
-    points = spread_points(domain, POINTS)
-    distance = (points[:, :, None] - knots).abs()  # (point, in, knot)
-    nearest = knots.expand(len(points), -1, -1).gather(2, distance.argmin(2, keepdim=True))
-    snapped = nearest[..., 0].clamp(low, high)[: POINTS // 2]
+    if deadline.passed:
+        return evaluate(model, target, spread_points(inner, FEWEST))
+    points = spread_points(domain, affordable(model, POINTS))
+    snapped = _snapped(points[: len(points) // 2], knots).clamp(low, high)
     count = min(len(domain), CORNERS)
-    share = torch.tensor(
-        [[(k >> (i % count)) & 1 for i in range(len(domain))] for k in range(2**count)]
-    ).to(domain)
+    bits = torch.arange(len(domain), device=domain.device) % count
+    share = (torch.arange(2**count, device=domain.device)[:, None] >> bits) & 1
     corners = low + (high - low) * share
     points = torch.cat([points, snapped, corners]).clamp(inner[:, 0], inner[:, 1])
-    return _climbed(model, target, inner, evaluate(model, target, points), deadline)
+    return _climbed(model, target, inner, evaluate(model, target, points, deadline), deadline)
+
+
+def affordable(model: KAN, most: int, *, times: int = 1) -> int:
+    """Return how many rows, at most, are evaluated for one purpose; `times` it counts more.
+
+    Examples
+    --------
+    >>> affordable(KAN([2, 3, 1]), 2048), affordable(KAN([784, 300, 1]), 2048)
+    (2048, 569)
+    """
+    edges = sum(layer.mask.numel() for layer in model.layers)
+    return max(FEWEST, min(most, times * WORK // edges))
+
+
+def _snapped(points: Tensor, knots: Tensor) -> Tensor:
+    """Return the knots (in, knot) that are nearest to points (point, in)."""
+    found = []
+    for part in points.split(max(1, BUDGET // knots.numel())):
+        distance = (part[:, :, None] - knots).abs()  # (point, in, knot)
+        nearest = knots.expand(len(part), -1, -1).gather(2, distance.argmin(2, keepdim=True))
+        found.append(nearest[..., 0])
+    return torch.cat(found)
 
 
 def _inside(domain: Tensor) -> Tensor:  # (in, 2)
@@ -152,11 +178,14 @@ def _inside(domain: Tensor) -> Tensor:  # (in, 2)
     return torch.stack([low + room, high - room], 1)
 
 
-def evaluate(model: KAN, target: int, x: Tensor) -> Sample:
-    """Return an output and its gradient at points (point, in); no slope where it is undefined."""
+def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> Sample:
+    """Return an output and its gradient at points (point, in); no slope where it is undefined.
+
+    When time runs out, only at the first ones.
+    """
     values, slopes = [], []
-    at_once = max(1, BUDGET // (16 * max(len(layer.mask.flatten()) for layer in model.layers)))
-    for part in x.split(at_once):
+    rest = x[FEWEST:].split(rows_at_once(model)) if len(x) > FEWEST else ()
+    for part in itertools.chain([x[:FEWEST]], deadline.paced(rest)):
         with torch.enable_grad():
             point = part.detach().clone().requires_grad_()
             y = model(point)[:, target]
@@ -165,21 +194,21 @@ def evaluate(model: KAN, target: int, x: Tensor) -> Sample:
                 (slope,) = torch.autograd.grad(y.sum(), point)
         values.append(y.detach())
         slopes.append(torch.where(torch.isfinite(y.detach())[:, None], slope, torch.nan))
-    return Sample(x=x, value=torch.cat(values), slope=torch.cat(slopes))
+    value = torch.cat(values)
+    return Sample(x=x[: len(value)], value=value, slope=torch.cat(slopes))
 
 
 def _climbed(model: KAN, target: int, domain: Tensor, found: Sample, deadline: Deadline) -> Sample:
     """Add what a pattern search finds from the best points for every quantity."""
-    pulls = _objectives(found)  # (goal, point)
+    chosen = _goals(model)
+    pulls = _objectives(found)[chosen]  # (goal, point)
     starts = pulls.topk(min(STARTS, pulls.shape[1]), dim=1).indices  # (goal, start)
     best = pulls.gather(1, starts)
     x = found.x[starts]  # (goal, start, in)
     width = domain[:, 1] - domain[:, 0]
     collected = [found]
     goals = torch.arange(len(pulls), device=x.device)[:, None, None]
-    for step in range(STEPS):
-        if deadline.passed:
-            break
+    for step in deadline.paced(range(STEPS)):
         unit = torch.tensor([[-1.0, 1.0]]).to(domain).expand(len(domain), 2)
         moves = spread_points(unit, TRIES * STARTS, skip=1 + step * TRIES * STARTS)
         moves = moves.reshape(1, starts.shape[1], -1, len(domain))[:, :, :TRIES]
@@ -188,19 +217,32 @@ def _climbed(model: KAN, target: int, domain: Tensor, found: Sample, deadline: D
         mask = mask.reshape(1, starts.shape[1], -1, len(domain))
         moves = moves * (mask if step % 2 else 1.0) * width * 0.5 * 0.75**step
         tries = (x[:, :, None] + moves).clamp(domain[:, 0], domain[:, 1])
-        sample = evaluate(model, target, tries.reshape(-1, len(domain)))
-        values = _objectives(sample).reshape(len(pulls), len(pulls), starts.shape[1], -1)
+        sample = evaluate(model, target, tries.reshape(-1, len(domain)), deadline)
+        collected.append(sample)
+        if len(sample.x) < tries[..., 0].numel():
+            break
+        values = _objectives(sample)[chosen]
+        values = values.reshape(len(pulls), len(pulls), starts.shape[1], -1)
         mine = values[goals[:, 0, 0], goals[:, 0, 0]]  # (goal, start, try)
         top, which = mine.max(2)
         better = top > best
         moved = tries.gather(2, which[:, :, None, None].expand(-1, -1, 1, len(domain)))[:, :, 0]
         x, best = torch.where(better[..., None], moved, x), torch.where(better, top, best)
-        collected.append(sample)
     return Sample(
         x=torch.cat([one.x for one in collected]),
         value=torch.cat([one.value for one in collected]),
         slope=torch.cat([one.slope for one in collected]),
     )
+
+
+def _goals(model: KAN) -> Tensor:
+    """Return which objectives are climbed for: all, but in large models no single slopes."""
+    count = 2 + 2 * model.widths[0] + len(NORMS)
+    rows = affordable(model, count * STEPS * STARTS * TRIES, times=8)
+    goals = torch.arange(count, device=model.input_shift.device)
+    if count <= MOST_GOALS and rows == count * STEPS * STARTS * TRIES:
+        return goals
+    return torch.cat([goals[:2], goals[-len(NORMS) :]])
 
 
 def _objectives(sample: Sample) -> Tensor:  # (goal, point)

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kanlens.attribution.certificates import relaxation
+from kanlens.attribution.certificates.branching import FLAT
 from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import spread_points
-from kanlens.attribution.problem import live_edges
+from kanlens.attribution.problem import BUDGET, live_edges
 from kanlens.core.network import KAN
 
 MOST_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
@@ -65,6 +67,10 @@ class AdditiveFunction:
         torch.Size([4, 2])
         """
         x = x.to(self.model.dtype)
+        at_once = max(1, BUDGET // self.model.layers[0].mask.numel())
+        return torch.cat([self._terms(part) for part in x.split(at_once)])
+
+    def _terms(self, x: Tensor) -> Tensor:
         if self.weights is not None:
             edges = self.model.layers[0].edge_values(self.model.scale_inputs(x))
             return torch.where(self.weights == 0, 0.0, edges * self.weights).sum(1)
@@ -83,7 +89,7 @@ class AdditiveFunction:
 
 
 def additive_part(
-    propagation: Propagation, x: Tensor, value: Tensor, *, hurry: bool = False
+    propagation: Propagation, x: Tensor, value: Tensor, *, fit: bool = True
 ) -> AdditiveFunction | None:
     """Find an additive function near the output, and let boxes be bounded against it.
 
@@ -94,8 +100,8 @@ def additive_part(
     x : Tensor, shape (point, in)
     value : Tensor, shape (point,)
         The output there.
-    hurry : bool
-        Do with fewer points.
+    fit : bool
+        Whether there is time for it; else boxes are bounded against the constant 0.
 
     Returns
     -------
@@ -103,8 +109,10 @@ def additive_part(
         The output itself, when it is additive by its structure; None: that of the weights.
     """
     edges = propagation.additive.numel()
-    count = 256 if hurry else min(FIT_POINTS, max(8 * edges, NUMBERS // edges))
-    propagation.additive = fitted_weights(propagation, x[:count], value[:count])
+    columns = edges if edges <= MOST_COLUMNS else len(propagation.additive)
+    count = min(FIT_POINTS, max(8 * columns, NUMBERS // edges))
+    if fit:
+        propagation.additive = fitted_weights(propagation, x[:count], value[:count])
     model, target = propagation.model, propagation.target
     free = propagation.domain[:, 1] > propagation.domain[:, 0]
     if not is_separable(model, target, free):
@@ -127,8 +135,10 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
     (True, False)
     """
     depends = torch.diag(free)  # (node, feature)
-    for layer, nodes in zip(list(model.layers)[:-1], list(model.nodes)[:-1], strict=True):
-        depends = _on(nodes.owner, _live(live_edges(layer), depends), nodes.grouping.nodes)
+    for index, nodes in enumerate(list(model.nodes)[:-1]):
+        live = live_edges(model.layers[index])
+        sums = _live(live, depends) if index else live & free
+        depends = _on(nodes.owner, sums, nodes.grouping.nodes)
     members = list(model.nodes[-1].grouping.members(target))
     used = live_edges(model.layers[-1])[members].any(0)  # (node,)
     several = depends[used].sum(1) > 1
@@ -138,7 +148,7 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
 
 
 def _live(edges: Tensor, depends: Tensor) -> Tensor:  # (out, in), (in, feature)
-    return (edges[:, :, None] & depends).any(1)
+    return (edges.float() @ depends.float()) > 0
 
 
 def _on(owner: Tensor, sums: Tensor, count: int) -> Tensor:
@@ -150,6 +160,8 @@ def _on(owner: Tensor, sums: Tensor, count: int) -> Tensor:
 def weighted(propagation: Propagation, x: Tensor) -> Tensor:
     """Return what `apart` is counted from at x (batch, in), shape (batch,).
 
+    A layer that is too large for a weight for every edge has one for every sum.
+
     Examples
     --------
     >>> domain = torch.tensor([[0.0, 1.0]]).double()
@@ -158,8 +170,23 @@ def weighted(propagation: Propagation, x: Tensor) -> Tensor:
     >>> weighted(own, torch.zeros(2, 1).double())
     tensor([0., 0.], dtype=torch.float64)
     """
+    if not bool(propagation.additive.any()):
+        return x.new_zeros(len(x))
+    if propagation.additive.numel() > MOST_COLUMNS:
+        columns, weights = _columns(propagation.model, x), propagation.additive[:, 0]
+        return torch.where(weights == 0, 0.0, columns * weights).sum(1)
     sums = AdditiveFunction(model=propagation.model, weights=propagation.additive)
     return sums(x)
+
+
+def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
+    """Return what the weights of an additive function are of: edges, in large layers sums."""
+    layer, x = model.layers[0], model.scale_inputs(x)
+    if layer.mask.numel() <= MOST_COLUMNS:
+        edges: Tensor = layer.edge_values(x)
+        return edges.flatten(1)
+    at_once = max(1, BUDGET // (16 * layer.in_features))
+    return torch.cat([layer(part) for part in x.split(at_once)]) - layer.bias
 
 
 def fitted_weights(propagation: Propagation, x: Tensor, value: Tensor) -> Tensor:
@@ -172,16 +199,17 @@ def fitted_weights(propagation: Propagation, x: Tensor, value: Tensor) -> Tensor
     ----------
     .. [1] C. L. Lawson, Contributions to the Theory of Linear Least Maximum Approximations, 1961.
     """
-    model = propagation.model
-    edges = model.layers[0].edge_values(model.scale_inputs(x))
-    good = torch.isfinite(value) & torch.isfinite(edges).flatten(1).all(1)
-    edges, value = edges[good], value[good]
+    columns = _columns(propagation.model, x)
+    good = torch.isfinite(value) & torch.isfinite(columns).all(1)
+    columns, value = columns[good], value[good]
+    if len(value) < 2 or float(value.amax() - value.amin()) <= FLAT * float(value.abs().amax()):
+        return propagation.additive
     candidates = [propagation.additive, _chords(propagation)]
-    if len(value) > 1:
-        candidates += _least_squares(edges, value)
+    candidates += _least_squares(columns, value, propagation.additive)
     spans = []
     for weights in candidates:
-        left = value - (edges * weights).sum((1, 2))
+        by_edge = columns.shape[1] == weights.numel()
+        left = value - columns @ (weights.flatten() if by_edge else weights[:, 0])
         finite = len(left) and bool(torch.isfinite(left).all())
         spans.append(float(left.amax() - left.amin()) if finite else float("inf"))
     return candidates[spans.index(min(spans))]
@@ -189,14 +217,18 @@ def fitted_weights(propagation: Propagation, x: Tensor, value: Tensor) -> Tensor
 
 def _chords(propagation: Propagation) -> Tensor:
     """Return what linear relaxation on the whole domain makes of the first layer's edges."""
-    found = propagation.first_weights()[:, None].expand_as(propagation.additive)
+    model, levels = propagation.model, propagation.levels
+    last, target = len(levels) - 1, propagation.target
+    slopes = torch.zeros_like(model.output_scale)[None, None]
+    slopes[..., target] = model.output_scale[target]
+    weights, _ = relaxation.through_nodes(model.nodes[last], slopes, *levels[last].sums)
+    first = propagation.relax(levels, last, weights)[2][0, 0]
+    found = first[:, None].expand_as(propagation.additive)
     return torch.where(torch.isfinite(found), found, 0.0)
 
 
-def _least_squares(edges: Tensor, value: Tensor) -> list[Tensor]:
+def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]:
     """Return the weights of least squares, and those reweighted towards the largest residuals."""
-    by_edge = edges[0].numel() <= MOST_COLUMNS
-    columns = edges.flatten(1) if by_edge else edges.sum(2)
     columns = columns - columns.mean(0)
     sizes = columns.abs().amax(0)
     columns = columns / torch.where(sizes > 0, sizes, 1.0)
@@ -212,8 +244,8 @@ def _least_squares(edges: Tensor, value: Tensor) -> list[Tensor]:
         solution = torch.linalg.solve(matrix + ridge, weighted.mT @ value)
         left = (value - design @ solution).abs()
         scaled = (solution[:-1] / torch.where(sizes > 0, sizes, 1.0)) * (sizes > 0)
-        shaped = scaled.reshape(edges.shape[1:]) if by_edge else scaled[:, None]
-        found.append(shaped.expand(edges.shape[1:]).clone())
+        shaped = scaled.reshape(len(like), -1)  # (out, in), or (out, 1)
+        found.append(shaped.expand_as(like).clone())
         importance = importance * left
         total = importance.sum()
         if not float(total) > 0:
@@ -222,8 +254,10 @@ def _least_squares(edges: Tensor, value: Tensor) -> list[Tensor]:
     return found
 
 
-def least_distance(propagation: Propagation) -> float:
+def least_distance(propagation: Propagation, count: int = QUADS, at_once: int = QUADS) -> float:
     """Return a distance from the output that no additive function can fall below on the domain.
+
+    It is seen on so many rectangles, so many at a time.
 
     An additive function has no mixed differences; the output's, over rectangles that share all
     other features, are at most four times its distance from one.
@@ -233,21 +267,23 @@ def least_distance(propagation: Propagation) -> float:
     free = ((domain[:, 1] - domain[:, 0]) > 0).nonzero()[:, 0]
     if len(free) < 2:
         return 0.0
-    points = spread_points(torch.cat([domain, domain]), QUADS)
+    points = spread_points(torch.cat([domain, domain]), count)
     low, high = domain[:, 0].repeat(2), domain[:, 1].repeat(2)
     ends = torch.where(points > 0.5 * (low + high), high, low)
     points = torch.cat([points, ends])[::2]  # the corners have the largest rectangles
     one, two = points[:, :n_in], points[:, n_in:]
-    which = torch.arange(QUADS, device=domain.device)
+    which = torch.arange(count, device=domain.device)
     parts = 2 ** min(len(free), 10) - 2
-    subset = torch.zeros(QUADS, n_in, dtype=torch.bool, device=domain.device)
+    subset = torch.zeros(count, n_in, dtype=torch.bool, device=domain.device)
     code = 1 + which % parts
     for position, feature in enumerate(free.tolist()):
         subset[:, feature] = (code >> (position % 10)) & 1 == 1
     left, right = torch.where(subset, one, two), torch.where(subset, two, one)
-    first = model(one)[:, propagation.target] + model(two)[:, propagation.target]
-    second = model(left)[:, propagation.target] + model(right)[:, propagation.target]
-    gaps = (first - second).abs()
+    values = [
+        torch.cat([model(part)[:, propagation.target] for part in rows.split(at_once)])
+        for rows in (one, two, left, right)
+    ]
+    gaps = (values[0] + values[1] - values[2] - values[3]).abs()
     gaps = gaps[torch.isfinite(gaps)]
     most = float(gaps.amax()) if len(gaps) else 0.0
     return max(0.0, most / 4 - propagation.noise) if propagation.noise < float("inf") else 0.0

@@ -150,6 +150,8 @@ class OutputCertificate:
         Boxes that were bounded.
     decided : bool
         Whether all bounds are within the tolerance of what was seen, and every verdict is given.
+    remark : str
+        What there was no time for; empty when there was time for all.
     """
 
     target: str
@@ -160,6 +162,7 @@ class OutputCertificate:
     additivity: Additivity
     boxes: int
     decided: bool
+    remark: str = ""
 
     def __str__(self) -> str:
         """Say it in lines."""
@@ -182,7 +185,7 @@ class OutputCertificate:
             f"  within {near.distance.bound:.6g} of an additive function (seen"
             f" {near.distance.seen:.6g}; none is nearer than {near.least:.6g})"
         )
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  {self.remark}"] * bool(self.remark))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,6 +201,10 @@ class Certificate:
     outputs : tuple of OutputCertificate
     remark : str
         What the statements are about.
+    between : tuple of str
+        Categorical columns that the domain does not hold at one category: it includes rows with
+        something between categories, which no table has. Bounds hold for the others, too, but
+        may be wider than they need.
     """
 
     features: tuple[str, ...]
@@ -207,6 +214,7 @@ class Certificate:
         "about the float64 function of the stored weights; bounds are rounded outwards, by more"
         " than float64 evaluation can be off"
     )
+    between: tuple[str, ...] = ()
 
     def __getitem__(self, target: str | int) -> OutputCertificate:
         """Return what is proven of one output, by name or index."""
@@ -220,17 +228,26 @@ class Certificate:
             f"{name} in [{low:.6g}, {high:.6g}]"
             for name, (low, high) in zip(self.features, self.domain.tolist(), strict=True)
         )
-        return "\n".join([f"For {box}:", *map(str, self.outputs), f"({self.remark})"])
+        return "\n".join([f"For {box}:", *map(str, self.outputs), *self._notes()])
+
+    def _notes(self) -> list[str]:
+        """Return what the statements are about, in lines."""
+        columns = ", ".join(repr(name) for name in self.between)
+        between = (
+            f"(the box includes rows between the categories of {columns}; hold one feature of each"
+            " at 1 and the others at 0 for a box of possible rows)"
+        )
+        return [f"({self.remark})", *[between] * bool(self.between)]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per output and feature.
 
         Columns: target, feature, verdict, slope_low, slope_high, slope_seen_low, slope_seen_high,
-        rises, falls, effect, effect_seen.
+        rises, falls, effect, effect_seen. `attrs["notes"]` says what the statements are about.
         """
         import pandas as pd
 
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             [
                 {
                     "target": output.target,
@@ -249,12 +266,21 @@ class Certificate:
                 for one in output.features
             ]
         )
+        frame.attrs["notes"] = self._notes()
+        return frame
 
     def to_json(self) -> str:
         """Return the statements as JSON; null stands for what has no bound."""
         domain = dict(zip(self.features, self.domain.tolist(), strict=True))
         outputs = [_output_json(output) for output in self.outputs]
-        return json.dumps({"domain": domain, "outputs": outputs, "remark": self.remark})
+        return json.dumps(
+            {
+                "domain": domain,
+                "outputs": outputs,
+                "remark": self.remark,
+                "between": list(self.between),
+            }
+        )
 
 
 def _sentence(one: FeatureCertificate) -> str:
@@ -294,6 +320,7 @@ def _output_json(output: OutputCertificate) -> dict[str, Any]:
         "additivity": {**_finite(asdict(near.distance)), "least": near.least},
         "boxes": output.boxes,
         "decided": output.decided,
+        "remark": output.remark,
     }
 
 

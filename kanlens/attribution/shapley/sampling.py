@@ -102,7 +102,8 @@ def sampled(
     progress : bool, optional
         Whether a bar is shown; None: where stderr is a terminal.
     stop : Interruption, optional
-        Keeps an interrupt after the first round; what is left of the samples gets one round each.
+        Keeps an interrupt after the first round; the samples that are left get what they would get
+        without time.
 
     Returns
     -------
