@@ -24,6 +24,8 @@ from kanlens.core.statistics import deviations
 from kanlens.errors import DataError, KanlensError, ShapeError
 from kanlens.tables import Table, read_table
 
+DISTANT = 1e3  # spans between the 5 % and the 95 % quantile that a target may lie beyond them
+
 
 def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Tensor]:
     """Return x (batch, in) and y ready for training, and give the model the table's schema.
@@ -66,6 +68,7 @@ def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Ten
     if model.task == "regression":
         check_magnitude("fit", y, model.output_names, numbered)
         _warn_of_constants(model, y)
+        _warn_of_distant(model, y, list(numbered))
     return x, y
 
 
@@ -76,6 +79,21 @@ def _warn_of_constants(model: KAN, y: Tensor) -> None:
             got = f"{name!r} without any that is more than rounding"
             advice = "Choose another target, or take its mean off first"
             warnings.warn(message("fit", "targets with differences", got, advice), stacklevel=4)
+
+
+def _warn_of_distant(model: KAN, y: Tensor, rows: Sequence[int]) -> None:
+    """Warn of targets so far from nearly all others that hardly anything else will be fitted."""
+    values = y.detach().cpu().double().numpy()
+    low, high = np.quantile(values, (0.05, 0.95), axis=0)
+    beyond = np.maximum(low - values, values - high) > DISTANT * (high - low)
+    for row, column in np.argwhere(beyond & (high > low)):
+        got = f"{values[row, column]:.6g} in row {rows[row]} of {model.output_names[column]!r}"
+        expected = f"targets within {DISTANT:g} spans of the middle 90 % of them"
+        advice = (
+            "Correct that cell, or predict its logarithm: the errors of other rows hardly count"
+        )
+        warnings.warn(message("fit", expected, got, advice), stacklevel=4)
+        break
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
@@ -227,6 +245,10 @@ def _in_order_of(names: Sequence[str], schema: Schema) -> Schema:
         labels = tuple(names)
     elif len(labels) == 2 and len(names) == 1 and names[0] == labels[0]:
         labels = labels[::-1]
+    elif len(names) == len(labels) and names != default_schema(1, len(names)).output_names:
+        expected = f"outputs named by the classes {listed(labels)}"
+        advice = "Name them in the order of the outputs, or leave the names out"
+        raise DataError(message("fit", expected, listed(names), advice))
     heads = labels[1:] if len(names) == 1 and len(labels) == 2 else labels
     outputs = tuple(Output(name=f"{schema.target}={label}") for label in heads)
     return dataclasses.replace(schema, class_labels=labels, outputs=outputs)
@@ -276,7 +298,7 @@ def _holds_labels(model: KAN, values: Any) -> bool:
     found = pd.api.types.infer_dtype(cells, skipna=True)
     if found in PLAIN_NUMBERS and found != "boolean":
         return False
-    return is_classes(Column(name="y", cells=cells, call="fit"))
+    return is_classes(Column(name="y", cells=cells, call="fit", target=True))
 
 
 def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:

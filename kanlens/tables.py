@@ -283,7 +283,14 @@ def read_table(
 
     def column(label: str) -> Column:
         cells = frame[label]
-        return Column(name=label, cells=cells, call="read_table", place=place, coded=label in coded)
+        return Column(
+            name=label,
+            cells=cells,
+            call="read_table",
+            place=place,
+            coded=label in coded,
+            target=label in targets,
+        )
 
     found = [column_features(column(c), impute=impute, unit=units.get(c, "")) for c in columns]
     schema = target_schema([column(label) for label in targets], task, units)

@@ -198,7 +198,7 @@ def test_a_cell_that_is_no_number_is_named_with_its_row_and_line(tmp_path):
     path = make(tmp_path, 'a,b\n1,"x\ny"\n2,z\nO,z\n3,z\n')
     text = (
         "read_table: expected numbers, got 'O' in row 2 (line 5) of column 'a'. "
-        "Correct that cell, or pass drop=... to leave it out."
+        "Correct that cell, or leave it out with drop='a'."
     )
     with refused(DataError, text):
         read_table(path)

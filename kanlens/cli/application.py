@@ -99,6 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KanlensError as error:
         words.print(f"kanlens: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        words.print(f"kanlens: the result could not be printed: {error.strerror}", markup=False)
+        return 1
     except SystemExit as stop:  # typer always leaves this way, from an interrupt without a word
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         if code == INTERRUPTED and not interrupted:

@@ -248,7 +248,7 @@ def _options(call: str, given: list[str] | None) -> dict[str, Any]:
         name, equals, text = item.partition("=")
         if not equals or not name.isidentifier() or name in OWN:
             expected = "--set name=value with an option of the method"
-            advice = "Write --set tolerance=0.01; 'kanlens methods' lists the options"
+            advice = "'kanlens methods' lists the options"
             raise InvalidValueError(message(call, expected, repr(item), advice))
         try:
             found[name] = ast.literal_eval(text)

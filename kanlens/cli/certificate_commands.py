@@ -125,12 +125,12 @@ def _given(text: str | None) -> Domain:
     while rest.strip(" ,"):
         part = RANGE.match(rest)
         try:
-            if part is None:
+            if part is None or part["name"].strip() in found:
                 raise ValueError
             found[part["name"].strip()] = float(part["low"]), float(part["high"])
         except ValueError:
             got = repr((part.group() if part else rest).strip(" ,"))
-            expected = "--domain name=low:high"
+            expected = "--domain name=low:high, each name once"
             text = message("certify", expected, got, "Write age=18:65,income=0:5")
             raise InvalidValueError(text) from None
         rest = rest[part.end() :]

@@ -6,6 +6,7 @@ Messages name an argument as ``name=value``, as ``name=...``, or first in ``expe
 from __future__ import annotations
 
 import re
+import shlex
 import warnings
 from typing import Any
 
@@ -14,7 +15,9 @@ from typer.core import TyperGroup
 from kanlens.errors import KanlensError
 
 NAMED = re.compile(r"\b([a-z][a-z0-9_]*)=(\.\.\.|'[^']*'|[\w+-]+(?:\.\w+)*)")
-CHECKED = re.compile(r"(?<=: expected )([a-z][a-z0-9_]*)(?= (?:to be|to list|of at|from|above) )")
+CHECKED = re.compile(
+    r"(?<=: expected )([a-z][a-z0-9_]*)(?= (?:to be|to list|of at|from|above|below) )"
+)
 ONLY_PYTHON = re.compile(r"\b(?:DataFrame|Tensor)\b|\b(?:torch|model)\.\w")
 IMPORT = "'kanlens import'"
 
@@ -80,8 +83,9 @@ def _options(command: Any) -> dict[str, tuple[str, str]]:
             names = {name for method in METHODS.values() for name in method.options}
             found = {name: (f"--set {name}", "") for name in names} | found
         found[option.name or ""] = (flag, *option.secondary_opts, "")[:2]
-    if "output_name" in found:
-        found["target"] = found["output_name"]
+    for argument, option in (("target", "output_name"), ("fraction", "holdout")):
+        if option in found:
+            found[argument] = found[option]
     return found
 
 
@@ -100,5 +104,5 @@ def _flag(name: str, value: str, options: dict[str, tuple[str, str]]) -> str:
         return flag
     if value == "False":
         return negative or f"no {flag}"
-    plain = value.strip("'")
+    plain = shlex.quote(value.strip("'"))
     return f"{flag}={plain}" if flag.startswith("--set ") else f"{flag} {plain}"

@@ -30,6 +30,7 @@ from kanlens.cli.training_options import (
     Imputation,
     Penalty,
     TaskName,
+    factor,
     new_model,
     norms,
 )
@@ -67,7 +68,7 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
     batch_size: Annotated[int, typer.Option(help="Rows of one batch.")] = 256,
     penalty: Penalty = None,
-    strength: Annotated[float, typer.Option(help="Factor of the penalty.")] = 0.0,
+    strength: Annotated[float | None, typer.Option(help="Factor of the penalty.")] = None,
     entropy_weight: Annotated[
         float | None,
         typer.Option(help="Factor of the norms' entropy.  [default: 2, or 0 with --proximal]"),
@@ -107,7 +108,7 @@ def train(
         learning_rate=learning_rate,
         batch_size=batch_size,
         penalty=norms(penalty),
-        strength=strength,
+        strength=factor(penalty, strength),
         entropy_weight=entropy_weight,
         proximal=proximal,
         validation=validation,
@@ -133,6 +134,7 @@ def _outcome(
 ) -> dict[str, Any]:
     """Return what there is to say of a training run; say which of its rows lie outside."""
     say_outside(result.model, training, terminal)
+    judged = "validation" if len(result.held_out) else "training"
     return {
         "model": str(output),
         "widths": list(result.model.widths),
@@ -140,7 +142,7 @@ def _outcome(
         "steps": len(result.history),
         "best_step": result.best_step,
         "stopped_because": result.stopped_because,
-        f"validation_{result.metric_name}": result.metric,
+        f"{judged}_{result.metric_name}": result.metric,
         "seconds": result.seconds,
     }
 
@@ -216,7 +218,7 @@ def info(
     terminal = Terminal(quiet=quiet, as_json=as_json)
     facts = describe(kanlens.load(model))
     metadata = read_metadata(model, call="info")
-    facts["written_by"] = f"kanlens {metadata['kanlens_version']}"
+    facts["written_by"] = f"kanlens {metadata.get('kanlens_version', 'of an unknown version')}"
     facts["format_version"] = metadata["format_version"]
     features = facts.pop("features")
     terminal.facts(model.name, facts)

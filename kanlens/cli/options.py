@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -86,4 +89,8 @@ def split_names(text: str | None) -> list[str]:
     >>> split_names("a, b")
     ['a', 'b']
     """
-    return [part.strip() for part in text.split(",") if part.strip()] if text else []
+    names = [part.strip() for part in (text or "").split(",") if part.strip()]
+    if text is not None and not names:
+        advice = "Leave the option out, or name some"
+        raise InvalidValueError(message("kanlens", "names with commas", repr(text), advice))
+    return names

@@ -108,15 +108,20 @@ def run() -> None:
     """Run the command of this process and leave with its exit code; a bug shows its traceback."""
     interrupts = Interrupts()
     interrupts.install()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the shell closed it
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
         code = _run(interrupts)
         interrupts.ignore()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug, which is shown whole
         code = _failed(error)
     interrupts.tidy()
+    try:
+        sys.stdout.flush()
+    except OSError:  # which has been said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if code == INTERRUPTED:  # at once: to take the modules apart takes a second
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
 

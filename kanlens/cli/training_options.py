@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import typer
 
+from kanlens.checks import message
 from kanlens.cli.options import split_names
+from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
     import torch
@@ -93,6 +95,20 @@ def new_model(
         extrapolation=extrapolation,
         generator=generator,
     ).double()
+
+
+def factor(penalty: str | None, strength: float | None) -> float:
+    """Return the factor of a penalty; refuse a penalty that was given none.
+
+    Examples
+    --------
+    >>> factor("weight_l1", 0.1), factor(None, None)
+    (0.1, 0.0)
+    """
+    if penalty is not None and strength is None:
+        advice = "Add --strength, for example 0.01"
+        raise InvalidValueError(message("train", "a strength for the penalty", "none", advice))
+    return strength or 0.0
 
 
 def norms(text: str | None) -> str | dict[str, float] | None:

@@ -14,6 +14,7 @@ from kanlens.errors import InvalidValueError
 from kanlens.memory import check_memory
 
 _BYTES = 50  # that drawing the weights of a layer takes for each; measured: 100
+_SOLVED = 8  # bytes of a number in the equations that its splines are drawn by
 
 
 def check_layer(
@@ -28,8 +29,10 @@ def check_layer(
         expected = "spline_order from 1 to 5"
         raise InvalidValueError(message("KANLinear", expected, repr(spline_order), "3 is cubic"))
     weights = in_features * out_features * (grid_size + spline_order + 2)
-    layer = f"a layer of {in_features:,} x {out_features:,} edges"
-    check_memory("KANLinear", _BYTES * weights, layer, "Make it narrower, or its grid coarser")
+    equations = in_features * (grid_size + 1) * (grid_size + spline_order)
+    layer = f"a layer of {in_features:,} x {out_features:,} edges on {grid_size:,} intervals"
+    advice = "Make it narrower, or its grid coarser"
+    check_memory("KANLinear", _BYTES * weights + _SOLVED * equations, layer, advice)
     if not (isinstance(grid_eps, numbers.Real) and 0 <= grid_eps <= 1):
         expected = "grid_eps from 0 to 1"
         raise InvalidValueError(message("KANLinear", expected, repr(grid_eps), "Change it"))

@@ -88,6 +88,10 @@ def choose_columns(
     targets, chosen, dropped = as_names(target), as_names(features), as_names(drop)
     for what, names in (("target", targets), ("features", chosen), ("drop", dropped)):
         refuse_unknown(what, names, known, call=call)
+    lost = [name for name in [*targets, *chosen] if name in dropped]
+    if lost:
+        expected, got = "drop to be of other columns than target and features", repr(lost[0])
+        raise DataError(message(call, expected, got, "Name it once"))
     if features is None:
         chosen = [name for name in known if name not in targets]
     chosen = [name for name in chosen if name not in dropped]

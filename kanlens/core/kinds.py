@@ -37,8 +37,9 @@ Impute = Literal["median", "mean", "most_frequent"]
 MOST_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
 TRUTH_VALUES = ("False", "True")
 DATE_LIKE = ("datetime64", "datetime", "date", "timedelta64", "timedelta", "time", "period")
-_CONVERT = "Convert the column, or pass drop=... to leave it out"
-_CORRECT = "Correct that cell, or pass drop=... to leave it out"
+_LEAVE_OUT = ", or leave it out with drop"
+_CONVERT = f"Convert the column{_LEAVE_OUT}"
+_CORRECT = f"Correct that cell{_LEAVE_OUT}"
 _DATE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\s*\d{1,2}[/.]\d{1,2}[/.]\d{2,4}( .*)?")
 _COMMA_NUMBER = re.compile(r"\s*[-+]?\d[\d.]*(,\d+)+([eE][-+]?\d+)?\s*")
 
@@ -59,6 +60,8 @@ class Column:
         Words a row number.
     coded : bool
         Whether its numbers are codes of categories.
+    target : bool
+        Whether it is what a model is to predict, so that it cannot be left out.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Column:
     call: str
     place: Place = row_text
     coded: bool = False
+    target: bool = False
 
     @cached_property
     def inferred(self) -> str:
@@ -84,7 +88,9 @@ class Column:
 
     def refuse(self, row: int | None, expected: str, advice: str) -> DataError:
         """Word the refusal of the cell in a row, or of the column."""
-        got = f"column {self.name!r}"
+        got, (advice, comma, _) = f"column {self.name!r}", advice.partition(_LEAVE_OUT)
+        if comma and not self.target:
+            advice += f"{comma}={self.name!r}"
         if row is not None:
             got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)} of {got}"
         return DataError(message(self.call, expected, got, advice))
@@ -231,7 +237,7 @@ def _is_text(column: Column) -> bool:
     """Say whether the cells are labels, not numbers; refuse what is neither."""
     present = column.present
     if not present.any():
-        raise column.refuse(None, "values", "It has none; pass drop=... to leave it out")
+        raise column.refuse(None, "values", f"Fill it{_LEAVE_OUT}")
     _refuse_foreign(column)
     if column.coded or column.inferred in ("categorical", "boolean"):
         return True
@@ -264,7 +270,7 @@ def _refuse_foreign(column: Column) -> None:
 
 
 def _dates(column: Column, row: int) -> DataError:
-    advice = "Turn dates and times into numbers, or pass drop=... to leave it out"
+    advice = f"Turn dates and times into numbers{_LEAVE_OUT}"
     return column.refuse(row, "numbers or text", advice)
 
 
@@ -274,6 +280,8 @@ def _refuse_identifier(column: Column, labels: tuple[str, ...]) -> None:
         return
     rows = int(column.present.sum())
     advice = f"If it identifies rows, leave it out with drop={column.name!r}"
+    if column.target:
+        advice = "Choose another target, or use task='classification' if these are classes"
     if len(labels) > MOST_CATEGORIES:
         expected, got = f"at most {MOST_CATEGORIES} distinct texts", str(len(labels))
     elif len(labels) == rows:

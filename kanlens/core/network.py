@@ -112,9 +112,6 @@ grid_range, enable_standalone_scale_spline
         check_generator("KAN", generator)
         check_choice("KAN", "extrapolation", extrapolation, ["constant", "linear", "zero"])
         width, groups = read_widths(widths)
-        schema = default_schema(
-            width, groups[-1].nodes, feature_names=feature_names, output_names=output_names
-        )
         layers = [
             KANLinear(
                 n_in,
@@ -133,6 +130,9 @@ grid_range, enable_standalone_scale_spline
             )
             for n_in, n_out in layer_sizes(width, groups)
         ]
+        schema = default_schema(
+            width, groups[-1].nodes, feature_names=feature_names, output_names=output_names
+        )
         self._assemble(layers, [Nodes(group) for group in groups], schema)
         self.holds_inputs = extrapolation == "constant"
 

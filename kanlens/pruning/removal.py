@@ -136,7 +136,9 @@ class Cutter:
         with progress_bar("pruning", edges, shown=progress) as advance, self.stop.kept():
             while self._round(allowed, advance) and self._tune():
                 continue
-            self.stopped_because = "no other edge can go within the budget"
+            self.stopped_because = (
+                "no other edge can go within the budget and leave a path to an output"
+            )
         if self.stop.happened:
             self._back()
 

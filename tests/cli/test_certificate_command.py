@@ -48,7 +48,7 @@ def test_the_certificate_is_said_in_words(workshop, capsys):
     assert "of an additive function" in shown
 
 
-@pytest.mark.parametrize("text", ["width", "width=1", "width=a:b", "=1:2:3"])
+@pytest.mark.parametrize("text", ["width", "width=1", "width=a:b", "=1:2:3", "width=0:1,width=0:2"])
 def test_ranges_must_be_written_so(workshop, capsys, text):
     assert main(["certify", f"{workshop}/model.safetensors", "--domain", text]) == 1
     assert "certify: expected --domain name=low:high" in capsys.readouterr().err
@@ -70,5 +70,7 @@ def test_ranges_are_of_names_that_may_hold_commas_and_signs():
 
 @pytest.mark.parametrize("text", ["age", "age=1", "age=1:2:3", "a=0:1,age=1:x", "=1:2"])
 def test_other_words_for_a_range_are_refused(text):
-    with pytest.raises(InvalidValueError, match=r"expected --domain name=low:high, got '=?(age|=)"):
+    with pytest.raises(
+        InvalidValueError, match=r"expected --domain name=low:high, each name once, got '=?(age|=)"
+    ):
         _given(text)

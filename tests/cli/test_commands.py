@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import kanlens
 from kanlens.cli import main
@@ -360,6 +362,42 @@ def test_train_takes_every_kind_of_penalty(workshop, tmp_path, extra, capsys):
     words = ["train", workshop / "data.csv", "--target", "area", "--hidden", "0", "--steps", "2"]
     facts = answer(capsys, *words, "--strength", "0.01", *extra, "-o", tmp_path / "m.st")
     assert facts["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "text"),
+    [
+        (["--penalty", "weight_l1"], "train: expected a strength for the penalty, got none."),
+        (["--features", ""], "kanlens: expected names with commas, got ''."),
+        (
+            ["--drop", "area"],
+            "expected --drop to be of other columns than target",
+        ),
+        (["--holdout", "1"], "expected --holdout below 1, got 1.0."),
+        (["--grid-size", "1000000"], "of 3 x 5 edges on 1,000,000 intervals that takes at least"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(workshop, tmp_path, capsys, extra, text):
+    words = ["train", f"{workshop}/data.csv", "--target", "area", "-o", f"{tmp_path}/m.safetensors"]
+    assert main([*words, *extra]) == 1
+    assert text in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_judgment_without_held_out_rows_is_called_so(workshop, tmp_path, capsys):
+    words = ["train", workshop / "data.csv", "--target", "area", "--hidden", "0", "--steps", "2"]
+    facts = answer(capsys, *words, "--validation", "0", "-o", tmp_path / "m.safetensors")
+    assert "training_R2" in facts
+    assert "validation_R2" not in facts
+
+
+def test_a_file_that_does_not_say_who_wrote_it_is_described(workshop, tmp_path, capsys):
+    path = workshop / "model.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = {k: v for k, v in file.metadata().items() if k != "kanlens_version"}
+    save_file(load_file(path), tmp_path / "m.safetensors", metadata=metadata)
+    facts = answer(capsys, "info", tmp_path / "m.safetensors")
+    assert facts["written_by"] == "kanlens of an unknown version"
 
 
 def test_a_malformed_penalty_is_a_usage_error(workshop, capsys):

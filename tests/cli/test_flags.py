@@ -40,6 +40,11 @@ def messages():
                         yield f"{path.name}:{part.lineno}", part.value
 
 
+def test_names_in_advice_can_be_pasted():
+    text = "read_table: expected a name, got none. Leave it out with drop='Unnamed: 0'."
+    assert in_flags(text, COMMANDS["train"]).endswith("Leave it out with --drop 'Unnamed: 0'.")
+
+
 # Arguments that only Python has, in errors that no command ends with.
 FOR_PYTHON = {"scale", "checkpoint", "measure"}
 

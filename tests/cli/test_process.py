@@ -36,6 +36,14 @@ except BaseException:
 """
 
 
+def test_a_result_that_cannot_be_printed_is_one_line():
+    words = [sys.executable, "-m", "kanlens", "methods"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    text = "kanlens: the result could not be printed: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, text)
+
+
 class Left(Exception):
     """The process would have ended here."""
 

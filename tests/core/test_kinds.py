@@ -154,24 +154,24 @@ def test_imputation_values(cells, impute, filler):
     assert value == filler
 
 
-CONVERT = "Convert the column, or pass drop=... to leave it out."
-DATES = "Turn dates and times into numbers, or pass drop=... to leave it out."
+CONVERT = "Convert the column, or leave it out with drop='c'."
+DATES = "Turn dates and times into numbers, or leave it out with drop='c'."
 
 
 @pytest.mark.parametrize(
     ("cells", "text"),
     [
-        ([None, None], "values, got column 'c'. It has none; pass drop=... to leave it out."),
-        (["", " "], "values, got column 'c'. It has none; pass drop=... to leave it out."),
+        ([None, None], "values, got column 'c'. Fill it, or leave it out with drop='c'."),
+        (["", " "], "values, got column 'c'. Fill it, or leave it out with drop='c'."),
         (
             [1, "x", 2],
             "numbers, got 'x' in row 1 of column 'c'. "
-            "Correct that cell, or pass drop=... to leave it out.",
+            "Correct that cell, or leave it out with drop='c'.",
         ),
         (
             ["1", "x"],
             "numbers, got 'x' in row 1 of column 'c'. "
-            "Correct that cell, or pass drop=... to leave it out.",
+            "Correct that cell, or leave it out with drop='c'.",
         ),
         (
             ["1,5", "2,5", "2", "1.000,5"],

@@ -82,6 +82,16 @@ def test_an_impossible_tensor_is_refused_in_one_line(tmp_path, name, place, valu
             read(path)
 
 
+def test_a_range_that_falls_is_refused(tmp_path):
+    model = made([2, 4, 1])
+    model.input_low.fill_(2.0)
+    model.input_high.fill_(1.0)
+    save(model, tmp_path / "model.safetensors")
+    text = "load: expected a range of 'x1' that rises of 'model.safetensors', got 2 to 1."
+    with pytest.raises(FileFormatError, match=f"^{re.escape(text)}"):
+        load(tmp_path / "model.safetensors")
+
+
 def test_parameters_of_functions_and_scales_of_nodes_count_too(tmp_path):
     model = made([2, (1, 1), 1], functions=True, scaled_nodes=True)
     for name in ("layers.0.affine", "nodes.0.scale"):

@@ -221,6 +221,17 @@ def test_grids_follow_hidden_values_at_the_end_unless_it_costs(
     assert outside(math.inf) < 0.01  # always accepted
 
 
+def test_a_target_far_from_all_others_is_named(network: Callable[..., kanlens.KAN]) -> None:
+    x = torch.linspace(0, 1, 40, dtype=torch.float64)[:, None]
+    y = x[:, 0] ** 2
+    run(network((1, 1)), (x, y), steps=1)
+    y[7] = -1e8
+    with pytest.warns(
+        UserWarning, match=r"^fit: expected targets within 1000 .* got -1e\+08 in row 7"
+    ):
+        run(network((1, 1)), (x, y), steps=1)
+
+
 def test_early_stopping_waits_for_the_last_grid(
     network: Callable[..., kanlens.KAN],
 ) -> None:

@@ -99,7 +99,8 @@ class Propagation:
     target : int
         Index of the output.
     domain : Tensor, shape (in, 2)
-        In units of the data.
+        In units of the data; what lies outside the training data is as its ends where features are
+        held there.
     additive : Tensor, shape (out, in)
         Weights of the edges of the first layer in an additive function, which `apart` is
         counted from; zeros at first.
@@ -117,6 +118,8 @@ class Propagation:
         Numbers that the domain itself takes.
     in_time : bool
         Whether no layer was left without bounds for lack of time.
+    held : Tensor of bool, shape (in,)
+        Which features are held in a part of the domain, so that slopes by them are 0 there.
     """
 
     model: KAN
@@ -128,11 +131,16 @@ class Propagation:
     levels: list[Level] = field(default_factory=list)
     relaxes: bool = True
     in_time: bool = True
+    held: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
     additive: Tensor = field(init=False)
     lines: Tensor | None = field(init=False, default=None)
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
+        if not len(self.held):
+            (low, high), given = (self.model.input_low, self.model.input_high), self.domain
+            self.domain = torch.stack([end.clamp(low, high) for end in given.unbind(1)], 1)
+            self.held = (self.domain != given).any(1)
         self.additive = torch.zeros_like(self.model.layers[0].mask)
         self.levels = self.levels or self.passed()
         rows = len(self.domain) if len(self.domain) <= MOST_ROWS else 1
@@ -287,7 +295,7 @@ class Propagation:
         worth = [splitting.spread(self.model, levels, amounts) for amounts in (lost, bends)]
         return BoxBounds(
             value=value,
-            slope=with_zero(slopes.features, self._leaves(low, high)),
+            slope=with_zero(slopes.features, self.held),
             apart=apart,
             worth=torch.stack([*worth, slopes.own], 1),
         )
@@ -295,10 +303,7 @@ class Propagation:
     def slopes(self, low: Tensor, high: Tensor) -> Interval:
         """Bound the slopes alone on boxes (box, in), in units of the data, shape (box, in)."""
         found = self._slopes(self.forward(*self.inwards(low, high)))
-        return with_zero(found.features, self._leaves(low, high))
-
-    def _leaves(self, low: Tensor, high: Tensor) -> Tensor:
-        return (low < self.model.input_low) | (high > self.model.input_high)
+        return with_zero(found.features, self.held)
 
     def values(self, low: Tensor, high: Tensor) -> Interval:
         """Bound the output alone on boxes (box, in), in units of the data, shape (box,)."""

@@ -225,7 +225,7 @@ class Certificate:
     def __str__(self) -> str:
         """Say it in lines."""
         box = ", ".join(
-            f"{name} in [{low:.6g}, {high:.6g}]"
+            f"{name} in [{_digits(low, high, low)}, {_digits(low, high, high)}]"
             for name, (low, high) in zip(self.features, self.domain.tolist(), strict=True)
         )
         return "\n".join([f"For {box}:", *map(str, self.outputs), *self._notes()])
@@ -281,6 +281,19 @@ class Certificate:
                 "between": list(self.between),
             }
         )
+
+
+def _digits(low: float, high: float, value: float) -> str:
+    """Write an end of an interval with as many digits as tell it from the other.
+
+    Examples
+    --------
+    >>> _digits(1e9 - 1, 1e9 + 1, 1e9 + 1), _digits(0.0, 0.1, 0.1)
+    ('1000000001', '0.1')
+    """
+    width, size = high - low, max(abs(low), abs(high))
+    needed = 3 + math.ceil(math.log10(size / width)) if width and size < math.inf else 6
+    return f"{value:.{min(max(needed, 6), 17)}g}"
 
 
 def _sentence(one: FeatureCertificate) -> str:

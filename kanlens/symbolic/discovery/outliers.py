@@ -23,6 +23,7 @@ _WORST = 0.5  # share of the largest error from which rows are taken out in the 
 _MOST = 0.1  # share of the rows beyond which they are no exceptions
 _ROUNDING = 1e-9  # share of a value that is followed exactly
 _GAIN = 0.3  # factor on the error of a formula that leaving rows out must give
+_DISTANT = 1e3  # spans of the middle 90 % of a column beyond it
 _NORMAL = 1.4826  # standard deviation over median absolute deviation
 
 
@@ -61,6 +62,33 @@ def wrong_rows(columns: Array, target: Array) -> Array:
     for k in range(blocks):
         found[k::blocks] = _wrong_in(even(columns[k::blocks]), size[k::blocks])
     return found if found.mean() <= _MOST else np.zeros_like(found)
+
+
+def distant_rows(columns: Array, others: Array) -> Array:
+    """Find rows with a feature so far from those of nearly all rows that a cell must be wrong.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (row, feature)
+    others : ndarray, shape (other row, feature)
+        They may be the same.
+
+    Returns
+    -------
+    ndarray of bool, shape (other row,)
+        None of them where they would be many.
+
+    Examples
+    --------
+    >>> x = np.linspace(0.0, 1.0, 50)[:, None]
+    >>> x[7] = 1e8
+    >>> np.flatnonzero(distant_rows(x, x))
+    array([7])
+    """
+    low, high = np.quantile(columns, (0.05, 0.95), axis=0)
+    room = _DISTANT * (high - low)
+    found = (((others < low - room) | (others > high + room)) & (room > 0)).any(1)
+    return found if found.sum() <= _MOST * len(found) else np.zeros_like(found)
 
 
 def wrong_beside(columns: Array, target: Array, others: Array, values: Array) -> Array:

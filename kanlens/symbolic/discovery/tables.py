@@ -18,7 +18,7 @@ from kanlens.core.rows import as_tensor
 from kanlens.errors import ShapeError
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.entries import EXACT
-from kanlens.symbolic.discovery.outliers import wrong_beside, wrong_rows
+from kanlens.symbolic.discovery.outliers import distant_rows, wrong_beside, wrong_rows
 from kanlens.symbolic.discovery.regression import Array
 from kanlens.symbolic.discovery.scales import Scale, resolved, step
 from kanlens.symbolic.time_limits import ending
@@ -195,13 +195,12 @@ def sample_of(
     unseen = unseen[: len(unseen) * (len(unseen) >= _MANY)]
     more, columns = (columns[unseen], target[unseen]), columns[pick]
     target, useful = target[pick], _useful(columns)
-    wrong, more_wrong = (np.zeros(len(some), dtype=bool) for some in (target, more[1]))
+    wrong, more_wrong = (distant_rows(columns, some) for some in (columns, more[0]))
     with ending(time.monotonic() + seconds):
-        wrong = wrong_rows(columns[:, useful], target)
-        sound = ~wrong
-        more_wrong = wrong_beside(
-            columns[sound][:, useful], target[sound], more[0][:, useful], more[1]
-        )
+        wrong[~wrong] = wrong_rows(columns[~wrong][:, useful], target[~wrong])
+        sound = columns[~wrong][:, useful], target[~wrong]
+        near = ~more_wrong
+        more_wrong[near] = wrong_beside(*sound, more[0][near][:, useful], more[1][near])
     aside = columns[wrong], target[wrong]
     columns, target, held_out = columns[~wrong], target[~wrong], held_out[~wrong]
     aside = _joined(aside, (more[0][more_wrong], more[1][more_wrong]))

@@ -113,6 +113,23 @@ def test_a_feature_that_is_held_fixed():
     )
 
 
+def test_where_features_are_held_the_domain_may_be_as_wide_as_numbers_go():
+    model = small()
+    model.input_low.fill_(-0.5)
+    model.input_high.fill_(1.0)
+    near = certify(model, torch.tensor([[-0.5, 1.0]] * 2).double(), max_boxes=500).outputs[0]
+    far = certify(
+        model, torch.tensor([[-1e300, 1e300]] * 2, dtype=torch.float64), max_boxes=500
+    ).outputs[0]
+    assert far.range == near.range
+    assert far.additivity.distance == near.additivity.distance
+    for one, other in zip(near.features, far.features, strict=True):
+        assert one.effect == other.effect
+        assert (
+            other.slope.low <= min(one.slope.low, 0) <= max(one.slope.high, 0) <= other.slope.high
+        )
+
+
 def test_units_of_the_data():
     model = small([2, 1]).double()
     scaled = copy.deepcopy(model)

@@ -5,7 +5,13 @@ import pytest
 import sympy
 
 import kanlens
-from kanlens.symbolic.discovery.outliers import exceptions, unfollowed, wrong_beside, wrong_rows
+from kanlens.symbolic.discovery.outliers import (
+    distant_rows,
+    exceptions,
+    unfollowed,
+    wrong_beside,
+    wrong_rows,
+)
 from kanlens.symbolic.validity import poles
 
 X1, X2 = sympy.symbols("x1 x2")
@@ -160,6 +166,22 @@ def test_a_pole_on_the_rows_or_between_them_is_never_trusted():
     assert found.receipt.explains
     assert not found.receipt.trustworthy
     assert "WARNING: the formula goes to infinity between the rows: " in found.receipt.summary()
+
+
+@pytest.mark.parametrize("cell", [1e5, 1e8, -1e300])
+def test_a_wrong_cell_of_a_feature_sets_its_row_aside(cell):
+    draw = np.random.default_rng(0)
+    x = draw.uniform(1, 4, (6000, 2))
+    y = x[:, 0] * x[:, 1] + 0.01 * draw.normal(size=6000)
+    x[[10, 1001], 0] = cell
+    found = found_in(x, y)
+    assert found.sympy() == X1 * X2
+    assert found.receipt.unfollowed_rows == 2
+
+
+def test_a_heavy_tail_is_no_wrong_cell():
+    x = np.random.default_rng(0).lognormal(sigma=3.0, size=(1000, 2))
+    assert not distant_rows(x, x).any()
 
 
 def test_rows_beyond_those_of_the_search_may_be_wrong_too():
