@@ -26,7 +26,7 @@ def message(call: str, expected: str, got: str, advice: str) -> str:
     expected, got : str
         What should have been there, and what was.
     advice : str
-        The step to take, a full sentence without its stop.
+        The step to take, a full sentence without its stop, or a question with its mark.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def message(call: str, expected: str, got: str, advice: str) -> str:
     >>> message("load", "a file", "a folder", "Name the file in it")
     'load: expected a file, got a folder. Name the file in it.'
     """
-    return f"{call}: expected {expected}, got {got}. {advice}."
+    return f"{call}: expected {expected}, got {got}. {advice}{'' if advice.endswith('?') else '.'}"
 
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:
@@ -68,9 +68,9 @@ def check_choice(call: str, name: str, value: str, choices: Iterable[str]) -> No
     if value in known:
         return
     hint = nearest(str(value), known)
-    advice = f"Did you mean {hint!r}" if hint else f"Choose one of: {', '.join(known)}"
+    advice = f"Did you mean {hint!r}?" if hint else f"Choose one of: {', '.join(known)}"
     text = message(call, f"{name} to be one of {', '.join(known)}", repr(value), advice)
-    raise InvalidValueError(text.removesuffix(".") + "?" if hint else text)
+    raise InvalidValueError(text)
 
 
 def check_positive(call: str, name: str, value: float, *, zero: bool = False) -> None:

@@ -35,6 +35,8 @@ def discover(
     quiet: Quiet = False,
 ) -> None:
     """Find a formula for a column of a table, with a receipt that says how far it holds."""
+    import pandas as pd
+
     import kanlens
     from kanlens.symbolic.wording import legend, written
 
@@ -46,7 +48,7 @@ def discover(
         raise DataError(message("discover", "a target", "none", "Name it with --target"))
     result = kanlens.discover(
         table.x,
-        table.y,
+        pd.Series(table.y[:, 0].numpy(), name=target),
         table.feature_names,
         time_limit=time_limit,
         generator=None if seed is None else seeded(seed),

@@ -18,6 +18,7 @@ NAMED = re.compile(r"\b([a-z][a-z0-9_]*)=(\.\.\.|'[^']*'|[\w+-]+(?:\.\w+)*)")
 CHECKED = re.compile(
     r"(?<=: expected )([a-z][a-z0-9_]*)(?= (?:to be|to list|of at|from|above|below) )"
 )
+SENTENCE = re.compile(r"(?<!\.\.)\. ")  # its end; that of an argument is no such
 ONLY_PYTHON = re.compile(r"\b(?:DataFrame|Tensor)\b|\b(?:torch|model)\.\w")
 IMPORT = "'kanlens import'"
 
@@ -59,11 +60,11 @@ def in_flags(text: str, command: Any) -> str:
     'fit: expected --grid-size to be 1, got 0. Use --grid-size 3.'
     """
     options = _options(command)
-    fact, stop, advice = text.removesuffix(".").rpartition(". ")
+    *facts, advice = SENTENCE.split(text.removesuffix("."))
     offered = [part for part in advice.split(", or ") if _offered(part, options)]
-    if stop and offered:
+    if facts and offered:
         advice = ", or ".join(offered)
-        text = f"{fact}. {advice[0].upper()}{advice[1:]}."
+        text = f"{'. '.join(facts)}. {advice[0].upper()}{advice[1:]}."
     text = CHECKED.sub(lambda found: options.get(found[1], (found[1],))[0], text)
     text = NAMED.sub(lambda found: _flag(found[1], found[2], options), text)
     call, colon, rest = text.partition(": ")

@@ -67,7 +67,7 @@ def say_outside(kan: KAN, table: Table, terminal: Terminal) -> None:
 
     words = outside_words(kan, table.x)
     if words:
-        terminal.say(words)
+        terminal.say(f"{table.source}: {words}")
 
 
 def training_table(
@@ -142,7 +142,9 @@ def background_rows(
     from kanlens.tables import read_features
 
     if path is not None:
-        rows = read_features(path, kan.schema, call=f"{call}: background").x
+        given = read_features(path, kan.schema, call=f"{call}: background")
+        say_outside(kan, given, terminal)
+        rows = given.x
     elif kan.background is not None:
         rows = kan.background
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -82,14 +83,15 @@ def asked_output(terminal: Terminal, kan: KAN, text: str | None, x: Tensor, *, c
 
 
 def split_names(text: str | None) -> list[str]:
-    """Return the names in a comma-separated list.
+    """Return the names in a comma-separated list; one that holds a comma stands in double quotes.
 
     Examples
     --------
-    >>> split_names("a, b")
-    ['a', 'b']
+    >>> split_names('a, b, "c,d"')
+    ['a', 'b', 'c,d']
     """
-    names = [part.strip() for part in (text or "").split(",") if part.strip()]
+    parts = next(csv.reader([text or ""], skipinitialspace=True), [])
+    names = [part.strip() for part in parts if part.strip()]
     if text is not None and not names:
         advice = "Leave the option out, or name some"
         raise InvalidValueError(message("kanlens", "names with commas", repr(text), advice))

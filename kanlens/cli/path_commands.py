@@ -44,7 +44,11 @@ def sparsity_path(
     extrapolation: Extrapolation = "constant",
     penalty: Penalty = "weight_l1",
     strengths: Annotated[
-        str, typer.Option(help="How many, or the strengths themselves with commas, increasing.")
+        str,
+        typer.Option(
+            help="About how many (a few more follow until hardly an edge is left), or the "
+            "strengths themselves with commas, increasing."
+        ),
     ] = "10",
     optimizer: Annotated[str, typer.Option(help="lbfgs, adam or adamw.")] = "lbfgs",
     steps: Annotated[int, typer.Option(help="Steps of each strength.")] = 50,

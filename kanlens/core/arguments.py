@@ -104,4 +104,4 @@ def find_output(
     hint = nearest(target, names) if isinstance(target, str) else None
     advice = f"Did you mean {hint!r}?" if hint else f"Pass an index below {len(names)} or a name"
     expected = f"target to be one of the {len(names)} outputs ({shown})"
-    raise InvalidValueError(message(call, expected, repr(target), advice).replace("?.", "?"))
+    raise InvalidValueError(message(call, expected, repr(target), advice))

@@ -46,10 +46,10 @@ def refuse_unknown(what: str, names: Iterable[str], known: Sequence[str], *, cal
         if name in known:
             continue
         hint = nearest(name, known)
-        advice = f"Did you mean {hint!r}" if hint else "Name a column of the table"
+        advice = f"Did you mean {hint!r}?" if hint else "Name a column of the table"
         expected = f"{what} among the columns {listed(known)}"
         text = message(call, expected, repr(name), advice)
-        raise DataError(text.removesuffix(".") + "?" if hint else text)
+        raise DataError(text)
 
 
 def choose_columns(

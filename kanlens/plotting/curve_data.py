@@ -107,7 +107,7 @@ def node_index(names: tuple[str, ...], node: int | str, *, call: str, argument: 
     hint = nearest(node, names) if isinstance(node, str) else None
     expected = f"{argument} from 0 to {len(names) - 1} or a name"
     advice = f"Did you mean {hint!r}?" if hint else "Name a node of that layer"
-    raise InvalidValueError(message(call, expected, repr(node), advice).replace("?.", "?"))
+    raise InvalidValueError(message(call, expected, repr(node), advice))
 
 
 def check_layer(model: KAN, layer: object, *, call: str) -> int:

@@ -121,7 +121,10 @@ def _damped_step(slopes: Array, r: Array, damping: float) -> tuple[Array, float]
     size = np.where(size > 0, size, 1.0)
     scaled = slopes / size
     normal = scaled.T @ scaled + damping * np.eye(len(size))
-    step = np.linalg.solve(normal, scaled.T @ r)
+    try:
+        step = np.linalg.solve(normal, scaled.T @ r)
+    except np.linalg.LinAlgError:  # columns that are alike but for rounding: damp them more
+        return np.zeros_like(size), 0.0
     promised = _mean_square(r) - _mean_square(r - scaled @ step)
     return np.asarray(step / size), promised
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 from keyword import iskeyword
 from types import BuiltinFunctionType
 from typing import Any
+from unicodedata import normalize
 
 import sympy
 from sympy.printing.str import StrPrinter
@@ -81,7 +82,9 @@ def written(name: str) -> str:
     >>> print(*map(written, ("x1", "größe", "pi", "blood sugar", "two\nlines")))
     x1 größe `pi` `blood sugar` `two\nlines`
     """
-    if name.isidentifier() and not (name in _taken() or iskeyword(name) or _SPLINE.fullmatch(name)):
+    word = name.isidentifier() and name.replace("_", "a").isalnum()
+    taken = name in _taken() or iskeyword(name) or _SPLINE.fullmatch(name)
+    if word and name == normalize("NFKC", name) and not taken:
         return name
     return f"`{''.join(map(_escaped, name))}`"
 

@@ -96,7 +96,8 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
         As for `kanlens.fit`. ``"activation_l2"`` makes edges exactly zero (unless
         ``proximal=False`` is among the options); with all others they become small.
     strengths : sequence of float, or int, optional
-        The strengths, increasing; or how many of the default ones there are, 10 when None.
+        The strengths, increasing; or how many of the default ones there are, 10 when None: at
+        most five more follow until nearly all edges are dead.
     threshold : float
         Share of its layer's largest weight L1 norm below which an edge counts as dead.
     tolerance : float

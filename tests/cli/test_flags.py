@@ -40,6 +40,12 @@ def messages():
                         yield f"{path.name}:{part.lineno}", part.value
 
 
+def test_an_argument_left_open_ends_no_sentence():
+    text = "fit: expected a, got b. Resume with the same, or leave out resume=... to start anew."
+    wanted = "Resume with the same, or leave out --resume to start anew."
+    assert in_flags(text, COMMANDS["train"]).endswith(wanted)
+
+
 def test_names_in_advice_can_be_pasted():
     text = "read_table: expected a name, got none. Leave it out with drop='Unnamed: 0'."
     assert in_flags(text, COMMANDS["train"]).endswith("Leave it out with --drop 'Unnamed: 0'.")

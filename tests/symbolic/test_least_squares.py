@@ -31,6 +31,21 @@ def test_redundant_parameters_do_no_harm():
     assert np.isfinite(found.parameters).all()
 
 
+def test_equations_that_cannot_be_solved_are_damped(monkeypatch):
+    solve, dampings = np.linalg.solve, []
+
+    def stubborn(matrix, right):
+        dampings.append(matrix[0, 0])
+        if len(dampings) < 3:
+            raise np.linalg.LinAlgError("Singular matrix")
+        return solve(matrix, right)
+
+    monkeypatch.setattr(np.linalg, "solve", stubborn)
+    found = minimize(lambda p: p - 3.0, lambda p: np.eye(1), np.zeros(1))
+    assert dampings[0] < dampings[1] < dampings[2]
+    assert found.parameters[0] == pytest.approx(3.0)
+
+
 def test_steps_into_nothing_are_rejected():
     with np.errstate(all="ignore"):
         found = minimize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,7 @@ FEWEST, MOST_POINTS = 2048, 32768  # at which the distance from an additive func
 NUMBERS = 2**18  # of features that they have at most
 TABLE = 8 * (6 + 5)  # bytes for the polynomials of an edge, and of its slope, on a piece
 EXPLORING, RELAXING = 0.3, 0.3  # shares of the time, when it is limited
+LOADING = 1.5  # seconds until torch has what its first optimizer needs
 PASS, LINES = 5, 8  # passes through the layers that bounds take, and bounds that a line takes
 
 
@@ -178,7 +180,8 @@ def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertifi
     count = affordable(model, max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain))))
     thin = sample.thinned(count if fit else sampling.FEWEST)
     seen = conclusions.seen(sample, thin.value - separable.weighted(propagation, thin.x))
-    if propagation.bounded and budget.allows("best lines", LINES * budget.seconds):
+    loading = LOADING * ("torch._dynamo" not in sys.modules)
+    if propagation.bounded and budget.allows("best lines", LINES * budget.seconds + loading):
         relaxing = deadline.portion(RELAXING, keep=budget.seconds)
         with budget.stop.kept():
             propagation.lines = multipliers.best_lines(propagation, relaxing)

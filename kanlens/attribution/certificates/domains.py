@@ -117,9 +117,9 @@ def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) 
     for name in domain:
         if name not in names:
             hint = nearest(str(name), names)
-            advice = f"Did you mean {hint!r}" if hint else "Use the names of the model's features"
+            advice = f"Did you mean {hint!r}?" if hint else "Use the names of the model's features"
             text = message(CALL, f"features among {', '.join(names)}", repr(name), advice)
-            raise InvalidValueError(text.removesuffix(".") + "?" if hint else text)
+            raise InvalidValueError(text)
     missing = [name for name in names if name not in domain]
     if missing:
         expected, got = "an interval for every feature", f"none for {', '.join(missing)}"

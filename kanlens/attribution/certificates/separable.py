@@ -229,9 +229,11 @@ def _chords(propagation: Propagation) -> Tensor:
 
 def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]:
     """Return the weights of least squares, and those reweighted towards the largest residuals."""
+    largest = columns.abs().amax(0)
     columns = columns - columns.mean(0)
     sizes = columns.abs().amax(0)
-    columns = columns / torch.where(sizes > 0, sizes, 1.0)
+    sizes = torch.where(sizes > FLAT * largest, sizes, 0.0)  # of those that are not constant
+    columns = torch.where(sizes > 0, columns / sizes, 0.0)
     ones = torch.ones_like(columns[:, :1])
     design = torch.cat([columns, ones], 1)
     importance = torch.full_like(value, 1 / len(value))

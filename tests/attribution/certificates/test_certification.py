@@ -130,6 +130,14 @@ def test_where_features_are_held_the_domain_may_be_as_wide_as_numbers_go():
         )
 
 
+def test_a_constant_feature_does_not_spoil_the_additive_function():
+    generator = torch.Generator().manual_seed(0)
+    model = KAN([3, 3, 1], scale_noise=2.0, generator=generator)
+    box = torch.tensor([[-1.0, 1.0], [-1.0, 1.0], [0.3, 0.3]])
+    found = certify(model, box, max_boxes=500).outputs[0]
+    assert found.additivity.distance.bound <= found.range.high - found.range.low
+
+
 def test_units_of_the_data():
     model = small([2, 1]).double()
     scaled = copy.deepcopy(model)
