@@ -68,7 +68,7 @@ def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Ten
     if model.task == "regression":
         check_magnitude("fit", y, model.output_names, numbered)
         _warn_of_constants(model, y)
-        _warn_of_distant(model, y, list(numbered))
+        warn_of_distant("fit", model.output_names, y, list(numbered))
     return x, y
 
 
@@ -81,19 +81,23 @@ def _warn_of_constants(model: KAN, y: Tensor) -> None:
             warnings.warn(message("fit", "targets with differences", got, advice), stacklevel=4)
 
 
-def _warn_of_distant(model: KAN, y: Tensor, rows: Sequence[int]) -> None:
-    """Warn of targets so far from nearly all others that hardly anything else will be fitted."""
+def warn_of_distant(call: str, names: Sequence[str], y: Tensor, rows: Sequence[int]) -> None:
+    """Warn of targets (row, out) so far from nearly all others that no other row will count.
+
+    Examples
+    --------
+    >>> warn_of_distant("fit", ["y"], torch.arange(30.0)[:, None], range(30))
+    """
     values = y.detach().cpu().double().numpy()
     low, high = np.quantile(values, (0.05, 0.95), axis=0)
     beyond = np.maximum(low - values, values - high) > DISTANT * (high - low)
-    for row, column in np.argwhere(beyond & (high > low)):
-        got = f"{values[row, column]:.6g} in row {rows[row]} of {model.output_names[column]!r}"
+    found = np.argwhere(beyond & (high > low))
+    if len(found):
+        row, column = found[0]
+        got = f"{values[row, column]:.6g} in row {rows[row]} of {names[column]!r}"
         expected = f"targets within {DISTANT:g} spans of the middle 90 % of them"
-        advice = (
-            "Correct that cell, or predict its logarithm: the errors of other rows hardly count"
-        )
-        warnings.warn(message("fit", expected, got, advice), stacklevel=4)
-        break
+        advice = "Correct that cell, or predict a logarithm: other rows hardly count beside it"
+        warnings.warn(message(call, expected, got, advice), stacklevel=4)
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.core.network import KAN
-from kanlens.encoding import prepare_target
+from kanlens.encoding import prepare_target, warn_of_distant
 from kanlens.errors import MethodError
 from kanlens.training.objective import constant_loss, task_loss
 
@@ -65,6 +65,8 @@ class Judge:
             self._scale = _variance(first if rows is None else first[rows])
         else:
             self.target = prepare_target(model, y, len(first), call=call)
+            if model.task == "regression":
+                warn_of_distant(call, model.output_names, self.target, range(len(first)))
         self._wanted = self._judged(self.target)
         if y is not None:
             self.floor *= constant_loss(model, self._wanted, self._wanted)

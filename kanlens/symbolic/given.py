@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kanlens.checks import check_rows, message
 from kanlens.core.network import KAN
-from kanlens.encoding import prepare_target
+from kanlens.encoding import prepare_target, warn_of_distant
 from kanlens.errors import DataError
 from kanlens.symbolic.assignment import Goal
 from kanlens.symbolic.joint_refit import relative_loss
@@ -67,7 +67,12 @@ def prepared(
         expected, got = "a model with finite outputs", "NaN, or numbers too large to be squared"
         advice = "Train the model again, or leave out the rows on which it overflows"
         raise DataError(message(call, expected, got, advice))
-    return rows, None if y is None else prepare_target(model, y, len(rows), call=call).cpu()
+    if y is None:
+        return rows, None
+    target = prepare_target(model, y, len(rows), call=call).cpu()
+    if model.task == "regression":
+        warn_of_distant(call, model.output_names, target, range(len(rows)))
+    return rows, target
 
 
 def in_double(model: KAN) -> KAN:

@@ -93,6 +93,9 @@ def test_an_interrupt_before_the_first_removal_passes(
 
 def test_why_no_more_edges_went_is_said(network: Build, draw: Draw) -> None:
     model, x = network((3, 4, 1)), draw()
-    assert prune(model, x).stopped_because == "no other edge can go within the budget"
+    assert (
+        prune(model, x).stopped_because
+        == "no other edge can go within the budget and leave a path to an output"
+    )
     found = kanlens.prune(model, x, threshold=0.1, progress=False)
     assert found.stopped_because == "every edge below the threshold is gone"
