@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,8 +86,7 @@ def training_table(
     given = split_names(columns.target)
     if not given:
         given = list(schema.targets_among(list(read_frame(data, call="import").columns)))
-        columns = replace(columns, target=",".join(given))
-    table = columns.read(data, task, impute)
+    table = columns.read(data, task, impute, targets=given)
     _say_target(table, schema, given, terminal, "its columns are all features")
     return table
 

@@ -61,11 +61,13 @@ class Columns:
     drop: str | None
     categorical: str | None
 
-    def read(self, data: Path, task: str | None, impute: str | None) -> Table:
-        """Read the table."""
+    def read(
+        self, data: Path, task: str | None, impute: str | None, targets: list[str] | None = None
+    ) -> Table:
+        """Read the table; `targets` stand in for those of the command."""
         from kanlens.tables import read_table
 
-        targets = split_names(self.target)
+        targets = split_names(self.target) if targets is None else targets
         return read_table(
             data,
             target=targets[0] if len(targets) == 1 else targets or None,

@@ -123,7 +123,8 @@ def test_work_that_does_not_fit_is_refused_before_it_begins(monkeypatch):
     monkeypatch.setattr("kanlens.memory.available_memory", lambda: 2_000_000_000)
     text = (
         "KANLinear: expected work that fits into the 2.0 GB of memory available, got a layer of "
-        "10 x 1,000,000 edges that takes at least 5.0 GB. Make it narrower, or its grid coarser."
+        "10 x 1,000,000 edges on 5 intervals that takes at least 5.0 GB. "
+        "Make it narrower, or its grid coarser."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         kanlens.KAN([10, 1_000_000, 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 
@@ -49,9 +50,10 @@ def is_noise(columns: Array, made: Array, target: Array) -> bool:
     >>> is_noise(x, made, made + noise), is_noise(x, made, made + x[:, 1] ** 2)
     (True, False)
     """
-    left = target - made
+    left, rows = target - made, len(target)
+    if rows < _FEWEST * columns.shape[1]:  # of terms, which are more than columns
+        return False
     terms = _terms(columns, made)
-    rows = len(left)
     if rows < _FEWEST * terms.shape[1] or not varies(left) or left.var() > _LOUD * target.var():
         return False
     left = (left - left.mean()) / left.std()
@@ -83,13 +85,10 @@ def _terms(columns: Array, made: Array) -> Array:
     even = (columns - columns.mean(axis=0)) / columns.std(axis=0)
     most = min(_MOST_TERMS, len(made) // _FEWEST - sum(f.shape[1] for f in found))
     for degree in _DEGREES:
-        places = [
-            p
-            for count in range(2, degree + 1)
-            for p in itertools.combinations_with_replacement(range(width), count)
-            if len(set(p)) > 1
-        ]
-        if len(places) <= most:
+        counts = range(2, degree + 1)
+        if sum(math.comb(width + k - 1, k) - width for k in counts) <= most:
+            ways = (itertools.combinations_with_replacement(range(width), k) for k in counts)
+            places = [p for p in itertools.chain(*ways) if len(set(p)) > 1]
             found += [np.prod(even[:, p], axis=1)[:, None] for p in places]
             break
     return np.concatenate(found, axis=1)

@@ -158,3 +158,8 @@ def test_a_function_that_hardly_varies_is_left_out():
     front.offer(A * (sympy.cos(1 / C) - sympy.exp(-B)))
     assert sympy.expand(front.chosen().expression - A * (1 - sympy.exp(-B))) == 0
     assert sympy.Integer(1) + A in thinner(sympy.cos(B) + A)
+
+
+def test_more_columns_than_rows_tell_nothing_and_take_no_time():
+    x = np.random.default_rng(0).normal(size=(200, 400))
+    assert not is_noise(x, x[:, 0], x[:, 1])  # 11 million products of three
