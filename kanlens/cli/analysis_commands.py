@@ -215,7 +215,7 @@ def symbolize(
         terminal.text(named)
     terminal.text(result.receipt.summary())
     terminal.wrote(output)
-    terminal.say("it is the network with functions on its edges; the formula may be shorter than it")
+    terminal.say("it is the network with functions on its edges; the formula may be shorter")
     terminal.emit({"model": str(output), **json.loads(result.to_json())})
 
 

@@ -70,6 +70,7 @@ def target_names(y: Any) -> list[str] | None:
 
 def validated(estimator: Any, *data: Any, **options: Any) -> Any:
     """Check data as scikit-learn does, by the name it has in the version at hand."""
+    data = tuple(one.detach().cpu() if isinstance(one, torch.Tensor) else one for one in data)
     if options.get("reset", True):
         estimator._labels = getattr(data[0], "columns", None)
     try:

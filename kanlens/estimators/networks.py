@@ -220,6 +220,10 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         """
         names = target_names(y)
         rows, target = validated(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        missing = [row for row, label in enumerate(target) if label is None]
+        if missing:
+            text = message("KANClassifier", "labels", f"none in row {missing[0]}", "Leave it out")
+            raise InvalidValueError(text)
         check_classification_targets(target)
         self.classes_, codes = np.unique(target, return_inverse=True)
         if len(self.classes_) < 2:

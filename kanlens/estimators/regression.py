@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import RegressorMixin  # noqa: TID253
 
+from kanlens.checks import message
 from kanlens.core.activations import Array
+from kanlens.errors import InvalidValueError
 from kanlens.estimators.inputs import target_names, validated
 
 
@@ -20,7 +22,12 @@ class Regression(RegressorMixin):  # type: ignore[misc]  # untyped
         rows, target = validated(
             self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
         )
-        outputs = np.asarray(target, dtype=np.float64).reshape(len(rows), -1)
+        try:
+            outputs = np.asarray(target, dtype=np.float64).reshape(len(rows), -1)
+        except (TypeError, ValueError) as error:
+            got, advice = repr(np.ravel(target)[0]), "Encode y, or take KANClassifier"
+            text = message(type(self).__name__, "numbers in y", got, advice)
+            raise InvalidValueError(text) from error
         self._flat = np.ndim(target) == 1
         return rows, outputs, names if names and len(names) == outputs.shape[1] else None
 

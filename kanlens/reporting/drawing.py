@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,8 @@ def draw(
     axes_only : bool
         Whether `size` is that of the axes alone, and names are put around them.
     """
-    with context():
+    with context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # which the fonts of the page may have
         figure = Figure(figsize=size, layout=None if axes_only else "constrained")
         paint(figure.add_axes((0, 0, 1, 1)) if axes_only else figure.subplots())
         svg = plotting.to_svg(figure, title=alt)

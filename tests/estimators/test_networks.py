@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -115,3 +116,19 @@ def test_what_is_no_random_state_is_refused(table, wrong):
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         KANRegressor(random_state=wrong).fit(x, y)
+
+
+def test_targets_that_are_none_or_no_numbers_are_refused_in_one_line():
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    text = "KANClassifier: expected labels, got none in row 1. Leave it out."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        KANClassifier().fit(x, np.array(["a", None, *"ab" * 14], dtype=object))
+    text = r"^KANRegressor: expected numbers in y, got .*'a'\)?\. Encode y, or take KANClassifier"
+    with pytest.raises(InvalidValueError, match=text):
+        KANRegressor().fit(x, np.array(["a"] * 30))
+
+
+def test_a_tensor_with_a_gradient_is_data():
+    x = torch.linspace(-1, 1, 40, dtype=torch.float64)[:, None].requires_grad_()
+    found = KANRegressor(steps=3, random_state=0).fit(x, (x**2)[:, 0])
+    assert found.predict(x).shape == (40,)

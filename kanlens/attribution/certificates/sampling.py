@@ -20,7 +20,7 @@ from kanlens.core.network import KAN
 from kanlens.deadlines import NEVER, Deadline
 
 WORK = 2**27  # edges that are evaluated for one purpose, about; large models see fewer points
-FEWEST = 8  # points, whatever the time
+FEWEST, FEW = 8, 256  # points whatever the time, of large models and of others
 POINTS = 2048
 CORNERS = 8  # of at most this many features all corners are tried
 STARTS, STEPS, TRIES = 8, 24, 4
@@ -137,7 +137,7 @@ def explore(
     low, high = domain[:, 0], domain[:, 1]
     inner = _inside(domain)  # at the ends, slopes may be those of the outer side
     if deadline.passed:
-        return evaluate(model, target, spread_points(inner, FEWEST))
+        return evaluate(model, target, spread_points(inner, affordable(model, FEW)))
     points = spread_points(domain, affordable(model, POINTS))
     snapped = _snapped(points[: len(points) // 2], knots).clamp(low, high)
     count = min(len(domain), CORNERS)
@@ -184,8 +184,9 @@ def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> 
     When time runs out, only at the first ones.
     """
     values, slopes = [], []
-    rest = x[FEWEST:].split(rows_at_once(model)) if len(x) > FEWEST else ()
-    for part in itertools.chain([x[:FEWEST]], deadline.paced(rest)):
+    first = affordable(model, FEW)
+    rest = x[first:].split(rows_at_once(model)) if len(x) > first else ()
+    for part in itertools.chain([x[:first]], deadline.paced(rest)):
         with torch.enable_grad():
             point = part.detach().clone().requires_grad_()
             y = model(point)[:, target]
