@@ -151,7 +151,12 @@ def _hurried(work: Callable[[Budget], Result], budget: Budget) -> Result:
     if not budget.stop.happened:
         with budget.stop.kept():
             return work(replace(budget, left_out=list(budget.left_out)))
-    return work(replace(budget, deadline=Deadline.after(0.0)))
+    return work(_left(budget))
+
+
+def _left(budget: Budget) -> Budget:
+    """Return a budget that is over after an interrupt."""
+    return replace(budget, deadline=Deadline.after(0.0)) if budget.stop.happened else budget
 
 
 def _pass_seconds(whole: Propagation) -> float:
@@ -185,6 +190,7 @@ def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertifi
         relaxing = deadline.portion(RELAXING, keep=budget.seconds)
         with budget.stop.kept():
             propagation.lines = multipliers.best_lines(propagation, relaxing)
+        budget = _left(budget)
     label = f"certify {model.output_names[target]}"
     boxes, boxed, decided = refine(propagation, seen, knots, budget, label)
     found = conclusions.Findings(
