@@ -33,7 +33,7 @@ from kanlens.attribution.shapley.games import Game
 from kanlens.attribution.shapley.surrogate import Surrogate, count, fitted
 from kanlens.attribution.shapley.walks import Walks
 from kanlens.checks import check_count, check_positive
-from kanlens.deadlines import Deadline
+from kanlens.deadlines import NEVER, Deadline
 from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
 
@@ -73,7 +73,7 @@ def sampled(
     game: Game,
     *,
     tolerance: float,
-    time_limit: float | None = None,
+    deadline: Deadline = NEVER,
     most: int = MOST,
     generator: torch.Generator | None = None,
     progress: bool | None = False,
@@ -91,10 +91,11 @@ def sampled(
         Of any number of players.
     tolerance : float
         Largest standard error that will do, in units of the output.
-    time_limit : float, optional
-        In seconds. No round, in which each background row meets at least two pairs of orders,
+    deadline : Deadline
+        No round, in which each background row meets at least two pairs of orders,
         begins that would end too late. Where there is no time for one, every sample meets some
-        background rows, drawn at random, at least eight; the errors count what that leaves open.
+        background rows, drawn at random, at least eight times in all; the errors count what that
+        leaves open.
     most : int
         Orders for one sample, reverses counted; likewise.
     generator : torch.Generator, optional
@@ -118,17 +119,20 @@ def sampled(
     """
     check_positive("attribute", "tolerance", tolerance, zero=True)
     check_count("attribute", "most", most)
-    if time_limit is not None:
-        check_positive("attribute", "time_limit", time_limit)
     seed = _seed(generator) ^ zlib.crc32(game.players.cpu().numpy().tobytes())  # games differ
-    deadline, stop = Deadline.after(time_limit), stop or Interruption()
-    parts = game.x.split(_samples_at_once(game))
+    stop = stop or Interruption()
+    whole = _has_time_for_a_round(game, deadline)
+    parts = game.x.split(_samples_at_once(game, polynomials=whole))
     found = []
     with progress_bar("shapley", MOVES * len(parts), shown=progress) as advance:
         for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
-            mine = deadline.portion(1 / left)
-            run = _Run(game, part, seed, tolerance=tolerance, most=most)
-            found.append(run.result(mine, advance, stop))
+            mine = Deadline.after(0.0) if stop.happened else deadline.portion(1 / left)
+            if whole and not stop.happened:
+                run = _Run(game, part, seed, tolerance=tolerance, most=most)
+                found.append(run.result(mine, advance, stop))
+            else:
+                found.append(_against_few_rows(game, part, seed, mine, stop))
+                advance(MOVES)
     ends = {one.stopped for one in found}
     order = ("an interrupt", "time limit", "permutations", "tolerance")
     weights = [len(part) / len(game.x) for part in parts]
@@ -149,10 +153,67 @@ def _seed(generator: torch.Generator | None) -> int:
     return int(torch.randint(2**62, (), generator=generator, device=generator.device))
 
 
-def _samples_at_once(game: Game) -> int:
-    """Return the number of samples whose steps and polynomials fit the budget."""
+def _samples_at_once(game: Game, *, polynomials: bool) -> int:
+    """Return the number of samples whose steps, and polynomials, fit the budget."""
     sub = game.model.layers[0].out_features
-    return max(1, BUDGET // (len(game.rows) * sub * (game.size + count(sub))))
+    one = len(game.rows) * sub * count(sub) if polynomials else sub * game.size
+    return max(1, BUDGET // (one + len(game.rows)))
+
+
+def _pairs_of_a_round(game: Game) -> int:
+    """Return how many pairs of orders each background row meets in a round."""
+    return max(2, math.ceil(LEAST / len(game.rows)))
+
+
+def _has_time_for_a_round(game: Game, deadline: Deadline) -> bool:
+    """Let some samples meet some rows, to tell whether all may meet in the time."""
+    if deadline.left == math.inf:
+        return True
+    rows = torch.arange(min(FEW, len(game.rows)), device=game.x.device)
+    orders = torch.arange(game.size, device=game.x.device)
+    orders = orders.expand(len(rows), _pairs_of_a_round(game), -1)
+    walks = Walks(game, game.x[:FEW])
+    points = orders[:, :, 0].numel() * game.size
+    who = torch.arange(min(len(walks.ours), walks.at_once(points)), device=game.x.device)
+    start = time.monotonic()
+    walks.walk(who, rows, orders)
+    trial = (time.monotonic() - start) / (len(who) * len(rows))
+    return trial * len(game.x) * len(game.rows) < deadline.left
+
+
+def _against_few_rows(
+    game: Game, x: Tensor, seed: int, deadline: Deadline, stop: Interruption
+) -> Sample:
+    """Let samples meet rows drawn at random while there is time, each with one pair of orders.
+
+    Errors follow from the spread between rows, as those of Student's t where these are few.
+    Gains must add up to what all rows give: the less sure ones are moved the more.
+    """
+    walks, generator = Walks(game, x), torch.Generator().manual_seed(seed)
+    batch, rows, players, _ = walks.shape
+    drawn = torch.randperm(rows, generator=generator).repeat(math.ceil(FEW / rows)).to(x.device)
+    least, gains = (FEW if rows >= FEW else len(drawn)), list[Tensor]()
+    parts = torch.arange(batch, device=x.device).split(walks.at_once(players))
+    late = stop.happened
+    with stop.kept():
+        while len(gains) < len(drawn) and (len(gains) < least or not deadline.passed):
+            row = drawn[len(gains), None]
+            order = torch.rand(1, 1, players, generator=generator).argsort(-1).to(x.device)
+            gains.append(torch.cat([walks.walk(who, row, order).gains[:, 0, 0] for who in parts]))
+    if len(gains) < least:
+        raise KeyboardInterrupt
+    found, met = torch.stack(gains), len(gains)
+    variance = found.var(0) / met * (met - 1) / max(met - 3, 1)
+    total = variance.sum(1, keepdim=True).clamp_min(TINY)
+    missing = walks.rise.mean(1, keepdim=True) - found.mean(0).sum(1, keepdim=True)
+    values = found.mean(0) + variance / total * missing
+    return Sample(
+        values=values.masked_fill(walks.still, 0.0),
+        standard_error=(variance * (1 - variance / total)).sqrt().masked_fill(walks.still, 0.0),
+        evaluations=2 * met * (players - 1) + rows + 1,
+        permutations=2 * met,
+        stopped="an interrupt" if late or stop.happened else "time limit",
+    )
 
 
 class _Run:
@@ -167,10 +228,9 @@ class _Run:
         self.walks = Walks(game, x)
         self.tolerance, self.most = tolerance, most
         self.generator = torch.Generator().manual_seed(seed)
-        batch, self.rows, self.players, sub = self.walks.steps.shape
-        self.pairs = max(2, math.ceil(LEAST / self.rows))  # of orders, for each row in a round
+        batch, self.rows, self.players, sub = self.walks.shape
+        self.pairs = _pairs_of_a_round(game)
         self.looks = 2 * count(sub)  # evaluations for a polynomial
-        self.met = self.rows  # of them, in a round
         self.surrogate: Surrogate | None = None
         self.seat = torch.full((batch,), -1, device=x.device)  # of a sample's polynomials in it
         self.share = x.new_ones(batch)  # of the polynomials that is used
@@ -183,12 +243,12 @@ class _Run:
         self, deadline: Deadline, advance: Callable[..., None], stop: Interruption
     ) -> Sample:
         """Work until a deadline; at least one round, and no more after an interrupt."""
-        stopped, hurry = "an interrupt", stop.happened
+        stopped = "an interrupt"
         with stop.kept():
-            stopped = self._work(Deadline.after(0.0) if hurry else deadline, advance)
+            stopped = self._work(deadline, advance)
         if self.known is None:
             raise KeyboardInterrupt
-        return self._sample(*self.known, "an interrupt" if hurry else stopped)
+        return self._sample(*self.known, stopped)
 
     def _work(self, deadline: Deadline, advance: Callable[..., None]) -> str:
         """Go through rounds, and return what ended them."""
@@ -196,14 +256,13 @@ class _Run:
         begun = time.monotonic()
         while True:
             met = len(who)
-            self._round(who, deadline)
+            self._round(who)
             self.known = self._estimate()
             worst = self.known[1].amax(1)
             who = (worst > self.tolerance).nonzero().flatten()  # none that is NaN
             now, done = time.monotonic(), int(self.rounds.sum(0).amax())
             round_time = (now - begun) * len(who) / met  # of the next, if it is as the last
-            late = self.met < self.rows or deadline.left <= round_time
-            stopped = self._stopped(who, done, late)
+            stopped = self._stopped(who, done, late=deadline.left <= round_time)
             place = 1.0
             if not stopped:
                 gone = max(done * self._orders / self.most, deadline.spent)
@@ -221,14 +280,14 @@ class _Run:
     @property
     def _orders(self) -> int:
         """Orders of a sample in a round."""
-        return 2 * self.pairs * self.met
+        return 2 * self.pairs * self.rows
 
     @property
     def _rounds_of_a_fit(self) -> float:
         """Plain rounds in the time of finding polynomials and of two rounds with them."""
         return self.looks / (2 * self.pairs * max(1, self.players - 1)) + 4
 
-    def _stopped(self, who: Tensor, done: int, late: bool) -> str:
+    def _stopped(self, who: Tensor, done: int, *, late: bool) -> str:
         """Return what ends the work; nothing when it goes on."""
         if not len(who):
             return "tolerance"
@@ -250,48 +309,13 @@ class _Run:
             self.surrogate = fitted(self.walks, who)
             self.seat[who] = torch.arange(len(who), device=who.device)
 
-    def _round(self, who: Tensor, deadline: Deadline) -> None:
+    def _round(self, who: Tensor) -> None:
         """Let every row meet some pairs of orders, the same for all samples."""
         shape = (self.rows, self.pairs, self.players)
         orders = torch.rand(shape, generator=self.generator).argsort(-1).to(who.device)
-        if not float(self.rounds.sum()) and not self._has_time(orders, deadline):
-            self._meet_few(who, orders, deadline)
-            return
         seated = self.seat[who] >= 0
         self._meet(who[~seated], orders, None)
         self._meet(who[seated], orders, self.surrogate)
-
-    def _has_time(self, orders: Tensor, deadline: Deadline) -> bool:
-        """Try one sample against some rows, to tell whether all may meet in the time."""
-        if deadline.left == math.inf or self.rows <= FEW:
-            return True
-        rows = torch.arange(FEW, device=self.seat.device)
-        start = time.monotonic()
-        self.walks.walk(self.seat.new_zeros(1), rows, orders[rows])
-        trial = time.monotonic() - start
-        return trial * len(self.seat) * self.rows / FEW < deadline.left
-
-    def _meet_few(self, who: Tensor, orders: Tensor, deadline: Deadline) -> None:
-        """Let samples meet rows drawn at random while there is time, each with one pair of orders.
-
-        Errors follow from the spread between rows, as those of Student's t where these are few.
-        Gains must add up to what all rows give: the less sure ones are moved the more.
-        """
-        drawn = torch.randperm(self.rows, generator=self.generator).to(who.device)
-        gains: list[Tensor] = []
-        while len(gains) < self.rows and (len(gains) < FEW or not deadline.passed):
-            row = drawn[len(gains), None]
-            at_once = self.walks.at_once(self.players)
-            parts = [self.walks.walk(part, row, orders[row, :1]) for part in who.split(at_once)]
-            gains.append(torch.cat([part.gains.mean(2)[:, 0] for part in parts]))
-        self.met, self.pairs = len(gains), 1
-        found = torch.stack(gains)
-        variance = found.var(0) / self.met * (self.met - 1) / max(self.met - 3, 1)
-        total = variance.sum(1, keepdim=True).clamp_min(TINY)
-        missing = self.walks.rise.mean(1, keepdim=True) - found.mean(0).sum(1, keepdim=True)
-        self.total[0] = found.mean(0) + variance / total * missing
-        self.spread[0] = variance * (1 - variance / total)
-        self.rounds[0] = 1
 
     def _meet(self, who: Tensor, orders: Tensor, surrogate: Surrogate | None) -> None:
         """Take in the gains of samples, with polynomials or without."""
@@ -333,7 +357,7 @@ class _Run:
         rounds = self.rounds.sum(0)
         looks = self.rows * self.looks * (self.seat >= 0).double().mean()
         walks = self._orders * (self.players - 1) * rounds.mean()
-        still = (self.walks.steps == 0).all(3).all(1)  # whoever is the same in all rows
+        still = self.walks.still
         return Sample(
             values=values.masked_fill(still, 0.0),
             standard_error=errors.masked_fill(still, 0.0),

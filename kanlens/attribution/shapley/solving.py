@@ -16,6 +16,7 @@ from kanlens.attribution.shapley.fourier import Expansion, expand, seconds
 from kanlens.attribution.shapley.games import LIMIT, Game, Solution
 from kanlens.attribution.shapley.sampling import sampled
 from kanlens.checks import message
+from kanlens.deadlines import NEVER, Deadline
 from kanlens.errors import MethodError
 from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar
@@ -32,7 +33,7 @@ class Terms:
 
     algorithm: Algorithm
     tolerance: float | None = None
-    time_limit: float | None = None
+    deadline: Deadline = NEVER
     interactions: bool = False
 
 
@@ -81,8 +82,12 @@ def solve(problem: Problem, cut: Sequence[Game], terms: Terms) -> list[Solved]:
     shown = problem.progress if others else False  # sampling shows its own
     with progress_bar("shapley", len(others) * len(problem.x), shown=shown) as advance:
         found = [_exact(plan, terms, advance) for plan in others]
-    stop, share = Interruption(), len(drawn)
-    found += [_sampled(problem, plan, terms, unit, share=share, stop=stop) for plan in drawn]
+    stop = Interruption()
+    for left, plan in zip(range(len(drawn), 0, -1), drawn, strict=True):
+        mine = terms.deadline.portion(1 / left)
+        tolerance = STANDARD_ERROR * unit if terms.tolerance is None else terms.tolerance
+        tolerance /= math.sqrt(len(drawn))  # the squares of their errors add up
+        found.append(_sampled(problem, plan, tolerance, mine, stop))
     stop.warn("attribute", "The standard errors of the values are those of the orders so far")
     return found
 
@@ -116,7 +121,8 @@ def _expanded(game: Game, terms: Terms, unit: float, share: int) -> Expansion | 
     samples and background rows are so many that it takes long.
     """
     tolerance = BOUND * unit if terms.tolerance is None else terms.tolerance
-    limit = PATIENCE if terms.time_limit is None else terms.time_limit / share
+    left = terms.deadline.left
+    limit = PATIENCE if left == math.inf else left / share
     free = terms.algorithm == "auto" and not terms.interactions
     if free and seconds(game, LEAST * game.model.layers[1].in_features) > limit:
         return None
@@ -140,21 +146,13 @@ def _exact(plan: _Plan, terms: Terms, advance: Callable[[int], None]) -> Solved:
 
 
 def _sampled(
-    problem: Problem,
-    plan: _Plan,
-    terms: Terms,
-    unit: float,
-    *,
-    share: int,
-    stop: Interruption,
+    problem: Problem, plan: _Plan, tolerance: float, deadline: Deadline, stop: Interruption
 ) -> Solved:
-    """Solve one of `share` games by sampling; the squares of their errors add up."""
-    tolerance = STANDARD_ERROR * unit if terms.tolerance is None else terms.tolerance
-    limit = terms.time_limit
+    """Solve a game by sampling."""
     drawn = sampled(
         plan.game,
-        tolerance=tolerance / math.sqrt(share),
-        time_limit=None if limit is None else limit / share,
+        tolerance=tolerance,
+        deadline=deadline,
         generator=problem.generator,
         progress=problem.progress,
         stop=stop,

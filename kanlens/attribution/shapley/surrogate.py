@@ -126,14 +126,15 @@ def fitted(walks: Walks, who: Tensor) -> Surrogate:
     Surrogate
         Of these samples and all rows.
     """
-    scale = walks.steps[who].square().sum(2).sqrt() / 2  # u's deviation under random signs
-    scale = torch.where(scale > 0, scale, 1.0)
-    n_rows, sub = scale.shape[1:]
-    at = places(sub).to(scale)
-    odd = scale.new_empty(len(who), n_rows, len(at))
-    for here, there in pairs(len(who), n_rows, walks.at_once(len(at))):
-        middle = walks.middle[who[here], there][:, :, None]
-        odd[here, there] = walks.odd(middle, at * scale[here, there][:, :, None])
+    _, n_rows, players, sub = walks.shape
+    rows = torch.arange(n_rows, device=who.device)
+    at = places(sub).to(walks.ours)
+    scale, odd = (at.new_empty(len(who), n_rows, size) for size in (sub, len(at)))
+    for here, there in pairs(len(who), n_rows, walks.at_once(max(len(at), players))):
+        both = who[here], rows[there]
+        width = walks.steps(*both).square().sum(2).sqrt() / 2  # u's deviation under random signs
+        scale[here, there] = width = torch.where(width > 0, width, 1.0)
+        odd[here, there] = walks.odd(walks.middle(*both)[:, :, None], at * width[:, :, None])
     found = torch.linalg.solve(_powers(at), odd.mT).mT.nan_to_num(0.0, 0.0, 0.0)
     form = None
     if sub <= MOST_SUMS:

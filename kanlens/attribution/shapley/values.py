@@ -15,6 +15,7 @@ from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem
 from kanlens.attribution.shapley.games import Solution, games, players
 from kanlens.attribution.shapley.solving import ALGORITHMS, Algorithm, Solved, Terms, solve
 from kanlens.checks import check_choice, check_positive, message
+from kanlens.deadlines import Deadline
 from kanlens.errors import MethodError
 
 Groups = Literal["features", "columns"]
@@ -52,7 +53,8 @@ def shapley(
     time_limit : float, optional
         In seconds, for "sampling" and "auto". Where it is short for the samples and background
         rows that there are, the samples meet some of these rows only, at least eight each; the
-        standard errors count what that leaves open.
+        standard errors count what that leaves open. The first call on a machine may compile
+        kernels for some seconds, which no limit cuts short.
 
     Returns
     -------
@@ -70,7 +72,10 @@ def shapley(
     .. [2] S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017.
     .. [3] D. Janzing et al., Feature relevance quantification in explainable AI, 2020.
     """
-    terms = Terms(algorithm=algorithm, tolerance=tolerance, time_limit=time_limit)
+    if time_limit is not None:
+        check_positive("attribute", "time_limit", time_limit)
+    deadline = Deadline.after(time_limit)
+    terms = Terms(algorithm=algorithm, tolerance=tolerance, deadline=deadline)
     return _parts(problem, groups, terms)
 
 
@@ -118,9 +123,8 @@ def _parts(problem: Problem, groups: Groups, terms: Terms) -> Parts:
     """Solve every game, and add up what the players get."""
     check_choice("attribute", "groups", groups, ["columns", "features"])
     check_choice("attribute", "algorithm", terms.algorithm, ALGORITHMS)
-    for name in ("tolerance", "time_limit"):
-        if getattr(terms, name) is not None:
-            check_positive("attribute", name, getattr(terms, name))
+    if terms.tolerance is not None:
+        check_positive("attribute", "tolerance", terms.tolerance)
     names, member = players(problem, by_column=groups == "columns")
     if problem.additive:
         total, remark = _closed_form(problem, member), "closed form: a sum of functions"

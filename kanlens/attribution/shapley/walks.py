@@ -61,19 +61,35 @@ class Walks:
     """What the first layer makes of some samples and of the background, player by player."""
 
     def __init__(self, game: Game, x: Tensor) -> None:
-        self.game = game
-        theirs, ours = (found.mT.contiguous() for found in (game.row_shares, game.shares(x)))
-        start = theirs.sum(1) + game.model.layers[0].bias  # (rows, sub)
-        self.steps = ours[:, None] - theirs  # (batch, rows, player, sub)
-        self.half = self.steps.sum(2) / 2  # (batch, rows, sub)
-        self.middle = start + self.half
-        ends = game.outputs(ours.sum(1) + game.model.layers[0].bias)
-        self.rise = ends[:, None] - game.outputs(start)  # (batch, rows)
+        self.game, bias = game, game.model.layers[0].bias
+        self.theirs = game.row_shares.mT.contiguous()  # (rows, player, sub)
+        self.ours = game.shares(x).mT.contiguous()  # (batch, player, sub)
+        self.start, self.end = self.theirs.sum(1) + bias, self.ours.sum(1) + bias
+        self.rise = game.outputs(self.end)[:, None] - game.outputs(self.start)  # (batch, rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Numbers of samples, background rows, players and sums of the first layer."""
+        return len(self.ours), *self.theirs.shape
+
+    def steps(self, who: Tensor, rows: Tensor) -> Tensor:
+        """Return what each player adds to the sums, shape (batch, rows, player, sub)."""
+        return self.ours.index_select(0, who)[:, None] - self.theirs.index_select(0, rows)
+
+    def middle(self, who: Tensor, rows: Tensor) -> Tensor:
+        """Return the sums between samples and rows, shape (batch, rows, sub)."""
+        return (self.end.index_select(0, who)[:, None] + self.start.index_select(0, rows)) / 2
+
+    @property
+    def still(self) -> Tensor:
+        """Which players are the same in a sample as in all rows, shape (batch, player)."""
+        low, high = self.theirs.aminmax(dim=0)
+        return ((self.ours == low) & (self.ours == high)).all(2)
 
     def at_once(self, points: int) -> int:
         """Return how many samples against one row fit the budget at `points` points and -points."""
         widths = [layer.in_features for layer in self.game.model.layers[1:]]
-        widest = max(self.steps.shape[3], *widths, 1)
+        widest = max(self.ours.shape[2], *widths, 1)
         return max(1, BUDGET // (32 * points * widest))  # 16 bases of one input, twice
 
     def odd(self, middle: Tensor, u: Tensor) -> Tensor:
@@ -93,12 +109,11 @@ class Walks:
         -------
         Walked
         """
-        both = who[:, None], rows
-        steps, middle = self.steps[both], self.middle[both]
+        steps, middle = self.steps(who, rows), self.middle(who, rows)
         walked = steps[:, :, None].take_along_dim(order[None, ..., None], 3).cumsum(3)
         u = torch.cat([torch.zeros_like(walked[:, :, :, :1]), walked], 3)
-        u -= self.half[both][:, :, None, None]
+        u -= (middle - self.start.index_select(0, rows))[:, :, None, None]
         odd = self.odd(middle[:, :, None, None], u[:, :, :, 1:-1])
-        end = (self.rise[both] / 2)[:, :, None, None].expand(*u.shape[:3], 1)
+        end = (self.rise[who[:, None], rows] / 2)[:, :, None, None].expand(*u.shape[:3], 1)
         gains = rises(torch.cat([-end, odd, end], 3), order)
         return Walked(gains=gains, u=u, middle=middle, steps=steps, order=order)

@@ -18,6 +18,7 @@ from kanlens.attribution.shapley.games import Game, games
 from kanlens.attribution.shapley.sampling import LEAST, MOVES, sampled
 from kanlens.attribution.shapley.surrogate import Surrogate
 from kanlens.core.network import KAN
+from kanlens.deadlines import Deadline
 from kanlens.errors import InvalidValueError
 from tests.attribution.conftest import build
 from tests.attribution.shapley.definition import KINDS, network, problem_of
@@ -165,7 +166,9 @@ def test_evaluations_are_counted(monkeypatch):
 def test_it_stops_in_time_with_honest_errors(limit):
     game = game_of(build([12, 4, 3, 1]), batch=2, rows=2)
     start = time.monotonic()
-    found = sampled(game, tolerance=0.0, time_limit=limit, most=10**9, generator=seeded())
+    found = sampled(
+        game, tolerance=0.0, deadline=Deadline.after(limit), most=10**9, generator=seeded()
+    )
     assert time.monotonic() - start < limit + 2.0
     assert found.stopped == "time limit"
     assert found.permutations >= 4
@@ -189,7 +192,9 @@ def test_no_round_begins_that_would_end_too_late(monkeypatch, limit, end):
     monkeypatch.setattr(sampling._Run, "_round", taking(2.0, sampling._Run._round))
     monkeypatch.setattr(sampling._Run, "_fit", taking(6.0, sampling._Run._fit))
     game = game_of(build([12, 4, 3, 1]), batch=2, rows=2)
-    found = sampled(game, tolerance=0.0, time_limit=limit, most=10**9, generator=seeded())
+    found = sampled(
+        game, tolerance=0.0, deadline=Deadline.after(limit), most=10**9, generator=seeded()
+    )
     assert found.stopped == "time limit"
     assert now[0] == end
 
@@ -208,7 +213,7 @@ def test_without_time_for_a_round_some_rows_are_met(monkeypatch, limit, met):
     monkeypatch.setattr(sampling.Walks, "at_once", lambda *_: 100)
     game = game_of(build([12, 4, 3, 1]), batch=3, rows=40)
     trial = sampling.FEW  # seconds of it, before
-    found = sampled(game, tolerance=0.0, time_limit=trial + limit, generator=seeded())
+    found = sampled(game, tolerance=0.0, deadline=Deadline.after(trial + limit), generator=seeded())
     every = sampled(game, tolerance=0.0, most=2 * LEAST, generator=seeded())
     assert found.permutations == 2 * met
     assert found.stopped == "time limit"
@@ -217,13 +222,37 @@ def test_without_time_for_a_round_some_rows_are_met(monkeypatch, limit, met):
     assert float(deviations(found, enumerated(game).values).max()) < 5
 
 
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_without_time_few_rows_are_met_equally_often(rows):
+    game = game_of(build([12, 4, 3, 1]), batch=3, rows=rows)
+    found = sampled(game, tolerance=0.0, deadline=Deadline.after(1e-9), generator=seeded())
+    assert found.permutations == 2 * rows * math.ceil(sampling.FEW / rows)
+    assert float(deviations(found, enumerated(game).values).max()) < 5
+
+
+def test_without_time_parts_are_larger(monkeypatch):
+    made = []
+
+    def counted(game, x):
+        made.append(len(x))
+        return walks.Walks(game, x)
+
+    monkeypatch.setattr(sampling, "Walks", counted)
+    game = game_of(build([12, 11, 1]), batch=200, rows=300)
+    found = sampled(game, tolerance=0.0, deadline=Deadline.after(1e-9), generator=seeded())
+    assert made == [sampling.FEW, 200]  # a part of a whole round has three samples
+    assert found.values.shape == (200, 12)
+
+
 def test_parts_share_the_time(monkeypatch):
     ticks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))  # a second at every look
     monkeypatch.setattr(deadlines, "time", clock)
     monkeypatch.setattr(sampling, "BUDGET", 1)
     game = game_of(build([12, 4, 3, 1]), batch=3, rows=2)
-    found = sampled(game, tolerance=0.0, time_limit=30.0, most=10**9, generator=seeded())
+    found = sampled(
+        game, tolerance=0.0, deadline=Deadline.after(30.0), most=10**9, generator=seeded()
+    )
     worst = found.standard_error.amax(1)
     assert next(ticks) < 35
     assert float(worst.max() / worst.min()) < 30  # a part of one round is far worse
@@ -239,7 +268,7 @@ def test_outputs_that_are_no_numbers_end_the_work():
 
 @pytest.mark.parametrize(
     "options",
-    [{"tolerance": -1.0}, {"tolerance": 1.0, "most": 0}, {"tolerance": 1.0, "time_limit": 0}],
+    [{"tolerance": -1.0}, {"tolerance": 1.0, "most": 0}],
 )
 def test_limits_that_are_none_are_refused(options):
     with pytest.raises(InvalidValueError, match=f"attribute: expected {list(options)[-1]}"):
@@ -332,8 +361,9 @@ def variance_of_single_orders(game, evaluations):
     """Of the mean over orders that each start from one row, at so many evaluations."""
     whole, rows = walks.Walks(game, game.x), len(game.rows)
     orders = torch.rand(rows, 40, game.size, generator=seeded(5)).argsort(-1)
-    u = whole.walk(torch.arange(len(game.x)), torch.arange(rows), orders).u
-    gains = walks.rises(game.outputs(whole.middle[:, :, None, None] + u), orders)
+    both = torch.arange(len(game.x)), torch.arange(rows)
+    u = whole.walk(*both, orders).u
+    gains = walks.rises(game.outputs(whole.middle(*both)[:, :, None, None] + u), orders)
     return float(gains.var(2).mean()) * (game.size - 1) / evaluations
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from kanlens import deadlines
 from kanlens.attribution.shapley import solving
 from kanlens.attribution.shapley.fourier import expand
 from kanlens.attribution.shapley.games import games
@@ -251,18 +254,19 @@ def test_sampled_games_share_tolerance_and_time(draw, monkeypatch):
     seen = []
 
     def watched(game, **options):
-        seen.append((game.size, options["tolerance"], options["time_limit"]))
+        seen.append((game.size, options["tolerance"], options["deadline"].left))
         return sampled(game, **options)
 
     monkeypatch.setattr(solving, "sampled", watched)
+    monkeypatch.setattr(deadlines, "time", SimpleNamespace(monotonic=lambda: 0.0))
     problem = problem_of(model, draw(2, 4), draw(3, 4, seed=2))
     found = shapley(problem, algorithm="sampling", tolerance=0.1, time_limit=10.0)
-    assert seen == [(4, 0.1 / 2**0.5, 5.0), (3, 0.1 / 2**0.5, 5.0)]
+    assert seen == [(4, 0.1 / 2**0.5, 5.0), (3, 0.1 / 2**0.5, 10.0)]  # what is left
     assert float(found.standard_error.max()) <= 0.1
     shapley(problem, algorithm="sampling")
     y = torch.cat([problem.output(problem.x), problem.output(problem.background)])
     width = float(y.max() - y.min())
-    assert seen[2] == (4, pytest.approx(1e-2 * width / 2**0.5), None)
+    assert seen[2] == (4, pytest.approx(1e-2 * width / 2**0.5), math.inf)
 
 
 def test_the_range_of_a_constant_is_taken_for_one(draw):
