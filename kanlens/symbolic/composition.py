@@ -22,7 +22,7 @@ from kanlens.core.functions import FUNCTIONS
 from kanlens.core.network import KAN
 from kanlens.core.products import Nodes
 from kanlens.core.registration import MODULES
-from kanlens.symbolic.time_limits import check_time
+from kanlens.deadlines import check_time
 
 Expr = Any  # sympy is untyped
 Array = np.ndarray[Any, np.dtype[np.float64]]

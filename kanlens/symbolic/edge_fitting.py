@@ -22,9 +22,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from kanlens.deadlines import check_time
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.polishing import Fits, Problem, polish
-from kanlens.symbolic.time_limits import check_time
 from kanlens.threads import one_thread
 
 _STARTS_KEPT = 3

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kanlens.symbolic.time_limits import check_time
+from kanlens.deadlines import check_time
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kanlens.deadlines import check_time
 from kanlens.symbolic.library import Family, constrain
-from kanlens.symbolic.time_limits import check_time
 
 _STEEP = 1e6  # largest slope that a step is computed with
 _SETTLED = 1e-7  # gain of a step, in parts of the residual, below which a fit is finished

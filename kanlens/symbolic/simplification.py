@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import sympy
 
+from kanlens.deadlines import check_time
 from kanlens.symbolic import rewriting
 from kanlens.symbolic.composition import Array, Expr, evaluator
-from kanlens.symbolic.time_limits import check_time
 
 _MOST_TERMS = 300  # of an expanded expression
 _SHORT = 60  # operations up to which sympy.simplify is tried

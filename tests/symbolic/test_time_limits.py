@@ -7,6 +7,7 @@ import pytest
 import sympy
 import torch
 
+from kanlens.deadlines import check_time, ending, work_in
 from kanlens.symbolic.composition import evaluator
 from kanlens.symbolic.discovery.regression import eliminate, quick_error
 from kanlens.symbolic.discovery.smoothness import unevenness
@@ -15,7 +16,6 @@ from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.least_squares import minimize
 from kanlens.symbolic.library import library
 from kanlens.symbolic.simplification import shorten
-from kanlens.symbolic.time_limits import check_time, ending, work_in
 
 X = sympy.Symbol("x", real=True)
 

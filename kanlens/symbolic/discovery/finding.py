@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from kanlens.checks import check_generator, check_positive
-from kanlens.deadlines import Deadline
+from kanlens.deadlines import Deadline, ending
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.progress import progress_bar
 from kanlens.symbolic.composition import Expr, evaluator, plain
@@ -30,7 +30,6 @@ from kanlens.symbolic.discovery.tables import CALL, Sample, sample_of
 from kanlens.symbolic.discovery.units import constant, in_units
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import Stage, SymbolicResult
-from kanlens.symbolic.time_limits import ending
 from kanlens.threads import one_blas_thread, one_thread
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from kanlens.symbolic.discovery.outliers import exceptions
 from kanlens.symbolic.discovery.regression import Array, relative_error
 from kanlens.symbolic.discovery.residue import is_noise
 from kanlens.symbolic.discovery.thinning import thinner
-from kanlens.symbolic.discovery.tidying import even_ratios, joined
+from kanlens.symbolic.discovery.tidying import even_ratios, joined, without_negligible_terms
 from kanlens.symbolic.front import front
 from kanlens.symbolic.simplification import complexity, count_numbers, shorten
 
@@ -140,6 +140,9 @@ class Front:
         if can_refine(found) and complexity(found) <= _LONG and start > self.exact / 100:
             found = self._refined(found)
         entry = self._entry(found)
+        if entry.error < max(_SURE, self.exact):
+            plain = self._entry(without_negligible_terms(found))
+            entry = plain if plain.error <= max(2 * entry.error, self.exact) else entry
         self._keep(entry)
         self._remember(entry)
         if entry.error < max(_SURE, self.exact):

@@ -12,12 +12,11 @@ import sympy
 import torch
 
 from kanlens.core.network import KAN
-from kanlens.deadlines import Deadline
+from kanlens.deadlines import Deadline, OutOfTimeError, check_time
 from kanlens.errors import KanlensError
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.problems import Problem
 from kanlens.symbolic.discovery.regression import Array, relative_error
-from kanlens.symbolic.time_limits import OutOfTimeError, check_time
 from kanlens.training.options import Options
 from kanlens.training.run import TrainingRun
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from kanlens.symbolic.time_limits import check_time
+from kanlens.deadlines import check_time
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 

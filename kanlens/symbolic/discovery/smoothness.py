@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from kanlens.deadlines import check_time
 from kanlens.symbolic.discovery.regression import Array
 from kanlens.symbolic.discovery.splines import varies
-from kanlens.symbolic.time_limits import check_time
 
 _LENGTHS = (1.0, 2.5, 6.0)  # in deviations of a column, times the root of the number of columns
 _NUGGET = 1e-7

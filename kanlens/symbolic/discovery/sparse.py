@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
+from kanlens.deadlines import check_time
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.problems import Problem, transformed
 from kanlens.symbolic.discovery.regression import Array, solve, weighted
-from kanlens.symbolic.time_limits import check_time
 
 TARGETS = ("id", "sq", "inv", "invsq")
 _MOST_BARE, _MOST_WAVES = 3000, 1500  # products, and those with a wave

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from kanlens.core import kernels
+from kanlens.deadlines import work_in
 from kanlens.symbolic.composition import Expr, evaluator
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.networks import Interpolator, interpolator
@@ -35,7 +36,6 @@ from kanlens.symbolic.discovery.symmetry import (
     unions,
 )
 from kanlens.symbolic.simplification import count_numbers
-from kanlens.symbolic.time_limits import work_in
 
 _LEAST_TIME = 2.0  # seconds, below which no network is trained
 _AS_WELL = 1.15  # factor by which a simpler network may err more

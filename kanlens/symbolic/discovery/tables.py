@@ -15,13 +15,13 @@ import torch
 
 from kanlens.checks import check_finite, message
 from kanlens.core.rows import as_tensor
+from kanlens.deadlines import ending
 from kanlens.errors import ShapeError
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.discovery.entries import EXACT
 from kanlens.symbolic.discovery.outliers import distant_rows, wrong_beside, wrong_rows
 from kanlens.symbolic.discovery.regression import Array
 from kanlens.symbolic.discovery.scales import Scale, resolved, step
-from kanlens.symbolic.time_limits import ending
 
 CALL = "discover"
 _MOST_ROWS = 2000

@@ -7,6 +7,7 @@ import sympy
 from kanlens.symbolic.composition import Expr
 
 _CLOSE = 1e-7  # relative distance of a ratio from a simple fraction
+_NEGLIGIBLE = 1e-14  # of the largest number of a sum
 _DENOMINATORS = (1, 2, 3, 4, 5, 6, 8)
 
 
@@ -35,6 +36,25 @@ def even_ratios(expression: Expr) -> Expr:
             terms = (ratio * rest for ratio, (_, rest) in zip(ratios, pairs, strict=True))
             best = (simple, sympy.Mul(divisor, sympy.Add(*terms), evaluate=False))
     return best[1]
+
+
+def without_negligible_terms(expression: Expr) -> Expr:
+    """Leave out the terms of every sum whose number is rounding beside the largest one's.
+
+    Examples
+    --------
+    >>> x, y = sympy.symbols("x y", real=True)
+    >>> without_negligible_terms(3 * sympy.exp(x * y + 1e-16 * x) + 2e-15 * sympy.sin(x))
+    3*exp(x*y)
+    """
+    if not expression.args:
+        return expression
+    made = expression.func(*(without_negligible_terms(arg) for arg in expression.args))
+    if not made.is_Add:
+        return made
+    sizes = [abs(float(term.as_coeff_Mul()[0])) for term in made.args]
+    least = _NEGLIGIBLE * max(sizes)
+    return sympy.Add(*(term for term, n in zip(made.args, sizes, strict=True) if n >= least))
 
 
 def joined(expression: Expr) -> Expr:

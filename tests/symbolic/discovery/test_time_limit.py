@@ -7,14 +7,13 @@ import torch
 
 import kanlens
 from kanlens.core import kernels
-from kanlens.deadlines import NEVER, Deadline
+from kanlens.deadlines import NEVER, Deadline, check_time, ending
 from kanlens.symbolic.discovery import outliers, structure
 from kanlens.symbolic.discovery.front import Front
 from kanlens.symbolic.discovery.networks import trained, views
 from kanlens.symbolic.discovery.problems import Problem
 from kanlens.symbolic.discovery.symmetry import mixed_differences
 from kanlens.symbolic.discovery.tables import sample_of
-from kanlens.symbolic.time_limits import check_time, ending
 from kanlens.training.run import TrainingRun
 
 LIMIT = 60.0
@@ -88,3 +87,13 @@ def test_an_exact_formula_that_came_late_is_still_put_exactly(clock, monkeypatch
     y = x[:, 0] * x[:, 1] / 2
     found = kanlens.discover(x, y, ["a", "b", "c"], time_limit=LIMIT, progress=False)
     assert found.sympy() == sympy.sympify("a*b/2")
+
+
+def test_an_exact_formula_holds_no_rounding_though_its_time_is_over(monkeypatch):
+    x, _ = table()
+    front = Front(NAMES, x, x[:, 0] * x[:, 1], np.zeros(len(x), dtype=bool), Deadline.after(LIMIT))
+    monkeypatch.setattr(Front, "_put_exactly", lambda *_: None)
+    a, b, c = NAMES
+    front.start()
+    front.offer(a * b + 4.3e-17 * sympy.sin(12.24 * c + 0.1))
+    assert front.chosen().expression == a * b
