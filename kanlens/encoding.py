@@ -81,23 +81,38 @@ def _warn_of_constants(model: KAN, y: Tensor) -> None:
             warnings.warn(message("fit", "targets with differences", got, advice), stacklevel=4)
 
 
-def warn_of_distant(call: str, names: Sequence[str], y: Tensor, rows: Sequence[int]) -> None:
-    """Warn of targets (row, out) so far from nearly all others that no other row will count.
+def warn_of_distant(
+    call: str,
+    names: Sequence[str],
+    y: Tensor,
+    rows: Sequence[int],
+    *,
+    consequence: str = "other rows hardly count beside it",
+) -> Tensor:
+    """Warn of targets (row, out) so far from nearly all others that no other row would count.
+
+    Returns
+    -------
+    Tensor of bool, shape (row,)
+        The others.
 
     Examples
     --------
-    >>> warn_of_distant("fit", ["y"], torch.arange(30.0)[:, None], range(30))
+    >>> warn_of_distant("fit", ["y"], torch.arange(30.0)[:, None], range(30)).all()
+    tensor(True)
     """
     values = y.detach().cpu().double().numpy()
     low, high = np.quantile(values, (0.05, 0.95), axis=0)
     beyond = np.maximum(low - values, values - high) > DISTANT * (high - low)
-    found = np.argwhere(beyond & (high > low))
+    beyond &= high > low
+    found = np.argwhere(beyond)
     if len(found):
         row, column = found[0]
         got = f"{values[row, column]:.6g} in row {rows[row]} of {names[column]!r}"
         expected = f"targets within {DISTANT:g} spans of the middle 90 % of them"
-        advice = "Correct that cell, or predict a logarithm: other rows hardly count beside it"
+        advice = f"Correct that cell, or predict a logarithm: {consequence}"
         warnings.warn(message(call, expected, got, advice), stacklevel=4)
+    return torch.from_numpy(~beyond.any(1))
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:

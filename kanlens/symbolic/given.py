@@ -71,7 +71,9 @@ def prepared(
         return rows, None
     target = prepare_target(model, y, len(rows), call=call).cpu()
     if model.task == "regression":
-        warn_of_distant(call, model.output_names, target, range(len(rows)))
+        names, numbers, left = model.output_names, range(len(rows)), "such rows are left out"
+        near = warn_of_distant(call, names, target, numbers, consequence=left)
+        rows, target = rows[near], target[near]
     return rows, target
 
 

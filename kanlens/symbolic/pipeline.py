@@ -95,7 +95,9 @@ def symbolize(
         In the units of the data.
     y : array-like, optional
         Targets. For regression the formula is refitted to them, else to the model's outputs; for
-        classification the formula is that of the logits, and y only enters the receipt.
+        classification the formula is that of the logits, and y only enters the receipt. Rows
+        whose target lies a thousand times the width of nearly all others beyond them are left out,
+        with a warning.
     r2_min : float
         Least share of an edge's variance a function must explain; and by how much less than the
         model the formula may explain of the target is ``1 - r2_min``.

@@ -172,3 +172,15 @@ def test_functions_are_defined_on_the_rarest_rows():
     assign_layer(layer, found, 0.9, hidden[2:])
     assert layer.functions == (("sqrt",),)
     assert np.isfinite(symbolize(model, x).predict(x)).all()
+
+
+def test_a_row_with_a_wrong_target_is_left_out(rows):
+    model = KAN([2, 1], generator=torch.Generator().manual_seed(0)).double()
+    fit(model, (rows, truth(rows)), steps=20, progress=False)
+    y = truth(rows)
+    y[17] = 1e8
+    with pytest.warns(UserWarning, match=r"1e\+08 in row 17 of 'y'.* such rows are left out\.$"):
+        found = symbolize(model, rows, y)
+    assert found.sympy() == sympy.sin(2 * x1) + x2**2
+    assert found.receipt.rows + found.receipt.fitted_rows == 199
+    assert found.receipt.r2 > 0.999999

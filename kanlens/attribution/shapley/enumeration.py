@@ -7,7 +7,9 @@ coalitions of a pair cost one addition each, and what comes after the first laye
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import time
 from collections.abc import Callable
 
 import torch
@@ -18,6 +20,7 @@ from kanlens.attribution.shapley.games import Game, Solution
 from kanlens.core.kernels.coalitions import coalition_worths
 
 STEP = 2**28  # functions evaluated between two moves of the bar
+TRIAL = 2**21  # functions evaluated to tell how long all take
 
 
 def enumerated(
@@ -63,11 +66,38 @@ def enumerated(
     )
 
 
+def seconds(game: Game) -> float:
+    """Return about how long a game takes, from some samples that meet some background rows.
+
+    Parameters
+    ----------
+    game : Game
+        Of at least one sample.
+
+    Returns
+    -------
+    float
+    """
+    rows = min(len(game.rows), max(1, TRIAL // _functions(game)))
+    samples = min(len(game.x), max(1, TRIAL // (_functions(game) * rows)))
+    few = dataclasses.replace(game, x=game.x[:samples], rows=game.rows[:rows])
+    spent = []
+    for _ in range(2):  # the first may load kernels
+        start = time.monotonic()
+        enumerated(few)
+        spent.append(time.monotonic() - start)
+    return min(spent) * (len(game.x) / samples) * (len(game.rows) / rows)
+
+
 def _samples_at_once(game: Game) -> int:
     """Return how many samples' coalitions are kept, and worked out before the bar moves."""
+    return max(1, min(BUDGET >> game.size, STEP // (_functions(game) * len(game.rows))))
+
+
+def _functions(game: Game) -> int:
+    """Return the functions evaluated for a sample and a background row."""
     after = sum(layer.in_features * layer.out_features for layer in game.model.layers[1:])
-    coalitions = 1 << game.size
-    return max(1, min(BUDGET // coalitions, STEP // (coalitions * len(game.rows) * max(1, after))))
+    return max(1, after) << game.size
 
 
 def _bits(n: int) -> Tensor:  # (coalition, player)

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 
 from kanlens.attribution.problem import Problem
+from kanlens.attribution.shapley import enumeration
 from kanlens.attribution.shapley.cosines import LEAST
-from kanlens.attribution.shapley.enumeration import enumerated
 from kanlens.attribution.shapley.fourier import Expansion, expand, seconds
 from kanlens.attribution.shapley.games import LIMIT, Game, Solution
 from kanlens.attribution.shapley.sampling import sampled
@@ -102,7 +102,8 @@ def _range(problem: Problem) -> float:
 def _plan(game: Game, terms: Terms, unit: float, *, share: int) -> _Plan:
     """Choose the algorithm for one of `share` games; a player alone has just two coalitions."""
     asked = terms.algorithm
-    if game.size == 1 or asked == "enumeration" or (asked == "auto" and game.size <= LIMIT):
+    time_left = terms.deadline.left / share
+    if game.size == 1 or asked == "enumeration" or _enumerates(game, asked, time_left):
         _check_size(game)
         return _Plan(game=game, algorithm="enumeration")
     if asked == "fourier" or (asked == "auto" and game.additive_nodes):
@@ -112,6 +113,13 @@ def _plan(game: Game, terms: Terms, unit: float, *, share: int) -> _Plan:
             return _Plan(game=game, algorithm="fourier", expansion=expansion)
     _check_values_only(game, terms)
     return _Plan(game=game, algorithm="sampling")
+
+
+def _enumerates(game: Game, asked: str, time_left: float) -> bool:
+    """Tell whether all coalitions of a game are few enough, and gone through in time."""
+    if asked != "auto" or game.size > LIMIT:
+        return False
+    return time_left == math.inf or enumeration.seconds(game) <= time_left
 
 
 def _expanded(game: Game, terms: Terms, unit: float, share: int) -> Expansion | None:
@@ -141,7 +149,7 @@ def _exact(plan: _Plan, terms: Terms, advance: Callable[[int], None]) -> Solved:
     if plan.expansion is not None:
         solution = plan.expansion.solve(interactions=terms.interactions, advance=advance)
         return Solved(game=plan.game, solution=solution, how="in cosines")
-    solution = enumerated(plan.game, interactions=terms.interactions, advance=advance)
+    solution = enumeration.enumerated(plan.game, interactions=terms.interactions, advance=advance)
     return Solved(game=plan.game, solution=solution, how="enumerated")
 
 

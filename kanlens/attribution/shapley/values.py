@@ -45,8 +45,8 @@ def shapley(
         How games of several players are solved. "enumeration" goes through all coalitions of at
         most 14 players and is exact. "fourier" writes what comes after the first of two layers in
         cosines, whose values are known, and bounds the error. "sampling" draws orders of the
-        players and estimates the error. "auto": the first of these that can, except that it draws
-        where "fourier" would take more than the time limit, or five minutes.
+        players and estimates the error. "auto": the first of these that can, except those that
+        would take more than the time limit, and "fourier" where it would take five minutes.
     tolerance : float, optional
         In units of the output: wanted bound of the values for "fourier", wanted standard error for
         "sampling". Default: 1e-6 and 1e-2 of the range of the output over samples and background.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kanlens import deadlines
-from kanlens.attribution.shapley import solving
+from kanlens.attribution.shapley import enumeration, solving
 from kanlens.attribution.shapley.fourier import expand
 from kanlens.attribution.shapley.games import games
 from kanlens.attribution.shapley.sampling import sampled
@@ -111,6 +111,25 @@ def test_many_features_of_two_layers_are_solved_in_cosines(draw, monkeypatch):
     exact = shapley(problem)
     assert exact.remark == "1 game of 16 features enumerated"
     assert bool(((found.values - exact.values).abs() <= found.bound + 1e-13).all())
+
+
+@pytest.mark.parametrize(("limit", "how"), [(None, "enum"), (40.0, "enum"), (5.0, "sampled")])
+def test_what_would_take_long_to_enumerate_is_sampled(draw, monkeypatch, limit, how):
+    now = [0.0]
+
+    def slow(game, real=enumeration.enumerated, **options):
+        now[0] += 0.1 * len(game.x) * len(game.rows)
+        return real(game, **options)
+
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    for module in (deadlines, enumeration):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(enumeration, "enumerated", slow)
+    problem = problem_of(build([6, 4, 3, 1]), draw(9, 6), draw(20, 6, seed=2))
+    monkeypatch.setattr(enumeration, "TRIAL", 2**6 * 15 * 3)  # one sample, three rows: 0.3 s
+    assert how in shapley(problem, time_limit=limit).remark
+    (game,) = games(problem, torch.eye(6, dtype=torch.float64))
+    assert enumeration.seconds(game) == pytest.approx(0.1 * 9 * 20)
 
 
 def test_what_would_take_long_in_cosines_is_sampled(draw, monkeypatch):
