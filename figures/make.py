@@ -123,24 +123,24 @@ def draw_known_function() -> Figure:
 
 def compute_speed() -> None:
     """Time one layer of kanlens and of others on this machine, which should be idle."""
-    from kanlens.benchmarks.speed.running import Plan, run
+    from benchmarks.speed.running import Plan, run
 
     run(Plan(fresh=True), DATA, picture=False)
 
 
 def draw_speed() -> Figure:
     """Draw times relative to nn.Linear, peak memory, and how times grow."""
-    from kanlens.benchmarks.speed.picture import draw
-    from kanlens.benchmarks.speed.running import FILES
+    from benchmarks.speed.picture import draw
+    from benchmarks.speed.running import FILES
 
     return draw(*(pd.read_csv(DATA / name) for name in FILES.values()))
 
 
 def sparsity_picture(name: str) -> Picture:
-    """Return the figure of one experiment of `kanlens bench sparsity`."""
-    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
-    from kanlens.benchmarks.sparsity.pictures import PICTURES as DRAWN
-    from kanlens.benchmarks.sparsity.running import run
+    """Return the figure of one experiment of `python -m benchmarks sparsity`."""
+    from benchmarks.campaign import Setup, data_beside_checkout
+    from benchmarks.sparsity.pictures import PICTURES as DRAWN
+    from benchmarks.sparsity.running import run
 
     picture = DRAWN[f"sparsity-{name}"]
 
@@ -155,10 +155,10 @@ def sparsity_picture(name: str) -> Picture:
 
 
 def symbolic_picture(name: str, parts: list[str]) -> Picture:
-    """Return a figure of `kanlens bench symbolic`, drawn from some of its parts."""
-    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
-    from kanlens.benchmarks.symbolic.pictures import PICTURES as DRAWN
-    from kanlens.benchmarks.symbolic.running import run
+    """Return a figure of `python -m benchmarks symbolic`, drawn from some of its parts."""
+    from benchmarks.campaign import Setup, data_beside_checkout
+    from benchmarks.symbolic.pictures import PICTURES as DRAWN
+    from benchmarks.symbolic.running import run
 
     picture = DRAWN[f"symbolic-{name}"]
 
@@ -172,10 +172,10 @@ def symbolic_picture(name: str, parts: list[str]) -> Picture:
 
 
 def attribution_picture(name: str, parts: list[str]) -> Picture:
-    """Return a figure of `kanlens bench attribution`, drawn from some of its parts."""
-    from kanlens.benchmarks.attribution.pictures import PICTURES as DRAWN
-    from kanlens.benchmarks.attribution.running import run
-    from kanlens.benchmarks.campaign import Setup
+    """Return a figure of `python -m benchmarks attribution`, drawn from some of its parts."""
+    from benchmarks.attribution.pictures import PICTURES as DRAWN
+    from benchmarks.attribution.running import run
+    from benchmarks.campaign import Setup
 
     picture = DRAWN[f"attribution-{name}"]
 

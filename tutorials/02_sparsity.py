@@ -20,7 +20,7 @@
 # tutorial shows what they do on one network, and then reads the experiment that compares them on
 # functions whose true edges are known and on real tables.
 #
-# All tables below come from `kanlens bench sparsity`; its files are in `figures/data`.
+# All tables below come from `python -m benchmarks sparsity`; its files are in `figures/data`.
 
 # %%
 import os
@@ -31,12 +31,12 @@ import pandas as pd
 import torch
 
 import kanlens
-from kanlens.benchmarks.sparsity.paths import deviations
-from kanlens.benchmarks.sparsity.pictures import PICTURES
-from kanlens.benchmarks.sparsity.planted import PLANTED
-from kanlens.benchmarks.sparsity.running import read_tables
-from kanlens.benchmarks.sparsity.structure import live, recovered_edges
-from kanlens.benchmarks.sparsity.summaries import summaries
+from benchmarks.sparsity.paths import deviations
+from benchmarks.sparsity.pictures import PICTURES
+from benchmarks.sparsity.planted import PLANTED
+from benchmarks.sparsity.running import read_tables
+from benchmarks.sparsity.structure import live, recovered_edges
+from benchmarks.sparsity.summaries import summaries
 
 SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
 HERE = Path(globals().get("__file__", "02_sparsity.py")).resolve().parent

@@ -15,7 +15,7 @@
 #
 # Three choices of a KAN layer are usually left at what somebody once chose: whether every spline
 # has a scale of its own beside its coefficients, how weights are drawn, and how fine the grid is.
-# Each is settled here by an experiment of `kanlens bench sparsity`; its files are in
+# Each is settled here by an experiment of `python -m benchmarks sparsity`; its files are in
 # `figures/data`. Numbers after ± and x/÷ are half the width, or the factor, of a 95 % interval over
 # five seeds, on MNIST three.
 
@@ -25,9 +25,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from kanlens.benchmarks.sparsity.pictures import PICTURES
-from kanlens.benchmarks.sparsity.running import read_tables
-from kanlens.benchmarks.sparsity.summaries import summaries
+from benchmarks.sparsity.pictures import PICTURES
+from benchmarks.sparsity.running import read_tables
+from benchmarks.sparsity.summaries import summaries
 
 HERE = Path(globals().get("__file__", "03_scales_starts_grids.py")).resolve().parent
 tables = read_tables(HERE.parent / "figures" / "data")

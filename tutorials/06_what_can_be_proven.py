@@ -31,7 +31,7 @@ import pandas as pd
 import torch
 
 import kanlens
-from kanlens.benchmarks.attribution.pictures import PICTURES
+from benchmarks.attribution.pictures import PICTURES
 
 SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
 HERE = Path(globals().get("__file__", "06_what_can_be_proven.py")).resolve().parent
@@ -117,9 +117,9 @@ print(f"no sum of single functions is nearer than {near.least:.3g} everywhere")
 # ## Where the truth is known
 #
 # A KAN can be written down from a formula, without training; then the model *is* the truth, and
-# methods can be scored against closed forms. `kanlens bench attribution` does this for networks
-# with products, kinks, cancelling features, twins and features that do nothing, and for networks
-# trained on tables. The picture is drawn from the file of the last full run.
+# methods can be scored against closed forms. `python -m benchmarks attribution` does this for
+# networks with products, kinks, cancelling features, twins and features that do nothing, and for
+# networks trained on tables. The picture is drawn from the file of the last full run.
 
 # %%
 planted = PICTURES["attribution-planted"]

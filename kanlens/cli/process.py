@@ -17,6 +17,7 @@ import time
 
 TYPE_CHECKING = False  # as in kanlens
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import FrameType
     from typing import Any, NoReturn
@@ -104,15 +105,29 @@ class Interrupts:
                 path.unlink()
 
 
-def run() -> None:
-    """Run the command of this process and leave with its exit code; a bug shows its traceback."""
+def load() -> Callable[[], int]:
+    """Load all commands of kanlens, and return what runs one."""
+    from kanlens.cli.application import load_commands, main
+
+    load_commands()
+    return main
+
+
+def run(load: Callable[[], Callable[[], int]] = load) -> None:
+    """Run the command of this process and leave with its exit code; a bug shows its traceback.
+
+    Parameters
+    ----------
+    load : callable
+        Loads the commands and returns what runs one. Default: those of kanlens.
+    """
     interrupts = Interrupts()
     interrupts.install()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the shell closed it
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
-        code = _run(interrupts)
+        code = _run(interrupts, load)
         interrupts.ignore()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug, which is shown whole
         code = _failed(error)
@@ -126,13 +141,12 @@ def run() -> None:
     sys.exit(code)
 
 
-def _run(interrupts: Interrupts) -> int:
-    from kanlens.cli.application import load_commands, main
+def _run(interrupts: Interrupts, load: Callable[[], Callable[[], int]]) -> int:
     from kanlens.interruption import unfinished
 
-    load_commands()
+    command = load()
     interrupts.unfinished, interrupts.running = unfinished, True
-    return main()
+    return command()
 
 
 def _failed(error: BaseException) -> int:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.attribution.adversary import broken
 from kanlens import deadlines
 from kanlens.attribution import problem
 from kanlens.attribution.certificates import relaxation, separable
@@ -13,7 +14,6 @@ from kanlens.attribution.certificates.changes import additive_changes
 from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import spread_points
 from kanlens.attribution.problem import private_copy
-from kanlens.benchmarks.attribution.adversary import broken
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
 from kanlens.errors import DataError

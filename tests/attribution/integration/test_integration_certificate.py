@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.attribution.cases import CASES
 from kanlens.attribution.integration.crossings import meeting_points, smooth_segments
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import integrate
 from kanlens.attribution.problem import private_copy
-from kanlens.benchmarks.attribution.cases import CASES
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN

@@ -1,0 +1,122 @@
+"""Accuracy and time as the grid grows, for splines of every order, refined or trained anew."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from benchmarks.machine import stamp
+from benchmarks.rounds import Schedule, interleave, quartiles
+from benchmarks.sparsity.cutting import Cut
+from benchmarks.sparsity.experiment import STAMP, Experiment, Key, Plan, Setup, Tables
+from benchmarks.sparsity.problems import Pair
+from benchmarks.sparsity.recipes import parameters
+from kanlens.core.network import KAN
+from kanlens.training import fit
+
+__all__ = ["GRIDS"]
+
+KEYS = ("order", "way", "seed")
+ORDERS = (1, 2, 3, 5)
+CUBIC = 3  # the one that is trained anew as well
+SIZES = (5, 10, 20, 50, 100, 200)
+WAYS = ("refined", "anew")
+WIDTHS = (2, 1, 1)  # of the function itself, so that only its splines keep a network from it
+ROWS = 2000
+STEPS = 30  # of LBFGS, ten iterations each, for each grid
+STARTS = 8  # initial weights of every first network, of which the best after some steps goes on
+TRIAL = 8  # steps
+
+
+def _plan(setup: Setup) -> Plan:
+    orders = (3,) if setup.smoke else ORDERS
+    kinds = [(order, way) for order in orders for way in WAYS if way == "refined" or order == CUBIC]
+    keys = [(*kind, seed) for kind in kinds for seed in setup.seeds]
+    return Plan(keys=tuple(keys), skipped={})
+
+
+def function(x: torch.Tensor) -> torch.Tensor:
+    """Return exp(sin(pi x1) + x2^2) for x (rows, 2), shape (rows, 1).
+
+    Examples
+    --------
+    >>> function(torch.zeros(1, 2))
+    tensor([[1.]])
+    """
+    return torch.exp(torch.sin(torch.pi * x[:, :1]) + x[:, 1:].square())
+
+
+def _run(setup: Setup, key: Key) -> Tables:
+    """Train one network on every grid, each from the one before or from the start."""
+    order, way, seed = key
+    sizes, rows, steps = ((5, 10), 100, 1) if setup.smoke else (SIZES, ROWS, STEPS)
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.rand(2 * rows, 2, generator=draw, dtype=torch.float64) * 2 - 1
+    train, test = ((part, function(part)) for part in x.split(rows))
+    named = dict(zip(KEYS, key, strict=True))
+    where = {name: value for name, value in stamp().items() if name in STAMP}
+    model, spent, found = None, 0.0, []
+    for size in sizes:
+        started = time.perf_counter()
+        if model is None or way == "anew":
+            model, spent = _begin(size, order, train, seed, 1 if setup.smoke else STARTS), 0.0
+        else:
+            model.refine(size)
+        loss = _fit(model, train, steps)
+        spent += time.perf_counter() - started
+        error = Cut(model=model, columns=(0, 1)).error(*test)
+        row = {"grid": size, "test": error, "loss": loss, "seconds": spent}
+        row |= {"ms": _milliseconds(model, train, setup), "parameters": parameters(model)}
+        found.append({**named, **row, **where})
+    return {"sparsity-grids": found}
+
+
+def _begin(size: int, order: int, rows: Pair, seed: int, starts: int) -> KAN:
+    """Train a few networks a little, and return the best: one hidden node is easily stuck."""
+    draw = torch.Generator().manual_seed(seed)
+    losses, models = [], []
+    for _ in range(starts):
+        model = KAN(WIDTHS, grid_size=size, spline_order=order, generator=draw).double()
+        losses.append(_fit(model, rows, TRIAL))
+        models.append(model)
+    return models[losses.index(min(losses))]
+
+
+def _fit(model: KAN, rows: Pair, steps: int) -> float:
+    return fit(model, rows, steps=steps, validation=0.0, grid_updates=1, progress=False).loss
+
+
+def _milliseconds(model: KAN, rows: Pair, setup: Setup) -> float:
+    """Return the milliseconds of one forward and backward pass over all rows."""
+    x, y = rows
+
+    def passes() -> Any:
+        model.zero_grad()
+        (model(x) - y).square().mean().backward()
+
+    schedule = Schedule(rounds=2 if setup.smoke else 7, least=2, seconds=0.2, turn=0.01)
+    found = interleave({"passes": passes}, schedule, generator=torch.Generator())
+    return 1000 * quartiles(found["passes"])[1]
+
+
+GRIDS = Experiment(
+    name="grids",
+    question="What do finer grids and higher orders buy, and at what price?",
+    columns={
+        "sparsity-grids": (
+            *KEYS,
+            "grid",
+            "test",
+            "loss",
+            "seconds",
+            "ms",
+            "parameters",
+            *STAMP,
+        )
+    },
+    keys=KEYS,
+    plan=_plan,
+    run=_run,
+)

@@ -1,0 +1,261 @@
+"""The problems of the sparsity benchmark: functions and tables with inputs that do not matter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.sparsity.planted import PLANTED, Masks, graph_of_product
+from kanlens.checks import check_choice, message
+from kanlens.errors import MissingFileError
+from kanlens.tables import read_table
+
+__all__ = ["NAMES", "TABLES", "Data", "Problem", "Rows", "data_file", "problem", "real_table"]
+
+NOISE = 0.3  # deviation of the noise on training targets, in deviations of the function
+SHUFFLED = 4  # columns added to a real table, each a shuffled copy of one of its own
+HIDDEN = 5  # width of the networks trained on equations and tables
+
+EQUATIONS = {"I.34.8": 8, "I.12.11": 5}  # and the irrelevant inputs of each
+TABLES = {
+    "concrete": "concrete_compressive_strength",
+    "california_housing": "median_house_value",
+    "power_plant": "PE",
+    "energy": "heating_load",
+    "wine_quality_red": "quality",
+}
+NAMES = (*PLANTED, *EQUATIONS, "concrete", "california_housing")
+Pair = tuple[Tensor, Tensor]  # x (rows, in) and y (rows, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """How many rows of each kind a problem hands out, at most."""
+
+    train: int = 400
+    validation: int = 200
+    test: int = 2000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Data:
+    """Rows of one problem, float64.
+
+    Attributes
+    ----------
+    train, validation : (Tensor, Tensor)
+        x (rows, in) and y (rows, 1) with noise: to fit on, and to choose by.
+    test : (Tensor, Tensor)
+        The same without noise where the function is known.
+    """
+
+    train: Pair
+    validation: Pair
+    test: Pair
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Problem:
+    """A function or a table, and what is known of its structure.
+
+    Attributes
+    ----------
+    name, formula : str
+        Its name, and the function or the target in words.
+    widths : tuple of int
+        Of the network that is trained.
+    relevant : tuple of int
+        Inputs the function depends on; those of a table that are its own columns.
+    masks : tuple of Tensor, or None
+        The true edges, where they are known.
+    draw : callable
+        ``draw(rows, generator)`` returns `Data`.
+    """
+
+    name: str
+    formula: str
+    widths: tuple[int, ...]
+    relevant: tuple[int, ...]
+    masks: Masks | None
+    draw: Callable[[Rows, torch.Generator], Data]
+
+    @property
+    def true_edges(self) -> int:
+        """Number of true edges; 0 where they are not known."""
+        return 0 if self.masks is None else sum(int(mask.sum()) for mask in self.masks)
+
+    def data(self, seed: int, rows: Rows | None = None) -> Data:
+        """Draw the rows of one seed.
+
+        Examples
+        --------
+        >>> problem("composed").data(0).train[0].shape
+        torch.Size([400, 10])
+        """
+        return self.draw(rows or Rows(), torch.Generator().manual_seed(seed))
+
+
+def problem(name: str, folder: Path | None = None) -> Problem:
+    """Return one of the problems.
+
+    Parameters
+    ----------
+    name : str
+        One of ``NAMES``.
+    folder : Path, optional
+        Where feynman.csv and tabular/ lie; planted problems need none.
+
+    Returns
+    -------
+    Problem
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no problem of that name.
+    MissingFileError
+        If its data is not there.
+
+    Examples
+    --------
+    >>> problem("composed").formula
+    'exp(sin(pi x1) + x2^2)'
+    """
+    check_choice("benchmarks sparsity", "problem", name, NAMES)
+    if name in PLANTED:
+        return _planted(name)
+    if name in EQUATIONS:
+        return _equation(name, data_file(folder, "feynman.csv"))
+    return _with_shuffled(name, *real_table(name, folder))
+
+
+def data_file(folder: Path | None, name: str) -> Path:
+    """Return the path of a file of the data folder.
+
+    Raises
+    ------
+    MissingFileError
+        If it is not there.
+    """
+    path = None if folder is None else folder / name
+    if path is None or not path.exists():
+        got = "no data folder" if folder is None else f"a folder without it, {str(folder)!r}"
+        advice = "Pass the folder with --data"
+        raise MissingFileError(message("benchmarks sparsity", f"the file {name}", got, advice))
+    return path
+
+
+def real_table(name: str, folder: Path | None) -> Pair:
+    """Return x (rows, in) and y (rows, 1) of one of ``TABLES``, float64, without repeated rows.
+
+    Raises
+    ------
+    MissingFileError
+        If its file is not there.
+    """
+    import pandas as pd
+
+    frame = pd.read_csv(data_file(folder, f"tabular/{name}.csv")).drop_duplicates()
+    table = read_table(frame, target=TABLES[name], impute="median")
+    return table.x, torch.empty(0) if table.y is None else table.y
+
+
+def _planted(name: str) -> Problem:
+    plant = PLANTED[name]
+    return Problem(
+        name=name,
+        formula=plant.formula,
+        widths=plant.widths,
+        relevant=plant.relevant,
+        masks=plant.masks,
+        draw=_drawn(plant, plant.draw),
+    )
+
+
+def _drawn(
+    function: Callable[[Tensor], Tensor], inputs: Callable[[int, torch.Generator], Tensor]
+) -> Callable[[Rows, torch.Generator], Data]:
+    """Return what draws inputs, and noisy targets for all but the test rows."""
+
+    def draw(rows: Rows, generator: torch.Generator) -> Data:
+        counts = [rows.train, rows.validation, rows.test]
+        x = inputs(sum(counts), generator)
+        y = function(x)[:, None]
+        noise = torch.randn(*y.shape, generator=generator, dtype=torch.float64)
+        noise[rows.train + rows.validation :] = 0
+        y = y + NOISE * y.std() * noise
+        train, validation, test = zip(x.split(counts), y.split(counts), strict=True)
+        return Data(train=train, validation=validation, test=test)
+
+    return draw
+
+
+def _equation(name: str, path: Path) -> Problem:
+    import pandas as pd
+    import sympy
+
+    frame = pd.read_csv(path, dtype={"tier": str}).set_index("id")
+    row = frame.loc[name]
+    found = re.findall(r"(\w+):\[([^,]+),([^\]]+)\]", row.ranges)
+    names = [variable for variable, _, _ in found]
+    expression = sympy.sympify(row.formula, locals={v: sympy.Symbol(v) for v in names})
+    compiled = sympy.lambdify([sympy.Symbol(v) for v in names], expression, "numpy")
+    count = len(names)
+    ends = [(float(a), float(b)) for _, a, b in found]
+    ends += [(1.0, 5.0)] * EQUATIONS[name]
+    low, high = torch.tensor(ends, dtype=torch.float64).T
+
+    def inputs(rows: int, generator: torch.Generator) -> Tensor:
+        share = torch.rand(rows, len(ends), generator=generator, dtype=torch.float64)
+        return torch.lerp(low, high, share)
+
+    def function(x: Tensor) -> Tensor:
+        return torch.as_tensor(compiled(*x[:, :count].numpy().T))
+
+    return Problem(
+        name=name,
+        formula=row.formula,
+        widths=(len(ends), HIDDEN, 1),
+        relevant=tuple(range(count)),
+        masks=graph_of_product(count, len(ends)) if row.tier == "1" else None,
+        draw=_drawn(function, inputs),
+    )
+
+
+def _with_shuffled(name: str, x: Tensor, y: Tensor) -> Problem:
+    """Return a real table with columns added that are shuffled, and so irrelevant."""
+    own = x.shape[1]
+
+    def draw(rows: Rows, generator: torch.Generator) -> Data:
+        order = torch.randperm(len(x), generator=generator)
+        columns = torch.randperm(own, generator=generator)[:SHUFFLED]
+        copies = [x[torch.randperm(len(x), generator=generator), i] for i in columns]
+        wide, target = torch.column_stack([x, *copies])[order], y[order]
+        counts = _shares(len(x), rows)
+        train, validation, test = zip(
+            wide[: sum(counts)].split(counts), target[: sum(counts)].split(counts), strict=True
+        )
+        return Data(train=train, validation=validation, test=test)
+
+    return Problem(
+        name=name,
+        formula=f"{TABLES[name]} of {len(x)} rows",
+        widths=(own + SHUFFLED, HIDDEN, 1),
+        relevant=tuple(range(own)),
+        masks=None,
+        draw=draw,
+    )
+
+
+def _shares(available: int, rows: Rows) -> list[int]:
+    """Return how many rows to train, choose and test on: all asked for, or a share of what is."""
+    asked = [rows.train, rows.validation, rows.test]
+    if sum(asked) <= available:
+        return asked
+    part = [int(available * share) for share in (0.6, 0.2)]
+    return [*part, available - sum(part)]
