@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from benchmarks.attribution.adversary import broken
 from benchmarks.attribution.part import STAMP, Key, Part, Plan, Rows, Setup, marks
-from benchmarks.attribution.wild import random_model
 from kanlens.attribution.certificates.certification import certify
 from kanlens.attribution.certificates.statements import Certificate
 from kanlens.core.network import KAN
 from kanlens.training import fit
+from tests.attribution.certificates.adversary import broken
+from tests.attribution.certificates.random_networks import random_model
 
 if TYPE_CHECKING:
     import pandas as pd

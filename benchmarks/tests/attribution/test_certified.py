@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from benchmarks.attribution import certified
-from benchmarks.attribution.wild import SHAPES, random_model
 from benchmarks.campaign import Setup
 from kanlens.attribution.certificates.certification import certify
+from tests.attribution.certificates.random_networks import SHAPES, random_model
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,9 @@ from torch.testing import assert_close
 from benchmarks.attribution.cases import CASES
 from benchmarks.attribution.curves import EVEN
 from benchmarks.attribution.writing import Sheet, write
+from kanlens.attribution.integration.crossings import meeting_points
+from kanlens.attribution.integration.lines import Lines
+from kanlens.attribution.integration.quadrature import integrate
 from kanlens.attribution.problem import live_features
 
 EXACT = {"bilinear", "product", "sobol_g", "threshold", "xor"}  # pieces of polynomials
@@ -188,3 +191,13 @@ def test_writing_draws_nothing():
     before = torch.get_rng_state()
     write([Sheet(edges={(0, 0): torch.sin}, cuts=[EVEN])])
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", ["product", "xor", "sobol_g"])
+def test_rounding_inside_a_network_is_taken_for_no_jump(name):
+    model, x = CASES[name].model, CASES[name].draw(500, seeded(1))
+    end = model.scale_inputs(x)
+    for rows in (torch.zeros_like(x[:1]), x.mean(0, keepdim=True)):
+        start = model.scale_inputs(rows).expand_as(x)
+        lines = Lines(model=model, target=0, start=start, end=end, at_once=8192)
+        assert not bool(integrate(lines, meeting_points(model, 0)).unsettled.any())

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.attribution.adversary import broken
 from kanlens import deadlines
 from kanlens.attribution import problem
 from kanlens.attribution.certificates import relaxation, separable
@@ -17,6 +16,7 @@ from kanlens.attribution.problem import private_copy
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
 from kanlens.errors import DataError
+from tests.attribution.certificates.adversary import broken
 
 EDGE = 1e-7  # seconds that evaluating one takes, in these tests
 CALL, NUMBER = 5e-3, 2e-7  # what bounding takes, and more for every control point
