@@ -1,5 +1,5 @@
-"""Benchmarks: ``python -m benchmarks``. Each prints a table, writes CSV, and can be resumed.
+"""Benchmarks: ``python -m benchmarks``. Each prints tables, writes CSV, and can be resumed.
 
-`campaign`, `machine`, `packages`, `records`, `rounds`, `peak` and `processes` serve all of them;
-each benchmark is a folder of its own.
+`harness` runs the experiments of all of them; each benchmark is a folder of its own, whose
+`experiments` lists what it asks.
 """

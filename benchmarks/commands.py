@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,8 +16,7 @@ from kanlens.cli.terminal import Terminal
 from kanlens.errors import KanlensError
 
 if TYPE_CHECKING:
-    from benchmarks.campaign import Findings, Setup
-    from benchmarks.speed.running import SpeedResult
+    from benchmarks.harness import Benchmark, Findings, Setup
 
 app = typer.Typer(
     cls=Flagged,
@@ -88,28 +87,22 @@ def speed(
     quiet: Quiet = False,
 ) -> None:
     """Time one layer and its peak memory, against nn.Linear and other KAN layers."""
-    from benchmarks.speed.running import Plan, run
+    from benchmarks.speed.experiments import SPEED, SpeedSetup
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    plan = Plan(
-        parts=tuple(split_names(parts)),
+    setup = SpeedSetup(
+        smoke=smoke,
         cells=tuple(split_names(cells)),
         peers=tuple(split_names(peers)),
         paths=paths,
-        smoke=smoke,
-        fresh=fresh,
         rounds=rounds,
         seconds=seconds,
         memory_limit=memory_limit,
         devices=tuple(split_names(device)) or None,
         seed=seed,
     )
-    result = run(plan, folder_for(output, smoke=smoke), progress=terminal.progress)
-    _show_speed(result, terminal)
-    terminal.wrote(*result.files)
-    terminal.emit(result.to_dict())
-    if check:
-        _insist(result)
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    found = _run(SPEED, setup, terminal, output=output, parts=parts, fresh=fresh)
+    _judge_speed(found, terminal, insist=check)
 
 
 @app.command()
@@ -118,7 +111,7 @@ def attribution(
     output: Folder = None,
     parts: Annotated[
         str | None,
-        typer.Option(help="Of promises, certificates, planted and trained.  [default: all]"),
+        typer.Option(help="Of claims, certificates, planted and trained.  [default: all]"),
     ] = None,
     data: DataFolder = None,
     seeds: Annotated[int, typer.Option(help="Number of trained networks of a table.", min=1)] = 3,
@@ -128,28 +121,24 @@ def attribution(
     quiet: Quiet = False,
 ) -> None:
     """Compare attribution methods with exact truths, and on networks trained on tables."""
-    from benchmarks.attribution.running import run
+    from benchmarks.attribution.experiments import ATTRIBUTION
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    result = run(
-        set_up(range(seeds), data, smoke=smoke),
-        folder_for(output, smoke=smoke),
-        parts=split_names(parts),
-        fresh=fresh,
-        progress=terminal.progress,
-    )
-    show(result, terminal)
+    setup = _set_up(range(seeds), data, smoke=smoke)
+    found = _run(ATTRIBUTION, setup, terminal, output=output, parts=parts, fresh=fresh)
+    terminal.emit(found.to_dict())
 
 
 @app.command()
 def sparsity(
     *,
     output: Folder = None,
-    experiment: Annotated[
+    parts: Annotated[
         str | None,
         typer.Option(
+            "--experiment",
             help="Of penalties, costs, scaler, starts, digits, grids, damage and budgets, with "
-            "commas.  [default: all]"
+            "commas.  [default: all]",
         ),
     ] = None,
     data: DataFolder = None,
@@ -162,19 +151,12 @@ def sparsity(
     quiet: Quiet = False,
 ) -> None:
     """Answer by experiment which penalty, scale, start, grid and score of edges to take."""
-    from benchmarks.sparsity.running import run
+    from benchmarks.sparsity.experiments import SPARSITY
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    count = 1 if smoke else seeds
-    result = run(
-        set_up(range(seed, seed + count), data, smoke=smoke),
-        folder_for(output, smoke=smoke),
-        experiments=split_names(experiment),
-        jobs=jobs,
-        fresh=fresh,
-        progress=terminal.progress,
-    )
-    show(result, terminal)
+    setup = _set_up(range(seed, seed + (1 if smoke else seeds)), data, smoke=smoke)
+    found = _run(SPARSITY, setup, terminal, output=output, parts=parts, jobs=jobs, fresh=fresh)
+    terminal.emit(found.to_dict())
 
 
 @app.command()
@@ -196,65 +178,69 @@ def symbolic(
     quiet: Quiet = False,
 ) -> None:
     """Measure how fast and how right edges are named, and whether known equations are found."""
-    from benchmarks.symbolic.running import run
+    from benchmarks.symbolic.experiments import SYMBOLIC
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
-    result = run(
-        set_up(range(seeds), data, smoke=smoke),
-        folder_for(output, smoke=smoke),
-        parts=split_names(parts),
-        jobs=jobs,
-        fresh=fresh,
-        progress=terminal.progress,
-    )
-    show(result, terminal)
+    setup = _set_up(range(seeds), data, smoke=smoke)
+    found = _run(SYMBOLIC, setup, terminal, output=output, parts=parts, jobs=jobs, fresh=fresh)
+    terminal.emit(found.to_dict())
 
 
-def folder_for(output: Path | None, *, smoke: bool) -> Path:
-    """Return the folder that was asked for, else one in the current folder."""
-    return output or Path("kanlens-bench-smoke" if smoke else "kanlens-bench")
-
-
-def set_up(seeds: Iterable[int], data: Path | None, *, smoke: bool) -> Setup:
+def _set_up(seeds: Iterable[int], data: Path | None, *, smoke: bool) -> Setup:
     """Return what the user chose, with the data beside the checkout unless others are named."""
-    from benchmarks.campaign import Setup, data_beside_checkout
+    from benchmarks.harness import Setup, data_beside_checkout
 
     found = data or (None if smoke else data_beside_checkout())
     return Setup(seeds=tuple(seeds), data=found, smoke=smoke)
 
 
-def show(result: Findings, terminal: Terminal) -> None:
-    """Print what a campaign left out, what it found, and which files it wrote."""
-    for what, reason in result.skipped.items():
+def _run(
+    benchmark: Benchmark,
+    setup: Setup,
+    terminal: Terminal,
+    *,
+    output: Path | None,
+    parts: str | None,
+    fresh: bool,
+    jobs: int | None = None,
+) -> Findings:
+    """Run a benchmark; print what it left out, what it found, and which files it wrote."""
+    found = benchmark.run(
+        setup,
+        output or Path("kanlens-bench-smoke" if setup.smoke else "kanlens-bench"),
+        parts=split_names(parts),
+        jobs=jobs,
+        fresh=fresh,
+        progress=terminal.progress,
+    )
+    for what, reason in found.skipped.items():
         terminal.say(f"left out {what}: {reason}")
-    for title, frame in result.summaries().items():
+    for title, frame in found.summaries.items():
         terminal.frame(title, frame)
         terminal.text("")
-    terminal.wrote(*result.files)
-    terminal.emit(result.to_dict())
+    terminal.wrote(*found.files)
+    return found
 
 
-def _show_speed(result: SpeedResult, terminal: Terminal) -> None:
-    from benchmarks.speed.tables import busy, notes, tables, verdict_table
+def _judge_speed(found: Findings, terminal: Terminal, *, insist: bool) -> None:
+    """Print what stands behind missing numbers and which promises hold; refuse broken ones."""
+    import pandas as pd
 
-    for title, frame in tables(result.speed, result.memory, result.scaling).items():
-        terminal.frame(title, frame)
-        terminal.text("")
-    for note in notes(result.speed, result.memory, result.scaling):
+    from benchmarks.speed.tables import busy, notes, verdict_table
+    from benchmarks.speed.verdict import broken, judge
+
+    empty = pd.DataFrame(columns=["device", "cell", "peer", "pass", "status"])
+    speed, memory = (found.tables.get(name, empty) for name in ("speed", "speed-memory"))
+    for note in notes(*found.tables.values()):
         terminal.say(note)
-    if len(result.speed) and busy(result.speed):
-        terminal.say(busy(result.speed))
-    terminal.frame("promises", verdict_table(result.verdict))
-
-
-def _insist(result: SpeedResult) -> None:
-    """Refuse a result in which a promise is broken."""
-    from benchmarks.speed.verdict import broken
-
-    failed: list[Any] = broken(result.verdict)
-    if failed:
+    if len(speed) and busy(speed):
+        terminal.say(busy(speed))
+    verdict = judge(*(each.astype(object).where(each.notna(), None) for each in (speed, memory)))
+    terminal.frame("promises", verdict_table(verdict))
+    terminal.emit(found.to_dict() | {"verdict": [finding.to_dict() for finding in verdict]})
+    failed = broken(verdict)
+    if insist and failed:
         first = failed[0]
         got = f"{len(failed)} broken, the first with {first.figure:.3g} at {first.where}"
-        raise KanlensError(
-            message("benchmarks speed", first.promise, got, "See the promises above")
-        )
+        advice = "See the promises above"
+        raise KanlensError(message("benchmarks speed", first.promise, got, advice))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from benchmarks.machine import STAMP, WORDS
 from kanlens.checks import message
 from kanlens.errors import FileFormatError
 from kanlens.files import write_frame
@@ -13,7 +14,10 @@ from kanlens.files import write_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = Mapping[str, Any]
+    from benchmarks.harness import Plan
+
+Key: TypeAlias = tuple[Any, ...]
+Rows: TypeAlias = list[dict[str, Any]]
 DIGITS = 5  # significant digits of measured numbers in the files
 
 
@@ -25,13 +29,13 @@ class Records:
     Parameters
     ----------
     path : Path
-        The file; read when it exists.
+        The file; read when it exists. It may lack columns of the stamp.
     columns : sequence of str
         Names of the columns, in order.
     group : sequence of str
         The columns whose values name a group.
     text : sequence of str
-        Columns that hold text even where it looks like a number, such as versions.
+        Columns that hold text even where it looks like a number.
     fresh : bool
         Pass over what the file holds; it is replaced with the first group.
 
@@ -60,20 +64,21 @@ class Records:
         fresh: bool = False,
     ) -> None:
         self.path, self.columns, self.group = path, list(columns), list(group)
-        self.text = frozenset(text)
-        self.rows: list[dict[str, Any]] = [] if fresh or not path.exists() else self._read()
+        self.text = {*text, *WORDS}
+        self.rows: Rows = [] if fresh or not path.exists() else self._read()
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self) -> Rows:
         import pandas as pd
 
         try:
             frame = pd.read_csv(self.path, dtype=str, keep_default_na=False)
         except (ValueError, OSError) as error:
             raise self._foreign(f"{type(error).__name__} from {self.path.name!r}") from error
-        if list(frame.columns) != self.columns:
+        there, wanted = set(frame.columns), set(self.columns)
+        if not wanted - set(STAMP) <= there <= wanted:
             raise self._foreign(f"others in {self.path.name!r}")
         return [
-            {str(name): self._value(str(name), cell) for name, cell in row.items()}
+            {name: self._value(name, row.get(name, "")) for name in self.columns}
             for row in frame.to_dict("records")
         ]
 
@@ -93,22 +98,34 @@ class Records:
                 continue
         return cell
 
-    def of(self, key: Sequence[Any]) -> list[dict[str, Any]]:
-        """Return the rows of one group."""
-        return [row for row in self.rows if [row[name] for name in self.group] == list(key)]
+    def _key(self, row: Mapping[str, Any]) -> Key:
+        return tuple(row[name] for name in self.group)
 
-    def store(self, key: Sequence[Any], rows: Sequence[Row]) -> None:
+    def of(self, key: Key) -> Rows:
+        """Return the rows of one group."""
+        return [row for row in self.rows if self._key(row) == key]
+
+    def store(self, key: Key, rows: Rows) -> None:
         """Put rows in place of those of their group, and write the file."""
-        kept = [row for row in self.rows if [row[name] for name in self.group] != list(key)]
-        added = [{name: _short(row.get(name)) for name in self.columns} for row in rows]
-        self.rows = kept + added
+        kept = [row for row in self.rows if self._key(row) != key]
+        self.rows = kept + [{n: _short(row.get(n)) for n in self.columns} for row in rows]
         write_frame(self.frame(), self.path, call="benchmarks")
 
-    def frame(self) -> pd.DataFrame:
-        """Return all rows as a DataFrame; what is missing is None."""
+    def frame(self, plan: Plan | None = None) -> pd.DataFrame:
+        """Return all rows, those of a plan in its order and alone unless it is whole.
+
+        Columns are numbers, or objects with None for what is missing.
+        """
         import pandas as pd
 
-        return pd.DataFrame(self.rows, columns=self.columns, dtype=object)
+        rows = self.rows
+        if plan is not None:
+            places = {key: place for place, key in enumerate(plan.keys)}
+            rows = [row for row in rows if plan.whole or self._key(row) in places]
+            rows = sorted(rows, key=lambda row: places.get(self._key(row), len(places)))
+        frame = pd.DataFrame(rows, columns=self.columns, dtype=object)
+        numbers = frame.infer_objects().select_dtypes("number")
+        return frame.assign(**{str(name): numbers[name] for name in numbers})
 
 
 def _short(value: Any) -> Any:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from benchmarks.attribution.part import STAMP, Key, Part, Plan, Rows, Setup, marks
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.machine import version_of
 from kanlens.attribution.certificates.certification import certify
 from kanlens.attribution.certificates.statements import Certificate
 from kanlens.core.network import KAN
@@ -49,9 +50,7 @@ def _run(setup: Setup, key: Key) -> Rows:
     claims, attempts = broken(model, proven, torch.Generator().manual_seed(0), points)
     return [
         {
-            **marks(),
-            "kind": kind,
-            "name": name,
+            "captum": version_of("captum"),
             "shape": repr(list(model.shape)),
             "attempts": attempts,
             "broken": len(claims),
@@ -100,17 +99,18 @@ def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-CERTIFICATES = Part(
+CERTIFICATES = Experiment(
     name="certificates",
     question="Does any proven statement fail, and how tight are they?",
-    columns=(
-        *STAMP,
-        *("kind", "name", "shape", "attempts", "broken", "claims"),
-        *("range_ratio", "lipschitz_ratio", "unknown", "boxes", "seconds"),
-    ),
+    tables={
+        "attribution-certificates": (
+            *("captum", "shape", "attempts", "broken", "claims"),
+            *("range_ratio", "lipschitz_ratio", "unknown", "boxes", "seconds"),
+        )
+    },
     keys=("kind", "name"),
     plan=_plan,
     run=_run,
     summary=_summary,
-    text=("date", "kanlens", "core", "torch", "cpu", "captum", "name", "shape", "claims"),
+    text=("captum", "name"),
 )

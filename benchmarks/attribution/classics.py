@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.attribution import closed_forms
-from benchmarks.attribution.curves import CURVED, EVEN, UNIT, opposite, same, wave
 from benchmarks.attribution.planted import Planted
-from benchmarks.attribution.writing import Sheet
+from benchmarks.attribution.writing import CURVED, EVEN, UNIT, Sheet, opposite, same, wave
 
 __all__ = ["CLASSICS", "COSINE", "ISHIGAMI", "SOBOL_G"]
 

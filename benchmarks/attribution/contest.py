@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.attribution.cases import CASES
-from benchmarks.attribution.part import STAMP, Key, Part, Plan, Rows, Setup, marks
-from benchmarks.attribution.sample import SEED, Sample, draw_sample
+from benchmarks.attribution.sample import CASES, SEED, Sample, draw_sample
 from benchmarks.attribution.scoring import PATHS, SHAPLEY, score_importance, score_local
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.machine import version_of
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.problem import MEAN_OUTPUT
 from kanlens.attribution.registry import METHODS
@@ -71,9 +71,7 @@ def _run(setup: Setup, key: Key) -> Rows:
     everywhere = name in METHODS and METHODS[name].scope == "global"
     sample = draw_sample(case, *((many, many) if everywhere else (rows, background)))
     row: dict[str, Any] = {
-        **marks(),
-        "case": case,
-        "method": name,
+        "captum": version_of("captum"),
         "scope": "global" if everywhere else "local",
         "inputs": sample.case.inputs,
         "layers": len(sample.case.sheets),
@@ -203,20 +201,21 @@ def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return tables
 
 
-PLANTED = Part(
+PLANTED = Experiment(
     name="planted",
     question="How far is every method from what is true of networks written down from formulas?",
-    columns=(
-        *STAMP,
-        *("case", "method", "scope", "status", "reason", "inputs", "layers"),
-        *("rows", "background", "spline_error", "baseline", "aims_at"),
-        *_SCORES,
-        *("seconds", "seconds_per_row", "evaluations", "remark"),
-    ),
+    tables={
+        "attribution-planted": (
+            *("captum", "scope", "status", "reason", "inputs", "layers"),
+            *("rows", "background", "spline_error", "baseline", "aims_at"),
+            *_SCORES,
+            *("seconds", "seconds_per_row", "evaluations", "remark"),
+        )
+    },
     keys=("case", "method"),
     plan=_plan,
     run=_run,
     summary=_summary,
-    text=("date", "kanlens", "core", "torch", "cpu", "captum", "reason", "remark"),
+    text=("captum", "reason", "remark"),
     alone=True,
 )

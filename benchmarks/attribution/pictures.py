@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.attribution.scoring import PATHS, SHAPLEY
-from benchmarks.sparsity.drawing import Picture
+from benchmarks.drawing import Picture
 from kanlens.attribution.problem import MEAN_ROW, ZERO
 
 if TYPE_CHECKING:

@@ -93,7 +93,7 @@ class Planted:
 
         Examples
         --------
-        >>> from benchmarks.attribution.cases import CASES
+        >>> from benchmarks.attribution.sample import CASES
         >>> CASES["additive"].draw(7, torch.Generator()).shape
         torch.Size([7, 5])
         """

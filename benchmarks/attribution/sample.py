@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.attribution import truths
-from benchmarks.attribution.cases import CASES
+from benchmarks.attribution.classics import CLASSICS
 from benchmarks.attribution.planted import Planted
+from benchmarks.attribution.traps import TRAPS
 from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO
 
-__all__ = ["SEED", "Sample", "draw_sample"]
+__all__ = ["CASES", "SEED", "Sample", "draw_sample"]
 
+CASES: dict[str, Planted] = {case.name: case for case in (*CLASSICS, *TRAPS)}
 SEED = 0  # of rows, and of methods that draw
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.attribution.part import STAMP, Key, Part, Plan, Rows, Setup, marks
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.machine import version_of
 from kanlens.attribution.comparison import DEFAULT_METHODS, compare
 from kanlens.core.network import KAN
 from kanlens.tables import Table, read_table
@@ -93,9 +94,7 @@ def _run(setup: Setup, key: Key) -> Rows:
         progress=False,
     )
     facts = {
-        **marks(),
-        "table": name,
-        "seed": seed,
+        "captum": version_of("captum"),
         "rows": len(training.x),
         "features": n_in,
         "outputs": n_out,
@@ -141,20 +140,21 @@ def _stability(part: pd.DataFrame) -> float:
     return float(np.median(found)) if found else float("nan")
 
 
-TRAINED = Part(
+TRAINED = Experiment(
     name="trained",
     question="How do the well-known methods do on networks trained on tables?",
-    columns=(
-        *STAMP,
-        *("table", "seed", "rows", "features", "outputs", "metric"),
-        *("method", "exact", "complete", "baseline"),
-        *_SCORES,
-        *("offgrid", "evaluations", "seconds", "verdict", "importance"),
-    ),
+    tables={
+        "attribution-trained": (
+            *("captum", "rows", "features", "outputs", "metric"),
+            *("method", "exact", "complete", "baseline"),
+            *_SCORES,
+            *("offgrid", "evaluations", "seconds", "verdict", "importance"),
+        )
+    },
     keys=("table", "seed"),
     plan=_plan,
     run=_run,
     summary=_summary,
-    text=("date", "kanlens", "core", "torch", "cpu", "captum", "verdict", "importance"),
+    text=("captum", "verdict", "importance"),
     alone=True,
 )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.attribution.curves import (
+from benchmarks.attribution.planted import Planted
+from benchmarks.attribution.writing import (
     CURVED,
     EVEN,
     SIGN,
     STEP,
     UNIT,
+    Sheet,
     same,
     sign,
     step,
     wave,
 )
-from benchmarks.attribution.planted import Planted
-from benchmarks.attribution.writing import Sheet
 
 __all__ = ["TRAPS"]
 

@@ -1,11 +1,11 @@
-"""Networks written down from the functions of their edges, without training."""
+"""Networks written down from the functions of their edges, without training; and functions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ from kanlens.core.network import KAN
 from kanlens.core.products import Grouping, Nodes
 from kanlens.core.schema import default_schema
 
-__all__ = ["Curve", "Sheet", "write"]
-
 Curve: TypeAlias = Callable[[Tensor], Tensor]  # of one variable, number by number
+UNIT, EVEN = (0.0, 1.0), (-1.0, 1.0)
+CURVED: dict[str, Any] = {"order": 5, "pieces": 48}  # for functions that are no polynomials
+STEP = 0.05  # half the width of the step of the threshold
+SIGN = 0.1  # half the width of the slope that stands for a sign
 _EXTRA = 3  # points per interval, beyond the order of the splines, that a spline is fitted to
 
 
@@ -123,3 +125,41 @@ def _fitted(curve: Curve, places: Tensor, knots: np.ndarray, order: int) -> Tens
     bases = BSpline.design_matrix(x.numpy(), knots, order).toarray()
     found, *_ = np.linalg.lstsq(bases, curve(x).numpy(), rcond=None)
     return torch.as_tensor(found)
+
+
+def wave(x: Tensor) -> Tensor:
+    """Return sin(pi x)."""
+    return torch.sin(torch.pi * x)
+
+
+def same(x: Tensor) -> Tensor:
+    """Return x."""
+    return x
+
+
+def opposite(x: Tensor) -> Tensor:
+    """Return -x."""
+    return -x
+
+
+def step(u: Tensor) -> Tensor:
+    """Rise from 0 to 1 around 1, as two parabolas.
+
+    Examples
+    --------
+    >>> step(torch.tensor([0.0, 0.95, 1.0, 1.05, 2.0]))
+    tensor([0.0000, 0.0000, 0.5000, 1.0000, 1.0000])
+    """
+    t = ((u - 1 + STEP) / (2 * STEP)).clamp(0, 1)
+    return torch.where(t < 0.5, 2 * t**2, 1 - 2 * (1 - t) ** 2)
+
+
+def sign(x: Tensor) -> Tensor:
+    """Return the sign of x, with a slope around 0.
+
+    Examples
+    --------
+    >>> sign(torch.tensor([-1.0, 0.05, 1.0]))
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
+    return (x / SIGN).clamp(-1, 1)

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.machine import stamp
-from benchmarks.sparsity.experiment import (
-    STAMP,
-    Experiment,
-    Key,
-    Plan,
-    Setup,
-    Tables,
-    plan_problems,
-)
-from benchmarks.sparsity.problems import Pair, Rows, problem, real_table
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem, real_table
+from benchmarks.statistics import grouped
 from kanlens.core.network import KAN
 from kanlens.pruning import PruneResult, prune
 from kanlens.pruning.scores import SCORES
 from kanlens.training import fit
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["ARMS", "BUDGETS", "SHARES", "parts"]
 
-KEYS = ("problem", "seed")
 NAMES = ("concrete", "california_housing")
 SHARES = (0.005, 0.01, 0.02, 0.05)
 HIDDEN = 8  # 112 edges on california_housing
@@ -43,7 +37,7 @@ def _plan(setup: Setup) -> Plan:
     return plan_problems(setup, names=["composed"] if setup.smoke else NAMES)
 
 
-def _run(setup: Setup, key: Key) -> Tables:
+def _run(setup: Setup, key: Key) -> Rows:
     """Train one network, prune it in every way on rows it has not seen, and judge on others.
 
     Tuning sees the rows of training, too; a fifth of all it gets is held out.
@@ -55,7 +49,6 @@ def _run(setup: Setup, key: Key) -> Tables:
     model = KAN([train[0].shape[1], hidden, 1], generator=generator).double()
     fit(model, train, steps=steps, progress=False, generator=generator)
     whole = _error(model, model, test)
-    where = {name: value for name, value in stamp().items() if name in STAMP}
     rows = []
     for arm, options in ARMS.items():
         tuned = [torch.cat(pair) for pair in zip(train, validation, strict=True)]
@@ -64,16 +57,16 @@ def _run(setup: Setup, key: Key) -> Tables:
             started = time.perf_counter()
             draw = torch.Generator().manual_seed(seed)
             result = prune(model, x, y, budget=budget, progress=False, generator=draw, **options)
-            row = {**dict(zip(KEYS, key, strict=True)), "arm": arm, "budget": budget}
+            row: dict[str, Any] = {"arm": arm, "budget": budget, "test_before": whole}
             row |= {"seconds": time.perf_counter() - started, **_outcome(result, model, test)}
-            rows.append({**row, "test_before": whole, **where})
-    return {"sparsity-budgets": rows}
+            rows.append(row)
+    return rows
 
 
 def _rows(setup: Setup, name: str, seed: int) -> tuple[Pair, Pair, Pair]:
     """Return rows to train on, to prune on and to judge by."""
     if setup.smoke:
-        data = problem(name).data(seed, Rows(train=60, validation=30, test=60))
+        data = problem(name).data(seed, RowCounts(train=60, validation=30, test=60))
         return data.train, data.validation, data.test
     return parts(*real_table(name, setup.data), seed)
 
@@ -111,13 +104,27 @@ def _outcome(result: PruneResult, whole: KAN, test: Pair) -> dict[str, Any]:
     }
 
 
+def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    frame = frame.assign(ratio=frame["test"].astype(float) / frame["test_before"].astype(float))
+    columns = {
+        "edges": ("edges", False),
+        "features": ("features", False),
+        "test loss": ("test", False),
+        "/ before": ("ratio", True),
+        "seconds": ("seconds", True),
+    }
+    found = grouped(frame, ["problem", "arm", "budget"], columns)
+    return {f"budgets on {name}": part for name, part in found.groupby("problem", sort=False)}
+
+
 _COLUMNS = ("edges_before", "edges", "features", "rise", "test_before", "test", "seconds")
 
 BUDGETS = Experiment(
     name="budgets",
     question="How many edges does a budget leave by each score, at what test loss?",
-    columns={"sparsity-budgets": (*KEYS, "arm", "budget", *_COLUMNS, *STAMP)},
-    keys=KEYS,
+    keys=("problem", "seed"),
+    tables={"sparsity-budgets": ("arm", "budget", *_COLUMNS)},
     plan=_plan,
     run=_run,
+    summary=_summary,
 )

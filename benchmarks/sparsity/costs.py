@@ -9,30 +9,30 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.machine import stamp
-from benchmarks.peak import peak_memory
-from benchmarks.processes import ask
-from benchmarks.rounds import Schedule, interleave, quartiles
-from benchmarks.sparsity.experiment import STAMP, Experiment, Key, Plan, Setup, Tables
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.interleaved_timing import Schedule, interleave, quartiles
+from benchmarks.processes import ask, peak_memory
 from kanlens.core.network import KAN
 from kanlens.sparsity import PENALTIES
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["COSTS"]
 
-KEYS = ("rows", "width")
 SHAPES = ((600, 8), (1024, 64), (2048, 256))  # rows, and width of all three layers of nodes
 NORMS = ("none", "weight_l1", "raw_l1", "activation_l1", "activation_l2")
 
 
 def _plan(setup: Setup) -> Plan:
-    return Plan(keys=SHAPES[:1] if setup.smoke else SHAPES, skipped={})
+    return Plan(keys=SHAPES[:1] if setup.smoke else SHAPES)
 
 
-def _run(setup: Setup, key: Key) -> Tables:
+def _run(setup: Setup, key: Key) -> Rows:
     """Time one forward and backward pass under each penalty, in turns, and ask for the memory."""
     rows, width = key
     steps = {norm: _step(rows, width, norm) for norm in NORMS}
@@ -42,7 +42,6 @@ def _run(setup: Setup, key: Key) -> Tables:
         rounds=3 if setup.smoke else 15, least=3, seconds=1.0 if setup.smoke else 15
     )
     found = interleave(steps, schedule, generator=torch.Generator().manual_seed(0))
-    where = {name: value for name, value in stamp().items() if name in STAMP}
     table = []
     for norm in NORMS:
         low, middle, high = (1000 * value for value in quartiles(found[norm]))
@@ -52,16 +51,13 @@ def _run(setup: Setup, key: Key) -> Tables:
         ratio = {"passes": quartiles(found[norm] / found["none"])[1]}
         megabytes = {"mib": memory.get("extra", math.nan)}
         row = {
-            "rows": rows,
-            "width": width,
             "penalty": norm,
             **times,
             **ratio,
             **megabytes,
-            **where,
         }
         table.append(row)
-    return {"sparsity-costs": table}
+    return table
 
 
 def _step(rows: int, width: int, norm: str) -> Callable[[], None]:
@@ -97,15 +93,19 @@ def memory_of(rows: int, width: int, norm: str) -> float:
     return reading.extra
 
 
+def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    shown = frame[["rows", "width", "penalty", "ms", "passes", "mib"]]
+    return {"cost of one forward and backward pass": shown.reset_index(drop=True)}
+
+
 COSTS = Experiment(
     name="costs",
     question="What does one training step cost under each penalty?",
-    columns={
-        "sparsity-costs": (*KEYS, "penalty", "ms", "ms_low", "ms_high", "passes", "mib", *STAMP)
-    },
-    keys=KEYS,
+    keys=("rows", "width"),
+    tables={"sparsity-costs": ("penalty", "ms", "ms_low", "ms_high", "passes", "mib")},
     plan=_plan,
     run=_run,
+    summary=_summary,
     alone=True,
 )
 

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.machine import stamp
-from benchmarks.sparsity.experiment import (
-    STAMP,
-    Experiment,
-    Key,
-    Plan,
-    Setup,
-    Tables,
-    plan_problems,
-)
-from benchmarks.sparsity.problems import Pair, Rows, problem
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem
+from benchmarks.statistics import grouped
 from kanlens.core.network import KAN
 from kanlens.pruning.propagation import Propagation
 from kanlens.pruning.scores import SCORES, edge_scores
 from kanlens.training import fit
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["DAMAGE", "agreement", "true_damage"]
 
-KEYS = ("problem", "seed")
 STEPS = 25  # of LBFGS
 
 
@@ -33,14 +27,16 @@ def _plan(setup: Setup) -> Plan:
     return plan_problems(setup, **({"names": ["composed"]} if setup.smoke else {}))
 
 
-def _run(setup: Setup, key: Key) -> Tables:
+def _run(setup: Setup, key: Key) -> Rows:
     """Train a network, score its edges on rows it has not seen, and remove each on the test rows.
 
     Means are over the rows of the scores, as they are when a network is pruned on those.
     """
     name, seed = key
     task = problem(name, setup.data)
-    data = task.data(seed, Rows(train=60, validation=30, test=60) if setup.smoke else Rows())
+    data = task.data(
+        seed, RowCounts(train=60, validation=30, test=60) if setup.smoke else RowCounts()
+    )
     model = KAN(task.widths, generator=torch.Generator().manual_seed(seed)).double()
     fit(
         model,
@@ -53,18 +49,14 @@ def _run(setup: Setup, key: Key) -> Tables:
     )
     frame = edge_scores(model, *data.validation)
     true = true_damage(model, data.validation[0], data.test)
-    where = {name: value for name, value in stamp().items() if name in STAMP}
-    rows: list[dict[str, Any]] = [
+    return [
         {
-            **dict(zip(KEYS, key, strict=True)),
             "score": score.name,
             "spearman": agreement(frame[score.column].tolist(), true),
             "edges": len(true),
-            **where,
         }
         for score in SCORES.values()
     ]
-    return {"sparsity-damage": rows}
 
 
 @torch.no_grad()
@@ -116,11 +108,22 @@ def agreement(scores: list[float], true: list[float]) -> float:
     return round(float(stats.spearmanr(scores, true).statistic), 12)
 
 
+def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    by_problem = frame.pivot_table(index="problem", columns="score", values="spearman", sort=False)
+    return {
+        "rank correlation with true damage": grouped(
+            frame, ["score"], {"Spearman": ("spearman", False)}
+        ),
+        "rank correlation by problem": by_problem.round(3).reset_index(),
+    }
+
+
 DAMAGE = Experiment(
     name="damage",
     question="Which score tells how much the loss rises when an edge goes?",
-    columns={"sparsity-damage": (*KEYS, "score", "spearman", "edges", *STAMP)},
-    keys=KEYS,
+    keys=("problem", "seed"),
+    tables={"sparsity-damage": ("score", "spearman", "edges")},
     plan=_plan,
     run=_run,
+    summary=_summary,
 )

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.machine import stamp
-from benchmarks.sparsity.experiment import STAMP, Experiment, Key, Plan, Setup, Tables
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.sparsity.recipes import Recipe, parameters, train
 from benchmarks.sparsity.starts import MNIST_SEEDS, MNIST_WIDTHS, images
+from benchmarks.statistics import grouped
 from kanlens.core.network import KAN
 from kanlens.errors import MissingFileError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["DIGITS"]
 
-KEYS = ("problem", "recipe", "seed")
 SCHEDULE: dict[str, Any] = {"rate": 2e-3, "schedule": "cosine", "warmup": 0.5}
 RECIPES: dict[str, Recipe] = {
     "as reported": Recipe(),
@@ -36,17 +38,17 @@ STRAIGHT = ("splines go on straight", "these three", "these three, images shifte
 
 def _plan(setup: Setup) -> Plan:
     if setup.smoke:
-        return Plan(keys=(("digits", list(RECIPES)[-1], 0),), skipped={})
+        return Plan(keys=(("digits", list(RECIPES)[-1], 0),))
     try:
         images("mnist", setup.data)
     except MissingFileError as error:
         return Plan(keys=(), skipped={"mnist": str(error)})
     seeds = setup.seeds[:MNIST_SEEDS]
     keys = [("mnist", name, seed) for name in RECIPES for seed in seeds]
-    return Plan(keys=tuple(keys), skipped={})
+    return Plan(keys=tuple(keys))
 
 
-def _run(setup: Setup, key: Key) -> Tables:
+def _run(setup: Setup, key: Key) -> Rows:
     """Train one network by one recipe."""
     name, chosen, seed = key
     rows, test = images(name, setup.data)
@@ -59,20 +61,27 @@ def _run(setup: Setup, key: Key) -> Tables:
     model = KAN(widths, generator=draw, extrapolation=beyond)
     began = time.perf_counter()
     trained = train(model, rows, test, recipe, generator=draw)
-    row = dict(zip(KEYS, key, strict=True))
-    row |= {"accuracy": trained.scores[-1], "best": max(trained.scores), "epochs": recipe.epochs}
+    row = {"accuracy": trained.scores[-1], "best": max(trained.scores), "epochs": recipe.epochs}
     row |= {"parameters": parameters(model), "seconds": time.perf_counter() - began}
-    where = {name: value for name, value in stamp().items() if name in STAMP}
-    return {"sparsity-digits": [{**row, **where}]}
+    return [row]
 
 
-_COLUMNS = ("accuracy", "best", "epochs", "parameters", "seconds")
+def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    columns = {
+        "accuracy": ("accuracy", False),
+        "epochs": ("epochs", False),
+        "parameters": ("parameters", False),
+        "seconds": ("seconds", True),
+    }
+    return {"recipes for digits": grouped(frame, ["problem", "recipe"], columns)}
+
 
 DIGITS = Experiment(
     name="digits",
     question="What takes a network of this size beyond 97.5 % on MNIST?",
-    columns={"sparsity-digits": (*KEYS, *_COLUMNS, *STAMP)},
-    keys=KEYS,
+    keys=("problem", "recipe", "seed"),
+    tables={"sparsity-digits": ("accuracy", "best", "epochs", "parameters", "seconds")},
     plan=_plan,
     run=_run,
+    summary=_summary,
 )

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.machine import stamp
-from benchmarks.rounds import Schedule, interleave, quartiles
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.interleaved_timing import Schedule, interleave, quartiles
 from benchmarks.sparsity.cutting import Cut
-from benchmarks.sparsity.experiment import STAMP, Experiment, Key, Plan, Setup, Tables
 from benchmarks.sparsity.problems import Pair
 from benchmarks.sparsity.recipes import parameters
+from benchmarks.statistics import grouped
 from kanlens.core.network import KAN
 from kanlens.training import fit
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["GRIDS"]
 
-KEYS = ("order", "way", "seed")
 ORDERS = (1, 2, 3, 5)
 CUBIC = 3  # the one that is trained anew as well
 SIZES = (5, 10, 20, 50, 100, 200)
@@ -34,7 +36,7 @@ def _plan(setup: Setup) -> Plan:
     orders = (3,) if setup.smoke else ORDERS
     kinds = [(order, way) for order in orders for way in WAYS if way == "refined" or order == CUBIC]
     keys = [(*kind, seed) for kind in kinds for seed in setup.seeds]
-    return Plan(keys=tuple(keys), skipped={})
+    return Plan(keys=tuple(keys))
 
 
 def function(x: torch.Tensor) -> torch.Tensor:
@@ -48,15 +50,13 @@ def function(x: torch.Tensor) -> torch.Tensor:
     return torch.exp(torch.sin(torch.pi * x[:, :1]) + x[:, 1:].square())
 
 
-def _run(setup: Setup, key: Key) -> Tables:
+def _run(setup: Setup, key: Key) -> Rows:
     """Train one network on every grid, each from the one before or from the start."""
     order, way, seed = key
     sizes, rows, steps = ((5, 10), 100, 1) if setup.smoke else (SIZES, ROWS, STEPS)
     draw = torch.Generator().manual_seed(seed)
     x = torch.rand(2 * rows, 2, generator=draw, dtype=torch.float64) * 2 - 1
     train, test = ((part, function(part)) for part in x.split(rows))
-    named = dict(zip(KEYS, key, strict=True))
-    where = {name: value for name, value in stamp().items() if name in STAMP}
     model, spent, found = None, 0.0, []
     for size in sizes:
         started = time.perf_counter()
@@ -67,10 +67,10 @@ def _run(setup: Setup, key: Key) -> Tables:
         loss = _fit(model, train, steps)
         spent += time.perf_counter() - started
         error = Cut(model=model, columns=(0, 1)).error(*test)
-        row = {"grid": size, "test": error, "loss": loss, "seconds": spent}
+        row: dict[str, Any] = {"grid": size, "test": error, "loss": loss, "seconds": spent}
         row |= {"ms": _milliseconds(model, train, setup), "parameters": parameters(model)}
-        found.append({**named, **row, **where})
-    return {"sparsity-grids": found}
+        found.append(row)
+    return found
 
 
 def _begin(size: int, order: int, rows: Pair, seed: int, starts: int) -> KAN:
@@ -101,22 +101,22 @@ def _milliseconds(model: KAN, rows: Pair, setup: Setup) -> float:
     return 1000 * quartiles(found["passes"])[1]
 
 
+def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    columns = {
+        "test error": ("test", True),
+        "seconds": ("seconds", True),
+        "ms": ("ms", True),
+    }
+    ordered = frame.sort_values(["order", "way", "grid"])
+    return {"grid and order": grouped(ordered, ["order", "way", "grid"], columns)}
+
+
 GRIDS = Experiment(
     name="grids",
     question="What do finer grids and higher orders buy, and at what price?",
-    columns={
-        "sparsity-grids": (
-            *KEYS,
-            "grid",
-            "test",
-            "loss",
-            "seconds",
-            "ms",
-            "parameters",
-            *STAMP,
-        )
-    },
-    keys=KEYS,
+    keys=("order", "way", "seed"),
+    tables={"sparsity-grids": ("grid", "test", "loss", "seconds", "ms", "parameters")},
     plan=_plan,
     run=_run,
+    summary=_summary,
 )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.sparsity.problems import Pair, Rows
+from benchmarks.sparsity.problems import Pair, RowCounts
 from kanlens.core.network import KAN
 from kanlens.core.recording import trace
 from kanlens.sparsity import PENALTIES, activation_l2, penalty_value
@@ -54,7 +54,7 @@ class Effort:
 
     Attributes
     ----------
-    rows : Rows
+    rows : RowCounts
         To train, choose and test on.
     first, steps : int
         Training steps without penalty at the start, and for each strength.
@@ -68,7 +68,7 @@ class Effort:
         Numbers of edges to cut to.
     """
 
-    rows: Rows = field(default_factory=Rows)
+    rows: RowCounts = field(default_factory=RowCounts)
     first: int = 10
     steps: int = 10
     shares: tuple[float, ...] = (0.06, 0.12, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -195,7 +195,7 @@ def norms(model: KAN, x: Tensor, arm: Arm) -> list[Tensor]:
     model : KAN
         The network.
     x : Tensor, shape (batch, in)
-        Rows that norms of functions are taken over.
+        RowCounts that norms of functions are taken over.
     arm : Arm
         The penalty.
 

@@ -5,34 +5,37 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.machine import stamp
-from benchmarks.sparsity.candidates import Candidate, Cutter, best, choose
-from benchmarks.sparsity.cutting import Cut
-from benchmarks.sparsity.experiment import (
-    STAMP,
-    Experiment,
-    Key,
-    Plan,
-    Setup,
-    Tables,
-    plan_problems,
-)
+from benchmarks.harness import Experiment, Key, Plan, Setup, Tables
+from benchmarks.sparsity.cutting import Candidate, Cut, Cutter, best, choose
 from benchmarks.sparsity.paths import ARMS, Arm, Effort, Stage, deviations, norms, path
-from benchmarks.sparsity.problems import Data, Problem, Rows, problem
+from benchmarks.sparsity.problems import Data, Problem, RowCounts, plan_problems, problem
 from benchmarks.sparsity.structure import Recovery, recovered_edges, recovered_inputs
+from benchmarks.statistics import compare, grouped
 from kanlens.core.network import KAN
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["PENALTIES"]
 
-KEYS = ("problem", "penalty", "seed")
 SCORES = ("precision", "recall", "f1")
+PAIRS = (
+    ("activation_l1", "weight_l1"),
+    ("activation_l1", "raw_l1"),
+    ("weight_l1", "raw_l1"),
+    ("weight_l1", "none"),
+    ("activation_l1", "none"),
+    ("raw_l1", "none"),
+    ("activation_l2", "activation_l1"),
+    ("activation_l1 + entropy", "activation_l1"),
+)
 EMPTY = 0.9  # share of the variance; a network that leaves more unexplained has nothing to cut
 TINY = Effort(
-    rows=Rows(train=60, validation=30, test=60),
+    rows=RowCounts(train=60, validation=30, test=60),
     first=1,
     steps=1,
     shares=(0.1, 10.0),
@@ -58,15 +61,13 @@ def _run(setup: Setup, key: Key) -> Tables:
     stages = list(path(model, data.train, ARMS[arm], effort))
     seconds = time.perf_counter() - started
     found = _cut_all(stages, ARMS[arm], data, task, effort)
-    where = {name: value for name, value in stamp().items() if name in STAMP}
-    tables = {
+    return {
         "sparsity-penalties": [
             {
                 **_chosen(found["tuned"], task, data),
                 **_at_true(found["tuned"], task, data, ""),
                 **_at_true(found["by deviation"], task, data, "_by_deviation"),
                 "seconds": seconds,
-                **where,
             }
         ],
         "sparsity-curves": [
@@ -76,8 +77,6 @@ def _run(setup: Setup, key: Key) -> Tables:
         ],
         "sparsity-paths": [_step(stage, data) for stage in stages],
     }
-    named = dict(zip(KEYS, key, strict=True))
-    return {table: [{**named, **row} for row in rows] for table, rows in tables.items()}
 
 
 def _sizes(task: Problem, effort: Effort) -> list[int]:
@@ -171,6 +170,54 @@ def _step(stage: Stage, data: Data) -> dict[str, Any]:
     }
 
 
+def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    import pandas as pd
+
+    columns = {
+        "edge F1": ("edge_f1", False),
+        "precision": ("edge_precision", False),
+        "recall": ("edge_recall", False),
+        "edge F1 at true size": ("edge_f1_at_true", False),
+        "... cut by deviation": ("edge_f1_at_true_by_deviation", False),
+        "input F1": ("input_f1", False),
+        "edges": ("edges", False),
+        "test error": ("test", True),
+        "seconds": ("seconds", True),
+    }
+    table = grouped(frame, ["penalty"], columns)
+    wide = {
+        f"{what} by problem": frame.dropna(subset=[column])
+        .pivot_table(index="problem", columns="penalty", values=column, sort=False)
+        .round(3)
+        .reset_index()
+        for what, column in {"edge F1": "edge_f1", "input F1": "input_f1"}.items()
+    }
+    pairs = [
+        _pair(frame, *ways, value) for value in ("edge_f1", "input_f1", "test") for ways in PAIRS
+    ]
+    known = pd.DataFrame([pair for pair in pairs if pair])
+    return {"penalties": table, **wide, "penalties compared": known}
+
+
+def _pair(frame: pd.DataFrame, first: str, second: str, value: str) -> dict[str, Any]:
+    """Compare two penalties; errors by their logarithms to the base 2."""
+    import numpy as np
+
+    if not {first, second} <= set(frame["penalty"]):
+        return {}
+    if value == "test":
+        frame = frame.assign(test=np.log2(frame["test"].astype(float)))
+    found = compare(frame, "penalty", (first, second), value)
+    return {
+        "of": "log2 test error" if value == "test" else value,
+        "first": first,
+        "second": second,
+        "first - second": found.difference.text(2),
+        "first larger": f"{found.better} of {found.pairs}, {found.equal} equal",
+        "Wilcoxon p": f"{found.p:.2g}",
+    }
+
+
 _CHOSEN = ("edges", "true_edges", "share", "test", "test_all")
 _STRUCTURE = tuple(f"{what}_{how}" for what in ("edge", "input") for how in SCORES)
 _AT_TRUE = (
@@ -186,12 +233,13 @@ _PATH = ("share", "strength", "loss", "penalty_term", "alive", "test", "seconds"
 PENALTIES = Experiment(
     name="penalties",
     question="Which penalty finds the true edges, and what error do the edges kept have?",
-    columns={
-        "sparsity-penalties": (*KEYS, *_CHOSEN, *_STRUCTURE, *_AT_TRUE, *STAMP),
-        "sparsity-curves": (*KEYS, *_CURVE),
-        "sparsity-paths": (*KEYS, *_PATH),
+    keys=("problem", "penalty", "seed"),
+    tables={
+        "sparsity-penalties": (*_CHOSEN, *_STRUCTURE, *_AT_TRUE),
+        "sparsity-curves": _CURVE,
+        "sparsity-paths": _PATH,
     },
-    keys=KEYS,
     plan=_plan,
     run=_run,
+    summary=_summary,
 )

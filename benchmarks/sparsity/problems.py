@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.harness import Plan, Setup
 from benchmarks.sparsity.planted import PLANTED, Masks, graph_of_product
 from kanlens.checks import check_choice, message
 from kanlens.errors import MissingFileError
 from kanlens.tables import read_table
 
-__all__ = ["NAMES", "TABLES", "Data", "Problem", "Rows", "data_file", "problem", "real_table"]
+__all__ = [
+    "NAMES",
+    "TABLES",
+    "Data",
+    "Problem",
+    "RowCounts",
+    "data_file",
+    "plan_problems",
+    "problem",
+    "real_table",
+]
 
 NOISE = 0.3  # deviation of the noise on training targets, in deviations of the function
 SHUFFLED = 4  # columns added to a real table, each a shuffled copy of one of its own
@@ -34,7 +47,7 @@ Pair = tuple[Tensor, Tensor]  # x (rows, in) and y (rows, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class RowCounts:
     """How many rows of each kind a problem hands out, at most."""
 
     train: int = 400
@@ -44,7 +57,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Data:
-    """Rows of one problem, float64.
+    """RowCounts of one problem, float64.
 
     Attributes
     ----------
@@ -82,14 +95,14 @@ class Problem:
     widths: tuple[int, ...]
     relevant: tuple[int, ...]
     masks: Masks | None
-    draw: Callable[[Rows, torch.Generator], Data]
+    draw: Callable[[RowCounts, torch.Generator], Data]
 
     @property
     def true_edges(self) -> int:
         """Number of true edges; 0 where they are not known."""
         return 0 if self.masks is None else sum(int(mask.sum()) for mask in self.masks)
 
-    def data(self, seed: int, rows: Rows | None = None) -> Data:
+    def data(self, seed: int, rows: RowCounts | None = None) -> Data:
         """Draw the rows of one seed.
 
         Examples
@@ -97,7 +110,7 @@ class Problem:
         >>> problem("composed").data(0).train[0].shape
         torch.Size([400, 10])
         """
-        return self.draw(rows or Rows(), torch.Generator().manual_seed(seed))
+        return self.draw(rows or RowCounts(), torch.Generator().manual_seed(seed))
 
 
 def problem(name: str, folder: Path | None = None) -> Problem:
@@ -179,10 +192,10 @@ def _planted(name: str) -> Problem:
 
 def _drawn(
     function: Callable[[Tensor], Tensor], inputs: Callable[[int, torch.Generator], Tensor]
-) -> Callable[[Rows, torch.Generator], Data]:
+) -> Callable[[RowCounts, torch.Generator], Data]:
     """Return what draws inputs, and noisy targets for all but the test rows."""
 
-    def draw(rows: Rows, generator: torch.Generator) -> Data:
+    def draw(rows: RowCounts, generator: torch.Generator) -> Data:
         counts = [rows.train, rows.validation, rows.test]
         x = inputs(sum(counts), generator)
         y = function(x)[:, None]
@@ -231,7 +244,7 @@ def _with_shuffled(name: str, x: Tensor, y: Tensor) -> Problem:
     """Return a real table with columns added that are shuffled, and so irrelevant."""
     own = x.shape[1]
 
-    def draw(rows: Rows, generator: torch.Generator) -> Data:
+    def draw(rows: RowCounts, generator: torch.Generator) -> Data:
         order = torch.randperm(len(x), generator=generator)
         columns = torch.randperm(own, generator=generator)[:SHUFFLED]
         copies = [x[torch.randperm(len(x), generator=generator), i] for i in columns]
@@ -252,10 +265,41 @@ def _with_shuffled(name: str, x: Tensor, y: Tensor) -> Problem:
     )
 
 
-def _shares(available: int, rows: Rows) -> list[int]:
+def _shares(available: int, rows: RowCounts) -> list[int]:
     """Return how many rows to train, choose and test on: all asked for, or a share of what is."""
     asked = [rows.train, rows.validation, rows.test]
     if sum(asked) <= available:
         return asked
     part = [int(available * share) for share in (0.6, 0.2)]
     return [*part, available - sum(part)]
+
+
+def plan_problems(setup: Setup, *parts: Sequence[Any], names: Sequence[str] = NAMES) -> Plan:
+    """Return one unit per problem that is there, per choice of each part, and per seed.
+
+    Parameters
+    ----------
+    setup : Setup
+        Gives seeds and data.
+    *parts : sequence
+        Choices of the key's other places, between problem and seed.
+    names : sequence of str
+        The problems.
+
+    Examples
+    --------
+    >>> plan = plan_problems(Setup(seeds=(0,)), ["on", "off"], names=["composed", "concrete"])
+    >>> plan.keys
+    (('composed', 'on', 0), ('composed', 'off', 0))
+    >>> list(plan.skipped)
+    ['concrete']
+    """
+    there, skipped = [], {}
+    for name in names:
+        try:
+            there.append(problem(name, setup.data).name)
+        except MissingFileError as error:
+            if not (setup.smoke and name not in PLANTED):
+                skipped[name] = str(error)
+    keys = tuple(itertools.product(there, *parts, setup.seeds))
+    return Plan(keys=keys, skipped=skipped)

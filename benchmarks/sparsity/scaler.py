@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from benchmarks.machine import stamp
-from benchmarks.rounds import Schedule, interleave, quartiles
-from benchmarks.sparsity.conditioning import jacobian, spectrum
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.interleaved_timing import Schedule, interleave, quartiles
 from benchmarks.sparsity.cutting import Cut
-from benchmarks.sparsity.experiment import (
-    STAMP,
-    Experiment,
-    Key,
-    Plan,
-    Setup,
-    Tables,
-    plan_problems,
-)
-from benchmarks.sparsity.problems import Pair, Rows, problem
+from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem
+from benchmarks.statistics import grouped
 from kanlens.core.network import KAN
 from kanlens.training import FitResult, fit
 
-__all__ = ["SCALER"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-KEYS = ("problem", "optimizer", "seed")
+__all__ = ["SCALER", "Spectrum", "jacobian", "spectrum"]
+
 STEPS = {"lbfgs": 25, "adam": 100}  # ten iterations, or one pass, each
 REACHED = 1.1  # of the larger of both final losses: the loss that steps are counted to
 JACOBIAN_ROWS = 400
+NEGLIGIBLE = 1e-8  # of the largest singular value, below which a direction changes nothing
 
 
 def _plan(setup: Setup) -> Plan:
@@ -37,11 +33,13 @@ def _plan(setup: Setup) -> Plan:
     return plan_problems(setup, list(STEPS), **names)
 
 
-def _run(setup: Setup, key: Key) -> Tables:
+def _run(setup: Setup, key: Key) -> Rows:
     """Train the same network with and without the scale, from the same seed."""
     name, optimizer, seed = key
     task = problem(name, setup.data)
-    data = task.data(seed, Rows(train=60, validation=1, test=60) if setup.smoke else Rows())
+    data = task.data(
+        seed, RowCounts(train=60, validation=1, test=60) if setup.smoke else RowCounts()
+    )
     steps = 2 if setup.smoke else STEPS[optimizer]
     models, starts = {}, {}
     for scale in (True, False):
@@ -53,19 +51,14 @@ def _run(setup: Setup, key: Key) -> Tables:
     results = {scale: _fit(models[scale], data.train, optimizer, steps) for scale in models}
     target = REACHED * max(result.loss for result in results.values())
     times = _times(models, data.train, setup)
-    where = {name: value for name, value in stamp().items() if name in STAMP}
     rows = []
     for scale, result in results.items():
         whole = Cut(model=models[scale], columns=tuple(range(task.widths[0])))
-        row = {
-            **dict(zip(KEYS, key, strict=True)),
-            "scale": "on" if scale else "off",
-            "loss": result.loss,
-        }
+        row: dict[str, Any] = {"scale": "on" if scale else "off", "loss": result.loss}
         row |= {"test": whole.error(*data.test), "steps": steps_to(result.history, target)}
         row |= starts[scale] | _conditioning(models[scale], data.train, "end")
-        rows.append({**row, "ms": times[scale], "seconds": result.seconds, **where})
-    return {"sparsity-scaler": rows}
+        rows.append({**row, "ms": times[scale], "seconds": result.seconds})
+    return rows
 
 
 def _settle(model: KAN, rows: Pair) -> None:
@@ -124,28 +117,100 @@ def _times(models: Mapping[bool, KAN], rows: Pair, setup: Setup) -> dict[bool, f
     return {scale: 1000 * quartiles(seconds)[1] for scale, seconds in found.items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spectrum:
+    """What the singular values of a Jacobian say about training by gradients.
+
+    Attributes
+    ----------
+    parameters, rank : int
+        Number of parameters, and of directions among them that change the output on the rows.
+    condition : float
+        Largest over median curvature of the squared error in these directions: the squared ratio
+        of singular values. (Over the smallest it only tells where directions are counted out.)
+    effective : float
+        Number of directions that share the curvature evenly: (sum s^2)^2 / sum s^4.
+    """
+
+    parameters: int
+    rank: int
+    condition: float
+    effective: float
+
+
+def jacobian(model: KAN, x: Tensor) -> Tensor:  # (rows, parameter)
+    """Return the derivatives of a model's first output by its parameters, in scaled units.
+
+    Parameters
+    ----------
+    model : KAN
+        The network.
+    x : Tensor, shape (rows, in)
+        In the units of the data.
+
+    Examples
+    --------
+    >>> jacobian(KAN([2, 1], grid_size=5), torch.rand(4, 2)).shape
+    torch.Size([4, 21])
+    """
+    weights = [each for each in model.parameters() if each.requires_grad]
+    output = model(x)[:, 0] / model.output_scale[0]
+    rows = []
+    for value in output:
+        slopes = torch.autograd.grad(value, weights, retain_graph=True)
+        rows.append(torch.cat([slope.flatten() for slope in slopes]))
+    return torch.stack(rows)
+
+
+def spectrum(matrix: Tensor) -> Spectrum:
+    """Describe a Jacobian (rows, parameter).
+
+    Examples
+    --------
+    >>> spectrum(torch.diag(torch.tensor([2.0, 1.0, 0.0])))
+    Spectrum(parameters=3, rank=2, condition=4.0, effective=1.4705882352941178)
+    """
+    values = torch.linalg.svdvals(matrix.double())
+    alive = values[values > NEGLIGIBLE * values.max()]
+    square = alive.square()
+    return Spectrum(
+        parameters=matrix.shape[1],
+        rank=len(alive),
+        condition=float(square[0] / square.median()),
+        effective=float(square.sum().square() / square.square().sum()),
+    )
+
+
+def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    columns = {
+        "test error": ("test", True),
+        "training loss": ("loss", True),
+        "steps to a common loss": ("steps", True),
+        "condition at start": ("condition_start", True),
+        "condition at end": ("condition_end", True),
+        "rank at end": ("rank_end", False),
+        "parameters": ("parameters", False),
+        "ms": ("ms", True),
+    }
+    table = grouped(frame, ["optimizer", "scale"], columns)
+    return {"standalone spline scale": table}
+
+
+_WHEN = ("start", "end")
+_SPECTRUM = tuple(f"{what}_{when}" for when in _WHEN for what in ("rank", "condition", "effective"))
+
 SCALER = Experiment(
     name="scaler",
     question="Does an extra scale on every spline help?",
-    columns={
+    keys=("problem", "optimizer", "seed"),
+    tables={
         "sparsity-scaler": (
-            *KEYS,
-            "scale",
-            "test",
-            "loss",
-            "steps",
-            "parameters",
-            *(
-                f"{what}_{when}"
-                for when in ("start", "end")
-                for what in ("rank", "condition", "effective")
-            ),
-            "ms",
-            "seconds",
-            *STAMP,
+            *("scale", "test", "loss", "steps", "parameters"),
+            *_SPECTRUM,
+            *("ms", "seconds"),
         )
     },
-    keys=KEYS,
     plan=_plan,
     run=_run,
+    summary=_summary,
 )

@@ -9,29 +9,43 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gzip
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from benchmarks.machine import stamp
-from benchmarks.sparsity.experiment import STAMP, Experiment, Key, Plan, Setup, Tables
-from benchmarks.sparsity.images import mnist, small_digits
-from benchmarks.sparsity.problems import TABLES, Pair, real_table
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.sparsity.problems import TABLES, Pair, data_file, real_table
 from benchmarks.sparsity.recipes import Recipe, parameters, train
+from benchmarks.statistics import grouped
+from kanlens.checks import message
 from kanlens.core.network import KAN
-from kanlens.errors import MissingFileError
+from kanlens.errors import FileFormatError, MissingFileError
 
-__all__ = ["MNIST_SEEDS", "MNIST_WIDTHS", "STARTS", "STARTS_BY_NAME", "Start", "images"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-KEYS = ("problem", "start", "seed")
+__all__ = [
+    "MNIST_SEEDS",
+    "MNIST_WIDTHS",
+    "STARTS",
+    "STARTS_BY_NAME",
+    "Start",
+    "images",
+    "mnist",
+    "small_digits",
+]
+
 MNIST_SEEDS = 3  # the first ones
 MNIST_WIDTHS = (784, 64, 10)
 TABLE_ROWS = 4000  # most rows of a table to train on
 TABLE_STEPS = 2000  # about; as many passes as that takes
 HIDDEN = 10
+HEADERS = {"images": 16, "labels": 8}  # bytes
 SHORT = 3  # passes of the starts that only tell which part of the first two matters
 
 
@@ -68,7 +82,7 @@ STARTS_BY_NAME = {
 def _plan(setup: Setup) -> Plan:
     if setup.smoke:
         some = list(STARTS_BY_NAME)[:2]
-        return Plan(keys=tuple(("digits", start, 0) for start in some), skipped={})
+        return Plan(keys=tuple(("digits", start, 0) for start in some))
     keys: list[Key] = []
     skipped = {}
     for name in ("mnist", *TABLES):
@@ -83,6 +97,62 @@ def _plan(setup: Setup) -> Plan:
     return Plan(keys=tuple(keys), skipped=skipped)
 
 
+def mnist(folder: Path | None) -> tuple[Pair, Pair]:
+    """Return the images to train on (60,000) and to test on (10,000), pixels scaled to [-1, 1].
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Holds mnist/ with the four files of the database.
+
+    Raises
+    ------
+    MissingFileError
+        If they are not there.
+    FileFormatError
+        If one of them is something else.
+    """
+    train, test = (
+        (
+            _read(folder, f"{part}-images-idx3-ubyte.gz"),
+            _read(folder, f"{part}-labels-idx1-ubyte.gz"),
+        )
+        for part in ("train", "t10k")
+    )
+    return _scaled(*train), _scaled(*test)
+
+
+def _read(folder: Path | None, name: str) -> Tensor:
+    path = data_file(folder, f"mnist/{name}")
+    raw = gzip.decompress(path.read_bytes())
+    header = HEADERS["images" if "images" in name else "labels"]
+    count = int.from_bytes(raw[4:8], "big")
+    if raw[:2] != b"\0\0" or (len(raw) - header) % max(count, 1):
+        advice = "Get it again"
+        raise FileFormatError(message("benchmarks sparsity", "an idx file", f"{path}", advice))
+    return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).view(count, -1)
+
+
+def _scaled(pixels: Tensor, labels: Tensor) -> Pair:
+    return pixels.float() / 127.5 - 1, labels[:, 0].long()
+
+
+def small_digits() -> tuple[Pair, Pair]:
+    """Return the 8 x 8 digits of scikit-learn: 1,400 to train on, 397 to test on.
+
+    Examples
+    --------
+    >>> small_digits()[1][0].shape
+    torch.Size([397, 64])
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    x = torch.from_numpy(pixels).float() / 8 - 1
+    y = torch.from_numpy(labels).long()
+    return (x[:1400], y[:1400]), (x[1400:], y[1400:])
+
+
 @functools.lru_cache(maxsize=2)
 def images(name: str, folder: Path | None) -> tuple[Pair, Pair]:
     """Return MNIST, or the small digits that need no folder."""
@@ -93,7 +163,7 @@ def _rows(name: str, folder: Path | None) -> Any:
     return images(name, folder) if name in ("mnist", "digits") else real_table(name, folder)
 
 
-def _run(setup: Setup, key: Key) -> Tables:
+def _run(setup: Setup, key: Key) -> Rows:
     """Train one network from one start."""
     name, start, seed = key
     pictures = name in ("mnist", "digits")
@@ -112,16 +182,14 @@ def _run(setup: Setup, key: Key) -> Tables:
     recipe = dataclasses.replace(recipe, base=weights.base, scaler=weights.scaler, epochs=epochs)
     began = time.perf_counter()
     trained = train(model, rows, test, recipe, generator=draw)
-    row = dict(zip(KEYS, key, strict=True))
-    row |= {"metric": "accuracy" if pictures else "R2", "score": trained.scores[-1]}
+    row: dict[str, Any] = {"metric": "accuracy" if pictures else "R2", "score": trained.scores[-1]}
     row |= {"first": trained.scores[0], "third": trained.scores[:SHORT][-1]}
     row |= {"best": max(trained.scores), "epochs": recipe.epochs}
     row |= {"parameters": parameters(model), "seconds": time.perf_counter() - began}
-    where = {name: value for name, value in stamp().items() if name in STAMP}
-    return {"sparsity-starts": [{**row, **where}]}
+    return [row]
 
 
-def _table(x: torch.Tensor, y: torch.Tensor, seed: int) -> tuple[Pair, Pair]:
+def _table(x: Tensor, y: Tensor, seed: int) -> tuple[Pair, Pair]:
     """Part a table at random; scale features to [-1, 1] and the target to deviation 1.
 
     A feature with one value in all rows to train on is only moved to -1.
@@ -141,13 +209,25 @@ def _table_recipe(rows: int) -> Recipe:
     return Recipe(epochs=epochs, gamma=Recipe().gamma ** (Recipe().epochs / epochs))
 
 
+def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    columns = {
+        "after one pass": ("first", False),
+        "after three": ("third", False),
+        "at the end": ("score", False),
+        "passes": ("epochs", False),
+        "seconds": ("seconds", True),
+    }
+    return {"initial weights": grouped(frame, ["problem", "metric", "start"], columns)}
+
+
 _COLUMNS = ("metric", "score", "first", "third", "best", "epochs", "parameters", "seconds")
 
 STARTS = Experiment(
     name="starts",
     question="Do constant initial weights keep a network from learning?",
-    columns={"sparsity-starts": (*KEYS, *_COLUMNS, *STAMP)},
-    keys=KEYS,
+    keys=("problem", "start", "seed"),
+    tables={"sparsity-starts": _COLUMNS},
     plan=_plan,
     run=_run,
+    summary=_summary,
 )

@@ -84,11 +84,18 @@ def parse(text: str) -> Cell | None:
     )
 
 
-def _cells(*names: str) -> tuple[Cell, ...]:
+def named(*names: str) -> tuple[Cell, ...]:
+    """Return the cells of these names.
+
+    Examples
+    --------
+    >>> named("8x2->1 G5")[0].batch
+    8
+    """
     return tuple(cell for cell in map(parse, names) if cell is not None)
 
 
-CELLS = _cells(
+CELLS = named(
     "64x784->64 G5",
     "1024x256->256 G5",
     "4096x64->64 G5",
@@ -99,7 +106,7 @@ CELLS = _cells(
     "1024x64->64 G50",
     "256x16->16 G200",
 )
-MEMORY_CELLS = _cells(
+MEMORY_CELLS = named(
     "64x784->64 G5",
     "2048x256->256 G5",
     "4096x64->64 G5",
@@ -108,17 +115,17 @@ MEMORY_CELLS = _cells(
     "256x16->16 G200",
 )
 CURVES: dict[str, tuple[Cell, ...]] = {
-    "batch": _cells(*(f"{n}x64->64 G5" for n in (64, 256, 1024, 4096, 16384))),
-    "width": _cells(*(f"1024x{n}->{n} G5" for n in (16, 32, 64, 128, 256))),
-    "grid size": _cells(*(f"1024x64->64 G{n}" for n in (5, 10, 20, 50, 100, 200))),
+    "batch": named(*(f"{n}x64->64 G5" for n in (64, 256, 1024, 4096, 16384))),
+    "width": named(*(f"1024x{n}->{n} G5" for n in (16, 32, 64, 128, 256))),
+    "grid size": named(*(f"1024x64->64 G{n}" for n in (5, 10, 20, 50, 100, 200))),
 }
 
-SMOKE_CELLS = _cells("32x6->4 G5", "16x4->4 G50", "16x4->4 G5 order 2 non-uniform")
-SMOKE_MEMORY_CELLS = _cells("64x8->8 G5")
+SMOKE_CELLS = named("32x6->4 G5", "16x4->4 G50", "16x4->4 G5 order 2 non-uniform")
+SMOKE_MEMORY_CELLS = named("64x8->8 G5")
 SMOKE_CURVES = {
-    "batch": _cells("16x4->4 G5", "32x4->4 G5"),
-    "width": _cells("16x4->4 G5", "16x8->8 G5"),
-    "grid size": _cells("16x4->4 G5", "16x4->4 G10"),
+    "batch": named("16x4->4 G5", "32x4->4 G5"),
+    "width": named("16x4->4 G5", "16x8->8 G5"),
+    "grid size": named("16x4->4 G5", "16x4->4 G10"),
 }
 
 

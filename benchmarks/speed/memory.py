@@ -14,10 +14,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import stamp
-from benchmarks.packages import version_of
-from benchmarks.peak import MIB, peak_memory
-from benchmarks.processes import ask_all
+from benchmarks.machine import version_of
+from benchmarks.processes import MIB, ask_all, peak_memory
 from benchmarks.speed.cells import Cell, parse
 from benchmarks.speed.peers import PEERS
 from benchmarks.speed.problem import draw
@@ -25,7 +23,7 @@ from benchmarks.speed.subject import Peer, Subject
 from benchmarks.speed.timing import Settings, candidate, reason
 
 COLUMNS = (
-    *("device", "cell", "peer", "status", "note", "extra_mib", "level_mib", "way"),
+    *("peer", "status", "note", "extra_mib", "level_mib", "way"),
     *("parameters", "version"),
 )
 
@@ -38,7 +36,7 @@ def measure_memory(
     Returns
     -------
     list of dict
-        One row for each peer, with the columns of ``COLUMNS`` and of the machine's stamp.
+        One row for each peer, with the columns of ``COLUMNS``.
     """
     candidates = [
         candidate(peer, cell, settings.memory_limit) for peer in peers if device in peer.devices
@@ -59,14 +57,11 @@ def measure_memory(
             found.give_up("failed", answer.pop("failed"))
         rows.append(
             {
-                "device": device,
-                "cell": cell.name,
                 "peer": found.peer.name,
                 "version": version_of(found.peer.distribution) if found.peer.distribution else "",
                 "status": found.status,
                 "note": found.note,
                 **answer,
-                **stamp(),
             }
         )
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.drawing import Picture
 from benchmarks.speed.peers import FLOOR, PEERS
 from benchmarks.speed.timing import BOTH, TIMED
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TABLES = ("speed", "speed-memory", "speed-scaling")
 SHOWN = tuple(name for name, peer in PEERS.items() if not peer.optional)
 LONG = 500.0  # from one end of an axis to the other, above which only powers of ten are numbered
 HOLLOW = "hollow: other values"
@@ -169,3 +171,17 @@ def _legend(figure: Figure, rows: Sequence[pd.DataFrame]) -> None:
         handles = [Line2D([], [], linestyle="", **look) for look in looks]
         columns = (len(names) + 1) // 2
         figure.legend(handles, names, loc="outside upper center", ncols=columns)
+
+
+def _picture(device: str) -> Picture:
+    """Return the figure of a device."""
+    where = "" if device == "cpu" else f", on {device}"
+    return Picture(
+        needs=TABLES,
+        draw=lambda frames: draw(*(frames[name] for name in TABLES), device=device),
+        caption=f"Time and memory of one layer against nn.Linear and others{where}.",
+        applies=lambda frames: any(device in set(frames[name]["device"]) for name in TABLES),
+    )
+
+
+PICTURES = {"speed": _picture("cpu"), "speed-cuda": _picture("cuda")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.speed.timing import PASSES, TIMED
+from benchmarks.speed.timing import TIMED
 from benchmarks.speed.verdict import Finding
 
 if TYPE_CHECKING:
@@ -15,40 +15,31 @@ UNTRUE = "*"  # behind the number of a peer whose values differ
 NONE = "-"
 
 
-def tables(
-    speed: pd.DataFrame, memory: pd.DataFrame, scaling: pd.DataFrame
-) -> dict[str, pd.DataFrame]:
-    """Return the tables of a result, by title.
+def timing_tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return times, and times relative to kanlens, by title."""
+    ways = {"ms": "ms", "relative to kanlens (above 1: slower than kanlens)": "vs_kanlens"}
+    return {
+        f"{task} on {device}, {words}": wide(part, "cell", column)
+        for device, own in rows.groupby("device", sort=False)
+        for task, part in own.groupby("pass", sort=False)
+        for words, column in ways.items()
+    }
 
-    Parameters
-    ----------
-    speed, memory, scaling : DataFrame
-        Rows with the columns of `timing`, `memory` and `scaling`.
 
-    Returns
-    -------
-    dict of title to DataFrame
-        Times, times relative to kanlens, memory, and a curve for each thing that grows; empty
-        ones are left out.
-    """
-    found = {}
-    for device in _in_order(speed, "device"):
-        rows = speed[speed["device"] == device]
-        for task in PASSES:
-            part = rows[rows["pass"] == task]
-            found[f"{task} on {device}, ms"] = wide(part, "cell", "ms")
-            found[f"{task} on {device}, relative to kanlens (above 1: slower than kanlens)"] = wide(
-                part, "cell", "vs_kanlens"
-            )
-    for device in _in_order(memory, "device"):
-        rows = memory[memory["device"] == device]
-        found[f"peak extra memory on {device}, MiB"] = wide(rows, "cell", "extra_mib")
-    for device in _in_order(scaling, "device"):
-        for curve in _in_order(scaling, "curve"):
-            rows = scaling[(scaling["device"] == device) & (scaling["curve"] == curve)]
-            title = f"growing {curve} on {device}: forward+backward, ms"
-            found[title] = wide(rows, "cell", "ms")
-    return {title: frame for title, frame in found.items() if len(frame)}
+def memory_tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return peaks of memory by title."""
+    return {
+        f"peak extra memory on {device}, MiB": wide(own, "cell", "extra_mib")
+        for device, own in rows.groupby("device", sort=False)
+    }
+
+
+def scaling_tables(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return a table of times for each thing that grows, by title."""
+    return {
+        f"growing {curve} on {device}: forward+backward, ms": wide(part, "cell", "ms")
+        for (device, curve), part in rows.groupby(["device", "curve"], sort=False)
+    }
 
 
 def wide(rows: pd.DataFrame, line: str, value: str) -> pd.DataFrame:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.machine import stamp
-from benchmarks.packages import INSTALL, missing, version_of
-from benchmarks.rounds import Schedule, interleave, quartiles, ratio
+from benchmarks.interleaved_timing import Schedule, interleave, quartiles, ratio
+from benchmarks.machine import INSTALL, missing, version_of
 from benchmarks.speed.cells import Cell
 from benchmarks.speed.peers import FLOOR, OWN
 from benchmarks.speed.problem import Problem, draw
@@ -26,7 +25,7 @@ FORWARD, BOTH = "forward", "forward+backward"
 PASSES = (FORWARD, BOTH)
 TIMED = ("ok", "values differ")  # statuses of rows that have times
 COLUMNS = (
-    *("device", "cell", "batch", "in", "out", "grid", "order", "knots", "peer", "pass"),
+    *("batch", "in", "out", "grid", "order", "knots", "peer", "pass"),
     *("status", "note", "ms", "ms_q25", "ms_q75", "rounds", "vs_linear", "vs_kanlens"),
     *("value_error", "gradient_error", "parameters", "version"),
 )
@@ -166,7 +165,7 @@ def time_cell(
     Returns
     -------
     list of dict
-        One row for each peer and pass, with the columns of ``COLUMNS`` and of the machine's stamp.
+        One row for each peer and pass, with the columns of ``COLUMNS``.
     """
     forget_compiled()
     generator = torch.Generator().manual_seed(settings.seed)
@@ -185,9 +184,10 @@ def time_cell(
     }
     finish = torch.cuda.synchronize if device == "cuda" else _nothing
     times = interleave(tasks, settings.schedule, generator=generator, finish=finish)
-    common = {**_shape(cell), "device": device, **stamp()}
     return [
-        {**common, **_row(found, task, times)} for found in candidates for task in settings.passes
+        {**_shape(cell), **_row(found, task, times)}
+        for found in candidates
+        for task in settings.passes
     ]
 
 
@@ -206,7 +206,6 @@ def _nothing() -> None:
 
 def _shape(cell: Cell) -> dict[str, Any]:
     return {
-        "cell": cell.name,
         "batch": cell.batch,
         "in": cell.in_features,
         "out": cell.out_features,

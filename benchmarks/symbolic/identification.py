@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.symbolic.edges import count_as_one, draw_truth, spline_model
-from benchmarks.symbolic.part import STAMP, Key, Part, Plan, Rows, Setup, marks
 from kanlens.symbolic import suggest
 from kanlens.symbolic.library import library
 
@@ -54,8 +54,7 @@ def _run(setup: Setup, key: Key) -> Rows:
         counts["first_three"] += bool(same[int(edge)] & set(ranked[:3]))
         if ranked[0] not in same[int(edge)]:
             counts[f"for {ranked[0]}"] += 1
-    place = dict(zip(IDENTIFICATION.keys, key, strict=True))
-    return [{**marks(), **place, "family": name, **_row(counts)} for name, counts in found.items()]
+    return [{"family": name, **_row(counts)} for name, counts in found.items()]
 
 
 def _row(counts: Counter[str]) -> dict[str, int | str]:
@@ -84,23 +83,20 @@ def _summary(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
     }
 
 
-IDENTIFICATION = Part(
+IDENTIFICATION = Experiment(
     name="identification",
     question="How often is the true function of an edge found?",
-    columns=(
-        *STAMP,
-        "grid_size",
-        "noise",
-        "seed",
-        "family",
-        "edges",
-        "first",
-        "first_three",
-        "named",
-        "mistaken_for",
-    ),
+    tables={
+        "symbolic-identification": (
+            "family",
+            "edges",
+            "first",
+            "first_three",
+            "named",
+            "mistaken_for",
+        )
+    },
     keys=("grid_size", "noise", "seed"),
-    text=(*STAMP, "family", "mistaken_for"),
     plan=_plan,
     run=_run,
     summary=_summary,

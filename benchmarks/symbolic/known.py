@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.symbolic.judging import judge
-from benchmarks.symbolic.part import STAMP, Key, Part, Plan, Rows, Setup, marks
-from benchmarks.symbolic.recovery import SMOKE_LIMIT, TIME_LIMIT
-from benchmarks.symbolic.recovery_equations import (
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.symbolic.equations import (
     Array,
     Equation,
     evaluate,
     sample,
     uniform,
 )
+from benchmarks.symbolic.equivalence import judge
+from benchmarks.symbolic.recovery import SMOKE_LIMIT, TIME_LIMIT
 from kanlens.core.network import KAN
 from kanlens.symbolic import discover
 from kanlens.symbolic.recipe import Recipe, find_formula
@@ -84,15 +84,12 @@ def _run(setup: Setup, key: Key) -> Rows:
     gap = evaluate(formula, equation.variables, fresh) - equation.values(fresh)
     rmse = float(np.sqrt(np.mean(np.square(gap))))
     row = {
-        "way": way,
-        "name": name,
-        "seed": seed,
         "rows": len(x),
         "exact": int(is_exact(formula, equation)),
         "rmse": rmse if np.isfinite(rmse) else None,
         "seconds": seconds,
     }
-    return [{**marks(), **row, **judge(formula, equation, stopped, int(seed))}]
+    return [{**row, **judge(formula, equation, stopped, int(seed))}]
 
 
 def _found(
@@ -155,16 +152,17 @@ def _summary(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
     return {"functions that KANs are shown with": pd.DataFrame(found)}
 
 
-KNOWN = Part(
+KNOWN = Experiment(
     name="known",
     question="Are the functions that KANs are shown with found?",
-    columns=(
-        *STAMP,
-        *("way", "name", "seed", "rows", "exact", "recovered", "rounded", "accurate"),
-        *("r2", "rmse", "seconds", "reason", "formula"),
-    ),
+    tables={
+        "symbolic-known": (
+            *("rows", "exact", "recovered", "rounded", "accurate"),
+            *("r2", "rmse", "seconds", "reason", "formula"),
+        )
+    },
     keys=("way", "name", "seed"),
-    text=(*STAMP, "way", "name", "reason", "formula"),
+    text=("formula",),
     plan=_plan,
     run=_run,
     summary=_summary,

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.packages import missing, version_of
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.machine import missing, version_of
 from benchmarks.processes import ask, ask_all
-from benchmarks.symbolic.part import Key, Part, Plan, Rows, Setup, marks
+from benchmarks.symbolic.equations import equations_of, thirds
 from benchmarks.symbolic.peer_methods import METHODS
 from benchmarks.symbolic.recovery import (
     COLUMNS,
@@ -20,14 +21,13 @@ from benchmarks.symbolic.recovery import (
     TIME_LIMIT,
     shares,
 )
-from benchmarks.symbolic.suites import equations_of, thirds
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NOISES = (0.0, 0.01)
 SMOKE_LIMIT = 4.0
-MODULE = "benchmarks.symbolic.peer_process"
+MODULE = "benchmarks.symbolic.peer_methods"
 _STARTING = 60.0  # seconds a process may take beside the search, for imports and the verdict
 _UNKNOWN = {"recovered": 0, "rounded": 0, "accurate": 0, "r2": None, "formula": ""}
 
@@ -89,16 +89,11 @@ def _run(setup: Setup, key: Key) -> Rows:
             "stopped": found["failed"],
         }
     row = {
-        "method": method,
         "version": version_of(METHODS[method].distribution),
-        "source": source,
-        "name": name,
         "tier": equation.tier,
         "shape": equation.shape,
-        "noise": noise,
-        "seed": seed,
     }
-    return [{**marks(), **row, **found}]
+    return [row | found]
 
 
 def _summary(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
@@ -110,12 +105,12 @@ def _summary(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
     }
 
 
-PEERS = Part(
+PEERS = Experiment(
     name="peers",
     question="How many known equations do other tools find from the same rows?",
-    columns=("method", "version", *COLUMNS),
+    tables={"symbolic-peers": ("version", *COLUMNS)},
     keys=("method", "source", "name", "noise", "seed"),
-    text=("method", "version", *TEXT),
+    text=("version", *TEXT),
     plan=_plan,
     run=_run,
     summary=_summary,

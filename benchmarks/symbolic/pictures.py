@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.sparsity.drawing import Picture, look_of
+from benchmarks.drawing import Picture, look_of
 from benchmarks.symbolic.identification import TARGETS
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from benchmarks.sparsity.drawing import Frames
+    from benchmarks.drawing import Frames
 
 __all__ = ["PICTURES", "Picture"]
 

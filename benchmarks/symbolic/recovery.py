@@ -13,27 +13,25 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.symbolic.judging import REASONS, VERDICT, judge, reason
-from benchmarks.symbolic.part import STAMP, Key, Part, Plan, Rows, Setup, marks
-from benchmarks.symbolic.recovery_equations import sample
-from benchmarks.symbolic.suites import equations_of, thirds
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.symbolic.equations import equations_of, sample, thirds
+from benchmarks.symbolic.equivalence import REASONS, VERDICT, judge, reason
 from kanlens.symbolic import discover
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "RECOVERY", "equations_of", "reason", "shares"]
+__all__ = ["COLUMNS", "RECOVERY", "reason", "shares"]
 
 SEEDS = 3
 TIME_LIMIT, SMOKE_LIMIT = 60.0, 10.0
 NOISES = (0.0, 0.001, 0.01)
 COLUMNS = (
-    *STAMP,
-    *("source", "name", "tier", "shape", "noise", "seed", "rows"),
+    *("tier", "shape", "rows"),
     *VERDICT[:-2],
     *("seconds", "reason", "stopped", "formula"),
 )
-TEXT = (*STAMP, "source", "name", "tier", "shape", "reason", "stopped", "formula")
+TEXT = ("source", "name", "tier", "shape", "formula")
 LEFT_OUT = {"equations": "no feynman.csv in the folder of the data"}
 
 
@@ -61,17 +59,13 @@ def _run(setup: Setup, key: Key) -> Rows:
         x, y, equation.variables, time_limit=limit, generator=generator, progress=False
     )
     row = {
-        "source": source,
-        "name": name,
         "tier": equation.tier,
         "shape": equation.shape,
-        "noise": noise,
-        "seed": seed,
         "rows": len(x),
         "seconds": found.seconds,
         "stopped": found.stopped_because,
     }
-    return [{**marks(), **row, **judge(found.sympy(), equation, found.stopped_because, int(seed))}]
+    return [{**row, **judge(found.sympy(), equation, found.stopped_because, int(seed))}]
 
 
 def shares(frame: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -125,10 +119,10 @@ def _summary(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
     return {"recovery": found, "reasons": failed, "not recovered": missed[columns]}
 
 
-RECOVERY = Part(
+RECOVERY = Experiment(
     name="recovery",
     question="How many known equations does discover find from their data?",
-    columns=COLUMNS,
+    tables={"symbolic-recovery": COLUMNS},
     keys=("source", "name", "noise", "seed"),
     text=TEXT,
     plan=_plan,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from benchmarks.packages import load, missing, unseeded, version_of
-from benchmarks.rounds import quartiles
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.interleaved_timing import quartiles
+from benchmarks.machine import load, missing, unseeded, version_of
 from benchmarks.symbolic.edges import as_model, draw_truth, fitted_layer
-from benchmarks.symbolic.part import STAMP, Key, Part, Plan, Rows, Setup, marks
 from kanlens.core.network import KAN
 from kanlens.symbolic import suggest
 from kanlens.symbolic.library import library
@@ -59,10 +59,6 @@ def _run(setup: Setup, key: Key) -> Rows:
         torch.set_num_threads(before)
     low, middle, high = quartiles(torch.tensor(seconds).numpy())
     row = {
-        "who": who,
-        "edges": edges,
-        "rows": rows,
-        "threads": threads,
         "version": version_of(who),
         "functions": len(library()) if who == "kanlens" else None,
         "rounds": rounds,
@@ -71,7 +67,7 @@ def _run(setup: Setup, key: Key) -> Rows:
         "high": high,
         "seconds_per_edge": middle / edges,
     }
-    return [{**marks(), **row}]
+    return [row]
 
 
 def _own(examples: list[Example]) -> list[float]:
@@ -157,25 +153,22 @@ def _summary(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
     return {f"suggestion over the whole library (promised: {FASTER}x pykan per edge)": table}
 
 
-SPEED = Part(
+SPEED = Experiment(
     name="speed",
     question="How long does it take to name the functions of edges?",
-    columns=(
-        *STAMP,
-        "who",
-        "version",
-        "edges",
-        "rows",
-        "threads",
-        "functions",
-        "rounds",
-        "seconds",
-        "low",
-        "high",
-        "seconds_per_edge",
-    ),
+    tables={
+        "symbolic-speed": (
+            "version",
+            "functions",
+            "rounds",
+            "seconds",
+            "low",
+            "high",
+            "seconds_per_edge",
+        )
+    },
     keys=("who", "edges", "rows", "threads"),
-    text=(*STAMP, "who", "version"),
+    text=("version",),
     plan=_plan,
     run=_run,
     summary=_summary,

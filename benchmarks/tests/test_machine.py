@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import machine, peak, processes
-from benchmarks.packages import load, missing, unseeded, version_of
+from benchmarks import machine, processes
+from benchmarks.machine import load, missing, unseeded, version_of
 
 
 def test_a_stamp_names_machine_and_versions():
@@ -16,6 +16,21 @@ def test_a_stamp_names_machine_and_versions():
     assert stamp["torch"] == torch.__version__
     assert stamp["threads"] == torch.get_num_threads()
     assert stamp["cpu"]
+    assert set(stamp) == set(machine.STAMP)
+
+
+@pytest.mark.parametrize(
+    ("text", "isa"),
+    [
+        ("flags\t: sse avx2 avx512f", "AVX-512"),
+        ("flags\t: sse avx2", "AVX2"),
+        ("Features\t: fp asimd", "NEON"),
+    ],
+)
+def test_the_instruction_set_is_what_the_machine_says(text, isa, monkeypatch):
+    said = dict([[part.strip() for part in text.split(":")]])
+    monkeypatch.setattr(machine, "_said", lambda file, name: said.get(name, ""))
+    assert machine.instruction_set.__wrapped__() == isa
 
 
 def test_the_digest_follows_the_sources(tmp_path, monkeypatch):
@@ -62,11 +77,11 @@ def test_random_states_come_back_after_an_error():
 @pytest.mark.parametrize("way", ["as it is", "sampled", "getrusage"])
 def test_a_peak_is_found_although_it_is_over(way, monkeypatch):
     if way != "as it is":
-        monkeypatch.setattr(peak, "reset_mark", lambda: False)
+        monkeypatch.setattr(processes, "reset_mark", lambda: False)
     if way == "getrusage":
-        monkeypatch.setattr(peak, "resident", lambda: 0)
-    with peak.peak_memory() as reading:
-        block = np.ones(96 * peak.MIB // 8)
+        monkeypatch.setattr(processes, "resident", lambda: 0)
+    with processes.peak_memory() as reading:
+        block = np.ones(96 * processes.MIB // 8)
         total = float(block.sum())
         del block
     assert total

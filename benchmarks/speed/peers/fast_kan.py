@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.packages import unseeded
+from benchmarks.machine import unseeded
 from benchmarks.speed.cells import Cell
 from benchmarks.speed.problem import Problem
 from benchmarks.speed.reference import Expected, expected

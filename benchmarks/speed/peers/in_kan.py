@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.packages import load, unseeded
+from benchmarks.machine import load, unseeded
 from benchmarks.speed.problem import Problem
 from benchmarks.speed.subject import (
     Peer,

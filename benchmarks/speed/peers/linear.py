@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmarks.packages import unseeded
+from benchmarks.machine import unseeded
 from benchmarks.speed.problem import Problem
 from benchmarks.speed.reference import Expected, expected
 from benchmarks.speed.subject import Peer, Subject

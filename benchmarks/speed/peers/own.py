@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.packages import missing
+from benchmarks.machine import missing
 from benchmarks.speed.problem import Problem
 from benchmarks.speed.subject import Peer, Subject, warm_compiled
 from kanlens.core import kernels

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.packages import load, unseeded
+from benchmarks.machine import load, unseeded
 from benchmarks.speed.cells import Cell
 from benchmarks.speed.problem import Problem
 from benchmarks.speed.subject import Peer, Subject

@@ -9,19 +9,18 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 
-from benchmarks.attribution import contest, running
+from benchmarks.attribution import contest, experiments
 from benchmarks.attribution.contest import PLANTED, RANDOM, run_method
-from benchmarks.attribution.part import Setup
+from benchmarks.attribution.experiments import ATTRIBUTION
 from benchmarks.attribution.pictures import PICTURES
-from benchmarks.attribution.running import PARTS, run
 from benchmarks.attribution.sample import draw_sample
 from benchmarks.commands import main
+from benchmarks.harness import Setup
 from kanlens.attribution.problem import Parts
 from kanlens.attribution.registry import METHODS
-from kanlens.errors import InvalidValueError
 from kanlens.plotting.style import save
 
-SMOKE = Setup(smoke=True)
+SMOKE, FILE = Setup(smoke=True), "attribution-planted"
 
 
 def replaced(monkeypatch, name, function):
@@ -31,15 +30,15 @@ def replaced(monkeypatch, name, function):
 
 
 def row(case, method):
-    (found,) = PLANTED.run(SMOKE, (case, method))
-    assert set(found) <= set(PLANTED.columns)
+    (found,) = PLANTED.rows(SMOKE, (case, method))[FILE]
+    assert set(found) <= set(PLANTED.columns(FILE))
     return found
 
 
 def test_smoke_runs_and_resumes(tmp_path):
-    result = run(SMOKE, tmp_path, parts=["planted"], progress=False)
-    assert [path.name for path in result.files] == ["attribution-planted.csv"]
-    frame = result.tables["planted"]
+    result = ATTRIBUTION.run(SMOKE, tmp_path, parts=["planted"], progress=False)
+    assert [path.name for path in result.files] == [f"{FILE}.csv", f"{FILE}.png"]
+    frame = result.tables[FILE]
     assert result.measured == len(frame) == len(PLANTED.plan(SMOKE).keys)
     assert set(frame["status"]) == {"scored"}
     exact = frame[frame["method"] == "shapley"]["shapley_error"].astype(float)
@@ -48,10 +47,10 @@ def test_smoke_runs_and_resumes(tmp_path):
     assert frame["spline_error"].astype(float).max() < 2e-9
     assert set(frame.loc[frame["scope"] == "global", "method"]) == {"sobol_total"}
     json.loads(result.to_json())
-    again = run(SMOKE, tmp_path, parts=["planted"], progress=False)
+    again = ATTRIBUTION.run(SMOKE, tmp_path, parts=["planted"], progress=False)
     assert again.measured == 0
-    assert len(again.tables["planted"]) == len(frame)
-    local, overall = result.summaries().values()
+    assert len(again.tables[FILE]) == len(frame)
+    local, overall = result.summaries.values()
     assert local.set_index("method").loc["shapley", "worst_of_what_it_claims"] < 1e-8
     assert overall.loc[0, "worst_sobol_rank"] > 0.5
 
@@ -139,7 +138,7 @@ def test_random_numbers_add_up_and_are_always_the_same():
 
 def test_summary_counts_what_was_not_scored():
     rows = [row("bilinear", name) for name in ("secant", "additive")]
-    tables = PLANTED.summary(pd.DataFrame(rows, columns=PLANTED.columns, dtype=object))
+    tables = PLANTED.summary(pd.DataFrame(rows, columns=PLANTED.columns(FILE), dtype=object))
     (left,) = (table for title, table in tables.items() if title.endswith("not scored"))
     assert left.loc[0, "method"] == "additive"
     assert left.loc[0, "networks"] == 1
@@ -151,7 +150,7 @@ def test_the_picture_is_drawn_from_the_table_alone(tmp_path):
     keys += [("exp_sin", "sobol_total")]
     rows = [row(*key) for key in keys]
     path = tmp_path / "attribution-planted.csv"
-    pd.DataFrame(rows, columns=PLANTED.columns).to_csv(path, index=False)
+    pd.DataFrame(rows, columns=PLANTED.columns(FILE)).to_csv(path, index=False)
     before = dict(mpl.rcParams)
     picture = PICTURES["attribution-planted"]
     figure = picture.draw({picture.needs[0]: pd.read_csv(path)})
@@ -165,17 +164,11 @@ def test_the_picture_is_drawn_from_the_table_alone(tmp_path):
     assert dict(mpl.rcParams) == before
 
 
-def test_parts_are_known_by_their_names(tmp_path):
-    assert all(name == part.name for name, part in PARTS.items())
-    assert all(set(part.keys) <= set(part.columns) for part in PARTS.values())
-    with pytest.raises(InvalidValueError, match=r"Did you mean 'planted'\?"):
-        run(SMOKE, tmp_path, parts=["plantd"], progress=False)
-
-
 def test_the_command_prints_json(tmp_path, capsys, monkeypatch):
     plan = contest.Plan(keys=(("bilinear", "secant"),))
     small = dataclasses.replace(PLANTED, plan=lambda setup: plan)
-    monkeypatch.setattr(running, "PARTS", {"planted": small})
+    benchmark = dataclasses.replace(ATTRIBUTION, experiments=(small,))
+    monkeypatch.setattr(experiments, "ATTRIBUTION", benchmark)
     monkeypatch.chdir(tmp_path)
     assert main(["attribution", "--smoke", "--json", "-o", "out"]) == 0
     found = json.loads(capsys.readouterr().out)

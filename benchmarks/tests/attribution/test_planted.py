@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks.attribution.cases import CASES
-from benchmarks.attribution.curves import EVEN
-from benchmarks.attribution.writing import Sheet, write
+from benchmarks.attribution.sample import CASES
+from benchmarks.attribution.writing import EVEN, Sheet, write
 from kanlens.attribution.integration.crossings import meeting_points
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import integrate

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from benchmarks.attribution import truths
-from benchmarks.attribution.cases import CASES
-from benchmarks.attribution.sample import draw_sample
+from benchmarks.attribution.sample import CASES, draw_sample
 from benchmarks.attribution.scoring import (
     leakage,
     order_agreement,

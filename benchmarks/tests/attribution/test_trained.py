@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.attribution.trained import BUNDLED, FILES, TRAINED
-from benchmarks.campaign import Setup, data_beside_checkout
+from benchmarks.harness import Setup, data_beside_checkout
+
+FILE = "attribution-trained"
 
 
 def test_without_data_only_bundled_tables_are_planned(tmp_path):
@@ -28,11 +30,11 @@ def test_tables_of_the_folder_are_planned():
 
 @pytest.fixture(scope="module")
 def table():
-    return pd.DataFrame(TRAINED.run(Setup(smoke=True), ("wine", 0)))
+    return pd.DataFrame(TRAINED.rows(Setup(smoke=True), ("wine", 0))[FILE])
 
 
 def test_a_unit_has_a_row_for_every_method_and_the_floor(table):
-    assert set(table.columns) == set(TRAINED.columns)
+    assert set(table.columns) == set(TRAINED.columns(FILE))
     assert table["method"].tolist()[-1] == "random"
     known = table.set_index("method")
     assert known.loc["shapley", "relative_gap"] < 1e-10

@@ -13,7 +13,7 @@ from scipy.integrate import quad
 from torch.testing import assert_close
 
 from benchmarks.attribution import closed_forms, truths
-from benchmarks.attribution.cases import CASES
+from benchmarks.attribution.sample import CASES
 
 SMALL = [name for name, case in CASES.items() if case.inputs <= 5]
 SMOOTH_OR_NOT = ["exp_sin", "deep", "threshold", "xor", "sobol_g", "ishigami"]

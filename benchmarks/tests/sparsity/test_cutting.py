@@ -7,10 +7,9 @@ import itertools
 import pytest
 import torch
 
-from benchmarks.sparsity.candidates import Candidate, Cutter, Shape, best, choose
-from benchmarks.sparsity.cutting import Cut, cut, nested
+from benchmarks.sparsity.cutting import Candidate, Cut, Cutter, Shape, best, choose, cut, nested
 from benchmarks.sparsity.paths import ARMS, Effort, deviations, norms, path
-from benchmarks.sparsity.problems import Rows, problem
+from benchmarks.sparsity.problems import RowCounts, problem
 from benchmarks.sparsity.structure import live
 from kanlens import KAN
 
@@ -99,7 +98,7 @@ def test_tuning_lowers_the_error_and_leaves_the_cut_as_it_was(model, x):
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_trains_a_path_and_ranks_its_edges(arm):
-    data = problem("composed").data(0, Rows(train=40, validation=20, test=20))
+    data = problem("composed").data(0, RowCounts(train=40, validation=20, test=20))
     effort = Effort(first=1, steps=1, shares=(0.1, 5.0), tuning=1, sizes=(3, 6))
     model = KAN([10, 2, 1], generator=torch.Generator().manual_seed(0)).double()
     stages = list(path(model, data.train, ARMS[arm], effort))
@@ -116,7 +115,7 @@ def test_every_arm_trains_a_path_and_ranks_its_edges(arm):
 
 
 def test_the_best_of_every_size_are_tuned_and_no_others():
-    data = problem("composed").data(0, Rows(train=40, validation=20, test=20))
+    data = problem("composed").data(0, RowCounts(train=40, validation=20, test=20))
     effort = Effort(first=1, steps=1, shares=(0.1, 1.0, 2.0), tuning=2, finalists=2)
     model = KAN([10, 1], generator=torch.Generator().manual_seed(0)).double()
     cutter, found = Cutter(data, effort), []
@@ -131,7 +130,7 @@ def test_the_best_of_every_size_are_tuned_and_no_others():
 
 
 def test_two_networks_of_a_path_are_cut_apart_from_each_other():
-    data = problem("composed").data(0, Rows(train=40, validation=20, test=20))
+    data = problem("composed").data(0, RowCounts(train=40, validation=20, test=20))
     effort = Effort(first=1, steps=2, shares=(1.0, 1.0))
     model = KAN([10, 1], generator=torch.Generator().manual_seed(0)).double()
     first, second = path(model, data.train, ARMS["none"], effort)

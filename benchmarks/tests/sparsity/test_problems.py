@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import sympy
 import torch
 
+from benchmarks.harness import data_beside_checkout
 from benchmarks.sparsity.planted import PLANTED
-from benchmarks.sparsity.problems import NAMES, NOISE, TABLES, Rows, problem
+from benchmarks.sparsity.problems import NAMES, NOISE, TABLES, RowCounts, problem
 from kanlens.errors import InvalidValueError, MissingFileError
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.exists(), reason="the data folder is not there")
+SHARED = data_beside_checkout()
+needs_data = pytest.mark.skipif(SHARED is None, reason="the data folder is not there")
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -62,7 +62,7 @@ def test_a_seed_gives_the_same_rows_and_another_one_others():
 
 
 def test_as_many_rows_as_asked_for():
-    data = problem("deep").data(0, Rows(train=20, validation=10, test=5))
+    data = problem("deep").data(0, RowCounts(train=20, validation=10, test=5))
     assert [len(part[0]) for part in (data.train, data.validation, data.test)] == [20, 10, 5]
 
 
@@ -84,7 +84,7 @@ def test_an_unknown_problem_is_refused():
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in PLANTED])
 def test_problems_of_the_data_folder(name):
     task = problem(name, SHARED)
-    data = task.data(0, Rows(train=200, validation=50, test=50))
+    data = task.data(0, RowCounts(train=200, validation=50, test=50))
     assert data.train[0].shape[1] == task.widths[0] > len(task.relevant)
     for x, y in (data.train, data.validation, data.test):
         assert bool(torch.isfinite(x).all() and torch.isfinite(y).all())

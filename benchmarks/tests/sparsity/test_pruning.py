@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from benchmarks.harness import Setup
 from benchmarks.sparsity.budgets import ARMS, BUDGETS, parts
 from benchmarks.sparsity.damage import DAMAGE, agreement, true_damage
-from benchmarks.sparsity.experiment import Setup
-from benchmarks.sparsity.pruning_pictures import PRUNING_PICTURES
-from benchmarks.sparsity.running import EXPERIMENTS, read_tables, run
-from benchmarks.sparsity.summaries import summaries
+from benchmarks.sparsity.experiments import SPARSITY
+from benchmarks.sparsity.pictures import PICTURES
 from kanlens import KAN
 from kanlens.pruning import SCORES, edge_scores
 
@@ -69,17 +67,17 @@ def test_a_table_is_parted_without_overlap():
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory) -> Path:
+def smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smoke")
     setup = Setup(seeds=(0,), smoke=True)
-    result = run(setup, folder, experiments=["damage", "budgets"], progress=False)
-    assert result.skipped == {}
-    return folder
+    found = SPARSITY.run(setup, folder, parts=["damage", "budgets"], progress=False)
+    assert found.skipped == {}
+    return folder, found
 
 
 @pytest.mark.slow  # with those after it: a network is pruned in every way
 def test_smoke_fills_both_tables(smoke):
-    tables = read_tables(smoke)
+    tables, titles = smoke[1].tables, smoke[1].summaries
     damage, budgets = tables["sparsity-damage"], tables["sparsity-budgets"]
     assert damage["score"].tolist() == list(SCORES)
     assert damage["spearman"].between(-1, 1).all()
@@ -87,22 +85,22 @@ def test_smoke_fills_both_tables(smoke):
     assert set(SCORES) < set(ARMS)
     assert (budgets["edges"] < budgets["edges_before"]).all()
     assert (budgets["rise"] <= budgets["budget"] * (1 + 1e-4)).all()  # rounded in the file
-    titles = summaries(tables)
     assert "rank correlation with true damage" in titles
     assert len(titles["budgets on composed"]) == len(budgets)
 
 
 @pytest.mark.slow
 def test_pictures_are_drawn_from_the_tables(smoke):
-    tables = read_tables(smoke)
-    for name, picture in PRUNING_PICTURES.items():
+    folder, tables = smoke[0], smoke[1].tables
+    for name in ("sparsity-damage", "sparsity-budgets"):
+        picture = PICTURES[name]
         figure = picture.draw({need: tables[need] for need in picture.needs})
         assert all(ax.has_data() for ax in figure.axes)
         assert picture.caption.endswith(".")
-        assert (smoke / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    drawn = PRUNING_PICTURES["sparsity-damage"].draw(tables).axes[0]
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    drawn = PICTURES["sparsity-damage"].draw(tables).axes[0]
     assert [label.get_text() for label in drawn.get_yticklabels()] == list(SCORES)[::-1]
-    panels = PRUNING_PICTURES["sparsity-budgets"].draw(tables).axes
+    panels = PICTURES["sparsity-budgets"].draw(tables).axes
     assert len(panels[0].containers) == len(ARMS)
     points = panels[0].containers[0].lines[0].get_ydata().tolist()
     frame = tables["sparsity-budgets"]
@@ -117,5 +115,3 @@ def test_plans_name_the_tables_and_say_what_is_missing(tmp_path):
     keys = DAMAGE.plan(setup).keys
     assert ("composed", 1) in keys
     assert not {"concrete", "I.12.11"} & {name for name, _ in keys}
-    assert EXPERIMENTS["damage"] is DAMAGE
-    assert EXPERIMENTS["budgets"] is BUDGETS

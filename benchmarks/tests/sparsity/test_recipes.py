@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from benchmarks.sparsity.digits import RECIPES
-from benchmarks.sparsity.images import mnist, small_digits
 from benchmarks.sparsity.recipes import Recipe, parameters, shifted, train
-from benchmarks.sparsity.starts import MNIST_WIDTHS, STARTS_BY_NAME, Start
+from benchmarks.sparsity.starts import MNIST_WIDTHS, STARTS_BY_NAME, Start, mnist, small_digits
 from kanlens import KAN
 from kanlens.errors import FileFormatError, MissingFileError
 

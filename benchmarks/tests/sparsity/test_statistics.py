@@ -9,10 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks.sparsity.conditioning import jacobian, spectrum
-from benchmarks.sparsity.scaler import steps_to
-from benchmarks.sparsity.statistics import compare, interval, over_seeds
-from benchmarks.sparsity.summaries import grouped
+from benchmarks.sparsity.scaler import jacobian, spectrum, steps_to
+from benchmarks.statistics import compare, grouped, interval, over_seeds
 from kanlens import KAN
 
 

@@ -5,7 +5,13 @@ import pytest
 
 from benchmarks.speed.cells import CELLS
 from benchmarks.speed.picture import draw
-from benchmarks.speed.tables import notes, tables, verdict_table
+from benchmarks.speed.tables import (
+    memory_tables,
+    notes,
+    scaling_tables,
+    timing_tables,
+    verdict_table,
+)
 from benchmarks.speed.verdict import judge
 
 PEERS = ("nn.Linear", "kanlens", "kanlens sparse", "flashkan")
@@ -45,7 +51,10 @@ def frames():
 
 
 def test_tables_have_a_line_for_each_cell_and_a_column_for_each_peer(frames):
-    found = tables(*frames)
+    every = (timing_tables, memory_tables, scaling_tables)
+    found = {}
+    for show, frame in zip(every, frames, strict=True):
+        found |= show(frame)
     assert list(found) == [
         "forward on cpu, ms",
         "forward on cpu, relative to kanlens (above 1: slower than kanlens)",

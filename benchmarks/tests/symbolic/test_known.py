@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import sympy
 
-from benchmarks.campaign import Setup
+from benchmarks.harness import Setup
 from benchmarks.symbolic import known
 from benchmarks.symbolic.known import EQUATIONS, KNOWN, MANY, is_exact
 from benchmarks.symbolic.pictures import PICTURES
@@ -34,8 +34,8 @@ def test_networks_are_what_the_estimator_does():
 
 
 def test_smoke_finds_a_product():
-    (row,) = KNOWN.run(SMOKE, ("discover", "product", 0))
-    assert set(row) == set(KNOWN.columns)
+    (row,) = KNOWN.rows(SMOKE, ("discover", "product", 0))["symbolic-known"]
+    assert set(row) == set(KNOWN.columns("symbolic-known"))
     assert (row["formula"], row["exact"], row["rows"]) == ("x*y", 1, known.SMOKE_ROWS)
     assert row["rmse"] < 1e-12
     tables = KNOWN.summary(pd.DataFrame([row, {**row, "exact": 0, "formula": "y"}]))

@@ -13,9 +13,9 @@ import pytest
 import sympy
 import torch
 
-from benchmarks.campaign import Setup
-from benchmarks.symbolic import peer_process, peers
-from benchmarks.symbolic.judging import VERDICT
+from benchmarks.harness import Setup
+from benchmarks.symbolic import peer_methods, peers
+from benchmarks.symbolic.equivalence import VERDICT
 from benchmarks.symbolic.peer_methods import METHODS, Method, from_gplearn, from_operon
 from benchmarks.symbolic.peers import MODULE, PEERS, unusable
 
@@ -77,9 +77,9 @@ def test_a_method_that_fails_answers_with_its_reason(instead):
     def broken(x, y, seconds, seed):
         raise ZeroDivisionError("of no\nuse")
 
-    assert peer_process.answer(instead(broken)) == {"failed": "ZeroDivisionError: of no use"}
+    assert peer_methods.answer(instead(broken)) == {"failed": "ZeroDivisionError: of no use"}
     nowhere = instead(broken, package="no_such_package")
-    assert peer_process.answer(nowhere)["failed"].startswith("ModuleNotFoundError")
+    assert peer_methods.answer(nowhere)["failed"].startswith("ModuleNotFoundError")
 
 
 def test_a_method_gets_the_rows_and_its_formula_the_names(instead):
@@ -89,14 +89,14 @@ def test_a_method_gets_the_rows_and_its_formula_the_names(instead):
         return sympy.sympify("2*X0*X1/X2"), "at once"
 
     before = torch.get_rng_state()
-    found = peer_process.answer(instead(product))
+    found = peer_methods.answer(instead(product))
     assert (found["formula"], found["recovered"], found["stopped"]) == ("2*a*b/c", 1, "at once")
     assert (torch.get_rng_state() == before).all()
 
 
 LATE = """
 import sys, time
-from benchmarks.symbolic import peer_process as p
+from benchmarks.symbolic import peer_methods as p
 from benchmarks.symbolic.peer_methods import METHODS, Method
 METHODS["gplearn"] = Method(package="math", distribution="", fit=lambda *_: time.sleep(60))
 p._write(p.answer({question}))
@@ -121,8 +121,8 @@ def test_the_process_ends_when_the_time_is_over():
 )
 def test_a_failure_is_a_row(monkeypatch, answer, reason, seconds):
     monkeypatch.setattr(peers, "ask", lambda *_, **__: answer)
-    (row,) = PEERS.run(SMOKE, KEY)
-    assert set(row) <= set(PEERS.columns)
+    (row,) = PEERS.rows(SMOKE, KEY)["symbolic-peers"]
+    assert set(row) <= set(PEERS.columns("symbolic-peers"))
     assert (row["recovered"], row["reason"], row["seconds"]) == (0, reason, seconds)
     assert row["stopped"] == answer["failed"]
 
@@ -164,8 +164,8 @@ def test_every_third_equation_by_every_method(tmp_path, monkeypatch):
 
 
 def test_methods_are_summed_up_apart(monkeypatch):
-    monkeypatch.setattr(peers, "ask", lambda _, question, **__: peer_process.answer(question))
-    (row,) = PEERS.run(SMOKE, KEY)
+    monkeypatch.setattr(peers, "ask", lambda _, question, **__: peer_methods.answer(question))
+    (row,) = PEERS.rows(SMOKE, KEY)["symbolic-peers"]
     assert (row["recovered"], row["formula"], row["method"]) == (1, "a*b/c", "kanlens")
     lost = {
         **row,

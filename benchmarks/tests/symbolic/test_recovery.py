@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import sympy
 
-from benchmarks.symbolic.part import Setup
-from benchmarks.symbolic.recovery import COLUMNS, RECOVERY, equations_of, reason
-from benchmarks.symbolic.recovery_equations import (
+from benchmarks.harness import Setup
+from benchmarks.symbolic.equations import (
     Equation,
+    equations_of,
     is_recovered,
     r2_score,
     read_equations,
 )
+from benchmarks.symbolic.recovery import RECOVERY, reason
 
 PAIR = Equation(
     source="t", name="pair", text="a*sqrt(b)", variables=("a", "b"), ranges=((1.0, 2.0),) * 2
@@ -94,8 +95,8 @@ def test_a_smoke_unit_is_recovered_and_summed_up():
     setup = Setup(smoke=True)
     keys = RECOVERY.plan(setup).keys
     assert len(keys) == 5
-    (row,) = RECOVERY.run(setup, keys[0])
-    assert set(row) == set(COLUMNS)
+    (row,) = RECOVERY.rows(setup, keys[0])["symbolic-recovery"]
+    assert set(row) == set(RECOVERY.columns("symbolic-recovery"))
     assert row["recovered"] == 1
     frame = pd.DataFrame([row, {**row, "name": "other", "recovered": 0, "reason": "structure"}])
     tables = RECOVERY.summary(frame)

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import sympy
 
-from benchmarks.campaign import data_beside_checkout
-from benchmarks.symbolic.judging import (
+from benchmarks.harness import data_beside_checkout
+from benchmarks.symbolic.equations import (
+    BUILT_IN,
+    Equation,
+    is_recovered,
+    read_equations,
+    sample,
+)
+from benchmarks.symbolic.equivalence import (
     REASONS,
     VERDICT,
     judge,
@@ -16,13 +23,6 @@ from benchmarks.symbolic.judging import (
     same_but_rounded,
 )
 from benchmarks.symbolic.known import EQUATIONS
-from benchmarks.symbolic.recovery_equations import (
-    Equation,
-    is_recovered,
-    read_equations,
-    sample,
-)
-from benchmarks.symbolic.suites import BUILT_IN
 
 
 def equation(text, variables, *ranges):

@@ -1,4 +1,4 @@
-"""The part ``promises``: what the package says of its attributions, measured."""
+"""What the package claims of its attributions, measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from benchmarks.attribution.part import STAMP, Key, Part, Plan, Rows, Setup, marks
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.machine import version_of
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.result import Attribution
 from kanlens.core.network import KAN
@@ -19,7 +20,7 @@ from kanlens.core.network import KAN
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PROMISES"]
+__all__ = ["CLAIMS"]
 
 ORDERS = 200  # of the features that captum draws for every background row
 ROUNDS = 5
@@ -247,24 +248,24 @@ def _run(setup: Setup, key: Key) -> Rows:
     found = []
     for what, figure, unit, limit in _KINDS[kind](setup.smoke):
         kept = None if limit is None else figure <= limit if limit >= 0 else figure >= -limit
-        row = {"kind": kind, "what": what, "figure": figure, "unit": unit}
+        row = {"captum": version_of("captum"), "what": what, "figure": figure, "unit": unit}
         promise = None if limit is None else abs(limit)
-        found.append({**marks(), **row, "promise": promise, "kept": kept})
+        found.append(row | {"promise": promise, "kept": kept})
     return found
 
 
 def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return {"promises": frame[["what", "figure", "unit", "promise", "kept"]].reset_index(drop=True)}
+    return {"claims": frame[["what", "figure", "unit", "promise", "kept"]].reset_index(drop=True)}
 
 
-PROMISES = Part(
-    name="promises",
+CLAIMS = Experiment(
+    name="claims",
     question="Are attributions as exact and as fast as the package says?",
-    columns=(*STAMP, "kind", "what", "figure", "unit", "promise", "kept"),
+    tables={"attribution-claims": ("captum", "what", "figure", "unit", "promise", "kept")},
     keys=("kind",),
     plan=_plan,
     run=_run,
     summary=_summary,
-    text=("date", "kanlens", "core", "torch", "cpu", "captum", "what", "unit"),
+    text=("captum", "what", "unit"),
     alone=True,
 )

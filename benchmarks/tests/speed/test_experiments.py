@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from benchmarks.commands import main
-from benchmarks.speed import memory, running
+from benchmarks.speed import experiments, memory, verdict
+from benchmarks.speed.experiments import MEMORY, SCALING, SPEED, TIMING, SpeedSetup, finished
 from benchmarks.speed.peers import chosen
-from benchmarks.speed.running import COLUMNS, Plan, finished, run
 from kanlens.errors import InvalidValueError
 
-SMALL = Plan(smoke=True, parts=("timing",), peers=("efficient-kan",), cells=("order",))
+SMALL = SpeedSetup(smoke=True, peers=("efficient-kan",), cells=("order",))
 
 
 @pytest.mark.slow  # starts processes that measure memory, each of which imports torch
@@ -27,42 +28,48 @@ def test_smoke(tmp_path, capsys):
     names = ["speed-memory.csv", "speed-scaling.csv", "speed.csv", "speed.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert all(f"{tmp_path / name} (" in err for name in names)
-    for part, name in (("timing", "speed"), ("memory", "speed-memory")):
+    for part, name in ((TIMING, "speed"), (MEMORY, "speed-memory")):
         frame = pd.read_csv(tmp_path / f"{name}.csv")
-        assert list(frame.columns) == list(COLUMNS[part])
+        assert list(frame.columns) == list(part.columns(name))
         assert set(frame["status"]) <= {"ok", "not supported"}
         assert frame["date"].notna().all()
-    assert {row["way"] for row in found["memory"]} <= {
+    assert {row["way"] for row in found["tables"]["speed-memory"]} <= {
         "high-water mark reset",
         "sampled",
         "getrusage",
     }
     assert found["measured"] == 3 + 1 + 4
-    assert {row["curve"] for row in found["scaling"]} == {"batch", "width", "grid size"}
+    assert {row["curve"] for row in found["tables"]["speed-scaling"]} == {
+        "batch",
+        "width",
+        "grid size",
+    }
     assert found["verdict"][0]["outcome"] == "pass"
     assert {finding["outcome"] for finding in found["verdict"][1:]} == {"not measured"}
 
 
-@pytest.mark.slow  # each of its runs draws the figure
+def timed(setup, folder, **options):
+    return SPEED.run(setup, folder, parts=["timing"], progress=False, **options)
+
+
 def test_a_finished_cell_is_not_measured_again(tmp_path):
-    first = run(SMALL, tmp_path, picture=False)
+    first = timed(SMALL, tmp_path)
     assert first.measured == 1
     assert [path.name for path in tmp_path.iterdir()] == ["speed.csv"]
     text = (tmp_path / "speed.csv").read_text()
-    again = run(SMALL, tmp_path)
+    again = timed(SMALL, tmp_path)
     assert again.measured == 0
     assert (tmp_path / "speed.csv").read_text() == text
-    assert again.to_dict()["speed"] == first.to_dict()["speed"]
-    fresh = Plan(**{**SMALL.__dict__, "fresh": True})
-    assert run(fresh, tmp_path, picture=False).measured == 1
-    more = Plan(**{**SMALL.__dict__, "peers": ("efficient-kan", "FastKAN")})
-    assert run(more, tmp_path, picture=False).measured == 1
+    assert again.to_dict()["tables"] == first.to_dict()["tables"]
+    assert timed(SMALL, tmp_path, fresh=True).measured == 1
+    more = replace(SMALL, peers=("efficient-kan", "FastKAN"))
+    assert timed(more, tmp_path).measured == 1
 
 
-@pytest.mark.slow  # measures every cell, and draws the figure
+@pytest.mark.slow  # measures every cell
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
-    plan = Plan(**{**SMALL.__dict__, "cells": ()})
-    measure, calls = running.timing.time_cell, []
+    every = replace(SMALL, cells=())
+    measure, calls = experiments.timing.time_cell, []
 
     def interrupted(cell, *rest, **options):
         calls.append(cell)
@@ -70,11 +77,11 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return measure(cell, *rest, **options)
 
-    monkeypatch.setattr(running.timing, "time_cell", interrupted)
+    monkeypatch.setattr(experiments.timing, "time_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(plan, tmp_path)
+        timed(every, tmp_path)
     assert len(pd.read_csv(tmp_path / "speed.csv")["cell"].unique()) == 1
-    assert run(plan, tmp_path).measured == 2
+    assert timed(every, tmp_path).measured == 2
 
 
 @pytest.mark.parametrize(
@@ -82,7 +89,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
 )
 def test_rows_of_another_state_or_machine_are_measured_again(column, value):
     peers = chosen(["efficient-kan"])
-    rows = [{"peer": peer.name, "version": None, **running.stamp()} for peer in peers]
+    rows = [{"peer": peer.name, "version": None, **experiments.stamp()} for peer in peers]
     assert finished(rows, peers)
     assert finished([{**row, "date": "1999-01-01", "load": 99.0} for row in rows], peers)
     rows[1][column] = value
@@ -91,17 +98,16 @@ def test_rows_of_another_state_or_machine_are_measured_again(column, value):
 
 def test_a_peer_installed_since_is_measured(monkeypatch):
     peers = chosen(["pykan"])
-    monkeypatch.setattr(running, "version_of", lambda name: "")
-    rows = [{"peer": peer.name, "version": None, **running.stamp()} for peer in peers]
+    monkeypatch.setattr(experiments, "version_of", lambda name: "")
+    rows = [{"peer": peer.name, "version": None, **experiments.stamp()} for peer in peers]
     assert finished(rows, peers)
-    monkeypatch.setattr(running, "version_of", lambda name: "0.2.8")
+    monkeypatch.setattr(experiments, "version_of", lambda name: "0.2.8")
     assert not finished(rows, peers)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"parts": ("timin",)}, "parts to be one of memory, scaling, timing, got 'timin'"),
         ({"rounds": 0}, "rounds to be a whole number of at least 1, got 0"),
         ({"seconds": -1.0}, "seconds to be a positive number, got -1.0"),
         ({"memory_limit": 0.0}, "memory_limit to be a positive number, got 0.0"),
@@ -110,17 +116,18 @@ def test_a_peer_installed_since_is_measured(monkeypatch):
         ({"cells": ("G7",)}, "words of a cell's name, got 'G7'"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_at_once(options, words, tmp_path):
+def test_what_cannot_be_measured_is_refused_at_once(options, words):
     with pytest.raises(InvalidValueError, match=f"^benchmarks speed: expected {re.escape(words)}"):
-        run(Plan(**options), tmp_path / "new")
-    assert not (tmp_path / "new").exists()
+        SpeedSetup(**options)
 
 
 def test_cells_leave_curves_out():
-    assert Plan(cells=("G50",)).cells_of("scaling") == ()
-    assert [cell.name for cell in Plan(cells=("G50",)).cells_of("memory")] == ["1024x64->64 G50"]
-    assert Plan(cells=("order",)).cells_of("memory") == ()
-    assert len(Plan().cells_of("scaling")) == 14
+    some = SpeedSetup(cells=("G50",), devices=("cpu",))
+    assert SCALING.plan(some).keys == ()
+    assert MEMORY.plan(some).keys == (("cpu", "1024x64->64 G50"),)
+    assert not MEMORY.plan(some).whole
+    assert MEMORY.plan(SpeedSetup(cells=("order",), devices=("cpu",))).keys == ()
+    assert len(SCALING.plan(SpeedSetup(devices=("cpu",))).keys) == 14
 
 
 def test_a_process_answers_for_one_peer():
@@ -141,7 +148,7 @@ def test_check_turns_a_broken_promise_into_an_error(tmp_path, capsys, monkeypatc
     words += ["--peers", "efficient-kan", "-o", str(tmp_path)]
     assert main(words) == 0
     slow = Finding(promise="fast", outcome="fail", figure=0.5, bound=1.0, where="here")
-    monkeypatch.setattr(running, "judge", lambda speed, memory: [slow])
+    monkeypatch.setattr(verdict, "judge", lambda speed, memory: [slow])
     assert main(words) == 1
     err = capsys.readouterr().err
     assert err.endswith(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Interval", "Paired", "compare", "interval", "over_seeds"]
+__all__ = ["Column", "Interval", "Paired", "compare", "grouped", "interval", "over_seeds"]
 
 LEVEL = 0.95
+Column: TypeAlias = tuple[str, bool]  # name, and whether its mean is taken of logarithms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,49 @@ def over_seeds(frame: pd.DataFrame, value: str) -> Interval:
     """
     known = frame.dropna(subset=[value])
     return interval(known.groupby("seed")[value].mean().tolist())
+
+
+def grouped(frame: pd.DataFrame, by: list[str], columns: Mapping[str, Column]) -> pd.DataFrame:
+    """Return one row per group, one text per column: mean and interval over seeds.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With a column seed.
+    by : list of str
+        Columns whose values name a group, kept in the order they come.
+    columns : mapping of str to (str, bool)
+        Columns of the result: which column, and whether of its logarithms.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"seed": [0, 1], "way": ["a", "a"], "f1": [0.5, 1.0]})
+    >>> grouped(frame, ["way"], {"F1": ("f1", False)}).to_dict("records")
+    [{'way': 'a', 'F1': '0.750 ± 3.2'}]
+    """
+    import pandas as pd
+
+    rows = []
+    for values, group in frame.groupby(by, sort=False):
+        row: dict[str, Any] = dict(zip(by, values, strict=True))
+        for title, (column, logarithmic) in columns.items():
+            row[title] = _cell(group, column, logarithmic)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _cell(group: pd.DataFrame, column: str, logarithmic: bool) -> str:
+    import numpy as np
+
+    if not group[column].notna().any():
+        return "-"
+    if not logarithmic:
+        return over_seeds(group, column).text()
+    logs = group.assign(**{column: np.log(group[column].astype(float).clip(lower=1e-300))})
+    found = over_seeds(logs, column)
+    factor = f" x/÷ {np.exp((found.high - found.low) / 2):.2f}" if found.count > 1 else ""
+    return f"{np.exp(found.mean):.3g}{factor}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The benchmark as a whole: its promises about edges hold, it resumes, and prints."""
+"""The benchmark as a whole: its promises about edges hold, and it resumes."""
 
 from __future__ import annotations
 
@@ -8,34 +8,33 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.commands import main
-from benchmarks.symbolic import identification, running, speed
+from benchmarks.harness import Setup
+from benchmarks.symbolic import identification, speed
+from benchmarks.symbolic.experiments import SYMBOLIC
 from benchmarks.symbolic.identification import FIRST_SEED, IDENTIFICATION, TARGETS
-from benchmarks.symbolic.part import Part, Plan, Setup
-from benchmarks.symbolic.running import PARTS, run
 from benchmarks.symbolic.speed import SPEED, make_example
-from kanlens.errors import FileFormatError, InvalidValueError
 
 SMOKE = Setup(smoke=True)
 
 
 def test_smoke_runs_speed_and_identification(tmp_path):
-    result = run(SMOKE, tmp_path, parts=["speed", "identification"], progress=False)
-    assert set(result.tables) == {"speed", "identification"}
+    result = SYMBOLIC.run(SMOKE, tmp_path, parts=["speed", "identification"], progress=False)
+    assert set(result.tables) == {"symbolic-speed", "symbolic-identification"}
     assert [path.name for path in result.files] == [
         "symbolic-speed.csv",
         "symbolic-identification.csv",
+        "symbolic-identification.png",
     ]
     assert result.measured == 2
-    found = result.tables["identification"]
+    found = result.tables["symbolic-identification"]
     assert len(found) == 32
     assert found["first"].sum() >= 0.9 * found["edges"].sum()
-    assert float(result.tables["speed"]["seconds"].iloc[0]) > 0
+    assert float(result.tables["symbolic-speed"]["seconds"].iloc[0]) > 0
     assert len(result.to_frame())
     json.loads(result.to_json())
-    again = run(SMOKE, tmp_path, parts=["speed", "identification"], progress=False)
+    again = SYMBOLIC.run(SMOKE, tmp_path, parts=["speed", "identification"], progress=False)
     assert again.measured == 0
-    assert len(again.tables["identification"]) == 32
+    assert len(again.tables["symbolic-identification"]) == 32
 
 
 @pytest.mark.parametrize(("grid_size", "noise"), [(5, 0.01), (20, 0.0)])
@@ -62,7 +61,7 @@ def test_identification_has_teeth(monkeypatch):
 
 
 def test_summaries_give_shares():
-    rows = IDENTIFICATION.run(SMOKE, (5, 0.0, FIRST_SEED))
+    rows = IDENTIFICATION.rows(SMOKE, (5, 0.0, FIRST_SEED))["symbolic-identification"]
     table = next(iter(IDENTIFICATION.summary(pd.DataFrame(rows)).values()))
     assert table.loc[0, "edges"] == 32
     assert 0.9 <= table.loc[0, "first"] <= table.loc[0, "first_three"] <= 1
@@ -99,63 +98,3 @@ def test_suggestion_stays_quick():
     """Ten times what it takes on two idle cores, so that a busy machine passes."""
     examples = [make_example(100, 1000, torch.Generator().manual_seed(k)) for k in range(2)]
     assert speed._own(examples)[0] < 10 * speed.PROMISES[100]
-
-
-def counting(log, keys=((1,), (2,))):
-    """Return a part that writes down what it runs, and breaks at 3."""
-
-    def work(setup, key):
-        log.append(key)
-        if key[0] == 3:
-            raise RuntimeError("broken")
-        return [{"n": key[0], "value": 0.5}]
-
-    return Part(
-        name="counting",
-        question="What is run?",
-        columns=("n", "value"),
-        keys=("n",),
-        plan=lambda setup: Plan(keys=keys, skipped={"this": "no reason"}),
-        run=work,
-        summary=lambda frame: {"counts": frame},
-    )
-
-
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    log = []
-    monkeypatch.setattr(running, "PARTS", {"counting": counting(log, keys=((1,), (3,), (2,)))})
-    with pytest.raises(RuntimeError, match="broken"):
-        run(Setup(), tmp_path, jobs=1, progress=False)
-    monkeypatch.setattr(running, "PARTS", {"counting": counting(log)})
-    result = run(Setup(), tmp_path, jobs=1, progress=False)
-    assert log == [(1,), (3,), (2,)]
-    assert (result.measured, result.skipped) == (1, {"counting: this": "no reason"})
-    assert result.tables["counting"]["n"].tolist() == [1, 2]
-    assert run(Setup(), tmp_path, jobs=1, fresh=True, progress=False).measured == 2
-
-
-def test_a_file_with_other_columns_is_refused(tmp_path):
-    (tmp_path / "symbolic-identification.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(FileFormatError, match="--fresh"):
-        run(SMOKE, tmp_path, parts=["identification"], progress=False)
-
-
-def test_an_unknown_part_is_refused(tmp_path):
-    with pytest.raises(InvalidValueError, match=r"Did you mean 'identification'\?"):
-        run(SMOKE, tmp_path, parts=["identificaton"], progress=False)
-    assert not list(tmp_path.iterdir())
-
-
-def test_parts_are_known_by_their_names():
-    assert all(name == part.name for name, part in PARTS.items())
-    assert all(set(part.keys) <= set(part.columns) for part in PARTS.values())
-
-
-def test_the_command_prints_json_and_says_what_it_left_out(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(running, "PARTS", {"counting": counting([])})
-    monkeypatch.chdir(tmp_path)
-    assert main(["symbolic", "--json", "-o", "out", "--jobs", "1"]) == 0
-    out, err = capsys.readouterr()
-    assert json.loads(out)["measured"] == 2
-    assert "left out counting: this: no reason" in err
-    assert (tmp_path / "out" / "symbolic-counting.csv").exists()

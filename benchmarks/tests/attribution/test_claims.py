@@ -1,4 +1,4 @@
-"""What the package promises of attributions is measured, and a broken method is noticed."""
+"""What the package claims of attributions is measured, and a broken method is noticed."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import dataclasses
 
 import pytest
 
-from benchmarks.attribution import promises
-from benchmarks.campaign import Setup
+from benchmarks.attribution import claims
+from benchmarks.harness import Setup
 
 TIMED = {"a pair", "exact Shapley values", "times as fast"}
 
 
 def run(kind):
-    return promises.PROMISES.run(Setup(smoke=True), (kind,))
+    return claims.CLAIMS.run(Setup(smoke=True), (kind,))
 
 
 @pytest.mark.parametrize(
     "kind", ["completeness", "additive", "cosines", "planted_games", "deep_lift", "speed"]
 )
-def test_promises_are_kept(kind):
+def test_claims_are_kept(kind):
     found = run(kind)
     assert found
     for row in found:
@@ -34,8 +34,8 @@ def test_captums_own_deep_lift_is_off():
 
 
 @pytest.mark.parametrize("kind", ["completeness", "additive", "cosines", "deep_lift"])
-def test_teeth_a_broken_method_keeps_no_promise(kind, monkeypatch):
-    attribute = promises.attribute
+def test_teeth_a_broken_method_keeps_no_claim(kind, monkeypatch):
+    attribute = claims.attribute
 
     def broken(*arguments, **options):
         found = attribute(*arguments, **options)
@@ -43,5 +43,5 @@ def test_teeth_a_broken_method_keeps_no_promise(kind, monkeypatch):
             return found
         return dataclasses.replace(found, values=found.values * (1 + 1e-4))
 
-    monkeypatch.setattr(promises, "attribute", broken)
+    monkeypatch.setattr(claims, "attribute", broken)
     assert any(row["kept"] is False for row in run(kind))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.sparsity.statistics import Interval, interval
+from benchmarks.statistics import Interval, interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +32,14 @@ class Picture:
         From these tables to a Figure.
     caption : str
         What it shows, in a sentence.
+    applies : callable
+        From these tables to whether there is anything to draw.
     """
 
     needs: tuple[str, ...]
     draw: Callable[[Frames], Figure]
     caption: str
+    applies: Callable[[Frames], bool] = lambda frames: True
 
 
 def figure_of(rows: int, columns: int, height: float) -> tuple[Figure, Any]:

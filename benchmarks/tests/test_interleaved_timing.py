@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.rounds import Schedule, interleave, quartiles, ratio
+from benchmarks.interleaved_timing import Schedule, interleave, quartiles, ratio
 
 
 class Clock:
