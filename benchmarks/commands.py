@@ -188,9 +188,10 @@ def symbolic(
 
 def _set_up(seeds: Iterable[int], data: Path | None, *, smoke: bool) -> Setup:
     """Return what the user chose, with the data beside the checkout unless others are named."""
-    from benchmarks.harness import Setup, data_beside_checkout
+    from benchmarks.data import beside_checkout
+    from benchmarks.harness import Setup
 
-    found = data or (None if smoke else data_beside_checkout())
+    found = data or (None if smoke else beside_checkout())
     return Setup(seeds=tuple(seeds), data=found, smoke=smoke)
 
 

@@ -38,7 +38,6 @@ __all__ = [
     "Rows",
     "Setup",
     "Tables",
-    "data_beside_checkout",
     "measure",
     "processors",
     "units",
@@ -383,9 +382,3 @@ def _drawn(
             save(picture.draw(tables), path)
             found.append(path)
     return found
-
-
-def data_beside_checkout() -> Path | None:
-    """Return the folder of the data when it lies beside a checkout of kanlens, else None."""
-    folder = Path(__file__).parents[2] / "shared" / "data"
-    return folder if folder.is_dir() else None

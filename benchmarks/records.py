@@ -109,21 +109,24 @@ class Records:
         """Put rows in place of those of their group, and write the file."""
         kept = [row for row in self.rows if self._key(row) != key]
         self.rows = kept + [{n: _short(row.get(n)) for n in self.columns} for row in rows]
-        write_frame(self.frame(), self.path, call="benchmarks")
+        write_frame(self._objects(self.rows), self.path, call="benchmarks")
+
+    def _objects(self, rows: Rows) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(rows, columns=self.columns, dtype=object)
 
     def frame(self, plan: Plan | None = None) -> pd.DataFrame:
         """Return all rows, those of a plan in its order and alone unless it is whole.
 
         Columns are numbers, or objects with None for what is missing.
         """
-        import pandas as pd
-
         rows = self.rows
         if plan is not None:
             places = {key: place for place, key in enumerate(plan.keys)}
             rows = [row for row in rows if plan.whole or self._key(row) in places]
             rows = sorted(rows, key=lambda row: places.get(self._key(row), len(places)))
-        frame = pd.DataFrame(rows, columns=self.columns, dtype=object)
+        frame = self._objects(rows)
         numbers = frame.infer_objects().select_dtypes("number")
         return frame.assign(**{str(name): numbers[name] for name in numbers})
 

@@ -28,7 +28,8 @@ import torch
 from matplotlib.figure import Figure
 
 import kanlens
-from benchmarks.harness import Benchmark, data_beside_checkout
+from benchmarks.data import beside_checkout
+from benchmarks.harness import Benchmark
 from benchmarks.machine import processor
 from kanlens.plotting.style import context, save
 
@@ -133,7 +134,7 @@ def benchmark_picture(benchmark: Benchmark, name: str) -> Picture:
 
     def compute() -> None:
         needed = [e.name for e in benchmark.experiments if set(e.tables) & set(drawn.needs)]
-        setup, parts = benchmark.setup(data=data_beside_checkout()), [*needed, *ALONG.get(name, ())]
+        setup, parts = benchmark.setup(data=beside_checkout()), [*needed, *ALONG.get(name, ())]
         benchmark.run(setup, DATA, parts=parts, fresh=True, picture=False)
 
     def draw() -> Figure:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmarks import data
+from benchmarks.data import TABLES, table_file, there
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.machine import version_of
 from kanlens.attribution.comparison import DEFAULT_METHODS, compare
@@ -22,13 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["TRAINED"]
 
 BUNDLED = ("diabetes", "breast_cancer", "wine")  # come with scikit-learn
-FILES = {
-    "concrete": "concrete_compressive_strength",
-    "california_housing": "median_house_value",
-    "power_plant": "PE",
-    "energy": "heating_load",
-    "wine_quality_red": "quality",
-}
 HIDDEN, STEPS = 5, 60
 TRAINING, EXPLAINED, BACKGROUND = 1000, 30, 30  # rows
 _SCORES = (
@@ -42,20 +37,13 @@ _SMOKE_METHODS = ("shapley", "secant", "captum_feature_ablation")
 def _plan(setup: Setup) -> Plan:
     if setup.smoke:
         return Plan(keys=(("wine", 0),))
-    there = {name: _file(name, setup.data) for name in FILES}
-    names = [*BUNDLED, *(name for name, path in there.items() if path is not None)]
-    missing = {name: "no data folder with it" for name, path in there.items() if path is None}
-    return Plan(keys=tuple((name, seed) for name in names for seed in setup.seeds), skipped=missing)
-
-
-def _file(name: str, folder: Path | None) -> Path | None:
-    path = None if folder is None else folder / "tabular" / f"{name}.csv"
-    return path if path is not None and path.exists() else None
+    found, missing = there(TABLES, lambda name: table_file(name, setup.data))
+    keys = itertools.product([*BUNDLED, *found], setup.seeds)
+    return Plan(keys=tuple(keys), skipped=missing)
 
 
 def _table(name: str, folder: Path | None) -> Table:
     """Return a table by name: one that scikit-learn brings, or a file."""
-    import pandas as pd
     from sklearn import datasets
 
     if name in BUNDLED:
@@ -64,10 +52,7 @@ def _table(name: str, folder: Path | None) -> Table:
         if name != "diabetes":
             frame["target"] = frame["target"].map(dict(enumerate(map(str, bunch.target_names))))
         return read_table(frame, target="target")
-    path = _file(name, folder)
-    if path is None:
-        raise RuntimeError("only tables that are there are planned")
-    return read_table(pd.read_csv(path).drop_duplicates(), target=FILES[name], impute="median")
+    return data.table(name, folder)
 
 
 def _run(setup: Setup, key: Key) -> Rows:
@@ -134,7 +119,7 @@ def _stability(part: pd.DataFrame) -> float:
     found = []
     for _, rows in part.groupby("table"):
         sizes = [json.loads(text) for text in rows["importance"]]
-        pairs = [float(spearmanr(a, b).statistic) for a, b in combinations(sizes, 2)]
+        pairs = [float(spearmanr(a, b).statistic) for a, b in itertools.combinations(sizes, 2)]
         if pairs:
             found.append(float(np.mean(pairs)))
     return float(np.median(found)) if found else float("nan")

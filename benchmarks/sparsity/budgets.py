@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmarks.data import rows_of
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
-from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem, real_table
+from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem
 from benchmarks.statistics import grouped
 from kanlens.core.network import KAN
 from kanlens.pruning import PruneResult, prune
@@ -68,7 +69,7 @@ def _rows(setup: Setup, name: str, seed: int) -> tuple[Pair, Pair, Pair]:
     if setup.smoke:
         data = problem(name).data(seed, RowCounts(train=60, validation=30, test=60))
         return data.train, data.validation, data.test
-    return parts(*real_table(name, setup.data), seed)
+    return parts(*rows_of(name, setup.data), seed)
 
 
 def parts(x: torch.Tensor, y: torch.Tensor, seed: int) -> tuple[Pair, Pair, Pair]:

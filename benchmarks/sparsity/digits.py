@@ -7,17 +7,18 @@ The changes were chosen by networks trained on the first 50,000 images and teste
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmarks.data import there
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.sparsity.recipes import Recipe, parameters, train
 from benchmarks.sparsity.starts import MNIST_SEEDS, MNIST_WIDTHS, images
 from benchmarks.statistics import grouped
 from kanlens.core.network import KAN
-from kanlens.errors import MissingFileError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,13 +40,9 @@ STRAIGHT = ("splines go on straight", "these three", "these three, images shifte
 def _plan(setup: Setup) -> Plan:
     if setup.smoke:
         return Plan(keys=(("digits", list(RECIPES)[-1], 0),))
-    try:
-        images("mnist", setup.data)
-    except MissingFileError as error:
-        return Plan(keys=(), skipped={"mnist": str(error)})
+    found, skipped = there(["mnist"], lambda name: images(name, setup.data))
     seeds = setup.seeds[:MNIST_SEEDS]
-    keys = [("mnist", name, seed) for name in RECIPES for seed in seeds]
-    return Plan(keys=tuple(keys))
+    return Plan(keys=tuple(itertools.product(found, RECIPES, seeds)), skipped=skipped)
 
 
 def _run(setup: Setup, key: Key) -> Rows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,36 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.data import TABLES, data_file, rows_of, there
+from benchmarks.equations import read_equations
 from benchmarks.harness import Plan, Setup
 from benchmarks.sparsity.planted import PLANTED, Masks, graph_of_product
-from kanlens.checks import check_choice, message
-from kanlens.errors import MissingFileError
-from kanlens.tables import read_table
+from kanlens.checks import check_choice
 
-__all__ = [
-    "NAMES",
-    "TABLES",
-    "Data",
-    "Problem",
-    "RowCounts",
-    "data_file",
-    "plan_problems",
-    "problem",
-    "real_table",
-]
+__all__ = ["NAMES", "Data", "Problem", "RowCounts", "plan_problems", "problem"]
 
 NOISE = 0.3  # deviation of the noise on training targets, in deviations of the function
 SHUFFLED = 4  # columns added to a real table, each a shuffled copy of one of its own
 HIDDEN = 5  # width of the networks trained on equations and tables
 
 EQUATIONS = {"I.34.8": 8, "I.12.11": 5}  # and the irrelevant inputs of each
-TABLES = {
-    "concrete": "concrete_compressive_strength",
-    "california_housing": "median_house_value",
-    "power_plant": "PE",
-    "energy": "heating_load",
-    "wine_quality_red": "quality",
-}
 NAMES = (*PLANTED, *EQUATIONS, "concrete", "california_housing")
 Pair = tuple[Tensor, Tensor]  # x (rows, in) and y (rows, 1)
 
@@ -144,38 +126,7 @@ def problem(name: str, folder: Path | None = None) -> Problem:
         return _planted(name)
     if name in EQUATIONS:
         return _equation(name, data_file(folder, "feynman.csv"))
-    return _with_shuffled(name, *real_table(name, folder))
-
-
-def data_file(folder: Path | None, name: str) -> Path:
-    """Return the path of a file of the data folder.
-
-    Raises
-    ------
-    MissingFileError
-        If it is not there.
-    """
-    path = None if folder is None else folder / name
-    if path is None or not path.exists():
-        got = "no data folder" if folder is None else f"a folder without it, {str(folder)!r}"
-        advice = "Pass the folder with --data"
-        raise MissingFileError(message("benchmarks sparsity", f"the file {name}", got, advice))
-    return path
-
-
-def real_table(name: str, folder: Path | None) -> Pair:
-    """Return x (rows, in) and y (rows, 1) of one of ``TABLES``, float64, without repeated rows.
-
-    Raises
-    ------
-    MissingFileError
-        If its file is not there.
-    """
-    import pandas as pd
-
-    frame = pd.read_csv(data_file(folder, f"tabular/{name}.csv")).drop_duplicates()
-    table = read_table(frame, target=TABLES[name], impute="median")
-    return table.x, torch.empty(0) if table.y is None else table.y
+    return _with_shuffled(name, *rows_of(name, folder))
 
 
 def _planted(name: str) -> Problem:
@@ -209,18 +160,10 @@ def _drawn(
 
 
 def _equation(name: str, path: Path) -> Problem:
-    import pandas as pd
-    import sympy
-
-    frame = pd.read_csv(path, dtype={"tier": str}).set_index("id")
-    row = frame.loc[name]
-    found = re.findall(r"(\w+):\[([^,]+),([^\]]+)\]", row.ranges)
-    names = [variable for variable, _, _ in found]
-    expression = sympy.sympify(row.formula, locals={v: sympy.Symbol(v) for v in names})
-    compiled = sympy.lambdify([sympy.Symbol(v) for v in names], expression, "numpy")
-    count = len(names)
-    ends = [(float(a), float(b)) for _, a, b in found]
-    ends += [(1.0, 5.0)] * EQUATIONS[name]
+    known = {each.name: each for each in read_equations(path, "feynman")}
+    found = known[name]
+    count = len(found.variables)
+    ends = [*found.ranges, *[(1.0, 5.0)] * EQUATIONS[name]]
     low, high = torch.tensor(ends, dtype=torch.float64).T
 
     def inputs(rows: int, generator: torch.Generator) -> Tensor:
@@ -228,14 +171,14 @@ def _equation(name: str, path: Path) -> Problem:
         return torch.lerp(low, high, share)
 
     def function(x: Tensor) -> Tensor:
-        return torch.as_tensor(compiled(*x[:, :count].numpy().T))
+        return torch.as_tensor(found.values(x[:, :count].numpy()))
 
     return Problem(
         name=name,
-        formula=row.formula,
+        formula=found.text,
         widths=(len(ends), HIDDEN, 1),
         relevant=tuple(range(count)),
-        masks=graph_of_product(count, len(ends)) if row.tier == "1" else None,
+        masks=graph_of_product(count, len(ends)) if found.tier == "1" else None,
         draw=_drawn(function, inputs),
     )
 
@@ -294,12 +237,7 @@ def plan_problems(setup: Setup, *parts: Sequence[Any], names: Sequence[str] = NA
     >>> list(plan.skipped)
     ['concrete']
     """
-    there, skipped = [], {}
-    for name in names:
-        try:
-            there.append(problem(name, setup.data).name)
-        except MissingFileError as error:
-            if not (setup.smoke and name not in PLANTED):
-                skipped[name] = str(error)
-    keys = tuple(itertools.product(there, *parts, setup.seeds))
+    found, missing = there(names, lambda name: problem(name, setup.data))
+    skipped = {k: why for k, why in missing.items() if not setup.smoke or k in PLANTED}
+    keys = tuple(itertools.product(found, *parts, setup.seeds))
     return Plan(keys=keys, skipped=skipped)

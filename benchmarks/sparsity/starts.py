@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from benchmarks.data import TABLES, data_file, rows_of, there
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
-from benchmarks.sparsity.problems import TABLES, Pair, data_file, real_table
+from benchmarks.sparsity.problems import Pair
 from benchmarks.sparsity.recipes import Recipe, parameters, train
 from benchmarks.statistics import grouped
 from kanlens.checks import message
 from kanlens.core.network import KAN
-from kanlens.errors import FileFormatError, MissingFileError
+from kanlens.errors import FileFormatError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,13 +85,8 @@ def _plan(setup: Setup) -> Plan:
         some = list(STARTS_BY_NAME)[:2]
         return Plan(keys=tuple(("digits", start, 0) for start in some))
     keys: list[Key] = []
-    skipped = {}
-    for name in ("mnist", *TABLES):
-        try:
-            _rows(name, setup.data)
-        except MissingFileError as error:
-            skipped[name] = str(error)
-            continue
+    found, skipped = there(("mnist", *TABLES), lambda name: _rows(name, setup.data))
+    for name in found:
         seeds = setup.seeds[:MNIST_SEEDS] if name == "mnist" else setup.seeds
         starts = [key for key, s in STARTS_BY_NAME.items() if name == "mnist" or not s.short]
         keys += [(name, start, seed) for start in starts for seed in seeds]
@@ -129,7 +125,7 @@ def _read(folder: Path | None, name: str) -> Tensor:
     count = int.from_bytes(raw[4:8], "big")
     if raw[:2] != b"\0\0" or (len(raw) - header) % max(count, 1):
         advice = "Get it again"
-        raise FileFormatError(message("benchmarks sparsity", "an idx file", f"{path}", advice))
+        raise FileFormatError(message("benchmarks", "an idx file", f"{path}", advice))
     return torch.frombuffer(bytearray(raw[header:]), dtype=torch.uint8).view(count, -1)
 
 
@@ -160,7 +156,7 @@ def images(name: str, folder: Path | None) -> tuple[Pair, Pair]:
 
 
 def _rows(name: str, folder: Path | None) -> Any:
-    return images(name, folder) if name in ("mnist", "digits") else real_table(name, folder)
+    return images(name, folder) if name in ("mnist", "digits") else rows_of(name, folder)
 
 
 def _run(setup: Setup, key: Key) -> Rows:
@@ -172,7 +168,7 @@ def _run(setup: Setup, key: Key) -> Rows:
         recipe = Recipe(epochs=1 if setup.smoke else Recipe().epochs)
         widths = MNIST_WIDTHS if name == "mnist" else (64, 8, 10)
     else:
-        rows, test = _table(*real_table(name, setup.data), seed)
+        rows, test = _table(*rows_of(name, setup.data), seed)
         recipe = _table_recipe(len(rows[0]))
         widths = (rows[0].shape[1], HIDDEN, 1)
     weights = STARTS_BY_NAME[start]

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,23 @@ class Subject:
             input_gradient=gradients[0],
             weight_gradient=self.weight_gradient(named).detach(),
         )
+
+
+def spline_subject(
+    problem: Problem,
+    layer: nn.Module,
+    weight_gradient: Callable[[dict[str, Tensor]], Tensor],
+    **options: Any,
+) -> Subject:
+    """Return the subject of a layer that should give what a problem's B-splines give."""
+    return Subject(
+        layer=layer,
+        x=problem.x,
+        cotangent=problem.cotangent,
+        right=lambda: problem.expected,
+        weight_gradient=weight_gradient,
+        **options,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.symbolic.equations import Equation, is_recovered, r2_score
+from benchmarks.equations import Equation, is_recovered, r2_score
 from kanlens.symbolic.evidence import EXPLAINED
 from kanlens.symbolic.wording import formula_text
 
@@ -68,7 +68,7 @@ def same_but_rounded(
     Examples
     --------
     >>> import sympy
-    >>> from benchmarks.symbolic.equations import Equation
+    >>> from benchmarks.equations import Equation
     >>> ranges = ((1.0, 2.0), (1.0, 2.0))
     >>> line = Equation(source="", name="", text="a+b", variables=("a", "b"), ranges=ranges)
     >>> found = [sympy.sympify(text) for text in ("1.0004*a + 0.9997*b", "1.001*a + b")]

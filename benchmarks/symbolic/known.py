@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
-from benchmarks.symbolic.equations import (
+from benchmarks.equations import (
     Array,
     Equation,
     evaluate,
     sample,
     uniform,
 )
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.symbolic.equivalence import judge
 from benchmarks.symbolic.recovery import SMOKE_LIMIT, TIME_LIMIT
 from kanlens.core.network import KAN

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 
+from benchmarks.equations import equations_of, sample
 from benchmarks.harness import Setup
 from benchmarks.machine import load, version_of
-from benchmarks.symbolic.equations import equations_of, sample
 from benchmarks.symbolic.equivalence import judge
 from kanlens.symbolic import discover
 from kanlens.threads import one_thread

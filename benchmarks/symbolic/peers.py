@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.equations import equations_of, thirds
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.machine import missing, version_of
 from benchmarks.processes import ask, ask_all
-from benchmarks.symbolic.equations import equations_of, thirds
 from benchmarks.symbolic.peer_methods import METHODS
 from benchmarks.symbolic.recovery import (
     COLUMNS,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from benchmarks.equations import equations_of, sample, thirds
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
-from benchmarks.symbolic.equations import equations_of, sample, thirds
 from benchmarks.symbolic.equivalence import REASONS, VERDICT, judge, reason
 from kanlens.symbolic import discover
 

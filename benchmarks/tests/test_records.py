@@ -27,6 +27,19 @@ def test_rows_are_read_as_they_were_stored(tmp_path):
     assert again.of(("b",)) == [row("b", ms=0.12346)]
 
 
+def test_whole_numbers_stay_whole_where_some_are_missing(tmp_path):
+    kept = records(tmp_path / "a.csv")
+    kept.store(("a",), [row("a"), row("a", rounds=None)])
+    assert (tmp_path / "a.csv").read_text().splitlines()[1:] == ["a,1.5,3,0.10,", "a,1.5,,0.10,"]
+    assert kept.frame()["rounds"].tolist()[0] == 3
+
+
+def test_a_file_may_lack_columns_of_the_stamp(tmp_path):
+    (tmp_path / "a.csv").write_text("cpu,cell\nx,a\n")
+    kept = Records(tmp_path / "a.csv", ["cell", "cpu", "isa"], group=["cell"])
+    assert kept.rows == [{"cell": "a", "cpu": "x", "isa": None}]
+
+
 def test_a_group_is_replaced_and_the_others_stay(tmp_path):
     first = records(tmp_path / "a.csv")
     first.store(("a",), [row("a"), row("a", ms=2.5)])

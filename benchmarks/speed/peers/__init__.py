@@ -1,37 +1,29 @@
-"""Who takes part: one file for each."""
+"""Who takes part."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.speed.peers import (
-    efficient_kan,
-    fast_kan,
-    flash_kan,
-    in_kan,
-    linear,
-    own,
-    pykan,
-)
+from benchmarks.speed.peers import formulations, own, packages
 from benchmarks.speed.subject import Peer
 from kanlens.checks import check_choice
 
-FLOOR = linear.PEER.name
+FLOOR = formulations.LINEAR.name
 OWN = own.AUTO.name
-RECURSION = efficient_kan.PEER.name
+RECURSION = formulations.EFFICIENT_KAN.name
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        linear.PEER,
+        formulations.LINEAR,
         own.AUTO,
         *own.PATHS,
         own.COMPILED,
-        efficient_kan.PEER,
-        pykan.PEER,
-        flash_kan.PEER,
-        in_kan.COMPILED,
-        in_kan.EAGER,
-        fast_kan.PEER,
+        formulations.EFFICIENT_KAN,
+        packages.PYKAN,
+        packages.FLASHKAN,
+        packages.INKAN,
+        packages.INKAN_EAGER,
+        formulations.FAST_KAN,
     )
 }
 

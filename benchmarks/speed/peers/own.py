@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.machine import missing
 from benchmarks.speed.problem import Problem
-from benchmarks.speed.subject import Peer, Subject, warm_compiled
+from benchmarks.speed.subject import Peer, Subject, spline_subject, warm_compiled
 from kanlens.core import kernels
 from kanlens.core.kernels.choice import Path
 from kanlens.core.layers import KANLinear
@@ -42,12 +42,10 @@ def build(problem: Problem, *, path: Path = "auto", compiled: bool = False) -> S
         layer.spline_weight.copy_(problem.coefficients / SCALER)
         layer.spline_scaler.fill_(SCALER)
         layer.base_weight.copy_(problem.base_weight)
-    return Subject(
-        layer=layer,
-        x=problem.x,
-        cotangent=problem.cotangent,
-        right=lambda: problem.expected,
-        weight_gradient=lambda named: named["spline_weight"] / SCALER,
+    return spline_subject(
+        problem,
+        layer,
+        lambda named: named["spline_weight"] / SCALER,
         call=torch.compile(layer) if compiled else None,
         around=partial(kernels.use, path),
     )

@@ -7,8 +7,9 @@ import json
 import pandas as pd
 import pytest
 
-from benchmarks.attribution.trained import BUNDLED, FILES, TRAINED
-from benchmarks.harness import Setup, data_beside_checkout
+from benchmarks.attribution.trained import BUNDLED, TRAINED
+from benchmarks.data import TABLES, beside_checkout
+from benchmarks.harness import Setup
 
 FILE = "attribution-trained"
 
@@ -16,15 +17,15 @@ FILE = "attribution-trained"
 def test_without_data_only_bundled_tables_are_planned(tmp_path):
     plan = TRAINED.plan(Setup(seeds=(0, 1), data=tmp_path))
     assert [key[0] for key in plan.keys] == [name for name in BUNDLED for _ in range(2)]
-    assert set(plan.skipped) == set(FILES)
+    assert set(plan.skipped) == set(TABLES)
 
 
 def test_tables_of_the_folder_are_planned():
-    folder = data_beside_checkout()
+    folder = beside_checkout()
     if folder is None:
         pytest.skip("the tables lie beside a checkout")
     plan = TRAINED.plan(Setup(seeds=(0,), data=folder))
-    assert [key[0] for key in plan.keys] == [*BUNDLED, *FILES]
+    assert [key[0] for key in plan.keys] == [*BUNDLED, *TABLES]
     assert not plan.skipped
 
 

@@ -8,12 +8,12 @@ import pytest
 import sympy
 import torch
 
-from benchmarks.harness import data_beside_checkout
+from benchmarks.data import TABLES, beside_checkout
 from benchmarks.sparsity.planted import PLANTED
-from benchmarks.sparsity.problems import NAMES, NOISE, TABLES, RowCounts, problem
+from benchmarks.sparsity.problems import NAMES, NOISE, RowCounts, problem
 from kanlens.errors import InvalidValueError, MissingFileError
 
-SHARED = data_beside_checkout()
+SHARED = beside_checkout()
 needs_data = pytest.mark.skipif(SHARED is None, reason="the data folder is not there")
 
 
@@ -67,7 +67,7 @@ def test_as_many_rows_as_asked_for():
 
 
 def test_a_problem_without_its_data_says_what_to_pass(tmp_path):
-    text = "benchmarks sparsity: expected the file feynman.csv, got no data folder. "
+    text = "benchmarks: expected the file feynman.csv, got no data folder. "
     with pytest.raises(MissingFileError, match=re.escape(text + "Pass the folder with --data.")):
         problem("I.34.8")
     text = f"the file tabular/concrete.csv, got a folder without it, {str(tmp_path)!r}."

@@ -101,7 +101,7 @@ def test_mnist_is_read_and_scaled(tmp_path):
 
 def test_what_is_not_mnist_is_refused(tmp_path):
     name = "mnist/train-images-idx3-ubyte.gz"
-    text = f"benchmarks sparsity: expected the file {name}, got no data folder"
+    text = f"benchmarks: expected the file {name}, got no data folder"
     with pytest.raises(MissingFileError, match=re.escape(text)):
         mnist(None)
     path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import sympy
 
-from benchmarks.harness import data_beside_checkout
-from benchmarks.symbolic.equations import (
+from benchmarks.data import beside_checkout
+from benchmarks.equations import (
     BUILT_IN,
     Equation,
     is_recovered,
@@ -37,7 +37,7 @@ def accepted(text, truth):
 
 def every_equation():
     """Return built-in equations, and those of the suites where their files are there."""
-    folder = data_beside_checkout()
+    folder = beside_checkout()
     found = [*BUILT_IN, *EQUATIONS.values()]
     if folder is not None:
         for name in ("feynman", "univariate"):

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import sympy
 
-from benchmarks.harness import Setup
-from benchmarks.symbolic.equations import (
+from benchmarks.equations import (
     Equation,
     equations_of,
     is_recovered,
     r2_score,
     read_equations,
 )
+from benchmarks.harness import Setup
 from benchmarks.symbolic.recovery import RECOVERY, reason
 
 PAIR = Equation(
