@@ -45,6 +45,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.running = self.raised = False
         self.unfinished: set[Path] = set()
+        self.leaving = threading.RLock()
 
     def install(self) -> None:
         """Take the interrupts of this process, unless it ignores them."""
@@ -93,7 +94,8 @@ class Interrupts:
         self.leave(STAYS if self.running else "nothing had begun")
 
     def leave(self, words: str) -> NoReturn:
-        """End the process here and now, without half a file."""
+        """End the process here and now, without half a file; who comes second waits for that."""
+        self.leaving.acquire()
         self.tidy()
         _write(words)
         os._exit(INTERRUPTED)
