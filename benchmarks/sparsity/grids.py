@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
-from benchmarks.interleaved_timing import Schedule, interleave, quartiles
+from benchmarks.interleaved_timing import Schedule, pass_milliseconds
 from benchmarks.sparsity.cutting import Cut
 from benchmarks.sparsity.problems import Pair
 from benchmarks.sparsity.recipes import parameters
@@ -57,6 +57,7 @@ def _run(setup: Setup, key: Key) -> Rows:
     draw = torch.Generator().manual_seed(seed)
     x = torch.rand(2 * rows, 2, generator=draw, dtype=torch.float64) * 2 - 1
     train, test = ((part, function(part)) for part in x.split(rows))
+    schedule = Schedule(rounds=2 if setup.smoke else 7, least=2, seconds=0.2, turn=0.01)
     model, spent, found = None, 0.0, []
     for size in sizes:
         started = time.perf_counter()
@@ -67,8 +68,9 @@ def _run(setup: Setup, key: Key) -> Rows:
         loss = _fit(model, train, steps)
         spent += time.perf_counter() - started
         error = Cut(model=model, columns=(0, 1)).error(*test)
+        times = pass_milliseconds({"ms": model}, *train, schedule)
         row: dict[str, Any] = {"grid": size, "test": error, "loss": loss, "seconds": spent}
-        row |= {"ms": _milliseconds(model, train, setup), "parameters": parameters(model)}
+        row |= {**times, "parameters": parameters(model)}
         found.append(row)
     return found
 
@@ -86,19 +88,6 @@ def _begin(size: int, order: int, rows: Pair, seed: int, starts: int) -> KAN:
 
 def _fit(model: KAN, rows: Pair, steps: int) -> float:
     return fit(model, rows, steps=steps, validation=0.0, grid_updates=1, progress=False).loss
-
-
-def _milliseconds(model: KAN, rows: Pair, setup: Setup) -> float:
-    """Return the milliseconds of one forward and backward pass over all rows."""
-    x, y = rows
-
-    def passes() -> Any:
-        model.zero_grad()
-        (model(x) - y).square().mean().backward()
-
-    schedule = Schedule(rounds=2 if setup.smoke else 7, least=2, seconds=0.2, turn=0.01)
-    found = interleave({"passes": passes}, schedule, generator=torch.Generator())
-    return 1000 * quartiles(found["passes"])[1]
 
 
 def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

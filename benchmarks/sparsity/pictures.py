@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.drawing import (
@@ -199,27 +200,32 @@ def _passes(ax: Axes, part: pd.DataFrame, look: dict[str, Any]) -> None:
 
 def _draw_digits(frames: Frames) -> Figure:
     """Draw the accuracy of every recipe, each seed and the interval of the mean."""
+    from kanlens.plotting.style import STYLE
+
+    found = {}
+    for recipe, part in frames["sparsity-digits"].groupby("recipe", sort=False):
+        scores = (100 * part["accuracy"]).tolist()
+        found[str(recipe)] = (scores, interval(scores))
+    figure = _strip(found, "test accuracy on MNIST (%), [784, 64, 10], the same parameters")
+    figure.axes[0].axvline(97.5, color=STYLE.muted, linewidth=0.8, linestyle="--")
+    return figure
+
+
+def _strip(found: Mapping[str, tuple[list[float], Interval]], label: str) -> Figure:
+    """Draw a line of values and the interval of their mean for every name, first at the top."""
     from kanlens.plotting.style import STYLE, context
 
-    frame = frames["sparsity-digits"]
-    recipes = list(dict.fromkeys(frame["recipe"]))
+    names = list(found)[::-1]
     with context():
-        figure, axes = figure_of(1, 1, 0.8 + 0.28 * len(recipes))
+        figure, axes = figure_of(1, 1, 0.8 + 0.28 * len(names))
         ax = axes[0][0]
-        for place, recipe in enumerate(recipes[::-1]):
-            scores = (100 * frame[frame["recipe"] == recipe]["accuracy"]).tolist()
-            mean = interval(scores)
-            ax.plot(scores, [place] * len(scores), linestyle="", marker="|", color=STYLE.muted)
-            ax.errorbar(
-                mean.mean,
-                place,
-                xerr=[[mean.mean - mean.low], [mean.high - mean.mean]],
-                capsize=2,
-                **look_of(0),
-            )
-        ax.axvline(97.5, color=STYLE.muted, linewidth=0.8, linestyle="--")
-        ax.set_yticks(range(len(recipes)), recipes[::-1])
-        ax.set_xlabel("test accuracy on MNIST (%), [784, 64, 10], the same parameters")
+        for place, name in enumerate(names):
+            values, mean = found[name]
+            ax.plot(values, [place] * len(values), linestyle="", marker="|", color=STYLE.muted)
+            sides = [[mean.mean - mean.low], [mean.high - mean.mean]]
+            ax.errorbar(mean.mean, place, xerr=sides, capsize=2, **look_of(0))
+        ax.set_yticks(range(len(names)), names)
+        ax.set_xlabel(label)
     return figure
 
 
@@ -270,28 +276,12 @@ def _grid_curves(axes: Any, part: pd.DataFrame, look: dict[str, Any]) -> None:
 
 def _draw_damage(frames: Frames) -> Figure:
     """Draw the rank correlation of every score with true damage: problems, and their mean."""
-    from kanlens.plotting.style import STYLE, context
-
-    frame = frames["sparsity-damage"]
-    scores = list(dict.fromkeys(frame["score"]))
-    with context():
-        figure, axes = figure_of(1, 1, 0.8 + 0.28 * len(scores))
-        ax = axes[0][0]
-        for place, score in enumerate(scores[::-1]):
-            part = frame[frame["score"] == score]
-            problems = part.groupby("problem")["spearman"].mean().tolist()
-            mean = over_seeds(part, "spearman")
-            ax.plot(problems, [place] * len(problems), linestyle="", marker="|", color=STYLE.muted)
-            ax.errorbar(
-                mean.mean,
-                place,
-                xerr=[[mean.mean - mean.low], [mean.high - mean.mean]],
-                capsize=2,
-                **look_of(0),
-            )
-        ax.set_yticks(range(len(scores)), scores[::-1])
-        ax.set_xlim(right=1.02)
-        ax.set_xlabel("rank correlation of the score with the rise of the test error")
+    found = {}
+    for score, part in frames["sparsity-damage"].groupby("score", sort=False):
+        problems = part.groupby("problem")["spearman"].mean().tolist()
+        found[str(score)] = (problems, over_seeds(part, "spearman"))
+    figure = _strip(found, "rank correlation of the score with the rise of the test error")
+    figure.axes[0].set_xlim(right=1.02)
     return figure
 
 

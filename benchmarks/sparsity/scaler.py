@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
-from benchmarks.interleaved_timing import Schedule, interleave, quartiles
+from benchmarks.interleaved_timing import Schedule, pass_milliseconds
 from benchmarks.sparsity.cutting import Cut
 from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem
 from benchmarks.statistics import grouped
@@ -50,7 +50,8 @@ def _run(setup: Setup, key: Key) -> Rows:
         starts[scale] = _conditioning(models[scale], data.train, "start")
     results = {scale: _fit(models[scale], data.train, optimizer, steps) for scale in models}
     target = REACHED * max(result.loss for result in results.values())
-    times = _times(models, data.train, setup)
+    schedule = Schedule(rounds=2 if setup.smoke else 10, least=2, seconds=0.5, turn=0.01)
+    times = pass_milliseconds(models, *data.train, schedule)
     rows = []
     for scale, result in results.items():
         whole = Cut(model=models[scale], columns=tuple(range(task.widths[0])))
@@ -101,20 +102,6 @@ def _conditioning(model: KAN, rows: Pair, when: str) -> dict[str, Any]:
         f"effective_{when}": found.effective,
         "parameters": found.parameters,
     }
-
-
-def _times(models: Mapping[bool, KAN], rows: Pair, setup: Setup) -> dict[bool, float]:
-    """Return the milliseconds of one forward and backward pass over all rows, in turns."""
-    x, y = rows
-
-    def passes(model: KAN) -> None:
-        model.zero_grad()
-        (model(x) - y).square().mean().backward()
-
-    tasks = {scale: lambda model=model: passes(model) for scale, model in models.items()}
-    schedule = Schedule(rounds=2 if setup.smoke else 10, least=2, seconds=0.5, turn=0.01)
-    found = interleave(tasks, schedule, generator=torch.Generator().manual_seed(0))
-    return {scale: 1000 * quartiles(seconds)[1] for scale, seconds in found.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
