@@ -11,7 +11,6 @@ Each picture is a pair: `compute` writes files to figures/data, `draw` only read
 from __future__ import annotations
 
 import argparse
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,9 @@ import torch
 from matplotlib.figure import Figure
 
 import kanlens
+from benchmarks.data import beside_checkout
+from benchmarks.harness import Benchmark
+from benchmarks.machine import processor
 from kanlens.plotting.style import context, save
 
 HERE = Path(__file__).parent
@@ -95,16 +97,6 @@ def recover(seed: int) -> dict[str, object]:
     }
 
 
-def processor() -> str:
-    """Return the name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def draw_known_function() -> Figure:
     """Draw the trained network beside the pruned one, and the formula under that."""
     numbers = pd.read_csv(DATA / "known-function.csv").iloc[0]
@@ -121,92 +113,47 @@ def draw_known_function() -> Figure:
     return figure
 
 
-def compute_speed() -> None:
-    """Time one layer of kanlens and of others on this machine, which should be idle."""
-    from kanlens.benchmarks.speed.running import Plan, run
+def benchmark_pictures() -> dict[str, Picture]:
+    """Return the figures of `python -m benchmarks`, each drawn from some of its experiments."""
+    from benchmarks.attribution.experiments import ATTRIBUTION
+    from benchmarks.sparsity.experiments import SPARSITY
+    from benchmarks.speed.experiments import SPEED
+    from benchmarks.symbolic.experiments import SYMBOLIC
 
-    run(Plan(fresh=True), DATA, picture=False)
+    return {
+        name: benchmark_picture(benchmark, name)
+        for benchmark in (SPEED, SPARSITY, SYMBOLIC, ATTRIBUTION)
+        for name in benchmark.pictures
+        if name != "speed-cuda"
+    }
 
 
-def draw_speed() -> Figure:
-    """Draw times relative to nn.Linear, peak memory, and how times grow."""
-    from kanlens.benchmarks.speed.picture import draw
-    from kanlens.benchmarks.speed.running import FILES
-
-    return draw(*(pd.read_csv(DATA / name) for name in FILES.values()))
-
-
-def sparsity_picture(name: str) -> Picture:
-    """Return the figure of one experiment of `kanlens bench sparsity`."""
-    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
-    from kanlens.benchmarks.sparsity.pictures import PICTURES as DRAWN
-    from kanlens.benchmarks.sparsity.running import run
-
-    picture = DRAWN[f"sparsity-{name}"]
+def benchmark_picture(benchmark: Benchmark, name: str) -> Picture:
+    """Return one figure of a benchmark, whose times should be taken on an idle machine."""
+    drawn = benchmark.pictures[name]
 
     def compute() -> None:
-        setup = Setup(data=data_beside_checkout())
-        run(setup, DATA, experiments=[name], fresh=True, picture=False)
+        needed = [e.name for e in benchmark.experiments if set(e.tables) & set(drawn.needs)]
+        setup, parts = benchmark.setup(data=beside_checkout()), [*needed, *ALONG.get(name, ())]
+        benchmark.run(setup, DATA, parts=parts, fresh=True, picture=False)
 
     def draw() -> Figure:
-        return picture.draw({table: pd.read_csv(DATA / f"{table}.csv") for table in picture.needs})
+        return drawn.draw({table: pd.read_csv(DATA / f"{table}.csv") for table in drawn.needs})
 
-    return Picture(compute=compute, draw=draw, caption=picture.caption)
-
-
-def symbolic_picture(name: str, parts: list[str]) -> Picture:
-    """Return a figure of `kanlens bench symbolic`, drawn from some of its parts."""
-    from kanlens.benchmarks.campaign import Setup, data_beside_checkout
-    from kanlens.benchmarks.symbolic.pictures import PICTURES as DRAWN
-    from kanlens.benchmarks.symbolic.running import run
-
-    picture = DRAWN[f"symbolic-{name}"]
-
-    def compute() -> None:
-        run(Setup(data=data_beside_checkout()), DATA, parts=parts, fresh=True)
-
-    def draw() -> Figure:
-        return picture.draw({table: pd.read_csv(DATA / f"{table}.csv") for table in picture.needs})
-
-    return Picture(compute=compute, draw=draw, caption=picture.caption)
+    return Picture(compute=compute, draw=draw, caption=drawn.caption)
 
 
-def attribution_picture(name: str, parts: list[str]) -> Picture:
-    """Return a figure of `kanlens bench attribution`, drawn from some of its parts."""
-    from kanlens.benchmarks.attribution.pictures import PICTURES as DRAWN
-    from kanlens.benchmarks.attribution.running import run
-    from kanlens.benchmarks.campaign import Setup
-
-    picture = DRAWN[f"attribution-{name}"]
-
-    def compute() -> None:
-        run(Setup(), DATA, parts=parts, fresh=True)
-
-    def draw() -> Figure:
-        return picture.draw({table: pd.read_csv(DATA / f"{table}.csv") for table in picture.needs})
-
-    return Picture(compute=compute, draw=draw, caption=picture.caption)
-
-
-EXPERIMENTS = (
-    *("penalties", "costs", "scaler", "starts", "digits", "grids"),
-    *("damage", "budgets"),
-)
+ALONG = {  # experiments that are run with those of a figure
+    "symbolic-recovery": ["known"],
+    "symbolic-identification": ["speed"],
+}
 PICTURES = {
-    "speed": Picture(
-        compute=compute_speed,
-        draw=draw_speed,
-        caption="Time and memory of one layer, forward and backward, against nn.Linear and others.",
-    ),
     "known-function": Picture(
         compute=compute_known_function,
         draw=draw_known_function,
         caption="A KAN trained on samples of exp(sin(pi x) + y^2), pruned, and read.",
     ),
-    **{f"sparsity-{name}": sparsity_picture(name) for name in EXPERIMENTS},
-    "symbolic-recovery": symbolic_picture("recovery", ["recovery", "peers", "known"]),
-    "symbolic-identification": symbolic_picture("identification", ["identification", "speed"]),
-    "attribution-planted": attribution_picture("planted", ["planted"]),
+    **benchmark_pictures(),
 }
 GROUPS = ("sparsity", "symbolic", "attribution")  # benchmarks with several pictures
 

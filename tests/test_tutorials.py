@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -30,8 +31,30 @@ def faults(script: str, notebook: dict) -> list[str]:
     return found
 
 
+def inner(script: str) -> list[str]:
+    """List what a script imports of this project beyond its public names."""
+    found = []
+    for node in ast.walk(ast.parse(script)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append(node.module or "")
+    return [name for name in found if name.startswith(("kanlens.", "benchmarks", "tests"))]
+
+
 def test_there_are_tutorials():
     assert SCRIPTS
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_tutorial_imports_public_names_only(script):
+    assert inner(script.read_text()) == []
+
+
+def test_an_import_of_inner_names_is_noticed():
+    assert inner("import kanlens\nfrom kanlens import fit\nimport torch") == []
+    script = "def f():\n    from kanlens.core import spline\nimport benchmarks.machine"
+    assert sorted(inner(script)) == ["benchmarks.machine", "kanlens.core"]
 
 
 @pytest.mark.slow  # trains networks

@@ -20,31 +20,23 @@
 # tutorial shows what they do on one network, and then reads the experiment that compares them on
 # functions whose true edges are known and on real tables.
 #
-# All tables below come from `kanlens bench sparsity`; its files are in `figures/data`.
+# All tables below come from `python -m benchmarks sparsity`; its files are in `figures/data`.
 
 # %%
 import os
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 import kanlens
-from kanlens.benchmarks.sparsity.paths import deviations
-from kanlens.benchmarks.sparsity.pictures import PICTURES
-from kanlens.benchmarks.sparsity.planted import PLANTED
-from kanlens.benchmarks.sparsity.running import read_tables
-from kanlens.benchmarks.sparsity.structure import live, recovered_edges
-from kanlens.benchmarks.sparsity.summaries import summaries
 
 SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
 HERE = Path(globals().get("__file__", "02_sparsity.py")).resolve().parent
-tables = read_tables(HERE.parent / "figures" / "data")
-found = summaries(tables)
+DATA = HERE.parent / "figures" / "data"
 pd.set_option("display.max_columns", 20, "display.width", 200)
-plt.switch_backend(plt.get_backend())  # so that a figure is shown as one
-plt.rcParams["figure.dpi"] = 110
 
 # %% [markdown]
 # ## A weight has no meaning of its own
@@ -81,14 +73,35 @@ assert abs(second["weight_l1"] / first["weight_l1"] - 1) < 1e-9
 # on without a penalty, before they are compared below.
 
 # %%
-plant = PLANTED["composed"]
 draw = torch.Generator().manual_seed(0)
-rows = plant.draw(400, draw)
+rows = 2 * torch.rand(400, 10, generator=draw, dtype=torch.float64) - 1
+for column, relevant in ((2, 0), (4, 1), (6, 0), (8, 1)):
+    rows[:, column] = 0.6 * rows[:, relevant] + 0.4 * rows[:, column]
+truth = torch.exp(torch.sin(torch.pi * rows[:, 0]) + rows[:, 1] ** 2)
 noise = torch.randn(len(rows), generator=draw, dtype=torch.float64)
-target = (plant(rows) + 0.3 * plant(rows).std() * noise)[:, None]
-start = kanlens.KAN(plant.widths, generator=draw).double()
+target = (truth + 0.3 * truth.std() * noise)[:, None]
+start = kanlens.KAN([10, 5, 1], generator=draw).double()
 kanlens.fit(start, (rows, target), steps=10, validation=0.0, grid_updates=3, progress=False)
 strengths = [0.01, 0.03, 0.1, 0.3]
+
+
+def edges_of(model):
+    """Return the edges of both layers that deviate, on paths of such edges."""
+    inputs = kanlens.trace(model, rows).inputs
+    first, last = (
+        kanlens.sparsity.activation_l2(layer, x) > 0.05
+        for layer, x in zip(model.layers, inputs, strict=True)
+    )
+    live = first.any(1) & last[0]
+    return first & live[:, None], last & live
+
+
+def f1(first, last):
+    """Compare with the true edges: of x1 and x2 to one hidden node, the best, and from it."""
+    shared = int((first[:, :2].sum(1) + last[0]).max())
+    return 2 * shared / (int(first.sum() + last.sum()) + 3)
+
+
 for penalty in ("weight_l1", "activation_l1"):
     path = kanlens.sparsity_path(
         start,
@@ -103,10 +116,9 @@ for penalty in ("weight_l1", "activation_l1"):
     )
     lines = []
     for step in path.steps:
-        edges = live([score > 0.05 for score in deviations(step.model, rows)])
+        first, last = edges_of(step.model)
         line = {"strength": step.strength, "loss": step.loss}
-        line["edges"] = sum(int(mask.sum()) for mask in edges)
-        lines.append({**line, "F1": recovered_edges(edges, plant.masks).f1})
+        lines.append({**line, "edges": int(first.sum() + last.sum()), "F1": f1(first, last)})
     print(penalty)
     print(pd.DataFrame(lines).round(3))
 
@@ -126,58 +138,87 @@ for penalty in ("weight_l1", "activation_l1"):
 # known edges; two are real tables with four shuffled columns added, whose own columns count as
 # relevant. Training targets of the functions carry noise of 0.3 of their deviation. Seeds are 0
 # to 4.
-
-# %%
-pd.DataFrame(
-    [
-        {
-            "problem": name,
-            "function": each.formula,
-            "inputs": each.inputs,
-            "relevant": len(each.relevant),
-            "true edges": sum(int(mask.sum()) for mask in each.masks),
-            "trained": "-".join(map(str, each.widths)),
-        }
-        for name, each in PLANTED.items()
-    ]
-)
-
-# %% [markdown]
+#
+# | problem | function | inputs | relevant | true edges | trained |
+# |---|---|---|---|---|---|
+# | additive | sin(pi x1) + x2^2 / 2 + exp(x3) / 5 + abs(x4) / 5 | 20 | 4 | 4 | 20-1 |
+# | composed | exp(sin(pi x1) + x2^2) | 10 | 2 | 3 | 10-5-1 |
+# | groups | sin(2 (x1 + x2)) + exp(-(x3^2 + 2 x4^2)) | 12 | 4 | 6 | 12-5-1 |
+# | overlap | tanh(2 (x1 + x2^2)) + (sin(pi x1) + x3)^2 / 2 | 9 | 3 | 6 | 9-5-1 |
+# | deep | log(1/2 + exp(sin(pi x1) + x2^2) + (x3 + x4)^2) | 8 | 4 | 7 | 8-4-2-1 |
+#
 # *F1 of edges* is the harmonic mean of precision and recall: of the edges kept, which share is
 # true, and of the true ones, which share is kept. Hidden nodes have no names, so they are matched
 # with those of the true network such that the most edges agree. Intervals are 95 % over five seeds,
-# each seed's value being the mean over all problems.
+# each seed's value being the mean over all problems; *at_true* are networks cut to as many edges as
+# are true, by the norm that was penalised or by the deviations of edges.
+
 
 # %%
-found["penalties"]
+def over_seeds(frame, by, columns, logs=()):
+    """Return mean ± half the width of its 95 % interval over seeds; of logs as factors."""
+    values = frame[columns].astype(float)
+    values[list(logs)] = np.log(values[list(logs)])
+    keys = [frame[name] for name in by]
+    seeds = values.groupby([*keys, frame["seed"]], sort=False).mean().groupby(by, sort=False)
+    mean, half = seeds.mean(), seeds.sem() * stats.t.ppf(0.975, seeds.count() - 1)
+    found = {}
+    for name in columns:
+        cells = zip(mean[name], half[name], strict=True)
+        if name in logs:
+            found[name] = [f"{np.exp(m):.3g} x/÷ {np.exp(h):.2f}" for m, h in cells]
+        else:
+            found[name] = [f"{m:.3g} ± {h:.2g}" for m, h in cells]
+    return pd.DataFrame(found, index=mean.index)
+
+
+penalties = pd.read_csv(DATA / "sparsity-penalties.csv")
+structure = ["edge_f1", "edge_precision", "edge_recall", "edge_f1_at_true"]
+structure += ["edge_f1_at_true_by_deviation", "input_f1", "edges"]
+over_seeds(penalties, ["penalty"], [*structure, "test", "seconds"], logs=["test", "seconds"])
 
 # %%
-found["edge F1 by problem"]
+by_problem = {"index": "problem", "columns": "penalty", "sort": False}
+penalties.pivot_table(**by_problem, values="edge_f1").round(3)
 
 # %% [markdown]
 # Inputs are known in all nine problems. In the tables some of the own columns say what others say
 # already, so that no method needs to find them all.
 
 # %%
-found["input F1 by problem"]
+penalties.pivot_table(**by_problem, values="input_f1").round(3)
 
 # %% [markdown]
 # The picture shows the F1 of the networks kept, and below it the error of networks cut to a given
 # number of edges: on test rows, which have no noise where the function is known, relative to the
 # least that any network of the problem and seed reached, as the geometric mean over all problems.
-
-# %%
-PICTURES["sparsity-penalties"].draw(tables)
+#
+# ![F1 and test error of every penalty](../figures/sparsity-penalties.png)
 
 # %% [markdown]
 # ## Is it chance?
 #
-# Every row compares two penalties pair by pair, on the same problems and seeds. The test is
-# Wilcoxon's signed-rank test over the pairs, equal pairs shared out to both sides; pairs of one
-# problem are not independent, so a p near 0.05 means little.
+# Every row compares two penalties pair by pair, on the same problems and seeds; errors by their
+# logarithms to the base 2. The test is Wilcoxon's signed-rank test over the pairs, equal pairs
+# shared out to both sides; pairs of one problem are not independent, so a p near 0.05 means little.
 
 # %%
-found["penalties compared"]
+runs = penalties.assign(log2_test=np.log2(penalties["test"]))
+pairs = [("activation_l1", "weight_l1"), ("activation_l1", "raw_l1"), ("weight_l1", "raw_l1")]
+pairs += [(name, "none") for name in ("weight_l1", "activation_l1", "raw_l1")]
+pairs += [(name, "activation_l1") for name in ("activation_l2", "activation_l1 + entropy")]
+lines = []
+for value in ("edge_f1", "input_f1", "log2_test"):
+    wide = runs.pivot_table(index=["problem", "seed"], columns="penalty", values=value)
+    for one, other in pairs:
+        gap = (wide[one] - wide[other]).dropna()
+        seeds = gap.groupby("seed").mean()
+        half = seeds.sem() * stats.t.ppf(0.975, len(seeds) - 1)
+        line = {"of": value, "first": one, "second": other}
+        line["first - second"] = f"{seeds.mean():.2g} ± {half:.2g}"
+        line["first larger"] = f"{(gap > 0).sum()} of {len(gap)}, {(gap == 0).sum()} equal"
+        lines.append({**line, "p": f"{stats.wilcoxon(gap, zero_method='zsplit').pvalue:.2g}"})
+pd.DataFrame(lines)
 
 # %% [markdown]
 # ## What a step costs
@@ -187,10 +228,11 @@ found["penalties compared"]
 # was held before.
 
 # %%
-found["cost of one forward and backward pass"]
+costs = pd.read_csv(DATA / "sparsity-costs.csv")
+costs[["rows", "width", "penalty", "ms", "passes", "mib"]]
 
-# %%
-PICTURES["sparsity-costs"].draw(tables)
+# %% [markdown]
+# ![Time and memory of a training step under each penalty](../figures/sparsity-costs.png)
 
 # %% [markdown]
 # ## The answer

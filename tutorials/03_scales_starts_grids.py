@@ -15,26 +15,38 @@
 #
 # Three choices of a KAN layer are usually left at what somebody once chose: whether every spline
 # has a scale of its own beside its coefficients, how weights are drawn, and how fine the grid is.
-# Each is settled here by an experiment of `kanlens bench sparsity`; its files are in
+# Each is settled here by an experiment of `python -m benchmarks sparsity`; its files are in
 # `figures/data`. Numbers after ± and x/÷ are half the width, or the factor, of a 95 % interval over
 # five seeds, on MNIST three.
 
 # %%
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-
-from kanlens.benchmarks.sparsity.pictures import PICTURES
-from kanlens.benchmarks.sparsity.running import read_tables
-from kanlens.benchmarks.sparsity.summaries import summaries
+from scipy import stats
 
 HERE = Path(globals().get("__file__", "03_scales_starts_grids.py")).resolve().parent
-tables = read_tables(HERE.parent / "figures" / "data")
-found = summaries(tables)
+DATA = HERE.parent / "figures" / "data"
 pd.set_option("display.max_columns", 20, "display.width", 200)
-plt.switch_backend(plt.get_backend())  # so that a figure is shown as one
-plt.rcParams["figure.dpi"] = 110
+
+
+def over_seeds(frame, by, columns, logs=()):
+    """Return mean ± half the width of its 95 % interval over seeds; of logs as factors."""
+    values = frame[columns].astype(float)
+    values[list(logs)] = np.log(values[list(logs)])
+    keys = [frame[name] for name in by]
+    seeds = values.groupby([*keys, frame["seed"]], sort=False).mean().groupby(by, sort=False)
+    mean, half = seeds.mean(), seeds.sem() * stats.t.ppf(0.975, seeds.count() - 1)
+    found = {}
+    for name in columns:
+        cells = zip(mean[name], half[name], strict=True)
+        if name in logs:
+            found[name] = [f"{np.exp(m):.3g} x/÷ {np.exp(h):.2f}" for m, h in cells]
+        else:
+            found[name] = [f"{m:.3g} ± {h:.2g}" for m, h in cells]
+    return pd.DataFrame(found, index=mean.index)
+
 
 # %% [markdown]
 # ## A scale beside the spline
@@ -48,12 +60,13 @@ plt.rcParams["figure.dpi"] = 110
 # counted to a loss that both reach.
 
 # %%
-found["standalone spline scale"]
-
-# %%
-PICTURES["sparsity-scaler"].draw(tables)
+scaler = pd.read_csv(DATA / "sparsity-scaler.csv")
+logs = ["test", "loss", "steps", "condition_start", "condition_end", "ms"]
+over_seeds(scaler, ["optimizer", "scale"], [*logs, "rank_end", "parameters"], logs)
 
 # %% [markdown]
+# ![What the scale changes](../figures/sparsity-scaler.png)
+#
 # **The scale makes training harder, and networks that are trained to the end on noisy rows slightly
 # better.** At the start the condition is 36 times (28 to 47) as bad with it, at the end 6 times
 # (LBFGS) or 3 times (Adam). LBFGS needs 1.77 times (1.68 to 1.87) as many steps to the same loss,
@@ -78,12 +91,13 @@ PICTURES["sparsity-scaler"].draw(tables)
 # which part of the constant start matters.
 
 # %%
-found["initial weights"]
-
-# %%
-PICTURES["sparsity-starts"].draw(tables)
+starts = pd.read_csv(DATA / "sparsity-starts.csv")
+columns = ["first", "third", "score", "epochs", "seconds"]  # after one pass, three, and the last
+over_seeds(starts, ["problem", "metric", "start"], columns, ["seconds"])
 
 # %% [markdown]
+# ![Accuracy and R2 of every start](../figures/sparsity-starts.png)
+#
 # **The jump is real, on MNIST and on tables, and the base weight is what makes it.** After the
 # first pass the constant start has 25.5 % (12 to 39), the drawn one 93.3 % (92.6 to 94.0); after
 # ten it has caught up to 88.3 % (86.3 to 90.3), the drawn one ends at 97.2 %. A constant scale
@@ -108,12 +122,13 @@ PICTURES["sparsity-starts"].draw(tables)
 # the accuracy is that on the test set after the last pass, not the best on the way.
 
 # %%
-found["recipes for digits"]
-
-# %%
-PICTURES["sparsity-digits"].draw(tables)
+digits = pd.read_csv(DATA / "sparsity-digits.csv")
+columns = ["accuracy", "epochs", "parameters", "seconds"]
+over_seeds(digits, ["recipe"], columns, ["seconds"])
 
 # %% [markdown]
+# ![Accuracy of every recipe](../figures/sparsity-digits.png)
+#
 # **A rate of 0.002 that falls along a cosine is enough: 97.69 % (97.66 to 97.72).** Splines that go
 # on straight outside the grid reach 97.63 % and all three changes together 97.77 %, but over three
 # seeds the lower ends of their intervals are 97.47 and 97.49 %. With images that are also moved by
@@ -128,12 +143,12 @@ PICTURES["sparsity-digits"].draw(tables)
 # deviation of the target, on 2000 rows without noise; the time is that of all training so far.
 
 # %%
-found["grid and order"]
-
-# %%
-PICTURES["sparsity-grids"].draw(tables)
+grids = pd.read_csv(DATA / "sparsity-grids.csv").sort_values(["order", "way", "grid"])
+over_seeds(grids, ["order", "way", "grid"], ["test", "seconds", "ms"], ["test", "seconds", "ms"])
 
 # %% [markdown]
+# ![Error and time as the grid grows](../figures/sparsity-grids.png)
+#
 # **Refine; do not begin on a fine grid.** Medians over seeds 0 to 4: with cubic splines the error
 # falls from 5.9e-3 with 5 intervals to 4.9e-4 with 10, 1.9e-4 with 20 and 1.1e-4 with 200, where
 # the last three grids take nearly as long (1.7 s) as the first three (1.9 s). Trained anew, 20

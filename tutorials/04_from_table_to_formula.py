@@ -36,8 +36,6 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression
 
 import kanlens
-from kanlens.benchmarks.sparsity.pruning_pictures import PRUNING_PICTURES
-from kanlens.benchmarks.sparsity.running import read_tables
 
 SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
 HERE = Path(globals().get("__file__", "04_from_table_to_formula.py")).resolve().parent
@@ -219,13 +217,13 @@ print(f"R2 on the other quarter {searched:.2f}; of a line through all columns {l
 # Two real tables, three networks each, with every score: concrete (8 features, 72 edges) and
 # Californian houses (13 columns, 112 edges). A budget is kept on the rows that pruning sees; the
 # loss on other rows, over that of the whole network, is what it comes to, and stands in brackets.
-# `kanlens bench sparsity --experiment budgets` repeats it.
+# `python -m benchmarks sparsity --experiment budgets` repeats it.
 
 
 # %%
 def smallest(problem):
     """Return edges left, and test loss over that before, by score and budget."""
-    rows = read_tables(HERE.parent / "figures" / "data")["sparsity-budgets"]
+    rows = pd.read_csv(HERE.parent / "figures" / "data" / "sparsity-budgets.csv")
     rows = rows[rows["problem"] == problem]
     rows = rows.assign(ratio=rows["test"] / rows["test_before"])
     means = rows.groupby(["arm", "budget"], sort=False)[["edges", "ratio"]].mean()
@@ -238,5 +236,5 @@ smallest("california_housing")
 # %%
 smallest("concrete")
 
-# %%
-PRUNING_PICTURES["sparsity-budgets"].draw(read_tables(HERE.parent / "figures" / "data"))
+# %% [markdown]
+# ![Edges left and test loss by budget, for every score](../figures/sparsity-budgets.png)

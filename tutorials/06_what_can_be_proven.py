@@ -23,7 +23,6 @@
 
 # %%
 import os
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,10 +30,8 @@ import pandas as pd
 import torch
 
 import kanlens
-from kanlens.benchmarks.attribution.pictures import PICTURES
 
 SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
-HERE = Path(globals().get("__file__", "06_what_can_be_proven.py")).resolve().parent
 pd.set_option("display.max_columns", 20, "display.width", 200)
 pd.set_option("display.max_colwidth", 90)
 plt.switch_backend(plt.get_backend())  # so that a figure is shown as one
@@ -117,11 +114,8 @@ print(f"no sum of single functions is nearer than {near.least:.3g} everywhere")
 # ## Where the truth is known
 #
 # A KAN can be written down from a formula, without training; then the model *is* the truth, and
-# methods can be scored against closed forms. `kanlens bench attribution` does this for networks
-# with products, kinks, cancelling features, twins and features that do nothing, and for networks
-# trained on tables. The picture is drawn from the file of the last full run.
-
-# %%
-planted = PICTURES["attribution-planted"]
-files = HERE.parent / "figures" / "data"
-planted.draw({name: pd.read_csv(files / f"{name}.csv") for name in planted.needs})
+# methods can be scored against closed forms. `python -m benchmarks attribution` does this for
+# networks with products, kinks, cancelling features, twins and features that do nothing, and for
+# networks trained on tables. The picture is drawn from the file of the last full run.
+#
+# ![Every method on every planted network](../figures/attribution-planted.png)

@@ -25,9 +25,6 @@ COMMANDS = (
     "certificate_commands",
     "path_commands",
     "picture_commands",
-    "bench_commands",
-    "sparsity_commands",
-    "symbolic_commands",
     "discovery_commands",
 )
 
@@ -82,6 +79,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     1
     """
     load_commands()
+    return execute(app, argv, "kanlens")
+
+
+def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
+    """Run a command of an application and return its exit code.
+
+    Parameters
+    ----------
+    app : Typer
+        Its commands raise known errors as `KanlensError`.
+    argv : sequence of str, optional
+        The words after the name; those of the process when None.
+    name : str
+        How the application is called, for its help.
+
+    Returns
+    -------
+    int
+        As `main` does.
+    """
     words = Console(stderr=True)
 
     interrupted = False
@@ -95,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = show
             warnings.simplefilter("always", InterruptedWarning)
-            app(args=argv, prog_name="kanlens")
+            app(args=argv, prog_name=name)
     except KanlensError as error:
         words.print(f"kanlens: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1

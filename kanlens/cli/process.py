@@ -17,6 +17,7 @@ import time
 
 TYPE_CHECKING = False  # as in kanlens
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import FrameType
     from typing import Any, NoReturn
@@ -44,6 +45,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.running = self.raised = False
         self.unfinished: set[Path] = set()
+        self.leaving = threading.RLock()
 
     def install(self) -> None:
         """Take the interrupts of this process, unless it ignores them."""
@@ -92,7 +94,8 @@ class Interrupts:
         self.leave(WHOLE if self.running else "nothing had begun")
 
     def leave(self, words: str) -> NoReturn:
-        """End the process here and now, without half a file."""
+        """End the process here and now, without half a file; who comes second waits for that."""
+        self.leaving.acquire()
         self.tidy()
         _write(words)
         os._exit(INTERRUPTED)
@@ -104,15 +107,29 @@ class Interrupts:
                 path.unlink()
 
 
-def run() -> None:
-    """Run the command of this process and leave with its exit code; a bug shows its traceback."""
+def load() -> Callable[[], int]:
+    """Load all commands of kanlens, and return what runs one."""
+    from kanlens.cli.application import load_commands, main
+
+    load_commands()
+    return main
+
+
+def run(load: Callable[[], Callable[[], int]] = load) -> None:
+    """Run the command of this process and leave with its exit code; a bug shows its traceback.
+
+    Parameters
+    ----------
+    load : callable
+        Loads the commands and returns what runs one. Default: those of kanlens.
+    """
     interrupts = Interrupts()
     interrupts.install()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the shell closed it
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     try:
-        code = _run(interrupts)
+        code = _run(interrupts, load)
         interrupts.ignore()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - a bug, which is shown whole
         code = _failed(error)
@@ -126,13 +143,12 @@ def run() -> None:
     sys.exit(code)
 
 
-def _run(interrupts: Interrupts) -> int:
-    from kanlens.cli.application import load_commands, main
+def _run(interrupts: Interrupts, load: Callable[[], Callable[[], int]]) -> int:
     from kanlens.interruption import unfinished
 
-    load_commands()
+    command = load()
     interrupts.unfinished, interrupts.running = unfinished, True
-    return main()
+    return command()
 
 
 def _failed(error: BaseException) -> int:

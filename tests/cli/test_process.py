@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -74,6 +75,21 @@ def interrupted(code: str, folder: Path) -> tuple[int, str]:
         assert child.stdout.readline() == "ready\n"
         child.send_signal(signal.SIGINT)
         return child.wait(30), child.communicate()[1]
+
+
+def test_two_that_leave_at_once_say_so_once(lines, monkeypatch):
+    left, end = threading.Event(), threading.Event()
+    monkeypatch.setattr(process.os, "_exit", lambda code: (left.set(), end.wait()))
+    interrupts = Interrupts()
+    leave = {"target": interrupts.leave, "args": ("words",), "daemon": True}
+    both = [threading.Thread(**leave) for _ in range(2)]
+    both[0].start()
+    assert left.wait(5)
+    both[1].start()
+    both[1].join(0.05)
+    assert lines == ["kanlens: interrupted; words\n"]
+    end.set()
+    both[0].join()  # the other waits for the end of the process
 
 
 @pytest.mark.skipif(os.name == "nt", reason="interrupts are Python's own there")

@@ -7,9 +7,9 @@ import torch
 
 from kanlens.attribution.certificates.certification import certify
 from kanlens.attribution.certificates.statements import Bound, Certificate
-from kanlens.benchmarks.attribution.adversary import broken
-from kanlens.benchmarks.attribution.wild import random_model
 from kanlens.core.network import KAN
+from tests.attribution.certificates.adversary import broken
+from tests.attribution.certificates.random_networks import random_model
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -14,10 +14,10 @@ from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import spread_points
 from kanlens.attribution.certificates.statements import _sentence
 from kanlens.attribution.problem import private_copy
-from kanlens.benchmarks.attribution.adversary import broken
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
 from kanlens.errors import DataError
+from tests.attribution.certificates.adversary import broken
 
 EDGE = 1e-7  # seconds that evaluating one takes, in these tests
 CALL, NUMBER = 5e-3, 2e-7  # what bounding takes, and more for every control point

@@ -7,9 +7,9 @@ from torch import Tensor
 from kanlens.attribution.certificates import relaxation
 from kanlens.attribution.certificates.propagation import BoxBounds, Propagation, node_bounds
 from kanlens.attribution.problem import private_copy
-from kanlens.benchmarks.attribution.wild import random_model
 from kanlens.core.network import KAN
 from kanlens.core.products import Grouping, Nodes
+from tests.attribution.certificates.random_networks import random_model
 from tests.attribution.conftest import build
 
 SHAPES = ([3, 1], [2, 3, 1], [3, (2, 1), 1], [3, 4, 3, 1], [2, 3, (1, 2), (1, 1)], [20, 2, 1])

@@ -10,7 +10,6 @@ from kanlens.attribution.integration.crossings import meeting_points, smooth_seg
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import integrate
 from kanlens.attribution.problem import private_copy
-from kanlens.benchmarks.attribution.cases import CASES
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
@@ -215,15 +214,6 @@ def test_segments_end_at_the_ends_of_lines():
     torch.testing.assert_close(total, torch.ones_like(total))
     counted = torch.bincount(found.owner, minlength=10)
     assert bool((integrate(lines, meeting_points(model, 0)).segments >= counted).all())
-
-
-@pytest.mark.parametrize("name", ["product", "xor", "sobol_g"])
-def test_rounding_inside_a_network_is_taken_for_no_jump(name):
-    case = CASES[name]
-    x = case.draw(500, torch.Generator().manual_seed(1))
-    for rows in (torch.zeros_like(x[:1]), x.mean(0, keepdim=True)):
-        found = integrate(lines_of(case.model, x, rows), meeting_points(case.model, 0))
-        assert not bool(found.unsettled.any())
 
 
 def written(*tables):

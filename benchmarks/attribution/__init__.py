@@ -1,0 +1,1 @@
+"""Attribution methods against what is known exactly."""

@@ -1,0 +1,205 @@
+"""How far what a method says is from what is true."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.attribution import truths
+from benchmarks.attribution.sample import Sample
+from kanlens.attribution.metrics.rankings import ratio
+from kanlens.attribution.problem import MEAN_OUTPUT
+from kanlens.attribution.result import Attribution, Importance
+
+__all__ = ["AIMS", "score_importance", "score_local"]
+
+SHAPLEY, PATHS = "Shapley", "integrated gradients"
+AIMS = {  # what a method claims to compute, where the benchmark knows the truth of it
+    "shapley": SHAPLEY,
+    "additive": SHAPLEY,
+    "interactions": SHAPLEY,
+    "captum_shapley_values": SHAPLEY,
+    "captum_shapley_value_sampling": SHAPLEY,
+    "captum_kernel_shap": SHAPLEY,
+    "integrated_gradients": PATHS,
+    "captum_integrated_gradients": PATHS,
+    "captum_gradient_shap": PATHS,
+}
+_SAME = 1e-7  # of the largest value: differences below it are no differences
+_SPREADS = 4.0  # standard errors within which nearly all errors should lie
+
+
+def relative_error(values: Tensor, truth: Tensor) -> float:
+    """Return the sum of |values - truth| over that of |truth|.
+
+    Examples
+    --------
+    >>> relative_error(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 2.0]))
+    0.25
+    """
+    return float(ratio((values - truth).abs().sum(), truth.abs().sum()))
+
+
+def order_agreement(values: Tensor, truth: Tensor) -> float:
+    """Return how well |values| order the features of each row as |truth| does, mean over rows.
+
+    Among the pairs of features that the truth tells apart, it is the share in the right order
+    less the share in the wrong one: Somers' D [1]_, which unlike Spearman's correlation does not
+    count how features that do nothing are ordered. Rows without such pairs say nothing; NaN when
+    there are no others.
+
+    References
+    ----------
+    .. [1] R. Somers, A new asymmetric measure of association for ordinal variables, 1962.
+
+    Examples
+    --------
+    >>> order_agreement(torch.tensor([[1.0, -3.0, 2.0]]), torch.tensor([[1.0, 3.0, 2.0]]))
+    1.0
+    """
+    ours, theirs = _order(values), _order(truth)
+    pairs = theirs.abs().sum((1, 2))
+    agreement = (ours * theirs).sum((1, 2))[pairs > 0] / pairs[pairs > 0]
+    return float(agreement.mean()) if len(agreement) else math.nan
+
+
+def _order(values: Tensor) -> Tensor:  # (batch, in) -> (batch, in, in)
+    """Return 1, -1 or 0 for every pair: the first's |value| is larger, smaller, or the same."""
+    sizes = values.abs().double()
+    steps = sizes[:, :, None] - sizes[:, None, :]
+    return torch.where(steps.abs() > _SAME * sizes.max(), steps.sign(), 0.0)
+
+
+def sign_agreement(values: Tensor, truth: Tensor) -> float:
+    """Return the share of values with the sign of the truth, where the truth is not zero.
+
+    Examples
+    --------
+    >>> sign_agreement(torch.tensor([[1.0, -1.0, 5.0]]), torch.tensor([[2.0, 2.0, 0.0]]))
+    0.5
+    """
+    counts = truth.abs() > _SAME * truth.abs().max()
+    return float((values.sign() == truth.sign())[counts].double().mean())
+
+
+def leakage(values: Tensor, null: Sequence[int]) -> float | None:
+    """Return the largest |value| of features that do nothing, over the largest of all.
+
+    Examples
+    --------
+    >>> leakage(torch.tensor([[4.0, -1.0]]), [1])
+    0.25
+    """
+    largest = float(values.abs().max())
+    if not null or largest == 0:
+        return None
+    return float(values[..., list(null)].abs().max()) / largest
+
+
+def score_local(name: str, found: Attribution, sample: Sample) -> dict[str, Any]:
+    """Compare what a local method found with the truth counted from the same baseline.
+
+    Parameters
+    ----------
+    name : str
+        The method.
+    found : Attribution
+        Of all of the sample, or of its first rows.
+    sample : Sample
+        With its truth.
+
+    Returns
+    -------
+    dict
+        Columns of the table. An error is missing where the baseline is none that the truth is
+        known for; ranks and signs are then compared with Shapley values of the background.
+    """
+    values, rows = found.values, len(found.values)
+    known = found.baseline in sample.by_baseline
+    baseline = found.baseline if known else MEAN_OUTPUT
+    exact = sample.shapley(baseline)[:rows]
+    case = sample.case
+    scores: dict[str, Any] = {
+        "baseline": found.baseline,
+        "aims_at": AIMS.get(name),
+        "rank_agreement": order_agreement(values, exact),
+        "sign_agreement": sign_agreement(values, exact),
+        "leakage": leakage(values, case.null),
+        "gap": _gap(found),
+        "sobol_rank": _global_rank(values.abs().mean(0), sample),
+        "evaluations": found.evaluations,
+    }
+    if known:
+        paths = sample.integrated_gradients(baseline)[:rows]
+        scores["shapley_error"] = relative_error(values, exact)
+        scores["ig_error"] = relative_error(values, paths)
+        aim = {SHAPLEY: exact, PATHS: paths}.get(AIMS.get(name, ""))
+        scores["covered"] = None if aim is None else _covered(found, aim, sample)
+        if found.interactions is not None:
+            scores["interaction_error"] = _interaction_error(found.interactions, exact, sample)
+    return scores
+
+
+def score_importance(name: str, found: Importance, sample: Sample) -> dict[str, Any]:
+    """Compare what a global method found with the Sobol indices of the formula.
+
+    Parameters
+    ----------
+    name : str
+        The method.
+    found : Importance
+        Over all of the sample.
+    sample : Sample
+        With its truth.
+
+    Returns
+    -------
+    dict
+        Columns of the table; an error only for methods that compute Sobol indices themselves.
+    """
+    first, total = truths.sobol(sample.case)
+    aim = {"sobol_first": first, "sobol_total": total}.get(name)
+    return {
+        "aims_at": None if aim is None else name.replace("_", " "),
+        "leakage": leakage(found.values, sample.case.null),
+        "sobol_rank": _global_rank(found.values, sample),
+        "sobol_error": None if aim is None else relative_error(found.values, aim),
+    }
+
+
+def _global_rank(values: Tensor, sample: Sample) -> float:
+    """Return the rank agreement of numbers per feature with the total Sobol indices."""
+    return order_agreement(values[None], truths.sobol(sample.case)[1][None])
+
+
+def _gap(found: Attribution) -> float | None:
+    """Return what the values leave unexplained, relative to all that is to be explained."""
+    change = (found.output - found.reference).abs().sum()
+    gap = float(ratio(found.completeness_gap.abs().sum(), change))
+    return gap if math.isfinite(gap) else None
+
+
+def _covered(found: Attribution, aim: Tensor, sample: Sample) -> float | None:
+    """Return the share of values that are as near the truth as the result says they are.
+
+    A result says so by a bound or by standard errors, of which four are granted. The network is
+    not quite the formula, for which twice their difference is granted.
+    """
+    room = found.bound
+    if room is None and found.standard_error is not None:
+        room = _SPREADS * found.standard_error
+    if room is None:
+        return None
+    slack = 2 * sample.spline_error + 1e-12 * float(aim.abs().max())
+    return float(((found.values - aim).abs() <= room + slack).double().mean())
+
+
+def _interaction_error(pairs: Tensor, exact: Tensor, sample: Sample) -> float:
+    """Return the sum of the errors of the interactions over the sum of |Shapley values|."""
+    truth = sample.interactions(MEAN_OUTPUT)[: len(pairs)]
+    upper = torch.triu(torch.ones_like(truth[0]), 1)
+    return float(((pairs - truth).abs() * upper).sum() / exact.abs().sum())

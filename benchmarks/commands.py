@@ -1,0 +1,247 @@
+"""The commands: one for each benchmark, printed as those of kanlens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kanlens.checks import message
+from kanlens.cli.application import execute
+from kanlens.cli.flags import Flagged
+from kanlens.cli.options import SEEDS, Json, Quiet, split_names
+from kanlens.cli.terminal import Terminal
+from kanlens.errors import KanlensError
+
+if TYPE_CHECKING:
+    from benchmarks.harness import Benchmark, Findings, Setup
+
+app = typer.Typer(
+    cls=Flagged,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Measure kanlens against what else there is.",
+)
+
+Folder = Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write to.")]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Folder with feynman.csv, univariate.csv, tabular/ and mnist/.  "
+        "[default: the one beside the checkout]",
+    ),
+]
+Smoke = Annotated[bool, typer.Option("--smoke", help="Tiny and quick, to see that it runs.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what was measured before.")]
+Jobs = Annotated[
+    int | None, typer.Option(help="Runs at a time.  [default: one per processor]", min=1)
+]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one benchmark and return its exit code, as `kanlens.cli.main` does.
+
+    Examples
+    --------
+    >>> main(["speed", "--parts", ","])
+    1
+    """
+    return execute(app, argv, "python -m benchmarks")
+
+
+@app.command()
+def speed(
+    *,
+    output: Folder = None,
+    parts: Annotated[
+        str, typer.Option(help="What to measure, with commas.")
+    ] = "timing,memory,scaling",
+    cells: Annotated[
+        str | None,
+        typer.Option(
+            help="Shapes by words of their names, with commas: G50, 'order 2', 8x2->1 G5."
+        ),
+    ] = None,
+    peers: Annotated[str | None, typer.Option(help="Who takes part, with commas.")] = None,
+    paths: Annotated[bool, typer.Option("--paths", help="Add each path of kanlens.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or both.  [default: those there are]")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Most rounds of one shape.")] = 30,
+    seconds: Annotated[float, typer.Option(help="Time for the rounds of one shape.")] = 10.0,
+    memory_limit: Annotated[
+        float | None,
+        typer.Option(help="GiB; a peer that needs more sits out.  [default: half of what is free]"),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Fail when a promise about the speed is broken.")
+    ] = False,
+    smoke: Smoke = False,
+    fresh: Fresh = False,
+    seed: Annotated[int, typer.Option("--seed", help="Draws numbers and turns.", **SEEDS)] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time one layer and its peak memory, against nn.Linear and other KAN layers."""
+    from benchmarks.speed.experiments import SPEED, SpeedSetup
+
+    setup = SpeedSetup(
+        smoke=smoke,
+        cells=tuple(split_names(cells)),
+        peers=tuple(split_names(peers)),
+        paths=paths,
+        rounds=rounds,
+        seconds=seconds,
+        memory_limit=memory_limit,
+        devices=tuple(split_names(device)) or None,
+        seed=seed,
+    )
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    found = _run(SPEED, setup, terminal, output=output, parts=parts, fresh=fresh)
+    _judge_speed(found, terminal, insist=check)
+
+
+@app.command()
+def attribution(
+    *,
+    output: Folder = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(help="Of claims, certificates, planted and trained.  [default: all]"),
+    ] = None,
+    data: DataFolder = None,
+    seeds: Annotated[int, typer.Option(help="Number of trained networks of a table.", min=1)] = 3,
+    smoke: Smoke = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare attribution methods with exact truths, and on networks trained on tables."""
+    from benchmarks.attribution.experiments import ATTRIBUTION
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    setup = _set_up(range(seeds), data, smoke=smoke)
+    found = _run(ATTRIBUTION, setup, terminal, output=output, parts=parts, fresh=fresh)
+    terminal.emit(found.to_dict())
+
+
+@app.command()
+def sparsity(
+    *,
+    output: Folder = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            "--experiment",
+            help="Of penalties, costs, scaler, starts, digits, grids, damage and budgets, with "
+            "commas.  [default: all]",
+        ),
+    ] = None,
+    data: DataFolder = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.", min=1)] = 5,
+    jobs: Jobs = None,
+    smoke: Smoke = False,
+    fresh: Fresh = False,
+    seed: Annotated[int, typer.Option("--seed", help="The first of the seeds.", **SEEDS)] = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Answer by experiment which penalty, scale, start, grid and score of edges to take."""
+    from benchmarks.sparsity.experiments import SPARSITY
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    setup = _set_up(range(seed, seed + (1 if smoke else seeds)), data, smoke=smoke)
+    found = _run(SPARSITY, setup, terminal, output=output, parts=parts, jobs=jobs, fresh=fresh)
+    terminal.emit(found.to_dict())
+
+
+@app.command()
+def symbolic(
+    *,
+    output: Folder = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            help="Of speed, identification, known, recovery and peers, with commas.  [default: all]"
+        ),
+    ] = None,
+    data: DataFolder = None,
+    seeds: Annotated[int, typer.Option(help="Number of repetitions.", min=1)] = 5,
+    jobs: Jobs = None,
+    smoke: Smoke = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how fast and how right edges are named, and whether known equations are found."""
+    from benchmarks.symbolic.experiments import SYMBOLIC
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    setup = _set_up(range(seeds), data, smoke=smoke)
+    found = _run(SYMBOLIC, setup, terminal, output=output, parts=parts, jobs=jobs, fresh=fresh)
+    terminal.emit(found.to_dict())
+
+
+def _set_up(seeds: Iterable[int], data: Path | None, *, smoke: bool) -> Setup:
+    """Return what the user chose, with the data beside the checkout unless others are named."""
+    from benchmarks.data import beside_checkout
+    from benchmarks.harness import Setup
+
+    found = data or (None if smoke else beside_checkout())
+    return Setup(seeds=tuple(seeds), data=found, smoke=smoke)
+
+
+def _run(
+    benchmark: Benchmark,
+    setup: Setup,
+    terminal: Terminal,
+    *,
+    output: Path | None,
+    parts: str | None,
+    fresh: bool,
+    jobs: int | None = None,
+) -> Findings:
+    """Run a benchmark; print what it left out, what it found, and which files it wrote."""
+    found = benchmark.run(
+        setup,
+        output or Path("kanlens-bench-smoke" if setup.smoke else "kanlens-bench"),
+        parts=split_names(parts),
+        jobs=jobs,
+        fresh=fresh,
+        progress=terminal.progress,
+    )
+    for what, reason in found.skipped.items():
+        terminal.say(f"left out {what}: {reason}")
+    for title, frame in found.summaries.items():
+        terminal.frame(title, frame)
+        terminal.text("")
+    terminal.wrote(*found.files)
+    return found
+
+
+def _judge_speed(found: Findings, terminal: Terminal, *, insist: bool) -> None:
+    """Print what stands behind missing numbers and which promises hold; refuse broken ones."""
+    import pandas as pd
+
+    from benchmarks.speed.tables import busy, notes, verdict_table
+    from benchmarks.speed.verdict import broken, judge
+
+    empty = pd.DataFrame(columns=["device", "cell", "peer", "pass", "status"])
+    speed, memory = (found.tables.get(name, empty) for name in ("speed", "speed-memory"))
+    for note in notes(*found.tables.values()):
+        terminal.say(note)
+    if len(speed) and busy(speed):
+        terminal.say(busy(speed))
+    verdict = judge(*(each.astype(object).where(each.notna(), None) for each in (speed, memory)))
+    terminal.frame("promises", verdict_table(verdict))
+    terminal.emit(found.to_dict() | {"verdict": [finding.to_dict() for finding in verdict]})
+    failed = broken(verdict)
+    if insist and failed:
+        first = failed[0]
+        got = f"{len(failed)} broken, the first with {first.figure:.3g} at {first.where}"
+        advice = "See the promises above"
+        raise KanlensError(message("benchmarks speed", first.promise, got, advice))

@@ -1,0 +1,1 @@
+"""Time and memory of one layer, kanlens against what else computes it."""

@@ -1,0 +1,251 @@
+"""The experiments on the speed and the memory of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from benchmarks.harness import Benchmark, Experiment, Key, Plan, Rows, Setup
+from benchmarks.interleaved_timing import Schedule
+from benchmarks.machine import available_memory, stamp, version_of
+from benchmarks.speed import cells as known
+from benchmarks.speed import memory, timing
+from benchmarks.speed.cells import Cell, place_on
+from benchmarks.speed.peers import chosen
+from benchmarks.speed.picture import PICTURES
+from benchmarks.speed.subject import Peer
+from benchmarks.speed.tables import memory_tables, scaling_tables, timing_tables
+from kanlens.checks import check_choice, check_count, check_positive
+
+PASSING = ("date", "load")  # of a stamp: what may differ between rows that belong together
+SCALING_SHARE = 0.3  # of the rounds' seconds, for a point on a curve
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedSetup(Setup):
+    """What is measured, and how.
+
+    Attributes
+    ----------
+    cells : tuple of str
+        Words of the names of cells, or whole names of others; empty for all. Curves are drawn
+        only when it is empty.
+    peers : tuple of str
+        Keys of ``PEERS``; empty for all.
+    paths : bool
+        Whether kanlens also runs on each of its paths.
+    rounds : int
+        Most rounds of one cell.
+    seconds : float
+        Time for the rounds of one cell.
+    memory_limit : float or None
+        GiB; a peer expected to need more is not run. Half of what is free when None.
+    devices : tuple of str or None
+        Of "cpu" and "cuda"; those there are when None.
+    seed : int
+        Draws the numbers and the order of turns.
+
+    Raises
+    ------
+    InvalidValueError
+        If a device, a peer or a cell is unknown, or a number out of range.
+    """
+
+    cells: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    paths: bool = False
+    rounds: int = 30
+    seconds: float = 10.0
+    memory_limit: float | None = None
+    devices: tuple[str, ...] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        super().__post_init__()
+        for device in self.devices or ():
+            check_choice("benchmarks speed", "device", device, devices())
+        check_count("benchmarks speed", "rounds", self.rounds)
+        check_positive("benchmarks speed", "seconds", self.seconds)
+        if self.memory_limit is not None:
+            check_positive("benchmarks speed", "memory_limit", self.memory_limit)
+        chosen(self.peers)
+        known.check_cells(tuple(dict.fromkeys(self.timed() + self.weighed())), self.cells)
+
+    def timed(self) -> tuple[Cell, ...]:
+        """Return the cells that are timed, unless some were chosen."""
+        return known.SMOKE_CELLS if self.smoke else known.CELLS
+
+    def weighed(self) -> tuple[Cell, ...]:
+        """Return the cells whose memory is measured, unless some were chosen."""
+        return known.SMOKE_MEMORY_CELLS if self.smoke else known.MEMORY_CELLS
+
+    def curves(self) -> Mapping[str, Sequence[Cell]]:
+        """Return the curves that are measured."""
+        if self.cells:
+            return {}
+        return known.SMOKE_CURVES if self.smoke else known.CURVES
+
+    def plan(self, cells: Sequence[Cell]) -> Plan:
+        """Return the chosen ones of some cells on every device, as units."""
+        on = self.devices or devices()
+        keys = [(device, cell.name) for device in on for cell in known.select(cells, self.cells)]
+        return Plan(keys=tuple(keys), whole=not self.cells)
+
+    def taking_part(self, device: str) -> tuple[Peer, ...]:
+        """Return the peers on a device."""
+        return tuple(p for p in chosen(self.peers, paths=self.paths) if device in p.devices)
+
+    def settings(self, *, scaling: bool = False) -> timing.Settings:
+        """Return how cells are timed."""
+        schedule = Schedule(rounds=self.rounds, seconds=self.seconds)
+        if self.smoke:
+            schedule = Schedule(rounds=2, least=2, seconds=0.5, turn=0.001)
+        elif scaling:
+            schedule = replace(schedule, least=3, seconds=SCALING_SHARE * self.seconds)
+        limit = self.memory_limit
+        return timing.Settings(
+            schedule=schedule,
+            passes=(timing.BOTH,) if scaling else timing.PASSES,
+            memory_limit=available_memory() / 2 if limit is None else limit * 2**30,
+            seed=self.seed,
+        )
+
+
+def points(curves: Mapping[str, Sequence[Cell]]) -> tuple[Cell, ...]:
+    """Return every cell that lies on a curve, once.
+
+    Examples
+    --------
+    >>> from benchmarks.speed.cells import CURVES
+    >>> len(points(CURVES)), sum(map(len, CURVES.values()))
+    (14, 16)
+    """
+    return tuple(dict.fromkeys(cell for cells in curves.values() for cell in cells))
+
+
+def on_curves(
+    cell: Cell, rows: Sequence[Mapping[str, Any]], curves: Mapping[str, Sequence[Cell]]
+) -> list[dict[str, Any]]:
+    """Return the rows of a cell once for each curve it lies on, with its place there.
+
+    Examples
+    --------
+    >>> from benchmarks.speed.cells import CURVES
+    >>> rows = on_curves(CURVES["width"][0], [{"ms": 1.0}], CURVES)
+    >>> rows
+    [{'curve': 'width', 'place': 16, 'ms': 1.0}]
+    """
+    return [
+        {"curve": curve, "place": place_on(curve, cell), **row}
+        for curve, cells in curves.items()
+        if cell in cells
+        for row in rows
+    ]
+
+
+def _plan_timing(setup: SpeedSetup) -> Plan:
+    return setup.plan(setup.timed())
+
+
+def _plan_memory(setup: SpeedSetup) -> Plan:
+    return setup.plan(setup.weighed())
+
+
+def _plan_scaling(setup: SpeedSetup) -> Plan:
+    curves = setup.curves()
+    return setup.plan(points(curves)) if curves else Plan(keys=(), whole=False)
+
+
+def _run_timing(setup: SpeedSetup, key: Key) -> Rows:
+    device, (cell,) = key[0], known.named(key[1])
+    return timing.time_cell(cell, setup.taking_part(device), setup.settings(), device=device)
+
+
+def _run_memory(setup: SpeedSetup, key: Key) -> Rows:
+    device, (cell,) = key[0], known.named(key[1])
+    return memory.measure_memory(cell, setup.taking_part(device), setup.settings(), device=device)
+
+
+def _run_scaling(setup: SpeedSetup, key: Key) -> Rows:
+    device, (cell,) = key[0], known.named(key[1])
+    settings = setup.settings(scaling=True)
+    rows = timing.time_cell(cell, setup.taking_part(device), settings, device=device)
+    return on_curves(cell, rows, setup.curves())
+
+
+def _current(setup: SpeedSetup, key: Key, rows: Rows) -> bool:
+    return finished(rows, setup.taking_part(key[0]))
+
+
+def finished(rows: Sequence[Mapping[str, Any]], peers: Sequence[Peer]) -> bool:
+    """Say whether rows of a cell hold every peer as it would be measured now.
+
+    Examples
+    --------
+    >>> finished([], chosen(["pykan"]))
+    False
+    """
+    now = {name: value for name, value in stamp().items() if name not in PASSING}
+    for peer in peers:
+        installed = version_of(peer.distribution) if peer.distribution else ""
+        own = [row for row in rows if row["peer"] == peer.name]
+        if not own or any(str(row["version"] or "") != installed for row in own):
+            return False
+    return all((row[name] or value) == value for row in rows for name, value in now.items())
+
+
+def devices() -> tuple[str, ...]:
+    """Return the devices of this machine.
+
+    Examples
+    --------
+    >>> devices()[0]
+    'cpu'
+    """
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+_SHARED: dict[str, Any] = {
+    "keys": ("device", "cell"),
+    "text": ("version", "note"),
+    "alone": True,
+    "current": _current,
+}
+
+TIMING = Experiment(
+    name="timing",
+    question="How long does one layer take, forward and backward?",
+    tables={"speed": timing.COLUMNS},
+    plan=_plan_timing,
+    run=_run_timing,
+    summary=timing_tables,
+    **_SHARED,
+)
+MEMORY = Experiment(
+    name="memory",
+    question="How much memory does one layer take, forward and backward?",
+    tables={"speed-memory": memory.COLUMNS},
+    plan=_plan_memory,
+    run=_run_memory,
+    summary=memory_tables,
+    **_SHARED,
+)
+SCALING = Experiment(
+    name="scaling",
+    question="How does the time grow with the batch, the width and the grid?",
+    tables={"speed-scaling": ("curve", "place", *timing.COLUMNS)},
+    plan=_plan_scaling,
+    run=_run_scaling,
+    summary=scaling_tables,
+    **_SHARED,
+)
+SPEED = Benchmark(
+    name="speed",
+    experiments=(TIMING, MEMORY, SCALING),
+    pictures=PICTURES,
+    setup=SpeedSetup,
+)

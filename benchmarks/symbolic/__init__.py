@@ -1,0 +1,1 @@
+"""How fast and how right edges are named, and what becomes of known equations."""

@@ -1,0 +1,169 @@
+"""Functions that KANs are shown with: found by networks, and found by `discover`.
+
+``exp(sin(pi*x) + y**2)`` from ten seeds, the others from three, 1000 rows each. "networks" is what
+`KANSymbolicRegressor` does, with its default settings; `discover` has a minute. The functions are
+those of pykan's documentation but for the one with a Bessel function, which no formula here has.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from benchmarks.equations import (
+    Array,
+    Equation,
+    evaluate,
+    sample,
+    uniform,
+)
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.symbolic.equivalence import judge
+from benchmarks.symbolic.recovery import SMOKE_LIMIT, TIME_LIMIT
+from kanlens.core.network import KAN
+from kanlens.symbolic import discover
+from kanlens.symbolic.recipe import Recipe, find_formula
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WAYS = ("networks", "discover")
+MANY, FEW = 10, 3  # seeds of the first function by networks, and of all else
+SMOKE_ROWS = 200
+_FRESH = 5000
+_CLOSE = 1e-9
+_UNIT = (-1.0, 1.0)
+
+
+def _toy(name: str, text: str, variables: str, limits: tuple[float, float] = _UNIT) -> Equation:
+    names = tuple(variables.split())
+    ranges = (limits,) * len(names)
+    return Equation(source="known", name=name, text=text, variables=names, ranges=ranges)
+
+
+_ALL = (
+    _toy("exponential", "exp(sin(pi*x) + y**2)", "x y"),
+    _toy("product", "x*y", "x y"),
+    _toy("length", "sqrt(x**2 + y**2)", "x y"),
+    _toy("velocities", "(u + v)/(1 + u*v)", "u v", (-0.9, 0.9)),
+    _toy("logarithms", "sin(2*(log(x) + log(y)))", "x y", (0.2, 5.0)),
+    _toy("four", "exp((sin(pi*(a**2 + b**2)) + sin(pi*(c**2 + d**2)))/2)", "a b c d"),
+)
+EQUATIONS = {equation.name: equation for equation in _ALL}
+
+
+def _plan(setup: Setup) -> Plan:
+    if setup.smoke:
+        return Plan(keys=tuple((way, "product", 0) for way in WAYS))
+    first = next(iter(EQUATIONS))
+    return Plan(
+        keys=tuple(
+            (way, name, seed)
+            for name in EQUATIONS
+            for way in WAYS
+            for seed in range(MANY if (way, name) == (WAYS[0], first) else FEW)
+        )
+    )
+
+
+def _run(setup: Setup, key: Key) -> Rows:
+    """Find one function in one way."""
+    way, name, seed = key
+    equation = EQUATIONS[name]
+    x, y = sample(equation, 0.0, int(seed))
+    if setup.smoke:
+        x, y = x[:SMOKE_ROWS], y[:SMOKE_ROWS]
+    start = time.perf_counter()
+    formula, stopped = _found(way, equation, x, y, int(seed), setup.smoke)
+    seconds = time.perf_counter() - start
+    fresh = uniform(equation.ranges, _FRESH, np.random.default_rng([int(seed), 4]))
+    gap = evaluate(formula, equation.variables, fresh) - equation.values(fresh)
+    rmse = float(np.sqrt(np.mean(np.square(gap))))
+    row = {
+        "rows": len(x),
+        "exact": int(is_exact(formula, equation)),
+        "rmse": rmse if np.isfinite(rmse) else None,
+        "seconds": seconds,
+    }
+    return [{**row, **judge(formula, equation, stopped, int(seed))}]
+
+
+def _found(
+    way: str, equation: Equation, x: Array, y: Array, seed: int, smoke: bool
+) -> tuple[Any, str]:
+    """Return a formula, and why the search ended."""
+    generator = torch.Generator()
+    generator.manual_seed(seed)
+    names = equation.variables
+    if way == "discover":
+        limit = SMOKE_LIMIT if smoke else TIME_LIMIT
+        found = discover(x, y, names, time_limit=limit, generator=generator, progress=False)
+        return found.sympy(), found.stopped_because
+    model = KAN([len(names), 1], feature_names=list(names), generator=generator).double()
+    recipe = Recipe(starts=1) if smoke else Recipe()
+    rows = torch.from_numpy(x), torch.from_numpy(y)[:, None]
+    return find_formula(model, *rows, recipe, generator, progress=False).sympy(), ""
+
+
+def is_exact(formula: Any, equation: Equation) -> bool:
+    """Say whether a formula is an equation to the last number, none of them with a point.
+
+    Examples
+    --------
+    >>> import sympy
+    >>> product = EQUATIONS["product"]
+    >>> [is_exact(sympy.sympify(text), product) for text in ("x*y", "1.0*x*y", "2*x*y")]
+    [True, False, False]
+    """
+    import sympy
+
+    if formula.atoms(sympy.Float):
+        return False
+    x = uniform(equation.wider(), _FRESH, np.random.default_rng(5))
+    truth = equation.values(x)
+    finite = np.isfinite(truth)
+    gap = np.abs(evaluate(formula, equation.variables, x) - truth)[finite]
+    return bool((gap <= _CLOSE * (1 + np.abs(truth[finite]))).all())
+
+
+def _summary(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
+    """Return what became of each function in each way."""
+    import pandas as pd
+
+    found = []
+    for (name, way), group in frame.groupby(["name", "way"], sort=False):
+        formulas = group.sort_values("exact", ascending=False)["formula"]
+        found.append(
+            {
+                "function": EQUATIONS[name].text,
+                "way": way,
+                "exact": f"{int(group['exact'].sum())} of {len(group)}",
+                "R2 > 0.999": f"{int(group['accurate'].sum())} of {len(group)}",
+                "most RMSE": group["rmse"].max(),
+                "median seconds": float(group["seconds"].median()),
+                "most seconds": float(group["seconds"].max()),
+                "a formula": formulas.iloc[0],
+            }
+        )
+    return {"functions that KANs are shown with": pd.DataFrame(found)}
+
+
+KNOWN = Experiment(
+    name="known",
+    question="Are the functions that KANs are shown with found?",
+    tables={
+        "symbolic-known": (
+            *("rows", "exact", "recovered", "rounded", "accurate"),
+            *("r2", "rmse", "seconds", "reason", "formula"),
+        )
+    },
+    keys=("way", "name", "seed"),
+    text=("formula",),
+    plan=_plan,
+    run=_run,
+    summary=_summary,
+)

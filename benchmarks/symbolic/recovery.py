@@ -1,0 +1,131 @@
+"""How many known equations `discover` finds again from their data.
+
+Every equation from three seeds without noise, and every third with 0.1 and 1 % of it. Recovered:
+the difference to the truth is constant, or the ratio, to 1e-6 on fresh rows and on ranges twice as
+wide. Noise leaves room for numbers, so that there is a second column, `rounded`, for which they are
+rounded first, as SRBench does. `judging` has both, and the reasons of failures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from benchmarks.equations import equations_of, sample, thirds
+from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.symbolic.equivalence import REASONS, VERDICT, judge, reason
+from kanlens.symbolic import discover
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COLUMNS", "RECOVERY", "reason", "shares"]
+
+SEEDS = 3
+TIME_LIMIT, SMOKE_LIMIT = 60.0, 10.0
+NOISES = (0.0, 0.001, 0.01)
+COLUMNS = (
+    *("tier", "shape", "rows"),
+    *VERDICT[:-2],
+    *("seconds", "reason", "stopped", "formula"),
+)
+TEXT = ("source", "name", "tier", "shape", "formula")
+LEFT_OUT = {"equations": "no feynman.csv in the folder of the data"}
+
+
+def _plan(setup: Setup) -> Plan:
+    found = equations_of(setup)
+    if not found:
+        return Plan(keys=(), skipped=LEFT_OUT)
+    seeds = setup.seeds[: 1 if setup.smoke else SEEDS]
+    keys = [(*key, 0.0, seed) for seed in seeds for key in found]
+    if not setup.smoke:
+        third = thirds(setup)
+        keys += [(*key, noise, seed) for noise in NOISES[1:] for seed in seeds for key in third]
+    return Plan(keys=tuple(keys))
+
+
+def _run(setup: Setup, key: Key) -> Rows:
+    """Look for one equation."""
+    source, name, noise, seed = key
+    equation = equations_of(setup)[(source, name)]
+    x, y = sample(equation, float(noise), int(seed))
+    generator = torch.Generator()
+    generator.manual_seed(int(seed))
+    limit = SMOKE_LIMIT if setup.smoke else TIME_LIMIT
+    found = discover(
+        x, y, equation.variables, time_limit=limit, generator=generator, progress=False
+    )
+    row = {
+        "tier": equation.tier,
+        "shape": equation.shape,
+        "rows": len(x),
+        "seconds": found.seconds,
+        "stopped": found.stopped_because,
+    }
+    return [{**row, **judge(found.sympy(), equation, found.stopped_because, int(seed))}]
+
+
+def shares(frame: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return what was found in every group and tier, and why the rest was not.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of `COLUMNS`.
+    by : list of str
+        Columns whose values name a group.
+
+    Returns
+    -------
+    tuple of DataFrame
+        Shares of the runs, with the shapes found in all of their runs and the seconds they took;
+        and counts of the runs that failed, by reason.
+    """
+    import pandas as pd
+
+    numbers = ["recovered", "rounded", "accurate", "seconds"]
+    frame = frame.astype(dict.fromkeys(numbers, float))
+    found, failed = [], []
+    tiers = [("all", frame), *((tier or "-", part) for tier, part in frame.groupby("tier"))]
+    for tier, part in tiers:
+        for values, group in part.groupby(by):
+            place = {**dict(zip(by, values, strict=True)), "tier": tier, "runs": len(group)}
+            shapes = group.groupby("shape")["recovered"].min()
+            found.append(
+                {
+                    **place,
+                    "recovered": f"{group['recovered'].mean():.1%}",
+                    "rounded": f"{group['rounded'].mean():.1%}",
+                    "R2 > 0.999": f"{group['accurate'].mean():.1%}",
+                    "shapes": f"{int(shapes.sum())} of {len(shapes)}",
+                    "median seconds": float(group["seconds"].median()),
+                    "most seconds": float(group["seconds"].max()),
+                }
+            )
+            missed = group[group["recovered"] == 0]["reason"]
+            counts = {name: int((missed == name).sum()) for name in REASONS}
+            failed.append({**place, "not recovered": len(missed), **counts})
+    return pd.DataFrame(found), pd.DataFrame(failed)
+
+
+def _summary(frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
+    """Return the shares that were found by source, tier and noise, and what was not."""
+    found, failed = shares(frame, ["source", "noise"])
+    missed = frame[frame["recovered"] == 0]
+    columns = ["source", "name", "noise", "seed", "reason", "rounded", "r2", "seconds", "formula"]
+    return {"recovery": found, "reasons": failed, "not recovered": missed[columns]}
+
+
+RECOVERY = Experiment(
+    name="recovery",
+    question="How many known equations does discover find from their data?",
+    tables={"symbolic-recovery": COLUMNS},
+    keys=("source", "name", "noise", "seed"),
+    text=TEXT,
+    plan=_plan,
+    run=_run,
+    summary=_summary,
+)

@@ -1,0 +1,118 @@
+"""The functions KANs are shown with, and the pictures of the symbolic benchmark."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import sympy
+
+from benchmarks.harness import Setup
+from benchmarks.symbolic import known
+from benchmarks.symbolic.known import EQUATIONS, KNOWN, MANY, is_exact
+from benchmarks.symbolic.pictures import PICTURES
+from kanlens import KANSymbolicRegressor
+from kanlens.symbolic.recipe import Recipe
+
+SMOKE = Setup(smoke=True)
+
+
+def test_the_first_function_has_ten_seeds_by_networks():
+    keys = KNOWN.plan(Setup()).keys
+    first = [key for key in keys if key[:2] == ("networks", "exponential")]
+    assert len(first) == MANY == 10
+    assert {key[1] for key in keys} == set(EQUATIONS)
+    assert len(keys) == len(set(keys))
+
+
+def test_networks_are_what_the_estimator_does():
+    """With its defaults, which the recipe shares."""
+    defaults = KANSymbolicRegressor().get_params()
+    assert dataclasses.asdict(Recipe()).items() <= defaults.items()
+
+
+def test_smoke_finds_a_product():
+    (row,) = KNOWN.rows(SMOKE, ("discover", "product", 0))["symbolic-known"]
+    assert set(row) == set(KNOWN.columns("symbolic-known"))
+    assert (row["formula"], row["exact"], row["rows"]) == ("x*y", 1, known.SMOKE_ROWS)
+    assert row["rmse"] < 1e-12
+    tables = KNOWN.summary(pd.DataFrame([row, {**row, "exact": 0, "formula": "y"}]))
+    (table,) = tables.values()
+    assert table["exact"].tolist() == ["1 of 2"]
+    assert table["a formula"].tolist() == ["x*y"]
+
+
+def test_networks_give_a_formula(monkeypatch):
+    class Found:
+        def sympy(self):
+            return sympy.sympify("x + y")
+
+    def given(model, x, y, recipe, generator, *, progress):
+        assert model.widths == (2, 1)
+        assert (x.shape, y.shape) == ((known.SMOKE_ROWS, 2), (known.SMOKE_ROWS, 1))
+        return Found()
+
+    monkeypatch.setattr(known, "find_formula", given)
+    (row,) = KNOWN.run(SMOKE, ("networks", "product", 0))
+    assert (row["exact"], row["recovered"], row["formula"]) == (0, 0, "x + y")
+    assert row["rmse"] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("exp(y**2 + sin(pi*x))", True),
+        ("exp(y**2)*exp(sin(pi*x))", True),
+        ("exp(y**2 + cos(pi*x - pi/2))", True),
+        ("exp(y**2 + sin(3.14159265358979*x))", False),
+        ("exp(y**2 + sin(pi*x)) + 1", False),
+        ("2*exp(y**2 + sin(pi*x))", False),
+    ],
+)
+def test_exact_means_to_the_last_number(text, expected):
+    assert is_exact(sympy.sympify(text), EQUATIONS["exponential"]) is expected
+
+
+def tables():
+    """Return small tables as they come from files."""
+    numbers = np.random.default_rng(0)
+    rows = [
+        {"source": source, "tier": tier, "noise": noise, "method": method, "seconds": seconds}
+        for source, tier in (("feynman", "1"), ("feynman", "1b"), ("univariate", np.nan))
+        for noise in (0.0, 0.01)
+        for method, seconds in (("kanlens", 0.5), ("pykan", np.nan))
+    ]
+    frame = pd.DataFrame(rows)
+    for name in ("recovered", "rounded", "accurate"):
+        frame[name] = numbers.integers(0, 2, len(frame))
+    edges = pd.DataFrame(
+        [
+            {"grid_size": grid, "noise": noise, "family": family, "edges": 4}
+            for grid in (5, 20)
+            for noise in (0.0, 0.01)
+            for family in ("x", "exp")
+        ]
+    ).assign(first=3, first_three=4, named=3)
+    return {
+        "symbolic-recovery": frame[frame["method"] == "kanlens"],
+        "symbolic-peers": frame,
+        "symbolic-identification": edges,
+    }
+
+
+@pytest.mark.parametrize("name", list(PICTURES))
+def test_pictures_are_drawn_from_tables(name):
+    picture, given = PICTURES[name], tables()
+    figure = picture.draw({need: given[need] for need in picture.needs})
+    axes = [ax for part in [figure, *figure.subfigs] for ax in part.axes]
+    assert all(ax.has_data() for ax in axes)
+    assert picture.caption.endswith(".")
+    if name == "symbolic-recovery":
+        groups = [label.get_text() for label in axes[0].get_xticklabels()]
+        assert groups == ["feynman, tier 1", "feynman, tier 1b", "univariate"]
+        assert [text.get_text() for text in axes[2].get_legend().get_texts()] == [
+            "kanlens",
+            "pykan",
+        ]
