@@ -8,12 +8,16 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens.errors import DataError, DTypeError, InvalidValueError, KanlensError, ShapeError
+
+DISTANT = 1e3  # spans between the 5 % and the 95 % quantile that a target may lie beyond them
 
 
 def message(call: str, expected: str, got: str, advice: str) -> str:
@@ -238,6 +242,40 @@ def check_rows(call: str, x: Tensor, *, least: int = 1) -> None:
         return
     rows = "1 row" if least == 1 else f"{least} rows"
     raise ShapeError(message(call, f"at least {rows}", str(x.shape[0]), "Pass more data"))
+
+
+def warn_of_distant(
+    call: str,
+    names: Sequence[str],
+    y: Tensor,
+    rows: Sequence[int],
+    *,
+    consequence: str = "other rows hardly count beside it",
+) -> Tensor:
+    """Warn of targets (row, out) so far from nearly all others that no other row would count.
+
+    Returns
+    -------
+    Tensor of bool, shape (row,)
+        The others.
+
+    Examples
+    --------
+    >>> warn_of_distant("fit", ["y"], torch.arange(30.0)[:, None], range(30)).all()
+    tensor(True)
+    """
+    values = y.detach().cpu().double().numpy()
+    low, high = np.quantile(values, (0.05, 0.95), axis=0)
+    beyond = np.maximum(low - values, values - high) > DISTANT * (high - low)
+    beyond &= high > low
+    found = np.argwhere(beyond)
+    if len(found):
+        row, column = found[0]
+        got = f"{values[row, column]:.6g} in row {rows[row]} of {names[column]!r}"
+        expected = f"targets within {DISTANT:g} spans of the middle 90 % of them"
+        advice = f"Correct that cell, or predict a logarithm: {consequence}"
+        warnings.warn(message(call, expected, got, advice), stacklevel=4)
+    return torch.from_numpy(~beyond.any(1))
 
 
 def reworded(call: str, error: KanlensError) -> KanlensError:

@@ -6,6 +6,7 @@ The model takes over what the data knows: names, units, kinds, task and classes.
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -14,17 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_finite, check_magnitude, check_rows, message, reworded
+from kanlens.checks import (
+    check_finite,
+    check_magnitude,
+    check_rows,
+    message,
+    reworded,
+    warn_of_distant,
+)
 from kanlens.core.cells import PLAIN_NUMBERS, listed
 from kanlens.core.kinds import Column, is_classes
 from kanlens.core.network import KAN
 from kanlens.core.recording import remember
+from kanlens.core.rows import check_dense, unmasked
 from kanlens.core.schema import Output, Schema, default_schema
 from kanlens.core.statistics import deviations
 from kanlens.errors import DataError, KanlensError, ShapeError
 from kanlens.tables import Table, read_table
 
-DISTANT = 1e3  # spans between the 5 % and the 95 % quantile that a target may lie beyond them
+_READER = re.compile(r"\b((?:impute|drop)='[^']*')")
 
 
 def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Tensor]:
@@ -79,40 +88,6 @@ def _warn_of_constants(model: KAN, y: Tensor) -> None:
             got = f"{name!r} without any that is more than rounding"
             advice = "Choose another target, or take its mean off first"
             warnings.warn(message("fit", "targets with differences", got, advice), stacklevel=4)
-
-
-def warn_of_distant(
-    call: str,
-    names: Sequence[str],
-    y: Tensor,
-    rows: Sequence[int],
-    *,
-    consequence: str = "other rows hardly count beside it",
-) -> Tensor:
-    """Warn of targets (row, out) so far from nearly all others that no other row would count.
-
-    Returns
-    -------
-    Tensor of bool, shape (row,)
-        The others.
-
-    Examples
-    --------
-    >>> warn_of_distant("fit", ["y"], torch.arange(30.0)[:, None], range(30)).all()
-    tensor(True)
-    """
-    values = y.detach().cpu().double().numpy()
-    low, high = np.quantile(values, (0.05, 0.95), axis=0)
-    beyond = np.maximum(low - values, values - high) > DISTANT * (high - low)
-    beyond &= high > low
-    found = np.argwhere(beyond)
-    if len(found):
-        row, column = found[0]
-        got = f"{values[row, column]:.6g} in row {rows[row]} of {names[column]!r}"
-        expected = f"targets within {DISTANT:g} spans of the middle 90 % of them"
-        advice = f"Correct that cell, or predict a logarithm: {consequence}"
-        warnings.warn(message(call, expected, got, advice), stacklevel=4)
-    return torch.from_numpy(~beyond.any(1))
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
@@ -174,7 +149,9 @@ def _rows(model: KAN, x: Any, trained: bool) -> Any:
     try:
         return _adopt_features(model, read_table(x), trained)
     except KanlensError as error:
-        raise reworded("fit", error) from error
+        raise type(error)(
+            _READER.sub(r"read_table(..., \1)", str(reworded("fit", error)))
+        ) from error
 
 
 def _unnamed(model: KAN) -> bool:
@@ -279,6 +256,7 @@ def _counted(count: int, noun: str) -> str:
 
 def _labelled(model: KAN, y: Any, trained: bool) -> Any:
     """Return y, as class codes when it holds labels: text, truth values, or one code per row."""
+    check_dense(y, "fit", "y")
     if model.task == "classification" and model.class_labels:
         return y
     values = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
@@ -287,6 +265,10 @@ def _labelled(model: KAN, y: Any, trained: bool) -> Any:
     import pandas as pd
 
     cells = np.asarray(values).ravel()
+    if np.ndim(values) == 2 and np.shape(values)[1] > 1:
+        got = f"{np.shape(values)[1]} columns of labels or truth values"
+        advice = "Pass one label for each row; y.idxmax('columns') undoes pandas.get_dummies"
+        raise ShapeError(message("fit", "y to be numbers, or one column of classes", got, advice))
     try:
         frame = pd.DataFrame({"x": range(len(cells)), "y": cells})
         table = read_table(frame, target="y", task="classification")
@@ -315,6 +297,8 @@ def _holds_labels(model: KAN, values: Any) -> bool:
         return False
     cells = values if coded else pd.Series(array.ravel())
     found = pd.api.types.infer_dtype(cells, skipna=True)
+    if found == "string" and array.ndim == 1 and len(model.output_names) > 1:
+        return True
     if found in PLAIN_NUMBERS and found != "boolean":
         return False
     return is_classes(Column(name="y", cells=cells, call="fit", target=True))
@@ -353,11 +337,12 @@ def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
     tensor([[1.],
             [2.]])
     """
+    check_dense(y, call, "y")
     if model.task == "classification":
         return _codes(model, y, n_rows, call)
     y = y.detach() if isinstance(y, Tensor) else y
     if not isinstance(y, Tensor):
-        array = np.array(y)  # a copy: torch warns of arrays that are read-only
+        array = np.array(unmasked(y))  # a copy: torch warns of arrays that are read-only
         if array.dtype.kind not in "fiub":
             array = model.schema.encode_target(array, call=call)
         y = torch.as_tensor(array)

@@ -103,7 +103,7 @@ def prune(
     removed = result.to_frame()
     shown = ["step", "name", "relative_score", "reason", "loss_before", "loss_after", "edges_left"]
     terminal.frame("removed edges", removed[shown])
-    terminal.facts("pruned", facts)
+    terminal.facts("pruned", {key: value for key, value in facts.items() if value is not None})
     terminal.wrote(output)
     terminal.emit({**facts, "removed": list(result.removed), "tuned": list(result.tuned)})
 

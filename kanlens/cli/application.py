@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from kanlens.cli.flags import Flagged
-from kanlens.cli.process import INTERRUPTED, STAYS
+from kanlens.cli.process import INTERRUPTED, WHOLE
 from kanlens.errors import InterruptedWarning, KanlensError
 
 COMMANDS = (
@@ -107,6 +107,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # typer always leaves this way, from an interrupt without a word
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         if code == INTERRUPTED and not interrupted:
-            words.print(f"kanlens: interrupted; {STAYS}")
+            words.print(f"kanlens: interrupted; {WHOLE}")
         return INTERRUPTED if interrupted and not code else code
     return 0

@@ -97,10 +97,8 @@ def _known(
     if data is not None:
         x = read_rows(data, kan, column, call="certify", terminal=terminal).x
         low, high = x.amin(0), x.amax(0)
-    elif kan.statistics is not None:
-        first = kan.statistics[0]
-        shift, scale = kan.input_shift.cpu(), kan.input_scale.cpu()
-        low, high = first.input_low * scale + shift, first.input_high * scale + shift
+    elif kan.feature_range is not None:
+        low, high = kan.feature_range
     elif set(kan.feature_names) <= set(given):
         return {}
     else:

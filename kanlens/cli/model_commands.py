@@ -81,7 +81,9 @@ def train(
     holdout: Annotated[
         float, typer.Option(help="Share of rows for testing only; both parts are written.")
     ] = 0.0,
-    resume: Annotated[bool, typer.Option(help="Go on where a killed run stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on where a killed run stopped, with its draws, not --seed's.")
+    ] = False,
     seed: Seed = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -97,12 +97,13 @@ def _say_target(
     from kanlens.core.cells import listed
 
     found = given or schema.targets_among(list(table.frame.columns))
-    wanted = listed(found or schema.target_columns or schema.output_names)
+    names = found or schema.target_columns or schema.output_names
+    wanted = f"column{'s' * (len(names) > 1)} {listed(names)}"
     if table.y is not None:
-        terminal.say(f"target: column {wanted} of {table.source}")
+        terminal.say(f"target: {wanted} of {table.source}")
         return
     lack = "has missing cells or text in" if found else "has no"
-    terminal.say(f"no target: {table.source} {lack} column {wanted} (see --target); {without}")
+    terminal.say(f"no target: {table.source} {lack} {wanted} (see --target); {without}")
 
 
 def read_test(path: Path | None, kan: KAN, target: str | None, *, call: str) -> Table | None:

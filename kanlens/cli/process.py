@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 INTERRUPTED = 130
-STAYS = "what was written so far stays"
+WHOLE = "no file is left half written"
 PATIENCE = 1.2  # seconds until a command that did not come round to an interrupt is left
 GLANCE = 0.05  # seconds between two looks at it
 SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # and clear the line of a progress bar
@@ -89,7 +89,7 @@ class Interrupts:
             elif time.monotonic() > late and not told:
                 told = True
                 _write("keeping what was found; another interrupt ends this at once")
-        self.leave(STAYS if self.running else "nothing had begun")
+        self.leave(WHOLE if self.running else "nothing had begun")
 
     def leave(self, words: str) -> NoReturn:
         """End the process here and now, without half a file."""
@@ -141,7 +141,7 @@ def _failed(error: BaseException) -> int:
     while cause is not None and not isinstance(cause, KeyboardInterrupt):
         cause = cause.__cause__ or cause.__context__
     if cause is not None:
-        _write(STAYS)
+        _write(WHOLE)
         return INTERRUPTED
     import traceback
 

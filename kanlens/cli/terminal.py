@@ -137,7 +137,7 @@ def _endings(kind: str) -> tuple[Sequence[str], str] | None:
         from kanlens.reporting.writing import SUFFIXES
 
         return SUFFIXES, SUFFIXES[0]
-    return None
+    return ((".safetensors",), ".safetensors") if kind == "model" else None
 
 
 def seeded(seed: int | None) -> torch.Generator:

@@ -176,7 +176,11 @@ def missing_text(
     """
     first = place(int(missing.argmax()))
     got = f"{int(missing.sum())} in column {name!r} (first in {first})"
-    advice = "Drop such rows, or pass impute='median'" if imputable else "Drop such rows"
+    advice = "Drop such rows"
+    if imputable and call == "read_table":
+        advice = "Drop such rows, or pass impute='median'"
+    elif imputable:
+        advice = "Drop such rows, or train on a table read with impute='median'"
     return message(call, "no missing cells", got, advice)
 
 

@@ -50,12 +50,10 @@ def describe(model: KAN) -> dict[str, Any]:
 
 def _features(model: KAN) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
+    known = model.feature_range
     for index, feature in enumerate(model.schema.features):
         facts: dict[str, Any] = {"name": feature.name, "kind": feature.kind, "unit": feature.unit}
-        statistics = model.layers[0].statistics
-        if statistics is not None:
-            shift, scale = float(model.input_shift[index]), float(model.input_scale[index])
-            facts["low"] = float(statistics.input_low[index]) * scale + shift
-            facts["high"] = float(statistics.input_high[index]) * scale + shift
+        if known is not None:
+            facts["low"], facts["high"] = (float(ends[index]) for ends in known)
         found.append(facts)
     return found

@@ -257,6 +257,23 @@ grid_range, enable_standalone_scale_spline
         return known if len(known) == len(found) else None
 
     @property
+    def feature_range(self) -> tuple[Tensor, Tensor] | None:
+        """Ends (in,) of each feature's range in the training data, in its units.
+
+        These are where a feature is held, else those of the statistics; None before the first fit.
+        """
+        known = self.layers[0].statistics
+        if known is None:
+            return None
+        held = self.input_low.isfinite() & self.input_high.isfinite()
+        seen = (
+            end.to(self.input_scale) * self.input_scale + self.input_shift
+            for end in (known.input_low, known.input_high)
+        )
+        low, high = map(torch.where, (held, held), (self.input_low, self.input_high), seen)
+        return low, high
+
+    @property
     def dtype(self) -> torch.dtype:
         """Floating type of the weights."""
         return self.input_shift.dtype

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
+from kanlens.checks import message, warn_of_distant
 from kanlens.core.network import KAN
-from kanlens.encoding import prepare_target, warn_of_distant
+from kanlens.encoding import prepare_target
 from kanlens.errors import MethodError
 from kanlens.training.objective import constant_loss, task_loss
 

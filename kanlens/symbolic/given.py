@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_rows, message
+from kanlens.checks import check_rows, message, warn_of_distant
 from kanlens.core.network import KAN
-from kanlens.encoding import prepare_target, warn_of_distant
+from kanlens.encoding import prepare_target
 from kanlens.errors import DataError
 from kanlens.symbolic.assignment import Goal
 from kanlens.symbolic.joint_refit import relative_loss

@@ -134,9 +134,8 @@ class Receipt:
         """Say in words how good the formula is and what to beware of."""
         lines = self._distances()
         if self.accuracy is not None:
-            lines.append(
-                f"Against y: accuracy {self.accuracy:.4f} (model {self.model_accuracy:.4f})."
-            )
+            model = f"(model {self.model_accuracy:.4f})"
+            lines.append(f"Against the targets: accuracy {self.accuracy:.4f} {model}.")
         if self.snapped:
             worst = f"; the dearest cost {max(self.snap_costs):.1e}" if self.snap_costs else ""
             lines.append(f"Exact constants: {_counted(self.snapped)}{worst}.")
@@ -169,7 +168,7 @@ class Receipt:
             ]
         if self.r2 is not None:
             model = "" if self.model_r2 is None else f" (model {self.model_r2:.6f})"
-            lines.append(f"Against y: RMSE {self.rmse:.3g}, R2 {self.r2:.6f}{model}.")
+            lines.append(f"Against the targets: RMSE {self.rmse:.3g}, R2 {self.r2:.6f}{model}.")
         return lines
 
     def _rows(self) -> str:
@@ -342,10 +341,9 @@ def _spline_names(expressions: tuple[Expr, ...]) -> tuple[str, ...]:
 
 def _outside(model: KAN, x: Tensor) -> float:
     """Return the share of rows with a feature outside the training range."""
-    known = model.layers[0].statistics
+    known = model.feature_range
     if known is None:
         return float(model.outside(x).any(1).double().mean())
-    inputs = (x - model.input_shift) / model.input_scale
-    low, high = known.input_low.to(inputs), known.input_high.to(inputs)
+    low, high = known
     slack = 1e-6 * (high - low)
-    return float(((inputs < low - slack) | (inputs > high + slack)).any(1).double().mean())
+    return float(((x < low - slack) | (x > high + slack)).any(1).double().mean())

@@ -58,21 +58,27 @@ def test_square_brackets_in_an_error_survive(tmp_path, capsys):
 
 def test_train_says_what_it_did_and_writes_both_parts(workshop, tmp_path, capsys):
     words = ["train", workshop / "data.csv", "--target", "area", "--hidden", "0", "--steps", "3"]
-    facts = answer(capsys, *words, "--holdout", "0.25", "--seed", "1", "-o", tmp_path / "m.st")
+    facts = answer(
+        capsys, *words, "--holdout", "0.25", "--seed", "1", "-o", tmp_path / "m.safetensors"
+    )
     assert facts["widths"] == [3, 1]
     assert facts["rows"] == 90
     assert len(pd.read_csv(tmp_path / "m.test.csv")) == 30
     assert len(pd.read_csv(tmp_path / "m.train.csv")) == 90
     assert 0.9 < facts["test_R2"] <= 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.st", "m.test.csv", "m.train.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "m.safetensors",
+        "m.test.csv",
+        "m.train.csv",
+    ]
 
 
 def test_the_same_seed_gives_the_same_bytes(workshop, tmp_path):
     words = ["train", f"{workshop}/data.csv", "--target", "area", "--steps", "2", "--quiet"]
     for name in ("a", "b"):
-        assert main([*words, "--seed", "3", "-o", f"{tmp_path}/{name}.st"]) == 0
-    assert main([*words, "--seed", "4", "-o", f"{tmp_path}/c.st"]) == 0
-    a, b, c = ((tmp_path / f"{name}.st").read_bytes() for name in "abc")
+        assert main([*words, "--seed", "3", "-o", f"{tmp_path}/{name}.safetensors"]) == 0
+    assert main([*words, "--seed", "4", "-o", f"{tmp_path}/c.safetensors"]) == 0
+    a, b, c = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "abc")
     assert a == b
     assert a != c
 
@@ -156,6 +162,9 @@ def test_prune_names_outputs_that_no_longer_vary(workshop, tmp_path, capsys):
     words = ["prune", tmp_path / "two.safetensors", workshop / "data.csv", "--threshold", "0.01"]
     facts = answer(capsys, *words, "-o", tmp_path / "one.safetensors")
     assert facts["constant_outputs"] == ["y2"]
+    assert facts["loss_allowed"] is None
+    assert main([str(word) for word in (*words, "-o", tmp_path / "one.safetensors")]) == 0
+    assert "None" not in capsys.readouterr().out
 
 
 def test_symbolize_writes_a_model_and_prints_the_formula(workshop, tmp_path, capsys):
@@ -360,7 +369,7 @@ def test_resume_without_a_checkpoint_says_so(workshop, tmp_path, capsys):
 )
 def test_train_takes_every_kind_of_penalty(workshop, tmp_path, extra, capsys):
     words = ["train", workshop / "data.csv", "--target", "area", "--hidden", "0", "--steps", "2"]
-    facts = answer(capsys, *words, "--strength", "0.01", *extra, "-o", tmp_path / "m.st")
+    facts = answer(capsys, *words, "--strength", "0.01", *extra, "-o", tmp_path / "m.safetensors")
     assert facts["steps"] == 2
 
 

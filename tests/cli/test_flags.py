@@ -184,6 +184,6 @@ def test_an_error_names_flags_that_the_command_has(workshop, tmp_path, capsys, w
 @pytest.mark.filterwarnings("always")
 def test_a_warning_names_flags_too(workshop, tmp_path, capsys):
     words = ["train", f"{workshop}/data.csv", "--target", "area", "--task", "classification"]
-    assert main([*words, "--steps", "0", "--hidden", "0", "-o", f"{tmp_path}/m.st"]) == 0
+    assert main([*words, "--steps", "0", "--hidden", "0", "-o", f"{tmp_path}/m.safetensors"]) == 0
     said = capsys.readouterr().err
     assert "If it is a quantity, use --task regression.\n" in said

@@ -62,7 +62,7 @@ def test_a_command_without_a_result_says_so(tmp_path, words, monkeypatch, capsys
 
     monkeypatch.setattr("kanlens.save", stopped, raising=False)
     assert main([*words, "-o", str(tmp_path / "model.safetensors")]) == 130
-    assert "interrupted; what was written so far stays" in capsys.readouterr().err
+    assert "interrupted; no file is left half written" in capsys.readouterr().err
 
 
 class Cut:

@@ -86,7 +86,7 @@ def test_modules_that_swallow_interrupts_do_not_keep_the_process(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="interrupts are Python's own there")
 def test_a_native_call_that_does_not_return_is_left(tmp_path):
     ended = interrupted(STUCK, tmp_path)
-    assert ended == (130, "kanlens: interrupted; what was written so far stays\n")
+    assert ended == (130, "kanlens: interrupted; no file is left half written\n")
 
 
 def test_before_the_command_runs_the_process_leaves(lines):
@@ -146,7 +146,7 @@ def test_who_leaves_takes_half_files_along(lines, tmp_path):
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (KeyboardInterrupt(), 130, "kanlens: interrupted; what was written so far stays\n"),
+        (KeyboardInterrupt(), 130, "kanlens: interrupted; no file is left half written\n"),
         (ImportError("no module"), 3, "kanlens: this is a bug"),
     ],
 )

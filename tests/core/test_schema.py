@@ -113,7 +113,7 @@ def test_truth_values_may_be_written_as_zero_and_one(cells):
             "ok",
             [True, None],
             "no missing cells, got 1 in column 'ok' (first in row 1). "
-            "Drop such rows, or pass impute='median'.",
+            "Drop such rows, or train on a table read with impute='median'.",
         ),
         (
             "ok",

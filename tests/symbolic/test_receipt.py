@@ -105,7 +105,7 @@ def test_classification_counts_right_classes():
     good = examine((x1, sympy.Integer(0)), model, x, y)
     bad = examine((-x1, sympy.Integer(0)), model, x, y)
     assert (good.accuracy, good.model_accuracy, bad.accuracy) == (1.0, 1.0, 0.0)
-    assert "Against y: accuracy 1.0000 (model 1.0000)." in good.summary()
+    assert "Against the targets: accuracy 1.0000 (model 1.0000)." in good.summary()
     assert good.r2 is None
 
 
@@ -200,7 +200,7 @@ def test_without_a_model_the_formula_is_held_against_y():
     assert (good.max_deviation, good.relative_rmse, good.model_r2) == (None, None, None)
     assert good.r2 == pytest.approx(1.0)
     assert good.trustworthy
-    assert good.summary().startswith("Checked on 50 rows.\nAgainst y: RMSE")
+    assert good.summary().startswith("Checked on 50 rows.\nAgainst the targets: RMSE")
     assert "model" not in good.summary()
     noisy = examine((s,), None, x, x**2, feature_names=["a"])
     assert not noisy.trustworthy

@@ -70,7 +70,7 @@ def test_truth_values_make_a_classification(y: object) -> None:
 
 
 @pytest.mark.parametrize("shift", [0, 5])
-@pytest.mark.parametrize("kind", ["tensor", "array", "small", "series", "list"])
+@pytest.mark.parametrize("kind", ["tensor", "array", "small", "series", "list", "text"])
 def test_whole_numbers_are_classes_of_a_model_with_several_outputs(shift: int, kind: str) -> None:
     codes = np.arange(12) % 3 + shift
     y = {
@@ -79,6 +79,7 @@ def test_whole_numbers_are_classes_of_a_model_with_several_outputs(shift: int, k
         "small": codes.astype(np.uint8),
         "series": pd.Series(codes),
         "list": codes.tolist(),
+        "text": codes.astype(str),
     }[kind]
     net = model([1, 3])
     quick(net, (rows(), y))

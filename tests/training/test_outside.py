@@ -52,11 +52,19 @@ def test_the_range_is_that_of_the_training_data_and_values_are_held_at_its_ends(
     held = FAR.clamp(x.amin(0), x.amax(0))
     assert_close(model(FAR), model(held), rtol=0, atol=0)
     assert not torch.equal(held, FAR)
+    assert model.feature_range is not None
+    assert_close(torch.stack(model.feature_range), torch.stack(x.aminmax(dim=0)), rtol=0, atol=0)
 
 
 def test_other_ways_beyond_the_range_hold_nothing() -> None:
     straight = trained(*rows(), steps=2, extrapolation="linear")
     assert straight.input_low.isinf().all()
+    assert straight.feature_range is not None
+    assert straight.statistics is not None
+    ends = straight.statistics[0].input_low, straight.statistics[0].input_high
+    for one, other in zip(straight.feature_range, ends, strict=True):
+        assert_close(straight.scale_inputs(one), other)
+    assert kanlens.KAN([2, 1]).feature_range is None
     far = torch.tensor([[10.0, 0.0], [20.0, 0.0], [30.0, 0.0]], dtype=torch.float64)
     ends = straight(far).detach()
     assert abs(float(ends[2] - ends[1])) > 0.1  # it goes on

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 
 import kanlens
-from kanlens.errors import DataError, InvalidValueError, ShapeError
+from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.estimators import KANRegressor
 from kanlens.training.footprint import check_footprint
 from kanlens.training.options import Options
@@ -146,3 +147,53 @@ def test_fit_asks_before_it_begins(monkeypatch):
     monkeypatch.setattr("kanlens.memory.available_memory", lambda: 50_000)
     with pytest.raises(InvalidValueError, match=r"^fit: expected work that fits into the 0\.0 GB"):
         trained(frame())
+
+
+def test_masked_cells_are_missing_cells():
+    x = np.ma.masked_array(np.random.default_rng(0).normal(size=(40, 2)))
+    y = np.ma.masked_array(x[:, 0].data)
+    assert kanlens.fit(kanlens.KAN([2, 1]), (x, y), steps=1, progress=False).history
+    for array, row in ((x, (7, 1)), (y, 9)):
+        array[row] = np.ma.masked
+        with pytest.raises(DataError, match=r"^fit: expected finite numbers, got nan at row [79]"):
+            kanlens.fit(kanlens.KAN([2, 1]), (x, y), steps=1, progress=False)
+        array.mask = False
+
+
+@pytest.mark.parametrize("sparse", [torch.Tensor.to_sparse, lambda t: csr_matrix(t.numpy())])
+def test_sparse_data_are_refused(sparse):
+    x, model = torch.rand(40, 2), kanlens.KAN([2, 1])
+    text = r"^fit: expected x to be dense, got a sparse \w+\. Pass x\.to_dense\(\), or x\.toarray"
+    with pytest.raises(DTypeError, match=text):
+        kanlens.fit(model, (sparse(x), x[:, 0]), steps=1, progress=False)
+    with pytest.raises(DTypeError, match=text.replace("fit", "attribute", 1)):
+        kanlens.attribute(model, sparse(x), background=x)
+    with pytest.raises(DTypeError, match=r"^fit: expected y to be dense"):
+        kanlens.fit(model, (x, sparse(x[:, :1])), steps=1, progress=False)
+
+
+def test_advice_for_a_frame_names_who_takes_it():
+    data, model = frame(), kanlens.KAN([2, 1])
+    y = data.pop("y")
+    data.loc[3, "a"] = np.nan
+    with pytest.raises(DataError, match=r"or pass read_table\(\.\.\., impute='median'\)\.$"):
+        kanlens.fit(model, (data, y), steps=1, progress=False)
+    with pytest.raises(DataError, match=r"leave it out with read_table\(\.\.\., drop='b'\)\.$"):
+        names = [f"row {k}" for k in range(len(data))]
+        kanlens.fit(model, (data.assign(a=0.0, b=names), y), steps=1, progress=False)
+    kanlens.fit(model, (data.fillna(0.0), y), steps=1, progress=False)
+    with pytest.raises(DataError, match=r"or train on a table read with impute='median'\.$"):
+        kanlens.attribute(model, data)
+
+
+def test_columns_of_truth_values_are_no_column_of_classes():
+    y = pd.get_dummies(pd.Series(list("abcb" * 10)))
+    text = (
+        "got 3 columns of labels or truth values. Pass one label for each row; y.idxmax('columns')"
+    )
+    for outputs in (1, 3):
+        with pytest.raises(ShapeError, match=re.escape(text)):
+            kanlens.fit(kanlens.KAN([2, outputs]), (frame()[["a", "b"]], y), steps=1)
+    labels = y.idxmax(axis=1)
+    fit = kanlens.fit(kanlens.KAN([2, 3]), (frame()[["a", "b"]], labels), steps=1, progress=False)
+    assert fit.model.class_labels == ("a", "b", "c")

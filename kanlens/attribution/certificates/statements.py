@@ -167,8 +167,9 @@ class OutputCertificate:
     def __str__(self) -> str:
         """Say it in lines."""
         span, near = self.range, self.additivity
-        seen = f"seen {span.seen_low:.6g} to {span.seen_high:.6g},"
-        seen = f"{seen} width {span.ratio:.4g} times as seen"
+        seen = f"seen {span.seen_low:.6g} to {span.seen_high:.6g}"
+        if span.ratio < math.inf:
+            seen = f"{seen}, width {span.ratio:.4g} times as seen"
         if math.isnan(span.seen_low):
             seen = "undefined wherever it was evaluated"
         lines = [
@@ -297,7 +298,9 @@ def _digits(low: float, high: float, value: float) -> str:
 
 
 def _sentence(one: FeatureCertificate) -> str:
-    effect = f"changes it by at most {one.effect.bound:.6g} (seen {one.effect.seen:.6g})"
+    effect = f"changes it by at most {one.effect.bound:.6g}"
+    if one.effect.seen or one.verdict == "constant":  # else it was not looked at
+        effect = f"{effect} (seen {one.effect.seen:.6g})"
     slope = f"slope between {one.slope.low:.6g} and {one.slope.high:.6g}"
     words = {
         "increasing": "never lowers it",

@@ -12,6 +12,7 @@ from kanlens.attribution.certificates.certification import certify
 from kanlens.attribution.certificates.changes import additive_changes
 from kanlens.attribution.certificates.propagation import Propagation
 from kanlens.attribution.certificates.sampling import spread_points
+from kanlens.attribution.certificates.statements import _sentence
 from kanlens.attribution.problem import private_copy
 from kanlens.benchmarks.attribution.adversary import broken
 from kanlens.core.layers import KANLinear
@@ -72,6 +73,8 @@ def test_limits_hold_and_claims_do(monkeypatch, widths, limit):
             assert one.remark.startswith("stopped at the time limit, without ")
             assert one.remark in str(proven)
             assert not one.decided
+        for feature in one.features:  # what was not looked at was not seen to do nothing
+            assert feature.verdict == "constant" or "(seen 0)" not in _sentence(feature)
     monkeypatch.undo()
     assert broken(model, proven, torch.Generator().manual_seed(1), 200)[0] == []
 
