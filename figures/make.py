@@ -1,4 +1,4 @@
-"""Redraw every picture of README and the tutorials from its numbers.
+"""Redraw every picture of README, the pages and the tutorials from its numbers.
 
     python figures/make.py            compute the numbers into figures/data, then draw
     python figures/make.py --draw     draw from the numbers that are there
@@ -26,6 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from concepts import CONCEPTS
 from matplotlib.figure import Figure
 
 import kanlens
@@ -39,7 +40,7 @@ DATA = HERE / "data"
 class Picture:
     """One figure: where its numbers come from, how it is drawn, what it shows."""
 
-    compute: Callable[[], None]
+    compute: Callable[[], None] | None  # None where the numbers are another picture's
     draw: Callable[[], Figure]
     caption: str
 
@@ -207,8 +208,9 @@ PICTURES = {
     "symbolic-recovery": symbolic_picture("recovery", ["recovery", "peers", "known"]),
     "symbolic-identification": symbolic_picture("identification", ["identification", "speed"]),
     "attribution-planted": attribution_picture("planted", ["planted"]),
+    **{name: Picture(*parts) for name, parts in CONCEPTS.items()},
 }
-GROUPS = ("sparsity", "symbolic", "attribution")  # benchmarks with several pictures
+GROUPS = ("sparsity", "symbolic", "attribution", "concept")  # with several pictures
 
 
 def main() -> None:
@@ -221,7 +223,7 @@ def main() -> None:
     for name, picture in PICTURES.items():
         if options.only not in (None, name, name.partition("-")[0]):
             continue
-        if not options.draw:
+        if picture.compute is not None and not options.draw:
             picture.compute()
         try:
             figure = picture.draw()
