@@ -41,6 +41,7 @@ autosummary_generate = True
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 default_role = "obj"
+highlight_language = "none"  # of a block that names none: shell and output
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
