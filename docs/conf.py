@@ -25,7 +25,7 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "sources.mathml",
 ]
 exclude_patterns = ["_build", "jupyter_execute"]
 templates_path = ["templates"]

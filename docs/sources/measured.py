@@ -272,7 +272,7 @@ def planted() -> dict[str, str]:
         for method, row in middle.sort_values("shapley_error").iterrows()
         if method != "random" and row.shapley_error == row.shapley_error
     ]
-    errors = "error against Shapley values (worst)", "against integrated gradients (worst)"
+    errors = "Shapley error (worst)", "IG error (worst)"
     return {
         "planted": table(["method", *errors, "relative gap", "seconds a row"], rows),
         "shapley_median": short(middle.shapley_error["shapley"]),

@@ -1,8 +1,9 @@
-"""Markdown tables, and numbers as people read them."""
+"""Markdown tables, numbers as people read them, formulas as docutils reads them."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 BEYOND = 1e-3  # smaller numbers are written with an exponent
@@ -59,3 +60,14 @@ def percent(value: float, digits: int = 1) -> str:
     '97.69 %'
     """
     return f"{100.0 * value:.{digits}f} %"
+
+
+def braced(tex: str) -> str:
+    r"""Put braces around the digits of a fraction, which docutils would take for one number.
+
+    Examples
+    --------
+    >>> braced(r"x - \frac12")
+    'x - \\frac{1}{2}'
+    """
+    return re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", tex)
