@@ -66,4 +66,5 @@ html_sidebars = {"index": [], "architecture": []}
 
 linkcheck_ignore = [r"https?://.*"]  # only what stands on these pages: builds have no network
 
-shutil.copytree(HERE.parent / "tutorials", HERE / "tutorials", dirs_exist_ok=True)
+shutil.rmtree(HERE / "tutorials", ignore_errors=True)
+shutil.copytree(HERE.parent / "tutorials", HERE / "tutorials")

@@ -26,8 +26,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from concepts import CONCEPTS
 from matplotlib.figure import Figure
+from pages import PAGES
 
 import kanlens
 from kanlens.plotting.style import context, save
@@ -208,9 +208,9 @@ PICTURES = {
     "symbolic-recovery": symbolic_picture("recovery", ["recovery", "peers", "known"]),
     "symbolic-identification": symbolic_picture("identification", ["identification", "speed"]),
     "attribution-planted": attribution_picture("planted", ["planted"]),
-    **{name: Picture(*parts) for name, parts in CONCEPTS.items()},
+    **{name: Picture(*parts) for name, parts in PAGES.items()},
 }
-GROUPS = ("sparsity", "symbolic", "attribution", "concept")  # with several pictures
+GROUPS = ("sparsity", "symbolic", "attribution", "concept", "guide")  # with several pictures
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of the concepts in docs/concepts; `figures/make.py` computes and draws them."""
+"""Pictures of the pages in docs; `figures/make.py` computes and draws them."""
 
 from __future__ import annotations
 
@@ -145,7 +145,30 @@ def draw_certificate() -> Figure:
     return figure
 
 
-CONCEPTS = {
+def compute_network() -> None:
+    """Train the network of docs/guide/table.md and keep it."""
+    draw = np.random.default_rng(0)
+    ends = {"U": (1, 5), "t": (0, 4), "T": (280, 300)}
+    frame = pd.DataFrame({name: draw.uniform(*pair, 500) for name, pair in ends.items()})
+    frame["v"] = frame["U"] * (1 - np.exp(-frame["t"]))
+    table = kanlens.read_table(frame, target="v")
+    generator = torch.Generator().manual_seed(0)
+    model = kanlens.KAN([3, 3, 1], generator=generator).double()
+    sparse = {"penalty": "weight_l1", "strength": 0.002}
+    kanlens.fit(model, table, steps=30, **sparse, generator=generator, progress=False)
+    kanlens.save(model, DATA / "guide-network.safetensors")
+
+
+def draw_network() -> Figure:
+    """Draw the network that the guide trains."""
+    with context():
+        figure, axes = plt.subplots(figsize=(6.0, 3.8), layout="constrained")
+        kanlens.plot.network(kanlens.load(DATA / "guide-network.safetensors"), ax=axes)
+    return figure
+
+
+PAGES = {
+    "guide-network": (compute_network, draw_network, "The network of the guide, with its edges."),
     "concept-edge": (None, draw_edge, "One edge: its function, its spline, its base, its knots."),
     "concept-weight-l1": (
         None,
