@@ -101,3 +101,7 @@ def test_the_examples_of_what_writes_pages_hold(name, monkeypatch):
     found = doctest.testmod(module)
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_the_citation_is_of_this_version():
+    assert f"version: {kanlens.__version__}\n" in (ROOT / "CITATION.cff").read_text()
