@@ -1,4 +1,4 @@
-"""Redraw every picture of README and the tutorials from its numbers.
+"""Redraw every picture of README, the pages and the tutorials from its numbers.
 
     python figures/make.py            compute the numbers into figures/data, then draw
     python figures/make.py --draw     draw from the numbers that are there
@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from pages import PAGES
 
 import kanlens
 from benchmarks.data import beside_checkout
@@ -41,7 +42,7 @@ DATA = HERE / "data"
 class Picture:
     """One figure: where its numbers come from, how it is drawn, what it shows."""
 
-    compute: Callable[[], None]
+    compute: Callable[[], None] | None  # None where the numbers are another picture's
     draw: Callable[[], Figure]
     caption: str
 
@@ -154,8 +155,9 @@ PICTURES = {
         caption="A KAN trained on samples of exp(sin(pi x) + y^2), pruned, and read.",
     ),
     **benchmark_pictures(),
+    **{name: Picture(*parts) for name, parts in PAGES.items()},
 }
-GROUPS = ("sparsity", "symbolic", "attribution")  # benchmarks with several pictures
+GROUPS = ("sparsity", "symbolic", "attribution", "concept", "guide")  # with several pictures
 
 
 def main() -> None:
@@ -168,7 +170,7 @@ def main() -> None:
     for name, picture in PICTURES.items():
         if options.only not in (None, name, name.partition("-")[0]):
             continue
-        if not options.draw:
+        if picture.compute is not None and not options.draw:
             picture.compute()
         try:
             figure = picture.draw()

@@ -34,9 +34,9 @@ def importance(
 ) -> pd.DataFrame:
     """Say how much each feature matters over all samples, output by output.
 
-    Local methods are averaged: the mean |value|, with a 95% interval from its spread over the rows;
-    `Attribution.to_importance` says how, and how often it covers. Global methods are taken as they
-    are. A classifier has one output for each class (or a single one for the second of two),
+    Local methods are averaged: the mean ``|value|``, with a 95% interval from its spread over the
+    rows; `Attribution.to_importance` says how, and how often it covers. Global methods are taken as
+    they are. A classifier has one output for each class (or a single one for the second of two),
     explained on the scale of its logits.
 
     An interrupt (Ctrl-C) ends the work; the outputs that are done are returned, with a warning.

@@ -96,8 +96,8 @@ class Attribution:
     def relative_gap(self) -> Tensor:
         """Size of the gap next to the change it should explain, shape (batch,).
 
-        It is |gap| / (|output - reference| + t), where t is a thousandth of the standard deviation
-        of the output, so that samples near the reference do not dominate.
+        It is ``|gap| / (|output - reference| + t)``, where t is a thousandth of the standard
+        deviation of the output, so that samples near the reference do not dominate.
         """
         floor = 1e-3 * self.output.std(correction=0) + torch.finfo(self.output.dtype).tiny
         return self.completeness_gap.abs() / ((self.output - self.reference).abs() + floor)
@@ -144,14 +144,14 @@ class Attribution:
         )
 
     def to_importance(self) -> Importance:
-        """Average over the samples: the mean |value| of each feature, with a 95% interval.
+        """Average over the samples: the mean ``|value|`` of each feature, with a 95% interval.
 
-        The interval is Student's, corrected for the skewness of the |values| [1]_; nothing is
-        drawn. With 10 to 100 samples it covered the true mean of |values| spread uniformly or like
-        the size of normal or exponential numbers in 0.94 to 0.97 of 20,000 simulations each, in
-        0.90 to 0.94 where few are very large (log-normal), and where 70% are zero in 0.91 with 10
-        samples, 0.96 with more. With 5 samples these were 0.92 to 0.95, 0.88 and 0.77. Samples that
-        all have the same |value| show no spread: the interval has no width.
+        The interval is Student's, corrected for the skewness of the ``|values|`` [1]_; nothing is
+        drawn. With 10 to 100 samples it covered the true mean of ``|values|`` spread uniformly or
+        like the size of normal or exponential numbers in 0.94 to 0.97 of 20,000 simulations each,
+        in 0.90 to 0.94 where few are very large (log-normal), and where 70% are zero in 0.91 with
+        10 samples, 0.96 with more. With 5 samples these were 0.92 to 0.95, 0.88 and 0.77. Samples
+        that all have the same ``|value|`` show no spread: the interval has no width.
 
         Returns
         -------
@@ -216,7 +216,7 @@ class Importance:
     low, high : Tensor, shape (in,), or None
         Ends of the 95% interval over samples; None where sampling has no part in the values.
     meaning : str
-        What the values are, e.g. "mean |value|".
+        What the values are, e.g. ``"mean |value|"``.
     method : str
         Key into ``METHODS``.
     features : tuple of str

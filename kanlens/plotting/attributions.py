@@ -56,8 +56,8 @@ def attribution(
     result : Attribution or Importance
         As `kanlens.attribute` returns it.
     kind : {"bar", "beeswarm", "waterfall", "interactions", "paths"}
-        ``"bar"``: mean |value| with its 95% interval over the samples. ``"beeswarm"``: the value
-        in every sample, colored by the feature. ``"waterfall"``: how one sample's values lead
+        ``"bar"``: mean ``|value|`` with its 95% interval over the samples. ``"beeswarm"``: the
+        value in every sample, colored by the feature. ``"waterfall"``: how one sample's values lead
         from the reference to the output; orange raises it, blue lowers it. ``"interactions"``:
         the matrix of main effects and pairs. ``"paths"``: what flows through every edge, from the
         features to the output.

@@ -102,7 +102,7 @@ def _new_axes(names: list[str], key: _Key, rows: float) -> Axes:
 def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes:
     """Draw what several methods say of every feature, and how exact each of them is.
 
-    One row per feature, one marker per method at its mean |value|. The table on the right names
+    One row per feature, one marker per method at its mean ``|value|``. The table on the right names
     the markers; "error" is the L1 distance from the exact Shapley values over their L1 norm,
     "gap" what the values leave unexplained over what they should explain.
 

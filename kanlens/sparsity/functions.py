@@ -21,7 +21,7 @@ SMALL = 2**16  # edge values up to which computing them is faster than the momen
 
 
 def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
-    """Return the mean over the rows of |phi_oi(x_i)|: the penalty of the paper [1]_, exact.
+    """Return the mean over the rows of ``|phi_oi(x_i)|``: the penalty of the paper [1]_, exact.
 
     A layer that has a method of this name answers by it. For all others the edges' values are
     computed a few rows at a time, for the gradient once more, so that memory does not grow with

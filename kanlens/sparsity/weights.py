@@ -13,12 +13,12 @@ __all__ = ["raw_l1", "weight_l1"]
 def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
     """Return the L1 norm of each edge's weights, free of how the edge is written.
 
-    For a spline edge it is mean_k |coefficient_k - c| + |base_weight|, with the scaler multiplied
-    into the coefficients and c the mean of the edge; a base that is a straight line counts in the
-    coefficients, which can write it, and a base of zero not at all. The same function split
-    differently between weight and scaler or between a straight base and the spline, or a constant
-    moved from one edge of a node to another, leaves it as it is; efficient-kan's norm (`raw_l1`)
-    changes by any factor.
+    For a spline edge it is ``mean_k |coefficient_k - c| + |base_weight|``, with the scaler
+    multiplied into the coefficients and c the mean of the edge; a base that is a straight line
+    counts in the coefficients, which can write it, and a base of zero not at all. The same function
+    split differently between weight and scaler or between a straight base and the spline, or a
+    constant moved from one edge of a node to another, leaves it as it is; efficient-kan's norm
+    (`raw_l1`) changes by any factor.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
 
 
 def raw_l1(layer: KANLinear) -> Tensor:  # (out, in)
-    """Return efficient-kan's norm, mean_k |spline_weight_k|: no base, no scaler, no gauge.
+    """Return efficient-kan's norm, ``mean_k |spline_weight_k|``: no base, no scaler, no gauge.
 
     It belongs to the weights, not to the function; it is here for comparison. efficient-kan's
     whole penalty is its sum plus its `entropy`.

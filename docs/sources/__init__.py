@@ -1,0 +1,1 @@
+"""What pages take from the package and from figures/data, so that nothing is typed twice."""

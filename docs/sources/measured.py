@@ -1,0 +1,375 @@
+"""The tables and numbers of the benchmark pages, computed from figures/data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sources.writing import percent, short, table
+
+DATA = Path(__file__).parents[2] / "figures" / "data"
+
+
+def measured() -> dict[str, str]:
+    """Return every table and number by its name."""
+    found: dict[str, str] = {}
+    for area in AREAS:
+        found |= area()
+    return found
+
+
+def read(name: str) -> pd.DataFrame:
+    """Read one file of figures/data."""
+    return pd.read_csv(DATA / f"{name}.csv")
+
+
+def origin(frame: pd.DataFrame) -> str:
+    """Say when, with what and on what a file was measured."""
+    days = sorted(frame["date"].unique())
+    versions = f"kanlens {frame['kanlens'].iloc[0]}, torch {frame['torch'].iloc[0].split('+')[0]}"
+    return f"Measured {' and '.join(days)}, {versions}, {frame['cpu'].iloc[0].split(',')[0]}."
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return a mean and half the width of its 95 % interval by Student's t."""
+    from scipy import stats
+
+    values = np.asarray(values, dtype=float)
+    spread = values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * spread)
+
+
+# --- speed --------------------------------------------------------------------------------------
+
+
+def speed() -> dict[str, str]:
+    """Tables of the time and memory of one layer."""
+    times, memory = read("speed"), read("speed-memory")
+    both = times[times["pass"] == "forward+backward"]
+    ratios = both[both.peer == "kanlens"].vs_linear
+    return {
+        "speed_both": layers(both, "ms"),
+        "speed_forward": layers(times[times["pass"] == "forward"], "ms"),
+        "speed_memory": layers(memory, "extra_mib"),
+        "speed_low": short(float(ratios.min())),
+        "speed_high": short(float(ratios.max())),
+        "speed_origin": f"{origin(times)[:-1]}, {times.threads.iloc[0]} threads, float32.",
+        "speed_wrong": "; ".join(wrong_values(both)),
+    }
+
+
+def layers(frame: pd.DataFrame, value: str) -> str:
+    """Write one row per layer, one column per library; the least of the right splines is bold."""
+    peers = [name for name in frame.peer.unique() if name != "inkan eager"]
+    rows = []
+    for cell, group in frame.groupby("cell", sort=False):
+        found = group.set_index("peer")
+        right = found[(found.status == "ok") & ~found.index.isin(["nn.Linear", "FastKAN"])]
+        best = right[value].astype(float).idxmin()
+        rows.append([spelled(cell), *(layer_cell(found, p, value, p == best) for p in peers)])
+    return table(["rows, layer, intervals", *peers], rows)
+
+
+def spelled(cell: str) -> str:
+    """Spell the name of a layer out.
+
+    Examples
+    --------
+    >>> spelled("4096x64->64 G5 order 2")
+    '4096, 64 → 64, 5, order 2'
+    """
+    rows, _, rest = cell.partition("x")
+    sizes, _, grid = rest.partition(" G")
+    intervals, *more = grid.split(" ", 1)
+    return ", ".join([rows, sizes.replace("->", " → "), intervals, *more])
+
+
+def layer_cell(found: pd.DataFrame, peer: str, value: str, best: bool) -> str:
+    """Write one measurement; a star where the library computes something else."""
+    if peer not in found.index or found.loc[peer, "status"] == "not supported":
+        return "-"
+    text = short(float(found.loc[peer, value]), 3)
+    if found.loc[peer, "status"] != "ok":
+        return rf"{text}\*"
+    return f"**{text}**" if best else text
+
+
+def wrong_values(frame: pd.DataFrame) -> list[str]:
+    """Say which libraries are off the definition of a B-spline where, and how far."""
+    wrong = frame[frame.status == "values differ"]
+    return [
+        f"{row.peer}, {spelled(row.cell)}: {percent(row.value_error, 0)}"
+        for row in wrong.itertuples()
+    ]
+
+
+# --- sparsity -----------------------------------------------------------------------------------
+
+
+def penalties() -> dict[str, str]:
+    """F1 of the edges kept, test error and edges, for every penalty."""
+    frame = read("sparsity-penalties")
+    rows = []
+    for name, group in frame.groupby("penalty"):
+        known = group[group.true_edges.notna()]
+        mean, half = interval(known.groupby("seed").edge_f1.mean())
+        error = math.exp(np.log(group.test).mean())
+        rows.append((mean, [f"`{name}`", f"{mean:.2f} ± {half:.2f}", short(error, 3)]))
+        rows[-1][1].append(short(group.edges.mean()))
+    rows = [row for _, row in sorted(rows, reverse=True)]
+    head = ["penalty", "F1 of true edges", "test error", "edges kept"]
+    return {"penalties": table(head, rows), "penalties_origin": origin(frame)}
+
+
+def budgets() -> dict[str, str]:
+    """Edges left, and the test loss over that of the whole network, for every budget."""
+    frame = read("sparsity-budgets")
+    frame["ratio"] = frame.test / frame.test_before
+    shares = sorted(frame.budget.unique())
+    found = {"budgets_origin": origin(frame)}
+    for problem, group in frame.groupby("problem"):
+        means = group.groupby(["arm", "budget"])[["edges", "ratio"]].mean()
+        rows = [
+            [arm, *(f"{means.edges[arm, b]:.0f} ({means.ratio[arm, b]:.2f})" for b in shares)]
+            for arm in group.arm.unique()
+        ]
+        head = ["score", *(percent(share) for share in shares)]
+        found[f"budgets_{problem}"] = table(head, rows)
+        found[f"budgets_{problem}_edges"] = str(group.edges_before.iloc[0])
+    return found
+
+
+def digits() -> dict[str, str]:
+    """Test accuracy on MNIST, by how weights start and by recipe."""
+    starts, recipes = read("sparsity-starts"), read("sparsity-digits")
+    starts = starts[starts.problem == "mnist"]
+    rows = []
+    for start, group in starts.groupby("start", sort=False):
+        mean, half = interval(group.score)
+        rows.append(
+            [start, percent(group["first"].mean()), f"{100 * mean:.2f} ± {100 * half:.2f} %"]
+        )
+    ends = []
+    for recipe, group in recipes.groupby("recipe", sort=False):
+        ends.append([recipe, accuracy(group.accuracy)])
+    return {
+        "starts": table(["initial weights", "after one pass", "at the end"], rows),
+        "digits": table(["recipe", "test accuracy"], ends),
+        "digits_origin": origin(recipes),
+    }
+
+
+def accuracy(values: Sequence[float]) -> str:
+    """Write the mean of accuracies and half the width of its interval."""
+    mean, half = interval(values)
+    return f"{100 * mean:.2f} ± {100 * half:.2f} %"
+
+
+# --- formulas -----------------------------------------------------------------------------------
+
+
+def known_function() -> dict[str, str]:
+    """How often the known function was read from a network, and how the estimator did."""
+    frame, more = read("known-function"), read("symbolic-known")
+    truth = "exp(y**2 + sin(pi*x))"
+    exact = frame[frame.formula == truth]
+    rows = []
+    for (name, way), group in more.groupby(["name", "way"], sort=False):
+        times = f"{group.seconds.median():.1f}", f"{group.seconds.max():.1f}"
+        rows.append([name, way, f"{group.recovered.sum()} of {len(group)}", *times])
+    head = ["function", "way", "recovered", "median seconds", "most"]
+    return {
+        "known_exact": f"{len(exact)} of {len(frame)}",
+        "known_seconds": f"{frame.seconds.min():.1f} to {frame.seconds.max():.1f}",
+        "known_origin": origin(frame),
+        "known_others": table(head, rows),
+        "known_others_origin": origin(more),
+    }
+
+
+def recovery() -> dict[str, str]:
+    """Equations recovered by suite and noise, and by other programs."""
+    frame, peers = read("symbolic-recovery"), read("symbolic-peers")
+    suites = {"feynman": "AI Feynman", "univariate": "one variable"}
+    rows = []
+    for (source, noise), group in frame.groupby(["source", "noise"]):
+        name = f"{group['name'].nunique()} of {suites[source]}"
+        counts = (
+            f"{group.recovered.sum()} of {len(group)}",
+            f"{group.accurate.sum()} of {len(group)}",
+        )
+        seconds = short(group.seconds.median()), short(group.seconds.max())
+        rows.append([name, percent(noise) if noise else "none", *counts, *seconds])
+    head = ["equations", "noise", "recovered", "R2 > 0.999", "median seconds", "most"]
+    plain = frame[(frame.source == "feynman") & (frame.noise == 0.0)]
+    return {
+        "recovery": table(head, rows),
+        "recovery_origin": origin(frame),
+        "recovery_plain": f"{plain.recovered.sum()} of {len(plain)}",
+        "peers": table(["method", "recovered", "R2 > 0.999", "median seconds"], peer_rows(peers)),
+        "peers_count": str(peers["name"].nunique()),
+        "peers_origin": origin(peers),
+    }
+
+
+def peer_rows(peers: pd.DataFrame) -> list[list[str]]:
+    """One row for every program that was given the same equations."""
+    rows = []
+    for (method, version), group in peers.groupby(["method", "version"], sort=False):
+        counts = str(group.recovered.sum()), str(group.accurate.sum())
+        rows.append([f"{method} {version}", *counts, short(group.seconds.median())])
+    return rows
+
+
+def identification() -> dict[str, str]:
+    """Share of edges named rightly, and the time that suggestions take."""
+    frame, times = read("symbolic-identification"), read("symbolic-speed")
+    rows = []
+    for intervals, group in frame.groupby("grid_size"):
+        shares = group.groupby("noise")[["first", "named", "edges"]].sum()
+        cells = (
+            f"{row['first'] / row.edges:.3f} ({row.named / row.edges:.3f})"
+            for _, row in shares.iterrows()
+        )
+        rows.append([intervals, *cells])
+    noises = [percent(noise) if noise else "no noise" for noise in sorted(frame.noise.unique())]
+    one = times[(times.threads == 1) | (times.who == "pykan")]
+    timed = [
+        [row.who, row.edges, row.rows, short(row.seconds), short(row.seconds_per_edge)]
+        for row in one.itertuples()
+    ]
+    return {
+        "identification": table(["intervals", *noises], rows),
+        "identification_edges": str(frame[(frame.grid_size == 5) & (frame.noise == 0)].edges.sum()),
+        "identification_families": str(frame.family.nunique()),
+        "suggest_speed": table(["", "edges", "rows", "seconds", "seconds an edge"], timed),
+        "identification_origin": origin(frame),
+    }
+
+
+# --- attributions and certificates --------------------------------------------------------------
+
+
+def planted() -> dict[str, str]:
+    """Errors against closed forms, and completeness gaps, of all local methods."""
+    frame = read("attribution-planted")
+    scored = frame[(frame.status == "scored") & (frame.scope == "local") & frame.gap.notna()]
+    columns = ["shapley_error", "ig_error", "gap", "seconds_per_row"]
+    middle = scored.groupby("method")[columns].median()
+    worst = scored.groupby("method")[["shapley_error", "ig_error"]].max()
+    rows = [
+        [
+            f"`{method}`",
+            *(f"{short(row[c])} ({short(worst[c][method])})" for c in columns[:2]),
+            short(row.gap),
+            short(row.seconds_per_row),
+        ]
+        for method, row in middle.sort_values("shapley_error").iterrows()
+        if method != "random" and row.shapley_error == row.shapley_error
+    ]
+    errors = "Shapley error (worst)", "IG error (worst)"
+    return {
+        "planted": table(["method", *errors, "relative gap", "seconds a row"], rows),
+        "shapley_median": short(middle.shapley_error["shapley"]),
+        "planted_cases": str(frame.case.nunique()),
+        "planted_origin": origin(frame),
+    }
+
+
+def claims() -> dict[str, str]:
+    """Every claim about attributions, with what was measured."""
+    frame = read("attribution-claims")
+    kept = {True: "yes", False: "**no**"}
+    rows = [
+        [row.what, f"{row.figure:.3g}", units(row.unit), limit(row.promise), kept.get(row.kept, "")]
+        for row in frame.itertuples()
+    ]
+    head = ["what", "measured", "unit", "at most, or at least for a speed-up", "kept"]
+    faster = frame[frame.what.str.endswith("times as fast")].figure.iloc[0]
+    return {
+        "claims": table(head, rows),
+        "claims_origin": origin(frame),
+        "shapley_faster": short(faster),
+    }
+
+
+def units(unit: object) -> str:
+    """Write a unit, or nothing where there is none."""
+    return unit if isinstance(unit, str) else ""
+
+
+def limit(value: float) -> str:
+    """Write what was claimed, or nothing where nothing was."""
+    return "" if math.isnan(value) else short(value)
+
+
+def certificates() -> dict[str, str]:
+    """How often certificates were attacked, what broke, how tight bounds are."""
+    frame = read("attribution-certificates")
+    rows = []
+    for (kind, shape), group in frame.groupby(["kind", "shape"]):
+        ratios = (short(group[c].median(), 3) for c in ("range_ratio", "lipschitz_ratio"))
+        rest = percent(group.unknown.mean(), 0), short(group.seconds.median())
+        rows.append([KINDS.get(kind, kind), f"`{shape}`", len(group), *ratios, *rest])
+    head = ["networks", "shape", "count", "range", "Lipschitz bound", "unknown", "seconds"]
+    return {
+        "certificates": table(head, rows),
+        "certificates_attempts": f"{frame.attempts.sum() / 1e6:.1f} million",
+        "certificates_networks": str(len(frame)),
+        "certificates_broken": {0: "none"}.get(int(frame.broken.sum()), str(frame.broken.sum())),
+        "certificates_origin": origin(frame),
+    }
+
+
+KINDS = {"wild": "random", "fitted": "fitted to a smooth function"}
+
+
+def trained() -> dict[str, str]:
+    """Methods on networks trained on tables."""
+    frame = read("attribution-trained")
+    columns = ["relative_gap", "shapley_error", "shapley_rank", "seconds"]
+    middle = frame.groupby("method")[columns].median().sort_values("shapley_error")
+    middle["seeds_agree"] = frame.groupby("method")[list(frame.columns)].apply(seeds_agree)
+    columns.append("seeds_agree")
+    rows = [[f"`{name}`", *(short(row[c]) for c in columns)] for name, row in middle.iterrows()]
+    head = ["method", "relative gap", "error", "rank agreement", "seconds", "seeds agree"]
+    return {
+        "trained": table(head, rows),
+        "trained_tables": str(frame.table.nunique()),
+        "trained_origin": origin(frame),
+    }
+
+
+def seeds_agree(frame: pd.DataFrame) -> float:
+    """Return the rank agreement of a method's importance between seeds, median over tables."""
+    agreements = []
+    for _, group in frame.groupby("table"):
+        ranks = pd.DataFrame(map(json.loads, group.importance)).rank(axis=1).T.corr().to_numpy()
+        agreements.append(ranks[np.triu_indices(len(ranks), 1)].mean())
+    return float(np.nanmedian(agreements))
+
+
+def housing() -> dict[str, str]:
+    """Return the whole way on the Californian houses, command by command."""
+    steps, methods = read("housing-steps"), read("housing-methods")
+    rows = [[row.step, f"`{row.command}`", row.result, row.seconds] for row in steps.itertuples()]
+    scores = [
+        [f"`{row.method}`", short(row.gap), short(row.error), units(row.remark)]
+        for row in methods.itertuples()
+    ]
+    head = ["method", "relative completeness gap", "error", "remark"]
+    return {
+        "housing_steps": table(["step", "command", "result", "seconds"], rows),
+        "housing_methods": table(head, scores),
+    }
+
+
+AREAS: tuple[Callable[[], dict[str, str]], ...] = (
+    *(speed, penalties, budgets, digits, known_function, recovery, identification),
+    *(planted, claims, certificates, trained, housing),
+)
