@@ -1,4 +1,4 @@
-"""Settings shared by all tests: two threads, bounded property tests, no window for figures."""
+"""Settings shared by all tests: one thread each, bounded property tests, no window for figures."""
 
 import os
 
@@ -7,7 +7,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import torch
 from hypothesis import settings
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # test processes share the processors
 
 settings.register_profile("local", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)

@@ -69,14 +69,6 @@ def either(request: pytest.FixtureRequest) -> KAN:
     return made(widths, scaled_nodes=scaled_nodes, functions=kind == "functions")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 X, ROWS = draw(3, 3), draw(2, 3, seed=2)
 MANY = draw(60, 3, seed=3)
 

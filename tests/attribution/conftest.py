@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -57,11 +57,3 @@ def draw() -> Callable[..., torch.Tensor]:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     return draw
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # tensors this small gain nothing from more
-    yield
-    torch.set_num_threads(before)

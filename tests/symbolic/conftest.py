@@ -1,16 +1,8 @@
-"""One thread, as the tensors of these tests are small, and its time, as other work has the rest."""
+"""The time of the process, as other work has the rest, and a clock that tests move."""
 
 import time
 
 import pytest
-
-from kanlens.threads import one_thread
-
-
-@pytest.fixture(autouse=True)
-def single_thread():
-    with one_thread():
-        yield
 
 
 @pytest.fixture(autouse=True)

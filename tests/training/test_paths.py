@@ -47,12 +47,8 @@ def walk(net: kanlens.KAN, data: object, **options: object) -> SparsityPath:
 
 @pytest.fixture(scope="module")
 def path() -> SparsityPath:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     net = kanlens.KAN([4, 1], generator=seeded(0)).double()
-    found = walk(net, planted(), strengths=6)
-    torch.set_num_threads(before)
-    return found
+    return walk(net, planted(), strengths=6)
 
 
 def test_the_path_runs_from_full_to_dead(path: SparsityPath) -> None:
