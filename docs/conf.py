@@ -68,3 +68,5 @@ linkcheck_ignore = [r"https?://.*"]  # only what stands on these pages: builds h
 
 shutil.rmtree(HERE / "tutorials", ignore_errors=True)
 shutil.copytree(HERE.parent / "tutorials", HERE / "tutorials")
+for page in (HERE / "tutorials").glob("*.ipynb"):  # one folder deeper than where they were written
+    page.write_text(page.read_text().replace("](../figures/", "](../../figures/"))
