@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.attribution.certificates.propagation import Propagation
+from kanlens.certificates.propagation import Propagation
 from kanlens.cli import main
 from kanlens.errors import RangeWarning
 from kanlens.training.prediction import outside_words

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.certification import certify
-from kanlens.attribution.certificates.statements import Certificate
 from kanlens.benchmarks.attribution.adversary import broken
 from kanlens.benchmarks.attribution.part import STAMP, Key, Part, Plan, Rows, Setup, marks
 from kanlens.benchmarks.attribution.wild import random_model
+from kanlens.certificates.certification import certify
+from kanlens.certificates.statements import Certificate
 from kanlens.core.network import KAN
 from kanlens.training import fit
 

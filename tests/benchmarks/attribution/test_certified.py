@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from kanlens.attribution.certificates.certification import certify
 from kanlens.benchmarks.attribution import certified
 from kanlens.benchmarks.attribution.wild import SHAPES, random_model
 from kanlens.benchmarks.campaign import Setup
+from kanlens.certificates.certification import certify
 
 
 @pytest.fixture(scope="module")

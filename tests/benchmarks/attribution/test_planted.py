@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.attribution.problem import live_features
 from kanlens.benchmarks.attribution.cases import CASES
 from kanlens.benchmarks.attribution.curves import EVEN
 from kanlens.benchmarks.attribution.writing import Sheet, write
+from kanlens.core.analysis import live_features
 
 EXACT = {"bilinear", "product", "sobol_g", "threshold", "xor"}  # pieces of polynomials
 

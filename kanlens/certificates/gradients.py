@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import relaxation
-from kanlens.attribution.certificates.intervals import (
+from kanlens.certificates import relaxation
+from kanlens.certificates.intervals import (
     EPS,
     Interval,
     add,
@@ -31,7 +31,7 @@ from kanlens.core.network import KAN
 from kanlens.core.products import Nodes
 
 if TYPE_CHECKING:
-    from kanlens.attribution.certificates.propagation import Level, Propagation
+    from kanlens.certificates.propagation import Level, Propagation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

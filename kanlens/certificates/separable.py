@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import relaxation
-from kanlens.attribution.certificates.branching import FLAT
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import spread_points
-from kanlens.attribution.problem import BUDGET, live_edges
+from kanlens.certificates import relaxation
+from kanlens.certificates.branching import FLAT
+from kanlens.certificates.propagation import Propagation
+from kanlens.certificates.sampling import spread_points
+from kanlens.core.analysis import BUDGET, live_edges
 from kanlens.core.network import KAN
 
 MOST_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
@@ -165,7 +165,7 @@ def weighted(propagation: Propagation, x: Tensor) -> Tensor:
     Examples
     --------
     >>> domain = torch.tensor([[0.0, 1.0]]).double()
-    >>> from kanlens.attribution.problem import private_copy
+    >>> from kanlens.core.analysis import private_copy
     >>> own = Propagation(private_copy(KAN([1, 1])), 0, domain)
     >>> weighted(own, torch.zeros(2, 1).double())
     tensor([0., 0.], dtype=torch.float64)

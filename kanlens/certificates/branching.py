@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.intervals import Interval, meet
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import NORMS, dual_norms
-from kanlens.attribution.certificates.splitting import halved, scores
-from kanlens.attribution.problem import BUDGET
+from kanlens.certificates.intervals import Interval, meet
+from kanlens.certificates.propagation import Propagation
+from kanlens.certificates.sampling import NORMS, dual_norms
+from kanlens.certificates.splitting import halved, scores
+from kanlens.core.analysis import BUDGET
 from kanlens.deadlines import Deadline
 from kanlens.interruption import Interruption
 from kanlens.progress import progress_bar

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import gradients, multipliers, relaxation, splitting
-from kanlens.attribution.certificates.intervals import (
+from kanlens.certificates import gradients, multipliers, relaxation, splitting
+from kanlens.certificates.intervals import (
     EPS,
     Interval,
     add,
@@ -23,7 +23,7 @@ from kanlens.attribution.certificates.intervals import (
     size,
     with_zero,
 )
-from kanlens.attribution.certificates.relaxation import node_bounds
+from kanlens.certificates.relaxation import node_bounds
 from kanlens.core.control_points import ControlPoints
 from kanlens.core.enclosures import (
     FARTHEST,

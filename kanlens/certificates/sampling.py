@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from kanlens.attribution.problem import BUDGET, rows_at_once
+from kanlens.core.analysis import BUDGET, rows_at_once
 from kanlens.core.network import KAN
 from kanlens.deadlines import NEVER, Deadline
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from kanlens.attribution.certificates.sampling import Pair
-from kanlens.attribution.certificates.separable import AdditiveFunction
+from kanlens.certificates.sampling import Pair
+from kanlens.certificates.separable import AdditiveFunction
 
 if TYPE_CHECKING:
     import pandas as pd

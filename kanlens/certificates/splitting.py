@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.intervals import Interval
+from kanlens.certificates.intervals import Interval
 from kanlens.core.network import KAN
 
 if TYPE_CHECKING:
-    from kanlens.attribution.certificates.propagation import Level
+    from kanlens.certificates.propagation import Level
 
 CENTRAL = 0.3  # a knot is preferred to the middle when it is this near to it, in widths
 

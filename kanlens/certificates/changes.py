@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import relaxation
-from kanlens.attribution.certificates.branching import Boxes
-from kanlens.attribution.certificates.intervals import Interval, meet
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.problem import BUDGET
+from kanlens.certificates import relaxation
+from kanlens.certificates.branching import Boxes
+from kanlens.certificates.intervals import Interval, meet
+from kanlens.certificates.propagation import Propagation
+from kanlens.core.analysis import BUDGET
 from kanlens.deadlines import NEVER, Deadline
 
 SLICES, FEWEST = 48, 16  # of the domain for a feature, at most and at least

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from kanlens.attribution.certificates.multipliers import best_lines, ends
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import spread_points
-from kanlens.attribution.problem import private_copy
+from kanlens.certificates.multipliers import best_lines, ends
+from kanlens.certificates.propagation import Propagation
+from kanlens.certificates.sampling import spread_points
+from kanlens.core.analysis import private_copy
 from tests.attribution.conftest import build
 
 

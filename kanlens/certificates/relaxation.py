@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.intervals import (
+from kanlens.certificates.intervals import (
     EPS,
     Interval,
     add,

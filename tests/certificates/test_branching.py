@@ -3,27 +3,27 @@
 import pytest
 import torch
 
-from kanlens.attribution.certificates.branching import (
+from kanlens.certificates.branching import (
     Budget,
     Seen,
     bounded,
     refine,
 )
-from kanlens.attribution.certificates.changes import additive_changes, slices, total_change
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import (
+from kanlens.certificates.changes import additive_changes, slices, total_change
+from kanlens.certificates.propagation import Propagation
+from kanlens.certificates.sampling import (
     dual_norms,
     explore,
     spread_points,
     steepest_pairs,
 )
-from kanlens.attribution.certificates.separable import (
+from kanlens.certificates.separable import (
     fitted_weights,
     is_separable,
     least_distance,
 )
-from kanlens.attribution.certificates.splitting import halved
-from kanlens.attribution.problem import private_copy
+from kanlens.certificates.splitting import halved
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 from kanlens.deadlines import Deadline
 from tests.attribution.conftest import build

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from kanlens import deadlines
-from kanlens.attribution import problem
-from kanlens.attribution.certificates import relaxation, separable
-from kanlens.attribution.certificates.certification import certify
-from kanlens.attribution.certificates.changes import additive_changes
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import spread_points
-from kanlens.attribution.certificates.statements import _sentence
-from kanlens.attribution.problem import private_copy
 from kanlens.benchmarks.attribution.adversary import broken
+from kanlens.certificates import relaxation, separable
+from kanlens.certificates.certification import certify
+from kanlens.certificates.changes import additive_changes
+from kanlens.certificates.propagation import Propagation
+from kanlens.certificates.sampling import spread_points
+from kanlens.certificates.statements import _sentence
+from kanlens.core import analysis
+from kanlens.core.analysis import private_copy
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
 from kanlens.errors import DataError
@@ -125,9 +125,9 @@ def test_without_relaxing_hidden_layers_bounds_are_wider_and_hold():
 def test_large_models_are_worked_at_in_parts(monkeypatch):
     model, seen = private_copy(network([150, 12, 2])), []
     own = Propagation(model, 0, box(150))
-    monkeypatch.setattr(problem, "BUDGET", 2**14)
+    monkeypatch.setattr(analysis, "BUDGET", 2**14)
     for module in ("separable", "changes", "sampling", "conclusions"):
-        path = f"kanlens.attribution.certificates.{module}.BUDGET"
+        path = f"kanlens.certificates.{module}.BUDGET"
         monkeypatch.setattr(path, 2**14, raising=False)
     real, real_combine = KANLinear.forward, relaxation.combine
     monkeypatch.setattr(

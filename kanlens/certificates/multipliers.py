@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import relaxation
-from kanlens.attribution.certificates.intervals import Interval, add, shift
+from kanlens.certificates import relaxation
+from kanlens.certificates.intervals import Interval, add, shift
 from kanlens.deadlines import NEVER, Deadline
 
 if TYPE_CHECKING:
-    from kanlens.attribution.certificates.propagation import Level, Propagation
+    from kanlens.certificates.propagation import Level, Propagation
 
 STEPS = 80
 NUMBERS = 2**24  # that all steps may take; large models get fewer

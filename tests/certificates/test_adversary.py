@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kanlens.attribution.certificates.certification import certify
-from kanlens.attribution.certificates.statements import Bound, Certificate
 from kanlens.benchmarks.attribution.adversary import broken
 from kanlens.benchmarks.attribution.wild import random_model
+from kanlens.certificates.certification import certify
+from kanlens.certificates.statements import Bound, Certificate
 from kanlens.core.network import KAN
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import relaxation
-from kanlens.attribution.certificates.propagation import BoxBounds, Propagation, node_bounds
-from kanlens.attribution.problem import private_copy
 from kanlens.benchmarks.attribution.wild import random_model
+from kanlens.certificates import relaxation
+from kanlens.certificates.propagation import BoxBounds, Propagation, node_bounds
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 from kanlens.core.products import Grouping, Nodes
 from tests.attribution.conftest import build

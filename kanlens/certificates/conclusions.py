@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.branching import FLAT, Boxes, Budget, Seen
-from kanlens.attribution.certificates.changes import (
+from kanlens.certificates.branching import FLAT, Boxes, Budget, Seen
+from kanlens.certificates.changes import (
     additive_changes,
     slice_count,
     slices,
     total_change,
 )
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import (
+from kanlens.certificates.propagation import Propagation
+from kanlens.certificates.sampling import (
     LINES,
     NEAR,
     NORMS,
@@ -27,8 +27,8 @@ from kanlens.attribution.certificates.sampling import (
     dual_norms,
     steepest_pairs,
 )
-from kanlens.attribution.certificates.separable import QUADS, AdditiveFunction, least_distance
-from kanlens.attribution.certificates.statements import (
+from kanlens.certificates.separable import QUADS, AdditiveFunction, least_distance
+from kanlens.certificates.statements import (
     Additivity,
     Bound,
     FeatureCertificate,
@@ -36,7 +36,7 @@ from kanlens.attribution.certificates.statements import (
     Range,
     Verdict,
 )
-from kanlens.attribution.problem import live_features, rows_at_once
+from kanlens.core.analysis import live_features, rows_at_once
 from kanlens.core.enclosures import FARTHEST, encloses
 from kanlens.core.functions import FUNCTIONS
 from kanlens.core.network import KAN

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import conclusions, multipliers, sampling, separable
-from kanlens.attribution.certificates.branching import Budget, refine
-from kanlens.attribution.certificates.domains import CALL, Domain, between_categories, read_domain
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import affordable, explore
-from kanlens.attribution.certificates.statements import Certificate, OutputCertificate
-from kanlens.attribution.problem import private_copy
+from kanlens.certificates import conclusions, multipliers, sampling, separable
+from kanlens.certificates.branching import Budget, refine
+from kanlens.certificates.domains import CALL, Domain, between_categories, read_domain
+from kanlens.certificates.propagation import Propagation
+from kanlens.certificates.sampling import affordable, explore
+from kanlens.certificates.statements import Certificate, OutputCertificate
 from kanlens.checks import check_count, check_positive
 from kanlens.core.acceptance import Model, check_model
+from kanlens.core.analysis import private_copy
 from kanlens.deadlines import Deadline
 from kanlens.memory import check_memory
 from kanlens.threads import one_thread
