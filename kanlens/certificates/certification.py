@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from kanlens.certificates import conclusions, multipliers, sampling, separable
+from kanlens.certificates import conclusions, sampling, separable
 from kanlens.certificates.branching import Budget, refine
 from kanlens.certificates.domains import CALL, Domain, between_categories, read_domain
 from kanlens.certificates.propagation import Propagation
@@ -31,9 +30,8 @@ Result = TypeVar("Result")
 FEWEST, MOST_POINTS = 2048, 32768  # at which the distance from an additive function is seen
 NUMBERS = 2**18  # of features that they have at most
 TABLE = 8 * (6 + 5)  # bytes for the polynomials of an edge, and of its slope, on a piece
-EXPLORING, RELAXING = 0.3, 0.3  # shares of the time, when it is limited
-LOADING = 1.5  # seconds until torch has what its first optimizer needs
-PASS, LINES = 5, 8  # passes through the layers that bounds take, and bounds that a line takes
+EXPLORING = 0.3  # share of the time, when it is limited
+PASS = 5  # passes through the layers that bounds take
 
 
 def certify(
@@ -151,12 +149,7 @@ def _hurried(work: Callable[[Budget], Result], budget: Budget) -> Result:
     if not budget.stop.happened:
         with budget.stop.kept():
             return work(replace(budget, left_out=list(budget.left_out)))
-    return work(_left(budget))
-
-
-def _left(budget: Budget) -> Budget:
-    """Return a budget that is over after an interrupt."""
-    return replace(budget, deadline=Deadline.after(0.0)) if budget.stop.happened else budget
+    return work(replace(budget, deadline=Deadline.after(0.0)))
 
 
 def _pass_seconds(whole: Propagation) -> float:
@@ -185,12 +178,6 @@ def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertifi
     count = affordable(model, max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain))))
     thin = sample.thinned(count if fit else sampling.FEWEST)
     seen = conclusions.seen(sample, thin.value - separable.weighted(propagation, thin.x))
-    loading = LOADING * ("torch._dynamo" not in sys.modules)
-    if propagation.bounded and budget.allows("best lines", LINES * budget.seconds + loading):
-        relaxing = deadline.portion(RELAXING, keep=budget.seconds)
-        with budget.stop.kept():
-            propagation.lines = multipliers.best_lines(propagation, relaxing)
-        budget = _left(budget)
     label = f"certify {model.output_names[target]}"
     boxes, boxed, decided = refine(propagation, seen, knots, budget, label)
     found = conclusions.Findings(

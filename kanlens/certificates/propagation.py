@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.certificates import gradients, multipliers, relaxation, splitting
+from kanlens.certificates import gradients, relaxation, splitting
 from kanlens.certificates.intervals import (
     EPS,
     Interval,
@@ -104,8 +104,6 @@ class Propagation:
     additive : Tensor, shape (out, in)
         Weights of the edges of the first layer in an additive function, which `apart` is
         counted from; zeros at first.
-    lines : Tensor, shape (4, node), or None
-        Slopes of lines in place of the last layer's functions, which `multipliers` finds.
     deadline : Deadline
         Of the first pass: layers that would be enclosed too late are not.
     enclosures, reach : list
@@ -133,7 +131,6 @@ class Propagation:
     in_time: bool = True
     held: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
     additive: Tensor = field(init=False)
-    lines: Tensor | None = field(init=False, default=None)
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -236,7 +233,7 @@ class Propagation:
         return eye[list(members)] if len(members) > 1 else None
 
     def relax(
-        self, levels: list[Level], index: int, weights: Tensor, lines: Tensor | None = None
+        self, levels: list[Level], index: int, weights: Tensor
     ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
         """Bound linear forms of the sums of a layer, going back through the layers before it.
 
@@ -247,8 +244,6 @@ class Propagation:
         index : int
             The layer.
         weights : Tensor, shape (box, row, out)
-        lines : Tensor, shape (row, in), optional
-            Slopes of the lines in place of its functions. Default: their chords.
 
         Returns
         -------
@@ -271,8 +266,7 @@ class Propagation:
                 lost.append(hull[1] - hull[0])
                 low, high = add(hull)
                 return plus((low, high), rest), rest, weights, lost
-            slopes = combined.slopes() if lines is None else lines.expand(len(weights), -1, -1)
-            lines = None
+            slopes = combined.slopes()
             margin = combined.minus_lines(slopes).hull()
             lost.append(margin[1] - margin[0])
             rest = plus(rest, add(margin))
@@ -331,11 +325,7 @@ class Propagation:
         left = first[..., None] - self.additive
         hull = relaxation.combine(levels[0].values, left).hull()
         apart = shift(first_of(plus(plus(add(hull), rest), margin)), offset)
-        value = meet(direct, linear)
-        if self.lines is not None:
-            low, high, least, most = multipliers.ends(self, levels, self.lines).unbind(1)
-            value, apart = meet(value, (low, high)), meet(apart, (least, most))
-        return value, apart, lost
+        return meet(direct, linear), apart, lost
 
     def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:
         """Bound the output by its value at the middle and its slopes (mean value theorem)."""

@@ -53,7 +53,6 @@ def test_bounds_of_the_boxes_so_far_hold(model, monkeypatch):
     ("module", "name"),
     [
         (certification, "explore"),
-        (certification.multipliers, "best_lines"),
         (certification.conclusions, "output_certificate"),
     ],
 )
