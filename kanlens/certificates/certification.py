@@ -1,4 +1,4 @@
-"""`certify`: what holds for every point of a box of the features."""
+"""`certify`: statements about a model that are proven for every point of a box of the features."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from kanlens.certificates import conclusions, sampling, separable
-from kanlens.certificates.branching import Budget, refine
+from kanlens.certificates import additive_approximation, sampling
+from kanlens.certificates.additive_approximation import QUADS, AdditiveFunction, least_distance
+from kanlens.certificates.bound_propagation import BoundPropagation
+from kanlens.certificates.branch_and_bound import SearchBudget, refine
 from kanlens.certificates.domains import CALL, Domain, between_categories, read_domain
-from kanlens.certificates.propagation import Propagation
-from kanlens.certificates.sampling import affordable, explore
-from kanlens.certificates.statements import Certificate, OutputCertificate
+from kanlens.certificates.feature_effects import OutputFindings, feature_certificates
+from kanlens.certificates.intervals import hull
+from kanlens.certificates.sampling import NORMS, affordable, explore
+from kanlens.certificates.statements import (
+    Additivity,
+    Bound,
+    Certificate,
+    OutputCertificate,
+    Range,
+)
 from kanlens.checks import check_count, check_positive
 from kanlens.core.acceptance import Model, check_model
-from kanlens.core.analysis import private_copy
+from kanlens.core.analysis import private_copy, rows_at_once
 from kanlens.deadlines import Deadline
 from kanlens.memory import check_memory
 from kanlens.threads import one_thread
@@ -120,14 +129,14 @@ def certify(
     else:
         index = model.output_index(target, call=CALL)
         targets = range(index, index + 1)
-    budget = Budget(
+    budget = SearchBudget(
         tolerance=float(tolerance), max_boxes=max_boxes, deadline=deadline, progress=progress
     )
     needed = sum(TABLE * one.out_features * one.breakpoints().numel() for one in model.layers)
     check_memory(CALL, needed, "bounds of the edges", "Prune the model first")
     outputs: list[OutputCertificate] = []
     with torch.inference_mode(False), torch.no_grad(), one_thread(), budget.stop.kept():
-        whole = Propagation(private_copy(model), targets.start, box, deadline)
+        whole = BoundPropagation(private_copy(model), targets.start, box, deadline)
         budget = replace(budget, seconds=_pass_seconds(whole))
         for index in targets:
             if not budget.stop.happened:
@@ -144,7 +153,7 @@ def certify(
     )
 
 
-def _hurried(work: Callable[[Budget], Result], budget: Budget) -> Result:
+def _hurried(work: Callable[[SearchBudget], Result], budget: SearchBudget) -> Result:
     """Do work, after an interrupt (again) without what takes long."""
     if not budget.stop.happened:
         with budget.stop.kept():
@@ -152,7 +161,7 @@ def _hurried(work: Callable[[Budget], Result], budget: Budget) -> Result:
     return work(replace(budget, deadline=Deadline.after(0.0)))
 
 
-def _pass_seconds(whole: Propagation) -> float:
+def _pass_seconds(whole: BoundPropagation) -> float:
     """Return about how long bounding the output on the domain takes."""
     deadline = whole.deadline
     if deadline.left > deadline.elapsed:
@@ -162,7 +171,7 @@ def _pass_seconds(whole: Propagation) -> float:
     return PASS * deadline.elapsed if whole.in_time else 0.0
 
 
-def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertificate:
+def _certified(whole: BoundPropagation, target: int, budget: SearchBudget) -> OutputCertificate:
     """Certify one output."""
     deadline, propagation = budget.deadline, whole.of(target)
     model, domain, knots = propagation.model, propagation.domain, _knots(propagation.model)
@@ -174,13 +183,15 @@ def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertifi
     sample = explore(model, target, domain, knots, deadline=exploring)
     budget = replace(budget, row_seconds=exploring.elapsed / len(sample.x))
     fit = budget.allows("an additive function", 2 * budget.seconds)
-    additive = separable.additive_part(propagation, sample.x, sample.value, fit=fit)
+    additive = additive_approximation.additive_part(propagation, sample.x, sample.value, fit=fit)
     count = affordable(model, max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain))))
     thin = sample.thinned(count if fit else sampling.FEWEST)
-    seen = conclusions.seen(sample, thin.value - separable.weighted(propagation, thin.x))
+    seen = sampling.extremes(
+        sample, thin.value - additive_approximation.weighted(propagation, thin.x)
+    )
     label = f"certify {model.output_names[target]}"
     boxes, boxed, decided = refine(propagation, seen, knots, budget, label)
-    found = conclusions.Findings(
+    found = OutputFindings(
         propagation=propagation,
         boxes=boxes,
         sample=sample,
@@ -190,11 +201,79 @@ def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertifi
         budget=budget,
     )
     return _hurried(
-        lambda budget: conclusions.output_certificate(
+        lambda budget: output_certificate(
             replace(found, budget=budget), count=boxed, decided=decided
         ),
         budget,
     )
+
+
+def output_certificate(found: OutputFindings, *, count: int, decided: bool) -> OutputCertificate:
+    """State what the boxes prove."""
+    model, target = found.propagation.model, found.propagation.target
+    additivity, features = _additivity(found), feature_certificates(found)
+    low, high = hull(found.boxes.value)
+    rises = [one.rise.value for one in features] + [one.fall.value for one in features]
+    values = sampling.defined(torch.cat([found.sample.value, *rises]), otherwise=torch.nan)
+    norms = found.boxes.norms().amax(0)
+    return OutputCertificate(
+        target=model.output_names[target],
+        unit=model.schema.outputs[target].unit,
+        range=Range(
+            low=float(low),
+            high=float(high),
+            seen_low=float(values.amin()),
+            seen_high=float(values.amax()),
+        ),
+        features=features,
+        lipschitz={
+            name: Bound(bound=float(bound) * (1 + 1e-14), seen=float(reached))
+            for name, bound, reached in zip(NORMS, norms, found.seen.norms, strict=True)
+        },
+        additivity=additivity,
+        boxes=count,
+        decided=decided and all(one.verdict != "unknown" for one in features),
+        remark=_stopped(found.budget),
+    )
+
+
+def _stopped(budget: SearchBudget) -> str:
+    """Say what there was no time for."""
+    why = "interrupted" if budget.stop.happened else "stopped at the time limit"
+    return f"{why}, without {', '.join(budget.left_out)}" if budget.left_out else ""
+
+
+def _additivity(found: OutputFindings) -> Additivity:
+    """State how far the output is from an additive function."""
+    propagation = found.propagation
+    if found.additive is not None:
+        return Additivity(distance=Bound(bound=0.0, seen=0.0), least=0.0, function=found.additive)
+    low, high = (float(end) for end in hull(found.boxes.apart))
+    middle = 0.5 * (low + high) if high - low < float("inf") else 0.0
+    function = AdditiveFunction(
+        model=propagation.model,
+        target=propagation.target,
+        weights=propagation.additive,
+        constant=middle,
+    )
+    reached = max(abs(end - middle) for end in found.seen.apart)
+    if not bool(torch.isfinite(found.sample.value).any()):
+        reached = 0.0
+    bound = max(high - middle, middle - low) * (1 + 1e-14) + 4e-16 * abs(middle)
+    return Additivity(
+        distance=Bound(bound=bound, seen=reached),
+        least=_least(found),
+        function=function,
+    )
+
+
+def _least(found: OutputFindings) -> float:
+    """Return what no additive function can be nearer than, as far as there is time to look."""
+    model = found.propagation.model
+    count = affordable(model, QUADS)
+    if not found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
+        return 0.0
+    return least_distance(found.propagation, count, rows_at_once(model))
 
 
 def _knots(model: KAN) -> Tensor:

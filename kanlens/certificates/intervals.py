@@ -136,6 +136,11 @@ def plus(first: Interval, second: Interval) -> Interval:
     return add((torch.stack([first[0], second[0]], -1), torch.stack([first[1], second[1]], -1)))
 
 
+def hull(interval: Interval) -> Interval:
+    """Return the smallest interval that contains a batch of intervals (batch, ...)."""
+    return interval[0].amin(0), interval[1].amax(0)
+
+
 def first_of(interval: Interval) -> Interval:
     """Return the intervals in the first column of (box, n)."""
     return interval[0][:, 0], interval[1][:, 0]

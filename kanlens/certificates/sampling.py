@@ -31,7 +31,7 @@ NORMS = ("2", "inf", "1")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
+class EvaluatedPoints:
     """Points of the domain with the output and its gradient there.
 
     Attributes
@@ -45,21 +45,39 @@ class Sample:
     value: Tensor
     slope: Tensor
 
-    def thinned(self, count: int) -> Sample:
+    def thinned(self, count: int) -> EvaluatedPoints:
         """Return at most `count` of the points, evenly taken.
 
         Examples
         --------
         >>> rows = torch.arange(6.0)[:, None]
-        >>> Sample(x=rows, value=rows[:, 0], slope=rows).thinned(3).value
+        >>> EvaluatedPoints(x=rows, value=rows[:, 0], slope=rows).thinned(3).value
         tensor([0., 2., 4.])
         """
         step = -(-len(self.x) // count)
-        return Sample(x=self.x[::step], value=self.value[::step], slope=self.slope[::step])
+        return EvaluatedPoints(x=self.x[::step], value=self.value[::step], slope=self.slope[::step])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pair:
+class Extremes:
+    """Extremes that were reached at points of the domain, to which bounds are compared.
+
+    Attributes
+    ----------
+    value, apart : tuple of float
+    slope_low, slope_high : Tensor, shape (in,)
+    norms : Tensor, shape (3,)
+    """
+
+    value: tuple[float, float]
+    apart: tuple[float, float]
+    slope_low: Tensor
+    slope_high: Tensor
+    norms: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PointPair:
     """Two points that differ in one feature, the lower value of it first, and the outputs there.
 
     Attributes
@@ -115,7 +133,7 @@ def explore(
     knots: Tensor,
     *,
     deadline: Deadline = NEVER,
-) -> Sample:
+) -> EvaluatedPoints:
     """Evaluate an output on spread points, corners and knots, and climb from the best of them.
 
     Parameters
@@ -132,7 +150,7 @@ def explore(
 
     Returns
     -------
-    Sample
+    EvaluatedPoints
     """
     low, high = domain[:, 0], domain[:, 1]
     inner = _inside(domain)  # at the ends, slopes may be those of the outer side
@@ -178,7 +196,7 @@ def _inside(domain: Tensor) -> Tensor:  # (in, 2)
     return torch.stack([low + room, high - room], 1)
 
 
-def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> Sample:
+def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> EvaluatedPoints:
     """Return an output and its gradient at points (point, in); no slope where it is undefined.
 
     When time runs out, only at the first ones.
@@ -196,10 +214,12 @@ def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> 
         values.append(y.detach())
         slopes.append(torch.where(torch.isfinite(y.detach())[:, None], slope, torch.nan))
     value = torch.cat(values)
-    return Sample(x=x[: len(value)], value=value, slope=torch.cat(slopes))
+    return EvaluatedPoints(x=x[: len(value)], value=value, slope=torch.cat(slopes))
 
 
-def _climbed(model: KAN, target: int, domain: Tensor, found: Sample, deadline: Deadline) -> Sample:
+def _climbed(
+    model: KAN, target: int, domain: Tensor, found: EvaluatedPoints, deadline: Deadline
+) -> EvaluatedPoints:
     """Add what a pattern search finds from the best points for every quantity."""
     chosen = _goals(model)
     pulls = _objectives(found)[chosen]  # (goal, point)
@@ -229,7 +249,7 @@ def _climbed(model: KAN, target: int, domain: Tensor, found: Sample, deadline: D
         better = top > best
         moved = tries.gather(2, which[:, :, None, None].expand(-1, -1, 1, len(domain)))[:, :, 0]
         x, best = torch.where(better[..., None], moved, x), torch.where(better, top, best)
-    return Sample(
+    return EvaluatedPoints(
         x=torch.cat([one.x for one in collected]),
         value=torch.cat([one.value for one in collected]),
         slope=torch.cat([one.slope for one in collected]),
@@ -246,7 +266,7 @@ def _goals(model: KAN) -> Tensor:
     return torch.cat([goals[:2], goals[-len(NORMS) :]])
 
 
-def _objectives(sample: Sample) -> Tensor:  # (goal, point)
+def _objectives(sample: EvaluatedPoints) -> Tensor:  # (goal, point)
     """Return everything that is to be made large."""
     columns = torch.cat(
         [
@@ -261,13 +281,44 @@ def _objectives(sample: Sample) -> Tensor:  # (goal, point)
     return columns.mT.nan_to_num(-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
 
 
+def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
+    """Return the extremes of a sample; `apart` (point,) is its distance from an additive function.
+
+    Examples
+    --------
+    >>> one = torch.ones(1, 1)
+    >>> extremes(EvaluatedPoints(x=one, value=one[0], slope=one), one[0]).value
+    (1.0, 1.0)
+    """
+    value = defined(sample.value)
+    slope = torch.where(torch.isfinite(sample.slope), sample.slope, torch.nan)
+    low = slope.nan_to_num(torch.inf).amin(0)
+    high = slope.nan_to_num(-torch.inf).amax(0)
+    none = torch.isinf(low)
+    rest = defined(apart)
+    norms = dual_norms(slope.nan_to_num(0.0))
+    return Extremes(
+        value=(float(value.amin()), float(value.amax())),
+        apart=(float(rest.amin()), float(rest.amax())),
+        slope_low=low.masked_fill(none, 0.0),
+        slope_high=high.masked_fill(none, 0.0),
+        norms=norms.amax(0),
+    )
+
+
+def defined(values: Tensor, *, otherwise: float = 0.0) -> Tensor:
+    """Leave out what is not finite; a single other value when nothing is left."""
+    good = values[torch.isfinite(values)]
+    return good if len(good) else values.new_full((1,), otherwise)
+
+
 def steepest_pairs(
     evaluate_rows: Callable[[Tensor], Tensor],
     domain: Tensor,
     feature: int,
     bases: Tensor,
     knots: Tensor,
-) -> tuple[Pair, Pair]:
+) -> tuple[PointPair, PointPair]:
     """Return the largest rise and the largest fall that were found when one feature grows.
 
     Parameters
@@ -283,7 +334,7 @@ def steepest_pairs(
 
     Returns
     -------
-    tuple of Pair
+    tuple of PointPair
         The rise, the fall.
     """
     low, high = domain[feature]
@@ -302,7 +353,7 @@ def steepest_pairs(
         base, end = best // stops.shape[1], best % stops.shape[1]
         start = int(where[base, end])
         pairs.append(
-            Pair(
+            PointPair(
                 x=torch.stack([rows[base, start], rows[base, end]]),
                 value=values[base, [start, end]],
             )

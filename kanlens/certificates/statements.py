@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from kanlens.certificates.sampling import Pair
-from kanlens.certificates.separable import AdditiveFunction
+from kanlens.certificates.additive_approximation import AdditiveFunction
+from kanlens.certificates.sampling import PointPair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ class FeatureCertificate:
         derivatives from both sides.
     rises, falls : Bound
         How much the output can rise, and fall, when only this feature is raised.
-    rise, fall : Pair
+    rise, fall : PointPair
         The largest that were found: two points that differ in this feature, evaluated.
     remark : str
         Why there is no verdict, or what it rests on; may be empty.
@@ -90,8 +90,8 @@ class FeatureCertificate:
     slope: Range
     rises: Bound
     falls: Bound
-    rise: Pair
-    fall: Pair
+    rise: PointPair
+    fall: PointPair
     remark: str = ""
 
     @property
@@ -340,7 +340,7 @@ def _output_json(output: OutputCertificate) -> dict[str, Any]:
     }
 
 
-def _pair(pair: Pair) -> dict[str, Any]:
+def _pair(pair: PointPair) -> dict[str, Any]:
     value = [end if math.isfinite(end) else None for end in pair.value.tolist()]
     return {"x": pair.x.tolist(), "value": value}
 

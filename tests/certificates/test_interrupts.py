@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.certificates import branching, certification
+from kanlens.certificates import branch_and_bound, certification
 from kanlens.errors import InterruptedWarning
 from tests.interrupting import after, once
 
@@ -30,13 +30,13 @@ def test_bounds_of_the_boxes_so_far_hold(model, monkeypatch):
         "What is proven of 2 of 2 outputs holds."
     )
     calls: list[None] = []
-    cut, counted = branching._children, after(10**6, branching._children, calls)
+    cut, counted = branch_and_bound._children, after(10**6, branch_and_bound._children, calls)
     with monkeypatch.context() as patch:
-        patch.setattr(branching, "_children", counted)
+        patch.setattr(branch_and_bound, "_children", counted)
         whole = certified(model)
     cut = after(len(calls) - 1, cut)  # the last cut of the second output
     with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match=re.escape(text)):
-        patch.setattr(branching, "_children", cut)
+        patch.setattr(branch_and_bound, "_children", cut)
         found = certified(model)
     first, second = found.outputs
     assert first.boxes == whole.outputs[0].boxes
@@ -53,7 +53,7 @@ def test_bounds_of_the_boxes_so_far_hold(model, monkeypatch):
     ("module", "name"),
     [
         (certification, "explore"),
-        (certification.conclusions, "output_certificate"),
+        (certification, "output_certificate"),
     ],
 )
 def test_an_output_that_was_begun_is_certified_without_what_takes_long(

@@ -1,4 +1,4 @@
-"""From boxes and samples to statements."""
+"""Effects of single features on an output: slopes, largest rises and falls, and verdicts."""
 
 from __future__ import annotations
 
@@ -8,35 +8,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.certificates.branching import FLAT, Boxes, Budget, Seen
-from kanlens.certificates.changes import (
-    additive_changes,
-    slice_count,
-    slices,
-    total_change,
-)
-from kanlens.certificates.propagation import Propagation
+from kanlens.certificates.additive_approximation import AdditiveFunction, additive_changes
+from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
+from kanlens.certificates.branch_and_bound import FLAT, SearchBudget
+from kanlens.certificates.intervals import hull
 from kanlens.certificates.sampling import (
     LINES,
     NEAR,
-    NORMS,
     STOPS,
-    Pair,
-    Sample,
+    EvaluatedPoints,
+    Extremes,
+    PointPair,
     affordable,
-    dual_norms,
     steepest_pairs,
 )
-from kanlens.certificates.separable import QUADS, AdditiveFunction, least_distance
-from kanlens.certificates.statements import (
-    Additivity,
-    Bound,
-    FeatureCertificate,
-    OutputCertificate,
-    Range,
-    Verdict,
-)
-from kanlens.core.analysis import live_features, rows_at_once
+from kanlens.certificates.statements import Bound, FeatureCertificate, Range, Verdict
+from kanlens.core.analysis import BUDGET, live_features, rows_at_once
 from kanlens.core.enclosures import FARTHEST, encloses
 from kanlens.core.functions import FUNCTIONS
 from kanlens.core.network import KAN
@@ -45,33 +32,35 @@ UNBOUNDED = "a slope without a bound: a pole, a jump, or an undefined function"
 FAR = f"a slope without a bound: the domain reaches beyond {FARTHEST:g} in scaled units"
 STOPPED = "a slope without a bound in the time there was"
 ROUNDINGS = 100  # times the rounding of one evaluation is no effect
+SLICES, FEWEST = 48, 16  # of the domain for a feature, at most and at least
+MOST = 768  # for all of them
+NUMBERS = 2**30  # that slices of all features may take; there are none where it is more
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Findings:
-    """All that was found about one output.
+class OutputFindings:
+    """What the search found about one output: bounds on boxes that cover the domain, and a sample.
 
     Attributes
     ----------
-    propagation : Propagation
-    boxes : Boxes
-        That cover the domain.
-    sample : Sample
-    seen : Seen
+    propagation : BoundPropagation
+    boxes : BoxBounds
+    sample : EvaluatedPoints
+    seen : Extremes
     knots : Tensor, shape (in, knot)
     additive : AdditiveFunction or None
         The output itself, when it is additive by its structure.
-    budget : Budget
+    budget : SearchBudget
         Once it is used up, what only sharpens statements is left out.
     """
 
-    propagation: Propagation
-    boxes: Boxes
-    sample: Sample
-    seen: Seen
+    propagation: BoundPropagation
+    boxes: BoxBounds
+    sample: EvaluatedPoints
+    seen: Extremes
     knots: Tensor
     additive: AdditiveFunction | None
-    budget: Budget
+    budget: SearchBudget
 
     @functools.cached_property
     def live(self) -> Tensor:
@@ -86,123 +75,14 @@ class Findings:
 
     @functools.cached_property
     def lacking(self) -> str:
-        """What the model does not say of its slopes."""
+        """Why no slope has a bound, whatever the boxes; or empty."""
         return _lacking(self.propagation.model)
 
 
-def seen(sample: Sample, apart: Tensor) -> Seen:
-    """Return the extremes of a sample; `apart` (point,) is its distance from an additive function.
-
-    Examples
-    --------
-    >>> one = torch.ones(1, 1)
-    >>> seen(Sample(x=one, value=one[0], slope=one), one[0]).value
-    (1.0, 1.0)
-    """
-    value = _finite(sample.value)
-    slope = torch.where(torch.isfinite(sample.slope), sample.slope, torch.nan)
-    low = slope.nan_to_num(torch.inf).amin(0)
-    high = slope.nan_to_num(-torch.inf).amax(0)
-    none = torch.isinf(low)
-    rest = _finite(apart)
-    norms = dual_norms(slope.nan_to_num(0.0))
-    return Seen(
-        value=(float(value.amin()), float(value.amax())),
-        apart=(float(rest.amin()), float(rest.amax())),
-        slope_low=low.masked_fill(none, 0.0),
-        slope_high=high.masked_fill(none, 0.0),
-        norms=norms.amax(0),
-    )
-
-
-def output_certificate(found: Findings, *, count: int, decided: bool) -> OutputCertificate:
-    """State what the boxes prove."""
-    model, target = found.propagation.model, found.propagation.target
-    additivity, features = _additivity(found), _features(found)
-    low, high = found.boxes.value()
-    rises = [one.rise.value for one in features] + [one.fall.value for one in features]
-    values = _defined(torch.cat([found.sample.value, *rises]))
-    norms = found.boxes.norms().amax(0)
-    return OutputCertificate(
-        target=model.output_names[target],
-        unit=model.schema.outputs[target].unit,
-        range=Range(
-            low=float(low),
-            high=float(high),
-            seen_low=float(values.amin()),
-            seen_high=float(values.amax()),
-        ),
-        features=features,
-        lipschitz={
-            name: Bound(bound=_up(float(bound)), seen=float(reached))
-            for name, bound, reached in zip(NORMS, norms, found.seen.norms, strict=True)
-        },
-        additivity=additivity,
-        boxes=count,
-        decided=decided and all(one.verdict != "unknown" for one in features),
-        remark=_stopped(found.budget),
-    )
-
-
-def _stopped(budget: Budget) -> str:
-    """Say what there was no time for."""
-    why = "interrupted" if budget.stop.happened else "stopped at the time limit"
-    return f"{why}, without {', '.join(budget.left_out)}" if budget.left_out else ""
-
-
-def _defined(values: Tensor) -> Tensor:
-    """Leave out what is not defined; NaN when nothing is left."""
-    good = values[torch.isfinite(values)]
-    return good if len(good) else values.new_full((1,), torch.nan)
-
-
-def _finite(values: Tensor) -> Tensor:
-    """Leave out what is not defined; a single 0 when nothing is left."""
-    good = values[torch.isfinite(values)]
-    return good if len(good) else values.new_zeros(1)
-
-
-def _up(value: float) -> float:
-    return value * (1 + 1e-14)
-
-
-def _additivity(found: Findings) -> Additivity:
-    """State how far the output is from an additive function."""
-    propagation = found.propagation
-    if found.additive is not None:
-        return Additivity(distance=Bound(bound=0.0, seen=0.0), least=0.0, function=found.additive)
-    low, high = (float(end) for end in found.boxes.apart())
-    middle = 0.5 * (low + high) if high - low < float("inf") else 0.0
-    function = AdditiveFunction(
-        model=propagation.model,
-        target=propagation.target,
-        weights=propagation.additive,
-        constant=middle,
-    )
-    reached = max(abs(end - middle) for end in found.seen.apart)
-    if not bool(torch.isfinite(found.sample.value).any()):
-        reached = 0.0
-    bound = max(high - middle, middle - low) * (1 + 1e-14) + 4e-16 * abs(middle)
-    return Additivity(
-        distance=Bound(bound=bound, seen=reached),
-        least=_least(found),
-        function=function,
-    )
-
-
-def _least(found: Findings) -> float:
-    """Return what no additive function can be nearer than, as far as there is time to look."""
-    model = found.propagation.model
-    count = affordable(model, QUADS)
-    if not found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
-        return 0.0
-    return least_distance(found.propagation, count, rows_at_once(model))
-
-
-def _features(found: Findings) -> tuple[FeatureCertificate, ...]:
-    """State what every feature does."""
+def feature_certificates(found: OutputFindings) -> tuple[FeatureCertificate, ...]:
+    """Bound what every feature does to the output."""
     slopes, pairs, changes = _slopes(found), _pairs(found), _changes(found)
-    value_low, value_high = (float(end) for end in found.boxes.value())
+    value_low, value_high = (float(end) for end in hull(found.boxes.value))
     width, blur = (value_high - value_low) * (1 + 1e-15), _blur(found)
     names, made = found.propagation.model.feature_names, []
     for index, (slope, pair, change) in enumerate(zip(slopes, pairs, changes, strict=True)):
@@ -224,28 +104,28 @@ def _features(found: Findings) -> tuple[FeatureCertificate, ...]:
     return tuple(made)
 
 
-def _slopes(found: Findings) -> list[Range]:
+def _slopes(found: OutputFindings) -> list[Range]:
     """Return the bounds of the slope by every feature."""
     slope = found.sample.slope
     good = torch.isfinite(slope)
     least = torch.where(good, slope, torch.inf).amin(0)
     most = torch.where(good, slope, -torch.inf).amax(0)
     some = good.any(0)
-    ends = [*found.boxes.slope(), least.where(some, torch.nan), most.where(some, torch.nan)]
+    ends = [*hull(found.boxes.slope), least.where(some, torch.nan), most.where(some, torch.nan)]
     return [
         Range(low=low, high=high, seen_low=seen_low, seen_high=seen_high)
         for low, high, seen_low, seen_high in torch.stack(ends, 1).tolist()
     ]
 
 
-def _changes(found: Findings) -> list[tuple[float, float]]:
+def _changes(found: OutputFindings) -> list[tuple[float, float]]:
     """Bound how much the output can rise, and fall, along every feature."""
     budget, domain = found.budget, found.propagation.domain
     width = domain[:, 1] - domain[:, 0]
-    low, high = (end * width * (1 + 1e-14) for end in found.boxes.slope())
+    low, high = (end * width * (1 + 1e-14) for end in hull(found.boxes.slope))
     rough = torch.stack([high, -low], 1).clamp(min=0).masked_fill(width[:, None] == 0, 0.0)
     changes = [(up, down) for up, down in rough.tolist()]
-    apart = found.boxes.apart()
+    apart = hull(found.boxes.apart)
     if bool(torch.isfinite(apart[1] - apart[0])):
         near = additive_changes(found.propagation, apart, found.knots, budget.deadline)
         changes = [_both(*pair) for pair in zip(changes, near or changes, strict=True)]
@@ -264,16 +144,16 @@ def _both(first: tuple[float, float], second: tuple[float, float]) -> tuple[floa
     return min(first[0], second[0]), min(first[1], second[1])
 
 
-def _blur(found: Findings) -> float:
+def _blur(found: OutputFindings) -> float:
     """Return the difference of two evaluations that may be rounding."""
     return min(2 * found.propagation.noise, FLAT * _largest(found))
 
 
-def _largest(found: Findings) -> float:
+def _largest(found: OutputFindings) -> float:
     return max(abs(end) for end in found.seen.value)
 
 
-def _shown(found: Findings, pair: Pair, sign: int) -> bool:
+def _shown(found: OutputFindings, pair: PointPair, sign: int) -> bool:
     """Tell whether the output rises (falls, for sign -1) from the one point to the other."""
     if sign * pair.rise > 2 * found.propagation.noise:
         return True
@@ -286,7 +166,7 @@ def _shown(found: Findings, pair: Pair, sign: int) -> bool:
     return bool(gain > 0)
 
 
-def _pairs(found: Findings) -> list[tuple[Pair, Pair]]:
+def _pairs(found: OutputFindings) -> list[tuple[PointPair, PointPair]]:
     """Return the largest rise and fall along every feature; none where there is no time."""
     propagation, budget = found.propagation, found.budget
     count = len(propagation.domain)
@@ -296,12 +176,12 @@ def _pairs(found: Findings) -> list[tuple[Pair, Pair]]:
     pairs = [_pair(found, index, lines) for index in budget.deadline.paced(range(count), first)]
     if len(pairs) < count:
         budget.left_out.append("points along lines")
-        still = Pair(x=found.sample.x[:1].repeat(2, 1), value=found.sample.value[:1].repeat(2))
+        still = PointPair(x=found.sample.x[:1].repeat(2, 1), value=found.sample.value[:1].repeat(2))
         pairs += [(still, still)] * (count - len(pairs))
     return pairs
 
 
-def _pair(found: Findings, index: int, lines: int) -> tuple[Pair, Pair]:
+def _pair(found: OutputFindings, index: int, lines: int) -> tuple[PointPair, PointPair]:
     """Return the largest rise and fall along one feature, from where its slope was extreme."""
     propagation, slope = found.propagation, found.sample.slope[:, index].nan_to_num(0.0)
     many = min(lines // 4, len(slope))
@@ -322,10 +202,10 @@ def _pair(found: Findings, index: int, lines: int) -> tuple[Pair, Pair]:
 
 
 def _verdict(
-    found: Findings,
+    found: OutputFindings,
     index: int,
     slope: Range,
-    pairs: tuple[Pair, Pair],
+    pairs: tuple[PointPair, PointPair],
     changes: tuple[float, float],
 ) -> tuple[Verdict, str]:
     """Decide what can be said of one feature, and why no more."""
@@ -351,7 +231,7 @@ def _verdict(
     return "unknown", f"{side} by at most {change:.3g}, if at all"
 
 
-def _why_unbounded(found: Findings) -> str:
+def _why_unbounded(found: OutputFindings) -> str:
     """Say why a slope of functions that are bounded has no bound."""
     if found.budget.left_out:
         return STOPPED
@@ -370,3 +250,115 @@ def _lacking(model: KAN) -> str:
                 if live and name in FUNCTIONS and FUNCTIONS[name].slope_turning is None:
                     return f"the slope of {name!r} has no bound: where it turns is not known"
     return ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slices:
+    """Slices of the whole domain, thin in one feature, and the slopes by it on them.
+
+    Attributes
+    ----------
+    low, high, slope_low, slope_high : Tensor, shape (slice,)
+    """
+
+    low: Tensor
+    high: Tensor
+    slope_low: Tensor
+    slope_high: Tensor
+
+
+def slices(propagation: BoundPropagation, feature: int, knots: Tensor) -> Slices | None:
+    """Bound the slope by one feature on slices of the whole domain that are thin in it.
+
+    None in models so large that this takes too long for all features.
+    """
+    domain, count = propagation.domain, slice_count(propagation)
+    if count * len(domain) * propagation.size > NUMBERS:
+        return None
+    cuts = _cuts(domain[feature], knots[feature], count)
+    lows, highs = domain[:, 0].repeat(len(cuts) - 1, 1), domain[:, 1].repeat(len(cuts) - 1, 1)
+    lows[:, feature], highs[:, feature] = cuts[:-1], cuts[1:]
+    at_once = max(1, BUDGET // propagation.size)
+    parts = [
+        propagation.slopes(*ends)
+        for ends in zip(lows.split(at_once), highs.split(at_once), strict=True)
+    ]
+    return Slices(
+        low=cuts[:-1],
+        high=cuts[1:],
+        slope_low=torch.cat([low[:, feature] for low, _ in parts]),
+        slope_high=torch.cat([high[:, feature] for _, high in parts]),
+    )
+
+
+def slice_count(propagation: BoundPropagation) -> int:
+    """Return in how many slices a feature is cut, knots aside."""
+    return min(SLICES, max(FEWEST, MOST // len(propagation.domain)))
+
+
+def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)
+    """Cut an interval into equal parts, and at knots."""
+    low, high = ends
+    even = low + (high - low) * torch.linspace(0, 1, count + 1).to(ends)
+    inner = knots.clamp(low, high)
+    both = torch.cat([even, inner[:: max(1, len(inner) // count)]]).clamp(low, high)
+    found: Tensor = torch.unique(both)
+    return found
+
+
+def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[float, float]:
+    """Bound how much the output can rise, and fall, when only one feature grows.
+
+    The rise between two points is the integral of the slope between them, which on every slice of
+    the domain is at most the largest slope of the boxes that the slice cuts.
+
+    Parameters
+    ----------
+    boxes : BoxBounds
+        That cover the domain.
+    thin : Slices or None
+        What `slices` returns; None: nothing more is known.
+    feature : int
+
+    Returns
+    -------
+    rise, fall : float
+        Both at least 0.
+    """
+    own = Slices(
+        low=boxes.low[:, feature],
+        high=boxes.high[:, feature],
+        slope_low=boxes.slope[0][:, feature],
+        slope_high=boxes.slope[1][:, feature],
+    )
+    known = [own] if thin is None else [own, thin]
+    cuts = torch.cat([end for one in known for end in (one.low, one.high)]).unique()
+    if len(cuts) < 2:
+        return 0.0, 0.0
+    most, least = (
+        functools.reduce(torch.minimum, [_steepest(one, cuts, sign) for one in known])
+        for sign in (1, -1)
+    )
+    return _largest_gain(most, cuts.diff()), _largest_gain(least, cuts.diff())
+
+
+def _steepest(known: Slices, cuts: Tensor, sign: int) -> Tensor:  # (slice,)
+    """Return the largest slope, times `sign`, on every slice between cuts."""
+    slope = known.slope_high if sign > 0 else -known.slope_low
+    found = torch.full_like(cuts[1:], -torch.inf)
+    for part in torch.arange(len(slope), device=cuts.device).split(1024):
+        left, right = known.low[part], known.high[part]
+        inside = (left[:, None] <= cuts[:-1]) & (right[:, None] >= cuts[1:])
+        here = torch.where(inside, slope[part][:, None], -torch.inf).amax(0)
+        found = torch.maximum(found, here)
+    return found
+
+
+def _largest_gain(slopes: Tensor, widths: Tensor) -> float:
+    """Return the largest integral of slopes over consecutive slices, at least 0."""
+    steps = slopes * widths
+    reached = torch.cat([steps.new_zeros(1), steps.cumsum(0)])
+    if not bool(torch.isfinite(reached).all()):
+        return float("inf")
+    gain = float((reached - reached.cummin(0).values).max())
+    return gain + 1e-14 * float(steps.abs().sum()) if gain > 0 else 0.0

@@ -1,4 +1,4 @@
-"""The additive function near an output: sums of the first layer's edges, feature by feature.
+"""Additive approximation of an output by sums of the first layer's edges, feature by feature.
 
 On what its inputs reach, everything after the first layer is nearly a weighted sum of the first
 layer's edges; with weights of their own for every edge, such a sum is a function of each feature
@@ -13,16 +13,20 @@ import torch
 from torch import Tensor
 
 from kanlens.certificates import relaxation
-from kanlens.certificates.branching import FLAT
-from kanlens.certificates.propagation import Propagation
+from kanlens.certificates.bound_propagation import BoundPropagation
+from kanlens.certificates.branch_and_bound import FLAT
+from kanlens.certificates.intervals import Interval, meet
 from kanlens.certificates.sampling import spread_points
 from kanlens.core.analysis import BUDGET, live_edges
 from kanlens.core.network import KAN
+from kanlens.deadlines import NEVER, Deadline
 
 MOST_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
 ROUNDS = 12
 FIT_POINTS = 16384  # the spread ones come first
 NUMBERS = 2**20  # of edges at these points, in large layers
+FINE, COARSE = 256, 32  # slices of one feature's function, at most and at least
+EDGES = 2**22  # on them
 QUADS = 4096
 
 
@@ -38,7 +42,7 @@ class AdditiveFunction:
         Index of the output.
     weights : Tensor, shape (out, in), or None
         The functions are the edges of the first layer, added with these weights.
-    centre : Tensor, shape (in,), or None
+    center : Tensor, shape (in,), or None
         Without weights: the functions are what the output is when the other features are these.
     constant : float
         What is added.
@@ -53,7 +57,7 @@ class AdditiveFunction:
     model: KAN
     target: int = 0
     weights: Tensor | None = None
-    centre: Tensor | None = None
+    center: Tensor | None = None
     constant: float = 0.0
 
     @torch.no_grad()
@@ -74,13 +78,13 @@ class AdditiveFunction:
         if self.weights is not None:
             edges = self.model.layers[0].edge_values(self.model.scale_inputs(x))
             return torch.where(self.weights == 0, 0.0, edges * self.weights).sum(1)
-        if self.centre is None:
-            raise RuntimeError("an additive function has weights or a centre")
-        rows = self.centre.expand(x.shape[1], *x.shape).clone()  # (in, batch, in)
+        if self.center is None:
+            raise RuntimeError("an additive function has weights or a center")
+        rows = self.center.expand(x.shape[1], *x.shape).clone()  # (in, batch, in)
         index = torch.arange(x.shape[1], device=x.device)
         rows[index, :, index] = x.mT
         values: Tensor = self.model(rows)[..., self.target].mT
-        constant: Tensor = self.model(self.centre)[self.target]
+        constant: Tensor = self.model(self.center)[self.target]
         return values - constant
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -89,13 +93,13 @@ class AdditiveFunction:
 
 
 def additive_part(
-    propagation: Propagation, x: Tensor, value: Tensor, *, fit: bool = True
+    propagation: BoundPropagation, x: Tensor, value: Tensor, *, fit: bool = True
 ) -> AdditiveFunction | None:
     """Find an additive function near the output, and let boxes be bounded against it.
 
     Parameters
     ----------
-    propagation : Propagation
+    propagation : BoundPropagation
         Its `additive` is set.
     x : Tensor, shape (point, in)
     value : Tensor, shape (point,)
@@ -117,9 +121,9 @@ def additive_part(
     free = propagation.domain[:, 1] > propagation.domain[:, 0]
     if not is_separable(model, target, free):
         return None
-    centre = propagation.domain.mean(1)
-    constant = float(model(centre)[target])
-    return AdditiveFunction(model=model, target=target, centre=centre, constant=constant)
+    center = propagation.domain.mean(1)
+    constant = float(model(center)[target])
+    return AdditiveFunction(model=model, target=target, center=center, constant=constant)
 
 
 def is_separable(model: KAN, target: int, free: Tensor) -> bool:
@@ -157,7 +161,7 @@ def _on(owner: Tensor, sums: Tensor, count: int) -> Tensor:
     return found.index_add(0, owner, sums.to(found)) > 0
 
 
-def weighted(propagation: Propagation, x: Tensor) -> Tensor:
+def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
     """Return what `apart` is counted from at x (batch, in), shape (batch,).
 
     A layer that is too large for a weight for every edge has one for every sum.
@@ -166,7 +170,7 @@ def weighted(propagation: Propagation, x: Tensor) -> Tensor:
     --------
     >>> domain = torch.tensor([[0.0, 1.0]]).double()
     >>> from kanlens.core.analysis import private_copy
-    >>> own = Propagation(private_copy(KAN([1, 1])), 0, domain)
+    >>> own = BoundPropagation(private_copy(KAN([1, 1])), 0, domain)
     >>> weighted(own, torch.zeros(2, 1).double())
     tensor([0., 0.], dtype=torch.float64)
     """
@@ -189,7 +193,7 @@ def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
     return torch.cat([layer(part) for part in x.split(at_once)]) - layer.bias
 
 
-def fitted_weights(propagation: Propagation, x: Tensor, value: Tensor) -> Tensor:
+def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> Tensor:
     """Return the weights of the best of several additive functions, shape (out, in).
 
     Least squares, then reweighted where it is off most, which approaches the least largest
@@ -215,14 +219,14 @@ def fitted_weights(propagation: Propagation, x: Tensor, value: Tensor) -> Tensor
     return candidates[spans.index(min(spans))]
 
 
-def _chords(propagation: Propagation) -> Tensor:
+def _chords(propagation: BoundPropagation) -> Tensor:
     """Return what linear relaxation on the whole domain makes of the first layer's edges."""
-    model, levels = propagation.model, propagation.levels
-    last, target = len(levels) - 1, propagation.target
+    model, layers = propagation.model, propagation.layers
+    target = propagation.target
     slopes = torch.zeros_like(model.output_scale)[None, None]
     slopes[..., target] = model.output_scale[target]
-    weights, _ = relaxation.through_nodes(model.nodes[last], slopes, *levels[last].sums)
-    first = propagation.relax(levels, last, weights)[2][0, 0]
+    weights, _ = relaxation.through_nodes(model.nodes[-1], slopes, *layers[-1].sums)
+    first = relaxation.relax(model, layers, weights)[2][0, 0]
     found = first[:, None].expand_as(propagation.additive)
     return torch.where(torch.isfinite(found), found, 0.0)
 
@@ -256,7 +260,55 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
     return found
 
 
-def least_distance(propagation: Propagation, count: int = QUADS, at_once: int = QUADS) -> float:
+def additive_changes(
+    propagation: BoundPropagation, apart: Interval, knots: Tensor, deadline: Deadline = NEVER
+) -> list[tuple[float, float]] | None:
+    """Bound how much each feature alone can change the output, by the additive function.
+
+    Its own changes, plus how far the output is from it at most.
+
+    Returns
+    -------
+    list of tuple of float, or None
+        The rise and the fall of every feature, both at least 0; None: there was no time.
+    """
+    low, high = propagation.domain.T[..., None]
+    edges = propagation.additive.numel()
+    share = torch.linspace(0, 1, min(FINE, max(COARSE, EDGES // edges)) + 1).to(low)
+    cuts = torch.cat([low + (high - low) * share, knots], 1)
+    cuts = torch.maximum(torch.minimum(cuts, high), low).sort(1).values.mT  # (cut, in)
+    at_once = max(1, BUDGET // (8 * edges))  # 8: control points of an edge on a slice, about
+    parts = [
+        _term_bounds(propagation, *ends)
+        for ends in deadline.paced(
+            zip(cuts[:-1].split(at_once), cuts[1:].split(at_once), strict=True)
+        )
+    ]
+    if at_once * len(parts) < len(cuts) - 1:
+        return None
+    least, most = (torch.cat(ends) for ends in zip(*parts, strict=True))
+    rises = (most - least.cummin(0).values).amax(0)
+    falls = (most.cummax(0).values - least).amax(0)
+    width = apart[1] - apart[0]
+    room = 1e-14 * (least.abs().amax(0) + most.abs().amax(0) + width)
+    found = (torch.stack([rises, falls], 1) + (width + room)[:, None]).nan_to_num(
+        torch.inf, posinf=torch.inf
+    )
+    return [(rise, fall) for rise, fall in found.tolist()]
+
+
+def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> Interval:
+    """Bound the additive function of each feature on boxes (box, in), shape (box, in)."""
+    low, high = meet(propagation.inwards(low, high), propagation.reach[0])
+    edges = propagation.enclosures[0].values(low, high)
+    weights = propagation.additive[None, None].expand(len(low), -1, -1, -1)
+    hull = relaxation.combine(edges, weights).hull()
+    return hull[0][:, 0], hull[1][:, 0]
+
+
+def least_distance(
+    propagation: BoundPropagation, count: int = QUADS, at_once: int = QUADS
+) -> float:
     """Return a distance from the output that no additive function can fall below on the domain.
 
     It is seen on so many rectangles, so many at a time.
