@@ -32,7 +32,7 @@ QUADS = 4096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdditiveFunction:
-    """A sum of functions of single features.
+    """An additive function: a sum of functions of single features.
 
     Attributes
     ----------
@@ -95,22 +95,11 @@ class AdditiveFunction:
 def additive_part(
     propagation: BoundPropagation, x: Tensor, value: Tensor, *, fit: bool = True
 ) -> AdditiveFunction | None:
-    """Find an additive function near the output, and let boxes be bounded against it.
+    """Fit an additive approximation, against which boxes are bounded from then on.
 
-    Parameters
-    ----------
-    propagation : BoundPropagation
-        Its `additive` is set.
-    x : Tensor, shape (point, in)
-    value : Tensor, shape (point,)
-        The output there.
-    fit : bool
-        Whether there is time for it; else boxes are bounded against the constant 0.
-
-    Returns
-    -------
-    AdditiveFunction or None
-        The output itself, when it is additive by its structure; None: that of the weights.
+    Sets `propagation.additive` from the output `value` (point,) at `x` (point, in), if there is
+    time to `fit`; else boxes are bounded against the constant 0. Returns the output itself when it
+    is additive by its structure, None for the function of the weights.
     """
     edges = propagation.additive.numel()
     columns = edges if edges <= MOST_COLUMNS else len(propagation.additive)
@@ -127,7 +116,7 @@ def additive_part(
 
 
 def is_separable(model: KAN, target: int, free: Tensor) -> bool:
-    """Tell whether an output is additive by its structure in the features that are `free` (in,).
+    """Tell whether an output is structurally additive in the features that are `free` (in,).
 
     It is when no edge that the output depends on, but for those of the first layer, starts at a
     node that depends on several features.
@@ -141,7 +130,7 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
     depends = torch.diag(free)  # (node, feature)
     for index, nodes in enumerate(list(model.nodes)[:-1]):
         live = live_edges(model.layers[index])
-        sums = _live(live, depends) if index else live & free
+        sums = (live.float() @ depends.float()) > 0 if index else live & free
         depends = _on(nodes.owner, sums, nodes.grouping.nodes)
     members = list(model.nodes[-1].grouping.members(target))
     used = live_edges(model.layers[-1])[members].any(0)  # (node,)
@@ -151,18 +140,14 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
     return int(depends[used].any(0).sum()) <= 1
 
 
-def _live(edges: Tensor, depends: Tensor) -> Tensor:  # (out, in), (in, feature)
-    return (edges.float() @ depends.float()) > 0
-
-
 def _on(owner: Tensor, sums: Tensor, count: int) -> Tensor:
-    """Let nodes depend on what the sums they are made of depend on."""
+    """Propagate dependence on features from sums to the nodes made of them."""
     found = torch.zeros(count, sums.shape[1], device=sums.device)
     return found.index_add(0, owner, sums.to(found)) > 0
 
 
 def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
-    """Return what `apart` is counted from at x (batch, in), shape (batch,).
+    """Evaluate the additive approximation at x (batch, in), shape (batch,).
 
     A layer that is too large for a weight for every edge has one for every sum.
 
@@ -184,7 +169,7 @@ def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
 
 
 def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
-    """Return what the weights of an additive function are of: edges, in large layers sums."""
+    """Return the design matrix of the fit: values of the edges, in large layers of the sums."""
     layer, x = model.layers[0], model.scale_inputs(x)
     if layer.mask.numel() <= MOST_COLUMNS:
         edges: Tensor = layer.edge_values(x)
@@ -194,7 +179,7 @@ def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
 
 
 def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> Tensor:
-    """Return the weights of the best of several additive functions, shape (out, in).
+    """Fit the weights (out, in) of the additive approximation with the least range of residuals.
 
     Least squares, then reweighted where it is off most, which approaches the least largest
     distance [1]_, and the chords of the layers behind on the domain.
@@ -220,7 +205,7 @@ def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> T
 
 
 def _chords(propagation: BoundPropagation) -> Tensor:
-    """Return what linear relaxation on the whole domain makes of the first layer's edges."""
+    """Return the weights that linear relaxation over the whole domain gives the first edges."""
     model, layers = propagation.model, propagation.layers
     target = propagation.target
     slopes = torch.zeros_like(model.output_scale)[None, None]
@@ -232,7 +217,7 @@ def _chords(propagation: BoundPropagation) -> Tensor:
 
 
 def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]:
-    """Return the weights of least squares, and those reweighted towards the largest residuals."""
+    """Return least-squares weights, and those of Lawson's iterative reweighting."""
     largest = columns.abs().amax(0)
     columns = columns - columns.mean(0)
     sizes = columns.abs().amax(0)
@@ -267,10 +252,7 @@ def additive_changes(
 
     Its own changes, plus how far the output is from it at most.
 
-    Returns
-    -------
-    list of tuple of float, or None
-        The rise and the fall of every feature, both at least 0; None: there was no time.
+    Returns the rise and the fall of every feature, both at least 0; None: there was no time.
     """
     low, high = propagation.domain.T[..., None]
     edges = propagation.additive.numel()
@@ -309,7 +291,7 @@ def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> In
 def least_distance(
     propagation: BoundPropagation, count: int = QUADS, at_once: int = QUADS
 ) -> float:
-    """Return a distance from the output that no additive function can fall below on the domain.
+    """Bound the distance of every additive function from the output on the domain from below.
 
     It is seen on so many rectangles, so many at a time.
 

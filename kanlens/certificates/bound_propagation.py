@@ -82,7 +82,7 @@ class BoxBounds:
         return self._each(lambda *both: torch.cat(both), other)
 
     def within(self, parents: BoxBounds) -> BoxBounds:
-        """Return bounds that are no wider than those of the boxes that these are parts of."""
+        """Intersect the bounds with those of the boxes that these are parts of."""
         value, slope = meet(self.value, parents.value), meet(self.slope, parents.slope)
         return replace(self, value=value, slope=slope, apart=meet(self.apart, parents.apart))
 
@@ -101,7 +101,7 @@ class BoxBounds:
 
 @dataclass(eq=False)
 class BoundPropagation:
-    """Bounds of one output of a model on boxes within a domain.
+    """Bound propagation for one output of a model, on boxes within a domain.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class BoundPropagation:
         return found
 
     def passed(self) -> list[LayerBounds]:
-        """Bound all sums on the domain."""
+        """Propagate bounds on the domain."""
         return self.forward(*self.inwards(self.domain[None, :, 0], self.domain[None, :, 1]))
 
     @property
@@ -183,11 +183,11 @@ class BoundPropagation:
 
     @functools.cached_property
     def noise(self) -> float:
-        """Bound of the rounding of a float64 evaluation of the output."""
+        """Bound on the rounding error of a float64 evaluation of the output."""
         return self._rounding(self.layers) if self.in_time else float("inf")
 
     def inwards(self, low: Tensor, high: Tensor) -> Interval:
-        """Return boxes (box, in) in the scaled units of the first layer."""
+        """Scale boxes (box, in) to the units of the first layer, rounded outwards."""
         shift, scale = self.model.input_shift, self.model.input_scale
         rounded = (shift != 0) | (scale != 1)
         given = torch.stack([low, high])
@@ -196,7 +196,7 @@ class BoundPropagation:
         return (ends - room).amin(0), (ends + room).amax(0)
 
     def forward(self, low: Tensor, high: Tensor) -> list[LayerBounds]:
-        """Bound all sums on boxes (box, in), in scaled units; the first call is on the domain."""
+        """Propagate bounds on boxes (box, in) in scaled units; the first call is on the domain."""
         found: list[LayerBounds] = []
         first = not self.enclosures
         for index, (layer, nodes) in enumerate(
@@ -236,7 +236,7 @@ class BoundPropagation:
         return self.relaxes
 
     def _rows(self, index: int, nodes: Nodes) -> Tensor | None:
-        """Return the sums to bound by relaxation, one-hot; all but at the last layer."""
+        """Return the sums to tighten by relaxation, one-hot: all but at the last layer."""
         eye = torch.eye(nodes.grouping.subnodes).to(self.domain)
         if index < len(self.model.layers) - 1:
             return eye
@@ -272,7 +272,7 @@ class BoundPropagation:
         return self._value(self.forward(*self.inwards(low, high)))[0]
 
     def unrefined(self) -> BoxBounds:
-        """Bound the output on the domain by the first pass alone, and nothing else."""
+        """Bound the output on the domain by the first pass, and nothing else."""
         low, high = self.domain[None, :, 0], self.domain[None, :, 1]
         value, never = self.plain_value(self.layers), torch.full_like(low, torch.inf)
         return BoxBounds(
@@ -285,14 +285,14 @@ class BoundPropagation:
         )
 
     def plain_value(self, layers: list[LayerBounds]) -> Interval:
-        """Bound the output by the sums of its last layer alone, shape (box,)."""
+        """Bound the output by interval arithmetic on the sums of the last layer, shape (box,)."""
         nodes = node_bounds(self.model.nodes[-1], layers[-1].sums)
         one = nodes[0][:, self.target], nodes[1][:, self.target]
         scale, offset = self.model.output_scale[self.target], self.model.output_shift[self.target]
         return shift(scaled(scale, one), offset)
 
     def _value(self, layers: list[LayerBounds]) -> tuple[Interval, Interval, list[Tensor]]:
-        """Bound the output, and the output minus the additive function."""
+        """Bound the output, and its difference from the additive function, by linear relaxation."""
         model, last = self.model, len(layers) - 1
         scale, offset = model.output_scale[self.target], model.output_shift[self.target]
         direct = self.plain_value(layers)
@@ -309,7 +309,7 @@ class BoundPropagation:
         return meet(direct, linear), apart, lost
 
     def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:
-        """Bound the output by its value at the middle and its slopes (mean value theorem)."""
+        """Mean value form: bound the output by its value at the middle and its gradient."""
         at = self.model(middle)[:, self.target]
         half = torch.maximum(high - middle, middle - low) * (1 + EPS)
         steep = size(slope)
@@ -318,7 +318,7 @@ class BoundPropagation:
         return known(at - reach, at + reach)
 
     def _rounding(self, layers: list[LayerBounds]) -> float:
-        """Bound the rounding of a float64 evaluation: that of every sum, times what follows it."""
+        """Bound the rounding error of an evaluation: each sum's, times the derivative by it."""
         total = 0.0
         sums = self._gradient(layers).sums
         for bounds, layer, inside, slopes in zip(

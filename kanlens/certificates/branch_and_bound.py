@@ -29,7 +29,7 @@ SIGN = 1e-6  # a slope this near 0, relative to the largest, is not cut for its 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchBudget:
-    """When to stop.
+    """Limits of a search: tolerance, boxes and time.
 
     Attributes
     ----------
@@ -59,11 +59,11 @@ class SearchBudget:
     stop: Interruption = field(default_factory=Interruption)
 
     def cost(self, boxes: int, size: int) -> float:
-        """Estimate the seconds that bounding some boxes of a size takes at first."""
+        """Estimate the seconds that a first batch of boxes takes."""
         return self.seconds * max(1.0, boxes * size / max(size, QUICK))
 
     def allows(self, what: str, seconds: float) -> bool:
-        """Tell whether there is time for what takes some seconds, and note it when there is not."""
+        """Tell whether there is time for a step, and note it as left out when there is not."""
         if self.deadline.left > seconds:
             return True
         self.left_out.append(what)
@@ -73,7 +73,7 @@ class SearchBudget:
 def refine(
     propagation: BoundPropagation, seen: Extremes, knots: Tensor, budget: SearchBudget, label: str
 ) -> tuple[BoxBounds, int, bool]:
-    """Bound the output on the domain, cutting boxes until every statement is decided.
+    """Branch and bound on the domain until every statement is decided.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def refine(
 
 
 def _most(propagation: BoundPropagation, budget: SearchBudget) -> int:
-    """Return how many boxes are bounded at most: one where cutting can not help.
+    """Return the most boxes to bound: one where cutting can not help.
 
     Fewer than features is no help in a model so large that no more fit into `NUMBERS`.
     """
@@ -128,7 +128,7 @@ def _most(propagation: BoundPropagation, budget: SearchBudget) -> int:
 def open_gaps(
     boxes: BoxBounds, seen: Extremes, domain: Tensor, tolerance: float
 ) -> Tensor:  # (goal, box)
-    """Return how far every box leaves every statement open; positive ones are worth cutting.
+    """Return the gap of every goal on every box; boxes with a positive one are worth cutting.
 
     The goals are the largest and the least output, the same of its distance from the additive
     function, the largest and the least slopes, their signs, and the norms of the gradient.
@@ -164,7 +164,7 @@ def _cuttable(boxes: BoxBounds, domain: Tensor) -> Tensor:  # (box, in)
 
 
 def _chosen(gaps: Tensor, n_in: int, count: int) -> tuple[Tensor, Tensor]:
-    """Return the boxes that leave most open, and what is asked of each.
+    """Select the boxes with the largest gaps, and the kind of goal that each is cut for.
 
     A quarter of them are for the output and another for signs of slopes while one is open. Of what
     is asked, a number is the feature of a slope, -1 a value, -2 a norm.
@@ -183,7 +183,7 @@ def _chosen(gaps: Tensor, n_in: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _worst(gaps: Tensor, kinds: list[int], count: int) -> list[tuple[int, int]]:
-    """Return boxes with the kind of goal that they leave open, the worst of every goal first."""
+    """Rank boxes by gap, goal by goal: pairs of a box and the kind of the goal."""
     open_ones = (gaps > 0).any(1)
     gaps = gaps[open_ones]
     kinds = [kind for kind, wanted in zip(kinds, open_ones.tolist(), strict=True) if wanted]
@@ -199,7 +199,7 @@ def _worst(gaps: Tensor, kinds: list[int], count: int) -> list[tuple[int, int]]:
 def _children(
     propagation: BoundPropagation, parents: BoxBounds, goals: Tensor, knots: Tensor
 ) -> BoxBounds:
-    """Cut boxes where it is worth most, and bound the halves."""
+    """Bisect boxes by the branching heuristic, and bound the halves."""
     domain = propagation.domain
     rows = torch.arange(len(parents), device=domain.device)
     wide = (parents.high - parents.low) / (domain[:, 1] - domain[:, 0]).clamp_min(1e-300)

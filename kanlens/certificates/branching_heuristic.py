@@ -18,19 +18,8 @@ CENTRAL = 0.3  # a knot is preferred to the middle when it is this near to it, i
 def spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
     """Attribute widths that arise at the inputs of layers to the features.
 
-    A node passes what it is given to the inputs of its edges in proportion to how much these vary
-    on the box.
-
-    Parameters
-    ----------
-    model : KAN
-    layers : list of LayerBounds
-    amounts : list of Tensor, shape (box, in) or (box, 1, in)
-        What arises at the inputs of each layer, the last layer first.
-
-    Returns
-    -------
-    Tensor, shape (box, in)
+    From the `amounts` that arise at the inputs of each layer, the last layer first; a node passes
+    its own to the inputs of its edges in proportion to how much these vary on the box.
     """
     total = torch.zeros_like(layers[-1].low)
     for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
@@ -48,16 +37,7 @@ def spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tens
 def gains(model: KAN, layers: list[LayerBounds], steepest: list[Tensor]) -> list[Tensor]:
     """Bound the total rate of change of every layer's inputs with the features.
 
-    Parameters
-    ----------
-    model : KAN
-    layers : list of LayerBounds
-    steepest : list of Tensor, shape (box, out, in)
-        Largest slope of every edge.
-
-    Returns
-    -------
-    list of Tensor, one per layer, each of shape (box, in)
+    Shape (box, in) for each layer, from the steepest slope of every edge, (box, out, in) each.
     """
     now = (1 / model.input_scale.abs()).expand(len(layers[0].low), -1)
     found = [now]

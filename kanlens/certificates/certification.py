@@ -1,4 +1,4 @@
-"""`certify`: statements about a model that are proven for every point of a box of the features."""
+"""`certify`: statements that are proven for every point of a box of the features."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def certify(
 
 
 def _hurried(work: Callable[[SearchBudget], Result], budget: SearchBudget) -> Result:
-    """Do work, after an interrupt (again) without what takes long."""
+    """Run a step; after an interrupt, again with no time for what only sharpens."""
     if not budget.stop.happened:
         with budget.stop.kept():
             return work(replace(budget, left_out=list(budget.left_out)))
@@ -162,7 +162,7 @@ def _hurried(work: Callable[[SearchBudget], Result], budget: SearchBudget) -> Re
 
 
 def _pass_seconds(whole: BoundPropagation) -> float:
-    """Return about how long bounding the output on the domain takes."""
+    """Estimate the seconds of one pass of bound propagation over the domain."""
     deadline = whole.deadline
     if deadline.left > deadline.elapsed:
         watch = Deadline.after(None)
@@ -209,7 +209,7 @@ def _certified(whole: BoundPropagation, target: int, budget: SearchBudget) -> Ou
 
 
 def output_certificate(found: OutputFindings, *, count: int, decided: bool) -> OutputCertificate:
-    """State what the boxes prove."""
+    """Assemble the certificate of an output from the bounds on boxes."""
     model, target = found.propagation.model, found.propagation.target
     additivity, features = _additivity(found), feature_certificates(found)
     low, high = hull(found.boxes.value)
@@ -238,13 +238,13 @@ def output_certificate(found: OutputFindings, *, count: int, decided: bool) -> O
 
 
 def _stopped(budget: SearchBudget) -> str:
-    """Say what there was no time for."""
+    """Name the steps that were left out for lack of time."""
     why = "interrupted" if budget.stop.happened else "stopped at the time limit"
     return f"{why}, without {', '.join(budget.left_out)}" if budget.left_out else ""
 
 
 def _additivity(found: OutputFindings) -> Additivity:
-    """State how far the output is from an additive function."""
+    """Bound the distance of the output from an additive function."""
     propagation = found.propagation
     if found.additive is not None:
         return Additivity(distance=Bound(bound=0.0, seen=0.0), least=0.0, function=found.additive)
@@ -268,7 +268,7 @@ def _additivity(found: OutputFindings) -> Additivity:
 
 
 def _least(found: OutputFindings) -> float:
-    """Return what no additive function can be nearer than, as far as there is time to look."""
+    """Bound the distance of every additive function from below, if there is time."""
     model = found.propagation.model
     count = affordable(model, QUADS)
     if not found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
@@ -277,6 +277,6 @@ def _least(found: OutputFindings) -> float:
 
 
 def _knots(model: KAN) -> Tensor:
-    """Return where the pieces of the first layer meet, in units of the data, shape (in, knot)."""
+    """Return the knots of the first layer in units of the data, shape (in, knot)."""
     cuts = model.layers[0].breakpoints().mT
     return (cuts * model.input_scale + model.input_shift).mT.contiguous()

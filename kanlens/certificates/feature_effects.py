@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from kanlens.certificates.additive_approximation import AdditiveFunction, additive_changes
 from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
 from kanlens.certificates.branch_and_bound import FLAT, SearchBudget
-from kanlens.certificates.intervals import hull
+from kanlens.certificates.intervals import Interval, hull
 from kanlens.certificates.sampling import (
     LINES,
     NEAR,
@@ -31,6 +32,7 @@ from kanlens.core.network import KAN
 UNBOUNDED = "a slope without a bound: a pole, a jump, or an undefined function"
 FAR = f"a slope without a bound: the domain reaches beyond {FARTHEST:g} in scaled units"
 STOPPED = "a slope without a bound in the time there was"
+Slices: TypeAlias = tuple[Interval, Interval]  # of one feature (slice,), and slopes by it there
 ROUNDINGS = 100  # times the rounding of one evaluation is no effect
 SLICES, FEWEST = 48, 16  # of the domain for a feature, at most and at least
 MOST = 768  # for all of them
@@ -39,7 +41,7 @@ NUMBERS = 2**30  # that slices of all features may take; there are none where it
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OutputFindings:
-    """What the search found about one output: bounds on boxes that cover the domain, and a sample.
+    """Results of the search for one output: bounds on boxes that cover the domain, and samples.
 
     Attributes
     ----------
@@ -66,12 +68,6 @@ class OutputFindings:
     def live(self) -> Tensor:
         """Which features have a live path to the output, shape (in,)."""
         return live_features(self.propagation.model, self.propagation.target)
-
-    @functools.cached_property
-    def fixed(self) -> set[int]:
-        """Which features the domain holds fixed."""
-        low, high = self.propagation.domain.T
-        return set((low == high).nonzero().flatten().tolist())
 
     @functools.cached_property
     def lacking(self) -> str:
@@ -119,7 +115,7 @@ def _slopes(found: OutputFindings) -> list[Range]:
 
 
 def _changes(found: OutputFindings) -> list[tuple[float, float]]:
-    """Bound how much the output can rise, and fall, along every feature."""
+    """Bound the largest rise and fall of the output along every feature."""
     budget, domain = found.budget, found.propagation.domain
     width = domain[:, 1] - domain[:, 0]
     low, high = (end * width * (1 + 1e-14) for end in hull(found.boxes.slope))
@@ -145,7 +141,7 @@ def _both(first: tuple[float, float], second: tuple[float, float]) -> tuple[floa
 
 
 def _blur(found: OutputFindings) -> float:
-    """Return the difference of two evaluations that may be rounding."""
+    """Return the largest difference of two evaluations that may be rounding."""
     return min(2 * found.propagation.noise, FLAT * _largest(found))
 
 
@@ -154,7 +150,7 @@ def _largest(found: OutputFindings) -> float:
 
 
 def _shown(found: OutputFindings, pair: PointPair, sign: int) -> bool:
-    """Tell whether the output rises (falls, for sign -1) from the one point to the other."""
+    """Tell whether the output provably rises (falls, for sign -1) from point to point."""
     if sign * pair.rise > 2 * found.propagation.noise:
         return True
     if found.budget.deadline.passed or not sign * pair.rise > 0:
@@ -167,7 +163,7 @@ def _shown(found: OutputFindings, pair: PointPair, sign: int) -> bool:
 
 
 def _pairs(found: OutputFindings) -> list[tuple[PointPair, PointPair]]:
-    """Return the largest rise and fall along every feature; none where there is no time."""
+    """Search the largest rise and fall along every feature; none where there is no time."""
     propagation, budget = found.propagation, found.budget
     count = len(propagation.domain)
     all_stops = count * (STOPS + len(NEAR) + found.knots.shape[1])
@@ -182,17 +178,11 @@ def _pairs(found: OutputFindings) -> list[tuple[PointPair, PointPair]]:
 
 
 def _pair(found: OutputFindings, index: int, lines: int) -> tuple[PointPair, PointPair]:
-    """Return the largest rise and fall along one feature, from where its slope was extreme."""
+    """Search the largest rise and fall along one feature, from where its slope was extreme."""
     propagation, slope = found.propagation, found.sample.slope[:, index].nan_to_num(0.0)
     many = min(lines // 4, len(slope))
-    spread = found.sample.x[: max(1, lines // 2)]
-    bases = torch.cat(
-        [
-            found.sample.x[slope.topk(many).indices],
-            found.sample.x[(-slope).topk(many).indices],
-            spread,
-        ]
-    )
+    extreme = [(sign * slope).topk(many).indices for sign in (1, -1)]
+    bases = torch.cat([found.sample.x[torch.cat(extreme)], found.sample.x[: max(1, lines // 2)]])
 
     def rows(x: Tensor) -> Tensor:
         parts = x.split(rows_at_once(propagation.model))
@@ -208,9 +198,9 @@ def _verdict(
     pairs: tuple[PointPair, PointPair],
     changes: tuple[float, float],
 ) -> tuple[Verdict, str]:
-    """Decide what can be said of one feature, and why no more."""
+    """Return the verdict on one feature, with a remark where it is no proof of a sign."""
     low, high = slope.low, slope.high
-    if index in found.fixed:
+    if found.propagation.domain[index].diff() == 0:
         return "constant", "held fixed by the domain"
     if low == 0.0 == high:
         return "constant", "flat throughout" if bool(found.live[index]) else "no live path"
@@ -225,21 +215,15 @@ def _verdict(
     if _shown(found, pairs[0], 1) and _shown(found, pairs[1], -1):
         return "neither", lacking if unbounded else ""
     if unbounded:
-        return "unknown", lacking or _why_unbounded(found)
+        why = UNBOUNDED if found.propagation.bounded else FAR
+        return "unknown", lacking or (STOPPED if found.budget.left_out else why)
     side = "falls" if pairs[0].rise >= -pairs[1].rise else "rises"
     change = changes[1] if side == "falls" else changes[0]
     return "unknown", f"{side} by at most {change:.3g}, if at all"
 
 
-def _why_unbounded(found: OutputFindings) -> str:
-    """Say why a slope of functions that are bounded has no bound."""
-    if found.budget.left_out:
-        return STOPPED
-    return UNBOUNDED if found.propagation.bounded else FAR
-
-
 def _lacking(model: KAN) -> str:
-    """Name what a layer, or a registered function, does not say and slopes would need; or ""."""
+    """Name a layer kind or function without bounds of its slopes; or ""."""
     for layer in model.layers:
         if not encloses(layer):
             kind = getattr(layer, "kind", type(layer).__name__)
@@ -250,21 +234,6 @@ def _lacking(model: KAN) -> str:
                 if live and name in FUNCTIONS and FUNCTIONS[name].slope_turning is None:
                     return f"the slope of {name!r} has no bound: where it turns is not known"
     return ""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Slices:
-    """Slices of the whole domain, thin in one feature, and the slopes by it on them.
-
-    Attributes
-    ----------
-    low, high, slope_low, slope_high : Tensor, shape (slice,)
-    """
-
-    low: Tensor
-    high: Tensor
-    slope_low: Tensor
-    slope_high: Tensor
 
 
 def slices(propagation: BoundPropagation, feature: int, knots: Tensor) -> Slices | None:
@@ -283,12 +252,8 @@ def slices(propagation: BoundPropagation, feature: int, knots: Tensor) -> Slices
         propagation.slopes(*ends)
         for ends in zip(lows.split(at_once), highs.split(at_once), strict=True)
     ]
-    return Slices(
-        low=cuts[:-1],
-        high=cuts[1:],
-        slope_low=torch.cat([low[:, feature] for low, _ in parts]),
-        slope_high=torch.cat([high[:, feature] for _, high in parts]),
-    )
+    low, high = (torch.cat([part[end][:, feature] for part in parts]) for end in (0, 1))
+    return (cuts[:-1], cuts[1:]), (low, high)
 
 
 def slice_count(propagation: BoundPropagation) -> int:
@@ -307,32 +272,18 @@ def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)
 
 
 def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[float, float]:
-    """Bound how much the output can rise, and fall, when only one feature grows.
+    """Bound the largest rise and fall along one feature by integrals of bounds on its slope.
 
     The rise between two points is the integral of the slope between them, which on every slice of
     the domain is at most the largest slope of the boxes that the slice cuts.
-
-    Parameters
-    ----------
-    boxes : BoxBounds
-        That cover the domain.
-    thin : Slices or None
-        What `slices` returns; None: nothing more is known.
-    feature : int
-
-    Returns
-    -------
-    rise, fall : float
-        Both at least 0.
+    Returns the rise and the fall, both at least 0, by `boxes` that cover the domain and what
+    `slices` returns.
     """
-    own = Slices(
-        low=boxes.low[:, feature],
-        high=boxes.high[:, feature],
-        slope_low=boxes.slope[0][:, feature],
-        slope_high=boxes.slope[1][:, feature],
-    )
-    known = [own] if thin is None else [own, thin]
-    cuts = torch.cat([end for one in known for end in (one.low, one.high)]).unique()
+    ends = (boxes.low, boxes.high, *boxes.slope)
+    low, high, least_slope, most_slope = (end[:, feature] for end in ends)
+    own = (low, high), (least_slope, most_slope)
+    known: list[Slices] = [own] if thin is None else [own, thin]
+    cuts = torch.cat([end for sides, _ in known for end in sides]).unique()
     if len(cuts) < 2:
         return 0.0, 0.0
     most, least = (
@@ -344,11 +295,11 @@ def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[f
 
 def _steepest(known: Slices, cuts: Tensor, sign: int) -> Tensor:  # (slice,)
     """Return the largest slope, times `sign`, on every slice between cuts."""
-    slope = known.slope_high if sign > 0 else -known.slope_low
+    (low, high), slopes = known
+    slope = slopes[1] if sign > 0 else -slopes[0]
     found = torch.full_like(cuts[1:], -torch.inf)
     for part in torch.arange(len(slope), device=cuts.device).split(1024):
-        left, right = known.low[part], known.high[part]
-        inside = (left[:, None] <= cuts[:-1]) & (right[:, None] >= cuts[1:])
+        inside = (low[part, None] <= cuts[:-1]) & (high[part, None] >= cuts[1:])
         here = torch.where(inside, slope[part][:, None], -torch.inf).amax(0)
         found = torch.maximum(found, here)
     return found

@@ -22,9 +22,11 @@ from kanlens.certificates.intervals import (
     known,
     meet,
     multiply,
+    plus,
     scaled,
     shift,
     size,
+    stack,
 )
 from kanlens.certificates.relaxation import LayerBounds
 from kanlens.core.control_points import ControlPoints
@@ -75,7 +77,7 @@ def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
                 if other != k:
                     total = multiply(total, (sums[0][:, other], sums[1][:, other]))
             columns.append(total)
-    return torch.stack([a for a, _ in columns], 1), torch.stack([b for _, b in columns], 1)
+    return stack(columns, 1)
 
 
 def through_edges(
@@ -104,7 +106,7 @@ def through_edges(
 
 
 def _middle_and_half(interval: Interval) -> tuple[Tensor, Tensor]:
-    """Return middle and half width; of an interval without bounds, 0 and infinity."""
+    """Return midpoint and radius; 0 and infinity for an unbounded interval."""
     middle = 0.5 * (interval[0] + interval[1])
     middle = torch.where(torch.isfinite(middle), middle, 0.0)
     half = torch.maximum(interval[1] - middle, middle - interval[0])
@@ -123,15 +125,7 @@ def gradient_bounds(
 ) -> GradientBounds:
     """Bound the derivatives of an output by the features, and by what lies between.
 
-    Parameters
-    ----------
-    model : KAN
-    target : int
-        Index of the output.
-    layers : list of LayerBounds
-        Of every layer.
-    enclosures : list of Enclosure
-        Likewise, that bound the slopes of its edges.
+    From the bounds of every layer, and the enclosures that bound the slopes of its edges.
     """
     seed = layers[0].low.new_zeros(len(layers[0].low), model.widths[-1])
     seed[:, target] = model.output_scale[target]
@@ -184,7 +178,7 @@ def _of_nodes(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
     for node in range(nodes.grouping.nodes):
         members = list(nodes.grouping.members(node))
         rows.append(add((low[:, members], high[:, members]), dim=1))
-    return torch.stack([a for a, _ in rows], 1), torch.stack([b for _, b in rows], 1)
+    return stack(rows, 1)
 
 
 def _relaxed(
@@ -217,8 +211,7 @@ def _relaxed(
         now = level, level
     now = through_product(model.nodes[0], now, layers[0].sums)
     first, _ = through_edges(now, slopes[0], bounds[0])
-    stacked = [first, *terms]
-    return add((torch.stack([a for a, _ in stacked], -1), torch.stack([b for _, b in stacked], -1)))
+    return plus(first, *terms)
 
 
 def _linear(
@@ -237,7 +230,5 @@ def _linear(
     inner, product = relaxation.through_nodes(nodes, weights, *before[-1].sums)
     form = relaxation.relax(model, before, inner)[0]
     constant = -(weights * place[:, None])
-    parts = [form, product, add((constant, constant))]
-    linear = add((torch.stack([a for a, _ in parts], -1), torch.stack([b for _, b in parts], -1)))
     room = _radius(chord.abs() * width, half) + _radius(off, size(chain))
-    return [linear, (-room, room)]
+    return [plus(form, product, add((constant, constant))), (-room, room)]

@@ -27,6 +27,7 @@ from kanlens.certificates.intervals import (
     plus,
     scaled,
     shift,
+    stack,
 )
 from kanlens.core.control_points import ControlPoints
 from kanlens.core.network import KAN
@@ -85,7 +86,7 @@ class EdgeCombination:
         return torch.where(width > 0, rise / width.clamp_min(1e-300), 0.0)
 
     def minus_lines(self, slopes: Tensor) -> EdgeCombination:
-        """Return what is left when lines through 0 with these slopes are taken away."""
+        """Subtract lines through 0 with these slopes."""
         share = torch.linspace(0, 1, self.points.shape[-1]).to(self.points)
         start, end = self.start[..., None], self.end[..., None]
         places = start + (end - start) * share
@@ -122,7 +123,7 @@ def combine(edges: ControlPoints, weights: Tensor) -> EdgeCombination:
 
 
 def _total(weights: Tensor, margins: Tensor) -> Tensor:
-    """Add infinite margins too; those with weight 0 count nothing."""
+    """Sum weighted margins that may be infinite, with 0 times infinity = 0."""
     factor = weights[..., None]
     return torch.where(factor == 0, 0.0, factor * margins[:, None]).sum(2)
 
@@ -149,10 +150,7 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
         low, high = (end.clone() for end in total)
         low[free.any(1)], high[free.any(1)] = -torch.inf, torch.inf
         columns.append((low, high))
-    found = (
-        torch.stack([low for low, _ in columns], 1),
-        torch.stack([high for _, high in columns], 1),
-    )
+    found = stack(columns, 1)
     if nodes.scaled:
         found = shift(scaled(nodes.scale.expand_as(found[0]), found), nodes.shift)
     return found
@@ -242,7 +240,7 @@ def relax(
 
 
 def _with_bias(weights: Tensor, bias: Tensor, interval: Interval) -> Interval:
-    """Add what a linear form (box, row, out) makes of biases (out,)."""
+    """Add a linear form (box, row, out) of the biases (out,) to an interval."""
     terms = weights * bias
     constant = terms.sum(-1)
     room = EPS * (len(bias) + 4) * terms.abs().sum(-1)

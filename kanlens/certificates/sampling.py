@@ -1,4 +1,4 @@
-"""What the output really does at points of the domain: the other side of every bound.
+"""Sampling: the output and its gradient at points of the domain, the other side of every bound.
 
 Points are Sobol's sequence, corners and knots, then the best of them are moved uphill. Nothing is
 random, so the same model and domain give the same numbers.
@@ -111,7 +111,7 @@ def dual_norms(slope: Tensor) -> Tensor:  # (..., in) -> (..., 3)
 
 
 def spread_points(domain: Tensor, count: int, *, skip: int = 0) -> Tensor:  # (count, in)
-    """Return evenly spread points of a box (in, 2).
+    """Return Sobol points of a box (in, 2).
 
     Examples
     --------
@@ -134,23 +134,9 @@ def explore(
     *,
     deadline: Deadline = NEVER,
 ) -> EvaluatedPoints:
-    """Evaluate an output on spread points, corners and knots, and climb from the best of them.
+    """Evaluate an output at Sobol points, corners and knots, then search from the best of them.
 
-    Parameters
-    ----------
-    model : KAN
-        In float64.
-    target : int
-        Index of the output.
-    domain : Tensor, shape (in, 2)
-        In units of the data.
-    knots : Tensor, shape (in, knot)
-        Where the first layer's pieces meet, in units of the data.
-    deadline : Deadline
-
-    Returns
-    -------
-    EvaluatedPoints
+    The domain (in, 2) and the first layer's knots (in, knot) are in units of the data.
     """
     low, high = domain[:, 0], domain[:, 1]
     inner = _inside(domain)  # at the ends, slopes may be those of the outer side
@@ -167,7 +153,7 @@ def explore(
 
 
 def affordable(model: KAN, most: int, *, times: int = 1) -> int:
-    """Return how many rows, at most, are evaluated for one purpose; `times` it counts more.
+    """Return the most rows to evaluate for one purpose, that counts `times` as much as others.
 
     Examples
     --------
@@ -179,7 +165,7 @@ def affordable(model: KAN, most: int, *, times: int = 1) -> int:
 
 
 def _snapped(points: Tensor, knots: Tensor) -> Tensor:
-    """Return the knots (in, knot) that are nearest to points (point, in)."""
+    """Snap points (point, in) to the nearest knots (in, knot)."""
     found = []
     for part in points.split(max(1, BUDGET // knots.numel())):
         distance = (part[:, :, None] - knots).abs()  # (point, in, knot)
@@ -189,7 +175,7 @@ def _snapped(points: Tensor, knots: Tensor) -> Tensor:
 
 
 def _inside(domain: Tensor) -> Tensor:  # (in, 2)
-    """Return a domain (in, 2) that is smaller by little more than rounding."""
+    """Shrink a domain (in, 2) by little more than rounding."""
     low, high = domain[:, 0], domain[:, 1]
     room = 1e-12 * (high - low) + 1e-15 * torch.maximum(low.abs(), high.abs())
     room = torch.minimum(room, 0.25 * (high - low))
@@ -197,7 +183,7 @@ def _inside(domain: Tensor) -> Tensor:  # (in, 2)
 
 
 def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> EvaluatedPoints:
-    """Return an output and its gradient at points (point, in); no slope where it is undefined.
+    """Evaluate an output and its gradient at points (point, in); NaN slopes where undefined.
 
     When time runs out, only at the first ones.
     """
@@ -220,7 +206,7 @@ def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> 
 def _climbed(
     model: KAN, target: int, domain: Tensor, found: EvaluatedPoints, deadline: Deadline
 ) -> EvaluatedPoints:
-    """Add what a pattern search finds from the best points for every quantity."""
+    """Add the points of a pattern search from the best points for every objective."""
     chosen = _goals(model)
     pulls = _objectives(found)[chosen]  # (goal, point)
     starts = pulls.topk(min(STARTS, pulls.shape[1]), dim=1).indices  # (goal, start)
@@ -257,7 +243,7 @@ def _climbed(
 
 
 def _goals(model: KAN) -> Tensor:
-    """Return which objectives are climbed for: all, but in large models no single slopes."""
+    """Select the objectives of the pattern search: in large models no single slopes."""
     count = 2 + 2 * model.widths[0] + len(NORMS)
     rows = affordable(model, count * STEPS * STARTS * TRIES, times=8)
     goals = torch.arange(count, device=model.input_shift.device)
@@ -267,7 +253,7 @@ def _goals(model: KAN) -> Tensor:
 
 
 def _objectives(sample: EvaluatedPoints) -> Tensor:  # (goal, point)
-    """Return everything that is to be made large."""
+    """Return the objectives to maximize: the output, the slopes and the gradient's norms."""
     columns = torch.cat(
         [
             sample.value[:, None],
@@ -307,7 +293,7 @@ def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
 
 
 def defined(values: Tensor, *, otherwise: float = 0.0) -> Tensor:
-    """Leave out what is not finite; a single other value when nothing is left."""
+    """Drop what is not finite; a single other value when nothing is left."""
     good = values[torch.isfinite(values)]
     return good if len(good) else values.new_full((1,), otherwise)
 
@@ -319,23 +305,10 @@ def steepest_pairs(
     bases: Tensor,
     knots: Tensor,
 ) -> tuple[PointPair, PointPair]:
-    """Return the largest rise and the largest fall that were found when one feature grows.
+    """Return the largest rise and the largest fall along one feature, on lines through points.
 
-    Parameters
-    ----------
-    evaluate_rows : callable
-        Maps (row, in) to outputs (row,).
-    domain : Tensor, shape (in, 2)
-    feature : int
-    bases : Tensor, shape (base, in)
-        What the other features are.
-    knots : Tensor, shape (knot,)
-        Of that feature.
-
-    Returns
-    -------
-    tuple of PointPair
-        The rise, the fall.
+    The lines go through `bases` (base, in) and stop at the feature's `knots` (knot,), too;
+    `evaluate_rows` maps (row, in) to outputs (row,).
     """
     low, high = domain[feature]
     even = low + (high - low) * torch.linspace(0, 1, STOPS).to(domain)
