@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from kanlens.core.network import KAN
 
 Result = TypeVar("Result")
-FEWEST, MOST_POINTS = 2048, 32768  # at which the distance from an additive function is seen
+DISTANCE_POINTS = (
+    2048,
+    32768,
+)  # fewest and most at which the distance from an additive function is seen
 NUMBERS = 2**18  # of features that they have at most
 TABLE = 8 * (6 + 5)  # bytes for the polynomials of an edge, and of its slope, on a piece
 EXPLORING = 0.3  # share of the time, when it is limited
@@ -184,8 +187,9 @@ def _certified(whole: BoundPropagation, target: int, budget: SearchBudget) -> Ou
     budget = replace(budget, row_seconds=exploring.elapsed / len(sample.x))
     fit = budget.allows("an additive function", 2 * budget.seconds)
     additive = additive_approximation.additive_part(propagation, sample.x, sample.value, fit=fit)
-    count = affordable(model, max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain))))
-    thin = sample.thinned(count if fit else sampling.FEWEST)
+    fewest, most = DISTANCE_POINTS
+    count = affordable(model, max(fewest, min(most, NUMBERS // len(domain))))
+    thin = sample.thinned(count if fit else sampling.FEWEST_POINTS)
     seen = sampling.extremes(
         sample, thin.value - additive_approximation.weighted(propagation, thin.x)
     )

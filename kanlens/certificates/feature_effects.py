@@ -34,9 +34,9 @@ FAR = f"a slope without a bound: the domain reaches beyond {FARTHEST:g} in scale
 STOPPED = "a slope without a bound in the time there was"
 Slices: TypeAlias = tuple[Interval, Interval]  # of one feature (slice,), and slopes by it there
 ROUNDINGS = 100  # times the rounding of one evaluation is no effect
-SLICES, FEWEST = 48, 16  # of the domain for a feature, at most and at least
-MOST = 768  # for all of them
-NUMBERS = 2**30  # that slices of all features may take; there are none where it is more
+MOST_SLICES, FEWEST_SLICES = 48, 16  # of the domain for a feature, at most and at least
+ALL_SLICES = 768  # of all features
+SLICE_NUMBERS = 2**30  # that slices of all features may take; there are none where it is more
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -242,7 +242,7 @@ def slices(propagation: BoundPropagation, feature: int, knots: Tensor) -> Slices
     None in models so large that this takes too long for all features.
     """
     domain, count = propagation.domain, slice_count(propagation)
-    if count * len(domain) * propagation.size > NUMBERS:
+    if count * len(domain) * propagation.size > SLICE_NUMBERS:
         return None
     cuts = _cuts(domain[feature], knots[feature], count)
     lows, highs = domain[:, 0].repeat(len(cuts) - 1, 1), domain[:, 1].repeat(len(cuts) - 1, 1)
@@ -258,7 +258,7 @@ def slices(propagation: BoundPropagation, feature: int, knots: Tensor) -> Slices
 
 def slice_count(propagation: BoundPropagation) -> int:
     """Return in how many slices a feature is cut, knots aside."""
-    return min(SLICES, max(FEWEST, MOST // len(propagation.domain)))
+    return min(MOST_SLICES, max(FEWEST_SLICES, ALL_SLICES // len(propagation.domain)))
 
 
 def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)

@@ -20,7 +20,7 @@ from kanlens.core.network import KAN
 from kanlens.deadlines import NEVER, Deadline
 
 WORK = 2**27  # edges that are evaluated for one purpose, about; large models see fewer points
-FEWEST, FEW = 8, 256  # points whatever the time, of large models and of others
+FEWEST_POINTS, FEW_POINTS = 8, 256  # points whatever the time, of large models and of others
 POINTS = 2048
 CORNERS = 8  # of at most this many features all corners are tried
 STARTS, STEPS, TRIES = 8, 24, 4
@@ -141,7 +141,7 @@ def explore(
     low, high = domain[:, 0], domain[:, 1]
     inner = _inside(domain)  # at the ends, slopes may be those of the outer side
     if deadline.passed:
-        return evaluate(model, target, spread_points(inner, affordable(model, FEW)))
+        return evaluate(model, target, spread_points(inner, affordable(model, FEW_POINTS)))
     points = spread_points(domain, affordable(model, POINTS))
     snapped = _snapped(points[: len(points) // 2], knots).clamp(low, high)
     count = min(len(domain), CORNERS)
@@ -161,7 +161,7 @@ def affordable(model: KAN, most: int, *, times: int = 1) -> int:
     (2048, 569)
     """
     edges = sum(layer.mask.numel() for layer in model.layers)
-    return max(FEWEST, min(most, times * WORK // edges))
+    return max(FEWEST_POINTS, min(most, times * WORK // edges))
 
 
 def _snapped(points: Tensor, knots: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> 
     When time runs out, only at the first ones.
     """
     values, slopes = [], []
-    first = affordable(model, FEW)
+    first = affordable(model, FEW_POINTS)
     rest = x[first:].split(rows_at_once(model)) if len(x) > first else ()
     for part in itertools.chain([x[:first]], deadline.paced(rest)):
         with torch.enable_grad():
