@@ -281,7 +281,7 @@ def additive_changes(
 
 def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> Interval:
     """Bound the additive function of each feature on boxes (box, in), shape (box, in)."""
-    low, high = meet(propagation.inwards(low, high), propagation.reach[0])
+    low, high = meet(propagation.inwards(low, high), propagation.layers[0].inputs)
     edges = propagation.enclosures[0].values(low, high)
     weights = propagation.additive[None, None].expand(len(low), -1, -1, -1)
     hull = relaxation.combine(edges, weights).hull()

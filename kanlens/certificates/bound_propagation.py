@@ -117,10 +117,10 @@ class BoundPropagation:
         counted from; zeros at first.
     deadline : Deadline
         Of the first pass: layers that would be enclosed too late are not.
-    enclosures, reach : list
-        Of every layer: what encloses its edges, and the bounds of its inputs on the domain.
+    enclosures : list of Enclosure
+        Of the edges of every layer.
     layers : list of LayerBounds
-        Of the domain.
+        On the domain.
     relaxes : bool
         Whether hidden layers are relaxed, too; not where the first pass had no time for it.
     size : int
@@ -136,7 +136,6 @@ class BoundPropagation:
     domain: Tensor
     deadline: Deadline = NEVER
     enclosures: list[Enclosure] = field(default_factory=list)
-    reach: list[Interval] = field(default_factory=list)
     layers: list[LayerBounds] = field(default_factory=list)
     relaxes: bool = True
     in_time: bool = True
@@ -175,7 +174,7 @@ class BoundPropagation:
         A box that reaches farther than splines are enclosed has a part without bounds.
         """
         first = self.enclosures[0]
-        far = torch.maximum(self.reach[0][0].abs(), self.reach[0][1].abs()) > FARTHEST
+        far = size(self.layers[0].inputs) > FARTHEST
         beyond = isinstance(first, SplineEnclosure) and bool(
             torch.isinf(self.layers[0].edges[1][..., far[0]]).any()
         )
@@ -206,8 +205,8 @@ class BoundPropagation:
                 whole = encloses(layer) and self._has_time(layer)
                 inside = layer.enclosure(low, high) if whole else NoEnclosure(layer.mask)
                 self.enclosures.append(inside)
-                self.reach.append((low, high))
-            low, high = meet((low, high), self.reach[index])
+            else:
+                low, high = meet((low, high), self.layers[index].inputs)
             values = self.enclosures[index].values(low, high)
             edges = known(*values.bounds())
             sums = shift(add(edges), layer.bias)

@@ -129,9 +129,7 @@ def gradient_bounds(
     """
     seed = layers[0].low.new_zeros(len(layers[0].low), model.widths[-1])
     seed[:, target] = model.output_scale[target]
-    slopes = [
-        inside.slopes(one.low, one.high) for inside, one in zip(enclosures, layers, strict=True)
-    ]
+    slopes = [inside.slopes(*one.inputs) for inside, one in zip(enclosures, layers, strict=True)]
     bounds = [known(*one.bounds()) for one in slopes]
     now: Interval = (seed, seed)
     found, sums, own = [], [], seed
@@ -204,7 +202,7 @@ def _relaxed(
         reach = _radius(half, size(bounds[index]))
         rest, off = _middle_and_half((margin[0][:, 0] - reach, margin[1][:, 0] + reach))
         chord = chord[:, 0]
-        place, width = _middle_and_half((layers[index].low, layers[index].high))
+        place, width = _middle_and_half(layers[index].inputs)
         level = rest + chord * place
         off = off + 4 * EPS * (rest.abs() + (chord * place).abs())
         terms += _linear(model, layers[:index], chord, (place, width), off, chain[index - 1])

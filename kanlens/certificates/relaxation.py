@@ -56,6 +56,11 @@ class LayerBounds:
     edges: Interval
     sums: Interval
 
+    @property
+    def inputs(self) -> Interval:
+        """Bounds of the inputs."""
+        return self.low, self.high
+
 
 @dataclass(frozen=True, eq=False)
 class EdgeCombination:
