@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from kanlens.attribution import (
         METHODS,
         Attribution,
-        Certificate,
         Importance,
         attribute,
-        certify,
         compare,
         importance,
     )
+    from kanlens.certificates import Certificate, certify
     from kanlens.core.config import KANConfig
     from kanlens.core.edge import EdgeFunction
     from kanlens.core.layers import EdgeLayer, KANLinear
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Attribution": "kanlens.attribution",
-    "Certificate": "kanlens.attribution",
+    "Certificate": "kanlens.certificates",
     "EdgeFunction": "kanlens.core.edge",
     "EdgeLayer": "kanlens.core.layers",
     "FitResult": "kanlens.training",
@@ -61,7 +60,7 @@ _HOMES = {
     "Table": "kanlens.tables",
     "Trace": "kanlens.core.recording",
     "attribute": "kanlens.attribution",
-    "certify": "kanlens.attribution",
+    "certify": "kanlens.certificates",
     "compare": "kanlens.attribution",
     "discover": "kanlens.symbolic",
     "edge_scores": "kanlens.pruning",

@@ -5,6 +5,7 @@ shown to complain about a module that breaks it.
 """
 
 import ast
+import graphlib
 import importlib
 import pkgutil
 import subprocess
@@ -46,7 +47,7 @@ GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["encoding"],
     ["io"],
     ["training"],
-    ["attribution"],
+    ["attribution", "certificates"],
     ["pruning"],
     ["symbolic"],
     ["export", "plotting"],
@@ -110,6 +111,26 @@ def imports_upwards(module: str, source: str) -> list[str]:
     return sorted(name for name in others if RANK.get(name, len(GROUPS)) >= RANK[own])
 
 
+def modules_imported(source: str) -> set[str]:
+    """Name every module of the package that a source imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names | {node.module or ""}
+    return found
+
+
+def circle(sources: dict[str, str]) -> list[str]:
+    """Name modules that import one another, or nothing."""
+    within = {name: modules_imported(source) & set(sources) for name, source in sources.items()}
+    try:
+        graphlib.TopologicalSorter(within).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def bodies(source: str) -> dict[str, int]:
     """Count the lines of every function's body, its docstring left out."""
     found = {}
@@ -162,6 +183,12 @@ def test_every_top_level_module_has_a_place_in_the_order():
 def test_imports_point_down(module):
     bad = imports_upwards(module, MODULES[module].read_text())
     assert not bad, f"{module} may not import {bad}"
+
+
+def test_certificates_do_not_import_one_another_in_circles():
+    room = {name: MODULES[name] for name in MODULES if group_of(name) == "certificates"}
+    assert len(room) > 5
+    assert circle({name: path.read_text() for name, path in room.items()}) == []
 
 
 def too_long(source: str) -> bool:
@@ -272,6 +299,8 @@ def test_public_names_are_listed_and_unknown_ones_refused():
         ("kanlens.core.spline", "from kanlens.plotting import style", ["plotting"]),
         ("kanlens.core.network", "def f():\n    import kanlens.training.loop", ["training"]),
         ("kanlens.attribution.metrics", "from kanlens import symbolic", ["symbolic"]),
+        ("kanlens.attribution.runs", "from kanlens.certificates import certify", ["certificates"]),
+        ("kanlens.certificates.domains", "from kanlens import attribution", ["attribution"]),
         ("kanlens.core.layers", "from kanlens import __version__", ["kanlens"]),
         ("kanlens.core.layers", "import kanlens", ["kanlens"]),
         ("kanlens.sparsity", "from kanlens.tables import Table", ["tables"]),
@@ -289,6 +318,12 @@ def test_public_names_are_listed_and_unknown_ones_refused():
 )
 def test_import_rule_has_teeth(module, source, bad):
     assert imports_upwards(module, source) == bad
+
+
+def test_circle_rule_has_teeth():
+    inside = "def f():\n    from kanlens.a.one import x"
+    assert circle({"kanlens.a.one": "from kanlens.a import two", "kanlens.a.two": ""}) == []
+    assert circle({"kanlens.a.one": "from kanlens.a import two", "kanlens.a.two": inside})
 
 
 def test_length_rule_has_teeth():

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.machine import version_of
-from kanlens.attribution.certificates.certification import certify
-from kanlens.attribution.certificates.statements import Certificate
+from kanlens.certificates.certification import certify
+from kanlens.certificates.statements import Certificate
 from kanlens.core.network import KAN
 from kanlens.training import fit
-from tests.attribution.certificates.adversary import broken
-from tests.attribution.certificates.random_networks import random_model
+from tests.certificates.adversary import broken
+from tests.certificates.random_networks import random_model
 
 if TYPE_CHECKING:
     import pandas as pd

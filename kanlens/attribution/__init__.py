@@ -6,8 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kanlens.attribution.certificates.certification import certify
-    from kanlens.attribution.certificates.statements import Certificate
     from kanlens.attribution.comparison import Comparison, compare
     from kanlens.attribution.dispatch import attribute
     from kanlens.attribution.ranking import importance
@@ -17,12 +15,10 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "Attribution",
-    "Certificate",
     "Comparison",
     "Importance",
     "Method",
     "attribute",
-    "certify",
     "compare",
     "importance",
 ]
@@ -30,12 +26,10 @@ __all__ = [
 _HOMES = {
     "METHODS": "registry",
     "Attribution": "result",
-    "Certificate": "certificates.statements",
     "Comparison": "comparison",
     "Importance": "result",
     "Method": "registry",
     "attribute": "dispatch",
-    "certify": "certificates.certification",
     "compare": "comparison",
     "importance": "ranking",
 }

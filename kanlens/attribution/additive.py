@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.copula import GaussianCopula
-from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem, live_edges
+from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem
 from kanlens.checks import check_choice, message
+from kanlens.core.analysis import live_edges
 from kanlens.errors import MethodError
 from kanlens.progress import progress_bar
 

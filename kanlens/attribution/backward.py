@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import Problem, Scores, live_edges, reaching
+from kanlens.attribution.problem import Problem, Scores
+from kanlens.core.analysis import live_edges, reaching
 from kanlens.core.recording import edge_moments
 
 

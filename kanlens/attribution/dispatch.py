@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import (
-    NOTHING,
-    Parts,
-    Problem,
-    Scores,
-    explained_output,
-    private_copy,
-)
+from kanlens.attribution.problem import NOTHING, Parts, Problem, Scores, explained_output
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import (
@@ -27,6 +20,7 @@ from kanlens.checks import (
     reworded,
 )
 from kanlens.core.acceptance import Model, check_model
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError, KanlensError, MethodError
 from kanlens.threads import threads_for

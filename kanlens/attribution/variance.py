@@ -8,8 +8,9 @@ from torch import Tensor
 
 from kanlens.attribution.additive import contributions
 from kanlens.attribution.borrowing import borrowed_randomness
-from kanlens.attribution.problem import Problem, Scores, live_features
+from kanlens.attribution.problem import Problem, Scores
 from kanlens.checks import check_count
+from kanlens.core.analysis import live_features
 from kanlens.progress import progress_bar
 
 ROUNDS = 8  # independent designs, whose spread is the uncertainty

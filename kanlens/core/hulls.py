@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.core import spline
+from kanlens.core.control_points import chebyshev, from_nodes, to_bernstein
 from kanlens.errors import InvalidValueError
 
 
@@ -98,17 +99,9 @@ def _bernstein(
     coef: Tensor, knots: Tensor, cuts: Tensor, degree: int, extrapolation: spline.Extrapolation
 ) -> Tensor:  # (out, in, piece, degree + 1)
     """Return the Bernstein control points of every piece between `cuts`."""
-    places = torch.linspace(0, 1, degree + 1, dtype=torch.float64, device=cuts.device)
-    powers = torch.arange(degree + 1, dtype=torch.float64, device=cuts.device)
-    choose = torch.exp(
-        torch.lgamma(torch.tensor(degree + 1.0, dtype=torch.float64))
-        - torch.lgamma(powers + 1)
-        - torch.lgamma(degree - powers + 1)
-    )
-    at = choose * places[:, None] ** powers * (1 - places[:, None]) ** (degree - powers)
-    x = cuts[:, :-1, None] + cuts.diff(dim=1)[..., None] * places.to(cuts.dtype)
-    n_inputs, n_pieces, n_places = x.shape
+    count = degree + 1
+    half, middle = 0.5 * cuts.diff(dim=1), 0.5 * (cuts[:, 1:] + cuts[:, :-1])
+    x = middle[..., None] + half[..., None] * chebyshev(count).to(cuts)
     values = spline.evaluate(x.flatten(1).mT, coef, knots, degree, extrapolation=extrapolation)
-    shaped = values.permute(1, 2, 0).reshape(-1, n_inputs, n_pieces, n_places)
-    inverse: Tensor = torch.linalg.inv(at)
-    return shaped @ inverse.mT.to(coef.dtype)
+    shaped = values.permute(1, 2, 0).reshape(*coef.shape[:2], -1, count)
+    return shaped @ (to_bernstein(count) @ from_nodes(count)).mT.to(coef)

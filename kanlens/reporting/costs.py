@@ -10,10 +10,11 @@ import math
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import Problem, private_copy
+from kanlens.attribution.problem import Problem
 from kanlens.attribution.shapley.fourier import expand
 from kanlens.attribution.shapley.games import LIMIT, Game, games, players
 from kanlens.attribution.shapley.solving import BOUND
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 from kanlens.errors import MethodError
 

@@ -13,7 +13,8 @@ from scipy.stats import norm
 
 from kanlens.attribution.additive import additive
 from kanlens.attribution.copula import GaussianCopula
-from kanlens.attribution.problem import Problem, private_copy
+from kanlens.attribution.problem import Problem
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError, MethodError
 from tests.attribution import oracles

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import METHODS, Attribution, Importance, attribute
-from kanlens.attribution.problem import HOOKS
+from kanlens.core.analysis import HOOKS
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.layers import LAYER_KINDS, KANLinear
 from kanlens.core.network import KAN

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from kanlens.attribution.backward import pykan
-from kanlens.attribution.problem import Problem, private_copy
+from kanlens.attribution.problem import Problem
+from kanlens.core.analysis import private_copy
 from tests.attribution import oracles
 
 

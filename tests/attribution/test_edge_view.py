@@ -11,7 +11,8 @@ from torch import nn
 
 from kanlens.attribution import attribute
 from kanlens.attribution.edge_view import EdgeActivation, EdgeView, known_to_captum
-from kanlens.attribution.problem import Problem, private_copy
+from kanlens.attribution.problem import Problem
+from kanlens.core.analysis import private_copy
 
 
 def view(model, x, target):

@@ -1,4 +1,4 @@
-"""Ctrl-C in compare, certify and importance: what is done by then is returned and holds."""
+"""Ctrl-C in attribute, compare and importance: what is done by then is returned and holds."""
 
 from __future__ import annotations
 
@@ -10,38 +10,12 @@ import torch
 
 import kanlens
 from kanlens.attribution import ranking, runs
-from kanlens.attribution.certificates import branching, certification
 from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.shapley import sampling
 from kanlens.errors import InterruptedWarning
+from tests.interrupting import after, once
 
 NAMES = ["shapley", "secant", "gradient_x_input"]
-
-
-def after(count: int, function: Any, calls: list[None] | None = None) -> Any:
-    """Have Ctrl-C come when a function is called once more than that."""
-    calls = [] if calls is None else calls
-
-    def cut(*given: Any, **options: Any) -> Any:
-        calls.append(None)
-        if len(calls) > count:
-            raise KeyboardInterrupt
-        return function(*given, **options)
-
-    return cut
-
-
-def once(function: Any, count: int = 0) -> Any:
-    """Have Ctrl-C come when a function is called once more than that, and then no more."""
-    calls: list[None] = []
-
-    def cut(*given: Any, **options: Any) -> Any:
-        calls.append(None)
-        if len(calls) == count + 1:
-            raise KeyboardInterrupt
-        return function(*given, **options)
-
-    return cut
 
 
 @pytest.fixture
@@ -96,57 +70,6 @@ def test_a_comparison_without_a_method_passes_the_interrupt(model, x, monkeypatc
     monkeypatch.setattr(runs, "attribute", after(0, runs.attribute))
     with pytest.raises(KeyboardInterrupt):
         compared(model, x)
-
-
-def certified(model: kanlens.KAN) -> Any:
-    box = dict.fromkeys(model.feature_names, (-1.0, 1.0))
-    return kanlens.certify(model, box, tolerance=1e-4, max_boxes=9, progress=False)
-
-
-def test_bounds_of_the_boxes_so_far_hold(model, monkeypatch):
-    text = (
-        "certify: expected to come to an end, got an interrupt. "
-        "What is proven of 2 of 2 outputs holds."
-    )
-    calls: list[None] = []
-    cut, counted = branching._children, after(10**6, branching._children, calls)
-    with monkeypatch.context() as patch:
-        patch.setattr(branching, "_children", counted)
-        whole = certified(model)
-    cut = after(len(calls) - 1, cut)  # the last cut of the second output
-    with monkeypatch.context() as patch, pytest.warns(InterruptedWarning, match=re.escape(text)):
-        patch.setattr(branching, "_children", cut)
-        found = certified(model)
-    first, second = found.outputs
-    assert first.boxes == whole.outputs[0].boxes
-    assert second.boxes < whole.outputs[1].boxes
-    assert not second.decided
-    best = whole.outputs[1].range
-    assert second.range.low <= best.low <= best.high <= second.range.high
-    points = torch.rand(500, 3, dtype=torch.float64) * 2 - 1
-    values = model(points).detach()[:, 1]
-    assert second.range.low <= float(values.min()) <= float(values.max()) <= second.range.high
-
-
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        (certification, "explore"),
-        (certification.multipliers, "best_lines"),
-        (certification.conclusions, "output_certificate"),
-    ],
-)
-def test_an_output_that_was_begun_is_certified_without_what_takes_long(
-    model, monkeypatch, module, name
-):
-    monkeypatch.setattr(module, name, once(getattr(module, name)))
-    with pytest.warns(InterruptedWarning, match="What is proven of 1 of 2 outputs holds"):
-        found = certified(model)
-    [only] = found.outputs
-    assert only.target == "y1"
-    assert only.boxes == 1 or name == "output_certificate"  # which comes after the cutting
-    values = model(torch.rand(500, 3, dtype=torch.float64) * 2 - 1).detach()[:, 0]
-    assert only.range.low <= float(values.min()) <= float(values.max()) <= only.range.high
 
 
 def test_outputs_that_are_done_are_ranked(model, x, monkeypatch):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution.problem import Problem, private_copy
+from kanlens.attribution.problem import Problem
 from kanlens.attribution.variance import sobol_first, sobol_total
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 
 

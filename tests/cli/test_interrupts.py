@@ -97,7 +97,7 @@ def model(tmp_path: Path) -> Path:
             "attribution.runs.attribute",
             2,
         ),
-        (["certify"], "c.json", "attribution.certificates.certification.explore", 1),
+        (["certify"], "c.json", "certificates.certification.explore", 1),
     ],
 )
 def test_partial_results_are_written_whole(

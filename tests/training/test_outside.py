@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.attribution.certificates.propagation import Propagation
+from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.cli import main
 from kanlens.errors import RangeWarning
 from kanlens.training.prediction import outside_words
@@ -152,7 +152,7 @@ def test_proven_ranges_beyond_the_range_are_those_within_it(model: kanlens.KAN) 
     whole = torch.tensor([[-5.0, 5.0], [-0.5, 0.5]], dtype=torch.float64)
     inner = whole.clamp(ends[0][:, None], ends[1][:, None])
     wide, narrow = (
-        Propagation(exact, 0, box).values(box[None, :, 0], box[None, :, 1])
+        BoundPropagation(exact, 0, box).values(box[None, :, 0], box[None, :, 1])
         for box in (whole, inner)
     )
     assert_close(torch.stack(wide), torch.stack(narrow), rtol=1e-9, atol=1e-9)
@@ -162,7 +162,7 @@ def test_slopes_on_a_box_that_reaches_out_include_zero() -> None:
     x, _ = rows()
     model = trained(x, 3 * x[:, 0] + x[:, 1], steps=5)
     box = torch.tensor([[0.5, 9.0], [0.0, 0.5]], dtype=torch.float64)
-    low, high = Propagation(model.requires_grad_(False), 0, box).slopes(
+    low, high = BoundPropagation(model.requires_grad_(False), 0, box).slopes(
         box[None, :, 0], box[None, :, 1]
     )
     assert float(low[0, 0]) <= 0.0 < 2.5 < float(high[0, 0])

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.attribution import certified
 from benchmarks.harness import Setup
-from kanlens.attribution.certificates.certification import certify
-from tests.attribution.certificates.random_networks import SHAPES, random_model
+from kanlens.certificates.certification import certify
+from tests.certificates.random_networks import SHAPES, random_model
 
 FILE = "attribution-certificates"
 

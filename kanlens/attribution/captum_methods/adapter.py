@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.borrowing import borrowed_randomness
-from kanlens.attribution.problem import Problem, live_features, pairs
+from kanlens.attribution.problem import Problem, pairs
 from kanlens.checks import message
+from kanlens.core.analysis import live_features
 from kanlens.errors import MethodError
 from kanlens.progress import progress_bar
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from kanlens.attribution.borrowing import borrowed_randomness
 from kanlens.attribution.captum_methods.adapter import finite
-from kanlens.attribution.problem import MEAN_ROW, Parts, Problem, live_features
+from kanlens.attribution.problem import MEAN_ROW, Parts, Problem
 from kanlens.checks import check_count, check_positive, message
+from kanlens.core.analysis import live_features
 from kanlens.errors import InvalidValueError
 from kanlens.progress import progress_bar
 

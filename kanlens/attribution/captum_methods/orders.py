@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.captum_methods.adapter import REPEATS, finite, five_runs, perturbed
-from kanlens.attribution.problem import BUDGET, MEAN_ROW, Parts, Problem, live_features
+from kanlens.attribution.problem import MEAN_ROW, Parts, Problem
 from kanlens.checks import check_count, message
+from kanlens.core.analysis import BUDGET, live_features
 from kanlens.errors import MethodError
 from kanlens.progress import progress_bar
 

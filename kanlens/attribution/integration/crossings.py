@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution import problem
 from kanlens.attribution.integration.lines import Lines, range_ends
 from kanlens.attribution.integration.polynomials import Interpolation
-from kanlens.attribution.problem import live_edges, reaching
+from kanlens.core import analysis
+from kanlens.core.analysis import live_edges, reaching
 from kanlens.core.network import KAN
 from kanlens.core.spline_edges import SplineEdges
 
@@ -158,7 +158,7 @@ def hidden_cuts(lines: Lines, segments: Segments, knots: list[Tensor]) -> tuple[
         count = min(lines.degrees[level - 1] + 4, MOST_POINTS)
         numbers = FINER * count * knots[level][live].numel()
         cuts = []
-        at_once, first = max(1, problem.BUDGET // numbers), 0
+        at_once, first = max(1, analysis.BUDGET // numbers), 0
         while first < len(segments):
             part = segments[first : first + at_once]
             index, t = _search(lines, part, level, live, knots[level][live], count)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution import problem as problems
 from kanlens.attribution.additive import contributions
 from kanlens.attribution.integration.crossings import meeting_points
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import Integrals, integrate
 from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, Parts, Problem, pairs
 from kanlens.checks import check_choice, check_positive, message
+from kanlens.core import analysis
 from kanlens.errors import MethodError
 from kanlens.progress import progress_bar
 
@@ -61,7 +61,7 @@ def integrated_gradients(
     Examples
     --------
     >>> from kanlens.core.network import KAN
-    >>> model = problems.private_copy(KAN([2, 3, 1]))
+    >>> model = analysis.private_copy(KAN([2, 3, 1]))
     >>> x = torch.tensor([[0.5, -0.5]], dtype=torch.float64)
     >>> parts = integrated_gradients(Problem(model=model, x=x, rows=0 * x, target=0))
     >>> change = model(x)[0, 0] - parts.reference
@@ -110,7 +110,7 @@ def _averaged(problem: Problem, rows: Tensor, tolerance: float) -> _Found:
     values = torch.zeros_like(x)
     counts = torch.zeros(3, dtype=torch.long, device=x.device)
     crossed = sum(int(torch.isfinite(places).sum()) for places in knots)
-    at_once = max(1, problems.BUDGET // (2 * max(1, crossed) * x.shape[1]))
+    at_once = max(1, analysis.BUDGET // (2 * max(1, crossed) * x.shape[1]))
     with progress_bar(
         "integrated gradients", len(x) * len(rows), shown=problem.progress
     ) as advance:

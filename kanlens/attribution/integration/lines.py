@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution import problem
-from kanlens.core import spline
+from kanlens.core import analysis, spline
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
 from kanlens.core.spline_edges import SplineEdges
@@ -63,7 +62,7 @@ class Lines:
         errors that it is given. The output may be far smaller than these.
         """
         sizes = [layer.in_features * layer.out_features for layer in self.model.layers]
-        at_once = max(1, min(self.at_once, problem.BUDGET // max(sizes)))
+        at_once = max(1, min(self.at_once, analysis.BUDGET // max(sizes)))
         parts = zip(owner.split(at_once), t.split(at_once), strict=True)
         found = torch.cat([self._noise(self.points(*part)) for part in parts])
         return found.nan_to_num(0.0, 0.0, 0.0)  # what is not known excuses nothing

@@ -18,8 +18,9 @@ from kanlens.attribution.metrics.points import (
     some_rows,
     started,
 )
-from kanlens.attribution.problem import MEAN_ROW, SLOPES, ZERO, private_copy
+from kanlens.attribution.problem import MEAN_ROW, SLOPES, ZERO
 from kanlens.attribution.result import Attribution
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 
 NOISE = 1e-12  # of the largest |output|: a smaller deviation is rounding

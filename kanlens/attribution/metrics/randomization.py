@@ -13,9 +13,9 @@ from kanlens.attribution.metrics.case import Case, MethodOn, Score, undefined
 from kanlens.attribution.metrics.metric import Metric
 from kanlens.attribution.metrics.points import normal
 from kanlens.attribution.metrics.rankings import cleaned, spearman, top_agreement
-from kanlens.attribution.problem import private_copy
 from kanlens.attribution.result import Attribution
 from kanlens.checks import check_choice, message
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 from kanlens.errors import ShapeError
 

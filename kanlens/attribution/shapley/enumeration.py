@@ -15,8 +15,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import BUDGET, pairs
+from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.games import Game, Solution
+from kanlens.core.analysis import BUDGET
 from kanlens.core.kernels.coalitions import coalition_worths
 
 STEP = 2**28  # functions evaluated between two moves of the bar

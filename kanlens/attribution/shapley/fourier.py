@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import BUDGET, pairs
+from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.cosines import CosineSeries, fit
 from kanlens.attribution.shapley.games import Game, Solution
 from kanlens.attribution.shapley.product_games import (
     product_game_interactions,
     product_game_values,
 )
+from kanlens.core.analysis import BUDGET
 
 TERM = 1e-9  # seconds for one player, cosine and node of a quadrature rule
 

@@ -19,7 +19,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from kanlens.attribution.problem import BUDGET, Problem, live_edges, reaching
+from kanlens.attribution.problem import Problem
+from kanlens.core.analysis import BUDGET, live_edges, reaching
 from kanlens.core.network import KAN
 from kanlens.core.products import Grouping, Nodes
 from kanlens.core.schema import default_schema

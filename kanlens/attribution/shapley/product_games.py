@@ -15,10 +15,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import BUDGET
 from kanlens.attribution.shapley.cosines import CosineSeries
 from kanlens.checks import message
 from kanlens.core.activations import Array
+from kanlens.core.analysis import BUDGET
 from kanlens.core.kernels.product_games import (
     cosine_interactions,
     cosine_values,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import BUDGET
 from kanlens.attribution.shapley.games import Game
+from kanlens.core.analysis import BUDGET
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import Problem, private_copy
+from kanlens.attribution.problem import Problem
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 
 

@@ -10,9 +10,10 @@ from functools import partial
 import pytest
 import torch
 
-from kanlens.attribution import METHODS, attribute, problem
+from kanlens.attribution import METHODS, attribute
 from kanlens.attribution.captum_methods.adapter import five_runs
 from kanlens.attribution.captum_registry import CAPTUM_METHODS
+from kanlens.core import analysis
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError, MethodError
@@ -135,7 +136,7 @@ def test_parts_of_the_work_add_up_to_the_whole(method, budget, problem, monkeypa
     function = partial(METHODS[method].function, **options)
     given = problem([3, (2, 1), 2], batch=5, rows=4)
     whole = function(given)
-    monkeypatch.setattr("kanlens.attribution.problem.BUDGET", budget)
+    monkeypatch.setattr("kanlens.core.analysis.BUDGET", budget)
     monkeypatch.setattr("kanlens.attribution.captum_methods.orders.BUDGET", budget)
     parts = function(given)
     torch.testing.assert_close(parts.values, whole.values, rtol=1e-12, atol=1e-13)
@@ -147,7 +148,7 @@ def test_parts_of_a_batch_get_the_same_draws(method, network, draw, monkeypatch)
     options = {"method": method, "background": rows, "n_samples": 5}
     found = []
     for budget in (2**22, 2 * 3 * 16 * 3):  # all at once, and two samples at once
-        monkeypatch.setattr(problem, "BUDGET", budget)
+        monkeypatch.setattr(analysis, "BUDGET", budget)
         g = torch.Generator().manual_seed(0)
         found.append(attribute(model, x, generator=g, **options).values)
     torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7)

@@ -9,7 +9,7 @@ import torch
 from kanlens.attribution.integration.crossings import meeting_points, smooth_segments
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import integrate
-from kanlens.attribution.problem import private_copy
+from kanlens.core.analysis import private_copy
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN

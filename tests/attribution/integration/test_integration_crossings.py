@@ -9,7 +9,7 @@ import torch
 from kanlens.attribution.integration.crossings import Segments, meeting_points, smooth_segments
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.polynomials import Interpolation, rule
-from kanlens.attribution.problem import private_copy
+from kanlens.core.analysis import private_copy
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.network import KAN
 from tests.attribution.conftest import build

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.attribution import problem as problems
 from kanlens.attribution.integration.gradients import integrated_gradients
-from kanlens.attribution.problem import Problem, private_copy
+from kanlens.attribution.problem import Problem
+from kanlens.core import analysis
+from kanlens.core.analysis import private_copy
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.network import KAN
 from kanlens.core.products import Grouping, Nodes
@@ -225,7 +226,7 @@ def test_a_row_alone_gets_what_it_gets_in_a_batch():
 def test_blocks_change_nothing(monkeypatch):
     model, x, rows = build([3, 4, 2, 1]), normal(5, 3), normal(4, 3, seed=2)
     expected = integrated_gradients(ask(model, x, rows))
-    monkeypatch.setattr(problems, "BUDGET", 3000)
+    monkeypatch.setattr(analysis, "BUDGET", 3000)
     found = integrated_gradients(ask(model, x, rows))
     torch.testing.assert_close(found.values, expected.values, rtol=1e-10, atol=1e-13)
     assert abs(found.evaluations - expected.evaluations) < 0.02 * expected.evaluations

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from kanlens.attribution import Attribution
 from kanlens.attribution.metrics import Case, case_for
-from kanlens.attribution.problem import MEAN_OUTPUT, Problem, private_copy
+from kanlens.attribution.problem import MEAN_OUTPUT, Problem
 from kanlens.attribution.slopes import secant
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 
 WEIGHTS = torch.tensor([8.0, -4.0, 2.0, 1.0, 0.5, 0.0], dtype=torch.float64)

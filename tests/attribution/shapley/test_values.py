@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.attribution import attribute, problem
+from kanlens.attribution import attribute
 from kanlens.attribution.shapley import enumeration, values
+from kanlens.core import analysis
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.network import KAN
 from kanlens.core.schema import Feature, Schema, default_schema
@@ -123,7 +124,7 @@ def test_values_are_captums_enumeration_for_one_background_row(network, draw):
 def test_blocks_change_nothing(network, draw, monkeypatch):
     model, x, rows = network([3, 3, 2]), draw(3, 3), draw(4, 3, seed=2)
     expected = attribute(model, x, background=rows, target="y2")
-    monkeypatch.setattr(problem, "BUDGET", 150)
+    monkeypatch.setattr(analysis, "BUDGET", 150)
     monkeypatch.setattr(enumeration, "BUDGET", 16)
     monkeypatch.setattr(enumeration, "STEP", 100)
     found = attribute(model, x, background=rows, target="y2")

@@ -10,8 +10,8 @@ import time
 import pytest
 import torch
 
-from kanlens.attribution.certificates.certification import certify
-from kanlens.attribution.certificates.statements import Range
+from kanlens.certificates.certification import certify
+from kanlens.certificates.statements import Range
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN

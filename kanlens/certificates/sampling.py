@@ -1,4 +1,4 @@
-"""What the output really does at points of the domain: the other side of every bound.
+"""Sampling: the output and its gradient at points of the domain, the other side of every bound.
 
 Points are Sobol's sequence, corners and knots, then the best of them are moved uphill. Nothing is
 random, so the same model and domain give the same numbers.
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from kanlens.attribution.problem import BUDGET, rows_at_once
+from kanlens.core.analysis import BUDGET, rows_at_once
 from kanlens.core.network import KAN
 from kanlens.deadlines import NEVER, Deadline
 
 WORK = 2**27  # edges that are evaluated for one purpose, about; large models see fewer points
-FEWEST, FEW = 8, 256  # points whatever the time, of large models and of others
+FEWEST_POINTS, FEW_POINTS = 8, 256  # points whatever the time, of large models and of others
 POINTS = 2048
 CORNERS = 8  # of at most this many features all corners are tried
 STARTS, STEPS, TRIES = 8, 24, 4
@@ -31,7 +31,7 @@ NORMS = ("2", "inf", "1")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
+class EvaluatedPoints:
     """Points of the domain with the output and its gradient there.
 
     Attributes
@@ -45,21 +45,39 @@ class Sample:
     value: Tensor
     slope: Tensor
 
-    def thinned(self, count: int) -> Sample:
+    def thinned(self, count: int) -> EvaluatedPoints:
         """Return at most `count` of the points, evenly taken.
 
         Examples
         --------
         >>> rows = torch.arange(6.0)[:, None]
-        >>> Sample(x=rows, value=rows[:, 0], slope=rows).thinned(3).value
+        >>> EvaluatedPoints(x=rows, value=rows[:, 0], slope=rows).thinned(3).value
         tensor([0., 2., 4.])
         """
         step = -(-len(self.x) // count)
-        return Sample(x=self.x[::step], value=self.value[::step], slope=self.slope[::step])
+        return EvaluatedPoints(x=self.x[::step], value=self.value[::step], slope=self.slope[::step])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pair:
+class Extremes:
+    """Extremes that were reached at points of the domain, to which bounds are compared.
+
+    Attributes
+    ----------
+    value, apart : tuple of float
+    slope_low, slope_high : Tensor, shape (in,)
+    norms : Tensor, shape (3,)
+    """
+
+    value: tuple[float, float]
+    apart: tuple[float, float]
+    slope_low: Tensor
+    slope_high: Tensor
+    norms: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PointPair:
     """Two points that differ in one feature, the lower value of it first, and the outputs there.
 
     Attributes
@@ -93,7 +111,7 @@ def dual_norms(slope: Tensor) -> Tensor:  # (..., in) -> (..., 3)
 
 
 def spread_points(domain: Tensor, count: int, *, skip: int = 0) -> Tensor:  # (count, in)
-    """Return evenly spread points of a box (in, 2).
+    """Return Sobol points of a box (in, 2).
 
     Examples
     --------
@@ -115,29 +133,15 @@ def explore(
     knots: Tensor,
     *,
     deadline: Deadline = NEVER,
-) -> Sample:
-    """Evaluate an output on spread points, corners and knots, and climb from the best of them.
+) -> EvaluatedPoints:
+    """Evaluate an output at Sobol points, corners and knots, then search from the best of them.
 
-    Parameters
-    ----------
-    model : KAN
-        In float64.
-    target : int
-        Index of the output.
-    domain : Tensor, shape (in, 2)
-        In units of the data.
-    knots : Tensor, shape (in, knot)
-        Where the first layer's pieces meet, in units of the data.
-    deadline : Deadline
-
-    Returns
-    -------
-    Sample
+    The domain (in, 2) and the first layer's knots (in, knot) are in units of the data.
     """
     low, high = domain[:, 0], domain[:, 1]
     inner = _inside(domain)  # at the ends, slopes may be those of the outer side
     if deadline.passed:
-        return evaluate(model, target, spread_points(inner, affordable(model, FEW)))
+        return evaluate(model, target, spread_points(inner, affordable(model, FEW_POINTS)))
     points = spread_points(domain, affordable(model, POINTS))
     snapped = _snapped(points[: len(points) // 2], knots).clamp(low, high)
     count = min(len(domain), CORNERS)
@@ -149,7 +153,7 @@ def explore(
 
 
 def affordable(model: KAN, most: int, *, times: int = 1) -> int:
-    """Return how many rows, at most, are evaluated for one purpose; `times` it counts more.
+    """Return the most rows to evaluate for one purpose, that counts `times` as much as others.
 
     Examples
     --------
@@ -157,11 +161,11 @@ def affordable(model: KAN, most: int, *, times: int = 1) -> int:
     (2048, 569)
     """
     edges = sum(layer.mask.numel() for layer in model.layers)
-    return max(FEWEST, min(most, times * WORK // edges))
+    return max(FEWEST_POINTS, min(most, times * WORK // edges))
 
 
 def _snapped(points: Tensor, knots: Tensor) -> Tensor:
-    """Return the knots (in, knot) that are nearest to points (point, in)."""
+    """Snap points (point, in) to the nearest knots (in, knot)."""
     found = []
     for part in points.split(max(1, BUDGET // knots.numel())):
         distance = (part[:, :, None] - knots).abs()  # (point, in, knot)
@@ -171,20 +175,20 @@ def _snapped(points: Tensor, knots: Tensor) -> Tensor:
 
 
 def _inside(domain: Tensor) -> Tensor:  # (in, 2)
-    """Return a domain (in, 2) that is smaller by little more than rounding."""
+    """Shrink a domain (in, 2) by little more than rounding."""
     low, high = domain[:, 0], domain[:, 1]
     room = 1e-12 * (high - low) + 1e-15 * torch.maximum(low.abs(), high.abs())
     room = torch.minimum(room, 0.25 * (high - low))
     return torch.stack([low + room, high - room], 1)
 
 
-def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> Sample:
-    """Return an output and its gradient at points (point, in); no slope where it is undefined.
+def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> EvaluatedPoints:
+    """Evaluate an output and its gradient at points (point, in); NaN slopes where undefined.
 
     When time runs out, only at the first ones.
     """
     values, slopes = [], []
-    first = affordable(model, FEW)
+    first = affordable(model, FEW_POINTS)
     rest = x[first:].split(rows_at_once(model)) if len(x) > first else ()
     for part in itertools.chain([x[:first]], deadline.paced(rest)):
         with torch.enable_grad():
@@ -196,11 +200,13 @@ def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> 
         values.append(y.detach())
         slopes.append(torch.where(torch.isfinite(y.detach())[:, None], slope, torch.nan))
     value = torch.cat(values)
-    return Sample(x=x[: len(value)], value=value, slope=torch.cat(slopes))
+    return EvaluatedPoints(x=x[: len(value)], value=value, slope=torch.cat(slopes))
 
 
-def _climbed(model: KAN, target: int, domain: Tensor, found: Sample, deadline: Deadline) -> Sample:
-    """Add what a pattern search finds from the best points for every quantity."""
+def _climbed(
+    model: KAN, target: int, domain: Tensor, found: EvaluatedPoints, deadline: Deadline
+) -> EvaluatedPoints:
+    """Add the points of a pattern search from the best points for every objective."""
     chosen = _goals(model)
     pulls = _objectives(found)[chosen]  # (goal, point)
     starts = pulls.topk(min(STARTS, pulls.shape[1]), dim=1).indices  # (goal, start)
@@ -229,7 +235,7 @@ def _climbed(model: KAN, target: int, domain: Tensor, found: Sample, deadline: D
         better = top > best
         moved = tries.gather(2, which[:, :, None, None].expand(-1, -1, 1, len(domain)))[:, :, 0]
         x, best = torch.where(better[..., None], moved, x), torch.where(better, top, best)
-    return Sample(
+    return EvaluatedPoints(
         x=torch.cat([one.x for one in collected]),
         value=torch.cat([one.value for one in collected]),
         slope=torch.cat([one.slope for one in collected]),
@@ -237,7 +243,7 @@ def _climbed(model: KAN, target: int, domain: Tensor, found: Sample, deadline: D
 
 
 def _goals(model: KAN) -> Tensor:
-    """Return which objectives are climbed for: all, but in large models no single slopes."""
+    """Select the objectives of the pattern search: in large models no single slopes."""
     count = 2 + 2 * model.widths[0] + len(NORMS)
     rows = affordable(model, count * STEPS * STARTS * TRIES, times=8)
     goals = torch.arange(count, device=model.input_shift.device)
@@ -246,8 +252,8 @@ def _goals(model: KAN) -> Tensor:
     return torch.cat([goals[:2], goals[-len(NORMS) :]])
 
 
-def _objectives(sample: Sample) -> Tensor:  # (goal, point)
-    """Return everything that is to be made large."""
+def _objectives(sample: EvaluatedPoints) -> Tensor:  # (goal, point)
+    """Return the objectives to maximize: the output, the slopes and the gradient's norms."""
     columns = torch.cat(
         [
             sample.value[:, None],
@@ -261,30 +267,48 @@ def _objectives(sample: Sample) -> Tensor:  # (goal, point)
     return columns.mT.nan_to_num(-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
 
 
+def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
+    """Return the extremes of a sample; `apart` (point,) is its distance from an additive function.
+
+    Examples
+    --------
+    >>> one = torch.ones(1, 1)
+    >>> extremes(EvaluatedPoints(x=one, value=one[0], slope=one), one[0]).value
+    (1.0, 1.0)
+    """
+    value = defined(sample.value)
+    slope = torch.where(torch.isfinite(sample.slope), sample.slope, torch.nan)
+    low = slope.nan_to_num(torch.inf).amin(0)
+    high = slope.nan_to_num(-torch.inf).amax(0)
+    none = torch.isinf(low)
+    rest = defined(apart)
+    norms = dual_norms(slope.nan_to_num(0.0))
+    return Extremes(
+        value=(float(value.amin()), float(value.amax())),
+        apart=(float(rest.amin()), float(rest.amax())),
+        slope_low=low.masked_fill(none, 0.0),
+        slope_high=high.masked_fill(none, 0.0),
+        norms=norms.amax(0),
+    )
+
+
+def defined(values: Tensor, *, otherwise: float = 0.0) -> Tensor:
+    """Drop what is not finite; a single other value when nothing is left."""
+    good = values[torch.isfinite(values)]
+    return good if len(good) else values.new_full((1,), otherwise)
+
+
 def steepest_pairs(
     evaluate_rows: Callable[[Tensor], Tensor],
     domain: Tensor,
     feature: int,
     bases: Tensor,
     knots: Tensor,
-) -> tuple[Pair, Pair]:
-    """Return the largest rise and the largest fall that were found when one feature grows.
+) -> tuple[PointPair, PointPair]:
+    """Return the largest rise and the largest fall along one feature, on lines through points.
 
-    Parameters
-    ----------
-    evaluate_rows : callable
-        Maps (row, in) to outputs (row,).
-    domain : Tensor, shape (in, 2)
-    feature : int
-    bases : Tensor, shape (base, in)
-        What the other features are.
-    knots : Tensor, shape (knot,)
-        Of that feature.
-
-    Returns
-    -------
-    tuple of Pair
-        The rise, the fall.
+    The lines go through `bases` (base, in) and stop at the feature's `knots` (knot,), too;
+    `evaluate_rows` maps (row, in) to outputs (row,).
     """
     low, high = domain[feature]
     even = low + (high - low) * torch.linspace(0, 1, STOPS).to(domain)
@@ -302,7 +326,7 @@ def steepest_pairs(
         base, end = best // stops.shape[1], best % stops.shape[1]
         start = int(where[base, end])
         pairs.append(
-            Pair(
+            PointPair(
                 x=torch.stack([rows[base, start], rows[base, end]]),
                 value=values[base, [start, end]],
             )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import intervals
+from kanlens.certificates import intervals
 
 INF = float("inf")
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kanlens.attribution.certificates.certification import certify
-from kanlens.attribution.certificates.statements import Bound, Certificate
+from kanlens.certificates.certification import certify
+from kanlens.certificates.statements import Bound, Certificate
 from kanlens.core.network import KAN
-from tests.attribution.certificates.adversary import broken
-from tests.attribution.certificates.random_networks import random_model
+from tests.certificates.adversary import broken
+from tests.certificates.random_networks import random_model
 
 
 def seeded(seed: int = 0) -> torch.Generator:

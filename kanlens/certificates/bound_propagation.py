@@ -1,16 +1,19 @@
-"""What an output, and its slopes, can be on many boxes of the features at once."""
+"""Bounds on an output and its gradient over a batch of boxes."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import gradients, multipliers, relaxation, splitting
-from kanlens.attribution.certificates.intervals import (
+from kanlens.certificates import relaxation
+from kanlens.certificates.branching_heuristic import gains, spread, uncertain
+from kanlens.certificates.gradients import MOST_ROWS, GradientBounds, gradient_bounds
+from kanlens.certificates.intervals import (
     EPS,
     Interval,
     add,
@@ -23,8 +26,8 @@ from kanlens.attribution.certificates.intervals import (
     size,
     with_zero,
 )
-from kanlens.attribution.certificates.relaxation import node_bounds
-from kanlens.core.control_points import ControlPoints
+from kanlens.certificates.relaxation import LayerBounds, node_bounds
+from kanlens.certificates.sampling import dual_norms
 from kanlens.core.enclosures import (
     FARTHEST,
     Enclosure,
@@ -39,38 +42,16 @@ from kanlens.deadlines import NEVER, Deadline
 
 SECONDS = 3e-5  # that enclosing an edge takes, once for a domain; measured for [784, 64, 10]
 ROW_SECONDS = 2e-7  # that relaxing one for one sum takes
-MOST_ROWS = 16  # features up to which slopes are relaxed, too: work grows with their square
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Level:
-    """What is known of one layer on a batch of boxes.
-
-    Attributes
-    ----------
-    low, high : Tensor, shape (box, in)
-        Bounds of the inputs of the layer.
-    values : ControlPoints
-        Of its edges.
-    edges : tuple of Tensor, shape (box, out, in)
-        Bounds of its edges.
-    sums : tuple of Tensor, shape (box, out)
-        Bounds of its sums.
-    """
-
-    low: Tensor
-    high: Tensor
-    values: ControlPoints
-    edges: Interval
-    sums: Interval
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoxBounds:
-    """What is known of an output on a batch of boxes, in units of the data.
+    """Boxes, and bounds on an output over each, in units of the data.
 
     Attributes
     ----------
+    low, high : Tensor, shape (box, in)
+        The boxes.
     value : tuple of Tensor, shape (box,)
         Bounds of the output.
     slope : tuple of Tensor, shape (box, in)
@@ -82,15 +63,45 @@ class BoxBounds:
         narrower nodes and by the feature's own interval.
     """
 
+    low: Tensor
+    high: Tensor
     value: Interval
     slope: Interval
     apart: Interval
     worth: Tensor
 
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def pick(self, rows: Tensor) -> BoxBounds:
+        """Return some of the boxes, by index or mask."""
+        return self._each(lambda one: one[rows])
+
+    def joined(self, other: BoxBounds) -> BoxBounds:
+        """Return these boxes and others."""
+        return self._each(lambda *both: torch.cat(both), other)
+
+    def within(self, parents: BoxBounds) -> BoxBounds:
+        """Intersect the bounds with those of the boxes that these are parts of."""
+        value, slope = meet(self.value, parents.value), meet(self.slope, parents.slope)
+        return replace(self, value=value, slope=slope, apart=meet(self.apart, parents.apart))
+
+    def _each(self, change: Callable[..., Tensor], *others: BoxBounds) -> BoxBounds:
+        found: dict[str, Any] = {}
+        for one in fields(self):
+            mine, *rest = (getattr(box, one.name) for box in (self, *others))
+            pair = isinstance(mine, tuple)
+            found[one.name] = tuple(map(change, mine, *rest)) if pair else change(mine, *rest)
+        return BoxBounds(**found)
+
+    def norms(self) -> Tensor:  # (box, 3)
+        """Bound the norms of the gradient on every box."""
+        return dual_norms(size(self.slope))
+
 
 @dataclass(eq=False)
-class Propagation:
-    """Bounds of one output of a model on boxes within a domain.
+class BoundPropagation:
+    """Bound propagation for one output of a model, on boxes within a domain.
 
     Attributes
     ----------
@@ -104,14 +115,12 @@ class Propagation:
     additive : Tensor, shape (out, in)
         Weights of the edges of the first layer in an additive function, which `apart` is
         counted from; zeros at first.
-    lines : Tensor, shape (4, node), or None
-        Slopes of lines in place of the last layer's functions, which `multipliers` finds.
     deadline : Deadline
         Of the first pass: layers that would be enclosed too late are not.
-    enclosures, reach : list
-        Of every layer: what encloses its edges, and the bounds of its inputs on the domain.
-    levels : list of Level
-        Of the domain.
+    enclosures : list of Enclosure
+        Of the edges of every layer.
+    layers : list of LayerBounds
+        On the domain.
     relaxes : bool
         Whether hidden layers are relaxed, too; not where the first pass had no time for it.
     size : int
@@ -127,13 +136,11 @@ class Propagation:
     domain: Tensor
     deadline: Deadline = NEVER
     enclosures: list[Enclosure] = field(default_factory=list)
-    reach: list[Interval] = field(default_factory=list)
-    levels: list[Level] = field(default_factory=list)
+    layers: list[LayerBounds] = field(default_factory=list)
     relaxes: bool = True
     in_time: bool = True
     held: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
     additive: Tensor = field(init=False)
-    lines: Tensor | None = field(init=False, default=None)
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -142,22 +149,22 @@ class Propagation:
             self.domain = torch.stack([end.clamp(low, high) for end in given.unbind(1)], 1)
             self.held = (self.domain != given).any(1)
         self.additive = torch.zeros_like(self.model.layers[0].mask)
-        self.levels = self.levels or self.passed()
+        self.layers = self.layers or self.passed()
         rows = len(self.domain) if len(self.domain) <= MOST_ROWS else 1
         self.size = sum(
             one.values.points.numel() + rows * one.values.points[:, 0].numel()
-            for one in self.levels
+            for one in self.layers
         )
 
-    def of(self, target: int) -> Propagation:
+    def of(self, target: int) -> BoundPropagation:
         """Return the bounds of another output; what does not depend on it is shared."""
-        last, found = len(self.levels) - 1, replace(self, target=target)
+        last, found = len(self.layers) - 1, replace(self, target=target)
         if any(one._rows(last, self.model.nodes[last]) is not None for one in (self, found)):
-            found.levels = found.passed()
+            found.layers = found.passed()
         return found
 
-    def passed(self) -> list[Level]:
-        """Bound all sums on the domain."""
+    def passed(self) -> list[LayerBounds]:
+        """Propagate bounds on the domain."""
         return self.forward(*self.inwards(self.domain[None, :, 0], self.domain[None, :, 1]))
 
     @property
@@ -167,19 +174,19 @@ class Propagation:
         A box that reaches farther than splines are enclosed has a part without bounds.
         """
         first = self.enclosures[0]
-        far = torch.maximum(self.reach[0][0].abs(), self.reach[0][1].abs()) > FARTHEST
+        far = size(self.layers[0].inputs) > FARTHEST
         beyond = isinstance(first, SplineEnclosure) and bool(
-            torch.isinf(self.levels[0].edges[1][..., far[0]]).any()
+            torch.isinf(self.layers[0].edges[1][..., far[0]]).any()
         )
         return not beyond and not any(isinstance(one, NoEnclosure) for one in self.enclosures)
 
     @functools.cached_property
     def noise(self) -> float:
-        """Bound of the rounding of a float64 evaluation of the output."""
-        return self._rounding(self.levels) if self.in_time else float("inf")
+        """Bound on the rounding error of a float64 evaluation of the output."""
+        return self._rounding(self.layers) if self.in_time else float("inf")
 
     def inwards(self, low: Tensor, high: Tensor) -> Interval:
-        """Return boxes (box, in) in the scaled units of the first layer."""
+        """Scale boxes (box, in) to the units of the first layer, rounded outwards."""
         shift, scale = self.model.input_shift, self.model.input_scale
         rounded = (shift != 0) | (scale != 1)
         given = torch.stack([low, high])
@@ -187,9 +194,9 @@ class Propagation:
         ends = self.model.scale_inputs(given)
         return (ends - room).amin(0), (ends + room).amax(0)
 
-    def forward(self, low: Tensor, high: Tensor) -> list[Level]:
-        """Bound all sums on boxes (box, in), in scaled units; the first call is on the domain."""
-        found: list[Level] = []
+    def forward(self, low: Tensor, high: Tensor) -> list[LayerBounds]:
+        """Propagate bounds on boxes (box, in) in scaled units; the first call is on the domain."""
+        found: list[LayerBounds] = []
         first = not self.enclosures
         for index, (layer, nodes) in enumerate(
             zip(self.model.layers, self.model.nodes, strict=True)
@@ -198,16 +205,16 @@ class Propagation:
                 whole = encloses(layer) and self._has_time(layer)
                 inside = layer.enclosure(low, high) if whole else NoEnclosure(layer.mask)
                 self.enclosures.append(inside)
-                self.reach.append((low, high))
-            low, high = meet((low, high), self.reach[index])
+            else:
+                low, high = meet((low, high), self.layers[index].inputs)
             values = self.enclosures[index].values(low, high)
             edges = known(*values.bounds())
             sums = shift(add(edges), layer.bias)
-            found.append(Level(low=low, high=high, values=values, edges=edges, sums=sums))
+            found.append(LayerBounds(low=low, high=high, values=values, edges=edges, sums=sums))
             rows = self._rows(index, nodes) if self.relaxes and self.in_time else None
             if index and rows is not None and self._relaxes_in_time(index, len(rows)):
                 weights = rows.expand(len(low), -1, -1)
-                linear = self.relax(found, index, weights)[0]
+                linear = relaxation.relax(self.model, found, weights)[0]
                 picked = rows.argmax(1)
                 tight = meet(linear, (sums[0][:, picked], sums[1][:, picked]))
                 sums = (
@@ -228,72 +235,26 @@ class Propagation:
         return self.relaxes
 
     def _rows(self, index: int, nodes: Nodes) -> Tensor | None:
-        """Return the sums to bound by relaxation, one-hot; all but at the last layer."""
+        """Return the sums to tighten by relaxation, one-hot: all but at the last layer."""
         eye = torch.eye(nodes.grouping.subnodes).to(self.domain)
         if index < len(self.model.layers) - 1:
             return eye
         members = nodes.grouping.members(self.target)
         return eye[list(members)] if len(members) > 1 else None
 
-    def relax(
-        self, levels: list[Level], index: int, weights: Tensor, lines: Tensor | None = None
-    ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
-        """Bound linear forms of the sums of a layer, going back through the layers before it.
-
-        Parameters
-        ----------
-        levels : list of Level
-            Up to that layer.
-        index : int
-            The layer.
-        weights : Tensor, shape (box, row, out)
-        lines : Tensor, shape (row, in), optional
-            Slopes of the lines in place of its functions. Default: their chords.
-
-        Returns
-        -------
-        bounds : tuple of Tensor, shape (box, row)
-        rest : tuple of Tensor, shape (box, row)
-            What is added to the functions of single features.
-        weights : Tensor, shape (box, row, out)
-            Of the sums of the first layer in those functions.
-        lost : list of Tensor, shape (box, row, in)
-            Width of the margins at every layer, the last layer first.
-        """
-        zero = torch.zeros_like(weights[..., 0])
-        rest, lost = (zero, zero), []
-        while True:
-            layer = self.model.layers[index]
-            rest = relaxation.with_bias(weights, layer.bias, rest)
-            combined = relaxation.combine(levels[index].values, weights)
-            if index == 0:
-                hull = combined.hull()
-                lost.append(hull[1] - hull[0])
-                low, high = add(hull)
-                return plus((low, high), rest), rest, weights, lost
-            slopes = combined.slopes() if lines is None else lines.expand(len(weights), -1, -1)
-            lines = None
-            margin = combined.minus_lines(slopes).hull()
-            lost.append(margin[1] - margin[0])
-            rest = plus(rest, add(margin))
-            index -= 1
-            weights, product = relaxation.through_nodes(
-                self.model.nodes[index], slopes, *levels[index].sums
-            )
-            rest = plus(rest, product)
-
     def bounds(self, low: Tensor, high: Tensor) -> BoxBounds:
         """Bound output and slopes on boxes (box, in), in units of the data."""
         inner = self.inwards(low, high)
-        levels = self.forward(*inner)
-        value, apart, lost = self._value(levels)
-        slopes = self._slopes(levels)
+        layers = self.forward(*inner)
+        value, apart, lost = self._value(layers)
+        slopes = self._gradient(layers)
         value = meet(value, self._about(0.5 * (low + high), low, high, slopes.features))
         apart = apart if bool(self.additive.any()) else meet(apart, value)
-        gains = splitting.gains(self.model, levels, slopes.edges)
-        bends = splitting.uncertain(slopes.inputs, gains)
-        worth = [splitting.spread(self.model, levels, amounts) for amounts in (lost, bends)]
+        bends = uncertain(slopes.inputs, gains(self.model, layers, slopes.edges))
+        worth = [spread(self.model, layers, amounts) for amounts in (lost, bends)]
         return BoxBounds(
+            low=low,
+            high=high,
             value=value,
             slope=with_zero(slopes.features, self.held),
             apart=apart,
@@ -302,43 +263,52 @@ class Propagation:
 
     def slopes(self, low: Tensor, high: Tensor) -> Interval:
         """Bound the slopes alone on boxes (box, in), in units of the data, shape (box, in)."""
-        found = self._slopes(self.forward(*self.inwards(low, high)))
+        found = self._gradient(self.forward(*self.inwards(low, high)))
         return with_zero(found.features, self.held)
 
     def values(self, low: Tensor, high: Tensor) -> Interval:
         """Bound the output alone on boxes (box, in), in units of the data, shape (box,)."""
         return self._value(self.forward(*self.inwards(low, high)))[0]
 
-    def plain_value(self, levels: list[Level]) -> Interval:
-        """Bound the output by the sums of its last layer alone, shape (box,)."""
-        nodes = node_bounds(self.model.nodes[-1], levels[-1].sums)
+    def unrefined(self) -> BoxBounds:
+        """Bound the output on the domain by the first pass, and nothing else."""
+        low, high = self.domain[None, :, 0], self.domain[None, :, 1]
+        value, never = self.plain_value(self.layers), torch.full_like(low, torch.inf)
+        return BoxBounds(
+            low=low,
+            high=high,
+            value=value,
+            slope=(-never, never),
+            apart=(-never[:, 0], never[:, 0]),
+            worth=torch.zeros_like(low).expand(3, -1)[None],
+        )
+
+    def plain_value(self, layers: list[LayerBounds]) -> Interval:
+        """Bound the output by interval arithmetic on the sums of the last layer, shape (box,)."""
+        nodes = node_bounds(self.model.nodes[-1], layers[-1].sums)
         one = nodes[0][:, self.target], nodes[1][:, self.target]
         scale, offset = self.model.output_scale[self.target], self.model.output_shift[self.target]
         return shift(scaled(scale, one), offset)
 
-    def _value(self, levels: list[Level]) -> tuple[Interval, Interval, list[Tensor]]:
-        """Bound the output, and the output minus the additive function."""
-        model, last = self.model, len(levels) - 1
+    def _value(self, layers: list[LayerBounds]) -> tuple[Interval, Interval, list[Tensor]]:
+        """Bound the output, and its difference from the additive function, by linear relaxation."""
+        model, last = self.model, len(layers) - 1
         scale, offset = model.output_scale[self.target], model.output_shift[self.target]
-        direct = self.plain_value(levels)
-        slopes = torch.zeros_like(model.output_scale).repeat(len(levels[0].low), 1)
+        direct = self.plain_value(layers)
+        slopes = torch.zeros_like(model.output_scale).repeat(len(layers[0].low), 1)
         slopes[:, self.target] = scale
         weights, margin = relaxation.through_nodes(
-            model.nodes[last], slopes[:, None], *levels[last].sums
+            model.nodes[last], slopes[:, None], *layers[last].sums
         )
-        bounds, rest, first, lost = self.relax(levels, last, weights)
+        bounds, rest, first, lost = relaxation.relax(model, layers, weights)
         linear = shift(first_of(plus(bounds, margin)), offset)
         left = first[..., None] - self.additive
-        hull = relaxation.combine(levels[0].values, left).hull()
+        hull = relaxation.combine(layers[0].values, left).hull()
         apart = shift(first_of(plus(plus(add(hull), rest), margin)), offset)
-        value = meet(direct, linear)
-        if self.lines is not None:
-            low, high, least, most = multipliers.ends(self, levels, self.lines).unbind(1)
-            value, apart = meet(value, (low, high)), meet(apart, (least, most))
-        return value, apart, lost
+        return meet(direct, linear), apart, lost
 
     def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:
-        """Bound the output by its value at the middle and its slopes (mean value theorem)."""
+        """Mean value form: bound the output by its value at the middle and its gradient."""
         at = self.model(middle)[:, self.target]
         half = torch.maximum(high - middle, middle - low) * (1 + EPS)
         steep = size(slope)
@@ -346,47 +316,21 @@ class Propagation:
         reach = reach + self.noise
         return known(at - reach, at + reach)
 
-    def _rounding(self, levels: list[Level]) -> float:
-        """Bound the rounding of a float64 evaluation: that of every sum, times what follows it."""
+    def _rounding(self, layers: list[LayerBounds]) -> float:
+        """Bound the rounding error of an evaluation: each sum's, times the derivative by it."""
         total = 0.0
-        sums = self._slopes(levels).sums
-        for level, layer, inside, slopes in zip(
-            levels, self.model.layers, self.enclosures, sums, strict=True
+        sums = self._gradient(layers).sums
+        for bounds, layer, inside, slopes in zip(
+            layers, self.model.layers, self.enclosures, sums, strict=True
         ):
-            terms = size(level.edges)
+            terms = size(bounds.edges)
             if encloses(layer) and not isinstance(inside, NoEnclosure):
                 terms = terms + layer.weights().coefficients().abs().amax(-1)
             if isinstance(inside, FunctionEnclosure):
-                terms = terms + inside.terms(level.low, level.high)
+                terms = terms + inside.terms(bounds.low, bounds.high)
             off = 1e-13 * (terms.sum(-1) + layer.bias.abs())
             total += float(torch.where(slopes == 0, 0.0, slopes * off).sum())
         return total + 1e-15 * float(self.model.output_shift[self.target].abs())
 
-    def _slopes(self, levels: list[Level]) -> gradients.SlopeBounds:
-        """Bound the derivatives by the features, and by what lies between."""
-        model = self.model
-        shape = len(levels[0].low), model.widths[-1]
-        seed = self.domain.new_zeros(shape)
-        seed[:, self.target] = model.output_scale[self.target]
-        edges = [
-            inside.slopes(level.low, level.high)
-            for inside, level in zip(self.enclosures, levels, strict=True)
-        ]
-        bounds = [known(*one.bounds()) for one in edges]
-        now: Interval = (seed, seed)
-        found, sums, own = [], [], seed
-        for index in reversed(range(len(levels))):
-            now = gradients.through_product(model.nodes[index], now, levels[index].sums)
-            sums.append(size(now))
-            now, own = gradients.through_edges(now, edges[index], bounds[index])
-            found.append(now)
-        if len(levels) > 1 and len(self.domain) <= MOST_ROWS:
-            now = meet(now, gradients.relaxed_slopes(self, levels, edges, bounds, seed))
-        by_unit = 1.0 / model.input_scale
-        return gradients.SlopeBounds(
-            features=scaled(by_unit.expand_as(now[0]), now),
-            inputs=found[:-1],
-            sums=sums[::-1],
-            edges=[size(one) for one in bounds],
-            own=own * by_unit.abs(),
-        )
+    def _gradient(self, layers: list[LayerBounds]) -> GradientBounds:
+        return gradient_bounds(self.model, self.target, layers, self.enclosures)

@@ -1,8 +1,7 @@
-"""`certify`: what holds for every point of a box of the features."""
+"""`certify`: statements that are proven for every point of a box of the features."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,15 +10,24 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import conclusions, multipliers, sampling, separable
-from kanlens.attribution.certificates.branching import Budget, refine
-from kanlens.attribution.certificates.domains import CALL, Domain, between_categories, read_domain
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import affordable, explore
-from kanlens.attribution.certificates.statements import Certificate, OutputCertificate
-from kanlens.attribution.problem import private_copy
+from kanlens.certificates import additive_approximation, sampling
+from kanlens.certificates.additive_approximation import QUADS, AdditiveFunction, least_distance
+from kanlens.certificates.bound_propagation import BoundPropagation
+from kanlens.certificates.branch_and_bound import SearchBudget, refine
+from kanlens.certificates.domains import CALL, Domain, between_categories, read_domain
+from kanlens.certificates.feature_effects import OutputFindings, feature_certificates
+from kanlens.certificates.intervals import hull
+from kanlens.certificates.sampling import NORMS, affordable, explore
+from kanlens.certificates.statements import (
+    Additivity,
+    Bound,
+    Certificate,
+    OutputCertificate,
+    Range,
+)
 from kanlens.checks import check_count, check_positive
 from kanlens.core.acceptance import Model, check_model
+from kanlens.core.analysis import private_copy, rows_at_once
 from kanlens.deadlines import Deadline
 from kanlens.memory import check_memory
 from kanlens.threads import one_thread
@@ -28,12 +36,14 @@ if TYPE_CHECKING:
     from kanlens.core.network import KAN
 
 Result = TypeVar("Result")
-FEWEST, MOST_POINTS = 2048, 32768  # at which the distance from an additive function is seen
+DISTANCE_POINTS = (
+    2048,
+    32768,
+)  # fewest and most at which the distance from an additive function is seen
 NUMBERS = 2**18  # of features that they have at most
 TABLE = 8 * (6 + 5)  # bytes for the polynomials of an edge, and of its slope, on a piece
-EXPLORING, RELAXING = 0.3, 0.3  # shares of the time, when it is limited
-LOADING = 1.5  # seconds until torch has what its first optimizer needs
-PASS, LINES = 5, 8  # passes through the layers that bounds take, and bounds that a line takes
+EXPLORING = 0.3  # share of the time, when it is limited
+PASS = 5  # passes through the layers that bounds take
 
 
 def certify(
@@ -122,14 +132,14 @@ def certify(
     else:
         index = model.output_index(target, call=CALL)
         targets = range(index, index + 1)
-    budget = Budget(
+    budget = SearchBudget(
         tolerance=float(tolerance), max_boxes=max_boxes, deadline=deadline, progress=progress
     )
     needed = sum(TABLE * one.out_features * one.breakpoints().numel() for one in model.layers)
     check_memory(CALL, needed, "bounds of the edges", "Prune the model first")
     outputs: list[OutputCertificate] = []
     with torch.inference_mode(False), torch.no_grad(), one_thread(), budget.stop.kept():
-        whole = Propagation(private_copy(model), targets.start, box, deadline)
+        whole = BoundPropagation(private_copy(model), targets.start, box, deadline)
         budget = replace(budget, seconds=_pass_seconds(whole))
         for index in targets:
             if not budget.stop.happened:
@@ -146,21 +156,16 @@ def certify(
     )
 
 
-def _hurried(work: Callable[[Budget], Result], budget: Budget) -> Result:
-    """Do work, after an interrupt (again) without what takes long."""
+def _hurried(work: Callable[[SearchBudget], Result], budget: SearchBudget) -> Result:
+    """Run a step; after an interrupt, again with no time for what only sharpens."""
     if not budget.stop.happened:
         with budget.stop.kept():
             return work(replace(budget, left_out=list(budget.left_out)))
-    return work(_left(budget))
+    return work(replace(budget, deadline=Deadline.after(0.0)))
 
 
-def _left(budget: Budget) -> Budget:
-    """Return a budget that is over after an interrupt."""
-    return replace(budget, deadline=Deadline.after(0.0)) if budget.stop.happened else budget
-
-
-def _pass_seconds(whole: Propagation) -> float:
-    """Return about how long bounding the output on the domain takes."""
+def _pass_seconds(whole: BoundPropagation) -> float:
+    """Estimate the seconds of one pass of bound propagation over the domain."""
     deadline = whole.deadline
     if deadline.left > deadline.elapsed:
         watch = Deadline.after(None)
@@ -169,7 +174,7 @@ def _pass_seconds(whole: Propagation) -> float:
     return PASS * deadline.elapsed if whole.in_time else 0.0
 
 
-def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertificate:
+def _certified(whole: BoundPropagation, target: int, budget: SearchBudget) -> OutputCertificate:
     """Certify one output."""
     deadline, propagation = budget.deadline, whole.of(target)
     model, domain, knots = propagation.model, propagation.domain, _knots(propagation.model)
@@ -181,19 +186,16 @@ def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertifi
     sample = explore(model, target, domain, knots, deadline=exploring)
     budget = replace(budget, row_seconds=exploring.elapsed / len(sample.x))
     fit = budget.allows("an additive function", 2 * budget.seconds)
-    additive = separable.additive_part(propagation, sample.x, sample.value, fit=fit)
-    count = affordable(model, max(FEWEST, min(MOST_POINTS, NUMBERS // len(domain))))
-    thin = sample.thinned(count if fit else sampling.FEWEST)
-    seen = conclusions.seen(sample, thin.value - separable.weighted(propagation, thin.x))
-    loading = LOADING * ("torch._dynamo" not in sys.modules)
-    if propagation.bounded and budget.allows("best lines", LINES * budget.seconds + loading):
-        relaxing = deadline.portion(RELAXING, keep=budget.seconds)
-        with budget.stop.kept():
-            propagation.lines = multipliers.best_lines(propagation, relaxing)
-        budget = _left(budget)
+    additive = additive_approximation.additive_part(propagation, sample.x, sample.value, fit=fit)
+    fewest, most = DISTANCE_POINTS
+    count = affordable(model, max(fewest, min(most, NUMBERS // len(domain))))
+    thin = sample.thinned(count if fit else sampling.FEWEST_POINTS)
+    seen = sampling.extremes(
+        sample, thin.value - additive_approximation.weighted(propagation, thin.x)
+    )
     label = f"certify {model.output_names[target]}"
     boxes, boxed, decided = refine(propagation, seen, knots, budget, label)
-    found = conclusions.Findings(
+    found = OutputFindings(
         propagation=propagation,
         boxes=boxes,
         sample=sample,
@@ -203,14 +205,82 @@ def _certified(whole: Propagation, target: int, budget: Budget) -> OutputCertifi
         budget=budget,
     )
     return _hurried(
-        lambda budget: conclusions.output_certificate(
+        lambda budget: output_certificate(
             replace(found, budget=budget), count=boxed, decided=decided
         ),
         budget,
     )
 
 
+def output_certificate(found: OutputFindings, *, count: int, decided: bool) -> OutputCertificate:
+    """Assemble the certificate of an output from the bounds on boxes."""
+    model, target = found.propagation.model, found.propagation.target
+    additivity, features = _additivity(found), feature_certificates(found)
+    low, high = hull(found.boxes.value)
+    rises = [one.rise.value for one in features] + [one.fall.value for one in features]
+    values = sampling.defined(torch.cat([found.sample.value, *rises]), otherwise=torch.nan)
+    norms = found.boxes.norms().amax(0)
+    return OutputCertificate(
+        target=model.output_names[target],
+        unit=model.schema.outputs[target].unit,
+        range=Range(
+            low=float(low),
+            high=float(high),
+            seen_low=float(values.amin()),
+            seen_high=float(values.amax()),
+        ),
+        features=features,
+        lipschitz={
+            name: Bound(bound=float(bound) * (1 + 1e-14), seen=float(reached))
+            for name, bound, reached in zip(NORMS, norms, found.seen.norms, strict=True)
+        },
+        additivity=additivity,
+        boxes=count,
+        decided=decided and all(one.verdict != "unknown" for one in features),
+        remark=_stopped(found.budget),
+    )
+
+
+def _stopped(budget: SearchBudget) -> str:
+    """Name the steps that were left out for lack of time."""
+    why = "interrupted" if budget.stop.happened else "stopped at the time limit"
+    return f"{why}, without {', '.join(budget.left_out)}" if budget.left_out else ""
+
+
+def _additivity(found: OutputFindings) -> Additivity:
+    """Bound the distance of the output from an additive function."""
+    propagation = found.propagation
+    if found.additive is not None:
+        return Additivity(distance=Bound(bound=0.0, seen=0.0), least=0.0, function=found.additive)
+    low, high = (float(end) for end in hull(found.boxes.apart))
+    middle = 0.5 * (low + high) if high - low < float("inf") else 0.0
+    function = AdditiveFunction(
+        model=propagation.model,
+        target=propagation.target,
+        weights=propagation.additive,
+        constant=middle,
+    )
+    reached = max(abs(end - middle) for end in found.seen.apart)
+    if not bool(torch.isfinite(found.sample.value).any()):
+        reached = 0.0
+    bound = max(high - middle, middle - low) * (1 + 1e-14) + 4e-16 * abs(middle)
+    return Additivity(
+        distance=Bound(bound=bound, seen=reached),
+        least=_least(found),
+        function=function,
+    )
+
+
+def _least(found: OutputFindings) -> float:
+    """Bound the distance of every additive function from below, if there is time."""
+    model = found.propagation.model
+    count = affordable(model, QUADS)
+    if not found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
+        return 0.0
+    return least_distance(found.propagation, count, rows_at_once(model))
+
+
 def _knots(model: KAN) -> Tensor:
-    """Return where the pieces of the first layer meet, in units of the data, shape (in, knot)."""
+    """Return the knots of the first layer in units of the data, shape (in, knot)."""
     cuts = model.layers[0].breakpoints().mT
     return (cuts * model.input_scale + model.input_shift).mT.contiguous()

@@ -1,4 +1,4 @@
-"""What a certificate says, as frozen results."""
+"""Certificates: proven statements as frozen results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from kanlens.attribution.certificates.sampling import Pair
-from kanlens.attribution.certificates.separable import AdditiveFunction
+from kanlens.certificates.additive_approximation import AdditiveFunction
+from kanlens.certificates.sampling import PointPair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ class Range:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureCertificate:
-    """What one feature does to an output inside the domain.
+    """Proven effects of one feature on an output inside the domain.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class FeatureCertificate:
         derivatives from both sides.
     rises, falls : Bound
         How much the output can rise, and fall, when only this feature is raised.
-    rise, fall : Pair
+    rise, fall : PointPair
         The largest that were found: two points that differ in this feature, evaluated.
     remark : str
         Why there is no verdict, or what it rests on; may be empty.
@@ -90,13 +90,13 @@ class FeatureCertificate:
     slope: Range
     rises: Bound
     falls: Bound
-    rise: Pair
-    fall: Pair
+    rise: PointPair
+    fall: PointPair
     remark: str = ""
 
     @property
     def effect(self) -> Bound:
-        """How much the output can change when only this feature moves."""
+        """The largest change of the output when only this feature moves."""
         return Bound(
             bound=max(self.rises.bound, self.falls.bound),
             seen=max(self.rises.seen, self.falls.seen),
@@ -113,7 +113,7 @@ class FeatureCertificate:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Additivity:
-    """How far an output is from a sum of functions of single features on the domain.
+    """Distance of an output from an additive function on the domain.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ class Additivity:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OutputCertificate:
-    """What is proven of one output.
+    """Proven statements about one output.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class OutputCertificate:
     remark: str = ""
 
     def __str__(self) -> str:
-        """Say it in lines."""
+        """Format as text."""
         span, near = self.range, self.additivity
         seen = f"seen {span.seen_low:.6g} to {span.seen_high:.6g}"
         if span.ratio < math.inf:
@@ -191,7 +191,7 @@ class OutputCertificate:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Certificate:
-    """What is proven of a model on a box of its features.
+    """Proven statements about a model on a box of its features.
 
     Attributes
     ----------
@@ -224,7 +224,7 @@ class Certificate:
         return {one.target: one for one in self.outputs}[target]
 
     def __str__(self) -> str:
-        """Say it in lines."""
+        """Format as text."""
         box = ", ".join(
             f"{name} in [{_digits(low, high, low)}, {_digits(low, high, high)}]"
             for name, (low, high) in zip(self.features, self.domain.tolist(), strict=True)
@@ -232,7 +232,7 @@ class Certificate:
         return "\n".join([f"For {box}:", *map(str, self.outputs), *self._notes()])
 
     def _notes(self) -> list[str]:
-        """Return what the statements are about, in lines."""
+        """Return lines on the scope of the statements."""
         columns = ", ".join(repr(name) for name in self.between)
         between = (
             f"(the box includes rows between the categories of {columns}; hold one feature of each"
@@ -285,7 +285,7 @@ class Certificate:
 
 
 def _digits(low: float, high: float, value: float) -> str:
-    """Write an end of an interval with as many digits as tell it from the other.
+    """Format an end of an interval with as many digits as tell it from the other.
 
     Examples
     --------
@@ -340,7 +340,7 @@ def _output_json(output: OutputCertificate) -> dict[str, Any]:
     }
 
 
-def _pair(pair: Pair) -> dict[str, Any]:
+def _pair(pair: PointPair) -> dict[str, Any]:
     value = [end if math.isfinite(end) else None for end in pair.value.tolist()]
     return {"x": pair.x.tolist(), "value": value}
 

@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from kanlens import deadlines
-from kanlens.attribution import problem
-from kanlens.attribution.certificates import relaxation, separable
-from kanlens.attribution.certificates.certification import certify
-from kanlens.attribution.certificates.changes import additive_changes
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import spread_points
-from kanlens.attribution.certificates.statements import _sentence
-from kanlens.attribution.problem import private_copy
+from kanlens.certificates import additive_approximation, relaxation
+from kanlens.certificates.additive_approximation import additive_changes
+from kanlens.certificates.bound_propagation import BoundPropagation
+from kanlens.certificates.certification import certify
+from kanlens.certificates.sampling import spread_points
+from kanlens.certificates.statements import _sentence
+from kanlens.core import analysis
+from kanlens.core.analysis import private_copy
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN
 from kanlens.errors import DataError
-from tests.attribution.certificates.adversary import broken
+from tests.certificates.adversary import broken
 
 EDGE = 1e-7  # seconds that evaluating one takes, in these tests
 CALL, NUMBER = 5e-3, 2e-7  # what bounding takes, and more for every control point
@@ -95,9 +95,9 @@ def test_outputs_share_the_time(monkeypatch):
     model = network([4, 3, 3])
     options = {"tolerance": 1e-9, "max_boxes": 4096, "progress": False}
     ends = []
-    real = Propagation.of
+    real = BoundPropagation.of
     monkeypatch.setattr(
-        Propagation, "of", lambda own, target: ends.append(clock.now) or real(own, target)
+        BoundPropagation, "of", lambda own, target: ends.append(clock.now) or real(own, target)
     )
     certify(model, box(4), time_limit=5.0, **options)
     assert clock.now <= 6
@@ -111,9 +111,9 @@ def test_without_a_limit_nothing_is_left_out():
 
 def test_without_relaxing_hidden_layers_bounds_are_wider_and_hold():
     model = private_copy(network([3, 6, 6, 2]))
-    tight, wide = (Propagation(model, 1, box(3), relaxes=relaxes) for relaxes in (True, False))
+    tight, wide = (BoundPropagation(model, 1, box(3), relaxes=relaxes) for relaxes in (True, False))
     y = model(spread_points(box(3), 4096))[:, 1]
-    ends = [own.plain_value(own.of(1).levels) for own in (tight, wide)]
+    ends = [own.plain_value(own.of(1).layers) for own in (tight, wide)]
     assert ends[1][0] < ends[0][0] <= y.min()
     assert y.max() <= ends[0][1] < ends[1][1]
     assert wide.of(0).relaxes is False
@@ -124,10 +124,10 @@ def test_without_relaxing_hidden_layers_bounds_are_wider_and_hold():
 
 def test_large_models_are_worked_at_in_parts(monkeypatch):
     model, seen = private_copy(network([150, 12, 2])), []
-    own = Propagation(model, 0, box(150))
-    monkeypatch.setattr(problem, "BUDGET", 2**14)
-    for module in ("separable", "changes", "sampling", "conclusions"):
-        path = f"kanlens.attribution.certificates.{module}.BUDGET"
+    own = BoundPropagation(model, 0, box(150))
+    monkeypatch.setattr(analysis, "BUDGET", 2**14)
+    for module in ("additive_approximation", "feature_effects", "sampling", "branch_and_bound"):
+        path = f"kanlens.certificates.{module}.BUDGET"
         monkeypatch.setattr(path, 2**14, raising=False)
     real, real_combine = KANLinear.forward, relaxation.combine
     monkeypatch.setattr(
@@ -141,8 +141,8 @@ def test_large_models_are_worked_at_in_parts(monkeypatch):
     monkeypatch.setattr(relaxation, "combine", combine)
     x = spread_points(own.domain, 300)
     value = model(x[:6])[:, 0].repeat(50) + torch.arange(300)
-    separable.additive_part(own, x, value)
-    separable.weighted(own, x)
+    additive_approximation.additive_part(own, x, value)
+    additive_approximation.weighted(own, x)
     zero = torch.zeros(()).double()
     assert additive_changes(own, (zero, zero), x[:4].mT.contiguous()) is not None
     assert 1000 < max(seen) <= 2**14

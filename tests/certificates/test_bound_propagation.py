@@ -1,16 +1,19 @@
 """Bounds on single boxes hold, close in fast, and forget nothing that cancels."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import relaxation
-from kanlens.attribution.certificates.propagation import BoxBounds, Propagation, node_bounds
-from kanlens.attribution.problem import private_copy
+from kanlens.certificates import relaxation
+from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
+from kanlens.certificates.relaxation import node_bounds
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 from kanlens.core.products import Grouping, Nodes
-from tests.attribution.certificates.random_networks import random_model
 from tests.attribution.conftest import build
+from tests.certificates.random_networks import random_model
 
 SHAPES = ([3, 1], [2, 3, 1], [3, (2, 1), 1], [3, 4, 3, 1], [2, 3, (1, 2), (1, 1)], [20, 2, 1])
 
@@ -19,7 +22,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def setting(model: KAN, width: float, count: int = 12) -> tuple[Propagation, Tensor, Tensor]:
+def setting(model: KAN, width: float, count: int = 12) -> tuple[BoundPropagation, Tensor, Tensor]:
     """A model with a domain, and boxes of a width in it."""
     clone = private_copy(model)
     low = (clone.input_shift - 1.2 * clone.input_scale)[:, None]
@@ -27,10 +30,12 @@ def setting(model: KAN, width: float, count: int = 12) -> tuple[Propagation, Ten
     share = torch.rand(count, len(domain), generator=seeded(), dtype=torch.float64) * (1 - width)
     span = domain[:, 1] - domain[:, 0]
     start = domain[:, 0] + span * share
-    return Propagation(clone, clone.widths[-1] - 1, domain), start, start + width * span
+    return BoundPropagation(clone, clone.widths[-1] - 1, domain), start, start + width * span
 
 
-def sampled(own: Propagation, low: Tensor, high: Tensor, count: int = 40) -> tuple[Tensor, Tensor]:
+def sampled(
+    own: BoundPropagation, low: Tensor, high: Tensor, count: int = 40
+) -> tuple[Tensor, Tensor]:
     """Outputs (point, box) and gradients (point, box, in) in the boxes."""
     share = torch.rand(count, *low.shape, generator=seeded(1), dtype=torch.float64)
     x = (low + (high - low) * share).clamp(low, high).reshape(-1, low.shape[1]).requires_grad_()
@@ -58,7 +63,7 @@ def test_the_check_sees_bounds_that_are_too_narrow():
     own, low, high = setting(build([2, 3, 1]), 0.3)
     found = own.bounds(low, high)
     cut = found.value[0], found.value[1] - 0.4 * (found.value[1] - found.value[0])
-    wrong = BoxBounds(value=cut, slope=found.slope, apart=found.apart, worth=found.worth)
+    wrong = replace(found, value=cut)
     assert not holds(wrong, *sampled(own, low, high))
 
 
@@ -120,7 +125,7 @@ def test_a_factor_that_may_be_undefined_leaves_a_product_without_bounds():
 @pytest.mark.parametrize("seed", range(30, 38))
 def test_bounds_hold_for_models_of_every_kind(seed):
     model, domain = random_model(seed)
-    own = Propagation(private_copy(model), 0, domain)
+    own = BoundPropagation(private_copy(model), 0, domain)
     low, high = domain[None, :, 0], domain[None, :, 1]
     found = own.bounds(low, high)
     value, slope = sampled(own, low, high, 200)

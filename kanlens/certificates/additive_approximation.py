@@ -1,4 +1,4 @@
-"""The additive function near an output: sums of the first layer's edges, feature by feature.
+"""Additive approximation of an output by sums of the first layer's edges, feature by feature.
 
 On what its inputs reach, everything after the first layer is nearly a weighted sum of the first
 layer's edges; with weights of their own for every edge, such a sum is a function of each feature
@@ -12,23 +12,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import relaxation
-from kanlens.attribution.certificates.branching import FLAT
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import spread_points
-from kanlens.attribution.problem import BUDGET, live_edges
+from kanlens.certificates import relaxation
+from kanlens.certificates.bound_propagation import BoundPropagation
+from kanlens.certificates.branch_and_bound import FLAT
+from kanlens.certificates.intervals import Interval, meet
+from kanlens.certificates.sampling import spread_points
+from kanlens.core.analysis import BUDGET, live_edges
 from kanlens.core.network import KAN
+from kanlens.deadlines import NEVER, Deadline
 
 MOST_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
 ROUNDS = 12
 FIT_POINTS = 16384  # the spread ones come first
 NUMBERS = 2**20  # of edges at these points, in large layers
+FINE, COARSE = 256, 32  # slices of one feature's function, at most and at least
+EDGES = 2**22  # on them
 QUADS = 4096
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdditiveFunction:
-    """A sum of functions of single features.
+    """An additive function: a sum of functions of single features.
 
     Attributes
     ----------
@@ -38,7 +42,7 @@ class AdditiveFunction:
         Index of the output.
     weights : Tensor, shape (out, in), or None
         The functions are the edges of the first layer, added with these weights.
-    centre : Tensor, shape (in,), or None
+    center : Tensor, shape (in,), or None
         Without weights: the functions are what the output is when the other features are these.
     constant : float
         What is added.
@@ -53,7 +57,7 @@ class AdditiveFunction:
     model: KAN
     target: int = 0
     weights: Tensor | None = None
-    centre: Tensor | None = None
+    center: Tensor | None = None
     constant: float = 0.0
 
     @torch.no_grad()
@@ -74,13 +78,13 @@ class AdditiveFunction:
         if self.weights is not None:
             edges = self.model.layers[0].edge_values(self.model.scale_inputs(x))
             return torch.where(self.weights == 0, 0.0, edges * self.weights).sum(1)
-        if self.centre is None:
-            raise RuntimeError("an additive function has weights or a centre")
-        rows = self.centre.expand(x.shape[1], *x.shape).clone()  # (in, batch, in)
+        if self.center is None:
+            raise RuntimeError("an additive function has weights or a center")
+        rows = self.center.expand(x.shape[1], *x.shape).clone()  # (in, batch, in)
         index = torch.arange(x.shape[1], device=x.device)
         rows[index, :, index] = x.mT
         values: Tensor = self.model(rows)[..., self.target].mT
-        constant: Tensor = self.model(self.centre)[self.target]
+        constant: Tensor = self.model(self.center)[self.target]
         return values - constant
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -89,24 +93,13 @@ class AdditiveFunction:
 
 
 def additive_part(
-    propagation: Propagation, x: Tensor, value: Tensor, *, fit: bool = True
+    propagation: BoundPropagation, x: Tensor, value: Tensor, *, fit: bool = True
 ) -> AdditiveFunction | None:
-    """Find an additive function near the output, and let boxes be bounded against it.
+    """Fit an additive approximation, against which boxes are bounded from then on.
 
-    Parameters
-    ----------
-    propagation : Propagation
-        Its `additive` is set.
-    x : Tensor, shape (point, in)
-    value : Tensor, shape (point,)
-        The output there.
-    fit : bool
-        Whether there is time for it; else boxes are bounded against the constant 0.
-
-    Returns
-    -------
-    AdditiveFunction or None
-        The output itself, when it is additive by its structure; None: that of the weights.
+    Sets `propagation.additive` from the output `value` (point,) at `x` (point, in), if there is
+    time to `fit`; else boxes are bounded against the constant 0. Returns the output itself when it
+    is additive by its structure, None for the function of the weights.
     """
     edges = propagation.additive.numel()
     columns = edges if edges <= MOST_COLUMNS else len(propagation.additive)
@@ -117,13 +110,13 @@ def additive_part(
     free = propagation.domain[:, 1] > propagation.domain[:, 0]
     if not is_separable(model, target, free):
         return None
-    centre = propagation.domain.mean(1)
-    constant = float(model(centre)[target])
-    return AdditiveFunction(model=model, target=target, centre=centre, constant=constant)
+    center = propagation.domain.mean(1)
+    constant = float(model(center)[target])
+    return AdditiveFunction(model=model, target=target, center=center, constant=constant)
 
 
 def is_separable(model: KAN, target: int, free: Tensor) -> bool:
-    """Tell whether an output is additive by its structure in the features that are `free` (in,).
+    """Tell whether an output is structurally additive in the features that are `free` (in,).
 
     It is when no edge that the output depends on, but for those of the first layer, starts at a
     node that depends on several features.
@@ -137,7 +130,7 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
     depends = torch.diag(free)  # (node, feature)
     for index, nodes in enumerate(list(model.nodes)[:-1]):
         live = live_edges(model.layers[index])
-        sums = _live(live, depends) if index else live & free
+        sums = (live.float() @ depends.float()) > 0 if index else live & free
         depends = _on(nodes.owner, sums, nodes.grouping.nodes)
     members = list(model.nodes[-1].grouping.members(target))
     used = live_edges(model.layers[-1])[members].any(0)  # (node,)
@@ -147,26 +140,22 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
     return int(depends[used].any(0).sum()) <= 1
 
 
-def _live(edges: Tensor, depends: Tensor) -> Tensor:  # (out, in), (in, feature)
-    return (edges.float() @ depends.float()) > 0
-
-
 def _on(owner: Tensor, sums: Tensor, count: int) -> Tensor:
-    """Let nodes depend on what the sums they are made of depend on."""
+    """Propagate dependence on features from sums to the nodes made of them."""
     found = torch.zeros(count, sums.shape[1], device=sums.device)
     return found.index_add(0, owner, sums.to(found)) > 0
 
 
-def weighted(propagation: Propagation, x: Tensor) -> Tensor:
-    """Return what `apart` is counted from at x (batch, in), shape (batch,).
+def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
+    """Evaluate the additive approximation at x (batch, in), shape (batch,).
 
     A layer that is too large for a weight for every edge has one for every sum.
 
     Examples
     --------
     >>> domain = torch.tensor([[0.0, 1.0]]).double()
-    >>> from kanlens.attribution.problem import private_copy
-    >>> own = Propagation(private_copy(KAN([1, 1])), 0, domain)
+    >>> from kanlens.core.analysis import private_copy
+    >>> own = BoundPropagation(private_copy(KAN([1, 1])), 0, domain)
     >>> weighted(own, torch.zeros(2, 1).double())
     tensor([0., 0.], dtype=torch.float64)
     """
@@ -180,7 +169,7 @@ def weighted(propagation: Propagation, x: Tensor) -> Tensor:
 
 
 def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
-    """Return what the weights of an additive function are of: edges, in large layers sums."""
+    """Return the design matrix of the fit: values of the edges, in large layers of the sums."""
     layer, x = model.layers[0], model.scale_inputs(x)
     if layer.mask.numel() <= MOST_COLUMNS:
         edges: Tensor = layer.edge_values(x)
@@ -189,8 +178,8 @@ def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
     return torch.cat([layer(part) for part in x.split(at_once)]) - layer.bias
 
 
-def fitted_weights(propagation: Propagation, x: Tensor, value: Tensor) -> Tensor:
-    """Return the weights of the best of several additive functions, shape (out, in).
+def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> Tensor:
+    """Fit the weights (out, in) of the additive approximation with the least range of residuals.
 
     Least squares, then reweighted where it is off most, which approaches the least largest
     distance [1]_, and the chords of the layers behind on the domain.
@@ -215,20 +204,20 @@ def fitted_weights(propagation: Propagation, x: Tensor, value: Tensor) -> Tensor
     return candidates[spans.index(min(spans))]
 
 
-def _chords(propagation: Propagation) -> Tensor:
-    """Return what linear relaxation on the whole domain makes of the first layer's edges."""
-    model, levels = propagation.model, propagation.levels
-    last, target = len(levels) - 1, propagation.target
+def _chords(propagation: BoundPropagation) -> Tensor:
+    """Return the weights that linear relaxation over the whole domain gives the first edges."""
+    model, layers = propagation.model, propagation.layers
+    target = propagation.target
     slopes = torch.zeros_like(model.output_scale)[None, None]
     slopes[..., target] = model.output_scale[target]
-    weights, _ = relaxation.through_nodes(model.nodes[last], slopes, *levels[last].sums)
-    first = propagation.relax(levels, last, weights)[2][0, 0]
+    weights, _ = relaxation.through_nodes(model.nodes[-1], slopes, *layers[-1].sums)
+    first = relaxation.relax(model, layers, weights)[2][0, 0]
     found = first[:, None].expand_as(propagation.additive)
     return torch.where(torch.isfinite(found), found, 0.0)
 
 
 def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]:
-    """Return the weights of least squares, and those reweighted towards the largest residuals."""
+    """Return least-squares weights, and those of Lawson's iterative reweighting."""
     largest = columns.abs().amax(0)
     columns = columns - columns.mean(0)
     sizes = columns.abs().amax(0)
@@ -256,8 +245,53 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
     return found
 
 
-def least_distance(propagation: Propagation, count: int = QUADS, at_once: int = QUADS) -> float:
-    """Return a distance from the output that no additive function can fall below on the domain.
+def additive_changes(
+    propagation: BoundPropagation, apart: Interval, knots: Tensor, deadline: Deadline = NEVER
+) -> list[tuple[float, float]] | None:
+    """Bound how much each feature alone can change the output, by the additive function.
+
+    Its own changes, plus how far the output is from it at most.
+
+    Returns the rise and the fall of every feature, both at least 0; None: there was no time.
+    """
+    low, high = propagation.domain.T[..., None]
+    edges = propagation.additive.numel()
+    share = torch.linspace(0, 1, min(FINE, max(COARSE, EDGES // edges)) + 1).to(low)
+    cuts = torch.cat([low + (high - low) * share, knots], 1)
+    cuts = torch.maximum(torch.minimum(cuts, high), low).sort(1).values.mT  # (cut, in)
+    at_once = max(1, BUDGET // (8 * edges))  # 8: control points of an edge on a slice, about
+    parts = [
+        _term_bounds(propagation, *ends)
+        for ends in deadline.paced(
+            zip(cuts[:-1].split(at_once), cuts[1:].split(at_once), strict=True)
+        )
+    ]
+    if at_once * len(parts) < len(cuts) - 1:
+        return None
+    least, most = (torch.cat(ends) for ends in zip(*parts, strict=True))
+    rises = (most - least.cummin(0).values).amax(0)
+    falls = (most.cummax(0).values - least).amax(0)
+    width = apart[1] - apart[0]
+    room = 1e-14 * (least.abs().amax(0) + most.abs().amax(0) + width)
+    found = (torch.stack([rises, falls], 1) + (width + room)[:, None]).nan_to_num(
+        torch.inf, posinf=torch.inf
+    )
+    return [(rise, fall) for rise, fall in found.tolist()]
+
+
+def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> Interval:
+    """Bound the additive function of each feature on boxes (box, in), shape (box, in)."""
+    low, high = meet(propagation.inwards(low, high), propagation.layers[0].inputs)
+    edges = propagation.enclosures[0].values(low, high)
+    weights = propagation.additive[None, None].expand(len(low), -1, -1, -1)
+    hull = relaxation.combine(edges, weights).hull()
+    return hull[0][:, 0], hull[1][:, 0]
+
+
+def least_distance(
+    propagation: BoundPropagation, count: int = QUADS, at_once: int = QUADS
+) -> float:
+    """Bound the distance of every additive function from the output on the domain from below.
 
     It is seen on so many rectangles, so many at a time.
 

@@ -1,10 +1,9 @@
-"""Linear relaxation: a sum of curved functions of nodes as a line in them, plus a margin.
+"""Linear relaxation (CROWN [1]_) with spline edges in place of neurons.
 
 On the interval that a node can reach, a combination of its outgoing edges lies within a margin of
-its chord. Replacing it by the chord makes what follows a linear form of the nodes, and so of the
-sums before them. Of one input all edges are added before their hull is taken, so that in the
-first layer what several nodes make of a feature is one function, enclosed exactly. The scheme is
-that of CROWN [1]_ with whole splines in place of neurons.
+its chord. The chord makes the layers behind a linear form of the sums before the node. All edges
+of an input are added before their hull is taken, so that in the first layer what several nodes
+make of a feature is one function, enclosed exactly.
 
 References
 ----------
@@ -19,22 +18,53 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.intervals import (
+from kanlens.certificates.intervals import (
     EPS,
     Interval,
     add,
     known,
     multiply,
+    plus,
     scaled,
     shift,
+    stack,
 )
 from kanlens.core.control_points import ControlPoints
+from kanlens.core.network import KAN
 from kanlens.core.products import Nodes, others
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerBounds:
+    """Bounds on one layer over a batch of boxes.
+
+    Attributes
+    ----------
+    low, high : Tensor, shape (box, in)
+        Of the inputs.
+    values : ControlPoints
+        Of the edges.
+    edges : tuple of Tensor, shape (box, out, in)
+        Of the edges.
+    sums : tuple of Tensor, shape (box, out)
+        Of the sums.
+    """
+
+    low: Tensor
+    high: Tensor
+    values: ControlPoints
+    edges: Interval
+    sums: Interval
+
+    @property
+    def inputs(self) -> Interval:
+        """Bounds of the inputs."""
+        return self.low, self.high
+
+
 @dataclass(frozen=True, eq=False)
-class Combined:
-    """Weighted sums of the edges of each input of a layer.
+class EdgeCombination:
+    """Linear combinations of the edges of each input of a layer.
 
     Attributes
     ----------
@@ -60,14 +90,14 @@ class Combined:
         rise = self.points[..., -1, -1] - self.points[..., 0, 0]
         return torch.where(width > 0, rise / width.clamp_min(1e-300), 0.0)
 
-    def minus_lines(self, slopes: Tensor) -> Combined:
-        """Return what is left when lines through 0 with these slopes are taken away."""
+    def minus_lines(self, slopes: Tensor) -> EdgeCombination:
+        """Subtract lines through 0 with these slopes."""
         share = torch.linspace(0, 1, self.points.shape[-1]).to(self.points)
         start, end = self.start[..., None], self.end[..., None]
         places = start + (end - start) * share
         factor = slopes[..., None, None]
         room = 8 * EPS * (factor * torch.maximum(start.abs(), end.abs())).abs()[..., 0]
-        return Combined(
+        return EdgeCombination(
             self.points - factor * places,
             self.below - room,
             self.above + room,
@@ -76,8 +106,8 @@ class Combined:
         )
 
 
-def combine(edges: ControlPoints, weights: Tensor) -> Combined:
-    """Add the edges of each input with weights (box, row, out), or (box, row, out, in)."""
+def combine(edges: ControlPoints, weights: Tensor) -> EdgeCombination:
+    """Combine the edges of each input with weights (box, row, out), or (box, row, out, in)."""
     if weights.dim() == 3:
         weights = weights[..., None].expand(*weights.shape, edges.points.shape[2])
     points = torch.einsum("nroi,noimk->nrimk", weights, edges.points)
@@ -94,17 +124,17 @@ def combine(edges: ControlPoints, weights: Tensor) -> Combined:
         below = _total(rise, edges.below) + _total(fall, edges.above)
         above = _total(rise, edges.above) + _total(fall, edges.below)
     start, end = edges.start[:, None], edges.end[:, None]
-    return Combined(points, below - room, above + room, start, end)
+    return EdgeCombination(points, below - room, above + room, start, end)
 
 
 def _total(weights: Tensor, margins: Tensor) -> Tensor:
-    """Add infinite margins too; those with weight 0 count nothing."""
+    """Sum weighted margins that may be infinite, with 0 times infinity = 0."""
     factor = weights[..., None]
     return torch.where(factor == 0, 0.0, factor * margins[:, None]).sum(2)
 
 
 def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
-    """Bound nodes (box, node) by the bounds of the sums (box, sub) they are made of.
+    """Propagate bounds of sums (box, sub) to the nodes (box, node) made of them.
 
     Examples
     --------
@@ -125,10 +155,7 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
         low, high = (end.clone() for end in total)
         low[free.any(1)], high[free.any(1)] = -torch.inf, torch.inf
         columns.append((low, high))
-    found = (
-        torch.stack([low for low, _ in columns], 1),
-        torch.stack([high for _, high in columns], 1),
-    )
+    found = stack(columns, 1)
     if nodes.scaled:
         found = shift(scaled(nodes.scale.expand_as(found[0]), found), nodes.shift)
     return found
@@ -137,7 +164,7 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
 def through_nodes(
     nodes: Nodes, slopes: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Interval]:
-    """Turn a linear form of nodes into one of the sums they are made of, plus a margin.
+    """Propagate a linear form of nodes back to the sums they are made of, plus a margin.
 
     A product is linear in each factor; what its tangent plane at the middle of their intervals
     leaves is bounded by the higher products of their half widths.
@@ -173,20 +200,52 @@ def through_nodes(
         constant = (1 - len(members)) * middle.prod(-1)
         factor = slopes[..., sums + product]
         reach = torch.where(factor == 0, 0.0, factor.abs() * left[:, None])
-        centre = factor * constant[:, None]
-        reach = reach + 8 * EPS * centre.abs()
-        margin = add(
-            (
-                torch.stack([margin[0], centre - reach], -1),
-                torch.stack([margin[1], centre + reach], -1),
-            )
-        )
+        center = factor * constant[:, None]
+        reach = reach + 8 * EPS * center.abs()
+        margin = plus(margin, (center - reach, center + reach))
         weights.append(factor[..., None] * others(middle)[:, None])
     return torch.cat(weights, -1), margin
 
 
-def with_bias(weights: Tensor, bias: Tensor, interval: Interval) -> Interval:
-    """Add what a linear form (box, row, out) makes of biases (out,)."""
+def relax(
+    model: KAN, layers: list[LayerBounds], weights: Tensor
+) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
+    """Bound linear forms of the sums of the last of some layers by backward propagation.
+
+    Parameters
+    ----------
+    model : KAN
+    layers : list of LayerBounds
+        Up to the layer of the sums.
+    weights : Tensor, shape (box, row, out)
+
+    Returns
+    -------
+    bounds : tuple of Tensor, shape (box, row)
+    rest : tuple of Tensor, shape (box, row)
+        What is added to the functions of single features.
+    weights : Tensor, shape (box, row, out)
+        Of the sums of the first layer in those functions.
+    lost : list of Tensor, shape (box, row, in)
+        Width of the margins at every layer, the last layer first.
+    """
+    zero = torch.zeros_like(weights[..., 0])
+    rest, lost = (zero, zero), []
+    for index in range(len(layers) - 1, 0, -1):
+        rest = _with_bias(weights, model.layers[index].bias, rest)
+        combined = combine(layers[index].values, weights)
+        slopes = combined.slopes()
+        margin = combined.minus_lines(slopes).hull()
+        lost.append(margin[1] - margin[0])
+        weights, product = through_nodes(model.nodes[index - 1], slopes, *layers[index - 1].sums)
+        rest = plus(plus(rest, add(margin)), product)
+    rest = _with_bias(weights, model.layers[0].bias, rest)
+    hull = combine(layers[0].values, weights).hull()
+    return plus(add(hull), rest), rest, weights, [*lost, hull[1] - hull[0]]
+
+
+def _with_bias(weights: Tensor, bias: Tensor, interval: Interval) -> Interval:
+    """Add a linear form (box, row, out) of the biases (out,) to an interval."""
     terms = weights * bias
     constant = terms.sum(-1)
     room = EPS * (len(bias) + 4) * terms.abs().sum(-1)

@@ -3,40 +3,42 @@
 import pytest
 import torch
 
-from kanlens.attribution.certificates.branching import (
-    Budget,
-    Seen,
-    bounded,
+from kanlens.certificates.additive_approximation import (
+    additive_changes,
+    fitted_weights,
+    is_separable,
+    least_distance,
+)
+from kanlens.certificates.bound_propagation import BoundPropagation
+from kanlens.certificates.branch_and_bound import (
+    SearchBudget,
     refine,
 )
-from kanlens.attribution.certificates.changes import additive_changes, slices, total_change
-from kanlens.attribution.certificates.propagation import Propagation
-from kanlens.attribution.certificates.sampling import (
+from kanlens.certificates.branching_heuristic import halved
+from kanlens.certificates.feature_effects import slices, total_change
+from kanlens.certificates.sampling import (
+    Extremes,
     dual_norms,
     explore,
     spread_points,
     steepest_pairs,
 )
-from kanlens.attribution.certificates.separable import (
-    fitted_weights,
-    is_separable,
-    least_distance,
-)
-from kanlens.attribution.certificates.splitting import halved
-from kanlens.attribution.problem import private_copy
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 from kanlens.deadlines import Deadline
 from tests.attribution.conftest import build
 
 UNIT = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]]).double()
 KNOTS = torch.linspace(-1, 1, 6).double().expand(2, -1)
-NO_LIMIT = Budget(tolerance=0.02, max_boxes=200, deadline=Deadline.after(None), progress=False)
+NO_LIMIT = SearchBudget(
+    tolerance=0.02, max_boxes=200, deadline=Deadline.after(None), progress=False
+)
 
 
-def seen(width: float = 0.0) -> Seen:
+def seen(width: float = 0.0) -> Extremes:
     """Nothing much: every bound is far from it."""
     zero = torch.zeros(2).double()
-    return Seen(
+    return Extremes(
         value=(0.0, width),
         apart=(0.0, 0.0),
         slope_low=zero,
@@ -46,7 +48,7 @@ def seen(width: float = 0.0) -> Seen:
 
 
 def test_boxes_cover_the_domain_once():
-    own = Propagation(private_copy(build([2, 3, 1])), 0, UNIT)
+    own = BoundPropagation(private_copy(build([2, 3, 1])), 0, UNIT)
     boxes, count, decided = refine(own, seen(), KNOTS, NO_LIMIT, "test")
     assert not decided
     assert len(boxes) > 50
@@ -60,13 +62,13 @@ def test_boxes_cover_the_domain_once():
 
 def test_the_bounds_of_all_boxes_hold():
     model = private_copy(build([2, 3, 1]))
-    own = Propagation(model, 0, UNIT)
+    own = BoundPropagation(model, 0, UNIT)
     boxes, _, _ = refine(own, seen(), KNOTS, NO_LIMIT, "test")
     x = boxes.low + (boxes.high - boxes.low) * torch.rand(
         20, *boxes.low.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
     y = model(x.reshape(-1, 2))[:, 0].reshape(20, -1)
-    assert bool(((y >= boxes.value_low - 1e-12) & (y <= boxes.value_high + 1e-12)).all())
+    assert bool(((y >= boxes.value[0] - 1e-12) & (y <= boxes.value[1] + 1e-12)).all())
 
 
 def test_boxes_are_cut_at_a_knot_near_the_middle():
@@ -80,8 +82,8 @@ def test_boxes_are_cut_at_a_knot_near_the_middle():
 
 def test_changes_add_up_over_slices():
     model = private_copy(build([2, 1], base_activation="zero"))
-    own = Propagation(model, 0, UNIT)
-    boxes = bounded(own, UNIT[None, :, 0], UNIT[None, :, 1])
+    own = BoundPropagation(model, 0, UNIT)
+    boxes = own.bounds(UNIT[None, :, 0], UNIT[None, :, 1])
     grid = torch.linspace(-1, 1, 4001).double()
     for index in range(2):
         x = torch.zeros(4001, 2).double()
@@ -96,7 +98,7 @@ def test_changes_add_up_over_slices():
 
 def test_changes_follow_from_the_additive_function_and_its_distance():
     model = private_copy(build([2, 1]))
-    own = Propagation(model, 0, UNIT)
+    own = BoundPropagation(model, 0, UNIT)
     own.additive = model.output_scale.expand(1, 2)
     grid = torch.linspace(-1, 1, 4001).double()
     zero, wide = torch.zeros(()).double(), torch.ones(()).double()
@@ -149,7 +151,7 @@ def test_pairs_are_the_largest_rise_and_fall_of_a_line():
 
 def test_an_additive_function_in_the_first_layer_is_recovered():
     model = private_copy(build([2, 3, 1]))
-    own = Propagation(model, 0, UNIT)
+    own = BoundPropagation(model, 0, UNIT)
     x = spread_points(UNIT, 600)
     edges = model.layers[0].edge_values(model.scale_inputs(x))
     truth = torch.tensor([[1.0, -2.0], [0.5, 0.0], [0.0, 3.0]]).double()

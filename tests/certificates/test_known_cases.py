@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.certification import certify
+from kanlens.certificates.certification import certify
 from kanlens.core.function_layer import FunctionLinear
 from kanlens.core.layers import KANLinear
 from kanlens.core.network import KAN

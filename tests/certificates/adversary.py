@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.statements import (
+from kanlens.certificates.statements import (
     Certificate,
     FeatureCertificate,
     OutputCertificate,
 )
-from kanlens.attribution.problem import private_copy
+from kanlens.core.analysis import private_copy
 from kanlens.core.network import KAN
 
 NOISE = 1e-12  # of an evaluation in float64, next to the size of the values
@@ -190,7 +190,7 @@ def broken(
 
     Examples
     --------
-    >>> from kanlens.attribution.certificates.certification import certify
+    >>> from kanlens.certificates.certification import certify
     >>> model = KAN([2, 1], generator=torch.Generator().manual_seed(0))
     >>> proven = certify(model, {"x1": (-1, 1), "x2": (-1, 1)}, progress=False)
     >>> broken(model, proven, torch.Generator().manual_seed(0), 64)[0]

@@ -8,6 +8,7 @@ its sign when all terms have it. What is NaN is known of nothing: infinite ends.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -19,7 +20,7 @@ Interval: TypeAlias = tuple[Tensor, Tensor]
 
 
 def known(low: Tensor, high: Tensor) -> Interval:
-    """Put infinite ends where there is no number.
+    """Replace NaN by infinite ends.
 
     Examples
     --------
@@ -30,7 +31,7 @@ def known(low: Tensor, high: Tensor) -> Interval:
 
 
 def meet(first: Interval, second: Interval) -> Interval:
-    """Return what two enclosures of the same thing leave.
+    """Intersect two enclosures of the same quantity.
 
     Examples
     --------
@@ -104,7 +105,7 @@ def scaled(factor: Tensor, interval: Interval) -> Interval:
 
 
 def size(interval: Interval) -> Tensor:
-    """Return the largest absolute value.
+    """Return the magnitude: the largest absolute value.
 
     Examples
     --------
@@ -115,12 +116,12 @@ def size(interval: Interval) -> Tensor:
 
 
 def _finite(room: Tensor) -> Tensor:
-    """Return how far an end moves; an infinite one does not."""
+    """Return how far a finite end is rounded outwards; 0 for an infinite one."""
     return room.masked_fill(~torch.isfinite(room), 0.0)
 
 
 def with_zero(interval: Interval, where: Tensor) -> Interval:
-    """Return intervals widened to hold 0 at some places.
+    """Widen intervals to contain 0 at some places.
 
     Examples
     --------
@@ -131,9 +132,21 @@ def with_zero(interval: Interval, where: Tensor) -> Interval:
     return torch.where(where, low.clamp(max=0), low), torch.where(where, high.clamp(min=0), high)
 
 
-def plus(first: Interval, second: Interval) -> Interval:
-    """Return the sums of two intervals, place by place."""
-    return add((torch.stack([first[0], second[0]], -1), torch.stack([first[1], second[1]], -1)))
+def stack(intervals: Sequence[Interval], dim: int) -> Interval:
+    """Stack intervals along a new axis."""
+    return torch.stack([low for low, _ in intervals], dim), torch.stack(
+        [high for _, high in intervals], dim
+    )
+
+
+def plus(*intervals: Interval) -> Interval:
+    """Add intervals elementwise."""
+    return add(stack(intervals, -1))
+
+
+def hull(interval: Interval) -> Interval:
+    """Return the smallest interval that contains a batch of intervals (batch, ...)."""
+    return interval[0].amin(0), interval[1].amax(0)
 
 
 def first_of(interval: Interval) -> Interval:

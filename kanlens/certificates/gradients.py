@@ -1,4 +1,4 @@
-"""Slopes of an output by linear relaxation of the slopes of its later layers.
+"""Bounds on the gradient: interval backpropagation, sharpened by linear relaxation.
 
 The derivative by a feature is a sum over the nodes u of a layer of g_u(u) times du/dx, with g_u
 the derivative by the node: a function of u alone, once the layers behind are replaced by their
@@ -10,33 +10,36 @@ that of interval products only with its width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates import relaxation
-from kanlens.attribution.certificates.intervals import (
+from kanlens.certificates import relaxation
+from kanlens.certificates.intervals import (
     EPS,
     Interval,
     add,
     known,
+    meet,
     multiply,
+    plus,
     scaled,
     shift,
     size,
+    stack,
 )
+from kanlens.certificates.relaxation import LayerBounds
 from kanlens.core.control_points import ControlPoints
+from kanlens.core.enclosures import Enclosure
 from kanlens.core.network import KAN
 from kanlens.core.products import Nodes
 
-if TYPE_CHECKING:
-    from kanlens.attribution.certificates.propagation import Level, Propagation
+MOST_ROWS = 16  # features up to which gradients are relaxed: work grows with their square
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SlopeBounds:
-    """Bounds of derivatives of the output.
+class GradientBounds:
+    """Bounds on derivatives of an output over a batch of boxes.
 
     Attributes
     ----------
@@ -60,7 +63,7 @@ class SlopeBounds:
 
 
 def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
-    """Turn slopes by nodes (box, node) into slopes by the sums (box, sub) they are made of."""
+    """Backpropagate the gradient from nodes (box, node) to their sums (box, sub)."""
     low, high = slopes
     if nodes.scaled:
         low, high = scaled(nodes.scale.expand_as(low), (low, high))
@@ -74,13 +77,13 @@ def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
                 if other != k:
                     total = multiply(total, (sums[0][:, other], sums[1][:, other]))
             columns.append(total)
-    return torch.stack([a for a, _ in columns], 1), torch.stack([b for _, b in columns], 1)
+    return stack(columns, 1)
 
 
 def through_edges(
     slopes: Interval, edges: ControlPoints, bounds: Interval
 ) -> tuple[Interval, Tensor]:
-    """Turn slopes by sums (box, out) into slopes by the inputs (box, in) of a layer.
+    """Backpropagate the gradient from sums (box, out) to the inputs (box, in) of a layer.
 
     The interval product keeps signs. The other enclosure adds the edges' slopes of each input
     with the middles of the intervals before it takes the hull.
@@ -93,58 +96,77 @@ def through_edges(
     """
     low, high = slopes[0][..., None].expand_as(bounds[0]), slopes[1][..., None].expand_as(bounds[0])
     plain = add(multiply((low, high), bounds), dim=1)
-    middle, half = _centred(slopes)
+    middle, half = _middle_and_half(slopes)
     hull = relaxation.combine(edges, middle[:, None]).hull()
-    reach = _spread(half, size(bounds))
+    reach = _radius(half, size(bounds))
     sharp = known(hull[0][:, 0] - reach, hull[1][:, 0] + reach)
     sharp = shift(sharp, torch.zeros_like(reach))
     best = torch.maximum(plain[0], sharp[0]), torch.minimum(plain[1], sharp[1])
     return best, hull[1][:, 0] - hull[0][:, 0]
 
 
-def _centred(interval: Interval) -> tuple[Tensor, Tensor]:
-    """Return middle and half width; of an interval without bounds, 0 and infinity."""
+def _middle_and_half(interval: Interval) -> tuple[Tensor, Tensor]:
+    """Return midpoint and radius; 0 and infinity for an unbounded interval."""
     middle = 0.5 * (interval[0] + interval[1])
     middle = torch.where(torch.isfinite(middle), middle, 0.0)
     half = torch.maximum(interval[1] - middle, middle - interval[0])
     return middle, half * (1 + EPS) + EPS * middle.abs() * (half > 0)
 
 
-def _spread(half: Tensor, sizes: Tensor) -> Tensor:  # (box, out), (box, out, in) -> (box, in)
-    """Return the most that deviations of slopes by sums make of slopes by inputs."""
+def _radius(half: Tensor, sizes: Tensor) -> Tensor:  # (box, out), (box, out, in) -> (box, in)
+    """Propagate the gradient's interval radius through a layer."""
     zero = torch.zeros_like(sizes)
     wide = half[..., None].expand_as(sizes)
     return add(multiply((wide, wide), (zero, sizes)), dim=1)[1]
 
 
-def jacobians(model: KAN, levels: list[Level], edges: list[Interval]) -> list[Interval]:
-    """Bound the derivatives of the inputs of every layer but the first by the features.
+def gradient_bounds(
+    model: KAN, target: int, layers: list[LayerBounds], enclosures: list[Enclosure]
+) -> GradientBounds:
+    """Bound the derivatives of an output by the features, and by what lies between.
 
-    Parameters
-    ----------
-    model : KAN
-    levels : list of Level
-    edges : list of tuple of Tensor, shape (box, out, in)
-        Bounds of the slopes of every layer's edges.
+    From the bounds of every layer, and the enclosures that bound the slopes of its edges.
+    """
+    seed = layers[0].low.new_zeros(len(layers[0].low), model.widths[-1])
+    seed[:, target] = model.output_scale[target]
+    slopes = [inside.slopes(*one.inputs) for inside, one in zip(enclosures, layers, strict=True)]
+    bounds = [known(*one.bounds()) for one in slopes]
+    now: Interval = (seed, seed)
+    found, sums, own = [], [], seed
+    for index in reversed(range(len(layers))):
+        now = through_product(model.nodes[index], now, layers[index].sums)
+        sums.append(size(now))
+        now, own = through_edges(now, slopes[index], bounds[index])
+        found.append(now)
+    if len(layers) > 1 and model.widths[0] <= MOST_ROWS:
+        now = meet(now, _relaxed(model, layers, slopes, bounds, seed))
+    by_unit = 1.0 / model.input_scale
+    return GradientBounds(
+        features=scaled(by_unit.expand_as(now[0]), now),
+        inputs=found[:-1],
+        sums=sums[::-1],
+        edges=[size(one) for one in bounds],
+        own=own * by_unit.abs(),
+    )
 
-    Returns
-    -------
-    list of tuple of Tensor, shape (box, node, feature)
-        In the scaled units of the features.
+
+def _jacobians(model: KAN, layers: list[LayerBounds], slopes: list[Interval]) -> list[Interval]:
+    """Bound the Jacobians of every layer's inputs but the first's, (box, node, feature) each.
+
+    From bounds of the edges' slopes (box, out, in); in the scaled units of the features.
     """
     found: list[Interval] = []
-    for index, level in enumerate(levels[:-1]):
-        low, high = edges[index]
+    for index, layer in enumerate(layers[:-1]):
+        now = slopes[index]
         if found:
             before = found[-1][0][:, None], found[-1][1][:, None]  # (box, 1, in, feature)
-            now = (low[..., None], high[..., None])
-            low, high = add(multiply(now, before), dim=2)
-        found.append(_of_nodes(model.nodes[index], (low, high), level.sums))
+            now = add(multiply((now[0][..., None], now[1][..., None]), before), dim=2)
+        found.append(_of_nodes(model.nodes[index], now, layer.sums))
     return found
 
 
 def _of_nodes(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
-    """Turn derivatives of sums (box, sub, feature) into those of the nodes made of them."""
+    """Propagate Jacobians of sums (box, sub, feature) to the nodes made of them."""
     if nodes.plain:
         return slopes
     ones = sums[0].new_ones(len(sums[0]), nodes.grouping.nodes)
@@ -154,71 +176,57 @@ def _of_nodes(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
     for node in range(nodes.grouping.nodes):
         members = list(nodes.grouping.members(node))
         rows.append(add((low[:, members], high[:, members]), dim=1))
-    return torch.stack([a for a, _ in rows], 1), torch.stack([b for _, b in rows], 1)
+    return stack(rows, 1)
 
 
-def relaxed_slopes(
-    own: Propagation,
-    levels: list[Level],
+def _relaxed(
+    model: KAN,
+    layers: list[LayerBounds],
     slopes: list[ControlPoints],
     bounds: list[Interval],
     seed: Tensor,
 ) -> Interval:
-    """Bound the derivatives by the features (box, in), in their scaled units.
+    """Bound the gradient (box, in) by linear relaxation, in the scaled units of the features.
 
-    Parameters
-    ----------
-    own : Propagation
-    levels : list of Level
-    slopes : list of ControlPoints
-        Of every layer's edges.
-    bounds : list of tuple of Tensor, shape (box, out, in)
-        Likewise.
-    seed : Tensor, shape (box, node)
-        Derivatives of the output by the last nodes.
+    From control points and bounds of the slopes of every layer's edges, and the derivatives `seed`
+    (box, node) of the output by the last nodes.
     """
-    model, now = own.model, (seed, seed)
-    chain = jacobians(model, levels, bounds)
+    now, chain = (seed, seed), _jacobians(model, layers, bounds)
     terms: list[Interval] = []
-    for index in reversed(range(1, len(levels))):
-        now = through_product(model.nodes[index], now, levels[index].sums)
-        middle, half = _centred(now)
+    for index in reversed(range(1, len(layers))):
+        now = through_product(model.nodes[index], now, layers[index].sums)
+        middle, half = _middle_and_half(now)
         combined = relaxation.combine(slopes[index], middle[:, None])
         chord = combined.slopes()  # (box, 1, node)
         margin = combined.minus_lines(chord).hull()
-        reach = _spread(half, size(bounds[index]))
-        rest, off = _centred((margin[0][:, 0] - reach, margin[1][:, 0] + reach))
+        reach = _radius(half, size(bounds[index]))
+        rest, off = _middle_and_half((margin[0][:, 0] - reach, margin[1][:, 0] + reach))
         chord = chord[:, 0]
-        place, width = _centred((levels[index].low, levels[index].high))
+        place, width = _middle_and_half(layers[index].inputs)
         level = rest + chord * place
         off = off + 4 * EPS * (rest.abs() + (chord * place).abs())
-        terms += _linear(own, levels, index, chord, (place, width), off, chain[index - 1])
+        terms += _linear(model, layers[:index], chord, (place, width), off, chain[index - 1])
         now = level, level
-    now = through_product(model.nodes[0], now, levels[0].sums)
+    now = through_product(model.nodes[0], now, layers[0].sums)
     first, _ = through_edges(now, slopes[0], bounds[0])
-    stacked = [first, *terms]
-    return add((torch.stack([a for a, _ in stacked], -1), torch.stack([b for _, b in stacked], -1)))
+    return plus(first, *terms)
 
 
 def _linear(
-    own: Propagation,
-    levels: list[Level],
-    index: int,
+    model: KAN,
+    before: list[LayerBounds],
     chord: Tensor,  # (box, node)
     interval: tuple[Tensor, Tensor],  # (box, node): middle and half width of the nodes
     off: Tensor,  # (box, node)
     chain: Interval,  # (box, node, feature)
 ) -> list[Interval]:
-    """Bound what chords of the slopes by nodes, and their margins, make of the derivatives."""
+    """Bound the products of the linearized slopes by nodes, and their margins, with Jacobians."""
     place, width = interval
-    middle, half = _centred(chain)
+    middle, half = _middle_and_half(chain)
     weights = (chord[..., None] * middle).mT  # (box, feature, node)
-    inner, product = relaxation.through_nodes(
-        own.model.nodes[index - 1], weights, *levels[index - 1].sums
-    )
-    form = own.relax(levels, index - 1, inner)[0]
+    nodes = model.nodes[len(before) - 1]
+    inner, product = relaxation.through_nodes(nodes, weights, *before[-1].sums)
+    form = relaxation.relax(model, before, inner)[0]
     constant = -(weights * place[:, None])
-    parts = [form, product, add((constant, constant))]
-    linear = add((torch.stack([a for a, _ in parts], -1), torch.stack([b for _, b in parts], -1)))
-    room = _spread(chord.abs() * width, half) + _spread(off, size(chain))
-    return [linear, (-room, room)]
+    room = _radius(chord.abs() * width, half) + _radius(off, size(chain))
+    return [plus(form, product, add((constant, constant))), (-room, room)]

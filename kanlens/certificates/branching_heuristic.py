@@ -1,47 +1,32 @@
-"""Along which feature a box is halved: the one that the width of its bounds comes from.
+"""Branching heuristic: halve a box along the feature that the width of its bounds comes from.
 
 None of this touches soundness; a poor choice only costs boxes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from kanlens.attribution.certificates.intervals import Interval
+from kanlens.certificates.intervals import Interval
+from kanlens.certificates.relaxation import LayerBounds
 from kanlens.core.network import KAN
-
-if TYPE_CHECKING:
-    from kanlens.attribution.certificates.propagation import Level
 
 CENTRAL = 0.3  # a knot is preferred to the middle when it is this near to it, in widths
 
 
-def spread(model: KAN, levels: list[Level], amounts: list[Tensor]) -> Tensor:
-    """Trace widths that arise at inputs of layers back to the features.
+def spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
+    """Attribute widths that arise at the inputs of layers to the features.
 
-    A node passes what it is given to the inputs of its edges in proportion to how much these vary
-    on the box.
-
-    Parameters
-    ----------
-    model : KAN
-    levels : list of Level
-    amounts : list of Tensor, shape (box, in) or (box, 1, in)
-        What arises at the inputs of each layer, the last layer first.
-
-    Returns
-    -------
-    Tensor, shape (box, in)
+    From the `amounts` that arise at the inputs of each layer, the last layer first; a node passes
+    its own to the inputs of its edges in proportion to how much these vary on the box.
     """
-    total = torch.zeros_like(levels[-1].low)
-    for index, amount in zip(reversed(range(len(levels))), amounts, strict=True):
+    total = torch.zeros_like(layers[-1].low)
+    for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
         total = total + _bounded(amount.reshape(total.shape))
         if index == 0:
             return total
-        below = levels[index - 1]
+        below = layers[index - 1]
         sums = total[:, model.nodes[index - 1].owner]  # (box, sub)
         widths = _bounded(below.edges[1] - below.edges[0])  # (box, sub, in)
         share = widths / widths.sum(-1, keepdim=True).clamp_min(1e-300)
@@ -49,21 +34,12 @@ def spread(model: KAN, levels: list[Level], amounts: list[Tensor]) -> Tensor:
     return total
 
 
-def gains(model: KAN, levels: list[Level], steepest: list[Tensor]) -> list[Tensor]:
-    """Return how fast the inputs of every layer can move with the features, in total.
+def gains(model: KAN, layers: list[LayerBounds], steepest: list[Tensor]) -> list[Tensor]:
+    """Bound the total rate of change of every layer's inputs with the features.
 
-    Parameters
-    ----------
-    model : KAN
-    levels : list of Level
-    steepest : list of Tensor, shape (box, out, in)
-        Largest slope of every edge.
-
-    Returns
-    -------
-    list of Tensor, one per layer, each of shape (box, in)
+    Shape (box, in) for each layer, from the steepest slope of every edge, (box, out, in) each.
     """
-    now = (1 / model.input_scale.abs()).expand(len(levels[0].low), -1)
+    now = (1 / model.input_scale.abs()).expand(len(layers[0].low), -1)
     found = [now]
     for nodes, steep in zip(list(model.nodes)[:-1], steepest[:-1], strict=True):
         sums = (_bounded(steep) * now[:, None]).sum(-1)  # (box, sub)
@@ -73,7 +49,7 @@ def gains(model: KAN, levels: list[Level], steepest: list[Tensor]) -> list[Tenso
 
 
 def uncertain(slopes: list[Interval], gain: list[Tensor]) -> list[Tensor]:
-    """Return what the slopes owe to the width of each node, the last layer first."""
+    """Return the width of the gradient that each node's width causes, the last layer first."""
     found = [
         _bounded(high - low) * speed for (low, high), speed in zip(slopes, gain[:0:-1], strict=True)
     ]
@@ -81,7 +57,7 @@ def uncertain(slopes: list[Interval], gain: list[Tensor]) -> list[Tensor]:
 
 
 def scores(worth: Tensor, goals: Tensor) -> Tensor:  # (box, in)
-    """Return what cutting each feature is worth to the goal that asks for each box.
+    """Score every feature of every box by what cutting it is worth to the box's goal.
 
     Parameters
     ----------
@@ -110,7 +86,7 @@ def _bounded(width: Tensor) -> Tensor:
 def halved(
     low: Tensor, high: Tensor, feature: Tensor, knots: Tensor, usable: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Cut boxes in two, at a knot near the middle where there is one.
+    """Bisect boxes, at a knot near the middle where there is one.
 
     Parameters
     ----------

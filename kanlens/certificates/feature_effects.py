@@ -1,0 +1,315 @@
+"""Effects of single features on an output: slopes, largest rises and falls, and verdicts."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from kanlens.certificates.additive_approximation import AdditiveFunction, additive_changes
+from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
+from kanlens.certificates.branch_and_bound import FLAT, SearchBudget
+from kanlens.certificates.intervals import Interval, hull
+from kanlens.certificates.sampling import (
+    LINES,
+    NEAR,
+    STOPS,
+    EvaluatedPoints,
+    Extremes,
+    PointPair,
+    affordable,
+    steepest_pairs,
+)
+from kanlens.certificates.statements import Bound, FeatureCertificate, Range, Verdict
+from kanlens.core.analysis import BUDGET, live_features, rows_at_once
+from kanlens.core.enclosures import FARTHEST, encloses
+from kanlens.core.functions import FUNCTIONS
+from kanlens.core.network import KAN
+
+UNBOUNDED = "a slope without a bound: a pole, a jump, or an undefined function"
+FAR = f"a slope without a bound: the domain reaches beyond {FARTHEST:g} in scaled units"
+STOPPED = "a slope without a bound in the time there was"
+Slices: TypeAlias = tuple[Interval, Interval]  # of one feature (slice,), and slopes by it there
+ROUNDINGS = 100  # times the rounding of one evaluation is no effect
+MOST_SLICES, FEWEST_SLICES = 48, 16  # of the domain for a feature, at most and at least
+ALL_SLICES = 768  # of all features
+SLICE_NUMBERS = 2**30  # that slices of all features may take; there are none where it is more
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OutputFindings:
+    """Results of the search for one output: bounds on boxes that cover the domain, and samples.
+
+    Attributes
+    ----------
+    propagation : BoundPropagation
+    boxes : BoxBounds
+    sample : EvaluatedPoints
+    seen : Extremes
+    knots : Tensor, shape (in, knot)
+    additive : AdditiveFunction or None
+        The output itself, when it is additive by its structure.
+    budget : SearchBudget
+        Once it is used up, what only sharpens statements is left out.
+    """
+
+    propagation: BoundPropagation
+    boxes: BoxBounds
+    sample: EvaluatedPoints
+    seen: Extremes
+    knots: Tensor
+    additive: AdditiveFunction | None
+    budget: SearchBudget
+
+    @functools.cached_property
+    def live(self) -> Tensor:
+        """Which features have a live path to the output, shape (in,)."""
+        return live_features(self.propagation.model, self.propagation.target)
+
+    @functools.cached_property
+    def lacking(self) -> str:
+        """Why no slope has a bound, whatever the boxes; or empty."""
+        return _lacking(self.propagation.model)
+
+
+def feature_certificates(found: OutputFindings) -> tuple[FeatureCertificate, ...]:
+    """Bound what every feature does to the output."""
+    slopes, pairs, changes = _slopes(found), _pairs(found), _changes(found)
+    value_low, value_high = (float(end) for end in hull(found.boxes.value))
+    width, blur = (value_high - value_low) * (1 + 1e-15), _blur(found)
+    names, made = found.propagation.model.feature_names, []
+    for index, (slope, pair, change) in enumerate(zip(slopes, pairs, changes, strict=True)):
+        up, down = (min(one, width) + blur if one > 0 else 0.0 for one in change)
+        verdict, remark = _verdict(found, index, slope, pair, (up, down))
+        rise, fall = pair
+        made.append(
+            FeatureCertificate(
+                name=names[index],
+                verdict=verdict,
+                slope=slope,
+                rises=Bound(bound=up, seen=rise.rise if rise.rise > blur else 0.0),
+                falls=Bound(bound=down, seen=-fall.rise if -fall.rise > blur else 0.0),
+                rise=rise,
+                fall=fall,
+                remark=remark,
+            )
+        )
+    return tuple(made)
+
+
+def _slopes(found: OutputFindings) -> list[Range]:
+    """Return the bounds of the slope by every feature."""
+    slope = found.sample.slope
+    good = torch.isfinite(slope)
+    least = torch.where(good, slope, torch.inf).amin(0)
+    most = torch.where(good, slope, -torch.inf).amax(0)
+    some = good.any(0)
+    ends = [*hull(found.boxes.slope), least.where(some, torch.nan), most.where(some, torch.nan)]
+    return [
+        Range(low=low, high=high, seen_low=seen_low, seen_high=seen_high)
+        for low, high, seen_low, seen_high in torch.stack(ends, 1).tolist()
+    ]
+
+
+def _changes(found: OutputFindings) -> list[tuple[float, float]]:
+    """Bound the largest rise and fall of the output along every feature."""
+    budget, domain = found.budget, found.propagation.domain
+    width = domain[:, 1] - domain[:, 0]
+    low, high = (end * width * (1 + 1e-14) for end in hull(found.boxes.slope))
+    rough = torch.stack([high, -low], 1).clamp(min=0).masked_fill(width[:, None] == 0, 0.0)
+    changes = [(up, down) for up, down in rough.tolist()]
+    apart = hull(found.boxes.apart)
+    if bool(torch.isfinite(apart[1] - apart[0])):
+        near = additive_changes(found.propagation, apart, found.knots, budget.deadline)
+        changes = [_both(*pair) for pair in zip(changes, near or changes, strict=True)]
+    first, sharp = budget.cost(slice_count(found.propagation), found.propagation.size), 0
+    for index in budget.deadline.paced(range(len(changes)), first):
+        if changes[index] != (0.0, 0.0):
+            thin = slices(found.propagation, index, found.knots)
+            changes[index] = _both(changes[index], total_change(found.boxes, thin, index))
+        sharp = index + 1
+    if sharp < len(changes):
+        budget.left_out.append("slopes on slices")
+    return changes
+
+
+def _both(first: tuple[float, float], second: tuple[float, float]) -> tuple[float, float]:
+    return min(first[0], second[0]), min(first[1], second[1])
+
+
+def _blur(found: OutputFindings) -> float:
+    """Return the largest difference of two evaluations that may be rounding."""
+    return min(2 * found.propagation.noise, FLAT * _largest(found))
+
+
+def _largest(found: OutputFindings) -> float:
+    return max(abs(end) for end in found.seen.value)
+
+
+def _shown(found: OutputFindings, pair: PointPair, sign: int) -> bool:
+    """Tell whether the output provably rises (falls, for sign -1) from point to point."""
+    if sign * pair.rise > 2 * found.propagation.noise:
+        return True
+    if found.budget.deadline.passed or not sign * pair.rise > 0:
+        return False
+    low, high = found.propagation.values(pair.x, pair.x)
+    if bool(torch.isinf(low).any() | torch.isinf(high).any()):
+        return sign * pair.rise > _blur(found)  # seen only
+    gain = low[1] - high[0] if sign > 0 else low[0] - high[1]
+    return bool(gain > 0)
+
+
+def _pairs(found: OutputFindings) -> list[tuple[PointPair, PointPair]]:
+    """Search the largest rise and fall along every feature; none where there is no time."""
+    propagation, budget = found.propagation, found.budget
+    count = len(propagation.domain)
+    all_stops = count * (STOPS + len(NEAR) + found.knots.shape[1])
+    lines = max(1, affordable(propagation.model, LINES * all_stops, times=16) // all_stops)
+    first = lines * all_stops / count * budget.row_seconds
+    pairs = [_pair(found, index, lines) for index in budget.deadline.paced(range(count), first)]
+    if len(pairs) < count:
+        budget.left_out.append("points along lines")
+        still = PointPair(x=found.sample.x[:1].repeat(2, 1), value=found.sample.value[:1].repeat(2))
+        pairs += [(still, still)] * (count - len(pairs))
+    return pairs
+
+
+def _pair(found: OutputFindings, index: int, lines: int) -> tuple[PointPair, PointPair]:
+    """Search the largest rise and fall along one feature, from where its slope was extreme."""
+    propagation, slope = found.propagation, found.sample.slope[:, index].nan_to_num(0.0)
+    many = min(lines // 4, len(slope))
+    extreme = [(sign * slope).topk(many).indices for sign in (1, -1)]
+    bases = torch.cat([found.sample.x[torch.cat(extreme)], found.sample.x[: max(1, lines // 2)]])
+
+    def rows(x: Tensor) -> Tensor:
+        parts = x.split(rows_at_once(propagation.model))
+        return torch.cat([propagation.model(part)[:, propagation.target] for part in parts])
+
+    return steepest_pairs(rows, propagation.domain, index, bases, found.knots[index])
+
+
+def _verdict(
+    found: OutputFindings,
+    index: int,
+    slope: Range,
+    pairs: tuple[PointPair, PointPair],
+    changes: tuple[float, float],
+) -> tuple[Verdict, str]:
+    """Return the verdict on one feature, with a remark where it is no proof of a sign."""
+    low, high = slope.low, slope.high
+    if found.propagation.domain[index].diff() == 0:
+        return "constant", "held fixed by the domain"
+    if low == 0.0 == high:
+        return "constant", "flat throughout" if bool(found.live[index]) else "no live path"
+    if low >= 0.0:
+        return "increasing", ""
+    if high <= 0.0:
+        return "decreasing", ""
+    if max(changes) <= min(FLAT * _largest(found), ROUNDINGS * found.propagation.noise):
+        return "constant", "to rounding"
+    unbounded = low == -float("inf") or high == float("inf")
+    lacking = found.lacking
+    if _shown(found, pairs[0], 1) and _shown(found, pairs[1], -1):
+        return "neither", lacking if unbounded else ""
+    if unbounded:
+        why = UNBOUNDED if found.propagation.bounded else FAR
+        return "unknown", lacking or (STOPPED if found.budget.left_out else why)
+    side = "falls" if pairs[0].rise >= -pairs[1].rise else "rises"
+    change = changes[1] if side == "falls" else changes[0]
+    return "unknown", f"{side} by at most {change:.3g}, if at all"
+
+
+def _lacking(model: KAN) -> str:
+    """Name a layer kind or function without bounds of its slopes; or ""."""
+    for layer in model.layers:
+        if not encloses(layer):
+            kind = getattr(layer, "kind", type(layer).__name__)
+            return f"a layer of kind {kind!r} does not bound its edges (method 'enclosure')"
+        table = getattr(layer, "functions", ())
+        for names, row in zip(table, (layer.mask != 0).tolist(), strict=False):
+            for name, live in zip(names, row, strict=True):
+                if live and name in FUNCTIONS and FUNCTIONS[name].slope_turning is None:
+                    return f"the slope of {name!r} has no bound: where it turns is not known"
+    return ""
+
+
+def slices(propagation: BoundPropagation, feature: int, knots: Tensor) -> Slices | None:
+    """Bound the slope by one feature on slices of the whole domain that are thin in it.
+
+    None in models so large that this takes too long for all features.
+    """
+    domain, count = propagation.domain, slice_count(propagation)
+    if count * len(domain) * propagation.size > SLICE_NUMBERS:
+        return None
+    cuts = _cuts(domain[feature], knots[feature], count)
+    lows, highs = domain[:, 0].repeat(len(cuts) - 1, 1), domain[:, 1].repeat(len(cuts) - 1, 1)
+    lows[:, feature], highs[:, feature] = cuts[:-1], cuts[1:]
+    at_once = max(1, BUDGET // propagation.size)
+    parts = [
+        propagation.slopes(*ends)
+        for ends in zip(lows.split(at_once), highs.split(at_once), strict=True)
+    ]
+    low, high = (torch.cat([part[end][:, feature] for part in parts]) for end in (0, 1))
+    return (cuts[:-1], cuts[1:]), (low, high)
+
+
+def slice_count(propagation: BoundPropagation) -> int:
+    """Return in how many slices a feature is cut, knots aside."""
+    return min(MOST_SLICES, max(FEWEST_SLICES, ALL_SLICES // len(propagation.domain)))
+
+
+def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)
+    """Cut an interval into equal parts, and at knots."""
+    low, high = ends
+    even = low + (high - low) * torch.linspace(0, 1, count + 1).to(ends)
+    inner = knots.clamp(low, high)
+    both = torch.cat([even, inner[:: max(1, len(inner) // count)]]).clamp(low, high)
+    found: Tensor = torch.unique(both)
+    return found
+
+
+def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[float, float]:
+    """Bound the largest rise and fall along one feature by integrals of bounds on its slope.
+
+    The rise between two points is the integral of the slope between them, which on every slice of
+    the domain is at most the largest slope of the boxes that the slice cuts.
+    Returns the rise and the fall, both at least 0, by `boxes` that cover the domain and what
+    `slices` returns.
+    """
+    ends = (boxes.low, boxes.high, *boxes.slope)
+    low, high, least_slope, most_slope = (end[:, feature] for end in ends)
+    own = (low, high), (least_slope, most_slope)
+    known: list[Slices] = [own] if thin is None else [own, thin]
+    cuts = torch.cat([end for sides, _ in known for end in sides]).unique()
+    if len(cuts) < 2:
+        return 0.0, 0.0
+    most, least = (
+        functools.reduce(torch.minimum, [_steepest(one, cuts, sign) for one in known])
+        for sign in (1, -1)
+    )
+    return _largest_gain(most, cuts.diff()), _largest_gain(least, cuts.diff())
+
+
+def _steepest(known: Slices, cuts: Tensor, sign: int) -> Tensor:  # (slice,)
+    """Return the largest slope, times `sign`, on every slice between cuts."""
+    (low, high), slopes = known
+    slope = slopes[1] if sign > 0 else -slopes[0]
+    found = torch.full_like(cuts[1:], -torch.inf)
+    for part in torch.arange(len(slope), device=cuts.device).split(1024):
+        inside = (low[part, None] <= cuts[:-1]) & (high[part, None] >= cuts[1:])
+        here = torch.where(inside, slope[part][:, None], -torch.inf).amax(0)
+        found = torch.maximum(found, here)
+    return found
+
+
+def _largest_gain(slopes: Tensor, widths: Tensor) -> float:
+    """Return the largest integral of slopes over consecutive slices, at least 0."""
+    steps = slopes * widths
+    reached = torch.cat([steps.new_zeros(1), steps.cumsum(0)])
+    if not bool(torch.isfinite(reached).all()):
+        return float("inf")
+    gain = float((reached - reached.cummin(0).values).max())
+    return gain + 1e-14 * float(steps.abs().sum()) if gain > 0 else 0.0
