@@ -346,21 +346,3 @@ def _point_and_rows(
         offset = ir.Constant(at.type, p * live)
         rows.append(emit.load(source, emit.builder.add(at, offset), width))
     return emit.splat(u, width), rows
-
-
-@intrinsic
-def scalar_product(typing, a, a_at, b, b_at, count):
-    """Return the scalar product of a[a_at : a_at + count] and b[b_at : b_at + count]."""
-    signature = a.dtype(a, a_at, b, b_at, count)
-
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = Emitter(context, builder, sig.args[0])
-        one, other = emit.data(sig.args[0], args[0]), emit.data(sig.args[2], args[2])
-
-        def term(here: Value, width: int) -> Value:
-            left = emit.load(one, builder.add(args[1], here), width)
-            return emit.product(left, emit.load(other, builder.add(args[3], here), width))
-
-        return emit.summed(args[4], term)
-
-    return signature, generate
