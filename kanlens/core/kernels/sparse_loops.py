@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from kanlens.core.kernels.compiling import inlined, inner, jit
-from kanlens.core.kernels.unchecked import get, number_like, put
+from kanlens.core.kernels.unchecked_indexing import get, number_like, put
 from kanlens.core.kernels.vectors import (
     add_products,
     add_rows,
