@@ -1,4 +1,4 @@
-"""The kernel that runs through all coalitions of some players."""
+"""Kernel that enumerates all coalitions of some players."""
 
 from __future__ import annotations
 

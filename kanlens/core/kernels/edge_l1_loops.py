@@ -1,4 +1,4 @@
-"""Kernels of the mean of |phi| of every edge: the values of an edge at some rows at a time.
+"""Kernels of the mean absolute edge value and its gradients, over blocks of rows.
 
 The rows of an input that lie in one piece of its grid are brought together. There an edge is one
 polynomial plus its weight times the base function, and all loops over the rows are plain sums,

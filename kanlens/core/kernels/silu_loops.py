@@ -1,4 +1,4 @@
-"""The base function silu in loops that the compiler turns into vectors, which needs its own exp.
+"""Vectorized silu and its derivative, with an exp the compiler can vectorize.
 
 torch takes the same time for the numbers themselves, but shares out a large tensor on threads of
 its own, which then wait by spinning and hold up those of the kernels; and a call of torch for every

@@ -1,4 +1,4 @@
-"""Kernels that touch only the coefficients alive at each point.
+"""Kernels over the basis functions that are nonzero at each point.
 
 Weights come packed (in, basis + 1, lanes), flat: the coefficients of one input lie together, the
 row of the base function after them, outputs side by side.

@@ -1,4 +1,4 @@
-"""Sums over rows of numbers that lie next to each other, written in explicit vectors.
+"""Multiply-adds and dot products of contiguous rows in explicit SIMD vectors (LLVM IR).
 
 A kernel adds a few rows of a matrix, each times a number, into another row. The compiler cannot
 prove that these rows do not overlap, so it guards or gives up its vectors: measured on a

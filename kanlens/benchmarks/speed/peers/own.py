@@ -10,7 +10,7 @@ from kanlens.benchmarks.packages import missing
 from kanlens.benchmarks.speed.problem import Problem
 from kanlens.benchmarks.speed.subject import Peer, Subject, warm_compiled
 from kanlens.core import kernels
-from kanlens.core.kernels.choice import Path
+from kanlens.core.kernels.dispatch import Path
 from kanlens.core.layers import KANLinear
 
 SCALER = 0.5
