@@ -256,7 +256,7 @@ class SplineEdges(nn.Module):
 
         As `kanlens.sparsity.activation_l1`, which checks its input.
         """
-        from kanlens.core.kernels.activation import activation_l1
+        from kanlens.core.kernels.edge_l1 import activation_l1
 
         return activation_l1(self, x)
 

@@ -10,7 +10,7 @@ from benchmarks.machine import missing
 from benchmarks.speed.problem import Problem
 from benchmarks.speed.subject import Peer, Subject, spline_subject, warm_compiled
 from kanlens.core import kernels
-from kanlens.core.kernels.choice import Path
+from kanlens.core.kernels.dispatch import Path
 from kanlens.core.layers import KANLinear
 
 SCALER = 0.5

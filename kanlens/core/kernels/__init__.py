@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.core.kernels import pool
-from kanlens.core.kernels.choice import asked, choose, use
+from kanlens.core.kernels.dispatch import asked, choose, use
 
 if TYPE_CHECKING:
     from kanlens.core.edge_sum import Weights
@@ -79,12 +79,12 @@ def ready_within(seconds: float) -> bool:
     """
     if not _has_numba() or ("numba" not in sys.modules and seconds < CAUTION * LOADING):
         return False
-    from kanlens.core.kernels import by_inputs_loops, packing, silu_loops, sparse_loops
+    from kanlens.core.kernels import backward_by_feature_loops, packing, silu_loops, sparse_loops
     from kanlens.core.kernels.compiling import is_compiled
 
     needed = (
         *(sparse_loops.forward, sparse_loops.backward, sparse_loops.column_sums),
-        *(packing.pack, packing.unpack, by_inputs_loops.backward_inputs),
+        *(packing.pack, packing.unpack, backward_by_feature_loops.backward_inputs),
         *(silu_loops.write_silu, silu_loops.write_silu_pair),
     )
     ready = all(is_compiled(kernel, "float64") for kernel in needed)

@@ -1,4 +1,4 @@
-"""The base function of every number, computed on this package's threads."""
+"""Elementwise base activation and its derivative, on this package's threads."""
 
 from __future__ import annotations
 

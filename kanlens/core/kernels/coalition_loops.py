@@ -1,4 +1,4 @@
-"""The kernel that runs through all coalitions of some players."""
+"""Kernel that enumerates all coalitions of some players."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from kanlens.core.kernels.compiling import inlined, inner, jit
 from kanlens.core.kernels.silu_loops import write_silu
-from kanlens.core.kernels.unchecked import get, number_like, put
+from kanlens.core.kernels.unchecked_indexing import get, number_like, put
 
 TOGETHER = 10  # players whose coalitions are taken at once: 1024 numbers stay in a core's cache
 

@@ -47,7 +47,7 @@ def inlined(function: Function) -> Function:
 
 def in_order(function: Function) -> Function:
     """Compile as `jit` does, but keep every sum and product in the order it is written in."""
-    return _compiled(function, {"fastmath": False})
+    return _compiled(function, {"fastmath": {"contract"}})
 
 
 def is_compiled(kernel: Any, dtype: str) -> bool:
@@ -77,7 +77,7 @@ def is_compiled(kernel: Any, dtype: str) -> bool:
     return any(dtype in str(signature) for signature in found)
 
 
-def _compiled(function: Function, options: dict[str, bool]) -> Function:
+def _compiled(function: Function, options: dict[str, Any]) -> Function:
     import numba
 
     common = {"nogil": True, "error_model": "numpy", "fastmath": set(FASTMATH), **options}

@@ -1,4 +1,4 @@
-"""Forward and backward passes that write out the basis and leave the rest to matrix products."""
+"""Dense passes: the design matrix of the B-spline basis, times the weights by BLAS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels that write out the whole basis, for a matrix product to do the rest."""
+"""Kernels that fill the design matrix of the basis, and contract its gradient to x."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fused pass of a spline layer as one differentiable function of torch."""
+"""The fused spline layer as a `torch.autograd.Function`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The basis functions alive in each interval of a grid, as polynomials a kernel can evaluate."""
+"""Piecewise-polynomial form of the B-spline basis: the functions nonzero in each interval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights from the shape a layer keeps them in to the one kernels read, and gradients back.
+"""Pack weights into the memory layout of the kernels, and unpack their gradients.
 
 Some outputs of some inputs at a time are turned into a desk that stays in a core's cache: rows one
 vector long, one for each column of the matrix they come from.
@@ -10,7 +10,7 @@ import numpy as np
 
 from kanlens.core.kernels.compiling import inner, jit
 from kanlens.core.kernels.passes import COLUMNS
-from kanlens.core.kernels.turning import dot_rows, scale_rows, turn_block
+from kanlens.core.kernels.simd_transpose import dot_rows, scale_rows, turn_block
 
 
 @inner

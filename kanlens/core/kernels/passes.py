@@ -1,4 +1,4 @@
-"""What a forward and a backward pass of a spline layer take and give."""
+"""Gradients of a spline layer, and flat views of tensors, for all kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads of our own for kernels, as many as torch may use.
+"""Thread pool of the kernels, with as many threads as torch may use.
 
 numba's own threads cannot be started from several Python threads, or after a fork, with every
 threading layer; kernels that release the interpreter's lock need nothing but Python's.

@@ -1,4 +1,4 @@
-"""Forward and backward passes that touch only the coefficients alive at each point."""
+"""Sparse passes: only the degree + 1 basis functions that are nonzero at each point."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def backward(
         Of the output.
     want_x, want_weights : bool
     """
-    from kanlens.core.kernels import by_inputs
+    from kanlens.core.kernels import backward_by_feature
 
     (rows, n_in), n_out = x.shape, grad.shape[1]
     threads = pool.threads_for(2 * nanoseconds(rows * n_in, basis, n_out))
     if n_in >= 2 * threads or not want_weights or not rows:
-        return by_inputs.backward(
+        return backward_by_feature.backward(
             x, base, base_slope, basis, weights, grad, want_x=want_x, want_weights=want_weights
         )
     stride = stride_of(n_out, x)

@@ -1,4 +1,4 @@
-"""Kernels that touch only the coefficients alive at each point.
+"""Kernels over the basis functions that are nonzero at each point.
 
 Weights come packed (in, basis + 1, lanes), flat: the coefficients of one input lie together, the
 row of the base function after them, outputs side by side.
@@ -9,11 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from kanlens.core.kernels.compiling import inlined, inner, jit
-from kanlens.core.kernels.unchecked import get, number_like, put
+from kanlens.core.kernels.unchecked_indexing import get, number_like, put
 from kanlens.core.kernels.vectors import (
     add_products,
     add_rows,
-    dot_products,
     write_polynomials,
     write_slopes,
 )
@@ -201,6 +200,19 @@ def sort_rows(held, count, ends, order):
         put(ends, piece, place + 1)
 
 
+@inlined
+def dot_product(y, at, count, matrix, numbers, place, window):
+    """Return the dot product of y[at : at + count] and a sum of rows, each times its number."""
+    packed, stride, first, base = matrix
+    live, result = len(window), y.dtype.type(0)
+    for j in range(count):
+        value = get(numbers, place + live) * get(packed, base + j)
+        for k in range(live):
+            value += get(numbers, place + k) * get(packed, first + k * stride + j)
+        result += value * get(y, at + j)
+    return result
+
+
 @jit
 def backward(x, base, base_slope, packed, basis, grad, grad_packed, grad_x, sizes, spans, window):
     """Write grad_packed and grad_x (row, in), of some inputs over some rows.
@@ -227,17 +239,9 @@ def backward(x, base, base_slope, packed, basis, grad, grad_packed, grad_x, size
             if want_x:
                 for r in range(count):
                     live_row = start + get(first, get(held, r)) * stride
-                    total = dot_products(
-                        rows,
-                        r * n_out,
-                        n_out,
-                        packed,
-                        stride,
-                        (live_row,),
-                        (base_row,),
-                        slopes,
-                        (r * (live + 1),),
-                        window,
+                    matrix = (packed, stride, live_row, base_row)
+                    total = dot_product(
+                        rows, r * n_out, n_out, matrix, slopes, r * (live + 1), window
                     )
                     put(grad_x, (top + r) * n_in + i, total)
             if want_weights:

@@ -1,4 +1,4 @@
-"""Sums over rows of numbers that lie next to each other, written in explicit vectors.
+"""Multiply-adds and dot products of contiguous rows in explicit SIMD vectors (LLVM IR).
 
 A kernel adds a few rows of a matrix, each times a number, into another row. The compiler cannot
 prove that these rows do not overlap, so it guards or gives up its vectors: measured on a
@@ -117,32 +117,6 @@ class Emitter:
         """Return a + b."""
         return self.builder.fadd(a, b, flags=FASTMATH)
 
-    def total(self, vector: Value, width: int) -> Value:
-        """Return the sum of the numbers of a vector."""
-        if width == 1:
-            return vector
-        name = f"llvm.vector.reduce.fadd.v{width}f{8 * self.size}"
-        kind = ir.FunctionType(self.element, [self.element, vector.type])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
-        return self.builder.call(function, [self.zero(1), vector], fastmath=FASTMATH)
-
-    def summed(self, count: Value, term: Callable[[Value, int], Value]) -> Value:
-        """Return the sum of ``term(place, width)`` over `count` numbers."""
-        total = cgutils.alloca_once_value(self.builder, self.zero(self.full))
-
-        def body(here: Value, width: int) -> None:
-            for part in self.parts(term(here, width), width):
-                self.builder.store(self.sum(part, self.builder.load(total)), total)
-
-        self.lanes(count, body)
-        return self.total(self.builder.load(total), self.full)
-
-    def parts(self, value: Value, width: int) -> list[Value]:
-        """Cut a vector into vectors of the length registers have."""
-        lanes, kind = range(0, width, self.full), ir.VectorType(ir.IntType(32), self.full)
-        masks = [ir.Constant(kind, list(range(at, at + self.full))) for at in lanes]
-        return [self.builder.shuffle_vector(value, value, mask) for mask in masks]
-
     def lanes(self, count: Value, body: Callable[[Value, int], None]) -> None:
         """Run ``body(place, width)`` over `count` numbers, in vectors as long as they fit."""
         builder = self.builder
@@ -215,28 +189,6 @@ def add_products(typing, y, at, count, matrix, stride, firsts, bases, numbers, p
 
         emit.lanes(args[2], body)
         return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def dot_products(typing, y, at, count, matrix, stride, firsts, bases, numbers, places, window):
-    """Return the scalar product of y[at : at + count] with what `add_products` would add."""
-    signature = y.dtype(y, at, count, matrix, stride, firsts, bases, numbers, places, window)
-
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = Emitter(context, builder, sig.args[0])
-        target, source = emit.data(sig.args[0], args[0]), emit.data(sig.args[3], args[3])
-        rows = _rows(emit, sig.args[4:9], args[4:9], len(sig.args[9]))
-
-        def term(here: Value, width: int) -> Value:
-            result = emit.zero(width)
-            for row, number in rows:
-                values = emit.load(source, builder.add(row, here), width)
-                result = emit.sum(emit.product(emit.splat(number, width), values), result)
-            return emit.product(result, emit.load(target, builder.add(args[1], here), width))
-
-        return emit.summed(args[2], term)
 
     return signature, generate
 
@@ -346,21 +298,3 @@ def _point_and_rows(
         offset = ir.Constant(at.type, p * live)
         rows.append(emit.load(source, emit.builder.add(at, offset), width))
     return emit.splat(u, width), rows
-
-
-@intrinsic
-def scalar_product(typing, a, a_at, b, b_at, count):
-    """Return the scalar product of a[a_at : a_at + count] and b[b_at : b_at + count]."""
-    signature = a.dtype(a, a_at, b, b_at, count)
-
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = Emitter(context, builder, sig.args[0])
-        one, other = emit.data(sig.args[0], args[0]), emit.data(sig.args[2], args[2])
-
-        def term(here: Value, width: int) -> Value:
-            left = emit.load(one, builder.add(args[1], here), width)
-            return emit.product(left, emit.load(other, builder.add(args[3], here), width))
-
-        return emit.summed(args[4], term)
-
-    return signature, generate

@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.core.kernels import activation
+from kanlens.core.kernels import edge_l1
 from kanlens.core.layers import KANLinear
 from tests.core.kernels.definition import Array, base_function, values_and_slopes, wide
 from tests.core.kernels.layers import make
 from tests.core.layers_for_tests import seeded
 
-ALWAYS, NEVER = -1, 10**9  # points of a run up to which all are evaluated one by one
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-6}
 DOUBT = {torch.float64: 1e-13, torch.float32: 1e-6}  # of the terms: a smaller value has no sign
 
@@ -114,7 +113,7 @@ def run_norms(layer: KANLinear, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
     """The same from `activation_l1`."""
     x = x.clone().requires_grad_()
     parameters = {n: p for n, p in layer.named_parameters() if n != "bias"}
-    norms = activation.activation_l1(layer, x)
+    norms = edge_l1.activation_l1(layer, x)
     found = torch.autograd.grad(norms, [x, *parameters.values()], grad)
     return dict(zip(["norms", "x", *parameters], [norms.detach(), *found], strict=True))
 

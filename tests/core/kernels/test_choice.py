@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kanlens.core import kernels
 from kanlens.core.kernels import compiling, sparse_loops
-from kanlens.core.kernels.choice import PATHS, asked
+from kanlens.core.kernels.dispatch import PATHS, asked
 from kanlens.core.layers import KANLinear
 from kanlens.errors import InvalidValueError
 

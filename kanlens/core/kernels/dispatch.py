@@ -1,4 +1,4 @@
-"""Which pass a layer takes: by a measured rule, or as asked."""
+"""Dispatch of a layer to a kernel: by a measured rule, or as asked."""
 
 from __future__ import annotations
 

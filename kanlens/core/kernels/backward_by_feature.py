@@ -1,4 +1,4 @@
-"""Backward pass of the sparse kernel, shared out by inputs: no two threads write one place."""
+"""Backward pass of the sparse kernel, parallel over features: no two threads share a write."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def backward(
     want_weights: bool,
 ) -> Gradients:
     """Return gradients, as `kanlens.core.kernels.sparse.backward` does."""
-    from kanlens.core.kernels import by_inputs_loops
+    from kanlens.core.kernels import backward_by_feature_loops
 
     (rows, n_in), (n_out, _, n_basis) = x.shape, weights.spline.shape
     stride, group = stride_of(n_out, x), group_of(n_out, n_basis, x)
@@ -54,7 +54,7 @@ def backward(
 
     def task(j: int, _: int) -> None:
         packed, total = (flat(desk) for desk in desks[j])
-        by_inputs_loops.backward_inputs(
+        backward_by_feature_loops.backward_inputs(
             points,
             given,
             base_weight,

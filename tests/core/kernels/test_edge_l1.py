@@ -6,11 +6,9 @@ from hypothesis import given, settings
 from torch.testing import assert_close
 
 from kanlens.core import spline
-from kanlens.core.kernels import activation
+from kanlens.core.kernels import edge_l1
 from tests.core.kernels.layers import cases
 from tests.core.kernels.norms import (
-    ALWAYS,
-    NEVER,
     norm_misfits,
     norms_agree,
     norms_by_definition,
@@ -18,13 +16,6 @@ from tests.core.kernels.norms import (
     run_norms,
     uniform,
 )
-
-
-@pytest.fixture(params=[ALWAYS, NEVER, None], ids=["search", "direct", "rule"])
-def choice(request, monkeypatch):
-    """Search for sign changes, evaluate all points, or go by the rule."""
-    if request.param is not None:
-        monkeypatch.setattr(activation, "direct_points", lambda n_out: request.param)
 
 
 def function_layer(function, *, grid_size=5, spline_order=3, n_out=2):
@@ -41,25 +32,21 @@ def function_layer(function, *, grid_size=5, spline_order=3, n_out=2):
 # --- against the definition ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("direct", [ALWAYS, NEVER], ids=["search", "direct"])
 @pytest.mark.parametrize(
     ("order", "dtype"),
     [(1, torch.float64), (2, torch.float64), (3, torch.float64), (4, torch.float64),
      (5, torch.float64), (1, torch.float32), (3, torch.float32)],
     ids=str,
 )  # fmt: skip
-def test_norms_and_gradients_are_those_of_the_definition(order, dtype, direct):
+def test_norms_and_gradients_are_those_of_the_definition(order, dtype):
     @given(cases(order, dtype).filter(lambda case: len(case.x) > 0))
     @settings(max_examples=15, deadline=None)
     def check(case):
         assert norms_agree(case.layer, case.x), norm_misfits(case.layer, case.x)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(activation, "direct_points", lambda n_out: direct)
-        check()
+    check()
 
 
-@pytest.mark.usefixtures("choice")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 4, 3), (900, 1, 1), (900, 5, 1), (700, 2, 33)])
 def test_any_shape(shape, dtype):
@@ -67,12 +54,11 @@ def test_any_shape(shape, dtype):
     assert norms_agree(rough(n_in, n_out, dtype=dtype), uniform(rows, n_in, dtype=dtype))
 
 
-@pytest.mark.usefixtures("choice", "many_threads")
+@pytest.mark.usefixtures("many_threads")
 def test_shared_out_among_threads():
     assert norms_agree(rough(7, 9), uniform(300, 7))
 
 
-@pytest.mark.usefixtures("choice")
 @pytest.mark.parametrize("rows", [2, 9, 600])
 @pytest.mark.parametrize("kind", ["constant", "binary", "few", "at knots", "zeros", "sorted"])
 def test_repeated_values(kind, rows):
@@ -90,7 +76,6 @@ def test_repeated_values(kind, rows):
     assert norms_agree(layer, x), norm_misfits(layer, x)
 
 
-@pytest.mark.usefixtures("choice")
 @pytest.mark.parametrize("base", ["silu", "identity", "zero", "tanh", "gelu"])
 @pytest.mark.parametrize("grid_size", [1, 40])
 def test_wide_and_narrow_pieces(base, grid_size):
@@ -99,7 +84,6 @@ def test_wide_and_narrow_pieces(base, grid_size):
     assert norms_agree(layer, x), norm_misfits(layer, x)
 
 
-@pytest.mark.usefixtures("choice")
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
 def test_far_near_and_tiny_values(extrapolation):
     layer, x = rough(2, 9, extrapolation=extrapolation), uniform(400, 2)
@@ -109,18 +93,16 @@ def test_far_near_and_tiny_values(extrapolation):
     assert norms_agree(layer, x), norm_misfits(layer, x)
 
 
-@pytest.mark.usefixtures("choice")
 @pytest.mark.parametrize("size", [1e30, 1e-42])
 def test_values_at_the_ends_of_the_type(size):
     layer, x = rough(2, 9, dtype=torch.float32), uniform(300, 2, dtype=torch.float32) * size
-    found, wide = activation.activation_l1(layer, x), layer.double()
+    found, wide = edge_l1.activation_l1(layer, x), layer.double()
     assert_close(found.double(), wide.edge_values(x.double()).abs().mean(0), rtol=1e-6, atol=0)
 
 
 # --- functions that make it hard ----------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("choice")
 @pytest.mark.parametrize("rows", [50, 3000])
 @pytest.mark.parametrize(
     "function",
@@ -141,7 +123,6 @@ def test_roots_that_touch_meet_and_hide(function, rows):
     assert norms_agree(function_layer(function), x), norm_misfits(function_layer(function), x)
 
 
-@pytest.mark.usefixtures("choice")
 def test_as_many_sign_changes_as_there_can_be():
     layer = rough(2, 5, grid_size=60)
     with torch.no_grad():
@@ -150,7 +131,6 @@ def test_as_many_sign_changes_as_there_can_be():
     assert norms_agree(layer, uniform(2000, 2))
 
 
-@pytest.mark.usefixtures("choice")
 @pytest.mark.parametrize("order", [1, 3])
 def test_where_an_edge_is_zero_its_slope_is_zero(order):
     layer = function_layer(lambda x: x, spline_order=order, grid_size=4)
@@ -158,12 +138,11 @@ def test_where_an_edge_is_zero_its_slope_is_zero(order):
     with torch.no_grad():
         layer.spline_weight.zero_()  # what is left is zero at zero
     x = torch.cat([torch.zeros(200, 1), torch.linspace(-0.9, 0.9, 100)[:, None]]).double()
-    found = torch.autograd.grad(activation.activation_l1(layer, x).sum(), layer.spline_weight)[0]
+    found = torch.autograd.grad(edge_l1.activation_l1(layer, x).sum(), layer.spline_weight)[0]
     wanted = torch.autograd.grad(layer.edge_values(x).abs().mean(0).sum(), layer.spline_weight)[0]
     assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.usefixtures("choice")
 def test_edges_that_are_zero_have_norm_and_gradient_zero():
     layer, x = rough(3, 9), uniform(500, 3)
     with torch.no_grad():
@@ -177,8 +156,7 @@ def test_edges_that_are_zero_have_norm_and_gradient_zero():
     assert not found["x"].isnan().any()
 
 
-@pytest.mark.usefixtures("choice")
-def test_an_edge_of_the_size_of_rounding_has_few_sign_changes():
+def test_an_edge_of_the_size_of_rounding_has_a_norm_of_that_size():
     layer = rough(1, 9, base_activation="identity")
     knots = layer.grid[0]
     with torch.no_grad():  # the spline is -x: its coefficients are the means of three knots
@@ -186,13 +164,9 @@ def test_an_edge_of_the_size_of_rounding_has_few_sign_changes():
         layer.spline_scaler.fill_(1.0)
         layer.base_weight.fill_(1.0)
     x = uniform(5000, 1)
-    assert activation.activation_l1(layer, x).max() < 1e-14
-    plan = activation.plan_of(layer)
-    signs = activation.norms(x, layer.weights(), plan)[1]
-    assert sum(len(found[2]) for *_, found in signs.parts) < 100
+    assert edge_l1.activation_l1(layer, x).max() < 1e-14
 
 
-@pytest.mark.usefixtures("choice")
 def test_norms_are_exact_where_terms_cancel():
     layer = rough(2, 5)
     with torch.no_grad():
@@ -202,7 +176,7 @@ def test_norms_are_exact_where_terms_cancel():
     x = uniform(700, 2).clamp(-1, 1)
     wanted = norms_by_definition(layer, x, torch.ones(5, 2))["norms"]
     assert_close(
-        activation.activation_l1(layer, x).detach().numpy(),
+        edge_l1.activation_l1(layer, x).detach().numpy(),
         wanted.value.astype(float),
         rtol=1e-14,
         atol=0,
@@ -212,7 +186,6 @@ def test_norms_are_exact_where_terms_cancel():
 # --- rows that are not numbers ------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("choice")
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_a_value_that_is_not_finite_spoils_its_input_alone(bad, dtype):
@@ -228,7 +201,6 @@ def test_a_value_that_is_not_finite_spoils_its_input_alone(bad, dtype):
     assert_close(found["x"][kept], clean["x"][kept])
 
 
-@pytest.mark.usefixtures("choice")
 def test_an_input_without_a_finite_value():
     found = run_norms(
         rough(2, 5), torch.full((9, 2), torch.nan).double(), torch.ones(5, 2).double()
@@ -236,10 +208,9 @@ def test_an_input_without_a_finite_value():
     assert all(each.isnan().all() for each in found.values())
 
 
-@pytest.mark.usefixtures("choice")
 def test_weights_that_are_not_finite_end_in_nan():
     layer, x = rough(2, 5), uniform(300, 2)
     with torch.no_grad():
         layer.spline_weight[1, 0] = torch.nan
-    found = activation.activation_l1(layer, x)
+    found = edge_l1.activation_l1(layer, x)
     assert found.isnan().nonzero().tolist() == [[1, 0]]

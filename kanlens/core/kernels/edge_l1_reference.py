@@ -1,4 +1,4 @@
-"""The mean of |phi| of every edge in torch operations, a few rows at a time."""
+"""Mean absolute edge value in torch operations, over chunks of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrices turned block by block in registers, and products of rows one vector long.
+"""Matrix transpose by blocks in SIMD registers, and products of rows one vector long.
 
 Packing a 784 -> 64 layer this way was measured to take 62 us; copying the functions of each edge to
 a buffer first, 216.

@@ -1,4 +1,4 @@
-"""The backward kernel that packs the weights of some inputs at a time, uses and forgets them.
+"""Backward kernel over blocks of input features: pack their weights, use them, unpack gradients.
 
 With few rows the way of the weights through memory takes longer than the sums. Here they are read
 once, and what is made of them stays in a core's cache.
