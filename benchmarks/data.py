@@ -13,7 +13,7 @@ from kanlens.checks import message
 from kanlens.errors import MissingFileError
 
 if TYPE_CHECKING:
-    from kanlens.tables import Table
+    from kanlens.data.tables import Table
 
 TABLES = {  # and the target of each
     "concrete": "concrete_compressive_strength",
@@ -67,7 +67,7 @@ def table(name: str, folder: Path | None) -> Table:
     """
     import pandas as pd
 
-    from kanlens.tables import read_table
+    from kanlens.data.tables import read_table
 
     frame = pd.read_csv(table_file(name, folder)).drop_duplicates()
     return read_table(frame, target=TABLES[name], impute="median")

@@ -31,7 +31,7 @@ def stamp() -> dict[str, str | int | float | None]:
     Returns
     -------
     dict
-        `date`, `kanlens`, `core` (a digest of kanlens/core, so that rows measured with another
+        `date`, `kanlens`, `core` (a digest of kanlens/model, so that rows measured with another
         state of the kernels are told apart), `python`, `torch`, `numba`, `cpu`, `isa`, `gpu`,
         `system`, `threads` (of torch), and `load`, how many processes wanted a processor in the
         last minute (this one among them; None where the system does not say).
@@ -61,7 +61,7 @@ def stamp() -> dict[str, str | int | float | None]:
 
 @lru_cache(maxsize=1)
 def core_digest() -> str:
-    """Return a letter and seven digits that change with any source file of kanlens/core.
+    """Return a letter and seven digits that change with any source file of kanlens/model.
 
     Examples
     --------

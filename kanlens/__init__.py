@@ -23,33 +23,34 @@ if TYPE_CHECKING:
         importance,
     )
     from kanlens.certificates import Certificate, certify
-    from kanlens.core.config import KANConfig
-    from kanlens.core.edge import EdgeFunction
-    from kanlens.core.layers import EdgeLayer, KANLinear
-    from kanlens.core.network import KAN
-    from kanlens.core.recording import Trace, trace
-    from kanlens.core.registration import register_function
+    from kanlens.data.tables import Table, read_table
+    from kanlens.discovery.finding import discover
     from kanlens.errors import KanlensError
     from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
     from kanlens.io.checkpoint import load, save
     from kanlens.io.importers import import_model
+    from kanlens.model.config import KANConfig
+    from kanlens.model.edge import EdgeFunction
+    from kanlens.model.layers import EdgeLayer, KANLinear
+    from kanlens.model.network import KAN
+    from kanlens.model.recording import Trace, trace
+    from kanlens.model.registration import register_function
     from kanlens.pruning import PruneResult, edge_scores, prune
     from kanlens.reporting import report
-    from kanlens.symbolic import SymbolicResult, discover, suggest, symbolize
-    from kanlens.tables import Table, read_table
+    from kanlens.symbolic import SymbolicResult, suggest, symbolize
     from kanlens.training import FitResult, SparsityPath, fit, sparsity_path
 
 _HOMES = {
     "Attribution": "kanlens.attribution",
     "Certificate": "kanlens.certificates",
-    "EdgeFunction": "kanlens.core.edge",
-    "EdgeLayer": "kanlens.core.layers",
+    "EdgeFunction": "kanlens.model.edge",
+    "EdgeLayer": "kanlens.model.layers",
     "FitResult": "kanlens.training",
     "Importance": "kanlens.attribution",
-    "KAN": "kanlens.core.network",
+    "KAN": "kanlens.model.network",
     "KANClassifier": "kanlens.estimators",
-    "KANConfig": "kanlens.core.config",
-    "KANLinear": "kanlens.core.layers",
+    "KANConfig": "kanlens.model.config",
+    "KANLinear": "kanlens.model.layers",
     "KANRegressor": "kanlens.estimators",
     "KANSymbolicRegressor": "kanlens.estimators",
     "KanlensError": "kanlens.errors",
@@ -57,26 +58,26 @@ _HOMES = {
     "PruneResult": "kanlens.pruning",
     "SparsityPath": "kanlens.training",
     "SymbolicResult": "kanlens.symbolic",
-    "Table": "kanlens.tables",
-    "Trace": "kanlens.core.recording",
+    "Table": "kanlens.data.tables",
+    "Trace": "kanlens.model.recording",
     "attribute": "kanlens.attribution",
     "certify": "kanlens.certificates",
     "compare": "kanlens.attribution",
-    "discover": "kanlens.symbolic",
+    "discover": "kanlens.discovery.finding",
     "edge_scores": "kanlens.pruning",
     "fit": "kanlens.training",
     "import_model": "kanlens.io.importers",
     "importance": "kanlens.attribution",
     "load": "kanlens.io.checkpoint",
     "prune": "kanlens.pruning",
-    "read_table": "kanlens.tables",
-    "register_function": "kanlens.core.registration",
+    "read_table": "kanlens.data.tables",
+    "register_function": "kanlens.model.registration",
     "report": "kanlens.reporting",
     "save": "kanlens.io.checkpoint",
     "sparsity_path": "kanlens.training",
     "suggest": "kanlens.symbolic",
     "symbolize": "kanlens.symbolic",
-    "trace": "kanlens.core.recording",
+    "trace": "kanlens.model.recording",
 }
 _MODULES = {"plot": "kanlens.plotting", "sparsity": "kanlens.sparsity"}
 

@@ -23,15 +23,15 @@ from kanlens.checks import (
     reworded,
     warn_of_distant,
 )
-from kanlens.core.cells import PLAIN_NUMBERS, listed
-from kanlens.core.kinds import Column, is_classes
-from kanlens.core.network import KAN
-from kanlens.core.recording import remember
-from kanlens.core.rows import check_dense, unmasked
-from kanlens.core.schema import Output, Schema, default_schema
-from kanlens.core.statistics import deviations
+from kanlens.data.cell_parsing import PLAIN_NUMBERS, listed
+from kanlens.data.column_types import Column, is_classes
+from kanlens.data.rows import check_dense, unmasked
+from kanlens.data.schema import Output, Schema, default_schema
+from kanlens.data.tables import Table, read_table
 from kanlens.errors import DataError, KanlensError, ShapeError
-from kanlens.tables import Table, read_table
+from kanlens.model.network import KAN
+from kanlens.model.recording import remember
+from kanlens.model.statistics import deviations
 
 _READER = re.compile(r"\b((?:impute|drop)='[^']*')")
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
-from kanlens.core.products import Nodes
-from kanlens.core.recording import remember
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
+from kanlens.model.products import Nodes
+from kanlens.model.recording import remember
 
 CALM = [  # functions that are defined everywhere
     ("sin", (1.3, 0.2, 0.8, 0.1)),

@@ -42,14 +42,17 @@ GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["interruption"],
     ["outputs"],
     ["files", "progress", "memory", "threads", "deadlines"],
-    ["core"],
-    ["tables", "sparsity"],
+    ["functions"],
+    ["splines", "data"],
+    ["model"],
+    ["sparsity"],
     ["encoding"],
     ["io"],
     ["training"],
     ["attribution", "certificates"],
     ["pruning"],
     ["symbolic"],
+    ["discovery"],
     ["export", "plotting"],
     ["reporting"],
     ["estimators", "distributed"],
@@ -253,7 +256,7 @@ RUN = (
 def test_a_model_runs_without_anything_heavy(path, loaded):
     code = (
         "import sys, torch, kanlens\n"
-        "from kanlens.core import kernels\n"
+        "from kanlens.model import kernels\n"
         f"{RUN.format(path=path)}"
         f"print([n for n in {HEAVY} if n in sys.modules])"
     )
@@ -296,18 +299,18 @@ def test_public_names_are_listed_and_unknown_ones_refused():
 @pytest.mark.parametrize(
     ("module", "source", "bad"),
     [
-        ("kanlens.core.spline", "from kanlens.plotting import style", ["plotting"]),
-        ("kanlens.core.network", "def f():\n    import kanlens.training.loop", ["training"]),
+        ("kanlens.splines.spline", "from kanlens.plotting import style", ["plotting"]),
+        ("kanlens.model.network", "def f():\n    import kanlens.training.loop", ["training"]),
         ("kanlens.attribution.metrics", "from kanlens import symbolic", ["symbolic"]),
         ("kanlens.attribution.runs", "from kanlens.certificates import certify", ["certificates"]),
         ("kanlens.certificates.domains", "from kanlens import attribution", ["attribution"]),
-        ("kanlens.core.layers", "from kanlens import __version__", ["kanlens"]),
-        ("kanlens.core.layers", "import kanlens", ["kanlens"]),
-        ("kanlens.sparsity", "from kanlens.tables import Table", ["tables"]),
+        ("kanlens.model.layers", "from kanlens import __version__", ["kanlens"]),
+        ("kanlens.model.layers", "import kanlens", ["kanlens"]),
+        ("kanlens.sparsity", "from kanlens.encoding import prepare_data", ["encoding"]),
         ("kanlens.plotting.curves", "from kanlens.export import onnx", ["export"]),
         ("kanlens.errors", "from kanlens.checks import message", ["checks"]),
-        ("kanlens.core.layers", "from kanlens.inventions import x", ["inventions"]),
-        ("kanlens.core.layers", "from kanlens.core.spline import fit\nimport torch", []),
+        ("kanlens.model.layers", "from kanlens.inventions import x", ["inventions"]),
+        ("kanlens.model.layers", "from kanlens.splines.spline import fit\nimport torch", []),
         ("kanlens.cli.options", "import kanlens\nfrom kanlens.reporting import report", []),
         ("kanlens.reporting.content", "import kanlens.cli", ["cli"]),
         ("kanlens.__main__", "from kanlens.cli import main", []),
@@ -350,7 +353,7 @@ def test_statement_rule_has_teeth(source, bad):
 
 
 def test_name_rule_has_teeth():
-    modules = {"kanlens.core.trace", "kanlens.report", "kanlens.sparsity"}
+    modules = {"kanlens.model.trace", "kanlens.report", "kanlens.sparsity"}
     assert shadowed({"trace", "report", "sparsity", "fit"}, modules) == ["report", "trace"]
 
 

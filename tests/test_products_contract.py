@@ -29,10 +29,10 @@ from kanlens.attribution import METHODS
 from kanlens.attribution.metrics import METRICS
 from kanlens.cli import main
 from kanlens.cli.application import app
-from kanlens.core.description import describe
-from kanlens.core.network import KAN
-from kanlens.core.products import Nodes, others
 from kanlens.errors import MethodError
+from kanlens.model.description import describe
+from kanlens.model.network import KAN
+from kanlens.model.products import Nodes, others
 from kanlens.pruning.cutting import SCORES
 from kanlens.sparsity import PENALTIES
 from kanlens.symbolic.composition import compose, evaluator, feature_symbols
@@ -182,7 +182,7 @@ def even_shares(ours: Tensor, theirs: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("name", ["secant", "captum_deep_lift"])
 def test_teeth_a_gradient_is_no_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kanlens.core.products.split", gradient_of_ours)
+    monkeypatch.setattr("kanlens.model.products.split", gradient_of_ours)
     with pytest.raises(AssertionError, match="completeness gap"):
         attribution.check_complete(name, HIDDEN, X, ROWS)
     with pytest.raises(AssertionError):
@@ -193,7 +193,7 @@ def test_teeth_a_gradient_is_no_split(name: str, monkeypatch: pytest.MonkeyPatch
 def test_teeth_even_shares_are_complete_but_not_exact(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kanlens.core.products.split", even_shares)
+    monkeypatch.setattr("kanlens.model.products.split", even_shares)
     attribution.check_complete(name, made([3, (1, [3])]), X, ROWS)
     with pytest.raises(AssertionError):
         attribution.check_exact(name, made([3, (1, [3])]), X, ROWS)
@@ -209,7 +209,7 @@ def test_teeth_a_missing_rule_of_captum_is_noticed(monkeypatch: pytest.MonkeyPat
 
 
 def test_teeth_another_product_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kanlens.core.products.multiply", lambda factors: factors.sum(-1))
+    monkeypatch.setattr("kanlens.model.products.multiply", lambda factors: factors.sum(-1))
     with pytest.raises(AssertionError):
         test_the_network_is_the_loop(HIDDEN)
     with pytest.raises(AssertionError):

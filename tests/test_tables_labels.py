@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kanlens.data.tables import read_table
 from kanlens.errors import DataError
-from kanlens.tables import read_table
 
 
 def test_columns_named_by_numbers():

@@ -12,7 +12,7 @@ from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.machine import version_of
 from kanlens.certificates.certification import certify
 from kanlens.certificates.statements import Certificate
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.training import fit
 from tests.certificates.adversary import broken
 from tests.certificates.random_networks import random_model

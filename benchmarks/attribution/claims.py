@@ -15,7 +15,7 @@ from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.machine import version_of
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.result import Attribution
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,7 @@ def _planted_games(small: bool) -> Iterator[Finding]:
     """Compare games of 30 players whose outer functions have closed forms with their bounds."""
     from kanlens.attribution.shapley.cosines import fit
     from kanlens.attribution.shapley.product_games import product_game_values
-    from kanlens.core.function_edge import FunctionEdge
+    from kanlens.model.function_edge import FunctionEdge
 
     players, games = 30, 5 if small else 100
     steps = 0.3 * rows(games, players, 3)

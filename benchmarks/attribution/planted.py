@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.attribution.writing import Sheet, write
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 
 __all__ = ["CHECKED", "Formula", "Planted"]
 

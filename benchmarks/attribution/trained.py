@@ -14,8 +14,8 @@ from benchmarks.data import TABLES, table_file, there
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.machine import version_of
 from kanlens.attribution.comparison import DEFAULT_METHODS, compare
-from kanlens.core.network import KAN
-from kanlens.tables import Table, read_table
+from kanlens.data.tables import Table, read_table
+from kanlens.model.network import KAN
 from kanlens.training import fit
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import torch
 from scipy.interpolate import BSpline
 from torch import Tensor
 
-from kanlens.core import spline
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
-from kanlens.core.products import Grouping, Nodes
-from kanlens.core.schema import default_schema
+from kanlens.data.schema import default_schema
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
+from kanlens.model.products import Grouping, Nodes
+from kanlens.splines import spline
 
 Curve: TypeAlias = Callable[[Tensor], Tensor]  # of one variable, number by number
 UNIT, EVEN = (0.0, 1.0), (-1.0, 1.0)

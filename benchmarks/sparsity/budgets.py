@@ -12,7 +12,7 @@ from benchmarks.data import rows_of
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem
 from benchmarks.statistics import grouped
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.pruning import PruneResult, prune
 from kanlens.pruning.scores import SCORES
 from kanlens.training import fit

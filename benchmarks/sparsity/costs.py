@@ -16,7 +16,7 @@ import torch
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.interleaved_timing import Schedule, interleave, quartiles
 from benchmarks.processes import ask, peak_memory
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.sparsity import PENALTIES
 
 if TYPE_CHECKING:

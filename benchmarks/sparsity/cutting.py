@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.sparsity.paths import Effort, Stage
 from benchmarks.sparsity.problems import Data
 from benchmarks.sparsity.structure import live
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.pruning.compaction import compact, kept_inputs
 from kanlens.training import fit
 

@@ -10,7 +10,7 @@ import torch
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem
 from benchmarks.statistics import grouped
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.pruning.propagation import Propagation
 from kanlens.pruning.scores import SCORES, edge_scores
 from kanlens.training import fit

@@ -18,7 +18,7 @@ from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.sparsity.recipes import Recipe, parameters, train
 from benchmarks.sparsity.starts import MNIST_SEEDS, MNIST_WIDTHS, images
 from benchmarks.statistics import grouped
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
     import pandas as pd

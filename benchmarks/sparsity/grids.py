@@ -13,7 +13,7 @@ from benchmarks.sparsity.cutting import Cut
 from benchmarks.sparsity.problems import Pair
 from benchmarks.sparsity.recipes import parameters
 from benchmarks.statistics import grouped
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.training import fit
 
 if TYPE_CHECKING:

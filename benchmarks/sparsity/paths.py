@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.sparsity.problems import Pair, RowCounts
-from kanlens.core.network import KAN
-from kanlens.core.recording import trace
+from kanlens.model.network import KAN
+from kanlens.model.recording import trace
 from kanlens.sparsity import PENALTIES, activation_l2, penalty_value
 from kanlens.training import fit, sparsity_path
 

@@ -15,7 +15,7 @@ from benchmarks.sparsity.paths import ARMS, Arm, Effort, Stage, deviations, norm
 from benchmarks.sparsity.problems import Data, Problem, RowCounts, plan_problems, problem
 from benchmarks.sparsity.structure import Recovery, recovered_edges, recovered_inputs
 from benchmarks.statistics import compare, grouped
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
     import pandas as pd

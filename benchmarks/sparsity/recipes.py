@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 
 __all__ = ["Recipe", "Trained", "parameters", "train"]
 

@@ -14,7 +14,7 @@ from benchmarks.interleaved_timing import Schedule, pass_milliseconds
 from benchmarks.sparsity.cutting import Cut
 from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem
 from benchmarks.statistics import grouped
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.training import FitResult, fit
 
 if TYPE_CHECKING:

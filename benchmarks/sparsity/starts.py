@@ -24,8 +24,8 @@ from benchmarks.sparsity.problems import Pair
 from benchmarks.sparsity.recipes import Recipe, parameters, train
 from benchmarks.statistics import grouped
 from kanlens.checks import message
-from kanlens.core.network import KAN
 from kanlens.errors import FileFormatError
+from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
     import pandas as pd

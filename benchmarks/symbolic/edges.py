@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.core import spline
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
+from kanlens.splines import spline
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.sampling import sample_edges

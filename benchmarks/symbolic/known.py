@@ -24,8 +24,8 @@ from benchmarks.equations import (
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.symbolic.equivalence import judge
 from benchmarks.symbolic.recovery import SMOKE_LIMIT, TIME_LIMIT
-from kanlens.core.network import KAN
-from kanlens.symbolic import discover
+from kanlens.discovery.finding import discover
+from kanlens.model.network import KAN
 from kanlens.symbolic.recipe import Recipe, find_formula
 
 if TYPE_CHECKING:

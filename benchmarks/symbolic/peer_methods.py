@@ -29,7 +29,7 @@ from benchmarks.equations import equations_of, sample
 from benchmarks.harness import Setup
 from benchmarks.machine import load, version_of
 from benchmarks.symbolic.equivalence import judge
-from kanlens.symbolic import discover
+from kanlens.discovery.finding import discover
 from kanlens.threads import one_thread
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import torch
 from benchmarks.equations import equations_of, sample, thirds
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.symbolic.equivalence import REASONS, VERDICT, judge, reason
-from kanlens.symbolic import discover
+from kanlens.discovery.finding import discover
 
 if TYPE_CHECKING:
     import pandas as pd

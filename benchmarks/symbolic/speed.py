@@ -16,7 +16,7 @@ from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.interleaved_timing import quartiles
 from benchmarks.machine import load, missing, unseeded, version_of
 from benchmarks.symbolic.edges import as_model, draw_truth, fitted_layer
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.symbolic import suggest
 from kanlens.symbolic.library import library
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from kanlens.attribution.copula import GaussianCopula
 from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem
 from kanlens.checks import check_choice, message
-from kanlens.core.analysis import live_edges
 from kanlens.errors import MethodError
+from kanlens.model.analysis import live_edges
 from kanlens.progress import progress_bar
 
 LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them

@@ -17,14 +17,14 @@ from kanlens.attribution.result import Attribution, finite
 from kanlens.attribution.runs import RANDOM, Runs
 from kanlens.attribution.verdicts import evidence_of, verdict
 from kanlens.checks import check_choice, check_generator, message, reworded
-from kanlens.core.acceptance import Model, check_model
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.interruption import interrupts_pass
+from kanlens.model.acceptance import Model, check_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 ALL = "all"
 DEFAULT_METHODS = (
@@ -153,7 +153,7 @@ def compare(
     Examples
     --------
     >>> x = torch.rand(5, 2)
-    >>> from kanlens.core.network import KAN
+    >>> from kanlens.model.network import KAN
     >>> table = compare(KAN([2, 1]), x, background=x, methods=["shapley", "secant"]).frame
     >>> table["method"].tolist()
     ['shapley', 'secant', 'random']

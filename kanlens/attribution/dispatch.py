@@ -19,14 +19,14 @@ from kanlens.checks import (
     message,
     reworded,
 )
-from kanlens.core.acceptance import Model, check_model
-from kanlens.core.analysis import private_copy
-from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError, KanlensError, MethodError
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
 from kanlens.threads import threads_for
 
 if TYPE_CHECKING:
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 
 def attribute(

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.attribution.problem import Problem
-from kanlens.core.layers import KANLinear
-from kanlens.core.products import Nodes
+from kanlens.model.layers import KANLinear
+from kanlens.model.products import Nodes
 
 _TABLE_LOCK = threading.Lock()
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import Problem, Scores
-from kanlens.core.analysis import live_edges, reaching
+from kanlens.model.analysis import live_edges, reaching
 
 
 def weight_l1(problem: Problem) -> Scores:

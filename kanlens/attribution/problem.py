@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kanlens.core import analysis
-from kanlens.core.network import KAN
+from kanlens.model import analysis
+from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 PART = 8192  # rows taken through the model at once
 MEAN_OUTPUT = "mean output over the background"

@@ -10,14 +10,14 @@ import torch
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import reworded
-from kanlens.core.acceptance import Model, check_model
 from kanlens.errors import KanlensError
 from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.model.acceptance import Model, check_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 
 def importance(

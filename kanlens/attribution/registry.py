@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kanlens.attribution import additive, backward, first_layer, slopes, variance
+from kanlens.attribution import additive, deeplift_gradients, first_layer, pykan_score, sobol
 from kanlens.attribution.captum_registry import CAPTUM_METHODS, REFUSED
 from kanlens.attribution.integration.gradients import integrated_gradients
 from kanlens.attribution.method import Method
@@ -69,7 +69,7 @@ _ALL = (
     ),
     Method(
         name="secant",
-        function=slopes.secant,
+        function=deeplift_gradients.secant,
         scope="local",
         exact=True,
         complete=True,
@@ -79,7 +79,7 @@ _ALL = (
     ),
     Method(
         name="gradient",
-        function=slopes.gradient,
+        function=deeplift_gradients.gradient,
         scope="local",
         exact=True,
         complete=False,
@@ -92,7 +92,7 @@ _ALL = (
     ),
     Method(
         name="gradient_x_input",
-        function=slopes.gradient_x_input,
+        function=deeplift_gradients.gradient_x_input,
         scope="local",
         exact=True,
         complete=False,
@@ -103,7 +103,7 @@ _ALL = (
     *CAPTUM_METHODS,
     Method(
         name="sobol_first",
-        function=variance.sobol_first,
+        function=sobol.sobol_first,
         scope="global",
         exact=False,
         complete=False,
@@ -114,7 +114,7 @@ _ALL = (
     ),
     Method(
         name="sobol_total",
-        function=variance.sobol_total,
+        function=sobol.sobol_total,
         scope="global",
         exact=False,
         complete=False,
@@ -128,7 +128,7 @@ _ALL = (
     ),
     Method(
         name="pykan",
-        function=backward.pykan,
+        function=pykan_score.pykan,
         scope="global",
         exact=True,
         complete=False,

@@ -15,13 +15,13 @@ from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO, explained_o
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.checks import reworded
-from kanlens.core.network import KAN
 from kanlens.errors import KanlensError, MethodError
 from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
 
 if TYPE_CHECKING:
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 CERTAIN = 1e-4  # bound next to the mean |value| up to which values count as exact
 RANDOM = "random"  # the floor: values that know nothing

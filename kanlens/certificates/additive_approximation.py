@@ -17,9 +17,9 @@ from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.branch_and_bound import FLAT
 from kanlens.certificates.intervals import Interval, meet
 from kanlens.certificates.sampling import spread_points
-from kanlens.core.analysis import BUDGET, live_edges
-from kanlens.core.network import KAN
 from kanlens.deadlines import NEVER, Deadline
+from kanlens.model.analysis import BUDGET, live_edges
+from kanlens.model.network import KAN
 
 MOST_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
 ROUNDS = 12
@@ -154,7 +154,7 @@ def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
     Examples
     --------
     >>> domain = torch.tensor([[0.0, 1.0]]).double()
-    >>> from kanlens.core.analysis import private_copy
+    >>> from kanlens.model.analysis import private_copy
     >>> own = BoundPropagation(private_copy(KAN([1, 1])), 0, domain)
     >>> weighted(own, torch.zeros(2, 1).double())
     tensor([0., 0.], dtype=torch.float64)

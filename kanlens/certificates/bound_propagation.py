@@ -28,17 +28,17 @@ from kanlens.certificates.intervals import (
 )
 from kanlens.certificates.relaxation import LayerBounds, node_bounds
 from kanlens.certificates.sampling import dual_norms
-from kanlens.core.enclosures import (
+from kanlens.deadlines import NEVER, Deadline
+from kanlens.model.enclosures import (
     FARTHEST,
     Enclosure,
     NoEnclosure,
     SplineEnclosure,
     encloses,
 )
-from kanlens.core.function_enclosures import FunctionEnclosure
-from kanlens.core.network import KAN
-from kanlens.core.products import Nodes
-from kanlens.deadlines import NEVER, Deadline
+from kanlens.model.function_enclosures import FunctionEnclosure
+from kanlens.model.network import KAN
+from kanlens.model.products import Nodes
 
 SECONDS = 3e-5  # that enclosing an edge takes, once for a domain; measured for [784, 64, 10]
 ROW_SECONDS = 2e-7  # that relaxing one for one sum takes

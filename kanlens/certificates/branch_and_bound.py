@@ -14,9 +14,9 @@ from torch import Tensor
 from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
 from kanlens.certificates.branching_heuristic import halved, scores
 from kanlens.certificates.sampling import NORMS, Extremes
-from kanlens.core.analysis import BUDGET
 from kanlens.deadlines import Deadline
 from kanlens.interruption import Interruption
+from kanlens.model.analysis import BUDGET
 from kanlens.progress import progress_bar
 
 BATCH = 64  # boxes that are cut at once

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kanlens.certificates.intervals import Interval
 from kanlens.certificates.relaxation import LayerBounds
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 
 CENTRAL = 0.3  # a knot is preferred to the middle when it is this near to it, in widths
 

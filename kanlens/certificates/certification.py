@@ -26,14 +26,14 @@ from kanlens.certificates.statements import (
     Range,
 )
 from kanlens.checks import check_count, check_positive
-from kanlens.core.acceptance import Model, check_model
-from kanlens.core.analysis import private_copy, rows_at_once
 from kanlens.deadlines import Deadline
 from kanlens.memory import check_memory
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import private_copy, rows_at_once
 from kanlens.threads import one_thread
 
 if TYPE_CHECKING:
-    from kanlens.core.network import KAN
+    from kanlens.model.network import KAN
 
 Result = TypeVar("Result")
 DISTANCE_POINTS = (
@@ -112,7 +112,7 @@ def certify(
 
     Examples
     --------
-    >>> from kanlens.core.network import KAN
+    >>> from kanlens.model.network import KAN
     >>> model = KAN([2, 1], generator=torch.Generator().manual_seed(0))
     >>> proven = certify(model, {"x1": (-1, 1), "x2": (0, 1)})
     >>> proven.outputs[0].additivity.distance.bound

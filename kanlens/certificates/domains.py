@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message, nearest
-from kanlens.core.activations import Array
-from kanlens.core.schema import Feature, Schema
+from kanlens.data.schema import Feature, Schema
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+from kanlens.functions.activations import Array
 
 Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"
 
@@ -67,7 +67,7 @@ def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> from kanlens.core.schema import Feature
+    >>> from kanlens.data.schema import Feature
     >>> coded = [Feature(name=f"c={k}", column="c", kind="categorical", category=k) for k in "ab"]
     >>> schema = Schema(features=tuple(coded), outputs=())
     >>> free, held = torch.tensor([[0, 1], [0, 1]]), torch.tensor([[1, 1], [0, 0]])

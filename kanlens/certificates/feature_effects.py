@@ -24,10 +24,10 @@ from kanlens.certificates.sampling import (
     steepest_pairs,
 )
 from kanlens.certificates.statements import Bound, FeatureCertificate, Range, Verdict
-from kanlens.core.analysis import BUDGET, live_features, rows_at_once
-from kanlens.core.enclosures import FARTHEST, encloses
-from kanlens.core.functions import FUNCTIONS
-from kanlens.core.network import KAN
+from kanlens.functions.catalog import FUNCTIONS
+from kanlens.model.analysis import BUDGET, live_features, rows_at_once
+from kanlens.model.enclosures import FARTHEST, encloses
+from kanlens.model.network import KAN
 
 UNBOUNDED = "a slope without a bound: a pole, a jump, or an undefined function"
 FAR = f"a slope without a bound: the domain reaches beyond {FARTHEST:g} in scaled units"

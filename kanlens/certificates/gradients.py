@@ -29,10 +29,10 @@ from kanlens.certificates.intervals import (
     stack,
 )
 from kanlens.certificates.relaxation import LayerBounds
-from kanlens.core.control_points import ControlPoints
-from kanlens.core.enclosures import Enclosure
-from kanlens.core.network import KAN
-from kanlens.core.products import Nodes
+from kanlens.model.control_points import ControlPoints
+from kanlens.model.enclosures import Enclosure
+from kanlens.model.network import KAN
+from kanlens.model.products import Nodes
 
 MOST_ROWS = 16  # features up to which gradients are relaxed: work grows with their square
 

@@ -29,9 +29,9 @@ from kanlens.certificates.intervals import (
     shift,
     stack,
 )
-from kanlens.core.control_points import ControlPoints
-from kanlens.core.network import KAN
-from kanlens.core.products import Nodes, others
+from kanlens.model.control_points import ControlPoints
+from kanlens.model.network import KAN
+from kanlens.model.products import Nodes, others
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,7 +138,7 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
 
     Examples
     --------
-    >>> from kanlens.core.products import Grouping
+    >>> from kanlens.model.products import Grouping
     >>> low, high = torch.tensor([[-1.0, 2.0]]), torch.tensor([[1.0, 3.0]])
     >>> node_bounds(Nodes(Grouping(0, (2,))), (low, high))[1].round(decimals=6)
     tensor([[3.]])

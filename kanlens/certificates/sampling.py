@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from kanlens.core.analysis import BUDGET, rows_at_once
-from kanlens.core.network import KAN
 from kanlens.deadlines import NEVER, Deadline
+from kanlens.model.analysis import BUDGET, rows_at_once
+from kanlens.model.network import KAN
 
 WORK = 2**27  # edges that are evaluated for one purpose, about; large models see fewer points
 FEWEST_POINTS, FEW_POINTS = 8, 256  # points whatever the time, of large models and of others

@@ -22,9 +22,9 @@ from kanlens.cli.options import (
 from kanlens.cli.terminal import Terminal, check_outputs, seeded
 
 if TYPE_CHECKING:
-    from kanlens.core.network import KAN
+    from kanlens.data.tables import Table
+    from kanlens.model.network import KAN
     from kanlens.pruning import PruneResult
-    from kanlens.tables import Table
 
 _WITHOUT = "loss and budget are the change of the outputs, as a share of their variance"
 
@@ -141,7 +141,7 @@ def _write_steps(
 ) -> None:
     """Write the removed edges and draw what they cost, where that is wanted."""
     import kanlens
-    from kanlens.tables import write_frame
+    from kanlens.data.tables import write_frame
 
     if table is not None:
         write_frame(result.to_frame(), table, call="prune")

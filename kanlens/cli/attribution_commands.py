@@ -13,7 +13,6 @@ from kanlens.checks import message
 from kanlens.cli.application import app
 from kanlens.cli.flags import in_flags
 from kanlens.cli.model_tables import background_rows, read_rows, spread
-from kanlens.cli.narrow import blocks
 from kanlens.cli.options import (
     Background,
     DataPath,
@@ -28,6 +27,7 @@ from kanlens.cli.options import (
     output_index,
     split_names,
 )
+from kanlens.cli.table_layout import blocks
 from kanlens.cli.terminal import Terminal, check_outputs, seeded
 from kanlens.errors import InvalidValueError
 
@@ -69,7 +69,7 @@ def attribute(
     """Say how much each feature adds to every prediction; one row per row of the table."""
     import kanlens
     from kanlens.attribution import Attribution
-    from kanlens.tables import write_frame
+    from kanlens.data.tables import write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     check_outputs("attribute", {"table": output}, [model, data, background])
@@ -125,7 +125,7 @@ def importance(
 ) -> None:
     """Rank the features, for every output or class; 95% intervals are from the spread of rows."""
     import kanlens
-    from kanlens.tables import write_frame
+    from kanlens.data.tables import write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     check_outputs("importance", {"table": output}, [model, data, background])
@@ -180,7 +180,7 @@ def compare(
 ) -> None:
     """Put attribution methods side by side: completeness, error, agreement, seconds."""
     import kanlens
-    from kanlens.tables import write_frame
+    from kanlens.data.tables import write_frame
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     check_outputs("compare", {"table": output}, [model, data, background])

@@ -25,7 +25,7 @@ from kanlens.cli.terminal import Terminal, check_outputs
 from kanlens.errors import InvalidValueError, MethodError
 
 if TYPE_CHECKING:
-    from kanlens.core.network import KAN
+    from kanlens.model.network import KAN
 
 Domain = dict[str, tuple[float, float]]
 RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|$)")

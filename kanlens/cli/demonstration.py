@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import torch
 
     from kanlens.attribution import Attribution
-    from kanlens.core.network import KAN
+    from kanlens.data.tables import Table
+    from kanlens.model.network import KAN
     from kanlens.symbolic import SymbolicResult
-    from kanlens.tables import Table
 
 KNOWN = "known-function"
 STRENGTH = 0.02  # of the penalty that makes a network sparse enough to read

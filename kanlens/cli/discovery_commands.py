@@ -14,7 +14,7 @@ from kanlens.cli.terminal import Terminal, seeded
 from kanlens.errors import DataError
 
 if TYPE_CHECKING:
-    from kanlens.tables import Table
+    from kanlens.data.tables import Table
 
 _SHOWN = 100  # characters of a formula in the table
 

@@ -36,8 +36,8 @@ from kanlens.cli.training_options import (
 )
 
 if TYPE_CHECKING:
-    from kanlens.core.network import KAN
-    from kanlens.tables import Table
+    from kanlens.data.tables import Table
+    from kanlens.model.network import KAN
     from kanlens.training import FitResult
 
 PARTS = ("train", "test")
@@ -158,7 +158,7 @@ def _write_parts(
     output: Path, training: Table, test: Table, model: KAN, terminal: Terminal
 ) -> dict[str, Any]:
     """Write both parts of the table beside the model, and judge it on the rows held out."""
-    from kanlens.tables import write_frame
+    from kanlens.data.tables import write_frame
     from kanlens.training.prediction import judge
 
     say_outside(model, test, terminal)
@@ -190,7 +190,7 @@ def predict(
 ) -> None:
     """Predict every row of a table; judge the predictions when the table has the target."""
     import kanlens
-    from kanlens.tables import write_frame
+    from kanlens.data.tables import write_frame
     from kanlens.training.prediction import judge, predictions
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
@@ -214,8 +214,8 @@ def info(
 ) -> None:
     """Describe a model: shape, edges alive, grid, features, how it was made."""
     import kanlens
-    from kanlens.core.description import describe
     from kanlens.io.tensor_files import read_metadata
+    from kanlens.model.description import describe
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     facts = describe(kanlens.load(model))

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from kanlens.cli.terminal import Terminal
     from kanlens.cli.training_options import Columns
-    from kanlens.core.network import KAN
-    from kanlens.core.schema import Schema
-    from kanlens.tables import Table
+    from kanlens.data.schema import Schema
+    from kanlens.data.tables import Table
+    from kanlens.model.network import KAN
 
 BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
 
@@ -51,7 +51,7 @@ def read_rows(
     -------
     Table
     """
-    from kanlens.tables import read_features
+    from kanlens.data.tables import read_features
 
     given = split_names(target)
     table = read_features(data, kan.schema, call=call, target=given or None)
@@ -94,7 +94,7 @@ def training_table(
 def _say_target(
     table: Table, schema: Schema, given: list[str], terminal: Terminal, without: str
 ) -> None:
-    from kanlens.core.cells import listed
+    from kanlens.data.cell_parsing import listed
 
     found = given or schema.targets_among(list(table.frame.columns))
     names = found or schema.target_columns or schema.output_names
@@ -114,8 +114,8 @@ def read_test(path: Path | None, kan: KAN, target: str | None, *, call: str) -> 
     DataError
         If the table has no usable target.
     """
-    from kanlens.core.cells import listed
-    from kanlens.tables import read_features
+    from kanlens.data.cell_parsing import listed
+    from kanlens.data.tables import read_features
 
     if path is None:
         return None
@@ -138,7 +138,7 @@ def background_rows(
 
     The last is said aloud.
     """
-    from kanlens.tables import read_features
+    from kanlens.data.tables import read_features
 
     if path is not None:
         given = read_features(path, kan.schema, call=f"{call}: background")

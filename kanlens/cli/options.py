@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kanlens.cli.terminal import Terminal
-    from kanlens.core.network import KAN
+    from kanlens.model.network import KAN
 
 ModelPath: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="A kanlens model.")]
 DataPath: TypeAlias = Annotated[

@@ -61,7 +61,7 @@ def sparsity_path(
     Beside the model, a table of all strengths is written: loss, edges alive, features left.
     """
     import kanlens
-    from kanlens.tables import write_frame
+    from kanlens.data.tables import write_frame
 
     terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
     listing = output.parent / f"{output.stem}.path.csv"

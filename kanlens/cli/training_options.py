@@ -15,10 +15,10 @@ from kanlens.errors import InvalidValueError
 if TYPE_CHECKING:
     import torch
 
-    from kanlens.core.kinds import Impute
-    from kanlens.core.network import KAN
-    from kanlens.core.schema import Task
-    from kanlens.tables import Table
+    from kanlens.data.column_types import Impute
+    from kanlens.data.schema import Task
+    from kanlens.data.tables import Table
+    from kanlens.model.network import KAN
 
 TaskName: TypeAlias = Annotated[str | None, typer.Option(help="regression or classification.")]
 Features: TypeAlias = Annotated[str | None, typer.Option(help="Columns to use, with commas.")]
@@ -65,7 +65,7 @@ class Columns:
         self, data: Path, task: str | None, impute: str | None, targets: list[str] | None = None
     ) -> Table:
         """Read the table; `targets` stand in for those of the command."""
-        from kanlens.tables import read_table
+        from kanlens.data.tables import read_table
 
         targets = split_names(self.target) if targets is None else targets
         return read_table(

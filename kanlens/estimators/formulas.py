@@ -10,11 +10,11 @@ import torch
 from sklearn.base import BaseEstimator  # noqa: TID253
 
 from kanlens.checks import check_count
-from kanlens.core.activations import Array
-from kanlens.core.columns import as_names
-from kanlens.core.network import KAN
+from kanlens.data.columns import as_names
 from kanlens.estimators.inputs import feature_names, fitted, generator_from, validated
 from kanlens.estimators.regression import Regression
+from kanlens.functions.activations import Array
+from kanlens.model.network import KAN
 from kanlens.symbolic.recipe import Recipe, find_formula
 from kanlens.symbolic.result import SymbolicResult
 

@@ -13,9 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: TID253
 from sklearn.utils.multiclass import check_classification_targets  # noqa: TID253
 
 from kanlens.checks import message
-from kanlens.core.activations import Array
-from kanlens.core.network import KAN
-from kanlens.core.schema import Feature, Output, Schema
+from kanlens.data.schema import Feature, Output, Schema
 from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators.inputs import (
     feature_names,
@@ -25,6 +23,8 @@ from kanlens.estimators.inputs import (
     validated,
 )
 from kanlens.estimators.regression import Regression
+from kanlens.functions.activations import Array
+from kanlens.model.network import KAN
 from kanlens.training import fit
 from kanlens.training.prediction import outside_words
 

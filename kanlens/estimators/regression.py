@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.base import RegressorMixin  # noqa: TID253
 
 from kanlens.checks import message
-from kanlens.core.activations import Array
 from kanlens.errors import InvalidValueError
 from kanlens.estimators.inputs import target_names, validated
+from kanlens.functions.activations import Array
 
 
 class Regression(RegressorMixin):  # type: ignore[misc]  # untyped

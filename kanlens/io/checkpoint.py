@@ -38,14 +38,14 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from kanlens.checks import message, reworded
-from kanlens.core.acceptance import Model, check_model
-from kanlens.core.config import KANConfig
-from kanlens.core.layers import LAYER_KINDS
-from kanlens.core.network import KAN
-from kanlens.core.statistics import LEVELS, LayerStatistics
 from kanlens.errors import DTypeError, FileFormatError, KanlensError
 from kanlens.io.soundness import check_sound
 from kanlens.io.tensor_files import printable, read_safetensors
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.config import KANConfig
+from kanlens.model.layers import LAYER_KINDS
+from kanlens.model.network import KAN
+from kanlens.model.statistics import LEVELS, LayerStatistics
 from kanlens.outputs import Pathlike, atomic_write
 
 FORMAT = "kanlens.model"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from kanlens.checks import message
-from kanlens.core.network import KAN
 from kanlens.errors import KanlensError
+from kanlens.model.network import KAN
 
 _DIVERGED = "The training diverged; train it again"
 _REGRID = "Update the grid on data without repeated values and save again"

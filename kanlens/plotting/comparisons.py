@@ -130,7 +130,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     >>> import torch
     >>> from matplotlib.figure import Figure
     >>> from kanlens.attribution.comparison import compare
-    >>> from kanlens.core.network import KAN
+    >>> from kanlens.model.network import KAN
     >>> x = torch.rand(5, 2)
     >>> both = compare(KAN([2, 1]), x, background=x, methods=["shapley", "secant"])
     >>> len(comparison(both, ax=Figure().subplots()).collections)

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from kanlens.checks import check_count, message, nearest
-from kanlens.core.network import KAN
-from kanlens.core.recording import trace
 from kanlens.errors import DataError, InvalidValueError, MethodError
+from kanlens.model.network import KAN
+from kanlens.model.recording import trace
 
 if TYPE_CHECKING:
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

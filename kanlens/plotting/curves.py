@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
-from kanlens.core.acceptance import Model, check_model, held_network
-from kanlens.core.network import KAN
 from kanlens.errors import DTypeError, InvalidValueError
+from kanlens.model.acceptance import Model, check_model, held_network
+from kanlens.model.network import KAN
 from kanlens.plotting.curve_data import (
     Curve,
     check_layer,
@@ -38,8 +38,8 @@ from kanlens.plotting.style import (
 )
 
 if TYPE_CHECKING:
-    from kanlens.core.edge import EdgeFunction
-    from kanlens.core.network import Rows
+    from kanlens.model.edge import EdgeFunction
+    from kanlens.model.network import Rows
 
 STRIP = 0.13  # share of the height that the density of the data takes
 SHADE = "#efefef"

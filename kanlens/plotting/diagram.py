@@ -13,9 +13,9 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
 
 from kanlens.checks import check_count, message
-from kanlens.core.acceptance import Model, check_model
-from kanlens.core.network import KAN
 from kanlens.errors import DataError, ShapeError
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.network import KAN
 from kanlens.plotting.labels import Labels, place_labels
 from kanlens.plotting.layout import CROWD, Array, Boxes, Layout, arrange
 from kanlens.plotting.product_nodes import draw_products
@@ -23,7 +23,7 @@ from kanlens.plotting.samples import LayerCurves, layer_curves
 from kanlens.plotting.style import STYLE, axes_for, check_axes, context, literal, size_in_inches
 
 if TYPE_CHECKING:
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 CALL = "plot.network"
 MOST_BOXES = 100  # in a layer; beyond, the strongest `FEWER` get a box

@@ -14,8 +14,8 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
-from kanlens.core.arguments import find_output
 from kanlens.errors import DTypeError, ShapeError
+from kanlens.model.arguments import find_output
 from kanlens.plotting.agreement import finite_pairs, scatter_pair
 from kanlens.plotting.style import (
     STYLE,
@@ -28,7 +28,7 @@ from kanlens.plotting.style import (
 )
 
 if TYPE_CHECKING:
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 CALL = "plot.formula"
 SIZE = (1.25 * STYLE.column, 0.85 * STYLE.column)
@@ -87,8 +87,8 @@ def formula(
     Examples
     --------
     >>> from matplotlib.figure import Figure
-    >>> from kanlens.core.function_layer import FunctionLinear
-    >>> from kanlens.core.network import KAN
+    >>> from kanlens.model.function_layer import FunctionLinear
+    >>> from kanlens.model.network import KAN
     >>> from kanlens.symbolic.pipeline import symbolize
     >>> parabola = KAN.from_layers([FunctionLinear(1, 1, [["x^2"]])], KAN([1, 1]).schema)
     >>> result = symbolize(parabola, torch.linspace(-1, 1, 50)[:, None])

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kanlens.core.products import Grouping
+from kanlens.model.products import Grouping
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

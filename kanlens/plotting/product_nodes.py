@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.plotting.layout import CROWD, Layout
 from kanlens.plotting.style import STYLE
 

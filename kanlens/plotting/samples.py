@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
-from kanlens.core.recording import edge_moments, trace
-from kanlens.core.statistics import summarize
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
+from kanlens.model.recording import edge_moments, trace
+from kanlens.model.statistics import summarize
 
 if TYPE_CHECKING:
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 Array = np.ndarray[Any, np.dtype[Any]]
 POINTS = 65  # per curve

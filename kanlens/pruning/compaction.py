@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.core.acceptance import Model, check_model
-from kanlens.core.network import KAN
-from kanlens.core.products import Grouping, Nodes
 from kanlens.errors import MethodError
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.network import KAN
+from kanlens.model.products import Grouping, Nodes
 
 __all__ = ["compact", "connected", "reached"]
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kanlens.core.function_layer import SPLINE, FunctionLinear
-from kanlens.core.layers import KANLinear
-from kanlens.core.statistics import LayerStatistics
+from kanlens.model.function_layer import SPLINE, FunctionLinear
+from kanlens.model.layers import KANLinear
+from kanlens.model.statistics import LayerStatistics
 
 __all__ = ["factors_for", "scale_edges"]
 

@@ -21,18 +21,18 @@ from kanlens.checks import (
     check_rows,
     message,
 )
-from kanlens.core.acceptance import Model, check_model
-from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.network import KAN
 from kanlens.pruning.compaction import reached
+from kanlens.pruning.finetuning import check_tunable, hold_out
 from kanlens.pruning.removal import Cutter, Plan
 from kanlens.pruning.result import PruneResult
 from kanlens.pruning.scores import SCORES
-from kanlens.pruning.tuning import check_tunable, hold_out
 from kanlens.threads import threads_for
 
 if TYPE_CHECKING:
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 __all__ = ["SCORES", "prune"]
 

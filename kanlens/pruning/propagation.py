@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
 from kanlens.pruning.compensation import scale_edges
 
 __all__ = ["Edge", "Propagation"]

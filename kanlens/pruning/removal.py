@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.core.network import KAN
 from kanlens.errors import MethodError
 from kanlens.interruption import Interruption
+from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
 from kanlens.pruning.compaction import compact, connected, varying
 from kanlens.pruning.compensation import factors_for
-from kanlens.pruning.judging import Judge
+from kanlens.pruning.finetuning import Tuner
+from kanlens.pruning.history import Change, Journal, renew_statistics
+from kanlens.pruning.loss import Judge
 from kanlens.pruning.propagation import Edge, Propagation
-from kanlens.pruning.reversal import Change, Journal, renew_statistics
 from kanlens.pruning.scores import Score, Scorer
-from kanlens.pruning.tuning import Tuner
 
 __all__ = ["Cutter", "Plan"]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kanlens.checks import message
-from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError
-from kanlens.pruning.reversal import Journal
+from kanlens.model.network import KAN
+from kanlens.pruning.history import Journal
 
 if TYPE_CHECKING:
     import pandas as pd

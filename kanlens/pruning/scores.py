@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_rows
-from kanlens.core.acceptance import Model, check_model
-from kanlens.core.layers import KANLinear
-from kanlens.pruning.judging import Judge
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.layers import KANLinear
+from kanlens.pruning.loss import Judge
 from kanlens.pruning.propagation import Propagation
 from kanlens.sparsity import activation_l2, raw_l1, weight_l1
 from kanlens.threads import threads_for
@@ -27,7 +27,7 @@ from kanlens.threads import threads_for
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 __all__ = ["SCORES", "Score", "Scorer", "edge_scores"]
 

@@ -17,16 +17,16 @@ from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.checks import check_choice, message, reworded
-from kanlens.core.recording import Trace, edge_moments, trace
 from kanlens.errors import DTypeError, InvalidValueError, KanlensError, MethodError
+from kanlens.model.recording import Trace, edge_moments, trace
 from kanlens.progress import progress_bar
 from kanlens.reporting.performance import measure_performance, row_losses
 from kanlens.reporting.planning import Plan, make_plan
 from kanlens.reporting.subject import Subject, spread
 
 if TYPE_CHECKING:
-    from kanlens.core.network import Rows
-    from kanlens.core.statistics import EdgeMoments
+    from kanlens.model.network import Rows
+    from kanlens.model.statistics import EdgeMoments
     from kanlens.pruning import PruneResult
     from kanlens.symbolic.result import SymbolicResult
     from kanlens.training import FitResult

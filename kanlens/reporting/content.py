@@ -16,8 +16,8 @@ from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM
-from kanlens.core.network import KAN
-from kanlens.core.recording import Trace
+from kanlens.model.network import KAN
+from kanlens.model.recording import Trace
 from kanlens.reporting.alerts import find_alerts
 from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.edge_records import describe_edges

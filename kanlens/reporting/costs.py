@@ -13,10 +13,10 @@ from torch import Tensor
 from kanlens.attribution.problem import Problem
 from kanlens.attribution.shapley.fourier import expand
 from kanlens.attribution.shapley.games import LIMIT, Game, games, players
-from kanlens.attribution.shapley.solving import BOUND
-from kanlens.core.analysis import private_copy
-from kanlens.core.network import KAN
+from kanlens.attribution.shapley.solver import BOUND
 from kanlens.errors import MethodError
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
 
 STEP = 1e-8  # one edge behind the first layer, in one coalition
 DEEPER = 2.5  # as much more where there are layers between the first and the last

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from kanlens.core.network import KAN
+    from kanlens.model.network import KAN
     from kanlens.reporting.analysis import Analysis
 
 MOST = 200  # edges of a layer that are listed, the strongest first

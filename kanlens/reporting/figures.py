@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kanlens import plotting
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.plotting.style import STYLE, context, literal, tidy
 from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.attribution_figures import (

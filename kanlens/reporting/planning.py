@@ -20,7 +20,7 @@ from kanlens.reporting.costs import compared_seconds, flow_seconds, shapley_seco
 from kanlens.reporting.subject import Subject, spread
 
 if TYPE_CHECKING:
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 BACKGROUND = 100  # rows that samples are compared with, at most
 FEWEST_ROWS, FEWEST_BACKGROUND = 50, 20  # for exact Shapley values and interactions

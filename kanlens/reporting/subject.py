@@ -11,11 +11,11 @@ from torch import Tensor
 
 from kanlens.attribution.problem import PART, explained_output
 from kanlens.checks import check_rows, reworded
-from kanlens.core.network import KAN
-from kanlens.core.schema import default_schema
+from kanlens.data.schema import default_schema
+from kanlens.data.tables import Table, read_features
 from kanlens.encoding import prepare_target
 from kanlens.errors import KanlensError
-from kanlens.tables import Table, read_features
+from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

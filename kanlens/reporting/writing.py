@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kanlens.checks import check_count, check_generator
-from kanlens.core.acceptance import Model, check_model
 from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import atomic_write, check_ending, check_writable
 from kanlens.reporting.analysis import Request, analyze, check_request
 from kanlens.reporting.content import build_content
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from kanlens.core.network import Rows
+    from kanlens.data.tables import Table
+    from kanlens.model.network import Rows
     from kanlens.pruning import PruneResult
     from kanlens.symbolic.result import SymbolicResult
-    from kanlens.tables import Table
     from kanlens.training import FitResult
 
 SUFFIXES = (".html", ".htm")
@@ -138,7 +138,7 @@ def report(
     Examples
     --------
     >>> import tempfile
-    >>> from kanlens.core.network import KAN
+    >>> from kanlens.model.network import KAN
     >>> x = torch.rand(60, 2)
     >>> written = report(KAN([2, 1]), (x, x.sum(1)), Path(tempfile.mkdtemp(), "r.html"),
     ...                  methods=["shapley", "secant"], progress=False)

@@ -5,7 +5,7 @@ for a masked edge, and is differentiable in the weights, those of activations al
 edge is zero, and the norm has a corner, its gradient there is zero.
 """
 
-from kanlens.core.layers import entropy
+from kanlens.model.layers import entropy
 from kanlens.sparsity.bending import curvature
 from kanlens.sparsity.functions import activation_l1, activation_l2
 from kanlens.sparsity.penalties import PENALTIES, Penalty, penalty_value

@@ -22,7 +22,7 @@ def check_layer(call: str, layer: Any, needed: str = "edge_values") -> None:
 
     Examples
     --------
-    >>> from kanlens.core.layers import KANLinear
+    >>> from kanlens.model.layers import KANLinear
     >>> check_layer("weight_l1", KANLinear(2, 1), "weight_l1")
     """
     if hasattr(layer, "mask") and hasattr(layer, needed):
@@ -47,7 +47,7 @@ def check_rows_of(call: str, layer: Any, x: Any) -> None:
     Examples
     --------
     >>> import torch
-    >>> from kanlens.core.layers import KANLinear
+    >>> from kanlens.model.layers import KANLinear
     >>> check_rows_of("activation_l1", KANLinear(2, 1), torch.zeros(3, 2))
     """
     check_layer(call, layer)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.core import spline
-from kanlens.core.activations import BASES
-from kanlens.core.layers import EdgeLayer, KANLinear
 from kanlens.errors import MethodError
+from kanlens.functions.activations import BASES
+from kanlens.model.layers import EdgeLayer, KANLinear
 from kanlens.sparsity.banded import Bands, added_by_cell, pair_products
 from kanlens.sparsity.functions import made_of_splines
 from kanlens.sparsity.live import Cells
+from kanlens.splines import spline
 
 __all__ = ["curvature"]
 

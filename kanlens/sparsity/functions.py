@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from kanlens.core.layers import EdgeLayer, KANLinear
-from kanlens.core.spline_edges import SplineEdges
+from kanlens.model.layers import EdgeLayer, KANLinear
+from kanlens.model.spline_edges import SplineEdges
 from kanlens.sparsity.arguments import check_rows_of
 from kanlens.sparsity.moments import Moments, rooted
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.core import spline
-from kanlens.core.layers import KANLinear
+from kanlens.model.layers import KANLinear
+from kanlens.splines import spline
 
 __all__ = ["Cells"]
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.core.layers import EdgeLayer, entropy
 from kanlens.errors import InvalidValueError
+from kanlens.model.layers import EdgeLayer, entropy
 from kanlens.sparsity.bending import curvature
 from kanlens.sparsity.functions import activation_l1, activation_l2
 from kanlens.sparsity.weights import raw_l1, weight_l1

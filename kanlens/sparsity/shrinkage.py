@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_columns, check_positive, check_rows, message
-from kanlens.core.layers import EdgeLayer, KANLinear
 from kanlens.errors import MethodError
+from kanlens.model.layers import EdgeLayer, KANLinear
 from kanlens.sparsity.functions import made_of_splines, means_and_norms
 
 __all__ = ["prox_group"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kanlens.core.layers import EdgeLayer, KANLinear
+from kanlens.model.layers import EdgeLayer, KANLinear
 from kanlens.sparsity.arguments import check_layer
 
 __all__ = ["raw_l1", "weight_l1"]

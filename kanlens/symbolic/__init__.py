@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kanlens.symbolic.discovery.finding import discover
     from kanlens.symbolic.pipeline import suggest, symbolize
     from kanlens.symbolic.result import SymbolicResult
     from kanlens.symbolic.wording import formula_text, parse_formula
 
 __all__ = [
     "SymbolicResult",
-    "discover",
     "formula_text",
     "parse_formula",
     "suggest",
@@ -21,7 +19,6 @@ __all__ = [
 
 _HOME = {
     "SymbolicResult": "result",
-    "discover": "discovery.finding",
     "formula_text": "wording",
     "parse_formula": "wording",
     "suggest": "pipeline",

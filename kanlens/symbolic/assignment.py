@@ -15,10 +15,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from kanlens.core.function_layer import SPLINE, FunctionLinear
-from kanlens.core.functions import FUNCTIONS
-from kanlens.core.network import KAN
+from kanlens.functions.catalog import FUNCTIONS
 from kanlens.interruption import Interruption
+from kanlens.model.function_layer import SPLINE, FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic.edge_fitting import AT_ONCE, fit_edges
 from kanlens.symbolic.joint_refit import refit, relative_loss
 from kanlens.symbolic.library import Family

@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kanlens.core.function_layer import SPLINE, FunctionLinear
-from kanlens.core.network import KAN
 from kanlens.interruption import Interruption
+from kanlens.model.function_layer import SPLINE, FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import EdgeChoice, Goal, assign_layer, flat, rank_layer
 from kanlens.symbolic.joint_refit import refit
 from kanlens.symbolic.library import Family

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import sympy
 
-from kanlens.core.function_layer import SPLINE, FunctionLinear
-from kanlens.core.functions import FUNCTIONS
-from kanlens.core.network import KAN
-from kanlens.core.products import Nodes
-from kanlens.core.registration import MODULES
 from kanlens.deadlines import check_time
+from kanlens.functions.catalog import FUNCTIONS
+from kanlens.model.function_layer import SPLINE, FunctionLinear
+from kanlens.model.network import KAN
+from kanlens.model.products import Nodes
+from kanlens.model.registration import MODULES
 
 Expr = Any  # sympy is untyped
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -185,7 +185,7 @@ def spline_function(name: str, edge: Any, order: int = 0) -> Any:
 
     Examples
     --------
-    >>> from kanlens.core.layers import KANLinear
+    >>> from kanlens.model.layers import KANLinear
     >>> f = spline_function("f_0_0_0", KANLinear(1, 1).edge(0, 0))
     >>> f(sympy.Symbol("x"))
     f_0_0_0(x)

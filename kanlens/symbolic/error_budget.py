@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.core.function_layer import SPLINE, FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import SPLINE, FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic.composition import Array, Expr, evaluator, feature_symbols
 
 _MOST_EDGES = 400  # that get a line each; beyond, a layer gets one

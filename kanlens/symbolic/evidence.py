@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.symbolic.composition import Array, Expr
 from kanlens.symbolic.simplification import complexity
 from kanlens.training.objective import classes, row_losses

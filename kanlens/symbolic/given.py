@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_rows, message, warn_of_distant
-from kanlens.core.network import KAN
 from kanlens.encoding import prepare_target
 from kanlens.errors import DataError
+from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import Goal
 from kanlens.symbolic.joint_refit import relative_loss
 from kanlens.symbolic.partition import places_of
 
 if TYPE_CHECKING:
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 Given: TypeAlias = tuple[Any, Any]  # x and y as a user passes them
 Pair: TypeAlias = tuple[Tensor, Tensor | None]

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic.least_squares import Array, minimize
 from kanlens.symbolic.library import library
 

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kanlens.core.functions import FUNCTIONS, ElementaryFunction, find_function
+from kanlens.functions.catalog import FUNCTIONS, ElementaryFunction, find_function
 
 Moves = Literal["none", "shift", "scale", "both"]
 _POLE_MARGIN = 10.0**-2.5  # nearest pole to the range [-1, 1]

@@ -17,9 +17,9 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens.core.function_layer import SPLINE, FunctionLinear
-from kanlens.core.network import KAN
 from kanlens.interruption import Interruption
+from kanlens.model.function_layer import SPLINE, FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import Goal, function_edges, revert
 from kanlens.symbolic.composition import Array, Expr, compose, evaluator, feature_symbols, plain
 from kanlens.symbolic.constants import RefinedFormula, can_refine, refine, snap

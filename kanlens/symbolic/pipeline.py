@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_generator, message
-from kanlens.core.acceptance import Model, check_model
-from kanlens.core.function_edge import FunctionEdge
-from kanlens.core.function_layer import SPLINE, FunctionLinear
-from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError
 from kanlens.interruption import Interruption
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.function_layer import SPLINE, FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
 from kanlens.symbolic.assignment import (
     EdgeChoice,
@@ -55,7 +55,7 @@ from kanlens.threads import one_thread
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
 
 _WORSE = 1.05  # factor by which a formula must be worse than a shorter one to be given up
 _SHOWN = 3  # candidates per edge in a table
@@ -140,7 +140,7 @@ def symbolize(
 
     Examples
     --------
-    >>> from kanlens.core.function_layer import FunctionLinear
+    >>> from kanlens.model.function_layer import FunctionLinear
     >>> layer = FunctionLinear(1, 1, [["x^2"]])
     >>> parabola = KAN.from_layers([layer], KAN([1, 1]).schema)
     >>> symbolize(parabola, torch.linspace(-1, 1, 50)[:, None]).sympy()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.symbolic.composition import Array, Expr, evaluator, feature_symbols
 from kanlens.symbolic.error_budget import BudgetLine, ErrorBudget
 from kanlens.symbolic.evidence import against, count_all_numbers, enough

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError
 from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
 from kanlens.pruning import prune
 from kanlens.symbolic.partition import Partition, partition

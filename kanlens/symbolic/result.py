@@ -14,10 +14,10 @@ import numpy as np
 import sympy
 
 from kanlens.checks import check_choice, check_columns, check_count, message
-from kanlens.core.arguments import find_output
-from kanlens.core.rows import as_tensor
-from kanlens.core.schema import default_schema
+from kanlens.data.rows import as_tensor
+from kanlens.data.schema import default_schema
 from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.model.arguments import find_output
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic.front import RULES, choose, front_and_beyond, scores
 from kanlens.symbolic.listing import latex_table, text_table
@@ -29,7 +29,7 @@ from kanlens.symbolic.wording import formula_text, latex, legend, parse_formula
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens.core.network import Rows
+    from kanlens.model.network import Rows
     from kanlens.symbolic.torch_formula import TorchFormula
 
 __all__ = ["Stage", "SymbolicResult", "rounded"]

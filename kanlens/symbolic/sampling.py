@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.core import spline
-from kanlens.core.layers import KANLinear
+from kanlens.model.layers import KANLinear
+from kanlens.splines import spline
 from kanlens.symbolic.edge_fitting import EdgeSamples
 
 _UNIFORM = 64  # points evenly over the range

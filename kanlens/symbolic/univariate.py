@@ -13,7 +13,7 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens.core.functions import FUNCTIONS
+from kanlens.functions.catalog import FUNCTIONS
 from kanlens.symbolic.composition import Array, Expr, evaluator
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.library import Family

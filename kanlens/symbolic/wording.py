@@ -21,9 +21,9 @@ import sympy
 from sympy.printing.str import StrPrinter
 
 from kanlens.checks import message
-from kanlens.core.function_edge import FunctionEdge
-from kanlens.core.functions import FUNCTIONS, ElementaryFunction
 from kanlens.errors import DataError
+from kanlens.functions.catalog import FUNCTIONS, ElementaryFunction
+from kanlens.model.function_edge import FunctionEdge
 
 _PLACE = "_u_"  # stands for the argument in the text of a function
 _IN_PLACE = re.compile(rf"(\({_PLACE}\))|{_PLACE}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kanlens.core.network import KAN
 from kanlens.memory import check_memory
+from kanlens.model.network import KAN
 from kanlens.training.options import Options
 
 HISTORY = 20  # steps and slopes that LBFGS keeps

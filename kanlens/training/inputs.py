@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 
 __all__ = ["LayerValues", "layer_values"]
 

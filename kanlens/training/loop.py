@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kanlens.checks import check_generator, check_positive
-from kanlens.core.acceptance import Model, check_model
 from kanlens.encoding import prepare_data
 from kanlens.interruption import Interruption
+from kanlens.model.acceptance import Model, check_model
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 from kanlens.training.options import Options, PenaltyChoice
@@ -22,7 +22,7 @@ from kanlens.training.resumption import EVERY, Checkpoint, checkpoint_path, read
 from kanlens.training.run import TrainingRun
 
 if TYPE_CHECKING:
-    from kanlens.tables import Table
+    from kanlens.data.tables import Table
 
 
 def fit(
@@ -133,7 +133,7 @@ def fit(
     Examples
     --------
     >>> x = torch.rand(64, 1, dtype=torch.float64)
-    >>> from kanlens.core.network import KAN
+    >>> from kanlens.model.network import KAN
     >>> fit(KAN([1, 1]).double(), (x, x**2), steps=10).metric > 0.99
     True
     """

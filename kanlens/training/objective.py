@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kanlens.core.network import KAN
-from kanlens.core.statistics import deviations
+from kanlens.model.network import KAN
+from kanlens.model.statistics import deviations
 from kanlens.sparsity import PENALTIES, penalty_value
 from kanlens.training.inputs import layer_values
 

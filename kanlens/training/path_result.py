@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError
+from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,12 +23,12 @@ from kanlens.checks import (
     message,
     reworded,
 )
-from kanlens.core.acceptance import Model, check_model
-from kanlens.core.network import KAN
-from kanlens.core.recording import remember, trace
 from kanlens.encoding import prepare_data
 from kanlens.errors import InvalidValueError, KanlensError
 from kanlens.interruption import Interruption
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.network import KAN
+from kanlens.model.recording import remember, trace
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
@@ -48,7 +48,7 @@ from kanlens.training.run import TrainingRun
 from kanlens.training.structure import active_features, live_edges, weighty_edges
 
 if TYPE_CHECKING:
-    from kanlens.tables import Table
+    from kanlens.data.tables import Table
 
 __all__ = ["sparsity_path"]
 

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.core.network import KAN
 from kanlens.encoding import codes_of_model, prepare_target
 from kanlens.errors import DataError
+from kanlens.model.network import KAN
 from kanlens.training.objective import classes, metric_name, score
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens.core.network import Rows
-    from kanlens.tables import Table
+    from kanlens.data.tables import Table
+    from kanlens.model.network import Rows
 
 NAMED = 5  # features outside the training data that are named
 
@@ -105,7 +105,7 @@ def judge(model: KAN, table: Table) -> dict[str, float]:
     Examples
     --------
     >>> import pandas as pd
-    >>> from kanlens.tables import read_table
+    >>> from kanlens.data.tables import read_table
     >>> table = read_table(pd.DataFrame({"a": [0.0, 1.0, 2.0], "y": [0.0, 2.0, 3.0]}), target="y")
     >>> list(judge(KAN([1, 1], feature_names=["a"]).double(), table))
     ['R2']

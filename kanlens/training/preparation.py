@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.core.network import KAN
-from kanlens.core.statistics import deviations
+from kanlens.model.network import KAN
+from kanlens.model.statistics import deviations
 
 QUANTILES = (0.05, 0.95)
 FENCE = 10.0  # spans between these quantiles that a feature may reach beyond them

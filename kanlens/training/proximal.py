@@ -35,8 +35,8 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import message
-from kanlens.core.layers import KANLinear
 from kanlens.errors import MethodError
+from kanlens.model.layers import KANLinear
 from kanlens.sparsity import activation_l2
 from kanlens.sparsity.functions import made_of_splines
 from kanlens.sparsity.moments import Moments, rooted

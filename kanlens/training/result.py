@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
     import pandas as pd

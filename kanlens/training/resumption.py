@@ -18,9 +18,9 @@ from typing import Any
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.core.network import KAN
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.io.tensor_files import read_safetensors
+from kanlens.model.network import KAN
 from kanlens.outputs import atomic_write, check_writable
 from kanlens.training.options import Options
 

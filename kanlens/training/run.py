@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.core import kernels
-from kanlens.core.network import KAN
-from kanlens.core.recording import remember, trace
 from kanlens.errors import InvalidValueError, TrainingError
 from kanlens.interruption import Interruption
+from kanlens.model import kernels
+from kanlens.model.network import KAN
+from kanlens.model.recording import remember, trace
 from kanlens.training.footprint import HISTORY, check_footprint
 from kanlens.training.objective import Objective, metric_name, score, task_loss
 from kanlens.training.options import Options

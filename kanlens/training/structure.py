@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.sparsity import weight_l1
 
 __all__ = ["active_features", "live_edges", "weighty_edges"]

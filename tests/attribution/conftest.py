@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.layers import LAYER_KINDS
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import LAYER_KINDS
+from kanlens.model.network import KAN
 
 
 def build(widths: Sequence[int], seed: int = 0, **options: object) -> KAN:

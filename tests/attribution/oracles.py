@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kanlens.core.network import KAN
-from kanlens.core.recording import trace
+from kanlens.model.network import KAN
+from kanlens.model.recording import trace
 from tests.attribution.integration import brute_force
 
 

@@ -14,9 +14,9 @@ from scipy.stats import norm
 from kanlens.attribution.additive import additive
 from kanlens.attribution.copula import GaussianCopula
 from kanlens.attribution.problem import Problem
-from kanlens.core.analysis import private_copy
-from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError, MethodError
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
 from tests.attribution import oracles
 
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import METHODS, Attribution, Importance, attribute
-from kanlens.core.analysis import HOOKS
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.layers import LAYER_KINDS, KANLinear
-from kanlens.core.network import KAN
 from kanlens.errors import MethodError
+from kanlens.model.analysis import HOOKS
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import LAYER_KINDS, KANLinear
+from kanlens.model.network import KAN
 from tests.attribution import oracles
 from tests.attribution.conftest import MADE_OF
 

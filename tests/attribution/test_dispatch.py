@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute, compare, importance
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 
 
 @pytest.fixture

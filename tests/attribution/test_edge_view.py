@@ -12,7 +12,7 @@ from torch import nn
 from kanlens.attribution import attribute
 from kanlens.attribution.edge_view import EdgeActivation, EdgeView, known_to_captum
 from kanlens.attribution.problem import Problem
-from kanlens.core.analysis import private_copy
+from kanlens.model.analysis import private_copy
 
 
 def view(model, x, target):

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from tests.attribution.test_attribution_contract import FEW, widths
 
 CLOSE = 1e-10  # of the largest value
@@ -72,6 +72,6 @@ def test_teeth_a_norm_of_weights_as_they_are_is_noticed(network, draw, monkeypat
     def raw(layer, x=None):
         return layer.coefficients().abs().mean(-1)
 
-    monkeypatch.setattr("kanlens.core.layers.KANLinear.weight_l1", raw)
+    monkeypatch.setattr("kanlens.model.layers.KANLinear.weight_l1", raw)
     with pytest.raises(AssertionError):
         check_gauge("weight_l1", network([3, 2, 2]), draw(4, 3), draw(3, 3, seed=2))

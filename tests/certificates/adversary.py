@@ -12,8 +12,8 @@ from kanlens.certificates.statements import (
     FeatureCertificate,
     OutputCertificate,
 )
-from kanlens.core.analysis import private_copy
-from kanlens.core.network import KAN
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
 
 NOISE = 1e-12  # of an evaluation in float64, next to the size of the values
 

@@ -8,10 +8,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
-from kanlens.core.products import Nodes
-from kanlens.core.widths import read_widths
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
+from kanlens.model.products import Nodes
+from kanlens.model.widths import read_widths
 
 SHAPES = (
     [2, 1],

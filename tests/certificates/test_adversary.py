@@ -7,7 +7,7 @@ import torch
 
 from kanlens.certificates.certification import certify
 from kanlens.certificates.statements import Bound, Certificate
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from tests.certificates.adversary import broken
 from tests.certificates.random_networks import random_model
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from kanlens.certificates import relaxation
 from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
 from kanlens.certificates.relaxation import node_bounds
-from kanlens.core.analysis import private_copy
-from kanlens.core.network import KAN
-from kanlens.core.products import Grouping, Nodes
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
+from kanlens.model.products import Grouping, Nodes
 from tests.attribution.conftest import build
 from tests.certificates.random_networks import random_model
 

@@ -23,9 +23,9 @@ from kanlens.certificates.sampling import (
     spread_points,
     steepest_pairs,
 )
-from kanlens.core.analysis import private_copy
-from kanlens.core.network import KAN
 from kanlens.deadlines import Deadline
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
 from tests.attribution.conftest import build
 
 UNIT = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]]).double()

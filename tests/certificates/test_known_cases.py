@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from kanlens.certificates.certification import certify
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
-from kanlens.core.products import Grouping, Nodes
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
+from kanlens.model.products import Grouping, Nodes
 
 UNIT = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]]).double()
 

@@ -12,11 +12,11 @@ from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.certification import certify
 from kanlens.certificates.sampling import spread_points
 from kanlens.certificates.statements import _sentence
-from kanlens.core import analysis
-from kanlens.core.analysis import private_copy
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
 from kanlens.errors import DataError
+from kanlens.model import analysis
+from kanlens.model.analysis import private_copy
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
 from tests.certificates.adversary import broken
 
 EDGE = 1e-7  # seconds that evaluating one takes, in these tests

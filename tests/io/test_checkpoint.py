@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
-from kanlens.core.products import Nodes
-from kanlens.core.recording import remember
-from kanlens.core.schema import Feature, Output, Schema
+from kanlens.data.schema import Feature, Output, Schema
 from kanlens.errors import DTypeError, FileFormatError, MissingFileError, OutputError
 from kanlens.io import checkpoint
 from kanlens.io.checkpoint import load, save
 from kanlens.io.tensor_files import read_metadata
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
+from kanlens.model.products import Nodes
+from kanlens.model.recording import remember
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -6,11 +6,11 @@ import re
 import pytest
 import torch
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.io.checkpoint import load, save
 from kanlens.io.importers import import_model
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from tests.made import made
 
 DIVERGED = "got 1 of {count} that are NaN or infinite. The training diverged; train it again."

@@ -15,8 +15,8 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kanlens.core.network import KAN
-from kanlens.core.recording import remember
+from kanlens.model.network import KAN
+from kanlens.model.recording import remember
 
 
 def build(

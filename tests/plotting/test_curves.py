@@ -11,10 +11,10 @@ import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
-from kanlens.core.recording import remember
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
+from kanlens.model.recording import remember
 from kanlens.plotting import edge, edges
 from tests.plotting.conftest import labelled, with_units
 

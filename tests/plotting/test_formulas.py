@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from kanlens.core.network import KAN
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+from kanlens.model.network import KAN
 from kanlens.plotting import formula
 from kanlens.plotting.formulas import formula_lines
 from kanlens.symbolic.receipt import Receipt

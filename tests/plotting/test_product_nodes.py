@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from kanlens.core.network import KAN
-from kanlens.core.products import Grouping
 from kanlens.errors import InvalidValueError
+from kanlens.model.network import KAN
+from kanlens.model.products import Grouping
 from kanlens.plotting import edge, edges, network
 from kanlens.plotting.layout import DROP, arrange
 from kanlens.plotting.style import STYLE

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import kanlens
-from kanlens.core.function_layer import FunctionLinear
+from kanlens.model.function_layer import FunctionLinear
 
 
 @pytest.fixture

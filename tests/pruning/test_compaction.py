@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.core.recording import remember
-from kanlens.core.schema import Feature, Output, Schema
+from kanlens.data.schema import Feature, Output, Schema
 from kanlens.errors import MethodError
+from kanlens.model.recording import remember
 from kanlens.pruning.compaction import compact, connected, kept_inputs, reached
 
 

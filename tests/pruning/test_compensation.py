@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.core.recording import remember
 from kanlens.errors import InvalidValueError
+from kanlens.model.recording import remember
 from kanlens.pruning.compensation import RIDGE, factors_for
-from kanlens.pruning.tuning import Tuner, hold_out
+from kanlens.pruning.finetuning import Tuner, hold_out
 from kanlens.training.objective import task_loss
 from tests.made import draw as drawn
 from tests.made import made

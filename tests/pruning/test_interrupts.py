@@ -13,11 +13,11 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import InterruptedWarning
-from kanlens.pruning.judging import Judge
+from kanlens.pruning.finetuning import Tuner
+from kanlens.pruning.history import Journal
+from kanlens.pruning.loss import Judge
 from kanlens.pruning.propagation import Propagation
-from kanlens.pruning.reversal import Journal
 from kanlens.pruning.scores import Scorer
-from kanlens.pruning.tuning import Tuner
 
 Build = Callable[..., kanlens.KAN]
 Draw = Callable[..., Tensor]

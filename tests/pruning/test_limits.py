@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.core.function_layer import FunctionLinear
 from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
+from kanlens.model.function_layer import FunctionLinear
 
 Build = Callable[..., kanlens.KAN]
 Draw = Callable[..., Tensor]

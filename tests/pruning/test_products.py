@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.core.function_layer import FunctionLinear
 from kanlens.errors import MethodError
+from kanlens.model.function_layer import FunctionLinear
 from kanlens.pruning.compaction import compact, connected, reached, varying
 from kanlens.pruning.propagation import Propagation
 from tests.made import draw, levels, made

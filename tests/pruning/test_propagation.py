@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.core.layers import KANLinear
-from kanlens.core.recording import remember, trace
+from kanlens.model.layers import KANLinear
+from kanlens.model.recording import remember, trace
 from kanlens.pruning.propagation import Propagation
 
 Build = Callable[..., kanlens.KAN]

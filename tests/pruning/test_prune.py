@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.recording import remember, trace
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.recording import remember, trace
 from kanlens.pruning.scores import SCORES, Scorer
 from kanlens.training.objective import task_loss
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.recording import trace
 from kanlens.errors import MethodError, ShapeError
-from kanlens.pruning.judging import Judge
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.recording import trace
+from kanlens.pruning.loss import Judge
 from kanlens.pruning.propagation import Propagation
 from kanlens.pruning.scores import SCORES, Scorer, edge_scores, variation
 from kanlens.training.objective import task_loss

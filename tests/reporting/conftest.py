@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
-from kanlens.core.network import KAN
-from kanlens.core.recording import remember
-from kanlens.core.schema import Feature, Output, Schema
+from kanlens.data.schema import Feature, Output, Schema
+from kanlens.data.tables import Table, read_table
+from kanlens.model.network import KAN
+from kanlens.model.recording import remember
 from kanlens.reporting.analysis import Analysis, Request, analyze
 from kanlens.reporting.content import build_content
 from kanlens.reporting.subject import read_subject
-from kanlens.tables import Table, read_table
 
 HOSTILE = "<script>alert(1)</script>"
 TEMPLATE = "{{7*7}}"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.attribution_figures import WIDEST, draw_flows, draw_pairs
 from tests.reporting.conftest import network, seeded

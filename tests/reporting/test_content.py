@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.core.network import KAN
-from kanlens.core.recording import trace
+from kanlens.data.tables import read_table
+from kanlens.model.network import KAN
+from kanlens.model.recording import trace
 from kanlens.pruning import prune
 from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.content import to_plain
 from kanlens.reporting.subject import spread
-from kanlens.tables import read_table
 from kanlens.training import fit
 from tests.reporting.conftest import METHODS, network, seeded
 

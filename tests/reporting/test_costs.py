@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.reporting.costs import shapley_seconds
 from tests.reporting.conftest import network, seeded
 

@@ -8,8 +8,8 @@ import pytest
 import sympy
 import torch
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.reporting.formula_record import mathml, python_source
 from kanlens.symbolic import symbolize
 from tests.reporting.conftest import HOSTILE, network, schema, seeded

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.reporting.subject import spread
 from tests.reporting.conftest import hostile_model, hostile_table, network
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn import metrics
 
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 from kanlens.reporting.performance import measure_performance, probabilities, row_losses
 from kanlens.reporting.subject import read_subject
 from tests.reporting.conftest import network, schema, seeded

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from kanlens.core.network import KAN
+from kanlens.data.tables import read_table
 from kanlens.errors import DataError, InvalidValueError, ShapeError
+from kanlens.model.network import KAN
 from kanlens.reporting.subject import read_subject, spread
-from kanlens.tables import read_table
 from tests.reporting.conftest import network, schema
 
 FRAME = pd.DataFrame(

@@ -10,7 +10,6 @@ import torch
 
 import kanlens
 import kanlens.reporting.writing
-from kanlens.core.network import KAN
 from kanlens.errors import (
     DTypeError,
     InterruptedWarning,
@@ -18,6 +17,7 @@ from kanlens.errors import (
     MethodError,
     OutputError,
 )
+from kanlens.model.network import KAN
 from kanlens.reporting import Report, report
 from tests.reporting.conftest import network, seeded
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
-from kanlens.core.activations import BASES
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.layers import KANLinear
 from kanlens.errors import MethodError
+from kanlens.functions.activations import BASES
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.sparsity import curvature
 from tests.sparsity.test_functions import rich, seeded
 
@@ -76,7 +76,7 @@ def test_the_base_is_integrated_to_twelve_digits(base, span):
 def test_a_parabola_bends_as_it_should():
     layer = KANLinear(1, 1, spline_order=2, grid_range=(0, 3), base_activation="zero").double()
     x = torch.linspace(0, 3, 50, dtype=torch.float64)[:, None]
-    from kanlens.core import spline
+    from kanlens.splines import spline
 
     with torch.no_grad():
         layer.spline_scaler.fill_(1.0)

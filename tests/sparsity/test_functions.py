@@ -14,9 +14,9 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from kanlens import sparsity
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.layers import KANLinear
 from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.sparsity import functions, moments
 from kanlens.sparsity.live import Cells
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens import sparsity
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.layers import KANLinear
 from kanlens.errors import InvalidValueError, MethodError, ShapeError
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.sparsity.moments import Moments
 from tests.sparsity.test_functions import rich, rows, seeded
 

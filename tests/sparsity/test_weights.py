@@ -12,10 +12,10 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from kanlens import sparsity
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
-from kanlens.core.recording import remember
 from kanlens.errors import ShapeError
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
+from kanlens.model.recording import remember
 from kanlens.training.proximal import zero_edges
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

@@ -2,9 +2,9 @@
 
 import torch
 
-from kanlens.core import spline
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
+from kanlens.splines import spline
 
 
 def spline_layer(functions, ranges, *, grid_size=20):

@@ -5,12 +5,12 @@ import pytest
 import sympy
 import torch
 
-from kanlens.core.network import KAN
 from kanlens.deadlines import Deadline
+from kanlens.discovery.choosing import chosen_entry
+from kanlens.discovery.front import Front
+from kanlens.discovery.tables import sample_of
+from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize
-from kanlens.symbolic.discovery.choosing import chosen_entry
-from kanlens.symbolic.discovery.front import Front
-from kanlens.symbolic.discovery.tables import sample_of
 from kanlens.symbolic.partition import partition, places_of
 from kanlens.symbolic.recipe import Recipe, find_formula
 from tests.symbolic.made import spline_network

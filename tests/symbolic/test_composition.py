@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.functions import FUNCTIONS
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
+from kanlens.functions.catalog import FUNCTIONS
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic.composition import (
     compose,
     evaluator,

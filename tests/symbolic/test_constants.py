@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic import constants
 from kanlens.symbolic.composition import compose, feature_symbols
 from kanlens.symbolic.constants import can_refine, is_exact, refine, snap

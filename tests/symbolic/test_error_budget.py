@@ -3,8 +3,8 @@ import pytest
 import sympy
 import torch
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic import error_budget as module
 from kanlens.symbolic.assignment import Goal, assign_functions, back_off
 from kanlens.symbolic.composition import compose, feature_symbols

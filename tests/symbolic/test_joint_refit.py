@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic import joint_refit
 from kanlens.symbolic.joint_refit import free_places, refit, relative_loss
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from kanlens.core.functions import FUNCTIONS
 from kanlens.errors import InvalidValueError
+from kanlens.functions.catalog import FUNCTIONS
 from kanlens.symbolic.library import constrain, library
 
 FAMILIES = {family.name: family for family in library()}

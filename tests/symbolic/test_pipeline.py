@@ -9,8 +9,8 @@ import sympy
 import torch
 from torch.testing import assert_close
 
-from kanlens.core.network import KAN
 from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.model.network import KAN
 from kanlens.symbolic import SymbolicResult, suggest, symbolize
 from kanlens.symbolic.partition import partition
 from tests.symbolic.made import spline_network, toy

@@ -7,8 +7,8 @@ import pytest
 import sympy
 import torch
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic import joint_refit, symbolize
 from kanlens.symbolic.composition import compose, evaluator, feature_symbols
 from kanlens.symbolic.joint_refit import free_places, refit, relative_loss
@@ -99,7 +99,7 @@ def test_a_product_of_functions_is_read_from_splines():
             parameter.zero_()
         layer.spline_scaler.fill_(1.0)
         layer.mask.copy_(torch.eye(2))
-        from kanlens.core import spline
+        from kanlens.splines import spline
 
         x = torch.linspace(-1, 1, 100, dtype=torch.float64)[:, None].expand(-1, 2)
         goal = torch.stack([torch.sin(2 * x[:, 0]), x[:, 1]], 1)  # of edges (0, 0) and (1, 1)

@@ -5,8 +5,8 @@ import pytest
 import sympy
 import torch
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic.composition import feature_symbols
 from kanlens.symbolic.pipeline import symbolize
 from kanlens.symbolic.receipt import Receipt, examine

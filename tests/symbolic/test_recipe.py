@@ -3,8 +3,8 @@ import pytest
 import sympy
 import torch
 
-from kanlens.core.network import KAN
 from kanlens.errors import InterruptedWarning
+from kanlens.model.network import KAN
 from kanlens.symbolic import recipe as module
 from kanlens.symbolic.recipe import Recipe, find_formula
 

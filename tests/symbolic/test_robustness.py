@@ -9,9 +9,9 @@ import pytest
 import sympy
 import torch
 
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
 from kanlens.errors import DataError, InvalidValueError, ShapeError
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import assign_layer, rank_layer
 from kanlens.symbolic.library import library
 from kanlens.symbolic.pipeline import suggest, symbolize

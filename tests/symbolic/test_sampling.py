@@ -1,7 +1,7 @@
 import torch
 from torch.testing import assert_close
 
-from kanlens.core.layers import KANLinear
+from kanlens.model.layers import KANLinear
 from kanlens.symbolic.sampling import sample_edges
 from tests.symbolic.made import spline_layer
 

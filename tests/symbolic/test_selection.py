@@ -1,6 +1,6 @@
 import torch
 
-from kanlens.core.functions import FUNCTIONS
+from kanlens.functions.catalog import FUNCTIONS
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.library import library
 from kanlens.symbolic.sampling import sample_edges

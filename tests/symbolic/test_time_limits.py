@@ -8,10 +8,10 @@ import sympy
 import torch
 
 from kanlens.deadlines import check_time, ending, work_in
+from kanlens.discovery.regression import eliminate, quick_error
+from kanlens.discovery.smoothness import loo_error
+from kanlens.discovery.sparse import grown_sums
 from kanlens.symbolic.composition import evaluator
-from kanlens.symbolic.discovery.regression import eliminate, quick_error
-from kanlens.symbolic.discovery.smoothness import unevenness
-from kanlens.symbolic.discovery.sparse import grown_sums
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.least_squares import minimize
 from kanlens.symbolic.library import library
@@ -77,7 +77,7 @@ STAGES = {
     "terms are dropped": lambda: eliminate(MATRIX, MATRIX[:, 0], np.arange(4)),
     "a fit is judged": lambda: quick_error(MATRIX, MATRIX[:, 0], np.arange(50) % 3 == 0),
     "sums are grown": lambda: grown_sums(MATRIX, MATRIX[:, 0]),
-    "rows are left out": lambda: unevenness(MATRIX, MATRIX[:, 0]),
+    "rows are left out": lambda: loo_error(MATRIX, MATRIX[:, 0]),
     "functions are put on edges": edges,
     "a formula is shortened": lambda: shorten(X + X**2, (X,), MATRIX[:, :1]),
     "a formula is compiled": lambda: evaluator((X,), (X,)),

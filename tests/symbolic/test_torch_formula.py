@@ -8,8 +8,8 @@ import sympy
 import torch
 from torch.testing import assert_close
 
-from kanlens.core.layers import KANLinear
 from kanlens.errors import DTypeError, MethodError, ShapeError
+from kanlens.model.layers import KANLinear
 from kanlens.symbolic.composition import evaluator, spline_function
 from kanlens.symbolic.torch_formula import TorchFormula
 

@@ -6,9 +6,9 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.core.function_edge import FunctionEdge
-from kanlens.core.functions import FUNCTIONS
 from kanlens.errors import DataError
+from kanlens.functions.catalog import FUNCTIONS
+from kanlens.model.function_edge import FunctionEdge
 from kanlens.symbolic.composition import evaluator
 from kanlens.symbolic.wording import (
     edge_text,

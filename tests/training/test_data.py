@@ -11,9 +11,9 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
+from kanlens.data.tables import read_table
 from kanlens.encoding import prepare_data, prepare_target
 from kanlens.errors import DataError, InvalidValueError, ShapeError
-from kanlens.tables import read_table
 from kanlens.training.preparation import settle_scaling
 
 TEXTS = np.array(["low", "high"] * 6)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.core.function_layer import FunctionLinear
+from kanlens.model.function_layer import FunctionLinear
 from kanlens.training.objective import score, task_loss
 from kanlens.training.options import Options
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.core.function_layer import FunctionLinear
 from kanlens.errors import InterruptedWarning, InvalidValueError, TrainingError
+from kanlens.model.function_layer import FunctionLinear
 from kanlens.training.objective import Objective
 from kanlens.training.run import TrainingRun
 

@@ -17,8 +17,8 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens import sparsity
-from kanlens.core.recording import trace
 from kanlens.errors import DataError, FileFormatError, InterruptedWarning, InvalidValueError
+from kanlens.model.recording import trace
 from kanlens.training import PathStep, SparsityPath, resumption, sparsity_path
 from kanlens.training.objective import constant_loss, row_losses, task_loss
 from kanlens.training.path_result import mean_and_error

@@ -15,9 +15,9 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens import sparsity
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.layers import KANLinear
 from kanlens.errors import InvalidValueError, MethodError
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.sparsity import PENALTIES
 from kanlens.training.inputs import layer_values
 from kanlens.training.objective import Objective

@@ -12,8 +12,8 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
+from kanlens.data.tables import read_table
 from kanlens.errors import DataError
-from kanlens.tables import read_table
 from kanlens.training.objective import classes, score, task_loss
 from kanlens.training.prediction import judge, predictions
 

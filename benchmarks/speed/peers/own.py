@@ -9,9 +9,9 @@ import torch
 from benchmarks.machine import missing
 from benchmarks.speed.problem import Problem
 from benchmarks.speed.subject import Peer, Subject, spline_subject, warm_compiled
-from kanlens.core import kernels
-from kanlens.core.kernels.dispatch import Path
-from kanlens.core.layers import KANLinear
+from kanlens.model import kernels
+from kanlens.model.kernels.dispatch import Path
+from kanlens.model.layers import KANLinear
 
 SCALER = 0.5
 WAYS: tuple[Path, ...] = ("sparse", "dense", "torch")
@@ -25,7 +25,7 @@ def build(problem: Problem, *, path: Path = "auto", compiled: bool = False) -> S
     problem : Problem
         Its numbers.
     path : {"auto", "sparse", "dense", "torch"}
-        As `kanlens.core.kernels.use` takes it; "auto" is the layer's own choice.
+        As `kanlens.model.kernels.use` takes it; "auto" is the layer's own choice.
     compiled : bool
         Whether the layer goes through torch.compile.
     """

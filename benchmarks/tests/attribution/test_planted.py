@@ -12,7 +12,7 @@ from benchmarks.attribution.writing import EVEN, Sheet, write
 from kanlens.attribution.integration.crossings import meeting_points
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import integrate
-from kanlens.core.analysis import live_features
+from kanlens.model.analysis import live_features
 
 EXACT = {"bilinear", "product", "sobol_g", "threshold", "xor"}  # pieces of polynomials
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.borrowing import borrowed_randomness
 from kanlens.attribution.problem import Problem, pairs
+from kanlens.attribution.rng_scope import borrowed_randomness
 from kanlens.checks import message
-from kanlens.core.analysis import live_features
 from kanlens.errors import MethodError
+from kanlens.model.analysis import live_features
 from kanlens.progress import progress_bar
 
 REPEATS = 5  # runs of a sampling method whose spread is its standard error

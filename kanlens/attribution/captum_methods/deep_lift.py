@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.captum_methods.adapter import finite, over_background, quiet
+from kanlens.attribution.deeplift_gradients import SAME
 from kanlens.attribution.edge_view import EdgeView, known_to_captum
 from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem, pairs
-from kanlens.attribution.slopes import SAME
 from kanlens.progress import progress_bar
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.borrowing import borrowed_randomness
 from kanlens.attribution.captum_methods.adapter import finite
 from kanlens.attribution.problem import MEAN_ROW, Parts, Problem
+from kanlens.attribution.rng_scope import borrowed_randomness
 from kanlens.checks import check_count, check_positive, message
-from kanlens.core.analysis import live_features
 from kanlens.errors import InvalidValueError
+from kanlens.model.analysis import live_features
 from kanlens.progress import progress_bar
 
 FAINT = 60.0  # a coalition of half the features weighs at least exp(-60)

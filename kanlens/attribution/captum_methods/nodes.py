@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.attribution.captum_methods.adapter import over_background, over_parts, steps_at_once
+from kanlens.attribution.deeplift_gradients import SAME
 from kanlens.attribution.edge_view import EdgeView, known_to_captum
 from kanlens.attribution.problem import MEAN_OUTPUT, SLOPES, Parts, Problem
-from kanlens.attribution.slopes import SAME
 from kanlens.checks import check_count, message
-from kanlens.core.analysis import live_edges, reaching
 from kanlens.errors import InvalidValueError
+from kanlens.model.analysis import live_edges, reaching
 
 ACTIVATIONS = "nothing: values are activations, no shares"
 NODES_AT_ZERO = "output with all nodes of the level at zero"

@@ -16,8 +16,8 @@ from torch import Tensor
 from kanlens.attribution.captum_methods.adapter import REPEATS, finite, five_runs, perturbed
 from kanlens.attribution.problem import MEAN_ROW, Parts, Problem
 from kanlens.checks import check_count, message
-from kanlens.core.analysis import BUDGET, live_features
 from kanlens.errors import MethodError
+from kanlens.model.analysis import BUDGET, live_features
 from kanlens.progress import progress_bar
 
 MOST_PLAYERS = 8  # 40320 orders

@@ -8,8 +8,8 @@ from torch import Tensor
 from kanlens.attribution.captum_methods.adapter import REPEATS, finite, five_runs, perturbed
 from kanlens.attribution.problem import MEAN_ROW, Parts, Problem
 from kanlens.checks import check_count, message
-from kanlens.core.analysis import live_features
 from kanlens.errors import InvalidValueError, MethodError
+from kanlens.model.analysis import live_features
 
 OTHER_ROWS = "mean output over the samples, whose values replace each other"
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from kanlens.attribution.integration.lines import Lines, range_ends
 from kanlens.attribution.integration.polynomials import Interpolation
-from kanlens.core import analysis
-from kanlens.core.analysis import live_edges, reaching
-from kanlens.core.network import KAN
-from kanlens.core.spline_edges import SplineEdges
+from kanlens.model import analysis
+from kanlens.model.analysis import live_edges, reaching
+from kanlens.model.network import KAN
+from kanlens.model.spline_edges import SplineEdges
 
 SHORTEST = 1e-15  # of a line; less is rounding
 MOST_POINTS = 16  # at which a hidden input is read on a segment

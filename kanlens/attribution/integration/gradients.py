@@ -13,8 +13,8 @@ from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import Integrals, integrate
 from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, Parts, Problem, pairs
 from kanlens.checks import check_choice, check_positive, message
-from kanlens.core import analysis
 from kanlens.errors import MethodError
+from kanlens.model import analysis
 from kanlens.progress import progress_bar
 
 BASELINES = ("each", "mean")
@@ -60,7 +60,7 @@ def integrated_gradients(
 
     Examples
     --------
-    >>> from kanlens.core.network import KAN
+    >>> from kanlens.model.network import KAN
     >>> model = analysis.private_copy(KAN([2, 3, 1]))
     >>> x = torch.tensor([[0.5, -0.5]], dtype=torch.float64)
     >>> parts = integrated_gradients(Problem(model=model, x=x, rows=0 * x, target=0))

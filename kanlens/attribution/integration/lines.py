@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.core import analysis, spline
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
-from kanlens.core.spline_edges import SplineEdges
+from kanlens.model import analysis
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
+from kanlens.model.spline_edges import SplineEdges
+from kanlens.splines import spline
 
 SMOOTH = 3  # degree that pieces count as when they are no polynomials
 

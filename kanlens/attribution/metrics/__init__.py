@@ -10,19 +10,23 @@ from __future__ import annotations
 
 from kanlens.attribution.metrics.case import Case, Score, case_for
 from kanlens.attribution.metrics.concentration import gini_index, share_entropy
-from kanlens.attribution.metrics.curves import area_over, change_area, removal_curve
+from kanlens.attribution.metrics.deletion_insertion import area_over, change_area, removal_curve
 from kanlens.attribution.metrics.exactness import (
     pairwise_rank_agreement,
     rank_correlation,
     relative_l1,
     sign_match,
 )
+from kanlens.attribution.metrics.faithfulness import (
+    infidelity,
+    removal_infidelity,
+    subset_correlation,
+)
+from kanlens.attribution.metrics.feature_perturbation import prediction_gap
 from kanlens.attribution.metrics.metric import Metric
-from kanlens.attribution.metrics.moves import prediction_gap
 from kanlens.attribution.metrics.randomization import parameter_randomization, stability_across
 from kanlens.attribution.metrics.rankings import rank_agreement, spearman, top_agreement
 from kanlens.attribution.metrics.registry import METRICS
-from kanlens.attribution.metrics.removal import infidelity, removal_infidelity, subset_correlation
 from kanlens.attribution.metrics.stability import max_sensitivity, relative_stability
 
 __all__ = [

@@ -20,8 +20,8 @@ from kanlens.attribution.metrics.points import (
 )
 from kanlens.attribution.problem import MEAN_ROW, SLOPES, ZERO
 from kanlens.attribution.result import Attribution
-from kanlens.core.analysis import private_copy
-from kanlens.core.network import KAN
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
 
 NOISE = 1e-12  # of the largest |output|: a smaller deviation is rounding
 ROWS = 128  # background rows that removed features are replaced from, at most

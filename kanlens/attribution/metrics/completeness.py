@@ -5,7 +5,7 @@ from __future__ import annotations
 from kanlens.attribution.metrics.case import Case, Score, undefined
 from kanlens.attribution.metrics.metric import Metric
 from kanlens.attribution.metrics.rankings import ratio
-from kanlens.core.analysis import live_features
+from kanlens.model.analysis import live_features
 
 
 def mean_gap(case: Case) -> Score:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from kanlens.core.analysis import BUDGET
+from kanlens.model.analysis import BUDGET
 
 Function = Callable[[Tensor], Tensor]
 Outside = Callable[[Tensor], Tensor]

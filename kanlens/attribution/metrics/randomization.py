@@ -15,9 +15,9 @@ from kanlens.attribution.metrics.points import normal
 from kanlens.attribution.metrics.rankings import cleaned, spearman, top_agreement
 from kanlens.attribution.result import Attribution
 from kanlens.checks import check_choice, message
-from kanlens.core.analysis import private_copy
-from kanlens.core.network import KAN
 from kanlens.errors import ShapeError
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
 
 
 @torch.no_grad()

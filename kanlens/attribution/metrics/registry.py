@@ -5,11 +5,11 @@ from __future__ import annotations
 from kanlens.attribution.metrics import (
     completeness,
     concentration,
-    curves,
+    deletion_insertion,
     exactness,
-    moves,
+    faithfulness,
+    feature_perturbation,
     randomization,
-    removal,
     stability,
 )
 from kanlens.attribution.metrics.metric import Metric
@@ -19,9 +19,9 @@ METRICS: dict[str, Metric] = {
     for module in (
         completeness,
         exactness,
-        removal,
-        moves,
-        curves,
+        faithfulness,
+        feature_perturbation,
+        deletion_insertion,
         stability,
         randomization,
         concentration,

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from kanlens.checks import message
-from kanlens.core.activations import BASES, Array
-from kanlens.core.edge import EdgeFunction
-from kanlens.core.function_edge import FunctionEdge
-from kanlens.core.pieces import Index
 from kanlens.errors import MethodError
+from kanlens.functions.activations import BASES, Array
+from kanlens.model.edge import EdgeFunction
+from kanlens.model.function_edge import FunctionEdge
+from kanlens.splines.pieces import Index
 
 EPS = float(np.finfo(np.float64).eps)
 SEAM = 1e-6  # of a cell: a break this near the end of a cell is in the next one as well

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.games import Game, Solution
-from kanlens.core.analysis import BUDGET
-from kanlens.core.kernels.coalitions import coalition_worths
+from kanlens.model.analysis import BUDGET
+from kanlens.model.kernels.coalitions import coalition_worths
 
 STEP = 2**28  # functions evaluated between two moves of the bar
 TRIAL = 2**21  # functions evaluated to tell how long all take

@@ -21,7 +21,7 @@ from kanlens.attribution.shapley.product_games import (
     product_game_interactions,
     product_game_values,
 )
-from kanlens.core.analysis import BUDGET
+from kanlens.model.analysis import BUDGET
 
 TERM = 1e-9  # seconds for one player, cosine and node of a quadrature rule
 

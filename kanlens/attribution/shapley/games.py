@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.attribution.problem import Problem
-from kanlens.core.analysis import BUDGET, live_edges, reaching
-from kanlens.core.network import KAN
-from kanlens.core.products import Grouping, Nodes
-from kanlens.core.schema import default_schema
+from kanlens.data.schema import default_schema
+from kanlens.model.analysis import BUDGET, live_edges, reaching
+from kanlens.model.network import KAN
+from kanlens.model.products import Grouping, Nodes
 
 LIMIT = 14  # players of a game whose coalitions are enumerated: 2**14
 

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from kanlens.attribution.shapley.cosines import CosineSeries
 from kanlens.checks import message
-from kanlens.core.activations import Array
-from kanlens.core.analysis import BUDGET
-from kanlens.core.kernels.product_games import (
+from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.functions.activations import Array
+from kanlens.model.analysis import BUDGET
+from kanlens.model.kernels.product_games import (
     cosine_interactions,
     cosine_values,
     half_rules,
 )
-from kanlens.errors import InvalidValueError, ShapeError
 
 BEYOND = 1e-9  # of the interval: how far coalitions may be outside by rounding
 NODES = 0.5 - 0.5 / math.sqrt(3.0), 0.5 + 0.5 / math.sqrt(3.0)  # of the rule of two points
@@ -58,7 +58,7 @@ def product_game_values(steps: Tensor, offsets: Tensor, series: CosineSeries) ->
     Examples
     --------
     >>> from kanlens.attribution.shapley.cosines import fit
-    >>> from kanlens.core.function_edge import FunctionEdge
+    >>> from kanlens.model.function_edge import FunctionEdge
     >>> square = fit(FunctionEdge(function="x^2"), 0.0, 3.0, tolerance=1e-9)
     >>> steps = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
     >>> product_game_values(steps, torch.zeros(1, dtype=torch.float64), square).round(decimals=9)
@@ -95,7 +95,7 @@ def product_game_interactions(steps: Tensor, offsets: Tensor, series: CosineSeri
     Examples
     --------
     >>> from kanlens.attribution.shapley.cosines import fit
-    >>> from kanlens.core.function_edge import FunctionEdge
+    >>> from kanlens.model.function_edge import FunctionEdge
     >>> square = fit(FunctionEdge(function="x^2"), 0.0, 3.0, tolerance=1e-9)
     >>> steps = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
     >>> found = product_game_interactions(steps, torch.zeros(1, dtype=torch.float64), square)

@@ -29,13 +29,13 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import pairs
+from kanlens.attribution.shapley.control_variate import Surrogate, count, fitted
 from kanlens.attribution.shapley.games import Game
-from kanlens.attribution.shapley.surrogate import Surrogate, count, fitted
-from kanlens.attribution.shapley.walks import Walks
+from kanlens.attribution.shapley.permutations import Walks
 from kanlens.checks import check_count, check_positive
-from kanlens.core.analysis import BUDGET
 from kanlens.deadlines import NEVER, Deadline
 from kanlens.interruption import Interruption
+from kanlens.model.analysis import BUDGET
 from kanlens.progress import progress_bar
 
 MOST = 2**20  # orders for one sample

@@ -13,7 +13,7 @@ from torch import Tensor
 from kanlens.attribution.additive import contributions
 from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem
 from kanlens.attribution.shapley.games import Solution, games, players
-from kanlens.attribution.shapley.solving import ALGORITHMS, Algorithm, Solved, Terms, solve
+from kanlens.attribution.shapley.solver import ALGORITHMS, Algorithm, Solved, Terms, solve
 from kanlens.checks import check_choice, check_positive, message
 from kanlens.deadlines import Deadline
 from kanlens.errors import MethodError

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from kanlens.checks import check_choice, message, reworded
-from kanlens.core.acceptance import HasNetwork, held_network
-from kanlens.core.network import KAN
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError
 from kanlens.io.checkpoint import FORMAT, load
 from kanlens.io.importers.efficient_kan import EFFICIENT_KAN
@@ -22,9 +20,11 @@ from kanlens.io.importers.source import CALL, Importer, Options, Source, sources
 from kanlens.io.importers.training_data import Supervision
 from kanlens.io.soundness import check_sound
 from kanlens.io.tensor_files import check_file, first_bytes, read_metadata
+from kanlens.model.acceptance import HasNetwork, held_network
+from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
-    from kanlens.core.schema import Task
+    from kanlens.data.schema import Task
     from kanlens.io.importers.training_data import TrainingData
 
 IMPORTERS: tuple[Importer, ...] = (EFFICIENT_KAN,)

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message, reworded
-from kanlens.core.activations import base_activation
-from kanlens.core.config import LayerConfig
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
-from kanlens.core.schema import default_schema
+from kanlens.data.schema import default_schema
 from kanlens.errors import DTypeError, InvalidValueError, KanlensError, ShapeError
+from kanlens.functions.activations import base_activation
 from kanlens.io.importers.source import CALL, Importer, Options, Source
+from kanlens.model.config import LayerConfig
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
 
 REQUIRED = ("base_weight", "spline_weight", "grid")
 OPTIONAL = ("spline_scaler", "bias", "mask")

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import message
-from kanlens.core.network import KAN
 from kanlens.errors import DTypeError, FileFormatError, KanlensError
 from kanlens.io.tensor_files import (
     check_file,
@@ -25,6 +24,7 @@ from kanlens.io.tensor_files import (
     printable,
     read_safetensors,
 )
+from kanlens.model.network import KAN
 
 CALL = "import_model"
 _ADVICE = "Save torch.save(model.state_dict(), path)"

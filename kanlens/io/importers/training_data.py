@@ -11,14 +11,14 @@ import numpy as np
 from torch import Tensor
 
 from kanlens.checks import check_choice, message, reworded
-from kanlens.core.network import KAN
-from kanlens.core.schema import Task
-from kanlens.core.targets import TASKS
+from kanlens.data.schema import Task
+from kanlens.data.tables import Table, read_table
+from kanlens.data.targets import TASKS
 from kanlens.encoding import adopt_data
 from kanlens.errors import InvalidValueError, KanlensError
 from kanlens.files import read_frame
 from kanlens.io.importers.source import CALL
-from kanlens.tables import Table, read_table
+from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import Problem
-from kanlens.core.analysis import private_copy
-from kanlens.core.network import KAN
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
 
 
 def posed(

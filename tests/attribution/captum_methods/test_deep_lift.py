@@ -10,8 +10,8 @@ from torch import nn
 
 import kanlens
 from kanlens.attribution import attribute
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 
 
 class Plain(nn.Module):

@@ -18,8 +18,8 @@ from kanlens.attribution.captum_methods import (
     captum_layer_integrated_gradients,
 )
 from kanlens.attribution.captum_methods.nodes import NodeView
-from kanlens.core.recording import trace
 from kanlens.errors import InvalidValueError
+from kanlens.model.recording import trace
 
 WIDTHS = [[3, 2, 2], [3, (1, [2, 3]), 2, 2], [3, (2, 1), (1, 1)]]
 LEVELS = [(widths, level) for widths in WIDTHS for level in range(1, len(widths))]

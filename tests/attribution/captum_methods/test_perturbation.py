@@ -88,7 +88,7 @@ def test_one_sample_has_nothing_to_change_places_with(problem):
 def test_permutation_of_many_samples_in_parts(problem, monkeypatch):
     given = problem([3, 2, 1], batch=40)
     whole = captum_feature_permutation(given)
-    monkeypatch.setattr("kanlens.core.analysis.BUDGET", 500)
+    monkeypatch.setattr("kanlens.model.analysis.BUDGET", 500)
     again = dataclasses.replace(given, generator=torch.Generator().manual_seed(3))
     parts = captum_feature_permutation(again)
     torch.testing.assert_close(parts.values, whole.values, rtol=1e-12, atol=1e-14)

@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from kanlens.attribution.integration.lines import Lines
-from kanlens.core.network import KAN
+from kanlens.model.network import KAN
 
 SCAN = np.linspace(0.0, 1.0, 1001)
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)

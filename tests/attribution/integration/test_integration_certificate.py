@@ -9,11 +9,11 @@ import torch
 from kanlens.attribution.integration.crossings import meeting_points, smooth_segments
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import integrate
-from kanlens.core.analysis import private_copy
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
-from kanlens.core.schema import default_schema
+from kanlens.data.schema import default_schema
+from kanlens.model.analysis import private_copy
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
 from tests.attribution.conftest import build
 from tests.attribution.integration import brute_force
 

@@ -9,9 +9,9 @@ import torch
 from kanlens.attribution.integration.crossings import Segments, meeting_points, smooth_segments
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.polynomials import Interpolation, rule
-from kanlens.core.analysis import private_copy
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.analysis import private_copy
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from tests.attribution.conftest import build
 from tests.attribution.integration import brute_force
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from kanlens.attribution.integration.gradients import integrated_gradients
 from kanlens.attribution.problem import Problem
-from kanlens.core import analysis
-from kanlens.core.analysis import private_copy
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
-from kanlens.core.products import Grouping, Nodes
-from kanlens.core.recording import trace
 from kanlens.errors import InvalidValueError, MethodError
+from kanlens.model import analysis
+from kanlens.model.analysis import private_copy
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
+from kanlens.model.products import Grouping, Nodes
+from kanlens.model.recording import trace
 from tests.attribution.conftest import build
 from tests.attribution.integration import brute_force
 
@@ -233,7 +233,7 @@ def test_blocks_change_nothing(monkeypatch):
 
 
 def test_the_torch_path_gives_the_same_numbers():
-    from kanlens.core import kernels
+    from kanlens.model import kernels
 
     model, x, rows = build([3, 4, 1]), normal(5, 3), normal(2, 3, seed=2)
     expected = integrated_gradients(ask(model, x, rows)).values

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import Attribution
+from kanlens.attribution.deeplift_gradients import secant
 from kanlens.attribution.metrics import Case, case_for
 from kanlens.attribution.problem import MEAN_OUTPUT, Problem
-from kanlens.attribution.slopes import secant
-from kanlens.core.analysis import private_copy
-from kanlens.core.network import KAN
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
 
 WEIGHTS = torch.tensor([8.0, -4.0, 2.0, 1.0, 0.5, 0.0], dtype=torch.float64)
 

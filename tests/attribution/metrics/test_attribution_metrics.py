@@ -19,8 +19,8 @@ from kanlens.attribution.metrics import (
     share_entropy,
 )
 from kanlens.attribution.problem import MEAN_ROW, ZERO
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from tests.attribution.metrics import cases
 
 

@@ -35,9 +35,9 @@ from kanlens.attribution.metrics import (
     subset_correlation,
     top_agreement,
 )
+from kanlens.attribution.metrics.faithfulness import removal_masks
 from kanlens.attribution.metrics.points import started, subsets, without
 from kanlens.attribution.metrics.rankings import average_ranks, correlation, count_of, dense_ranks
-from kanlens.attribution.metrics.removal import removal_masks
 from kanlens.attribution.metrics.stability import neighbours
 from tests.attribution.metrics import cases
 

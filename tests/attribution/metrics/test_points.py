@@ -21,7 +21,7 @@ from kanlens.attribution.metrics.points import (
     uniform,
 )
 from kanlens.attribution.problem import MEAN_ROW, SLOPES, ZERO
-from kanlens.core.recording import trace
+from kanlens.model.recording import trace
 from tests.attribution.metrics import cases
 
 MODEL = [name for name, metric in METRICS.items() if "model" in metric.needs]

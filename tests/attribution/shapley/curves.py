@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.core.activations import Array
-from kanlens.core.edge import EdgeFunction
-from kanlens.core.function_edge import FunctionEdge
+from kanlens.functions.activations import Array
+from kanlens.model.edge import EdgeFunction
+from kanlens.model.function_edge import FunctionEdge
 
 Edge = EdgeFunction | FunctionEdge
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import Problem
-from kanlens.core.analysis import private_copy
-from kanlens.core.network import KAN
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
 from tests.attribution.conftest import build
 
 
@@ -58,7 +58,7 @@ def masked(model: KAN, seed: int, share: float = 0.6) -> KAN:
 
 def scaled(model: KAN, seed: int = 3) -> KAN:
     """The same network with nodes that are scaled and shifted."""
-    from kanlens.core.products import Nodes
+    from kanlens.model.products import Nodes
 
     generator = torch.Generator().manual_seed(seed)
     nodes = [Nodes(each.grouping, scaled=True).double() for each in model.nodes]
@@ -73,7 +73,7 @@ def scaled(model: KAN, seed: int = 3) -> KAN:
 
 def symbolic(widths: list[object], seed: int = 0) -> KAN:
     """A network whose layers hold kinks, a step and a logarithm beside splines."""
-    from kanlens.core.function_layer import FunctionLinear
+    from kanlens.model.function_layer import FunctionLinear
 
     model = build(widths, seed=seed)
     layers = [FunctionLinear.from_layer(layer) for layer in model.layers]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from kanlens.attribution.shapley.cosines import CosineSeries, fit
 from kanlens.attribution.shapley.curve_samples import INFLECTIONS, samples
-from kanlens.core import functions
-from kanlens.core.edge import EdgeFunction
-from kanlens.core.function_edge import FunctionEdge
-from kanlens.core.functions import FUNCTIONS
 from kanlens.errors import InvalidValueError, MethodError
+from kanlens.functions import catalog as functions
+from kanlens.functions.catalog import FUNCTIONS
+from kanlens.model.edge import EdgeFunction
+from kanlens.model.function_edge import FunctionEdge
 from tests.attribution.shapley.curves import Edge, near_and_far, spline
 
 

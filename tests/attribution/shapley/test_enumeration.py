@@ -11,7 +11,7 @@ import torch
 from kanlens.attribution.shapley import enumeration
 from kanlens.attribution.shapley.enumeration import enumerated, pair_weights, value_weights
 from kanlens.attribution.shapley.games import Game, games
-from kanlens.core import kernels
+from kanlens.model import kernels
 from tests.attribution.shapley.definition import KINDS, network, problem_of
 
 

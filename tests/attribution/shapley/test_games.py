@@ -162,8 +162,8 @@ def test_a_model_is_left_as_it_is(draw):
 
 
 def test_nan_counts_as_a_change(draw):
-    from kanlens.core.function_layer import FunctionLinear
-    from kanlens.core.network import KAN
+    from kanlens.model.function_layer import FunctionLinear
+    from kanlens.model.network import KAN
 
     model = build([2, 1, 1])
     first = FunctionLinear.from_layer(model.layers[0])

@@ -20,9 +20,9 @@ from kanlens.attribution.shapley.product_games import (
     product_game_interactions,
     product_game_values,
 )
-from kanlens.core import kernels
-from kanlens.core.function_edge import FunctionEdge
 from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.model import kernels
+from kanlens.model.function_edge import FunctionEdge
 from tests.attribution.shapley.curves import (
     Edge,
     drawn,

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from kanlens import deadlines
-from kanlens.attribution.shapley import sampling, walks
+from kanlens.attribution.shapley import permutations, sampling
+from kanlens.attribution.shapley.control_variate import Surrogate
 from kanlens.attribution.shapley.enumeration import enumerated
 from kanlens.attribution.shapley.games import Game, games
 from kanlens.attribution.shapley.sampling import LEAST, MOVES, sampled
-from kanlens.attribution.shapley.surrogate import Surrogate
-from kanlens.core.network import KAN
 from kanlens.deadlines import Deadline
 from kanlens.errors import InvalidValueError
+from kanlens.model.network import KAN
 from tests.attribution.conftest import build
 from tests.attribution.shapley.definition import KINDS, network, problem_of
 
@@ -235,7 +235,7 @@ def test_without_time_parts_are_larger(monkeypatch):
 
     def counted(game, x):
         made.append(len(x))
-        return walks.Walks(game, x)
+        return permutations.Walks(game, x)
 
     monkeypatch.setattr(sampling, "Walks", counted)
     game = game_of(build([12, 11, 1]), batch=200, rows=300)
@@ -315,7 +315,7 @@ def test_a_sample_alone_gets_the_same(tolerance):
 def test_small_blocks_give_the_same(monkeypatch):
     game = game_of(build([9, 4, 3, 1]), batch=4, rows=5)
     whole = sampled(game, tolerance=0.0, most=1000, generator=seeded())
-    monkeypatch.setattr(walks, "BUDGET", 1)
+    monkeypatch.setattr(permutations, "BUDGET", 1)
     monkeypatch.setattr(sampling, "BUDGET", 8000)
     parts = sampled(game, tolerance=0.0, most=1000, generator=seeded())
     torch.testing.assert_close(parts.values, whole.values, rtol=1e-10, atol=1e-15)
@@ -359,11 +359,11 @@ def deep_game(widths, *, batch, rows):
 
 def variance_of_single_orders(game, evaluations):
     """Of the mean over orders that each start from one row, at so many evaluations."""
-    whole, rows = walks.Walks(game, game.x), len(game.rows)
+    whole, rows = permutations.Walks(game, game.x), len(game.rows)
     orders = torch.rand(rows, 40, game.size, generator=seeded(5)).argsort(-1)
     both = torch.arange(len(game.x)), torch.arange(rows)
     u = whole.walk(*both, orders).u
-    gains = walks.rises(game.outputs(whole.middle(*both)[:, :, None, None] + u), orders)
+    gains = permutations.rises(game.outputs(whole.middle(*both)[:, :, None, None] + u), orders)
     return float(gains.var(2).mean()) * (game.size - 1) / evaluations
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from kanlens.attribution import attribute
 from kanlens.attribution.shapley import enumeration, values
-from kanlens.core import analysis
-from kanlens.core.function_layer import FunctionLinear
-from kanlens.core.network import KAN
-from kanlens.core.schema import Feature, Schema, default_schema
+from kanlens.data.schema import Feature, Schema, default_schema
 from kanlens.errors import InvalidValueError, MethodError
+from kanlens.model import analysis
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from tests.attribution import oracles
 from tests.attribution.conftest import build
 from tests.attribution.shapley.definition import KINDS, problem_of

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kanlens.core.layers import KANLinear
-from kanlens.core.network import KAN
 from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, ShapeError
 from kanlens.io.importers import import_model
 from kanlens.io.importers.efficient_kan import matches
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
 
 
 def reference_basis(x, grid, order):  # (batch, in), (in, knot) -> (batch, in, basis)

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from kanlens.core.network import KAN
-from kanlens.core.recording import remember
 from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, MissingFileError
 from kanlens.io import importers
 from kanlens.io.checkpoint import load, save
 from kanlens.io.importers import import_model
 from kanlens.io.importers.source import Importer
+from kanlens.model.network import KAN
+from kanlens.model.recording import remember
 
 KNOWN = "efficient-kan (layers.0.base_weight, layers.0.spline_weight, layers.0.grid)"
 SAVE = "Save torch.save(model.state_dict(), path)."

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import kanlens
+from kanlens.data.tables import read_table
 from kanlens.errors import DataError, InvalidValueError, KanlensError, ShapeError
 from kanlens.io.importers import import_model
-from kanlens.tables import read_table
 
 DRAW = np.random.default_rng(0)
 FRAME = pd.DataFrame({"size": DRAW.uniform(0, 2, 24), "kind": list("abc") * 8})

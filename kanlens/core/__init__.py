@@ -1,3 +1,0 @@
-"""Splines, layers, networks and the record of a run."""
-
-from kanlens.core.function_layer import FunctionLinear as FunctionLinear  # registers its kind

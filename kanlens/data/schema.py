@@ -1,0 +1,385 @@
+"""What a model's inputs and outputs are: names, units, kinds, task.
+
+A table has columns, a model has features: a numeric or two-valued column is one feature, a
+categorical column is one feature per category. `Schema.encode` is the one place where cells
+become numbers, for training tables and for frames given to a trained model alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from kanlens.checks import message, nearest
+from kanlens.data.cell_parsing import (
+    Array,
+    Place,
+    label_text,
+    listed,
+    missing_cells,
+    missing_text,
+    read_labels,
+    read_numbers,
+    row_text,
+)
+from kanlens.errors import DataError, InvalidValueError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Feature", "Kind", "Output", "Schema", "Task", "default_schema", "label_text"]
+
+Kind = Literal["numeric", "binary", "categorical"]
+Task = Literal["regression", "classification"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One input of a model and the column it is read from.
+
+    Attributes
+    ----------
+    name : str
+        Name of the feature; the column's, or ``column=category`` for a one-hot feature.
+    column : str
+        The table column it is read from.
+    kind : {"numeric", "binary", "categorical"}
+        Kind of that column.
+    category : str or None
+        The cell value that this feature codes as 1 (None: the cell is the number).
+    categories : tuple of str
+        Every value the column had when the table was read; empty for numeric columns.
+    unit : str
+        Unit of the column, empty when it has none.
+    imputation : float or str or None
+        What replaces a missing cell; None refuses missing cells.
+    """
+
+    name: str
+    column: str
+    kind: Kind = "numeric"
+    category: str | None = None
+    categories: tuple[str, ...] = ()
+    unit: str = ""
+    imputation: float | str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """One output of a model.
+
+    Attributes
+    ----------
+    name : str
+        Name of the output.
+    unit : str
+        Its unit, empty when it has none.
+    """
+
+    name: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """Names, units and kinds of a model's inputs and outputs, and its task.
+
+    Attributes
+    ----------
+    features : tuple of Feature
+        The inputs, in the order of the columns of x.
+    outputs : tuple of Output
+        The outputs, in the order of the columns of y.
+    target : str or None
+        The table column that the outputs predict; for several, their names joined by ", ".
+    task : {"regression", "classification"}
+        For classification the outputs are logits: one for two classes, else one per class.
+    class_labels : tuple of str
+        The classes, in the order of their codes 0, 1, ...; empty for regression.
+    """
+
+    features: tuple[Feature, ...]
+    outputs: tuple[Output, ...]
+    target: str | None = None
+    task: Task = "regression"
+    class_labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_repeats("feature_names", self.feature_names)
+        _refuse_repeats("output_names", self.output_names)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return tuple(output.name for output in self.outputs)
+
+    @property
+    def groups(self) -> dict[str, tuple[int, ...]]:
+        """Columns that became several features, with the indices of these."""
+        found: dict[str, list[int]] = {}
+        for index, feature in enumerate(self.features):
+            found.setdefault(feature.column, []).append(index)
+        return {column: tuple(rows) for column, rows in found.items() if len(rows) > 1}
+
+    @property
+    def target_columns(self) -> tuple[str, ...]:
+        """Table columns that the outputs predict; empty when none are known."""
+        if self.target is None:
+            return ()
+        several = self.task == "regression" and len(self.outputs) > 1
+        return self.output_names if several else (self.target,)
+
+    def targets_among(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """Return which of a table's columns the outputs predict.
+
+        These are the columns the model was trained on; a model that knows none predicts the columns
+        that are named like its outputs. None are returned unless all are there, each once, and no
+        feature is read from them.
+
+        Examples
+        --------
+        >>> default_schema(1, 1).targets_among(["x1", "y"]), default_schema(1, 1).targets_among("x")
+        (('y',), ())
+        """
+        wanted = self.target_columns or self.output_names
+        read = {name for feature in self.features for name in (feature.name, feature.column)}
+        usable = all(list(columns).count(name) == 1 and name not in read for name in wanted)
+        return wanted if usable else ()
+
+    def select(self, indices: Sequence[int]) -> Schema:
+        """Return the schema of a model that keeps only the features at `indices`."""
+        return dataclasses.replace(self, features=tuple(self.features[i] for i in indices))
+
+    def encode(self, frame: pd.DataFrame, *, call: str, place: Place | None = None) -> Array:
+        """Turn the columns of a frame into the features of the model.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Holds at least the columns of the features (or columns named as the features);
+            their order is free and other columns are ignored. Columns that are only counted, from
+            0 to the last feature, are taken in order, as those of an array.
+        call : str
+            The public call, for error messages.
+        place : callable, optional
+            Words a row number in error messages; ``"row 3"`` by default.
+
+        Returns
+        -------
+        ndarray, shape (rows, in)
+            float64, in the units of the data.
+
+        Raises
+        ------
+        DataError
+            For a missing column, a missing or unreadable cell, or an unknown category.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> default_schema(2, 1).encode(pd.DataFrame({"x2": [1], "x1": [2]}), call="predict")
+        array([[2., 1.]])
+        """
+        cells = _Cells(frame, call, place or row_text)
+        counted = [str(index) for index in range(len(self.features))]
+        if cells.names == counted and not {one.column for one in self.features} & set(counted):
+            cells.names = list(self.feature_names)
+        columns = [cells.feature(feature) for feature in self.features]
+        return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
+
+    def encode_target(self, values: Any, *, call: str, place: Place | None = None) -> Array:
+        """Turn target cells into numbers (regression) or class codes (classification).
+
+        Parameters
+        ----------
+        values : Series, DataFrame or array, shape (rows,) or (rows, outputs)
+            Target cells; several columns only for regression with several outputs.
+        call : str
+            The public call, for error messages.
+        place : callable, optional
+            Words a row number in error messages; ``"row 3"`` by default.
+
+        Returns
+        -------
+        ndarray, shape (rows,) or (rows, outputs)
+            float64 for regression, with the axes of `values`; int64 codes for classification.
+
+        Raises
+        ------
+        DataError
+            For a missing cell, one that is not a finite number, or not one of the classes.
+
+        Examples
+        --------
+        >>> default_schema(1, 1).encode_target(["1.5", 2], call="fit")
+        array([1.5, 2. ])
+        """
+        import pandas as pd
+
+        place = place or row_text
+        if self.task == "classification":
+            return self._class_codes(_series(values), call, place)
+        names = self.target_columns or self.output_names
+        if getattr(values, "ndim", 1) < 2:
+            name = self.target or "y"
+            return read_numbers(_series(values), name, call=call, place=place)
+        frame = pd.DataFrame(values)
+        if frame.shape[1] != len(names):
+            expected = f"{len(names)} target columns"
+            advice = "Give one column for each output"
+            raise DataError(message(call, expected, str(frame.shape[1]), advice))
+        columns = [
+            read_numbers(frame.iloc[:, index], name, call=call, place=place)
+            for index, name in enumerate(names)
+        ]
+        return np.stack(columns, axis=1)
+
+    def _class_codes(self, column: pd.Series, call: str, place: Place) -> Array:
+        """Return the code of every target cell; refuse missing and unknown classes."""
+        name, missing = self.target or "y", missing_cells(column)
+        if missing.any():
+            raise DataError(missing_text(name, missing, call, place, imputable=False))
+        texts = read_labels(
+            column,
+            self.class_labels,
+            call=call,
+            place=place,
+            expected=f"target {name!r} to hold {listed(self.class_labels)}",
+            advice="Correct it, or train with that class",
+        )
+        codes = {label: code for code, label in enumerate(self.class_labels)}
+        return np.array([codes[text] for text in texts], dtype=np.int64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the schema as plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Schema:
+        """Rebuild a schema from `to_dict`."""
+        features = tuple(
+            Feature(**{**item, "categories": tuple(item.get("categories", ()))})
+            for item in data["features"]
+        )
+        outputs = tuple(Output(**item) for item in data["outputs"])
+        rest = {key: data[key] for key in ("target", "task") if key in data}
+        labels = tuple(data.get("class_labels", ()))
+        return cls(features=features, outputs=outputs, class_labels=labels, **rest)
+
+
+def default_schema(
+    n_inputs: int,
+    n_outputs: int,
+    *,
+    feature_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> Schema:
+    """Return a schema of numeric features x1, x2, ... and outputs y, or y1, y2, ...
+
+    Raises
+    ------
+    InvalidValueError
+        If names are given and their number is not the number of features or outputs.
+
+    Examples
+    --------
+    >>> default_schema(2, 1).feature_names
+    ('x1', 'x2')
+    """
+    ys = ["y"] if n_outputs == 1 else [f"y{i + 1}" for i in range(n_outputs)]
+    inputs = _names("feature_names", feature_names, [f"x{i + 1}" for i in range(n_inputs)])
+    outputs = _names("output_names", output_names, ys)
+    return Schema(
+        features=tuple(Feature(name=name, column=name) for name in inputs),
+        outputs=tuple(Output(name=name) for name in outputs),
+    )
+
+
+def _names(what: str, given: Sequence[str] | None, default: list[str]) -> list[str]:
+    if given is None:
+        return default
+    names = [str(name) for name in given]
+    if len(names) != len(default):
+        text = message("KAN", f"{len(default)} {what}", str(len(names)), "Name each one once")
+        raise InvalidValueError(text)
+    return names
+
+
+def _refuse_repeats(what: str, names: Sequence[str]) -> None:
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise InvalidValueError(
+            message("KAN", f"{what} that differ", f"{twice!r} more than once", "Rename one")
+        )
+
+
+class _Cells:
+    """The columns of one frame, read as features, each categorical column only once."""
+
+    def __init__(self, frame: pd.DataFrame, call: str, place: Place) -> None:
+        self.frame, self.call, self.place = frame, call, place
+        self.names = [str(name) for name in frame.columns]
+        self.texts: dict[str, Array] = {}
+
+    def feature(self, feature: Feature) -> Array:
+        """Return one feature of every row."""
+        if feature.column not in self.names and feature.name in self.names:
+            return self.numbers(feature.name, None)  # already one-hot coded by the caller
+        if feature.category is None:
+            return self.numbers(feature.column, feature.imputation)
+        if feature.column not in self.texts:
+            self.texts[feature.column] = self.labels(feature)
+        return np.asarray(self.texts[feature.column] == feature.category, dtype=np.float64)
+
+    def column(self, name: str) -> pd.Series:
+        """Return the column of that name; refuse none and several."""
+        count = self.names.count(name)
+        if count == 1:
+            return self.frame.iloc[:, self.names.index(name)]
+        if count:
+            text = message(self.call, f"one column {name!r}", str(count), "Rename or drop one")
+            raise DataError(text)
+        hint = nearest(name, self.names)
+        advice = f"Add it, or rename {hint!r}" if hint else "Add it"
+        got = f"columns {listed(self.names)}"
+        raise DataError(message(self.call, f"a column {name!r}", got, advice))
+
+    def numbers(self, name: str, imputation: float | str | None) -> Array:
+        """Return a column of numbers."""
+        column = self.column(name)
+        return read_numbers(column, name, call=self.call, place=self.place, imputation=imputation)
+
+    def labels(self, feature: Feature) -> Array:
+        """Return the category text of every cell; refuse missing and unknown ones."""
+        column = self.column(feature.column)
+        missing = missing_cells(column)
+        if missing.any():
+            if feature.imputation is None:
+                raise DataError(missing_text(feature.column, missing, self.call, self.place))
+            column = column.astype(object)
+            column[missing] = str(feature.imputation)
+        return read_labels(
+            column,
+            feature.categories,
+            call=self.call,
+            place=self.place,
+            expected=f"column {feature.column!r} to hold {listed(feature.categories)}",
+            advice="Correct it, or train with that category",
+        )
+
+
+def _series(values: Any) -> pd.Series:
+    import pandas as pd
+
+    if isinstance(values, pd.Series):
+        return values
+    return pd.Series(values if isinstance(values, list | tuple) else np.ravel(values))

@@ -1,0 +1,353 @@
+"""The formulas found so far: refitted, snapped, and judged on rows they were not fitted to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import sympy
+
+from kanlens.deadlines import Deadline
+from kanlens.discovery.entries import (
+    EXACT,
+    NUMBER,
+    Entry,
+    beats,
+    count_free,
+    digits,
+    length,
+    powered,
+    unsound,
+)
+from kanlens.discovery.outliers import exceptions
+from kanlens.discovery.regression import Array, relative_error
+from kanlens.discovery.residual_test import is_noise
+from kanlens.discovery.term_collection import even_ratios, joined, without_negligible_terms
+from kanlens.discovery.term_dropping import thinner
+from kanlens.symbolic.composition import Expr, evaluator
+from kanlens.symbolic.constants import can_refine, refine, snap
+from kanlens.symbolic.front import front
+from kanlens.symbolic.simplification import complexity, count_numbers, shorten
+
+_HOPELESS = 0.9
+_ROUGH = 1e-4  # error below which every start is refitted
+_FAR = 1e2  # factor by which a formula may start worse than a simpler one
+_NODE = 3.0  # price of a node of the expression, in units of the log likelihood
+_POINTS = 200
+_POLISHED = 4
+_RISE = 1.03  # factor by which snapping may raise the error
+_SURE = 1e-12  # error below which a formula is taken for the truth and snapped at once
+_LONG = 120  # nodes beyond which nothing is refitted
+_THINNED = 45  # nodes beyond which no part is left out
+_UNSURE = 4.0  # factor of the error on rows held out over that on all that shows an overfit
+_NUMEROUS = 7  # numbers beyond which no part is left out
+_ROUNDS = 12  # parts left out of one formula
+_PATIENCE = (8.0, 2.0)  # seconds, and shares of the time so far, for every number of a formula
+_SIMILAR = 1.15  # factor between errors of formulas that noise hardly tells apart
+_NOTED = 12
+_FEW_NUMBERS, _ROWS_EACH = 6, 10  # numbers of an exact formula, and different rows for each
+_HOPE = 0.75  # share of the numbers of a formula that may become exact
+_DIGITS = 1.5  # price of a unit of the logarithm of a fraction's numerator and denominator
+
+
+class Front:
+    """The formulas worth keeping, and whether one of them is exact.
+
+    Parameters
+    ----------
+    symbols : tuple of Symbol
+    x : ndarray, shape (row, feature)
+    y : ndarray, shape (row,)
+    held_out : ndarray of bool, shape (row,)
+    deadline : Deadline
+    exact : float
+        Relative squared error that is rounding.
+
+    Attributes
+    ----------
+    astray : ndarray of bool, shape (row,), or None
+        Rows without which a formula leaves nothing: the search begins anew without them.
+    """
+
+    def __init__(
+        self,
+        symbols: tuple[Expr, ...],
+        x: Array,
+        y: Array,
+        held_out: Array,
+        deadline: Deadline,
+        *,
+        exact: float = EXACT,
+    ) -> None:
+        self.exact = exact
+        self.symbols, self.x, self.y = symbols, x, y
+        self.fitted = ~held_out
+        telling = bool(held_out.any()) and bool(np.ptp(y[held_out]) > 0)
+        self.judged = held_out if telling else np.ones(len(y), dtype=bool)
+        self._advance: Callable[..., None] = lambda *_, **__: None
+        self._shown = self._whole = deadline.left
+        self._enough = math.inf  # seconds of the search after which a formula is good enough
+        self._mean_error = math.inf
+        self._probed: set[Expr] = set()
+        self._near: list[Entry] = []  # formulas about as good as the best, were it not for noise
+        self.deadline = deadline
+        self.entries: list[Entry] = []
+        self.astray: Array | None = None
+        self._seen: set[Expr] = set()
+        self._tried: set[tuple[Expr, ...]] = set()
+
+    @property
+    def best_error(self) -> float:
+        """Least error so far."""
+        return min((entry.error for entry in self.entries), default=math.inf)
+
+    @property
+    def done(self) -> bool:
+        """Whether the search may end: nothing is left to explain, or the time is over."""
+        return self.deadline.passed or self.settled or self.astray is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether what a formula leaves is nothing or noise, and no better one came in time."""
+        return self._spent >= self._enough
+
+    @property
+    def _spent(self) -> float:
+        return self._whole - self.deadline.left
+
+    def is_new(self, *key: Expr) -> bool:
+        """Say whether a piece of work comes for the first time, and remember it."""
+        if key in self._tried:
+            return False
+        self._tried.add(key)
+        return True
+
+    def offer(self, expression: Expr) -> None:
+        """Refit a formula and keep it if no simpler one is as good."""
+        self._tick()
+        if self.done or expression in self._seen or unsound(expression):
+            return
+        self._seen.add(expression)
+        start = self._error(expression)
+        if not start < max(_HOPELESS, 2 * self.best_error):
+            return
+        size = complexity(expression)
+        simpler = (e for e in self.entries if e.complexity <= size)
+        if start > _ROUGH and any(e.error < start / _FAR for e in simpler):
+            return
+        found = expression
+        if can_refine(found) and complexity(found) <= _LONG and start > self.exact / 100:
+            found = self._refined(found)
+        entry = self._entry(found)
+        if entry.error < max(_SURE, self.exact):
+            plain = self._entry(without_negligible_terms(found))
+            entry = plain if plain.error <= max(2 * entry.error, self.exact) else entry
+        self._keep(entry)
+        self._remember(entry)
+        if entry.error < max(_SURE, self.exact):
+            self._put_exactly(entry)
+        elif entry in self.entries:
+            self._probe(entry)
+
+    def take(self, expressions: Iterable[Expr]) -> None:
+        """Keep formulas as they are."""
+        for expression in expressions:
+            self._keep(self._entry(expression))
+
+    def _put_exactly(self, entry: Entry) -> None:
+        """Leave out what an exact formula does not need, and make its numbers exact.
+
+        The search ends with it, unless it holds so many numbers that few rows let it have any.
+        """
+        limit = max(2 * entry.error, self.exact)
+        found = entry.expression
+        for form in (self._lean(found, limit), self._shortened(even_ratios(found))):
+            if self._error(form) <= limit:
+                found = form
+                self._keep(self._entry(form))
+        found = self._lean(found, limit)
+        self._snap(found, entry.error)
+        if self.best_error <= self.exact:
+            numbers = min(count_free(e.expression) for e in self.entries if e.error <= self.exact)
+            sure = numbers <= min(_FEW_NUMBERS, len(np.unique(self.x, axis=0)) / _ROWS_EACH)
+            self._settle(0.0 if sure else numbers)
+
+    def _lean(self, expression: Expr, limit: float) -> Expr:
+        """Leave out parts one by one as long as the error stays within a limit."""
+        found, rest = expression, iter(thinner(expression))
+        while (shorter := next(rest, None)) is not None:
+            if self._error(shorter) <= limit:
+                found, rest = shorter, iter(thinner(shorter))
+        return found
+
+    def chosen(self) -> Entry:
+        """Return the formula with the best balance of error and length.
+
+        One that is worse than the mean or a shorter one is not taken, though it may fit all rows
+        better.
+        """
+        levels = [max(entry.error, self.exact) for entry in self.entries]
+        worst = max(self._mean_error, min(levels))
+        able = front([length(entry) for entry in self.entries], levels)
+        return min((self.entries[k] for k in able if levels[k] <= worst), key=self._cost)
+
+    def _cost(self, entry: Entry) -> float:
+        overall = entry.error if math.isnan(entry.overall) else entry.overall
+        error = max(overall, entry.error / _UNSURE, self.exact / 100)
+        price = _NODE * length(entry) + _DIGITS * sum(digits(entry.expression))
+        return len(self.y) * math.log(error) + price
+
+    def start(self) -> None:
+        """Begin with the mean, which is always there."""
+        mean = self._entry(sympy.Float(float(self.y[self.fitted].mean())))
+        self._mean_error = mean.error
+        self._keep(mean)
+
+    def watch(self, advance: Callable[..., None]) -> None:
+        """Move a bar of one step per second from now on."""
+        self._advance, self._shown = advance, self.deadline.left
+
+    def _tick(self) -> None:
+        steps = int(self._shown - self.deadline.left)
+        if steps > 0:
+            self._shown -= steps
+            self._advance(steps, note=f"error {self.best_error:.1e}")
+
+    def finish(self, deadline: Deadline) -> None:
+        """Thin out, shorten and snap the best formulas while there is time."""
+        first = sorted(self.entries, key=self._cost)[:_POLISHED]
+        near = [e for e in self._near if e.overall < _SIMILAR * self.chosen().overall]
+        for entry in dict.fromkeys((*first[:1], *sorted(near, key=self._promise), *first)):
+            if deadline.passed:
+                return
+            if entry.error > self.exact:
+                self._polish(entry, deadline)
+            else:
+                self._put_exactly(entry)
+
+    def _remember(self, entry: Entry) -> None:
+        """Note a formula that may turn out the simplest once its numbers are exact."""
+        if entry.overall < _SIMILAR * self.chosen().overall and entry.complexity <= _THINNED:
+            self._near = sorted((*self._near, entry), key=self._promise)[:_NOTED]
+
+    def _promise(self, entry: Entry) -> float:
+        """Return what a formula would cost if most of its numbers were exact."""
+        saved = _NODE * NUMBER * count_numbers(entry.expression)
+        return self._cost(entry) - _HOPE * saved
+
+    def _probe(self, entry: Entry) -> None:
+        """Where the best formula leaves nothing but noise, polish it and end the search soon.
+
+        The more numbers it has, the longer a better one is waited for.
+        """
+        astray = self.exceptions(entry)
+        if astray.any():
+            self.astray = astray
+            return
+        if entry.expression in self._probed or entry is not self.chosen():
+            return
+        self._probed.add(entry.expression)
+        if is_noise(self.x, self._values(entry.expression), self.y):
+            self._settle(count_free(self._polish(entry, self.deadline).expression))
+
+    def exceptions(self, entry: Entry) -> Array:
+        """Return the few rows without which a formula leaves nothing but noise."""
+        return exceptions(self.x, self._values(entry.expression), self.y, self.exact)
+
+    def _settle(self, numbers: float) -> None:
+        """Wait for a better formula the longer, the more numbers this one holds."""
+        wait = numbers * (_PATIENCE[0] + _PATIENCE[1] * self._spent)
+        self._enough = min(self._enough, self._spent + wait)
+
+    def _polish(self, entry: Entry, deadline: Deadline) -> Entry:
+        """Leave out what a formula does not need, put exact constants in, and keep that."""
+        best = entry
+        for step in (self._exact, self._thinned, self._exact):
+            if deadline.passed:
+                break
+            best = step(best, deadline)
+        if best is not entry:
+            self._keep(best)
+        return best
+
+    def _exact(self, entry: Entry, deadline: Deadline) -> Entry:
+        """Put exact constants in, if that pays."""
+        if not count_numbers(entry.expression) or deadline.passed:
+            return entry
+        snapped = self._snap(self._shortened(even_ratios(entry.expression)), entry.error)
+        return snapped if snapped and self._cost(snapped) < self._cost(entry) else entry
+
+    def _thinned(self, entry: Entry, deadline: Deadline) -> Entry:
+        """Leave out parts of a formula while that pays."""
+        best = entry
+        for _ in range(_ROUNDS):
+            if best.complexity > _THINNED or count_numbers(best.expression) > _NUMEROUS:
+                return best
+            before = best
+            for shorter in thinner(before.expression):
+                if deadline.passed:
+                    return best
+                trial = self._refitted(shorter, self._cost(best))
+                if trial is not None:
+                    best = trial
+            if best is before:
+                break
+        return best
+
+    def _refitted(self, expression: Expr, limit: float) -> Entry | None:
+        """Refit to all rows; None where the formula is not worth more than a limit."""
+        if not math.isfinite(self._error(expression)):
+            return None
+        if count_numbers(expression):
+            expression = refine(expression, self.symbols, self.x, self.y).expression
+        trial = self._entry(expression)
+        return trial if self._cost(trial) < limit else None
+
+    def _snap(self, expression: Expr, error: float) -> Entry | None:
+        if not can_refine(expression) or complexity(expression) > _LONG:
+            return None
+        rows = self.fitted if error < _SURE else np.ones(len(self.y), dtype=bool)
+        found = snap(expression, self.symbols, self.x[rows], self.y[rows])
+        new = self._entry(self._shortened(found.expression), found.snapped)
+        if new.error <= max(_RISE * error, self.exact) or self._cost(new) < self._cost(
+            self._entry(expression)
+        ):
+            self._keep(new)
+            return new
+        return None
+
+    def _refined(self, expression: Expr) -> Expr:
+        rows = self.fitted
+        return refine(expression, self.symbols, self.x[rows], self.y[rows]).expression
+
+    def _shortened(self, expression: Expr) -> Expr:
+        points = self.x[:: max(1, len(self.x) // _POINTS)]
+        short = shorten(expression, self.symbols, points)
+        found = expression if powered(short) and not powered(expression) else short
+        wider = joined(found)
+        if complexity(wider) > complexity(found) + 1:
+            return found
+        limit = max(1.01 * self._error(found), self.exact)
+        return wider if self._error(wider) <= limit else found
+
+    def _values(self, expression: Expr) -> Array:
+        return np.asarray(evaluator((expression,), self.symbols)(self.x)[:, 0])
+
+    def _error(self, expression: Expr) -> float:
+        return self._entry(expression).error
+
+    def _entry(self, expression: Expr, snapped: tuple[str, ...] = ()) -> Entry:
+        """Judge a formula."""
+        values, error, overall = self._values(expression), math.inf, math.inf
+        if np.isfinite(values).all():
+            error = relative_error(values[self.judged], self.y[self.judged])
+            overall = relative_error(values, self.y)
+        return Entry(expression, error, complexity(expression), snapped, overall)
+
+    def _keep(self, entry: Entry) -> None:
+        """Add an entry and drop those that are neither simpler nor better than another."""
+        if not math.isfinite(entry.error):
+            return
+        every = [*self.entries, entry]
+        self.entries = [e for e in every if not any(beats(o, e, every) for o in every)]

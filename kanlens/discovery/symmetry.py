@@ -1,0 +1,365 @@
+"""Separability and symmetry of a function known by its values and slopes, as in AI Feynman [1]_.
+
+A function of a and b depends on them through h(a, b) alone exactly when its slopes are in the
+ratio of those of h. It is a sum of a function of some columns and one of the others exactly when
+moving both kinds changes it by the sum of what moving each does. A trained network knows values
+and slopes everywhere, up to its error; what counts as equal here is settled by that error.
+
+References
+----------
+.. [1] S.-M. Udrescu et al., AI Feynman 2.0: Pareto-optimal symbolic regression exploiting graph
+   modularity, NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sympy
+
+from kanlens.discovery.problems import Problem
+from kanlens.discovery.regression import Array
+from kanlens.symbolic.composition import Expr
+
+Surface = Callable[[Array], Array]
+
+_EDGE = 0.04  # share of a column at either end where slopes are not trusted
+_ROWS = 400
+_SHIFTS = (1, 7, 31)  # rows from which other values of a column are taken
+_NEEDLESS = 3.0  # errors by which a column that is needed changes the target at least
+_JOINED = 40.0  # errors that the slopes of a function of fewer columns differ by at most
+_LOOSE = 0.04  # and no more than this in any case
+_FACTOR = 20.0  # errors that the powers of a factor differ by at most
+_STEADY = 0.15  # and no more than this in any case
+_HIGHEST = 4  # power of a factor
+_APART = 1.0  # errors that the mixed difference of a sum differs from 0 by at most
+_ROUND = 0.06  # relative distance at which an exponent is a multiple of one half, a weight one
+
+
+@dataclass(frozen=True, eq=False)
+class Union:
+    """Two columns that a function seems to need only together.
+
+    Attributes
+    ----------
+    pair : tuple of Expr
+        Names of the columns.
+    values : ndarray, shape (row,)
+        What may stand in their place.
+    name : Expr
+    gap : float
+        Share by which the slopes differ from those of a function of it.
+    """
+
+    pair: tuple[Expr, Expr]
+    values: Array
+    name: Expr
+    gap: float
+
+    def reduced(self, problem: Problem) -> Problem:
+        """Put the one column in the place of the two."""
+        i, j = (problem.names.index(name) for name in self.pair)
+        return problem.joined(i, j, self.values, self.name)
+
+
+def effects(surface: Surface, columns: Array) -> Array:
+    """Return by how much a function changes when a column is taken from other rows.
+
+    Parameters
+    ----------
+    surface : callable
+        Takes columns and returns values, (row,).
+    columns : ndarray, shape (row, feature)
+
+    Returns
+    -------
+    ndarray, shape (feature,)
+        Half the mean squared change over the variance: about the share of the variance that
+        goes with the column.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).uniform(size=(300, 2))
+    >>> effects(lambda x: x[:, 0], x).round(1).tolist()
+    [1.0, 0.0]
+    """
+    x = _some(columns)
+    values = surface(x)
+    spread = float(values.var()) or 1.0
+    found = []
+    for i in range(x.shape[1]):
+        moved = [surface(_exchanged(x, (i,), shift)) - values for shift in _SHIFTS]
+        found.append(float(np.mean(np.square(moved))) / (2 * spread))
+    return np.array(found)
+
+
+def needless(surface: Surface, columns: Array, error: float) -> set[int]:
+    """Return the columns without which a function stays the same, but for its error.
+
+    At least one column stays.
+    """
+    change = effects(surface, columns)
+    found = {int(i) for i in np.flatnonzero(change < _NEEDLESS * error)}
+    return found - {int(change.argmax())}
+
+
+def mixed_differences(surface: Surface, columns: Array) -> Array:
+    """Return by how much two columns act together, (feature, feature).
+
+    The change of a function when both are taken from other rows, less the changes by each, as a
+    mean square over four times the variance: about its error where there is no such effect.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).uniform(size=(300, 3))
+    >>> (mixed_differences(lambda x: x[:, 0] * x[:, 1] + x[:, 2], x) > 1e-9).tolist()
+    [[False, True, False], [True, False, False], [False, False, False]]
+    """
+    x = _some(columns)
+    width = x.shape[1]
+    values = surface(x)
+    spread = float(values.var()) or 1.0
+    found = np.zeros((width, width))
+    for shift in _SHIFTS:
+        single = [surface(_exchanged(x, (i,), shift)) for i in range(width)]
+        for i, j in itertools.combinations(range(width), 2):
+            mixed = surface(_exchanged(x, (i, j), shift)) - single[i] - single[j] + values
+            found[i, j] += float(np.mean(np.square(mixed))) / (4 * spread * len(_SHIFTS))
+    return found + found.T
+
+
+def components(surface: Surface, columns: Array, error: float) -> list[set[int]]:
+    """Return the sets of columns that act on their own: the function is a sum over them.
+
+    Parameters
+    ----------
+    surface : callable
+    columns : ndarray, shape (row, feature)
+    error : float
+        Relative squared error of the function.
+
+    Returns
+    -------
+    list of set of int
+        The smallest first; a single set of all columns where the function is no such sum.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).uniform(size=(300, 3))
+    >>> components(lambda x: x[:, 0] * x[:, 1] + x[:, 2], x, 1e-9)
+    [{2}, {0, 1}]
+    """
+    tied = mixed_differences(surface, columns) > min(_APART * error, _LOOSE)
+    left, found = set(range(columns.shape[1])), []
+    while left:
+        group, edge = set(), {min(left)}
+        while edge:
+            group |= edge
+            edge = {j for i in edge for j in np.flatnonzero(tied[i]).tolist()} - group
+        found.append(group)
+        left -= group
+    return sorted(found, key=lambda group: (len(group), min(group)))
+
+
+def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
+    """Return how far the slopes of a function by two columns are from those of a combination.
+
+    Parameters
+    ----------
+    slopes : tuple of ndarray, shape (row,)
+        Of the function, by the first column and by the second.
+    of : tuple of ndarray, shape (row,)
+        Of the combination.
+
+    Returns
+    -------
+    float
+        0 where the function depends on the two columns through the combination alone, 1 where
+        it goes the other way.
+
+    Examples
+    --------
+    >>> one = np.ones(4)
+    >>> joined_gap((one, -one), (one, -one)), joined_gap((one, one), (one, -one))
+    (0.0, 1.0)
+    """
+    with np.errstate(all="ignore"):
+        one, two = slopes[0] * of[1], slopes[1] * of[0]
+        total = np.mean(np.square(one) + np.square(two))
+        gap = float(np.mean(np.square(one - two)) / (2 * total)) if total > 0 else 1.0
+    return gap if np.isfinite(gap) else 1.0
+
+
+def unions(problem: Problem, slopes: Array, error: float) -> list[Union]:
+    """Return what two columns may be put together as, the surest first.
+
+    Tried are sums, differences, products, ratios, sums of squares and of one square, and the
+    product of powers and the weighted sum that fit best.
+
+    Parameters
+    ----------
+    problem : Problem
+    slopes : ndarray, shape (row, feature)
+        Derivatives of the target by the columns.
+    error : float
+        Relative squared error of what has these slopes.
+
+    Returns
+    -------
+    list of Union
+    """
+    rows = _inside(problem.columns)
+    limit = min(_JOINED * error, _LOOSE)
+    found = []
+    for i, j in itertools.combinations(range(problem.width), 2):
+        ours = slopes[rows, i], slopes[rows, j]
+        x, y = problem.columns[:, i], problem.columns[:, j]
+        pair = problem.names[i], problem.names[j]
+        for form in _forms((x, y), (x[rows], y[rows]), ours):
+            gap = joined_gap(ours, form.slopes(x[rows], y[rows]))
+            values = form.value(x, y)
+            if gap < limit and np.isfinite(values).all():
+                found.append(Union(pair, values, form.value(*pair), gap))
+    return sorted(found, key=lambda union: union.gap)
+
+
+def disjoint(found: list[Union]) -> list[Union]:
+    """Return the surest unions that share no column."""
+    kept: list[Union] = []
+    for union in found:
+        if not any(set(union.pair) & set(other.pair) for other in kept):
+            kept.append(union)
+    return kept
+
+
+def factors(columns: Array, slopes: Array, values: Array, error: float) -> Array:
+    """Return the powers of columns that a function is a multiple of.
+
+    Parameters
+    ----------
+    columns : ndarray, shape (row, feature)
+    slopes : ndarray, shape (row, feature)
+        Derivatives of the function.
+    values : ndarray, shape (row,)
+        Of the function; ones where the slopes are those of its logarithm.
+    error : float
+        Relative squared error of the function.
+
+    Returns
+    -------
+    ndarray, shape (feature,)
+        Multiples of one half; 0 for columns that are no factor.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).uniform(1, 2, (300, 2))
+    >>> slopes = np.stack((2 * x[:, 0] * np.exp(x[:, 1]), x[:, 0] ** 2 * np.exp(x[:, 1])), axis=1)
+    >>> factors(x, slopes, x[:, 0] ** 2 * np.exp(x[:, 1]), 1e-6).tolist()
+    [2.0, 0.0]
+    """
+    rows, found = _inside(columns), np.zeros(columns.shape[1])
+    limit = min(_FACTOR * error, _STEADY)
+    f = values[rows]
+    for i, column in enumerate(columns.T):
+        if np.abs(column).min() <= 1e-4 * np.abs(column).max():
+            continue
+        moved = column[rows] * slopes[rows, i]
+        power = float(moved @ f / (f @ f))
+        half = round(2 * power) / 2 if abs(power) < _HIGHEST + 0.25 else 0.0
+        gap = float(np.mean(np.square(moved - power * f)) / np.mean(np.square(f)))
+        if half and abs(power - half) < _ROUND * abs(half) and gap < limit * power**2:
+            found[i] = half
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Form:
+    """A combination of two columns, or of their names, and its slopes by both."""
+
+    value: Callable[[Any, Any], Any]
+    slopes: Callable[[Array, Array], tuple[Any, Any]]
+
+
+_SIMPLE = (
+    _Form(lambda a, b: a - b, lambda a, b: (1.0, -1.0)),
+    _Form(lambda a, b: a + b, lambda a, b: (1.0, 1.0)),
+    _Form(lambda a, b: a * b, lambda a, b: (b, a)),
+    _Form(lambda a, b: a**2 + b**2, lambda a, b: (a, b)),
+    _Form(lambda a, b: a**2 - b**2, lambda a, b: (a, -b)),
+    _Form(lambda a, b: a + b**2, lambda a, b: (1.0, 2 * b)),
+    _Form(lambda a, b: a**2 + b, lambda a, b: (2 * a, 1.0)),
+    _Form(lambda a, b: a - b**2, lambda a, b: (1.0, -2 * b)),
+    _Form(lambda a, b: a**2 - b, lambda a, b: (2 * a, -1.0)),
+)
+_OVER = _Form(lambda a, b: a / b, lambda a, b: (b, -a))
+_UNDER = _Form(lambda a, b: b / a, lambda a, b: (-b, a))
+
+
+def _forms(
+    whole: tuple[Array, Array], inside: tuple[Array, Array], slopes: tuple[Array, Array]
+) -> list[_Form]:
+    """Return combinations of two columns that can be computed on all rows."""
+    found = list(_SIMPLE)
+    away = [np.abs(c).min() > 1e-4 * np.abs(c).max() for c in whole]
+    if away[1]:
+        found.append(_OVER)
+    elif away[0]:
+        found.append(_UNDER)
+    weight = _ratio(*slopes)
+    if 0.05 < abs(weight) < 20 and abs(abs(weight) - 1) > _ROUND:
+        found.append(_weighted(weight))
+    power = _ratio(inside[0] * slopes[0], inside[1] * slopes[1])
+    half = round(2 * power) / 2 if abs(power) < _HIGHEST + 0.25 else 0.0
+    near = abs(half) not in (0.0, 1.0) and abs(power - half) < _ROUND * abs(half)
+    if near and away[0] and whole[0].min() > 0:
+        found.append(_power(half))
+    return found
+
+
+def _weighted(weight: float) -> _Form:
+    """Return a weighted sum; for names with a number that is refitted."""
+
+    def value(a: Any, b: Any) -> Any:
+        return (weight if isinstance(a, np.ndarray) else sympy.Float(weight)) * a + b
+
+    return _Form(value, lambda a, b: (weight, 1.0))
+
+
+def _power(power: float) -> _Form:
+    """Return a power of the first times the second."""
+
+    def value(a: Any, b: Any) -> Any:
+        return a ** (power if isinstance(a, np.ndarray) else sympy.Rational(power)) * b
+
+    return _Form(value, lambda a, b: (power * b, a))
+
+
+def _ratio(one: Array, two: Array) -> float:
+    """Return the factor between two arrays with errors in both."""
+    with np.errstate(all="ignore"):
+        size = float(np.sqrt(np.mean(np.square(one)) / np.mean(np.square(two))))
+    return size * float(np.sign(np.mean(one * two)))
+
+
+def _inside(columns: Array) -> Array:
+    """Return the rows that are not at an end of a column, all where these are few."""
+    low, high = np.quantile(columns, (_EDGE, 1 - _EDGE), axis=0)
+    rows = ((columns >= low) & (columns <= high)).all(axis=1)
+    return rows if rows.sum() > len(columns) // 4 else np.ones(len(columns), dtype=bool)
+
+
+def _some(columns: Array) -> Array:
+    pick = np.linspace(0, len(columns) - 1, min(len(columns), _ROWS)).round().astype(int)
+    return np.asarray(columns[pick])
+
+
+def _exchanged(columns: Array, which: tuple[int, ...], shift: int) -> Array:
+    """Return rows with some columns taken from other rows, each from its own."""
+    found = columns.copy()
+    for i in which:
+        found[:, i] = np.roll(columns[:, i], shift + 2 * i)
+    return found

@@ -1,0 +1,357 @@
+"""Named elementary functions: what a symbolic edge is made of.
+
+A symbolic edge is ``c * g(a * u + b) + d`` with g one entry of `FUNCTIONS`. Each entry knows its
+value, its derivative, its expression in sympy (imported when first asked for), where it is
+defined, and where it turns, so that the bounds of an edge over an interval are exact.
+`kanlens.register_function` adds entries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from kanlens.checks import check_choice, message, nearest
+from kanlens.errors import InvalidValueError
+from kanlens.functions.elementary import ElementaryFunction
+
+__all__ = ["ALIASES", "FUNCTIONS", "ElementaryFunction", "check_functions", "find_function"]
+
+
+def find_function(name: str, *, call: str = "find_function") -> ElementaryFunction:
+    """Return the elementary function of that name or alias.
+
+    Parameters
+    ----------
+    name : str
+        A key of ``FUNCTIONS`` or ``ALIASES``.
+    call : str
+        The public call, for the error message.
+
+    Returns
+    -------
+    ElementaryFunction
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no function of that name.
+
+    Examples
+    --------
+    >>> find_function("cos").name
+    'sin'
+    """
+    known = ALIASES.get(name, name)
+    check_choice(call, "function", known, FUNCTIONS)
+    return FUNCTIONS[known]
+
+
+def check_functions(call: str, names: Iterable[str]) -> None:
+    """Refuse names that stand for no elementary function.
+
+    Parameters
+    ----------
+    call : str
+        The public call, for the error message.
+    names : iterable of str
+        Keys of ``FUNCTIONS``.
+
+    Raises
+    ------
+    InvalidValueError
+        If one is none.
+
+    Examples
+    --------
+    >>> check_functions("load", ["sin", "exp"])
+    """
+    for name in sorted(set(names) - set(FUNCTIONS)):
+        if nearest(name, FUNCTIONS) is not None:
+            check_choice(call, "function", name, FUNCTIONS)
+        advice = "Register it first, with kanlens.register_function"
+        raise InvalidValueError(message(call, "functions that are known", repr(name), advice))
+
+
+def _sympy() -> Any:
+    import sympy
+
+    return sympy
+
+
+def _power(name: str, exponent: int, complexity: int) -> ElementaryFunction:
+    """Return u**exponent for an integer exponent other than 0."""
+    even = exponent % 2 == 0
+    return ElementaryFunction(
+        name=name,
+        value=lambda u: u**exponent,
+        derivative=lambda u: exponent * u ** (exponent - 1),
+        expression=lambda u: u**exponent,
+        complexity=complexity,
+        domain="real" if exponent > 0 else "nonzero",
+        symmetry="even" if even else "odd",
+        degree=float(exponent),
+        turning=(0.0,) if even and exponent > 0 else (),
+        slope_turning=() if even or exponent < 0 else (0.0,),
+    )
+
+
+def _half_power(name: str, halves: int, complexity: int) -> ElementaryFunction:
+    """Return u**(halves / 2) for an odd number of halves."""
+    exponent = halves / 2
+    return ElementaryFunction(
+        name=name,
+        value=lambda u: u**exponent,
+        derivative=lambda u: exponent * u ** (exponent - 1),
+        expression=lambda u: u ** _sympy().Rational(halves, 2),
+        complexity=complexity,
+        domain="nonnegative" if halves > 0 else "positive",
+        degree=exponent,
+        slope_turning=(),
+    )
+
+
+_ALGEBRAIC = (
+    ElementaryFunction(
+        name="constant",
+        value=torch.zeros_like,
+        derivative=torch.zeros_like,
+        expression=lambda u: _sympy().Integer(0),
+        complexity=0,
+        slope_turning=(),
+    ),
+    ElementaryFunction(
+        name="x",
+        value=lambda u: u,
+        derivative=torch.ones_like,
+        expression=lambda u: u,
+        complexity=1,
+        symmetry="odd",
+        degree=1.0,
+        slope_turning=(),
+    ),
+    _power("x^2", 2, 2),
+    _power("x^3", 3, 3),
+    _power("x^4", 4, 3),
+    _power("x^5", 5, 3),
+    _power("1/x", -1, 2),
+    _power("1/x^2", -2, 2),
+    _power("1/x^3", -3, 3),
+    _power("1/x^4", -4, 4),
+    ElementaryFunction(
+        name="x^3-x",  # with x^3+x, every cubic but for a, b, c and d
+        value=lambda u: u**3 - u,
+        derivative=lambda u: 3 * u**2 - 1,
+        expression=lambda u: u**3 - u,
+        complexity=4,
+        symmetry="odd",
+        turning=(-(3**-0.5), 3**-0.5),
+        slope_turning=(0.0,),
+    ),
+    ElementaryFunction(
+        name="x^3+x",
+        value=lambda u: u**3 + u,
+        derivative=lambda u: 3 * u**2 + 1,
+        expression=lambda u: u**3 + u,
+        complexity=4,
+        symmetry="odd",
+        slope_turning=(0.0,),
+    ),
+    _half_power("sqrt", 1, 2),
+    _half_power("1/sqrt", -1, 3),
+    _half_power("x^1.5", 3, 4),
+    _half_power("1/x^1.5", -3, 4),
+    ElementaryFunction(
+        name="1/(1+x^2)",
+        value=lambda u: 1 / (1 + u**2),
+        derivative=lambda u: -2 * u / (1 + u**2) ** 2,
+        expression=lambda u: 1 / (1 + u**2),
+        complexity=4,
+        symmetry="even",
+        turning=(0.0,),
+        slope_turning=(-(3**-0.5), 3**-0.5),
+    ),
+    ElementaryFunction(
+        name="sqrt(1+x^2)",
+        value=lambda u: torch.sqrt(1 + u**2),
+        derivative=lambda u: u / torch.sqrt(1 + u**2),
+        expression=lambda u: _sympy().sqrt(1 + u**2),
+        complexity=4,
+        symmetry="even",
+        turning=(0.0,),
+        slope_turning=(),
+    ),
+    ElementaryFunction(
+        name="1/sqrt(1-x^2)",
+        value=lambda u: torch.rsqrt(1 - u**2),
+        derivative=lambda u: u * torch.rsqrt(1 - u**2) ** 3,
+        expression=lambda u: 1 / _sympy().sqrt(1 - u**2),
+        complexity=5,
+        domain="open unit",
+        symmetry="even",
+        turning=(0.0,),
+        slope_turning=(),
+    ),
+    ElementaryFunction(
+        name="abs",
+        value=torch.abs,
+        derivative=torch.sign,
+        expression=lambda u: _sympy().Abs(u),
+        complexity=3,
+        symmetry="even",
+        degree=1.0,
+        turning=(0.0,),
+        slope_turning=(),
+        kinks=(0.0,),
+    ),
+    ElementaryFunction(
+        name="sign",
+        value=lambda u: torch.where(torch.isnan(u), u, torch.sign(u)),
+        derivative=torch.zeros_like,
+        expression=lambda u: _sympy().sign(u),
+        complexity=3,
+        symmetry="odd",
+        degree=0.0,
+        slope_turning=(),
+        jumps=(0.0,),
+    ),
+    ElementaryFunction(
+        name="relu",
+        value=torch.relu,
+        derivative=lambda u: (u > 0).to(u.dtype),
+        expression=lambda u: _sympy().Max(u, 0),
+        complexity=3,
+        degree=1.0,
+        slope_turning=(),
+        kinks=(0.0,),
+    ),
+)
+
+_TRANSCENDENTAL = (
+    ElementaryFunction(
+        name="exp",
+        value=torch.exp,
+        derivative=torch.exp,
+        expression=lambda u: _sympy().exp(u),
+        complexity=2,
+        slope_turning=(),
+    ),
+    ElementaryFunction(
+        name="log",
+        value=torch.log,
+        derivative=lambda u: torch.where(u >= 0, u, math.nan).reciprocal(),
+        expression=lambda u: _sympy().log(u),
+        complexity=2,
+        domain="positive",
+        slope_turning=(),
+    ),
+    ElementaryFunction(
+        name="sin",
+        value=torch.sin,
+        derivative=torch.cos,
+        expression=lambda u: _sympy().sin(u),
+        complexity=2,
+        symmetry="odd",
+        turning=(math.pi / 2, -math.pi / 2),
+        period=2 * math.pi,
+        slope_turning=(0.0, math.pi),
+        slope_period=2 * math.pi,
+    ),
+    ElementaryFunction(
+        name="tan",
+        value=torch.tan,
+        derivative=lambda u: 1 + torch.tan(u) ** 2,
+        expression=lambda u: _sympy().tan(u),
+        complexity=3,
+        domain="tangent",
+        symmetry="odd",
+        slope_turning=(0.0,),
+        slope_period=math.pi,
+    ),
+    ElementaryFunction(
+        name="tanh",
+        value=torch.tanh,
+        derivative=lambda u: 1 - torch.tanh(u) ** 2,
+        expression=lambda u: _sympy().tanh(u),
+        complexity=3,
+        symmetry="odd",
+        slope_turning=(0.0,),
+    ),
+    ElementaryFunction(
+        name="arctan",
+        value=torch.arctan,
+        derivative=lambda u: 1 / (1 + u**2),
+        expression=lambda u: _sympy().atan(u),
+        complexity=4,
+        symmetry="odd",
+        slope_turning=(0.0,),
+    ),
+    ElementaryFunction(
+        name="arcsin",
+        value=torch.arcsin,
+        derivative=lambda u: torch.rsqrt(1 - u**2),
+        expression=lambda u: _sympy().asin(u),
+        complexity=4,
+        domain="unit",
+        symmetry="odd",
+        slope_turning=(0.0,),
+    ),
+    ElementaryFunction(
+        name="arctanh",
+        value=torch.arctanh,
+        derivative=lambda u: 1 / (1 - torch.where(u.abs() <= 1, u, math.nan) ** 2),
+        expression=lambda u: _sympy().atanh(u),
+        complexity=4,
+        domain="open unit",
+        symmetry="odd",
+        slope_turning=(0.0,),
+    ),
+    ElementaryFunction(
+        name="gaussian",
+        value=lambda u: torch.exp(-(u**2)),
+        derivative=lambda u: -2 * u * torch.exp(-(u**2)),
+        expression=lambda u: _sympy().exp(-(u**2)),
+        complexity=3,
+        symmetry="even",
+        turning=(0.0,),
+        slope_turning=(-(2**-0.5), 2**-0.5),
+    ),
+    ElementaryFunction(
+        name="cosh",
+        value=torch.cosh,
+        derivative=torch.sinh,
+        expression=lambda u: _sympy().cosh(u),
+        complexity=3,
+        symmetry="even",
+        turning=(0.0,),
+        slope_turning=(),
+    ),
+    ElementaryFunction(
+        name="sinh",
+        value=torch.sinh,
+        derivative=torch.cosh,
+        expression=lambda u: _sympy().sinh(u),
+        complexity=4,
+        symmetry="odd",
+        slope_turning=(0.0,),
+    ),
+)
+
+FUNCTIONS: dict[str, ElementaryFunction] = {
+    entry.name: entry for entry in (*_ALGEBRAIC, *_TRANSCENDENTAL)
+}
+"""Every elementary function by name, in the order of a table of functions."""
+
+ALIASES: dict[str, str] = {
+    "linear": "x",
+    "cos": "sin",
+    "sigmoid": "tanh",
+    "square": "x^2",
+    "1/x^0.5": "1/sqrt",
+    "x^0.5": "sqrt",
+    "lorentzian": "1/(1+x^2)",
+}
+"""Other names of the same families: with free phase and scale, cos is sin and sigmoid is tanh."""

@@ -1,0 +1,63 @@
+"""The check that a model is one of kanlens' own, or an estimator that holds one."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias
+
+from kanlens.checks import message, reworded
+from kanlens.errors import DTypeError, KanlensError
+from kanlens.model.network import KAN
+
+
+class HasNetwork(Protocol):
+    """A fitted estimator: `network_` is the KAN it predicts with."""
+
+    @property
+    def network_(self) -> KAN:
+        """The network; refused before the estimator is fitted."""
+        ...
+
+
+Model: TypeAlias = KAN | HasNetwork
+
+
+def held_network(call: str, given: Any) -> Any:
+    """Return the network of a fitted estimator; whatever else was given, as it is.
+
+    Raises
+    ------
+    KanlensError
+        What the estimator raises before it is fitted, in the name of the call.
+
+    Examples
+    --------
+    >>> held_network("trace", "no estimator")
+    'no estimator'
+    """
+    if not hasattr(type(given), "network_"):
+        return given
+    try:
+        return given.network_
+    except KanlensError as error:
+        raise reworded(call, error) from error
+
+
+def check_model(call: str, model: object) -> KAN:
+    """Return the KAN that was given, or that a fitted estimator holds; refuse all else.
+
+    Raises
+    ------
+    DTypeError
+        If `model` is something else.
+
+    Examples
+    --------
+    >>> model = KAN([1, 1])
+    >>> check_model("trace", model) is model
+    True
+    """
+    found = held_network(call, model)
+    if not isinstance(found, KAN):
+        got, advice = type(found).__name__, "Bring it in with import_model first"
+        raise DTypeError(message(call, "a KAN", got, advice))
+    return found

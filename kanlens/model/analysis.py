@@ -1,0 +1,109 @@
+"""Shared by analyses: a private float64 copy, live edges, rows that fit into memory at once."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
+from kanlens.model.products import Nodes
+
+BUDGET = 2**20  # numbers held at once by one step of an analysis; more leaves the caches
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def widest(model: KAN) -> int:
+    """Return the largest number of inputs or sums of a layer.
+
+    Examples
+    --------
+    >>> widest(KAN([2, 3, 1]))
+    3
+    """
+    return max(max(layer.in_features, layer.out_features) for layer in model.layers)
+
+
+def rows_at_once(model: KAN) -> int:
+    """Return the number of rows that a model can take at once within the budget.
+
+    Examples
+    --------
+    >>> rows_at_once(KAN([784, 64, 10]))
+    83
+    """
+    return max(1, BUDGET // (16 * widest(model)))  # 16: bases of one input
+
+
+def private_copy(model: KAN) -> KAN:
+    """Return a float64 copy of `model` without its hooks, with frozen parameters.
+
+    Whatever is done to the copy, the caller's model stays as it is. Hooks are not even copied:
+    they may hold what cannot be.
+
+    Examples
+    --------
+    >>> private_copy(KAN([2, 1])).dtype
+    torch.float64
+    """
+    hooks = [getattr(module, name) for module in model.modules() for name in HOOKS]
+    memo: dict[int, Any] = {id(found): type(found)() for found in hooks}
+    memo[id(model.schema)] = model.schema  # frozen
+    clone: KAN = copy.deepcopy(model, memo)
+    clone.requires_grad_(False)
+    return clone.double().eval()
+
+
+def live_edges(layer: nn.Module) -> Tensor:
+    """Tell which edges of a layer can carry anything: not masked, and not all zero.
+
+    Returns
+    -------
+    Tensor, shape (out, in)
+    """
+    mask = cast("Tensor", layer.mask) != 0
+    if type(layer) is KANLinear:  # other kinds may have other tensors
+        mask = mask & ((layer.coefficients() != 0).any(-1) | (layer.base_weights() != 0))
+    return mask
+
+
+def reaching(model: KAN, target: int) -> list[Tensor]:
+    """Tell which sums have a live path to an output.
+
+    Returns
+    -------
+    list of Tensor, one per layer, each of shape (out,)
+        For the outputs of each layer, which may be factors of a product.
+
+    Examples
+    --------
+    >>> reaching(KAN([2, 3, 2]), 1)[-1]
+    tensor([False,  True])
+    """
+    wanted = torch.arange(model.widths[-1], device=model.input_shift.device) == target
+    found = []
+    for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):
+        found.append(_counting(layer, nodes) & wanted[nodes.owner])
+        wanted = (live_edges(layer) & found[-1][:, None]).any(0)
+    return found[::-1]
+
+
+def _counting(layer: nn.Module, nodes: Nodes) -> Tensor:
+    """Tell which sums of a layer are not multiplied by a factor that is always zero."""
+    bias = cast("Tensor", layer.bias)
+    zero = (bias == 0) & ~live_edges(layer).any(1)  # (out,)
+    return nodes.rates(1 - zero.to(bias)) != 0
+
+
+def live_features(model: KAN, target: int) -> Tensor:
+    """Tell which features have a live path to an output, shape (in,).
+
+    Examples
+    --------
+    >>> live_features(KAN([2, 3, 2]), 1)
+    tensor([True, True])
+    """
+    return (live_edges(model.layers[0]) & reaching(model, target)[0][:, None]).any(0)

@@ -1,0 +1,155 @@
+"""All that rebuilds a layer or a network, tensors aside, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from kanlens.checks import message
+from kanlens.data.schema import Schema
+from kanlens.errors import FileFormatError
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerConfig:
+    """All that is needed to build a layer before its tensors are loaded.
+
+    Attributes
+    ----------
+    kind : str
+        Key into ``LAYER_KINDS``.
+    in_features, out_features : int
+        Width of the layer.
+    grid_size, spline_order : int
+        Intervals of the grid, and degree of the pieces (3 is cubic).
+    base_activation : str
+        Key into ``BASES``.
+    extrapolation : {"linear", "zero"}
+        What the splines do outside the grid.
+    grid_eps : float
+        Share of even spacing in an updated grid.
+    enable_standalone_scale_spline : bool
+        Whether the layer has `spline_scaler`.
+    functions : tuple of tuple of str
+        For layers with symbolic edges, the function of each (out, in); empty otherwise.
+    """
+
+    kind: str
+    in_features: int
+    out_features: int
+    grid_size: int = 5
+    spline_order: int = 3
+    base_activation: str = "silu"
+    extrapolation: str = "linear"
+    grid_eps: float = 0.02
+    enable_standalone_scale_spline: bool = True
+    functions: tuple[tuple[str, ...], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> LayerConfig:
+        """Rebuild a configuration from `to_dict`."""
+        rows = tuple(tuple(row) for row in data.get("functions", ()))
+        return cls(**{**data, "functions": rows})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodesConfig:
+    """What becomes of the sums that a layer returns.
+
+    Attributes
+    ----------
+    arities : tuple of int
+        Number of factors of each product; they are the last outputs of the layer, in this order.
+    scaled : bool
+        Whether nodes have a fixed scale and shift.
+    """
+
+    arities: tuple[int, ...] = ()
+    scaled: bool = False
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> NodesConfig:
+        """Rebuild a configuration from its JSON."""
+        arities, scaled = tuple(data["arities"]), data["scaled"]
+        if any(type(arity) is not int for arity in arities) or not isinstance(scaled, bool):
+            raise TypeError(f"nodes are {data!r}")
+        return cls(arities=arities, scaled=scaled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KANConfig:
+    """All that is needed to build a network before its tensors are loaded; JSON both ways.
+
+    efficient-kan and pykan name the same things differently: `grid_size` is pykan's ``grid``,
+    `spline_order` is pykan's ``k``, `base_activation` is pykan's ``base_fun``.
+
+    Attributes
+    ----------
+    layers : tuple of LayerConfig
+        From the inputs to the outputs.
+    schema : Schema
+        Names, units and kinds of inputs and outputs, and the task.
+    scaled : bool
+        Whether the scaling of inputs and outputs is settled, so that `kanlens.fit` leaves it.
+    holds_inputs : bool
+        Whether `kanlens.fit` has features held in the range of its data.
+    nodes : tuple of NodesConfig
+        One per layer; empty, and absent from the JSON, when every node is a plain sum.
+    """
+
+    layers: tuple[LayerConfig, ...]
+    schema: Schema
+    scaled: bool = False
+    holds_inputs: bool = False
+    nodes: tuple[NodesConfig, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON, keys sorted.
+
+        Examples
+        --------
+        >>> from kanlens.data.schema import default_schema
+        >>> layer = LayerConfig(kind="spline", in_features=1, out_features=1)
+        >>> config = KANConfig(layers=(layer,), schema=default_schema(1, 1))
+        >>> KANConfig.from_json(config.to_json()) == config
+        True
+        """
+        data: dict[str, Any] = {
+            "layers": [layer.to_dict() for layer in self.layers],
+            "schema": self.schema.to_dict(),
+            "scaled": self.scaled,
+            "holds_inputs": self.holds_inputs,
+        }
+        if self.nodes:
+            data["nodes"] = [dataclasses.asdict(nodes) for nodes in self.nodes]
+        return json.dumps(data, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> KANConfig:
+        """Rebuild a configuration from `to_json`.
+
+        Raises
+        ------
+        FileFormatError
+            If the text is no such configuration.
+        """
+        try:
+            data = json.loads(text)
+            layers = tuple(LayerConfig.from_dict(item) for item in data["layers"])
+            schema = Schema.from_dict(data["schema"])
+            flags = {name: data.get(name, False) for name in ("scaled", "holds_inputs")}
+            for name, flag in flags.items():
+                if not isinstance(flag, bool):
+                    raise TypeError(f"{name} is {flag!r}")
+            nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
+            return cls(layers=layers, schema=schema, nodes=nodes, **flags)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            got = f"{type(error).__name__}: {error}"
+            text = message("KANConfig", "a kanlens configuration", got, "Save the model again")
+            raise FileFormatError(text) from error

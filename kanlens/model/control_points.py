@@ -1,0 +1,133 @@
+"""Edges on boxes as control points: polynomials that an edge cannot leave by more than a margin.
+
+Unlike bounds, control points of several edges of one input can be added before their hull is
+taken, so that what cancels between edges does cancel.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ControlPoints:
+    """Every edge of a layer on boxes of its inputs, piece by piece.
+
+    On a piece an edge is the polynomial with these Bernstein control points, plus something
+    between `below` and `above`.
+
+    Attributes
+    ----------
+    points : Tensor, shape (box, out, in, piece, point)
+        Control points of the polynomial on each piece.
+    below, above : Tensor, shape (box, out, in, piece)
+        Infinite where nothing is known.
+    start, end : Tensor, shape (box, in, piece)
+        Ends of the pieces; together they cover the box.
+    lower, upper : Tensor, shape (box, out, in)
+        Bounds of the edge on the box that were found otherwise; infinite where there are none.
+    """
+
+    points: Tensor
+    below: Tensor
+    above: Tensor
+    start: Tensor
+    end: Tensor
+    lower: Tensor
+    upper: Tensor
+
+    def bounds(self) -> tuple[Tensor, Tensor]:  # (box, out, in) twice
+        """Bound every edge on its box by the hull of its control points.
+
+        Examples
+        --------
+        >>> from kanlens.model.layers import KANLinear
+        >>> box = torch.zeros(1, 2), torch.ones(1, 2)
+        >>> low, high = KANLinear(2, 3).enclosure(*box).values(*box).bounds()
+        >>> low.shape, bool((low <= high).all())
+        (torch.Size([1, 3, 2]), True)
+        """
+        low = (self.points.amin(-1) + self.below).amin(-1)
+        high = (self.points.amax(-1) + self.above).amax(-1)
+        return torch.maximum(low, self.lower), torch.minimum(high, self.upper)
+
+
+@functools.cache
+def chebyshev(count: int) -> Tensor:  # (count,)
+    """Return the Chebyshev nodes in (-1, 1), where polynomials are sampled.
+
+    Examples
+    --------
+    >>> chebyshev(2)
+    tensor([ 0.7071, -0.7071], dtype=torch.float64)
+    """
+    places = torch.arange(count, dtype=torch.float64)
+    return torch.cos((2 * places + 1) * math.pi / (2 * count))
+
+
+@functools.cache
+def from_nodes(count: int) -> Tensor:  # (power, node)
+    """Return the matrix from values at the Chebyshev nodes to coefficients of powers.
+
+    Examples
+    --------
+    >>> from_nodes(2) @ torch.tensor([1.0, 1.0]).double()
+    tensor([1., 0.], dtype=torch.float64)
+    """
+    powers = torch.arange(count, dtype=torch.float64)
+    inverse: Tensor = torch.linalg.inv(chebyshev(count)[:, None] ** powers)
+    return inverse
+
+
+@functools.cache
+def to_bernstein(count: int) -> Tensor:  # (point, power)
+    """Return the matrix from coefficients of powers on [-1, 1] to Bernstein control points.
+
+    Examples
+    --------
+    >>> to_bernstein(3) @ torch.tensor([0.0, 1.0, 0.0]).double()
+    tensor([-1.,  0.,  1.], dtype=torch.float64)
+    """
+    degree = count - 1
+    rows = [[0.0] * count for _ in range(count)]
+    for power in range(count):  # s**power with s = 2 t - 1, in powers of t, then to Bernstein
+        for k in range(power + 1):
+            term = math.comb(power, k) * 2.0**k * (-1.0) ** (power - k)
+            for point in range(k, count):
+                rows[point][power] += term * math.comb(point, k) / math.comb(degree, k)
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def restrict(middle: Tensor, half: Tensor, count: int) -> Tensor:  # (..., point, power)
+    """Return the matrices from coefficients on [-1, 1] to control points on parts of it.
+
+    Parameters
+    ----------
+    middle, half : Tensor, shape (...)
+        Middle and half the width of each part.
+    count : int
+        Number of coefficients.
+
+    Returns
+    -------
+    Tensor, shape (..., count, count)
+
+    Examples
+    --------
+    >>> part = restrict(torch.tensor(0.5).double(), torch.tensor(0.5).double(), 2)
+    >>> part @ torch.tensor([0.0, 1.0]).double()
+    tensor([0., 1.], dtype=torch.float64)
+    """
+    exponents = torch.arange(count, dtype=torch.float64, device=middle.device)
+    shifts = middle[..., None] ** exponents  # 0**0 is 1
+    widths = half[..., None] ** exponents
+    shifted = middle.new_zeros(*middle.shape, count, count)  # (..., new power, old power)
+    for new in range(count):
+        for old in range(new, count):
+            shifted[..., new, old] = math.comb(old, new) * shifts[..., old - new] * widths[..., new]
+    return to_bernstein(count).to(middle) @ shifted

@@ -1,0 +1,82 @@
+"""The sum over the edges of a spline layer in torch operations, differentiable to any order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kanlens.functions.activations import BASES
+from kanlens.splines import spline
+from kanlens.splines.spline import Extrapolation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Weights:
+    """The weights of a layer as they are kept.
+
+    Attributes
+    ----------
+    spline : Tensor, shape (out, in, basis)
+        Spline coefficients before `scale`.
+    scale : Tensor, shape (out, in), or None
+        Factor of the splines.
+    base : Tensor, shape (out, in)
+        Weights of the base function.
+    bias : Tensor, shape (out,)
+    mask : Tensor, shape (out, in)
+        Multiplies every edge.
+    """
+
+    spline: Tensor
+    scale: Tensor | None
+    base: Tensor
+    bias: Tensor
+    mask: Tensor
+
+    def coefficients(self) -> Tensor:
+        """Return the B-spline coefficients of every edge, scale and mask multiplied in."""
+        scale = self.mask if self.scale is None else self.mask * self.scale
+        return self.spline * scale.unsqueeze(-1)
+
+    def base_weights(self) -> Tensor:
+        """Return the weight of the base function of every edge, mask multiplied in: (out, in)."""
+        return self.base * self.mask
+
+
+def edge_sum(
+    x: Tensor,  # (batch, in)
+    weights: Weights,
+    *,
+    grid: Tensor,  # (in, knot)
+    degree: int,
+    extrapolation: Extrapolation,
+    base: str,
+) -> Tensor:  # (batch, out)
+    """Return bias_o + sum_i phi_oi(x_i) as products of matrices.
+
+    Examples
+    --------
+    >>> import torch
+    >>> grid = spline.uniform_knots(2, -1.0, 1.0, 4, degree=3)
+    >>> weights = Weights(
+    ...     spline=torch.ones(1, 2, 7), scale=None, base=torch.zeros(1, 2),
+    ...     bias=torch.zeros(1), mask=torch.ones(1, 2),
+    ... )
+    >>> edge_sum(
+    ...     torch.zeros(1, 2), weights, grid=grid, degree=3, extrapolation="linear", base="silu"
+    ... )
+    tensor([[2.]])
+    """
+    y = F.linear(BASES[base].value(x), weights.base_weights(), weights.bias)
+    coef = weights.coefficients()
+    if extrapolation == "zero":
+        return y + F.linear(spline.basis(x, grid, degree).flatten(1), coef.flatten(1))
+    low, high = spline.grid_ends(grid, degree)
+    inside = x.clamp(low, high)
+    y = y + F.linear(spline.basis(inside, grid, degree).flatten(1), coef.flatten(1))
+    below, above = spline.end_slopes(grid, degree)  # (in, basis) each
+    beyond = x - inside
+    y = y + F.linear(beyond.clamp(max=0), (coef * below).sum(-1))
+    return y + F.linear(beyond.clamp(min=0), (coef * above).sum(-1))

@@ -1,0 +1,218 @@
+"""Bounds of edges that are elementary functions, and of their slopes, on many boxes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from kanlens.functions.elementary import ElementaryFunction
+from kanlens.model.control_points import ControlPoints
+from kanlens.model.enclosures import PAD, SplineEnclosure
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionEdges:
+    """The edges of a layer that share one function: mask * (c * g(a * x + b) + d).
+
+    Attributes
+    ----------
+    g : ElementaryFunction
+    out, in_ : Tensor, shape (edge,)
+    affine : Tensor, shape (edge, 4)
+        a, b, c, d.
+    mask : Tensor, shape (edge,)
+    """
+
+    g: ElementaryFunction
+    out: Tensor
+    in_: Tensor
+    affine: Tensor
+    mask: Tensor
+
+    def parameters(self, like: Tensor) -> tuple[Tensor, ...]:
+        """Return a, b, c, d and the mask, to be combined with (..., edge) or (box, edge, piece)."""
+        columns = (*self.affine.unbind(-1), self.mask)
+        return tuple(column[:, None] if like.dim() == 3 else column for column in columns)
+
+    def at(self, x: Tensor) -> Tensor:
+        """Return the values of the edges at x, one column (or row of pieces) for each."""
+        a, b, c, d, mask = self.parameters(x)
+        return times(mask, c * self.g.value(torch.where(mask != 0, a * x + b, self.g.inert)) + d)
+
+    def value_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound the edges on intervals of their inputs; infinite where one is not defined."""
+        _, _, c, d, mask = self.parameters(low)
+        least, most = self._widened(low, high, slopes=False)
+        scaled = torch.stack((times(c, least), times(c, most)))
+        room = 8 * torch.finfo(c.dtype).eps * (scaled.abs() + d.abs())
+        room = room.masked_fill(room.isinf(), 0.0)
+        ends = torch.stack(((scaled + d - room).amin(0), (scaled + d + room).amax(0)))
+        edge = times(mask, ends)
+        return edge.amin(0), edge.amax(0)
+
+    def slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound the slopes of the edges on intervals; infinite where a bound is not known."""
+        a, _, c, _, mask = self.parameters(low)
+        factor = mask * c * a
+        ends = torch.stack([times(factor, end) for end in self._widened(low, high, slopes=True)])
+        room = 8 * torch.finfo(c.dtype).eps * ends.abs()
+        room = room.masked_fill(room.isinf(), 0.0)
+        return (ends - room).amin(0), (ends + room).amax(0)
+
+    def _widened(self, low: Tensor, high: Tensor, *, slopes: bool) -> tuple[Tensor, Tensor]:
+        """Bound g or g' on intervals widened by their rounding, where g is defined that far."""
+        a, b, _, _, mask = self.parameters(low)
+        ends = torch.stack((a * low, a * high))
+        slack = 4 * torch.finfo(a.dtype).eps * (ends.abs() + b.abs())
+        left = torch.where(mask != 0, ends.amin(0) + b, self.g.inert)
+        right = torch.where(mask != 0, ends.amax(0) + b, self.g.inert)
+        below = torch.where(mask != 0, (ends + b - slack).amin(0), self.g.inert)
+        above = torch.where(mask != 0, (ends + b + slack).amax(0), self.g.inert)
+        tight = self.g.defined(left, right) & ~self.g.defined(below, above)
+        bounds = _accurate(self.g).slope_bounds if slopes else self.g.bounds
+        return bounds(torch.where(tight, left, below), torch.where(tight, right, above))
+
+
+class FunctionEnclosure:
+    """Control points of a layer some of whose edges are elementary functions.
+
+    On each piece a function is its chord, plus what its slopes there allow it to leave the chord
+    by: the distance shrinks with the square of the piece's width.
+
+    Parameters
+    ----------
+    splines : SplineEnclosure
+        Of the other edges; zero where functions stand.
+    groups : sequence of FunctionEdges
+    """
+
+    def __init__(self, splines: SplineEnclosure, groups: Sequence[FunctionEdges]) -> None:
+        self.splines, self.groups = splines, groups
+
+    def values(self, low: Tensor, high: Tensor) -> ControlPoints:
+        """Enclose the edges on boxes (box, in)."""
+        found = self.splines.values(low, high)
+        for group, known, start, end in self._pieces(found, low, high):
+            least, most = group.value_bounds(start, end)
+            at_start, at_end = group.at(start), group.at(end)
+            reach = _off_chord(at_start, at_end, group.slope_bounds(start, end), end - start)
+            size = at_start.abs() + at_end.abs() + group.affine[:, 3].abs()[:, None]
+            reach = reach + PAD * size
+            chord = torch.isfinite(reach) & (reach <= most - least)
+            middle = 0.5 * (least + most)
+            middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
+            first, last = torch.where(chord, at_start, middle), torch.where(chord, at_end, middle)
+            share = torch.linspace(0, 1, found.points.shape[-1]).to(first)
+            points = first[..., None] + (last - first)[..., None] * share
+            ends = (
+                torch.where(chord, -reach, least - middle),
+                torch.where(chord, reach, most - middle),
+            )
+            found = _put(found, group, points, ends, (least, most), known)
+        return found
+
+    def slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
+        """Enclose the slopes of the edges on boxes (box, in); at kinks those of both sides."""
+        found = self.splines.slopes(low, high)
+        for group, known, start, end in self._pieces(found, low, high):
+            least, most = group.slope_bounds(start, end)
+            middle = 0.5 * (least + most)
+            middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
+            points = middle[..., None].expand(*middle.shape, found.points.shape[-1])
+            found = _put(
+                found, group, points, (least - middle, most - middle), (least, most), known
+            )
+        return found
+
+    def terms(self, low: Tensor, high: Tensor) -> Tensor:
+        """Bound what rounding of c * g(a * x + b) + d is relative to, beyond the edges' sizes.
+
+        In units of 1e-13: d may cancel, and a slope turns the rounding of a * x + b into one of g.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (box, in)
+
+        Returns
+        -------
+        Tensor, shape (box, out, in)
+        """
+        found = low.new_zeros(len(low), *self.splines.weight.shape)
+        for group in self.groups:
+            a, b, _, d, mask = group.parameters(low)
+            start, end = low[:, group.in_], high[:, group.in_]
+            steep = torch.stack(group.slope_bounds(start, end)).abs().amax(0)
+            size = torch.maximum(start.abs(), end.abs()) + (b / a).abs()
+            inner = _known(times(_known(steep, torch.inf), 0.01 * size), torch.inf)
+            found[:, group.out, group.in_] = inner + 2 * (mask * d).abs()
+        return found
+
+    def _pieces(
+        self, found: ControlPoints, low: Tensor, high: Tensor
+    ) -> Iterator[tuple[FunctionEdges, Tensor, Tensor, Tensor]]:
+        """Yield each group with which of its boxes are known, and the ends of its pieces."""
+        known = (low >= self.splines.low) & (high <= self.splines.high)
+        for group in self.groups:
+            yield group, known[:, group.in_], found.start[:, group.in_], found.end[:, group.in_]
+
+
+def _accurate(g: ElementaryFunction) -> ElementaryFunction:
+    """Return g with a slope that is accurate where it is small: 1 - tanh(u)**2 cancels."""
+    return replace(g, derivative=_tanh_slope) if g.name == "tanh" else g
+
+
+def _tanh_slope(u: Tensor) -> Tensor:
+    return 4 * torch.sigmoid(2 * u) * torch.sigmoid(-2 * u)
+
+
+def times(factor: Tensor, value: Tensor) -> Tensor:
+    """Multiply; a factor of 0 gives 0 also where the value is infinite.
+
+    Examples
+    --------
+    >>> times(torch.tensor(0.0), torch.tensor(torch.inf))
+    tensor(0.)
+    """
+    return torch.where(factor == 0, 0.0, factor * value)
+
+
+def _known(value: Tensor, otherwise: float) -> Tensor:
+    """Put a bound that always holds where there is none."""
+    return torch.where(value.isnan(), otherwise, value)
+
+
+def _off_chord(first: Tensor, last: Tensor, slopes: tuple[Tensor, Tensor], width: Tensor) -> Tensor:
+    """Bound how far functions with slopes in an interval leave their chords."""
+    chord = torch.where(width > 0, (last - first) / width.clamp_min(1e-300), 0.0)
+    low, high = torch.minimum(slopes[0], chord), torch.maximum(slopes[1], chord)
+    gap = (high - low).clamp_min(1e-300)
+    reach = (high - chord) * ((chord - low) / gap) * width
+    return torch.where(width > 0, _known(reach, torch.inf), 0.0)
+
+
+def _put(
+    found: ControlPoints,
+    group: FunctionEdges,
+    points: Tensor,  # (box, edge, piece, point)
+    ends: tuple[Tensor, Tensor],  # (box, edge, piece)
+    bounds: tuple[Tensor, Tensor],  # (box, edge, piece)
+    known: Tensor,  # (box, edge)
+) -> ControlPoints:
+    """Set what is known of the edges of one group; nothing outside what was asked for."""
+    dead = group.mask == 0
+    free = ~(known | dead)
+    below, above = _known(ends[0], -torch.inf), _known(ends[1], torch.inf)
+    lower = _known(bounds[0].amin(-1), -torch.inf)
+    upper = _known(bounds[1].amax(-1), torch.inf)
+    places = torch.arange(len(known), device=known.device)[:, None], group.out, group.in_
+    return replace(
+        found,
+        points=found.points.index_put(places, points),
+        below=found.below.index_put(places, below.masked_fill(free[..., None], -torch.inf)),
+        above=found.above.index_put(places, above.masked_fill(free[..., None], torch.inf)),
+        lower=found.lower.index_put(places, lower.masked_fill(free, -torch.inf)),
+        upper=found.upper.index_put(places, upper.masked_fill(free, torch.inf)),
+    )

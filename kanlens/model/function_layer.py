@@ -1,0 +1,388 @@
+"""A layer in which some edges are elementary functions and the others stay splines.
+
+An edge named in `functions` is ``c * g(a * x + b) + d`` with g from `FUNCTIONS`; its four numbers
+are trained like any weight. The spline of such an edge is kept, switched off, so that the edge
+can become a spline again.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.checks import check_columns, check_dtype, message
+from kanlens.errors import ShapeError
+from kanlens.functions.catalog import FUNCTIONS, ElementaryFunction, check_functions
+from kanlens.model.edge import EdgeFunction
+from kanlens.model.edge_sum import Weights
+from kanlens.model.enclosures import Enclosure, SplineEnclosure
+from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.function_enclosures import FunctionEdges, FunctionEnclosure
+from kanlens.model.layers import LAYER_KINDS, KANLinear, LayerConfig
+
+SPLINE = "spline"
+
+FunctionTable = tuple[tuple[str, ...], ...]
+
+
+class FunctionLinear(KANLinear):
+    """A `KANLinear` with elementary functions on some of its edges.
+
+    Beside the tensors of `KANLinear` it has `affine` (out, in, 4): a, b, c, d of
+    ``c * g(a * x + b) + d``, of no effect on edges that are splines.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Width of the layer.
+    functions : sequence of sequence of str, shape (out, in)
+        Name of each edge's function, or "spline".
+    **options
+        As for `KANLinear`.
+
+    Raises
+    ------
+    ShapeError
+        If `functions` is no (out, in) table.
+    InvalidValueError
+        If a function is unknown.
+
+    Examples
+    --------
+    >>> layer = FunctionLinear(2, 1, [["sin", "spline"]])
+    >>> layer(torch.zeros(3, 2)).shape
+    torch.Size([3, 1])
+    """
+
+    kind = "function"
+    spline_mask: Tensor
+    function_edges: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        functions: Sequence[Sequence[str]],
+        **options: Any,
+    ) -> None:
+        super().__init__(in_features, out_features, **options)
+        start = torch.tensor([1.0, 0.0, 1.0, 0.0]).expand(out_features, in_features, 4)
+        self.affine = nn.Parameter(start.clone())
+        self.register_buffer("spline_mask", torch.ones_like(self.mask), persistent=False)
+        self.register_buffer("function_edges", torch.empty(0, 2).long(), persistent=False)
+        self.functions: FunctionTable = ()
+        self._set_functions(functions)
+
+    @classmethod
+    def from_layer(cls, layer: KANLinear) -> FunctionLinear:
+        """Return a layer of this kind that computes what `layer` does, sharing no tensors.
+
+        Examples
+        --------
+        >>> layer = KANLinear(2, 1)
+        >>> FunctionLinear.from_layer(layer).functions
+        (('spline', 'spline'),)
+        """
+        if isinstance(layer, cls):
+            return copy.deepcopy(layer)
+        table = ((SPLINE,) * layer.in_features,) * layer.out_features
+        new = cls.from_config(_with_functions(layer.config, table))
+        new.to(dtype=layer.mask.dtype, device=layer.mask.device)
+        own = {name: value for name, value in layer.state_dict().items() if name != "affine"}
+        new.load_state_dict(own, strict=False)
+        new.statistics = layer.statistics
+        return new.train(layer.training)
+
+    @classmethod
+    def from_config(cls, config: LayerConfig) -> FunctionLinear:
+        """Build a layer of this kind; its weights are zero until a state dict is loaded."""
+        layer = cls(
+            config.in_features,
+            config.out_features,
+            config.functions,
+            grid_size=config.grid_size,
+            spline_order=config.spline_order,
+            base_activation=config.base_activation,
+            extrapolation=config.extrapolation,
+            grid_eps=config.grid_eps,
+            enable_standalone_scale_spline=config.enable_standalone_scale_spline,
+            generator=torch.Generator(),  # so that torch's own is left alone
+        )
+        with torch.no_grad():
+            for name, parameter in layer.named_parameters():
+                if name != "affine":
+                    parameter.zero_()
+        return layer
+
+    @property
+    def config(self) -> LayerConfig:
+        """The configuration that rebuilds this layer, tensors aside."""
+        return _with_functions(super().config, self.functions)
+
+    def assign(self, out: int, in_: int, name: str, parameters: Sequence[float]) -> None:
+        """Make an edge an elementary function, or a spline again.
+
+        Parameters
+        ----------
+        out, in_ : int
+            The edge.
+        name : str
+            A key of ``FUNCTIONS``, or "spline".
+        parameters : sequence of float
+            a, b, c, d of ``c * g(a * x + b) + d``.
+
+        Raises
+        ------
+        InvalidValueError
+            If the function is unknown.
+
+        Examples
+        --------
+        >>> layer = FunctionLinear(1, 1, [["spline"]])
+        >>> layer.assign(0, 0, "x^2", (1.0, 0.0, 3.0, 0.0))
+        >>> layer(torch.tensor([[2.0]])).item()
+        12.0
+        """
+        rows = [list(row) for row in self.functions]
+        rows[out][in_] = name
+        self._set_functions(rows)
+        with torch.no_grad():
+            self.affine[out, in_] = torch.as_tensor(parameters, dtype=torch.float64).to(self.affine)
+
+    def _set_functions(self, functions: Sequence[Sequence[str]]) -> None:
+        """Check and store the table; list its function edges name by name."""
+        table = tuple(tuple(str(name) for name in row) for row in functions)
+        lengths = {len(row) for row in table}
+        if len(table) != self.out_features or lengths != {self.in_features}:
+            expected = f"functions of shape ({self.out_features}, {self.in_features})"
+            got = f"{len(table)} rows of {' or '.join(str(n) for n in sorted(lengths)) or '0'}"
+            raise ShapeError(message("FunctionLinear", expected, got, "Name each edge once"))
+        flat = [(n, o, i) for o, row in enumerate(table) for i, n in enumerate(row)]
+        check_functions("FunctionLinear", [name for name, _, _ in flat if name != SPLINE])
+        chosen = sorted(edge for edge in flat if edge[0] != SPLINE)
+        self.functions = table
+        self._names = [name for name, _, _ in chosen]
+        edges = torch.tensor([[o, i] for _, o, i in chosen], dtype=torch.long).reshape(-1, 2)
+        self.function_edges = edges.to(self.mask.device)
+        spline = torch.tensor([[float(name == SPLINE) for name in row] for row in table])
+        self.spline_mask = spline.to(self.mask)
+
+    def weights(self) -> Weights:
+        """Return the tensors of the spline edges; the mask is zero where a function stands."""
+        return replace(super().weights(), mask=self.mask * self.spline_mask)
+
+    def _groups(self) -> Iterator[tuple[ElementaryFunction, Tensor, Tensor]]:
+        """Yield every function in use with the outs and ins of its edges."""
+        start = 0
+        while start < len(self._names):
+            name = self._names[start]
+            count = self._names.count(name)
+            out, in_ = self.function_edges[start : start + count].unbind(1)
+            yield FUNCTIONS[name], out, in_
+            start += count
+
+    def _inner(
+        self, g: ElementaryFunction, x: Tensor, out: Tensor, in_: Tensor
+    ) -> Tensor:  # (batch, edge)
+        """Return a * x + b of some edges; harmless where the edge is masked away."""
+        a, b, _, _ = self.affine[out, in_].unbind(-1)
+        alive = self.mask[out, in_] != 0
+        return torch.where(alive, x[:, in_] * a + b, g.inert)
+
+    def _function_values(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield outs, ins and values (batch, edge) of the edges of each function."""
+        for g, out, in_ in self._groups():
+            _, _, c, d = self.affine[out, in_].unbind(-1)
+            values = (c * g.value(self._inner(g, x, out, in_)) + d) * self.mask[out, in_]
+            yield out, in_, values
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (..., in) to y (..., out).
+
+        Raises
+        ------
+        ShapeError
+            If the last axis of `x` is not `in_features`.
+        DTypeError
+            If the dtype of `x` is not the layer's.
+        """
+        if any(SPLINE in row for row in self.functions):
+            y = super().forward(x)
+        else:
+            check_columns("FunctionLinear.forward", x, self.in_features)
+            check_dtype("FunctionLinear.forward", x, self.mask.dtype)
+            y = self.bias.expand(*x.shape[:-1], self.out_features)
+        flat = x.reshape(-1, self.in_features)
+        total = torch.zeros_like(y).reshape(-1, self.out_features)
+        for out, _, values in self._function_values(flat):
+            total = total.index_add(1, out, values)
+        return y + total.reshape(y.shape)
+
+    def edge_values(self, x: Tensor) -> Tensor:
+        """Return phi_oi(x_i), shape (batch, out, in), with the mask and without the bias."""
+        edges = super().edge_values(x)
+        for out, in_, values in self._function_values(x):
+            edges = edges.index_put((_rows(x), out, in_), values)
+        return edges
+
+    def activation_l1(self, x: Tensor) -> Tensor:
+        """Return the mean of |phi_oi(x_i)| over x (batch, in), shape (out, in)."""
+        norms = super().activation_l1(x)
+        for out, in_, values in self._function_values(x):
+            norms = norms.index_put((out, in_), values.abs().mean(0))
+        return norms
+
+    def edge_derivatives(self, x: Tensor) -> Tensor:
+        """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
+        edges = super().edge_derivatives(x)
+        for g, out, in_ in self._groups():
+            a, _, c, _ = self.affine[out, in_].unbind(-1)
+            slopes = a * c * g.derivative(self._inner(g, x, out, in_)) * self.mask[out, in_]
+            edges = edges.index_put((_rows(x), out, in_), slopes)
+        return edges
+
+    def affine_derivatives(self, x: Tensor) -> Tensor:
+        """Return the derivatives of the edges by a, b, c and d.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, in)
+            In the scaled units of the layer.
+
+        Returns
+        -------
+        Tensor, shape (batch, out, in, 4)
+            With the mask; zero where the edge is a spline.
+        """
+        found = x.new_zeros(len(x), self.out_features, self.in_features, 4)
+        for g, out, in_ in self._groups():
+            u = self._inner(g, x, out, in_)
+            _, _, c, _ = self.affine[out, in_].unbind(-1)
+            slope, value = c * g.derivative(u), g.value(u)
+            columns = torch.stack((slope * x[:, in_], slope, value, torch.ones_like(u)), dim=-1)
+            found[:, out, in_] = columns * self.mask[out, in_].unsqueeze(-1)
+        return found
+
+    def breakpoints(self) -> Tensor:
+        """Return where pieces meet: the grid, and the kinks of abs, sign and relu.
+
+        Returns
+        -------
+        Tensor, shape (in, n)
+            Increasing; an input with fewer kinks repeats its last breakpoint.
+        """
+        grid = super().breakpoints()
+        kinks: list[list[float]] = [[] for _ in range(self.in_features)]
+        for g, out, in_ in self._groups():
+            a, b, _, _ = self.affine[out, in_].detach().unbind(-1)
+            for kink in (*g.kinks, *g.jumps):
+                for i, place in zip(in_.tolist(), ((kink - b) / a).tolist(), strict=True):
+                    kinks[i].append(place)
+        width = max(len(places) for places in kinks)
+        last = grid[:, -1].tolist()
+        rows = [[*k, *([end] * (width - len(k)))] for k, end in zip(kinks, last, strict=True)]
+        extra = torch.tensor(rows, dtype=torch.float64).reshape(self.in_features, width).to(grid)
+        return torch.cat((grid, extra), dim=1).sort(dim=1).values
+
+    @property
+    def piece_degree(self) -> int | None:
+        """Degree of the pieces; None as soon as one edge is a function."""
+        return None if self._names else super().piece_degree
+
+    def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound every edge on an interval of each input.
+
+        Functions are monotone between known turning points, so their bounds are exact up to
+        rounding, which they are widened by; infinite where a function is not defined throughout.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (in,) or (box, in)
+            Interval of each input, in the scaled units of the layer.
+
+        Returns
+        -------
+        lower, upper : Tensor, shape (out, in) or (box, out, in)
+        """
+        lower, upper = super().edge_bounds(low, high)
+        if low.dim() == 2:
+            return lower, upper
+        for edges in self._function_edges():
+            least, most = edges.value_bounds(low[edges.in_], high[edges.in_])
+            lower = lower.index_put((edges.out, edges.in_), least)
+            upper = upper.index_put((edges.out, edges.in_), most)
+        return lower, upper
+
+    def enclosure(self, low: Tensor, high: Tensor) -> Enclosure:
+        """Return what bounds the edges, and their slopes, on many boxes at once."""
+        splines = cast("SplineEnclosure", super().enclosure(low, high))
+        exact = [
+            replace(edges, affine=edges.affine.detach().double(), mask=edges.mask.double())
+            for edges in self._function_edges()
+        ]
+        return FunctionEnclosure(splines, exact)
+
+    def _function_edges(self) -> Iterator[FunctionEdges]:
+        for g, out, in_ in self._groups():
+            yield FunctionEdges(g, out, in_, self.affine[out, in_], self.mask[out, in_])
+
+    def edge(self, out: int, in_: int) -> EdgeFunction:
+        """Return the function on the edge from input `in_` to output `out` as an exact object.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such edge.
+        """
+        found = super().edge(out, in_)
+        name = self.functions[out][in_]
+        if name == SPLINE:
+            return found
+        low, high = (float(ends[in_]) for ends in self.domain())
+        a, b, c, d = (float(value) for value in self.affine[out, in_].detach().double())
+        mask = float(self.mask[out, in_])
+        edge = FunctionEdge(function=name, a=a, b=b, c=c * mask, d=d * mask, domain=(low, high))
+        return cast("EdgeFunction", edge)  # answers the same questions
+
+    def weight_l1(self, x: Tensor | None = None) -> Tensor:
+        """Return the L1 norm of each edge's weights.
+
+        A function has no coefficients; its norm is the mean distance from its mean at `x`.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, in), optional
+            As for `KANLinear.weight_l1`.
+
+        Returns
+        -------
+        Tensor, shape (out, in)
+        """
+        norms = super().weight_l1(x)
+        where = self._places() if x is None else x
+        for out, in_, values in self._function_values(where):
+            norms = norms.index_put((out, in_), (values - values.mean(0)).abs().mean(0))
+        return norms
+
+    def extra_repr(self) -> str:
+        """Describe the layer in one line."""
+        count = len(self._names)
+        edges = self.in_features * self.out_features
+        return f"{super().extra_repr()}, functions={count} of {edges} edges"
+
+
+def _with_functions(config: LayerConfig, functions: FunctionTable) -> LayerConfig:
+    data = {**config.to_dict(), "kind": FunctionLinear.kind, "functions": functions}
+    return LayerConfig.from_dict(data)
+
+
+def _rows(x: Tensor) -> Tensor:  # (batch, 1)
+    return torch.arange(len(x), device=x.device)[:, None]
+
+
+LAYER_KINDS[FunctionLinear.kind] = FunctionLinear

@@ -1,0 +1,136 @@
+"""Where the breakpoints of a grid go: adapted to data, or more of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.splines import spline
+
+if TYPE_CHECKING:
+    from kanlens.model.layers import KANLinear
+
+COLLAPSED = 1e-2  # spacing, as a share of the even one, below which quantiles are repeated
+
+
+def adapted(
+    x: Tensor,  # (batch, in)
+    old: Tensor,  # (in, G + 1)
+    *,
+    eps: float,
+    margin: float,
+) -> Tensor:  # (in, G + 1)
+    """Place breakpoints at quantiles of the data, mixed with even spacing.
+
+    Where quantiles repeat (many equal values, few distinct ones) the quantiles of the distinct
+    values take their place. A column whose finite values do not differ by more than rounding keeps
+    its `old` breakpoints, even where it lies beyond them: a grid stretched to reach it could not
+    hold the functions.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[0.0], [0.0], [0.0], [1.0]])
+    >>> old = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0]])
+    >>> adapted(x, old, eps=0.0, margin=0.0)
+    tensor([[0.0000, 0.2500, 0.5000, 0.7500, 1.0000]])
+    """
+    rows = [_column(x[:, i], old[i], eps, margin) for i in range(x.shape[1])]
+    return torch.stack(rows).to(old)
+
+
+def _column(x: Tensor, old: Tensor, eps: float, margin: float) -> Tensor:
+    values, cuts = x[torch.isfinite(x)].double().cpu(), old.double().cpu()
+    distinct = values.unique()
+    grid_size = len(cuts) - 1
+    if not len(distinct):
+        return cuts
+    span = float(distinct[-1] - distinct[0])
+    if span <= _resolution(distinct, cuts, torch.finfo(old.dtype).eps):
+        return cuts
+    places = torch.linspace(0, 1, grid_size + 1, dtype=torch.float64)
+    first, last = float(distinct[0]) - margin * span, float(distinct[-1]) + margin * span
+    even = first + (last - first) * places
+    cuts = _quantiles(values, places)
+    if float(cuts.diff().min()) < COLLAPSED * span / grid_size:
+        cuts = _quantiles(distinct, places)
+    cuts[0], cuts[-1] = first, last
+    share = eps if float(cuts.diff().min()) >= COLLAPSED * span / grid_size else max(eps, 0.1)
+    return share * even + (1 - share) * cuts
+
+
+def _resolution(values: Tensor, cuts: Tensor, eps: float) -> float:
+    """Return the span at which values differ by rounding alone, or breakpoints would coincide."""
+    noise = 64 * eps * float(cuts.abs().max())
+    return max(noise, 2 * eps / COLLAPSED * (len(cuts) - 1) * float(values.abs().max()))
+
+
+def _quantiles(values: Tensor, places: Tensor) -> Tensor:
+    """Return quantiles by linear interpolation; torch.quantile refuses over 16 million values."""
+    ordered = values.sort().values
+    position = places * (len(ordered) - 1)
+    left = position.floor().long().clamp(max=len(ordered) - 1)
+    right = (left + 1).clamp(max=len(ordered) - 1)
+    return ordered[left] + (position - left) * (ordered[right] - ordered[left])
+
+
+def resized(cuts: Tensor, grid_size: int) -> Tensor:  # (in, G + 1) -> (in, grid_size + 1)
+    """Return a grid of another size; a finer one keeps every old breakpoint.
+
+    Examples
+    --------
+    >>> resized(torch.tensor([[0.0, 1.0, 2.0]]), 3)
+    tensor([[0.0000, 0.5000, 1.0000, 2.0000]])
+    """
+    old_size = cuts.shape[1] - 1
+    if grid_size < old_size:
+        position = torch.linspace(0, old_size, grid_size + 1, dtype=torch.float64).to(cuts)
+        left = position.floor().long().clamp(max=old_size - 1)
+        return cuts[:, left] + (position - left) * (cuts[:, left + 1] - cuts[:, left])
+    pieces = [grid_size // old_size + (i < grid_size % old_size) for i in range(old_size)]
+    columns = [
+        cuts[:, i] + (cuts[:, i + 1] - cuts[:, i]) * j / count
+        for i, count in enumerate(pieces)
+        for j in range(count)
+    ]
+    return torch.stack([*columns, cuts[:, -1]], dim=1)
+
+
+def move(layer: KANLinear, cuts: Tensor, x: Tensor) -> float:
+    """Give a layer other breakpoints, refit its splines, and measure what that changed.
+
+    Parameters
+    ----------
+    layer : KANLinear
+        Changed in place; its functions stay what they are as far as the new grid can hold them.
+    cuts : Tensor, shape (in, G + 1)
+        The new breakpoints.
+    x : Tensor, shape (batch, in)
+        Where the change is measured, in the scaled units of the layer.
+
+    Returns
+    -------
+    float
+        Largest change of an output over the rows of `x` inside the old grid; when no row is
+        inside with all its values, over the rows with values moved to the grid's nearest end.
+    """
+    inside = x[~layer.outside(x).any(1)]
+    if not len(inside):
+        inside = x[torch.isfinite(x).all(1)].clamp(*layer.domain())
+    before = layer(inside)
+    knots = spline.extend(cuts, layer.spline_order)
+    old = spline.breakpoints(layer.grid, layer.spline_order)
+    if old.shape == cuts.shape:  # what lies beyond an unchanged grid stays too
+        knots = torch.where((cuts == old).all(1, keepdim=True), layer.grid, knots)
+    weight = spline.refit(
+        layer.spline_weight, layer.grid, knots, layer.spline_order, extrapolation=layer.mode
+    )
+    layer.grid = knots.to(layer.grid)
+    layer.grid_size = cuts.shape[1] - 1
+    if weight.shape == layer.spline_weight.shape:
+        layer.spline_weight.copy_(weight)
+    else:
+        layer.spline_weight = nn.Parameter(weight, layer.spline_weight.requires_grad)
+    moved = layer(inside) - before
+    return float(moved.abs().max()) if moved.numel() else 0.0

@@ -1,0 +1,206 @@
+"""What all coalitions of some players are worth, where a layer of splines adds up the nodes.
+
+A coalition S has the players of S from a sample and all others from a background row; each player
+moves each node by a step of its own. Worth is summed over nodes and over background rows in one
+pass, so that nothing as long as coalitions times pairs is ever kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.model import kernels
+from kanlens.model.kernels import pool
+from kanlens.model.kernels.passes import Array, flat
+
+if TYPE_CHECKING:
+    from kanlens.model.layers import KANLinear
+    from kanlens.model.products import Nodes
+
+WORK = 3.0  # nanoseconds of one function at one point
+MOST_BINS = 1024  # per node; a grid more uneven than that is searched in more steps
+SLACK = 1e-9  # of a bin: rounding may put a point into the bin beside its own
+
+
+def coalition_worths(
+    ours: Tensor, theirs: Tensor, start: Tensor, nodes: Nodes, layer: KANLinear
+) -> Tensor | None:
+    """Return the worth of all coalitions, or None where torch operations must find it.
+
+    Parameters
+    ----------
+    ours : Tensor, shape (batch, sub, player)
+        What each player adds to each sum in the samples.
+    theirs : Tensor, shape (rows, sub, player)
+        The same in the background rows.
+    start : Tensor, shape (rows, sub)
+        The sums in the background rows.
+    nodes : Nodes
+        What is made of the sums.
+    layer : KANLinear
+        From the nodes to one output.
+
+    Returns
+    -------
+    Tensor, shape (batch, 2 ** player)
+        Mean over rows, the bias of the layer left out; bit p of a coalition's place tells whether
+        player p is in it.
+
+    Examples
+    --------
+    >>> from kanlens.model.layers import KANLinear
+    >>> from kanlens.model.products import Grouping, Nodes
+    >>> one, layer = torch.ones(1, 1, 1, dtype=torch.float64), KANLinear(1, 1).double()
+    >>> coalition_worths(one, one, one[0], Nodes(Grouping(1)), layer).shape
+    torch.Size([1, 2])
+    """
+    if not _can_run(ours, layer):
+        return None
+    from kanlens.model.kernels import coalition_loops
+
+    batch, sums, players = ours.shape
+    totals = ours.new_zeros(batch, 2**players)
+    wanted, curves = flat(totals), _curves(layer)
+    base = layer.base_weights()[0] if layer.base_name == "silu" else ours.new_zeros(len(curves.low))
+    sources = tuple(flat(each.contiguous()) for each in (ours, theirs, start))
+    weights, ends = flat(base.contiguous()), _ends(nodes)
+    sizes, window = (len(theirs), sums, players), (0,) * (layer.spline_order + 1)
+
+    def task(begin: int, end: int) -> None:
+        (mine, yours, origin), span = sources, (begin, end)
+        coalition_loops.add_worths(
+            mine, yours, origin, wanted, ends, curves.arrays, weights, sizes, span, window
+        )
+
+    threads = pool.threads_for(WORK * totals.numel() * len(theirs) * sums)
+    pool.run(task, pool.shares(batch, threads), threads)
+    return totals / len(theirs)
+
+
+def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
+    """Return where the sums of each node end, and its scale and shift, each of shape (node,)."""
+    grouping = nodes.grouping
+    ends = np.cumsum([1] * grouping.sums + list(grouping.arities))
+    if nodes.scaled:
+        return ends, flat(nodes.scale), flat(nodes.shift)
+    return ends, np.ones(len(ends)), np.zeros(len(ends))
+
+
+def _can_run(ours: Tensor, layer: KANLinear) -> bool:
+    """Tell whether the kernel gives what the layer would."""
+    from kanlens.model.layers import KANLinear
+
+    known = layer.base_name in ("silu", "zero") or not bool(layer.base_weights().any())
+    return (
+        type(layer) is KANLinear
+        and known
+        and ours.is_cpu
+        and ours.dtype == layer.grid.dtype == torch.float64
+        and kernels.asked() != "torch"
+        and kernels._has_numba()
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Curves:
+    """The functions of a layer's first output as polynomials, piece by piece.
+
+    Attributes
+    ----------
+    numbers : ndarray, shape (node * piece * (degree + 3),)
+        Origin and scale of the coordinate u of each piece, then the coefficients of u's powers.
+    starts : ndarray, shape (node * piece,)
+        Where the next piece begins; infinity for the last.
+    bins : ndarray of int64, shape (node * bin,)
+        First piece that each bin of the line touches; the line is cut evenly.
+    low, density : ndarray, shape (node,)
+        ``(x - low) * density`` is the bin of x.
+    hops : int
+        Most knots in a bin.
+    """
+
+    numbers: Array
+    starts: Array
+    bins: Array
+    low: Array
+    density: Array
+    hops: int
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """What the kernel takes, in its order."""
+        nodes = len(self.low)
+        pieces, bins = len(self.starts) // nodes, len(self.bins) // nodes
+        return (
+            self.numbers,
+            self.starts,
+            self.bins,
+            self.low,
+            self.density,
+            pieces,
+            bins,
+            self.hops,
+        )
+
+
+def _curves(layer: KANLinear) -> _Curves:
+    """Multiply a layer's coefficients into its basis, and sort the pieces into bins."""
+    basis = kernels._basis(layer)
+    nodes, degree, pieces = layer.in_features, layer.spline_order, basis.pieces
+    rows = 1 if basis.stride == 0 else nodes
+
+    def shaped(values: Array, *shape: int) -> Array:
+        return np.broadcast_to(
+            values[: rows * int(np.prod(shape))].reshape(rows, *shape), (nodes, *shape)
+        )
+
+    powers = shaped(basis.powers, pieces, degree + 1, degree + 1)  # (node, piece, p, k)
+    coef = layer.coefficients()[0].detach().numpy()  # (node, basis)
+    alive = coef[:, basis.first[:, None] + np.arange(degree + 1)]  # (node, piece, k)
+    numbers = np.concatenate(
+        [
+            shaped(basis.origins, pieces)[..., None],
+            shaped(basis.scales, pieces)[..., None],
+            np.einsum("npqk,npk->npq", powers, alive),
+        ],
+        axis=2,
+    )
+    cuts = shaped(basis.starts, pieces)[:, 1:]  # (node, knot)
+    after = np.concatenate([cuts, np.full((nodes, 1), np.inf)], axis=1)
+    bins, density, hops = _bins(cuts)
+    return _Curves(
+        numbers=np.ascontiguousarray(numbers).ravel(),
+        starts=after.ravel(),
+        bins=bins.ravel(),
+        low=np.ascontiguousarray(cuts[:, 0]),
+        density=density,
+        hops=hops,
+    )
+
+
+def _bins(cuts: Array) -> tuple[Array, Array, int]:
+    """Cut the lines between the first and last knots (node, knot) evenly.
+
+    Returns
+    -------
+    bins : ndarray of int64, shape (node, bin)
+        How many knots lie before each bin.
+    density : ndarray, shape (node,)
+        Bins for each unit of the line.
+    hops : int
+        Most knots in a bin.
+    """
+    length = cuts[:, -1] - cuts[:, 0]
+    finest = (np.diff(cuts).min(1) / length).min()
+    count = int(min(MOST_BINS, np.ceil(1 / finest) + 1))
+    density = count / length
+    places = (cuts - cuts[:, :1]) * density[:, None]  # (node, knot)
+    edges = np.arange(count + 1)
+    before = (places[:, None, :] < edges[:-1, None] - SLACK).sum(2)
+    until = (places[:, None, :] <= edges[1:, None] + SLACK).sum(2)
+    return before, density, int((until - before).max())

@@ -1,0 +1,186 @@
+"""Kernels of the mean absolute edge value and its gradients, over blocks of rows.
+
+The rows of an input that lie in one piece of its grid are brought together. There an edge is one
+polynomial plus its weight times the base function, and all loops over the rows are plain sums,
+which the compiler turns into vectors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kanlens.model.kernels.compiling import inlined, inner, jit
+from kanlens.model.kernels.sparse_loops import find_piece, sort_rows
+
+BLOCK = 2048  # rows whose pieces are looked up together
+RUN = 256  # rows of one piece whose basis is at hand
+LANES = 16  # numbers of the longest vector: runs are filled up with zeros to a multiple
+
+
+@inlined
+def make_room(pieces, like, window):
+    """Return room for `cut`, and for points, numbers, signs and weights of a run."""
+    held, order = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int64)
+    ends, runs = np.empty(pieces, np.int64), np.empty((pieces + BLOCK // RUN, 3), np.int64)
+    live, kind = len(window), like.dtype
+    run = np.empty(RUN, kind), np.zeros((live + 1, RUN), kind), np.empty(RUN, kind)
+    return (held, order, ends, runs), (*run, np.empty(live + 1, kind))
+
+
+@inner
+def cut(x, n_in, i, begin, end, basis, room):
+    """Order places in x by the piece that holds them, and cut them into runs (piece, first, end).
+
+    Returns the number of runs, and whether all rows are finite.
+    """
+    starts, stops, first, even = basis[0], basis[1], basis[4], basis[8]
+    at, left, rate = i * basis[9], basis[6][i * basis[10]], basis[7][i * basis[10]]
+    (held, order, ends, runs), finite, found, done = room, True, 0, 0
+    for r in range(begin, end):
+        value = x[r * n_in + i]
+        held[r - begin] = find_piece(value, starts, stops, at, len(first), left, rate, even)
+        finite = finite and abs(value) < np.inf
+    sort_rows(held, end - begin, ends, order)
+    for j in range(end - begin):
+        order[j] = (begin + order[j]) * n_in + i
+    for c in range(len(first)):
+        while done < ends[c]:
+            runs[found, 0], runs[found, 1] = c, done
+            done = min(ends[c], done + RUN)
+            runs[found, 2] = done
+            found += 1
+    return found, finite
+
+
+@inner
+def tabulate(x, base, places, at, basis, points, numbers, window):
+    """Write the functions alive at places of x, then the base function; return a padded count."""
+    live, count, origin, scale, powers = len(window), len(places), basis[2], basis[3], basis[5]
+    for j in range(count):
+        points[j] = (x[places[j]] - origin[at]) * scale[at]
+        numbers[live, j] = base[places[j]]
+    for k in range(live):
+        column = at * live * live + k
+        for j in range(count):
+            value = powers[column + (live - 1) * live]
+            for p in range(live - 2, -1, -1):
+                value = value * points[j] + powers[column + p * live]
+            numbers[k, j] = value
+    padded = (count + LANES - 1) // LANES * LANES
+    numbers[:, count:padded] = 0
+    return padded
+
+
+@inner
+def tabulate_slopes(base_slope, places, at, basis, points, slopes, window):
+    """Write the derivatives in x of what `tabulate` writes."""
+    live, count, scale, powers = len(window), len(places), basis[3], basis[5]
+    kind = points.dtype.type
+    for j in range(count):
+        slopes[live, j] = base_slope[places[j]]
+    for k in range(live):
+        column = at * live * live + k
+        for j in range(count):
+            value = kind(0)
+            for p in range(live - 1, 0, -1):
+                value = value * points[j] + kind(p) * powers[column + p * live]
+            slopes[k, j] = value * scale[at]
+
+
+@inlined
+def load_weights(packed, at, stride, base_at, weights, window):
+    """Copy the weights of one edge that are alive in a piece, that of the base function last."""
+    for k in range(len(window)):
+        weights[k] = packed[at + k * stride]
+    weights[len(window)] = packed[base_at]
+
+
+@inlined
+def write_signs(weights, numbers, count, signs, window):
+    """Write the sign of an edge at every point, 0 where it is zero."""
+    one, none = signs.dtype.type(1), signs.dtype.type(0)
+    for j in range(count):
+        value = none
+        for k in range(len(window) + 1):
+            value += weights[k] * numbers[k, j]
+        signs[j] = one if value > 0 else (-one if value < 0 else none)
+
+
+@inlined
+def add_slopes(weights, slopes, count, signs, factor, totals, window):
+    """Add factor times the slope of |phi| of an edge at every point."""
+    for j in range(count):
+        slope = signs.dtype.type(0)
+        for k in range(len(window) + 1):
+            slope += weights[k] * slopes[k, j]
+        totals[j] += factor * signs[j] * slope
+
+
+@inlined
+def signed_sum(signs, numbers, k, count):
+    """Return the sum of a row of numbers, each times its sign."""
+    total = signs.dtype.type(0)
+    for j in range(count):
+        total += signs[j] * numbers[k, j]
+    return total
+
+
+@jit
+def norms_of(x, base, packed, basis, norms, grads, sizes, inputs, window):
+    """Write the norms (in, stride) of some inputs, and their gradients to the packed weights."""
+    (rows, n_in, n_out, stride, size), live, first = sizes, len(window), basis[4]
+    room, (points, numbers, signs, weights) = make_room(len(first), x, window)
+    order, runs, sums = room[1], room[3], np.empty(size)
+    for i in range(inputs[0], inputs[1]):
+        sums[:] = 0
+        for top in range(0, rows, BLOCK):
+            found, finite = cut(x, n_in, i, top, min(rows, top + BLOCK), basis, room)
+            if not finite:
+                sums[:] = np.nan
+            for n in range(found):
+                c, places = runs[n, 0], order[runs[n, 1] : runs[n, 2]]
+                count = tabulate(x, base, places, i * basis[9] + c, basis, points, numbers, window)
+                for o in range(n_out):
+                    at, base_at = first[c] * stride + o, size - stride + o
+                    load_weights(packed, i * size + at, stride, i * size + base_at, weights, window)
+                    write_signs(weights, numbers, count, signs, window)
+                    for k in range(live):
+                        sums[at + k * stride] += signed_sum(signs, numbers, k, count)
+                    sums[base_at] += signed_sum(signs, numbers, live, count)
+        write_norms(packed, sums, i, rows, norms, grads, n_out, stride)
+
+
+@inner
+def write_norms(packed, sums, i, rows, norms, grads, n_out, stride):
+    """Write the norms of one input and their gradients from the signed sums of the basis."""
+    size = len(sums)
+    for o in range(n_out):
+        total = 0.0
+        for at in range(o, size, stride):
+            total += packed[i * size + at] * sums[at]
+            grads[i * size + at] = sums[at] / rows
+        norms[i * stride + o] = total / rows
+
+
+@jit
+def gradient_x(x, base, base_slope, packed, basis, grad, grad_x, sizes, inputs, window):
+    """Write the gradient to x (row, in) of some inputs, from that of their norms (in, stride)."""
+    (rows, n_in, n_out, stride, size), first = sizes, basis[4]
+    room, (points, numbers, signs, weights) = make_room(len(first), x, window)
+    order, runs, slopes, totals = room[1], room[3], np.zeros_like(numbers), np.empty_like(points)
+    for i in range(inputs[0], inputs[1]):
+        for top in range(0, rows, BLOCK):
+            found, _ = cut(x, n_in, i, top, min(rows, top + BLOCK), basis, room)
+            for n in range(found):
+                c, places = runs[n, 0], order[runs[n, 1] : runs[n, 2]]
+                piece, totals[:] = i * basis[9] + c, 0
+                count = tabulate(x, base, places, piece, basis, points, numbers, window)
+                tabulate_slopes(base_slope, places, piece, basis, points, slopes, window)
+                for o in range(n_out):
+                    at, base_at = i * size + first[c] * stride + o, (i + 1) * size - stride + o
+                    load_weights(packed, at, stride, base_at, weights, window)
+                    write_signs(weights, numbers, count, signs, window)
+                    factor = grad[i * stride + o]
+                    add_slopes(weights, slopes, count, signs, factor, totals, window)
+                for j in range(len(places)):
+                    grad_x[places[j]] = totals[j] / rows

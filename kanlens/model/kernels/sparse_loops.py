@@ -1,0 +1,309 @@
+"""Kernels over the basis functions that are nonzero at each point.
+
+Weights come packed (in, basis + 1, lanes), flat: the coefficients of one input lie together, the
+row of the base function after them, outputs side by side.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kanlens.model.kernels.compiling import inlined, inner, jit
+from kanlens.model.kernels.unchecked_indexing import get, number_like, put
+from kanlens.model.kernels.vectors import (
+    add_products,
+    add_rows,
+    write_polynomials,
+    write_slopes,
+)
+
+RUN = 128  # terms added up before they join a longer sum, which then is rounded less often
+PAIRS = 16  # of inputs, likewise
+SHARED = 2  # rows that must share a piece, on average, for it to pay to bring them together
+LANES = 256  # outputs taken together, so that the weights of two inputs stay in a core's cache
+
+
+@inlined
+def guess_piece(x, starts, ends, at, pieces, low, density):
+    """Return the piece of an even grid that holds x; 0 for NaN."""
+    guess = (x - low) * density
+    inside = guess if guess > 0 else number_like(starts, 0)
+    piece = int(min(inside, number_like(starts, pieces - 1)))
+    if x >= get(ends, at + piece):
+        return piece + 1
+    if x < get(starts, at + piece):
+        return piece - 1
+    return piece
+
+
+@inlined
+def search_piece(x, starts, at, pieces):
+    """Return the piece of any grid that holds x; 0 for NaN."""
+    piece, beyond = 0, pieces
+    while beyond - piece > 1:
+        middle = (piece + beyond) >> 1
+        if x >= get(starts, at + middle):
+            piece = middle
+        else:
+            beyond = middle
+    return piece
+
+
+@inner
+def find_piece(x, starts, ends, at, pieces, low, density, even):
+    """Return the piece of a grid that holds x; 0 for NaN."""
+    if even:
+        return guess_piece(x, starts, ends, at, pieces, low, density)
+    return search_piece(x, starts, at, pieces)
+
+
+@inlined
+def locate(x, base, n_in, i, begin, end, basis, numbers, firsts, stride, window):
+    """Write the values alive of input i, and where their coefficients begin, for rows of x."""
+    starts, ends, origins, scales, first, powers, low, density, even, jump, one = basis
+    live, pieces = len(window), len(first)
+    at = i * jump
+    left, rate = low[i * one], density[i * one]
+    for r in range(end - begin):
+        place = (begin + r) * n_in + i
+        value = get(x, place)
+        if even:
+            piece = guess_piece(value, starts, ends, at, pieces, left, rate)
+        else:
+            piece = search_piece(value, starts, at, pieces)
+        u = (value - get(origins, at + piece)) * get(scales, at + piece)
+        to = r * (live + 1)
+        write_polynomials(u, powers, (at + piece) * live * live, numbers, to, window)
+        put(numbers, to + live, get(base, place))
+        put(firsts, r, get(first, piece) * stride)
+
+
+@jit
+def forward(x, base, packed, basis, bias, y, sizes, spans, window):
+    """Write y (row, out) of rows begin to end."""
+    begin, end, block = spans
+    n_out = len(bias)
+    for r in range(begin, end):
+        for o in range(n_out):
+            y[r * n_out + o] = bias[o]
+    add_edges(x, base, packed, basis, y, (*sizes, n_out), (begin, end, block), window)
+
+
+@inner
+def add_edges(x, base, packed, basis, y, sizes, spans, window):
+    """Add what all inputs contribute to some rows, two inputs at a time."""
+    (n_in, stride, size, n_out), (begin, end, block) = sizes, spans
+    half = block * (len(window) + 1)
+    numbers, firsts = np.empty(2 * half, x.dtype), np.empty(2 * block, np.int64)
+    others, other_firsts, part = numbers[half:], firsts[block:], np.empty(block * n_out, x.dtype)
+    for top in range(begin, end, block):
+        bottom = min(end, top + block)
+        for i in range(0, n_in, 2):
+            if i % (2 * PAIRS) == 0:
+                part[:] = 0
+            locate(x, base, n_in, i, top, bottom, basis, numbers, firsts, stride, window)
+            if i + 1 < n_in:
+                locate(
+                    x, base, n_in, i + 1, top, bottom, basis, others, other_firsts, stride, window
+                )
+            places = (n_in, stride, size, i, bottom - top, half)
+            add_inputs(packed, n_out, part, places, numbers, firsts, other_firsts, window)
+            if (i + 2) % (2 * PAIRS) == 0 or i + 2 >= n_in:
+                add_part(part, y, top * n_out, (bottom - top) * n_out)
+
+
+@inner
+def add_part(part, y, at, count):
+    """Add the first numbers of an array to those of y from a place on."""
+    for j in range(count):
+        put(y, at + j, get(y, at + j) + get(part, j))
+
+
+@inner
+def add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window):
+    """Add to y (row, out) what inputs i and i + 1, if there is one, contribute to its rows."""
+    n_in, stride, size, i, rows, half = places
+    step = len(window) + 1
+    for left in range(0, n_out, LANES):
+        width = min(LANES, n_out - left)
+        start, base = i * size + left, (i + 1) * size - stride + left
+        for r in range(rows):
+            to = r * n_out + left
+            if i + 1 < n_in:
+                add_products(
+                    y,
+                    to,
+                    width,
+                    packed,
+                    stride,
+                    (start + get(firsts, r), start + size + get(other_firsts, r)),
+                    (base, base + size),
+                    numbers,
+                    (r * step, half + r * step),
+                    window,
+                )
+            else:
+                add_products(
+                    y,
+                    to,
+                    width,
+                    packed,
+                    stride,
+                    (start + get(firsts, r),),
+                    (base,),
+                    numbers,
+                    (r * step,),
+                    window,
+                )
+
+
+@inlined
+def locate_slopes(x, base, base_slope, n_in, i, begin, end, basis, numbers, slopes, held, window):
+    """Write values, slopes and piece of input i for rows of x; tell whether NaN is there."""
+    starts, ends, origins, scales, first, powers, low, density, even, jump, one = basis
+    live, pieces = len(window), len(first)
+    at = i * jump
+    left, rate = low[i * one], density[i * one]
+    bad = False
+    for r in range(end - begin):
+        place = (begin + r) * n_in + i
+        value = get(x, place)
+        if even:
+            piece = guess_piece(value, starts, ends, at, pieces, left, rate)
+        else:
+            piece = search_piece(value, starts, at, pieces)
+        bad = bad or value != value
+        scale = get(scales, at + piece)
+        u = (value - get(origins, at + piece)) * scale
+        to, source = r * (live + 1), (at + piece) * live * live
+        write_slopes(u, scale, powers, source, numbers, slopes, to, window)
+        put(numbers, to + live, get(base, place))
+        put(slopes, to + live, get(base_slope, place))
+        put(held, r, piece)
+    return bad
+
+
+@inner
+def sort_rows(held, count, ends, order):
+    """Order rows by the piece that holds them; rows of piece c end at ends[c]."""
+    ends[:] = 0
+    for r in range(count):
+        piece = get(held, r)
+        put(ends, piece, get(ends, piece) + 1)
+    total = 0
+    for c in range(len(ends)):
+        total, ends[c] = total + ends[c], total
+    for r in range(count):
+        piece = get(held, r)
+        place = get(ends, piece)
+        put(order, place, r)
+        put(ends, piece, place + 1)
+
+
+@inlined
+def dot_product(y, at, count, matrix, numbers, place, window):
+    """Return the dot product of y[at : at + count] and a sum of rows, each times its number."""
+    packed, stride, first, base = matrix
+    live, result = len(window), y.dtype.type(0)
+    for j in range(count):
+        value = get(numbers, place + live) * get(packed, base + j)
+        for k in range(live):
+            value += get(numbers, place + k) * get(packed, first + k * stride + j)
+        result += value * get(y, at + j)
+    return result
+
+
+@jit
+def backward(x, base, base_slope, packed, basis, grad, grad_packed, grad_x, sizes, spans, window):
+    """Write grad_packed and grad_x (row, in), of some inputs over some rows.
+
+    Either gradient is left out when its array is empty. The packed arrays begin with input
+    `origin`.
+    """
+    n_in, n_out, stride, size = sizes
+    begin, end, first_input, last_input, block, origin = spans
+    live, first = len(window), basis[4]
+    want_weights, want_x = len(grad_packed) > 0, len(grad_x) > 0
+    numbers = np.empty(block * (live + 1), x.dtype)
+    slopes = np.empty(block * (live + 1), x.dtype)
+    held = np.empty(block, np.int32)
+    for top in range(begin, end, block):
+        count = min(end, top + block) - top
+        rows = grad[top * n_out : (top + count) * n_out]
+        for i in range(first_input, last_input):
+            bad = locate_slopes(
+                x, base, base_slope, n_in, i, top, top + count, basis, numbers, slopes, held, window
+            )
+            start = (i - origin) * size
+            base_row = start + size - stride
+            if want_x:
+                for r in range(count):
+                    live_row = start + get(first, get(held, r)) * stride
+                    matrix = (packed, stride, live_row, base_row)
+                    total = dot_product(
+                        rows, r * n_out, n_out, matrix, slopes, r * (live + 1), window
+                    )
+                    put(grad_x, (top + r) * n_in + i, total)
+            if want_weights:
+                mine = grad_packed[start : start + size]
+                if top == begin:
+                    mine[:] = 0
+                add_pieces(mine, stride, n_out, rows, held, count, first, numbers, window)
+                if bad:
+                    mine[:] = np.nan
+
+
+@inner
+def add_pieces(mine, stride, n_out, rows, held, count, first, numbers, window):
+    """Add the gradient of one input's weights, by pieces, or by rows where these are few."""
+    base_row, order = len(mine) - stride, np.empty(count, np.int32)
+    if count < SHARED * len(first):
+        for r in range(count):
+            put(order, r, r)
+            place = get(first, get(held, r)) * stride
+            add_rows(
+                mine,
+                stride,
+                place,
+                base_row,
+                n_out,
+                rows,
+                n_out,
+                order,
+                r,
+                r + 1,
+                numbers,
+                window,
+            )
+        return
+    ends, done = np.empty(len(first), np.int64), 0
+    sort_rows(held, count, ends, order)
+    for c in range(len(first)):
+        while done < ends[c]:
+            stop = min(ends[c], done + RUN)
+            add_rows(
+                mine,
+                stride,
+                first[c] * stride,
+                base_row,
+                n_out,
+                rows,
+                n_out,
+                order,
+                done,
+                stop,
+                numbers,
+                window,
+            )
+            done = stop
+
+
+@jit
+def column_sums(rows, n_columns, sums):
+    """Write the sums of the columns of a matrix, added up in float64."""
+    totals = np.zeros(n_columns)
+    for at in range(0, len(rows), n_columns):
+        for j in range(n_columns):
+            totals[j] += get(rows, at + j)
+    for j in range(n_columns):
+        sums[j] = totals[j]

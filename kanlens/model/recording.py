@@ -1,0 +1,201 @@
+"""Run a model once and keep what every layer saw: the record that analyses read."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import check_rows
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
+from kanlens.model.products import Nodes
+from kanlens.model.statistics import EdgeMoments, summarize
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kanlens.model.network import Rows
+
+CHUNK = 2**22  # edge values held at once while their moments are added up
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trace:
+    """A snapshot of one run of a model; it does not change when the model does.
+
+    Attributes
+    ----------
+    x : Tensor, shape (batch, in)
+        The input, in the units of the data.
+    output : Tensor, shape (batch, out)
+        The model's output, in the units of the data.
+    inputs : tuple of Tensor, each of shape (batch, in)
+        What reached each layer, in its scaled units.
+    pre_activations : tuple of Tensor, each of shape (batch, out)
+        What left each layer: the sums of its edges and its bias. Where nodes multiply, these are
+        their factors; the nodes are the inputs of the next layer.
+    outside : tuple of Tensor, each of shape (in,)
+        For each layer, the share of rows that lie outside the grid of each input.
+    layers : tuple of KANLinear
+        Copies of the layers as they were.
+    nodes : tuple of Nodes
+        Copies of what each layer's outputs were grouped into.
+    feature_names : tuple of str
+        Names of the inputs.
+    """
+
+    x: Tensor
+    output: Tensor
+    inputs: tuple[Tensor, ...]
+    pre_activations: tuple[Tensor, ...]
+    outside: tuple[Tensor, ...]
+    layers: tuple[KANLinear, ...]
+    nodes: tuple[Nodes, ...]
+    feature_names: tuple[str, ...]
+
+    def edge_values(self, layer: int) -> Tensor:
+        """Return the value of every edge of a layer, shape (batch, out, in)."""
+        with torch.no_grad():
+            return self.layers[layer].edge_values(self.inputs[layer])
+
+    def edge_derivatives(self, layer: int) -> Tensor:
+        """Return the derivative of every edge of a layer, shape (batch, out, in)."""
+        with torch.no_grad():
+            return self.layers[layer].edge_derivatives(self.inputs[layer])
+
+    @property
+    def outside_share(self) -> float:
+        """Share of all inputs and hidden units, over rows, that lie outside their grid."""
+        return float(torch.cat(self.outside).mean())
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per layer input: range, mean, share outside the grid.
+
+        Examples
+        --------
+        >>> trace(KAN([2, 1]), torch.zeros(3, 2)).to_frame()["outside"].tolist()
+        [0.0, 0.0]
+        """
+        import pandas as pd
+
+        rows: list[dict[str, Any]] = []
+        for index, (values, share) in enumerate(zip(self.inputs, self.outside, strict=True)):
+            for i in range(values.shape[1]):
+                name = self.feature_names[i] if index == 0 else f"h{index}_{i + 1}"
+                column = values[:, i]
+                rows.append(
+                    {
+                        "layer": index,
+                        "in": i,
+                        "name": name,
+                        "low": float(column.min()),
+                        "high": float(column.max()),
+                        "mean": float(column.mean()),
+                        "outside": float(share[i]),
+                    }
+                )
+        return pd.DataFrame(rows)
+
+
+@torch.no_grad()
+def trace(model: Model, x: Rows) -> Trace:
+    """Run `model` on `x` and record what every layer received and returned.
+
+    Parameters
+    ----------
+    model : KAN or fitted estimator
+        Left as it is.
+    x : Tensor, ndarray or DataFrame, shape (batch, in)
+        In the units of the data.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    ShapeError
+        If `x` is empty or has another number of columns.
+    DataError
+        If it holds NaN or infinity.
+
+    Examples
+    --------
+    >>> trace(KAN([2, 3, 1]), torch.zeros(4, 2)).edge_values(0).shape
+    torch.Size([4, 3, 2])
+    """
+    model = check_model("trace", model)
+    rows = model.prepare(x, call="trace")
+    check_rows("trace", rows)
+    hidden = model.scale_inputs(rows)
+    inputs: list[Tensor] = []
+    pre_activations, outside = [], [model.outside(rows).double().mean(0).cpu()]
+    for layer, nodes in zip(model.layers, model.nodes, strict=True):
+        if inputs:
+            outside.append(layer.outside(hidden).double().mean(0).cpu())
+        inputs.append(hidden)
+        pre_activations.append(layer(hidden))
+        hidden = nodes(pre_activations[-1])
+    return Trace(
+        x=rows.clone(),
+        output=model.scale_outputs(hidden),
+        inputs=tuple(inputs),
+        pre_activations=tuple(pre_activations),
+        outside=tuple(outside),
+        layers=tuple(copy.deepcopy(layer) for layer in model.layers),
+        nodes=tuple(copy.deepcopy(nodes) for nodes in model.nodes),
+        feature_names=model.feature_names,
+    )
+
+
+@torch.no_grad()
+def edge_moments(layer: KANLinear, x: Tensor) -> EdgeMoments:
+    """Return mean and standard deviation of every edge of a layer over x (batch, in).
+
+    Rows are taken in chunks, so that memory does not grow with the batch.
+
+    Examples
+    --------
+    >>> edge_moments(KANLinear(2, 3), torch.zeros(4, 2)).std.abs().max() < 1e-6
+    tensor(True)
+    """
+    size = max(1, CHUNK // (layer.in_features * layer.out_features))
+    mean = torch.zeros(layer.out_features, layer.in_features, dtype=torch.float64)
+    square = torch.zeros_like(mean)
+    first = layer.edge_values(x[:1]).double().cpu()[0]  # subtracted, against cancellation
+    for part in x.split(size):
+        values = layer.edge_values(part).double().cpu() - first
+        mean += values.sum(0) / len(x)
+        square += values.square().sum(0) / len(x)
+    return EdgeMoments(mean=mean + first, std=(square - mean.square()).clamp_min(0).sqrt())
+
+
+def remember(model: KAN, x: Tensor, *, background: int = 100) -> None:
+    """Store the statistics of every layer over x (batch, in), and a few of its rows, in the model.
+
+    Parameters
+    ----------
+    model : KAN
+        Its `statistics` and `background` are replaced.
+    x : Tensor, shape (batch, in)
+        In the units of the data.
+    background : int
+        Number of rows kept, spread evenly over `x`.
+
+    Examples
+    --------
+    >>> model = KAN([2, 1])
+    >>> remember(model, torch.rand(50, 2))
+    >>> model.statistics[0].edge_mean.shape
+    torch.Size([1, 2])
+    """
+    record = trace(model, x)
+    for layer, values in zip(model.layers, record.inputs, strict=True):
+        layer.statistics = summarize(values, edge_moments(layer, values))
+    picks = torch.linspace(0, len(x) - 1, min(background, len(x))).round().long()
+    model.background = record.x[picks].detach().cpu()

@@ -1,0 +1,373 @@
+"""Add functions of one's own to those an edge can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch as pytorch
+from torch import Tensor
+
+from kanlens.checks import check_count, message
+from kanlens.errors import InvalidValueError
+from kanlens.functions.catalog import ALIASES, FUNCTIONS
+from kanlens.functions.elementary import ElementaryFunction, Interval, Symmetry
+
+_CALL = "register_function"
+_RESERVED = ("spline", "constant")
+MODULES = ["scipy", "numpy"]  # formulas are evaluated with
+_POINTS = 101  # at which a function is checked
+_WIDTH = 3.0  # of the interval they lie in where the domain has no end
+_REACH = 50.0  # from 0, within which turning points are looked for
+_FINE = 10_000  # points at which they are
+_HALVINGS = 50
+_KINKS = 0.1  # share of points at which the slope may be of one side
+_AGREE = 1e-9  # relative difference of two forms of one function
+_LINE = 1e-12  # part of the variance that a straight line may leave of a straight line
+
+Scalar = Callable[[Tensor], Tensor]
+
+
+class Registration:
+    """A registered function; as a context manager it is taken back at the end of the block.
+
+    Attributes
+    ----------
+    function : ElementaryFunction
+        What was registered.
+    """
+
+    def __init__(self, function: ElementaryFunction) -> None:
+        self.function = function
+
+    def remove(self) -> None:
+        """Take the function out of the library; nothing happens when it is not there any more."""
+        if FUNCTIONS.get(self.function.name) is self.function:
+            del FUNCTIONS[self.function.name]
+
+    def __enter__(self) -> ElementaryFunction:
+        return self.function
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+
+def register_function(
+    name: str,
+    torch: Scalar,
+    sympy: Callable[[Any], Any],
+    *,
+    domain: Interval | None = None,
+    complexity: int = 4,
+    derivative: Scalar | None = None,
+    turning: Sequence[float] | None = None,
+    period: float | None = None,
+) -> Registration:
+    """Add a function g to the library, so that an edge can be ``c * g(a * x + b) + d``.
+
+    From then on `suggest` and `symbolize` try it, formulas hold its sympy expression, symbolic
+    edges evaluate it, and files that name it can be loaded. It holds for this process: a program
+    that loads such a file registers the function first.
+
+    Parameters
+    ----------
+    name : str
+        What tables and files call it.
+    torch : callable
+        g itself: takes a Tensor and returns one of the same shape and dtype, from differentiable
+        operations.
+    sympy : callable
+        Takes a sympy expression u and returns the expression g(u), of functions that
+        ``sympy.lambdify`` writes in NumPy and SciPy.
+    domain : tuple of float, optional
+        g is defined and finite strictly between these two numbers, which may be infinite.
+        Default: everywhere.
+    complexity : int
+        Weight in the choice between functions. Those of the library have 1 (a straight line) to 5.
+    derivative : callable, optional
+        g' as `torch` is g. Default: automatic differentiation.
+    turning : sequence of float, optional
+        Every point where g changes from rising to falling or back, () for none. Without it they
+        are looked for near 0, and the bounds of an edge with this function are infinite.
+    period : float, optional
+        Distance after which the turning points repeat.
+
+    Returns
+    -------
+    Registration
+        ``with register_function(...):`` takes the function back at the end of the block, and so
+        does ``.remove()``.
+
+    Raises
+    ------
+    InvalidValueError
+        If the name is taken, or if the callables do not fit each other, the domain, or what is
+        said about turning points.
+
+    Examples
+    --------
+    Planck's law:
+
+    >>> import sympy, torch
+    >>> planck = register_function(
+    ...     "planck",
+    ...     lambda u: u**3 / torch.expm1(u),
+    ...     lambda u: u**3 / (sympy.exp(u) - 1),
+    ...     domain=(0.0, math.inf),
+    ... )
+    >>> from kanlens.model.function_edge import FunctionEdge
+    >>> FunctionEdge(function="planck", a=2.0).to_sympy()
+    8.0*x**3/(exp(2.0*x) - 1)
+    >>> planck.remove()
+    """
+    _check_name(name)
+    check_count(_CALL, "complexity", complexity)
+    known = turning is not None
+    low, high = _checked_domain(domain)
+    u = _places(low, high)
+    value = _checked(torch, u, "torch")
+    if derivative is not None:
+        _checked(derivative, u, "derivative")
+    _check_expression(sympy, u, value)
+    slopes = _checked(_slope_of(torch), u, "the slope of torch")
+    _check_slopes(torch, u, slopes)
+    if derivative is not None:
+        _compare("derivative to be that of torch", derivative(u), slopes, u)
+    _check_shape(u, value)
+    _check_turning(turning, period, u, slopes)
+    if turning is None:
+        turning = _turning_near_zero(_slope_of(torch), low, high)
+    symmetry = _symmetry(torch, u, low, high)
+    function = ElementaryFunction(
+        name=name,
+        value=torch,
+        derivative=derivative or _slope_of(torch),
+        expression=sympy,
+        complexity=complexity,
+        domain="real" if domain is None else (low, high),
+        symmetry=symmetry,
+        degree=_degree(torch, symmetry, low, high),
+        turning=tuple(float(point) for point in turning),
+        period=period,
+        turning_known=known,
+    )
+    FUNCTIONS[name] = function
+    return Registration(function)
+
+
+def _refused(expected: str, got: str, advice: str) -> InvalidValueError:
+    return InvalidValueError(message(_CALL, expected, got, advice))
+
+
+def _looks(error: Exception) -> str:
+    """Word an error of a caller's function in one line."""
+    return " ".join(f"{type(error).__name__} from it: {error}".split())[:200]
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise _refused("name to be printable text", repr(name), "Name the function")
+    if name in FUNCTIONS or name in ALIASES or name in _RESERVED:
+        raise _refused("a name that is free", f"{name!r}, which is taken", "Choose another")
+
+
+def _checked_domain(domain: Interval | None) -> Interval:
+    if domain is None:
+        return -math.inf, math.inf
+    try:
+        low, high = (float(end) for end in domain)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not low < high:
+        expected = "domain to be two numbers, the lower first"
+        raise _refused(expected, repr(domain), "Use math.inf where it has no end")
+    return low, high
+
+
+def _places(low: float, high: float) -> Tensor:
+    """Return points inside the domain, off its ends."""
+    start = low if math.isfinite(low) else min(high, _WIDTH) - 2 * _WIDTH
+    end = high if math.isfinite(high) else max(start, -_WIDTH) + 2 * _WIDTH
+    places = pytorch.linspace(0.0, 1.0, _POINTS + 2, dtype=pytorch.float64)[1:-1]
+    return start + (end - start) * places
+
+
+def _checked(function: Scalar, u: Tensor, what: str) -> Tensor:
+    """Return a function's values after checking their shape, dtype and that they are finite."""
+    for point in (u.float(), u):
+        try:
+            value = function(point)
+        except Exception as error:  # whatever a caller's function raises
+            got = _looks(error)
+            raise _refused(f"{what} to take a Tensor", got, "Use torch operations") from error
+        if (
+            not isinstance(value, Tensor)
+            or value.shape != point.shape
+            or value.dtype != point.dtype
+        ):
+            looks = (
+                f"one of shape {tuple(value.shape)} and {value.dtype}"
+                if isinstance(value, Tensor)
+                else f"{type(value).__name__}"
+            )
+            expected = f"{what} to return a Tensor of shape {tuple(u.shape)} and {point.dtype}"
+            raise _refused(expected, looks, "Keep shape and dtype of what it is given")
+    bad = (~pytorch.isfinite(value)).nonzero()
+    if len(bad):
+        place = f"{float(value[bad[0, 0]])!r} at {float(u[bad[0, 0]]):.6g}"
+        raise _refused(f"{what} to be finite in the domain", place, "Pass domain=(low, high)")
+    return value.detach()
+
+
+def _check_expression(expression: Callable[[Any], Any], u: Tensor, value: Tensor) -> None:
+    """Refuse an expression that is no sympy expression or has other values."""
+    import sympy
+
+    symbol = sympy.Dummy("u", real=True)  # which no expression holds by chance
+    expected = "sympy to return an expression of u that NumPy or SciPy can evaluate"
+    try:
+        found = sympy.sympify(expression(symbol), strict=True)
+        with np.errstate(all="ignore"):
+            values = np.asarray(sympy.lambdify(symbol, found, MODULES)(u.numpy()))
+        if np.iscomplexobj(values):
+            values = np.where(values.imag == 0, values.real, np.nan)
+        values = np.broadcast_to(np.asarray(values, np.float64), u.shape)
+    except Exception as error:  # whatever a caller's function raises
+        got = _looks(error)
+        raise _refused(expected, got, "Use sympy functions") from error
+    numbers = pytorch.as_tensor(values.copy())
+    _compare("torch and sympy to be the same function", numbers, value, u)
+
+
+def _compare(expected: str, one: Tensor, two: Tensor, u: Tensor) -> None:
+    """Refuse two forms of a function that differ."""
+    gap = (one.detach() - two).abs()
+    size = two.abs().clamp(min=1e-3 * float(two.abs().max()))
+    worst = int((gap / size.clamp(min=1e-300)).nan_to_num(math.inf).argmax())
+    if not float(gap[worst]) <= _AGREE * float(size[worst]):
+        got = f"{float(one[worst]):.9g} and {float(two[worst]):.9g} at {float(u[worst]):.6g}"
+        raise _refused(expected, got, "Correct one of them")
+
+
+def _slope_of(function: Scalar) -> Scalar:
+    """Return the derivative of a function by automatic differentiation."""
+
+    def derivative(u: Tensor) -> Tensor:
+        with pytorch.enable_grad():
+            point = u if u.requires_grad else u.detach().requires_grad_()
+            total = function(point).sum()
+            if not total.requires_grad:
+                return pytorch.zeros_like(u)
+            (slope,) = pytorch.autograd.grad(total, point, create_graph=u.requires_grad)
+        return slope
+
+    return derivative
+
+
+def _check_slopes(function: Scalar, u: Tensor, slopes: Tensor) -> None:
+    """Refuse a function that torch does not differentiate, but for single points."""
+    step = 1e-3 * float(u[1] - u[0])
+    with pytorch.no_grad():
+        differences = (function(u + step) - function(u - step)) / (2 * step)
+    far = (differences - slopes).abs() > 1e-3 * float(differences.abs().max())
+    if float(far.double().mean()) > _KINKS:
+        k = int(far.nonzero()[0, 0])
+        got = f"slope {float(slopes[k]):.6g}, not {float(differences[k]):.6g}, at {float(u[k]):.6g}"
+        raise _refused("torch to be differentiable by torch", got, "Use torch operations")
+
+
+def _check_shape(u: Tensor, value: Tensor) -> None:
+    """Refuse a constant and a straight line, which the library has."""
+    centered, line = value - value.mean(), u - u.mean()
+    rest = centered - (centered * line).sum() / line.square().sum() * line
+    if float(rest.square().sum()) <= _LINE * float(value.square().sum()):
+        raise _refused("a function that is not straight", "a straight line", "Use 'x' for it")
+
+
+def _check_turning(
+    turning: Sequence[float] | None, period: float | None, u: Tensor, slopes: Tensor
+) -> None:
+    """Refuse turning points that miss one which the derivative shows."""
+    if period is not None and (turning is None or not 0 < period < math.inf):
+        expected = "period to be a positive number, with turning points"
+        raise _refused(expected, repr(period), "Pass the turning points of one period")
+    if turning is None:
+        return
+    try:
+        known = all(math.isfinite(float(point)) for point in turning)
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise _refused("turning to be finite numbers", repr(turning), "Pass () for none")
+    signs = pytorch.sign(slopes)
+    for k in (signs[:-1] * signs[1:] < 0).nonzero()[:, 0].tolist():
+        left, right = float(u[k]), float(u[k + 1])
+        if not any(_between(point, period, left, right) for point in turning):
+            got = f"none of them between {left:.6g} and {right:.6g}, where the slope changes sign"
+            raise _refused("all turning points", got, "Add it, or leave turning out")
+
+
+def _turning_near_zero(slope: Scalar, low: float, high: float) -> tuple[float, ...]:
+    """Return where the derivative changes sign within reach of 0, by bisection."""
+    start, end = max(low, -_REACH), min(high, _REACH)
+    if not start < end:
+        return ()
+    places = pytorch.linspace(start, end, _FINE + 2, dtype=pytorch.float64)[1:-1]
+    signs = pytorch.sign(slope(places))
+    change = (signs[:-1] * signs[1:] < 0).nonzero()[:, 0]
+    left, right, sign = places[change], places[change + 1], signs[change]
+    for _ in range(_HALVINGS):
+        middle = (left + right) / 2
+        same = pytorch.sign(slope(middle)) == sign
+        left, right = pytorch.where(same, middle, left), pytorch.where(same, right, middle)
+    return tuple(((left + right) / 2).tolist())
+
+
+def _between(point: float, period: float | None, left: float, right: float) -> bool:
+    """Say whether a turning point, or a repetition of it, lies in an interval."""
+    if period is not None:
+        point += math.ceil((left - point) / period) * period
+    return left <= point <= right
+
+
+def _symmetry(function: Scalar, u: Tensor, low: float, high: float) -> Symmetry | None:
+    """Return how g(-u) follows from g(u), as the values show it."""
+    if low != -high:
+        return None
+    with pytorch.no_grad():
+        one, other = function(u), function(-u)
+    size = _AGREE * 1e-3 * float(one.abs().max())
+    if float((one - other).abs().max()) <= size:
+        return "even"
+    return "odd" if float((one + other).abs().max()) <= size else None
+
+
+def _degree(function: Scalar, symmetry: Symmetry | None, low: float, high: float) -> float | None:
+    """Return p where g(s * u) is s**p * g(u) for every s > 0, as the values show it."""
+    if (low, high) not in ((-math.inf, math.inf), (0.0, math.inf)):
+        return None
+    u = _places(low, high)
+    with pytorch.no_grad():
+        one, two, three = function(u), function(2 * u), function(3 * u)
+    middle = int(one.abs().argmax())
+    share = float(two[middle] / one[middle])
+    if not share > 0:
+        return None
+    degree = math.log2(share)
+    nearest = round(2 * degree) / 2
+    degree = nearest if abs(degree - nearest) < _AGREE else degree
+    size = _AGREE * float(three.abs().max())
+    if float((three - 3.0**degree * one).abs().max()) > size:
+        return None
+    if float((two - 2.0**degree * one).abs().max()) > size:
+        return None
+    fits = symmetry is None or degree == {"even": 0, "odd": 1}[symmetry] + 2 * (degree // 2)
+    return degree if fits else None

@@ -1,0 +1,1 @@
+"""Piecewise polynomials: basis, pieces, hulls."""

@@ -1,0 +1,284 @@
+"""Schemas: from columns to features, there and back, and the refusals."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kanlens.data.schema import Feature, Output, Schema, default_schema, label_text
+from kanlens.errors import DataError, InvalidValueError
+
+
+def refused(error: type[Exception], text: str):
+    return pytest.raises(error, match=f"^{re.escape(text)}$")
+
+
+def colors(imputation: str | None = None) -> tuple[Feature, ...]:
+    names = ("blue", "green", "red")
+    return tuple(
+        Feature(
+            name=f"color={name}",
+            column="color",
+            kind="categorical",
+            category=name,
+            categories=names,
+            imputation=imputation,
+        )
+        for name in names
+    )
+
+
+SCHEMA = Schema(
+    features=(
+        Feature(name="size", column="size", unit="mm", imputation=2.5),
+        *colors("red"),
+        Feature(
+            name="ok", column="ok", kind="binary", category="True", categories=("False", "True")
+        ),
+    ),
+    outputs=(Output(name="y", unit="kg"),),
+    target="y",
+)
+FRAME = pd.DataFrame(
+    {"ok": [True, False], "extra": ["?", "?"], "color": ["green", None], "size": ["7", None]}
+)
+
+
+def test_encode_by_name_with_imputation():
+    expected = [[7.0, 0, 1, 0, 1], [2.5, 0, 0, 1, 0]]
+    found = SCHEMA.encode(FRAME, call="predict")
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_encode_leaves_the_frame_alone():
+    before = FRAME.copy(deep=True)
+    SCHEMA.encode(FRAME, call="predict")
+    pd.testing.assert_frame_equal(FRAME, before)
+
+
+def test_encode_takes_columns_that_are_one_hot_already():
+    frame = pd.DataFrame({"size": [1], "ok": [0], "color=red": [1]})
+    frame["color=blue"] = frame["color=green"] = 0
+    found = SCHEMA.encode(frame, call="predict")
+    np.testing.assert_array_equal(found, [[1.0, 0, 0, 1, 0]])
+
+
+def test_encode_of_no_features_and_of_no_rows():
+    none = Schema(features=(), outputs=())
+    assert none.encode(FRAME, call="predict").shape == (2, 0)
+    assert SCHEMA.encode(FRAME.iloc[:0], call="predict").shape == (0, 5)
+
+
+def test_encode_knows_columns_named_by_numbers():
+    schema = default_schema(2, 1, feature_names=["0", "1"])
+    found = schema.encode(pd.DataFrame([[1.0, 2.0]]), call="predict")
+    np.testing.assert_array_equal(found, [[1.0, 2.0]])
+
+
+@pytest.mark.parametrize("cells", [["1", "0"], [1, 0], [1.0, 0.0], ["True", "False"]])
+def test_truth_values_may_be_written_as_zero_and_one(cells):
+    schema = SCHEMA.select([4])
+    found = schema.encode(pd.DataFrame({"ok": cells}), call="predict")
+    np.testing.assert_array_equal(found, [[1.0], [0.0]])
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "text"),
+    [
+        ("size", ["7", "x"], "numbers in column 'size', got 'x' in row 1. Correct that cell."),
+        (
+            "size",
+            [1.0, -np.inf],
+            "finite numbers in column 'size', got -inf in row 1. Correct that cell.",
+        ),
+        (
+            "size",
+            pd.to_datetime(["2020-01-01", "2020-01-02"]),
+            "numbers in column 'size', got Timestamp('2020-01-01 00:00:00') in row 0. "
+            "Correct that cell.",
+        ),
+        (
+            "color",
+            ["red", "pink"],
+            "column 'color' to hold 'blue', 'green', 'red', got 'pink' in row 1. "
+            "Correct it, or train with that category.",
+        ),
+        (
+            "ok",
+            [True, None],
+            "no missing cells, got 1 in column 'ok' (first in row 1). "
+            "Drop such rows, or train on a table read with impute='median'.",
+        ),
+        (
+            "ok",
+            [2, 1],
+            "column 'ok' to hold 'False', 'True', got '2' in row 0. "
+            "Correct it, or train with that category.",
+        ),
+    ],
+)
+def test_encode_refuses_cells(column, cells, text):
+    with refused(DataError, f"predict: expected {text}"):
+        SCHEMA.encode(FRAME.assign(**{column: cells}), call="predict")
+
+
+def test_encode_words_rows_as_it_is_told():
+    frame = FRAME.assign(size=["7", "x"])
+    text = "predict: expected numbers in column 'size', got 'x' in line 3. Correct that cell."
+    with refused(DataError, text):
+        SCHEMA.encode(frame, call="predict", place=lambda row: f"line {row + 2}")
+
+
+def test_encode_refuses_missing_and_repeated_columns():
+    text = (
+        "predict: expected a column 'size', got columns 'ok', 'extra', 'color', 'sise'. "
+        "Add it, or rename 'sise'."
+    )
+    with refused(DataError, text):
+        SCHEMA.encode(FRAME.rename(columns={"size": "sise"}), call="predict")
+    text = "predict: expected a column 'size', got columns 'ok'. Add it."
+    with refused(DataError, text):
+        SCHEMA.encode(FRAME[["ok"]], call="predict")
+    twice = pd.concat([FRAME, FRAME[["size"]]], axis=1)
+    text = "predict: expected one column 'size', got 2. Rename or drop one."
+    with refused(DataError, text):
+        SCHEMA.encode(twice, call="predict")
+
+
+def test_a_long_cell_and_a_long_header_stay_one_short_line():
+    frame = FRAME.assign(size=["7", "long\n" * 1000])
+    with pytest.raises(DataError) as caught:
+        SCHEMA.encode(frame, call="predict")
+    assert len(str(caught.value)) < 200
+    assert "\n" not in str(caught.value)
+    wide = pd.DataFrame(0, index=[0], columns=[f"c{i}" for i in range(99)])
+    with refused(
+        DataError,
+        "predict: expected a column 'size', got columns 'c0', 'c1', 'c2', 'c3', 'c4', 'c5', "
+        "'c6', 'c7', .... Add it.",
+    ):
+        SCHEMA.encode(wide, call="predict")
+
+
+# -- targets
+
+
+def classes(*labels: str) -> Schema:
+    return Schema(features=(), outputs=(), target="t", task="classification", class_labels=labels)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["b", "a", "c"],
+        np.array(["b", "a", "c"]),
+        pd.Series(["b", "a", "c"], dtype="category"),
+        pd.DataFrame({"t": ["b", "a", "c"]}),
+    ],
+)
+def test_class_codes(values):
+    codes = classes("a", "b", "c").encode_target(values, call="fit")
+    assert codes.dtype == np.int64
+    assert codes.tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [1, 2], torch.tensor([1, 2]), ["1", "2"]])
+def test_class_codes_of_numbers(values):
+    assert classes("1", "2").encode_target(values, call="fit").tolist() == [0, 1]
+
+
+def test_class_codes_refuse():
+    text = (
+        "fit: expected target 't' to hold 'a', 'b', got 'z' in row 1. "
+        "Correct it, or train with that class."
+    )
+    with refused(DataError, text):
+        classes("a", "b").encode_target(["a", "z"], call="fit")
+    text = "fit: expected no missing cells, got 2 in column 't' (first in row 1). Drop such rows."
+    with refused(DataError, text):
+        classes("a", "b").encode_target(["a", None, " "], call="fit")
+
+
+def test_regression_targets_keep_their_axes():
+    one = default_schema(1, 1)
+    assert one.encode_target(["1.5", 2], call="fit").tolist() == [1.5, 2.0]
+    assert one.encode_target(np.zeros((3, 1)), call="fit").shape == (3, 1)
+    two = default_schema(1, 2)
+    found = two.encode_target(pd.DataFrame({"a": [1, 2], "b": ["3", "4"]}), call="fit")
+    np.testing.assert_array_equal(found, [[1.0, 3.0], [2.0, 4.0]])
+
+
+def test_regression_targets_refuse():
+    text = "fit: expected 2 target columns, got 3. Give one column for each output."
+    with refused(DataError, text):
+        default_schema(1, 2).encode_target(np.zeros((2, 3)), call="fit")
+    text = "fit: expected finite numbers in column 'y2', got inf in row 1. Correct that cell."
+    with refused(DataError, text):
+        default_schema(1, 2).encode_target(np.array([[1, 2], [3, np.inf]]), call="fit")
+
+
+def test_target_columns():
+    assert default_schema(1, 2).target_columns == ()
+    assert SCHEMA.target_columns == ("y",)
+    assert classes("a", "b", "c").target_columns == ("t",)
+    outputs = (Output(name="u"), Output(name="v"))
+    assert Schema(features=(), outputs=outputs, target="u, v").target_columns == ("u", "v")
+
+
+# -- the schema itself
+
+
+def test_names_groups_and_selection():
+    assert SCHEMA.feature_names == ("size", "color=blue", "color=green", "color=red", "ok")
+    assert SCHEMA.output_names == ("y",)
+    assert SCHEMA.groups == {"color": (1, 2, 3)}
+    kept = SCHEMA.select([4, 1])
+    assert kept.feature_names == ("ok", "color=blue")
+    assert kept.groups == {}
+    assert kept.target == "y"
+    np.testing.assert_array_equal(kept.encode(FRAME, call="predict"), [[1, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, classes("a", "b"), default_schema(3, 2)])
+def test_dict_roundtrip_through_json(schema):
+    assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+
+
+def test_default_names():
+    schema = default_schema(2, 3)
+    assert schema.feature_names == ("x1", "x2")
+    assert schema.output_names == ("y1", "y2", "y3")
+    assert default_schema(1, 1).output_names == ("y",)
+    assert default_schema(2, 1, feature_names=["a", "b"]).feature_names == ("a", "b")
+
+
+def test_wrong_names_are_refused():
+    text = "KAN: expected 2 feature_names, got 1. Name each one once."
+    with refused(InvalidValueError, text):
+        default_schema(2, 1, feature_names=["a"])
+    text = "KAN: expected output_names that differ, got 'a' more than once. Rename one."
+    with refused(InvalidValueError, text):
+        default_schema(1, 2, output_names=["a", "a"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.0, "1"), (np.float32(2.0), "2"), (-0.0, "0"), (1.5, "1.5"), (True, "True"), ("1.0", "1.0")],
+)
+def test_label_text(value, text):
+    assert label_text(value) == text
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["blue", "green", "red"]), min_size=1, max_size=20))
+def test_one_hot_rows_sum_to_one_and_read_back(cells):
+    schema = Schema(features=colors(), outputs=())
+    coded = schema.encode(pd.DataFrame({"color": cells}), call="predict")
+    assert (coded.sum(axis=1) == 1).all()
+    assert [schema.features[i].category for i in coded.argmax(axis=1)] == cells

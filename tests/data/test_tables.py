@@ -1,0 +1,377 @@
+"""Tables: files and frames become tensors with names, units and kinds, or one clear line."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch.testing import assert_close
+
+from kanlens.data.schema import Output, Schema
+from kanlens.data.tables import read_features, read_table, write_frame
+from kanlens.errors import (
+    DataError,
+    DTypeError,
+    FileFormatError,
+    InvalidValueError,
+    MissingFileError,
+)
+
+
+def refused(error: type[Exception], text: str):
+    return pytest.raises(error, match=f"^{re.escape(text)}$")
+
+
+def make(folder: Path, content: str, name: str = "a.csv") -> Path:
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+FRAME = pd.DataFrame(
+    {
+        "size [mm]": [1.5, 2.0, 3.0, 5.0],
+        "color": ["red", "blue", "green", "red"],
+        "ok": [True, False, True, True],
+        "new": [0, 1, 1, 0],
+        "y": [1, 3, 5, 7],
+    },
+    index=[9, 8, 7, 6],
+)
+
+
+def test_every_kind_at_once():
+    table = read_table(FRAME, target="y", units={"size [mm]": "mm", "y": "kg"})
+    assert table.feature_names == (
+        "size [mm]",
+        "color=blue",
+        "color=green",
+        "color=red",
+        "ok",
+        "new",
+    )
+    assert [f.kind for f in table.schema.features] == [
+        "numeric",
+        *["categorical"] * 3,
+        *["binary"] * 2,
+    ]
+    assert table.schema.groups == {"color": (1, 2, 3)}
+    assert table.schema.features[0].unit == "mm"
+    assert table.schema.outputs == (Output(name="y", unit="kg"),)
+    assert (table.schema.target, table.schema.task) == ("y", "regression")
+    assert (table.source, table.rows) == ("DataFrame", 4)
+    expected = [
+        [1.5, 0, 0, 1, 1, 0],
+        [2.0, 1, 0, 0, 0, 1],
+        [3.0, 0, 1, 0, 1, 1],
+        [5.0, 0, 0, 1, 1, 0],
+    ]
+    assert_close(table.x, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=0)
+    assert_close(table.y, torch.tensor([[1.0], [3], [5], [7]], dtype=torch.float64))
+
+
+def test_the_frame_is_kept_with_all_columns_and_counted_rows():
+    before = FRAME.copy(deep=True)
+    table = read_table(FRAME, target="y", features="new")
+    assert list(table.frame.columns) == list(FRAME.columns)
+    assert table.frame.index.tolist() == [0, 1, 2, 3]
+    table.frame.iloc[0, 0] = 99.0
+    pd.testing.assert_frame_equal(FRAME, before)
+
+
+def test_choice_of_columns():
+    table = read_table(FRAME, target="y", features=["ok", "size [mm]"])
+    assert table.feature_names == ("ok", "size [mm]")
+    table = read_table(FRAME, target="y", drop="color")
+    assert table.feature_names == ("size [mm]", "ok", "new")
+    table = read_table(FRAME, target="y", drop=["color", "ok", "new"], categorical="size [mm]")
+    assert table.feature_names == tuple(f"size [mm]={v}" for v in ("1.5", "2", "3", "5"))
+
+
+# -- targets
+
+
+def test_two_classes_make_one_logit():
+    frame = FRAME.assign(y=["no", "yes", "no", "yes"])
+    table = read_table(frame, target="y")
+    assert table.schema.task == "classification"
+    assert table.schema.class_labels == ("no", "yes")
+    assert table.schema.outputs == (Output(name="y=yes"),)
+    assert_close(table.y, torch.tensor([0, 1, 0, 1]))
+
+
+def test_more_classes_make_one_logit_each():
+    table = read_table(FRAME, target="color")
+    assert table.schema.class_labels == ("blue", "green", "red")
+    assert table.schema.output_names == ("color=blue", "color=green", "color=red")
+    assert_close(table.y, torch.tensor([2, 0, 1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"), [([0, 1, 1, 0], ("0", "1")), ([True, False] * 2, ("False", "True"))]
+)
+def test_two_valued_targets_are_classes(cells, labels):
+    table = read_table(FRAME.assign(y=cells), target="y")
+    assert table.schema.task == "classification"
+    assert table.schema.class_labels == labels
+    assert table.y.dtype == torch.int64
+    table = read_table(FRAME.assign(y=cells), target="y", task="regression")
+    assert table.schema.task == "regression"
+    assert_close(table.y[:, 0], torch.tensor([float(c) for c in cells], dtype=torch.float64))
+
+
+def test_coded_classes_must_be_asked_for():
+    frame = FRAME.assign(y=[2, 10, 1, 2])
+    assert read_table(frame, target="y").schema.task == "regression"
+    for options in ({"task": "classification"}, {"categorical": "y"}):
+        table = read_table(frame, target="y", **options)
+        assert table.schema.class_labels == ("1", "2", "10")
+        assert_close(table.y, torch.tensor([1, 2, 0, 1]))
+
+
+def test_several_targets():
+    table = read_table(FRAME, target=["y", "new"], units={"new": "s"})
+    assert table.schema.outputs == (Output(name="y"), Output(name="new", unit="s"))
+    assert table.schema.target_columns == ("y", "new")
+    assert_close(table.y, torch.tensor([[1, 0], [3, 1], [5, 1], [7, 0]], dtype=torch.float64))
+    again = read_features(FRAME, table.schema, call="predict")
+    assert_close(again.y, table.y)
+
+
+def test_no_target():
+    table = read_table(FRAME)
+    assert table.y is None
+    assert table.schema.outputs == ()
+    assert table.schema.target is None
+
+
+# -- imputation
+
+
+def test_imputation_is_stored_and_used_later():
+    frame = pd.DataFrame(
+        {"a": [1.0, None, 3.0, 8.0], "c": ["u", "v", "w", None], "z": [1, 2, 3, 4]}
+    )
+    frame.loc[3, "c"] = None
+    frame = pd.concat([frame, pd.DataFrame({"a": [4.0], "c": ["w"], "z": [5]})])
+    table = read_table(frame, impute="median")
+    assert table.x[1, 0] == 3.5
+    assert table.x[3, 1:4].tolist() == [0, 0, 1]
+    assert [f.imputation for f in table.schema.features] == [3.5, "w", "w", "w", 3.0]
+    later = pd.DataFrame({"z": [None], "a": [None], "c": [None]})
+    found = read_features(later, table.schema, call="predict")
+    assert_close(found.x, torch.tensor([[3.5, 0, 0, 1, 3.0]], dtype=torch.float64))
+    assert table.frame["a"].isna().tolist() == [False, True, False, False, False]
+
+
+def test_missing_cells_are_refused_with_column_and_count(tmp_path):
+    content = "a,c,y\n1,u,1\n\n,v,2\n3,u,3\n,v,4\n5,,5\n"
+    text = (
+        "read_table: expected no missing cells, got 2 in column 'a' (first in row 1 (line 4)). "
+        "Drop such rows, or pass impute='median'."
+    )
+    with refused(DataError, text):
+        read_table(make(tmp_path, content), target="y")
+    text = (
+        "read_table: expected no missing cells, got 1 in column 'c' (first in row 4). "
+        "Drop such rows, or pass impute='median'."
+    )
+    with refused(DataError, text):
+        read_table(pd.read_csv(make(tmp_path, content)), target="y", drop="a")
+
+
+@pytest.mark.parametrize("impute", [None, "mean"])
+def test_missing_targets_are_refused_even_with_imputation(impute):
+    text = (
+        "read_table: expected no missing cells, got 2 in column 'y' (first in row 0). "
+        "Drop such rows."
+    )
+    with refused(DataError, text):
+        read_table(FRAME.assign(y=[None, 1.0, None, 2.0]), target="y", impute=impute)
+
+
+# -- refusals
+
+
+def test_a_cell_that_is_no_number_is_named_with_its_row_and_line(tmp_path):
+    path = make(tmp_path, 'a,b\n1,"x\ny"\n2,z\nO,z\n3,z\n')
+    text = (
+        "read_table: expected numbers, got 'O' in row 2 (line 5) of column 'a'. "
+        "Correct that cell, or leave it out with drop='a'."
+    )
+    with refused(DataError, text):
+        read_table(path)
+    text = (
+        "read_table: expected finite numbers in column 'a', got inf in row 1 (line 3). "
+        "Correct that cell."
+    )
+    with refused(DataError, text):
+        read_table(make(tmp_path, "a,b\n1,2\ninf,3\n"))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        (
+            {"target": "Y"},
+            DataError,
+            "target among the columns 'size [mm]', 'color', 'ok', 'new', 'y', got 'Y'. "
+            "Name a column of the table.",
+        ),
+        (
+            {"target": "y", "units": {"colour": "nm"}},
+            DataError,
+            "units among the columns 'size [mm]', 'color', 'ok', 'new', 'y', got 'colour'. "
+            "Did you mean 'color'?",
+        ),
+        (
+            {"target": "y", "categorical": "colr"},
+            DataError,
+            "categorical among the columns 'size [mm]', 'color', 'ok', 'new', 'y', got 'colr'. "
+            "Did you mean 'color'?",
+        ),
+        (
+            {"target": "y", "task": "regresion"},
+            InvalidValueError,
+            "task to be one of classification, regression, got 'regresion'. "
+            "Did you mean 'regression'?",
+        ),
+        (
+            {"target": "y", "impute": "zero"},
+            InvalidValueError,
+            "impute to be one of mean, median, most_frequent, got 'zero'. "
+            "Choose one of: mean, median, most_frequent.",
+        ),
+        (
+            {"target": ["y", "new"], "task": "classification"},
+            InvalidValueError,
+            "one target with classes, got 2 columns. Train one model for each target.",
+        ),
+        (
+            {"task": "classification"},
+            InvalidValueError,
+            "one target with classes, got 0 columns. Train one model for each target.",
+        ),
+        (
+            {"target": "color", "task": "regression"},
+            DataError,
+            "numbers, got 'red' in row 0 of column 'color'. "
+            "Correct that cell, or use task='classification'.",
+        ),
+        (
+            {"target": ["y", "color"]},
+            DataError,
+            "numbers, got 'red' in row 0 of column 'color'. "
+            "Correct that cell, or use task='classification'.",
+        ),
+    ],
+)
+def test_refused_options(options, error, text):
+    with refused(error, f"read_table: expected {text}"):
+        read_table(FRAME, **options)
+
+
+def test_refused_sources(tmp_path):
+    text = "read_table: expected a path or a DataFrame, got list. Pass one of these."
+    with refused(DTypeError, text):
+        read_table([[1, 2]])
+    text = "read_table: expected at least one row, got a table without rows, 'a.csv'. Add the data."
+    with refused(DataError, text):
+        read_table(make(tmp_path, "a,b\n"))
+    text = (
+        "read_table: expected at least one row, got a table without rows, 'DataFrame'. "
+        "Add the data."
+    )
+    with refused(DataError, text):
+        read_table(FRAME.iloc[:0], target="y")
+    levels = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")]))
+    text = (
+        "read_table: expected column names, got 2 levels of them. Join the levels to one name each."
+    )
+    with refused(DataError, text):
+        read_table(levels)
+    path = tmp_path / "none.csv"
+    text = f"read_table: expected a file, got no file at {str(path)!r}. Check the path."
+    with refused(MissingFileError, text):
+        read_table(path)
+    with pytest.raises(FileFormatError):
+        read_table(make(tmp_path, "a,b\n1,2\n3"))
+
+
+def test_a_saved_row_number_is_not_a_feature(tmp_path):
+    FRAME.to_csv(tmp_path / "a.csv")
+    text = (
+        "read_table: expected a name for every column, got 'Unnamed: 0'. Name it, or leave it "
+        "out with drop='Unnamed: 0', if it holds row numbers."
+    )
+    with refused(DataError, text):
+        read_table(tmp_path / "a.csv", target="y")
+    table = read_table(tmp_path / "a.csv", target="y", drop="Unnamed: 0")
+    assert_close(table.x, read_table(FRAME, target="y").x)
+
+
+def test_a_column_named_as_a_category_is_refused():
+    frame = FRAME.assign(**{"color=red": [1, 2, 3, 4]})
+    text = (
+        "read_table: expected columns and categories with names that differ, "
+        "got 'color=red' twice. Rename that column."
+    )
+    with refused(DataError, text):
+        read_table(frame, target="y")
+
+
+# -- tables for a trained model
+
+
+def test_features_by_name_whatever_the_order():
+    table = read_table(FRAME, target="y")
+    shuffled = FRAME.assign(extra="?")[["extra", "new", "y", "color", "ok", "size [mm]"]]
+    found = read_features(shuffled, table.schema, call="predict")
+    assert_close(found.x, table.x)
+    assert_close(found.y, table.y)
+    assert found.schema is table.schema
+
+
+def test_targets_that_are_not_there_or_not_complete():
+    schema = read_table(FRAME, target="y").schema
+    assert read_features(FRAME.drop(columns="y"), schema, call="predict").y is None
+    gap = FRAME.assign(y=[1.0, None, 3.0, 4.0])
+    assert read_features(gap, schema, call="predict").y is None
+
+
+def test_classes_of_a_trained_model():
+    schema = read_table(FRAME, target="color").schema
+    found = read_features(FRAME.iloc[[1]], schema, call="predict")
+    assert_close(found.y, torch.tensor([0]))
+    text = (
+        "predict: expected target 'color' to hold 'blue', 'green', 'red', got 'pink' in row 0. "
+        "Correct it, or train with that class."
+    )
+    with refused(DataError, text):
+        read_features(FRAME.assign(color="pink"), schema, call="predict")
+
+
+def test_an_unseen_category_is_refused_with_its_line(tmp_path):
+    schema = read_table(FRAME, target="y").schema
+    path = tmp_path / "new.csv"
+    write_frame(FRAME.assign(color=["red", "red", "pink", "red"]), path, call="w")
+    text = (
+        "predict: expected column 'color' to hold 'blue', 'green', 'red', "
+        "got 'pink' in row 2 (line 4). Correct it, or train with that category."
+    )
+    with refused(DataError, text):
+        read_features(path, schema, call="predict")
+
+
+def test_a_missing_column_is_refused():
+    schema = read_table(FRAME, target="y").schema
+    text = "predict: expected a column 'new', got columns 'size [mm]', 'color', 'ok', 'y'. Add it."
+    with refused(DataError, text):
+        read_features(FRAME.drop(columns="new"), schema, call="predict")
+
+
+def test_a_schema_from_json_reads_the_same():
+    table = read_table(FRAME, target="y", impute="mean")
+    schema = Schema.from_dict(table.schema.to_dict())
+    assert_close(read_features(FRAME, schema, call="predict").x, table.x)

@@ -1,0 +1,254 @@
+"""`discover`: which formulas it finds, what it refuses, and how it keeps its time."""
+
+import re
+import signal
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import sympy
+import torch
+
+import kanlens
+from kanlens.errors import (
+    DataError,
+    DTypeError,
+    InterruptedWarning,
+    InvalidValueError,
+    ShapeError,
+)
+
+
+def rows(text, *, count=300, seed=0, **ranges):
+    """Return symbols, expression, x and y of an equation on uniform rows."""
+    draw = np.random.default_rng(seed)
+    x = np.stack([draw.uniform(low, high, count) for low, high in ranges.values()], axis=1)
+    symbols = {name: sympy.Symbol(name) for name in ranges}
+    truth = sympy.sympify(text, locals=symbols)
+    y = np.broadcast_to(sympy.lambdify(list(symbols.values()), truth, "numpy")(*x.T), (count,))
+    return list(ranges), truth, x, np.array(y)
+
+
+def close(found, truth, names, ranges):
+    """Say whether two formulas agree to 1e-9 on fresh rows."""
+    draw = np.random.default_rng(99)
+    x = np.stack([draw.uniform(low, high, 200) for low, high in ranges.values()], axis=1)
+    symbols = [sympy.Symbol(name) for name in names]
+    one, two = (sympy.lambdify(symbols, e, "numpy")(*x.T) for e in (found, truth))
+    return bool(np.abs(one - two).max() <= 1e-9 * np.abs(two).max())
+
+
+P = (1.0, 4.0)
+EQUATIONS = {
+    "a*b**2/c": {"a": P, "b": P, "c": P},
+    "a*(b + c*sin(d))": {"a": P, "b": P, "c": P, "d": P},
+    "sqrt(a**2 + b**2)": {"a": P, "b": P},
+    "(a*b + c*d)/(a + c)": {"a": P, "b": P, "c": P, "d": P},
+    "a*b - c/2": {"a": (-1.0, 1.0), "b": (-2.0, 2.0), "c": (-3.0, 3.0)},
+    "exp(sin(pi*a) + b**2)": {"a": (-1.0, 1.0), "b": (-1.0, 1.0)},
+    "exp(-a/3)*cos(4*a)": {"a": (0.0, 6.0)},
+    "a*sin(b) + 0*c": {"a": P, "b": P, "c": (-1.0, 1.0)},
+    "a - cos(b)/a": {"a": (0.5, 4.0), "b": (-2.0, 2.0)},
+    "1/(exp(a*b/c) - 1)": {"a": P, "b": P, "c": P},
+    "asin(sin(a)/b)": {"a": (-1.2, 1.2), "b": (1.1, 2.5)},
+}
+
+
+SLOW = ("a*(b + c*sin(d))", "(a*b + c*d)/(a + c)", "1/(exp(a*b/c) - 1)")  # a deep search
+CASES = [pytest.param(text, marks=pytest.mark.slow if text in SLOW else ()) for text in EQUATIONS]
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_equations_are_found_again(text):
+    names, truth, x, y = rows(text, **EQUATIONS[text])
+    found = kanlens.discover(x, y, names, time_limit=20.0, progress=False)
+    assert close(found.sympy(), truth, names, EQUATIONS[text])
+    assert found.stopped_because == "an exact formula was found"
+
+
+def test_the_comparison_refuses_a_wrong_formula():
+    names, truth, *_ = rows("a*b**2/c", **EQUATIONS["a*b**2/c"])
+    assert not close(1.0001 * truth, truth, names, EQUATIONS["a*b**2/c"])
+
+
+def test_constants_become_exact():
+    names, _, x, y = rows("a/(4*pi*b**2)", a=P, b=P)
+    assert kanlens.discover(x, y, names, progress=False).sympy() == sympy.sympify("a/(4*pi*b**2)")
+
+
+def test_constants_become_exact_in_the_units_of_the_data():
+    names, _, x, y = rows("a*(b + c**2/2)", a=(1e3, 5e3), b=(1e5, 9e5), c=(100, 900))
+    noise = 1e-3 * y.std() * np.random.default_rng(1).normal(size=len(y))
+    found = kanlens.discover(x, y + noise, names, time_limit=5.0, progress=False)
+    assert sympy.expand(found.sympy() - sympy.sympify("a*(b + c**2/2)")) == 0
+    assert "1/2" in found.receipt.snapped
+
+
+def test_noise_is_not_fitted():
+    names, _, x, y = rows("3*a*b**2", a=P, b=P)
+    noise = 0.01 * y.std() * np.random.default_rng(1).normal(size=len(y))
+    found = kanlens.discover(x, y + noise, names, time_limit=10.0, progress=False)
+    assert found.sympy() == sympy.sympify("3*a*b**2")
+
+
+def test_the_result_has_a_front_and_a_receipt():
+    names, _, x, y = rows("a*sin(b)", a=P, b=P)
+    found = kanlens.discover(x, y, names, progress=False)
+    table = found.equations_
+    assert isinstance(found, kanlens.SymbolicResult)
+    assert table["complexity"].is_monotonic_increasing
+    assert table["loss"].is_monotonic_decreasing
+    assert found.model is None
+    assert found.receipt.chosen_on
+    assert not found.receipt.held_out
+    assert found.receipt.explains
+    np.testing.assert_allclose(found.predict(x)[:, 0], y, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("value", "text"), [(3, "3"), (0.25, "0.25"), (2e-12, "2e-12")])
+def test_a_constant_target_is_that_constant(value, text):
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    found = kanlens.discover(x, np.full(20, value), progress=False)
+    assert float(found.sympy()) == float(text)
+
+
+def test_constant_and_repeated_columns_do_no_harm():
+    draw = np.random.default_rng(0)
+    x = draw.uniform(1, 3, (200, 2))
+    wide = np.column_stack((np.ones(200), x, x[:, 0]))
+    found = kanlens.discover(wide, x[:, 0] * x[:, 1], progress=False)
+    assert found.sympy() == sympy.sympify("x2*x3")
+
+
+def test_nothing_varies_but_the_target():
+    y = np.random.default_rng(0).normal(size=20)
+    found = kanlens.discover(np.ones((20, 2)), y, progress=False)
+    assert float(found.sympy()) == pytest.approx(y.mean())
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_few_rows_get_a_line_and_a_warning(count):
+    x = np.arange(1.0, count + 1)
+    found = kanlens.discover(x, 2 * x, progress=False)
+    assert found.sympy() == 2 * sympy.Symbol("x1")
+    assert found.receipt.explains
+    assert not found.receipt.trustworthy
+    text = f"the formula explains y, but {count} rows are too few to tell it from others"
+    assert text in found.receipt.summary()
+
+
+@pytest.mark.parametrize("power", [-12, 12])
+def test_scale_does_not_matter(power):
+    names, _, x, y = rows("a*b**2", a=P, b=P)
+    found = kanlens.discover(x * 10.0**power, y * 10.0 ** (3 * power), names, progress=False)
+    assert found.sympy() == sympy.sympify("a*b**2")
+
+
+def test_whole_numbers_and_frames_are_taken():
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(draw.integers(1, 10, (100, 2)), columns=["lambda", "b c"])
+    y = pd.Series(frame["lambda"] ** 2 + frame["b c"], name="out")
+    found = kanlens.discover(frame, y, progress=False)
+    assert found.sympy() == sympy.Symbol("lambda") ** 2 + sympy.Symbol("b c")
+    assert found.output_names == ("out",)
+
+
+def test_single_precision_is_exact_enough():
+    x = torch.rand(100, 2) + 1
+    found = kanlens.discover(x, x[:, 0] / x[:, 1], progress=False)
+    assert found.sympy() == sympy.sympify("x1/x2")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "text"),
+    [
+        ([[1.0], [np.nan], [2.0]], [1, 2, 3], DataError, "finite numbers, got nan at row 1"),
+        ([[1.0], [2.0]], [1, np.inf], DataError, "finite numbers, got inf at row 1"),
+        ([[1.0]], [1.0], ShapeError, "at least 2 rows, got 1"),
+        (np.zeros((0, 2)), np.zeros(0), ShapeError, "at least 2 rows, got 0"),
+        (np.zeros((3, 0)), np.zeros(3), ShapeError, "x of shape (row, feature)"),
+        (np.zeros((3, 2)), np.zeros((3, 2)), ShapeError, "y of shape (3,), got (3, 2)"),
+        (np.array([["a"], ["b"]]), [1, 2], DTypeError, "discover: expected x to be"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(x, y, error, text):
+    with pytest.raises(error) as caught:
+        kanlens.discover(x, y, progress=False)
+    assert text in str(caught.value)
+    assert str(caught.value).startswith("discover")
+    assert "\n" not in str(caught.value)
+
+
+def test_names_must_fit():
+    with pytest.raises(ShapeError, match="2 different feature_names"):
+        kanlens.discover(np.ones((3, 2)), np.ones(3), ["a", "a"], progress=False)
+
+
+def test_a_time_limit_must_be_positive():
+    with pytest.raises(InvalidValueError, match="time_limit"):
+        kanlens.discover(np.ones((3, 2)), np.ones(3), time_limit=0, progress=False)
+
+
+def test_the_time_is_kept_and_nothing_is_left_behind():
+    x = np.random.default_rng(0).normal(size=(600, 5))
+    y = np.sin(x[:, 0] * x[:, 1] + x[:, 2]) * np.cos(x[:, 3] * x[:, 4]) + x[:, 0] ** 2
+    kanlens.discover(x[:50], x[:50, 0], progress=False)  # imports
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGALRM, signal.SIGTERM)]
+    threads, state = threading.active_count(), torch.get_rng_state()
+    start = time.monotonic()
+    found = kanlens.discover(x, y, time_limit=3.0, progress=False)
+    assert time.monotonic() - start < 3.3
+    assert found.stopped_because == "the time was over"
+    assert np.isfinite(found.predict(x)).all()
+    after = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGALRM, signal.SIGTERM)]
+    assert handlers == after
+    assert threading.active_count() == threads
+    assert bool((torch.get_rng_state() == state).all())
+
+
+def test_an_interrupt_returns_the_best_so_far(monkeypatch):
+    from kanlens.discovery import finding
+
+    def interrupted(problem, front):
+        front.offer(2 * problem.names[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finding, "search", interrupted)
+    x = np.random.default_rng(0).uniform(1, 2, (50, 1))
+    text = "discover: expected to come to an end, got an interrupt. What was found is returned."
+    with pytest.warns(InterruptedWarning, match=f"^{re.escape(text)}$"):
+        found = kanlens.discover(x, 2 * x[:, 0] + 1e-3 * np.sin(9 * x[:, 0]), progress=False)
+    assert found.stopped_because == "interrupted"
+    assert found.sympy() == 2 * sympy.Symbol("x1")
+
+
+def test_a_generator_makes_the_run_repeatable():
+    names, _, x, y = rows("a*sin(b)", count=2500, a=P, b=P)
+    found = [
+        kanlens.discover(x, y, names, generator=torch.Generator().manual_seed(4), progress=False)
+        for _ in range(2)
+    ]
+    assert found[0].sympy() == found[1].sympy()
+    assert found[0].receipt.rmse == found[1].receipt.rmse
+    assert (found[0].receipt.rows, found[0].receipt.held_out) == (250, True)
+
+
+def test_with_fewer_rows_than_columns_one_column_is_enough():
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    assert str(kanlens.discover(x, 2 * x[:, 1], progress=False, time_limit=5).sympy()) == "2*x2"
+
+
+def test_rows_that_judge_and_do_not_vary_do_not_make_a_constant_exact():
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    y = np.zeros(60)
+    y[7] = 1.0
+    found = kanlens.discover(x, y, progress=False, time_limit=1)
+    assert found.stopped_because != "an exact formula was found" or found.receipt.r2 > 0.999
+
+
+def test_what_is_no_generator_is_refused():
+    x = np.ones((5, 1)) * np.arange(5.0)[:, None]
+    with pytest.raises(InvalidValueError, match=r"^discover: expected generator as a torch\."):
+        kanlens.discover(x, x[:, 0], generator=5)

@@ -1,0 +1,165 @@
+"""What the search does when y is noisy: it tells noise from structure, stops, and stays short."""
+
+import numpy as np
+import pytest
+import sympy
+
+import kanlens
+from kanlens.deadlines import Deadline
+from kanlens.discovery.front import Front
+from kanlens.discovery.monomials import sum_formulas
+from kanlens.discovery.problems import Problem, transformed
+from kanlens.discovery.reductions import quieted
+from kanlens.discovery.residual_test import is_noise
+from kanlens.discovery.smoothness import noise_of, noise_ratio
+from kanlens.discovery.term_dropping import thinner
+
+A, B, C = sympy.symbols("a b c", real=True)
+
+
+def noisy(function, width=2, *, noise=0.01, count=600, low=1.0, high=4.0, seed=0):
+    """Return the problem of a function of uniform columns, with noise."""
+    draw = np.random.default_rng(seed)
+    x = draw.uniform(low, high, (count, width))
+    y = function(*x.T)
+    y = y + noise * np.sqrt(np.mean(y**2)) * draw.normal(size=count)
+    return Problem(x, (A, B, C)[:width], y, np.arange(count) % 3 == 0, lambda e: e)
+
+
+def front_of(given):
+    front = Front(given.names, given.columns, given.target, given.held_out, Deadline.after(20.0))
+    front.start()
+    return front
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_is_told_from_structure(seed):
+    draw = np.random.default_rng(seed)
+    x = draw.uniform(-3, 3, (600, 2))
+    made, noise = 10 * x[:, 0], draw.normal(size=600)
+    assert is_noise(x, made, made + noise)
+    assert not is_noise(x, made, made + noise + x[:, 0] * x[:, 1])
+    assert not is_noise(x, made, made + 2 * np.sin(x[:, 0]) * np.cos(x[:, 1]))
+    assert not is_noise(x, made, made + np.sin(7 * x[:, 0]))
+
+
+def test_what_cannot_be_told_is_not_called_noise():
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(20, 2))
+    assert not is_noise(x, x[:, 0], x[:, 0] + 0.01 * draw.normal(size=20))
+    x = draw.normal(size=(600, 2))
+    assert not is_noise(x, np.zeros(600), draw.normal(size=600))  # a formula that says nothing
+
+
+def test_the_size_of_noise_is_estimated_where_there_is_some():
+    given = noisy(lambda a, b: a * b, noise=0.03)
+    variance = 0.03**2 * np.mean(given.target**2)
+    assert 0.8 < noise_of(given.columns, given.target) / variance < 1.5
+    clean = noisy(lambda a, b: a * b, noise=0.0)
+    assert noise_of(clean.columns, clean.target) == 0.0
+    assert noise_of(given.columns[:50], given.target[:50]) == 0.0
+
+
+def test_noise_ratio_is_one_for_noise_and_more_where_a_column_is_missing():
+    given = noisy(lambda a, b: a * b, noise=0.03)
+    noise, slope = 0.03**2 * np.mean(given.target**2), np.ones(600)
+    assert 0.8 < noise_ratio(given.columns, given.target, slope, noise) < 1.3
+    assert noise_ratio(given.columns[:, :1], given.target, slope, noise) > 10
+
+
+def test_factors_are_taken_away_though_nothing_gets_more_even():
+    given = noisy(lambda a, b, c: a / np.sqrt(1 - (b / c / 8) ** 2), 3)
+    rest = quieted(given, Deadline.after(20.0))
+    assert A not in rest.names
+    assert rest.rebuild(B).has(A)
+    np.testing.assert_allclose(rest.slope, np.abs(given.columns[:, 0]))
+    clean = noisy(lambda a, b, c: a * np.sin(b * c), 3, noise=0.0)
+    assert quieted(clean, Deadline.after(20.0)) is clean
+
+
+def test_thinner_formulas_leave_out_one_part():
+    found = thinner(2.5 * sympy.sqrt(1 - A**2 / B**2) + abs(C))
+    assert sympy.sqrt(1 - A**2 / B**2) + abs(C) in found
+    assert 2.5 * sympy.sqrt(1 - A**2 / B**2) + C in found
+    assert abs(C) in found
+    assert all(e.free_symbols for e in found)
+
+
+def test_a_formula_under_noise_loses_what_it_does_not_need():
+    given = noisy(lambda a, b: a / (a + b))
+    front = front_of(given)
+    front.offer(1.001 * A / (A + B + 0.01) - 0.002)
+    assert front.chosen().expression == A / (A + B)
+
+
+def test_the_search_ends_when_only_noise_is_left():
+    given = noisy(lambda a, b: a * b**2)
+    front = front_of(given)
+    front.offer(2.0 * A * B)
+    assert not front.done
+    front.offer(1.01 * A * B**2)
+    assert front.settled
+    assert front.done
+
+
+def test_numbers_make_the_search_wait_for_a_better_formula():
+    front = front_of(noisy(lambda a, b: 1.2345 * a * b**2 + 0.777 * a, noise=0.001))
+    front.offer(1.2 * A * B**2 + 0.8 * A)
+    assert not front.settled
+    assert np.isfinite(front._enough)
+
+
+def test_fractions_found_in_noise_have_their_price():
+    front = front_of(noisy(lambda a, b: a * b))
+    entries = [front._entry(A ** sympy.Rational(*p) * B) for p in ((11, 5), (2, 1))]
+    prices = [front._cost(e) - 600 * np.log(e.overall) for e in entries]
+    assert prices[0] > prices[1] + 2
+
+
+@pytest.mark.slow  # a whole search
+@pytest.mark.parametrize(("text", "noise"), [("a*b/(b + c)", 0.01)])
+def test_formulas_are_found_in_noise_long_before_the_limit(text, noise):
+    truth = sympy.sympify(text, locals={"a": A, "b": B, "c": C})
+    given = noisy(sympy.lambdify((A, B, C), truth, "numpy"), 3, noise=noise, high=1.9)
+    found = kanlens.discover(
+        given.columns, given.target, ["a", "b", "c"], time_limit=40.0, progress=False
+    )
+    point = {"a": 1.3, "b": 1.7, "c": 1.1}
+    gap = found.sympy().subs(point) - truth.subs({A: 1.3, B: 1.7, C: 1.1})
+    assert abs(float(gap)) < 1e-12
+    assert found.stopped_because != "the time was over"
+
+
+def test_errors_of_a_function_of_the_target_weigh_as_those_of_y():
+    """1/y**2 is large where y is small and its noise counts most: fitted evenly it misleads."""
+    given = noisy(lambda a, b, c: 1 / np.sqrt((a**2 - b**2) ** 2 + (c * a) ** 2), 3, low=0.5)
+    front = front_of(given)
+    sum_formulas(given, front)
+    assert front.chosen().expression.has(A**2 * C**2)
+    steep = dict(transformed(given, ("invsq",)))["invsq"]
+    expected = np.abs(given.target) ** 3 / 2
+    np.testing.assert_allclose(steep.slope, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        steep.weights, np.maximum(expected / expected.max(), 1e-4), rtol=1e-6
+    )
+    assert given.weights is None
+    halved = given.over(np.full(len(given.target), 2.0), sympy.Integer(2))
+    assert halved.weights is None
+    twice = dict(transformed(halved, ("invsq",)))["invsq"]
+    np.testing.assert_allclose(twice.slope, expected / 4, rtol=1e-6)
+
+
+def test_a_function_that_hardly_varies_is_left_out():
+    """cos(1/c) is 1 to seven digits where c is hundreds."""
+    draw = np.random.default_rng(0)
+    x = draw.uniform(1, 4, (600, 3)) * (1.0, 1.0, 100.0)
+    y = x[:, 0] * (1 - np.exp(-x[:, 1])) + 0.01 * draw.normal(size=600)
+    front = front_of(Problem(x, (A, B, C), y, np.arange(600) % 3 == 0, lambda e: e))
+    front.offer(A * (sympy.cos(1 / C) - sympy.exp(-B)))
+    assert sympy.expand(front.chosen().expression - A * (1 - sympy.exp(-B))) == 0
+    assert sympy.Integer(1) + A in thinner(sympy.cos(B) + A)
+
+
+def test_more_columns_than_rows_tell_nothing_and_take_no_time():
+    x = np.random.default_rng(0).normal(size=(200, 400))
+    assert not is_noise(x, x[:, 0], x[:, 1])  # 11 million products of three

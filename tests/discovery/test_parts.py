@@ -1,0 +1,273 @@
+"""The pieces of the search, each against a slower or closed-form answer."""
+
+import itertools
+
+import numpy as np
+import pytest
+import sympy
+
+from kanlens.deadlines import Deadline
+from kanlens.discovery.additive import additive_error, solve_layer
+from kanlens.discovery.bilinear import product_formulas
+from kanlens.discovery.curves import U, fit_curves
+from kanlens.discovery.dictionary import best_sums
+from kanlens.discovery.front import EXACT, Front
+from kanlens.discovery.index_model import factored_formulas, weighted_formulas
+from kanlens.discovery.monomials import evaluate, libraries, sum_formulas
+from kanlens.discovery.problems import TRANSFORMS, Problem, transformed
+from kanlens.discovery.quotients import function_ratio_formulas, ratio_formulas
+from kanlens.discovery.reductions import (
+    best_loo_error,
+    exponents_of,
+    paired,
+    peeled,
+)
+from kanlens.discovery.regression import eliminate, quick_error
+from kanlens.discovery.separable import separable_formulas
+from kanlens.discovery.single import best_pairs, multipliers, smooth_curve, windows
+from kanlens.discovery.smoothness import loo_error
+from kanlens.discovery.splines import Basis
+from kanlens.discovery.term_collection import even_ratios, joined
+from kanlens.discovery.transformation_model import inner_sum, outer_formulas
+
+A, B, C = sympy.symbols("a b c", real=True)
+
+
+def problem(function, width=2, *, low=1.0, high=4.0, count=300, seed=0):
+    """Return the problem of a function of some uniform columns."""
+    draw = np.random.default_rng(seed)
+    x = draw.uniform(low, high, (count, width))
+    held_out = np.arange(count) % 3 == 0
+    return Problem(x, (A, B, C)[:width], function(*x.T), held_out, lambda e: e)
+
+
+def front_of(given):
+    return Front(given.names, given.columns, given.target, given.held_out, Deadline.after(20.0))
+
+
+def solved(step, given):
+    """Return the formula that one step finds, and its error."""
+    front = front_of(given)
+    front.start()
+    step(given, front)
+    return front.chosen()
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: t.name)
+def test_transforms_are_undone_by_their_inverses(transform):
+    t = np.linspace(0.2, 1.2, 9)
+    np.testing.assert_allclose(transform.inverse(transform.value(t)), t, rtol=1e-12)
+    back = sympy.lambdify(U, transform.expression(U), "numpy")(transform.value(t))
+    np.testing.assert_allclose(back, t, rtol=1e-12)
+
+
+def test_transforms_of_negative_targets_keep_the_sign():
+    given = problem(lambda a, b: -a * b)
+    for _, each in transformed(given, ("log", "sq", "sqrt", "invsq")):
+        back = sympy.lambdify(U, each.rebuild(U), "numpy")(each.target)
+        np.testing.assert_allclose(back, given.target, rtol=1e-12)
+
+
+def test_a_target_of_both_signs_has_no_logarithm():
+    assert [name for name, _ in transformed(problem(lambda a, b: a - b), ("id", "log"))] == ["id"]
+
+
+def test_elimination_finds_the_columns_in_use():
+    draw = np.random.default_rng(0)
+    matrix = draw.normal(size=(80, 6))
+    target = 2 * matrix[:, 1] - matrix[:, 4]
+    assert eliminate(matrix, target, np.arange(6))[0].groups == (1, 4)
+
+
+def test_elimination_drops_what_is_missed_least():
+    draw = np.random.default_rng(1)
+    matrix, target = draw.normal(size=(60, 4)), draw.normal(size=60)
+    path = {len(s.groups): s for s in eliminate(matrix, target, np.arange(4))}
+    full = set(path[4].groups)
+    errors = {
+        g: np.linalg.lstsq(np.delete(matrix, g, axis=1), target, rcond=None)[1][0] for g in full
+    }
+    assert full - set(path[3].groups) == {min(errors, key=errors.get)}
+
+
+def test_quick_error_is_that_of_a_plain_fit():
+    draw = np.random.default_rng(2)
+    matrix, target = draw.normal(size=(90, 3)), draw.normal(size=90)
+    held_out = np.arange(90) < 30
+    c = np.linalg.lstsq(matrix[~held_out], target[~held_out], rcond=None)[0]
+    gap = target[held_out] - matrix[held_out] @ c
+    expected = np.mean(gap**2) / target[held_out].var()
+    assert quick_error(matrix, target, held_out) == pytest.approx(expected, rel=1e-9)
+
+
+def test_splines_sum_to_one_and_take_discrete_columns():
+    x = np.array([0.0, 1.0, 1.0, 2.0, 5.0])
+    np.testing.assert_allclose(Basis.of(x, 9).at(x).sum(axis=1), 1.0, atol=1e-12)
+
+
+def test_a_sum_is_additive_and_a_product_is_not():
+    assert additive_error(problem(lambda a, b: np.sin(a) + b**2)) < 1e-6
+    assert additive_error(problem(lambda a, b: a * b)) > 1e-2
+
+
+def test_the_parts_of_a_layer_are_the_functions_of_a_sum():
+    layer = solve_layer(problem(lambda a, b: np.sin(a) + b**2))
+    grids, values = layer.curves()
+    gap = values[0] - np.sin(grids[0])
+    assert np.ptp(gap) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (lambda x: 2 * np.sin(3 * x) + 1, "sin"),
+        (lambda x: 1 / (np.exp(x) - 1), "exp"),
+        (lambda x: np.sqrt(x**2 + 1), "sqrt"),
+    ],
+)
+def test_curves_are_recognised(function, text):
+    x = np.linspace(0.5, 3.0, 128)
+    best = fit_curves(x[None], [function(x)], outer=("id", "inv", "sq"))[0][0]
+    assert best.error < 1e-9
+    assert text in str(best.expression)
+    made = sympy.lambdify(U, best.expression, "numpy")(x)
+    np.testing.assert_allclose(made, function(x), rtol=1e-3)
+
+
+def test_monomials_are_products_of_powers():
+    x = np.array([[2.0, 4.0]])
+    assert evaluate(x, [(0.0, 0.0), (1.0, -0.5), (2.0, 1.0)]).tolist() == [[1.0, 1.0, 16.0]]
+
+
+def test_columns_of_both_signs_get_whole_powers():
+    given = problem(lambda a, b: a * b, low=-1.0, high=1.0)
+    powers = {p for library in libraries(given) for each in library for p in each}
+    assert min(powers) >= 0
+    assert all(float(p).is_integer() for p in powers)
+
+
+@pytest.mark.parametrize(
+    ("step", "function", "width"),
+    [
+        (sum_formulas, lambda a, b: np.sqrt(a**2 - 2 * a * b + 3 * b**2), 2),
+        (ratio_formulas, lambda a, b, c: (a + b) / (1 + a * b * c), 3),
+        (weighted_formulas, lambda a, b, c: a + b + 2 * np.sqrt(a * b) * np.cos(c), 3),
+        (factored_formulas, lambda a, b, c: a**2 / (np.exp(b / c) + 2), 3),
+        (product_formulas, lambda a, b: np.sin(a * b / 2) * b**2, 2),
+        (separable_formulas, lambda a, b: np.cos(a) * np.sin(2 * b), 2),
+        (outer_formulas, lambda a, b: np.tanh(a / 3 + np.log(b)), 2),
+        (function_ratio_formulas, lambda a: (a**2 - 3) / np.log(a), 1),
+        (function_ratio_formulas, lambda a: (2 * a - np.sin(a)) / (a**2 + 1), 1),
+    ],
+)
+def test_each_way_finds_what_it_is_for(step, function, width):
+    entry = solved(step, problem(function, width, count=600))
+    assert entry.error <= EXACT
+
+
+def test_a_way_does_not_find_what_it_is_not_for():
+    entry = solved(ratio_formulas, problem(lambda a, b: np.sin(a * b), 2))
+    assert entry.error > 1e-3
+
+
+def test_the_inner_sum_explains_an_outer_function():
+    error, _, parts = inner_sum(problem(lambda a, b: np.exp(np.sin(a) + b), count=600))
+    assert error < 1e-3
+    assert len(parts) == 2
+    assert inner_sum(problem(lambda a, b: np.sin(3 * a * b)))[0] > 0.1
+
+
+def test_loo_error_falls_when_columns_say_the_same_in_fewer():
+    given = problem(lambda a, b, c: np.sin(a - b) * c, 3)
+    best = paired(given, Deadline.after(20.0))[0]
+    assert A - B in best.problem.names
+    assert best.loo_error < best_loo_error(given)
+
+
+def test_loo_error_is_that_of_left_out_rows():
+    draw = np.random.default_rng(0)
+    x, t = draw.normal(size=(20, 1)), draw.normal(size=20)
+    u, y = (x - x.mean()) / x.std(), (t - t.mean()) / t.std()
+    errors = []
+    for length in (1.0, 2.5, 6.0):
+        kernel = np.exp(-0.5 * (u - u.T) ** 2 / length**2) + 1e-7 * np.eye(20)
+        gaps = []
+        for i in range(20):
+            keep = np.arange(20) != i
+            weights = np.linalg.solve(kernel[np.ix_(keep, keep)], y[keep])
+            gaps.append(y[i] - kernel[i, keep] @ weights)
+        errors.append(np.mean(np.square(gaps)))
+    assert loo_error(x, t) == pytest.approx(min(errors), rel=1e-5)
+
+
+def test_exponents_are_estimated_whatever_the_sign_of_the_rest():
+    given = problem(lambda a, b, c: a**2 / b * np.sin(c), 3, count=900)
+    np.testing.assert_allclose(exponents_of(given)[:2], [2.0, -1.0], atol=0.2)
+
+
+def test_factors_and_idle_columns_are_peeled_off():
+    given = problem(lambda a, b, c: a**2 * np.sin(b), 3, count=600)
+    rest = peeled(given, Deadline.after(20.0))
+    assert rest.names == (B,)
+    assert rest.rebuild(sympy.sin(B)) == A**2 * sympy.sin(B)
+
+
+def test_the_best_pair_is_that_of_all_pairs():
+    draw = np.random.default_rng(0)
+    matrix, target = draw.normal(size=(50, 8)), draw.normal(size=50)
+
+    def error(pair):
+        columns = np.column_stack((np.ones(50), matrix[:, pair]))
+        return np.linalg.lstsq(columns, target, rcond=None)[1][0]
+
+    expected = min(itertools.combinations(range(8), 2), key=error)
+    assert best_pairs(matrix, target)[0][1:] == expected
+
+
+def test_triples_are_found():
+    draw = np.random.default_rng(0)
+    matrix = draw.normal(size=(100, 20))
+    target = 3 + matrix[:, 2] - 2 * matrix[:, 5] + matrix[:, 11] / 2
+    error, terms = best_sums(matrix, target)[0]
+    assert error < 1e-20
+    assert sorted(terms) == [2, 5, 11]
+
+
+def test_a_curve_with_a_pole_is_followed():
+    given = problem(lambda a: 1 / (a - 0.99), 1)
+    curve, error = smooth_curve(given)
+    grids, values = windows(given, curve)
+    assert error < 1e-3
+    assert len(grids) == 2
+    np.testing.assert_allclose(values[0], 1 / (grids[0] - 0.99), rtol=0.02)
+
+
+def test_multipliers_do_not_divide_by_zero():
+    x = np.linspace(-1.0, 1.0, 101)
+    assert all(
+        np.isfinite(1 / factor).all() for factor, _ in multipliers(x + 0.001) if factor.all()
+    )
+
+
+def test_ratios_and_roots_are_tidied():
+    assert even_ratios(sympy.sqrt(0.25 * A**2 + 0.5 * B)) == 0.5 * sympy.sqrt(A**2 + 2 * B)
+    assert joined(3 * sympy.sqrt(A) * sympy.sqrt(B)) == 3 * sympy.sqrt(A * B)
+    assert joined(C * sympy.log(A) - C * sympy.log(B)) == C * sympy.log(A / B)
+    assert even_ratios(0.3 * A + 0.4321 * B) == 0.3 * A + 0.4321 * B
+
+
+def test_the_front_keeps_what_is_simpler_or_better():
+    given = problem(lambda a, b: a**2 * b)
+    front = front_of(given)
+    front.start()
+    for formula in (A, 1.1 * A**2 * B, A**2 * B + sympy.Float(0.5) * A):
+        front.offer(formula)
+    assert front.chosen().expression == A**2 * B
+    assert all(entry.error > EXACT for entry in front.entries if entry.complexity < 5)
+    assert front.done
+
+
+def test_a_formula_that_is_not_finite_is_left_out():
+    front = front_of(problem(lambda a, b: a * b, low=-1.0, high=1.0))
+    front.offer(sympy.log(A))
+    assert front.entries == []

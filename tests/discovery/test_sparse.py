@@ -1,0 +1,115 @@
+"""Short sums out of very many products, and curves that are products."""
+
+import itertools
+
+import numpy as np
+import pytest
+import sympy
+
+from kanlens.deadlines import Deadline
+from kanlens.discovery.curves import U
+from kanlens.discovery.front import EXACT, Front
+from kanlens.discovery.index_model import weighted_formulas
+from kanlens.discovery.problems import Problem
+from kanlens.discovery.quotients import wave_ratio_formulas
+from kanlens.discovery.single import curve_formulas, multipliers
+from kanlens.discovery.sparse import grown_sums, products, sparse_formulas
+
+NAMES = sympy.symbols("a b c d", real=True)
+
+
+def problem(text, width, *, low=1.0, high=3.0, count=500):
+    """Return the problem of a formula of uniform columns."""
+    names = NAMES[:width]
+    truth = sympy.sympify(text, locals={n.name: n for n in names})
+    x = np.random.default_rng(0).uniform(low, high, (count, width))
+    y = sympy.lambdify(names, truth, "numpy")(*x.T)
+    return Problem(x, names, y, np.arange(count) % 3 == 0, lambda e: e)
+
+
+def solved(step, given):
+    front = Front(given.names, given.columns, given.target, given.held_out, Deadline.after(30.0))
+    front.start()
+    step(given, front)
+    return front.chosen()
+
+
+def test_products_are_what_their_names_say():
+    given = problem("a", 3, count=20)
+    every = products(given)
+    draw = np.random.default_rng(1)
+    for k in draw.integers(0, len(every.waves), 40):
+        values = sympy.lambdify(given.names, every.name(int(k), given.names), "numpy")
+        expected = np.broadcast_to(values(*given.columns.T), (20,))
+        np.testing.assert_allclose(every.values[:, k], expected, rtol=1e-12)
+
+
+def test_columns_with_zeros_are_no_divisors():
+    given = problem("a", 3, low=-1.0, high=1.0, count=20)
+    assert products(given).exponents.min() >= 0
+
+
+def test_the_best_pair_and_triple_are_found():
+    draw = np.random.default_rng(0)
+    matrix, target = draw.normal(size=(60, 9)), draw.normal(size=60)
+
+    def error(columns):
+        part = np.column_stack((np.ones(60), matrix[:, columns]))
+        rest = np.linalg.lstsq(part, target, rcond=None)[1][0]
+        return float(rest / np.square(target - target.mean()).sum())
+
+    for found, columns in grown_sums(matrix, target)[:3]:
+        best = min(itertools.combinations(range(9), len(columns)), key=error)
+        assert columns == best
+        assert found == pytest.approx(error(best), rel=1e-9)
+
+
+def test_exchange_mends_a_sum_that_grew_from_a_false_start():
+    draw = np.random.default_rng(0)
+    t = draw.uniform(1, 3, 200)
+    powers = np.stack([t**p for p in np.linspace(0.25, 4, 60)], axis=1)
+    matrix = np.column_stack((powers, np.cos(t), draw.normal(size=200)))
+    error, columns = grown_sums(matrix, 2 * np.cos(t) - matrix[:, 61])[-1]
+    assert columns == (60, 61)
+    assert error < 1e-20
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("sqrt(7*a*b/3 + c**2/d**2)", 4),
+        ("b*sin(c)**2/a - a*b", 3),
+        ("a*c/(c + a*(1 - cos(b)))", 3),
+    ],
+)
+def test_sparse_sums_are_found_exactly(text, width):
+    assert solved(sparse_formulas, problem(text, width)).error <= EXACT
+
+
+def test_what_is_no_short_sum_is_not_found():
+    assert solved(sparse_formulas, problem("tanh(a*b)/(a + b**2)", 2)).error > EXACT
+
+
+def test_ratios_with_a_wave_are_found():
+    found = solved(wave_ratio_formulas, problem("acos((cos(a) - b/4)/(1 - b*cos(a)/4))", 2))
+    assert found.error <= 1e-20
+
+
+@pytest.mark.parametrize(
+    ("text", "low"),
+    [("exp(-a/4)*cos(5*a/2 + 1)", 0.0), ("1/(1 + cos(a)/3)**2", -6.0)],
+)
+def test_products_of_two_functions_of_one_column_are_found(text, low):
+    assert solved(curve_formulas, problem(text, 1, low=low, high=6.0)).error <= 1e-20
+
+
+def test_one_monomial_times_a_curve_of_a_combination_is_found():
+    given = problem("a*(1 - cos(2*a*b))/(a*b)**2", 2, low=0.5)
+    assert solved(weighted_formulas, given).error <= 1e-20
+
+
+def test_multipliers_are_what_their_expressions_say():
+    x = np.linspace(0.5, 6.0, 50)
+    for factor, expression in multipliers(x):
+        values = sympy.lambdify(U, expression, "numpy")(x)
+        np.testing.assert_allclose(values, factor, rtol=1e-12)

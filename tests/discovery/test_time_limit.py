@@ -1,0 +1,99 @@
+"""The time that `discover` takes, by a clock that moves with what is computed."""
+
+import numpy as np
+import pytest
+import sympy
+import torch
+
+import kanlens
+from kanlens.deadlines import NEVER, Deadline, check_time, ending
+from kanlens.discovery import outliers, structure
+from kanlens.discovery.front import Front
+from kanlens.discovery.networks import trained, views
+from kanlens.discovery.problems import Problem
+from kanlens.discovery.symmetry import mixed_differences
+from kanlens.discovery.tables import sample_of
+from kanlens.model import kernels
+from kanlens.training.run import TrainingRun
+
+LIMIT = 60.0
+NAMES = sympy.symbols("a b c", real=True)
+COSTLY = ("inv", "lstsq", "qr", "solve", "svd")  # of NumPy's linear algebra
+
+
+def table(count=60):
+    draw = np.random.default_rng(0)
+    return draw.uniform(1.0, 4.0, (count, 3)), draw.normal(size=count)
+
+
+def given():
+    x, y = table()
+    return Problem(x, NAMES, y, np.arange(len(y)) % 3 == 0, lambda e: e)
+
+
+@pytest.mark.parametrize("limit", [0.5, 2.0])
+def test_nothing_long_begins_after_the_limit(clock, monkeypatch, limit):
+    for name in COSTLY:
+        slow = clock.during(0.02, getattr(np.linalg, name))
+        monkeypatch.setattr(np.linalg, name, slow)
+    found = kanlens.discover(*table(), time_limit=limit, progress=False)
+    assert found.stopped_because == "the time was over"
+    assert clock.now <= 1.1 * limit
+
+
+def test_looking_for_wrong_rows_takes_its_share_of_the_time(clock, monkeypatch):
+    monkeypatch.setattr(outliers, "left_out", clock.during(1.0, outliers.left_out))
+    sample = sample_of(*table(), None, None, seconds=2.0)
+    assert clock.now == 2.0
+    assert len(sample.y) == 60
+
+
+def test_no_step_of_training_begins_that_would_end_too_late(clock, monkeypatch):
+    monkeypatch.setattr(TrainingRun, "_one_step", clock.during(2.0, TrainingRun._one_step))
+    generator = torch.Generator().manual_seed(0)
+    found = trained(given(), [3, 1], views(given())[0], Deadline.after(9.0), generator, 24)
+    assert np.isfinite(found.error)
+    assert clock.now == 8.0
+
+
+def test_a_network_is_not_asked_too_late(clock):
+    generator = torch.Generator().manual_seed(0)
+    found = trained(given(), [3, 1], views(given())[0], Deadline.after(9.0), generator, 1)
+    with ending(clock.now):
+        mixed_differences(found, given().columns)
+        pytest.fail("the time was over")
+
+
+@pytest.mark.parametrize(("ready", "path"), [(True, "auto"), (False, "torch")])
+def test_networks_do_not_wait_for_kernels(monkeypatch, ready, path):
+    problem, seen = given(), []
+    front = Front(problem.names, problem.columns, problem.target, problem.held_out, NEVER)
+    monkeypatch.setattr(kernels, "ready_within", lambda seconds: ready)
+    monkeypatch.setattr(structure, "interpolator", lambda *_: seen.append(kernels.asked()))
+    structure.explore(problem, front, torch.Generator())
+    assert seen == [path]
+
+
+def test_an_exact_formula_that_came_late_is_still_put_exactly(clock, monkeypatch):
+    x, _ = table()
+    real = Front._put_exactly
+
+    def late(self, entry):
+        monkeypatch.setattr(Front, "_put_exactly", real)
+        clock.now = 0.86 * LIMIT
+        check_time()
+
+    monkeypatch.setattr(Front, "_put_exactly", late)
+    y = x[:, 0] * x[:, 1] / 2
+    found = kanlens.discover(x, y, ["a", "b", "c"], time_limit=LIMIT, progress=False)
+    assert found.sympy() == sympy.sympify("a*b/2")
+
+
+def test_an_exact_formula_holds_no_rounding_though_its_time_is_over(monkeypatch):
+    x, _ = table()
+    front = Front(NAMES, x, x[:, 0] * x[:, 1], np.zeros(len(x), dtype=bool), Deadline.after(LIMIT))
+    monkeypatch.setattr(Front, "_put_exactly", lambda *_: None)
+    a, b, c = NAMES
+    front.start()
+    front.offer(a * b + 4.3e-17 * sympy.sin(12.24 * c + 0.1))
+    assert front.chosen().expression == a * b

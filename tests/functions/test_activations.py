@@ -1,0 +1,201 @@
+"""Base activations against torch, SciPy's quadrature, SymPy and finite scans."""
+
+import re
+
+import numpy as np
+import pytest
+import sympy
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mpmath import mp
+from scipy.integrate import quad
+from torch import nn
+from torch.nn import functional
+from torch.testing import assert_close
+
+from kanlens.errors import InvalidValueError
+from kanlens.functions.activations import BASES, base_activation
+
+NAMES = sorted(BASES)
+CURVED = ("gelu", "silu", "tanh")
+X = np.linspace(-12.0, 12.0, 97)
+
+
+def by_autograd(name: str, x: np.ndarray, n: int) -> np.ndarray:
+    points = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    value = BASES[name].value(points) + 0.0 * points**9
+    for _ in range(n):
+        (value,) = torch.autograd.grad(value.sum(), points, create_graph=True)
+    return value.detach().numpy()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n", range(8))
+def test_nth_equals_repeated_autograd(name: str, n: int) -> None:
+    expected = by_autograd(name, X, n)
+    assert_close(BASES[name].nth(X, n), expected, rtol=1e-11, atol=1e-11)
+
+
+def test_autograd_reference_has_teeth() -> None:
+    with pytest.raises(AssertionError):
+        assert_close(BASES["silu"].nth(X, 3), by_autograd("silu", X, 2), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", CURVED)
+@pytest.mark.parametrize("n", range(8))
+def test_nth_keeps_relative_precision_in_the_left_tail(name: str, n: int) -> None:
+    if name == "tanh" and n == 0:
+        return
+    symbol = sympy.Symbol("x")
+    exact = sympy.diff(BASES[name].sympy(symbol), symbol, n)
+    with mp.workdps(300):
+        function = sympy.lambdify(symbol, exact, "mpmath")
+        expected = np.array([float(function(mp.mpf(x))) for x in (-30.0, -18.0)])
+    assert_close(BASES[name].nth(np.array([-30.0, -18.0]), n), expected, rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_code_agrees_with_float64_code(name: str) -> None:
+    base, x = BASES[name], torch.tensor(X)
+    assert_close(base.value(x).numpy(), base.nth(X, 0), rtol=1e-14, atol=1e-14)
+    assert_close(base.derivative(x).numpy(), base.nth(X, 1), rtol=1e-13, atol=1e-14)
+    assert_close(base.pair(x)[0].numpy(), base.nth(X, 0), rtol=1e-14, atol=1e-14)
+    points = torch.linspace(-3, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: base.value(t) * t, points)
+    assert torch.autograd.gradcheck(lambda t: base.derivative(t) * t, points)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_antiderivative_equals_quadrature(name: str) -> None:
+    base = BASES[name]
+    for low, high in [(-3.0, 2.0), (-40.0, -1.0), (0.5, 30.0), (-1e-3, 1e-3)]:
+        expected = quad(lambda t: float(base.nth(t, 0)), low, high, epsabs=1e-13, epsrel=1e-13)[0]
+        found = float(base.antiderivative(high) - base.antiderivative(low))
+        assert abs(found - expected) <= 1e-12 * max(1.0, abs(expected))
+    assert float(base.antiderivative(0.0)) == pytest.approx(0.0, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("silu", np.pi**2 / 12, 5e5 - np.pi**2 / 12),
+        ("gelu", 0.25, 5e5 - 0.25),
+        ("tanh", 1e3 - np.log(2), 1e3 - np.log(2)),
+    ],
+)
+def test_antiderivative_is_stable_far_out(name: str, low: float, high: float) -> None:
+    assert_close(BASES[name].antiderivative(np.array([-1e3, 1e3])), np.array([low, high]))
+    assert np.isfinite(BASES[name].antiderivative(np.linspace(-1e3, 1e3, 4001))).all()
+
+
+@given(st.sampled_from(NAMES), st.floats(-20, 20), st.floats(0, 10))
+@settings(max_examples=50, deadline=None)
+def test_range_bounds_contain_and_touch_a_dense_scan(name: str, low: float, width: float) -> None:
+    base = BASES[name]
+    lower, upper = base.range_bounds(low, low + width)
+    values = base.nth(np.linspace(low, low + width, 2001), 0)
+    assert lower <= values.min() + 1e-15 and upper >= values.max() - 1e-15
+    assert values.min() - lower <= 1e-4 and upper - values.max() <= 1e-15
+
+
+def test_range_bounds_are_vectorized_and_exact_at_the_minimum_of_silu() -> None:
+    lower, upper = BASES["silu"].range_bounds(np.array([-5.0, 0.0, -np.inf]), 1.0)
+    top = BASES["silu"].nth(1.0, 0)
+    assert_close(lower, np.array([-0.2784645427610738, 0.0, -0.2784645427610738]))
+    assert_close(upper, np.full(3, float(top)))
+
+
+@pytest.mark.parametrize("name", CURVED)
+@pytest.mark.parametrize("n", range(8))
+def test_zeros_of_derivative_are_all_the_sign_changes(name: str, n: int) -> None:
+    base, grid = BASES[name], np.linspace(-35.01, 35.02, 50001)
+    values = base.nth(grid, n)
+    zeros = base.zeros_of_derivative(n)
+    starts = grid[np.flatnonzero(values[:-1] * values[1:] < 0)]
+    assert len(zeros) == len(starts)
+    assert ((zeros - starts > 0) & (zeros - starts < 0.0015)).all()
+    assert np.abs(base.nth(zeros, n)).max(initial=0.0) <= 1e-12 * np.abs(values).max()
+
+
+def test_zeros_of_derivative_known_values() -> None:
+    assert_close(+BASES["silu"].zeros_of_derivative(1), np.array([-1.2784645427610738]))
+    assert_close(+BASES["gelu"].zeros_of_derivative(2), np.sqrt(2.0) * np.array([-1.0, 1.0]))
+    assert BASES["tanh"].zeros_of_derivative(1).size == 0
+    assert BASES["zero"].zeros_of_derivative(2).size == 0
+    assert BASES["identity"].zeros_of_derivative(2).size == 0
+    assert BASES["silu"].zeros_of_derivative(3) is BASES["silu"].zeros_of_derivative(3)
+    with pytest.raises(ValueError, match="read-only"):
+        BASES["silu"].zeros_of_derivative(1)[0] = 0.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sympy_form_evaluates_to_the_same(name: str) -> None:
+    symbol = sympy.Symbol("x")
+    function = sympy.lambdify(symbol, BASES[name].sympy(symbol), "scipy")
+    found = function(X) + np.zeros(X.shape)
+    assert_close(found, BASES[name].nth(X, 0), rtol=1e-12, atol=1e-15)
+
+
+def test_infinite_points_give_the_limit() -> None:
+    ends = np.array([-np.inf, np.inf])
+    assert_close(BASES["silu"].nth(ends, 0), np.array([0.0, np.inf]))
+    assert_close(BASES["gelu"].nth(ends, 1), np.array([0.0, 1.0]))
+    assert_close(BASES["silu"].nth(ends, 4), np.zeros(2))
+    assert np.isnan(BASES["silu"].nth(np.nan, 2))
+
+
+@pytest.mark.parametrize(
+    ("given_form", "name"),
+    [
+        ("silu", "silu"),
+        (nn.SiLU, "silu"),
+        (nn.SiLU(), "silu"),
+        (functional.silu, "silu"),
+        (nn.Identity, "identity"),
+        (nn.Identity(), "identity"),
+        (nn.Tanh(), "tanh"),
+        (torch.tanh, "tanh"),
+        (nn.GELU(), "gelu"),
+        (functional.gelu, "gelu"),
+        ("zero", "zero"),
+        (BASES["tanh"], "tanh"),
+    ],
+)
+def test_base_activation_recognizes(given_form: object, name: str) -> None:
+    assert base_activation(given_form) is BASES[name]
+
+
+@pytest.mark.parametrize(
+    ("given_form", "shown"),
+    [
+        (nn.ReLU, "ReLU"),
+        (nn.GELU(approximate="tanh"), "GELU(approximate='tanh')"),
+        (None, "None"),
+    ],
+)
+def test_base_activation_refuses(given_form: object, shown: str) -> None:
+    text = (
+        "KANLinear: expected a known base activation (its name, torch module or torch function), "
+        f"got {shown}. Choose one of: gelu, identity, silu, tanh, zero."
+    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        base_activation(given_form, call="KANLinear")
+
+
+def test_messages() -> None:
+    text = (
+        "base_activation: expected base_activation to be one of gelu, identity, silu, tanh, zero, "
+        "got 'sliu'. Did you mean 'silu'?"
+    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        base_activation("sliu")
+    text = (
+        "BaseActivation.zeros_of_derivative: expected n of at most 7, got 8. "
+        "Ask for an order of at most 7."
+    )
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        BASES["silu"].zeros_of_derivative(8)
+    text = "BaseActivation.nth: expected n to be a whole number of at least 0, got -1. Change it."
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        BASES["silu"].nth(X, -1)

@@ -1,0 +1,106 @@
+import math
+import re
+
+import numpy as np
+import pytest
+import sympy
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from kanlens.errors import InvalidValueError
+from kanlens.functions.catalog import ALIASES, FUNCTIONS, find_function
+
+INSIDE = {  # an interval of u on which the function is defined
+    "positive": (0.2, 3.0),
+    "nonzero": (0.2, 3.0),
+    "nonnegative": (0.2, 3.0),
+    "unit": (-0.9, 0.9),
+    "open unit": (-0.9, 0.9),
+    "tangent": (-1.4, 1.4),
+    "real": (-3.0, 3.0),
+}
+NAMES = sorted(FUNCTIONS)
+numbers = st.floats(-6.0, 6.0).map(lambda value: round(value, 3))
+
+
+def places(name, count=57):
+    return torch.linspace(*INSIDE[FUNCTIONS[name].domain], count, dtype=torch.float64)
+
+
+def ends_of(low, high):
+    return torch.tensor([low, high], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_derivative_is_that_of_the_value(name):
+    g = FUNCTIONS[name]
+    u = places(name).requires_grad_()
+    value = g.value(u)
+    slope = torch.autograd.grad(value.sum(), u)[0] if value.requires_grad else torch.zeros_like(u)
+    assert_close(g.derivative(u.detach()), slope)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_expression_computes_the_value(name):
+    g, symbol = FUNCTIONS[name], sympy.Symbol("u", real=True)
+    u = places(name)
+    values = sympy.lambdify(symbol, g.expression(symbol), "numpy")(u.numpy())
+    assert_close(torch.as_tensor(np.broadcast_to(values, u.shape).astype(float)), g.value(u))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if FUNCTIONS[n].symmetry])
+def test_symmetry(name):
+    g, u = FUNCTIONS[name], places(name)
+    assert_close(g.value(-u), g.value(u) * (1 if g.symmetry == "even" else -1))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if FUNCTIONS[n].degree is not None])
+def test_degree(name):
+    g, u = FUNCTIONS[name], places(name)
+    assert_close(g.value(2.5 * u), 2.5**g.degree * g.value(u))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(ends=st.tuples(numbers, numbers))
+def test_bounds_hold_and_are_reached(name, ends):
+    low, high = sorted(ends)
+    g = FUNCTIONS[name]
+    lower, upper = g.bounds(*ends_of(low, high))
+    with torch.no_grad():
+        values = g.value(torch.linspace(low, high, 2001, dtype=torch.float64))
+    if not bool(g.defined(*ends_of(low, high))):
+        assert lower == -math.inf
+        assert upper == math.inf
+        return
+    assert bool((values >= lower - 1e-12 * lower.abs()).all())
+    assert bool((values <= upper + 1e-12 * upper.abs()).all())
+    size = float((upper - lower).abs())
+    assert float(values.min() - lower) <= 0.01 * size + 1e-9
+    assert float(upper - values.max()) <= 0.01 * size + 1e-9
+
+
+def test_bounds_are_infinite_across_a_pole():
+    low, high = torch.tensor([-1.0, 1.0, 1.0]), torch.tensor([1.0, 2.0, 2.0])
+    lower, upper = FUNCTIONS["1/x"].bounds(low, high)
+    assert lower.tolist() == [-math.inf, 0.5, 0.5]
+    assert upper.tolist() == [math.inf, 1.0, 1.0]
+    assert FUNCTIONS["tan"].bounds(low[1:2], high[1:2])[1].item() == math.inf
+
+
+def test_every_alias_names_a_function():
+    assert set(ALIASES.values()) <= set(FUNCTIONS)
+    assert find_function("sigmoid").name == "tanh"
+
+
+def test_names_are_keys():
+    assert all(name == g.name for name, g in FUNCTIONS.items())
+
+
+def test_unknown_function_is_refused_with_the_nearest():
+    known = ", ".join(sorted(FUNCTIONS))
+    text = f"suggest: expected function to be one of {known}, got 'gausian'. "
+    text += "Did you mean 'gaussian'?"
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        find_function("gausian", call="suggest")

@@ -1,0 +1,100 @@
+"""The base function the kernels add: silu of our own, and torch's for all others."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from kanlens.functions.activations import BASES
+from kanlens.model.kernels import base_function, silu_loops
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
+ROUNDING = {torch.float32: 3e-7, torch.float64: 8e-16}  # relative
+
+
+def exact(x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The silu of numbers and its derivative from its definition, in extended precision."""
+    wide = x.numpy().astype(np.longdouble)
+    gate, rest = 1 / (1 + np.exp(-wide)), 1 / (1 + np.exp(wide))
+    return wide * gate, gate + wide * gate * rest
+
+
+def check_silu(x: Tensor) -> None:
+    value, slope = base_function.pair("silu", x)
+    wanted, wanted_slope = exact(x)
+    tiny = float(torch.finfo(x.dtype).tiny)
+    off = np.abs(value.numpy() - wanted)
+    assert (off <= ROUNDING[x.dtype] * np.abs(wanted) + tiny).all()
+    off = np.abs(slope.numpy() - wanted_slope)
+    assert (off <= ROUNDING[x.dtype] * np.maximum(np.abs(wanted_slope), 0.3) + tiny).all()
+    assert torch.equal(base_function.values("silu", x), value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_silu_and_its_slope_are_right_to_rounding(dtype):
+    check_silu(torch.linspace(-80, 80, 40_001, dtype=dtype))
+    generator = torch.Generator().manual_seed(0)
+    check_silu(torch.randn(5, 1001, dtype=dtype, generator=generator))
+    check_silu(torch.randn(3, 7, dtype=dtype, generator=generator) * 1e-30)
+
+
+@given(st.lists(st.floats(-700, 700), max_size=40))
+def test_silu_of_any_numbers(numbers):
+    check_silu(torch.tensor(numbers, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_silu_far_out_and_of_what_is_no_number(dtype):
+    big = torch.finfo(dtype).max
+    x = torch.tensor([0.0, -0.0, 1000.0, -1000.0, big, -big, torch.nan, torch.inf], dtype=dtype)
+    value, slope = base_function.pair("silu", x)
+    torch_value, torch_slope = BASES["silu"].pair(x)
+    assert_close(value, torch_value, rtol=0, atol=0, equal_nan=True)
+    assert_close(slope, torch_slope, rtol=0, atol=0, equal_nan=True)
+    assert torch.signbit(value[1]) and value[6].isnan() and slope[6].isnan()
+
+
+@pytest.mark.parametrize("base", sorted(BASES))
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 32_640, 32_641, 100_003])
+def test_every_base_function_in_any_number_of_slices(base, size):
+    x = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
+    value, slope = base_function.pair(base, x)
+    for found, wanted in (
+        (value, BASES[base].value(x)),
+        (slope, BASES[base].derivative(x)),
+        (base_function.values(base, x), BASES[base].value(x)),
+    ):
+        assert_close(found, wanted, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("base", sorted(BASES))
+def test_layout_of_numbers_makes_no_difference(base):
+    x = torch.randn(40, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).mT
+    for found, wanted in zip(
+        base_function.pair(base, x), BASES[base].pair(x.contiguous()), strict=True
+    ):
+        assert found.shape == x.shape and found.is_contiguous()
+        assert_close(found, wanted, rtol=1e-14, atol=1e-15)
+
+
+def test_shares_of_several_threads_are_put_together(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    check_silu(torch.linspace(-9, 9, 400_000, dtype=torch.float64))
+
+
+def test_the_comparison_sees_one_wrong_number(monkeypatch):
+    right = silu_loops.write_silu_pair
+
+    def wrong(x, values, slopes, begin, end):
+        right(x, values, slopes, begin, end)
+        slopes[3] *= 1 + 1e-14
+
+    check_silu(torch.linspace(-2, 2, 9, dtype=torch.float64))
+    monkeypatch.setattr(silu_loops, "write_silu_pair", wrong)
+    with pytest.raises(AssertionError):
+        check_silu(torch.linspace(-2, 2, 9, dtype=torch.float64))

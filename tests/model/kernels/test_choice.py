@@ -1,0 +1,122 @@
+"""The rule that chooses a kernel, and the override."""
+
+import contextvars
+import re
+import threading
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kanlens.errors import InvalidValueError
+from kanlens.model import kernels
+from kanlens.model.kernels import compiling, sparse_loops
+from kanlens.model.kernels.dispatch import PATHS, asked
+from kanlens.model.layers import KANLinear
+
+size = st.integers(0, 100_000)
+
+
+@given(size, st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 1000), st.integers(1, 5))
+def test_a_kernel_is_chosen_for_every_size(batch, n_in, n_out, grid_size, order):
+    path = kernels.choose(batch, n_in, n_out, grid_size, order)
+    assert path in ("sparse", "dense")
+    assert path == kernels.choose(batch, n_in, n_out, grid_size, order)
+
+
+def test_fine_grids_are_sparse():
+    assert kernels.choose(1024, 64, 64, 50, 3) == "sparse"
+    assert kernels.choose(1024, 16, 16, 200, 3) == "sparse"
+
+
+def test_a_matrix_product_does_few_rows_of_wide_outputs():
+    assert kernels.choose(16, 64, 4096, 5, 3) == "dense"
+    assert kernels.choose(16, 64, 4096, 50, 3) == "sparse"
+    assert kernels.choose(512, 64, 4096, 5, 3) == "sparse"
+    assert kernels.choose(64, 784, 64, 5, 3) == "sparse"
+
+
+def test_the_rule_is_asked_for_outside():
+    assert asked() == "auto"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_use_nests_and_restores(path):
+    with kernels.use(path):
+        assert asked() == path
+        with kernels.use("torch"):
+            assert asked() == "torch"
+            with kernels.use("auto"):
+                assert asked() == "auto"
+            assert asked() == "torch"
+        assert asked() == path
+    assert asked() == "auto"
+
+
+def test_use_restores_after_an_error():
+    with pytest.raises(KeyError), kernels.use("dense"), kernels.use("sparse"):
+        raise KeyError
+    assert asked() == "auto"
+
+
+CHOICES = "auto, dense, sparse, torch"
+REFUSED = {
+    "fast": f"Choose one of: {CHOICES}.",
+    "Sparse": "Did you mean 'sparse'?",
+    "": f"Choose one of: {CHOICES}.",
+    None: f"Choose one of: {CHOICES}.",
+    3: f"Choose one of: {CHOICES}.",
+}
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_use_refuses_what_is_no_path(path):
+    text = f"kernels.use: expected path to be one of {CHOICES}, got {path!r}. {REFUSED[path]}"
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"), kernels.use(path):
+        pass
+    assert asked() == "auto"
+
+
+def test_use_holds_for_one_thread():
+    seen: list[str] = []
+    started, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with kernels.use("dense"):
+            started.set()
+            done.wait(10)
+            seen.append(asked())
+
+    with kernels.use("sparse"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        started.wait(10)
+        assert asked() == "sparse"
+        done.set()
+        thread.join()
+        assert asked() == "sparse"
+    assert seen == ["dense"]
+
+
+def test_use_holds_in_a_context_copied_from_here():
+    with kernels.use("sparse"):
+        context = contextvars.copy_context()
+    assert asked() == "auto"
+    assert context.run(asked) == "sparse"
+
+
+def test_kernels_are_ready_once_they_are_compiled_or_there_is_time_for_it(monkeypatch):
+    monkeypatch.setattr(compiling, "is_compiled", lambda kernel, dtype: False)
+    assert not kernels.ready_within(kernels.COMPILING)
+    assert kernels.ready_within(kernels.CAUTION * kernels.COMPILING)
+    monkeypatch.setattr(compiling, "is_compiled", lambda kernel, dtype: True)
+    assert kernels.ready_within(kernels.COMPILING)
+
+
+def test_a_kernel_that_ran_is_compiled_for_its_numbers():
+    layer = KANLinear(2, 3).double()
+    with torch.no_grad(), kernels.use("sparse"):
+        layer(torch.zeros(4, 2, dtype=torch.float64))
+    assert compiling.is_compiled(sparse_loops.forward, "float64")
+    assert not compiling.is_compiled(sparse_loops.forward, "complex64")

@@ -1,0 +1,245 @@
+"""`activation_l1` as a function of torch: what it costs, and wrong answers seen."""
+
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from kanlens.model import kernels
+from kanlens.model.kernels import edge_l1, edge_l1_loops, edge_l1_reference
+from kanlens.model.layers import KANLinear
+from tests.model.kernels.norms import (
+    norm_misfits,
+    norms_agree,
+    norms_by_definition,
+    rough,
+    run_norms,
+    uniform,
+)
+from tests.model.kernels.processes import python
+
+# --- as a function of torch ---------------------------------------------------------------------
+
+
+def test_gradcheck():
+    layer, x = rough(2, 3, grid_size=3), uniform(60, 2).requires_grad_()
+    names = [name for name, _ in layer.named_parameters() if name != "bias"]
+
+    def norms(x, *tensors):
+        with torch.no_grad():
+            for name, tensor in zip(names, tensors, strict=True):
+                setattr(layer, name, torch.nn.Parameter(tensor))
+        for name, tensor in zip(names, tensors, strict=True):
+            layer._parameters[name] = tensor
+        return edge_l1.activation_l1(layer, x)
+
+    given = [x, *(getattr(layer, name).detach().clone().requires_grad_() for name in names)]
+    assert torch.autograd.gradcheck(norms, given, eps=1e-7, atol=1e-6)
+
+
+def test_second_derivatives_go_through_torch():
+    layer, x = rough(2, 3), uniform(60, 2).requires_grad_()
+
+    def curvature(norms):
+        slope = torch.autograd.grad(norms.square().sum(), x, create_graph=True)[0]
+        return torch.autograd.grad(slope.square().sum(), [x, layer.spline_weight])
+
+    found = curvature(edge_l1.activation_l1(layer, x))
+    assert_close(found, curvature(layer.edge_values(x).abs().mean(0)), rtol=1e-9, atol=1e-12)
+
+
+def test_many_gradients_at_once():
+    layer, x = rough(2, 3), uniform(60, 2).requires_grad_()
+    norms = edge_l1.activation_l1(layer, x)
+    eye = torch.eye(6, dtype=x.dtype).view(6, 3, 2)
+    batched = torch.autograd.grad(norms, x, eye, is_grads_batched=True, retain_graph=True)[0]
+    single = [torch.autograd.grad(norms, x, each, retain_graph=True)[0] for each in eye]
+    assert_close(batched, torch.stack(single), rtol=1e-12, atol=1e-14)
+
+
+def test_only_what_is_asked_for_gets_a_gradient():
+    layer, x = rough(2, 3), uniform(60, 2)
+    layer.base_weight.requires_grad_(False)
+    edge_l1.activation_l1(layer, x).sum().backward()
+    assert x.grad is None
+    assert layer.base_weight.grad is None
+    assert layer.spline_weight.grad is not None
+    with torch.no_grad():
+        assert not edge_l1.activation_l1(layer, x).requires_grad
+
+
+def test_rows_and_weights_that_do_not_lie_in_order():
+    layer, x = rough(3, 5), uniform(3, 80).mT
+    wanted = run_norms(layer, x.contiguous(), torch.ones(5, 3).double())
+    with torch.no_grad():
+        layer.spline_weight.data = (
+            layer.spline_weight.data.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+        )
+    found = run_norms(layer, x, torch.ones(3, 5).double().mT)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_grid_that_moves_is_followed():
+    layer, x = rough(2, 3), uniform(80, 2)
+    assert norms_agree(layer, x)
+    layer.update_grid(x * 2)
+    assert norms_agree(layer, x)
+    layer.refine(9)
+    assert norms_agree(layer, x)
+
+
+def test_the_torch_path_agrees_in_one_chunk_and_in_many(monkeypatch):
+    layer, x = rough(2, 3), uniform(50, 2)
+    wanted = run_norms(layer, x, torch.ones(3, 2).double())
+    for chunk in (2**20, 40):
+        monkeypatch.setattr(edge_l1_reference, "CHUNK", chunk)
+        with kernels.use("torch"):
+            found = run_norms(layer, x, torch.ones(3, 2).double())
+        assert_close(found, wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_types_no_kernel_knows_take_the_torch_path():
+    layer, x = rough(2, 3).to(torch.bfloat16), uniform(50, 2).to(torch.bfloat16)
+    assert edge_l1.activation_l1(layer, x).dtype == torch.bfloat16
+
+
+def test_from_several_threads_at_once():
+    layers = [rough(4, 9, seed=j) for j in range(4)]
+    x = uniform(600, 4)
+    wanted = [edge_l1.activation_l1(layer, x).detach() for layer in layers]
+    found = [[] for _ in layers]
+
+    def work(j):
+        for _ in range(5):
+            found[j].append(edge_l1.activation_l1(layers[j], x).detach())
+
+    threads = [threading.Thread(target=work, args=(j,)) for j in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(
+        torch.equal(each, mine) for mine, all_ in zip(wanted, found, strict=True) for each in all_
+    )
+
+
+FORK = """
+import multiprocessing, torch
+torch.set_num_threads(2)
+from kanlens.model.kernels import pool
+from tests.model.kernels.norms import norms_agree, rough, uniform
+pool.SERIAL = 0
+layer, x = rough(8, 32), uniform(3000, 8)
+assert norms_agree(layer, x) and pool._pools
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+child = context.Process(target=lambda: queue.put(norms_agree(layer, x)), daemon=True)
+child.start()
+print(queue.get(timeout=60))
+child.join(20)
+"""
+
+
+@pytest.mark.slow  # another interpreter and its child
+def test_in_a_child_of_a_process_that_used_its_threads():
+    assert python(FORK).split() == ["True"]
+
+
+# --- cost ---------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_grows_with_rows_and_with_edges_but_not_with_both():
+    layer, x = KANLinear(16, 64), uniform(4000, 16, dtype=torch.float32)
+    norms = edge_l1.activation_l1(layer, x)
+    saved = [each for each in norms.grad_fn.saved_tensors if each is not None]
+    kept = sum(each.nbytes for each in [*saved, norms.grad_fn.slopes])
+    parameters = sum(each.numel() for each in layer.parameters())
+    assert kept < 20 * x.numel() + 20 * parameters
+    assert kept < 4 * len(x) * 16 * 64 / 10  # of the values of all edges
+
+
+MEMORY = """
+import resource, torch
+from kanlens.model.kernels.edge_l1 import activation_l1
+from kanlens.model.layers import KANLinear
+layer = KANLinear(256, 256)
+x = torch.rand(4096, 256, requires_grad=True)
+activation_l1(layer, x[:200]).sum().backward()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+activation_l1(layer, x).sum().backward()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow  # another interpreter
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in other units elsewhere")
+def test_memory_is_that_of_rows_and_weights():
+    kibibytes = int(python(MEMORY))
+    assert kibibytes < 60 * 1024  # the values of all edges would take a gibibyte
+
+
+@pytest.mark.slow  # a layer at full size, several times
+@pytest.mark.usefixtures("one_thread")
+def test_time_is_within_two_passes_and_a_half_of_the_layer():
+    layer, x = KANLinear(256, 256), uniform(2048, 256, dtype=torch.float32).requires_grad_()
+
+    def seconds(function):
+        begin = time.thread_time()
+        function().sum().backward()
+        return time.thread_time() - begin
+
+    calls = [lambda: layer(x), lambda: edge_l1.activation_l1(layer, x)]
+    rounds = [[seconds(call) for call in calls] for _ in range(4)][1:]
+    layer_time, norm_time = (min(times) for times in zip(*rounds, strict=True))
+    assert norm_time < 2.5 * layer_time  # 1.9 was measured
+
+
+# --- the comparison has teeth -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["norms", "spline_weight", "spline_scaler", "base_weight", "x"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_the_comparison_sees_a_small_error(name, dtype):
+    layer, x = rough(2, 5, dtype=dtype), uniform(300, 2, dtype=dtype)
+    grad = torch.ones(5, 2, dtype=dtype)
+    wanted, found = norms_by_definition(layer, x, grad), run_norms(layer, x, grad)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-6
+    assert wanted[name].misfit(found[name]) <= tolerance
+    wrong = found[name] * (1 + 200 * tolerance)
+    assert wanted[name].misfit(wrong) > tolerance
+    assert wanted[name].misfit(found[name] * torch.nan) == np.inf
+
+
+def test_the_comparison_sees_a_wrong_piece(monkeypatch):
+    layer, x = rough(2, 5), uniform(300, 2)
+    assert norms_agree(layer, x)
+    plan = edge_l1.plan_of(layer)
+    powers = plan.basis.powers.copy()
+    powers[40] += 1e-9
+    wrong = replace(plan, basis=replace(plan.basis, powers=powers))
+    monkeypatch.setattr(edge_l1, "plan_of", lambda layer: wrong)
+    assert not norms_agree(layer, x)
+
+
+@pytest.mark.parametrize(("kernel", "result", "seen"), [
+    ("norms_of", 4, {"norms"}),
+    ("norms_of", 5, {"spline_weight", "spline_scaler"}),
+    ("gradient_x", 6, {"x"}),
+])  # fmt: skip
+def test_the_comparison_sees_one_wrong_number_of_a_kernel(kernel, result, seen, monkeypatch):
+    layer, x, right = rough(2, 5), uniform(300, 2), getattr(edge_l1_loops, kernel)
+    assert norms_agree(layer, x)
+
+    def wrong(*given):
+        right(*given)
+        given[result][0] *= -1
+
+    monkeypatch.setattr(edge_l1_loops, kernel, wrong)
+    misfits = norm_misfits(layer, x)
+    assert {name for name, misfit in misfits.items() if misfit > 1e-6} == seen
+    assert all(misfits[name] < 1e-12 for name in misfits.keys() - seen)

@@ -1,0 +1,152 @@
+"""No kernel uses the basis of a grid that has changed, however it was changed."""
+
+import copy
+import gc
+import io
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from kanlens.model import kernels
+from kanlens.model.kernels import local_basis
+from kanlens.model.layers import KANLinear
+from tests.model.kernels.layers import KERNELS, Case, agrees, make
+from tests.model.layers_for_tests import EXACT
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def loaded(layer: KANLinear) -> None:
+    layer.load_state_dict(make(grid="clustered", seed=4).layer.state_dict())
+
+
+def assigned(layer: KANLinear) -> None:
+    layer.load_state_dict(make(grid="clustered", seed=4).layer.state_dict(), assign=True)
+
+
+def data(layer: KANLinear) -> None:
+    layer.grid.data = layer.grid + 0.25
+
+
+def data_in_place(layer: KANLinear) -> None:
+    layer.grid.data.mul_(1.25)
+
+
+def numpy(layer: KANLinear) -> None:
+    layer.grid.numpy()[1, 3:5] += 0.01
+
+
+def one_knot(layer: KANLinear) -> None:
+    layer.grid[2, 4] += 1e-6
+
+
+def extrapolation(layer: KANLinear) -> None:
+    layer.extrapolation = "zero"
+
+
+CHANGES: tuple[Callable[[KANLinear], object], ...] = (
+    loaded,
+    assigned,
+    data,
+    data_in_place,
+    numpy,
+    one_knot,
+    extrapolation,
+    lambda layer: layer.grid.copy_(layer.grid.flip(0)),
+    lambda layer: layer.update_grid(torch.linspace(-3, 2, 60, dtype=torch.float64).view(20, 3)),
+    lambda layer: layer.refine(9),
+    lambda layer: setattr(layer, "grid", layer.grid * 2),
+)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_grids_are_noticed(change, path):
+    case = make(grid="uneven")
+    assert agrees(case, path)
+    change(case.layer)
+    assert agrees(case, path)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_another_dtype_and_back(path):
+    case = make(grid="uneven")
+    assert agrees(case, path)
+    case.layer.float()
+    assert agrees(Case(case.layer, case.x.float(), case.grad.float()), path)
+    case.layer.double()
+    assert agrees(case, path)
+
+
+def pickled(layer: KANLinear) -> KANLinear:
+    return pickle.loads(pickle.dumps(layer))  # noqa: S301 our own bytes
+
+
+def saved(layer: KANLinear) -> KANLinear:
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+@pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, pickled, saved])
+def test_copies_after_use_are_right_and_go_their_own_way(copied, path):
+    case = make(grid="uneven")
+    assert agrees(case, path)
+    other = copied(case.layer)
+    if copied is copy.copy:
+        other._buffers = dict(other._buffers)
+    assert agrees(Case(other, case.x, case.grad), path)
+    other.grid = other.grid * 1.5
+    assert agrees(Case(other, case.x, case.grad), path)
+    assert agrees(case, path)
+
+
+def test_a_layer_that_was_used_keeps_no_more_in_its_files():
+    layer = make().layer
+    before = len(pickle.dumps(layer)), set(layer.state_dict()), set(vars(layer))
+    layer(make().x)
+    assert (len(pickle.dumps(layer)), set(layer.state_dict()), set(vars(layer))) == before
+
+
+def test_an_unchanged_grid_is_worked_out_once(monkeypatch):
+    case, calls = make(), []
+    right = local_basis.local_basis
+
+    def counted(*args, **options):
+        calls.append(1)
+        return right(*args, **options)
+
+    monkeypatch.setattr(local_basis, "local_basis", counted)
+    for _ in range(3):
+        case.layer(case.x)
+    assert len(calls) == 1
+
+
+def test_bases_of_layers_that_are_gone_are_forgotten():
+    gc.collect()
+    before = len(kernels._bases)
+    for _ in range(5):
+        make().layer(make().x)
+    gc.collect()
+    assert len(kernels._bases) == before
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_backward_uses_the_grid_of_its_forward_pass(path):
+    case = make()
+    with kernels.use(path):
+        y, wanted = case.layer(case.x), case.layer(case.x)
+    expected = torch.autograd.grad(wanted, list(case.layer.parameters()), case.grad)
+    case.layer.grid.mul_(2)
+    try:
+        found = torch.autograd.grad(y, list(case.layer.parameters()), case.grad)
+    except RuntimeError as error:
+        assert "modified by an inplace operation" in str(error)
+    else:
+        for one, other in zip(found, expected, strict=True):
+            assert_close(one, other, **EXACT)

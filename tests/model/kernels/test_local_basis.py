@@ -1,0 +1,160 @@
+"""The pieces of a basis against the basis itself."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from kanlens.model.kernels.local_basis import LocalBasis, local_basis
+from kanlens.splines import spline
+from tests.model.kernels.layers import GRIDS, make
+from tests.model.layers_for_tests import MODES, ORDERS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def piece_of(found: LocalBasis, row: int, x: float) -> int:
+    starts = found.starts.reshape(-1, found.pieces)[row if found.stride else 0]
+    return int(np.searchsorted(starts, x, side="right")) - 1
+
+
+def powers_of(found: LocalBasis) -> np.ndarray:  # (row * piece, power, function)
+    """Return the polynomials without the zeros after them."""
+    n = found.degree + 1
+    count = len(found.starts) * n * n
+    assert not found.powers[count:].any()
+    return found.powers[:count].reshape(-1, n, n)
+
+
+def evaluate(found: LocalBasis, row: int, x: float) -> tuple[Tensor, Tensor]:
+    """All functions of one input at a point and their slopes, from the pieces."""
+    row = row if found.stride else 0
+    c, n = piece_of(found, row, x), found.degree + 1
+    at = row * found.stride + c
+    scale = found.scales[at]
+    u = (x - found.origins[at]) * scale
+    powers = powers_of(found)[at].astype(float)  # (power, function)
+    size = found.knots.shape[1] - n
+    values, slopes = torch.zeros(2, size, dtype=torch.float64)
+    for k in range(n):
+        polynomial = np.polynomial.Polynomial(powers[:, k])
+        values[found.first[c] + k] = polynomial(u)
+        slopes[found.first[c] + k] = polynomial.deriv()(u) * scale
+    return values, slopes
+
+
+def places(knots: Tensor) -> Tensor:
+    """Points in every interval between knots, at every knot, and beyond both ends."""
+    share = torch.tensor([0.0, 0.13, 0.97], dtype=knots.dtype)
+    between = knots[:-1, None] + knots.diff()[:, None] * share
+    width = knots[-1] - knots[0]
+    beyond = torch.stack([knots[0] - 3 * width, knots[0] - 0.01, knots[-1], knots[-1] + width])
+    return torch.cat([beyond, between.flatten()])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("grid", GRIDS)
+def test_every_piece_is_the_basis(order, mode, grid):
+    for grid_size in (1, 4):
+        layer = make(n_in=2, grid=grid, grid_size=grid_size, spline_order=order).layer
+        found = local_basis(layer.grid, order, extrapolation=mode)
+        for i, knots in enumerate(layer.grid):
+            x = places(knots)
+            pairs = [evaluate(found, i, float(each)) for each in x]
+            for n, given in enumerate(zip(*pairs, strict=True)):
+                expected = spline.basis(
+                    x[:, None], knots[None], order, derivative=n, extrapolation=mode
+                )[:, 0]
+                size = max(1.0, float(expected.abs().max()))
+                assert_close(torch.stack(given), expected, rtol=1e-11, atol=1e-12 * size)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_pieces_are_in_order_and_windows_inside(order, mode):
+    layer = make(n_in=3, grid="clustered", grid_size=7, spline_order=order).layer
+    found = local_basis(layer.grid, order, extrapolation=mode)
+    starts = found.starts.reshape(3, found.pieces)
+    assert (np.diff(starts, axis=1) > 0).all() and np.isneginf(starts[:, 0]).all()
+    assert found.first.min() >= 0
+    assert found.first.max() + order + 1 <= layer.grid_size + order
+    assert (np.diff(found.first) >= 0).all()
+    expected = 7 + 2 + (2 * order if mode == "zero" else 0)
+    assert found.pieces == expected
+    ends = found.ends.reshape(3, found.pieces)
+    np.testing.assert_array_equal(ends[:, :-1], starts[:, 1:])
+    assert np.isnan(ends[:, -1]).all()
+    for array in (found.starts, found.ends, found.origins, found.scales, found.powers):
+        assert array.flags.c_contiguous and array.ndim == 1 and array.dtype == np.float64
+
+
+def test_inputs_with_the_same_knots_share_a_row():
+    layer = make(n_in=4, grid="even").layer
+    found = local_basis(layer.grid, 3, extrapolation="linear")
+    assert found.stride == 0 and len(found.starts) == found.pieces
+    layer.grid[2, 5] += 1e-9
+    other = local_basis(layer.grid, 3, extrapolation="linear")
+    assert other.stride == other.pieces and len(other.starts) == 4 * other.pieces
+
+
+def test_even_is_told_from_uneven():
+    assert local_basis(make(grid="even").layer.grid, 3, extrapolation="zero").even
+    clustered = make(grid="clustered", grid_size=12).layer.grid
+    assert not local_basis(clustered, 3, extrapolation="zero").even
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_float32_arrays_are_rounded_from_float64(order, mode):
+    layer = make(n_in=1, grid="uneven", spline_order=order).layer
+    grid = layer.grid.float()
+    narrow = local_basis(grid, order, extrapolation=mode)
+    exact = local_basis(grid.double(), order, extrapolation=mode)
+    assert narrow.powers.dtype == narrow.starts.dtype == np.float32
+    for x in places(grid[0].double()).float():
+        for given, expected in zip(
+            *(evaluate(each, 0, float(x)) for each in (narrow, exact)), strict=True
+        ):
+            assert_close(given, expected, rtol=0, atol=2e-7 * max(1, float(expected.abs().max())))
+    end = np.float32(grid[0, -1 - order])
+    last = narrow.pieces - 1 - (order if mode == "zero" else 0)
+    assert narrow.starts[last] == np.nextafter(end, np.float32(np.inf))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_coordinates_between_knots_are_about_the_middle(order):
+    layer = make(n_in=2, grid="uneven", spline_order=order).layer
+    for mode, begin in (("linear", [-0.5]), ("zero", [0.0, *[-0.5] * (2 * order), -1.0])):
+        found = local_basis(layer.grid, order, extrapolation=mode)
+        starts, ends, origins, scales = (
+            getattr(found, name).reshape(2, -1)[:, 1:-1]
+            for name in ("starts", "ends", "origins", "scales")
+        )
+        expected = np.full(found.pieces - 2, -0.5)
+        expected[[0, -1]] = begin[0], begin[-1]
+        np.testing.assert_allclose(
+            (starts - origins) * scales, expected[None] + [[0], [0]], atol=1e-12
+        )
+        np.testing.assert_allclose((ends - starts) * scales, 1.0, rtol=1e-12)
+
+
+def test_knots_kept_are_a_copy():
+    layer = make().layer
+    found = local_basis(layer.grid, 3, extrapolation="linear")
+    before = found.knots.clone()
+    layer.grid.zero_()
+    assert_close(found.knots, before, rtol=0, atol=0)
+
+
+def test_check_has_teeth():
+    layer = make(n_in=1, grid="uneven").layer
+    found = local_basis(layer.grid, 3, extrapolation="linear")
+    x = float(layer.grid[0, 4]) + 0.01
+    expected = spline.basis(torch.tensor([[x]], dtype=torch.float64), layer.grid, 3)[0, 0]
+    assert_close(evaluate(found, 0, x)[0], expected, rtol=1e-12, atol=1e-12)
+    c = piece_of(found, 0, x)
+    powers_of(found)[c, 0, 0] += 1e-9
+    with pytest.raises(AssertionError):
+        assert_close(evaluate(found, 0, x)[0], expected, rtol=1e-12, atol=1e-12)

@@ -1,0 +1,185 @@
+"""Kernels in other processes: forked, ending, without numba, without a cache."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import kanlens
+from tests.model.kernels.processes import python
+
+CASE = """
+import torch
+torch.set_num_threads(2)
+from kanlens.model.kernels import pool
+from tests.model.kernels.layers import KERNELS, agrees, make, run
+pool.SERIAL = 0
+case = make(batch=300, n_in=8, n_out=32)
+# torch shares out tanh of so many numbers, and a sum of what so fine a grid has for each thread
+others = [
+    make(batch=1000, n_in=8, base_activation="tanh"),
+    make(batch=300, n_in=3, n_out=48, grid_size=200),
+]
+"""
+
+FORK = """
+import multiprocessing
+assert all(agrees(case, path) for path in KERNELS) and pool._pools
+assert all(agrees(other, "sparse") for other in others)
+
+def child(queue):
+    if THREADS:
+        torch.set_num_threads(THREADS)
+    fresh = not pool._pools
+    right = all(agrees(case, path) for path in PATHS)
+    queue.put(fresh and right and all(agrees(other, "sparse") for other in others))
+
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+children = [context.Process(target=child, args=(queue,), daemon=True) for _ in range(2)]
+for each in children:
+    each.start()
+print([queue.get(timeout=60) for _ in children])
+for each in children:
+    each.join(20)
+    assert each.exitcode == 0, each.exitcode
+assert all(agrees(case, path) for path in KERNELS)
+"""
+
+
+@pytest.mark.slow  # another interpreter and its children
+@pytest.mark.parametrize(
+    ("threads", "paths"),
+    [
+        (1, ("sparse", "dense")),
+        (0, ("sparse",)),  # torch's own threads do not come along: matrix products hang
+    ],
+)
+def test_children_of_a_process_that_used_its_threads(threads, paths):
+    code = FORK.replace("THREADS", str(threads)).replace("PATHS", repr(paths))
+    assert python(CASE + code).split() == ["[True,", "True]"]
+
+
+LATE = """
+import threading, time
+
+def late():
+    threading.main_thread().join()
+    time.sleep(0.2)
+    print("late", agrees(case, "sparse"), agrees(case, "dense"))
+
+threading.Thread(target=late).start()
+"""
+
+AT_EXIT = """
+import atexit
+atexit.register(lambda: print("late", agrees(case, "sparse"), agrees(case, "dense")))
+"""
+
+
+@pytest.mark.slow  # another interpreter
+@pytest.mark.parametrize("code", [LATE, AT_EXIT])
+def test_a_layer_still_runs_while_the_interpreter_ends(code):
+    assert python(CASE + code).split() == ["late", "True", "True"]
+
+
+LIGHT = """
+import sys
+import kanlens
+from kanlens.model.layers import KANLinear
+layer = KANLinear(3, 2)
+model = kanlens.KAN([3, 2, 1])
+print(sorted(name for name in ("numba", "llvmlite") if name in sys.modules))
+layer.forward_torch(__import__("torch").zeros(1, 3))
+print(sorted(name for name in ("numba", "llvmlite") if name in sys.modules))
+layer(__import__("torch").zeros(1, 3))
+print("numba" in sys.modules)
+"""
+
+
+@pytest.mark.slow  # another interpreter
+def test_importing_and_building_loads_no_numba():
+    assert python(LIGHT).split() == ["[]", "[]", "True"]
+
+
+WITHOUT = """
+import sys
+sys.modules["numba"] = None
+import torch
+import kanlens
+from kanlens.model import kernels
+from kanlens.model.layers import KANLinear
+layer = KANLinear(3, 2, generator=torch.Generator().manual_seed(0))
+x = torch.linspace(-2, 2, 60).view(20, 3)
+for path in ("auto", "sparse", "dense", "torch"):
+    with kernels.use(path):
+        assert torch.equal(layer(x), layer.forward_torch(x))
+model = kanlens.KAN([3, 4, 1], generator=torch.Generator().manual_seed(0))
+y = x[:, :1] * x[:, 1:2]
+before = float((model(x) - y).square().mean())
+optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+for _ in range(30):
+    optimizer.zero_grad()
+    (model(x) - y).square().mean().backward()
+    optimizer.step()
+print(float((model(x) - y).square().mean()) < before / 2, sys.modules["numba"])
+"""
+
+
+@pytest.mark.slow  # another interpreter
+@pytest.mark.parametrize(
+    "missing",
+    ['sys.modules["numba"] = None', "import importlib.util as u; f = u.find_spec; "
+     "u.find_spec = lambda n, *a: None if n == 'numba' else f(n, *a); sys.modules['numba'] = None"],
+)  # fmt: skip
+def test_without_numba_a_model_trains_on_the_torch_path(missing):
+    code = WITHOUT.replace('sys.modules["numba"] = None', missing)
+    assert python(code).split() == ["True", "None"]
+
+
+TIMED = """
+import json, time, torch
+from kanlens.model.layers import KANLinear
+layer, x = KANLinear(64, 64), torch.randn(256, 64)
+began = time.process_time()
+layer(x).sum().backward()
+first = time.process_time() - began
+began = time.process_time()
+layer(x).sum().backward()
+print(json.dumps({"first": first, "again": time.process_time() - began}))
+import kanlens
+assert kanlens.__file__.startswith(FOLDER), kanlens.__file__
+"""
+
+
+def copied(folder: Path) -> Path:
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(kanlens.__file__).parent, folder / "kanlens", ignore=ignore)
+    return folder
+
+
+def timed(folder: Path, **environment: str) -> dict[str, float]:
+    code = TIMED.replace("FOLDER", repr(str(folder)))
+    return json.loads(python(code, folder=folder, timeout=180, **environment))
+
+
+@pytest.mark.slow  # compiles the kernels anew
+def test_cold_compilation_takes_seconds_and_the_cache_less(tmp_path):
+    folder, cache = copied(tmp_path), tmp_path / "cache"
+    cold = timed(folder, NUMBA_CACHE_DIR=str(cache))
+    assert any(cache.rglob("*.nbc"))
+    warm = timed(folder, NUMBA_CACHE_DIR=str(cache))
+    assert cold["first"] < 30  # of a processor; 10 were measured
+    assert warm["first"] < cold["first"]
+
+
+@pytest.mark.slow  # compiles the kernels anew
+def test_where_no_cache_can_be_written_kernels_still_run(tmp_path):
+    folder = copied(tmp_path)
+    for place in ("core", "core/kernels"):
+        (folder / "kanlens" / place / "__pycache__").write_text("in the way of a folder")
+    nowhere = "/dev/null/nowhere"
+    found = timed(folder, NUMBA_CACHE_DIR=nowhere, XDG_CACHE_HOME=nowhere, HOME=nowhere)
+    assert found["again"] < found["first"]
+    assert not list(tmp_path.rglob("*.nbc"))

@@ -1,0 +1,173 @@
+"""Gradients of gradients: by the torch path, and by differences."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from torch.testing import assert_close
+
+from kanlens import KAN
+from kanlens.model import kernels
+from kanlens.model.layers import KANLinear
+from tests.model.kernels.layers import KERNELS, Case, make
+from tests.model.layers_for_tests import EXACT, MODES, ORDERS, seeded
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def smooth(**options: object) -> Case:
+    """A case whose rows are inside the grid and at no knot."""
+    case = make(n_in=2, n_out=3, batch=3, grid="uneven", grid_size=2, **options)
+    low, high = case.layer.domain()
+    share = torch.linspace(0.05, 0.93, 6, dtype=torch.float64).view(3, 2)
+    case.x.copy_(low + (high - low) * share)
+    return case
+
+
+def function_of(layer: KANLinear) -> tuple[object, list[Tensor]]:
+    names = [name for name, _ in layer.named_parameters()]
+
+    def function(x: Tensor, *tensors: Tensor) -> Tensor:
+        given = dict(zip(names, tensors, strict=True))
+        return torch.func.functional_call(layer, given, (x,))
+
+    return function, [each.detach().requires_grad_() for each in layer.parameters()]
+
+
+@pytest.mark.parametrize("path", KERNELS)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_gradcheck_on_all_inputs(path, order, mode):
+    case = smooth(spline_order=order, extrapolation=mode, mask="fractions")
+    function, tensors = function_of(case.layer)
+    with kernels.use(path):
+        assert gradcheck(function, (case.x.requires_grad_(), *tensors))
+
+
+@pytest.mark.parametrize("path", KERNELS)
+@pytest.mark.parametrize("order", [2, 3])
+def test_gradgradcheck_on_all_inputs(path, order):
+    case = smooth(spline_order=order)
+    function, tensors = function_of(case.layer)
+    with kernels.use(path):
+        assert gradgradcheck(function, (case.x.requires_grad_(), *tensors))
+
+
+def second(module: torch.nn.Module, x: Tensor, path: str) -> list[Tensor]:
+    """Gradients, and gradients of a function of them."""
+    x = x.detach().requires_grad_()
+    tensors = [x, *module.parameters()]
+    with kernels.use(path):
+        loss = module(x).square().sum()
+        first = torch.autograd.grad(loss, tensors, create_graph=True)
+        total = sum(each.sin().sum() for each in first)
+        return [*first, *torch.autograd.grad(total, tensors, allow_unused=True)]
+
+
+@pytest.mark.parametrize("path", KERNELS)
+@pytest.mark.parametrize("standalone", [True, False])
+def test_create_graph_gives_the_torch_paths_gradients(path, standalone):
+    case = make(enable_standalone_scale_spline=standalone, mask="fractions")
+    pairs = zip(second(case.layer, case.x, path), second(case.layer, case.x, "torch"), strict=True)
+    for found, expected in pairs:
+        assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_second_order_through_a_network(path):
+    model = KAN([2, 4, 3, 1], generator=seeded()).double()
+    x = make(n_in=2, batch=9).x
+    for found, expected in zip(second(model, x, path), second(model, x, "torch"), strict=True):
+        assert_close(found, expected, **EXACT)
+
+
+class Twice(torch.nn.Module):
+    """One layer, called on what it gave."""
+
+    def __init__(self, layer: KANLinear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.layer(x))
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_a_layer_fed_with_its_own_output_counts_no_path_twice(path):
+    module = Twice(make(n_in=3, n_out=3).layer)
+    x = make(n_in=3).x / 4
+    for found, expected in zip(second(module, x, path), second(module, x, "torch"), strict=True):
+        assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_an_input_made_of_the_weights_counts_no_path_twice(path):
+    layer = make(n_in=3, n_out=4).layer
+
+    def gradients(path: str) -> tuple[Tensor, ...]:
+        with kernels.use(path):
+            y = layer(layer.base_weight).square().sum()
+            return torch.autograd.grad(y, list(layer.parameters()), create_graph=True)
+
+    for found, expected in zip(gradients(path), gradients("torch"), strict=True):
+        assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_second_order_of_frozen_weights(path):
+    layer = make().layer
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad_(name == "spline_scaler")
+
+    def gradient(path: str) -> Tensor:
+        x = make().x.requires_grad_()
+        with kernels.use(path):
+            (slope,) = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), layer.spline_scaler)[0]
+
+    assert_close(gradient(path), gradient("torch"), **EXACT)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_hessian_of_a_scalar(path):
+    case = smooth()
+
+    def loss(x: Tensor) -> Tensor:
+        return case.layer(x).square().sum()
+
+    with kernels.use(path):
+        found = torch.autograd.functional.hessian(loss, case.x)
+    with kernels.use("torch"):
+        assert_close(found, torch.autograd.functional.hessian(loss, case.x), **EXACT)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_a_grid_moved_before_the_backward_pass_is_never_mixed_in(path):
+    """The torch path refuses; a kernel may refuse or use the grid of the forward pass."""
+    case = smooth()
+    layer, x = copy.deepcopy(case.layer), case.x.requires_grad_()
+    with kernels.use(path):
+        (expected,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+        loss = layer(x).square().sum()
+        layer.grid.mul_(1.5)
+        try:
+            (found,) = torch.autograd.grad(loss, x, create_graph=True)
+        except RuntimeError as error:
+            assert "modified by an inplace operation" in str(error)
+        else:
+            assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_gradients_of_gradients_after_a_prediction_in_inference_mode(path):
+    case = make(n_in=2, n_out=3, batch=4)
+    with kernels.use(path):
+        with torch.inference_mode():
+            case.layer(case.x)
+        x = case.x.clone().requires_grad_()
+        (first,) = torch.autograd.grad(case.layer(x).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+    (wanted,) = torch.autograd.grad(case.layer.forward_torch(x).sum(), x, create_graph=True)
+    assert_close(second, torch.autograd.grad(wanted.square().sum(), x)[0], **EXACT)

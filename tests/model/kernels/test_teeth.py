@@ -1,0 +1,168 @@
+"""Deliberately wrong kernels are told from right ones by the comparison the tests use."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from kanlens.model.kernels import function, local_basis, passes
+from kanlens.model.kernels.local_basis import LocalBasis
+from kanlens.model.kernels.passes import Gradients
+from tests.model.kernels.layers import KERNELS, Case, agrees, make, run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Change = Callable[[LocalBasis], dict[str, object]]
+
+
+def forgotten(case: Case) -> Case:
+    """The same case in a new layer, of which no basis is remembered."""
+    return dataclasses.replace(case, layer=copy.deepcopy(case.layer))
+
+
+def changed(array: np.ndarray, place: int, factor: float) -> np.ndarray:
+    array = array.copy()
+    array[place] *= factor
+    return array
+
+
+def piece(basis: LocalBasis, number: int) -> slice:
+    size = (basis.degree + 1) ** 2
+    return slice(number * size, (number + 1) * size)
+
+
+def one_power(basis: LocalBasis) -> dict[str, object]:
+    place = piece(basis, 3).start + np.flatnonzero(basis.powers[piece(basis, 3)])[-1]
+    return {"powers": changed(basis.powers, place, 1 + 1e-7)}
+
+
+def slope_beyond(basis: LocalBasis) -> dict[str, object]:
+    last = piece(basis, basis.pieces - 1)
+    place = last.start + np.flatnonzero(basis.powers[last])[-1]
+    return {"powers": changed(basis.powers, place, 1 + 1e-6)}
+
+
+def first_off_by_one(basis: LocalBasis) -> dict[str, object]:
+    first = basis.first.copy()
+    first[2] += 1
+    return {"first": first}
+
+
+def start_moved(basis: LocalBasis) -> dict[str, object]:
+    starts = basis.starts.copy()
+    starts[3] += 0.2 * (starts[4] - starts[3])
+    return {"starts": starts}
+
+
+def scale_wrong(basis: LocalBasis) -> dict[str, object]:
+    return {"scales": changed(basis.scales, 2, 1 + 1e-9)}
+
+
+def origin_wrong(basis: LocalBasis) -> dict[str, object]:
+    return {"origins": changed(basis.origins, 2, 1 + 1e-9)}
+
+
+def rows_shared(basis: LocalBasis) -> dict[str, object]:
+    return {"stride": 0}
+
+
+CHANGES = (
+    one_power, slope_beyond, first_off_by_one, start_moved, scale_wrong, origin_wrong, rows_shared
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", KERNELS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_wrong_basis_is_noticed(change: Change, path, monkeypatch):
+    case = make(batch=60, grid_size=4)
+    wanted = case.wanted()
+    assert agrees(case, path, wanted)
+
+    def wrong(*args: object, **options: object) -> LocalBasis:
+        basis = right(*args, **options)
+        return dataclasses.replace(basis, **change(basis))
+
+    right = local_basis.local_basis
+    monkeypatch.setattr(local_basis, "local_basis", wrong)
+    assert not agrees(forgotten(case), path, wanted)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_an_open_right_end_is_noticed_at_order_one(path, monkeypatch):
+    case = make(spline_order=1, grid="even", grid_size=4, n_in=1, extrapolation="zero")
+    case.x[:] = case.layer.domain()[1]
+    wanted = case.wanted()
+    assert agrees(case, path, wanted)
+    right = local_basis.local_basis
+
+    def wrong(*args: object, **options: object) -> LocalBasis:
+        basis = right(*args, **options)
+        starts = basis.starts.copy()
+        starts[6] = np.nextafter(starts[6], -9.0)  # the end of the grid itself
+        assert starts[6] == case.layer.domain()[1]
+        ends = np.append(starts[1:], np.nan)  # one input
+        return dataclasses.replace(basis, starts=starts, ends=ends)
+
+    monkeypatch.setattr(local_basis, "local_basis", wrong)
+    assert not agrees(forgotten(case), path, wanted)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+@pytest.mark.parametrize("name", ["x", "spline", "scale", "base"])
+def test_a_wrong_gradient_is_noticed(name, path, monkeypatch):
+    case = make()
+    module = function.PASSES[path]
+    right = module.backward
+
+    def wrong(*args: object, **options: object) -> Gradients:
+        found = right(*args, **options)
+        tensor = getattr(found, name).clone()
+        tensor.view(-1)[-1] += 1e-9 * tensor.abs().max()
+        return dataclasses.replace(found, **{name: tensor})
+
+    assert agrees(case, path)
+    monkeypatch.setattr(module, "backward", wrong)
+    assert not agrees(case, path)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_a_wrong_output_is_noticed(path, monkeypatch):
+    case, module = make(), function.PASSES[path]
+    right = module.forward
+
+    def wrong(*args: object) -> object:
+        return right(*args) * (1 + 1e-11)
+
+    monkeypatch.setattr(module, "forward", wrong)
+    assert not agrees(case, path)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_every_path_is_the_one_asked_for(path, monkeypatch):
+    called = []
+    for name, module in function.PASSES.items():
+        for step in ("forward", "backward"):
+            right = getattr(module, step)
+
+            def seen(*args, right=right, name=name, step=step, **options):
+                called.append((name, step))
+                return right(*args, **options)
+
+            monkeypatch.setattr(module, step, seen)
+    case = make()
+    run(case, path)
+    assert called == [(path, "forward"), (path, "backward")]
+    called.clear()
+    run(case, "torch")
+    assert called == []
+    run(case, "auto")
+    assert len(called) == 2 and called[0][0] == called[1][0]
+
+
+def test_flat_copies_only_what_lies_out_of_order():
+    x = torch.arange(6.0).reshape(2, 3)
+    assert np.shares_memory(passes.flat(x), x.numpy())
+    assert passes.flat(x.mT).tolist() == [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]

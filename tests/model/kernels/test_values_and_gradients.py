@@ -1,0 +1,113 @@
+"""Every path against the definition: outputs and all gradients, over drawn layers and rows."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kanlens.functions.activations import BASES
+from tests.model.kernels.layers import (
+    GRIDS,
+    KERNELS,
+    MASKS,
+    OUTPUTS,
+    PATHS,
+    TOLERANCES,
+    Case,
+    cases,
+    make,
+    misfits,
+)
+from tests.model.layers_for_tests import MODES, ORDERS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def check(case: Case, paths: tuple[str, ...] = PATHS) -> None:
+    wanted = case.wanted()
+    for path in paths:
+        found = misfits(case, path, wanted)
+        assert max(found.values()) <= TOLERANCES[case.x.dtype], (path, found)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_float64(order, data):
+    check(data.draw(cases(order, torch.float64)))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_float32(order, data):
+    check(data.draw(cases(order, torch.float32)), (*KERNELS, "auto"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("standalone", [True, False])
+def test_every_kind_of_grid(mode, grid, standalone):
+    check(make(grid=grid, extrapolation=mode, enable_standalone_scale_spline=standalone))
+
+
+@pytest.mark.parametrize("base", sorted(BASES))
+@pytest.mark.parametrize("mask", MASKS)
+def test_every_base_and_mask(base, mask):
+    check(make(base_activation=base, mask=mask))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("n_out", OUTPUTS)
+def test_every_width_of_outputs(n_out, dtype):
+    for n_in in (1, 2, 7):
+        check(make(n_in=n_in, n_out=n_out, dtype=dtype, batch=9), KERNELS)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("grid", ["even", "clustered"])
+def test_many_intervals(grid, dtype):
+    for grid_size in (199, 200, 300):
+        case = make(grid=grid, grid_size=grid_size, n_in=4, n_out=17, batch=40, dtype=dtype)
+        check(case, KERNELS)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_one_interval(order, mode):
+    for grid in GRIDS:
+        check(make(grid_size=1, spline_order=order, extrapolation=mode, grid=grid), KERNELS)
+
+
+def test_more_rows_than_a_block_holds():
+    for batch in (127, 128, 129, 1100, 20_000):
+        check(make(batch=batch, n_in=2, n_out=3), KERNELS)
+
+
+def test_more_inputs_than_a_tile_of_weights_holds():
+    check(make(n_in=150, n_out=18, batch=5), KERNELS)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize(
+    ("n_in", "n_out", "batch"), [(1500, 5, 8), (2, 3, 30_000), (40, 17, 3000), (784, 64, 16)]
+)
+def test_long_sums_in_float32_are_rounded_as_torch_rounds_them(n_in, n_out, batch, positive):
+    case = make(n_in=n_in, n_out=n_out, batch=batch, dtype=torch.float32, grid="even")
+    if positive:  # so that rounding errors add up
+        with torch.no_grad():
+            for parameter in case.layer.parameters():
+                parameter.abs_()
+        case = Case(case.layer, case.x, case.grad.abs())
+    wanted = case.wanted()
+    torch_path = misfits(case, "torch", wanted)
+    for path, factor in {"sparse": 1, "dense": 2}.items():  # dense: the order is that of a product
+        for name, off in misfits(case, path, wanted).items():
+            assert off <= max(TOLERANCES[torch.float32], factor * torch_path[name]), (path, name)
+
+
+@pytest.mark.parametrize("path", KERNELS)
+def test_the_gradient_of_a_mean_adds_up_over_many_rows(path):
+    case = make(n_in=2, n_out=3, batch=60_000, dtype=torch.float32)
+    case = Case(case.layer, case.x, torch.full((60_000, 3), 1 / 180_000))
+    assert misfits(case, path)["bias"] <= 2e-7

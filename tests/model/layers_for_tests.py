@@ -1,0 +1,45 @@
+"""Layers far from their initial state, and points all over and beyond their grids."""
+
+import torch
+from torch import Tensor
+
+from kanlens.model.layers import KANLinear
+
+ORDERS = (1, 2, 3, 4, 5)
+MODES = ("linear", "zero")
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
+
+
+def rich(n_in: int = 3, n_out: int = 2, *, seed: int = 0, **options: object) -> KANLinear:
+    """A float64 layer whose tensors are all far from their initial values."""
+    layer = KANLinear(n_in, n_out, generator=seeded(seed), **options).double()
+    with torch.no_grad():
+        for number, parameter in enumerate(layer.parameters()):
+            parameter.copy_(normal(*parameter.shape, seed=seed + 10 + number))
+        width = 0.1 + torch.rand(layer.grid.shape, generator=seeded(seed), dtype=torch.float64)
+        k = layer.spline_order
+        knots = width.cumsum(1)
+        layer.grid.copy_(knots - knots[:, k : k + 1] - 1.0)
+    return layer
+
+
+def inside(layer: KANLinear, count: int = 50, seed: int = 2) -> Tensor:
+    low, high = layer.domain()
+    share = torch.rand(count, layer.in_features, generator=seeded(seed), dtype=torch.float64)
+    return (low + (high - low) * share).to(layer.grid)
+
+
+def everywhere(layer: KANLinear, seed: int = 3) -> Tensor:
+    """Random points, all knots, far points."""
+    low, high = layer.domain()
+    share = 4 * torch.rand(9, layer.in_features, generator=seeded(seed), dtype=torch.float64) - 1.5
+    far = torch.tensor([[-30.0], [30.0]], dtype=torch.float64).expand(2, layer.in_features)
+    return torch.cat([low + (high - low) * share, layer.grid.mT, far]).to(layer.grid)

@@ -1,0 +1,260 @@
+import copy
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.functions.catalog import FUNCTIONS
+from kanlens.io.checkpoint import load, save
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import EdgeLayer, KANLinear
+from kanlens.model.network import KAN
+from kanlens.model.recording import trace
+
+TABLE = [["sin", "spline", "x^2"], ["abs", "exp", "spline"]]
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def layer(generator):
+    layer = FunctionLinear(3, 2, TABLE, generator=generator).double()
+    with torch.no_grad():
+        layer.affine.normal_(generator=generator)
+        layer.bias.normal_(generator=generator)
+    return layer
+
+
+@pytest.fixture
+def x(generator):
+    return torch.rand(11, 3, generator=generator, dtype=torch.float64) * 2 - 1
+
+
+def by_hand(layer, x):
+    spline = KANLinear.edge_values(KANLinearTwin(layer), x)
+    edges = torch.empty(len(x), 2, 3, dtype=torch.float64)
+    for o in range(2):
+        for i in range(3):
+            name = layer.functions[o][i]
+            a, b, c, d = layer.affine[o, i]
+            if name == "spline":
+                edges[:, o, i] = spline[:, o, i]
+            else:
+                edges[:, o, i] = (c * FUNCTIONS[name].value(a * x[:, i] + b) + d) * layer.mask[o, i]
+    return edges
+
+
+def KANLinearTwin(layer):
+    twin = KANLinear(3, 2).double()
+    state = {k: v for k, v in layer.state_dict().items() if k != "affine"}
+    twin.load_state_dict(state)
+    return twin
+
+
+def test_it_is_an_edge_layer(layer):
+    assert isinstance(layer, EdgeLayer)
+    assert layer.piece_degree is None
+    assert layer.kind == "function"
+
+
+def test_values_are_those_computed_edge_by_edge(layer, x):
+    layer.mask[0, 2] = 0.5
+    assert_close(layer.edge_values(x), by_hand(layer, x))
+    assert_close(layer(x), layer.edge_values(x).sum(2) + layer.bias)
+    assert_close(layer(x.reshape(11, 1, 3)), layer(x).reshape(11, 1, 2))
+
+
+def test_without_splines_it_computes_the_same(generator, x):
+    layer = FunctionLinear(3, 1, [["sin", "x", "x^3"]], generator=generator).double()
+    assert_close(layer(x), layer.edge_values(x).sum(2) + layer.bias)
+
+
+def test_derivatives(layer, x):
+    x.requires_grad_()
+    edges = layer.edge_values(x)
+    for o in range(2):
+        (slope,) = torch.autograd.grad(edges[:, o].sum(), x, retain_graph=True)
+        assert_close(layer.edge_derivatives(x)[:, o], slope)
+
+
+def test_gradcheck_in_input_and_numbers(layer, x):
+    x.requires_grad_()
+    function = torch.func.functional_call
+
+    def run(affine, x):
+        return function(layer, {"affine": affine}, (x,))
+
+    assert torch.autograd.gradcheck(run, (layer.affine.detach().requires_grad_(), x))
+
+
+def test_affine_derivatives_are_those_of_autograd(layer, x):
+    found = layer.affine_derivatives(x)
+    call = torch.func.functional_call
+    jacobian = torch.autograd.functional.jacobian(  # (batch, out, out, in, 4)
+        lambda affine: call(layer, {"affine": affine}, (x,)), layer.affine.detach()
+    )
+    for o in range(2):
+        assert_close(found[:, o], jacobian[:, o, o])
+
+
+def test_from_layer_computes_the_same_and_shares_nothing(generator, x):
+    old = KANLinear(3, 2, generator=generator).double()
+    new = FunctionLinear.from_layer(old)
+    assert_close(new(x), old(x))
+    new.assign(0, 0, "x", (1.0, 0.0, 2.0, 0.0))
+    with torch.no_grad():
+        new.spline_weight.zero_()
+    assert bool(old.spline_weight.any())
+    assert FunctionLinear.from_layer(new).functions == new.functions
+
+
+def test_an_edge_can_become_a_spline_again(generator, x):
+    layer = FunctionLinear.from_layer(KANLinear(3, 2, generator=generator).double())
+    before = layer(x)
+    layer.assign(1, 2, "tanh", (2.0, 0.0, 1.0, 0.0))
+    assert not torch.allclose(layer(x), before)
+    layer.assign(1, 2, "spline", (1.0, 0.0, 1.0, 0.0))
+    assert_close(layer(x), before)
+
+
+def test_edges_as_objects_agree(layer, x):
+    values = layer.edge_values(x).detach()
+    for o in range(2):
+        for i in range(3):
+            edge = layer.edge(o, i)
+            assert_close(torch.as_tensor(edge(x[:, i].numpy())), values[:, o, i])
+            assert edge.domain == layer.edge(1, 2).domain
+
+
+def test_config_and_state_rebuild_the_network(layer, x):
+    model = KAN.from_layers([layer], KAN([3, 2]).schema)
+    text = model.config.to_json()
+    rebuilt = KAN.from_config(type(model.config).from_json(text)).double()
+    rebuilt.load_state_dict(model.state_dict())
+    assert_close(rebuilt(x), model(x))
+    assert rebuilt.layers[0].functions == layer.functions
+
+
+def test_checkpoint_round_trip(layer, x, tmp_path):
+    model = KAN.from_layers([layer], KAN([3, 2]).schema)
+    path = tmp_path / "symbolic.safetensors"
+    save(model, path)
+    again = load(path)
+    assert_close(again(x), model(x))
+    assert again.layers[0].functions == layer.functions
+
+
+def test_selection_keeps_the_functions(layer, x):
+    small = layer.select([1], [1, 0])
+    assert small.functions == (("exp", "abs"),)
+    assert_close(small.edge_values(x[:, [1, 0]]), layer.edge_values(x)[:, [1]][:, :, [1, 0]])
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    ends=st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3)), min_size=3, max_size=3),
+    seed=st.integers(0, 1000),
+)
+def test_bounds_hold(ends, seed):
+    generator = torch.Generator().manual_seed(seed)
+    names = sorted(FUNCTIONS)
+    pick = torch.randint(len(names), (2, 3), generator=generator).tolist()
+    table = [[names[k] for k in row] for row in pick]
+    layer = FunctionLinear(3, 2, table, generator=generator).double()
+    with torch.no_grad():
+        layer.affine.normal_(generator=generator)
+    low, high = torch.tensor([sorted(pair) for pair in ends], dtype=torch.float64).unbind(1)
+    lower, upper = layer.edge_bounds(low, high)
+    share = torch.linspace(0, 1, 301, dtype=torch.float64)[:, None]
+    values = layer.edge_values(low + (high - low) * share)
+    good = torch.isfinite(values)
+    assert bool(((values >= lower) | ~good).all())
+    assert bool(((values <= upper) | ~good).all())
+    assert bool((good.all(0) | torch.isinf(upper)).all())  # undefined means infinite
+
+
+def test_bounds_of_a_wrong_layer_do_not_hold(layer, x):
+    """The check above has teeth: bounds of one layer fail on the values of another."""
+    lower, upper = layer.edge_bounds(x.min(0).values, x.max(0).values)
+    other = copy.deepcopy(layer)
+    with torch.no_grad():
+        other.affine[0, 0, 2] *= 10
+    values = other.edge_values(x)
+    assert not bool(((values >= lower) & (values <= upper)).all())
+
+
+def test_a_dead_edge_is_zero_even_where_it_is_not_defined():
+    layer = FunctionLinear(1, 1, [["log"]])
+    layer.mask.zero_()
+    x = torch.tensor([[-1.0]], requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    assert y.item() == 0.0
+    assert bool(torch.isfinite(layer.affine.grad).all())
+    assert bool(torch.isfinite(x.grad).all())
+    lower, upper = layer.edge_bounds(torch.tensor([-1.0]), torch.tensor([1.0]))
+    assert (lower.item(), upper.item()) == (0.0, 0.0)
+
+
+def test_breakpoints_hold_the_kinks(layer):
+    a, b, _, _ = layer.affine[1, 0]
+    cuts = layer.breakpoints()
+    assert bool((cuts.diff(dim=1) >= 0).all())
+    assert bool(torch.isclose(cuts[0], -b / a).any())
+    assert cuts.shape == (3, 5 + 2)
+
+
+def test_norm_of_a_function_is_its_mean_distance_from_its_mean(layer, x):
+    values = layer.edge_values(x)[:, 0, 0]
+    assert_close(layer.weight_l1(x)[0, 0], (values - values.mean()).abs().mean())
+    assert bool((layer.weight_l1() > 0).all())
+
+
+def test_gradients_reach_the_numbers():
+    layer = FunctionLinear(1, 1, [["sin"]]).double()
+    x = torch.linspace(-1, 1, 50, dtype=torch.float64)[:, None]
+    y = 2 * torch.sin(1.3 * x + 0.2)
+    optimizer = torch.optim.LBFGS([layer.affine], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (layer(x) - y).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert_close(
+        layer.affine[0, 0, :3].detach(), torch.tensor([1.3, 0.2, 2.0]).double(), atol=1e-3, rtol=0
+    )
+
+
+def test_trace_and_grid_changes(layer, x):
+    model = KAN.from_layers([layer], KAN([3, 2]).schema)
+    before = model(x)
+    assert_close(trace(model, x).edge_values(0), layer.edge_values(x))
+    layer.refine(10)
+    assert_close(model(x), before)
+
+
+def test_wrong_table_is_refused():
+    text = (
+        "FunctionLinear: expected functions of shape (2, 3), got 1 rows of 3. Name each edge once."
+    )
+    with pytest.raises(ShapeError, match=f"^{re.escape(text)}$"):
+        FunctionLinear(3, 2, [["x", "x", "x"]])
+
+
+def test_unknown_function_is_refused():
+    with pytest.raises(InvalidValueError, match=r"got 'sine'\. Did you mean 'sin"):
+        FunctionLinear(1, 1, [["sine"]])
+
+
+def test_repr_counts_the_functions(layer):
+    assert "functions=4 of 6 edges" in repr(layer)

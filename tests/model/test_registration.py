@@ -1,0 +1,306 @@
+"""Functions of one's own: refused unless they fit themselves, and then as good as built in."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import sympy
+import torch
+from torch.testing import assert_close
+
+import kanlens
+from kanlens.errors import FileFormatError, InvalidValueError
+from kanlens.functions.catalog import FUNCTIONS
+from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
+from kanlens.model.registration import register_function
+from kanlens.symbolic.library import library
+
+
+def planck(**changes):
+    options = {
+        "name": "planck",
+        "torch": lambda u: u**3 / torch.expm1(u),
+        "sympy": lambda u: u**3 / (sympy.exp(u) - 1),
+        "domain": (0.0, math.inf),
+    }
+    return register_function(**{**options, **changes})
+
+
+def sinc(**changes):
+    options = {
+        "name": "sin(x)/x",
+        "torch": lambda u: torch.sinc(u / math.pi),
+        "sympy": sympy.sinc,
+    }
+    return register_function(**{**options, **changes})
+
+
+def test_a_function_is_there_inside_the_block_only():
+    with planck() as function:
+        assert FUNCTIONS["planck"] is function
+        assert [family.name for family in library(["planck"])] == ["x", "planck"]
+    assert "planck" not in FUNCTIONS
+    assert "planck" not in {family.name for family in library()}
+
+
+def test_it_is_taken_back_after_an_error_too():
+    with pytest.raises(RuntimeError, match="broken"), planck():
+        raise RuntimeError("broken")
+    assert "planck" not in FUNCTIONS
+
+
+def test_an_old_registration_does_not_remove_a_newer_function():
+    old = planck()
+    old.remove()
+    with planck():
+        old.remove()
+        assert "planck" in FUNCTIONS
+
+
+def test_derivative_is_exact_and_differentiable():
+    with planck() as g:
+        u = torch.linspace(0.5, 4.0, 9, dtype=torch.float64, requires_grad=True)
+        x = sympy.Symbol("x")
+        for order in (1, 2, 3):
+            exact = sympy.lambdify(x, g.expression(x).diff(x, order))(u.detach().numpy())
+            value = FunctionEdge(function="planck").derivative(u.detach().numpy(), order)
+            np.testing.assert_allclose(value, exact, rtol=1e-10)
+        assert torch.autograd.gradcheck(g.derivative, u)
+        with torch.no_grad():
+            assert not g.derivative(u.detach()).requires_grad
+
+
+def test_a_layer_trains_through_it():
+    with planck():
+        layer = FunctionLinear(1, 1, [["planck"]]).double()
+        with torch.no_grad():
+            layer.affine[0, 0] = torch.tensor([1.3, 0.4, 2.0, 0.1])
+        x = torch.linspace(0.1, 2.0, 7, dtype=torch.float64)[:, None].requires_grad_()
+        assert torch.autograd.gradcheck(layer, x)
+        (slope,) = torch.autograd.grad(layer(x).sum(), x)
+        assert_close(layer.edge_derivatives(x)[:, 0], slope)
+
+
+def test_a_dead_edge_does_no_harm_where_a_half_is_outside_the_domain():
+    def arccosh(u):
+        return sympy.acosh(u)
+
+    with register_function("arccosh", torch.acosh, arccosh, domain=(1.0, math.inf)):
+        layer = FunctionLinear(1, 1, [["arccosh"]])
+        layer.mask.zero_()
+        assert_close(layer.edge_values(torch.zeros(2, 1)), torch.zeros(2, 1, 1))
+
+
+def test_symmetry_and_degree_are_seen():
+    with sinc() as g:
+        assert (g.symmetry, g.degree) == ("even", None)
+    with register_function("x^2.5", lambda u: u**2.5, lambda u: u**2.5, domain=(0, math.inf)) as g:
+        assert (g.symmetry, g.degree) == (None, 2.5)
+        assert library(["x^2.5"])[1].moves == "shift"
+    with register_function("x^7", lambda u: u**7, lambda u: u**7) as g:
+        assert (g.symmetry, g.degree) == ("odd", 7.0)
+    with register_function(
+        "cube", lambda u: u.abs() ** 3, lambda u: sympy.Abs(u) ** 3
+    ) as g:  # of degree 3 as well, but that says nothing about the sign of s
+        assert (g.symmetry, g.degree) == ("even", None)
+    with register_function("mish", mish, sympy_mish) as g:
+        assert (g.symmetry, g.degree) == (None, None)
+
+
+def mish(u):
+    return u * torch.tanh(torch.nn.functional.softplus(u))
+
+
+def sympy_mish(u):
+    return u * sympy.tanh(sympy.log(1 + sympy.exp(u)))
+
+
+def test_bounds_are_infinite_unless_the_turning_points_are_given():
+    low, high = torch.tensor(-1.0).double(), torch.tensor(3.0).double()
+    with register_function("mish", mish, sympy_mish) as g:
+        assert g.bounds(low, high)[1] == math.inf
+        assert_close(
+            g.value(torch.tensor(g.turning).double()),
+            torch.tensor([-0.30884]).double(),
+            atol=1e-5,
+            rtol=0,
+        )
+    with register_function("mish", mish, sympy_mish, turning=g.turning) as g:
+        assert g.bounds(low, high)[1] == g.value(high)
+
+
+def test_a_network_with_it_is_saved_and_loaded(tmp_path):
+    path = tmp_path / "model.safetensors"
+    with planck():
+        layer = FunctionLinear(1, 1, [["planck"]])
+        with torch.no_grad():
+            layer.affine[0, 0] = torch.tensor([1.0, 1.5, 2.0, 0.0])
+        model = KAN.from_layers([layer], KAN([1, 1]).schema)
+        kanlens.save(model, path)
+        x = torch.linspace(-1.0, 1.0, 9)[:, None]
+        assert_close(kanlens.load(path)(x), model(x))
+    text = "load: expected functions that are known, got 'planck'. "
+    text += "Register it first, with kanlens.register_function."
+    with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
+        kanlens.load(path)
+
+
+def suggested(model):
+    frame = kanlens.suggest(model, torch.linspace(-1.0, 1.0, 400)[:, None])
+    return frame[frame["rank"] == 1]
+
+
+def test_it_is_suggested_and_only_where_it_is_true():
+    from tests.symbolic.made import spline_layer
+
+    def truth(x):
+        return 2 * (2 * x + 3.0) ** 3 / torch.expm1(2 * x + 3.0)
+
+    layer = spline_layer([[truth], [torch.exp]], [(-1.0, 1.0)])
+    model = KAN.from_layers([layer], KAN([1, 2]).schema)
+    assert "planck" not in set(suggested(model)["function"])
+    with planck():
+        assert suggested(model)["function"].tolist() == ["planck", "exp"]
+
+
+def test_formula_holds_and_simplifies_it():
+    from tests.symbolic.made import spline_layer
+
+    x = torch.linspace(-1.0, 1.0, 400, dtype=torch.float64)[:, None]
+
+    def truth(t):
+        return torch.sinc(4 * t / math.pi)
+
+    layer = spline_layer([[truth]], [(-1.0, 1.0)], grid_size=40)
+    model = KAN.from_layers([layer], KAN([1, 1]).schema)
+    with sinc():
+        result = kanlens.symbolize(model, x, truth(x))
+        symbol = sympy.Symbol("x1")
+        assert sympy.simplify(result.sympy() - sympy.sinc(4 * symbol)) == 0
+        np.testing.assert_allclose(result.predict(x), truth(x), atol=1e-9)
+
+
+KNOWN = ("sin", "cos", "spline", "constant")
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_taken_name_is_refused(name):
+    text = f"register_function: expected a name that is free, got '{name}', which is taken. "
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}Choose another.$"):
+        planck(name=name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"name": " "}, "name to be printable text, got ' '"),
+        ({"name": "a\nb"}, "name to be printable text"),
+        ({"complexity": 0}, "complexity to be a whole number of at least 1"),
+        ({"domain": (1.0, 1.0)}, "domain to be two numbers, the lower first, got (1.0, 1.0)"),
+        ({"domain": (1.0,)}, "domain to be two numbers"),
+        ({"domain": None}, "torch to be finite in the domain, got nan at 0. Pass domain"),
+        ({"torch": math.exp}, "torch to take a Tensor, got ValueError from it"),
+        ({"torch": lambda u: u.double()}, "torch to return a Tensor of shape (101,) and torch.f"),
+        ({"torch": lambda u: u.sum()}, "torch to return a Tensor of shape (101,)"),
+        ({"torch": lambda u: 1.0}, "got float. Keep shape and dtype"),
+        ({"torch": lambda u: u**3.001 / torch.expm1(u)}, "torch and sympy to be the same func"),
+        ({"sympy": lambda u: "no expression at all"}, "SympifyError from it: "),
+        ({"sympy": lambda u: sympy.Symbol("v")}, "sympy to return an expression of u"),
+        ({"sympy": sympy.DiracDelta}, "an expression of u that NumPy or SciPy can evaluate"),
+        ({"derivative": torch.exp}, "derivative to be that of torch"),
+        ({"torch": lambda u: 2 * u, "sympy": lambda u: 2 * u}, "a function that is not straight"),
+        ({"torch": torch.ones_like, "sympy": lambda u: 1}, "a function that is not straight"),
+        (
+            {"torch": lambda u: torch.from_numpy(np.exp(u.detach().numpy())), "sympy": sympy.exp},
+            "torch to be differentiable by torch, got slope 0, not 1.0",
+        ),
+        ({"turning": ()}, "all turning points, got none of them between 2."),
+        ({"turning": (0.5,)}, "all turning points"),
+        ({"turning": 2.8}, "turning to be finite numbers, got 2.8. Pass () for none."),
+        ({"turning": ("a",)}, "turning to be finite numbers, got ('a',)"),
+        ({"turning": (2.8214393721220787, math.nan)}, "turning to be finite numbers"),
+        (
+            {"sympy": lambda u: sympy.Symbol("u") ** 3 / (sympy.exp(u) - 1)},
+            "an expression of u that NumPy or SciPy can evaluate, got TypeError",
+        ),
+        (
+            {"sympy": lambda u: u**3 / (sympy.exp(u) - 1) + sympy.I / 100},
+            "torch and sympy to be the same function, got nan and ",
+        ),
+        ({"period": 2.0}, "period to be a positive number, with turning points"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_is_registered(changes, expected):
+    before = dict(FUNCTIONS)
+    with pytest.raises(InvalidValueError) as caught, planck(**changes):
+        pass
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert before == FUNCTIONS
+
+
+def test_turning_points_may_repeat():
+    def half(u):
+        return torch.sin(u) ** 3
+
+    with register_function(
+        "sin^3",
+        half,
+        lambda u: sympy.sin(u) ** 3,
+        turning=(math.pi / 2, 3 * math.pi / 2),
+        period=2 * math.pi,
+    ) as g:
+        low = torch.tensor(7.0).double()
+        assert_close(g.bounds(low, low + 1.0)[1], torch.tensor(1.0).double())
+
+
+def test_a_function_with_a_kink_is_allowed():
+    with register_function(
+        "hinge", lambda u: torch.minimum(u, 2 * u), lambda u: sympy.Min(u, 2 * u)
+    ) as g:  # steeper on the left
+        assert g.degree == 1.0
+
+
+def test_an_interval_is_kept():
+    def dome(u):
+        return torch.sqrt(u * (3 - u))
+
+    with register_function(
+        "dome", dome, lambda u: sympy.sqrt(u * (3 - u)), domain=(0.0, 3.0), turning=(1.5,)
+    ) as g:
+        low = torch.tensor([0.5, -0.5, 1.0], dtype=torch.float64)
+        high = torch.tensor([2.0, 2.0, 4.0], dtype=torch.float64)
+        assert g.defined(low, high).tolist() == [True, False, False]
+        assert g.bounds(low, high)[1].tolist() == [1.5, math.inf, math.inf]
+        assert 0 < g.inert < 3
+        (family,) = (each for each in library(["dome"]) if each.name == "dome")
+        a, b = family.flat_starts
+        u = a[:, None] * torch.linspace(-1, 1, 9, dtype=torch.float64) + b[:, None]
+        assert bool(((u > 0) & (u < 3)).all())
+
+
+@pytest.mark.parametrize("domain", [(1.0, math.inf), (-math.inf, 1.0), (0.4, 0.6), (-9.0, -8.0)])
+def test_every_domain_has_an_inert_point(domain):
+    with register_function("parabola", torch.square, lambda u: u**2, domain=domain) as g:
+        assert domain[0] < g.inert < domain[1]
+        family = library()[-1]
+        a, b = family.flat_starts
+        low, high = b - a.abs(), b + a.abs()
+        assert bool(((low > domain[0]) & (high < domain[1])).all())
+
+
+def test_a_special_function_is_evaluated_everywhere(tmp_path):
+    with register_function("erf", torch.erf, sympy.erf) as g:
+        assert g.symmetry == "odd"
+        layer = FunctionLinear(1, 1, [["erf"]]).double()
+        model = kanlens.KAN.from_layers([layer], kanlens.KAN([1, 1]).schema)
+        x = torch.linspace(-2, 2, 60, dtype=torch.float64)[:, None]
+        found = kanlens.symbolize(model, x, refine=False, snap=False)
+        assert found.sympy() == sympy.erf(sympy.Symbol("x1"))
+        assert_close(torch.tensor(found.predict(x)), torch.erf(x))
+        assert_close(found.pytorch()(x), torch.erf(x))
+        kanlens.save(found.model, tmp_path / "erf.safetensors")
+        assert torch.equal(kanlens.load(tmp_path / "erf.safetensors")(x), found.model(x))

@@ -1,0 +1,248 @@
+"""Every step of pruning can be taken back, and the curve says what each cost."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import kanlens
+from kanlens.errors import InvalidValueError
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.recording import remember
+from kanlens.pruning.compaction import compact
+from kanlens.training.objective import task_loss
+from tests.made import draw as drawn
+from tests.made import made
+
+Build = Callable[..., kanlens.KAN]
+Draw = Callable[..., Tensor]
+
+
+def prune(model: kanlens.KAN, x: Any, y: Any = None, **options: Any) -> kanlens.PruneResult:
+    return kanlens.prune(model, x, y, progress=False, **options)
+
+
+def noisy(model: kanlens.KAN, x: Tensor, size: float = 0.3) -> Tensor:
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        y = model(x)
+    return y + size * y.std(0) * torch.randn(y.shape, generator=generator, dtype=y.dtype)
+
+
+def columns_of(small: kanlens.KAN, model: kanlens.KAN) -> list[int]:
+    return [model.feature_names.index(name) for name in small.feature_names]
+
+
+def same(one: kanlens.KAN, other: kanlens.KAN) -> bool:
+    left, right = one.state_dict(), other.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"threshold": 0.5},
+    {"budget": 1.0},
+    {"budget": 1.0, "score": "damage"},
+    {"budget": 1.0, "compensate": True},
+    {"threshold": 0.5, "compensate": True},
+    {"budget": 0.3, "finetune": 1, "compensate": True},
+    {"threshold": 0.5, "finetune": 2},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32])
+def test_every_step_is_the_network_of_its_record(
+    network: Build, draw: Draw, options: dict[str, Any], precision: torch.dtype
+) -> None:
+    model, x = network((3, 4, 2)).to(precision), draw(60).to(precision)
+    y, generator = noisy(model, x), torch.Generator().manual_seed(0)
+    result = prune(model, x, y, generator=generator, **options)
+    assert len(result.removed) > 3
+    assert same(result.at(0), model)
+    tolerance = 1e-12 if precision == torch.float64 else 1e-4
+    for step in range(len(result.removed) + 1):
+        then = result.at(step)
+        assert then.widths == model.widths
+        assert then.edges_alive == result.edges_before - step
+        if step and "finetune" not in options:
+            with torch.no_grad():
+                loss = float(task_loss(then, then(x), y))
+            assert_close(loss, result.removed[step - 1]["loss_after"], rtol=tolerance, atol=0)
+    last, small = result.at(len(result.removed)), result.model
+    assert_close(last(x), small(x[:, columns_of(small, model)]), rtol=0, atol=1e3 * tolerance)
+    assert same(compact(last), small)
+    assert same(result.at(-1), last)
+
+
+def test_a_step_is_exactly_what_removing_by_hand_gives(network: Build, draw: Draw) -> None:
+    model, x = network((3, 4, 2)), draw()
+    result = prune(model, x, threshold=0.5)
+    by_hand = copy.deepcopy(model)
+    for step, record in enumerate(result.removed):
+        assert same(result.at(step), by_hand)
+        layer = by_hand.layers[record["layer"]]
+        hidden = kanlens.trace(by_hand, x).inputs[record["layer"]]
+        with torch.no_grad():
+            values = layer.edge_values(hidden)[:, record["out"], record["in"]]
+            layer.mask[record["out"], record["in"]] = 0
+            layer.bias[record["out"]] += values.mean()
+        found = result.at(step + 1)
+        assert_close(found.layers[record["layer"]].bias, layer.bias, rtol=0, atol=1e-13)
+        with torch.no_grad():  # the same number up to the order of a sum
+            layer.bias.copy_(found.layers[record["layer"]].bias)
+        assert not same(result.at(step), by_hand)
+
+
+@pytest.mark.parametrize("widths", [[3, (1, [2, 3]), 2], [3, (1, [2, 3]), (1, [3])]], ids=str)
+@pytest.mark.parametrize("compensate", [False, True])
+def test_products_are_put_back(widths: list[Any], compensate: bool) -> None:
+    model, x = made(widths), drawn(60, 3)
+    result = prune(model, x, budget=0.3, compensate=compensate)
+    assert len(result.removed) > 2
+    assert same(result.at(0), model)
+    last, small = result.at(len(result.removed)), result.model
+    assert last.shape == model.shape
+    assert_close(last(x), small(x[:, columns_of(small, model)]), rtol=1e-10, atol=1e-10)
+    for step in range(1, len(result.removed)):
+        assert result.at(step).edges_alive == model.edges_alive - step
+
+
+def test_steps_keep_the_columns_by_name(network: Build, draw: Draw) -> None:
+    model, x = network((4, 3, 1), feature_names=list("abcd")), draw(width=4)
+    with torch.no_grad():
+        for weight in (model.layers[0].base_weight, model.layers[0].spline_weight):
+            weight[:, 1] *= 1e-6
+            weight[:, 3] *= 1e-2
+    frame = pd.DataFrame(x.numpy(), columns=list("abcd"))
+    first = prune(model, frame, threshold=1e-4)
+    second = prune(first.model, frame, threshold=0.05)
+    assert second.model.feature_names == ("a", "c")
+    for step in range(len(second.removed) + 1):
+        then = second.at(step)
+        assert then.feature_names == ("a", "c", "d")
+        shuffled = frame[["d", "c", "b", "a"]]
+        assert_close(then(shuffled), then(x[:, [0, 2, 3]]), rtol=0, atol=0)
+    assert_close(second.at(0)(frame), first.model(frame), rtol=0, atol=0)
+    assert_close(second.at(-1)(frame), second.model(frame))
+
+
+def test_statistics_of_a_step_are_those_of_its_network(network: Build, draw: Draw) -> None:
+    model, x = network((3, 4, 1)), draw(400)
+    assert prune(model, x, threshold=0.5).at(2).statistics is None
+    remember(model, x)
+    for compensate in (False, True):
+        result = prune(model, x, threshold=0.5, compensate=compensate)
+        for step in (0, 1, len(result.removed)):
+            then = result.at(step)
+            expected = copy.deepcopy(then)
+            remember(expected, x)
+            for one, other in zip(then.statistics, expected.statistics, strict=True):
+                assert_close(one.quantiles, other.quantiles, rtol=0, atol=1e-12)
+                assert_close(one.edge_mean, other.edge_mean, rtol=0, atol=1e-12)
+                assert_close(one.edge_std, other.edge_std, rtol=0, atol=1e-12)
+        small = result.model
+        expected = copy.deepcopy(small)
+        remember(expected, x[:, columns_of(small, model)])
+        for one, other in zip(small.statistics, expected.statistics, strict=True):
+            assert_close(one.edge_mean, other.edge_mean, rtol=0, atol=1e-12)
+            assert_close(one.edge_std, other.edge_std, rtol=0, atol=1e-12)
+
+
+def test_a_step_shares_nothing_with_the_result(network: Build, draw: Draw) -> None:
+    model, x = network(), draw()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    result = prune(model, x, threshold=0.5)
+    expected = {step: result.at(step)(x).detach() for step in (0, 1, len(result.removed))}
+    for step in expected:
+        with torch.no_grad():
+            for value in result.at(step).state_dict().values():
+                value.zero_()
+    for step, output in expected.items():
+        assert torch.equal(result.at(step)(x), output)
+    assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    with torch.no_grad():
+        model.layers[0].bias.add_(1.0)  # what happens to the given model later changes nothing
+    assert torch.equal(result.at(0)(x), expected[0])
+
+
+def test_the_curve_is_the_loss_against_edges(network: Build, draw: Draw) -> None:
+    model, x = network((3, 4, 2)), draw()
+    result = prune(model, x, noisy(model, x), budget=2.0)
+    curve = result.curve
+    assert curve.columns.tolist() == ["step", "edges_left", "loss"]
+    assert curve["step"].tolist() == list(range(len(result.removed) + 1))
+    assert curve.iloc[0].tolist() == [0, result.edges_before, result.loss_before]
+    assert curve["edges_left"].iloc[-1] == result.edges_after
+    assert curve["loss"].tolist()[1:] == [record["loss_after"] for record in result.removed]
+    assert len(prune(model, x, budget=0).curve) == 1
+
+
+def test_the_curve_shows_what_tuning_did(network: Build, draw: Draw) -> None:
+    model, x = network((3, 4, 1)), draw(200)
+    y = noisy(model, x, 0.05)
+    generator = torch.Generator().manual_seed(0)
+    result = prune(model, x, y, budget=2.0, finetune=3, generator=generator)
+    assert len(result.tuned) > 0
+    curve = result.curve
+    assert len(curve) == 1 + len(result.removed) + len(result.tuned)
+    for record in result.tuned:
+        losses = curve.loc[curve["step"] == record["step"], "loss"].tolist()
+        assert losses == [record["loss_before"], record["loss_after"]]
+        assert record["loss_after"] < record["loss_before"]
+    assert '"tuned": [{"step"' in result.to_json()
+
+
+@pytest.mark.parametrize("step", [-20, 4, 1000, 1.5, True])
+def test_a_step_that_was_not_taken_is_refused(network: Build, draw: Draw, step: Any) -> None:
+    model, x = network(), draw()
+    with torch.no_grad():
+        for weight in (model.layers[0].base_weight, model.layers[0].spline_weight):
+            weight[:, 1] *= 1e-6
+    result = prune(model, x, threshold=1e-4)
+    count = len(result.removed)
+    assert count == 4
+    text = (
+        f"PruneResult.at: expected a step from 0 to 4, got {step}. "
+        "Count removals; `curve` lists them."
+    )
+    if step == 4:
+        assert result.at(4).edges_alive == result.edges_after
+        return
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        result.at(step)
+
+
+def test_its_text_is_one_line(network: Build, draw: Draw) -> None:
+    model, x = network((3, 4, 1), feature_names=["a", "b", "c"]), draw()
+    with torch.no_grad():
+        for weight in (model.layers[0].base_weight, model.layers[0].spline_weight):
+            weight[:, 1] *= 1e-9
+    result = prune(model, x, threshold=1e-4)
+    cost = f"loss against outputs 0 to {result.loss_after:.4g}, by l1, without b)"
+    assert repr(result) == f"PruneResult(edges 16 to 12, {cost}"
+
+
+def test_it_can_be_stored(network: Build, draw: Draw) -> None:
+    result = prune(network(), draw(), threshold=0.5)
+    back = pickle.loads(pickle.dumps(result))  # noqa: S301
+    for step in (0, 2, len(result.removed)):
+        assert same(back.at(step), result.at(step))
+
+
+def test_json_has_no_infinity(draw: Draw) -> None:
+    layer = FunctionLinear(3, 1, [["1/x", "1/x", "x"]]).double()  # of infinite total variation
+    model = kanlens.KAN.from_layers([layer], kanlens.KAN([3, 1]).schema)
+    result = prune(model, draw(), score="variation", budget=1e9)
+    records = json.loads(result.to_json(), parse_constant=pytest.fail)["removed"]
+    assert [record["name"] for record in records] == ["x3 -> y", "x1 -> y"]
+    assert [record["score"] is None for record in records] == [False, True]
