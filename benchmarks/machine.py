@@ -19,7 +19,7 @@ from typing import Any
 
 import kanlens
 
-CORE = Path(kanlens.__file__).parent / "core"
+CORE = tuple(Path(kanlens.__file__).parent / room for room in ("functions", "splines", "model"))
 WORDS = ("date", "kanlens", "core", "python", "torch", "numba", "cpu", "isa", "gpu", "system")
 STAMP = (*WORDS, "threads", "load")  # the columns that say when and on what a row was made
 VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}  # widest first
@@ -61,7 +61,7 @@ def stamp() -> dict[str, str | int | float | None]:
 
 @lru_cache(maxsize=1)
 def core_digest() -> str:
-    """Return a letter and seven digits that change with any source file of kanlens/model.
+    """Return a letter and seven digits that change with any source file of the three rooms.
 
     Examples
     --------
@@ -69,9 +69,10 @@ def core_digest() -> str:
     8
     """
     digest = hashlib.sha256()
-    for path in sorted(CORE.rglob("*.py")):
-        digest.update(path.relative_to(CORE).as_posix().encode())
-        digest.update(path.read_bytes())
+    for folder in CORE:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(folder.parent).as_posix().encode())
+            digest.update(path.read_bytes())
     return f"k{digest.hexdigest()[:7]}"  # the letter keeps it from looking like a number
 
 

@@ -34,7 +34,8 @@ def test_the_instruction_set_is_what_the_machine_says(text, isa, monkeypatch):
 
 
 def test_the_digest_follows_the_sources(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "CORE", tmp_path)
+    assert all(list(folder.rglob("*.py")) for folder in machine.CORE)
+    monkeypatch.setattr(machine, "CORE", (tmp_path,))
     digests = []
     for text in ("x = 1", "x = 2", "x = 1"):
         (tmp_path / "a.py").write_text(text)

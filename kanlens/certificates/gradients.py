@@ -29,10 +29,10 @@ from kanlens.certificates.intervals import (
     stack,
 )
 from kanlens.certificates.relaxation import LayerBounds
-from kanlens.model.control_points import ControlPoints
 from kanlens.model.enclosures import Enclosure
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
+from kanlens.splines.control_points import ControlPoints
 
 MOST_ROWS = 16  # features up to which gradients are relaxed: work grows with their square
 

@@ -29,9 +29,9 @@ from kanlens.certificates.intervals import (
     shift,
     stack,
 )
-from kanlens.model.control_points import ControlPoints
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes, others
+from kanlens.splines.control_points import ControlPoints
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from kanlens.functions.activations import BASES, Array, BaseActivation
-from kanlens.model.control_points import ControlPoints, chebyshev, from_nodes, restrict
 from kanlens.model.edge_sum import Weights
 from kanlens.splines import spline
+from kanlens.splines.control_points import ControlPoints, chebyshev, from_nodes, restrict
 
 PAD = 1e-12
 WIDEST = 0.75  # of a piece with a base function near 0

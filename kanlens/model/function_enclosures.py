@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from kanlens.functions.elementary import ElementaryFunction
-from kanlens.model.control_points import ControlPoints
 from kanlens.model.enclosures import PAD, SplineEnclosure
+from kanlens.splines.control_points import ControlPoints
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
-from kanlens.model.control_points import chebyshev, from_nodes, to_bernstein
 from kanlens.splines import spline
+from kanlens.splines.control_points import chebyshev, from_nodes, to_bernstein
 
 
 def bounds(

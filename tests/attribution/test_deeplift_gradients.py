@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kanlens.attribution import attribute, problem
+from kanlens.attribution import attribute
+from kanlens.model import analysis
 
 
 @pytest.mark.parametrize("widths", [[4, 1], [4, 5, 1], [4, 5, 3, 1]])
@@ -45,7 +46,7 @@ def test_blocks_change_nothing(network, draw, monkeypatch):
     for method in ("secant", "gradient_x_input", "captum_deep_lift", "edge_std"):
         expected = attribute(model, x, method=method, background=rows)
         with monkeypatch.context() as patch:
-            patch.setattr(problem, "BUDGET", 40)
+            patch.setattr(analysis, "BUDGET", 40)
             found = attribute(model, x, method=method, background=rows)
         torch.testing.assert_close(found.values, expected.values, rtol=1e-11, atol=1e-13)
 

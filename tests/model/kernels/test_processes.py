@@ -177,7 +177,7 @@ def test_cold_compilation_takes_seconds_and_the_cache_less(tmp_path):
 @pytest.mark.slow  # compiles the kernels anew
 def test_where_no_cache_can_be_written_kernels_still_run(tmp_path):
     folder = copied(tmp_path)
-    for place in ("core", "core/kernels"):
+    for place in ("model", "model/kernels"):
         (folder / "kanlens" / place / "__pycache__").write_text("in the way of a folder")
     nowhere = "/dev/null/nowhere"
     found = timed(folder, NUMBA_CACHE_DIR=nowhere, XDG_CACHE_HOME=nowhere, HOME=nowhere)
