@@ -28,12 +28,14 @@ from kanlens.certificates.statements import (
 from kanlens.checks import check_count, check_positive
 from kanlens.deadlines import Deadline
 from kanlens.memory import check_memory
+from kanlens.model import kernels
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import private_copy, rows_at_once
 from kanlens.threads import one_thread
 
 if TYPE_CHECKING:
-    from kanlens.model.network import KAN
+    from kanlens.model import kernels
+from kanlens.model.network import KAN
 
 Result = TypeVar("Result")
 DISTANCE_POINTS = (
@@ -138,7 +140,13 @@ def certify(
     needed = sum(TABLE * one.out_features * one.breakpoints().numel() for one in model.layers)
     check_memory(CALL, needed, "bounds of the edges", "Prune the model first")
     outputs: list[OutputCertificate] = []
-    with torch.inference_mode(False), torch.no_grad(), one_thread(), budget.stop.kept():
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        one_thread(),
+        kernels.use_within(deadline.left),
+        budget.stop.kept(),
+    ):
         whole = BoundPropagation(private_copy(model), targets.start, box, deadline)
         budget = replace(budget, seconds=_pass_seconds(whole))
         for index in targets:

@@ -11,6 +11,8 @@ References
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from kanlens.deadlines import check_time
@@ -134,9 +136,16 @@ def predicted(
     x: Array, target: Array, others: Array, scale: float, nugget: Array
 ) -> tuple[Array, Array]:
     """Return what the model of some rows says of others for one length, and its variances."""
-    matrix, across = _kernel(x, x, scale) + np.diag(nugget), _kernel(others, x, scale)
-    found = np.linalg.solve(matrix, np.column_stack((target, across.T)))
-    return across @ found[:, 0], 1 - np.einsum("ok,ko->o", across, found[:, 1:])
+    from scipy.linalg import lu_factor, lu_solve
+
+    factors = lu_factor(_kernel(x, x, scale) + np.diag(nugget))
+    weights, told, unsure = lu_solve(factors, target), [], []
+    for part in np.array_split(others, math.ceil(len(others) / _MOST_ROWS)):
+        check_time()
+        across = _kernel(part, x, scale)
+        told.append(across @ weights)
+        unsure.append(1 - np.einsum("ok,ko->o", across, lu_solve(factors, across.T)))
+    return np.concatenate(told), np.concatenate(unsure)
 
 
 def _kernel(one: Array, two: Array, scale: float) -> Array:

@@ -67,8 +67,7 @@ def explore(problem: Problem, front: Front, generator: torch.Generator) -> None:
     """
     if front.deadline.left < _LEAST_TIME:
         return
-    ready = kernels.ready_within(work_in(front.deadline.left))
-    with kernels.use("auto" if ready else "torch"):
+    with kernels.use_within(work_in(front.deadline.left)):
         _explore(problem, front, generator)
 
 

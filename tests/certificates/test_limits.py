@@ -13,7 +13,7 @@ from kanlens.certificates.certification import certify
 from kanlens.certificates.sampling import spread_points
 from kanlens.certificates.statements import _sentence
 from kanlens.errors import DataError
-from kanlens.model import analysis
+from kanlens.model import analysis, kernels
 from kanlens.model.analysis import private_copy
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
@@ -173,3 +173,19 @@ def test_a_width_that_is_no_number_is_refused():
     text = "^certify: expected a width of 'x1' that is a number, got -1.7e[+]308 to 1.7e[+]308. "
     with pytest.raises(DataError, match=text):
         certify(network([1, 1]), [[-1.7e308, 1.7e308]])
+
+
+def test_kernels_are_not_compiled_where_time_is_short(monkeypatch):
+    asked = set()
+    real = KANLinear.forward
+
+    def forward(layer, x):
+        asked.add(kernels.asked())
+        return real(layer, x)
+
+    monkeypatch.setattr(KANLinear, "forward", forward)
+    monkeypatch.setattr(kernels, "ready_within", lambda seconds: seconds > 5)
+    for limit, path in ((0.5, "torch"), (None, kernels.asked())):
+        asked.clear()
+        certify(network([2, 1]), box(2), time_limit=limit, max_boxes=4, progress=False)
+        assert asked == {path}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from kanlens.model.kernels.local_basis import LocalBasis
     from kanlens.model.spline_edges import SplineEdges
 
-__all__ = ["asked", "choose", "layer_sum", "ready_within", "use"]
+__all__ = ["asked", "choose", "layer_sum", "ready_within", "use", "use_within"]
 
 LOADING, COMPILING = 1.5, 10.0  # seconds of work: of loading numba, of compiling all kernels
 CAUTION = 2.0  # factor by which they may take longer
@@ -79,6 +80,8 @@ def ready_within(seconds: float) -> bool:
     """
     if not _has_numba() or ("numba" not in sys.modules and seconds < CAUTION * LOADING):
         return False
+    if seconds >= CAUTION * COMPILING:
+        return True
     from kanlens.model.kernels import backward_by_feature_loops, packing, silu_loops, sparse_loops
     from kanlens.model.kernels.compiling import is_compiled
 
@@ -87,8 +90,19 @@ def ready_within(seconds: float) -> bool:
         *(packing.pack, packing.unpack, backward_by_feature_loops.backward_inputs),
         *(silu_loops.write_silu, silu_loops.write_silu_pair),
     )
-    ready = all(is_compiled(kernel, "float64") for kernel in needed)
-    return ready or seconds >= CAUTION * COMPILING
+    return all(is_compiled(kernel, "float64") for kernel in needed)
+
+
+def use_within(seconds: float) -> AbstractContextManager[None]:
+    """Use torch operations inside the block where kernels would not be ready in time.
+
+    Examples
+    --------
+    >>> with use_within(0.001), use("torch"):
+    ...     asked()
+    'torch'
+    """
+    return use(asked() if ready_within(seconds) else "torch")
 
 
 @functools.cache
