@@ -17,6 +17,7 @@ from kanlens.certificates.sampling import (
     LINES,
     NEAR,
     STOPS,
+    WORK,
     EvaluatedPoints,
     Extremes,
     PointPair,
@@ -167,7 +168,7 @@ def _pairs(found: OutputFindings) -> list[tuple[PointPair, PointPair]]:
     propagation, budget = found.propagation, found.budget
     count = len(propagation.domain)
     all_stops = count * (STOPS + len(NEAR) + found.knots.shape[1])
-    lines = max(1, affordable(propagation.model, LINES * all_stops, times=16) // all_stops)
+    lines = max(1, affordable(propagation.model, LINES * all_stops, work=16 * WORK) // all_stops)
     first = lines * all_stops / count * budget.row_seconds
     pairs = [_pair(found, index, lines) for index in budget.deadline.paced(range(count), first)]
     if len(pairs) < count:

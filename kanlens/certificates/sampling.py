@@ -20,6 +20,7 @@ from kanlens.model.analysis import BUDGET, rows_at_once
 from kanlens.model.network import KAN
 
 WORK = 2**27  # edges that are evaluated for one purpose, about; large models see fewer points
+LEAST_WORK = 2**20  # likewise, whatever the time
 FEWEST_POINTS, FEW_POINTS = 8, 256  # points whatever the time, of large models and of others
 POINTS = 2048
 CORNERS = 8  # of at most this many features all corners are tried
@@ -141,7 +142,8 @@ def explore(
     low, high = domain[:, 0], domain[:, 1]
     inner = _inside(domain)  # at the ends, slopes may be those of the outer side
     if deadline.passed:
-        return evaluate(model, target, spread_points(inner, affordable(model, FEW_POINTS)))
+        few = affordable(model, FEW_POINTS, work=LEAST_WORK)
+        return evaluate(model, target, spread_points(inner, few))
     points = spread_points(domain, affordable(model, POINTS))
     snapped = _snapped(points[: len(points) // 2], knots).clamp(low, high)
     count = min(len(domain), CORNERS)
@@ -152,8 +154,8 @@ def explore(
     return _climbed(model, target, inner, evaluate(model, target, points, deadline), deadline)
 
 
-def affordable(model: KAN, most: int, *, times: int = 1) -> int:
-    """Return the most rows to evaluate for one purpose, that counts `times` as much as others.
+def affordable(model: KAN, most: int, *, work: int = WORK) -> int:
+    """Return the most rows to evaluate for one purpose, with so many edges evaluated in all.
 
     Examples
     --------
@@ -161,7 +163,7 @@ def affordable(model: KAN, most: int, *, times: int = 1) -> int:
     (2048, 569)
     """
     edges = sum(layer.mask.numel() for layer in model.layers)
-    return max(FEWEST_POINTS, min(most, times * WORK // edges))
+    return max(FEWEST_POINTS, min(most, work // edges))
 
 
 def _snapped(points: Tensor, knots: Tensor) -> Tensor:
@@ -188,7 +190,7 @@ def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> 
     When time runs out, only at the first ones.
     """
     values, slopes = [], []
-    first = affordable(model, FEW_POINTS)
+    first = affordable(model, FEW_POINTS, work=LEAST_WORK)
     rest = x[first:].split(rows_at_once(model)) if len(x) > first else ()
     for part in itertools.chain([x[:first]], deadline.paced(rest)):
         with torch.enable_grad():
@@ -245,7 +247,7 @@ def _climbed(
 def _goals(model: KAN) -> Tensor:
     """Select the objectives of the pattern search: in large models no single slopes."""
     count = 2 + 2 * model.widths[0] + len(NORMS)
-    rows = affordable(model, count * STEPS * STARTS * TRIES, times=8)
+    rows = affordable(model, count * STEPS * STARTS * TRIES, work=8 * WORK)
     goals = torch.arange(count, device=model.input_shift.device)
     if count <= MOST_GOALS and rows == count * STEPS * STARTS * TRIES:
         return goals

@@ -10,8 +10,9 @@ from kanlens.certificates import additive_approximation, relaxation
 from kanlens.certificates.additive_approximation import additive_changes
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.certification import certify
-from kanlens.certificates.sampling import spread_points
+from kanlens.certificates.sampling import explore, spread_points
 from kanlens.certificates.statements import _sentence
+from kanlens.deadlines import Deadline
 from kanlens.errors import DataError
 from kanlens.model import analysis, kernels
 from kanlens.model.analysis import private_copy
@@ -189,3 +190,11 @@ def test_kernels_are_not_compiled_where_time_is_short(monkeypatch):
         asked.clear()
         certify(network([2, 1]), box(2), time_limit=limit, max_boxes=4, progress=False)
         assert asked == {path}
+
+
+def test_a_wide_model_meets_few_points_where_time_is_over():
+    over = Deadline.after(0.0)
+    for widths, fewest, most in (([300, 40, 1], 8, 2**20 // 12_000), ([2, 1], 256, 256)):
+        model, knots = private_copy(KAN(widths)), torch.zeros(widths[0], 1)
+        found = explore(model, 0, box(widths[0]), knots, deadline=over)
+        assert fewest <= len(found.x) <= most
