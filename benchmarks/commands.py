@@ -186,6 +186,29 @@ def symbolic(
     terminal.emit(found.to_dict())
 
 
+@app.command()
+def workflow(
+    *,
+    output: Folder = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(help="Of functions and housing, with commas.  [default: both]"),
+    ] = None,
+    data: DataFolder = None,
+    smoke: Smoke = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Count the functions a call enters, and time the commands from a table to a report."""
+    from benchmarks.workflow.experiments import WORKFLOW
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    setup = _set_up((0,), data, smoke=smoke)
+    found = _run(WORKFLOW, setup, terminal, output=output, parts=parts, fresh=fresh)
+    terminal.emit(found.to_dict())
+
+
 def _set_up(seeds: Iterable[int], data: Path | None, *, smoke: bool) -> Setup:
     """Return what the user chose, with the data beside the checkout unless others are named."""
     from benchmarks.data import beside_checkout
