@@ -1,0 +1,46 @@
+"""What the package imports is declared, and what is declared is imported."""
+
+import ast
+import re
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import kanlens
+
+NAMES = {"sklearn": "scikit-learn"}  # where a distribution is not called as its module
+
+
+def imported(source: str) -> set[str]:
+    """Name the packages that a source imports where it runs."""
+    tree = ast.parse(source)
+    checked = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    typing = {
+        part
+        for node in checked
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for statement in node.body
+        for part in ast.walk(statement)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and node not in typing:
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node not in typing:
+            found.add((node.module or "").split(".")[0])
+    return {name for name in found if name not in sys.stdlib_module_names}
+
+
+def test_dependencies_are_those_imported():
+    sources = [path.read_text("utf-8") for path in Path(kanlens.__file__).parent.rglob("*.py")]
+    found = {NAMES.get(name, name) for name in set().union(*map(imported, sources))} - {"kanlens"}
+    lines = [line for line in requires("kanlens") if "extra ==" not in line]
+    declared = {re.match(r"[\w.-]+", line).group().lower() for line in lines}
+    assert found == declared
+
+
+def test_an_import_is_seen_where_it_runs_only():
+    text = (
+        "import yaml.x\nif TYPE_CHECKING:\n    import shap\ndef f():\n    from dask import a, b\n"
+    )
+    assert imported(text) == {"yaml", "dask"}
