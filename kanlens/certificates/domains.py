@@ -13,7 +13,7 @@ from torch import Tensor
 from kanlens.checks import message, nearest
 from kanlens.data.schema import Feature, Schema
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
-from kanlens.functions.activations import Array
+from kanlens.functions.elementary import Array
 
 Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"
 

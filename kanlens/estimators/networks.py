@@ -23,7 +23,7 @@ from kanlens.estimators.inputs import (
     validated,
 )
 from kanlens.estimators.regression import Regression
-from kanlens.functions.activations import Array
+from kanlens.functions.elementary import Array
 from kanlens.model.network import KAN
 from kanlens.training import fit
 from kanlens.training.prediction import outside_words

@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin  # noqa: TID253
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
 from kanlens.estimators.inputs import target_names, validated
-from kanlens.functions.activations import Array
+from kanlens.functions.elementary import Array
 
 
 class Regression(RegressorMixin):  # type: ignore[misc]  # untyped

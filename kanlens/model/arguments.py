@@ -53,21 +53,6 @@ def check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[floa
     return low, high
 
 
-def check_finite(call: str, name: str, value: float) -> None:
-    """Refuse NaN and infinity."""
-    if not math.isfinite(value):
-        raise InvalidValueError(message(call, f"a finite {name}", repr(value), "Change it"))
-
-
-def check_interval(call: str, low: float, high: float) -> tuple[float, float]:
-    """Return the ends of an interval; refuse ends that are not finite or do not rise."""
-    low, high = float(low), float(high)
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        expected, got = "finite ends with low <= high", f"{low!r} and {high!r}"
-        raise InvalidValueError(message(call, expected, got, "Change them"))
-    return low, high
-
-
 def check_index(name: str, index: int, size: int) -> None:
     """Refuse the index of an edge that does not exist."""
     whole = isinstance(index, numbers.Integral) and not isinstance(index, bool)

@@ -17,13 +17,13 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.functions.activations import BASES, Array, BaseActivation
+from kanlens.functions.catalog import BASES
+from kanlens.functions.elementary import ElementaryFunction
 from kanlens.model.edge_sum import Weights
 from kanlens.splines import spline
 from kanlens.splines.control_points import ControlPoints, chebyshev, from_nodes, restrict
@@ -161,7 +161,7 @@ class SplineEnclosure:
         self.mode, self.base = edges.mode, BASES[edges.base_name]
         self.low = low.double().nan_to_num(-FARTHEST).clamp(-FARTHEST, FARTHEST)
         self.high = high.double().nan_to_num(FARTHEST).clamp(-FARTHEST, FARTHEST)
-        self.curved = bool(self.weight.any()) and self.base.name not in ("identity", "zero")
+        self.curved = bool(self.weight.any()) and self.base.line is None
         cuts = _cuts(self)
         self._values, self._slopes = _table(self, cuts, 0), _table(self, cuts, 1)
         self._least, self._most = _slope_hulls(self, cuts)
@@ -173,7 +173,7 @@ class SplineEnclosure:
     def slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
         """Enclose the slopes of the edges on boxes (box, in); at kinks those of both sides."""
         found, piece = self._on(self._slopes, low, high)
-        ranges = self._base_slopes(found.start, found.end)
+        ranges = slope_range(self.base, found.start, found.end)
         least, most = ((self.weight[..., None] * end[:, None]) for end in ranges)
         base_low, base_high = torch.minimum(least, most), torch.maximum(least, most)
         lower = (_pick(self._least, piece) + base_low).amin(-1)
@@ -189,12 +189,6 @@ class SplineEnclosure:
             lower=lower.masked_fill(unknown, -torch.inf),
             upper=upper.masked_fill(unknown, torch.inf),
         )
-
-    def _base_slopes(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the least and the greatest slope of the base on intervals."""
-        ends = start.cpu().numpy(), end.cpu().numpy()
-        least, most = slope_range(self.base, *ends)
-        return torch.as_tensor(least).to(start), torch.as_tensor(most).to(start)
 
     def _on(self, table: _Table, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
         """Return control points on boxes (box, in), and the pieces (box, in, piece) they are of."""
@@ -236,27 +230,14 @@ class SplineEnclosure:
         return found, piece
 
 
-def slope_range(base: BaseActivation, low: Array, high: Array) -> tuple[Array, Array]:
-    """Return the least and the greatest first derivative of a base on intervals.
-
-    Examples
-    --------
-    >>> least, most = slope_range(BASES["silu"], np.array(-50.0), np.array(50.0))
-    >>> round(float(least), 4), round(float(most), 4)
-    (-0.0998, 1.0998)
-    """
-    ends = base.nth(low, 1), base.nth(high, 1)
-    lower, upper = np.minimum(*ends), np.maximum(*ends)
-    for zero in base.zeros_of_derivative(2):
-        inside = (low <= zero) & (zero <= high)
-        turn = base.nth(zero, 1)
-        lower = np.where(inside, np.minimum(lower, turn), lower)
-        upper = np.where(inside, np.maximum(upper, turn), upper)
-    near = np.zeros(np.shape(lower), dtype=bool)  # where terms cancel
+def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Bound the first derivative of a base on intervals, rounding included."""
+    lower, upper = base.extremes(low, high, 1)
+    near = torch.zeros_like(lower, dtype=torch.bool)  # where terms cancel
     for zero in base.zeros_of_derivative(1):
         near |= (low <= zero + 0.1) & (high >= zero - 0.1)
     room = 4e-16 * near
-    return lower - 1e-15 * np.abs(lower) - room, upper + 1e-15 * np.abs(upper) + room
+    return lower - 1e-15 * lower.abs() - room, upper + 1e-15 * upper.abs() + room
 
 
 def _pick(table: Tensor, piece: Tensor) -> Tensor:
@@ -319,7 +300,7 @@ def _table(own: SplineEnclosure, cuts: Tensor, derivative: int) -> _Table:
     moved = cuts.abs()[:, 1:].maximum(cuts.abs()[:, :-1]) / half.clamp_min(1e-300)
     bend = (sizes * torch.arange(count).to(cuts)).sum(-1)
     places_off = (1e-14 * moved).masked_fill(half == 0, 0.0) * bend
-    error = torch.as_tensor(_base_error(own.base, cuts.cpu().numpy(), count)).to(cuts)
+    error = _base_error(own.base, cuts, count)
     margin = PAD * size + places_off + own.weight.abs()[..., None] * error
     return _Table(cuts, powers, margin)
 
@@ -333,18 +314,15 @@ def _terms(own: SplineEnclosure, derivative: int) -> Tensor:  # (out, in)
     return size + own.weight.abs()
 
 
-def _base_error(base: BaseActivation, cuts: Array, count: int) -> Array:  # (in, piece)
+def _base_error(base: ElementaryFunction, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
     """Bound the error of the polynomial through a base's, or its slope's, values at nodes."""
     left, right = cuts[:, :-1], cuts[:, 1:]
-    order = VALUE  # the sixth derivative for both: the fifth of the slope
-    most = np.maximum(np.abs(base.nth(left, order)), np.abs(base.nth(right, order)))
-    for zero in base.zeros_of_derivative(order + 1):
-        inside = (left <= zero) & (zero <= right)
-        most = np.where(inside, np.maximum(most, np.abs(base.nth(zero, order))), most)
+    ends = base.extremes(left, right, VALUE)  # for both: the fifth derivative of the slope
+    most = torch.stack(ends).abs().amax(0)
     half = 0.5 * (right - left)
-    found: Any = (most * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
-    settled = (np.minimum(np.abs(left), np.abs(right)) >= SETTLED) & (left * right > 0)
-    return np.asarray(np.where(settled, np.minimum(found, STRAIGHT), found), dtype=np.float64)
+    found = (most * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
+    settled = (torch.minimum(left.abs(), right.abs()) >= SETTLED) & (left * right > 0)
+    return torch.where(settled, found.clamp(max=STRAIGHT), found)
 
 
 def _slope_hulls(own: SplineEnclosure, cuts: Tensor) -> tuple[Tensor, Tensor]:

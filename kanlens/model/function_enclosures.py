@@ -72,7 +72,7 @@ class FunctionEdges:
         below = torch.where(mask != 0, (ends + b - slack).amin(0), self.g.inert)
         above = torch.where(mask != 0, (ends + b + slack).amax(0), self.g.inert)
         tight = self.g.defined(left, right) & ~self.g.defined(below, above)
-        bounds = _accurate(self.g).slope_bounds if slopes else self.g.bounds
+        bounds = self.g.slope_bounds if slopes else self.g.bounds
         return bounds(torch.where(tight, left, below), torch.where(tight, right, above))
 
 
@@ -157,15 +157,6 @@ class FunctionEnclosure:
         known = (low >= self.splines.low) & (high <= self.splines.high)
         for group in self.groups:
             yield group, known[:, group.in_], found.start[:, group.in_], found.end[:, group.in_]
-
-
-def _accurate(g: ElementaryFunction) -> ElementaryFunction:
-    """Return g with a slope that is accurate where it is small: 1 - tanh(u)**2 cancels."""
-    return replace(g, derivative=_tanh_slope) if g.name == "tanh" else g
-
-
-def _tanh_slope(u: Tensor) -> Tensor:
-    return 4 * torch.sigmoid(2 * u) * torch.sigmoid(-2 * u)
 
 
 def times(factor: Tensor, value: Tensor) -> Tensor:

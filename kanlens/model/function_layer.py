@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from kanlens.checks import check_columns, check_dtype, message
 from kanlens.errors import ShapeError
-from kanlens.functions.catalog import FUNCTIONS, ElementaryFunction, check_functions
-from kanlens.model.edge import EdgeFunction
+from kanlens.functions.catalog import FUNCTIONS, check_functions
+from kanlens.functions.elementary import ElementaryFunction
 from kanlens.model.edge_sum import Weights
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.function_enclosures import FunctionEdges, FunctionEnclosure
 from kanlens.model.layers import LAYER_KINDS, KANLinear, LayerConfig
+from kanlens.model.spline_edge import EdgeFunction
 
 SPLINE = "spline"
 
@@ -331,7 +332,7 @@ class FunctionLinear(KANLinear):
         for g, out, in_ in self._groups():
             yield FunctionEdges(g, out, in_, self.affine[out, in_], self.mask[out, in_])
 
-    def edge(self, out: int, in_: int) -> EdgeFunction:
+    def edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
         """Return the function on the edge from input `in_` to output `out` as an exact object.
 
         Raises
@@ -346,8 +347,7 @@ class FunctionLinear(KANLinear):
         low, high = (float(ends[in_]) for ends in self.domain())
         a, b, c, d = (float(value) for value in self.affine[out, in_].detach().double())
         mask = float(self.mask[out, in_])
-        edge = FunctionEdge(function=name, a=a, b=b, c=c * mask, d=d * mask, domain=(low, high))
-        return cast("EdgeFunction", edge)  # answers the same questions
+        return FunctionEdge(function=name, a=a, b=b, c=c * mask, d=d * mask, domain=(low, high))
 
     def weight_l1(self, x: Tensor | None = None) -> Tensor:
         """Return the L1 norm of each edge's weights.

@@ -23,7 +23,7 @@ from kanlens.checks import (
     check_generator,
     check_positive,
 )
-from kanlens.functions.activations import base_activation as base_of
+from kanlens.functions.catalog import base_name
 from kanlens.model import grids, kernels, selection
 from kanlens.model.arguments import check_grid, check_layer
 from kanlens.model.config import LayerConfig
@@ -116,7 +116,7 @@ class KANLinear(SplineEdges):
         self.in_features, self.out_features = int(in_features), int(out_features)
         self.grid_size, self.spline_order = int(grid_size), int(spline_order)
         self.enable_standalone_scale_spline = enable_standalone_scale_spline
-        self.base_name = base_of(base_activation).name
+        self.base_name = base_name(base_activation)
         self.grid_eps = float(grid_eps)
         self.extrapolation = extrapolation
         self.statistics = None

@@ -19,7 +19,7 @@ from kanlens.checks import (
 from kanlens.data.rows import as_tensor
 from kanlens.data.schema import Schema, default_schema
 from kanlens.errors import ShapeError
-from kanlens.functions.activations import Array
+from kanlens.functions.elementary import Array
 from kanlens.model.arguments import find_output
 from kanlens.model.config import KANConfig, NodesConfig
 from kanlens.model.layers import LAYER_KINDS, KANLinear

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kanlens.model.statistics import LayerStatistics
 
 if TYPE_CHECKING:
-    from kanlens.model.edge import EdgeFunction
+    from kanlens.model.edge import Edge
     from kanlens.model.enclosures import Enclosure
 
 
@@ -55,7 +55,7 @@ class EdgeLayer(Protocol):
     def enclosure(self, low: Tensor, high: Tensor) -> Enclosure:
         """Return what encloses edges and slopes on boxes within those given."""
 
-    def edge(self, out: int, in_: int) -> EdgeFunction:
+    def edge(self, out: int, in_: int) -> Edge:
         """Return one edge as an exact object."""
 
     def outside(self, x: Tensor) -> Tensor:

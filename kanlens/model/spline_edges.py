@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from kanlens.checks import check_columns, check_rows
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from kanlens.model.arguments import check_index
 from kanlens.model.edge_sum import Weights
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
+from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.norms import centred_l1, entropy
+from kanlens.model.spline_edge import EdgeFunction
 from kanlens.model.statistics import LayerStatistics
 from kanlens.splines import hulls, spline
-
-if TYPE_CHECKING:
-    from kanlens.model.edge import EdgeFunction
 
 
 class SplineEdges(nn.Module):
@@ -160,9 +158,8 @@ class SplineEdges(nn.Module):
         lower, upper = hulls.bounds(
             coef, self.grid.double(), self.spline_order, low, high, extrapolation=self.mode
         )
-        interval = (end.detach().double().cpu().numpy() for end in (low, high))
-        ends = BASES[self.base_name].range_bounds(*interval)
-        base = torch.stack([weight * torch.as_tensor(end).to(weight) for end in ends])
+        ends = BASES[self.base_name].extremes(low, high)
+        base = torch.stack([weight * end for end in ends])
         base = base.masked_fill(weight == 0, 0.0)  # also where the base has no bound
         size = coef.abs().amax(-1) + hulls.finite_size(lower, upper) + hulls.finite_size(*base)
         size = size + weight.abs() * hulls.finite_size(low, high)  # some bases round as x does
@@ -205,7 +202,7 @@ class SplineEdges(nn.Module):
         ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
         return SplineEnclosure(self, *ends)
 
-    def edge(self, out: int, in_: int) -> EdgeFunction:
+    def edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
         """Return the function on the edge from input `in_` to output `out` as an exact object.
 
         Raises
@@ -213,8 +210,6 @@ class SplineEdges(nn.Module):
         InvalidValueError
             If there is no such edge.
         """
-        from kanlens.model.edge import EdgeFunction
-
         check_index("out", out, self.out_features)
         check_index("in_", in_, self.in_features)
         with torch.no_grad():

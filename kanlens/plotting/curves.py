@@ -38,8 +38,8 @@ from kanlens.plotting.style import (
 )
 
 if TYPE_CHECKING:
-    from kanlens.model.edge import EdgeFunction
     from kanlens.model.network import Rows
+    from kanlens.model.spline_edge import EdgeFunction
 
 STRIP = 0.13  # share of the height that the density of the data takes
 SHADE = "#efefef"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import MethodError
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from kanlens.model.layers import EdgeLayer, KANLinear
 from kanlens.sparsity.banded import Bands, added_by_cell, pair_products
 from kanlens.sparsity.functions import made_of_splines

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from kanlens.model.layers import KANLinear
 from kanlens.sparsity.banded import Bands, added_by_cell, pair_products
 from kanlens.sparsity.live import Cells

@@ -18,7 +18,8 @@ import numpy as np
 
 from kanlens.checks import check_count, message
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.functions.activations import BASES, Array, BaseActivation
+from kanlens.functions.catalog import BASES
+from kanlens.functions.elementary import Array, ElementaryFunction
 
 Index = np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
 
@@ -44,7 +45,7 @@ class Pieces:
         Size of the spline coefficients behind each piece: what rounding is relative to.
     weight : float
         Factor of the base activation.
-    base : BaseActivation
+    base : ElementaryFunction
     """
 
     breaks: Array
@@ -52,7 +53,7 @@ class Pieces:
     origins: Array
     magnitude: Array
     weight: float
-    base: BaseActivation
+    base: ElementaryFunction
 
     def locate(self, u: Array) -> Index:
         """Return the piece of each point; a break belongs to the piece on its right.
@@ -236,7 +237,7 @@ def spline_pieces(
     *,
     extrapolation: str = "linear",
     weight: float = 0.0,
-    base: BaseActivation | None = None,
+    base: ElementaryFunction | None = None,
 ) -> Pieces:
     """Turn a B-spline and its continuation outside the grid into polynomials.
 
@@ -252,7 +253,7 @@ def spline_pieces(
         Straight on from each end of the grid, or B-splines that run out on the outer knots.
     weight : float
         Factor of the base activation.
-    base : BaseActivation, optional
+    base : ElementaryFunction, optional
         None: "zero".
 
     Returns

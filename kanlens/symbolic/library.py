@@ -17,7 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kanlens.functions.catalog import FUNCTIONS, ElementaryFunction, find_function
+from kanlens.functions.catalog import FUNCTIONS, find_function
+from kanlens.functions.elementary import ElementaryFunction
 
 Moves = Literal["none", "shift", "scale", "both"]
 _POLE_MARGIN = 10.0**-2.5  # nearest pole to the range [-1, 1]
@@ -190,7 +191,7 @@ def library(functions: Sequence[str] | None = None, *, call: str = "library") ->
     known = {family.name for family in _FAMILIES} | {"constant"}
     added = [_added(g) for name, g in FUNCTIONS.items() if name not in known]
     if functions is None:
-        return [*_FAMILIES, *added]
+        return [*_FAMILIES, *(family for family in added if family.function.searched)]
     names = {find_function(name, call=call).name for name in functions} | {"x"}
     return [family for family in (*_FAMILIES, *added) if family.name in names]
 

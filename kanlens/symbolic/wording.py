@@ -22,7 +22,8 @@ from sympy.printing.str import StrPrinter
 
 from kanlens.checks import message
 from kanlens.errors import DataError
-from kanlens.functions.catalog import FUNCTIONS, ElementaryFunction
+from kanlens.functions.catalog import FUNCTIONS
+from kanlens.functions.elementary import ElementaryFunction
 from kanlens.model.function_edge import FunctionEdge
 
 _PLACE = "_u_"  # stands for the argument in the text of a function

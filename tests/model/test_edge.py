@@ -12,8 +12,8 @@ from scipy.interpolate import BSpline
 from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError, KanlensError, ShapeError
-from kanlens.functions.activations import BASES
-from kanlens.model.edge import EdgeFunction
+from kanlens.functions.catalog import BASES
+from kanlens.model.spline_edge import EdgeFunction
 
 DEGREES = range(1, 6)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from kanlens.model.edge_sum import Weights, edge_sum
 from tests.model import reference
 from tests.model.layers_for_tests import EXACT, MODES, ORDERS, everywhere, inside, rich

@@ -22,9 +22,9 @@ import numpy as np
 from kanlens.attribution.shapley.curve_samples import EPS, Samples, at_point, samples
 from kanlens.checks import check_count, check_positive, message
 from kanlens.errors import InvalidValueError
-from kanlens.functions.activations import Array
-from kanlens.model.edge import EdgeFunction
+from kanlens.functions.elementary import Array
 from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.spline_edge import EdgeFunction
 
 LEAST, MOST = 32, 8192  # cosines
 CELLS = 8  # for each cosine; with 4 the bound is 1.4 times the error, with 8 it is 1.1 times

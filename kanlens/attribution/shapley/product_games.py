@@ -18,7 +18,7 @@ from torch import Tensor
 from kanlens.attribution.shapley.cosines import CosineSeries
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.functions.activations import Array
+from kanlens.functions.elementary import Array
 from kanlens.model.analysis import BUDGET
 from kanlens.model.kernels.product_games import (
     cosine_interactions,

@@ -21,7 +21,7 @@ from torch import Tensor
 from kanlens.checks import message, reworded
 from kanlens.data.schema import default_schema
 from kanlens.errors import DTypeError, InvalidValueError, KanlensError, ShapeError
-from kanlens.functions.activations import base_activation
+from kanlens.functions.catalog import base_name
 from kanlens.io.importers.source import CALL, Importer, Options, Source
 from kanlens.model.config import LayerConfig
 from kanlens.model.layers import KANLinear
@@ -227,7 +227,7 @@ def _base_name(own: Any, options: Options) -> str:
     given = options.base_activation
     if given is None:
         given = getattr(own, "base_name", None) or getattr(own, "base_activation", None)
-    return base_activation("silu" if given is None else given, call=CALL).name
+    return base_name("silu" if given is None else given, call=CALL)
 
 
 def _grid_eps(own: Any) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from kanlens.model.kernels import pool
 from kanlens.model.kernels.passes import flat
 from kanlens.threads import one_thread

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from kanlens.model.edge_sum import Weights
 from kanlens.splines import spline
 from kanlens.splines.spline import Extrapolation
