@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kanlens.checks import message
 from kanlens.data.schema import Schema
 from kanlens.errors import FileFormatError
+from kanlens.model.products import Grouping, Nodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,3 +155,38 @@ class KANConfig:
             got = f"{type(error).__name__}: {error}"
             text = message("KANConfig", "a kanlens configuration", got, "Save the model again")
             raise FileFormatError(text) from error
+
+
+def check_config(config: KANConfig, kinds: Collection[str]) -> tuple[Grouping, ...]:
+    """Return the grouping of every layer; refuse unknown kinds and layers that do not fit."""
+    unknown = [layer.kind for layer in config.layers if layer.kind not in kinds]
+    if unknown or not config.layers:
+        expected = f"layers of kind {', '.join(sorted(kinds))}"
+        got = repr(unknown[0]) if unknown else "none"
+        raise FileFormatError(message("KAN.from_config", expected, got, "Upgrade kanlens"))
+    arities = [nodes.arities for nodes in config.nodes] or [()] * len(config.layers)
+    if len(arities) != len(config.layers):
+        got = f"{len(arities)} for {len(config.layers)} layers"
+        raise _unfit("nodes of every layer", got)
+    groups = []
+    for layer, found in zip(config.layers, arities, strict=True):
+        group = Grouping(layer.out_features - sum(found), tuple(found))
+        if group.sums < 0 or not group.nodes or any(arity < 2 for arity in found):
+            got = f"products of {list(found)} from {layer.out_features} outputs"
+            raise _unfit("products of at least two of a layer's outputs", got)
+        groups.append(group)
+    inputs = [len(config.schema.features), *(group.nodes for group in groups)]
+    outputs = [*(layer.in_features for layer in config.layers), len(config.schema.outputs)]
+    if inputs != outputs:
+        raise _unfit("layers that fit together", f"widths {outputs} after {inputs}")
+    return tuple(groups)
+
+
+def make_nodes(config: KANConfig, groups: Sequence[Grouping]) -> list[Nodes]:
+    """Return nodes for every layer of a configuration; their scales are ones until loaded."""
+    scaled = [one.scaled for one in config.nodes] or [False] * len(groups)
+    return [Nodes(group, scaled=one) for group, one in zip(groups, scaled, strict=True)]
+
+
+def _unfit(expected: str, got: str) -> FileFormatError:
+    return FileFormatError(message("KAN.from_config", expected, got, "Save the model again"))

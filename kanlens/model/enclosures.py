@@ -190,6 +190,36 @@ class SplineEnclosure:
             upper=upper.masked_fill(unknown, torch.inf),
         )
 
+    def on_line(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # (out, in) twice
+        """Bound the edges on one interval (in,) of each input, whose ends may be infinite.
+
+        Beyond the grid the spline is a straight line or zero, which its ends bound.
+        """
+        knots = self.knots if self.mode == "zero" else spline.breakpoints(self.knots, self.degree)
+        grid = knots[:, [0, -1]].mT  # (ray, in): one to the left, one to the right
+        inner = low.clamp(*grid)[None], high.clamp(*grid)[None]
+        lower, upper = (end[0] for end in self.values(*inner).bounds())
+        missed = (high < grid[0]) | (low > grid[1])
+        lower, upper = lower.masked_fill(missed, torch.inf), upper.masked_fill(missed, -torch.inf)
+        starts = torch.stack([low, torch.maximum(low, grid[1])])
+        ends = torch.stack([torch.minimum(high, grid[0]), high])
+        value, slope = torch.zeros(2, 1, 1).to(grid), torch.zeros(2, 1, 1).to(grid)
+        if self.mode == "linear":
+            value = spline.evaluate(grid, self.coef, self.knots, self.degree)
+            steep = spline.end_slopes(self.knots, self.degree)
+            slope = torch.stack([(self.coef * end).sum(-1) for end in steep])
+        line = torch.stack([value + times(slope, (x - grid)[:, None]) for x in (starts, ends)])
+        base = torch.stack(
+            [times(self.weight, end[:, None]) for end in self.base.extremes(starts, ends)]
+        )
+        beside = ~torch.stack([low < grid[0], high > grid[1]])[:, None]
+        least = (line.amin(0) + base.amin(0)).masked_fill(beside, torch.inf).amin(0)
+        most = (line.amax(0) + base.amax(0)).masked_fill(beside, -torch.inf).amax(0)
+        exact = torch.stack([times(self.weight, end) for end in self.base.extremes(low, high)])
+        alone = ~(self.coef != 0).any(-1)  # the base
+        lower = torch.where(alone, exact.amin(0), torch.minimum(lower, least))
+        return lower, torch.where(alone, exact.amax(0), torch.maximum(upper, most))
+
     def _on(self, table: _Table, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
         """Return control points on boxes (box, in), and the pieces (box, in, piece) they are of."""
         low, high = low.double(), high.double()
@@ -238,6 +268,11 @@ def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Te
         near |= (low <= zero + 0.1) & (high >= zero - 0.1)
     room = 4e-16 * near
     return lower - 1e-15 * lower.abs() - room, upper + 1e-15 * upper.abs() + room
+
+
+def times(factor: Tensor, value: Tensor) -> Tensor:
+    """Multiply; a factor of 0 gives 0 also where the value is infinite."""
+    return torch.where(factor == 0, 0.0, factor * value)
 
 
 def _pick(table: Tensor, piece: Tensor) -> Tensor:

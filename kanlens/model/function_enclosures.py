@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kanlens.functions.elementary import ElementaryFunction
-from kanlens.model.enclosures import PAD, SplineEnclosure
+from kanlens.model.enclosures import PAD, SplineEnclosure, times
 from kanlens.splines.control_points import ControlPoints
 
 
@@ -157,17 +157,6 @@ class FunctionEnclosure:
         known = (low >= self.splines.low) & (high <= self.splines.high)
         for group in self.groups:
             yield group, known[:, group.in_], found.start[:, group.in_], found.end[:, group.in_]
-
-
-def times(factor: Tensor, value: Tensor) -> Tensor:
-    """Multiply; a factor of 0 gives 0 also where the value is infinite.
-
-    Examples
-    --------
-    >>> times(torch.tensor(0.0), torch.tensor(torch.inf))
-    tensor(0.)
-    """
-    return torch.where(factor == 0, 0.0, factor * value)
 
 
 def _known(value: Tensor, otherwise: float) -> Tensor:

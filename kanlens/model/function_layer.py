@@ -27,6 +27,7 @@ from kanlens.model.layers import LAYER_KINDS, KANLinear, LayerConfig
 from kanlens.model.spline_edge import EdgeFunction
 
 SPLINE = "spline"
+_START = (1.0, 0.0, 1.0, 0.0)  # a, b, c, d
 
 FunctionTable = tuple[tuple[str, ...], ...]
 
@@ -72,8 +73,7 @@ class FunctionLinear(KANLinear):
         **options: Any,
     ) -> None:
         super().__init__(in_features, out_features, **options)
-        start = torch.tensor([1.0, 0.0, 1.0, 0.0]).expand(out_features, in_features, 4)
-        self.affine = nn.Parameter(start.clone())
+        self.affine = nn.Parameter(torch.tensor(_START).repeat(out_features, in_features, 1))
         self.register_buffer("spline_mask", torch.ones_like(self.mask), persistent=False)
         self.register_buffer("function_edges", torch.empty(0, 2).long(), persistent=False)
         self.functions: FunctionTable = ()
@@ -94,31 +94,10 @@ class FunctionLinear(KANLinear):
         table = ((SPLINE,) * layer.in_features,) * layer.out_features
         new = cls.from_config(_with_functions(layer.config, table))
         new.to(dtype=layer.mask.dtype, device=layer.mask.device)
-        own = {name: value for name, value in layer.state_dict().items() if name != "affine"}
-        new.load_state_dict(own, strict=False)
+        affine = torch.tensor(_START).expand_as(new.affine)
+        new.load_state_dict({**layer.state_dict(), "affine": affine})
         new.statistics = layer.statistics
         return new.train(layer.training)
-
-    @classmethod
-    def from_config(cls, config: LayerConfig) -> FunctionLinear:
-        """Build a layer of this kind; its weights are zero until a state dict is loaded."""
-        layer = cls(
-            config.in_features,
-            config.out_features,
-            config.functions,
-            grid_size=config.grid_size,
-            spline_order=config.spline_order,
-            base_activation=config.base_activation,
-            extrapolation=config.extrapolation,
-            grid_eps=config.grid_eps,
-            enable_standalone_scale_spline=config.enable_standalone_scale_spline,
-            generator=torch.Generator(),  # so that torch's own is left alone
-        )
-        with torch.no_grad():
-            for name, parameter in layer.named_parameters():
-                if name != "affine":
-                    parameter.zero_()
-        return layer
 
     @property
     def config(self) -> LayerConfig:

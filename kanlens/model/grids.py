@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
-from torch import Tensor, nn
-
-from kanlens.splines import spline
-
-if TYPE_CHECKING:
-    from kanlens.model.layers import KANLinear
+from torch import Tensor
 
 COLLAPSED = 1e-2  # spacing, as a share of the even one, below which quantiles are repeated
 
@@ -95,42 +88,3 @@ def resized(cuts: Tensor, grid_size: int) -> Tensor:  # (in, G + 1) -> (in, grid
         for j in range(count)
     ]
     return torch.stack([*columns, cuts[:, -1]], dim=1)
-
-
-def move(layer: KANLinear, cuts: Tensor, x: Tensor) -> float:
-    """Give a layer other breakpoints, refit its splines, and measure what that changed.
-
-    Parameters
-    ----------
-    layer : KANLinear
-        Changed in place; its functions stay what they are as far as the new grid can hold them.
-    cuts : Tensor, shape (in, G + 1)
-        The new breakpoints.
-    x : Tensor, shape (batch, in)
-        Where the change is measured, in the scaled units of the layer.
-
-    Returns
-    -------
-    float
-        Largest change of an output over the rows of `x` inside the old grid; when no row is
-        inside with all its values, over the rows with values moved to the grid's nearest end.
-    """
-    inside = x[~layer.outside(x).any(1)]
-    if not len(inside):
-        inside = x[torch.isfinite(x).all(1)].clamp(*layer.domain())
-    before = layer(inside)
-    knots = spline.extend(cuts, layer.spline_order)
-    old = spline.breakpoints(layer.grid, layer.spline_order)
-    if old.shape == cuts.shape:  # what lies beyond an unchanged grid stays too
-        knots = torch.where((cuts == old).all(1, keepdim=True), layer.grid, knots)
-    weight = spline.refit(
-        layer.spline_weight, layer.grid, knots, layer.spline_order, extrapolation=layer.mode
-    )
-    layer.grid = knots.to(layer.grid)
-    layer.grid_size = cuts.shape[1] - 1
-    if weight.shape == layer.spline_weight.shape:
-        layer.spline_weight.copy_(weight)
-    else:
-        layer.spline_weight = nn.Parameter(weight, layer.spline_weight.requires_grad)
-    moved = layer(inside) - before
-    return float(moved.abs().max()) if moved.numel() else 0.0

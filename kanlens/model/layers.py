@@ -8,7 +8,9 @@ asks for it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +24,16 @@ from kanlens.checks import (
     check_dtype,
     check_generator,
     check_positive,
+    message,
 )
+from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import base_name
-from kanlens.model import grids, kernels, selection
-from kanlens.model.arguments import check_grid, check_layer
+from kanlens.memory import check_memory
+from kanlens.model import grids, kernels
 from kanlens.model.config import LayerConfig
 from kanlens.model.edge_sum import edge_sum
-from kanlens.model.norms import entropy
 from kanlens.model.protocol import EdgeLayer
-from kanlens.model.spline_edges import SplineEdges
+from kanlens.model.spline_edges import SplineEdges, entropy
 from kanlens.splines import spline
 
 if TYPE_CHECKING:
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["LAYER_KINDS", "EdgeLayer", "KANLinear", "LayerConfig", "entropy"]
 
 LAYER_KINDS: dict[str, type[KANLinear]] = {}
+
+_BYTES = 50  # that drawing the weights of a layer takes for each; measured: 100
+_SOLVED = 8  # bytes of a number in the equations that its splines are drawn by
 
 
 class KANLinear(SplineEdges):
@@ -111,7 +117,7 @@ class KANLinear(SplineEdges):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_layer(in_features, out_features, grid_size, spline_order, grid_eps)
+        _check_layer(in_features, out_features, grid_size, spline_order, grid_eps)
         check_choice("KANLinear", "extrapolation", extrapolation, ["linear", "zero"])
         self.in_features, self.out_features = int(in_features), int(out_features)
         self.grid_size, self.spline_order = int(grid_size), int(spline_order)
@@ -120,9 +126,9 @@ class KANLinear(SplineEdges):
         self.grid_eps = float(grid_eps)
         self.extrapolation = extrapolation
         self.statistics = None
-        low, high = check_grid(grid_range)
+        low, high = _check_grid(grid_range)
         grid = spline.uniform_knots(in_features, low, high, grid_size, degree=spline_order)
-        check_grid(grid_range, grid)
+        _check_grid(grid_range, grid)
         self.register_buffer("grid", grid)
         self.register_buffer("mask", torch.ones(out_features, in_features))
         shape = (out_features, in_features)
@@ -141,12 +147,7 @@ class KANLinear(SplineEdges):
         *,
         generator: torch.Generator | None = None,
     ) -> None:
-        """Draw the initial weights: small random splines, and uniform scales of 1/sqrt(in).
-
-        Examples
-        --------
-        >>> KANLinear(2, 1).reset_parameters(generator=torch.Generator().manual_seed(0))
-        """
+        """Draw the initial weights: small random splines, and uniform scales of 1/sqrt(in)."""
         check_generator("KANLinear", generator)
         check_positive("KANLinear", "scale_noise", scale_noise, zero=True)
         check_positive("KANLinear", "scale_base", scale_base, zero=True)
@@ -170,17 +171,11 @@ class KANLinear(SplineEdges):
     @classmethod
     def from_config(cls, config: LayerConfig) -> Self:
         """Build a layer of this kind; its weights are zero until a state dict is loaded."""
-        layer = cls(
-            config.in_features,
-            config.out_features,
-            grid_size=config.grid_size,
-            spline_order=config.spline_order,
-            base_activation=config.base_activation,
-            extrapolation=config.extrapolation,
-            grid_eps=config.grid_eps,
-            enable_standalone_scale_spline=config.enable_standalone_scale_spline,
-            generator=torch.Generator(),  # so that torch's own is left alone
-        )
+        options = dataclasses.asdict(config)
+        del options["kind"]
+        if not options["functions"]:  # which other kinds do not take
+            del options["functions"]
+        layer = cls(**options, generator=torch.Generator())  # so that torch's own is left alone
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter.zero_()
@@ -227,12 +222,6 @@ class KANLinear(SplineEdges):
         """Map x (batch, in) to y (batch, out) in torch operations, differentiable to any order.
 
         `forward` does so itself wherever its fused kernels cannot run.
-
-        Examples
-        --------
-        >>> layer = KANLinear(4, 5)
-        >>> torch.allclose(layer.forward_torch(torch.zeros(2, 4)), layer(torch.zeros(2, 4)))
-        True
         """
         return edge_sum(
             x,
@@ -275,7 +264,7 @@ class KANLinear(SplineEdges):
         flat = x.reshape(-1, self.in_features)
         old = spline.breakpoints(self.grid, self.spline_order)
         cuts = grids.adapted(flat, old, eps=self.grid_eps, margin=margin)
-        return grids.move(self, cuts, flat)
+        return self._move(cuts, flat)
 
     @torch.no_grad()
     def refine(self, grid_size: int) -> float:
@@ -299,7 +288,30 @@ class KANLinear(SplineEdges):
         old = spline.breakpoints(self.grid, self.spline_order)
         steps = torch.linspace(0, 1, 201).to(self.grid)
         x = old[:, 0] + (old[:, -1] - old[:, 0]) * steps[:, None]
-        return grids.move(self, grids.resized(old, grid_size), x)
+        return self._move(grids.resized(old, grid_size), x)
+
+    def _move(self, cuts: Tensor, x: Tensor) -> float:
+        """Take other breakpoints (in, G + 1), refit the splines, and measure what that changed.
+
+        Over the rows of x (batch, in) inside the old grid; when no row is inside with all its
+        values, over the rows with values moved to the grid's nearest end.
+        """
+        inside = x[~self.outside(x).any(1)]
+        if not len(inside):
+            inside = x[torch.isfinite(x).all(1)].clamp(*self.domain())
+        before, degree = self(inside), self.spline_order
+        knots, old = spline.extend(cuts, degree), spline.breakpoints(self.grid, degree)
+        if old.shape == cuts.shape:  # what lies beyond an unchanged grid stays too
+            knots = torch.where((cuts == old).all(1, keepdim=True), self.grid, knots)
+        weight = spline.refit(self.spline_weight, self.grid, knots, degree, extrapolation=self.mode)
+        self.grid = knots.to(self.grid)
+        self.grid_size = cuts.shape[1] - 1
+        if weight.shape == self.spline_weight.shape:
+            self.spline_weight.copy_(weight)
+        else:
+            self.spline_weight = nn.Parameter(weight, self.spline_weight.requires_grad)
+        moved = self(inside) - before
+        return float(moved.abs().max()) if moved.numel() else 0.0
 
     def select(self, out: Sequence[int], in_: Sequence[int]) -> Self:
         """Return a smaller layer that keeps only outputs `out` and inputs `in_`, in that order.
@@ -309,7 +321,25 @@ class KANLinear(SplineEdges):
         >>> KANLinear(3, 2).select([1], [0, 2]).mask.shape
         torch.Size([1, 2])
         """
-        return selection.select(self, out, in_)
+        rows = _indices("out", out, self.out_features)
+        columns = _indices("in_", in_, self.in_features)
+        functions = self.config.functions
+        config = dataclasses.replace(
+            self.config,
+            out_features=len(rows),
+            in_features=len(columns),
+            functions=tuple(tuple(functions[o][i] for i in in_) for o in out) if functions else (),
+        )
+        small = type(self).from_config(config).to(self.grid)
+        cut = {"grid": (columns,), "bias": (rows,)}  # others are (out, in, ...)
+        state = self.state_dict()
+        for name, tensor in state.items():
+            state[name] = tensor[cut.get(name, (rows[:, None], columns))]
+        small.load_state_dict(state)
+        small.train(self.training)
+        if self.statistics is not None:
+            small.statistics = self.statistics.select(rows, columns)
+        return small
 
     def extra_repr(self) -> str:
         """Describe the layer in one line."""
@@ -321,3 +351,47 @@ class KANLinear(SplineEdges):
 
 
 LAYER_KINDS[KANLinear.kind] = KANLinear
+
+
+def _indices(name: str, indices: Sequence[int], size: int) -> Tensor:
+    chosen = [int(index) for index in indices]
+    if chosen and min(chosen) >= 0 and max(chosen) < size:
+        return torch.tensor(chosen)
+    expected = f"{name} to list indices from 0 to {size - 1}"
+    raise InvalidValueError(message("select", expected, repr(list(indices)), "Name at least one"))
+
+
+def _check_layer(
+    in_features: int, out_features: int, grid_size: int, spline_order: int, grid_eps: float
+) -> None:
+    """Refuse a width, grid or order that no layer can have."""
+    check_count("KANLinear", "in_features", in_features)
+    check_count("KANLinear", "out_features", out_features)
+    check_count("KANLinear", "grid_size", grid_size)
+    whole = isinstance(spline_order, numbers.Integral) and not isinstance(spline_order, bool)
+    if not whole or spline_order not in range(1, 6):
+        expected = "spline_order from 1 to 5"
+        raise InvalidValueError(message("KANLinear", expected, repr(spline_order), "3 is cubic"))
+    weights = in_features * out_features * (grid_size + spline_order + 2)
+    equations = in_features * (grid_size + 1) * (grid_size + spline_order)
+    layer = f"a layer of {in_features:,} x {out_features:,} edges on {grid_size:,} intervals"
+    advice = "Make it narrower, or its grid coarser"
+    check_memory("KANLinear", _BYTES * weights + _SOLVED * equations, layer, advice)
+    if not (isinstance(grid_eps, numbers.Real) and 0 <= grid_eps <= 1):
+        expected = "grid_eps from 0 to 1"
+        raise InvalidValueError(message("KANLinear", expected, repr(grid_eps), "Change it"))
+
+
+def _check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[float, float]:
+    """Return the ends of a grid; refuse ends that do not rise, or knots too close for a dtype."""
+    try:
+        low, high = (float(end) for end in ends)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not -math.inf < low < high < math.inf:
+        expected = "grid_range of two rising numbers"
+        raise InvalidValueError(message("KANLinear", expected, repr(ends), "Swap or correct it"))
+    if knots is not None and not bool((knots.diff(dim=1) > 0).all()):
+        expected = f"grid_range wide enough for its intervals in {knots.dtype}"
+        raise InvalidValueError(message("KANLinear", expected, repr(ends), "Scale the inputs"))
+    return low, high

@@ -17,15 +17,21 @@ References
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Grouping", "Nodes", "multiply", "others", "split"]
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    Width: TypeAlias = int | tuple[int, int | Sequence[int]] | Sequence[int]
 
 
 def multiply(factors: Tensor) -> Tensor:  # (..., factor) -> (...)
@@ -266,3 +272,82 @@ class Nodes(nn.Module):
         if self.plain:
             return slopes
         return slopes[..., self.owner] * self.rates(ours, theirs)
+
+
+def read_widths(widths: Any) -> tuple[int, tuple[Grouping, ...]]:
+    """Return the number of features, and the grouping of every layer's outputs.
+
+    Examples
+    --------
+    >>> read_widths([2, (3, 2), 1])
+    (2, (Grouping(sums=3, arities=(2, 2)), Grouping(sums=1, arities=())))
+    """
+    entries = list(widths) if isinstance(widths, Iterable) else []
+    groups = [_grouping(entry) for entry in entries]
+    known = [group for group in groups if group is not None]
+    if len(entries) < 2 or len(known) < len(groups) or not _is_count(entries[0]):
+        expected = "widths of at least two whole numbers of at least 1"
+        raise InvalidValueError(message("KAN", expected, repr(widths), "For example [4, 5, 1]"))
+    return known[0].sums, tuple(known[1:])
+
+
+def _grouping(entry: Any) -> Grouping | None:
+    """Return the grouping of one layer; None when the entry is neither a number nor a pair."""
+    if not isinstance(entry, (tuple, list)):
+        return Grouping(int(entry)) if _is_count(entry) else None
+    sums: Any
+    products: Any
+    sums, products = entry if len(entry) == 2 else (None, None)
+    if _is_count(products, least=0):
+        products = [2] * int(products)
+    listed = isinstance(products, (tuple, list)) and all(_is_count(one, 0) for one in products)
+    if not _is_count(sums, least=0) or not listed:
+        expected = "a layer that multiplies as a pair of its sums and products"
+        advice = "Write (3, 2) for 3 sums and 2 products of two, (3, [2, 3]) for other arities"
+        raise InvalidValueError(message("KAN", expected, repr(entry), advice))
+    if any(arity < 2 for arity in products):
+        expected, advice = "products of at least two factors", "One factor alone is a sum"
+        raise InvalidValueError(message("KAN", expected, repr(entry), advice))
+    found = Grouping(int(sums), tuple(int(arity) for arity in products))
+    if not found.nodes:
+        advice = "Give the layer a sum or a product"
+        raise InvalidValueError(message("KAN", "at least one node in a layer", repr(entry), advice))
+    return found
+
+
+def _is_count(value: Any, least: int = 1) -> bool:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and value >= least
+
+
+def layer_sizes(n_in: int, groups: Sequence[Grouping]) -> list[tuple[int, int]]:
+    """Return the number of inputs and outputs of every layer.
+
+    Examples
+    --------
+    >>> layer_sizes(2, [Grouping(3, (2, 2)), Grouping(1)])
+    [(2, 7), (5, 1)]
+    """
+    levels = [n_in, *(group.nodes for group in groups)]
+    outs = [group.subnodes for group in groups]
+    return [(in_, out) for (in_, _), out in zip(itertools.pairwise(levels), outs, strict=True)]
+
+
+def check_nodes(
+    layers: Sequence[Any], nodes: Sequence[Nodes] | None, n_outputs: int
+) -> Sequence[Nodes]:
+    """Return the nodes of layers, plain sums when there are none; refuse what does not fit."""
+    if nodes is None:
+        return [Nodes(Grouping(layer.out_features)) for layer in layers]
+    inputs = [layer.in_features for layer in layers][1:]
+    expected = list(zip((lay.out_features for lay in layers), [*inputs, n_outputs], strict=True))
+    got = [(one.grouping.subnodes, one.grouping.nodes) for one in nodes]
+    if got != expected:
+        text = f"nodes of {_pairs(expected)} (subnodes, nodes)"
+        advice = "Give one per layer, as its outputs and the next layer's inputs ask"
+        raise InvalidValueError(message("KAN.from_layers", text, _pairs(got) or "none", advice))
+    return nodes
+
+
+def _pairs(numbers: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(str(pair) for pair in numbers)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_columns, check_rows
+from kanlens.checks import check_columns, check_rows, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import BASES
-from kanlens.model.arguments import check_index
 from kanlens.model.edge_sum import Weights
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
 from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.norms import centred_l1, entropy
 from kanlens.model.spline_edge import EdgeFunction
 from kanlens.model.statistics import LayerStatistics
-from kanlens.splines import hulls, spline
+from kanlens.splines import spline
 
 
 class SplineEdges(nn.Module):
@@ -138,8 +138,7 @@ class SplineEdges(nn.Module):
     def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Bound every edge on an interval of each input.
 
-        The spline part by its control points on each piece, the base by its exact range; their
-        sum is sound, and tight when one of them is zero.
+        By the control points of every piece; beyond the grid by the ranges of line and base.
 
         Parameters
         ----------
@@ -154,17 +153,18 @@ class SplineEdges(nn.Module):
         if low.dim() == 2:
             lower, upper = self.enclosure(low, high).values(low, high).bounds()
             return lower.to(self.grid), upper.to(self.grid)
-        coef, weight = self.coefficients().double(), self.base_weights().double()
-        lower, upper = hulls.bounds(
-            coef, self.grid.double(), self.spline_order, low, high, extrapolation=self.mode
-        )
-        ends = BASES[self.base_name].extremes(low, high)
-        base = torch.stack([weight * end for end in ends])
-        base = base.masked_fill(weight == 0, 0.0)  # also where the base has no bound
-        size = coef.abs().amax(-1) + hulls.finite_size(lower, upper) + hulls.finite_size(*base)
-        size = size + weight.abs() * hulls.finite_size(low, high)  # some bases round as x does
+        if not bool((low <= high).all()):
+            expected, got = "low <= high", "an empty interval"
+            raise InvalidValueError(message("edge_bounds", expected, got, "Swap the ends"))
+        low, high = low.detach().to(self.grid.double()), high.detach().to(self.grid.double())
+        inside = SplineEnclosure(self, low, high)
+        bounds = torch.stack(inside.on_line(low, high))
+        reach = torch.stack([low, high]).abs()
+        finite = [end.masked_fill(end.isinf(), 0.0).amax(0) for end in (bounds.abs(), reach)]
+        weight = inside.weight.abs()
+        size = inside.coef.abs().amax(-1) + finite[0] + weight * (1 + finite[1])  # they round too
         pad = 32 * torch.finfo(self.grid.dtype).eps * size
-        lower, upper = lower + base.amin(0) - pad, upper + base.amax(0) + pad
+        lower, upper = bounds[0] - pad, bounds[1] + pad
         return lower.to(self.grid), upper.to(self.grid)
 
     def edge_slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,8 +210,11 @@ class SplineEdges(nn.Module):
         InvalidValueError
             If there is no such edge.
         """
-        check_index("out", out, self.out_features)
-        check_index("in_", in_, self.in_features)
+        for name, index, size in (("out", out, self.out_features), ("in_", in_, self.in_features)):
+            whole = isinstance(index, numbers.Integral) and not isinstance(index, bool)
+            if not whole or not 0 <= index < size:
+                expected, advice = f"{name} from 0 to {size - 1}", "Name an edge it has"
+                raise InvalidValueError(message("edge", expected, repr(index), advice))
         with torch.no_grad():
             return EdgeFunction(
                 knots=self.grid[in_].double().cpu().numpy(),
@@ -244,7 +247,7 @@ class SplineEdges(nn.Module):
         if line is not None:  # the splines can write it: it counts as theirs
             places = spline.greville(self.grid, self.spline_order)
             coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)
-        return centred_l1(coef, weight, mean)
+        return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()
 
     def activation_l1(self, x: Tensor) -> Tensor:
         """Return the mean of |phi_oi(x_i)| over x (batch, in), shape (out, in).
@@ -273,3 +276,17 @@ class SplineEdges(nn.Module):
         """
         norms = self.weight_l1()
         return regularize_activation * norms.sum() + regularize_entropy * entropy(norms)
+
+
+def entropy(scores: Tensor) -> Tensor:
+    """Return the entropy of scores divided by their sum; finite, with its gradient, at zero.
+
+    Examples
+    --------
+    >>> round(float(entropy(torch.tensor([1.0, 1.0, 0.0]))), 4)
+    0.6931
+    """
+    tiny = torch.finfo(scores.dtype).tiny
+    total = scores.sum()
+    share = scores / torch.where(total > tiny**0.5, total, 1.0)  # scores of zero share nothing
+    return -(share * share.clamp_min(tiny).log()).sum()

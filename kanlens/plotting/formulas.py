@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
 from kanlens.errors import DTypeError, ShapeError
-from kanlens.model.arguments import find_output
+from kanlens.model.network import find_output
 from kanlens.plotting.agreement import finite_pairs, scatter_pair
 from kanlens.plotting.style import (
     STYLE,

@@ -17,7 +17,7 @@ from kanlens.checks import check_choice, check_columns, check_count, message
 from kanlens.data.rows import as_tensor
 from kanlens.data.schema import default_schema
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.model.arguments import find_output
+from kanlens.model.network import find_output
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic.front import RULES, choose, front_and_beyond, scores
 from kanlens.symbolic.listing import latex_table, text_table

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.model.products import Nodes
-from kanlens.model.widths import read_widths
+from kanlens.model.products import Nodes, read_widths
 
 SHAPES = (
     [2, 1],
