@@ -23,13 +23,7 @@ from kanlens.functions.elementary import ElementaryFunction
 
 
 def find_function(name: str, *, call: str = "find_function") -> ElementaryFunction:
-    """Return the elementary function of that name or alias.
-
-    Examples
-    --------
-    >>> find_function("cos").name
-    'sin'
-    """
+    """Return the elementary function of that name or alias."""
     known = ALIASES.get(name, name)
     check_choice(call, "function", known, FUNCTIONS)
     return FUNCTIONS[known]
@@ -45,18 +39,7 @@ def check_functions(call: str, names: Iterable[str]) -> None:
 
 
 def base_name(given: object, *, call: str = "base_activation") -> str:
-    """Return the name in `BASES` of a name, torch module (class), torch function or entry.
-
-    Raises
-    ------
-    InvalidValueError
-        If it is none of them, e.g. GELU with the tanh approximation.
-
-    Examples
-    --------
-    >>> base_name(nn.SiLU), base_name(torch.tanh)
-    ('silu', 'tanh')
-    """
+    """Return the name in `BASES` of a name, torch module (class), torch function or entry."""
     if isinstance(given, str):
         check_choice(call, "base_activation", given, BASES)
         return given

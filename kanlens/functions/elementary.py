@@ -262,18 +262,7 @@ class ElementaryFunction:
 def repeated(
     points: tuple[float, ...], period: float | None, low: float, high: float
 ) -> list[float]:
-    """Return the points of ``[low, high]``, with their repetitions, increasing.
-
-    Raises
-    ------
-    MethodError
-        If there are more than a million.
-
-    Examples
-    --------
-    >>> repeated((0.5,), 2.0, -1.0, 5.0)
-    [0.5, 2.5, 4.5]
-    """
+    """Return the points of ``[low, high]``, with their repetitions, increasing."""
     if period is None:
         return sorted(point for point in points if low <= point <= high)
     if len(points) * (high - low) > MOST * period:

@@ -54,21 +54,7 @@ def edge_sum(
     extrapolation: Extrapolation,
     base: str,
 ) -> Tensor:  # (batch, out)
-    """Return bias_o + sum_i phi_oi(x_i) as products of matrices.
-
-    Examples
-    --------
-    >>> import torch
-    >>> grid = spline.uniform_knots(2, -1.0, 1.0, 4, degree=3)
-    >>> weights = Weights(
-    ...     spline=torch.ones(1, 2, 7), scale=None, base=torch.zeros(1, 2),
-    ...     bias=torch.zeros(1), mask=torch.ones(1, 2),
-    ... )
-    >>> edge_sum(
-    ...     torch.zeros(1, 2), weights, grid=grid, degree=3, extrapolation="linear", base="silu"
-    ... )
-    tensor([[2.]])
-    """
+    """Return bias_o + sum_i phi_oi(x_i) as products of matrices."""
     y = F.linear(BASES[base].value(x), weights.base_weights(), weights.bias)
     coef = weights.coefficients()
     if extrapolation == "zero":

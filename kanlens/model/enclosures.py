@@ -47,18 +47,7 @@ class Enclosure(Protocol):
 
 
 class NoEnclosure:
-    """Stands for what a layer does not say of its edges: only those that are masked are known.
-
-    Parameters
-    ----------
-    mask : Tensor, shape (out, in)
-
-    Examples
-    --------
-    >>> box = torch.zeros(1, 2), torch.ones(1, 2)
-    >>> NoEnclosure(torch.tensor([[1.0, 0.0]])).values(*box).bounds()[1]
-    tensor([[[inf, 0.]]])
-    """
+    """Stands for what a layer does not say of its edges: only those that are masked are known."""
 
     def __init__(self, mask: Tensor) -> None:
         self.reach = torch.where(mask == 0, 0.0, torch.inf).to(mask)
@@ -86,12 +75,6 @@ def encloses(layer: object) -> bool:
     """Tell whether a layer bounds its edges and slopes (method `enclosure`).
 
     A class that gives its edges values of its own must bound them itself, too.
-
-    Examples
-    --------
-    >>> from kanlens.model.layers import KANLinear
-    >>> encloses(KANLinear(2, 1)), encloses(torch.nn.Linear(2, 1))
-    (True, False)
     """
     order = list(type(layer).__mro__)
     owners = [
@@ -135,22 +118,9 @@ class _Table:
 
 
 class SplineEnclosure:
-    """Control points of the edges of a spline layer on boxes within a given box.
+    """Control points of the edges of a spline layer on boxes within a given box (in,).
 
-    Parameters
-    ----------
-    edges : Spline
-        The layer; in float64.
-    low, high : Tensor, shape (in,)
-        The box that later boxes lie in; cut off at `FARTHEST`.
-
-    Examples
-    --------
-    >>> from kanlens.model.layers import KANLinear
-    >>> box = torch.zeros(1, 2).double(), torch.ones(1, 2).double()
-    >>> inside = SplineEnclosure(KANLinear(2, 3).double(), box[0][0], box[1][0])
-    >>> inside.slopes(*box).bounds()[0].shape
-    torch.Size([1, 3, 2])
+    In float64, of the layer as it is now; the box is cut off at `FARTHEST`.
     """
 
     def __init__(self, edges: Spline, low: Tensor, high: Tensor) -> None:
@@ -361,12 +331,9 @@ def _base_error(base: ElementaryFunction, cuts: Tensor, count: int) -> Tensor:  
 
 
 def _slope_hulls(own: SplineEnclosure, cuts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and greatest B-spline coefficient of the slope on every piece.
+    """Return the least and greatest B-spline coefficient of the slope: (out, in, piece) each.
 
-    Returns
-    -------
-    tuple of Tensor, shape (out, in, piece)
-        With the sign that the stored coefficients give them.
+    With the sign that the stored coefficients give them.
     """
     knots, k = own.knots, own.degree
     zero = torch.zeros_like(own.coef[..., :1])

@@ -37,10 +37,20 @@ class FunctionEdges:
         columns = (*self.affine.unbind(-1), self.mask)
         return tuple(column[:, None] if like.dim() == 3 else column for column in columns)
 
+    def inner(self, x: Tensor) -> Tensor:
+        """Return a * x + b; harmless where the edge is masked away."""
+        a, b, _, _, mask = self.parameters(x)
+        return torch.where(mask != 0, a * x + b, self.g.inert)
+
     def at(self, x: Tensor) -> Tensor:
         """Return the values of the edges at x, one column (or row of pieces) for each."""
-        a, b, c, d, mask = self.parameters(x)
-        return times(mask, c * self.g.value(torch.where(mask != 0, a * x + b, self.g.inert)) + d)
+        _, _, c, d, mask = self.parameters(x)
+        return (c * self.g.value(self.inner(x)) + d) * mask
+
+    def slopes_at(self, x: Tensor) -> Tensor:
+        """Return the derivatives of the edges at x, likewise."""
+        a, _, c, _, mask = self.parameters(x)
+        return a * c * self.g.derivative(self.inner(x)) * mask
 
     def value_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Bound the edges on intervals of their inputs; infinite where one is not defined."""
@@ -81,12 +91,6 @@ class FunctionEnclosure:
 
     On each piece a function is its chord, plus what its slopes there allow it to leave the chord
     by: the distance shrinks with the square of the piece's width.
-
-    Parameters
-    ----------
-    splines : SplineEnclosure
-        Of the other edges; zero where functions stand.
-    groups : sequence of FunctionEdges
     """
 
     def __init__(self, splines: SplineEnclosure, groups: Sequence[FunctionEdges]) -> None:
@@ -128,17 +132,9 @@ class FunctionEnclosure:
         return found
 
     def terms(self, low: Tensor, high: Tensor) -> Tensor:
-        """Bound what rounding of c * g(a * x + b) + d is relative to, beyond the edges' sizes.
+        """Bound what rounding is relative to, beyond the edges' sizes, (box, out, in).
 
         In units of 1e-13: d may cancel, and a slope turns the rounding of a * x + b into one of g.
-
-        Parameters
-        ----------
-        low, high : Tensor, shape (box, in)
-
-        Returns
-        -------
-        Tensor, shape (box, out, in)
         """
         found = low.new_zeros(len(low), *self.splines.weight.shape)
         for group in self.groups:

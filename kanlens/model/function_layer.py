@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from kanlens.checks import check_columns, check_dtype, message
 from kanlens.errors import ShapeError
 from kanlens.functions.catalog import FUNCTIONS, check_functions
-from kanlens.functions.elementary import ElementaryFunction
 from kanlens.model.edge_sum import Weights
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
 from kanlens.model.function_edge import FunctionEdge
@@ -105,16 +104,7 @@ class FunctionLinear(KANLinear):
         return _with_functions(super().config, self.functions)
 
     def assign(self, out: int, in_: int, name: str, parameters: Sequence[float]) -> None:
-        """Make an edge an elementary function, or a spline again.
-
-        Parameters
-        ----------
-        out, in_ : int
-            The edge.
-        name : str
-            A key of ``FUNCTIONS``, or "spline".
-        parameters : sequence of float
-            a, b, c, d of ``c * g(a * x + b) + d``.
+        """Make an edge the function `name` with a, b, c, d, or "spline" again.
 
         Raises
         ------
@@ -156,30 +146,17 @@ class FunctionLinear(KANLinear):
         """Return the tensors of the spline edges; the mask is zero where a function stands."""
         return replace(super().weights(), mask=self.mask * self.spline_mask)
 
-    def _groups(self) -> Iterator[tuple[ElementaryFunction, Tensor, Tensor]]:
-        """Yield every function in use with the outs and ins of its edges."""
+    def _function_edges(self) -> Iterator[FunctionEdges]:
+        """Yield the edges of every function in use."""
         start = 0
         while start < len(self._names):
             name = self._names[start]
-            count = self._names.count(name)
-            out, in_ = self.function_edges[start : start + count].unbind(1)
-            yield FUNCTIONS[name], out, in_
-            start += count
-
-    def _inner(
-        self, g: ElementaryFunction, x: Tensor, out: Tensor, in_: Tensor
-    ) -> Tensor:  # (batch, edge)
-        """Return a * x + b of some edges; harmless where the edge is masked away."""
-        a, b, _, _ = self.affine[out, in_].unbind(-1)
-        alive = self.mask[out, in_] != 0
-        return torch.where(alive, x[:, in_] * a + b, g.inert)
-
-    def _function_values(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield outs, ins and values (batch, edge) of the edges of each function."""
-        for g, out, in_ in self._groups():
-            _, _, c, d = self.affine[out, in_].unbind(-1)
-            values = (c * g.value(self._inner(g, x, out, in_)) + d) * self.mask[out, in_]
-            yield out, in_, values
+            stop = start + self._names.count(name)
+            out, in_ = self.function_edges[start:stop].unbind(1)
+            yield FunctionEdges(
+                FUNCTIONS[name], out, in_, self.affine[out, in_], self.mask[out, in_]
+            )
+            start = stop
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to y (..., out).
@@ -199,69 +176,59 @@ class FunctionLinear(KANLinear):
             y = self.bias.expand(*x.shape[:-1], self.out_features)
         flat = x.reshape(-1, self.in_features)
         total = torch.zeros_like(y).reshape(-1, self.out_features)
-        for out, _, values in self._function_values(flat):
-            total = total.index_add(1, out, values)
+        for edges in self._function_edges():
+            total = total.index_add(1, edges.out, edges.at(flat[:, edges.in_]))
         return y + total.reshape(y.shape)
 
     def edge_values(self, x: Tensor) -> Tensor:
         """Return phi_oi(x_i), shape (batch, out, in), with the mask and without the bias."""
-        edges = super().edge_values(x)
-        for out, in_, values in self._function_values(x):
-            edges = edges.index_put((_rows(x), out, in_), values)
-        return edges
+        values = super().edge_values(x)
+        for edges in self._function_edges():
+            place = _rows(x), edges.out, edges.in_
+            values = values.index_put(place, edges.at(x[:, edges.in_]))
+        return values
 
     def activation_l1(self, x: Tensor) -> Tensor:
         """Return the mean of |phi_oi(x_i)| over x (batch, in), shape (out, in)."""
         norms = super().activation_l1(x)
-        for out, in_, values in self._function_values(x):
-            norms = norms.index_put((out, in_), values.abs().mean(0))
+        for edges in self._function_edges():
+            size = edges.at(x[:, edges.in_]).abs().mean(0)
+            norms = norms.index_put((edges.out, edges.in_), size)
         return norms
 
     def edge_derivatives(self, x: Tensor) -> Tensor:
         """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
-        edges = super().edge_derivatives(x)
-        for g, out, in_ in self._groups():
-            a, _, c, _ = self.affine[out, in_].unbind(-1)
-            slopes = a * c * g.derivative(self._inner(g, x, out, in_)) * self.mask[out, in_]
-            edges = edges.index_put((_rows(x), out, in_), slopes)
-        return edges
+        slopes = super().edge_derivatives(x)
+        for edges in self._function_edges():
+            place = _rows(x), edges.out, edges.in_
+            slopes = slopes.index_put(place, edges.slopes_at(x[:, edges.in_]))
+        return slopes
 
     def affine_derivatives(self, x: Tensor) -> Tensor:
-        """Return the derivatives of the edges by a, b, c and d.
+        """Return the derivatives of the edges by a, b, c, d at x (batch, in): (batch, out, in, 4).
 
-        Parameters
-        ----------
-        x : Tensor, shape (batch, in)
-            In the scaled units of the layer.
-
-        Returns
-        -------
-        Tensor, shape (batch, out, in, 4)
-            With the mask; zero where the edge is a spline.
+        With the mask; zero where the edge is a spline.
         """
         found = x.new_zeros(len(x), self.out_features, self.in_features, 4)
-        for g, out, in_ in self._groups():
-            u = self._inner(g, x, out, in_)
-            _, _, c, _ = self.affine[out, in_].unbind(-1)
-            slope, value = c * g.derivative(u), g.value(u)
-            columns = torch.stack((slope * x[:, in_], slope, value, torch.ones_like(u)), dim=-1)
-            found[:, out, in_] = columns * self.mask[out, in_].unsqueeze(-1)
+        for edges in self._function_edges():
+            at = x[:, edges.in_]
+            u, c = edges.inner(at), edges.affine[:, 2]
+            slope, value = c * edges.g.derivative(u), edges.g.value(u)
+            columns = torch.stack((slope * at, slope, value, torch.ones_like(u)), dim=-1)
+            found[:, edges.out, edges.in_] = columns * edges.mask.unsqueeze(-1)
         return found
 
     def breakpoints(self) -> Tensor:
-        """Return where pieces meet: the grid, and the kinks of abs, sign and relu.
+        """Return where pieces meet: the grid, and the kinks of functions, shape (in, n).
 
-        Returns
-        -------
-        Tensor, shape (in, n)
-            Increasing; an input with fewer kinks repeats its last breakpoint.
+        Increasing; an input with fewer kinks repeats its last breakpoint.
         """
         grid = super().breakpoints()
         kinks: list[list[float]] = [[] for _ in range(self.in_features)]
-        for g, out, in_ in self._groups():
-            a, b, _, _ = self.affine[out, in_].detach().unbind(-1)
-            for kink in (*g.kinks, *g.jumps):
-                for i, place in zip(in_.tolist(), ((kink - b) / a).tolist(), strict=True):
+        for edges in self._function_edges():
+            a, b, _, _ = edges.affine.detach().unbind(-1)
+            for kink in (*edges.g.kinks, *edges.g.jumps):
+                for i, place in zip(edges.in_.tolist(), ((kink - b) / a).tolist(), strict=True):
                     kinks[i].append(place)
         width = max(len(places) for places in kinks)
         last = grid[:, -1].tolist()
@@ -275,19 +242,10 @@ class FunctionLinear(KANLinear):
         return None if self._names else super().piece_degree
 
     def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound every edge on an interval of each input.
+        """Bound every edge on an interval of each input, as `KANLinear.edge_bounds` does.
 
         Functions are monotone between known turning points, so their bounds are exact up to
         rounding, which they are widened by; infinite where a function is not defined throughout.
-
-        Parameters
-        ----------
-        low, high : Tensor, shape (in,) or (box, in)
-            Interval of each input, in the scaled units of the layer.
-
-        Returns
-        -------
-        lower, upper : Tensor, shape (out, in) or (box, out, in)
         """
         lower, upper = super().edge_bounds(low, high)
         if low.dim() == 2:
@@ -306,10 +264,6 @@ class FunctionLinear(KANLinear):
             for edges in self._function_edges()
         ]
         return FunctionEnclosure(splines, exact)
-
-    def _function_edges(self) -> Iterator[FunctionEdges]:
-        for g, out, in_ in self._groups():
-            yield FunctionEdges(g, out, in_, self.affine[out, in_], self.mask[out, in_])
 
     def edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
         """Return the function on the edge from input `in_` to output `out` as an exact object.
@@ -332,20 +286,13 @@ class FunctionLinear(KANLinear):
         """Return the L1 norm of each edge's weights.
 
         A function has no coefficients; its norm is the mean distance from its mean at `x`.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, in), optional
-            As for `KANLinear.weight_l1`.
-
-        Returns
-        -------
-        Tensor, shape (out, in)
         """
         norms = super().weight_l1(x)
         where = self._places() if x is None else x
-        for out, in_, values in self._function_values(where):
-            norms = norms.index_put((out, in_), (values - values.mean(0)).abs().mean(0))
+        for edges in self._function_edges():
+            values = edges.at(where[:, edges.in_])
+            size = (values - values.mean(0)).abs().mean(0)
+            norms = norms.index_put((edges.out, edges.in_), size)
         return norms
 
     def extra_repr(self) -> str:

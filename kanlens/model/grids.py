@@ -21,13 +21,6 @@ def adapted(
     values take their place. A column whose finite values do not differ by more than rounding keeps
     its `old` breakpoints, even where it lies beyond them: a grid stretched to reach it could not
     hold the functions.
-
-    Examples
-    --------
-    >>> x = torch.tensor([[0.0], [0.0], [0.0], [1.0]])
-    >>> old = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0]])
-    >>> adapted(x, old, eps=0.0, margin=0.0)
-    tensor([[0.0000, 0.2500, 0.5000, 0.7500, 1.0000]])
     """
     rows = [_column(x[:, i], old[i], eps, margin) for i in range(x.shape[1])]
     return torch.stack(rows).to(old)
@@ -69,13 +62,7 @@ def _quantiles(values: Tensor, places: Tensor) -> Tensor:
 
 
 def resized(cuts: Tensor, grid_size: int) -> Tensor:  # (in, G + 1) -> (in, grid_size + 1)
-    """Return a grid of another size; a finer one keeps every old breakpoint.
-
-    Examples
-    --------
-    >>> resized(torch.tensor([[0.0, 1.0, 2.0]]), 3)
-    tensor([[0.0000, 0.5000, 1.0000, 2.0000]])
-    """
+    """Return a grid of another size; a finer one keeps every old breakpoint."""
     old_size = cuts.shape[1] - 1
     if grid_size < old_size:
         position = torch.linspace(0, old_size, grid_size + 1, dtype=torch.float64).to(cuts)

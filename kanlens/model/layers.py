@@ -162,8 +162,10 @@ class KANLinear(SplineEdges):
             noise.uniform_(-0.5, 0.5, generator=generator)
             noise *= scale_noise / self.grid_size
             coef = spline.fit(x, noise, self.grid, self.spline_order)
-            self.spline_weight.copy_(coef * (1 if self._standalone else scale_spline))
-            if self._standalone:
+            self.spline_weight.copy_(
+                coef * (1 if self.enable_standalone_scale_spline else scale_spline)
+            )
+            if self.enable_standalone_scale_spline:
                 end = scale_spline * size
                 self.spline_scaler.uniform_(-end, end, generator=generator)
             self.bias.zero_()
@@ -193,12 +195,8 @@ class KANLinear(SplineEdges):
             base_activation=self.base_name,
             extrapolation=self.extrapolation,
             grid_eps=self.grid_eps,
-            enable_standalone_scale_spline=self._standalone,
+            enable_standalone_scale_spline=self.enable_standalone_scale_spline,
         )
-
-    @property
-    def _standalone(self) -> bool:
-        return self.enable_standalone_scale_spline
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to y (..., out).

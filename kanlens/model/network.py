@@ -458,18 +458,7 @@ grid_range, enable_standalone_scale_spline
 def find_output(
     names: Sequence[str], labels: Sequence[str], target: int | str | None, call: str
 ) -> int:
-    """Return the index of an output given by index, name or, with several, class label.
-
-    Raises
-    ------
-    InvalidValueError
-        If there is no such output, or none is named and there are several.
-
-    Examples
-    --------
-    >>> find_output(["a", "b"], [], "b", "attribute")
-    1
-    """
+    """Return the index of an output given by index, name or, with several, class label."""
     if target is None and len(names) == 1:
         return 0
     if isinstance(target, str) and target in names:

@@ -35,24 +35,12 @@ if TYPE_CHECKING:
 
 
 def multiply(factors: Tensor) -> Tensor:  # (..., factor) -> (...)
-    """Return the product over the last axis, differentiable to any order.
-
-    Examples
-    --------
-    >>> multiply(torch.tensor([2.0, 3.0, 4.0]))
-    tensor(24.)
-    """
+    """Return the product over the last axis, differentiable to any order."""
     return functools.reduce(torch.mul, factors.unbind(-1))
 
 
 def others(factors: Tensor) -> Tensor:  # (..., factor)
-    """Return for each factor the product of all others, without a division.
-
-    Examples
-    --------
-    >>> others(torch.tensor([2.0, 0.0, 4.0]))
-    tensor([0., 8., 0.])
-    """
+    """Return for each factor the product of all others, without a division."""
     before, after = [torch.ones_like(factors[..., 0])], [torch.ones_like(factors[..., 0])]
     columns = factors.unbind(-1)
     for left, right in zip(columns[:-1], columns[:0:-1], strict=True):
@@ -67,23 +55,9 @@ def split(ours: Tensor, theirs: Tensor) -> Tensor:  # (..., factor)
     ``sum(split(u, v) * (u - v))`` is ``prod(u) - prod(v)``, and each term the factor's Shapley
     value. Gauss-Legendre quadrature is exact here: the integrand is a polynomial.
 
-    Parameters
-    ----------
-    ours, theirs : Tensor, shape (..., factor)
-        The factors at the two points; shapes that broadcast.
-
-    Returns
-    -------
-    Tensor, shape (..., factor)
-
     References
     ----------
     .. [1] G. Owen, Multilinear extensions of games, 1972.
-
-    Examples
-    --------
-    >>> split(torch.tensor([3.0, 5.0]), torch.tensor([1.0, 1.0]))
-    tensor([3., 2.])
     """
     places, weights = np.polynomial.legendre.leggauss((ours.shape[-1] + 1) // 2)
     shares = [
@@ -127,26 +101,14 @@ class Grouping:
         return self.sums, len(self.arities) if only_pairs else list(self.arities)
 
     def members(self, node: int) -> range:
-        """Return the subnodes of a node.
-
-        Examples
-        --------
-        >>> Grouping(1, (2, 3)).members(2)
-        range(3, 6)
-        """
+        """Return the subnodes of a node."""
         if node < self.sums:
             return range(node, node + 1)
         start = self.sums + sum(self.arities[: node - self.sums])
         return range(start, start + self.arities[node - self.sums])
 
     def place(self, subnode: int) -> tuple[int, int | None]:
-        """Return the node of a subnode, and which factor of it it is; None for a sum.
-
-        Examples
-        --------
-        >>> Grouping(1, (2, 3)).place(0), Grouping(1, (2, 3)).place(5)
-        ((0, None), (2, 2))
-        """
+        """Return the node of a subnode, and which factor of it it is; None for a sum."""
         if subnode < self.sums:
             return subnode, None
         start = self.sums
@@ -224,26 +186,10 @@ class Nodes(nn.Module):
         return padded[..., self.columns]
 
     def rates(self, ours: Tensor, theirs: Tensor | None = None) -> Tensor:  # (..., sub)
-        """Return by how much the node of each subnode moves with it.
+        """Return by how much the node of each subnode (..., sub) moves with it; 1 for plain sums.
 
-        Parameters
-        ----------
-        ours : Tensor, shape (..., sub)
-            The subnodes.
-        theirs : Tensor, shape (..., sub), optional
-            The subnodes at another point; rates are then the exact Shapley split of the change
-            between the two. Without it they are the derivatives.
-
-        Returns
-        -------
-        Tensor, shape (..., sub)
-            1 for sums; times the node's scale, if it has one.
-
-        Examples
-        --------
-        >>> u, v = torch.tensor([5.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 6.0])
-        >>> Nodes(Grouping(1, (2,))).rates(u, v)
-        tensor([1., 5., 2.])
+        The derivative, or with `theirs`, the subnodes at another point, the exact Shapley split of
+        the change between the two.
         """
         if theirs is not None:
             ours, theirs = torch.broadcast_tensors(ours, theirs)
@@ -256,19 +202,7 @@ class Nodes(nn.Module):
         return found * self.scale[self.owner] if self.scaled else found
 
     def pull(self, slopes: Tensor, ours: Tensor, theirs: Tensor | None = None) -> Tensor:
-        """Turn slopes by nodes (..., node) into slopes by subnodes (..., sub).
-
-        Parameters
-        ----------
-        slopes : Tensor, shape (..., node)
-            How something moves with each node.
-        ours, theirs : Tensor, shape (..., sub)
-            As for `rates`.
-
-        Returns
-        -------
-        Tensor, shape (..., sub)
-        """
+        """Turn slopes by nodes (..., node) into slopes by subnodes (..., sub), as `rates` are."""
         if self.plain:
             return slopes
         return slopes[..., self.owner] * self.rates(ours, theirs)
@@ -277,10 +211,7 @@ class Nodes(nn.Module):
 def read_widths(widths: Any) -> tuple[int, tuple[Grouping, ...]]:
     """Return the number of features, and the grouping of every layer's outputs.
 
-    Examples
-    --------
-    >>> read_widths([2, (3, 2), 1])
-    (2, (Grouping(sums=3, arities=(2, 2)), Grouping(sums=1, arities=())))
+    Users write 3 for sums, (3, 2) for 3 sums and 2 products of two, (3, [2, 3]) for other arities.
     """
     entries = list(widths) if isinstance(widths, Iterable) else []
     groups = [_grouping(entry) for entry in entries]
@@ -321,13 +252,7 @@ def _is_count(value: Any, least: int = 1) -> bool:
 
 
 def layer_sizes(n_in: int, groups: Sequence[Grouping]) -> list[tuple[int, int]]:
-    """Return the number of inputs and outputs of every layer.
-
-    Examples
-    --------
-    >>> layer_sizes(2, [Grouping(3, (2, 2)), Grouping(1)])
-    [(2, 7), (5, 1)]
-    """
+    """Return the number of inputs and outputs of every layer."""
     levels = [n_in, *(group.nodes for group in groups)]
     outs = [group.subnodes for group in groups]
     return [(in_, out) for (in_, _), out in zip(itertools.pairwise(levels), outs, strict=True)]

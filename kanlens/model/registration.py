@@ -14,7 +14,7 @@ from torch import Tensor
 from kanlens.checks import check_count, message
 from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import ALIASES, FUNCTIONS
-from kanlens.functions.elementary import ElementaryFunction, Interval, Symmetry
+from kanlens.functions.elementary import ElementaryFunction, Interval, Symmetry, repeated
 
 _CALL = "register_function"
 _RESERVED = ("spline", "constant")
@@ -310,7 +310,7 @@ def _check_turning(
     signs = pytorch.sign(slopes)
     for k in (signs[:-1] * signs[1:] < 0).nonzero()[:, 0].tolist():
         left, right = float(u[k]), float(u[k + 1])
-        if not any(_between(point, period, left, right) for point in turning):
+        if not repeated(tuple(turning), period, left, right):
             got = f"none of them between {left:.6g} and {right:.6g}, where the slope changes sign"
             raise _refused("all turning points", got, "Add it, or leave turning out")
 
@@ -329,13 +329,6 @@ def _turning_near_zero(slope: Scalar, low: float, high: float) -> tuple[float, .
         same = pytorch.sign(slope(middle)) == sign
         left, right = pytorch.where(same, middle, left), pytorch.where(same, right, middle)
     return tuple(((left + right) / 2).tolist())
-
-
-def _between(point: float, period: float | None, left: float, right: float) -> bool:
-    """Say whether a turning point, or a repetition of it, lies in an interval."""
-    if period is not None:
-        point += math.ceil((left - point) / period) * period
-    return left <= point <= right
 
 
 def _symmetry(function: Scalar, u: Tensor, low: float, high: float) -> Symmetry | None:

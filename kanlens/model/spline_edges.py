@@ -49,7 +49,7 @@ class SplineEdges(nn.Module):
         """Return the tensors of the spline edges, with the mask that switches them off."""
         return Weights(
             spline=self.spline_weight,
-            scale=self.spline_scaler if self._standalone else None,
+            scale=self.spline_scaler if self.enable_standalone_scale_spline else None,
             base=self.base_weight,
             bias=self.bias,
             mask=self.mask,
@@ -279,13 +279,7 @@ class SplineEdges(nn.Module):
 
 
 def entropy(scores: Tensor) -> Tensor:
-    """Return the entropy of scores divided by their sum; finite, with its gradient, at zero.
-
-    Examples
-    --------
-    >>> round(float(entropy(torch.tensor([1.0, 1.0, 0.0]))), 4)
-    0.6931
-    """
+    """Return the entropy of scores divided by their sum; finite, with its gradient, at zero."""
     tiny = torch.finfo(scores.dtype).tiny
     total = scores.sum()
     share = scores / torch.where(total > tiny**0.5, total, 1.0)  # scores of zero share nothing
