@@ -165,6 +165,7 @@ class SplineEnclosure:
 
         Beyond the grid the spline is a straight line or zero, which its ends bound.
         """
+        low, high = low.to(self.knots), high.to(self.knots)
         knots = self.knots if self.mode == "zero" else spline.breakpoints(self.knots, self.degree)
         grid = knots[:, [0, -1]].mT  # (ray, in): one to the left, one to the right
         inner = low.clamp(*grid)[None], high.clamp(*grid)[None]
@@ -189,6 +190,13 @@ class SplineEnclosure:
         alone = ~(self.coef != 0).any(-1)  # the base
         lower = torch.where(alone, exact.amin(0), torch.minimum(lower, least))
         return lower, torch.where(alone, exact.amax(0), torch.maximum(upper, most))
+
+    def size(self, low: Tensor, high: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return what the rounding of edges with these bounds is relative to, (out, in)."""
+        ends = torch.stack([low, high]).abs().to(self.knots), torch.stack([lower, upper]).abs()
+        reach, most = (end.masked_fill(end.isinf(), 0.0).amax(0) for end in ends)
+        # some bases round as x does
+        return self.coef.abs().amax(-1) + most + self.weight.abs() * (1 + reach)
 
     def _on(self, table: _Table, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
         """Return control points on boxes (box, in), and the pieces (box, in, piece) they are of."""

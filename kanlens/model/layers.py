@@ -24,16 +24,19 @@ from kanlens.checks import (
     check_dtype,
     check_generator,
     check_positive,
+    check_rows,
     message,
 )
 from kanlens.errors import InvalidValueError
-from kanlens.functions.catalog import base_name
-from kanlens.memory import check_memory
-from kanlens.model import grids, kernels
-from kanlens.model.config import LayerConfig
-from kanlens.model.edge_sum import edge_sum
+from kanlens.functions.catalog import BASES, base_name
+from kanlens.model import kernels
+from kanlens.model.config import LayerConfig, check_grid, check_layer
+from kanlens.model.edge_sum import Weights, edge_sum
+from kanlens.model.enclosures import Enclosure, SplineEnclosure
+from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.protocol import EdgeLayer
-from kanlens.model.spline_edges import SplineEdges, entropy
+from kanlens.model.spline_edge import EdgeFunction
+from kanlens.model.statistics import LayerStatistics
 from kanlens.splines import spline
 
 if TYPE_CHECKING:
@@ -43,11 +46,8 @@ __all__ = ["LAYER_KINDS", "EdgeLayer", "KANLinear", "LayerConfig", "entropy"]
 
 LAYER_KINDS: dict[str, type[KANLinear]] = {}
 
-_BYTES = 50  # that drawing the weights of a layer takes for each; measured: 100
-_SOLVED = 8  # bytes of a number in the equations that its splines are drawn by
 
-
-class KANLinear(SplineEdges):
+class KANLinear(nn.Module):
     """A layer of spline edges, in place of efficient-kan's class and of `torch.nn.Linear`.
 
     The tensors are `base_weight` (out, in), `spline_weight` (out, in, grid_size + spline_order),
@@ -98,6 +98,9 @@ class KANLinear(SplineEdges):
     """
 
     kind = "spline"
+    statistics: LayerStatistics | None
+    grid: Tensor
+    mask: Tensor
 
     def __init__(
         self,
@@ -117,7 +120,7 @@ class KANLinear(SplineEdges):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        _check_layer(in_features, out_features, grid_size, spline_order, grid_eps)
+        check_layer(in_features, out_features, grid_size, spline_order, grid_eps)
         check_choice("KANLinear", "extrapolation", extrapolation, ["linear", "zero"])
         self.in_features, self.out_features = int(in_features), int(out_features)
         self.grid_size, self.spline_order = int(grid_size), int(spline_order)
@@ -126,9 +129,9 @@ class KANLinear(SplineEdges):
         self.grid_eps = float(grid_eps)
         self.extrapolation = extrapolation
         self.statistics = None
-        low, high = _check_grid(grid_range)
+        low, high = check_grid(grid_range)
         grid = spline.uniform_knots(in_features, low, high, grid_size, degree=spline_order)
-        _check_grid(grid_range, grid)
+        check_grid(grid_range, grid)
         self.register_buffer("grid", grid)
         self.register_buffer("mask", torch.ones(out_features, in_features))
         shape = (out_features, in_features)
@@ -261,7 +264,7 @@ class KANLinear(SplineEdges):
         check_positive("KANLinear.update_grid", "margin", margin, zero=True)
         flat = x.reshape(-1, self.in_features)
         old = spline.breakpoints(self.grid, self.spline_order)
-        cuts = grids.adapted(flat, old, eps=self.grid_eps, margin=margin)
+        cuts = spline.adapted_breakpoints(flat, old, eps=self.grid_eps, margin=margin)
         return self._move(cuts, flat)
 
     @torch.no_grad()
@@ -286,7 +289,7 @@ class KANLinear(SplineEdges):
         old = spline.breakpoints(self.grid, self.spline_order)
         steps = torch.linspace(0, 1, 201).to(self.grid)
         x = old[:, 0] + (old[:, -1] - old[:, 0]) * steps[:, None]
-        return self._move(grids.resized(old, grid_size), x)
+        return self._move(spline.resized_breakpoints(old, grid_size), x)
 
     def _move(self, cuts: Tensor, x: Tensor) -> float:
         """Take other breakpoints (in, G + 1), refit the splines, and measure what that changed.
@@ -339,6 +342,232 @@ class KANLinear(SplineEdges):
             small.statistics = self.statistics.select(rows, columns)
         return small
 
+    @property
+    def base_activation(self) -> Callable[[Tensor], Tensor]:
+        """The function beside the splines."""
+        return BASES[self.base_name].value
+
+    def weights(self) -> Weights:
+        """Return the tensors of the spline edges, with the mask that switches them off."""
+        return Weights(
+            spline=self.spline_weight,
+            scale=self.spline_scaler if self.enable_standalone_scale_spline else None,
+            base=self.base_weight,
+            bias=self.bias,
+            mask=self.mask,
+        )
+
+    def coefficients(self) -> Tensor:
+        """Return the B-spline coefficients (out, in, basis), scaler and mask multiplied in."""
+        return self.weights().coefficients()
+
+    def base_weights(self) -> Tensor:
+        """Return the weight of the base function of every edge, mask multiplied in: (out, in).
+
+        Zero where the base function is.
+        """
+        found = self.weights().base_weights()
+        return torch.zeros_like(found) if self.base_name == "zero" else found
+
+    def edge_values(self, x: Tensor) -> Tensor:
+        """Return phi_oi(x_i), with the mask and without the bias.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, in)
+            In the scaled units of the layer.
+
+        Returns
+        -------
+        Tensor, shape (batch, out, in)
+            Differentiable in `x` and the weights.
+        """
+        check_columns("KANLinear.edge_values", x, self.in_features)
+        values = self._basis(x)
+        spline_part = torch.einsum("bik,oik->boi", values, self.coefficients())
+        return spline_part + self.base_activation(x).unsqueeze(1) * self.base_weights()
+
+    def edge_derivatives(self, x: Tensor) -> Tensor:
+        """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
+        check_columns("KANLinear.edge_derivatives", x, self.in_features)
+        values = self._basis(x, derivative=1)
+        spline_part = torch.einsum("bik,oik->boi", values, self.coefficients())
+        base = BASES[self.base_name].derivative(x)
+        return spline_part + base.unsqueeze(1) * self.base_weights()
+
+    def _basis(self, x: Tensor, *, derivative: int = 0) -> Tensor:
+        return spline.basis(
+            x, self.grid, self.spline_order, derivative=derivative, extrapolation=self.mode
+        )
+
+    @property
+    def mode(self) -> spline.Extrapolation:
+        """What the splines do outside the grid, as `kanlens.splines.spline` wants it."""
+        return "zero" if self.extrapolation == "zero" else "linear"
+
+    def breakpoints(self) -> Tensor:
+        """Return where pieces meet: the grid, with the knots beyond it when splines run out."""
+        if self.extrapolation == "zero":
+            return self.grid
+        return spline.breakpoints(self.grid, self.spline_order)
+
+    @property
+    def piece_degree(self) -> int | None:
+        """Degree of the pieces; None when a base function that is no polynomial is alive."""
+        if BASES[self.base_name].line is not None or not bool(self.base_weights().any()):
+            return self.spline_order
+        return None
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Number of free coefficients of one edge: the splines', and a base weight beside them."""
+        return self.grid_size + self.spline_order + (BASES[self.base_name].line is None)
+
+    def domain(self) -> tuple[Tensor, Tensor]:
+        """Return both ends of each input's grid, shapes (in,)."""
+        return spline.grid_ends(self.grid, self.spline_order)
+
+    def outside(self, x: Tensor) -> Tensor:
+        """Tell which values of x (batch, in) lie outside the grid; NaN does."""
+        low, high = self.domain()
+        return ~((x >= low) & (x <= high))
+
+    def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound every edge on an interval of each input.
+
+        By the control points of every piece; beyond the grid by the ranges of line and base.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (in,) or (box, in)
+            Interval of each input, in the scaled units of the layer; of one box, the ends may be
+            infinite.
+
+        Returns
+        -------
+        lower, upper : Tensor, shape (out, in) or (box, out, in)
+        """
+        if low.dim() == 2:
+            lower, upper = self.enclosure(low, high).values(low, high).bounds()
+            return lower.to(self.grid), upper.to(self.grid)
+        if not bool((low <= high).all()):
+            expected, got = "low <= high", "an empty interval"
+            raise InvalidValueError(message("edge_bounds", expected, got, "Swap the ends"))
+        inside = SplineEnclosure(self, low.detach(), high.detach())
+        lower, upper = inside.on_line(low.detach(), high.detach())
+        pad = 32 * torch.finfo(self.grid.dtype).eps * inside.size(low, high, lower, upper)
+        return (lower - pad).to(self.grid), (upper + pad).to(self.grid)
+
+    def edge_slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound the slope of every edge on an interval of each input; at kinks, of both sides.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (in,) or (box, in)
+            Interval of each input, in the scaled units of the layer.
+
+        Returns
+        -------
+        lower, upper : Tensor, shape (out, in) or (box, out, in)
+            Infinite where nothing is known.
+        """
+        boxes = low.reshape(-1, self.in_features), high.reshape(-1, self.in_features)
+        bounds = self.enclosure(*boxes).slopes(*boxes).bounds()
+        shape = (*low.shape[:-1], self.out_features, self.in_features)
+        lower, upper = (end.reshape(shape).to(self.grid) for end in bounds)
+        return lower, upper
+
+    def enclosure(self, low: Tensor, high: Tensor) -> Enclosure:
+        """Return what bounds the edges, and their slopes, on many boxes at once.
+
+        Parameters
+        ----------
+        low, high : Tensor, shape (in,) or (box, in)
+            The boxes that later ones lie in, in the scaled units of the layer.
+
+        Returns
+        -------
+        Enclosure
+            Of the layer as it is now, in float64.
+        """
+        ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
+        return SplineEnclosure(self, *ends)
+
+    def edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
+        """Return the function on the edge from input `in_` to output `out` as an exact object.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such edge.
+        """
+        for name, index, size in (("out", out, self.out_features), ("in_", in_, self.in_features)):
+            whole = isinstance(index, numbers.Integral) and not isinstance(index, bool)
+            if not whole or not 0 <= index < size:
+                expected, advice = f"{name} from 0 to {size - 1}", "Name an edge it has"
+                raise InvalidValueError(message("edge", expected, repr(index), advice))
+        with torch.no_grad():
+            return EdgeFunction(
+                knots=self.grid[in_].double().cpu().numpy(),
+                coefficients=self.coefficients()[out, in_].double().cpu().numpy(),
+                degree=self.spline_order,
+                base_weight=float(self.base_weights()[out, in_]),
+                base=self.base_name,
+                extrapolation=self.extrapolation,
+            )
+
+    def weight_l1(self, x: Tensor | None = None) -> Tensor:
+        """Return the L1 norm of each edge's weights, as `kanlens.sparsity.weight_l1` does.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, in), optional
+            Where the mean of each edge is taken, in the scaled units of the layer.
+
+        Returns
+        -------
+        Tensor, shape (out, in)
+            Differentiable in the weights.
+        """
+        where = self._places() if x is None else x
+        check_columns("KANLinear.weight_l1", where, self.in_features)
+        check_rows("KANLinear.weight_l1", where)
+        basis, base = self._basis(where).mean(0), self.base_activation(where).mean(0)
+        coef, weight, line = self.coefficients(), self.base_weights(), BASES[self.base_name].line
+        mean = (coef * basis).sum(-1) + weight * base
+        if line is not None:  # the splines can write it: it counts as theirs
+            places = spline.greville(self.grid, self.spline_order)
+            coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)
+        return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()
+
+    def activation_l1(self, x: Tensor) -> Tensor:
+        """Return the mean of |phi_oi(x_i)| over x (batch, in), shape (out, in).
+
+        As `kanlens.sparsity.activation_l1`, which checks its input.
+        """
+        from kanlens.model.kernels.edge_l1 import activation_l1
+
+        return activation_l1(self, x)
+
+    def _places(self) -> Tensor:  # (point, in)
+        """Return where means are taken: stored quantiles, else evenly over the grid."""
+        if self.statistics is not None:
+            return self.statistics.quantiles.mT.to(self.grid)
+        low, high = self.domain()
+        steps = torch.linspace(0, 1, 65).to(self.grid)
+        return low + (high - low) * steps[:, None]
+
+    def regularization_loss(
+        self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0
+    ) -> Tensor:
+        """Return the sparsity penalty: weighted sum of weight L1 norms and of their entropy.
+
+        Keeps efficient-kan's name and arguments; the norm is `weight_l1`, and the entropy is
+        finite when edges are exactly zero.
+        """
+        norms = self.weight_l1()
+        return regularize_activation * norms.sum() + regularize_entropy * entropy(norms)
+
     def extra_repr(self) -> str:
         """Describe the layer in one line."""
         return (
@@ -351,45 +580,17 @@ class KANLinear(SplineEdges):
 LAYER_KINDS[KANLinear.kind] = KANLinear
 
 
+def entropy(scores: Tensor) -> Tensor:
+    """Return the entropy of scores divided by their sum; finite, with its gradient, at zero."""
+    tiny = torch.finfo(scores.dtype).tiny
+    total = scores.sum()
+    share = scores / torch.where(total > tiny**0.5, total, 1.0)  # scores of zero share nothing
+    return -(share * share.clamp_min(tiny).log()).sum()
+
+
 def _indices(name: str, indices: Sequence[int], size: int) -> Tensor:
     chosen = [int(index) for index in indices]
     if chosen and min(chosen) >= 0 and max(chosen) < size:
         return torch.tensor(chosen)
     expected = f"{name} to list indices from 0 to {size - 1}"
     raise InvalidValueError(message("select", expected, repr(list(indices)), "Name at least one"))
-
-
-def _check_layer(
-    in_features: int, out_features: int, grid_size: int, spline_order: int, grid_eps: float
-) -> None:
-    """Refuse a width, grid or order that no layer can have."""
-    check_count("KANLinear", "in_features", in_features)
-    check_count("KANLinear", "out_features", out_features)
-    check_count("KANLinear", "grid_size", grid_size)
-    whole = isinstance(spline_order, numbers.Integral) and not isinstance(spline_order, bool)
-    if not whole or spline_order not in range(1, 6):
-        expected = "spline_order from 1 to 5"
-        raise InvalidValueError(message("KANLinear", expected, repr(spline_order), "3 is cubic"))
-    weights = in_features * out_features * (grid_size + spline_order + 2)
-    equations = in_features * (grid_size + 1) * (grid_size + spline_order)
-    layer = f"a layer of {in_features:,} x {out_features:,} edges on {grid_size:,} intervals"
-    advice = "Make it narrower, or its grid coarser"
-    check_memory("KANLinear", _BYTES * weights + _SOLVED * equations, layer, advice)
-    if not (isinstance(grid_eps, numbers.Real) and 0 <= grid_eps <= 1):
-        expected = "grid_eps from 0 to 1"
-        raise InvalidValueError(message("KANLinear", expected, repr(grid_eps), "Change it"))
-
-
-def _check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[float, float]:
-    """Return the ends of a grid; refuse ends that do not rise, or knots too close for a dtype."""
-    try:
-        low, high = (float(end) for end in ends)
-    except (TypeError, ValueError):
-        low, high = math.nan, math.nan
-    if not -math.inf < low < high < math.inf:
-        expected = "grid_range of two rising numbers"
-        raise InvalidValueError(message("KANLinear", expected, repr(ends), "Swap or correct it"))
-    if knots is not None and not bool((knots.diff(dim=1) > 0).all()):
-        expected = f"grid_range wide enough for its intervals in {knots.dtype}"
-        raise InvalidValueError(message("KANLinear", expected, repr(ends), "Scale the inputs"))
-    return low, high

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kanlens.model.layers import EdgeLayer, KANLinear
-from kanlens.model.spline_edges import SplineEdges
 from kanlens.sparsity.arguments import check_rows_of
 from kanlens.sparsity.moments import Moments, rooted
 
@@ -132,7 +131,7 @@ def made_of_splines(layer: EdgeLayer) -> TypeGuard[KANLinear]:
     >>> made_of_splines(KANLinear(1, 1))
     True
     """
-    return getattr(type(layer), "edge_values", None) is SplineEdges.edge_values
+    return getattr(type(layer), "edge_values", None) is KANLinear.edge_values
 
 
 def _mean(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:

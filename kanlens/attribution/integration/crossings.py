@@ -15,8 +15,8 @@ from kanlens.attribution.integration.lines import Lines, range_ends
 from kanlens.attribution.integration.polynomials import Interpolation
 from kanlens.model import analysis
 from kanlens.model.analysis import live_edges, reaching
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.spline_edges import SplineEdges
 
 SHORTEST = 1e-15  # of a line; less is rounding
 MOST_POINTS = 16  # at which a hidden input is read on a segment
@@ -111,9 +111,9 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
         repeated = torch.zeros_like(places, dtype=torch.bool)
         repeated[:, 1:] = places[:, 1:] == places[:, :-1]
         drop = repeated
-        if isinstance(layer, SplineEdges):
+        if isinstance(layer, KANLinear):
             curved = (layer.coefficients() != 0).any(-1) & onward[:, None]  # (out, in)
-            grid = SplineEdges.breakpoints(layer)
+            grid = KANLinear.breakpoints(layer)
             of_grid = (places[:, :, None] == grid[:, None, :]).any(-1)
             flat = ~curved.any(0)[:, None]
             drop = torch.where(flat, of_grid & ~repeated, repeated)  # a kink may lie on the grid

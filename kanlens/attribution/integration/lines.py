@@ -12,7 +12,6 @@ from torch import Tensor
 from kanlens.model import analysis
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.spline_edges import SplineEdges
 from kanlens.splines import spline
 
 SMOOTH = 3  # degree that pieces count as when they are no polynomials
@@ -138,7 +137,7 @@ def range_ends(model: KAN) -> tuple[Tensor, Tensor]:  # (in,) twice
 def _terms(layer: KANLinear, x: Tensor) -> Tensor:  # (point, out, in)
     """Return the sizes of what the edges of a layer are summed from."""
     found = layer.edge_values(x).abs()
-    if isinstance(layer, SplineEdges):
+    if isinstance(layer, KANLinear):
         values = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode)
         parts = torch.einsum("bik,oik->boi", values.abs(), layer.coefficients().abs())
         found = torch.maximum(found, parts)

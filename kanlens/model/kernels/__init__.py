@@ -23,7 +23,7 @@ from kanlens.model.kernels.dispatch import asked, choose, use
 if TYPE_CHECKING:
     from kanlens.model.edge_sum import Weights
     from kanlens.model.kernels.local_basis import LocalBasis
-    from kanlens.model.spline_edges import SplineEdges
+    from kanlens.model.layers import KANLinear
 
 __all__ = ["asked", "choose", "layer_sum", "ready_within", "use", "use_within"]
 
@@ -33,7 +33,7 @@ CAUTION = 2.0  # factor by which they may take longer
 _bases: WeakKeyDictionary[nn.Module, tuple[str, LocalBasis]] = WeakKeyDictionary()
 
 
-def layer_sum(layer: SplineEdges, x: Tensor) -> Tensor | None:
+def layer_sum(layer: KANLinear, x: Tensor) -> Tensor | None:
     """Return y (batch, out) for x (batch, in), or None where torch operations must do it.
 
     Examples
@@ -110,7 +110,7 @@ def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def _can_run(layer: SplineEdges, x: Tensor, weights: Weights) -> bool:
+def _can_run(layer: KANLinear, x: Tensor, weights: Weights) -> bool:
     """Tell whether a kernel gives what torch operations would."""
     tensors = [x, weights.spline, weights.base, weights.bias, weights.mask, layer.grid]
     if weights.scale is not None:
@@ -144,7 +144,7 @@ def _transformed(tensors: list[Tensor]) -> bool:
     return any(unpack(each).tangent is not None for each in tensors)
 
 
-def _basis(layer: SplineEdges) -> LocalBasis:
+def _basis(layer: KANLinear) -> LocalBasis:
     """Return the pieces of a layer's basis, worked out anew when its grid has changed."""
     from kanlens.model.kernels.local_basis import local_basis
 

@@ -21,17 +21,17 @@ from kanlens.model.kernels.edge_l1_reference import mean_size
 from kanlens.model.kernels.passes import Array, Gradients, flat
 
 if TYPE_CHECKING:
-    from kanlens.model.spline_edges import SplineEdges
+    from kanlens.model.layers import KANLinear
 
 __all__ = ["activation_l1"]
 
 
-def activation_l1(layer: SplineEdges, x: Tensor) -> Tensor:  # (out, in)
+def activation_l1(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
     """Return the mean over the rows of |phi_oi(x_i)|, exact.
 
     Parameters
     ----------
-    layer : SplineEdges
+    layer : KANLinear
     x : Tensor, shape (batch, in)
         In the scaled units of the layer; at least one row.
 
@@ -83,7 +83,7 @@ class EdgeL1Plan(function.Plan):
         )
 
 
-def plan_of(layer: SplineEdges) -> EdgeL1Plan:
+def plan_of(layer: KANLinear) -> EdgeL1Plan:
     """Return what a layer is.
 
     Examples

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.model import grids
-from kanlens.model.layers import KANLinear
 from kanlens.splines import spline
 
 OLD = torch.linspace(-1, 1, 6, dtype=torch.float64)[None]
@@ -17,7 +15,7 @@ OLD = torch.linspace(-1, 1, 6, dtype=torch.float64)[None]
 
 def adapted(column: object, old: Tensor = OLD, *, eps: float = 0.02, margin: float = 0.01):
     x = torch.as_tensor(column, dtype=old.dtype).reshape(-1, 1)
-    return grids.adapted(x, old, eps=eps, margin=margin)[0]
+    return spline.adapted_breakpoints(x, old, eps=eps, margin=margin)[0]
 
 
 def rising(cuts: Tensor) -> bool:
@@ -115,7 +113,9 @@ def test_a_column_without_spread_keeps_its_breakpoints(column):
 
 def test_the_old_breakpoints_are_left_alone():
     old = OLD.clone()
-    grids.adapted(torch.full((3, 1), 3.0, dtype=torch.float64), old, eps=0.0, margin=0.0)
+    spline.adapted_breakpoints(
+        torch.full((3, 1), 3.0, dtype=torch.float64), old, eps=0.0, margin=0.0
+    )
     assert_close(old, OLD, rtol=0, atol=0)
 
 
@@ -130,7 +130,7 @@ def test_columns_are_adapted_one_by_one():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(50, 3, generator=generator, dtype=torch.float64)
     old = OLD.expand(3, -1)
-    together = grids.adapted(x, old, eps=0.02, margin=0.01)
+    together = spline.adapted_breakpoints(x, old, eps=0.02, margin=0.01)
     alone = torch.stack([adapted(x[:, i]) for i in range(3)])
     assert_close(together, alone, rtol=0, atol=0)
 
@@ -140,43 +140,10 @@ def test_columns_are_adapted_one_by_one():
 def test_resized_grids_have_their_size_and_their_ends(old_size, new_size):
     generator = torch.Generator().manual_seed(old_size)
     cuts = (0.1 + torch.rand(2, old_size + 1, generator=generator, dtype=torch.float64)).cumsum(1)
-    new = grids.resized(cuts, new_size)
+    new = spline.resized_breakpoints(cuts, new_size)
     assert new.shape == (2, new_size + 1)
     assert all(rising(row) for row in new)
     assert_close(new[:, [0, -1]], cuts[:, [0, -1]], rtol=1e-12, atol=0)
     if new_size >= old_size:
         gap = (new[:, :, None] - cuts[:, None, :]).abs().amin(1)
         assert not gap.any()  # every old breakpoint, to the last bit
-
-
-@pytest.mark.parametrize("trainable", [True, False])
-def test_move_keeps_whether_weights_are_trained(trainable):
-    layer = KANLinear(1, 1)
-    layer.spline_weight.requires_grad_(trainable)
-    layer.refine(9)
-    assert layer.spline_weight.requires_grad == trainable
-
-
-def test_move_measures_the_change_on_rows_inside_the_old_grid():
-    layer = KANLinear(1, 1, generator=torch.Generator().manual_seed(0)).double()
-    before = layer.spline_weight.detach().clone()
-    cuts = torch.linspace(-1, 1, 4, dtype=torch.float64)[None]
-    x = torch.tensor([[-0.5], [0.4], [7.0], [torch.nan]], dtype=torch.float64)
-    was = layer(x).detach()
-    with torch.no_grad():
-        error = layer._move(cuts, x)
-    assert error == (layer(x)[:2] - was[:2]).abs().max().item()
-    assert error > 0
-    assert layer.grid_size == 3
-    assert layer.spline_weight.shape != before.shape
-
-
-def test_move_without_a_row_inside_measures_at_the_nearest_ends():
-    layer = KANLinear(2, 1, scale_noise=3.0, generator=torch.Generator().manual_seed(1)).double()
-    cuts = torch.linspace(-1, 1, 4, dtype=torch.float64).expand(2, -1)
-    x = torch.tensor([[9.0, 0.3], [-0.2, -9.0]], dtype=torch.float64)
-    near = x.clamp(-1, 1)
-    was = layer(near).detach()
-    with torch.no_grad():
-        error = layer._move(cuts, x)
-    assert error == (layer(near) - was).abs().max().item() > 0
