@@ -13,7 +13,7 @@ from torch import Tensor
 from kanlens.attribution.problem import Problem
 from kanlens.attribution.shapley.fourier import expand
 from kanlens.attribution.shapley.games import LIMIT, Game, games, players
-from kanlens.attribution.shapley.solver import BOUND
+from kanlens.attribution.shapley.values import BOUND
 from kanlens.errors import MethodError
 from kanlens.model.analysis import private_copy
 from kanlens.model.network import KAN

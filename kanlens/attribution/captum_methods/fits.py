@@ -29,28 +29,12 @@ WIDEST = 1e6  # kernel width, where all coalitions weigh the same, or penalty, w
 def captum_kernel_shap(problem: Problem, *, n_samples: int = 200) -> Parts:
     """Return Shapley values against the background's mean, from a weighted linear fit.
 
-    Captum fits in float32, one sample after the other.
-
-    Parameters
-    ----------
-    problem : Problem
-        With a background.
-    n_samples : int
-        Number of coalitions for each sample, at least 3: the first two are all and none.
-
-    Returns
-    -------
-    Parts
-        Counted from the output at the mean of the background.
-
-    References
-    ----------
-    .. [1] S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017.
+    The first two of the `n_samples` coalitions of each sample are all and none.
     """
     check_count("attribute", "n_samples", n_samples, least=3)
     from captum.attr import KernelShap
 
-    return _fitted(problem, KernelShap, n_samples, generator=problem.generator)
+    return _fitted(problem, KernelShap, n_samples)
 
 
 def captum_lime(
@@ -63,29 +47,9 @@ def captum_lime(
     """Return the coefficients of a linear model of which features are kept, near the sample.
 
     Features that are not kept are set to the background's mean. A coalition weighs
-    exp(-d^2 / (2 width^2)), where d^2 is the number of features that it replaces. Captum fits in
-    float32, one sample after the other.
-
-    Parameters
-    ----------
-    problem : Problem
-        With a background.
-    n_samples : int
-        Number of coalitions for each sample, more than there are features by 2.
-    kernel_width : float, optional
-        Default: 3/4 of the root of the number of features, as in the authors' package.
-    penalty : float
-        Lasso penalty, for changes scaled to 1: captum's default is 0.01. 0 for least squares.
-
-    Returns
-    -------
-    Parts
-        Counted from the output at the mean of the background; nothing makes them add up.
-
-    References
-    ----------
-    .. [1] M. Ribeiro, S. Singh, C. Guestrin, Why Should I Trust You? Explaining the Predictions of
-       Any Classifier, 2016.
+    exp(-d^2 / (2 width^2)), where d^2 is the number of features that it replaces; the width is 3/4
+    of the root of the number of features by default, as in the authors' package. `penalty` is that
+    of the lasso, for changes scaled to 1: captum's default is 0.01; 0 is least squares.
     """
     players = int(live_features(problem.model, problem.target).sum())
     check_count("attribute", "n_samples", n_samples, least=players + 2)
@@ -102,7 +66,7 @@ def captum_lime(
         near = get_exp_kernel_similarity_function("euclidean", kernel_width=width)
         return Lime(game, interpretable_model=fit, similarity_func=near)
 
-    return _fitted(problem, lime, n_samples, generator=problem.generator)
+    return _fitted(problem, lime, n_samples)
 
 
 def _check_weights(width: float, penalty: float, players: int) -> None:
@@ -117,16 +81,9 @@ def _check_weights(width: float, penalty: float, players: int) -> None:
         raise InvalidValueError(message("attribute", expected, f"{penalty:g}", advice))
 
 
-def _fitted(
-    problem: Problem,
-    maker: Callable[..., Any],
-    n_samples: int,
-    *,
-    generator: torch.Generator | None,
-) -> Parts:
+def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Parts:
     """Run one of captum's fits on every sample."""
-    row = problem.mean_row
-    reference = float(problem.output(row))
+    reference = problem.counted_from(MEAN_ROW)
     changes = finite(problem.output_in_parts(problem.x) - reference)
     live = live_features(problem.model, problem.target)
     values = torch.zeros_like(problem.x)
@@ -134,7 +91,7 @@ def _fitted(
         values = changes[:, None] * live
         return Parts(values=values, reference=reference, baseline=MEAN_ROW, evaluations=1.0)
     with (
-        borrowed_randomness(generator, problem.x.device),
+        borrowed_randomness(problem.generator, problem.x.device),
         progress_bar("captum", len(problem.x), shown=problem.progress) as advance,
     ):
         state = torch.get_rng_state()

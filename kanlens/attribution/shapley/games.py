@@ -170,22 +170,22 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
     >>> [game.players.tolist() for game in games(problem, torch.eye(2, dtype=torch.float64))]
     [[0, 1]]
     """
-    network = _Network(problem)
-    moving = network.moving  # (unit, in)
+    cutter = _Cutter(problem)
+    moving = cutter.moving  # (unit, in)
     acting = (moving.to(member.dtype) @ member) > 0  # (unit, player)
     units: dict[tuple[Who, bool], list[int]] = {}
     for unit, row in enumerate(acting):
         who = tuple(row.nonzero().flatten().tolist())
         if who:
-            apart = len(who) > LIMIT and network.multiplies(unit)
+            apart = len(who) > LIMIT and cutter.multiplies(unit)
             units.setdefault((who, apart), []).append(unit)
     found = []
-    for who, nodes in network.merged(units):
+    for who, nodes in cutter.merged(units):
         features = moving[nodes].any(0).nonzero().flatten()
         chosen = torch.tensor(who, device=features.device)
         found.append(
             Game(
-                model=network.cut(nodes, features),
+                model=cutter.cut(nodes, features),
                 features=features,
                 players=chosen,
                 member=member[features][:, chosen],
@@ -197,7 +197,7 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Network:
+class _Cutter:
     """What leads to the asked output.
 
     A unit is an input of the last layer, or the output itself where it is a product.

@@ -10,9 +10,14 @@ import torch
 from torch import nn
 
 from kanlens.attribution import attribute
-from kanlens.attribution.edge_view import EdgeActivation, EdgeView, known_to_captum
+from kanlens.attribution.captum_methods.views import EdgeActivation, EdgeView, known_to_captum
 from kanlens.attribution.problem import Problem
 from kanlens.model.analysis import private_copy
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    """Leave gradients on: the views are what they are taken of."""
 
 
 def view(model, x, target):
