@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -181,17 +179,6 @@ def test_a_random_method_draws_from_the_generator_and_no_other_does(name, networ
     rows = draw(3, 2)
     attribute(network([2, 2, 1]), rows, method=name, background=rows, generator=generator, **few)
     assert METHODS[name].random != torch.equal(generator.get_state(), before)
-
-
-@pytest.mark.slow  # a fresh interpreter imports torch
-def test_importing_the_package_loads_nothing_heavy():
-    code = (
-        "import sys, kanlens.attribution as a; a.attribute; a.compare\n"
-        "heavy = {'captum', 'pandas', 'scipy', 'sklearn', 'matplotlib', 'rich'}\n"
-        "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_unknown_names_of_the_package_are_refused():

@@ -84,25 +84,6 @@ def test_a_layer_still_runs_while_the_interpreter_ends(code):
     assert python(CASE + code).split() == ["late", "True", "True"]
 
 
-LIGHT = """
-import sys
-import kanlens
-from kanlens.model.layers import KANLinear
-layer = KANLinear(3, 2)
-model = kanlens.KAN([3, 2, 1])
-print(sorted(name for name in ("numba", "llvmlite") if name in sys.modules))
-layer.forward_torch(__import__("torch").zeros(1, 3))
-print(sorted(name for name in ("numba", "llvmlite") if name in sys.modules))
-layer(__import__("torch").zeros(1, 3))
-print("numba" in sys.modules)
-"""
-
-
-@pytest.mark.slow  # another interpreter
-def test_importing_and_building_loads_no_numba():
-    assert python(LIGHT).split() == ["[]", "[]", "True"]
-
-
 WITHOUT = """
 import sys
 sys.modules["numba"] = None
