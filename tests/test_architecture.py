@@ -35,7 +35,7 @@ PACKAGE = modules_in(ROOT)
 MODULES = PACKAGE | modules_in(BENCHMARKS)
 
 TOP = "kanlens"  # the package itself, whose names are those of every group
-OWN = (TOP, BENCHMARKS.name)
+OWN = (TOP, BENCHMARKS.name, "tests")  # nothing imports the last
 GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["errors"],
     ["checks"],
@@ -316,6 +316,7 @@ def test_public_names_are_listed_and_unknown_ones_refused():
         ("kanlens.__main__", "from kanlens.cli import main", []),
         ("kanlens.cli.options", "def f():\n    import benchmarks.machine", ["benchmarks"]),
         ("kanlens.__main__", "from benchmarks import machine", ["benchmarks"]),
+        ("benchmarks.commands", "from tests.attribution.conftest import build", ["tests"]),
         ("benchmarks.commands", "from kanlens.cli import run\nimport benchmarks.machine", []),
     ],
 )
