@@ -303,7 +303,7 @@ def test_public_names_are_listed_and_unknown_ones_refused():
         ("kanlens.model.network", "def f():\n    import kanlens.training.loop", ["training"]),
         ("kanlens.attribution.metrics", "from kanlens import symbolic", ["symbolic"]),
         ("kanlens.attribution.runs", "from kanlens.certificates import certify", ["certificates"]),
-        ("kanlens.certificates.domains", "from kanlens import attribution", ["attribution"]),
+        ("kanlens.certificates.certification", "from kanlens import attribution", ["attribution"]),
         ("kanlens.model.layers", "from kanlens import __version__", ["kanlens"]),
         ("kanlens.model.layers", "import kanlens", ["kanlens"]),
         ("kanlens.sparsity", "from kanlens.encoding import prepare_data", ["encoding"]),
