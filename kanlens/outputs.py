@@ -24,34 +24,8 @@ Pathlike = str | os.PathLike[str]
 def atomic_write(path: Pathlike, *, call: str) -> Iterator[Path]:
     """Give a temporary file in the folder of `path`; rename it to `path` at the end.
 
-    Parent folders are created. An existing file keeps its permissions and, when the block
-    fails, its content; the temporary file is removed then.
-
-    Parameters
-    ----------
-    path : str or path
-        The file to write. A link is followed, so that what it points at is replaced.
-    call : str
-        The public call, for error messages.
-
-    Yields
-    ------
-    Path
-        An empty file with the suffix of `path`, to be overwritten in the block.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written there.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp(), "deep", "a.txt")
-    >>> with atomic_write(target, call="save") as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> target.read_text()
-    'whole'
+    Parent folders are created, a link is followed. An existing file keeps its permissions and, when
+    the block fails, its content; the temporary file is removed then.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -75,16 +49,6 @@ def check_writable(path: Pathlike, *, call: str) -> None:
     """Refuse now what could not be written later, say after an hour of training.
 
     Nothing is left behind; a file that exists is left as it is.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written there.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> check_writable(Path(tempfile.mkdtemp(), "a.csv"), call="train")
     """
     try:
         target = Path(os.path.realpath(path))
@@ -112,26 +76,7 @@ def ending_of(path: Pathlike) -> str:
 def check_ending(
     path: Pathlike, endings: Sequence[str], *, call: str, shown: str | None = None
 ) -> None:
-    """Refuse a file name that ends in something a writer does not know.
-
-    Parameters
-    ----------
-    path : str or path
-    endings : sequence of str
-        In small letters, with their dots.
-    call : str
-        The public call, for error messages.
-    shown : str, optional
-        The endings to name in the message. Default: all of them.
-
-    Raises
-    ------
-    OutputError
-
-    Examples
-    --------
-    >>> check_ending("figure.SVG", [".svg", ".png"], call="plot.save")
-    """
+    """Refuse a file name that has none of a writer's endings, or name those `shown` instead."""
     if ending_of(path) not in endings:
         expected = f"a file name that ends in {shown or ', '.join(endings)}"
         raise OutputError(message(call, expected, repr(str(path)), "Change the name"))

@@ -36,47 +36,22 @@ from kanlens.splines.control_points import ControlPoints
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerBounds:
-    """Bounds on one layer over a batch of boxes.
+    """Bounds on one layer over a batch of boxes."""
 
-    Attributes
-    ----------
-    low, high : Tensor, shape (box, in)
-        Of the inputs.
-    values : ControlPoints
-        Of the edges.
-    edges : tuple of Tensor, shape (box, out, in)
-        Of the edges.
-    sums : tuple of Tensor, shape (box, out)
-        Of the sums.
-    """
-
-    low: Tensor
-    high: Tensor
-    values: ControlPoints
-    edges: Interval
-    sums: Interval
-
-    @property
-    def inputs(self) -> Interval:
-        """Bounds of the inputs."""
-        return self.low, self.high
+    inputs: Interval  # (box, in)
+    values: ControlPoints  # of the edges
+    edges: Interval  # (box, out, in)
+    sums: Interval  # (box, out)
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeCombination:
-    """Linear combinations of the edges of each input of a layer.
+    """Linear combinations of the edges of each input of a layer, in control points."""
 
-    Attributes
-    ----------
-    points : Tensor, shape (box, row, in, piece, point)
-    below, above : Tensor, shape (box, row, in, piece)
-    start, end : Tensor, shape (box, 1, in, piece)
-    """
-
-    points: Tensor
-    below: Tensor
+    points: Tensor  # (box, row, in, piece, point)
+    below: Tensor  # (box, row, in, piece)
     above: Tensor
-    start: Tensor
+    start: Tensor  # (box, 1, in, piece)
     end: Tensor
 
     def hull(self) -> Interval:
@@ -134,15 +109,7 @@ def _total(weights: Tensor, margins: Tensor) -> Tensor:
 
 
 def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
-    """Propagate bounds of sums (box, sub) to the nodes (box, node) made of them.
-
-    Examples
-    --------
-    >>> from kanlens.model.products import Grouping
-    >>> low, high = torch.tensor([[-1.0, 2.0]]), torch.tensor([[1.0, 3.0]])
-    >>> node_bounds(Nodes(Grouping(0, (2,))), (low, high))[1].round(decimals=6)
-    tensor([[3.]])
-    """
+    """Propagate bounds of sums (box, sub) to the nodes (box, node) made of them."""
     count = nodes.grouping.sums
     columns = [(sums[0][:, k], sums[1][:, k]) for k in range(count)]
     for product in range(len(nodes.grouping.arities)):
@@ -164,22 +131,11 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
 def through_nodes(
     nodes: Nodes, slopes: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Interval]:
-    """Propagate a linear form of nodes back to the sums they are made of, plus a margin.
+    """Propagate a linear form (box, row, node) back to the bounded sums (box, sub) of the nodes.
 
     A product is linear in each factor; what its tangent plane at the middle of their intervals
-    leaves is bounded by the higher products of their half widths.
-
-    Parameters
-    ----------
-    nodes : Nodes
-    slopes : Tensor, shape (box, row, node)
-    low, high : Tensor, shape (box, sub)
-        Bounds of the sums.
-
-    Returns
-    -------
-    weights : Tensor, shape (box, row, sub)
-    margin : tuple of Tensor, shape (box, row)
+    leaves is bounded by the higher products of their half widths. Returns weights (box, row, sub)
+    and that margin (box, row).
     """
     zero = torch.zeros_like(slopes[..., 0])
     margin = zero, zero
@@ -210,24 +166,11 @@ def through_nodes(
 def relax(
     model: KAN, layers: list[LayerBounds], weights: Tensor
 ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
-    """Bound linear forms of the sums of the last of some layers by backward propagation.
+    """Bound linear forms (box, row, out) of the sums of the last of `layers` backwards.
 
-    Parameters
-    ----------
-    model : KAN
-    layers : list of LayerBounds
-        Up to the layer of the sums.
-    weights : Tensor, shape (box, row, out)
-
-    Returns
-    -------
-    bounds : tuple of Tensor, shape (box, row)
-    rest : tuple of Tensor, shape (box, row)
-        What is added to the functions of single features.
-    weights : Tensor, shape (box, row, out)
-        Of the sums of the first layer in those functions.
-    lost : list of Tensor, shape (box, row, in)
-        Width of the margins at every layer, the last layer first.
+    Returns bounds (box, row), the part of them beside functions of single features, the weights
+    (box, row, out) of the first layer's sums in those functions, and the width (box, row, in) of
+    the margins at every layer, the last layer first.
     """
     zero = torch.zeros_like(weights[..., 0])
     rest, lost = (zero, zero), []

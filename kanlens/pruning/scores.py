@@ -1,4 +1,4 @@
-"""How much each edge matters, by every score that edges can be pruned by.
+"""Edge scores: how much each edge matters, by every score that edges can be pruned by.
 
 A score of a function alone (its weights, deviation or variation) says nothing of what comes behind;
 damage asks for exactly that, one edge at a time. Path and backward scores follow shares of the
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from kanlens.model.network import Rows
 
-__all__ = ["SCORES", "Score", "Scorer", "edge_scores"]
+__all__ = ["SCORES", "EdgeScore", "Scorer", "edge_scores"]
 
 CHUNK = 2**22  # values of edges held at once while shares are followed back
 
@@ -37,13 +37,13 @@ Matrices = list[Tensor]  # one per layer, each of shape (out, in)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
+class EdgeScore:
     """One way to rank edges.
 
     Attributes
     ----------
-    name, column, summary : str
-        Its name for `prune`, its column in `edge_scores`, and what it is.
+    name, column : str
+        For `prune`, and in the frame of `edge_scores`.
     of_layer : callable, optional
         From a layer and what reaches it to (out, in), where that is all it depends on.
     of_network : callable, optional
@@ -55,35 +55,15 @@ class Score:
 
     name: str
     column: str
-    summary: str
     of_layer: Callable[[KANLinear, Tensor], Tensor] | None = None
     of_network: Callable[[Propagation, Judge], Matrices] | None = None
     across: bool = False
 
 
 class Scorer:
-    """A score that is brought up to date at little cost while a network changes.
+    """A score that is brought up to date at little cost while a network changes."""
 
-    Parameters
-    ----------
-    score : Score
-        A value of ``SCORES``.
-    state : Propagation
-        The network over its rows.
-    judge : Judge
-        Its loss.
-
-    Examples
-    --------
-    >>> import kanlens
-    >>> model = kanlens.KAN([2, 1])
-    >>> state = Propagation(model, torch.rand(5, 2))
-    >>> judge = Judge(model, state.output, call="prune")
-    >>> Scorer(SCORES["std"], state, judge).matrices()[0].shape
-    torch.Size([1, 2])
-    """
-
-    def __init__(self, score: Score, state: Propagation, judge: Judge) -> None:
+    def __init__(self, score: EdgeScore, state: Propagation, judge: Judge) -> None:
         self.score, self.state, self.judge = score, state, judge
         self._seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # versions, x, scores
 
@@ -99,7 +79,7 @@ class Scorer:
         return [torch.where(layer.mask != 0, scores, 0.0) for layer, scores in pairs]
 
     def _of_layer(self, index: int) -> Tensor:
-        """Score the edges of a layer; only those whose inputs or weights have changed anew."""
+        """EdgeScore the edges of a layer; only those whose inputs or weights have changed anew."""
         layer, x = self.state.model.layers[index], self.state.values[index]
         versions, function = self.state.versions[index], self.score.of_layer
         if function is None:
@@ -191,13 +171,7 @@ def edge_scores(model: Model, x: Rows, y: Any = None) -> pd.DataFrame:
 
 
 def variation(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
-    """Return the total variation of every edge between the least and the greatest input.
-
-    Examples
-    --------
-    >>> variation(KANLinear(3, 2), torch.rand(9, 3)).shape
-    torch.Size([2, 3])
-    """
+    """Return the total variation of every edge between the least and the greatest input."""
     low, high = x.amin(0).tolist(), x.amax(0).tolist()
     found = torch.zeros_like(layer.mask)
     for out, in_ in (layer.mask != 0).nonzero().tolist():
@@ -297,45 +271,12 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 
 
 _ALL = (
-    Score(name="l1", column="weight_l1", summary="weights, free of gauge", of_layer=weight_l1),
-    Score(
-        name="raw_l1",
-        column="raw_l1",
-        summary="spline weights as they are",
-        of_layer=lambda layer, _: raw_l1(layer),
-    ),
-    Score(
-        name="std",
-        column="std",
-        summary="standard deviation of the function",
-        of_layer=activation_l2,
-    ),
-    Score(
-        name="variation",
-        column="variation",
-        summary="total variation of the function",
-        of_layer=variation,
-    ),
-    Score(
-        name="damage",
-        column="damage",
-        summary="rise of the loss without the edge",
-        of_network=_damage,
-        across=True,
-    ),
-    Score(
-        name="path",
-        column="path",
-        summary="share of the outputs that flows through",
-        of_network=_path,
-        across=True,
-    ),
-    Score(
-        name="backward",
-        column="backward",
-        summary="deviations handed back from the outputs, as in KAN 2.0",
-        of_network=_backward,
-        across=True,
-    ),
+    EdgeScore(name="l1", column="weight_l1", of_layer=weight_l1),
+    EdgeScore(name="raw_l1", column="raw_l1", of_layer=lambda layer, _: raw_l1(layer)),
+    EdgeScore(name="std", column="std", of_layer=activation_l2),
+    EdgeScore(name="variation", column="variation", of_layer=variation),
+    EdgeScore(name="damage", column="damage", of_network=_damage, across=True),
+    EdgeScore(name="path", column="path", of_network=_path, across=True),
+    EdgeScore(name="backward", column="backward", of_network=_backward, across=True),
 )
-SCORES: dict[str, Score] = {score.name: score for score in _ALL}
+SCORES: dict[str, EdgeScore] = {score.name: score for score in _ALL}

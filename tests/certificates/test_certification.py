@@ -190,6 +190,11 @@ def test_infinite_bounds_are_null_in_json():
     assert far.outputs[0].range.low == -math.inf
 
 
+def test_the_ends_of_a_domain_are_told_apart():
+    text = str(certify(KAN([1, 1]), [[1e9 - 1, 1e9 + 1]], progress=False))
+    assert text.startswith("For x1 in [999999999, 1000000001]:")
+
+
 def test_the_text_says_it():
     text = str(certify(small(), DOMAIN, target=0, max_boxes=3000))
     lines = text.splitlines()
