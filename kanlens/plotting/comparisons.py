@@ -16,6 +16,7 @@ from kanlens.plotting.style import (
     axes_for,
     check_axes,
     context,
+    in_unit,
     literal,
     size_in_inches,
     text_width,
@@ -175,8 +176,7 @@ def _of_target(result: Any) -> str:
     found = next(iter(getattr(result, "attributions", {}).values()), None)
     if found is None:
         return ""
-    unit = f" ({literal(found.unit)})" if found.unit else ""
-    return f" for {literal(found.target, most=LONGEST)}{unit}"
+    return f" for {literal(found.target, most=LONGEST)}{in_unit(found.unit)}"
 
 
 def _look(place: int) -> dict[str, Any]:
