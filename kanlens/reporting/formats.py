@@ -8,6 +8,7 @@ from typing import Any
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+ROUNDING = 1e-12
 SMALL, LARGE = 1e-3, 1e6  # outside, powers of ten are used
 
 
@@ -123,3 +124,33 @@ def counted(count: int, singular: str, plural: str = "") -> str:
     ('1 row', '2,000 rows', '2 classes')
     """
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def tiny(value: float | None) -> str:
+    """Write an error that may be mere rounding.
+
+    Examples
+    --------
+    >>> tiny(3e-16), tiny(0.0), tiny(0.0123), tiny(None)
+    ('<10⁻¹²', '0%', '1.2%', '\N{EN DASH}')
+    """
+    if value is not None and 0 < value < ROUNDING:
+        return "<10⁻¹²"
+    return percent(value) if value is None or value == 0 or value >= 1e-3 else number(value, 1)
+
+
+def shade(value: float | None) -> int:
+    """Return how strongly a cell of an agreement table is colored, in percent.
+
+    Examples
+    --------
+    >>> shade(1.0), shade(0.5), shade(-0.2), shade(None)
+    (60, 30, 0, 0)
+    """
+    return round(60 * max(0.0, value or 0.0))
+
+
+FILTERS: dict[str, Any] = {  # of templates
+    write.__name__: write
+    for write in (number, signed, fixed, percent, with_unit, listed, counted, tiny, shade)
+}

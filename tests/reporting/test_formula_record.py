@@ -10,7 +10,7 @@ import torch
 
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.reporting.formula_record import mathml, python_source
+from kanlens.reporting.records import mathml, python_source
 from kanlens.symbolic import symbolize
 from tests.reporting.conftest import HOSTILE, network, schema, seeded
 from tests.reporting.page import Page

@@ -7,7 +7,6 @@ import torch
 
 from kanlens.attribution.comparison import DEFAULT_METHODS
 from kanlens.errors import DataError
-from kanlens.reporting.costs import shapley_seconds
 from kanlens.reporting.planning import (
     BACKGROUND,
     FEWEST_BACKGROUND,
@@ -15,6 +14,7 @@ from kanlens.reporting.planning import (
     LARGE,
     SHAPLEY_SECONDS,
     make_plan,
+    shapley_seconds,
 )
 from kanlens.reporting.subject import Subject, read_subject
 from tests.reporting.conftest import network, seeded
