@@ -67,14 +67,6 @@ def in_flags(text: str, command: Any) -> str:
     """Return a message with the options of a command in place of the arguments it names.
 
     An alternative that the command has no option for is left out, unless nothing else is advised.
-
-    Examples
-    --------
-    >>> from types import SimpleNamespace as Made
-    >>> option = Made(opts=["--grid-size"], secondary_opts=[], name="grid_size")
-    >>> command = Made(params=[option])
-    >>> in_flags("fit: expected grid_size to be 1, got 0. Use grid_size=3, or scale=True.", command)
-    'fit: expected --grid-size to be 1, got 0. Use --grid-size 3.'
     """
     options = _options(command)
     *facts, advice = SENTENCE.split(text.removesuffix("."))

@@ -307,15 +307,7 @@ def _known(
 
 
 def _given(text: str | None) -> Domain:
-    """Return ranges from name=low:high, with commas.
-
-    Examples
-    --------
-    >>> _given("a=0:1, b=-2:2.5")
-    {'a': (0.0, 1.0), 'b': (-2.0, 2.5)}
-    >>> _given("color=red, dark=0:1")  # names may hold commas and signs
-    {'color=red, dark': (0.0, 1.0)}
-    """
+    """Return ranges from name=low:high, with commas."""
     found, rest = {}, text or ""
     while rest.strip(" ,"):
         part = RANGE.match(rest)

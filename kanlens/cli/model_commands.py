@@ -232,13 +232,7 @@ def sparsity_path(
 
 
 def _strengths(text: str) -> int | list[float]:
-    """Return a number of strengths, or the strengths.
-
-    Examples
-    --------
-    >>> _strengths("8"), _strengths("0,0.01")
-    (8, [0.0, 0.01])
-    """
+    """Return a number of strengths, or the strengths."""
     try:
         return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
     except ValueError:

@@ -114,13 +114,7 @@ MethodOptions: TypeAlias = Annotated[
 
 
 def output_index(text: str | None) -> int | str | None:
-    """Return an output as commands take it: an index when it is a whole number, else a name.
-
-    Examples
-    --------
-    >>> output_index("2"), output_index("price")
-    (2, 'price')
-    """
+    """Return an output as commands take it: an index when it is a whole number, else a name."""
     return int(text) if text is not None and text.isdecimal() else text
 
 
@@ -137,13 +131,7 @@ def asked_output(terminal: Terminal, kan: KAN, text: str | None, x: Tensor) -> i
 
 
 def split_names(text: str | None) -> list[str]:
-    """Return the names in a comma-separated list; one that holds a comma stands in double quotes.
-
-    Examples
-    --------
-    >>> split_names('a, b, "c,d"')
-    ['a', 'b', 'c,d']
-    """
+    """Return the names in a comma-separated list; one that holds a comma is in double quotes."""
     parts = next(csv.reader([text or ""], skipinitialspace=True), [])
     names = [part.strip() for part in parts if part.strip()]
     if text is not None and not names:
@@ -200,13 +188,7 @@ def new_model(
 
 
 def factor(penalty: str | None, strength: float | None) -> float:
-    """Return the factor of a penalty; refuse a penalty that was given none.
-
-    Examples
-    --------
-    >>> factor("weight_l1", 0.1), factor(None, None)
-    (0.1, 0.0)
-    """
+    """Return the factor of a penalty; refuse a penalty that was given none."""
     if penalty is not None and strength is None:
         advice = "Add --strength, for example 0.01"
         raise InvalidValueError(message("train", "a strength for the penalty", "none", advice))
@@ -214,13 +196,7 @@ def factor(penalty: str | None, strength: float | None) -> float:
 
 
 def norms(text: str | None) -> str | dict[str, float] | None:
-    """Return a norm, or several with their weights.
-
-    Examples
-    --------
-    >>> norms("weight_l1"), norms("activation_l1=1,curvature=0.001")
-    ('weight_l1', {'activation_l1': 1.0, 'curvature': 0.001})
-    """
+    """Return a norm, or several with their weights."""
     if text is None or "=" not in text:
         return text
     pairs = [part.partition("=") for part in split_names(text)]
@@ -233,13 +209,7 @@ def norms(text: str | None) -> str | dict[str, float] | None:
 
 
 def hidden_nodes(text: str) -> list[int | tuple[int, int]]:
-    """Return the nodes of the hidden layers, as `kanlens.KAN` takes them.
-
-    Examples
-    --------
-    >>> hidden_nodes("5,3:2"), hidden_nodes("0")
-    ([5, (3, 2)], [])
-    """
+    """Return the nodes of the hidden layers, as `kanlens.KAN` takes them."""
     nodes: list[int | tuple[int, int]] = []
     try:
         for part in split_names(text):

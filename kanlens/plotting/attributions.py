@@ -265,11 +265,6 @@ def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:
 
     Values are put into 120 columns over `span`; points of one column are stacked to both sides,
     nearest first. The fullest column reaches `width`, unless few points need less.
-
-    Examples
-    --------
-    >>> swarm(np.array([0.0, 5.0, 5.0, 5.0]), 10.0).round(2).tolist()
-    [0.0, 0.0, 0.1, -0.1]
     """
     column = np.floor((values - values.min()) * (BINS / (span or 1.0))).astype(np.int64)
     order = np.argsort(column, kind="stable")

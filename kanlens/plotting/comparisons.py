@@ -198,13 +198,7 @@ def _draw_markers(ax: Axes, table: Any, order: Any) -> None:
 
 
 def number(value: float) -> str:
-    """Write a small number in a table.
-
-    Examples
-    --------
-    >>> number(0.123456), number(2e-16), number(3.4e-5), number(float("nan"))
-    ('0.123', '<1e-12', '3e-05', 'n/a')
-    """
+    """Write a small number in a table."""
     if math.isnan(value):
         return "n/a"
     if value == 0:

@@ -178,16 +178,10 @@ def _name_points(ax: Axes, table: Any, complexity: Any, loss: Any) -> None:
 
 
 def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], float]:
-    r"""Return a formula as lines to draw, each at most `room` inches wide.
+    """Return a formula as lines to draw, each at most `room` inches wide.
 
     Lines are mathematics when matplotlib can set it within five of them, else plain text; with
     them comes the size of their letters in points.
-
-    Examples
-    --------
-    >>> import sympy
-    >>> formula_lines(sympy.Symbol("x1") / 2, "y", 3.0)
-    (['$y = \\frac{x_{1}}{2}$'], 11.0)
     """
     import sympy
 

@@ -103,15 +103,7 @@ def _write_cells(ax: Axes, table: Array, image: Any) -> None:
 
 
 def _short(value: float, most: float) -> str:
-    """Write a number without a power of ten, which the color bar has.
-
-    Examples
-    --------
-    >>> [_short(value, 5.1e4) for value in (5.1e4, -1.24e4, 300.0, 0.2)]
-    ['5.1', '\N{MINUS SIGN}1.2', '0.03', '0']
-    >>> _short(123.4, 250.0), _short(0.036, 0.05)
-    ('123', '0.036')
-    """
+    """Write a number without a power of ten, which the color bar has."""
     power = math.floor(math.log10(most)) if most > 0 else 0
     if not SCALED[0] <= power < SCALED[1]:
         value, power = value / 10.0**power, 0
@@ -247,13 +239,7 @@ def _draw_nodes(ax: Axes, level: _Level, index: int, *, last: int) -> None:
 
 
 def _spread(places: Array, least: float) -> Array:
-    """Move falling places apart, as little as it takes.
-
-    Examples
-    --------
-    >>> _spread(np.array([1.0, 0.9, 0.1]), 0.3).round(3)
-    array([1.1, 0.8, 0.1])
-    """
+    """Move falling places apart, as little as it takes."""
     from scipy.optimize import isotonic_regression
 
     steps = least * np.arange(len(places))

@@ -108,14 +108,7 @@ SETTINGS: dict[str, Any] = {
 
 @contextlib.contextmanager
 def context() -> Iterator[None]:
-    """Draw with the settings of kanlens; afterwards those of the caller are back.
-
-    Examples
-    --------
-    >>> with context():
-    ...     mpl.rcParams["font.size"]
-    8.0
-    """
+    """Draw with the settings of kanlens; afterwards those of the caller are back."""
     with mpl.rc_context(SETTINGS):
         yield
 
@@ -152,14 +145,9 @@ def numbers(values: Any) -> Array:
 
 
 def literal(text: object, *, most: int | None = None) -> str:
-    r"""Return a name so that a picture shows it as it is: no mathematics, on one line.
+    """Return a name so that a picture shows it as it is: no mathematics, on one line.
 
     The middle of a text longer than `most` is left out.
-
-    Examples
-    --------
-    >>> literal("$x_{1"), literal("a  long\nname", most=8)
-    ('\\$x_{1', 'a l…name')
     """
     words = " ".join(str(text).split())
     if most is not None and len(words) > most:

@@ -124,11 +124,6 @@ def _shrunk(sizes: tuple[int, int], unit: float, most: float) -> tuple[int, int]
     """Return fewer rows and background rows, whose pairs of one `unit` each take at most `most`.
 
     None where even the fewest would take longer.
-
-    Examples
-    --------
-    >>> _shrunk((200, 100), 1e-5, 4), _shrunk((200, 100), 3e-3, 4), _shrunk((200, 100), 1.0, 4)
-    ((200, 100), (50, 25), None)
     """
     rows, background = sizes
     least_rows, least_background = min(rows, FEWEST_ROWS), min(background, FEWEST_BACKGROUND)

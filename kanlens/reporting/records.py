@@ -77,13 +77,7 @@ def _trends(analysis: Analysis, index: int, edges: list[tuple[int, int]]) -> lis
 
 
 def _trend(rising: float, flat: bool) -> str:
-    """Word the share of rows on which an edge rises.
-
-    Examples
-    --------
-    >>> _trend(1.0, False), _trend(0.004, False), _trend(0.25, False), _trend(0.0, True)
-    ('rises', 'falls', 'rises on 25% of the rows, falls on the others', 'flat')
-    """
+    """Word the share of rows on which an edge rises."""
     if flat:
         return "flat"
     if rising >= SURE:
@@ -228,17 +222,6 @@ def python_source(expression: Any, names: tuple[str, ...], output: str) -> str |
 
     Names that Python does not allow are replaced by x1, x2, ... and explained. None when a spline
     is left in the formula.
-
-    Examples
-    --------
-    >>> import sympy
-    >>> print(python_source(sympy.sin(sympy.Symbol("blood sugar")), ("blood sugar",), "y"))
-    import math
-    <BLANKLINE>
-    <BLANKLINE>
-    def y(x1):
-        # x1: 'blood sugar'
-        return math.sin(x1)
     """
     import sympy
     from sympy.printing.pycode import pycode

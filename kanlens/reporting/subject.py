@@ -127,15 +127,7 @@ def _from_table(model: KAN, table: Table) -> tuple[Tensor, Tensor | None, str]:
 
 
 def spread(rows: int, most: int) -> Tensor:
-    """Return at most `most` row positions, spread evenly over `rows`.
-
-    Examples
-    --------
-    >>> spread(10, 3)
-    tensor([0, 4, 9])
-    >>> spread(2, 3)
-    tensor([0, 1])
-    """
+    """Return at most `most` row positions, spread evenly over `rows`."""
     return torch.linspace(0, rows - 1, min(rows, most), dtype=torch.float64).round().long()
 
 
