@@ -7,11 +7,13 @@ name sees the old file or the new one.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from kanlens.checks import message
 from kanlens.errors import KanlensError, OutputError
@@ -128,3 +130,24 @@ def _unwritable(shown: str, error: Exception, call: str) -> OutputError:
     advice = "Name a file in a folder that you may write to"
     text = message(call, "a file to write", f"{reason(error)} at {shown!r}", advice)
     return OutputError(text)
+
+
+def to_plain(value: Any) -> Any:
+    """Return nested data as dicts, lists, text, finite numbers, truth values and None.
+
+    Examples
+    --------
+    >>> to_plain({"a": (1, 2.5, float("nan")), 3: Path("x")})
+    {'a': [1, 2.5, None], '3': 'x'}
+    """
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # an array, a tensor, or a number of theirs
+        return to_plain(value.tolist())
+    if value is None or isinstance(value, (bool, str, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)

@@ -16,6 +16,7 @@ from kanlens.plotting.style import (
     axes_for,
     check_axes,
     context,
+    in_unit,
     literal,
     size_in_inches,
     text_width,
@@ -175,8 +176,7 @@ def _of_target(result: Any) -> str:
     found = next(iter(getattr(result, "attributions", {}).values()), None)
     if found is None:
         return ""
-    unit = f" ({literal(found.unit)})" if found.unit else ""
-    return f" for {literal(found.target, most=LONGEST)}{unit}"
+    return f" for {literal(found.target, most=LONGEST)}{in_unit(found.unit)}"
 
 
 def _look(place: int) -> dict[str, Any]:
@@ -198,13 +198,7 @@ def _draw_markers(ax: Axes, table: Any, order: Any) -> None:
 
 
 def number(value: float) -> str:
-    """Write a small number in a table.
-
-    Examples
-    --------
-    >>> number(0.123456), number(2e-16), number(3.4e-5), number(float("nan"))
-    ('0.123', '<1e-12', '3e-05', 'n/a')
-    """
+    """Write a small number in a table."""
     if math.isnan(value):
         return "n/a"
     if value == 0:

@@ -22,15 +22,7 @@ Alerts = list[dict[str, str]]
 def find_alerts(content: Content) -> Alerts:
     """Look through the numbers of a report for what limits them.
 
-    Parameters
-    ----------
-    content : dict
-        The content of a report, in plain types.
-
-    Returns
-    -------
-    list of dict
-        level ("warning" or "note"), code, text; warnings first.
+    An alert has a level ("warning" or "note"), a code and a text; warnings come first.
     """
     checks = (_constant, _outside, _performance, _formula, _methods, _disagreement, _edges, _data)
     found = [alert for check in checks for alert in check(content)]

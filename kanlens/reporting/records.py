@@ -1,32 +1,132 @@
-"""The formula in the forms in which people take it along: text, LaTeX, Python, MathML."""
+"""Edges, interactions, flows and the formula as records for page and twin."""
 
 from __future__ import annotations
 
 import builtins
 import dataclasses
+import itertools
 import keyword
 import re
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from kanlens.reporting.analysis import Analysis
+import torch
+from torch import Tensor
 
+from kanlens.reporting.analysis import Analysis
+
+MOST = 200  # edges of a layer that are listed, the strongest first
+SURE = 0.99  # share of the rows on which a slope must have one sign
+LISTED = 100  # pairs, the strongest
 DIGITS = 4
 LONGEST = 90  # nodes of an expression that is still set as mathematics
 LONGEST_TERM = 110  # characters of a term that is
 LINE = 72  # characters of terms in one line of mathematics
 
 
+def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
+    """List the live edges of every layer, the strongest of each layer first.
+
+    std and mean are over the rows, in the scaled units of the node; relative is std over the
+    layer's largest; a destination is a node, or a factor of a product as y.1.
+    """
+    model = analysis.subject.model
+    records: list[dict[str, Any]] = []
+    for index, moments in enumerate(analysis.moments):
+        layer = model.layers[index]
+        functions = getattr(layer, "functions", None)
+        alive = (layer.mask != 0).cpu()
+        std = torch.where(alive, moments.std, torch.zeros_like(moments.std))
+        largest = float(std.max()) or 1.0
+        order = std.flatten().argsort(descending=True, stable=True).tolist()
+        edges = [divmod(place, std.shape[1]) for place in order]
+        live = [edge for edge in edges if bool(alive[edge])][:MOST]
+        trends = _trends(analysis, index, live)
+        for (out, in_), trend in zip(live, trends, strict=True):
+            records.append(
+                {
+                    "layer": index,
+                    "out": out,
+                    "in": in_,
+                    "name": model.edge_name(index, out, in_),
+                    "source": model.node_name(index, in_),
+                    "destination": model.subnode_name(index, out),
+                    "std": float(std[out, in_]),
+                    "mean": float(moments.mean[out, in_]),
+                    "relative": float(std[out, in_]) / largest,
+                    "function": str(functions[out][in_]) if functions else "spline",
+                    "trend": trend,
+                    "outside": float(analysis.trace.outside[index][in_]),
+                }
+            )
+    return records
+
+
+def _trends(analysis: Analysis, index: int, edges: list[tuple[int, int]]) -> list[str]:
+    """Say of each edge whether it rises or falls on the rows; all of them at once."""
+    record = analysis.trace
+    layer, x = record.layers[index], record.inputs[index]
+    size = max(1, 2**22 // (layer.in_features * layer.out_features))
+    counts = torch.zeros(2, layer.out_features, layer.in_features)
+    for part in x[:: max(1, len(x) // 1000)].split(size):
+        slopes: Tensor = layer.edge_derivatives(part)  # (batch, out, in)
+        counts += torch.stack([(slopes > 0).sum(0), (slopes < 0).sum(0)]).cpu()
+    shares = counts / counts.sum(0).clamp_min(1)
+    flat = counts.sum(0) == 0
+    return [_trend(float(shares[0, out, in_]), bool(flat[out, in_])) for out, in_ in edges]
+
+
+def _trend(rising: float, flat: bool) -> str:
+    """Word the share of rows on which an edge rises."""
+    if flat:
+        return "flat"
+    if rising >= SURE:
+        return "rises"
+    if rising <= 1 - SURE:
+        return "falls"
+    return f"rises on {rising:.0%} of the rows, falls on the others"
+
+
+def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:
+    """Return the strongest interactions, and how much of all effects they are, if known."""
+    found, planned = analysis.pairs, analysis.plan.pairs
+    if found is None or found.interactions is None:
+        return None
+    sizes, means = found.interactions.abs().mean(0), found.interactions.mean(0)
+    alone = float(sizes.diagonal().sum())
+    together = float(sizes.triu(1).sum())
+    total = alone + together or 1.0
+    pairs: list[dict[str, Any]] = [
+        {
+            "features": [found.features[i], found.features[j]],
+            "size": float(sizes[i, j]),
+            "mean": float(means[i, j]),
+            "share": float(sizes[i, j]) / total,
+        }
+        for i, j in itertools.combinations(range(len(found.features)), 2)
+    ]
+    pairs.sort(key=lambda record: -record["size"])
+    return {
+        "method": found.method,
+        "rows": len(found.values),
+        "background_rows": None if planned is None or analysis.passed else len(planned[1]),
+        "share": together / total,
+        "pairs": pairs[:LISTED],
+    }
+
+
+def describe_flows(analysis: Analysis) -> dict[str, Any] | None:
+    """Return a table (out, in) per layer of the mean |flow| through every edge, if known."""
+    found = analysis.flows
+    if found is None or found.paths is None:
+        return None
+    return {"method": found.method, "layers": [flow.abs().mean(0) for flow in found.paths]}
+
+
 def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
     """Write a symbolic result as plain types; None when there is none.
 
-    Returns
-    -------
-    dict or None
-        output, equation (text, rounded), names (which stand in backticks), latex, python, mathml
-        (None when the formula is too long to be set), equations (one record per row, the picked
-        one marked), receipt, summary, trustworthy.
+    Names stand in backticks in the equation; MathML is None when the formula is too long to be set.
     """
     from kanlens.symbolic.wording import latex_name, legend, written
 
@@ -122,17 +222,6 @@ def python_source(expression: Any, names: tuple[str, ...], output: str) -> str |
 
     Names that Python does not allow are replaced by x1, x2, ... and explained. None when a spline
     is left in the formula.
-
-    Examples
-    --------
-    >>> import sympy
-    >>> print(python_source(sympy.sin(sympy.Symbol("blood sugar")), ("blood sugar",), "y"))
-    import math
-    <BLANKLINE>
-    <BLANKLINE>
-    def y(x1):
-        # x1: 'blood sugar'
-        return math.sin(x1)
     """
     import sympy
     from sympy.printing.pycode import pycode
