@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -144,21 +144,13 @@ class SplineEnclosure:
         """Enclose the slopes of the edges on boxes (box, in); at kinks those of both sides."""
         found, piece = self._on(self._slopes, low, high)
         ranges = slope_range(self.base, found.start, found.end)
-        least, most = ((self.weight[..., None] * end[:, None]) for end in ranges)
-        base_low, base_high = torch.minimum(least, most), torch.maximum(least, most)
-        lower = (_pick(self._least, piece) + base_low).amin(-1)
-        upper = (_pick(self._most, piece) + base_high).amax(-1)
+        base = torch.stack([self.weight[..., None] * end[:, None] for end in ranges])
+        lower = (_pick(self._least, piece) + base.amin(0)).amin(-1)
+        upper = (_pick(self._most, piece) + base.amax(0)).amax(-1)
         unknown = torch.isinf(found.below[..., 0])
         lower, upper = lower - 4e-15 * lower.abs(), upper + 4e-15 * upper.abs()
-        return ControlPoints(
-            points=found.points,
-            below=found.below,
-            above=found.above,
-            start=found.start,
-            end=found.end,
-            lower=lower.masked_fill(unknown, -torch.inf),
-            upper=upper.masked_fill(unknown, torch.inf),
-        )
+        lower, upper = lower.masked_fill(unknown, -torch.inf), upper.masked_fill(unknown, torch.inf)
+        return replace(found, lower=lower, upper=upper)
 
     def on_line(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # (out, in) twice
         """Bound the edges on one interval (in,) of each input, whose ends may be infinite.
@@ -173,23 +165,27 @@ class SplineEnclosure:
         missed = (high < grid[0]) | (low > grid[1])
         lower, upper = lower.masked_fill(missed, torch.inf), upper.masked_fill(missed, -torch.inf)
         starts = torch.stack([low, torch.maximum(low, grid[1])])
-        ends = torch.stack([torch.minimum(high, grid[0]), high])
-        value, slope = torch.zeros(2, 1, 1).to(grid), torch.zeros(2, 1, 1).to(grid)
-        if self.mode == "linear":
-            value = spline.evaluate(grid, self.coef, self.knots, self.degree)
-            steep = spline.end_slopes(self.knots, self.degree)
-            slope = torch.stack([(self.coef * end).sum(-1) for end in steep])
-        line = torch.stack([value + times(slope, (x - grid)[:, None]) for x in (starts, ends)])
-        base = torch.stack(
-            [times(self.weight, end[:, None]) for end in self.base.extremes(starts, ends)]
-        )
+        ends = torch.stack([starts, torch.stack([torch.minimum(high, grid[0]), high])])
+        line, room = self._beyond(grid, ends)
+        base = torch.stack([times(self.weight, end[:, None]) for end in self.base.extremes(*ends)])
         beside = ~torch.stack([low < grid[0], high > grid[1]])[:, None]
-        least = (line.amin(0) + base.amin(0)).masked_fill(beside, torch.inf).amin(0)
-        most = (line.amax(0) + base.amax(0)).masked_fill(beside, -torch.inf).amax(0)
+        least = ((line - room).amin(0) + base.amin(0)).masked_fill(beside, torch.inf).amin(0)
+        most = ((line + room).amax(0) + base.amax(0)).masked_fill(beside, -torch.inf).amax(0)
         exact = torch.stack([times(self.weight, end) for end in self.base.extremes(low, high)])
         alone = ~(self.coef != 0).any(-1)  # the base
         lower = torch.where(alone, exact.amin(0), torch.minimum(lower, least))
         return lower, torch.where(alone, exact.amax(0), torch.maximum(upper, most))
+
+    def _beyond(self, grid: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:  # (end, ray, out, in)
+        """Return the splines at x (end, ray, in) beyond both ends of the grid, and its rounding."""
+        shape = (*x.shape[:2], *self.weight.shape)
+        if self.mode == "zero":
+            return x.new_zeros(shape), x.new_zeros(shape)
+        value = spline.evaluate(grid, self.coef, self.knots, self.degree)
+        terms = torch.stack([self.coef * end for end in spline.end_slopes(self.knots, self.degree)])
+        way = (x - grid)[:, :, None]
+        room = 1e-14 * terms.abs().sum(-1) * way.abs().masked_fill(way.isinf(), 0.0)
+        return value + times(terms.sum(-1), way), room
 
     def size(self, low: Tensor, high: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Return what the rounding of edges with these bounds is relative to, (out, in)."""

@@ -42,11 +42,16 @@ class Registration:
 
     def __init__(self, function: ElementaryFunction) -> None:
         self.function = function
+        self._before = FUNCTIONS.get(function.name)
+        FUNCTIONS[function.name] = function
 
     def remove(self) -> None:
         """Take the function out of the library; nothing happens when it is not there any more."""
-        if FUNCTIONS.get(self.function.name) is self.function:
-            del FUNCTIONS[self.function.name]
+        if FUNCTIONS.get(self.function.name) is not self.function:
+            return
+        del FUNCTIONS[self.function.name]
+        if self._before is not None:
+            FUNCTIONS[self.function.name] = self._before
 
     def __enter__(self) -> ElementaryFunction:
         return self.function
@@ -159,7 +164,6 @@ def register_function(
         period=period,
         turning_known=known,
     )
-    FUNCTIONS[name] = function
     return Registration(function)
 
 
@@ -175,7 +179,8 @@ def _looks(error: Exception) -> str:
 def _check_name(name: str) -> None:
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise _refused("name to be printable text", repr(name), "Name the function")
-    if name in FUNCTIONS or name in ALIASES or name in _RESERVED:
+    taken = {*ALIASES, *_RESERVED, *(name for name, g in FUNCTIONS.items() if g.searched)}
+    if name in taken:
         raise _refused("a name that is free", f"{name!r}, which is taken", "Choose another")
 
 

@@ -174,3 +174,14 @@ def test_an_interval_must_not_be_empty(ends):
     text = "edge_bounds: expected low <= high, got an empty interval. Swap the ends."
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         bounds(coef, knots, 3, low, high)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bounds_far_out_mind_the_rounding_of_a_slope_that_cancels(seed):
+    coef, knots, generator = problem(seed, 3, 4)
+    coef = torch.full_like(coef, 1 / 3) * torch.rand(3, 1, 1, generator=generator).double()
+    low = torch.full((2,), 1e5, dtype=torch.float64)
+    lower, upper = bounds(coef, knots / 100, 3, low, 2 * low, extrapolation="linear")
+    x = sample(low, 2 * low)
+    values = spline.evaluate(x, coef, knots / 100, 3, extrapolation="linear")
+    refuse_unsound(lower, upper, values)
