@@ -192,7 +192,7 @@ def broken(
     --------
     >>> from kanlens.certificates.certification import certify
     >>> model = KAN([2, 1], generator=torch.Generator().manual_seed(0))
-    >>> proven = certify(model, {"x1": (-1, 1), "x2": (-1, 1)}, progress=False)
+    >>> proven = certify(model, {"x1": (-1, 1), "x2": (-1, 1)}, max_boxes=32)
     >>> broken(model, proven, torch.Generator().manual_seed(0), 64)[0]
     []
     """

@@ -15,7 +15,7 @@ from torch import Tensor
 from kanlens.certificates import relaxation
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.branch_and_bound import FLAT
-from kanlens.certificates.intervals import Interval, meet
+from kanlens.certificates.intervals import Interval, first_of, known, meet
 from kanlens.certificates.sampling import spread_points
 from kanlens.deadlines import NEVER, Deadline
 from kanlens.model.analysis import BUDGET, live_edges
@@ -253,8 +253,7 @@ def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> In
     low, high = meet(propagation.inwards(low, high), propagation.layers[0].inputs)
     edges = propagation.enclosures[0].values(low, high)
     weights = propagation.additive[None, None].expand(len(low), -1, -1, -1)
-    hull = relaxation.combine(edges, weights).hull()
-    return hull[0][:, 0], hull[1][:, 0]
+    return first_of(known(*relaxation.combine(edges, weights).bounds()))
 
 
 def least_distance(

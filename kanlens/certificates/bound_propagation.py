@@ -268,7 +268,7 @@ class BoundPropagation:
         bounds, rest, first, lost = relaxation.relax(model, layers, weights)
         linear = shift(first_of(plus(bounds, margin)), offset)
         left = first[..., None] - self.additive
-        hull = relaxation.combine(layers[0].values, left).hull()
+        hull = known(*relaxation.combine(layers[0].values, left).bounds())
         apart = shift(first_of(plus(plus(add(hull), rest), margin)), offset)
         return meet(direct, linear), apart, lost
 

@@ -114,11 +114,12 @@ def open_gaps(
     width, flat = seen.value[1] - seen.value[0], FLAT * max(abs(end) for end in seen.value)
     apart = max(seen.apart[1] - seen.apart[0], tolerance * width)
     room, far = max(tolerance * width, flat), max(tolerance * apart, flat)
-    steep = torch.maximum(seen.slope_low.abs(), seen.slope_high.abs())
+    least, most = seen.slope_low.nan_to_num(0.0), seen.slope_high.nan_to_num(0.0)
+    steep = torch.maximum(least.abs(), most.abs())
     whole = (domain[:, 1] - domain[:, 0]).clamp_min(1e-300)
     steep = torch.maximum(steep, 1e-3 * width / whole)
     slack = tolerance * steep
-    can_rise, can_fall = seen.slope_low >= 0, seen.slope_high <= 0
+    can_rise, can_fall = least >= 0, most <= 0
     low, high = boxes.slope
     never = torch.full_like(low, -torch.inf)
     rows = [
@@ -126,8 +127,8 @@ def open_gaps(
         seen.value[0] - boxes.value[0] - room,
         boxes.apart[1] - seen.apart[1] - far,
         seen.apart[0] - boxes.apart[0] - far,
-        *(high - seen.slope_high - slack).mT,
-        *(seen.slope_low - low - slack).mT,
+        *(high - most - slack).mT,
+        *(least - low - slack).mT,
         *torch.where(can_rise, -low - SIGN * steep, never).mT,
         *torch.where(can_fall, high - SIGN * steep, never).mT,
         *(boxes.norms() - seen.norms * (1 + tolerance)).mT,

@@ -319,6 +319,8 @@ def output_certificate(found: OutputFindings, *, count: int, decided: bool) -> O
     """Assemble the certificate of an output from the bounds on boxes."""
     model, target = found.propagation.model, found.propagation.target
     additivity, features = _additivity(found), feature_certificates(found)
+    left_out = ", ".join(found.budget.left_out)
+    why = "interrupted" if found.budget.stop.happened else "stopped at the time limit"
     low, high = hull(found.boxes.value)
     rises = [one.rise.value for one in features] + [one.fall.value for one in features]
     values = sampling.defined(torch.cat([found.sample.value, *rises]), otherwise=torch.nan)
@@ -340,14 +342,8 @@ def output_certificate(found: OutputFindings, *, count: int, decided: bool) -> O
         additivity=additivity,
         boxes=count,
         decided=decided and all(one.verdict != "unknown" for one in features),
-        remark=_stopped(found.budget),
+        remark=f"{why}, without {left_out}" if left_out else "",
     )
-
-
-def _stopped(budget: SearchBudget) -> str:
-    """Name the steps that were left out for lack of time."""
-    why = "interrupted" if budget.stop.happened else "stopped at the time limit"
-    return f"{why}, without {', '.join(budget.left_out)}" if budget.left_out else ""
 
 
 def _additivity(found: OutputFindings) -> Additivity:
@@ -367,20 +363,10 @@ def _additivity(found: OutputFindings) -> Additivity:
     if not bool(torch.isfinite(found.sample.value).any()):
         reached = 0.0
     bound = max(high - middle, middle - low) * (1 + 1e-14) + 4e-16 * abs(middle)
-    return Additivity(
-        distance=Bound(bound=bound, seen=reached),
-        least=_least(found),
-        function=function,
-    )
-
-
-def _least(found: OutputFindings) -> float:
-    """Bound the distance of every additive function from below, if there is time."""
-    model = found.propagation.model
-    count = affordable(model, QUADS)
-    if not found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
-        return 0.0
-    return least_distance(found.propagation, count, rows_at_once(model))
+    count, least = affordable(propagation.model, QUADS), 0.0
+    if found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
+        least = least_distance(propagation, count, rows_at_once(propagation.model))
+    return Additivity(distance=Bound(bound=bound, seen=reached), least=least, function=function)
 
 
 def _knots(model: KAN) -> Tensor:

@@ -112,12 +112,7 @@ def feature_certificates(found: OutputFindings) -> tuple[FeatureCertificate, ...
 
 def _slopes(found: OutputFindings) -> list[Range]:
     """Return the bounds of the slope by every feature."""
-    slope = found.sample.slope
-    good = torch.isfinite(slope)
-    least = torch.where(good, slope, torch.inf).amin(0)
-    most = torch.where(good, slope, -torch.inf).amax(0)
-    some = good.any(0)
-    ends = [*hull(found.boxes.slope), least.where(some, torch.nan), most.where(some, torch.nan)]
+    ends = [*hull(found.boxes.slope), found.seen.slope_low, found.seen.slope_high]
     return [
         Range(low=low, high=high, seen_low=seen_low, seen_high=seen_high)
         for low, high, seen_low, seen_high in torch.stack(ends, 1).tolist()

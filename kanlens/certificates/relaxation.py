@@ -13,7 +13,7 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,44 +44,7 @@ class LayerBounds:
     sums: Interval  # (box, out)
 
 
-@dataclass(frozen=True, eq=False)
-class EdgeCombination:
-    """Linear combinations of the edges of each input of a layer, in control points."""
-
-    points: Tensor  # (box, row, in, piece, point)
-    below: Tensor  # (box, row, in, piece)
-    above: Tensor
-    start: Tensor  # (box, 1, in, piece)
-    end: Tensor
-
-    def hull(self) -> Interval:
-        """Bound the sums on the boxes, shapes (box, row, in)."""
-        low = (self.points.amin(-1) + self.below).amin(-1)
-        return known(low, (self.points.amax(-1) + self.above).amax(-1))
-
-    def slopes(self) -> Tensor:  # (box, row, in)
-        """Return the slope of each sum's chord; 0 on a box without width."""
-        width = self.end[..., -1] - self.start[..., 0]
-        rise = self.points[..., -1, -1] - self.points[..., 0, 0]
-        return torch.where(width > 0, rise / width.clamp_min(1e-300), 0.0)
-
-    def minus_lines(self, slopes: Tensor) -> EdgeCombination:
-        """Subtract lines through 0 with these slopes."""
-        share = torch.linspace(0, 1, self.points.shape[-1]).to(self.points)
-        start, end = self.start[..., None], self.end[..., None]
-        places = start + (end - start) * share
-        factor = slopes[..., None, None]
-        room = 8 * EPS * (factor * torch.maximum(start.abs(), end.abs())).abs()[..., 0]
-        return EdgeCombination(
-            self.points - factor * places,
-            self.below - room,
-            self.above + room,
-            self.start,
-            self.end,
-        )
-
-
-def combine(edges: ControlPoints, weights: Tensor) -> EdgeCombination:
+def combine(edges: ControlPoints, weights: Tensor) -> ControlPoints:
     """Combine the edges of each input with weights (box, row, out), or (box, row, out, in)."""
     if weights.dim() == 3:
         weights = weights[..., None].expand(*weights.shape, edges.points.shape[2])
@@ -98,8 +61,32 @@ def combine(edges: ControlPoints, weights: Tensor) -> EdgeCombination:
     else:
         below = _total(rise, edges.below) + _total(fall, edges.above)
         above = _total(rise, edges.above) + _total(fall, edges.below)
-    start, end = edges.start[:, None], edges.end[:, None]
-    return EdgeCombination(points, below - room, above + room, start, end)
+    never = points.new_full((), torch.inf)
+    return replace(
+        edges, points=points, below=below - room, above=above + room, lower=-never, upper=never
+    )
+
+
+def chords(edges: ControlPoints) -> Tensor:  # (box, row, in)
+    """Return the slopes of the edges' chords; 0 on a box without width."""
+    width = (edges.end[..., -1] - edges.start[..., 0])[:, None]
+    rise = edges.points[..., -1, -1] - edges.points[..., 0, 0]
+    return torch.where(width > 0, rise / width.clamp_min(1e-300), 0.0)
+
+
+def margins(edges: ControlPoints, slopes: Tensor) -> Interval:  # (box, row, in)
+    """Bound what lines through 0 with some slopes (box, row, in) leave of the edges."""
+    share = torch.linspace(0, 1, edges.points.shape[-1]).to(edges.points)
+    start, end = edges.start[:, None, ..., None], edges.end[:, None, ..., None]
+    factor = slopes[..., None, None]
+    room = 8 * EPS * (factor * torch.maximum(start.abs(), end.abs())).abs()[..., 0]
+    left = replace(
+        edges,
+        points=edges.points - factor * (start + (end - start) * share),
+        below=edges.below - room,
+        above=edges.above + room,
+    )
+    return known(*left.bounds())
 
 
 def _total(weights: Tensor, margins: Tensor) -> Tensor:
@@ -177,13 +164,13 @@ def relax(
     for index in range(len(layers) - 1, 0, -1):
         rest = _with_bias(weights, model.layers[index].bias, rest)
         combined = combine(layers[index].values, weights)
-        slopes = combined.slopes()
-        margin = combined.minus_lines(slopes).hull()
+        slopes = chords(combined)
+        margin = margins(combined, slopes)
         lost.append(margin[1] - margin[0])
         weights, product = through_nodes(model.nodes[index - 1], slopes, *layers[index - 1].sums)
         rest = plus(plus(rest, add(margin)), product)
     rest = _with_bias(weights, model.layers[0].bias, rest)
-    hull = combine(layers[0].values, weights).hull()
+    hull = known(*combine(layers[0].values, weights).bounds())
     return plus(add(hull), rest), rest, weights, [*lost, hull[1] - hull[0]]
 
 

@@ -51,7 +51,7 @@ class Extremes:
 
     value: tuple[float, float]
     apart: tuple[float, float]
-    slope_low: Tensor  # (in,)
+    slope_low: Tensor  # (in,), NaN where the slope is defined at no point
     slope_high: Tensor
     norms: Tensor  # (3,)
 
@@ -230,8 +230,8 @@ def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
     return Extremes(
         value=(float(value.amin()), float(value.amax())),
         apart=(float(rest.amin()), float(rest.amax())),
-        slope_low=low.masked_fill(none, 0.0),
-        slope_high=high.masked_fill(none, 0.0),
+        slope_low=low.masked_fill(none, torch.nan),
+        slope_high=high.masked_fill(none, torch.nan),
         norms=norms.amax(0),
     )
 
