@@ -14,11 +14,10 @@ from kanlens.checks import check_count, message, nearest
 from kanlens.errors import DataError, InvalidValueError, MethodError
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, traced
+from kanlens.plotting.style import Array
 
 if TYPE_CHECKING:
     from kanlens.model.network import Rows
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 POINTS = 201  # of a curve
 BINS = 40  # of the density of the data

@@ -15,8 +15,16 @@ from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves
-from kanlens.plotting.layout import Array, Labels, Layout, arrange, place_labels
-from kanlens.plotting.style import STYLE, axes_for, check_axes, context, literal, size_in_inches
+from kanlens.plotting.layout import Labels, Layout, arrange, place_labels
+from kanlens.plotting.style import (
+    STYLE,
+    Array,
+    axes_for,
+    check_axes,
+    context,
+    literal,
+    size_in_inches,
+)
 
 if TYPE_CHECKING:
     from kanlens.model.network import Rows

@@ -14,8 +14,8 @@ from matplotlib.colors import to_rgb
 
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, edge_curves, layer_statistics
-from kanlens.plotting.layout import CROWD, Array, Boxes, Layout
-from kanlens.plotting.style import STYLE
+from kanlens.plotting.layout import CROWD, Boxes, Layout
+from kanlens.plotting.style import STYLE, Array
 
 FLAT = 0.03  # a curve of less than this share of the layer's largest range is not blown up
 MOST_BOXES = 100  # in a layer; beyond, the strongest `FEWER` get a box

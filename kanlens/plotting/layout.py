@@ -17,9 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from kanlens.model.products import Grouping
-from kanlens.plotting.style import STYLE, literal, text_width, with_unit
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from kanlens.plotting.style import STYLE, Array, literal, text_width, with_unit
 
 MAX_ROWS = 4
 PITCH = 0.30  # of the boxes in a new figure, smallest wanted

@@ -69,9 +69,11 @@ class Analysis:
     request: Request
 
     @property
-    def passed(self) -> bool:
-        """Whether the attribution was passed, so that its background is not known."""
-        return self.request.attribution is not None
+    def background_rows(self) -> int | None:
+        """Number of rows that the attribution compares with; None where nobody says which."""
+        if self.request.attribution is None:
+            return len(self.plan.background)
+        return None if self.request.background is None else len(self.request.background)
 
 
 def check_request(request: Request) -> None:

@@ -70,8 +70,8 @@ def _meta(analysis: Analysis, title: str, generator: str) -> dict[str, Any]:
         "unit": subject.unit,
         "method": plan.method,
         "baseline": analysis.attribution.baseline,
-        "background_rows": None if analysis.passed else len(plan.background),
-        "background_origin": PASSED if analysis.passed else plan.origin,
+        "background_rows": analysis.background_rows,
+        "background_origin": PASSED if analysis.background_rows is None else plan.origin,
         "attributed_rows": len(plan.rows),
         "compared_rows": _compared(analysis)[0],
         "compared_background_rows": _compared(analysis)[1],
@@ -210,20 +210,10 @@ def _importance(analysis: Analysis) -> dict[str, Any]:
 
 def _sizes(found: Attribution) -> list[dict[str, Any]]:
     """Return one record per feature, the most important first."""
-    summary = found.to_importance()
-    total = float(summary.values.sum()) or 1.0
-    low, high = summary.low, summary.high
-    records = [
-        {
-            "name": name,
-            "importance": float(summary.values[i]),
-            "low": None if low is None else float(low[i]),
-            "high": None if high is None else float(high[i]),
-            "share": float(summary.values[i]) / total,
-            "mean": float(found.values[:, i].mean()),
-        }
-        for i, name in enumerate(summary.features)
-    ]
+    table = found.to_importance().to_frame().rename(columns={"feature": "name"})
+    table["share"] = table["importance"] / (table["importance"].sum() or 1.0)
+    table["mean"] = found.values.mean(0).cpu().numpy()
+    records: list[dict[str, Any]] = table.to_dict(orient="records")
     return sorted(records, key=lambda record: -record["importance"])
 
 

@@ -76,6 +76,7 @@ def sized(svg: str) -> str:
 def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> dict[str, Any]:
     """Draw every picture of a report, with so many features at most, by where it stands."""
     cards = list(_cards(analysis, content, min(CARDS, max_features)))
+    pruning, history = analysis.request.pruning, analysis.request.history
     return {
         "network": _network(analysis.subject.model),
         "performance": list(_performance(analysis, content)),
@@ -86,8 +87,22 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
         "cards": cards,
         "layers": list(_layers(analysis, len(cards))),
         "formula": _formula(analysis),
-        "pruning": _pruning(analysis),
-        "history": _history(analysis),
+        "pruning": _losses(
+            plotting.pruning,
+            pruning,
+            pruning and pruning.removed,
+            "Loss against the number of edges left",
+            "What removing edges cost; the ring is the model that was kept.",
+            "Loss while edges were removed",
+        ),
+        "history": _losses(
+            plotting.history,
+            history,
+            history and history.history,
+            "Loss in training, step by step",
+            "The dotted line is the step whose state was kept.",
+            "Training",
+        ),
         "comparison": draw_comparison(analysis, max_features),
         "rows": list(draw_rows(analysis, content)),
     }
@@ -281,30 +296,13 @@ def _paint_formula(output: Any, said: Any, unit: str, *, ax: Axes) -> None:
     ax.set_ylabel(f"formula{in_unit(unit)}")
 
 
-def _pruning(analysis: Analysis) -> Picture | None:
-    result = analysis.request.pruning
-    if result is None or not result.removed:
+def _losses(
+    plot: Callable[..., Any], result: Any, steps: Any, alt: str, caption: str, title: str
+) -> Picture | None:
+    """Draw the loss over the steps of training or pruning, when there were any."""
+    if result is None or not steps:
         return None
-    return draw(
-        partial(plotting.pruning, result),
-        (3.6, 2.4),
-        alt="Loss against the number of edges left",
-        caption="What removing edges cost; the ring is the model that was kept.",
-        title="Loss while edges were removed",
-    )
-
-
-def _history(analysis: Analysis) -> Picture | None:
-    result = analysis.request.history
-    if result is None or not result.history:
-        return None
-    return draw(
-        partial(plotting.history, result),
-        (3.6, 2.4),
-        alt="Loss in training, step by step",
-        caption="The dotted line is the step whose state was kept.",
-        title="Training",
-    )
+    return draw(partial(plot, result), (3.6, 2.4), alt=alt, caption=caption, title=title)
 
 
 def draw_importance(analysis: Analysis, most: int) -> Picture:

@@ -92,6 +92,9 @@ def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:
     found, planned = analysis.pairs, analysis.plan.pairs
     if found is None or found.interactions is None:
         return None
+    background_rows = analysis.background_rows
+    if analysis.attribution.interactions is None and planned is not None:
+        background_rows = len(planned[1])
     sizes, means = found.interactions.abs().mean(0), found.interactions.mean(0)
     alone = float(sizes.diagonal().sum())
     together = float(sizes.triu(1).sum())
@@ -109,7 +112,7 @@ def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:
     return {
         "method": found.method,
         "rows": len(found.values),
-        "background_rows": None if planned is None or analysis.passed else len(planned[1]),
+        "background_rows": background_rows,
         "share": together / total,
         "pairs": pairs[:LISTED],
     }

@@ -233,6 +233,7 @@ def test_results_that_are_passed_are_not_made_again(
     assert isinstance(shares, Attribution)
     meta, importance = found["meta"], shares.to_importance()
     assert (meta["method"], meta["attributed_rows"], meta["background_rows"]) == ("secant", 5, None)
+    assert found["interactions"]["background_rows"] is None
     by_name = {one["name"]: one for one in found["importance"]["features"]}
     for name, value, low in zip(
         model.feature_names, importance.values, importance.low, strict=True
@@ -276,3 +277,14 @@ def test_results_of_something_else_are_refused(
     runs = {name: dataclasses.replace(one, target="z") for name, one in side.attributions.items()}
     text = "report: expected comparison of output 'y', got one of 'z'. "
     refused(text + advice, comparison=dataclasses.replace(side, attributions=runs))
+
+
+def test_the_background_of_a_passed_attribution_is_that_which_is_passed_too(
+    content_of: Build, model: KAN, rows: torch.Tensor
+) -> None:
+    shares = attribute(model, rows[:4], background=rows[:3])
+    meta = content_of(model, rows, attribution=shares, background=rows[:3])["meta"]
+    assert (meta["background_rows"], meta["background_origin"]) == (
+        3,
+        "rows that were passed as background",
+    )
