@@ -21,23 +21,13 @@ _SHARED = 1e-6  # squared share in such a direction from which a parameter is re
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Minimum:
-    """Where Levenberg-Marquardt ended.
+    """Where Levenberg-Marquardt ended."""
 
-    Attributes
-    ----------
-    parameters : ndarray, shape (parameter,)
-    loss : float
-        Mean squared residual; infinite if the start already was.
-    standard_errors : ndarray, shape (parameter,)
-        From the inverse of the normal matrix; infinite for redundant parameters.
-    steps : int
-        Steps tried.
-    """
-
-    parameters: Array
-    loss: float
+    parameters: Array  # (parameter,)
+    loss: float  # mean squared residual; infinite if the start already was
+    # (parameter,): from the inverse of the normal matrix; infinite for redundant ones
     standard_errors: Array
-    steps: int
+    steps: int  # steps tried
 
 
 def minimize(
@@ -50,33 +40,11 @@ def minimize(
 ) -> Minimum:
     """Minimize the sum of squared residuals.
 
-    Parameters
-    ----------
-    residuals : callable
-        Parameters to residuals, shape (residual,).
-    jacobian : callable
-        Parameters to the derivatives of the residuals, shape (residual, parameter).
-    start : ndarray, shape (parameter,)
-    steps : int
-        Most steps tried.
-    tolerance : float
-        Stop when an accepted step lowers the loss by a smaller share.
-
-    Returns
-    -------
-    Minimum
-
     References
     ----------
     .. [1] D. W. Marquardt, An algorithm for least-squares estimation of nonlinear parameters,
        SIAM J. Appl. Math. 11, 1963.
     .. [2] H. B. Nielsen, Damping parameter in Marquardt's method, 1999 (how the damping moves).
-
-    Examples
-    --------
-    >>> found = minimize(lambda p: p - 3.0, lambda p: np.eye(1), np.zeros(1))
-    >>> round(float(found.parameters[0]), 6)
-    3.0
     """
     theta = np.array(start, dtype=np.float64)
     r = residuals(theta)

@@ -66,16 +66,7 @@ class Fits:
 
 
 class Measure:
-    """How far values (fit, sample) are from each other, whatever constant is added to them.
-
-    Parameters
-    ----------
-    edge : Tensor, shape (fit,)
-        The edge of each fit.
-    space : Tensor, shape (edge, sample, direction), optional
-        Orthonormal directions, all orthogonal to the constant, in which alone they are compared.
-        Default: all of them.
-    """
+    """How far values (fit, sample) are from each other, whatever constant is added to them."""
 
     def __init__(self, edge: Tensor, space: Tensor | None) -> None:
         self.space = space
@@ -100,19 +91,7 @@ class Measure:
 
 
 class Problem:
-    """The samples of many fits, and how well they are fitted.
-
-    Parameters
-    ----------
-    families : sequence of Family
-        What the numbers in `fits.family` mean.
-    x, y : Tensor, shape (edge, sample)
-        Inputs scaled to [-1, 1], and values.
-    fits : Fits
-        Which fits; their parameters may change.
-    space : Tensor, shape (edge, sample, direction), optional
-        As for `Measure`.
-    """
+    """The samples of many fits, and how well they are fitted."""
 
     def __init__(
         self,
@@ -180,25 +159,7 @@ def polish(
     steps: int,
     space: Tensor | None = None,
 ) -> tuple[Fits, Tensor]:
-    """Run Levenberg-Marquardt on all fits at once.
-
-    Parameters
-    ----------
-    families : sequence of Family
-    samples : tuple of Tensor, each (edge, sample)
-        Inputs scaled to [-1, 1], and values.
-    fits : Fits
-        Where to start.
-    steps : int
-        Most steps of each fit.
-    space : Tensor, shape (edge, sample, direction), optional
-        As for `Measure`.
-
-    Returns
-    -------
-    tuple
-        The improved fits, and their sums of squared residuals.
-    """
+    """Run Levenberg-Marquardt on all fits at once."""
     if len(fits.a) == 0:
         return fits, fits.a
     problem = Problem(families, samples, fits, space)

@@ -80,28 +80,7 @@ def find_formula(
     *,
     progress: bool | None = None,
 ) -> SymbolicResult:
-    """Return the best formula of several starts; after an interrupt, the best so far.
-
-    Parameters
-    ----------
-    model : KAN
-        Gives names, units and task; its weights do not matter.
-    x : Tensor, shape (batch, in)
-        float64.
-    y : Tensor, shape (batch, out)
-        float64.
-    recipe : Recipe
-    generator : torch.Generator
-        Draws the rows that choose and those that judge, and weights.
-    progress : bool, optional
-        Show a bar on stderr. Default: when it is a terminal.
-
-    Returns
-    -------
-    SymbolicResult
-        A fifth of the rows chose it among all starts, with fewer than 20 those it was fitted to.
-        Its receipt is made on them, from 1000 rows on instead on a tenth that chose nothing.
-    """
+    """Return the best formula of several starts; after an interrupt, the best so far."""
     parts = partition(len(x), generator)
     rows = parts.fitted
     tests = parts.choosing if len(parts.choosing) else rows

@@ -20,11 +20,16 @@ from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model.network import find_output
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic.front import RULES, choose, front_and_beyond, scores
-from kanlens.symbolic.listing import latex_table, text_table
 from kanlens.symbolic.receipt import Receipt
 from kanlens.symbolic.simplification import complexity
-from kanlens.symbolic.stage import Stage
-from kanlens.symbolic.wording import formula_text, latex, legend, parse_formula
+from kanlens.symbolic.wording import (
+    formula_text,
+    latex,
+    latex_table,
+    legend,
+    parse_formula,
+    text_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -398,3 +403,32 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stage:
+    """The formulas of all outputs at one step of their making.
+
+    Attributes
+    ----------
+    name : str
+        What was done last, e.g. "fitted", "refined", "snapped", "2 terms dropped".
+    expressions : tuple of sympy.Expr
+        One per output, in symbols that carry the feature names.
+    losses : tuple of float
+        Mean squared error of each over the variance of its target.
+    partial : bool
+        Whether splines stand where functions were accepted: a step on the way, which no rule
+        picks.
+    snapped : tuple of tuple of str
+        The exact constants put into each; empty for none.
+    snap_costs : tuple of tuple of float
+        By how much each of them raised the loss.
+    """
+
+    name: str
+    expressions: tuple[Expr, ...]
+    losses: tuple[float, ...]
+    partial: bool = False
+    snapped: tuple[tuple[str, ...], ...] = ()
+    snap_costs: tuple[tuple[float, ...], ...] = ()

@@ -110,3 +110,20 @@ def test_the_recipe_judges_on_rows_that_chose_nothing(monkeypatch):
         receipt = found.receipt
         got = (receipt.rows, receipt.fitted_rows, receipt.held_out, receipt.chosen_on)
         assert got == told
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes"), [(19, [19, 0, 0]), (100, [80, 20, 0]), (1000, [700, 200, 100])]
+)
+def test_sizes_of_the_parts(rows, sizes):
+    parts = partition(rows, None)
+    assert [len(part) for part in parts] == sizes
+    assert torch.cat(parts).sort().values.tolist() == list(range(rows))
+
+
+def test_rows_that_are_fitted_to_hold_the_ends_of_every_feature():
+    x = torch.rand(9000, 2, generator=torch.Generator().manual_seed(0))
+    fitted, none, also_none = places_of(x, None, split=False)
+    assert len(fitted) <= 2004
+    assert len(none) == len(also_none) == 0
+    assert {*x.argmin(0).tolist(), *x.argmax(0).tolist()} <= set(fitted.tolist())
