@@ -36,7 +36,6 @@ from kanlens.discovery.separable import ProductWithCombination, SeparableProduct
 from kanlens.discovery.single import multipliers, smooth_curve, windows
 from kanlens.discovery.smoothness import loo_error
 from kanlens.discovery.sparse import best_sums
-from kanlens.symbolic.term_collection import even_ratios, joined
 
 A, B, C = sympy.symbols("a b c", real=True)
 
@@ -255,13 +254,6 @@ def test_multipliers_do_not_divide_by_zero():
     assert all(
         np.isfinite(1 / factor).all() for factor, _ in multipliers(x + 0.001) if factor.all()
     )
-
-
-def test_ratios_and_roots_are_tidied():
-    assert even_ratios(sympy.sqrt(0.25 * A**2 + 0.5 * B)) == 0.5 * sympy.sqrt(A**2 + 2 * B)
-    assert joined(3 * sympy.sqrt(A) * sympy.sqrt(B)) == 3 * sympy.sqrt(A * B)
-    assert joined(C * sympy.log(A) - C * sympy.log(B)) == C * sympy.log(A / B)
-    assert even_ratios(0.3 * A + 0.4321 * B) == 0.3 * A + 0.4321 * B
 
 
 def test_the_front_keeps_what_is_simpler_or_better():
