@@ -8,7 +8,7 @@ import torch
 from kanlens.deadlines import Deadline
 from kanlens.discovery.choosing import chosen_entry
 from kanlens.discovery.front import Front
-from kanlens.discovery.tables import sample_of
+from kanlens.discovery.tables import table_of
 from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize
 from kanlens.symbolic.partition import partition, places_of
@@ -74,7 +74,7 @@ def test_the_search_leaves_out_what_explodes_on_rows_it_has_not_seen():
     unseen = np.setdiff1d(np.arange(3000), used)
     told = (([], True, 500), (unseen[:4:2], False, 500), (unseen[1:4:2], False, 1000))
     for outliers, expected, rows in told:
-        sample = sample_of(*table(3000, outliers), None, None)
+        sample = table_of(*table(3000, outliers), None, None)
         columns, target = sample.scaled()
         symbols, held = sample.symbols, sample.held_out
         front = Front(symbols, columns, target, held, Deadline.after(60.0), exact=sample.rounding)

@@ -1,6 +1,12 @@
-"""Forms of a formula with fewer numbers: sums without a common factor, roots put together."""
+"""Forms of a formula that the data choose between: fewer numbers, roots joined, a part left out.
+
+Unlike the rules of `rewriting`, some of them change values: a number to a near fraction, a term
+or a function that hardly matters. Who asks for one judges it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import sympy
 
@@ -9,17 +15,11 @@ from kanlens.symbolic.composition import Expr
 _CLOSE = 1e-7  # relative distance of a ratio from a simple fraction
 _NEGLIGIBLE = 1e-14  # of the largest number of a sum
 _DENOMINATORS = (1, 2, 3, 4, 5, 6, 8)
+_MOST = 40  # shorter formulas of one
 
 
 def even_ratios(expression: Expr) -> Expr:
-    """Pull a common number out of every sum whose numbers have simple ratios.
-
-    Examples
-    --------
-    >>> x, y = sympy.symbols("x y", real=True)
-    >>> even_ratios(sympy.sqrt(0.25 * x**2 + 0.25 * y**2))
-    0.5*sqrt(x**2 + y**2)
-    """
+    """Pull a common number out of every sum whose numbers have simple ratios."""
     if not expression.args:
         return expression
     made = expression.func(*(even_ratios(arg) for arg in expression.args))
@@ -38,15 +38,16 @@ def even_ratios(expression: Expr) -> Expr:
     return best[1]
 
 
-def without_negligible_terms(expression: Expr) -> Expr:
-    """Leave out the terms of every sum whose number is rounding beside the largest one's.
+def _fraction(value: float) -> Expr:
+    for q in _DENOMINATORS:
+        p = round(value * q)
+        if p and abs(p) <= 20 and abs(value * q / p - 1) < _CLOSE:
+            return sympy.Rational(p, q)
+    return sympy.Float(value)
 
-    Examples
-    --------
-    >>> x, y = sympy.symbols("x y", real=True)
-    >>> without_negligible_terms(3 * sympy.exp(x * y + 1e-16 * x) + 2e-15 * sympy.sin(x))
-    3*exp(x*y)
-    """
+
+def without_negligible_terms(expression: Expr) -> Expr:
+    """Leave out the terms of every sum whose number is rounding beside the largest one's."""
     if not expression.args:
         return expression
     made = expression.func(*(without_negligible_terms(arg) for arg in expression.args))
@@ -61,12 +62,6 @@ def joined(expression: Expr) -> Expr:
     """Put the square roots of a product, and the logarithms of a sum, together as one.
 
     The result is defined wherever the parts are, and where two of them have the wrong sign too.
-
-    Examples
-    --------
-    >>> x, y = sympy.symbols("x y", real=True)
-    >>> joined(sympy.sqrt(x) / sympy.sqrt(y) + sympy.log(x) - sympy.log(y))
-    sqrt(x/y) + log(x/y)
     """
     if not expression.args:
         return expression
@@ -98,23 +93,8 @@ def _joined_logarithms(total: Expr) -> Expr:
     return sympy.Add(*others)
 
 
-def _fraction(value: float) -> Expr:
-    for q in _DENOMINATORS:
-        p = round(value * q)
-        if p and abs(p) <= 20 and abs(value * q / p - 1) < _CLOSE:
-            return sympy.Rational(p, q)
-    return sympy.Float(value)
-
-
 def multiplied_in(expression: Expr) -> Expr:
-    """Multiply sums of inexact multiples by the exact number before them.
-
-    Examples
-    --------
-    >>> x, y = sympy.symbols("x y", real=True)
-    >>> multiplied_in(sympy.Mul(1000, y, 0.0025 * x + 0.0005))
-    y*(2.5*x + 0.5)
-    """
+    """Multiply sums of inexact multiples by the exact number before them."""
     return expression.replace(lambda node: node.is_Mul, _multiplied)
 
 
@@ -126,3 +106,30 @@ def _multiplied(product: Expr) -> Expr:
             total = sympy.Add(*(number * each * term for each, term in pairs))
             return rest / factor * total
     return product
+
+
+def thinner(expression: Expr) -> list[Expr]:
+    """Return the formulas that leave out one part of a formula and still hold a symbol.
+
+    Parts are the terms of sums, the factors of products, functions whose argument may do as
+    well, and functions that 1 may stand for.
+    """
+    found = dict.fromkeys(_without_one(expression))
+    found.pop(expression, None)
+    return [e for e in found if e.free_symbols and not e.has(sympy.zoo, sympy.nan)][:_MOST]
+
+
+def _without_one(expression: Expr) -> Iterator[Expr]:
+    """Yield an expression with one part less, everywhere in it."""
+    args = expression.args
+    if expression.is_Add or expression.is_Mul:
+        for k in range(len(args)):
+            if args[k] != -1:
+                yield expression.func(*args[:k], *args[k + 1 :])
+    elif isinstance(expression, sympy.Abs):
+        yield args[0]
+    elif expression.is_Function:
+        yield sympy.Integer(1)  # it may hardly vary
+    for k, arg in enumerate(args):
+        for less in _without_one(arg):
+            yield expression.func(*args[:k], less, *args[k + 1 :])
