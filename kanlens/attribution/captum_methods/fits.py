@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.captum_methods.adapter import finite
-from kanlens.attribution.problem import MEAN_ROW, Parts, Problem
-from kanlens.attribution.rng_scope import borrowed_randomness
+from kanlens.attribution.problem import MEAN_ROW, Parts, Problem, borrowed_randomness
 from kanlens.checks import check_count, check_positive, message
 from kanlens.errors import InvalidValueError
 from kanlens.model.analysis import live_features
