@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -169,3 +171,29 @@ def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice,
     for row in range(0, n_rows, tall):
         for other in range(0, n_background, wide):
             yield slice(row, row + tall), slice(other, other + wide)
+
+
+@contextmanager
+def borrowed_randomness(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
+    """Let code that draws from torch's and numpy's own states draw from `generator`.
+
+    The states are put back afterwards.
+
+    One number is drawn from it, as the seed of the block. Without one the block sees the states as
+    they are, so that two calls in a row draw the same numbers. `device` is whose state is borrowed
+    beside the CPU's.
+    """
+    cuda = [device.index or 0] if device.type == "cuda" else []
+    before = np.random.get_state()  # noqa: NPY002 - captum draws from it
+    with torch.random.fork_rng(devices=cuda):
+        try:
+            if generator is not None:
+                drawn = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+                torch.default_generator.manual_seed(drawn)
+                for index in cuda:
+                    torch.cuda.default_generators[index].manual_seed(drawn)
+                fresh = np.random.RandomState(drawn % 2**32)
+                np.random.set_state(fresh.get_state())  # noqa: NPY002
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002

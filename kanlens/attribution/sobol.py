@@ -8,8 +8,7 @@ from torch import Tensor
 
 from kanlens.attribution.additive import contributions
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import Problem, Scores
-from kanlens.attribution.rng_scope import borrowed_randomness
+from kanlens.attribution.problem import Problem, Scores, borrowed_randomness
 from kanlens.checks import check_count
 from kanlens.model.analysis import live_features
 from kanlens.progress import progress_bar

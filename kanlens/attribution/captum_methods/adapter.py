@@ -9,8 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import Problem
-from kanlens.attribution.rng_scope import borrowed_randomness
+from kanlens.attribution.problem import Problem, borrowed_randomness
 from kanlens.checks import message
 from kanlens.errors import MethodError
 from kanlens.progress import progress_bar

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.captum_methods import fits, gradients, perturbation
+from kanlens.attribution.captum_methods import perturbation, sampling
 from kanlens.attribution.captum_methods.adapter import finite, over_parts, quiet, total_output
 from kanlens.attribution.captum_methods.views import (
     EdgeView,
@@ -215,7 +215,7 @@ _TABLE = {
         steps=True,
     ),
     "gradient_shap": Row(
-        runs=gradients.captum_gradient_shap,
+        runs=sampling.captum_gradient_shap,
         summary="Gradients at random points between sample and background; complete on average",
         reference=_SHAP,
         random=True,
@@ -237,7 +237,7 @@ _TABLE = {
         counted=ZERO,
     ),
     "noise_tunnel": Row(
-        runs=gradients.captum_noise_tunnel,
+        runs=sampling.captum_noise_tunnel,
         summary="Saliency, or what option `of` names, averaged under noise",
         reference="D. Smilkov et al., SmoothGrad: removing noise by adding noise, 2017",
         random=True,
@@ -280,14 +280,14 @@ _TABLE = {
         random=True,
     ),
     "kernel_shap": Row(
-        runs=fits.captum_kernel_shap,
+        runs=sampling.captum_kernel_shap,
         summary="Shapley values from a weighted linear fit to random coalitions",
         reference=_SHAP,
         complete=True,
         random=True,
     ),
     "lime": Row(
-        runs=fits.captum_lime,
+        runs=sampling.captum_lime,
         summary="Linear model of which features are kept, near the sample",
         reference=(
             "M. Ribeiro, S. Singh, C. Guestrin, Why Should I Trust You? Explaining the Predictions "

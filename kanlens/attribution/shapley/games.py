@@ -32,9 +32,9 @@ Who: TypeAlias = "tuple[int, ...]"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Game:
-    """A part of an output that some players only can move; all parts add up to the output.
+    """A part of an output that some players only can move.
 
-    They do so up to a constant, which no player has a share in.
+    All parts add up to the output, up to a constant which no player has a share in.
 
     Attributes
     ----------
@@ -118,24 +118,11 @@ class Solution:
 
 
 def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tensor]:
-    """Return who plays: each feature, or each table column.
-
-    Returns
-    -------
-    names : tuple of str
-    member : Tensor, shape (in, player)
-        1 where a feature belongs to a player, else 0.
-
-    Examples
-    --------
-    >>> x = torch.zeros(1, 2, dtype=torch.float64)
-    >>> model = KAN([2, 1], feature_names=["a", "b"]).double()
-    >>> players(Problem(model=model, x=x, rows=x, target=0), by_column=True)[0]
-    ('a', 'b')
-    """
+    """Return who plays, each feature or each table column, and whose features are: (in, player)."""
     schema = problem.model.schema
-    names = schema.feature_names
-    owners = [item.column for item in schema.features] if by_column else list(names)
+    if not by_column:
+        return schema.feature_names, torch.eye(len(schema.features)).to(problem.x)
+    owners = [item.column for item in schema.features]
     names = tuple(dict.fromkeys(owners))
     index = torch.tensor([names.index(name) for name in owners], device=problem.x.device)
     member = index[:, None] == torch.arange(len(names), device=problem.x.device)
@@ -143,32 +130,12 @@ def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tens
 
 
 def games(problem: Problem, member: Tensor) -> list[Game]:
-    """Cut the asked output into games.
+    """Cut the asked output into games, the one of the most players first.
 
     One layer: one game for each player. Deeper: one for each node of the last hidden layer, those
     of the same players together, and in deep networks also those whose players are all in another
     game where the shared layers make that cheaper. A product at the output is one game. In two
     layers sums and products of too many players to enumerate are kept apart.
-
-    Parameters
-    ----------
-    problem : Problem
-        With a background.
-    member : Tensor, shape (in, player)
-        As from `players`.
-
-    Returns
-    -------
-    list of Game
-        The one of the most players first; none where nothing can move the output.
-
-    Examples
-    --------
-    >>> x = torch.tensor([[0.0, 0.0], [0.5, 0.5]], dtype=torch.float64)
-    >>> model = KAN([2, 3, 1], generator=torch.Generator().manual_seed(0)).double()
-    >>> problem = Problem(model=model, x=x, rows=x, target=0)
-    >>> [game.players.tolist() for game in games(problem, torch.eye(2, dtype=torch.float64))]
-    [[0, 1]]
     """
     cutter = _Cutter(problem)
     moving = cutter.moving  # (unit, in)
@@ -309,7 +276,11 @@ class _Cutter:
     def cut(self, units: list[int], features: Tensor) -> KAN:
         """Return the network that leads from some features to some units and to the output."""
         problem, model = self.problem, self.problem.model
-        (first, _), *others = self._kept(units)
+        sizes = [(layer.out_features, layer.in_features) for layer in model.layers]
+        kept = self._kept(units)
+        if [(len(outs), len(ins)) for outs, ins in kept] == sizes and len(features) == sizes[0][1]:
+            return model  # nothing to cut
+        (first, _), *others = kept
         start = model.layers[0].select(first, features.tolist())
         if not problem.additive:
             start.bias.data += self._constants(features)[first]

@@ -161,8 +161,9 @@ def _parts(problem: Problem, groups: Groups, terms: Terms) -> Parts:
         check_positive("attribute", "tolerance", terms.tolerance)
     names, member = players(problem, by_column=groups == "columns")
     if problem.additive:
-        ours, theirs = (contributions(problem, part) for part in (problem.x, problem.background))
-        total = Solution(values=(ours - theirs.mean(0)) @ member, evaluations=1.0)
+        mean = contributions(problem, problem.background).mean(0)
+        values = (contributions(problem, problem.x) - mean) @ member
+        total = Solution(values=values, evaluations=1.0)
         remark = "closed form: a sum of functions"
     else:
         solved = solve(problem, games(problem, member), terms)
@@ -196,38 +197,28 @@ def _not_finite(bad: Tensor, reference: float) -> MethodError:
 
 def _sum(problem: Problem, member: Tensor, solved: Sequence[Solved]) -> Solution:
     """Return what all players get in all games; those in no game get exactly 0."""
-    shape = len(problem.x), member.shape[1]
-
-    def added(found: Callable[[Solution], Tensor | None]) -> Tensor | None:
-        parts = [(one.game.players, found(one.solution)) for one in solved]
-        return _added(member, shape, [(who, part) for who, part in parts if part is not None])
-
-    values = added(lambda part: part.values)
-    variance = added(lambda part: None if part.standard_error is None else part.standard_error**2)
+    found: dict[str, Tensor] = {"values": member.new_zeros(len(problem.x), member.shape[1])}
+    for one in solved:
+        who, part = one.game.players, one.solution
+        parts = {"values": part.values, "bound": part.bound, "pairs": part.pairs}
+        parts["variance"] = None if part.standard_error is None else part.standard_error**2
+        for name, values in parts.items():
+            if values is None:
+                continue
+            if name not in found:
+                found[name] = member.new_zeros(
+                    *[len(values)] + [member.shape[1]] * (values.dim() - 1)
+                )
+            place = (slice(None), who[:, None], who) if values.dim() == 3 else (slice(None), who)
+            found[name][place] += values
+    variance = found.get("variance")
     return Solution(
-        values=member.new_zeros(shape) if values is None else values,
-        pairs=added(lambda part: part.pairs),
-        bound=added(lambda part: part.bound),
+        values=found["values"],
+        pairs=found.get("pairs"),
+        bound=found.get("bound"),
         standard_error=None if variance is None else variance.sqrt(),
         evaluations=sum(one.solution.evaluations for one in solved),
     )
-
-
-def _added(
-    like: Tensor, shape: tuple[int, int], parts: Sequence[tuple[Tensor, Tensor]]
-) -> Tensor | None:
-    """Add up what players of games have (batch, player), or pairs of them; None of nothing."""
-    if not parts:
-        return None
-    if parts[0][1].dim() == 2:
-        total = like.new_zeros(shape)
-        for who, part in parts:
-            total[:, who] += part
-        return total
-    total = like.new_zeros(*shape, shape[1])
-    for who, part in parts:
-        total[:, who[:, None], who] += part
-    return total
 
 
 def _with_main_effects(total: Solution) -> Tensor:
@@ -283,8 +274,13 @@ def _plan(game: Game, terms: Terms, unit: float, *, share: int) -> str | Expansi
     """
     asked = terms.algorithm
     time_left = terms.deadline.left / share
-    if game.size == 1 or asked == "enumeration" or _enumerates(game, asked, time_left):
-        _check_size(game)
+    if asked == "enumeration" and game.size > LIMIT:
+        expected = f"at most {LIMIT} features in a game for algorithm='enumeration'"
+        advice = "Use algorithm='auto'"
+        raise MethodError(message("attribute", expected, str(game.size), advice))
+    few = asked == "auto" and game.size <= LIMIT
+    in_time = few and (time_left == math.inf or enumeration.seconds(game) <= time_left)
+    if game.size == 1 or asked == "enumeration" or in_time:
         return "enumeration"
     if asked == "fourier" or (asked == "auto" and game.additive_nodes):
         _check_nodes(game)
@@ -293,13 +289,6 @@ def _plan(game: Game, terms: Terms, unit: float, *, share: int) -> str | Expansi
             return expansion
     _check_values_only(game, terms)
     return "sampling"
-
-
-def _enumerates(game: Game, asked: str, time_left: float) -> bool:
-    """Tell whether all coalitions of a game are few enough, and gone through in time."""
-    if asked != "auto" or game.size > LIMIT:
-        return False
-    return time_left == math.inf or enumeration.seconds(game) <= time_left
 
 
 def _expanded(game: Game, terms: Terms, unit: float, share: int) -> Expansion | None:
@@ -348,14 +337,6 @@ def _sampled(
     why = "" if drawn.stopped == "tolerance" else f", stopped by {drawn.stopped}"
     how = f"sampled in {drawn.permutations} orders{why}"
     return Solved(game=game, solution=drawn, how=how)
-
-
-def _check_size(game: Game) -> None:
-    """Refuse to enumerate too many coalitions."""
-    if game.size > LIMIT:
-        expected = f"at most {LIMIT} features in a game for algorithm='enumeration'"
-        advice = "Use algorithm='auto'"
-        raise MethodError(message("attribute", expected, str(game.size), advice))
 
 
 def _check_nodes(game: Game) -> None:
