@@ -174,7 +174,7 @@ class FunctionLinear(KANLinear):
 
     def weights(self) -> Weights:
         """Return the tensors of the spline edges; the mask is zero where a function stands."""
-        return replace(super().weights(), mask=self.mask * self.spline_mask)
+        return super().weights()._replace(mask=self.mask * self.spline_mask)
 
     def _groups(self) -> Iterator[tuple[ElementaryFunction, Tensor, Tensor]]:
         """Yield every function in use with the outs and ins of its edges."""

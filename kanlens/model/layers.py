@@ -27,7 +27,6 @@ from kanlens.functions.activations import base_activation as base_of
 from kanlens.model import grids, kernels, selection
 from kanlens.model.arguments import check_grid, check_layer
 from kanlens.model.config import LayerConfig
-from kanlens.model.edge_sum import edge_sum
 from kanlens.model.norms import entropy
 from kanlens.model.protocol import EdgeLayer
 from kanlens.model.spline_edges import SplineEdges
@@ -218,30 +217,10 @@ class KANLinear(SplineEdges):
         check_columns("KANLinear.forward", x, self.in_features)
         check_dtype("KANLinear.forward", x, self.grid.dtype)
         flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
-        y = None if torch.compiler.is_compiling() else kernels.layer_sum(self, flat)
+        y = kernels.layer_sum(self, flat)
         if y is None:
             y = self.forward_torch(flat)
         return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.out_features)
-
-    def forward_torch(self, x: Tensor) -> Tensor:
-        """Map x (batch, in) to y (batch, out) in torch operations, differentiable to any order.
-
-        `forward` does so itself wherever its fused kernels cannot run.
-
-        Examples
-        --------
-        >>> layer = KANLinear(4, 5)
-        >>> torch.allclose(layer.forward_torch(torch.zeros(2, 4)), layer(torch.zeros(2, 4)))
-        True
-        """
-        return edge_sum(
-            x,
-            self.weights(),
-            grid=self.grid,
-            degree=self.spline_order,
-            extrapolation=self.mode,
-            base=self.base_name,
-        )
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, margin: float = 0.01) -> float:

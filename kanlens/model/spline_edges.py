@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from kanlens.checks import check_columns, check_rows
 from kanlens.functions.activations import BASES
+from kanlens.model import kernels
 from kanlens.model.arguments import check_index
-from kanlens.model.edge_sum import Weights
+from kanlens.model.edge_sum import Weights, edge_sum, mean_absolute_edges
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
 from kanlens.model.norms import centred_l1, entropy
 from kanlens.model.statistics import LayerStatistics
@@ -256,9 +257,25 @@ class SplineEdges(nn.Module):
 
         As `kanlens.sparsity.activation_l1`, which checks its input.
         """
-        from kanlens.model.kernels.edge_l1 import activation_l1
+        norms = kernels.edge_norms(self, x)
+        return self._in_torch(mean_absolute_edges, x) if norms is None else norms
 
-        return activation_l1(self, x)
+    def forward_torch(self, x: Tensor) -> Tensor:
+        """Map x (batch, in) to y (batch, out) in torch operations, differentiable to any order.
+
+        `forward` does so itself wherever its fused kernels cannot run.
+        """
+        return self._in_torch(edge_sum, x)
+
+    def _in_torch(self, function: Callable[..., Tensor], x: Tensor) -> Tensor:
+        return function(
+            x,
+            self.weights(),
+            grid=self.grid,
+            degree=self.spline_order,
+            extrapolation=self.mode,
+            base=self.base_name,
+        )
 
     def _places(self) -> Tensor:  # (point, in)
         """Return where means are taken: stored quantiles, else evenly over the grid."""

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.functions.activations import Array
 from kanlens.model import kernels
 from kanlens.model.kernels import pool
-from kanlens.model.kernels.passes import Array, flat
 
 if TYPE_CHECKING:
     from kanlens.model.layers import KANLinear
@@ -34,51 +34,33 @@ def coalition_worths(
 
     Parameters
     ----------
-    ours : Tensor, shape (batch, sub, player)
-        What each player adds to each sum in the samples.
-    theirs : Tensor, shape (rows, sub, player)
-        The same in the background rows.
+    ours, theirs : Tensor, shape (batch, sub, player) and (rows, sub, player)
+        What each player adds to each sum in the samples, and in the background rows.
     start : Tensor, shape (rows, sub)
         The sums in the background rows.
-    nodes : Nodes
-        What is made of the sums.
-    layer : KANLinear
-        From the nodes to one output.
+    nodes, layer : Nodes and KANLinear
+        What is made of the sums, and of the nodes: one output.
 
     Returns
     -------
     Tensor, shape (batch, 2 ** player)
         Mean over rows, the bias of the layer left out; bit p of a coalition's place tells whether
         player p is in it.
-
-    Examples
-    --------
-    >>> from kanlens.model.layers import KANLinear
-    >>> from kanlens.model.products import Grouping, Nodes
-    >>> one, layer = torch.ones(1, 1, 1, dtype=torch.float64), KANLinear(1, 1).double()
-    >>> coalition_worths(one, one, one[0], Nodes(Grouping(1)), layer).shape
-    torch.Size([1, 2])
     """
     if not _can_run(ours, layer):
         return None
-    from kanlens.model.kernels import coalition_loops
+    from kanlens.model.kernels.coalition_loops import add_worths
+    from kanlens.model.kernels.compiling import flat
 
     batch, sums, players = ours.shape
     totals = ours.new_zeros(batch, 2**players)
-    wanted, curves = flat(totals), _curves(layer)
-    base = layer.base_weights()[0] if layer.base_name == "silu" else ours.new_zeros(len(curves.low))
+    silu = layer.base_name == "silu"
+    base = layer.base_weights()[0] if silu else ours.new_zeros(layer.in_features)
     sources = tuple(flat(each.contiguous()) for each in (ours, theirs, start))
-    weights, ends = flat(base.contiguous()), _ends(nodes)
     sizes, window = (len(theirs), sums, players), (0,) * (layer.spline_order + 1)
-
-    def task(begin: int, end: int) -> None:
-        (mine, yours, origin), span = sources, (begin, end)
-        coalition_loops.add_worths(
-            mine, yours, origin, wanted, ends, curves.arrays, weights, sizes, span, window
-        )
-
-    threads = pool.threads_for(WORK * totals.numel() * len(theirs) * sums)
-    pool.run(task, pool.shares(batch, threads), threads)
+    curves = _curves(layer).arrays, flat(base.contiguous()), sizes, window
+    work = WORK * totals.numel() * len(theirs) * sums
+    pool.share(add_worths, (*sources, flat(totals), _ends(nodes), *curves), batch, work)
     return totals / len(theirs)
 
 
@@ -87,7 +69,7 @@ def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
     grouping = nodes.grouping
     ends = np.cumsum([1] * grouping.sums + list(grouping.arities))
     if nodes.scaled:
-        return ends, flat(nodes.scale), flat(nodes.shift)
+        return ends, nodes.scale.numpy(), nodes.shift.numpy()
     return ends, np.ones(len(ends)), np.zeros(len(ends))
 
 
@@ -134,18 +116,9 @@ class _Curves:
     @property
     def arrays(self) -> tuple[Any, ...]:
         """What the kernel takes, in its order."""
+        lines = self.numbers, self.starts, self.bins, self.low, self.density
         nodes = len(self.low)
-        pieces, bins = len(self.starts) // nodes, len(self.bins) // nodes
-        return (
-            self.numbers,
-            self.starts,
-            self.bins,
-            self.low,
-            self.density,
-            pieces,
-            bins,
-            self.hops,
-        )
+        return *lines, len(self.starts) // nodes, len(self.bins) // nodes, self.hops
 
 
 def _curves(layer: KANLinear) -> _Curves:
@@ -184,16 +157,10 @@ def _curves(layer: KANLinear) -> _Curves:
 
 
 def _bins(cuts: Array) -> tuple[Array, Array, int]:
-    """Cut the lines between the first and last knots (node, knot) evenly.
+    """Cut the lines between the first and last knots (node, knot) evenly into bins.
 
-    Returns
-    -------
-    bins : ndarray of int64, shape (node, bin)
-        How many knots lie before each bin.
-    density : ndarray, shape (node,)
-        Bins for each unit of the line.
-    hops : int
-        Most knots in a bin.
+    Returns how many knots lie before each (node, bin), bins per unit of each line, and the most
+    knots in a bin.
     """
     length = cuts[:, -1] - cuts[:, 0]
     finest = (np.diff(cuts).min(1) / length).min()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from kanlens.model.kernels.compiling import Array
+from kanlens.splines.spline import Extrapolation
+
 EVEN = 0.45  # of a piece: how far a knot may be from even spacing for the guess to be good
 
 
@@ -45,6 +48,8 @@ class LocalBasis:
         Pieces from one input to the next in these arrays; 0 when all share one row.
     degree : int
         Degree of the spline.
+    extrapolation : {"linear", "zero"}
+        What the functions do beyond the grid.
     """
 
     knots: Tensor
@@ -59,21 +64,21 @@ class LocalBasis:
     even: bool
     stride: int
     degree: int
+    extrapolation: Extrapolation
 
     @property
     def pieces(self) -> int:
         """Number of pieces."""
         return len(self.first)
 
-    @property
+    @cached_property
     def window(self) -> tuple[int, ...]:
         """A tuple as long as the number of functions alive, for the kernels' types."""
         return (0,) * (self.degree + 1)
 
-    @property
+    @cached_property
     def arrays(self) -> tuple[Any, ...]:
         """What the kernels take, in their order."""
-        stride_one = 0 if self.stride == 0 else 1
         return (
             self.starts,
             self.ends,
@@ -85,33 +90,14 @@ class LocalBasis:
             self.density,
             int(self.even),
             self.stride,
-            stride_one,
+            int(self.stride > 0),
         )
 
 
-def local_basis(knots: Tensor, degree: int, *, extrapolation: str) -> LocalBasis:
-    """Work out the pieces of a spline basis.
+def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> LocalBasis:
+    """Work out the pieces of a spline basis on rows of increasing knots (in, knot).
 
-    Parameters
-    ----------
-    knots : Tensor, shape (in, knot)
-        Strictly increasing along each row.
-    degree : int
-        Degree of the splines.
-    extrapolation : {"linear", "zero"}
-        What the functions do beyond the grid.
-
-    Returns
-    -------
-    LocalBasis
-        Arrays in the dtype of `knots`, computed in float64.
-
-    Examples
-    --------
-    >>> import torch
-    >>> found = local_basis(torch.tensor([[-1.0, 0.0, 1.0, 2.0]]), 1, extrapolation="linear")
-    >>> found.pieces, found.powers[:12].reshape(3, 2, 2)[1].tolist()
-    (3, [[0.5, 0.5], [-1.0, 1.0]])
+    Arrays are in the dtype of `knots`, and computed in float64.
     """
     with torch.inference_mode(False):  # a gradient that comes later must be able to keep them
         kept = knots.detach().clone()
@@ -154,6 +140,7 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: str) -> LocalBasis
         even=bool((np.abs(places - np.arange(cuts.shape[1])) < EVEN).all()),
         stride=0 if shared else len(first),
         degree=degree,
+        extrapolation=extrapolation,
     )
 
 
