@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -94,11 +95,19 @@ def mean_absolute_edges(
         return values.double().abs().sum(0)
 
     parts = x.split(max(1, CHUNK // weights.base.numel()))
-    sums: Any = 0
-    for part in parts:
-        if again and len(parts) > 1 and torch.is_grad_enabled():
-            sums = sums + checkpoint(total, part, use_reentrant=False, preserve_rng_state=False)
+    again = again and len(parts) > 1 and torch.is_grad_enabled()
+    return (summed(parts, total, again=again) / len(x)).to(x.dtype)
+
+
+def summed(
+    chunks: Sequence[Tensor], function: Callable[[Tensor], Tensor], *, again: bool
+) -> Tensor:
+    """Add up what a function makes of the chunks, with `again` computed once more for gradients."""
+    total: Any = 0
+    for part in chunks:
+        if again:
+            found = checkpoint(function, part, use_reentrant=False, preserve_rng_state=False)
         else:
-            sums = sums + total(part)
-    mean: Tensor = sums / len(x)
-    return mean.to(x.dtype)
+            found = function(part)
+        total = total + found
+    return cast("Tensor", total)

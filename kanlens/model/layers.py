@@ -19,7 +19,6 @@ from kanlens.checks import (
     check_choice,
     check_columns,
     check_count,
-    check_dtype,
     check_generator,
     check_positive,
 )
@@ -160,8 +159,9 @@ class KANLinear(SplineEdges):
             noise.uniform_(-0.5, 0.5, generator=generator)
             noise *= scale_noise / self.grid_size
             coef = spline.fit(x, noise, self.grid, self.spline_order)
-            self.spline_weight.copy_(coef * (1 if self._standalone else scale_spline))
-            if self._standalone:
+            standalone = self.enable_standalone_scale_spline
+            self.spline_weight.copy_(coef * (1 if standalone else scale_spline))
+            if standalone:
                 end = scale_spline * size
                 self.spline_scaler.uniform_(-end, end, generator=generator)
             self.bias.zero_()
@@ -197,12 +197,8 @@ class KANLinear(SplineEdges):
             base_activation=self.base_name,
             extrapolation=self.extrapolation,
             grid_eps=self.grid_eps,
-            enable_standalone_scale_spline=self._standalone,
+            enable_standalone_scale_spline=self.enable_standalone_scale_spline,
         )
-
-    @property
-    def _standalone(self) -> bool:
-        return self.enable_standalone_scale_spline
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to y (..., out).
@@ -214,8 +210,7 @@ class KANLinear(SplineEdges):
         DTypeError
             If the dtype of `x` is not the layer's.
         """
-        check_columns("KANLinear.forward", x, self.in_features)
-        check_dtype("KANLinear.forward", x, self.grid.dtype)
+        check_columns("KANLinear.forward", x, self.in_features, self.grid.dtype)
         flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
         y = kernels.layer_sum(self, flat)
         if y is None:
@@ -248,8 +243,7 @@ class KANLinear(SplineEdges):
         InvalidValueError
             If `margin` is negative.
         """
-        check_columns("KANLinear.update_grid", x, self.in_features)
-        check_dtype("KANLinear.update_grid", x, self.grid.dtype)
+        check_columns("KANLinear.update_grid", x, self.in_features, self.grid.dtype)
         check_positive("KANLinear.update_grid", "margin", margin, zero=True)
         flat = x.reshape(-1, self.in_features)
         old = spline.breakpoints(self.grid, self.spline_order)

@@ -52,7 +52,7 @@ class SplineEdges(nn.Module):
         """Return the tensors of the spline edges, with the mask that switches them off."""
         return Weights(
             spline=self.spline_weight,
-            scale=self.spline_scaler if self._standalone else None,
+            scale=self.spline_scaler if self.enable_standalone_scale_spline else None,
             base=self.base_weight,
             bias=self.bias,
             mask=self.mask,

@@ -46,16 +46,9 @@ _bases: WeakKeyDictionary[nn.Module, LocalBasis] = WeakKeyDictionary()
 def use(path: Path) -> Iterator[None]:
     """Make every spline layer take one path inside the block.
 
-    Parameters
-    ----------
-    path : {"auto", "sparse", "dense", "torch"}
-        The measured rule, one of the two kernels, or torch operations. Where a kernel cannot run
-        (CUDA, `torch.compile`, half precision, no numba) torch operations run in its place.
-
-    Raises
-    ------
-    InvalidValueError
-        If there is no such path.
+    The paths are the measured rule ("auto"), one of the two kernels, or torch operations. Where a
+    kernel cannot run (CUDA, `torch.compile`, half precision, no numba) torch operations run in its
+    place.
 
     Examples
     --------
@@ -145,6 +138,12 @@ def use_within(seconds: float) -> AbstractContextManager[None]:
 @functools.cache
 def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
+
+
+def can_run_double(x: Tensor) -> bool:
+    """Tell whether kernels that know float64 on the CPU alone may run on a tensor."""
+    wanted = x.is_cpu and x.dtype == torch.float64 and _asked.get() != "torch"
+    return wanted and _has_numba()
 
 
 def _can_run(layer: SplineEdges, x: Tensor, weights: Weights) -> bool:

@@ -7,11 +7,9 @@ pass, so that nothing as long as coalitions times pairs is ever kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from kanlens.functions.activations import Array
@@ -32,20 +30,10 @@ def coalition_worths(
 ) -> Tensor | None:
     """Return the worth of all coalitions, or None where torch operations must find it.
 
-    Parameters
-    ----------
-    ours, theirs : Tensor, shape (batch, sub, player) and (rows, sub, player)
-        What each player adds to each sum in the samples, and in the background rows.
-    start : Tensor, shape (rows, sub)
-        The sums in the background rows.
-    nodes, layer : Nodes and KANLinear
-        What is made of the sums, and of the nodes: one output.
-
-    Returns
-    -------
-    Tensor, shape (batch, 2 ** player)
-        Mean over rows, the bias of the layer left out; bit p of a coalition's place tells whether
-        player p is in it.
+    What each player adds to each sum is (batch, sub, player) in the samples and (rows, sub, player)
+    in the background rows, whose sums are `start` (rows, sub). The worths (batch, 2 ** player) are
+    means over rows, the bias of the layer, which has one output, left out; bit p of a coalition's
+    place tells whether player p is in it.
     """
     if not _can_run(ours, layer):
         return None
@@ -58,7 +46,7 @@ def coalition_worths(
     base = layer.base_weights()[0] if silu else ours.new_zeros(layer.in_features)
     sources = tuple(flat(each.contiguous()) for each in (ours, theirs, start))
     sizes, window = (len(theirs), sums, players), (0,) * (layer.spline_order + 1)
-    curves = _curves(layer).arrays, flat(base.contiguous()), sizes, window
+    curves = tuple(_curves(layer)), flat(base.contiguous()), sizes, window
     work = WORK * totals.numel() * len(theirs) * sums
     pool.share(add_worths, (*sources, flat(totals), _ends(nodes), *curves), batch, work)
     return totals / len(theirs)
@@ -81,29 +69,18 @@ def _can_run(ours: Tensor, layer: KANLinear) -> bool:
     return (
         type(layer) is KANLinear
         and known
-        and ours.is_cpu
-        and ours.dtype == layer.grid.dtype == torch.float64
-        and kernels.asked() != "torch"
-        and kernels._has_numba()
+        and ours.dtype == layer.grid.dtype
+        and kernels.can_run_double(ours)
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Curves:
-    """The functions of a layer's first output as polynomials, piece by piece.
+class _Curves(NamedTuple):
+    """The functions of a layer's first output as polynomials, piece by piece, as flat arrays.
 
-    Attributes
-    ----------
-    numbers : ndarray, shape (node * piece * (degree + 3),)
-        Origin and scale of the coordinate u of each piece, then the coefficients of u's powers.
-    starts : ndarray, shape (node * piece,)
-        Where the next piece begins; infinity for the last.
-    bins : ndarray of int64, shape (node * bin,)
-        First piece that each bin of the line touches; the line is cut evenly.
-    low, density : ndarray, shape (node,)
-        ``(x - low) * density`` is the bin of x.
-    hops : int
-        Most knots in a bin.
+    `numbers` (node, piece, degree + 3) are origin and scale of the coordinate u of each piece, then
+    the coefficients of u's powers; `starts` (node, piece) is where the next piece begins, infinity
+    for the last. The line is cut evenly into bins: ``(x - low) * density`` (node,) is that of x,
+    `bins` (node, bin) the first piece that each touches, and `hops` the most knots in one.
     """
 
     numbers: Array
@@ -111,14 +88,9 @@ class _Curves:
     bins: Array
     low: Array
     density: Array
+    pieces: int
+    n_bins: int
     hops: int
-
-    @property
-    def arrays(self) -> tuple[Any, ...]:
-        """What the kernel takes, in its order."""
-        lines = self.numbers, self.starts, self.bins, self.low, self.density
-        nodes = len(self.low)
-        return *lines, len(self.starts) // nodes, len(self.bins) // nodes, self.hops
 
 
 def _curves(layer: KANLinear) -> _Curves:
@@ -152,6 +124,8 @@ def _curves(layer: KANLinear) -> _Curves:
         bins=bins.ravel(),
         low=np.ascontiguousarray(cuts[:, 0]),
         density=density,
+        pieces=pieces,
+        n_bins=bins.shape[1],
         hops=hops,
     )
 

@@ -54,7 +54,7 @@ class EdgeL1(torch.autograd.Function):
                 *function.differentiable(reference, basis, base, (x, *tensors), grad, wanted),
             )
         weights, found = Weights(*tensors), sparse.Gradients()
-        given = np.zeros((x.shape[1], sparse.stride_of(len(grad), x)), ctx.slopes.dtype)
+        given = np.zeros((x.shape[1], sparse.layout(weights)[2]), ctx.slopes.dtype)
         given[:, : len(grad)] = grad.resolve_neg().numpy().T
         if any(want[:3]):
             total = ctx.slopes.reshape(len(given), -1, given.shape[1]) * given[:, None]
@@ -86,7 +86,7 @@ def _gradient_x(x: Tensor, weights: Weights, basis: LocalBasis, base: str, grad:
 def _sizes(x: Tensor, weights: Weights) -> tuple[int, ...]:
     """Return the numbers of rows, inputs and outputs, and the strides of packed weights."""
     n_out, n_in, n_basis = weights.spline.shape
-    stride = sparse.stride_of(n_out, x)
+    _, _, stride = sparse.layout(weights)
     return len(x), n_in, n_out, stride, (n_basis + 1) * stride
 
 

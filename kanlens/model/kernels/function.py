@@ -84,5 +84,5 @@ def differentiable(
 
 def batched(grad: Tensor) -> bool:
     """Tell whether many gradients come at once, as ``is_grads_batched`` sends them."""
-    kinds = ("is_batchedtensor", "is_legacy_batchedtensor")
-    return any(getattr(torch._C._functorch, kind)(grad) for kind in kinds)
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)

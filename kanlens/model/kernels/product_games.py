@@ -11,7 +11,6 @@ import functools
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from kanlens.functions.activations import Array
@@ -27,7 +26,7 @@ def cosine_values(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor | Non
     Of steps (game, player) and starts (game,) they are (game, player); None where torch operations
     must find them.
     """
-    if not _can_run(steps):
+    if not kernels.can_run_double(steps):
         return None
     from kanlens.model.kernels.product_games_loops import add_values
 
@@ -40,7 +39,7 @@ def cosine_values(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor | Non
 
 def cosine_interactions(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor | None:
     """Return the interactions of every two players of such games, (game, player, player)."""
-    if not _can_run(steps):
+    if not kernels.can_run_double(steps):
         return None
     from kanlens.model.kernels.product_games_loops import add_interactions
 
@@ -57,15 +56,6 @@ def _given(
     """Return what the loops take, in their order."""
     given = steps.contiguous().numpy(), starts.contiguous().numpy(), np.ascontiguousarray(cosines)
     return *given, *half_rules(order), found.numpy()
-
-
-def _can_run(steps: Tensor) -> bool:
-    return (
-        steps.is_cpu
-        and steps.dtype == torch.float64
-        and kernels.asked() != "torch"
-        and kernels._has_numba()
-    )
 
 
 @functools.lru_cache(maxsize=16)

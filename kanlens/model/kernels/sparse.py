@@ -33,8 +33,9 @@ class Gradients:
 def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> Tensor:
     """Return y (batch, out), given x and its base function, both (batch, in)."""
     (rows, n_in), n_out = x.shape, len(weights.bias)
-    packed, stride = pack(weights), stride_of(n_out, x)
-    sizes = (n_in, stride, (weights.spline.shape[2] + 1) * stride)
+    packed = pack(weights)
+    size = len(packed) // n_in  # numbers of one packed input
+    sizes = n_in, size // (weights.spline.shape[2] + 1), size
     y = x.new_empty(rows, n_out)
     work = nanoseconds(rows * n_in, basis, n_out)
     block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // pool.threads_for(work))))
@@ -78,7 +79,7 @@ def _by_rows(
 ) -> Gradients:
     """Return all gradients, parallel over rows: with too few features to share out."""
     (rows, n_out), n_in = grad.shape, weights.spline.shape[1]
-    stride = stride_of(n_out, grad)
+    _, _, stride = layout(weights)
     size = (weights.spline.shape[2] + 1) * stride  # numbers of one packed input
     spans = pool.split(rows, threads)
     sums = grad.new_empty(len(spans), n_in * size)  # added up at the end
@@ -108,17 +109,17 @@ def _by_feature(
 ) -> Gradients:
     """Return gradients, parallel over features: no two threads share a write."""
     (rows, n_out), (_, n_in, n_basis) = grad.shape, weights.spline.shape
-    lanes, stride = LINE // grad.element_size(), stride_of(n_out, grad)
+    given, lanes, stride = layout(weights)
     group = max(1, min(packing.COLUMNS, DESK // stride) // n_basis)  # inputs packed at a time
     work = 2 * nanoseconds(rows * n_in, basis, n_out) + 2 * PACKED * weights.spline.numel()
     threads = pool.threads_for(work)
     spans = pool.split(n_in, threads * pool.CHUNKS if threads > 1 else 1)
     room = len(spans), 2, min(group, n_in) * (n_basis + 1) * stride
     desks = grad.new_empty(room) if rows else grad.new_zeros(room)
-    found = _empty_gradients(weights, grad_x) if want_weights else Gradients(x=grad_x)
-    given, base_weight, grads = _factors(weights), flat(weights.base), flat(grad)
+    base_weight, grads = flat(weights.base), flat(grad)
     none = grads[:0]
-    wanted = (none if grad_x is None else flat(grad_x), *_arrays(found, none))
+    found, arrays = _room(weights, none) if want_weights else ([None] * 3, [none] * 3)
+    wanted = (none if grad_x is None else flat(grad_x), *arrays)
     sizes = (rows, n_in, n_out, stride, n_basis, group)
 
     def task(j: int, _: int) -> None:
@@ -138,7 +139,8 @@ def _by_feature(
         )
 
     pool.run(task, [(j, j + 1) for j in range(len(spans))], threads)
-    return found
+    spline, scale, base = found
+    return Gradients(x=grad_x, spline=spline, scale=scale, base=base)
 
 
 def _backward_block(grad: Tensor) -> int:
@@ -158,18 +160,25 @@ def nanoseconds(numbers: int, basis: LocalBasis, n_out: int) -> float:
     return numbers * (PAIR + PRODUCT * (basis.degree + 2) * n_out)
 
 
-def stride_of(n_out: int, like: Tensor) -> int:
-    """Return the numbers from one packed row to the next: whole lines of memory."""
-    lanes = LINE // like.element_size()  # a line is also as long as a kernel's vectors
-    return -(-n_out // lanes) * lanes
+def layout(weights: Weights) -> tuple[tuple[Array, Array, Array], int, int]:
+    """Return what packing takes beside the weights of the base function.
+
+    These are spline, scale (empty when there is none) and mask as flat arrays, the numbers of a
+    vector, as long as a line of memory, and those from one packed row to the next: whole lines.
+    """
+    mask = flat(weights.mask)
+    scale = mask[:0] if weights.scale is None else flat(weights.scale)
+    lanes = LINE // weights.spline.element_size()
+    stride = -(-len(weights.bias) // lanes) * lanes
+    return (flat(weights.spline), scale, mask), lanes, stride
 
 
 def pack(weights: Weights) -> Array:
     """Return the weights as (in, basis + 1, lane), flat."""
     n_out, n_in, n_basis = weights.spline.shape
-    lanes, stride = LINE // weights.spline.element_size(), stride_of(n_out, weights.spline)
+    factors, lanes, stride = layout(weights)
     packed = flat(weights.spline.new_empty(n_in * (n_basis + 1) * stride))
-    given = _factors(weights), flat(weights.base), packed, (n_in, n_out, stride), lanes, 0
+    given = factors, flat(weights.base), packed, (n_in, n_out, stride), lanes, 0
     pool.share(packing.pack, given, n_in, PACKED * packed.size, chunks=1)
     return packed
 
@@ -177,30 +186,16 @@ def pack(weights: Weights) -> Array:
 def unpack(grad: Array, weights: Weights, grad_x: Tensor | None) -> Gradients:
     """Return the gradients of the weights from that of the packed ones, beside that of x."""
     n_out, n_in, _ = weights.spline.shape
-    lanes, stride = LINE // weights.spline.element_size(), stride_of(n_out, weights.spline)
-    found = _empty_gradients(weights, grad_x)
-    wanted = _arrays(found, grad[:0])
-    given = grad, _factors(weights), wanted, (n_in, n_out, stride), lanes, 0
+    factors, lanes, stride = layout(weights)
+    (spline, scale, base), wanted = _room(weights, grad[:0])
+    given = grad, factors, tuple(wanted), (n_in, n_out, stride), lanes, 0
     pool.share(packing.unpack, given, n_in, PACKED * grad.size, chunks=1)
-    return found
-
-
-def _factors(weights: Weights) -> tuple[Array, Array, Array]:
-    """Return spline, scale (empty when there is none) and mask as flat arrays."""
-    mask = flat(weights.mask)
-    return flat(weights.spline), mask[:0] if weights.scale is None else flat(weights.scale), mask
-
-
-def _empty_gradients(weights: Weights, grad_x: Tensor | None) -> Gradients:
-    spline, scale, base = (
-        None if each is None else torch.empty_like(each, memory_format=torch.contiguous_format)
-        for each in (weights.spline, weights.scale, weights.base)
-    )
     return Gradients(x=grad_x, spline=spline, scale=scale, base=base)
 
 
-def _arrays(found: Gradients, none: Array) -> tuple[Array, Array, Array]:
-    """Return the gradients of spline, scale and base, flat; `none` for one there is not."""
-    kinds = (found.spline, found.scale, found.base)
-    spline, scale, base = (none if each is None else flat(each) for each in kinds)
-    return spline, scale, base
+def _room(weights: Weights, none: Array) -> tuple[list[Tensor | None], list[Array]]:
+    """Return room for the gradients of spline, scale and base, and it as arrays, or `none`."""
+    kept = weights.spline, weights.scale, weights.base
+    order = torch.contiguous_format
+    room = [None if t is None else torch.empty_like(t, memory_format=order) for t in kept]
+    return room, [none if each is None else flat(each) for each in room]
