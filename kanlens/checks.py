@@ -73,31 +73,17 @@ def check_count(call: str, name: str, value: int, *, least: int = 1) -> None:
     raise InvalidValueError(message(call, expected, repr(value), "Change it"))
 
 
-def check_columns(call: str, x: Tensor, width: int) -> None:
-    """Refuse an `x` whose last axis is not `width` features."""
-    if x.dim() and x.shape[-1] == width:
-        return
-    features = "1 feature" if width == 1 else f"{width} features"
-    text = message(
-        call,
-        f"x of shape (batch, {width})",
-        str(tuple(x.shape)),
-        f"The model takes {features}; pass only those",
-    )
-    raise ShapeError(text)
-
-
-def check_dtype(call: str, x: Tensor, dtype: torch.dtype) -> None:
-    """Refuse a tensor whose dtype is not the model's."""
-    if x.dtype == dtype:
-        return
-    text = message(
-        call,
-        f"x of dtype {dtype}, as the model's",
-        str(x.dtype),
-        "Convert x with x.to(dtype), or the model with model.double() or model.float()",
-    )
-    raise DTypeError(text)
+def check_columns(call: str, x: Tensor, width: int, dtype: torch.dtype | None = None) -> None:
+    """Refuse an `x` of other than `width` features, or of another dtype than the model's."""
+    if not x.dim() or x.shape[-1] != width:
+        features = "1 feature" if width == 1 else f"{width} features"
+        expected, advice = f"x of shape (batch, {width})", f"The model takes {features}"
+        text = message(call, expected, str(tuple(x.shape)), f"{advice}; pass only those")
+        raise ShapeError(text)
+    if dtype not in (None, x.dtype):
+        advice = "Convert x with x.to(dtype), or the model with model.double() or model.float()"
+        expected = f"x of dtype {dtype}, as the model's"
+        raise DTypeError(message(call, expected, str(x.dtype), advice))
 
 
 def check_finite(call: str, x: Tensor, names: Iterable[str] | None = None) -> None:

@@ -23,9 +23,8 @@ from kanlens.checks import (
     reworded,
     warn_of_distant,
 )
-from kanlens.data.cell_parsing import PLAIN_NUMBERS, listed
+from kanlens.data.cell_parsing import PLAIN_NUMBERS, check_dense, listed, unmasked
 from kanlens.data.column_types import Column, is_classes
-from kanlens.data.rows import check_dense, unmasked
 from kanlens.data.schema import Output, Schema, default_schema
 from kanlens.data.tables import Table, read_table
 from kanlens.errors import DataError, KanlensError, ShapeError

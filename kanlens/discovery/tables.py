@@ -14,7 +14,7 @@ import sympy
 import torch
 
 from kanlens.checks import check_finite, message
-from kanlens.data.rows import as_tensor
+from kanlens.data.cell_parsing import as_tensor
 from kanlens.deadlines import ending
 from kanlens.discovery import constants as tuned
 from kanlens.discovery.outliers import distant_rows, wrong_beside, wrong_rows

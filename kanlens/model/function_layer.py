@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_columns, check_dtype, message
+from kanlens.checks import check_columns, message
 from kanlens.errors import ShapeError
 from kanlens.functions.catalog import FUNCTIONS, check_functions
 from kanlens.model.edge_sum import Weights
@@ -144,7 +144,7 @@ class FunctionLinear(KANLinear):
 
     def weights(self) -> Weights:
         """Return the tensors of the spline edges; the mask is zero where a function stands."""
-        return replace(super().weights(), mask=self.mask * self.spline_mask)
+        return super().weights()._replace(mask=self.mask * self.spline_mask)
 
     def _function_edges(self) -> Iterator[FunctionEdges]:
         """Yield the edges of every function in use."""
@@ -171,8 +171,7 @@ class FunctionLinear(KANLinear):
         if any(SPLINE in row for row in self.functions):
             y = super().forward(x)
         else:
-            check_columns("FunctionLinear.forward", x, self.in_features)
-            check_dtype("FunctionLinear.forward", x, self.mask.dtype)
+            check_columns("FunctionLinear.forward", x, self.in_features, self.mask.dtype)
             y = self.bias.expand(*x.shape[:-1], self.out_features)
         flat = x.reshape(-1, self.in_features)
         total = torch.zeros_like(y).reshape(-1, self.out_features)

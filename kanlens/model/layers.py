@@ -21,7 +21,6 @@ from kanlens.checks import (
     check_choice,
     check_columns,
     check_count,
-    check_dtype,
     check_generator,
     check_positive,
     check_rows,
@@ -31,7 +30,7 @@ from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import BASES, base_name
 from kanlens.model import kernels
 from kanlens.model.config import LayerConfig, check_grid, check_layer
-from kanlens.model.edge_sum import Weights, edge_sum
+from kanlens.model.edge_sum import Weights, edge_sum, mean_absolute_edges
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.protocol import EdgeLayer
@@ -211,10 +210,9 @@ class KANLinear(nn.Module):
         DTypeError
             If the dtype of `x` is not the layer's.
         """
-        check_columns("KANLinear.forward", x, self.in_features)
-        check_dtype("KANLinear.forward", x, self.grid.dtype)
+        check_columns("KANLinear.forward", x, self.in_features, self.grid.dtype)
         flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
-        y = None if torch.compiler.is_compiling() else kernels.layer_sum(self, flat)
+        y = kernels.layer_sum(self, flat)
         if y is None:
             y = self.forward_torch(flat)
         return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.out_features)
@@ -224,7 +222,10 @@ class KANLinear(nn.Module):
 
         `forward` does so itself wherever its fused kernels cannot run.
         """
-        return edge_sum(
+        return self._in_torch(edge_sum, x)
+
+    def _in_torch(self, function: Callable[..., Tensor], x: Tensor) -> Tensor:
+        return function(
             x,
             self.weights(),
             grid=self.grid,
@@ -259,8 +260,7 @@ class KANLinear(nn.Module):
         InvalidValueError
             If `margin` is negative.
         """
-        check_columns("KANLinear.update_grid", x, self.in_features)
-        check_dtype("KANLinear.update_grid", x, self.grid.dtype)
+        check_columns("KANLinear.update_grid", x, self.in_features, self.grid.dtype)
         check_positive("KANLinear.update_grid", "margin", margin, zero=True)
         flat = x.reshape(-1, self.in_features)
         old = spline.breakpoints(self.grid, self.spline_order)
@@ -545,9 +545,8 @@ class KANLinear(nn.Module):
 
         As `kanlens.sparsity.activation_l1`, which checks its input.
         """
-        from kanlens.model.kernels.edge_l1 import activation_l1
-
-        return activation_l1(self, x)
+        norms = kernels.edge_norms(self, x)
+        return self._in_torch(mean_absolute_edges, x) if norms is None else norms
 
     def _places(self) -> Tensor:  # (point, in)
         """Return where means are taken: stored quantiles, else evenly over the grid."""

@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from kanlens.checks import (
     check_choice,
     check_columns,
-    check_dtype,
     check_finite,
     check_generator,
     message,
     nearest,
 )
-from kanlens.data.rows import as_tensor
+from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import Schema, default_schema
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions.elementary import Array
@@ -339,9 +338,11 @@ grid_range, enable_standalone_scale_spline
         """
         if not isinstance(x, Tensor):
             x = self._convert(x, "KAN.forward")
-        check_columns("KAN.forward", x, self.layers[0].in_features)
-        check_dtype("KAN.forward", x, self.dtype)
-        return self.scale_outputs(self.run(self.scale_inputs(x)))
+        check_columns("KAN.forward", x, self.layers[0].in_features, self.input_shift.dtype)
+        x = (x.clamp(self.input_low, self.input_high) - self.input_shift) / self.input_scale
+        for layer, nodes in zip(self.layers, self.nodes, strict=True):
+            x = layer(x) if nodes.plain else nodes(layer(x))
+        return x * self.output_scale + self.output_shift
 
     def through(self, index: int, x: Tensor) -> Tensor:
         """Return the nodes (..., node) that layer `index` makes of its inputs (..., in)."""

@@ -145,6 +145,7 @@ class Nodes(nn.Module):
     def __init__(self, grouping: Grouping, *, scaled: bool = False) -> None:
         super().__init__()
         self.grouping, self.scaled = grouping, scaled
+        self.plain = not (grouping.arities or scaled)  # nodes are just the subnodes
         if scaled:
             self.register_buffer("scale", torch.ones(grouping.nodes))
             self.register_buffer("shift", torch.zeros(grouping.nodes))
@@ -156,11 +157,6 @@ class Nodes(nn.Module):
         columns = torch.tensor(padded, dtype=torch.long).reshape(len(table), most)
         self.register_buffer("owner", owner, persistent=False)
         self.register_buffer("columns", columns, persistent=False)
-
-    @property
-    def plain(self) -> bool:
-        """Whether nodes are just the subnodes."""
-        return not (self.grouping.arities or self.scaled)
 
     def extra_repr(self) -> str:
         """Describe the nodes in one line."""

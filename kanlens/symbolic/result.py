@@ -14,7 +14,7 @@ import numpy as np
 import sympy
 
 from kanlens.checks import check_choice, check_columns, check_count, message
-from kanlens.data.rows import as_tensor
+from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import default_schema
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model.network import find_output

@@ -37,34 +37,12 @@ Tensors = dict[str, Tensor]
 
 
 def matches(state: Mapping[str, Tensor]) -> bool:
-    """Tell whether a state dict holds layers of efficient-kan.
-
-    Examples
-    --------
-    >>> matches(KANLinear(2, 1).state_dict()), matches({"weight": torch.zeros(1)})
-    (True, False)
-    """
+    """Tell whether a state dict holds layers of efficient-kan."""
     return bool(_layers(state))
 
 
 def convert(source: Source, options: Options) -> KAN:
-    """Make a KAN of the layers of efficient-kan; same outputs, also outside the grid.
-
-    Raises
-    ------
-    ShapeError
-        If tensors are missing or do not fit together.
-    DTypeError
-        If a tensor is not dense and of floating dtype.
-    InvalidValueError
-        If there are other tensors or several KANs.
-
-    Examples
-    --------
-    >>> source = Source(name="the state dict", state=KANLinear(2, 1).state_dict())
-    >>> convert(source, Options()).widths
-    (2, 1)
-    """
+    """Make a KAN of the layers of efficient-kan; same outputs, also outside the grid."""
     groups = _layers(source.state)
     parents = _in_order(groups, source.name)
     scaling = _scaling(source.state, parents)

@@ -1,6 +1,5 @@
 """What coalitions are worth: the kernel against the layer run on every coalition by itself."""
 
-import dataclasses
 import itertools
 
 import numpy as np
@@ -189,7 +188,7 @@ def test_wrong_pieces_are_seen(field, monkeypatch):
     given_steps = steps(nodes, 4)
     expected = one_by_one(*given_steps, nodes, layer)
     right = coalitions._curves(layer)
-    wrong = dataclasses.replace(right, **{field: WRONG[field](getattr(right, field))})
+    wrong = right._replace(**{field: WRONG[field](getattr(right, field))})
     monkeypatch.setattr(coalitions, "_curves", lambda _: wrong)
     found = coalition_worths(*given_steps, nodes, layer)
     assert float((found - expected).abs().max()) > 1e-9

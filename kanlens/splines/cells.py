@@ -1,4 +1,4 @@
-"""The degree + 1 basis functions that are not zero at a point, and nothing else.
+"""The degree + 1 basis functions that are not zero at a point, differentiable in the point.
 
 Everything here has inputs first, (in, batch): one input's points lie side by side.
 """
@@ -10,49 +10,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kanlens.model.layers import KANLinear
 from kanlens.splines import spline
-
-__all__ = ["Cells"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """Where the pieces of a layer's splines lie, in float64.
+    """Where the pieces of splines lie, in float64.
 
     Where splines run out on the knots beyond the grid, these knots bound cells of their own. To
-    have degree + 1 functions in every cell, `degree` functions more are counted before the first
+    have degree + 1 functions in every cell, `padding` functions more are counted before the first
     and after the last; no edge has a coefficient for them.
-
-    Attributes
-    ----------
-    knots : Tensor, shape (in, cell + 2 * degree + 1)
-        Knots, with `degree` of them beyond the first and the last cell.
-    degree : int
-        Degree of the splines.
-    padding : int
-        Functions counted before the first of the layer, and after its last.
-    slopes : tuple of Tensor, shapes (in, degree + 1), or None
-        Slopes of the first and of the last cell's functions at the grid's ends, where splines go
-        on straight; None where they run out.
     """
 
-    knots: Tensor
+    knots: Tensor  # (in, cell + 2 * degree + 1), `degree` of them beyond the first and last cell
     degree: int
     padding: int
-    slopes: tuple[Tensor, Tensor] | None
+    slopes: tuple[Tensor, Tensor] | None  # (in, degree + 1) of both end cells; None: run out
 
     @classmethod
-    def of(cls, layer: KANLinear) -> Cells:
-        """Return the cells of a layer.
-
-        Examples
-        --------
-        >>> Cells.of(KANLinear(2, 1, grid_size=5)).count
-        5
-        """
-        knots, degree = layer.grid.double(), layer.spline_order
-        if layer.mode == "zero":
+    def of(cls, knots: Tensor, degree: int, extrapolation: spline.Extrapolation) -> Cells:
+        """Return the cells of splines on knots (in, knot)."""
+        knots = knots.double()
+        if extrapolation == "zero":
             beyond = spline.extend(knots, degree)
             return cls(knots=beyond, degree=degree, padding=degree, slopes=None)
         below, above = spline.end_slopes(knots, degree)
@@ -70,31 +49,14 @@ class Cells:
         return spline.breakpoints(self.knots, self.degree)
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the cell of every point, and the functions that live there.
+        """Return the cell of every point of x (in, batch), and the functions that live there.
 
         Function r of cell j is basis function j + r, the padding counted. Uses de Boor's
-        recursion over the living functions [1]_.
-
-        Parameters
-        ----------
-        x : Tensor, shape (in, batch)
-            NaN gives NaN.
-
-        Returns
-        -------
-        cell : Tensor, shape (in, batch)
-        values : list of Tensor, each of shape (in, batch)
-            Differentiable in x.
+        recursion over the living functions [1]_. NaN gives NaN.
 
         References
         ----------
         .. [1] C. de Boor, A Practical Guide to Splines, 1978, chapter X.
-
-        Examples
-        --------
-        >>> cell, values = Cells.of(KANLinear(1, 1)).evaluate(torch.tensor([[0.3]]).double())
-        >>> len(values), round(sum(v.item() for v in values), 12)
-        (4, 1.0)
         """
         low, high = self.cuts[:, :1], self.cuts[:, -1:]
         inside = x.clamp(low, high)
