@@ -26,32 +26,16 @@ SEAM = 1e-6  # of a cell: a break this near the end of a cell is in the next one
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """An edge at the ends of the cells of an interval, and what bounds it inside them.
+    """An edge at the ends of the cells of an interval, and what bounds it inside them."""
 
-    Attributes
-    ----------
-    values, second : ndarray, shape (cell + 1,)
-        The edge and its second derivative; the latter may be infinite.
-    jumps : ndarray, shape (3, cell)
-        Sums of the absolute jumps of value, slope and second derivative inside a cell.
-    swing : ndarray, shape (cell,)
-        The second derivative moves no more than this inside a cell, jumps aside.
-    slopes, thirds : ndarray, shape (2,)
-        First and third derivative at both ends of the interval; may be infinite.
-    magnitude : float
-        Size of the terms that values are summed from: what rounding is relative to.
-    reach : float
-        Size of the numbers that points are computed from, in units of the interval.
-    """
-
-    values: Array
-    second: Array
-    jumps: Array
-    swing: Array
-    slopes: Array
-    thirds: Array
-    magnitude: float
-    reach: float
+    values: Array  # (cell + 1,)
+    second: Array  # (cell + 1,): second derivative, may be infinite
+    jumps: Array  # (3, cell): sums of the absolute jumps of value, slope and second derivative
+    swing: Array  # (cell,): the second derivative moves no more than this inside, jumps aside
+    slopes: Array  # (2,): first derivative at both ends of the interval; may be infinite
+    thirds: Array  # (2,): third derivative, likewise
+    magnitude: float  # size of the terms that values are summed from: what rounding is relative to
+    reach: float  # size of the numbers that points are computed from, in units of the interval
 
     @property
     def cells(self) -> int:
@@ -67,17 +51,7 @@ class Samples:
 def samples(edge: EdgeFunction | FunctionEdge, low: float, high: float, cells: int) -> Samples:
     """Return an edge at the ends of `cells` cells between `low` and `high`.
 
-    Raises
-    ------
-    MethodError
-        If the edge is not finite on the whole interval, or it is not known where its second
-        derivative turns.
-
-    Examples
-    --------
-    >>> found = samples(FunctionEdge(function="abs"), -1.0, 1.0, 3)
-    >>> found.values.round(3), found.jumps[1]  # slopes are twice as steep in s
-    (array([1.   , 0.333, 0.333, 1.   ]), array([0., 4., 0.]))
+    Refuse one that is not finite there, or whose second derivative turns nobody knows where.
     """
     _check_finite(edge, low, high)
     with np.errstate(all="ignore"):
@@ -91,18 +65,7 @@ def samples(edge: EdgeFunction | FunctionEdge, low: float, high: float, cells: i
 
 
 def at_point(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> tuple[float, float]:
-    """Return an edge where the ends of an interval can hardly be told apart, and its error.
-
-    Raises
-    ------
-    MethodError
-        As for `samples`.
-
-    Examples
-    --------
-    >>> at_point(FunctionEdge(function="x^2"), 3.0, 3.0)[0]
-    9.0
-    """
+    """Return an edge where the ends of an interval can hardly be told apart, and its error."""
     _check_finite(edge, low, high)
     ends = np.array([low, high])
     with np.errstate(all="ignore"):

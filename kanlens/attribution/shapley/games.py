@@ -35,29 +35,14 @@ class Game:
     """A part of an output that some players only can move.
 
     All parts add up to the output, up to a constant which no player has a share in.
-
-    Attributes
-    ----------
-    model : KAN
-        ``model(x)[:, 0]`` is the part, in the units of the output; float64, without gradients.
-    features : Tensor of int64, shape (in,)
-        Columns of the problem's x that the model reads.
-    players : Tensor of int64, shape (player,)
-        Indices of the problem's players.
-    member : Tensor, shape (in, player)
-        1 where a feature belongs to a player, else 0.
-    x : Tensor, shape (batch, in)
-        The samples, only these features.
-    rows : Tensor, shape (rows, in)
-        The background, likewise.
     """
 
-    model: KAN
-    features: Tensor
-    players: Tensor
-    member: Tensor
-    x: Tensor
-    rows: Tensor
+    model: KAN  # model(x)[:, 0] is the part, in the units of the output; float64, no gradients
+    features: Tensor  # (in,): columns of the problem's x that the model reads
+    players: Tensor  # (player,): indices of the problem's players
+    member: Tensor  # (in, player): 1 where a feature belongs to a player, else 0
+    x: Tensor  # (batch, in): the samples, only these features
+    rows: Tensor  # (rows, in): the background, likewise
 
     @property
     def size(self) -> int:
@@ -94,27 +79,13 @@ class Game:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Solution:
-    """What the players of a game get, and how well that is known.
+    """What the players of a game get, and how well that is known."""
 
-    Attributes
-    ----------
-    values : Tensor, shape (batch, player)
-        Their Shapley values.
-    pairs : Tensor, shape (batch, player, player), or None
-        The interaction of every two players; symmetric, zero on the diagonal.
-    bound : Tensor, shape (batch, player), or None
-        No value is farther than this from the true one, rounding aside; None where that is all.
-    standard_error : Tensor, shape (batch, player), or None
-        Of `values`, where they were sampled.
-    evaluations : float
-        Evaluations of the game's model for one sample.
-    """
-
-    values: Tensor
-    pairs: Tensor | None = None
-    bound: Tensor | None = None
-    standard_error: Tensor | None = None
-    evaluations: float
+    values: Tensor  # (batch, player): their Shapley values
+    pairs: Tensor | None = None  # (batch, player, player): interactions, zero on the diagonal
+    bound: Tensor | None = None  # (batch, player): no value is farther off, rounding aside
+    standard_error: Tensor | None = None  # (batch, player), where values were sampled
+    evaluations: float  # of the game's model for one sample
 
 
 def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tensor]:

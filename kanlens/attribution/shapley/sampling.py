@@ -78,30 +78,13 @@ def sampled(
 
     Every sample sees the same orders, and stops by itself when all its errors are small enough.
 
-    Parameters
-    ----------
-    game : Game
-        Of any number of players.
-    tolerance : float
-        Largest standard error that will do, in units of the output.
-    deadline : Deadline
-        No round, in which each background row meets at least two pairs of orders,
-        begins that would end too late. Where there is no time for one, every sample meets some
-        background rows, drawn at random, at least eight times in all; the errors count what that
-        leaves open.
-    most : int
-        Orders for one sample, reverses counted; likewise.
-    generator : torch.Generator, optional
-        One number is drawn from it. Without one, torch's own state is the start, and stays.
-    progress : bool, optional
-        Whether a bar is shown; None: where stderr is a terminal.
-    stop : Interruption, optional
-        Keeps an interrupt after the first round; the samples that are left get what they would get
-        without time.
-
-    Returns
-    -------
-    SampledSolution
+    `tolerance` is the largest standard error that will do, in units of the output. No round, in
+    which each background row meets at least two pairs of orders, begins that would end after the
+    deadline, or take more than `most` orders for a sample, reverses counted. Where there is no time
+    for one, every sample meets some background rows, drawn at random, at least eight times in all;
+    the errors count what that leaves open. One number is drawn from the generator; without one,
+    torch's own state is the start, and stays. `stop` keeps an interrupt after the first round; the
+    samples that are left get what they would get without time.
 
     References
     ----------
