@@ -20,8 +20,6 @@ from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 
-__all__ = ["compact", "connected", "reached"]
-
 
 def reached(model: KAN, masks: Sequence[Tensor] | None = None) -> Tensor:  # (out,)
     """Tell which outputs live edges lead to from some feature.

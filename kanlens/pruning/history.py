@@ -23,8 +23,6 @@ from kanlens.pruning.propagation import Edge, Propagation, scale_edges
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Journal", "PruneResult", "renew_statistics"]
-
 COLUMNS = (
     *("step", "layer", "out", "in", "name", "score", "relative_score", "reason"),
     *("loss_before", "loss_after", "edges_left", "loss_against"),

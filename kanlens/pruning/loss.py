@@ -13,8 +13,6 @@ from kanlens.errors import MethodError
 from kanlens.model.network import KAN
 from kanlens.training.objective import constant_loss, task_loss
 
-__all__ = ["FLOOR", "Judge"]
-
 FLOOR = 1e-6  # smallest rise of the loss a budget allows, in parts of that of the best constant
 
 

@@ -12,8 +12,6 @@ from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 
-__all__ = ["Edge", "Propagation", "factors_for", "scale_edges"]
-
 Edge = tuple[int, int, int]  # layer, out, in
 Levels = tuple[list[Tensor], list[Tensor]]  # values and sums
 REFRESH = 200  # removals after which everything is computed anew, so that rounding stays small

@@ -24,8 +24,6 @@ from kanlens.pruning.scores import EdgeScore, Scorer
 from kanlens.training.options import Options
 from kanlens.training.run import TrainingRun
 
-__all__ = ["Cutter", "Tuner"]
-
 PARTS = 200  # edges are scored anew after every removal of this part of them
 
 
@@ -167,7 +165,7 @@ class Cutter:
         """Try every edge once, and tell whether any went."""
         before, refused = len(self.removed), set[Edge]()
         while True:
-            found = self.candidates(relative=not self.score.across)
+            found = self.candidates(relative=not self.score.of_network)
             edges = [edge for _, edge in found if edge not in refused]
             room = max(1, len(found) // PARTS) if self.rescore else len(found)
             for edge in edges:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,56 +36,49 @@ CHUNK = 2**22  # values of edges held at once while shares are followed back
 Matrices = list[Tensor]  # one per layer, each of shape (out, in)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EdgeScore:
-    """One way to rank edges.
+    """One way to rank edges: its name for `prune`, and its column in `edge_scores`.
 
-    Attributes
-    ----------
-    name, column : str
-        For `prune`, and in the frame of `edge_scores`.
-    of_layer : callable, optional
-        From a layer and what reaches it to (out, in), where that is all it depends on.
-    of_network : callable, optional
-        From the state of a network and its judge to one matrix per layer.
-    across : bool
-        Whether values of different layers can be compared as they are; others count relative to
-        the largest of their layer.
+    The function maps a layer and what reaches it to (out, in); values count relative to the largest
+    of their layer. One `of_network` maps a propagation and its judge to a matrix per layer, whose
+    values can be compared across layers.
     """
 
     name: str
     column: str
-    of_layer: Callable[[KANLinear, Tensor], Tensor] | None = None
-    of_network: Callable[[Propagation, Judge], Matrices] | None = None
-    across: bool = False
+    function: Callable[..., Any]
+    of_network: bool = False
 
 
+@dataclass(eq=False)
 class Scorer:
     """A score that is brought up to date at little cost while a network changes."""
 
-    def __init__(self, score: EdgeScore, state: Propagation, judge: Judge) -> None:
-        self.score, self.state, self.judge = score, state, judge
-        self._seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # versions, x, scores
+    score: EdgeScore
+    state: Propagation
+    judge: Judge
+    _seen: dict[int, tuple[Tensor, Tensor, Tensor]] = field(  # versions, x, scores
+        default_factory=dict, init=False
+    )
 
     @torch.no_grad()
     def matrices(self) -> Matrices:
         """Return the score of every edge as the network is now; 0 for a masked one."""
         layers = self.state.model.layers
-        if self.score.of_network is not None:
-            found = self.score.of_network(self.state, self.judge)
+        if self.score.of_network:
+            found = self.score.function(self.state, self.judge)
         else:
             found = [self._of_layer(index) for index in range(len(layers))]
         pairs = zip(layers, found, strict=True)
         return [torch.where(layer.mask != 0, scores, 0.0) for layer, scores in pairs]
 
     def _of_layer(self, index: int) -> Tensor:
-        """EdgeScore the edges of a layer; only those whose inputs or weights have changed anew."""
+        """Score the edges of a layer; only those whose inputs or weights have changed anew."""
         layer, x = self.state.model.layers[index], self.state.values[index]
-        versions, function = self.state.versions[index], self.score.of_layer
-        if function is None:
-            return torch.zeros_like(layer.mask)
+        versions, function = self.state.versions[index], self.score.function
         if index not in self._seen:
-            scores = function(layer, x)
+            scores: Tensor = function(layer, x)
         else:
             scored, seen, scores = self._seen[index]
             moved = [] if seen is x else (seen != x).any(0).nonzero()[:, 0].tolist()
@@ -270,13 +263,15 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1.0), 0.0)
 
 
-_ALL = (
-    EdgeScore(name="l1", column="weight_l1", of_layer=weight_l1),
-    EdgeScore(name="raw_l1", column="raw_l1", of_layer=lambda layer, _: raw_l1(layer)),
-    EdgeScore(name="std", column="std", of_layer=activation_l2),
-    EdgeScore(name="variation", column="variation", of_layer=variation),
-    EdgeScore(name="damage", column="damage", of_network=_damage, across=True),
-    EdgeScore(name="path", column="path", of_network=_path, across=True),
-    EdgeScore(name="backward", column="backward", of_network=_backward, across=True),
-)
-SCORES: dict[str, EdgeScore] = {score.name: score for score in _ALL}
+SCORES = {
+    score.name: score
+    for score in (
+        EdgeScore("l1", "weight_l1", weight_l1),
+        EdgeScore("raw_l1", "raw_l1", lambda layer, _: raw_l1(layer)),
+        EdgeScore("std", "std", activation_l2),
+        EdgeScore("variation", "variation", variation),
+        EdgeScore("damage", "damage", _damage, of_network=True),
+        EdgeScore("path", "path", _path, of_network=True),
+        EdgeScore("backward", "backward", _backward, of_network=True),
+    )
+}

@@ -70,9 +70,9 @@ def test_the_time_limit_covers_all_of_the_work():
     box = torch.tensor([[-1.0, 1.0]]).expand(25, 2)
     seconds = []
     for limit in (1e-6, None):
-        start = time.monotonic()
+        start = time.process_time()
         found = certify(model, box, max_boxes=1, time_limit=limit).outputs[0]
-        seconds.append(time.monotonic() - start)
+        seconds.append(time.process_time() - start)
         assert found.range.low <= found.range.seen_low
     assert seconds[0] < 0.5 * seconds[1]
 
