@@ -221,7 +221,11 @@ def discover(
 
     chosen = split_names(features) or None
     table = kanlens.read_table(data, target=target, features=chosen, task="regression")
-    _refuse_categories(table)
+    words = [f.name for f in table.schema.features if f.kind == "categorical"]
+    if words:  # which no formula is written in
+        got = f"words in {', '.join(map(repr, words[:3]))}"
+        advice = "Name the columns of numbers with --features"
+        raise DataError(message("discover", "columns of numbers", got, advice))
     if table.y is None:
         raise DataError(message("discover", "a target", "none", "Name it with --target"))
     result = kanlens.discover(
@@ -237,12 +241,3 @@ def discover(
     terminal.say(f"{result.seconds:.1f} s: {result.stopped_because}")
     facts = {"stopped_because": result.stopped_because, "seconds": result.seconds}
     terminal.emit({"target": target, **facts, **json.loads(result.to_json())})
-
-
-def _refuse_categories(table: Table) -> None:
-    """Refuse columns of words, which no formula is written in."""
-    words = [f.name for f in table.schema.features if f.kind == "categorical"]
-    if words:
-        got = f"words in {', '.join(map(repr, words[:3]))}"
-        advice = "Name the columns of numbers with --features"
-        raise DataError(message("discover", "columns of numbers", got, advice))

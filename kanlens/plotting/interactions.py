@@ -135,10 +135,10 @@ def draw_flows(
         expected = "an Attribution with paths"
         got = f"one of method {result.method!r}"
         raise InvalidValueError(message(call, expected, got, "Use method='secant'"))
-    flows = [
-        _between_nodes(numbers(flow), owner)
-        for flow, owner in zip(result.paths, result.owners, strict=True)
-    ]
+    flows = []  # (batch, node, in): what flows into the factors of one product is added up
+    for flow, owner in zip(result.paths, result.owners, strict=True):
+        member = np.arange(max(owner) + 1)[:, None] == np.asarray(owner)  # (node, out)
+        flows.append(np.einsum("no,boi->bni", member.astype(float), numbers(flow)))
     tables = [np.abs(flow).mean(0) if row is None else flow[row] for flow in flows]
     tables[0], names = _ranked(tables[0], result, top)
     tables[-1] = tables[-1][np.abs(tables[-1]).sum(1) > 0] if tables[-1].any() else tables[-1][:1]
@@ -154,12 +154,6 @@ def draw_flows(
     for index, level in enumerate(levels):
         _draw_nodes(ax, level, index, last=len(levels) - 1)
     return ax
-
-
-def _between_nodes(flow: Array, owner: tuple[int, ...]) -> Array:  # (batch, node, in)
-    """Add up what flows into the factors of one product."""
-    member = np.arange(max(owner) + 1)[:, None] == np.asarray(owner)  # (node, out)
-    return np.asarray(np.einsum("no,boi->bni", member.astype(float), flow))
 
 
 def _ranked(table: Array, result: Attribution, top: int) -> tuple[Array, list[str]]:

@@ -272,16 +272,11 @@ def to_svg(picture: Any, *, title: str = "", prefix: str | None = None) -> str:
     text = re.sub(r"\s*(<metadata>.*?</metadata>|<style.*?</style>)", "", text, flags=re.DOTALL)
     if prefix is None:
         prefix = "k" + hashlib.sha256(f"{title}\0{text}".encode()).hexdigest()[:10]
-    text = re.sub(r"<[^<>]+>", lambda tag: _prefixed(tag[0], f"{prefix}-"), text)
+    names = re.compile(r'(\bid="|\bhref="#|url\(#)')  # of ids, and of what refers to them
+    text = re.sub(r"<[^<>]+>", lambda tag: names.sub(rf"\g<1>{prefix}-", tag[0]), text)
     head, rest = text.split(">", 1)
     label = f"\n <title>{html.escape(title, quote=False)}</title>" if title else ""
     return f'{head} role="img" stroke-linejoin="round">{label}{rest}'
-
-
-def _prefixed(tag: str, prefix: str) -> str:
-    """Put `prefix` before every id in a tag, and before every reference to one."""
-    tag = re.sub(r'(\bid=")', rf"\g<1>{prefix}", tag)
-    return re.sub(r'(\bhref="#|url\(#)', rf"\g<1>{prefix}", tag)
 
 
 def _figure(picture: Any, call: str) -> Any:

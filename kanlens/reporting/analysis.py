@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 TRACED = 10_000  # rows that are followed through the layers, at most
 WORST = 3  # rows explained because they are most wrong
 STEPS = 7
+FAR = 1e-3  # of the largest output: an attribution that differs by more is of another model
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -150,6 +151,11 @@ def _with_passed(subject: Subject, plan: Plan, request: Request) -> Plan:
         got = f"{rows.count(None)} rows that are not in it"
         advice = "Attribute rows of the data that is passed"
         raise InvalidValueError(message("report", "attribution of rows of the data", got, advice))
+    output = subject.output[rows, subject.target]
+    far = (found.output.to(output) - output).abs().max()
+    if far > FAR * output.abs().max():
+        got, advice = f"outputs that differ by {far:.3g}", "Attribute this model"
+        raise InvalidValueError(message("report", "attribution of this model", got, advice))
     return replace(plan, method=found.method, rows=torch.tensor(rows))
 
 

@@ -38,7 +38,7 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
     Numbers that are not finite are None. All are the same for the same input, but
     ``comparison["methods"][i]["seconds"]``.
     """
-    subject = analysis.subject
+    subject, pruning = analysis.subject, analysis.request.pruning
     content = {
         "schema_version": SCHEMA_VERSION,
         "meta": _meta(analysis, title, generator),
@@ -53,7 +53,8 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
         "formula": describe_formula(analysis),
         "rows": _rows(analysis),
         "comparison": _comparison(analysis),
-        "pruning": _pruning(analysis),
+        "pruning": pruning
+        and {**json.loads(pruning.to_json()), "widths_after": pruning.model.widths},
     }
     plain = to_plain(content)
     plain["alerts"] = find_alerts(plain)
@@ -300,11 +301,3 @@ def _comparison(analysis: Analysis) -> dict[str, Any]:
         },
         "left_out": {**left_out, **found.skipped},
     }
-
-
-def _pruning(analysis: Analysis) -> dict[str, Any] | None:
-    result = analysis.request.pruning
-    if result is None:
-        return None
-    found: dict[str, Any] = json.loads(result.to_json())
-    return {**found, "widths_after": result.model.widths}

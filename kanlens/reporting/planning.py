@@ -82,7 +82,9 @@ def make_plan(
     few = _compared_sizes(sizes, edges)
     left_out: dict[str, str] = {}
     if methods is None:
-        left_out = _too_costly(subject, few, edges, exact=small is not None)
+        costs = compared_seconds(*few, len(subject.model.feature_names), edges)
+        slow = [name for name, seconds in costs.items() if seconds > 2 * COMPARED_SECONDS]
+        left_out = dict.fromkeys(slow if small is not None else ["shapley", *slow], LARGE)
         methods = [name for name in DEFAULT_METHODS if name not in left_out]
     main = next((name for name in ("shapley", "secant") if name in methods), methods[0])
     if main == "shapley" and small is not None:
@@ -143,15 +145,6 @@ def _compared_sizes(sizes: tuple[int, int], edges: int) -> tuple[int, int]:
     line = compared_seconds(1, 1, 1, edges)["integrated_gradients"]
     affordable = int(COMPARED_SECONDS / (rows * line))
     return rows, min(max(LEAST_COMPARED, min(affordable, COMPARED_BACKGROUND)), sizes[1])
-
-
-def _too_costly(
-    subject: Subject, few: tuple[int, int], edges: int, *, exact: bool
-) -> dict[str, str]:
-    """Return the default methods that would take long on this model, and why."""
-    costs = compared_seconds(*few, len(subject.model.feature_names), edges)
-    slow = [name for name, seconds in costs.items() if seconds > 2 * COMPARED_SECONDS]
-    return dict.fromkeys(slow if exact else ["shapley", *slow], LARGE)
 
 
 def shapley_seconds(model: KAN, x: Tensor, background: Tensor, target: int) -> float:

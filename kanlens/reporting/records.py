@@ -193,7 +193,9 @@ def mathml(expression: Any, name: str) -> str | None:
             length = 0
         rows[-1] += sign + printer.doprint(-term if negative else term)
         length += size
-    lines = "".join(f"<mtr><mtd>{_with_minus(row)}</mtd></mtr>" for row in rows)
+    lines = "".join(f"<mtr><mtd>{row}</mtd></mtr>" for row in rows)
+    minus = "<mo>\N{MINUS SIGN}</mo>"
+    lines = lines.replace("<mo>-</mo>", minus).replace("<mn>-", f"{minus}<mn>")
     return f'<math display="block"><mtable columnalign="left">{lines}</mtable></math>'
 
 
@@ -213,11 +215,6 @@ def _printer(long_names: bool) -> Any:
 
     printer._print_Symbol = print_name
     return printer
-
-
-def _with_minus(row: str) -> str:
-    minus = "<mo>\N{MINUS SIGN}</mo>"
-    return row.replace("<mo>-</mo>", minus).replace("<mn>-", f"{minus}<mn>")
 
 
 def python_source(expression: Any, names: tuple[str, ...], output: str) -> str | None:

@@ -268,6 +268,10 @@ def test_results_of_something_else_are_refused(
         "Attribute rows of the data that is passed.",
         attribution=shares,
     )
+    text = "report: expected attribution of this model, got outputs that differ by 1. "
+    other = attribute(model, rows[10:14], background=rows[:3])
+    other = dataclasses.replace(other, output=other.output + 1)
+    refused(text + "Attribute this model.", attribution=other)
     advice = "Pass one of this model, of an output that target names."
     text = "report: expected attribution of output 'y', got one of 'z'. "
     refused(text + advice, attribution=dataclasses.replace(shares, target="z"))
