@@ -97,7 +97,7 @@ class Beam:
 
     @torch.no_grad()
     def search(self, model: KAN, choices: Sequence[EdgeChoice]) -> KAN:
-        """Return the best network found; after an interrupt, the best until then."""
+        """Return the best network found, not refitted; after an interrupt, the best until then."""
         found = {(c.layer, c.out, c.in_): c for c in choices}
         self.best = _State(model=model, choices=found)
         with self.stop.kept():

@@ -3,14 +3,12 @@
 For given a and b the best c and d of ``c * g(a * u + b) + d`` are a least-squares solution, so
 only a and b are searched [1]_. First a scan: the starting points are the same for every edge,
 so one matrix product per family scores all of them on all edges. Then the best starts are
-polished together by Levenberg-Marquardt on the projected residual with Kaufman's Jacobian [2]_.
+polished together by Levenberg-Marquardt on the projected residual.
 
 References
 ----------
 .. [1] G. H. Golub, V. Pereyra, The differentiation of pseudo-inverses and nonlinear least
    squares problems whose variables separate, SIAM J. Numer. Anal. 10, 1973.
-.. [2] L. Kaufman, A variable projection method for solving separable nonlinear least squares
-   problems, BIT 15, 1975.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from kanlens.deadlines import check_time
 from kanlens.model.layers import KANLinear
 from kanlens.splines import spline
 from kanlens.symbolic.library import Family
-from kanlens.symbolic.polishing import Fits, Problem, polish
+from kanlens.symbolic.polishing import EdgeResiduals, Fits, polish
 from kanlens.threads import one_thread
 
 _STARTS_KEPT = 3
@@ -56,6 +54,13 @@ class EdgeSamples:
     space: Tensor | None = None
     place: Tensor | None = None  # (edge,): the input of each edge in `space`
 
+    @property
+    def coefficients(self) -> Tensor | None:
+        """Number of independent values of each spline on its range, the constant among them."""
+        if self.space is None or self.place is None:
+            return None
+        return (1.0 + (self.space.square().sum(1) > 0.5).sum(1))[self.place]
+
     def pick(self, edges: Tensor) -> EdgeSamples:
         """Keep some of the edges, in the order of the indices in `edges`."""
         names = ("x", "y", "low", "high", "place")
@@ -76,7 +81,6 @@ class EdgeFits:
     misfit: Tensor
     coefficients: Tensor | None  # (edge,): independent values of the spline on its range
     mean: Tensor  # (edge,): of its samples
-    spread: Tensor  # (edge,): their standard deviation
     constant: Tensor  # (edge,): edges that do not vary beyond rounding, or whose input does not
 
 
@@ -89,37 +93,28 @@ def fit_edges(samples: EdgeSamples, families: Sequence[Family]) -> EdgeFits:
     x = (samples.x - middle[:, None]) / half[:, None]
     y = (samples.y - mean[:, None]) / scale[:, None]
     spaces: list[Tensor | None] = [None] * -(-len(x) // AT_ONCE)  # (edge, sample, direction)
-    coefficients = None
     if samples.space is not None and samples.place is not None:
         spaces = [samples.space[place] for place in samples.place.split(AT_ONCE)]
-        coefficients = (1.0 + (samples.space.square().sum(1) > 0.5).sum(1))[samples.place]
     chunks = zip(x.split(AT_ONCE), y.split(AT_ONCE), spaces, strict=True)
     with one_thread():
         found = [_fit_scaled(families, xs, ys, samples.uniform, space) for xs, ys, space in chunks]
     fitted = torch.cat(found)  # (edge, family, 6): a, b, c, d, sse, misfit
-    parameters = _own_units(fitted[..., :4], middle, half, mean, scale)
-    canonical = [family.canonical(parameters[:, f]) for f, family in enumerate(families)]
-    sse = fitted[..., 4]
+    a, b, c, d, sse, misfit = fitted.unbind(-1)
+    a = a / half[:, None]
+    b, c, d = b - a * middle[:, None], c * scale[:, None], mean[:, None] + d * scale[:, None]
+    own = torch.stack((a, b, c, d), dim=-1)  # in the units of the edge
+    canonical = [family.canonical(own[:, f]) for f, family in enumerate(families)]
     r2 = 1 - sse / y.square().sum(1, keepdim=True).clamp(1e-300)
     return EdgeFits(
         families=tuple(families),
         parameters=torch.stack(canonical, dim=1),
         r2=torch.where(constant[:, None], 0.0, r2),
         sse=sse * scale[:, None] ** 2,
-        misfit=torch.where(constant[:, None], 1.0, fitted[..., 5]),
-        coefficients=coefficients,
+        misfit=torch.where(constant[:, None], 1.0, misfit),
+        coefficients=samples.coefficients,
         mean=mean,
-        spread=spread,
         constant=constant,
     )
-
-
-def _own_units(fitted: Tensor, middle: Tensor, half: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """Undo the scaling of x and y in parameters of shape (edge, family, 4)."""
-    a, b, c, d = fitted.unbind(-1)
-    a = a / half[:, None]
-    b = b - a * middle[:, None]
-    return torch.stack((a, b, c * scale[:, None], mean[:, None] + d * scale[:, None]), dim=-1)
 
 
 def _fit_scaled(
@@ -159,7 +154,7 @@ def _settle(
     a, b = ab
     edges, count = a.shape
     every = Fits.table(a, b)
-    problem = Problem(families, samples, every, space)
+    problem = EdgeResiduals(families, samples, every, space)
     misfit = problem.sse(every.a, every.b).reshape(count, edges).T.contiguous()
     best = misfit.argsort(1)[:, :_PROMISING]
     chosen = torch.zeros_like(misfit, dtype=torch.bool).scatter(1, best, True)
@@ -303,5 +298,4 @@ def _chords(layer: KANLinear, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Return the straight lines between the ends of every edge, (sample, out, in)."""
     first, last = layer.edge_values(torch.stack((low, high))).unbind(0)  # (out, in) each
     width = torch.where(high > low, high - low, 1.0)
-    share = ((x - low) / width)[:, None, :]
-    return first + share * (last - first)
+    return torch.lerp(first, last, ((x - low) / width)[:, None, :])

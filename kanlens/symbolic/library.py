@@ -144,6 +144,10 @@ _linspace = partial(torch.linspace, dtype=torch.float64)
 _logspace = partial(torch.logspace, dtype=torch.float64)
 
 
+def _both_signs(scales: Tensor) -> Tensor:
+    return torch.cat((-scales.flip(0), scales))
+
+
 def _shift_starts() -> Tensor:
     """Return a = 1 and shifts in [-8, 8], denser near 0."""
     return _grid([1.0], torch.sinh(_linspace(-1.0, 1.0, 29) * math.asinh(8.0)))
@@ -156,14 +160,8 @@ def _side_starts(lowest: float) -> Tensor:
 
 def _ray_starts(lowest: float) -> Tensor:
     """Return scales of both signs, with u from close to `lowest` upwards to far from it."""
-    scales = _logspace(-0.7, 1.0, 8)
-    starts = _grid(torch.cat((-scales.flip(0), scales)), _logspace(-2.3, 1.0, 12))
+    starts = _grid(_both_signs(_logspace(-0.7, 1.0, 8)), _logspace(-2.3, 1.0, 12))
     return torch.stack((starts[..., 0], lowest + starts[..., 0].abs() + starts[..., 1]), dim=-1)
-
-
-def _kink_starts(*sides: float) -> Tensor:
-    """Return a = 1 or -1 with the kink inside the range."""
-    return _grid(list(sides), _linspace(-_KINK, _KINK, 39))
 
 
 def _bump_starts(low: float, high: float) -> Tensor:
@@ -178,17 +176,6 @@ def _interval_starts(lowest: float, highest: float) -> Tensor:
     starts = _grid(reach * _linspace(0.1, 0.98, 14), _linspace(-1.0, 1.0, 13))
     room = (reach - starts[..., 0]) * starts[..., 1]
     return torch.stack((starts[..., 0], middle + room), dim=-1)
-
-
-def _exponent_starts() -> Tensor:
-    """Return positive and negative rates; b stays 0."""
-    rates = _logspace(-1.0, 1.3, 16)
-    return _grid(torch.cat((-rates.flip(0), rates)), [0.0])
-
-
-def _frequency_starts() -> Tensor:
-    """Return frequencies; the phase is solved for, not searched."""
-    return _grid([0.4, 0.8, 1.2, 1.6, *_linspace(2.0, 50.0, 62).tolist()], [0.0])
 
 
 def _families(names: str, moves: Moves, starts: Tensor, **rule: float) -> list[Family]:
@@ -228,6 +215,9 @@ def _added(function: ElementaryFunction) -> Family:
 
 
 _STEEP = {"least": 0.1, "largest": _STEEPEST}
+_RATES = _both_signs(_logspace(-1.0, 1.3, 16))  # of the exponential, whose b stays 0
+_FREQUENCIES = [0.4, 0.8, 1.2, 1.6, *_linspace(2.0, 50.0, 62).tolist()]  # phases are solved for
+_KINKS = _linspace(-_KINK, _KINK, 39)  # inside the range
 _FAMILIES: tuple[Family, ...] = (
     *_families("x", "none", _grid([1.0], [0.0])),
     *_families("x^2 x^3 x^4 x^5", "shift", _shift_starts()),
@@ -239,14 +229,14 @@ _FAMILIES: tuple[Family, ...] = (
     ),
     *_families("sqrt x^1.5", "shift", _side_starts(0.0), lowest=0.0),
     *_families("x^3-x x^3+x", "both", _bump_starts(0.2, 4.0), least=0.02),
-    *_families("exp", "scale", _exponent_starts(), largest=20.0),
-    *_families("sin", "both", _frequency_starts(), least=0.2),
+    *_families("exp", "scale", _grid(_RATES, [0.0]), largest=20.0),
+    *_families("sin", "both", _grid(_FREQUENCIES, [0.0]), least=0.2),
     *_inside("tan", 1.55, 1.56),
     *_families("arctan 1/(1+x^2) sqrt(1+x^2)", "both", _bump_starts(0.3, _STEEPEST), **_STEEP),
     *_families("tanh gaussian", "both", _bump_starts(0.3, _STEEPEST), **_STEEP, widest=6.0),
     *_families("cosh sinh", "both", _bump_starts(0.3, 8.0), least=0.1, largest=20.0, widest=12.0),
     *_inside("arcsin", 1.0, 1.0),
     *_inside("arctanh 1/sqrt(1-x^2)", 0.99, 0.999),
-    *_families("abs sign", "shift", _kink_starts(1.0), widest=_KINK - 1.0),
-    *_families("relu", "shift", _kink_starts(-1.0, 1.0), widest=_KINK - 1.0),
+    *_families("abs sign", "shift", _grid([1.0], _KINKS), widest=_KINK - 1.0),
+    *_families("relu", "shift", _grid([-1.0, 1.0], _KINKS), widest=_KINK - 1.0),
 )

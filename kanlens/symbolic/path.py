@@ -216,11 +216,7 @@ def _mixed(replaced: KAN, edges: list[Edge], chosen: set[Edge]) -> KAN:
 
 
 def drop_terms(
-    expression: Expr,
-    table: Simplifier,
-    *,
-    snapped: bool = True,
-    stop: Interruption | None = None,
+    expression: Expr, table: Simplifier, *, snapped: bool = True, stop: Interruption | None = None
 ) -> list[RefinedFormula]:
     """Return formulas with ever fewer terms, down to the mean; none for a constant.
 

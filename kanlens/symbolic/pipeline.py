@@ -279,11 +279,7 @@ def _receipt(
 
 @torch.no_grad()
 def suggest(
-    model: Model,
-    x: Rows,
-    *,
-    functions: Sequence[str] | None = None,
-    progress: bool | None = None,
+    model: Model, x: Rows, *, functions: Sequence[str] | None = None, progress: bool | None = None
 ) -> pd.DataFrame:
     """List the functions that explain each live edge best.
 

@@ -156,7 +156,9 @@ class Receipt:
             lines.append(f"Against the targets: accuracy {self.accuracy:.4f} {model}.")
         if self.snapped:
             worst = f"; the dearest cost {max(self.snap_costs):.1e}" if self.snap_costs else ""
-            lines.append(f"Exact constants: {_counted(self.snapped)}{worst}.")
+            counts = Counter(self.snapped).items()
+            each = ", ".join(text if n == 1 else f"{text} ({n} times)" for text, n in counts)
+            lines.append(f"Exact constants: {each}{worst}.")
         if self.spline_edges:
             lines.append(f"Still splines: {', '.join(self.spline_edges)}.")
         return "\n".join([*lines, *self._largest_part(), *self._warnings()])
@@ -241,12 +243,6 @@ class Receipt:
                 "others that would."
             )
         return "NOTE: the formula leaves a part of y unexplained, noise or structure."
-
-
-def _counted(texts: Sequence[str]) -> str:
-    """List texts, each once with how often it is there."""
-    found = Counter(texts).items()
-    return ", ".join(text if n == 1 else f"{text} ({n} times)" for text, n in found)
 
 
 @torch.no_grad()

@@ -407,28 +407,12 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
-    """The formulas of all outputs at one step of their making.
+    """The formulas of all outputs at one step of their making."""
 
-    Attributes
-    ----------
-    name : str
-        What was done last, e.g. "fitted", "refined", "snapped", "2 terms dropped".
-    expressions : tuple of sympy.Expr
-        One per output, in symbols that carry the feature names.
-    losses : tuple of float
-        Mean squared error of each over the variance of its target.
-    partial : bool
-        Whether splines stand where functions were accepted: a step on the way, which no rule
-        picks.
-    snapped : tuple of tuple of str
-        The exact constants put into each; empty for none.
-    snap_costs : tuple of tuple of float
-        By how much each of them raised the loss.
-    """
-
-    name: str
-    expressions: tuple[Expr, ...]
-    losses: tuple[float, ...]
+    name: str  # what was done last, e.g. "fitted", "refined", "snapped", "2 cuts"
+    expressions: tuple[Expr, ...]  # one per output, in symbols that carry the feature names
+    losses: tuple[float, ...]  # mean squared error of each over the variance of its target
+    # whether splines stand where functions were accepted: a step on the way, which no rule picks
     partial: bool = False
-    snapped: tuple[tuple[str, ...], ...] = ()
-    snap_costs: tuple[tuple[float, ...], ...] = ()
+    snapped: tuple[tuple[str, ...], ...] = ()  # the exact constants put into each
+    snap_costs: tuple[tuple[float, ...], ...] = ()  # by how much each of them raised the loss

@@ -108,11 +108,11 @@ def _finite(
     for output, column in enumerate(values.T):
         starts = points[np.argsort(-column)[:_SEARCHES]]
 
-        def margin(at: Array, output: int = output) -> Array:
+        def inverse(at: Array, output: int = output) -> Array:
             with np.errstate(divide="ignore"):
                 return np.asarray(1 / np.abs(evaluate(at)[:, output]))
 
-        if vanishes(margin, starts, *box)[0].any():
+        if vanishes(inverse, starts, *box)[0].any():
             return False
     return True
 
