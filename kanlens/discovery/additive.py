@@ -62,7 +62,7 @@ def _matrix(problem: SearchProblem, pieces: int) -> tuple[tuple[Basis, ...], Arr
 def _additive_matrix(problem: SearchProblem) -> tuple[tuple[Basis, ...], Array, Array]:
     """Lay fewer pieces where there are few rows."""
     most = problem.count // (3 * problem.width) - 4
-    return _matrix(problem, max(1, min(tuned.ADDITIVE_PIECES, most)))
+    return _matrix(problem, max(1, min(tuned.ADDITIVE.pieces[0], most)))
 
 
 def additive_error(problem: SearchProblem, weights: Array | None = None) -> float:
@@ -95,7 +95,7 @@ class AdditiveModel(Ansatz[_Weighted]):
 
     def _fit(self, problem: SearchProblem, front: Front) -> Iterator[_Weighted]:
         """Take the two best transforms, and where there is noise the two best weighted ones."""
-        made = transformed(problem, tuned.ADDITIVE_TARGETS)
+        made = transformed(problem, tuned.ADDITIVE.targets)
         even = self._ranked([(name, each, None) for name, each in made])
         yield from self._good(even)
         if even[0][0] > tuned.NOISELESS and not front.done:
@@ -153,7 +153,7 @@ class OuterFunction(Ansatz[_Inside]):
     limits = tuned.OUTER
 
     def _suits(self, problem: SearchProblem) -> bool:
-        enough = 4 * tuned.OUTER_PIECES * problem.width
+        enough = 4 * tuned.OUTER.pieces[0] * problem.width
         return super()._suits(problem) and problem.count >= enough
 
     def _fit(self, problem: SearchProblem, front: Front) -> Iterator[_Inside]:
@@ -195,7 +195,7 @@ def inner_sum(problem: SearchProblem) -> tuple[float, tuple[Basis, ...], list[Ar
 
     First 1 - r**2 on the held-out rows; the coefficients are those of all but the first B-spline.
     """
-    bases, matrix, owners = _matrix(problem, tuned.OUTER_PIECES)
+    bases, matrix, owners = _matrix(problem, tuned.OUTER.pieces[0])
     error, found = _correlated(problem, matrix[:, 1:])
     return error, bases, [found[owners[1:] == i + 1] for i in range(problem.width)]
 
@@ -211,7 +211,7 @@ def _correlated(problem: SearchProblem, inside: Array) -> tuple[float, Array]:
     """Return 1 - r**2 of the first canonical pair on the held-out rows, and its weights."""
     fitted, judged = problem.fitted, problem.judged
     inside = inside - inside[fitted].mean(axis=0)
-    outside = Basis.of(problem.target, tuned.OUTER_PIECES).at(problem.target)[:, 1:]
+    outside = Basis.of(problem.target, tuned.OUTER.pieces[0]).at(problem.target)[:, 1:]
     outside = outside - outside[fitted].mean(axis=0)
     one, back = _whitened(inside[fitted])
     two, forth = _whitened(outside[fitted])

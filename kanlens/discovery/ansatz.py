@@ -77,7 +77,7 @@ class Through(Ansatz[SearchProblem]):
 
 
 @dataclass(frozen=True, eq=False)
-class Terms:
+class CandidateTerms:
     """Terms whose sum, with a constant, may be the target."""
 
     problem: SearchProblem
@@ -86,10 +86,10 @@ class Terms:
     weights: Array | None = None  # (row,): of the residuals
 
 
-class SumOfTerms(Ansatz[Terms]):
+class SumOfTerms(Ansatz[CandidateTerms]):
     """An ansatz whose models are terms: one formula each, the coefficients by least squares."""
 
-    def _write(self, model: Terms, front: Front) -> Iterator[Expr]:
+    def _write(self, model: CandidateTerms, front: Front) -> Iterator[Expr]:
         """Leave out the terms that rounding would leave."""
         columns = np.column_stack((np.ones(len(model.values)), model.values))
         rows = model.problem.fitted

@@ -1,8 +1,8 @@
 """The tuned constants of the search, by theme, with what each of them means.
 
-Errors are relative and squared: the mean squared error over the variance of the target. They were
-set on noisy and noiseless tables of known formulas; where one measurement set a number, it stands
-beside it.
+Errors are relative and squared: the mean squared error over the variance of the target. Numbers
+with a reason or a measurement say it; of the others none is on record. What all of them together
+do is measured by ``python -m benchmarks symbolic``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ class Limits:
     error: float = math.inf  # of a model, beyond which no formula is written
     tried: int = 1  # models, the best ones
     written: int = 1  # formulas of a model
+    targets: tuple[str, ...] = ("id",)  # names of transforms of the target
+    pieces: tuple[int, ...] = ()  # of the splines, from few to many where several are tried
 
 
 # --- rounding and noise -------------------------------------------------------------------------
@@ -57,26 +59,22 @@ DIFFERENCE_STEP = 1e-6  # of a difference quotient, in parts of the target
 
 # --- the ansatzes -------------------------------------------------------------------------------
 
-ADDITIVE = Limits(error=0.2, tried=2, written=12)
-ADDITIVE_TARGETS = (
-    *("id", "log", "inv", "sq", "invsq", "sqrt", "invsqrt"),
-    *("exp", "sin", "tan", "cos", "sinh"),
-)
-ADDITIVE_PIECES = 10
+POWERS_OF_TARGET = ("id", "log", "inv", "sq", "invsq", "sqrt", "invsqrt")
+ANGLES_OF_TARGET = ("exp", "sin", "tan", "cos", "sinh")
+EVERY_TARGET = (*POWERS_OF_TARGET, *ANGLES_OF_TARGET)
+ADDITIVE = Limits(error=0.2, tried=2, written=12, targets=EVERY_TARGET, pieces=(10,))
 GOOD_ADDITIVE = 3e-4  # error of an additive model that is worth more than two formulas
 DEAD_PART = 1e-3  # of the largest part's deviation, times the root of the error
-OUTER = Limits(narrowest=2, error=3e-3, written=6)  # the error is 1 - r**2
-OUTER_PIECES = 8
+OUTER = Limits(narrowest=2, error=3e-3, written=6, pieces=(8,))  # the error is 1 - r**2
 WHITENING_RIDGE = 1e-9
 IDLE_WEIGHT = 1e-3  # share of the largest weight at which a column says nothing
-SEPARABLE = Limits(narrowest=2, widest=5, error=0.02, written=8)
-SEPARABLE_PIECES = 14
+SEPARABLE = Limits(narrowest=2, widest=5, error=0.02, written=8, pieces=(14,))
 SEPARABLE_ROUNDS, SEPARABLE_WAIT = 25, 3  # rounds over the factors, and those without a gain
-BILINEAR = Limits(narrowest=2, widest=4, error=0.03, tried=3, written=4)  # error: a root
-BILINEAR_PIECES = (6, 20, 40)  # of the combination; the column has the first of these
+BILINEAR = Limits(  # the error is not squared; the column has the first pieces
+    narrowest=2, widest=4, error=0.03, tried=3, written=4, pieces=(6, 20, 40)
+)
 SURE_NULL_VECTOR = 1e-3  # size of a null vector's image that needs no comparison
-MONOMIALS = Limits(error=0.1, tried=4, written=3)
-MONOMIAL_TARGETS = ("id", "inv", "sq", "invsq", "sqrt", "invsqrt", "exp", "log", "sinh")
+MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=(*POWERS_OF_TARGET, "exp", "sinh"))
 LIBRARY, LONGEST_SUM = 130, 12  # monomials that are fitted together, and that a sum may keep
 DEGREES, DEGREES_OF_ONE = (2, 3, 4, 6), (2, 3, 4, 6, 8, 10)
 PAIR_EXPONENTS = ((-2.0, -1.0, 1.0, 2.0), (-1.0, -0.5, 0.5, 1.0))
@@ -94,9 +92,8 @@ RATIO_LIBRARY, RATIO_TERMS = 90, 15  # terms of both sums that are fitted, and t
 FUNCTION_RATIO_TERMS = 5  # kept beside a function: more of them can follow any curve
 NULL_VALUE = 0.02  # smallest singular value, in parts of the typical one, that is a null vector's
 RATIO_NOISELESS = 1e-9  # and that of one without noise, in parts of the largest
-WAVE_RATIOS = Limits(narrowest=2, widest=3)
-SPARSE = Limits(narrowest=2, widest=8, error=0.02, tried=2)
-SPARSE_TARGETS = ("id", "sq", "inv", "invsq")
+WAVE_RATIOS = Limits(narrowest=2, widest=3, targets=("id", "sq", "cos"))
+SPARSE = Limits(narrowest=2, widest=8, error=0.02, tried=2, targets=("id", "sq", "inv", "invsq"))
 SPARSE_POWERS, SPARSE_DEGREE = (1.0, 2.0, -1.0, -2.0, 3.0, 4.0, -3.0, -4.0), 12
 BARE_PRODUCTS, WAVE_PRODUCTS = 3000, 1500  # products, and those with a wave
 SPARSE_ROWS = 300  # on which sums are compared
@@ -104,16 +101,21 @@ BEAM, FIRST_BEAM = 16, 48  # sums kept, and at their first term
 SPARSE_TERMS = 5
 EXCHANGED_SUMS, EXCHANGE_ROUNDS = 4, 3  # sums of a length in which columns are exchanged
 EXACT_SUM = 1e-20
-DICTIONARY = Limits(narrowest=2, widest=4, error=0.01, tried=2)
+DICTIONARY = Limits(narrowest=2, widest=4, error=0.01, tried=2, targets=("id", "log"))
 DICTIONARY_TERMS = 900
 PAIRS_COMPARED, TRIPLE_STARTS = 20, 12  # pairs that are solved, and to which a third is added
-FACTORED = Limits(narrowest=2, widest=6, error=0.02, tried=3)
-FACTORED_PIECES = 9
+FACTORED = Limits(narrowest=2, widest=6, error=0.02, tried=3, pieces=(9,))
 HIGHEST_POWER = 8.0  # beside a combination
-WEIGHTED = Limits(narrowest=2, widest=6, error=0.02, tried=3, written=6)
-WEIGHTED_TARGETS = ("id", "sq", "inv", "log", "sin")
+WEIGHTED = Limits(  # the first pieces while combinations are compared
+    narrowest=2,
+    widest=6,
+    error=0.02,
+    tried=3,
+    written=6,
+    targets=("id", "sq", "inv", "log", "sin"),
+    pieces=(7, 14, 28, 56),
+)
 INDEX_COLUMNS = 4  # of a product that is a combination
-INDEX_PIECES = (7, 14, 28, 56)  # the first while combinations are compared
 INDEX_LIBRARY, MOST_MONOMIALS = 16, 4  # before a combination, at first and in the end
 INDICES_COMPARED = 10  # combinations whose monomials are chosen
 INDEX_RIDGE = 1e-7  # splines of one combination times several columns say nearly the same
@@ -139,8 +141,7 @@ POSITIVE_POWER_SUMS: tuple[tuple[float, ...], ...] = (
     *((-2, -1, 1, 2), (-4, -2, 2, 4), (-0.5, 0.5, 1, 1.5, 2)),
     *((-1,), (-2,), (0.5,), (1.5,)),
 )
-SINGLE = Limits(widest=1, error=0.5, written=10)
-CURVE_PIECES = (2, 4, 8, 16, 32, 64, 100)
+SINGLE = Limits(widest=1, error=0.5, written=10, pieces=(2, 4, 8, 16, 32, 64, 100))
 FINER_GAIN = 0.8  # factor on the error that more pieces must give
 WRITTEN_UNDER_NOISE = 24  # formulas, where noise leaves many as good
 NOISY_CURVE = 1e-5  # error of a curve that is not for want of pieces
@@ -232,7 +233,7 @@ DECIMALS = 15  # to which a constant may be rounded
 
 # --- time ---------------------------------------------------------------------------------------
 
-SIFTING = 0.5  # of the time, at most, for what sets wrong rows aside
+SIFTING = 0.5  # of the time, at most, to set wrong rows aside: of 10 s a third was too little
 RESERVE = 0.25  # seconds, for the receipt
 SEARCHING, POLISHING = 0.85, 0.1  # of the time; the rest is for the receipt
 FIRST_NETWORKS, LATE_NETWORKS = 0.5, 0.75  # of the search, then networks; without noise

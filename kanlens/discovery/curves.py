@@ -12,7 +12,7 @@ import sympy
 import torch
 
 from kanlens.discovery import constants as tuned
-from kanlens.discovery.problems import ONE_SIGN, TRANSFORMS, Inverse, Transform
+from kanlens.discovery.problems import ONE_SIGN, TRANSFORMS, Transform
 from kanlens.discovery.regression import Array, eliminate, relative_error, solve
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.symbolic.composition import Expr
@@ -40,33 +40,20 @@ class CurveFormula:
         return self.make()
 
 
-@dataclass(frozen=True, eq=False)
-class _Inner:
-    """A function of the variable under the elementary one."""
-
-    name: str
-    value: Callable[[Array], Array]
-    expression: Inverse
-
-    def fits(self, x: Array) -> bool:
-        """Say whether a column is one-to-one with the function, and this of sound size."""
-        if self.name == "id":
-            return True
-        if self.name == "exp":
-            return bool(np.abs(x).max() < tuned.EXPONENT_INSIDE)
-        if self.name == "sq":
-            return bool(x.min() < 0 < x.max() or x.min() > 0)
-        return clear(x)
+_UNDO = {"id": "id", "sq": "sqrt", "inv": "inv", "sqrt": "sq", "log": "exp", "exp": "log"}
+_BY_NAME = {transform.name: transform for transform in TRANSFORMS}
+_INNER = {name: _BY_NAME[undone] for name, undone in _UNDO.items()}  # whose inverses are these
 
 
-_INNER = (
-    _Inner("id", lambda x: x, lambda e: e),
-    _Inner("sq", np.square, lambda e: e**2),
-    _Inner("inv", lambda x: 1 / x, lambda e: 1 / e),
-    _Inner("sqrt", np.sqrt, sympy.sqrt),
-    _Inner("log", np.log, sympy.log),
-    _Inner("exp", np.exp, sympy.exp),
-)
+def _fits_inside(name: str, x: Array) -> bool:
+    """Say whether a column is one-to-one with a function of it, and this of sound size."""
+    if name == "id":
+        return True
+    if name == "exp":
+        return bool(np.abs(x).max() < tuned.EXPONENT_INSIDE)
+    if name == "sq":
+        return bool(x.min() < 0 < x.max() or x.min() > 0)
+    return clear(x)
 
 
 def clear(x: Array) -> bool:
@@ -128,7 +115,7 @@ def fit_curves(
         for transform in TRANSFORMS
         if transform.name in outer and transform.fits(value)
         for under in _INNER
-        if under.name in inner and under.fits(x[k])
+        if under in inner and _fits_inside(under, x[k])
     ]
     found = [_powers(x[k], v, outer) for k, v in enumerate(values)]
     for (k, *_), curves in zip(jobs, _families(jobs, x, values), strict=True):
@@ -144,7 +131,7 @@ def _ranked(curves: list[CurveFormula], epsilon: float) -> list[CurveFormula]:
     return list(dict.fromkeys(ranked))
 
 
-_CurveJob = tuple[int, Transform, _Inner]  # which curve, what is taken of it, and what is inside
+_CurveJob = tuple[int, Transform, str]  # which curve, what is taken of it, and what is inside
 
 
 def _families(jobs: list[_CurveJob], x: Array, values: Sequence[Array]) -> list[list[CurveFormula]]:
@@ -154,10 +141,10 @@ def _families(jobs: list[_CurveJob], x: Array, values: Sequence[Array]) -> list[
     """
     inputs, targets = [], []
     for k, transform, under in jobs:
-        u, t = under.value(x[k]), transform.value(values[k])
+        u, t = _INNER[under].inverse(x[k]), transform.value(values[k])
         grid = np.linspace(u.min(), u.max(), len(u))
         rising = np.argsort(u)
-        even = np.interp(grid, u[rising], t[rising]) if under.name != "id" else t
+        even = np.interp(grid, u[rising], t[rising]) if under != "id" else t
         inputs.append(np.concatenate((grid, u)))
         targets.append(np.concatenate((even, t)))
     xs, ys = torch.from_numpy(np.stack(inputs)), torch.from_numpy(np.stack(targets))
@@ -180,16 +167,16 @@ def _curve(
 ) -> CurveFormula:
     k, transform, under = job
     a, b, c, d = (float(p) for p in parameters)
-    function = FUNCTIONS[name]
+    function, inner = FUNCTIONS[name], _INNER[under]
     with np.errstate(all="ignore"):
-        u = torch.from_numpy(a * under.value(x[k]) + b)
+        u = torch.from_numpy(a * inner.inverse(x[k]) + b)
         made = c * function.value(u).numpy() + d
     numbers = 2 + (a != 1.0) + (abs(b) > 1e-6 * abs(a))
     size = function.complexity + tuned.TRANSFORM_PRICE[transform.name]
-    size += tuned.INNER_PRICE[under.name]
+    size += tuned.INNER_PRICE[under]
 
     def make() -> Expr:
-        inside = _number(a) * under.expression(U) + _number(b)
+        inside = _number(a) * inner.expression(U) + _number(b)
         expression = _number(c) * function.expression(inside) + _number(d)
         return _side(transform, values[k]) * transform.expression(expression)
 

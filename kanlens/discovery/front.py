@@ -150,7 +150,8 @@ class Front:
         found = expression
         short = can_refine(found) and start.complexity <= tuned.LONG_FORMULA
         if short and start.error > self.exact / 100:
-            found = self._refined(found)
+            x, y = self.x[self.fitted], self.y[self.fitted]
+            found = refine(found, self.symbols, x, y).expression
         entry, exact = self._entry(found), max(tuned.NOISELESS, self.exact)
         if entry.error < exact:
             plain = self._entry(without_negligible_terms(found))
@@ -327,10 +328,6 @@ class Front:
             self._keep(new)
             return new
         return None
-
-    def _refined(self, expression: Expr) -> Expr:
-        rows = self.fitted
-        return refine(expression, self.symbols, self.x[rows], self.y[rows]).expression
 
     def _shortened(self, expression: Expr) -> Expr:
         points = self.x[:: max(1, len(self.x) // tuned.CHECKED_ROWS)]

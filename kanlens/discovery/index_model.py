@@ -19,7 +19,7 @@ from kanlens.discovery.curves import written
 from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import Powers, evaluate, monomial, unit
 from kanlens.discovery.problems import SearchProblem, transformed
-from kanlens.discovery.reductions import divided
+from kanlens.discovery.reductions import PAIRS, divided
 from kanlens.discovery.regression import Array, Basis, away, eliminate, quick_error, solve, varies
 from kanlens.discovery.single import CURVE
 from kanlens.symbolic.composition import Expr
@@ -59,8 +59,7 @@ def indices(problem: SearchProblem, *, most: int = tuned.INDEX_COLUMNS) -> list[
     for i, j in itertools.combinations(range(width), 2):
         a, b = columns[:, i], columns[:, j]
         p, q = problem.names[i], problem.names[j]
-        found += [Index(a - b, p - q, None), Index(a + b, p + q, None)]
-        found += [Index(a**2 + b**2, p**2 + q**2, None), Index(a**2 - b**2, p**2 - q**2, None)]
+        found += [Index(form(a, b), form(p, q), None) for form in PAIRS]
     return [index for index in found if varies(index.values)]
 
 
@@ -84,7 +83,7 @@ class PowersTimesIndex(Ansatz[_Rest]):
         for index in indices(problem, most=self.limits.widest):
             if front.done:
                 return
-            splines = Basis.of(index.values, tuned.FACTORED_PIECES).at(index.values)
+            splines = Basis.of(index.values, tuned.FACTORED.pieces[0]).at(index.values)
             error = quick_error(np.column_stack((splines, logs)), target, problem.held_out)
             scored.append((error, len(scored), index))
         scored.sort(key=lambda item: item[:2])
@@ -105,7 +104,7 @@ def _powers_beside(
     problem: SearchProblem, index: Index, logs: Array, target: Array
 ) -> Iterator[Array]:
     """Yield the powers of the columns beside a combination, each of whose columns may have none."""
-    splines = Basis.of(index.values, tuned.FACTORED_PIECES).at(index.values)
+    splines = Basis.of(index.values, tuned.FACTORED.pieces[0]).at(index.values)
     rows, every = problem.fitted, range(problem.width)
     seen = set()
     for left_out in (i for i in every if index.exponents is None or index.exponents[i]):
@@ -134,7 +133,7 @@ class WeightedSplines:
     def of(cls, problem: SearchProblem, index: Index, library: list[Powers]) -> WeightedSplines:
         """Fit with ever finer splines and keep the best."""
         rows, best = problem.fitted, float("inf")
-        for pieces in tuned.INDEX_PIECES:
+        for pieces in tuned.WEIGHTED.pieces:
             matrix, basis = _weighted_matrix(problem, index, library, pieces)
             if matrix.shape[1] > rows.sum() // 3 and best < float("inf"):
                 break
@@ -196,7 +195,7 @@ _Costed = tuple[float, int, int, SearchProblem, Index, list[Powers]]
 def _costs(problem: SearchProblem, front: Front) -> list[_Costed]:
     """Return the error of every combination with every set of monomials, for some targets."""
     scored: list[_Costed] = []
-    for name, each in transformed(problem, tuned.WEIGHTED_TARGETS):
+    for name, each in transformed(problem, tuned.WEIGHTED.targets):
         for index in indices(each):
             if front.done:
                 return scored
@@ -242,7 +241,7 @@ def _weighted_matrix(
     problem: SearchProblem,
     index: Index,
     library: Sequence[Powers],
-    pieces: int = tuned.INDEX_PIECES[0],
+    pieces: int = tuned.WEIGHTED.pieces[0],
 ) -> tuple[Array, Basis]:
     basis = Basis.of(index.values, pieces)
     splines = basis.at(index.values)  # (row, basis)

@@ -108,7 +108,7 @@ class MonomialSum(Ansatz[LibraryFit]):
     def _fit(self, problem: SearchProblem, front: Front) -> Iterator[LibraryFit]:
         """Take the best fits of even rows; where there is noise, one weighted fit per target."""
         pairs = [(each, evaluate(problem.columns, each)) for each in libraries(problem)]
-        made = [each for _, each in transformed(problem, tuned.MONOMIAL_TARGETS)]
+        made = [each for _, each in transformed(problem, tuned.MONOMIALS.targets)]
         even = [fit for each in made for fit in _fits(each, None, pairs, front)]
         yield from self._best(even)
         if min((fit.error for fit in even), default=0.0) > tuned.NOISELESS:
@@ -252,7 +252,7 @@ class WaveRatio(Ansatz[SearchProblem]):
                 columns, names = problem.columns.copy(), list(problem.names)
                 columns[:, i], names[i] = wave(columns[:, i]), name(names[i])
                 turned = dataclasses.replace(problem, columns=columns, names=tuple(names))
-                yield from (each for _, each in transformed(turned, ("id", "sq", "cos")))
+                yield from (each for _, each in transformed(turned, self.limits.targets))
 
     def _write(self, model: SearchProblem, front: Front) -> Iterator[Expr]:
         low = tuned.RATIO_DEGREES[:4]

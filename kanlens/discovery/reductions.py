@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sympy
@@ -15,6 +16,13 @@ from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, away, eliminate, relative_error, solve
 from kanlens.discovery.smoothness import loo_error, noise_of, noise_ratio
 from kanlens.symbolic.composition import Expr
+
+PAIRS: tuple[Callable[[Any, Any], Any], ...] = (  # of two columns, or of their names
+    lambda a, b: a - b,
+    lambda a, b: a + b,
+    lambda a, b: a**2 + b**2,
+    lambda a, b: a**2 - b**2,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,8 +208,7 @@ def _combinations(problem: SearchProblem, i: int, j: int) -> list[tuple[Array, E
     """Return the simple ways of making one column of two."""
     a, b = problem.columns[:, i], problem.columns[:, j]
     p, q = problem.names[i], problem.names[j]
-    found = [(a * b, p * q), (a - b, p - q), (a + b, p + q)]
-    found += [(a**2 + b**2, p**2 + q**2), (a**2 - b**2, p**2 - q**2)]
+    found = [(a * b, p * q), *((form(a, b), form(p, q)) for form in PAIRS)]
     if away(b):
         found.append((a / b, p / q))
     if away(a):

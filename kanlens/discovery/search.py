@@ -28,21 +28,17 @@ from kanlens.discovery.single import CURVE
 from kanlens.discovery.sparse import DictionarySum, SparseSum
 
 POWER_LAW = PowerLaw()
-_ADDITIVE, _MONOMIALS, _SEPARABLE, _SPARSE = (
-    AdditiveModel(),
-    MonomialSum(),
-    SeparableProduct(),
-    SparseSum(),
-)
+_ADDITIVE, _MONOMIALS = AdditiveModel(), MonomialSum()
+_SEPARABLE, _SPARSE = SeparableProduct(), SparseSum()
 BEFORE: tuple[Ansatz[Any], ...] = (  # a problem is made simpler
     LinearModel(),
     POWER_LAW,
-    Through(POWER_LAW, ("log", "exp", "sin", "tan", "cos", "sinh")),
+    Through(POWER_LAW, ("log", *tuned.ANGLES_OF_TARGET)),
     _ADDITIVE,
     _MONOMIALS,
     CURVE,
     _SEPARABLE,
-    Through(_SEPARABLE, ("exp", "sin", "tan", "cos", "sinh")),
+    Through(_SEPARABLE, tuned.ANGLES_OF_TARGET),
     _SPARSE,
 )
 AFTER: tuple[Ansatz[Any], ...] = (

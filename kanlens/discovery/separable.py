@@ -41,7 +41,7 @@ class SeparableProduct(Ansatz[SplineProduct]):
     limits = tuned.SEPARABLE
 
     def _suits(self, problem: SearchProblem) -> bool:
-        enough = problem.count >= 3 * tuned.SEPARABLE_PIECES
+        enough = problem.count >= 3 * tuned.SEPARABLE.pieces[0]
         return super()._suits(problem) and enough and not problem.one_sign
 
     def _fit(self, problem: SearchProblem, front: Front) -> Iterator[SplineProduct]:
@@ -66,7 +66,7 @@ class SeparableProduct(Ansatz[SplineProduct]):
 
 def spline_product(problem: SearchProblem) -> SplineProduct:
     """Fit a product of splines of the columns, until it gets no better."""
-    bases = [Basis.of(c, tuned.SEPARABLE_PIECES) for c in problem.columns.T]
+    bases = [Basis.of(c, tuned.SEPARABLE.pieces[0]) for c in problem.columns.T]
     blocks = [basis.at(c) for basis, c in zip(bases, problem.columns.T, strict=True)]
     parts = [np.ones(block.shape[1]) for block in blocks]
     best, kept, waited = float("inf"), parts, 0
@@ -123,7 +123,7 @@ class ProductWithCombination(Ansatz[_Factor]):
         problem, index, i, values = model
         z = problem.columns[:, i]
         options = fit_curves(
-            Basis.of(z, tuned.BILINEAR_PIECES[0]).grid[None],
+            Basis.of(z, tuned.BILINEAR.pieces[0]).grid[None],
             [values / values.mean()],
             outer=("id", "inv", "sq", "invsq", "log"),
             kept=self.limits.written,
@@ -141,10 +141,10 @@ def _null_vector(problem: SearchProblem, index: Index, column: int) -> tuple[flo
     """Return how nearly there is a null vector, and 1/b on even points of the column."""
     fitted, judged = problem.fitted, problem.held_out
     z, t = problem.columns[:, column], problem.target / (problem.target.std() or 1.0)
-    second = Basis.of(z, tuned.BILINEAR_PIECES[0])
+    second = Basis.of(z, tuned.BILINEAR.pieces[0])
     below = -t[:, None] * second.at(z)
     best, values = float("inf"), np.ones(len(second.grid))
-    for pieces in tuned.BILINEAR_PIECES:
+    for pieces in tuned.BILINEAR.pieces:
         above = Basis.of(index.values, pieces).at(index.values)
         if above.shape[1] + below.shape[1] > fitted.sum() // 3:
             break

@@ -10,7 +10,7 @@ import numpy as np
 import sympy
 
 from kanlens.discovery import constants as tuned
-from kanlens.discovery.ansatz import Ansatz, SumOfTerms, Terms
+from kanlens.discovery.ansatz import Ansatz, CandidateTerms, SumOfTerms
 from kanlens.discovery.curves import U, clear, fit_curves
 from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import RatioWithFunction
@@ -41,7 +41,7 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
         target = transform.value(problem.target)
         side = -1.0 if transform.name == "log" and (problem.target < 0).all() else 1.0
         for scale in (np.log, np.asarray) if problem.positive[0] else (np.asarray,):
-            for pieces in tuned.CURVE_PIECES:
+            for pieces in tuned.SINGLE.pieces:
                 if pieces > max(2, problem.count // 3):
                     break
                 basis = Basis.of(scale(x), pieces)
@@ -195,14 +195,14 @@ class PairOfAtoms(SumOfTerms):
 
     limits = tuned.ATOM_PAIRS
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[Terms]:
+    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[CandidateTerms]:
         rows = problem.fitted
         names, matrix = atoms_on(problem.columns[:, 0])
         for error, *pair in best_pairs(matrix[rows], problem.target[rows])[: self.limits.tried]:
             if error > self.limits.error:
                 return
             found = [names[k].subs(U, problem.names[0]) for k in pair]
-            yield Terms(problem, found, matrix[:, pair])
+            yield CandidateTerms(problem, found, matrix[:, pair])
 
 
 @lru_cache(maxsize=1)

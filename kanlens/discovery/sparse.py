@@ -23,7 +23,7 @@ import sympy
 
 from kanlens.deadlines import check_time
 from kanlens.discovery import constants as tuned
-from kanlens.discovery.ansatz import SumOfTerms, Terms
+from kanlens.discovery.ansatz import CandidateTerms, SumOfTerms
 from kanlens.discovery.front import Front
 from kanlens.discovery.index_model import indices
 from kanlens.discovery.monomials import evaluate, functions_of, monomial
@@ -51,14 +51,14 @@ class SparseSum(SumOfTerms):
     limits = tuned.SPARSE
     costly = True
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[Terms]:
+    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[CandidateTerms]:
         every = products(problem)
         fitted = np.flatnonzero(problem.fitted)
         rows = fitted[:: max(1, len(fitted) // tuned.SPARSE_ROWS)]
         matrix = every.values[rows]
         good = np.flatnonzero(np.isfinite(matrix).all(axis=0) & (np.ptp(matrix, axis=0) > 0))
         matrix = matrix[:, good]
-        for _, each in transformed(problem, tuned.SPARSE_TARGETS):
+        for _, each in transformed(problem, tuned.SPARSE.targets):
             if front.done:
                 return
             sums, weights = sorted(grown_sums(matrix, each.target[rows])), each.weights
@@ -68,7 +68,7 @@ class SparseSum(SumOfTerms):
                 if error < self.limits.error:
                     terms = good[list(columns)]
                     names = [every.name(int(k), problem.names) for k in terms]
-                    yield Terms(each, names, every.values[:, terms], weights)
+                    yield CandidateTerms(each, names, every.values[:, terms], weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,16 +243,16 @@ class DictionarySum(SumOfTerms):
 
     limits = tuned.DICTIONARY
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[Terms]:
+    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[CandidateTerms]:
         names, matrix = dictionary(problem)
         rows = problem.fitted
-        for _, each in transformed(problem, ("id", "log")):
+        for _, each in transformed(problem, self.limits.targets):
             if front.done:
                 return
             sums = best_sums(matrix[rows], each.target[rows])
             for error, terms in sums[: self.limits.tried]:
                 if error < self.limits.error:
-                    yield Terms(each, [names[k] for k in terms], matrix[:, terms])
+                    yield CandidateTerms(each, [names[k] for k in terms], matrix[:, terms])
 
 
 def dictionary(problem: SearchProblem) -> tuple[list[Expr], Array]:

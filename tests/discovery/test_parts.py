@@ -13,7 +13,8 @@ from kanlens.discovery.additive import (
     inner_sum,
     solve_additive,
 )
-from kanlens.discovery.constants import EXACT
+from kanlens.discovery.ansatz import Ansatz, PowerLaw, Through
+from kanlens.discovery.constants import EXACT, Limits
 from kanlens.discovery.curves import U, fit_curves
 from kanlens.discovery.front import Front
 from kanlens.discovery.index_model import MonomialsTimesIndex, PowersTimesIndex
@@ -170,6 +171,53 @@ def test_columns_of_both_signs_get_whole_powers():
 def test_each_way_finds_what_it_is_for(ansatz, function, width):
     entry = solved(ansatz, problem(function, width, count=600))
     assert entry.error <= EXACT
+
+
+class Counting(Ansatz):
+    """An ansatz that counts what it is asked for."""
+
+    limits = Limits(narrowest=2, widest=2)
+    fitted = written = 0
+
+    def _fit(self, problem, front):
+        for power in (2, 3):
+            self.fitted += 1
+            yield power
+
+    def _write(self, model, front):
+        for factor in (1, 2):
+            self.written += 1
+            yield factor * A**model
+
+
+def test_an_ansatz_does_nothing_once_the_front_is_done():
+    given = problem(lambda a, b: a**2)
+    front, ansatz = front_of(given), Counting()
+    ansatz.offer(given, front)
+    assert front.done
+    assert front.chosen().expression == A**2
+    assert (ansatz.fitted, ansatz.written) == (1, 1)
+    rest = Counting()
+    rest.offer(problem(lambda a, b: a**4), front_of(problem(lambda a, b: a**4)))
+    assert (rest.fitted, rest.written) == (2, 4)
+
+
+def test_an_ansatz_leaves_alone_what_it_does_not_suit():
+    for width in (1, 3):
+        given, ansatz = problem(lambda a, *_: a, width), Counting()
+        ansatz.offer(given, front_of(given))
+        assert ansatz.fitted == 0
+    one_sign = problem(lambda a, b: a * b)
+    assert list(SeparableProduct().formulas(one_sign, front_of(one_sign))) == []
+    few = problem(lambda a, b: a * b, count=40)
+    assert list(OuterFunction().formulas(few, front_of(few))) == []
+
+
+def test_a_function_of_the_target_is_searched_by_the_same_ansatz():
+    given = problem(lambda a, b: np.log(a**2 * b))
+    front = front_of(given)
+    Through(PowerLaw(), ("exp",)).offer(given, front)
+    assert sympy.simplify(sympy.exp(front.chosen().expression) - A**2 * B) == 0
 
 
 def test_a_way_does_not_find_what_it_is_not_for():

@@ -19,7 +19,7 @@ from kanlens.discovery.sparse import SparseSum, grown_sums, products
 NAMES = sympy.symbols("a b c d", real=True)
 
 
-def problem(text, width, *, low=1.0, high=3.0, count=500):
+def problem(text, width, *, low=1.0, high=3.0, count=240):
     """Return the problem of a formula of uniform columns."""
     names = NAMES[:width]
     truth = sympy.sympify(text, locals={n.name: n for n in names})
