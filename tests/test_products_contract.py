@@ -517,6 +517,7 @@ COMMANDS: dict[str, list[str]] = {
 }
 
 
+@pytest.mark.usefixtures("undrawn")  # the page is looked at above
 @pytest.mark.parametrize("command", slowly(COMMANDS))
 def test_command(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = made(NETWORKS["both"][0], scaled_nodes=True)
