@@ -24,12 +24,6 @@ from tests.reporting.conftest import network, seeded
 QUICK: Any = {"methods": ["secant"], "max_rows": 8, "progress": False}
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the drawing out, which other tests are about."""
-    monkeypatch.setattr(kanlens.reporting.writing, "_page", lambda *_: "<!DOCTYPE html>\n")
-
-
 def masked(found: Report) -> tuple[str, str]:
     """Return page and twin without the seconds that methods took."""
     page = re.sub(r'(<td class="n seconds">)[^<]*', r"\1", found.path.read_text("utf-8"))
