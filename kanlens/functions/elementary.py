@@ -308,11 +308,8 @@ def _between_turns(
     """Return the extremes of a function that is monotone between its turning points."""
     at_low, at_high = function(low), function(high)
     lower, upper = torch.minimum(at_low, at_high), torch.maximum(at_low, at_high)
-    for point in turning:
-        place = torch.full_like(low, point)
-        extreme = function(place)
-        if period is not None:
-            place = _first_after(low, point, period)
+    for point, extreme in zip(turning, function(low.new_tensor(turning)), strict=True):
+        place = point if period is None else _first_after(low, point, period)
         inside = (low <= place) & (place <= high)
         lower = torch.where(inside, torch.minimum(lower, extreme), lower)
         upper = torch.where(inside, torch.maximum(upper, extreme), upper)

@@ -133,6 +133,8 @@ class SplineEnclosure:
         self.high = high.double().nan_to_num(FARTHEST).clamp(-FARTHEST, FARTHEST)
         self.curved = bool(self.weight.any()) and self.base.line is None
         cuts = _cuts(self)
+        bends = self.base.extremes(cuts[:, :-1], cuts[:, 1:], VALUE)
+        self.bend = torch.stack(bends).abs().amax(0)  # of the base's sixth derivative, (in, piece)
         self._values, self._slopes = _table(self, cuts, 0), _table(self, cuts, 1)
         self._least, self._most = _slope_hulls(self, cuts)
 
@@ -309,7 +311,7 @@ def _table(own: SplineEnclosure, cuts: Tensor, derivative: int) -> _Table:
     moved = cuts.abs()[:, 1:].maximum(cuts.abs()[:, :-1]) / half.clamp_min(1e-300)
     bend = (sizes * torch.arange(count).to(cuts)).sum(-1)
     places_off = (1e-14 * moved).masked_fill(half == 0, 0.0) * bend
-    error = _base_error(own.base, cuts, count)
+    error = _base_error(own.bend, cuts, count)
     margin = PAD * size + places_off + own.weight.abs()[..., None] * error
     return _Table(cuts, powers, margin)
 
@@ -323,13 +325,14 @@ def _terms(own: SplineEnclosure, derivative: int) -> Tensor:  # (out, in)
     return size + own.weight.abs()
 
 
-def _base_error(base: ElementaryFunction, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
-    """Bound the error of the polynomial through a base's, or its slope's, values at nodes."""
+def _base_error(bend: Tensor, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
+    """Bound the error of the polynomial through a base's, or its slope's, values at nodes.
+
+    The sixth derivative serves both: it is the fifth of the slope.
+    """
     left, right = cuts[:, :-1], cuts[:, 1:]
-    ends = base.extremes(left, right, VALUE)  # for both: the fifth derivative of the slope
-    most = torch.stack(ends).abs().amax(0)
     half = 0.5 * (right - left)
-    found = (most * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
+    found = (bend * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
     settled = (torch.minimum(left.abs(), right.abs()) >= SETTLED) & (left * right > 0)
     return torch.where(settled, found.clamp(max=STRAIGHT), found)
 

@@ -30,10 +30,10 @@ from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import BASES, base_name
 from kanlens.model import kernels
 from kanlens.model.config import LayerConfig, check_grid, check_layer
+from kanlens.model.edge import EdgeLayer
 from kanlens.model.edge_sum import Weights, edge_sum, mean_absolute_edges
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
 from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.protocol import EdgeLayer
 from kanlens.model.spline_edge import EdgeFunction
 from kanlens.model.statistics import LayerStatistics
 from kanlens.splines import spline
