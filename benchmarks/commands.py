@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kanlens.checks import message
-from kanlens.cli.application import execute
-from kanlens.cli.flags import Flagged
+from kanlens.cli.application import Flagged, execute
 from kanlens.cli.options import SEEDS, Json, Quiet, split_names
 from kanlens.cli.terminal import Terminal
 from kanlens.errors import KanlensError

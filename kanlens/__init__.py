@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from kanlens.io.checkpoint import load, save
     from kanlens.io.importers import import_model
     from kanlens.model.config import KANConfig
-    from kanlens.model.edge import EdgeFunction
     from kanlens.model.layers import EdgeLayer, KANLinear
     from kanlens.model.network import KAN
     from kanlens.model.recording import Trace, trace
     from kanlens.model.registration import register_function
+    from kanlens.model.spline_edge import EdgeFunction
     from kanlens.pruning import PruneResult, edge_scores, prune
     from kanlens.reporting import report
     from kanlens.symbolic import SymbolicResult, suggest, symbolize
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "kanlens.attribution",
     "Certificate": "kanlens.certificates",
-    "EdgeFunction": "kanlens.model.edge",
+    "EdgeFunction": "kanlens.model.spline_edge",
     "EdgeLayer": "kanlens.model.layers",
     "FitResult": "kanlens.training",
     "Importance": "kanlens.attribution",

@@ -21,20 +21,7 @@ DISTANT = 1e3  # spans between the 5 % and the 95 % quantile that a target may l
 
 
 def message(call: str, expected: str, got: str, advice: str) -> str:
-    """Word an error the one way kanlens words them.
-
-    Parameters
-    ----------
-    call : str
-        The public call that was made, e.g. ``"KAN.forward"``.
-    expected, got : str
-        What should have been there, and what was.
-    advice : str
-        The step to take, a full sentence without its stop, or a question with its mark.
-
-    Returns
-    -------
-    str
+    """Word an error of a public call; the advice is a sentence without its stop, or a question.
 
     Examples
     --------
@@ -45,29 +32,13 @@ def message(call: str, expected: str, got: str, advice: str) -> str:
 
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:
-    """Return the choice most like `value`, or None when nothing is close.
-
-    Examples
-    --------
-    >>> nearest("shaply", ["secant", "shapley"])
-    'shapley'
-    """
+    """Return the choice most like `value`, or None when nothing is close."""
     found = difflib.get_close_matches(value, list(choices), n=1)
     return found[0] if found else None
 
 
 def check_choice(call: str, name: str, value: str, choices: Iterable[str]) -> None:
-    """Refuse a `value` that is none of `choices`; list them, and name the nearest.
-
-    Raises
-    ------
-    InvalidValueError
-        If `value` is not among `choices`.
-
-    Examples
-    --------
-    >>> check_choice("prune", "score", "l1", ["l1"])
-    """
+    """Refuse a `value` that is none of `choices`; list them, and name the nearest."""
     known = sorted(choices)
     if value in known:
         return
@@ -78,17 +49,7 @@ def check_choice(call: str, name: str, value: str, choices: Iterable[str]) -> No
 
 
 def check_positive(call: str, name: str, value: float, *, zero: bool = False) -> None:
-    """Refuse a number that is not finite and positive (or, with `zero`, negative).
-
-    Raises
-    ------
-    InvalidValueError
-        If `value` is no number, NaN, infinite, negative, or zero unless `zero` allows it.
-
-    Examples
-    --------
-    >>> check_positive("fit", "learning_rate", 0.1)
-    """
+    """Refuse a number that is not finite and positive (or, with `zero`, negative)."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if real and (0 < value < math.inf or (zero and value == 0)):
         return
@@ -97,16 +58,7 @@ def check_positive(call: str, name: str, value: float, *, zero: bool = False) ->
 
 
 def check_generator(call: str, generator: torch.Generator | None) -> None:
-    """Check that what draws random numbers can.
-
-    Raises
-    ------
-    InvalidValueError
-
-    Examples
-    --------
-    >>> check_generator("prune", torch.Generator())
-    """
+    """Check that what draws random numbers can."""
     if generator is not None and not isinstance(generator, torch.Generator):
         advice = "Pass torch.Generator().manual_seed(0)"
         expected = "generator as a torch.Generator"
@@ -114,82 +66,28 @@ def check_generator(call: str, generator: torch.Generator | None) -> None:
 
 
 def check_count(call: str, name: str, value: int, *, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least `least`.
-
-    Raises
-    ------
-    InvalidValueError
-        If `value` is not an integer (bool excluded) or is below `least`.
-
-    Examples
-    --------
-    >>> check_count("fit", "steps", 10)
-    """
+    """Refuse what is not a whole number of at least `least`."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least:
         return
     expected = f"{name} to be a whole number of at least {least}"
     raise InvalidValueError(message(call, expected, repr(value), "Change it"))
 
 
-def check_columns(call: str, x: Tensor, width: int) -> None:
-    """Refuse an `x` whose last axis is not `width` features.
-
-    Raises
-    ------
-    ShapeError
-        If `x` has no axis or another number of columns.
-
-    Examples
-    --------
-    >>> check_columns("KAN.forward", torch.zeros(2, 3), 3)
-    """
-    if x.dim() and x.shape[-1] == width:
-        return
-    features = "1 feature" if width == 1 else f"{width} features"
-    text = message(
-        call,
-        f"x of shape (batch, {width})",
-        str(tuple(x.shape)),
-        f"The model takes {features}; pass only those",
-    )
-    raise ShapeError(text)
-
-
-def check_dtype(call: str, x: Tensor, dtype: torch.dtype) -> None:
-    """Refuse a tensor whose dtype is not the model's.
-
-    Raises
-    ------
-    DTypeError
-        If ``x.dtype`` is not `dtype`.
-
-    Examples
-    --------
-    >>> check_dtype("KAN.forward", torch.zeros(1), torch.float32)
-    """
-    if x.dtype == dtype:
-        return
-    text = message(
-        call,
-        f"x of dtype {dtype}, as the model's",
-        str(x.dtype),
-        "Convert x with x.to(dtype), or the model with model.double() or model.float()",
-    )
-    raise DTypeError(text)
+def check_columns(call: str, x: Tensor, width: int, dtype: torch.dtype | None = None) -> None:
+    """Refuse an `x` of other than `width` features, or of another dtype than the model's."""
+    if not x.dim() or x.shape[-1] != width:
+        features = "1 feature" if width == 1 else f"{width} features"
+        expected, advice = f"x of shape (batch, {width})", f"The model takes {features}"
+        text = message(call, expected, str(tuple(x.shape)), f"{advice}; pass only those")
+        raise ShapeError(text)
+    if dtype not in (None, x.dtype):
+        advice = "Convert x with x.to(dtype), or the model with model.double() or model.float()"
+        expected = f"x of dtype {dtype}, as the model's"
+        raise DTypeError(message(call, expected, str(x.dtype), advice))
 
 
 def check_finite(call: str, x: Tensor, names: Iterable[str] | None = None) -> None:
-    """Refuse NaN and infinity in a tensor, usually (batch, in); say where the first one is.
-
-    Raises
-    ------
-    DataError
-        If a value is NaN or infinite.
-
-    Examples
-    --------
-    >>> check_finite("attribute", torch.zeros(2, 1))
-    """
+    """Refuse NaN and infinity in a tensor, usually (batch, in); say where the first one is."""
     bad = ~torch.isfinite(x)
     if not bool(bad.any()):
         return
@@ -207,11 +105,6 @@ def check_finite(call: str, x: Tensor, names: Iterable[str] | None = None) -> No
 def check_magnitude(call: str, x: Tensor, names: Iterable[str], rows: Iterable[int]) -> None:
     """Refuse numbers in (batch, column) whose squares cannot be added up in their dtype.
 
-    Raises
-    ------
-    DataError
-        If there is one; says in which of the named columns and numbered rows.
-
     Examples
     --------
     >>> check_magnitude("fit", torch.ones(2, 1), ["a"], range(2))
@@ -227,17 +120,7 @@ def check_magnitude(call: str, x: Tensor, names: Iterable[str], rows: Iterable[i
 
 
 def check_rows(call: str, x: Tensor, *, least: int = 1) -> None:
-    """Refuse a table with fewer than `least` rows.
-
-    Raises
-    ------
-    ShapeError
-        If `x` has fewer rows.
-
-    Examples
-    --------
-    >>> check_rows("trace", torch.zeros(2, 1))
-    """
+    """Refuse a table with fewer than `least` rows."""
     if x.shape[0] >= least:
         return
     rows = "1 row" if least == 1 else f"{least} rows"
@@ -254,10 +137,7 @@ def warn_of_distant(
 ) -> Tensor:
     """Warn of targets (row, out) so far from nearly all others that no other row would count.
 
-    Returns
-    -------
-    Tensor of bool, shape (row,)
-        The others.
+    Returns which rows (row,) are others.
 
     Examples
     --------

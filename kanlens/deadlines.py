@@ -22,18 +22,7 @@ _SETTLED = 0.2  # seconds after which a block knows how much of the time it gets
 
 @dataclass(frozen=True)
 class Deadline:
-    """The time that work may take, on the monotonic clock.
-
-    Attributes
-    ----------
-    start, end : float
-        Seconds; the end of work without a limit is infinite.
-
-    Examples
-    --------
-    >>> Deadline.after(60.0).passed, Deadline.after(None).left
-    (False, inf)
-    """
+    """The time that work may take, on the monotonic clock."""
 
     start: float
     end: float
@@ -66,29 +55,13 @@ class Deadline:
         return self.elapsed / whole if whole > 0 else math.inf
 
     def portion(self, share: float, *, keep: float = 0.0) -> Deadline:
-        """Return the deadline, from now, of a part of what is left beyond `keep` seconds.
-
-        Examples
-        --------
-        >>> Deadline.after(60.0).portion(0.5).left < 31
-        True
-        """
+        """Return the deadline, from now, of a part of what is left beyond `keep` seconds."""
         return Deadline.after(share * max(self.left - keep, 0.0))
 
     def paced(self, steps: Iterable[T], seconds: float = 0.0) -> Iterator[T]:
         """Go through steps of work as long as another one would end in time.
 
-        Parameters
-        ----------
-        steps : iterable
-            What is worked at between one step and the next counts as the time that it takes.
-        seconds : float
-            What one takes at least; later, the longest that was seen.
-
-        Examples
-        --------
-        >>> list(Deadline.after(None).paced("ab")), list(Deadline.after(60.0).paced("ab", 61.0))
-        (['a', 'b'], [])
+        One takes `seconds` at least, and later the longest that was seen.
         """
         for step in steps:
             before = self.left
@@ -124,17 +97,6 @@ def ending(end: float) -> Iterator[None]:
 
     The block is then left without an error. Inside another such block the earlier end counts, and
     where that is the other's, both are left.
-
-    Parameters
-    ----------
-    end : float
-        As `time.monotonic` tells it.
-
-    Examples
-    --------
-    >>> with ending(time.monotonic() - 1.0):
-    ...     check_time()
-    ...     print("never")
     """
     outer = _block.get()
     inner = _Block(min(outer.end, end), time.monotonic(), time.thread_time())
@@ -149,13 +111,7 @@ def ending(end: float) -> Iterator[None]:
 
 
 def check_time() -> None:
-    """Break off the work around where its time is over.
-
-    Raises
-    ------
-    OutOfTimeError
-        Inside a block of `ending`, which takes it in.
-    """
+    """Break off the work around where its time is over."""
     if time.monotonic() >= _block.get().end:
         raise OutOfTimeError
 
@@ -164,11 +120,6 @@ def work_in(seconds: float) -> float:
     """Return how long one processor works in some time, as far as others leave it to this thread.
 
     Judged by what the thread got since the block of `ending` began; all of it outside of any.
-
-    Examples
-    --------
-    >>> work_in(3.0)
-    3.0
     """
     block = _block.get()
     passed = time.monotonic() - block.begin

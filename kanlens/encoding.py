@@ -23,9 +23,8 @@ from kanlens.checks import (
     reworded,
     warn_of_distant,
 )
-from kanlens.data.cell_parsing import PLAIN_NUMBERS, listed
+from kanlens.data.cell_parsing import PLAIN_NUMBERS, check_dense, listed, unmasked
 from kanlens.data.column_types import Column, is_classes
-from kanlens.data.rows import check_dense, unmasked
 from kanlens.data.schema import Output, Schema, default_schema
 from kanlens.data.tables import Table, read_table
 from kanlens.errors import DataError, KanlensError, ShapeError
@@ -39,33 +38,8 @@ _READER = re.compile(r"\b((?:impute|drop)='[^']*')")
 def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Tensor]:
     """Return x (batch, in) and y ready for training, and give the model the table's schema.
 
-    Parameters
-    ----------
-    model : KAN
-        Receives the names, units, kinds and task that `data` knows. Unless its features have
-        the names they are born with (x1, x2, ...), they are looked up in the table by name.
-    data : Table or tuple (x, y)
-        y may have shape (batch,) or (batch, out), or hold class labels.
-
-    Returns
-    -------
-    x : Tensor, shape (batch, in)
-        In the model's dtype.
-    y : Tensor
-        (batch, out) in the model's dtype for regression, (batch,) codes for classification.
-
-    Raises
-    ------
-    DataError
-        If there is no target, or a cell cannot be used.
-    ShapeError
-        If x, y and the model do not fit together.
-
-    Examples
-    --------
-    >>> x, y = prepare_data(KAN([2, 1]), ([[0, 1], [2, 3]], [4, 5]))
-    >>> y.shape
-    torch.Size([2, 1])
+    Unless its features have the names they are born with (x1, x2, ...), they are looked up in the
+    table by name. Returns y as `prepare_target` does.
     """
     x, y = _prepared(model, data, trained=False)
     if y is None:
@@ -93,20 +67,9 @@ def _warn_of_constants(model: KAN, y: Tensor) -> None:
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
     """Give a model that is trained already what training on the data would have given it.
 
-    These are names, units, kinds, task and classes, statistics of every layer, and background rows.
-
-    Parameters
-    ----------
-    model : KAN
-        Its weights and scaling stay.
-    data : Table or tuple (x, y)
-        As for `prepare_data`; without a target the task stays too. Two classes may have one output
-        or two; outputs that are named as the classes say in which order these are.
-
-    Raises
-    ------
-    DataError, ShapeError
-        If the data and the model do not fit together.
+    These are names, units, kinds, task and classes, statistics of every layer, and background rows;
+    weights and scaling stay, and without a target the task. Two classes may have one output or two;
+    outputs that are named as the classes say in which order these are.
 
     Examples
     --------
@@ -184,11 +147,6 @@ def _adopt_features(model: KAN, table: Table, trained: bool) -> Tensor:  # (batc
 
 def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tensor:
     """Return the class codes (rows,) of a table with `schema` in the codes of a model.
-
-    Raises
-    ------
-    DataError
-        If the table has a class that the model does not know, or holds no classes.
 
     Examples
     --------
@@ -305,37 +263,10 @@ def _holds_labels(model: KAN, values: Any) -> bool:
 
 
 def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
-    """Return y in the shape and type the loss of the model takes.
+    """Return y as the loss takes it: (batch, out) for regression, (batch,) codes for classes.
 
-    Parameters
-    ----------
-    model : KAN
-        Gives the task, the number of outputs and the class labels.
-    y : Tensor, array, Series or DataFrame
-        Targets in the units of the data; class labels or their codes for classification. Where
-        labels are numbers, a Tensor is read as codes if it can be, anything else as labels.
-    n_rows : int
-        Number of rows of x.
-    call : str
-        The public call, for error messages.
-
-    Returns
-    -------
-    Tensor
-        (batch, out) in the model's dtype for regression, (batch,) codes for classification.
-
-    Raises
-    ------
-    ShapeError
-        If y has another number of rows or outputs.
-    DataError
-        If a value is not finite, or is no class of the model.
-
-    Examples
-    --------
-    >>> prepare_target(KAN([1, 1]), [1, 2], 2, call="prune")
-    tensor([[1.],
-            [2.]])
+    It is given in the units of the data, or as class labels or their codes. Where labels are
+    numbers, a Tensor is read as codes if it can be, anything else as labels.
     """
     check_dense(y, call, "y")
     if model.task == "classification":

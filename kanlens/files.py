@@ -30,21 +30,7 @@ ENDINGS = ", ".join(TEXT_SUFFIXES[:4] + PARQUET_SUFFIXES)
 
 
 def write_frame(frame: pd.DataFrame, path: Pathlike, *, call: str) -> None:
-    r"""Write a frame as CSV, TSV or Parquet, by the suffix of `path`; the index is left out.
-
-    Raises
-    ------
-    OutputError
-        If the suffix is unknown or the file cannot be written there.
-
-    Examples
-    --------
-    >>> import pandas as pd, tempfile
-    >>> target = Path(tempfile.mkdtemp(), "a.csv")
-    >>> write_frame(pd.DataFrame({"a": [1.5]}), target, call="predict")
-    >>> target.read_text()
-    'a\n1.5\n'
-    """
+    """Write a frame as CSV, TSV or Parquet, by the suffix of `path`; the index is left out."""
     suffix = ending_of(path)
     check_ending(path, TABLE_SUFFIXES, call=call, shown=ENDINGS)
     with atomic_write(path, call=call) as temporary:
@@ -65,41 +51,12 @@ def write_frame(frame: pd.DataFrame, path: Pathlike, *, call: str) -> None:
 
 
 def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:
-    r"""Read a CSV, TSV or Parquet file, by the suffix of `path`, as it stands.
+    """Read a CSV, TSV or Parquet file, by the suffix of `path`, as it stands.
 
     Text is UTF-8 with one header line. The separator is a tab in ``.tsv``; in other text
     files the first of comma, semicolon, tab and bar that parts the header and the first row
     alike, or else the comma.
     Column names are kept to the letter; a column without one is called ``Unnamed: 0``.
-
-    Parameters
-    ----------
-    path : str or path
-        The file; ``.gz`` after a text suffix is unpacked.
-    call : str
-        The public call, for error messages.
-
-    Returns
-    -------
-    DataFrame
-        With the index 0, 1, ...; possibly without rows.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    FileFormatError
-        If the file is empty, truncated, of another kind, or has uneven lines.
-    DataError
-        If two columns have one name.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> source = Path(tempfile.mkdtemp(), "a.csv")
-    >>> _ = source.write_text("a;b\n1;2\n")
-    >>> read_frame(source, call="read_table").columns.tolist()
-    ['a', 'b']
     """
     source, suffix = Path(path), ending_of(path)
     if suffix not in TABLE_SUFFIXES:
@@ -124,17 +81,9 @@ def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:
 
 
 def line_number(path: Pathlike, row: int) -> int | None:
-    r"""Return the line (from 1) at which a data row (from 0) of a text table ends.
+    """Return the line (from 1) at which a data row (from 0) of a text table ends.
 
     None for files that are no text. Blank lines are no rows; quoted cells may span lines.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> source = Path(tempfile.mkdtemp(), "a.csv")
-    >>> _ = source.write_text("a\n1\n\n2\n")
-    >>> line_number(source, 1)
-    4
     """
     if ending_of(path) not in TEXT_SUFFIXES:
         return None

@@ -17,20 +17,7 @@ _passing: list[None] = []  # one for each block that no interrupt may be kept in
 
 @dataclass
 class Interruption:
-    """Whether work was interrupted; the parts that follow then leave out what takes long.
-
-    Attributes
-    ----------
-    happened : bool
-
-    Examples
-    --------
-    >>> stop = Interruption()
-    >>> with stop.kept():
-    ...     raise KeyboardInterrupt
-    >>> stop.happened
-    True
-    """
+    """Whether work was interrupted; the parts that follow then leave out what takes long."""
 
     happened: bool = False
 
@@ -56,18 +43,7 @@ class Interruption:
 
 @contextmanager
 def interrupts_pass() -> Iterator[None]:
-    """Let an interrupt end the whole block: no call in it returns what it found until then.
-
-    Examples
-    --------
-    >>> stop = Interruption()
-    >>> try:
-    ...     with interrupts_pass(), stop.kept():
-    ...         raise KeyboardInterrupt
-    ... except KeyboardInterrupt:
-    ...     print("went through")
-    went through
-    """
+    """Let an interrupt end the whole block: no call in it returns what it found until then."""
     _passing.append(None)
     try:
         yield

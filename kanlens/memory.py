@@ -13,38 +13,13 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int | None:
-    """Return the bytes that this process can still take, None where the system does not say.
-
-    Examples
-    --------
-    >>> available_memory() != 0
-    True
-    """
+    """Return the bytes that this process can still take, None where the system does not say."""
     known = [size for size in (_of_machine(), _of_group()) if size is not None]
     return min(known, default=None)
 
 
 def check_memory(call: str, needed: float, what: str, advice: str) -> None:
-    """Refuse work that needs more memory than there is.
-
-    Parameters
-    ----------
-    call : str
-        The public call, for the error message.
-    needed : float
-        Bytes, no more than the work is sure to take.
-    what, advice : str
-        What takes them, and what to do.
-
-    Raises
-    ------
-    InvalidValueError
-        If they are more than the process can take.
-
-    Examples
-    --------
-    >>> check_memory("fit", 1000, "training", "Take fewer rows")
-    """
+    """Refuse work that is sure to take more bytes than there are; `what` takes them."""
     if needed <= SMALL:
         return
     known = available_memory()

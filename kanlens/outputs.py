@@ -7,11 +7,13 @@ name sees the old file or the new one.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from kanlens.checks import message
 from kanlens.errors import KanlensError, OutputError
@@ -24,34 +26,8 @@ Pathlike = str | os.PathLike[str]
 def atomic_write(path: Pathlike, *, call: str) -> Iterator[Path]:
     """Give a temporary file in the folder of `path`; rename it to `path` at the end.
 
-    Parent folders are created. An existing file keeps its permissions and, when the block
-    fails, its content; the temporary file is removed then.
-
-    Parameters
-    ----------
-    path : str or path
-        The file to write. A link is followed, so that what it points at is replaced.
-    call : str
-        The public call, for error messages.
-
-    Yields
-    ------
-    Path
-        An empty file with the suffix of `path`, to be overwritten in the block.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written there.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp(), "deep", "a.txt")
-    >>> with atomic_write(target, call="save") as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> target.read_text()
-    'whole'
+    Parent folders are created, a link is followed. An existing file keeps its permissions and, when
+    the block fails, its content; the temporary file is removed then.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -75,16 +51,6 @@ def check_writable(path: Pathlike, *, call: str) -> None:
     """Refuse now what could not be written later, say after an hour of training.
 
     Nothing is left behind; a file that exists is left as it is.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written there.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> check_writable(Path(tempfile.mkdtemp(), "a.csv"), call="train")
     """
     try:
         target = Path(os.path.realpath(path))
@@ -112,26 +78,7 @@ def ending_of(path: Pathlike) -> str:
 def check_ending(
     path: Pathlike, endings: Sequence[str], *, call: str, shown: str | None = None
 ) -> None:
-    """Refuse a file name that ends in something a writer does not know.
-
-    Parameters
-    ----------
-    path : str or path
-    endings : sequence of str
-        In small letters, with their dots.
-    call : str
-        The public call, for error messages.
-    shown : str, optional
-        The endings to name in the message. Default: all of them.
-
-    Raises
-    ------
-    OutputError
-
-    Examples
-    --------
-    >>> check_ending("figure.SVG", [".svg", ".png"], call="plot.save")
-    """
+    """Refuse a file name that has none of a writer's endings, or name those `shown` instead."""
     if ending_of(path) not in endings:
         expected = f"a file name that ends in {shown or ', '.join(endings)}"
         raise OutputError(message(call, expected, repr(str(path)), "Change the name"))
@@ -183,3 +130,24 @@ def _unwritable(shown: str, error: Exception, call: str) -> OutputError:
     advice = "Name a file in a folder that you may write to"
     text = message(call, "a file to write", f"{reason(error)} at {shown!r}", advice)
     return OutputError(text)
+
+
+def to_plain(value: Any) -> Any:
+    """Return nested data as dicts, lists, text, finite numbers, truth values and None.
+
+    Examples
+    --------
+    >>> to_plain({"a": (1, 2.5, float("nan")), 3: Path("x")})
+    {'a': [1, 2.5, None], '3': 'x'}
+    """
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # an array, a tensor, or a number of theirs
+        return to_plain(value.tolist())
+    if value is None or isinstance(value, (bool, str, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)

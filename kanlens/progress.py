@@ -12,27 +12,11 @@ def progress_bar(
 ) -> Iterator[Callable[..., None]]:
     """Show a bar while the block runs, and take it away afterwards.
 
-    Parameters
-    ----------
-    description : str
-        What is being done.
-    total : int
-        Number of steps of the work.
-    shown : bool, optional
-        False for no bar at all. Default: a bar where stderr is a terminal.
-
-    Yields
-    ------
-    callable
-        ``advance(steps=1, note="")`` moves the bar and sets the words behind it.
-
-    Examples
-    --------
-    >>> with progress_bar("work", 3, shown=False) as advance:
-    ...     advance(2, note="loss 0.1")
+    Yields ``advance(steps=1, note="")``, which moves the bar and sets the words behind it. Shown
+    where stderr is a terminal, unless `shown` is False.
     """
     if shown is False:
-        yield _ignore
+        yield lambda steps=1, note="": None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -50,7 +34,3 @@ def progress_bar(
     with bar:
         task = bar.add_task(description, total=total, note="")
         yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
-
-
-def _ignore(steps: int = 1, note: str = "") -> None:
-    """Take note of nothing."""

@@ -17,17 +17,6 @@ def threads_for(size: int) -> Iterator[None]:
     Splitting an operation on so few numbers gains nothing, and its threads wait for each other by
     spinning: on a machine whose cores are busy, training a small network with two threads was
     measured to take ten times as long as with one.
-
-    Parameters
-    ----------
-    size : int
-        Numbers in the largest array of one operation.
-
-    Examples
-    --------
-    >>> with threads_for(1000):
-    ...     torch.get_num_threads()
-    1
     """
     if size >= SMALL:
         yield
@@ -38,14 +27,7 @@ def threads_for(size: int) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread inside the block, and as many as before after it.
-
-    Examples
-    --------
-    >>> with one_thread():
-    ...     torch.get_num_threads()
-    1
-    """
+    """Let torch use one thread inside the block, and as many as before after it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -59,11 +41,6 @@ def one_blas_thread() -> Iterator[None]:
     """Let the matrix products of NumPy and SciPy use one thread inside the block.
 
     Thousands of small least-squares problems were measured to take nine times as long with two.
-
-    Examples
-    --------
-    >>> with one_blas_thread():
-    ...     pass
     """
     from threadpoolctl import threadpool_limits
 

@@ -88,13 +88,13 @@ def test_columns_speaks_of_one_feature():
 
 
 def test_dtype():
-    checks.check_dtype("f", torch.zeros(1, dtype=torch.float64), torch.float64)
+    checks.check_columns("f", torch.zeros(1, dtype=torch.float64), 1, torch.float64)
     text = (
         "f: expected x of dtype torch.float64, as the model's, got torch.float32. Convert x with "
         "x.to(dtype), or the model with model.double() or model.float()."
     )
     with refused(DTypeError, text):
-        checks.check_dtype("f", torch.zeros(1, dtype=torch.float32), torch.float64)
+        checks.check_columns("f", torch.zeros(1, dtype=torch.float32), 1, torch.float64)
 
 
 def test_finite_names_the_first_cell():

@@ -201,7 +201,7 @@ def test_teeth_even_shares_are_complete_but_not_exact(
 
 def test_teeth_a_missing_rule_of_captum_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "kanlens.attribution.edge_view.share_products",
+        "kanlens.attribution.captum_methods.views.share_products",
         lambda module, inputs, outputs, grad_input, grad_output, eps=0.0: grad_input,
     )
     with pytest.raises(AssertionError, match="completeness gap"):
@@ -517,9 +517,11 @@ COMMANDS: dict[str, list[str]] = {
 }
 
 
+@pytest.mark.usefixtures("undrawn")  # the page is looked at above
 @pytest.mark.parametrize("command", slowly(COMMANDS))
 def test_command(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = made(NETWORKS["both"][0], scaled_nodes=True)
+    name = "one layer" if command == "symbolize" else "both"  # long formulas are SymPy's time
+    model = made(NETWORKS[name][0], scaled_nodes=True)
     path = kanlens.save(model, tmp_path / "model.safetensors")
     pd.DataFrame(MANY[:30].numpy(), columns=["x1", "x2", "x3"]).to_csv(tmp_path / "rows.csv")
     words = [command, str(path)] + ([] if command == "info" else [f"{tmp_path}/rows.csv"])

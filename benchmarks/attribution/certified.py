@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from benchmarks.attribution.adversary import broken
+from benchmarks.attribution.random_networks import random_model
 from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
 from benchmarks.machine import version_of
 from kanlens.certificates.certification import certify
 from kanlens.certificates.statements import Certificate
 from kanlens.model.network import KAN
 from kanlens.training import fit
-from tests.certificates.adversary import broken
-from tests.certificates.random_networks import random_model
 
 if TYPE_CHECKING:
     import pandas as pd

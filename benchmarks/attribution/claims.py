@@ -130,7 +130,7 @@ def _cosines(small: bool) -> Iterator[Finding]:
 def _planted_games(small: bool) -> Iterator[Finding]:
     """Compare games of 30 players whose outer functions have closed forms with their bounds."""
     from kanlens.attribution.shapley.cosines import fit
-    from kanlens.attribution.shapley.product_games import product_game_values
+    from kanlens.attribution.shapley.fourier import product_game_values
     from kanlens.model.function_edge import FunctionEdge
 
     players, games = 30, 5 if small else 100

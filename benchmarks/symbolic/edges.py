@@ -11,9 +11,8 @@ from torch import Tensor
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.splines import spline
-from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
+from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges, sample_edges
 from kanlens.symbolic.library import Family
-from kanlens.symbolic.sampling import sample_edges
 
 _FIT_POINTS = 400  # that a spline is fitted to
 _TELLING = 4.0  # twice the log-likelihood ratio from which noise tells two functions apart

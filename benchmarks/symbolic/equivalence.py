@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.equations import Equation, is_recovered, r2_score
-from kanlens.symbolic.evidence import EXPLAINED
+from kanlens.symbolic.receipt import EXPLAINED
 from kanlens.symbolic.wording import formula_text
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kanlens.attribution.comparison import Comparison, compare
-    from kanlens.attribution.dispatch import attribute
-    from kanlens.attribution.ranking import importance
+    from kanlens.attribution.dispatch import attribute, importance
     from kanlens.attribution.registry import METHODS, Method
     from kanlens.attribution.result import Attribution, Importance
 
@@ -31,11 +30,13 @@ _HOMES = {
     "Method": "registry",
     "attribute": "dispatch",
     "compare": "comparison",
-    "importance": "ranking",
+    "importance": "dispatch",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found  # asked for once
+    return found

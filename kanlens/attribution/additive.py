@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from kanlens.attribution.copula import GaussianCopula
+from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem
 from kanlens.checks import check_choice, message
 from kanlens.errors import MethodError
@@ -17,39 +18,24 @@ from kanlens.progress import progress_bar
 
 LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
 NUMBERS = 2**20  # probabilities held at once
+NARROW = 1e-9  # a conditional deviation below this is a point
 
 
+@method(exact=True, complete=True)
 def additive(
     problem: Problem, *, law: Literal["interventional", "observational"] = "interventional"
 ) -> Parts:
-    """Return the exact Shapley values of an output that is a sum of functions of single features.
+    """Exact closed form for a sum of functions of single features, also under their own law.
 
-    Against a background whose features are set one by one ("interventional" [1]_), every order of
-    the features gives the same: f_i(x_i) - mean of f_i over the background.
+    These are its Shapley values. Against a background whose features are set one by one
+    ("interventional" [1]_), every order of the features gives the same: f_i(x_i) - mean of f_i over
+    the background.
 
     "observational" asks what the model's output is expected to be when only some features are
     known and the others follow them as they do in the background: v(S) = E[F | x_S]. Features that
     the model does not read then share in the credit of those they go along with; true to the data,
     not to the model [2]_. The law of the features is a Gaussian copula with the background's own
     marginals, so that every conditional expectation is a finite sum.
-
-    Parameters
-    ----------
-    problem : Problem
-        With a background.
-    law : {"interventional", "observational"}
-        What features that are not known do.
-
-    Returns
-    -------
-    Parts
-        Counted from the mean output over the background.
-
-    Raises
-    ------
-    MethodError
-        If the output is no sum of functions of single features, or, for the observational law,
-        there are more than 14 features.
 
     References
     ----------
@@ -71,7 +57,7 @@ def additive(
     else:
         rows = problem.background
         values = contributions(problem, problem.x) - contributions(problem, rows).mean(0)
-    return Parts(values=values, reference=problem.expected_output(), baseline=MEAN_OUTPUT)
+    return Parts(values=values, reference=problem.counted_from(MEAN_OUTPUT), baseline=MEAN_OUTPUT)
 
 
 def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
@@ -81,6 +67,92 @@ def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
     values = torch.cat([model.layers[0].edge_values(part)[:, target] for part in parts])
     nodes = model.nodes[0]
     return values * model.output_scale[target] * (nodes.scale[target] if nodes.scaled else 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GaussianCopula:
+    """Features that are monotone functions of jointly normal scores.
+
+    The marginal of a feature is the rows' own: the k-th smallest value holds the probability 1/n,
+    and the scores between the quantiles k/n and (k+1)/n of the standard normal law. Only the
+    dependence is normal.
+
+    Attributes
+    ----------
+    sorted : Tensor, shape (row, in)
+        Values of each feature, increasing.
+    order : Tensor, shape (row, in)
+        Which row each of them stands in.
+    correlation : Tensor, shape (in, in)
+        Of the normal scores; 0 for features that do not vary.
+
+    References
+    ----------
+    .. [1] A. Sklar, Fonctions de repartition a n dimensions et leurs marges, 1959.
+    .. [2] K. Aas, M. Jullum, A. Loland, Explaining individual predictions when features are
+       dependent, 2021, section 3.3.
+    """
+
+    sorted: Tensor
+    order: Tensor
+    correlation: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> GaussianCopula:
+        """Fit the law to rows (row, in)."""
+        values, order = rows.sort(dim=0, stable=True)
+        law = cls(sorted=values, order=order, correlation=torch.eye(rows.shape[1]).to(rows))
+        scores = law.scores(rows)
+        centred = scores - scores.mean(0)
+        size = centred.square().sum(0).sqrt()
+        unit = torch.where(size > 0, centred / torch.where(size > 0, size, 1.0), 0.0)
+        correlation = unit.mT @ unit
+        correlation.fill_diagonal_(1.0)
+        return cls(sorted=values, order=order, correlation=correlation)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Return the normal scores of x (batch, in).
+
+        Equal values share the middle of their probabilities; between two values the probability
+        is linear, and beyond the rows' range it is that of the outermost row.
+        """
+        n = len(self.sorted)
+        held, wanted = self.sorted.mT.contiguous(), x.mT.contiguous()  # (in, row), (in, batch)
+        below = torch.searchsorted(held, wanted, right=False)
+        upto = torch.searchsorted(held, wanted, right=True)
+        left = held.gather(1, (below - 1).clamp_min(0))
+        right = held.gather(1, upto.clamp_max(n - 1))
+        way = ((wanted - left) / torch.where(right > left, right - left, 1.0)).clamp(0, 1)
+        between = self._middle(left, held) * (1 - way) + self._middle(right, held) * way
+        chance = torch.where(upto > below, (below + upto) / (2 * n), between)
+        found: Tensor = torch.special.ndtri(chance.clamp(0.5 / n, 1 - 0.5 / n)).mT
+        return found
+
+    @staticmethod
+    def _middle(values: Tensor, held: Tensor) -> Tensor:
+        """Return the middle of the probabilities of values that are among those held."""
+        low = torch.searchsorted(held, values.contiguous(), right=False)
+        high = torch.searchsorted(held, values.contiguous(), right=True)
+        return (low + high) / (2 * held.shape[1])
+
+    def given(self, scores: Tensor, known: list[int], feature: int) -> Tensor:
+        """Return the law of a feature when others are known, from normal scores (batch, in).
+
+        It is the probability of each of the sorted values of the feature, shape (batch, row).
+        """
+        n = len(self.sorted)
+        if not known:
+            return scores.new_full((len(scores), n), 1 / n)
+        among = self.correlation[known][:, known]
+        toward = self.correlation[known, feature]
+        slopes = torch.linalg.pinv(among, hermitian=True) @ toward
+        mean = scores[:, known] @ slopes
+        deviation = (1 - float(toward @ slopes)) ** 0.5 if float(toward @ slopes) < 1 else 0.0
+        ends = torch.arange(n + 1, dtype=scores.dtype, device=scores.device) / n
+        places = torch.special.ndtri(ends)  # infinite at both ends
+        reduced = (places - mean[:, None]) / max(deviation, NARROW)
+        chances: Tensor = torch.special.ndtr(reduced).diff(dim=1)
+        return chances
 
 
 def _observational(problem: Problem) -> Tensor:

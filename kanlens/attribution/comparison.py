@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kanlens.attribution.metrics import METRICS, Score, rank_agreement
+from kanlens.attribution.problem import MEAN_OUTPUT
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, finite
 from kanlens.attribution.runs import RANDOM, Runs
-from kanlens.attribution.verdicts import evidence_of, verdict
 from kanlens.checks import check_choice, check_generator, message, reworded
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.interruption import interrupts_pass
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from kanlens.model.network import Rows
 
 ALL = "all"
+EXACT = 1e-9  # relative error of what is called exact
+WHOLE = 1e-2  # relative gap of what is called complete
+CLOSE = 0.1  # relative error of what is called close
 DEFAULT_METHODS = (
     "shapley",
     "integrated_gradients",
@@ -187,13 +190,7 @@ def compare(
 
 
 def comparable() -> list[str]:
-    """Return the methods that can be compared: local ones, of features.
-
-    Examples
-    --------
-    >>> "shapley" in comparable(), "weight_l1" in comparable()
-    (True, False)
-    """
+    """Return the methods that can be compared: local ones, of features."""
     return [
         name for name, method in METHODS.items() if method.scope == "local" and not method.of_nodes
     ]
@@ -273,13 +270,16 @@ def _frame(runs: Runs, scores: dict[str, dict[str, Score]]) -> pd.DataFrame:
     for name, found in runs.done.items():
         method = METHODS.get(name)
         numbers = {column: score.value for column, score in scores[name].items()}
-        evidence = evidence_of(
-            {"relative_gap": _gap(runs, name), **numbers},
+        evidence = Evidence(
+            slopes=not found.shares,
             random=method is not None and method.random,
             baseline=found.baseline,
-            slopes=not found.shares,
+            gap=METRICS["relative_gap"].function(runs.case(name, compared=False)).value,
+            error=numbers.get("shapley_error", math.nan),
+            rank=numbers.get("shapley_rank", math.nan),
+            floor=math.inf if floor is None or math.isnan(floor.value) else floor.value,
             rounding=torch.finfo(found.values.dtype).eps,
-            floor=math.nan if floor is None else floor.value,
+            compared="shapley_error" in numbers,
         )
         off = [score.offgrid for score in scores[name].values() if not math.isnan(score.offgrid)]
         rows.append(
@@ -296,11 +296,6 @@ def _frame(runs: Runs, scores: dict[str, dict[str, Score]]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def _gap(runs: Runs, name: str) -> float:
-    """Return the relative gap of a method, which its verdict needs whatever was asked for."""
-    return METRICS["relative_gap"].function(runs.case(name, compared=False)).value
 
 
 def _importance(done: dict[str, Attribution]) -> pd.DataFrame:
@@ -326,3 +321,67 @@ def _agreement(done: dict[str, Attribution]) -> pd.DataFrame:
         table.loc[a, b] = rank_agreement(done[a].values, done[b].values)
         table.loc[b, a] = table.loc[a, b]
     return table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known of a method on the compared samples; NaN where it is not.
+
+    Attributes
+    ----------
+    slopes, random : bool
+        Whether its values are slopes instead of shares, and whether it samples.
+    baseline : str
+        What it counts from.
+    gap : float
+        Sum of |completeness gap| over the sum of |output - reference|.
+    error, rank : float
+        L1 distance from the exact Shapley values counted from the same baseline over their norm,
+        and the rank agreement with these.
+    floor : float
+        Error of a random attribution.
+    rounding : float
+        Relative distance of two neighboring numbers in the dtype of the values.
+    compared : bool
+        Whether the error was asked for.
+    """
+
+    slopes: bool
+    random: bool
+    baseline: str
+    gap: float
+    error: float
+    rank: float
+    floor: float
+    rounding: float = 0.0
+    compared: bool = True
+
+
+def verdict(evidence: Evidence) -> str:
+    """Return one line that says what the values can be used for, and why."""
+    if evidence.slopes:
+        return "slopes: how steep the output is, not what a feature adds"
+    error = evidence.error
+    off = "" if math.isnan(error) else f"; {_percent(error)} off the Shapley values"
+    if evidence.gap > WHOLE:
+        return f"incomplete: leaves {_percent(evidence.gap)} of the change unexplained{off}"
+    if math.isnan(error):
+        if not evidence.compared:
+            return "complete; not compared with the Shapley values"
+        return "complete; exact Shapley values to compare it with could not be had"
+    where = "" if evidence.baseline == MEAN_OUTPUT else f" counted from the {evidence.baseline}"
+    if error <= max(EXACT, evidence.rounding):
+        size = f" (error {error:.0e})" if error else ""
+        return f"exact: these are the Shapley values{where}{size}"
+    if error >= evidence.floor:
+        return f"misleading: complete, but no nearer to the Shapley values than chance{off}"
+    word = "close" if error <= CLOSE else "different" if not evidence.random else "rough"
+    if evidence.random:
+        return f"{word}: an estimate of the Shapley values{where}, {_percent(error)} off"
+    ranks = "" if math.isnan(evidence.rank) else f", ranks agree {evidence.rank:.2f}"
+    return f"{word}: complete, {_percent(error)} off the Shapley values{where}{ranks}"
+
+
+def _percent(share: float) -> str:
+    """Write a share with two digits."""
+    return f"{100 * share:.2g}%" if share < 1 else f"{100 * share:.0f}%"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, SLOPES, Parts, Problem, pairs
 from kanlens.model.layers import KANLinear
 from kanlens.progress import progress_bar
@@ -16,22 +17,17 @@ SAME = 1e-10  # inputs closer than this have their derivative for a secant, as i
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
-    """What a run of the model left in every layer.
+class _Pass:
+    """What each layer received, the values of its edges, and what it returned."""
 
-    Attributes
-    ----------
-    inputs, edges, sums : tuple of Tensor, shapes (batch, in), (batch, out, in), (batch, out)
-        What each layer received, the values of its edges, and what it returned.
-    """
-
-    inputs: tuple[Tensor, ...]
-    edges: tuple[Tensor, ...]
-    sums: tuple[Tensor, ...]
+    inputs: tuple[Tensor, ...]  # (batch, in)
+    edges: tuple[Tensor, ...]  # (batch, out, in)
+    sums: tuple[Tensor, ...]  # (batch, out)
 
 
+@method(exact=True, complete=True)
 def secant(problem: Problem) -> Parts:
-    """Return the secant decomposition, averaged over the background.
+    """Slopes of every edge between sample and background, multiplied layer by layer.
 
     Between a sample and a background row every edge has a slope (phi(u) - phi(u')) / (u - u');
     the product of the layers' slopes times x - b adds up to F(x) - F(b) exactly. It is DeepLIFT
@@ -40,16 +36,6 @@ def secant(problem: Problem) -> Parts:
 
     What flows through an edge is its own change times the slopes behind it. As much leaves every
     node as arrives, so that these flows are a diagram whose widths add up.
-
-    Parameters
-    ----------
-    problem : Problem
-        With a background.
-
-    Returns
-    -------
-    Parts
-        Counted from the mean output over the background, with `paths`.
 
     References
     ----------
@@ -69,13 +55,13 @@ def secant(problem: Problem) -> Parts:
             advance(len(ours.inputs[0]) * len(theirs.inputs[0]))
     return Parts(
         values=flows[0].sum(1),
-        reference=problem.expected_output(),
+        reference=problem.counted_from(MEAN_OUTPUT),
         baseline=MEAN_OUTPUT,
         paths=tuple(flows),
     )
 
 
-def _run(problem: Problem, x: Tensor) -> _Run:
+def _run(problem: Problem, x: Tensor) -> _Pass:
     hidden = problem.model.scale_inputs(x)
     inputs, edges, sums = [], [], []
     for layer, nodes in zip(problem.model.layers, problem.model.nodes, strict=True):
@@ -83,16 +69,11 @@ def _run(problem: Problem, x: Tensor) -> _Run:
         edges.append(layer.edge_values(hidden))
         sums.append(layer(hidden))
         hidden = nodes(sums[-1])
-    return _Run(tuple(inputs), tuple(edges), tuple(sums))
+    return _Pass(tuple(inputs), tuple(edges), tuple(sums))
 
 
-def _flows(problem: Problem, ours: _Run, theirs: _Run) -> list[Tensor]:
-    """Return what flows through every edge, summed over the background rows of a block.
-
-    Returns
-    -------
-    list of Tensor, one per layer, each of shape (batch, out, in)
-    """
+def _flows(problem: Problem, ours: _Pass, theirs: _Pass) -> list[Tensor]:
+    """Return what flows through every edge (batch, out, in), summed over the background rows."""
     model, found = problem.model, []
     rises, steps = _changes(problem, ours, theirs)
     slopes = torch.zeros_like(model.output_scale)
@@ -107,16 +88,11 @@ def _flows(problem: Problem, ours: _Run, theirs: _Run) -> list[Tensor]:
     return found[::-1]
 
 
-def _changes(problem: Problem, ours: _Run, theirs: _Run) -> tuple[list[Tensor], list[Tensor]]:
-    """Return by how much edges and inputs of every layer change between samples and rows.
+def _changes(problem: Problem, ours: _Pass, theirs: _Pass) -> tuple[list[Tensor], list[Tensor]]:
+    """Return by how much edges (batch, row, out, in) and inputs (batch, row, in) change.
 
     A sum changes by what the edges into it do, so that no rounding lies between what arrives at
     a node and what leaves it.
-
-    Returns
-    -------
-    list of Tensor, shapes (batch, row, out, in)
-    list of Tensor, shapes (batch, row, in)
     """
     rises, steps = [], [ours.inputs[0][:, None] - theirs.inputs[0]]
     for index, nodes in enumerate(problem.model.nodes):
@@ -139,19 +115,9 @@ def _secants(layer: KANLinear, rise: Tensor, step: Tensor, ours: Tensor) -> Tens
     return steep
 
 
+@method(exact=True, complete=False, needs_background=False)
 def gradient(problem: Problem) -> Parts:
-    """Return the gradient of the output: slopes, which share out nothing.
-
-    Parameters
-    ----------
-    problem : Problem
-        A background is not used.
-
-    Returns
-    -------
-    Parts
-        In units of the output per unit of each feature; counted from nothing, so that there is no
-        completeness gap.
+    """Slopes of the output, which share out nothing.
 
     References
     ----------
@@ -159,24 +125,15 @@ def gradient(problem: Problem) -> Parts:
        Image Classification Models and Saliency Maps, 2014.
     """
     parts = problem.x.split(problem.pairs_at_once)
-    found = torch.cat([_output_and_gradient(problem, part)[1] for part in parts])
+    found = torch.cat([_gradient(problem, part) for part in parts])
     return Parts(values=found, reference=math.nan, baseline=SLOPES, evaluations=1.0)
 
 
+@method(exact=True, complete=False)
 def gradient_x_input(problem: Problem) -> Parts:
-    """Return the gradient times the distance from the mean of the background.
+    """Gradient times the distance from the background's mean.
 
     A first-order estimate: right for a linear model, incomplete for any other.
-
-    Parameters
-    ----------
-    problem : Problem
-        With a background.
-
-    Returns
-    -------
-    Parts
-        Counted from the output at the mean of the background.
 
     References
     ----------
@@ -185,17 +142,17 @@ def gradient_x_input(problem: Problem) -> Parts:
     """
     row = problem.mean_row
     parts = problem.x.split(problem.pairs_at_once)
-    gradients = [_output_and_gradient(problem, part)[1] for part in parts]
+    gradients = [_gradient(problem, part) for part in parts]
     return Parts(
         values=torch.cat(gradients) * (problem.x - row),
-        reference=float(problem.output(row)),
+        reference=problem.counted_from(MEAN_ROW),
         baseline=MEAN_ROW,
         evaluations=1.0,
     )
 
 
-def _output_and_gradient(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the output at x and its gradient, in the units of the data: (batch,), (batch, in)."""
+def _gradient(problem: Problem, x: Tensor) -> Tensor:
+    """Return the gradient of the output at x, in the units of the data, shape (batch, in)."""
     model, target = problem.model, problem.target
     hidden = model.scale_inputs(x)
     inputs, sums = [], []
@@ -209,6 +166,5 @@ def _output_and_gradient(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor]:
         slopes = model.nodes[index].pull(slopes, sums[index])
         tangents = model.layers[index].edge_derivatives(inputs[index])
         slopes = torch.einsum("bo,boi->bi", slopes, tangents)
-    output = hidden[:, target] * model.output_scale[target] + model.output_shift[target]
     free = (x >= model.input_low) & (x <= model.input_high)  # held features move nothing
-    return output, slopes / model.input_scale * free
+    return slopes / model.input_scale * free

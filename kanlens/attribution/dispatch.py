@@ -1,8 +1,8 @@
-"""`attribute`: one signature for every method."""
+"""`attribute`: one signature for every method; `importance`: which features matter, per output."""
 
 from __future__ import annotations
 
-import dataclasses
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +20,15 @@ from kanlens.checks import (
     reworded,
 )
 from kanlens.errors import InvalidValueError, KanlensError, MethodError
+from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import private_copy
 from kanlens.model.network import KAN
 from kanlens.threads import threads_for
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from kanlens.model.network import Rows
 
 
@@ -94,14 +97,86 @@ def attribute(
     check_generator("attribute", generator)
     chosen = _chosen(method, options)
     with torch.inference_mode(False), torch.no_grad():
-        problem = _problem(model, x, background, chosen, target)
-        problem = dataclasses.replace(problem, generator=generator, progress=progress)
+        how = {"generator": generator, "progress": progress}
+        problem = _problem(model, x, background, chosen, target, how)
         with threads_for(problem.size):
             answer = chosen.function(problem, **options)
         if isinstance(answer, Parts):
             return _attribution(model, problem, method, answer)
-        _check_numbers(method, answer.values.to(model.dtype))
         return _importance(model, problem, chosen, answer)
+
+
+def importance(
+    model: Model,
+    x: Rows,
+    *,
+    method: str = "shapley",
+    background: Rows | None = None,
+    target: int | str | None = None,
+    grouped: bool = True,
+    generator: torch.Generator | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Say how much each feature matters over all samples, output by output.
+
+    Local methods are averaged: the mean ``|value|``, with a 95% interval from its spread over the
+    rows; `Attribution.to_importance` says how, and how often it covers. Global methods are taken as
+    they are. A classifier has one output for each class (or a single one for the second of two),
+    explained on the scale of its logits.
+
+    An interrupt (Ctrl-C) ends the work; the outputs that are done are returned, with a warning.
+
+    Parameters
+    ----------
+    model : KAN or fitted estimator
+        Left as it is.
+    x : Tensor, ndarray or DataFrame, shape (batch, in)
+        Samples, in the units of the data.
+    method, background, generator, progress, **options
+        As for `attribute`.
+    target : int or str, optional
+        One output. Default: all of them, one after the other.
+    grouped : bool
+        Whether one-hot features of a table column count together; only for local methods.
+
+    Returns
+    -------
+    DataFrame
+        One row per output and feature: output, feature, importance, low, high, unit; of each
+        output the most important feature first.
+
+    Raises
+    ------
+    InvalidValueError, MethodError, ShapeError, DTypeError, DataError
+        As `attribute`.
+
+    Examples
+    --------
+    >>> from kanlens import KAN
+    >>> x = torch.rand(6, 2)
+    >>> importance(KAN([2, 3, 2]), x, background=x)["output"].tolist()
+    ['y1', 'y1', 'y2', 'y2']
+    """
+    import pandas as pd
+
+    model = check_model("importance", model)
+    wanted = range(len(model.output_names)) if target is None else [target]
+    given = {"method": method, "background": background, "generator": generator, **options}
+    frames: list[pd.DataFrame] = []
+    stop, whole = Interruption(), interrupts_pass if len(wanted) > 1 else nullcontext
+    with stop.kept():
+        for output in wanted:
+            try:
+                with whole():
+                    found = attribute(model, x, target=output, progress=progress, **given)
+            except KanlensError as error:
+                raise reworded("importance", error) from error
+            frames.append(_table(found, grouped=grouped))
+    if not frames:
+        raise KeyboardInterrupt
+    stop.warn("importance", f"{len(frames)} of {len(wanted)} outputs are done, and returned")
+    return pd.concat(frames, ignore_index=True)
 
 
 def _chosen(name: str, options: dict[str, Any]) -> Method:
@@ -120,7 +195,12 @@ def _chosen(name: str, options: dict[str, Any]) -> Method:
 
 
 def _problem(
-    model: KAN, x: Rows, background: Rows | None, chosen: Method, target: int | str | None
+    model: KAN,
+    x: Rows,
+    background: Rows | None,
+    chosen: Method,
+    target: int | str | None,
+    how: dict[str, Any],
 ) -> Problem:
     """Check the arguments and bring them to float64."""
     samples = model.prepare(x, call="attribute")
@@ -131,6 +211,7 @@ def _problem(
         x=samples.detach().clone().double(),
         rows=rows if rows is None else rows.detach().clone().double(),
         target=explained_output(model, target, samples, call="attribute"),
+        **how,
     )
     if not bool(torch.isfinite(problem.output_in_parts(problem.x)).all()):
         expected, advice = "a model with finite outputs", "Check its parameters, and the units of x"
@@ -158,10 +239,10 @@ def _background(model: KAN, background: Rows | None, chosen: Method) -> Tensor |
 
 def _attribution(model: KAN, problem: Problem, method: str, parts: Parts) -> Attribution:
     """Put the parts into a result, in the dtype of the model."""
-    output = problem.output_in_parts(problem.x)
+    output, reference = problem.output_in_parts(problem.x), parts.reference
     own, flows = parts.features is None, parts.paths
-    counted = [] if parts.baseline.startswith(NOTHING) else [output.new_tensor(parts.reference)]
-    _check_numbers(method, *(part.to(model.dtype) for part in (parts.values, output, *counted)))
+    counted = [] if parts.baseline.startswith(NOTHING) else [output.new_tensor(reference)]
+    _check_numbers(method, model.dtype, parts.values, output, *counted)
 
     def typed(found: Tensor | None) -> Tensor | None:
         return None if found is None else found.to(model.dtype)
@@ -169,12 +250,14 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: Parts) -> Att
     return Attribution(
         values=parts.values.to(model.dtype),
         output=output.to(model.dtype),
-        reference=torch.full_like(output, parts.reference).to(model.dtype),
+        reference=torch.full_like(output, reference).to(model.dtype),
         baseline=parts.baseline,
         method=method,
         features=parts.features or model.feature_names,
         target=model.output_names[problem.target],
-        unit=_unit(model, problem.target),
+        unit=(  # classifiers are explained on the scale of their logits
+            "logit" if model.task == "classification" else model.schema.outputs[problem.target].unit
+        ),
         x=problem.x.to(model.dtype) if own else None,
         groups=model.schema.groups if own else {},
         standard_error=typed(parts.standard_error),
@@ -187,23 +270,20 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: Parts) -> Att
     )
 
 
-def _check_numbers(method: str, *found: Tensor) -> None:
-    """Refuse NaN and infinity in what a method found."""
-    if all(bool(torch.isfinite(part).all()) for part in found):
-        return
-    expected = f"finite numbers from method {method!r}"
-    advice = "A function has a pole or is undefined where the method looked, or numbers are too "
-    advice += "large for the dtype of the model; take other rows, another method or float64"
-    raise MethodError(message("attribute", expected, "NaN or infinity", advice))
-
-
-def _unit(model: KAN, target: int) -> str:
-    """Return the unit of an output; classifiers are explained on the scale of their logits."""
-    return "logit" if model.task == "classification" else model.schema.outputs[target].unit
+def _check_numbers(method: str, dtype: torch.dtype, *found: Tensor) -> None:
+    """Refuse NaN and infinity in what a method found, in the dtype of the model."""
+    for part in found:
+        if not bool(torch.isfinite(part.to(dtype)).all()):
+            expected = f"finite numbers from method {method!r}"
+            advice = "A function has a pole or is undefined where the method looked, or numbers "
+            advice += "are too large for the dtype of the model; take other rows, another method "
+            advice += "or float64"
+            raise MethodError(message("attribute", expected, "NaN or infinity", advice))
 
 
 def _importance(model: KAN, problem: Problem, chosen: Method, scores: Scores) -> Importance:
     low, high = scores.low, scores.high
+    _check_numbers(chosen.name, model.dtype, scores.values)
     return Importance(
         values=scores.values.to(model.dtype),
         low=None if low is None else low.to(model.dtype),
@@ -213,3 +293,14 @@ def _importance(model: KAN, problem: Problem, chosen: Method, scores: Scores) ->
         features=model.feature_names,
         target=model.output_names[problem.target],
     )
+
+
+def _table(found: Attribution | Importance, *, grouped: bool) -> pd.DataFrame:
+    """Return the rows of one output, the most important feature first."""
+    if isinstance(found, Attribution):
+        whole = found.grouped() if grouped else found
+        found = whole.to_importance()
+    frame = found.to_frame().sort_values("importance", ascending=False, kind="stable")
+    frame.insert(0, "output", found.target)
+    frame["unit"] = found.unit
+    return frame

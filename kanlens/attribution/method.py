@@ -1,11 +1,15 @@
-"""What is known of one way to attribute."""
+"""How a method of attribution is registered, and what is known of it."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Scope = Literal["local", "global"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ class Method:
 
     name: str
     function: Callable[..., Any]
-    scope: Literal["local", "global"]
+    scope: Scope
     exact: bool
     complete: bool
     needs_background: bool
@@ -58,3 +62,55 @@ class Method:
     def of_nodes(self) -> bool:
         """Whether its values are those of the nodes of a level, which option `layer` names."""
         return "layer" in self.options
+
+
+_REGISTERED: dict[Callable[..., Any], Method] = {}
+
+
+def method(
+    *,
+    exact: bool,
+    complete: bool,
+    needs_background: bool = True,
+    random: bool = False,
+    scope: Scope = "local",
+    reference: str = "",
+) -> Callable[[Function], Function]:
+    """Register a function as the method of its name.
+
+    The first line of its docstring is the summary; `reference` is taken from its references where
+    it is left out.
+    """
+
+    def register(function: Function) -> Function:
+        _REGISTERED[function] = Method(
+            name=function.__name__,
+            function=function,
+            scope=scope,
+            exact=exact,
+            complete=complete,
+            needs_background=needs_background,
+            random=random,
+            reference=reference or cited(function),
+            summary=headline(function),
+        )
+        return function
+
+    return register
+
+
+def methods_of(*functions: Callable[..., Any]) -> dict[str, Method]:
+    """Return the methods that functions were registered as, by name."""
+    return {_REGISTERED[function].name: _REGISTERED[function] for function in functions}
+
+
+def headline(function: Callable[..., Any]) -> str:
+    """Return the first line of a docstring without its period."""
+    return (inspect.getdoc(function) or "").partition("\n")[0].removesuffix(".")
+
+
+def cited(function: Callable[..., Any]) -> str:
+    """Return the numbered references of a docstring, on one line."""
+    _, _, section = (inspect.getdoc(function) or "").partition("References\n----------\n")
+    entries = re.split(r"\.\. \[\d+\] ", section.partition("\n\n")[0])[1:]
+    return "; ".join(" ".join(entry.split()).removesuffix(".") for entry in entries)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,34 +24,16 @@ MEAN_ROW = "output at the mean of the background"
 ZERO = "output at zero"
 NOTHING = "nothing: "  # begins the baseline of values that are no shares of a change
 SLOPES = f"{NOTHING}values are slopes, no shares"
+SQUARES = f"{NOTHING}values are squares or variances, no shares"
+ACTIVATIONS = f"{NOTHING}values are activations, no shares"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Parts:
-    """What a local method returns; every tensor in float64.
+    """What a local method returns, in float64; the attributes are those of `Attribution`.
 
-    Attributes
-    ----------
-    values : Tensor, shape (batch, in)
-        In the units of the output.
-    reference : float
-        The value that `values` is counted from; NaN where they are no shares of a change.
-    baseline : str
-        What the reference is.
-    features : tuple of str or None
-        Names of the columns of `values`; None when they are the model's features.
-    standard_error : Tensor, shape (batch, in), or None
-        Of `values`, for methods that sample.
-    bound : Tensor, shape (batch, in), or None
-        No value is farther than this from what the method defines, rounding aside.
-    interactions : Tensor, shape (batch, in, in), or None
-        Of every pair of features; see `Attribution`.
-    paths : tuple of Tensor, one per layer, each of shape (batch, out, in), or None
-        What flows through every edge; see `Attribution`.
-    evaluations : float or None
-        Evaluations of the model, or of its gradient, for one sample: the mean over samples.
-    remark : str
-        How the values were found, where the method has several ways; one line.
+    `reference` is NaN where values are no shares of a change, and `features` is None when the
+    columns of `values` are the model's features.
     """
 
     values: Tensor
@@ -65,15 +50,7 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """What a global method returns; every tensor in float64.
-
-    Attributes
-    ----------
-    values : Tensor, shape (in,)
-        Never negative.
-    low, high : Tensor, shape (in,), or None
-        Ends of the 95% interval, for methods that sample.
-    """
+    """What a global method returns, in float64; the attributes are those of `Importance`."""
 
     values: Tensor
     low: Tensor | None = None
@@ -129,24 +106,24 @@ class Problem:
         """Return `output` without ever holding more than one part of the work."""
         return torch.cat([self.output(part) for part in x.split(self.rows_at_once)])
 
-    def expected_output(self) -> float:
-        """Return the mean output over the background."""
-        return float(self.output_in_parts(self.background).mean())
+    def counted_from(self, baseline: str) -> float:
+        """Return the reference that a baseline names; NaN for values that are no shares."""
+        if baseline == MEAN_OUTPUT:
+            return float(self.output_in_parts(self.background).mean())
+        if baseline == MEAN_ROW:
+            return float(self.output(self.mean_row))
+        return float(self.output(torch.zeros_like(self.x[:1]))) if baseline == ZERO else math.nan
 
     @property
     def size(self) -> int:
         """Numbers in the largest array that one step of a method makes, about."""
         pairs = len(self.x) * (1 if self.rows is None else len(self.rows))
-        return min(analysis.BUDGET, 16 * self._widest * pairs)
+        return min(analysis.BUDGET, 16 * analysis.widest(self.model) * pairs)
 
     @property
     def rows_at_once(self) -> int:
         """Number of rows the model can take at once within the budget."""
         return analysis.rows_at_once(self.model)
-
-    @property
-    def _widest(self) -> int:
-        return analysis.widest(self.model)
 
     @property
     def additive(self) -> bool:
@@ -167,16 +144,6 @@ def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str
     It is the one named by `target`. Without a name it is the only output, or of several classes
     the one that is predicted for most rows, the first of equals; of several numbers one must be
     named.
-
-    Raises
-    ------
-    InvalidValueError
-        If there is no such output, or one of several numbers must be named.
-
-    Examples
-    --------
-    >>> explained_output(KAN([2, 1]), None, torch.zeros(3, 2), call="attribute")
-    0
     """
     classes = len(model.output_names)
     if target is not None or classes == 1 or model.task != "classification":
@@ -187,13 +154,7 @@ def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str
 
 
 def is_additive(model: KAN, target: int) -> bool:
-    """Tell whether an output is, by the structure, a sum of functions of single features.
-
-    Examples
-    --------
-    >>> is_additive(KAN([3, (1, 1)]), 0), is_additive(KAN([3, (1, 1)]), 1)
-    (True, False)
-    """
+    """Tell whether an output is, by the structure, a sum of functions of single features."""
     return len(model.layers) == 1 and target < model.nodes[0].grouping.sums
 
 
@@ -210,3 +171,29 @@ def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice,
     for row in range(0, n_rows, tall):
         for other in range(0, n_background, wide):
             yield slice(row, row + tall), slice(other, other + wide)
+
+
+@contextmanager
+def borrowed_randomness(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
+    """Let code that draws from torch's and numpy's own states draw from `generator`.
+
+    The states are put back afterwards.
+
+    One number is drawn from it, as the seed of the block. Without one the block sees the states as
+    they are, so that two calls in a row draw the same numbers. `device` is whose state is borrowed
+    beside the CPU's.
+    """
+    cuda = [device.index or 0] if device.type == "cuda" else []
+    before = np.random.get_state()  # noqa: NPY002 - captum draws from it
+    with torch.random.fork_rng(devices=cuda):
+        try:
+            if generator is not None:
+                drawn = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+                torch.default_generator.manual_seed(drawn)
+                for index in cuda:
+                    torch.cuda.default_generators[index].manual_seed(drawn)
+                fresh = np.random.RandomState(drawn % 2**32)
+                np.random.set_state(fresh.get_state())  # noqa: NPY002
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import time
 from typing import TYPE_CHECKING
@@ -28,18 +29,7 @@ RANDOM = "random"  # the floor: values that know nothing
 
 
 class Runs:
-    """The attributions made so far, what they took, and those that could not be made.
-
-    Parameters
-    ----------
-    model : KAN
-        Left as it is.
-    x, background
-        Samples and rows to compare with, as for `attribute`.
-    target : int or str, optional
-    generator : torch.Generator, optional
-    progress : bool, optional
-    """
+    """The attributions made so far, what they took, and those that could not be made."""
 
     def __init__(
         self,
@@ -108,8 +98,6 @@ class Runs:
 
     def _random(self) -> Attribution:
         """Return normal values as large as those of the first method that shares out a change."""
-        import dataclasses
-
         shares = [one for one in self.done.values() if one.shares]
         like = shares[0] if shares else next(iter(self.done.values()))
         own = torch.Generator().manual_seed(0) if self.generator is None else self.generator

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.additive import contributions
-from kanlens.attribution.problem import Problem, Scores
-from kanlens.attribution.rng_scope import borrowed_randomness
+from kanlens.attribution.method import method
+from kanlens.attribution.problem import Problem, Scores, borrowed_randomness
 from kanlens.checks import check_count
 from kanlens.model.analysis import live_features
 from kanlens.progress import progress_bar
@@ -16,49 +16,30 @@ from kanlens.progress import progress_bar
 ROUNDS = 8  # independent designs, whose spread is the uncertainty
 
 
+@method(scope="global", exact=False, complete=False, random=True)
 def sobol_first(problem: Problem, *, n_samples: int = 4096) -> Scores:
-    """Return first-order Sobol indices: Var(E[F | x_i]) / Var(F).
+    """Share of the output's variance that a feature explains alone.
 
-    Features are independent, each with the background's own values. Exact for a sum of functions
-    of single features; otherwise eight scrambled Sobol designs give the estimate, and their spread
-    its 95% interval.
-
-    Parameters
-    ----------
-    problem : Problem
-        With a background.
-    n_samples : int
-        Points of each design, rounded up to a power of two; each costs features + 2 evaluations.
-
-    Returns
-    -------
-    Scores
-        Between 0 and 1; all 0 for an output that does not vary.
+    The first-order Sobol index Var(E[F | x_i]) / Var(F); all 0 for an output that does not vary.
+    `n_samples`, the points of a design, is rounded up to a power of two; each point costs
+    features + 2 evaluations. Features are independent, each with the background's own values. Exact
+    for a sum of functions of single features; otherwise eight scrambled Sobol designs give the
+    estimate, and their spread its 95% interval.
 
     References
     ----------
     .. [1] I. Sobol, Sensitivity estimates for nonlinear mathematical models, 1993.
     .. [2] A. Saltelli et al., Variance based sensitivity analysis of model output, 2010.
     """
-    return _shares(problem, n_samples, problem.generator, total=False)
+    return _shares(problem, n_samples, total=False)
 
 
+@method(scope="global", exact=False, complete=False, random=True)
 def sobol_total(problem: Problem, *, n_samples: int = 4096) -> Scores:
-    """Return total Sobol indices: 1 - Var(E[F | all but x_i]) / Var(F).
+    """Share of the output's variance that a feature has a part in.
 
-    What exceeds the first-order index of a feature is its part in interactions.
-
-    Parameters
-    ----------
-    problem : Problem
-        With a background.
-    n_samples : int
-        As for `sobol_first`.
-
-    Returns
-    -------
-    Scores
-        Between 0 and 1; all 0 for an output that does not vary.
+    The total Sobol index 1 - Var(E[F | all but x_i]) / Var(F), found as `sobol_first` is. What
+    exceeds the first-order index of a feature is its part in interactions.
 
     References
     ----------
@@ -66,12 +47,10 @@ def sobol_total(problem: Problem, *, n_samples: int = 4096) -> Scores:
        models, 1996.
     .. [2] A. Saltelli et al., Variance based sensitivity analysis of model output, 2010.
     """
-    return _shares(problem, n_samples, problem.generator, total=True)
+    return _shares(problem, n_samples, total=True)
 
 
-def _shares(
-    problem: Problem, n_samples: int, generator: torch.Generator | None, *, total: bool
-) -> Scores:
+def _shares(problem: Problem, n_samples: int, *, total: bool) -> Scores:
     check_count("attribute", "n_samples", n_samples)
     rows = problem.background
     if rows.shape[1] == 1:  # which then explains whatever varies
@@ -83,7 +62,7 @@ def _shares(
         return Scores(values=variance / whole if float(whole) > 0 else torch.zeros_like(variance))
     found = []
     with (
-        borrowed_randomness(generator, rows.device),
+        borrowed_randomness(problem.generator, rows.device),
         progress_bar("sobol", ROUNDS, shown=problem.progress) as advance,
     ):
         for seed in torch.randint(2**31 - 1, (ROUNDS,)).tolist():

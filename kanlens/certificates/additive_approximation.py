@@ -15,7 +15,7 @@ from torch import Tensor
 from kanlens.certificates import relaxation
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.branch_and_bound import FLAT
-from kanlens.certificates.intervals import Interval, meet
+from kanlens.certificates.intervals import Interval, first_of, known, meet
 from kanlens.certificates.sampling import spread_points
 from kanlens.deadlines import NEVER, Deadline
 from kanlens.model.analysis import BUDGET, live_edges
@@ -32,20 +32,10 @@ QUADS = 4096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdditiveFunction:
-    """An additive function: a sum of functions of single features.
+    """An additive function: a sum of functions of single features, and a constant.
 
-    Attributes
-    ----------
-    model : KAN
-        A private float64 copy.
-    target : int
-        Index of the output.
-    weights : Tensor, shape (out, in), or None
-        The functions are the edges of the first layer, added with these weights.
-    center : Tensor, shape (in,), or None
-        Without weights: the functions are what the output is when the other features are these.
-    constant : float
-        What is added.
+    The functions are the edges of a float64 model's first layer added with `weights` (out, in), or
+    else what its output is when the other features are those of `center` (in,).
 
     Examples
     --------
@@ -62,14 +52,7 @@ class AdditiveFunction:
 
     @torch.no_grad()
     def terms(self, x: Tensor) -> Tensor:
-        """Return the function of each feature at x (batch, in), shape (batch, in).
-
-        Examples
-        --------
-        >>> sums = AdditiveFunction(model=KAN([2, 3, 1]), weights=torch.ones(3, 2))
-        >>> sums.terms(torch.zeros(4, 2)).shape
-        torch.Size([4, 2])
-        """
+        """Return the function of each feature at x (batch, in), shape (batch, in)."""
         x = x.to(self.model.dtype)
         at_once = max(1, BUDGET // self.model.layers[0].mask.numel())
         return torch.cat([self._terms(part) for part in x.split(at_once)])
@@ -120,12 +103,6 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
 
     It is when no edge that the output depends on, but for those of the first layer, starts at a
     node that depends on several features.
-
-    Examples
-    --------
-    >>> both = torch.tensor([True, True])
-    >>> is_separable(KAN([2, 1]), 0, both), is_separable(KAN([2, 3, 1]), 0, both)
-    (True, False)
     """
     depends = torch.diag(free)  # (node, feature)
     for index, nodes in enumerate(list(model.nodes)[:-1]):
@@ -150,14 +127,6 @@ def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
     """Evaluate the additive approximation at x (batch, in), shape (batch,).
 
     A layer that is too large for a weight for every edge has one for every sum.
-
-    Examples
-    --------
-    >>> domain = torch.tensor([[0.0, 1.0]]).double()
-    >>> from kanlens.model.analysis import private_copy
-    >>> own = BoundPropagation(private_copy(KAN([1, 1])), 0, domain)
-    >>> weighted(own, torch.zeros(2, 1).double())
-    tensor([0., 0.], dtype=torch.float64)
     """
     if not bool(propagation.additive.any()):
         return x.new_zeros(len(x))
@@ -284,8 +253,7 @@ def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> In
     low, high = meet(propagation.inwards(low, high), propagation.layers[0].inputs)
     edges = propagation.enclosures[0].values(low, high)
     weights = propagation.additive[None, None].expand(len(low), -1, -1, -1)
-    hull = relaxation.combine(edges, weights).hull()
-    return hull[0][:, 0], hull[1][:, 0]
+    return first_of(known(*relaxation.combine(edges, weights).bounds()))
 
 
 def least_distance(

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from kanlens.certificates import relaxation
-from kanlens.certificates.branching_heuristic import gains, spread, uncertain
 from kanlens.certificates.gradients import MOST_ROWS, GradientBounds, gradient_bounds
 from kanlens.certificates.intervals import (
     EPS,
@@ -48,27 +47,16 @@ ROW_SECONDS = 2e-7  # that relaxing one for one sum takes
 class BoxBounds:
     """Boxes, and bounds on an output over each, in units of the data.
 
-    Attributes
-    ----------
-    low, high : Tensor, shape (box, in)
-        The boxes.
-    value : tuple of Tensor, shape (box,)
-        Bounds of the output.
-    slope : tuple of Tensor, shape (box, in)
-        Bounds of its derivative by each feature.
-    apart : tuple of Tensor, shape (box,)
-        Bounds of the output minus an additive function.
-    worth : Tensor, shape (box, 3, in)
-        What may be gained by halving the box along a feature: for the value; for the slopes, by
-        narrower nodes and by the feature's own interval.
+    What may be gained by halving a box along a feature is its `worth`: for the value; for the
+    slopes, by narrower nodes and by the feature's own interval.
     """
 
-    low: Tensor
+    low: Tensor  # (box, in)
     high: Tensor
-    value: Interval
-    slope: Interval
-    apart: Interval
-    worth: Tensor
+    value: Interval  # of the output, (box,)
+    slope: Interval  # of its derivative by each feature, (box, in)
+    apart: Interval  # of the output minus an additive function, (box,)
+    worth: Tensor  # (box, 3, in)
 
     def __len__(self) -> int:
         return len(self.low)
@@ -101,47 +89,24 @@ class BoxBounds:
 
 @dataclass(eq=False)
 class BoundPropagation:
-    """Bound propagation for one output of a model, on boxes within a domain.
+    """Bound propagation for one output of a float64 model, on boxes within a domain.
 
-    Attributes
-    ----------
-    model : KAN
-        In float64.
-    target : int
-        Index of the output.
-    domain : Tensor, shape (in, 2)
-        In units of the data; what lies outside the training data is as its ends where features are
-        held there.
-    additive : Tensor, shape (out, in)
-        Weights of the edges of the first layer in an additive function, which `apart` is
-        counted from; zeros at first.
-    deadline : Deadline
-        Of the first pass: layers that would be enclosed too late are not.
-    enclosures : list of Enclosure
-        Of the edges of every layer.
-    layers : list of LayerBounds
-        On the domain.
-    relaxes : bool
-        Whether hidden layers are relaxed, too; not where the first pass had no time for it.
-    size : int
-        Numbers that the domain itself takes.
-    in_time : bool
-        Whether no layer was left without bounds for lack of time.
-    held : Tensor of bool, shape (in,)
-        Which features are held in a part of the domain, so that slopes by them are 0 there.
+    Layers that the first pass would enclose after the `deadline` are left without bounds, and
+    hidden layers that it had no time to relax are not relaxed. What lies outside the training data
+    is as its ends where features are held there, and slopes by them are 0.
     """
 
     model: KAN
     target: int
-    domain: Tensor
+    domain: Tensor  # (in, 2), in units of the data
     deadline: Deadline = NEVER
-    enclosures: list[Enclosure] = field(default_factory=list)
-    layers: list[LayerBounds] = field(default_factory=list)
+    enclosures: list[Enclosure] = field(default_factory=list)  # of the edges of every layer
+    layers: list[LayerBounds] = field(default_factory=list)  # on the domain
     relaxes: bool = True
     in_time: bool = True
-    held: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
-    additive: Tensor = field(init=False)
-    size: int = field(init=False)
+    held: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (in,)
+    additive: Tensor = field(init=False)  # weights (out, in) of first edges that `apart` is from
+    size: int = field(init=False)  # numbers that the domain itself takes
 
     def __post_init__(self) -> None:
         if not len(self.held):
@@ -210,7 +175,7 @@ class BoundPropagation:
             values = self.enclosures[index].values(low, high)
             edges = known(*values.bounds())
             sums = shift(add(edges), layer.bias)
-            found.append(LayerBounds(low=low, high=high, values=values, edges=edges, sums=sums))
+            found.append(LayerBounds(inputs=(low, high), values=values, edges=edges, sums=sums))
             rows = self._rows(index, nodes) if self.relaxes and self.in_time else None
             if index and rows is not None and self._relaxes_in_time(index, len(rows)):
                 weights = rows.expand(len(low), -1, -1)
@@ -250,8 +215,8 @@ class BoundPropagation:
         slopes = self._gradient(layers)
         value = meet(value, self._about(0.5 * (low + high), low, high, slopes.features))
         apart = apart if bool(self.additive.any()) else meet(apart, value)
-        bends = uncertain(slopes.inputs, gains(self.model, layers, slopes.edges))
-        worth = [spread(self.model, layers, amounts) for amounts in (lost, bends)]
+        bends = _uncertain(slopes.inputs, _gains(self.model, layers, slopes.edges))
+        worth = [_spread(self.model, layers, amounts) for amounts in (lost, bends)]
         return BoxBounds(
             low=low,
             high=high,
@@ -295,7 +260,7 @@ class BoundPropagation:
         model, last = self.model, len(layers) - 1
         scale, offset = model.output_scale[self.target], model.output_shift[self.target]
         direct = self.plain_value(layers)
-        slopes = torch.zeros_like(model.output_scale).repeat(len(layers[0].low), 1)
+        slopes = torch.zeros_like(model.output_scale).repeat(len(layers[0].inputs[0]), 1)
         slopes[:, self.target] = scale
         weights, margin = relaxation.through_nodes(
             model.nodes[last], slopes[:, None], *layers[last].sums
@@ -303,7 +268,7 @@ class BoundPropagation:
         bounds, rest, first, lost = relaxation.relax(model, layers, weights)
         linear = shift(first_of(plus(bounds, margin)), offset)
         left = first[..., None] - self.additive
-        hull = relaxation.combine(layers[0].values, left).hull()
+        hull = known(*relaxation.combine(layers[0].values, left).bounds())
         apart = shift(first_of(plus(plus(add(hull), rest), margin)), offset)
         return meet(direct, linear), apart, lost
 
@@ -327,10 +292,55 @@ class BoundPropagation:
             if encloses(layer) and not isinstance(inside, NoEnclosure):
                 terms = terms + layer.weights().coefficients().abs().amax(-1)
             if isinstance(inside, FunctionEnclosure):
-                terms = terms + inside.terms(bounds.low, bounds.high)
+                terms = terms + inside.terms(*bounds.inputs)
             off = 1e-13 * (terms.sum(-1) + layer.bias.abs())
             total += float(torch.where(slopes == 0, 0.0, slopes * off).sum())
         return total + 1e-15 * float(self.model.output_shift[self.target].abs())
 
     def _gradient(self, layers: list[LayerBounds]) -> GradientBounds:
         return gradient_bounds(self.model, self.target, layers, self.enclosures)
+
+
+def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
+    """Attribute widths that arise at the inputs of layers to the features.
+
+    From the `amounts` that arise at the inputs of each layer, the last layer first; a node passes
+    its own to the inputs of its edges in proportion to how much these vary on the box.
+    """
+    total = torch.zeros_like(layers[-1].inputs[0])
+    for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
+        total = total + _bounded(amount.reshape(total.shape))
+        if index == 0:
+            return total
+        below = layers[index - 1]
+        sums = total[:, model.nodes[index - 1].owner]  # (box, sub)
+        widths = _bounded(below.edges[1] - below.edges[0])  # (box, sub, in)
+        share = widths / widths.sum(-1, keepdim=True).clamp_min(1e-300)
+        total = (sums[..., None] * share).sum(1)
+    return total
+
+
+def _gains(model: KAN, layers: list[LayerBounds], steepest: list[Tensor]) -> list[Tensor]:
+    """Bound the total rate of change of every layer's inputs with the features.
+
+    Shape (box, in) for each layer, from the steepest slope of every edge, (box, out, in) each.
+    """
+    now = (1 / model.input_scale.abs()).expand(len(layers[0].inputs[0]), -1)
+    found = [now]
+    for nodes, steep in zip(list(model.nodes)[:-1], steepest[:-1], strict=True):
+        sums = (_bounded(steep) * now[:, None]).sum(-1)  # (box, sub)
+        now = sums.new_zeros(len(sums), nodes.grouping.nodes).index_add(1, nodes.owner, sums)
+        found.append(now)
+    return found
+
+
+def _uncertain(slopes: list[Interval], gain: list[Tensor]) -> list[Tensor]:
+    """Return the width of the gradient that each node's width causes, the last layer first."""
+    found = [
+        _bounded(high - low) * speed for (low, high), speed in zip(slopes, gain[:0:-1], strict=True)
+    ]
+    return [*found, torch.zeros_like(gain[0])]
+
+
+def _bounded(width: Tensor) -> Tensor:
+    return width.nan_to_num(1e30, posinf=1e30, neginf=0.0).clamp(0.0, 1e30)

@@ -1,6 +1,8 @@
 """Branch and bound: a partition of the domain, refined where a statement is still open.
 
 All statements about an output share one partition: every box is bounded once, for all of them.
+Boxes are halved along the feature that the width of their bounds comes from; a poor choice only
+costs boxes.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import torch
 from torch import Tensor
 
 from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
-from kanlens.certificates.branching_heuristic import halved, scores
 from kanlens.certificates.sampling import NORMS, Extremes
 from kanlens.deadlines import Deadline
 from kanlens.interruption import Interruption
@@ -22,6 +23,7 @@ from kanlens.progress import progress_bar
 BATCH = 64  # boxes that are cut at once
 CUTTING = 0.8  # share of the time after which no more boxes are cut
 NUMBERS = 2**29  # that all boxes may take
+CENTRAL = 0.3  # a knot is preferred to the middle when it is this near to it, in widths
 QUICK = 2**17  # numbers that take about as long as fewer
 FLAT = 1e-9  # a change this small next to the output's size is none
 SIGN = 1e-6  # a slope this near 0, relative to the largest, is not cut for its sign
@@ -29,33 +31,15 @@ SIGN = 1e-6  # a slope this near 0, relative to the largest, is not cut for its 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchBudget:
-    """Limits of a search: tolerance, boxes and time.
+    """Limits of a search: tolerance, boxes and time; an interrupt leaves no time either."""
 
-    Attributes
-    ----------
-    tolerance : float
-        Bounds this near to what was seen, relative to it, are good enough.
-    max_boxes : int
-        Boxes to bound in all.
-    deadline : Deadline
-    progress : bool or None
-    seconds : float
-        That bounding the output on the domain takes, about.
-    row_seconds : float
-        That evaluating the output and its gradient at a point takes.
-    left_out : list of str
-        What there was no time for.
-    stop : Interruption
-        An interrupt ends the cutting, and leaves no time for what follows.
-    """
-
-    tolerance: float
+    tolerance: float  # bounds this near to what was seen, relative to it, are good enough
     max_boxes: int
     deadline: Deadline
     progress: bool | None
-    seconds: float = 0.0
-    row_seconds: float = 0.0
-    left_out: list[str] = field(default_factory=list)
+    seconds: float = 0.0  # that bounding the output on the domain takes, about
+    row_seconds: float = 0.0  # that evaluating the output and its gradient at a point takes
+    left_out: list[str] = field(default_factory=list)  # what there was no time for
     stop: Interruption = field(default_factory=Interruption)
 
     def cost(self, boxes: int, size: int) -> float:
@@ -75,13 +59,7 @@ def refine(
 ) -> tuple[BoxBounds, int, bool]:
     """Branch and bound on the domain until every statement is decided.
 
-    Returns
-    -------
-    boxes : BoxBounds
-    count : int
-        Boxes that were bounded.
-    decided : bool
-        Whether nothing was left open when it stopped.
+    Returns the boxes, how many were bounded, and whether nothing was left open when it stopped.
     """
     domain, most = propagation.domain, _most(propagation, budget)
     if budget.allows("slopes and relaxation on the box", budget.seconds):
@@ -136,11 +114,12 @@ def open_gaps(
     width, flat = seen.value[1] - seen.value[0], FLAT * max(abs(end) for end in seen.value)
     apart = max(seen.apart[1] - seen.apart[0], tolerance * width)
     room, far = max(tolerance * width, flat), max(tolerance * apart, flat)
-    steep = torch.maximum(seen.slope_low.abs(), seen.slope_high.abs())
+    least, most = seen.slope_low.nan_to_num(0.0), seen.slope_high.nan_to_num(0.0)
+    steep = torch.maximum(least.abs(), most.abs())
     whole = (domain[:, 1] - domain[:, 0]).clamp_min(1e-300)
     steep = torch.maximum(steep, 1e-3 * width / whole)
     slack = tolerance * steep
-    can_rise, can_fall = seen.slope_low >= 0, seen.slope_high <= 0
+    can_rise, can_fall = least >= 0, most <= 0
     low, high = boxes.slope
     never = torch.full_like(low, -torch.inf)
     rows = [
@@ -148,8 +127,8 @@ def open_gaps(
         seen.value[0] - boxes.value[0] - room,
         boxes.apart[1] - seen.apart[1] - far,
         seen.apart[0] - boxes.apart[0] - far,
-        *(high - seen.slope_high - slack).mT,
-        *(seen.slope_low - low - slack).mT,
+        *(high - most - slack).mT,
+        *(least - low - slack).mT,
         *torch.where(can_rise, -low - SIGN * steep, never).mT,
         *torch.where(can_fall, high - SIGN * steep, never).mT,
         *(boxes.norms() - seen.norms * (1 + tolerance)).mT,
@@ -203,8 +182,44 @@ def _children(
     domain = propagation.domain
     rows = torch.arange(len(parents), device=domain.device)
     wide = (parents.high - parents.low) / (domain[:, 1] - domain[:, 0]).clamp_min(1e-300)
-    score = scores(parents.worth, goals) + 0.1 * wide
+    score = _scores(parents.worth, goals) + 0.1 * wide
     usable = _cuttable(parents, domain)
     feature = score.masked_fill(~usable, -torch.inf).argmax(1)
     low, high = halved(parents.low, parents.high, feature, knots, usable[rows, feature])
     return propagation.bounds(low, high).within(parents.pick(torch.cat([rows, rows])))
+
+
+def _scores(worth: Tensor, goals: Tensor) -> Tensor:  # (box, in)
+    """Score every feature of every box (box, 3, in) by what cutting it is worth, at most 1.
+
+    A goal (box,) is the feature of a slope, -1 for values or -2 for norms of the gradient.
+    """
+    value, bend, own = worth.unbind(1)
+    mine = goals[:, None] == torch.arange(worth.shape[2], device=worth.device)
+    slope = bend / worth.shape[2] + torch.where(mine, own, 0.0)
+    picked = torch.where(goals[:, None] >= 0, slope, bend + own)
+    picked = torch.where(goals[:, None] == -1, value, picked)
+    return (picked / picked.amax(1, keepdim=True).clamp_min(1e-300)).nan_to_num(0.0)
+
+
+def halved(
+    low: Tensor, high: Tensor, feature: Tensor, knots: Tensor, usable: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Bisect boxes (box, in) along a feature (box,), at a knot (in, knot) near the middle if any.
+
+    Boxes that are not `usable` (box,) are repeated. Returns the lower halves, then the upper ones.
+    """
+    rows = torch.arange(len(low), device=low.device)
+    left, right = low[rows, feature], high[rows, feature]
+    middle = 0.5 * (left + right)
+    near = knots[feature]  # (box, knot)
+    distance = (near - middle[:, None]).abs()
+    best = distance.argmin(1)
+    at = near[rows, best]
+    good = distance[rows, best] <= CENTRAL * (right - left)
+    cut = torch.where(good, at, middle)
+    cut = torch.where(usable, cut, right)
+    lower_high, upper_low = high.clone(), low.clone()
+    lower_high[rows, feature] = cut
+    upper_low[rows, feature] = torch.where(usable, cut, left)
+    return torch.cat([low, upper_low]), torch.cat([lower_high, high])

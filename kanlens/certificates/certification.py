@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +16,6 @@ from kanlens.certificates import additive_approximation, sampling
 from kanlens.certificates.additive_approximation import QUADS, AdditiveFunction, least_distance
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.branch_and_bound import SearchBudget, refine
-from kanlens.certificates.domains import CALL, Domain, between_categories, read_domain
 from kanlens.certificates.feature_effects import OutputFindings, feature_certificates
 from kanlens.certificates.intervals import hull
 from kanlens.certificates.sampling import NORMS, affordable, explore
@@ -25,23 +26,22 @@ from kanlens.certificates.statements import (
     OutputCertificate,
     Range,
 )
-from kanlens.checks import check_count, check_positive
+from kanlens.checks import check_count, check_positive, message, nearest
+from kanlens.data.schema import Feature, Schema
 from kanlens.deadlines import Deadline
+from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+from kanlens.functions.elementary import Array
 from kanlens.memory import check_memory
 from kanlens.model import kernels
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import private_copy, rows_at_once
+from kanlens.model.network import KAN
 from kanlens.threads import one_thread
 
-if TYPE_CHECKING:
-    from kanlens.model import kernels
-from kanlens.model.network import KAN
-
+CALL = "certify"
+Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"
 Result = TypeVar("Result")
-DISTANCE_POINTS = (
-    2048,
-    32768,
-)  # fewest and most at which the distance from an additive function is seen
+DISTANCE_POINTS = 2048, 32768  # fewest and most to see the distance from an additive function at
 NUMBERS = 2**18  # of features that they have at most
 TABLE = 8 * (6 + 5)  # bytes for the polynomials of an edge, and of its slope, on a piece
 EXPLORING = 0.3  # share of the time, when it is limited
@@ -164,6 +164,101 @@ def certify(
     )
 
 
+def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
+    """Return a domain, a tensor or intervals by name, as float64 (in, 2)."""
+    ends = _by_name(domain, names) if isinstance(domain, Mapping) else _as_tensor(domain)
+    if ends.shape != (len(names), 2):
+        expected = f"a domain of shape ({len(names)}, 2)"
+        advice = "Give the lowest and the highest value of every feature"
+        raise ShapeError(message(CALL, expected, str(tuple(ends.shape)), advice))
+    for name, (low, high) in zip(names, ends.tolist(), strict=True):
+        if not (math.isfinite(low) and math.isfinite(high)):
+            expected, got = f"finite ends for {name!r}", f"{low!r} to {high!r}"
+            advice = "Take the range of the data"
+            raise DataError(message(CALL, expected, got, advice))
+        if not math.isfinite(high - low):
+            expected, got = f"a width of {name!r} that is a number", f"{low!r} to {high!r}"
+            raise DataError(message(CALL, expected, got, "Take the range of the data"))
+        if low > high:
+            expected, got = f"the lower end of {name!r} first", f"{low!r} to {high!r}"
+            raise InvalidValueError(message(CALL, expected, got, "Swap the ends"))
+    return ends
+
+
+def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
+    """Name the table columns whose features a domain (in, 2) does not hold at one category.
+
+    A row of a table has one of a column's features at 1, and the others at 0.
+    """
+    columns: dict[str, list[int]] = {}
+    for index, feature in enumerate(schema.features):
+        if feature.kind != "numeric":
+            columns.setdefault(feature.column, []).append(index)
+    return tuple(
+        column
+        for column, indices in columns.items()
+        if not _held([schema.features[k] for k in indices], domain[indices])
+    )
+
+
+def _held(features: list[Feature], ends: Tensor) -> bool:
+    """Tell whether intervals (in, 2) of the features of one column leave it one category."""
+    low, high = ends.T
+    if not bool((low == high).all() & ((low == 0) | (low == 1)).all()):
+        return False
+    count = int(low.sum())  # 0 stands for a category that has no feature
+    return count == 1 or (count == 0 and len(features) < len(features[0].categories or "01"))
+
+
+def _as_tensor(domain: object) -> Tensor:
+    if hasattr(domain, "columns") and hasattr(domain, "iloc"):
+        expected = "a domain: a tensor (in, 2), or {name: (low, high)}"
+        advice = "Take dict(zip(x.columns, zip(x.min(), x.max())))"
+        raise DTypeError(message(CALL, expected, "a DataFrame", advice))
+    got = type(domain).__name__
+    try:
+        if isinstance(domain, Tensor):
+            got = f"{domain.dtype} ({domain.layout}, {domain.device})"
+            if not domain.is_complex() and domain.layout == torch.strided and not domain.is_meta:
+                return domain.detach().cpu().to(torch.float64, copy=True)
+        elif domain is not None and np.array(domain).dtype.kind not in "USc":
+            return torch.from_numpy(np.array(domain, dtype=np.float64))
+    except (TypeError, ValueError):
+        pass
+    expected = "a domain of numbers: a tensor (in, 2), or {name: (low, high)}"
+    raise DTypeError(message(CALL, expected, got, "Give two numbers per feature"))
+
+
+def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) -> Tensor:
+    for name in domain:
+        if name not in names:
+            hint = nearest(str(name), names)
+            advice = f"Did you mean {hint!r}?" if hint else "Use the names of the model's features"
+            text = message(CALL, f"features among {', '.join(names)}", repr(name), advice)
+            raise InvalidValueError(text)
+    missing = [name for name in names if name not in domain]
+    if missing:
+        expected, got = "an interval for every feature", f"none for {', '.join(missing)}"
+        advice = "Add them; low == high holds a feature fixed"
+        raise InvalidValueError(message(CALL, expected, got, advice))
+    rows = []
+    for name in names:
+        try:
+            low, high = (_number(end) for end in domain[name])
+        except (TypeError, ValueError):
+            expected = f"two numbers for {name!r}"
+            advice = "Write (low, high)"
+            raise DTypeError(message(CALL, expected, repr(domain[name]), advice)) from None
+        rows.append([low, high])
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 2)
+
+
+def _number(end: Any) -> float:
+    if isinstance(end, str):
+        raise TypeError
+    return float(end)
+
+
 def _hurried(work: Callable[[SearchBudget], Result], budget: SearchBudget) -> Result:
     """Run a step; after an interrupt, again with no time for what only sharpens."""
     if not budget.stop.happened:
@@ -224,6 +319,8 @@ def output_certificate(found: OutputFindings, *, count: int, decided: bool) -> O
     """Assemble the certificate of an output from the bounds on boxes."""
     model, target = found.propagation.model, found.propagation.target
     additivity, features = _additivity(found), feature_certificates(found)
+    left_out = ", ".join(found.budget.left_out)
+    why = "interrupted" if found.budget.stop.happened else "stopped at the time limit"
     low, high = hull(found.boxes.value)
     rises = [one.rise.value for one in features] + [one.fall.value for one in features]
     values = sampling.defined(torch.cat([found.sample.value, *rises]), otherwise=torch.nan)
@@ -245,14 +342,8 @@ def output_certificate(found: OutputFindings, *, count: int, decided: bool) -> O
         additivity=additivity,
         boxes=count,
         decided=decided and all(one.verdict != "unknown" for one in features),
-        remark=_stopped(found.budget),
+        remark=f"{why}, without {left_out}" if left_out else "",
     )
-
-
-def _stopped(budget: SearchBudget) -> str:
-    """Name the steps that were left out for lack of time."""
-    why = "interrupted" if budget.stop.happened else "stopped at the time limit"
-    return f"{why}, without {', '.join(budget.left_out)}" if budget.left_out else ""
 
 
 def _additivity(found: OutputFindings) -> Additivity:
@@ -272,20 +363,10 @@ def _additivity(found: OutputFindings) -> Additivity:
     if not bool(torch.isfinite(found.sample.value).any()):
         reached = 0.0
     bound = max(high - middle, middle - low) * (1 + 1e-14) + 4e-16 * abs(middle)
-    return Additivity(
-        distance=Bound(bound=bound, seen=reached),
-        least=_least(found),
-        function=function,
-    )
-
-
-def _least(found: OutputFindings) -> float:
-    """Bound the distance of every additive function from below, if there is time."""
-    model = found.propagation.model
-    count = affordable(model, QUADS)
-    if not found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
-        return 0.0
-    return least_distance(found.propagation, count, rows_at_once(model))
+    count, least = affordable(propagation.model, QUADS), 0.0
+    if found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
+        least = least_distance(propagation, count, rows_at_once(propagation.model))
+    return Additivity(distance=Bound(bound=bound, seen=reached), least=least, function=function)
 
 
 def _knots(model: KAN) -> Tensor:

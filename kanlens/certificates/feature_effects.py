@@ -28,7 +28,6 @@ from kanlens.certificates.statements import Bound, FeatureCertificate, Range, Ve
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.model.analysis import BUDGET, live_features, rows_at_once
 from kanlens.model.enclosures import FARTHEST, encloses
-from kanlens.model.network import KAN
 
 UNBOUNDED = "a slope without a bound: a pole, a jump, or an undefined function"
 FAR = f"a slope without a bound: the domain reaches beyond {FARTHEST:g} in scaled units"
@@ -44,24 +43,15 @@ SLICE_NUMBERS = 2**30  # that slices of all features may take; there are none wh
 class OutputFindings:
     """Results of the search for one output: bounds on boxes that cover the domain, and samples.
 
-    Attributes
-    ----------
-    propagation : BoundPropagation
-    boxes : BoxBounds
-    sample : EvaluatedPoints
-    seen : Extremes
-    knots : Tensor, shape (in, knot)
-    additive : AdditiveFunction or None
-        The output itself, when it is additive by its structure.
-    budget : SearchBudget
-        Once it is used up, what only sharpens statements is left out.
+    The output itself is `additive` when it is so by its structure. Once the budget is used up, what
+    only sharpens statements is left out.
     """
 
     propagation: BoundPropagation
     boxes: BoxBounds
     sample: EvaluatedPoints
     seen: Extremes
-    knots: Tensor
+    knots: Tensor  # (in, knot)
     additive: AdditiveFunction | None
     budget: SearchBudget
 
@@ -72,15 +62,34 @@ class OutputFindings:
 
     @functools.cached_property
     def lacking(self) -> str:
-        """Why no slope has a bound, whatever the boxes; or empty."""
-        return _lacking(self.propagation.model)
+        """Name a layer kind or function without bounds of its slopes; or ""."""
+        for layer in self.propagation.model.layers:
+            if not encloses(layer):
+                kind = getattr(layer, "kind", type(layer).__name__)
+                return f"a layer of kind {kind!r} does not bound its edges (method 'enclosure')"
+            table = getattr(layer, "functions", ())
+            for names, row in zip(table, (layer.mask != 0).tolist(), strict=False):
+                for name, live in zip(names, row, strict=True):
+                    if live and name in FUNCTIONS and FUNCTIONS[name].slope_turning is None:
+                        return f"the slope of {name!r} has no bound: where it turns is not known"
+        return ""
+
+    @property
+    def largest(self) -> float:
+        """Largest absolute output that was seen."""
+        return max(abs(end) for end in self.seen.value)
+
+    @property
+    def blur(self) -> float:
+        """Largest difference of two evaluations that may be rounding."""
+        return min(2 * self.propagation.noise, FLAT * self.largest)
 
 
 def feature_certificates(found: OutputFindings) -> tuple[FeatureCertificate, ...]:
     """Bound what every feature does to the output."""
     slopes, pairs, changes = _slopes(found), _pairs(found), _changes(found)
     value_low, value_high = (float(end) for end in hull(found.boxes.value))
-    width, blur = (value_high - value_low) * (1 + 1e-15), _blur(found)
+    width, blur = (value_high - value_low) * (1 + 1e-15), found.blur
     names, made = found.propagation.model.feature_names, []
     for index, (slope, pair, change) in enumerate(zip(slopes, pairs, changes, strict=True)):
         up, down = (min(one, width) + blur if one > 0 else 0.0 for one in change)
@@ -103,12 +112,7 @@ def feature_certificates(found: OutputFindings) -> tuple[FeatureCertificate, ...
 
 def _slopes(found: OutputFindings) -> list[Range]:
     """Return the bounds of the slope by every feature."""
-    slope = found.sample.slope
-    good = torch.isfinite(slope)
-    least = torch.where(good, slope, torch.inf).amin(0)
-    most = torch.where(good, slope, -torch.inf).amax(0)
-    some = good.any(0)
-    ends = [*hull(found.boxes.slope), least.where(some, torch.nan), most.where(some, torch.nan)]
+    ends = [*hull(found.boxes.slope), found.seen.slope_low, found.seen.slope_high]
     return [
         Range(low=low, high=high, seen_low=seen_low, seen_high=seen_high)
         for low, high, seen_low, seen_high in torch.stack(ends, 1).tolist()
@@ -141,15 +145,6 @@ def _both(first: tuple[float, float], second: tuple[float, float]) -> tuple[floa
     return min(first[0], second[0]), min(first[1], second[1])
 
 
-def _blur(found: OutputFindings) -> float:
-    """Return the largest difference of two evaluations that may be rounding."""
-    return min(2 * found.propagation.noise, FLAT * _largest(found))
-
-
-def _largest(found: OutputFindings) -> float:
-    return max(abs(end) for end in found.seen.value)
-
-
 def _shown(found: OutputFindings, pair: PointPair, sign: int) -> bool:
     """Tell whether the output provably rises (falls, for sign -1) from point to point."""
     if sign * pair.rise > 2 * found.propagation.noise:
@@ -158,7 +153,7 @@ def _shown(found: OutputFindings, pair: PointPair, sign: int) -> bool:
         return False
     low, high = found.propagation.values(pair.x, pair.x)
     if bool(torch.isinf(low).any() | torch.isinf(high).any()):
-        return sign * pair.rise > _blur(found)  # seen only
+        return sign * pair.rise > found.blur  # seen only
     gain = low[1] - high[0] if sign > 0 else low[0] - high[1]
     return bool(gain > 0)
 
@@ -209,7 +204,7 @@ def _verdict(
         return "increasing", ""
     if high <= 0.0:
         return "decreasing", ""
-    if max(changes) <= min(FLAT * _largest(found), ROUNDINGS * found.propagation.noise):
+    if max(changes) <= min(FLAT * found.largest, ROUNDINGS * found.propagation.noise):
         return "constant", "to rounding"
     unbounded = low == -float("inf") or high == float("inf")
     lacking = found.lacking
@@ -221,20 +216,6 @@ def _verdict(
     side = "falls" if pairs[0].rise >= -pairs[1].rise else "rises"
     change = changes[1] if side == "falls" else changes[0]
     return "unknown", f"{side} by at most {change:.3g}, if at all"
-
-
-def _lacking(model: KAN) -> str:
-    """Name a layer kind or function without bounds of its slopes; or ""."""
-    for layer in model.layers:
-        if not encloses(layer):
-            kind = getattr(layer, "kind", type(layer).__name__)
-            return f"a layer of kind {kind!r} does not bound its edges (method 'enclosure')"
-        table = getattr(layer, "functions", ())
-        for names, row in zip(table, (layer.mask != 0).tolist(), strict=False):
-            for name, live in zip(names, row, strict=True):
-                if live and name in FUNCTIONS and FUNCTIONS[name].slope_turning is None:
-                    return f"the slope of {name!r} has no bound: where it turns is not known"
-    return ""
 
 
 def slices(propagation: BoundPropagation, feature: int, knots: Tensor) -> Slices | None:

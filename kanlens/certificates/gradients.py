@@ -39,27 +39,13 @@ MOST_ROWS = 16  # features up to which gradients are relaxed: work grows with th
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GradientBounds:
-    """Bounds on derivatives of an output over a batch of boxes.
+    """Bounds on derivatives of an output over a batch of boxes."""
 
-    Attributes
-    ----------
-    features : tuple of Tensor, shape (box, in)
-        By the features, in units of the data.
-    inputs : list of tuple of Tensor, each of shape (box, in)
-        By the inputs of each layer but the first, the last layer first.
-    sums : list of Tensor, one per layer, each of shape (box, out)
-        Sizes of those by the sums.
-    edges : list of Tensor, one per layer, each of shape (box, out, in)
-        Sizes of the slopes of the edges.
-    own : Tensor, shape (box, in)
-        Width of `features` that comes from each feature's own interval.
-    """
-
-    features: Interval
-    inputs: list[Interval]
-    sums: list[Tensor]
-    edges: list[Tensor]
-    own: Tensor
+    features: Interval  # by the features (box, in), in units of the data
+    inputs: list[Interval]  # by the inputs (box, in) of layers but the first, the last layer first
+    sums: list[Tensor]  # sizes of those by the sums (box, out) of each layer
+    edges: list[Tensor]  # sizes of the slopes of the edges (box, out, in) of each layer
+    own: Tensor  # width of `features` that comes from each feature's own interval
 
 
 def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
@@ -86,18 +72,13 @@ def through_edges(
     """Backpropagate the gradient from sums (box, out) to the inputs (box, in) of a layer.
 
     The interval product keeps signs. The other enclosure adds the edges' slopes of each input
-    with the middles of the intervals before it takes the hull.
-
-    Returns
-    -------
-    slopes : tuple of Tensor, shape (box, in)
-    own : Tensor, shape (box, in)
-        Width that comes from the input's own interval.
+    with the middles of the intervals before it takes the hull. Returns slopes, and their width
+    that comes from each input's own interval.
     """
     low, high = slopes[0][..., None].expand_as(bounds[0]), slopes[1][..., None].expand_as(bounds[0])
     plain = add(multiply((low, high), bounds), dim=1)
     middle, half = _middle_and_half(slopes)
-    hull = relaxation.combine(edges, middle[:, None]).hull()
+    hull = known(*relaxation.combine(edges, middle[:, None]).bounds())
     reach = _radius(half, size(bounds))
     sharp = known(hull[0][:, 0] - reach, hull[1][:, 0] + reach)
     sharp = shift(sharp, torch.zeros_like(reach))
@@ -127,7 +108,7 @@ def gradient_bounds(
 
     From the bounds of every layer, and the enclosures that bound the slopes of its edges.
     """
-    seed = layers[0].low.new_zeros(len(layers[0].low), model.widths[-1])
+    seed = model.output_scale.new_zeros(len(layers[0].inputs[0]), model.widths[-1])
     seed[:, target] = model.output_scale[target]
     slopes = [inside.slopes(*one.inputs) for inside, one in zip(enclosures, layers, strict=True)]
     bounds = [known(*one.bounds()) for one in slopes]
@@ -197,8 +178,8 @@ def _relaxed(
         now = through_product(model.nodes[index], now, layers[index].sums)
         middle, half = _middle_and_half(now)
         combined = relaxation.combine(slopes[index], middle[:, None])
-        chord = combined.slopes()  # (box, 1, node)
-        margin = combined.minus_lines(chord).hull()
+        chord = relaxation.chords(combined)  # (box, 1, node)
+        margin = relaxation.margins(combined, chord)
         reach = _radius(half, size(bounds[index]))
         rest, off = _middle_and_half((margin[0][:, 0] - reach, margin[1][:, 0] + reach))
         chord = chord[:, 0]

@@ -20,38 +20,18 @@ Interval: TypeAlias = tuple[Tensor, Tensor]
 
 
 def known(low: Tensor, high: Tensor) -> Interval:
-    """Replace NaN by infinite ends.
-
-    Examples
-    --------
-    >>> known(torch.tensor(torch.nan), torch.tensor(1.0))
-    (tensor(-inf), tensor(1.))
-    """
+    """Replace NaN by infinite ends."""
     return torch.where(low.isnan(), -torch.inf, low), torch.where(high.isnan(), torch.inf, high)
 
 
 def meet(first: Interval, second: Interval) -> Interval:
-    """Intersect two enclosures of the same quantity.
-
-    Examples
-    --------
-    >>> zero, one, two = torch.tensor(0.0), torch.tensor(1.0), torch.tensor(2.0)
-    >>> meet((zero, one), (zero, two))
-    (tensor(0.), tensor(1.))
-    """
+    """Intersect two enclosures of the same quantity."""
     low, high = torch.maximum(first[0], second[0]), torch.minimum(first[1], second[1])
     return torch.minimum(low, high), torch.maximum(low, high)
 
 
 def add(interval: Interval, dim: int = -1) -> Interval:
-    """Sum intervals along an axis.
-
-    Examples
-    --------
-    >>> low, high = add((torch.zeros(2), torch.ones(2).double()))
-    >>> low.item(), high.item() >= 2
-    (0.0, True)
-    """
+    """Sum intervals along an axis."""
     low, high = interval
     room = EPS * (low.shape[dim] + 4)
     return known(
@@ -61,13 +41,7 @@ def add(interval: Interval, dim: int = -1) -> Interval:
 
 
 def shift(interval: Interval, by: Tensor) -> Interval:
-    """Add a number.
-
-    Examples
-    --------
-    >>> shift((torch.tensor(0.0), torch.tensor(0.0)), torch.tensor(0.0))
-    (tensor(0.), tensor(0.))
-    """
+    """Add a number."""
     low, high = interval
     return known(
         low + by - EPS * _finite(low.abs() + by.abs()),
@@ -76,14 +50,7 @@ def shift(interval: Interval, by: Tensor) -> Interval:
 
 
 def multiply(first: Interval, second: Interval) -> Interval:
-    """Multiply intervals; infinite ends stand for numbers without a bound, so 0 times one is 0.
-
-    Examples
-    --------
-    >>> low, high = multiply((torch.tensor(-1.0), torch.tensor(2.0)), (torch.tensor(3.0),) * 2)
-    >>> round(low.item(), 9), round(high.item(), 9)
-    (-3.0, 6.0)
-    """
+    """Multiply intervals; infinite ends stand for numbers without a bound, so 0 times one is 0."""
     corners = torch.stack([a * b for a in first for b in second])
     lost = torch.stack([end.isnan() for end in torch.broadcast_tensors(*first, *second)]).any(0)
     corners = torch.where(corners.isnan(), 0.0, corners)
@@ -93,25 +60,12 @@ def multiply(first: Interval, second: Interval) -> Interval:
 
 
 def scaled(factor: Tensor, interval: Interval) -> Interval:
-    """Multiply an interval by a number.
-
-    Examples
-    --------
-    >>> low, high = scaled(torch.tensor(-2.0), (torch.tensor(0.0), torch.tensor(1.0)))
-    >>> round(low.item(), 9), high.item()
-    (-2.0, 0.0)
-    """
+    """Multiply an interval by a number."""
     return multiply((factor, factor), interval)
 
 
 def size(interval: Interval) -> Tensor:
-    """Return the magnitude: the largest absolute value.
-
-    Examples
-    --------
-    >>> size((torch.tensor(-3.0), torch.tensor(1.0)))
-    tensor(3.)
-    """
+    """Return the magnitude: the largest absolute value."""
     return torch.maximum(interval[0].abs(), interval[1].abs())
 
 
@@ -121,13 +75,7 @@ def _finite(room: Tensor) -> Tensor:
 
 
 def with_zero(interval: Interval, where: Tensor) -> Interval:
-    """Widen intervals to contain 0 at some places.
-
-    Examples
-    --------
-    >>> with_zero((torch.ones(2), torch.ones(2)), torch.tensor([True, False]))[0]
-    tensor([0., 1.])
-    """
+    """Widen intervals to contain 0 at some places."""
     low, high = interval
     return torch.where(where, low.clamp(max=0), low), torch.where(where, high.clamp(min=0), high)
 

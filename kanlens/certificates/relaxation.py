@@ -13,7 +13,7 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,77 +36,15 @@ from kanlens.splines.control_points import ControlPoints
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerBounds:
-    """Bounds on one layer over a batch of boxes.
+    """Bounds on one layer over a batch of boxes."""
 
-    Attributes
-    ----------
-    low, high : Tensor, shape (box, in)
-        Of the inputs.
-    values : ControlPoints
-        Of the edges.
-    edges : tuple of Tensor, shape (box, out, in)
-        Of the edges.
-    sums : tuple of Tensor, shape (box, out)
-        Of the sums.
-    """
-
-    low: Tensor
-    high: Tensor
-    values: ControlPoints
-    edges: Interval
-    sums: Interval
-
-    @property
-    def inputs(self) -> Interval:
-        """Bounds of the inputs."""
-        return self.low, self.high
+    inputs: Interval  # (box, in)
+    values: ControlPoints  # of the edges
+    edges: Interval  # (box, out, in)
+    sums: Interval  # (box, out)
 
 
-@dataclass(frozen=True, eq=False)
-class EdgeCombination:
-    """Linear combinations of the edges of each input of a layer.
-
-    Attributes
-    ----------
-    points : Tensor, shape (box, row, in, piece, point)
-    below, above : Tensor, shape (box, row, in, piece)
-    start, end : Tensor, shape (box, 1, in, piece)
-    """
-
-    points: Tensor
-    below: Tensor
-    above: Tensor
-    start: Tensor
-    end: Tensor
-
-    def hull(self) -> Interval:
-        """Bound the sums on the boxes, shapes (box, row, in)."""
-        low = (self.points.amin(-1) + self.below).amin(-1)
-        return known(low, (self.points.amax(-1) + self.above).amax(-1))
-
-    def slopes(self) -> Tensor:  # (box, row, in)
-        """Return the slope of each sum's chord; 0 on a box without width."""
-        width = self.end[..., -1] - self.start[..., 0]
-        rise = self.points[..., -1, -1] - self.points[..., 0, 0]
-        return torch.where(width > 0, rise / width.clamp_min(1e-300), 0.0)
-
-    def minus_lines(self, slopes: Tensor) -> EdgeCombination:
-        """Subtract lines through 0 with these slopes."""
-        share = torch.linspace(0, 1, self.points.shape[-1]).to(self.points)
-        start, end = self.start[..., None], self.end[..., None]
-        places = start + (end - start) * share
-        factor = slopes[..., None, None]
-        room = 8 * EPS * (factor * torch.maximum(start.abs(), end.abs())).abs()[..., 0]
-        return EdgeCombination(
-            self.points - factor * places,
-            self.below - room,
-            self.above + room,
-            self.start,
-            self.end,
-        )
-
-
-def combine(edges: ControlPoints, weights: Tensor) -> EdgeCombination:
+def combine(edges: ControlPoints, weights: Tensor) -> ControlPoints:
     """Combine the edges of each input with weights (box, row, out), or (box, row, out, in)."""
     if weights.dim() == 3:
         weights = weights[..., None].expand(*weights.shape, edges.points.shape[2])
@@ -123,8 +61,32 @@ def combine(edges: ControlPoints, weights: Tensor) -> EdgeCombination:
     else:
         below = _total(rise, edges.below) + _total(fall, edges.above)
         above = _total(rise, edges.above) + _total(fall, edges.below)
-    start, end = edges.start[:, None], edges.end[:, None]
-    return EdgeCombination(points, below - room, above + room, start, end)
+    never = points.new_full((), torch.inf)
+    return replace(
+        edges, points=points, below=below - room, above=above + room, lower=-never, upper=never
+    )
+
+
+def chords(edges: ControlPoints) -> Tensor:  # (box, row, in)
+    """Return the slopes of the edges' chords; 0 on a box without width."""
+    width = (edges.end[..., -1] - edges.start[..., 0])[:, None]
+    rise = edges.points[..., -1, -1] - edges.points[..., 0, 0]
+    return torch.where(width > 0, rise / width.clamp_min(1e-300), 0.0)
+
+
+def margins(edges: ControlPoints, slopes: Tensor) -> Interval:  # (box, row, in)
+    """Bound what lines through 0 with some slopes (box, row, in) leave of the edges."""
+    share = torch.linspace(0, 1, edges.points.shape[-1]).to(edges.points)
+    start, end = edges.start[:, None, ..., None], edges.end[:, None, ..., None]
+    factor = slopes[..., None, None]
+    room = 8 * EPS * (factor * torch.maximum(start.abs(), end.abs())).abs()[..., 0]
+    left = replace(
+        edges,
+        points=edges.points - factor * (start + (end - start) * share),
+        below=edges.below - room,
+        above=edges.above + room,
+    )
+    return known(*left.bounds())
 
 
 def _total(weights: Tensor, margins: Tensor) -> Tensor:
@@ -134,15 +96,7 @@ def _total(weights: Tensor, margins: Tensor) -> Tensor:
 
 
 def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
-    """Propagate bounds of sums (box, sub) to the nodes (box, node) made of them.
-
-    Examples
-    --------
-    >>> from kanlens.model.products import Grouping
-    >>> low, high = torch.tensor([[-1.0, 2.0]]), torch.tensor([[1.0, 3.0]])
-    >>> node_bounds(Nodes(Grouping(0, (2,))), (low, high))[1].round(decimals=6)
-    tensor([[3.]])
-    """
+    """Propagate bounds of sums (box, sub) to the nodes (box, node) made of them."""
     count = nodes.grouping.sums
     columns = [(sums[0][:, k], sums[1][:, k]) for k in range(count)]
     for product in range(len(nodes.grouping.arities)):
@@ -164,22 +118,11 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
 def through_nodes(
     nodes: Nodes, slopes: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Interval]:
-    """Propagate a linear form of nodes back to the sums they are made of, plus a margin.
+    """Propagate a linear form (box, row, node) back to the bounded sums (box, sub) of the nodes.
 
     A product is linear in each factor; what its tangent plane at the middle of their intervals
-    leaves is bounded by the higher products of their half widths.
-
-    Parameters
-    ----------
-    nodes : Nodes
-    slopes : Tensor, shape (box, row, node)
-    low, high : Tensor, shape (box, sub)
-        Bounds of the sums.
-
-    Returns
-    -------
-    weights : Tensor, shape (box, row, sub)
-    margin : tuple of Tensor, shape (box, row)
+    leaves is bounded by the higher products of their half widths. Returns weights (box, row, sub)
+    and that margin (box, row).
     """
     zero = torch.zeros_like(slopes[..., 0])
     margin = zero, zero
@@ -210,37 +153,24 @@ def through_nodes(
 def relax(
     model: KAN, layers: list[LayerBounds], weights: Tensor
 ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
-    """Bound linear forms of the sums of the last of some layers by backward propagation.
+    """Bound linear forms (box, row, out) of the sums of the last of `layers` backwards.
 
-    Parameters
-    ----------
-    model : KAN
-    layers : list of LayerBounds
-        Up to the layer of the sums.
-    weights : Tensor, shape (box, row, out)
-
-    Returns
-    -------
-    bounds : tuple of Tensor, shape (box, row)
-    rest : tuple of Tensor, shape (box, row)
-        What is added to the functions of single features.
-    weights : Tensor, shape (box, row, out)
-        Of the sums of the first layer in those functions.
-    lost : list of Tensor, shape (box, row, in)
-        Width of the margins at every layer, the last layer first.
+    Returns bounds (box, row), the part of them beside functions of single features, the weights
+    (box, row, out) of the first layer's sums in those functions, and the width (box, row, in) of
+    the margins at every layer, the last layer first.
     """
     zero = torch.zeros_like(weights[..., 0])
     rest, lost = (zero, zero), []
     for index in range(len(layers) - 1, 0, -1):
         rest = _with_bias(weights, model.layers[index].bias, rest)
         combined = combine(layers[index].values, weights)
-        slopes = combined.slopes()
-        margin = combined.minus_lines(slopes).hull()
+        slopes = chords(combined)
+        margin = margins(combined, slopes)
         lost.append(margin[1] - margin[0])
         weights, product = through_nodes(model.nodes[index - 1], slopes, *layers[index - 1].sums)
         rest = plus(plus(rest, add(margin)), product)
     rest = _with_bias(weights, model.layers[0].bias, rest)
-    hull = combine(layers[0].values, weights).hull()
+    hull = known(*combine(layers[0].values, weights).bounds())
     return plus(add(hull), rest), rest, weights, [*lost, hull[1] - hull[0]]
 
 

@@ -33,48 +33,27 @@ NORMS = ("2", "inf", "1")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluatedPoints:
-    """Points of the domain with the output and its gradient there.
+    """Points of the domain with the output and its gradient there."""
 
-    Attributes
-    ----------
-    x : Tensor, shape (point, in)
-    value : Tensor, shape (point,)
-    slope : Tensor, shape (point, in)
-    """
-
-    x: Tensor
-    value: Tensor
-    slope: Tensor
+    x: Tensor  # (point, in)
+    value: Tensor  # (point,)
+    slope: Tensor  # (point, in)
 
     def thinned(self, count: int) -> EvaluatedPoints:
-        """Return at most `count` of the points, evenly taken.
-
-        Examples
-        --------
-        >>> rows = torch.arange(6.0)[:, None]
-        >>> EvaluatedPoints(x=rows, value=rows[:, 0], slope=rows).thinned(3).value
-        tensor([0., 2., 4.])
-        """
+        """Return at most `count` of the points, evenly taken."""
         step = -(-len(self.x) // count)
         return EvaluatedPoints(x=self.x[::step], value=self.value[::step], slope=self.slope[::step])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Extremes:
-    """Extremes that were reached at points of the domain, to which bounds are compared.
-
-    Attributes
-    ----------
-    value, apart : tuple of float
-    slope_low, slope_high : Tensor, shape (in,)
-    norms : Tensor, shape (3,)
-    """
+    """Extremes that were reached at points of the domain, to which bounds are compared."""
 
     value: tuple[float, float]
     apart: tuple[float, float]
-    slope_low: Tensor
+    slope_low: Tensor  # (in,), NaN where the slope is defined at no point
     slope_high: Tensor
-    norms: Tensor
+    norms: Tensor  # (3,)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,24 +80,13 @@ def dual_norms(slope: Tensor) -> Tensor:  # (..., in) -> (..., 3)
 
     |F(x) - F(y)| is at most the largest 2-norm of the gradient times the 2-norm of x - y, its
     1-norm times the inf-norm, its inf-norm times the 1-norm.
-
-    Examples
-    --------
-    >>> dual_norms(torch.tensor([3.0, 4.0]))
-    tensor([5., 7., 4.])
     """
     sizes = slope.abs()
     return torch.stack([sizes.square().sum(-1).sqrt(), sizes.sum(-1), sizes.amax(-1)], -1)
 
 
 def spread_points(domain: Tensor, count: int, *, skip: int = 0) -> Tensor:  # (count, in)
-    """Return Sobol points of a box (in, 2).
-
-    Examples
-    --------
-    >>> spread_points(torch.tensor([[0.0, 2.0]]).double(), 3)[1]
-    tensor([1.], dtype=torch.float64)
-    """
+    """Return Sobol points of a box (in, 2)."""
     engine = SobolEngine(len(domain))
     if skip:
         engine.fast_forward(skip)
@@ -128,12 +96,7 @@ def spread_points(domain: Tensor, count: int, *, skip: int = 0) -> Tensor:  # (c
 
 
 def explore(
-    model: KAN,
-    target: int,
-    domain: Tensor,
-    knots: Tensor,
-    *,
-    deadline: Deadline = NEVER,
+    model: KAN, target: int, domain: Tensor, knots: Tensor, *, deadline: Deadline = NEVER
 ) -> EvaluatedPoints:
     """Evaluate an output at Sobol points, corners and knots, then search from the best of them.
 
@@ -155,13 +118,7 @@ def explore(
 
 
 def affordable(model: KAN, most: int, *, work: int = WORK) -> int:
-    """Return the most rows to evaluate for one purpose, with so many edges evaluated in all.
-
-    Examples
-    --------
-    >>> affordable(KAN([2, 3, 1]), 2048), affordable(KAN([784, 300, 1]), 2048)
-    (2048, 569)
-    """
+    """Return the most rows to evaluate for one purpose, with so many edges evaluated in all."""
     edges = sum(layer.mask.numel() for layer in model.layers)
     return max(FEWEST_POINTS, min(most, work // edges))
 
@@ -256,28 +213,13 @@ def _goals(model: KAN) -> Tensor:
 
 def _objectives(sample: EvaluatedPoints) -> Tensor:  # (goal, point)
     """Return the objectives to maximize: the output, the slopes and the gradient's norms."""
-    columns = torch.cat(
-        [
-            sample.value[:, None],
-            -sample.value[:, None],
-            sample.slope,
-            -sample.slope,
-            dual_norms(sample.slope),
-        ],
-        dim=1,
-    )
+    value, slope = sample.value[:, None], sample.slope
+    columns = torch.cat([value, -value, slope, -slope, dual_norms(slope)], dim=1)
     return columns.mT.nan_to_num(-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
 
 
 def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
-    """Return the extremes of a sample; `apart` (point,) is its distance from an additive function.
-
-    Examples
-    --------
-    >>> one = torch.ones(1, 1)
-    >>> extremes(EvaluatedPoints(x=one, value=one[0], slope=one), one[0]).value
-    (1.0, 1.0)
-    """
+    """Return the extremes of a sample and of its distance from an additive function (point,)."""
     value = defined(sample.value)
     slope = torch.where(torch.isfinite(sample.slope), sample.slope, torch.nan)
     low = slope.nan_to_num(torch.inf).amin(0)
@@ -288,8 +230,8 @@ def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
     return Extremes(
         value=(float(value.amin()), float(value.amax())),
         apart=(float(rest.amin()), float(rest.amax())),
-        slope_low=low.masked_fill(none, 0.0),
-        slope_high=high.masked_fill(none, 0.0),
+        slope_low=low.masked_fill(none, torch.nan),
+        slope_high=high.masked_fill(none, torch.nan),
         norms=norms.amax(0),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
@@ -273,25 +273,12 @@ class Certificate:
     def to_json(self) -> str:
         """Return the statements as JSON; null stands for what has no bound."""
         domain = dict(zip(self.features, self.domain.tolist(), strict=True))
-        outputs = [_output_json(output) for output in self.outputs]
-        return json.dumps(
-            {
-                "domain": domain,
-                "outputs": outputs,
-                "remark": self.remark,
-                "between": list(self.between),
-            }
-        )
+        known = {"domain": domain, "outputs": _plain(self.outputs)}
+        return json.dumps({**known, "remark": self.remark, "between": self.between})
 
 
 def _digits(low: float, high: float, value: float) -> str:
-    """Format an end of an interval with as many digits as tell it from the other.
-
-    Examples
-    --------
-    >>> _digits(1e9 - 1, 1e9 + 1, 1e9 + 1), _digits(0.0, 0.1, 0.1)
-    ('1000000001', '0.1')
-    """
+    """Format an end of an interval with as many digits as tell it from the other."""
     width, size = high - low, max(abs(low), abs(high))
     needed = 3 + math.ceil(math.log10(size / width)) if width and size < math.inf else 6
     return f"{value:.{min(max(needed, 6), 17)}g}"
@@ -313,37 +300,14 @@ def _sentence(one: FeatureCertificate) -> str:
     return f"{one.name}: {words}; {effect}; {slope}{remark}"
 
 
-def _output_json(output: OutputCertificate) -> dict[str, Any]:
-    near = output.additivity
-    return {
-        "target": output.target,
-        "unit": output.unit,
-        "range": _finite(asdict(output.range)),
-        "features": [
-            {
-                "name": one.name,
-                "verdict": one.verdict,
-                "slope": _finite(asdict(one.slope)),
-                "rises": _finite(asdict(one.rises)),
-                "falls": _finite(asdict(one.falls)),
-                "rise": _pair(one.rise),
-                "fall": _pair(one.fall),
-                "remark": one.remark,
-            }
-            for one in output.features
-        ],
-        "lipschitz": {norm: _finite(asdict(bound)) for norm, bound in output.lipschitz.items()},
-        "additivity": {**_finite(asdict(near.distance)), "least": near.least},
-        "boxes": output.boxes,
-        "decided": output.decided,
-        "remark": output.remark,
-    }
-
-
-def _pair(pair: PointPair) -> dict[str, Any]:
-    value = [end if math.isfinite(end) else None for end in pair.value.tolist()]
-    return {"x": pair.x.tolist(), "value": value}
-
-
-def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+def _plain(value: Any) -> Any:
+    """Return a statement as JSON holds it."""
+    if isinstance(value, Additivity):
+        return {**_plain(value.distance), "least": value.least}
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, Tensor | list | tuple):
+        return [_plain(one) for one in (value.tolist() if isinstance(value, Tensor) else value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

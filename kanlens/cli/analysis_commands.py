@@ -1,4 +1,4 @@
-"""Commands that make a model simpler: prune, symbolize."""
+"""Commands that make a model simpler and find formulas: prune, symbolize, discover."""
 
 from __future__ import annotations
 
@@ -8,28 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kanlens.cli.application import app
+from kanlens.checks import message
+from kanlens.cli.application import command
 from kanlens.cli.model_tables import read_rows, read_test
-from kanlens.cli.options import (
-    DataPath,
-    Json,
-    ModelPath,
-    Quiet,
-    Seed,
-    TargetColumn,
-    split_names,
-)
-from kanlens.cli.terminal import Terminal, check_outputs, seeded
+from kanlens.cli.options import DataPath, ModelOutput, ModelPath, Seed, TargetColumn, split_names
+from kanlens.cli.terminal import Terminal, seeded
+from kanlens.errors import DataError
 
 if TYPE_CHECKING:
     from kanlens.data.tables import Table
     from kanlens.model.network import KAN
-    from kanlens.pruning import PruneResult
+    from kanlens.symbolic import SymbolicResult
 
 _WITHOUT = "loss and budget are the change of the outputs, as a share of their variance"
 
 
-@app.command()
+@command()
 def prune(
     model: ModelPath,
     data: DataPath,
@@ -62,9 +56,7 @@ def prune(
     test: Annotated[
         Path | None, typer.Option(help="Table to judge the model on before and after.")
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
-        "pruned.safetensors"
-    ),
+    output: ModelOutput = Path("pruned.safetensors"),
     table: Annotated[
         Path | None, typer.Option("--table", help="Also write the removed edges here.")
     ] = None,
@@ -72,19 +64,16 @@ def prune(
         Path | None,
         typer.Option("--figure", help="Also draw the loss against the edges left here."),
     ] = None,
-    seed: Seed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    terminal: Terminal,
+    generator: Any,
 ) -> None:
     """Remove the edges with the smallest scores; nodes and features that lose all edges go too."""
     import kanlens
 
-    terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
-    outputs = {"model": output, "table": table, "picture": figure}
-    check_outputs("prune", outputs, [model, data, test])
+    terminal.check([model, data, test], model=output, table=table, picture=figure)
     kan = kanlens.load(model)
-    rows = read_rows(data, kan, column, call="prune", terminal=terminal, without=_WITHOUT)
-    tests = read_test(test, kan, column, call="prune")
+    rows = read_rows(data, kan, column, terminal, without=_WITHOUT)
+    tests = read_test(test, kan, column, terminal)
     result = kanlens.prune(
         kan,
         rows.x,
@@ -97,20 +86,8 @@ def prune(
         progress=terminal.progress,
         generator=generator,
     )
-    facts = {"model": str(output), **_pruned(result), **_on_test(tests, kan, result.model)}
-    _write_steps(result, table, figure, terminal)
-    kanlens.save(result.model, output)
-    removed = result.to_frame()
-    shown = ["step", "name", "relative_score", "reason", "loss_before", "loss_after", "edges_left"]
-    terminal.frame("removed edges", removed[shown])
-    terminal.facts("pruned", {key: value for key, value in facts.items() if value is not None})
-    terminal.wrote(output)
-    terminal.emit({**facts, "removed": list(result.removed), "tuned": list(result.tuned)})
-
-
-def _pruned(result: PruneResult) -> dict[str, Any]:
-    """Return what there is to say of a pruning."""
-    return {
+    facts: dict[str, Any] = {
+        "model": str(output),
         "widths": list(result.model.widths),
         "edges_before": result.edges_before,
         "edges_after": result.edges_after,
@@ -121,7 +98,18 @@ def _pruned(result: PruneResult) -> dict[str, Any]:
         "dropped_features": list(result.dropped_features),
         "constant_outputs": list(result.constant_outputs),
         "stopped_because": result.stopped_because,
+        **_on_test(tests, kan, result.model),
     }
+    removed = result.to_frame()
+    terminal.write(removed, table)
+    if figure is not None:
+        terminal.write(kanlens.plot.pruning(result), figure)
+    terminal.write(result.model, output)
+    shown = ["step", "name", "relative_score", "reason", "loss_before", "loss_after", "edges_left"]
+    terminal.frame("removed edges", removed[shown])
+    unknown = {name: facts.pop(name) for name in list(facts) if facts[name] is None}
+    steps = {"removed": list(result.removed), "tuned": list(result.tuned)}
+    terminal.facts("pruned", facts, **unknown, **steps)
 
 
 def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:
@@ -136,24 +124,7 @@ def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:
     return facts
 
 
-def _write_steps(
-    result: PruneResult, table: Path | None, figure: Path | None, terminal: Terminal
-) -> None:
-    """Write the removed edges and draw what they cost, where that is wanted."""
-    import kanlens
-    from kanlens.data.tables import write_frame
-
-    if table is not None:
-        write_frame(result.to_frame(), table, call="prune")
-        terminal.wrote(table)
-    if figure is not None:
-        from kanlens.plotting.style import save
-
-        save(kanlens.plot.pruning(result), figure)
-        terminal.wrote(figure)
-
-
-@app.command()
+@command()
 def symbolize(
     model: ModelPath,
     data: DataPath,
@@ -172,23 +143,19 @@ def symbolize(
         Path | None,
         typer.Option(help="Table to make the receipt on.  [default: rows of DATA not fitted to]"),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
-        "symbolic.safetensors"
-    ),
-    seed: Seed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    output: ModelOutput = Path("symbolic.safetensors"),
+    terminal: Terminal,
+    generator: Any,
 ) -> None:
     """Read a formula from a model, with a receipt that says how far it can be trusted."""
     import kanlens
-    from kanlens.symbolic.wording import legend, written
+    from kanlens.symbolic.wording import written
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    check_outputs("symbolize", {"model": output}, [model, data, test])
+    terminal.check([model, data, test], model=output)
     kan = kanlens.load(model)
     without = "the formula is judged against the model alone"
-    rows = read_rows(data, kan, column, call="symbolize", terminal=terminal, without=without)
-    tests = read_test(test, kan, column, call="symbolize")
+    rows = read_rows(data, kan, column, terminal, without=without)
+    tests = read_test(test, kan, column, terminal)
     result = kanlens.symbolize(
         kan,
         rows.x,
@@ -198,26 +165,79 @@ def symbolize(
         model_selection=model_selection,
         x_test=None if tests is None else tests.x,
         y_test=None if tests is None else tests.y,
-        generator=seeded(seed),
+        generator=generator,
         progress=terminal.progress,
     )
-    kanlens.save(result.model, output)
-    equations = result.equations_.drop(columns=["sympy_format"]).reset_index()
+    terminal.write(result.model, output)
+    equations = result.equations_.reset_index()
     picked = {name: result.get_best(name).name for name in result.output_names}
     places = zip(equations["output"], equations["index"], strict=True)
     marks = [">>>>" if picked[name] == index else "" for name, index in places]
     equations.insert(0, "picked", marks)
-    equations["equation"] = equations["equation"].map(_shortened)
-    terminal.frame("equations", equations)
-    for position, name in enumerate(result.output_names):
-        terminal.text(f"{written(name)} = {result.text(output=position)}")
-    if named := legend(result.feature_names):
-        terminal.text(named)
-    terminal.text(result.receipt.summary())
-    terminal.wrote(output)
+    said = [
+        f"{written(name)} = {result.text(output=position)}"
+        for position, name in enumerate(result.output_names)
+    ]
+    _show_formulas(terminal, equations, said, result, most=60)
     terminal.say("it is the network with functions on its edges; the formula may be shorter")
     terminal.emit({"model": str(output), **json.loads(result.to_json())})
 
 
-def _shortened(text: str, most: int = 60) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
+def _show_formulas(
+    terminal: Terminal, equations: Any, said: list[str], result: SymbolicResult, *, most: int
+) -> None:
+    """Print equations, cut to so many characters, the chosen ones and what they are worth."""
+    from kanlens.symbolic.wording import legend
+
+    equations = equations.drop(columns=["sympy_format"])
+    equations["equation"] = [
+        text if len(text) <= most else f"{text[: most - 3]}..." for text in equations["equation"]
+    ]
+    terminal.frame("equations", equations)
+    for text in (*said, legend(result.feature_names), result.receipt.summary()):
+        if text:
+            terminal.text(text)
+
+
+@command()
+def discover(
+    data: DataPath,
+    *,
+    target: Annotated[str, typer.Option("--target", help="Column to find a formula for.")],
+    features: Annotated[
+        str | None, typer.Option(help="Columns to use, with commas.  [default: all others]")
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option(help="Seconds after which the best so far is shown.")
+    ] = 60.0,
+    seed: Seed = None,
+    terminal: Terminal,
+) -> None:
+    """Find a formula for a column of a table, with a receipt that says how far it holds."""
+    import pandas as pd
+
+    import kanlens
+    from kanlens.symbolic.wording import written
+
+    chosen = split_names(features) or None
+    table = kanlens.read_table(data, target=target, features=chosen, task="regression")
+    words = [f.name for f in table.schema.features if f.kind == "categorical"]
+    if words:  # which no formula is written in
+        got = f"words in {', '.join(map(repr, words[:3]))}"
+        advice = "Name the columns of numbers with --features"
+        raise DataError(message("discover", "columns of numbers", got, advice))
+    if table.y is None:
+        raise DataError(message("discover", "a target", "none", "Name it with --target"))
+    result = kanlens.discover(
+        table.x,
+        pd.Series(table.y[:, 0].numpy(), name=target),
+        table.feature_names,
+        time_limit=time_limit,
+        generator=None if seed is None else seeded(seed),
+        progress=terminal.progress,
+    )
+    said = [f"{written(target)} = {result.text()}"]
+    _show_formulas(terminal, result.equations_.drop(columns=["output"]), said, result, most=100)
+    terminal.say(f"{result.seconds:.1f} s: {result.stopped_because}")
+    facts = {"stopped_because": result.stopped_because, "seconds": result.seconds}
+    terminal.emit({"target": target, **facts, **json.loads(result.to_json())})

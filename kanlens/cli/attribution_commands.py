@@ -1,56 +1,51 @@
-"""Commands that say which feature did what: attribute, importance, compare, methods."""
+"""Commands on what features do: attribute, importance, compare, methods, certify."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kanlens.checks import message
-from kanlens.cli.application import app
-from kanlens.cli.flags import in_flags
+from kanlens.cli.application import app, command, in_flags
 from kanlens.cli.model_tables import background_rows, read_rows, spread
 from kanlens.cli.options import (
+    AlsoTable,
     Background,
     DataPath,
-    Json,
+    MaxBackground,
+    Method,
+    MethodOptions,
     ModelPath,
-    NoSeed,
-    Quiet,
-    Seed,
+    TableOutput,
     Target,
     TargetColumn,
     asked_output,
     output_index,
     split_names,
 )
-from kanlens.cli.table_layout import blocks
-from kanlens.cli.terminal import Terminal, check_outputs, seeded
-from kanlens.errors import InvalidValueError
+from kanlens.cli.terminal import Terminal
+from kanlens.errors import InvalidValueError, MethodError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from kanlens.model.network import KAN
 
 SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
 OWN = ("model", "x", "method", "background", "target", "grouped", "generator", "progress")
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Option of the method, as name=value; may be given several times."),
-]
-MaxBackground = Annotated[
-    int | None, typer.Option(help="Background rows, spread over those there are.")
-]
+Domain = dict[str, tuple[float, float]]
+RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|$)")
 
 
-@app.command()
+@command()
 def attribute(
     model: ModelPath,
     data: DataPath,
     *,
-    method: Annotated[str, typer.Option(help="See 'kanlens methods'.")] = "shapley",
+    method: Method = "shapley",
     column: TargetColumn = None,
     background: Background = None,
     output_name: Target = None,
@@ -58,35 +53,29 @@ def attribute(
         int | None, typer.Option(help="Rows to explain, spread over the table.  [default: all]")
     ] = None,
     max_background: MaxBackground = None,
-    options: Options = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Table to write.")] = Path(
-        "attributions.parquet"
-    ),
-    seed: Seed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    options: MethodOptions = None,
+    output: TableOutput = Path("attributions.parquet"),
+    terminal: Terminal,
+    generator: Any,
 ) -> None:
     """Say how much each feature adds to every prediction; one row per row of the table."""
     import kanlens
     from kanlens.attribution import Attribution
-    from kanlens.data.tables import write_frame
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    check_outputs("attribute", {"table": output}, [model, data, background])
+    terminal.check([model, data, background], table=output)
     kan = kanlens.load(model)
-    table = read_rows(data, kan, column, call="attribute", terminal=terminal)
-    against = (background, kan, table, max_background)
+    table = read_rows(data, kan, column, terminal)
     result = kanlens.attribute(
         kan,
-        spread(table.x, "max_rows", max_rows, call="attribute"),
+        spread(table.x, "max_rows", max_rows, terminal),
         method=method,
-        background=background_rows(*against, call="attribute", terminal=terminal),
-        target=asked_output(terminal, kan, output_name, table.x, call="attribute"),
-        generator=seeded(seed),
+        background=background_rows(background, kan, table, max_background, terminal),
+        target=asked_output(terminal, kan, output_name, table.x),
+        generator=generator,
         progress=terminal.progress,
-        **_options("attribute", options),
+        **_options(terminal.call, options),
     )
-    write_frame(result.to_frame(), output, call="attribute")
+    terminal.write(result.to_frame(), output)
     facts: dict[str, Any] = {"attributions": str(output), "method": method}
     facts["target"] = f"{result.target} ({result.unit})" if result.unit else result.target
     importance = result
@@ -97,17 +86,15 @@ def attribute(
         facts.update(_errors(result))
     frame = importance.to_frame()
     terminal.frame("importance", frame)
-    terminal.facts("attributed", facts)
-    terminal.wrote(output)
-    terminal.emit({**facts, "importance": frame.to_dict(orient="records")})
+    terminal.facts("attributed", facts, importance=frame.to_dict(orient="records"))
 
 
-@app.command()
+@command()
 def importance(
     model: ModelPath,
     data: DataPath,
     *,
-    method: Annotated[str, typer.Option(help="See 'kanlens methods'.")] = "shapley",
+    method: Method = "shapley",
     column: TargetColumn = None,
     background: Background = None,
     output_name: Annotated[
@@ -115,44 +102,36 @@ def importance(
     ] = None,
     max_rows: Annotated[int, typer.Option(help="Rows to use, spread over the table.")] = 200,
     max_background: MaxBackground = None,
-    options: Options = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Also write the table here.")
-    ] = None,
-    seed: Seed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    options: MethodOptions = None,
+    output: AlsoTable = None,
+    terminal: Terminal,
+    generator: Any,
 ) -> None:
     """Rank the features, for every output or class; 95% intervals are from the spread of rows."""
     import kanlens
-    from kanlens.data.tables import write_frame
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    check_outputs("importance", {"table": output}, [model, data, background])
+    terminal.check([model, data, background], table=output)
     kan = kanlens.load(model)
-    table = read_rows(data, kan, column, call="importance", terminal=terminal)
-    against = (background, kan, table, max_background)
+    table = read_rows(data, kan, column, terminal)
     frame = kanlens.importance(
         kan,
-        spread(table.x, "max_rows", max_rows, call="importance"),
+        spread(table.x, "max_rows", max_rows, terminal),
         method=method,
-        background=background_rows(*against, call="importance", terminal=terminal),
+        background=background_rows(background, kan, table, max_background, terminal),
         target=output_index(output_name),
-        generator=seeded(seed),
+        generator=generator,
         progress=terminal.progress,
-        **_options("importance", options),
+        **_options(terminal.call, options),
     )
     for name, part in frame.groupby("output", sort=False):
         unit = str(part["unit"].iloc[0])
         title = f"importance for {name}" + (f" ({unit})" if unit else "")
         terminal.frame(title, part.drop(columns=["output", "unit"]))
-    if output is not None:
-        write_frame(frame, output, call="importance")
-        terminal.wrote(output)
+    terminal.write(frame, output)
     terminal.emit({"method": method, "importance": frame.to_dict(orient="records")})
 
 
-@app.command()
+@command()
 def compare(
     model: ModelPath,
     data: DataPath,
@@ -171,30 +150,24 @@ def compare(
     max_background: Annotated[
         int, typer.Option(help="Background rows to use, spread over those there are.")
     ] = 20,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Also write the table here.")
-    ] = None,
-    seed: Seed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    output: AlsoTable = None,
+    terminal: Terminal,
+    generator: Any,
 ) -> None:
     """Put attribution methods side by side: completeness, error, agreement, seconds."""
     import kanlens
-    from kanlens.data.tables import write_frame
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    check_outputs("compare", {"table": output}, [model, data, background])
+    terminal.check([model, data, background], table=output)
     kan = kanlens.load(model)
-    table = read_rows(data, kan, column, call="compare", terminal=terminal)
-    against = (background, kan, table, max_background)
+    table = read_rows(data, kan, column, terminal)
     result = kanlens.compare(
         kan,
-        spread(table.x, "max_rows", max_rows, call="compare"),
-        background=background_rows(*against, call="compare", terminal=terminal),
-        target=asked_output(terminal, kan, output_name, table.x, call="compare"),
+        spread(table.x, "max_rows", max_rows, terminal),
+        background=background_rows(background, kan, table, max_background, terminal),
+        target=asked_output(terminal, kan, output_name, table.x),
         methods=_names(methods),
         metrics=_names(metrics),
-        generator=seeded(seed),
+        generator=generator,
         progress=terminal.progress,
     )
     wanted = SHOWN if metrics is None else (*result.arrows, "seconds")
@@ -202,37 +175,28 @@ def compare(
     arrows = {name: f"{name} {arrow}".rstrip() for name, arrow in result.arrows.items()}
     numbers = result.frame[shown].rename(columns=arrows)
     terminal.text(f"output: {result.target}")
-    _show(terminal, f"methods on {min(max_rows, table.rows)} rows", numbers, key=16)
+    terminal.parts(f"methods on {min(max_rows, table.rows)} rows", numbers, key=16)
     terminal.frame("verdicts", result.frame[["method", "verdict"]])
-    _show(terminal, "mean |attribution|", result.importance.reset_index(names="feature"))
+    terminal.parts("mean |attribution|", result.importance.reset_index(names="feature"))
     for name, reason in result.skipped.items():
-        command: Any = typer.main.get_command(app)
-        said = in_flags(reason, command.commands["compare"])
+        group: Any = typer.main.get_command(app)
+        said = in_flags(reason, group.commands["compare"])
         terminal.say(f"{name} was left out: {said}")
-    if output is not None:
-        write_frame(result.frame, output, call="compare")
-        terminal.wrote(output)
+    terminal.write(result.frame, output)
     terminal.emit(json.loads(result.to_json()))
 
 
-@app.command()
-def methods(*, _seed: NoSeed = None, as_json: Json = False, quiet: Quiet = False) -> None:
+@command()
+def methods(*, terminal: Terminal) -> None:
     """List the attribution methods there are."""
     import pandas as pd
 
     from kanlens.attribution import METHODS
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
     names = ("name", "scope", "exact", "complete", "options", "summary", "reference")
     rows = [{name: getattr(method, name) for name in names} for method in METHODS.values()]
-    _show(terminal, "methods", pd.DataFrame(rows).drop(columns="reference"), key=40)
+    terminal.parts("methods", pd.DataFrame(rows).drop(columns="reference"), key=40)
     terminal.emit({"methods": rows})
-
-
-def _show(terminal: Terminal, title: str, frame: pd.DataFrame, *, key: int = 20) -> None:
-    """Print a table, in parts where the terminal is too narrow for it."""
-    for place, part in enumerate(blocks(frame, terminal.data.width, key=key)):
-        terminal.frame(title if not place else f"{title}, continued", part)
 
 
 def _names(text: str | None) -> list[str] | str | None:
@@ -270,3 +234,91 @@ def _errors(result: Any) -> dict[str, Any]:
     if result.remark:
         facts["remark"] = result.remark
     return facts
+
+
+@command()
+def certify(
+    model: ModelPath,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="Table whose ranges are the domain.  [default: those of the training data]",
+        ),
+    ] = None,
+    *,
+    column: TargetColumn = None,
+    domain: Annotated[
+        str | None,
+        typer.Option(help="Ranges that replace some of these: age=18:65,income=0:5."),
+    ] = None,
+    output_name: Target = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Bounds within this share of what was seen are good enough.")
+    ] = 0.02,
+    max_boxes: Annotated[int, typer.Option(help="Boxes that are bounded for each output.")] = 4096,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds for all outputs together, shared evenly.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Also write the certificate (JSON) here.")
+    ] = None,
+    terminal: Terminal,
+) -> None:
+    """Prove ranges, monotonicity and sensitivity of the outputs inside a box of the features."""
+    import kanlens
+
+    terminal.check([model, data], certificate=output)
+    kan, given = kanlens.load(model), _given(domain)
+    found = kanlens.certify(
+        kan,
+        {**_known(kan, data, column, given, terminal), **given},
+        target=output_index(output_name),
+        tolerance=tolerance,
+        max_boxes=max_boxes,
+        time_limit=time_limit,
+        progress=terminal.progress,
+    )
+    terminal.text(str(found))
+    terminal.write(found.to_json(), output)
+    terminal.emit(json.loads(found.to_json()))
+
+
+def _known(
+    kan: KAN, data: Path | None, column: str | None, given: Domain, terminal: Terminal
+) -> Domain:
+    """Return the range of every feature: in a table, else in the data the model was trained on.
+
+    None are known, and none needed, where the ranges of all features are given.
+    """
+    if data is not None:
+        x = read_rows(data, kan, column, terminal).x
+        low, high = x.amin(0), x.amax(0)
+    elif kan.feature_range is not None:
+        low, high = kan.feature_range
+    elif set(kan.feature_names) <= set(given):
+        return {}
+    else:
+        expected, got = "a domain", "a model without statistics of its training"
+        advice = "Name a table, for its ranges, or all of them with --domain"
+        raise MethodError(message("certify", expected, got, advice))
+    ends = zip(low.tolist(), high.tolist(), strict=True)
+    return dict(zip(kan.feature_names, ends, strict=True))
+
+
+def _given(text: str | None) -> Domain:
+    """Return ranges from name=low:high, with commas."""
+    found, rest = {}, text or ""
+    while rest.strip(" ,"):
+        part = RANGE.match(rest)
+        try:
+            if part is None or part["name"].strip() in found:
+                raise ValueError
+            found[part["name"].strip()] = float(part["low"]), float(part["high"])
+        except ValueError:
+            got = repr((part.group() if part else rest).strip(" ,"))
+            expected = "--domain name=low:high, each name once"
+            text = message("certify", expected, got, "Write age=18:65,income=0:5")
+            raise InvalidValueError(text) from None
+        rest = rest[part.end() :]
+    return found

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from kanlens.cli.application import app
-from kanlens.cli.options import SEEDS, Json, Quiet
-from kanlens.cli.terminal import Terminal, check_outputs, seeded
+from kanlens.cli.application import command
+from kanlens.cli.model_tables import spread
+from kanlens.cli.options import SEEDS
+from kanlens.cli.terminal import Terminal, seeded
 from kanlens.interruption import interrupts_pass
 
 if TYPE_CHECKING:
@@ -29,20 +30,18 @@ COMPARED = 30  # background rows they are compared with
 BUDGET = 0.5  # relative rise of the loss that one round of pruning of the known function may cost
 
 
-@app.command()
+@command()
 def demo(
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
         "kanlens-demo"
     ),
     seed: Annotated[int, typer.Option("--seed", help="Makes the run repeatable.", **SEEDS)] = 0,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    terminal: Terminal,
 ) -> None:
     """Train, prune, read and attribute KANs on three problems, and write reports about them."""
     started = time.perf_counter()
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    check_outputs("demo", {"model": output / KNOWN / "model.safetensors"}, [])
+    terminal.check([], model=output / KNOWN / "model.safetensors")
     job = _Job(terminal=terminal, folder=output, generator=seeded(seed))
     with interrupts_pass():  # a model that is half trained is of no use to what follows
         found = [job.known_function(), job.diabetes(), job.breast_cancer()]
@@ -162,10 +161,11 @@ class _Job:
 
         folder, rows = self.folder / name, table.keep(model.feature_names)
         background = None if model.background is None else model.background[:COMPARED]
-        shares = kanlens.attribute(
-            model, rows.x[:ATTRIBUTED], background=background, progress=self.terminal.progress
+        some = spread(rows.x, "rows", ATTRIBUTED, self.terminal)
+        found = kanlens.attribute(
+            model, some, background=background, progress=self.terminal.progress
         )
-        shares = cast("Attribution", shares)  # shapley is a local method
+        shares = cast("Attribution", found)  # shapley is a local method
         gap = float(shares.completeness_gap.abs().max())
         self.terminal.say(f"   Shapley values of {ATTRIBUTED} rows: {_top(shares)} matter most;")
         self.terminal.say(f"   they add up to the predictions within {gap:.0e}")
@@ -178,6 +178,7 @@ class _Job:
             rows,
             folder / "report.html",
             title=name.replace("-", " ").capitalize(),
+            attribution=shares,
             formula=symbolic,
             background=background,
             max_rows=ATTRIBUTED,

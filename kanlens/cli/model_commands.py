@@ -1,4 +1,4 @@
-"""Commands that make models and look at them: train, predict, info, import."""
+"""Commands that make models and look at them: train, sparsity-path, predict, info, import."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kanlens.cli.application import app
+from kanlens.cli.application import command
 from kanlens.cli.model_tables import read_rows, say_outside, training_table
 from kanlens.cli.options import (
-    DataPath,
-    Json,
-    ModelPath,
-    NoSeed,
-    Quiet,
-    Seed,
-    TargetColumn,
-    split_names,
-)
-from kanlens.cli.terminal import Terminal, check_outputs, seeded
-from kanlens.cli.training_options import (
     Categorical,
     Columns,
+    DataPath,
     Drop,
     Extrapolation,
     Features,
+    GridSize,
     Hidden,
     Imputation,
+    ModelOutput,
+    ModelPath,
+    Order,
     Penalty,
+    TableOutput,
+    TargetColumn,
+    Targets,
     TaskName,
     factor,
     new_model,
     norms,
+    split_names,
 )
+from kanlens.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from kanlens.data.tables import Table
@@ -44,22 +43,20 @@ PARTS = ("train", "test")
 MANY_ROWS = 5000  # above, training goes over batches by default
 
 
-@app.command()
+@command()
 def train(
     data: DataPath,
     *,
-    target: Annotated[str, typer.Option(help="Column to predict; several with commas.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
-        "model.safetensors"
-    ),
+    target: Targets,
+    output: ModelOutput = Path("model.safetensors"),
     task: TaskName = None,
     features: Features = None,
     drop: Drop = None,
     categorical: Categorical = None,
     impute: Imputation = None,
     hidden: Hidden = "5",
-    grid_size: Annotated[int, typer.Option(help="Intervals of each edge's grid.")] = 5,
-    spline_order: Annotated[int, typer.Option(help="Degree of the pieces.")] = 3,
+    grid_size: GridSize = 5,
+    spline_order: Order = 3,
     extrapolation: Extrapolation = "constant",
     optimizer: Annotated[
         str | None, typer.Option(help="lbfgs, adam or adamw.  [default: by the number of rows]")
@@ -84,17 +81,15 @@ def train(
     resume: Annotated[
         bool, typer.Option(help="Go on where a killed run stopped, with its draws, not --seed's.")
     ] = False,
-    seed: Seed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    terminal: Terminal,
+    generator: Any,
 ) -> None:
     """Train a KAN on a table and write it to a file."""
     import kanlens
 
-    terminal, generator = Terminal(quiet=quiet, as_json=as_json), seeded(seed)
     checkpoint = output.parent / f"{output.name}.checkpoint"
     parts = dict(zip(PARTS, _parts(output), strict=True)) if holdout else {}
-    check_outputs("train", {"model": output, "checkpoint": checkpoint, **parts}, [data])
+    terminal.check([data], model=output, checkpoint=checkpoint, **parts)
     columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
     table = columns.read(data, task, impute)
     training, test = table.split(holdout, generator) if holdout else (table, None)
@@ -120,15 +115,13 @@ def train(
         progress=terminal.progress,
         generator=generator,
     )
-    kanlens.save(model, output)
+    terminal.write(model, output)
     if not result.stopped_because.startswith("interrupted"):
         checkpoint.unlink(missing_ok=True)
     facts = _outcome(result, output, training, terminal)
     if test is not None:
         facts.update(_write_parts(output, training, test, model, terminal))
     terminal.facts("trained", facts)
-    terminal.wrote(output)
-    terminal.emit(facts)
 
 
 def _outcome(
@@ -158,14 +151,11 @@ def _write_parts(
     output: Path, training: Table, test: Table, model: KAN, terminal: Terminal
 ) -> dict[str, Any]:
     """Write both parts of the table beside the model, and judge it on the rows held out."""
-    from kanlens.data.tables import write_frame
     from kanlens.training.prediction import judge
 
     say_outside(model, test, terminal)
-    paths = _parts(output)
-    for path, table in zip(paths, (training, test), strict=True):
-        write_frame(table.frame, path, call="train")
-    terminal.wrote(*paths)
+    for path, table in zip(_parts(output), (training, test), strict=True):
+        terminal.write(table.frame, path)
     return {f"test_{name}": value for name, value in judge(model, test).items()}
 
 
@@ -175,69 +165,130 @@ def _described(model: KAN) -> str:
     return f"{model.widths[0]} features, KAN {list(model.shape)}, {weights} weights"
 
 
-@app.command()
+@command("sparsity-path")
+def sparsity_path(
+    data: DataPath,
+    *,
+    target: Targets,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Model to write: the best.")
+    ] = Path("model.safetensors"),
+    task: TaskName = None,
+    features: Features = None,
+    drop: Drop = None,
+    categorical: Categorical = None,
+    impute: Imputation = None,
+    hidden: Hidden = "5",
+    grid_size: GridSize = 5,
+    spline_order: Order = 3,
+    extrapolation: Extrapolation = "constant",
+    penalty: Penalty = "weight_l1",
+    strengths: Annotated[
+        str,
+        typer.Option(
+            help="About how many (a few more follow until hardly an edge is left), or the "
+            "strengths themselves with commas, increasing."
+        ),
+    ] = "10",
+    optimizer: Annotated[str, typer.Option(help="lbfgs, adam or adamw.")] = "lbfgs",
+    steps: Annotated[int, typer.Option(help="Steps of each strength.")] = 50,
+    terminal: Terminal,
+    generator: Any,
+) -> None:
+    """Train with one strength of a penalty after the other; keep the sparsest good model.
+
+    Beside the model, a table of all strengths is written: loss, edges alive, features left.
+    """
+    import kanlens
+
+    listing = output.parent / f"{output.stem}.path.csv"
+    terminal.check([data], model=output, table=listing)
+    columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
+    table = columns.read(data, task, impute)
+    model = new_model(table, hidden, grid_size, spline_order, extrapolation, generator)
+    path = kanlens.sparsity_path(
+        model,
+        table,
+        penalty=norms(penalty) or "weight_l1",
+        strengths=_strengths(strengths),
+        optimizer=optimizer,
+        steps=steps,
+        progress=terminal.progress,
+        generator=generator,
+    )
+    frame, best = path.to_frame(), path.steps[path.best]
+    terminal.write(path.model_at(), output)
+    terminal.write(frame, listing)
+    facts: dict[str, Any] = {
+        "model": str(output),
+        "path": str(listing),
+        "strength": best.strength,
+        "edges_alive": best.edges_alive,
+        "held_out_loss": best.held_out_loss,
+        "stopped_because": path.stopped_because,
+    }
+    terminal.frame("path", frame)
+    terminal.facts("best", facts, steps=frame.to_dict("records"))
+
+
+def _strengths(text: str) -> int | list[float]:
+    """Return a number of strengths, or the strengths."""
+    try:
+        return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a number nor a list like 0,0.01,0.1", param_hint="--strengths"
+        ) from None
+
+
+@command()
 def predict(
     model: ModelPath,
     data: DataPath,
     *,
     column: TargetColumn = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Table to write.")] = Path(
-        "predictions.csv"
-    ),
-    _seed: NoSeed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    output: TableOutput = Path("predictions.csv"),
+    terminal: Terminal,
 ) -> None:
     """Predict every row of a table; judge the predictions when the table has the target."""
     import kanlens
-    from kanlens.data.tables import write_frame
     from kanlens.training.prediction import judge, predictions
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    check_outputs("predict", {"table": output}, [model, data])
+    terminal.check([model, data], table=output)
     kan = kanlens.load(model)
     without = "nothing judges the predictions"
-    table = read_rows(data, kan, column, call="predict", terminal=terminal, without=without)
-    frame = predictions(kan, table.x)
-    write_frame(frame, output, call="predict")
+    table = read_rows(data, kan, column, terminal, without=without)
+    terminal.write(predictions(kan, table.x), output)
     facts: dict[str, Any] = {"predictions": str(output), "rows": table.rows}
     if table.y is not None:
         facts.update(judge(kan, table))
     terminal.facts("predicted", facts)
-    terminal.wrote(output)
-    terminal.emit(facts)
 
 
-@app.command()
-def info(
-    model: ModelPath, *, _seed: NoSeed = None, as_json: Json = False, quiet: Quiet = False
-) -> None:
+@command()
+def info(model: ModelPath, *, terminal: Terminal) -> None:
     """Describe a model: shape, edges alive, grid, features, how it was made."""
     import kanlens
     from kanlens.io.tensor_files import read_metadata
     from kanlens.model.description import describe
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
     facts = describe(kanlens.load(model))
     metadata = read_metadata(model, call="info")
     facts["written_by"] = f"kanlens {metadata.get('kanlens_version', 'of an unknown version')}"
     facts["format_version"] = metadata["format_version"]
     features = facts.pop("features")
-    terminal.facts(model.name, facts)
-    if not as_json:
+    terminal.facts(model.name, facts, features=features)
+    if not terminal.as_json:
         import pandas as pd
 
         terminal.frame("features", pd.DataFrame(features))
-    terminal.emit({**facts, "features": features})
 
 
-@app.command("import")
+@command("import")
 def import_command(
     foreign: Annotated[Path, typer.Argument(metavar="FOREIGN", help="A foreign checkpoint.")],
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Model to write.")] = Path(
-        "model.safetensors"
-    ),
+    output: ModelOutput = Path("model.safetensors"),
     data: Annotated[
         Path | None,
         typer.Option(
@@ -260,9 +311,7 @@ def import_command(
     drop: Drop = None,
     categorical: Categorical = None,
     impute: Imputation = None,
-    _seed: NoSeed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    terminal: Terminal,
 ) -> None:
     """Turn a model trained elsewhere into a kanlens model; the library is recognised.
 
@@ -271,8 +320,7 @@ def import_command(
     import kanlens
     from kanlens.training.prediction import judge
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    check_outputs("import", {"model": output}, [foreign, data])
+    terminal.check([foreign, data], model=output)
     names, outputs = split_names(feature_names) or None, split_names(output_names) or None
     table = None
     if data is not None:
@@ -282,10 +330,8 @@ def import_command(
         names = list(table.feature_names) if names else None
     known: dict[str, Any] = {"data": table} if table else {"target": column, "task": task}
     kan = kanlens.import_model(foreign, feature_names=names, output_names=outputs, **known)
-    kanlens.save(kan, output)
+    terminal.write(kan, output)
     facts = {"model": str(output), "widths": list(kan.widths), "edges_alive": kan.edges_alive}
     if table is not None and table.y is not None:
         facts.update(judge(kan, table))
     terminal.facts("imported", facts)
-    terminal.wrote(output)
-    terminal.emit(facts)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kanlens.checks import message
+from kanlens.checks import check_count, message
 from kanlens.cli.options import split_names
 from kanlens.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kanlens.cli.options import Columns
     from kanlens.cli.terminal import Terminal
-    from kanlens.cli.training_options import Columns
     from kanlens.data.schema import Schema
     from kanlens.data.tables import Table
     from kanlens.model.network import KAN
@@ -25,36 +25,19 @@ def read_rows(
     data: Path,
     kan: KAN,
     target: str | None,
-    *,
-    call: str,
     terminal: Terminal,
+    *,
     without: str = "none is needed",
 ) -> Table:
     """Read a table beside a model; say which column is the target and what lies outside.
 
-    Parameters
-    ----------
-    data : Path
-        The table.
-    kan : KAN
-        The model; its schema names the columns.
-    target : str or None
-        Column that holds the target, several with commas; else it is looked for.
-    call : str
-        The command, for error messages.
-    terminal : Terminal
-        Where the choice is said.
-    without : str
-        What follows when there is no target.
-
-    Returns
-    -------
-    Table
+    The target, several with commas, is looked for where it is None; `without` is said to follow
+    when there is none.
     """
     from kanlens.data.tables import read_features
 
     given = split_names(target)
-    table = read_features(data, kan.schema, call=call, target=given or None)
+    table = read_features(data, kan.schema, call=terminal.call, target=given or None)
     _say_target(table, kan.schema, given, terminal, without)
     say_outside(kan, table, terminal)
     return table
@@ -106,33 +89,26 @@ def _say_target(
     terminal.say(f"no target: {table.source} {lack} {wanted} (see --target); {without}")
 
 
-def read_test(path: Path | None, kan: KAN, target: str | None, *, call: str) -> Table | None:
-    """Read a table to judge a model on, None without one; refuse one without the target.
-
-    Raises
-    ------
-    DataError
-        If the table has no usable target.
-    """
+def read_test(path: Path | None, kan: KAN, target: str | None, terminal: Terminal) -> Table | None:
+    """Read a table to judge a model on, None without one; refuse one without the target."""
     from kanlens.data.cell_parsing import listed
     from kanlens.data.tables import read_features
 
     if path is None:
         return None
-    table = read_features(
-        path, kan.schema, call=f"{call}: test", target=split_names(target) or None
-    )
+    call = f"{terminal.call}: test"
+    table = read_features(path, kan.schema, call=call, target=split_names(target) or None)
     if table.y is None:
         expected = (
             f"column {listed(kan.schema.target_columns or kan.output_names)}, all cells known"
         )
         got = f"none in {path.name!r}"
-        raise DataError(message(f"{call}: test", expected, got, "Name the target with --target"))
+        raise DataError(message(call, expected, got, "Name the target with --target"))
     return table
 
 
 def background_rows(
-    path: Path | None, kan: KAN, table: Table, most: int | None, *, call: str, terminal: Terminal
+    path: Path | None, kan: KAN, table: Table, most: int | None, terminal: Terminal
 ) -> Tensor:
     """Return rows to compare with: of a table, else what the model kept, else of the data.
 
@@ -141,26 +117,23 @@ def background_rows(
     from kanlens.data.tables import read_features
 
     if path is not None:
-        given = read_features(path, kan.schema, call=f"{call}: background")
+        given = read_features(path, kan.schema, call=f"{terminal.call}: background")
         say_outside(kan, given, terminal)
         rows = given.x
     elif kan.background is not None:
         rows = kan.background
     else:
-        rows = spread(table.x, "max_background", BACKGROUND, call=call)
+        rows = spread(table.x, "max_background", BACKGROUND, terminal)
         source = f"{len(rows)} rows of {table.source}"
         terminal.say(f"no background: the model keeps no rows; {source} stand in (--background)")
-    return spread(rows, "max_background", most, call=call)
+    return spread(rows, "max_background", most, terminal)
 
 
-def spread(x: Tensor, name: str, most: int | None, *, call: str) -> Tensor:
+def spread(x: Tensor, name: str, most: int | None, terminal: Terminal) -> Tensor:
     """Return at most `most` rows, evenly spread over the table; all when None."""
     import torch
 
-    from kanlens.checks import check_count
-
     if most is None:
         return x
-    check_count(call, name, most)
-    picks = torch.linspace(0, len(x) - 1, min(most, len(x))).round().long()
-    return x[picks]
+    check_count(terminal.call, name, most)
+    return x[torch.linspace(0, len(x) - 1, min(most, len(x))).round().long()]

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from kanlens.cli.application import app
+from kanlens.cli.application import command
 from kanlens.cli.model_tables import background_rows, read_rows
 from kanlens.cli.options import (
     Background,
     DataPath,
-    Json,
     ModelPath,
-    NoSeed,
-    Quiet,
-    Seed,
     Target,
     TargetColumn,
     asked_output,
     split_names,
 )
-from kanlens.cli.terminal import Terminal, check_outputs, seeded
+from kanlens.cli.terminal import Terminal
 
 
-@app.command()
+@command()
 def plot(
     model: ModelPath,
     data: Annotated[
@@ -39,24 +35,19 @@ def plot(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Picture to write: .svg, .pdf or .png.")
     ] = Path("figure.svg"),
-    _seed: NoSeed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    terminal: Terminal,
 ) -> None:
     """Draw the network with its edge functions, or one edge."""
     import kanlens
-    from kanlens.plotting.style import save
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
-    check_outputs("plot", {"picture": output}, [model, data])
+    terminal.check([model, data], picture=output)
     kan = kanlens.load(model)
-    x = None if data is None else read_rows(data, kan, column, call="plot", terminal=terminal).x
+    x = None if data is None else read_rows(data, kan, column, terminal).x
     if edge is None:
         axes = kanlens.plot.network(kan, x=x)
     else:
         axes = kanlens.plot.edge(kan, *_place(edge), data=x)
-    save(axes, output)
-    terminal.wrote(output)
+    terminal.write(axes, output)
     terminal.emit({"figure": str(output)})
 
 
@@ -70,7 +61,7 @@ def _place(text: str) -> tuple[int, int, int]:
     return layer, out, in_
 
 
-@app.command()
+@command()
 def report(
     model: ModelPath,
     data: DataPath,
@@ -87,33 +78,31 @@ def report(
     background: Background = None,
     output_name: Target = None,
     max_rows: Annotated[int, typer.Option(help="Rows to attribute.")] = 200,
-    seed: Seed = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    terminal: Terminal,
+    generator: Any,
 ) -> None:
     """Write one self-contained page about a model, and its JSON twin."""
     import kanlens
 
-    terminal = Terminal(quiet=quiet, as_json=as_json)
     twin = output.parent / f"{output.stem}.json"
-    check_outputs("report", {"page": output, "twin": twin}, [model, data, background])
+    terminal.check([model, data, background], page=output, twin=twin)
     kan = kanlens.load(model)
     without = "nothing on the page judges the predictions"
-    table = read_rows(data, kan, column, call="report", terminal=terminal, without=without)
+    table = read_rows(data, kan, column, terminal, without=without)
     against = None  # the page says which rows stand in
     if background is not None:
-        against = background_rows(background, kan, table, None, call="report", terminal=terminal)
+        against = background_rows(background, kan, table, None, terminal)
     result = kanlens.report(
         kan,
         table,
         output,
         title=title,
         background=against,
-        target=asked_output(terminal, kan, output_name, table.x, call="report"),
+        target=asked_output(terminal, kan, output_name, table.x),
         methods=split_names(methods) or None,
         formula="auto" if formula else None,
         max_rows=max_rows,
-        generator=seeded(seed),
+        generator=generator,
         progress=terminal.progress,
     )
     terminal.wrote(result.path, result.json_path)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from kanlens.checks import message
 from kanlens.errors import OutputError
+from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,23 +25,37 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 40
 PIPED_WIDTH = 200  # of tables where stdout is no terminal
+PAD = 2  # around every column
+HEAD = 9  # characters of a line in a header, where a word allows it
+TEXT = 16  # fewest characters of a line of words
+NAMES = re.compile(r"[^_ =]*[_ =]+|[^_ =]+")  # pieces of names that a line may end after
+WORDS = re.compile(r"\S*\s+|\S+")
 
 
 class Terminal:
-    """Where one command prints.
+    """Where the command `call` prints and writes: no words when `quiet`, JSON instead of tables."""
 
-    Parameters
-    ----------
-    quiet : bool
-        Print no words, only data.
-    as_json : bool
-        Print data as JSON instead of tables.
-    """
-
-    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
-        self.quiet, self.as_json = quiet, as_json
+    def __init__(self, call: str = "", *, quiet: bool = False, as_json: bool = False) -> None:
+        self.call, self.quiet, self.as_json = call, quiet, as_json
         self.words = Console(stderr=True)
         self.data = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
+
+    def check(self, inputs: Sequence[Path | None], **outputs: Path | None) -> None:
+        """Refuse now what could not be written after all the work, or would overwrite an input.
+
+        The writers of a `model`, `table`, `picture` and `page` know some endings only.
+        """
+        read = {path.resolve() for path in inputs if path is not None}
+        for kind, path in outputs.items():
+            if path is None:
+                continue
+            if path.resolve() in read:
+                got = f"{path}, which is read"
+                text = message(self.call, "an output that is no input", got, "Name another with -o")
+                raise OutputError(text)
+            check_writable(path, call=self.call)
+            if endings := _endings(kind):
+                check_ending(path, endings[0], call=self.call, shown=endings[1])
 
     @property
     def progress(self) -> bool | None:
@@ -53,17 +70,42 @@ class Terminal:
     def wrote(self, *paths: str | Path) -> None:
         """Say which files were written."""
         for path in paths:
-            self.say(f"wrote {path} ({_size(Path(path).stat().st_size)})")
+            size = Path(path).stat().st_size
+            self.say(
+                f"wrote {path} ({f'{size} bytes' if size < 1000 else f'{size / 1000:.0f} kB'})"
+            )
+
+    def write(self, result: Any, path: Path | None) -> None:
+        """Write a model, table, picture or text, and say so; nothing without a path."""
+        if path is None:
+            return
+        if isinstance(result, str):
+            with atomic_write(path, call=self.call) as temporary:
+                temporary.write_text(result, encoding="utf-8")
+        elif hasattr(result, "iloc"):
+            from kanlens.data.tables import write_frame
+
+            write_frame(result, path, call=self.call)
+        elif hasattr(result, "figure"):
+            from kanlens.plotting.style import save
+
+            save(result, path)
+        else:
+            import kanlens
+
+            kanlens.save(result, path)
+        self.wrote(path)
 
     def emit(self, data: dict[str, Any]) -> None:
         """Print one JSON object on stdout when JSON was asked for."""
         if self.as_json:
-            typer.echo(json.dumps(_plain(data), sort_keys=True, allow_nan=False))
+            typer.echo(json.dumps(to_plain(data), sort_keys=True, allow_nan=False))
 
-    def facts(self, title: str, facts: dict[str, Any]) -> None:
-        """Print names and values as a table on stdout, unless JSON was asked for."""
+    def facts(self, title: str, facts: dict[str, Any], **more: Any) -> None:
+        """Print names and values as a table on stdout; as JSON, with more of them, if asked for."""
         rows = [(name, _cell(value)) for name, value in facts.items()]
         self._table(title, ["", ""], rows, header=False)
+        self.emit({**facts, **more})
 
     def frame(self, title: str, frame: pd.DataFrame) -> None:
         """Print a DataFrame as a table on stdout, unless JSON was asked for."""
@@ -71,6 +113,11 @@ class Terminal:
         self._table(title, [str(name) for name in frame.columns], rows)
         if len(frame) > SHOWN_ROWS and not self.as_json:
             self.say(f"... and {len(frame) - SHOWN_ROWS} more rows")
+
+    def parts(self, title: str, frame: pd.DataFrame, *, key: int = 20) -> None:
+        """Print a table, in parts where the terminal is too narrow for it."""
+        for place, part in enumerate(blocks(frame, self.data.width, key=key)):
+            self.frame(title if not place else f"{title}, continued", part)
 
     def text(self, text: str) -> None:
         """Print one line of data on stdout, unless JSON was asked for."""
@@ -88,39 +135,6 @@ class Terminal:
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         self.data.print(table)
-
-
-def check_outputs(
-    call: str, outputs: Mapping[str, Path | None], inputs: Sequence[Path | None]
-) -> None:
-    """Refuse now what could not be written after all the work, or would overwrite what is read.
-
-    Parameters
-    ----------
-    call : str
-        The command.
-    outputs : mapping of str to Path
-        By what is written; the writers of a "table", "picture" and "page" know some endings only.
-    inputs : sequence of Path
-        What is read.
-
-    Raises
-    ------
-    OutputError
-    """
-    from kanlens.outputs import check_ending, check_writable
-
-    read = {path.resolve() for path in inputs if path is not None}
-    for kind, path in outputs.items():
-        if path is None:
-            continue
-        if path.resolve() in read:
-            got = f"{path}, which is read"
-            text = message(call, "an output that is no input", got, "Name another with -o")
-            raise OutputError(text)
-        check_writable(path, call=call)
-        if endings := _endings(kind):
-            check_ending(path, endings[0], call=call, shown=endings[1])
 
 
 def _endings(kind: str) -> tuple[Sequence[str], str] | None:
@@ -152,27 +166,50 @@ def seeded(seed: int | None) -> torch.Generator:
     return generator
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, digits: int = 4) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.{digits}g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_cell(item) for item in value)
     return str(value)
 
 
-def _plain(value: Any) -> Any:
-    """Return JSON types; numbers that are not finite become null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (str, bool, int)) or value is None:
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    number = float(value)
-    return number if number - number == 0 else None
+def blocks(frame: pd.DataFrame, width: int, *, key: int = 20) -> list[pd.DataFrame]:
+    """Cut a table that is too wide into some that fit, each with the first column.
+
+    `key` is the number of characters of a line in the first column, which names the rows.
+    """
+    cells = frame.map(lambda value: _cell(value, 3))
+    if sum(_width(cells, name) for name in cells) <= width:
+        return [frame]
+    cells.columns = [broken(str(name), HEAD) for name in cells]
+    first = str(cells.columns[0])
+    cells[first] = [broken(text, key) for text in cells[first]]
+    free = width - _width(cells, first)
+    found, room = [[first]], free
+    for name in cells.columns[1:]:
+        if " " in "".join(cells[name]):
+            most = room - PAD if room >= TEXT + PAD else free - PAD
+            cells[name] = [broken(text, max(most, TEXT), WORDS) for text in cells[name]]
+        if _width(cells, name) > room and len(found[-1]) > 1:
+            found.append([first])
+            room = free
+        found[-1].append(name)
+        room -= _width(cells, name)
+    return [cells[names] for names in found]
 
 
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes} bytes" if n_bytes < 1000 else f"{n_bytes / 1000:.0f} kB"
+def broken(text: str, most: int, pieces: re.Pattern[str] = NAMES) -> str:
+    """Break a text into lines of at most `most` characters, where a piece of it ends."""
+    lines = [""]
+    for piece in pieces.findall(text):
+        if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > most:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _width(cells: pd.DataFrame, name: str) -> int:
+    """Return the characters that a column takes."""
+    lines = [line for text in (name, *cells[name]) for line in str(text).split("\n")]
+    return PAD + max(cell_len(line) for line in lines)

@@ -1,4 +1,4 @@
-"""What single cells of a table mean: missing, a number, a category, and how to name one.
+"""What cells of tables and arrays mean: missing, a number, a category, and how to name one.
 
 Cells come from pandas columns of any dtype. Training tables and frames given to a trained
 model are read by the same functions, so a cell means the same in both.
@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.errors import DataError
+from kanlens.errors import DataError, DTypeError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,39 +30,20 @@ NUMBER_LIKE = (*PLAIN_NUMBERS, "string", "mixed", "mixed-integer", "empty")
 
 
 def label_text(value: object) -> str:
-    """Write a cell as the text that stands for its category; 1.0 and 1 are one category.
-
-    Examples
-    --------
-    >>> label_text(1.0), label_text(True), label_text("a")
-    ('1', 'True', 'a')
-    """
+    """Write a cell as the text that stands for its category; 1.0 and 1 are one category."""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)
 
 
 def cell_text(value: object) -> str:
-    """Write a cell for an error message: on one line, and not longer than it need be.
-
-    Examples
-    --------
-    >>> cell_text("x" * 99)[-6:]
-    'xxx...'
-    """
+    """Write a cell for an error message: on one line, and not longer than it need be."""
     text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def missing_cells(column: pd.Series) -> Array:
-    """Say which cells are missing: NaN, None, NaT, NA and blank text.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> missing_cells(pd.Series(["a", " ", None])).tolist()
-    [False, True, True]
-    """
+    """Say which cells are missing: NaN, None, NaT, NA and blank text."""
     import pandas as pd
 
     missing = np.array(column.isna(), dtype=bool)
@@ -75,12 +58,6 @@ def parse_numbers(column: pd.Series) -> Array:
     """Read cells as float64; NaN where a cell is missing or no number.
 
     Truth values count as 0 and 1. Dates, times and complex values are no numbers.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> parse_numbers(pd.Series(["1e3", "x", True]))
-    array([1000.,   nan,    1.])
     """
     import pandas as pd
 
@@ -112,68 +89,26 @@ def _within_floats(value: object) -> object:
 
 
 def category_texts(column: pd.Series) -> Array:
-    """Write every cell as the text of its category; what missing cells become is undefined.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> category_texts(pd.Series([2.0, 1.5])).tolist()
-    ['2', '1.5']
-    """
+    """Write every cell as the text of its category; what missing cells become is undefined."""
     codes, values = _distinct(column)
     texts = np.array([*(label_text(value) for value in values), ""], dtype=object)
     return texts[codes]
 
 
 def row_text(row: int) -> str:
-    """Word a row number, counted from 0.
-
-    Examples
-    --------
-    >>> row_text(3)
-    'row 3'
-    """
+    """Word a row number, counted from 0."""
     return f"row {row}"
 
 
 def listed(labels: Sequence[str]) -> str:
-    """Quote up to eight labels.
-
-    Examples
-    --------
-    >>> listed(["a", "b"])
-    "'a', 'b'"
-    """
+    """Quote up to eight labels."""
     return ", ".join(cell_text(label) for label in labels[:8]) + ", ..." * (len(labels) > 8)
 
 
 def missing_text(
     name: str, missing: Array, call: str, place: Place, *, imputable: bool = True
 ) -> str:
-    """Word the refusal of missing cells with their column, count and first row.
-
-    Parameters
-    ----------
-    name : str
-        The column.
-    missing : ndarray, shape (rows,)
-        True where a cell is missing; at least one is.
-    call : str
-        The public call, for the message.
-    place : callable
-        Words a row number.
-    imputable : bool
-        Whether the advice names imputation.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> missing_text("a", np.array([False, True]), "fit", row_text, imputable=False)
-    "fit: expected no missing cells, got 1 in column 'a' (first in row 1). Drop such rows."
-    """
+    """Word the refusal of missing cells (rows,) with their column, count and first row."""
     first = place(int(missing.argmax()))
     got = f"{int(missing.sum())} in column {name!r} (first in {first})"
     advice = "Drop such rows"
@@ -192,36 +127,7 @@ def read_numbers(
     place: Place = row_text,
     imputation: float | str | None = None,
 ) -> Array:
-    """Return cells as finite float64.
-
-    Parameters
-    ----------
-    column : Series, shape (rows,)
-        Cells of any dtype.
-    name : str
-        The column, for messages.
-    call : str
-        The public call, for messages.
-    place : callable
-        Words a row number.
-    imputation : float, optional
-        What replaces missing cells; without it they are refused.
-
-    Returns
-    -------
-    ndarray, shape (rows,)
-
-    Raises
-    ------
-    DataError
-        For a missing, unreadable or infinite cell; says which row.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> read_numbers(pd.Series(["1", None]), "a", call="fit", imputation=0.5)
-    array([1. , 0.5])
-    """
+    """Return cells as finite float64, missing ones replaced by `imputation`; refuse all others."""
     missing, numbers = missing_cells(column), parse_numbers(column)
     unreadable = np.isnan(numbers) & ~missing
     if unreadable.any():
@@ -249,31 +155,10 @@ def read_labels(
     expected: str,
     advice: str,
 ) -> Array:
-    """Return the text of every cell, each one of the known labels.
+    """Return the text of every cell, each one of the known labels; refuse any other.
 
-    Where the labels are False and True, 0 and 1 are read as these.
-
-    Parameters
-    ----------
-    column : Series, shape (rows,)
-        Cells of any dtype, none missing.
-    labels : sequence of str
-        The texts a cell may have.
-    call : str
-        The public call, for messages.
-    place : callable
-        Words a row number.
-    expected, advice : str
-        For the message about an unknown label: what the cells should be, what to do.
-
-    Returns
-    -------
-    ndarray of str objects, shape (rows,)
-
-    Raises
-    ------
-    DataError
-        For a cell that is none of the labels; says which row.
+    Where the labels are False and True, 0 and 1 are read as these. `expected` and `advice` are for
+    the message.
     """
     texts = category_texts(column)
     if set(labels) == {"False", "True"}:
@@ -285,3 +170,33 @@ def read_labels(
             got = f"{cell_text(text)} in {place(row)}"
             raise DataError(message(call, expected, got, advice))
     return texts
+
+
+def check_dense(x: object, call: str, name: str = "x") -> None:
+    """Refuse sparse tensors and arrays."""
+    if (x.layout != torch.strided) if isinstance(x, Tensor) else hasattr(x, "todense"):
+        got, advice = f"a sparse {type(x).__name__}", f"Pass {name}.to_dense(), or {name}.toarray()"
+        raise DTypeError(message(call, f"{name} to be dense", got, advice))
+
+
+def unmasked(x: Any) -> Any:
+    """Return an array with NaN where it is masked; anything else as it is."""
+    if not isinstance(x, np.ma.MaskedArray):
+        return x
+    return cast("Any", x).astype(np.float64).filled(np.nan)
+
+
+def as_tensor(x: object, call: str) -> Tensor:
+    """Return a Tensor as it is, and anything that NumPy reads as numbers in float64."""
+    complex_ = x.is_complex() if isinstance(x, Tensor) else np.iscomplexobj(cast("Any", x))
+    if complex_:
+        raise DTypeError(message(call, "x to be real", "complex numbers", "Pass x.real or abs(x)"))
+    check_dense(x, call)
+    if isinstance(x, Tensor):
+        return x
+    try:
+        return torch.from_numpy(np.array(unmasked(x), dtype=np.float64, order="C"))
+    except (TypeError, ValueError) as error:
+        expected = "x to be a Tensor, an ndarray or a DataFrame of numbers"
+        got = f"{type(x).__name__} ({error})"
+        raise DTypeError(message(call, expected, got, "Convert it first")) from error

@@ -48,20 +48,8 @@ _COMMA_NUMBER = re.compile(r"\s*[-+]?\d[\d.]*(,\d+)+([eE][-+]?\d+)?\s*")
 class Column:
     """One column of a table, and how errors about it are worded.
 
-    Attributes
-    ----------
-    name : str
-        Its name.
-    cells : Series, shape (rows,)
-        Its cells, of any dtype.
-    call : str
-        The public call, for error messages.
-    place : callable
-        Words a row number.
-    coded : bool
-        Whether its numbers are codes of categories.
-    target : bool
-        Whether it is what a model is to predict, so that it cannot be left out.
+    It is `coded` where its numbers are codes of categories, and a `target` where a model is to
+    predict it, so that it cannot be left out.
     """
 
     name: str
@@ -101,32 +89,9 @@ def column_features(
 ) -> tuple[Feature, ...]:
     """Find out what a column is, and return the features it becomes.
 
-    Parameters
-    ----------
-    column : Column
-        The column.
-    impute : {"median", "mean", "most_frequent"}, optional
-        What later replaces missing cells; binary and categorical columns always take the
-        most frequent value, the first in order among several.
-    unit : str
-        Unit of the column.
-
-    Returns
-    -------
-    tuple of Feature
-        One, or for categorical columns one for each category.
-
-    Raises
-    ------
-    DataError
-        If the column has no values, unreadable cells, dates, or identifies rows.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> column = Column(name="c", cells=pd.Series(["b", "a", "b", "a"]), call="read_table")
-    >>> [(f.name, f.kind, f.category) for f in column_features(column)]
-    [('c', 'binary', 'b')]
+    One, or for categorical columns one for each category. `impute` is what later replaces missing
+    cells; binary and categorical columns always take the most frequent value, the first in order
+    among several.
     """
     if not _is_text(column):
         values = parse_numbers(column.cells)
@@ -161,17 +126,6 @@ def is_classes(column: Column) -> bool:
 
     It does when it is text, truth values, of pandas' category type, or has two distinct
     values that are whole numbers.
-
-    Raises
-    ------
-    DataError
-        If most cells are numbers and some are not, or the cells are dates.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> is_classes(Column(name="y", cells=pd.Series([0, 1, 2]), call="read_table"))
-    False
     """
     if _is_text(column):
         return True
@@ -181,25 +135,9 @@ def is_classes(column: Column) -> bool:
 
 
 def class_labels(column: Column, *, asked: bool = False) -> tuple[str, ...]:
-    """Return the classes of a target column, in order; numbers in their order.
+    """Return the classes of a target column without missing cells, in order; numbers in theirs.
 
-    Parameters
-    ----------
-    column : Column
-        The target, without missing cells.
-    asked : bool
-        Whether the user said that it holds classes; then there may be any number of them.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two classes, or so many that they identify rows.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> class_labels(Column(name="y", cells=pd.Series([10, 9, 10]), call="read_table"))
-    ('9', '10')
+    There may be any number of them where the user has `asked` for classes.
     """
     _refuse_foreign(column)
     labels = _labels(column)
@@ -214,18 +152,7 @@ def class_labels(column: Column, *, asked: bool = False) -> tuple[str, ...]:
 
 
 def check_quantities(column: Column) -> None:
-    """Refuse a regression target with cells that are no numbers.
-
-    Raises
-    ------
-    DataError
-        For the first such cell.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> check_quantities(Column(name="y", cells=pd.Series([1, 2.5]), call="read_table"))
-    """
+    """Refuse a regression target with cells that are no numbers."""
     unreadable = np.isnan(parse_numbers(column.cells)) & column.present
     if unreadable.any():
         _refuse_foreign(column)

@@ -1,28 +1,41 @@
-"""Which columns of a table are targets and which are features.
+"""Which columns of a table are targets and features, and what targets ask of a model.
 
 Every name is looked up, and a wrong one is refused with the nearest right one.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from kanlens.checks import message, nearest
-from kanlens.data.cell_parsing import listed
-from kanlens.errors import DataError
+import numpy as np
 
+from kanlens.checks import check_choice, message, nearest
+from kanlens.data.cell_parsing import (
+    Array,
+    Place,
+    listed,
+    missing_cells,
+    missing_text,
+    parse_numbers,
+)
+from kanlens.data.column_types import Column, check_quantities, class_labels, is_classes
+from kanlens.data.schema import Output, Schema, Task
+from kanlens.errors import DataError, InvalidValueError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TASKS = ("classification", "regression")
+MANY_CLASSES = 20  # up to which numbers are taken for classes without a word
 _UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls columns without a name
 
 
 def as_names(given: object) -> list[str]:
-    """Return one name or several as a list of texts; a column may be called by a number or a date.
-
-    Examples
-    --------
-    >>> as_names("id"), as_names(("a", 2)), as_names(1), as_names(None)
-    (['id'], ['a', '2'], ['1'], [])
-    """
+    """Return one name or several as texts; a column may be called by a number or a date."""
     if given is None:
         return []
     if not isinstance(given, Iterable) or isinstance(given, str | bytes):
@@ -31,17 +44,7 @@ def as_names(given: object) -> list[str]:
 
 
 def refuse_unknown(what: str, names: Iterable[str], known: Sequence[str], *, call: str) -> None:
-    """Refuse the first name that is no column.
-
-    Raises
-    ------
-    DataError
-        Says what the name was for, and which columns there are.
-
-    Examples
-    --------
-    >>> refuse_unknown("target", ["y"], ["x", "y"], call="read_table")
-    """
+    """Refuse the first name that is no column."""
     for name in names:
         if name in known:
             continue
@@ -60,31 +63,7 @@ def choose_columns(
     *,
     call: str,
 ) -> tuple[list[str], list[str]]:
-    """Return the target columns and the feature columns.
-
-    Parameters
-    ----------
-    known : sequence of str
-        The columns of the table, in order.
-    target, features, drop : label, sequence of labels or None
-        As for `read_table`; all columns but the target and `drop` when `features` is None.
-    call : str
-        The public call, for error messages.
-
-    Returns
-    -------
-    (list of str, list of str)
-
-    Raises
-    ------
-    DataError
-        For an unknown name, a column used twice or without a name, or no feature at all.
-
-    Examples
-    --------
-    >>> choose_columns(["id", "a", "b", "y"], "y", drop="id", call="read_table")
-    (['y'], ['a', 'b'])
-    """
+    """Return the target columns and the feature columns."""
     targets, chosen, dropped = as_names(target), as_names(features), as_names(drop)
     for what, names in (("target", targets), ("features", chosen), ("drop", dropped)):
         refuse_unknown(what, names, known, call=call)
@@ -114,3 +93,99 @@ def _refuse_unnamed(names: list[str], call: str) -> None:
     if unnamed is not None:
         advice = f"Name it, or leave it out with drop={unnamed!r}, if it holds row numbers"
         raise DataError(message(call, "a name for every column", repr(unnamed), advice))
+
+
+def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, str]) -> Schema:
+    """Return a schema without features for the target columns."""
+    if task is not None:
+        check_choice("read_table", "task", task, TASKS)
+    for column in targets:
+        missing = ~column.present
+        if missing.any():
+            text = missing_text(column.name, missing, column.call, column.place, imputable=False)
+            raise DataError(text)
+    if len(targets) == 1 and (task == "classification" or (not task and is_classes(targets[0]))):
+        return _classifying(targets[0], asked=task is not None)
+    if task == "classification":
+        got = f"{len(targets)} columns"
+        advice = "Train one model for each target"
+        raise InvalidValueError(message("read_table", "one target with classes", got, advice))
+    for column in targets:
+        check_quantities(column)
+    outputs = tuple(Output(name=c.name, unit=units.get(c.name, "")) for c in targets)
+    target = ", ".join(column.name for column in targets) or None
+    return Schema(features=(), outputs=outputs, target=target)
+
+
+def _warn_of_quantities(column: Column, classes: int) -> None:
+    """Warn where numbers that were called classes look like quantities."""
+    numbers = parse_numbers(column.cells)
+    broken = bool((numbers != np.round(numbers)).any())
+    if (
+        classes <= MANY_CLASSES
+        or np.isnan(numbers).any()
+        or not (broken or 2 * classes > len(numbers))
+    ):
+        return
+    got = f"{classes} different numbers in {len(numbers)} cells of column {column.name!r}"
+    advice = "If it is a quantity, use task='regression'"
+    warnings.warn(message(column.call, "classes", got, advice), stacklevel=5)
+
+
+def _classifying(column: Column, *, asked: bool) -> Schema:
+    """Return a schema without features for a target with classes: one logit, or one each."""
+    labels = class_labels(column, asked=asked)
+    _warn_of_quantities(column, len(labels))
+    names = labels[1:] if len(labels) == 2 else labels
+    return Schema(
+        features=(),
+        outputs=tuple(Output(name=f"{column.name}={label}") for label in names),
+        target=column.name,
+        task="classification",
+        class_labels=labels,
+    )
+
+
+def read_targets(
+    frame: pd.DataFrame, schema: Schema, given: Sequence[str] | None, *, call: str, place: Place
+) -> Array | None:
+    """Return the encoded targets of a table beside a trained model; None where it has none.
+
+    They are (rows, outputs), or (rows,) for classification. The columns are those given, all of
+    whose cells must fit, or those of `Schema.targets_among`: then there are no targets where cells
+    are missing in them, or are text to a model without classes.
+    """
+    names = _checked(list(given), schema, list(frame.columns), call) if given else None
+    columns = list(names or schema.targets_among(list(frame.columns)))
+    for name in columns:
+        missing = missing_cells(frame[name])
+        if missing.any() and names:
+            raise DataError(missing_text(name, missing, call, place, imputable=False))
+        unread = schema.target is None and np.isnan(parse_numbers(frame[name])).any()
+        if missing.any() or (unread and not names):
+            return None
+        if unread:
+            expected = f"numbers in target {name!r}, as the model knows no classes"
+            advice = "Import it with its data, target and task, for their classes"
+            raise DataError(message(call, expected, "text", advice))
+    if not columns:
+        return None
+    if schema.task == "classification":
+        named = dataclasses.replace(schema, target=columns[0])
+        return named.encode_target(frame[columns[0]], call=call, place=place)
+    return schema.encode_target(frame[columns], call=call, place=place)
+
+
+def _checked(names: list[str], schema: Schema, columns: list[str], call: str) -> list[str]:
+    """Return the columns named as targets; refuse those that cannot be."""
+    refuse_unknown("target", names, columns, call=call)
+    count = len(schema.target_columns or schema.output_names)
+    if len(names) != count or len(set(names)) != count or any(columns.count(n) > 1 for n in names):
+        expected = f"{count} different target column{'s' * (count > 1)}"
+        got = ", ".join(map(repr, names))
+        raise DataError(message(call, expected, got, "Name one for each target of the model"))
+    read = {feature.column for feature in schema.features} & set(names)
+    if read:
+        got = f"{min(read)!r}, which the model reads as a feature"
+        raise DataError(message(call, "a target column", got, "Name another"))
+    return names

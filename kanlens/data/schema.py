@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,7 +19,6 @@ from kanlens.checks import message, nearest
 from kanlens.data.cell_parsing import (
     Array,
     Place,
-    label_text,
     listed,
     missing_cells,
     missing_text,
@@ -31,8 +31,6 @@ from kanlens.errors import DataError, InvalidValueError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Feature", "Kind", "Output", "Schema", "Task", "default_schema", "label_text"]
-
 Kind = Literal["numeric", "binary", "categorical"]
 Task = Literal["regression", "classification"]
 
@@ -41,22 +39,9 @@ Task = Literal["regression", "classification"]
 class Feature:
     """One input of a model and the column it is read from.
 
-    Attributes
-    ----------
-    name : str
-        Name of the feature; the column's, or ``column=category`` for a one-hot feature.
-    column : str
-        The table column it is read from.
-    kind : {"numeric", "binary", "categorical"}
-        Kind of that column.
-    category : str or None
-        The cell value that this feature codes as 1 (None: the cell is the number).
-    categories : tuple of str
-        Every value the column had when the table was read; empty for numeric columns.
-    unit : str
-        Unit of the column, empty when it has none.
-    imputation : float or str or None
-        What replaces a missing cell; None refuses missing cells.
+    Its name is the column's, or ``column=category`` for a one-hot feature. `category` is the cell
+    value that it codes as 1 (None: the cell is the number), `categories` are all values the column
+    had when the table was read, and `imputation` replaces a missing cell (None refuses those).
     """
 
     name: str
@@ -70,15 +55,7 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """One output of a model.
-
-    Attributes
-    ----------
-    name : str
-        Name of the output.
-    unit : str
-        Its unit, empty when it has none.
-    """
+    """One output of a model, and its unit, empty when it has none."""
 
     name: str
     unit: str = ""
@@ -112,12 +89,12 @@ class Schema:
         _refuse_repeats("feature_names", self.feature_names)
         _refuse_repeats("output_names", self.output_names)
 
-    @property
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the inputs."""
         return tuple(feature.name for feature in self.features)
 
-    @property
+    @cached_property
     def output_names(self) -> tuple[str, ...]:
         """Names of the outputs."""
         return tuple(output.name for output in self.outputs)
@@ -144,11 +121,6 @@ class Schema:
         These are the columns the model was trained on; a model that knows none predicts the columns
         that are named like its outputs. None are returned unless all are there, each once, and no
         feature is read from them.
-
-        Examples
-        --------
-        >>> default_schema(1, 1).targets_among(["x1", "y"]), default_schema(1, 1).targets_among("x")
-        (('y',), ())
         """
         wanted = self.target_columns or self.output_names
         read = {name for feature in self.features for name in (feature.name, feature.column)}
@@ -160,34 +132,12 @@ class Schema:
         return dataclasses.replace(self, features=tuple(self.features[i] for i in indices))
 
     def encode(self, frame: pd.DataFrame, *, call: str, place: Place | None = None) -> Array:
-        """Turn the columns of a frame into the features of the model.
+        """Turn the columns of a frame into the features of the model, (rows, in) in float64.
 
-        Parameters
-        ----------
-        frame : DataFrame
-            Holds at least the columns of the features (or columns named as the features);
-            their order is free and other columns are ignored. Columns that are only counted, from
-            0 to the last feature, are taken in order, as those of an array.
-        call : str
-            The public call, for error messages.
-        place : callable, optional
-            Words a row number in error messages; ``"row 3"`` by default.
-
-        Returns
-        -------
-        ndarray, shape (rows, in)
-            float64, in the units of the data.
-
-        Raises
-        ------
-        DataError
-            For a missing column, a missing or unreadable cell, or an unknown category.
-
-        Examples
-        --------
-        >>> import pandas as pd
-        >>> default_schema(2, 1).encode(pd.DataFrame({"x2": [1], "x1": [2]}), call="predict")
-        array([[2., 1.]])
+        The frame holds at least the columns of the features (or columns named as the features);
+        their order is free and other columns are ignored. Columns that are only counted, from 0 to
+        the last feature, are taken in order, as those of an array. `place` words a row number for
+        errors.
         """
         cells = _Cells(frame, call, place or row_text)
         counted = [str(index) for index in range(len(self.features))]
@@ -197,31 +147,10 @@ class Schema:
         return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
 
     def encode_target(self, values: Any, *, call: str, place: Place | None = None) -> Array:
-        """Turn target cells into numbers (regression) or class codes (classification).
+        """Turn target cells into float64 numbers, or int64 class codes for classification.
 
-        Parameters
-        ----------
-        values : Series, DataFrame or array, shape (rows,) or (rows, outputs)
-            Target cells; several columns only for regression with several outputs.
-        call : str
-            The public call, for error messages.
-        place : callable, optional
-            Words a row number in error messages; ``"row 3"`` by default.
-
-        Returns
-        -------
-        ndarray, shape (rows,) or (rows, outputs)
-            float64 for regression, with the axes of `values`; int64 codes for classification.
-
-        Raises
-        ------
-        DataError
-            For a missing cell, one that is not a finite number, or not one of the classes.
-
-        Examples
-        --------
-        >>> default_schema(1, 1).encode_target(["1.5", 2], call="fit")
-        array([1.5, 2. ])
+        Cells are (rows,), or (rows, outputs) for regression with several outputs, and so are the
+        numbers.
         """
         import pandas as pd
 
@@ -283,18 +212,7 @@ def default_schema(
     feature_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> Schema:
-    """Return a schema of numeric features x1, x2, ... and outputs y, or y1, y2, ...
-
-    Raises
-    ------
-    InvalidValueError
-        If names are given and their number is not the number of features or outputs.
-
-    Examples
-    --------
-    >>> default_schema(2, 1).feature_names
-    ('x1', 'x2')
-    """
+    """Return a schema of numeric features x1, x2, ... and outputs y, or y1, y2, ..."""
     ys = ["y"] if n_outputs == 1 else [f"y{i + 1}" for i in range(n_outputs)]
     inputs = _names("feature_names", feature_names, [f"x{i + 1}" for i in range(n_inputs)])
     outputs = _names("output_names", output_names, ys)

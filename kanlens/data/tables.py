@@ -19,14 +19,15 @@ from torch import Tensor
 
 from kanlens.checks import check_choice, check_generator, check_positive, check_rows, message
 from kanlens.data.cell_parsing import Place, row_text
-from kanlens.data.column_types import (
-    Column,
-    Impute,
-    column_features,
+from kanlens.data.column_types import Column, Impute, column_features
+from kanlens.data.columns import (
+    as_names,
+    choose_columns,
+    read_targets,
+    refuse_unknown,
+    target_schema,
 )
-from kanlens.data.columns import as_names, choose_columns, refuse_unknown
 from kanlens.data.schema import Feature, Schema, Task
-from kanlens.data.targets import read_targets, target_schema
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.files import line_number, read_frame, write_frame
 
@@ -307,36 +308,10 @@ def read_features(
 ) -> Table:
     """Read a table for a model that is trained, by the names in its schema.
 
-    Parameters
-    ----------
-    source : str, path or DataFrame
-        As for `read_table`; columns in any order, those the model does not know are ignored.
-    schema : Schema
-        The model's; its imputation values replace missing cells.
-    call : str
-        The public call, for error messages.
-    target : sequence of str, optional
-        Columns that hold the targets; by default those the model was trained on or, if it knows
-        none, those named like its outputs.
-
-    Returns
-    -------
-    Table
-        With `y` when the target columns are there and none of their cells is missing.
-
-    Raises
-    ------
-    DataError
-        For a missing column, a missing, unreadable or infinite cell, an unknown category.
-    MissingFileError, FileFormatError
-        If the file is missing, empty, truncated or of another kind.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> schema = read_table(pd.DataFrame({"a": [1.0, 2.0], "y": [1, 3]}), target="y").schema
-    >>> read_features(pd.DataFrame({"b": [0], "a": [5]}), schema, call="predict").x
-    tensor([[5.]], dtype=torch.float64)
+    Columns may be in any order, and those the model does not know are ignored; the schema's
+    imputation values replace missing cells. Targets are the columns given, by default those the
+    model was trained on or, if it knows none, those named like its outputs; there is a `y` when
+    they are there and none of their cells is missing.
     """
     frame, name, place = _open(source, call)
     return _table(frame, name, schema, call, place, target)

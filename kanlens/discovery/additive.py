@@ -1,47 +1,37 @@
-"""One layer solved by least squares: a transform of the target as a sum of splines of columns."""
+"""Additive models: a function of the target as a sum of splines of single columns.
+
+`AdditiveModel` tries known functions of the target. If ``y = g(sum of f_i(x_i))`` with an unknown
+g, a function of y equals that sum: `OuterFunction` finds the two as the first pair of canonical
+correlation [1]_ between the splines of y and those of the columns, one singular value
+decomposition. The functions f_i are written as formulas, then y as a function of their sum.
+
+References
+----------
+.. [1] L. Breiman, J. H. Friedman, Estimating optimal transformations for multiple regression and
+   correlation, J. Am. Stat. Assoc. 80, 1985.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import sympy
 
-from kanlens.discovery.curves import Curve, U, fit_curves
+from kanlens.discovery import constants as tuned
+from kanlens.discovery.ansatz import Ansatz
+from kanlens.discovery.curves import U, written
 from kanlens.discovery.front import Front
-from kanlens.discovery.problems import Problem, transformed
-from kanlens.discovery.regression import (
-    Array,
-    quick_error,
-    relative_error,
-    solve,
-    weighted,
-)
-from kanlens.discovery.splines import Basis
-from kanlens.symbolic.composition import Expr
-
-TARGETS = ("id", "log", "inv", "sq", "invsq", "sqrt", "invsqrt", "exp", "sin", "tan", "cos", "sinh")
-_PIECES = 10
-_GOOD = 3e-4  # error of a layer that is worth more than two
-_NO_NOISE = 1e-12  # error from which rows are also weighted as errors of y would be
-_SWAPS = 12  # formulas tried for one additive fit
+from kanlens.discovery.problems import SearchProblem, transformed
+from kanlens.discovery.regression import Array, Basis, quick_error, relative_error, solve, weighted
+from kanlens.discovery.single import CURVE
+from kanlens.symbolic.composition import Expr, evaluator
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
-    """A sum of splines of single columns.
-
-    Attributes
-    ----------
-    bases : tuple of Basis
-    coefficients : tuple of ndarray
-        Per column.
-    constant : float
-    error : float
-        Relative squared error on the held-out rows.
-    """
+class SplineSum:
+    """A sum of splines of single columns and a constant, with its error on the held-out rows."""
 
     bases: tuple[Basis, ...]
     coefficients: tuple[Array, ...]
@@ -58,125 +48,183 @@ class Layer:
         return np.stack(grids), values
 
 
-def additive_matrix(columns: Array, bases: tuple[Basis, ...]) -> tuple[Array, Array]:
-    """Return ones and the B-splines of every column, each centered, and the column of each."""
-    blocks, owners = [np.ones((len(columns), 1))], [np.zeros(1, dtype=int)]
+def _matrix(problem: SearchProblem, pieces: int) -> tuple[tuple[Basis, ...], Array, Array]:
+    """Return bases, ones and the B-splines of every column, each centered, and whose each is."""
+    bases = tuple(Basis.of(c, pieces) for c in problem.columns.T)
+    blocks, owners = [np.ones((len(problem.columns), 1))], [np.zeros(1, dtype=int)]
     for i, basis in enumerate(bases):
-        block = basis.at(columns[:, i])[:, 1:]
+        block = basis.at(problem.columns[:, i])[:, 1:]
         blocks.append(block - block.mean(axis=0))
         owners.append(np.full(block.shape[1], i + 1))
-    return np.concatenate(blocks, axis=1), np.concatenate(owners)
+    return bases, np.concatenate(blocks, axis=1), np.concatenate(owners)
 
 
-def additive_error(
-    problem: Problem, pieces: int = _PIECES, *, weights: Array | None = None
-) -> float:
+def _additive_matrix(problem: SearchProblem) -> tuple[tuple[Basis, ...], Array, Array]:
+    """Lay fewer pieces where there are few rows."""
+    most = problem.count // (3 * problem.width) - 4
+    return _matrix(problem, max(1, min(tuned.ADDITIVE.pieces[0], most)))
+
+
+def additive_error(problem: SearchProblem, weights: Array | None = None) -> float:
     """Return how badly a sum of splines fits, on the held-out rows."""
-    bases = tuple(Basis.of(c, _pieces(problem, pieces)) for c in problem.columns.T)
-    matrix, _ = additive_matrix(problem.columns, bases)
+    _, matrix, _ = _additive_matrix(problem)
     return quick_error(*weighted(weights, matrix, problem.target), problem.held_out)
 
 
-def solve_layer(problem: Problem, pieces: int = _PIECES, *, weights: Array | None = None) -> Layer:
+def solve_additive(problem: SearchProblem, weights: Array | None = None) -> SplineSum:
     """Fit a sum of splines, with residuals multiplied by weights."""
-    bases = tuple(Basis.of(c, _pieces(problem, pieces)) for c in problem.columns.T)
-    matrix, owners = additive_matrix(problem.columns, bases)
-    fitted = ~problem.held_out
+    bases, matrix, owners = _additive_matrix(problem)
     heavy, target = weighted(weights, matrix, problem.target)
-    found = solve(heavy[fitted], target[fitted])
-    judged = problem.held_out if problem.held_out.any() else fitted
-    error = relative_error((heavy @ found)[judged], target[judged])
+    found = solve(heavy[problem.fitted], target[problem.fitted])
+    error = relative_error((heavy @ found)[problem.judged], target[problem.judged])
     parts = tuple(np.concatenate(([0.0], found[owners == i + 1])) for i in range(problem.width))
     means = [
         float(basis.at(x)[:, 1:].mean(axis=0) @ c[1:])
         for basis, x, c in zip(bases, problem.columns.T, parts, strict=True)
     ]
-    return Layer(bases, parts, float(found[0]) - sum(means), error)
+    return SplineSum(bases, parts, float(found[0]) - sum(means), error)
 
 
-def _pieces(problem: Problem, pieces: int) -> int:
-    """Return fewer pieces where there are few rows."""
-    rows = int((~problem.held_out).sum())
-    return max(1, min(pieces, rows // (3 * problem.width) - 4))
+_Weighted = tuple[str, SearchProblem, Array | None]  # transform, problem, weights of the rows
 
 
-def additive_formulas(
-    problem: Problem, front: Front, *, targets: tuple[str, ...] = TARGETS
-) -> float:
-    """Offer formulas of additive fits to the target and its transforms; return the best error."""
-    if problem.width == 0:
-        return float("inf")
-    made = transformed(problem, targets)
-    best = _best_layers([(name, each, None) for name, each in made], front)
-    if best > _NO_NOISE and not front.done:
-        uneven = [(name, each, each.weights) for name, each in made if each.weights is not None]
-        _best_layers(uneven, front)
-    return best
+class AdditiveModel(Ansatz[_Weighted]):
+    """A sum of functions of the columns, for the target and its transforms."""
 
+    limits = tuned.ADDITIVE
 
-def _best_layers(problems: Sequence[tuple[str, Problem, Array | None]], front: Front) -> float:
-    """Offer formulas of the two best fits, whose rows have weights; return the least error."""
-    ranked = sorted(
-        (
-            (additive_error(each, weights=weights), name, each, weights)
-            for name, each, weights in problems
-        ),
-        key=lambda item: item[0],
-    )
-    for error, name, each, weights in ranked[:2]:
-        if error < 0.2 and not front.done:
-            _offer_layer(each, name, weights, front)
-    return ranked[0][0] if ranked else float("inf")
+    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[_Weighted]:
+        """Take the two best transforms, and where there is noise the two best weighted ones."""
+        made = transformed(problem, tuned.ADDITIVE.targets)
+        even = self._ranked([(name, each, None) for name, each in made])
+        yield from self._good(even)
+        if even[0][0] > tuned.NOISELESS and not front.done:
+            uneven = [(name, each, each.weights) for name, each in made]
+            yield from self._good(self._ranked([one for one in uneven if one[2] is not None]))
 
+    def _ranked(self, every: Sequence[_Weighted]) -> list[tuple[float, _Weighted]]:
+        errors = [
+            (additive_error(each, weights), (name, each, weights)) for name, each, weights in every
+        ]
+        return sorted(errors, key=lambda item: item[0])
 
-def _offer_layer(problem: Problem, name: str, weights: Array | None, front: Front) -> None:
-    layer = solve_layer(problem, weights=weights)
-    grids, values = layer.curves()
-    sizes = np.array([v.std() for v in values])
-    live = np.flatnonzero(sizes > 1e-3 * np.sqrt(layer.error + 1e-6) * sizes.max())
-    if len(live) == 0:
-        return
-    epsilon = float(np.clip(layer.error, 1e-9, 1e-2))
-    if name == "log":
-        shapes = [np.exp(values[i] - values[i].mean()) for i in live]
-        options = fit_curves(
-            grids[live],
-            shapes,
-            outer=("id", "inv", "invsq", "sq", "invsqrt", "log"),
-            epsilon=epsilon,
-        )
-    else:
-        shapes = [values[i] for i in live]
-        options = fit_curves(grids[live], shapes, inner=("id", "sq"), epsilon=epsilon)
-    names = [problem.names[i] for i in live]
-    for choice in itertools.islice(choices(options), _SWAPS if layer.error < _GOOD else 2):
-        if front.done:
+    def _good(self, ranked: list[tuple[float, _Weighted]]) -> Iterator[_Weighted]:
+        return (fit for error, fit in ranked[: self.limits.tried] if error < self.limits.error)
+
+    def _write(self, model: _Weighted, front: Front) -> Iterator[Expr]:
+        name, problem, weights = model
+        found = solve_additive(problem, weights)
+        grids, values = found.curves()
+        sizes = np.array([v.std() for v in values])
+        least = tuned.DEAD_PART * np.sqrt(found.error + 1e-6) * sizes.max()
+        live = np.flatnonzero(sizes > least)
+        if len(live) == 0:
             return
-        parts = [c.expression.subs(U, n) for c, n in zip(choice, names, strict=True)]
-        front.offer(problem.rebuild(_joined(parts, name, layer, values, live)))
+        log = name == "log"  # a sum of logarithms is written as a product
+        for parts in written(
+            grids[live],
+            [np.exp(values[i] - values[i].mean()) if log else values[i] for i in live],
+            [problem.names[i] for i in live],
+            most=self.limits.written if found.error < tuned.GOOD_ADDITIVE else 2,
+            outer=("id", "inv", "invsq", "sq", "invsqrt", "log") if log else ("id",),
+            inner=("id",) if log else ("id", "sq"),
+            epsilon=float(np.clip(found.error, 1e-9, 1e-2)),
+        ):
+            yield problem.rebuild(_sum(parts, found.constant, values, live, log=log))
 
 
-def _joined(parts: list[Expr], name: str, layer: Layer, values: list[Array], live: Array) -> Expr:
+def _sum(
+    parts: list[Expr], constant: float, values: list[Array], live: Array, *, log: bool
+) -> Expr:
     """Return the sum of parts (for the log: log of their product) and its constant."""
-    if name == "log":
-        size = np.exp(layer.constant + sum(float(v.mean()) for v in values))
-        product = sympy.Mul(*parts) * sympy.Float(float(size))
-        return sympy.log(product)
-    rest = layer.constant + sum(float(v.mean()) for i, v in enumerate(values) if i not in live)
+    if log:
+        size = np.exp(constant + sum(float(v.mean()) for v in values))
+        return sympy.log(sympy.Mul(*parts) * sympy.Float(float(size)))
+    rest = constant + sum(float(v.mean()) for i, v in enumerate(values) if i not in live)
     return sympy.Add(*parts, sympy.Float(rest))
 
 
-def choices(options: list[list[Curve]]) -> list[list[Curve]]:
-    """Return choices of one curve each: the best, then with one of them changed."""
-    best = [curves[0] for curves in options]
-    found = [best]
-    swaps = [
-        (rank, place) for place, curves in enumerate(options) for rank in range(1, len(curves))
-    ]
-    if len(best) > 1:
-        found += [[curves[min(r, len(curves) - 1)] for curves in options] for r in (1, 2)]
-    for rank, place in sorted(swaps):
-        choice = list(best)
-        choice[place] = options[place][rank]
-        found.append(choice)
-    return found
+_Inside = tuple[SearchProblem, dict[int, Expr]]  # and the function of each column, of `U`
+
+
+class OuterFunction(Ansatz[_Inside]):
+    """An unknown function of a sum of multiples, or of functions, of the columns."""
+
+    limits = tuned.OUTER
+
+    def _suits(self, problem: SearchProblem) -> bool:
+        enough = 4 * tuned.OUTER.pieces[0] * problem.width
+        return super()._suits(problem) and problem.count >= enough
+
+    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[_Inside]:
+        straight, weights = inner_line(problem)
+        if straight < self.limits.error:
+            largest = float(np.abs(weights).max())
+            kept = [i for i, w in enumerate(weights) if abs(w) > tuned.IDLE_WEIGHT * largest]
+            yield problem, {i: sympy.Float(float(weights[i]) / largest) * U for i in kept}
+        error, bases, parts = inner_sum(problem)
+        if error > self.limits.error or front.done:
+            return
+        values = [b.at(b.grid)[:, 1:] @ part for b, part in zip(bases, parts, strict=True)]
+        spread = max(float(v.std()) for v in values)
+        live = [i for i, v in enumerate(values) if v.std() > tuned.IDLE_WEIGHT * spread]
+        for choice in written(
+            np.stack([bases[i].grid for i in live]),
+            [values[i] / spread for i in live],
+            [U for _ in live],
+            most=self.limits.written,
+            outer=("id", "exp"),
+            inner=("id", "sq"),
+            epsilon=max(error, 1e-8),
+        ):
+            yield problem, dict(zip(live, choice, strict=True))
+
+    def _write(self, model: _Inside, front: Front) -> Iterator[Expr]:
+        problem, inner = model
+        total, names = np.zeros(len(problem.target)), []
+        for i, expression in inner.items():
+            rest = expression.as_independent(U, as_Add=True)[1]
+            total = total + evaluator((rest,), (U,))(problem.columns[:, i : i + 1])[:, 0]
+            names.append(rest.subs(U, problem.names[i]))
+        if np.isfinite(total).all() and np.ptp(total) > 0:
+            yield from CURVE.formulas(problem.onto(total, sympy.Add(*names)), front)
+
+
+def inner_sum(problem: SearchProblem) -> tuple[float, tuple[Basis, ...], list[Array]]:
+    """Return the sum of splines of the columns that some function of the target equals best.
+
+    First 1 - r**2 on the held-out rows; the coefficients are those of all but the first B-spline.
+    """
+    bases, matrix, owners = _matrix(problem, tuned.OUTER.pieces[0])
+    error, found = _correlated(problem, matrix[:, 1:])
+    return error, bases, [found[owners[1:] == i + 1] for i in range(problem.width)]
+
+
+def inner_line(problem: SearchProblem) -> tuple[float, Array]:
+    """Return 1 - r**2 and the multiples of columns whose sum some function of y equals best."""
+    size = problem.columns.std(axis=0)
+    error, found = _correlated(problem, problem.columns / size)
+    return error, found / size
+
+
+def _correlated(problem: SearchProblem, inside: Array) -> tuple[float, Array]:
+    """Return 1 - r**2 of the first canonical pair on the held-out rows, and its weights."""
+    fitted, judged = problem.fitted, problem.judged
+    inside = inside - inside[fitted].mean(axis=0)
+    outside = Basis.of(problem.target, tuned.OUTER.pieces[0]).at(problem.target)[:, 1:]
+    outside = outside - outside[fitted].mean(axis=0)
+    one, back = _whitened(inside[fitted])
+    two, forth = _whitened(outside[fitted])
+    if 0 in (one.shape[1], two.shape[1]):  # one of them is constant on the fitted rows
+        return float("inf"), np.zeros(inside.shape[1])
+    u, _, vt = np.linalg.svd(one.T @ two, full_matrices=False)
+    found, other = back @ u[:, 0], forth @ vt[0]
+    r = np.corrcoef(inside[judged] @ found, outside[judged] @ other)[0, 1]
+    return float(1 - r**2), np.asarray(found)
+
+
+def _whitened(matrix: Array) -> tuple[Array, Array]:
+    """Return an orthonormal basis of the columns, and how it is made of them."""
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    good = s > tuned.WHITENING_RIDGE * max(s[0], np.finfo(float).tiny)
+    return u[:, good], vt[good].T / s[good]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +11,8 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens.discovery.problems import TRANSFORMS, Inverse, Transform
+from kanlens.discovery import constants as tuned
+from kanlens.discovery.problems import ONE_SIGN, TRANSFORMS, Transform
 from kanlens.discovery.regression import Array, eliminate, relative_error, solve
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.symbolic.composition import Expr
@@ -18,45 +20,19 @@ from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.library import library
 
 U = sympy.Symbol("_u", real=True)
-_EPSILON = 1e-9  # relative squared error of a curve that was itself fitted
-_INDEPENDENT = 40  # values of a curve that count as independent
-_OUTER = {
-    "id": 0,
-    "log": 2,
-    "inv": 1,
-    "sq": 1,
-    "invsq": 2,
-    "sqrt": 1,
-    "invsqrt": 2,
-    "exp": 2,
-    "sin": 3,
-    "tan": 3,
-    "cos": 3,
-    "sinh": 3,
-}
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
-    """A formula for a curve.
+class CurveFormula:
+    """A formula for a curve."""
 
-    Attributes
-    ----------
-    error : float
-        Relative squared error, of the curve or of its transform, whichever is less.
-    price : float
-        For its length.
-    make : callable
-        Returns the formula.
-    """
-
-    error: float
-    price: float
+    error: float  # relative and squared, of the curve or of its transform, whichever is less
+    price: float  # for its length
     make: Callable[[], Expr]
 
     def score(self, epsilon: float) -> float:
         """Return error and length together, smaller is better; errors below epsilon are none."""
-        return float(_INDEPENDENT * np.log(self.error + epsilon) + self.price)
+        return float(tuned.INDEPENDENT * np.log(self.error + epsilon) + self.price)
 
     @cached_property
     def expression(self) -> Expr:
@@ -64,34 +40,59 @@ class Curve:
         return self.make()
 
 
-@dataclass(frozen=True, eq=False)
-class _Inner:
-    """A function of the variable under the elementary one."""
-
-    name: str
-    value: Callable[[Array], Array]
-    expression: Inverse
-    price: int
+_UNDO = {"id": "id", "sq": "sqrt", "inv": "inv", "sqrt": "sq", "log": "exp", "exp": "log"}
+_BY_NAME = {transform.name: transform for transform in TRANSFORMS}
+_INNER = {name: _BY_NAME[undone] for name, undone in _UNDO.items()}  # whose inverses are these
 
 
-_INNER = (
-    _Inner("id", lambda x: x, lambda e: e, 0),
-    _Inner("sq", np.square, lambda e: e**2, 1),
-    _Inner("inv", lambda x: 1 / x, lambda e: 1 / e, 1),
-    _Inner("sqrt", np.sqrt, sympy.sqrt, 1),
-    _Inner("log", np.log, sympy.log, 2),
-    _Inner("exp", np.exp, sympy.exp, 2),
-)
-
-
-def _inner_fits(inner: _Inner, x: Array) -> bool:
-    if inner.name == "id":
+def _fits_inside(name: str, x: Array) -> bool:
+    """Say whether a column is one-to-one with a function of it, and this of sound size."""
+    if name == "id":
         return True
-    if inner.name == "exp":
-        return bool(np.abs(x).max() < 20)
-    if inner.name == "sq":
+    if name == "exp":
+        return bool(np.abs(x).max() < tuned.EXPONENT_INSIDE)
+    if name == "sq":
         return bool(x.min() < 0 < x.max() or x.min() > 0)
-    return bool(x.min() > 1e-3 * x.max() and x.min() > 0)
+    return clear(x)
+
+
+def clear(x: Array) -> bool:
+    """Say whether a column is positive and clear of zero."""
+    return bool(x.min() > tuned.CLEAR_OF_ZERO * x.max() and x.min() > 0)
+
+
+def written(
+    x: Array,
+    values: Sequence[Array],
+    names: Sequence[Expr],
+    *,
+    most: int,
+    outer: Sequence[str] = ("id",),
+    inner: Sequence[str] = ("id",),
+    epsilon: float,
+) -> Iterator[list[Expr]]:
+    """Fit curves on one grid each, and yield a formula of each in a name of its own.
+
+    First the best of every curve, then with one of them changed, at most so many times.
+    """
+    options = fit_curves(x, values, outer=outer, inner=inner, epsilon=epsilon)
+    for choice in itertools.islice(_choices(options), most):
+        yield [curve.expression.subs(U, n) for curve, n in zip(choice, names, strict=True)]
+
+
+def _choices(options: list[list[CurveFormula]]) -> list[list[CurveFormula]]:
+    best = [curves[0] for curves in options]
+    found = [best]
+    swaps = [
+        (rank, place) for place, curves in enumerate(options) for rank in range(1, len(curves))
+    ]
+    if len(best) > 1:
+        found += [[curves[min(r, len(curves) - 1)] for curves in options] for r in (1, 2)]
+    for rank, place in sorted(swaps):
+        choice = list(best)
+        choice[place] = options[place][rank]
+        found.append(choice)
+    return found
 
 
 def fit_curves(
@@ -100,30 +101,13 @@ def fit_curves(
     *,
     outer: Sequence[str] = ("id",),
     inner: Sequence[str] = ("id",),
-    epsilon: float = _EPSILON,
-    kept: int = 3,
-) -> list[list[Curve]]:
-    """Fit curves on one grid each.
+    epsilon: float = tuned.CURVE_ERROR,
+    kept: int = tuned.CURVES_KEPT,
+) -> list[list[CurveFormula]]:
+    """Fit curves on one grid each, and return some formulas per curve, best first.
 
-    Parameters
-    ----------
-    x : ndarray, shape (curve, point)
-        Evenly spaced points.
-    values : sequence of ndarray, shape (point,)
-        One per curve.
-    outer : sequence of str
-        Names of transforms of the values to try.
-    inner : sequence of str
-        Names of functions to put under the elementary one.
-    epsilon : float
-        Relative squared error of the curves themselves.
-    kept : int
-        Formulas per curve.
-
-    Returns
-    -------
-    list of list of Curve
-        Per curve, best first.
+    The grids are even, (curve, point). Transforms of the values and functions under the
+    elementary one are tried; epsilon is the relative squared error of the curves themselves.
     """
     jobs = [
         (k, transform, under)
@@ -131,83 +115,81 @@ def fit_curves(
         for transform in TRANSFORMS
         if transform.name in outer and transform.fits(value)
         for under in _INNER
-        if under.name in inner and _inner_fits(under, x[k])
+        if under in inner and _fits_inside(under, x[k])
     ]
-    found: list[list[Curve]] = [_powers(x[k], v, outer) for k, v in enumerate(values)]
+    found = [_powers(x[k], v, outer) for k, v in enumerate(values)]
     for (k, *_), curves in zip(jobs, _families(jobs, x, values), strict=True):
         found[k] += curves
     return [_ranked(curves, epsilon)[:kept] for curves in found]
 
 
-def _ranked(curves: list[Curve], epsilon: float) -> list[Curve]:
+def _ranked(curves: list[CurveFormula], epsilon: float) -> list[CurveFormula]:
     """Order by score, in turns for curves known that well and less well."""
-    levels = (epsilon, 1e-4) if epsilon < 1e-4 else (epsilon,)
+    levels = (epsilon, tuned.LESS_WELL) if epsilon < tuned.LESS_WELL else (epsilon,)
     orders = [sorted(curves, key=lambda c: c.score(level)) for level in levels]
     ranked = [curve for turn in zip(*orders, strict=True) for curve in turn]
     return list(dict.fromkeys(ranked))
 
 
-_Job = tuple[int, Transform, _Inner]
+_CurveJob = tuple[int, Transform, str]  # which curve, what is taken of it, and what is inside
 
 
-def _families(jobs: list[_Job], x: Array, values: Sequence[Array]) -> list[list[Curve]]:
-    """Fit every elementary function to the curves of all jobs at once."""
+def _families(jobs: list[_CurveJob], x: Array, values: Sequence[Array]) -> list[list[CurveFormula]]:
+    """Fit every elementary function to the curves of all jobs at once.
+
+    Each is given twice: on even points, which the fit starts from, and where it was.
+    """
     inputs, targets = [], []
     for k, transform, under in jobs:
-        u, t = under.value(x[k]), transform.value(values[k])
+        u, t = _INNER[under].inverse(x[k]), transform.value(values[k])
         grid = np.linspace(u.min(), u.max(), len(u))
-        inputs.append(grid)
         rising = np.argsort(u)
-        targets.append(np.interp(grid, u[rising], t[rising]) if under.name != "id" else t)
-    uniform = len(x[0])
+        even = np.interp(grid, u[rising], t[rising]) if under != "id" else t
+        inputs.append(np.concatenate((grid, u)))
+        targets.append(np.concatenate((even, t)))
     xs, ys = torch.from_numpy(np.stack(inputs)), torch.from_numpy(np.stack(targets))
-    raw = [(under.value(x[k]), transform.value(values[k])) for k, transform, under in jobs]
-    xs = torch.cat((xs, torch.from_numpy(np.stack([u for u, _ in raw]))), dim=1)
-    ys = torch.cat((ys, torch.from_numpy(np.stack([t for _, t in raw]))), dim=1)
-    low, high = xs.amin(1), xs.amax(1)
-    fits = fit_edges(EdgeSamples(x=xs, y=ys, low=low, high=high, uniform=uniform), library())
+    samples = EdgeSamples(x=xs, y=ys, low=xs.amin(1), high=xs.amax(1), uniform=len(x[0]))
+    fits = fit_edges(samples, library())
     found = []
-    for row, (k, transform, under) in enumerate(jobs):
-        order = fits.r2[row].nan_to_num(-1e9).argsort(descending=True)[:8].tolist()
+    for row, job in enumerate(jobs):
+        order = fits.r2[row].nan_to_num(-1e9).argsort(descending=True)[: tuned.FAMILIES].tolist()
         curves = []
         for f in order:
             parameters = fits.parameters[row, f]
             if bool(torch.isfinite(parameters).all()):
-                name = fits.families[f].name
-                curves.append(_curve((k, transform, under), name, parameters, x, values))
+                curves.append(_curve(job, fits.families[f].name, parameters, x, values))
         found.append(curves)
     return found
 
 
 def _curve(
-    job: _Job,
-    name: str,
-    parameters: torch.Tensor,
-    x: Array,
-    values: Sequence[Array],
-) -> Curve:
+    job: _CurveJob, name: str, parameters: torch.Tensor, x: Array, values: Sequence[Array]
+) -> CurveFormula:
     k, transform, under = job
     a, b, c, d = (float(p) for p in parameters)
-    function = FUNCTIONS[name]
+    function, inner = FUNCTIONS[name], _INNER[under]
     with np.errstate(all="ignore"):
-        u = torch.from_numpy(a * under.value(x[k]) + b)
+        u = torch.from_numpy(a * inner.inverse(x[k]) + b)
         made = c * function.value(u).numpy() + d
-    error = _error(transform, made, values[k])
     numbers = 2 + (a != 1.0) + (abs(b) > 1e-6 * abs(a))
-    price = function.complexity + _OUTER[transform.name] + under.price
-    price = numbers * np.log(_INDEPENDENT) + 1.4 * price
+    size = function.complexity + tuned.TRANSFORM_PRICE[transform.name]
+    size += tuned.INNER_PRICE[under]
 
     def make() -> Expr:
-        inside = _number(a) * under.expression(U) + _number(b)
+        inside = _number(a) * inner.expression(U) + _number(b)
         expression = _number(c) * function.expression(inside) + _number(d)
         return _side(transform, values[k]) * transform.expression(expression)
 
-    return Curve(error, float(price), make)
+    return CurveFormula(_error(transform, made, values[k]), _price(numbers, size), make)
+
+
+def _price(numbers: int, size: int) -> float:
+    return float(numbers * np.log(tuned.INDEPENDENT) + tuned.CURVE_NODE * size)
 
 
 def _side(transform: Transform, value: Array) -> int:
     """Return the sign that a transform of the size loses."""
-    return -1 if transform.name in ("sq", "invsq", "sqrt", "invsqrt", "log") and value[0] < 0 else 1
+    return -1 if transform.name in ONE_SIGN and value[0] < 0 else 1
 
 
 def _error(transform: Transform, made: Array, value: Array) -> float:
@@ -220,45 +202,37 @@ def _error(transform: Transform, made: Array, value: Array) -> float:
         return min(relative_error(back, value), relative_error(made, transform.value(value)))
 
 
-def _powers(x: Array, value: Array, outer: Sequence[str]) -> list[Curve]:
+def _powers(x: Array, value: Array, outer: Sequence[str]) -> list[CurveFormula]:
     """Fit short sums of powers to one curve and its transforms."""
-    sets: list[tuple[float, ...]] = [(1, 2), (1, 2, 3, 4, 5, 6), (2, 4, 6, 8, 10, 12)]
-    sets += [(1,), (2,), (3,), (4,)]
-    if x.min() > 1e-3 * x.max():
-        sets += [(-2, -1, 1, 2), (-4, -2, 2, 4), (-0.5, 0.5, 1, 1.5, 2)]
-        sets += [(-1,), (-2,), (0.5,), (1.5,)]
+    sets = tuned.POWER_SUMS
+    if x.min() > tuned.CLEAR_OF_ZERO * x.max():
+        sets = (*sets, *tuned.POSITIVE_POWER_SUMS)
     found = []
     for transform in TRANSFORMS:
-        if transform.name not in outer or not transform.fits(value):
-            continue
-        target = transform.value(value)
-        for powers in sets:
-            found += _sums(x, value, target, transform, powers)
+        if transform.name in outer and transform.fits(value):
+            for powers in sets:
+                found += _sums(x, value, transform, powers)
     return found
 
 
 def _sums(
-    x: Array,
-    value: Array,
-    target: Array,
-    transform: Transform,
-    powers: Sequence[float],
-) -> list[Curve]:
-    every = (0.0, *powers)
+    x: Array, value: Array, transform: Transform, powers: Sequence[float]
+) -> list[CurveFormula]:
+    every, target = (0.0, *powers), transform.value(value)
     matrix = np.stack([x**p for p in every], axis=1)
     found = []
-    for selection in eliminate(matrix, target, np.arange(len(every)))[:2]:
+    for selection in eliminate(matrix, target)[:2]:
         terms = list(selection.groups)
         coefficients = solve(matrix[:, terms], target)
         error = _error(transform, matrix[:, terms] @ coefficients, value)
-        price = 1.4 * (2 * len(terms) + _OUTER[transform.name])
+        size = 2 * len(terms) + tuned.TRANSFORM_PRICE[transform.name]
         kept = [(float(c), every[k]) for k, c in zip(terms, coefficients, strict=True)]
 
         def make(kept: list[tuple[float, float]] = kept) -> Expr:
             parts = (sympy.Float(c) * U ** sympy.Rational(p) for c, p in kept)
             return _side(transform, value) * transform.expression(sympy.Add(*parts))
 
-        found.append(Curve(error, float(price + len(terms) * np.log(_INDEPENDENT)), make))
+        found.append(CurveFormula(error, _price(len(terms), size), make))
     return found
 
 

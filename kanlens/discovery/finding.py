@@ -13,18 +13,15 @@ import torch
 
 from kanlens.checks import check_generator, check_positive
 from kanlens.deadlines import Deadline, ending
-from kanlens.discovery.choosing import chosen_entry, shown
-from kanlens.discovery.entries import EXACT, Entry
-from kanlens.discovery.front import Front
+from kanlens.discovery import constants as tuned
+from kanlens.discovery.choosing import chosen_entry, constant, in_units, shown
+from kanlens.discovery.front import Entry, Front
 from kanlens.discovery.outliers import unfollowed
-from kanlens.discovery.problems import Problem
-from kanlens.discovery.scales import resolved
-from kanlens.discovery.search import power_formula, search
+from kanlens.discovery.problems import SearchProblem
+from kanlens.discovery.search import POWER_LAW, search
 from kanlens.discovery.smoothness import loo_error, noise_of
-from kanlens.discovery.structure import explore
-from kanlens.discovery.tables import CALL, Sample, sample_of
-from kanlens.discovery.time_budget import Interlude
-from kanlens.discovery.units import constant, in_units
+from kanlens.discovery.structure import Interlude, explore
+from kanlens.discovery.tables import CALL, ScaledTable, resolved, table_of
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.progress import progress_bar
 from kanlens.symbolic.composition import Expr, evaluator, plain
@@ -36,13 +33,6 @@ if TYPE_CHECKING:
     from kanlens.model.network import Rows
 
 INTERRUPTED = "interrupted"
-_SIFTING = 0.5  # of the time, at most, for what sets wrong rows aside
-_RESERVE = 0.25  # seconds, for the receipt
-_SHARE, _POLISHING = 0.85, 0.1  # of the time; the rest is for the receipt
-_FIRST, _LATE = 0.5, 0.75  # of the search, after which networks are trained; without noise
-_SMOOTH = 0.05  # loo_error of a target that smooth models can tell
-_PASSES = 4  # searches, each without the rows that the one before did not follow
-_NETWORKS = 0.8  # of what is then left, for them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -134,47 +124,49 @@ def discover(
     check_positive(CALL, "time_limit", time_limit)
     check_generator(CALL, generator)
     start = time.monotonic()
-    sample = sample_of(x, y, feature_names, generator, seconds=_SIFTING * time_limit)
-    if not resolved(sample.y) or not sample.useful:
-        entries, because = [constant(sample)], "every way was tried"
+    table = table_of(x, y, feature_names, generator, seconds=tuned.SIFTING * time_limit)
+    if not resolved(table.y) or not table.useful:
+        entries, because = [constant(table)], "every way was tried"
         picked = chosen = entries[0]
     else:
         with one_thread(), one_blas_thread(), np.errstate(all="ignore"):
-            sample, front, because = _searched(sample, start, time_limit, progress, generator)
+            table, front, because = _searched(table, start, time_limit, progress, generator)
             entries = front.entries
-            sample, chosen = chosen_entry(sample, front)
-        picked = in_units(sample, chosen)
-    found = _result(sample, entries, chosen, picked, because, start)
+            table, chosen = chosen_entry(table, front)
+        picked = in_units(table, chosen)
+    found = _result(table, entries, chosen, picked, because, start)
     Interruption(happened=because == INTERRUPTED).warn(CALL)
     return found
 
 
 def _searched(
-    sample: Sample,
+    table: ScaledTable,
     start: float,
     time_limit: float,
     progress: bool | None,
     generator: torch.Generator | None,
-) -> tuple[Sample, Front, str]:
+) -> tuple[ScaledTable, Front, str]:
     """Search until a formula is exact, everything was tried, or the time is over.
 
     Where a formula leaves nothing but for a few rows, the search begins anew without them.
     """
     deadline = Deadline(
-        start, start + min(_SHARE * time_limit, max(time_limit - _RESERVE, 0.3 * time_limit))
+        start,
+        start
+        + min(tuned.SEARCHING * time_limit, max(time_limit - tuned.RESERVE, 0.3 * time_limit)),
     )
     draws = torch.Generator() if generator is None else generator
-    because, stop, front = "every way was tried", Interruption(), _front(sample, deadline)
+    because, stop, front = "every way was tried", Interruption(), _front(table, deadline)
     with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
-        for _ in range(_PASSES):
+        for _ in range(tuned.PASSES):
             front.watch(advance)
             with stop.kept():
-                _search(front, sample, time_limit, draws)
+                _search(front, table, time_limit, draws)
             astray = front.exceptions(front.chosen()) if front.astray is None else front.astray
             if stop.happened or not astray.any():
                 break
-            known, sample = [entry.expression for entry in front.entries], sample.without(astray)
-            front = _front(sample, deadline, known)
+            known, table = [entry.expression for entry in front.entries], table.without(astray)
+            front = _front(table, deadline, known)
     if stop.happened:
         because = INTERRUPTED
     if front.best_error <= front.exact:
@@ -183,14 +175,14 @@ def _searched(
         because = "only noise was left"
     elif deadline.passed and not stop.happened:
         because = "the time was over"
-    return sample, front, because
+    return table, front, because
 
 
-def _front(sample: Sample, deadline: Deadline, known: Sequence[Expr] = ()) -> Front:
+def _front(table: ScaledTable, deadline: Deadline, known: Sequence[Expr] = ()) -> Front:
     """Return a front of some formulas, and of those that they become without the rows aside."""
-    columns, target = sample.scaled()
-    symbols = tuple(sample.symbols[i] for i in sample.useful)
-    front = Front(symbols, columns, target, sample.held_out, deadline, exact=sample.rounding)
+    columns, target = table.scaled()
+    symbols = tuple(table.symbols[i] for i in table.useful)
+    front = Front(symbols, columns, target, table.held_out, deadline, exact=table.rounding)
     front.start()
     front.take(known)
     for expression in known:
@@ -198,31 +190,31 @@ def _front(sample: Sample, deadline: Deadline, known: Sequence[Expr] = ()) -> Fr
     return front
 
 
-def _search(front: Front, sample: Sample, time_limit: float, draws: torch.Generator) -> None:
-    problem = Problem(front.x, front.symbols, front.y, sample.held_out, lambda e: e)
+def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Generator) -> None:
+    problem = SearchProblem(front.x, front.symbols, front.y, table.held_out, lambda e: e)
     with interrupts_pass(), ending(front.deadline.end):
-        first = _LATE if _noiseless(problem) else _FIRST
-        early = Interlude(front, first, _NETWORKS, lambda part: explore(problem, part, draws))
-        every = _origins(problem, sample)
+        first = tuned.LATE_NETWORKS if _noiseless(problem) else tuned.FIRST_NETWORKS
+        early = Interlude(front, first, tuned.NETWORKS, lambda part: explore(problem, part, draws))
+        every = _origins(problem, table)
         for each in every[1:]:
-            power_formula(each, early)
+            POWER_LAW.offer(each, early)
         for each in every:
             search(each, early)
         early.catch_up()
     cut_short = front.deadline.passed and not front.settled
     if front.astray is None and (cut_short or front.best_error > front.exact):
-        last = Deadline.after(_POLISHING * time_limit + min(front.deadline.left, 0.0))
+        last = Deadline.after(tuned.POLISHING * time_limit + min(front.deadline.left, 0.0))
         with ending(last.end):
             front.finish(last)
 
 
-def _origins(problem: Problem, sample: Sample) -> list[Problem]:
+def _origins(problem: SearchProblem, table: ScaledTable) -> list[SearchProblem]:
     """Return the problem, and as it is without its columns and target moved to round numbers.
 
     Powers of a year, and a target that is a product, need the zero that the data have.
     """
-    zeros = [sample.scales[i].origin for i in sample.useful]
-    above = sample.y_scale.origin
+    zeros = [table.scales[i].origin for i in table.useful]
+    above = table.y_scale.origin
     if not any((*zeros, above)):
         return [problem]
     given = dataclasses.replace(
@@ -235,14 +227,14 @@ def _origins(problem: Problem, sample: Sample) -> list[Problem]:
     return [problem, given]
 
 
-def _noiseless(problem: Problem) -> bool:
+def _noiseless(problem: SearchProblem) -> bool:
     """Say whether more rows still tell more of a smooth target: then the search does best."""
     columns, target = problem.columns, problem.target
-    return loo_error(columns, target) < _SMOOTH and noise_of(columns, target) == 0.0
+    return loo_error(columns, target) < tuned.SMOOTH_TARGET and noise_of(columns, target) == 0.0
 
 
 def _result(
-    sample: Sample,
+    table: ScaledTable,
     entries: list[Entry],
     chosen: Entry,
     picked: Entry,
@@ -251,7 +243,7 @@ def _result(
 ) -> Discovery:
     stages = []
     for entry in shown(entries, chosen):
-        expression = sample.from_origin(sample.in_units(entry.expression))
+        expression = table.from_origin(table.in_units(entry.expression))
         stages.append(
             Stage(
                 name="snapped" if entry.snapped else "fitted",
@@ -259,31 +251,31 @@ def _result(
                 losses=(entry.error,),
             )
         )
-    receipt = _receipt(sample, picked)
+    receipt = _receipt(table, picked)
     return Discovery(
         stages=tuple(stages),
         receipt=receipt,
-        feature_names=sample.feature_names,
-        output_names=(sample.output_name,),
+        feature_names=table.feature_names,
+        output_names=(table.output_name,),
         limit=chosen.error * (1 + 1e-9),
-        negligible=(EXACT,),
+        negligible=(tuned.EXACT,),
         stopped_because=because,
         seconds=time.monotonic() - start,
     )
 
 
-def _receipt(sample: Sample, picked: Entry) -> Receipt:
+def _receipt(table: ScaledTable, picked: Entry) -> Receipt:
     """Judge a formula on rows it was not fitted to, and on those set aside that it follows."""
-    x, y, fitted_to, chosen_on = sample.judged
-    others, values = sample.aside
-    made = evaluator((picked.expression,), sample.symbols)(np.concatenate((sample.x, others)))
-    lost = unfollowed(made[:, 0], np.concatenate((sample.y, values)))[len(sample.x) :]
+    x, y, fitted_to, chosen_on = table.judged
+    others, values = table.aside
+    made = evaluator((picked.expression,), table.symbols)(np.concatenate((table.x, others)))
+    lost = unfollowed(made[:, 0], np.concatenate((table.y, values)))[len(table.x) :]
     return examine(
         (picked.expression,),
         None,
         torch.from_numpy(np.concatenate((x, others[~lost]))),
         torch.from_numpy(np.concatenate((y, values[~lost])))[:, None],
-        feature_names=sample.feature_names,
+        feature_names=table.feature_names,
         fitted_to=None if fitted_to is None else torch.from_numpy(fitted_to),
         chosen_on=chosen_on,
         snapped=picked.snapped,

@@ -4,70 +4,81 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import sympy
 
 from kanlens.deadlines import Deadline
-from kanlens.discovery.entries import (
-    EXACT,
-    NUMBER,
-    Entry,
-    beats,
-    count_free,
-    digits,
-    length,
-    powered,
-    unsound,
-)
+from kanlens.discovery import constants as tuned
 from kanlens.discovery.outliers import exceptions
 from kanlens.discovery.regression import Array, relative_error
-from kanlens.discovery.residual_test import is_noise
-from kanlens.discovery.term_collection import even_ratios, joined, without_negligible_terms
-from kanlens.discovery.term_dropping import thinner
+from kanlens.discovery.smoothness import is_noise
 from kanlens.symbolic.composition import Expr, evaluator
 from kanlens.symbolic.constants import can_refine, refine, snap
 from kanlens.symbolic.front import front
 from kanlens.symbolic.simplification import complexity, count_numbers, shorten
+from kanlens.symbolic.term_collection import even_ratios, joined, thinner, without_negligible_terms
 
-_HOPELESS = 0.9
-_ROUGH = 1e-4  # error below which every start is refitted
-_FAR = 1e2  # factor by which a formula may start worse than a simpler one
-_NODE = 3.0  # price of a node of the expression, in units of the log likelihood
-_POINTS = 200
-_POLISHED = 4
-_RISE = 1.03  # factor by which snapping may raise the error
-_SURE = 1e-12  # error below which a formula is taken for the truth and snapped at once
-_LONG = 120  # nodes beyond which nothing is refitted
-_THINNED = 45  # nodes beyond which no part is left out
-_UNSURE = 4.0  # factor of the error on rows held out over that on all that shows an overfit
-_NUMEROUS = 7  # numbers beyond which no part is left out
-_ROUNDS = 12  # parts left out of one formula
-_PATIENCE = (8.0, 2.0)  # seconds, and shares of the time so far, for every number of a formula
-_SIMILAR = 1.15  # factor between errors of formulas that noise hardly tells apart
-_NOTED = 12
-_FEW_NUMBERS, _ROWS_EACH = 6, 10  # numbers of an exact formula, and different rows for each
-_HOPE = 0.75  # share of the numbers of a formula that may become exact
-_DIGITS = 1.5  # price of a unit of the logarithm of a fraction's numerator and denominator
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One formula, in the scaled symbols of the table, with its errors."""
+
+    expression: Expr
+    error: float  # on the held-out rows
+    complexity: int
+    snapped: tuple[str, ...] = ()
+    overall: float = math.nan  # on all rows; NaN where it is not known
+
+    @property
+    def length(self) -> int:
+        """Nodes of the formula, an inexact number as several."""
+        return self.complexity + tuned.NUMBER * count_numbers(self.expression)
+
+    def beats(self, other: Entry, every: list[Entry]) -> bool:
+        """Say whether this one makes another superfluous; equal ones are settled by their order."""
+        ours, theirs = (
+            (max(e.error, tuned.EXACT), e.complexity, count_numbers(e.expression))
+            for e in (self, other)
+        )
+        if ours == theirs:
+            return every.index(self) < every.index(other)
+        return all(a <= b for a, b in zip(ours, theirs, strict=True))
+
+
+def count_free(expression: Expr) -> float:
+    """Return how many numbers an expression holds that data had to tell, odd fractions by half."""
+    odd = sum(1 for d in _digits(expression) if d > tuned.ODD)
+    return count_numbers(expression) + odd / 2
+
+
+def _digits(expression: Expr) -> list[float]:
+    """Return the logarithm of the numerator and denominator of every fraction in an expression."""
+    nodes = sympy.preorder_traversal(expression)
+    return [math.log((1 + abs(int(n.p))) * int(n.q)) for n in nodes if n.is_Rational]
+
+
+def _unsound(expression: Expr) -> bool:
+    """Say whether an expression is no number somewhere, or far too long."""
+    return bool(
+        expression.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo, sympy.I)
+        or len(expression.args) > tuned.MOST_ARGUMENTS
+    )
+
+
+def _powered(expression: Expr) -> bool:
+    """Say whether a power other than of e has an exponent that varies: it soon overflows."""
+    return any(
+        node.exp.free_symbols for node in expression.atoms(sympy.Pow) if node.base != sympy.E
+    )
 
 
 class Front:
-    """The formulas worth keeping, and whether one of them is exact.
+    """The formulas of y (row,) in x (row, feature) worth keeping, and whether one of them is exact.
 
-    Parameters
-    ----------
-    symbols : tuple of Symbol
-    x : ndarray, shape (row, feature)
-    y : ndarray, shape (row,)
-    held_out : ndarray of bool, shape (row,)
-    deadline : Deadline
-    exact : float
-        Relative squared error that is rounding.
-
-    Attributes
-    ----------
-    astray : ndarray of bool, shape (row,), or None
-        Rows without which a formula leaves nothing: the search begins anew without them.
+    `exact` is the relative squared error that is rounding. `astray` (row,) are rows without which
+    a formula leaves nothing: the search begins anew without them.
     """
 
     def __init__(
@@ -78,7 +89,7 @@ class Front:
         held_out: Array,
         deadline: Deadline,
         *,
-        exact: float = EXACT,
+        exact: float = tuned.EXACT,
     ) -> None:
         self.exact = exact
         self.symbols, self.x, self.y = symbols, x, y
@@ -126,26 +137,28 @@ class Front:
     def offer(self, expression: Expr) -> None:
         """Refit a formula and keep it if no simpler one is as good."""
         self._tick()
-        if self.done or expression in self._seen or unsound(expression):
+        if self.done or expression in self._seen or _unsound(expression):
             return
         self._seen.add(expression)
-        start = self._error(expression)
-        if not start < max(_HOPELESS, 2 * self.best_error):
+        start = self._entry(expression)
+        if not start.error < max(tuned.HOPELESS, 2 * self.best_error):
             return
-        size = complexity(expression)
-        simpler = (e for e in self.entries if e.complexity <= size)
-        if start > _ROUGH and any(e.error < start / _FAR for e in simpler):
+        simpler = (e for e in self.entries if e.complexity <= start.complexity)
+        far = any(e.error < start.error / tuned.FAR_START for e in simpler)
+        if start.error > tuned.ROUGH_START and far:
             return
         found = expression
-        if can_refine(found) and complexity(found) <= _LONG and start > self.exact / 100:
-            found = self._refined(found)
-        entry = self._entry(found)
-        if entry.error < max(_SURE, self.exact):
+        short = can_refine(found) and start.complexity <= tuned.LONG_FORMULA
+        if short and start.error > self.exact / 100:
+            x, y = self.x[self.fitted], self.y[self.fitted]
+            found = refine(found, self.symbols, x, y).expression
+        entry, exact = self._entry(found), max(tuned.NOISELESS, self.exact)
+        if entry.error < exact:
             plain = self._entry(without_negligible_terms(found))
             entry = plain if plain.error <= max(2 * entry.error, self.exact) else entry
         self._keep(entry)
         self._remember(entry)
-        if entry.error < max(_SURE, self.exact):
+        if entry.error < exact:
             self._put_exactly(entry)
         elif entry in self.entries:
             self._probe(entry)
@@ -170,8 +183,8 @@ class Front:
         self._snap(found, entry.error)
         if self.best_error <= self.exact:
             numbers = min(count_free(e.expression) for e in self.entries if e.error <= self.exact)
-            sure = numbers <= min(_FEW_NUMBERS, len(np.unique(self.x, axis=0)) / _ROWS_EACH)
-            self._settle(0.0 if sure else numbers)
+            enough = len(np.unique(self.x, axis=0)) / tuned.ROWS_EACH
+            self._settle(0.0 if numbers <= min(tuned.FEW_NUMBERS, enough) else numbers)
 
     def _lean(self, expression: Expr, limit: float) -> Expr:
         """Leave out parts one by one as long as the error stays within a limit."""
@@ -189,13 +202,13 @@ class Front:
         """
         levels = [max(entry.error, self.exact) for entry in self.entries]
         worst = max(self._mean_error, min(levels))
-        able = front([length(entry) for entry in self.entries], levels)
+        able = front([entry.length for entry in self.entries], levels)
         return min((self.entries[k] for k in able if levels[k] <= worst), key=self._cost)
 
     def _cost(self, entry: Entry) -> float:
         overall = entry.error if math.isnan(entry.overall) else entry.overall
-        error = max(overall, entry.error / _UNSURE, self.exact / 100)
-        price = _NODE * length(entry) + _DIGITS * sum(digits(entry.expression))
+        error = max(overall, entry.error / tuned.UNSURE, self.exact / 100)
+        price = tuned.NODE * entry.length + tuned.DIGITS * sum(_digits(entry.expression))
         return len(self.y) * math.log(error) + price
 
     def start(self) -> None:
@@ -216,8 +229,8 @@ class Front:
 
     def finish(self, deadline: Deadline) -> None:
         """Thin out, shorten and snap the best formulas while there is time."""
-        first = sorted(self.entries, key=self._cost)[:_POLISHED]
-        near = [e for e in self._near if e.overall < _SIMILAR * self.chosen().overall]
+        first = sorted(self.entries, key=self._cost)[: tuned.POLISHED]
+        near = [e for e in self._near if e.overall < tuned.SIMILAR * self.chosen().overall]
         for entry in dict.fromkeys((*first[:1], *sorted(near, key=self._promise), *first)):
             if deadline.passed:
                 return
@@ -228,13 +241,14 @@ class Front:
 
     def _remember(self, entry: Entry) -> None:
         """Note a formula that may turn out the simplest once its numbers are exact."""
-        if entry.overall < _SIMILAR * self.chosen().overall and entry.complexity <= _THINNED:
-            self._near = sorted((*self._near, entry), key=self._promise)[:_NOTED]
+        similar = entry.overall < tuned.SIMILAR * self.chosen().overall
+        if similar and entry.complexity <= tuned.LONG_TO_THIN:
+            self._near = sorted((*self._near, entry), key=self._promise)[: tuned.NOTED]
 
     def _promise(self, entry: Entry) -> float:
         """Return what a formula would cost if most of its numbers were exact."""
-        saved = _NODE * NUMBER * count_numbers(entry.expression)
-        return self._cost(entry) - _HOPE * saved
+        saved = tuned.NODE * tuned.NUMBER * count_numbers(entry.expression)
+        return self._cost(entry) - tuned.HOPE * saved
 
     def _probe(self, entry: Entry) -> None:
         """Where the best formula leaves nothing but noise, polish it and end the search soon.
@@ -248,16 +262,16 @@ class Front:
         if entry.expression in self._probed or entry is not self.chosen():
             return
         self._probed.add(entry.expression)
-        if is_noise(self.x, self._values(entry.expression), self.y):
+        if is_noise(self.x, self.values(entry.expression), self.y):
             self._settle(count_free(self._polish(entry, self.deadline).expression))
 
     def exceptions(self, entry: Entry) -> Array:
         """Return the few rows without which a formula leaves nothing but noise."""
-        return exceptions(self.x, self._values(entry.expression), self.y, self.exact)
+        return exceptions(self.x, self.values(entry.expression), self.y, self.exact)
 
     def _settle(self, numbers: float) -> None:
         """Wait for a better formula the longer, the more numbers this one holds."""
-        wait = numbers * (_PATIENCE[0] + _PATIENCE[1] * self._spent)
+        wait = numbers * (tuned.PATIENCE[0] + tuned.PATIENCE[1] * self._spent)
         self._enough = min(self._enough, self._spent + wait)
 
     def _polish(self, entry: Entry, deadline: Deadline) -> Entry:
@@ -281,16 +295,15 @@ class Front:
     def _thinned(self, entry: Entry, deadline: Deadline) -> Entry:
         """Leave out parts of a formula while that pays."""
         best = entry
-        for _ in range(_ROUNDS):
-            if best.complexity > _THINNED or count_numbers(best.expression) > _NUMEROUS:
+        for _ in range(tuned.THIN_ROUNDS):
+            numerous = count_numbers(best.expression) > tuned.NUMEROUS
+            if best.complexity > tuned.LONG_TO_THIN or numerous:
                 return best
             before = best
             for shorter in thinner(before.expression):
                 if deadline.passed:
                     return best
-                trial = self._refitted(shorter, self._cost(best))
-                if trial is not None:
-                    best = trial
+                best = self._refitted(shorter, self._cost(best)) or best
             if best is before:
                 break
         return best
@@ -305,33 +318,29 @@ class Front:
         return trial if self._cost(trial) < limit else None
 
     def _snap(self, expression: Expr, error: float) -> Entry | None:
-        if not can_refine(expression) or complexity(expression) > _LONG:
+        if not can_refine(expression) or complexity(expression) > tuned.LONG_FORMULA:
             return None
-        rows = self.fitted if error < _SURE else np.ones(len(self.y), dtype=bool)
+        rows = self.fitted if error < tuned.NOISELESS else np.ones(len(self.y), dtype=bool)
         found = snap(expression, self.symbols, self.x[rows], self.y[rows])
         new = self._entry(self._shortened(found.expression), found.snapped)
-        if new.error <= max(_RISE * error, self.exact) or self._cost(new) < self._cost(
-            self._entry(expression)
-        ):
+        as_near = new.error <= max(tuned.RISE * error, self.exact)
+        if as_near or self._cost(new) < self._cost(self._entry(expression)):
             self._keep(new)
             return new
         return None
 
-    def _refined(self, expression: Expr) -> Expr:
-        rows = self.fitted
-        return refine(expression, self.symbols, self.x[rows], self.y[rows]).expression
-
     def _shortened(self, expression: Expr) -> Expr:
-        points = self.x[:: max(1, len(self.x) // _POINTS)]
+        points = self.x[:: max(1, len(self.x) // tuned.CHECKED_ROWS)]
         short = shorten(expression, self.symbols, points)
-        found = expression if powered(short) and not powered(expression) else short
+        found = expression if _powered(short) and not _powered(expression) else short
         wider = joined(found)
         if complexity(wider) > complexity(found) + 1:
             return found
         limit = max(1.01 * self._error(found), self.exact)
         return wider if self._error(wider) <= limit else found
 
-    def _values(self, expression: Expr) -> Array:
+    def values(self, expression: Expr) -> Array:
+        """Return the values of a formula, (row,)."""
         return np.asarray(evaluator((expression,), self.symbols)(self.x)[:, 0])
 
     def _error(self, expression: Expr) -> float:
@@ -339,7 +348,7 @@ class Front:
 
     def _entry(self, expression: Expr, snapped: tuple[str, ...] = ()) -> Entry:
         """Judge a formula."""
-        values, error, overall = self._values(expression), math.inf, math.inf
+        values, error, overall = self.values(expression), math.inf, math.inf
         if np.isfinite(values).all():
             error = relative_error(values[self.judged], self.y[self.judged])
             overall = relative_error(values, self.y)
@@ -347,7 +356,6 @@ class Front:
 
     def _keep(self, entry: Entry) -> None:
         """Add an entry and drop those that are neither simpler nor better than another."""
-        if not math.isfinite(entry.error):
-            return
-        every = [*self.entries, entry]
-        self.entries = [e for e in every if not any(beats(o, e, every) for o in every)]
+        if math.isfinite(entry.error):
+            every = [*self.entries, entry]
+            self.entries = [e for e in every if not any(o.beats(e, every) for o in every)]

@@ -1,73 +1,54 @@
-"""Short sums of powers and products of columns."""
+"""Short sums of powers and products of columns, and ratios of two sums.
+
+A ratio is a null vector of the numerator's terms and the target times the denominator's.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import sympy
 
+from kanlens.discovery import constants as tuned
+from kanlens.discovery.ansatz import Ansatz, linear
 from kanlens.discovery.front import Front
-from kanlens.discovery.problems import Problem, transformed
+from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.regression import Array, eliminate, quick_error, solve, weighted
 from kanlens.symbolic.composition import Expr
 
-TARGETS = ("id", "inv", "sq", "invsq", "sqrt", "invsqrt", "exp", "log", "sinh")
-_MOST_TERMS = 130
-_OFFERED = 3
-_FITS, _POOR = 4, 0.1  # fits whose sums are offered, and error beyond which none is
-_NO_NOISE = 1e-12  # error from which rows are also weighted as errors of y would be
 Powers = tuple[float, ...]
 
 
-def libraries(problem: Problem) -> list[list[Powers]]:
+def libraries(problem: SearchProblem) -> list[list[Powers]]:
     """Return sets of exponents, one exponent per column, that sums are made of."""
     width = problem.width
-    found = [
-        total_degree(width, degree) for degree in (2, 3, 4, 6, *((8, 10) if width == 1 else ()))
-    ]
+    degrees = tuned.DEGREES_OF_ONE if width == 1 else tuned.DEGREES
+    found = [total_degree(width, degree) for degree in degrees]
     if bool(problem.positive.all()):
-        found.append(_pairs(width, (-2.0, -1.0, 1.0, 2.0)))
-        found.append(_pairs(width, (-1.0, -0.5, 0.5, 1.0)))
-        found.append(_box(width, (-1.0, 0.0, 1.0)))
-        found.append(_box(width, (-2.0, 0.0, 2.0)))
-        found.append(_box(width, (-4.0, -2.0, 0.0, 2.0)))
-        found.append(_box(width, (-4.0, -2.0, 0.0, 2.0, 4.0)))
-    rows = int((~problem.held_out).sum())
-    most = min(_MOST_TERMS, rows // 2)
-    unique: dict[tuple[Powers, ...], None] = {}
-    for library in found:
-        if 1 < len(library) <= most:
-            unique[tuple(library)] = None
+        found += [_pairs(width, exponents) for exponents in tuned.PAIR_EXPONENTS]
+        found += [_box(width, exponents) for exponents in tuned.BOX_EXPONENTS]
+    most = min(tuned.LIBRARY, problem.count // 2)
+    unique = dict.fromkeys(tuple(each) for each in found if 1 < len(each) <= most)
     return [list(library) for library in sorted(unique, key=len)]
 
 
 def total_degree(width: int, degree: int) -> list[Powers]:
     """Return the exponents of all products up to a degree; none where they are very many.
 
-    Examples
-    --------
-    >>> total_degree(2, 1)
-    [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0)]
+    Of more than five columns the products of two are all, whatever the degree.
     """
     if width > 9 or (width > 4 and degree > 2) or (width > 2 and degree > 4):
         return []
-    every = itertools.product(range(degree + 1), repeat=width) if width <= 5 else ()
     if width <= 5:
+        every = itertools.product(range(degree + 1), repeat=width)
         return [tuple(float(p) for p in powers) for powers in every if sum(powers) <= degree]
-    found = [np.zeros(width)]
-    for places in itertools.chain(
-        itertools.combinations_with_replacement(range(width), 1),
-        itertools.combinations_with_replacement(range(width), 2),
-    ):
-        powers = np.zeros(width)
-        for place in places:
-            powers[place] += 1
-        found.append(powers)
-    return [tuple(powers.tolist()) for powers in found]
+    places = (itertools.combinations_with_replacement(range(width), k) for k in range(3))
+    return [tuple(float(each.count(i)) for i in range(width)) for each in itertools.chain(*places)]
 
 
 def _pairs(width: int, exponents: Sequence[float]) -> list[Powers]:
@@ -75,113 +56,237 @@ def _pairs(width: int, exponents: Sequence[float]) -> list[Powers]:
     for count in (1, 2):
         for places in itertools.combinations(range(width), count):
             for chosen in itertools.product(exponents, repeat=count):
-                powers = [0.0] * width
-                for place, exponent in zip(places, chosen, strict=True):
-                    powers[place] = exponent
-                found.append(tuple(powers))
+                found.append(unit(width, dict(zip(places, chosen, strict=True))))
     return found
 
 
+def unit(width: int, exponents: dict[int, float]) -> Powers:
+    """Return the exponents of some columns, 0 for the others."""
+    return tuple(exponents.get(i, 0.0) for i in range(width))
+
+
 def _box(width: int, exponents: Sequence[float]) -> list[Powers]:
-    if len(exponents) ** width > _MOST_TERMS:
+    if len(exponents) ** width > tuned.LIBRARY:
         return []
     return list(itertools.product(exponents, repeat=width))
 
 
-def evaluate(columns: Array, library: Sequence[Powers]) -> Array:
+def evaluate(columns: Array, library: Sequence[Powers] | Array) -> Array:
     """Return every monomial of the columns, (row, monomial)."""
-    found = np.ones((len(columns), len(library)))
-    for i in range(columns.shape[1]):
-        made = {p: columns[:, i] ** p for p in {powers[i] for powers in library}}
-        for k, powers in enumerate(library):
-            if powers[i]:
-                found[:, k] *= made[powers[i]]
+    exponents = np.asarray(library)
+    found = np.ones((len(columns), len(exponents)))
+    for column, powers in zip(columns.T, exponents.T, strict=True):
+        for p in np.unique(powers):
+            if p:
+                found[:, powers == p] *= (column**p)[:, None]
     return found
 
 
-def monomial(names: Sequence[Expr], powers: Powers) -> Expr:
-    """Return one monomial as an expression.
-
-    Examples
-    --------
-    >>> x, y = sympy.symbols("x y", positive=True)
-    >>> monomial((x, y), (0.5, -1.0))
-    sqrt(x)/y
-    """
+def monomial(names: Sequence[Expr], powers: Sequence[float] | Array) -> Expr:
+    """Return one monomial as an expression."""
     return sympy.Mul(
         *(name ** sympy.Rational(p) for name, p in zip(names, powers, strict=True) if p)
     )
 
 
-def sum_formulas(problem: Problem, front: Front, *, targets: tuple[str, ...] = TARGETS) -> None:
-    """Offer short sums of monomials for the target and its transforms."""
-    sets = libraries(problem)
-    matrices = [evaluate(problem.columns, library) for library in sets]
-    made = [each for _, each in transformed(problem, targets)]
-    even = [job for each in made for job in _jobs(each, None, sets, matrices, front)]
-    _offer_sums(even, front)
-    if min((job.error for job in even), default=0.0) > _NO_NOISE:
-        uneven = [
-            min(_jobs(each, each.weights, sets, matrices, front), key=lambda job: job.error)
-            for each in made
-            if each.weights is not None and sets and not front.done
-        ]
-        _offer_sums(uneven, front)
-
-
 @dataclass(frozen=True, eq=False)
-class _Job:
+class LibraryFit:
     """A library that fits a target, and how well on the held-out rows."""
 
     error: float
-    problem: Problem
+    problem: SearchProblem
     weights: Array | None
     library: list[Powers]
     matrix: Array
 
 
-def _jobs(
-    problem: Problem,
+class MonomialSum(Ansatz[LibraryFit]):
+    """A short sum of monomials, for the target and its transforms."""
+
+    limits = tuned.MONOMIALS
+
+    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[LibraryFit]:
+        """Take the best fits of even rows; where there is noise, one weighted fit per target."""
+        pairs = [(each, evaluate(problem.columns, each)) for each in libraries(problem)]
+        made = [each for _, each in transformed(problem, tuned.MONOMIALS.targets)]
+        even = [fit for each in made for fit in _fits(each, None, pairs, front)]
+        yield from self._best(even)
+        if min((fit.error for fit in even), default=0.0) > tuned.NOISELESS:
+            yield from self._best(
+                [
+                    min(_fits(each, each.weights, pairs, front), key=lambda fit: fit.error)
+                    for each in made
+                    if each.weights is not None and pairs and not front.done
+                ]
+            )
+
+    def _best(self, fits: list[LibraryFit]) -> Iterator[LibraryFit]:
+        ranked = sorted(fits, key=lambda fit: (max(fit.error, 1e-10), len(fit.library)))
+        return (fit for fit in ranked[: self.limits.tried] if fit.error <= self.limits.error)
+
+    def _write(self, model: LibraryFit, front: Front) -> Iterator[Expr]:
+        problem, rows = model.problem, model.problem.fitted
+        matrix, target = weighted(model.weights, model.matrix, problem.target)
+        matrix, target = matrix[rows], target[rows]
+        for selection in eliminate(matrix, target)[: self.limits.written]:
+            if len(selection.groups) > tuned.LONGEST_SUM:
+                return
+            terms = list(selection.groups)
+            names = (monomial(problem.names, model.library[k]) for k in terms)
+            yield problem.rebuild(linear(solve(matrix[:, terms], target), names))
+
+
+def _fits(
+    problem: SearchProblem,
     weights: Array | None,
-    sets: list[list[Powers]],
-    matrices: list[Array],
+    libraries: list[tuple[list[Powers], Array]],
     front: Front,
-) -> list[_Job]:
+) -> list[LibraryFit]:
     """Fit all libraries to a target whose rows have weights."""
     found = []
-    for library, matrix in zip(sets, matrices, strict=True):
+    for library, matrix in libraries:
         pair = weighted(weights, matrix, problem.target)
         error = math.inf if front.deadline.passed else quick_error(*pair, problem.held_out)
-        found.append(_Job(error, problem, weights, library, matrix))
+        found.append(LibraryFit(error, problem, weights, library, matrix))
     return found
 
 
-def _offer_sums(jobs: list[_Job], front: Front) -> None:
-    """Offer the sums of the best fits."""
-    for job in sorted(jobs, key=lambda job: (max(job.error, 1e-10), len(job.library)))[:_FITS]:
-        if job.error > _POOR or front.done:
-            return
-        _offer_sum(job, front)
+@dataclass(frozen=True, eq=False)
+class Quotient:
+    """The terms, with values (row, term), of a numerator and a denominator."""
+
+    problem: SearchProblem
+    over: list[Expr]
+    over_values: Array
+    under: list[Expr]
+    under_values: Array
+    most: int = tuned.RATIO_TERMS  # terms of both together
+
+    def formulas(self) -> Iterator[Expr]:
+        """Yield the ratios that the target equals.
+
+        Where there is noise, rows are weighted a second time by the denominator that was found.
+        """
+        own = self.problem.weights
+        weights, count = own, len(self.over)
+        for _ in range(2):
+            least, vectors = self.null_vectors(weights)
+            for vector in vectors:
+                above, below = _sum(self.over, vector), _sum(self.under, vector[count:])
+                if above and below:
+                    yield self.problem.rebuild(above / below)
+            if least < tuned.RATIO_NOISELESS or not vectors:
+                return
+            with np.errstate(all="ignore"):
+                size = np.abs(self.under_values @ vectors[0][count:])
+                weights = size.min() / size * (1.0 if own is None else own)
+            if not np.isfinite(weights).all() or weights.max() <= 0:
+                return
+
+    def null_vectors(self, weights: Array | None) -> tuple[float, list[Array]]:
+        """Return the smallest singular value, in parts of the largest, and sparse null vectors."""
+        under = -self.problem.target[:, None] * self.under_values
+        matrix = np.concatenate((self.over_values, under), axis=1)
+        matrix, _ = weighted(weights, matrix, self.problem.target)
+        matrix = matrix[self.problem.fitted]
+        size = np.sqrt(np.mean(np.square(matrix), axis=0))
+        size = np.where(size > 0, size, 1.0)
+        if not np.isfinite(matrix).all():
+            return 1.0, []
+        _, values, rows = np.linalg.svd(matrix / size, full_matrices=False)
+        least, first = float(values[-1] / values[0]), len(self.over)
+        if values[-1] > tuned.NULL_VALUE * values[0] / np.sqrt(len(size)):
+            return least, []
+        anchor = first + int(np.argmax(np.abs(rows[-1][first:])))
+        others = np.array([k for k in range(len(size)) if k != anchor])
+        target, scaled = -matrix[:, anchor] / size[anchor], matrix[:, others] / size[others]
+        found = []
+        for selection in eliminate(scaled, target)[:2]:
+            chosen = list(selection.groups)
+            if len(chosen) < self.most:
+                vector = np.zeros(len(size))
+                vector[others[chosen]] = solve(scaled[:, chosen], target)
+                vector[anchor] = 1.0
+                vector = vector / size
+                found.append(vector / np.abs(vector[anchor]))
+        return least, found
 
 
-def _offer_sum(job: _Job, front: Front) -> None:
-    problem, library, fitted = job.problem, job.library, ~job.problem.held_out
-    matrix, target = weighted(job.weights, job.matrix, problem.target)
-    matrix, target = matrix[fitted], target[fitted]
-    for selection in eliminate(matrix, target, np.arange(len(library)))[:_OFFERED]:
-        if len(selection.groups) > 12 or front.done:
-            return
-        terms = list(selection.groups)
-        coefficients = solve(matrix[:, terms], target)
-        front.offer(problem.rebuild(_sum(problem, library, terms, coefficients)))
+def _sum(names: list[Expr], coefficients: Array) -> Expr:
+    pairs = [(c, name) for c, name in zip(coefficients, names, strict=False) if c]
+    return linear((c for c, _ in pairs), (name for _, name in pairs))
 
 
-def _sum(
-    problem: Problem, library: list[Powers], terms: Sequence[int], coefficients: Array
-) -> Expr:
-    return sympy.Add(
-        *(
-            sympy.Float(float(c)) * monomial(problem.names, library[k])
-            for k, c in zip(terms, coefficients, strict=True)
-        )
-    )
+@dataclass(frozen=True)
+class PolynomialRatio(Ansatz[Quotient]):
+    """A ratio of two polynomials of given degrees."""
+
+    degrees: tuple[tuple[int, int], ...] = tuned.RATIO_DEGREES
+
+    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[Quotient]:
+        for degrees in self.degrees:
+            top, bottom = (total_degree(problem.width, degree) for degree in degrees)
+            most = min(tuned.RATIO_LIBRARY, problem.count // 3)
+            if top and bottom and len(top) + len(bottom) <= most:
+                over, under = (
+                    (
+                        [monomial(problem.names, each) for each in powers],
+                        evaluate(problem.columns, powers),
+                    )
+                    for powers in (top, bottom)
+                )
+                yield Quotient(problem, *over, *under)
+
+    def _write(self, model: Quotient, front: Front) -> Iterator[Expr]:
+        return model.formulas()
+
+
+class WaveRatio(Ansatz[SearchProblem]):
+    """A ratio of polynomials in the cosine or sine of one column and in the others."""
+
+    limits = tuned.WAVE_RATIOS
+
+    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[SearchProblem]:
+        for i in np.flatnonzero(np.ptp(problem.columns, axis=0) > tuned.TURN):
+            for wave, name in ((np.cos, sympy.cos), (np.sin, sympy.sin)):
+                columns, names = problem.columns.copy(), list(problem.names)
+                columns[:, i], names[i] = wave(columns[:, i]), name(names[i])
+                turned = dataclasses.replace(problem, columns=columns, names=tuple(names))
+                yield from (each for _, each in transformed(turned, self.limits.targets))
+
+    def _write(self, model: SearchProblem, front: Front) -> Iterator[Expr]:
+        low = tuned.RATIO_DEGREES[:4]
+        return PolynomialRatio(low if model.width == 3 else (*low, (2, 4))).formulas(model, front)
+
+
+class RatioWithFunction(Ansatz[Quotient]):
+    """A ratio of a polynomial and a sum with one function, of the only column.
+
+    Such are (u - 1)/log(u), u/(exp(u) - 1) and (1 - cos(u))/u**2.
+    """
+
+    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[Quotient]:
+        u, name = problem.columns[:, 0], problem.names[0]
+        powers = total_degree(1, 3)
+        over, values = [monomial((name,), p) for p in powers], evaluate(problem.columns, powers)
+        few = over[:3], values[:, :3]
+        functions = functions_of(name, u)
+        for function, made in [*functions, (sympy.sqrt(name**2 + 1), np.sqrt(u**2 + 1))]:
+            if np.isfinite(made).all() and np.abs(made).max() < tuned.LARGEST_TERM:
+                more = [*few[0], function], np.column_stack((few[1], made))
+                yield Quotient(problem, over, values, *more, tuned.FUNCTION_RATIO_TERMS)
+                yield Quotient(problem, *more, *few, tuned.FUNCTION_RATIO_TERMS)
+
+    def _write(self, model: Quotient, front: Front) -> Iterator[Expr]:
+        return model.formulas()
+
+
+def functions_of(name: Expr, u: Array, largest: float = math.inf) -> list[tuple[Expr, Array]]:
+    """Return functions of a column that are defined there, exponentials only of small values."""
+    found = [(sympy.sin(name), np.sin(u)), (sympy.cos(name), np.cos(u))]
+    with np.errstate(all="ignore"):
+        if np.abs(u).max() < largest:
+            found += [(sympy.exp(name), np.exp(u)), (sympy.exp(-name), np.exp(-u))]
+        if u.min() > 0:
+            found += [(sympy.log(name), np.log(u)), (sympy.sqrt(name), np.sqrt(u))]
+    return found

@@ -1,10 +1,16 @@
-"""Small networks trained on a problem: what its target looks like, whatever its formula."""
+"""Small networks trained on a problem: what its target looks like, and their own formulas.
+
+To be read as formulas, networks are pruned to several sizes, functions put on their edges, and
+their numbers refitted.
+"""
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,32 +18,28 @@ import sympy
 import torch
 
 from kanlens.deadlines import Deadline, OutOfTimeError, check_time
-from kanlens.discovery.problems import Problem
+from kanlens.discovery import constants as tuned
+from kanlens.discovery.front import Front
+from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error
 from kanlens.errors import KanlensError
+from kanlens.interruption import Interruption
+from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.symbolic.composition import Expr
+from kanlens.pruning import prune
+from kanlens.symbolic.assignment import assign_functions
+from kanlens.symbolic.composition import Expr, compose
+from kanlens.symbolic.joint_refit import refit
+from kanlens.symbolic.library import library
 from kanlens.training.options import Options
 from kanlens.training.run import TrainingRun
-
-GRID = 3  # intervals of the grid of an edge
-_SUMS, _PRODUCTS = 5, (0, 2)  # hidden nodes; products of two sums
-_WIDE = 3.0  # largest over smallest value from which a logarithm is worth a try
-_TRIAL, _MORE = 5, 24  # steps of training: to compare, and for the one that is kept
-_PATIENCE = 6
-_LEAST_ROWS = 30
 
 
 @dataclass(frozen=True)
 class View:
     """How a network sees a problem: which columns, and whether the target, by their logarithm.
 
-    Attributes
-    ----------
-    logs : tuple of bool
-        One per column.
-    sign : int
-        1 or -1 where the target is ``sign * exp(output)``, 0 where it is the output.
+    The target is ``sign * exp(output)``, or the output where the sign is 0.
     """
 
     logs: tuple[bool, ...]
@@ -58,51 +60,45 @@ class View:
         with np.errstate(all="ignore"):
             return self.sign * np.exp(output) if self.sign else output
 
-    def expression(self, output: Expr) -> Expr:
-        """Return the expression of the target from that of the output."""
+    def tensors(self, problem: SearchProblem) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs (row, in) and outputs (row, 1) of the fitted rows."""
+        x = torch.from_numpy(self.inputs(problem.columns))
+        y = torch.from_numpy(self.output(problem.target))[:, None]
+        return x[problem.fitted], y[problem.fitted]
+
+    def formula(self, output: Expr, names: tuple[Expr, ...]) -> Expr:
+        """Write an output in x1, x2, ... as the target, in the names of the columns."""
+        seen = (sympy.log(n) if log else n for n, log in zip(names, self.logs, strict=True))
+        inputs = {sympy.Symbol(f"x{i + 1}", real=True): name for i, name in enumerate(seen)}
+        output = output.xreplace(inputs)
         return self.sign * sympy.exp(output) if self.sign else output
 
-    def names(self, names: tuple[Expr, ...]) -> tuple[Expr, ...]:
-        """Return the expressions of what the network takes."""
-        return tuple(sympy.log(n) if log else n for n, log in zip(names, self.logs, strict=True))
 
-
-def views(problem: Problem) -> list[View]:
-    """Return the ways a network may see a problem: as it is, and by logarithms where positive.
-
-    Examples
-    --------
-    >>> x = np.linspace(1.0, 9.0, 5)[:, None]
-    >>> given = Problem(x, sympy.symbols("a:1"), -x[:, 0], x[:, 0] > 8, lambda e: e)
-    >>> [(view.logs, view.sign) for view in views(given)]
-    [((False,), 0), ((True,), 0), ((False,), -1), ((True,), -1)]
-    """
+def views(problem: SearchProblem) -> list[View]:
+    """Return the ways a network may see a problem: as it is, and by logarithms where positive."""
     plain = (False,) * problem.width
     low, high = problem.columns.min(axis=0), problem.columns.max(axis=0)
-    logs = tuple(bool(b) for b in problem.positive & (high > _WIDE * low))
+    logs = tuple(bool(b) for b in problem.positive & (high > tuned.WIDE_RANGE * low))
     kinds = [plain, logs] if any(logs) else [plain]
     size = np.abs(problem.target)
-    one_sign = bool((problem.target > 0).all() or (problem.target < 0).all())
-    wide = one_sign and size.min() > 0 and bool(size.max() > _WIDE * size.min())
+    wide = problem.one_sign and bool(size.max() > tuned.WIDE_RANGE * size.min())
     signs = [0, int(np.sign(problem.target[0]))] if wide else [0]
     return [View(kind, sign) for sign in signs for kind in kinds]
 
 
 @dataclass(frozen=True, eq=False)
 class Interpolator:
-    """A network trained on the fitted rows of a problem.
+    """A network trained on the fitted rows of a problem."""
 
-    Attributes
-    ----------
-    network : KAN
-    view : View
-    error : float
-        Relative squared error of the target on the held-out rows.
-    """
-
+    problem: SearchProblem
     network: KAN
     view: View
-    error: float
+
+    @cached_property
+    def error(self) -> float:
+        """Relative squared error of the target on the rows that judge."""
+        rows = self.problem.judged
+        return relative_error(self(self.problem.columns[rows]), self.problem.target[rows])
 
     @torch.no_grad()
     def __call__(self, columns: Array) -> Array:
@@ -111,67 +107,51 @@ class Interpolator:
         inputs = torch.from_numpy(self.view.inputs(columns))
         return self.view.target(self.network(inputs)[:, 0].numpy())
 
-    def slopes(self, columns: Array) -> Array:
-        """Return the derivatives by the columns, (row, feature).
+    @property
+    def slopes(self) -> Array:
+        """The derivatives by the columns, (row, feature).
 
         Of the target, or of its logarithm where that is what the network sees: whether it is a
         function of some combination is the same for both.
         """
         with torch.enable_grad():
-            inputs = torch.from_numpy(self.view.inputs(columns)).requires_grad_()
+            inputs = torch.from_numpy(self.view.inputs(self.problem.columns)).requires_grad_()
             (found,) = torch.autograd.grad(self.network(inputs).sum(), inputs)
         logs = np.array(self.view.logs)
-        return np.asarray(found.numpy() / np.where(logs, columns, 1.0))
+        return np.asarray(found.numpy() / np.where(logs, self.problem.columns, 1.0))
 
-    def sizes(self, columns: Array) -> Array:
-        """Return what the slopes are to be compared with in a power law: the target, or ones."""
+    @property
+    def sizes(self) -> Array:
+        """What the slopes are to be compared with in a power law: the target, or ones."""
+        columns = self.problem.columns
         return np.ones(len(columns)) if self.view.sign else self(columns)
 
 
 def interpolator(
-    problem: Problem, deadline: Deadline, generator: torch.Generator
+    problem: SearchProblem, deadline: Deadline, generator: torch.Generator
 ) -> Interpolator | None:
-    """Train the hidden layer and in the view with which a short training gets furthest.
+    """Train the hidden layer, in the view, with which a short training gets furthest.
 
-    The layer has five sums, or two products of two.
-
-    Parameters
-    ----------
-    problem : Problem
-    deadline : Deadline
-    generator : torch.Generator
-        Draws weights.
-
-    Returns
-    -------
-    Interpolator or None
-        None when there are too few rows, or no time for any training.
+    The layer has five sums, or two products of two. None when there are too few rows, or no time.
     """
-    every = views(problem)
-    best = _better(None, problem, _SUMS, every, deadline, generator)
-    if best is None:
-        return None
-    best = _better(best, problem, _PRODUCTS, [best.view], deadline, generator) or best
-    return trained(problem, (), best.view, deadline, generator, _MORE, start=best.network) or best
-
-
-def _better(
-    best: Interpolator | None,
-    problem: Problem,
-    hidden: Any,
-    kinds: Sequence[View],
-    deadline: Deadline,
-    generator: torch.Generator,
-) -> Interpolator | None:
-    """Train shortly in some views and return the best network, or the one that there is."""
-    widths = [problem.width, hidden, 1]
-    tried = [trained(problem, widths, view, deadline, generator, _TRIAL) for view in kinds]
-    found = [each for each in (best, *tried) if each is not None]
-    return min(found, key=lambda each: each.error, default=None)
+    found: list[Interpolator] = []
+    for hidden in (tuned.HIDDEN_SUMS, tuned.HIDDEN_PRODUCTS):
+        for view in [found[0].view] if found else views(problem):
+            widths = [problem.width, hidden, 1]
+            made = trained(problem, widths, view, deadline, generator, tuned.TRIAL_STEPS)
+            found += [] if made is None else [made]
+        if not found:
+            return None
+        found.sort(key=lambda each: each.error)
+    best = found[0]
+    more = trained(
+        problem, (), best.view, deadline, generator, tuned.MORE_STEPS, start=best.network
+    )
+    return more or best
 
 
 def trained(
-    problem: Problem,
+    problem: SearchProblem,
     widths: Sequence[Any],
     view: View,
     deadline: Deadline,
@@ -181,44 +161,26 @@ def trained(
     start: KAN | None = None,
     strength: float = 0.0,
 ) -> Interpolator | None:
-    """Train a network on the fitted rows until the time is over.
+    """Train a network, or the one to start from in place, until the time is over.
 
-    Parameters
-    ----------
-    problem : Problem
-    widths : sequence
-        As for `KAN`.
-    view : View
-    deadline : Deadline
-    generator : torch.Generator
-        Draws weights and held-out rows.
-    steps : int
-    start : KAN, optional
-        Trained further, in place.
-    strength : float
-        Of a penalty on the L1 norm of the edges.
-
-    Returns
-    -------
-    Interpolator or None
-        None when there are too few rows, no time, or values that no network can take.
+    The strength is that of a penalty on the L1 norm of the edges. None when there are too few
+    rows, no time, or values that no network can take.
     """
-    rows = ~problem.held_out
-    if deadline.passed or rows.sum() < _LEAST_ROWS:
+    if deadline.passed or problem.count < tuned.TRAINING_ROWS:
         return None
     network = start
     if network is None:  # straight beyond the data: slopes are asked at their ends, too
-        network = KAN(widths, grid_size=GRID, extrapolation="linear", generator=generator).double()
-    x = torch.from_numpy(view.inputs(problem.columns))
-    y = torch.from_numpy(view.output(problem.target))[:, None]
+        network = KAN(
+            widths, grid_size=tuned.GRID, extrapolation="linear", generator=generator
+        ).double()
     options = Options(
         steps=steps,
         penalty="weight_l1" if strength else None,
         strength=strength,
-        patience=_PATIENCE,
+        patience=tuned.TRAINING_PATIENCE,
         grid_updates=3,
     )
-    run = TrainingRun(network, options, x[rows], y[rows], generator)
+    run = TrainingRun(network, options, *view.tensors(problem), generator)
     try:
         run.begin()
         run.go(_watching(deadline))
@@ -226,14 +188,7 @@ def trained(
         pass  # the best state is in the network
     except KanlensError:
         return None
-    found = Interpolator(network, view, np.inf)
-    return Interpolator(network, view, error_of(found, problem))
-
-
-def error_of(found: Interpolator, problem: Problem) -> float:
-    """Return the relative squared error of a network on the held-out rows of a problem."""
-    judged = problem.held_out if problem.held_out.any() else ~problem.held_out
-    return relative_error(found(problem.columns[judged]), problem.target[judged])
+    return Interpolator(problem, network, view)
 
 
 def _watching(deadline: Deadline) -> Callable[..., None]:
@@ -247,3 +202,88 @@ def _watching(deadline: Deadline) -> Callable[..., None]:
             raise OutOfTimeError
 
     return advance
+
+
+def shapes(width: int) -> list[list[Any]]:
+    """Return the shapes of small networks, the simplest first; pairs are sums and products."""
+    hidden: list[Any] = [1, 2, (1, 1), (2, 1), 5]
+    return [[width, 1], *([width, nodes, 1] for nodes in hidden)]
+
+
+def network_formulas(
+    problem: SearchProblem, front: Front, first: View, generator: torch.Generator
+) -> None:
+    """Offer the formulas of networks of several shapes, in one view first, while there is time."""
+    rest = [view for view in views(problem) if view != first]
+    for view in [first, *rest]:
+        for widths in shapes(problem.width):
+            if front.done:
+                return
+            network = _sparse(problem, widths, view, front, generator)
+            if network is not None and network.error < tuned.TOO_BAD * front.best_error:
+                read(network, front)
+
+
+def _sparse(
+    problem: SearchProblem,
+    widths: Sequence[Any],
+    view: View,
+    front: Front,
+    generator: torch.Generator,
+) -> Interpolator | None:
+    """Train a network, then train it on with a penalty on its edges."""
+    plain, with_penalty = tuned.SPARSE_STEPS
+    given = problem, widths, view, front.deadline, generator
+    found = trained(*given, plain)
+    if found is None or front.done:
+        return found
+    return trained(*given, with_penalty, start=found.network, strength=tuned.STRENGTH) or found
+
+
+def read(found: Interpolator, front: Front) -> None:
+    """Offer the formulas of a network, with ever fewer of its edges."""
+    problem = found.problem
+    x, y = found.view.tensors(problem)
+    network, before = found.network, -1
+    for budget in tuned.BUDGETS:
+        if front.done:
+            return
+        try:
+            network = prune(network, _of(network, x), y, budget=budget, progress=False).model
+        except KanlensError:
+            return
+        if network.edges_alive == before:
+            continue
+        before = network.edges_alive
+        formula = formula_of(network, _of(network, x), y)
+        if formula is not None and not front.done:
+            front.offer(problem.rebuild(found.view.formula(formula, problem.names)))
+
+
+def formula_of(network: KAN, x: torch.Tensor, y: torch.Tensor) -> Expr | None:
+    """Put the likeliest function on every edge of a copy, refit, and write it in x1, x2, ...
+
+    The network is in float64, x (row, in) and y (row, 1). None where some edge is like no
+    function.
+    """
+    work = copy.deepcopy(network).eval().requires_grad_(False)
+    stop = Interruption()
+    for share in tuned.EDGE_SHARES:
+        functions = library(call="discover")
+        assign_functions(work, x, functions, share, advance=lambda *_, **__: None, stop=stop)
+        if stop.happened:
+            raise KeyboardInterrupt
+    for layer in work.layers:
+        if not isinstance(layer, FunctionLinear):
+            return None
+        alive = (layer.mask != 0).tolist()
+        rows = zip(layer.functions, alive, strict=True)
+        if any(f == SPLINE and a for fs, row in rows for f, a in zip(fs, row, strict=True)):
+            return None
+    refit(work, x, y)
+    return compose(work)[0]
+
+
+def _of(network: KAN, x: torch.Tensor) -> torch.Tensor:
+    """Return the columns that a network has kept; it knows them as x1, x2, ..."""
+    return x[:, [int(name[1:]) - 1 for name in network.feature_names]]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from kanlens.discovery.regression import Array
+from kanlens.discovery import constants as tuned
+from kanlens.discovery.regression import Array, away
 from kanlens.symbolic.composition import Expr
 
 Inverse = Callable[[Expr], Expr]
@@ -17,30 +18,15 @@ _TARGET = sympy.Symbol("_target", positive=True)
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
-    """A target to be written as a formula of columns.
+class SearchProblem:
+    """A target to be written as a formula of columns."""
 
-    Attributes
-    ----------
-    columns : ndarray, shape (row, feature)
-    names : tuple of Expr
-        What each column is, in the symbols of the table.
-    target : ndarray, shape (row,)
-    held_out : ndarray of bool, shape (row,)
-        Rows that judge and are not fitted.
-    rebuild : callable
-        Takes an expression of the target and returns the one of y.
-    slope : ndarray, shape (row,), optional
-        Size of the derivative of y by the target, where the target is y over a factor or a
-        function of it. None: 1 everywhere, or not known.
-    """
-
-    columns: Array
-    names: tuple[Expr, ...]
-    target: Array
-    held_out: Array
-    rebuild: Inverse
-    slope: Array | None = None
+    columns: Array  # (row, feature)
+    names: tuple[Expr, ...]  # of the columns, in the symbols of the table
+    target: Array  # (row,)
+    held_out: Array  # bool (row,): rows that judge and are not fitted
+    rebuild: Inverse  # from an expression of the target to that of y
+    slope: Array | None = None  # (row,): |dy / dtarget|; None where it is 1 or not known
 
     @property
     def width(self) -> int:
@@ -48,10 +34,29 @@ class Problem:
         return int(self.columns.shape[1])
 
     @property
+    def fitted(self) -> Array:
+        """Rows that are fitted."""
+        return ~self.held_out
+
+    @property
+    def count(self) -> int:
+        """How many rows are fitted."""
+        return int(self.fitted.sum())
+
+    @property
+    def judged(self) -> Array:
+        """Rows that judge: those held out, or all of them where there are none."""
+        return self.held_out if self.held_out.any() else ~self.held_out
+
+    @property
+    def one_sign(self) -> bool:
+        """Whether the target is positive everywhere or negative everywhere."""
+        return bool((self.target > 0).all() or (self.target < 0).all())
+
+    @property
     def positive(self) -> Array:
         """Say of each column whether it is positive throughout, with some room."""
-        low, high = self.columns.min(axis=0), self.columns.max(axis=0)
-        return np.asarray((low > 0) & (low > 1e-4 * high))
+        return np.asarray((self.columns.min(axis=0) > 0) & away(self.columns))
 
     @property
     def weights(self) -> Array | None:
@@ -64,98 +69,88 @@ class Problem:
         size = float(self.slope.max())
         if size <= 0 or self.slope.min() > 0.99 * size:
             return None
-        return np.maximum(self.slope / size, _LIGHTEST)
+        return np.maximum(self.slope / size, tuned.LIGHTEST)
 
     @property
     def key(self) -> tuple[Expr, ...]:
         """What tells one problem from another of the same search."""
         return (*sorted(self.names, key=str), self.rebuild(_TARGET))
 
-    def with_target(self, target: Array, rebuild: Inverse) -> Problem:
+    @property
+    def steepness(self) -> Array:
+        """The slope, 1 where it is not known."""
+        return np.ones(len(self.target)) if self.slope is None else self.slope
+
+    def with_target(self, target: Array, rebuild: Inverse) -> SearchProblem:
         """Return the problem of another target, from whose formula `rebuild` makes this one's."""
         outer = self.rebuild
         return dataclasses.replace(
             self, target=target, rebuild=lambda e: outer(rebuild(e)), slope=None
         )
 
-    def over(self, factor: Array, name: Expr) -> Problem:
+    def over(self, factor: Array, name: Expr) -> SearchProblem:
         """Divide the target by a factor."""
         less = self.with_target(self.target / factor, lambda e: e * name)
-        return dataclasses.replace(less, slope=self._steepness() * np.abs(factor))
+        return dataclasses.replace(less, slope=self.steepness * np.abs(factor))
 
-    def _steepness(self) -> Array:
-        return np.ones(len(self.target)) if self.slope is None else self.slope
-
-    def through(self, transform: Transform, rebuild: Inverse) -> Problem:
+    def through(self, transform: Transform, rebuild: Inverse) -> SearchProblem:
         """Take a function of the target."""
         made = self.with_target(transform.value(self.target), rebuild)
         if transform.name == "id":
             return dataclasses.replace(made, slope=self.slope)
-        step = _STEP * np.abs(self.target)
+        step = tuned.DIFFERENCE_STEP * np.abs(self.target)
         rise = transform.value(self.target + step) - transform.value(self.target - step)
         with np.errstate(all="ignore"):
-            slope = self._steepness() * 2 * step / np.abs(rise)
+            slope = self.steepness * 2 * step / np.abs(rise)
         return dataclasses.replace(made, slope=slope)
 
-    def without(self, drop: set[int]) -> Problem:
+    def without(self, drop: set[int]) -> SearchProblem:
         """Leave out columns."""
         kept = [i for i in range(self.width) if i not in drop]
         names = tuple(self.names[i] for i in kept)
         return dataclasses.replace(self, columns=self.columns[:, kept], names=names)
 
-    def joined(self, i: int, j: int, column: Array, name: Expr) -> Problem:
+    def joined(self, i: int, j: int, column: Array, name: Expr) -> SearchProblem:
         """Put one column in the place of two."""
         less = self.without({i, j})
         columns = np.column_stack((less.columns, column))
         return dataclasses.replace(less, columns=columns, names=(*less.names, name))
 
+    def onto(self, column: Array, name: Expr) -> SearchProblem:
+        """Put one column in the place of all."""
+        return dataclasses.replace(self, columns=column[:, None], names=(name,), slope=None)
+
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """A function of the target that may be easier to fit than the target itself.
-
-    Attributes
-    ----------
-    name : str
-    value : callable
-        Of an array.
-    inverse : callable
-        Of an array; the branch of positive values.
-    expression : callable
-        The inverse as an expression.
-    """
+    """A function of the target that may be easier to fit than the target itself."""
 
     name: str
     value: Callable[[Array], Array]
-    inverse: Callable[[Array], Array]
-    expression: Inverse
+    inverse: Callable[[Array], Array]  # the branch of positive values
+    expression: Inverse  # the inverse as an expression
 
     def fits(self, target: Array) -> bool:
         """Say whether a target is one-to-one with its transform and this is of sound size."""
         if self.name == "id":
             return True
-        size = np.abs(target)
-        one_sign = bool((target > 0).all() or (target < 0).all())
-        if self.name in _ONE_SIGN and not one_sign:
+        low, high, wide = float(target.min()), float(target.max()), float(np.ptp(target))
+        largest = max(-low, high)
+        if self.name in ONE_SIGN and not (low > 0 or high < 0):
             return False
         if self.name == "log":
-            return bool(size.min() > _TINY * size.max())
-        if self.name == "exp":
-            return float(np.ptp(target)) < 30 and float(size.max()) < 30
+            return bool(away(target, tuned.LOGARITHM))
+        if self.name in ("exp", "sinh"):
+            varied = self.name == "exp" or wide > tuned.ANGLE
+            return varied and wide < tuned.EXPONENT and largest < tuned.EXPONENT
         if self.name in ("sin", "tan"):
-            return bool(size.max() <= np.pi / 2) and float(np.ptp(target)) > _WIDE
+            return largest <= np.pi / 2 and wide > tuned.ANGLE
         if self.name == "cos":
-            return bool(target.min() >= 0 and target.max() <= np.pi) and np.ptp(target) > _WIDE
-        if self.name == "sinh":
-            return _WIDE < float(np.ptp(target)) < 30 and float(size.max()) < 30
-        return bool(size.min() > 1e-9 * size.max())
+            return low >= 0 and high <= np.pi and wide > tuned.ANGLE
+        return bool(away(target, tuned.POWER))
 
 
-_LIGHTEST = 1e-4  # least weight of a row
-_STEP = 1e-6  # of a difference quotient, in parts of the target
-_TINY = 1e-250  # smallest part of the largest value whose logarithm is taken
-_WIDE = 0.5  # range of a target that may be an angle or a logarithm
-_ONE_SIGN = ("sq", "invsq", "sqrt", "invsqrt", "log")
+ONE_SIGN = ("sq", "invsq", "sqrt", "invsqrt", "log")
 _HALF = sympy.Rational(1, 2)
 
 
@@ -184,24 +179,13 @@ TRANSFORMS = (
 )
 
 
-def transformed(problem: Problem, names: tuple[str, ...]) -> list[tuple[str, Problem]]:
-    """Return the problems of the transformed targets that make sense.
-
-    Parameters
-    ----------
-    problem : Problem
-    names : tuple of str
-        Names of `TRANSFORMS`.
-
-    Returns
-    -------
-    list of (str, Problem)
-    """
+def transformed(problem: SearchProblem, names: tuple[str, ...]) -> list[tuple[str, SearchProblem]]:
+    """Return the problems of those of some transformed targets that make sense, with names."""
     side = -1 if (problem.target < 0).all() else 1
     found = []
     for each in TRANSFORMS:
         if each.name in names and each.fits(problem.target):
-            sign = side if each.name in _ONE_SIGN else 1
+            sign = side if each.name in ONE_SIGN else 1
             rebuild = _signed(each.expression, sign)
             found.append((each.name, problem.through(each, rebuild)))
     return found

@@ -3,60 +3,38 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sympy
 
 from kanlens.deadlines import Deadline
-from kanlens.discovery.problems import Problem
-from kanlens.discovery.regression import (
-    FLOOR,
-    Array,
-    eliminate,
-    relative_error,
-    solve,
-)
+from kanlens.discovery import constants as tuned
+from kanlens.discovery.problems import SearchProblem
+from kanlens.discovery.regression import Array, away, eliminate, relative_error, solve
 from kanlens.discovery.smoothness import loo_error, noise_of, noise_ratio
 from kanlens.symbolic.composition import Expr
 
-_NEAR_HALF = 0.2  # distance of an exponent from a multiple of one half at which that is tried
-_BETTER = 0.9  # factor on the loo_error that a move must reach
-_AUDIBLE = 1.15  # noise_ratio that shows more than noise
-_MOST_CHOSEN = 8  # columns among which few are chosen
-_AS_GOOD = 1.01  # factor on the error of the best choice
-_WHOLE = 1e-3  # distance from a whole number
-_POWERS = (-4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
+PAIRS: tuple[Callable[[Any, Any], Any], ...] = (  # of two columns, or of their names
+    lambda a, b: a - b,
+    lambda a, b: a + b,
+    lambda a, b: a**2 + b**2,
+    lambda a, b: a**2 - b**2,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """A simpler problem and how uneven its target is.
+    """A simpler problem and how uneven its target is."""
 
-    Attributes
-    ----------
-    problem : Problem
-    loo_error : float
-    """
-
-    problem: Problem
+    problem: SearchProblem
     loo_error: float
 
 
-def divided(problem: Problem, exponents: Array, drop: set[int]) -> Problem:
-    """Divide the target by powers of columns and leave out columns.
-
-    Parameters
-    ----------
-    problem : Problem
-    exponents : ndarray, shape (feature,)
-        Multiples of one half.
-    drop : set of int
-
-    Returns
-    -------
-    Problem
-    """
+def divided(problem: SearchProblem, exponents: Array, drop: set[int]) -> SearchProblem:
+    """Divide the target by powers, multiples of one half, of columns, and leave out columns."""
     factor = np.ones(len(problem.target))
     name: Expr = sympy.Integer(1)
     for i in np.flatnonzero(exponents):
@@ -67,37 +45,27 @@ def divided(problem: Problem, exponents: Array, drop: set[int]) -> Problem:
 
 
 def raised(column: Array, power: float) -> Array:
-    """Return a power of a column; of its size where the power is no whole number.
-
-    Examples
-    --------
-    >>> raised(np.array([-2.0, 3.0]), 2.0)
-    array([4., 9.])
-    """
+    """Return a power of a column; of its size where the power is no whole number."""
     if float(power).is_integer():
         return np.asarray(column ** int(power))
     return np.asarray(np.abs(column) ** power)
 
 
-def exponents_of(problem: Problem) -> Array:
-    """Estimate by which power of each column the target goes, robustly; 0 where none is sensible.
+def exponents_of(problem: SearchProblem) -> Array:
+    """Estimate by which power of each column the target goes, by least absolute deviations.
 
-    Returns
-    -------
-    ndarray, shape (feature,)
-        NaN for columns that are zero somewhere.
+    0 where none is sensible, NaN for columns that are zero somewhere.
     """
-    low = np.abs(problem.columns).min(axis=0)
-    usable = np.flatnonzero(low > 1e-6 * np.abs(problem.columns).max(axis=0))
+    usable = np.flatnonzero(away(problem.columns, tuned.NO_ZERO))
     found = np.full(problem.width, np.nan)
     size = np.abs(problem.target)
-    rows = size > 1e-9 * size.max()
+    rows = size > tuned.POWER * size.max()
     if len(usable) == 0 or rows.sum() < problem.width + 2:
         return found
     logs = np.log(np.abs(problem.columns[np.ix_(rows, usable)]))
     matrix, target = np.column_stack((np.ones(len(logs)), logs)), np.log(size[rows])
     weights = np.ones(len(target))
-    for _ in range(8):
+    for _ in range(tuned.REWEIGHTINGS):
         root = np.sqrt(weights)
         solution = np.linalg.lstsq(matrix * root[:, None], target * root, rcond=None)[0]
         residual = np.abs(target - matrix @ solution)
@@ -106,20 +74,19 @@ def exponents_of(problem: Problem) -> Array:
     return found
 
 
-def few_powers(problem: Problem) -> list[tuple[float, ...]]:
+def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
     """Return the powers of as few columns as tell the target's size, where not all are needed.
 
     Where columns go together there are several such choices: the one with the simplest powers,
     whole ones before halves.
     """
-    found = exponents_of(problem)
-    usable = np.flatnonzero(np.isfinite(found))
+    usable = np.flatnonzero(np.isfinite(exponents_of(problem)))
     size = np.abs(problem.target)
-    if not 2 <= len(usable) <= _MOST_CHOSEN or not size.min() > 0:
+    if not 2 <= len(usable) <= tuned.MOST_CHOSEN or not size.min() > 0:
         return []
     matrix = np.column_stack((np.ones(len(size)), np.log(np.abs(problem.columns[:, usable]))))
     target = np.log(size)
-    best = eliminate(matrix, target, np.arange(matrix.shape[1]))[0]
+    best = eliminate(matrix, target)[0]
     count = sum(1 for k in best.groups if k)
     if not 0 < count < len(usable):
         return []
@@ -128,7 +95,7 @@ def few_powers(problem: Problem) -> list[tuple[float, ...]]:
         few = matrix[:, (0, *places)]
         powers = solve(few, target)
         error = relative_error(few @ powers, target)
-        if error <= _AS_GOOD * max(best.error, FLOOR):
+        if error <= tuned.AS_GOOD * max(best.error, tuned.FLOOR):
             whole = np.zeros(problem.width)
             whole[usable[np.array(places) - 1]] = powers[1:]
             choices.append((_oddness(powers[1:]), tuple(whole)))
@@ -137,44 +104,48 @@ def few_powers(problem: Problem) -> list[tuple[float, ...]]:
 
 def _oddness(powers: Array) -> tuple[float, float]:
     """Return how far powers are from whole and half ones, and how large they are."""
-    whole = np.abs(powers - np.round(powers)) < _WHOLE
-    half = np.abs(2 * powers - np.round(2 * powers)) < 2 * _WHOLE
+    whole = np.abs(powers - np.round(powers)) < tuned.WHOLE_POWER
+    half = np.abs(2 * powers - np.round(2 * powers)) < 2 * tuned.WHOLE_POWER
     return float(np.where(whole, 0, np.where(half, 1, 3)).sum()), float(np.abs(powers).sum())
 
 
-def rounded_exponents(problem: Problem) -> Array:
+def rounded_exponents(problem: SearchProblem) -> Array:
     """Return the estimated exponents that are near a multiple of one half, others as 0."""
     estimate = exponents_of(problem)
     half = np.round(2 * estimate) / 2
-    good = np.abs(estimate - half) < _NEAR_HALF
-    return np.asarray(np.where(good & (np.abs(half) <= 6), half, 0.0))
+    good = np.abs(estimate - half) < tuned.NEAR_HALF
+    return np.asarray(np.where(good & (np.abs(half) <= tuned.HIGHEST_EXPONENT), half, 0.0))
 
 
-def best_loo_error(problem: Problem) -> float:
+def best_loo_error(problem: SearchProblem) -> float:
     """Return the loo_error of the target, or of its logarithm where it has one sign."""
     found = loo_error(problem.columns, problem.target)
-    size = np.abs(problem.target)
-    one_sign = (problem.target > 0).all() or (problem.target < 0).all()
-    if one_sign and size.min() > 1e-100 * size.max():
-        found = min(found, loo_error(problem.columns, np.log(size)))
+    if problem.one_sign and away(problem.target, tuned.LOGARITHM_OF_SURFACE):
+        found = min(found, loo_error(problem.columns, np.log(np.abs(problem.target))))
     return found
 
 
-def peeled(problem: Problem, deadline: Deadline) -> Problem:
+def _ways_without(problem: SearchProblem) -> Iterator[tuple[int, float, SearchProblem]]:
+    """Yield each column, a power of it, and the problem divided by that and without the column."""
+    estimate = np.nan_to_num(rounded_exponents(problem))
+    for i in range(problem.width):
+        for power in sorted({0.0, float(estimate[i])}):
+            exponents = np.zeros(problem.width)
+            exponents[i] = power
+            yield i, power, divided(problem, exponents, {i})
+
+
+def peeled(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
     """Divide by powers of columns and drop these columns while the target gets no more uneven."""
     now, level = problem, best_loo_error(problem)
     while now.width > 1 and not deadline.passed:
-        estimate = np.nan_to_num(rounded_exponents(now))
         tries: list[tuple[float, int, float]] = []
-        for i in range(now.width):
-            for power in sorted({0.0, float(estimate[i])}):
-                if deadline.passed:
-                    return now
-                exponents = np.zeros(now.width)
-                exponents[i] = power
-                tries.append((best_loo_error(divided(now, exponents, {i})), i, power))
+        for i, power, trial in _ways_without(now):
+            if deadline.passed:
+                return now
+            tries.append((best_loo_error(trial), i, power))
         tries.sort()
-        good = [(i, p) for value, i, p in tries if value < _BETTER * level]
+        good = [(i, p) for value, i, p in tries if value < tuned.LOO_GAIN * level]
         moved = _jointly(now, good, level) or _jointly(now, good[:1], level)
         if moved is None:
             return now
@@ -182,7 +153,7 @@ def peeled(problem: Problem, deadline: Deadline) -> Problem:
     return now
 
 
-def quieted(problem: Problem, deadline: Deadline) -> Problem:
+def quieted(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
     """Divide by powers of columns and drop these while the target is told but for its noise.
 
     Under noise no move makes a target more even; but as long as what is left out does not exceed
@@ -191,26 +162,22 @@ def quieted(problem: Problem, deadline: Deadline) -> Problem:
     noise = noise_of(problem.columns, problem.target)
     now = problem
     while noise and now.width > 1:
-        estimate = np.nan_to_num(rounded_exponents(now))
-        moves: list[tuple[float, int, Problem]] = []
-        for i in range(now.width):
-            for power in sorted({0.0, float(estimate[i])}):
-                if deadline.passed:
-                    return now
-                exponents = np.zeros(now.width)
-                exponents[i] = power
-                trial = divided(now, exponents, {i})
-                slope = np.ones(len(trial.target)) if trial.slope is None else trial.slope
-                level = noise_ratio(trial.columns, trial.target, slope, noise)
-                moves.append((level, len(moves), trial))
+        moves: list[tuple[float, int, SearchProblem]] = []
+        for _, _, trial in _ways_without(now):
+            if deadline.passed:
+                return now
+            level = noise_ratio(trial.columns, trial.target, trial.steepness, noise)
+            moves.append((level, len(moves), trial))
         moves.sort(key=lambda move: move[:2])
-        if moves[0][0] > _AUDIBLE:
+        if moves[0][0] > tuned.AUDIBLE:
             break
         now = moves[0][2]
     return now
 
 
-def _jointly(problem: Problem, moves: list[tuple[int, float]], level: float) -> Reduction | None:
+def _jointly(
+    problem: SearchProblem, moves: list[tuple[int, float]], level: float
+) -> Reduction | None:
     """Make several moves at once, and say whether the target got less uneven."""
     if not moves:
         return None
@@ -225,11 +192,11 @@ def _jointly(problem: Problem, moves: list[tuple[int, float]], level: float) -> 
     return Reduction(trial, value) if value < level else None
 
 
-def paired(problem: Problem, deadline: Deadline) -> list[Reduction]:
+def paired(problem: SearchProblem, deadline: Deadline) -> list[Reduction]:
     """Put two columns together in every simple way; the least uneven problems first."""
     found: list[Reduction] = []
     for i, j in itertools.combinations(range(problem.width), 2):
-        for column, name in combinations(problem, i, j):
+        for column, name in _combinations(problem, i, j):
             if deadline.passed:
                 return sorted(found, key=lambda r: r.loo_error)
             trial = problem.joined(i, j, column, name)
@@ -237,14 +204,13 @@ def paired(problem: Problem, deadline: Deadline) -> list[Reduction]:
     return sorted(found, key=lambda r: r.loo_error)
 
 
-def combinations(problem: Problem, i: int, j: int) -> list[tuple[Array, Expr]]:
+def _combinations(problem: SearchProblem, i: int, j: int) -> list[tuple[Array, Expr]]:
     """Return the simple ways of making one column of two."""
     a, b = problem.columns[:, i], problem.columns[:, j]
     p, q = problem.names[i], problem.names[j]
-    found = [(a * b, p * q), (a - b, p - q), (a + b, p + q)]
-    found += [(a**2 + b**2, p**2 + q**2), (a**2 - b**2, p**2 - q**2)]
-    if np.abs(b).min() > 1e-4 * np.abs(b).max():
+    found = [(a * b, p * q), *((form(a, b), form(p, q)) for form in PAIRS)]
+    if away(b):
         found.append((a / b, p / q))
-    if np.abs(a).min() > 1e-4 * np.abs(a).max():
+    if away(a):
         found.append((b / a, q / p))
     return found

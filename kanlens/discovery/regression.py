@@ -1,4 +1,4 @@
-"""Least squares with a judgement: fits on some rows, errors on the others, terms dropped by BIC."""
+"""Linear least squares, judged on held-out rows: splines of a column, terms dropped by BIC."""
 
 from __future__ import annotations
 
@@ -6,24 +6,18 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from kanlens.deadlines import check_time
+from kanlens.discovery import constants as tuned
+from kanlens.splines import spline
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
-FLOOR = 1e-22  # relative squared error that is rounding
-_RIDGE = 1e-13
-
-
 def relative_error(values: Array, target: Array) -> float:
-    """Return the mean squared error over the variance; infinite where something is not finite.
-
-    Examples
-    --------
-    >>> relative_error(np.zeros(2), np.array([-1.0, 1.0]))
-    1.0
-    """
+    """Return the mean squared error over the variance; infinite where something is not finite."""
     with np.errstate(all="ignore"):
         error = float(np.mean(np.square(values - target)))
     spread = float(np.var(target))
@@ -33,24 +27,12 @@ def relative_error(values: Array, target: Array) -> float:
 
 
 def quick_error(matrix: Array, target: Array, held_out: Array) -> float:
-    """Fit on some rows by normal equations and return the relative error on the others.
-
-    Parameters
-    ----------
-    matrix : ndarray, shape (row, column)
-    target : ndarray, shape (row,)
-    held_out : ndarray of bool, shape (row,)
-
-    Returns
-    -------
-    float
-    """
+    """Fit on some rows by normal equations and return the relative error on the others."""
     check_time()
-    size = np.sqrt(np.mean(np.square(matrix), axis=0))
-    scaled = matrix / np.where(size > 0, size, 1.0)
+    scaled = matrix / _sizes(matrix)
     rows = scaled[~held_out]
     gram = rows.T @ rows
-    gram[np.diag_indices_from(gram)] += _RIDGE * len(rows)
+    gram[np.diag_indices_from(gram)] += tuned.RIDGE * len(rows)
     try:
         solution = np.linalg.solve(gram, rows.T @ target[~held_out])
     except np.linalg.LinAlgError:
@@ -60,13 +42,7 @@ def quick_error(matrix: Array, target: Array, held_out: Array) -> float:
 
 
 def weighted(weights: Array | None, matrix: Array, target: Array) -> tuple[Array, Array]:
-    """Multiply rows of a least-squares problem by weights; None for weights of 1.
-
-    Examples
-    --------
-    >>> weighted(np.array([2.0]), np.array([[1.0, 3.0]]), np.array([5.0]))
-    (array([[2., 6.]]), array([10.]))
-    """
+    """Multiply rows of a least-squares problem by weights; None for weights of 1."""
     if weights is None:
         return matrix, target
     return matrix * weights[:, None], target * weights
@@ -75,50 +51,38 @@ def weighted(weights: Array | None, matrix: Array, target: Array) -> tuple[Array
 def solve(matrix: Array, target: Array) -> Array:
     """Return least-squares coefficients, columns scaled to unit size first."""
     check_time()
-    size = np.sqrt(np.mean(np.square(matrix), axis=0))
-    size = np.where(size > 0, size, 1.0)
-    found = np.linalg.lstsq(matrix / size, target, rcond=1e-13)[0]
+    size = _sizes(matrix)
+    found = np.linalg.lstsq(matrix / size, target, rcond=tuned.RIDGE)[0]
     return np.asarray(found / size)
+
+
+def _sizes(matrix: Array) -> Array:
+    """Return the root mean square of every column, 1 for those of zeros."""
+    size = np.sqrt(np.mean(np.square(matrix), axis=0))
+    return np.where(size > 0, size, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The groups of columns that a fit needs.
-
-    Attributes
-    ----------
-    groups : tuple of int
-        Which are kept.
-    error : float
-        Relative squared error on the fitted rows.
-    """
+    """The groups of columns that a fit keeps, and its relative squared error."""
 
     groups: tuple[int, ...]
     error: float
 
 
 def eliminate(
-    matrix: Array, target: Array, groups: Array, *, ridge: float = 1e-13
+    matrix: Array, target: Array, groups: Array | None = None, *, ridge: float = tuned.RIDGE
 ) -> list[Selection]:
     """Drop groups of columns one by one, always the one that is missed least.
 
-    Parameters
-    ----------
-    matrix : ndarray, shape (row, column)
-    target : ndarray, shape (row,)
-    groups : ndarray of int, shape (column,)
-        The group of each column, counted from 0.
-    ridge : float
-        Damping, in parts of the largest singular value; columns that say the same need some.
-
-    Returns
-    -------
-    list of Selection
-        By the Bayesian information criterion, best first.
+    `groups` numbers the group of each column from 0; default: each column is one. The ridge is in
+    parts of the largest singular value. Selections are sorted by the Bayesian information
+    criterion, best first.
     """
-    size = np.sqrt(np.mean(np.square(matrix), axis=0))
-    scaled = matrix / np.where(size > 0, size, 1.0)
-    packed: Array = np.asarray(np.linalg.qr(np.column_stack((scaled, target)), mode="r"))
+    groups = np.arange(matrix.shape[1]) if groups is None else groups
+    packed: Array = np.asarray(
+        np.linalg.qr(np.column_stack((matrix / _sizes(matrix), target)), mode="r")
+    )
     rows, spread = len(target), float(np.var(target)) or 1.0
     kept = sorted({int(g) for g in groups})
     found: list[tuple[float, Selection]] = []
@@ -126,7 +90,7 @@ def eliminate(
         check_time()
         columns = np.isin(groups, kept)
         error, losses = _losses(packed, groups, columns, kept, ridge)
-        share = max(error / rows / spread, FLOOR)
+        share = max(error / rows / spread, tuned.FLOOR)
         score = rows * np.log(share) + int(columns.sum()) * np.log(rows)
         found.append((score, Selection(tuple(kept), share)))
         if len(kept) < 2:
@@ -151,5 +115,74 @@ def _losses(
     for g in kept:
         which = mine == g
         c = coefficients[which]
-        losses[g] = float(c @ np.linalg.lstsq(inverse[np.ix_(which, which)], c, rcond=1e-13)[0])
+        block = inverse[np.ix_(which, which)]
+        losses[g] = float(c @ np.linalg.lstsq(block, c, rcond=tuned.RIDGE)[0])
     return float(residual @ residual), losses
+
+
+def best_pairs(matrix: Array, target: Array) -> list[tuple[float, int, int]]:
+    """Return the pairs of columns that with a constant fit a target best, with their errors."""
+    centered = matrix - matrix.mean(axis=0)
+    size = np.sqrt(np.square(centered).sum(axis=0))
+    centered = centered / np.where(size > 0, size, 1.0)
+    y = target - target.mean()
+    y = y / (np.sqrt(y @ y) or 1.0)
+    gram, right = centered.T @ centered, centered.T @ y
+    i, j = np.triu_indices(len(right), 1)
+    cross = gram[i, j]
+    determinant = np.maximum(1 - cross**2, 1e-9)
+    gain = (right[i] ** 2 + right[j] ** 2 - 2 * cross * right[i] * right[j]) / determinant
+    found = []
+    for k in np.argsort(-gain)[: tuned.PAIRS_COMPARED]:
+        pair = centered[:, [i[k], j[k]]]
+        residual = y - pair @ np.linalg.lstsq(pair, y, rcond=None)[0]
+        found.append((float(residual @ residual), int(i[k]), int(j[k])))
+    return sorted(found)
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Cubic B-splines on the range of one column, as columns of a least-squares problem."""
+
+    knots: Tensor  # (1, knot)
+    degree: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, x: Array, pieces: int) -> Basis:
+        """Lay knots over a column: half evenly, half where its values are."""
+        values = np.unique(x)
+        low, high = float(values[0]), float(values[-1])
+        count = max(1, min(pieces, len(values) - 3))
+        degree = 3 if len(values) > 3 else max(1, len(values) - 1)
+        places = np.linspace(0.0, 1.0, count + 1)
+        cuts = 0.5 * (low + (high - low) * places) + 0.5 * np.quantile(x, places)
+        knots = spline.extend(torch.from_numpy(cuts)[None], degree)
+        return cls(knots, degree, low, high)
+
+    def at(self, x: Array) -> Array:
+        """Evaluate every B-spline, (row, basis)."""
+        points = torch.from_numpy(np.ascontiguousarray(np.clip(x, self.low, self.high)))[:, None]
+        return np.asarray(spline.basis(points, self.knots, self.degree)[:, 0].numpy())
+
+    @property
+    def grid(self) -> Array:
+        """Points spread evenly over the range."""
+        return np.linspace(self.low, self.high, tuned.GRID_POINTS)
+
+
+def varies(x: Array) -> bool:
+    """Say whether a column has more than one value, beyond rounding."""
+    return bool(np.ptp(x) > 1e-12 * (np.abs(x).max() + 1e-300))
+
+
+def away(values: Array, share: float | Array = tuned.DIVISOR) -> Any:
+    """Say whether every column keeps away from zero, by a share of its largest size."""
+    size = np.abs(values)
+    return size.min(axis=0) > share * size.max(axis=0)
+
+
+def spread_rows(count: int, most: int) -> Array:
+    """Return the numbers of at most so many rows, spread evenly."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)

@@ -1,122 +1,73 @@
-"""How well a target can be told from columns at all: the leave-one-out error of a smooth model.
+"""How well columns tell a target: leave-one-out errors of smooth models, and a test for noise.
 
 A Gaussian process with one length for all columns is solved once for every length; its errors on
 left-out rows follow without further solving [1]_. When columns are exchanged for fewer ones that
-say the same, this error falls; when they say less, it rises.
+say the same, this error falls; when they say less, it rises. Arrays are columns (row, feature)
+and targets (row,).
 
 References
 ----------
 .. [1] C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning, 2006, 5.4.2.
+.. [2] R. A. Fisher, Statistical Methods for Research Workers, 1925.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 
 from kanlens.deadlines import check_time
-from kanlens.discovery.regression import Array
-from kanlens.discovery.splines import varies
-
-_LENGTHS = (1.0, 2.5, 6.0)  # in deviations of a column, times the root of the number of columns
-_NUGGET = 1e-7
-_MOST_ROWS = 300
-_FLAT = 1.5  # factor by which half the rows tell less at most, where noise is what is left
-_ROUNDING, _LOUD = 1e-8, 0.05  # shares of the variance between which there may be noise
-_SHARE = 0.3  # of the noise that the model is told of
+from kanlens.discovery import constants as tuned
+from kanlens.discovery.regression import Array, Basis, solve, spread_rows, varies
 
 
 def loo_error(columns: Array, target: Array) -> float:
     """Return the relative leave-one-out error of the best smooth model of a target.
 
-    Parameters
-    ----------
-    columns : ndarray, shape (row, feature)
-    target : ndarray, shape (row,)
-
-    Returns
-    -------
-    float
-        Near 0 for a smooth function of the columns, near 1 when they say nothing.
-
-    Examples
-    --------
-    >>> x = np.linspace(0.0, 1.0, 50)[:, None]
-    >>> bool(loo_error(x, np.sin(3 * x[:, 0])) < 1e-6)
-    True
+    Near 0 for a smooth function of the columns, near 1 when they say nothing.
     """
-    pick = _pick(target)
+    pick = spread_rows(len(target), tuned.SMOOTH_ROWS)
     x, t = even(columns[pick]), target[pick]
     spread = float(t.std())
     if x.shape[1] == 0 or spread == 0:
         return 1.0 if spread else 0.0
     t = (t - t.mean()) / spread
-    errors = (left_out(x, t, scale, np.full(len(t), _NUGGET))[0] for scale in _LENGTHS)
+    nugget = np.full(len(t), tuned.NUGGET)
+    errors = (left_out(x, t, scale, nugget)[0] for scale in tuned.LENGTHS)
     return min(float(np.mean(np.square(e))) for e in errors)
 
 
 def noise_of(columns: Array, target: Array) -> float:
     """Estimate the variance of noise in a target; 0 where more rows still tell more.
 
-    Parameters
-    ----------
-    columns : ndarray, shape (row, feature)
-    target : ndarray, shape (row,)
-
-    Returns
-    -------
-    float
-        Of the size of the squared errors on left-out rows, thus rather too large.
-
-    Examples
-    --------
-    >>> draw = np.random.default_rng(0)
-    >>> x = draw.uniform(1.0, 3.0, (300, 1))
-    >>> y = np.sin(3 * x[:, 0]) + 0.1 * draw.normal(size=300)
-    >>> bool(0.005 < noise_of(x, y) < 0.02), noise_of(x, np.sin(3 * x[:, 0]))
-    (True, 0.0)
+    Of the size of the squared errors on left-out rows, thus rather too large.
     """
-    if len(target) < _MOST_ROWS // 2:
+    if len(target) < tuned.SMOOTH_ROWS // 2:
         return 0.0
     many = loo_error(columns, target)
-    pick = _pick(target)[::2]
-    few = loo_error(columns[pick], target[pick])
-    level = many * float(np.var(target[_pick(target)]))
-    return level if _ROUNDING < many < _LOUD and few < _FLAT * many else 0.0
+    pick = spread_rows(len(target), tuned.SMOOTH_ROWS)
+    few = loo_error(columns[pick[::2]], target[pick[::2]])
+    level = many * float(np.var(target[pick]))
+    noisy = tuned.QUIETEST < many < tuned.LOUDEST and few < tuned.FLAT * many
+    return level if noisy else 0.0
 
 
 def noise_ratio(columns: Array, target: Array, slope: Array, noise: float) -> float:
     """Return the squared error on left-out rows in parts of the noise, both in units of y.
 
-    Parameters
-    ----------
-    columns : ndarray, shape (row, feature)
-    target : ndarray, shape (row,)
-        Of y or of y over a factor.
-    slope : ndarray, shape (row,)
-        Derivative of y by the target.
-    noise : float
-        Variance of the noise of y.
-
-    Returns
-    -------
-    float
-        Near 1 where the columns tell all that is no noise.
+    The slope is the derivative of y by the target; near 1 the columns tell all that is no noise.
     """
-    pick = _pick(target)
+    pick = spread_rows(len(target), tuned.SMOOTH_ROWS)
     x, t, slope = even(columns[pick]), target[pick], slope[pick]
     spread = float(t.std())
     if x.shape[1] == 0 or spread == 0:
         return float(np.mean(np.square((t - t.mean()) * slope))) / noise
-    nugget = _NUGGET + _SHARE * noise / np.square(slope * spread)
-    errors = (left_out(x, (t - t.mean()) / spread, scale, nugget)[0] for scale in _LENGTHS)
+    nugget = tuned.NUGGET + tuned.NOISE_SHARE * noise / np.square(slope * spread)
+    t = (t - t.mean()) / spread
+    errors = (left_out(x, t, scale, nugget)[0] for scale in tuned.LENGTHS)
     return min(float(np.mean(np.square(e * slope * spread))) for e in errors) / noise
-
-
-def _pick(target: Array) -> Array:
-    count = min(len(target), _MOST_ROWS)
-    return np.linspace(0, len(target) - 1, count).round().astype(int)
 
 
 def left_out(x: Array, target: Array, scale: float, nugget: Array) -> tuple[Array, Array]:
@@ -140,7 +91,7 @@ def predicted(
 
     factors = lu_factor(_kernel(x, x, scale) + np.diag(nugget))
     weights, told, unsure = lu_solve(factors, target), [], []
-    for part in np.array_split(others, math.ceil(len(others) / _MOST_ROWS)):
+    for part in np.array_split(others, math.ceil(len(others) / tuned.SMOOTH_ROWS)):
         check_time()
         across = _kernel(part, x, scale)
         told.append(across @ weights)
@@ -149,9 +100,13 @@ def predicted(
 
 
 def _kernel(one: Array, two: Array, scale: float) -> Array:
-    size = np.square(one).sum(axis=1)[:, None] + np.square(two).sum(axis=1)
-    distance = np.maximum(size - 2 * one @ two.T, 0.0)
+    distance = np.maximum(_squared_distances(one, two), 0.0)
     return np.asarray(np.exp(-0.5 * distance / (scale**2 * one.shape[1])))
+
+
+def _squared_distances(one: Array, two: Array) -> Array:
+    size = np.square(one).sum(axis=1)[:, None] + np.square(two).sum(axis=1)
+    return np.asarray(size - 2 * one @ two.T)
 
 
 def even(columns: Array) -> Array:
@@ -160,6 +115,58 @@ def even(columns: Array) -> Array:
     for x in columns.T:
         if not varies(x):
             continue
-        u = np.log(x) if x.min() > 0 and x.max() > 3 * x.min() else x
+        u = np.log(x) if x.min() > 0 and x.max() > tuned.WIDE_RANGE * x.min() else x
         made.append((u - u.mean()) / u.std())
     return np.stack(made, axis=1) if made else np.zeros((len(columns), 0))
+
+
+def is_noise(columns: Array, made: Array, target: Array) -> bool:
+    """Say whether target minus formula is noise, as far as a regression can tell.
+
+    What is left is fitted by splines of every column and of the formula's own value, and by
+    products of the columns; noise lets these explain no more than their number does [2]_. Nor
+    has it to do with what is left at the nearest other row. Too few rows tell nothing.
+    """
+    left, rows = target - made, len(target)
+    if rows < tuned.TEST_ROWS * columns.shape[1]:  # of terms, which are more than columns
+        return False
+    terms = _terms(columns, made)
+    few, loud = rows < tuned.TEST_ROWS * terms.shape[1], tuned.TEST_LOUD * target.var()
+    if few or not varies(left) or left.var() > loud:
+        return False
+    left = (left - left.mean()) / left.std()
+    neighbors = float(np.mean(left * left[nearest(columns)]))
+    if neighbors > tuned.TEST_SURE / np.sqrt(rows):
+        return False
+    terms, count = terms - terms.mean(axis=0), terms.shape[1]
+    rest = left - terms @ solve(terms, left)
+    over = float(rest @ rest) / (rows - count - 1)
+    statistic = (rows - float(rest @ rest)) / count / (over + 1e-300)
+    return bool(statistic < 1 + tuned.TEST_SURE * np.sqrt(2 / count))
+
+
+def nearest(columns: Array) -> Array:
+    """Return for every row the row nearest to it."""
+    scaled = columns / columns.std(axis=0)
+    distance = _squared_distances(scaled, scaled)
+    np.fill_diagonal(distance, np.inf)
+    return np.asarray(distance.argmin(axis=1))
+
+
+def _terms(columns: Array, made: Array) -> Array:
+    """Return splines of every column and of the formula, and products of columns."""
+    width = columns.shape[1]
+    pieces = tuned.TEST_PIECES_OF_ONE if width == 1 else tuned.TEST_PIECES
+    splines = [*columns.T, made] if width > 1 else [*columns.T]
+    found = [Basis.of(c, pieces).at(c)[:, 1:] for c in splines if varies(c)]
+    scaled = (columns - columns.mean(axis=0)) / columns.std(axis=0)
+    most = len(made) // tuned.TEST_ROWS - sum(f.shape[1] for f in found)
+    for degree in tuned.TEST_DEGREES:
+        counts = range(2, degree + 1)
+        terms = sum(math.comb(width + k - 1, k) - width for k in counts)
+        if terms <= min(tuned.TEST_TERMS, most):
+            ways = (itertools.combinations_with_replacement(range(width), k) for k in counts)
+            places = [p for p in itertools.chain(*ways) if len(set(p)) > 1]
+            found += [np.prod(scaled[:, p], axis=1)[:, None] for p in places]
+            break
+    return np.concatenate(found, axis=1)

@@ -1,8 +1,10 @@
-"""Short sums out of very many products of powers and waves of the columns, by a beam search.
+"""Short sums out of very many terms.
 
-Where the products are too many to be fitted together and dropped one by one, sums grow: of every
-sum kept so far the residual is compared with all products at once, and the best sums with one
-more term are kept [1]_.
+`SparseSum` takes products of powers and waves of the columns. Where they are too many to be fitted
+together and dropped one by one, sums grow by a beam search: of every sum kept so far the residual
+is compared with all products at once, and the best sums with one more term are kept [1]_.
+`DictionarySum` takes products of a monomial and a function of a combination; pairs are compared
+all with all, and a third term is added to the best.
 
 References
 ----------
@@ -13,34 +15,28 @@ References
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import sympy
 
 from kanlens.deadlines import check_time
+from kanlens.discovery import constants as tuned
+from kanlens.discovery.ansatz import CandidateTerms, SumOfTerms
 from kanlens.discovery.front import Front
-from kanlens.discovery.problems import Problem, transformed
-from kanlens.discovery.regression import Array, solve, weighted
+from kanlens.discovery.index_model import indices
+from kanlens.discovery.monomials import evaluate, functions_of, monomial
+from kanlens.discovery.problems import SearchProblem, transformed
+from kanlens.discovery.regression import (
+    Array,
+    away,
+    best_pairs,
+    relative_error,
+    solve,
+    weighted,
+)
 from kanlens.symbolic.composition import Expr
-
-TARGETS = ("id", "sq", "inv", "invsq")
-_MOST_BARE, _MOST_WAVES = 3000, 1500  # products, and those with a wave
-_ROWS = 300  # on which sums are compared
-_BEAM = 16
-_TERMS = 5
-_MOST_WIDE = 8
-_EXCHANGED, _EXCHANGES = 4, 3  # sums of a length in which columns are exchanged, and rounds
-_EXACT = 1e-20
-_LOST = 0.02
-_OFFERED = 2
-_NO_NOISE = 1e-12  # error from which rows are weighted as errors of y would be
-_APART = 0.1  # least size of a divisor of both signs, in parts of its largest
-_TURN = 1.0  # range of a column from which its waves are tried
-_SMALL = 1e-9  # part of a product that others do not say already, below which it is none
-_EXPONENTS = (1.0, 2.0, -1.0, -2.0, 3.0, 4.0, -3.0, -4.0)
-
 
 WAVES: dict[str, tuple[Callable[[Array], Array], Callable[[Expr], Expr]]] = {
     "sin": (np.sin, sympy.sin),
@@ -49,116 +45,94 @@ WAVES: dict[str, tuple[Callable[[Array], Array], Callable[[Expr], Expr]]] = {
 }
 
 
+class SparseSum(SumOfTerms):
+    """A short sum of products of powers and waves, for the target and its transforms."""
+
+    limits = tuned.SPARSE
+    costly = True
+
+    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[CandidateTerms]:
+        every = products(problem)
+        fitted = np.flatnonzero(problem.fitted)
+        rows = fitted[:: max(1, len(fitted) // tuned.SPARSE_ROWS)]
+        matrix = every.values[rows]
+        good = np.flatnonzero(np.isfinite(matrix).all(axis=0) & (np.ptp(matrix, axis=0) > 0))
+        matrix = matrix[:, good]
+        for _, each in transformed(problem, tuned.SPARSE.targets):
+            if front.done:
+                return
+            sums, weights = sorted(grown_sums(matrix, each.target[rows])), each.weights
+            if sums and sums[0][0] > tuned.NOISELESS and weights is not None:
+                sums = sorted(grown_sums(matrix, each.target[rows], weights[rows]))
+            for error, columns in sums[: self.limits.tried]:
+                if error < self.limits.error:
+                    terms = good[list(columns)]
+                    names = [every.name(int(k), problem.names) for k in terms]
+                    yield CandidateTerms(each, names, every.values[:, terms], weights)
+
+
 @dataclass(frozen=True, eq=False)
 class Products:
-    """Products of powers of the columns, some of them times a wave of one column.
+    """Products of powers of the columns, some of them times a wave of one column."""
 
-    Attributes
-    ----------
-    exponents : ndarray, shape (product, feature)
-    waves : tuple of (int, str) or None
-        Per product the column and the name of its function in `WAVES`.
-    values : ndarray, shape (row, product)
-    """
-
-    exponents: Array
-    waves: tuple[tuple[int, str] | None, ...]
-    values: Array
+    exponents: Array  # (product, feature)
+    waves: tuple[tuple[int, str] | None, ...]  # the column, and the name of its wave
+    values: Array  # (row, product)
 
     def name(self, k: int, names: tuple[Expr, ...]) -> Expr:
         """Return one product as an expression."""
-        powers = zip(names, self.exponents[k], strict=True)
-        found = sympy.Mul(*(n ** int(p) for n, p in powers if p))
-        wave = self.waves[k]
+        found, wave = monomial(names, self.exponents[k]), self.waves[k]
         return found if wave is None else found * WAVES[wave[1]][1](names[wave[0]])
 
 
-def products(problem: Problem) -> Products:
-    """Return as many products as may be compared, the simplest ones.
-
-    Parameters
-    ----------
-    problem : Problem
-
-    Returns
-    -------
-    Products
-    """
+def products(problem: SearchProblem) -> Products:
+    """Return as many products as may be compared, the simplest ones."""
     x = problem.columns
-    size = np.abs(x)
     one_sign = (x > 0).all(axis=0) | (x < 0).all(axis=0)
-    clear = size.min(axis=0) > np.where(one_sign, 1e-3, _APART) * size.max(axis=0)
-    turns = np.ptp(x, axis=0) > _TURN
-    bare = _exponents(clear, _MOST_BARE)
+    divides = away(x, np.where(one_sign, tuned.CLEAR_OF_ZERO, tuned.CLEAR_OF_BOTH_SIGNS))
+    turns = np.ptp(x, axis=0) > tuned.TURN
+    bare = _exponents(divides, tuned.BARE_PRODUCTS)
     exponents, waves = [bare], [None] * len(bare)
-    values = [_raised(x, bare)]
-    few = bare[: _MOST_WAVES // max(1, len(WAVES) * int(turns.sum()))]
+    values = [evaluate(x, bare)]
+    few = bare[: tuned.WAVE_PRODUCTS // max(1, len(WAVES) * int(turns.sum()))]
     for i in np.flatnonzero(turns):
         own = few[few[:, i] == 0]
         for kind, (wave, _) in WAVES.items():
             exponents.append(own)
             waves += [(int(i), kind)] * len(own)  # type: ignore[list-item]
-            values.append(_raised(x, own) * wave(x[:, i])[:, None])
+            values.append(evaluate(x, own) * wave(x[:, i])[:, None])
     return Products(np.concatenate(exponents), tuple(waves), np.concatenate(values, axis=1))
 
 
-def _exponents(clear: Array, most: int) -> Array:
+def _exponents(divides: Array, most: int) -> Array:
     """Return exponents of products, (product, feature), by their sum of sizes."""
-    width, found = len(clear), [np.zeros(len(clear))]
-    for total in range(1, 13):
-        level = list(_of_size(clear, total, width))
+    width, found = len(divides), [np.zeros(len(divides))]
+    for total in range(1, tuned.SPARSE_DEGREE + 1):
+        level = list(_of_size(divides, total, width))
         found += level[: most - len(found)]
         if len(found) == most:
             break
     return np.stack(found)
 
 
-def _of_size(clear: Array, total: int, width: int) -> list[Array]:
-    """Return the exponents whose sizes sum to a number."""
-    found = []
+def _of_size(divides: Array, total: int, width: int) -> Iterator[Array]:
+    """Yield the exponents whose sizes sum to a number."""
     for count in range(1, min(width, total) + 1):
         for places in itertools.combinations(range(width), count):
-            allowed = [[p for p in _EXPONENTS if p > 0 or clear[i]] for i in places]
+            allowed = [[p for p in tuned.SPARSE_POWERS if p > 0 or divides[i]] for i in places]
             for chosen in itertools.product(*allowed):
                 if sum(abs(p) for p in chosen) == total:
                     powers = np.zeros(width)
                     powers[list(places)] = chosen
-                    found.append(powers)
-    return found
-
-
-def _raised(x: Array, exponents: Array) -> Array:
-    """Return products of powers of the columns, (row, product)."""
-    found = np.ones((len(x), len(exponents)))
-    for i in range(x.shape[1]):
-        for p in np.unique(exponents[:, i]):
-            if p:
-                found[:, exponents[:, i] == p] *= (x[:, i] ** p)[:, None]
-    return found
+                    yield powers
 
 
 def grown_sums(
     matrix: Array, target: Array, weights: Array | None = None
 ) -> list[tuple[float, tuple[int, ...]]]:
-    """Return sums of few columns that with a constant fit a target best.
+    """Return the sum of few columns that with a constant fits best, of every length.
 
-    Parameters
-    ----------
-    matrix : ndarray, shape (row, column)
-    target : ndarray, shape (row,)
-    weights : ndarray, shape (row,), optional
-        By what residuals are multiplied.
-
-    Returns
-    -------
-    list of (float, tuple of int)
-        Relative squared error and columns of the best sum of every length, shortest first.
-
-    Examples
-    --------
-    >>> matrix = np.random.default_rng(0).normal(size=(50, 30))
-    >>> [columns for _, columns in grown_sums(matrix, matrix[:, 7] - matrix[:, 4])][-1]
-    (4, 7)
+    With its relative squared error, the shortest first; residuals are multiplied by weights.
     """
     constant = np.ones(len(target)) if weights is None else weights
     constant = constant / np.sqrt(constant @ constant)
@@ -168,24 +142,23 @@ def grown_sums(
     centered = centered / np.where(size > 0, size, np.inf)
     y = target - constant * (constant @ target)
     y = y / (np.sqrt(y @ y) or 1.0)
-    states = [_Sum((), np.zeros((len(y), 0)), np.ones(len(size)), y)]
+    states = [_ColumnSum((), np.zeros((len(y), 0)), np.ones(len(size)), y)]
     found: list[tuple[float, tuple[int, ...]]] = []
-    for _ in range(_TERMS):
+    for _ in range(tuned.SPARSE_TERMS):
         states = _grown(states, centered)
-        states = (
-            sorted((_exchanged(s, centered, y) for s in states[:_EXCHANGED]), key=lambda s: s.error)
-            + states[_EXCHANGED:]
-        )
+        first, rest = states[: tuned.EXCHANGED_SUMS], states[tuned.EXCHANGED_SUMS :]
+        first = [_exchanged(state, centered, y) for state in first]
+        states = sorted(first, key=lambda s: s.error) + rest
         if not states or (found and states[0].error > 0.9 * found[-1][0]):
             break
         found.append((states[0].error, states[0].columns))
-        if states[0].error < _EXACT:
+        if states[0].error < tuned.EXACT_SUM:
             break
     return found
 
 
 @dataclass(frozen=True, eq=False)
-class _Sum:
+class _ColumnSum:
     """Columns in use, an orthonormal basis of them, what it leaves of the others, the residual."""
 
     columns: tuple[int, ...]
@@ -198,21 +171,25 @@ class _Sum:
         return float(self.residual @ self.residual)
 
 
-def _grown(states: list[_Sum], matrix: Array) -> list[_Sum]:
+def _gains(overlaps: Array, left: Array) -> Array:
+    """Return by how much each column would lower the squared residual, 0 for those in use."""
+    least = tuned.NEGLIGIBLE_TERM
+    return np.where(left > least, overlaps**2, 0.0) / np.maximum(left, least)
+
+
+def _grown(states: list[_ColumnSum], matrix: Array) -> list[_ColumnSum]:
     """Add one column to sums and keep the best."""
     check_time()
     overlaps = matrix.T @ np.stack([s.residual for s in states], axis=1)  # (column, state)
     chosen: dict[tuple[int, ...], tuple[float, int, int]] = {}
     for s, state in enumerate(states):
-        gains = np.where(state.left > _SMALL, overlaps[:, s] ** 2, 0.0)
-        gains = gains / np.maximum(state.left, _SMALL)
-        for k in np.argpartition(-gains, min(_BEAM, len(gains) - 1))[:_BEAM]:
+        gains = _gains(overlaps[:, s], state.left)
+        for k in np.argpartition(-gains, min(tuned.BEAM, len(gains) - 1))[: tuned.BEAM]:
             if gains[k] > 0 and int(k) not in state.columns:
                 columns = tuple(sorted((*state.columns, int(k))))
                 chosen.setdefault(columns, (state.error - float(gains[k]), s, int(k)))
-    best = sorted(chosen.items(), key=lambda item: item[1])[
-        : _BEAM if states[0].columns else 3 * _BEAM
-    ]
+    most = tuned.BEAM if states[0].columns else tuned.FIRST_BEAM
+    best = sorted(chosen.items(), key=lambda item: item[1])[:most]
     grown = []
     for columns, (_, s, k) in best:
         state = states[s]
@@ -225,67 +202,130 @@ def _grown(states: list[_Sum], matrix: Array) -> list[_Sum]:
         return []
     shares = np.square(matrix.T @ np.stack([g[2] for g in grown], axis=1))
     made = [
-        _Sum(columns, np.column_stack((state.basis, fresh)), state.left - shares[:, n], residual)
+        _ColumnSum(
+            columns, np.column_stack((state.basis, fresh)), state.left - shares[:, n], residual
+        )
         for n, (columns, state, fresh, residual) in enumerate(grown)
     ]
     return sorted(made, key=lambda each: each.error)
 
 
-def _exchanged(state: _Sum, matrix: Array, target: Array) -> _Sum:
+def _exchanged(state: _ColumnSum, matrix: Array, target: Array) -> _ColumnSum:
     """Put a better column in the place of another while there is one."""
     best = state
-    for place in range(_EXCHANGES * len(state.columns)):
+    for place in range(tuned.EXCHANGE_ROUNDS * len(state.columns)):
         check_time()
-        if len(state.columns) < 2 or best.error < _EXACT:
+        if len(state.columns) < 2 or best.error < tuned.EXACT_SUM:
             break
         less = tuple(c for k, c in enumerate(best.columns) if k != place % len(best.columns))
-        basis, _ = np.linalg.qr(matrix[:, less])
-        residual = target - basis @ (basis.T @ target)
-        left = 1 - np.square(matrix.T @ basis).sum(axis=1)
-        gains = np.where(left > _SMALL, (matrix.T @ residual) ** 2 / np.maximum(left, _SMALL), 0.0)
+        _, left, residual = _projected(matrix, less, target)
+        gains = _gains(matrix.T @ residual, left)
         gains[list(less)] = 0.0
         k = int(gains.argmax())
         error = float(residual @ residual - gains[k])
         if error < 0.999 * best.error:
             columns = tuple(sorted((*less, k)))
-            basis, _ = np.linalg.qr(matrix[:, columns])
-            left = 1 - np.square(matrix.T @ basis).sum(axis=1)
-            best = _Sum(columns, basis, left, target - basis @ (basis.T @ target))
+            best = _ColumnSum(columns, *_projected(matrix, columns, target))
     return best
 
 
-def sparse_formulas(problem: Problem, front: Front) -> None:
-    """Offer short sums of products of powers and waves, for the target and its transforms."""
-    if not 2 <= problem.width <= _MOST_WIDE:
-        return
-    every = products(problem)
-    fitted = np.flatnonzero(~problem.held_out)
-    rows = fitted[:: max(1, len(fitted) // _ROWS)]
-    matrix = every.values[rows]
-    good = np.flatnonzero(np.isfinite(matrix).all(axis=0) & (np.ptp(matrix, axis=0) > 0))
-    matrix = matrix[:, good]
-    for _, each in transformed(problem, TARGETS):
-        if front.done:
-            return
-        sums = sorted(grown_sums(matrix, each.target[rows]))
-        weights = each.weights
-        if sums and sums[0][0] > _NO_NOISE and weights is not None:
-            sums = sorted(grown_sums(matrix, each.target[rows], weights[rows]))
-        for error, columns in sums[:_OFFERED]:
-            if error < _LOST and not front.done:
-                _offer(each, every, [int(good[k]) for k in columns], front)
+def _projected(
+    matrix: Array, columns: tuple[int, ...], target: Array
+) -> tuple[Array, Array, Array]:
+    """Return a basis of columns, what it leaves of all columns, and of the target."""
+    basis, _ = np.linalg.qr(matrix[:, columns])
+    left = 1 - np.square(matrix.T @ basis).sum(axis=1)
+    return basis, left, target - basis @ (basis.T @ target)
 
 
-def _offer(problem: Problem, every: Products, terms: list[int], front: Front) -> None:
-    columns = np.column_stack((np.ones(len(problem.target)), every.values[:, terms]))
-    fitted = ~problem.held_out
-    weights = None if problem.weights is None else problem.weights[fitted]
-    found = solve(*weighted(weights, columns[fitted], problem.target[fitted]))
-    sizes = np.abs(found) * np.abs(columns).max(axis=0)
-    names = [sympy.Integer(1), *(every.name(k, problem.names) for k in terms)]
-    parts = [
-        sympy.Float(float(c)) * name
-        for c, name, size in zip(found, names, sizes, strict=True)
-        if size > _SMALL * sizes.max()
-    ]
-    front.offer(problem.rebuild(sympy.Add(*parts)))
+class DictionarySum(SumOfTerms):
+    """A sum of two or three products of a monomial and a function without free numbers."""
+
+    limits = tuned.DICTIONARY
+
+    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[CandidateTerms]:
+        names, matrix = dictionary(problem)
+        rows = problem.fitted
+        for _, each in transformed(problem, self.limits.targets):
+            if front.done:
+                return
+            sums = best_sums(matrix[rows], each.target[rows])
+            for error, terms in sums[: self.limits.tried]:
+                if error < self.limits.error:
+                    yield CandidateTerms(each, [names[k] for k in terms], matrix[:, terms])
+
+
+def dictionary(problem: SearchProblem) -> tuple[list[Expr], Array]:
+    """Return the terms and their values, (row, term)."""
+    monomials = _monomials(problem)
+    names, columns = [m for m, _ in monomials], [v for _, v in monomials]
+    for name, u in _arguments(problem):
+        for function, values in _functions(name, u):
+            for factor, weight in monomials[: 1 + problem.width + 2]:
+                names.append(factor * function)
+                columns.append(weight * values)
+    matrix = np.stack(columns, axis=1)
+    good = np.isfinite(matrix).all(axis=0) & (np.abs(matrix).max(axis=0) < tuned.LARGEST_TERM)
+    good &= np.ptp(matrix, axis=0) > 0
+    kept = np.flatnonzero(good)[: tuned.DICTIONARY_TERMS]
+    return [names[k] for k in kept], matrix[:, kept]
+
+
+def _monomials(problem: SearchProblem) -> list[tuple[Expr, Array]]:
+    """Return 1, the columns, their inverses, and products of two or three of them."""
+    x, names = problem.columns, problem.names
+    divides = away(x, tuned.CLEAR_OF_ZERO)
+    found: list[tuple[Expr, Array]] = [(sympy.Integer(1), np.ones(len(x)))]
+    found += [(n, c) for n, c in zip(names, x.T, strict=True)]
+    found += [(1 / n, 1 / c) for n, c, ok in zip(names, x.T, divides, strict=True) if ok]
+    for count in (2, 3):
+        for places in itertools.combinations_with_replacement(range(problem.width), count):
+            name = sympy.Mul(*(names[i] for i in places))
+            found.append((name, np.prod(x[:, places], axis=1)))
+    for i, j in itertools.permutations(range(problem.width), 2):
+        if divides[j]:
+            found.append((names[i] / names[j], x[:, i] / x[:, j]))
+    return found
+
+
+def _arguments(problem: SearchProblem) -> list[tuple[Expr, Array]]:
+    """Return what functions are taken of: combinations of columns, and products of moved ones."""
+    found = [(index.name, index.values) for index in indices(problem)]
+    for i, j in itertools.combinations(range(problem.width), 2):
+        (p, a), (q, b) = ((problem.names[k], problem.columns[:, k]) for k in (i, j))
+        found += [((p - 1) * (q - 1), (a - 1) * (b - 1)), ((p + 1) * (q + 1), (a + 1) * (b + 1))]
+    found += [(n**2, c**2) for n, c in zip(problem.names, problem.columns.T, strict=True)]
+    return found
+
+
+def _functions(name: Expr, u: Array) -> list[tuple[Expr, Array]]:
+    found = functions_of(name, u, tuned.DICTIONARY_EXPONENT)
+    found.append((sympy.tanh(name), np.tanh(u)))
+    if np.abs(np.sin(u)).min() > tuned.CLEAR_OF_POLE:
+        found.append((1 / sympy.tan(name), 1 / np.tan(u)))
+    return found
+
+
+def best_sums(matrix: Array, target: Array) -> list[tuple[float, tuple[int, ...]]]:
+    """Return pairs and triples of columns that with a constant fit a target best.
+
+    With their relative squared errors, best first; a triple must be ten times better than the
+    best pair.
+    """
+    pairs = best_pairs(matrix, target)
+    found: list[tuple[float, tuple[int, ...]]] = [(error, (i, j)) for error, i, j in pairs]
+    centered = matrix - matrix.mean(axis=0)
+    y = target - target.mean()
+    triples: list[tuple[float, tuple[int, ...]]] = []
+    for _, i, j in pairs[: tuned.TRIPLE_STARTS]:
+        q, _ = np.linalg.qr(centered[:, [i, j]])
+        rest, left = centered - q @ (q.T @ centered), y - q @ (q.T @ y)
+        size = np.square(rest).sum(axis=0)
+        gain = np.square(rest.T @ left) / np.where(size > 1e-10 * len(y), size, np.inf)
+        k = int(gain.argmax())
+        if k not in (i, j):
+            columns = np.column_stack((np.ones(len(y)), matrix[:, [i, j, k]]))
+            error = relative_error(columns @ solve(columns, target), target)
+            triples.append((error, (i, j, k)))
+    better = [t for t in triples if t[0] < 0.1 * found[0][0]]
+    return sorted(better) + found if better else found

@@ -9,20 +9,19 @@ is then taken away from the data.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from kanlens.deadlines import work_in
-from kanlens.discovery.front import Front
-from kanlens.discovery.networks import Interpolator, interpolator
-from kanlens.discovery.problems import Problem
-from kanlens.discovery.reading import network_formulas
+from kanlens.discovery import constants as tuned
+from kanlens.discovery.front import Entry, Front
+from kanlens.discovery.networks import Interpolator, interpolator, network_formulas
+from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.reductions import divided
-from kanlens.discovery.regression import Array, relative_error
-from kanlens.discovery.residual_test import is_noise
+from kanlens.discovery.regression import Array, relative_error, spread_rows
 from kanlens.discovery.search import search
+from kanlens.discovery.smoothness import is_noise
 from kanlens.discovery.symmetry import (
     Surface,
     Union,
@@ -32,59 +31,99 @@ from kanlens.discovery.symmetry import (
     needless,
     unions,
 )
-from kanlens.discovery.time_budget import Portion
 from kanlens.model import kernels
-from kanlens.symbolic.composition import Expr, evaluator
+from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.simplification import count_numbers
 
-_LEAST_TIME = 2.0  # seconds, below which no network is trained
-_AS_WELL = 1.15  # factor by which a simpler network may err more
-_ABOUT = 1.6  # factor up to which the best of several is taken, unless they are rough
-_ROUGH = 0.02  # error of a network from which it says more by its formula than by its symmetry
-_TRIED = 3  # unions, one by one
-_REFERENCES = 8  # rows over which a part is averaged
-_BETTER = 0.97  # factor on the error of a formula below which a network knows more
-_PARTS = 2  # formulas of a part that are taken further
 
+class Portion(Front):
+    """A front as one part of the work sees it: done when its share of the time left is over.
 
-@dataclass(frozen=True, eq=False)
-class _Level:
-    """A problem and a network trained on it."""
-
-    problem: Problem
-    network: Interpolator
-
-
-def explore(problem: Problem, front: Front, generator: torch.Generator) -> None:
-    """Offer formulas that trained networks lead to, unless the best one leaves only noise.
-
-    Parameters
-    ----------
-    problem : Problem
-    front : Front
-    generator : torch.Generator
-        Draws weights.
+    Formulas go to the whole front, which also knows what was tried.
     """
-    if front.deadline.left < _LEAST_TIME:
+
+    def __init__(self, front: Front, share: float) -> None:
+        self._front = front
+        self.exact, self.symbols, self.x, self.y = front.exact, front.symbols, front.x, front.y
+        self.fitted, self.judged = front.fitted, front.judged
+        self.deadline = front.deadline.portion(share)
+
+    @property
+    def entries(self) -> list[Entry]:  # type: ignore[override]
+        """The formulas so far."""
+        return self._front.entries
+
+    @property
+    def done(self) -> bool:
+        """Whether this part of the work may end."""
+        return self.deadline.passed or self._front.done
+
+    def is_new(self, *key: Expr) -> bool:
+        """Say whether a piece of work comes for the first time, and remember it."""
+        return self._front.is_new(*key)
+
+    def offer(self, expression: Expr) -> None:
+        """Offer a formula to the whole front."""
+        if not self.done:
+            self._front.offer(expression)
+
+    def chosen(self) -> Entry:
+        """Return the formula with the best balance of error and length."""
+        return self._front.chosen()
+
+
+class Interlude(Portion):
+    """A front that lets in other work once a first share of the time is over.
+
+    A search looks often whether it is done. When it does so for the first time after that, the
+    work, which takes a front, is done there and then, in a share of what is left; afterwards the
+    search goes on.
+    """
+
+    def __init__(
+        self, front: Front, first: float, share: float, work: Callable[[Front], object]
+    ) -> None:
+        super().__init__(front, first)
+        self._due, self.deadline = self.deadline, front.deadline
+        self._share = share
+        self._work: Callable[[Front], object] | None = work
+
+    @property
+    def done(self) -> bool:
+        """Whether the search may end; see above for what else may happen."""
+        if self._due.passed:
+            self.catch_up(self._share)
+        return self._front.done
+
+    def catch_up(self, share: float = 1.0) -> None:
+        """Do the other work unless it has been done; by default it may take all that is left."""
+        work, self._work = self._work, None
+        if work is not None and not self._front.done:
+            work(Portion(self._front, share))
+
+
+def explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:
+    """Offer formulas that trained networks lead to, unless the best one leaves only noise."""
+    if front.deadline.left < tuned.LEAST_TIME:
         return
     with kernels.use_within(work_in(front.deadline.left)):
         _explore(problem, front, generator)
 
 
-def _explore(problem: Problem, front: Front, generator: torch.Generator) -> None:
+def _explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:
     first = interpolator(problem, Portion(front, 0.3).deadline, generator)
     if first is None or front.done or _nothing_left(front, first.error):
         return
-    rough = first.error > _ROUGH
+    rough = first.error > tuned.ROUGH
     if rough:
         network_formulas(problem, Portion(front, 0.85), first.view, generator)
-    levels = _levels(_Level(problem, first), Portion(front, 0.3 if rough else 0.6), generator)
+    levels = _levels(first, Portion(front, 0.3 if rough else 0.6), generator)
     for level in reversed(levels[1:]):
         search(level.problem, Portion(front, 0.4), depth=1)
         _taken_apart(level, Portion(front, 0.4))
     last = levels[-1]
     if last is not levels[0]:
-        network_formulas(last.problem, Portion(front, 0.5), last.network.view, generator)
+        network_formulas(last.problem, Portion(front, 0.5), last.view, generator)
     _taken_apart(levels[0], Portion(front, 0.5))
     network_formulas(problem, front, first.view, generator)
 
@@ -92,13 +131,13 @@ def _explore(problem: Problem, front: Front, generator: torch.Generator) -> None
 def _nothing_left(front: Front, error: float) -> bool:
     """Say whether a formula with hardly a number is no worse than a network, but for noise."""
     best = front.chosen()
-    values = evaluator((best.expression,), front.symbols)(front.x)[:, 0]
-    simple = count_numbers(best.expression) <= 1 and error > _BETTER * best.error
+    values = front.values(best.expression)
+    simple = count_numbers(best.expression) <= 1 and error > tuned.KNOWS_MORE * best.error
     return simple and is_noise(front.x, values, front.y)
 
 
-def _levels(first: _Level, front: Front, generator: torch.Generator) -> list[_Level]:
-    """Return the problem and ever simpler ones."""
+def _levels(first: Interpolator, front: Front, generator: torch.Generator) -> list[Interpolator]:
+    """Return the network of the problem and those of ever simpler ones."""
     found = [first]
     while found[-1].problem.width > 1 and not front.done:
         simpler = _simpler(found[-1], front, generator)
@@ -108,41 +147,41 @@ def _levels(first: _Level, front: Front, generator: torch.Generator) -> list[_Le
     return found
 
 
-def _simpler(level: _Level, front: Front, generator: torch.Generator) -> _Level | None:
-    """Return the first simpler problem on which a network does as well, or about as well."""
-    best: tuple[float, _Level] | None = None
-    about = _ABOUT if level.network.error < _ROUGH else _AS_WELL
+def _simpler(level: Interpolator, front: Front, generator: torch.Generator) -> Interpolator | None:
+    """Return the network of the first simpler problem that does as well, or about as well."""
+    best: tuple[float, Interpolator] | None = None
+    about = tuned.ABOUT_AS_WELL if level.error < tuned.ROUGH else tuned.AS_WELL
     for trial in _trials(level):
         if front.done:
             break
         network = interpolator(trial, front.deadline, generator)
         if network is None:
             continue
-        error = _error_there(network, trial, level.problem) / level.network.error
-        if error <= _AS_WELL:
-            return _Level(trial, network)
+        error = _error_there(network, level.problem) / level.error
+        if error <= tuned.AS_WELL:
+            return network
         if error <= about and (best is None or error < best[0]):
-            best = error, _Level(trial, network)
+            best = error, network
     return None if best is None else best[1]
 
 
-def _error_there(network: Interpolator, trial: Problem, problem: Problem) -> float:
+def _error_there(network: Interpolator, problem: SearchProblem) -> float:
     """Return the error of a network of a simpler problem on the target of the one it is from."""
-    rows = problem.held_out if problem.held_out.any() else ~problem.held_out
+    rows, trial = problem.judged, network.problem
     with np.errstate(all="ignore"):
         factor = np.where(trial.target == problem.target, 1.0, problem.target / trial.target)
     return relative_error((network(trial.columns) * factor)[rows], problem.target[rows])
 
 
-def _trials(level: _Level) -> list[Problem]:
+def _trials(network: Interpolator) -> list[SearchProblem]:
     """Return simpler problems, what changes most at once first."""
-    problem, network = level.problem, level.network
-    error, found = network.error, []
+    problem, error = network.problem, network.error
+    found = []
     drop = needless(network, problem.columns, error)
     if drop:
         found.append(problem.without(drop))
-    slopes = network.slopes(problem.columns)
-    powers = factors(problem.columns, slopes, network.sizes(problem.columns), error)
+    slopes = network.slopes
+    powers = factors(problem.columns, slopes, network.sizes, error)
     every = unions(problem, slopes, error)
     own = set(np.flatnonzero(powers).tolist())
     if own and len(own) < problem.width:
@@ -150,27 +189,26 @@ def _trials(level: _Level) -> list[Problem]:
     sure = disjoint(every)
     if len(sure) > 1:
         found.append(_united(problem, sure))
-    return found + [_united(problem, [union]) for union in every[:_TRIED]]
+    return found + [_united(problem, [union]) for union in every[: tuned.UNIONS_TRIED]]
 
 
-def _united(problem: Problem, found: list[Union]) -> Problem:
+def _united(problem: SearchProblem, found: list[Union]) -> SearchProblem:
     for union in found:
         problem = union.reduced(problem)
     return problem
 
 
-def _taken_apart(level: _Level, front: Front) -> None:
+def _taken_apart(network: Interpolator, front: Front) -> None:
     """Offer sums and products of formulas of fewer columns."""
-    problem, network = level.problem, level.network
+    problem = network.problem
     if problem.width < 2:
         return
     parts = components(network, problem.columns, network.error)
     if len(parts) > 1:
         _solve_parts(problem, network, parts, front, product=False)
-    if not (problem.target > 0).all() and not (problem.target < 0).all():
+    if not problem.one_sign:
         return
-    size = _logarithm(network)
-    judged = problem.held_out if problem.held_out.any() else ~problem.held_out
+    size, judged = _logarithm(network), problem.judged
     gap = relative_error(size(problem.columns[judged]), np.log(np.abs(problem.target[judged])))
     if np.isfinite(gap) and not front.done:
         factors = components(size, problem.columns, gap)
@@ -189,7 +227,7 @@ def _logarithm(surface: Surface) -> Surface:
 
 
 def _solve_parts(
-    problem: Problem, surface: Surface, parts: list[set[int]], front: Front, *, product: bool
+    problem: SearchProblem, surface: Surface, parts: list[set[int]], front: Front, *, product: bool
 ) -> None:
     """Find formulas of the first part as the network has it, then of the rest as the data do."""
     if front.done:
@@ -202,7 +240,7 @@ def _solve_parts(
     target = np.exp(values) if product else values
     part = problem.without(others).with_target(target, lambda e: e)
     formulas = _formulas(part, Portion(front, 0.3))
-    for formula in formulas[:_PARTS] if len(parts) == 2 else formulas[:1]:
+    for formula in formulas[: tuned.PARTS] if len(parts) == 2 else formulas[:1]:
         rest = _rest(problem, formula, front, product=product)
         if rest is None or front.done:
             continue
@@ -214,25 +252,8 @@ def _solve_parts(
 
 
 def part_of(surface: Surface, columns: Array, own: set[int]) -> Array:
-    """Return a function of some columns, averaged over what the others are in some rows.
-
-    Parameters
-    ----------
-    surface : callable
-    columns : ndarray, shape (row, feature)
-    own : set of int
-
-    Returns
-    -------
-    ndarray, shape (row,)
-
-    Examples
-    --------
-    >>> x = np.array([[1.0, 5.0], [2.0, 5.0]])
-    >>> part_of(lambda x: x[:, 0] + x[:, 1], x, {0}).tolist()
-    [6.0, 7.0]
-    """
-    rows = np.linspace(0, len(columns) - 1, min(_REFERENCES, len(columns))).round().astype(int)
+    """Return a function of some columns, averaged over what the others are in some rows."""
+    rows = spread_rows(len(columns), tuned.REFERENCES)
     others = [i for i in range(columns.shape[1]) if i not in own]
     found = []
     for row in rows:
@@ -243,7 +264,7 @@ def part_of(surface: Surface, columns: Array, own: set[int]) -> Array:
 
 
 def _without(
-    surface: Surface, problem: Problem, own: set[int], parts: list[set[int]]
+    surface: Surface, problem: SearchProblem, own: set[int], parts: list[set[int]]
 ) -> tuple[Surface, list[set[int]]]:
     """Return a function of the columns that are left, and its parts."""
     kept = [i for i in range(problem.width) if i not in own]
@@ -257,7 +278,7 @@ def _without(
     return found, [{kept.index(i) for i in part} for part in parts[1:]]
 
 
-def _formulas(part: Problem, front: Front) -> list[Expr]:
+def _formulas(part: SearchProblem, front: Front) -> list[Expr]:
     """Return formulas of a part of a problem, the best first."""
     own = Front(front.symbols, front.x, part.target, part.held_out, front.deadline)
     own.start()
@@ -267,9 +288,11 @@ def _formulas(part: Problem, front: Front) -> list[Expr]:
     return [e.expression for e in [chosen, *others] if e.expression.free_symbols]
 
 
-def _rest(problem: Problem, formula: Expr, front: Front, *, product: bool) -> Problem | None:
+def _rest(
+    problem: SearchProblem, formula: Expr, front: Front, *, product: bool
+) -> SearchProblem | None:
     """Return the problem that is left when a part of it is known."""
-    values = evaluator((formula,), front.symbols)(front.x)[:, 0]
+    values = front.values(formula)
     with np.errstate(all="ignore"):
         target = problem.target / values if product else problem.target - values
     if not np.isfinite(target).all() or not target.std() > 0:

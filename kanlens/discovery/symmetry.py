@@ -5,6 +5,9 @@ ratio of those of h. It is a sum of a function of some columns and one of the ot
 moving both kinds changes it by the sum of what moving each does. A trained network knows values
 and slopes everywhere, up to its error; what counts as equal here is settled by that error.
 
+A `Surface` takes columns (row, feature) and returns values (row,); slopes are (row, feature) and
+errors relative and squared.
+
 References
 ----------
 .. [1] S.-M. Udrescu et al., AI Feynman 2.0: Pareto-optimal symbolic regression exploiting graph
@@ -21,38 +24,19 @@ from typing import Any
 import numpy as np
 import sympy
 
-from kanlens.discovery.problems import Problem
-from kanlens.discovery.regression import Array
+from kanlens.discovery import constants as tuned
+from kanlens.discovery.problems import SearchProblem
+from kanlens.discovery.regression import Array, away, spread_rows
 from kanlens.symbolic.composition import Expr
 
 Surface = Callable[[Array], Array]
 
-_EDGE = 0.04  # share of a column at either end where slopes are not trusted
-_ROWS = 400
-_SHIFTS = (1, 7, 31)  # rows from which other values of a column are taken
-_NEEDLESS = 3.0  # errors by which a column that is needed changes the target at least
-_JOINED = 40.0  # errors that the slopes of a function of fewer columns differ by at most
-_LOOSE = 0.04  # and no more than this in any case
-_FACTOR = 20.0  # errors that the powers of a factor differ by at most
-_STEADY = 0.15  # and no more than this in any case
-_HIGHEST = 4  # power of a factor
-_APART = 1.0  # errors that the mixed difference of a sum differs from 0 by at most
-_ROUND = 0.06  # relative distance at which an exponent is a multiple of one half, a weight one
-
 
 @dataclass(frozen=True, eq=False)
 class Union:
-    """Two columns that a function seems to need only together.
+    """Two columns that a function seems to need only together, and what may stand for them.
 
-    Attributes
-    ----------
-    pair : tuple of Expr
-        Names of the columns.
-    values : ndarray, shape (row,)
-        What may stand in their place.
-    name : Expr
-    gap : float
-        Share by which the slopes differ from those of a function of it.
+    The gap is the share by which the slopes differ from those of a function of it.
     """
 
     pair: tuple[Expr, Expr]
@@ -60,50 +44,32 @@ class Union:
     name: Expr
     gap: float
 
-    def reduced(self, problem: Problem) -> Problem:
+    def reduced(self, problem: SearchProblem) -> SearchProblem:
         """Put the one column in the place of the two."""
         i, j = (problem.names.index(name) for name in self.pair)
         return problem.joined(i, j, self.values, self.name)
 
 
 def effects(surface: Surface, columns: Array) -> Array:
-    """Return by how much a function changes when a column is taken from other rows.
+    """Return by how much a function changes when each column is taken from other rows.
 
-    Parameters
-    ----------
-    surface : callable
-        Takes columns and returns values, (row,).
-    columns : ndarray, shape (row, feature)
-
-    Returns
-    -------
-    ndarray, shape (feature,)
-        Half the mean squared change over the variance: about the share of the variance that
-        goes with the column.
-
-    Examples
-    --------
-    >>> x = np.random.default_rng(0).uniform(size=(300, 2))
-    >>> effects(lambda x: x[:, 0], x).round(1).tolist()
-    [1.0, 0.0]
+    Half the mean squared change over the variance: about the share of the variance that goes with
+    the column.
     """
-    x = _some(columns)
+    x = columns[spread_rows(len(columns), tuned.SYMMETRY_ROWS)]
     values = surface(x)
     spread = float(values.var()) or 1.0
     found = []
     for i in range(x.shape[1]):
-        moved = [surface(_exchanged(x, (i,), shift)) - values for shift in _SHIFTS]
+        moved = [surface(_exchanged(x, (i,), shift)) - values for shift in tuned.SHIFTS]
         found.append(float(np.mean(np.square(moved))) / (2 * spread))
     return np.array(found)
 
 
 def needless(surface: Surface, columns: Array, error: float) -> set[int]:
-    """Return the columns without which a function stays the same, but for its error.
-
-    At least one column stays.
-    """
+    """Return the columns, never all, without which a function stays the same, but for its error."""
     change = effects(surface, columns)
-    found = {int(i) for i in np.flatnonzero(change < _NEEDLESS * error)}
+    found = {int(i) for i in np.flatnonzero(change < tuned.NEEDLESS * error)}
     return found - {int(change.argmax())}
 
 
@@ -112,48 +78,26 @@ def mixed_differences(surface: Surface, columns: Array) -> Array:
 
     The change of a function when both are taken from other rows, less the changes by each, as a
     mean square over four times the variance: about its error where there is no such effect.
-
-    Examples
-    --------
-    >>> x = np.random.default_rng(0).uniform(size=(300, 3))
-    >>> (mixed_differences(lambda x: x[:, 0] * x[:, 1] + x[:, 2], x) > 1e-9).tolist()
-    [[False, True, False], [True, False, False], [False, False, False]]
     """
-    x = _some(columns)
+    x = columns[spread_rows(len(columns), tuned.SYMMETRY_ROWS)]
     width = x.shape[1]
     values = surface(x)
     spread = float(values.var()) or 1.0
     found = np.zeros((width, width))
-    for shift in _SHIFTS:
+    for shift in tuned.SHIFTS:
         single = [surface(_exchanged(x, (i,), shift)) for i in range(width)]
         for i, j in itertools.combinations(range(width), 2):
             mixed = surface(_exchanged(x, (i, j), shift)) - single[i] - single[j] + values
-            found[i, j] += float(np.mean(np.square(mixed))) / (4 * spread * len(_SHIFTS))
+            found[i, j] += float(np.mean(np.square(mixed))) / (4 * spread * len(tuned.SHIFTS))
     return found + found.T
 
 
 def components(surface: Surface, columns: Array, error: float) -> list[set[int]]:
-    """Return the sets of columns that act on their own: the function is a sum over them.
+    """Return the sets of columns that act on their own, the smallest first.
 
-    Parameters
-    ----------
-    surface : callable
-    columns : ndarray, shape (row, feature)
-    error : float
-        Relative squared error of the function.
-
-    Returns
-    -------
-    list of set of int
-        The smallest first; a single set of all columns where the function is no such sum.
-
-    Examples
-    --------
-    >>> x = np.random.default_rng(0).uniform(size=(300, 3))
-    >>> components(lambda x: x[:, 0] * x[:, 1] + x[:, 2], x, 1e-9)
-    [{2}, {0, 1}]
+    The function is a sum over them; one set of all columns where it is no such sum.
     """
-    tied = mixed_differences(surface, columns) > min(_APART * error, _LOOSE)
+    tied = mixed_differences(surface, columns) > min(tuned.APART * error, tuned.LOOSE)
     left, found = set(range(columns.shape[1])), []
     while left:
         group, edge = set(), {min(left)}
@@ -166,26 +110,9 @@ def components(surface: Surface, columns: Array, error: float) -> list[set[int]]
 
 
 def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
-    """Return how far the slopes of a function by two columns are from those of a combination.
+    """Return how far a function's slopes by two columns are from those of a combination.
 
-    Parameters
-    ----------
-    slopes : tuple of ndarray, shape (row,)
-        Of the function, by the first column and by the second.
-    of : tuple of ndarray, shape (row,)
-        Of the combination.
-
-    Returns
-    -------
-    float
-        0 where the function depends on the two columns through the combination alone, 1 where
-        it goes the other way.
-
-    Examples
-    --------
-    >>> one = np.ones(4)
-    >>> joined_gap((one, -one), (one, -one)), joined_gap((one, one), (one, -one))
-    (0.0, 1.0)
+    0 where it depends on the two through the combination alone, 1 where it goes the other way.
     """
     with np.errstate(all="ignore"):
         one, two = slopes[0] * of[1], slopes[1] * of[0]
@@ -194,26 +121,14 @@ def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
     return gap if np.isfinite(gap) else 1.0
 
 
-def unions(problem: Problem, slopes: Array, error: float) -> list[Union]:
+def unions(problem: SearchProblem, slopes: Array, error: float) -> list[Union]:
     """Return what two columns may be put together as, the surest first.
 
     Tried are sums, differences, products, ratios, sums of squares and of one square, and the
     product of powers and the weighted sum that fit best.
-
-    Parameters
-    ----------
-    problem : Problem
-    slopes : ndarray, shape (row, feature)
-        Derivatives of the target by the columns.
-    error : float
-        Relative squared error of what has these slopes.
-
-    Returns
-    -------
-    list of Union
     """
     rows = _inside(problem.columns)
-    limit = min(_JOINED * error, _LOOSE)
+    limit = min(tuned.JOINED * error, tuned.LOOSE)
     found = []
     for i, j in itertools.combinations(range(problem.width), 2):
         ours = slopes[rows, i], slopes[rows, j]
@@ -237,43 +152,27 @@ def disjoint(found: list[Union]) -> list[Union]:
 
 
 def factors(columns: Array, slopes: Array, values: Array, error: float) -> Array:
-    """Return the powers of columns that a function is a multiple of.
+    """Return the powers of columns that a function is a multiple of, 0 where a column is no factor.
 
-    Parameters
-    ----------
-    columns : ndarray, shape (row, feature)
-    slopes : ndarray, shape (row, feature)
-        Derivatives of the function.
-    values : ndarray, shape (row,)
-        Of the function; ones where the slopes are those of its logarithm.
-    error : float
-        Relative squared error of the function.
-
-    Returns
-    -------
-    ndarray, shape (feature,)
-        Multiples of one half; 0 for columns that are no factor.
-
-    Examples
-    --------
-    >>> x = np.random.default_rng(0).uniform(1, 2, (300, 2))
-    >>> slopes = np.stack((2 * x[:, 0] * np.exp(x[:, 1]), x[:, 0] ** 2 * np.exp(x[:, 1])), axis=1)
-    >>> factors(x, slopes, x[:, 0] ** 2 * np.exp(x[:, 1]), 1e-6).tolist()
-    [2.0, 0.0]
+    The values are those of the function; ones where the slopes are those of its logarithm.
     """
     rows, found = _inside(columns), np.zeros(columns.shape[1])
-    limit = min(_FACTOR * error, _STEADY)
+    limit = min(tuned.FACTOR * error, tuned.STEADY)
     f = values[rows]
-    for i, column in enumerate(columns.T):
-        if np.abs(column).min() <= 1e-4 * np.abs(column).max():
-            continue
-        moved = column[rows] * slopes[rows, i]
+    for i in np.flatnonzero(away(columns)):
+        moved = columns[rows, i] * slopes[rows, i]
         power = float(moved @ f / (f @ f))
-        half = round(2 * power) / 2 if abs(power) < _HIGHEST + 0.25 else 0.0
+        half = _near_half(power)
         gap = float(np.mean(np.square(moved - power * f)) / np.mean(np.square(f)))
-        if half and abs(power - half) < _ROUND * abs(half) and gap < limit * power**2:
+        if half and gap < limit * power**2:
             found[i] = half
     return found
+
+
+def _near_half(power: float) -> float:
+    """Return the multiple of one half that is near a power, 0 where none is or it is high."""
+    half = round(2 * power) / 2 if abs(power) < tuned.HIGHEST_FACTOR + 0.25 else 0.0
+    return half if abs(power - half) < tuned.ROUND * abs(half) else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,18 +203,15 @@ def _forms(
 ) -> list[_Form]:
     """Return combinations of two columns that can be computed on all rows."""
     found = list(_SIMPLE)
-    away = [np.abs(c).min() > 1e-4 * np.abs(c).max() for c in whole]
-    if away[1]:
+    if away(whole[1]):
         found.append(_OVER)
-    elif away[0]:
+    elif away(whole[0]):
         found.append(_UNDER)
     weight = _ratio(*slopes)
-    if 0.05 < abs(weight) < 20 and abs(abs(weight) - 1) > _ROUND:
+    if 0.05 < abs(weight) < 20 and abs(abs(weight) - 1) > tuned.ROUND:
         found.append(_weighted(weight))
-    power = _ratio(inside[0] * slopes[0], inside[1] * slopes[1])
-    half = round(2 * power) / 2 if abs(power) < _HIGHEST + 0.25 else 0.0
-    near = abs(half) not in (0.0, 1.0) and abs(power - half) < _ROUND * abs(half)
-    if near and away[0] and whole[0].min() > 0:
+    half = _near_half(_ratio(inside[0] * slopes[0], inside[1] * slopes[1]))
+    if abs(half) not in (0.0, 1.0) and away(whole[0]) and whole[0].min() > 0:
         found.append(_power(half))
     return found
 
@@ -347,14 +243,9 @@ def _ratio(one: Array, two: Array) -> float:
 
 def _inside(columns: Array) -> Array:
     """Return the rows that are not at an end of a column, all where these are few."""
-    low, high = np.quantile(columns, (_EDGE, 1 - _EDGE), axis=0)
+    low, high = np.quantile(columns, (tuned.UNTRUSTED, 1 - tuned.UNTRUSTED), axis=0)
     rows = ((columns >= low) & (columns <= high)).all(axis=1)
     return rows if rows.sum() > len(columns) // 4 else np.ones(len(columns), dtype=bool)
-
-
-def _some(columns: Array) -> Array:
-    pick = np.linspace(0, len(columns) - 1, min(len(columns), _ROWS)).round().astype(int)
-    return np.asarray(columns[pick])
 
 
 def _exchanged(columns: Array, which: tuple[int, ...], shift: int) -> Array:

@@ -1,4 +1,4 @@
-"""What a user passes to `discover`, checked, scaled and split."""
+"""What a user passes to `discover`, checked, split, and scaled: origin and unit of every column."""
 
 from __future__ import annotations
 
@@ -14,66 +14,104 @@ import sympy
 import torch
 
 from kanlens.checks import check_finite, message
-from kanlens.data.rows import as_tensor
+from kanlens.data.cell_parsing import as_tensor
 from kanlens.deadlines import ending
-from kanlens.discovery.entries import EXACT
+from kanlens.discovery import constants as tuned
 from kanlens.discovery.outliers import distant_rows, wrong_beside, wrong_rows
-from kanlens.discovery.regression import Array
-from kanlens.discovery.scales import Scale, resolved, step
+from kanlens.discovery.regression import Array, spread_rows
 from kanlens.errors import ShapeError
 from kanlens.symbolic.composition import Expr
 
 CALL = "discover"
-_MOST_ROWS = 2000
+_ZERO, _TEN = sympy.Integer(0), sympy.Integer(10)
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
-_HELD_OUT = 0.3
-EXACT_SINGLE = 1e-12
-_FEW = 4  # rows with which nothing can be held out
-_MANY = 200  # rows beyond those of the search that choose and judge
-_SAME = 1e-8  # distance of columns of unit length, up to which they are one
-_SINGLE = 2.0**29  # steps of rounding of double precision in one of single precision
-_ROUGHEST = 1e-9  # squared error from which rounding is as any noise
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A round number that is taken off, and a power of ten that the rest is divided by."""
+
+    shift: Expr = _ZERO  # unless the values lie far from zero for how much they vary
+    power: int = 0  # unless the rest is of no sound size
+    distance: float = 0.0  # of the middle of the values from zero, in parts of their spread
+
+    @classmethod
+    def of(cls, values: Array) -> Scale:
+        """Choose the scale of a column."""
+        quantiles = (tuned.CORE[0], 0.5, tuned.CORE[1])
+        low, middle, high = np.quantile(values, quantiles, method="nearest")
+        spread = float(high / 2 - low / 2) or float(values.max() / 2 - values.min() / 2)
+        distance = abs(float(middle)) / spread if spread else 0.0
+        shift = _ZERO
+        if distance > tuned.FAR_FROM_ZERO:  # the nearest multiple of a power of ten
+            power = math.ceil(math.log10(spread))
+            shift = round(float(middle) / 10.0**power) * _TEN**power
+        size = float(np.abs(values - float(shift)).max())
+        low, high = tuned.SOUND_SIZES
+        return cls(
+            shift, 0 if size == 0 or low <= size <= high else round(math.log10(size)), distance
+        )
+
+    @property
+    def moved(self) -> bool:
+        """Whether anything is changed."""
+        return bool(self.shift) or self.power != 0
+
+    @property
+    def origin(self) -> Expr:
+        """Where zero is, as the search sees it; 0 where that is too far away to be looked for."""
+        return _ZERO if self.distance > tuned.DIGITS_LOST else self.shift / _TEN**self.power
+
+    def scaled(self, values: Array) -> Array:
+        """Return values as the search sees them."""
+        return (values - float(self.shift)) / 10.0**self.power
+
+
+def resolved(values: Array) -> bool:
+    """Say whether values differ by more than the rounding of one number."""
+    return bool(values.max() - values.min() > tuned.ROUNDING_STEPS * rounding_step(values))
+
+
+def rounding_step(values: Array) -> float:
+    """Return the distance between neighboring numbers of the largest size among values."""
+    return float(np.spacing(np.abs(values).max()))
+
+
+def shortest(value: float, room: float) -> Expr:
+    """Return the number with the fewest decimals within some room of a value."""
+    for digits in range(tuned.DECIMALS):
+        found = round(value, digits)
+        if abs(found - value) <= room:
+            return number(found)
+    return number(value)
+
+
+def number(value: float) -> Expr:
+    """Return a whole number as it is, others as a Float."""
+    whole = value.is_integer() and abs(value) < 1e18
+    return sympy.Integer(int(value)) if whole else sympy.Float(value)
+
+
+_Rows = tuple[Array, Array]  # (row, feature) and (row,)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
-    """Rows to find a formula for.
+class ScaledTable:
+    """Rows to find a formula for, in the units of the data, and how the search sees them."""
 
-    Attributes
-    ----------
-    x : ndarray, shape (row, feature)
-        In the units of the data.
-    y : ndarray, shape (row,)
-    feature_names : tuple of str
-    output_name : str
-    useful : tuple of int
-        The columns that vary and repeat no other.
-    scales : tuple of Scale
-        How the search sees each column.
-    y_scale : Scale
-        How it sees y.
-    held_out : ndarray of bool, shape (row,)
-        Rows that judge; all rows where they are few.
-    choosing, judging : tuple of ndarray
-        Further x and y, that the search does not see: of 200 or more rows beyond 2000 half choose
-        what it found, half choose nothing.
-    aside : tuple of ndarray, shapes (other row, feature) and (other row,)
-        Rows that were set aside, as wrong for all that the others tell.
-    """
-
-    x: Array
-    y: Array
+    x: Array  # (row, feature)
+    y: Array  # (row,)
     feature_names: tuple[str, ...]
     output_name: str
-    useful: tuple[int, ...]
+    useful: tuple[int, ...]  # the columns that vary and repeat no other
     scales: tuple[Scale, ...]
     y_scale: Scale
-    held_out: Array
-    choosing: tuple[Array, Array]
-    judging: tuple[Array, Array]
-    aside: tuple[Array, Array]
+    held_out: Array  # bool (row,): rows that judge; all where they are few
+    choosing: _Rows  # rows the search does not see: half of those beyond 2000, if 200 or more,
+    judging: _Rows  # choose what it found, half choose nothing
+    aside: _Rows  # set aside, as wrong for all that the others tell
 
-    def without(self, rows: Array) -> Sample:
+    def without(self, rows: Array) -> ScaledTable:
         """Set rows aside."""
         return dataclasses.replace(
             self,
@@ -99,7 +137,7 @@ class Sample:
             return self.x, self.y, None, False
         return self.x[self.held_out], self.y[self.held_out], self.x[~self.held_out], True
 
-    def all_choosing(self) -> Sample:
+    def all_choosing(self) -> ScaledTable:
         """Return the same rows when those that judge choose too."""
         none = self.judging[0][:0], self.judging[1][:0]
         every = _joined(self.choosing, self.judging)
@@ -117,82 +155,47 @@ class Sample:
 
     @property
     def rounding(self) -> float:
-        """Relative squared error that is rounding: of y, and of the columns as far as it shows."""
+        """Error that is rounding: of y, and of the columns as far as it shows."""
         single = bool((self.y.astype(np.float32) == self.y).all())
-        return max(
-            EXACT_SINGLE if single else EXACT,
-            min(_rounding_of(self.y, _SINGLE if single else 1.0), _ROUGHEST),
-            *(min(_rounding_of(self.x[:, i]), _ROUGHEST) for i in self.useful),
-        )
+        errors = [_rounding_of(self.y) * (tuned.SINGLE_STEPS**2 if single else 1.0)]
+        errors += [_rounding_of(self.x[:, i]) for i in self.useful]
+        least = tuned.EXACT_SINGLE if single else tuned.EXACT
+        return max(least, *(min(error, tuned.ROUGHEST) for error in errors))
 
     def in_units(self, expression: Expr) -> Expr:
         """Write a formula of scaled columns in the units of the data, but for the origins."""
-        back = {
-            s: s / sympy.Integer(10) ** scale.power
-            for s, scale in zip(self.symbols, self.scales, strict=True)
-            if scale.power
-        }
-        return expression.xreplace(back) * sympy.Integer(10) ** self.y_scale.power
+        pairs = zip(self.symbols, self.scales, strict=True)
+        back = {s: s / _TEN**scale.power for s, scale in pairs if scale.power}
+        return expression.xreplace(back) * _TEN**self.y_scale.power
 
-    def from_zero(self) -> tuple[Array, Array]:
+    def from_zero(self) -> _Rows:
         """Return all columns and y in the units of the data, but for the origins."""
         shifts = np.array([float(scale.shift) for scale in self.scales])
         return self.x - shifts, self.y - float(self.y_scale.shift)
 
     def from_origin(self, expression: Expr) -> Expr:
         """Put the origins of columns and y back into a formula."""
-        back = {
-            s: s - scale.shift
-            for s, scale in zip(self.symbols, self.scales, strict=True)
-            if scale.shift
-        }
+        pairs = zip(self.symbols, self.scales, strict=True)
+        back = {s: s - scale.shift for s, scale in pairs if scale.shift}
         return expression.xreplace(back) + self.y_scale.shift
 
 
-def sample_of(
+def table_of(
     x: Any,
     y: Any,
     feature_names: Iterable[str] | None,
     generator: torch.Generator | None,
     *,
     seconds: float = math.inf,
-) -> Sample:
-    """Check a table and its target.
+) -> ScaledTable:
+    """Check a table and its target, choose rows, and set wrong ones aside while there is time.
 
-    Parameters
-    ----------
-    x, y : Tensor, ndarray, DataFrame or nested list
-        (row, feature) and (row,) or (row, 1); x may be (row,) for one feature.
-    feature_names : iterable of str, optional
-        Default: the names of the columns, or x1, x2, ...
-    generator : torch.Generator, optional
-        Draws the rows that are used and held out; else these are spread evenly.
-    seconds : float
-        After which no more wrong rows are looked for.
-
-    Returns
-    -------
-    Sample
-
-    Raises
-    ------
-    ShapeError, DTypeError, DataError
-        If x and y are no table and target of finite numbers.
+    A generator draws the rows that are used and held out; else these are spread evenly.
     """
-    names = list(feature_names) if feature_names is not None else _column_names(x)
-    columns, target = as_array(x, "x"), as_array(y, "y")
-    if columns.ndim == 1:
-        columns = columns[:, None]
-    if target.ndim == 2 and target.shape[1] == 1:
-        target = target[:, 0]
-    _check_shapes(columns, target)
-    names = names or [f"x{i + 1}" for i in range(columns.shape[1])]
-    _check_names(names, columns.shape[1])
-    check_finite(CALL, torch.from_numpy(columns), names)
-    check_finite(CALL, torch.from_numpy(target))
+    names, columns, target = _checked(x, y, feature_names)
     pick, held_out = _rows(len(columns), generator)
     unseen = np.setdiff1d(np.arange(len(columns)), pick)
-    unseen = unseen[: len(unseen) * (len(unseen) >= _MANY)]
+    unseen = unseen[: len(unseen) * (len(unseen) >= tuned.MANY_UNSEEN)]
     more, columns = (columns[unseen], target[unseen]), columns[pick]
     target, useful = target[pick], _useful(columns)
     wrong, more_wrong = (distant_rows(columns, some) for some in (columns, more[0]))
@@ -203,10 +206,9 @@ def sample_of(
         more_wrong[near] = wrong_beside(*sound, more[0][near][:, useful], more[1][near])
     aside = columns[wrong], target[wrong]
     columns, target, held_out = columns[~wrong], target[~wrong], held_out[~wrong]
-    aside = _joined(aside, (more[0][more_wrong], more[1][more_wrong]))
-    more = more[0][~more_wrong], more[1][~more_wrong]
-    choosing, judging = ((more[0][k::2], more[1][k::2]) for k in range(2))
-    return Sample(
+    rest = more[0][~more_wrong], more[1][~more_wrong]
+    choosing, judging = ((rest[0][k::2], rest[1][k::2]) for k in range(2))
+    return ScaledTable(
         x=columns,
         y=target,
         feature_names=tuple(names),
@@ -217,23 +219,38 @@ def sample_of(
         held_out=held_out,
         choosing=choosing,
         judging=judging,
-        aside=aside,
+        aside=_joined(aside, (more[0][more_wrong], more[1][more_wrong])),
     )
 
 
+def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[str], Array, Array]:
+    """Return names, columns and target, or raise a ShapeError, DTypeError or DataError."""
+    names = list(feature_names) if feature_names is not None else _column_names(x)
+    columns, target = as_array(x, "x"), as_array(y, "y")
+    if columns.ndim == 1:
+        columns = columns[:, None]
+    if target.ndim == 2 and target.shape[1] == 1:
+        target = target[:, 0]
+    if columns.ndim != 2 or columns.shape[1] == 0:
+        expected = "x of shape (row, feature)"
+        raise ShapeError(message(CALL, expected, str(columns.shape), "Pass a table"))
+    if target.ndim != 1 or len(target) != len(columns):
+        expected = f"y of shape ({len(columns)},)"
+        raise ShapeError(message(CALL, expected, str(target.shape), "Pass one target per row"))
+    if len(columns) < 2:
+        raise ShapeError(message(CALL, "at least 2 rows", str(len(columns)), "Pass more data"))
+    width = columns.shape[1]
+    names = names or [f"x{i + 1}" for i in range(width)]
+    if len(names) != width or len(set(names)) != width:
+        expected = f"{width} different feature_names"
+        raise ShapeError(message(CALL, expected, ", ".join(names), "Name every column of x once"))
+    check_finite(CALL, torch.from_numpy(columns), names)
+    check_finite(CALL, torch.from_numpy(target))
+    return names, columns, target
+
+
 def as_array(values: Any, what: str) -> Array:
-    """Return numbers of any kind as a float64 array.
-
-    Raises
-    ------
-    DTypeError
-        If they are no numbers.
-
-    Examples
-    --------
-    >>> as_array([1, 2], "x")
-    array([1., 2.])
-    """
+    """Return numbers of any kind as a float64 array, or raise a DTypeError."""
     if hasattr(values, "to_numpy"):
         values = values.to_numpy()
     tensor = as_tensor(values, f"{CALL} ({what})" if what != "x" else CALL)
@@ -244,34 +261,17 @@ def _column_names(x: Any) -> list[str]:
     return [str(name) for name in x.columns] if hasattr(x, "columns") else []
 
 
-def _check_shapes(columns: Array, target: Array) -> None:
-    if columns.ndim != 2 or columns.shape[1] == 0:
-        expected = "x of shape (row, feature)"
-        raise ShapeError(message(CALL, expected, str(columns.shape), "Pass a table"))
-    if target.ndim != 1 or len(target) != len(columns):
-        expected = f"y of shape ({len(columns)},)"
-        raise ShapeError(message(CALL, expected, str(target.shape), "Pass one target per row"))
-    if len(columns) < 2:
-        raise ShapeError(message(CALL, "at least 2 rows", str(len(columns)), "Pass more data"))
-
-
-def _check_names(names: list[str], width: int) -> None:
-    if len(names) != width or len(set(names)) != width:
-        expected = f"{width} different feature_names"
-        raise ShapeError(message(CALL, expected, ", ".join(names), "Name every column of x once"))
-
-
 def _rows(count: int, generator: torch.Generator | None) -> tuple[Array, Array]:
     """Choose rows, and those of them that are held out."""
     if generator is None:
-        pick = np.linspace(0, count - 1, min(count, _MOST_ROWS)).round().astype(int)
+        pick = spread_rows(count, tuned.MOST_ROWS)
         order = np.argsort(np.arange(len(pick)) * _GOLDEN % 1.0, kind="stable")
     else:
-        pick = torch.randperm(count, generator=generator)[:_MOST_ROWS].numpy()
+        pick = torch.randperm(count, generator=generator)[: tuned.MOST_ROWS].numpy()
         order = np.arange(len(pick))
     held_out = np.zeros(len(pick), dtype=bool)
-    held_out[order[: max(1, round(_HELD_OUT * len(pick)))]] = True
-    if len(pick) <= _FEW:
+    held_out[order[: max(1, round(tuned.HELD_OUT * len(pick)))]] = True
+    if len(pick) <= tuned.NONE_HELD_OUT:
         held_out[:] = False
     return pick, held_out
 
@@ -285,18 +285,18 @@ def _useful(columns: Array) -> tuple[int, ...]:
             size = np.abs(column).max()
             own = column / size - (column / size).mean()
             own = own / np.sqrt(own @ own)
-            if all(np.abs(own - np.sign(own @ e) * e).max() > _SAME for e in even):
+            if all(np.abs(own - np.sign(own @ e) * e).max() > tuned.SAME_COLUMN for e in even):
                 found.append(i)
                 even.append(own)
     return tuple(found)
 
 
-def _joined(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
+def _joined(one: _Rows, two: _Rows) -> _Rows:
     """Return the rows of two tables with their targets."""
     return np.concatenate((one[0], two[0])), np.concatenate((one[1], two[1]))
 
 
-def _rounding_of(values: Array, times: float = 1.0) -> float:
-    """Return the relative squared error that rounding of values makes, some room included."""
+def _rounding_of(values: Array) -> float:
+    """Return the error that rounding of values makes, some room included."""
     spread = float(np.std(values / np.abs(values).max())) * float(np.abs(values).max())
-    return (times * step(values) / spread) ** 2 if spread else 0.0
+    return (rounding_step(values) / spread) ** 2 if spread else 0.0

@@ -11,9 +11,14 @@ from sklearn.base import BaseEstimator  # noqa: TID253
 
 from kanlens.checks import check_count
 from kanlens.data.columns import as_names
-from kanlens.estimators.inputs import feature_names, fitted, generator_from, validated
-from kanlens.estimators.regression import Regression
-from kanlens.functions.activations import Array
+from kanlens.estimators.inputs import (
+    Regression,
+    feature_names,
+    fitted,
+    generator_from,
+    validated,
+)
+from kanlens.functions.elementary import Array
 from kanlens.model.network import KAN
 from kanlens.symbolic.recipe import Recipe, find_formula
 from kanlens.symbolic.result import SymbolicResult

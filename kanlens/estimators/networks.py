@@ -16,14 +16,14 @@ from kanlens.checks import message
 from kanlens.data.schema import Feature, Output, Schema
 from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators.inputs import (
+    Regression,
     feature_names,
     fitted,
     generator_from,
     target_names,
     validated,
 )
-from kanlens.estimators.regression import Regression
-from kanlens.functions.activations import Array
+from kanlens.functions.elementary import Array
 from kanlens.model.network import KAN
 from kanlens.training import fit
 from kanlens.training.prediction import outside_words
@@ -32,7 +32,7 @@ _FEW = 20  # rows below which none are held out
 
 
 class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
-    """What `KANRegressor` and `KANClassifier` share: parameters, training, outputs."""
+    """Network estimator of either task: parameters, training, outputs."""
 
     def __init__(
         self,
@@ -66,8 +66,14 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
     ) -> None:
         """Train a network and keep it, with what is known of its training."""
         generator = generator_from(self)
+        try:
+            hidden: list[Any] = list(self.hidden)
+        except TypeError as error:
+            call, got = type(self).__name__, repr(self.hidden)
+            text = message(call, "hidden to be the widths of layers", got, "For example (5,)")
+            raise InvalidValueError(text) from error
         self.model_ = KAN(
-            [rows.shape[1], *self._hidden(), outputs],
+            [rows.shape[1], *hidden, outputs],
             grid_size=self.grid_size,
             extrapolation=self.extrapolation,
             feature_names=feature_names(self),
@@ -88,15 +94,6 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             generator=generator,
             progress=False,
         )
-
-    def _hidden(self) -> list[Any]:
-        """Return the widths of the hidden layers."""
-        try:
-            return list(self.hidden)
-        except TypeError as error:
-            call, got = type(self).__name__, repr(self.hidden)
-            text = message(call, "hidden to be the widths of layers", got, "For example (5,)")
-            raise InvalidValueError(text) from error
 
     @property
     def network_(self) -> KAN:

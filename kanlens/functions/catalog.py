@@ -1,9 +1,8 @@
-"""Named elementary functions: what a symbolic edge is made of.
+"""The registry of elementary functions: what symbolic edges are made of, and base activations.
 
-A symbolic edge is ``c * g(a * u + b) + d`` with g one entry of `FUNCTIONS`. Each entry knows its
-value, its derivative, its expression in sympy (imported when first asked for), where it is
-defined, and where it turns, so that the bounds of an edge over an interval are exact.
-`kanlens.register_function` adds entries.
+A symbolic edge is ``c * g(a * u + b) + d`` with g one entry of `FUNCTIONS`; a base activation, the
+fixed function beside a spline, is one of those that `BASES` names. A new function is one entry
+here, or one call of `kanlens.register_function`.
 """
 
 from __future__ import annotations
@@ -12,68 +11,47 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional
 
 from kanlens.checks import check_choice, message, nearest
 from kanlens.errors import InvalidValueError
+from kanlens.functions import activations
 from kanlens.functions.elementary import ElementaryFunction
-
-__all__ = ["ALIASES", "FUNCTIONS", "ElementaryFunction", "check_functions", "find_function"]
 
 
 def find_function(name: str, *, call: str = "find_function") -> ElementaryFunction:
-    """Return the elementary function of that name or alias.
-
-    Parameters
-    ----------
-    name : str
-        A key of ``FUNCTIONS`` or ``ALIASES``.
-    call : str
-        The public call, for the error message.
-
-    Returns
-    -------
-    ElementaryFunction
-
-    Raises
-    ------
-    InvalidValueError
-        If there is no function of that name.
-
-    Examples
-    --------
-    >>> find_function("cos").name
-    'sin'
-    """
+    """Return the elementary function of that name or alias."""
     known = ALIASES.get(name, name)
     check_choice(call, "function", known, FUNCTIONS)
     return FUNCTIONS[known]
 
 
 def check_functions(call: str, names: Iterable[str]) -> None:
-    """Refuse names that stand for no elementary function.
-
-    Parameters
-    ----------
-    call : str
-        The public call, for the error message.
-    names : iterable of str
-        Keys of ``FUNCTIONS``.
-
-    Raises
-    ------
-    InvalidValueError
-        If one is none.
-
-    Examples
-    --------
-    >>> check_functions("load", ["sin", "exp"])
-    """
+    """Refuse names that stand for no elementary function."""
     for name in sorted(set(names) - set(FUNCTIONS)):
         if nearest(name, FUNCTIONS) is not None:
             check_choice(call, "function", name, FUNCTIONS)
         advice = "Register it first, with kanlens.register_function"
         raise InvalidValueError(message(call, "functions that are known", repr(name), advice))
+
+
+def base_name(given: object, *, call: str = "base_activation") -> str:
+    """Return the name in `BASES` of a name, torch module (class), torch function or entry."""
+    if isinstance(given, str):
+        check_choice(call, "base_activation", given, BASES)
+        return given
+    kind = given if isinstance(given, type) else type(given)
+    exact = getattr(given, "approximate", "none") == "none"
+    for name, base in BASES.items():
+        if exact and any(given is form or kind is form for form in (base, *base.torch_forms)):
+            return name
+    shown = given.__name__ if isinstance(given, type) else repr(given)
+    expected = "a known base activation (its name, torch module or torch function)"
+    advice = f"Choose one of: {', '.join(sorted(BASES))}"
+    raise InvalidValueError(message(call, expected, shown, advice))
 
 
 def _sympy() -> Any:
@@ -96,6 +74,7 @@ def _power(name: str, exponent: int, complexity: int) -> ElementaryFunction:
         degree=float(exponent),
         turning=(0.0,) if even and exponent > 0 else (),
         slope_turning=() if even or exponent < 0 else (0.0,),
+        curvature_turning=(0.0,) if exponent > 3 else (),
     )
 
 
@@ -111,6 +90,7 @@ def _half_power(name: str, halves: int, complexity: int) -> ElementaryFunction:
         domain="nonnegative" if halves > 0 else "positive",
         degree=exponent,
         slope_turning=(),
+        curvature_turning=(),
     )
 
 
@@ -122,6 +102,10 @@ _ALGEBRAIC = (
         expression=lambda u: _sympy().Integer(0),
         complexity=0,
         slope_turning=(),
+        curvature_turning=(),
+        line=0.0,
+        closed_form=lambda u, n: np.zeros_like(u),
+        primitive=np.zeros_like,
     ),
     ElementaryFunction(
         name="x",
@@ -132,6 +116,11 @@ _ALGEBRAIC = (
         symmetry="odd",
         degree=1.0,
         slope_turning=(),
+        curvature_turning=(),
+        line=1.0,
+        torch_forms=(nn.Identity,),
+        closed_form=lambda u, n: u.copy() if n == 0 else np.full_like(u, float(n == 1)),
+        primitive=lambda u: 0.5 * u * u,
     ),
     _power("x^2", 2, 2),
     _power("x^3", 3, 3),
@@ -150,6 +139,7 @@ _ALGEBRAIC = (
         symmetry="odd",
         turning=(-(3**-0.5), 3**-0.5),
         slope_turning=(0.0,),
+        curvature_turning=(),
     ),
     ElementaryFunction(
         name="x^3+x",
@@ -159,6 +149,7 @@ _ALGEBRAIC = (
         complexity=4,
         symmetry="odd",
         slope_turning=(0.0,),
+        curvature_turning=(),
     ),
     _half_power("sqrt", 1, 2),
     _half_power("1/sqrt", -1, 3),
@@ -173,6 +164,7 @@ _ALGEBRAIC = (
         symmetry="even",
         turning=(0.0,),
         slope_turning=(-(3**-0.5), 3**-0.5),
+        curvature_turning=(-1.0, 0.0, 1.0),
     ),
     ElementaryFunction(
         name="sqrt(1+x^2)",
@@ -183,6 +175,7 @@ _ALGEBRAIC = (
         symmetry="even",
         turning=(0.0,),
         slope_turning=(),
+        curvature_turning=(0.0,),
     ),
     ElementaryFunction(
         name="1/sqrt(1-x^2)",
@@ -194,6 +187,7 @@ _ALGEBRAIC = (
         symmetry="even",
         turning=(0.0,),
         slope_turning=(),
+        curvature_turning=(0.0,),
     ),
     ElementaryFunction(
         name="abs",
@@ -205,6 +199,7 @@ _ALGEBRAIC = (
         degree=1.0,
         turning=(0.0,),
         slope_turning=(),
+        curvature_turning=(),
         kinks=(0.0,),
     ),
     ElementaryFunction(
@@ -216,6 +211,7 @@ _ALGEBRAIC = (
         symmetry="odd",
         degree=0.0,
         slope_turning=(),
+        curvature_turning=(),
         jumps=(0.0,),
     ),
     ElementaryFunction(
@@ -226,6 +222,7 @@ _ALGEBRAIC = (
         complexity=3,
         degree=1.0,
         slope_turning=(),
+        curvature_turning=(),
         kinks=(0.0,),
     ),
 )
@@ -238,6 +235,7 @@ _TRANSCENDENTAL = (
         expression=lambda u: _sympy().exp(u),
         complexity=2,
         slope_turning=(),
+        curvature_turning=(),
     ),
     ElementaryFunction(
         name="log",
@@ -247,6 +245,7 @@ _TRANSCENDENTAL = (
         complexity=2,
         domain="positive",
         slope_turning=(),
+        curvature_turning=(),
     ),
     ElementaryFunction(
         name="sin",
@@ -258,7 +257,7 @@ _TRANSCENDENTAL = (
         turning=(math.pi / 2, -math.pi / 2),
         period=2 * math.pi,
         slope_turning=(0.0, math.pi),
-        slope_period=2 * math.pi,
+        curvature_turning=(math.pi / 2, -math.pi / 2),
     ),
     ElementaryFunction(
         name="tan",
@@ -269,16 +268,22 @@ _TRANSCENDENTAL = (
         domain="tangent",
         symmetry="odd",
         slope_turning=(0.0,),
-        slope_period=math.pi,
+        curvature_turning=(),
+        period=math.pi,
     ),
     ElementaryFunction(
         name="tanh",
         value=torch.tanh,
-        derivative=lambda u: 1 - torch.tanh(u) ** 2,
+        derivative=activations.tanh_slope,
         expression=lambda u: _sympy().tanh(u),
         complexity=3,
         symmetry="odd",
         slope_turning=(0.0,),
+        curvature_turning=(-math.atanh(3**-0.5), math.atanh(3**-0.5)),
+        torch_forms=(nn.Tanh, torch.tanh, functional.tanh),
+        together=activations.tanh_pair,
+        closed_form=activations.tanh_nth,
+        primitive=activations.tanh_integral,
     ),
     ElementaryFunction(
         name="arctan",
@@ -288,6 +293,7 @@ _TRANSCENDENTAL = (
         complexity=4,
         symmetry="odd",
         slope_turning=(0.0,),
+        curvature_turning=(-(3**-0.5), 3**-0.5),
     ),
     ElementaryFunction(
         name="arcsin",
@@ -298,6 +304,7 @@ _TRANSCENDENTAL = (
         domain="unit",
         symmetry="odd",
         slope_turning=(0.0,),
+        curvature_turning=(),
     ),
     ElementaryFunction(
         name="arctanh",
@@ -308,6 +315,7 @@ _TRANSCENDENTAL = (
         domain="open unit",
         symmetry="odd",
         slope_turning=(0.0,),
+        curvature_turning=(),
     ),
     ElementaryFunction(
         name="gaussian",
@@ -318,6 +326,7 @@ _TRANSCENDENTAL = (
         symmetry="even",
         turning=(0.0,),
         slope_turning=(-(2**-0.5), 2**-0.5),
+        curvature_turning=(-(1.5**0.5), 0.0, 1.5**0.5),
     ),
     ElementaryFunction(
         name="cosh",
@@ -328,6 +337,7 @@ _TRANSCENDENTAL = (
         symmetry="even",
         turning=(0.0,),
         slope_turning=(),
+        curvature_turning=(0.0,),
     ),
     ElementaryFunction(
         name="sinh",
@@ -337,13 +347,23 @@ _TRANSCENDENTAL = (
         complexity=4,
         symmetry="odd",
         slope_turning=(0.0,),
+        curvature_turning=(),
     ),
 )
 
 FUNCTIONS: dict[str, ElementaryFunction] = {
-    entry.name: entry for entry in (*_ALGEBRAIC, *_TRANSCENDENTAL)
+    entry.name: entry for entry in (*_ALGEBRAIC, *_TRANSCENDENTAL, *activations.GATED)
 }
 """Every elementary function by name, in the order of a table of functions."""
+
+BASES: dict[str, ElementaryFunction] = {
+    "silu": FUNCTIONS["silu"],
+    "identity": FUNCTIONS["x"],
+    "zero": FUNCTIONS["constant"],
+    "tanh": FUNCTIONS["tanh"],
+    "gelu": FUNCTIONS["gelu"],
+}
+"""The base activations by the names that layers and files give them."""
 
 ALIASES: dict[str, str] = {
     "linear": "x",

@@ -1,28 +1,45 @@
-"""What an elementary function is: value, derivative, expression, domain and where it turns."""
+"""The class of elementary functions: forms in torch, NumPy and sympy, domain, monotone stretches.
+
+Torch forms serve layers and fits; float64 forms (`nth`, `antiderivative`, `extremes`) serve the
+exact analyses, which need derivatives of any order.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import MethodError
+from kanlens.checks import check_count, message
+from kanlens.errors import InvalidValueError, MethodError
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
 
 MOST = 1_000_000  # turning points or poles that are counted one by one
+MAX_ZERO_ORDER = 7
+_SCAN = 40.0  # beyond it every derivative of a base has settled
 
 Domain = Literal["real", "nonzero", "positive", "nonnegative", "unit", "open unit", "tangent"]
 Interval: TypeAlias = tuple[float, float]
 Symmetry = Literal["odd", "even"]
 
+_ENDS: dict[str, Interval] = {
+    "positive": (0.0, math.inf),
+    "nonnegative": (0.0, math.inf),
+    "unit": (-1.0, 1.0),
+    "open unit": (-1.0, 1.0),
+}
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ElementaryFunction:
-    """One function g of one variable u.
+    """A function g of one variable u, with all that layers, formulas and proofs ask of it.
 
     Attributes
     ----------
@@ -45,17 +62,26 @@ class ElementaryFunction:
     turning : tuple of float
         The points where g changes from rising to falling or back.
     period : float or None
-        Distance after which the turning points repeat.
+        Distance after which g's turning points, and those of its derivatives, repeat.
     turning_known : bool
         Whether `turning` is sure to be all of them.
-    slope_turning : tuple of float or None
-        The points where g' changes from rising to falling or back; None when they are not known.
-    slope_period : float or None
-        Distance after which those repeat.
-    jumps : tuple of float
-        The points of the domain where g jumps up.
-    kinks : tuple of float
-        The points of the domain where the slope of g jumps.
+    slope_turning, curvature_turning : tuple of float or None
+        The points where g', and g'', change from rising to falling or back; None when they are
+        not known.
+    jumps, kinks : tuple of float
+        The points of the domain where g jumps up, and where its slope jumps.
+    searched : bool
+        Whether searches try it without being told to.
+    line : float or None
+        Slope of a straight line through 0, which B-splines can write as well.
+    torch_forms : tuple
+        torch's module classes and functions that compute it.
+    together : callable or None
+        ``(g(u), g'(u))`` in less time than one after the other.
+    closed_form : callable or None
+        ``(u, n)`` to the n-th derivative in float64 NumPy, with limits at infinity.
+    primitive : callable or None
+        The antiderivative that is 0 at 0, in float64 NumPy.
     """
 
     name: str
@@ -70,9 +96,75 @@ class ElementaryFunction:
     period: float | None = None
     turning_known: bool = True
     slope_turning: tuple[float, ...] | None = None
-    slope_period: float | None = None
+    curvature_turning: tuple[float, ...] | None = None
     jumps: tuple[float, ...] = ()
     kinks: tuple[float, ...] = ()
+    searched: bool = True
+    line: float | None = None
+    torch_forms: tuple[Any, ...] = ()
+    together: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    closed_form: Callable[[Array, int], Array] | None = None
+    primitive: Callable[[Array], Array] | None = None
+
+    def pair(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return g(u) and g'(u)."""
+        return self.together(u) if self.together else (self.value(u), self.derivative(u))
+
+    def nth(self, u: Array | float, n: int) -> Array:
+        """Return the `n`-th derivative (0: the value) at `u`, in float64.
+
+        Infinite points give the limit where there is a closed form.
+        """
+        check_count("ElementaryFunction.nth", "n", n, least=0)
+        points = np.asarray(u, dtype=np.float64)
+        if self.closed_form is None:
+            return self._by_autograd(points, n)
+        with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+            return self.closed_form(points, n)
+
+    def _by_autograd(self, points: Array, n: int) -> Array:
+        given = torch.as_tensor(points)
+        if n == 0:
+            return np.asarray(self.value(given).numpy())
+        with torch.enable_grad():
+            u = given.clone().requires_grad_(n > 1)
+            value = self.derivative(u)
+            for _ in range(n - 1):
+                if not value.requires_grad:
+                    return np.zeros_like(points)
+                (value,) = torch.autograd.grad(value.sum(), u, create_graph=True)
+        return np.asarray(value.detach().numpy())
+
+    def antiderivative(self, u: Array | float) -> Array:
+        """Return the antiderivative that is 0 at 0, in float64, of a function that has one."""
+        if self.primitive is None:
+            raise NotImplementedError(f"{self.name} has no antiderivative in closed form")
+        with np.errstate(under="ignore"):
+            return self.primitive(np.asarray(u, dtype=np.float64))
+
+    def zeros_of_derivative(self, n: int) -> Array:
+        """Return every isolated real zero of the `n`-th derivative, 0 to 7, sorted, read-only.
+
+        For a function in closed form; one that vanishes everywhere has no isolated zero.
+        """
+        call = "ElementaryFunction.zeros_of_derivative"
+        check_count(call, "n", n, least=0)
+        if n > MAX_ZERO_ORDER:
+            advice = f"Ask for an order of at most {MAX_ZERO_ORDER}"
+            raise InvalidValueError(message(call, "n of at most 7", repr(n), advice))
+        return _zeros(self, n)
+
+    def extremes(self, low: Tensor, high: Tensor, n: int = 0) -> tuple[Tensor, Tensor]:
+        """Return the least and greatest `n`-th derivative on intervals, which may be infinite.
+
+        For a function in closed form, by the zeros of the derivative above; in float64.
+        """
+
+        def nth(u: Tensor) -> Tensor:
+            return torch.as_tensor(self.nth(u.cpu().numpy(), n)).to(u.device)
+
+        low, high = low.detach().double(), high.detach().double()
+        return _between_turns(nth, low, high, tuple(self.zeros_of_derivative(n + 1)), None)
 
     @property
     def inert(self) -> float:
@@ -90,30 +182,18 @@ class ElementaryFunction:
         """The least and the greatest u of the domain, or what it comes close to."""
         if isinstance(self.domain, tuple):
             return self.domain
-        if self.domain in ("positive", "nonnegative"):
-            return 0.0, math.inf
-        return (-1.0, 1.0) if self.domain in ("unit", "open unit") else (-math.inf, math.inf)
+        return _ENDS.get(self.domain, (-math.inf, math.inf))
 
     def stretches(self, low: float, high: float) -> list[Interval]:
         """Return the stretches of ``[low, high]`` on each of which g is defined and monotone.
 
-        They end at turning points, kinks, jumps and where the domain ends, and just beside poles.
-        At the end of a domain that does not hold its ends, g may be infinite.
-
-        Parameters
-        ----------
-        low, high : float
-
-        Returns
-        -------
-        list of tuple of float
-            Increasing; the value at a jump is a stretch of no width.
+        They end at turning points, kinks, jumps and where the domain ends, and just beside poles;
+        the value at a jump is a stretch of no width. At the end of a domain that does not hold its
+        ends, g may be infinite.
 
         Examples
         --------
         >>> from kanlens.functions.catalog import FUNCTIONS
-        >>> FUNCTIONS["sqrt"].stretches(-1.0, 4.0)
-        [(0.0, 4.0)]
         >>> FUNCTIONS["x^2"].stretches(-1.0, 4.0)
         [(-1.0, 0.0), (0.0, 4.0)]
         """
@@ -139,56 +219,21 @@ class ElementaryFunction:
         return [(a, b) for a, b in zip(starts, stops, strict=True) if a <= b]
 
     def defined(self, low: Tensor, high: Tensor) -> Tensor:
-        """Say where g is defined and finite on the whole of ``[low, high]``.
-
-        Parameters
-        ----------
-        low, high : Tensor
-            Ends of the intervals, of one shape.
-
-        Returns
-        -------
-        Tensor of bool
-            Of that shape.
-
-        Examples
-        --------
-        >>> from kanlens.functions.catalog import FUNCTIONS
-        >>> FUNCTIONS["log"].defined(torch.tensor([-1.0, 1.0]), torch.tensor([2.0, 2.0]))
-        tensor([False,  True])
-        """
-        if isinstance(self.domain, tuple):
-            return (low > self.domain[0]) & (high < self.domain[1])
+        """Say where g is defined and finite on the whole of ``[low, high]``."""
         if self.domain == "nonzero":
             return (low > 0) | (high < 0)
-        if self.domain == "positive":
-            return low > 0
-        if self.domain == "nonnegative":
-            return low >= 0
-        if self.domain == "unit":
-            return (low >= -1) & (high <= 1)
-        if self.domain == "open unit":
-            return (low > -1) & (high < 1)
         if self.domain == "tangent":
             return _first_after(low, math.pi / 2, math.pi) > high
-        return torch.isfinite(low) & torch.isfinite(high)
+        first, last = self.ends
+        closed = self.domain in ("nonnegative", "unit")
+        above = low >= first if closed else low > first
+        below = high <= last if closed or self.domain == "positive" else high < last
+        return above & below
 
     def bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the least and the largest g(u) on ``[low, high]``.
+        """Return the least and the largest g(u) on ``[low, high]``, of one shape.
 
-        The function is monotone between its turning points, so the extremes lie at the ends or
-        at a turning point. Where g is not defined throughout, or not all places where it turns are
-        known, the bounds are infinite.
-
-        Parameters
-        ----------
-        low, high : Tensor
-            Ends of the intervals, of one shape, ``low <= high``.
-
-        Returns
-        -------
-        tuple of Tensor
-            ``(lower, upper)``, of that shape.
+        Infinite where g is not defined throughout, or not all places where it turns are known.
 
         Examples
         --------
@@ -197,58 +242,27 @@ class ElementaryFunction:
         >>> round(lower.item(), 6), round(upper.item(), 6)
         (0.0, 1.0)
         """
-        lower, upper = _between_turns(self.value, low, high, self.turning, self.period)
-        good = self.defined(low, high) & self.turning_known
-        infinite = torch.full_like(low, math.inf)
-        return torch.where(good, lower, -infinite), torch.where(good, upper, infinite)
+        ends = _between_turns(self.value, low, high, self.turning, self.period)
+        return _where(self.defined(low, high) & self.turning_known, *ends)
 
     def slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return the least and the largest g'(u) on ``[low, high]``; at kinks, of both sides.
 
-        Where g is not defined throughout, or when it is not known where g' turns, the bounds are
-        infinite; where g jumps up, the upper one is.
-
-        Parameters
-        ----------
-        low, high : Tensor
-            Ends of the intervals, of one shape, ``low <= high``.
-
-        Returns
-        -------
-        tuple of Tensor
-            ``(lower, upper)``, of that shape.
-
-        Examples
-        --------
-        >>> from kanlens.functions.catalog import FUNCTIONS
-        >>> FUNCTIONS["abs"].slope_bounds(torch.tensor(-1.0), torch.tensor(2.0))
-        (tensor(-1.), tensor(1.))
+        Infinite where g is not defined throughout, or when it is not known where g' turns; where g
+        jumps up, the upper one is.
         """
         turning = self.slope_turning or ()
-        lower, upper = _between_turns(self.derivative, low, high, turning, self.slope_period)
+        lower, upper = _between_turns(self.derivative, low, high, turning, self.period)
         good = self.defined(low, high) & ~(lower.isnan() | upper.isnan())
         for place in self.jumps:
             upper = torch.where((low <= place) & (place <= high), math.inf, upper)
-        good = good & (self.slope_turning is not None)
-        infinite = torch.full_like(low, math.inf)
-        return torch.where(good, lower, -infinite), torch.where(good, upper, infinite)
+        return _where(good & (self.slope_turning is not None), lower, upper)
 
 
 def repeated(
     points: tuple[float, ...], period: float | None, low: float, high: float
 ) -> list[float]:
-    """Return the points of ``[low, high]``, with their repetitions, increasing.
-
-    Raises
-    ------
-    MethodError
-        If there are more than a million.
-
-    Examples
-    --------
-    >>> repeated((0.5,), 2.0, -1.0, 5.0)
-    [0.5, 2.5, 4.5]
-    """
+    """Return the points of ``[low, high]``, with their repetitions, increasing."""
     if period is None:
         return sorted(point for point in points if low <= point <= high)
     if len(points) * (high - low) > MOST * period:
@@ -262,6 +276,21 @@ def repeated(
         for point, start, stop in zip(points, first, last, strict=True)
         for k in range(start, stop + 1)
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _zeros(function: ElementaryFunction, n: int) -> Array:
+    """Find the zeros of one derivative by a fine scan; they are simple and few."""
+    from scipy.optimize import brentq
+
+    grid = np.linspace(-_SCAN, _SCAN, 16384)  # even count: no grid point is 0
+    values = function.nth(grid, n)
+    starts = np.flatnonzero(values[:-1] * values[1:] < 0)
+    ends = {"args": (n,), "xtol": 1e-16, "rtol": 1e-15}
+    found = [brentq(function.nth, grid[i], grid[i + 1], **ends) for i in starts]
+    zeros = np.array([0.0 if abs(zero) < 1e-9 else zero for zero in found], dtype=np.float64)
+    zeros.flags.writeable = False
+    return zeros
 
 
 def _beside(place: float) -> float:
@@ -279,15 +308,17 @@ def _between_turns(
     """Return the extremes of a function that is monotone between its turning points."""
     at_low, at_high = function(low), function(high)
     lower, upper = torch.minimum(at_low, at_high), torch.maximum(at_low, at_high)
-    for point in turning:
-        place = torch.full_like(low, point)
-        if period is not None:
-            place = _first_after(low, point, period)
-        extreme = function(torch.full_like(low, point))
+    for point, extreme in zip(turning, function(low.new_tensor(turning)), strict=True):
+        place = point if period is None else _first_after(low, point, period)
         inside = (low <= place) & (place <= high)
         lower = torch.where(inside, torch.minimum(lower, extreme), lower)
         upper = torch.where(inside, torch.maximum(upper, extreme), upper)
     return lower, upper
+
+
+def _where(known: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Put infinite bounds where nothing is known."""
+    return torch.where(known, lower, -math.inf), torch.where(known, upper, math.inf)
 
 
 def _first_after(low: Tensor, point: float, period: float) -> Tensor:

@@ -39,7 +39,6 @@ from torch import Tensor
 
 from kanlens.checks import message, reworded
 from kanlens.errors import DTypeError, FileFormatError, KanlensError
-from kanlens.io.soundness import check_sound
 from kanlens.io.tensor_files import printable, read_safetensors
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.config import KANConfig
@@ -50,6 +49,11 @@ from kanlens.outputs import Pathlike, atomic_write
 
 FORMAT = "kanlens.model"
 FORMAT_VERSION = 2
+
+_DIVERGED = "The training diverged; train it again"
+_REGRID = "Update the grid on data without repeated values and save again"
+_RESCALE = "Divide by what the data spreads over, or by 1"
+_REMASK = "Use 0 for an edge that is gone and 1 for one that is there"
 
 
 def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -309,3 +313,38 @@ def _fill(model: KAN, tensors: dict[str, Tensor]) -> None:
             values = {name: tensors[start + name] for name in _STATISTICS}
             layer.statistics = LayerStatistics(**values)
     model.background = tensors.get("background")
+
+
+def check_sound(call: str, model: KAN, error: type[KanlensError], *, place: str = "") -> None:
+    """Refuse the first tensor that no network can have, with an error of the type given.
+
+    These are weights that are not finite, knots that do not rise, scales of 0 and masks of other
+    numbers than 0 and 1; of masked edges too, as masks can be undone. `place` follows their names.
+    """
+    for name, tensor in model.state_dict().items():
+        fault = _fault(f"{name}{place}", name.rpartition(".")[2], tensor)
+        if fault is not None:
+            raise error(message(call, *fault))
+    for name, low, high in zip(
+        model.feature_names, model.input_low.tolist(), model.input_high.tolist(), strict=True
+    ):
+        if low > high:
+            expected, got = f"a range of {name!r} that rises{place}", f"{low:g} to {high:g}"
+            raise error(message(call, expected, got, "Swap its ends in the file"))
+
+
+def _fault(shown: str, kind: str, tensor: Tensor) -> tuple[str, str, str] | None:
+    """Word what is wrong with a tensor: expected, got, and what to do."""
+    ends = kind in ("input_low", "input_high")  # infinite for a feature without a range
+    bad = int((torch.isnan(tensor) if ends else ~torch.isfinite(tensor)).sum())
+    if bad:
+        got = f"{bad} of {tensor.numel()} that are NaN or infinite"
+        return f"finite numbers in {shown}", got, _DIVERGED
+    if kind == "grid" and not bool((tensor.diff(dim=1) > 0).all()):
+        return f"{shown} to rise along each row", "equal or falling knots", _REGRID
+    if kind in ("input_scale", "output_scale") and not bool((tensor != 0).all()):
+        return f"{shown} without zeros", f"{int((tensor == 0).sum())} of them", _RESCALE
+    if kind == "mask" and not bool(((tensor == 0) | (tensor == 1)).all()):
+        other = float(tensor[(tensor != 0) & (tensor != 1)][0])
+        return f"{shown} of zeros and ones", f"{other:g}", _REMASK
+    return None

@@ -17,21 +17,7 @@ from kanlens.outputs import Pathlike
 
 
 def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return metadata and tensors of any .safetensors file.
-
-    Parameters
-    ----------
-    path : str or path
-        The file.
-    call : str
-        The public call, for error messages.
-
-    Returns
-    -------
-    metadata : dict of str
-        Empty when the file has none.
-    tensors : dict of Tensor
-        In memory of their own, on the CPU.
+    """Return metadata and tensors, on the CPU and in memory of their own, of any .safetensors file.
 
     Raises
     ------
@@ -39,15 +25,6 @@ def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict
         If there is no such file.
     FileFormatError
         If it is a folder, truncated, or of another format.
-
-    Examples
-    --------
-    >>> import tempfile, torch
-    >>> from safetensors.torch import save_file
-    >>> path = Path(tempfile.mkdtemp(), "a.safetensors")
-    >>> save_file({"weight": torch.ones(2)}, path)
-    >>> read_safetensors(path, call="load")[1]
-    {'weight': tensor([1., 1.])}
     """
     with _opened(path, call) as file:
         names = file.keys()
@@ -56,17 +33,7 @@ def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict
 
 
 def read_metadata(path: Pathlike, *, call: str) -> dict[str, str]:
-    """Return the metadata alone, as `read_safetensors` does, without reading any tensor.
-
-    Examples
-    --------
-    >>> import tempfile, torch
-    >>> from safetensors.torch import save_file
-    >>> path = Path(tempfile.mkdtemp(), "a.safetensors")
-    >>> save_file({"weight": torch.ones(2)}, path, {"format": "pt"})
-    >>> read_metadata(path, call="load")
-    {'format': 'pt'}
-    """
+    """Return the metadata alone, as `read_safetensors` does, without reading any tensor."""
     with _opened(path, call) as file:
         return file.metadata() or {}
 
@@ -88,22 +55,7 @@ def _opened(path: Pathlike, call: str) -> Iterator[Any]:
 
 
 def check_file(path: Pathlike, *, call: str) -> Path:
-    """Return the path of a file that is there to be read.
-
-    Raises
-    ------
-    DTypeError
-        If `path` is no path.
-    MissingFileError
-        If there is no such file.
-    FileFormatError
-        If it is a folder or a device.
-
-    Examples
-    --------
-    >>> check_file(__file__, call="load").name
-    'tensor_files.py'
-    """
+    """Return the path of a file that is there to be read."""
     if not isinstance(path, str | os.PathLike):
         text = message(call, "a path", type(path).__name__, "Pass the name of a file")
         raise DTypeError(text)
@@ -122,13 +74,7 @@ def check_file(path: Pathlike, *, call: str) -> Path:
 
 
 def first_bytes(path: Pathlike) -> bytes:
-    """Return the first nine bytes of a file, which tell its kind; none if it cannot be read.
-
-    Examples
-    --------
-    >>> first_bytes(__file__)[:3]
-    b'\"\"\"'
-    """
+    """Return the first nine bytes of a file, which tell its kind; none if it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             return file.read(9)
@@ -137,22 +83,10 @@ def first_bytes(path: Pathlike) -> bytes:
 
 
 def looks_like_torch(start: bytes) -> bool:
-    r"""Tell a file of torch.save, new or old, by its first nine bytes.
-
-    Examples
-    --------
-    >>> looks_like_torch(b"PK\x03\x04"), looks_like_torch(b"\x80\x00\x00\x00\x00\x00\x00\x00{")
-    (True, False)
-    """
+    """Tell a file of torch.save, new or old, by its first nine bytes."""
     return start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{")
 
 
 def printable(name: str) -> str:
-    r"""Return a name as it stands, line breaks and the like escaped.
-
-    Examples
-    --------
-    >>> printable("a\nb")
-    'a\\nb'
-    """
+    """Return a name as it stands, line breaks and the like escaped."""
     return repr(name)[1:-1]

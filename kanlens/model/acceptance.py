@@ -22,18 +22,7 @@ Model: TypeAlias = KAN | HasNetwork
 
 
 def held_network(call: str, given: Any) -> Any:
-    """Return the network of a fitted estimator; whatever else was given, as it is.
-
-    Raises
-    ------
-    KanlensError
-        What the estimator raises before it is fitted, in the name of the call.
-
-    Examples
-    --------
-    >>> held_network("trace", "no estimator")
-    'no estimator'
-    """
+    """Return the network of a fitted estimator; whatever else was given, as it is."""
     if not hasattr(type(given), "network_"):
         return given
     try:
@@ -43,19 +32,7 @@ def held_network(call: str, given: Any) -> Any:
 
 
 def check_model(call: str, model: object) -> KAN:
-    """Return the KAN that was given, or that a fitted estimator holds; refuse all else.
-
-    Raises
-    ------
-    DTypeError
-        If `model` is something else.
-
-    Examples
-    --------
-    >>> model = KAN([1, 1])
-    >>> check_model("trace", model) is model
-    True
-    """
+    """Return the KAN that was given, or that a fitted estimator holds; refuse all else."""
     found = held_network(call, model)
     if not isinstance(found, KAN):
         got, advice = type(found).__name__, "Bring it in with import_model first"

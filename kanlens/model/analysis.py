@@ -17,24 +17,12 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 def widest(model: KAN) -> int:
-    """Return the largest number of inputs or sums of a layer.
-
-    Examples
-    --------
-    >>> widest(KAN([2, 3, 1]))
-    3
-    """
+    """Return the largest number of inputs or sums of a layer."""
     return max(max(layer.in_features, layer.out_features) for layer in model.layers)
 
 
 def rows_at_once(model: KAN) -> int:
-    """Return the number of rows that a model can take at once within the budget.
-
-    Examples
-    --------
-    >>> rows_at_once(KAN([784, 64, 10]))
-    83
-    """
+    """Return the number of rows that a model can take at once within the budget."""
     return max(1, BUDGET // (16 * widest(model)))  # 16: bases of one input
 
 
@@ -43,11 +31,6 @@ def private_copy(model: KAN) -> KAN:
 
     Whatever is done to the copy, the caller's model stays as it is. Hooks are not even copied:
     they may hold what cannot be.
-
-    Examples
-    --------
-    >>> private_copy(KAN([2, 1])).dtype
-    torch.float64
     """
     hooks = [getattr(module, name) for module in model.modules() for name in HOOKS]
     memo: dict[int, Any] = {id(found): type(found)() for found in hooks}
@@ -58,12 +41,7 @@ def private_copy(model: KAN) -> KAN:
 
 
 def live_edges(layer: nn.Module) -> Tensor:
-    """Tell which edges of a layer can carry anything: not masked, and not all zero.
-
-    Returns
-    -------
-    Tensor, shape (out, in)
-    """
+    """Tell which edges of a layer can carry anything: not masked, not all zero: (out, in)."""
     mask = cast("Tensor", layer.mask) != 0
     if type(layer) is KANLinear:  # other kinds may have other tensors
         mask = mask & ((layer.coefficients() != 0).any(-1) | (layer.base_weights() != 0))
@@ -71,18 +49,7 @@ def live_edges(layer: nn.Module) -> Tensor:
 
 
 def reaching(model: KAN, target: int) -> list[Tensor]:
-    """Tell which sums have a live path to an output.
-
-    Returns
-    -------
-    list of Tensor, one per layer, each of shape (out,)
-        For the outputs of each layer, which may be factors of a product.
-
-    Examples
-    --------
-    >>> reaching(KAN([2, 3, 2]), 1)[-1]
-    tensor([False,  True])
-    """
+    """Tell which outputs (out,) of each layer, factors of products too, have a path to a target."""
     wanted = torch.arange(model.widths[-1], device=model.input_shift.device) == target
     found = []
     for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):
@@ -99,11 +66,5 @@ def _counting(layer: nn.Module, nodes: Nodes) -> Tensor:
 
 
 def live_features(model: KAN, target: int) -> Tensor:
-    """Tell which features have a live path to an output, shape (in,).
-
-    Examples
-    --------
-    >>> live_features(KAN([2, 3, 2]), 1)
-    tensor([True, True])
-    """
+    """Tell which features have a live path to an output, shape (in,)."""
     return (live_edges(model.layers[0]) & reaching(model, target)[0][:, None]).any(0)

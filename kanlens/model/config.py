@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import numbers
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kanlens.checks import message
+from torch import Tensor
+
+from kanlens.checks import check_count, message
 from kanlens.data.schema import Schema
-from kanlens.errors import FileFormatError
+from kanlens.errors import FileFormatError, InvalidValueError
+from kanlens.memory import check_memory
+from kanlens.model.products import Grouping, Nodes
+
+_BYTES = 50  # that drawing the weights of a layer takes for each; measured: 100
+_SOLVED = 8  # bytes of a number in the equations that its splines are drawn by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,3 +163,74 @@ class KANConfig:
             got = f"{type(error).__name__}: {error}"
             text = message("KANConfig", "a kanlens configuration", got, "Save the model again")
             raise FileFormatError(text) from error
+
+
+def check_config(config: KANConfig, kinds: Collection[str]) -> tuple[Grouping, ...]:
+    """Return the grouping of every layer; refuse unknown kinds and layers that do not fit."""
+    unknown = [layer.kind for layer in config.layers if layer.kind not in kinds]
+    if unknown or not config.layers:
+        expected = f"layers of kind {', '.join(sorted(kinds))}"
+        got = repr(unknown[0]) if unknown else "none"
+        raise FileFormatError(message("KAN.from_config", expected, got, "Upgrade kanlens"))
+    arities = [nodes.arities for nodes in config.nodes] or [()] * len(config.layers)
+    if len(arities) != len(config.layers):
+        got = f"{len(arities)} for {len(config.layers)} layers"
+        raise _unfit("nodes of every layer", got)
+    groups = []
+    for layer, found in zip(config.layers, arities, strict=True):
+        group = Grouping(layer.out_features - sum(found), tuple(found))
+        if group.sums < 0 or not group.nodes or any(arity < 2 for arity in found):
+            got = f"products of {list(found)} from {layer.out_features} outputs"
+            raise _unfit("products of at least two of a layer's outputs", got)
+        groups.append(group)
+    inputs = [len(config.schema.features), *(group.nodes for group in groups)]
+    outputs = [*(layer.in_features for layer in config.layers), len(config.schema.outputs)]
+    if inputs != outputs:
+        raise _unfit("layers that fit together", f"widths {outputs} after {inputs}")
+    return tuple(groups)
+
+
+def make_nodes(config: KANConfig, groups: Sequence[Grouping]) -> list[Nodes]:
+    """Return nodes for every layer of a configuration; their scales are ones until loaded."""
+    scaled = [one.scaled for one in config.nodes] or [False] * len(groups)
+    return [Nodes(group, scaled=one) for group, one in zip(groups, scaled, strict=True)]
+
+
+def _unfit(expected: str, got: str) -> FileFormatError:
+    return FileFormatError(message("KAN.from_config", expected, got, "Save the model again"))
+
+
+def check_layer(
+    in_features: int, out_features: int, grid_size: int, spline_order: int, grid_eps: float
+) -> None:
+    """Refuse a width, grid or order that no layer can have."""
+    check_count("KANLinear", "in_features", in_features)
+    check_count("KANLinear", "out_features", out_features)
+    check_count("KANLinear", "grid_size", grid_size)
+    whole = isinstance(spline_order, numbers.Integral) and not isinstance(spline_order, bool)
+    if not whole or spline_order not in range(1, 6):
+        expected = "spline_order from 1 to 5"
+        raise InvalidValueError(message("KANLinear", expected, repr(spline_order), "3 is cubic"))
+    weights = in_features * out_features * (grid_size + spline_order + 2)
+    equations = in_features * (grid_size + 1) * (grid_size + spline_order)
+    layer = f"a layer of {in_features:,} x {out_features:,} edges on {grid_size:,} intervals"
+    advice = "Make it narrower, or its grid coarser"
+    check_memory("KANLinear", _BYTES * weights + _SOLVED * equations, layer, advice)
+    if not (isinstance(grid_eps, numbers.Real) and 0 <= grid_eps <= 1):
+        expected = "grid_eps from 0 to 1"
+        raise InvalidValueError(message("KANLinear", expected, repr(grid_eps), "Change it"))
+
+
+def check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[float, float]:
+    """Return the ends of a grid; refuse ends that do not rise, or knots too close for a dtype."""
+    try:
+        low, high = (float(end) for end in ends)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not -math.inf < low < high < math.inf:
+        expected = "grid_range of two rising numbers"
+        raise InvalidValueError(message("KANLinear", expected, repr(ends), "Swap or correct it"))
+    if knots is not None and not bool((knots.diff(dim=1) > 0).all()):
+        expected = f"grid_range wide enough for its intervals in {knots.dtype}"
+        raise InvalidValueError(message("KANLinear", expected, repr(ends), "Scale the inputs"))
+    return low, high

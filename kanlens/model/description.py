@@ -8,22 +8,7 @@ from kanlens.model.network import KAN
 
 
 def describe(model: KAN) -> dict[str, Any]:
-    """Return what there is to say of a model, as plain JSON types.
-
-    Returns
-    -------
-    dict
-        widths (of nodes), shape (what `KAN` is called with, as text), products, task, target,
-        outputs, classes, edges, edges_alive, symbolic_edges, weights, dtype, grid_size,
-        spline_order, base_activation, extrapolation (one entry per layer), beyond_range (what
-        becomes of features outside their range), and features: one dict per input with name, kind,
-        unit and the range of the training data.
-
-    Examples
-    --------
-    >>> describe(KAN([2, 3, 1]))["edges"]
-    9
-    """
+    """Return what there is to say of a model, as plain JSON types."""
     configs = model.config.layers
     named = [row for config in configs for row in config.functions]
     return {

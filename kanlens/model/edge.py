@@ -1,143 +1,99 @@
-"""One learned function of a KAN as an exact object.
-
-``phi(x) = spline(u) + base_weight * base(u)`` with ``u = (x - input_shift) / input_scale``. All
-of it is float64 NumPy; nothing is sampled.
-"""
+"""What analyses ask: of an edge, an exact object in float64 NumPy, and of a layer of edges."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-import functools
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+from torch import Tensor, nn
 
-from kanlens.checks import check_choice, check_count, check_positive
-from kanlens.functions.activations import BASES, Array
-from kanlens.model.arguments import check_finite, check_interval
-from kanlens.model.conversion import ScipyEdge, scipy_edge, sympy_edge
-from kanlens.splines.pieces import Pieces, check_spline, spline_pieces
+from kanlens.checks import check_count, check_positive, message
+from kanlens.errors import InvalidValueError
+from kanlens.functions.elementary import Array
+from kanlens.model.statistics import LayerStatistics
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from kanlens.model.enclosures import Enclosure
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class EdgeFunction:
-    """The function on one edge: a B-spline plus a base activation.
-
-    Beyond the grid the base goes on as it is. The spline goes straight on from each end of
-    the grid (``"linear"``), or runs out on the outer knots and is 0 beyond them (``"zero"``).
+class Edge(abc.ABC):
+    """The function on one edge, of whatever kind.
 
     Attributes
     ----------
-    knots : ndarray, shape (knot,)
-        Strictly increasing, `degree` of them beyond each end of the grid. Read-only.
-    coefficients : ndarray, shape (knot - degree - 1,)
-        One per B-spline. Read-only.
-    degree : int
-        Degree of the spline's pieces, 1 to 5.
-    base_weight : float
-        Factor of the base activation.
-    base : str
-        Its name, a key into ``BASES``.
-    extrapolation : {"linear", "zero"}
-        What the spline does outside the grid.
+    domain : tuple of float
+        Ends of the grid, in units of x.
     input_shift, input_scale : float
-        The spline is a function of ``(x - input_shift) / input_scale``.
+        The edge is a function of ``u = (x - input_shift) / input_scale``.
     name : str
         What a picture or a table calls the edge.
     unit : str
         Unit of x, empty when it has none.
-
-    Examples
-    --------
-    >>> tent = EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
-    >>> tent(np.array([0.5, 1.0, 3.0]))
-    array([ 0.5,  1. , -1. ])
     """
 
-    knots: Array = field(repr=False)
-    coefficients: Array = field(repr=False)
-    degree: int
-    base_weight: float = 0.0
-    base: str = "silu"
-    extrapolation: str = "linear"
     input_shift: float = 0.0
     input_scale: float = 1.0
     name: str = ""
     unit: str = ""
 
-    def __post_init__(self) -> None:
-        for name in ("knots", "coefficients"):
-            values = np.array(getattr(self, name), dtype=np.float64)
-            values.flags.writeable = False
-            object.__setattr__(self, name, values)
-        for name in ("base_weight", "input_shift", "input_scale"):
-            object.__setattr__(self, name, float(getattr(self, name)))
-        check_choice("EdgeFunction", "base", self.base, BASES)
-        check_choice("EdgeFunction", "extrapolation", self.extrapolation, ("linear", "zero"))
-        check_positive("EdgeFunction", "input_scale", self.input_scale)
-        for name in ("base_weight", "input_shift"):
-            check_finite("EdgeFunction", name, getattr(self, name))
-        check_spline("EdgeFunction", self.knots, self.coefficients, self.degree)
+    if TYPE_CHECKING:  # a field of some kinds, a property of others
+
+        @property
+        def domain(self) -> tuple[float, float]: ...  # noqa: D102
 
     @property
-    def domain(self) -> tuple[float, float]:
-        """Ends of the grid, in units of x.
-
-        Examples
-        --------
-        >>> EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1).domain
-        (0.0, 2.0)
-        """
-        low, high = self.knots[self.degree], self.knots[-self.degree - 1]
-        return float(self._outward(low)), float(self._outward(high))
-
-    @property
+    @abc.abstractmethod
     def breakpoints(self) -> Array:
-        """Where two polynomial pieces meet, ends of the grid included, in units of x.
+        """Where two pieces meet, ends of the grid included, in units of x."""
 
-        Examples
-        --------
-        >>> EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1).breakpoints
-        array([0., 1., 2.])
-        """
-        return self._outward(self._pieces.breaks)
+    @abc.abstractmethod
+    def scaled(self, factor: float) -> Self:
+        """Return `factor` times the edge."""
+
+    @abc.abstractmethod
+    def _nth(self, x: Array | float, order: int) -> Array:
+        """Return the `order`-th derivative in u, or the value, at x."""
+
+    @abc.abstractmethod
+    def _integral(self, a: float, b: float) -> float: ...
+
+    @abc.abstractmethod
+    def _roots(self, low: float, high: float, level: float) -> Array: ...
+
+    @abc.abstractmethod
+    def _extrema(self, low: float, high: float) -> Array: ...
+
+    @abc.abstractmethod
+    def _bounds(self, low: float, high: float) -> tuple[float, float]: ...
+
+    @abc.abstractmethod
+    def _expression(self, x: Any) -> Any:
+        """Return the edge as a function of a sympy expression."""
 
     def __call__(self, x: Array | float) -> Array:
-        """Return phi at `x`.
-
-        Parameters
-        ----------
-        x : ndarray or float
-
-        Returns
-        -------
-        ndarray, shape of `x`
+        """Return phi at `x`, in the shape of `x`.
 
         Examples
         --------
+        >>> from kanlens.model.spline_edge import EdgeFunction
         >>> line = EdgeFunction(knots=range(-3, 5), coefficients=[-1, 0, 1, 2], degree=3)
         >>> line(np.array([0.25, 7.0])).round(12)
         array([0.25, 7.  ])
         """
-        u = self._inward(x)
-        return self._pieces.value(u, self._pieces.locate(u))
+        return np.asarray(self._nth(x, 0))
 
     def derivative(self, x: Array | float, order: int = 1) -> Array:
-        """Return the `order`-th derivative in x.
+        """Return the `order`-th derivative in x, in the shape of `x`.
 
-        Where it jumps, the value is the one on the right; at the upper end of the grid,
-        the one inside.
-
-        Parameters
-        ----------
-        x : ndarray or float
-        order : int
-            At least 1.
-
-        Returns
-        -------
-        ndarray, shape of `x`
+        Where that of a spline jumps, the value is the one on the right; at the upper end of the
+        grid, the one inside.
 
         Raises
         ------
@@ -146,52 +102,46 @@ class EdgeFunction:
 
         Examples
         --------
+        >>> from kanlens.model.spline_edge import EdgeFunction
         >>> tent = EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
         >>> tent.derivative(np.array([0.5, 1.0, 2.0]))
         array([ 1., -1., -1.])
         """
-        check_count("EdgeFunction.derivative", "order", order)
-        u, end = self._inward(x), self.knots[-self.degree - 1]
-        inside = int(np.searchsorted(self._pieces.breaks, end, side="left"))
-        at_end = (u == end) | (np.asarray(x) == self.domain[1])
-        piece = np.where(at_end, inside, self._pieces.locate(u))
-        return np.asarray(self._pieces.value(u, piece, order) / self.input_scale**order)
+        check_count(self._call("derivative"), "order", order)
+        return np.asarray(self._nth(x, order) / self.input_scale**order)
 
     def integral(self, a: float, b: float) -> float:
         """Return the integral of phi from `a` to `b`, negative when ``b < a``.
 
-        Parameters
-        ----------
-        a, b : float
-            Finite; may lie outside the grid.
-
-        Returns
-        -------
-        float
+        Exact to rounding for a spline; of a function by adaptive quadrature, to about 1e-10 of
+        its size.
 
         Raises
         ------
         InvalidValueError
             If an end is not finite.
+        MethodError
+            If the function is not defined on the whole interval.
 
         Examples
         --------
+        >>> from kanlens.model.spline_edge import EdgeFunction
         >>> tent = EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
         >>> tent.integral(0.0, 2.0)
         1.0
         """
         for name, end in (("a", a), ("b", b)):
-            check_finite("EdgeFunction.integral", name, end)
-        at = self._pieces.antiderivative(self._inward(np.array([a, b])))
-        return float((at[1] - at[0]) * self.input_scale)
+            check_finite(self._call("integral"), name, end)
+        return self._integral(float(a), float(b))
 
     def roots(
         self, low: float | None = None, high: float | None = None, *, level: float = 0.0
     ) -> Array:
-        """Return every x in [low, high] where phi equals `level`.
+        """Return every x in [low, high] where phi equals `level`, increasing.
 
-        A point where phi touches the level to within rounding is one root. Where phi lies on
-        the level over a whole piece, both ends of that stretch are returned.
+        A point where phi touches the level to within rounding is one root. Of a stretch on the
+        level both ends are returned. Where phi is not defined there are none. Of a registered
+        function all are found as far as its turning points are known.
 
         Parameters
         ----------
@@ -202,7 +152,6 @@ class EdgeFunction:
         Returns
         -------
         ndarray, shape (root,)
-            Increasing.
 
         Raises
         ------
@@ -211,20 +160,20 @@ class EdgeFunction:
 
         Examples
         --------
+        >>> from kanlens.model.spline_edge import EdgeFunction
         >>> tent = EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
         >>> tent.roots(level=0.5)
         array([0.5, 1.5])
         """
-        low, high = self._interval("EdgeFunction.roots", low, high)
-        check_finite("EdgeFunction.roots", "level", level)
-        found = self._pieces.roots(*self._span(low, high), level)
-        return np.clip(self._outward(found), low, high)
+        low, high = self._interval("roots", low, high)
+        check_finite(self._call("roots"), "level", level)
+        return np.unique(np.clip(self._roots(low, high, level), low, high))
 
     def extrema(self, low: float | None = None, high: float | None = None) -> Array:
-        """Return every x inside (low, high) where phi turns: a local maximum or minimum.
+        """Return every x inside (low, high) where phi turns, increasing.
 
-        Kinks count. A flat stretch that is a maximum or minimum gives both its ends. Turns
-        whose rise is below rounding do not count.
+        Kinks count. A flat stretch that is a maximum or minimum gives both its ends. Turns whose
+        rise is below rounding do not count, nor do poles and the ends of a domain.
 
         Parameters
         ----------
@@ -234,7 +183,6 @@ class EdgeFunction:
         Returns
         -------
         ndarray, shape (extremum,)
-            Increasing.
 
         Raises
         ------
@@ -243,26 +191,23 @@ class EdgeFunction:
 
         Examples
         --------
+        >>> from kanlens.model.spline_edge import EdgeFunction
         >>> EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1).extrema()
         array([1.])
         """
-        low, high = self._interval("EdgeFunction.extrema", low, high)
-        found = self._pieces.extrema(*self._span(low, high))
-        return np.clip(self._outward(found), low, high)
+        low, high = self._interval("extrema", low, high)
+        return np.clip(self._extrema(low, high), low, high)
 
     def bounds(self, low: float | None = None, high: float | None = None) -> tuple[float, float]:
         """Return the least and the greatest value of phi on [low, high].
+
+        Infinite across a pole, and where phi is not defined throughout.
 
         Parameters
         ----------
         low, high : float, optional
             Default: the ends of the grid.
 
-        Returns
-        -------
-        tuple of float
-            Minimum and maximum.
-
         Raises
         ------
         InvalidValueError
@@ -270,14 +215,13 @@ class EdgeFunction:
 
         Examples
         --------
+        >>> from kanlens.model.spline_edge import EdgeFunction
         >>> EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1).bounds()
         (0.0, 1.0)
         """
-        low, high = self._interval("EdgeFunction.bounds", low, high)
-        values = self._pieces.value(*self._pieces.critical(*self._span(low, high)))
-        return float(values.min()), float(values.max())
+        return self._bounds(*self._interval("bounds", low, high))
 
-    def in_units(self, shift: float, scale: float, *, unit: str = "") -> EdgeFunction:
+    def in_units(self, shift: float, scale: float, *, unit: str = "") -> Self:
         """Return the edge as a function of ``shift + scale * x``, e.g. in units of the data.
 
         Parameters
@@ -287,11 +231,6 @@ class EdgeFunction:
         unit : str
             Unit of the new x.
 
-        Returns
-        -------
-        EdgeFunction
-            With the same values at corresponding points.
-
         Raises
         ------
         InvalidValueError
@@ -299,52 +238,17 @@ class EdgeFunction:
 
         Examples
         --------
+        >>> from kanlens.model.spline_edge import EdgeFunction
         >>> tent = EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
         >>> tent.in_units(100.0, 10.0, unit="K").domain
         (100.0, 120.0)
         """
-        check_positive("EdgeFunction.in_units", "scale", scale)
+        check_positive(self._call("in_units"), "scale", scale)
         start, width = shift + scale * self.input_shift, scale * self.input_scale
         return dataclasses.replace(self, input_shift=start, input_scale=width, unit=unit)
 
-    def scaled(self, factor: float) -> EdgeFunction:
-        """Return `factor` times the edge.
-
-        Parameters
-        ----------
-        factor : float
-
-        Returns
-        -------
-        EdgeFunction
-
-        Examples
-        --------
-        >>> tent = EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
-        >>> tent.scaled(-2.0).bounds()
-        (-2.0, 0.0)
-        """
-        scaled, weight = factor * self.coefficients, factor * self.base_weight
-        return dataclasses.replace(self, coefficients=scaled, base_weight=weight)
-
-    def to_scipy(self) -> ScipyEdge:
-        """Return the edge with its spline as a ``scipy.interpolate.PPoly``.
-
-        Returns
-        -------
-        ScipyEdge
-            Callable, equal to the edge also outside the grid.
-
-        Examples
-        --------
-        >>> tent = EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
-        >>> tent.to_scipy().spline.integrate(0.0, 2.0).item()
-        1.0
-        """
-        return scipy_edge(self._pieces, self.input_shift, self.input_scale)
-
     def to_sympy(self, symbol: Any = None) -> Any:
-        """Return the edge as a sympy Piecewise plus the base.
+        """Return the edge as a sympy expression; a spline is a Piecewise, plus the base.
 
         Parameters
         ----------
@@ -358,22 +262,17 @@ class EdgeFunction:
 
         Examples
         --------
+        >>> from kanlens.model.spline_edge import EdgeFunction
         >>> tent = EdgeFunction(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
         >>> tent.to_sympy().subs("x", 0.5)
         0.500000000000000
         """
-        return sympy_edge(self._pieces, self.input_shift, self.input_scale, symbol)
+        import sympy
 
-    @functools.cached_property
-    def _pieces(self) -> Pieces:
-        return spline_pieces(
-            self.knots,
-            self.coefficients,
-            self.degree,
-            extrapolation=self.extrapolation,
-            weight=self.base_weight,
-            base=BASES[self.base],
-        )
+        return self._expression(sympy.Symbol("x") if symbol is None else symbol)
+
+    def _call(self, method: str) -> str:
+        return f"{type(self).__name__}.{method}"
 
     def _inward(self, x: Any) -> Array:
         return np.asarray((np.asarray(x, dtype=np.float64) - self.input_shift) / self.input_scale)
@@ -381,9 +280,68 @@ class EdgeFunction:
     def _outward(self, u: Array) -> Array:
         return np.asarray(u * self.input_scale + self.input_shift)
 
-    def _span(self, low: float, high: float) -> tuple[float, float]:
-        return float(self._inward(low)), float(self._inward(high))
-
-    def _interval(self, call: str, low: float | None, high: float | None) -> tuple[float, float]:
+    def _interval(self, method: str, low: float | None, high: float | None) -> tuple[float, float]:
         start, end = self.domain
-        return check_interval(call, start if low is None else low, end if high is None else high)
+        low, high = float(start if low is None else low), float(end if high is None else high)
+        if not -math.inf < low <= high < math.inf:
+            expected, got = "finite ends with low <= high", f"{low!r} and {high!r}"
+            raise InvalidValueError(message(self._call(method), expected, got, "Change them"))
+        return low, high
+
+
+@runtime_checkable
+class EdgeLayer(Protocol):
+    """What analyses ask of a layer, whatever its edges are made of.
+
+    Edge arrays end in (out, in). `edge_values` has the mask in it and leaves the bias out.
+    """
+
+    in_features: int
+    out_features: int
+    bias: nn.Parameter
+    mask: Tensor
+    statistics: LayerStatistics | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (..., in) to (..., out)."""
+
+    def edge_values(self, x: Tensor) -> Tensor:
+        """Return phi_oi(x_i), shape (batch, out, in)."""
+
+    def edge_derivatives(self, x: Tensor) -> Tensor:
+        """Return phi_oi'(x_i), shape (batch, out, in)."""
+
+    def breakpoints(self) -> Tensor:
+        """Return where pieces meet, shape (in, n)."""
+
+    @property
+    def piece_degree(self) -> int | None:
+        """Degree of the pieces, None when they are analytic but no polynomials."""
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Number of free coefficients of one edge."""
+
+    def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound every edge on an interval of each input (in,), or on boxes (box, in)."""
+
+    def edge_slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Bound the slope of every edge likewise; infinite where nothing is known."""
+
+    def enclosure(self, low: Tensor, high: Tensor) -> Enclosure:
+        """Return what encloses edges and slopes on boxes within those given."""
+
+    def edge(self, out: int, in_: int) -> Edge:
+        """Return one edge as an exact object."""
+
+    def outside(self, x: Tensor) -> Tensor:
+        """Tell which values lie outside the grid, shape (batch, in)."""
+
+    def weight_l1(self, x: Tensor | None = None) -> Tensor:
+        """Return the L1 norm of each edge's weights, shape (out, in)."""
+
+
+def check_finite(call: str, name: str, value: float) -> None:
+    """Refuse NaN and infinity."""
+    if not math.isfinite(value):
+        raise InvalidValueError(message(call, f"a finite {name}", repr(value), "Change it"))

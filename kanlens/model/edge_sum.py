@@ -1,19 +1,23 @@
-"""The sum over the edges of a spline layer in torch operations, differentiable to any order."""
+"""A spline layer and the norms of its edges in torch operations, differentiable to any order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from kanlens.splines import spline
 from kanlens.splines.spline import Extrapolation
 
+CHUNK = 2**20  # edge values held at once
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Weights:
+
+class Weights(NamedTuple):
     """The weights of a layer as they are kept.
 
     Attributes
@@ -54,21 +58,7 @@ def edge_sum(
     extrapolation: Extrapolation,
     base: str,
 ) -> Tensor:  # (batch, out)
-    """Return bias_o + sum_i phi_oi(x_i) as products of matrices.
-
-    Examples
-    --------
-    >>> import torch
-    >>> grid = spline.uniform_knots(2, -1.0, 1.0, 4, degree=3)
-    >>> weights = Weights(
-    ...     spline=torch.ones(1, 2, 7), scale=None, base=torch.zeros(1, 2),
-    ...     bias=torch.zeros(1), mask=torch.ones(1, 2),
-    ... )
-    >>> edge_sum(
-    ...     torch.zeros(1, 2), weights, grid=grid, degree=3, extrapolation="linear", base="silu"
-    ... )
-    tensor([[2.]])
-    """
+    """Return bias_o + sum_i phi_oi(x_i) as products of matrices."""
     y = F.linear(BASES[base].value(x), weights.base_weights(), weights.bias)
     coef = weights.coefficients()
     if extrapolation == "zero":
@@ -80,3 +70,44 @@ def edge_sum(
     beyond = x - inside
     y = y + F.linear(beyond.clamp(max=0), (coef * below).sum(-1))
     return y + F.linear(beyond.clamp(min=0), (coef * above).sum(-1))
+
+
+def mean_absolute_edges(
+    x: Tensor,  # (batch, in)
+    weights: Weights,
+    *,
+    grid: Tensor,  # (in, knot)
+    degree: int,
+    extrapolation: Extrapolation,
+    base: str,
+    again: bool = True,
+) -> Tensor:  # (out, in)
+    """Return the mean over the rows of |phi_oi(x_i)|, added up in float64.
+
+    The values of the edges are held for some rows at a time, and with `again` computed once more
+    for the gradient, so that memory does not grow with the batch.
+    """
+
+    def total(part: Tensor) -> Tensor:
+        coef = weights.coefficients()
+        values = spline.evaluate(part, coef, grid, degree, extrapolation=extrapolation)
+        values = values + BASES[base].value(part).unsqueeze(1) * weights.base_weights()
+        return values.double().abs().sum(0)
+
+    parts = x.split(max(1, CHUNK // weights.base.numel()))
+    again = again and len(parts) > 1 and torch.is_grad_enabled()
+    return (summed(parts, total, again=again) / len(x)).to(x.dtype)
+
+
+def summed(
+    chunks: Sequence[Tensor], function: Callable[[Tensor], Tensor], *, again: bool
+) -> Tensor:
+    """Add up what a function makes of the chunks, with `again` computed once more for gradients."""
+    total: Any = 0
+    for part in chunks:
+        if again:
+            found = checkpoint(function, part, use_reentrant=False, preserve_rng_state=False)
+        else:
+            found = function(part)
+        total = total + found
+    return cast("Tensor", total)

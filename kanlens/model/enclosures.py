@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.functions.activations import BASES, Array, BaseActivation
+from kanlens.functions.catalog import BASES
+from kanlens.functions.elementary import ElementaryFunction
 from kanlens.model.edge_sum import Weights
 from kanlens.splines import spline
 from kanlens.splines.control_points import ControlPoints, chebyshev, from_nodes, restrict
@@ -47,18 +47,7 @@ class Enclosure(Protocol):
 
 
 class NoEnclosure:
-    """Stands for what a layer does not say of its edges: only those that are masked are known.
-
-    Parameters
-    ----------
-    mask : Tensor, shape (out, in)
-
-    Examples
-    --------
-    >>> box = torch.zeros(1, 2), torch.ones(1, 2)
-    >>> NoEnclosure(torch.tensor([[1.0, 0.0]])).values(*box).bounds()[1]
-    tensor([[[inf, 0.]]])
-    """
+    """Stands for what a layer does not say of its edges: only those that are masked are known."""
 
     def __init__(self, mask: Tensor) -> None:
         self.reach = torch.where(mask == 0, 0.0, torch.inf).to(mask)
@@ -86,12 +75,6 @@ def encloses(layer: object) -> bool:
     """Tell whether a layer bounds its edges and slopes (method `enclosure`).
 
     A class that gives its edges values of its own must bound them itself, too.
-
-    Examples
-    --------
-    >>> from kanlens.model.layers import KANLinear
-    >>> encloses(KANLinear(2, 1)), encloses(torch.nn.Linear(2, 1))
-    (True, False)
     """
     order = list(type(layer).__mro__)
     owners = [
@@ -135,22 +118,9 @@ class _Table:
 
 
 class SplineEnclosure:
-    """Control points of the edges of a spline layer on boxes within a given box.
+    """Control points of the edges of a spline layer on boxes within a given box (in,).
 
-    Parameters
-    ----------
-    edges : Spline
-        The layer; in float64.
-    low, high : Tensor, shape (in,)
-        The box that later boxes lie in; cut off at `FARTHEST`.
-
-    Examples
-    --------
-    >>> from kanlens.model.layers import KANLinear
-    >>> box = torch.zeros(1, 2).double(), torch.ones(1, 2).double()
-    >>> inside = SplineEnclosure(KANLinear(2, 3).double(), box[0][0], box[1][0])
-    >>> inside.slopes(*box).bounds()[0].shape
-    torch.Size([1, 3, 2])
+    In float64, of the layer as it is now; the box is cut off at `FARTHEST`.
     """
 
     def __init__(self, edges: Spline, low: Tensor, high: Tensor) -> None:
@@ -161,8 +131,10 @@ class SplineEnclosure:
         self.mode, self.base = edges.mode, BASES[edges.base_name]
         self.low = low.double().nan_to_num(-FARTHEST).clamp(-FARTHEST, FARTHEST)
         self.high = high.double().nan_to_num(FARTHEST).clamp(-FARTHEST, FARTHEST)
-        self.curved = bool(self.weight.any()) and self.base.name not in ("identity", "zero")
+        self.curved = bool(self.weight.any()) and self.base.line is None
         cuts = _cuts(self)
+        bends = self.base.extremes(cuts[:, :-1], cuts[:, 1:], VALUE)
+        self.bend = torch.stack(bends).abs().amax(0)  # of the base's sixth derivative, (in, piece)
         self._values, self._slopes = _table(self, cuts, 0), _table(self, cuts, 1)
         self._least, self._most = _slope_hulls(self, cuts)
 
@@ -173,28 +145,56 @@ class SplineEnclosure:
     def slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
         """Enclose the slopes of the edges on boxes (box, in); at kinks those of both sides."""
         found, piece = self._on(self._slopes, low, high)
-        ranges = self._base_slopes(found.start, found.end)
-        least, most = ((self.weight[..., None] * end[:, None]) for end in ranges)
-        base_low, base_high = torch.minimum(least, most), torch.maximum(least, most)
-        lower = (_pick(self._least, piece) + base_low).amin(-1)
-        upper = (_pick(self._most, piece) + base_high).amax(-1)
+        ranges = slope_range(self.base, found.start, found.end)
+        base = torch.stack([self.weight[..., None] * end[:, None] for end in ranges])
+        lower = (_pick(self._least, piece) + base.amin(0)).amin(-1)
+        upper = (_pick(self._most, piece) + base.amax(0)).amax(-1)
         unknown = torch.isinf(found.below[..., 0])
         lower, upper = lower - 4e-15 * lower.abs(), upper + 4e-15 * upper.abs()
-        return ControlPoints(
-            points=found.points,
-            below=found.below,
-            above=found.above,
-            start=found.start,
-            end=found.end,
-            lower=lower.masked_fill(unknown, -torch.inf),
-            upper=upper.masked_fill(unknown, torch.inf),
-        )
+        lower, upper = lower.masked_fill(unknown, -torch.inf), upper.masked_fill(unknown, torch.inf)
+        return replace(found, lower=lower, upper=upper)
 
-    def _base_slopes(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the least and the greatest slope of the base on intervals."""
-        ends = start.cpu().numpy(), end.cpu().numpy()
-        least, most = slope_range(self.base, *ends)
-        return torch.as_tensor(least).to(start), torch.as_tensor(most).to(start)
+    def on_line(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # (out, in) twice
+        """Bound the edges on one interval (in,) of each input, whose ends may be infinite.
+
+        Beyond the grid the spline is a straight line or zero, which its ends bound.
+        """
+        low, high = low.to(self.knots), high.to(self.knots)
+        knots = self.knots if self.mode == "zero" else spline.breakpoints(self.knots, self.degree)
+        grid = knots[:, [0, -1]].mT  # (ray, in): one to the left, one to the right
+        inner = low.clamp(*grid)[None], high.clamp(*grid)[None]
+        lower, upper = (end[0] for end in self.values(*inner).bounds())
+        missed = (high < grid[0]) | (low > grid[1])
+        lower, upper = lower.masked_fill(missed, torch.inf), upper.masked_fill(missed, -torch.inf)
+        starts = torch.stack([low, torch.maximum(low, grid[1])])
+        ends = torch.stack([starts, torch.stack([torch.minimum(high, grid[0]), high])])
+        line, room = self._beyond(grid, ends)
+        base = torch.stack([times(self.weight, end[:, None]) for end in self.base.extremes(*ends)])
+        beside = ~torch.stack([low < grid[0], high > grid[1]])[:, None]
+        least = ((line - room).amin(0) + base.amin(0)).masked_fill(beside, torch.inf).amin(0)
+        most = ((line + room).amax(0) + base.amax(0)).masked_fill(beside, -torch.inf).amax(0)
+        exact = torch.stack([times(self.weight, end) for end in self.base.extremes(low, high)])
+        alone = ~(self.coef != 0).any(-1)  # the base
+        lower = torch.where(alone, exact.amin(0), torch.minimum(lower, least))
+        return lower, torch.where(alone, exact.amax(0), torch.maximum(upper, most))
+
+    def _beyond(self, grid: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:  # (end, ray, out, in)
+        """Return the splines at x (end, ray, in) beyond both ends of the grid, and its rounding."""
+        shape = (*x.shape[:2], *self.weight.shape)
+        if self.mode == "zero":
+            return x.new_zeros(shape), x.new_zeros(shape)
+        value = spline.evaluate(grid, self.coef, self.knots, self.degree)
+        terms = torch.stack([self.coef * end for end in spline.end_slopes(self.knots, self.degree)])
+        way = (x - grid)[:, :, None]
+        room = 1e-14 * terms.abs().sum(-1) * way.abs().masked_fill(way.isinf(), 0.0)
+        return value + times(terms.sum(-1), way), room
+
+    def size(self, low: Tensor, high: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return what the rounding of edges with these bounds is relative to, (out, in)."""
+        ends = torch.stack([low, high]).abs().to(self.knots), torch.stack([lower, upper]).abs()
+        reach, most = (end.masked_fill(end.isinf(), 0.0).amax(0) for end in ends)
+        # some bases round as x does
+        return self.coef.abs().amax(-1) + most + self.weight.abs() * (1 + reach)
 
     def _on(self, table: _Table, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
         """Return control points on boxes (box, in), and the pieces (box, in, piece) they are of."""
@@ -236,27 +236,19 @@ class SplineEnclosure:
         return found, piece
 
 
-def slope_range(base: BaseActivation, low: Array, high: Array) -> tuple[Array, Array]:
-    """Return the least and the greatest first derivative of a base on intervals.
-
-    Examples
-    --------
-    >>> least, most = slope_range(BASES["silu"], np.array(-50.0), np.array(50.0))
-    >>> round(float(least), 4), round(float(most), 4)
-    (-0.0998, 1.0998)
-    """
-    ends = base.nth(low, 1), base.nth(high, 1)
-    lower, upper = np.minimum(*ends), np.maximum(*ends)
-    for zero in base.zeros_of_derivative(2):
-        inside = (low <= zero) & (zero <= high)
-        turn = base.nth(zero, 1)
-        lower = np.where(inside, np.minimum(lower, turn), lower)
-        upper = np.where(inside, np.maximum(upper, turn), upper)
-    near = np.zeros(np.shape(lower), dtype=bool)  # where terms cancel
+def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Bound the first derivative of a base on intervals, rounding included."""
+    lower, upper = base.extremes(low, high, 1)
+    near = torch.zeros_like(lower, dtype=torch.bool)  # where terms cancel
     for zero in base.zeros_of_derivative(1):
         near |= (low <= zero + 0.1) & (high >= zero - 0.1)
     room = 4e-16 * near
-    return lower - 1e-15 * np.abs(lower) - room, upper + 1e-15 * np.abs(upper) + room
+    return lower - 1e-15 * lower.abs() - room, upper + 1e-15 * upper.abs() + room
+
+
+def times(factor: Tensor, value: Tensor) -> Tensor:
+    """Multiply; a factor of 0 gives 0 also where the value is infinite."""
+    return torch.where(factor == 0, 0.0, factor * value)
 
 
 def _pick(table: Tensor, piece: Tensor) -> Tensor:
@@ -319,7 +311,7 @@ def _table(own: SplineEnclosure, cuts: Tensor, derivative: int) -> _Table:
     moved = cuts.abs()[:, 1:].maximum(cuts.abs()[:, :-1]) / half.clamp_min(1e-300)
     bend = (sizes * torch.arange(count).to(cuts)).sum(-1)
     places_off = (1e-14 * moved).masked_fill(half == 0, 0.0) * bend
-    error = torch.as_tensor(_base_error(own.base, cuts.cpu().numpy(), count)).to(cuts)
+    error = _base_error(own.bend, cuts, count)
     margin = PAD * size + places_off + own.weight.abs()[..., None] * error
     return _Table(cuts, powers, margin)
 
@@ -333,27 +325,22 @@ def _terms(own: SplineEnclosure, derivative: int) -> Tensor:  # (out, in)
     return size + own.weight.abs()
 
 
-def _base_error(base: BaseActivation, cuts: Array, count: int) -> Array:  # (in, piece)
-    """Bound the error of the polynomial through a base's, or its slope's, values at nodes."""
+def _base_error(bend: Tensor, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
+    """Bound the error of the polynomial through a base's, or its slope's, values at nodes.
+
+    The sixth derivative serves both: it is the fifth of the slope.
+    """
     left, right = cuts[:, :-1], cuts[:, 1:]
-    order = VALUE  # the sixth derivative for both: the fifth of the slope
-    most = np.maximum(np.abs(base.nth(left, order)), np.abs(base.nth(right, order)))
-    for zero in base.zeros_of_derivative(order + 1):
-        inside = (left <= zero) & (zero <= right)
-        most = np.where(inside, np.maximum(most, np.abs(base.nth(zero, order))), most)
     half = 0.5 * (right - left)
-    found: Any = (most * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
-    settled = (np.minimum(np.abs(left), np.abs(right)) >= SETTLED) & (left * right > 0)
-    return np.asarray(np.where(settled, np.minimum(found, STRAIGHT), found), dtype=np.float64)
+    found = (bend * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
+    settled = (torch.minimum(left.abs(), right.abs()) >= SETTLED) & (left * right > 0)
+    return torch.where(settled, found.clamp(max=STRAIGHT), found)
 
 
 def _slope_hulls(own: SplineEnclosure, cuts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and greatest B-spline coefficient of the slope on every piece.
+    """Return the least and greatest B-spline coefficient of the slope: (out, in, piece) each.
 
-    Returns
-    -------
-    tuple of Tensor, shape (out, in, piece)
-        With the sign that the stored coefficients give them.
+    With the sign that the stored coefficients give them.
     """
     knots, k = own.knots, own.degree
     zero = torch.zeros_like(own.coef[..., :1])

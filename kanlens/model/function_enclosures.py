@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kanlens.functions.elementary import ElementaryFunction
-from kanlens.model.enclosures import PAD, SplineEnclosure
+from kanlens.model.enclosures import PAD, SplineEnclosure, times
 from kanlens.splines.control_points import ControlPoints
 
 
@@ -37,10 +37,20 @@ class FunctionEdges:
         columns = (*self.affine.unbind(-1), self.mask)
         return tuple(column[:, None] if like.dim() == 3 else column for column in columns)
 
+    def inner(self, x: Tensor) -> Tensor:
+        """Return a * x + b; harmless where the edge is masked away."""
+        a, b, _, _, mask = self.parameters(x)
+        return torch.where(mask != 0, a * x + b, self.g.inert)
+
     def at(self, x: Tensor) -> Tensor:
         """Return the values of the edges at x, one column (or row of pieces) for each."""
-        a, b, c, d, mask = self.parameters(x)
-        return times(mask, c * self.g.value(torch.where(mask != 0, a * x + b, self.g.inert)) + d)
+        _, _, c, d, mask = self.parameters(x)
+        return (c * self.g.value(self.inner(x)) + d) * mask
+
+    def slopes_at(self, x: Tensor) -> Tensor:
+        """Return the derivatives of the edges at x, likewise."""
+        a, _, c, _, mask = self.parameters(x)
+        return a * c * self.g.derivative(self.inner(x)) * mask
 
     def value_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Bound the edges on intervals of their inputs; infinite where one is not defined."""
@@ -72,7 +82,7 @@ class FunctionEdges:
         below = torch.where(mask != 0, (ends + b - slack).amin(0), self.g.inert)
         above = torch.where(mask != 0, (ends + b + slack).amax(0), self.g.inert)
         tight = self.g.defined(left, right) & ~self.g.defined(below, above)
-        bounds = _accurate(self.g).slope_bounds if slopes else self.g.bounds
+        bounds = self.g.slope_bounds if slopes else self.g.bounds
         return bounds(torch.where(tight, left, below), torch.where(tight, right, above))
 
 
@@ -81,12 +91,6 @@ class FunctionEnclosure:
 
     On each piece a function is its chord, plus what its slopes there allow it to leave the chord
     by: the distance shrinks with the square of the piece's width.
-
-    Parameters
-    ----------
-    splines : SplineEnclosure
-        Of the other edges; zero where functions stand.
-    groups : sequence of FunctionEdges
     """
 
     def __init__(self, splines: SplineEnclosure, groups: Sequence[FunctionEdges]) -> None:
@@ -128,17 +132,9 @@ class FunctionEnclosure:
         return found
 
     def terms(self, low: Tensor, high: Tensor) -> Tensor:
-        """Bound what rounding of c * g(a * x + b) + d is relative to, beyond the edges' sizes.
+        """Bound what rounding is relative to, beyond the edges' sizes, (box, out, in).
 
         In units of 1e-13: d may cancel, and a slope turns the rounding of a * x + b into one of g.
-
-        Parameters
-        ----------
-        low, high : Tensor, shape (box, in)
-
-        Returns
-        -------
-        Tensor, shape (box, out, in)
         """
         found = low.new_zeros(len(low), *self.splines.weight.shape)
         for group in self.groups:
@@ -157,26 +153,6 @@ class FunctionEnclosure:
         known = (low >= self.splines.low) & (high <= self.splines.high)
         for group in self.groups:
             yield group, known[:, group.in_], found.start[:, group.in_], found.end[:, group.in_]
-
-
-def _accurate(g: ElementaryFunction) -> ElementaryFunction:
-    """Return g with a slope that is accurate where it is small: 1 - tanh(u)**2 cancels."""
-    return replace(g, derivative=_tanh_slope) if g.name == "tanh" else g
-
-
-def _tanh_slope(u: Tensor) -> Tensor:
-    return 4 * torch.sigmoid(2 * u) * torch.sigmoid(-2 * u)
-
-
-def times(factor: Tensor, value: Tensor) -> Tensor:
-    """Multiply; a factor of 0 gives 0 also where the value is infinite.
-
-    Examples
-    --------
-    >>> times(torch.tensor(0.0), torch.tensor(torch.inf))
-    tensor(0.)
-    """
-    return torch.where(factor == 0, 0.0, factor * value)
 
 
 def _known(value: Tensor, otherwise: float) -> Tensor:

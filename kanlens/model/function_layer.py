@@ -15,17 +15,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import check_columns, check_dtype, message
+from kanlens.checks import check_columns, message
 from kanlens.errors import ShapeError
-from kanlens.functions.catalog import FUNCTIONS, ElementaryFunction, check_functions
-from kanlens.model.edge import EdgeFunction
+from kanlens.functions.catalog import FUNCTIONS, check_functions
 from kanlens.model.edge_sum import Weights
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.function_enclosures import FunctionEdges, FunctionEnclosure
 from kanlens.model.layers import LAYER_KINDS, KANLinear, LayerConfig
+from kanlens.model.spline_edge import EdgeFunction
 
 SPLINE = "spline"
+_START = (1.0, 0.0, 1.0, 0.0)  # a, b, c, d
 
 FunctionTable = tuple[tuple[str, ...], ...]
 
@@ -71,8 +72,7 @@ class FunctionLinear(KANLinear):
         **options: Any,
     ) -> None:
         super().__init__(in_features, out_features, **options)
-        start = torch.tensor([1.0, 0.0, 1.0, 0.0]).expand(out_features, in_features, 4)
-        self.affine = nn.Parameter(start.clone())
+        self.affine = nn.Parameter(torch.tensor(_START).repeat(out_features, in_features, 1))
         self.register_buffer("spline_mask", torch.ones_like(self.mask), persistent=False)
         self.register_buffer("function_edges", torch.empty(0, 2).long(), persistent=False)
         self.functions: FunctionTable = ()
@@ -93,31 +93,10 @@ class FunctionLinear(KANLinear):
         table = ((SPLINE,) * layer.in_features,) * layer.out_features
         new = cls.from_config(_with_functions(layer.config, table))
         new.to(dtype=layer.mask.dtype, device=layer.mask.device)
-        own = {name: value for name, value in layer.state_dict().items() if name != "affine"}
-        new.load_state_dict(own, strict=False)
+        affine = torch.tensor(_START).expand_as(new.affine)
+        new.load_state_dict({**layer.state_dict(), "affine": affine})
         new.statistics = layer.statistics
         return new.train(layer.training)
-
-    @classmethod
-    def from_config(cls, config: LayerConfig) -> FunctionLinear:
-        """Build a layer of this kind; its weights are zero until a state dict is loaded."""
-        layer = cls(
-            config.in_features,
-            config.out_features,
-            config.functions,
-            grid_size=config.grid_size,
-            spline_order=config.spline_order,
-            base_activation=config.base_activation,
-            extrapolation=config.extrapolation,
-            grid_eps=config.grid_eps,
-            enable_standalone_scale_spline=config.enable_standalone_scale_spline,
-            generator=torch.Generator(),  # so that torch's own is left alone
-        )
-        with torch.no_grad():
-            for name, parameter in layer.named_parameters():
-                if name != "affine":
-                    parameter.zero_()
-        return layer
 
     @property
     def config(self) -> LayerConfig:
@@ -125,16 +104,7 @@ class FunctionLinear(KANLinear):
         return _with_functions(super().config, self.functions)
 
     def assign(self, out: int, in_: int, name: str, parameters: Sequence[float]) -> None:
-        """Make an edge an elementary function, or a spline again.
-
-        Parameters
-        ----------
-        out, in_ : int
-            The edge.
-        name : str
-            A key of ``FUNCTIONS``, or "spline".
-        parameters : sequence of float
-            a, b, c, d of ``c * g(a * x + b) + d``.
+        """Make an edge the function `name` with a, b, c, d, or "spline" again.
 
         Raises
         ------
@@ -174,32 +144,19 @@ class FunctionLinear(KANLinear):
 
     def weights(self) -> Weights:
         """Return the tensors of the spline edges; the mask is zero where a function stands."""
-        return replace(super().weights(), mask=self.mask * self.spline_mask)
+        return super().weights()._replace(mask=self.mask * self.spline_mask)
 
-    def _groups(self) -> Iterator[tuple[ElementaryFunction, Tensor, Tensor]]:
-        """Yield every function in use with the outs and ins of its edges."""
+    def _function_edges(self) -> Iterator[FunctionEdges]:
+        """Yield the edges of every function in use."""
         start = 0
         while start < len(self._names):
             name = self._names[start]
-            count = self._names.count(name)
-            out, in_ = self.function_edges[start : start + count].unbind(1)
-            yield FUNCTIONS[name], out, in_
-            start += count
-
-    def _inner(
-        self, g: ElementaryFunction, x: Tensor, out: Tensor, in_: Tensor
-    ) -> Tensor:  # (batch, edge)
-        """Return a * x + b of some edges; harmless where the edge is masked away."""
-        a, b, _, _ = self.affine[out, in_].unbind(-1)
-        alive = self.mask[out, in_] != 0
-        return torch.where(alive, x[:, in_] * a + b, g.inert)
-
-    def _function_values(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield outs, ins and values (batch, edge) of the edges of each function."""
-        for g, out, in_ in self._groups():
-            _, _, c, d = self.affine[out, in_].unbind(-1)
-            values = (c * g.value(self._inner(g, x, out, in_)) + d) * self.mask[out, in_]
-            yield out, in_, values
+            stop = start + self._names.count(name)
+            out, in_ = self.function_edges[start:stop].unbind(1)
+            yield FunctionEdges(
+                FUNCTIONS[name], out, in_, self.affine[out, in_], self.mask[out, in_]
+            )
+            start = stop
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to y (..., out).
@@ -214,74 +171,63 @@ class FunctionLinear(KANLinear):
         if any(SPLINE in row for row in self.functions):
             y = super().forward(x)
         else:
-            check_columns("FunctionLinear.forward", x, self.in_features)
-            check_dtype("FunctionLinear.forward", x, self.mask.dtype)
+            check_columns("FunctionLinear.forward", x, self.in_features, self.mask.dtype)
             y = self.bias.expand(*x.shape[:-1], self.out_features)
         flat = x.reshape(-1, self.in_features)
         total = torch.zeros_like(y).reshape(-1, self.out_features)
-        for out, _, values in self._function_values(flat):
-            total = total.index_add(1, out, values)
+        for edges in self._function_edges():
+            total = total.index_add(1, edges.out, edges.at(flat[:, edges.in_]))
         return y + total.reshape(y.shape)
 
     def edge_values(self, x: Tensor) -> Tensor:
         """Return phi_oi(x_i), shape (batch, out, in), with the mask and without the bias."""
-        edges = super().edge_values(x)
-        for out, in_, values in self._function_values(x):
-            edges = edges.index_put((_rows(x), out, in_), values)
-        return edges
+        values = super().edge_values(x)
+        for edges in self._function_edges():
+            place = _rows(x), edges.out, edges.in_
+            values = values.index_put(place, edges.at(x[:, edges.in_]))
+        return values
 
     def activation_l1(self, x: Tensor) -> Tensor:
         """Return the mean of |phi_oi(x_i)| over x (batch, in), shape (out, in)."""
         norms = super().activation_l1(x)
-        for out, in_, values in self._function_values(x):
-            norms = norms.index_put((out, in_), values.abs().mean(0))
+        for edges in self._function_edges():
+            size = edges.at(x[:, edges.in_]).abs().mean(0)
+            norms = norms.index_put((edges.out, edges.in_), size)
         return norms
 
     def edge_derivatives(self, x: Tensor) -> Tensor:
         """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
-        edges = super().edge_derivatives(x)
-        for g, out, in_ in self._groups():
-            a, _, c, _ = self.affine[out, in_].unbind(-1)
-            slopes = a * c * g.derivative(self._inner(g, x, out, in_)) * self.mask[out, in_]
-            edges = edges.index_put((_rows(x), out, in_), slopes)
-        return edges
+        slopes = super().edge_derivatives(x)
+        for edges in self._function_edges():
+            place = _rows(x), edges.out, edges.in_
+            slopes = slopes.index_put(place, edges.slopes_at(x[:, edges.in_]))
+        return slopes
 
     def affine_derivatives(self, x: Tensor) -> Tensor:
-        """Return the derivatives of the edges by a, b, c and d.
+        """Return the derivatives of the edges by a, b, c, d at x (batch, in): (batch, out, in, 4).
 
-        Parameters
-        ----------
-        x : Tensor, shape (batch, in)
-            In the scaled units of the layer.
-
-        Returns
-        -------
-        Tensor, shape (batch, out, in, 4)
-            With the mask; zero where the edge is a spline.
+        With the mask; zero where the edge is a spline.
         """
         found = x.new_zeros(len(x), self.out_features, self.in_features, 4)
-        for g, out, in_ in self._groups():
-            u = self._inner(g, x, out, in_)
-            _, _, c, _ = self.affine[out, in_].unbind(-1)
-            slope, value = c * g.derivative(u), g.value(u)
-            columns = torch.stack((slope * x[:, in_], slope, value, torch.ones_like(u)), dim=-1)
-            found[:, out, in_] = columns * self.mask[out, in_].unsqueeze(-1)
+        for edges in self._function_edges():
+            at = x[:, edges.in_]
+            u, c = edges.inner(at), edges.affine[:, 2]
+            slope, value = c * edges.g.derivative(u), edges.g.value(u)
+            columns = torch.stack((slope * at, slope, value, torch.ones_like(u)), dim=-1)
+            found[:, edges.out, edges.in_] = columns * edges.mask.unsqueeze(-1)
         return found
 
     def breakpoints(self) -> Tensor:
-        """Return where pieces meet: the grid, and the kinks of abs, sign and relu.
+        """Return where pieces meet: the grid, and the kinks of functions, shape (in, n).
 
-        Returns
-        -------
-        Tensor, shape (in, n)
-            Increasing; an input with fewer kinks repeats its last breakpoint.
+        Increasing; an input with fewer kinks repeats its last breakpoint.
         """
         grid = super().breakpoints()
         kinks: list[list[float]] = [[] for _ in range(self.in_features)]
-        for g, out, in_ in self._groups():
-            a, b, _, _ = self.affine[out, in_].detach().unbind(-1)
-            for kink in (*g.kinks, *g.jumps):
-                for i, place in zip(in_.tolist(), ((kink - b) / a).tolist(), strict=True):
+        for edges in self._function_edges():
+            a, b, _, _ = edges.affine.detach().unbind(-1)
+            for kink in (*edges.g.kinks, *edges.g.jumps):
+                for i, place in zip(edges.in_.tolist(), ((kink - b) / a).tolist(), strict=True):
                     kinks[i].append(place)
         width = max(len(places) for places in kinks)
         last = grid[:, -1].tolist()
@@ -295,19 +241,10 @@ class FunctionLinear(KANLinear):
         return None if self._names else super().piece_degree
 
     def edge_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound every edge on an interval of each input.
+        """Bound every edge on an interval of each input, as `KANLinear.edge_bounds` does.
 
         Functions are monotone between known turning points, so their bounds are exact up to
         rounding, which they are widened by; infinite where a function is not defined throughout.
-
-        Parameters
-        ----------
-        low, high : Tensor, shape (in,) or (box, in)
-            Interval of each input, in the scaled units of the layer.
-
-        Returns
-        -------
-        lower, upper : Tensor, shape (out, in) or (box, out, in)
         """
         lower, upper = super().edge_bounds(low, high)
         if low.dim() == 2:
@@ -327,11 +264,7 @@ class FunctionLinear(KANLinear):
         ]
         return FunctionEnclosure(splines, exact)
 
-    def _function_edges(self) -> Iterator[FunctionEdges]:
-        for g, out, in_ in self._groups():
-            yield FunctionEdges(g, out, in_, self.affine[out, in_], self.mask[out, in_])
-
-    def edge(self, out: int, in_: int) -> EdgeFunction:
+    def edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
         """Return the function on the edge from input `in_` to output `out` as an exact object.
 
         Raises
@@ -346,27 +279,19 @@ class FunctionLinear(KANLinear):
         low, high = (float(ends[in_]) for ends in self.domain())
         a, b, c, d = (float(value) for value in self.affine[out, in_].detach().double())
         mask = float(self.mask[out, in_])
-        edge = FunctionEdge(function=name, a=a, b=b, c=c * mask, d=d * mask, domain=(low, high))
-        return cast("EdgeFunction", edge)  # answers the same questions
+        return FunctionEdge(function=name, a=a, b=b, c=c * mask, d=d * mask, domain=(low, high))
 
     def weight_l1(self, x: Tensor | None = None) -> Tensor:
         """Return the L1 norm of each edge's weights.
 
         A function has no coefficients; its norm is the mean distance from its mean at `x`.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, in), optional
-            As for `KANLinear.weight_l1`.
-
-        Returns
-        -------
-        Tensor, shape (out, in)
         """
         norms = super().weight_l1(x)
         where = self._places() if x is None else x
-        for out, in_, values in self._function_values(where):
-            norms = norms.index_put((out, in_), (values - values.mean(0)).abs().mean(0))
+        for edges in self._function_edges():
+            values = edges.at(where[:, edges.in_])
+            size = (values - values.mean(0)).abs().mean(0)
+            norms = norms.index_put((edges.out, edges.in_), size)
         return norms
 
     def extra_repr(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -11,26 +12,24 @@ from torch import Tensor, nn
 from kanlens.checks import (
     check_choice,
     check_columns,
-    check_dtype,
     check_finite,
     check_generator,
     message,
+    nearest,
 )
-from kanlens.data.rows import as_tensor
+from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import Schema, default_schema
-from kanlens.errors import ShapeError
-from kanlens.functions.activations import Array
-from kanlens.model.arguments import find_output
-from kanlens.model.config import KANConfig, NodesConfig
+from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.functions.elementary import Array
+from kanlens.model.config import KANConfig, NodesConfig, check_config, make_nodes
 from kanlens.model.layers import LAYER_KINDS, KANLinear
-from kanlens.model.products import Nodes
+from kanlens.model.products import Nodes, check_nodes, layer_sizes, read_widths
 from kanlens.model.statistics import LayerStatistics
-from kanlens.model.widths import check_config, check_nodes, layer_sizes, make_nodes, read_widths
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens.model.widths import Width
+    from kanlens.model.products import Width
 
     Rows: TypeAlias = Tensor | Array | pd.DataFrame
 
@@ -339,9 +338,11 @@ grid_range, enable_standalone_scale_spline
         """
         if not isinstance(x, Tensor):
             x = self._convert(x, "KAN.forward")
-        check_columns("KAN.forward", x, self.layers[0].in_features)
-        check_dtype("KAN.forward", x, self.dtype)
-        return self.scale_outputs(self.run(self.scale_inputs(x)))
+        check_columns("KAN.forward", x, self.layers[0].in_features, self.input_shift.dtype)
+        x = (x.clamp(self.input_low, self.input_high) - self.input_shift) / self.input_scale
+        for layer, nodes in zip(self.layers, self.nodes, strict=True):
+            x = layer(x) if nodes.plain else nodes(layer(x))
+        return x * self.output_scale + self.output_shift
 
     def through(self, index: int, x: Tensor) -> Tensor:
         """Return the nodes (..., node) that layer `index` makes of its inputs (..., in)."""
@@ -453,3 +454,23 @@ grid_range, enable_standalone_scale_spline
             Largest change of a layer's output over its old grid.
         """
         return max(layer.refine(grid_size) for layer in self.layers)
+
+
+def find_output(
+    names: Sequence[str], labels: Sequence[str], target: int | str | None, call: str
+) -> int:
+    """Return the index of an output given by index, name or, with several, class label."""
+    if target is None and len(names) == 1:
+        return 0
+    if isinstance(target, str) and target in names:
+        return names.index(target)
+    if isinstance(target, str) and len(names) > 1 and target in labels:
+        return labels.index(target)
+    whole = isinstance(target, numbers.Integral) and not isinstance(target, bool)
+    if whole and 0 <= int(cast("int", target)) < len(names):
+        return int(cast("int", target))
+    shown = ", ".join(repr(name) for name in names[:8])
+    hint = nearest(target, names) if isinstance(target, str) else None
+    advice = f"Did you mean {hint!r}?" if hint else f"Pass an index below {len(names)} or a name"
+    expected = f"target to be one of the {len(names)} outputs ({shown})"
+    raise InvalidValueError(message(call, expected, repr(target), advice))

@@ -17,36 +17,30 @@ References
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Grouping", "Nodes", "multiply", "others", "split"]
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    Width: TypeAlias = int | tuple[int, int | Sequence[int]] | Sequence[int]
 
 
 def multiply(factors: Tensor) -> Tensor:  # (..., factor) -> (...)
-    """Return the product over the last axis, differentiable to any order.
-
-    Examples
-    --------
-    >>> multiply(torch.tensor([2.0, 3.0, 4.0]))
-    tensor(24.)
-    """
+    """Return the product over the last axis, differentiable to any order."""
     return functools.reduce(torch.mul, factors.unbind(-1))
 
 
 def others(factors: Tensor) -> Tensor:  # (..., factor)
-    """Return for each factor the product of all others, without a division.
-
-    Examples
-    --------
-    >>> others(torch.tensor([2.0, 0.0, 4.0]))
-    tensor([0., 8., 0.])
-    """
+    """Return for each factor the product of all others, without a division."""
     before, after = [torch.ones_like(factors[..., 0])], [torch.ones_like(factors[..., 0])]
     columns = factors.unbind(-1)
     for left, right in zip(columns[:-1], columns[:0:-1], strict=True):
@@ -61,23 +55,9 @@ def split(ours: Tensor, theirs: Tensor) -> Tensor:  # (..., factor)
     ``sum(split(u, v) * (u - v))`` is ``prod(u) - prod(v)``, and each term the factor's Shapley
     value. Gauss-Legendre quadrature is exact here: the integrand is a polynomial.
 
-    Parameters
-    ----------
-    ours, theirs : Tensor, shape (..., factor)
-        The factors at the two points; shapes that broadcast.
-
-    Returns
-    -------
-    Tensor, shape (..., factor)
-
     References
     ----------
     .. [1] G. Owen, Multilinear extensions of games, 1972.
-
-    Examples
-    --------
-    >>> split(torch.tensor([3.0, 5.0]), torch.tensor([1.0, 1.0]))
-    tensor([3., 2.])
     """
     places, weights = np.polynomial.legendre.leggauss((ours.shape[-1] + 1) // 2)
     shares = [
@@ -121,26 +101,14 @@ class Grouping:
         return self.sums, len(self.arities) if only_pairs else list(self.arities)
 
     def members(self, node: int) -> range:
-        """Return the subnodes of a node.
-
-        Examples
-        --------
-        >>> Grouping(1, (2, 3)).members(2)
-        range(3, 6)
-        """
+        """Return the subnodes of a node."""
         if node < self.sums:
             return range(node, node + 1)
         start = self.sums + sum(self.arities[: node - self.sums])
         return range(start, start + self.arities[node - self.sums])
 
     def place(self, subnode: int) -> tuple[int, int | None]:
-        """Return the node of a subnode, and which factor of it it is; None for a sum.
-
-        Examples
-        --------
-        >>> Grouping(1, (2, 3)).place(0), Grouping(1, (2, 3)).place(5)
-        ((0, None), (2, 2))
-        """
+        """Return the node of a subnode, and which factor of it it is; None for a sum."""
         if subnode < self.sums:
             return subnode, None
         start = self.sums
@@ -177,6 +145,7 @@ class Nodes(nn.Module):
     def __init__(self, grouping: Grouping, *, scaled: bool = False) -> None:
         super().__init__()
         self.grouping, self.scaled = grouping, scaled
+        self.plain = not (grouping.arities or scaled)  # nodes are just the subnodes
         if scaled:
             self.register_buffer("scale", torch.ones(grouping.nodes))
             self.register_buffer("shift", torch.zeros(grouping.nodes))
@@ -188,11 +157,6 @@ class Nodes(nn.Module):
         columns = torch.tensor(padded, dtype=torch.long).reshape(len(table), most)
         self.register_buffer("owner", owner, persistent=False)
         self.register_buffer("columns", columns, persistent=False)
-
-    @property
-    def plain(self) -> bool:
-        """Whether nodes are just the subnodes."""
-        return not (self.grouping.arities or self.scaled)
 
     def extra_repr(self) -> str:
         """Describe the nodes in one line."""
@@ -218,26 +182,10 @@ class Nodes(nn.Module):
         return padded[..., self.columns]
 
     def rates(self, ours: Tensor, theirs: Tensor | None = None) -> Tensor:  # (..., sub)
-        """Return by how much the node of each subnode moves with it.
+        """Return by how much the node of each subnode (..., sub) moves with it; 1 for plain sums.
 
-        Parameters
-        ----------
-        ours : Tensor, shape (..., sub)
-            The subnodes.
-        theirs : Tensor, shape (..., sub), optional
-            The subnodes at another point; rates are then the exact Shapley split of the change
-            between the two. Without it they are the derivatives.
-
-        Returns
-        -------
-        Tensor, shape (..., sub)
-            1 for sums; times the node's scale, if it has one.
-
-        Examples
-        --------
-        >>> u, v = torch.tensor([5.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 6.0])
-        >>> Nodes(Grouping(1, (2,))).rates(u, v)
-        tensor([1., 5., 2.])
+        The derivative, or with `theirs`, the subnodes at another point, the exact Shapley split of
+        the change between the two.
         """
         if theirs is not None:
             ours, theirs = torch.broadcast_tensors(ours, theirs)
@@ -250,19 +198,77 @@ class Nodes(nn.Module):
         return found * self.scale[self.owner] if self.scaled else found
 
     def pull(self, slopes: Tensor, ours: Tensor, theirs: Tensor | None = None) -> Tensor:
-        """Turn slopes by nodes (..., node) into slopes by subnodes (..., sub).
-
-        Parameters
-        ----------
-        slopes : Tensor, shape (..., node)
-            How something moves with each node.
-        ours, theirs : Tensor, shape (..., sub)
-            As for `rates`.
-
-        Returns
-        -------
-        Tensor, shape (..., sub)
-        """
+        """Turn slopes by nodes (..., node) into slopes by subnodes (..., sub), as `rates` are."""
         if self.plain:
             return slopes
         return slopes[..., self.owner] * self.rates(ours, theirs)
+
+
+def read_widths(widths: Any) -> tuple[int, tuple[Grouping, ...]]:
+    """Return the number of features, and the grouping of every layer's outputs.
+
+    Users write 3 for sums, (3, 2) for 3 sums and 2 products of two, (3, [2, 3]) for other arities.
+    """
+    entries = list(widths) if isinstance(widths, Iterable) else []
+    groups = [_grouping(entry) for entry in entries]
+    known = [group for group in groups if group is not None]
+    if len(entries) < 2 or len(known) < len(groups) or not _is_count(entries[0]):
+        expected = "widths of at least two whole numbers of at least 1"
+        raise InvalidValueError(message("KAN", expected, repr(widths), "For example [4, 5, 1]"))
+    return known[0].sums, tuple(known[1:])
+
+
+def _grouping(entry: Any) -> Grouping | None:
+    """Return the grouping of one layer; None when the entry is neither a number nor a pair."""
+    if not isinstance(entry, (tuple, list)):
+        return Grouping(int(entry)) if _is_count(entry) else None
+    sums: Any
+    products: Any
+    sums, products = entry if len(entry) == 2 else (None, None)
+    if _is_count(products, least=0):
+        products = [2] * int(products)
+    listed = isinstance(products, (tuple, list)) and all(_is_count(one, 0) for one in products)
+    if not _is_count(sums, least=0) or not listed:
+        expected = "a layer that multiplies as a pair of its sums and products"
+        advice = "Write (3, 2) for 3 sums and 2 products of two, (3, [2, 3]) for other arities"
+        raise InvalidValueError(message("KAN", expected, repr(entry), advice))
+    if any(arity < 2 for arity in products):
+        expected, advice = "products of at least two factors", "One factor alone is a sum"
+        raise InvalidValueError(message("KAN", expected, repr(entry), advice))
+    found = Grouping(int(sums), tuple(int(arity) for arity in products))
+    if not found.nodes:
+        advice = "Give the layer a sum or a product"
+        raise InvalidValueError(message("KAN", "at least one node in a layer", repr(entry), advice))
+    return found
+
+
+def _is_count(value: Any, least: int = 1) -> bool:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and value >= least
+
+
+def layer_sizes(n_in: int, groups: Sequence[Grouping]) -> list[tuple[int, int]]:
+    """Return the number of inputs and outputs of every layer."""
+    levels = [n_in, *(group.nodes for group in groups)]
+    outs = [group.subnodes for group in groups]
+    return [(in_, out) for (in_, _), out in zip(itertools.pairwise(levels), outs, strict=True)]
+
+
+def check_nodes(
+    layers: Sequence[Any], nodes: Sequence[Nodes] | None, n_outputs: int
+) -> Sequence[Nodes]:
+    """Return the nodes of layers, plain sums when there are none; refuse what does not fit."""
+    if nodes is None:
+        return [Nodes(Grouping(layer.out_features)) for layer in layers]
+    inputs = [layer.in_features for layer in layers][1:]
+    expected = list(zip((lay.out_features for lay in layers), [*inputs, n_outputs], strict=True))
+    got = [(one.grouping.subnodes, one.grouping.nodes) for one in nodes]
+    if got != expected:
+        text = f"nodes of {_pairs(expected)} (subnodes, nodes)"
+        advice = "Give one per layer, as its outputs and the next layer's inputs ask"
+        raise InvalidValueError(message("KAN.from_layers", text, _pairs(got) or "none", advice))
+    return nodes
+
+
+def _pairs(numbers: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(str(pair) for pair in numbers)

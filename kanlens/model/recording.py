@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_rows
+from kanlens.checks import check_rows, message
+from kanlens.errors import ShapeError
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
-from kanlens.model.statistics import EdgeMoments, summarize
+from kanlens.model.statistics import EdgeMoments, LayerStatistics, summarize
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from kanlens.model.network import Rows
 
-CHUNK = 2**22  # edge values held at once while their moments are added up
+CHUNK = 2**22  # edge values held at once
+POINTS = 65  # over a grid or a range
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,11 +160,6 @@ def edge_moments(layer: KANLinear, x: Tensor) -> EdgeMoments:
     """Return mean and standard deviation of every edge of a layer over x (batch, in).
 
     Rows are taken in chunks, so that memory does not grow with the batch.
-
-    Examples
-    --------
-    >>> edge_moments(KANLinear(2, 3), torch.zeros(4, 2)).std.abs().max() < 1e-6
-    tensor(True)
     """
     size = max(1, CHUNK // (layer.in_features * layer.out_features))
     mean = torch.zeros(layer.out_features, layer.in_features, dtype=torch.float64)
@@ -175,27 +172,51 @@ def edge_moments(layer: KANLinear, x: Tensor) -> EdgeMoments:
     return EdgeMoments(mean=mean + first, std=(square - mean.square()).clamp_min(0).sqrt())
 
 
-def remember(model: KAN, x: Tensor, *, background: int = 100) -> None:
-    """Store the statistics of every layer over x (batch, in), and a few of its rows, in the model.
+def traced(call: str, model: KAN, x: Rows | Trace | None) -> Trace | None:
+    """Return the trace of some rows; a trace, which must be of such a model, or None as it is."""
+    if x is None:
+        return None
+    if not isinstance(x, Trace):
+        return trace(model, model.prepare(x, call=call))
+    seen, taken = [values.shape[1] for values in x.inputs], [n.in_features for n in model.layers]
+    if seen != taken:
+        expected, got = f"a trace of layers with {taken} inputs", f"one with {seen}"
+        raise ShapeError(message(call, expected, got, "Pass a trace of this model, or rows"))
+    return x
 
-    Parameters
-    ----------
-    model : KAN
-        Its `statistics` and `background` are replaced.
-    x : Tensor, shape (batch, in)
-        In the units of the data.
-    background : int
-        Number of rows kept, spread evenly over `x`.
+
+@torch.no_grad()
+def edge_curves(layer: KANLinear, low: Tensor, high: Tensor, out: Tensor, in_: Tensor) -> Tensor:
+    """Return some edges of a layer at 65 points from `low` to `high` (in,), shape (edge, point)."""
+    points = low + (high - low) * torch.linspace(0, 1, POINTS).to(low)[:, None]  # (point, in)
+    parts = points.split(max(1, CHUNK // (layer.in_features * layer.out_features)))
+    return torch.cat([layer.edge_values(part)[:, out, in_] for part in parts]).double().cpu().mT
+
+
+def layer_statistics(model: KAN, record: Trace | None = None) -> list[LayerStatistics]:
+    """Return the statistics of every layer: over a trace, else as stored, else over its grid.
 
     Examples
     --------
-    >>> model = KAN([2, 1])
-    >>> remember(model, torch.rand(50, 2))
-    >>> model.statistics[0].edge_mean.shape
-    torch.Size([1, 2])
+    >>> layer_statistics(KAN([2, 1]))[0].input_high
+    tensor([1., 1.])
     """
+    found = []
+    for index, layer in enumerate(model.layers):
+        if record is None and layer.statistics is not None:
+            found.append(layer.statistics)
+            continue
+        low, high = layer.domain()
+        grid = low + (high - low) * torch.linspace(0, 1, POINTS).to(low)[:, None]
+        values = grid if record is None else record.inputs[index]
+        found.append(summarize(values, edge_moments(layer, values)))
+    return found
+
+
+def remember(model: KAN, x: Tensor, *, background: int = 100) -> None:
+    """Store the statistics of every layer over x (batch, in), and some rows, in the model."""
     record = trace(model, x)
-    for layer, values in zip(model.layers, record.inputs, strict=True):
-        layer.statistics = summarize(values, edge_moments(layer, values))
+    for layer, statistics in zip(model.layers, layer_statistics(model, record), strict=True):
+        layer.statistics = statistics
     picks = torch.linspace(0, len(x) - 1, min(background, len(x))).round().long()
     model.background = record.x[picks].detach().cpu()

@@ -14,7 +14,7 @@ from torch import Tensor
 from kanlens.checks import check_count, message
 from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import ALIASES, FUNCTIONS
-from kanlens.functions.elementary import ElementaryFunction, Interval, Symmetry
+from kanlens.functions.elementary import ElementaryFunction, Interval, Symmetry, repeated
 
 _CALL = "register_function"
 _RESERVED = ("spline", "constant")
@@ -42,11 +42,16 @@ class Registration:
 
     def __init__(self, function: ElementaryFunction) -> None:
         self.function = function
+        self._before = FUNCTIONS.get(function.name)
+        FUNCTIONS[function.name] = function
 
     def remove(self) -> None:
         """Take the function out of the library; nothing happens when it is not there any more."""
-        if FUNCTIONS.get(self.function.name) is self.function:
-            del FUNCTIONS[self.function.name]
+        if FUNCTIONS.get(self.function.name) is not self.function:
+            return
+        del FUNCTIONS[self.function.name]
+        if self._before is not None:
+            FUNCTIONS[self.function.name] = self._before
 
     def __enter__(self) -> ElementaryFunction:
         return self.function
@@ -159,7 +164,6 @@ def register_function(
         period=period,
         turning_known=known,
     )
-    FUNCTIONS[name] = function
     return Registration(function)
 
 
@@ -175,7 +179,8 @@ def _looks(error: Exception) -> str:
 def _check_name(name: str) -> None:
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise _refused("name to be printable text", repr(name), "Name the function")
-    if name in FUNCTIONS or name in ALIASES or name in _RESERVED:
+    taken = {*ALIASES, *_RESERVED, *(name for name, g in FUNCTIONS.items() if g.searched)}
+    if name in taken:
         raise _refused("a name that is free", f"{name!r}, which is taken", "Choose another")
 
 
@@ -310,7 +315,7 @@ def _check_turning(
     signs = pytorch.sign(slopes)
     for k in (signs[:-1] * signs[1:] < 0).nonzero()[:, 0].tolist():
         left, right = float(u[k]), float(u[k + 1])
-        if not any(_between(point, period, left, right) for point in turning):
+        if not repeated(tuple(turning), period, left, right):
             got = f"none of them between {left:.6g} and {right:.6g}, where the slope changes sign"
             raise _refused("all turning points", got, "Add it, or leave turning out")
 
@@ -329,13 +334,6 @@ def _turning_near_zero(slope: Scalar, low: float, high: float) -> tuple[float, .
         same = pytorch.sign(slope(middle)) == sign
         left, right = pytorch.where(same, middle, left), pytorch.where(same, right, middle)
     return tuple(((left + right) / 2).tolist())
-
-
-def _between(point: float, period: float | None, left: float, right: float) -> bool:
-    """Say whether a turning point, or a repetition of it, lies in an interval."""
-    if period is not None:
-        point += math.ceil((left - point) / period) * period
-    return left <= point <= right
 
 
 def _symmetry(function: Scalar, u: Tensor, low: float, high: float) -> Symmetry | None:

@@ -1,11 +1,10 @@
 """Pictures of models and results; each function draws on one Axes and returns it."""
 
-from kanlens.plotting.agreement import predicted
 from kanlens.plotting.attributions import attribution
 from kanlens.plotting.comparisons import comparison
 from kanlens.plotting.curves import edge, edges
 from kanlens.plotting.diagram import network
-from kanlens.plotting.formulas import formula
+from kanlens.plotting.formulas import formula, predicted
 from kanlens.plotting.paths import history, pruning
 from kanlens.plotting.style import save, to_svg
 

@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_count, message
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
-from kanlens.plotting.flows import draw_flows
-from kanlens.plotting.interactions import draw_interactions
-from kanlens.plotting.style import STYLE, axes_for, check_axes, context, literal, tidy
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from kanlens.plotting.interactions import draw_flows, draw_interactions
+from kanlens.plotting.style import (
+    STYLE,
+    Array,
+    axes_for,
+    check_axes,
+    context,
+    in_unit,
+    literal,
+    tidy,
+    with_minus,
+)
+from kanlens.plotting.style import numbers as as_numbers
 
 CALL = "plot.attribution"
 KINDS = ("bar", "beeswarm", "interactions", "paths", "waterfall")
@@ -91,6 +98,7 @@ def attribution(
 
     Examples
     --------
+    >>> import torch
     >>> from matplotlib.figure import Figure
     >>> found = Importance(values=torch.tensor([1.0, 2.0]), meaning="mean |value|",
     ...                    method="shapley", features=("a", "b"), target="y")
@@ -118,15 +126,10 @@ def attribution(
     samples = _samples(result, x)
     if kind == "beeswarm":
         return _beeswarm(result, samples, top, ax)
-    _check_shares(result)
-    return _waterfall(result, samples, _checked_row(result, row), top, ax)
-
-
-def _check_shares(result: Attribution) -> None:
-    """Refuse slopes, which lead from nowhere to nowhere."""
-    if not result.shares:
+    if not result.shares:  # slopes lead from nowhere to nowhere
         expected, got = "shares of a change to draw a waterfall", f"slopes ({result.method!r})"
         raise InvalidValueError(message(CALL, expected, got, "Use kind='bar' or 'beeswarm'"))
+    return _waterfall(result, samples, _checked_row(result, row), top, ax)
 
 
 def _checked_row(result: Attribution, row: int | None) -> int:
@@ -142,7 +145,7 @@ def _samples(result: Attribution, x: Any) -> Array | None:
     if given is None:
         return None
     try:
-        samples = _numbers(given)
+        samples = as_numbers(given)
     except (TypeError, ValueError) as error:
         advice = "Leave x out: an Attribution to features has its samples"
         got = f"a {type(given).__name__} of something else"
@@ -152,12 +155,6 @@ def _samples(result: Attribution, x: Any) -> Array | None:
         advice = "Pass the samples that were attributed"
         raise ShapeError(message(CALL, expected, str(samples.shape), advice))
     return samples
-
-
-def _numbers(values: Any) -> Array:
-    if isinstance(values, torch.Tensor):
-        return np.asarray(values.detach().double().cpu().numpy())
-    return np.asarray(values, dtype=np.float64)
 
 
 def _ranked(sizes: Array, features: tuple[str, ...], top: int) -> _Rows:
@@ -186,12 +183,8 @@ def _name_rows(ax: Axes, names: list[str], *, others: bool) -> None:
         ax.get_yticklabels()[-1].set_color(STYLE.muted)
 
 
-def _unit(unit: str) -> str:
-    return f" ({literal(unit)})" if unit else ""
-
-
 def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
-    values = _numbers(result.values)
+    values = as_numbers(result.values)
     rows = _ranked(values, result.features, top)
     ax = _rows_axes(ax, len(rows.names), wide=False)
     shown = values[rows.order]
@@ -201,13 +194,13 @@ def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
     places = np.arange(len(shown))
     ax.barh(places, shown, height=0.62, color=colors, zorder=2)
     if result.low is not None and result.high is not None:
-        low, high = _numbers(result.low)[rows.order], _numbers(result.high)[rows.order]
+        low, high = as_numbers(result.low)[rows.order], as_numbers(result.high)[rows.order]
         style: Any = {"color": STYLE.ink, "linewidth": 0.9, "zorder": 3, "label": "_intervals"}
         ax.hlines(places[: len(low)], low, high, **style)
     _name_rows(ax, rows.names, others=len(rows.others) > 0)
     ax.set_xlim(left=0)
     apart = "\n" if len(result.meaning) > LONGEST else " "
-    whose = f"for {literal(result.target)}{_unit(result.unit)}"
+    whose = f"for {literal(result.target)}{in_unit(result.unit)}"
     _value_axis(ax, f"{literal(result.meaning)}{apart}{whose}")
     return ax
 
@@ -219,9 +212,10 @@ def _value_axis(ax: Axes, text: str) -> None:
 
 
 def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | None) -> Axes:
-    values = _numbers(result.values)
+    values = as_numbers(result.values)
     rows = _ranked(np.abs(values).mean(0), result.features, top)
-    picks = _thinned(len(values))
+    rows_drawn = min(len(values), SWARM)
+    picks = np.linspace(0, len(values) - 1, rows_drawn).round().astype(int)
     ax = _rows_axes(ax, len(rows.names), wide=True)
     columns = [values[picks, i] for i in rows.order]
     shades = [None if samples is None else _ranks(samples[:, i])[picks] for i in rows.order]
@@ -232,7 +226,7 @@ def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | N
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
     _draw_swarms(ax, columns, shades, span)
     _name_rows(ax, rows.names, others=len(rows.others) > 0)
-    whose = f"contribution to {literal(result.target)}{_unit(result.unit)}"
+    whose = f"contribution to {literal(result.target)}{in_unit(result.unit)}"
     _value_axis(ax, whose if result.shares else f"value for {literal(result.target)}")
     if samples is not None:
         _color_key(ax)
@@ -256,11 +250,6 @@ def _draw_swarms(ax: Axes, columns: list[Array], shades: list[Array | None], spa
         ax.scatter(column, offsets, label=f"_swarm {place}", **look, **color)
 
 
-def _thinned(rows: int) -> Array:
-    """Return the rows to draw: all, or an even selection."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, SWARM)).round().astype(int))
-
-
 def _ranks(values: Array) -> Array:
     """Return the rank of every value from 0 to 1; equal values share one, a constant is 0.5."""
     known, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -272,27 +261,10 @@ def _ranks(values: Array) -> Array:
 
 
 def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:
-    """Return how far each point stands off its line so that points do not hide one another.
+    """Return how far each point (n,) stands off its line so that points do not hide one another.
 
     Values are put into 120 columns over `span`; points of one column are stacked to both sides,
     nearest first. The fullest column reaches `width`, unless few points need less.
-
-    Parameters
-    ----------
-    values : ndarray, shape (n,)
-    span : float
-        Range of the axis that they are drawn on.
-    width : float
-        Largest offset.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-
-    Examples
-    --------
-    >>> swarm(np.array([0.0, 5.0, 5.0, 5.0]), 10.0).round(2).tolist()
-    [0.0, 0.0, 0.1, -0.1]
     """
     column = np.floor((values - values.min()) * (BINS / (span or 1.0))).astype(np.int64)
     order = np.argsort(column, kind="stable")
@@ -323,12 +295,12 @@ def _color_key(ax: Axes) -> None:
 def _waterfall(
     result: Attribution, samples: Array | None, row: int, top: int, ax: Axes | None
 ) -> Axes:
-    values = _numbers(result.values)[row]
+    values = as_numbers(result.values)[row]
     rows = _ranked(np.abs(values), result.features, top)
     names = list(rows.names)
     if samples is not None:
         names[: len(rows.order)] = [
-            f"{name} = " + f"{samples[row, i]:.4g}".replace("-", "\N{MINUS SIGN}")
+            f"{name} = {with_minus(f'{samples[row, i]:.4g}')}"
             for name, i in zip(names, rows.order, strict=False)
         ]
     steps = list(values[rows.order])
@@ -343,7 +315,7 @@ def _waterfall(
     ax.set_ylim(len(steps) - 0.1, -1.25)
     _draw_steps(ax, np.array(steps), start, end, gap=len(steps) > len(rows.names))
     _name_rows(ax, names, others=len(names) > len(rows.order))
-    _value_axis(ax, f"{literal(result.target)}{_unit(result.unit)}")
+    _value_axis(ax, f"{literal(result.target)}{in_unit(result.unit)}")
     return ax
 
 
@@ -362,14 +334,14 @@ def _draw_steps(ax: Axes, steps: Array, start: float, end: float, *, gap: bool) 
     low, high = min([start, end, *ends, *begins]), max([start, end, *ends, *begins])
     room = 0.13 * (high - low or 1.0)
     for place, (step, left) in enumerate(zip(steps, np.maximum(begins, ends), strict=True)):
-        text = f"{step:+.3g}".replace("-", "\N{MINUS SIGN}")
+        text = with_minus(f"{step:+.3g}")
         ax.text(left + 0.12 * room, place, text, va="center", ha="left", fontsize=STYLE.small)
     ax.set_xlim(low - 0.5 * room, high + 1.3 * room)
     style: Any = {"color": STYLE.ink, "linewidth": 0.7, "linestyle": (0, (2, 2)), "zorder": 1}
     ax.plot([start, start], [len(steps) - 0.1, len(steps) - 1.3], **style)
     ax.plot([end, end], [-0.65, -0.3], **style)
-    text = f"output {end:.4g}".replace("-", "\N{MINUS SIGN}")
+    text = with_minus(f"output {end:.4g}")
     ax.text(end, -0.7, text, ha="center", va="bottom", fontsize=STYLE.small)
-    text = f"reference {start:.4g}".replace("-", "\N{MINUS SIGN}")
+    text = with_minus(f"reference {start:.4g}")
     side = "left" if start < (low + high) / 2 else "right"
     ax.text(start, len(steps) - 0.15, f" {text} ", ha=side, va="bottom", fontsize=STYLE.small)

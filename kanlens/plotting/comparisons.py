@@ -16,6 +16,7 @@ from kanlens.plotting.style import (
     axes_for,
     check_axes,
     context,
+    in_unit,
     literal,
     size_in_inches,
     text_width,
@@ -153,7 +154,8 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.set_xlim(left=0)
-    ax.set_xlabel(f"mean |value|{_of_target(result)}")
+    one = next(iter(result.attributions.values()))
+    ax.set_xlabel(f"mean |value| for {literal(one.target, most=LONGEST)}{in_unit(one.unit)}")
     notes = [f"{len(order)} of {len(table)} features"] if len(order) < len(table) else []
     ax.set_title(", ".join([*notes, *_limit(ax, table)]), loc="right", **NOTE)
     key.draw(ax)
@@ -169,14 +171,6 @@ def _limit(ax: Axes, table: Any) -> list[str]:
         return []
     ax.set_xlim(right=1.1 * float(ordinary.max()))
     return [f"{' and '.join(beyond)} in part beyond the right end"]
-
-
-def _of_target(result: Any) -> str:
-    found = next(iter(getattr(result, "attributions", {}).values()), None)
-    if found is None:
-        return ""
-    unit = f" ({literal(found.unit)})" if found.unit else ""
-    return f" for {literal(found.target, most=LONGEST)}{unit}"
 
 
 def _look(place: int) -> dict[str, Any]:
@@ -198,13 +192,7 @@ def _draw_markers(ax: Axes, table: Any, order: Any) -> None:
 
 
 def number(value: float) -> str:
-    """Write a small number in a table.
-
-    Examples
-    --------
-    >>> number(0.123456), number(2e-16), number(3.4e-5), number(float("nan"))
-    ('0.123', '<1e-12', '3e-05', 'n/a')
-    """
+    """Write a small number in a table."""
     if math.isnan(value):
         return "n/a"
     if value == 0:

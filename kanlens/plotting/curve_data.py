@@ -13,12 +13,11 @@ import torch
 from kanlens.checks import check_count, message, nearest
 from kanlens.errors import DataError, InvalidValueError, MethodError
 from kanlens.model.network import KAN
-from kanlens.model.recording import trace
+from kanlens.model.recording import Trace, traced
+from kanlens.plotting.style import Array
 
 if TYPE_CHECKING:
     from kanlens.model.network import Rows
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 POINTS = 201  # of a curve
 BINS = 40  # of the density of the data
@@ -28,78 +27,36 @@ REACH = 0.5  # of the grid shown beyond the data, at most this share of the data
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """One edge, ready to be drawn.
+    """One edge, ready to be drawn, in the units of the axes."""
 
-    Attributes
-    ----------
-    x, y : ndarray, shape (point,)
-        The curve, in the units of the axes.
-    parts : dict of str to ndarray, each of shape (point,)
-        What `y` is the sum of, by name; empty when not asked for.
-    mean : float
-        Mean of the curve over the data, over the grid when no data are known.
-    grid : tuple of float
-        Ends of the grid.
-    knots : ndarray, shape (n,)
-        Where two pieces meet.
-    data : tuple of float or None
-        Range of the data.
-    density : tuple of ndarray or None
-        Edges of bins and the share of the data in each.
-    input_name, input_unit, output_name, output_unit : str
-        Names of the ends of the edge.
-    levels : tuple of str
-        What 0 and 1 stand for when the input takes no other values; else empty.
-    """
-
-    x: Array
+    x: Array  # (point,)
     y: Array
-    parts: dict[str, Array]
-    mean: float
+    parts: dict[str, Array]  # what y is the sum of, by name; empty when not asked for
+    mean: float  # over the data, over the grid when no data are known
     grid: tuple[float, float]
-    knots: Array
-    data: tuple[float, float] | None
-    density: tuple[Array, Array] | None
+    knots: Array  # where two pieces meet
+    data: tuple[float, float] | None  # range
+    density: tuple[Array, Array] | None  # edges of bins and the share of the data in each
     input_name: str = ""
     input_unit: str = ""
     output_name: str = ""
     output_unit: str = ""
-    levels: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()  # what 0 and 1 stand for when the input takes no other values
 
 
-def node_names(model: KAN, level: int) -> tuple[str, ...]:
-    """Return the names of a level of nodes: features, h1_1 and so on, or outputs.
-
-    Examples
-    --------
-    >>> node_names(KAN([1, 2, 1]), 1)
-    ('h1_1', 'h1_2')
-    """
-    if level in (0, len(model.layers)):
-        return model.output_names if level else model.feature_names
-    return tuple(model.node_name(level, unit) for unit in range(model.widths[level]))
-
-
-def end_names(model: KAN, layer: int) -> tuple[str, ...]:
-    """Return the names of what the edges of a layer lead to: nodes, or factors of products.
-
-    Examples
-    --------
-    >>> end_names(KAN([1, (1, 1)]), 0)
-    ('y1', 'y2.1', 'y2.2')
-    """
-    count = model.layers[layer].out_features
-    return tuple(model.subnode_name(layer, unit) for unit in range(count))
-
-
-def node_index(names: tuple[str, ...], node: int | str, *, call: str, argument: str) -> int:
-    """Return the index of a node given by index or name.
+def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: str) -> int:
+    """Return the index of an end of an edge: `in_` a node, `out` a node or factor of a product.
 
     Raises
     ------
     InvalidValueError
         If there is no such node.
     """
+    if argument == "in_":
+        names = [model.node_name(layer, unit) for unit in range(model.widths[layer])]
+    else:
+        count = model.layers[layer].out_features
+        names = [model.subnode_name(layer, unit) for unit in range(count)]
     if isinstance(node, str) and node in names:
         return names.index(node)
     if isinstance(node, int) and not isinstance(node, bool) and 0 <= node < len(names):
@@ -111,13 +68,7 @@ def node_index(names: tuple[str, ...], node: int | str, *, call: str, argument: 
 
 
 def check_layer(model: KAN, layer: object, *, call: str) -> int:
-    """Return the index of a layer; refuse one that the model does not have.
-
-    Raises
-    ------
-    InvalidValueError
-        If `layer` is no whole number from 0 to the last layer.
-    """
+    """Return the index of a layer; refuse one that the model does not have."""
     known = isinstance(layer, int) and not isinstance(layer, bool)
     if isinstance(layer, int) and known and 0 <= layer < len(model.layers):
         return layer
@@ -130,7 +81,7 @@ def model_curves(
     layer: int,
     edges: Sequence[tuple[int, int]],
     *,
-    data: Rows | None,
+    data: Rows | Trace | None,
     parts: bool,
     call: str,
 ) -> list[Curve]:
@@ -139,8 +90,8 @@ def model_curves(
     Inputs of the first layer are in the units of the features, edges into outputs that are sums in
     the units of the output; everything between is in the scaled units of its layer.
     """
-    seen = None if data is None else trace(model, model.prepare(data, call=call)).inputs[layer]
-    columns = None if seen is None else seen.double().cpu().numpy()
+    record = traced(call, model, data)
+    columns = None if record is None else record.inputs[layer].double().cpu().numpy()
     return [_model_curve(model, layer, edge, columns, parts, call) for edge in edges]
 
 
@@ -148,51 +99,44 @@ def _model_curve(
     model: KAN, layer: int, edge: tuple[int, int], columns: Array | None, parts: bool, call: str
 ) -> Curve:
     (out, in_), inner = edge, model.layers[layer]
-    phi = inner.edge(out, in_)
+    phi, nodes = inner.edge(out, in_), model.nodes[layer]
+    node, factor = nodes.grouping.place(out)
     shift, scale = 0.0, 1.0
-    if layer == 0:
-        shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
-    node, factor = model.nodes[layer].grouping.place(out)
-    last = layer == len(model.layers) - 1 and factor is None
-    unit = float(model.output_scale[node]) if last else 1.0
-    unit *= float(model.nodes[layer].scale[node]) if last and model.nodes[layer].scaled else 1.0
-    values: Array | None = None
-    if columns is not None:
-        values = columns[:, in_]
-    elif inner.statistics is not None:
-        values = _spread_out(inner.statistics.quantiles[in_].double().numpy())
-    curve = _curve(phi, values, parts, call)
     names: dict[str, Any] = {
         "input_name": model.node_name(layer, in_),
         "output_name": model.subnode_name(layer, out),
     }
     if layer == 0:
+        shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
         feature = model.schema.features[in_]
         names["input_unit"] = feature.unit
         levels = feature.categories if feature.kind == "binary" else ("no", "yes")
         if feature.kind != "numeric" and feature.category is not None and len(levels) == 2:
-            curve = dataclasses.replace(curve, levels=levels, data=None, grid=(-0.4, 1.4))
-    if last:
+            names |= {"levels": levels, "data": None, "grid": (-0.4, 1.4)}
+    if layer == len(model.layers) - 1 and factor is None:
         known = model.schema.outputs[node].unit
         names["output_unit"] = known or ("log-odds" if model.task == "classification" else "")
-    return dataclasses.replace(_rescaled(curve, shift, scale, unit), **names)
+        phi = phi.scaled(
+            float(model.output_scale[node]) * (float(nodes.scale[node]) if nodes.scaled else 1.0)
+        )
+    values: Array | None = None
+    if columns is not None:
+        values = columns[:, in_]
+    elif inner.statistics is not None:
+        values = _spread_out(inner.statistics.quantiles[in_].double().numpy())
+    values = None if values is None else shift + scale * values
+    curve = _curve(phi.in_units(shift, scale), values, parts, call)
+    return dataclasses.replace(curve, **names)
 
 
 def function_curve(phi: Any, *, data: Any, parts: bool, call: str) -> Curve:
-    """Return an EdgeFunction as a curve; `data` are values of its input, or None.
-
-    Raises
-    ------
-    DataError
-        If a value is not finite or there is none.
-    """
+    """Return an EdgeFunction as a curve; `data` are values of its input, or None."""
     values = None
     if data is not None:
         values = np.asarray(torch.as_tensor(data).detach().cpu(), dtype=np.float64).ravel()
         if not len(values) or not np.isfinite(values).all():
             got = "none" if not len(values) else "NaN or infinity"
-            text = message(call, "finite values in data", got, "Drop the others")
-            raise DataError(text)
+            raise DataError(message(call, "finite values in data", got, "Drop the others"))
     curve = _curve(phi, values, parts, call)
     return dataclasses.replace(curve, input_name="x", input_unit=phi.unit, output_name=phi.name)
 
@@ -253,26 +197,6 @@ def _parts(phi: Any, x: Array, y: Array, call: str) -> dict[str, Array]:
     return {"spline": only_spline, f"base ({phi.base})": y - only_spline}
 
 
-def _rescaled(curve: Curve, shift: float, scale: float, unit: float) -> Curve:
-    """Return the curve with its input as ``x * scale + shift`` and its output times `unit`."""
-
-    def move(x: Any) -> Any:
-        return x * scale + shift
-
-    density = curve.density
-    return dataclasses.replace(
-        curve,
-        x=move(curve.x),
-        y=curve.y * unit,
-        parts={name: part * unit for name, part in curve.parts.items()},
-        mean=curve.mean * unit,
-        grid=(move(curve.grid[0]), move(curve.grid[1])),
-        knots=move(curve.knots),
-        data=None if curve.data is None else (move(curve.data[0]), move(curve.data[1])),
-        density=None if density is None else (move(density[0]), density[1]),
-    )
-
-
 def chosen_edges(
     model: KAN, layer: int, out: int | str | None, in_: int | str | None, *, most: int, call: str
 ) -> tuple[list[tuple[int, int]], int]:
@@ -285,17 +209,16 @@ def chosen_edges(
     inner = model.layers[layer]
     alive = (inner.mask != 0).cpu().numpy()
     if out is not None:
-        row = node_index(end_names(model, layer), out, call=call, argument="out")
+        row = find_node(model, layer, "out", out, call=call)
         alive[np.arange(len(alive)) != row] = False
     if in_ is not None:
-        column = node_index(node_names(model, layer), in_, call=call, argument="in_")
+        column = find_node(model, layer, "in_", in_, call=call)
         alive[:, np.arange(alive.shape[1]) != column] = False
-    rows, columns = np.nonzero(alive)
-    if len(rows) > most:
+    edges = np.argwhere(alive)
+    kept = np.arange(len(edges))
+    if len(edges) > most:
         known = inner.statistics
         with torch.no_grad():
             strength = inner.weight_l1().cpu() if known is None else known.edge_std
-        order = np.argsort(-strength.numpy()[rows, columns], kind="stable")[:most]
-        kept = np.sort(order)
-        return list(zip(rows[kept].tolist(), columns[kept].tolist(), strict=True)), len(rows)
-    return list(zip(rows.tolist(), columns.tolist(), strict=True)), len(rows)
+        kept = np.sort(np.argsort(-strength.numpy()[alive], kind="stable")[:most])
+    return [(int(out), int(in_)) for out, in_ in edges[kept]], len(edges)

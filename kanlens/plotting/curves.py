@@ -18,11 +18,9 @@ from kanlens.plotting.curve_data import (
     Curve,
     check_layer,
     chosen_edges,
-    end_names,
+    find_node,
     function_curve,
     model_curves,
-    node_index,
-    node_names,
 )
 from kanlens.plotting.style import (
     STYLE,
@@ -30,6 +28,7 @@ from kanlens.plotting.style import (
     check_axes,
     context,
     fitted,
+    in_unit,
     literal,
     size_in_inches,
     text_width,
@@ -38,8 +37,9 @@ from kanlens.plotting.style import (
 )
 
 if TYPE_CHECKING:
-    from kanlens.model.edge import EdgeFunction
     from kanlens.model.network import Rows
+    from kanlens.model.recording import Trace
+    from kanlens.model.spline_edge import EdgeFunction
 
 STRIP = 0.13  # share of the height that the density of the data takes
 SHADE = "#efefef"
@@ -60,7 +60,7 @@ def edge(
     in_: int | str | None = None,
     *,
     ax: Axes | None = None,
-    data: Rows | None = None,
+    data: Rows | Trace | None = None,
     parts: bool = False,
 ) -> Axes:
     """Draw the function on one edge, and where the data lie.
@@ -81,8 +81,8 @@ def edge(
     ax : Axes, optional
         Where to draw; a new figure, made by pyplot, when None.
     data : optional
-        With a model rows of x, with an EdgeFunction values of its input. The statistics stored
-        in the model when None.
+        With a model a `Trace` of it or rows of x, with an EdgeFunction values of its input. The
+        statistics stored in the model when None.
     parts : bool
         Whether the spline and the base, whose sum the function is, are drawn too.
 
@@ -117,7 +117,7 @@ def edge(
         ax.plot(curve.x, part, dashes, color=STYLE.muted, linewidth=0.9, label=name, zorder=3)
     lines = [curve.y, *curve.parts.values()]
     _set_range(ax, *_range_of(lines))
-    _name_input(ax, curve)
+    ax.set_xlabel(with_unit(curve.input_name, curve.input_unit))
     if curve.output_name:
         ax.set_ylabel(_contribution(curve, size_in_inches(ax)[1]))
     if curve.parts:
@@ -134,7 +134,7 @@ def edges(
     in_: int | str | None = None,
     top: int = SHOWN,
     ax: Axes | None = None,
-    data: Rows | None = None,
+    data: Rows | Trace | None = None,
 ) -> Axes:
     """Draw the live edges of a layer side by side, all with the same range of y.
 
@@ -153,7 +153,7 @@ def edges(
         Most edges to draw, the strongest first.
     ax : Axes, optional
         Whose place to fill; a new figure of fitting size, made by pyplot, when None.
-    data : Tensor, ndarray or DataFrame, shape (batch, in), optional
+    data : Trace, or Tensor, ndarray or DataFrame of shape (batch, in), optional
         Rows of x; the statistics stored in the model when None.
 
     Returns
@@ -183,7 +183,9 @@ def edges(
     curves = model_curves(model, index, picks, data=data, parts=False, call=call)
     columns = min(COLUMNS, len(picks), math.ceil(math.sqrt(1.6 * len(picks))))
     rows = math.ceil(len(picks) / columns)
-    ax = axes_for(ax, _grid_size(rows, columns), call=call, bare=True)
+    width = FRAME[0] + columns * PANEL[0] + (columns - 1) * GUTTER[0] + 0.1
+    height = 2 * FRAME[1] + rows * PANEL[1] + (rows - 1) * GUTTER[1]
+    ax = axes_for(ax, (width, height), call=call, bare=True)
     ax.set_axis_off()
     panels, size = _panels(ax, rows, columns, len(picks))
     low, high = _range_of([curve.y - curve.mean for curve in curves])
@@ -202,8 +204,8 @@ def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts:
     if isinstance(source, KAN):
         index = check_layer(source, layer, call=call)
         pick = (
-            node_index(end_names(source, index), out, call=call, argument="out"),
-            node_index(node_names(source, index), in_, call=call, argument="in_"),
+            find_node(source, index, "out", out, call=call),
+            find_node(source, index, "in_", in_, call=call),
         )
         return model_curves(source, index, [pick], data=data, parts=parts, call=call)[0]
     if not callable(source) or not hasattr(source, "domain"):
@@ -282,18 +284,9 @@ def _set_range(ax: Axes, low: float, high: float) -> None:
 
 def _contribution(curve: Curve, room: float) -> str:
     """Name what an edge adds to, on as many inches as there are."""
-    unit = f" ({literal(curve.output_unit)})" if curve.output_unit else ""
+    unit = in_unit(curve.output_unit)
     rest = room - text_width(f"contribution to {unit}", STYLE.text)
     return f"contribution to {fitted(curve.output_name, max(rest, 0.5), STYLE.text)}{unit}"
-
-
-def _name_input(ax: Axes, curve: Curve) -> None:
-    ax.set_xlabel(with_unit(curve.input_name, curve.input_unit))
-
-
-def _grid_size(rows: int, columns: int) -> tuple[float, float]:
-    width = FRAME[0] + columns * PANEL[0] + (columns - 1) * GUTTER[0]
-    return width + 0.1, 2 * FRAME[1] + rows * PANEL[1] + (rows - 1) * GUTTER[1]
 
 
 def _panels(

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import to_rgb
 
 from kanlens.checks import check_count, message
 from kanlens.errors import DataError, ShapeError
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
-from kanlens.plotting.labels import Labels, place_labels
-from kanlens.plotting.layout import CROWD, Array, Boxes, Layout, arrange
-from kanlens.plotting.product_nodes import draw_products
-from kanlens.plotting.samples import LayerCurves, layer_curves
-from kanlens.plotting.style import STYLE, axes_for, check_axes, context, literal, size_in_inches
+from kanlens.model.recording import Trace, traced
+from kanlens.plotting.diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves
+from kanlens.plotting.layout import Labels, Layout, arrange, place_labels
+from kanlens.plotting.style import (
+    STYLE,
+    Array,
+    axes_for,
+    check_axes,
+    context,
+    literal,
+    size_in_inches,
+)
 
 if TYPE_CHECKING:
     from kanlens.model.network import Rows
 
 CALL = "plot.network"
-MOST_BOXES = 100  # in a layer; beyond, the strongest `FEWER` get a box
-FEWER = 60
-MOST_LINES = 3000  # of a layer drawn without a box, the strongest
-MANY_LINES = 1500  # beyond, they become one image inside the vector picture
 MARGIN = 0.12  # inches
 NOTE = 0.2  # inches, for a line on what is left out
 
@@ -38,7 +38,7 @@ NOTE = 0.2  # inches, for a line on what is left out
 def network(
     model: Model,
     *,
-    x: Rows | None = None,
+    x: Rows | Trace | None = None,
     ax: Axes | None = None,
     scores: Sequence[Any] | None = None,
     top: int | None = None,
@@ -57,7 +57,7 @@ def network(
     ----------
     model : KAN or fitted estimator
         Left as it is.
-    x : Tensor, ndarray or DataFrame, shape (batch, in), optional
+    x : Trace, or Tensor, ndarray or DataFrame of shape (batch, in), optional
         Data that ranges and strengths are taken from, in the units of the data; the statistics
         stored in the model when None.
     ax : Axes, optional
@@ -101,34 +101,26 @@ def network(
     if top is not None:
         check_count(CALL, "top", top, least=0)
     given = _checked_scores(model, scores)
-    limit = _limit(model, top)
-    curves = layer_curves(model, x=x, scores=given, most=limit, call=CALL)
+    curves = layer_curves(model, traced(CALL, model, x), given, top)
     layout, below, above = _fitted(model, curves, ax)
-    limits = _limits(layout, (below, above), _note_height(curves))
-    ax = axes_for(
-        ax, (limits[0][1] - limits[0][0], limits[1][1] - limits[1][0]), call=CALL, bare=True
-    )
-    ax.set(xlim=limits[0], ylim=limits[1], aspect="equal")
+    left, right = np.maximum(below.overhangs, above.overhangs)
+    across = -MARGIN - float(left), layout.width + MARGIN + float(right)
+    bottom = -MARGIN - below.height - (NOTE if _note(curves) else 0.0)
+    upright = bottom, layout.height + MARGIN + above.height
+    size = across[1] - across[0], upright[1] - upright[0]
+    ax = axes_for(ax, size, call=CALL, bare=True)
+    ax.set(xlim=across, ylim=upright, aspect="equal")
     ax.set_axis_off()
-    for index, layer in enumerate(curves):
-        _draw_lines(ax, layer, layout, index)
-        _draw_boxes(ax, layer, layout.boxes[index])
-        draw_products(ax, model, layout, index)
     unused = _unused_nodes(model)
-    _draw_nodes(ax, layout, unused)
+    draw_layers(ax, model, curves, layout, unused)
     below.draw(ax, 0.0, unused[0])
     above.draw(ax, layout.height, unused[-1])
     if hidden_names:
         _draw_hidden_names(ax, layout)
-    _draw_note(ax, curves)
+    style: dict[str, Any] = {"fontsize": STYLE.small, "color": STYLE.muted, "va": "bottom"}
+    if note := _note(curves):
+        ax.text(across[0] + MARGIN, bottom + 0.04, note, ha="left", **style)
     return ax
-
-
-def _limit(model: KAN, top: int | None) -> list[int]:
-    if top is not None:
-        return [top] * len(model.layers)
-    alive = [int((layer.mask != 0).sum()) for layer in model.layers]
-    return [count if count <= MOST_BOXES else FEWER for count in alive]
 
 
 def _checked_scores(model: KAN, scores: Sequence[Any] | None) -> list[Array] | None:
@@ -158,18 +150,14 @@ def _unused_nodes(model: KAN) -> list[Array]:
     return [np.asarray(~(one | other)) for one, other in zip(ways_in, ways_out, strict=True)]
 
 
-def _shown_nodes(model: KAN) -> list[Array]:
-    """Return which nodes are drawn: all inputs and outputs, hidden ones with a live edge."""
-    shown: list[Array] = [~unused for unused in _unused_nodes(model)]
-    shown[0][:] = shown[-1][:] = True
-    return shown
-
-
 def _fitted(
     model: KAN, curves: list[LayerCurves], ax: Axes | None
 ) -> tuple[Layout, Labels, Labels]:
     """Lay the diagram out so that it and its names fill the axes, or a figure of their own."""
-    shown = _shown_nodes(model)
+    shown: list[Array] = [~unused for unused in _unused_nodes(model)]
+    shown[0][:] = shown[-1][:] = True  # inputs and outputs, whether they have live edges or not
+    ends = [[(one.name, one.unit) for one in model.schema.features]]
+    ends.append([(one.name, one.unit) for one in model.schema.outputs])
     edges = [(layer.out, layer.in_) for layer in curves]
     groups = [nodes.grouping for nodes in model.nodes]
     last = curves[-1].strength.max(1, initial=0)  # (sub,)
@@ -183,137 +171,15 @@ def _fitted(
             place_labels(
                 layout.nodes[level][:, 0], names, size, width=layout.width, side=side, room=room
             )
-            for level, names, size, side in zip(
-                (0, -1), _names(model), strength, (-1, 1), strict=True
-            )
+            for level, names, size, side in zip((0, -1), ends, strength, (-1, 1), strict=True)
         )
         if width is None or height is None:
             break
         sides = np.maximum(below.overhangs, above.overhangs).sum() + 2 * MARGIN
-        rest = height - below.height - above.height - 2 * MARGIN - _note_height(curves)
+        rest = height - below.height - above.height - 2 * MARGIN - (NOTE if _note(curves) else 0.0)
         size = {"width": max(width - sides, 0.5), "height": max(rest, 0.5)}
         layout = arrange(shown, edges, groups=groups, **size)
     return layout, below, above
-
-
-def _names(model: KAN) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    schema = model.schema
-    return [(f.name, f.unit) for f in schema.features], [(o.name, o.unit) for o in schema.outputs]
-
-
-def _limits(
-    layout: Layout, labels: tuple[Labels, Labels], note: float
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the range of x and of y that holds the diagram, its names and its note."""
-    below, above = labels
-    left, right = np.maximum(below.overhangs, above.overhangs)
-    x = (-MARGIN - float(left), layout.width + MARGIN + float(right))
-    return x, (-MARGIN - below.height - note, layout.height + MARGIN + above.height)
-
-
-def _shades(relative: Array, least: float, color: str = STYLE.ink) -> Array:
-    """Return opaque colors from pale to full: overlapping lines then keep their meaning."""
-    share = (least + (1 - least) * np.clip(relative, 0, 1))[:, None]
-    full, paper = np.array(to_rgb(color)), np.array(to_rgb(STYLE.paper))
-    return np.asarray(share * full + (1 - share) * paper)
-
-
-def _draw_lines(ax: Axes, layer: LayerCurves, layout: Layout, index: int) -> None:
-    below, above = layout.nodes[index], layout.arrivals[index]
-    boxes = layout.boxes[index]
-    _draw_rest(ax, layer, below, above)
-    relative = layer.relative[boxes.out, boxes.in_]
-    order = np.argsort(relative, kind="stable")
-    doors = [np.stack([boxes.lanes, np.full(len(order), end)], axis=1) for end in boxes.ends]
-    middles = np.stack([boxes.lanes, boxes.centers[:, 1]], axis=1)[:, None]
-    legs = {
-        "into": np.concatenate([_bent(below[boxes.in_], doors[0]), middles], axis=1),
-        "out of": np.concatenate([middles, _bent(doors[1], above[boxes.out])], axis=1),
-    }
-    for name, leg in legs.items():
-        lines = LineCollection(
-            list(leg[order]),
-            colors=_shades(relative[order], 0.15),
-            linewidths=0.4 + 0.9 * relative[order],
-            zorder=2,
-            label=f"_lines {name} boxes {index}",
-        )
-        ax.add_collection(lines, autolim=False)
-
-
-def _draw_rest(ax: Axes, layer: LayerCurves, below: Array, above: Array) -> None:
-    """Draw edges without a box as straight lines, the strongest last."""
-    rest = slice(0, MOST_LINES)
-    out, in_ = layer.rest_out[rest][::-1], layer.rest_in[rest][::-1]
-    if not len(out):
-        return
-    relative = layer.relative[out, in_]
-    paleness = min(1.0, 6 / math.sqrt(len(out)))  # many lines add up
-    lines = LineCollection(
-        list(np.stack([below[in_], above[out]], axis=1)),
-        colors=_shades(paleness * relative, 0.05),
-        linewidths=0.25 + 0.4 * relative,
-        zorder=1,
-        label=f"_lines without box {layer.index}",
-        rasterized=len(out) > MANY_LINES,
-    )
-    ax.add_collection(lines, autolim=False)
-
-
-def _bent(start: Array, end: Array) -> Array:  # (line, 2) each -> (line, point, 2)
-    """Join two rows of points by curves that leave and arrive rather upright."""
-    t = np.linspace(0, 1, 25)[None, :]
-    ease = 0.35 * t + 0.65 * t * t * (3 - 2 * t)
-    x = start[:, :1] + (end[:, :1] - start[:, :1]) * ease
-    y = start[:, 1:] + (end[:, 1:] - start[:, 1:]) * t
-    return np.stack([x, y], axis=2)
-
-
-def _draw_boxes(ax: Axes, layer: LayerCurves, boxes: Boxes) -> None:
-    """Draw frames and curves of one layer, each kind as one collection."""
-    relative = layer.relative[boxes.out, boxes.in_]
-    known = layer.symbolic[boxes.out, boxes.in_]
-    color = np.where(known[:, None], _shades(relative, 0.55, STYLE.accent), _shades(relative, 0.35))
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * boxes.size / 2
-    frames = PolyCollection(
-        list(boxes.centers[:, None] + corners),
-        facecolors=STYLE.paper,
-        edgecolors=color,
-        linewidths=np.where(known, 1.0, 0.5),
-        zorder=3,
-        label=f"_boxes {layer.index}",
-    )
-    ax.add_collection(frames, autolim=False)
-    picks = {edge: row for row, edge in enumerate(zip(layer.out, layer.in_, strict=True))}
-    rows = [picks[edge] for edge in zip(boxes.out, boxes.in_, strict=True)]
-    shape = layer.unit_curves()[rows]  # (box, point, 2) from 0 to 1
-    inside = (shape - 0.5) * boxes.size * np.array([0.86, 0.74])
-    curves = LineCollection(
-        list(boxes.centers[:, None] + inside),
-        colors=color,
-        linewidths=min(1.3, 0.5 + 2.2 * boxes.size),
-        capstyle="round",
-        joinstyle="round",
-        zorder=4,
-        label=f"_curves {layer.index}",
-    )
-    ax.add_collection(curves, autolim=False)
-
-
-def _draw_nodes(ax: Axes, layout: Layout, unused: list[Array]) -> None:
-    for level, places in enumerate(layout.nodes):
-        crowded = int(np.isfinite(places[:, 0]).sum()) > CROWD
-        ends = level in (0, len(layout.nodes) - 1)
-        ax.scatter(
-            places[:, 0],
-            places[:, 1],
-            s=3 if crowded else 22,
-            c=STYLE.paper if ends and not crowded else STYLE.ink,
-            edgecolors=np.where(unused[level], STYLE.faint, STYLE.ink),
-            linewidths=0.0 if crowded else 0.9,
-            zorder=5,
-            label=f"_nodes {level}",
-        )
 
 
 def _draw_hidden_names(ax: Axes, layout: Layout) -> None:
@@ -342,14 +208,3 @@ def _note(curves: list[LayerCurves]) -> str:
             lines = f", {min(rest, MOST_LINES):,} as lines" if rest > MOST_LINES else ""
             parts.append(f"layer {layer.index}: {boxes:,} of {boxes + rest:,}{lines}")
     return f"Curves shown, strongest first: {'; '.join(parts)}" if parts else ""
-
-
-def _note_height(curves: list[LayerCurves]) -> float:
-    return NOTE if _note(curves) else 0.0
-
-
-def _draw_note(ax: Axes, curves: list[LayerCurves]) -> None:
-    text, left, bottom = _note(curves), ax.get_xlim()[0], ax.get_ylim()[0]
-    if text:
-        style: dict[str, Any] = {"fontsize": STYLE.small, "color": STYLE.muted}
-        ax.text(left + MARGIN, bottom + 0.04, text, ha="left", va="bottom", **style)

@@ -1,28 +1,30 @@
-"""Formulas: as they are printed in books, and how close they are to what they stand for."""
+"""Formulas as they are printed in books, and how predictions agree with what they should be."""
 
 from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
-from kanlens.errors import DTypeError, ShapeError
-from kanlens.model.arguments import find_output
-from kanlens.plotting.agreement import finite_pairs, scatter_pair
+from kanlens.errors import DataError, DTypeError, ShapeError
+from kanlens.model.network import find_output
 from kanlens.plotting.style import (
     STYLE,
+    Array,
     axes_for,
     check_axes,
     context,
+    in_unit,
     literal,
+    numbers,
     size_in_inches,
     tidy,
 )
@@ -37,6 +39,10 @@ MOST_LINES = 5  # of a formula as mathematics; a longer one is written as text
 TEXT_LINES = 6
 SIZES = (11.0, 9.0, 7.5)  # points, of mathematics
 SPACE = 0.01  # inches between terms, for each point of size
+MANY = 1500  # points beyond which they become an image inside the vector picture
+SIDE = 0.85 * STYLE.column
+CELL = 0.42  # inches, of a confusion matrix
+NUMBERS = 20  # classes up to which the counts are written into the matrix
 
 
 @context()
@@ -86,6 +92,7 @@ def formula(
 
     Examples
     --------
+    >>> import torch
     >>> from matplotlib.figure import Figure
     >>> from kanlens.model.function_layer import FunctionLinear
     >>> from kanlens.model.network import KAN
@@ -111,13 +118,10 @@ def formula(
         _draw_front(ax, result, name, index)
     else:
         ends = (f"{name}, network" if y is None else name, f"{name}, formula")
-        scatter_pair(ax, *pair, ends, unit=_unit(result, place))
+        unit = "" if result.model is None else str(result.model.schema.outputs[place].unit)
+        scatter_pair(ax, *pair, ends, unit=unit)
     ax.set_title("\n".join(lines), loc="left", fontsize=size, linespacing=1.4, pad=8)
     return ax
-
-
-def _unit(result: Any, place: int) -> str:
-    return "" if result.model is None else str(result.model.schema.outputs[place].unit)
 
 
 def _pair(result: Any, x: Any, y: Any, place: int, index: int | None) -> tuple[Any, Any]:
@@ -125,20 +129,13 @@ def _pair(result: Any, x: Any, y: Any, place: int, index: int | None) -> tuple[A
     if y is None and result.model is None:
         expected = "y, as the formula was not read from a network"
         raise ShapeError(message(CALL, expected, "None", "Pass what it should give"))
-    given = result.model(x) if y is None else y
-    truth, guess = _column(given, place), result.predict(x, index)[:, place]
+    truth, guess = numbers(result.model(x) if y is None else y), result.predict(x, index)[:, place]
+    truth = truth if truth.ndim < 2 else truth[:, min(place, truth.shape[1] - 1)]
     if len(truth) != len(guess):
         got = f"{len(truth)} for {len(guess)} rows"
         raise ShapeError(message(CALL, "y with one value per row", got, "Pass both whole"))
-    finite_pairs(truth, guess, call=CALL)
+    check_pairs(truth, guess, call=CALL)
     return truth, guess
-
-
-def _column(values: Any, place: int) -> Any:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    numbers = np.asarray(values, dtype=np.float64)
-    return numbers if numbers.ndim < 2 else numbers[:, min(place, numbers.shape[1] - 1)]
 
 
 def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
@@ -181,29 +178,10 @@ def _name_points(ax: Axes, table: Any, complexity: Any, loss: Any) -> None:
 
 
 def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], float]:
-    r"""Return a formula as lines to draw, each at most `room` inches wide.
+    """Return a formula as lines to draw, each at most `room` inches wide.
 
-    Parameters
-    ----------
-    expression : sympy.Expr
-        Numbers are rounded to four digits.
-    name : str
-        Of what it gives.
-    room : float
-        Width, in inches.
-
-    Returns
-    -------
-    lines : list of str
-        Mathematics when matplotlib can set it within five lines, else plain text.
-    size : float
-        Of their letters, in points.
-
-    Examples
-    --------
-    >>> import sympy
-    >>> formula_lines(sympy.Symbol("x1") / 2, "y", 3.0)
-    (['$y = \\frac{x_{1}}{2}$'], 11.0)
+    Lines are mathematics when matplotlib can set it within five of them, else plain text; with
+    them comes the size of their letters in points.
     """
     import sympy
 
@@ -266,3 +244,123 @@ def _plain(text: str, room: float) -> list[str]:
     if len(lines) > TEXT_LINES:
         lines = [*lines[: TEXT_LINES - 1], f"{lines[TEXT_LINES - 1][: width - 1]}…"]
     return [literal(line) for line in lines]
+
+
+@context()
+def predicted(
+    y: Any,
+    prediction: Any,
+    *,
+    class_labels: Sequence[str] | None = None,
+    name: str = "",
+    unit: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw predictions against the truth: a scatter, or for classes the confusion matrix.
+
+    Parameters
+    ----------
+    y, prediction : array-like, shape (n,) or (n, 1)
+        Numbers; with `class_labels`, class codes 0, 1, ...
+    class_labels : sequence of str, optional
+        Names of the classes, in the order of their codes; numbers are compared when None.
+    name, unit : str
+        Of what is predicted.
+    ax : Axes, optional
+        Where to draw; a new figure, made by pyplot, when None.
+
+    Returns
+    -------
+    Axes
+        On the line in the scatter prediction and truth are equal. Cells of the matrix hold
+        counts, and are as dark as their share of the true class.
+
+    Raises
+    ------
+    ShapeError
+        If `y` and `prediction` differ in length, or hold nothing.
+    DataError
+        If a class code has no label, or no pair of numbers is finite.
+    DTypeError
+        If `ax` is no Axes.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> predicted([1.0, 2.0], [1.1, 1.9], unit="m", ax=Figure().subplots()).get_xlabel()
+    'true (m)'
+    """
+    call = "plot.predicted"
+    check_axes(ax, call=call)
+    truth, guess = numbers(y).ravel(), numbers(prediction).ravel()
+    if len(truth) != len(guess) or not len(truth):
+        got = f"{len(truth)} and {len(guess)}"
+        text = message(call, "y and prediction of one length", got, "Pass one output of one table")
+        raise ShapeError(text)
+    if class_labels is None:
+        ends = (f"true {name}".strip(), f"predicted {name}".strip())
+        check_pairs(truth, guess, call=call)
+        return scatter_pair(axes_for(ax, (SIDE, SIDE), call=call), truth, guess, ends, unit=unit)
+    return _confusion(truth, guess, [literal(label, most=16) for label in class_labels], ax)
+
+
+def check_pairs(left: Array, right: Array, *, call: str) -> None:
+    """Refuse two columns of numbers, shape (n,) each, none of whose pairs is finite."""
+    if not (np.isfinite(left) & np.isfinite(right)).any():
+        raise DataError(message(call, "finite numbers", "none", "Check the prediction"))
+
+
+def scatter_pair(ax: Axes, left: Array, right: Array, names: tuple[str, str], *, unit: str) -> Axes:
+    """Draw two columns of numbers, shape (n,) each, against each other, on one square range."""
+    finite = np.isfinite(left) & np.isfinite(right)
+    left, right = left[finite], right[finite]
+    tidy(ax)
+    low = float(min(left.min(), right.min()))
+    high = float(max(left.max(), right.max()))
+    room = 0.05 * (high - low or 1.0)
+    ends = (low - room, high + room)
+    ax.plot(ends, ends, color=STYLE.muted, linewidth=0.7, zorder=1, label="_equal")
+    look: Any = {"s": 7, "linewidths": 0, "color": STYLE.accent, "zorder": 2}
+    alpha = float(np.clip(40 / np.sqrt(len(left)), 0.15, 0.8))
+    ax.scatter(left, right, alpha=alpha, rasterized=len(left) > MANY, **look)
+    ax.set(xlim=ends, ylim=ends, aspect="equal")
+    ax.set_xlabel(literal(names[0], most=34) + in_unit(unit))
+    ax.set_ylabel(literal(names[1], most=34) + in_unit(unit))
+    lost = int((~finite).sum())
+    if lost:
+        style: Any = {"fontsize": STYLE.small, "color": STYLE.muted, "transform": ax.transAxes}
+        ax.text(0.02, 0.99, f"{lost:,} not finite", ha="left", va="top", **style)
+    return ax
+
+
+def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -> Axes:
+    n = len(labels)
+    codes = np.concatenate([truth, guess])
+    if not np.isin(codes, np.arange(n)).all():
+        wrong = codes[~np.isin(codes, np.arange(n))][0]
+        expected = f"class codes from 0 to {n - 1}"
+        raise DataError(
+            message("plot.predicted", expected, f"{wrong:g}", "Pass codes, not names or logits")
+        )
+    counts = np.zeros((n, n), dtype=np.int64)
+    np.add.at(counts, (truth.astype(int), guess.astype(int)), 1)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = max(SIDE, CELL * n + 1.0)
+    ax = axes_for(ax, (side, side), call="plot.predicted")
+    ax.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.15)
+    turn = 40 if max(len(label) for label in labels) * n > 34 else 0
+    ax.set_xticks(range(n), labels, rotation=turn, ha="right" if turn else "center")
+    ax.set_yticks(range(n), labels)
+    for label in ax.get_xticklabels():
+        label.set_rotation_mode("anchor")
+    ax.tick_params(length=0, labelsize=STYLE.small)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    for (row, column), count in np.ndenumerate(counts):
+        if n <= NUMBERS:
+            color = STYLE.paper if shares[row, column] > 0.6 else STYLE.ink
+            style: Any = {"ha": "center", "va": "center", "fontsize": STYLE.small, "color": color}
+            ax.text(column, row, f"{count}", **style)
+    ax.set_xlabel("predicted class")
+    ax.set_ylabel("true class")
+    return ax

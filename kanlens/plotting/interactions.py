@@ -1,20 +1,31 @@
-"""Interactions of pairs of features as a matrix."""
+"""Attributions beyond single features: interactions of pairs, and flows through the edges."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
 
 from kanlens.attribution.result import Attribution
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
-from kanlens.plotting.style import STYLE, axes_for, literal
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from kanlens.plotting.style import (
+    STYLE,
+    Array,
+    axes_for,
+    in_unit,
+    literal,
+    numbers,
+    size_in_inches,
+    with_minus,
+)
 
 SCALED = (-3, 4)  # powers of ten that matplotlib takes out of the numbers beside the color bar
 CELL = 0.36  # inches
@@ -22,41 +33,30 @@ ROOM = 1.5  # for names
 WRITTEN = 10  # features up to which every cell has its number
 LONGEST = 24  # characters of a name
 NOTHING = 1e-12  # of the largest value: rounding, written as 0
+DIVERGING = LinearSegmentedColormap.from_list(
+    "effects", [STYLE.negative, STYLE.paper, STYLE.positive]
+)
+
+GAP = 0.025  # between two nodes of a level, as a share of the height
+BAR = 0.016  # width of a node, as a share of the distance of two levels
+LEAST = 2e-3  # flows below this share of the largest are not drawn
+HIGH, WIDE = 0.27, 1.9  # inches for each node and each layer
+LINE = 0.13  # inches between the middles of two names
 
 
 def draw_interactions(
     result: Attribution, row: int | None, top: int, ax: Axes | None, *, call: str
 ) -> Axes:
-    """Draw main effects on the diagonal and interactions off it.
+    """Draw main effects on the diagonal and interactions off it, of the `top` strongest features.
 
     Over all samples the mean |value|; of one sample the values, orange where they raise the output
     and blue where they lower it.
-
-    Parameters
-    ----------
-    result : Attribution
-    row : int or None
-        Which sample.
-    top : int
-        Most features to draw: those with the largest part in anything.
-    ax : Axes or None
-    call : str
-        For error messages.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    InvalidValueError
-        If the result has no interactions.
     """
     if result.interactions is None:
         expected = "an Attribution with interactions"
         got = f"one of method {result.method!r}"
         raise InvalidValueError(message(call, expected, got, "Use method='interactions'"))
-    values = result.interactions.detach().double().cpu().numpy()
+    values = numbers(result.interactions)
     table = np.abs(values).mean(0) if row is None else values[row]
     order = np.argsort(-np.abs(table).sum(1), kind="stable")[:top]
     table = table[np.ix_(order, order)]
@@ -64,27 +64,20 @@ def draw_interactions(
     side = CELL * len(names)
     ax = axes_for(ax, (side + ROOM + 0.9, side + ROOM), call=call)
     most = float(np.abs(table).max()) or 1.0
-    low, colors = (0.0, STYLE.sequence) if row is None else (-most, _diverging())
+    low, colors = (0.0, STYLE.sequence) if row is None else (-most, DIVERGING)
     image = ax.imshow(table, cmap=colors, vmin=low, vmax=most, aspect="equal")
-    _name(ax, names)
+    _name_cells(ax, names)
     if len(names) <= WRITTEN:
-        _write(ax, table, image)
+        _write_cells(ax, table, image)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2, labelsize=STYLE.small)
     what = "mean |interaction|" if row is None else "interaction"
-    unit = f" ({literal(result.unit)})" if result.unit else ""
-    bar.set_label(f"{what} for {literal(result.target, most=LONGEST)}{unit}")
+    bar.set_label(f"{what} for {literal(result.target, most=LONGEST)}{in_unit(result.unit)}")
     return ax
 
 
-def _diverging() -> LinearSegmentedColormap:
-    """Return blue over white to orange."""
-    shades = [STYLE.negative, "#ffffff", STYLE.positive]
-    return LinearSegmentedColormap.from_list("effects", shades)
-
-
-def _name(ax: Axes, names: list[str]) -> None:
+def _name_cells(ax: Axes, names: list[str]) -> None:
     places = np.arange(len(names))
     ax.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(places, names)
@@ -97,7 +90,7 @@ def _name(ax: Axes, names: list[str]) -> None:
     ax.grid(which="minor", color=STYLE.paper, linewidth=1.2)
 
 
-def _write(ax: Axes, table: Array, image: Any) -> None:
+def _write_cells(ax: Axes, table: Array, image: Any) -> None:
     """Put the number into every cell, in a color that can be read on it."""
     most = float(np.abs(table).max())
     least = NOTHING * most
@@ -110,19 +103,138 @@ def _write(ax: Axes, table: Array, image: Any) -> None:
 
 
 def _short(value: float, most: float) -> str:
-    """Write a number without a power of ten, which the color bar has.
-
-    Examples
-    --------
-    >>> [_short(value, 5.1e4) for value in (5.1e4, -1.24e4, 300.0, 0.2)]
-    ['5.1', '\N{MINUS SIGN}1.2', '0.03', '0']
-    >>> _short(123.4, 250.0), _short(0.036, 0.05)
-    ('123', '0.036')
-    """
+    """Write a number without a power of ten, which the color bar has."""
     power = math.floor(math.log10(most)) if most > 0 else 0
     if not SCALED[0] <= power < SCALED[1]:
         value, power = value / 10.0**power, 0
     text = f"{value:.2g}"
     if "e" in text:
         text = f"{value:.{max(0, 2 - power)}f}"
-    return "0" if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
+    return "0" if float(text) == 0 else with_minus(text)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Level:
+    """The nodes of a level: y of the lower end of each, its height, and what it is called."""
+
+    low: Array
+    height: Array
+    names: list[str]
+
+
+def draw_flows(
+    result: Attribution, row: int | None, top: int, ax: Axes | None, *, call: str
+) -> Axes:
+    """Draw the flow through every edge as a band; its width is its size.
+
+    Over all samples the mean |flow|; of one sample the flow, orange where it raises the output and
+    blue where it lowers it. A node is as high as the larger of what arrives and what leaves; the
+    features beyond `top` leave from one node, "n others".
+    """
+    if result.paths is None or result.owners is None:
+        expected = "an Attribution with paths"
+        got = f"one of method {result.method!r}"
+        raise InvalidValueError(message(call, expected, got, "Use method='secant'"))
+    flows = []  # (batch, node, in): what flows into the factors of one product is added up
+    for flow, owner in zip(result.paths, result.owners, strict=True):
+        member = np.arange(max(owner) + 1)[:, None] == np.asarray(owner)  # (node, out)
+        flows.append(np.einsum("no,boi->bni", member.astype(float), numbers(flow)))
+    tables = [np.abs(flow).mean(0) if row is None else flow[row] for flow in flows]
+    tables[0], names = _ranked(tables[0], result, top)
+    tables[-1] = tables[-1][np.abs(tables[-1]).sum(1) > 0] if tables[-1].any() else tables[-1][:1]
+    levels = _levels(tables, names, result)
+    most = max(len(level.low) for level in levels)
+    ax = axes_for(ax, (WIDE * len(tables) + 1.4, HIGH * most + 0.5), call=call, bare=True)
+    low = min(float(level.low.min()) for level in levels)
+    high = max(float((level.low + level.height).max()) for level in levels)
+    ax.set(xlim=(-0.42, len(levels) - 0.7), ylim=(low - GAP, high + GAP))
+    ax.set_axis_off()
+    for index, table in enumerate(tables):
+        _draw_bands(ax, table, levels[index], levels[index + 1], index, signed=row is not None)
+    for index, level in enumerate(levels):
+        _draw_nodes(ax, level, index, last=len(levels) - 1)
+    return ax
+
+
+def _ranked(table: Array, result: Attribution, top: int) -> tuple[Array, list[str]]:
+    """Put the strongest features first, and those beyond `top` together."""
+    order = np.argsort(-np.abs(table).sum(0), kind="stable")
+    kept, rest = order[:top], order[top:]
+    names = [literal(result.features[i], most=LONGEST) for i in kept]
+    columns = table[:, kept]
+    if len(rest):
+        columns = np.concatenate([columns, table[:, rest].sum(1, keepdims=True)], axis=1)
+        names.append(f"{len(rest)} others" if len(rest) > 1 else "1 other")
+    return columns, names
+
+
+def _levels(tables: list[Array], features: list[str], result: Attribution) -> list[_Level]:
+    """Stack the nodes of every level, centred; all levels share one scale."""
+    sizes = [np.abs(tables[0]).sum(0)]
+    for before, after in pairwise(tables):
+        sizes.append(np.maximum(np.abs(before).sum(1), np.abs(after).sum(0)))
+    sizes.append(np.abs(tables[-1]).sum(1))
+    scale = max(float(size.sum()) for size in sizes) or 1.0
+    found = []
+    for index, size in enumerate(sizes):
+        names = [f"h{index}_{k + 1}" for k in range(len(size))]
+        names = features if index == 0 else names
+        names = [literal(result.target, most=LONGEST)] if index == len(tables) else names
+        height = size / scale
+        tops = 0.5 + (height.sum() + GAP * (len(height) - 1)) / 2
+        low = tops - np.cumsum(height) - GAP * np.arange(len(height))
+        found.append(_Level(low=low, height=height, names=names))
+    return found
+
+
+def _draw_bands(
+    ax: Axes, table: Array, below: _Level, above: _Level, index: int, *, signed: bool
+) -> None:
+    """Draw one band for every edge (out, in) between two levels."""
+    sizes = np.abs(table)
+    most = float(sizes.max()) or 1.0
+    leaving = below.height / np.where(sizes.sum(0) > 0, sizes.sum(0), 1.0)
+    arriving = above.height / np.where(sizes.sum(1) > 0, sizes.sum(1), 1.0)
+    start, end = below.low + below.height, above.low + above.height
+    for i in range(table.shape[1]):
+        for o in range(table.shape[0]):
+            out, into = sizes[o, i] * leaving[i], sizes[o, i] * arriving[o]
+            start[i], end[o] = start[i] - out, end[o] - into
+            if sizes[o, i] < LEAST * most:
+                continue
+            color = STYLE.muted
+            if signed:
+                color = STYLE.positive if table[o, i] > 0 else STYLE.negative
+            band = _band(index + BAR / 2, index + 1 - BAR / 2, (start[i], out), (end[o], into))
+            ax.add_patch(PathPatch(band, facecolor=color, alpha=0.42, linewidth=0))
+
+
+def _band(x0: float, x1: float, start: tuple[float, float], end: tuple[float, float]) -> Path:
+    """Return the outline of a band between two stretches (low, height)."""
+    middle = (x0 + x1) / 2
+    (y0, h0), (y1, h1) = start, end
+    points = [
+        (x0, y0), (middle, y0), (middle, y1), (x1, y1),
+        (x1, y1 + h1), (middle, y1 + h1), (middle, y0 + h0), (x0, y0 + h0), (x0, y0),
+    ]  # fmt: skip
+    curve = [Path.CURVE4] * 3
+    return Path(points, [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY])
+
+
+def _draw_nodes(ax: Axes, level: _Level, index: int, *, last: int) -> None:
+    inch = np.ptp(ax.get_ylim()) / size_in_inches(ax)[1]
+    places = _spread(level.low + level.height / 2, LINE * inch)
+    for low, height, name, place in zip(level.low, level.height, level.names, places, strict=True):
+        box = (index - BAR / 2, low), BAR, max(height, 2e-3)
+        ax.add_patch(Rectangle(*box, color=STYLE.ink, linewidth=0))
+        side = {0: ("right", -0.03), last: ("left", 0.03)}.get(index, ("left", 0.02))
+        style: Any = {} if index in (0, last) else {"color": STYLE.muted, "fontsize": STYLE.small}
+        ax.text(index + side[1], place, name, ha=side[0], va="center", **style)
+
+
+def _spread(places: Array, least: float) -> Array:
+    """Move falling places apart, as little as it takes."""
+    from scipy.optimize import isotonic_regression
+
+    steps = least * np.arange(len(places))
+    return np.asarray(isotonic_regression(places + steps, increasing=False).x - steps)

@@ -1,4 +1,4 @@
-"""Where the nodes and the curve boxes of a network diagram go: geometry only, in inches.
+"""Geometry of a network diagram, in inches: its nodes, the boxes of its curves, and its names.
 
 Inputs lie at the bottom, outputs on top. Between two levels stand the boxes of the edges, grouped
 over the node they come from, so that all functions of one input stand together and the lines
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from kanlens.model.products import Grouping
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from kanlens.plotting.style import STYLE, Array, literal, text_width, with_unit
 
 MAX_ROWS = 4
 PITCH = 0.30  # of the boxes in a new figure, smallest wanted
@@ -33,53 +33,33 @@ DROP = 0.26  # from a node that multiplies down to its factors
 STEP = 0.2  # between two factors, at most
 CROWD = 40  # nodes in a level beyond which they are dots in an even row
 
+SLANT = 40.0  # degrees, of names too long for their place
+LINE = 1.25 * STYLE.text / 72  # inches from one line of text to the next
+APART = 0.08  # inches between names side by side
+LONGEST = 40  # characters of a name
+NODE = 0.09  # inches from a node to its name
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Boxes:
-    """The curve boxes of one layer.
+    """The curve boxes of one layer."""
 
-    Attributes
-    ----------
-    out, in_ : ndarray of int, shape (box,)
-        The edge in each box.
-    centers : ndarray, shape (box, 2)
-        x and y of its middle.
-    lanes : ndarray, shape (box,)
-        x at which the line of each box enters and leaves the stack of boxes.
-    ends : tuple of float
-        y of the lower and the upper edge of the stack.
-    size : float
-        Width and height of every box.
-    """
-
-    out: Array
+    out: Array  # (box,), with in_ the edge in each
     in_: Array
-    centers: Array
-    lanes: Array
-    ends: tuple[float, float]
-    size: float
+    centers: Array  # (box, 2)
+    lanes: Array  # (box,): x at which the line of each enters and leaves the stack of boxes
+    ends: tuple[float, float]  # y of the lower and the upper edge of the stack
+    size: float  # width and height of every box
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """Positions of a whole diagram.
-
-    Attributes
-    ----------
-    width, height : float
-        Size without the names.
-    nodes : tuple of ndarray, each of shape (node, 2)
-        From the inputs up to the outputs; NaN for nodes that are not drawn.
-    arrivals : tuple of ndarray, each of shape (out, 2)
-        For each layer, where its edges end: at their node, or at the factors of a product.
-    boxes : tuple of Boxes
-        One per layer.
-    """
+    """Positions of a whole diagram; width and height are without the names."""
 
     width: float
     height: float
-    nodes: tuple[Array, ...]
-    arrivals: tuple[Array, ...]
+    nodes: tuple[Array, ...]  # (node, 2), from the inputs up; NaN for nodes that are not drawn
+    arrivals: tuple[Array, ...]  # (out, 2) of each layer: nodes, or factors of a product
     boxes: tuple[Boxes, ...]
 
 
@@ -103,31 +83,14 @@ def arrange(
 ) -> Layout:
     """Place nodes and boxes so that no two boxes overlap.
 
-    Parameters
-    ----------
-    shown : sequence of ndarray of bool, each of shape (node,)
-        Which nodes of each level are drawn.
-    edges : sequence of (out, in_)
-        For each layer the edges that get a box, as two int arrays of shape (box,).
-    groups : sequence of Grouping, optional
-        For each layer, which of its outputs are multiplied; none when None.
-    width, height : float, optional
-        Size to fill; chosen by what has to fit when None.
-    limits : tuple of float
-        Least and largest width that may be chosen.
-
-    Returns
-    -------
-    Layout
-
-    Examples
-    --------
-    >>> both = np.ones(2, dtype=bool)
-    >>> place = arrange([both, both[:1]], [(np.array([0, 0]), np.array([0, 1]))])
-    >>> place.nodes[0][:, 1].tolist(), len(place.boxes[0].centers)
-    ([0.0, 0.0], 2)
+    `shown` (node,) says of each level which nodes are drawn, `edges` (out, in_) of each layer which
+    get a box, `groups` which outputs are multiplied. Width (within `limits`) and height are chosen
+    by what has to fit where they are None.
     """
-    counts = [_counts(in_, len(level)) for (_, in_), level in zip(edges, shown, strict=False)]
+    counts = [
+        np.bincount(in_, minlength=len(level))
+        for (_, in_), level in zip(edges, shown, strict=False)
+    ]
     if width is None:
         wanted = max(
             _needed_width(count, level) for count, level in zip(counts, shown, strict=False)
@@ -186,10 +149,6 @@ def _arrivals(group: Grouping, nodes: Array, drop: float, width: float) -> Array
             offset = (factor - (arity - 1) / 2) * step
             places.append(nodes[group.sums + product] + np.array([offset, -drop]))
     return np.array(places).reshape(-1, 2)
-
-
-def _counts(in_: Array, nodes: int) -> Array:
-    return np.bincount(in_, minlength=nodes)
 
 
 def _crowded(shown: Array) -> bool:
@@ -285,3 +244,112 @@ def _balanced(place: Array, count: Array, columns: Array) -> tuple[Array, Array,
     column = np.where(first, place // (least + 1), extra + (place - tall) // np.maximum(least, 1))
     row = np.where(first, place % (least + 1), (place - tall) % np.maximum(least, 1))
     return column, row, np.where(first, least + 1, least)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Labels:
+    """Names of one level of nodes, placed."""
+
+    x: Array  # (name,)
+    nodes: Array  # (name,): which node each belongs to
+    texts: list[str]  # safe to draw
+    angle: float  # 0, 40 or 90 degrees
+    side: int  # -1 below the nodes, 1 above them
+    height: float  # room they take below or above
+    overhang: float  # how far they reach beyond the diagram at its sides
+
+    @property
+    def overhangs(self) -> tuple[float, float]:
+        """What they need beyond the left and the right end of the diagram."""
+        if self.angle != SLANT:
+            return self.overhang, self.overhang
+        return (self.overhang, 0.0) if self.side < 0 else (0.0, self.overhang)
+
+    def draw(self, ax: Axes, y: float, muted: Array) -> None:
+        """Write the names on `ax`; `y` is that of the nodes, `muted` (node,): which are pale."""
+        for x, node, text in zip(self.x, self.nodes, self.texts, strict=True):
+            color = STYLE.muted if muted[node] else STYLE.ink
+            ax.text(x, y + self.side * NODE, text, color=color, zorder=6, **self._aligned())
+
+    def _aligned(self) -> dict[str, Any]:
+        below = self.side < 0
+        if not self.angle:
+            return {"ha": "center", "va": "top" if below else "bottom"}
+        vertical = "center" if self.angle > 80 else ("top" if below else "bottom")
+        turned = {"rotation": self.angle, "rotation_mode": "anchor"}
+        return {**turned, "ha": "right" if below else "left", "va": vertical}
+
+
+def place_labels(
+    x: Array,
+    names: list[tuple[str, str]],
+    strength: Array,
+    *,
+    width: float,
+    side: int,
+    room: float | None = None,
+) -> Labels:
+    """Choose which names fit along a level, and turn them when they are wider than their place.
+
+    `x` (node,) rises; `names` are (name, unit). The strongest nodes get theirs where there is no
+    room for all. Names higher than `room` lose their unit, then their middle.
+    """
+    kept = _kept(x, strength)
+    at, texts = x[kept], [_shown(names[i], LONGEST) for i in kept]
+    widths = np.array([text_width(text, STYLE.text) for text in texts])
+    angle = _angle(at, widths, width, side)
+    most = LONGEST
+    for _ in range(3):  # letters differ in width, so one step may not do
+        share = 1.0
+        if angle and room is not None:
+            share = (room - 0.2) / (float(widths.max()) * math.sin(math.radians(angle)))
+        if share >= 1.0 or most <= 8:
+            break
+        longest = max(len(text) for text in texts)
+        most = max(8, min(most, longest) - max(1, round((1 - share) * longest)))
+        texts = [_shown(names[i], most) for i in kept]
+        widths = np.array([text_width(text, STYLE.text) for text in texts])
+    height = 0.24
+    if angle:
+        height = 0.2 + float(widths.max()) * math.sin(math.radians(angle))
+    return Labels(
+        x=at,
+        nodes=kept,
+        texts=texts,
+        angle=angle,
+        side=side,
+        height=height,
+        overhang=_overhang(at, widths, width, side, angle),
+    )
+
+
+def _shown(name: tuple[str, str], most: int) -> str:
+    full = with_unit(*name)
+    return full if len(full) <= most else literal(name[0], most=most)
+
+
+def _angle(x: Array, widths: Array, width: float, side: int) -> float:
+    spaces = np.diff(x)
+    if not (spaces - (widths[1:] + widths[:-1]) / 2 < APART).any():
+        return 0.0
+    tight = spaces.min() * math.sin(math.radians(SLANT)) < LINE
+    return 90.0 if tight or _overhang(x, widths, width, side, SLANT) > 0.2 * width else SLANT
+
+
+def _overhang(x: Array, widths: Array, width: float, side: int, angle: float) -> float:
+    if angle == SLANT:
+        reach = widths * math.cos(math.radians(SLANT))
+        return max(0.0, float((reach - (x if side < 0 else width - x)).max()))
+    reach = widths / 2 if not angle else np.full(len(x), LINE / 2)
+    return max(0.0, float((reach - np.minimum(x, width - x)).max()))
+
+
+def _kept(x: Array, strength: Array) -> Array:
+    """Return which of the nodes get a name so that names keep their distance, strongest first."""
+    if len(x) < 2 or float(np.diff(x).min()) >= LINE:
+        return np.arange(len(x))
+    kept: list[int] = []
+    for i in np.argsort(-strength, kind="stable"):
+        if all(abs(x[i] - x[j]) >= 2.5 * LINE for j in kept):
+            kept.append(int(i))
+    return np.array(sorted(kept))

@@ -10,9 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
 from kanlens.errors import DataError
-from kanlens.plotting.style import STYLE, axes_for, check_axes, context, tidy
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from kanlens.plotting.style import STYLE, Array, axes_for, check_axes, context, tidy
 
 SIZE = (STYLE.column, 0.66 * STYLE.column)
 DECADES = 20.0  # ratio of largest to smallest loss beyond which the axis is logarithmic
@@ -66,17 +64,12 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
     marker: Any = {"marker": "o", "markersize": 3.0 if len(edges) <= 60 else 0.0}
     ax.plot(edges, losses, color=STYLE.accent, label="loss", zorder=3, **marker)
     tuned = np.flatnonzero(np.diff(edges) == 0)  # training changes the loss alone
+    look: Any = {"color": STYLE.series[1], "linewidth": 1.6}
     for place in tuned:
-        ax.plot(
-            edges[place : place + 2],
-            losses[place : place + 2],
-            color=STYLE.series[1],
-            linewidth=1.6,
-            label="_tuned",
-            zorder=5,
-        )
+        step = slice(place, place + 2)
+        ax.plot(edges[step], losses[step], label="_tuned", zorder=5, **look)
     if len(tuned):
-        ax.plot([], [], color=STYLE.series[1], linewidth=1.6, label="fine-tuning")
+        ax.plot([], [], label="fine-tuning", **look)
         ax.legend(loc="best")
     ring: Any = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
     ax.plot(edges[-1:], losses[-1:], "o", label="_after", zorder=4, **ring)

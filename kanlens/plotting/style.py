@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import html
 import io
 import re
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import matplotlib as mpl
+import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.textpath import TextPath
 
@@ -23,40 +26,24 @@ from kanlens.checks import message
 from kanlens.errors import DTypeError
 from kanlens.outputs import Pathlike, atomic_write, check_ending
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
 FORMATS = (".pdf", ".png", ".svg")
 DOTS_PER_INCH = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Colors and sizes shared by all pictures.
+    """Colors and sizes (points and inches) shared by all pictures."""
 
-    Attributes
-    ----------
-    ink, muted, faint, paper : str
-        Lines and text; secondary text; shading and rules; the background.
-    accent, positive, negative : str
-        What should be seen first; what raises an output; what lowers it.
-    series : tuple of str
-        Colors of methods or curves drawn together.
-    markers : tuple of str
-        Their markers, since colors alone do not survive a greyscale print.
-    sequence : str
-        Name of the color map from low to high; its lightness rises evenly.
-    text, small : float
-        Sizes of names and of numbers, in points.
-    column, page : float
-        Width of one text column and of a page, in inches.
-    """
-
-    ink: str = "#1b1b1b"
-    muted: str = "#666666"
-    faint: str = "#dddddd"
+    ink: str = "#1b1b1b"  # lines and text
+    muted: str = "#666666"  # secondary text
+    faint: str = "#dddddd"  # shading and rules
     paper: str = "#ffffff"
-    accent: str = "#0072b2"
-    positive: str = "#e08a00"
-    negative: str = "#0a5f96"
-    series: tuple[str, ...] = (
+    accent: str = "#0072b2"  # what should be seen first
+    positive: str = "#e08a00"  # what raises an output
+    negative: str = "#0a5f96"  # what lowers it
+    series: tuple[str, ...] = (  # methods or curves drawn together
         "#0072b2",
         "#d55e00",
         "#009e73",
@@ -66,110 +53,71 @@ class Style:
         "#1b1b1b",
         "#8c8c8c",
     )
+    # their markers: colors alone do not survive a greyscale print
     markers: tuple[str, ...] = ("o", "s", "^", "D", "v", "P", "X", "<")
-    sequence: str = "cividis"
-    text: float = 8.0
-    small: float = 7.0
-    column: float = 3.4
-    page: float = 7.0
+    sequence: str = "cividis"  # from low to high; its lightness rises evenly
+    text: float = 8.0  # names
+    small: float = 7.0  # numbers
+    column: float = 3.4  # width of one text column
+    page: float = 7.0  # and of a page
 
 
 STYLE = Style()
 
 
-def _text_settings(style: Style) -> dict[str, Any]:
-    return {
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
-        "font.size": style.text,
-        "axes.titlesize": style.text,
-        "axes.labelsize": style.text,
-        "xtick.labelsize": style.small,
-        "ytick.labelsize": style.small,
-        "legend.fontsize": style.small,
-        "axes.labelcolor": style.ink,
-        "axes.titlecolor": style.ink,
-        "text.color": style.ink,
-        "xtick.color": style.ink,
-        "ytick.color": style.ink,
-        "text.usetex": False,
-        "text.parse_math": True,
-        "mathtext.fontset": "cm",
-        "axes.formatter.use_mathtext": False,
-        "axes.formatter.limits": (-3, 4),
-    }
-
-
-def _other_settings(style: Style) -> dict[str, Any]:
-    return {
-        "legend.frameon": False,
-        "figure.facecolor": style.paper,
-        "savefig.facecolor": style.paper,
-        "axes.facecolor": style.paper,
-        "axes.edgecolor": style.ink,
-        "axes.linewidth": 0.6,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "xtick.major.size": 2.5,
-        "ytick.major.size": 2.5,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": False,
-        "lines.linewidth": 1.2,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "kanlens",
-        "pdf.fonttype": 42,
-        "hatch.linewidth": 0.5,
-        "path.simplify": True,
-    }
+SETTINGS: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
+    "font.size": STYLE.text,
+    "axes.titlesize": STYLE.text,
+    "axes.labelsize": STYLE.text,
+    "xtick.labelsize": STYLE.small,
+    "ytick.labelsize": STYLE.small,
+    "legend.fontsize": STYLE.small,
+    "axes.labelcolor": STYLE.ink,
+    "axes.titlecolor": STYLE.ink,
+    "text.color": STYLE.ink,
+    "xtick.color": STYLE.ink,
+    "ytick.color": STYLE.ink,
+    "text.usetex": False,
+    "text.parse_math": True,
+    "mathtext.fontset": "cm",
+    "axes.formatter.use_mathtext": False,
+    "axes.formatter.limits": (-3, 4),
+    "legend.frameon": False,
+    "figure.facecolor": STYLE.paper,
+    "savefig.facecolor": STYLE.paper,
+    "axes.facecolor": STYLE.paper,
+    "axes.edgecolor": STYLE.ink,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "lines.linewidth": 1.2,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "kanlens",
+    "pdf.fonttype": 42,
+    "hatch.linewidth": 0.5,
+    "path.simplify": True,
+}
 
 
 @contextlib.contextmanager
-def context(style: Style = STYLE) -> Iterator[None]:
-    """Draw with the settings of kanlens; afterwards those of the caller are back.
-
-    Parameters
-    ----------
-    style : Style
-        Colors and sizes.
-
-    Examples
-    --------
-    >>> before = mpl.rcParams["font.size"]
-    >>> with context():
-    ...     mpl.rcParams["font.size"]
-    8.0
-    >>> mpl.rcParams["font.size"] == before
-    True
-    """
-    with mpl.rc_context({**_text_settings(style), **_other_settings(style)}):
+def context() -> Iterator[None]:
+    """Draw with the settings of kanlens; afterwards those of the caller are back."""
+    with mpl.rc_context(SETTINGS):
         yield
 
 
 def axes_for(ax: Axes | None, size: tuple[float, float], *, call: str, bare: bool = False) -> Axes:
-    """Return the axes to draw on: `ax`, or those of a new figure.
+    """Return the axes to draw on: `ax`, or those of a new figure of `size` inches.
 
-    A new figure is made by pyplot, so that notebooks show it and ``pyplot.close`` frees it.
-
-    Parameters
-    ----------
-    ax : Axes or None
-        What the caller was given.
-    size : tuple of float
-        Width and height of a new figure, in inches.
-    call : str
-        The public call, for error messages.
-    bare : bool
-        Whether new axes fill their figure, leaving no room for ticks.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    DTypeError
-        If `ax` is neither None nor an Axes.
+    A new figure is made by pyplot, so that notebooks show it and ``pyplot.close`` frees it. Bare
+    axes fill their figure, leaving no room for ticks.
     """
     check_axes(ax, call=call)
     if ax is not None:
@@ -182,39 +130,24 @@ def axes_for(ax: Axes | None, size: tuple[float, float], *, call: str, bare: boo
 
 
 def check_axes(ax: object, *, call: str) -> None:
-    """Refuse an `ax` that is neither None nor an Axes, such as a figure or a list of axes.
-
-    Raises
-    ------
-    DTypeError
-        If it is something else.
-
-    Examples
-    --------
-    >>> check_axes(None, call="plot.edge")
-    """
+    """Refuse an `ax` that is neither None nor an Axes, such as a figure or a list of axes."""
     if ax is not None and not isinstance(ax, Axes):
         got = type(ax).__name__
         advice = "Pass one Axes, such as fig.subplots() returns, or leave ax out"
         raise DTypeError(message(call, "ax to be an Axes or None", got, advice))
 
 
+def numbers(values: Any) -> Array:
+    """Return a tensor or whatever NumPy takes as a float64 array."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values, dtype=np.float64)
+
+
 def literal(text: object, *, most: int | None = None) -> str:
-    r"""Return a name so that a picture shows it as it is: no mathematics, on one line.
+    """Return a name so that a picture shows it as it is: no mathematics, on one line.
 
-    Parameters
-    ----------
-    text : object
-        The name; written with ``str``.
-    most : int, optional
-        Longest text to show; the middle of a longer one is left out.
-
-    Examples
-    --------
-    >>> literal("$x_{1")
-    '\\$x_{1'
-    >>> literal("a  long\nname", most=8)
-    'a l…name'
+    The middle of a text longer than `most` is left out.
     """
     words = " ".join(str(text).split())
     if most is not None and len(words) > most:
@@ -224,37 +157,29 @@ def literal(text: object, *, most: int | None = None) -> str:
 
 
 def with_unit(name: str, unit: str) -> str:
-    """Return a name and its unit in brackets, safe to draw.
-
-    Examples
-    --------
-    >>> with_unit("age", "days"), with_unit("slump", "")
-    ('age (days)', 'slump')
-    """
+    """Return a name and its unit in brackets, safe to draw."""
     return literal(f"{name} ({unit})" if unit else name)
 
 
-def text_width(text: str, size: float) -> float:
-    """Return the width of a drawn text in inches, `size` in points.
+def in_unit(unit: str) -> str:
+    """Return what stands behind a name that is safe to draw: its unit in brackets, or nothing."""
+    return f" ({literal(unit)})" if unit else ""
 
-    Examples
-    --------
-    >>> text_width("WW", 8.0) > text_width("ii", 8.0) > 0
-    True
-    """
+
+def with_minus(text: str) -> str:
+    """Return a number with a true minus sign."""
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def text_width(text: str, size: float) -> float:
+    """Return the width of a drawn text in inches, `size` in points."""
     if not text.strip():
         return 0.0
     return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
 
 
 def fitted(text: object, width: float, size: float) -> str:
-    """Return a name for a place of `width` inches; the middle of one too long is left out.
-
-    Examples
-    --------
-    >>> fitted("age", 1.0, 8.0), len(fitted("m" * 80, 1.0, 8.0)) < 20
-    ('age', True)
-    """
+    """Return a name for a place of `width` inches; the middle of one too long is left out."""
     length = len(str(text))
     shown = literal(text)
     while text_width(shown, size) > width and length > 4:
@@ -347,20 +272,11 @@ def to_svg(picture: Any, *, title: str = "", prefix: str | None = None) -> str:
     text = re.sub(r"\s*(<metadata>.*?</metadata>|<style.*?</style>)", "", text, flags=re.DOTALL)
     if prefix is None:
         prefix = "k" + hashlib.sha256(f"{title}\0{text}".encode()).hexdigest()[:10]
-    text = re.sub(r"<[^<>]+>", lambda tag: _prefixed(tag[0], f"{prefix}-"), text)
+    names = re.compile(r'(\bid="|\bhref="#|url\(#)')  # of ids, and of what refers to them
+    text = re.sub(r"<[^<>]+>", lambda tag: names.sub(rf"\g<1>{prefix}-", tag[0]), text)
     head, rest = text.split(">", 1)
-    label = f"\n <title>{_escaped(title)}</title>" if title else ""
+    label = f"\n <title>{html.escape(title, quote=False)}</title>" if title else ""
     return f'{head} role="img" stroke-linejoin="round">{label}{rest}'
-
-
-def _prefixed(tag: str, prefix: str) -> str:
-    """Put `prefix` before every id in a tag, and before every reference to one."""
-    tag = re.sub(r'(\bid=")', rf"\g<1>{prefix}", tag)
-    return re.sub(r'(\bhref="#|url\(#)', rf"\g<1>{prefix}", tag)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _figure(picture: Any, call: str) -> Any:

@@ -2,7 +2,7 @@
 
 from kanlens.pruning.compaction import compact
 from kanlens.pruning.cutting import prune
-from kanlens.pruning.result import PruneResult
+from kanlens.pruning.history import PruneResult
 from kanlens.pruning.scores import SCORES, edge_scores
 
 __all__ = ["SCORES", "PruneResult", "compact", "edge_scores", "prune"]

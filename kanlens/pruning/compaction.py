@@ -20,26 +20,12 @@ from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 
-__all__ = ["compact", "connected", "reached"]
-
 
 def reached(model: KAN, masks: Sequence[Tensor] | None = None) -> Tensor:  # (out,)
     """Tell which outputs live edges lead to from some feature.
 
-    Parameters
-    ----------
-    model : KAN
-        Its biases are asked, for a product with a factor that is constantly zero is constant.
-    masks : sequence of Tensor, each of shape (out, in), optional
-        Edges that would be alive; those of the model when None.
-
-    Examples
-    --------
-    >>> model = KAN([1, 2, 2])
-    >>> model.layers[0].mask[1] = 0
-    >>> model.layers[1].mask[0, 0] = 0
-    >>> reached(model)
-    tensor([False,  True])
+    The edges alive are those of `masks`, one (out, in) per layer, or of the model. Its biases are
+    asked, for a product with a factor that is constantly zero is constant.
     """
     found = torch.ones(model.widths[0], dtype=torch.bool)
     for index, layer in enumerate(model.layers):
@@ -49,14 +35,8 @@ def reached(model: KAN, masks: Sequence[Tensor] | None = None) -> Tensor:  # (ou
     return found
 
 
-def varying(model: KAN, index: int, moving: Tensor) -> Tensor:
-    """Tell which nodes of a layer vary when these of its sums (sub,) do, shape (node,).
-
-    Examples
-    --------
-    >>> varying(KAN([1, (0, 1)]), 0, torch.tensor([False, True]))
-    tensor([True])
-    """
+def varying(model: KAN, index: int, moving: Tensor) -> Tensor:  # (sub,) -> (node,)
+    """Tell which nodes of a layer vary when these of its sums do."""
     nodes, layer = model.nodes[index], model.layers[index]
     if not nodes.grouping.arities:
         return moving
@@ -70,16 +50,7 @@ def varying(model: KAN, index: int, moving: Tensor) -> Tensor:
 
 
 def connected(model: KAN, masks: Sequence[Tensor] | None = None) -> bool:
-    """Tell whether live edges lead from some feature to some output.
-
-    Examples
-    --------
-    >>> model = KAN([1, 2, 1])
-    >>> connected(model)
-    True
-    >>> connected(model, [torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0, 1.0]])])
-    False
-    """
+    """Tell whether live edges lead from some feature to some output."""
     return bool(reached(model, masks).any())
 
 
@@ -120,10 +91,10 @@ def compact(model: Model) -> KAN:
     layers, nodes, in_ = [], [], kept[0]
     for index, layer in enumerate(model.layers):
         wanted = kept[index + 1] if index + 1 < len(kept) else None
-        plan = _NodePlan(model, index, wanted)
-        layers.append(layer.select(plan.subnodes, in_))
-        nodes.append(plan.build())
-        in_ = plan.order
+        order, subnodes, new = _cut_nodes(model, index, wanted)
+        layers.append(layer.select(subnodes, in_))
+        nodes.append(new)
+        in_ = order
     small = KAN.from_layers(layers, model.schema.select(kept[0]), nodes=nodes)
     columns = torch.tensor(kept[0])
     for name in ("input_shift", "input_scale", "input_low", "input_high"):
@@ -136,62 +107,33 @@ def compact(model: Model) -> KAN:
 
 
 def kept_inputs(model: KAN) -> list[list[int]]:
-    """Return for each layer the inputs that a live edge leaves.
-
-    Examples
-    --------
-    >>> kept_inputs(KAN([2, 1]))
-    [[0, 1]]
-    """
+    """Return for each layer the inputs that a live edge leaves."""
     return [(layer.mask != 0).any(0).nonzero()[:, 0].tolist() for layer in model.layers]
 
 
-class _NodePlan:
-    """What becomes of the nodes of one layer: which stay, in which order, and of what.
+def _cut_nodes(
+    model: KAN, index: int, wanted: list[int] | None
+) -> tuple[list[int], list[int], Nodes]:
+    """Return what becomes of the nodes of a layer: which stay, of which subnodes, and themselves.
 
-    Attributes
-    ----------
-    order : list of int
-        The nodes that stay, by their old index, in their new order.
-    members : list of list of int
-        Their subnodes, constant factors left out.
-    factors : list of float
-        What the constant factors amount to.
+    Both lists hold old indices in the new order; all nodes stay where none are `wanted`.
     """
-
-    def __init__(self, model: KAN, index: int, wanted: list[int] | None) -> None:
-        self.nodes, layer = model.nodes[index], model.layers[index]
-        self.weight = layer.bias.detach()  # whose dtype and device all have
-        grouping = self.nodes.grouping
-        self.order = list(range(grouping.nodes)) if wanted is None else list(wanted)
-        alive = (layer.mask != 0).any(1).tolist()
-        bias = layer.bias.detach().tolist()
-        found = {}
-        for node in self.order:
-            every = list(grouping.members(node))
-            moving = [subnode for subnode in every if alive[subnode]]
-            keep = every if len(moving) < 2 and (wanted is None or not moving) else moving
-            rest = (bias[subnode] for subnode in every if subnode not in keep)
-            found[node] = keep, math.prod(rest)
-        self.order.sort(key=lambda node: len(found[node][0]) > 1)  # stable: sums come first
-        self.members = [found[node][0] for node in self.order]
-        self.factors = [found[node][1] for node in self.order]
-
-    @property
-    def subnodes(self) -> list[int]:
-        """The subnodes that stay, by their old index, in their new order."""
-        return [subnode for members in self.members for subnode in members]
-
-    def build(self) -> Nodes:
-        """Return the nodes, with the scales and shifts that they need."""
-        sizes = [len(members) for members in self.members]
-        arities = tuple(size for size in sizes if size > 1)
-        old = self.nodes
-        scaled = old.scaled or any(factor != 1 for factor in self.factors)
-        new = Nodes(Grouping(sizes.count(1), arities), scaled=scaled).to(self.weight)
-        if scaled:
-            factors = torch.tensor(self.factors, dtype=torch.float64, device=self.weight.device)
-            if old.scaled:
-                factors, new.shift = factors * old.scale[self.order], old.shift[self.order]
-            new.scale = factors.to(self.weight)
-        return new
+    old, layer = model.nodes[index], model.layers[index]
+    alive, bias = (layer.mask != 0).any(1).tolist(), layer.bias.detach()
+    members, factors = dict[int, list[int]](), dict[int, float]()
+    for node in range(old.grouping.nodes) if wanted is None else wanted:
+        every = list(old.grouping.members(node))
+        moving = [k for k in every if alive[k]]
+        members[node] = every if len(moving) < 2 and (wanted is None or not moving) else moving
+        factors[node] = math.prod(bias[k].item() for k in every if k not in members[node])
+    order = sorted(members, key=lambda node: len(members[node]) > 1)  # stable: sums come first
+    sizes = [len(members[node]) for node in order]
+    arities = tuple(size for size in sizes if size > 1)
+    scaled = old.scaled or any(factor != 1 for factor in factors.values())
+    new = Nodes(Grouping(sizes.count(1), arities), scaled=scaled).to(bias)
+    if scaled:
+        scale = torch.tensor([factors[node] for node in order], dtype=torch.float64).to(bias.device)
+        if old.scaled:
+            scale, new.shift = scale * old.scale[order], old.shift[order]
+        new.scale = scale.to(bias)
+    return order, [k for node in order for k in members[node]], new

@@ -12,6 +12,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from kanlens.checks import (
     check_choice,
@@ -25,9 +26,8 @@ from kanlens.errors import InvalidValueError
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.pruning.compaction import reached
-from kanlens.pruning.finetuning import check_tunable, hold_out
-from kanlens.pruning.removal import Cutter, Plan
-from kanlens.pruning.result import PruneResult
+from kanlens.pruning.history import PruneResult
+from kanlens.pruning.removal import Cutter
 from kanlens.pruning.scores import SCORES
 from kanlens.threads import threads_for
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from kanlens.model.network import Rows
 
 __all__ = ["SCORES", "prune"]
+
+HELD_OUT = 0.2  # share of the rows that tuning never sees, by which it is judged
+LEAST_ROWS = 5
 
 
 def prune(  # noqa: PLR0913 - one keyword per choice
@@ -122,12 +125,20 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     check_rows("prune", rows)
     held_out = None
     if finetune:
-        check_tunable(model, rows, y)
+        _check_tunable(model, rows, y)
         held_out = hold_out(len(rows), generator)
-    plan = Plan(score=SCORES[score], rescore=rescore, compensate=compensate, steps=finetune)
     widest = max(max(layer.out_features, layer.degrees_of_freedom) for layer in model.layers)
     with threads_for(len(rows) * widest):  # edges are evaluated node by node
-        cutter = Cutter(copy.deepcopy(model), rows, y, plan, held_out)
+        cutter = Cutter(
+            copy.deepcopy(model),
+            rows,
+            y,
+            SCORES[score],
+            rescore=rescore,
+            compensate=compensate,
+            finetune=finetune,
+            held_out=held_out,
+        )
         if threshold is not None:
             cutter.cut_below(threshold, progress)
         elif budget:
@@ -156,7 +167,7 @@ def _result(model: KAN, small: KAN, cutter: Cutter, budget: float | None) -> Pru
         constant_outputs=tuple(
             name for name, varies in zip(small.output_names, alive, strict=True) if not varies
         ),
-        score=cutter.plan.score.name,
+        score=cutter.score.name,
         tuned=tuple(cutter.tuned),
         stopped_because="a budget of 0 allows nothing" if budget == 0 else cutter.stopped_because,
         journal=cutter.journal,
@@ -176,3 +187,23 @@ def _check_limits(threshold: float | None, budget: float | None) -> None:
         if threshold > 1:
             expected = "threshold to be a share of the layer's largest score, from 0 to 1"
             raise InvalidValueError(message("prune", expected, repr(threshold), "For example 0.05"))
+
+
+def _check_tunable(model: KAN, rows: Tensor, y: Any) -> None:
+    """Refuse to tune on too few rows, a classifier without labels, or a network that is frozen."""
+    if len(rows) < LEAST_ROWS:
+        expected, got = f"at least {LEAST_ROWS} rows for finetune", str(len(rows))
+        raise InvalidValueError(message("prune", expected, got, "Pass more rows, or finetune=0"))
+    if y is None and model.task != "regression":
+        expected, got = "y for finetune of a classifier", "none"
+        raise InvalidValueError(message("prune", expected, got, "Pass targets, or finetune=0"))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        expected, advice = "parameters to train for finetune", "Unfreeze them, or pass finetune=0"
+        raise InvalidValueError(message("prune", expected, "frozen ones", advice))
+
+
+def hold_out(rows: int, generator: torch.Generator | None) -> Tensor:
+    """Draw the rows by which tuning is judged, sorted."""
+    device = "cpu" if generator is None else generator.device
+    order = torch.randperm(rows, generator=generator, device=device).cpu()
+    return order[: max(1, round(HELD_OUT * rows))].sort().values

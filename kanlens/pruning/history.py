@@ -1,69 +1,48 @@
-"""Every step of pruning written down, so that the network can be had as it was after any."""
+"""The record of a pruning: its result, and the network as it was after any step."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import math
+import numbers
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
 from kanlens.model.recording import edge_moments
 from kanlens.model.statistics import summarize
-from kanlens.pruning.compensation import scale_edges
-from kanlens.pruning.propagation import Edge, Propagation
+from kanlens.pruning.propagation import Edge, Propagation, scale_edges
 
-__all__ = ["Change", "Journal", "renew_statistics"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Change:
-    """What the removal of an edge changed.
-
-    Attributes
-    ----------
-    edge : tuple of int
-        Layer, out and in.
-    bias : Tensor, shape ()
-        Of the edge's sum, afterwards.
-    factors : Tensor, shape (in,), optional
-        What the other edges of the sum were multiplied with.
-    """
-
-    edge: Edge
-    bias: Tensor
-    factors: Tensor | None = None
+COLUMNS = (
+    *("step", "layer", "out", "in", "name", "score", "relative_score", "reason"),
+    *("loss_before", "loss_after", "edges_left", "loss_against"),
+)
 
 
 class Journal:
-    """A network before pruning, every change since, and the networks that training made anew.
+    """A network before pruning (copied), every change since, and the networks that training made.
 
-    Parameters
-    ----------
-    model : KAN
-        As it is before the first change; copied.
-    rows : Tensor, shape (batch, in)
-        Rows it is pruned on; kept by reference, for statistics.
-
-    Examples
-    --------
-    >>> model = KAN([2, 1])
-    >>> journal = Journal(model, torch.rand(4, 2))
-    >>> journal.note(Change(edge=(0, 0, 1), bias=torch.tensor(0.5)))
-    >>> journal.at(1).edges_alive, journal.at(0).edges_alive
-    (1, 2)
+    The rows (batch, in) that it is pruned on are kept by reference, for statistics.
     """
 
     def __init__(self, model: KAN, rows: Tensor) -> None:
         self.rows = rows
         self._wholes = [(0, copy.deepcopy(model))]  # after how many changes, and the network
-        self._changes: list[Change] = []
+        self._changes: list[tuple[Edge, Tensor, Tensor | None]] = []
 
-    def note(self, change: Change) -> None:
-        """Write a change down."""
-        self._changes.append(change)
+    def note(self, edge: Edge, bias: Tensor, factors: Tensor | None = None) -> None:
+        """Write down a removed edge, with the bias () and the factors (in,) of its sum."""
+        self._changes.append((edge, bias, factors))
 
     def note_whole(self, model: KAN) -> None:
         """Write down that everything is different now."""
@@ -78,13 +57,12 @@ class Journal:
         """Return a copy of the network after `step` changes, in the shape it had at first."""
         start, whole = next(pair for pair in reversed(self._wholes) if pair[0] <= step)
         model = copy.deepcopy(whole)
-        for change in self._changes[start:step]:
-            index, out, in_ = change.edge
+        for (index, out, in_), bias, factors in self._changes[start:step]:
             layer = model.layers[index]
             layer.mask[out, in_] = 0
-            if change.factors is not None:
-                scale_edges(layer, out, change.factors)
-            layer.bias[out] = change.bias
+            if factors is not None:
+                scale_edges(layer, out, factors)
+            layer.bias[out] = bias
         if step > start:
             renew_statistics(model, self.rows)
         return model
@@ -94,13 +72,6 @@ def renew_statistics(model: KAN, rows: Tensor) -> None:
     """Bring the statistics of a model up to date, if it has any, after edges were removed.
 
     Features keep those of the training data; what reaches deeper layers is taken from `rows`.
-
-    Examples
-    --------
-    >>> model = KAN([2, 1])
-    >>> renew_statistics(model, torch.rand(4, 2))
-    >>> model.statistics is None
-    True
     """
     if model.statistics is None:
         return
@@ -112,3 +83,149 @@ def renew_statistics(model: KAN, rows: Tensor) -> None:
     values = Propagation(model, rows).values
     for layer, x in zip(deeper, values[1:-1], strict=True):
         layer.statistics = summarize(x, edge_moments(layer, x))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PruneResult:
+    """A smaller model, and what was taken away; its repr is a line that says what that cost.
+
+    Attributes
+    ----------
+    model : KAN
+        A new model; the one that was given is as it was.
+    removed : tuple of dict
+        One record per removed edge, in the order of removal: step, layer, out, in, name, score,
+        relative_score (to the layer's largest), reason ("score", or "dead end" and "constant
+        node" for edges that no longer do anything), loss_before, loss_after, edges_left. Indices
+        and names are those of the model that was given.
+    loss_before, loss_after : float
+        Of the whole model. With fine-tuning, over the rows that it never saw.
+    loss_against : {"targets", "outputs"}
+        What the losses are and a budget is a share of: the training loss against y, or without y
+        the mean squared change of the model's own outputs over their variance.
+    loss_allowed : float, optional
+        The largest loss that the budget allowed, loss_before and its rise: the budget's share of
+        loss_before (without y, of 1), or 1e-6 of the loss of the best constant where that is more
+        (of the variance of y, or of the entropy of its classes). None with a threshold.
+    edges_before, edges_after : int
+        Edges alive.
+    dropped_features : tuple of str
+        Features that lost their last edge.
+    constant_outputs : tuple of str
+        Outputs that no longer depend on any feature.
+    score : str
+        The score that edges were ordered by.
+    tuned : tuple of dict
+        One record per fine-tuning that was kept: step (how many removals came before it),
+        loss_before, loss_after.
+    stopped_because : str
+        Why no more edges went; says so after an interrupt.
+    journal : Journal, optional
+        What `at` reads; it holds the rows by reference.
+    """
+
+    model: KAN
+    removed: tuple[dict[str, Any], ...]
+    loss_before: float
+    loss_after: float
+    loss_against: str
+    loss_allowed: float | None = None
+    edges_before: int
+    edges_after: int
+    dropped_features: tuple[str, ...]
+    constant_outputs: tuple[str, ...] = ()
+    score: str
+    tuned: tuple[dict[str, Any], ...] = ()
+    stopped_because: str
+    journal: Journal | None = None
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """The loss against the edges left: step (removals so far), edges_left, loss.
+
+        The first row is the model before; fine-tuning adds a row that has as many edges as the one
+        above it.
+        """
+        import pandas as pd
+
+        rows = [(0, self.edges_before, self.loss_before)]
+        tunings = {record["step"]: record["loss_after"] for record in self.tuned}
+        for step in range(len(self.removed) + 1):
+            if step:
+                record = self.removed[step - 1]
+                rows.append((step, record["edges_left"], record["loss_after"]))
+            if step in tunings:
+                rows.append((step, rows[-1][1], tunings[step]))
+        return pd.DataFrame(rows, columns=["step", "edges_left", "loss"])
+
+    def at(self, step: int) -> KAN:
+        """Return the network as it was after some removals, fine-tuning right after them included.
+
+        Parameters
+        ----------
+        step : int
+            Number of removals: 0 for the model that was given, ``len(removed)`` for what `model`
+            is cut from; negative numbers count from the end.
+
+        Returns
+        -------
+        KAN
+            A new model with the features, layers and widths of the one that was given; its removed
+            edges are masked and their means are in the biases, exactly as they were then.
+            `kanlens.pruning.compact` takes out what no longer does anything.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such step.
+
+        Examples
+        --------
+        >>> import torch, kanlens
+        >>> result = kanlens.prune(kanlens.KAN([3, 4, 1]), torch.rand(50, 3), threshold=0.3)
+        >>> result.at(2).edges_alive == result.edges_before - 2
+        True
+        """
+        count = len(self.removed)
+        whole = isinstance(step, numbers.Integral) and not isinstance(step, bool)
+        if self.journal is None or not whole or not -count - 1 <= step <= count:
+            expected, got = f"a step from 0 to {count}", repr(step)
+            advice = "Count removals; `curve` lists them"
+            raise InvalidValueError(message("PruneResult.at", expected, got, advice))
+        return self.journal.at(int(step) if step >= 0 else count + 1 + int(step))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per removed edge, with what its losses are against."""
+        import pandas as pd
+
+        frame = pd.DataFrame(list(self.removed), columns=list(COLUMNS))
+        return frame.assign(loss_against=self.loss_against)
+
+    def to_json(self) -> str:
+        """Return all but the model as JSON; what is not finite becomes null."""
+        data = {
+            "removed": [{k: _finite(v) for k, v in record.items()} for record in self.removed],
+            "loss_before": _finite(self.loss_before),
+            "loss_after": _finite(self.loss_after),
+            "loss_against": self.loss_against,
+            "edges_before": self.edges_before,
+            "edges_after": self.edges_after,
+            "dropped_features": list(self.dropped_features),
+            "constant_outputs": list(self.constant_outputs),
+            "score": self.score,
+            "tuned": list(self.tuned),
+            "stopped_because": self.stopped_because,
+        }
+        return json.dumps(data, allow_nan=False)
+
+    def __repr__(self) -> str:
+        lost = f", without {', '.join(self.dropped_features)}" if self.dropped_features else ""
+        return (
+            f"PruneResult(edges {self.edges_before} to {self.edges_after}, loss against "
+            f"{self.loss_against} "
+            f"{self.loss_before:.4g} to {self.loss_after:.4g}, by {self.score}{lost})"
+        )
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

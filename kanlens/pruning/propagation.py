@@ -1,48 +1,88 @@
-"""What reaches every layer, kept up to date while edges are removed and scaled one by one."""
+"""Incremental forward pass: values of all nodes while edges are removed and scaled one by one."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.pruning.compensation import scale_edges
-
-__all__ = ["Edge", "Propagation"]
 
 Edge = tuple[int, int, int]  # layer, out, in
 Levels = tuple[list[Tensor], list[Tensor]]  # values and sums
 REFRESH = 200  # removals after which everything is computed anew, so that rounding stays small
 MOST_VALUES = 2**25  # of edges over rows, up to which they are remembered
+RIDGE = 1e-3  # of edges in units of their deviation: what two that are alike share between them
+FLAT = 1e-6  # share of the largest deviation below which an edge is not used
+
+
+def factors_for(lost: Tensor, left: Tensor) -> Tensor:  # (batch,), (batch, n) -> (n,)
+    """Fit what the edges that are left are multiplied with, to make up for one that is lost.
+
+    Ridge regression towards 1 that counts every edge in units of its own deviation. Means do not
+    count: a bias takes them.
+    """
+    target = (lost - lost.mean()).double()
+    moves = (left - left.mean(0)).double()
+    sizes = moves.square().mean(0).sqrt()
+    usable = sizes > FLAT * torch.maximum(sizes.amax(), target.square().mean().sqrt())
+    factors = torch.ones_like(sizes)
+    if not bool(usable.any()):
+        return factors.to(left)
+    units = moves[:, usable] / sizes[usable]
+    gram = units.mT @ units / len(units)
+    right = units.mT @ target / len(units)
+    ridge = RIDGE * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    factors[usable] += torch.linalg.solve(gram + ridge, right) / sizes[usable]
+    return factors.to(left)
+
+
+@torch.no_grad()
+def scale_edges(layer: KANLinear, out: int, factors: Tensor) -> Callable[[], None]:
+    """Multiply the edges of one sum of a layer by factors (in,), and its statistics.
+
+    Returns what takes it back, bit for bit.
+    """
+    own = layer.enable_standalone_scale_spline
+    spline = layer.spline_scaler if own else layer.spline_weight
+    tensors = [layer.base_weight, spline]
+    if isinstance(layer, FunctionLinear):
+        tensors.append(layer.affine)
+    kept, statistics = [tensor[out].clone() for tensor in tensors], layer.statistics
+    layer.base_weight[out] *= factors
+    spline[out] *= factors if own else factors[:, None]
+    if isinstance(layer, FunctionLinear):
+        named = torch.tensor([name != SPLINE for name in layer.functions[out]]).to(factors.device)
+        layer.affine[out, :, 2:] *= torch.where(named, factors, 1.0)[:, None]
+    if statistics is not None:
+        mean, std, by = statistics.edge_mean.clone(), statistics.edge_std.clone(), factors.cpu()
+        mean[out] *= by
+        std[out] *= by.abs()
+        layer.statistics = dataclasses.replace(statistics, edge_mean=mean, edge_std=std)
+
+    @torch.no_grad()
+    def take_back() -> None:
+        for tensor, row in zip(tensors, kept, strict=True):
+            tensor[out] = row
+        layer.statistics = statistics
+
+    return take_back
 
 
 class Propagation:
-    """The values of all nodes of a network over some rows, under changes of its edges.
+    """Values of all nodes of a network over rows (batch, in), under changes of its edges.
 
     `values` are the nodes of each level (batch, node), from the scaled inputs on, and `sums` what
-    each layer returns (batch, out).
+    each layer returns (batch, out). The model's masks and biases change with each removal, its
+    weights with each scaling.
 
     A removed edge changes one sum and its node, so the node's own edges are all that the next layer
     needs to evaluate; only the layers behind that are run in full. What an edge takes along to the
     next layer is remembered until its node changes.
-
-    Parameters
-    ----------
-    model : KAN
-        Its masks and biases change with each removal, its weights with each scaling.
-    rows : Tensor, shape (batch, in)
-        In the units of the data.
-
-    Examples
-    --------
-    >>> model, rows = KAN([2, 1]), torch.rand(5, 2)
-    >>> state = Propagation(model, rows)
-    >>> state.remove((0, 0, 1))
-    >>> torch.allclose(state.output, model(rows))
-    True
     """
 
     @torch.no_grad()
@@ -118,15 +158,7 @@ class Propagation:
 
     @torch.no_grad()
     def scale(self, index: int, out: int, factors: Tensor) -> None:
-        """Multiply the edges of one sum, and keep its mean over the rows.
-
-        Parameters
-        ----------
-        index, out : int
-            The layer and the sum.
-        factors : Tensor, shape (in,)
-            One per edge; 1 leaves it as it is.
-        """
+        """Multiply the edges of one sum by factors (in,), and keep its mean over the rows."""
         layer, before = self.model.layers[index], (self.values, self.sums)
         scaled = ((factors != 1) & (layer.mask[out] != 0)).nonzero()[:, 0].tolist()
         change = torch.zeros_like(self.sums[index][:, out])

@@ -1,7 +1,8 @@
-"""Edges that go one by one: which is next, whether it may, and what it cost."""
+"""Greedy removal of edges: which is next, whether it may go, and what it cost."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,109 +12,117 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import message
-from kanlens.errors import MethodError
+from kanlens.errors import MethodError, TrainingError
 from kanlens.interruption import Interruption
 from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
 from kanlens.pruning.compaction import compact, connected, varying
-from kanlens.pruning.compensation import factors_for
-from kanlens.pruning.finetuning import Tuner
-from kanlens.pruning.history import Change, Journal, renew_statistics
+from kanlens.pruning.history import Journal, renew_statistics
 from kanlens.pruning.loss import Judge
-from kanlens.pruning.propagation import Edge, Propagation
-from kanlens.pruning.scores import Score, Scorer
-
-__all__ = ["Cutter", "Plan"]
+from kanlens.pruning.propagation import Edge, Propagation, factors_for
+from kanlens.pruning.scores import EdgeScore, Scorer
+from kanlens.training.options import Options
+from kanlens.training.run import TrainingRun
 
 PARTS = 200  # edges are scored anew after every removal of this part of them
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How edges are removed.
+@dataclass(frozen=True, eq=False)
+class Tuner:
+    """Fine-tuning without a penalty, kept only where held-out rows agree.
 
     Attributes
     ----------
-    score : Score
-        What they are ordered by.
-    rescore, compensate : bool
-        As `kanlens.prune` takes them.
+    rows, target : Tensor
+        All rows of x (batch, in), and what training is told to reach.
+    held_out : Tensor of int
+        Rows that training does not see; it ends in the state that is best on them.
     steps : int
-        Of fine-tuning; 0 for none.
+        Of LBFGS, ten iterations each.
     """
 
-    score: Score
-    rescore: bool = True
-    compensate: bool = False
-    steps: int = 0
+    rows: Tensor
+    target: Tensor
+    held_out: Tensor
+    steps: int
+
+    def tuned(self, model: KAN, loss: Callable[[KAN], float]) -> tuple[KAN, float]:
+        """Return a trained copy with its held-out loss, or the model where that is no better."""
+        before, found = loss(model), copy.deepcopy(model)
+        options = Options(steps=self.steps, grid_updates=0, scale=False)
+        run = TrainingRun(found, options, self.rows, self.target, torch.Generator())
+        try:
+            run.begin(self.held_out)
+        except TrainingError:  # rows that do not count have a loss that is not finite
+            return model, before
+        run.go(lambda *_, **__: None)
+        after = loss(found)
+        found.zero_grad(set_to_none=True)
+        return (found, after) if math.isfinite(after) and after < before else (model, before)
 
 
 class Cutter:
-    """A model whose edges are being removed, the rows it is judged on, and the record.
+    """A network whose edges are being removed, its loss, and the record of every removal.
 
-    Parameters
-    ----------
-    model : KAN
-        Changed.
-    rows : Tensor, shape (batch, in)
-        In the units of the data.
-    y : optional
-        Targets, as for `fit`.
-    plan : Plan
-        How to go on.
-    held_out : Tensor of int, optional
-        The rows that the loss is of, and that fine-tuning never sees; all when None.
+    The model is changed; options are those of `kanlens.prune`. Of the rows (batch, in), in the
+    units of the data, those `held_out` of fine-tuning give the loss, or all of them.
     """
 
     def __init__(
-        self, model: KAN, rows: Tensor, y: Any, plan: Plan, held_out: Tensor | None = None
+        self,
+        model: KAN,
+        rows: Tensor,
+        y: Any,
+        score: EdgeScore,
+        *,
+        rescore: bool,
+        compensate: bool,
+        finetune: int,
+        held_out: Tensor | None,
     ) -> None:
-        self.model, self.rows, self.plan = model, rows, plan
         if not connected(model):
             expected = "a model with a path from some feature to an output"
             advice = "Its output is constant; there is nothing to prune"
             raise MethodError(message("prune", expected, "none", advice))
-        self.state = Propagation(model, rows)
+        self.score, self.rescore, self.compensate = score, rescore, compensate
+        self.rows, self.journal = rows, Journal(model, rows)
+        self._take(model)
         self.judge = Judge(model, self.state.output, y, rows=held_out, call="prune")
-        self.journal = Journal(model, rows)
         self.tuner = None
         if held_out is not None:
-            self.tuner = Tuner(rows, self.judge.target, held_out, plan.steps)
+            self.tuner = Tuner(rows, self.judge.target, held_out, finetune)
         self.removed: list[dict[str, Any]] = []
         self.tuned: list[dict[str, Any]] = []
         self.current_loss = self.judge.first_loss
         self.stop, self.stopped_because = Interruption(), "every edge below the threshold is gone"
-        self._start_scoring()
+        self._score(Scorer(score, self.state, self.judge))
 
-    def _start_scoring(self) -> None:
-        self.scorer = Scorer(self.plan.score, self.state, self.judge)
-        self._score()
+    def _take(self, model: KAN) -> None:
+        self.model, self.state = model, Propagation(model, self.rows)
 
-    def _score(self) -> None:
+    def _score(self, scorer: Scorer) -> None:
         """Score every edge as the network is now."""
-        scores = self.scorer.matrices()
-        self.scores, self.largest = scores, [_largest(layer) for layer in scores]
-
-    def _masks(self) -> list[Tensor]:
-        return [layer.mask for layer in self.model.layers]
+        matrices, largest = scorer.matrices(), []
+        for scores in matrices:
+            known = scores[torch.isfinite(scores)]
+            most = float(known.max()) if len(known) else 0.0
+            largest.append(most if most > 0 else 1.0)
+        self.scorer, self.scores, self.largest = scorer, matrices, largest
 
     def candidates(self, *, relative: bool) -> list[tuple[float, Edge]]:
-        """Return every live edge with its score, smallest first.
-
-        Scores are relative to their layer's largest, or as they are.
-        """
+        """Rank live edges by score, smallest first; relative to their layer's largest or not."""
         found = []
-        for index, mask in enumerate(self._masks()):
+        for index, layer in enumerate(self.model.layers):
             whole = self.largest[index] if relative else 1.0
             scores = (self.scores[index].double() / whole).tolist()
-            for out, in_ in (mask != 0).nonzero().tolist():
+            for out, in_ in (layer.mask != 0).nonzero().tolist():
                 found.append((scores[out][in_], (index, out, in_)))
         return sorted(found)
 
     def cut_below(self, threshold: float, progress: bool | None) -> None:
         """Remove every edge below `threshold`, relative to its layer's largest score."""
         edges = [edge for share, edge in self.candidates(relative=True) if share < threshold]
-        masks = [mask.clone() for mask in self._masks()]
+        masks = [layer.mask.clone() for layer in self.model.layers]
         for layer, out, in_ in edges:
             masks[layer][out, in_] = 0
         got = f"a threshold of {threshold} that cuts every path from the features to an output"
@@ -143,13 +152,12 @@ class Cutter:
             self._back()
 
     def _back(self) -> None:
-        """Take up the network as it was after the last removal that was written down."""
+        """Restore the network as it was after the last removal that was written down."""
         count = len(self.removed)
         if not count:
             raise KeyboardInterrupt
         self.journal.forget(count)
-        self.model = self.journal.at(count)
-        self.state = Propagation(self.model, self.rows)
+        self._take(self.journal.at(count))
         self.current_loss = self.judge.loss(self.state.output)
         self.stopped_because = f"interrupted after {count} removals"
 
@@ -157,9 +165,9 @@ class Cutter:
         """Try every edge once, and tell whether any went."""
         before, refused = len(self.removed), set[Edge]()
         while True:
-            found = self.candidates(relative=not self.plan.score.across)
+            found = self.candidates(relative=not self.score.of_network)
             edges = [edge for _, edge in found if edge not in refused]
-            room = max(1, len(found) // PARTS) if self.plan.rescore else len(found)
+            room = max(1, len(found) // PARTS) if self.rescore else len(found)
             for edge in edges:
                 kept = self._try(edge, allowed)
                 advance(int(kept), note=f"loss {self.current_loss:.3e}")
@@ -170,11 +178,11 @@ class Cutter:
                     break
             else:
                 return len(self.removed) > before
-            self._score()
+            self._score(self.scorer)
 
     def _try(self, edge: Edge, allowed: float | None) -> bool:
         """Remove an edge unless the last path or, where there is one, the budget breaks."""
-        factors = self._factors(edge) if self.plan.compensate else None
+        factors = self._factors(edge) if self.compensate else None
         self.state.remove(edge)
         loss = self.judge.loss(self.state.output)
         if factors is not None:
@@ -209,8 +217,7 @@ class Cutter:
     def _record(self, edge: Edge, reason: str, loss: float, factors: Tensor | None = None) -> None:
         """Write down the removal of an edge, and what it cost."""
         index, out, in_ = edge
-        bias = self.model.layers[index].bias[out].detach().clone()
-        self.journal.note(Change(edge=edge, bias=bias, factors=factors))
+        self.journal.note(edge, self.model.layers[index].bias[out].detach().clone(), factors)
         score = float(self.scores[index][out, in_])
         self.removed.append(
             {
@@ -238,12 +245,12 @@ class Cutter:
         found, loss = self.tuner.tuned(self.model, lambda model: self.judge.loss(model(self.rows)))
         if found is self.model:
             return False
-        self.model, self.current_loss = found, loss
-        self.state = Propagation(found, self.rows)
+        self._take(found)
+        self.current_loss = loss
         self.journal.note_whole(found)
         step = len(self.removed)
         self.tuned.append({"step": step, "loss_before": before, "loss_after": loss})
-        self._start_scoring()
+        self._score(Scorer(self.score, self.state, self.judge))
         return True
 
     def finished(self) -> KAN:
@@ -257,31 +264,20 @@ class Cutter:
 
     def _cascade(self) -> None:
         """Remove edges that come from a node that no longer varies, or lead nowhere."""
-        layers = self.model.layers
-        for index, layer in enumerate(layers):  # towards the outputs: a constant makes the next one
-            if index:
-                alive = (layer.mask != 0) & ~self._varying(index - 1).to(layer.mask.device)
-                self._remove_all(index, alive, "constant node")
-        unread = ~self._varying(len(layers) - 1)
-        for index in range(len(layers) - 1, -1, -1):
-            alive = layers[index].mask != 0
-            dead = unread.to(alive.device)[self.model.nodes[index].owner]
+        model, varies = self.model, torch.ones(self.model.widths[0], dtype=torch.bool)
+        for index, layer in enumerate(model.layers):  # a constant makes the next one
+            alive = layer.mask != 0
+            self._remove_all(index, alive & ~varies.to(alive.device), "constant node")
+            varies = varying(model, index, (layer.mask != 0).any(1).cpu())
+        unread = ~varies
+        for index in range(len(model.layers) - 1, -1, -1):
+            alive = model.layers[index].mask != 0
+            dead = unread.to(alive.device)[model.nodes[index].owner]
             self._remove_all(index, alive & dead[:, None], "dead end")
-            unread = ~(layers[index].mask != 0).any(0)
-
-    def _varying(self, index: int) -> Tensor:  # (node,)
-        """Tell which nodes of a layer vary, all edges from constant nodes being gone."""
-        return varying(self.model, index, (self.model.layers[index].mask != 0).any(1).cpu())
+            unread = ~(model.layers[index].mask != 0).any(0)
 
     def _remove_all(self, index: int, edges: Tensor, reason: str) -> None:
         for out, in_ in edges.nonzero().tolist():
             edge = (index, out, in_)
             self.state.remove(edge)
             self._record(edge, reason, self.judge.loss(self.state.output))
-
-
-def _largest(scores: Tensor) -> float:
-    """Return the largest score that is a number, or 1 where there is none above 0."""
-    known = scores[torch.isfinite(scores)]
-    most = float(known.max()) if len(known) else 0.0
-    return most if most > 0 else 1.0

@@ -1,4 +1,4 @@
-"""How much each edge matters, by every score that edges can be pruned by.
+"""Edge scores: how much each edge matters, by every score that edges can be pruned by.
 
 A score of a function alone (its weights, deviation or variation) says nothing of what comes behind;
 damage asks for exactly that, one edge at a time. Path and backward scores follow shares of the
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,70 +29,45 @@ if TYPE_CHECKING:
 
     from kanlens.model.network import Rows
 
-__all__ = ["SCORES", "Score", "Scorer", "edge_scores"]
+__all__ = ["SCORES", "EdgeScore", "Scorer", "edge_scores"]
 
 CHUNK = 2**22  # values of edges held at once while shares are followed back
 
 Matrices = list[Tensor]  # one per layer, each of shape (out, in)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """One way to rank edges.
+@dataclass(frozen=True)
+class EdgeScore:
+    """One way to rank edges: its name for `prune`, and its column in `edge_scores`.
 
-    Attributes
-    ----------
-    name, column, summary : str
-        Its name for `prune`, its column in `edge_scores`, and what it is.
-    of_layer : callable, optional
-        From a layer and what reaches it to (out, in), where that is all it depends on.
-    of_network : callable, optional
-        From the state of a network and its judge to one matrix per layer.
-    across : bool
-        Whether values of different layers can be compared as they are; others count relative to
-        the largest of their layer.
+    The function maps a layer and what reaches it to (out, in); values count relative to the largest
+    of their layer. One `of_network` maps a propagation and its judge to a matrix per layer, whose
+    values can be compared across layers.
     """
 
     name: str
     column: str
-    summary: str
-    of_layer: Callable[[KANLinear, Tensor], Tensor] | None = None
-    of_network: Callable[[Propagation, Judge], Matrices] | None = None
-    across: bool = False
+    function: Callable[..., Any]
+    of_network: bool = False
 
 
+@dataclass(eq=False)
 class Scorer:
-    """A score that is brought up to date at little cost while a network changes.
+    """A score that is brought up to date at little cost while a network changes."""
 
-    Parameters
-    ----------
-    score : Score
-        A value of ``SCORES``.
-    state : Propagation
-        The network over its rows.
-    judge : Judge
-        Its loss.
-
-    Examples
-    --------
-    >>> import kanlens
-    >>> model = kanlens.KAN([2, 1])
-    >>> state = Propagation(model, torch.rand(5, 2))
-    >>> judge = Judge(model, state.output, call="prune")
-    >>> Scorer(SCORES["std"], state, judge).matrices()[0].shape
-    torch.Size([1, 2])
-    """
-
-    def __init__(self, score: Score, state: Propagation, judge: Judge) -> None:
-        self.score, self.state, self.judge = score, state, judge
-        self._seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # versions, x, scores
+    score: EdgeScore
+    state: Propagation
+    judge: Judge
+    _seen: dict[int, tuple[Tensor, Tensor, Tensor]] = field(  # versions, x, scores
+        default_factory=dict, init=False
+    )
 
     @torch.no_grad()
     def matrices(self) -> Matrices:
         """Return the score of every edge as the network is now; 0 for a masked one."""
         layers = self.state.model.layers
-        if self.score.of_network is not None:
-            found = self.score.of_network(self.state, self.judge)
+        if self.score.of_network:
+            found = self.score.function(self.state, self.judge)
         else:
             found = [self._of_layer(index) for index in range(len(layers))]
         pairs = zip(layers, found, strict=True)
@@ -101,11 +76,9 @@ class Scorer:
     def _of_layer(self, index: int) -> Tensor:
         """Score the edges of a layer; only those whose inputs or weights have changed anew."""
         layer, x = self.state.model.layers[index], self.state.values[index]
-        versions, function = self.state.versions[index], self.score.of_layer
-        if function is None:
-            return torch.zeros_like(layer.mask)
+        versions, function = self.state.versions[index], self.score.function
         if index not in self._seen:
-            scores = function(layer, x)
+            scores: Tensor = function(layer, x)
         else:
             scored, seen, scores = self._seen[index]
             moved = [] if seen is x else (seen != x).any(0).nonzero()[:, 0].tolist()
@@ -191,13 +164,7 @@ def edge_scores(model: Model, x: Rows, y: Any = None) -> pd.DataFrame:
 
 
 def variation(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
-    """Return the total variation of every edge between the least and the greatest input.
-
-    Examples
-    --------
-    >>> variation(KANLinear(3, 2), torch.rand(9, 3)).shape
-    torch.Size([2, 3])
-    """
+    """Return the total variation of every edge between the least and the greatest input."""
     low, high = x.amin(0).tolist(), x.amax(0).tolist()
     found = torch.zeros_like(layer.mask)
     for out, in_ in (layer.mask != 0).nonzero().tolist():
@@ -296,46 +263,15 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1.0), 0.0)
 
 
-_ALL = (
-    Score(name="l1", column="weight_l1", summary="weights, free of gauge", of_layer=weight_l1),
-    Score(
-        name="raw_l1",
-        column="raw_l1",
-        summary="spline weights as they are",
-        of_layer=lambda layer, _: raw_l1(layer),
-    ),
-    Score(
-        name="std",
-        column="std",
-        summary="standard deviation of the function",
-        of_layer=activation_l2,
-    ),
-    Score(
-        name="variation",
-        column="variation",
-        summary="total variation of the function",
-        of_layer=variation,
-    ),
-    Score(
-        name="damage",
-        column="damage",
-        summary="rise of the loss without the edge",
-        of_network=_damage,
-        across=True,
-    ),
-    Score(
-        name="path",
-        column="path",
-        summary="share of the outputs that flows through",
-        of_network=_path,
-        across=True,
-    ),
-    Score(
-        name="backward",
-        column="backward",
-        summary="deviations handed back from the outputs, as in KAN 2.0",
-        of_network=_backward,
-        across=True,
-    ),
-)
-SCORES: dict[str, Score] = {score.name: score for score in _ALL}
+SCORES = {
+    score.name: score
+    for score in (
+        EdgeScore("l1", "weight_l1", weight_l1),
+        EdgeScore("raw_l1", "raw_l1", lambda layer, _: raw_l1(layer)),
+        EdgeScore("std", "std", activation_l2),
+        EdgeScore("variation", "variation", variation),
+        EdgeScore("damage", "damage", _damage, of_network=True),
+        EdgeScore("path", "path", _path, of_network=True),
+        EdgeScore("backward", "backward", _backward, of_network=True),
+    )
+}

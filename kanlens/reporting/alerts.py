@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
@@ -14,23 +15,17 @@ GAP = 0.01  # relative completeness gap of a method that is made to be complete
 FAR = 0.1  # relative RMSE of a formula
 FAINT = 0.01  # relative deviation of an edge that hardly varies
 POOR = 0.3  # R2
+CONTINUED = "There the functions are continued, not learned."
+HELD = "It is held at the nearest end there."
 
 Content = dict[str, Any]
-Alerts = list[dict[str, str]]
+Alerts = Iterator[dict[str, str]]
 
 
-def find_alerts(content: Content) -> Alerts:
+def find_alerts(content: Content) -> list[dict[str, str]]:
     """Look through the numbers of a report for what limits them.
 
-    Parameters
-    ----------
-    content : dict
-        The content of a report, in plain types.
-
-    Returns
-    -------
-    list of dict
-        level ("warning" or "note"), code, text; warnings first.
+    An alert has a level ("warning" or "note"), a code and a text; warnings come first.
     """
     checks = (_constant, _outside, _performance, _formula, _methods, _disagreement, _edges, _data)
     found = [alert for check in checks for alert in check(content)]
@@ -43,17 +38,14 @@ def _alert(code: str, text: str, *, warning: bool = True) -> dict[str, str]:
 
 def _constant(content: Content) -> Alerts:
     if any(one["importance"] for one in content["importance"]["features"]):
-        return []
+        return
     text = "No feature changes the output on these rows: there is nothing to explain."
-    return [_alert("constant_output", text)]
-
-
-CONTINUED = "There the functions are continued, not learned."
+    yield _alert("constant_output", text)
 
 
 def _outside(content: Content) -> Alerts:
     """Report inputs and hidden units beyond the grids, where functions are only continued."""
-    found, outside = [], content["model"]["outside"]
+    outside = content["model"]["outside"]
     features = [one for one in content["data"]["features"] if one["outside"] > 0]
     units = [one for one in outside["units"] if one["outside"] > 0]
     kinds = (
@@ -64,90 +56,82 @@ def _outside(content: Content) -> Alerts:
         if records:
             ordered = sorted(records, key=lambda one: -one["outside"])
             names = [f"{one['name']} ({percent(one['outside'])})" for one in ordered]
-            text = (
-                f"{percent(rows)} of the rows have {what} outside its "
-                f"{'training data' if held else 'grid'}: {listed(names)}. "
-                + ("It is held at the nearest end there." if held else CONTINUED)
-            )
-            found.append(_alert(code, text, warning=rows > 0.01))
-    return found
+            place = "training data" if held else "grid"
+            becomes = HELD if held else CONTINUED
+            whose = f"{percent(rows)} of the rows have {what} outside its {place}"
+            text = f"{whose}: {listed(names)}. {becomes}"
+            yield _alert(code, text, warning=rows > 0.01)
 
 
 def _performance(content: Content) -> Alerts:
     performance = content["performance"]
     if performance is None:
         text = "There are no targets, so nothing says how well the model predicts these rows."
-        return [_alert("no_targets", text, warning=False)]
+        yield _alert("no_targets", text, warning=False)
+        return
     if performance["task"] == "regression":
         r2 = performance["r2"]
         if r2 is None or r2 >= POOR:
-            return []
+            return
         text = (
             f"The model explains little of the target (R² {number(r2)}). What follows describes "
             f"the model, not the world."
         )
-        return [_alert("poor_fit", text)]
+        yield _alert("poor_fit", text)
+        return
     accuracy, majority = performance["accuracy"], performance["majority_share"]
     if accuracy > majority:
-        return []
+        return
     text = (
         f"Always naming the most frequent class is as good: accuracy {percent(accuracy)}, that "
         f"class {percent(majority)}. What follows describes the model, not the world."
     )
-    return [_alert("poor_fit", text)]
+    yield _alert("poor_fit", text)
 
 
 def _formula(content: Content) -> Alerts:
     formula = content["formula"]
     if formula is None:
-        return []
-    receipt, found = formula["receipt"], []
+        return
+    receipt = formula["receipt"]
     relative, undefined = receipt["relative_rmse"], receipt["undefined_rows"]
     if undefined:
         text = f"The formula is not finite on {counted(undefined, 'row')}."
-        found.append(_alert("formula_undefined", text))
+        yield _alert("formula_undefined", text)
     if relative is None or relative > FAR:
         text = (
             f"The formula is not the model: it differs by {percent(relative)} of the output's "
             f"deviation (RMSE)."
         )
-        found.append(_alert("formula_far", text, warning=not formula["trustworthy"]))
+        yield _alert("formula_far", text, warning=not formula["trustworthy"])
     if not receipt["defined_beyond"]:
         text = "The formula is not finite everywhere within 5% beyond the ranges of the data."
-        found.append(_alert("formula_edges", text))
+        yield _alert("formula_edges", text)
     if receipt["spline_edges"]:
         names = [f"{name}" for name in receipt["spline_edges"]]
         text = f"Parts of the formula are still splines: {listed(names)}."
-        found.append(_alert("formula_splines", text, warning=False))
-    return found
+        yield _alert("formula_splines", text, warning=False)
 
 
 def _methods(content: Content) -> Alerts:
     """Report methods whose values do not add up, by design or by error."""
-    found, methods = [], _known(content)
-    shares = [one for one in methods if one["relative_gap"] is not None]  # the others are slopes
-    partial = [one for one in shares if not one["complete"] and _gap(one) > GAP]
-    if partial:
-        names = [f"{one['method']} ({percent(_gap(one))})" for one in partial]
-        text = (
-            f"Values of {listed(names)} do not add up to the change of the output, in brackets "
-            f"what is left over. These methods are not made to be complete."
-        )
-        found.append(_alert("incomplete_methods", text, warning=False))
-    broken = [one for one in methods if one["complete"] and _gap(one) > GAP]
-    if broken:
-        names = [f"{one['method']} ({percent(_gap(one))})" for one in broken]
-        text = (
-            f"Values of {listed(names)} should add up to the change of the output and do not, in "
-            f"brackets what is left over. Do not rely on them here."
-        )
-        found.append(_alert("completeness_gap", text))
-    return found
-
-
-def _known(content: Content) -> list[dict[str, Any]]:
-    """Return the records of the methods, without the random numbers that are their floor."""
-    return [one for one in content["comparison"]["methods"] if one["method"] != RANDOM]
+    words = {
+        False: "do not add up to the change of the output, in brackets what is left over. These "
+        "methods are not made to be complete.",
+        True: "should add up to the change of the output and do not, in brackets what is left "
+        "over. Do not rely on them here.",
+    }
+    methods = [one for one in content["comparison"]["methods"] if one["method"] != RANDOM]
+    for complete, code in ((False, "incomplete_methods"), (True, "completeness_gap")):
+        names = [
+            f"{one['method']} ({percent(_gap(one))})"
+            for one in methods
+            if one["complete"] == complete
+            and _gap(one) > GAP
+            and (complete or one["relative_gap"] is not None)  # the others are slopes
+        ]
+        if names:
+            yield _alert(code, f"Values of {listed(names)} {words[complete]}", warning=complete)
 
 
 def _gap(record: dict[str, Any]) -> float:
@@ -165,7 +149,7 @@ def _disagreement(content: Content) -> Alerts:
         if agreement[a][b] is not None and agreement[a][b] < DISAGREE
     ]
     if not pairs:
-        return []
+        return
     serious = [pair for pair in pairs if pair[1] in complete and pair[2] in complete]
     names = [f"{a} and {b} ({fixed(value)})" for value, a, b in sorted(serious or pairs)]
     text = (
@@ -177,50 +161,45 @@ def _disagreement(content: Content) -> Alerts:
         if serious
         else "One of each pair is not complete, and answers another question."
     )
-    return [_alert("methods_disagree", text, warning=bool(serious))]
+    yield _alert("methods_disagree", text, warning=bool(serious))
 
 
 def _edges(content: Content) -> Alerts:
-    found, model = [], content["model"]
+    model = content["model"]
     dead = model["edges_total"] - model["edges_alive"]
     faint = [edge for edge in content["edges"] if edge["relative"] < FAINT]
     unused = len(content["data"]["features"]) - model["features_used"]
     if dead:
-        text = f"{dead:,} of {counted(model['edges_total'], 'edge')} {_be(dead)} removed."
-        found.append(_alert("dead_edges", text, warning=False))
+        whole = counted(model["edges_total"], "edge")
+        text = f"{dead:,} of {whole} {'is' if dead == 1 else 'are'} removed."
+        yield _alert("dead_edges", text, warning=False)
     if unused:
         text = f"{counted(unused, 'feature')} {'has' if unused == 1 else 'have'} no edge left."
-        found.append(_alert("unused_features", text, warning=False))
+        yield _alert("unused_features", text, warning=False)
     if faint:
         text = (
             f"{counted(len(faint), 'live edge')} hardly {'varies' if len(faint) == 1 else 'vary'} "
             f"(below {percent(FAINT, 0)} of the strongest of the layer); prune could remove "
             f"{'it' if len(faint) == 1 else 'them'}."
         )
-        found.append(_alert("faint_edges", text, warning=False))
-    return found
-
-
-def _be(count: int) -> str:
-    return "is" if count == 1 else "are"
+        yield _alert("faint_edges", text, warning=False)
 
 
 def _data(content: Content) -> Alerts:
-    found, data = [], content["data"]
+    data = content["data"]
     constant = [one["name"] for one in data["features"] if one["constant"]]
     if constant:
         text = (
             f"Constant in these rows: {listed(constant)}. Nothing can be said about "
             f"{'its' if len(constant) == 1 else 'their'} effect here."
         )
-        found.append(_alert("constant_features", text))
+        yield _alert("constant_features", text)
     if data["rows"] < FEW:
         text = f"There are only {counted(data['rows'], 'row')}; averages over them are uncertain."
-        found.append(_alert("few_rows", text))
+        yield _alert("few_rows", text)
     if "none" in content["meta"]["background_origin"]:
         text = (
             "The model kept no rows from its training, so that the rows of this report are what "
             "samples are compared with. Pass background to choose others."
         )
-        found.append(_alert("background_from_data", text, warning=False))
-    return found
+        yield _alert("background_from_data", text, warning=False)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +19,8 @@ from kanlens.checks import check_choice, message, reworded
 from kanlens.errors import DTypeError, InvalidValueError, KanlensError, MethodError
 from kanlens.model.recording import Trace, edge_moments, trace
 from kanlens.progress import progress_bar
-from kanlens.reporting.performance import measure_performance, row_losses
 from kanlens.reporting.planning import Plan, make_plan
-from kanlens.reporting.subject import Subject, spread
+from kanlens.reporting.subject import Subject, measure_performance, row_losses, spread
 
 if TYPE_CHECKING:
     from kanlens.model.network import Rows
@@ -34,27 +32,18 @@ if TYPE_CHECKING:
 TRACED = 10_000  # rows that are followed through the layers, at most
 WORST = 3  # rows explained because they are most wrong
 STEPS = 7
+FAR = 1e-3  # of the largest output: an attribution that differs by more is of another model
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
-    """What was asked for beyond model and data.
-
-    Attributes
-    ----------
-    background : rows or None
-    methods : sequence of str or None
-    formula : SymbolicResult, "auto" or None
-    pruning : PruneResult or None
-    history : FitResult or None
-    max_rows : int
-    generator : torch.Generator
-    progress : bool or None
-    """
+    """What was asked for beyond model and data; results that were passed are not made again."""
 
     background: Rows | None = None
     methods: Sequence[str] | None = None
-    formula: Any = None
+    attribution: Attribution | None = None
+    comparison: Comparison | None = None
+    formula: Any = None  # a SymbolicResult, or "auto"
     pruning: PruneResult | None = None
     history: FitResult | None = None
     max_rows: int = 200
@@ -64,58 +53,32 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
-    """The results a report is written from.
-
-    Attributes
-    ----------
-    subject, plan
-        What was looked at, and how.
-    trace : Trace
-        Of at most 10,000 rows, spread evenly.
-    moments : tuple of EdgeMoments
-        Of every layer's edges, over the rows of the trace.
-    performance : dict or None
-    attribution : Attribution
-        Of the planned rows, by the main method.
-    explained : Attribution
-        Of single rows that are shown one by one.
-    picks : tuple of (int, str)
-        Those rows' positions, and why each was picked.
-    pairs : Attribution or None
-        With the interactions of every two columns of the table, of the rows planned for them.
-    flows : Attribution or None
-        With what flows through every edge, from columns, of the same rows as `attribution`.
-    comparison : Comparison
-    formula, pruning, history
-        As they were passed; the formula may have been made here.
-    """
+    """The results a report is written from."""
 
     subject: Subject
     plan: Plan
-    trace: Trace
-    moments: tuple[EdgeMoments, ...]
+    trace: Trace  # of at most 10,000 rows, spread evenly
+    moments: tuple[EdgeMoments, ...]  # of every layer's edges, over the rows of the trace
     performance: dict[str, Any] | None
-    attribution: Attribution
-    explained: Attribution
-    picks: tuple[tuple[int, str], ...]
-    pairs: Attribution | None
-    flows: Attribution | None
+    attribution: Attribution  # of the planned rows, by the main method
+    explained: Attribution  # of single rows that are shown one by one
+    picks: tuple[tuple[int, str], ...]  # positions of those rows, and why each was picked
+    pairs: Attribution | None  # with the interactions of every two columns of the table
+    flows: Attribution | None  # with what flows through every edge, from columns
     comparison: Comparison
     formula: SymbolicResult | None
-    pruning: PruneResult | None
-    history: FitResult | None
+    request: Request
+
+    @property
+    def background_rows(self) -> int | None:
+        """Number of rows that the attribution compares with; None where nobody says which."""
+        if self.request.attribution is None:
+            return len(self.plan.background)
+        return None if self.request.background is None else len(self.request.background)
 
 
 def check_request(request: Request) -> None:
-    """Refuse what cannot be reported on, before any work is done.
-
-    Raises
-    ------
-    InvalidValueError
-        If a method is unknown or gives no numbers for single rows.
-    DTypeError
-        If formula, pruning or history is something else than a result.
-    """
+    """Refuse what cannot be reported on, before any work is done."""
     if request.methods is not None:
         local = comparable()
         if not len(request.methods):
@@ -124,6 +87,8 @@ def check_request(request: Request) -> None:
         for name in request.methods:
             check_choice("report", "methods", name, local)
     wanted = {
+        "attribution": (request.attribution, "completeness_gap", "an Attribution or None"),
+        "comparison": (request.comparison, "agreement", "a Comparison or None"),
         "formula": (request.formula, "equations_", "a SymbolicResult, 'auto' or None"),
         "pruning": (request.pruning, "edges_after", "a PruneResult or None"),
         "history": (request.history, "stopped_because", "a FitResult or None"),
@@ -132,39 +97,26 @@ def check_request(request: Request) -> None:
         automatic = name == "formula" and isinstance(value, str) and value == "auto"
         if value is not None and not automatic and not hasattr(value, attribute_name):
             got = repr(value) if isinstance(value, str) else type(value).__name__
-            advice = "Pass what symbolize, prune or fit returned"
+            advice = "Pass what attribute, compare, symbolize, prune or fit returned"
             raise DTypeError(message("report", f"{name} to be {expected}", got, advice))
 
 
 @torch.no_grad()
 def analyze(subject: Subject, request: Request) -> Analysis:
-    """Compute all that a report shows.
-
-    Parameters
-    ----------
-    subject : Subject
-        Model and data.
-    request : Request
-        Options of the report, checked.
-
-    Returns
-    -------
-    Analysis
-    """
+    """Compute all that a report shows and was not passed."""
     with progress_bar("report", STEPS, shown=request.progress) as advance:
         plan = make_plan(subject, request.background, request.methods, request.max_rows)
+        plan = _with_passed(subject, plan, request)
         advance(note="tracing")
         record = trace(subject.model, subject.x[spread(subject.rows, TRACED)])
         layers = zip(subject.model.layers, record.inputs, strict=True)
         moments = tuple(edge_moments(layer, values) for layer, values in layers)
-        picks = pick_rows(subject)
         advance(note="attributing")
-        explain = partial(_explain, subject, plan.method, plan.background, request)
-        attribution = explain(subject.x[plan.rows])
-        explained = explain(subject.x[[row for row, _ in picks]])
-        pairs, flows = _pairs(subject, plan, request), _flows(subject, plan, request)
+        attribution, explained, picks = _attributions(subject, plan, request)
+        pairs = _pairs(subject, plan, request, attribution)
+        flows = _flows(subject, plan, request, attribution)
         advance(2, note="comparing methods")
-        comparison = _compare(subject, plan, request)
+        comparison = request.comparison or _compare(subject, plan, request)
         advance(2, note="formula")
         formula = _formula(subject, request)
         advance()
@@ -181,19 +133,80 @@ def analyze(subject: Subject, request: Request) -> Analysis:
         flows=flows,
         comparison=comparison,
         formula=formula,
-        pruning=request.pruning,
-        history=request.history,
+        request=request,
     )
 
 
+def _with_passed(subject: Subject, plan: Plan, request: Request) -> Plan:
+    """Return the plan with the method and the rows of the attribution that was passed, if any."""
+    found = request.attribution
+    for what, passed in (("attribution", found), ("comparison", request.comparison)):
+        if passed is not None:
+            _check_passed(subject, what, passed)
+    if found is None or found.x is None:
+        return plan
+    known = {row.tobytes(): place for place, row in reversed([*enumerate(_array(subject.x))])}
+    rows = [known.get(row.tobytes()) for row in _array(found.x.to(subject.x))]
+    if None in rows:
+        got = f"{rows.count(None)} rows that are not in it"
+        advice = "Attribute rows of the data that is passed"
+        raise InvalidValueError(message("report", "attribution of rows of the data", got, advice))
+    output = subject.output[rows, subject.target]
+    far = (found.output.to(output) - output).abs().max()
+    if far > FAR * output.abs().max():
+        got, advice = f"outputs that differ by {far:.3g}", "Attribute this model"
+        raise InvalidValueError(message("report", "attribution of this model", got, advice))
+    return replace(plan, method=found.method, rows=torch.tensor(rows))
+
+
+def _check_passed(subject: Subject, what: str, passed: Any) -> None:
+    """Refuse an attribution or comparison of other features, or of another output."""
+    model = subject.model
+    one: Attribution = next(iter(getattr(passed, "attributions", {"": passed}).values()))
+    advice = "Pass one of this model, of an output that target names"
+    if one.features != model.feature_names or one.x is None:
+        expected = f"{what} of features {', '.join(model.feature_names)}"
+        got = ", ".join(one.features)
+        raise InvalidValueError(message("report", expected, f"one of {got}", advice))
+    if one.target != model.output_names[subject.target]:
+        expected = f"{what} of output {model.output_names[subject.target]!r}"
+        raise InvalidValueError(message("report", expected, f"one of {one.target!r}", advice))
+
+
+def _array(x: Tensor) -> np.ndarray[Any, Any]:
+    return x.detach().cpu().contiguous().numpy() + 0.0  # -0.0 becomes 0.0
+
+
+def _attributions(
+    subject: Subject, plan: Plan, request: Request
+) -> tuple[Attribution, Attribution, tuple[tuple[int, str], ...]]:
+    """Return the attribution of the planned rows, and that of single rows, which are picked."""
+    if request.attribution is not None:
+        picks, known = pick_rows(subject, plan.rows), plan.rows.tolist()
+        places = [known.index(row) for row, _ in picks]
+        return request.attribution, _of_rows(request.attribution, places), picks
+    picks, count = pick_rows(subject), len(plan.rows)
+    rows = torch.cat([plan.rows, torch.tensor([row for row, _ in picks])])
+    found = _explain(subject, plan.method, plan.background, request, rows)
+    return _of_rows(found, slice(count)), _of_rows(found, slice(count, None)), picks
+
+
+def _of_rows(found: Attribution, rows: list[int] | slice) -> Attribution:
+    """Return the attribution of some of its rows."""
+    known = {field.name: getattr(found, field.name) for field in fields(found)}
+    chosen: Any = {name: one[rows] for name, one in known.items() if isinstance(one, Tensor)}
+    flows = None if found.paths is None else tuple(flow[rows] for flow in found.paths)
+    return replace(found, **chosen, paths=flows)
+
+
 def _explain(
-    subject: Subject, method: str, background: Tensor, request: Request, x: Tensor
+    subject: Subject, method: str, background: Tensor, request: Request, rows: Tensor
 ) -> Attribution:
     """Attribute some rows; errors speak of the report."""
     try:
         found = attribute(
             subject.model,
-            x,
+            subject.x[rows],
             method=method,
             background=background if METHODS[method].needs_background else None,
             target=subject.target,
@@ -209,23 +222,28 @@ def _explain(
     return found
 
 
-def _pairs(subject: Subject, plan: Plan, request: Request) -> Attribution | None:
+def _pairs(
+    subject: Subject, plan: Plan, request: Request, known: Attribution
+) -> Attribution | None:
     """Return the interactions of features; None where nobody planned or can compute them."""
+    if known.interactions is not None:
+        return known.grouped()
     if plan.pairs is None:
         return None
     rows, background = plan.pairs
     try:
-        found = _explain(subject, "interactions", background, request, subject.x[rows])
+        return _explain(subject, "interactions", background, request, rows).grouped()
     except MethodError:  # a function that is not finite on all that coalitions reach
         return None
-    return found.grouped()
 
 
-def _flows(subject: Subject, plan: Plan, request: Request) -> Attribution | None:
+def _flows(
+    subject: Subject, plan: Plan, request: Request, known: Attribution
+) -> Attribution | None:
     """Return what flows through the edges; None where that is not shown."""
-    if not plan.flows:
-        return None
-    return _explain(subject, "secant", plan.background, request, subject.x[plan.rows]).grouped()
+    if not plan.flows or known.paths is not None:
+        return known.grouped() if plan.flows else None
+    return _explain(subject, "secant", plan.background, request, plan.rows).grouped()
 
 
 def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
@@ -268,38 +286,29 @@ def _formula(subject: Subject, request: Request) -> SymbolicResult | None:
         raise reworded("report", error) from error
 
 
-def pick_rows(subject: Subject) -> tuple[tuple[int, str], ...]:
-    """Choose the rows that are explained one by one.
+def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int, str], ...]:
+    """Choose the rows (of those `among`) that are explained one by one, each once, and say why.
 
     The most wrong ones where targets are known, a typical one (whose features lie closest to
     their medians), and those with the highest and lowest output.
-
-    Returns
-    -------
-    tuple of (int, str)
-        Positions, each once, and why each was picked.
     """
+    rows = torch.arange(subject.rows) if among is None else among
     found: dict[int, str] = {}
     losses = row_losses(subject)
     if losses is not None:
-        for row in np.argsort(-losses, kind="stable")[:WORST].tolist():
-            found[row] = "among the largest errors"
+        for place in np.argsort(-losses[rows], kind="stable")[:WORST]:
+            found[int(rows[place])] = "among the largest errors"
     x = subject.x.double().cpu()
     spreads = x.std(0, correction=0)
     scaled = (x - x.median(0).values) / torch.where(spreads > 0, spreads, torch.ones_like(spreads))
-    output = subject.output[:, subject.target].double().cpu()
-    others = {
-        "a typical row": scaled.square().sum(1).argsort(stable=True),
-        "the highest output": output.argsort(descending=True, stable=True),
-        "the lowest output": output.argsort(stable=True),
-    }
-    for reason, order in others.items():
-        best = int(order[0])
-        free = [row for row in order[: len(found) + 1].tolist() if row not in found]
-        if reason == "a typical row" and free:
-            found[int(free[0])] = reason
-        elif best in found:
-            found[best] += f", {reason}"
-        else:
-            found[best] = reason
+    output = subject.output[:, subject.target].double().cpu()[rows].numpy()
+    typical = rows[scaled.square().sum(1)[rows].argsort(stable=True)].tolist()
+    free = [row for row in typical[: len(found) + 1] if row not in found]
+    if free:
+        found[free[0]] = "a typical row"
+    for reason, place in (("highest", output.argmax()), ("lowest", output.argmin())):
+        row = int(rows[place])
+        found[row] = (
+            f"{found[row]}, the {reason} output" if row in found else f"the {reason} output"
+        )
     return tuple(found.items())

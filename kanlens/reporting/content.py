@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.registry import METHODS
@@ -18,38 +16,29 @@ from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
+from kanlens.outputs import to_plain
 from kanlens.reporting.alerts import find_alerts
 from kanlens.reporting.analysis import Analysis
-from kanlens.reporting.edge_records import describe_edges
-from kanlens.reporting.formula_record import describe_formula
-from kanlens.reporting.pair_records import describe_flows, describe_pairs
-from kanlens.reporting.subject import Subject
+from kanlens.reporting.records import (
+    describe_edges,
+    describe_flows,
+    describe_formula,
+    describe_pairs,
+)
 
 SCHEMA_VERSION = 1
 CHANCE = "Normal numbers of the size of the values, which know nothing of the model: the floor"
+PASSED = "rows of an attribution that was passed"
 PACKAGES = ("kanlens", "torch", "captum")
 
 
 def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str, Any]:
-    """Write everything that was computed as plain JSON types.
+    """Write everything that was computed as plain JSON types; `generator` is said in words.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        The results.
-    title : str
-        Of the page.
-    generator : str
-        Where random numbers came from, in words.
-
-    Returns
-    -------
-    dict
-        Keys schema_version, meta, data, model, training, performance, importance, interactions,
-        flows, edges, formula, rows, comparison, pruning, alerts. Numbers that are not finite are
-        None. All are the same for the same input, but ``comparison["methods"][i]["seconds"]``.
+    Numbers that are not finite are None. All are the same for the same input, but
+    ``comparison["methods"][i]["seconds"]``.
     """
-    subject = analysis.subject
+    subject, pruning = analysis.subject, analysis.request.pruning
     content = {
         "schema_version": SCHEMA_VERSION,
         "meta": _meta(analysis, title, generator),
@@ -64,35 +53,13 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
         "formula": describe_formula(analysis),
         "rows": _rows(analysis),
         "comparison": _comparison(analysis),
-        "pruning": _pruning(analysis),
+        "pruning": pruning
+        and {**json.loads(pruning.to_json()), "widths_after": pruning.model.widths},
     }
     plain = to_plain(content)
     plain["alerts"] = find_alerts(plain)
     found: dict[str, Any] = plain
     return found
-
-
-def to_plain(value: Any) -> Any:
-    """Return nested data as dicts, lists, text, finite numbers, truth values and None.
-
-    Examples
-    --------
-    >>> to_plain({"a": (1, np.float64(2.5), float("nan")), 3: torch.tensor([1])})
-    {'a': [1, 2.5, None], '3': [1]}
-    """
-    if isinstance(value, dict):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
-    if isinstance(value, (np.ndarray, Tensor)):
-        return to_plain(value.tolist())
-    if value is None or isinstance(value, (bool, str, int)):
-        return value
-    if isinstance(value, np.generic):
-        return to_plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value)
 
 
 def _meta(analysis: Analysis, title: str, generator: str) -> dict[str, Any]:
@@ -104,16 +71,23 @@ def _meta(analysis: Analysis, title: str, generator: str) -> dict[str, Any]:
         "unit": subject.unit,
         "method": plan.method,
         "baseline": analysis.attribution.baseline,
-        "background_rows": len(plan.background),
-        "background_origin": plan.origin,
+        "background_rows": analysis.background_rows,
+        "background_origin": PASSED if analysis.background_rows is None else plan.origin,
         "attributed_rows": len(plan.rows),
-        "compared_rows": len(plan.compared_rows),
-        "compared_background_rows": len(plan.compared_background),
+        "compared_rows": _compared(analysis)[0],
+        "compared_background_rows": _compared(analysis)[1],
         "traced_rows": len(analysis.trace.x),
         "generator": generator,
         "model_fingerprint": _fingerprint(subject.model.state_dict().values()),
         "data_fingerprint": _fingerprint([subject.x]),
     }
+
+
+def _compared(analysis: Analysis) -> tuple[int, int | None]:
+    """Return the numbers of rows and, where it is known, of background rows of the comparison."""
+    rows = len(next(iter(analysis.comparison.attributions.values())).values)
+    passed = analysis.request.comparison is not None
+    return rows, None if passed else len(analysis.plan.compared_background)
 
 
 def _version(package: str) -> str:
@@ -164,7 +138,11 @@ def _model(model: KAN, record: Trace) -> dict[str, Any]:
     return {
         "widths": model.widths,
         "shape": model.shape,
-        "products": _products(model),
+        "products": [
+            {"name": model.node_name(index + 1, nodes.grouping.sums + product), "factors": arity}
+            for index, nodes in enumerate(model.nodes)
+            for product, arity in enumerate(nodes.grouping.arities)
+        ],
         "task": model.task,
         "class_labels": model.class_labels,
         "outputs": [{"name": one.name, "unit": one.unit} for one in model.schema.outputs],
@@ -176,15 +154,6 @@ def _model(model: KAN, record: Trace) -> dict[str, Any]:
         "outside": _outside(model, record),
         "layers": config.get("layers", []),
     }
-
-
-def _products(model: KAN) -> list[dict[str, Any]]:
-    """List the nodes that multiply, with the number of their factors."""
-    return [
-        {"name": model.node_name(index + 1, nodes.grouping.sums + product), "factors": arity}
-        for index, nodes in enumerate(model.nodes)
-        for product, arity in enumerate(nodes.grouping.arities)
-    ]
 
 
 def _outside(model: KAN, record: Trace) -> dict[str, Any]:
@@ -209,7 +178,7 @@ def _outside(model: KAN, record: Trace) -> dict[str, Any]:
 
 
 def _training(analysis: Analysis) -> dict[str, Any] | None:
-    result = analysis.history
+    result = analysis.request.history
     if result is None:
         return None
     return {
@@ -242,20 +211,10 @@ def _importance(analysis: Analysis) -> dict[str, Any]:
 
 def _sizes(found: Attribution) -> list[dict[str, Any]]:
     """Return one record per feature, the most important first."""
-    summary = found.to_importance()
-    total = float(summary.values.sum()) or 1.0
-    low, high = summary.low, summary.high
-    records = [
-        {
-            "name": name,
-            "importance": float(summary.values[i]),
-            "low": None if low is None else float(low[i]),
-            "high": None if high is None else float(high[i]),
-            "share": float(summary.values[i]) / total,
-            "mean": float(found.values[:, i].mean()),
-        }
-        for i, name in enumerate(summary.features)
-    ]
+    table = found.to_importance().to_frame().rename(columns={"feature": "name"})
+    table["share"] = table["importance"] / (table["importance"].sum() or 1.0)
+    table["mean"] = found.values.mean(0).cpu().numpy()
+    records: list[dict[str, Any]] = table.to_dict(orient="records")
     return sorted(records, key=lambda record: -record["importance"])
 
 
@@ -300,11 +259,9 @@ def _label(model: KAN, name: str, value: float) -> str | None:
 
 def _truth(analysis: Analysis, row: int) -> dict[str, Any]:
     """Return what is known and predicted of one row."""
-    from kanlens.reporting.performance import probabilities
-
-    subject: Subject = analysis.subject
+    subject = analysis.subject
     if subject.model.task == "classification":
-        chances = probabilities(subject)[row]
+        chances = subject.probabilities[row]
         known = None if subject.y is None else subject.labels[int(subject.y[row])]
         return {
             "actual": known,
@@ -327,9 +284,11 @@ def _comparison(analysis: Analysis) -> dict[str, Any]:
         record["summary"] = CHANCE if method is None else method.summary
         record["reference"] = "" if method is None else method.reference
     importance = found.importance
+    rows, background_rows = _compared(analysis)
+    left_out = {} if analysis.request.comparison else analysis.plan.left_out
     return {
-        "rows": len(analysis.plan.compared_rows),
-        "background_rows": len(analysis.plan.compared_background),
+        "rows": rows,
+        "background_rows": background_rows,
         "methods": methods,
         "arrows": {**{name: METRICS[name].arrow for name in known}, **found.arrows},
         "importance": {
@@ -340,13 +299,5 @@ def _comparison(analysis: Analysis) -> dict[str, Any]:
             name: dict(zip(found.agreement.index.tolist(), found.agreement[name], strict=True))
             for name in found.agreement.columns
         },
-        "left_out": {**analysis.plan.left_out, **found.skipped},
+        "left_out": {**left_out, **found.skipped},
     }
-
-
-def _pruning(analysis: Analysis) -> dict[str, Any] | None:
-    result = analysis.pruning
-    if result is None:
-        return None
-    found: dict[str, Any] = json.loads(result.to_json())
-    return {**found, "widths_after": result.model.widths}

@@ -1,9 +1,13 @@
-"""The pictures of a report."""
+"""The pictures of a report, each an SVG element that needs nothing from elsewhere."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,44 +16,67 @@ from matplotlib.figure import Figure
 
 from kanlens import plotting
 from kanlens.model.network import KAN
-from kanlens.plotting.style import STYLE, context, literal, tidy
+from kanlens.plotting.style import STYLE, context, in_unit, literal, tidy
 from kanlens.reporting.analysis import Analysis
-from kanlens.reporting.attribution_figures import (
-    draw_comparison,
-    draw_flows,
-    draw_importance,
-    draw_pairs,
-    draw_rows,
-    draw_swarm,
-)
-from kanlens.reporting.drawing import Picture, draw, onto, sized
 from kanlens.reporting.subject import spread
 
 POINTS = 800  # of a scatter
-DENSITY = 500  # rows behind the density of an edge
 CARDS = 12  # edges of the first layer that are shown in detail
 PANELS = 30  # edges of a layer that are shown side by side
+PAIRED = 12  # features in the matrix of pairs
+WIDEST = 24  # nodes of a level in the picture of flows
+ENLARGED = 1.2  # how much larger than in print a picture is shown
+LEAST = 0.8  # share of that size below which it is scrolled rather than shrunk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One picture on the page: an ``<svg>`` element and plain words around it."""
+
+    svg: str
+    caption: str
+    title: str = ""
+
+
+def draw(
+    paint: Callable[..., Any],
+    size: tuple[float, float],
+    *,
+    alt: str,
+    caption: str,
+    title: str = "",
+    axes_only: bool = False,
+) -> Picture:
+    """Let `paint` draw on fresh axes of `size` inches, in a figure that belongs to nobody else.
+
+    Readers who cannot see the picture are told `alt`. With `axes_only`, names are put around axes
+    of that size.
+    """
+    with context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # which the fonts of the page may have
+        figure = Figure(figsize=size, layout=None if axes_only else "constrained")
+        paint(ax=figure.add_axes((0, 0, 1, 1)) if axes_only else figure.subplots())
+        svg = plotting.to_svg(figure, title=alt)
+    return Picture(svg=sized(svg), caption=caption, title=title)
+
+
+def sized(svg: str) -> str:
+    """Let the width of the page bound a picture, never beyond legibility; round its coordinates."""
+    head, rest = svg.split(">", 1)
+    (points,) = re.findall(r'\bwidth="([\d.]+)pt"', head)
+    width = float(points)
+    head = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", head)
+    pixels = ENLARGED * width * 4 / 3
+    style = f"width:{pixels:.0f}px;min-width:{min(LEAST * pixels, 900):.0f}px"
+    coordinates = r"<(?:path|use|g)\b[^<>]*>"  # to hundredths of a point; texts keep their digits
+    short = re.sub(coordinates, lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), rest)
+    return f'{head} style="{style}">{short}'
 
 
 def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> dict[str, Any]:
-    """Draw every picture of a report.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        The results.
-    content : dict
-        The same as plain types.
-    max_features : int
-        Most features in a picture.
-
-    Returns
-    -------
-    dict of str to Picture, list of Picture, or None
-        network, performance, importance, swarm, pairs, flows, cards, layers, formula, pruning,
-        history, comparison, rows.
-    """
+    """Draw every picture of a report, with so many features at most, by where it stands."""
     cards = list(_cards(analysis, content, min(CARDS, max_features)))
+    pruning, history = analysis.request.pruning, analysis.request.history
     return {
         "network": _network(analysis.subject.model),
         "performance": list(_performance(analysis, content)),
@@ -60,8 +87,22 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
         "cards": cards,
         "layers": list(_layers(analysis, len(cards))),
         "formula": _formula(analysis),
-        "pruning": _pruning(analysis),
-        "history": _history(analysis),
+        "pruning": _losses(
+            plotting.pruning,
+            pruning,
+            pruning and pruning.removed,
+            "Loss against the number of edges left",
+            "What removing edges cost; the ring is the model that was kept.",
+            "Loss while edges were removed",
+        ),
+        "history": _losses(
+            plotting.history,
+            history,
+            history and history.history,
+            "Loss in training, step by step",
+            "The dotted line is the step whose state was kept.",
+            "Training",
+        ),
         "comparison": draw_comparison(analysis, max_features),
         "rows": list(draw_rows(analysis, content)),
     }
@@ -107,14 +148,14 @@ def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Pictur
     name, unit = content["meta"]["target"], content["meta"]["unit"]
     note = "" if len(picks) == subject.rows else f" {len(picks):,} of {subject.rows:,} rows."
     yield draw(
-        lambda ax: plotting.predicted(y, output, unit=unit, ax=ax),
+        partial(plotting.predicted, y, output, unit=unit),
         (3.1, 3.0),
         alt=f"Scatter of predicted against true {name}",
         caption=f"On the line, prediction and truth are equal.{note}",
         title="Predicted and true",
     )
     yield draw(
-        lambda ax: _paint_residuals(ax, output, output - y, unit),
+        partial(_paint_residuals, output, output - y, unit),
         (3.6, 3.0),
         alt=f"Scatter of the error of {name} against its prediction, with the running median",
         caption=f"A curve away from zero is a pattern that the model misses.{note}",
@@ -122,7 +163,7 @@ def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Pictur
     )
 
 
-def _paint_residuals(ax: Axes, output: Any, error: Any, unit: str) -> None:
+def _paint_residuals(output: Any, error: Any, unit: str, *, ax: Axes) -> None:
     tidy(ax)
     ax.axhline(0, color=STYLE.muted, linewidth=0.7, zorder=1)
     alpha = float(np.clip(30 / math.sqrt(len(output)), 0.2, 0.8))
@@ -134,32 +175,15 @@ def _paint_residuals(ax: Axes, output: Any, error: Any, unit: str) -> None:
         style: Any = {"color": STYLE.series[1], "linewidth": 1.4, "zorder": 3}
         ax.plot(middles, medians, label="running median", **style)
         ax.legend(loc="best")
-    suffix = f" ({literal(unit)})" if unit else ""
-    ax.set_xlabel(f"predicted{suffix}")
-    ax.set_ylabel(f"predicted \N{MINUS SIGN} true{suffix}")
+    ax.set_xlabel(f"predicted{in_unit(unit)}")
+    ax.set_ylabel(f"predicted \N{MINUS SIGN} true{in_unit(unit)}")
 
 
 def _roc(found: dict[str, Any]) -> Picture:
     classes = [one for one in found["classes"] if one["roc"]]
     shown = classes[1:] if len(found["classes"]) == 2 else classes[: len(STYLE.series)]
-
-    def paint(ax: Axes) -> None:
-        tidy(ax)
-        ax.plot([0, 1], [0, 1], color=STYLE.muted, linewidth=0.7, zorder=1)
-        dashes = ("-", "--", "-.", ":")
-        for place, one in enumerate(shown):
-            points = np.array(one["roc"])
-            color = STYLE.series[place % len(STYLE.series)]
-            label = f"{literal(one['label'], most=18)}, AUC {one['auc']:.3f}"
-            line = dashes[place % len(dashes)]
-            ax.plot(points[:, 0], points[:, 1], line, color=color, label=label, zorder=2)
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        ax.set_xlabel("false positive rate")
-        ax.set_ylabel("true positive rate")
-        ax.legend(loc="lower right")
-
     return draw(
-        paint,
+        partial(_paint_roc, shown),
         (3.2, 3.1),
         alt="ROC curves",
         caption="Each class against the rest. The straight line is chance.",
@@ -167,22 +191,28 @@ def _roc(found: dict[str, Any]) -> Picture:
     )
 
 
+def _paint_roc(classes: list[dict[str, Any]], *, ax: Axes) -> None:
+    _paint_diagonal(ax, 0.02)
+    dashes = ("-", "--", "-.", ":")
+    for place, one in enumerate(classes):
+        points, line = np.array(one["roc"]), dashes[place % len(dashes)]
+        color = STYLE.series[place % len(STYLE.series)]
+        label = f"{literal(one['label'], most=18)}, AUC {one['auc']:.3f}"
+        ax.plot(points[:, 0], points[:, 1], line, color=color, label=label, zorder=2)
+    ax.set_xlabel("false positive rate")
+    ax.set_ylabel("true positive rate")
+    ax.legend(loc="lower right")
+
+
+def _paint_diagonal(ax: Axes, room: float) -> None:
+    tidy(ax)
+    ax.plot([0, 1], [0, 1], color=STYLE.muted, linewidth=0.7, zorder=1)
+    ax.set(xlim=(-room, 1 + room), ylim=(-room, 1 + room), aspect="equal")
+
+
 def _calibration(found: dict[str, Any]) -> Picture:
-    bins = found["calibration"]["bins"]
-
-    def paint(ax: Axes) -> None:
-        tidy(ax)
-        ax.plot([0, 1], [0, 1], color=STYLE.muted, linewidth=0.7, zorder=1)
-        x, y = [one["predicted"] for one in bins], [one["observed"] for one in bins]
-        sizes = [14 + 160 * one["rows"] / found["rows"] for one in bins]
-        ax.plot(x, y, color=STYLE.accent, linewidth=0.8, zorder=2)
-        ax.scatter(x, y, s=sizes, color=STYLE.accent, linewidths=0, alpha=0.85, zorder=3)
-        ax.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), aspect="equal")
-        ax.set_xlabel(literal(found["calibration"]["of"], most=40))
-        ax.set_ylabel("share that came true")
-
     return draw(
-        paint,
+        partial(_paint_calibration, found),
         (3.2, 3.1),
         alt="Calibration curve: observed shares against predicted probabilities",
         caption="On the line, probabilities are honest. Larger dots stand for more rows.",
@@ -190,9 +220,19 @@ def _calibration(found: dict[str, Any]) -> Picture:
     )
 
 
+def _paint_calibration(found: dict[str, Any], *, ax: Axes) -> None:
+    _paint_diagonal(ax, 0.04)
+    bins = found["calibration"]["bins"]
+    x, y = [one["predicted"] for one in bins], [one["observed"] for one in bins]
+    sizes = [14 + 160 * one["rows"] / found["rows"] for one in bins]
+    ax.plot(x, y, color=STYLE.accent, linewidth=0.8, zorder=2)
+    ax.scatter(x, y, s=sizes, color=STYLE.accent, linewidths=0, alpha=0.85, zorder=3)
+    ax.set_xlabel(literal(found["calibration"]["of"], most=40))
+    ax.set_ylabel("share that came true")
+
+
 def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[Picture]:
-    model, x = analysis.subject.model, analysis.trace.x
-    rows = x[spread(len(x), DENSITY)]
+    model = analysis.subject.model
     for edge in [one for one in content["edges"] if one["layer"] == 0][:most]:
         out, in_ = edge["out"], edge["in"]
         words = edge["trend"].capitalize()
@@ -201,7 +241,7 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
         if edge["outside"] > 0:
             words = f"{words}; {edge['outside']:.1%} of the rows outside the grid"
         yield draw(
-            onto(plotting.edge, model, 0, out, in_, data=rows),
+            partial(plotting.edge, model, 0, out, in_, data=analysis.trace),
             (2.3, 1.5),
             axes_only=True,
             alt=f"Curve of the function from {edge['source']} to {edge['destination']}",
@@ -213,7 +253,6 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
 def _layers(analysis: Analysis, shown_before: int) -> Iterator[Picture]:
     """Draw the edges of every layer side by side; the first only if not all have been shown."""
     model = analysis.subject.model
-    rows = analysis.trace.x[spread(len(analysis.trace.x), DENSITY)]
     for index, layer in enumerate(model.layers):
         alive = int((layer.mask != 0).sum())
         if not alive or (index == 0 and alive <= shown_before):
@@ -222,7 +261,7 @@ def _layers(analysis: Analysis, shown_before: int) -> Iterator[Picture]:
         columns = min(5, shown, math.ceil(math.sqrt(1.6 * shown)))
         size = (0.95 + 1.3 * columns, max(1.8, 0.5 + 1.25 * math.ceil(shown / columns)))
         yield draw(
-            onto(plotting.edges, model, index, top=PANELS, data=rows),
+            partial(plotting.edges, model, index, top=PANELS, data=analysis.trace),
             size,
             axes_only=True,
             alt=f"Functions on the edges of layer {index + 1}, side by side",
@@ -243,7 +282,7 @@ def _formula(analysis: Analysis) -> Picture | None:
     if not np.isfinite(said).any():
         return None
     return draw(
-        lambda ax: _paint_formula(ax, output, said, subject.unit),
+        partial(_paint_formula, output, said, subject.unit),
         (3.0, 2.9),
         alt="Scatter of the formula against the model",
         caption="On the line, formula and model agree.",
@@ -251,34 +290,102 @@ def _formula(analysis: Analysis) -> Picture | None:
     )
 
 
-def _paint_formula(ax: Axes, output: Any, said: Any, unit: str) -> None:
+def _paint_formula(output: Any, said: Any, unit: str, *, ax: Axes) -> None:
     plotting.predicted(output, said, ax=ax)
-    suffix = f" ({literal(unit)})" if unit else ""
-    ax.set_xlabel(f"model{suffix}")
-    ax.set_ylabel(f"formula{suffix}")
+    ax.set_xlabel(f"model{in_unit(unit)}")
+    ax.set_ylabel(f"formula{in_unit(unit)}")
 
 
-def _pruning(analysis: Analysis) -> Picture | None:
-    result = analysis.pruning
-    if result is None or not result.removed:
+def _losses(
+    plot: Callable[..., Any], result: Any, steps: Any, alt: str, caption: str, title: str
+) -> Picture | None:
+    """Draw the loss over the steps of training or pruning, when there were any."""
+    if result is None or not steps:
         return None
+    return draw(partial(plot, result), (3.6, 2.4), alt=alt, caption=caption, title=title)
+
+
+def draw_importance(analysis: Analysis, most: int) -> Picture:
+    """Draw a bar per column of the table: the mean size of what it does."""
+    found = analysis.attribution.grouped().to_importance()
+    rows = min(len(found.features), most)
     return draw(
-        lambda ax: plotting.pruning(result, ax=ax),
-        (3.6, 2.4),
-        alt="Loss against the number of edges left",
-        caption="What removing edges cost; the ring is the model that was kept.",
-        title="Loss while edges were removed",
+        partial(plotting.attribution, found, top=most),
+        (3.75, 0.62 + 0.26 * rows),
+        alt="Bars of the mean absolute contribution of each feature",
+        caption="Mean size of the contribution; black lines are 95% intervals over the rows.",
+        title="How much each feature matters",
     )
 
 
-def _history(analysis: Analysis) -> Picture | None:
-    result = analysis.history
-    if result is None or not result.history:
-        return None
+def draw_swarm(analysis: Analysis, most: int) -> Picture:
+    """Draw a dot per row and feature."""
+    found = analysis.attribution
+    rows = min(len(found.features), most)
     return draw(
-        lambda ax: plotting.history(result, ax=ax),
-        (3.6, 2.4),
-        alt="Loss in training, step by step",
-        caption="The dotted line is the step whose state was kept.",
-        title="Training",
+        partial(plotting.attribution, found, kind="beeswarm", top=most),
+        (4.9, 0.62 + 0.26 * rows),
+        alt="Beeswarm of the contributions of each feature in single rows",
+        caption="One dot per row; to the right the feature raised the output. Bright: high value.",
+        title="In which direction",
     )
+
+
+def draw_pairs(analysis: Analysis, most: int) -> Picture | None:
+    """Draw the matrix of main effects and interactions, when there are any."""
+    found = analysis.pairs
+    if found is None or found.interactions is None or len(found.features) < 2:
+        return None
+    most = min(most, PAIRED)
+    side = 0.33 * min(len(found.features), most)
+    return draw(
+        partial(plotting.attribution, found, kind="interactions", top=most),
+        (side + 1.9, side + 1.1),
+        alt="Matrix of the mean absolute main effect of each feature and interaction of each pair",
+        caption="On the diagonal what a feature does alone, off it what two do only together.",
+        title="Alone and in pairs",
+    )
+
+
+def draw_flows(analysis: Analysis, most: int) -> Picture | None:
+    """Draw what flows through the edges, unless levels are too wide to tell nodes apart."""
+    found, widths = analysis.flows, analysis.subject.model.widths
+    if found is None or max(widths[1:-1], default=0) > WIDEST:
+        return None
+    most = min(most, WIDEST)
+    nodes = max(min(len(found.features), most + 1), *widths[1:])
+    return draw(
+        partial(plotting.attribution, found, kind="paths", top=most),
+        (1.4 * (len(widths) - 1) + 1.3, max(1.9, 0.27 * nodes + 0.4)),
+        alt="Diagram of what flows from the features through the nodes to the output",
+        caption="Bands are as wide as the mean size of what flows, by the secants of the edges.",
+        title="Through which nodes",
+    )
+
+
+def draw_comparison(analysis: Analysis, most: int) -> Picture:
+    """Draw what every method says of every feature."""
+    found = analysis.comparison
+    rows, methods = min(len(found.importance), most), len(found.importance.columns)
+    return draw(
+        partial(plotting.comparison, found, top=most),
+        (3.4, max(0.29 * rows, 0.19 * (methods + 2.2))),
+        axes_only=True,
+        alt="Mean absolute value of every feature by method",
+        caption="One marker per method. The table says how far each is from exact.",
+        title="Importance by method",
+    )
+
+
+def draw_rows(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
+    """Draw how the output of each explained row comes about."""
+    found, most = analysis.explained, 10
+    for place, record in enumerate(content["rows"]):
+        rows = min(len(found.features), most) + 1
+        yield draw(
+            partial(plotting.attribution, found, kind="waterfall", row=place, top=most),
+            (4.6, 0.75 + 0.235 * rows),
+            alt=f"How the contributions of row {record['row']} lead from reference to output",
+            caption="Orange raises the output, blue lowers it.",
+            title=f"Row {record['row']}",
+        )

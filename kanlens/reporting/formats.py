@@ -8,6 +8,7 @@ from typing import Any
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+ROUNDING = 1e-12
 SMALL, LARGE = 1e-3, 1e6  # outside, powers of ten are used
 
 
@@ -16,13 +17,6 @@ def number(value: Any, digits: int = 3) -> str:
 
     Whole numbers are written in full, others outside 0.001 to 1,000,000 with a power of ten;
     what is not finite or missing is a dash.
-
-    Examples
-    --------
-    >>> [number(v) for v in (1234, 0.123456, 12345.6, None)]
-    ['1,234', '0.123', '12,346', '\N{EN DASH}']
-    >>> [number(v) for v in (-45.678, 2.5e-7)]
-    ['\N{MINUS SIGN}45.7', '2.5\N{MULTIPLICATION SIGN}10⁻⁷']
     """
     if value is None or isinstance(value, bool) or not math.isfinite(value):
         return NOTHING
@@ -43,38 +37,20 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def signed(value: Any, digits: int = 3) -> str:
-    """Write a number with its sign.
-
-    Examples
-    --------
-    >>> signed(0.5), signed(-2.0), signed(0.0)
-    ('+0.500', '\N{MINUS SIGN}2.00', '0')
-    """
+    """Write a number with its sign."""
     text = number(value, digits)
     return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
 
 
 def fixed(value: Any, places: int = 2) -> str:
-    """Write a number with so many decimals.
-
-    Examples
-    --------
-    >>> fixed(1.0), fixed(-0.097), fixed(None)
-    ('1.00', '\N{MINUS SIGN}0.10', '\N{EN DASH}')
-    """
+    """Write a number with so many decimals."""
     if value is None or not math.isfinite(value):
         return NOTHING
     return f"{value:.{places}f}".replace("-", MINUS)
 
 
 def percent(value: Any, digits: int = 1) -> str:
-    """Write a share as a percentage; a little is never written as nothing, nor nearly all as all.
-
-    Examples
-    --------
-    >>> percent(0.1234), percent(0.0), percent(0.00001), percent(1.0), percent(0.99999)
-    ('12.3%', '0%', '<0.1%', '100%', '>99.9%')
-    """
+    """Write a share as a percentage; a little is never nothing, nor nearly all everything."""
     if value is None or not math.isfinite(value):
         return NOTHING
     if value in (0, 1):
@@ -88,24 +64,12 @@ def percent(value: Any, digits: int = 1) -> str:
 
 
 def with_unit(text: str, unit: str) -> str:
-    """Put a unit behind a number, unless there is none.
-
-    Examples
-    --------
-    >>> with_unit("3", "mm"), with_unit("3", "")
-    ('3\N{NO-BREAK SPACE}mm', '3')
-    """
+    """Put a unit behind a number, unless there is none."""
     return f"{text}\N{NO-BREAK SPACE}{unit}" if unit else text
 
 
 def listed(names: list[str], most: int = 5) -> str:
-    """Write names as a list of words; those beyond `most` are only counted.
-
-    Examples
-    --------
-    >>> listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b", "c"], most=2)
-    ('a', 'a, b and c', 'a, b and 1 other')
-    """
+    """Write names as a list of words; those beyond `most` are only counted."""
     if len(names) > most:
         rest = len(names) - most
         return f"{', '.join(names[:most])} and {rest} other{'s' if rest > 1 else ''}"
@@ -115,11 +79,23 @@ def listed(names: list[str], most: int = 5) -> str:
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:
-    """Write a count with its noun.
-
-    Examples
-    --------
-    >>> counted(1, "row"), counted(2000, "row"), counted(2, "class", "classes")
-    ('1 row', '2,000 rows', '2 classes')
-    """
+    """Write a count with its noun."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def tiny(value: float | None) -> str:
+    """Write an error that may be mere rounding."""
+    if value is not None and 0 < value < ROUNDING:
+        return "<10⁻¹²"
+    return percent(value) if value is None or value == 0 or value >= 1e-3 else number(value, 1)
+
+
+def shade(value: float | None) -> int:
+    """Return how strongly a cell of an agreement table is colored, in percent."""
+    return round(60 * max(0.0, value or 0.0))
+
+
+FILTERS: dict[str, Any] = {  # of templates
+    write.__name__: write
+    for write in (number, signed, fixed, percent, with_unit, listed, counted, tiny, shade)
+}

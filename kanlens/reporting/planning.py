@@ -1,22 +1,29 @@
 """How much work a report does: which rows, which background, which methods.
 
-The limits below keep a report of a usual model within seconds on two cores; what methods take is
-estimated beforehand.
+The limits below keep a report of a usual model within seconds on two cores. What methods take is
+estimated beforehand, as measured on one core of a laptop; estimates only decide what is left out,
+so that one wrong by a factor of three does no harm.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from kanlens.attribution.comparison import DEFAULT_METHODS
-from kanlens.attribution.problem import is_additive
+from kanlens.attribution.problem import Problem, is_additive
+from kanlens.attribution.shapley.fourier import expand
+from kanlens.attribution.shapley.games import LIMIT, Game, games, players
+from kanlens.attribution.shapley.values import BOUND
 from kanlens.checks import check_rows, reworded
-from kanlens.errors import KanlensError
-from kanlens.reporting.costs import compared_seconds, flow_seconds, shapley_seconds
+from kanlens.errors import KanlensError, MethodError
+from kanlens.model.analysis import private_copy
+from kanlens.model.network import KAN
 from kanlens.reporting.subject import Subject, spread
 
 if TYPE_CHECKING:
@@ -31,50 +38,28 @@ FLOW_SECONDS = 1.0
 COMPARED_ROWS, COMPARED_BACKGROUND = 40, 20
 LEAST_COMPARED = 3  # background rows, on large models
 COMPARED_SECONDS = 4.0  # for each of the methods that are compared
+STEP = 1e-8  # seconds of one edge behind the first layer, in one coalition
+DEEPER = 2.5  # as much more where there are layers between the first and the last
+FLOW = 4e-8  # of one edge's share of a secant
+SUM = 1e-6  # of one value of a model whose Shapley values have a closed form
 LARGE = "it would take long on a model of this size; name it in methods to run it"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """What a report computes.
+    """What a report computes."""
 
-    Attributes
-    ----------
-    method : str
-        The method that importance and rows are explained with.
-    rows : Tensor, shape (n,)
-        Positions of the rows it is applied to.
-    background : Tensor, shape (b, in)
-        Rows that it compares with.
-    pairs : tuple of Tensor, shapes (p,) and (q, in), or None
-        Positions of the rows whose interactions are shown, and the rows they are compared with.
-    flows : bool
-        Whether it is shown what flows through the edges, in all of `rows`.
-    exact : bool
-        Whether methods can be compared with exact Shapley values in seconds.
-    compared_rows : Tensor, shape (m,)
-        Positions of the rows that all methods are applied to.
-    compared_background : Tensor, shape (c, in)
-        Rows that they compare with.
-    methods : tuple of str
-        The methods that are compared.
-    left_out : dict of str to str
-        Methods that are not, and why.
-    origin : str
-        Where the background comes from, in words.
-    """
-
-    method: str
-    rows: Tensor
-    background: Tensor
-    pairs: tuple[Tensor, Tensor] | None
-    flows: bool
-    exact: bool
-    compared_rows: Tensor
-    compared_background: Tensor
-    methods: tuple[str, ...]
-    left_out: dict[str, str]
-    origin: str
+    method: str  # that importance and rows are explained with
+    rows: Tensor  # (n,): positions of the rows it is applied to
+    background: Tensor  # (b, in): rows that it compares with
+    pairs: tuple[Tensor, Tensor] | None  # positions and background for interactions
+    flows: bool  # whether it is shown what flows through the edges
+    exact: bool  # whether methods can be compared with exact Shapley values in seconds
+    compared_rows: Tensor  # (m,): positions of the rows that all methods are applied to
+    compared_background: Tensor  # (c, in)
+    methods: tuple[str, ...]  # that are compared
+    left_out: dict[str, str]  # methods that are not, and why
+    origin: str  # where the background comes from, in words
 
 
 def make_plan(
@@ -82,20 +67,7 @@ def make_plan(
 ) -> Plan:
     """Choose rows, background and methods so that a report is made in seconds.
 
-    Parameters
-    ----------
-    subject : Subject
-        Model and data.
-    background : optional
-        Rows to compare with; those the model kept from training, else rows of the data.
-    methods : sequence of str, optional
-        Local methods to compare, whatever they cost; a choice that fits the model when None.
-    max_rows : int
-        Most rows that are attributed.
-
-    Returns
-    -------
-    Plan
+    `methods` are run whatever they cost; those that fit the model are chosen when None.
     """
     given, origin = _background(subject, background)
     edges = sum(layer.mask.numel() for layer in subject.model.layers)
@@ -110,7 +82,9 @@ def make_plan(
     few = _compared_sizes(sizes, edges)
     left_out: dict[str, str] = {}
     if methods is None:
-        left_out = _too_costly(subject, few, edges, exact=small is not None)
+        costs = compared_seconds(*few, len(subject.model.feature_names), edges)
+        slow = [name for name, seconds in costs.items() if seconds > 2 * COMPARED_SECONDS]
+        left_out = dict.fromkeys(slow if small is not None else ["shapley", *slow], LARGE)
         methods = [name for name in DEFAULT_METHODS if name not in left_out]
     main = next((name for name in ("shapley", "secant") if name in methods), methods[0])
     if main == "shapley" and small is not None:
@@ -124,7 +98,7 @@ def make_plan(
         rows=rows,
         background=against,
         pairs=None if paired is None else chosen(paired),
-        flows=deep and flow_seconds(*sizes, edges) <= FLOW_SECONDS,
+        flows=deep and FLOW * math.prod(sizes) * edges <= FLOW_SECONDS,
         exact=small is not None,
         compared_rows=compared_rows,
         compared_background=compared_background,
@@ -152,11 +126,6 @@ def _shrunk(sizes: tuple[int, int], unit: float, most: float) -> tuple[int, int]
     """Return fewer rows and background rows, whose pairs of one `unit` each take at most `most`.
 
     None where even the fewest would take longer.
-
-    Examples
-    --------
-    >>> _shrunk((200, 100), 1e-5, 4), _shrunk((200, 100), 3e-3, 4), _shrunk((200, 100), 1.0, 4)
-    ((200, 100), (50, 25), None)
     """
     rows, background = sizes
     least_rows, least_background = min(rows, FEWEST_ROWS), min(background, FEWEST_BACKGROUND)
@@ -178,10 +147,49 @@ def _compared_sizes(sizes: tuple[int, int], edges: int) -> tuple[int, int]:
     return rows, min(max(LEAST_COMPARED, min(affordable, COMPARED_BACKGROUND)), sizes[1])
 
 
-def _too_costly(
-    subject: Subject, few: tuple[int, int], edges: int, *, exact: bool
-) -> dict[str, str]:
-    """Return the default methods that would take long on this model, and why."""
-    costs = compared_seconds(*few, len(subject.model.feature_names), edges)
-    slow = [name for name, seconds in costs.items() if seconds > 2 * COMPARED_SECONDS]
-    return dict.fromkeys(slow if exact else ["shapley", *slow], LARGE)
+def shapley_seconds(model: KAN, x: Tensor, background: Tensor, target: int) -> float:
+    """Estimate the seconds that Shapley values of one row against one background row take.
+
+    Features that are the same in all rows of `x` and `background` play no part. Infinite where the
+    values would have to be sampled.
+    """
+    with torch.no_grad():
+        problem = Problem(
+            model=private_copy(model), x=x.double(), rows=background.double(), target=target
+        )
+        if problem.additive:
+            return SUM * x.shape[1]
+        found = games(problem, players(problem, by_column=False)[1])
+        outputs = problem.output_in_parts(torch.cat([problem.x, problem.background]))
+        width = float(outputs.amax() - outputs.amin()) or 1.0
+        return sum(_game_seconds(game, BOUND * width / len(found)) for game in found)
+
+
+def _game_seconds(game: Game, tolerance: float) -> float:
+    """Estimate the time that one game takes for one row against one background row."""
+    if game.size <= LIMIT:
+        steps = sum(layer.mask.numel() for layer in game.model.layers[1:])
+        steps += sum(sum(nodes.grouping.arities) for nodes in game.model.nodes)
+        return STEP * (DEEPER if len(game.model.layers) > 2 else 1.0) * 2.0**game.size * steps
+    if not game.additive_nodes:
+        return math.inf
+    try:
+        expansion = expand(game, tolerance=tolerance)
+    except MethodError:
+        return math.inf
+    if expansion.bound > 100 * tolerance:  # functions that cosines do not follow
+        return math.inf
+    return expansion.seconds / (len(game.x) * len(game.rows))
+
+
+def compared_seconds(rows: int, background: int, features: int, edges: int) -> dict[str, float]:
+    """Estimate the seconds that the slower of the compared methods take, by name."""
+    pairs = rows * background
+    return {
+        "integrated_gradients": pairs * (5e-4 + 8e-6 * edges),
+        "captum_integrated_gradients": pairs * (1e-3 + 1e-6 * edges),
+        "captum_deep_lift": pairs * (1e-4 + 2e-7 * edges),
+        "captum_shapley_value_sampling": rows * 100 * features * (1e-5 + 5e-10 * edges),
+        "captum_kernel_shap": rows * (5e-2 + 1e-6 * edges),
+        "captum_feature_ablation": rows * features * (1e-5 + 1e-9 * edges),
+    }

@@ -1,4 +1,4 @@
-"""What a report is about: a model, rows, targets where they are known, and one output."""
+"""What a report is about, a model, rows, targets and one output, and how well they agree."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from kanlens.attribution.problem import PART, explained_output
 from kanlens.checks import check_rows, reworded
@@ -16,40 +18,27 @@ from kanlens.data.tables import Table, read_features
 from kanlens.encoding import prepare_target
 from kanlens.errors import KanlensError
 from kanlens.model.network import KAN
+from kanlens.training.objective import classes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+Array = np.ndarray[Any, np.dtype[Any]]
+BINS = 10  # of a calibration curve
+CURVE = 101  # points kept of a ROC curve
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subject:
-    """A model and the data it is looked at with.
-
-    Attributes
-    ----------
-    model : KAN
-        Left as it is.
-    x : Tensor, shape (rows, in)
-        In the units of the data, in the model's dtype.
-    y : Tensor or None
-        Targets: (rows, out) for regression, (rows,) class codes for classification.
-    output : Tensor, shape (rows, out)
-        What the model says; logits for classification.
-    source : str
-        Name of the file, or "DataFrame", "arrays".
-    numbers : tuple of int
-        What each row is called in the source.
-    target : int
-        Index of the output that is explained.
-    """
+    """A model and the data it is looked at with."""
 
     model: KAN
-    x: Tensor
-    y: Tensor | None
-    output: Tensor
-    source: str
-    numbers: tuple[int, ...]
-    target: int
+    x: Tensor  # (rows, in), in the units of the data, in the model's dtype
+    y: Tensor | None  # targets: (rows, out) for regression, (rows,) class codes otherwise
+    output: Tensor  # (rows, out): what the model says; logits for classification
+    source: str  # name of the file, or "DataFrame", "arrays"
+    numbers: tuple[int, ...]  # what each row is called in the source
+    target: int  # index of the output that is explained
 
     @property
     def rows(self) -> int:
@@ -70,29 +59,24 @@ class Subject:
         known = self.model.schema.outputs[self.target].unit
         return known or ("log-odds" if self.model.task == "classification" else "")
 
+    @property
+    def logits(self) -> Tensor:
+        """One logit per class, shape (rows, classes), in float64 on the CPU."""
+        logits = self.output.double().cpu()
+        two = logits.shape[1] == 1
+        return torch.cat([torch.zeros_like(logits), logits], dim=1) if two else logits
+
+    @property
+    def probabilities(self) -> Array:
+        """Probability of every class, shape (rows, classes)."""
+        return np.asarray(self.logits.softmax(1).numpy())
+
 
 def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
     """Bring whatever was passed as data into one form, and run the model on it.
 
-    Parameters
-    ----------
-    model : KAN
-        Left as it is.
-    data : Table, (x, y), path, DataFrame, ndarray or Tensor
-        Without targets, what needs them is left out of the report.
-    target : int, str or None
-        Index or name of the output to explain; as for `attribute` when None.
-
-    Returns
-    -------
-    Subject
-
-    Raises
-    ------
-    ShapeError, DTypeError, DataError
-        If the data does not fit the model.
-    InvalidValueError
-        If there is no such output, or one must be named.
+    Without targets, what needs them is left out of the report. `target` is the output to explain;
+    as for `attribute` when None.
     """
     found, y, source = _rows_of(model, data)
     x = model.prepare(found, call="report")
@@ -143,13 +127,120 @@ def _from_table(model: KAN, table: Table) -> tuple[Tensor, Tensor | None, str]:
 
 
 def spread(rows: int, most: int) -> Tensor:
-    """Return at most `most` row positions, spread evenly over `rows`.
-
-    Examples
-    --------
-    >>> spread(10, 3)
-    tensor([0, 4, 9])
-    >>> spread(2, 3)
-    tensor([0, 1])
-    """
+    """Return at most `most` row positions, spread evenly over `rows`."""
     return torch.linspace(0, rows - 1, min(rows, most), dtype=torch.float64).round().long()
+
+
+def row_losses(subject: Subject) -> Array | None:
+    """Return how wrong each row is: |error| of the target output, or -log of its class's chance."""
+    if subject.y is None:
+        return None
+    if subject.model.task == "classification":
+        codes = subject.y.long().cpu()
+        return np.asarray(functional.cross_entropy(subject.logits, codes, reduction="none"))
+    error = subject.output[:, subject.target] - subject.y[:, subject.target]
+    return np.asarray(error.abs().double().cpu().numpy())
+
+
+def measure_performance(subject: Subject) -> dict[str, Any] | None:
+    """Compare the model with the targets, as plain JSON types; None when there are none.
+
+    For regression "outputs" has one record per output; for classification there are the scores of
+    all classes together, "classes", one record per class, "confusion" (true x predicted) and
+    "calibration".
+    """
+    if subject.y is None:
+        return None
+    if subject.model.task == "classification":
+        return _classification(subject, subject.y.long().cpu().numpy())
+    y, output = (values.double().cpu().numpy() for values in (subject.y, subject.output))
+    found = [
+        {"name": one.name, "unit": one.unit, **_regression(y[:, i], output[:, i])}
+        for i, one in enumerate(subject.model.schema.outputs)
+    ]
+    r2 = [record["r2"] for record in found]
+    mean = None if None in r2 else float(np.mean(r2))
+    return {"task": "regression", "rows": subject.rows, "r2": mean, "outputs": found}
+
+
+def _regression(y: Array, output: Array) -> dict[str, Any]:
+    from sklearn import metrics
+
+    constant = np.square(y - y.mean()).sum() <= 1e-24 * np.square(y).sum()
+    return {
+        "r2": None if constant else float(metrics.r2_score(y, output)),
+        "rmse": float(metrics.root_mean_squared_error(y, output)),
+        "mae": float(metrics.mean_absolute_error(y, output)),
+        "median_absolute_error": float(metrics.median_absolute_error(y, output)),
+        "largest_error": float(metrics.max_error(y, output)),
+        "mean_error": float((output - y).mean()),
+        "deviation_of_target": float(y.std()),
+        "low": float(y.min()),
+        "high": float(y.max()),
+    }
+
+
+def _classification(subject: Subject, y: Array) -> dict[str, Any]:
+    from sklearn import metrics
+
+    chances = subject.probabilities
+    losses: Any = row_losses(subject)
+    count, guess = chances.shape[1], classes(subject.output).cpu().numpy()
+    codes: Any = {"labels": range(count)}
+    scores = metrics.precision_recall_fscore_support(y, guess, zero_division=np.nan, **codes)
+    precision, recall, f1, rows = (column.tolist() for column in scores)
+    records = [
+        {
+            "label": label,
+            "rows": int(rows[code]),
+            "predicted": int((guess == code).sum()),
+            "precision": _known(precision[code]),
+            "recall": _known(recall[code]),
+            "f1": _known(f1[code]),
+            **_ranking(y == code, chances[:, code]),
+        }
+        for code, label in enumerate(subject.labels)
+    ]
+    known = [record["auc"] for record in records if record["auc"] is not None]
+    sure, hit = (chances[:, 1], y == 1) if count == 2 else (chances.max(1), y == guess)
+    return {
+        "task": "classification",
+        "rows": subject.rows,
+        "accuracy": float(metrics.accuracy_score(y, guess)),
+        "majority_share": max(rows) / len(y),
+        "balanced_accuracy": float(np.nanmean(recall)),
+        "auc": float(np.mean(known)) if known else None,
+        "log_loss": float(losses.mean()),
+        "brier": float(np.square(chances - np.eye(count)[y]).sum(1).mean()),
+        "classes": records,
+        "confusion": metrics.confusion_matrix(y, guess, **codes).tolist(),
+        "calibration": {
+            "of": f"probability of {subject.labels[1]}" if count == 2 else "highest probability",
+            "bins": _calibration(sure, hit),
+        },
+    }
+
+
+def _known(score: float) -> float | None:
+    return None if np.isnan(score) else score
+
+
+def _ranking(is_class: Array, chance: Array) -> dict[str, Any]:
+    """Return the area under the ROC curve of one class against the rest, and the curve."""
+    if is_class.all() or not is_class.any():
+        return {"auc": None, "roc": []}
+    from sklearn.metrics import auc, roc_curve
+
+    false, true, _ = roc_curve(is_class, chance)
+    picks = spread(len(false), CURVE).numpy()
+    return {"auc": float(auc(false, true)), "roc": np.stack([false, true], axis=1)[picks].tolist()}
+
+
+def _calibration(chance: Array, hit: Array) -> list[dict[str, Any]]:
+    """Return, for rows of like predicted probability, that probability and what came true."""
+    place = np.clip((chance * BINS).astype(int), 0, BINS - 1)
+    rows, said, true = (np.bincount(place, weights, BINS) for weights in (None, chance, hit))
+    return [
+        {"predicted": said[i] / rows[i], "observed": true[i] / rows[i], "rows": int(rows[i])}
+        for i in np.flatnonzero(rows)
+    ]

@@ -15,6 +15,7 @@ from kanlens.checks import check_count, check_generator
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import atomic_write, check_ending, check_writable
+from kanlens.reporting import formats
 from kanlens.reporting.analysis import Request, analyze, check_request
 from kanlens.reporting.content import build_content
 from kanlens.reporting.subject import read_subject
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from kanlens.attribution import Attribution, Comparison
     from kanlens.data.tables import Table
     from kanlens.model.network import Rows
     from kanlens.pruning import PruneResult
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from kanlens.training import FitResult
 
 SUFFIXES = (".html", ".htm")
+FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,6 +74,8 @@ def report(
     background: Rows | None = None,
     target: int | str | None = None,
     methods: Sequence[str] | None = None,
+    attribution: Attribution | None = None,
+    comparison: Comparison | None = None,
     formula: SymbolicResult | str | None = None,
     pruning: PruneResult | None = None,
     history: FitResult | None = None,
@@ -106,6 +111,11 @@ def report(
         Local methods to compare; the first of "shapley" and "secant" among them, else the first,
         is the one that importance and rows are explained with. Default: those of `compare`,
         without what would take long on this model.
+    attribution : Attribution, optional
+        What `kanlens.attribute` returned for rows of `data`: importance and single rows are then
+        shown by it, and with its output where `target` is None.
+    comparison : Comparison, optional
+        What `kanlens.compare` returned; methods are then not run again.
     formula : SymbolicResult or "auto", optional
         What `kanlens.symbolize` returned; "auto" calls it, which may take minutes.
     pruning : PruneResult, optional
@@ -131,7 +141,8 @@ def report(
     OutputError
         If a file cannot be written there, or `path` does not end in .html.
     InvalidValueError
-        If a method or output is unknown, or an option is outside what it may be.
+        If a method or output is unknown, an option is outside what it may be, or a result that was
+        passed is of other features, another output or other rows.
     DataError, ShapeError, DTypeError, MethodError
         If the data or a method does not fit the model.
 
@@ -152,6 +163,8 @@ def report(
     request = Request(
         background=background,
         methods=methods,
+        attribution=attribution,
+        comparison=comparison,
         formula=formula,
         pruning=pruning,
         history=history,
@@ -160,6 +173,8 @@ def report(
         progress=progress,
     )
     check_request(request)
+    if target is None:
+        target = next((one.target for one in (attribution, comparison) if one is not None), None)
     page, twin = _targets(path)
     title = title or f"Model of {model.schema.target or ', '.join(model.output_names)}"
     drawn_by = "the caller's generator" if generator else "a generator with seed 0"
@@ -176,11 +191,66 @@ def report(
 
 
 def _page(analysis: Any, content: dict[str, Any], max_features: int) -> str:
-    """Draw and render; matplotlib and jinja2 are loaded only here."""
+    """Draw and render; matplotlib and jinja2 are loaded only now."""
     from kanlens.reporting.figures import draw_all
-    from kanlens.reporting.html import render_page
 
     return render_page(content, draw_all(analysis, content, max_features))
+
+
+def render_page(content: dict[str, Any], pictures: dict[str, Any]) -> str:
+    """Return the page as one HTML document that refers to nothing outside itself.
+
+    Every value from data is escaped; pictures are those of `draw_all`.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= formats.FILTERS
+    css = (FOLDER / "page.css").read_text(encoding="utf-8")
+    return environment.get_template("page.html.j2").render(
+        c=content,
+        pictures=pictures,
+        css=Markup(css),
+        trusted=Markup,
+        worst_gap=worst_gap(content),
+        formula_words=formula_words(content["formula"]),
+    )
+
+
+def worst_gap(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the method with the largest relative completeness gap among the complete ones."""
+    complete = [one for one in content["comparison"]["methods"] if one["complete"]]
+    if not complete:
+        return {"method": "", "gap": None}
+    sizes = [
+        float("inf") if one["relative_gap"] is None else one["relative_gap"] for one in complete
+    ]
+    worst = sizes.index(max(sizes))
+    return {"method": complete[worst]["method"], "gap": complete[worst]["relative_gap"]}
+
+
+def formula_words(formula: dict[str, Any] | None) -> str:
+    """Say in one line how close a formula is to its model, and to the targets."""
+    if formula is None:
+        return ""
+    receipt = formula["receipt"]
+    distance = formats.percent(receipt["relative_rmse"], 2)
+    words = f"Differs from the model by {distance} of the output's deviation (RMSE)"
+    for key, name, write in (
+        ("r2", "R²", formats.number),
+        ("accuracy", "accuracy", formats.percent),
+    ):
+        if receipt[key] is not None:
+            words += f"; {name} {write(receipt[key])}, model {write(receipt[f'model_{key}'])}"
+    return words + "."
 
 
 def _targets(path: str | os.PathLike[str]) -> tuple[Path, Path]:

@@ -6,11 +6,8 @@ edge is zero, and the norm has a corner, its gradient there is zero.
 """
 
 from kanlens.model.layers import entropy
-from kanlens.sparsity.bending import curvature
-from kanlens.sparsity.functions import activation_l1, activation_l2
-from kanlens.sparsity.penalties import PENALTIES, Penalty, penalty_value
-from kanlens.sparsity.shrinkage import prox_group
-from kanlens.sparsity.weights import raw_l1, weight_l1
+from kanlens.sparsity.norms import activation_l1, activation_l2, curvature, raw_l1, weight_l1
+from kanlens.sparsity.penalties import PENALTIES, Penalty, penalty_value, prox_group
 
 __all__ = [
     "PENALTIES",

@@ -14,48 +14,124 @@ summed in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
+from kanlens.model.edge_sum import summed
 from kanlens.model.layers import KANLinear
-from kanlens.sparsity.banded import Bands, added_by_cell, pair_products
-from kanlens.sparsity.live import Cells
-
-__all__ = ["Moments", "rooted"]
+from kanlens.splines.cells import Cells
 
 CHUNK = 2**15  # values of one basis function held at once
+NOISE = 16 * torch.finfo(torch.float64).eps  # of a form, relative to the sum of its squares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bands:
+    """Products of basis functions, and of one function more (the base), added up over points."""
+
+    bands: Tensor  # (degree + 1, in, basis), of functions k and k + d at [d, :, k]
+    mixed: Tensor  # (in, basis), of function k and the base
+    base: Tensor  # (in,), of the base with itself
+
+    @classmethod
+    def of(cls, products: Tensor, cells: Cells) -> Bands:
+        """Add what `pair_products` returns, shape (pair, in, cell), up by basis function."""
+        n_live, n_basis = cells.degree + 1, cells.count + cells.degree
+        pairs = list(itertools.combinations_with_replacement(range(n_live + 1), 2))[:-1]
+        rows: list[list[Tensor]] = [[] for _ in range(n_live + 1)]  # the last: with the base
+        for (r, s), product in zip(pairs, products, strict=False):
+            row = F.pad(product, (r, n_basis - cells.count - r))
+            rows[s - r if s < n_live else n_live].append(row)
+        totals = [torch.stack(found).sum(0) for found in rows]
+        base = products[-1].sum(-1)
+        return cls(bands=torch.stack(totals[:-1]), mixed=totals[-1], base=base)
+
+    def form(self, coef: Tensor, weight: Tensor) -> Tensor:
+        """Return the quadratic form of every edge (out, in), differentiable once.
+
+        `coef` is (out, in, basis), and `weight`, of the base, (out, in). Where the form is noise it
+        is zero, with its gradient.
+        """
+        total = cast("Any", _BandedForm).apply(coef, self.bands)
+        total = total + weight * (2 * (coef * self.mixed).sum(-1) + weight * self.base)
+        size = (coef.detach().square() * self.bands[0].detach()).sum(-1)
+        size = size + weight.detach().square() * self.base.detach()
+        return torch.where(total <= NOISE * size, 0.0, total)  # NaN stays NaN
+
+    def matrix(self) -> Tensor:
+        """Return the products as dense matrices, the base last: (in, basis + 1, basis + 1)."""
+        n_in, n_basis = self.mixed.shape
+        found = self.mixed.new_zeros(n_in, n_basis + 1, n_basis + 1)
+        for d, band in enumerate(self.bands):
+            places = torch.arange(n_basis - d, device=band.device)
+            found[:, places, places + d] = found[:, places + d, places] = band[:, : n_basis - d]
+        found[:, :-1, -1] = found[:, -1, :-1] = self.mixed
+        found[:, -1, -1] = self.base
+        return found
+
+
+def added_by_cell(values: list[Tensor], cell: Tensor, cells: Cells) -> Tensor:
+    """Add each of `values` (in, point) up over the points in every cell: (value, in, cell)."""
+    n_in = len(cell)
+    starts = cells.count * torch.arange(n_in, device=cell.device)
+    where = (cell + starts.unsqueeze(-1)).flatten()
+    empty = values[0].new_zeros(n_in * cells.count)
+    sums = [empty.scatter_add(0, where, value.flatten()) for value in values]
+    return torch.stack(sums).view(len(values), n_in, cells.count)
+
+
+def pair_products(values: list[Tensor], others: list[Tensor] | None = None) -> list[Tensor]:
+    """Return the product of every two of `values`, or of one and a later one of `others`."""
+    right = values if others is None else others
+    places = itertools.combinations_with_replacement(range(len(values)), 2)
+    return [values[r] * right[s] for r, s in places]
+
+
+class _BandedForm(torch.autograd.Function):
+    """The quadratic form of (out, in, basis) coefficients in a banded matrix per input."""
+
+    @staticmethod
+    def forward(ctx: Any, coef: Tensor, bands: Tensor) -> Tensor:
+        n = coef.shape[-1]
+        product = coef * bands[0]
+        for d in range(1, min(len(bands), n)):
+            band = bands[d, :, : n - d]
+            product[..., : n - d] += band * coef[..., d:]
+            product[..., d:] += band * coef[..., : n - d]
+        ctx.save_for_backward(coef, bands, product)
+        return (product * coef).sum(-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        coef, bands, product = ctx.saved_tensors
+        by_coef = 2 * grad.unsqueeze(-1) * product
+        if not ctx.needs_input_grad[1]:
+            return by_coef, None
+        n, weighted = coef.shape[-1], grad.unsqueeze(-1) * coef
+        by_bands = torch.zeros_like(bands)
+        for d in range(min(len(bands), n)):
+            pair = weighted[..., : n - d] * coef[..., d:]
+            by_bands[d, :, : n - d] = pair.sum(0) * (1 if d == 0 else 2)
+        return by_coef, by_bands
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Moments of the basis of a layer over the rows of x, in float64.
-
-    Attributes
-    ----------
-    cells : Cells
-        Where the pieces lie.
-    share : Tensor, shape (in, cell)
-        Share of the rows in each cell.
-    means : Tensor, shape (in, cell, degree + 2)
-        Means of the living functions, and of the base, over the rows in the cell.
-    covariances : Bands
-        Of functions within the cells, added up over the cells with their shares.
-    constant : Tensor, shape (in,)
-        Whether the functions add up to one at every row.
-    """
+    """Moments of the basis of a layer over the rows of x, in float64."""
 
     cells: Cells
-    share: Tensor
-    means: Tensor
-    covariances: Bands
-    constant: Tensor
+    share: Tensor  # (in, cell), of the rows in each cell
+    means: Tensor  # (in, cell, degree + 2), of the living functions and the base, in the cell
+    covariances: Bands  # within the cells, added up over the cells with their shares
+    constant: Tensor  # (in,), whether the functions add up to one at every row
 
     @classmethod
     def over(cls, layer: KANLinear, x: Tensor) -> Moments:
@@ -65,11 +141,12 @@ class Moments:
         Deviations are added up about the means of a sample of the rows, and what the sample was
         off by is subtracted at the end.
         """
-        cells = Cells.of(layer)
+        cells = Cells.of(layer.grid, layer.spline_order, layer.mode)
         size = max(1, CHUNK // layer.in_features)
         about = _sampled(layer, cells, x.detach()[:: -(-len(x) // size)].double())
         chunks = [part.mT.contiguous() for part in x.double().split(size)]
-        totals = _summed(chunks, lambda part: _totals(layer, cells, part, about))
+        again = len(chunks) > 1 and chunks[0].requires_grad and torch.is_grad_enabled()
+        totals = summed(chunks, lambda part: _totals(layer, cells, part, about), again=again)
         counts, sums, products = totals.split([1, len(about), len(totals) - len(about) - 1])
         away = sums / counts.detach().clamp_min(1)
         shift = torch.stack(pair_products(list(sums), list(away)))
@@ -106,13 +183,7 @@ class Moments:
         return torch.stack(parts).sum(0)
 
     def matrix(self) -> tuple[Tensor, Tensor]:
-        """Return covariances and means of all basis functions and the base, the base last.
-
-        Returns
-        -------
-        covariances : Tensor, shape (in, basis + 1, basis + 1)
-        means : Tensor, shape (in, basis + 1)
-        """
+        """Return covariances (in, basis + 1, basis + 1) and means (in, basis + 1); base last."""
         n_in, n_basis = self.covariances.mixed.shape
         by_cell = self.means.new_zeros(n_in, self.cells.count, n_basis + 1)
         places = torch.arange(self.cells.count, device=by_cell.device)
@@ -128,28 +199,9 @@ class Moments:
 
 
 def rooted(square: Tensor) -> Tensor:
-    """Return the square root; where it is zero, and at its corner, so is its gradient.
-
-    Examples
-    --------
-    >>> rooted(torch.tensor([4.0, 0.0]))
-    tensor([2., 0.])
-    """
+    """Return the square root; where it is zero, and at its corner, so is its gradient."""
     zero = square <= 0  # NaN stays NaN
     return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
-
-
-def _summed(chunks: list[Tensor], function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Add up what a function makes of the chunks; gradients of several compute it once more."""
-    again = len(chunks) > 1 and chunks[0].requires_grad and torch.is_grad_enabled()
-    total: Any = 0
-    for part in chunks:
-        if again:
-            found = checkpoint(function, part, use_reentrant=False, preserve_rng_state=False)
-        else:
-            found = function(part)
-        total = total + found
-    return cast("Tensor", total)
 
 
 def _living(layer: KANLinear, cells: Cells, x: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -42,16 +42,7 @@ class ControlPoints:
     upper: Tensor
 
     def bounds(self) -> tuple[Tensor, Tensor]:  # (box, out, in) twice
-        """Bound every edge on its box by the hull of its control points.
-
-        Examples
-        --------
-        >>> from kanlens.model.layers import KANLinear
-        >>> box = torch.zeros(1, 2), torch.ones(1, 2)
-        >>> low, high = KANLinear(2, 3).enclosure(*box).values(*box).bounds()
-        >>> low.shape, bool((low <= high).all())
-        (torch.Size([1, 3, 2]), True)
-        """
+        """Bound every edge on its box by the hull of its control points."""
         low = (self.points.amin(-1) + self.below).amin(-1)
         high = (self.points.amax(-1) + self.above).amax(-1)
         return torch.maximum(low, self.lower), torch.minimum(high, self.upper)
@@ -59,26 +50,14 @@ class ControlPoints:
 
 @functools.cache
 def chebyshev(count: int) -> Tensor:  # (count,)
-    """Return the Chebyshev nodes in (-1, 1), where polynomials are sampled.
-
-    Examples
-    --------
-    >>> chebyshev(2)
-    tensor([ 0.7071, -0.7071], dtype=torch.float64)
-    """
+    """Return the Chebyshev nodes in (-1, 1), where polynomials are sampled."""
     places = torch.arange(count, dtype=torch.float64)
     return torch.cos((2 * places + 1) * math.pi / (2 * count))
 
 
 @functools.cache
 def from_nodes(count: int) -> Tensor:  # (power, node)
-    """Return the matrix from values at the Chebyshev nodes to coefficients of powers.
-
-    Examples
-    --------
-    >>> from_nodes(2) @ torch.tensor([1.0, 1.0]).double()
-    tensor([1., 0.], dtype=torch.float64)
-    """
+    """Return the matrix from values at the Chebyshev nodes to coefficients of powers."""
     powers = torch.arange(count, dtype=torch.float64)
     inverse: Tensor = torch.linalg.inv(chebyshev(count)[:, None] ** powers)
     return inverse
@@ -86,13 +65,7 @@ def from_nodes(count: int) -> Tensor:  # (power, node)
 
 @functools.cache
 def to_bernstein(count: int) -> Tensor:  # (point, power)
-    """Return the matrix from coefficients of powers on [-1, 1] to Bernstein control points.
-
-    Examples
-    --------
-    >>> to_bernstein(3) @ torch.tensor([0.0, 1.0, 0.0]).double()
-    tensor([-1.,  0.,  1.], dtype=torch.float64)
-    """
+    """Return the matrix from coefficients of powers on [-1, 1] to Bernstein control points."""
     degree = count - 1
     rows = [[0.0] * count for _ in range(count)]
     for power in range(count):  # s**power with s = 2 t - 1, in powers of t, then to Bernstein
@@ -104,24 +77,9 @@ def to_bernstein(count: int) -> Tensor:  # (point, power)
 
 
 def restrict(middle: Tensor, half: Tensor, count: int) -> Tensor:  # (..., point, power)
-    """Return the matrices from coefficients on [-1, 1] to control points on parts of it.
+    """Return the matrices from `count` coefficients on [-1, 1] to control points on parts of it.
 
-    Parameters
-    ----------
-    middle, half : Tensor, shape (...)
-        Middle and half the width of each part.
-    count : int
-        Number of coefficients.
-
-    Returns
-    -------
-    Tensor, shape (..., count, count)
-
-    Examples
-    --------
-    >>> part = restrict(torch.tensor(0.5).double(), torch.tensor(0.5).double(), 2)
-    >>> part @ torch.tensor([0.0, 1.0]).double()
-    tensor([0., 1.], dtype=torch.float64)
+    The parts are given by their middles and half their widths, of shape (...).
     """
     exponents = torch.arange(count, dtype=torch.float64, device=middle.device)
     shifts = middle[..., None] ** exponents  # 0**0 is 1

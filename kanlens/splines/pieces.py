@@ -18,7 +18,8 @@ import numpy as np
 
 from kanlens.checks import check_count, message
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.functions.activations import BASES, Array, BaseActivation
+from kanlens.functions.catalog import BASES
+from kanlens.functions.elementary import Array, ElementaryFunction
 
 Index = np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
 
@@ -44,7 +45,7 @@ class Pieces:
         Size of the spline coefficients behind each piece: what rounding is relative to.
     weight : float
         Factor of the base activation.
-    base : BaseActivation
+    base : ElementaryFunction
     """
 
     breaks: Array
@@ -52,42 +53,21 @@ class Pieces:
     origins: Array
     magnitude: Array
     weight: float
-    base: BaseActivation
+    base: ElementaryFunction
 
     def locate(self, u: Array) -> Index:
-        """Return the piece of each point; a break belongs to the piece on its right.
-
-        Examples
-        --------
-        >>> tent = spline_pieces(np.arange(-1.0, 4.0), np.array([0.0, 1.0, 0.0]), 1)
-        >>> tent.locate(np.array([-9.0, 0.0, 1.5, 2.0]))
-        array([0, 1, 2, 3])
-        """
+        """Return the piece of each point; a break belongs to the piece on its right."""
         return np.asarray(np.searchsorted(self.breaks, u, side="right"), dtype=np.intp)
 
     def value(self, u: Array, piece: Index, order: int = 0) -> Array:
-        """Evaluate the `order`-th derivative at `u`, by the formula of `piece`.
-
-        Examples
-        --------
-        >>> tent = spline_pieces(np.arange(-1.0, 4.0), np.array([0.0, 1.0, 0.0]), 1)
-        >>> tent.value(np.array([0.5, 1.0]), np.array([1, 2]), 1)
-        array([ 1., -1.])
-        """
+        """Evaluate the `order`-th derivative at `u`, by the formula of `piece`."""
         total = _horner(self._derived(order), u - self.origins[piece], piece)
         if self.weight:
             total = total + self.weight * self.base.nth(u, order)
         return np.asarray(total, dtype=np.float64)
 
     def antiderivative(self, u: Array) -> Array:
-        """Evaluate an antiderivative, continuous over all pieces.
-
-        Examples
-        --------
-        >>> tent = spline_pieces(np.arange(-1.0, 4.0), np.array([0.0, 1.0, 0.0]), 1)
-        >>> tent.antiderivative(np.array([0.0, 1.0, 2.0]))
-        array([0. , 0.5, 1. ])
-        """
+        """Evaluate an antiderivative, continuous over all pieces."""
         piece = self.locate(u)
         powers, start = self._integrated
         total = start[piece] + _horner(powers, u - self.origins[piece], piece)
@@ -98,18 +78,8 @@ class Pieces:
     def critical(self, low: float, high: float) -> tuple[Array, Index]:
         """Split an interval into stretches on each of which the function is monotone.
 
-        Returns
-        -------
-        points : ndarray, shape (point,)
-            Both ends, every break between them, and every zero of the slope, increasing.
-        piece : ndarray, shape (point,)
-            The piece to the right of each point (of the last: to its left).
-
-        Examples
-        --------
-        >>> tent = spline_pieces(np.arange(-1.0, 4.0), np.array([0.0, 1.0, 0.0]), 1)
-        >>> tent.critical(0.5, 2.0)[0]
-        array([0.5, 1. , 2. ])
+        Returns their ends, increasing (the ends of the interval, breaks and zeros of the slope),
+        and the piece to the right of each (of the last: to its left).
         """
         between = self.breaks[(self.breaks > low) & (self.breaks < high)]
         ends = np.concatenate(([low], between, [high]))
@@ -130,14 +100,7 @@ class Pieces:
         return points[last], piece_of[owner[last]]
 
     def roots(self, low: float, high: float, level: float) -> Array:
-        """Return where the function equals `level`, increasing; see ``EdgeFunction.roots``.
-
-        Examples
-        --------
-        >>> tent = spline_pieces(np.arange(-1.0, 4.0), np.array([0.0, 1.0, 0.0]), 1)
-        >>> tent.roots(0.0, 2.0, 0.5)
-        array([0.5, 1.5])
-        """
+        """Return where the function equals `level`, increasing; see ``EdgeFunction.roots``."""
         points, piece = self.critical(low, high)
         value = self.value(points, piece) - level
         zero = np.abs(value) <= self._rounding(points, piece) + _ROUNDING * abs(level)
@@ -149,14 +112,7 @@ class Pieces:
         return np.sort(np.concatenate(found))
 
     def extrema(self, low: float, high: float) -> Array:
-        """Return where the function turns inside an interval; see ``EdgeFunction.extrema``.
-
-        Examples
-        --------
-        >>> tent = spline_pieces(np.arange(-1.0, 4.0), np.array([0.0, 1.0, 0.0]), 1)
-        >>> tent.extrema(0.0, 2.0)
-        array([1.])
-        """
+        """Return where the function turns inside an interval; see ``EdgeFunction.extrema``."""
         points, piece = self.critical(low, high)
         change = np.diff(self.value(points, piece))
         rounding = self._rounding(points, piece)
@@ -236,37 +192,12 @@ def spline_pieces(
     *,
     extrapolation: str = "linear",
     weight: float = 0.0,
-    base: BaseActivation | None = None,
+    base: ElementaryFunction | None = None,
 ) -> Pieces:
     """Turn a B-spline and its continuation outside the grid into polynomials.
 
-    Parameters
-    ----------
-    knots : ndarray, shape (knot,)
-        Strictly increasing, `degree` of them beyond each end of the grid.
-    coefficients : ndarray, shape (knot - degree - 1,)
-        One per B-spline.
-    degree : int
-        Degree of the pieces, at least 1.
-    extrapolation : {"linear", "zero"}
-        Straight on from each end of the grid, or B-splines that run out on the outer knots.
-    weight : float
-        Factor of the base activation.
-    base : BaseActivation, optional
-        None: "zero".
-
-    Returns
-    -------
-    Pieces
-
-    Examples
-    --------
-    >>> tent = spline_pieces(np.arange(-1.0, 4.0), np.array([0.0, 1.0, 0.0]), 1)
-    >>> tent.coefficients
-    array([[ 0.,  1.],
-           [ 0.,  1.],
-           [ 1., -1.],
-           [ 0., -1.]])
+    `degree` knots lie beyond either end of the grid. The spline goes straight on from there
+    ("linear") or runs out on them ("zero").
     """
     from scipy.interpolate import PPoly
 
@@ -292,19 +223,7 @@ def spline_pieces(
 
 
 def check_spline(call: str, knots: Array, coefficients: Array, degree: int) -> None:
-    """Refuse knots and coefficients that make no spline of degree 1 to 5.
-
-    Raises
-    ------
-    ShapeError
-        If there are too few knots, or not one coefficient per B-spline.
-    InvalidValueError
-        If the degree is not 1 to 5, the knots do not increase, or a number is not finite.
-
-    Examples
-    --------
-    >>> check_spline("EdgeFunction", np.arange(4.0), np.zeros(2), 1)
-    """
+    """Refuse knots and coefficients that make no spline of degree 1 to 5."""
     check_count(call, "degree", degree)
     if degree > MAX_DEGREE:
         text = message(call, f"degree of at most {MAX_DEGREE}", repr(degree), "Lower it")

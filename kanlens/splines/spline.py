@@ -16,6 +16,7 @@ from kanlens.checks import message
 from kanlens.errors import ShapeError
 
 Extrapolation = Literal["linear", "zero"]
+COLLAPSED = 1e-2  # spacing, as a share of the even one, below which quantiles are repeated
 RIDGE = 1e-12  # relative to the largest column of a least-squares problem
 OUTSIDE_WEIGHT = 1e-4  # of a refit's rows beyond the old grid, where the new grid holds the old
 
@@ -23,29 +24,7 @@ OUTSIDE_WEIGHT = 1e-4  # of a refit's rows beyond the old grid, where the new gr
 def uniform_knots(
     n_inputs: int, low: float, high: float, grid_size: int, *, degree: int
 ) -> Tensor:  # (in, knot)
-    """Return evenly spaced knots, the same for every input.
-
-    Parameters
-    ----------
-    n_inputs : int
-        Number of rows.
-    low, high : float
-        Ends of the grid.
-    grid_size : int
-        Number of intervals between them.
-    degree : int
-        Degree of the splines; that many knots are added beyond either end.
-
-    Returns
-    -------
-    Tensor, shape (in, grid_size + 2 * degree + 1)
-        In torch's default dtype.
-
-    Examples
-    --------
-    >>> uniform_knots(1, 0.0, 2.0, 2, degree=1)
-    tensor([[-1.,  0.,  1.,  2.,  3.]])
-    """
+    """Return evenly spaced knots, the same for every input, in torch's default dtype."""
     step = (high - low) / grid_size
     places = torch.arange(-degree, grid_size + degree + 1, dtype=torch.float64)
     row = (low + places * step).to(torch.get_default_dtype())
@@ -53,13 +32,7 @@ def uniform_knots(
 
 
 def extend(cuts: Tensor, degree: int) -> Tensor:  # (in, G + 1) -> (in, knot)
-    """Add `degree` knots beyond either end of each grid, at its mean spacing.
-
-    Examples
-    --------
-    >>> extend(torch.tensor([[0.0, 0.5, 2.0]]), 1)
-    tensor([[-1.0000,  0.0000,  0.5000,  2.0000,  3.0000]])
-    """
+    """Add `degree` knots beyond either end of each grid, at its mean spacing."""
     low, high = cuts[:, :1], cuts[:, -1:]
     step = (high - low) / (cuts.shape[1] - 1)
     places = torch.arange(1, degree + 1, dtype=cuts.dtype, device=cuts.device)
@@ -67,24 +40,12 @@ def extend(cuts: Tensor, degree: int) -> Tensor:  # (in, G + 1) -> (in, knot)
 
 
 def grid_ends(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:  # (in,), (in,)
-    """Return where each grid begins and ends, without the knots beyond it.
-
-    Examples
-    --------
-    >>> grid_ends(uniform_knots(1, -1.0, 1.0, 4, degree=3), 3)
-    (tensor([-1.]), tensor([1.]))
-    """
+    """Return where each grid begins and ends, without the knots beyond it."""
     return knots[:, degree], knots[:, knots.shape[1] - degree - 1]
 
 
 def greville(knots: Tensor, degree: int) -> Tensor:  # (in, basis)
-    """Return the Greville abscissae: the coefficients of x as a B-spline (Marsden's identity).
-
-    Examples
-    --------
-    >>> greville(torch.tensor([[-1.0, 0.0, 1.0, 2.0, 3.0]]), 1)
-    tensor([[0., 1., 2.]])
-    """
+    """Return the Greville abscissae: the coefficients of x as a B-spline (Marsden's identity)."""
     return knots[:, 1:-1].unfold(1, degree, 1).mean(-1)
 
 
@@ -153,13 +114,7 @@ def basis(
 
 
 def end_slopes(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:  # (in, basis) twice
-    """Return the slope of every basis function at the left and the right end of the grid.
-
-    Examples
-    --------
-    >>> end_slopes(uniform_knots(1, 0.0, 1.0, 1, degree=1), 1)
-    (tensor([[-1.,  1.]]), tensor([[-1.,  1.]]))
-    """
+    """Return the slope of every basis function at the left and the right end of the grid."""
     low, high = grid_ends(knots, degree)
     slopes = _basis(torch.stack([low, high]), knots, degree, 1)
     return slopes[0], slopes[1]
@@ -199,14 +154,7 @@ def evaluate(
     derivative: int = 0,
     extrapolation: Extrapolation = "zero",
 ) -> Tensor:  # (batch, out, in)
-    """Evaluate splines at points, each input's splines at that input's points.
-
-    Examples
-    --------
-    >>> knots = uniform_knots(2, 0.0, 1.0, 3, degree=2)
-    >>> evaluate(torch.rand(4, 2), torch.ones(1, 2, 5), knots, 2).shape
-    torch.Size([4, 1, 2])
-    """
+    """Evaluate splines at points, each input's splines at that input's points."""
     values = basis(x, knots, degree, derivative=derivative, extrapolation=extrapolation)
     return torch.einsum("bik,oik->boi", values, coef)
 
@@ -215,39 +163,9 @@ def differentiate(coef: Tensor, knots: Tensor, degree: int) -> tuple[Tensor, Ten
     """Return coefficients (..., basis - 1) and knots of the derivative, of degree - 1.
 
     They hold inside the grid.
-
-    Examples
-    --------
-    >>> knots = uniform_knots(1, 0.0, 1.0, 1, degree=1)
-    >>> differentiate(torch.tensor([[[0.0, 2.0]]]), knots, 1)[0]
-    tensor([[[2.]]])
     """
     width = knots[:, degree + 1 : -1] - knots[:, 1 : -degree - 1]
     return degree * coef.diff(dim=-1) / width, knots[:, 1:-1]
-
-
-def antidifferentiate(coef: Tensor, knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
-    """Return coefficients (..., basis + 1) and knots of an antiderivative, of degree + 1.
-
-    It is zero at the left end of the outermost knots, where the splines begin, and holds as far as
-    the right end of the grid.
-
-    References
-    ----------
-    .. [1] C. de Boor, A Practical Guide to Splines, 1978, chapter X.
-
-    Examples
-    --------
-    >>> knots = uniform_knots(1, 0.0, 1.0, 1, degree=1)
-    >>> antidifferentiate(torch.ones(1, 1, 2), knots, 1)[0]
-    tensor([[[0., 1., 2.]]])
-    """
-    width = knots[:, degree + 1 :] - knots[:, : -degree - 1]
-    steps = (coef * width / (degree + 1)).cumsum(dim=-1)
-    first = torch.zeros_like(steps[..., :1])
-    gap = knots[:, 1:2] - knots[:, :1]
-    longer = torch.cat([knots[:, :1] - gap, knots, knots[:, -1:] + gap], dim=1)
-    return torch.cat([first, steps], dim=-1), longer
 
 
 def fit(
@@ -264,36 +182,7 @@ def fit(
 
     A ridge of `ridge` times the largest squared column norm keeps the problem regular, so that
     repeated points, empty intervals or fewer rows than coefficients give finite coefficients.
-
-    Parameters
-    ----------
-    x : Tensor, shape (batch, in)
-        Points.
-    y : Tensor, shape (batch, out, in)
-        Values to be met there.
-    knots : Tensor, shape (in, knot)
-        Knots of the splines.
-    degree : int
-        Their degree.
-    weights : Tensor, shape (batch, in), optional
-        Multiply the residual of each row.
-    ridge : float
-        Relative to the largest squared column norm.
-    extrapolation : {"zero", "linear"}
-        What the splines do outside the grid.
-
-    Returns
-    -------
-    Tensor, shape (out, in, basis)
-        In the dtype of `y`; solved in float64.
-
-    Examples
-    --------
-    >>> knots = uniform_knots(1, 0.0, 1.0, 2, degree=3).double()
-    >>> x = torch.linspace(0, 1, 9, dtype=torch.float64)[:, None]
-    >>> coef = fit(x, x[:, None] ** 2, knots, 3)
-    >>> bool((evaluate(x, coef, knots, 3) - x[:, None] ** 2).abs().max() < 1e-8)
-    True
+    `weights` multiply the residual of each row. Solved in float64, returned in the dtype of `y`.
     """
     design = basis(x.double(), knots.double(), degree, extrapolation=extrapolation)
     matrix, values = design.movedim(0, 1), y.double().permute(2, 0, 1)  # (in, batch, ...)
@@ -324,16 +213,6 @@ def refit(
 
     Exact to rounding inside the old grid when the new one holds its breakpoints; else the least
     squares fit over the new grid, every interval between breakpoints counting the same.
-
-    Examples
-    --------
-    >>> old = uniform_knots(1, 0.0, 1.0, 2, degree=3).double()
-    >>> new = uniform_knots(1, 0.0, 1.0, 4, degree=3).double()
-    >>> coef = torch.rand(1, 1, 5, dtype=torch.float64)
-    >>> x = torch.rand(9, 1, dtype=torch.float64)
-    >>> moved = evaluate(x, refit(coef, old, new, 3), new, 3) - evaluate(x, coef, old, 3)
-    >>> bool(moved.abs().max() < 1e-12)
-    True
     """
     old, new = old_knots.double(), new_knots.double()
     low, high = grid_ends(new, degree)
@@ -365,3 +244,74 @@ def _holds(old: Tensor, new: Tensor, degree: int) -> Tensor:  # (in,)
     gap = (theirs[:, :, None] - ours[:, None, :]).abs().amin(2)  # (in, old)
     width = (theirs[:, -1] - theirs[:, 0]).unsqueeze(1)
     return (gap <= 1e-6 * width).all(1)
+
+
+def adapted_breakpoints(
+    x: Tensor,  # (batch, in)
+    old: Tensor,  # (in, G + 1)
+    *,
+    eps: float,
+    margin: float,
+) -> Tensor:  # (in, G + 1)
+    """Place breakpoints at quantiles of the data, mixed with even spacing.
+
+    Where quantiles repeat (many equal values, few distinct ones) the quantiles of the distinct
+    values take their place. A column whose finite values do not differ by more than rounding keeps
+    its `old` breakpoints, even where it lies beyond them: a grid stretched to reach it could not
+    hold the functions.
+    """
+    rows = [_adapted_column(x[:, i], old[i], eps, margin) for i in range(x.shape[1])]
+    return torch.stack(rows).to(old)
+
+
+def _adapted_column(x: Tensor, old: Tensor, eps: float, margin: float) -> Tensor:
+    values, cuts = x[torch.isfinite(x)].double().cpu(), old.double().cpu()
+    distinct = values.unique()
+    grid_size = len(cuts) - 1
+    if not len(distinct):
+        return cuts
+    span = float(distinct[-1] - distinct[0])
+    if span <= _resolution(distinct, cuts, torch.finfo(old.dtype).eps):
+        return cuts
+    places = torch.linspace(0, 1, grid_size + 1, dtype=torch.float64)
+    first, last = float(distinct[0]) - margin * span, float(distinct[-1]) + margin * span
+    even = first + (last - first) * places
+    cuts = _quantiles(values, places)
+    if float(cuts.diff().min()) < COLLAPSED * span / grid_size:
+        cuts = _quantiles(distinct, places)
+    cuts[0], cuts[-1] = first, last
+    share = eps if float(cuts.diff().min()) >= COLLAPSED * span / grid_size else max(eps, 0.1)
+    return share * even + (1 - share) * cuts
+
+
+def _resolution(values: Tensor, cuts: Tensor, eps: float) -> float:
+    """Return the span at which values differ by rounding alone, or breakpoints would coincide."""
+    noise = 64 * eps * float(cuts.abs().max())
+    return max(noise, 2 * eps / COLLAPSED * (len(cuts) - 1) * float(values.abs().max()))
+
+
+def _quantiles(values: Tensor, places: Tensor) -> Tensor:
+    """Return quantiles by linear interpolation; torch.quantile refuses over 16 million values."""
+    ordered = values.sort().values
+    position = places * (len(ordered) - 1)
+    left = position.floor().long().clamp(max=len(ordered) - 1)
+    right = (left + 1).clamp(max=len(ordered) - 1)
+    return ordered[left] + (position - left) * (ordered[right] - ordered[left])
+
+
+def resized_breakpoints(
+    cuts: Tensor, grid_size: int
+) -> Tensor:  # (in, G + 1) -> (in, grid_size + 1)
+    """Return a grid of another size; a finer one keeps every old breakpoint."""
+    old_size = cuts.shape[1] - 1
+    if grid_size < old_size:
+        position = torch.linspace(0, old_size, grid_size + 1, dtype=torch.float64).to(cuts)
+        left = position.floor().long().clamp(max=old_size - 1)
+        return cuts[:, left] + (position - left) * (cuts[:, left + 1] - cuts[:, left])
+    pieces = [grid_size // old_size + (i < grid_size % old_size) for i in range(old_size)]
+    columns = [
+        cuts[:, i] + (cuts[:, i + 1] - cuts[:, i]) * j / count
+        for i, count in enumerate(pieces)
+        for j in range(count)
+    ]
+    return torch.stack([*columns, cuts[:, -1]], dim=1)

@@ -9,13 +9,7 @@ if TYPE_CHECKING:
     from kanlens.symbolic.result import SymbolicResult
     from kanlens.symbolic.wording import formula_text, parse_formula
 
-__all__ = [
-    "SymbolicResult",
-    "formula_text",
-    "parse_formula",
-    "suggest",
-    "symbolize",
-]
+__all__ = ["SymbolicResult", "formula_text", "parse_formula", "suggest", "symbolize"]
 
 _HOME = {
     "SymbolicResult": "result",

@@ -19,60 +19,116 @@ from kanlens.functions.catalog import FUNCTIONS
 from kanlens.interruption import Interruption
 from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.symbolic.edge_fitting import AT_ONCE, fit_edges
+from kanlens.symbolic.edge_fitting import AT_ONCE, EdgeFits, fit_edges, sample_edges
 from kanlens.symbolic.joint_refit import refit, relative_loss
 from kanlens.symbolic.library import Family
-from kanlens.symbolic.sampling import sample_edges
-from kanlens.symbolic.selection import Candidate, accepted, rank_candidates
 
 _NEGLIGIBLE = 1e-3  # importance below which an edge is a constant
 _KEPT = 8  # candidates per edge
 _ROWS = 500  # for losses that only compare
+_EPSILON = 1e-7  # noise of every edge, in parts of its variance
+_NOISE = 0.5  # further noise, in parts of what the best function leaves
+
+Edge = tuple[int, int, int]  # layer, out, in
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One function for one edge."""
+
+    function: str  # elementary function, or "constant" for an edge that does not vary
+    parameters: tuple[float, float, float, float]  # a, b, c, d of c * g(a * x + b) + d
+    r2: float  # share of the edge's variance it explains
+    score: float  # criterion above its least value on this edge; below 6 is a near tie
+
+
+def flat(value: float) -> Candidate:
+    """Return the candidate that is a constant."""
+    parameters = (1.0, 0.0, 0.0, value)
+    return Candidate(function="constant", parameters=parameters, r2=1.0, score=0.0)
+
+
+def information_scores(
+    misfit: Tensor, families: Sequence[Family], coefficients: Tensor | float
+) -> Tensor:
+    """Return the criterion of every fit (edge, family); smaller is better.
+
+    How noisy an edge is is not known. With a flat prior on the logarithm of the noise, and on the
+    function's p parameters, the marginal likelihood of a function that leaves the part u of n
+    independent values, the coefficients of the spline, is ``u ** (-(n - p) / 2)`` but for
+    constants [1]_. The criterion is ``S = (n - p) ln(u + eps + least / 2) + 2 ln(2) complexity``,
+    with a constant in the logarithm that makes it 0 where nothing is explained. Its last term is
+    the prior; eps bounds how exact an edge can be; `least` is what the best function leaves, so
+    that functions are not told apart by how they follow the noise.
+
+    References
+    ----------
+    .. [1] G. L. Bretthorst, Bayesian Spectrum Analysis and Parameter Estimation, 1988, chapter 3.
+    """
+    price = torch.tensor([2 * math.log(2.0) * family.function.complexity for family in families])
+    used = torch.tensor([float(family.parameters) for family in families])
+    left = misfit.clamp(min=0.0)
+    least = left.nan_to_num(math.inf).amin(1, keepdim=True)
+    independent = torch.as_tensor(coefficients, dtype=misfit.dtype).reshape(-1, 1)
+    free = (independent - used.to(misfit)).clamp(min=1.0)
+    share = (left + _EPSILON + _NOISE * least) / (1 + _EPSILON + _NOISE)  # at most 1
+    return free * torch.log(share) + price.to(misfit)
+
+
+def rank_candidates(
+    fits: EdgeFits, n_effective: float, *, kept: int = 3
+) -> list[tuple[Candidate, ...]]:
+    """Return the best functions of every edge, best first; a constant edge has only "constant".
+
+    `n_effective` is the number of independent values of an edge where `fits` do not say it.
+    """
+    independent = n_effective if fits.coefficients is None else fits.coefficients
+    scores = information_scores(fits.misfit, fits.families, independent)
+    finite = torch.isfinite(fits.parameters).all(-1) & torch.isfinite(fits.r2)
+    scores = torch.where(finite, scores, math.inf)
+    order = scores.argsort(dim=1, stable=True)[:, : min(kept, scores.shape[1])].tolist()
+    table, r2s, values = scores.tolist(), fits.r2.tolist(), fits.parameters.tolist()
+    ranked: list[tuple[Candidate, ...]] = []
+    for edge, families in enumerate(order):
+        if bool(fits.constant[edge]):
+            ranked.append((flat(float(fits.mean[edge])),))
+            continue
+        least = table[edge][families[0]]
+        ranked.append(
+            tuple(
+                Candidate(
+                    function=fits.families[f].name,
+                    parameters=tuple(values[edge][f]),
+                    r2=r2s[edge][f],
+                    score=table[edge][f] - least,
+                )
+                for f in families
+                if math.isfinite(table[edge][f])
+            )
+        )
+    return ranked
 
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeChoice:
-    """What was found for one edge.
-
-    Attributes
-    ----------
-    layer, out, in_ : int
-        The edge.
-    candidates : tuple of Candidate
-        Best first.
-    importance : float
-        Deviation of the edge over that of the sum it enters.
-    """
+    """What was found for one edge."""
 
     layer: int
     out: int
     in_: int
-    candidates: tuple[Candidate, ...]
-    importance: float
+    candidates: tuple[Candidate, ...]  # best first
+    importance: float  # deviation of the edge over that of the sum it enters
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Goal:
-    """What the formula should reproduce, and how well.
+    """What the formula should reproduce, and how well."""
 
-    Attributes
-    ----------
-    x : Tensor, shape (batch, in)
-    target : Tensor, shape (batch, out)
-        In the units of the data.
-    limit : float
-        Largest loss that is accepted.
-    independent : int or None
-        Number of independent values in each target; None: all.
-    choosing : tuple of Tensor or None
-        Other x and target, which judge formulas; None: there are none.
-    """
-
-    x: Tensor
-    target: Tensor
-    limit: float
-    independent: int | None = None
-    choosing: tuple[Tensor, Tensor] | None = None
+    x: Tensor  # (batch, in)
+    target: Tensor  # (batch, out), in the units of the data
+    limit: float  # largest loss that is accepted
+    independent: int | None = None  # number of independent values in each target; None: all
+    choosing: tuple[Tensor, Tensor] | None = None  # other x and target, which judge formulas
 
     @property
     def judged(self) -> tuple[Tensor, Tensor]:
@@ -92,22 +148,7 @@ class Goal:
 def rank_layer(
     model: KAN, index: int, inputs: Tensor, families: Sequence[Family]
 ) -> list[EdgeChoice]:
-    """Rank functions for every live spline edge of one layer.
-
-    Parameters
-    ----------
-    model : KAN
-        In float64.
-    index : int
-        The layer.
-    inputs : Tensor, shape (batch, in)
-        What reaches it.
-    families : sequence of Family
-
-    Returns
-    -------
-    list of EdgeChoice
-    """
+    """Rank functions for every live spline edge of a layer; `inputs` (batch, in) reach it."""
     return [choice for some in rank_in_parts(model, index, inputs, families) for choice in some]
 
 
@@ -144,22 +185,8 @@ def assign_functions(
 ) -> list[EdgeChoice]:
     """Replace edges of `model` in place by the best function that explains enough.
 
-    Parameters
-    ----------
-    model : KAN
-        In float64; its layers become `FunctionLinear`.
-    x : Tensor, shape (batch, in)
-    families : sequence of Family
-    r2_min : float
-        Least share of an edge's variance.
-    advance : callable
-        Called once per layer.
-    stop : Interruption, optional
-        After an interrupt the edges of the other layers stay what they are.
-
-    Returns
-    -------
-    list of EdgeChoice
+    Its layers become `FunctionLinear`; after an interrupt the edges of the other layers stay what
+    they are. `advance` is called once per layer.
     """
     stop = stop or Interruption()
     choices: list[EdgeChoice] = []
@@ -184,22 +211,13 @@ def assign_functions(
 def assign_layer(
     layer: FunctionLinear, found: Sequence[EdgeChoice], r2_min: float, inputs: Tensor
 ) -> None:
-    """Put the best function that explains enough on each edge, a constant where nothing varies.
-
-    Parameters
-    ----------
-    layer : FunctionLinear
-        Changed in place.
-    found : sequence of EdgeChoice
-        Edges of this layer; others stay what they are.
-    r2_min : float
-        Least share of an edge's variance.
-    inputs : Tensor, shape (batch, in)
-        What reaches the layer.
-    """
+    """Put the best function that explains enough on each edge, a constant where nothing varies."""
     for choice in found:
-        able = [c for c in choice.candidates if _defined(c, inputs[:, choice.in_])]
-        best = _constant(layer, choice, inputs) or accepted(able, r2_min)
+        column = inputs[:, choice.in_]
+        able = (c for c in choice.candidates if c.r2 >= r2_min and _defined(c, column))
+        best = next(able, None)
+        if choice.importance < _NEGLIGIBLE:
+            best = flat(float(layer.edge_values(inputs[:_ROWS])[:, choice.out, choice.in_].mean()))
         if best is not None:
             layer.assign(choice.out, choice.in_, best.function, best.parameters)
 
@@ -221,40 +239,13 @@ def name_dead(layer: FunctionLinear, name: str) -> None:
         layer.assign(o, i, name, (1.0, 0.0, 0.0, 0.0))
 
 
-def flat(value: float) -> Candidate:
-    """Return the candidate that is a constant."""
-    parameters = (1.0, 0.0, 0.0, value)
-    return Candidate(function="constant", parameters=parameters, r2=1.0, score=0.0)
-
-
-def _constant(layer: FunctionLinear, choice: EdgeChoice, inputs: Tensor) -> Candidate | None:
-    """Return the constant that stands for a negligible edge."""
-    if choice.importance >= _NEGLIGIBLE:
-        return None
-    mean = float(layer.edge_values(inputs[:_ROWS])[:, choice.out, choice.in_].mean())
-    return flat(mean)
-
-
 @torch.no_grad()
 def back_off(
     model: KAN, goal: Goal, *, refine: bool, stop: Interruption | None = None
 ) -> tuple[KAN, KAN]:
     """Refit the network; while its loss is too large, make functions splines again.
 
-    Parameters
-    ----------
-    model : KAN
-        With functions assigned, not yet refitted; left as it is.
-    goal : Goal
-    refine : bool
-        Whether to refit.
-    stop : Interruption, optional
-        After an interrupt nothing is refitted.
-
-    Returns
-    -------
-    tuple of KAN
-        The network after the refit, and before it.
+    Returns the network after the refit, and before it; `model` is left as it is.
     """
     stop = stop or Interruption()
     base = copy.deepcopy(model)
@@ -273,12 +264,11 @@ def back_off(
         damage = [_loss_without(base, edge, few) for edge in edges]
         order = sorted(range(len(edges)), key=lambda k: damage[k])
         for k in order[: max(1, len(edges) // 10)]:
-            layer, out, in_ = edges[k]
-            revert(base, layer, out, in_)
+            revert(base, *edges[k])
 
 
-def function_edges(model: KAN) -> list[tuple[int, int, int]]:
-    """Return layer, out and in of the live edges that are functions."""
+def function_edges(model: KAN) -> list[Edge]:
+    """Return the live edges that are functions."""
     return [
         (index, o, i)
         for index, layer in enumerate(model.layers)
@@ -289,21 +279,22 @@ def function_edges(model: KAN) -> list[tuple[int, int, int]]:
     ]
 
 
-def _loss_without(model: KAN, edge: tuple[int, int, int], goal: Goal) -> float:
+def function_layer(model: KAN, index: int) -> FunctionLinear:
+    """Return a layer that can hold functions."""
+    return cast("FunctionLinear", model.layers[index])
+
+
+def _loss_without(model: KAN, edge: Edge, goal: Goal) -> float:
     """Return the loss with one function made a spline again."""
-    layer = model.layers[edge[0]]
-    if not isinstance(layer, FunctionLinear):
-        return math.inf
-    name = layer.functions[edge[1]][edge[2]]
-    parameters = layer.affine[edge[1], edge[2]].tolist()
-    layer.assign(edge[1], edge[2], SPLINE, parameters)
+    index, out, in_ = edge
+    layer = function_layer(model, index)
+    name, parameters = layer.functions[out][in_], layer.affine[out, in_].tolist()
+    layer.assign(out, in_, SPLINE, parameters)
     loss = goal.loss(model)
-    layer.assign(edge[1], edge[2], name, parameters)
+    layer.assign(out, in_, name, parameters)
     return loss
 
 
 def revert(model: KAN, index: int, out: int, in_: int) -> None:
     """Make a function the spline again that it was put in place of."""
-    layer = model.layers[index]
-    if isinstance(layer, FunctionLinear):
-        layer.assign(out, in_, SPLINE, (1.0, 0.0, 1.0, 0.0))
+    function_layer(model, index).assign(out, in_, SPLINE, (1.0, 0.0, 1.0, 0.0))

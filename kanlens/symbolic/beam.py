@@ -16,18 +16,26 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from kanlens.interruption import Interruption
-from kanlens.model.function_layer import SPLINE, FunctionLinear
+from kanlens.model.function_layer import SPLINE
 from kanlens.model.network import KAN
-from kanlens.symbolic.assignment import EdgeChoice, Goal, assign_layer, flat, rank_layer
+from kanlens.symbolic.assignment import (
+    Candidate,
+    Edge,
+    EdgeChoice,
+    Goal,
+    assign_layer,
+    flat,
+    function_layer,
+    rank_layer,
+)
 from kanlens.symbolic.joint_refit import refit
 from kanlens.symbolic.library import Family
-from kanlens.symbolic.selection import Candidate
 
 WIDTH = 3  # networks that are kept
 _TIE = 6.0  # difference of the criterion
@@ -44,28 +52,15 @@ _CLOSEST = 4  # candidates of an edge that stay in question when its layer is sa
 _FREE = 1.02  # factor by which the loss may rise without an edge
 _CLOSE, _FAR = 0.5, 0.1  # factors by which near ties and others must lower it
 
-Edge = tuple[int, int, int]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _State:
-    """One network of the beam.
+    """One network of the beam."""
 
-    Attributes
-    ----------
-    model : KAN
-        With functions assigned, not refitted.
-    choices : dict
-        What was found for each edge, given the layers before it.
-    loss : float
-        After a short refit.
-    handicap : float
-        Logarithm of the factor by which other choices than the first must have lowered the loss.
-    """
-
-    model: KAN
-    choices: dict[Edge, EdgeChoice]
-    loss: float = math.inf
+    model: KAN  # with functions assigned, not refitted
+    choices: dict[Edge, EdgeChoice]  # what was found for each edge, given the layers before it
+    loss: float = math.inf  # after a short refit
+    # log of the factor by which other choices than the first must have lowered the loss
     handicap: float = 0.0
 
     @property
@@ -80,26 +75,11 @@ class _State:
 
     def function(self, edge: Edge) -> str:
         """Return the name of an edge's function."""
-        return _functions(self.model, edge[0]).functions[edge[1]][edge[2]]
+        return function_layer(self.model, edge[0]).functions[edge[1]][edge[2]]
 
 
 class Beam:
-    """The search for the functions of a network in their context.
-
-    Parameters
-    ----------
-    original : KAN
-        In float64, with its splines.
-    families : sequence of Family
-        To choose from.
-    r2_min : float
-        Least share of an edge's variance.
-    goal : Goal
-    width : int
-        Networks that are kept.
-    stop : Interruption, optional
-        Ends the search early.
-    """
+    """The search for the functions of a network in their context."""
 
     def __init__(
         self,
@@ -117,20 +97,7 @@ class Beam:
 
     @torch.no_grad()
     def search(self, model: KAN, choices: Sequence[EdgeChoice]) -> KAN:
-        """Return the best network found; after an interrupt, the best until then.
-
-        Parameters
-        ----------
-        model : KAN
-            With functions assigned, not yet refitted; left as it is.
-        choices : sequence of EdgeChoice
-            What was found for each edge.
-
-        Returns
-        -------
-        KAN
-            `model`, or a copy in which other functions stand; not refitted.
-        """
+        """Return the best network found, not refitted; after an interrupt, the best until then."""
         found = {(c.layer, c.out, c.in_): c for c in choices}
         self.best = _State(model=model, choices=found)
         with self.stop.kept():
@@ -184,35 +151,29 @@ class Beam:
 
     def _open(self) -> list[Edge]:
         """Return the most important edges with near ties, from the inputs to the outputs."""
-        found = [
-            choice
-            for edge, choice in self.best.choices.items()
-            if _ties(choice, self.best.function(edge), self.r2_min)
-        ]
-        found.sort(key=lambda choice: -choice.importance)
-        chosen = found[: _MOST_TRIALS // self.width]
-        chosen.sort(key=lambda choice: choice.layer)
-        return [(choice.layer, choice.out, choice.in_) for choice in chosen]
+        choices, best = self.best.choices, self.best
+        edges = [e for e in self._ranked() if _ties(choices[e], best.function(e), self.r2_min)]
+        return sorted(edges[: _MOST_TRIALS // self.width], key=lambda edge: edge[0])
 
     def _needless(self) -> list[tuple[Edge, Candidate]]:
         """Return constants for the edges of little importance, the refit finds their values."""
-        edges = self._ranked(lambda choice: choice.importance < _DISPENSABLE)
+        edges = self._ranked(below=_DISPENSABLE)
         return [(edge, flat(0.0)) for edge in edges if self.best.function(edge) != "constant"]
 
     def _worse(self) -> list[tuple[Edge, Candidate]]:
         """Return what fits edges clearly worse than their best function does."""
         return [
             (edge, option)
-            for edge in self._ranked(lambda choice: True)
+            for edge in self._ranked()
             for option in self.best.choices[edge].candidates
             if self.best.function(edge) not in (SPLINE, "constant")
             and option.score >= _TIE
             and option.r2 >= self.r2_min
         ]
 
-    def _ranked(self, rule: Callable[[EdgeChoice], bool]) -> list[Edge]:
-        """Return the edges that a rule admits, the most important first."""
-        found = [choice for choice in self.best.choices.values() if rule(choice)]
+    def _ranked(self, below: float = math.inf) -> list[Edge]:
+        """Return the edges of at most some importance, the most important first."""
+        found = [choice for choice in self.best.choices.values() if choice.importance <= below]
         found.sort(key=lambda choice: -choice.importance)
         return [(choice.layer, choice.out, choice.in_) for choice in found]
 
@@ -232,7 +193,7 @@ class Beam:
         """Return a state with another function on one edge, and the layers behind chosen anew."""
         model, choices = copy.deepcopy(state.model), dict(state.choices)
         index, out, in_ = edge
-        _functions(model, index).assign(out, in_, option.function, option.parameters)
+        function_layer(model, index).assign(out, in_, option.function, option.parameters)
         if self.follows and option.function != "constant":
             self._follow(model, choices, index)
         return replace(state, model=model, choices=choices)
@@ -244,7 +205,7 @@ class Beam:
             if not torch.isfinite(hidden).all():
                 return  # the loss will not be finite either
             if later > index:
-                layer = _functions(model, later)
+                layer = function_layer(model, later)
                 edges = [e for e in choices if e[0] == later]
                 names = {c.function for e in edges for c in choices[e].candidates[:_CLOSEST]}
                 few = [family for family in self.families if family.name in names]
@@ -264,10 +225,3 @@ def _ties(choice: EdgeChoice, current: str, r2_min: float) -> list[Candidate]:
         return []
     near = [c for c in choice.candidates if c.score < _TIE and c.r2 >= r2_min]
     return [c for c in near if c.function != current][:_OPTIONS]
-
-
-def _functions(model: KAN, index: int) -> FunctionLinear:
-    layer = model.layers[index]
-    if not isinstance(layer, FunctionLinear):
-        raise TypeError
-    return layer

@@ -29,18 +29,9 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def compose(model: KAN) -> tuple[Expr, ...]:
-    """Return the expression of every output in the units of the data.
+    """Return the expression of every output in the units of the data and in real symbols.
 
-    Parameters
-    ----------
-    model : KAN
-        Edges that are no functions become implemented functions named ``f_<layer>_<out>_<in>``
-        that `sympy.lambdify` evaluates.
-
-    Returns
-    -------
-    tuple of sympy.Expr
-        In the real symbols of `feature_symbols`.
+    Edges that are no functions become implemented functions named ``f_<layer>_<out>_<in>``.
     """
     shifts, scales = model.input_shift.tolist(), model.input_scale.tolist()
     nodes = [
@@ -67,38 +58,15 @@ def feature_symbols(model: KAN) -> tuple[Expr, ...]:
 
 
 def plain(expression: Expr) -> Expr:
-    """Replace real symbols by symbols without assumptions, which users make and compare.
-
-    Examples
-    --------
-    >>> plain(sympy.Symbol("x", real=True)) == sympy.Symbol("x")
-    True
-    """
+    """Replace real symbols by symbols without assumptions, which users make and compare."""
     symbols = {symbol: sympy.Symbol(symbol.name) for symbol in expression.free_symbols}
     return expression.xreplace(symbols)
 
 
 def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
-    """Return a function of the columns of x that evaluates expressions with NumPy.
+    """Return a function from x (batch, in) to the values of expressions (batch, out) by NumPy.
 
-    Parameters
-    ----------
-    expressions : tuple of Expr
-        One per output.
-    symbols : tuple of Symbol
-        One per column.
-
-    Returns
-    -------
-    callable
-        Takes an ndarray (batch, in) and returns an ndarray (batch, out); what is not defined
-        is NaN or infinite.
-
-    Examples
-    --------
-    >>> x = sympy.Symbol("x")
-    >>> evaluator((2 * x,), (x,))(np.array([[3.0]]))
-    array([[6.]])
+    What is not defined is NaN or infinite.
     """
     function = compiled(list(expressions), symbols)
 
@@ -118,11 +86,6 @@ def compiled(expressions: Any, symbols: Sequence[Expr]) -> Callable[..., Any]:
 
     Symbols may have any name: in the code that is compiled they have others, for one that is
     called pi, e or exp would stand for something else there.
-
-    Examples
-    --------
-    >>> compiled(sympy.pi * sympy.Symbol("pi"), [sympy.Symbol("pi")])(1.0) == math.pi
-    True
     """
     check_time()
     places = {symbol.name: f"_{k}" for k, symbol in enumerate(symbols)}
@@ -137,13 +100,7 @@ def compiled(expressions: Any, symbols: Sequence[Expr]) -> Callable[..., Any]:
 
 
 def rounded(expression: Expr, digits: int) -> Expr:
-    """Round the numbers of an expression for display; keep exact constants.
-
-    Examples
-    --------
-    >>> rounded(sympy.Float(3.14159265) * sympy.Symbol("x"), 4)
-    3.142*x
-    """
+    """Round the numbers of an expression for display; keep exact constants."""
     numbers = expression.atoms(sympy.Float)
     return expression.xreplace({number: sympy.Float(number, digits) for number in numbers})
 
@@ -166,29 +123,10 @@ def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
 
 @lru_cache(maxsize=1024)  # one class for one spline, which sympy and lambdify ask for
 def spline_function(name: str, edge: Any, order: int = 0) -> Any:
-    """Return a sympy function that stands for an edge and that lambdify evaluates.
+    """Return a sympy function for an edge, or a derivative of it, that lambdify evaluates.
 
-    Parameters
-    ----------
-    name : str
-        What it is called in the formula.
-    edge : EdgeFunction
-        What it computes.
-    order : int
-        Order of the derivative it stands for.
-
-    Returns
-    -------
-    type
-        A subclass of ``sympy.Function``; applied, it survives ``copy.deepcopy``. Its attribute
-        `numbers` counts the coefficients it holds, and `spline` is the edge with the order.
-
-    Examples
-    --------
-    >>> from kanlens.model.layers import KANLinear
-    >>> f = spline_function("f_0_0_0", KANLinear(1, 1).edge(0, 0))
-    >>> f(sympy.Symbol("x"))
-    f_0_0_0(x)
+    Applied, it survives ``copy.deepcopy``. Its attribute `numbers` counts the coefficients it
+    holds, and `spline` is the edge with the order.
     """
 
     def evaluate(x: Any) -> Any:
@@ -253,11 +191,9 @@ def _scaled(expression: Expr, factor: float, shift: float) -> Expr:
     if factor == 0.0:
         return _number(shift)
     number = sympy.Integer(-1) if factor == -1.0 else sympy.Float(factor)
-    return sympy.Add(*(sympy.Mul(number, term) for term in _terms(expression)), _number(shift))
-
-
-def _terms(expression: Expr) -> tuple[Expr, ...]:
-    return tuple(sympy.Add.make_args(expression))
+    return sympy.Add(
+        *(sympy.Mul(number, term) for term in sympy.Add.make_args(expression)), _number(shift)
+    )
 
 
 def _apply(name: str, u: Expr) -> Expr:
@@ -280,10 +216,10 @@ def _apply(name: str, u: Expr) -> Expr:
 
 def _split_scale(u: Expr) -> tuple[float, Expr]:
     """Return s and u / s, where s is the largest factor of a term; that term gets none."""
-    parts = [term.as_coeff_Mul() for term in _terms(u) if term.free_symbols]
+    parts = [term.as_coeff_Mul() for term in sympy.Add.make_args(u) if term.free_symbols]
     number, first = max(parts, key=lambda part: (abs(part[0]), sympy.default_sort_key(part[1])))
     size = float(number)
-    others = [term for term in _terms(u) if term.as_coeff_Mul() != (number, first)]
+    others = [term for term in sympy.Add.make_args(u) if term.as_coeff_Mul() != (number, first)]
     return size, sympy.Add(first, *(_scaled(term, 1.0 / size, 0.0) for term in others))
 
 

@@ -4,15 +4,25 @@ A number is replaced when an exact constant lies within its error and is shorter
 the loss costs after the other numbers have been refitted [1]_; otherwise the step is undone. All
 steps together may raise the loss by 2 %, or to 1e-4 of the variance.
 
+Lengths of constants are those of AI Feynman [2]_: the logarithm to base 2 of 1 + abs(n) for an
+integer n and of (1 + abs(p)) q for p/q. A multiple of another constant has the length of its factor
+and some bits for the constant: 3 for pi, 6 for 1/pi, e, ln 2 and the root of 2, more for the rarer
+ones, so that only data without noise speak for them.
+
 References
 ----------
 .. [1] J. Rissanen, Modeling by shortest data description, Automatica 14, 1978.
+.. [2] S.-M. Udrescu, M. Tegmark, AI Feynman: a physics-inspired method for symbolic regression,
+   Science Advances 6, 2020.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import count
+import math
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import count, product
 from typing import Any
 
 import numpy as np
@@ -20,7 +30,6 @@ import sympy
 
 from kanlens.symbolic.composition import Array, Expr, compiled
 from kanlens.symbolic.least_squares import Minimum, minimize
-from kanlens.symbolic.snapping import Constant, candidates, real_bits
 
 MOST_NUMBERS = 60  # beyond which a formula is not refitted
 _MOST_OPERATIONS = 1500
@@ -32,63 +41,103 @@ _SLIGHT = 1e-4  # loss up to which only the description length decides
 _SPARED = 4.0  # bits of the operation that is gone with a number that is zero
 _WEAK = 0.05  # a number whose whole effect is this share of the deviation is tried as zero
 
+_DENOMINATORS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 20, 100)
+_LARGEST = 100.0  # fraction
+_COUNTS = (1, 2, 3, 4, 5, 6, 8)  # numerators of the multiples of other constants
+_PARTS = (1, 2, 3, 4, 6, 8)  # and their denominators
+_PI = ((1, 2, 3, 4, 5, 6, 8, 16), (1, 2, 3, 4, 5, 6, 8))
+_FEW = ((1, 2, 4), (1, 2, 4, 8))
+_ROOTS = (2, 3, 5, 6, 7, 10)
+_KINDS: tuple[tuple[Any, float, tuple[tuple[int, ...], tuple[int, ...]]], ...] = (
+    (sympy.pi, 3.0, _PI),
+    *((sympy.sqrt(n), 5.0 + math.log2(n), (_COUNTS, _PARTS)) for n in _ROOTS),
+    (sympy.E, 6.0, (_COUNTS, _PARTS)),
+    (sympy.log(2), 6.0, (_COUNTS, _PARTS)),
+    (1 / sympy.pi, 6.0, (_COUNTS, _PARTS)),
+    (sympy.pi**2, 7.0, (_COUNTS, _PARTS)),
+    (1 / sympy.pi**2, 10.0, _FEW),
+    (sympy.sqrt(sympy.pi), 7.0, _FEW),
+    (1 / sympy.sqrt(sympy.pi), 7.0, _FEW),
+    (1 / sympy.sqrt(2 * sympy.pi), 8.0, _FEW),
+)  # constants, the bits of their kind, and numerators and denominators of their multiples
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An exact number with its description length in bits."""
+
+    exact: Any
+    value: float
+    bits: float
+
+
+def candidates(value: float, window: float) -> list[Constant]:
+    """Return the constants within a window around a value, shortest first."""
+    if not math.isfinite(value):
+        return []
+    values, constants = _special()
+    first, last = bisect_left(values, value - window), bisect_right(values, value + window)
+    near = [c for c in constants[first:last] if abs(c.value - value) <= window]
+    found = {c.exact: c for c in near}
+    if abs(value) <= _LARGEST:
+        for q in _DENOMINATORS:
+            p = round(value * q)
+            if abs(p / q - value) <= window:
+                constant = rational(p, q)
+                found.setdefault(constant.exact, constant)
+    return sorted(found.values(), key=lambda c: (c.bits, abs(c.value - value)))
+
+
+def rational(p: int, q: int) -> Constant:
+    """Return p/q in lowest terms."""
+    exact = sympy.Rational(p, q)
+    bits = math.log2((1 + abs(int(exact.p))) * int(exact.q))
+    return Constant(exact, float(exact), bits)
+
+
+def real_bits(value: float, error: float) -> float:
+    """Return the length of a real number known to an error."""
+    return 0.5 * math.log2(1 + (value / max(error, 1e-300)) ** 2)
+
+
+@lru_cache(maxsize=1)
+def _special() -> tuple[list[float], list[Constant]]:
+    """Return the constants that are no rationals, of both signs, in order, and their values."""
+    lengths: dict[Any, float] = {}
+    for kind, bits, (counts, parts) in _KINDS:
+        for k, q in product(counts, parts):
+            if math.gcd(k, q) == 1:
+                exact = sympy.Rational(k, q) * kind
+                length = bits + math.log2((1 + k) * q)
+                lengths[exact] = min(length, lengths.get(exact, math.inf))
+    found = [
+        Constant(sign * exact, sign * float(exact), bits)
+        for exact, bits in lengths.items()
+        for sign in (1, -1)
+    ]
+    found.sort(key=lambda constant: constant.value)
+    return [constant.value for constant in found], found
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RefinedFormula:
-    """An expression after refitting or snapping.
-
-    Attributes
-    ----------
-    expression : Expr
-    loss : float
-        Mean squared error over the variance of the target, on the rows used.
-    snapped : tuple of str
-        The exact constants put in.
-    costs : tuple of float
-        By how much each raised the loss once the other numbers had been refitted.
-    """
+    """An expression after refitting or snapping."""
 
     expression: Expr
-    loss: float
-    snapped: tuple[str, ...] = ()
+    loss: float = math.nan  # mean squared error over the variance of the target, on the rows used
+    snapped: tuple[str, ...] = ()  # the exact constants put in
+    # by how much each raised the loss once the other numbers had been refitted
     costs: tuple[float, ...] = ()
 
 
 def can_refine(expression: Expr) -> bool:
-    """Say whether an expression is small enough to be refitted.
-
-    Examples
-    --------
-    >>> can_refine(2.5 * sympy.Symbol("x"))
-    True
-    """
+    """Say whether an expression is small enough to be refitted."""
     numbers = sum(1 for node in sympy.preorder_traversal(expression) if node.is_Float)
     return numbers <= MOST_NUMBERS and sympy.count_ops(expression) <= _MOST_OPERATIONS
 
 
 def refine(expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array) -> RefinedFormula:
-    """Fit every number of an expression to data, starting from what it is.
-
-    Parameters
-    ----------
-    expression : Expr
-        Its Floats are the numbers; exact constants stay.
-    symbols : tuple of Symbol
-        One per column of `x`.
-    x : ndarray, shape (batch, in)
-    y : ndarray, shape (batch,)
-
-    Returns
-    -------
-    RefinedFormula
-
-    Examples
-    --------
-    >>> s = sympy.Symbol("s", real=True)
-    >>> x = np.linspace(0.0, 1.0, 20)[:, None]
-    >>> refine(1.1 * s**2, (s,), x, 2 * x[:, 0] ** 2).expression
-    2.0*s**2
-    """
+    """Fit every Float of an expression to x (batch, in) and y (batch,); exact constants stay."""
     formula = _Numbers(expression, symbols, x, y)
     found = formula.fit(np.ones(len(formula.start), dtype=bool), formula.start, steps=60)
     return RefinedFormula(expression=formula.rebuild(found.parameters, {}), loss=found.loss)
@@ -102,26 +151,10 @@ def snap(
     *,
     independent: int | None = None,
 ) -> RefinedFormula:
-    """Replace numbers by exact constants where the data allow it.
+    """Replace numbers by exact constants where the data allow it; the table is as for `refine`.
 
-    Parameters
-    ----------
-    expression, symbols, x, y
-        As for `refine`.
-    independent : int, optional
-        Number of independent values in `y`; default all. The errors of a spline are smooth, so
-        rows computed by a network count for less than measured ones.
-
-    Returns
-    -------
-    RefinedFormula
-
-    Examples
-    --------
-    >>> s = sympy.Symbol("s", real=True)
-    >>> x = np.linspace(0.0, 1.0, 20)[:, None]
-    >>> snap(1.99999 * sympy.sin(3.1416 * s), (s,), x, 2 * np.sin(np.pi * x[:, 0])).expression
-    2*sin(pi*s)
+    `independent` is the number of independent values in `y`, default all: the errors of a spline
+    are smooth, so rows computed by a network count for less than measured ones.
     """
     formula = _Numbers(expression, symbols, x, y)
     free = np.ones(len(formula.start), dtype=bool)
@@ -202,8 +235,7 @@ class _Numbers:
         target = np.asarray(y, dtype=np.float64)[pick]
         self.deviation = float(target.std()) or 1.0
         self.target = target / self.deviation
-        arguments = [*symbols, *self.parameters]
-        self.function = compiled(self.expression, arguments)
+        self.function = compiled(self.expression, [*symbols, *self.parameters])
 
     def values(self, thetas: Array) -> Array:
         """Return the values for several sets of numbers, (set, row), over the deviation."""
@@ -248,12 +280,7 @@ class _Numbers:
         )
         errors = np.zeros(len(start))
         errors[which] = found.standard_errors
-        return Minimum(
-            parameters=whole(found.parameters),
-            loss=found.loss,
-            standard_errors=errors,
-            steps=found.steps,
-        )
+        return replace(found, parameters=whole(found.parameters), standard_errors=errors)
 
     def rebuild(self, theta: Array, fixed: dict[int, Constant]) -> Expr:
         """Put numbers, exact where fixed, back into the expression."""
@@ -262,14 +289,3 @@ class _Numbers:
             for k, symbol in enumerate(self.parameters)
         }
         return self.expression.xreplace(values)
-
-
-def is_exact(expression: Expr) -> bool:
-    """Say whether an expression holds no inexact numbers.
-
-    Examples
-    --------
-    >>> is_exact(sympy.pi * sympy.Symbol("x")), is_exact(3.14 * sympy.Symbol("x"))
-    (True, False)
-    """
-    return not any(node.is_Float for node in sympy.preorder_traversal(expression))

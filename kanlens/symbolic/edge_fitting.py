@@ -3,14 +3,12 @@
 For given a and b the best c and d of ``c * g(a * u + b) + d`` are a least-squares solution, so
 only a and b are searched [1]_. First a scan: the starting points are the same for every edge,
 so one matrix product per family scores all of them on all edges. Then the best starts are
-polished together by Levenberg-Marquardt on the projected residual with Kaufman's Jacobian [2]_.
+polished together by Levenberg-Marquardt on the projected residual.
 
 References
 ----------
 .. [1] G. H. Golub, V. Pereyra, The differentiation of pseudo-inverses and nonlinear least
    squares problems whose variables separate, SIAM J. Numer. Anal. 10, 1973.
-.. [2] L. Kaufman, A variable projection method for solving separable nonlinear least squares
-   problems, BIT 15, 1975.
 """
 
 from __future__ import annotations
@@ -23,8 +21,10 @@ import torch
 from torch import Tensor
 
 from kanlens.deadlines import check_time
+from kanlens.model.layers import KANLinear
+from kanlens.splines import spline
 from kanlens.symbolic.library import Family
-from kanlens.symbolic.polishing import Fits, Problem, polish
+from kanlens.symbolic.polishing import EdgeResiduals, Fits, polish
 from kanlens.threads import one_thread
 
 _STARTS_KEPT = 3
@@ -34,156 +34,87 @@ _SPAN_STEPS = 12  # in what the spline can say
 _PROMISING = 8  # families that take these steps
 _HOPELESS = 0.5  # a best start with less R2 is not polished
 AT_ONCE = 64  # edges
+_UNIFORM = 64  # points evenly over the range
+_QUANTILES = 64  # points where the data are
+_FAINT = 1e-3  # directions this small beside the largest are none
+_TAIL = 0.001  # share of the data beyond the range at either end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EdgeSamples:
-    """Points of the edges that functions are fitted to.
+    """Points of the edges that functions are fitted to, in the units of each edge."""
 
-    Attributes
-    ----------
-    x, y : Tensor, shape (edge, sample)
-        float64; inputs and values of each edge, in its own units.
-    low, high : Tensor, shape (edge,)
-        Range of the inputs.
-    uniform : int
-        The first so many samples of every edge are equally spaced from `low` to `high`.
-    space : Tensor, shape (input, sample, direction), optional
-        What the splines of each input can say, apart from a constant: orthonormal directions,
-        those that are zero at the end.
-    place : Tensor of int, shape (edge,), optional
-        The input of each edge in `space`.
-    """
-
-    x: Tensor
-    y: Tensor
-    low: Tensor
+    x: Tensor  # (edge, sample), float64
+    y: Tensor  # (edge, sample)
+    low: Tensor  # (edge,): range of the inputs
     high: Tensor
-    uniform: int
+    uniform: int  # the first so many samples of every edge are equally spaced from low to high
+    # (input, sample, direction): what the splines of each input can say, apart from a constant;
+    # orthonormal directions, those that are zero at the end
     space: Tensor | None = None
-    place: Tensor | None = None
+    place: Tensor | None = None  # (edge,): the input of each edge in `space`
+
+    @property
+    def coefficients(self) -> Tensor | None:
+        """Number of independent values of each spline on its range, the constant among them."""
+        if self.space is None or self.place is None:
+            return None
+        return (1.0 + (self.space.square().sum(1) > 0.5).sum(1))[self.place]
 
     def pick(self, edges: Tensor) -> EdgeSamples:
         """Keep some of the edges, in the order of the indices in `edges`."""
-        place = None if self.place is None else self.place[edges]
-        return replace(
-            self,
-            x=self.x[edges],
-            y=self.y[edges],
-            low=self.low[edges],
-            high=self.high[edges],
-            place=place,
-        )
+        names = ("x", "y", "low", "high", "place")
+        known = {name: getattr(self, name) for name in names}
+        return replace(self, **{k: v[edges] for k, v in known.items() if v is not None})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EdgeFits:
-    """The best fit of every family to every edge.
-
-    Attributes
-    ----------
-    families : tuple of Family
-        The families, in the order of the second axis below.
-    parameters : Tensor, shape (edge, family, 4)
-        a, b, c, d of ``c * g(a * x + b) + d``, canonical, in the units of the edge.
-    r2 : Tensor, shape (edge, family)
-        One minus the residual over the variance of the edge.
-    sse : Tensor, shape (edge, family)
-        Sum of squared residuals over the samples, in the units of the edge squared.
-    misfit : Tensor, shape (edge, family)
-        Part of the edge that the family leaves, measured only in what the spline can say; where
-        that is not known, one minus `r2`.
-    coefficients : Tensor, shape (edge,), optional
-        Number of independent values of the spline on its range, the constant among them.
-    mean, spread : Tensor, shape (edge,)
-        Mean and standard deviation of the edge over its samples.
-    constant : Tensor of bool, shape (edge,)
-        Edges that do not vary beyond rounding, or whose input does not.
-    """
+    """The best fit of every family to every edge."""
 
     families: tuple[Family, ...]
+    # (edge, family, 4): canonical a, b, c, d of c * g(a * x + b) + d, in the edge's units
     parameters: Tensor
-    r2: Tensor
-    sse: Tensor
+    r2: Tensor  # (edge, family): one minus the residual over the variance of the edge
+    sse: Tensor  # (edge, family): sum of squared residuals, in the units of the edge squared
+    # (edge, family): part of the edge that is left, in what the spline can say; else 1 - r2
     misfit: Tensor
-    coefficients: Tensor | None
-    mean: Tensor
-    spread: Tensor
-    constant: Tensor
+    coefficients: Tensor | None  # (edge,): independent values of the spline on its range
+    mean: Tensor  # (edge,): of its samples
+    constant: Tensor  # (edge,): edges that do not vary beyond rounding, or whose input does not
 
 
 def fit_edges(samples: EdgeSamples, families: Sequence[Family]) -> EdgeFits:
-    """Fit each family to each edge.
-
-    Parameters
-    ----------
-    samples : EdgeSamples
-        Points of all edges.
-    families : sequence of Family
-        What to fit.
-
-    Returns
-    -------
-    EdgeFits
-
-    Examples
-    --------
-    >>> from kanlens.symbolic.library import library
-    >>> x = torch.linspace(0.0, 3.0, 64, dtype=torch.float64)[None]
-    >>> ends = (torch.zeros(1).double(), 3 * torch.ones(1).double())
-    >>> points = EdgeSamples(x=x, y=2 * torch.exp(x), low=ends[0], high=ends[1], uniform=64)
-    >>> fits = fit_edges(points, library(["exp"]))
-    >>> fits.r2[0].round(decimals=3).tolist()
-    [0.873, 1.0]
-    """
+    """Fit each family to each edge."""
     middle, half = (samples.low + samples.high) / 2, (samples.high - samples.low) / 2
     mean, spread = samples.y.mean(1), samples.y.std(1, unbiased=False)
     constant = (spread <= 1e-12 * (1e-300 + samples.y.abs().amax(1))) | (half <= 0)
     half, scale = torch.where(half > 0, half, 1.0), torch.where(constant, 1.0, spread)
     x = (samples.x - middle[:, None]) / half[:, None]
     y = (samples.y - mean[:, None]) / scale[:, None]
-    spaces = _spaces(samples, len(x))
+    spaces: list[Tensor | None] = [None] * -(-len(x) // AT_ONCE)  # (edge, sample, direction)
+    if samples.space is not None and samples.place is not None:
+        spaces = [samples.space[place] for place in samples.place.split(AT_ONCE)]
     chunks = zip(x.split(AT_ONCE), y.split(AT_ONCE), spaces, strict=True)
     with one_thread():
         found = [_fit_scaled(families, xs, ys, samples.uniform, space) for xs, ys, space in chunks]
     fitted = torch.cat(found)  # (edge, family, 6): a, b, c, d, sse, misfit
-    parameters = _own_units(fitted[..., :4], middle, half, mean, scale)
-    canonical = [family.canonical(parameters[:, f]) for f, family in enumerate(families)]
-    sse = fitted[..., 4]
+    a, b, c, d, sse, misfit = fitted.unbind(-1)
+    a = a / half[:, None]
+    b, c, d = b - a * middle[:, None], c * scale[:, None], mean[:, None] + d * scale[:, None]
+    own = torch.stack((a, b, c, d), dim=-1)  # in the units of the edge
+    canonical = [family.canonical(own[:, f]) for f, family in enumerate(families)]
     r2 = 1 - sse / y.square().sum(1, keepdim=True).clamp(1e-300)
     return EdgeFits(
         families=tuple(families),
         parameters=torch.stack(canonical, dim=1),
         r2=torch.where(constant[:, None], 0.0, r2),
         sse=sse * scale[:, None] ** 2,
-        misfit=torch.where(constant[:, None], 1.0, fitted[..., 5]),
-        coefficients=_coefficients(samples),
+        misfit=torch.where(constant[:, None], 1.0, misfit),
+        coefficients=samples.coefficients,
         mean=mean,
-        spread=spread,
         constant=constant,
     )
-
-
-def _spaces(samples: EdgeSamples, edges: int) -> list[Tensor | None]:
-    """Return the space of each chunk of edges, (edge, sample, direction)."""
-    if samples.space is None or samples.place is None:
-        return [None] * -(-edges // AT_ONCE)
-    return [samples.space[place] for place in samples.place.split(AT_ONCE)]
-
-
-def _coefficients(samples: EdgeSamples) -> Tensor | None:
-    if samples.space is None or samples.place is None:
-        return None
-    directions = (samples.space.square().sum(1) > 0.5).sum(1)
-    return (1.0 + directions)[samples.place]
-
-
-def _own_units(fitted: Tensor, middle: Tensor, half: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    """Undo the scaling of x and y in parameters of shape (edge, family, 4)."""
-    a, b, c, d = fitted.unbind(-1)
-    a = a / half[:, None]
-    b = b - a * middle[:, None]
-    return torch.stack((a, b, c * scale[:, None], mean[:, None] + d * scale[:, None]), dim=-1)
 
 
 def _fit_scaled(
@@ -223,7 +154,7 @@ def _settle(
     a, b = ab
     edges, count = a.shape
     every = Fits.table(a, b)
-    problem = Problem(families, samples, every, space)
+    problem = EdgeResiduals(families, samples, every, space)
     misfit = problem.sse(every.a, every.b).reshape(count, edges).T.contiguous()
     best = misfit.argsort(1)[:, :_PROMISING]
     chosen = torch.zeros_like(misfit, dtype=torch.bool).scatter(1, best, True)
@@ -306,3 +237,65 @@ def _phase(y: Tensor, frequency: Tensor) -> Tensor:
     right = columns.transpose(2, 3) @ y[:, None, :, None]
     solution = torch.linalg.solve(gram, right)[..., 0]
     return torch.atan2(solution[..., 1], solution[..., 0])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerEdges:
+    """The live edges of one layer with their points in the scaled units of the layer."""
+
+    out: Tensor  # (edge,): which edges these are
+    in_: Tensor
+    samples: EdgeSamples
+    # (edge,): standard deviation over the data, in parts of that of the sum it enters
+    importance: Tensor
+
+
+@torch.no_grad()
+def sample_edges(layer: KANLinear, inputs: Tensor) -> LayerEdges:
+    """Evaluate every live edge on its range: half evenly, half at quantiles of the data.
+
+    An input with at most two distinct values says nothing about the curve between them; its
+    edges are sampled along the straight line.
+    """
+    levels = torch.linspace(_TAIL, 1 - _TAIL, _QUANTILES, dtype=inputs.dtype)
+    spots = inputs.quantile(levels, dim=0)  # (quantile, in)
+    least, most = inputs.amin(0), inputs.amax(0)
+    two_valued = ((inputs == least) | (inputs == most)).all(0)
+    low, high = torch.where(two_valued, least, spots[0]), torch.where(two_valued, most, spots[-1])
+    places = torch.linspace(0.0, 1.0, _UNIFORM, dtype=inputs.dtype)[:, None]
+    x = torch.cat((low + (high - low) * places, spots.clamp(low, high)))  # (sample, in)
+    y = layer.edge_values(x)  # (sample, out, in)
+    y[:, :, two_valued] = _chords(layer, x, low, high)[:, :, two_valued]
+    out, in_ = (layer.mask != 0).nonzero().unbind(1)
+    samples = EdgeSamples(
+        x=x[:, in_].T.contiguous(),
+        y=y[:, out, in_].T.contiguous(),
+        low=low[in_],
+        high=high[in_],
+        uniform=_UNIFORM,
+        space=_spline_space(layer, x),
+        place=in_,
+    )
+    values = layer.edge_values(inputs)
+    total = values.sum(2).std(0, unbiased=False).clamp(min=1e-300)
+    importance = values.std(0, unbiased=False) / total[:, None]
+    return LayerEdges(out=out, in_=in_, samples=samples, importance=importance[out, in_])
+
+
+def _spline_space(layer: KANLinear, x: Tensor) -> Tensor:
+    """Return what the edges of each input can be at x (sample, in), apart from a constant."""
+    columns = [spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode)]
+    if layer.base_name != "zero":
+        columns.append(layer.base_activation(x)[..., None])
+    span = torch.cat(columns, dim=2).transpose(0, 1)  # (in, sample, column)
+    left, size, _ = torch.linalg.svd(span - span.mean(1, keepdim=True), full_matrices=False)
+    reached = size > _FAINT * size[:, :1].clamp(min=1e-300)
+    found: Tensor = left * reached[:, None]
+    return found[..., : int(reached.sum(1).max())].contiguous()
+
+
+def _chords(layer: KANLinear, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return the straight lines between the ends of every edge, (sample, out, in)."""
+    first, last = layer.edge_values(torch.stack((low, high))).unbind(0)  # (out, in) each
+    width = torch.where(high > low, high - low, 1.0)
+    return torch.lerp(first, last, ((x - low) / width)[:, None, :])

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
+from kanlens.symbolic.assignment import function_edges, function_layer
 from kanlens.symbolic.composition import Array, Expr, evaluator, feature_symbols
 
 _MOST_EDGES = 400  # that get a line each; beyond, a layer gets one
@@ -47,20 +47,11 @@ class BudgetLine:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ErrorBudget:
-    """The parts of the difference between formula and model, row by row.
-
-    Attributes
-    ----------
-    steps : tuple of str
-    parts : ndarray, shape (step, batch, out)
-        They add up to ``difference``.
-    difference : ndarray, shape (batch, out)
-        Formula minus model.
-    """
+    """The parts of the difference between formula and model, row by row."""
 
     steps: tuple[str, ...]
-    parts: Array
-    difference: Array
+    parts: Array  # (step, batch, out): they add up to `difference`
+    difference: Array  # (batch, out): formula minus model
 
     @property
     def mean_difference(self) -> tuple[float, ...]:
@@ -76,44 +67,22 @@ class ErrorBudget:
     def lines(self) -> tuple[BudgetLine, ...]:
         """Return one line per step; rows that are not finite after every step are left out."""
         good = self._good
-        found = []
-        for step, part in zip(self.steps, self.parts[:, good], strict=True):
-            size = np.abs(part) if len(part) else np.zeros((1, part.shape[1]))
-            mean = part.mean(axis=0) if len(part) else size[0]
-            found.append(
-                BudgetLine(
-                    step=step,
-                    mean=tuple(mean.tolist()),
-                    mean_absolute=float(size.mean()),
-                    max_absolute=float(size.max()),
-                )
+        parts = self.parts[:, good] if good.any() else np.zeros_like(self.parts[:, :1])
+        means, sizes = parts.mean(axis=1).tolist(), np.abs(parts)
+        rows = zip(self.steps, means, sizes.mean(axis=(1, 2)), sizes.max(axis=(1, 2)), strict=True)
+        return tuple(
+            BudgetLine(
+                step=step, mean=tuple(mean), mean_absolute=float(size), max_absolute=float(most)
             )
-        return tuple(found)
+            for step, mean, size, most in rows
+        )
 
 
 @torch.no_grad()
 def error_budget(
     model: KAN, replaced: KAN, refitted: KAN, expressions: tuple[Expr, ...], x: Tensor
 ) -> ErrorBudget:
-    """Split the difference between a formula and a model into parts that add up.
-
-    Parameters
-    ----------
-    model : KAN
-        In float64.
-    replaced : KAN
-        `model` with functions on edges, its other numbers unchanged.
-    refitted : KAN
-        `replaced` after the refit of its numbers.
-    expressions : tuple of Expr
-        One per output, in the symbols of `feature_symbols`.
-    x : Tensor, shape (batch, in)
-        In the units of the data; at most 5000 rows, spread evenly, are used.
-
-    Returns
-    -------
-    ErrorBudget
-    """
+    """Split the difference between a formula and a model into parts that add up."""
     pick = torch.linspace(0, len(x) - 1, min(len(x), _MOST_ROWS)).round().long()
     x = x[pick]
     steps, parts = [], []
@@ -135,33 +104,21 @@ def error_budget(
 def _replacements(model: KAN, replaced: KAN, x: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Yield every step of the replacement and the outputs after it."""
     hidden = model.scale_inputs(x)
-    edges = [_changed(replaced, index) for index in range(len(model.layers))]
-    each = sum(len(found) for found in edges) <= _MOST_EDGES
-    for index, found in enumerate(edges):
+    edges = function_edges(replaced)
+    for index in range(len(model.layers)):
         old, new = model.layers[index], replaced.layers[index]
-        if each and found:
+        found = [(o, i) for layer, o, i in edges if layer == index]
+        if found and len(edges) <= _MOST_EDGES:
             gap = new.edge_values(hidden) - old.edge_values(hidden)
             sums = old(hidden)
-            for o, i, name in found:
+            for o, i in found:
+                name = function_layer(replaced, index).functions[o][i]
                 sums = sums.clone()
                 sums[:, o] += gap[:, o, i]
                 yield f"edge {index}:{o}:{i} ({name})", _onwards(model, index, sums)
         elif found:
             yield f"layer {index}", _onwards(model, index, new(hidden))
         hidden = replaced.through(index, hidden)
-
-
-def _changed(replaced: KAN, index: int) -> list[tuple[int, int, str]]:
-    """Return out, in and function of the live edges of a layer that are functions."""
-    layer = replaced.layers[index]
-    if not isinstance(layer, FunctionLinear):
-        return []
-    return [
-        (o, i, name)
-        for o, row in enumerate(layer.functions)
-        for i, name in enumerate(row)
-        if name != SPLINE and bool(layer.mask[o, i] != 0)
-    ]
 
 
 def _onwards(model: KAN, index: int, sums: Tensor) -> Tensor:

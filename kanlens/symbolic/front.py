@@ -20,23 +20,7 @@ _AS_GOOD = 1.5  # times the least loss, which a row may have to count as one of 
 
 
 def front(complexities: Sequence[int], losses: Sequence[float]) -> list[int]:
-    """Return the rows that no simpler row equals in loss, simplest first.
-
-    Parameters
-    ----------
-    complexities : sequence of int
-    losses : sequence of float
-        Of the same rows. What is not finite counts as infinite; of equal rows the later stays.
-
-    Returns
-    -------
-    list of int
-
-    Examples
-    --------
-    >>> front([5, 1, 9, 7], [0.1, 1.0, 0.2, 0.05])
-    [1, 0, 3]
-    """
+    """Return the rows that no simpler row equals in loss, simplest first."""
     levels = [_level(loss) for loss in losses]
     order = sorted(range(len(levels)), key=lambda k: (complexities[k], levels[k], -k))
     found: list[int] = []
@@ -49,25 +33,7 @@ def front(complexities: Sequence[int], losses: Sequence[float]) -> list[int]:
 def front_and_beyond(
     complexities: Sequence[int], losses: Sequence[float], partial: Sequence[bool]
 ) -> list[int]:
-    """Return the front of the rows that are whole, and the partial ones that go on from its end.
-
-    Parameters
-    ----------
-    complexities : sequence of int
-    losses : sequence of float
-    partial : sequence of bool
-        Rows that are not to keep others off the front: they follow only where they are more
-        complex and have a smaller loss than all others.
-
-    Returns
-    -------
-    list of int
-
-    Examples
-    --------
-    >>> front_and_beyond([1, 5, 3, 9], [1.0, 0.1, 0.05, 0.01], [False, False, True, True])
-    [0, 1, 3]
-    """
+    """Return the front of the rows that are whole, and the partial ones that go on from its end."""
     rows = range(len(losses))
     whole = [k for k in rows if not partial[k]] or list(rows)
     found = [whole[k] for k in front([complexities[k] for k in whole], [losses[k] for k in whole])]
@@ -79,24 +45,7 @@ def front_and_beyond(
 
 
 def scores(complexities: Sequence[int], losses: Sequence[float]) -> list[float]:
-    """Return the fall of the log loss per node of complexity, against the row before.
-
-    Parameters
-    ----------
-    complexities : sequence of int
-        Of the rows of a front, rising.
-    losses : sequence of float
-
-    Returns
-    -------
-    list of float
-        0 for the first row.
-
-    Examples
-    --------
-    >>> [round(score, 3) for score in scores([1, 3], [1.0, 0.01])]
-    [0.0, 2.303]
-    """
+    """Return the fall of the log loss per node of complexity, against the row before."""
     found = [0.0] * len(losses)
     for k in range(1, len(losses)):
         gap, now, before = complexities[k] - complexities[k - 1], losses[k], losses[k - 1]
@@ -113,29 +62,7 @@ def pick(
     negligible: float = 0.0,
     limit: float = math.inf,
 ) -> int:
-    """Return the row that a rule takes; the simpler one where two are equal.
-
-    Parameters
-    ----------
-    losses, row_scores : sequence of float
-        Of the rows of a front, simplest first.
-    rule : {"best", "accuracy", "score"}
-        The highest score among the rows with at most 1.5 times the least loss; the least loss;
-        the highest score.
-    negligible : float
-        For "best", a least loss below this counts as this.
-    limit : float
-        For "best", rows with a larger loss do not count while any other is left.
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> pick([1.0, 0.011, 0.01], [0.0, 2.0, 0.1], "best")
-    1
-    """
+    """Return the row that a rule takes; the simpler one where two are equal."""
     levels = [_level(loss) for loss in losses]
     rows = range(len(levels))
     if rule == "accuracy":
@@ -152,11 +79,6 @@ def choose(
     """Return the row that a rule takes of the front of rows; options as for `pick`.
 
     No row is taken that is worse than a shorter one.
-
-    Examples
-    --------
-    >>> choose([1, 9, 397], [1.0, 0.2, 11.0], "best")
-    1
     """
     rows = front(complexities, losses)
     levels = [losses[k] for k in rows]

@@ -39,22 +39,7 @@ def refit(model: KAN, x: Tensor, target: Tensor, *, steps: int = 60) -> float:
 
     Constants d are first moved into the biases of their sums. Numbers that a family leaves out
     (the scale of a power) and splines stay what they are. Models with more than 400 free numbers
-    are left alone.
-
-    Parameters
-    ----------
-    model : KAN
-        In float64; its symbolic layers are `FunctionLinear`.
-    x : Tensor, shape (batch, in)
-    target : Tensor, shape (batch, out)
-        What the outputs should be, in the units of the data.
-    steps : int
-        Most steps tried.
-
-    Returns
-    -------
-    float
-        Mean over the outputs of the mean squared error over the target's variance.
+    are left alone. `target` (batch, out) is in the units of the data; the loss is `relative_loss`.
     """
     _gather_constants(model)
     places = free_places(model)
@@ -63,7 +48,7 @@ def refit(model: KAN, x: Tensor, target: Tensor, *, steps: int = 60) -> float:
         return relative_loss(model(x), target)
     rows = max(50, _CELLS // target.shape[1])
     pick = torch.linspace(0, len(x) - 1, min(rows, len(x))).round().long()
-    problem = _Problem(model, x[pick], target[pick], places)
+    problem = _NetworkResiduals(model, x[pick], target[pick], places)
     before = relative_loss(model(x), target)
     start = problem.read()
     found = minimize(problem.residuals, problem.jacobian, start, steps=steps)
@@ -79,11 +64,6 @@ def relative_loss(output: Tensor, target: Tensor) -> float:
     """Return the mean squared error over the target's variance, averaged over the outputs.
 
     A constant target counts with variance 1. NaN and infinity give infinity.
-
-    Examples
-    --------
-    >>> relative_loss(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [3.0]]))
-    0.5
     """
     variance = target.var(0, unbiased=False)
     variance = torch.where(variance > 0, variance, 1.0)
@@ -92,18 +72,7 @@ def relative_loss(output: Tensor, target: Tensor) -> float:
 
 
 def free_places(model: KAN) -> list[Places]:
-    """Return the numbers of each layer that a refit may change.
-
-    Parameters
-    ----------
-    model : KAN
-        Its symbolic layers are `FunctionLinear`.
-
-    Returns
-    -------
-    list of Places
-        One per layer, empty for layers without functions.
-    """
+    """Return the numbers of each layer that a refit may change."""
     moves = {family.name: family.moves for family in library()}
     letters = {"none": (2,), "shift": (1, 2), "scale": (0, 2), "both": (0, 1, 2), "constant": ()}
     found = []
@@ -134,7 +103,7 @@ def _gather_constants(model: KAN) -> None:
                         layer.mask[o, i] = 0.0
 
 
-class _Problem:
+class _NetworkResiduals:
     """Residuals and Jacobian of a network in its free numbers."""
 
     def __init__(self, model: KAN, x: Tensor, target: Tensor, places: Sequence[Places]) -> None:

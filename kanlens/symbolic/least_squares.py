@@ -1,10 +1,18 @@
-"""Levenberg-Marquardt for a few hundred parameters, indifferent to redundant ones.
+"""Levenberg-Marquardt on one least-squares problem, or on many of the same kind at once.
 
-Steps that lead to NaN or infinity are rejected like steps that raise the loss.
+The damping acts on parameters in units of their columns' lengths, so that redundant parameters do
+no harm. Steps that lead to NaN or infinity are rejected like steps that raise the loss [1]_ [2]_.
+
+References
+----------
+.. [1] D. W. Marquardt, An algorithm for least-squares estimation of nonlinear parameters,
+   SIAM J. Appl. Math. 11, 1963.
+.. [2] H. B. Nielsen, Damping parameter in Marquardt's method, 1999 (how the damping moves).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,27 +25,62 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 _REDUNDANT = 1e-14  # eigenvalue of the normal matrix, in parts of the largest, that is none
 _SHARED = 1e-6  # squared share in such a direction from which a parameter is redundant
+_LEAST = 1e-13  # damping
+_CROWDED = 0.8  # share of the problems that are worked on below which the others are put aside
+
+
+class Residuals(ABC):
+    """Least-squares problems with as many parameters each; theta has shape (problem, parameter)."""
+
+    def allowed(self, theta: Array) -> Array:
+        """Return the nearest parameters that are allowed."""
+        return theta
+
+    @abstractmethod
+    def losses(self, theta: Array) -> Array:
+        """Return the sum of squared residuals (problem,); infinite where it is not defined."""
+
+    @abstractmethod
+    def equations(self) -> tuple[Array, Array]:
+        """Return ``J^T J`` and ``J^T r`` where losses were asked for last."""
+
+    def pick(self, kept: Any) -> Residuals:
+        """Keep the problems that a mask says."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damping:
+    """How strongly steps are damped at first and at most, and how that moves.
+
+    `factors` are those after a step that is taken and one that is not; None: Nielsen's rule.
+    """
+
+    first: float = 1e-3
+    most: float = 1e10
+    factors: tuple[float, float] | None = None
+
+    def moved(self, damped: Array, rise: Array, better: Any, kept: Array) -> tuple[Array, Array]:
+        """Return the damping after a step, and the factor by which it rises next.
+
+        `kept` is the share of the promised fall of the loss that the step has brought.
+        """
+        if self.factors:
+            return np.maximum(damped * np.where(better, *self.factors), _LEAST), rise
+        lower = np.maximum(damped * np.maximum(0.1, 1 - (2 * kept - 1) ** 3), _LEAST)
+        return np.where(better, lower, damped * rise), np.where(better, 2.0, 2 * rise)
+
+
+NIELSEN = Damping()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Minimum:
-    """Where Levenberg-Marquardt ended.
+    """Where Levenberg-Marquardt ended."""
 
-    Attributes
-    ----------
-    parameters : ndarray, shape (parameter,)
-    loss : float
-        Mean squared residual; infinite if the start already was.
-    standard_errors : ndarray, shape (parameter,)
-        From the inverse of the normal matrix; infinite for redundant parameters.
-    steps : int
-        Steps tried.
-    """
-
-    parameters: Array
-    loss: float
-    standard_errors: Array
-    steps: int
+    parameters: Array  # (parameter,)
+    loss: float  # mean squared residual; infinite if the start already was
+    standard_errors: Array  # (parameter,): infinite for redundant ones
 
 
 def minimize(
@@ -48,100 +91,126 @@ def minimize(
     steps: int = 50,
     tolerance: float = 1e-10,
 ) -> Minimum:
-    """Minimize the sum of squared residuals.
+    """Minimize the mean of squared residuals (residual,) from a start (parameter,).
 
-    Parameters
-    ----------
-    residuals : callable
-        Parameters to residuals, shape (residual,).
-    jacobian : callable
-        Parameters to the derivatives of the residuals, shape (residual, parameter).
-    start : ndarray, shape (parameter,)
-    steps : int
-        Most steps tried.
-    tolerance : float
-        Stop when an accepted step lowers the loss by a smaller share.
-
-    Returns
-    -------
-    Minimum
-
-    References
-    ----------
-    .. [1] D. W. Marquardt, An algorithm for least-squares estimation of nonlinear parameters,
-       SIAM J. Appl. Math. 11, 1963.
-    .. [2] H. B. Nielsen, Damping parameter in Marquardt's method, 1999 (how the damping moves).
-
-    Examples
-    --------
-    >>> found = minimize(lambda p: p - 3.0, lambda p: np.eye(1), np.zeros(1))
-    >>> round(float(found.parameters[0]), 6)
-    3.0
+    `jacobian` returns their derivatives (residual, parameter). The search ends when a step that is
+    taken lowers the loss by a smaller share than `tolerance`.
     """
-    theta = np.array(start, dtype=np.float64)
-    r = residuals(theta)
-    loss = _mean_square(r)
-    if theta.size == 0 or not np.isfinite(loss):
-        return Minimum(
-            parameters=theta, loss=loss, standard_errors=np.full(theta.size, np.inf), steps=0
-        )
-    slopes, damping, rise, tried = jacobian(theta), 1e-3, 2.0, 0
-    while tried < steps and damping < 1e10 and loss > 0:
-        check_time()
-        tried += 1
-        step, promised = _damped_step(slopes, r, damping)
-        r_new = residuals(theta - step)
-        new = _mean_square(r_new)
-        slopes_new = jacobian(theta - step) if new < loss else slopes
-        if not new < loss or not np.isfinite(slopes_new).all():
-            damping, rise = damping * rise, rise * 2.0
-            continue
-        kept = min((loss - new) / promised, 1.0) if promised > 0 else 1.0
-        damping, rise = max(damping * max(0.1, 1 - (2 * kept - 1) ** 3), 1e-13), 2.0
-        gain = (loss - new) / loss
-        theta, r, loss, slopes = theta - step, r_new, new, slopes_new
-        if gain < tolerance:
+    theta = np.array(start, dtype=np.float64)[None]
+    problem = _OneProblem(residuals, jacobian)
+    [found], [total], [normal] = descend(problem, theta, steps=steps, tolerance=tolerance)
+    loss = float(total) / max(problem.rows, 1)
+    errors = _standard_errors(normal, loss, problem.rows)
+    return Minimum(parameters=found, loss=loss, standard_errors=errors)
+
+
+def descend(
+    problems: Residuals,
+    start: Array,
+    *,
+    steps: int,
+    tolerance: float,
+    damping: Damping = NIELSEN,
+    exact: float = 0.0,
+) -> tuple[Array, Array, Array]:
+    """Run Levenberg-Marquardt on all problems at once, each with its own damping.
+
+    Returns the parameters (problem, parameter), losses and normal matrices. A problem is finished
+    at a loss of `exact`.
+    """
+    theta = problems.allowed(start)
+    state = [theta, problems.losses(theta), *problems.equations()]
+    best, active = [value.copy() for value in state[:3]], np.arange(len(theta))
+    damped, rise = np.full(len(theta), damping.first), np.full(len(theta), 2.0)
+    going = np.isfinite(state[1]) & (state[1] > exact) & (theta.shape[1] > 0)
+    for _ in range(steps):
+        if not going.any():
             break
-    errors = _standard_errors(slopes, loss)
-    return Minimum(parameters=theta, loss=loss, standard_errors=errors, steps=tried)
+        if np.count_nonzero(going) < _CROWDED * len(active):
+            active, damped, rise = active[going], damped[going], rise[going]
+            problems, state = problems.pick(going), [value[going] for value in state]
+        check_time()
+        theta, loss, normal, right = state
+        trial = problems.allowed(theta - _damped_step(normal, right, damped))
+        new = [trial, problems.losses(trial), normal, right]
+        better = new[1] < loss
+        if better.any():
+            new[2:] = problems.equations()
+            better &= np.isfinite(new[2]).all(axis=(1, 2)) & np.isfinite(new[3]).all(axis=1)
+        with np.errstate(invalid="ignore"):  # infinite before and after
+            gain = loss - new[1]
+        kept = _kept_promise(gain, theta - trial, normal, right)
+        damped, rise = damping.moved(damped, rise, better, kept)
+        state = [_chosen(better, *pair) for pair in zip(new, state, strict=True)]
+        for out, value in zip(best, state, strict=False):
+            out[active] = value
+        settled = better & (gain < tolerance * loss)
+        going = ~settled & (damped < damping.most) & (state[1] > exact)
+    return best[0], best[1], best[2]
 
 
-def _mean_square(r: Array) -> float:
-    with np.errstate(all="ignore"):
-        value = float(np.mean(np.square(r))) if r.size else 0.0
-    return value if np.isfinite(value) else float("inf")
+class _OneProblem(Residuals):
+    """One problem, its residuals (residual,) and their derivatives (residual, parameter)."""
+
+    def __init__(
+        self, residuals: Callable[[Array], Array], jacobian: Callable[[Array], Array]
+    ) -> None:
+        self.residuals, self.jacobian = residuals, jacobian
+
+    def losses(self, theta: Array) -> Array:
+        self.theta, self.r = theta[0], self.residuals(theta[0])
+        self.rows = self.r.size
+        with np.errstate(all="ignore"):
+            total = float(np.square(self.r).sum())
+        return np.array([total if np.isfinite(total) else np.inf])
+
+    def equations(self) -> tuple[Array, Array]:
+        slopes = self.jacobian(self.theta)
+        with np.errstate(all="ignore"):
+            return (slopes.T @ slopes)[None], (slopes.T @ self.r)[None]
 
 
-def _damped_step(slopes: Array, r: Array, damping: float) -> tuple[Array, float]:
-    """Solve the damped normal equations, columns scaled to unit length.
+def _chosen(which: Any, new: Array, old: Array) -> Array:
+    """Take the new values of some problems, the first axis, and the old ones of the others."""
+    return np.where(which.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
-    Returns the step and the fall of the loss that a linear model promises.
-    """
-    size = np.linalg.norm(slopes, axis=0)
-    size = np.where(size > 0, size, 1.0)
-    scaled = slopes / size
-    normal = scaled.T @ scaled + damping * np.eye(len(size))
+
+def _damped_step(normal: Array, right: Array, damping: Array) -> Array:
+    """Solve the damped normal equations, parameters in units of their columns' lengths."""
+    size = _lengths(normal)
+    scaled = normal / (size[:, :, None] * size[:, None, :])
+    scaled = scaled + damping[:, None, None] * np.eye(size.shape[1])
     try:
-        step = np.linalg.solve(normal, scaled.T @ r)
+        step = np.linalg.solve(scaled, (right / size)[..., None])[..., 0]
     except np.linalg.LinAlgError:  # columns that are alike but for rounding: damp them more
-        return np.zeros_like(size), 0.0
-    promised = _mean_square(r) - _mean_square(r - scaled @ step)
-    return np.asarray(step / size), promised
+        return np.zeros_like(size)
+    return np.asarray(step / size)
 
 
-def _standard_errors(slopes: Array, loss: float) -> Array:
-    """Return standard errors; infinite for parameters that others can make up for."""
-    size = np.linalg.norm(slopes, axis=0)
-    size = np.where((size > 0) & np.isfinite(size), size, 1.0)
+def _lengths(normal: Array) -> Array:
+    """Return the lengths of the Jacobian's columns, one for zero."""
+    size = np.sqrt(np.diagonal(normal, axis1=-2, axis2=-1))
+    return np.where((size > 0) & np.isfinite(size), size, 1.0)
+
+
+def _kept_promise(gain: Array, step: Array, normal: Array, right: Array) -> Array:
+    """Return the share of the fall of the loss, as the linear model promises it, that came true."""
+    promised = 2 * (step * right).sum(axis=1) - np.einsum("np,npq,nq->n", step, normal, step)
     with np.errstate(all="ignore"):
-        scaled = np.nan_to_num(slopes / size)
+        return np.asarray(np.where(promised > 0, np.clip(gain / promised, 0.0, 1.0), 1.0))
+
+
+def _standard_errors(normal: Array, loss: float, rows: int) -> Array:
+    """Return standard errors; infinite for parameters that others can make up for."""
+    size = _lengths(normal)
+    if not np.isfinite(loss) or not np.isfinite(normal).all() or not len(size):
+        return np.full(len(size), np.inf)
     try:
-        values, vectors = np.linalg.eigh(scaled.T @ scaled)
+        values, vectors = np.linalg.eigh(normal / np.outer(size, size))
     except np.linalg.LinAlgError:  # nothing is known of the numbers
         return np.full(len(size), np.inf)
     known = values > _REDUNDANT * max(values[-1], np.finfo(float).tiny)
     inverse = (np.square(vectors[:, known]) / values[known]).sum(axis=1)
     made_up_for = np.square(vectors[:, ~known]).sum(axis=1) > _SHARED
-    freedom = max(len(slopes) - len(size), 1)
-    errors = np.sqrt(loss * len(slopes) / freedom * inverse) / size
+    errors = np.sqrt(loss * rows / max(rows - len(size), 1) * inverse) / size
     return np.asarray(np.where(made_up_for, np.inf, errors))

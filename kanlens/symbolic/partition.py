@@ -11,17 +11,32 @@ References
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+
+from kanlens.checks import check_rows, message, warn_of_distant
+from kanlens.encoding import prepare_target
+from kanlens.errors import DataError
+from kanlens.model.network import KAN
+from kanlens.symbolic.assignment import Goal
+from kanlens.symbolic.joint_refit import relative_loss
+
+if TYPE_CHECKING:
+    from kanlens.model.network import Rows
 
 CHOOSING, JUDGING = 0.2, 0.1  # shares of the rows
 MOST = 2000  # rows that formulas are fitted to
 FEW = 20  # rows below which all are fitted to
 SUFFICIENT = 1000  # rows from which on some only judge
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
+_INDEPENDENT = 60  # values of a network's output that count as independent
+
+Given: TypeAlias = tuple[Any, Any]  # x and y as a user passes them
+Pair: TypeAlias = tuple[Tensor, Tensor | None]
 
 
 class Partition(NamedTuple):
@@ -35,25 +50,8 @@ class Partition(NamedTuple):
 def partition(rows: int, generator: torch.Generator | None, *, judging: bool = True) -> Partition:
     """Split rows into those that fit, choose and judge a formula.
 
-    Parameters
-    ----------
-    rows : int
-        With fewer than 20 all are fitted to; with fewer than 1000 none only judge.
-    generator : torch.Generator or None
-        Draws the parts; None spreads them evenly.
-    judging : bool
-        Whether some rows are to judge; there may be others for it.
-
-    Returns
-    -------
-    Partition
-
-    Examples
-    --------
-    >>> [len(part) for part in partition(1000, None)]
-    [700, 200, 100]
-    >>> [len(part) for part in partition(100, None)]
-    [80, 20, 0]
+    They are drawn by the generator, or spread evenly. With fewer than 20 all are fitted to; with
+    fewer than 1000, or where there are other rows for it, none only judge.
     """
     if generator is None:
         order = (torch.arange(rows, dtype=torch.float64) * _GOLDEN % 1.0).argsort()
@@ -67,23 +65,7 @@ def partition(rows: int, generator: torch.Generator | None, *, judging: bool = T
 
 
 def thinned(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Choose rows: all when they are few, else some, with the ends of every feature among them.
-
-    Parameters
-    ----------
-    x : Tensor, shape (batch, in)
-    generator : torch.Generator or None
-        Draws them; None spreads them evenly.
-
-    Returns
-    -------
-    Tensor of int, shape (row,)
-
-    Examples
-    --------
-    >>> len(thinned(torch.rand(9000, 1), None)) <= 2002
-    True
-    """
+    """Choose rows: all when they are few, else some, with the ends of every feature among them."""
     rows = len(x)
     if rows <= MOST:
         return torch.arange(rows)
@@ -100,24 +82,7 @@ def places_of(
 ) -> Partition:
     """Return the rows of each part when no more than 2000 are fitted to; the others choose too.
 
-    Parameters
-    ----------
-    x : Tensor, shape (batch, in)
-    generator : torch.Generator or None
-    split : bool
-        Whether rows are set aside; there may be others that choose.
-    judging : bool
-        As for `partition`.
-
-    Returns
-    -------
-    Partition
-
-    Examples
-    --------
-    >>> fitted, choosing, judging = places_of(torch.rand(9000, 1), None)
-    >>> len(fitted) <= 2002, len(judging), len(fitted) + len(choosing) + len(judging)
-    (True, 900, 9000)
+    Without `split` none are set aside: there are others that choose.
     """
     if not split:
         none = torch.arange(0)
@@ -127,3 +92,87 @@ def places_of(
     left = torch.ones(len(x), dtype=torch.bool)
     left[torch.cat((fitted, parts.judging))] = False
     return Partition(fitted, left.nonzero()[:, 0], parts.judging)
+
+
+class PartitionedRows(NamedTuple):
+    """Rows with their targets: fitted to; those that choose, and that only judge, if any."""
+
+    fitted: Pair
+    choosing: Pair | None
+    judging: Pair | None
+
+    def all_choosing(self) -> PartitionedRows:
+        """Return these parts when the rows that judge choose too."""
+        x, y = zip(*(pair for pair in (self.choosing, self.judging) if pair), strict=True)
+        joined = torch.cat(x), None if y[0] is None else torch.cat(y)
+        return PartitionedRows(fitted=self.fitted, choosing=joined, judging=None)
+
+
+def parts_of(
+    model: KAN, data: Given, tests: Given, choosing: Pair | None, generator: Any
+) -> PartitionedRows:
+    """Return the rows of each part, as a model in float64 takes them."""
+    x, y = prepared(model, *data)
+    judging = None
+    if tests[0] is not None:
+        judging = prepared(model, *tests)
+    elif tests[1] is not None:
+        advice = "Pass the rows that y_test belongs to"
+        raise DataError(message("symbolize", "x_test with y_test", "None", advice))
+    given = choosing is not None
+    fitted, others, rest = places_of(x, generator, split=not given, judging=judging is None)
+    pairs = [(x[k], None if y is None else y[k]) if len(k) else None for k in (others, rest)]
+    return PartitionedRows(
+        fitted=(x[fitted], None if y is None else y[fitted]),
+        choosing=choosing if given else pairs[0],
+        judging=judging or pairs[1],
+    )
+
+
+def prepared(
+    model: KAN, x: Rows, y: Any, *, call: str = "symbolize"
+) -> tuple[Tensor, Tensor | None]:
+    """Return x and y as a model in float64 takes them."""
+    rows = model.prepare(x, call=call).detach()
+    check_rows(call, rows, least=2)
+    if not torch.isfinite(model(rows).square()).all():
+        expected, got = "a model with finite outputs", "NaN, or numbers too large to be squared"
+        advice = "Train the model again, or leave out the rows on which it overflows"
+        raise DataError(message(call, expected, got, advice))
+    if y is None:
+        return rows, None
+    target = prepare_target(model, y, len(rows), call=call).cpu()
+    if model.task == "regression":
+        names, numbers, left = model.output_names, range(len(rows)), "such rows are left out"
+        near = warn_of_distant(call, names, target, numbers, consequence=left)
+        rows, target = rows[near], target[near]
+    return rows, target
+
+
+def in_double(model: KAN) -> KAN:
+    """Return a copy of a model in float64 on the CPU."""
+    return copy.deepcopy(model).cpu().double().eval()
+
+
+def goal_of(model: KAN, parts: PartitionedRows, r2_min: float) -> Goal:
+    """Return what the formula is fitted to, what chooses it, and the loss it may have."""
+    x, target = target_of(model, parts.fitted)
+    follows = parts.fitted[1] is None or model.task != "regression"
+    return Goal(
+        x=x,
+        target=target,
+        limit=limit_of(model, x, target, r2_min),
+        independent=_INDEPENDENT if follows else None,
+        choosing=target_of(model, parts.choosing) if parts.choosing else None,
+    )
+
+
+def target_of(model: KAN, pair: Pair) -> tuple[Tensor, Tensor]:
+    """Return x and what a formula should give there: y, or the outputs of the model."""
+    x, y = pair
+    return x, y if y is not None and model.task == "regression" else model(x)
+
+
+def limit_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> float:
+    """Return the largest loss that is accepted of a formula of a model."""
+    return max(relative_loss(model(x), target) + (1 - r2_min), 1e-10)

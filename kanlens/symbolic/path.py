@@ -8,46 +8,46 @@ the mean. Losses are those on the rows that choose among them.
 from __future__ import annotations
 
 import copy
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import sympy
 import torch
 
+from kanlens.functions.catalog import FUNCTIONS
 from kanlens.interruption import Interruption
-from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.symbolic.assignment import Goal, function_edges, revert
+from kanlens.symbolic.assignment import Edge, Goal, function_edges, rank_candidates, revert
 from kanlens.symbolic.composition import Array, Expr, compose, evaluator, feature_symbols, plain
-from kanlens.symbolic.constants import RefinedFormula, can_refine, refine, snap
-from kanlens.symbolic.dropping import drop_terms
+from kanlens.symbolic.constants import RefinedFormula, can_refine, refine
+from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.front import front_and_beyond
 from kanlens.symbolic.joint_refit import relative_loss
 from kanlens.symbolic.library import Family
-from kanlens.symbolic.simplification import complexity, count_numbers, shorten
-from kanlens.symbolic.stage import Stage
-from kanlens.symbolic.univariate import with_shorter_parts
+from kanlens.symbolic.result import Stage
+from kanlens.symbolic.simplification import Simplifier, complexity, count_numbers
 
 _DRIFT = 2.0  # factor by which a step may raise a loss that is slight
 _WORSE = 1.05  # factor by which it may raise any other
 _HARDLY = 1.02  # factor by which a formula with a shorter part may
 _SLIGHT = 1e-4  # of the variance
 _NONE = 1e-10  # loss that counts as none
-_MOST_PARTS = 4  # of a formula that become one function
-_CHECK_POINTS = 200  # where rewriting is checked
 _MIXED = 5  # networks of splines and functions among the rows
 _MOST_EDGES = 200  # of a network for which there are such rows
 
+_ROWS = 500  # on which terms are compared
+_MOST_ROUNDS = 8  # of leaving out a term
+_MOST_TERMS = 60  # that are compared in one round
+_LONG = 150  # operations beyond which only the outermost numbers are refitted
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Column:
-    """The expressions of one output: made one after the other, and with fewer terms."""
-
-    made: list[RefinedFormula]
-    shorter: list[RefinedFormula]
+_REPLACED = 4  # parts of a formula that become one function
+_COMPARED = 6  # longest parts that are compared with functions
+_CURVE_POINTS = 64  # of such a part
+_SHORTEST = 8  # nodes of a part that is tried; one function of a feature has so many
+_INDEPENDENT = 20.0  # values of a curve
+_CLOSE = 1e-3  # part of a curve that a function may leave
+_TRIED = 3  # functions for a part: the closest ones, and the closest simple ones
+_FEW = 3  # numbers in a simple one
 
 
 def build_path(
@@ -55,87 +55,71 @@ def build_path(
     replaced: KAN,
     refitted: KAN,
     goal: Goal,
+    families: Sequence[Family],
     *,
     refined: bool,
     snapped: bool,
-    families: Sequence[Family] = (),
-    stop: Interruption | None = None,
+    stop: Interruption,
 ) -> tuple[tuple[Stage, ...], tuple[float, ...]]:
     """Return the rows from a network to its formula and beyond.
 
-    Parameters
-    ----------
-    model : KAN
-        In float64.
-    replaced : KAN
-        `model` with functions on edges.
-    refitted : KAN
-        `replaced` after the refit of its numbers.
-    goal : Goal
-    refined, snapped : bool
-        Whether the numbers of the formula are refitted, and made exact.
-    families : sequence of Family
-        Functions that parts of a formula with one feature are compared with.
-    stop : Interruption, optional
-        After an interrupt formulas stay what they are.
-
-    Returns
-    -------
-    stages : tuple of Stage
-        Those on the front of at least one output, the simplest first.
-    settled : tuple of float
-        Loss of each output with exact constants, or of what was made last.
+    `model` is in float64, `replaced` has functions on edges, and `refitted` is that after the refit
+    of its numbers. The stages are those on the front of at least one output, the simplest first;
+    the losses are those of each output with exact constants, or of what was made last.
     """
-    symbols, stop = feature_symbols(model), stop or Interruption()
     names = ["fitted", *(["refined"] if refined else []), *(["snapped"] if snapped else [])]
+    tables, judges = _tables(model, goal)
     columns = [
-        _column(expression, symbols, goal, output, names, families, stop)
-        for output, expression in enumerate(compose(refitted))
+        _column(expression, table, names, families, stop)
+        for expression, table in zip(compose(refitted), tables, strict=True)
     ]
-    longest = max(len(column.made) for column in columns)
     stages = [
-        _stage(name, tuple(_at(column.made, k) for column in columns), symbols, goal)
-        for k, name in enumerate(names[:longest])
+        _stage(name, [made[min(k, len(made) - 1)] for made, _ in columns], judges)
+        for k, name in enumerate(names[: max(len(made) for made, _ in columns)])
     ]
     settled = stages[-1].losses
-    for k in range(max(len(column.shorter) for column in columns)):
-        rows = tuple(_at(column.shorter or column.made[-1:], k) for column in columns)
-        stages.append(_stage(f"{k + 1} cut" + "s" * (k > 0), rows, symbols, goal))
-    mean = tuple(_unchanged(sympy.Float(value)) for value in goal.target.mean(0).tolist())
-    stages = [_stage("mean", mean, symbols, goal), *stages]
+    for k in range(max(len(shorter) for _, shorter in columns)):
+        rows = [shorter[k : k + 1] or (shorter or made)[-1:] for made, shorter in columns]
+        stages.append(_stage(f"{k + 1} cut" + "s" * (k > 0), [row for [row] in rows], judges))
+    mean = [RefinedFormula(expression=sympy.Float(v)) for v in goal.target.mean(0).tolist()]
+    stages = [_stage("mean", mean, judges), *stages]
     if not stop.happened:
         with stop.kept():
             stages = [*_mixed_stages(model, replaced, goal), *stages]
     return _on_a_front(stages), settled
 
 
-def _at(rows: list[RefinedFormula], k: int) -> RefinedFormula:
-    """Return the k-th form of an output, or its last."""
-    return rows[min(k, len(rows) - 1)]
+def _tables(model: KAN, goal: Goal) -> list[list[Simplifier]]:
+    """Return the rows that each output is fitted to, and those that judge it."""
+    pairs = [(goal.x, goal.target), goal.judged]
+    symbols, independent = feature_symbols(model), goal.independent
+    return [
+        [
+            Simplifier(symbols=symbols, x=x.numpy(force=True), y=y, independent=independent)
+            for y in target.numpy(force=True).T
+        ]
+        for x, target in pairs
+    ]
 
 
 def _on_a_front(stages: list[Stage]) -> tuple[Stage, ...]:
     """Return the stages that lie on the front of an output, the simplest first."""
-    outputs = range(len(stages[0].losses))
     sizes = [[complexity(e) for e in stage.expressions] for stage in stages]
-    kept: set[int] = set()
     partial = [stage.partial for stage in stages]
-    for o in outputs:
+    kept: set[int] = set()
+    for o in range(len(stages[0].losses)):
         losses = [stage.losses[o] for stage in stages]
         kept |= set(front_and_beyond([size[o] for size in sizes], losses, partial))
     order = sorted(kept, key=lambda k: (sum(sizes[k]), -sum(stages[k].losses)))
     return tuple(stages[k] for k in order)
 
 
-def _stage(
-    name: str, rows: tuple[RefinedFormula, ...], symbols: tuple[Expr, ...], goal: Goal
-) -> Stage:
-    x, target = (values.numpy(force=True) for values in goal.judged)
-    expressions = [row.expression for row in rows]
+def _stage(name: str, rows: list[RefinedFormula], judges: list[Simplifier]) -> Stage:
+    pairs = zip(rows, judges, strict=True)
     return Stage(
         name=name,
-        expressions=tuple(plain(e) for e in expressions),
-        losses=tuple(_loss(e, symbols, x, target[:, k]) for k, e in enumerate(expressions)),
+        expressions=tuple(plain(row.expression) for row in rows),
+        losses=tuple(judge.loss(row.expression) for row, judge in pairs),
         snapped=tuple(row.snapped for row in rows),
         snap_costs=tuple(row.costs for row in rows),
     )
@@ -143,100 +127,64 @@ def _stage(
 
 def _column(
     expression: Expr,
-    symbols: tuple[Expr, ...],
-    goal: Goal,
-    output: int,
+    table: Simplifier,
     names: list[str],
     families: Sequence[Family],
     stop: Interruption,
-) -> _Column:
-    """Return one output's expression at every stage; after an interrupt it stays what it is."""
-    x, y = goal.x.numpy(force=True), goal.target[:, output].numpy(force=True)
-    made = [_unchanged(expression)]
+) -> tuple[list[RefinedFormula], list[RefinedFormula]]:
+    """Return one output's formula at every stage, and with ever fewer terms.
+
+    After an interrupt it stays what it is.
+    """
+    made = [RefinedFormula(expression=expression)]
     for name in names[1:]:
         if not stop.happened:
             with stop.kept():
-                now, rest = made[-1].expression, (symbols, x, y)
-                made.append(_step(name, now, *rest, goal.independent))
+                made.append(_step(name, made[-1].expression, table))
                 if name == "refined":
-                    made[-1] = _with_shorter_parts(made[-1], *rest, families)
-    last, shorter = made[-1].expression, []
-    if "refined" in names and not stop.happened:  # what is left fits only with other numbers
-        exact, independent = "snapped" in names, goal.independent
-        shorter = drop_terms(last, symbols, x, y, snapped=exact, independent=independent, stop=stop)
-    return _Column(made=made, shorter=shorter)
+                    made[-1] = _with_shorter_parts(made[-1], table, families)
+    if "refined" not in names or stop.happened:  # what is left fits only with other numbers
+        return made, []
+    last, exact = made[-1].expression, "snapped" in names
+    return made, drop_terms(last, table, snapped=exact, stop=stop)
 
 
-def _step(
-    name: str,
-    expression: Expr,
-    symbols: tuple[Expr, ...],
-    x: Array,
-    y: Array,
-    independent: int | None,
-) -> RefinedFormula:
+def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
     """Refit a formula or make its numbers exact, unless that does harm."""
-    points = x[:: max(1, len(x) // _CHECK_POINTS)]
-    now = shorten(expression, symbols, points)
+    now = table.shorten(expression)
     if not can_refine(now):
-        return _unchanged(now)
-    if name == "refined":
-        found = refine(now, symbols, x, y)
-    else:
-        found = snap(now, symbols, x, y, independent=independent)
-    before = _loss(now, symbols, x, y)
-    trial = shorten(found.expression, symbols, points)
-    if name == "snapped" and count_numbers(trial) < count_numbers(found.expression):
-        again = snap(trial, symbols, x, y, independent=independent)  # its numbers are others
-        found = _both(found, again)
-        trial = shorten(again.expression, symbols, points)
-    after = _loss(trial, symbols, x, y)
-    good = after <= max(_WORSE * before, min(_DRIFT * before, _SLIGHT), _NONE)
-    return dataclasses.replace(found, expression=trial) if good else _unchanged(now)
-
-
-def _both(first: RefinedFormula, then: RefinedFormula) -> RefinedFormula:
-    """Return the second of two steps, with the exact constants of both."""
-    snapped, costs = (*first.snapped, *then.snapped), (*first.costs, *then.costs)
-    return dataclasses.replace(then, snapped=snapped, costs=costs)
+        return RefinedFormula(expression=now)
+    found = table.refit(now) if name == "refined" else table.snap(now)
+    before = table.loss(now)
+    limit = max(_WORSE * before, min(_DRIFT * before, _SLIGHT), _NONE)
+    good = table.loss(found.expression) <= limit
+    return found if good else RefinedFormula(expression=now)
 
 
 def _with_shorter_parts(
-    found: RefinedFormula,
-    symbols: tuple[Expr, ...],
-    x: Array,
-    y: Array,
-    families: Sequence[Family],
+    found: RefinedFormula, table: Simplifier, families: Sequence[Family]
 ) -> RefinedFormula:
     """Make one function of each part with one feature, where that does no harm."""
-    if not families or not can_refine(found.expression):
+    if not can_refine(found.expression):
         return found
-    points = x[:: max(1, len(x) // _CHECK_POINTS)]
-    for _ in range(_MOST_PARTS):
-        limit = max(_HARDLY * _loss(found.expression, symbols, x, y), _NONE)
+    symbols, x, y = table.symbols, table.x, table.y
+    for _ in range(_REPLACED):
+        limit = max(_HARDLY * table.loss(found.expression), _NONE)
         trials = [
-            refine(shorten(trial, symbols, points), symbols, x, y)
+            refine(table.shorten(trial), symbols, x, y)
             for trial in with_shorter_parts(found.expression, symbols, x, families)
         ]
-        good = [trial for trial in trials if _loss(trial.expression, symbols, x, y) <= limit]
+        good = [trial for trial in trials if table.loss(trial.expression) <= limit]
         if not good:
             break
         found = min(good, key=lambda trial: (count_numbers(trial.expression), trial.loss))
     return found
 
 
-def _unchanged(expression: Expr) -> RefinedFormula:
-    return RefinedFormula(expression=expression, loss=float("nan"))
-
-
-def _loss(expression: Expr, symbols: tuple[Expr, ...], x: Any, y: Any) -> float:
-    values = torch.from_numpy(evaluator((expression,), symbols)(x))
-    return relative_loss(values, torch.from_numpy(y)[:, None])
-
-
 def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
     """Return networks in which ever more of the splines are functions, the safest first."""
-    edges = [edge for edge in function_edges(replaced) if _was_spline(model, edge)]
+    before = function_edges(model)
+    edges = [edge for edge in function_edges(replaced) if edge not in before]
     if not 0 < len(edges) <= _MOST_EDGES:
         return []
     few = goal.few()
@@ -246,33 +194,163 @@ def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
     for count in counts:
         network, (x, target) = _mixed(replaced, edges, set(order[:count])), goal.judged
         output = network(x)
+        outputs = [slice(k, k + 1) for k in range(output.shape[1])]
         stages.append(
             Stage(
                 name=f"{count} of {len(edges)} edges",
                 expressions=tuple(plain(expression) for expression in compose(network)),
-                losses=tuple(
-                    relative_loss(output[:, k : k + 1], target[:, k : k + 1])
-                    for k in range(output.shape[1])
-                ),
+                losses=tuple(relative_loss(output[:, k], target[:, k]) for k in outputs),
                 partial=True,
             )
         )
     return stages
 
 
-def _was_spline(model: KAN, edge: tuple[int, int, int]) -> bool:
-    layer = model.layers[edge[0]]
-    if not isinstance(layer, FunctionLinear):
-        return True
-    return layer.functions[edge[1]][edge[2]] == SPLINE
-
-
-def _mixed(
-    replaced: KAN, edges: list[tuple[int, int, int]], chosen: set[tuple[int, int, int]]
-) -> KAN:
+def _mixed(replaced: KAN, edges: list[Edge], chosen: set[Edge]) -> KAN:
     """Return a copy in which only the chosen ones of some edges are functions."""
     network = copy.deepcopy(replaced)
     for edge in edges:
         if edge not in chosen:
             revert(network, *edge)
     return network
+
+
+def drop_terms(
+    expression: Expr, table: Simplifier, *, snapped: bool = True, stop: Interruption | None = None
+) -> list[RefinedFormula]:
+    """Return formulas with ever fewer terms, down to the mean; none for a constant.
+
+    In every round the term of a sum, at any depth, is left out without which the rest fits best
+    after a change of scale and level; then the numbers are refitted and made exact. A long
+    formula loses several terms in a round.
+    """
+    if not expression.free_symbols:
+        return []
+    pick = np.linspace(0, len(table.x) - 1, min(len(table.x), _ROWS)).round().astype(int)
+    some = table.x[pick], table.y[pick]
+    found: list[RefinedFormula] = []
+    now = expression
+    with (stop or Interruption()).kept():
+        for _ in range(_MOST_ROUNDS):
+            candidates = [] if sympy.count_ops(now) > 2 * _LONG else _without_a_term(now)
+            best = _closest(candidates, table.symbols, *some) if candidates else None
+            if best is None:
+                break
+            settled = _settled(best, table, snapped)
+            now = settled.expression
+            if not now.free_symbols:
+                break
+            found.append(settled)
+    return [*found, RefinedFormula(expression=sympy.Float(float(np.mean(table.y))))]
+
+
+def _without_a_term(expression: Expr) -> list[Expr]:
+    """Return the expression without each of the terms of its sums that vary."""
+    found: dict[Expr, None] = {}
+    for node in sympy.preorder_traversal(expression):
+        if node.is_Add:
+            for term in node.args:
+                if term.free_symbols:
+                    rest = node.func(*(other for other in node.args if other is not term))
+                    shorter = expression.xreplace({node: rest})
+                    if shorter.free_symbols:
+                        found[shorter] = None
+    return list(found)[:_MOST_TERMS]
+
+
+def _closest(candidates: list[Expr], symbols: tuple[Expr, ...], x: Array, y: Array) -> Expr | None:
+    """Return the candidate that fits best after a change of scale and level, with both."""
+    values = evaluator(tuple(candidates), symbols)(x)
+    with np.errstate(all="ignore"):
+        centered = values - values.mean(axis=0)
+        scale = (centered * (y - y.mean())[:, None]).sum(axis=0) / np.square(centered).sum(axis=0)
+        losses = np.square(scale * centered - (y - y.mean())[:, None]).mean(axis=0)
+    losses = np.where(np.isfinite(losses), losses, np.inf)
+    k = int(losses.argmin())
+    if not np.isfinite(losses[k]):
+        return None
+    level = float(y.mean() - scale[k] * values[:, k].mean())
+    return sympy.Float(float(scale[k])) * candidates[k] + sympy.Float(level)
+
+
+def _settled(expression: Expr, table: Simplifier, snapped: bool) -> RefinedFormula:
+    """Refit the numbers of a formula and make them exact."""
+    now = table.shorten(expression)
+    has_splines = any(hasattr(type(node), "_imp_") for node in now.atoms(sympy.Function))
+    if sympy.count_ops(now) > _LONG or not can_refine(now) or has_splines:
+        return RefinedFormula(expression=now)
+    found = table.refit(now)
+    return table.snap(found.expression) if snapped else found
+
+
+def with_shorter_parts(
+    expression: Expr, symbols: Sequence[Expr], x: Array, families: Sequence[Family]
+) -> Iterator[Expr]:
+    """Yield shorter expressions in which one part that holds one feature is one function of it.
+
+    A network may say ``x^2`` by a function of a function, where a node has a single input. Such a
+    part is a curve like that of an edge and is compared with the library: the longest part comes
+    first, and for each the best functions.
+    """
+    for node, part in _parts(expression)[:_COMPARED]:
+        symbol = next(iter(part.free_symbols))
+        column = x[:, list(symbols).index(symbol)]
+        rest = [] if node is part else [arg for arg in node.args if arg.free_symbols != {symbol}]
+        for function in _functions(part, symbol, column, families):
+            shorter = node.func(function, *rest) if rest else function
+            trial = expression.xreplace({node: shorter})
+            before, now = ((count_numbers(e), complexity(e)) for e in (expression, trial))
+            if now < before:
+                yield trial
+
+
+def _parts(expression: Expr) -> list[tuple[Expr, Expr]]:
+    """Return the largest parts that hold one feature with the nodes they lie in, longest first."""
+    found: list[tuple[Expr, Expr]] = []
+    stack = [expression]
+    while stack:
+        node = stack.pop()
+        if len(node.free_symbols) == 1:
+            found.append((node, node))
+            continue
+        groups: dict[Expr, list[Expr]] = {}
+        for arg in node.args:
+            if len(arg.free_symbols) == 1 and (node.is_Add or node.is_Mul):
+                groups.setdefault(next(iter(arg.free_symbols)), []).append(arg)
+            elif arg.free_symbols:
+                stack.append(arg)
+        found += [(node, node.func(*args)) for args in groups.values()]
+    long = [(node, part) for node, part in found if complexity(part) >= _SHORTEST]
+    return sorted(long, key=lambda pair: -complexity(pair[1]))
+
+
+def _functions(
+    part: Expr, symbol: Expr, column: Array, families: Sequence[Family]
+) -> Iterator[Expr]:
+    """Yield the functions of the library that are closest to a part."""
+    low, high = float(column.min()), float(column.max())
+    x = np.linspace(low, high, _CURVE_POINTS)
+    y = evaluator((part,), (symbol,))(x[:, None])[:, 0]
+    if not np.isfinite(y).all() or high <= low:
+        return
+    samples = EdgeSamples(
+        x=torch.from_numpy(x)[None],
+        y=torch.from_numpy(y)[None],
+        low=torch.tensor([low]).double(),
+        high=torch.tensor([high]).double(),
+        uniform=_CURVE_POINTS,
+    )
+    fits = fit_edges(samples, families)
+    ranked = rank_candidates(fits, _INDEPENDENT, kept=len(families))[0]
+    close = [c for c in ranked if 1 - c.r2 <= _CLOSE and c.function != "constant"]
+    few = {family.name for family in families if family.parameters <= _FEW}
+    simple = [candidate for candidate in close if candidate.function in few]
+    for candidate in dict.fromkeys((*close[:_TRIED], *simple[:_TRIED])):
+        a, b, c, d = (_number(number) for number in candidate.parameters)
+        inner = symbol * a + b
+        yield c * FUNCTIONS[candidate.function].expression(inner) + d
+
+
+def _number(value: float) -> Expr:
+    """Return a number; those that a family leaves no choice of are exact."""
+    return sympy.Integer(int(value)) if value in (-1.0, 0.0, 1.0) else sympy.Float(value)

@@ -28,23 +28,23 @@ from kanlens.symbolic.assignment import (
     rank_in_parts,
 )
 from kanlens.symbolic.beam import Beam
-from kanlens.symbolic.composition import Expr, feature_symbols
+from kanlens.symbolic.composition import feature_symbols
 from kanlens.symbolic.error_budget import error_budget
 from kanlens.symbolic.front import RULES
-from kanlens.symbolic.given import (
+from kanlens.symbolic.joint_refit import relative_loss
+from kanlens.symbolic.library import library
+from kanlens.symbolic.partition import (
     Given,
     Pair,
-    Parts,
+    PartitionedRows,
     goal_of,
     in_double,
     limit_of,
     parts_of,
     prepared,
     target_of,
+    thinned,
 )
-from kanlens.symbolic.joint_refit import relative_loss
-from kanlens.symbolic.library import library
-from kanlens.symbolic.partition import thinned
 from kanlens.symbolic.path import build_path
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import SymbolicResult
@@ -187,7 +187,9 @@ def read(
     model = check_model("symbolize", model)
     check_choice("symbolize", "model_selection", model_selection, RULES)
     families = library(functions, call="symbolize")
-    _check_share(r2_min)
+    if not isinstance(r2_min, numbers.Real) or not 0 < r2_min <= 1:
+        expected = "r2_min above 0 and at most 1"
+        raise InvalidValueError(message("symbolize", expected, repr(r2_min), "0.99 is usual"))
     check_generator("symbolize", generator)
     exact = in_double(model)
     parts = parts_of(exact, data, tests, choosing, generator)
@@ -204,16 +206,8 @@ def read(
         advance(note="refit")
         work, replaced = back_off(work, goal, refine=refine, stop=stop)
         advance(note="formulas")
-        stages, settled = build_path(
-            exact,
-            replaced,
-            work,
-            goal,
-            refined=refine,
-            snapped=snap,
-            families=families,
-            stop=stop,
-        )
+        networks, steps = (exact, replaced, work), {"refined": refine, "snapped": snap}
+        stages, settled = build_path(*networks, goal, families, **steps, stop=stop)
         advance(note="receipt")
         result = SymbolicResult(
             stages=stages,
@@ -226,13 +220,13 @@ def read(
         )
         if not stop.happened:
             result, parts = _asked_again(result, exact, parts, r2_min)
-        receipt = _receipt(result, (exact, replaced, work), parts)
+        receipt = _receipt(result, networks, parts)
     return dataclasses.replace(result, receipt=receipt, model=_finished(work, model))
 
 
 def _asked_again(
-    result: SymbolicResult, model: KAN, parts: Parts, r2_min: float
-) -> tuple[SymbolicResult, Parts]:
+    result: SymbolicResult, model: KAN, parts: PartitionedRows, r2_min: float
+) -> tuple[SymbolicResult, PartitionedRows]:
     """Let rows that only judge choose too if the formula is worse on them than a shorter one."""
     if parts.judging is None:
         return result, parts
@@ -262,11 +256,14 @@ def _losses(result: SymbolicResult, x: Tensor, target: Tensor) -> list[tuple[flo
     return [tuple(relative_loss(v[:, o], target[:, o]) for o in outputs) for v in values]
 
 
-def _receipt(result: SymbolicResult, networks: tuple[KAN, KAN, KAN], parts: Parts) -> Receipt:
+def _receipt(
+    result: SymbolicResult, networks: tuple[KAN, KAN, KAN], parts: PartitionedRows
+) -> Receipt:
     """Examine the picked formulas; the networks are as trained, with functions, and refitted."""
     exact, replaced, work = networks
     picked = result.picked()
-    real = tuple(_assumed(stage.expressions[k], work) for k, stage in enumerate(picked))
+    symbols = {sympy.Symbol(symbol.name): symbol for symbol in feature_symbols(work)}
+    real = tuple(stage.expressions[k].xreplace(symbols) for k, stage in enumerate(picked))
     judged = parts.judging or parts.choosing or parts.fitted
     return examine(
         real,
@@ -275,23 +272,14 @@ def _receipt(result: SymbolicResult, networks: tuple[KAN, KAN, KAN], parts: Part
         fitted_to=None if judged is parts.fitted else parts.fitted[0],
         chosen_on=judged is parts.choosing,
         budget=error_budget(exact, replaced, work, real, judged[0]),
-        snapped=tuple(c for k, stage in enumerate(picked) for c in _of(stage.snapped, k)),
-        snap_costs=tuple(c for k, stage in enumerate(picked) for c in _of(stage.snap_costs, k)),
+        snapped=tuple(c for k, s in enumerate(picked) if s.snapped for c in s.snapped[k]),
+        snap_costs=tuple(c for k, s in enumerate(picked) if s.snap_costs for c in s.snap_costs[k]),
     )
-
-
-def _of(found: tuple[tuple[Any, ...], ...], output: int) -> tuple[Any, ...]:
-    """Return what a stage holds of one output."""
-    return found[output] if found else ()
 
 
 @torch.no_grad()
 def suggest(
-    model: Model,
-    x: Rows,
-    *,
-    functions: Sequence[str] | None = None,
-    progress: bool | None = None,
+    model: Model, x: Rows, *, functions: Sequence[str] | None = None, progress: bool | None = None
 ) -> pd.DataFrame:
     """List the functions that explain each live edge best.
 
@@ -355,12 +343,6 @@ def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
     return found
 
 
-def _check_share(r2_min: float) -> None:
-    if not isinstance(r2_min, numbers.Real) or not 0 < r2_min <= 1:
-        expected = "r2_min above 0 and at most 1"
-        raise InvalidValueError(message("symbolize", expected, repr(r2_min), "0.99 is usual"))
-
-
 def _finished(work: KAN, model: KAN) -> KAN:
     """Return the worked-on network in dtype, device and mode of the model it was made from.
 
@@ -374,10 +356,3 @@ def _finished(work: KAN, model: KAN) -> KAN:
             name_dead(layer, SPLINE)
     work.to(dtype=model.dtype, device=model.input_shift.device)
     return work.train(model.training)
-
-
-def _assumed(expression: Expr, model: KAN) -> Expr:
-    """Give the symbols of an expression the assumptions they are computed with."""
-    return expression.xreplace(
-        {sympy.Symbol(symbol.name): symbol for symbol in feature_symbols(model)}
-    )

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt on many fits at once, on what c and d leave of the residual.
+"""Many fits of functions at once, c and d eliminated by variable projection.
 
 A fit is one family on one edge, ``c * g(a * x + b) + d``; c and d follow from a and b by least
 squares, so only a and b are moved, with Kaufman's Jacobian of the projected residual [1]_. The
@@ -13,23 +13,23 @@ References
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.deadlines import check_time
+from kanlens.symbolic.least_squares import Array, Damping, Residuals, descend
 from kanlens.symbolic.library import Family, constrain
 
 _STEEP = 1e6  # largest slope that a step is computed with
+_DAMPING = Damping(first=1e-2, most=1e6, factors=(0.2, 6.0))
 _SETTLED = 1e-7  # gain of a step, in parts of the residual, below which a fit is finished
 _EXACT = 1e-22  # residual at which it is
 
 
-@dataclass(frozen=True, eq=False)
-class Fits:
+class Fits(NamedTuple):
     """Parameters of many fits, ordered by family; every attribute has shape (fit,)."""
 
     family: Tensor
@@ -48,12 +48,11 @@ class Fits:
     @classmethod
     def join(cls, parts: Sequence[Fits]) -> Fits:
         """Put fits one after the other; the parts are in the order of their families."""
-        names = ("family", "edge", "a", "b")
-        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+        return cls(*map(torch.cat, zip(*parts, strict=True)))
 
     def pick(self, index: Tensor) -> Fits:
         """Keep the fits at `index`."""
-        return Fits(self.family[index], self.edge[index], self.a[index], self.b[index])
+        return Fits(*(values[index] for values in self))
 
     def best_of_each(self, sse: Tensor, edges: int) -> Fits:
         """Keep the best fit of every pair of family and edge."""
@@ -66,16 +65,7 @@ class Fits:
 
 
 class Measure:
-    """How far values (fit, sample) are from each other, whatever constant is added to them.
-
-    Parameters
-    ----------
-    edge : Tensor, shape (fit,)
-        The edge of each fit.
-    space : Tensor, shape (edge, sample, direction), optional
-        Orthonormal directions, all orthogonal to the constant, in which alone they are compared.
-        Default: all of them.
-    """
+    """How far values (fit, sample) are from each other, whatever constant is added to them."""
 
     def __init__(self, edge: Tensor, space: Tensor | None) -> None:
         self.space = space
@@ -99,19 +89,11 @@ class Measure:
         return found.view(-1, directions)[self.slot]
 
 
-class Problem:
-    """The samples of many fits, and how well they are fitted.
+class EdgeResiduals(Residuals):
+    """Residuals of many fits in a and b, c and d eliminated (variable projection).
 
-    Parameters
-    ----------
-    families : sequence of Family
-        What the numbers in `fits.family` mean.
-    x, y : Tensor, shape (edge, sample)
-        Inputs scaled to [-1, 1], and values.
-    fits : Fits
-        Which fits; their parameters may change.
-    space : Tensor, shape (edge, sample, direction), optional
-        As for `Measure`.
+    `samples` are x, scaled to [-1, 1], and y of every edge, (edge, sample); `space` is as for
+    `Measure`. What is not finite has an infinite loss.
     """
 
     def __init__(
@@ -121,7 +103,7 @@ class Problem:
         fits: Fits,
         space: Tensor | None = None,
     ) -> None:
-        self.samples, self.space = samples, space
+        self.given = families, samples, fits, space
         self.measure = Measure(fits.edge, space)
         self.x, y = samples[0][fits.edge], samples[1][fits.edge]
         self.target = self.measure(y)
@@ -129,47 +111,51 @@ class Problem:
         self.families = [(family, n) for family, n in zip(families, counts, strict=True) if n]
         self.rules = torch.stack([family.rules for family in families])[fits.family].T
 
-    def values(self, u: Tensor, *, slope: bool = False) -> Tensor:
+    def pick(self, kept: Any) -> EdgeResiduals:
+        """Keep the fits that a mask says."""
+        families, samples, fits, space = self.given
+        return EdgeResiduals(families, samples, fits.pick(torch.from_numpy(kept)), space)
+
+    def allowed(self, theta: Array) -> Array:
+        """Return a and b, (fit, 2), as their families allow them."""
+        a, b = torch.from_numpy(theta).unbind(1)
+        return np.asarray(torch.stack(constrain(a, b, self.rules), dim=1).numpy())
+
+    def losses(self, theta: Array) -> Array:
+        """Return the sum of squared residuals of each fit."""
+        return np.asarray(self.sse(*torch.from_numpy(theta).unbind(1)).numpy())
+
+    def sse(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the sum of squared residuals of each fit, from a and b (fit,)."""
+        self.u = torch.addcmul(b[:, None], a[:, None], self.x)
+        self.column = self.measure(self._values(self.u))  # coordinates of g
+        self.size = self.column.square().sum(1).clamp(min=1e-30)
+        self.c = (self.column * self.target).sum(1) / self.size
+        self.residual = torch.addcmul(-self.target, self.c[:, None], self.column)
+        return torch.nan_to_num(self.residual.square().sum(1), nan=float("inf"))
+
+    def equations(self) -> tuple[Array, Array]:
+        """Return the normal equations by Kaufman's Jacobian where losses were asked for last."""
+        slope = self._values(self.u, slope=True)
+        slope = torch.nan_to_num(slope, nan=0.0, posinf=_STEEP, neginf=-_STEEP) * self.c[:, None]
+        one = self._free(slope * self.x) * self.rules[0][:, None]
+        two = self._free(slope) * self.rules[1][:, None]
+        pairs = ((one, one), (one, two), (one, two), (two, two))
+        normal = torch.stack([(p * q).sum(1) for p, q in pairs], dim=1).view(-1, 2, 2)
+        right = torch.stack([(p * self.residual).sum(1) for p in (one, two)], dim=1)
+        return np.asarray(normal.numpy()), np.asarray(right.numpy())
+
+    def _values(self, u: Tensor, *, slope: bool = False) -> Tensor:
         """Return each family's function, or its derivative, at its rows of u (fit, sample)."""
         parts = zip(self.families, u.split([n for _, n in self.families]), strict=True)
         found = [family.derivative(r) if slope else family.value(r) for (family, _), r in parts]
         return torch.cat(found)
 
-    def residuals(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return u, the coordinates of g, their squared size, c, and the residual."""
-        u = torch.addcmul(b[:, None], a[:, None], self.x)
-        column = self.measure(self.values(u))
-        size = column.square().sum(1).clamp(min=1e-30)
-        c = (column * self.target).sum(1) / size
-        return u, column, size, c, torch.addcmul(self.target, c[:, None], column, value=-1.0)
-
-    def sse(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the sum of squared residuals of each fit."""
-        return _finite(self.residuals(a, b)[-1].square().sum(1))
-
-    def equations(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the sum of squares and the normal equations of a and b, (6, fit).
-
-        In order: the sum, the entries aa, ab and bb of the matrix, and the right side.
-        """
-        u, column, size, c, residual = self.residuals(a, b)
-        slope = self.values(u, slope=True)
-        slope = torch.nan_to_num(slope, nan=0.0, posinf=_STEEP, neginf=-_STEEP) * c[:, None]
-        one = self._free(slope * self.x, column, size) * self.rules[0][:, None]
-        two = self._free(slope, column, size) * self.rules[1][:, None]
-        pairs = ((residual, residual), (one, one), (one, two), (two, two))
-        sums = [(p * q).sum(1) for p, q in (*pairs, (one, residual), (two, residual))]
-        return torch.stack([_finite(sums[0]), *sums[1:]])
-
-    def _free(self, values: Tensor, column: Tensor, size: Tensor) -> Tensor:
+    def _free(self, values: Tensor) -> Tensor:
         """Remove from a column of the Jacobian what c and d can make."""
         found = self.measure(values)
-        share = (found * column).sum(1) / size
-        return torch.addcmul(found, share[:, None], column, value=-1.0)
-
-
-def _finite(sums: Tensor) -> Tensor:
-    return torch.nan_to_num(sums, nan=float("inf"))
+        share = (found * self.column).sum(1) / self.size
+        return torch.addcmul(found, share[:, None], self.column, value=-1.0)
 
 
 def polish(
@@ -180,63 +166,12 @@ def polish(
     steps: int,
     space: Tensor | None = None,
 ) -> tuple[Fits, Tensor]:
-    """Run Levenberg-Marquardt on all fits at once.
-
-    Parameters
-    ----------
-    families : sequence of Family
-    samples : tuple of Tensor, each (edge, sample)
-        Inputs scaled to [-1, 1], and values.
-    fits : Fits
-        Where to start.
-    steps : int
-        Most steps of each fit.
-    space : Tensor, shape (edge, sample, direction), optional
-        As for `Measure`.
-
-    Returns
-    -------
-    tuple
-        The improved fits, and their sums of squared residuals.
-    """
+    """Improve a and b of all fits at once; return them with their sums of squared residuals."""
     if len(fits.a) == 0:
         return fits, fits.a
-    problem = Problem(families, samples, fits, space)
-    a, b = constrain(fits.a, fits.b, problem.rules)
-    now, state = dataclasses.replace(fits, a=a, b=b), problem.equations(a, b)
-    done = [a.clone(), b.clone(), state[0].clone()]
-    active, damping = torch.arange(len(a)), torch.full_like(a, 1e-2)
-    for _ in range(steps):
-        check_time()
-        a, b = _stepped(now, state, damping, problem.rules)
-        trial = problem.equations(a, b)
-        better, gain = trial[0] < state[0], state[0] - trial[0]
-        slight = better & (gain < _SETTLED * state[0])
-        finished = slight | (damping > _STEEP) | (trial[0] < _EXACT)
-        damping = torch.where(better, damping * 0.2, damping * 6.0)
-        a, b = torch.where(better, a, now.a), torch.where(better, b, now.b)
-        now, state = dataclasses.replace(now, a=a, b=b), torch.where(better, trial, state)
-        for out, value in zip(done, (a, b, state[0]), strict=True):
-            out[active] = value
-        keep = (~finished).nonzero()[:, 0]
-        if len(keep) == 0:
-            break
-        if len(keep) < 0.8 * len(active):
-            active, damping, now, state = (
-                active[keep],
-                damping[keep],
-                now.pick(keep),
-                state[:, keep],
-            )
-            problem = Problem(families, samples, now, space)
-    return dataclasses.replace(fits, a=done[0], b=done[1]), done[2]
-
-
-def _stepped(now: Fits, state: Tensor, damping: Tensor, rules: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a and b one damped step further."""
-    _, p, q, s, left, right = state
-    p, s = p * (1 + damping) + 1e-30, s * (1 + damping) + 1e-30
-    determinant = (p * s - q * q).clamp(min=1e-60)
-    a = now.a + (s * left - q * right) / determinant
-    b = now.b + (p * right - q * left) / determinant
-    return constrain(a, b, rules)
+    start = np.asarray(torch.stack((fits.a, fits.b), dim=1).numpy())
+    problem = EdgeResiduals(families, samples, fits, space)
+    limits = {"tolerance": _SETTLED, "exact": _EXACT}
+    theta, sse, *_ = descend(problem, start, steps=steps, damping=_DAMPING, **limits)
+    a, b = torch.from_numpy(theta).unbind(1)
+    return fits._replace(a=a, b=b), torch.from_numpy(sse)

@@ -1,4 +1,14 @@
-"""How far a formula can be trusted: its distance from the model and from the data, in numbers."""
+"""How far a formula can be trusted: its distance from the model and from the data, in numbers.
+
+A formula that leaves the share s of the variance of y on n rows, with p numbers fitted to them,
+would do so by chance with a probability of about s ** ((n - 1 - p) / 2). It was found among many:
+each operator, function and name in it costs the bits of the choice [1]_. Rows that had no part in
+fitting and choosing pay neither.
+
+References
+----------
+.. [1] J. Rissanen, Modeling by shortest data description, Automatica 14, 1978.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +18,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import sympy
 import torch
 from torch import Tensor
 
 from kanlens.model.network import KAN
-from kanlens.symbolic.composition import Array, Expr, evaluator, feature_symbols
+from kanlens.symbolic.composition import Array, Expr, evaluator
 from kanlens.symbolic.error_budget import BudgetLine, ErrorBudget
-from kanlens.symbolic.evidence import against, count_all_numbers, enough
+from kanlens.symbolic.simplification import complexity
 from kanlens.symbolic.validity import broken_parts, poles, valid_ranges
+from kanlens.training.objective import classes, row_losses
 
 _FAR = 0.1  # RMSE over the model's deviation at which a formula is another function
+EXPLAINED = 0.999  # R2 from which a formula explains y
+_ROUNDING = 1e-9  # relative distance from a constant target that counts as none
+_ULPS = 4  # of the largest target: distance from any other that counts as none
+_CHANCE = 10.0  # bits by which rows must speak for a formula: one chance in 1000
+_NODE = 4.0  # bits of each of its nodes that is no number
+_FINEST = 1e-10  # share of the variance below which a row tells no more
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,7 +156,9 @@ class Receipt:
             lines.append(f"Against the targets: accuracy {self.accuracy:.4f} {model}.")
         if self.snapped:
             worst = f"; the dearest cost {max(self.snap_costs):.1e}" if self.snap_costs else ""
-            lines.append(f"Exact constants: {_counted(self.snapped)}{worst}.")
+            counts = Counter(self.snapped).items()
+            each = ", ".join(text if n == 1 else f"{text} ({n} times)" for text, n in counts)
+            lines.append(f"Exact constants: {each}{worst}.")
         if self.spline_edges:
             lines.append(f"Still splines: {', '.join(self.spline_edges)}.")
         return "\n".join([*lines, *self._largest_part(), *self._warnings()])
@@ -225,12 +245,6 @@ class Receipt:
         return "NOTE: the formula leaves a part of y unexplained, noise or structure."
 
 
-def _counted(texts: Sequence[str]) -> str:
-    """List texts, each once with how often it is there."""
-    found = Counter(texts).items()
-    return ", ".join(text if n == 1 else f"{text} ({n} times)" for text, n in found)
-
-
 @torch.no_grad()
 def examine(
     expressions: tuple[Expr, ...],
@@ -246,44 +260,25 @@ def examine(
 ) -> Receipt:
     """Compare a formula with a model, and with targets when there are any.
 
-    Parameters
-    ----------
-    expressions : tuple of Expr
-        One per output, in the symbols of `feature_symbols`.
-    model : KAN or None
-        In float64 on the CPU; None when the formula was not read from a network.
-    x : Tensor, shape (batch, in)
-        In the units of the data.
-    y : Tensor, optional
-        (batch, out) for regression, (batch,) class codes for classification.
-    feature_names : sequence of str, optional
-        Needed without a model.
-    fitted_to : Tensor, shape (batch, in), optional
-        The rows of the fit when `x` are others: the domain of validity is that of both.
-    chosen_on : bool
-        Whether these others chose the formula.
-    budget : ErrorBudget, optional
-        Where the difference from the model comes from.
-    **known
-        Other attributes of the receipt, such as `snapped`.
-
-    Returns
-    -------
-    Receipt
+    Without a model `feature_names` are needed. When `x` are other rows than the formula was
+    `fitted_to`, its domain of validity is that of both, and `chosen_on` says whether they chose it.
+    `known` are other attributes of the receipt.
     """
-    symbols = feature_symbols(model) if model is not None else _symbols(feature_names or ())
+    names = (feature_names or ()) if model is None else model.feature_names
+    symbols = tuple(sympy.Symbol(name, real=True) for name in names)
     rows = x.numpy(force=True)
     values = evaluator(expressions, symbols)(rows)
     good = np.isfinite(values).all(axis=1)
     span = rows if fitted_to is None else np.concatenate((fitted_to.numpy(force=True), rows))
     broken = broken_parts(expressions, symbols, span)
+    functions = {type(node) for e in expressions for node in e.atoms(sympy.Function)}
     facts: dict[str, Any] = {
         "rows": len(values),
         "held_out": fitted_to is not None and not chosen_on,
         "chosen_on": chosen_on,
         "fitted_rows": len(rows if fitted_to is None else fitted_to),
         "numbers": count_all_numbers(expressions),
-        "spline_edges": _spline_names(expressions),
+        "spline_edges": tuple(sorted(f.__name__ for f in functions if hasattr(f, "_imp_"))),
         "undefined_rows": int((~good).sum()),
         "poles": poles(expressions, symbols, span),
         "defined_beyond": not broken,
@@ -306,12 +301,6 @@ def examine(
     return Receipt(**{**facts, **known})
 
 
-def _symbols(names: Sequence[str]) -> tuple[Expr, ...]:
-    import sympy
-
-    return tuple(sympy.Symbol(name, real=True) for name in names)
-
-
 def _distances(values: Array, output: Array, good: Array) -> dict[str, float]:
     """Return how far a formula is from a model on the rows where it is finite."""
     if not good.any():
@@ -326,19 +315,6 @@ def _distances(values: Array, output: Array, good: Array) -> dict[str, float]:
     }
 
 
-def _spline_names(expressions: tuple[Expr, ...]) -> tuple[str, ...]:
-    """Return the names of the implemented functions in expressions."""
-    import sympy
-
-    found = {
-        type(node).__name__
-        for expression in expressions
-        for node in expression.atoms(sympy.Function)
-        if hasattr(node, "_imp_")
-    }
-    return tuple(sorted(found))
-
-
 def _outside(model: KAN, x: Tensor) -> float:
     """Return the share of rows with a feature outside the training range."""
     known = model.feature_range
@@ -347,3 +323,74 @@ def _outside(model: KAN, x: Tensor) -> float:
     low, high = known
     slack = 1e-6 * (high - low)
     return float(((x < low - slack) | (x > high + slack)).any(1).double().mean())
+
+
+def against(model: KAN | None, values: Array, output: Array | None, y: Array) -> dict[str, Any]:
+    """Return the scores of formula and model, (batch, out) each, against y, as in the receipt.
+
+    `shares` (out,) is what is left of the variance of each output. y may be class codes (batch,).
+    """
+    if model is not None and model.task == "classification":
+        pairs = {"accuracy": values, "model_accuracy": output}
+        scores: dict[str, Any] = {
+            name: float((classes(torch.from_numpy(v)).numpy() == y).mean())
+            for name, v in pairs.items()
+        }
+        entropy = row_losses(model, torch.from_numpy(values), torch.from_numpy(y)).mean()
+        return {**scores, "loss": float(entropy)}
+    with np.errstate(all="ignore"):  # where the formula is not finite
+        return _regression(values, output, y)
+
+
+def _regression(values: Array, output: Array | None, y: Array) -> dict[str, Any]:
+    size = np.abs(y).max(axis=0)
+    unit = np.where(size > 0, size, 1.0)  # squares neither overflow nor vanish
+    gap, level = (values - y) / unit, y / unit
+    far, largest = np.abs(gap).max(axis=0), float(unit.max())
+    scores = {"rmse": float(np.sqrt(np.square(gap * unit / largest).mean())) * largest}
+    varies = np.ptp(level, axis=0) > 0  # R2 says nothing of a constant target
+    met = bool((far <= _ROUNDING * (size > 0))[~varies].all())
+    spread = np.square(level - level.mean(axis=0)).sum(axis=0)
+    shares = np.where(varies, np.square(gap).sum(axis=0) / np.where(varies, spread, 1.0), 0.0)
+    if not varies.any():
+        return {**scores, "explains": met, "shares": shares}
+    exact = far <= _ULPS * np.finfo(np.float64).eps
+    explains = exact | (1 - shares >= EXPLAINED)
+    if output is not None:
+        models = np.square(output / unit - level).sum(axis=0) / np.where(varies, spread, 1.0)
+        explains &= exact | (shares <= models)
+        scores["model_r2"] = float((1 - models)[varies].mean())
+    r2 = float((1 - shares)[varies].mean())
+    return {
+        **scores,
+        "r2": r2,
+        "loss": 1 - r2,
+        "explains": met and bool(explains[varies].all()),
+        "shares": shares,
+    }
+
+
+def enough(
+    expressions: tuple[Expr, ...],
+    shares: Array,
+    rows: int,
+    *,
+    fitted: bool = True,
+    chosen: bool = True,
+) -> bool:
+    """Say whether rows tell every formula from those that would fit as well by chance."""
+    for expression, share in zip(expressions, shares, strict=True):
+        numbers = count_all_numbers((expression,))
+        spent, nodes = numbers if fitted else 0, complexity(expression) - numbers
+        needed = _CHANCE + (_NODE * nodes if chosen else 0.0)
+        told = (rows - 1 - spent) / 2 * -np.log2(np.clip(share, _FINEST, 1.0))
+        if not told >= needed:
+            return False
+    return True
+
+
+def count_all_numbers(expressions: tuple[Expr, ...]) -> int:
+    """Return how many numbers formulas hold, exact ones too: each may have been fitted."""
+    nodes = [node for e in expressions for node in sympy.preorder_traversal(e)]
+    plain = sum(1 for node in nodes if node.is_number and not node.args)
+    return plain + sum(getattr(type(node), "numbers", 0) for node in nodes)

@@ -45,27 +45,11 @@ _EDGE = 10  # nodes of a formula that an edge is worth
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The numbers of the recipe that a user may choose.
+    """The numbers of the recipe that a user may choose; those without a word as for `symbolize`."""
 
-    Attributes
-    ----------
-    starts : int
-        Most networks that are trained.
-    hidden : int or None
-        Nodes of the hidden layer at the start; None: twice the features and one, at most 11.
-    grid_size : int
-        Intervals of the grid on which a formula is read.
-    r2_min : float
-        As for `symbolize`.
-    functions : tuple of str or None
-        Names of functions to choose from; None: all.
-    model_selection : str
-        As for `symbolize`.
-    """
-
-    starts: int = 8
-    hidden: int | None = None
-    grid_size: int = 10
+    starts: int = 8  # most networks that are trained
+    hidden: int | None = None  # nodes at the start; None: twice the features and one, at most 11
+    grid_size: int = 10  # intervals of the grid on which a formula is read
     r2_min: float = 0.99
     functions: tuple[str, ...] | None = None
     model_selection: str = "best"
@@ -82,25 +66,9 @@ def find_formula(
 ) -> SymbolicResult:
     """Return the best formula of several starts; after an interrupt, the best so far.
 
-    Parameters
-    ----------
-    model : KAN
-        Gives names, units and task; its weights do not matter.
-    x : Tensor, shape (batch, in)
-        float64.
-    y : Tensor, shape (batch, out)
-        float64.
-    recipe : Recipe
-    generator : torch.Generator
-        Draws the rows that choose and those that judge, and weights.
-    progress : bool, optional
-        Show a bar on stderr. Default: when it is a terminal.
-
-    Returns
-    -------
-    SymbolicResult
-        A fifth of the rows chose it among all starts, with fewer than 20 those it was fitted to.
-        Its receipt is made on them, from 1000 rows on instead on a tenth that chose nothing.
+    `model` gives names, units and task; its weights do not matter. x (batch, in) and y (batch, out)
+    are in float64. A fifth of the rows choose it among all starts, with fewer than 20 those it was
+    fitted to; its receipt is made on them, from 1000 rows on on a tenth that chose nothing.
     """
     parts = partition(len(x), generator)
     rows = parts.fitted
@@ -149,12 +117,9 @@ def _trained(
     fit(work, (x, y), steps=_STEPS[0], generator=generator, progress=False)
     columns, idle = x, 0
     for _ in range(_ROUNDS):
-        options: dict[str, Any] = {
-            "penalty": "weight_l1",
-            "strength": _STRENGTH,
-            "steps": _STEPS[1],
-        }
-        fit(work, (columns, y), grid_updates=2, generator=generator, progress=False, **options)
+        options: dict[str, Any] = {"steps": _STEPS[1], "generator": generator, "progress": False}
+        penalty: dict[str, Any] = {"penalty": "weight_l1", "strength": _STRENGTH}
+        fit(work, (columns, y), grid_updates=2, **penalty, **options)
         before = work.edges_alive
         work = prune(work, columns, y, budget=_budget(work, columns, y), progress=False).model
         columns = x[:, [model.feature_names.index(name) for name in work.feature_names]]

@@ -14,17 +14,22 @@ import numpy as np
 import sympy
 
 from kanlens.checks import check_choice, check_columns, check_count, message
-from kanlens.data.rows import as_tensor
+from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import default_schema
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.model.arguments import find_output
+from kanlens.model.network import find_output
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic.front import RULES, choose, front_and_beyond, scores
-from kanlens.symbolic.listing import latex_table, text_table
 from kanlens.symbolic.receipt import Receipt
 from kanlens.symbolic.simplification import complexity
-from kanlens.symbolic.stage import Stage
-from kanlens.symbolic.wording import formula_text, latex, legend, parse_formula
+from kanlens.symbolic.wording import (
+    formula_text,
+    latex,
+    latex_table,
+    legend,
+    parse_formula,
+    text_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -398,3 +403,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stage:
+    """The formulas of all outputs at one step of their making."""
+
+    name: str  # what was done last, e.g. "fitted", "refined", "snapped", "2 cuts"
+    expressions: tuple[Expr, ...]  # one per output, in symbols that carry the feature names
+    losses: tuple[float, ...]  # mean squared error of each over the variance of its target
+    # whether splines stand where functions were accepted: a step on the way, which no rule picks
+    partial: bool = False
+    snapped: tuple[tuple[str, ...], ...] = ()  # the exact constants put into each
+    snap_costs: tuple[tuple[float, ...], ...] = ()  # by how much each of them raised the loss

@@ -18,86 +18,48 @@ from kanlens.symbolic.composition import Expr
 
 _MOST_SQUARES = 8  # of one sum that are paired
 _MOST_LOGS = 100  # operations up to which logarithms are combined
-_MOST_TERMS = 4  # of a sum of angles, and largest multiple of one
+_FEW_ANGLES = 4  # terms of a sum of angles, and largest multiple of one
 _MOST_ANGLES = 100  # operations up to which sums of angles are taken apart
 _NEARLY = 1e-12  # relative distance at which an exponent is a whole or half number
-
-
-def difference_of_squares(expression: Expr) -> Expr:
-    """Write ``a u^2 - b v^2`` as a product of sums, which a sum of squares in a network stands for.
-
-    Examples
-    --------
-    >>> x, y = sympy.symbols("x y", real=True)
-    >>> difference_of_squares((x + y) ** 2 - (x - y) ** 2)
-    4*x*y
-    """
-    return expression.replace(lambda node: node.is_Add, _paired)
+_DUST = 1e-13  # share of the largest number of a sum below which a term is rounding
+_MOST_TERMS = 300  # of an expanded expression
+_SHORT = 60  # operations up to which sympy.simplify is tried
+_LARGEST = 12  # number in exponents, or common denominator, up to which it is tried
+_MEDIUM = 120  # operations up to which powers are joined
 
 
 def _paired(total: Expr) -> Expr:
-    """Return the shortest form of a sum in which two squares became a product."""
-    squares = [(term, *parts) for term in total.args if (parts := _square(term)) is not None]
+    """Write ``a u^2 - b v^2`` in a sum as a product of sums: networks write products this way."""
+    squares = []
+    for term in total.args:
+        factor, rest = term.as_coeff_Mul()
+        if rest.is_Pow and rest.exp == 2 and rest.base.free_symbols:
+            squares.append((term, factor, rest.base))
     best, least = total, sympy.count_ops(total)
     for (one, a, u), (two, b, v) in combinations(squares[:_MOST_SQUARES], 2):
         if a * b < 0:
-            left = sympy.expand(_root(abs(a)) * u + _root(abs(b)) * v)
-            right = sympy.expand(_root(abs(a)) * u - _root(abs(b)) * v)
-            rest = [term for term in total.args if term not in (one, two)]
-            trial = sympy.Add(sympy.sign(a) * sympy.Mul(left, right), *rest)
+            p, q = sympy.sqrt(abs(a)) * u, sympy.sqrt(abs(b)) * v
+            left, right = sympy.expand(p + q), sympy.expand(p - q)
+            others = [term for term in total.args if term not in (one, two)]
+            trial = sympy.Add(sympy.sign(a) * sympy.Mul(left, right), *others)
             if sympy.count_ops(trial) < least:
                 best, least = trial, sympy.count_ops(trial)
     return best
 
 
-def _square(term: Expr) -> tuple[Expr, Expr] | None:
-    """Return a and u of a term ``a * u**2`` whose u is no number."""
-    factor, rest = term.as_coeff_Mul()
-    if rest.is_Pow and rest.exp == 2 and rest.base.free_symbols:
-        return factor, rest.base
-    return None
-
-
-def _root(number: Expr) -> Expr:
-    return sympy.sqrt(number)
-
-
-def tangent_sums(expression: Expr) -> Expr:
-    """Write ``tanh(atanh(a) + atanh(b))`` as ``(a + b) / (1 + a b)``.
-
-    Examples
-    --------
-    >>> x, y = sympy.symbols("x y", real=True)
-    >>> tangent_sums(sympy.tanh(sympy.atanh(x) + sympy.atanh(y)))
-    (x + y)/(x*y + 1)
-    """
-    return expression.replace(lambda node: isinstance(node, sympy.tanh), _added)
-
-
 def _added(node: Expr) -> Expr:
-    """Return tanh of a sum with every atanh in it taken out by the addition theorem."""
-    terms = [_doubled(term) for term in sympy.Add.make_args(sympy.expand(node.args[0]))]
-    if not any(found is not None for found in terms):
-        return node
+    """Write ``tanh(atanh(a) + atanh(b))`` as ``(a + b) / (1 + a b)``."""
     parts: list[Expr] = []
     rest: list[Expr] = []
-    for term, found in zip(sympy.Add.make_args(sympy.expand(node.args[0])), terms, strict=True):
-        if found is None:
-            rest.append(term)
+    for term in sympy.Add.make_args(sympy.expand(node.args[0])):
+        factor, inner = term.as_coeff_Mul()
+        if isinstance(inner, sympy.atanh) and abs(factor) <= 3 and factor == round(float(factor)):
+            parts += [sympy.sign(factor) * inner.args[0]] * abs(round(float(factor)))
         else:
-            parts += found
-    if rest:
+            rest.append(term)
+    if parts and rest:
         parts.append(sympy.tanh(sympy.Add(*rest)))
-    return reduce(_tangent_sum, parts)
-
-
-def _doubled(term: Expr) -> list[Expr] | None:
-    """Return the arguments of the atanh in a whole multiple of one, or None."""
-    factor, rest = term.as_coeff_Mul()
-    if not isinstance(rest, sympy.atanh) or abs(factor) > 3 or factor != round(float(factor)):
-        return None
-    sign = 1 if factor > 0 else -1
-    return [sign * rest.args[0]] * abs(round(float(factor)))
+    return reduce(_tangent_sum, parts) if parts else node
 
 
 def _tangent_sum(u: Expr, v: Expr) -> Expr:
@@ -106,15 +68,7 @@ def _tangent_sum(u: Expr, v: Expr) -> Expr:
 
 
 def angle_sums(expression: Expr) -> Expr:
-    """Write the sine or cosine of a sum with an arcsine, arccosine or arctangent without it.
-
-    Examples
-    --------
-    >>> x, y = sympy.symbols("x y", real=True)
-    >>> a, b = sympy.asin(x), sympy.asin(y)
-    >>> sympy.expand(angle_sums(sympy.cos(a - b) - sympy.cos(a + b)))
-    2*x*y
-    """
+    """Write the sine or cosine of a sum with an arcsine, arccosine or arctangent without it."""
     inverse = (sympy.asin, sympy.acos, sympy.atan)
     if not expression.has(*inverse) or sympy.count_ops(expression) > _MOST_ANGLES:
         return expression
@@ -132,18 +86,11 @@ def angle_sums(expression: Expr) -> Expr:
 def _few_angles(total: Expr) -> bool:
     """Say whether the sine of a sum has few terms: each angle in it doubles them."""
     terms = sympy.Add.make_args(sympy.expand(total))
-    return len(terms) <= _MOST_TERMS and all(abs(t.as_coeff_Mul()[0]) <= _MOST_TERMS for t in terms)
+    return len(terms) <= _FEW_ANGLES and all(abs(t.as_coeff_Mul()[0]) <= _FEW_ANGLES for t in terms)
 
 
 def reduced_phases(expression: Expr) -> Expr:
-    """Take whole turns off the phases of sines and cosines, and half turns off those of tangents.
-
-    Examples
-    --------
-    >>> x = sympy.Symbol("x", real=True)
-    >>> reduced_phases(sympy.sin(x + 7.0) + sympy.tan(x - 4))
-    sin(x + 0.716814692820414) + tan(x - 0.858407346410207)
-    """
+    """Reduce phases modulo the period of sine, cosine and tangent."""
     waves = (sympy.sin, sympy.cos, sympy.tan)
     return expression.replace(lambda node: isinstance(node, waves), _turned_back)
 
@@ -155,35 +102,15 @@ def _turned_back(wave: Expr) -> Expr:
     return wave.func(rest + sympy.Float(float(phase) - turns * period)) if turns else wave
 
 
-def half_angles(expression: Expr) -> Expr:
-    """Write the root of ``1 - cos(u)`` as a sine, and that of ``1 + cos(u)`` as a cosine.
-
-    Examples
-    --------
-    >>> x = sympy.Symbol("x", real=True)
-    >>> half_angles(sympy.sqrt(3 - 3 * sympy.cos(4 * x)))
-    sqrt(6)*sin(2*x)
-    """
-    return expression.replace(_is_root, _halved)
-
-
-def half_angle_sizes(expression: Expr) -> Expr:
-    """Do what `half_angles` does where sines and cosines change their sign.
-
-    Examples
-    --------
-    >>> half_angle_sizes(1 / sympy.sqrt(1 + sympy.cos(sympy.Symbol("x", real=True))))
-    sqrt(2)/(2*Abs(cos(x/2)))
-    """
-    return expression.replace(_is_root, lambda node: _halved(node, sympy.Abs))
-
-
 def _is_root(node: Expr) -> bool:
     return bool(node.is_Pow and node.exp.is_Rational and node.exp.q == 2 and node.base.is_Add)
 
 
 def _halved(root: Expr, sign: Callable[[Any], Any] = lambda e: e) -> Expr:
-    """Return a root without its cosine, or as it is."""
+    """Write the root of ``1 - cos(u)`` as a sine, and that of ``1 + cos(u)`` as a cosine.
+
+    With `sign` the absolute value, it holds where these change their sign.
+    """
     number, wave = root.base.as_coeff_Add()
     factor, cosine = wave.as_coeff_Mul()
     if not isinstance(cosine, sympy.cos) or number <= 0:
@@ -194,41 +121,8 @@ def _halved(root: Expr, sign: Callable[[Any], Any] = lambda e: e) -> Expr:
     return (2 * number) ** root.exp * sign(function(cosine.args[0] / 2)) ** (2 * root.exp)
 
 
-def exponentials_of_logarithms(expression: Expr) -> Expr:
-    """Write ``exp(sum of c log(u) + d)`` as ``exp(d)`` times a product of powers.
-
-    Examples
-    --------
-    >>> x, y = sympy.symbols("x y", real=True)
-    >>> both = sympy.exp(2 * (sympy.log(x) - 3 * sympy.log(y)) + 1, evaluate=False)
-    >>> exponentials_of_logarithms(both)
-    E*x**2/y**6
-    """
-    return expression.replace(
-        lambda node: isinstance(node, sympy.exp) and node.has(sympy.log),
-        lambda node: sympy.exp(sympy.expand(node.args[0])),
-    )
-
-
-def split_logarithms(expression: Expr) -> Expr:
-    """Write the logarithm of a product as a sum, whatever the signs of the factors."""
-    return _on_short(expression, lambda e: sympy.expand_log(e, force=True))
-
-
-def joined_logarithms(expression: Expr) -> Expr:
-    """Write a sum of logarithms as the logarithm of a product, whatever the signs.
-
-    Examples
-    --------
-    >>> x, y = sympy.symbols("x y", real=True)
-    >>> joined_logarithms(2 * sympy.log(x) + sympy.log(y))
-    log(x**2*y)
-    """
-    return _on_short(expression, _joined)
-
-
 def _joined(expression: Expr) -> Expr:
-    """Join logarithms with whole factors, and those with equal factors.
+    """Write a sum of logarithms as the logarithm of a product, whatever the signs.
 
     A logarithm times a symbol stays that: ``x*log(x)`` is not made ``log(x**x)``.
     """
@@ -255,37 +149,117 @@ def _grouped(total: Expr) -> Expr:
     return sympy.Add(*joined, *rest)
 
 
-def joined_powers(expression: Expr) -> Expr:
-    """Join powers of one base, of one exponent, and of powers, whatever the signs.
-
-    Examples
-    --------
-    >>> x, y = sympy.symbols("x y", real=True)
-    >>> joined_powers(sympy.sqrt(x) * sympy.sqrt(y))
-    sqrt(x*y)
-    """
-    return sympy.powsimp(sympy.powdenest(whole_exponents(expression), force=True), force=True)
-
-
-def whole_exponents(expression: Expr) -> Expr:
-    """Make exponents exact that are whole or half numbers but for rounding.
-
-    Examples
-    --------
-    >>> whole_exponents(sympy.Symbol("x") ** 2.0)
-    x**2
-    """
-    return expression.replace(lambda node: node.is_Pow and node.exp.is_Float, _exact_power)
-
-
 def _exact_power(node: Expr) -> Expr:
+    """Make an exponent exact that is a whole or half number but for rounding."""
     halves = round(2 * float(node.exp))
     near = abs(2 * float(node.exp) - halves) <= _NEARLY * max(1, abs(halves))
     return node.base ** sympy.Rational(halves, 2) if near else node
 
 
-def _on_short(expression: Expr, rule: Callable[[Any], Any]) -> Expr:
-    """Apply a rule to expressions with logarithms that are not too long for it."""
-    if not expression.has(sympy.log) or sympy.count_ops(expression) > _MOST_LOGS:
+def _merged(product: Expr) -> Expr:
+    """Make one number of an inexact one and what exact irrational ones it is multiplied by."""
+    numbers = [arg for arg in product.args if not arg.free_symbols]
+    others = [arg for arg in product.args if arg.free_symbols]
+    if not all(number.is_real for number in numbers):  # a root of a negative one
+        return product
+    return sympy.Mul(sympy.Float(float(sympy.Mul(*numbers))), *others)
+
+
+def _expanded(expression: Expr) -> Expr:
+    """Multiply out sums and their whole powers, and drop terms that cancel but for rounding."""
+    if _term_count(expression) > _MOST_TERMS:
         return expression
-    return rule(expression)
+    return _without_dust(sympy.expand(expression, log=False, power_exp=False, power_base=False))
+
+
+def _term_count(expression: Expr) -> float:
+    """Bound the number of terms that expanding gives anywhere in an expression."""
+    if not expression.args:
+        return 1
+    inner = [_term_count(arg) for arg in expression.args]
+    if expression.is_Add:
+        return sum(inner)
+    if expression.is_Mul:
+        return math.prod(inner)
+    if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
+        power = int(expression.exp)
+        return math.comb(int(min(inner[0], 1e6)) + power - 1, power)
+    return max(inner)  # an atom for what is around it
+
+
+def _without_dust(expression: Expr) -> Expr:
+    """Drop terms of sums that are rounding beside the largest one."""
+    if not expression.args:
+        return expression
+    args = [_without_dust(arg) for arg in expression.args]
+    if expression.is_Add:
+        sizes = [abs(float(arg.as_coeff_Mul()[0])) for arg in args]
+        floor = _DUST * max(sizes)
+        args = [arg for arg, size in zip(args, sizes, strict=True) if size > floor]
+    return expression.func(*args)
+
+
+def _simplified(expression: Expr) -> Expr:
+    """Let sympy try, on expressions of exact numbers with plain exponents."""
+    if expression.has(sympy.Float):
+        return expression
+    return sympy.simplify(expression) if _plain_exponents(expression) else expression
+
+
+def _plain_exponents(expression: Expr) -> bool:
+    """Tell whether exponents hold small numbers only.
+
+    sympy takes exp(25/49) for the 25th power of exp(1/49), and writes out polynomials of such
+    degrees in all they consist of: that was seen to take hours.
+    """
+    exponents = [node.exp for node in expression.atoms(sympy.Pow, sympy.exp)]
+    numbers = [number for each in exponents for number in each.atoms(sympy.Rational)]
+    common = math.lcm(*(int(number.q) for number in numbers))
+    return common <= _LARGEST and all(abs(int(number.p)) <= _LARGEST for number in numbers)
+
+
+Rule = Callable[[Any], Any]  # from an expression to an equal one, or to itself
+
+
+def _everywhere(matches: Callable[[Any], bool], rewrite: Rule) -> Rule:
+    """Return the rule that rewrites every node that matches."""
+    return lambda expression: expression.replace(matches, rewrite)
+
+
+def _up_to(most: int, rule: Rule, *, within: Any = sympy.Basic) -> Rule:
+    """Return a rule for expressions of at most so many operations that hold one of a kind."""
+    return lambda e: rule(e) if e.has(within) and sympy.count_ops(e) <= most else e
+
+
+_merged_numbers = _everywhere(
+    lambda node: node.is_Mul and any(arg.is_Float for arg in node.args), _merged
+)
+_whole_exponents = _everywhere(lambda node: node.is_Pow and node.exp.is_Float, _exact_power)
+_half_angles = _everywhere(_is_root, _halved)
+_half_angle_sizes = _everywhere(_is_root, lambda node: _halved(node, sympy.Abs))
+
+RULES: tuple[Rule, ...] = (
+    _without_dust,
+    _merged_numbers,
+    _everywhere(  # exp of a sum of logarithms is a product of powers
+        lambda node: isinstance(node, sympy.exp) and node.has(sympy.log),
+        lambda node: sympy.exp(sympy.expand(node.args[0])),
+    ),
+    _whole_exponents,
+    _everywhere(lambda node: isinstance(node, sympy.tanh), _added),
+    angle_sums,
+    lambda expression: _merged_numbers(_half_angles(expression)),
+    lambda expression: _merged_numbers(_half_angle_sizes(expression)),
+    _everywhere(lambda node: node.is_Add, _paired),
+    _expanded,
+    _up_to(_MEDIUM, sympy.powsimp),
+    _up_to(
+        _MEDIUM,
+        lambda e: sympy.powsimp(sympy.powdenest(_whole_exponents(e), force=True), force=True),
+    ),
+    _up_to(_MOST_LOGS, _joined, within=sympy.log),
+    _up_to(_MOST_LOGS, lambda e: sympy.expand_log(e, force=True), within=sympy.log),
+    sympy.factor_terms,
+    _up_to(_SHORT, sympy.together),
+    _up_to(_SHORT, _simplified),
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ class _Step(NamedTuple):
     inputs: tuple[int, ...]
 
 
-_UNARY: dict[Any, Callable[[Tensor], Tensor]] = {
+_FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
     sympy.exp: torch.exp,
     sympy.log: torch.log,
     sympy.sin: torch.sin,
@@ -48,8 +49,6 @@ _UNARY: dict[Any, Callable[[Tensor], Tensor]] = {
     sympy.floor: torch.floor,
     sympy.ceiling: torch.ceil,
     sympy.Not: torch.logical_not,
-}
-_BINARY: dict[Any, Callable[[Tensor, Tensor], Tensor]] = {
     sympy.Pow: torch.pow,
     sympy.Gt: torch.gt,
     sympy.Ge: torch.ge,
@@ -187,12 +186,10 @@ class TorchFormula(nn.Module):
 def _function(node: Expr) -> Callable[..., Tensor]:
     """Return what evaluates the outermost function of an expression."""
     kind = type(node)
-    if kind in _UNARY:
-        return _UNARY[kind]
-    if kind in _BINARY:
-        return _BINARY[kind]
+    if kind in _FUNCTIONS:
+        return _FUNCTIONS[kind]
     if hasattr(kind, "spline"):
-        return _Spline(*kind.spline)
+        return partial(_spline, *kind.spline)
     raise MethodError(_refusal(kind.__name__))
 
 
@@ -201,19 +198,14 @@ def _refusal(name: str) -> str:
     return message("SymbolicResult.pytorch", "functions that torch has", name, advice)
 
 
-class _Spline:
-    """A spline of the formula, or a derivative of it."""
-
-    def __init__(self, edge: Any, order: int) -> None:
-        self.edge, self.order = edge, order
-
-    def __call__(self, u: Tensor) -> Tensor:
-        apply: Any = _Evaluated.apply
-        found: Tensor = apply(u, self.edge, self.order)
-        return found
+def _spline(edge: Any, order: int, u: Tensor) -> Tensor:
+    """Evaluate a spline of the formula, or a derivative of it."""
+    apply: Any = _SplineValues.apply
+    found: Tensor = apply(u, edge, order)
+    return found
 
 
-class _Evaluated(torch.autograd.Function):
+class _SplineValues(torch.autograd.Function):
     """A spline that NumPy evaluates, with its exact derivatives of any order."""
 
     @staticmethod
@@ -228,4 +220,4 @@ class _Evaluated(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         (u,) = ctx.saved_tensors
         edge, order = ctx.spline
-        return upstream[0] * _Spline(edge, order + 1)(u), None, None
+        return upstream[0] * _spline(edge, order + 1, u), None, None

@@ -10,7 +10,6 @@ import numpy as np
 import sympy
 
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
-from kanlens.symbolic.poles import Places, dips, vanishes
 from kanlens.symbolic.wording import formula_text
 
 BEYOND = 0.05  # share of each range by which it is extended
@@ -23,6 +22,15 @@ _TIGHT, _TIGHT_PARTS = 4, 10  # rows, that are swept along for each of some part
 _SEARCHES = 8  # for a pole of one part between the points
 _SEARCHED = 40  # parts
 _PLACES = 24  # along a way at which there may be a pole
+Places = np.ndarray[Any, np.dtype[np.intp]]
+
+_FIRST = 0.05  # share of each range that the first steps are long
+_LAST = 1e-13  # share at which a search ends
+_NEAR = 1e-3  # share by which the places lie off that the end of a search is compared with
+_SHRINK = 0.25
+_FALL = 1e-5  # what is left of the largest value there when the quantity goes to zero
+_MOVES = 150
+_DIP = 0.5  # of its higher neighbour, below which a place is worth a search
 
 
 def broken_parts(
@@ -32,40 +40,13 @@ def broken_parts(
 
     Between two points where a denominator has different signs there is a pole, even when no point
     hits it; where it only touches zero, a search from the points at which it is least finds it.
-
-    Parameters
-    ----------
-    expressions : tuple of Expr
-    symbols : tuple of Symbol
-        One per column of `x`.
-    x : ndarray, shape (batch, in)
-
-    Returns
-    -------
-    tuple of str
-        Empty when the formula is finite on ranges 5 % wider than those of `x`.
-
-    Examples
-    --------
-    >>> x = sympy.Symbol("x", real=True)
-    >>> broken_parts((1 / (x - 0.5),), (x,), np.linspace(0.0, 1.0, 10)[:, None])
-    ('1/(x - 0.5)',)
     """
     points = wider(x)
     box = points.min(axis=0), points.max(axis=0)
-    parts = list(_parts(expressions))
-    found: dict[str, None] = {}
-    inner = evaluator(tuple(part.inner for part in parts), symbols)(points) if parts else points
-    for place, part in enumerate(parts):
-        margins = part.margin(inner[:, place])
-        bad = not part.good(margins).all() or (part.signed and len(set(inner[:, place] > 0)) > 1)
-        if not bad and place < _SEARCHED:
-            bad = _touches(part, symbols, points, margins, box)
-        if bad:
-            found[formula_text(rounded(part.node, 4))] = None
+    found = _broken(list(_parts(expressions)), symbols, points, lambda starts: box)
     if not found and not _finite(expressions, symbols, points, box):
-        found["the formula as a whole"] = None
-    return tuple(found)
+        return ("the formula as a whole",)
+    return found
 
 
 def poles(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array) -> tuple[str, ...]:
@@ -73,57 +54,44 @@ def poles(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array) ->
 
     Between them means that a denominator has different signs on two rows, or comes down to zero
     within the box of a row and of those nearest to it.
-
-    Parameters
-    ----------
-    expressions, symbols, x
-        As for `broken_parts`.
-
-    Returns
-    -------
-    tuple of str
-
-    Examples
-    --------
-    >>> x, rows = sympy.Symbol("x", real=True), np.linspace(0.0, 1.0, 10)[:, None]
-    >>> poles((1 / (x - 0.51) ** 2 + 1 / (x + 0.01),), (x,), rows)
-    ('(x - 0.51)**(-2)',)
     """
+    parts = [part for part in _parts(expressions) if part.strict][:_SEARCHED]
+    return _broken(parts, symbols, x, partial(_around, x))
+
+
+def _broken(
+    parts: list[_Part],
+    symbols: tuple[Expr, ...],
+    points: Array,
+    box_of: Callable[[Array], tuple[Array, Array]],
+) -> tuple[str, ...]:
+    """Name the parts that are undefined on points, or in boxes of those of the least margins."""
+    if not parts:
+        return ()
     found: dict[str, None] = {}
-    for part in [part for part in _parts(expressions) if part.strict][:_SEARCHED]:
-        inner = evaluator((part.inner,), symbols)
-        values = inner(x)[:, 0]
+    inner = evaluator(tuple(part.inner for part in parts), symbols)(points)
+    for place, (part, values) in enumerate(zip(parts, inner.T, strict=True)):
         margins = part.margin(values)
         bad = not part.good(margins).all() or (part.signed and len(set(values > 0)) > 1)
-        if not bad:
-            starts = x[np.argsort(margins)[:_SEARCHES]]
-            near = x[_neighbours(starts, x)]  # (start, near, in)
-            box = near.min(axis=1), near.max(axis=1)
-            bad = bool(part.undefined(partial(_first, inner), starts, *box)[0].any())
+        if not bad and place < _SEARCHED:
+            evaluate = evaluator((part.inner,), symbols)
+            starts = points[np.argsort(margins)[:_SEARCHES]]
+            bad = part.undefined(evaluate, starts, *box_of(starts))[0].any()
         if bad:
             found[formula_text(rounded(part.node, 4))] = None
     return tuple(found)
 
 
-def _first(evaluate: Callable[[Array], Array], points: Array) -> Array:
-    return evaluate(points)[:, 0]
+def _around(x: Array, starts: Array) -> tuple[Array, Array]:
+    """Return the boxes, low and high (start, in), of the rows of x nearest to some points.
 
-
-def _neighbours(starts: Array, x: Array) -> Places:
-    """Return the rows nearest to some points, twice as many as there are features, and one."""
+    They are twice as many as there are features, and one.
+    """
     width = x.max(axis=0) - x.min(axis=0)
     even = np.where(width > 0, width, 1.0)
     gaps = np.square((starts[:, None] - x[None]) / even).sum(axis=2)
-    return np.asarray(np.argsort(gaps, axis=1)[:, : 2 * x.shape[1] + 1])
-
-
-def _touches(
-    part: _Part, symbols: tuple[Expr, ...], points: Array, margins: Array, box: tuple[Array, Array]
-) -> bool:
-    """Tell whether a part is undefined between the points, near those of the least margins."""
-    inner = evaluator((part.inner,), symbols)
-    starts = points[np.argsort(margins)[:_SEARCHES]]
-    return bool(part.undefined(lambda at: inner(at)[:, 0], starts, *box)[0].any())
+    near = x[np.argsort(gaps, axis=1)[:, : 2 * x.shape[1] + 1]]  # (start, near, in)
+    return near.min(axis=1), near.max(axis=1)
 
 
 def _finite(
@@ -140,11 +108,11 @@ def _finite(
     for output, column in enumerate(values.T):
         starts = points[np.argsort(-column)[:_SEARCHES]]
 
-        def margin(at: Array, output: int = output) -> Array:
+        def inverse(at: Array, output: int = output) -> Array:
             with np.errstate(divide="ignore"):
                 return np.asarray(1 / np.abs(evaluate(at)[:, output]))
 
-        if vanishes(margin, starts, *box)[0].any():
+        if vanishes(inverse, starts, *box)[0].any():
             return False
     return True
 
@@ -156,27 +124,10 @@ def valid_ranges(
 
     Each feature is moved alone, on 200 points up to one width of its range beyond either end. The
     others are as they are in 4 to 40 rows, and in those that come closest to what is undefined.
-
-    Parameters
-    ----------
-    expressions, symbols, x
-        As for `broken_parts`.
-
-    Returns
-    -------
-    dict of str to tuple of float
-        Lowest and highest value of every feature that occurs.
-
-    Examples
-    --------
-    >>> x = sympy.Symbol("x", real=True)
-    >>> low, high = valid_ranges((sympy.log(x),), (x,), np.linspace(1.0, 3.0, 9)[:, None])["x"]
-    >>> 0.0 < low < 0.02, high
-    (True, 5.0)
     """
     used = {symbol.name for expression in expressions for symbol in expression.free_symbols}
     count = min(_ROWS, max(_FEWEST_ROWS, _SWEPT // max(len(used), 1)))
-    rows = x[_spread(len(x), count) | _closest(expressions, symbols, x)]
+    rows = _swept_rows(expressions, symbols, x, count)
     defined, found = _definedness(expressions, symbols), {}
     for column, symbol in enumerate(symbols):
         if symbol.name in used:
@@ -188,22 +139,18 @@ def valid_ranges(
     return found
 
 
-def _spread(rows: int, count: int) -> Any:  # (row,) of bool
-    """Choose some rows, spread evenly."""
-    chosen = np.zeros(rows, dtype=bool)
-    chosen[np.linspace(0, rows - 1, min(rows, count)).round().astype(int)] = True
-    return chosen
-
-
-def _closest(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array) -> Any:
-    """Choose the rows where parts of a formula have the least margins."""
-    parts = list(_parts(expressions))[:_TIGHT_PARTS]
+def _swept_rows(
+    expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], x: Array, count: int
+) -> Array:
+    """Return some rows, spread evenly, and those where parts of a formula have least margins."""
     chosen = np.zeros(len(x), dtype=bool)
+    chosen[np.linspace(0, len(x) - 1, min(len(x), count)).round().astype(int)] = True
+    parts = list(_parts(expressions))[:_TIGHT_PARTS]
     if parts:
         inner = evaluator(tuple(part.inner for part in parts), symbols)(x)
         for part, column in zip(parts, inner.T, strict=True):
             chosen[np.argsort(part.margin(column))[:_TIGHT]] = True
-    return chosen
+    return x[chosen]
 
 
 def _last_good(defined: Callable[[Array], Array], rows: Array, column: int, way: Array) -> float:
@@ -247,7 +194,7 @@ def _touched(
     place, row = dipping.T
     before, here, after = (points[place + step, row] for step in (-1, 0, 1))
     found, ends = part.undefined(
-        lambda at: evaluate(at)[:, output],
+        lambda at: evaluate(at)[:, output : output + 1],
         here,
         np.minimum(before, after),
         np.maximum(before, after),
@@ -276,9 +223,9 @@ class _Part(NamedTuple):
     def undefined(
         self, inner: Callable[[Array], Array], starts: Array, low: Array, high: Array
     ) -> tuple[Any, Array]:
-        """Search a box for places where the part is undefined; the arguments are `vanishes`'."""
-        found, ends = vanishes(lambda at: self.margin(inner(at)), starts, low, high)
-        return found if self.strict else self.margin(inner(ends)) < 0, ends
+        """Search a box as `vanishes` does; `inner` returns the values in a column of its own."""
+        found, ends = vanishes(lambda at: self.margin(inner(at)[:, 0]), starts, low, high)
+        return found if self.strict else self.margin(inner(ends)[:, 0]) < 0, ends
 
 
 def _parts(expressions: tuple[Expr, ...]) -> Iterator[_Part]:
@@ -292,9 +239,11 @@ def _parts(expressions: tuple[Expr, ...]) -> Iterator[_Part]:
                 continue
             seen.add(node)
             if node.is_Pow and node.base.free_symbols and node.exp.is_number:
-                part = _power(node)
-                if part is not None:
-                    yield part
+                exponent = float(node.exp)
+                if exponent != round(exponent):
+                    yield _Part(node, node.base, np.asarray, strict=exponent < 0)
+                elif exponent < 0:
+                    yield _Part(node, node.base, np.abs, signed=True)
             elif type(node) in _MARGINS:
                 margin, strict = _MARGINS[type(node)]
                 yield _Part(node, node.args[0], margin, strict)
@@ -303,23 +252,12 @@ def _parts(expressions: tuple[Expr, ...]) -> Iterator[_Part]:
                 yield _Part(node, inner, np.abs, signed=True)
 
 
-def _power(node: Expr) -> _Part | None:
-    exponent = float(node.exp)
-    if exponent != round(exponent):
-        return _Part(node, node.base, np.asarray, strict=exponent < 0)
-    return _Part(node, node.base, np.abs, signed=True) if exponent < 0 else None
-
-
-def _within_one(values: Array) -> Array:
-    return np.asarray(1 - np.abs(values))
-
-
 _MARGINS: dict[Any, tuple[Callable[[Array], Array], bool]] = {
     sympy.log: (np.asarray, True),
-    sympy.asin: (_within_one, False),
-    sympy.acos: (_within_one, False),
-    sympy.atanh: (_within_one, True),
-    sympy.acosh: (lambda values: np.asarray(values - 1), False),
+    sympy.asin: (lambda values: 1 - np.abs(values), False),
+    sympy.acos: (lambda values: 1 - np.abs(values), False),
+    sympy.atanh: (lambda values: 1 - np.abs(values), True),
+    sympy.acosh: (lambda values: values - 1, False),
 }
 _DENOMINATORS: dict[Any, Callable[[Expr], Expr]] = {
     sympy.tan: sympy.cos,
@@ -334,12 +272,6 @@ def wider(x: Array) -> Array:
 
     Rows are moved away from the center of the data, and each feature is swept over its range with
     the others as they are in the data.
-
-    Examples
-    --------
-    >>> points = wider(np.array([[0.0], [1.0]]))
-    >>> round(float(points.min()), 6), round(float(points.max()), 6)
-    (-0.05, 1.05)
     """
     low, high = x.min(axis=0), x.max(axis=0)
     room = BEYOND * (high - low)
@@ -354,3 +286,56 @@ def wider(x: Array) -> Array:
             moved[:, column] = places
             points.append(moved)
     return np.concatenate(points)
+
+
+def vanishes(
+    margin: Callable[[Array], Array], starts: Array, low: Array, high: Array
+) -> tuple[Array, Array]:
+    """Search for zeros of a quantity downhill from points (start, in), along one axis at a time.
+
+    It may touch zero from above, so that no two points differ in sign. What it comes down to counts
+    as zero when it is nothing beside what it is a thousandth of the ranges away.
+
+    `low` and `high`, (in,) or (start, in), bound the box that is searched; an axis on which they
+    are equal is left alone. What is not finite is too large to look at. Returns which searches
+    came to a zero or below, (start,), and where they ended.
+    """
+    low, high = np.broadcast_to(low, starts.shape), np.broadcast_to(high, starts.shape)
+    axes = np.eye(starts.shape[1])[(high > low).any(axis=0)]
+    ways = np.concatenate((axes, -axes))  # (way, in)
+    points, length = starts.copy(), np.full(len(starts), _FIRST)
+    least = _known(margin(points))
+
+    def around(which: Places, far: Array) -> tuple[Array, Array]:  # (which, way, in), (which, way)
+        steps = (far[:, None] * (high - low)[which])[:, None] * ways
+        trials = np.clip(points[which, None] + steps, low[which, None], high[which, None])
+        values = margin(trials.reshape(-1, points.shape[1]))
+        return trials, _known(values).reshape(trials.shape[:2])
+
+    for _ in range(_MOVES if len(ways) else 0):
+        going = np.flatnonzero((length > _LAST) & (least > 0))
+        if not len(going):
+            break
+        trials, values = around(going, length[going])
+        best = values.argmin(axis=1)
+        lower = values[np.arange(len(going)), best]
+        better = lower < least[going]
+        points[going[better]] = trials[better, best[better]]
+        least[going[better]] = lower[better]
+        length[going[~better]] *= _SHRINK
+    every = np.arange(len(points))
+    _, values = around(every, np.full(len(points), _NEAR))
+    near = np.where(np.isfinite(values), values, 0.0).max(axis=1, initial=0.0)
+    return (least <= 0) | (least <= _FALL * near), points
+
+
+def dips(margins: Array) -> Places:
+    """Return the places (place, row) where a quantity along a way may have touched zero."""
+    inner = margins[1:-1]
+    before, after = margins[:-2], margins[2:]
+    low = (inner <= before) & (inner <= after) & (inner < _DIP * np.maximum(before, after))
+    return np.asarray(np.argwhere(low) + np.array([1, 0]))
+
+
+def _known(values: Array) -> Array:
+    return np.where(np.isfinite(values), values, np.inf)

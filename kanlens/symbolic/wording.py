@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from keyword import iskeyword
 from types import BuiltinFunctionType
@@ -22,7 +22,8 @@ from sympy.printing.str import StrPrinter
 
 from kanlens.checks import message
 from kanlens.errors import DataError
-from kanlens.functions.catalog import FUNCTIONS, ElementaryFunction
+from kanlens.functions.catalog import FUNCTIONS
+from kanlens.functions.elementary import ElementaryFunction
 from kanlens.model.function_edge import FunctionEdge
 
 _PLACE = "_u_"  # stands for the argument in the text of a function
@@ -41,29 +42,11 @@ _SPECIAL = {
     "^": r"\wedge{}",
     "-": r"\mbox{-}",
 }
+_WIDEST = 90  # characters of an equation in a table
 
 
 def edge_text(edge: FunctionEdge, name: str, *, digits: int = 4) -> str:
-    """Write ``c * g(a * x + b) + d`` as Python and sympy read it, without building an expression.
-
-    Parameters
-    ----------
-    edge : FunctionEdge
-        What to write, in the units of its input.
-    name : str
-        What x is called.
-    digits : int
-        Significant digits of its numbers.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> edge_text(FunctionEdge(function="x^2", a=1.0, b=-0.5, c=-2.0, d=1 / 3), "height")
-    '-2*(height - 0.5)**2 + 0.3333'
-    """
+    """Write ``c * g(a * x + b) + d`` as Python and sympy read it, x being called `name`."""
     name = written(name)
     a, b = edge.a / edge.input_scale, edge.b - edge.a * edge.input_shift / edge.input_scale
     if edge.function == "constant":
@@ -75,13 +58,7 @@ def edge_text(edge: FunctionEdge, name: str, *, digits: int = 4) -> str:
 
 
 def written(name: str) -> str:
-    r"""Return a name as it stands in the text of a formula: what is no plain word in backticks.
-
-    Examples
-    --------
-    >>> print(*map(written, ("x1", "größe", "pi", "blood sugar", "two\nlines")))
-    x1 größe `pi` `blood sugar` `two\nlines`
-    """
+    """Return a name as it stands in the text of a formula: what is no plain word in backticks."""
     word = name.isidentifier() and name.replace("_", "a").isalnum()
     taken = name in _taken() or iskeyword(name) or _SPLINE.fullmatch(name)
     if word and name == normalize("NFKC", name) and not taken:
@@ -90,13 +67,7 @@ def written(name: str) -> str:
 
 
 def legend(names: Iterable[str]) -> str:
-    """Say which names stand in backticks; empty where none does.
-
-    Examples
-    --------
-    >>> legend(["x1", "E", "a b"]), legend(["x1"])
-    ('Names in backticks are columns: `E`, `a b`.', '')
-    """
+    """Say which names stand in backticks; empty where none does."""
     found = [text for text in map(written, names) if text.startswith("`")]
     return f"Names in backticks are columns: {', '.join(found)}." if found else ""
 
@@ -195,21 +166,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def latex(expression: Any) -> str:
-    r"""Return an expression in LaTeX, its names as `latex_name` sets them.
-
-    Parameters
-    ----------
-    expression : sympy.Expr
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> print(latex(2 * sympy.Symbol("x1") * sympy.Symbol("blood sugar")))
-    2 \, \mathrm{blood\ sugar} \, x_{1}
-    """
+    """Return an expression in LaTeX, its names as `latex_name` sets them."""
     names = {symbol: latex_name(symbol.name) for symbol in expression.free_symbols}
     often = Counter(names.values())
     names |= {s: _upright(written(s.name)) for s, text in names.items() if often[text] > 1}
@@ -218,13 +175,7 @@ def latex(expression: Any) -> str:
 
 
 def latex_name(name: str) -> str:
-    r"""Return a name as LaTeX sets it in mathematics; whatever it holds, it is one symbol.
-
-    Examples
-    --------
-    >>> print(*map(latex_name, ("x_1", "theta", "T_in", "50% off")))
-    x_{1} \theta T_{\mathrm{in}} \mathrm{50\%\ off}
-    """
+    """Return a name as LaTeX sets it in mathematics; whatever it holds, it is one symbol."""
     match = _NAME.fullmatch(name)
     if match is None or name == "e":  # beside the number
         return _upright(" ".join(name.split()) or name.replace("\n", " "))
@@ -266,3 +217,40 @@ def _inserted(text: str, is_sum: bool, inner: str, name: str) -> str:
     sole = inner if inner == name else f"({inner})"
     text = _IN_PLACE.sub(lambda match: f"({inner})" if match[1] else sole, text)
     return f"({text})" if is_sum else text
+
+
+def text_table(outputs: Iterable[tuple[str, int, Mapping[int, Mapping[str, Any]]]]) -> list[str]:
+    """Return lines of text: the rows of every output by index, the picked one marked."""
+    table = [("", "", "complexity", "loss", "score", "equation")]
+    for name, chosen, rows in outputs:
+        label = written(name)
+        for index, row in rows.items():
+            mark, label = (">>>>" if index == chosen else label), ""
+            sizes = (str(row["complexity"]), f"{row['loss']:.3g}", f"{row['score']:.3g}")
+            text = row["equation"]
+            short = text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
+            table.append((mark, str(index), *sizes, short))
+    widths = [max(len(cells[k]) for cells in table) for k in range(6)]
+    lines = []
+    for cells in table:
+        left = cells[0].ljust(widths[0])
+        right = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        lines.append("  ".join([left, *right[:-1], cells[-1]]).rstrip())
+    return lines
+
+
+def latex_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return rows as a LaTeX table for booktabs; equations are in LaTeX already."""
+    align = "".join("l" if c in ("output", "stage", "equation") else "r" for c in columns)
+    lines = [rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}", r"\toprule"]
+    lines += [" & ".join(c.capitalize() for c in columns) + r" \\", r"\midrule"]
+    lines += [" & ".join(_cell(c, row[c]) for c in columns) + r" \\" for row in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _cell(column: str, value: Any) -> str:
+    if column == "equation":
+        return f"${value}$"
+    if column == "output":
+        return f"${latex_name(value)}$"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

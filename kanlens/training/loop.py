@@ -171,11 +171,7 @@ def fit(
     found = run.finish(time.perf_counter() - started)
     if stop.happened and saved is not None:
         saved.write()
-    stop.warn("fit", _going_on(found, path))
+    state = f"The model has the state of step {found.best_step}, the best so far"
+    how = "" if path is None else f"; resume=True goes on from {path.name!r}"
+    stop.warn("fit", state + how)
     return found
-
-
-def _going_on(found: FitResult, path: Path | None) -> str:
-    """Say what an interrupted model is, and how its training goes on."""
-    text = f"The model has the state of step {found.best_step}, the best so far"
-    return text if path is None else f"{text}; resume=True goes on from {path.name!r}"

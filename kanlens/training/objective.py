@@ -1,37 +1,55 @@
-"""What training minimises, and the number people judge it by."""
+"""The objective that training minimizes, and the metric people judge a model by."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
 from kanlens.sparsity import PENALTIES, penalty_value
-from kanlens.training.inputs import layer_values
+
+
+@dataclass(frozen=True)
+class LayerValues:
+    """Inputs (batch, in) in scaled units and outputs (batch, out) of every layer, in order."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+
+@contextmanager
+def layer_values(model: KAN) -> Iterator[LayerValues]:
+    """Collect the input and the output of every layer when a model runs inside the block.
+
+    They have gradients, as the model computed them. Whatever happens, no hook is left on the model.
+    """
+    found = LayerValues()
+
+    def note(_: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+        found.inputs.append(arguments[0])
+        found.outputs.append(output)
+
+    handles = [layer.register_forward_hook(note) for layer in model.layers]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @dataclass(kw_only=True)
 class Objective:
     """The loss of a model on rows, in the scaled units of its output, and its penalty.
 
-    Attributes
-    ----------
-    model : KAN
-        The model.
-    penalty : mapping of str to float
-        Keys into ``kanlens.sparsity.PENALTIES`` and their weights; none for no penalty.
-    strength : float
-        Factor of the penalty.
-    entropy_weight : float
-        Factor of the entropy inside the penalty.
-    node_weights : list of Tensor, each of shape (out,), or None
-        Factors of the norms of all edges into each output of each layer.
+    The penalty maps keys into ``kanlens.sparsity.PENALTIES`` to their weights. Node weights, each
+    (out,), are factors of the norms of all edges into each output of each layer.
     """
 
     model: KAN
@@ -45,15 +63,11 @@ class Objective:
         """Whether there is a penalty at all."""
         return bool(self.penalty) and self.strength != 0.0
 
-    def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the mean loss over rows: squared error over the output scale, or cross-entropy."""
-        return task_loss(self.model, self.model(x), y)
-
     def total(self, x: Tensor, y: Tensor) -> Tensor:
         """Return loss plus penalty; norms on data are over the same rows, from the same run."""
         with self.watching() as inputs:
-            loss = self.loss(x, y)
-        return loss + self.penalty_term(inputs)
+            loss = task_loss(self.model, self.model(x), y)
+        return loss + self.penalty_term(inputs) if self.penalized else loss
 
     @contextmanager
     def watching(self) -> Iterator[list[Tensor] | None]:
@@ -79,38 +93,16 @@ class Objective:
 
 
 def task_loss(model: KAN, output: Tensor, y: Tensor) -> Tensor:
-    """Return the loss of outputs against targets, for the model's task.
+    """Return the mean loss over rows: squared error over the output scale, or cross-entropy.
 
-    Parameters
-    ----------
-    model : KAN
-        Gives task and output scale.
-    output : Tensor, shape (batch, out)
-        In the units of the data; logits for classification.
-    y : Tensor
-        (batch, out) in the units of the data, or (batch,) class codes.
-
-    Returns
-    -------
-    Tensor, shape ()
-
-    Examples
-    --------
-    >>> task_loss(KAN([1, 1]), torch.ones(4, 1), torch.zeros(4, 1))
-    tensor(1.)
+    Outputs (batch, out) are in the units of the data, or logits; y likewise, or class codes.
     """
     return row_losses(model, output, y).mean()
 
 
 def row_losses(model: KAN, output: Tensor, y: Tensor) -> Tensor:
-    """Return the loss of every row; `task_loss` is their mean.
-
-    Examples
-    --------
-    >>> row_losses(KAN([1, 1]), torch.ones(2, 1), torch.zeros(2, 1))
-    tensor([1., 1.])
-    """
-    if model.task == "regression":
+    """Return the loss of every row; `task_loss` is their mean."""
+    if model.schema.task == "regression":
         return ((output - y) / model.output_scale).square().mean(1)
     if output.shape[1] == 1:
         target = y.to(output.dtype)
@@ -120,15 +112,8 @@ def row_losses(model: KAN, output: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def constant_loss(model: KAN, y: Tensor, judged: Tensor) -> float:
-    """Return the loss on `judged` of the constant that suits the targets `y` best.
-
-    Examples
-    --------
-    >>> y = torch.tensor([[0.0], [2.0]])
-    >>> constant_loss(KAN([1, 1]), y, y)
-    1.0
-    """
-    if model.task == "regression":
+    """Return the loss on `judged` of the constant that suits the targets `y` best."""
+    if model.schema.task == "regression":
         return float(task_loss(model, y.mean(0).expand_as(judged), judged))
     count = max(2, len(model.output_names))
     share = (torch.bincount(y, minlength=count).double() + 1e-9) / (len(y) + count * 1e-9)
@@ -141,14 +126,8 @@ def score(model: KAN, output: Tensor, y: Tensor) -> float:
     """Return R2 (mean over the outputs whose target varies) or accuracy of outputs against targets.
 
     R2 is NaN when no target varies.
-
-    Examples
-    --------
-    >>> y = torch.tensor([[0.0], [1.0]])
-    >>> score(KAN([1, 1]), y, y)
-    1.0
     """
-    if model.task == "classification":
+    if model.schema.task == "classification":
         return float((classes(output) == y).double().mean())
     varies = deviations(y.to(output)) > 0
     y, size = y.double(), y.double().abs().amax(0)
@@ -165,4 +144,4 @@ def classes(output: Tensor) -> Tensor:  # (batch, out) -> (batch,)
 
 def metric_name(model: KAN) -> str:
     """Return the name of what `score` returns."""
-    return "accuracy" if model.task == "classification" else "R2"
+    return "accuracy" if model.schema.task == "classification" else "R2"

@@ -9,8 +9,6 @@ from kanlens.checks import check_choice, check_count, check_positive, message
 from kanlens.errors import InvalidValueError
 from kanlens.sparsity import PENALTIES
 
-__all__ = ["LEARNING_RATES", "OPTIMIZERS", "Options", "PenaltyChoice"]
-
 OPTIMIZERS = ("lbfgs", "adam", "adamw")
 LEARNING_RATES = {"lbfgs": 1.0, "adam": 1e-2, "adamw": 1e-2}
 ENTROPY_WEIGHT = 2.0
@@ -22,10 +20,7 @@ PenaltyChoice = str | Mapping[str, float] | None
 class Options:
     """The choices of one run, as `kanlens.fit` takes them; a checkpoint belongs to exactly these.
 
-    Raises
-    ------
-    InvalidValueError
-        If a choice is outside what it may be, or would have no effect.
+    Choices are refused that are outside what they may be, or would have no effect.
     """
 
     optimizer: str = "lbfgs"
@@ -57,7 +52,6 @@ class Options:
             raise InvalidValueError(message("fit", expected, got, "For example 0.2"))
         self._check_penalty()
         self._refuse_idle()
-        self._check_proximal()
 
     @property
     def rate(self) -> float:
@@ -75,13 +69,7 @@ class Options:
 
     @property
     def weights(self) -> dict[str, float]:
-        """The norms of the penalty with their weights.
-
-        Examples
-        --------
-        >>> Options(penalty="curvature").weights
-        {'curvature': 1.0}
-        """
+        """The norms of the penalty with their weights."""
         if self.penalty is None:
             return {}
         return {self.penalty: 1.0} if isinstance(self.penalty, str) else dict(self.penalty)
@@ -105,8 +93,6 @@ class Options:
             expected = "weight_decay with optimizer='adamw' only"
             got = f"{self.weight_decay} with {self.optimizer!r}"
             raise InvalidValueError(message("fit", expected, got, "Choose adamw, or leave it out"))
-
-    def _check_proximal(self) -> None:
         if self.proximal and "activation_l2" not in self.weights:
             expected, got = "penalty='activation_l2' for a proximal step", repr(self.penalty)
             advice = "Choose that penalty, or pass proximal=False"
@@ -116,12 +102,6 @@ class Options:
             raise InvalidValueError(message("fit", expected, got, "Pass entropy_weight=0"))
 
     def grid_steps(self) -> set[int]:
-        """Return the steps before which grids move to the data: from the first to half way.
-
-        Examples
-        --------
-        >>> sorted(Options(steps=20, grid_updates=5).grid_steps())
-        [0, 2, 5, 7, 10]
-        """
+        """Return the steps before which grids move to the data: from the first to half way."""
         last = max(1, self.grid_updates - 1)
         return {i * self.steps // (2 * last) for i in range(self.grid_updates)}

@@ -33,9 +33,16 @@ from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
 from kanlens.training.options import Options
-from kanlens.training.path_result import PathStep, SparsityPath, mean_and_error
 from kanlens.training.preparation import rows_kept
 from kanlens.training.proximal import ProximalSteps, zero_edges
+from kanlens.training.result import (
+    PathStep,
+    SparsityPath,
+    active_features,
+    live_edges,
+    mean_and_error,
+    weighty_edges,
+)
 from kanlens.training.resumption import (
     EVERY,
     Checkpoint,
@@ -45,12 +52,9 @@ from kanlens.training.resumption import (
     read_state,
 )
 from kanlens.training.run import TrainingRun
-from kanlens.training.structure import active_features, live_edges, weighty_edges
 
 if TYPE_CHECKING:
     from kanlens.data.tables import Table
-
-__all__ = ["sparsity_path"]
 
 COUNT = 10  # strengths by default
 WEAKEST = 1e-3  # first strength above 0, relative to the one at which killing all edges pays

@@ -24,26 +24,11 @@ NAMED = 5  # features outside the training data that are named
 
 @torch.no_grad()
 def predictions(model: KAN, x: Rows) -> pd.DataFrame:
-    """Predict every row.
+    """Predict every row of x (batch, in), in the units of the data.
 
-    Parameters
-    ----------
-    model : KAN
-        Left as it is.
-    x : Tensor, ndarray or DataFrame, shape (batch, in)
-        In the units of the data.
-
-    Returns
-    -------
-    DataFrame
-        For regression one column per output, in the units of the data. For classification the
-        label of the likeliest class in a column named as the target, and one column
-        ``probability <label>`` per class.
-
-    Examples
-    --------
-    >>> predictions(KAN([2, 1]), torch.zeros(3, 2)).shape
-    (3, 1)
+    For regression there is one column per output, in the units of the data. For classification
+    there are the label of the likeliest class in a column named as the target, and one column
+    ``probability <label>`` per class.
     """
     import pandas as pd
 
@@ -64,18 +49,7 @@ def predictions(model: KAN, x: Rows) -> pd.DataFrame:
 
 @torch.no_grad()
 def outside_words(model: KAN, x: Tensor) -> str:
-    """Say how many rows of x (batch, in) lie outside what the model knows, and in which features.
-
-    Returns
-    -------
-    str
-        Empty when none does.
-
-    Examples
-    --------
-    >>> outside_words(KAN([2, 1]), torch.tensor([[0.0, 0.0], [0.5, 9.0]]))
-    '1 of 2 rows outside the grid (x2: 1), where functions go on'
-    """
+    """Say how many rows of x (batch, in) lie outside what a model knows, and in which features."""
     outside = model.outside(x.to(model.input_shift))
     if not bool(outside.any()):
         return ""
@@ -96,19 +70,6 @@ def judge(model: KAN, table: Table) -> dict[str, float]:
     """Return the metric of a model on a table with targets, by its name (R2 or accuracy).
 
     A pruned model finds its features in the table by name.
-
-    Raises
-    ------
-    DataError
-        If the table has no target, or not the kind of target that the model predicts.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from kanlens.data.tables import read_table
-    >>> table = read_table(pd.DataFrame({"a": [0.0, 1.0, 2.0], "y": [0.0, 2.0, 3.0]}), target="y")
-    >>> list(judge(KAN([1, 1], feature_names=["a"]).double(), table))
-    ['R2']
     """
     if table.y is None:
         raise DataError("judge: expected a table with the target, got none. Add its column.")

@@ -38,13 +38,10 @@ from kanlens.checks import message
 from kanlens.errors import MethodError
 from kanlens.model.layers import KANLinear
 from kanlens.sparsity import activation_l2
-from kanlens.sparsity.functions import made_of_splines
 from kanlens.sparsity.moments import Moments, rooted
-from kanlens.sparsity.shrinkage import shrink
-from kanlens.training.inputs import LayerValues, layer_values
-from kanlens.training.objective import Objective, task_loss
-
-__all__ = ["ProximalSteps", "zero_edges"]
+from kanlens.sparsity.norms import made_of_splines
+from kanlens.sparsity.penalties import shrink
+from kanlens.training.objective import LayerValues, Objective, layer_values, task_loss
 
 HALVINGS = 20
 LARGEST = 2.0  # of a step; 1 is right for a node with one edge in a loss that is a parabola
@@ -54,42 +51,20 @@ RIDGE = 1e-6  # on the metric, relative to its largest entry
 
 
 def zero_edges(layer: KANLinear) -> Tensor:  # (out, in)
-    """Tell which edges are exactly zero; masked ones are.
-
-    Examples
-    --------
-    >>> layer = KANLinear(2, 1)
-    >>> layer.mask[0, 1] = 0
-    >>> zero_edges(layer)
-    tensor([[False,  True]])
-    """
+    """Tell which edges are exactly zero; masked ones are."""
     with torch.no_grad():
         return ~((layer.coefficients() != 0).any(-1) | (layer.base_weights() != 0))
 
 
 @dataclass
 class ProximalSteps:
-    """Proximal steps for one training run.
-
-    Attributes
-    ----------
-    objective : Objective
-        With ``"activation_l2"`` in its penalty.
-    size : float
-        Of the next step.
-    """
+    """Proximal steps for one training run, whose penalty has ``"activation_l2"`` in it."""
 
     objective: Objective
-    size: float = 1.0
+    size: float = 1.0  # of the next step
 
     def begin(self, x: Tensor) -> None:
-        """Settle the weights of the nodes and the zeros, over the rows of x.
-
-        Raises
-        ------
-        MethodError
-            If some edges are no splines.
-        """
+        """Settle the weights of the nodes and the zeros, over the rows of x."""
         for index, layer in enumerate(self.objective.model.layers):
             if not made_of_splines(layer):
                 expected = "layers of splines for a proximal step"
@@ -127,10 +102,7 @@ class ProximalSteps:
     def settle(self, x: Tensor, y: Tensor, most: int, *, gain: float = 1e-4) -> bool:
         """Take at most `most` steps while each lowers the objective by a share of `gain`.
 
-        Returns
-        -------
-        bool
-            Whether another set of edges is zero.
+        Tells whether another set of edges is zero.
         """
         before = self.zeros
         for _ in range(most):

@@ -1,15 +1,20 @@
-"""What `fit` returns."""
+"""What `fit` and `sparsity_path` return, and which edges and features of a model are alive."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
+from kanlens.sparsity import weight_l1
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,19 +67,212 @@ class FitResult:
 
     def to_json(self) -> str:
         """Return all but the model as JSON; what is not finite becomes null."""
-        data: dict[str, Any] = {
-            "history": [{k: _number(v) for k, v in record.items()} for record in self.history],
-            "stopped_because": self.stopped_because,
-            "best_step": self.best_step,
-            "loss": _number(self.loss),
-            "validation_loss": _number(self.validation_loss),
-            "metric_name": self.metric_name,
-            "metric": _number(self.metric),
-            "held_out": self.held_out.tolist(),
-            "seconds": self.seconds,
-        }
+        data = {k: finite_or_none(v) for k, v in vars(self).items() if k != "model"}
+        data["history"] = [{k: finite_or_none(v) for k, v in one.items()} for one in self.history]
+        data["held_out"] = self.held_out.tolist()
         return json.dumps(data, allow_nan=False)
 
 
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PathStep:
+    """A model trained with one strength of the penalty, from the one before it.
+
+    Attributes
+    ----------
+    model : KAN
+        A model of its own.
+    strength : float
+        Factor of the penalty.
+    loss : float
+        On the training rows, without penalty, in the scaled units of the target.
+    held_out_loss, standard_error : float
+        Mean over the held-out rows (the training rows when there are none), and its standard error.
+    penalty : float
+        The norms' sum, without `strength`.
+    metric : float
+        R2 or accuracy on the held-out rows, else on the training rows.
+    edges_alive : int
+        Edges that are not exactly zero.
+    edges_above : int
+        Edges of `alive`.
+    alive : tuple of Tensor, each of shape (out, in)
+        For each layer, the edges at or above the threshold that lie on a path of such edges from a
+        feature to an output.
+    features : tuple of str
+        Features that edges of `alive` leave.
+    stopped_because : str
+        Why training ended.
+    seconds : float
+        Time taken.
+    """
+
+    model: KAN
+    strength: float
+    loss: float
+    held_out_loss: float
+    standard_error: float
+    penalty: float
+    metric: float
+    edges_alive: int
+    edges_above: int
+    alive: tuple[Tensor, ...]
+    features: tuple[str, ...]
+    stopped_because: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SparsityPath:
+    """Models of increasing sparsity, each trained from the one before it.
+
+    Attributes
+    ----------
+    steps : tuple of PathStep
+        In the order of their strengths.
+    penalty : dict of str to float
+        The norms and their weights.
+    threshold : float
+        Share of a layer's largest norm below which an edge counts as dead.
+    metric_name : str
+        "R2" or "accuracy".
+    constant_loss : float
+        Held-out loss of the best constant.
+    tolerance : float
+        What `best` may give up.
+    held_out : Tensor, shape (n,)
+        Indices of the rows kept out of training, the same for all steps.
+    stopped_because : str
+        Why the path ended, in words.
+    seconds : float
+        Time taken.
+    """
+
+    steps: tuple[PathStep, ...]
+    penalty: dict[str, float]
+    threshold: float
+    metric_name: str
+    constant_loss: float
+    tolerance: float
+    held_out: Tensor
+    stopped_because: str
+    seconds: float
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """The strengths, increasing."""
+        return tuple(step.strength for step in self.steps)
+
+    @property
+    def best(self) -> int:
+        """Index of the sparsest model that is still as good as the best one.
+
+        Of the models whose held-out loss is within one standard error [1]_ of the lowest, or within
+        `tolerance` of what the lowest explains beyond a constant, it is the one with the fewest
+        edges above the threshold; of several, the one with the lowest loss.
+
+        References
+        ----------
+        .. [1] L. Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
+        """
+        known = [i for i, step in enumerate(self.steps) if math.isfinite(step.held_out_loss)]
+        lowest = min((self.steps[i] for i in known), key=lambda step: step.held_out_loss)
+        explained = max(0.0, self.constant_loss - lowest.held_out_loss)
+        room = max(lowest.standard_error, self.tolerance * explained)
+        good = [i for i in known if self.steps[i].held_out_loss <= lowest.held_out_loss + room]
+        return min(good, key=lambda i: (self.steps[i].edges_above, self.steps[i].held_out_loss))
+
+    def model_at(self, index: int | None = None) -> KAN:
+        """Return the model of one step, of the best one by default; it is not copied.
+
+        Raises
+        ------
+        InvalidValueError
+            If there is no such step.
+        """
+        if index is None:
+            index = self.best
+        if not -len(self.steps) <= index < len(self.steps):
+            expected, advice = f"an index below {len(self.steps)}", "Count the steps from 0"
+            raise InvalidValueError(message("SparsityPath.model_at", expected, repr(index), advice))
+        return self.steps[index].model
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per strength; `best` marks one of them."""
+        import pandas as pd
+
+        best = self.best
+        rows = [{**_numbers(step), "best": i == best} for i, step in enumerate(self.steps)]
+        for row in rows:
+            row["features"] = ", ".join(row["features"])
+        return pd.DataFrame(rows)
+
+    def to_json(self) -> str:
+        """Return all but the models as JSON; what is not finite becomes null."""
+        steps = [
+            {
+                **{k: finite_or_none(v) for k, v in _numbers(step).items()},
+                "alive": [mask.tolist() for mask in step.alive],
+                "stopped_because": step.stopped_because,
+            }
+            for step in self.steps
+        ]
+        own = {k: finite_or_none(v) for k, v in vars(self).items() if k != "steps"}
+        data = {"steps": steps, "best": self.best, **own, "held_out": self.held_out.tolist()}
+        return json.dumps(data, allow_nan=False)
+
+
+def _numbers(step: PathStep) -> dict[str, Any]:
+    others = ("model", "alive", "stopped_because")
+    return {name: value for name, value in vars(step).items() if name not in others}
+
+
+def finite_or_none(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@torch.no_grad()
+def mean_and_error(losses: Tensor) -> tuple[float, float]:
+    """Return the mean of the losses of rows, and its standard error (0 for a single row)."""
+    values = losses.double()
+    spread = float(values.std()) if len(values) > 1 else 0.0
+    return float(values.mean()), spread / math.sqrt(len(values))
+
+
+@torch.no_grad()
+def weighty_edges(model: KAN, inputs: Sequence[Tensor], threshold: float) -> list[Tensor]:
+    """Tell which edges have at least `threshold` of their layer's largest weight L1 norm.
+
+    At 0 every edge counts that is not exactly zero; masked ones never do. `inputs` (batch, in) are
+    what reaches each layer.
+    """
+    found = []
+    for layer, x in zip(model.layers, inputs, strict=True):
+        norms = weight_l1(layer, x) * (layer.mask != 0)
+        found.append((norms > 0) & (norms >= threshold * norms.max()))
+    return found
+
+
+def live_edges(model: KAN, masks: Sequence[Tensor]) -> list[Tensor]:
+    """Leave out the edges that no path leads through from a feature to an output.
+
+    The nodes are those of the model: a product is reached by any of its factors.
+    """
+    found = [mask.clone() for mask in masks]
+    owners = [nodes.owner for nodes in model.nodes]
+    reached = torch.ones(model.widths[0], dtype=torch.bool, device=masks[0].device)
+    for mask, owner in zip(found, owners, strict=True):
+        mask.logical_and_(reached)
+        counts = torch.zeros(int(owner.max()) + 1, dtype=torch.long, device=mask.device)
+        reached = counts.index_add(0, owner, mask.any(1).long()) > 0
+    read = torch.ones_like(reached)
+    for mask, owner in zip(reversed(found), reversed(owners), strict=True):
+        mask.logical_and_(read[owner].unsqueeze(1))
+        read = mask.any(0)
+    return found
+
+
+def active_features(model: KAN, masks: Sequence[Tensor]) -> tuple[str, ...]:
+    """Return the names of the features that edges leave."""
+    used = masks[0].any(0).tolist()
+    return tuple(name for name, use in zip(model.feature_names, used, strict=True) if use)

@@ -36,24 +36,6 @@ class Checkpoint:
 
     The state is copied at ends of steps only, and not at all of them, so that steps of
     milliseconds are not slowed down; an interrupt in the middle of a step finds the last copy.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    every : float
-        Seconds between two times that it is written; 0 for every step.
-    clock : callable
-        Returns the time in seconds.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "c")
-    >>> saved = Checkpoint(path)
-    >>> saved.note(lambda: {"step": 0})
-    >>> path.exists(), saved.write(), path.exists()
-    (False, None, True)
     """
 
     def __init__(
@@ -78,16 +60,7 @@ class Checkpoint:
 
 
 def write_state(path: Path, state: Any) -> None:
-    """Write nested dicts and lists of tensors, numbers, text and None to one file, atomically.
-
-    Examples
-    --------
-    >>> import tempfile, torch
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_state(Path(folder) / "s", {"step": 3, "w": [torch.ones(2)]})
-    ...     read_state(Path(folder) / "s")
-    {'step': 3, 'w': [tensor([1., 1.])]}
-    """
+    """Write nested dicts and lists of tensors, numbers, text and None to one file, atomically."""
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
@@ -100,13 +73,7 @@ def write_state(path: Path, state: Any) -> None:
 
 
 def read_state(path: Path, *, call: str = "fit") -> Any:
-    """Read what `write_state` wrote.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is truncated, something else, or of a newer kanlens.
-    """
+    """Read what `write_state` wrote."""
     metadata, tensors = read_safetensors(path, call=call)
     if metadata.get("format") != FORMAT:
         raise FileFormatError(_wrong(call, path, repr(metadata.get("format"))))
@@ -122,15 +89,7 @@ def read_state(path: Path, *, call: str = "fit") -> Any:
 
 
 def checkpoint_path(call: str, checkpoint: str | Path | None, *, resume: bool) -> Path | None:
-    """Return where checkpoints are written, None for nowhere.
-
-    Raises
-    ------
-    InvalidValueError
-        If there is nothing to resume from.
-    OutputError
-        If the file cannot be written there.
-    """
+    """Return where checkpoints are written, None for nowhere; refuse what cannot be written."""
     if checkpoint is None:
         if resume:
             expected, got = "a checkpoint to resume from", "resume=True without one"
@@ -155,13 +114,7 @@ def identity_of(model: KAN, options: Options, x: Tensor, y: Tensor) -> dict[str,
 
 
 def check_identity(saved: dict[str, Any], here: dict[str, Any], *, call: str) -> None:
-    """Refuse the state of another run.
-
-    Raises
-    ------
-    FileFormatError
-        If it is of other data, another model or other options.
-    """
+    """Refuse the state of a run on other data, of another model, or with other options."""
     there = saved.get("identity") or {}
     other = [name for name in sorted(here) if there.get(name) != here[name]]
     if other:
@@ -172,13 +125,7 @@ def check_identity(saved: dict[str, Any], here: dict[str, Any], *, call: str) ->
 
 
 def difference(there: dict[str, Any], here: dict[str, Any], name: str) -> str:
-    """Word how one part of two runs' identities differs; options by the first that does.
-
-    Examples
-    --------
-    >>> difference({"options": {"steps": 3}}, {"options": {"steps": 4}}, "options")
-    'options (steps 3 there, 4 here)'
-    """
+    """Word how one part of two runs' identities differs; options by the first that does."""
     if name != "options" or not isinstance(there.get(name), dict):
         return name
     old, new = there[name], here[name]

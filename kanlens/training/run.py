@@ -18,15 +18,18 @@ from kanlens.interruption import Interruption
 from kanlens.model import kernels
 from kanlens.model.network import KAN
 from kanlens.model.recording import remember, trace
-from kanlens.training.footprint import HISTORY, check_footprint
 from kanlens.training.objective import Objective, metric_name, score, task_loss
 from kanlens.training.options import Options
-from kanlens.training.preparation import rows_kept, settle_range, settle_scaling
+from kanlens.training.preparation import (
+    HISTORY,
+    check_footprint,
+    rows_kept,
+    settle_range,
+    settle_scaling,
+)
 from kanlens.training.proximal import ProximalSteps
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import check_identity, identity_of
-
-__all__ = ["TrainingRun"]
 
 IMPROVEMENT = 1e-4  # relative, below which a step counts as none for early stopping
 OUTSIDE = 0.01  # share of a layer's inputs outside their grids that is left alone
@@ -39,18 +42,9 @@ QUICK = 2_000_000  # numbers in a basis from which statistics are had in a momen
 class TrainingRun:
     """The state of one training run; `begin` or `restore` it, let it `go`, then `finish` it.
 
-    Parameters
-    ----------
-    model : KAN
-        Trained in place.
-    options : Options
-        What the user chose.
-    x : Tensor, shape (batch, in)
-        All rows, in the units of the data.
-    y : Tensor
-        Their targets, as `kanlens.encoding.prepare_target` returns them.
-    generator : torch.Generator, optional
-        Draws held-out rows and batches. When None, its seed is drawn from torch's own.
+    Takes all rows x (batch, in) in the units of the data, and targets as
+    `kanlens.encoding.prepare_target` returns them. The generator draws held-out rows and batches;
+    when None, its seed is drawn from torch's own.
     """
 
     optimizer: torch.optim.Optimizer
@@ -70,6 +64,7 @@ class TrainingRun:
             strength=options.strength,
             entropy_weight=options.entropy,
         )
+        self.widest = max(lay.in_features * lay.degrees_of_freedom for lay in model.layers)
         self.generator = generator
         self.held_out = torch.empty(0, dtype=torch.long)
         self.history: list[dict[str, float]] = []
@@ -85,36 +80,22 @@ class TrainingRun:
         rows = len(self.train_x)
         if self.options.optimizer != "lbfgs":
             rows = min(rows, self.options.batch_size)
-        return rows * self._widest
-
-    @property
-    def _widest(self) -> int:
-        return max(lay.in_features * lay.degrees_of_freedom for lay in self.model.layers)
+        return rows * self.widest
 
     def begin(self, held_out: Tensor | None = None) -> None:
-        """Hold rows out, settle the scaling, and note the untrained state.
-
-        Parameters
-        ----------
-        held_out : Tensor, shape (n,), optional
-            Indices of the rows to hold out. Drawn when None.
-
-        Raises
-        ------
-        InvalidValueError
-            If no row is left to train on.
-        TrainingError
-            If the loss is not finite.
-        """
+        """Hold rows out (drawn when None), settle the scaling, and note the untrained state."""
         if self.generator is None:
             seed = int(torch.randint(2**63 - 1, ()))
             self.generator = torch.Generator().manual_seed(seed)
-        self.held_out = self._drawn() if held_out is None else held_out
+        if held_out is None:
+            count = round(self.options.validation * len(self.x))
+            order = self._permutation(len(self.x)) if count else torch.arange(0)
+            held_out = order[:count].sort().values
+        self.held_out = held_out
         self._split()
         settle_range(self.model, self.x)
         settle_scaling(self.model, self.train_x, self.train_y, self.options.scale)
-        self._forget()
-        self._start_optimizers()
+        self._start()
         record = self._evaluate()
         if not math.isfinite(record["loss"] + record["penalty"]):
             what = "loss" if not math.isfinite(record["loss"]) else "penalty"
@@ -125,13 +106,6 @@ class TrainingRun:
         self._keep(record, monitor=monitor if math.isfinite(monitor) else math.inf)
         if self.options.steps == 0:
             self.stopped_because = "no steps were asked for"
-
-    def _drawn(self) -> Tensor:
-        """Return the indices of rows to hold out."""
-        n_rows = len(self.x)
-        count = round(self.options.validation * n_rows)
-        order = self._permutation(n_rows) if count else torch.arange(n_rows)
-        return order[:count].sort().values
 
     def _permutation(self, n: int) -> Tensor:
         source = self.generator
@@ -147,13 +121,11 @@ class TrainingRun:
         self.test_x, self.test_y = self.x[self.held_out], self.y[self.held_out]
         check_footprint(self.model, self.options, self.train_x)
 
-    def _forget(self) -> None:
-        """Drop statistics of earlier data: they would enter the penalty."""
+    def _start(self) -> None:
+        """Drop statistics of earlier data, which would enter the penalty; make the optimizers."""
         for layer in self.model.layers:
             layer.statistics = None
         self.model.background = None
-
-    def _start_optimizers(self) -> None:
         self.optimizer = self._new_optimizer()
         if self.options.proximal and self.objective.penalized:
             self.proximal = ProximalSteps(self.objective)
@@ -184,19 +156,14 @@ class TrainingRun:
     ) -> None:
         """Take steps until there is a reason to stop; then put the best state back.
 
-        Parameters
-        ----------
-        advance : callable
-            Moves a progress bar.
-        note : callable, optional
-            Takes `state` and ``last=``, as `Checkpoint.note` does, at the end of every step.
-        stop : Interruption, optional
-            Keeps an interrupt; without it the interrupt passes, the best state is back then, too.
+        `advance` moves a progress bar; `note` takes `state` and ``last=`` at the end of every step,
+        as `Checkpoint.note` does. Without `stop` an interrupt passes; the best state is back then,
+        too.
         """
         whole = False
         try:
             with nullcontext() if stop is None else stop.kept():
-                self._take_steps(advance, note or _ignore)
+                self._take_steps(advance, note or (lambda *_, **__: None))
                 self._polish()
                 self._back_to_the_best()
                 self._follow_hidden_values()
@@ -206,7 +173,7 @@ class TrainingRun:
         finally:
             if not whole:
                 self._back_to_the_best()
-                few = max(1, len(self.train_x) * self._widest // QUICK)
+                few = max(1, len(self.train_x) * self.widest // QUICK)
                 with kernels.use("torch"):  # a kernel might have to be compiled
                     remember(self.model, self.train_x[::few])
         if stop is not None and stop.happened:
@@ -221,7 +188,9 @@ class TrainingRun:
         note(self.state)
         while not self.stopped_because:
             self._one_step(self.step in grid_steps)
-            advance(note=_note(self.history[-1], metric_name(self.model)))
+            last = self.history[-1]
+            found = f"{metric_name(self.model)} {last['metric']:.4f}"
+            advance(note=f"loss {last['loss']:.3e}  {found}")
             self._look_for_the_end(max(grid_steps, default=-1))
             note(self.state, last=bool(self.stopped_because))
 
@@ -366,22 +335,15 @@ class TrainingRun:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go back to what `state` has returned.
-
-        Raises
-        ------
-        FileFormatError
-            If it is of another run.
-        """
+        """Go back to what `state` has returned; refuse that of another run."""
         check_identity(saved, self.identity, call="fit")
         self.held_out, self.history = saved["held_out"], list(saved["history"])
         self.best, self.step, self.stale = saved["best"], saved["step"], saved["stale"]
         self.stopped_because = saved["stopped_because"]
         self._split()
-        self._forget()
         self.model.load_state_dict(saved["model"])
         self.model.scaled = saved["scaled"]
-        self._start_optimizers()
+        self._start()
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.proximal is not None:
             self.proximal.size = saved["proximal_size"]
@@ -404,11 +366,3 @@ class TrainingRun:
             held_out=self.held_out,
             seconds=seconds,
         )
-
-
-def _note(record: dict[str, float], metric: str) -> str:
-    return f"loss {record['loss']:.3e}  {metric} {record['metric']:.4f}"
-
-
-def _ignore(*_: Any, **__: Any) -> None:
-    """Take note of nothing."""

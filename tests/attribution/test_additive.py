@@ -11,8 +11,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from kanlens.attribution.additive import additive
-from kanlens.attribution.copula import GaussianCopula
+from kanlens.attribution.additive import GaussianCopula, additive
 from kanlens.attribution.problem import Problem
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model.analysis import private_copy

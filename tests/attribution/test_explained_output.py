@@ -28,6 +28,7 @@ def classifier(network):
     return model, x
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_several_classes_the_one_predicted_for_most_rows(classifier, tmp_path):
     model, x = classifier
     options = {"methods": ["secant"], "progress": False}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.attribution import ranking, runs
+from kanlens.attribution import dispatch, runs
 from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.shapley import sampling
 from kanlens.errors import InterruptedWarning
@@ -73,7 +73,7 @@ def test_a_comparison_without_a_method_passes_the_interrupt(model, x, monkeypatc
 
 
 def test_outputs_that_are_done_are_ranked(model, x, monkeypatch):
-    monkeypatch.setattr(ranking, "attribute", after(1, ranking.attribute))
+    monkeypatch.setattr(dispatch, "attribute", after(1, dispatch.attribute))
     text = (
         "importance: expected to come to an end, got an interrupt. "
         "1 of 2 outputs are done, and returned."
@@ -81,7 +81,7 @@ def test_outputs_that_are_done_are_ranked(model, x, monkeypatch):
     with pytest.warns(InterruptedWarning, match=f"^{re.escape(text)}$"):
         found = kanlens.importance(model, x, background=x)
     assert set(found["output"]) == {"y1"}
-    monkeypatch.setattr(ranking, "attribute", after(0, ranking.attribute))
+    monkeypatch.setattr(dispatch, "attribute", after(0, dispatch.attribute))
     with pytest.raises(KeyboardInterrupt):
         kanlens.importance(model, x, background=x)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.attribution.ranking import importance
+from kanlens.attribution.dispatch import importance
 from kanlens.errors import InvalidValueError
 
 

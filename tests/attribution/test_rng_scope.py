@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution.rng_scope import borrowed_randomness
+from kanlens.attribution.problem import borrowed_randomness
 
 
 def test_randomness_is_given_back_after_an_error():

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from kanlens.attribution.comparison import Evidence, verdict
 from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW
-from kanlens.attribution.verdicts import Evidence, verdict
 
 
 def said(**changes):

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks.attribution.adversary import broken
+from benchmarks.attribution.random_networks import random_model
 from kanlens.certificates.certification import certify
 from kanlens.certificates.statements import Bound, Certificate
 from kanlens.model.network import KAN
-from tests.certificates.adversary import broken
-from tests.certificates.random_networks import random_model
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.attribution.random_networks import random_model
 from kanlens.certificates import relaxation
 from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
 from kanlens.certificates.relaxation import node_bounds
@@ -13,7 +14,6 @@ from kanlens.model.analysis import private_copy
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 from tests.attribution.conftest import build
-from tests.certificates.random_networks import random_model
 
 SHAPES = ([3, 1], [2, 3, 1], [3, (2, 1), 1], [3, 4, 3, 1], [2, 3, (1, 2), (1, 1)], [20, 2, 1])
 

@@ -12,9 +12,9 @@ from kanlens.certificates.additive_approximation import (
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.branch_and_bound import (
     SearchBudget,
+    halved,
     refine,
 )
-from kanlens.certificates.branching_heuristic import halved
 from kanlens.certificates.feature_effects import slices, total_change
 from kanlens.certificates.sampling import (
     Extremes,

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.certificates.certification import certify
-from kanlens.certificates.domains import between_categories
+from kanlens.certificates.certification import between_categories, certify
 from kanlens.model.analysis import private_copy
 
 HELD = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}

@@ -70,9 +70,9 @@ def test_the_time_limit_covers_all_of_the_work():
     box = torch.tensor([[-1.0, 1.0]]).expand(25, 2)
     seconds = []
     for limit in (1e-6, None):
-        start = time.monotonic()
+        start = time.process_time()
         found = certify(model, box, max_boxes=1, time_limit=limit).outputs[0]
-        seconds.append(time.monotonic() - start)
+        seconds.append(time.process_time() - start)
         assert found.range.low <= found.range.seen_low
     assert seconds[0] < 0.5 * seconds[1]
 
@@ -188,6 +188,11 @@ def test_infinite_bounds_are_null_in_json():
     far = certify(small(), torch.tensor([[-1e9, 1e9], [0.0, 1.0]]), max_boxes=1)
     assert json.loads(far.to_json())["outputs"][0]["range"]["low"] is None
     assert far.outputs[0].range.low == -math.inf
+
+
+def test_the_ends_of_a_domain_are_told_apart():
+    text = str(certify(KAN([1, 1]), [[1e9 - 1, 1e9 + 1]], progress=False))
+    assert text.startswith("For x1 in [999999999, 1000000001]:")
 
 
 def test_the_text_says_it():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kanlens.certificates.domains import read_domain
+from kanlens.certificates.certification import read_domain
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 
 NAMES = ("age", "dose")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.attribution.adversary import broken
 from kanlens import deadlines
 from kanlens.certificates import additive_approximation, relaxation
 from kanlens.certificates.additive_approximation import additive_changes
@@ -18,7 +19,6 @@ from kanlens.model import analysis, kernels
 from kanlens.model.analysis import private_copy
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from tests.certificates.adversary import broken
 
 EDGE = 1e-7  # seconds that evaluating one takes, in these tests
 CALL, NUMBER = 5e-3, 2e-7  # what bounding takes, and more for every control point

@@ -9,7 +9,7 @@ import pytest
 
 import kanlens
 from kanlens.cli import main
-from kanlens.cli.certificate_commands import _given
+from kanlens.cli.attribution_commands import _given
 from kanlens.errors import InvalidValueError
 from tests.cli.test_commands import answer
 

@@ -13,7 +13,7 @@ import typer
 import kanlens
 from kanlens.attribution import METHODS
 from kanlens.cli import application, main
-from kanlens.cli.flags import CHECKED, NAMED, in_flags
+from kanlens.cli.application import CHECKED, NAMED, in_flags
 
 ROOT = Path(kanlens.__file__).parent
 for _name in application.COMMANDS:

@@ -84,6 +84,7 @@ REPORT = ["report", "m.safetensors", "d.csv", "--max-rows", "4", "--no-formula",
 REPORT.append("shapley,secant")
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "walked", [*WALK, pytest.param(REPORT, marks=pytest.mark.slow)], ids=lambda words: words[0]
 )  # a page takes all methods

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from rich.cells import cell_len
 
-from kanlens.cli.table_layout import PAD, blocks, broken
+from kanlens.cli.terminal import PAD, blocks, broken
 
 
 @pytest.fixture

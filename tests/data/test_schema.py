@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.data.schema import Feature, Output, Schema, default_schema, label_text
+from kanlens.data.cell_parsing import label_text
+from kanlens.data.schema import Feature, Output, Schema, default_schema
 from kanlens.errors import DataError, InvalidValueError
 
 

@@ -9,13 +9,18 @@ import torch
 
 import kanlens
 from kanlens.deadlines import Deadline
-from kanlens.discovery import finding, networks, reading, structure
+from kanlens.discovery import finding, networks, structure
 from kanlens.discovery.front import Front
-from kanlens.discovery.networks import View, interpolator, trained, views
-from kanlens.discovery.problems import Problem
-from kanlens.discovery.reading import formula_of, network_formulas
-from kanlens.discovery.structure import explore, part_of
-from kanlens.discovery.time_budget import Interlude, Portion
+from kanlens.discovery.networks import (
+    View,
+    formula_of,
+    interpolator,
+    network_formulas,
+    trained,
+    views,
+)
+from kanlens.discovery.problems import SearchProblem
+from kanlens.discovery.structure import Interlude, Portion, explore, part_of
 from kanlens.errors import InterruptedWarning
 from kanlens.symbolic.composition import evaluator
 
@@ -27,7 +32,7 @@ def problem(function, width=2, *, count=200, noise=0.0, low=1.0, high=4.0, seed=
     x = draw.uniform(low, high, (count, width))
     y = function(*x.T)
     y = y + noise * y.std() * draw.normal(size=count)
-    return Problem(x, (A, B, C)[:width], y, np.arange(count) % 3 == 0, lambda e: e)
+    return SearchProblem(x, (A, B, C)[:width], y, np.arange(count) % 3 == 0, lambda e: e)
 
 
 def front_of(given, seconds=20.0):
@@ -43,13 +48,16 @@ def draws(seed=0):
 def test_a_view_goes_there_and_back():
     given = problem(lambda a, b: -a * b)
     for view in views(given):
-        names = view.names(given.names)
+        plain = View(view.logs, 0)
+        names = tuple(plain.formula(x, given.names) for x in sympy.symbols("x1 x2", real=True))
         made = evaluator(names, given.names)(given.columns)
         np.testing.assert_allclose(made, view.inputs(given.columns), rtol=1e-12)
         back = view.target(view.output(given.target))
         np.testing.assert_allclose(back, given.target, rtol=1e-12)
         t = sympy.Symbol("t")
-        written = sympy.lambdify(t, view.expression(t), "numpy")(view.output(given.target))
+        written = sympy.lambdify(t, view.formula(t, given.names), "numpy")(
+            view.output(given.target)
+        )
         np.testing.assert_allclose(written, given.target, rtol=1e-12)
 
 
@@ -62,9 +70,10 @@ def test_a_network_knows_values_and_slopes():
     given = problem(lambda a, b: a * np.sin(b), count=300)
     found = interpolator(given, Deadline.after(20.0), draws())
     assert found.error < 1e-2
-    assert networks.error_of(found, given) == found.error
-    x = given.columns[:40]
-    slopes = found.slopes(x)
+    x, y, judged = given.columns, given.target, given.held_out
+    gap = np.mean((found(x[judged]) - y[judged]) ** 2)
+    assert found.error == pytest.approx(gap / y[judged].var(), rel=1e-12)
+    slopes = found.slopes
     for i in range(2):
         move = np.zeros(2)
         move[i] = 1e-6
@@ -78,8 +87,8 @@ def test_slopes_are_by_the_columns_where_these_are_seen_by_logarithms():
     view = View((True, True), 1)
     found = trained(given, [2, 1], view, Deadline.after(20.0), draws(), 10)
     assert found.error < 1e-5
-    np.testing.assert_allclose(found.slopes(given.columns[:9]), 1 / given.columns[:9], rtol=0.05)
-    assert found.sizes(given.columns).tolist() == [1.0] * 200
+    np.testing.assert_allclose(found.slopes[:9], 1 / given.columns[:9], rtol=0.05)
+    assert found.sizes.tolist() == [1.0] * 200
 
 
 def test_training_is_repeatable_and_seeds_nothing():
@@ -162,7 +171,7 @@ def test_no_interlude_after_an_exact_formula():
 
 
 def test_networks_are_read_as_formulas(monkeypatch):
-    monkeypatch.setattr(reading, "shapes", lambda width: [[width, 1]])
+    monkeypatch.setattr(networks, "shapes", lambda width: [[width, 1]])
     given = problem(lambda a, b: np.sin(a) + b**2)
     front = front_of(given, 60.0)
     network_formulas(given, front, View((False, False), 0), draws())
@@ -187,9 +196,9 @@ def test_an_interrupt_goes_through_reading(monkeypatch):
     def interrupted(*_, stop, **__):
         stop.happened = True
 
-    monkeypatch.setattr(reading, "assign_functions", interrupted)
+    monkeypatch.setattr(networks, "assign_functions", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        reading.read(found, given, front_of(given))
+        networks.read(found, front_of(given))
 
 
 def test_a_part_of_a_sum_is_that_part_and_a_constant():
@@ -237,7 +246,7 @@ def test_discover_trains_networks_when_the_search_has_nothing(monkeypatch):
     y = np.sin(x[:, 0]) + x[:, 1] ** 2 + 0.01 * draw.normal(size=300)
     monkeypatch.setattr(finding, "search", lambda problem, front: None)
     monkeypatch.setattr(structure, "search", lambda problem, front, **_: None)
-    monkeypatch.setattr(reading, "shapes", lambda width: [[width, 1]])
+    monkeypatch.setattr(networks, "shapes", lambda width: [[width, 1]])
     found = kanlens.discover(x, y, time_limit=60.0, progress=False)
     assert found.equations_["loss"].min() < 0.01
     assert found.stopped_because in ("every way was tried", "only noise was left")

@@ -7,12 +7,11 @@ import sympy
 import kanlens
 from kanlens.deadlines import Deadline
 from kanlens.discovery.front import Front
-from kanlens.discovery.monomials import sum_formulas
-from kanlens.discovery.problems import Problem, transformed
+from kanlens.discovery.monomials import MonomialSum
+from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.reductions import quieted
-from kanlens.discovery.residual_test import is_noise
-from kanlens.discovery.smoothness import noise_of, noise_ratio
-from kanlens.discovery.term_dropping import thinner
+from kanlens.discovery.smoothness import is_noise, noise_of, noise_ratio
+from kanlens.symbolic.term_collection import thinner
 
 A, B, C = sympy.symbols("a b c", real=True)
 
@@ -23,7 +22,7 @@ def noisy(function, width=2, *, noise=0.01, count=600, low=1.0, high=4.0, seed=0
     x = draw.uniform(low, high, (count, width))
     y = function(*x.T)
     y = y + noise * np.sqrt(np.mean(y**2)) * draw.normal(size=count)
-    return Problem(x, (A, B, C)[:width], y, np.arange(count) % 3 == 0, lambda e: e)
+    return SearchProblem(x, (A, B, C)[:width], y, np.arange(count) % 3 == 0, lambda e: e)
 
 
 def front_of(given):
@@ -134,7 +133,7 @@ def test_errors_of_a_function_of_the_target_weigh_as_those_of_y():
     """1/y**2 is large where y is small and its noise counts most: fitted evenly it misleads."""
     given = noisy(lambda a, b, c: 1 / np.sqrt((a**2 - b**2) ** 2 + (c * a) ** 2), 3, low=0.5)
     front = front_of(given)
-    sum_formulas(given, front)
+    MonomialSum().offer(given, front)
     assert front.chosen().expression.has(A**2 * C**2)
     steep = dict(transformed(given, ("invsq",)))["invsq"]
     expected = np.abs(given.target) ** 3 / 2
@@ -154,7 +153,7 @@ def test_a_function_that_hardly_varies_is_left_out():
     draw = np.random.default_rng(0)
     x = draw.uniform(1, 4, (600, 3)) * (1.0, 1.0, 100.0)
     y = x[:, 0] * (1 - np.exp(-x[:, 1])) + 0.01 * draw.normal(size=600)
-    front = front_of(Problem(x, (A, B, C), y, np.arange(600) % 3 == 0, lambda e: e))
+    front = front_of(SearchProblem(x, (A, B, C), y, np.arange(600) % 3 == 0, lambda e: e))
     front.offer(A * (sympy.cos(1 / C) - sympy.exp(-B)))
     assert sympy.expand(front.chosen().expression - A * (1 - sympy.exp(-B))) == 0
     assert sympy.Integer(1) + A in thinner(sympy.cos(B) + A)

@@ -7,28 +7,36 @@ import pytest
 import sympy
 
 from kanlens.deadlines import Deadline
-from kanlens.discovery.additive import additive_error, solve_layer
-from kanlens.discovery.bilinear import product_formulas
+from kanlens.discovery.additive import (
+    OuterFunction,
+    additive_error,
+    inner_sum,
+    solve_additive,
+)
+from kanlens.discovery.ansatz import Ansatz, PowerLaw, Through
+from kanlens.discovery.constants import EXACT, Limits
 from kanlens.discovery.curves import U, fit_curves
-from kanlens.discovery.dictionary import best_sums
-from kanlens.discovery.front import EXACT, Front
-from kanlens.discovery.index_model import factored_formulas, weighted_formulas
-from kanlens.discovery.monomials import evaluate, libraries, sum_formulas
-from kanlens.discovery.problems import TRANSFORMS, Problem, transformed
-from kanlens.discovery.quotients import function_ratio_formulas, ratio_formulas
+from kanlens.discovery.front import Front
+from kanlens.discovery.index_model import MonomialsTimesIndex, PowersTimesIndex
+from kanlens.discovery.monomials import (
+    MonomialSum,
+    PolynomialRatio,
+    RatioWithFunction,
+    evaluate,
+    libraries,
+)
+from kanlens.discovery.problems import TRANSFORMS, SearchProblem, transformed
 from kanlens.discovery.reductions import (
     best_loo_error,
     exponents_of,
     paired,
     peeled,
 )
-from kanlens.discovery.regression import eliminate, quick_error
-from kanlens.discovery.separable import separable_formulas
-from kanlens.discovery.single import best_pairs, multipliers, smooth_curve, windows
+from kanlens.discovery.regression import Basis, best_pairs, eliminate, quick_error
+from kanlens.discovery.separable import ProductWithCombination, SeparableProduct
+from kanlens.discovery.single import multipliers, smooth_curve, windows
 from kanlens.discovery.smoothness import loo_error
-from kanlens.discovery.splines import Basis
-from kanlens.discovery.term_collection import even_ratios, joined
-from kanlens.discovery.transformation_model import inner_sum, outer_formulas
+from kanlens.discovery.sparse import best_sums
 
 A, B, C = sympy.symbols("a b c", real=True)
 
@@ -38,18 +46,18 @@ def problem(function, width=2, *, low=1.0, high=4.0, count=300, seed=0):
     draw = np.random.default_rng(seed)
     x = draw.uniform(low, high, (count, width))
     held_out = np.arange(count) % 3 == 0
-    return Problem(x, (A, B, C)[:width], function(*x.T), held_out, lambda e: e)
+    return SearchProblem(x, (A, B, C)[:width], function(*x.T), held_out, lambda e: e)
 
 
 def front_of(given):
     return Front(given.names, given.columns, given.target, given.held_out, Deadline.after(20.0))
 
 
-def solved(step, given):
-    """Return the formula that one step finds, and its error."""
+def solved(ansatz, given):
+    """Return the formula that one ansatz finds, and its error."""
     front = front_of(given)
     front.start()
-    step(given, front)
+    ansatz.offer(given, front)
     return front.chosen()
 
 
@@ -111,7 +119,7 @@ def test_a_sum_is_additive_and_a_product_is_not():
 
 
 def test_the_parts_of_a_layer_are_the_functions_of_a_sum():
-    layer = solve_layer(problem(lambda a, b: np.sin(a) + b**2))
+    layer = solve_additive(problem(lambda a, b: np.sin(a) + b**2))
     grids, values = layer.curves()
     gap = values[0] - np.sin(grids[0])
     assert np.ptp(gap) < 1e-3
@@ -147,26 +155,73 @@ def test_columns_of_both_signs_get_whole_powers():
 
 
 @pytest.mark.parametrize(
-    ("step", "function", "width"),
+    ("ansatz", "function", "width"),
     [
-        (sum_formulas, lambda a, b: np.sqrt(a**2 - 2 * a * b + 3 * b**2), 2),
-        (ratio_formulas, lambda a, b, c: (a + b) / (1 + a * b * c), 3),
-        (weighted_formulas, lambda a, b, c: a + b + 2 * np.sqrt(a * b) * np.cos(c), 3),
-        (factored_formulas, lambda a, b, c: a**2 / (np.exp(b / c) + 2), 3),
-        (product_formulas, lambda a, b: np.sin(a * b / 2) * b**2, 2),
-        (separable_formulas, lambda a, b: np.cos(a) * np.sin(2 * b), 2),
-        (outer_formulas, lambda a, b: np.tanh(a / 3 + np.log(b)), 2),
-        (function_ratio_formulas, lambda a: (a**2 - 3) / np.log(a), 1),
-        (function_ratio_formulas, lambda a: (2 * a - np.sin(a)) / (a**2 + 1), 1),
+        (MonomialSum(), lambda a, b: np.sqrt(a**2 - 2 * a * b + 3 * b**2), 2),
+        (PolynomialRatio(), lambda a, b, c: (a + b) / (1 + a * b * c), 3),
+        (MonomialsTimesIndex(), lambda a, b, c: a + b + 2 * np.sqrt(a * b) * np.cos(c), 3),
+        (PowersTimesIndex(), lambda a, b, c: a**2 / (np.exp(b / c) + 2), 3),
+        (ProductWithCombination(), lambda a, b: np.sin(a * b / 2) * b**2, 2),
+        (SeparableProduct(), lambda a, b: np.cos(a) * np.sin(2 * b), 2),
+        (OuterFunction(), lambda a, b: np.tanh(a / 3 + np.log(b)), 2),
+        (RatioWithFunction(), lambda a: (a**2 - 3) / np.log(a), 1),
+        (RatioWithFunction(), lambda a: (2 * a - np.sin(a)) / (a**2 + 1), 1),
     ],
 )
-def test_each_way_finds_what_it_is_for(step, function, width):
-    entry = solved(step, problem(function, width, count=600))
+def test_each_way_finds_what_it_is_for(ansatz, function, width):
+    entry = solved(ansatz, problem(function, width, count=600))
     assert entry.error <= EXACT
 
 
+class Counting(Ansatz):
+    """An ansatz that counts what it is asked for."""
+
+    limits = Limits(narrowest=2, widest=2)
+    fitted = written = 0
+
+    def _fit(self, problem, front):
+        for power in (2, 3):
+            self.fitted += 1
+            yield power
+
+    def _write(self, model, front):
+        for factor in (1, 2):
+            self.written += 1
+            yield factor * A**model
+
+
+def test_an_ansatz_does_nothing_once_the_front_is_done():
+    given = problem(lambda a, b: a**2)
+    front, ansatz = front_of(given), Counting()
+    ansatz.offer(given, front)
+    assert front.done
+    assert front.chosen().expression == A**2
+    assert (ansatz.fitted, ansatz.written) == (1, 1)
+    rest = Counting()
+    rest.offer(problem(lambda a, b: a**4), front_of(problem(lambda a, b: a**4)))
+    assert (rest.fitted, rest.written) == (2, 4)
+
+
+def test_an_ansatz_leaves_alone_what_it_does_not_suit():
+    for width in (1, 3):
+        given, ansatz = problem(lambda a, *_: a, width), Counting()
+        ansatz.offer(given, front_of(given))
+        assert ansatz.fitted == 0
+    one_sign = problem(lambda a, b: a * b)
+    assert list(SeparableProduct().formulas(one_sign, front_of(one_sign))) == []
+    few = problem(lambda a, b: a * b, count=40)
+    assert list(OuterFunction().formulas(few, front_of(few))) == []
+
+
+def test_a_function_of_the_target_is_searched_by_the_same_ansatz():
+    given = problem(lambda a, b: np.log(a**2 * b))
+    front = front_of(given)
+    Through(PowerLaw(), ("exp",)).offer(given, front)
+    assert sympy.simplify(sympy.exp(front.chosen().expression) - A**2 * B) == 0
+
+
 def test_a_way_does_not_find_what_it_is_not_for():
-    entry = solved(ratio_formulas, problem(lambda a, b: np.sin(a * b), 2))
+    entry = solved(PolynomialRatio(), problem(lambda a, b: np.sin(a * b), 2))
     assert entry.error > 1e-3
 
 
@@ -247,13 +302,6 @@ def test_multipliers_do_not_divide_by_zero():
     assert all(
         np.isfinite(1 / factor).all() for factor, _ in multipliers(x + 0.001) if factor.all()
     )
-
-
-def test_ratios_and_roots_are_tidied():
-    assert even_ratios(sympy.sqrt(0.25 * A**2 + 0.5 * B)) == 0.5 * sympy.sqrt(A**2 + 2 * B)
-    assert joined(3 * sympy.sqrt(A) * sympy.sqrt(B)) == 3 * sympy.sqrt(A * B)
-    assert joined(C * sympy.log(A) - C * sympy.log(B)) == C * sympy.log(A / B)
-    assert even_ratios(0.3 * A + 0.4321 * B) == 0.3 * A + 0.4321 * B
 
 
 def test_the_front_keeps_what_is_simpler_or_better():

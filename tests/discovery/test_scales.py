@@ -5,7 +5,7 @@ import pytest
 import sympy
 
 import kanlens
-from kanlens.discovery.scales import Scale, resolved, shortest, step
+from kanlens.discovery.tables import Scale, resolved, rounding_step, shortest
 
 X1, X2 = sympy.symbols("x1 x2")
 
@@ -96,7 +96,7 @@ def test_scales_are_round_numbers():
 
 
 def test_what_rounding_hides():
-    assert step(np.array([-1.0, 0.5])) == 2.0**-52
+    assert rounding_step(np.array([-1.0, 0.5])) == 2.0**-52
     assert not resolved(np.array([0.1, np.nextafter(0.1, 1)]))
     assert shortest(2.5000001, 1e-6) == 2.5
     assert shortest(1e9 + 1e-8, 1e-7) == sympy.Integer(10**9)

@@ -5,8 +5,8 @@ import pytest
 import sympy
 
 import kanlens
-from kanlens.discovery.entries import count_free
-from kanlens.discovery.problems import Problem
+from kanlens.discovery.front import count_free
+from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.reductions import few_powers
 from kanlens.symbolic.least_squares import minimize
 from kanlens.symbolic.rewriting import reduced_phases
@@ -66,7 +66,7 @@ def test_the_few_powers_are_the_simplest():
     a, b, c = sympy.symbols("a b c", real=True)
     x = uniform()
     columns = np.column_stack((x[:, 0], x[:, 0] ** 2, x[:, 1]))
-    given = Problem(columns, (a, b, c), x[:, 0] ** 3, np.zeros(200, dtype=bool), lambda e: e)
+    given = SearchProblem(columns, (a, b, c), x[:, 0] ** 3, np.zeros(200, dtype=bool), lambda e: e)
     (found,) = few_powers(given)
     np.testing.assert_allclose(found, (3.0, 0.0, 0.0), atol=1e-9)
 

@@ -7,30 +7,31 @@ import pytest
 import sympy
 
 from kanlens.deadlines import Deadline
+from kanlens.discovery.constants import EXACT
 from kanlens.discovery.curves import U
-from kanlens.discovery.front import EXACT, Front
-from kanlens.discovery.index_model import weighted_formulas
-from kanlens.discovery.problems import Problem
-from kanlens.discovery.quotients import wave_ratio_formulas
-from kanlens.discovery.single import curve_formulas, multipliers
-from kanlens.discovery.sparse import grown_sums, products, sparse_formulas
+from kanlens.discovery.front import Front
+from kanlens.discovery.index_model import MonomialsTimesIndex
+from kanlens.discovery.monomials import WaveRatio
+from kanlens.discovery.problems import SearchProblem
+from kanlens.discovery.single import CURVE, multipliers
+from kanlens.discovery.sparse import SparseSum, grown_sums, products
 
 NAMES = sympy.symbols("a b c d", real=True)
 
 
-def problem(text, width, *, low=1.0, high=3.0, count=500):
+def problem(text, width, *, low=1.0, high=3.0, count=240):
     """Return the problem of a formula of uniform columns."""
     names = NAMES[:width]
     truth = sympy.sympify(text, locals={n.name: n for n in names})
     x = np.random.default_rng(0).uniform(low, high, (count, width))
     y = sympy.lambdify(names, truth, "numpy")(*x.T)
-    return Problem(x, names, y, np.arange(count) % 3 == 0, lambda e: e)
+    return SearchProblem(x, names, y, np.arange(count) % 3 == 0, lambda e: e)
 
 
-def solved(step, given):
+def solved(ansatz, given):
     front = Front(given.names, given.columns, given.target, given.held_out, Deadline.after(30.0))
     front.start()
-    step(given, front)
+    ansatz.offer(given, front)
     return front.chosen()
 
 
@@ -83,15 +84,15 @@ def test_exchange_mends_a_sum_that_grew_from_a_false_start():
     ],
 )
 def test_sparse_sums_are_found_exactly(text, width):
-    assert solved(sparse_formulas, problem(text, width)).error <= EXACT
+    assert solved(SparseSum(), problem(text, width)).error <= EXACT
 
 
 def test_what_is_no_short_sum_is_not_found():
-    assert solved(sparse_formulas, problem("tanh(a*b)/(a + b**2)", 2)).error > EXACT
+    assert solved(SparseSum(), problem("tanh(a*b)/(a + b**2)", 2)).error > EXACT
 
 
 def test_ratios_with_a_wave_are_found():
-    found = solved(wave_ratio_formulas, problem("acos((cos(a) - b/4)/(1 - b*cos(a)/4))", 2))
+    found = solved(WaveRatio(), problem("acos((cos(a) - b/4)/(1 - b*cos(a)/4))", 2))
     assert found.error <= 1e-20
 
 
@@ -100,12 +101,12 @@ def test_ratios_with_a_wave_are_found():
     [("exp(-a/4)*cos(5*a/2 + 1)", 0.0), ("1/(1 + cos(a)/3)**2", -6.0)],
 )
 def test_products_of_two_functions_of_one_column_are_found(text, low):
-    assert solved(curve_formulas, problem(text, 1, low=low, high=6.0)).error <= 1e-20
+    assert solved(CURVE, problem(text, 1, low=low, high=6.0)).error <= 1e-20
 
 
 def test_one_monomial_times_a_curve_of_a_combination_is_found():
     given = problem("a*(1 - cos(2*a*b))/(a*b)**2", 2, low=0.5)
-    assert solved(weighted_formulas, given).error <= 1e-20
+    assert solved(MonomialsTimesIndex(), given).error <= 1e-20
 
 
 def test_multipliers_are_what_their_expressions_say():

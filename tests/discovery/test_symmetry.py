@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.discovery.problems import Problem
+from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.symmetry import (
     components,
     disjoint,
@@ -36,7 +36,7 @@ def slopes(function, x, step=1e-6):
 
 def problem(function, x):
     held_out = np.arange(len(x)) % 3 == 0
-    return Problem(x, (A, B, C)[: x.shape[1]], function(x), held_out, lambda e: e)
+    return SearchProblem(x, (A, B, C)[: x.shape[1]], function(x), held_out, lambda e: e)
 
 
 def surest(function, x, error=ERROR):

@@ -10,9 +10,9 @@ from kanlens.deadlines import NEVER, Deadline, check_time, ending
 from kanlens.discovery import outliers, smoothness, structure
 from kanlens.discovery.front import Front
 from kanlens.discovery.networks import trained, views
-from kanlens.discovery.problems import Problem
+from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.symmetry import mixed_differences
-from kanlens.discovery.tables import sample_of
+from kanlens.discovery.tables import table_of
 from kanlens.model import kernels
 from kanlens.training.run import TrainingRun
 
@@ -28,7 +28,7 @@ def table(count=60):
 
 def given():
     x, y = table()
-    return Problem(x, NAMES, y, np.arange(len(y)) % 3 == 0, lambda e: e)
+    return SearchProblem(x, NAMES, y, np.arange(len(y)) % 3 == 0, lambda e: e)
 
 
 @pytest.mark.parametrize("limit", [0.5, 2.0])
@@ -43,7 +43,7 @@ def test_nothing_long_begins_after_the_limit(clock, monkeypatch, limit):
 
 def test_looking_for_wrong_rows_takes_its_share_of_the_time(clock, monkeypatch):
     monkeypatch.setattr(outliers, "left_out", clock.during(1.0, outliers.left_out))
-    sample = sample_of(*table(), None, None, seconds=2.0)
+    sample = table_of(*table(), None, None, seconds=2.0)
     assert clock.now == 2.0
     assert len(sample.y) == 60
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from kanlens.errors import InvalidValueError
-from kanlens.functions.activations import BASES, base_activation
+from kanlens.functions.catalog import BASES, FUNCTIONS, base_name
 
 NAMES = sorted(BASES)
 CURVED = ("gelu", "silu", "tanh")
@@ -48,7 +48,7 @@ def test_nth_keeps_relative_precision_in_the_left_tail(name: str, n: int) -> Non
     if name == "tanh" and n == 0:
         return
     symbol = sympy.Symbol("x")
-    exact = sympy.diff(BASES[name].sympy(symbol), symbol, n)
+    exact = sympy.diff(BASES[name].expression(symbol), symbol, n)
     with mp.workdps(300):
         function = sympy.lambdify(symbol, exact, "mpmath")
         expected = np.array([float(function(mp.mpf(x))) for x in (-30.0, -18.0)])
@@ -91,19 +91,20 @@ def test_antiderivative_is_stable_far_out(name: str, low: float, high: float) ->
 
 @given(st.sampled_from(NAMES), st.floats(-20, 20), st.floats(0, 10))
 @settings(max_examples=50, deadline=None)
-def test_range_bounds_contain_and_touch_a_dense_scan(name: str, low: float, width: float) -> None:
+def test_extremes_contain_and_touch_a_dense_scan(name: str, low: float, width: float) -> None:
     base = BASES[name]
-    lower, upper = base.range_bounds(low, low + width)
+    lower, upper = map(float, base.extremes(*torch.tensor([low, low + width], dtype=torch.float64)))
     values = base.nth(np.linspace(low, low + width, 2001), 0)
     assert lower <= values.min() + 1e-15 and upper >= values.max() - 1e-15
     assert values.min() - lower <= 1e-4 and upper - values.max() <= 1e-15
 
 
-def test_range_bounds_are_vectorized_and_exact_at_the_minimum_of_silu() -> None:
-    lower, upper = BASES["silu"].range_bounds(np.array([-5.0, 0.0, -np.inf]), 1.0)
+def test_extremes_are_vectorized_and_exact_at_the_minimum_of_silu() -> None:
+    low = torch.tensor([-5.0, 0.0, -np.inf], dtype=torch.float64)
+    lower, upper = BASES["silu"].extremes(low, torch.ones_like(low))
     top = BASES["silu"].nth(1.0, 0)
-    assert_close(lower, np.array([-0.2784645427610738, 0.0, -0.2784645427610738]))
-    assert_close(upper, np.full(3, float(top)))
+    assert_close(lower.numpy(), np.array([-0.2784645427610738, 0.0, -0.2784645427610738]))
+    assert_close(upper.numpy(), np.full(3, float(top)))
 
 
 @pytest.mark.parametrize("name", CURVED)
@@ -132,7 +133,7 @@ def test_zeros_of_derivative_known_values() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_sympy_form_evaluates_to_the_same(name: str) -> None:
     symbol = sympy.Symbol("x")
-    function = sympy.lambdify(symbol, BASES[name].sympy(symbol), "scipy")
+    function = sympy.lambdify(symbol, BASES[name].expression(symbol), "scipy")
     found = function(X) + np.zeros(X.shape)
     assert_close(found, BASES[name].nth(X, 0), rtol=1e-12, atol=1e-15)
 
@@ -163,7 +164,7 @@ def test_infinite_points_give_the_limit() -> None:
     ],
 )
 def test_base_activation_recognizes(given_form: object, name: str) -> None:
-    assert base_activation(given_form) is BASES[name]
+    assert base_name(given_form) == name
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,22 @@ def test_base_activation_refuses(given_form: object, shown: str) -> None:
         f"got {shown}. Choose one of: gelu, identity, silu, tanh, zero."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
-        base_activation(given_form, call="KANLinear")
+        base_name(given_form, call="KANLinear")
+
+
+@pytest.mark.parametrize("name", ["silu", "gelu", "tanh"])
+def test_a_function_in_closed_form_turns_where_its_entry_says(name: str) -> None:
+    g = FUNCTIONS[name]
+    for n, turning in enumerate((g.turning, g.slope_turning, g.curvature_turning)):
+        assert_close(np.array(turning), +g.zeros_of_derivative(n + 1), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["sin", "abs", "1/x", "gaussian"])
+def test_derivatives_without_a_closed_form_are_those_of_sympy(name: str) -> None:
+    u, symbol = np.array([0.3, 1.7]), sympy.Symbol("u", positive=True)
+    for n in range(4):
+        exact = sympy.lambdify(symbol, FUNCTIONS[name].expression(symbol).diff(symbol, n))
+        assert_close(FUNCTIONS[name].nth(u, n), exact(u) + np.zeros(2), rtol=1e-12, atol=1e-12)
 
 
 def test_messages() -> None:
@@ -189,13 +205,15 @@ def test_messages() -> None:
         "got 'sliu'. Did you mean 'silu'?"
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
-        base_activation("sliu")
+        base_name("sliu")
     text = (
-        "BaseActivation.zeros_of_derivative: expected n of at most 7, got 8. "
+        "ElementaryFunction.zeros_of_derivative: expected n of at most 7, got 8. "
         "Ask for an order of at most 7."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         BASES["silu"].zeros_of_derivative(8)
-    text = "BaseActivation.nth: expected n to be a whole number of at least 0, got -1. Change it."
+    text = (
+        "ElementaryFunction.nth: expected n to be a whole number of at least 0, got -1. Change it."
+    )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         BASES["silu"].nth(X, -1)

@@ -1,14 +1,12 @@
 """The sum over edges in torch operations, against the loop and the layer."""
 
-import dataclasses
-
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from kanlens.model.edge_sum import Weights, edge_sum
 from tests.model import reference
 from tests.model.layers_for_tests import EXACT, MODES, ORDERS, everywhere, inside, rich
@@ -72,7 +70,7 @@ def test_differentiable_twice_in_everything(mode):
     low, high = layer.domain()
     x = low + (high - low) * torch.tensor([[0.2, 0.7], [0.4, 0.9]], dtype=torch.float64)
     kept = layer.weights()
-    names = [field.name for field in dataclasses.fields(Weights)]
+    names = Weights._fields
 
     def function(x: Tensor, *tensors: Tensor) -> Tensor:
         return sum_of(layer, x, Weights(**dict(zip(names, tensors, strict=True))))
@@ -89,7 +87,7 @@ def test_weights_multiply_scale_and_mask_in():
     scale = (layer.mask * layer.spline_scaler).unsqueeze(-1)
     assert_close(weights.coefficients(), layer.spline_weight * scale, **EXACT)
     assert_close(weights.base_weights(), layer.base_weight * layer.mask, **EXACT)
-    plain = dataclasses.replace(weights, scale=None)
+    plain = weights._replace(scale=None)
     assert_close(plain.coefficients(), layer.spline_weight * layer.mask.unsqueeze(-1), **EXACT)
 
 
@@ -99,6 +97,6 @@ def test_loop_has_teeth(name):
     x = inside(layer, 6)
     changed = getattr(layer.weights(), name).detach().clone()
     changed.view(-1)[0] += 1e-6
-    y = sum_of(layer, x, dataclasses.replace(layer.weights(), **{name: changed}))
+    y = sum_of(layer, x, layer.weights()._replace(**{name: changed}))
     with pytest.raises(AssertionError):
         assert_close(y, reference.kan_linear(layer, x), **EXACT)

@@ -104,12 +104,12 @@ def test_rising_coefficients_give_slopes_of_at_least_zero():
 
 @pytest.mark.parametrize("base", BASES)
 def test_slope_ranges_of_bases_are_reached(base):
-    from kanlens.functions.activations import BASES as records
+    from kanlens.functions.catalog import BASES as records
 
-    low, high = torch.tensor([-9.0, -2.0, 0.3]).numpy(), torch.tensor([9.0, 1.0, 0.4]).numpy()
-    least, most = slope_range(records[base], low, high)
-    x = torch.as_tensor(low) + torch.as_tensor(high - low) * torch.linspace(0, 1, 4001)[:, None]
-    slopes = records[base].nth(x.double().numpy(), 1)
+    low, high = torch.tensor([[-9.0, -2.0, 0.3], [9.0, 1.0, 0.4]], dtype=torch.float64)
+    least, most = (end.numpy() for end in slope_range(records[base], low, high))
+    x = low + (high - low) * torch.linspace(0, 1, 4001, dtype=torch.float64)[:, None]
+    slopes = records[base].nth(x.numpy(), 1)
     assert (slopes >= least - 1e-15).all()
     assert (slopes <= most + 1e-15).all()
     assert (slopes.max(0) - slopes.min(0) > 0.999 * (most - least) - 1e-9).all()

@@ -226,3 +226,36 @@ def test_weights_stay_contiguous_for_optimizers_that_flatten_them() -> None:
         return loss
 
     optimizer.step(closure)
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_move_keeps_whether_weights_are_trained(trainable):
+    layer = KANLinear(1, 1)
+    layer.spline_weight.requires_grad_(trainable)
+    layer.refine(9)
+    assert layer.spline_weight.requires_grad == trainable
+
+
+def test_move_measures_the_change_on_rows_inside_the_old_grid():
+    layer = KANLinear(1, 1, generator=torch.Generator().manual_seed(0)).double()
+    before = layer.spline_weight.detach().clone()
+    cuts = torch.linspace(-1, 1, 4, dtype=torch.float64)[None]
+    x = torch.tensor([[-0.5], [0.4], [7.0], [torch.nan]], dtype=torch.float64)
+    was = layer(x).detach()
+    with torch.no_grad():
+        error = layer._move(cuts, x)
+    assert error == (layer(x)[:2] - was[:2]).abs().max().item()
+    assert error > 0
+    assert layer.grid_size == 3
+    assert layer.spline_weight.shape != before.shape
+
+
+def test_move_without_a_row_inside_measures_at_the_nearest_ends():
+    layer = KANLinear(2, 1, scale_noise=3.0, generator=torch.Generator().manual_seed(1)).double()
+    cuts = torch.linspace(-1, 1, 4, dtype=torch.float64).expand(2, -1)
+    x = torch.tensor([[9.0, 0.3], [-0.2, -9.0]], dtype=torch.float64)
+    near = x.clamp(-1, 1)
+    was = layer(near).detach()
+    with torch.no_grad():
+        error = layer._move(cuts, x)
+    assert error == (layer(near) - was).abs().max().item() > 0

@@ -60,6 +60,15 @@ def test_an_old_registration_does_not_remove_a_newer_function():
         assert "planck" in FUNCTIONS
 
 
+def test_a_base_activation_may_be_registered_for_searches():
+    before = FUNCTIONS["silu"]
+    with planck(name="silu") as mine:
+        assert FUNCTIONS["silu"] is mine
+        assert "silu" in {family.name for family in library()}
+    assert FUNCTIONS["silu"] is before
+    assert "silu" not in {family.name for family in library()}
+
+
 def test_derivative_is_exact_and_differentiable():
     with planck() as g:
         u = torch.linspace(0.5, 4.0, 9, dtype=torch.float64, requires_grad=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model.statistics import LEVELS, EdgeMoments, LayerStatistics, summarize
+from kanlens.model.statistics import LEVELS, EdgeMoments, LayerStatistics, deviations, summarize
 
 
 def moments(n_out: int, n_in: int) -> EdgeMoments:
@@ -49,3 +49,9 @@ def test_statistics_are_frozen():
     assert isinstance(found, LayerStatistics)
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.edge_mean = found.edge_std
+
+
+def test_deviations_are_zero_only_where_they_are_rounding():
+    y = torch.tensor([[0.0, 1e-30], [2e-30, 1e-30]])
+    assert_close(deviations(y), torch.tensor([1e-30, 0.0]), rtol=1e-6, atol=0)
+    assert deviations(torch.tensor([[1.0], [1.0 + 1e-7]])).item() == 0.0

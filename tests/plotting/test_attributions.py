@@ -286,6 +286,7 @@ def test_twenty_methods_still_differ(ax: Axes) -> None:
 
 def test_numbers_of_the_key() -> None:
     assert [number(value) for value in (0.0, 1.5, 0.0004)] == ["0", "1.500", "4e-04"]
+    assert [number(value) for value in (2e-16, float("nan"))] == ["<1e-12", "n/a"]
 
 
 def test_comparison_refuses_other_results() -> None:

@@ -11,11 +11,11 @@ import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError
+from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember
-from kanlens.plotting import edge, edges
+from kanlens.model.recording import remember, trace
+from kanlens.plotting import edge, edges, network, to_svg
 from tests.plotting.conftest import labelled, with_units
 
 Build = Callable[..., KAN]
@@ -214,3 +214,18 @@ def test_errors_say_what_exists(model: Build) -> None:
     with pytest.raises(InvalidValueError, match=re.escape(text)):
         edges(net)
     assert pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize("draw", [edge, edges, network], ids=lambda draw: draw.__name__)
+def test_a_trace_is_drawn_as_its_rows_are(model: Build, draw: Callable[..., Axes]) -> None:
+    net, rows = model([2, 2, 1]), torch.linspace(-0.5, 0.8, 60).double().reshape(30, 2)
+    name, place = ("x", {}) if draw is network else ("data", {"layer": 1})
+    place |= {"out": 0, "in_": 1} if draw is edge else {}
+    drawn = [to_svg(draw(net, **place, **{name: x}), prefix="p") for x in (rows, trace(net, rows))]
+    assert drawn[0] == drawn[1] != to_svg(draw(net, **place), prefix="p")
+    text = (
+        f"plot.{draw.__name__}: expected a trace of layers with [2, 2] inputs, got one with [3]. "
+        "Pass a trace of this model, or rows."
+    )
+    with pytest.raises(ShapeError, match=re.escape(text)):
+        draw(net, **place, **{name: trace(KAN([3, 1]), torch.zeros(2, 3))})

@@ -15,9 +15,8 @@ from matplotlib.axes import Axes
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember
+from kanlens.model.recording import POINTS, remember
 from kanlens.plotting import network, to_svg
-from kanlens.plotting.samples import POINTS
 from tests.plotting.conftest import labelled, texts, with_units
 
 Build = Callable[..., KAN]

@@ -15,6 +15,7 @@ from matplotlib.patches import PathPatch, Rectangle
 import kanlens
 from kanlens import plot
 from kanlens.errors import InvalidValueError
+from kanlens.plotting.interactions import _short, _spread
 from kanlens.plotting.style import STYLE
 
 
@@ -142,3 +143,14 @@ def test_numbers_fit_into_their_cells(found, scale):
     texts = [text.get_text() for text in axes.texts]
     assert not any("e" in text for text in texts)
     assert max(map(len, texts)) <= 6
+
+
+def test_numbers_in_cells_have_no_power_of_ten() -> None:
+    minus = "\N{MINUS SIGN}"
+    found = [_short(value, 5.1e4) for value in (5.1e4, -1.24e4, 300.0, 0.2)]
+    assert found == ["5.1", f"{minus}1.2", "0.03", "0"]
+    assert (_short(123.4, 250.0), _short(0.036, 0.05)) == ("123", "0.036")
+
+
+def test_names_are_moved_apart_as_little_as_it_takes() -> None:
+    np.testing.assert_allclose(_spread(np.array([1.0, 0.9, 0.1]), 0.3), [1.1, 0.8, 0.1])

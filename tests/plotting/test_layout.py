@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kanlens.plotting.labels import LINE, place_labels
-from kanlens.plotting.layout import CROWD, Boxes, Layout, arrange
+from kanlens.plotting.layout import CROWD, LINE, Boxes, Layout, arrange, place_labels
 
 
 def dense(widths: list[int], most: int = 10**6) -> Layout:

@@ -16,8 +16,9 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.errors import InvalidValueError
 from kanlens.model.recording import remember
-from kanlens.pruning.compensation import RIDGE, factors_for
-from kanlens.pruning.finetuning import Tuner, hold_out
+from kanlens.pruning.cutting import hold_out
+from kanlens.pruning.propagation import RIDGE, factors_for
+from kanlens.pruning.removal import Tuner
 from kanlens.training.objective import task_loss
 from tests.made import draw as drawn
 from tests.made import made

@@ -13,10 +13,10 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import InterruptedWarning
-from kanlens.pruning.finetuning import Tuner
 from kanlens.pruning.history import Journal
 from kanlens.pruning.loss import Judge
 from kanlens.pruning.propagation import Propagation
+from kanlens.pruning.removal import Tuner
 from kanlens.pruning.scores import Scorer
 
 Build = Callable[..., kanlens.KAN]

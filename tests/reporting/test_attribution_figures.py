@@ -7,7 +7,7 @@ import torch
 
 from kanlens.model.network import KAN
 from kanlens.reporting.analysis import Analysis
-from kanlens.reporting.attribution_figures import WIDEST, draw_flows, draw_pairs
+from kanlens.reporting.figures import WIDEST, draw_flows, draw_pairs
 from tests.reporting.conftest import network, seeded
 from tests.reporting.page import Page
 

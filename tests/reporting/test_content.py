@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
-from kanlens.attribution import attribute
+from kanlens.attribution import attribute, compare
+from kanlens.attribution.result import Attribution
 from kanlens.data.tables import read_table
+from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
 from kanlens.model.recording import trace
 from kanlens.pruning import prune
@@ -206,3 +210,85 @@ def test_methods_are_compared_without_truth_where_that_would_have_to_be_sampled(
     assert [one["shapley_error"] for one in found["comparison"]["methods"]] == [None] * 3
     assert found["comparison"]["arrows"]["shapley_error"] == "↓"
     assert found["comparison"]["methods"][0]["infidelity"] is not None
+
+
+def test_results_that_are_passed_are_not_made_again(
+    content_of: Build,
+    model: KAN,
+    rows: torch.Tensor,
+    y: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    some = rows[[40, 3, 3, 17, 28]]
+    shares = attribute(model, some, method="secant", background=rows[:5])
+    shares = dataclasses.replace(shares, interactions=torch.ones(5, 3, 3))
+    side = compare(model, some, background=rows[:5], methods=["secant", "shapley"], progress=False)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("what was passed is made again")
+
+    for name in ("attribute", "compare"):
+        monkeypatch.setattr(f"kanlens.reporting.analysis.{name}", never)
+    found = content_of(model, (rows, y), attribution=shares, comparison=side)
+    assert isinstance(shares, Attribution)
+    meta, importance = found["meta"], shares.to_importance()
+    assert (meta["method"], meta["attributed_rows"], meta["background_rows"]) == ("secant", 5, None)
+    assert found["interactions"]["background_rows"] is None
+    by_name = {one["name"]: one for one in found["importance"]["features"]}
+    for name, value, low in zip(
+        model.feature_names, importance.values, importance.low, strict=True
+    ):
+        assert (by_name[name]["importance"], by_name[name]["low"]) == (float(value), float(low))
+    assert found["flows"]["layers"][1] == shares.paths[1].abs().mean(0).tolist()
+    assert found["interactions"]["pairs"][0]["size"] == 1.0
+    assert {one["row"] for one in found["rows"]} == {40, 3, 17, 28}
+    places = {40: 0, 3: 1, 17: 3, 28: 4}
+    for one in found["rows"]:
+        values = {part["feature"]: part["contribution"] for part in one["contributions"]}
+        truth = shares.values[places[one["row"]]].tolist()
+        assert [values[name] for name in model.feature_names] == truth
+    compared = found["comparison"]
+    assert [one["method"] for one in compared["methods"]] == ["secant", "shapley", "random"]
+    assert (compared["rows"], compared["background_rows"], compared["left_out"]) == (5, None, {})
+    assert compared["importance"]["secant"] == side.importance["secant"].to_dict()
+
+
+def test_results_of_something_else_are_refused(
+    content_of: Build, model: KAN, rows: torch.Tensor
+) -> None:
+    shares = attribute(model, rows[:4], background=rows[:3])
+    side = compare(model, rows[:4], background=rows[:3], methods=["secant"], progress=False)
+
+    def refused(text: str, **options: Any) -> None:
+        with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+            content_of(model, rows[10:], **options)
+
+    refused(
+        "report: expected attribution of rows of the data, got 4 rows that are not in it. "
+        "Attribute rows of the data that is passed.",
+        attribution=shares,
+    )
+    text = "report: expected attribution of this model, got outputs that differ by 1. "
+    other = attribute(model, rows[10:14], background=rows[:3])
+    other = dataclasses.replace(other, output=other.output + 1)
+    refused(text + "Attribute this model.", attribution=other)
+    advice = "Pass one of this model, of an output that target names."
+    text = "report: expected attribution of output 'y', got one of 'z'. "
+    refused(text + advice, attribution=dataclasses.replace(shares, target="z"))
+    text = "report: expected attribution of features x1, x2, x3, got one of x1, x2, b. "
+    other = dataclasses.replace(shares, features=("x1", "x2", "b"))
+    refused(text + advice, attribution=other)
+    runs = {name: dataclasses.replace(one, target="z") for name, one in side.attributions.items()}
+    text = "report: expected comparison of output 'y', got one of 'z'. "
+    refused(text + advice, comparison=dataclasses.replace(side, attributions=runs))
+
+
+def test_the_background_of_a_passed_attribution_is_that_which_is_passed_too(
+    content_of: Build, model: KAN, rows: torch.Tensor
+) -> None:
+    shares = attribute(model, rows[:4], background=rows[:3])
+    meta = content_of(model, rows, attribution=shares, background=rows[:3])["meta"]
+    assert (meta["background_rows"], meta["background_origin"]) == (
+        3,
+        "rows that were passed as background",
+    )

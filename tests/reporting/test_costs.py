@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kanlens.model.network import KAN
-from kanlens.reporting.costs import shapley_seconds
+from kanlens.reporting.planning import shapley_seconds
 from tests.reporting.conftest import network, seeded
 
 

@@ -7,11 +7,11 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from kanlens.reporting.drawing import draw
+from kanlens.reporting.figures import draw
 from tests.reporting.page import Page
 
 
-def paint(ax: Axes) -> None:
+def paint(*, ax: Axes) -> None:
     ax.plot([0, 1 / 3], [0.123456, 2])
     ax.set_xlabel("<b> 0.123456")
 
@@ -54,7 +54,7 @@ def test_equal_pictures_are_equal_bytes() -> None:
 
 
 def test_what_fails_in_drawing_is_not_hidden() -> None:
-    def broken(ax: Axes) -> None:
+    def broken(*, ax: Axes) -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):

@@ -10,7 +10,7 @@ import torch
 
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.reporting.formula_record import mathml, python_source
+from kanlens.reporting.records import _trend, mathml, python_source
 from kanlens.symbolic import symbolize
 from tests.reporting.conftest import HOSTILE, network, schema, seeded
 from tests.reporting.page import Page
@@ -118,3 +118,18 @@ def test_auto_makes_the_formula(parabola: KAN, content_of: Callable[..., dict[st
 def test_without_a_formula_there_is_none(content_of: Callable[..., dict[str, Any]]) -> None:
     x = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
     assert content_of(network([2, 1]), x)["formula"] is None
+
+
+def test_names_that_python_does_not_allow_are_explained() -> None:
+    found = python_source(sympy.sin(sympy.Symbol("blood sugar")), ("blood sugar",), "y")
+    lines = ["import math", "", "", "def y(x1):", "    # x1: 'blood sugar'"]
+    assert found == "\n".join([*lines, "    return math.sin(x1)"])
+
+
+def test_the_trend_of_an_edge_in_words() -> None:
+    assert (_trend(1.0, False), _trend(0.004, False), _trend(0.0, True)) == (
+        "rises",
+        "falls",
+        "flat",
+    )
+    assert _trend(0.25, False) == "rises on 25% of the rows, falls on the others"

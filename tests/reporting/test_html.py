@@ -11,7 +11,7 @@ import torch
 from kanlens.pruning import prune
 from kanlens.reporting import Report, report
 from kanlens.reporting.content import build_content
-from kanlens.reporting.html import formula_words, render_page, worst_gap
+from kanlens.reporting.writing import formula_words, render_page, worst_gap
 from tests.reporting.conftest import (
     HOSTILE,
     METHODS,
@@ -109,7 +109,7 @@ def bare(model: Any, rows: torch.Tensor, analyzed: Callable[..., Any]) -> dict[s
 
 
 def pictures() -> dict[str, Any]:
-    from kanlens.reporting.drawing import Picture
+    from kanlens.reporting.figures import Picture
 
     one = Picture(svg="<svg></svg>", caption="c")
     single = dict.fromkeys(("network", "importance", "swarm", "comparison"), one)
@@ -174,3 +174,12 @@ def test_a_page_without_targets_and_with_one_layer(tmp_path: Path) -> None:
     assert page.unbalanced == []
     assert page.foreign() == []
     assert found.content["performance"] is None
+
+
+def test_the_page_says_of_no_background_that_nobody_named(bare: dict[str, Any]) -> None:
+    assert "against 12 background rows" in Page(render_page(bare, pictures())).text
+    bare["meta"]["background_rows"] = bare["comparison"]["background_rows"] = None
+    bare["meta"]["background_origin"] = "rows of an attribution that was passed"
+    text = Page(render_page(bare, pictures())).text
+    assert ", the mean output over the background: rows of an attribution that was passed" in text
+    assert "by every method. The gap is" in text

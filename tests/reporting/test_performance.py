@@ -8,8 +8,7 @@ import torch
 from sklearn import metrics
 
 from kanlens.model.network import KAN
-from kanlens.reporting.performance import measure_performance, probabilities, row_losses
-from kanlens.reporting.subject import read_subject
+from kanlens.reporting.subject import measure_performance, read_subject, row_losses
 from tests.reporting.conftest import network, schema, seeded
 
 
@@ -54,7 +53,7 @@ def test_classification_numbers_are_those_of_sklearn(classes: int, rows: torch.T
     y = torch.randint(classes, (60,), generator=seeded(2))
     subject = read_subject(model, (rows, y), 0)
     found: Any = measure_performance(subject)
-    chances, truth = probabilities(subject), y.numpy()
+    chances, truth = subject.probabilities, y.numpy()
     guess = chances.argmax(1)
     codes = list(range(classes))
     np.testing.assert_allclose(chances.sum(1), 1)
@@ -81,7 +80,7 @@ def test_two_classes_have_the_brier_score_of_sklearn_twice(rows: torch.Tensor) -
     y = torch.randint(2, (60,), generator=seeded(2))
     subject = read_subject(classifier(2), (rows, y), None)
     found: Any = measure_performance(subject)
-    half = metrics.brier_score_loss(y.numpy(), probabilities(subject)[:, 1])
+    half = metrics.brier_score_loss(y.numpy(), subject.probabilities[:, 1])
     assert found["brier"] == pytest.approx(2 * half)  # over both classes, as for more of them
 
 

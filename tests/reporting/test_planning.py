@@ -7,14 +7,15 @@ import torch
 
 from kanlens.attribution.comparison import DEFAULT_METHODS
 from kanlens.errors import DataError
-from kanlens.reporting.costs import shapley_seconds
 from kanlens.reporting.planning import (
     BACKGROUND,
     FEWEST_BACKGROUND,
     FEWEST_ROWS,
     LARGE,
     SHAPLEY_SECONDS,
+    _shrunk,
     make_plan,
+    shapley_seconds,
 )
 from kanlens.reporting.subject import Subject, read_subject
 from tests.reporting.conftest import network, seeded
@@ -119,3 +120,10 @@ def test_a_bad_background_is_named() -> None:
     )
     with pytest.raises(DataError, match=re.escape(text)):
         make_plan(subject([2, 1]), bad, None, 10)
+
+
+def test_work_is_shrunk_to_what_can_be_paid() -> None:
+    given = (200, 100)
+    assert _shrunk(given, 1e-5, 4) == given
+    assert _shrunk(given, 3e-3, 4) == (50, 25)
+    assert _shrunk(given, 1.0, 4) is None

@@ -110,3 +110,8 @@ def test_spread_keeps_the_ends_and_the_order() -> None:
             assert found[0] == 0
             if most > 1:
                 assert found[-1] == rows - 1
+
+
+def test_spread() -> None:
+    assert spread(10, 3).tolist() == [0, 4, 9]
+    assert spread(2, 3).tolist() == [0, 1]

@@ -24,12 +24,6 @@ from tests.reporting.conftest import network, seeded
 QUICK: Any = {"methods": ["secant"], "max_rows": 8, "progress": False}
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the drawing out, which other tests are about."""
-    monkeypatch.setattr(kanlens.reporting.writing, "_page", lambda *_: "<!DOCTYPE html>\n")
-
-
 def masked(found: Report) -> tuple[str, str]:
     """Return page and twin without the seconds that methods took."""
     page = re.sub(r'(<td class="n seconds">)[^<]*', r"\1", found.path.read_text("utf-8"))
@@ -67,6 +61,14 @@ def test_the_default_title_names_the_target(model: KAN, rows: torch.Tensor, tmp_
     )
     found = report(model, rows, tmp_path / "r.html", title="Mine", **QUICK)
     assert found.content["meta"]["title"] == "Mine"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_passed_attribution_names_the_output(rows: torch.Tensor, tmp_path: Path) -> None:
+    model = network([3, 2])
+    shares = kanlens.attribute(model, rows[:4], target=1, background=rows[:3])
+    found = report(model, rows, tmp_path / "r.html", attribution=shares, **QUICK)
+    assert found.content["meta"]["target"] == model.output_names[1]
 
 
 @pytest.mark.slow  # analyzes four times
@@ -148,6 +150,10 @@ def test_messages(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
     refused(InvalidValueError, "report: expected methods to be one of ", methods=["shaply"])
     text = "report: expected formula to be a SymbolicResult, 'auto' or None, got 'yes'. "
     refused(DTypeError, text, formula="yes")
+    text = "report: expected attribution to be an Attribution or None, got float. "
+    refused(DTypeError, text, attribution=1.0)
+    text = "report: expected comparison to be a Comparison or None, got dict. "
+    refused(DTypeError, text, comparison={})
     text = "report: expected pruning to be a PruneResult or None, got int. "
     refused(DTypeError, text, pruning=3)
     text = "report: expected history to be a FitResult or None, got list. "

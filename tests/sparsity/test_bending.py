@@ -17,7 +17,7 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from kanlens.errors import MethodError
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.sparsity import curvature

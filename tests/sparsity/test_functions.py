@@ -17,8 +17,8 @@ from kanlens import sparsity
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
-from kanlens.sparsity import functions, moments
-from kanlens.sparsity.live import Cells
+from kanlens.sparsity import moments, norms
+from kanlens.splines.cells import Cells
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -66,7 +66,7 @@ def l2(layer: KANLinear, x: Tensor, centered: bool = True) -> Tensor:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to the L2 norm: small layers take the first, large ones the second."""
     if request.param == "moments":
-        monkeypatch.setattr(functions, "SMALL", 0)
+        monkeypatch.setattr(norms, "SMALL", 0)
     return request.param
 
 
@@ -106,7 +106,7 @@ def test_norms_are_their_definitions(options, count, scale, centered):
 def test_living_functions_are_the_basis(options, count):
     layer = rich(**options)
     x = rows(count, layer.in_features, scale=2.0)
-    cells = Cells.of(layer)
+    cells = Cells.of(layer.grid, layer.spline_order, layer.mode)
     cell, values = cells.evaluate(x.mT)
     dense = torch.zeros(layer.in_features, count, cells.count + cells.degree).double()
     for r, value in enumerate(values):
@@ -135,7 +135,7 @@ def test_chunks_change_nothing(make, centered, way, monkeypatch):
         return [norms.detach(), *found]
 
     expected = slopes(whole)
-    monkeypatch.setattr(functions, "CHUNK", 12)
+    monkeypatch.setattr(norms, "CHUNK", 12)
     monkeypatch.setattr(moments, "CHUNK", 12)
     for found, right in zip(slopes(parts), expected, strict=True):
         assert_close(found, right, **EXACT)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from kanlens.functions.activations import BASES
-from kanlens.model.edge import EdgeFunction
+from kanlens.functions.catalog import BASES
+from kanlens.model.spline_edge import EdgeFunction
 
 POINTS = 20001
 

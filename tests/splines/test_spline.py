@@ -354,7 +354,7 @@ def test_extend_keeps_the_cuts_and_steps_by_their_mean():
     assert_close(spline.grid_ends(knots, 2), (torch.tensor([0.0]), torch.tensor([4.0])))
 
 
-# --- derivative and antiderivative as splines ------------------------------------------------
+# --- derivative as a spline --------------------------------------------------------------------
 
 
 @given(problems())
@@ -371,33 +371,6 @@ def test_differentiate_is_the_derivative_inside(problem):
         found = spline.evaluate(x, found_coef, found_knots, degree - 1)
     size = max(1.0, expected.abs().max().item())
     assert_close(found, expected, rtol=1e-12, atol=1e-12 * size)
-
-
-@given(problems())
-def test_antiderivative_is_scipys_and_gives_integrals(problem):
-    knots, degree, generator = problem
-    coef = normal(1, len(knots), count_basis(knots, degree), generator=generator)
-    x = inside(knots, degree, 9, generator)
-    longer_coef, longer_knots = spline.antidifferentiate(coef, knots, degree)
-    found = spline.evaluate(x, longer_coef, longer_knots, degree + 1)[:, 0]
-    size = max(1.0, found.abs().max().item())
-    for i in range(len(knots)):
-        oracle = BSpline(knots[i].numpy(), coef[0, i].numpy(), degree)
-        primitive = torch.from_numpy(oracle.antiderivative()(x[:, i].numpy()))
-        assert_close(found[:, i], primitive, rtol=1e-12, atol=1e-12 * size)
-        a, b = x[0, i].item(), x[1, i].item()
-        integral = float(oracle.integrate(a, b))
-        assert (found[1, i] - found[0, i]).item() == pytest.approx(integral, rel=1e-11, abs=1e-12)
-
-
-@given(problems())
-def test_differentiating_the_antiderivative_gives_the_spline_back(problem):
-    knots, degree, generator = problem
-    coef = normal(2, len(knots), count_basis(knots, degree), generator=generator)
-    longer = spline.antidifferentiate(coef, knots, degree)
-    back_coef, back_knots = spline.differentiate(*longer, degree + 1)
-    assert_close(back_coef, coef, rtol=1e-11, atol=1e-11)
-    assert_close(back_knots, knots, **EXACT)
 
 
 # --- least squares ---------------------------------------------------------------------------

@@ -8,10 +8,9 @@ import torch
 
 from kanlens.interruption import Interruption
 from kanlens.symbolic import beam as module
-from kanlens.symbolic.assignment import EdgeChoice, Goal, assign_functions, rank_layer
+from kanlens.symbolic.assignment import Candidate, EdgeChoice, Goal, assign_functions, rank_layer
 from kanlens.symbolic.beam import Beam
 from kanlens.symbolic.library import library
-from kanlens.symbolic.selection import Candidate
 from tests.symbolic.made import spline_network
 
 

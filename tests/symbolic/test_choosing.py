@@ -8,7 +8,7 @@ import torch
 from kanlens.deadlines import Deadline
 from kanlens.discovery.choosing import chosen_entry
 from kanlens.discovery.front import Front
-from kanlens.discovery.tables import sample_of
+from kanlens.discovery.tables import table_of
 from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize
 from kanlens.symbolic.partition import partition, places_of
@@ -74,7 +74,7 @@ def test_the_search_leaves_out_what_explodes_on_rows_it_has_not_seen():
     unseen = np.setdiff1d(np.arange(3000), used)
     told = (([], True, 500), (unseen[:4:2], False, 500), (unseen[1:4:2], False, 1000))
     for outliers, expected, rows in told:
-        sample = sample_of(*table(3000, outliers), None, None)
+        sample = table_of(*table(3000, outliers), None, None)
         columns, target = sample.scaled()
         symbols, held = sample.symbols, sample.held_out
         front = Front(symbols, columns, target, held, Deadline.after(60.0), exact=sample.rounding)
@@ -110,3 +110,20 @@ def test_the_recipe_judges_on_rows_that_chose_nothing(monkeypatch):
         receipt = found.receipt
         got = (receipt.rows, receipt.fitted_rows, receipt.held_out, receipt.chosen_on)
         assert got == told
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes"), [(19, [19, 0, 0]), (100, [80, 20, 0]), (1000, [700, 200, 100])]
+)
+def test_sizes_of_the_parts(rows, sizes):
+    parts = partition(rows, None)
+    assert [len(part) for part in parts] == sizes
+    assert torch.cat(parts).sort().values.tolist() == list(range(rows))
+
+
+def test_rows_that_are_fitted_to_hold_the_ends_of_every_feature():
+    x = torch.rand(9000, 2, generator=torch.Generator().manual_seed(0))
+    fitted, none, also_none = places_of(x, None, split=False)
+    assert len(fitted) <= 2004
+    assert len(none) == len(also_none) == 0
+    assert {*x.argmin(0).tolist(), *x.argmax(0).tolist()} <= set(fitted.tolist())

@@ -14,6 +14,7 @@ from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic.composition import (
+    compiled,
     compose,
     evaluator,
     feature_symbols,
@@ -173,3 +174,7 @@ def test_a_spline_of_a_complex_number_is_undefined():
     assert np.isnan(values[0, 0])
     assert np.isfinite(values[:, 1]).all()
     assert values[1, 0] == values[1, 1]
+
+
+def test_symbols_called_like_constants_are_symbols_in_compiled_code():
+    assert compiled(sympy.pi * sympy.Symbol("pi"), [sympy.Symbol("pi")])(1.0) == math.pi

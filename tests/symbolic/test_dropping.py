@@ -2,15 +2,20 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.symbolic import dropping
+from kanlens.symbolic import path
 from kanlens.symbolic.composition import evaluator
+from kanlens.symbolic.simplification import Simplifier
 
 x, y = sympy.symbols("x y", real=True)
 POINTS = np.random.default_rng(0).uniform(-1.0, 1.0, (300, 2))
 
 
-def drop_terms(*arguments):
-    return [found.expression for found in dropping.drop_terms(*arguments)]
+def dropped(formula, target):
+    return path.drop_terms(formula, Simplifier(symbols=(x, y), x=POINTS, y=target))
+
+
+def drop_terms(formula, target):
+    return [found.expression for found in dropped(formula, target)]
 
 
 def values(formula):
@@ -23,7 +28,7 @@ def loss(formula, target):
 
 def test_terms_go_in_the_order_in_which_they_are_missed():
     truth = 3 * x + sympy.sin(sympy.pi * y) / 4 + x**2 * y / 50
-    found = drop_terms(truth, (x, y), POINTS, values(truth))
+    found = drop_terms(truth, values(truth))
     assert not found[0].has(x**2)
     assert found[0].has(sympy.sin)
     assert found[1].free_symbols == {x}
@@ -35,7 +40,7 @@ def test_terms_go_in_the_order_in_which_they_are_missed():
 
 def test_what_is_left_is_refitted():
     truth = sympy.exp(x + 0.1 * y)
-    (first, last) = drop_terms(truth, (x, y), POINTS, values(truth))
+    (first, last) = drop_terms(truth, values(truth))
     design = np.stack([np.exp(POINTS[:, 0]), np.ones(300)], axis=1)
     best = np.linalg.lstsq(design, values(truth), rcond=None)[1][0] / 300 / values(truth).var()
     assert first.free_symbols == {x}
@@ -44,9 +49,9 @@ def test_what_is_left_is_refitted():
 
 
 def test_constants_and_long_formulas():
-    assert drop_terms(sympy.Integer(2), (x, y), POINTS, np.full(300, 2.0)) == []
+    assert drop_terms(sympy.Integer(2), np.full(300, 2.0)) == []
     long = sympy.Add(*(sympy.sin(k * x + 0.1) * sympy.cos(k * y - 0.3) for k in range(1, 90)))
-    found = drop_terms(long, (x, y), POINTS, values(long))
+    found = drop_terms(long, values(long))
     assert len(found) == 1
     assert found[0].is_Float
 
@@ -54,13 +59,13 @@ def test_constants_and_long_formulas():
 def test_undefined_candidates_are_not_taken():
     truth = sympy.log(2 + x) + y
     target = values(truth)
-    for formula in drop_terms(truth, (x, y), POINTS, target):
+    for formula in drop_terms(truth, target):
         assert np.isfinite(values(formula)).all()
 
 
 def test_exact_constants_and_their_costs_are_told():
     truth = 3 * x + sympy.sin(sympy.pi * y) / 40
-    first, last = dropping.drop_terms(truth, (x, y), POINTS, values(truth))
+    first, last = dropped(truth, values(truth))
     assert first.expression == 3 * x
     assert "3" in first.snapped
     assert len(first.costs) == len(first.snapped)

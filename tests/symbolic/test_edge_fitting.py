@@ -2,9 +2,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
+from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges, sample_edges
 from kanlens.symbolic.library import library
-from kanlens.symbolic.sampling import sample_edges
 from tests.symbolic.made import spline_layer
 
 SCALED = {  # a and b on inputs in [-1, 1]

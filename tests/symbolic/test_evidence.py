@@ -5,8 +5,7 @@ import pytest
 import sympy
 import torch
 
-from kanlens.symbolic.evidence import EXPLAINED, enough
-from kanlens.symbolic.receipt import examine
+from kanlens.symbolic.receipt import EXPLAINED, count_all_numbers, enough, examine
 
 A, B = sympy.symbols("a b", real=True)
 FORMULAS = {"product": A * B, "parabola": 2 * A**2 + 1, "wave": sympy.exp(B**2 + sympy.sin(A))}
@@ -97,3 +96,7 @@ def test_a_wrong_constant_is_not_explained_and_not_unchecked():
     found = receipt(sympy.Float(2.0), x, torch.full((20, 1), 3.0).double())
     assert (found.r2, found.explains) == (None, False)
     assert "NOTE: the formula leaves a part of y unexplained, noise or structure." in str(found)
+
+
+def test_exact_numbers_count_as_fitted():
+    assert count_all_numbers((2.5 * A**2 + sympy.pi, A)) == 3

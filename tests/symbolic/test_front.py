@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from kanlens.symbolic.front import front, front_and_beyond, pick, scores
+from kanlens.symbolic.front import choose, front, front_and_beyond, pick, scores
 
 
 def test_a_front_holds_exactly_what_nothing_beats():
@@ -74,3 +74,7 @@ def test_partial_rows_keep_no_other_off_and_follow_at_the_end():
         assert all(partial[k] for k in rows[len(best) :])
         assert all(sizes[a] < sizes[b] and losses[a] > losses[b] for a, b in pairwise(rows))
     assert front_and_beyond([3], [0.1], [True]) == [0]
+
+
+def test_no_row_is_taken_that_is_worse_than_a_shorter_one():
+    assert choose([1, 9, 397], [1.0, 0.2, 11.0], "best") == 1

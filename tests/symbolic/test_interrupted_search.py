@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kanlens.errors import InterruptedWarning
-from kanlens.symbolic import assignment, dropping, path, pipeline, recipe
+from kanlens.symbolic import assignment, path, pipeline, recipe, simplification
 from kanlens.symbolic.pipeline import suggest, symbolize
 from kanlens.symbolic.recipe import Recipe, find_formula
 from tests.symbolic.made import spline_network, toy
@@ -39,9 +39,9 @@ def raising(monkeypatch, module, name, *, call=1):
         (assignment, "rank_candidates", 1, {"f_0_0_0", "f_0_0_1", "f_1_0_0"}),
         (assignment, "rank_candidates", 2, {"f_1_0_0"}),
         (assignment, "refit", 1, set()),
-        (path, "refine", 1, set()),
-        (path, "snap", 1, set()),
-        (dropping, "_settled", 1, set()),
+        (simplification, "refine", 1, set()),
+        (simplification, "snap", 1, set()),
+        (path, "_settled", 1, set()),
         (path, "_mixed_stages", 1, set()),
     ],
 )

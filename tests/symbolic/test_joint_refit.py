@@ -37,7 +37,9 @@ def x(generator):
 def test_jacobian_is_that_of_differences(generator, x):
     model = network(generator)
     with torch.no_grad():
-        problem = joint_refit._Problem(model, x, torch.randn(200, 2).double(), free_places(model))
+        problem = joint_refit._NetworkResiduals(
+            model, x, torch.randn(200, 2).double(), free_places(model)
+        )
         theta = problem.read()
         found = problem.jacobian(theta)
         for k in range(len(theta)):

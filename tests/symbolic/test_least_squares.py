@@ -35,7 +35,7 @@ def test_equations_that_cannot_be_solved_are_damped(monkeypatch):
     solve, dampings = np.linalg.solve, []
 
     def stubborn(matrix, right):
-        dampings.append(matrix[0, 0])
+        dampings.append(float(matrix.ravel()[0]))
         if len(dampings) < 3:
             raise np.linalg.LinAlgError("Singular matrix")
         return solve(matrix, right)

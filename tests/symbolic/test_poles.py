@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import sympy
 
-from kanlens.symbolic.poles import dips, vanishes
+from kanlens.symbolic.validity import dips, poles, vanishes
 
 LOW, HIGH = np.array([-1.0, 0.0]), np.array([2.0, 3.0])
 STARTS = np.array([[0.1, 0.3], [1.7, 2.9], [-0.9, 1.4]])
@@ -53,3 +54,8 @@ def test_dips_are_where_a_kink_may_be():
     places = np.linspace(0, 1, 11)
     margins = np.stack([np.abs(places - 0.42), (places - 0.42) ** 2 + 1, places], axis=1)
     assert dips(margins).tolist() == [[4, 0]]
+
+
+def test_parts_that_go_to_infinity_between_the_rows_are_named():
+    x, rows = sympy.Symbol("x", real=True), np.linspace(0.0, 1.0, 10)[:, None]
+    assert poles((1 / (x - 0.51) ** 2 + 1 / (x + 0.01),), (x,), rows) == ("(x - 0.51)**(-2)",)

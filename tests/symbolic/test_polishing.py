@@ -7,7 +7,7 @@ from scipy.optimize import least_squares
 from torch.testing import assert_close
 
 from kanlens.symbolic.library import library
-from kanlens.symbolic.polishing import Fits, Measure, Problem, polish
+from kanlens.symbolic.polishing import EdgeResiduals, Fits, Measure, polish
 
 X = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)
 NAMES = ("tanh", "sin", "exp", "1/x")
@@ -85,12 +85,13 @@ def test_gradient_of_the_normal_equations_is_that_of_the_residual():
     families, (x, y) = families_of("tanh"), edges()
     for space in (None, random_space()):
         fits = fits_of(families)
-        problem = Problem(families, (x, y), fits, space)
+        problem = EdgeResiduals(families, (x, y), fits, space)
         a, b = fits.a.clone().requires_grad_(), fits.b.clone().requires_grad_()
         slopes = torch.autograd.grad(problem.sse(a, b).sum(), (a, b))
         with torch.no_grad():
-            right = problem.equations(fits.a, fits.b)[4:]
-        assert_close(-2 * right, torch.stack(slopes), rtol=1e-9, atol=1e-9)
+            problem.sse(fits.a, fits.b)
+            right = torch.from_numpy(problem.equations()[1])
+        assert_close(2 * right, torch.stack(slopes, dim=1), rtol=1e-9, atol=1e-9)
 
 
 def test_measure_without_a_space_removes_the_mean_only():
@@ -112,3 +113,13 @@ def test_no_fits_are_no_trouble():
     none = Fits(empty.long(), empty.long(), empty, empty)
     found, sse = polish(families_of("sin"), edges(), none, steps=3)
     assert len(found.a) == len(sse) == 0
+
+
+def test_fits_do_not_influence_one_another():
+    families, samples = families_of(*NAMES), edges()
+    fits = fits_of(families)
+    together, sse = polish(families, samples, fits, steps=20)
+    for k in range(len(sse)):
+        alone, own = polish(families, samples, fits.pick(torch.tensor([k])), steps=20)
+        assert_close(own[0], sse[k], rtol=1e-9, atol=1e-18)
+        assert_close(alone.a[0], together.a[k], rtol=1e-6, atol=1e-9)

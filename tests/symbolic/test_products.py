@@ -66,7 +66,7 @@ def test_jacobian_is_that_of_differences(widths):
     model = made(widths, scaled_nodes=True, functions=True)
     x = X[:20]
     with torch.no_grad():
-        problem = joint_refit._Problem(model, x, draw(20, 2, seed=4), free_places(model))
+        problem = joint_refit._NetworkResiduals(model, x, draw(20, 2, seed=4), free_places(model))
         theta = problem.read()
         found = problem.jacobian(theta)
         for k in range(len(theta)):

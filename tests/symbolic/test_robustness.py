@@ -12,10 +12,9 @@ import torch
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.symbolic.assignment import assign_layer, rank_layer
+from kanlens.symbolic.assignment import Candidate, assign_layer, rank_layer
 from kanlens.symbolic.library import library
 from kanlens.symbolic.pipeline import suggest, symbolize
-from kanlens.symbolic.selection import Candidate
 from kanlens.training import fit
 from tests.symbolic.made import spline_network
 

@@ -2,7 +2,7 @@ import torch
 from torch.testing import assert_close
 
 from kanlens.model.layers import KANLinear
-from kanlens.symbolic.sampling import sample_edges
+from kanlens.symbolic.edge_fitting import sample_edges
 from tests.symbolic.made import spline_layer
 
 

@@ -1,15 +1,18 @@
+import pytest
 import torch
 
 from kanlens.functions.catalog import FUNCTIONS
-from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
-from kanlens.symbolic.library import library
-from kanlens.symbolic.sampling import sample_edges
-from kanlens.symbolic.selection import (
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
+from kanlens.symbolic.assignment import (
     Candidate,
-    accepted,
+    EdgeChoice,
+    assign_layer,
     information_scores,
     rank_candidates,
 )
+from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges, sample_edges
+from kanlens.symbolic.library import library
 from tests.symbolic.made import spline_layer
 
 MEMBERS = {  # on [-1, 1]: (a, b) of edges as they come out of training
@@ -112,8 +115,11 @@ def test_splines_of_two_coefficients_are_scored():
     assert scores.argmin().item() == 0
 
 
-def test_acceptance_takes_the_best_that_explains_enough():
+@pytest.mark.parametrize(("least", "function"), [(0.8, "x"), (0.99, "sin"), (0.9999, "spline")])
+def test_acceptance_takes_the_best_that_explains_enough(least, function):
     poor = Candidate(function="x", parameters=(1, 0, 1, 0), r2=0.9, score=0.0)
     good = Candidate(function="sin", parameters=(1, 0, 1, 0), r2=0.999, score=2.0)
-    assert accepted([poor, good], 0.99) is good
-    assert accepted([poor, good], 0.9999) is None
+    choice = EdgeChoice(layer=0, out=0, in_=0, candidates=(poor, good), importance=1.0)
+    layer = FunctionLinear.from_layer(KANLinear(1, 1).double())
+    assign_layer(layer, [choice], least, torch.linspace(-1, 1, 9).double()[:, None])
+    assert layer.functions == ((function,),)

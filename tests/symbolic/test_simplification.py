@@ -30,7 +30,7 @@ def test_large_powers_are_not_multiplied_out():
 
 
 def test_a_wrong_rule_is_rolled_back(monkeypatch):
-    monkeypatch.setattr(simplification, "_RULES", (lambda e: sympy.Integer(1),))
+    monkeypatch.setattr(simplification, "RULES", (lambda e: sympy.Integer(1),))
     assert shorten(sympy.sin(x) + 2, (x, y), POINTS) == sympy.sin(x) + 2
 
 

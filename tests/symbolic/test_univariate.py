@@ -5,12 +5,16 @@ import sympy
 from kanlens.symbolic import path
 from kanlens.symbolic.constants import refine
 from kanlens.symbolic.library import library
-from kanlens.symbolic.simplification import count_numbers
-from kanlens.symbolic.univariate import with_shorter_parts
+from kanlens.symbolic.path import with_shorter_parts
+from kanlens.symbolic.simplification import Simplifier, count_numbers
 
 s, t, u = sympy.symbols("s t u", real=True)
 POINTS = np.random.default_rng(0).uniform(0.5, 2.0, (200, 3))
 ROUNDABOUT = 1.1 * sympy.exp(2.1 * sympy.log(1.02 * s + 0.01) + 0.5) + 0.3  # a power, the long way
+
+
+def table(y):
+    return Simplifier(symbols=(s, t, u), x=POINTS, y=y)
 
 
 def gap(one, two):
@@ -65,7 +69,7 @@ def test_the_formula_with_the_fewest_numbers_is_taken(noise):
     y = target(s**2 + sympy.sin(2 * t)) + noise * np.random.default_rng(1).normal(size=200)
     start = 72.01 * sympy.sin(0.1684 * s + 4.71) + 72.01 + sympy.sin(2.0 * t)
     begun = refine(start, (s, t, u), POINTS, y)
-    found = path._with_shorter_parts(begun, (s, t, u), POINTS, y, library())
+    found = path._with_shorter_parts(begun, table(y), library())
     assert {e.free_symbols.copy().pop() for e in found.expression.atoms(sympy.sin)} == {t}
     assert count_numbers(found.expression) < count_numbers(begun.expression)
     assert gap(found.expression, s**2 + sympy.sin(2 * t)) < 10 * noise + 1e-7
@@ -74,7 +78,7 @@ def test_the_formula_with_the_fewest_numbers_is_taken(noise):
 def test_a_part_that_matters_is_not_replaced():
     truth = sympy.log(1.5 + ROUNDABOUT) + sympy.sin(2.0 * t)
     begun = refine(truth, (s, t, u), POINTS, target(truth))
-    found = path._with_shorter_parts(begun, (s, t, u), POINTS, target(truth), library(["x^3"]))
+    found = path._with_shorter_parts(begun, table(target(truth)), library(["x^3"]))
     assert gap(found.expression, truth) < 1e-6
 
 
@@ -83,5 +87,5 @@ def test_numbers_that_come_together_are_made_exact_again():
     one, two = sympy.asin(0.4471 * s), sympy.asin(0.4471 * t)
     scale = 1 / (2 * 0.4471**2)
     start = scale * sympy.cos(one - two) - scale * sympy.cos(one + two)
-    found = path._step("snapped", start, (s, t, u), POINTS, target(s * t), None)
+    found = path._step("snapped", start, table(target(s * t)))
     assert found.expression == s * t

@@ -28,7 +28,7 @@ X = np.linspace(0.1, 0.6, 7)
 def value_of(text):
     """Evaluate a line of text by sympy, at X."""
     x = sympy.Symbol("x", real=True)
-    found = sympy.lambdify(x, sympy.sympify(text, locals={"x": x}), "numpy")(X)
+    found = sympy.lambdify(x, sympy.sympify(text, locals={"x": x}), ["scipy", "numpy"])(X)
     return np.broadcast_to(np.asarray(found, dtype=float), X.shape)
 
 

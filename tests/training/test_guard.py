@@ -65,7 +65,7 @@ def test_a_line_search_turns_back_where_the_loss_is_not_finite(
 def test_a_line_search_without_the_guard_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def bare(self: TrainingRun) -> Any:
         self.optimizer.zero_grad()
-        value = self.objective.loss(self.train_x, self.train_y)
+        value = self.objective.total(self.train_x, self.train_y)
         value.backward()
         return value.detach()
 
@@ -161,7 +161,7 @@ def test_an_interrupt_leaves_the_best_state(
     run(expected, waves, optimizer=optimizer, steps=3, grid_updates=0)
     net = network().eval()
     evaluated: list[int] = []
-    evaluate, loss = TrainingRun._evaluate, Objective.loss
+    evaluate, total = TrainingRun._evaluate, Objective.total
 
     def counted(self: TrainingRun) -> dict[str, float]:
         evaluated.append(self.step)
@@ -170,10 +170,10 @@ def test_an_interrupt_leaves_the_best_state(
     def interrupted(self: Objective, x: Tensor, y: Tensor) -> Tensor:
         if evaluated[-1] == 3:
             raise KeyboardInterrupt  # in the middle of step 4
-        return loss(self, x, y)
+        return total(self, x, y)
 
     monkeypatch.setattr(TrainingRun, "_evaluate", counted)
-    monkeypatch.setattr(Objective, "loss", interrupted)
+    monkeypatch.setattr(Objective, "total", interrupted)
     with pytest.warns(InterruptedWarning):
         run(net, waves, optimizer=optimizer, steps=50, grid_updates=0)
     assert evaluated == [0, 1, 2, 3]

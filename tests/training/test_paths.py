@@ -21,10 +21,9 @@ from kanlens.errors import DataError, FileFormatError, InterruptedWarning, Inval
 from kanlens.model.recording import trace
 from kanlens.training import PathStep, SparsityPath, resumption, sparsity_path
 from kanlens.training.objective import constant_loss, row_losses, task_loss
-from kanlens.training.path_result import mean_and_error
+from kanlens.training.result import active_features, live_edges, mean_and_error, weighty_edges
 from kanlens.training.resumption import read_state
 from kanlens.training.run import TrainingRun
-from kanlens.training.structure import active_features, live_edges, weighty_edges
 
 Data = tuple[Tensor, Tensor]
 

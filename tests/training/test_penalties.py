@@ -19,8 +19,7 @@ from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.sparsity import PENALTIES
-from kanlens.training.inputs import layer_values
-from kanlens.training.objective import Objective
+from kanlens.training.objective import Objective, layer_values, task_loss
 
 Data = tuple[Tensor, Tensor]
 
@@ -58,9 +57,9 @@ def test_the_rows_of_the_step_are_those_of_the_penalty(
 ) -> None:
     net, (x, y) = network(), waves
     objective = Objective(model=net, penalty={name: 1.0}, strength=0.5)
-    expected = objective.loss(x, y) + 0.5 * by_definition(net, x, name)
+    expected = task_loss(net, net(x), y) + 0.5 * by_definition(net, x, name)
     assert_close(objective.total(x, y).detach(), expected.detach())
-    part = objective.total(x[:7], y[:7]) - objective.loss(x[:7], y[:7])
+    part = objective.total(x[:7], y[:7]) - task_loss(net, net(x[:7]), y[:7])
     assert_close(part.detach(), 0.5 * by_definition(net, x[:7], name))
     twice = objective.total(torch.cat([x, x]), torch.cat([y, y]))
     assert_close(twice.detach(), expected.detach())
@@ -71,7 +70,7 @@ def test_a_network_with_products_is_penalized_by_what_its_layers_see(
 ) -> None:
     net = kanlens.KAN([2, (1, 2), 1], generator=seeded()).double()
     objective = Objective(model=net, penalty={"activation_l1": 1.0}, strength=1.0)
-    found = objective.total(*waves) - objective.loss(*waves)
+    found = objective.total(*waves) - task_loss(net, net(waves[0]), waves[1])
     assert_close(found.detach(), by_definition(net, waves[0], "activation_l1"))
 
 

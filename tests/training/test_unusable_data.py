@@ -11,8 +11,8 @@ from scipy.sparse import csr_matrix
 import kanlens
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.estimators import KANRegressor
-from kanlens.training.footprint import check_footprint
 from kanlens.training.options import Options
+from kanlens.training.preparation import check_footprint
 
 
 def frame(rows=40, **columns):

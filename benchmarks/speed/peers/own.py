@@ -10,7 +10,7 @@ from benchmarks.machine import missing
 from benchmarks.speed.problem import Problem
 from benchmarks.speed.subject import Peer, Subject, spline_subject, warm_compiled
 from kanlens.model import kernels
-from kanlens.model.kernels.dispatch import Path
+from kanlens.model.kernels import Path
 from kanlens.model.layers import KANLinear
 
 SCALER = 0.5

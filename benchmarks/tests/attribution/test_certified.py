@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from benchmarks.attribution import certified
+from benchmarks.attribution.random_networks import SHAPES, random_model
 from benchmarks.harness import Setup
 from kanlens.certificates.certification import certify
-from tests.certificates.random_networks import SHAPES, random_model
 
 FILE = "attribution-certificates"
 

@@ -8,38 +8,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens.attribution.integration.lines import Lines, range_ends
-from kanlens.attribution.integration.polynomials import Interpolation
 from kanlens.model import analysis
 from kanlens.model.analysis import live_edges, reaching
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.spline_edges import SplineEdges
 
 SHORTEST = 1e-15  # of a line; less is rounding
 MOST_POINTS = 16  # at which a hidden input is read on a segment
 FINER = 2  # samples of the interpolating polynomial for each of these points
 CORRECTIONS = 2  # Newton's steps on the network itself
+HALVINGS, NEWTON = 6, 4  # steps on the interpolating polynomial before
 CLOSE = 1e-6  # to a breakpoint before the last of them: what is not is no crossing
 
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Parts of lines.
+    """Parts of lines, from `low` to `high` between 0 and 1."""
 
-    Attributes
-    ----------
-    owner : Tensor, shape (segment,)
-        Index of the line.
-    low, high : Tensor, shape (segment,)
-        From 0 to 1.
-    """
-
-    owner: Tensor
-    low: Tensor
-    high: Tensor
+    owner: Tensor  # (segment,): index of the line
+    low: Tensor  # (segment,)
+    high: Tensor  # (segment,)
 
     def __len__(self) -> int:
         """Return the number of segments."""
@@ -60,15 +53,7 @@ class Segments:
         return self.low[:, None] + half + half * nodes
 
     def cut(self, index: Tensor, t: Tensor) -> tuple[Segments, Tensor]:
-        """Cut segment `index` at `t`, for any number of such cuts (cut,).
-
-        Returns
-        -------
-        segments : Segments
-            In order.
-        origin : Tensor, shape (segment,)
-            The segment that each is a part of.
-        """
+        """Cut segments `index` at places `t` (cut,); also return the segment each is a part of."""
         every = torch.arange(len(self), device=index.device)
         index, low = torch.cat([every, index]), torch.cat([self.low, t])
         low, order = low.sort()
@@ -94,16 +79,8 @@ class Segments:
 def meeting_points(model: KAN, target: int) -> list[Tensor]:
     """Return where pieces meet of the edges that lead to an output, and where held inputs stop.
 
-    Returns
-    -------
-    list of Tensor, one per layer, each of shape (in, n)
-        Increasing along each row, in the scaled units of the layer; infinite where an input has
-        fewer. The grid of an input counts only if a spline reads it.
-
-    Examples
-    --------
-    >>> meeting_points(KAN([1, 1], grid_size=2), 0)
-    [tensor([[-1.,  0.,  1., inf, inf]])]
+    For every layer (in, n), increasing along each row, in its scaled units; infinite where an input
+    has fewer. The grid of an input counts only if a spline reads it.
     """
     found: list[Tensor] = []
     for layer, onward in zip(model.layers, reaching(model, target), strict=True):
@@ -111,9 +88,9 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
         repeated = torch.zeros_like(places, dtype=torch.bool)
         repeated[:, 1:] = places[:, 1:] == places[:, :-1]
         drop = repeated
-        if isinstance(layer, SplineEdges):
+        if isinstance(layer, KANLinear):
             curved = (layer.coefficients() != 0).any(-1) & onward[:, None]  # (out, in)
-            grid = SplineEdges.breakpoints(layer)
+            grid = KANLinear.breakpoints(layer)
             of_grid = (places[:, :, None] == grid[:, None, :]).any(-1)
             flat = ~curved.any(0)[:, None]
             drop = torch.where(flat, of_grid & ~repeated, repeated)  # a kink may lie on the grid
@@ -126,19 +103,7 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
 
 
 def smooth_segments(lines: Lines, knots: list[Tensor]) -> Segments:
-    """Cut every line where it crosses breakpoints, layer by layer.
-
-    Parameters
-    ----------
-    lines : Lines
-    knots : list of Tensor
-        From `meeting_points`.
-
-    Returns
-    -------
-    Segments
-        Line after line, each in order; none of lines that end where they start.
-    """
+    """Cut lines where they cross `meeting_points`; leave out those that end where they start."""
     moving = (lines.end != lines.start).any(1).nonzero()[:, 0]
     start, end = lines.start[moving, :, None], lines.end[moving, :, None]
     t = (knots[0] - start) / (end - start)  # (line, in, n); NaN is no crossing
@@ -212,3 +177,51 @@ def _brackets(curve: Interpolation, values: Tensor, knots: Tensor) -> tuple[Tens
             torch.cat(two) for two in zip(crossed, [segment, unit, knot, *ends], strict=True)
         ]
     return tuple(crossed)
+
+
+class Interpolation:
+    """The polynomial through values at `count` Chebyshev points from -1 to 1, both ends among them.
+
+    It is sampled at `places`, the ends of equal intervals.
+    """
+
+    def __init__(self, count: int, intervals: int, *, device: torch.device | None = None) -> None:
+        nodes = -np.cos(np.pi * np.arange(count) / (count - 1))
+        places = np.linspace(-1.0, 1.0, intervals + 1)
+        powers = np.linalg.inv(np.vander(nodes, increasing=True))  # (power, node)
+        at_places = np.vander(places, count, increasing=True) @ powers  # (place, node)
+        self.nodes = torch.as_tensor(nodes, device=device)
+        self.places = torch.as_tensor(places, device=device)
+        self.spacing = 2.0 / intervals
+        self._powers = torch.as_tensor(powers, device=device)
+        self._at_places = torch.as_tensor(at_places, device=device)
+
+    def sample(self, values: Tensor) -> Tensor:  # (..., node) -> (..., place)
+        """Return the polynomials at the places."""
+        return values @ self._at_places.mT
+
+    def solve(
+        self, values: Tensor, level: Tensor, low: Tensor, high: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return where polynomials pass a level between `low` and `high`, and the slopes there."""
+        powers = (values @ self._powers.mT).T.contiguous()  # (power, polynomial)
+        powers[0] -= level
+        rising = _horner(powers, high)[0] > 0
+        for _ in range(HALVINGS):
+            middle = 0.5 * (low + high)
+            past = (_horner(powers, middle)[0] > 0) == rising
+            low, high = torch.where(past, low, middle), torch.where(past, middle, high)
+        place = 0.5 * (low + high)
+        for _ in range(NEWTON):
+            value, slope = _horner(powers, place)
+            place = (place - value / slope).nan_to_num(2.0).clamp(low, high)
+        return place, _horner(powers, place)[1]
+
+
+def _horner(powers: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return polynomials (power, polynomial) at x (polynomial,), and their slopes."""
+    value, slope = powers[-1], torch.zeros_like(x)
+    for power in range(len(powers) - 2, -1, -1):
+        slope = slope * x + value
+        value = value * x + powers[power]
+    return value, slope

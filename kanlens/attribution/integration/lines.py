@@ -12,7 +12,6 @@ from torch import Tensor
 from kanlens.model import analysis
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.spline_edges import SplineEdges
 from kanlens.splines import spline
 
 SMOOTH = 3  # degree that pieces count as when they are no polynomials
@@ -20,24 +19,13 @@ SMOOTH = 3  # degree that pieces count as when they are no polynomials
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lines:
-    """Lines from `start` to `end`, in the scaled units of the first layer; inputs may be held.
-
-    Attributes
-    ----------
-    model : KAN
-        In float64, with frozen parameters.
-    target : int
-        Index of the output.
-    start, end : Tensor, shape (line, in)
-    at_once : int
-        Number of points that the model takes at once.
-    """
+    """Lines from `start` to `end`, in the scaled units of the first layer; inputs may be held."""
 
     model: KAN
     target: int
-    start: Tensor
-    end: Tensor
-    at_once: int
+    start: Tensor  # (line, in)
+    end: Tensor  # (line, in)
+    at_once: int  # points that the model takes
 
     def points(self, owner: Tensor, t: Tensor) -> Tensor:  # (point,), (point,) -> (point, in)
         """Return the points at `t` from 0 to 1 of the lines `owner`, held in range; ends exact."""
@@ -90,12 +78,7 @@ class Lines:
         return x
 
     def levels(self, owner: Tensor, t: Tensor) -> list[Tensor]:
-        """Return what every layer receives, and last the output, without its fixed shift.
-
-        Returns
-        -------
-        list of Tensor, one per layer and one more, shapes (point, in) and (point,)
-        """
+        """Return what every layer receives (point, in), and last the output without its shift."""
         found = [self._levels(self.points(*part)) for part in self._parts(owner, t)]
         return [torch.cat(one) for one in zip(*found, strict=True)]
 
@@ -138,7 +121,7 @@ def range_ends(model: KAN) -> tuple[Tensor, Tensor]:  # (in,) twice
 def _terms(layer: KANLinear, x: Tensor) -> Tensor:  # (point, out, in)
     """Return the sizes of what the edges of a layer are summed from."""
     found = layer.edge_values(x).abs()
-    if isinstance(layer, SplineEdges):
+    if isinstance(layer, KANLinear):
         values = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode)
         parts = torch.einsum("bik,oik->boi", values.abs(), layer.coefficients().abs())
         found = torch.maximum(found, parts)

@@ -7,15 +7,17 @@ add up, too. What is not certified is cut in half and searched for crossings aga
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.polynomial import legendre
 from torch import Tensor
 
 from kanlens.attribution.integration.crossings import Segments, hidden_cuts, smooth_segments
 from kanlens.attribution.integration.lines import Lines
-from kanlens.attribution.integration.polynomials import rule
 
 MORE = 2  # nodes for a segment that has too few, before it is cut
 MANY = 5  # nodes at least for parts of a segment that has a kink, perhaps
@@ -38,66 +40,33 @@ ROUNDING = 4 * torch.finfo(torch.float64).eps
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Integrals:
-    """Integrals of the gradient along lines.
+    """Integrals of the gradient along lines, and what was done on each."""
 
-    Attributes
-    ----------
-    values : Tensor, shape (line, in)
-        Times the step of each feature: they add up to the change of the output.
-    evaluations : Tensor, shape (line,)
-        Gradients evaluated on each line.
-    segments : Tensor, shape (line,)
-        Segments that each line was cut into.
-    unsettled : Tensor, shape (line,)
-        Segments of each line that no halving certified.
-    """
-
-    values: Tensor
-    evaluations: Tensor
-    segments: Tensor
-    unsettled: Tensor
+    values: Tensor  # (line, in): times the step of each feature; they add up to the output's change
+    evaluations: Tensor  # (line,): gradients
+    segments: Tensor  # (line,)
+    unsettled: Tensor  # (line,): segments that no halving certified
 
 
 @dataclass(frozen=True, eq=False)
 class _Survey:
-    """What is known of segments before any gradient is evaluated.
+    """What is known of segments before any gradient is evaluated; shapes (segment,)."""
 
-    Attributes
-    ----------
-    change : Tensor, shape (segment,)
-        Of the output.
-    size : Tensor, shape (segment,)
-        Of the output.
-    curved, smooth : Tensor, shape (segment,)
-        Rates at which the coefficients of the integrand decay: of splines, of base functions.
-    """
-
-    change: Tensor
-    size: Tensor
-    curved: Tensor
-    smooth: Tensor
+    change: Tensor  # of the output
+    size: Tensor  # of the output
+    curved: Tensor  # rate at which the coefficients of the integrand decay: of splines
+    smooth: Tensor  # likewise, of base functions
 
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """Segments that are still to be integrated.
-
-    Attributes
-    ----------
-    segments : Segments
-    least : Tensor, shape (segment,)
-        Nodes of the smaller rule, at least.
-    doubted : Tensor, shape (segment,)
-        Whether it may have a kink, or be a part of what had one.
-    stalls, misses : Tensor, shape (segment,)
-        Tries in a row without progress, and the last one's error as `_Account.misses` counts it.
-    """
+    """Segments that are still to be integrated; shapes (segment,)."""
 
     segments: Segments
-    least: Tensor
-    doubted: Tensor
-    stalls: Tensor
-    misses: Tensor
+    least: Tensor  # nodes of the smaller rule, at least
+    doubted: Tensor  # whether it may have a kink, or be a part of what had one
+    stalls: Tensor  # tries in a row without progress
+    misses: Tensor  # the last one's error, as `_Account.misses` counts it
 
     @classmethod
     def first(cls, segments: Segments) -> _Work:
@@ -108,33 +77,19 @@ class _Work:
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    """What a pair of rules found on segments.
+    """What a pair of rules found on segments."""
 
-    Attributes
-    ----------
-    values, apart, estimate : Tensor, shape (segment, in)
-        Of the larger rule, its distance from the smaller one, and its error if all is smooth.
-    size : Tensor, shape (segment,)
-        Largest rate times the length.
-    expected : Tensor, shape (segment,)
-        What the survey says of the distance of the rules, as a share of the size.
-    """
-
-    values: Tensor
-    apart: Tensor
-    estimate: Tensor
-    size: Tensor
-    expected: Tensor
+    values: Tensor  # (segment, in): of the larger rule
+    apart: Tensor  # (segment, in): its distance from the smaller one
+    estimate: Tensor  # (segment, in): its error if all is smooth
+    size: Tensor  # (segment,): largest rate times the length
+    expected: Tensor  # (segment,): distance of the rules by the survey, as a share of the size
 
 
 class _Account:
     """What has been found on each line so far, and what errors it allows.
 
-    Parameters
-    ----------
-    lines : Lines
-    tolerance : float
-        Of the change of the output over the line.
+    `tolerance` is of the change of the output over the line.
     """
 
     def __init__(self, lines: Lines, tolerance: float) -> None:
@@ -166,15 +121,10 @@ class _Account:
     def misses(
         self, segments: Segments, survey: _Survey, tried: _Tried, doubted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Judge what has been tried.
+        """Return errors as multiples of what is allowed, at most 1 is right; and what is smooth.
 
-        Returns
-        -------
-        misses : Tensor, shape (segment,)
-            Errors as multiples of what is allowed: at most 1 is right.
-        smooth : Tensor, shape (segment,)
-            Whether the rules differ as little as the survey lets expect. Where not, the smaller
-            one's error is taken for the larger one's, there and in all parts.
+        Smooth are segments (segment,) where the rules differ as little as the survey lets expect.
+        Where not, the smaller one's error is taken for the larger one's, there and in all parts.
         """
         owner = segments.owner
         noise = ROUNDING * (survey.size + self._noise[owner])
@@ -200,20 +150,8 @@ def integrate(
 ) -> Integrals:
     """Integrate the gradient of a network along lines.
 
-    Parameters
-    ----------
-    lines : Lines
-    knots : list of Tensor, one per layer, each of shape (in, n)
-        Where to cut, from `meeting_points`; where they are incomplete, halving makes up for it.
-    tolerance : float
-        Of the change over a line.
-    halvings : int
-        Most halvings of a segment that is not certified.
-
-    Returns
-    -------
-    Integrals
-        NaN on lines on which the output or its gradient is found to be NaN or infinite.
+    Where `knots`, from `meeting_points`, are incomplete, halving makes up for it. NaN on lines on
+    which the output or its gradient is found to be NaN or infinite.
     """
     account = _Account(lines, tolerance)
     work = _Work.first(smooth_segments(lines, knots))
@@ -329,3 +267,49 @@ def _apply(lines: Lines, segments: Segments, survey: _Survey, counts: Tensor) ->
         size[chosen] = sizes.amax(1)
     expected = torch.maximum(survey.curved, survey.smooth).pow(2 * counts)
     return _Tried(values, apart, estimate, size, expected)
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A Gauss-Legendre rule inside a Kronrod rule.
+
+    The larger one has 2m + 1 `nodes` (node,) and `weights`; the smaller, of m nodes, `coarse`.
+    """
+
+    nodes: Tensor
+    weights: Tensor
+    coarse: Tensor
+
+    def to(self, device: torch.device) -> Rule:
+        """Return the rule on another device."""
+        return Rule(self.nodes.to(device), self.weights.to(device), self.coarse.to(device))
+
+
+@functools.lru_cache(maxsize=64)
+def rule(m: int) -> Rule:
+    """Return the Gauss-Legendre rule with `m` nodes in the rule of Kronrod.
+
+    The smaller one is exact up to degree 2m - 1, the larger one up to 3m + 1 [1]_. The nodes that
+    are added are the zeros of the polynomial of degree m + 1 that, times the Legendre polynomial
+    of degree m, is orthogonal to everything of degree m and less.
+
+    References
+    ----------
+    .. [1] A. S. Kronrod, Nodes and weights of quadrature formulas, 1965.
+    """
+    gauss, weights = legendre.leggauss(m)
+    points, measure = legendre.leggauss(2 * m + 2)
+    values = legendre.legvander(points, m + 1)  # (point, degree)
+    lower = values[:, : m + 1] * (measure * values[:, m])[:, None]
+    moments = lower.T @ values  # (degree up to m, degree up to m + 1)
+    series = np.append(np.linalg.solve(moments[:, :-1], -moments[:, -1]), 1.0)
+    added = np.sort(legendre.legroots(series).real)
+    nodes = np.empty(2 * m + 1)
+    nodes[::2], nodes[1::2] = added, gauss
+    nodes = 0.5 * (nodes - nodes[::-1])
+    integral = np.zeros(2 * m + 1)
+    integral[0] = 2.0
+    larger = np.linalg.solve(legendre.legvander(nodes, 2 * m).T, integral)
+    smaller = np.zeros(2 * m + 1)
+    smaller[1::2] = weights
+    return Rule(*(torch.as_tensor(array) for array in (nodes, larger, smaller)))

@@ -8,7 +8,16 @@ defined.
 
 from __future__ import annotations
 
-from kanlens.attribution.metrics.case import Case, Score, case_for
+from kanlens.attribution.metrics import (
+    completeness,
+    concentration,
+    deletion_insertion,
+    exactness,
+    faithfulness,
+    randomization,
+    stability,
+)
+from kanlens.attribution.metrics.case import Case, Metric, Score, case_for, metrics_in
 from kanlens.attribution.metrics.concentration import gini_index, share_entropy
 from kanlens.attribution.metrics.deletion_insertion import area_over, change_area, removal_curve
 from kanlens.attribution.metrics.exactness import (
@@ -19,14 +28,12 @@ from kanlens.attribution.metrics.exactness import (
 )
 from kanlens.attribution.metrics.faithfulness import (
     infidelity,
+    prediction_gap,
     removal_infidelity,
     subset_correlation,
 )
-from kanlens.attribution.metrics.feature_perturbation import prediction_gap
-from kanlens.attribution.metrics.metric import Metric
 from kanlens.attribution.metrics.randomization import parameter_randomization, stability_across
 from kanlens.attribution.metrics.rankings import rank_agreement, spearman, top_agreement
-from kanlens.attribution.metrics.registry import METRICS
 from kanlens.attribution.metrics.stability import max_sensitivity, relative_stability
 
 __all__ = [
@@ -56,3 +63,13 @@ __all__ = [
     "subset_correlation",
     "top_agreement",
 ]
+
+METRICS = metrics_in(
+    completeness,
+    exactness,
+    faithfulness,
+    deletion_insertion,
+    stability,
+    randomization,
+    concentration,
+)

@@ -1,4 +1,4 @@
-"""What a metric is asked, a `Case`, and what it answers, a `Score`."""
+"""What a metric is, what it is asked, a `Case`, and what it answers, a `Score`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import ModuleType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from kanlens.attribution.method import cited, headline
 from kanlens.attribution.metrics.points import (
     Function,
     Outside,
@@ -25,9 +28,12 @@ from kanlens.model.network import KAN
 
 NOISE = 1e-12  # of the largest |output|: a smaller deviation is rounding
 ROWS = 128  # background rows that removed features are replaced from, at most
+ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 Method = Callable[[Tensor], Tensor]
 MethodOn = Callable[[KAN, Tensor], Tensor]
+Direction = Literal["higher", "lower", "none"]
+Need = Literal["exact", "model", "method", "retrain"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,25 +60,13 @@ class Score:
 
     @classmethod
     def of(cls, rows: Tensor, aggregate: str = "mean", *, offgrid: float = math.nan) -> Score:
-        """Return the score of per-sample numbers; `aggregate` is mean, median or maximum.
-
-        Examples
-        --------
-        >>> Score.of(torch.tensor([1.0, float("nan"), 3.0])).value
-        2.0
-        """
+        """Return the score of per-sample numbers; `aggregate` is mean, median or maximum."""
         known = rows[~rows.isnan()]
         value = math.nan if not len(known) else float(_AGGREGATES[aggregate](known))
         return cls(rows=rows, value=value, aggregate=aggregate, offgrid=offgrid)
 
     def quantile(self, share: float) -> float:
-        """Return a quantile over the samples where the metric is defined.
-
-        Examples
-        --------
-        >>> Score.of(torch.tensor([1.0, 2.0, 4.0])).quantile(0.5)
-        2.0
-        """
+        """Return a quantile over the samples where the metric is defined."""
         known = self.rows[~self.rows.isnan()]
         return float(known.quantile(share)) if len(known) else math.nan
 
@@ -82,6 +76,90 @@ _AGGREGATES: dict[str, Callable[[Tensor], Tensor]] = {
     "median": lambda rows: rows.quantile(0.5),
     "maximum": torch.max,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One number about an attribution.
+
+    Attributes
+    ----------
+    name : str
+        Column of the comparison's frame.
+    function : callable
+        Takes a `Case`, returns a `Score`: NaN where what it needs is missing.
+    direction : {"higher", "lower", "none"}
+        What is better.
+    cost : str
+        What it takes beside the attribution.
+    needs : frozenset of {"exact", "model", "method", "retrain"}
+        Exact Shapley values; the model or its output; the method, to attribute other samples;
+        models trained again.
+    reference : str
+        Where it was published; empty for what needs no source.
+    summary : str
+        One line for people.
+    """
+
+    name: str
+    function: Callable[[Case], Score]
+    direction: Direction
+    cost: str = "none"
+    needs: frozenset[Need] = frozenset()
+    reference: str = ""
+    summary: str
+
+    @property
+    def needs_exact(self) -> bool:
+        """Whether it compares with exact Shapley values."""
+        return "exact" in self.needs
+
+    @property
+    def arrow(self) -> str:
+        """An arrow to where it is better, empty when neither way is."""
+        return ARROWS[self.direction]
+
+
+_REGISTERED: list[Metric] = []
+Asked = Callable[["Case"], Score]
+
+
+def metric(
+    direction: Direction,
+    *needs: Need,
+    cost: str = "none",
+    of: Callable[..., Any] | None = None,
+    reference: str = "",
+    name: str = "",
+) -> Callable[[Asked], Asked]:
+    """Register a function as a metric; the first line of its docstring is the summary.
+
+    `of` is the published function of tensors whose references are the metric's; the `name` is that
+    of the function where it is left out.
+    """
+
+    def register(function: Asked) -> Asked:
+        _REGISTERED.append(
+            Metric(
+                name=name or function.__name__,
+                function=function,
+                direction=direction,
+                cost=cost,
+                needs=frozenset(needs),
+                reference=reference if of is None else cited(of),
+                summary=headline(function),
+            )
+        )
+        return function
+
+    return register
+
+
+def metrics_in(*modules: ModuleType) -> dict[str, Metric]:
+    """Return the metrics that modules register, by name, module after module."""
+    homes = [module.__name__ for module in modules]
+    ordered = sorted(_REGISTERED, key=lambda one: homes.index(one.function.__module__))
+    return {one.name: one for one in ordered}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -270,26 +348,7 @@ def case_for(
 ) -> Case:
     """Return the case of an attribution of a model, on a float64 copy of the model.
 
-    Parameters
-    ----------
-    model : KAN
-        Left as it is.
-    attribution, exact, background, target, generator
-        As for `Case`.
-    method_on : callable, optional
-        The method that made the attribution: maps a model and x (batch, in) to values (batch, in).
-
-    Returns
-    -------
-    Case
-
-    Examples
-    --------
-    >>> from kanlens.attribution import attribute
-    >>> model, x = KAN([2, 1]), torch.rand(5, 2)
-    >>> case = case_for(model, attribute(model, x, background=x), background=x)
-    >>> case.references.shape
-    torch.Size([5, 2])
+    `method_on` is the method that made the attribution.
     """
     copy = private_copy(model)
     method = None if method_on is None else lambda x: method_on(copy, x)
@@ -306,13 +365,5 @@ def case_for(
 
 
 def undefined(case: Case) -> Score:
-    """Return the score of a metric that cannot be had.
-
-    Examples
-    --------
-    >>> from kanlens.attribution import attribute
-    >>> x = torch.rand(2, 2)
-    >>> undefined(Case(attribution=attribute(KAN([2, 1]), x, background=x))).value
-    nan
-    """
+    """Return the score of a metric that cannot be had."""
     return Score.of(torch.full_like(case.values[:, 0], math.nan))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, Score, undefined
-from kanlens.attribution.metrics.metric import Metric
+from kanlens.attribution.metrics.case import Case, Score, metric, undefined
 from kanlens.attribution.metrics.points import Function, slices, without
 from kanlens.attribution.metrics.rankings import order_by_size
+
+_COST = "one removal for each feature of a sample"
+_SAMEK = (
+    "W. Samek et al., Evaluating the visualization of what a Deep Neural Network has learned, 2017"
+)
 
 
 def removal_curve(
@@ -16,33 +22,14 @@ def removal_curve(
 ) -> Tensor:
     """Return the output after the first 0, 1, ..., all features of an order are removed.
 
-    Parameters
-    ----------
-    output : callable
-        Maps (batch, in) to (batch,).
-    x : Tensor, shape (batch, in)
-        The samples.
-    order : Tensor of int, shape (batch, in)
-        Features of each sample, the first to go first.
-    references : Tensor, shape (rows, in)
-        What replaces them; the output is averaged over these.
-    insert : bool
-        Begin without any feature, and put them in.
-
-    Returns
-    -------
-    Tensor, shape (batch, in + 1)
+    Features (batch, in) of each sample go in their order, replaced by references (rows, in) over
+    which the output is averaged; `insert` begins without any, and puts them in. Shape
+    (batch, in + 1).
 
     References
     ----------
     .. [1] V. Petsiuk, A. Das, K. Saenko, RISE: Randomized Input Sampling for Explanation of
        Black-box Models, 2018.
-
-    Examples
-    --------
-    >>> x, order = torch.tensor([[1.0, 2.0]]), torch.tensor([[1, 0]])
-    >>> removal_curve(lambda x: x.sum(1), x, order, torch.zeros(1, 2))
-    tensor([[3., 1., 0.]])
     """
     place = order.argsort(1)  # of each feature in the order
     steps = torch.arange(x.shape[1] + 1, device=x.device)
@@ -59,11 +46,6 @@ def area_over(curve: Tensor) -> Tensor:
     References
     ----------
     .. [1] N. Hama, M. Mase, A. Owen, Deletion and Insertion Tests in Regression Models, 2023.
-
-    Examples
-    --------
-    >>> area_over(torch.tensor([[0.0, 1.0, 1.0]]))
-    tensor([0.2500])
     """
     steps = torch.linspace(0, 1, curve.shape[1], device=curve.device, dtype=curve.dtype)
     line = curve[:, :1] + (curve[:, -1:] - curve[:, :1]) * steps
@@ -71,38 +53,38 @@ def area_over(curve: Tensor) -> Tensor:
 
 
 def change_area(curve: Tensor) -> Tensor:
-    """Return the |distance| of a curve from where it begins, mean over its length.
-
-    Examples
-    --------
-    >>> change_area(torch.tensor([[3.0, 1.0, 1.0]]))
-    tensor([1.5000])
-    """
+    """Return the |distance| of a curve from where it begins, mean over its length."""
     return torch.trapezoid((curve - curve[:, :1]).abs(), dim=1) / (curve.shape[1] - 1)
 
 
 # --- the metrics ---------------------------------------------------------------------------------
 
+_balanced = partial(metric, "higher", "model", cost=_COST, of=area_over)
 
+
+@_balanced()
 def deletion(case: Case) -> Score:
-    """Area under the straight line while features go, the largest value first (ABC)."""
+    """Area under the straight line as features go, the largest value first (ABC)."""
     order = (-case.values).argsort(dim=1, stable=True)
     return _scored(case, order, lambda curve: -area_over(curve))
 
 
+@_balanced()
 def insertion(case: Case) -> Score:
-    """Area over the straight line while features come, the largest value first (ABC)."""
+    """Area over the straight line as features come, the largest value first (ABC)."""
     order = (-case.values).argsort(dim=1, stable=True)
     return _scored(case, order, area_over, insert=True)
 
 
+@metric("higher", "model", cost=_COST, reference=_SAMEK)
 def morf(case: Case) -> Score:
-    """Mean |change| of the output while features go, the largest |value| first."""
+    """Mean |change| of the output as features go, the largest |value| first."""
     return _scored(case, order_by_size(case.values), change_area)
 
 
+@metric("lower", "model", cost=_COST, reference=_SAMEK)
 def lerf(case: Case) -> Score:
-    """Mean |change| of the output while features go, the smallest |value| first."""
+    """Mean |change| of the output as features go, the smallest |value| first."""
     return _scored(case, order_by_size(case.values).flip(1), change_area)
 
 
@@ -116,49 +98,3 @@ def _scored(case: Case, order: Tensor, area: Function, *, insert: bool = False) 
         for part in slices(len(x), x.shape[1] ** 2)
     ]
     return Score.of(torch.cat(parts), offgrid=output.share)
-
-
-_COST = "one removal for each feature of a sample"
-_HAMA = "N. Hama, M. Mase, A. Owen, Deletion and Insertion Tests in Regression Models, 2023"
-_SAMEK = (
-    "W. Samek et al., Evaluating the visualization of what a Deep Neural Network has learned, 2017"
-)
-
-METRICS = (
-    Metric(
-        name="deletion",
-        function=deletion,
-        direction="higher",
-        cost=_COST,
-        needs=frozenset({"model"}),
-        reference=_HAMA,
-        summary="area under the straight line as features go, the largest value first",
-    ),
-    Metric(
-        name="insertion",
-        function=insertion,
-        direction="higher",
-        cost=_COST,
-        needs=frozenset({"model"}),
-        reference=_HAMA,
-        summary="area over the straight line as features come, the largest value first",
-    ),
-    Metric(
-        name="morf",
-        function=morf,
-        direction="higher",
-        cost=_COST,
-        needs=frozenset({"model"}),
-        reference=_SAMEK,
-        summary="mean |change| as features go, the largest |value| first",
-    ),
-    Metric(
-        name="lerf",
-        function=lerf,
-        direction="lower",
-        cost=_COST,
-        needs=frozenset({"model"}),
-        reference=_SAMEK,
-        summary="mean |change| as features go, the smallest |value| first",
-    ),
-)

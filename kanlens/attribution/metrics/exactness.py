@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, Score, undefined
-from kanlens.attribution.metrics.metric import Metric
+from kanlens.attribution.metrics.case import Case, Score, metric, undefined
 from kanlens.attribution.metrics.rankings import (
     cleaned,
     correlation,
@@ -17,50 +19,31 @@ from kanlens.attribution.metrics.rankings import (
     top_agreement,
 )
 
+_COST = "exact Shapley values"
+_KRISHNA = "S. Krishna et al., The Disagreement Problem in Explainable Machine Learning, 2022"
+_higher = partial(metric, "higher", "exact", cost=_COST)
+_agreeing = partial(metric, "higher", "exact", cost=_COST, reference=_KRISHNA)
+
 
 def relative_l1(values: Tensor, exact: Tensor) -> Tensor:
-    """Return the L1 distance of each row from the exact one, over its L1 norm.
-
-    Examples
-    --------
-    >>> relative_l1(torch.tensor([[1.0, 2.0]]), torch.tensor([[2.0, 2.0]]))
-    tensor([0.2500])
-    """
+    """Return the L1 distance of each row from the exact one, over its L1 norm."""
     return ratio((values - exact).abs().sum(1), exact.abs().sum(1))
 
 
 def sign_match(values: Tensor, exact: Tensor) -> Tensor:
-    """Return the share of features of each row whose sign is that of the exact value.
-
-    Examples
-    --------
-    >>> sign_match(torch.tensor([[1.0, -2.0]]), torch.tensor([[2.0, 2.0]]))
-    tensor([0.5000])
-    """
+    """Return the share of features of each row whose sign is that of the exact value."""
     same = cleaned(values).sign() == cleaned(exact).sign()
     return same.to(values).mean(1)
 
 
 def rank_correlation(values: Tensor, exact: Tensor) -> Tensor:
-    """Return Pearson's correlation of the dense ranks of |value|; NaN where all are equal.
-
-    Examples
-    --------
-    >>> rank_correlation(torch.tensor([[3.0, -2.0]]), torch.tensor([[-3.0, 2.0]]))
-    tensor([1.])
-    """
+    """Return Pearson's correlation of the dense ranks of |value|; NaN where all are equal."""
     ranks = [dense_ranks(cleaned(part)).to(values) for part in (values, exact)]
     return correlation(ranks[0], ranks[1])
 
 
 def pairwise_rank_agreement(values: Tensor, exact: Tensor) -> Tensor:
-    """Return the share of pairs of features that both rank by |value| the same way; NaN for one.
-
-    Examples
-    --------
-    >>> pairwise_rank_agreement(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[3.0, 1.0, 2.0]]))
-    tensor([0.6667])
-    """
+    """Return the share of pairs of features that both rank by |value| the same way; NaN for one."""
     i, j = torch.triu_indices(values.shape[1], values.shape[1], 1, device=values.device)
     ours, theirs = (dense_ranks(cleaned(part)) for part in (values, exact))
     same = (ours[:, i] < ours[:, j]) == (theirs[:, i] < theirs[:, j])
@@ -70,8 +53,9 @@ def pairwise_rank_agreement(values: Tensor, exact: Tensor) -> Tensor:
 # --- the metrics ---------------------------------------------------------------------------------
 
 
+@metric("lower", "exact", cost=_COST)
 def shapley_error(case: Case) -> Score:
-    """Sum of the L1 distances from the exact values over the sum of their L1 norms."""
+    """Sum of the L1 distances from the exact Shapley values over the sum of their L1 norms."""
     exact = case.exact_values
     if exact is None:
         return undefined(case)
@@ -79,143 +63,58 @@ def shapley_error(case: Case) -> Score:
     return Score(rows=relative_l1(case.values, exact), value=value, aggregate="ratio of sums")
 
 
+@_higher()
 def shapley_rank(case: Case) -> Score:
-    """Spearman's correlation with the exact values over the features, mean over samples."""
+    """Spearman's correlation with the exact Shapley values over the features, mean over samples."""
     exact = case.exact_values
     if exact is None:
         return undefined(case)
     rows = spearman(cleaned(case.values), cleaned(exact))
-    value = rank_agreement(cleaned(case.values), cleaned(exact))
-    return Score(rows=rows, value=value)
+    return Score(rows=rows, value=rank_agreement(cleaned(case.values), cleaned(exact)))
 
 
+@_higher()
 def shapley_sign(case: Case) -> Score:
-    """Share of features with the sign of the exact value, see `sign_match`."""
-    exact = case.exact_values
-    return undefined(case) if exact is None else Score.of(sign_match(case.values, exact))
+    """Share of features with the sign of the exact value."""
+    return _compared(case, sign_match)
 
 
+@_agreeing()
 def feature_agreement(case: Case) -> Score:
-    """Share of the largest features that are the exact values' largest, see `top_agreement`."""
-    return _at_the_top(case)
+    """FA: share of the largest k that is right, area over k up to a quarter."""
+    return _compared(case, top_agreement)
 
 
+@_agreeing()
 def sign_agreement(case: Case) -> Score:
-    """As `feature_agreement`, with the same sign."""
-    return _at_the_top(case, sign=True)
+    """SA: feature agreement with the same sign."""
+    return _compared(case, partial(top_agreement, sign=True))
 
 
+@_agreeing(name="rank_agreement")
 def place_agreement(case: Case) -> Score:
-    """As `feature_agreement`, at the same place."""
-    return _at_the_top(case, rank=True)
+    """RA: feature agreement at the same rank."""
+    return _compared(case, partial(top_agreement, rank=True))
 
 
+@_agreeing(name="signed_rank_agreement")
 def signed_place_agreement(case: Case) -> Score:
-    """As `feature_agreement`, at the same place with the same sign."""
-    return _at_the_top(case, rank=True, sign=True)
+    """SRA: feature agreement at the same rank with the same sign."""
+    return _compared(case, partial(top_agreement, rank=True, sign=True))
 
 
-def _at_the_top(case: Case, *, rank: bool = False, sign: bool = False) -> Score:
+@_agreeing(name="rank_correlation")
+def size_rank_correlation(case: Case) -> Score:
+    """RC: correlation of the dense ranks of |value| with the exact ones."""
+    return _compared(case, rank_correlation)
+
+
+@_agreeing(name="pairwise_rank_agreement")
+def pairs_in_order(case: Case) -> Score:
+    """PRA: share of pairs of features in the exact order of |value|."""
+    return undefined(case) if case.values.shape[1] < 2 else _compared(case, pairwise_rank_agreement)
+
+
+def _compared(case: Case, agreement: Callable[[Tensor, Tensor], Tensor]) -> Score:
     exact = case.exact_values
-    if exact is None:
-        return undefined(case)
-    return Score.of(top_agreement(case.values, exact, rank=rank, sign=sign))
-
-
-def shapley_size_rank(case: Case) -> Score:
-    """Correlation of the ranks of |value| with the exact ones, see `rank_correlation`."""
-    exact = case.exact_values
-    return undefined(case) if exact is None else Score.of(rank_correlation(case.values, exact))
-
-
-def shapley_pairs(case: Case) -> Score:
-    """Share of pairs of features in the exact order, see `pairwise_rank_agreement`."""
-    exact = case.exact_values
-    if exact is None or case.values.shape[1] < 2:
-        return undefined(case)
-    return Score.of(pairwise_rank_agreement(case.values, exact))
-
-
-_EXACT = "exact Shapley values"
-_KRISHNA = "S. Krishna et al., The Disagreement Problem in Explainable Machine Learning, 2022"
-
-METRICS = (
-    Metric(
-        name="shapley_error",
-        function=shapley_error,
-        direction="lower",
-        cost=_EXACT,
-        needs=frozenset({"exact"}),
-        summary="L1 distance from the exact Shapley values over their L1 norm",
-    ),
-    Metric(
-        name="shapley_rank",
-        function=shapley_rank,
-        direction="higher",
-        cost=_EXACT,
-        needs=frozenset({"exact"}),
-        summary="Spearman correlation with the exact Shapley values, mean over samples",
-    ),
-    Metric(
-        name="shapley_sign",
-        function=shapley_sign,
-        direction="higher",
-        cost=_EXACT,
-        needs=frozenset({"exact"}),
-        summary="share of features with the sign of the exact value",
-    ),
-    Metric(
-        name="feature_agreement",
-        function=feature_agreement,
-        direction="higher",
-        cost=_EXACT,
-        needs=frozenset({"exact"}),
-        reference=_KRISHNA,
-        summary="FA: share of the largest k that is right, area over k up to a quarter",
-    ),
-    Metric(
-        name="sign_agreement",
-        function=sign_agreement,
-        direction="higher",
-        cost=_EXACT,
-        needs=frozenset({"exact"}),
-        reference=_KRISHNA,
-        summary="SA: feature agreement with the same sign",
-    ),
-    Metric(
-        name="rank_agreement",
-        function=place_agreement,
-        direction="higher",
-        cost=_EXACT,
-        needs=frozenset({"exact"}),
-        reference=_KRISHNA,
-        summary="RA: feature agreement at the same rank",
-    ),
-    Metric(
-        name="signed_rank_agreement",
-        function=signed_place_agreement,
-        direction="higher",
-        cost=_EXACT,
-        needs=frozenset({"exact"}),
-        reference=_KRISHNA,
-        summary="SRA: feature agreement at the same rank with the same sign",
-    ),
-    Metric(
-        name="rank_correlation",
-        function=shapley_size_rank,
-        direction="higher",
-        cost=_EXACT,
-        needs=frozenset({"exact"}),
-        reference=_KRISHNA,
-        summary="RC: correlation of the dense ranks of |value| with the exact ones",
-    ),
-    Metric(
-        name="pairwise_rank_agreement",
-        function=shapley_pairs,
-        direction="higher",
-        cost=_EXACT,
-        needs=frozenset({"exact"}),
-        reference=_KRISHNA,
-        summary="PRA: share of pairs of features in the exact order of |value|",
-    ),
-)
+    return undefined(case) if exact is None else Score.of(agreement(case.values, exact))

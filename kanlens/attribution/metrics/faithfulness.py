@@ -1,4 +1,4 @@
-"""Sums of values, against what the output loses when features are removed or moved.
+"""Faithfulness: values against what the output does when features are removed or moved.
 
 Removed features are replaced from references: the row that the attribution is counted from, or
 rows of the background, over which the output is averaged. So an attribution that is exact for a
@@ -7,25 +7,32 @@ sum of functions of single features has no error here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, Score, undefined
-from kanlens.attribution.metrics.feature_perturbation import MOVES, noise
-from kanlens.attribution.metrics.metric import Metric
+from kanlens.attribution.metrics.case import Case, Score, metric, undefined
 from kanlens.attribution.metrics.points import (
     Function,
+    displaced,
     evaluated,
     normal,
     slices,
+    some_rows,
     subsets,
     without,
 )
-from kanlens.attribution.metrics.rankings import correlation
+from kanlens.attribution.metrics.rankings import SHARE, correlation, count_of, over_counts, top
 
 SIZES = 4  # subset sizes of `sensitivity_n`
 SUBSETS = 16  # of each size there
 MASKS = 50  # subsets of `infidelity` and `faithfulness_correlation`
+MOVES = 100  # of each sample
+STRENGTH = 0.1  # standard deviation of a move, in ranges of the feature
+
+Mover = Callable[[Tensor], Tensor]
 
 
 def subset_correlation(
@@ -33,21 +40,8 @@ def subset_correlation(
 ) -> Tensor:
     """Correlate, over subsets, the sum of values with the change when the subset is removed.
 
-    Parameters
-    ----------
-    output : callable
-        Maps (batch, in) to (batch,).
-    x, values : Tensor, shape (batch, in)
-        Samples and their attribution.
-    masks : Tensor of bool, shape (subset, in)
-        The subsets, usually of one size.
-    references : Tensor, shape (rows, in)
-        What replaces removed features; the output is averaged over them.
-
-    Returns
-    -------
-    Tensor, shape (batch,)
-        From -1 to 1; NaN where one side does not vary.
+    Masks (subset, in) are usually of one size; removed features are replaced by references
+    (rows, in), over which the output is averaged. NaN where one side does not vary.
 
     References
     ----------
@@ -55,12 +49,6 @@ def subset_correlation(
        Deep Neural Networks, 2018.
     .. [2] U. Bhatt, A. Weller, J. Moura, Evaluating and Aggregating Feature-based Model
        Explanations, 2020.
-
-    Examples
-    --------
-    >>> x = torch.tensor([[1.0, 2.0, 5.0]])
-    >>> subset_correlation(lambda x: x.sum(1), x, x, torch.eye(3).bool(), torch.zeros(1, 3))
-    tensor([1.])
     """
     change = removal_changes(output, x, masks, references)
     return correlation(values @ masks.to(values).mT, change)
@@ -72,14 +60,7 @@ def removal_changes(output: Function, x: Tensor, masks: Tensor, references: Tens
 
 
 def fitted_error(said: Tensor, change: Tensor, *, scaled: bool = False, dim: int = 0) -> Tensor:
-    """Return the mean of (said - change)^2; `scaled`: after the best scaling of `said`.
-
-    Examples
-    --------
-    >>> said, change = torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0])
-    >>> fitted_error(said, change), fitted_error(said, change, scaled=True)
-    (tensor(2.5000), tensor(0.))
-    """
+    """Return the mean of (said - change)^2; `scaled`: after the best scaling of `said`."""
     if scaled:
         size = said.square().mean(dim)
         beta = (said * change).mean(dim) / torch.where(size > 0, size, 1.0)
@@ -102,33 +83,13 @@ def infidelity(
     from a reference are divided by it: I / (x - reference) stands in for I, and I itself where the
     distance is zero. Captum's is the same, with its decorator's flag on.
 
-    Parameters
-    ----------
-    output : callable
-        Maps (batch, in) to (batch,).
-    x, values : Tensor, shape (batch, in)
-        Samples and their attribution.
-    perturbed : Tensor, shape (draws, batch, in)
-        The points x - I.
-    reference : Tensor, shape (in,) or (batch, in), optional
-        What the values are counted from; None when they are slopes.
-    scaled : bool
-        Multiply each sample's values by the number that makes its infidelity smallest.
-
-    Returns
-    -------
-    Tensor, shape (batch,)
-        In the squared units of the output, 0 at best.
+    `perturbed` (draws, batch, in) are the points x - I; `reference` is what the values are counted
+    from, None when they are slopes; `scaled` multiplies each sample's values by the number that
+    makes its infidelity smallest. In the squared units of the output, 0 at best.
 
     References
     ----------
     .. [1] C.-K. Yeh et al., On the (In)fidelity and Sensitivity of Explanations, 2019.
-
-    Examples
-    --------
-    >>> x = torch.tensor([[1.0, 2.0]])
-    >>> infidelity(lambda x: x.sum(1), x, torch.ones(1, 2), x + torch.rand(9, 1, 2)).round()
-    tensor([0.])
     """
     step = x - perturbed
     if reference is not None:
@@ -148,42 +109,61 @@ def removal_infidelity(
     *,
     scaled: bool = False,
 ) -> Tensor:
-    """Return the infidelity to removals: I is x - b on a subset, and I / (x - b) its mask.
-
-    Parameters
-    ----------
-    output, x, values, masks, references
-        As for `subset_correlation`.
-    scaled : bool
-        As for `infidelity`.
-
-    Returns
-    -------
-    Tensor, shape (batch,)
-        In the squared units of the output, 0 at best.
-
-    Examples
-    --------
-    >>> x = torch.tensor([[1.0, 2.0]])
-    >>> removal_infidelity(lambda x: x.sum(1), x, x, torch.eye(2).bool(), torch.zeros(1, 2))
-    tensor([0.])
-    """
+    """Return the infidelity to removals: I is x - b on a subset, and I / (x - b) its mask."""
     change = removal_changes(output, x, masks, references)
     return fitted_error(values @ masks.to(values).mT, change, scaled=scaled, dim=1)
 
 
+def prediction_gap(
+    output: Function,
+    x: Tensor,
+    values: Tensor,
+    moved: Tensor,
+    *,
+    share: float = SHARE,
+    area: bool = True,
+    important: bool = True,
+) -> Tensor:
+    """Return the mean |change| of the output when the k largest features move, or all others do.
+
+    Every feature moves to `moved` (draws, batch, in): noise around x, or rows of the background.
+    k is a share of the features, at least one; `area` takes the mean over 1, ..., k instead of k
+    alone. `important` moves the k largest (PGI), else all others (PGU). In the units of the output.
+
+    References
+    ----------
+    .. [1] C. Agarwal et al., OpenXAI: Towards a Transparent Evaluation of Model Explanations, 2022.
+    """
+    before = evaluated(output, x)
+    most = count_of(share, x.shape[1])
+    parts = []
+    for k in range(1 if area else most, most + 1):
+        chosen = top(values, k)
+        points = torch.where(chosen if important else ~chosen, moved, x)
+        parts.append((evaluated(output, points) - before).abs().mean(0))
+    return over_counts(parts)
+
+
 # --- the metrics ---------------------------------------------------------------------------------
 
+_ANCONA = (
+    "M. Ancona et al., Towards better understanding of gradient-based attribution methods for "
+    "Deep Neural Networks, 2018"
+)
+_BHATT = "U. Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, 2020"
 
+
+@metric("higher", "model", cost="64 removals a sample", reference=_ANCONA)
 def sensitivity_n(case: Case) -> Score:
-    """Correlation over subsets of one size, mean over at most 4 sizes from 1 to all but one."""
+    """Correlation of value and change over subsets of n features, mean over at most 4 n."""
     n_in = case.values.shape[1]
     spaced = torch.linspace(1, max(1, n_in - 1), min(SIZES, max(1, n_in - 1)))
     return _correlated(case, [int(size.round()) for size in spaced], SUBSETS)
 
 
+@metric("higher", "model", cost="50 removals a sample", reference=_BHATT)
 def faithfulness_correlation(case: Case) -> Score:
-    """Correlation over 50 subsets of half the features."""
+    """Correlation of value and change over 50 subsets of half the features."""
     return _correlated(case, [max(1, case.values.shape[1] // 2)], MASKS)
 
 
@@ -198,13 +178,18 @@ def _correlated(case: Case, sizes: list[int], draws: int) -> Score:
     return Score.of(torch.stack(parts).nanmean(0), offgrid=output.share)
 
 
+_infidelity = partial(metric, "lower", "model", of=infidelity)
+
+
+@_infidelity(cost="50 removals a sample", name="infidelity")
 def removal_error(case: Case) -> Score:
-    """Infidelity to 50 random removals, in variances of the output."""
+    """Mean square of value less change over 50 random removals, in variances of the output."""
     return _removed(case, scaled=False)
 
 
+@_infidelity(cost="50 removals a sample", name="infidelity_scaled")
 def removal_error_scaled(case: Case) -> Score:
-    """As `removal_error`, after the best scaling of each sample's values."""
+    """Infidelity after the best scaling of each sample's values."""
     return _removed(case, scaled=True)
 
 
@@ -236,8 +221,9 @@ def removal_masks(case: Case, x: Tensor) -> Tensor:
     return masks.to(x.device)
 
 
+@_infidelity(cost="100 evaluations a sample", name="infidelity_noise")
 def noise_error(case: Case) -> Score:
-    """Infidelity to Gaussian noise of a tenth of each range, in variances of the output."""
+    """Infidelity to noise of a tenth of each range, in variances of the output; the median."""
     x, references, move = case.x, case.references, noise(case)
     if not case.has_output or x is None or references is None or move is None:
         return undefined(case)
@@ -255,57 +241,61 @@ def _shares(case: Case, x: Tensor, references: Tensor) -> Tensor:
     return case.values * (x - references.mean(0)) if case.slopes else case.values
 
 
-_ANCONA = (
-    "M. Ancona et al., Towards better understanding of gradient-based attribution methods for "
-    "Deep Neural Networks, 2018"
-)
-_BHATT = "U. Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, 2020"
-_YEH = "C.-K. Yeh et al., On the (In)fidelity and Sensitivity of Explanations, 2019"
+def noise(case: Case) -> Mover | None:
+    """Return what moves samples (batch, in) by a tenth of each range, to (draws, batch, in).
 
-METRICS = (
-    Metric(
-        name="sensitivity_n",
-        function=sensitivity_n,
-        direction="higher",
-        cost="64 removals a sample",
-        needs=frozenset({"model"}),
-        reference=_ANCONA,
-        summary="correlation of value and change over subsets of n features, mean over n",
-    ),
-    Metric(
-        name="faithfulness_correlation",
-        function=faithfulness_correlation,
-        direction="higher",
-        cost="50 removals a sample",
-        needs=frozenset({"model"}),
-        reference=_BHATT,
-        summary="correlation of value and change over subsets of half the features",
-    ),
-    Metric(
-        name="infidelity",
-        function=removal_error,
-        direction="lower",
-        cost="50 removals a sample",
-        needs=frozenset({"model"}),
-        reference=_YEH,
-        summary="mean square of value less change over removals, in variances of F",
-    ),
-    Metric(
-        name="infidelity_scaled",
-        function=removal_error_scaled,
-        direction="lower",
-        cost="50 removals a sample",
-        needs=frozenset({"model"}),
-        reference=_YEH,
-        summary="infidelity after the best scaling of each sample's values",
-    ),
-    Metric(
-        name="infidelity_noise",
-        function=noise_error,
-        direction="lower",
-        cost="100 evaluations a sample",
-        needs=frozenset({"model"}),
-        reference=_YEH,
-        summary="infidelity to noise of a tenth of each range, median over samples",
-    ),
-)
+    None where nothing can move.
+    """
+    if case.known is None:
+        return None
+    width = case.known.amax(0) - case.known.amin(0)
+    if not bool((width > 0).any()):
+        return None
+    generator = case.draws()  # one for all parts of the samples
+    return lambda x: displaced(x, STRENGTH * width, MOVES, generator, outside=case.leaves)
+
+
+def _background(case: Case) -> Mover | None:
+    """Return what puts background rows in place of samples (batch, in), to (rows, batch, in)."""
+    if case.replacements is None:
+        return None
+    rows = some_rows(case.replacements, MOVES, case.draws())
+    return lambda x: rows[:, None].expand(-1, *x.shape)
+
+
+_moving = partial(metric, cost="100 evaluations for each sample and k", of=prediction_gap)
+
+
+@_moving("higher", "model")
+def pgi(case: Case) -> Score:
+    """Mean |change| when noise moves the largest k, area over k up to a quarter."""
+    return _gap(case, noise(case), important=True)
+
+
+@_moving("lower", "model")
+def pgu(case: Case) -> Score:
+    """Mean |change| when noise moves all but the largest k."""
+    return _gap(case, noise(case), important=False)
+
+
+@_moving("higher", "model")
+def pgi_background(case: Case) -> Score:
+    """Mean |change| when the largest k come from background rows."""
+    return _gap(case, _background(case), important=True)
+
+
+@_moving("lower", "model")
+def pgu_background(case: Case) -> Score:
+    """Mean |change| when all but the largest k come from background rows."""
+    return _gap(case, _background(case), important=False)
+
+
+def _gap(case: Case, move: Mover | None, *, important: bool) -> Score:
+    x, values, output = case.x, case.values, case.watched()
+    if move is None or x is None or not case.has_output:
+        return undefined(case)
+    parts = [
+        prediction_gap(output, x[part], values[part], move(x[part]), important=important)
+        for part in slices(len(x), MOVES * x.shape[1])
+    ]
+    return Score.of(torch.cat(parts), offgrid=output.share)

@@ -23,11 +23,6 @@ def started(generator: torch.Generator | None) -> torch.Generator:
     """Return a copy of a generator; of one with seed 0 when there is none.
 
     Torch's own random state has no part in it.
-
-    Examples
-    --------
-    >>> torch.equal(normal((3,), started(None)), normal((3,), started(None)))
-    True
     """
     if generator is None:
         return torch.Generator().manual_seed(0)
@@ -50,14 +45,7 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Tensor:
     """Return subsets of one size: all of them when there are at most `draws`, else random ones.
 
-    Returns
-    -------
-    Tensor of bool, shape (subset, in)
-
-    Examples
-    --------
-    >>> subsets(3, 2, 10, started(None)).int().tolist()
-    [[1, 1, 0], [1, 0, 1], [0, 1, 1]]
+    Shape (subset, in).
     """
     if math.comb(n_in, size) <= draws:
         chosen = torch.tensor(list(itertools.combinations(range(n_in), size)), dtype=torch.long)
@@ -69,13 +57,7 @@ def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Ten
 
 
 def some_rows(rows: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Return at most `most` rows, drawn without putting back.
-
-    Examples
-    --------
-    >>> some_rows(torch.zeros(9, 2), 4, started(None)).shape
-    torch.Size([4, 2])
-    """
+    """Return at most `most` rows, drawn without putting back."""
     if len(rows) <= most:
         return rows
     order = torch.randperm(len(rows), generator=generator, device=generator.device)
@@ -96,29 +78,8 @@ def displaced(
     What falls outside is drawn anew, 20 times at most, and then brought to the end of the grid;
     samples that lie outside stay where they are when they cannot be moved inside.
 
-    Parameters
-    ----------
-    x : Tensor, shape (batch, in)
-        The samples.
-    scale : Tensor, shape (in,)
-        Size of the move of each feature.
-    draws : int
-        Number of moves of each sample.
-    generator : torch.Generator
-        Draws them.
-    outside : callable, optional
-        Tells which values of (batch, in) lie outside the grid.
-    law : callable
-        `normal` or `uniform`.
-
-    Returns
-    -------
-    Tensor, shape (draws, batch, in)
-
-    Examples
-    --------
-    >>> displaced(torch.zeros(4, 2), torch.ones(2), 3, started(None)).shape
-    torch.Size([3, 4, 2])
+    `scale` (in,) is the size of the move of each feature; `law` is `normal` or `uniform`. Shape
+    (draws, batch, in).
     """
     shape = (draws, *x.shape)
     moved = x + law(shape, generator).to(x) * scale
@@ -136,11 +97,6 @@ def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
     """Bring the values of `end` that lie outside the grid to its end, on the way from `start`.
 
     Where `start` lies outside too, it is returned.
-
-    Examples
-    --------
-    >>> brought_inside(torch.zeros(1, 1), torch.full((1, 1), 3.0), lambda x: x > 1)
-    tensor([[1.]])
     """
     width = start.shape[-1]
 
@@ -162,20 +118,7 @@ def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
 def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
     """Return the rows that lie inside the grid; when there is none, all, brought inside.
 
-    Parameters
-    ----------
-    rows : Tensor, shape (rows, in)
-        Candidates.
-    x : Tensor, shape (batch, in)
-        Samples, which say where the inside is when no row does.
-    outside : callable, optional
-        Tells which values of (batch, in) lie outside the grid.
-
-    Examples
-    --------
-    >>> rows = torch.tensor([[0.5], [3.0]])
-    >>> inside_rows(rows, rows, lambda x: x > 1)
-    tensor([[0.5000]])
+    Samples x (batch, in) say where the inside is when no row does.
     """
     if outside is None:
         return rows
@@ -191,27 +134,14 @@ def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
 
 
 def slices(count: int, numbers: int) -> Iterator[slice]:
-    """Cut `count` samples into parts whose work, `numbers` for each, fits the budget.
-
-    Examples
-    --------
-    >>> list(slices(3, 2**19))
-    [slice(0, 2, None), slice(2, 4, None)]
-    """
+    """Cut `count` samples into parts whose work, `numbers` for each, fits the budget."""
     step = max(1, BUDGET // max(1, numbers))
     for start in range(0, count, step):
         yield slice(start, start + step)
 
 
 def evaluated(output: Function, points: Tensor) -> Tensor:
-    """Return the output at points (..., in), in parts that fit the budget; shape (...).
-
-    Examples
-    --------
-    >>> evaluated(lambda x: x.sum(1), torch.ones(2, 3, 4))
-    tensor([[4., 4., 4.],
-            [4., 4., 4.]])
-    """
+    """Return the output at points (..., in), in parts that fit the budget; shape (...)."""
     flat = points.reshape(-1, points.shape[-1])
     at_once = max(1, BUDGET // (BASES * max(1, points.shape[-1])))
     return torch.cat([output(part) for part in flat.split(at_once)]).reshape(points.shape[:-1])
@@ -220,26 +150,7 @@ def evaluated(output: Function, points: Tensor) -> Tensor:
 def without(output: Function, x: Tensor, masks: Tensor, references: Tensor) -> Tensor:
     """Return the mean output over references that stand in for the features of each mask.
 
-    Parameters
-    ----------
-    output : callable
-        Maps (batch, in) to (batch,).
-    x : Tensor, shape (batch, in)
-        The samples.
-    masks : Tensor of bool, shape (mask, in) or (batch, mask, in)
-        Which features are replaced.
-    references : Tensor, shape (rows, in)
-        What replaces them.
-
-    Returns
-    -------
-    Tensor, shape (batch, mask)
-
-    Examples
-    --------
-    >>> x, masks = torch.tensor([[1.0, 2.0]]), torch.tensor([[True, False], [True, True]])
-    >>> without(lambda x: x.sum(1), x, masks, torch.zeros(1, 2))
-    tensor([[2., 0.]])
+    Masks are (mask, in) or (batch, mask, in), references (rows, in). Shape (batch, mask).
     """
     masks = masks.to(x.device).expand(len(x), *masks.shape[-2:])
     found = x.new_empty(masks.shape[:2])

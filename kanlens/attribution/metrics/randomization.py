@@ -9,8 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kanlens.attribution.metrics.case import Case, MethodOn, Score, undefined
-from kanlens.attribution.metrics.metric import Metric
+from kanlens.attribution.metrics.case import Case, MethodOn, Score, metric, undefined
 from kanlens.attribution.metrics.points import normal
 from kanlens.attribution.metrics.rankings import cleaned, spearman, top_agreement
 from kanlens.attribution.result import Attribution
@@ -22,18 +21,7 @@ from kanlens.model.network import KAN
 
 @torch.no_grad()
 def redraw(layer: nn.Module, generator: torch.Generator) -> None:
-    """Draw every parameter of a layer anew: normal, with the mean and deviation of its entries.
-
-    Works for every kind of layer, and keeps its scale.
-
-    Examples
-    --------
-    >>> layer = nn.Linear(2, 1)
-    >>> before = layer.weight.clone()
-    >>> redraw(layer, torch.Generator().manual_seed(0))
-    >>> torch.equal(layer.weight, before)
-    False
-    """
+    """Draw every parameter of a layer anew: normal, with the mean and deviation of its entries."""
     for parameter in layer.parameters():
         mean, spread = parameter.mean(), parameter.std(correction=0)
         spread = torch.where(spread > 0, spread, mean.abs())
@@ -46,35 +34,12 @@ def parameter_randomization(
 ) -> Tensor:
     """Rank-correlate |values| with those of models whose layers are drawn anew from the top down.
 
-    The last layer first, then the last two, and so on; the model itself is left as it is.
-
-    Parameters
-    ----------
-    method_on : callable
-        Maps a model and x (batch, in) to values (batch, in).
-    model : KAN
-        What the attribution is of.
-    x, values : Tensor, shape (batch, in)
-        Samples and their attribution.
-    generator : torch.Generator
-        Draws the parameters.
-
-    Returns
-    -------
-    Tensor, shape (layer, batch)
-        Spearman's correlation; 1 for an attribution that does not see the model.
+    The last layer first, then the last two, and so on; the model itself is left as it is. Returns
+    Spearman's correlation (layer, batch): 1 for an attribution that does not see the model.
 
     References
     ----------
     .. [1] J. Adebayo et al., Sanity Checks for Saliency Maps, 2018.
-
-    Examples
-    --------
-    >>> x = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
-    >>> g = torch.Generator().manual_seed(0)
-    >>> parameter_randomization(lambda model, x: x, KAN([2, 3, 1]), x, x, g)
-    tensor([[1.],
-            [1.]], dtype=torch.float64)
     """
     changed, found = private_copy(model), []
     for layer in reversed(list(changed.layers)):
@@ -84,8 +49,11 @@ def parameter_randomization(
     return torch.stack(found)
 
 
+@metric(
+    "lower", "model", "method", cost="an attribution for each layer", of=parameter_randomization
+)
 def mprt(case: Case) -> Score:
-    """Rank correlation of |values| before and after layers are drawn anew, mean over layers."""
+    """Rank correlation with the values of models whose layers are drawn anew, mean over layers."""
     if case.method_on is None or case.model is None or case.x is None:
         return undefined(case)
     found = parameter_randomization(case.method_on, case.model, case.x, case.values, case.draws())
@@ -124,14 +92,6 @@ def stability_across(
     References
     ----------
     .. [1] S. Krishna et al., The Disagreement Problem in Explainable Machine Learning, 2022.
-
-    Examples
-    --------
-    >>> from kanlens.attribution import attribute
-    >>> x = torch.rand(5, 3)
-    >>> models = [KAN([3, 2, 1], generator=torch.Generator().manual_seed(s)) for s in range(3)]
-    >>> stability_across([attribute(model, x, background=x) for model in models]).shape
-    torch.Size([3, 3])
     """
     check_choice("stability_across", "measure", measure, ["importance", "samples"])
     _check_alike(attributions, samples=measure == "samples")
@@ -162,16 +122,3 @@ def _check_alike(attributions: Sequence[Attribution], *, samples: bool) -> None:
             expected, got = f"{len(first.values)} samples", str(len(other.values))
             advice = "Attribute the same samples, or use measure='importance'"
             raise ShapeError(message("stability_across", expected, got, advice))
-
-
-METRICS = (
-    Metric(
-        name="mprt",
-        function=mprt,
-        direction="lower",
-        cost="an attribution for each layer",
-        needs=frozenset({"model", "method"}),
-        reference="J. Adebayo et al., Sanity Checks for Saliency Maps, 2018",
-        summary="rank correlation with the values of models whose layers are drawn anew",
-    ),
-)

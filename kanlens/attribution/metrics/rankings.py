@@ -12,25 +12,13 @@ SHARE = 0.25  # of all features: how many are at the top
 
 
 def cleaned(values: Tensor) -> Tensor:
-    """Return values (batch, in) in which rounding next to the largest of a sample is zero.
-
-    Examples
-    --------
-    >>> cleaned(torch.tensor([[1.0, 1e-17]], dtype=torch.float64))
-    tensor([[1., 0.]], dtype=torch.float64)
-    """
+    """Return values (batch, in) in which rounding next to the largest of a sample is zero."""
     sizes = values.abs()
     return torch.where(sizes > NOISE * sizes.amax(1, keepdim=True), values, 0.0)
 
 
 def average_ranks(values: Tensor) -> Tensor:
-    """Rank each row from 1 upwards; equal values share the mean of their ranks.
-
-    Examples
-    --------
-    >>> average_ranks(torch.tensor([[3.0, 1.0, 3.0]]))
-    tensor([[2.5000, 1.0000, 2.5000]])
-    """
+    """Rank each row from 1 upwards; equal values share the mean of their ranks."""
     values = values.contiguous()
     rising = values.sort(1).values
     below = torch.searchsorted(rising, values)
@@ -39,13 +27,7 @@ def average_ranks(values: Tensor) -> Tensor:
 
 
 def dense_ranks(values: Tensor) -> Tensor:
-    """Rank each row by size, the largest |value| first; equal ones share a rank, without gaps.
-
-    Examples
-    --------
-    >>> dense_ranks(torch.tensor([[3.0, -1.0, -3.0]]))
-    tensor([[1, 2, 1]])
-    """
+    """Rank each row by size, the largest |value| first; equal ones share a rank, without gaps."""
     falling, order = values.abs().sort(1, descending=True)
     new = torch.ones_like(order)
     new[:, 1:] = (falling[:, 1:] < falling[:, :-1]).long()
@@ -53,47 +35,23 @@ def dense_ranks(values: Tensor) -> Tensor:
 
 
 def order_by_size(values: Tensor) -> Tensor:
-    """Return the features of each row, the largest |value| first; equal ones stay in order.
-
-    Examples
-    --------
-    >>> order_by_size(torch.tensor([[1.0, -3.0, 1.0]]))
-    tensor([[1, 0, 2]])
-    """
+    """Return the features of each row, the largest |value| first; equal ones stay in order."""
     return values.abs().argsort(dim=1, descending=True, stable=True)
 
 
 def top(values: Tensor, count: int) -> Tensor:
-    """Tell which features of each row are among its `count` largest |values|.
-
-    Examples
-    --------
-    >>> top(torch.tensor([[1.0, -3.0, 2.0]]), 2)
-    tensor([[False,  True,  True]])
-    """
+    """Tell which features of each row are among its `count` largest |values|."""
     chosen = order_by_size(values)[:, :count]
     return torch.zeros_like(values, dtype=torch.bool).scatter_(1, chosen, True)
 
 
 def count_of(share: float, n_in: int) -> int:
-    """Return how many features a share of all is: at least one.
-
-    Examples
-    --------
-    >>> count_of(0.25, 8), count_of(0.25, 2), count_of(1.0, 3)
-    (2, 1, 3)
-    """
+    """Return how many features a share of all is: at least one."""
     return max(1, min(n_in, round(n_in * share)))
 
 
 def correlation(a: Tensor, b: Tensor, *, dim: int = 1) -> Tensor:
-    """Return Pearson's correlation along an axis; NaN where one side does not vary.
-
-    Examples
-    --------
-    >>> correlation(torch.tensor([[1.0, 2.0]]), torch.tensor([[5.0, 3.0]]))
-    tensor([-1.])
-    """
+    """Return Pearson's correlation along an axis; NaN where one side does not vary."""
     left, right = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
     sizes = [part.square().mean(dim).sqrt() for part in (left, right)]
     varies = sizes[0] > NOISE * a.abs().amax(dim)
@@ -103,33 +61,14 @@ def correlation(a: Tensor, b: Tensor, *, dim: int = 1) -> Tensor:
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
-    """Return Spearman's correlation of each pair of rows; NaN where all values are equal.
-
-    Examples
-    --------
-    >>> spearman(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[0.1, 0.2, 9.0]]))
-    tensor([1.], dtype=torch.float64)
-    """
+    """Return Spearman's correlation of each pair of rows; NaN where all values are equal."""
     return correlation(average_ranks(a.double()), average_ranks(b.double()))
 
 
 def rank_agreement(a: Tensor, b: Tensor) -> float:
     """Return Spearman's correlation of two attributions over the features, averaged over samples.
 
-    Parameters
-    ----------
-    a, b : Tensor, shape (batch, in)
-        Signed values of the same samples and features.
-
-    Returns
-    -------
-    float
-        From -1 to 1. Samples whose values are all equal are left out; NaN when none is left.
-
-    Examples
-    --------
-    >>> rank_agreement(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[0.1, 0.2, 9.0]]))
-    1.0
+    Samples whose values are all equal are left out; NaN when none is left.
     """
     rows = spearman(a.detach(), b.detach())
     known = rows[~rows.isnan()]
@@ -147,34 +86,14 @@ def top_agreement(
 ) -> Tensor:
     """Return the share of the k largest features that two rankings by |value| have in common.
 
-    Parameters
-    ----------
-    values, exact : Tensor, shape (batch, in)
-        The two attributions.
-    share : float
-        k as a share of the features; at least one feature.
-    area : bool
-        Mean over 1, ..., k (area under the curve) instead of k alone.
-    rank : bool
-        Whether a feature must also stand at the same place; equal sizes share a place.
-    sign : bool
-        Whether it must also have the same sign.
-
-    Returns
-    -------
-    Tensor, shape (batch,)
-        From 0 to 1.
+    k is a share of the features, at least one; `area` takes the mean over 1, ..., k instead of k
+    alone. With `rank` a feature must also stand at the same place, where equal sizes share one;
+    with `sign` it must have the same sign.
 
     References
     ----------
     .. [1] S. Krishna et al., The Disagreement Problem in Explainable Machine Learning, 2022.
     .. [2] C. Agarwal et al., OpenXAI: Towards a Transparent Evaluation of Model Explanations, 2022.
-
-    Examples
-    --------
-    >>> a, b = torch.tensor([[3.0, 2.0, 1.0, 0.0]]), torch.tensor([[3.0, 0.0, -1.0, 2.0]])
-    >>> top_agreement(a, b, share=0.5, area=False)
-    tensor([0.5000])
     """
     values, exact = cleaned(values), cleaned(exact)
     fits = torch.ones_like(values, dtype=torch.bool)
@@ -191,13 +110,7 @@ def top_agreement(
 
 
 def over_counts(parts: list[Tensor]) -> Tensor:
-    """Return the area under a curve over 1, 2, ... features, per unit of its length.
-
-    Examples
-    --------
-    >>> over_counts([torch.tensor([0.0]), torch.tensor([1.0])])
-    tensor([0.5000])
-    """
+    """Return the area under a curve over 1, 2, ... features, per unit of its length."""
     stack = torch.stack(parts)
     if len(parts) == 1:
         return stack[0]
@@ -205,11 +118,5 @@ def over_counts(parts: list[Tensor]) -> Tensor:
 
 
 def ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Return part / whole; 0 / 0 is 0, since there was nothing to miss.
-
-    Examples
-    --------
-    >>> ratio(torch.tensor([0.0, 1.0, 1.0]), torch.tensor([0.0, 0.0, 2.0]))
-    tensor([0.0000,    inf, 0.5000])
-    """
+    """Return part / whole; 0 / 0 is 0, since there was nothing to miss."""
     return torch.where((whole == 0) & (part == 0), 0.0, part / whole)

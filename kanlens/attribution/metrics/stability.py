@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, Method, Score, undefined
-from kanlens.attribution.metrics.metric import Metric
+from kanlens.attribution.metrics.case import Case, Method, Score, metric, undefined
 from kanlens.attribution.metrics.points import displaced, evaluated, normal, uniform
 
 NEIGHBOURS = 8  # of each sample
@@ -24,31 +24,12 @@ View = Callable[[Case, Tensor], "Tensor | None"]
 def max_sensitivity(method: Method, x: Tensor, values: Tensor, moved: Tensor) -> Tensor:
     """Return the largest |change| of an attribution at moved samples, over its |size|.
 
-    Sizes are Euclidean.
-
-    Parameters
-    ----------
-    method : callable
-        Maps x (batch, in) to values (batch, in).
-    x, values : Tensor, shape (batch, in)
-        Samples and their attribution.
-    moved : Tensor, shape (draws, batch, in)
-        Where the samples move to.
-
-    Returns
-    -------
-    Tensor, shape (batch,)
-        NaN where the attribution is zero.
+    Sizes are Euclidean; the samples (batch, in) move to (draws, batch, in). NaN where the
+    attribution is zero.
 
     References
     ----------
     .. [1] C.-K. Yeh et al., On the (In)fidelity and Sensitivity of Explanations, 2019.
-
-    Examples
-    --------
-    >>> x = torch.ones(1, 2)
-    >>> max_sensitivity(lambda x: 2 * x, x, 2 * x, 1.5 * x[None])
-    tensor([0.5000])
     """
     change = _length(attributed(method, moved) - values).amax(0)
     size = _length(values)
@@ -65,12 +46,6 @@ def relative_change(before: Tensor, after: Tensor, floor: Tensor) -> Tensor:
     """Return the Euclidean size of (after - before) / |before|, entry by entry, over the last axis.
 
     Entries smaller than `floor` are divided by it, so that zeros do no harm.
-
-    Examples
-    --------
-    >>> before, after = torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 0.0]])
-    >>> relative_change(before, after, torch.tensor(0.1))
-    tensor([0.5000])
     """
     size = torch.maximum(before.abs(), floor)
     change = (after - before) / torch.where(size > 0, size, 1.0)
@@ -93,33 +68,14 @@ def relative_stability(
 ) -> Tensor:
     """Return the relative change of an attribution over that of what the model saw or gave.
 
-    Parameters
-    ----------
-    values, moved_values : Tensor, shapes (batch, in) and (draws, batch, in)
-        Attribution of the samples, and of their neighbours.
-    seen, moved_seen : Tensor, shapes (batch, n) and (draws, batch, n)
-        Inputs (RIS), outputs (ROS) or values of the first hidden layer (RRS) of the same.
-    floor : Tensor, shape (n,)
-        Least number that changes of these are divided by. For attributions it is a thousandth of
-        the largest |value| of the sample.
-    least : float
-        Least relative change to divide by.
-
-    Returns
-    -------
-    Tensor, shape (draws, batch)
-        NaN where the attribution is zero.
+    What was seen are inputs (RIS), outputs (ROS) or values of the first hidden layer (RRS), shapes
+    (batch, n) and (draws, batch, n). `floor` (n,) is the least number that their changes are
+    divided by; for attributions it is a thousandth of the largest |value| of the sample. `least` is
+    the least relative change to divide by. Shape (draws, batch), NaN where the attribution is zero.
 
     References
     ----------
     .. [1] C. Agarwal et al., Rethinking Stability for Attribution-based Explanations, 2022.
-
-    Examples
-    --------
-    >>> x = torch.tensor([[1.0, 2.0]])
-    >>> moved = 1.01 * x[None]
-    >>> relative_stability(3 * x, 3 * moved, x, moved, torch.zeros(2)).round(decimals=4)
-    tensor([[1.]])
     """
     largest = values.abs().amax(-1, keepdim=True)
     change = relative_change(values, moved_values, FLOOR * largest)
@@ -130,6 +86,14 @@ def relative_stability(
 # --- the metrics ---------------------------------------------------------------------------------
 
 
+@metric(
+    "lower",
+    "model",
+    "method",
+    cost="8 attributions a sample",
+    of=max_sensitivity,
+    name="max_sensitivity",
+)
 def sensitivity_max(case: Case) -> Score:
     """Largest relative change of the values in a box of a tenth of a deviation."""
     moved = _moved(case, RADIUS, uniform)
@@ -139,34 +103,50 @@ def sensitivity_max(case: Case) -> Score:
     return Score.of(rows, offgrid=_offgrid(case, moved))
 
 
+_relative = partial(
+    metric,
+    "lower",
+    "model",
+    "method",
+    cost="8 attributions a sample, shared by ris, ros and rrs",
+    of=relative_stability,
+)
+
+
+@_relative()
 def ris(case: Case) -> Score:
-    """Relative change of the values over that of the input, median over neighbours and samples."""
-    return _typical(case, _inputs)
+    """Median relative change of the values over that of the input."""
+    return _stability(case, _inputs)
 
 
+@_relative()
 def ris_max(case: Case) -> Score:
-    """As `ris`, the largest over neighbours and samples; rows are the published RIS."""
-    return _worst(case, _inputs)
+    """Largest relative change of the values over that of the input; rows are the published RIS."""
+    return _stability(case, _inputs, worst=True)
 
 
+@_relative()
 def ros(case: Case) -> Score:
-    """As `ris`, over the relative change of the output."""
-    return _typical(case, _outputs)
+    """Median relative change of the values over that of the output."""
+    return _stability(case, _outputs)
 
 
+@_relative()
 def ros_max(case: Case) -> Score:
-    """As `ris_max`, over the relative change of the output."""
-    return _worst(case, _outputs)
+    """Largest relative change of the values over that of the output."""
+    return _stability(case, _outputs, worst=True)
 
 
+@_relative()
 def rrs(case: Case) -> Score:
-    """As `ris`, over the relative change of the nodes of the first layer."""
-    return _typical(case, _hidden)
+    """Median relative change of the values over that of the first layer's nodes."""
+    return _stability(case, _hidden)
 
 
+@_relative()
 def rrs_max(case: Case) -> Score:
-    """As `ris_max`, over the relative change of the nodes of the first layer."""
-    return _worst(case, _hidden)
+    """Largest relative change of the values over that of the first layer's nodes."""
+    return _stability(case, _hidden, worst=True)
 
 
 def _inputs(case: Case, x: Tensor) -> Tensor | None:
@@ -182,18 +162,25 @@ def _hidden(case: Case, x: Tensor) -> Tensor | None:
     return None if model is None else model.through(0, model.scale_inputs(x))
 
 
-def _typical(case: Case, view: View) -> Score:
-    ratios, offgrid = _ratios(case, view)
-    if ratios is None:
+def _stability(case: Case, view: View, *, worst: bool = False) -> Score:
+    """Score `relative_stability` over neighbours: the median, or the largest."""
+    known = None if case.known is None or not case.has_output else _seen(case, view, case.known)
+    found = None if known is None else neighbours(case)
+    if case.x is None or known is None or found is None:
         return undefined(case)
-    return Score.of(ratios.quantile(0.5, dim=0), "median", offgrid=offgrid)
+    moved, values, offgrid = found
+    seen, moved_seen = _seen(case, view, case.x), _seen(case, view, moved)
+    if seen is None or moved_seen is None:
+        return undefined(case)
+    floor = FLOOR * known.std(0, correction=0)
+    ratios = relative_stability(case.values, values, seen, moved_seen, floor)  # (draws, batch)
+    rows = ratios.amax(0) if worst else ratios.quantile(0.5, dim=0)
+    return Score.of(rows, "maximum" if worst else "median", offgrid=offgrid)
 
 
-def _worst(case: Case, view: View) -> Score:
-    ratios, offgrid = _ratios(case, view)
-    if ratios is None:
-        return undefined(case)
-    return Score.of(ratios.amax(0), "maximum", offgrid=offgrid)
+@torch.no_grad()
+def _seen(case: Case, view: View, x: Tensor) -> Tensor | None:
+    return view(case, x)
 
 
 def _moved(
@@ -230,93 +217,3 @@ def _offgrid(case: Case, points: Tensor) -> float:
     output = case.watched()
     evaluated(output, points)
     return output.share
-
-
-def _ratios(case: Case, view: View) -> tuple[Tensor | None, float]:
-    """Return `relative_stability` (draws, batch), and what was off the grids; None without it."""
-    if case.x is None or case.known is None or not case.has_output:
-        return None, math.nan
-    with torch.no_grad():
-        known, seen = view(case, case.known), view(case, case.x)
-    found = None if known is None else neighbours(case)
-    if found is None or known is None or seen is None:
-        return None, math.nan
-    moved, values, offgrid = found
-    with torch.no_grad():
-        moved_seen = view(case, moved)
-    if moved_seen is None:
-        return None, math.nan
-    floor = FLOOR * known.std(0, correction=0)
-    ratios = relative_stability(case.values, values, seen, moved_seen, floor)
-    return ratios, offgrid
-
-
-_COST = "8 attributions a sample, shared by ris, ros and rrs"
-_YEH = "C.-K. Yeh et al., On the (In)fidelity and Sensitivity of Explanations, 2019"
-_AGARWAL = "C. Agarwal et al., Rethinking Stability for Attribution-based Explanations, 2022"
-
-METRICS = (
-    Metric(
-        name="max_sensitivity",
-        function=sensitivity_max,
-        direction="lower",
-        cost="8 attributions a sample",
-        needs=frozenset({"model", "method"}),
-        reference=_YEH,
-        summary="largest relative change of the values in a box of a tenth of a deviation",
-    ),
-    Metric(
-        name="ris",
-        function=ris,
-        direction="lower",
-        cost=_COST,
-        needs=frozenset({"model", "method"}),
-        reference=_AGARWAL,
-        summary="median relative change of the values over that of the input",
-    ),
-    Metric(
-        name="ris_max",
-        function=ris_max,
-        direction="lower",
-        cost=_COST,
-        needs=frozenset({"model", "method"}),
-        reference=_AGARWAL,
-        summary="the same, the largest over neighbours and samples",
-    ),
-    Metric(
-        name="ros",
-        function=ros,
-        direction="lower",
-        cost=_COST,
-        needs=frozenset({"model", "method"}),
-        reference=_AGARWAL,
-        summary="median relative change of the values over that of the output",
-    ),
-    Metric(
-        name="ros_max",
-        function=ros_max,
-        direction="lower",
-        cost=_COST,
-        needs=frozenset({"model", "method"}),
-        reference=_AGARWAL,
-        summary="the same, the largest over neighbours and samples",
-    ),
-    Metric(
-        name="rrs",
-        function=rrs,
-        direction="lower",
-        cost=_COST,
-        needs=frozenset({"model", "method"}),
-        reference=_AGARWAL,
-        summary="median relative change of the values over that of the first layer's nodes",
-    ),
-    Metric(
-        name="rrs_max",
-        function=rrs_max,
-        direction="lower",
-        cost=_COST,
-        needs=frozenset({"model", "method"}),
-        reference=_AGARWAL,
-        summary="the same, the largest over neighbours and samples",
-    ),
-)

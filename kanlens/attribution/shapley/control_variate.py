@@ -29,18 +29,12 @@ class Surrogate:
 
     With z for u in units of `scale` it is the sum over the sums of the first layer of
     ``cubes z**3 + fifths z**5``, and a cubic form in z.
-
-    Attributes
-    ----------
-    scale, cubes, fifths : Tensor, shape (batch, rows, sub)
-    form : Tensor, shape (batch, rows, sub * sub, sub), or None
-        Symmetric in its three sums.
     """
 
-    scale: Tensor
-    cubes: Tensor
-    fifths: Tensor
-    form: Tensor | None
+    scale: Tensor  # (batch, rows, sub)
+    cubes: Tensor  # (batch, rows, sub)
+    fifths: Tensor  # (batch, rows, sub)
+    form: Tensor | None  # (batch, rows, sub * sub, sub), symmetric in its three sums
 
     def of(self, who: Tensor, rows: Tensor) -> Surrogate:
         """Return the polynomials of some samples and rows (indices)."""
@@ -55,11 +49,7 @@ class Surrogate:
     def correction(self, walked: Walked) -> Tensor:
         """Return the Shapley values less what the walks gave for them.
 
-        It has mean zero over orders, and sum zero over players.
-
-        Returns
-        -------
-        Tensor, shape (batch, rows, order, player)
+        It has mean zero over orders, sum zero over players; shape (batch, rows, order, player).
         """
         levels = self.values(walked.u.flatten(2, 3)).unflatten(2, walked.u.shape[2:4])
         return self.shares(walked.steps)[:, :, None] - walked.by_player(levels)
@@ -73,19 +63,11 @@ class Surrogate:
         return found if self.form is None else found + (_slopes(self.form, z) * z).sum(-1)
 
     def shares(self, steps: Tensor) -> Tensor:
-        """Return the Shapley values of players who move the sums by steps.
+        """Return the Shapley values of players who move the sums by (batch, rows, player, sub).
 
         From the middle on, player i finds the others at r, half of the sum of their steps with
         signs, independent given a mean that is uniform from -1 to 1. It adds the odd polynomial at
         r + step / 2 less that at r - step / 2, whose mean takes the moments of r.
-
-        Parameters
-        ----------
-        steps : Tensor, shape (batch, rows, player, sub)
-
-        Returns
-        -------
-        Tensor, shape (batch, rows, player)
         """
         z = steps / self.scale[:, :, None]
         one, two, three, four = (
@@ -114,17 +96,6 @@ def fitted(walks: Walks, who: Tensor) -> Surrogate:
 
     There are as many places as coefficients: on the axes at three radii, and between two and
     three of them. Nothing is drawn.
-
-    Parameters
-    ----------
-    walks : Walks
-    who : Tensor of int64, shape (batch,)
-        Which samples.
-
-    Returns
-    -------
-    Surrogate
-        Of these samples and all rows.
     """
     _, n_rows, players, sub = walks.shape
     rows = torch.arange(n_rows, device=who.device)
@@ -144,13 +115,7 @@ def fitted(walks: Walks, who: Tensor) -> Surrogate:
 
 
 def count(sub: int) -> int:
-    """Return the number of places at which a game of `sub` sums is looked at.
-
-    Examples
-    --------
-    >>> count(2), count(8), count(20)
-    (8, 136, 60)
-    """
+    """Return the number of places at which a game of `sub` sums is looked at."""
     return 3 * sub + len(_mixed(sub))
 
 

@@ -14,83 +14,28 @@ import numpy as np
 
 from kanlens.checks import message
 from kanlens.errors import MethodError
-from kanlens.functions.activations import BASES, Array
-from kanlens.model.edge import EdgeFunction
+from kanlens.functions.catalog import BASES
+from kanlens.functions.elementary import Array, repeated
 from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.spline_edge import EdgeFunction
 from kanlens.splines.pieces import Index
 
 EPS = float(np.finfo(np.float64).eps)
 SEAM = 1e-6  # of a cell: a break this near the end of a cell is in the next one as well
 
-INFLECTIONS: dict[str, tuple[float, ...]] = {
-    "constant": (),
-    "x": (),
-    "x^2": (),
-    "x^3": (),
-    "x^4": (0.0,),
-    "x^5": (0.0,),
-    "1/x": (),
-    "1/x^2": (),
-    "1/x^3": (),
-    "1/x^4": (),
-    "x^3-x": (),
-    "x^3+x": (),
-    "sqrt": (),
-    "1/sqrt": (),
-    "x^1.5": (),
-    "1/x^1.5": (),
-    "1/(1+x^2)": (-1.0, 0.0, 1.0),
-    "sqrt(1+x^2)": (0.0,),
-    "1/sqrt(1-x^2)": (0.0,),
-    "abs": (),
-    "sign": (),
-    "relu": (),
-    "exp": (),
-    "log": (),
-    "sin": (math.pi / 2, -math.pi / 2),
-    "tan": (),
-    "tanh": (-math.atanh(3**-0.5), math.atanh(3**-0.5)),
-    "arctan": (-(3**-0.5), 3**-0.5),
-    "arcsin": (),
-    "arctanh": (),
-    "gaussian": (-(1.5**0.5), 0.0, 1.5**0.5),
-    "cosh": (0.0,),
-    "sinh": (),
-}
-"""Where the second derivative of each function turns, for sin with all repetitions."""
-
-JUMPS = {"abs": (0.0, 2.0, 0.0), "sign": (2.0, 0.0, 0.0), "relu": (0.0, 1.0, 0.0)}
-"""By how much value, slope and second derivative of a function with a kink at 0 jump there."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """An edge at the ends of the cells of an interval, and what bounds it inside them.
+    """An edge at the ends of the cells of an interval, and what bounds it inside them."""
 
-    Attributes
-    ----------
-    values, second : ndarray, shape (cell + 1,)
-        The edge and its second derivative; the latter may be infinite.
-    jumps : ndarray, shape (3, cell)
-        Sums of the absolute jumps of value, slope and second derivative inside a cell.
-    swing : ndarray, shape (cell,)
-        The second derivative moves no more than this inside a cell, jumps aside.
-    slopes, thirds : ndarray, shape (2,)
-        First and third derivative at both ends of the interval; may be infinite.
-    magnitude : float
-        Size of the terms that values are summed from: what rounding is relative to.
-    reach : float
-        Size of the numbers that points are computed from, in units of the interval.
-    """
-
-    values: Array
-    second: Array
-    jumps: Array
-    swing: Array
-    slopes: Array
-    thirds: Array
-    magnitude: float
-    reach: float
+    values: Array  # (cell + 1,)
+    second: Array  # (cell + 1,): second derivative, may be infinite
+    jumps: Array  # (3, cell): sums of the absolute jumps of value, slope and second derivative
+    swing: Array  # (cell,): the second derivative moves no more than this inside, jumps aside
+    slopes: Array  # (2,): first derivative at both ends of the interval; may be infinite
+    thirds: Array  # (2,): third derivative, likewise
+    magnitude: float  # size of the terms that values are summed from: what rounding is relative to
+    reach: float  # size of the numbers that points are computed from, in units of the interval
 
     @property
     def cells(self) -> int:
@@ -106,17 +51,7 @@ class Samples:
 def samples(edge: EdgeFunction | FunctionEdge, low: float, high: float, cells: int) -> Samples:
     """Return an edge at the ends of `cells` cells between `low` and `high`.
 
-    Raises
-    ------
-    MethodError
-        If the edge is not finite on the whole interval, or it is not known where its second
-        derivative turns.
-
-    Examples
-    --------
-    >>> found = samples(FunctionEdge(function="abs"), -1.0, 1.0, 3)
-    >>> found.values.round(3), found.jumps[1]  # slopes are twice as steep in s
-    (array([1.   , 0.333, 0.333, 1.   ]), array([0., 4., 0.]))
+    Refuse one that is not finite there, or whose second derivative turns nobody knows where.
     """
     _check_finite(edge, low, high)
     with np.errstate(all="ignore"):
@@ -130,18 +65,7 @@ def samples(edge: EdgeFunction | FunctionEdge, low: float, high: float, cells: i
 
 
 def at_point(edge: EdgeFunction | FunctionEdge, low: float, high: float) -> tuple[float, float]:
-    """Return an edge where the ends of an interval can hardly be told apart, and its error.
-
-    Raises
-    ------
-    MethodError
-        As for `samples`.
-
-    Examples
-    --------
-    >>> at_point(FunctionEdge(function="x^2"), 3.0, 3.0)[0]
-    9.0
-    """
+    """Return an edge where the ends of an interval can hardly be told apart, and its error."""
     _check_finite(edge, low, high)
     ends = np.array([low, high])
     with np.errstate(all="ignore"):
@@ -167,7 +91,7 @@ def _check_finite(edge: EdgeFunction | FunctionEdge, low: float, high: float) ->
     """Refuse a function with a pole in the interval, or about which too little is known."""
     if not isinstance(edge, FunctionEdge):
         return
-    if edge.function not in INFLECTIONS:
+    if edge.g.curvature_turning is None:
         expected = "functions whose second derivative is known to turn at given places"
         advice = "Use algorithm='enumeration' or 'sampling'"
         raise MethodError(message("attribute", expected, repr(edge.function), advice))
@@ -283,19 +207,16 @@ def _of_function(edge: FunctionEdge, low: float, high: float, cells: int) -> Sam
     length = high - low
     u = low + length * np.arange(cells + 1) / cells
     values = edge(u)
-    second = _second(edge, u) * length**2
+    second = edge.derivative(u, 2) * length**2
     size = abs(edge.a) / edge.input_scale * length
     swing = _swing(edge, low, length, second, size)
-    kinks = np.array(_places(edge, (0.0,), low, high) if edge.function in JUMPS else [])
-    sizes = [abs(edge.c) * jump * size**k for k, jump in enumerate(JUMPS.get(edge.function, ()))]
+    steps, sizes = _steps(edge, low, high, size)
     ends = np.array([low, high])
     origin = abs(edge.b) * edge.input_scale / abs(edge.a) if edge.a else 0.0
     return Samples(
         values=values,
         second=second,
-        jumps=_spread(
-            (kinks - low) / length, np.array(sizes or [0.0] * 3)[:, None] + 0 * kinks, cells
-        ),
+        jumps=_spread((steps - low) / length, sizes, cells),
         swing=swing,
         slopes=edge.derivative(ends) * length,
         thirds=edge.derivative(ends, 3) * length**3,
@@ -310,8 +231,8 @@ def _swing(edge: FunctionEdge, low: float, length: float, second: Array, size: f
     if edge.function == "sin" and size > cells:  # it turns too often to look at every place
         return np.full(cells, 2 * abs(edge.c) * size**2)
     swing = np.abs(np.diff(second))
-    for place in _places(edge, INFLECTIONS[edge.function], low, low + length):
-        there = _second(edge, np.array([place]))[0] * length**2
+    for place in _places(edge, edge.g.curvature_turning or (), low, low + length):
+        there = edge.derivative(place, 2) * length**2
         first, last = _cells_of(np.array([(place - low) / length]), cells)
         for cell in range(first[0], last[0] + 1):
             way = abs(second[cell] - there) + abs(second[cell + 1] - there)
@@ -319,20 +240,21 @@ def _swing(edge: FunctionEdge, low: float, length: float, second: Array, size: f
     return np.asarray(np.where(np.isfinite(swing), swing, np.inf))
 
 
-def _second(edge: FunctionEdge, u: Array) -> Array:
-    """Return the second derivative, 0 where a line has none."""
-    found = edge.derivative(u, 2)
-    return np.zeros_like(found) if edge.function in JUMPS else found
+def _steps(edge: FunctionEdge, low: float, high: float, size: float) -> tuple[Array, Array]:
+    """Return where an edge or its slope jumps, and by how much (kind, place); `size` is du/ds."""
+    points = (*edge.g.kinks, *edge.g.jumps)
+    found = [(place, point) for point in points for place in _places(edge, (point,), low, high)]
+    places, at = np.array(found).reshape(-1, 2).T
+    sides = np.nextafter(at, np.inf), np.nextafter(at, -np.inf)
+    jumps = [edge.g.nth(sides[0], k) - edge.g.nth(sides[1], k) for k in range(3)]
+    return places, np.array([abs(edge.c) * jump * size**k for k, jump in enumerate(jumps)])
 
 
 def _places(edge: FunctionEdge, points: tuple[float, ...], low: float, high: float) -> list[float]:
-    """Return the u of points of ``a * u + b``, for sin with all repetitions, in [low, high]."""
+    """Return the u of points of ``a * u + b``, with their repetitions, in [low, high]."""
     if edge.a == 0 or not points:
         return []
     ends = sorted(edge.a * (u - edge.input_shift) / edge.input_scale + edge.b for u in (low, high))
-    found = list(points)
-    if edge.function == "sin":
-        turns = range(math.ceil(ends[0] / math.pi - 0.5), math.floor(ends[1] / math.pi - 0.5) + 1)
-        found = [math.pi * (k + 0.5) for k in turns]
-    inner = [(point - edge.b) / edge.a for point in found if ends[0] <= point <= ends[1]]
+    found = repeated(points, edge.g.period, *ends)
+    inner = [(point - edge.b) / edge.a for point in found]
     return [edge.input_shift + edge.input_scale * u for u in inner]

@@ -29,18 +29,8 @@ def enumerated(
 ) -> Solution:
     """Return exact Shapley values, and the interaction of every two players on request.
 
-    Parameters
-    ----------
-    game : Game
-        Its work grows with 2 to the number of players.
-    interactions : bool
-        Whether the Shapley interaction index [1]_ of every pair is wanted.
-    advance : callable, optional
-        Told how many samples are done.
-
-    Returns
-    -------
-    Solution
+    The Shapley interaction index [1]_ of pairs. Work grows with 2 to the number of players;
+    `advance` is told how many samples are done.
 
     References
     ----------
@@ -68,17 +58,7 @@ def enumerated(
 
 
 def seconds(game: Game) -> float:
-    """Return about how long a game takes, from some samples that meet some background rows.
-
-    Parameters
-    ----------
-    game : Game
-        Of at least one sample.
-
-    Returns
-    -------
-    float
-    """
+    """Return about how long a game takes, from some samples that meet some background rows."""
     rows = min(len(game.rows), max(1, TRIAL // _functions(game)))
     samples = min(len(game.x), max(1, TRIAL // (_functions(game) * rows)))
     few = dataclasses.replace(game, x=game.x[:samples], rows=game.rows[:rows])
@@ -107,18 +87,9 @@ def _bits(n: int) -> Tensor:  # (coalition, player)
 
 
 def value_weights(n: int) -> Tensor:
-    """Return the weight of each coalition's worth in each player's Shapley value.
+    """Return the weight of each coalition's worth in each player's Shapley value: (2 ** n, n).
 
-    Returns
-    -------
-    Tensor, shape (2 ** n, n)
-        Bit p of a coalition's place tells whether player p is in it.
-
-    Examples
-    --------
-    >>> value_weights(2).mT
-    tensor([[-0.5000,  0.5000, -0.5000,  0.5000],
-            [-0.5000, -0.5000,  0.5000,  0.5000]], dtype=torch.float64)
+    Bit p of a coalition's place tells whether player p is in it.
     """
     share = [1 / (n * math.comb(n - 1, size)) for size in range(n)]
     joined = torch.tensor([0.0, *share], dtype=torch.float64)  # by the size of S, for a member
@@ -133,16 +104,7 @@ def pair_weights(n: int) -> Tensor:
 
     It is ``s! (n - s - 2)! / (n - 1)!`` for the s others in the coalition, negative where just one
     of the two is in it.
-
-    Returns
-    -------
-    Tensor, shape (2 ** n, n * n)
-        Players i and k at ``i * n + k``; zero where they are the same.
-
-    Examples
-    --------
-    >>> pair_weights(2)[:, 1]
-    tensor([ 1., -1., -1.,  1.], dtype=torch.float64)
+    Players i and k are at ``i * n + k``, zero where they are the same: (2 ** n, n * n).
     """
     bits = _bits(n)
     share = [1 / ((n - 1) * math.comb(n - 2, size)) for size in range(n - 1)]

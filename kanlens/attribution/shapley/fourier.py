@@ -1,14 +1,18 @@
-"""A game of two layers without products solved by writing every node's function in cosines.
+"""Shapley values in closed form of a game of two layers, its functions written in cosines.
 
-The part is a sum of functions of nodes, each a sum of steps that players take. A cosine of such a
-sum has Shapley values in closed form (`product_games`), at a cost that grows with the square of
-the number of players; what the series miss of the functions bounds the error.
+The game is a sum of functions of nodes, each a sum of steps that players take: without products, a
+coalition S of players is worth series(offset + sum of the steps in S). By Owen's formula a
+player's value is the mean change it makes to coalitions that all others join with probability t,
+and over t from 0 to 1. For a power the mean is one of moments; for a cosine, the real part of a
+product over players, it is a product of means. Both are polynomials in t, so Gauss-Legendre rules
+are exact. The cost grows with the square of the number of players; what the series miss of the
+functions bounds the error.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,39 +21,31 @@ from torch import Tensor
 from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.cosines import CosineSeries, fit
 from kanlens.attribution.shapley.games import Game, Solution
-from kanlens.attribution.shapley.product_games import (
-    product_game_interactions,
-    product_game_values,
-)
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.functions.elementary import Array
 from kanlens.model.analysis import BUDGET
+from kanlens.model.kernels.product_games import (
+    cosine_interactions,
+    cosine_values,
+    half_rules,
+)
 
 TERM = 1e-9  # seconds for one player, cosine and node of a quadrature rule
+BEYOND = 1e-9  # of the interval: how far coalitions may be outside by rounding
+NODES = 0.5 - 0.5 / math.sqrt(3.0), 0.5 + 0.5 / math.sqrt(3.0)  # of the rule of two points
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Expansion:
-    """A game whose functions are written in cosines.
+    """A game whose functions are written in cosines."""
 
-    Attributes
-    ----------
-    game : Game
-        Of two layers, without products.
-    ours, theirs : Tensor, shapes (batch, node, player) and (rows, node, player)
-        What each player adds to each node in samples and in background rows.
-    start : Tensor, shape (rows, node)
-        The nodes in background rows.
-    series : list of CosineSeries, one per node
-        The function of each on all that coalitions reach.
-    factor : float
-        What the functions are multiplied by.
-    """
-
-    game: Game
-    ours: Tensor
-    theirs: Tensor
-    start: Tensor
-    series: list[CosineSeries]
-    factor: float
+    game: Game  # of two layers, without products
+    ours: Tensor  # (batch, node, player): what each player adds to each node in samples
+    theirs: Tensor  # (rows, node, player): and in background rows
+    start: Tensor  # (rows, node): the nodes in background rows
+    series: list[CosineSeries]  # of each node's function, on all that coalitions reach
+    factor: float  # what the functions are multiplied by
 
     @property
     def bound(self) -> float:
@@ -67,19 +63,9 @@ class Expansion:
     def solve(
         self, *, interactions: bool = False, advance: Callable[[int], None] | None = None
     ) -> Solution:
-        """Return Shapley values, and the interaction of every two players on request.
+        """Return Shapley values with a bound, and the interaction of every two players on request.
 
-        Parameters
-        ----------
-        interactions : bool
-            Whether pairs are wanted.
-        advance : callable, optional
-            Told how many samples are done.
-
-        Returns
-        -------
-        Solution
-            With a bound for every value.
+        `advance` is told how many samples are done.
         """
         batch, rows, n = len(self.ours), len(self.theirs), self.game.size
         values = self.ours.new_zeros(batch, n)
@@ -115,21 +101,8 @@ def seconds(game: Game, cosines: int) -> float:
 def expand(game: Game, *, tolerance: float) -> Expansion:
     """Write the functions of a game's nodes as a polynomial and cosines each.
 
-    Parameters
-    ----------
-    game : Game
-        Of two layers, without products.
-    tolerance : float
-        Wanted bound on every Shapley value, in units of the output; it may not be reached.
-
-    Returns
-    -------
-    Expansion
-
-    Raises
-    ------
-    MethodError
-        If a function is not finite on all that coalitions reach.
+    `tolerance` is the wanted bound on every Shapley value, in units of the output; it may not be
+    reached. Refuse a function that is not finite on all that coalitions reach.
     """
     model = game.model
     nodes, last = model.nodes
@@ -156,3 +129,153 @@ def _reach(ours: Tensor, theirs: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
         low = torch.minimum(low, (start[there] + steps.clamp(max=0).sum(-1)).amin((0, 1)))
         high = torch.maximum(high, (start[there] + steps.clamp(min=0).sum(-1)).amax((0, 1)))
     return low, high
+
+
+def product_game_values(steps: Tensor, offsets: Tensor, series: CosineSeries) -> Tensor:
+    """Return the Shapley values of ``v(S) = series(offset + sum of steps in S)``.
+
+    They are exact for the series. A value is a mean of differences of v, so it is at most
+    ``2 * series.error`` away from the value of the function that the series stands for. A player
+    whose step is 0 gets exactly 0.
+
+    Steps (game, player) and offsets (game,) are in units of u, in float64; the series must hold on
+    all that coalitions reach. Shape (game, player).
+    """
+    steps, starts = _scaled(steps, offsets, series)
+    found = _power_values(steps, starts, series.polynomial)
+    if len(series.cosines) and steps.numel():
+        fast = cosine_values(steps, starts, series.cosines)
+        found += _torch_values(steps, starts, series.cosines) if fast is None else fast
+    return found
+
+
+def product_game_interactions(steps: Tensor, offsets: Tensor, series: CosineSeries) -> Tensor:
+    """Return the Shapley interaction index of every two players of such games.
+
+    Exact for the series, and at most ``4 * series.error`` away from those of the function.
+
+    Shape (game, player, player), with zeros on the diagonal.
+    """
+    steps, starts = _scaled(steps, offsets, series)
+    found = _power_interactions(steps, starts, series.polynomial)
+    if len(series.cosines) and steps.shape[1] > 1 and len(steps):
+        fast = cosine_interactions(steps, starts, series.cosines)
+        found += _torch_interactions(steps, starts, series.cosines) if fast is None else fast
+    return found
+
+
+def _scaled(steps: Tensor, offsets: Tensor, series: CosineSeries) -> tuple[Tensor, Tensor]:
+    """Return steps and starts in units of the interval."""
+    if steps.dim() != 2 or offsets.shape != steps.shape[:1]:
+        got = f"{tuple(steps.shape)} and {tuple(offsets.shape)}"
+        expected = "steps of shape (game, player) and offsets of shape (game,)"
+        raise ShapeError(message("product_game_values", expected, got, "Reshape them"))
+    length = series.length or 1.0
+    lowest = offsets + steps.clamp(max=0).sum(1)
+    highest = offsets + steps.clamp(min=0).sum(1)
+    size = max(abs(series.low), abs(series.high), series.length)
+    slack = BEYOND * series.length + 1e-12 * size
+    inside = (lowest >= series.low - slack) & (highest <= series.high + slack)
+    if not bool(inside.all()):
+        worst = int((~inside).nonzero()[0])
+        got = f"{float(lowest[worst])!r} to {float(highest[worst])!r}"
+        expected = f"coalitions that reach no farther than {series.low!r} to {series.high!r}"
+        text = message("product_game_values", expected, got, "Fit the series on all they reach")
+        raise InvalidValueError(text)
+    if not series.length:
+        steps = torch.zeros_like(steps)
+    return steps / length, (offsets - series.low) / length
+
+
+def _power_values(steps: Tensor, starts: Tensor, powers: Array) -> Tensor:
+    """Return the Shapley values of a polynomial of degree 4 at most, shape (game, player)."""
+    _, p1, p2, p3, p4 = (float(power) for power in powers)
+    sums = [(steps**k).sum(1, keepdim=True) - steps**k for k in (1, 2, 3)]  # of the others
+    total, a = torch.zeros_like(steps), steps
+    for t in NODES:
+        spread = t * (1 - t)
+        x1 = starts[:, None] + t * sums[0]
+        x2 = x1**2 + spread * sums[1]
+        x3 = x1**3 + 3 * x1 * spread * sums[1] + spread * (1 - 2 * t) * sums[2]
+        total += p1 * a + p2 * a * (2 * x1 + a) + p3 * a * (3 * x2 + 3 * a * x1 + a**2)
+        total += p4 * a * (4 * x3 + 6 * a * x2 + 4 * a**2 * x1 + a**3)
+    return total / 2
+
+
+def _power_interactions(steps: Tensor, starts: Tensor, powers: Array) -> Tensor:
+    """Return the interactions in a polynomial of degree 4 at most, shape (game, player, player)."""
+    _, _, p2, p3, p4 = (float(power) for power in powers)
+    a, b = steps[:, :, None], steps[:, None, :]
+    both, squares, product = a + b, a**2 + b**2, a * b
+    first = steps.sum(1)[:, None, None] - both  # sums of all others
+    second = (steps**2).sum(1)[:, None, None] - squares
+    total = torch.zeros_like(first)
+    for t in NODES:
+        x1 = starts[:, None, None] + t * first
+        x2 = x1**2 + t * (1 - t) * second
+        total += 2 * p2 + 3 * p3 * (2 * x1 + both)
+        total += p4 * (12 * x2 + 12 * x1 * both + 4 * squares + 6 * product)
+    total = total * product / 2
+    total.diagonal(dim1=1, dim2=2).zero_()
+    return total
+
+
+def _blocks(
+    steps: Tensor, starts: Tensor, cosines: Array, each: int
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Cut games and cosines into blocks that take `each` numbers for one of both.
+
+    Yields the games, what a player multiplies a product by (game, player, cosine), which is
+    ``exp(i m pi step)``, and the product of no player (game, cosine).
+    """
+    terms = max(1, min(len(cosines), BUDGET // each))
+    games = max(1, BUDGET // (each * terms))
+    for game in range(0, len(steps), games):
+        here = slice(game, game + games)
+        for term in range(0, len(cosines), terms):
+            factors = torch.as_tensor(cosines[term : term + terms]).to(steps)
+            waves = math.pi * torch.arange(term + 1, term + len(factors) + 1).to(steps)
+            angles, phase = steps[here, :, None] * waves, starts[here, None] * waves
+            turns = torch.polar(torch.ones_like(angles), angles)
+            yield here, turns, torch.polar(torch.ones_like(phase), phase) * factors
+
+
+def _products(turns: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the factors ``1 - t + t z``, and products of those before and after each player."""
+    factors = (1 - t) + t * turns
+    one = torch.ones_like(factors[:, :1])
+    before = torch.cat([one, factors[:, :-1]], 1).cumprod(1)
+    after = torch.cat([factors[:, 1:], one], 1).flip(1).cumprod(1).flip(1)
+    return factors, before, after
+
+
+def _torch_values(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor:
+    """Return what `cosine_values` does."""
+    players, found = steps.shape[1], torch.zeros_like(steps)
+    rule = half_rules((players + 1) // 2)
+    for here, turns, phases in _blocks(steps, starts, cosines, 12 * players):
+        ends = (phases - (phases * turns.prod(1)).conj())[:, None]
+        total = torch.zeros_like(turns)
+        for t, weight in zip(*(row[-1] for row in rule), strict=True):
+            _, before, after = _products(turns, float(t))
+            total += float(weight) * before * after
+        found[here] += (total * (turns - 1) * ends).real.sum(-1)
+    return found
+
+
+def _torch_interactions(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor:
+    """Return what `cosine_interactions` does."""
+    players = steps.shape[1]
+    found = steps.new_zeros(len(steps), players, players)
+    rule = half_rules(players // 2)
+    for here, turns, phases in _blocks(steps, starts, cosines, 20 * players):
+        ends = (phases + (phases * turns.prod(1)).conj())[:, None]
+        for t, weight in zip(*(row[-1] for row in rule), strict=True):
+            factors, before, after = _products(turns, float(t))
+            for j in range(players - 1):  # and every player after it
+                between = torch.cat([before[:, j : j + 1], factors[:, j + 1 : -1]], 1).cumprod(1)
+                pair = (turns[:, j : j + 1] - 1) * (turns[:, j + 1 :] - 1) * ends
+                part = float(weight) * (pair * between * after[:, j + 1 :]).real.sum(-1)
+                found[here, j, j + 1 :] += part
+                found[here, j + 1 :, j] += part
+    return found

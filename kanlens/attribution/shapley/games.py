@@ -32,32 +32,17 @@ Who: TypeAlias = "tuple[int, ...]"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Game:
-    """A part of an output that some players only can move; all parts add up to the output.
+    """A part of an output that some players only can move.
 
-    They do so up to a constant, which no player has a share in.
-
-    Attributes
-    ----------
-    model : KAN
-        ``model(x)[:, 0]`` is the part, in the units of the output; float64, without gradients.
-    features : Tensor of int64, shape (in,)
-        Columns of the problem's x that the model reads.
-    players : Tensor of int64, shape (player,)
-        Indices of the problem's players.
-    member : Tensor, shape (in, player)
-        1 where a feature belongs to a player, else 0.
-    x : Tensor, shape (batch, in)
-        The samples, only these features.
-    rows : Tensor, shape (rows, in)
-        The background, likewise.
+    All parts add up to the output, up to a constant which no player has a share in.
     """
 
-    model: KAN
-    features: Tensor
-    players: Tensor
-    member: Tensor
-    x: Tensor
-    rows: Tensor
+    model: KAN  # model(x)[:, 0] is the part, in the units of the output; float64, no gradients
+    features: Tensor  # (in,): columns of the problem's x that the model reads
+    players: Tensor  # (player,): indices of the problem's players
+    member: Tensor  # (in, player): 1 where a feature belongs to a player, else 0
+    x: Tensor  # (batch, in): the samples, only these features
+    rows: Tensor  # (rows, in): the background, likewise
 
     @property
     def size(self) -> int:
@@ -94,48 +79,21 @@ class Game:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Solution:
-    """What the players of a game get, and how well that is known.
+    """What the players of a game get, and how well that is known."""
 
-    Attributes
-    ----------
-    values : Tensor, shape (batch, player)
-        Their Shapley values.
-    pairs : Tensor, shape (batch, player, player), or None
-        The interaction of every two players; symmetric, zero on the diagonal.
-    bound : Tensor, shape (batch, player), or None
-        No value is farther than this from the true one, rounding aside; None where that is all.
-    standard_error : Tensor, shape (batch, player), or None
-        Of `values`, where they were sampled.
-    evaluations : float
-        Evaluations of the game's model for one sample.
-    """
-
-    values: Tensor
-    pairs: Tensor | None = None
-    bound: Tensor | None = None
-    standard_error: Tensor | None = None
-    evaluations: float
+    values: Tensor  # (batch, player): their Shapley values
+    pairs: Tensor | None = None  # (batch, player, player): interactions, zero on the diagonal
+    bound: Tensor | None = None  # (batch, player): no value is farther off, rounding aside
+    standard_error: Tensor | None = None  # (batch, player), where values were sampled
+    evaluations: float  # of the game's model for one sample
 
 
 def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tensor]:
-    """Return who plays: each feature, or each table column.
-
-    Returns
-    -------
-    names : tuple of str
-    member : Tensor, shape (in, player)
-        1 where a feature belongs to a player, else 0.
-
-    Examples
-    --------
-    >>> x = torch.zeros(1, 2, dtype=torch.float64)
-    >>> model = KAN([2, 1], feature_names=["a", "b"]).double()
-    >>> players(Problem(model=model, x=x, rows=x, target=0), by_column=True)[0]
-    ('a', 'b')
-    """
+    """Return who plays, each feature or each table column, and whose features are: (in, player)."""
     schema = problem.model.schema
-    names = schema.feature_names
-    owners = [item.column for item in schema.features] if by_column else list(names)
+    if not by_column:
+        return schema.feature_names, torch.eye(len(schema.features)).to(problem.x)
+    owners = [item.column for item in schema.features]
     names = tuple(dict.fromkeys(owners))
     index = torch.tensor([names.index(name) for name in owners], device=problem.x.device)
     member = index[:, None] == torch.arange(len(names), device=problem.x.device)
@@ -143,49 +101,29 @@ def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tens
 
 
 def games(problem: Problem, member: Tensor) -> list[Game]:
-    """Cut the asked output into games.
+    """Cut the asked output into games, the one of the most players first.
 
     One layer: one game for each player. Deeper: one for each node of the last hidden layer, those
     of the same players together, and in deep networks also those whose players are all in another
     game where the shared layers make that cheaper. A product at the output is one game. In two
     layers sums and products of too many players to enumerate are kept apart.
-
-    Parameters
-    ----------
-    problem : Problem
-        With a background.
-    member : Tensor, shape (in, player)
-        As from `players`.
-
-    Returns
-    -------
-    list of Game
-        The one of the most players first; none where nothing can move the output.
-
-    Examples
-    --------
-    >>> x = torch.tensor([[0.0, 0.0], [0.5, 0.5]], dtype=torch.float64)
-    >>> model = KAN([2, 3, 1], generator=torch.Generator().manual_seed(0)).double()
-    >>> problem = Problem(model=model, x=x, rows=x, target=0)
-    >>> [game.players.tolist() for game in games(problem, torch.eye(2, dtype=torch.float64))]
-    [[0, 1]]
     """
-    network = _Network(problem)
-    moving = network.moving  # (unit, in)
+    cutter = _Cutter(problem)
+    moving = cutter.moving  # (unit, in)
     acting = (moving.to(member.dtype) @ member) > 0  # (unit, player)
     units: dict[tuple[Who, bool], list[int]] = {}
     for unit, row in enumerate(acting):
         who = tuple(row.nonzero().flatten().tolist())
         if who:
-            apart = len(who) > LIMIT and network.multiplies(unit)
+            apart = len(who) > LIMIT and cutter.multiplies(unit)
             units.setdefault((who, apart), []).append(unit)
     found = []
-    for who, nodes in network.merged(units):
+    for who, nodes in cutter.merged(units):
         features = moving[nodes].any(0).nonzero().flatten()
         chosen = torch.tensor(who, device=features.device)
         found.append(
             Game(
-                model=network.cut(nodes, features),
+                model=cutter.cut(nodes, features),
                 features=features,
                 players=chosen,
                 member=member[features][:, chosen],
@@ -197,7 +135,7 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Network:
+class _Cutter:
     """What leads to the asked output.
 
     A unit is an input of the last layer, or the output itself where it is a product.
@@ -309,7 +247,11 @@ class _Network:
     def cut(self, units: list[int], features: Tensor) -> KAN:
         """Return the network that leads from some features to some units and to the output."""
         problem, model = self.problem, self.problem.model
-        (first, _), *others = self._kept(units)
+        sizes = [(layer.out_features, layer.in_features) for layer in model.layers]
+        kept = self._kept(units)
+        if [(len(outs), len(ins)) for outs, ins in kept] == sizes and len(features) == sizes[0][1]:
+            return model  # nothing to cut
+        (first, _), *others = kept
         start = model.layers[0].select(first, features.tolist())
         if not problem.additive:
             start.bias.data += self._constants(features)[first]

@@ -13,40 +13,16 @@ from kanlens.model.analysis import BUDGET
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Walked:
-    """Samples and background rows, and what players did between them in some orders.
+    """Samples and background rows, and what players did between them in some orders."""
 
-    Attributes
-    ----------
-    gains : Tensor, shape (batch, rows, order, player)
-        What each player added: the mean over an order and its reverse.
-    u : Tensor, shape (batch, rows, order, player + 1, sub)
-        Where the sums of the first layer were in the order, from the middle on. In the reverse
-        they were at -u.
-    middle : Tensor, shape (batch, rows, sub)
-        The sums between sample and row.
-    steps : Tensor, shape (batch, rows, player, sub)
-        What each player adds to the sums.
-    order : Tensor of int64, shape (rows, order, player)
-        Who walked when.
-    """
-
-    gains: Tensor
-    u: Tensor
-    middle: Tensor
-    steps: Tensor
-    order: Tensor
+    gains: Tensor  # (batch, rows, order, player): mean over an order and its reverse
+    u: Tensor  # (batch, rows, order, player + 1, sub): sums from the middle on; reverse: -u
+    middle: Tensor  # (batch, rows, sub): the sums between sample and row
+    steps: Tensor  # (batch, rows, player, sub): what each player adds to the sums
+    order: Tensor  # (rows, order, player): who walked when
 
     def by_player(self, levels: Tensor) -> Tensor:
-        """Return by how much levels rise with each player.
-
-        Parameters
-        ----------
-        levels : Tensor, shape (batch, rows, order, player + 1, ...)
-
-        Returns
-        -------
-        Tensor, shape (batch, rows, order, player, ...)
-        """
+        """Return by how much levels (batch, rows, order, player + 1, ...) rise with each player."""
         return rises(levels, self.order)
 
 
@@ -97,18 +73,7 @@ class Walks:
         return (self.game.outputs(middle + u) - self.game.outputs(middle - u)) / 2
 
     def walk(self, who: Tensor, rows: Tensor, order: Tensor) -> Walked:
-        """Let samples (indices) walk from background rows (indices).
-
-        Parameters
-        ----------
-        who : Tensor of int64, shape (batch,)
-        rows : Tensor of int64, shape (rows,)
-        order : Tensor of int64, shape (rows, order, player)
-
-        Returns
-        -------
-        Walked
-        """
+        """Let samples walk from background rows (indices) in orders (rows, order, player)."""
         steps, middle = self.steps(who, rows), self.middle(who, rows)
         walked = steps[:, :, None].take_along_dim(order[None, ..., None], 3).cumsum(3)
         u = torch.cat([torch.zeros_like(walked[:, :, :, :1]), walked], 3)

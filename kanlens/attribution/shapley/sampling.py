@@ -30,7 +30,7 @@ from torch import Tensor
 
 from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.control_variate import Surrogate, count, fitted
-from kanlens.attribution.shapley.games import Game
+from kanlens.attribution.shapley.games import Game, Solution
 from kanlens.attribution.shapley.permutations import Walks
 from kanlens.checks import check_count, check_positive
 from kanlens.deadlines import NEVER, Deadline
@@ -46,26 +46,18 @@ TINY = 1e-300
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
-    """Sampled Shapley values.
+class SampledSolution(Solution):
+    """What players get by sampling: of each sample it adds up to F(x) less the mean F(b).
 
     Attributes
     ----------
-    values : Tensor, shape (batch, player)
-        Of each sample they add up to F(x) less the mean F(b), rounding aside.
-    standard_error : Tensor, shape (batch, player)
-        Of `values`.
-    evaluations : float
-        Evaluations of the game's model for one sample: the mean over samples.
     permutations : int
         Orders gone through for the sample that took most, reverses counted.
     stopped : {"tolerance", "time limit", "permutations", "an interrupt"}
         What ended it: every error is small enough, or else what ran out.
     """
 
-    values: Tensor
     standard_error: Tensor
-    evaluations: float
     permutations: int
     stopped: str
 
@@ -79,37 +71,20 @@ def sampled(
     generator: torch.Generator | None = None,
     progress: bool | None = False,
     stop: Interruption | None = None,
-) -> Sample:
+) -> SampledSolution:
     """Return Shapley values [1]_ from orders of the players, each taken with its reverse [2]_.
 
     A polynomial serves as a control variate [3]_ where many orders are needed.
 
     Every sample sees the same orders, and stops by itself when all its errors are small enough.
 
-    Parameters
-    ----------
-    game : Game
-        Of any number of players.
-    tolerance : float
-        Largest standard error that will do, in units of the output.
-    deadline : Deadline
-        No round, in which each background row meets at least two pairs of orders,
-        begins that would end too late. Where there is no time for one, every sample meets some
-        background rows, drawn at random, at least eight times in all; the errors count what that
-        leaves open.
-    most : int
-        Orders for one sample, reverses counted; likewise.
-    generator : torch.Generator, optional
-        One number is drawn from it. Without one, torch's own state is the start, and stays.
-    progress : bool, optional
-        Whether a bar is shown; None: where stderr is a terminal.
-    stop : Interruption, optional
-        Keeps an interrupt after the first round; the samples that are left get what they would get
-        without time.
-
-    Returns
-    -------
-    Sample
+    `tolerance` is the largest standard error that will do, in units of the output. No round, in
+    which each background row meets at least two pairs of orders, begins that would end after the
+    deadline, or take more than `most` orders for a sample, reverses counted. Where there is no time
+    for one, every sample meets some background rows, drawn at random, at least eight times in all;
+    the errors count what that leaves open. One number is drawn from the generator; without one,
+    torch's own state is the start, and stays. `stop` keeps an interrupt after the first round; the
+    samples that are left get what they would get without time.
 
     References
     ----------
@@ -137,7 +112,7 @@ def sampled(
     ends = {one.stopped for one in found}
     order = ("an interrupt", "time limit", "permutations", "tolerance")
     weights = [len(part) / len(game.x) for part in parts]
-    return Sample(
+    return SampledSolution(
         values=torch.cat([one.values for one in found]),
         standard_error=torch.cat([one.standard_error for one in found]),
         evaluations=sum(w * one.evaluations for w, one in zip(weights, found, strict=True)),
@@ -184,7 +159,7 @@ def _has_time_for_a_round(game: Game, deadline: Deadline) -> bool:
 
 def _against_few_rows(
     game: Game, x: Tensor, seed: int, deadline: Deadline, stop: Interruption
-) -> Sample:
+) -> SampledSolution:
     """Let samples meet rows drawn at random while there is time, each with one pair of orders.
 
     Errors follow from the spread between rows, as those of Student's t where these are few.
@@ -208,7 +183,7 @@ def _against_few_rows(
     total = variance.sum(1, keepdim=True).clamp_min(TINY)
     missing = walks.rise.mean(1, keepdim=True) - found.mean(0).sum(1, keepdim=True)
     values = found.mean(0) + variance / total * missing
-    return Sample(
+    return SampledSolution(
         values=values.masked_fill(walks.still, 0.0),
         standard_error=(variance * (1 - variance / total)).sqrt().masked_fill(walks.still, 0.0),
         evaluations=2 * met * (players - 1) + rows + 1,
@@ -242,7 +217,7 @@ class _Run:
 
     def result(
         self, deadline: Deadline, advance: Callable[..., None], stop: Interruption
-    ) -> Sample:
+    ) -> SampledSolution:
         """Work until a deadline; at least one round, and no more after an interrupt."""
         stopped = "an interrupt"
         with stop.kept():
@@ -354,12 +329,12 @@ class _Run:
         values = (weights * self.total / rounds).sum(0)
         return values, (weights**2 * variances).sum(0).sqrt()
 
-    def _sample(self, values: Tensor, errors: Tensor, stopped: str) -> Sample:
+    def _sample(self, values: Tensor, errors: Tensor, stopped: str) -> SampledSolution:
         rounds = self.rounds.sum(0)
         looks = self.rows * self.looks * (self.seat >= 0).double().mean()
         walks = self._orders * (self.players - 1) * rounds.mean()
         still = self.walks.still
-        return Sample(
+        return SampledSolution(
             values=values.masked_fill(still, 0.0),
             standard_error=errors.masked_fill(still, 0.0),
             evaluations=float(walks + looks) + self.rows + 1,

@@ -1,26 +1,57 @@
-"""Shapley values and interactions of an output, game by game."""
+"""Shapley values and interactions of an output: the algorithm for each game, and their sum."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from kanlens.attribution.additive import contributions
+from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem
-from kanlens.attribution.shapley.games import Solution, games, players
-from kanlens.attribution.shapley.solver import ALGORITHMS, Algorithm, Solved, Terms, solve
+from kanlens.attribution.shapley import enumeration
+from kanlens.attribution.shapley.cosines import LEAST
+from kanlens.attribution.shapley.fourier import Expansion, expand, seconds
+from kanlens.attribution.shapley.games import LIMIT, Game, Solution, games, players
+from kanlens.attribution.shapley.sampling import sampled
 from kanlens.checks import check_choice, check_positive, message
-from kanlens.deadlines import Deadline
+from kanlens.deadlines import NEVER, Deadline
 from kanlens.errors import MethodError
+from kanlens.interruption import Interruption
+from kanlens.progress import progress_bar
 
 Groups = Literal["features", "columns"]
+Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
+ALGORITHMS = ("auto", "enumeration", "fourier", "sampling")
+BOUND, STANDARD_ERROR = 1e-6, 1e-2  # of the range of the output, unless others are asked for
+PATIENCE = 300.0  # seconds of work for one game, beyond which "auto" samples it
 
 
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How games are to be solved: the options of `shapley`, and whether pairs are wanted."""
+
+    algorithm: Algorithm
+    tolerance: float | None = None
+    deadline: Deadline = NEVER
+    interactions: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solved:
+    """A game, its solution, and how that was found, in a few words."""
+
+    game: Game
+    solution: Solution
+    how: str
+
+
+@method(exact=True, complete=True)
 def shapley(
     problem: Problem,
     *,
@@ -29,10 +60,11 @@ def shapley(
     tolerance: float | None = None,
     time_limit: float | None = None,
 ) -> Parts:
-    """Return interventional Shapley values [1]_ [2]_ [3]_: each coalition against each row.
+    """Exact Shapley values, node by node: closed forms, coalitions, cosine series.
 
-    One layer: f_i(x_i) - mean of f_i over the background. Deeper, the last layer adds up functions
-    of nodes, each of which is a game of the features that can move it alone.
+    They are interventional [1]_ [2]_ [3]_: each coalition meets each background row. One layer:
+    f_i(x_i) - mean of f_i over the background. Deeper, the last layer adds up functions of nodes,
+    each of which is a game of the features that can move it alone.
 
     Parameters
     ----------
@@ -72,13 +104,15 @@ def shapley(
     .. [2] S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017.
     .. [3] D. Janzing et al., Feature relevance quantification in explainable AI, 2020.
     """
+    deadline = NEVER
     if time_limit is not None:
         check_positive("attribute", "time_limit", time_limit)
-    deadline = Deadline.after(time_limit)
+        deadline = Deadline.after(time_limit)
     terms = Terms(algorithm=algorithm, tolerance=tolerance, deadline=deadline)
     return _parts(problem, groups, terms)
 
 
+@method(exact=True, complete=True)
 def interactions(
     problem: Problem,
     *,
@@ -86,11 +120,11 @@ def interactions(
     algorithm: Algorithm = "auto",
     tolerance: float | None = None,
 ) -> Parts:
-    """Return Shapley values and the Shapley interaction index [1]_ of every two features.
+    """Exact Shapley values, with the interaction of every pair of features.
 
-    It is the mean, over coalitions S of the others, weighted as in the Shapley value, of
-    v(S with both) - v(S with the one) - v(S with the other) + v(S). It is exactly 0 for features
-    that move no node together.
+    The Shapley interaction index [1]_ is the mean, over coalitions S of the others, weighted as in
+    the Shapley value, of v(S with both) - v(S with the one) - v(S with the other) + v(S). It is
+    exactly 0 for features that move no node together.
 
     Parameters
     ----------
@@ -127,12 +161,17 @@ def _parts(problem: Problem, groups: Groups, terms: Terms) -> Parts:
         check_positive("attribute", "tolerance", terms.tolerance)
     names, member = players(problem, by_column=groups == "columns")
     if problem.additive:
-        total, remark = _closed_form(problem, member), "closed form: a sum of functions"
+        mean = contributions(problem, problem.background).mean(0)
+        values = (contributions(problem, problem.x) - mean) @ member
+        total = Solution(values=values, evaluations=1.0)
+        remark = "closed form: a sum of functions"
     else:
         solved = solve(problem, games(problem, member), terms)
         total, remark = _sum(problem, member, solved), _remark(solved, groups)
-    reference = problem.expected_output()
-    _check_finite(total.values, reference)
+    reference = problem.counted_from(MEAN_OUTPUT)
+    bad = ~torch.isfinite(total.values).all(1)
+    if bool(bad.any()) or not math.isfinite(reference):
+        raise _not_finite(bad, reference)
     return Parts(
         values=total.values,
         reference=reference,
@@ -146,58 +185,40 @@ def _parts(problem: Problem, groups: Groups, terms: Terms) -> Parts:
     )
 
 
-def _check_finite(values: Tensor, reference: float) -> None:
+def _not_finite(bad: Tensor, reference: float) -> MethodError:
     """Refuse a game in which a coalition is worth NaN or infinity."""
-    bad = ~torch.isfinite(values).all(1)
-    if bool(bad.any()) or not math.isfinite(reference):
-        expected = "finite outputs where samples and background rows are mixed"
-        got = "NaN or infinity in the background"
-        if math.isfinite(reference):
-            got = f"NaN or infinity for sample {int(bad.nonzero()[0])}"
-        advice = "Choose background rows that keep every function in its domain"
-        raise MethodError(message("attribute", expected, got, advice))
-
-
-def _closed_form(problem: Problem, member: Tensor) -> Solution:
-    """Solve an output that is a sum of functions of single features."""
-    change = contributions(problem, problem.x) - contributions(problem, problem.background).mean(0)
-    return Solution(values=change @ member, evaluations=1.0)
+    expected = "finite outputs where samples and background rows are mixed"
+    got = "NaN or infinity in the background"
+    if math.isfinite(reference):
+        got = f"NaN or infinity for sample {int(bad.nonzero()[0])}"
+    advice = "Choose background rows that keep every function in its domain"
+    return MethodError(message("attribute", expected, got, advice))
 
 
 def _sum(problem: Problem, member: Tensor, solved: Sequence[Solved]) -> Solution:
     """Return what all players get in all games; those in no game get exactly 0."""
-    shape = len(problem.x), member.shape[1]
-
-    def added(found: Callable[[Solution], Tensor | None]) -> Tensor | None:
-        parts = [(one.game.players, found(one.solution)) for one in solved]
-        return _added(member, shape, [(who, part) for who, part in parts if part is not None])
-
-    values = added(lambda part: part.values)
-    variance = added(lambda part: None if part.standard_error is None else part.standard_error**2)
+    found: dict[str, Tensor] = {"values": member.new_zeros(len(problem.x), member.shape[1])}
+    for one in solved:
+        who, part = one.game.players, one.solution
+        parts = {"values": part.values, "bound": part.bound, "pairs": part.pairs}
+        parts["variance"] = None if part.standard_error is None else part.standard_error**2
+        for name, values in parts.items():
+            if values is None:
+                continue
+            if name not in found:
+                found[name] = member.new_zeros(
+                    *[len(values)] + [member.shape[1]] * (values.dim() - 1)
+                )
+            place = (slice(None), who[:, None], who) if values.dim() == 3 else (slice(None), who)
+            found[name][place] += values
+    variance = found.get("variance")
     return Solution(
-        values=member.new_zeros(shape) if values is None else values,
-        pairs=added(lambda part: part.pairs),
-        bound=added(lambda part: part.bound),
+        values=found["values"],
+        pairs=found.get("pairs"),
+        bound=found.get("bound"),
         standard_error=None if variance is None else variance.sqrt(),
         evaluations=sum(one.solution.evaluations for one in solved),
     )
-
-
-def _added(
-    like: Tensor, shape: tuple[int, int], parts: Sequence[tuple[Tensor, Tensor]]
-) -> Tensor | None:
-    """Add up what players of games have (batch, player), or pairs of them; None of nothing."""
-    if not parts:
-        return None
-    if parts[0][1].dim() == 2:
-        total = like.new_zeros(shape)
-        for who, part in parts:
-            total[:, who] += part
-        return total
-    total = like.new_zeros(*shape, shape[1])
-    for who, part in parts:
-        total[:, who[:, None], who] += part
-    return total
 
 
 def _with_main_effects(total: Solution) -> Tensor:
@@ -218,3 +239,121 @@ def _remark(solved: Sequence[Solved], groups: Groups) -> str:
         for (how, size), count in counts.items()
     ]
     return ", ".join(said) or f"no {groups[:-1]} can change the output"
+
+
+def solve(problem: Problem, cut: Sequence[Game], terms: Terms) -> list[Solved]:
+    """Solve all games of an output; those that are sampled come last."""
+    unit = _range(problem)
+    plans = [(game, _plan(game, terms, unit, share=len(cut))) for game in cut]
+    drawn = [game for game, plan in plans if plan == "sampling"]
+    others = [(game, plan) for game, plan in plans if plan != "sampling"]
+    shown = problem.progress if others else False  # sampling shows its own
+    with progress_bar("shapley", len(others) * len(problem.x), shown=shown) as advance:
+        found = [_exact(game, plan, terms, advance) for game, plan in others]
+    stop = Interruption()
+    for left, game in zip(range(len(drawn), 0, -1), drawn, strict=True):
+        mine = terms.deadline.portion(1 / left)
+        tolerance = STANDARD_ERROR * unit if terms.tolerance is None else terms.tolerance
+        tolerance /= math.sqrt(len(drawn))  # the squares of their errors add up
+        found.append(_sampled(problem, game, tolerance, mine, stop))
+    stop.warn("attribute", "The standard errors of the values are those of the orders so far")
+    return found
+
+
+def _range(problem: Problem) -> float:
+    """Return the range of the output over samples and background, 1 where that is nothing."""
+    y = problem.output_in_parts(torch.cat([problem.x, problem.background]))
+    width = float(y.amax() - y.amin())
+    return width if width > 0 else 1.0
+
+
+def _plan(game: Game, terms: Terms, unit: float, *, share: int) -> str | Expansion:
+    """Choose "enumeration", "sampling" or cosines for one of `share` games.
+
+    A player alone has just two coalitions.
+    """
+    asked = terms.algorithm
+    time_left = terms.deadline.left / share
+    if asked == "enumeration" and game.size > LIMIT:
+        expected = f"at most {LIMIT} features in a game for algorithm='enumeration'"
+        advice = "Use algorithm='auto'"
+        raise MethodError(message("attribute", expected, str(game.size), advice))
+    few = asked == "auto" and game.size <= LIMIT
+    in_time = few and (time_left == math.inf or enumeration.seconds(game) <= time_left)
+    if game.size == 1 or asked == "enumeration" or in_time:
+        return "enumeration"
+    if asked == "fourier" or (asked == "auto" and game.additive_nodes):
+        _check_nodes(game)
+        expansion = _expanded(game, terms, unit, share)
+        if expansion is not None:
+            return expansion
+    _check_values_only(game, terms)
+    return "sampling"
+
+
+def _expanded(game: Game, terms: Terms, unit: float, share: int) -> Expansion | None:
+    """Return a game in cosines; None where sampling is allowed and does better.
+
+    It does where a function has poles, or jumps that cosines follow slowly, and where players,
+    samples and background rows are so many that it takes long.
+    """
+    tolerance = BOUND * unit if terms.tolerance is None else terms.tolerance
+    left = terms.deadline.left
+    limit = PATIENCE if left == math.inf else left / share
+    free = terms.algorithm == "auto" and not terms.interactions
+    if free and seconds(game, LEAST * game.model.layers[1].in_features) > limit:
+        return None
+    try:
+        expansion = expand(game, tolerance=tolerance / share)
+    except MethodError:
+        if free:
+            return None
+        raise
+    poor = expansion.bound > max(tolerance, STANDARD_ERROR * unit) / share
+    return None if free and (poor or expansion.seconds > limit) else expansion
+
+
+def _exact(
+    game: Game, plan: str | Expansion, terms: Terms, advance: Callable[[int], None]
+) -> Solved:
+    """Solve a game without drawing anything."""
+    options: dict[str, Any] = {"interactions": terms.interactions, "advance": advance}
+    if isinstance(plan, Expansion):
+        return Solved(game=game, solution=plan.solve(**options), how="in cosines")
+    return Solved(game=game, solution=enumeration.enumerated(game, **options), how="enumerated")
+
+
+def _sampled(
+    problem: Problem, game: Game, tolerance: float, deadline: Deadline, stop: Interruption
+) -> Solved:
+    drawn = sampled(
+        game,
+        tolerance=tolerance,
+        deadline=deadline,
+        generator=problem.generator,
+        progress=problem.progress,
+        stop=stop,
+    )
+    why = "" if drawn.stopped == "tolerance" else f", stopped by {drawn.stopped}"
+    how = f"sampled in {drawn.permutations} orders{why}"
+    return Solved(game=game, solution=drawn, how=how)
+
+
+def _check_nodes(game: Game) -> None:
+    """Refuse to write a game in cosines that is no sum of functions of sums."""
+    if not game.additive_nodes:
+        layers = len(game.model.layers)
+        got = "products" if layers == 2 else f"{layers} layer{'s' * (layers > 1)}"
+        expected = "a game of two layers without products for algorithm='fourier'"
+        raise MethodError(message("attribute", expected, got, "Use algorithm='auto'"))
+
+
+def _check_values_only(game: Game, terms: Terms) -> None:
+    """Refuse to sample interactions."""
+    if terms.interactions:
+        expected = f"games of at most {LIMIT} features, or of two layers without products"
+        got = f"one of {game.size} features"
+        if terms.algorithm == "sampling":
+            expected, got = "another algorithm for interactions", "'sampling'"
+        advice = "Use algorithm='auto' on a smaller model, or method='shapley'"
+        raise MethodError(message("attribute", expected, got, advice))

@@ -6,26 +6,32 @@ One file per library, each with an `Importer`, listed in `IMPORTERS`.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 from torch import Tensor, nn
 
 from kanlens.checks import check_choice, message, reworded
+from kanlens.data.columns import TASKS
+from kanlens.data.schema import Task
+from kanlens.data.tables import Table, read_table
+from kanlens.encoding import adopt_data
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError
-from kanlens.io.checkpoint import FORMAT, load
+from kanlens.files import read_frame
+from kanlens.io.checkpoint import FORMAT, check_sound, load
 from kanlens.io.importers.efficient_kan import EFFICIENT_KAN
 from kanlens.io.importers.source import CALL, Importer, Options, Source, sources
-from kanlens.io.importers.training_data import Supervision
-from kanlens.io.soundness import check_sound
 from kanlens.io.tensor_files import check_file, first_bytes, read_metadata
 from kanlens.model.acceptance import HasNetwork, held_network
 from kanlens.model.network import KAN
 
 if TYPE_CHECKING:
-    from kanlens.data.schema import Task
-    from kanlens.io.importers.training_data import TrainingData
+    import pandas as pd
+
+    TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame
 
 IMPORTERS: tuple[Importer, ...] = (EFFICIENT_KAN,)
 
@@ -164,3 +170,71 @@ def _keys(state: Mapping[str, Tensor]) -> str:
     shown = ", ".join(repr(key) for key in list(state)[:4])
     more = f", ... ({len(state)} in all)" if len(state) > 4 else ""
     return f"tensors {shown}{more}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Supervision:
+    """The data a model was trained on, and how to read them.
+
+    Features, in the order of the inputs, and targets (by default those named like the outputs) are
+    columns of a path or frame; the task is found out when None.
+    """
+
+    data: TrainingData | None = None
+    target: str | Sequence[str] | None = None
+    task: Task | None = None
+    features: Sequence[str] | None = None
+
+    @property
+    def tabular(self) -> bool:
+        """Whether the columns are still to be told apart."""
+        return isinstance(self.data, str | os.PathLike) or hasattr(self.data, "iloc")
+
+    def check(self) -> None:
+        """Refuse options that the data leave no room for."""
+        if self.task is not None:
+            check_choice(CALL, "task", self.task, TASKS)
+        if self.target is not None and not self.tabular:
+            got = type(self.data).__name__ if self.data is not None else "none"
+            expected, advice = "a path or DataFrame beside target", "Give data with that column"
+            raise InvalidValueError(message(CALL, expected, got, advice))
+        if self.task is not None and self.data is None:
+            expected, advice = "data beside task", "Give the data it was trained on"
+            raise InvalidValueError(message(CALL, expected, "none", advice))
+        if isinstance(self.data, Table) and self.task not in (None, self.data.schema.task):
+            got = f"a Table for {self.data.schema.task}"
+            advice = f"Read it with task={self.task!r}"
+            raise InvalidValueError(message(CALL, f"data for {self.task}", got, advice))
+
+    def tell(self, model: KAN) -> None:
+        """Give a model what `kanlens.fit` on these data would have given it."""
+        try:
+            adopt_data(model, self._read(model))
+        except KanlensError as error:
+            raise reworded(CALL, error) from error
+
+    def _read(self, model: KAN) -> Any:
+        source: Any = self.data
+        if not self.tabular:
+            pair = isinstance(source, tuple | list) and len(source) == 2
+            return (source[0], self._typed(source[1])) if pair else source
+        target = self.target
+        if target is None:
+            frame = source if hasattr(source, "iloc") else read_frame(source, call=CALL)
+            found = model.schema.targets_among([str(name) for name in frame.columns])
+            target = found if len(found) > 1 else next(iter(found), None)
+        table = read_table(source, target=target, task=self.task, features=self.features)
+        if self.features is not None and len(table.feature_names) == model.widths[0]:
+            model.schema = dataclasses.replace(model.schema, features=table.schema.features)
+        return table
+
+    def _typed(self, y: Any) -> Any:
+        """Return targets in the kind that the task asks for."""
+        if self.task is None:
+            return y
+        values = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+        if self.task == "regression":
+            return values.astype(np.float64)
+        import pandas as pd
+
+        return pd.Series(values.ravel()).astype("category")

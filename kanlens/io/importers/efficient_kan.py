@@ -21,7 +21,7 @@ from torch import Tensor
 from kanlens.checks import message, reworded
 from kanlens.data.schema import default_schema
 from kanlens.errors import DTypeError, InvalidValueError, KanlensError, ShapeError
-from kanlens.functions.activations import base_activation
+from kanlens.functions.catalog import base_name
 from kanlens.io.importers.source import CALL, Importer, Options, Source
 from kanlens.model.config import LayerConfig
 from kanlens.model.layers import KANLinear
@@ -37,34 +37,12 @@ Tensors = dict[str, Tensor]
 
 
 def matches(state: Mapping[str, Tensor]) -> bool:
-    """Tell whether a state dict holds layers of efficient-kan.
-
-    Examples
-    --------
-    >>> matches(KANLinear(2, 1).state_dict()), matches({"weight": torch.zeros(1)})
-    (True, False)
-    """
+    """Tell whether a state dict holds layers of efficient-kan."""
     return bool(_layers(state))
 
 
 def convert(source: Source, options: Options) -> KAN:
-    """Make a KAN of the layers of efficient-kan; same outputs, also outside the grid.
-
-    Raises
-    ------
-    ShapeError
-        If tensors are missing or do not fit together.
-    DTypeError
-        If a tensor is not dense and of floating dtype.
-    InvalidValueError
-        If there are other tensors or several KANs.
-
-    Examples
-    --------
-    >>> source = Source(name="the state dict", state=KANLinear(2, 1).state_dict())
-    >>> convert(source, Options()).widths
-    (2, 1)
-    """
+    """Make a KAN of the layers of efficient-kan; same outputs, also outside the grid."""
     groups = _layers(source.state)
     parents = _in_order(groups, source.name)
     scaling = _scaling(source.state, parents)
@@ -227,7 +205,7 @@ def _base_name(own: Any, options: Options) -> str:
     given = options.base_activation
     if given is None:
         given = getattr(own, "base_name", None) or getattr(own, "base_activation", None)
-    return base_activation("silu" if given is None else given, call=CALL).name
+    return base_name("silu" if given is None else given, call=CALL)
 
 
 def _grid_eps(own: Any) -> float:

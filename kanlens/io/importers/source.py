@@ -37,17 +37,7 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """Tensors by name, and where they are from.
-
-    Attributes
-    ----------
-    name : str
-        What error messages call it: a file name, or "the state dict".
-    state : dict of Tensor
-        The state dict.
-    module : nn.Module or None
-        The module whose state it is, when one was given.
-    """
+    """Tensors by name, what error messages call them, and their module, if one was given."""
 
     name: str
     state: dict[str, Tensor]
@@ -56,17 +46,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Options:
-    """What the caller knows and a state dict does not say; None leaves it to the importer.
-
-    Attributes
-    ----------
-    base_activation : str, type or callable, optional
-        The function beside the splines.
-    extrapolation : {"linear", "zero"}, optional
-        What splines do outside the grid.
-    feature_names, output_names : sequence of str, optional
-        Names of inputs and outputs.
-    """
+    """What the caller knows and a state dict does not say; None leaves it to the importer."""
 
     base_activation: str | type[nn.Module] | Callable[..., Any] | None = None
     extrapolation: str | None = None
@@ -81,19 +61,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Importer:
-    """How the models of one library are recognized and rebuilt.
-
-    Attributes
-    ----------
-    library : str
-        Its name.
-    layout : str
-        The tensors it is recognized by, for error messages.
-    matches : callable
-        Tells whether a state dict is of that library.
-    convert : callable
-        Makes a KAN of a source that matches.
-    """
+    """How the models of one library are recognized, by the tensors of `layout`, and rebuilt."""
 
     library: str
     layout: str
@@ -104,28 +72,16 @@ class Importer:
 def sources(given: object) -> list[Source]:
     """Return every state dict in what the caller gave; dicts in dicts are looked through.
 
-    Parameters
-    ----------
-    given : str or path or nn.Module or mapping
-        Files are read as data: .safetensors, or torch's with ``weights_only=True``.
-
-    Returns
-    -------
-    list of Source
+    Files are read as data: .safetensors, or torch's with ``weights_only=True``.
 
     Raises
     ------
     DTypeError
-        If it is none of these.
+        If it is no path, module or mapping.
     MissingFileError
         If there is no such file.
     FileFormatError
         If the file is truncated, holds pickled objects, or is of another format.
-
-    Examples
-    --------
-    >>> [source.name for source in sources({"model": {"w": torch.zeros(1)}, "epoch": 3})]
-    ["the state dict under 'model'"]
     """
     if isinstance(given, nn.Module):
         state = {
@@ -147,21 +103,7 @@ def sources(given: object) -> list[Source]:
 
 
 def read_tensors(path: Path) -> object:
-    """Return what a .safetensors file or a file of torch.save holds, without running any of it.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is truncated, holds pickled objects, or is of another format.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "model.pt")
-    >>> torch.save({"a": torch.ones(1)}, path)
-    >>> read_tensors(path)
-    {'a': tensor([1.])}
-    """
+    """Return what a .safetensors file or a file of torch.save holds, without running any of it."""
     start = first_bytes(path)
     if start[8:] == b"{":
         return read_safetensors(path, call=CALL)[1]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kanlens.model.kernels.compiling import inlined, inner, jit
-from kanlens.model.kernels.silu_loops import write_silu
-from kanlens.model.kernels.unchecked_indexing import get, number_like, put
+from kanlens.model.kernels.base_function import write_silu
+from kanlens.model.kernels.compiling import get, inlined, inner, jit, number_like, put
 
 TOGETHER = 10  # players whose coalitions are taken at once: 1024 numbers stay in a core's cache
 
@@ -78,18 +77,18 @@ def finish_node(points, room, count, factor, shift, scale):
 
 
 @jit
-def add_worths(ours, theirs, start, totals, nodes, curves, base, sizes, span, window):
+def add_worths(ours, theirs, start, totals, nodes, curves, base, sizes, window, begin, end):
     """Add to totals (batch, coalition) what coalitions are worth against each background row.
 
-    For samples a of the span, rows b and all sets S of players p it is ``sum_j f_j(node_j)``, where
-    a node is a product of sums ``start_bs + sum over p in S of (ours_asp - theirs_bsp)``, scaled
-    and shifted. Everything is flat: ours (batch, sum, player), theirs (rows, sum, player), start
-    (rows, sum); the sums of node j end at ``ends[j]``.
+    For samples a from begin to end, rows b and all sets S of players p it is ``sum_j f_j(node_j)``,
+    where a node is a product of sums ``start_bs + sum over p in S of (ours_asp - theirs_bsp)``,
+    scaled and shifted. Everything is flat: ours (batch, sum, player), theirs (rows, sum, player),
+    start (rows, sum); the sums of node j end at ``ends[j]``.
     """
     (rows, n_sums, players), (ends, scale, shift) = sizes, nodes
     count = 1 << min(players, TOGETHER)
     points, room = np.empty(count), np.empty(count)
-    for a in range(span[0], span[1]):
+    for a in range(begin, end):
         for b in range(rows):
             for block in range((1 << players) // count):
                 at, first = (a << players) + block * count, 0

@@ -7,16 +7,14 @@ pass, so that nothing as long as coalitions times pairs is ever kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from kanlens.functions.elementary import Array
 from kanlens.model import kernels
 from kanlens.model.kernels import pool
-from kanlens.model.kernels.passes import Array, flat
 
 if TYPE_CHECKING:
     from kanlens.model.layers import KANLinear
@@ -32,53 +30,25 @@ def coalition_worths(
 ) -> Tensor | None:
     """Return the worth of all coalitions, or None where torch operations must find it.
 
-    Parameters
-    ----------
-    ours : Tensor, shape (batch, sub, player)
-        What each player adds to each sum in the samples.
-    theirs : Tensor, shape (rows, sub, player)
-        The same in the background rows.
-    start : Tensor, shape (rows, sub)
-        The sums in the background rows.
-    nodes : Nodes
-        What is made of the sums.
-    layer : KANLinear
-        From the nodes to one output.
-
-    Returns
-    -------
-    Tensor, shape (batch, 2 ** player)
-        Mean over rows, the bias of the layer left out; bit p of a coalition's place tells whether
-        player p is in it.
-
-    Examples
-    --------
-    >>> from kanlens.model.layers import KANLinear
-    >>> from kanlens.model.products import Grouping, Nodes
-    >>> one, layer = torch.ones(1, 1, 1, dtype=torch.float64), KANLinear(1, 1).double()
-    >>> coalition_worths(one, one, one[0], Nodes(Grouping(1)), layer).shape
-    torch.Size([1, 2])
+    What each player adds to each sum is (batch, sub, player) in the samples and (rows, sub, player)
+    in the background rows, whose sums are `start` (rows, sub). The worths (batch, 2 ** player) are
+    means over rows, the bias of the layer, which has one output, left out; bit p of a coalition's
+    place tells whether player p is in it.
     """
     if not _can_run(ours, layer):
         return None
-    from kanlens.model.kernels import coalition_loops
+    from kanlens.model.kernels.coalition_loops import add_worths
+    from kanlens.model.kernels.compiling import flat
 
     batch, sums, players = ours.shape
     totals = ours.new_zeros(batch, 2**players)
-    wanted, curves = flat(totals), _curves(layer)
-    base = layer.base_weights()[0] if layer.base_name == "silu" else ours.new_zeros(len(curves.low))
+    silu = layer.base_name == "silu"
+    base = layer.base_weights()[0] if silu else ours.new_zeros(layer.in_features)
     sources = tuple(flat(each.contiguous()) for each in (ours, theirs, start))
-    weights, ends = flat(base.contiguous()), _ends(nodes)
     sizes, window = (len(theirs), sums, players), (0,) * (layer.spline_order + 1)
-
-    def task(begin: int, end: int) -> None:
-        (mine, yours, origin), span = sources, (begin, end)
-        coalition_loops.add_worths(
-            mine, yours, origin, wanted, ends, curves.arrays, weights, sizes, span, window
-        )
-
-    threads = pool.threads_for(WORK * totals.numel() * len(theirs) * sums)
-    pool.run(task, pool.shares(batch, threads), threads)
+    curves = tuple(_curves(layer)), flat(base.contiguous()), sizes, window
+    work = WORK * totals.numel() * len(theirs) * sums
+    pool.share(add_worths, (*sources, flat(totals), _ends(nodes), *curves), batch, work)
     return totals / len(theirs)
 
 
@@ -87,7 +57,7 @@ def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
     grouping = nodes.grouping
     ends = np.cumsum([1] * grouping.sums + list(grouping.arities))
     if nodes.scaled:
-        return ends, flat(nodes.scale), flat(nodes.shift)
+        return ends, nodes.scale.numpy(), nodes.shift.numpy()
     return ends, np.ones(len(ends)), np.zeros(len(ends))
 
 
@@ -99,29 +69,18 @@ def _can_run(ours: Tensor, layer: KANLinear) -> bool:
     return (
         type(layer) is KANLinear
         and known
-        and ours.is_cpu
-        and ours.dtype == layer.grid.dtype == torch.float64
-        and kernels.asked() != "torch"
-        and kernels._has_numba()
+        and ours.dtype == layer.grid.dtype
+        and kernels.can_run_double(ours)
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Curves:
-    """The functions of a layer's first output as polynomials, piece by piece.
+class _Curves(NamedTuple):
+    """The functions of a layer's first output as polynomials, piece by piece, as flat arrays.
 
-    Attributes
-    ----------
-    numbers : ndarray, shape (node * piece * (degree + 3),)
-        Origin and scale of the coordinate u of each piece, then the coefficients of u's powers.
-    starts : ndarray, shape (node * piece,)
-        Where the next piece begins; infinity for the last.
-    bins : ndarray of int64, shape (node * bin,)
-        First piece that each bin of the line touches; the line is cut evenly.
-    low, density : ndarray, shape (node,)
-        ``(x - low) * density`` is the bin of x.
-    hops : int
-        Most knots in a bin.
+    `numbers` (node, piece, degree + 3) are origin and scale of the coordinate u of each piece, then
+    the coefficients of u's powers; `starts` (node, piece) is where the next piece begins, infinity
+    for the last. The line is cut evenly into bins: ``(x - low) * density`` (node,) is that of x,
+    `bins` (node, bin) the first piece that each touches, and `hops` the most knots in one.
     """
 
     numbers: Array
@@ -129,23 +88,9 @@ class _Curves:
     bins: Array
     low: Array
     density: Array
+    pieces: int
+    n_bins: int
     hops: int
-
-    @property
-    def arrays(self) -> tuple[Any, ...]:
-        """What the kernel takes, in its order."""
-        nodes = len(self.low)
-        pieces, bins = len(self.starts) // nodes, len(self.bins) // nodes
-        return (
-            self.numbers,
-            self.starts,
-            self.bins,
-            self.low,
-            self.density,
-            pieces,
-            bins,
-            self.hops,
-        )
 
 
 def _curves(layer: KANLinear) -> _Curves:
@@ -179,21 +124,17 @@ def _curves(layer: KANLinear) -> _Curves:
         bins=bins.ravel(),
         low=np.ascontiguousarray(cuts[:, 0]),
         density=density,
+        pieces=pieces,
+        n_bins=bins.shape[1],
         hops=hops,
     )
 
 
 def _bins(cuts: Array) -> tuple[Array, Array, int]:
-    """Cut the lines between the first and last knots (node, knot) evenly.
+    """Cut the lines between the first and last knots (node, knot) evenly into bins.
 
-    Returns
-    -------
-    bins : ndarray of int64, shape (node, bin)
-        How many knots lie before each bin.
-    density : ndarray, shape (node,)
-        Bins for each unit of the line.
-    hops : int
-        Most knots in a bin.
+    Returns how many knots lie before each (node, bin), bins per unit of each line, and the most
+    knots in a bin.
     """
     length = cuts[:, -1] - cuts[:, 0]
     finest = (np.diff(cuts).min(1) / length).min()

@@ -1,10 +1,20 @@
-"""How kernels are compiled: on first use, without the interpreter's lock, cached on disk."""
+"""How kernels are compiled: on first use, without the interpreter's lock, cached on disk.
+
+Also how they index flat arrays: without negative-index wraparound. numba lets negative places count
+from the end, which costs a comparison and a choice at every access whose sign it cannot prove, and
+vectors where the compiler cannot look past the choice. An unsigned place has no sign to look at.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numba
+import numpy as np
+from torch import Tensor
+
+Array = np.ndarray[Any, np.dtype[Any]]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FASTMATH = ("reassoc", "contract", "nsz", "arcp")  # never nnan or ninf: NaN in must be NaN out
@@ -15,14 +25,6 @@ def jit(function: Function) -> Function:
 
     The machine code is kept beside the source, or in the user's cache folder; where neither can be
     written it is compiled anew in each process.
-
-    Examples
-    --------
-    >>> @jit
-    ... def double(x):
-    ...     return 2 * x
-    >>> double(3)
-    6
     """
     return _compiled(function, {})
 
@@ -50,15 +52,17 @@ def in_order(function: Function) -> Function:
     return _compiled(function, {"fastmath": {"contract"}})
 
 
-def is_compiled(kernel: Any, dtype: str) -> bool:
-    """Tell whether a kernel for numbers of a type need not be compiled: it is there, or on disk.
+def _compiled(function: Function, options: dict[str, Any]) -> Function:
+    common = {"nogil": True, "error_model": "numpy", "fastmath": set(FASTMATH), **options}
+    try:
+        compiled: Function = numba.njit(cache=True, **common)(function)
+    except RuntimeError:  # no folder for the cache
+        compiled = numba.njit(**common)(function)
+    return compiled
 
-    Parameters
-    ----------
-    kernel : callable
-        As `jit` returns it.
-    dtype : str
-        As numba writes it.
+
+def is_compiled(kernel: Any, dtype: str) -> bool:
+    """Tell whether a kernel for numbers of a type, as numba writes it, is there or on disk.
 
     Examples
     --------
@@ -77,12 +81,25 @@ def is_compiled(kernel: Any, dtype: str) -> bool:
     return any(dtype in str(signature) for signature in found)
 
 
-def _compiled(function: Function, options: dict[str, Any]) -> Function:
-    import numba
+def flat(tensor: Tensor) -> Array:
+    """Return a tensor's numbers as kernels take them, without a copy where they lie in order."""
+    array: Array = tensor.detach().numpy().reshape(-1)
+    return array
 
-    common = {"nogil": True, "error_model": "numpy", "fastmath": set(FASTMATH), **options}
-    try:
-        compiled: Function = numba.njit(cache=True, **common)(function)
-    except RuntimeError:  # no folder for the cache
-        compiled = numba.njit(**common)(function)
-    return compiled
+
+@inlined
+def get(array, at):
+    """Return ``array[at]``, for a place not below zero."""
+    return array[np.uint64(at)]
+
+
+@inlined
+def put(array, at, number):
+    """Set ``array[at]``, for a place not below zero."""
+    array[np.uint64(at)] = number
+
+
+@inlined
+def number_like(array, whole):
+    """Return a whole number in the type of an array's numbers."""
+    return array.dtype.type(whole)

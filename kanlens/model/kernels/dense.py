@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens.model.edge_sum import Weights
 from kanlens.model.kernels import pool
+from kanlens.model.kernels.compiling import flat, jit
 from kanlens.model.kernels.local_basis import LocalBasis
-from kanlens.model.kernels.passes import Gradients, flat
+from kanlens.model.kernels.sparse import Gradients
+from kanlens.model.kernels.sparse_loops import find_piece
+from kanlens.model.kernels.vectors import write_polynomials, write_slopes
 
 BUFFER = 1_000_000  # numbers of the basis at hand
 
@@ -20,7 +26,7 @@ def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> Ten
     buffer = _buffer(x, coef)
     for rows, part in zip(x.split(len(buffer)), y.split(len(buffer)), strict=True):
         values = buffer[: len(rows)]
-        _fill(rows, basis, values)
+        _over_rows(fill, rows, basis, values)
         part.addmm_(values, coef.mT)
     return y
 
@@ -44,11 +50,11 @@ def backward(
         rows, given = x[j : j + len(buffer)], grad[j : j + len(buffer)]
         values = buffer[: len(rows)]
         if total is not None:
-            _fill(rows, basis, values)
+            _over_rows(fill, rows, basis, values)
             total.addmm_(given.mT, values)
         if grad_x is not None:
             torch.mm(given, coef, out=values)
-            _contract(rows, basis, values, grad_x[j : j + len(rows)])
+            _over_rows(contract, rows, basis, values, grad_x[j : j + len(rows)])
     if total is None:
         return Gradients(x=grad_x)
     spline = total.view_as(weights.spline)
@@ -69,29 +75,49 @@ def _buffer(x: Tensor, coef: Tensor) -> Tensor:  # (row, in * basis)
     return x.new_empty(rows, coef.shape[1])
 
 
-def _fill(x: Tensor, basis: LocalBasis, values: Tensor) -> None:
-    from kanlens.model.kernels import dense_loops
-
-    n_in, given, wanted = x.shape[1], flat(x), flat(values)
-    n_basis = values.shape[1] // n_in
-
-    def task(begin: int, end: int) -> None:
-        dense_loops.fill(given, n_in, n_basis, basis.arrays, wanted, begin, end, basis.window)
-
-    threads = pool.threads_for(values.numel())
-    pool.run(task, pool.split(len(x), threads), threads)
+def _over_rows(
+    kernel: Callable[..., None], x: Tensor, basis: LocalBasis, values: Tensor, *wanted: Tensor
+) -> None:
+    """Run a kernel on shares of the rows of x and of the design matrix (row, in * basis)."""
+    n_in = x.shape[1]
+    arrays = flat(x), n_in, values.shape[1] // n_in, basis.arrays, basis.window
+    given = (*arrays, flat(values), *map(flat, wanted))
+    pool.share(kernel, given, len(x), values.numel(), chunks=1)
 
 
-def _contract(x: Tensor, basis: LocalBasis, grad_basis: Tensor, grad_x: Tensor) -> None:
-    from kanlens.model.kernels import dense_loops
+@jit
+def fill(x, n_in, n_basis, basis, window, buffer, begin, end):
+    """Write the basis (row, in, basis) of rows begin to end."""
+    starts, ends, origins, scales, first, powers, low, density, even, jump, one = basis
+    live, pieces = len(window), len(first)
+    buffer[begin * n_in * n_basis : end * n_in * n_basis] = 0
+    for r in range(begin, end):
+        for i in range(n_in):
+            value, to = x[r * n_in + i], (r * n_in + i) * n_basis
+            at = i * jump
+            left, rate = low[i * one], density[i * one]
+            piece = find_piece(value, starts, ends, at, pieces, left, rate, even)
+            u = (value - origins[at + piece]) * scales[at + piece]
+            source = (at + piece) * live * live
+            write_polynomials(u, powers, source, buffer, to + first[piece], window)
+            if value != value:
+                buffer[to : to + n_basis] = value
 
-    n_in, arrays = x.shape[1], (flat(x), flat(grad_basis), flat(grad_x))
-    n_basis = grad_basis.shape[1] // n_in
 
-    def task(begin: int, end: int) -> None:
-        dense_loops.contract(
-            arrays[0], n_in, n_basis, basis.arrays, arrays[1], arrays[2], begin, end, basis.window
-        )
-
-    threads = pool.threads_for(grad_basis.numel())
-    pool.run(task, pool.split(len(x), threads), threads)
+@jit
+def contract(x, n_in, n_basis, basis, window, grad_basis, grad_x, begin, end):
+    """Add to grad_x (row, in) what comes through the basis, from its gradient."""
+    starts, ends, origins, scales, first, powers, low, density, even, jump, one = basis
+    live, pieces = len(window), len(first)
+    values, slopes = np.empty(live, x.dtype), np.empty(live, x.dtype)
+    for r in range(begin, end):
+        for i in range(n_in):
+            value, at = x[r * n_in + i], i * jump
+            left, rate = low[i * one], density[i * one]
+            piece = find_piece(value, starts, ends, at, pieces, left, rate, even)
+            scale = scales[at + piece]
+            u = (value - origins[at + piece]) * scale
+            write_slopes(u, scale, powers, (at + piece) * live * live, values, slopes, 0, window)
+            source = (r * n_in + i) * n_basis + first[piece]
+            for k in range(live):
+                grad_x[r * n_in + i] += slopes[k] * grad_basis[source + k]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from kanlens.model.kernels.compiling import Array
+from kanlens.splines.spline import Extrapolation
+
 EVEN = 0.45  # of a piece: how far a knot may be from even spacing for the guess to be good
 
 
@@ -22,96 +25,47 @@ class LocalBasis:
     from 0 to degree, are polynomials of u; every other function is zero. Between knots u goes from
     -0.5 to 0.5, about the middle of the piece, where polynomials lose the fewest digits; but where
     splines run out, u is 0 at their last knots, so that they are zero there to the last digit.
-    `rows` is the number of inputs, or 1 when all have the same knots.
-
-    Attributes
-    ----------
-    knots : Tensor, shape (in, knot)
-        The knots all this was made of.
-    starts, ends : ndarray, shape (rows * piece,)
-        Where each piece begins (the first at minus infinity) and the next one (NaN for the last).
-    origins, scales : ndarray, shape (rows * piece,)
-        The coordinate u of each piece.
-    first : ndarray of int64, shape (piece,)
-        First function alive.
-    powers : ndarray, shape (rows * piece * (degree + 1) * (degree + 1) + more,)
-        Coefficient of u to the power p of the k-th function alive, in the order row, piece, p, k.
-        The zeros at the end let vectors be read that are longer than a row.
-    low, density : ndarray, shape (rows,)
-        ``(x - low) * density`` guesses the piece of x, within one when `even`.
-    even : bool
-        Whether the knots are so evenly spaced that this guess is good.
-    stride : int
-        Pieces from one input to the next in these arrays; 0 when all share one row.
-    degree : int
-        Degree of the spline.
+    `rows` is the number of inputs, or 1 when all have the same knots. `powers` has the coefficient
+    of u to the power p of the k-th function alive in the order row, piece, p, k; zeros at the end
+    let vectors be read that are longer than a row.
     """
 
-    knots: Tensor
-    starts: Array
-    ends: Array
-    origins: Array
-    scales: Array
-    first: Array
-    powers: Array
-    low: Array
-    density: Array
-    even: bool
-    stride: int
+    knots: Tensor  # (in, knot), those all this was made of
+    starts: Array  # (rows * piece,), of each piece; the first at minus infinity
+    ends: Array  # (rows * piece,), where the next piece begins; NaN for the last
+    origins: Array  # (rows * piece,)
+    scales: Array  # (rows * piece,)
+    first: Array  # (piece,), int64: first function alive
+    powers: Array  # (rows * piece * (degree + 1) * (degree + 1) + degree,)
+    low: Array  # (rows,)
+    density: Array  # (rows,): (x - low) * density guesses the piece of x
+    even: bool  # whether knots are so evenly spaced that this guess is within one
+    stride: int  # pieces from one input to the next; 0 when all share one row
     degree: int
+    extrapolation: Extrapolation
 
     @property
     def pieces(self) -> int:
         """Number of pieces."""
         return len(self.first)
 
-    @property
+    @cached_property
     def window(self) -> tuple[int, ...]:
         """A tuple as long as the number of functions alive, for the kernels' types."""
         return (0,) * (self.degree + 1)
 
-    @property
+    @cached_property
     def arrays(self) -> tuple[Any, ...]:
         """What the kernels take, in their order."""
-        stride_one = 0 if self.stride == 0 else 1
-        return (
-            self.starts,
-            self.ends,
-            self.origins,
-            self.scales,
-            self.first,
-            self.powers,
-            self.low,
-            self.density,
-            int(self.even),
-            self.stride,
-            stride_one,
-        )
+        pieces = self.starts, self.ends, self.origins, self.scales, self.first, self.powers
+        guess = self.low, self.density, int(self.even)
+        return *pieces, *guess, self.stride, int(self.stride > 0)
 
 
-def local_basis(knots: Tensor, degree: int, *, extrapolation: str) -> LocalBasis:
-    """Work out the pieces of a spline basis.
+def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> LocalBasis:
+    """Work out the pieces of a spline basis on rows of increasing knots (in, knot).
 
-    Parameters
-    ----------
-    knots : Tensor, shape (in, knot)
-        Strictly increasing along each row.
-    degree : int
-        Degree of the splines.
-    extrapolation : {"linear", "zero"}
-        What the functions do beyond the grid.
-
-    Returns
-    -------
-    LocalBasis
-        Arrays in the dtype of `knots`, computed in float64.
-
-    Examples
-    --------
-    >>> import torch
-    >>> found = local_basis(torch.tensor([[-1.0, 0.0, 1.0, 2.0]]), 1, extrapolation="linear")
-    >>> found.pieces, found.powers[:12].reshape(3, 2, 2)[1].tolist()
-    (3, [[0.5, 0.5], [-1.0, 1.0]])
+    Arrays are in the dtype of `knots`, and computed in float64.
     """
     with torch.inference_mode(False):  # a gradient that comes later must be able to keep them
         kept = knots.detach().clone()
@@ -154,6 +108,7 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: str) -> LocalBasis
         even=bool((np.abs(places - np.arange(cuts.shape[1])) < EVEN).all()),
         stride=0 if shared else len(first),
         degree=degree,
+        extrapolation=extrapolation,
     )
 
 

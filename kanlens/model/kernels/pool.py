@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,14 +47,30 @@ def _pool(helpers: int) -> ThreadPoolExecutor:
 
 
 def threads_for(nanoseconds: float) -> int:
-    """Return how many threads work deserves that takes one so long, by a rough estimate.
-
-    Examples
-    --------
-    >>> threads_for(100)
-    1
-    """
+    """Return how many threads work deserves that takes one so long, by a rough estimate."""
     return 1 if nanoseconds < SERIAL else torch.get_num_threads()
+
+
+def share(
+    task: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    count: int,
+    nanoseconds: float,
+    *,
+    multiple: int = 1,
+    chunks: int = CHUNKS,
+) -> None:
+    """Call ``task(*arguments, begin, end)`` on parts of range(count), as `split` cuts it.
+
+    There is one part where work that takes one thread so long deserves no other, else `chunks` for
+    each thread.
+    """
+    threads = threads_for(nanoseconds)
+    if threads <= 1:
+        if count:
+            task(*arguments, 0, count)
+        return
+    run(partial(task, *arguments), split(count, threads * chunks, multiple), threads)
 
 
 def run(task: Callable[[int, int], Any], ranges: Sequence[tuple[int, int]], threads: int) -> None:
@@ -61,13 +78,6 @@ def run(task: Callable[[int, int], Any], ranges: Sequence[tuple[int, int]], thre
 
     Ranges are taken one by one by whichever thread is free. The first error of a task is raised
     when all have stopped.
-
-    Examples
-    --------
-    >>> done = []
-    >>> run(lambda begin, end: done.append(end - begin), split(10, 3), threads=2)
-    >>> sorted(done)
-    [3, 3, 4]
     """
     if threads <= 1 or len(ranges) <= 1:
         for begin, end in ranges:
@@ -99,27 +109,8 @@ def run(task: Callable[[int, int], Any], ranges: Sequence[tuple[int, int]], thre
             raise error
 
 
-def shares(count: int, threads: int, multiple: int = 1) -> list[tuple[int, int]]:
-    """Cut range(count) into what `run` hands to threads: some parts for each of several.
-
-    Examples
-    --------
-    >>> len(shares(100, 1)), len(shares(100, 2)) == 2 * CHUNKS
-    (1, True)
-    """
-    return split(count, threads * CHUNKS if threads > 1 else 1, multiple)
-
-
 def split(count: int, parts: int, multiple: int = 1) -> list[tuple[int, int]]:
-    """Cut range(count) into about equal parts whose inner ends are multiples of `multiple`.
-
-    Examples
-    --------
-    >>> split(10, 2, multiple=4)
-    [(0, 4), (4, 10)]
-    >>> split(0, 3)
-    []
-    """
+    """Cut range(count) into about equal parts whose inner ends are multiples of `multiple`."""
     if parts <= 1:
         return [(0, count)] if count else []
     blocks = -(-count // multiple)

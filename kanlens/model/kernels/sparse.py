@@ -2,50 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from kanlens.model.edge_sum import Weights
-from kanlens.model.kernels import pool
+from kanlens.model.kernels import packing, pool, sparse_loops
+from kanlens.model.kernels.compiling import Array, flat
 from kanlens.model.kernels.local_basis import LocalBasis
-from kanlens.model.kernels.passes import Array, Gradients, flat
 
 FORWARD_BLOCK = 16_384  # outputs of the rows kept at hand, so that they stay in a core's cache
 BACKWARD_BLOCK = 65_536  # likewise of the rows of a gradient
+DESK = 65_536  # numbers of packed weights, likewise
 LINE = 64  # bytes
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one product beside it
 PACKED = 0.2  # of one number of the weights
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gradients:
+    """Gradients of x (batch, in) and of the weights; None where none is wanted."""
+
+    x: Tensor | None = None
+    spline: Tensor | None = None
+    scale: Tensor | None = None
+    base: Tensor | None = None
+
+
 def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> Tensor:
-    """Return y (batch, out).
-
-    Parameters
-    ----------
-    x : Tensor, shape (batch, in)
-    base : Tensor, shape (batch, in)
-        The base function of `x`.
-    basis : LocalBasis
-    weights : Weights
-    """
-    from kanlens.model.kernels import sparse_loops
-
-    rows, n_in = x.shape
-    n_out = len(weights.bias)
-    packed, stride = _pack(weights), stride_of(n_out, x)
-    sizes = (n_in, stride, (weights.spline.shape[2] + 1) * stride)
+    """Return y (batch, out), given x and its base function, both (batch, in)."""
+    (rows, n_in), n_out = x.shape, len(weights.bias)
+    packed = pack(weights)
+    size = len(packed) // n_in  # numbers of one packed input
+    sizes = n_in, size // (weights.spline.shape[2] + 1), size
     y = x.new_empty(rows, n_out)
-    threads = pool.threads_for(nanoseconds(rows * n_in, basis, n_out))
-    block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // threads)))
-    given, based, bias, wanted = flat(x), flat(base), flat(weights.bias), flat(y)
-
-    def task(begin: int, end: int) -> None:
-        spans = (begin, end, block)
-        sparse_loops.forward(
-            given, based, packed, basis.arrays, bias, wanted, sizes, spans, basis.window
-        )
-
-    pool.run(task, pool.shares(rows, threads, block), threads)
+    work = nanoseconds(rows * n_in, basis, n_out)
+    block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // pool.threads_for(work))))
+    points = flat(x), flat(base), packed, basis.arrays, basis.window
+    given = (*points, flat(weights.bias), flat(y), sizes, block)
+    pool.share(sparse_loops.forward, given, rows, work, multiple=block)
     return y
 
 
@@ -60,143 +56,146 @@ def backward(
     want_x: bool,
     want_weights: bool,
 ) -> Gradients:
-    """Return the gradients of x and of the weights, of those that are wanted.
+    """Return the gradients from that of the output (batch, out), those that are wanted.
 
-    Parameters
-    ----------
-    x, base, base_slope : Tensor, shape (batch, in)
-        The base function of `x` and its derivative.
-    basis : LocalBasis
-    weights : Weights
-    grad : Tensor, shape (batch, out)
-        Of the output.
-    want_x, want_weights : bool
+    The base function of `x` and its derivative are (batch, in).
     """
-    from kanlens.model.kernels import backward_by_feature
-
     (rows, n_in), n_out = x.shape, grad.shape[1]
     threads = pool.threads_for(2 * nanoseconds(rows * n_in, basis, n_out))
+    points = flat(x), flat(base), flat(base_slope)
+    grad_x = torch.empty_like(x) if want_x else None
     if n_in >= 2 * threads or not want_weights or not rows:
-        return backward_by_feature.backward(
-            x, base, base_slope, basis, weights, grad, want_x=want_x, want_weights=want_weights
-        )
-    stride = stride_of(n_out, x)
+        return _by_feature(points, basis, weights, grad, grad_x, want_weights=want_weights)
+    return _by_rows(points, basis, weights, grad, grad_x, threads)
+
+
+def _by_rows(
+    points: tuple[Array, ...],
+    basis: LocalBasis,
+    weights: Weights,
+    grad: Tensor,
+    grad_x: Tensor | None,
+    threads: int,
+) -> Gradients:
+    """Return all gradients, parallel over rows: with too few features to share out."""
+    (rows, n_out), n_in = grad.shape, weights.spline.shape[1]
+    _, _, stride = layout(weights)
     size = (weights.spline.shape[2] + 1) * stride  # numbers of one packed input
-    spans = pool.split(rows, threads)  # too few inputs to share out: added up at the end
-    sums = x.new_empty(len(spans), n_in * size)
-    grad_x = torch.empty_like(x) if want_x else x[:0]
-    packed = _pack(weights) if want_x else flat(x[:0])
-    given = tuple(flat(each) for each in (x, base, base_slope, grad, grad_x))
-    block, sizes = backward_block(grad), (n_in, n_out, stride, size)
+    spans = pool.split(rows, threads)
+    sums = grad.new_empty(len(spans), n_in * size)  # added up at the end
+    none = points[0][:0]
+    packed, wanted = (none, none) if grad_x is None else (pack(weights), flat(grad_x))
+    grads, block, sizes = flat(grad), _backward_block(grad), (n_in, n_out, stride, size)
 
     def part(j: int, _: int) -> None:
-        reach = (*spans[j], 0, n_in, block, 0)
-        _write(given, packed, basis, flat(sums[j]), sizes, reach)
+        reach, total = (*spans[j], 0, n_in, block, 0), flat(sums[j])
+        (x, base, slope), arrays = points, basis.arrays
+        sparse_loops.backward(
+            x, base, slope, packed, arrays, grads, total, wanted, sizes, reach, basis.window
+        )
 
     pool.run(part, [(j, j + 1) for j in range(len(spans))], threads)
-    return _unpack(sums.numpy().sum(0), weights, grad_x if want_x else None)
+    return unpack(sums.numpy().sum(0), weights, grad_x)
 
 
-def backward_block(grad: Tensor) -> int:
+def _by_feature(
+    points: tuple[Array, ...],
+    basis: LocalBasis,
+    weights: Weights,
+    grad: Tensor,
+    grad_x: Tensor | None,
+    *,
+    want_weights: bool,
+) -> Gradients:
+    """Return gradients, parallel over features: no two threads share a write."""
+    (rows, n_out), (_, n_in, n_basis) = grad.shape, weights.spline.shape
+    given, lanes, stride = layout(weights)
+    group = max(1, min(packing.COLUMNS, DESK // stride) // n_basis)  # inputs packed at a time
+    work = 2 * nanoseconds(rows * n_in, basis, n_out) + 2 * PACKED * weights.spline.numel()
+    threads = pool.threads_for(work)
+    spans = pool.split(n_in, threads * pool.CHUNKS if threads > 1 else 1)
+    room = len(spans), 2, min(group, n_in) * (n_basis + 1) * stride
+    desks = grad.new_empty(room) if rows else grad.new_zeros(room)
+    base_weight, grads = flat(weights.base), flat(grad)
+    none = grads[:0]
+    found, arrays = _room(weights, none) if want_weights else ([None] * 3, [none] * 3)
+    wanted = (none if grad_x is None else flat(grad_x), *arrays)
+    sizes = (rows, n_in, n_out, stride, n_basis, group)
+
+    def task(j: int, _: int) -> None:
+        packed, total = (flat(desk) for desk in desks[j])
+        sparse_loops.backward_inputs(
+            points,
+            given,
+            base_weight,
+            basis.arrays,
+            grads,
+            (packed, total if want_weights else none),
+            wanted,
+            sizes,
+            (*spans[j], _backward_block(grad)),
+            lanes,
+            basis.window,
+        )
+
+    pool.run(task, [(j, j + 1) for j in range(len(spans))], threads)
+    spline, scale, base = found
+    return Gradients(x=grad_x, spline=spline, scale=scale, base=base)
+
+
+def _backward_block(grad: Tensor) -> int:
     """Return how many rows of a gradient (batch, out) are taken together."""
     return max(64, min(1024, BACKWARD_BLOCK // max(1, grad.shape[1])))
 
 
 def bias_gradient(grad: Tensor) -> Tensor:  # (batch, out) -> (out,)
     """Return the sum over rows."""
-    from kanlens.model.kernels import sparse_loops
-
     sums = grad.new_empty(grad.shape[1])
     sparse_loops.column_sums(flat(grad), len(sums), flat(sums))
     return sums
 
 
-def _write(
-    given: tuple[Array, ...],
-    packed: Array,
-    basis: LocalBasis,
-    total: Array,
-    sizes: tuple[int, int, int, int],
-    spans: tuple[int, int, int, int, int, int],
-) -> None:
-    """Write the gradients of some inputs over some rows, in this thread."""
-    from kanlens.model.kernels import sparse_loops
-
-    x, base, base_slope, grad, grad_x = given
-    sparse_loops.backward(
-        x, base, base_slope, packed, basis.arrays, grad, total, grad_x, sizes, spans, basis.window
-    )
-
-
 def nanoseconds(numbers: int, basis: LocalBasis, n_out: int) -> float:
     """Estimate how long one pass over so many numbers of x takes one thread."""
-    return numbers * (PAIR + PRODUCT * (len(basis.window) + 1) * n_out)
+    return numbers * (PAIR + PRODUCT * (basis.degree + 2) * n_out)
 
 
-def lanes_of(like: Tensor) -> int:
-    """Return how many numbers fill a line of memory, the length of a kernel's vectors."""
-    return LINE // like.element_size()
+def layout(weights: Weights) -> tuple[tuple[Array, Array, Array], int, int]:
+    """Return what packing takes beside the weights of the base function.
+
+    These are spline, scale (empty when there is none) and mask as flat arrays, the numbers of a
+    vector, as long as a line of memory, and those from one packed row to the next: whole lines.
+    """
+    mask = flat(weights.mask)
+    scale = mask[:0] if weights.scale is None else flat(weights.scale)
+    lanes = LINE // weights.spline.element_size()
+    stride = -(-len(weights.bias) // lanes) * lanes
+    return (flat(weights.spline), scale, mask), lanes, stride
 
 
-def stride_of(n_out: int, like: Tensor) -> int:
-    """Return the numbers from one packed row to the next: whole lines of memory."""
-    lanes = lanes_of(like)
-    return -(-n_out // lanes) * lanes
-
-
-def _pack(weights: Weights) -> Array:
+def pack(weights: Weights) -> Array:
     """Return the weights as (in, basis + 1, lane), flat."""
-    from kanlens.model.kernels import packing
-
     n_out, n_in, n_basis = weights.spline.shape
-    lanes, stride = lanes_of(weights.spline), stride_of(n_out, weights.spline)
+    factors, lanes, stride = layout(weights)
     packed = flat(weights.spline.new_empty(n_in * (n_basis + 1) * stride))
-    given, base = tensors(weights), flat(weights.base)
-
-    def task(begin: int, end: int) -> None:
-        packing.pack(given, base, packed, (n_in, n_out, stride), begin, end, 0, lanes)
-
-    threads = pool.threads_for(PACKED * packed.size)
-    pool.run(task, pool.split(n_in, threads), threads)
+    given = factors, flat(weights.base), packed, (n_in, n_out, stride), lanes, 0
+    pool.share(packing.pack, given, n_in, PACKED * packed.size, chunks=1)
     return packed
 
 
-def _unpack(grad: Array, weights: Weights, grad_x: Tensor | None) -> Gradients:
-    """Return the gradients of the weights from that of the packed ones."""
-    from kanlens.model.kernels import packing
-
+def unpack(grad: Array, weights: Weights, grad_x: Tensor | None) -> Gradients:
+    """Return the gradients of the weights from that of the packed ones, beside that of x."""
     n_out, n_in, _ = weights.spline.shape
-    lanes, stride = lanes_of(weights.spline), stride_of(n_out, weights.spline)
-    found = empty_gradients(weights, grad_x)
-    given = tensors(weights)
-    wanted = arrays(found, grad[:0])
-
-    def task(begin: int, end: int) -> None:
-        packing.unpack(grad, given, wanted, (n_in, n_out, stride), begin, end, 0, lanes)
-
-    threads = pool.threads_for(PACKED * grad.size)
-    pool.run(task, pool.split(n_in, threads), threads)
-    return found
+    factors, lanes, stride = layout(weights)
+    (spline, scale, base), wanted = _room(weights, grad[:0])
+    given = grad, factors, tuple(wanted), (n_in, n_out, stride), lanes, 0
+    pool.share(packing.unpack, given, n_in, PACKED * grad.size, chunks=1)
+    return Gradients(x=grad_x, spline=spline, scale=scale, base=base)
 
 
-def tensors(weights: Weights) -> tuple[Array, Array, Array]:
-    """Return spline, scale (empty when there is none) and mask as flat arrays."""
-    mask = flat(weights.mask)
-    return flat(weights.spline), mask[:0] if weights.scale is None else flat(weights.scale), mask
-
-
-def empty_gradients(weights: Weights, grad_x: Tensor | None) -> Gradients:
-    """Return room for the gradients of the weights, beside that of x."""
-
-    def like(tensor: Tensor) -> Tensor:
-        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
-
-    scale = None if weights.scale is None else like(weights.scale)
-    return Gradients(x=grad_x, spline=like(weights.spline), scale=scale, base=like(weights.base))
-
-
-def arrays(found: Gradients, none: Array) -> tuple[Array, Array, Array]:
-    """Return the gradients of spline, scale and base, flat; `none` for one there is not."""
-    kinds = (found.spline, found.scale, found.base)
-    spline, scale, base = (none if each is None else flat(each) for each in kinds)
-    return spline, scale, base
+def _room(weights: Weights, none: Array) -> tuple[list[Tensor | None], list[Array]]:
+    """Return room for the gradients of spline, scale and base, and it as arrays, or `none`."""
+    kept = weights.spline, weights.scale, weights.base
+    order = torch.contiguous_format
+    room = [None if t is None else torch.empty_like(t, memory_format=order) for t in kept]
+    return room, [none if each is None else flat(each) for each in room]

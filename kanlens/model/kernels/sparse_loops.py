@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kanlens.model.kernels.compiling import inlined, inner, jit
-from kanlens.model.kernels.unchecked_indexing import get, number_like, put
-from kanlens.model.kernels.vectors import (
-    add_products,
-    add_rows,
-    write_polynomials,
-    write_slopes,
-)
+from kanlens.model.kernels.compiling import get, inlined, inner, jit, number_like, put
+from kanlens.model.kernels.packing import pack, unpack
+from kanlens.model.kernels.vectors import add_products, add_rows, write_polynomials, write_slopes
 
 RUN = 128  # terms added up before they join a longer sum, which then is rounded less often
 PAIRS = 16  # of inputs, likewise
@@ -79,9 +74,8 @@ def locate(x, base, n_in, i, begin, end, basis, numbers, firsts, stride, window)
 
 
 @jit
-def forward(x, base, packed, basis, bias, y, sizes, spans, window):
+def forward(x, base, packed, basis, window, bias, y, sizes, block, begin, end):
     """Write y (row, out) of rows begin to end."""
-    begin, end, block = spans
     n_out = len(bias)
     for r in range(begin, end):
         for o in range(n_out):
@@ -296,6 +290,33 @@ def add_pieces(mine, stride, n_out, rows, held, count, first, numbers, window):
                 window,
             )
             done = stop
+
+
+@jit
+def backward_inputs(
+    points, given, base_weight, basis, grad, desks, wanted, sizes, span, lanes, window
+):
+    """Write the gradients of inputs first to last: of x, and of their weights.
+
+    With few rows the way of the weights through memory takes longer than the sums. Here they are
+    read once, and what is made of them stays in a core's cache: the desks, with room for the packed
+    weights of a group of inputs, and for the gradient of these. The gradient of x, or those of the
+    weights, are left out when their arrays are empty.
+    """
+    (x, base, base_slope), (grad_x, grad_spline, grad_scale, grad_base) = points, wanted
+    (rows, n_in, n_out, stride, n_basis, group), (packed, total) = sizes, desks
+    first, last, block = span
+    size = (n_basis + 1) * stride
+    weights, outer = (grad_spline, grad_scale, grad_base), (n_in, n_out, stride)
+    for left in range(first, last, group):
+        right = min(last, left + group)
+        if len(grad_x) > 0:
+            pack(given, base_weight, packed, outer, lanes, left, left, right)
+        inside = (n_in, n_out, stride, size)
+        spans = (0, rows, left, right, block, left)
+        backward(x, base, base_slope, packed, basis, grad, total, grad_x, inside, spans, window)
+        if len(grad_base) > 0:
+            unpack(total, given, weights, outer, lanes, left, left, right)
 
 
 @jit

@@ -12,7 +12,7 @@ import torch
 
 from kanlens.attribution import METHODS, attribute
 from kanlens.attribution.captum_methods.adapter import five_runs
-from kanlens.attribution.captum_registry import CAPTUM_METHODS
+from kanlens.attribution.captum_methods.table import CAPTUM_METHODS
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model import analysis
 from kanlens.model.function_layer import FunctionLinear
@@ -137,7 +137,7 @@ def test_parts_of_the_work_add_up_to_the_whole(method, budget, problem, monkeypa
     given = problem([3, (2, 1), 2], batch=5, rows=4)
     whole = function(given)
     monkeypatch.setattr("kanlens.model.analysis.BUDGET", budget)
-    monkeypatch.setattr("kanlens.attribution.captum_methods.orders.BUDGET", budget)
+    monkeypatch.setattr("kanlens.attribution.captum_methods.perturbation.BUDGET", budget)
     parts = function(given)
     torch.testing.assert_close(parts.values, whole.values, rtol=1e-12, atol=1e-13)
 

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution import attribute
-from kanlens.attribution.captum_methods import captum_kernel_shap, captum_lime
+from kanlens.attribution import METHODS, attribute
 from kanlens.errors import InvalidValueError
+
+captum_kernel_shap = METHODS["captum_kernel_shap"].function
+captum_lime = METHODS["captum_lime"].function
 
 
 def test_a_large_output_costs_kernel_shap_no_digits(network, draw):

@@ -9,16 +9,15 @@ import time
 import pytest
 import torch
 
-from kanlens.attribution import attribute
-from kanlens.attribution.captum_methods import (
-    captum_gradient_shap,
-    captum_input_x_gradient,
-    captum_integrated_gradients,
-    captum_noise_tunnel,
-    captum_saliency,
-)
+from kanlens.attribution import METHODS, attribute
 from kanlens.attribution.problem import SLOPES
 from kanlens.errors import InvalidValueError
+
+captum_gradient_shap = METHODS["captum_gradient_shap"].function
+captum_input_x_gradient = METHODS["captum_input_x_gradient"].function
+captum_integrated_gradients = METHODS["captum_integrated_gradients"].function
+captum_noise_tunnel = METHODS["captum_noise_tunnel"].function
+captum_saliency = METHODS["captum_saliency"].function
 
 
 def straight(network, width=4):

@@ -9,17 +9,16 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution.captum_methods import (
-    captum_internal_influence,
-    captum_layer_activation,
-    captum_layer_conductance,
-    captum_layer_deep_lift,
-    captum_layer_gradient_x_activation,
-    captum_layer_integrated_gradients,
-)
-from kanlens.attribution.captum_methods.nodes import NodeView
+from kanlens.attribution.captum_methods.views import NodeView
 from kanlens.errors import InvalidValueError
 from kanlens.model.recording import trace
+
+captum_internal_influence = METHODS["captum_internal_influence"].function
+captum_layer_activation = METHODS["captum_layer_activation"].function
+captum_layer_conductance = METHODS["captum_layer_conductance"].function
+captum_layer_deep_lift = METHODS["captum_layer_deep_lift"].function
+captum_layer_gradient_x_activation = METHODS["captum_layer_gradient_x_activation"].function
+captum_layer_integrated_gradients = METHODS["captum_layer_integrated_gradients"].function
 
 WIDTHS = [[3, 2, 2], [3, (1, [2, 3]), 2, 2], [3, (2, 1), (1, 1)]]
 LEVELS = [(widths, level) for widths in WIDTHS for level in range(1, len(widths))]

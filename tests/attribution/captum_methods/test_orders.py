@@ -11,14 +11,13 @@ from fractions import Fraction
 import pytest
 import torch
 
-from kanlens.attribution import attribute
-from kanlens.attribution.captum_methods import (
-    captum_shapley_value_sampling,
-    captum_shapley_values,
-)
-from kanlens.attribution.captum_methods.orders import Digits
+from kanlens.attribution import METHODS, attribute
+from kanlens.attribution.captum_methods.perturbation import Digits
 from kanlens.errors import MethodError
 from tests.attribution import oracles
+
+captum_shapley_value_sampling = METHODS["captum_shapley_value_sampling"].function
+captum_shapley_values = METHODS["captum_shapley_values"].function
 
 
 @pytest.mark.parametrize("orders", [1, 6, 20, 128, 40320])

@@ -9,12 +9,12 @@ import re
 import pytest
 import torch
 
-from kanlens.attribution.captum_methods import (
-    captum_feature_ablation,
-    captum_feature_permutation,
-    captum_occlusion,
-)
+from kanlens.attribution import METHODS
 from kanlens.errors import InvalidValueError, MethodError
+
+captum_feature_ablation = METHODS["captum_feature_ablation"].function
+captum_feature_permutation = METHODS["captum_feature_permutation"].function
+captum_occlusion = METHODS["captum_occlusion"].function
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 5])

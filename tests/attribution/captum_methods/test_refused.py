@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution.captum_registry import CAPTUM_METHODS, REFUSED
+from kanlens.attribution.captum_methods.table import CAPTUM_METHODS
+from kanlens.attribution.registry import REFUSED
 from kanlens.errors import MethodError
 
 

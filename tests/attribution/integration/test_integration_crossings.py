@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution.integration.crossings import Segments, meeting_points, smooth_segments
+from kanlens.attribution.integration.crossings import (
+    Interpolation,
+    Segments,
+    meeting_points,
+    smooth_segments,
+)
 from kanlens.attribution.integration.lines import Lines
-from kanlens.attribution.integration.polynomials import Interpolation, rule
+from kanlens.attribution.integration.quadrature import rule
 from kanlens.model.analysis import private_copy
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN

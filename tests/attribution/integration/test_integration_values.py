@@ -65,7 +65,7 @@ def test_values_are_what_brute_force_finds(widths, extrapolation):
     check(model, 2 * normal(3, widths[0]), normal(2, widths[0], seed=2))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     features=st.integers(1, 4),
     hidden=st.lists(st.integers(1, 3), min_size=1, max_size=2),

@@ -70,7 +70,7 @@ def network_case(model: KAN, x: Tensor, rows: Tensor, target: int = 0, **parts: 
     copy = private_copy(model)
     problem = Problem(model=copy, x=x, rows=rows, target=target)
     values = values_on(copy, x)
-    reference = torch.full((len(x),), problem.expected_output(), dtype=torch.float64)
+    reference = torch.full((len(x),), problem.counted_from(MEAN_OUTPUT), dtype=torch.float64)
     found = attribution(values, problem.output_in_parts(x), x=x, reference=reference)
     found = dataclasses.replace(found, features=model.feature_names)
     parts = {"background": rows, "target": target, "method_on": values_on, **parts}

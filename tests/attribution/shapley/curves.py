@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.functions.activations import Array
-from kanlens.model.edge import EdgeFunction
+from kanlens.functions.elementary import Array
 from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.spline_edge import EdgeFunction
 
 Edge = EdgeFunction | FunctionEdge
 

@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanlens.attribution.shapley.cosines import CosineSeries, fit
-from kanlens.attribution.shapley.curve_samples import INFLECTIONS, samples
+from kanlens.attribution.shapley.curve_samples import samples
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.functions import catalog as functions
 from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.edge import EdgeFunction
 from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.spline_edge import EdgeFunction
 from tests.attribution.shapley.curves import Edge, near_and_far, spline
 
 
@@ -88,7 +87,7 @@ def test_the_bound_holds_for_any_spline_in_any_units(data):
 @settings(max_examples=40, deadline=None)
 def test_the_bound_holds_for_every_function(data):
     draw = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    name = data.draw(st.sampled_from(sorted(INFLECTIONS)))
+    name = data.draw(st.sampled_from(sorted(FUNCTIONS)))
     a, b, c, d = (float(number) for number in draw.normal(size=4) * [3, 1, 2, 1])
     edge = FunctionEdge(function=name, a=a, b=b, c=c, d=d)
     ends = np.sort(draw.uniform(-2, 2, 2))
@@ -117,9 +116,9 @@ def turns(name: str, places: tuple[float, ...]) -> list[float]:
 
 
 def test_it_is_known_where_second_derivatives_turn():
-    built_in = (*functions._ALGEBRAIC, *functions._TRANSCENDENTAL)
-    assert set(INFLECTIONS) == {entry.name for entry in built_in}
-    assert [name for name, places in INFLECTIONS.items() if turns(name, places)] == []
+    known = {name: g.curvature_turning for name, g in FUNCTIONS.items()}
+    assert None not in known.values()
+    assert [name for name, places in known.items() if turns(name, places)] == []
     assert turns("gaussian", (0.0,)) and turns("tanh", ())  # places left out are missed
 
 
@@ -181,7 +180,8 @@ def test_a_dead_edge_has_no_pole():
 
 
 def test_a_function_of_which_too_little_is_known_is_refused(monkeypatch):
-    monkeypatch.setitem(FUNCTIONS, "mine", dataclasses.replace(FUNCTIONS["exp"], name="mine"))
+    g = dataclasses.replace(FUNCTIONS["exp"], name="mine", curvature_turning=None)
+    monkeypatch.setitem(FUNCTIONS, "mine", g)
     with pytest.raises(MethodError, match=r"'mine'.*enumeration"):
         fit(FunctionEdge(function="mine"), 0.0, 1.0, tolerance=1e-3)
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.attribution.shapley import product_games
+from kanlens.attribution.shapley import fourier
 from kanlens.attribution.shapley.cosines import CosineSeries, fit
-from kanlens.attribution.shapley.product_games import (
+from kanlens.attribution.shapley.fourier import (
     product_game_interactions,
     product_game_values,
 )
@@ -229,7 +229,7 @@ def test_one_series_serves_many_games_in_blocks(monkeypatch):
     expected = product_game_values(steps, offsets, series)
     pairs = product_game_interactions(steps, offsets, series)
     for budget in (1, 500, 10_000):
-        monkeypatch.setattr(product_games, "BUDGET", budget)
+        monkeypatch.setattr(fourier, "BUDGET", budget)
         with kernels.use("torch"):
             found = product_game_values(steps[:7], offsets[:7], series)
             assert_close(found, expected[:7], rtol=0, atol=ROUNDING)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kanlens import deadlines
-from kanlens.attribution.shapley import enumeration, solver
+from kanlens.attribution.shapley import enumeration, values
 from kanlens.attribution.shapley.fourier import expand
 from kanlens.attribution.shapley.games import games
 from kanlens.attribution.shapley.sampling import sampled
@@ -107,7 +107,7 @@ def test_many_features_of_two_layers_are_solved_in_cosines(draw, monkeypatch):
     assert found.remark == "1 game of 16 features in cosines"
     total = problem.output(problem.x) - found.reference
     assert bool(((found.values.sum(1) - total).abs() <= 16 * found.bound[:, 0]).all())
-    monkeypatch.setattr(solver, "LIMIT", 16)
+    monkeypatch.setattr(values, "LIMIT", 16)
     exact = shapley(problem)
     assert exact.remark == "1 game of 16 features enumerated"
     assert bool(((found.values - exact.values).abs() <= found.bound + 1e-13).all())
@@ -140,9 +140,9 @@ def test_what_would_take_long_in_cosines_is_sampled(draw, monkeypatch):
     assert expansion.seconds == pytest.approx(1e-9 * 4 * cosines * 16 * 8)
     assert "sampled" in shapley(problem, time_limit=expansion.seconds).remark  # for a finer one
     with monkeypatch.context() as patch:
-        patch.setattr(solver, "expand", None)  # is not even tried
+        patch.setattr(values, "expand", None)  # is not even tried
         assert "sampled" in shapley(problem, time_limit=1e-9).remark
-    monkeypatch.setattr(solver, "PATIENCE", 0.0)
+    monkeypatch.setattr(values, "PATIENCE", 0.0)
     assert "sampled" in shapley(problem).remark
     assert "cosines" in shapley(problem, time_limit=100.0).remark
     assert "cosines" in shapley(problem, algorithm="fourier").remark
@@ -156,7 +156,7 @@ def test_many_features_of_other_networks_are_sampled(widths, draw, monkeypatch):
     assert re.match("1 game of 15 features sampled in [0-9]+ orders", found.remark)
     total = problem.output(problem.x) - found.reference
     torch.testing.assert_close(found.values.sum(1), total, rtol=1e-10, atol=1e-10)
-    monkeypatch.setattr(solver, "LIMIT", 15)
+    monkeypatch.setattr(values, "LIMIT", 15)
     exact = shapley(problem)
     assert exact.standard_error is None
     error = (found.values - exact.values).abs()
@@ -193,7 +193,7 @@ def test_sampling_takes_tolerance_and_generator(draw):
 
 @pytest.mark.parametrize("name", ["1/x", "sign"])
 def test_poles_and_jumps_are_sampled(name, draw, monkeypatch):
-    monkeypatch.setattr(solver, "LIMIT", 3)
+    monkeypatch.setattr(values, "LIMIT", 3)
     model, x, rows = build([4, 3, 1]), draw(2, 4), draw(3, 4, seed=2)
     ends = [model.through(0, model.scale_inputs(each))[0, 0] for each in (x, rows)]
     middle = float(sum(ends)) / 2  # which coalitions come by
@@ -242,7 +242,7 @@ def test_what_cannot_be_done_is_refused(draw):
 
 def test_one_layer_needs_no_algorithm(draw):
     problem = problem_of(build([20, 2]), draw(2, 20), draw(3, 20, seed=2), 1)
-    for algorithm in solver.ALGORITHMS:
+    for algorithm in values.ALGORITHMS:
         assert shapley(problem, algorithm=algorithm).remark == "closed form: a sum of functions"
 
 
@@ -250,7 +250,7 @@ def test_a_feature_alone_is_solved_exactly_whatever_is_asked(draw):
     model = build([3, 3, 1])
     model.layers[0].mask.copy_(torch.eye(3))
     problem = problem_of(model, draw(2, 3), draw(3, 3, seed=2))
-    for algorithm in solver.ALGORITHMS:
+    for algorithm in values.ALGORITHMS:
         found = shapley(problem, algorithm=algorithm)
         assert found.remark == "3 games of 1 feature enumerated"
         assert (
@@ -276,7 +276,7 @@ def test_sampled_games_share_tolerance_and_time(draw, monkeypatch):
         seen.append((game.size, options["tolerance"], options["deadline"].left))
         return sampled(game, **options)
 
-    monkeypatch.setattr(solver, "sampled", watched)
+    monkeypatch.setattr(values, "sampled", watched)
     monkeypatch.setattr(deadlines, "time", SimpleNamespace(monotonic=lambda: 0.0))
     problem = problem_of(model, draw(2, 4), draw(3, 4, seed=2))
     found = shapley(problem, algorithm="sampling", tolerance=0.1, time_limit=10.0)
@@ -290,8 +290,8 @@ def test_sampled_games_share_tolerance_and_time(draw, monkeypatch):
 
 def test_the_range_of_a_constant_is_taken_for_one(draw):
     model, x = build([3, 2, 1]), draw(1, 3)
-    assert solver._range(problem_of(model, x, x)) == 1.0
+    assert values._range(problem_of(model, x, x)) == 1.0
     rows = draw(4, 3, seed=2)
-    assert solver._range(problem_of(model, x, rows)) == float(
+    assert values._range(problem_of(model, x, rows)) == float(
         torch.cat([model(x), model(rows)]).max() - torch.cat([model(x), model(rows)]).min()
     )

@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from kanlens.model import kernels
 from kanlens.model.layers import KANLinear
 from tests.model.kernels.definition import Wanted, layer_and_gradients, misfit

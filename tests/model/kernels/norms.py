@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.model.kernels import edge_l1
 from kanlens.model.layers import KANLinear
 from tests.model.kernels.definition import Array, base_function, values_and_slopes, wide
 from tests.model.kernels.layers import make
@@ -113,7 +112,7 @@ def run_norms(layer: KANLinear, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
     """The same from `activation_l1`."""
     x = x.clone().requires_grad_()
     parameters = {n: p for n, p in layer.named_parameters() if n != "bias"}
-    norms = edge_l1.activation_l1(layer, x)
+    norms = layer.activation_l1(x)
     found = torch.autograd.grad(norms, [x, *parameters.values()], grad)
     return dict(zip(["norms", "x", *parameters], [norms.detach(), *found], strict=True))
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.functions.activations import BASES
-from kanlens.model.kernels import base_function, silu_loops
+from kanlens.functions.catalog import BASES
+from kanlens.model.kernels import base_function
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -88,13 +88,13 @@ def test_shares_of_several_threads_are_put_together(monkeypatch):
 
 
 def test_the_comparison_sees_one_wrong_number(monkeypatch):
-    right = silu_loops.write_silu_pair
+    right = base_function.write_silu_pair
 
     def wrong(x, values, slopes, begin, end):
         right(x, values, slopes, begin, end)
         slopes[3] *= 1 + 1e-14
 
     check_silu(torch.linspace(-2, 2, 9, dtype=torch.float64))
-    monkeypatch.setattr(silu_loops, "write_silu_pair", wrong)
+    monkeypatch.setattr(base_function, "write_silu_pair", wrong)
     with pytest.raises(AssertionError):
         check_silu(torch.linspace(-2, 2, 9, dtype=torch.float64))

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
-from kanlens.model.kernels import compiling, sparse_loops
-from kanlens.model.kernels.dispatch import PATHS, asked
+from kanlens.model.kernels import PATHS, asked, compiling, sparse_loops
 from kanlens.model.layers import KANLinear
 
 size = st.integers(0, 100_000)

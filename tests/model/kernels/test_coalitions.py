@@ -1,6 +1,5 @@
 """What coalitions are worth: the kernel against the layer run on every coalition by itself."""
 
-import dataclasses
 import itertools
 
 import numpy as np
@@ -48,14 +47,13 @@ def one_by_one(
     ours: Tensor, theirs: Tensor, start: Tensor, nodes: Nodes, layer: KANLinear
 ) -> Tensor:
     """Run the layer on every coalition."""
-    players = ours.shape[2]
     found = []
-    for places in itertools.product([0, 1], repeat=players):
+    for places in itertools.product([0, 1], repeat=ours.shape[2]):
         inside = torch.tensor(places[::-1], dtype=torch.float64)  # bit p is player p
-        moved = start + ((ours[:, None] - theirs) * inside).sum(-1)  # (batch, rows, sub)
-        worth = layer.forward_torch(nodes(moved).flatten(0, 1))[:, 0] - layer.bias
-        found.append(worth.reshape(moved.shape[:2]).mean(1))
-    return torch.stack(found, dim=1)
+        found.append(start + ((ours[:, None] - theirs) * inside).sum(-1))  # (batch, rows, sub)
+    moved = torch.stack(found, dim=1)
+    worth = layer.forward_torch(nodes(moved).flatten(0, 2))[:, 0] - layer.bias
+    return worth.reshape(moved.shape[:3]).mean(2)
 
 
 def shaken(nodes: Nodes) -> Nodes:
@@ -189,7 +187,7 @@ def test_wrong_pieces_are_seen(field, monkeypatch):
     given_steps = steps(nodes, 4)
     expected = one_by_one(*given_steps, nodes, layer)
     right = coalitions._curves(layer)
-    wrong = dataclasses.replace(right, **{field: WRONG[field](getattr(right, field))})
+    wrong = right._replace(**{field: WRONG[field](getattr(right, field))})
     monkeypatch.setattr(coalitions, "_curves", lambda _: wrong)
     found = coalition_worths(*given_steps, nodes, layer)
     assert float((found - expected).abs().max()) > 1e-9

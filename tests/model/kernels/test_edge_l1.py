@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from torch.testing import assert_close
 
-from kanlens.model.kernels import edge_l1
 from kanlens.splines import spline
 from tests.model.kernels.layers import cases
 from tests.model.kernels.norms import (
@@ -96,7 +95,7 @@ def test_far_near_and_tiny_values(extrapolation):
 @pytest.mark.parametrize("size", [1e30, 1e-42])
 def test_values_at_the_ends_of_the_type(size):
     layer, x = rough(2, 9, dtype=torch.float32), uniform(300, 2, dtype=torch.float32) * size
-    found, wide = edge_l1.activation_l1(layer, x), layer.double()
+    found, wide = layer.activation_l1(x), layer.double()
     assert_close(found.double(), wide.edge_values(x.double()).abs().mean(0), rtol=1e-6, atol=0)
 
 
@@ -138,7 +137,7 @@ def test_where_an_edge_is_zero_its_slope_is_zero(order):
     with torch.no_grad():
         layer.spline_weight.zero_()  # what is left is zero at zero
     x = torch.cat([torch.zeros(200, 1), torch.linspace(-0.9, 0.9, 100)[:, None]]).double()
-    found = torch.autograd.grad(edge_l1.activation_l1(layer, x).sum(), layer.spline_weight)[0]
+    found = torch.autograd.grad(layer.activation_l1(x).sum(), layer.spline_weight)[0]
     wanted = torch.autograd.grad(layer.edge_values(x).abs().mean(0).sum(), layer.spline_weight)[0]
     assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
@@ -164,7 +163,7 @@ def test_an_edge_of_the_size_of_rounding_has_a_norm_of_that_size():
         layer.spline_scaler.fill_(1.0)
         layer.base_weight.fill_(1.0)
     x = uniform(5000, 1)
-    assert edge_l1.activation_l1(layer, x).max() < 1e-14
+    assert layer.activation_l1(x).max() < 1e-14
 
 
 def test_norms_are_exact_where_terms_cancel():
@@ -176,7 +175,7 @@ def test_norms_are_exact_where_terms_cancel():
     x = uniform(700, 2).clamp(-1, 1)
     wanted = norms_by_definition(layer, x, torch.ones(5, 2))["norms"]
     assert_close(
-        edge_l1.activation_l1(layer, x).detach().numpy(),
+        layer.activation_l1(x).detach().numpy(),
         wanted.value.astype(float),
         rtol=1e-14,
         atol=0,
@@ -212,5 +211,5 @@ def test_weights_that_are_not_finite_end_in_nan():
     layer, x = rough(2, 5), uniform(300, 2)
     with torch.no_grad():
         layer.spline_weight[1, 0] = torch.nan
-    found = edge_l1.activation_l1(layer, x)
+    found = layer.activation_l1(x)
     assert found.isnan().nonzero().tolist() == [[1, 0]]

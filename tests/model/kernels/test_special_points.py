@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from tests.model.kernels.layers import GRIDS, KERNELS, TOLERANCES, Case, agrees, make, run
 from tests.model.layers_for_tests import MODES, ORDERS
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.model.kernels import function, local_basis, passes
+from kanlens.model.kernels import compiling, function, local_basis
 from kanlens.model.kernels.local_basis import LocalBasis
-from kanlens.model.kernels.passes import Gradients
+from kanlens.model.kernels.sparse import Gradients
 from tests.model.kernels.layers import KERNELS, Case, agrees, make, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -164,5 +164,5 @@ def test_every_path_is_the_one_asked_for(path, monkeypatch):
 
 def test_flat_copies_only_what_lies_out_of_order():
     x = torch.arange(6.0).reshape(2, 3)
-    assert np.shares_memory(passes.flat(x), x.numpy())
-    assert passes.flat(x.mT).tolist() == [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]
+    assert np.shares_memory(compiling.flat(x), x.numpy())
+    assert compiling.flat(x.mT).tolist() == [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.functions.activations import BASES
+from kanlens.functions.catalog import BASES
 from tests.model.kernels.layers import (
     GRIDS,
     KERNELS,

@@ -1,0 +1,281 @@
+"""Captum's methods that draw points or coalitions: gradients under noise, and linear fits.
+
+KernelShap and Lime fit one sample at a time, in float32. Each sample is a game of its own: its
+players are the features with a path to the output, and its values are changes of the output, scaled
+to about 1, so that a large output costs no digits. All samples are given the same coalitions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens.attribution.captum_methods.adapter import (
+    REPEATS,
+    finite,
+    five_runs,
+    over_parts,
+    total_output,
+)
+from kanlens.attribution.problem import (
+    MEAN_OUTPUT,
+    MEAN_ROW,
+    SLOPES,
+    SQUARES,
+    ZERO,
+    Parts,
+    Problem,
+    borrowed_randomness,
+)
+from kanlens.checks import check_choice, check_count, check_positive, message
+from kanlens.errors import InvalidValueError
+from kanlens.model.analysis import live_features
+from kanlens.progress import progress_bar
+
+TUNNELED = {"saliency": SLOPES, "input_x_gradient": ZERO, "integrated_gradients": MEAN_ROW}
+KINDS = ("smoothgrad", "smoothgrad_sq", "vargrad")
+FAINT = 60.0  # a coalition of half the features weighs at least exp(-60)
+WIDEST = 1e6  # kernel width, where all coalitions weigh the same, or penalty, where nothing is left
+
+
+def captum_gradient_shap(problem: Problem, *, n_samples: int = 200, noise: float = 0.0) -> Parts:
+    """Return gradients at random points between the sample and random background rows.
+
+    Each draw is one background row and one place on the line to it; five runs of them give the
+    standard error. The values add up on average only: the completeness gap shows how far this run
+    is from it.
+    `noise` is the deviation of the normal noise added to the samples, in deviations of each feature
+    in the background.
+    """
+    check_count("attribute", "n_samples", n_samples, least=REPEATS)
+    check_positive("attribute", "noise", noise, zero=True)
+    from captum.attr import GradientShap
+
+    field = _NoisyField(problem)
+    rows = problem.background / field.unit
+    method = GradientShap(field)
+
+    def run(size: int) -> Tensor:
+        def part(x: Tensor) -> Tensor:
+            found: Tensor = method.attribute(
+                x.detach() / field.unit, baselines=rows, n_samples=size, stdevs=float(noise)
+            )
+            return found
+
+        return over_parts(problem, part, at_once=problem.rows_at_once // size)
+
+    values, error = five_runs(problem, run, n_samples, generator=problem.generator)
+    return Parts(
+        values=values,
+        reference=problem.counted_from(MEAN_OUTPUT),
+        baseline=MEAN_OUTPUT,
+        standard_error=error,
+        evaluations=float(n_samples),
+        remark=field.remark(noise) if noise else "",
+    )
+
+
+def captum_noise_tunnel(
+    problem: Problem,
+    *,
+    of: str = "saliency",
+    kind: str = "smoothgrad",
+    n_samples: int = 100,
+    noise: float = 0.1,
+    n_steps: int = 50,
+) -> Parts:
+    """Return another method's values under noise: their mean, mean square or variance.
+
+    The noise of a feature has `noise` times the deviation that the feature has in the background;
+    a feature that is constant there gets none. The result's remark says which share of the noisy
+    inputs lies outside the grid. Five runs give the standard error.
+    Captum's variance is that of the sample; here it is made unbiased. Integrated gradients start at
+    the mean of the background.
+    """
+    check_choice("attribute", "of", of, TUNNELED)
+    check_choice("attribute", "kind", kind, KINDS)
+    check_count("attribute", "n_samples", n_samples, least=2 * REPEATS)
+    check_positive("attribute", "noise", noise)
+    check_count("attribute", "n_steps", n_steps)
+    from captum.attr import NoiseTunnel
+
+    field = _NoisyField(problem)
+    inner, options, steps = _tunneled(problem, field, of, n_steps)
+    tunnel = NoiseTunnel(inner)
+
+    def run(size: int) -> Tensor:
+        def part(x: Tensor) -> Tensor:
+            found: Tensor = tunnel.attribute(
+                x.detach() / field.unit,
+                nt_type=kind,
+                nt_samples=size,
+                stdevs=float(noise),
+                **options,
+            )
+            return found * (size / (size - 1)) if kind == "vargrad" else found
+
+        return over_parts(problem, part, at_once=problem.rows_at_once // (size * steps))
+
+    values, error = five_runs(problem, run, n_samples, generator=problem.generator)
+    if of == "saliency":  # slopes per unit of the field
+        unit = field.unit if kind == "smoothgrad" else field.unit.square()
+        values, error = values / unit, error / unit
+    baseline = TUNNELED[of] if kind == "smoothgrad" else SQUARES
+    return Parts(
+        values=values,
+        reference=problem.counted_from(baseline),
+        baseline=baseline,
+        standard_error=error,
+        evaluations=float(n_samples * steps),
+        remark=f"{kind} of {of}, {field.remark(noise)}",
+    )
+
+
+class _NoisyField:
+    """The output in units in which every feature has the deviation 1 in the background.
+
+    Captum adds noise of one deviation to all features. A feature that is constant has a unit so
+    small that its noise is none.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        rows = problem.background
+        least = 1e-9 * rows.abs().amax(0).clamp_min(1.0)
+        self.unit = rows.std(0, correction=0).maximum(least)  # (in,)
+        self._problem, self._outside, self._seen = problem, 0, 0
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return the outputs at z (batch, in) added up, and count what is outside the grid."""
+        model, x = self._problem.model, z * self.unit
+        with torch.no_grad():
+            self._outside += int(model.outside(x).sum())
+        self._seen += x.numel()
+        return total_output(self._problem, x)
+
+    def remark(self, noise: float) -> str:
+        share = self._outside / max(1, self._seen)
+        return (
+            f"noise of {noise:g} deviations of the background; {share:.1%} of the inputs it read "
+            "lie outside the training range"
+        )
+
+
+def _tunneled(
+    problem: Problem, field: _NoisyField, of: str, n_steps: int
+) -> tuple[Any, dict[str, Any], int]:
+    """Return captum's object for the method under noise, its options, and its evaluations."""
+    from captum.attr import InputXGradient, IntegratedGradients, Saliency
+
+    if of == "integrated_gradients":
+        options = {"baselines": problem.mean_row / field.unit, "n_steps": n_steps}
+        return IntegratedGradients(field), {**options, "method": "gausslegendre"}, n_steps
+    return (Saliency if of == "saliency" else InputXGradient)(field), {}, 1
+
+
+def captum_kernel_shap(problem: Problem, *, n_samples: int = 200) -> Parts:
+    """Return Shapley values against the background's mean, from a weighted linear fit.
+
+    The first two of the `n_samples` coalitions of each sample are all and none.
+    """
+    check_count("attribute", "n_samples", n_samples, least=3)
+    from captum.attr import KernelShap
+
+    return _fitted(problem, KernelShap, n_samples)
+
+
+def captum_lime(
+    problem: Problem,
+    *,
+    n_samples: int = 200,
+    kernel_width: float | None = None,
+    penalty: float = 0.0,
+) -> Parts:
+    """Return the coefficients of a linear model of which features are kept, near the sample.
+
+    Features that are not kept are set to the background's mean. A coalition weighs
+    exp(-d^2 / (2 width^2)), where d^2 is the number of features that it replaces; the width is 3/4
+    of the root of the number of features by default, as in the authors' package. `penalty` is that
+    of the lasso, for changes scaled to 1: captum's default is 0.01; 0 is least squares.
+    """
+    players = int(live_features(problem.model, problem.target).sum())
+    check_count("attribute", "n_samples", n_samples, least=players + 2)
+    check_positive("attribute", "penalty", penalty, zero=True)
+    width = 0.75 * math.sqrt(max(1, players)) if kernel_width is None else kernel_width
+    check_positive("attribute", "kernel_width", width)
+    _check_weights(float(width), float(penalty), players)
+    from captum._utils.models.linear_model import SkLearnLasso, SkLearnLinearRegression
+    from captum.attr import Lime
+    from captum.attr._core.lime import get_exp_kernel_similarity_function
+
+    def lime(game: Callable[[Tensor], Tensor]) -> Any:
+        fit = SkLearnLasso(alpha=penalty) if penalty else SkLearnLinearRegression()
+        near = get_exp_kernel_similarity_function("euclidean", kernel_width=width)
+        return Lime(game, interpretable_model=fit, similarity_func=near)
+
+    return _fitted(problem, lime, n_samples)
+
+
+def _check_weights(width: float, penalty: float, players: int) -> None:
+    """Refuse what leaves most coalitions no weight in float32, or all coefficients at zero."""
+    least = math.sqrt(max(1, players) / (4 * FAINT))
+    if not least <= width <= WIDEST:
+        expected = f"kernel_width from {least:.2g} to {WIDEST:.0e} for {players} features"
+        advice = "Leave it out for the authors' choice"
+        raise InvalidValueError(message("attribute", expected, f"{width:g}", advice))
+    if penalty > WIDEST:
+        expected, advice = f"penalty of at most {WIDEST:.0e}", "Lower it; changes are scaled to 1"
+        raise InvalidValueError(message("attribute", expected, f"{penalty:g}", advice))
+
+
+def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Parts:
+    """Run one of captum's fits on every sample."""
+    reference = problem.counted_from(MEAN_ROW)
+    changes = finite(problem.output_in_parts(problem.x) - reference)
+    live = live_features(problem.model, problem.target)
+    values = torch.zeros_like(problem.x)
+    if int(live.sum()) < 2:  # nothing to share; captum cannot draw coalitions of one
+        values = changes[:, None] * live
+        return Parts(values=values, reference=reference, baseline=MEAN_ROW, evaluations=1.0)
+    with (
+        borrowed_randomness(problem.generator, problem.x.device),
+        progress_bar("captum", len(problem.x), shown=problem.progress) as advance,
+    ):
+        state = torch.get_rng_state()
+        for index, change in enumerate(changes.tolist()):
+            torch.set_rng_state(state)
+            units = reference, abs(change) or 1.0
+            values[index, live] = _fit(problem, problem.x[index], units, (maker, n_samples))
+            advance(1)
+    return Parts(
+        values=values, reference=reference, baseline=MEAN_ROW, evaluations=float(n_samples)
+    )
+
+
+def _fit(
+    problem: Problem,
+    x: Tensor,
+    units: tuple[float, float],
+    how: tuple[Callable[..., Any], int],
+) -> Tensor:
+    """Return captum's fit for one sample x (in,), shape (player,)."""
+    live = live_features(problem.model, problem.target)
+    reference, scale = units
+    maker, n_samples = how
+
+    def game(members: Tensor) -> Tensor:
+        mixed = problem.mean_row.repeat(len(members), 1)
+        mixed[:, live] = torch.where(members != 0, x[live], mixed[:, live])
+        return finite(problem.output(mixed) - reference) / scale
+
+    everyone = x.new_ones(1, int(live.sum()))
+    found: Tensor = maker(game).attribute(
+        everyone,
+        torch.zeros_like(everyone),
+        n_samples=n_samples,
+        perturbations_per_eval=max(1, min(n_samples, problem.rows_at_once)),
+    )
+    return found[0].to(x.dtype) * scale

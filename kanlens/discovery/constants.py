@@ -1,0 +1,272 @@
+"""The tuned constants of the search, by theme, with what each of them means.
+
+Errors are relative and squared: the mean squared error over the variance of the target. Numbers
+with a reason or a measurement say it; of the others none is on record. What all of them together
+do is measured by ``python -m benchmarks symbolic``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which problems an ansatz is for, and how many of its models and formulas are tried."""
+
+    narrowest: int = 1  # columns
+    widest: int = 10**6
+    error: float = math.inf  # of a model, beyond which no formula is written
+    tried: int = 1  # models, the best ones
+    written: int = 1  # formulas of a model
+    targets: tuple[str, ...] = ("id",)  # names of transforms of the target
+    pieces: tuple[int, ...] = ()  # of the splines, from few to many where several are tried
+
+
+# --- rounding and noise -------------------------------------------------------------------------
+
+EXACT = 1e-24  # error at rounding level; errors below do not differ
+EXACT_SINGLE = 1e-12  # likewise of single precision
+SINGLE_STEPS = 2.0**29  # steps of rounding of double precision in one of single precision
+ROUGHEST = 1e-9  # error from which rounding is as any noise
+NOISELESS = (
+    1e-12  # error below which a formula is the truth; above, rows are weighted as errors of y
+)
+FLOOR = 1e-22  # error that counts as none in the information criterion
+RIDGE = 1e-13  # of least squares, in parts of the size of the columns
+NEGLIGIBLE_TERM = 1e-9  # of the largest term of a sum, below which one is rounding
+
+# --- columns ------------------------------------------------------------------------------------
+
+DIVISOR = 1e-4  # least over largest size of a column that may divide
+CLEAR_OF_ZERO = 1e-3  # likewise where formulas are made of it
+CLEAR_OF_BOTH_SIGNS = 0.1  # likewise of a column of both signs
+CLEAR_OF_POLE = 1e-2  # least size of a sine that may divide
+NO_ZERO = 1e-6  # least over largest size of a column that may have a logarithm
+POWER = 1e-9  # likewise of a target or factor that may have a power below 1
+LOGARITHM = 1e-250  # likewise of a target that may have a logarithm
+LOGARITHM_OF_SURFACE = 1e-100  # likewise of one whose logarithm is to be smooth
+NO_FACTOR = 1e-9  # size below which a factor is none
+TURN = 1.0  # range of a column that may be an angle
+ANGLE = 0.5  # range of a target that may be an angle or a logarithm
+EXPONENT = 30.0  # range and size below which a target may have an exponential
+EXPONENT_INSIDE = 20.0  # likewise of a column, under an elementary function
+DICTIONARY_EXPONENT = 12.0  # likewise in the dictionary
+LARGEST_ATOM, LARGEST_TERM = 1e12, 1e8  # values of functions that least squares takes
+LIGHTEST = 1e-4  # least weight of a row
+DIFFERENCE_STEP = 1e-6  # of a difference quotient, in parts of the target
+
+# --- the ansatzes -------------------------------------------------------------------------------
+
+POWERS_OF_TARGET = ("id", "log", "inv", "sq", "invsq", "sqrt", "invsqrt")
+ANGLES_OF_TARGET = ("exp", "sin", "tan", "cos", "sinh")
+EVERY_TARGET = (*POWERS_OF_TARGET, *ANGLES_OF_TARGET)
+ADDITIVE = Limits(error=0.2, tried=2, written=12, targets=EVERY_TARGET, pieces=(10,))
+GOOD_ADDITIVE = 3e-4  # error of an additive model that is worth more than two formulas
+DEAD_PART = 1e-3  # of the largest part's deviation, times the root of the error
+OUTER = Limits(narrowest=2, error=3e-3, written=6, pieces=(8,))  # the error is 1 - r**2
+WHITENING_RIDGE = 1e-9
+IDLE_WEIGHT = 1e-3  # share of the largest weight at which a column says nothing
+SEPARABLE = Limits(narrowest=2, widest=5, error=0.02, written=8, pieces=(14,))
+SEPARABLE_ROUNDS, SEPARABLE_WAIT = 25, 3  # rounds over the factors, and those without a gain
+BILINEAR = Limits(  # the error is not squared; the column has the first pieces
+    narrowest=2, widest=4, error=0.03, tried=3, written=4, pieces=(6, 20, 40)
+)
+SURE_NULL_VECTOR = 1e-3  # size of a null vector's image that needs no comparison
+MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=(*POWERS_OF_TARGET, "exp", "sinh"))
+LIBRARY, LONGEST_SUM = 130, 12  # monomials that are fitted together, and that a sum may keep
+DEGREES, DEGREES_OF_ONE = (2, 3, 4, 6), (2, 3, 4, 6, 8, 10)
+PAIR_EXPONENTS = ((-2.0, -1.0, 1.0, 2.0), (-1.0, -0.5, 0.5, 1.0))
+BOX_EXPONENTS = (
+    (-1.0, 0.0, 1.0),
+    (-2.0, 0.0, 2.0),
+    (-4.0, -2.0, 0.0, 2.0),
+    (-4.0, -2.0, 0.0, 2.0, 4.0),
+)
+RATIO_DEGREES = (
+    *((1, 1), (2, 1), (1, 2), (2, 2), (3, 1)),
+    *((3, 2), (4, 2), (2, 4), (3, 3), (4, 4)),
+)
+RATIO_LIBRARY, RATIO_TERMS = 90, 15  # terms of both sums that are fitted, and that are kept
+FUNCTION_RATIO_TERMS = 5  # kept beside a function: more of them can follow any curve
+NULL_VALUE = 0.02  # smallest singular value, in parts of the typical one, that is a null vector's
+RATIO_NOISELESS = 1e-9  # and that of one without noise, in parts of the largest
+WAVE_RATIOS = Limits(narrowest=2, widest=3, targets=("id", "sq", "cos"))
+SPARSE = Limits(narrowest=2, widest=8, error=0.02, tried=2, targets=("id", "sq", "inv", "invsq"))
+SPARSE_POWERS, SPARSE_DEGREE = (1.0, 2.0, -1.0, -2.0, 3.0, 4.0, -3.0, -4.0), 12
+BARE_PRODUCTS, WAVE_PRODUCTS = 3000, 1500  # products, and those with a wave
+SPARSE_ROWS = 300  # on which sums are compared
+BEAM, FIRST_BEAM = 16, 48  # sums kept, and at their first term
+SPARSE_TERMS = 5
+EXCHANGED_SUMS, EXCHANGE_ROUNDS = 4, 3  # sums of a length in which columns are exchanged
+EXACT_SUM = 1e-20
+DICTIONARY = Limits(narrowest=2, widest=4, error=0.01, tried=2, targets=("id", "log"))
+DICTIONARY_TERMS = 900
+PAIRS_COMPARED, TRIPLE_STARTS = 20, 12  # pairs that are solved, and to which a third is added
+FACTORED = Limits(narrowest=2, widest=6, error=0.02, tried=3, pieces=(9,))
+HIGHEST_POWER = 8.0  # beside a combination
+WEIGHTED = Limits(  # the first pieces while combinations are compared
+    narrowest=2,
+    widest=6,
+    error=0.02,
+    tried=3,
+    written=6,
+    targets=("id", "sq", "inv", "log", "sin"),
+    pieces=(7, 14, 28, 56),
+)
+INDEX_COLUMNS = 4  # of a product that is a combination
+INDEX_LIBRARY, MOST_MONOMIALS = 16, 4  # before a combination, at first and in the end
+INDICES_COMPARED = 10  # combinations whose monomials are chosen
+INDEX_RIDGE = 1e-7  # splines of one combination times several columns say nearly the same
+MONOMIAL_PRICE = 3.0  # factor on the error for each
+
+# --- curves -------------------------------------------------------------------------------------
+
+GRID_POINTS = 128  # where a fitted curve is handed on
+CURVE_ERROR = 1e-9  # of a curve that was itself fitted
+LESS_WELL = 1e-4  # likewise of one that may be known less well
+CURVES_KEPT = 3
+FAMILIES = 8  # elementary functions per curve, the best ones
+INDEPENDENT = 40  # values of a curve that count as independent
+CURVE_NODE = 1.4  # price of a node, in units of the log likelihood
+TRANSFORM_PRICE = {"id": 0, "inv": 1, "sq": 1, "sqrt": 1, "log": 2, "invsq": 2, "invsqrt": 2}
+TRANSFORM_PRICE |= {"exp": 2, "sin": 3, "tan": 3, "cos": 3, "sinh": 3}
+INNER_PRICE = {"id": 0, "sq": 1, "inv": 1, "sqrt": 1, "log": 2, "exp": 2}
+POWER_SUMS: tuple[tuple[float, ...], ...] = (
+    *((1, 2), (1, 2, 3, 4, 5, 6), (2, 4, 6, 8, 10, 12)),
+    *((1,), (2,), (3,), (4,)),
+)
+POSITIVE_POWER_SUMS: tuple[tuple[float, ...], ...] = (
+    *((-2, -1, 1, 2), (-4, -2, 2, 4), (-0.5, 0.5, 1, 1.5, 2)),
+    *((-1,), (-2,), (0.5,), (1.5,)),
+)
+SINGLE = Limits(widest=1, error=0.5, written=10, pieces=(2, 4, 8, 16, 32, 64, 100))
+FINER_GAIN = 0.8  # factor on the error that more pieces must give
+WRITTEN_UNDER_NOISE = 24  # formulas, where noise leaves many as good
+NOISY_CURVE = 1e-5  # error of a curve that is not for want of pieces
+LOST_CURVE = 0.05  # error of a formula that is no start for a refit
+SMALL_VALUE, NARROW_WINDOW = 0.03, 0.8  # of a curve's largest value, of its range
+CURVE_ENDS = (0.005, 0.995)  # quantiles of the column between which a curve is written
+PRODUCT_CURVES = 4  # formulas of a factor
+RATES = (-6.0, -3.0, -2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0, 3.0, 6.0)
+ATOM_PAIRS = Limits(widest=1, error=0.01, tried=3)
+
+# --- the search, and the moves to simpler problems ----------------------------------------------
+
+DEPTH, BRANCHES = 3, 3  # pairs of columns put together, and ways of each that are followed
+NARROW = 3  # columns up to which the products without division go far enough
+NO_LOO_ERROR = 1e-5  # loo_error that counts as none
+NEAR_HALF_POWER, NEAR_THIRD_POWER = 0.02, 1e-3  # distance at which a power is that
+NEAR_HALF = 0.2  # distance of an exponent from a multiple of one half at which that is tried
+HIGHEST_EXPONENT = 6.0
+REWEIGHTINGS = 8  # of least absolute deviations
+LOO_GAIN = 0.9  # factor on the loo_error that a move must reach
+AUDIBLE = 1.15  # noise_ratio that shows more than noise
+MOST_CHOSEN = 8  # columns among which few are chosen
+AS_GOOD = 1.01  # factor on the error of the best choice
+WHOLE_POWER = 1e-3  # distance from a whole number
+
+# --- smooth models, noise and wrong rows --------------------------------------------------------
+
+LENGTHS = (1.0, 2.5, 6.0)  # in deviations of a column, times the root of the number of columns
+NUGGET = 1e-7
+SMOOTH_ROWS = 300
+FLAT = 1.5  # factor by which half the rows tell less at most, where noise is what is left
+QUIETEST, LOUDEST = 1e-8, 0.05  # shares of the variance between which there may be noise
+NOISE_SHARE = 0.3  # of the noise that the model is told of
+TEST_PIECES, TEST_PIECES_OF_ONE = 5, 20  # of splines that look for what is left, of one column
+TEST_SURE = 4.0  # deviations from what noise gives at most
+TEST_ROWS = 4  # per term of the test
+TEST_DEGREES, TEST_TERMS = (4, 3, 2), 200
+TEST_LOUD = 0.1  # noise beyond this share of the variance is not believed
+WRONG_LENGTHS = (1.0, 2.5)
+WRONG_NUGGET = 1e-2  # wrong cells are not followed
+WRONG_BLOCK = 400  # rows of one smooth model
+FEWEST_ROWS = 8  # among which none is wrong
+WRONG_ROUNDS = 12
+FAR_OFF = 8.0  # robust deviations
+FAR_LEAST = 1.0  # least distance, of the inverse hyperbolic sine of robust deviations of the target
+ALONE = 3.0  # deviations more, where the model knows nothing of a row
+WORST = 0.5  # share of the largest error from which rows are taken out in the same round
+MOST_WRONG = 0.1  # share of the rows beyond which they are no exceptions
+FOLLOWED = 1e-9  # share of a value that is followed exactly
+WITHOUT_GAIN = 0.3  # factor on the error of a formula that leaving rows out must give
+DISTANT = 1e3  # spans of the middle 90 % of a column beyond it
+NORMAL = 1.4826  # standard deviation over median absolute deviation
+
+# --- which formulas are kept --------------------------------------------------------------------
+
+HOPELESS = 0.9  # error
+ROUGH_START = 1e-4  # error below which every start is refitted
+FAR_START = 1e2  # factor by which a formula may start worse than a simpler one
+LONG_FORMULA, LONG_TO_THIN = 120, 45  # nodes beyond which nothing is refitted, no part left out
+NUMEROUS = 7  # numbers beyond which no part is left out
+THIN_ROUNDS = 12  # parts left out of one formula
+NODE, NUMBER = 3.0, 6  # price of a node in units of the log likelihood, nodes for a number
+DIGITS = 1.5  # price of a unit of the logarithm of a fraction's numerator and denominator
+ODD = 2.0  # digits of fractions, by the natural logarithm, that may stand for any number
+CHECKED_ROWS = 200  # where a shorter form is compared
+RISE = 1.03  # factor by which exact numbers and shorter forms may raise the error
+POLISHED, NOTED = 4, 12  # formulas that are polished last, and remembered for that
+SIMILAR = 1.15  # factor between errors of formulas that noise hardly tells apart
+HOPE = 0.75  # share of the numbers of a formula that may become exact
+UNSURE = 4.0  # factor of the error on rows held out over that on all that shows an overfit
+PATIENCE = (8.0, 2.0)  # seconds, and shares of the time so far, for every number of a formula
+FEW_NUMBERS, ROWS_EACH = 6, 10  # numbers of an exact formula, and different rows for each
+WORSE = 1.05  # factor by which a formula is worse than a shorter one by more than chance
+MOST_ARGUMENTS = 60  # of a sum or product
+LONG_FRACTION = 10**4  # largest numerator of a fraction that is shown as one
+
+# --- rows and scales ----------------------------------------------------------------------------
+
+MOST_ROWS = 2000
+HELD_OUT, NONE_HELD_OUT = 0.3, 4  # share of the rows, and rows with which none can be
+MANY_UNSEEN = 200  # rows beyond those of the search that choose and judge
+SAME_COLUMN = 1e-8  # distance of columns of unit length, up to which they are one
+FAR_FROM_ZERO = 100.0  # of the middle, in spreads, from which zero is moved there
+DIGITS_LOST = 1e6  # and from which digits are lost where it is not
+CORE = (0.05, 0.95)  # quantiles between which values are no outliers
+SOUND_SIZES = (1e-3, 1e4)  # largest sizes that are left as they are
+ROUNDING_STEPS = 4  # that a constant may seem to vary by
+DECIMALS = 15  # to which a constant may be rounded
+
+# --- time ---------------------------------------------------------------------------------------
+
+SIFTING = 0.5  # of the time, at most, to set wrong rows aside: of 10 s a third was too little
+RESERVE = 0.25  # seconds, for the receipt
+SEARCHING, POLISHING = 0.85, 0.1  # of the time; the rest is for the receipt
+FIRST_NETWORKS, LATE_NETWORKS = 0.5, 0.75  # of the search, then networks; without noise
+SMOOTH_TARGET = 0.05  # loo_error of a target that smooth models can tell
+PASSES = 4  # searches, each without the rows that the one before did not follow
+NETWORKS = 0.8  # of what is then left, for them
+LEAST_TIME = 2.0  # seconds, below which no network is trained
+
+# --- trained networks, and the structure they show ----------------------------------------------
+
+GRID = 3  # intervals of the grid of an edge
+HIDDEN_SUMS, HIDDEN_PRODUCTS = 5, (0, 2)  # hidden nodes: sums, and products of two sums
+WIDE_RANGE = 3.0  # largest over smallest value from which a logarithm is worth a try
+TRIAL_STEPS, MORE_STEPS = 5, 24  # of training: to compare, and for the one that is kept
+TRAINING_PATIENCE, TRAINING_ROWS = 6, 30
+SPARSE_STEPS = (12, 12)  # of training: without and with a penalty
+STRENGTH = 0.01  # of the penalty
+BUDGETS = (0.03, 0.1, 0.3, 1.0)  # rises of the loss for which edges are removed
+TOO_BAD = 4.0  # times the least error of a formula: a worse network is not read
+EDGE_SHARES = (0.98, 0.3)  # of an edge's variance that a function must explain, first and else
+AS_WELL = 1.15  # factor by which a simpler network may err more
+ABOUT_AS_WELL = 1.6  # factor up to which the best of several is taken, unless they are rough
+ROUGH = 0.02  # error from which a network says more by its formula than by its symmetry
+UNIONS_TRIED = 3  # one by one
+REFERENCES = 8  # rows over which a part is averaged
+KNOWS_MORE = 0.97  # factor on the error of a formula below which a network knows more
+PARTS = 2  # formulas of a part that are taken further
+UNTRUSTED = 0.04  # share of a column at either end where slopes are not trusted
+SYMMETRY_ROWS = 400
+SHIFTS = (1, 7, 31)  # rows from which other values of a column are taken
+NEEDLESS = 3.0  # errors by which a column that is needed changes the target at least
+JOINED, LOOSE = 40.0, 0.04  # errors that the slopes of fewer columns differ by, and at most
+FACTOR, STEADY = 20.0, 0.15  # errors that the powers of a factor differ by, and at most
+HIGHEST_FACTOR = 4  # power
+APART = 1.0  # errors that the mixed difference of a sum differs from 0 by at most
+ROUND = 0.06  # relative distance at which an exponent is a multiple of one half, a weight one

@@ -1,0 +1,247 @@
+"""Edges, interactions, flows and the formula as records for page and twin."""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import itertools
+import keyword
+import re
+from html import escape
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens.reporting.analysis import Analysis
+
+MOST = 200  # edges of a layer that are listed, the strongest first
+SURE = 0.99  # share of the rows on which a slope must have one sign
+LISTED = 100  # pairs, the strongest
+DIGITS = 4
+LONGEST = 90  # nodes of an expression that is still set as mathematics
+LONGEST_TERM = 110  # characters of a term that is
+LINE = 72  # characters of terms in one line of mathematics
+
+
+def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
+    """List the live edges of every layer, the strongest of each layer first.
+
+    std and mean are over the rows, in the scaled units of the node; relative is std over the
+    layer's largest; a destination is a node, or a factor of a product as y.1.
+    """
+    model = analysis.subject.model
+    records: list[dict[str, Any]] = []
+    for index, moments in enumerate(analysis.moments):
+        layer = model.layers[index]
+        functions = getattr(layer, "functions", None)
+        alive = (layer.mask != 0).cpu()
+        std = torch.where(alive, moments.std, torch.zeros_like(moments.std))
+        largest = float(std.max()) or 1.0
+        order = std.flatten().argsort(descending=True, stable=True).tolist()
+        edges = [divmod(place, std.shape[1]) for place in order]
+        live = [edge for edge in edges if bool(alive[edge])][:MOST]
+        trends = _trends(analysis, index, live)
+        for (out, in_), trend in zip(live, trends, strict=True):
+            records.append(
+                {
+                    "layer": index,
+                    "out": out,
+                    "in": in_,
+                    "name": model.edge_name(index, out, in_),
+                    "source": model.node_name(index, in_),
+                    "destination": model.subnode_name(index, out),
+                    "std": float(std[out, in_]),
+                    "mean": float(moments.mean[out, in_]),
+                    "relative": float(std[out, in_]) / largest,
+                    "function": str(functions[out][in_]) if functions else "spline",
+                    "trend": trend,
+                    "outside": float(analysis.trace.outside[index][in_]),
+                }
+            )
+    return records
+
+
+def _trends(analysis: Analysis, index: int, edges: list[tuple[int, int]]) -> list[str]:
+    """Say of each edge whether it rises or falls on the rows; all of them at once."""
+    record = analysis.trace
+    layer, x = record.layers[index], record.inputs[index]
+    size = max(1, 2**22 // (layer.in_features * layer.out_features))
+    counts = torch.zeros(2, layer.out_features, layer.in_features)
+    for part in x[:: max(1, len(x) // 1000)].split(size):
+        slopes: Tensor = layer.edge_derivatives(part)  # (batch, out, in)
+        counts += torch.stack([(slopes > 0).sum(0), (slopes < 0).sum(0)]).cpu()
+    shares = counts / counts.sum(0).clamp_min(1)
+    flat = counts.sum(0) == 0
+    return [_trend(float(shares[0, out, in_]), bool(flat[out, in_])) for out, in_ in edges]
+
+
+def _trend(rising: float, flat: bool) -> str:
+    """Word the share of rows on which an edge rises."""
+    if flat:
+        return "flat"
+    if rising >= SURE:
+        return "rises"
+    if rising <= 1 - SURE:
+        return "falls"
+    return f"rises on {rising:.0%} of the rows, falls on the others"
+
+
+def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:
+    """Return the strongest interactions, and how much of all effects they are, if known."""
+    found, planned = analysis.pairs, analysis.plan.pairs
+    if found is None or found.interactions is None:
+        return None
+    background_rows = analysis.background_rows
+    if analysis.attribution.interactions is None and planned is not None:
+        background_rows = len(planned[1])
+    sizes, means = found.interactions.abs().mean(0), found.interactions.mean(0)
+    alone = float(sizes.diagonal().sum())
+    together = float(sizes.triu(1).sum())
+    total = alone + together or 1.0
+    pairs: list[dict[str, Any]] = [
+        {
+            "features": [found.features[i], found.features[j]],
+            "size": float(sizes[i, j]),
+            "mean": float(means[i, j]),
+            "share": float(sizes[i, j]) / total,
+        }
+        for i, j in itertools.combinations(range(len(found.features)), 2)
+    ]
+    pairs.sort(key=lambda record: -record["size"])
+    return {
+        "method": found.method,
+        "rows": len(found.values),
+        "background_rows": background_rows,
+        "share": together / total,
+        "pairs": pairs[:LISTED],
+    }
+
+
+def describe_flows(analysis: Analysis) -> dict[str, Any] | None:
+    """Return a table (out, in) per layer of the mean |flow| through every edge, if known."""
+    found = analysis.flows
+    if found is None or found.paths is None:
+        return None
+    return {"method": found.method, "layers": [flow.abs().mean(0) for flow in found.paths]}
+
+
+def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
+    """Write a symbolic result as plain types; None when there is none.
+
+    Names stand in backticks in the equation; MathML is None when the formula is too long to be set.
+    """
+    from kanlens.symbolic.wording import latex_name, legend, written
+
+    result = analysis.formula
+    if result is None:
+        return None
+    output = min(analysis.subject.target, len(result.output_names) - 1)
+    name = result.output_names[output]
+    table = result.equations_
+    rows = table[table["output"] == name].to_dict(orient="records")
+    best = result.get_best(output)
+    records = [
+        {
+            **{str(k): v for k, v in row.items()},
+            "sympy_format": result.text(index, output),
+            "picked": index == best.name,
+        }
+        for index, row in zip(table.index[table["output"] == name], rows, strict=True)
+    ]
+    expression = best["sympy_format"]
+    logits = analysis.subject.model.task == "classification"
+    alone = logits and len(result.output_names) == 1
+    left, word = (f"logit({each})" if alone else each for each in (name, written(name)))
+    complexity = int(best["complexity"])
+    return {
+        "output": name,
+        "equation": f"{word} = {best['equation']}",
+        "names": legend(result.feature_names),
+        "complexity": complexity,
+        "latex": f"{latex_name(name)} = {result.latex(None, output, digits=DIGITS)}",
+        "python": python_source(expression, result.feature_names, name),
+        "mathml": mathml(expression, left) if complexity <= LONGEST else None,
+        "equations": records,
+        "receipt": dataclasses.asdict(result.receipt),
+        "summary": result.receipt.summary(),
+        "trustworthy": result.receipt.trustworthy,
+    }
+
+
+def mathml(expression: Any, name: str) -> str | None:
+    """Return a formula as presentation MathML, in lines of bearable length.
+
+    Names stand in it as they are, escaped. None when a term is too long to be set.
+    """
+    import sympy
+
+    from kanlens.symbolic.result import rounded
+
+    short = rounded(expression, DIGITS)
+    printer = _printer(any(len(str(symbol)) > 1 for symbol in short.free_symbols))
+    terms = short.as_ordered_terms() if short.is_Add else [short]
+    if max(len(str(term)) for term in terms) > LONGEST_TERM:
+        return None
+    rows, length = [f"{printer.doprint(sympy.Symbol(name))}<mo>=</mo>"], 0
+    for place, term in enumerate(terms):
+        negative = term.could_extract_minus_sign()
+        sign = "<mo>\N{MINUS SIGN}</mo>" if negative else "<mo>+</mo>" if place else ""
+        size = len(str(term))
+        if length and length + size > LINE:
+            rows.append("")
+            length = 0
+        rows[-1] += sign + printer.doprint(-term if negative else term)
+        length += size
+    lines = "".join(f"<mtr><mtd>{row}</mtd></mtr>" for row in rows)
+    minus = "<mo>\N{MINUS SIGN}</mo>"
+    lines = lines.replace("<mo>-</mo>", minus).replace("<mn>-", f"{minus}<mn>")
+    return f'<math display="block"><mtable columnalign="left">{lines}</mtable></math>'
+
+
+def _printer(long_names: bool) -> Any:
+    """Return a printer that leaves names alone, and sets a dot between factors with long ones."""
+    from sympy.printing.mathml import MathMLPresentationPrinter
+
+    printer = MathMLPresentationPrinter({"mul_symbol": "dot" if long_names else None})
+    indexed = printer._print_Symbol
+
+    def print_name(symbol: Any, style: str = "plain") -> Any:
+        if re.fullmatch(r"[A-Za-z]_?\d+", symbol.name):
+            return indexed(symbol, style)
+        element = printer.dom.createElement("mi")
+        element.appendChild(printer.dom.createTextNode(escape(symbol.name)))  # sympy does not
+        return element
+
+    printer._print_Symbol = print_name
+    return printer
+
+
+def python_source(expression: Any, names: tuple[str, ...], output: str) -> str | None:
+    """Return a formula as a Python function that needs only the standard library.
+
+    Names that Python does not allow are replaced by x1, x2, ... and explained. None when a spline
+    is left in the formula.
+    """
+    import sympy
+    from sympy.printing.pycode import pycode
+
+    if any(hasattr(node, "_imp_") for node in expression.atoms(sympy.Function)):
+        return None
+    used = {str(symbol) for symbol in expression.free_symbols}
+    plain = {name: _identifier(name, i) for i, name in enumerate(names, 1) if name in used}
+    if len(set(plain.values())) < len(plain):
+        plain = {name: f"x{i}" for i, name in enumerate(names, 1) if name in used}
+    symbols = {s: sympy.Symbol(plain[str(s)], real=True) for s in expression.free_symbols}
+    body = pycode(expression.xreplace(symbols), fully_qualified_modules=True)
+    if "Not supported" in body:
+        return None
+    notes = [f"    # {new}: {old!r}" for old, new in plain.items() if old != new]
+    head = f"def {_identifier(output, 0, 'formula')}({', '.join(plain.values())}):"
+    return "\n".join(["import math", "", "", head, *notes, f"    return {body}"])
+
+
+def _identifier(name: str, place: int, other: str = "") -> str:
+    taken = keyword.iskeyword(name) or name == "math" or hasattr(builtins, name)
+    plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and not taken
+    return name if plain else other or f"x{place}"

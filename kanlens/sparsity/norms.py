@@ -1,0 +1,290 @@
+"""Norms of edges: of their functions on data, of their weights, and of how much they bend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeGuard, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.checks import check_columns, check_rows, message
+from kanlens.errors import InvalidValueError, MethodError
+from kanlens.functions.catalog import BASES
+from kanlens.model.edge_sum import summed
+from kanlens.model.layers import EdgeLayer, KANLinear
+from kanlens.sparsity.moments import Bands, Moments, added_by_cell, pair_products, rooted
+from kanlens.splines import spline
+from kanlens.splines.cells import Cells
+
+CHUNK = 2**20  # edge values held at once
+SMALL = 2**16  # edge values up to which computing them is faster than the moments of the basis
+NODES = 12  # of Gauss-Legendre on a piece no wider than WIDEST
+WIDEST = 1.0  # every base is analytic within pi / 2 of the real line, or farther
+FAR = 60.0  # beyond it the second derivative of every base is below 1e-20
+
+
+def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
+    """Return the mean over the rows of ``|phi_oi(x_i)|``: the penalty of the paper [1]_, exact.
+
+    A layer that has a method of this name answers by it. For all others the edges' values are
+    computed a few rows at a time, for the gradient once more, so that memory does not grow with
+    the batch.
+
+    Parameters
+    ----------
+    layer : EdgeLayer
+        The layer.
+    x : Tensor, shape (batch, in)
+        What reaches the layer, in its scaled units.
+
+    Returns
+    -------
+    Tensor, shape (out, in)
+        Differentiable in the weights and in `x`.
+
+    Raises
+    ------
+    ShapeError
+        If `x` has no rows, or another number of columns.
+
+    References
+    ----------
+    .. [1] Z. Liu et al., KAN: Kolmogorov-Arnold Networks, 2024, section 2.5.1.
+
+    Examples
+    --------
+    >>> activation_l1(KANLinear(3, 2), torch.rand(10, 3)).shape
+    torch.Size([2, 3])
+    """
+    _check_rows("activation_l1", layer, x)
+    own = getattr(layer, "activation_l1", None)
+    if own is not None:
+        return cast("Tensor", own(x))
+    return _mean(layer, x, torch.abs).to(x.dtype)
+
+
+def activation_l2(layer: EdgeLayer, x: Tensor, centered: bool = True) -> Tensor:  # (out, in)
+    """Return the L2 norm of every edge over the rows: the standard deviation of phi_oi(x_i).
+
+    For splines it is a quadratic form of the weights in the covariances of the basis, of which
+    only degree + 1 functions live at a point, so that neither time nor memory knows the (batch,
+    out, in) tensor (a small one is built where that is faster). It is exact also where an edge
+    varies far less than it is high.
+
+    Parameters
+    ----------
+    layer : EdgeLayer
+        The layer.
+    x : Tensor, shape (batch, in)
+        What reaches the layer, in its scaled units.
+    centered : bool
+        Whether the mean of the edge is subtracted, as a constant belongs to the node and to no
+        edge. Without, the norm is sqrt(mean(phi^2)).
+
+    Returns
+    -------
+    Tensor, shape (out, in)
+        Differentiable in the weights and in `x`; the gradient of an edge that is zero is zero.
+
+    Raises
+    ------
+    ShapeError
+        If `x` has no rows, or another number of columns.
+
+    Examples
+    --------
+    >>> layer, x = KANLinear(3, 2), torch.rand(50, 3)
+    >>> torch.allclose(activation_l2(layer, x), layer.edge_values(x).std(0, correction=0))
+    True
+    """
+    _check_rows("activation_l2", layer, x)
+    return means_and_norms(layer, x, centered)[1].to(x.dtype)
+
+
+def means_and_norms(layer: EdgeLayer, x: Tensor, centered: bool) -> tuple[Tensor, Tensor]:
+    """Return mean and L2 norm of every edge in float64; the mean has no full gradient."""
+    count = len(x) * layer.in_features * layer.out_features
+    if count <= SMALL:
+        values = layer.edge_values(x).double()
+        first = values[:1].detach()  # so that an edge without variation has none by rounding
+        mean = (values - first).mean(0)
+        away = values - first - mean.detach() if centered else values  # its sum: no gradient
+        return first[0] + mean, rooted(away.square().mean(0))
+    if made_of_splines(layer):
+        mean, variance = Moments.over(layer, x).edges(layer)
+        return mean, rooted(variance if centered else variance + mean.square())
+    with torch.no_grad():
+        first = layer.edge_values(x[:1]).double()
+        mean = first[0] + _mean(layer, x, lambda values: values - first)
+    start = mean if centered else torch.zeros_like(mean)
+    return mean, rooted(_mean(layer, x, lambda values: (values - start).square()))
+
+
+def made_of_splines(layer: EdgeLayer) -> TypeGuard[KANLinear]:
+    """Tell whether every edge of a layer is a spline and a base function, and nothing else."""
+    return getattr(type(layer), "edge_values", None) is KANLinear.edge_values
+
+
+def _mean(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the mean over the rows of a function of every edge's value, added up in float64."""
+
+    def total(part: Tensor) -> Tensor:
+        return function(layer.edge_values(part).double()).sum(0)
+
+    parts = x.split(max(1, CHUNK // (layer.in_features * layer.out_features)))
+    return summed(parts, total, again=torch.is_grad_enabled() and len(parts) > 1) / len(x)
+
+
+def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
+    """Return the L1 norm of each edge's weights, free of how the edge is written.
+
+    For a spline edge it is ``mean_k |coefficient_k - c| + |base_weight|``, with the scaler
+    multiplied into the coefficients and c the mean of the edge; a base that is a straight line
+    counts in the coefficients, which can write it, and a base of zero not at all. The same function
+    split differently between weight and scaler or between a straight base and the spline, or a
+    constant moved from one edge of a node to another, leaves it as it is; efficient-kan's norm
+    (`raw_l1`) changes by any factor.
+
+    Parameters
+    ----------
+    layer : EdgeLayer
+        The layer.
+    x : Tensor, shape (batch, in), optional
+        Where the mean is taken, in the scaled units of the layer. Without it the mean is taken
+        over the stored quantiles of the training data, else evenly over the grid.
+
+    Returns
+    -------
+    Tensor, shape (out, in)
+
+    Examples
+    --------
+    >>> weight_l1(KANLinear(3, 2)).shape
+    torch.Size([2, 3])
+    """
+    _check_layer("weight_l1", layer, "weight_l1")
+    return layer.weight_l1(x)
+
+
+def raw_l1(layer: KANLinear) -> Tensor:  # (out, in)
+    """Return efficient-kan's norm, ``mean_k |spline_weight_k|``: no base, no scaler, no gauge.
+
+    It belongs to the weights, not to the function; it is here for comparison. efficient-kan's
+    whole penalty is its sum plus its `entropy`.
+
+    Examples
+    --------
+    >>> raw_l1(KANLinear(3, 2)).shape
+    torch.Size([2, 3])
+    """
+    _check_layer("raw_l1", layer, "spline_weight")
+    return layer.spline_weight.abs().mean(-1) * layer.mask
+
+
+def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
+    """Return the integral over the grid of phi_oi''(x)^2, in the scaled units of the layer.
+
+    The second derivative of a spline is a spline two degrees lower [1]_; the integral is a
+    quadratic form of its coefficients in the Gram matrix of that lower basis, exact by
+    Gauss-Legendre on every interval. The base and its products with the spline are integrated on
+    the same points, to 1e-12 of the whole. A spline of order 1 has straight pieces: its curvature
+    is zero, and its corners do not count.
+
+    Parameters
+    ----------
+    layer : EdgeLayer
+        A layer of splines.
+
+    Returns
+    -------
+    Tensor, shape (out, in)
+        Differentiable in the weights.
+
+    Raises
+    ------
+    MethodError
+        If some edges of the layer are no splines.
+
+    References
+    ----------
+    .. [1] C. Reinsch, Smoothing by spline functions, 1967.
+
+    Examples
+    --------
+    >>> layer = KANLinear(1, 1, base_activation="zero")
+    >>> with torch.no_grad():
+    ...     _ = layer.spline_weight.copy_(torch.arange(8.0))  # a straight line
+    >>> round(curvature(layer).item(), 6)
+    0.0
+    """
+    if not made_of_splines(layer):
+        got, advice = type(layer).__name__, "Choose another penalty"
+        raise MethodError(message("curvature", "a layer of splines", got, advice))
+    total = _integrals(layer).form(_bends(layer), layer.base_weights().double())
+    return total.to(layer.grid.dtype)
+
+
+def _bends(layer: KANLinear) -> Tensor:  # (out, in, basis - 2)
+    """Return the coefficients of the splines' second derivatives."""
+    coef, knots, degree = layer.coefficients().double(), layer.grid.double(), layer.spline_order
+    if degree < 2:
+        return coef.new_zeros(*coef.shape[:2], layer.grid_size)
+    first, inner = spline.differentiate(coef, knots, degree)
+    return spline.differentiate(first, inner, degree - 1)[0]
+
+
+@torch.no_grad()
+def _integrals(layer: KANLinear) -> Bands:
+    """Return the integrals of products of the lower basis functions and the base'' over the grid.
+
+    A spline of order 1 has no lower basis; a constant with a coefficient of zero stands for it.
+    """
+    knots, degree = layer.grid.double(), max(2, layer.spline_order)
+    dropped = min(2, layer.spline_order)
+    inner = knots[:, dropped : knots.shape[1] - dropped]
+    cells = Cells(knots=inner, degree=degree - 2, padding=0, slopes=None)
+    x, weights = _quadrature(_refined(cells.cuts), NODES)
+    cell, values = cells.evaluate(x)
+    values.append(torch.from_numpy(BASES[layer.base_name].nth(x.cpu().numpy(), 2)).to(x))
+    weighted = [value * weights for value in values]
+    return Bands.of(added_by_cell(pair_products(values, weighted), cell, cells), cells)
+
+
+def _quadrature(cuts: Tensor, count: int) -> tuple[Tensor, Tensor]:  # (in, point) twice
+    """Return the points and weights of Gauss-Legendre on every interval of each input."""
+    places, weights = (torch.as_tensor(a).to(cuts) for a in np.polynomial.legendre.leggauss(count))
+    half = cuts.diff(dim=1).unsqueeze(-1) / 2
+    middle = cuts[:, :-1, None] + half
+    return (middle + half * places).flatten(1), (half * weights).flatten(1)
+
+
+def _refined(cuts: Tensor) -> Tensor:
+    """Add evenly spaced cuts, so that no interval is wide where the bases bend."""
+    low, high = (end.clamp(-FAR, FAR) for end in (cuts[:, :1], cuts[:, -1:]))
+    count = max(1, math.ceil(float((high - low).max()) / WIDEST))
+    steps = torch.linspace(0, 1, count + 1).to(cuts)
+    return torch.cat([cuts, low + (high - low) * steps], dim=1).sort(dim=1).values
+
+
+def _check_layer(call: str, layer: Any, needed: str = "edge_values") -> None:
+    """Refuse what is no layer of edges, or lacks what a norm needs."""
+    if hasattr(layer, "mask") and hasattr(layer, needed):
+        return
+    whole = hasattr(layer, "layers")
+    advice = "Pass one of model.layers" if whole else "Pass a KANLinear"
+    kind = type(layer).__name__
+    got = kind if not hasattr(layer, "mask") else f"{kind}, which has no {needed}"
+    raise InvalidValueError(message(call, "a layer of edges", got, advice))
+
+
+def _check_rows(call: str, layer: Any, x: Any) -> None:
+    """Refuse what is no layer, and what are no rows of its inputs."""
+    _check_layer(call, layer)
+    if not isinstance(x, Tensor):
+        advice = "Convert it with torch.as_tensor"
+        raise InvalidValueError(message(call, "x to be a Tensor", type(x).__name__, advice))
+    check_columns(call, x, layer.in_features)
+    check_rows(call, x)

@@ -1,0 +1,110 @@
+"""The view of a KAN that captum's DeepLift reads rightly."""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from kanlens.attribution import attribute
+from kanlens.attribution.captum_methods.views import EdgeActivation, EdgeView, known_to_captum
+from kanlens.attribution.problem import Problem
+from kanlens.model.analysis import private_copy
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    """Leave gradients on: the views are what they are taken of."""
+
+
+def view(model, x, target):
+    return EdgeView(Problem(model=private_copy(model), x=x, rows=None, target=target))
+
+
+class Plain(nn.Module):
+    """One output of a model, as one would hand it to captum."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x)[:, 0]
+
+
+def stock_deep_lift(model, x, rows):
+    from captum.attr import DeepLift
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return DeepLift(Plain(model)).attribute(x.requires_grad_(), rows).detach()
+
+
+def test_the_view_is_the_model(network, draw):
+    model, x = network([3, 4, 2], extrapolation="zero"), draw(6, 3)
+    torch.testing.assert_close(view(model, x, 1)(x), model(x)[:, 1].detach())
+
+
+@pytest.mark.parametrize("widths", [[3, (1, [2, 3]), 2], [3, 2, (1, [3])]])
+def test_levels_of_the_view_are_the_nodes(widths, network, draw):
+    model, x = network(widths), draw(6, 3)
+    module, seen = view(model, x, 1), []
+    for level in module.levels:
+        level.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    torch.testing.assert_close(module(x), model(x)[:, 1].detach())
+    hidden = model.scale_inputs(x)
+    for layer, nodes, found in zip(model.layers, model.nodes, seen, strict=True):
+        hidden = nodes(layer(hidden)).detach()
+        torch.testing.assert_close(found, hidden, rtol=1e-12, atol=1e-12)
+
+
+def test_pairs_of_many_samples_and_rows_take_no_second(network, draw):
+    """32 samples and 50 background rows: 0.05 s, in 1600 pairs."""
+    model, x, rows = network([8, 5, 1]), draw(32, 8), draw(50, 8, seed=2)
+    attribute(model, x[:1], method="captum_deep_lift", background=rows)  # captum is loaded
+    started = time.perf_counter()
+    found = attribute(model, x, method="captum_deep_lift", background=rows)
+    assert time.perf_counter() - started < 2
+    assert float(found.completeness_gap.abs().max()) < 1e-12
+
+
+def test_the_view_has_the_models_gradient(network, draw):
+    model, x = network([3, 4, 2]), draw(6, 3).requires_grad_()
+    found = torch.autograd.grad(view(model, x, 1)(x).sum(), x)[0]
+    expected = torch.autograd.grad(model(x)[:, 1].sum(), x)[0]
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_activation_is_elementwise(network, draw):
+    layer = private_copy(network([3, 2])).layers[0]
+    u = draw(1, 3)[:, None, :].repeat(1, 2, 1).requires_grad_()
+    jacobian = torch.autograd.functional.jacobian(EdgeActivation(layer), u).reshape(6, 6)
+    slopes = layer.edge_derivatives(u[:, 0].detach()).flatten()
+    torch.testing.assert_close(jacobian, torch.diag(slopes))
+
+
+@pytest.mark.parametrize("widths", [[5, 4, 1], [5, 4, 3, 1]])
+def test_deep_lift_is_complete_where_stock_captum_is_far_off(widths, network, draw):
+    model, x, row = network(widths), draw(32, 5), draw(1, 5, seed=2)
+    found = attribute(model, x, method="captum_deep_lift", background=row)
+    change = float((found.output - found.reference).abs().mean())
+    gap = found.output - found.reference - stock_deep_lift(model, x, row.expand_as(x)).sum(1)
+    assert float(found.completeness_gap.abs().max()) / change < 1e-12
+    assert float(gap.abs().max()) / change > 1
+    secant = attribute(model, x, method="secant", background=row)
+    torch.testing.assert_close(found.values, secant.values, rtol=1e-10, atol=1e-10 * change)
+
+
+def test_captum_forgets_the_activation_afterwards():
+    from captum.attr._core.deep_lift import SUPPORTED_NON_LINEAR
+
+    before = dict(SUPPORTED_NON_LINEAR)
+    with known_to_captum():
+        assert EdgeActivation in SUPPORTED_NON_LINEAR
+    assert before == SUPPORTED_NON_LINEAR
+    with pytest.raises(RuntimeError, match="stop"), known_to_captum():
+        raise RuntimeError("stop")
+    assert before == SUPPORTED_NON_LINEAR

@@ -1,0 +1,45 @@
+"""Forms of a formula with fewer numbers, with one part less, and with its roots joined."""
+
+import sympy
+
+from kanlens.symbolic.term_collection import (
+    even_ratios,
+    joined,
+    multiplied_in,
+    thinner,
+    without_negligible_terms,
+)
+
+X, Y, Z = sympy.symbols("x y z", real=True)
+
+
+def test_a_common_number_is_pulled_out_of_a_sum():
+    assert even_ratios(sympy.sqrt(0.25 * X**2 + 0.5 * Y)) == 0.5 * sympy.sqrt(X**2 + 2 * Y)
+    assert str(even_ratios(sympy.sqrt(0.25 * X**2 + 0.25 * Y**2))) == "0.5*sqrt(x**2 + y**2)"
+    assert even_ratios(0.3 * X + 0.4321 * Y) == 0.3 * X + 0.4321 * Y
+
+
+def test_terms_that_are_rounding_are_left_out_at_any_depth():
+    total = 3 * sympy.exp(X * Y + 1e-16 * X) + 2e-15 * sympy.sin(X)
+    assert without_negligible_terms(total) == 3 * sympy.exp(X * Y)
+    assert without_negligible_terms(X + 1e-13 * Y) == X + 1e-13 * Y
+
+
+def test_roots_and_logarithms_are_joined():
+    assert joined(3 * sympy.sqrt(X) * sympy.sqrt(Y)) == 3 * sympy.sqrt(X * Y)
+    assert joined(Z * sympy.log(X) - Z * sympy.log(Y)) == Z * sympy.log(X / Y)
+    both = sympy.sqrt(X) / sympy.sqrt(Y) + sympy.log(X) - sympy.log(Y)
+    assert joined(both) == sympy.sqrt(X / Y) + sympy.log(X / Y)
+
+
+def test_exact_factors_of_inexact_sums_are_multiplied_in():
+    made = multiplied_in(sympy.Mul(1000, Y, 0.0025 * X + 0.0005))
+    assert str(made) == "y*(2.5*x + 0.5)"
+    assert multiplied_in(1000 * Y * (X + 0.5)) == 1000 * Y * (X + 0.5)
+
+
+def test_one_part_is_left_out_anywhere():
+    assert X / Y in thinner(X / (Y + 0.01))
+    assert sympy.Integer(1) + X in thinner(sympy.cos(Y) + X)
+    assert X in thinner(sympy.Abs(X))
+    assert all(e.free_symbols for e in thinner(X + 2))
