@@ -244,9 +244,10 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: Parts) -> Att
     counted = [] if parts.baseline.startswith(NOTHING) else [output.new_tensor(reference)]
     _check_numbers(method, model.dtype, parts.values, output, *counted)
 
-    def typed(found: Tensor | None) -> Tensor | None:
-        return None if found is None else found.to(model.dtype)
-
+    known: dict[str, Any] = {}
+    for name in ("standard_error", "bound", "interactions"):
+        found = getattr(parts, name)
+        known[name] = None if found is None else found.to(model.dtype)
     return Attribution(
         values=parts.values.to(model.dtype),
         output=output.to(model.dtype),
@@ -260,13 +261,11 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: Parts) -> Att
         ),
         x=problem.x.to(model.dtype) if own else None,
         groups=model.schema.groups if own else {},
-        standard_error=typed(parts.standard_error),
-        bound=typed(parts.bound),
-        interactions=typed(parts.interactions),
         paths=None if flows is None else tuple(flow.to(model.dtype) for flow in flows),
         owners=None if flows is None else tuple(tuple(n.owner.tolist()) for n in model.nodes),
         evaluations=parts.evaluations,
         remark=parts.remark,
+        **known,
     )
 
 

@@ -104,7 +104,8 @@ class Problem:
 
     def output_in_parts(self, x: Tensor) -> Tensor:
         """Return `output` without ever holding more than one part of the work."""
-        return torch.cat([self.output(part) for part in x.split(self.rows_at_once)])
+        parts = x.split(analysis.rows_at_once(self.model))
+        return torch.cat([self.output(part) for part in parts])
 
     def counted_from(self, baseline: str) -> float:
         """Return the reference that a baseline names; NaN for values that are no shares."""

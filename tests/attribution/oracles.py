@@ -57,6 +57,7 @@ def _secants(model: KAN, x: Tensor, rows: Tensor, target: int, level: int) -> Te
     """Sum over all paths of the product of slopes, one edge and one factor at a time."""
     values = torch.zeros(len(x), model.widths[level], dtype=x.dtype)
     widths = [range(layer.out_features) for layer in model.layers][level:]
+    edge = functools.cache(lambda index, o, i: model.layers[index].edge(o, i))
     for b, sample in enumerate(x):
         for row in rows:
             (ours, our_sums), (theirs, their_sums) = _levels(model, sample), _levels(model, row)
@@ -65,7 +66,7 @@ def _secants(model: KAN, x: Tensor, rows: Tensor, target: int, level: int) -> Te
                 share, i = float(ours[level][start] - theirs[level][start]), start
                 for index, o in enumerate(path, level):
                     u, v = float(ours[index][i]), float(theirs[index][i])
-                    phi, nodes = model.layers[index].edge(o, i), model.nodes[index]
+                    phi, nodes = edge(index, o, i), model.nodes[index]
                     share *= float((phi(u) - phi(v)) / (u - v))
                     i, factor = nodes.grouping.place(o)
                     if factor is not None:

@@ -8,6 +8,7 @@ coalitions of a pair cost one addition each, and what comes after the first laye
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -86,6 +87,7 @@ def _bits(n: int) -> Tensor:  # (coalition, player)
     return (torch.arange(2**n)[:, None] >> torch.arange(n)) & 1
 
 
+@functools.lru_cache(maxsize=4)
 def value_weights(n: int) -> Tensor:
     """Return the weight of each coalition's worth in each player's Shapley value: (2 ** n, n).
 
