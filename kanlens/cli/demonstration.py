@@ -140,8 +140,8 @@ class _Job:
     def _read(self, model: KAN, table: Table) -> SymbolicResult:
         """Read a formula and say what it is worth."""
         import kanlens
+        from kanlens.symbolic.notation import formula_text
         from kanlens.symbolic.result import rounded
-        from kanlens.symbolic.wording import formula_text
 
         rows = table.keep(model.feature_names)
         symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)

@@ -13,15 +13,15 @@ import torch
 
 from kanlens.checks import check_generator, check_positive
 from kanlens.deadlines import Deadline, ending
-from kanlens.discovery import constants as tuned
-from kanlens.discovery.choosing import chosen_entry, constant, in_units, shown
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Entry, Front
+from kanlens.discovery.model_selection import chosen_entry, constant, in_units, shown
 from kanlens.discovery.outliers import unfollowed
 from kanlens.discovery.problems import SearchProblem
+from kanlens.discovery.scaling import CALL, ScaledTable, resolved, table_of
 from kanlens.discovery.search import POWER_LAW, search
 from kanlens.discovery.smoothness import loo_error, noise_of
 from kanlens.discovery.structure import Interlude, explore
-from kanlens.discovery.tables import CALL, ScaledTable, resolved, table_of
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.progress import progress_bar
 from kanlens.symbolic.composition import Expr, evaluator, plain

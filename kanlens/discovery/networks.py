@@ -18,7 +18,7 @@ import sympy
 import torch
 
 from kanlens.deadlines import Deadline, OutOfTimeError, check_time
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error

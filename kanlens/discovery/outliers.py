@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.regression import Array, relative_error, spread_rows
 from kanlens.discovery.smoothness import even, is_noise, left_out, nearest, predicted
 

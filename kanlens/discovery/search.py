@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.additive import AdditiveModel, OuterFunction
 from kanlens.discovery.ansatz import Ansatz, LinearModel, PowerLaw, Through
 from kanlens.discovery.front import Front
@@ -24,8 +24,8 @@ from kanlens.discovery.reductions import (
     rounded_exponents,
 )
 from kanlens.discovery.separable import ProductWithCombination, SeparableProduct
-from kanlens.discovery.single import CURVE
 from kanlens.discovery.sparse import DictionarySum, SparseSum
+from kanlens.discovery.univariate import CURVE
 
 POWER_LAW = PowerLaw()
 _ADDITIVE, _MONOMIALS = AdditiveModel(), MonomialSum()

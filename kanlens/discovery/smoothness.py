@@ -19,7 +19,7 @@ import math
 import numpy as np
 
 from kanlens.deadlines import check_time
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.regression import Array, Basis, solve, spread_rows, varies
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from kanlens.deadlines import work_in
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Entry, Front
 from kanlens.discovery.networks import Interpolator, interpolator, network_formulas
 from kanlens.discovery.problems import SearchProblem

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import sympy
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, away, spread_rows
 from kanlens.symbolic.composition import Expr

@@ -33,6 +33,7 @@ from kanlens.symbolic.error_budget import error_budget
 from kanlens.symbolic.front import RULES
 from kanlens.symbolic.joint_refit import relative_loss
 from kanlens.symbolic.library import library
+from kanlens.symbolic.notation import edge_text
 from kanlens.symbolic.partition import (
     Given,
     Pair,
@@ -49,7 +50,6 @@ from kanlens.symbolic.path import build_path
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import SymbolicResult
 from kanlens.symbolic.simplification import complexity
-from kanlens.symbolic.wording import edge_text
 from kanlens.threads import one_thread
 
 if TYPE_CHECKING:

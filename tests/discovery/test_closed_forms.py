@@ -19,12 +19,12 @@ from kanlens.discovery.regression import (
     varies,
     weighted,
 )
-from kanlens.discovery.single import atoms
+from kanlens.discovery.scaling import Scale, as_array, number, resolved, rounding_step, shortest
 from kanlens.discovery.smoothness import is_noise, loo_error, noise_of
 from kanlens.discovery.sparse import grown_sums
 from kanlens.discovery.structure import part_of
 from kanlens.discovery.symmetry import components, effects, factors, joined_gap, mixed_differences
-from kanlens.discovery.tables import Scale, as_array, number, resolved, rounding_step, shortest
+from kanlens.discovery.univariate import atoms
 
 X, Y = sympy.symbols("x y", positive=True)
 LINE = np.linspace(0.0, 1.0, 50)[:, None]

@@ -14,7 +14,6 @@ from kanlens.discovery.additive import (
     solve_additive,
 )
 from kanlens.discovery.ansatz import Ansatz, PowerLaw, Through
-from kanlens.discovery.constants import EXACT, Limits
 from kanlens.discovery.curves import U, fit_curves
 from kanlens.discovery.front import Front
 from kanlens.discovery.index_model import MonomialsTimesIndex, PowersTimesIndex
@@ -34,9 +33,10 @@ from kanlens.discovery.reductions import (
 )
 from kanlens.discovery.regression import Basis, best_pairs, eliminate, quick_error
 from kanlens.discovery.separable import ProductWithCombination, SeparableProduct
-from kanlens.discovery.single import multipliers, smooth_curve, windows
+from kanlens.discovery.settings import EXACT, Limits
 from kanlens.discovery.smoothness import loo_error
 from kanlens.discovery.sparse import best_sums
+from kanlens.discovery.univariate import multipliers, smooth_curve, windows
 
 A, B, C = sympy.symbols("a b c", real=True)
 

@@ -1,4 +1,4 @@
-"""What a user passes to `discover`, checked, split, and scaled: origin and unit of every column."""
+"""Input scaling: what `discover` is given, checked, split; origin and unit of every column."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from kanlens.checks import check_finite, message
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.deadlines import ending
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.outliers import distant_rows, wrong_beside, wrong_rows
 from kanlens.discovery.regression import Array, spread_rows
 from kanlens.errors import ShapeError
