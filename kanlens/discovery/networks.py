@@ -183,7 +183,7 @@ def trained(
     run = TrainingRun(network, options, *view.tensors(problem), generator)
     try:
         run.begin()
-        run.go(_watching(deadline))
+        run.train(_watching(deadline))
     except OutOfTimeError:
         pass  # the best state is in the network
     except KanlensError:

@@ -19,8 +19,8 @@ from kanlens.discovery.reductions import (
     best_loo_error,
     divided,
     paired,
-    peeled,
-    quieted,
+    remove_factors_to_noise,
+    remove_power_factors,
     rounded_exponents,
 )
 from kanlens.discovery.separable import ProductWithCombination, SeparableProduct
@@ -68,10 +68,10 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
         if shallow or not ansatz.costly:
             yield partial(ansatz.offer, problem, front)
     if problem.width > 1:
-        reduced = peeled(problem, front.deadline)
+        reduced = remove_power_factors(problem, front.deadline)
         if reduced.width < problem.width:
             yield partial(search, reduced, front, depth=depth)
-        quieter = quieted(problem, front.deadline)
+        quieter = remove_factors_to_noise(problem, front.deadline)
         if quieter.width < problem.width and quieter.key != reduced.key:
             yield partial(search, quieter, front, depth=depth)
         yield partial(_divided_formulas, problem, front, depth)

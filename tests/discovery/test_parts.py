@@ -29,7 +29,7 @@ from kanlens.discovery.reductions import (
     best_loo_error,
     exponents_of,
     paired,
-    peeled,
+    remove_power_factors,
 )
 from kanlens.discovery.regression import Basis, best_pairs, eliminate, quick_error
 from kanlens.discovery.separable import ProductWithCombination, SeparableProduct
@@ -262,7 +262,7 @@ def test_exponents_are_estimated_whatever_the_sign_of_the_rest():
 
 def test_factors_and_idle_columns_are_peeled_off():
     given = problem(lambda a, b, c: a**2 * np.sin(b), 3, count=600)
-    rest = peeled(given, Deadline.after(20.0))
+    rest = remove_power_factors(given, Deadline.after(20.0))
     assert rest.names == (B,)
     assert rest.rebuild(sympy.sin(B)) == A**2 * sympy.sin(B)
 
