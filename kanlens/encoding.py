@@ -1,4 +1,4 @@
-"""Rows and targets of any accepted kind, encoded as a model takes them.
+"""Adapt rows and targets of any accepted kind to a model.
 
 The model takes over what the data knows: names, units, kinds, task and classes.
 """
@@ -29,7 +29,7 @@ from kanlens.data.schema import Output, Schema, default_schema
 from kanlens.data.tables import Table, read_table
 from kanlens.errors import DataError, KanlensError, ShapeError
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 from kanlens.model.statistics import deviations
 
 _READER = re.compile(r"\b((?:impute|drop)='[^']*')")
@@ -78,7 +78,7 @@ def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
     >>> model.class_labels, model.output_names, len(model.background)
     (('low', 'high'), ('y=low', 'y=high'), 3)
     """
-    remember(model, _prepared(model, data, trained=True)[0])
+    store_statistics(model, _prepared(model, data, trained=True)[0])
 
 
 def _prepared(

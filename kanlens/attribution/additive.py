@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem
+from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
 from kanlens.checks import check_choice, message
 from kanlens.errors import MethodError
-from kanlens.model.analysis import live_edges
+from kanlens.model.analysis import nonzero_edges
 from kanlens.progress import progress_bar
 
 LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
@@ -24,7 +24,7 @@ NARROW = 1e-9  # a conditional deviation below this is a point
 @method(exact=True, complete=True)
 def additive(
     problem: Problem, *, law: Literal["interventional", "observational"] = "interventional"
-) -> Parts:
+) -> LocalValues:
     """Exact closed form for a sum of functions of single features, also under their own law.
 
     These are its Shapley values. Against a background whose features are set one by one
@@ -57,7 +57,9 @@ def additive(
     else:
         rows = problem.background
         values = contributions(problem, problem.x) - contributions(problem, rows).mean(0)
-    return Parts(values=values, reference=problem.counted_from(MEAN_OUTPUT), baseline=MEAN_OUTPUT)
+    return LocalValues(
+        values=values, reference=problem.counted_from(MEAN_OUTPUT), baseline=MEAN_OUTPUT
+    )
 
 
 def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
@@ -167,7 +169,7 @@ def _observational(problem: Problem) -> Tensor:
     law = GaussianCopula.of(rows)
     ours, theirs = contributions(problem, x), contributions(problem, rows)
     atoms = theirs.gather(0, law.order)  # (row, in): f_i at the sorted values of the background
-    live = live_edges(problem.model.layers[0])[problem.target].nonzero().flatten()
+    live = nonzero_edges(problem.model.layers[0])[problem.target].nonzero().flatten()
     scores = law.scores(x)
     values = torch.zeros_like(x)
     size = max(1, NUMBERS // (len(rows) * max(1, len(live))))

@@ -29,7 +29,7 @@ ACTIVATIONS = f"{NOTHING}values are activations, no shares"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Parts:
+class LocalValues:
     """What a local method returns, in float64; the attributes are those of `Attribution`.
 
     `reference` is NaN where values are no shares of a change, and `features` is None when the
@@ -49,7 +49,7 @@ class Parts:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scores:
+class GlobalScores:
     """What a global method returns, in float64; the attributes are those of `Importance`."""
 
     values: Tensor

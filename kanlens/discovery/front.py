@@ -10,7 +10,7 @@ import numpy as np
 import sympy
 
 from kanlens.deadlines import Deadline
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.outliers import exceptions
 from kanlens.discovery.regression import Array, relative_error
 from kanlens.discovery.smoothness import is_noise

@@ -18,7 +18,7 @@ import sympy
 import torch
 
 from kanlens.deadlines import Deadline, OutOfTimeError, check_time
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error
@@ -183,7 +183,7 @@ def trained(
     run = TrainingRun(network, options, *view.tensors(problem), generator)
     try:
         run.begin()
-        run.go(_watching(deadline))
+        run.train(_watching(deadline))
     except OutOfTimeError:
         pass  # the best state is in the network
     except KanlensError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.regression import Array, away
 from kanlens.symbolic.composition import Expr
 

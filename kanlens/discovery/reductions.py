@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 
 from kanlens.deadlines import Deadline
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, away, eliminate, relative_error, solve
 from kanlens.discovery.smoothness import loo_error, noise_of, noise_ratio
@@ -135,8 +135,8 @@ def _ways_without(problem: SearchProblem) -> Iterator[tuple[int, float, SearchPr
             yield i, power, divided(problem, exponents, {i})
 
 
-def peeled(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
-    """Divide by powers of columns and drop these columns while the target gets no more uneven."""
+def remove_power_factors(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
+    """Greedily remove power-law factors while the leave-one-out error falls."""
     now, level = problem, best_loo_error(problem)
     while now.width > 1 and not deadline.passed:
         tries: list[tuple[float, int, float]] = []
@@ -153,10 +153,10 @@ def peeled(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
     return now
 
 
-def quieted(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
-    """Divide by powers of columns and drop these while the target is told but for its noise.
+def remove_factors_to_noise(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
+    """Greedily remove power-law factors while the residual stays within the noise.
 
-    Under noise no move makes a target more even; but as long as what is left out does not exceed
+    Under noise no move lowers the leave-one-out error; but while what is left out is within
     the noise, in units of y, a column less is a gain.
     """
     noise = noise_of(problem.columns, problem.target)
@@ -178,7 +178,7 @@ def quieted(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
 def _jointly(
     problem: SearchProblem, moves: list[tuple[int, float]], level: float
 ) -> Reduction | None:
-    """Make several moves at once, and say whether the target got less uneven."""
+    """Make several moves at once; None unless the leave-one-out error falls."""
     if not moves:
         return None
     exponents = np.zeros(problem.width)
@@ -193,7 +193,7 @@ def _jointly(
 
 
 def paired(problem: SearchProblem, deadline: Deadline) -> list[Reduction]:
-    """Put two columns together in every simple way; the least uneven problems first."""
+    """Merge two columns in every simple way; the least leave-one-out errors first."""
     found: list[Reduction] = []
     for i, j in itertools.combinations(range(problem.width), 2):
         for column, name in _combinations(problem, i, j):

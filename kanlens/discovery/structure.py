@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from kanlens.deadlines import work_in
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Entry, Front
 from kanlens.discovery.networks import Interpolator, interpolator, network_formulas
 from kanlens.discovery.problems import SearchProblem
@@ -36,8 +36,8 @@ from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.simplification import count_numbers
 
 
-class Portion(Front):
-    """A front as one part of the work sees it: done when its share of the time left is over.
+class TimeSlice(Front):
+    """Front with its own share of the time budget.
 
     Formulas go to the whole front, which also knows what was tried.
     """
@@ -72,8 +72,8 @@ class Portion(Front):
         return self._front.chosen()
 
 
-class Interlude(Portion):
-    """A front that lets in other work once a first share of the time is over.
+class DeferredWork(TimeSlice):
+    """Front that runs deferred work once a first share of the time is over.
 
     A search looks often whether it is done. When it does so for the first time after that, the
     work, which takes a front, is done there and then, in a share of what is left; afterwards the
@@ -92,14 +92,14 @@ class Interlude(Portion):
     def done(self) -> bool:
         """Whether the search may end; see above for what else may happen."""
         if self._due.passed:
-            self.catch_up(self._share)
+            self.run_pending(self._share)
         return self._front.done
 
-    def catch_up(self, share: float = 1.0) -> None:
+    def run_pending(self, share: float = 1.0) -> None:
         """Do the other work unless it has been done; by default it may take all that is left."""
         work, self._work = self._work, None
         if work is not None and not self._front.done:
-            work(Portion(self._front, share))
+            work(TimeSlice(self._front, share))
 
 
 def explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:
@@ -111,20 +111,20 @@ def explore(problem: SearchProblem, front: Front, generator: torch.Generator) ->
 
 
 def _explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:
-    first = interpolator(problem, Portion(front, 0.3).deadline, generator)
+    first = interpolator(problem, TimeSlice(front, 0.3).deadline, generator)
     if first is None or front.done or _nothing_left(front, first.error):
         return
     rough = first.error > tuned.ROUGH
     if rough:
-        network_formulas(problem, Portion(front, 0.85), first.view, generator)
-    levels = _levels(first, Portion(front, 0.3 if rough else 0.6), generator)
+        network_formulas(problem, TimeSlice(front, 0.85), first.view, generator)
+    levels = _levels(first, TimeSlice(front, 0.3 if rough else 0.6), generator)
     for level in reversed(levels[1:]):
-        search(level.problem, Portion(front, 0.4), depth=1)
-        _taken_apart(level, Portion(front, 0.4))
+        search(level.problem, TimeSlice(front, 0.4), depth=1)
+        _taken_apart(level, TimeSlice(front, 0.4))
     last = levels[-1]
     if last is not levels[0]:
-        network_formulas(last.problem, Portion(front, 0.5), last.view, generator)
-    _taken_apart(levels[0], Portion(front, 0.5))
+        network_formulas(last.problem, TimeSlice(front, 0.5), last.view, generator)
+    _taken_apart(levels[0], TimeSlice(front, 0.5))
     network_formulas(problem, front, first.view, generator)
 
 
@@ -188,11 +188,11 @@ def _trials(network: Interpolator) -> list[SearchProblem]:
         found.append(divided(problem, powers, own))
     sure = disjoint(every)
     if len(sure) > 1:
-        found.append(_united(problem, sure))
-    return found + [_united(problem, [union]) for union in every[: tuned.UNIONS_TRIED]]
+        found.append(_with_columns_merged(problem, sure))
+    return found + [_with_columns_merged(problem, [union]) for union in every[: tuned.UNIONS_TRIED]]
 
 
-def _united(problem: SearchProblem, found: list[Union]) -> SearchProblem:
+def _with_columns_merged(problem: SearchProblem, found: list[Union]) -> SearchProblem:
     for union in found:
         problem = union.reduced(problem)
     return problem
@@ -239,7 +239,7 @@ def _solve_parts(
         return
     target = np.exp(values) if product else values
     part = problem.without(others).with_target(target, lambda e: e)
-    formulas = _formulas(part, Portion(front, 0.3))
+    formulas = _formulas(part, TimeSlice(front, 0.3))
     for formula in formulas[: tuned.PARTS] if len(parts) == 2 else formulas[:1]:
         rest = _rest(problem, formula, front, product=product)
         if rest is None or front.done:
@@ -247,8 +247,8 @@ def _solve_parts(
         rest = rest.without(own)
         if len(parts) > 2:
             left = _without(surface, problem, own, parts)
-            _solve_parts(rest, *left, Portion(front, 0.5), product=product)
-        search(rest, Portion(front, 0.5), depth=1)
+            _solve_parts(rest, *left, TimeSlice(front, 0.5), product=product)
+        search(rest, TimeSlice(front, 0.5), depth=1)
 
 
 def part_of(surface: Surface, columns: Array, own: set[int]) -> Array:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import sympy
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, away, spread_rows
 from kanlens.symbolic.composition import Expr
@@ -110,7 +110,7 @@ def components(surface: Surface, columns: Array, error: float) -> list[set[int]]
 
 
 def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
-    """Return how far a function's slopes by two columns are from those of a combination.
+    """Return the violation of dependence through one combination of two columns, by gradients.
 
     0 where it depends on the two through the combination alone, 1 where it goes the other way.
     """

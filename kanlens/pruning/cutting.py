@@ -1,4 +1,4 @@
-"""Cut a network down to the edges that matter, and say what each cut cost.
+"""Greedy removal of edges by score, with the loss each removal cost.
 
 A removed edge leaves its mean over the data in the bias of its sum, so that what is lost is only
 the part of the function that varies. Nodes and features that lose their last edge are taken out of

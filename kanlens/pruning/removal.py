@@ -17,8 +17,8 @@ from kanlens.interruption import Interruption
 from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
 from kanlens.pruning.compaction import compact, connected, varying
-from kanlens.pruning.history import Journal, renew_statistics
-from kanlens.pruning.loss import Judge
+from kanlens.pruning.history import RemovalLog, renew_statistics
+from kanlens.pruning.loss import LossEvaluator
 from kanlens.pruning.propagation import Edge, Propagation, factors_for
 from kanlens.pruning.scores import EdgeScore, Scorer
 from kanlens.training.options import Options
@@ -55,7 +55,7 @@ class Tuner:
             run.begin(self.held_out)
         except TrainingError:  # rows that do not count have a loss that is not finite
             return model, before
-        run.go(lambda *_, **__: None)
+        run.train(lambda *_, **__: None)
         after = loss(found)
         found.zero_grad(set_to_none=True)
         return (found, after) if math.isfinite(after) and after < before else (model, before)
@@ -85,9 +85,9 @@ class Cutter:
             advice = "Its output is constant; there is nothing to prune"
             raise MethodError(message("prune", expected, "none", advice))
         self.score, self.rescore, self.compensate = score, rescore, compensate
-        self.rows, self.journal = rows, Journal(model, rows)
+        self.rows, self.journal = rows, RemovalLog(model, rows)
         self._take(model)
-        self.judge = Judge(model, self.state.output, y, rows=held_out, call="prune")
+        self.judge = LossEvaluator(model, self.state.output, y, rows=held_out, call="prune")
         self.tuner = None
         if held_out is not None:
             self.tuner = Tuner(rows, self.judge.target, held_out, finetune)

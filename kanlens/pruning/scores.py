@@ -19,7 +19,7 @@ from torch import Tensor
 from kanlens.checks import check_rows
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.layers import KANLinear
-from kanlens.pruning.loss import Judge
+from kanlens.pruning.loss import LossEvaluator
 from kanlens.pruning.propagation import Propagation
 from kanlens.sparsity import activation_l2, raw_l1, weight_l1
 from kanlens.threads import threads_for
@@ -57,7 +57,7 @@ class Scorer:
 
     score: EdgeScore
     state: Propagation
-    judge: Judge
+    judge: LossEvaluator
     _seen: dict[int, tuple[Tensor, Tensor, Tensor]] = field(  # versions, x, scores
         default_factory=dict, init=False
     )
@@ -149,7 +149,7 @@ def edge_scores(model: Model, x: Rows, y: Any = None) -> pd.DataFrame:
     widest = max(layer.in_features * layer.out_features for layer in model.layers)
     with threads_for(len(rows) * widest):
         state = Propagation(model, rows)
-        judge = Judge(model, state.output, y, call="edge_scores")
+        judge = LossEvaluator(model, state.output, y, call="edge_scores")
         found = {score.column: Scorer(score, state, judge).matrices() for score in SCORES.values()}
     edges = [
         (index, out, in_)
@@ -179,7 +179,7 @@ def variation(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
     return found
 
 
-def _damage(state: Propagation, judge: Judge) -> Matrices:
+def _damage(state: Propagation, judge: LossEvaluator) -> Matrices:
     """Return the exact rise of the loss when one edge alone is replaced by its mean."""
     now, found = judge.loss(state.output), []
     for index, layer in enumerate(state.model.layers):
@@ -191,7 +191,7 @@ def _damage(state: Propagation, judge: Judge) -> Matrices:
     return found
 
 
-def _path(state: Propagation, _: Judge) -> Matrices:
+def _path(state: Propagation, _: LossEvaluator) -> Matrices:
     """Return the share of the outputs that flows through every edge, the mean over the rows."""
     model = state.model
     last = state.values[-1]
@@ -243,7 +243,7 @@ def _means(state: Propagation, index: int, size: int) -> Tensor:  # (out, in)
     return torch.stack(parts).sum(0) / rows
 
 
-def _backward(state: Propagation, _: Judge) -> Matrices:
+def _backward(state: Propagation, _: LossEvaluator) -> Matrices:
     """Return the backward score of KAN 2.0."""
     model = state.model
     node = torch.full_like(state.values[-1][0], 1 / model.widths[-1])

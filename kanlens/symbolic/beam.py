@@ -1,4 +1,4 @@
-"""Decide between functions for an edge by the loss of the whole network, with a small beam.
+"""Beam search over edge functions by the loss of the whole network.
 
 A few whole networks are kept. Edge by edge, from the inputs to the outputs, each of them is tried
 with every other function that is nearly as good for the edge; the layers behind the edge are

@@ -1,4 +1,4 @@
-"""The way from a network to its formula as rows of complexity and loss.
+"""Complexity-loss path from a network to its formula.
 
 It starts at the network with all its splines, goes on with ever more edges that are functions,
 the formula as composed, refitted and with exact constants, and ends with ever fewer terms and with

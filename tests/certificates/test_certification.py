@@ -13,10 +13,10 @@ import torch
 from kanlens.certificates.certification import certify
 from kanlens.certificates.statements import Range
 from kanlens.errors import DTypeError, InvalidValueError
+from kanlens.functions.registration import register_function
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.registration import register_function
 
 DOMAIN = torch.tensor([[-1.0, 1.0], [-0.5, 2.0]])
 

@@ -110,7 +110,7 @@ def test_the_objective_never_rises(network: Callable[..., kanlens.KAN]) -> None:
     for _ in range(12):
         before = float(objective.total(x, y).detach())
         weights = objective.node_weights
-        steps.take(x, y)
+        steps.step(x, y)
         renewed, objective.node_weights = objective.node_weights, weights
         assert float(objective.total(x, y).detach()) <= before
         objective.node_weights = renewed
@@ -134,7 +134,7 @@ def test_the_step_does_not_depend_on_how_edges_are_written(
         steps = ProximalSteps(objective)
         steps.begin(x)
         for _ in range(3):
-            steps.take(x, y.unsqueeze(1))
+            steps.step(x, y.unsqueeze(1))
         return net(x).detach()
 
     assert_close(output(30.0), output(1.0), rtol=1e-7, atol=1e-7)
@@ -251,5 +251,5 @@ def test_an_objective_that_is_not_finite_takes_no_step(
     before = [p.detach().clone() for p in net.parameters()]
     y = y.unsqueeze(1).clone()
     y[3] = torch.inf
-    assert steps.take(x, y) == 0.0
+    assert steps.step(x, y) == 0.0
     assert_close(list(net.parameters()), before, rtol=0, atol=0)

@@ -59,13 +59,15 @@ def removal_changes(output: Function, x: Tensor, masks: Tensor, references: Tens
     return evaluated(output, x)[:, None] - without(output, x, masks, references)
 
 
-def fitted_error(said: Tensor, change: Tensor, *, scaled: bool = False, dim: int = 0) -> Tensor:
-    """Return the mean of (said - change)^2; `scaled`: after the best scaling of `said`."""
+def fitted_error(
+    predicted: Tensor, change: Tensor, *, scaled: bool = False, dim: int = 0
+) -> Tensor:
+    """Return the mean squared error of predicted changes; `scaled`: after the best scaling."""
     if scaled:
-        size = said.square().mean(dim)
-        beta = (said * change).mean(dim) / torch.where(size > 0, size, 1.0)
-        said = said * beta.unsqueeze(dim)
-    return (said - change).square().mean(dim)
+        size = predicted.square().mean(dim)
+        beta = (predicted * change).mean(dim) / torch.where(size > 0, size, 1.0)
+        predicted = predicted * beta.unsqueeze(dim)
+    return (predicted - change).square().mean(dim)
 
 
 def infidelity(
@@ -95,9 +97,9 @@ def infidelity(
     if reference is not None:
         distance = x - reference
         step = step / torch.where(distance != 0, distance, 1.0)
-    said = (step * values).sum(-1)
+    predicted = (step * values).sum(-1)
     change = evaluated(output, x) - evaluated(output, perturbed)
-    return fitted_error(said, change, scaled=scaled)
+    return fitted_error(predicted, change, scaled=scaled)
 
 
 def removal_infidelity(
@@ -202,8 +204,8 @@ def _removed(case: Case, *, scaled: bool) -> Score:
         change = removal_changes(output, x, masks, references)
         case.kept["removals"] = (masks, change, output.share)
     masks, change, offgrid = case.kept["removals"]
-    said = _shares(case, x, references) @ masks.to(x).mT
-    error = fitted_error(said, change, scaled=scaled, dim=1)
+    predicted = _shares(case, x, references) @ masks.to(x).mT
+    error = fitted_error(predicted, change, scaled=scaled, dim=1)
     return Score.of(error / case.variance, offgrid=offgrid)
 
 

@@ -19,7 +19,7 @@ HALVINGS = 50  # of the way from a point inside the grid to one outside
 BASES = 16  # numbers that an input takes inside a layer, about
 
 
-def started(generator: torch.Generator | None) -> torch.Generator:
+def copied_generator(generator: torch.Generator | None) -> torch.Generator:
     """Return a copy of a generator; of one with seed 0 when there is none.
 
     Torch's own random state has no part in it.

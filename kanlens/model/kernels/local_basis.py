@@ -18,7 +18,7 @@ EVEN = 0.45  # of a piece: how far a knot may be from even spacing for the guess
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LocalBasis:
-    """What a spline basis is between two neighbouring knots, and beyond the last ones.
+    """Power form of the B-spline basis on each knot interval, and beyond the last ones.
 
     The line is cut into pieces: one per interval of the knots where a basis function lives, and one
     beyond either end. In a piece, u = (x - origin) * scale and the functions ``first + k``, for k

@@ -14,7 +14,7 @@ from kanlens.attribution.integration.gradients import integrated_gradients
 from kanlens.attribution.problem import Problem
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model import analysis
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
@@ -24,7 +24,7 @@ from tests.attribution.integration import brute_force
 
 
 def ask(model, x, rows, target=0):
-    return Problem(model=private_copy(model), x=x, rows=rows, target=target)
+    return Problem(model=float64_copy(model), x=x, rows=rows, target=target)
 
 
 def normal(*shape, seed=1):
