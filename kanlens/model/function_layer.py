@@ -8,6 +8,7 @@ can become a spline again.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -235,7 +236,8 @@ class FunctionLinear(KANLinear):
             a, b, _, _ = edges.affine.detach().unbind(-1)
             for kink in (*edges.g.kinks, *edges.g.jumps):
                 for i, place in zip(edges.in_.tolist(), ((kink - b) / a).tolist(), strict=True):
-                    kinks[i].append(place)
+                    if math.isfinite(place):  # a constant edge has none
+                        kinks[i].append(place)
         width = max(len(places) for places in kinks)
         last = grid[:, -1].tolist()
         rows = [[*k, *([end] * (width - len(k)))] for k, end in zip(kinks, last, strict=True)]

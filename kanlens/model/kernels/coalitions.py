@@ -69,8 +69,9 @@ def _can_run(ours: Tensor, layer: KANLinear) -> bool:
     """Tell whether the kernel gives what the layer would."""
     from kanlens.model.layers import KANLinear
 
-    known = layer.base_name in ("silu", "zero") or not bool(layer.base_weights().any())
-    return type(layer) is KANLinear and known and kernels.can_run_double(ours)
+    if type(layer) is not KANLinear or not kernels.can_run_double(ours):
+        return False
+    return layer.base_name in ("silu", "zero") or not bool(layer.base_weights().any())
 
 
 class _Curves(NamedTuple):
