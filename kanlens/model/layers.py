@@ -381,22 +381,19 @@ class KANLinear(nn.Module):
             Differentiable in `x` and the weights.
         """
         check_columns("KANLinear.edge_values", x, self.in_features)
-        values = self._basis(x)
-        spline_part = torch.einsum("bik,oik->boi", values, self.coefficients())
-        return spline_part + self.base_activation(x).unsqueeze(1) * self.base_weights()
+        weights, base = self.weights(), BASES[self.base_name].value(x)
+        splines = spline.evaluate(
+            x, weights.coefficients(), self.grid, self.spline_order, extrapolation=self.mode
+        )
+        return splines + base.unsqueeze(1) * weights.base_weights()
 
     def edge_derivatives(self, x: Tensor) -> Tensor:
         """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
         check_columns("KANLinear.edge_derivatives", x, self.in_features)
-        values = self._basis(x, derivative=1)
-        spline_part = torch.einsum("bik,oik->boi", values, self.coefficients())
+        coef, degree, mode = self.coefficients(), self.spline_order, self.mode
+        splines = spline.evaluate(x, coef, self.grid, degree, derivative=1, extrapolation=mode)
         base = BASES[self.base_name].derivative(x)
-        return spline_part + base.unsqueeze(1) * self.base_weights()
-
-    def _basis(self, x: Tensor, *, derivative: int = 0) -> Tensor:
-        return spline.basis(
-            x, self.grid, self.spline_order, derivative=derivative, extrapolation=self.mode
-        )
+        return splines + base.unsqueeze(1) * self.base_weights()
 
     @property
     def mode(self) -> spline.Extrapolation:
@@ -530,11 +527,12 @@ class KANLinear(nn.Module):
         where = self._places() if x is None else x
         check_columns("KANLinear.weight_l1", where, self.in_features)
         check_rows("KANLinear.weight_l1", where)
-        basis, base = self._basis(where).mean(0), self.base_activation(where).mean(0)
-        coef, weight, line = self.coefficients(), self.base_weights(), BASES[self.base_name].line
-        mean = (coef * basis).sum(-1) + weight * base
+        weights, base, grid = self.weights(), BASES[self.base_name], self.grid
+        coef, weight, line = weights.coefficients(), weights.base_weights(), base.line
+        basis = spline.basis(where, grid, self.spline_order, extrapolation=self.mode).mean(0)
+        mean = (coef * basis).sum(-1) + weight * base.value(where).mean(0)
         if line is not None:  # the splines can write it: it counts as theirs
-            places = spline.greville(self.grid, self.spline_order)
+            places = spline.greville(grid, self.spline_order)
             coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)
         return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()
 

@@ -216,7 +216,7 @@ def layer_statistics(model: KAN, record: Trace | None = None) -> list[LayerStati
 def store_statistics(model: KAN, x: Tensor, *, background: int = 100) -> None:
     """Store the statistics of every layer over x (batch, in), and some rows, in the model."""
     record = trace(model, x)
-    for layer, statistics in zip(model.layers, layer_statistics(model, record), strict=True):
-        layer.statistics = statistics
+    for layer, values in zip(model.layers, record.inputs, strict=True):
+        layer.statistics = summarize(values, edge_moments(layer, values))
     picks = torch.linspace(0, len(x) - 1, min(background, len(x))).round().long()
     model.background = record.x[picks].detach().cpu()

@@ -8,11 +8,12 @@ Outputs keep their order, in which sums come first, so an output stays the produ
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kanlens.checks import message
 from kanlens.errors import MethodError
@@ -95,13 +96,14 @@ def compact(model: Model) -> KAN:
         layers.append(layer.select(subnodes, in_))
         nodes.append(new)
         in_ = order
-    small = KAN.from_layers(layers, model.schema.select(kept[0]), nodes=nodes)
-    columns = torch.tensor(kept[0])
-    for name in ("input_shift", "input_scale", "input_low", "input_high"):
-        getattr(small, name).copy_(getattr(model, name)[columns])
-    small.output_shift.copy_(model.output_shift)
-    small.output_scale.copy_(model.output_scale)
-    small.scaled, small.holds_inputs = model.scaled, model.holds_inputs
+    small, columns = copy.copy(model), torch.tensor(kept[0])
+    nn.Module.__init__(small)  # so far without tensors, layers and hooks
+    small.add_module("layers", nn.ModuleList(layers))
+    small.add_module("nodes", nn.ModuleList(nodes))
+    for name, tensor in model.named_buffers(recurse=False):
+        part = tensor[columns] if name.startswith("input") else tensor.clone()
+        small.register_buffer(name, part)
+    small.schema = model.schema.select(kept[0])
     small.background = None if model.background is None else model.background[:, columns]
     return small.train(model.training)
 

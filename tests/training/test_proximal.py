@@ -13,6 +13,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens import sparsity
 from kanlens.errors import InterruptedWarning
+from kanlens.splines import spline
 from kanlens.training.objective import Objective
 from kanlens.training.proximal import ProximalSteps, zero_edges
 
@@ -75,7 +76,13 @@ def test_zeros_obey_the_conditions_of_the_group_lasso(
     net, (x, y), strength = network((5, 1)), planted(), 0.05
     run(net, (x, y), strength=strength, validation=0.0, steps=30, grid_updates=1)
     layer, rows = net.layers[0], net.scale_inputs(x)
-    basis = torch.cat([layer._basis(rows), layer.base_activation(rows).unsqueeze(-1)], -1)
+    basis = torch.cat(
+        [
+            spline.basis(rows, layer.grid, layer.spline_order, extrapolation=layer.mode),
+            layer.base_activation(rows).unsqueeze(-1),
+        ],
+        -1,
+    )
     basis = basis - basis.mean(0)
     residual = ((net(x)[:, 0] - y) / net.output_scale).detach()
     slope = 2 * torch.einsum("b,bik->ik", residual, basis) / len(x)

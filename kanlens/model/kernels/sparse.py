@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,10 +63,10 @@ def backward(
     work = 2 * at.time * x.numel() + 2 * PACKED * weights.spline.numel()
     threads = torch.get_num_threads() if work >= pool.SERIAL else 1
     points = flat(x), flat(base), flat(base_slope)
-    given = points, basis, weights, at, grad, torch.empty_like(x) if want_x else None, threads
+    given = points, basis, weights, at, grad, torch.empty_like(x) if want_x else None
     if x.shape[1] >= 2 * threads or not want_weights or not len(x):
-        return _by_feature(*given, want_weights=want_weights)
-    return _by_rows(*given)
+        return _by_feature(*given, work, want_weights=want_weights)
+    return _by_rows(*given, threads)
 
 
 def _by_rows(
@@ -103,16 +104,13 @@ def _by_feature(
     at: Layout,
     grad: Tensor,
     grad_x: Tensor | None,
-    threads: int,
+    work: float,
     *,
     want_weights: bool,
 ) -> Gradients:
     """Return gradients, parallel over features: no two threads share a write."""
     (rows, n_out), (_, n_in, n_basis) = grad.shape, weights.spline.shape
     group = max(1, min(packing.COLUMNS, DESK // at.stride) // n_basis)  # inputs packed at a time
-    spans = pool.split(n_in, threads * pool.CHUNKS if threads > 1 else 1)
-    room = len(spans), 2, min(group, n_in) * at.size
-    desks = grad.new_empty(room) if rows else grad.new_zeros(room)
     scale = flat(weights.mask[:0] if weights.scale is None else weights.scale)
     given, grads = (flat(weights.spline), scale, flat(weights.mask)), flat(grad)
     base_weight, none = flat(weights.base), grads[:0]
@@ -120,23 +118,25 @@ def _by_feature(
     wanted = (none if grad_x is None else flat(grad_x), *arrays)
     sizes = (rows, n_in, n_out, at.stride, n_basis, group)
 
-    def task(j: int, _: int) -> None:
-        packed, total = (flat(desk) for desk in desks[j])
+    def task(begin: int, end: int) -> None:
+        desks = (np.empty if rows else np.zeros)(
+            (2, min(group, end - begin) * at.size), grads.dtype
+        )
         sparse_loops.backward_inputs(
             points,
             given,
             base_weight,
             basis.arrays,
             grads,
-            (packed, total if want_weights else none),
+            (desks[0], desks[1] if want_weights else none),
             wanted,
             sizes,
-            (*spans[j], _backward_block(grad)),
+            (begin, end, _backward_block(grad)),
             at.lanes,
             basis.window,
         )
 
-    pool.run(task, [(j, j + 1) for j in range(len(spans))], threads)
+    pool.share(task, (), n_in, work)
     return Gradients(grad_x, *found)
 
 
