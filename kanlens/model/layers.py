@@ -8,6 +8,7 @@ asks for it.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import numbers
@@ -212,7 +213,7 @@ class KANLinear(nn.Module):
         """
         check_columns("KANLinear.forward", x, self.in_features, self.grid.dtype)
         flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
-        y = kernels.layer_sum(self, flat)
+        y = kernels.fused(self, flat)
         if y is None:
             y = self.forward_torch(flat)
         return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.out_features)
@@ -324,19 +325,16 @@ class KANLinear(nn.Module):
         """
         rows = _indices("out", out, self.out_features)
         columns = _indices("in_", in_, self.in_features)
-        functions = self.config.functions
-        config = dataclasses.replace(
-            self.config,
-            out_features=len(rows),
-            in_features=len(columns),
-            functions=tuple(tuple(functions[o][i] for i in in_) for o in out) if functions else (),
-        )
-        small = type(self).from_config(config).to(self.grid)
+        small = copy.copy(self)
+        nn.Module.__init__(small)  # so far without tensors and hooks
+        small.out_features, small.in_features = len(rows), len(columns)
         cut = {"grid": (columns,), "bias": (rows,)}  # others are (out, in, ...)
-        state = self.state_dict()
-        for name, tensor in state.items():
-            state[name] = tensor[cut.get(name, (rows[:, None], columns))]
-        small.load_state_dict(state)
+        for name, tensor in self.state_dict().items():
+            part = tensor[cut.get(name, (rows[:, None], columns))]
+            if name in self._parameters:
+                small.register_parameter(name, nn.Parameter(part))
+            else:
+                small.register_buffer(name, part)
         small.train(self.training)
         if self.statistics is not None:
             small.statistics = self.statistics.select(rows, columns)
@@ -545,7 +543,7 @@ class KANLinear(nn.Module):
 
         As `kanlens.sparsity.activation_l1`, which checks its input.
         """
-        norms = kernels.edge_norms(self, x)
+        norms = kernels.fused(self, x, norms=True)
         return self._in_torch(mean_absolute_edges, x) if norms is None else norms
 
     def _places(self) -> Tensor:  # (point, in)
