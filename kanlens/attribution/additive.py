@@ -57,9 +57,8 @@ def additive(
     else:
         rows = problem.background
         values = contributions(problem, problem.x) - contributions(problem, rows).mean(0)
-    return LocalValues(
-        values=values, reference=problem.counted_from(MEAN_OUTPUT), baseline=MEAN_OUTPUT
-    )
+    reference = problem.counted_from(MEAN_OUTPUT)
+    return LocalValues(values=values, reference=reference, baseline=MEAN_OUTPUT)
 
 
 def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)

@@ -30,12 +30,10 @@ def secant(problem: Problem) -> LocalValues:
     """DeepLIFT (Rescale rule) with one secant slope per edge, chained layer by layer.
 
     Between a sample and a background row every edge has a slope (phi(u) - phi(u')) / (u - u');
-    the product of the layers' slopes times x - b adds up to F(x) - F(b) exactly. It is DeepLIFT
-    with the Rescale rule on edges, without hooks; it depends on how the function is built. A node
-    that multiplies shares its change among its factors by their exact Shapley values.
-
-    What flows through an edge is its own change times the slopes behind it. As much leaves every
-    node as arrives, so that these flows are a diagram whose widths add up.
+    the product of the layers' slopes times x - b adds up to F(x) - F(b) exactly. It uses no
+    hooks, and depends on how the function is built. A node that multiplies shares its change among
+    its factors by their exact Shapley values. What flows through an edge is its own change times
+    the slopes behind it; as much leaves every node as arrives.
 
     References
     ----------

@@ -15,11 +15,11 @@ from kanlens.model.recording import edge_moments
 def pykan(problem: Problem) -> GlobalScores:
     """Backward edge score of KAN 2.0 (pykan), aggregated to features.
 
-    As in [1]_, the output has the score 1. Every factor of a product has
-    the score of the product; an edge has that of its sum times its standard deviation over x
-    divided by the sum's; a node has what its edges have together. No score is local, signed, or a
-    share that adds up to a change. Where pykan adds 1e-4 to the sum's deviation, which makes scores
-    depend on the unit of the output, here a sum that does not vary passes nothing on.
+    As in [1]_, the output has the score 1. Every factor of a product has the score of the product;
+    an edge has that of its sum times its standard deviation over x divided by the sum's; a node has
+    what its edges have together. No score is local, signed, or a share that adds up to a change.
+    Where pykan adds 1e-4 to the sum's deviation, so that scores depend on the unit of the output,
+    here a sum that does not vary passes nothing on.
 
     References
     ----------

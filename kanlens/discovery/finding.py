@@ -194,9 +194,7 @@ def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Ge
     problem = SearchProblem(front.x, front.symbols, front.y, table.held_out, lambda e: e)
     with interrupts_pass(), ending(front.deadline.end):
         first = tuned.LATE_NETWORKS if _noiseless(problem) else tuned.FIRST_NETWORKS
-        early = DeferredWork(
-            front, first, tuned.NETWORKS, lambda part: explore(problem, part, draws)
-        )
+        early = DeferredWork(front, first, tuned.NETWORKS, lambda own: explore(problem, own, draws))
         every = _origins(problem, table)
         for each in every[1:]:
             POWER_LAW.offer(each, early)

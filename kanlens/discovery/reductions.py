@@ -1,4 +1,4 @@
-"""Moves to simpler problems: factors and columns taken away, two columns put together as one."""
+"""Reductions to simpler problems: power-law factors divided out, two columns merged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAIRS: tuple[Callable[[Any, Any], Any], ...] = (  # of two columns, or of their 
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """A simpler problem and how uneven its target is."""
+    """A simpler problem and its leave-one-out error."""
 
     problem: SearchProblem
     loo_error: float
@@ -52,7 +52,7 @@ def raised(column: Array, power: float) -> Array:
 
 
 def exponents_of(problem: SearchProblem) -> Array:
-    """Estimate by which power of each column the target goes, by least absolute deviations.
+    """Estimate the exponent of each column in a power law, by least absolute deviations.
 
     0 where none is sensible, NaN for columns that are zero somewhere.
     """
@@ -103,7 +103,7 @@ def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
 
 
 def _oddness(powers: Array) -> tuple[float, float]:
-    """Return how far powers are from whole and half ones, and how large they are."""
+    """Return the distance of exponents from whole and half numbers, and their size."""
     whole = np.abs(powers - np.round(powers)) < tuned.WHOLE_POWER
     half = np.abs(2 * powers - np.round(2 * powers)) < 2 * tuned.WHOLE_POWER
     return float(np.where(whole, 0, np.where(half, 1, 3)).sum()), float(np.abs(powers).sum())
@@ -205,7 +205,7 @@ def paired(problem: SearchProblem, deadline: Deadline) -> list[Reduction]:
 
 
 def _combinations(problem: SearchProblem, i: int, j: int) -> list[tuple[Array, Expr]]:
-    """Return the simple ways of making one column of two."""
+    """Return the simple combinations of two columns."""
     a, b = problem.columns[:, i], problem.columns[:, j]
     p, q = problem.names[i], problem.names[j]
     found = [(a * b, p * q), *((form(a, b), form(p, q)) for form in PAIRS)]

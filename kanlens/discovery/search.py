@@ -1,4 +1,4 @@
-"""The order in which structures are tried, and the simpler problems they lead to."""
+"""Order of the ansatzes, and recursion into simpler problems."""
 
 from __future__ import annotations
 

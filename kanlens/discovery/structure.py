@@ -1,4 +1,4 @@
-"""Simpler problems that a trained network shows, and their formulas.
+"""Structure search: simpler problems found from a trained network's gradients.
 
 Columns that the network does not need are left out, and columns that it needs only together
 become one; a network trained on what is left says whether that was right. A target that is a sum
@@ -75,9 +75,7 @@ class TimeSlice(Front):
 class DeferredWork(TimeSlice):
     """Front that runs deferred work once a first share of the time is over.
 
-    A search looks often whether it is done. When it does so for the first time after that, the
-    work, which takes a front, is done there and then, in a share of what is left; afterwards the
-    search goes on.
+    The first look at `done` after that runs the work, on a share of what is left.
     """
 
     def __init__(
@@ -90,7 +88,7 @@ class DeferredWork(TimeSlice):
 
     @property
     def done(self) -> bool:
-        """Whether the search may end; see above for what else may happen."""
+        """Whether the search may end; runs the deferred work when it is due."""
         if self._due.passed:
             self.run_pending(self._share)
         return self._front.done
@@ -129,7 +127,7 @@ def _explore(problem: SearchProblem, front: Front, generator: torch.Generator) -
 
 
 def _nothing_left(front: Front, error: float) -> bool:
-    """Say whether a formula with hardly a number is no worse than a network, but for noise."""
+    """Say whether a formula with at most one number matches the network, but for noise."""
     best = front.chosen()
     values = front.values(best.expression)
     simple = count_numbers(best.expression) <= 1 and error > tuned.KNOWS_MORE * best.error
@@ -148,7 +146,7 @@ def _levels(first: Interpolator, front: Front, generator: torch.Generator) -> li
 
 
 def _simpler(level: Interpolator, front: Front, generator: torch.Generator) -> Interpolator | None:
-    """Return the network of the first simpler problem that does as well, or about as well."""
+    """Return the network of the first simpler problem with about the same error."""
     best: tuple[float, Interpolator] | None = None
     about = tuned.ABOUT_AS_WELL if level.error < tuned.ROUGH else tuned.AS_WELL
     for trial in _trials(level):
@@ -174,7 +172,7 @@ def _error_there(network: Interpolator, problem: SearchProblem) -> float:
 
 
 def _trials(network: Interpolator) -> list[SearchProblem]:
-    """Return simpler problems, what changes most at once first."""
+    """Return candidate reductions, the largest first."""
     problem, error = network.problem, network.error
     found = []
     drop = needless(network, problem.columns, error)
@@ -229,7 +227,7 @@ def _logarithm(surface: Surface) -> Surface:
 def _solve_parts(
     problem: SearchProblem, surface: Surface, parts: list[set[int]], front: Front, *, product: bool
 ) -> None:
-    """Find formulas of the first part as the network has it, then of the rest as the data do."""
+    """Solve the first part from the network, then the rest from the data."""
     if front.done:
         return
     own = parts[0]
@@ -252,7 +250,7 @@ def _solve_parts(
 
 
 def part_of(surface: Surface, columns: Array, own: set[int]) -> Array:
-    """Return a function of some columns, averaged over what the others are in some rows."""
+    """Return the partial dependence of a function on some columns."""
     rows = spread_rows(len(columns), tuned.REFERENCES)
     others = [i for i in range(columns.shape[1]) if i not in own]
     found = []
@@ -291,7 +289,7 @@ def _formulas(part: SearchProblem, front: Front) -> list[Expr]:
 def _rest(
     problem: SearchProblem, formula: Expr, front: Front, *, product: bool
 ) -> SearchProblem | None:
-    """Return the problem that is left when a part of it is known."""
+    """Return the residual problem once a part is known."""
     values = front.values(formula)
     with np.errstate(all="ignore"):
         target = problem.target / values if product else problem.target - values

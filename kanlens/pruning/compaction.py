@@ -1,4 +1,4 @@
-"""Which nodes still lead anywhere, and a network without those that do not.
+"""Reachability of nodes, and compaction of a network to those on a path.
 
 A factor of a product that lost its last edge is a constant, its bias. A product whose factors are
 all constant, or one of them zero, is a constant itself. Of any other product the constant factors
@@ -23,7 +23,7 @@ from kanlens.model.products import Grouping, Nodes
 
 
 def reached(model: KAN, masks: Sequence[Tensor] | None = None) -> Tensor:  # (out,)
-    """Tell which outputs live edges lead to from some feature.
+    """Tell which outputs are reachable from some feature.
 
     The edges alive are those of `masks`, one (out, in) per layer, or of the model. Its biases are
     asked, for a product with a factor that is constantly zero is constant.
@@ -51,7 +51,7 @@ def varying(model: KAN, index: int, moving: Tensor) -> Tensor:  # (sub,) -> (nod
 
 
 def connected(model: KAN, masks: Sequence[Tensor] | None = None) -> bool:
-    """Tell whether live edges lead from some feature to some output."""
+    """Tell whether some output is reachable from some feature."""
     return bool(reached(model, masks).any())
 
 

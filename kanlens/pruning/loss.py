@@ -1,4 +1,4 @@
-"""Loss of a network's output while it is being pruned."""
+"""Loss of a network during pruning."""
 
 from __future__ import annotations
 

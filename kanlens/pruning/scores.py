@@ -41,7 +41,7 @@ class EdgeScore:
     """One way to rank edges: its name for `prune`, and its column in `edge_scores`.
 
     The function maps a layer and what reaches it to (out, in); values count relative to the largest
-    of their layer. One `of_network` maps a propagation and its judge to a matrix per layer, whose
+    of their layer. One `of_network` maps a propagation and its evaluator to matrices, whose
     values can be compared across layers.
     """
 
@@ -57,7 +57,7 @@ class Scorer:
 
     score: EdgeScore
     state: Propagation
-    judge: LossEvaluator
+    evaluator: LossEvaluator
     _seen: dict[int, tuple[Tensor, Tensor, Tensor]] = field(  # versions, x, scores
         default_factory=dict, init=False
     )
@@ -67,7 +67,7 @@ class Scorer:
         """Return the score of every edge as the network is now; 0 for a masked one."""
         layers = self.state.model.layers
         if self.score.of_network:
-            found = self.score.function(self.state, self.judge)
+            found = self.score.function(self.state, self.evaluator)
         else:
             found = [self._of_layer(index) for index in range(len(layers))]
         pairs = zip(layers, found, strict=True)
@@ -149,8 +149,8 @@ def edge_scores(model: Model, x: Rows, y: Any = None) -> pd.DataFrame:
     widest = max(layer.in_features * layer.out_features for layer in model.layers)
     with threads_for(len(rows) * widest):
         state = Propagation(model, rows)
-        judge = LossEvaluator(model, state.output, y, call="edge_scores")
-        found = {score.column: Scorer(score, state, judge).matrices() for score in SCORES.values()}
+        evaluator = LossEvaluator(model, state.output, y, call="edge_scores")
+        found = {s.column: Scorer(s, state, evaluator).matrices() for s in SCORES.values()}
     edges = [
         (index, out, in_)
         for index, layer in enumerate(model.layers)
@@ -179,13 +179,13 @@ def variation(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
     return found
 
 
-def _damage(state: Propagation, judge: LossEvaluator) -> Matrices:
+def _damage(state: Propagation, evaluator: LossEvaluator) -> Matrices:
     """Return the exact rise of the loss when one edge alone is replaced by its mean."""
-    now, found = judge.loss(state.output), []
+    now, found = evaluator.loss(state.output), []
     for index, layer in enumerate(state.model.layers):
         rises = torch.zeros_like(layer.mask)
         for out, in_ in (layer.mask != 0).nonzero().tolist():
-            loss = judge.loss(state.without((index, out, in_)))
+            loss = evaluator.loss(state.without((index, out, in_)))
             rises[out, in_] = loss - now if math.isfinite(loss) else math.inf
         found.append(rises)
     return found

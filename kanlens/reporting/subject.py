@@ -1,4 +1,4 @@
-"""What a report is about, a model, rows, targets and one output, and how well they agree."""
+"""Subject of a report: model, rows, targets and one output, and its performance."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def spread(rows: int, most: int) -> Tensor:
 
 
 def subject_losses(subject: Subject) -> Array | None:
-    """Return how wrong each row is: |error| of the target output, or -log of its class's chance."""
+    """Return each row's loss: |error| of the target output, or its class's cross-entropy."""
     if subject.y is None:
         return None
     if subject.model.task == "classification":

@@ -139,7 +139,7 @@ def _mean(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> 
 
 
 def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
-    """Return each edge's gauge-invariant L1 norm: however spline, base and bias share it.
+    """Return the gauge-invariant L1 norm of each edge's weights.
 
     For a spline edge it is ``mean_k |coefficient_k - c| + |base_weight|``, with the scaler
     multiplied into the coefficients and c the mean of the edge; a base that is a straight line

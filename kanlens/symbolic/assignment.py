@@ -1,4 +1,4 @@
-"""Give the edges of a network functions, layer by layer, and take back what does harm.
+"""Assign functions to edges, layer by layer, and revert those that raise the loss.
 
 Layers are processed from the inputs to the outputs. After a layer has its functions, the edges
 of the next are sampled anew, because what reaches them has moved.

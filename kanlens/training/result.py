@@ -254,7 +254,7 @@ def weighty_edges(model: KAN, inputs: Sequence[Tensor], threshold: float) -> lis
 
 
 def active_edges(model: KAN, masks: Sequence[Tensor]) -> list[Tensor]:
-    """Leave out the edges that no path leads through from a feature to an output.
+    """Keep the edges on a path from a feature to an output.
 
     The nodes are those of the model: a product is reached by any of its factors.
     """

@@ -154,11 +154,10 @@ class TrainingRun:
         note: Callable[..., None] | None = None,
         stop: Interruption | None = None,
     ) -> None:
-        """Take steps until there is a reason to stop; then put the best state back.
+        """Train until a stopping criterion; then restore the best state.
 
-        `advance` moves a progress bar; `note` takes `state` and ``last=`` at the end of every step,
-        as `Checkpoint.note` does. Without `stop` an interrupt passes; the best state is back then,
-        too.
+        `advance` moves a progress bar; `note` takes `state` and ``last=`` after every step, as
+        `Checkpoint.note` does. Without `stop` an interrupt passes once the best state is back.
         """
         whole = False
         try:
@@ -199,7 +198,7 @@ class TrainingRun:
         self.model.zero_grad()
 
     def _polish(self) -> None:
-        """Take proximal steps from the best state, so that what should be zero is."""
+        """Take final proximal steps from the best state."""
         if self.proximal is None or not self.history:
             return
         self.model.load_state_dict(self.best["state"])

@@ -264,8 +264,8 @@ def state_of(model: kanlens.KAN, x: Tensor, y: Tensor) -> tuple[Propagation, Los
 def test_scores_kept_up_to_date_are_those_of_a_new_start(name: str, widths: list[Any]) -> None:
     model, x = made(widths), drawn(15, 3)
     y = drawn(15, model.widths[-1], seed=3)
-    state, judge = state_of(model, x, y)
-    scorer, generator = Scorer(SCORES[name], state, judge), torch.Generator().manual_seed(2)
+    state, evaluator = state_of(model, x, y)
+    scorer, generator = Scorer(SCORES[name], state, evaluator), torch.Generator().manual_seed(2)
     seen = []
     for index, out, in_ in [(0, 1, 2), (1, 0, 1), (0, 2, 0), (0, 1, 0), (1, 1, 0)]:
         state.remove((index, out, in_))

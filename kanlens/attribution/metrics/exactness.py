@@ -81,7 +81,7 @@ def shapley_sign(case: Case) -> Score:
 
 @_agreeing()
 def feature_agreement(case: Case) -> Score:
-    """FA, feature agreement: overlap of the top k, mean over k up to a quarter."""
+    """FA, feature agreement: overlap of the top k, area over k up to a quarter."""
     return _compared(case, top_agreement)
 
 

@@ -20,10 +20,7 @@ BASES = 16  # numbers that an input takes inside a layer, about
 
 
 def copied_generator(generator: torch.Generator | None) -> torch.Generator:
-    """Return a copy of a generator; of one with seed 0 when there is none.
-
-    Torch's own random state has no part in it.
-    """
+    """Return a copy of a generator, or one with seed 0; torch's own state is left alone."""
     if generator is None:
         return torch.Generator().manual_seed(0)
     copy = torch.Generator(generator.device)

@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import pairs
-from kanlens.attribution.shapley.permutations import PathBatch, PermutationPaths
+from kanlens.attribution.shapley.permutations import (
+    PathBatch,
+    PermutationPaths,
+    marginal_contributions,
+)
 
 MOST_SUMS = 10  # of the first layer, for products of different ones, whose number grows fast
 RADII = 0.8, 1.7, 2.6  # where a game is looked at along each sum, in deviations of u
@@ -51,7 +55,7 @@ class Surrogate:
         Mean zero over permutations, sum zero over players; shape (batch, rows, order, player).
         """
         levels = self.values(walked.u.flatten(2, 3)).unflatten(2, walked.u.shape[2:4])
-        return self.shares(walked.steps)[:, :, None] - walked.by_player(levels)
+        return self.shares(walked.steps)[:, :, None] - marginal_contributions(levels, walked.order)
 
     def values(self, u: Tensor) -> Tensor:
         """Return the polynomials at u (batch, rows, point, sub), shape (batch, rows, point)."""

@@ -1,11 +1,8 @@
 """Decompose a KAN output into a sum of cooperative games, each of few players.
 
 The last layer adds up functions of its input nodes, and Shapley values are linear: every node of
-the last hidden layer is a game of its own, in which only features play that can move it. Games of
-the same players are taken together.
-
-Features that cannot move a game are no part of it: they have no live path to it, or their edges
-are the same number in all samples and background rows, which the bias of its first layer takes in.
+the last hidden layer is a game of the features that can move it. The others have no live path to
+it, or edges that are constant over samples and background, which its first bias takes in.
 """
 
 from __future__ import annotations
@@ -108,22 +105,22 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
     game where the shared layers make that cheaper. A product at the output is one game. In two
     layers sums and products of too many players to enumerate are kept apart.
     """
-    cutter = _GameDecomposition(problem)
-    moving = cutter.moving  # (unit, in)
+    decomposition = _GameDecomposition(problem)
+    moving = decomposition.moving  # (unit, in)
     acting = (moving.to(member.dtype) @ member) > 0  # (unit, player)
     units: dict[tuple[Who, bool], list[int]] = {}
     for unit, row in enumerate(acting):
         who = tuple(row.nonzero().flatten().tolist())
         if who:
-            apart = len(who) > LIMIT and cutter.multiplies(unit)
+            apart = len(who) > LIMIT and decomposition.multiplies(unit)
             units.setdefault((who, apart), []).append(unit)
     found = []
-    for who, nodes in cutter.merged(units):
+    for who, nodes in decomposition.merged(units):
         features = moving[nodes].any(0).nonzero().flatten()
         chosen = torch.tensor(who, device=features.device)
         found.append(
             Game(
-                model=cutter.cut(nodes, features),
+                model=decomposition.cut(nodes, features),
                 features=features,
                 players=chosen,
                 member=member[features][:, chosen],

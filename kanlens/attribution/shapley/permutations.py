@@ -21,10 +21,6 @@ class PathBatch:
     steps: Tensor  # (batch, rows, player, sub): what each player adds to the sums
     order: Tensor  # (rows, order, player): the permutations
 
-    def by_player(self, levels: Tensor) -> Tensor:
-        """Return each player's change of levels (batch, rows, order, player + 1, ...)."""
-        return marginal_contributions(levels, self.order)
-
 
 def marginal_contributions(levels: Tensor, order: Tensor) -> Tensor:
     """Return each player's change of levels (batch, rows, order, player + 1, ...)."""

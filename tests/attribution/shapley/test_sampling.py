@@ -363,7 +363,9 @@ def variance_of_single_orders(game, evaluations):
     orders = torch.rand(rows, 40, game.size, generator=seeded(5)).argsort(-1)
     both = torch.arange(len(game.x)), torch.arange(rows)
     u = whole.walk(*both, orders).u
-    gains = permutations.rises(game.outputs(whole.middle(*both)[:, :, None, None] + u), orders)
+    gains = permutations.marginal_contributions(
+        game.outputs(whole.middle(*both)[:, :, None, None] + u), orders
+    )
     return float(gains.var(2).mean()) * (game.size - 1) / evaluations
 
 
