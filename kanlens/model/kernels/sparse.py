@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one produc
 PACKED = 0.2  # of one number of the weights
 
 
-class Gradients(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Gradients:
     """Gradients of x (batch, in) and of the weights; None where none is wanted."""
 
     x: Tensor | None = None
