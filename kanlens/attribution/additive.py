@@ -72,7 +72,7 @@ def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GaussianCopula:
-    """Features that are monotone functions of jointly normal scores.
+    """Gaussian copula of the features.
 
     The marginal of a feature is the rows' own: the k-th smallest value holds the probability 1/n,
     and the scores between the quantiles k/n and (k+1)/n of the standard normal law. Only the
@@ -137,7 +137,7 @@ class GaussianCopula:
         return (low + high) / (2 * held.shape[1])
 
     def given(self, scores: Tensor, known: list[int], feature: int) -> Tensor:
-        """Return the law of a feature when others are known, from normal scores (batch, in).
+        """Return the conditional law of a feature given others, from normal scores (batch, in).
 
         It is the probability of each of the sorted values of the feature, shape (batch, row).
         """
@@ -187,7 +187,7 @@ def _observational(problem: Problem) -> Tensor:
 
 
 def _weights(n: int, known: list[int]) -> Tensor:  # (player,)
-    """Return the weight of a coalition's worth in the Shapley value of each player."""
+    """Return the weight of a coalition's value in the Shapley value of each player."""
     size = len(known)
     leaving = -1.0 / (n * math.comb(n - 1, size)) if size < n else 0.0
     weights = torch.full((n,), leaving, dtype=torch.float64)

@@ -53,7 +53,7 @@ class EdgeScore:
 
 @dataclass(eq=False)
 class Scorer:
-    """A score that is brought up to date at little cost while a network changes."""
+    """Incrementally updated score of a network that changes."""
 
     score: EdgeScore
     state: Propagation
@@ -192,7 +192,7 @@ def _damage(state: Propagation, evaluator: LossEvaluator) -> Matrices:
 
 
 def _path(state: Propagation, _: LossEvaluator) -> Matrices:
-    """Return the share of the outputs that flows through every edge, the mean over the rows."""
+    """Return each edge's relevance: its share of the outputs, the mean over the rows."""
     model = state.model
     last = state.values[-1]
     share = torch.full_like(last, 1 / last.shape[1])  # of every node (batch, node)
@@ -205,7 +205,7 @@ def _path(state: Propagation, _: LossEvaluator) -> Matrices:
 
 
 def _by_factor(state: Propagation, index: int, share: Tensor) -> Tensor:  # (batch, sub)
-    """Hand the shares of nodes (batch, node) to the sums that they are made of."""
+    """Propagate relevance from nodes (batch, node) to their sums."""
     nodes, sums = state.model.nodes[index], state.sums[index]
     if not nodes.grouping.arities:
         return share
@@ -217,7 +217,7 @@ def _by_factor(state: Propagation, index: int, share: Tensor) -> Tensor:  # (bat
 
 
 def _by_edge(state: Propagation, index: int, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Hand the shares of sums (batch, sub) to their edges; return those and the inputs' shares."""
+    """Propagate relevance from sums (batch, sub) to edges; return it and the inputs'."""
     layer, x = state.model.layers[index], state.values[index]
     size = len(x) if state.remembers else max(1, CHUNK // layer.mask.numel())
     mean = _means(state, index, size)

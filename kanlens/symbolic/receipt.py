@@ -40,7 +40,7 @@ _FINEST = 1e-10  # share of the variance below which a row tells no more
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Receipt:
-    """What a formula is worth.
+    """Validation record of a formula.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class Receipt:
         return self.summary()
 
     def _largest_part(self) -> list[str]:
-        """Say which edge adds most to the difference from the model."""
+        """Name the edge with the largest share of the difference from the model."""
         edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
         if not edges:
             return []
@@ -378,7 +378,7 @@ def enough(
     fitted: bool = True,
     chosen: bool = True,
 ) -> bool:
-    """Say whether rows tell every formula from those that would fit as well by chance."""
+    """Say whether there are enough rows to rule out that a formula fits by chance."""
     for expression, share in zip(expressions, shares, strict=True):
         numbers = count_all_numbers((expression,))
         spent, nodes = numbers if fitted else 0, complexity(expression) - numbers

@@ -1,4 +1,4 @@
-"""Where a formula is defined: on the data, a little beyond them, and how far it goes on."""
+"""Domain of a formula: on the data, slightly beyond, and its valid range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training over increasing strengths of a penalty, each from the model before: `sparsity_path`."""
+"""`sparsity_path`: warm-started training over increasing penalty strengths."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ class _PathRun:
         return {**found, "options": {**found["options"], **chosen}}
 
     def _note(self, state: Callable[[], Any], **_: Any) -> None:
-        """Take note of the state of the run of one strength, which is a part of the path's."""
+        """Record the state of the run of one strength, as a part of the path's."""
         if self.saved is not None:
             known = {"identity": self.identity, "steps": list(self.records)}
             self.saved.note(lambda: {**known, "run": state()})
@@ -299,7 +299,7 @@ class _PathRun:
         return all(abs(a - b) <= STILL * abs(b) for b, a in pairs)
 
     def _dead(self) -> bool:
-        """Tell whether the last model explains next to nothing of what the first one does."""
+        """Tell whether the last model explains next to nothing of the first one's variance."""
         explained = [self.constant - step.held_out_loss for step in (self.steps[0], self.steps[-1])]
         return self.steps[-1].edges_above == 0 or explained[1] <= DEAD * explained[0]
 

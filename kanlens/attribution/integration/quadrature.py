@@ -1,4 +1,4 @@
-"""Integrals of the gradient along lines: a pair of rules a segment, checked and refined.
+"""Adaptive Gauss-Kronrod quadrature of the gradient along lines.
 
 A segment is certified when its values add up to the change of the output over it, and when the
 two rules agree on every single feature: values of two features that are wrong by opposite amounts
@@ -50,7 +50,7 @@ class Integrals:
 
 @dataclass(frozen=True, eq=False)
 class _SegmentState:
-    """What is known of segments before any gradient is evaluated; shapes (segment,)."""
+    """Estimates of segments from outputs alone, before any gradient; shapes (segment,)."""
 
     change: Tensor  # of the output
     size: Tensor  # of the output
@@ -77,7 +77,7 @@ class _Work:
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    """What a pair of rules found on segments."""
+    """Integrals and errors of a rule pair on segments."""
 
     values: Tensor  # (segment, in): of the larger rule
     apart: Tensor  # (segment, in): its distance from the smaller one
@@ -87,7 +87,7 @@ class _Tried:
 
 
 class _ErrorBudget:
-    """What has been found on each line so far, and what errors it allows.
+    """Integral and error budget of each line so far.
 
     `tolerance` is of the change of the output over the line.
     """
@@ -113,7 +113,7 @@ class _ErrorBudget:
         self._spread = torch.maximum(every + 1e-3 * way, self._scale)
 
     def add_rounding(self, segments: Segments) -> None:
-        """Take in the rounding errors in the middle of segments that make no progress."""
+        """Add the rounding errors of segments that make no progress."""
         owner, middle = segments.owner, segments.low + 0.5 * segments.length
         heard = self._lines.noise(owner, middle)
         self._noise = self._noise.scatter_reduce(0, owner, heard, "amax")

@@ -54,7 +54,7 @@ def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Ten
 
 
 def some_rows(rows: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Return at most `most` rows, drawn without putting back."""
+    """Return at most `most` rows, drawn without replacement."""
     if len(rows) <= most:
         return rows
     order = torch.randperm(len(rows), generator=generator, device=generator.device)
@@ -91,7 +91,7 @@ def displaced(
 
 
 def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
-    """Bring the values of `end` that lie outside the grid to its end, on the way from `start`.
+    """Clip `end` to the grid along the segment from `start`.
 
     Where `start` lies outside too, it is returned.
     """
