@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from kanlens.discovery.finding import discover
     from kanlens.errors import KanlensError
     from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
+    from kanlens.functions.registration import register_function
     from kanlens.io.checkpoint import load, save
     from kanlens.io.importers import import_model
     from kanlens.model.config import KANConfig
     from kanlens.model.layers import EdgeLayer, KANLinear
     from kanlens.model.network import KAN
     from kanlens.model.recording import Trace, trace
-    from kanlens.model.registration import register_function
     from kanlens.model.spline_edge import EdgeFunction
     from kanlens.pruning import PruneResult, edge_scores, prune
     from kanlens.reporting import report
@@ -71,7 +71,7 @@ _HOMES = {
     "load": "kanlens.io.checkpoint",
     "prune": "kanlens.pruning",
     "read_table": "kanlens.data.tables",
-    "register_function": "kanlens.model.registration",
+    "register_function": "kanlens.functions.registration",
     "report": "kanlens.reporting",
     "save": "kanlens.io.checkpoint",
     "sparsity_path": "kanlens.training",

@@ -1,4 +1,4 @@
-"""Rows and targets of any accepted kind, encoded as a model takes them.
+"""Adapt rows and targets of any accepted kind to a model.
 
 The model takes over what the data knows: names, units, kinds, task and classes.
 """
@@ -29,7 +29,7 @@ from kanlens.data.schema import Output, Schema, default_schema
 from kanlens.data.tables import Table, read_table
 from kanlens.errors import DataError, KanlensError, ShapeError
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 from kanlens.model.statistics import deviations
 
 _READER = re.compile(r"\b((?:impute|drop)='[^']*')")
@@ -78,14 +78,15 @@ def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
     >>> model.class_labels, model.output_names, len(model.background)
     (('low', 'high'), ('y=low', 'y=high'), 3)
     """
-    remember(model, _prepared(model, data, trained=True)[0])
+    store_statistics(model, _prepared(model, data, trained=True)[0])
 
 
 def _prepared(
     model: KAN, data: Table | tuple[Any, Any], *, trained: bool
 ) -> tuple[Tensor, Tensor | None]:
     if isinstance(data, Table):
-        x, y = _from_table(model, data, trained)
+        x, y = _adopt_features(model, data, trained), data.y
+        y = None if y is None else _adopt_target(model, data.schema, y, trained)
     elif isinstance(data, (tuple, list)) and len(data) == 2:
         x, y = data
         x, y = _rows(model, x, trained), _labelled(model, y, trained)
@@ -96,11 +97,6 @@ def _prepared(
     rows = model.prepare(x, call="fit").detach()
     check_rows("fit", rows)
     return rows, None if y is None else prepare_target(model, y, len(rows), call="fit")
-
-
-def _from_table(model: KAN, table: Table, trained: bool) -> tuple[Tensor, Tensor | None]:
-    x = _adopt_features(model, table, trained)
-    return x, None if table.y is None else _adopt_target(model, table.schema, table.y, trained)
 
 
 def _rows(model: KAN, x: Any, trained: bool) -> Any:
@@ -140,7 +136,7 @@ def _adopt_features(model: KAN, table: Table, trained: bool) -> Tensor:  # (batc
         advice = "Rename the columns, or build another model"
         raise DataError(message("fit", expected, f"a table without {missing[0]!r}", advice))
     picks = list(range(len(known))) if missing else [known.index(name) for name in wanted]
-    features = table.schema.select(picks).features
+    features = tuple(table.schema.features[index] for index in picks)
     model.schema = dataclasses.replace(model.schema, features=features)
     return table.x[:, picks]
 

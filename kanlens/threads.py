@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -18,22 +19,15 @@ def threads_for(size: int) -> Iterator[None]:
     spinning: on a machine whose cores are busy, training a small network with two threads was
     measured to take ten times as long as with one.
     """
-    if size >= SMALL:
-        yield
-        return
-    with one_thread():
-        yield
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread inside the block, and as many as before after it."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1 if size < SMALL else before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+one_thread = partial(threads_for, 0)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 
 CALM = [  # functions that are defined everywhere
     ("sin", (1.3, 0.2, 0.8, 0.1)),
@@ -51,7 +51,7 @@ def made(
     for shift in (model.input_shift, model.output_shift, *(n.shift for n in nodes if n.scaled)):
         shift.copy_(torch.randn(shift.shape, generator=generator))
     model.scaled = True
-    remember(model, draw(40, model.widths[0], seed=seed + 5), background=4)
+    store_statistics(model, draw(40, model.widths[0], seed=seed + 5), background=4)
     return model
 
 

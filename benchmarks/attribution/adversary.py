@@ -12,7 +12,7 @@ from kanlens.certificates.statements import (
     FeatureCertificate,
     OutputCertificate,
 )
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 
 NOISE = 1e-12  # of an evaluation in float64, next to the size of the values
@@ -200,7 +200,7 @@ def broken(
     attempts = 0
     for claim in certificate.outputs:
         attack = Attack(
-            model=private_copy(model), domain=certificate.domain, claim=claim, generator=generator
+            model=float64_copy(model), domain=certificate.domain, claim=claim, generator=generator
         ).run(points)
         names += attack.broken
         attempts += attack.attempts

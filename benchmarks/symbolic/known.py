@@ -26,7 +26,7 @@ from benchmarks.symbolic.equivalence import judge
 from benchmarks.symbolic.recovery import SMOKE_LIMIT, TIME_LIMIT
 from kanlens.discovery.finding import discover
 from kanlens.model.network import KAN
-from kanlens.symbolic.recipe import Recipe, find_formula
+from kanlens.symbolic.multi_start import Recipe, find_formula
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem
+from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
 from kanlens.checks import check_choice, message
 from kanlens.errors import MethodError
-from kanlens.model.analysis import live_edges
+from kanlens.model.analysis import nonzero_edges
 from kanlens.progress import progress_bar
 
 LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
@@ -24,7 +24,7 @@ NARROW = 1e-9  # a conditional deviation below this is a point
 @method(exact=True, complete=True)
 def additive(
     problem: Problem, *, law: Literal["interventional", "observational"] = "interventional"
-) -> Parts:
+) -> LocalValues:
     """Exact closed form for a sum of functions of single features, also under their own law.
 
     These are its Shapley values. Against a background whose features are set one by one
@@ -57,7 +57,8 @@ def additive(
     else:
         rows = problem.background
         values = contributions(problem, problem.x) - contributions(problem, rows).mean(0)
-    return Parts(values=values, reference=problem.counted_from(MEAN_OUTPUT), baseline=MEAN_OUTPUT)
+    reference = problem.counted_from(MEAN_OUTPUT)
+    return LocalValues(values=values, reference=reference, baseline=MEAN_OUTPUT)
 
 
 def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
@@ -71,7 +72,7 @@ def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GaussianCopula:
-    """Features that are monotone functions of jointly normal scores.
+    """Gaussian copula of the features.
 
     The marginal of a feature is the rows' own: the k-th smallest value holds the probability 1/n,
     and the scores between the quantiles k/n and (k+1)/n of the standard normal law. Only the
@@ -136,7 +137,7 @@ class GaussianCopula:
         return (low + high) / (2 * held.shape[1])
 
     def given(self, scores: Tensor, known: list[int], feature: int) -> Tensor:
-        """Return the law of a feature when others are known, from normal scores (batch, in).
+        """Return the conditional law of a feature given others, from normal scores (batch, in).
 
         It is the probability of each of the sorted values of the feature, shape (batch, row).
         """
@@ -167,7 +168,7 @@ def _observational(problem: Problem) -> Tensor:
     law = GaussianCopula.of(rows)
     ours, theirs = contributions(problem, x), contributions(problem, rows)
     atoms = theirs.gather(0, law.order)  # (row, in): f_i at the sorted values of the background
-    live = live_edges(problem.model.layers[0])[problem.target].nonzero().flatten()
+    live = nonzero_edges(problem.model.layers[0])[problem.target].nonzero().flatten()
     scores = law.scores(x)
     values = torch.zeros_like(x)
     size = max(1, NUMBERS // (len(rows) * max(1, len(live))))
@@ -186,7 +187,7 @@ def _observational(problem: Problem) -> Tensor:
 
 
 def _weights(n: int, known: list[int]) -> Tensor:  # (player,)
-    """Return the weight of a coalition's worth in the Shapley value of each player."""
+    """Return the weight of a coalition's value in the Shapley value of each player."""
     size = len(known)
     leaving = -1.0 / (n * math.comb(n - 1, size)) if size < n else 0.0
     weights = torch.full((n,), leaving, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Closed-form methods: secants of edges (DeepLIFT's Rescale rule) and products, derivatives."""
+"""DeepLIFT's Rescale rule on edges, and gradients, in closed form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, SLOPES, Parts, Problem, pairs
+from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, SLOPES, LocalValues, Problem, pairs
 from kanlens.model.layers import KANLinear
 from kanlens.progress import progress_bar
 
@@ -18,7 +18,7 @@ SAME = 1e-10  # inputs closer than this have their derivative for a secant, as i
 
 @dataclass(frozen=True, eq=False)
 class _Pass:
-    """What each layer received, the values of its edges, and what it returned."""
+    """Inputs, edge values and sums of every layer in one forward pass."""
 
     inputs: tuple[Tensor, ...]  # (batch, in)
     edges: tuple[Tensor, ...]  # (batch, out, in)
@@ -26,16 +26,14 @@ class _Pass:
 
 
 @method(exact=True, complete=True)
-def secant(problem: Problem) -> Parts:
-    """Slopes of every edge between sample and background, multiplied layer by layer.
+def secant(problem: Problem) -> LocalValues:
+    """DeepLIFT (Rescale rule) with one secant slope per edge, chained layer by layer.
 
     Between a sample and a background row every edge has a slope (phi(u) - phi(u')) / (u - u');
-    the product of the layers' slopes times x - b adds up to F(x) - F(b) exactly. It is DeepLIFT
-    with the Rescale rule on edges, without hooks; it depends on how the function is built. A node
-    that multiplies shares its change among its factors by their exact Shapley values.
-
-    What flows through an edge is its own change times the slopes behind it. As much leaves every
-    node as arrives, so that these flows are a diagram whose widths add up.
+    the product of the layers' slopes times x - b adds up to F(x) - F(b) exactly. It uses no
+    hooks, and depends on how the function is built. A node that multiplies shares its change among
+    its factors by their exact Shapley values. What flows through an edge is its own change times
+    the slopes behind it; as much leaves every node as arrives.
 
     References
     ----------
@@ -53,7 +51,7 @@ def secant(problem: Problem) -> Parts:
             for total, flow in zip(flows, _flows(problem, ours, theirs), strict=True):
                 total[here] += flow / len(rows)
             advance(len(ours.inputs[0]) * len(theirs.inputs[0]))
-    return Parts(
+    return LocalValues(
         values=flows[0].sum(1),
         reference=problem.counted_from(MEAN_OUTPUT),
         baseline=MEAN_OUTPUT,
@@ -73,7 +71,7 @@ def _run(problem: Problem, x: Tensor) -> _Pass:
 
 
 def _flows(problem: Problem, ours: _Pass, theirs: _Pass) -> list[Tensor]:
-    """Return what flows through every edge (batch, out, in), summed over the background rows."""
+    """Return each edge's contribution (batch, out, in), summed over the background rows."""
     model, found = problem.model, []
     rises, steps = _changes(problem, ours, theirs)
     slopes = torch.zeros_like(model.output_scale)
@@ -107,7 +105,7 @@ def _changes(problem: Problem, ours: _Pass, theirs: _Pass) -> tuple[list[Tensor]
 
 
 def _secants(layer: KANLinear, rise: Tensor, step: Tensor, ours: Tensor) -> Tensor:
-    """Return the slopes of all edges between two inputs, shape (batch, row, out, in)."""
+    """Return the secant slopes of all edges between two inputs, (batch, row, out, in)."""
     same = (step.abs() < SAME)[:, :, None]
     steep = rise / torch.where(same, 1.0, step[:, :, None])
     if bool(same.any()):
@@ -116,8 +114,8 @@ def _secants(layer: KANLinear, rise: Tensor, step: Tensor, ours: Tensor) -> Tens
 
 
 @method(exact=True, complete=False, needs_background=False)
-def gradient(problem: Problem) -> Parts:
-    """Slopes of the output, which share out nothing.
+def gradient(problem: Problem) -> LocalValues:
+    """Gradient of the output (saliency); not complete.
 
     References
     ----------
@@ -126,11 +124,11 @@ def gradient(problem: Problem) -> Parts:
     """
     parts = problem.x.split(problem.pairs_at_once)
     found = torch.cat([_gradient(problem, part) for part in parts])
-    return Parts(values=found, reference=math.nan, baseline=SLOPES, evaluations=1.0)
+    return LocalValues(values=found, reference=math.nan, baseline=SLOPES, evaluations=1.0)
 
 
 @method(exact=True, complete=False)
-def gradient_x_input(problem: Problem) -> Parts:
+def gradient_x_input(problem: Problem) -> LocalValues:
     """Gradient times the distance from the background's mean.
 
     A first-order estimate: right for a linear model, incomplete for any other.
@@ -143,7 +141,7 @@ def gradient_x_input(problem: Problem) -> Parts:
     row = problem.mean_row
     parts = problem.x.split(problem.pairs_at_once)
     gradients = [_gradient(problem, part) for part in parts]
-    return Parts(
+    return LocalValues(
         values=torch.cat(gradients) * (problem.x - row),
         reference=problem.counted_from(MEAN_ROW),
         baseline=MEAN_ROW,

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import NOTHING, Parts, Problem, Scores, explained_output
+from kanlens.attribution.problem import (
+    NOTHING,
+    GlobalScores,
+    LocalValues,
+    Problem,
+    explained_output,
+)
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import (
@@ -22,7 +28,7 @@ from kanlens.checks import (
 from kanlens.errors import InvalidValueError, KanlensError, MethodError
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 from kanlens.threads import threads_for
 
@@ -101,7 +107,7 @@ def attribute(
         problem = _problem(model, x, background, chosen, target, how)
         with threads_for(problem.size):
             answer = chosen.function(problem, **options)
-        if isinstance(answer, Parts):
+        if isinstance(answer, LocalValues):
             return _attribution(model, problem, method, answer)
         return _importance(model, problem, chosen, answer)
 
@@ -207,7 +213,7 @@ def _problem(
     check_rows("attribute", samples)
     rows = _background(model, background, chosen)
     problem = Problem(
-        model=private_copy(model),
+        model=float64_copy(model),
         x=samples.detach().clone().double(),
         rows=rows if rows is None else rows.detach().clone().double(),
         target=explained_output(model, target, samples, call="attribute"),
@@ -237,7 +243,7 @@ def _background(model: KAN, background: Rows | None, chosen: Method) -> Tensor |
     return rows
 
 
-def _attribution(model: KAN, problem: Problem, method: str, parts: Parts) -> Attribution:
+def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) -> Attribution:
     """Put the parts into a result, in the dtype of the model."""
     output, reference = problem.output_in_parts(problem.x), parts.reference
     own, flows = parts.features is None, parts.paths
@@ -280,7 +286,7 @@ def _check_numbers(method: str, dtype: torch.dtype, *found: Tensor) -> None:
             raise MethodError(message("attribute", expected, "NaN or infinity", advice))
 
 
-def _importance(model: KAN, problem: Problem, chosen: Method, scores: Scores) -> Importance:
+def _importance(model: KAN, problem: Problem, chosen: Method, scores: GlobalScores) -> Importance:
     low, high = scores.low, scores.high
     _check_numbers(chosen.name, model.dtype, scores.values)
     return Importance(

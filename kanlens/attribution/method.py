@@ -21,7 +21,7 @@ class Method:
     name : str
         What users call it; captum's methods begin with ``captum_``.
     function : callable
-        Takes a Problem and options; returns Parts (local) or Scores (global).
+        Takes a Problem and options; returns LocalValues or GlobalScores.
     scope : {"local", "global"}
         One row per sample (`Attribution`), or one number per feature (`Importance`).
     exact : bool

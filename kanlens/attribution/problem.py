@@ -1,4 +1,4 @@
-"""What an attribution method is asked: a private float64 copy of the model, rows, an output."""
+"""Attribution problem: a float64 copy of the model, rows, background and an output."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ ACTIVATIONS = f"{NOTHING}values are activations, no shares"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Parts:
-    """What a local method returns, in float64; the attributes are those of `Attribution`.
+class LocalValues:
+    """Result of a local method, in float64; the attributes are those of `Attribution`.
 
     `reference` is NaN where values are no shares of a change, and `features` is None when the
     columns of `values` are the model's features.
@@ -49,8 +49,8 @@ class Parts:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scores:
-    """What a global method returns, in float64; the attributes are those of `Importance`."""
+class GlobalScores:
+    """Result of a global method, in float64; the attributes are those of `Importance`."""
 
     values: Tensor
     low: Tensor | None = None
@@ -160,7 +160,7 @@ def is_additive(model: KAN, target: int) -> bool:
 
 
 def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice, slice]]:
-    """Cut all pairs of a row and a background row into blocks of at most `at_once`.
+    """Yield blocks of at most `at_once` pairs of a row and a background row.
 
     Examples
     --------

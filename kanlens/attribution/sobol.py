@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kanlens.attribution.additive import contributions
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import Problem, Scores, borrowed_randomness
+from kanlens.attribution.problem import GlobalScores, Problem, borrowed_randomness
 from kanlens.checks import check_count
 from kanlens.model.analysis import live_features
 from kanlens.progress import progress_bar
@@ -17,7 +17,7 @@ ROUNDS = 8  # independent designs, whose spread is the uncertainty
 
 
 @method(scope="global", exact=False, complete=False, random=True)
-def sobol_first(problem: Problem, *, n_samples: int = 4096) -> Scores:
+def sobol_first(problem: Problem, *, n_samples: int = 4096) -> GlobalScores:
     """Share of the output's variance that a feature explains alone.
 
     The first-order Sobol index Var(E[F | x_i]) / Var(F); all 0 for an output that does not vary.
@@ -35,7 +35,7 @@ def sobol_first(problem: Problem, *, n_samples: int = 4096) -> Scores:
 
 
 @method(scope="global", exact=False, complete=False, random=True)
-def sobol_total(problem: Problem, *, n_samples: int = 4096) -> Scores:
+def sobol_total(problem: Problem, *, n_samples: int = 4096) -> GlobalScores:
     """Share of the output's variance that a feature has a part in.
 
     The total Sobol index 1 - Var(E[F | all but x_i]) / Var(F), found as `sobol_first` is. What
@@ -50,16 +50,18 @@ def sobol_total(problem: Problem, *, n_samples: int = 4096) -> Scores:
     return _shares(problem, n_samples, total=True)
 
 
-def _shares(problem: Problem, n_samples: int, *, total: bool) -> Scores:
+def _shares(problem: Problem, n_samples: int, *, total: bool) -> GlobalScores:
     check_count("attribute", "n_samples", n_samples)
     rows = problem.background
     if rows.shape[1] == 1:  # which then explains whatever varies
         varies = float(problem.output_in_parts(rows).std(correction=0)) > 0
-        return Scores(values=rows.new_full((1,), float(varies)))
+        return GlobalScores(values=rows.new_full((1,), float(varies)))
     if problem.additive:
         variance = contributions(problem, rows).var(0, correction=0)
         whole = variance.sum()
-        return Scores(values=variance / whole if float(whole) > 0 else torch.zeros_like(variance))
+        return GlobalScores(
+            values=variance / whole if float(whole) > 0 else torch.zeros_like(variance)
+        )
     found = []
     with (
         borrowed_randomness(problem.generator, rows.device),
@@ -73,7 +75,7 @@ def _shares(problem: Problem, n_samples: int, *, total: bool) -> Scores:
     mean = torch.where(live, rounds.mean(0), 0.0)
     spread = torch.where(live, rounds.std(0) / ROUNDS**0.5, 0.0) * _two_sided()
     low, high = (mean - spread).clamp(0, 1), (mean + spread).clamp(0, 1)
-    return Scores(values=mean.clamp(0, 1), low=low, high=high)
+    return GlobalScores(values=mean.clamp(0, 1), low=low, high=high)
 
 
 def _ceiling(n: int) -> int:

@@ -18,7 +18,7 @@ from kanlens.certificates.branch_and_bound import FLAT
 from kanlens.certificates.intervals import Interval, first_of, known, meet
 from kanlens.certificates.sampling import spread_points
 from kanlens.deadlines import NEVER, Deadline
-from kanlens.model.analysis import BUDGET, live_edges
+from kanlens.model.analysis import BUDGET, nonzero_edges
 from kanlens.model.network import KAN
 
 MOST_COLUMNS = 512  # of a fit with a weight for every edge; else one for every sum
@@ -106,11 +106,11 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
     """
     depends = torch.diag(free)  # (node, feature)
     for index, nodes in enumerate(list(model.nodes)[:-1]):
-        live = live_edges(model.layers[index])
+        live = nonzero_edges(model.layers[index])
         sums = (live.float() @ depends.float()) > 0 if index else live & free
         depends = _on(nodes.owner, sums, nodes.grouping.nodes)
     members = list(model.nodes[-1].grouping.members(target))
-    used = live_edges(model.layers[-1])[members].any(0)  # (node,)
+    used = nonzero_edges(model.layers[-1])[members].any(0)  # (node,)
     several = depends[used].sum(1) > 1
     if len(members) == 1:
         return not bool(several.any())
@@ -241,8 +241,8 @@ def additive_changes(
     rises = (most - least.cummin(0).values).amax(0)
     falls = (most.cummax(0).values - least).amax(0)
     width = apart[1] - apart[0]
-    room = 1e-14 * (least.abs().amax(0) + most.abs().amax(0) + width)
-    found = (torch.stack([rises, falls], 1) + (width + room)[:, None]).nan_to_num(
+    margin = 1e-14 * (least.abs().amax(0) + most.abs().amax(0) + width)
+    found = (torch.stack([rises, falls], 1) + (width + margin)[:, None]).nan_to_num(
         torch.inf, posinf=torch.inf
     )
     return [(rise, fall) for rise, fall in found.tolist()]

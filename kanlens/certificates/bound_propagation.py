@@ -155,9 +155,9 @@ class BoundPropagation:
         shift, scale = self.model.input_shift, self.model.input_scale
         rounded = (shift != 0) | (scale != 1)
         given = torch.stack([low, high])
-        room = 4 * EPS * (given.abs() + shift.abs()) / scale.abs() * rounded
+        margin = 4 * EPS * (given.abs() + shift.abs()) / scale.abs() * rounded
         ends = self.model.scale_inputs(given)
-        return (ends - room).amin(0), (ends + room).amax(0)
+        return (ends - margin).amin(0), (ends + margin).amax(0)
 
     def forward(self, low: Tensor, high: Tensor) -> list[LayerBounds]:
         """Propagate bounds on boxes (box, in) in scaled units; the first call is on the domain."""

@@ -34,7 +34,7 @@ from kanlens.functions.elementary import Array
 from kanlens.memory import check_memory
 from kanlens.model import kernels
 from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import private_copy, rows_at_once
+from kanlens.model.analysis import float64_copy, rows_at_once
 from kanlens.model.network import KAN
 from kanlens.threads import one_thread
 
@@ -147,7 +147,7 @@ def certify(
         kernels.use_within(deadline.left),
         budget.stop.kept(),
     ):
-        whole = BoundPropagation(private_copy(model), targets.start, box, deadline)
+        whole = BoundPropagation(float64_copy(model), targets.start, box, deadline)
         budget = replace(budget, seconds=_pass_seconds(whole))
         for index in targets:
             if not budget.stop.happened:

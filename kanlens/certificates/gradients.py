@@ -209,5 +209,5 @@ def _linear(
     inner, product = relaxation.through_nodes(nodes, weights, *before[-1].sums)
     form = relaxation.relax(model, before, inner)[0]
     constant = -(weights * place[:, None])
-    room = _radius(chord.abs() * width, half) + _radius(off, size(chain))
-    return [plus(form, product, add((constant, constant))), (-room, room)]
+    radius = _radius(chord.abs() * width, half) + _radius(off, size(chain))
+    return [plus(form, product, add((constant, constant))), (-radius, radius)]

@@ -33,10 +33,10 @@ def meet(first: Interval, second: Interval) -> Interval:
 def add(interval: Interval, dim: int = -1) -> Interval:
     """Sum intervals along an axis."""
     low, high = interval
-    room = EPS * (low.shape[dim] + 4)
+    margin = EPS * (low.shape[dim] + 4)
     return known(
-        low.sum(dim) - _finite(room * low.abs().sum(dim)),
-        high.sum(dim) + _finite(room * high.abs().sum(dim)),
+        low.sum(dim) - _finite(margin * low.abs().sum(dim)),
+        high.sum(dim) + _finite(margin * high.abs().sum(dim)),
     )
 
 
@@ -69,9 +69,9 @@ def size(interval: Interval) -> Tensor:
     return torch.maximum(interval[0].abs(), interval[1].abs())
 
 
-def _finite(room: Tensor) -> Tensor:
+def _finite(margin: Tensor) -> Tensor:
     """Return how far a finite end is rounded outwards; 0 for an infinite one."""
-    return room.masked_fill(~torch.isfinite(room), 0.0)
+    return margin.masked_fill(~torch.isfinite(margin), 0.0)
 
 
 def with_zero(interval: Interval, where: Tensor) -> Interval:

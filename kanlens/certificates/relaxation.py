@@ -51,7 +51,7 @@ def combine(edges: ControlPoints, weights: Tensor) -> ControlPoints:
     points = torch.einsum("nroi,noimk->nrimk", weights, edges.points)
     sizes = edges.points.abs().amax(-1)
     total = torch.einsum("nroi,noim->nrim", weights.abs(), sizes)
-    room = EPS * (weights.shape[2] + 8) * total
+    error = EPS * (weights.shape[2] + 8) * total
     rise, fall = weights.clamp(min=0), weights.clamp(max=0)
     if bool(torch.isfinite(edges.below).all()) and bool(torch.isfinite(edges.above).all()):
         below = torch.einsum("nroi,noim->nrim", rise, edges.below)
@@ -63,7 +63,7 @@ def combine(edges: ControlPoints, weights: Tensor) -> ControlPoints:
         above = _total(rise, edges.above) + _total(fall, edges.below)
     never = points.new_full((), torch.inf)
     return replace(
-        edges, points=points, below=below - room, above=above + room, lower=-never, upper=never
+        edges, points=points, below=below - error, above=above + error, lower=-never, upper=never
     )
 
 
@@ -79,12 +79,12 @@ def margins(edges: ControlPoints, slopes: Tensor) -> Interval:  # (box, row, in)
     share = torch.linspace(0, 1, edges.points.shape[-1]).to(edges.points)
     start, end = edges.start[:, None, ..., None], edges.end[:, None, ..., None]
     factor = slopes[..., None, None]
-    room = 8 * EPS * (factor * torch.maximum(start.abs(), end.abs())).abs()[..., 0]
+    error = 8 * EPS * (factor * torch.maximum(start.abs(), end.abs())).abs()[..., 0]
     left = replace(
         edges,
         points=edges.points - factor * (start + (end - start) * share),
-        below=edges.below - room,
-        above=edges.above + room,
+        below=edges.below - error,
+        above=edges.above + error,
     )
     return known(*left.bounds())
 
@@ -178,6 +178,6 @@ def _with_bias(weights: Tensor, bias: Tensor, interval: Interval) -> Interval:
     """Add a linear form (box, row, out) of the biases (out,) to an interval."""
     terms = weights * bias
     constant = terms.sum(-1)
-    room = EPS * (len(bias) + 4) * terms.abs().sum(-1)
+    error = EPS * (len(bias) + 4) * terms.abs().sum(-1)
     low, high = shift(interval, constant)
-    return low - room, high + room
+    return low - error, high + error

@@ -1,4 +1,4 @@
-"""Sampling: the output and its gradient at points of the domain, the other side of every bound.
+"""Inner (sampled) bounds: extremes of the output and its gradient attained in the domain.
 
 Points are Sobol's sequence, corners and knots, then the best of them are moved uphill. Nothing is
 random, so the same model and domain give the same numbers.
@@ -136,9 +136,9 @@ def _snapped(points: Tensor, knots: Tensor) -> Tensor:
 def _inside(domain: Tensor) -> Tensor:  # (in, 2)
     """Shrink a domain (in, 2) by little more than rounding."""
     low, high = domain[:, 0], domain[:, 1]
-    room = 1e-12 * (high - low) + 1e-15 * torch.maximum(low.abs(), high.abs())
-    room = torch.minimum(room, 0.25 * (high - low))
-    return torch.stack([low + room, high - room], 1)
+    margin = 1e-12 * (high - low) + 1e-15 * torch.maximum(low.abs(), high.abs())
+    margin = torch.minimum(margin, 0.25 * (high - low))
+    return torch.stack([low + margin, high - margin], 1)
 
 
 def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> EvaluatedPoints:

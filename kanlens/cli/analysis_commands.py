@@ -149,7 +149,7 @@ def symbolize(
 ) -> None:
     """Read a formula from a model, with a receipt that says how far it can be trusted."""
     import kanlens
-    from kanlens.symbolic.wording import written
+    from kanlens.symbolic.notation import written
 
     terminal.check([model, data, test], model=output)
     kan = kanlens.load(model)
@@ -187,7 +187,7 @@ def _show_formulas(
     terminal: Terminal, equations: Any, said: list[str], result: SymbolicResult, *, most: int
 ) -> None:
     """Print equations, cut to so many characters, the chosen ones and what they are worth."""
-    from kanlens.symbolic.wording import legend
+    from kanlens.symbolic.notation import legend
 
     equations = equations.drop(columns=["sympy_format"])
     equations["equation"] = [
@@ -217,7 +217,7 @@ def discover(
     import pandas as pd
 
     import kanlens
-    from kanlens.symbolic.wording import written
+    from kanlens.symbolic.notation import written
 
     chosen = split_names(features) or None
     table = kanlens.read_table(data, target=target, features=chosen, task="regression")

@@ -84,8 +84,8 @@ class _Job:
         history = self._fit(model, table, steps=20)
         say(f"   refined to 10 intervals and trained: R2 {history.metric:.8f}")
         symbolic = self._read(model, table)
-        told = {"history": history, "pruning": pruned}
-        return self._leave(KNOWN, model, table, symbolic, **told)
+        report_inputs = {"history": history, "pruning": pruned}
+        return self._leave(KNOWN, model, table, symbolic, **report_inputs)
 
     def diabetes(self) -> dict[str, Any]:
         """Predict the progress of diabetes, a regression of 442 patients."""
@@ -140,8 +140,8 @@ class _Job:
     def _read(self, model: KAN, table: Table) -> SymbolicResult:
         """Read a formula and say what it is worth."""
         import kanlens
+        from kanlens.symbolic.notation import formula_text
         from kanlens.symbolic.result import rounded
-        from kanlens.symbolic.wording import formula_text
 
         rows = table.keep(model.feature_names)
         symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)
@@ -153,7 +153,7 @@ class _Job:
         return symbolic
 
     def _leave(
-        self, name: str, model: KAN, table: Table, symbolic: SymbolicResult, **told: Any
+        self, name: str, model: KAN, table: Table, symbolic: SymbolicResult, **report_inputs: Any
     ) -> dict[str, Any]:
         """Attribute, and leave models, pictures and a report in a folder of their own."""
         import kanlens
@@ -184,7 +184,7 @@ class _Job:
             max_rows=ATTRIBUTED,
             generator=self.generator,
             progress=self.terminal.progress,
-            **told,
+            **report_inputs,
         )
         self.terminal.wrote(*sorted(folder.iterdir()))
         return {

@@ -86,8 +86,11 @@ class Schema:
     class_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _refuse_repeats("feature_names", self.feature_names)
-        _refuse_repeats("output_names", self.output_names)
+        for what in ("feature_names", "output_names"):
+            names = getattr(self, what)
+            if len(set(names)) != len(names):
+                got = f"{next(name for name in names if names.count(name) > 1)!r} more than once"
+                raise InvalidValueError(message("KAN", f"{what} that differ", got, "Rename one"))
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -230,14 +233,6 @@ def _names(what: str, given: Sequence[str] | None, default: list[str]) -> list[s
         text = message("KAN", f"{len(default)} {what}", str(len(names)), "Name each one once")
         raise InvalidValueError(text)
     return names
-
-
-def _refuse_repeats(what: str, names: Sequence[str]) -> None:
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if list(names).count(name) > 1)
-        raise InvalidValueError(
-            message("KAN", f"{what} that differ", f"{twice!r} more than once", "Rename one")
-        )
 
 
 class _Cells:

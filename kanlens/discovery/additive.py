@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz
 from kanlens.discovery.curves import U, written
 from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.regression import Array, Basis, quick_error, relative_error, solve, weighted
-from kanlens.discovery.single import CURVE
+from kanlens.discovery.univariate import CURVE
 from kanlens.symbolic.composition import Expr, evaluator
 
 

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import sympy
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.reductions import exponents_of, few_powers, raised

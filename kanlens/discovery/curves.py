@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import ONE_SIGN, TRANSFORMS, Transform
 from kanlens.discovery.regression import Array, eliminate, relative_error, solve
 from kanlens.functions.catalog import FUNCTIONS

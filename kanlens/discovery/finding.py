@@ -13,15 +13,15 @@ import torch
 
 from kanlens.checks import check_generator, check_positive
 from kanlens.deadlines import Deadline, ending
-from kanlens.discovery import constants as tuned
-from kanlens.discovery.choosing import chosen_entry, constant, in_units, shown
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Entry, Front
+from kanlens.discovery.model_selection import chosen_entry, constant, in_units, shown
 from kanlens.discovery.outliers import unfollowed
 from kanlens.discovery.problems import SearchProblem
+from kanlens.discovery.scaling import CALL, ScaledTable, resolved, table_of
 from kanlens.discovery.search import POWER_LAW, search
 from kanlens.discovery.smoothness import loo_error, noise_of
-from kanlens.discovery.structure import Interlude, explore
-from kanlens.discovery.tables import CALL, ScaledTable, resolved, table_of
+from kanlens.discovery.structure import DeferredWork, explore
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.progress import progress_bar
 from kanlens.symbolic.composition import Expr, evaluator, plain
@@ -194,13 +194,13 @@ def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Ge
     problem = SearchProblem(front.x, front.symbols, front.y, table.held_out, lambda e: e)
     with interrupts_pass(), ending(front.deadline.end):
         first = tuned.LATE_NETWORKS if _noiseless(problem) else tuned.FIRST_NETWORKS
-        early = Interlude(front, first, tuned.NETWORKS, lambda part: explore(problem, part, draws))
+        early = DeferredWork(front, first, tuned.NETWORKS, lambda own: explore(problem, own, draws))
         every = _origins(problem, table)
         for each in every[1:]:
             POWER_LAW.offer(each, early)
         for each in every:
             search(each, early)
-        early.catch_up()
+        early.run_pending()
     cut_short = front.deadline.passed and not front.settled
     if front.astray is None and (cut_short or front.best_error > front.exact):
         last = Deadline.after(tuned.POLISHING * time_limit + min(front.deadline.left, 0.0))

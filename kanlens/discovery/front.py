@@ -1,4 +1,4 @@
-"""The formulas found so far: refitted, snapped, and judged on rows they were not fitted to."""
+"""Pareto front of formulas: refitted, constants snapped, scored on held-out rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import sympy
 
 from kanlens.deadlines import Deadline
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.outliers import exceptions
 from kanlens.discovery.regression import Array, relative_error
 from kanlens.discovery.smoothness import is_noise
@@ -37,7 +37,7 @@ class Entry:
         return self.complexity + tuned.NUMBER * count_numbers(self.expression)
 
     def beats(self, other: Entry, every: list[Entry]) -> bool:
-        """Say whether this one makes another superfluous; equal ones are settled by their order."""
+        """Say whether this entry dominates another; ties go by order."""
         ours, theirs = (
             (max(e.error, tuned.EXACT), e.complexity, count_numbers(e.expression))
             for e in (self, other)
@@ -60,7 +60,7 @@ def _digits(expression: Expr) -> list[float]:
 
 
 def _unsound(expression: Expr) -> bool:
-    """Say whether an expression is no number somewhere, or far too long."""
+    """Say whether an expression is undefined somewhere, or far too long."""
     return bool(
         expression.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo, sympy.I)
         or len(expression.args) > tuned.MOST_ARGUMENTS

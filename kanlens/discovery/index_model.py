@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz
 from kanlens.discovery.curves import written
 from kanlens.discovery.front import Front
@@ -21,7 +21,7 @@ from kanlens.discovery.monomials import Powers, evaluate, monomial, unit
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.reductions import PAIRS, divided
 from kanlens.discovery.regression import Array, Basis, away, eliminate, quick_error, solve, varies
-from kanlens.discovery.single import CURVE
+from kanlens.discovery.univariate import CURVE
 from kanlens.symbolic.composition import Expr
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, linear
 from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem, transformed

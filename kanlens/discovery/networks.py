@@ -18,7 +18,7 @@ import sympy
 import torch
 
 from kanlens.deadlines import Deadline, OutOfTimeError, check_time
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Front
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error
@@ -130,7 +130,7 @@ class Interpolator:
 def interpolator(
     problem: SearchProblem, deadline: Deadline, generator: torch.Generator
 ) -> Interpolator | None:
-    """Train the hidden layer, in the view, with which a short training gets furthest.
+    """Train the architecture and view that do best in a short training.
 
     The layer has five sums, or two products of two. None when there are too few rows, or no time.
     """
@@ -161,7 +161,7 @@ def trained(
     start: KAN | None = None,
     strength: float = 0.0,
 ) -> Interpolator | None:
-    """Train a network, or the one to start from in place, until the time is over.
+    """Train a new or given network until the deadline.
 
     The strength is that of a penalty on the L1 norm of the edges. None when there are too few
     rows, no time, or values that no network can take.
@@ -183,7 +183,7 @@ def trained(
     run = TrainingRun(network, options, *view.tensors(problem), generator)
     try:
         run.begin()
-        run.go(_watching(deadline))
+        run.train(_watching(deadline))
     except OutOfTimeError:
         pass  # the best state is in the network
     except KanlensError:
@@ -192,7 +192,7 @@ def trained(
 
 
 def _watching(deadline: Deadline) -> Callable[..., None]:
-    """Return what training calls after every step: no step begins that would end too late."""
+    """Return a callback that stops training before a step would pass the deadline."""
     before = time.monotonic()
 
     def advance(*_: Any, **__: Any) -> None:
@@ -205,7 +205,7 @@ def _watching(deadline: Deadline) -> Callable[..., None]:
 
 
 def shapes(width: int) -> list[list[Any]]:
-    """Return the shapes of small networks, the simplest first; pairs are sums and products."""
+    """Return small architectures, the simplest first; pairs are sums and products."""
     hidden: list[Any] = [1, 2, (1, 1), (2, 1), 5]
     return [[width, 1], *([width, nodes, 1] for nodes in hidden)]
 

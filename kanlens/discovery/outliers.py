@@ -1,4 +1,4 @@
-"""Rows with a target that nothing near them shares: wrong cells, which would bend every formula.
+"""Outlier rows: targets far from their neighbors', which would bend every formula.
 
 They are only set aside while a formula is looked for. Whether it follows them is asked at the end.
 Arrays are columns (row, feature) and targets (row,); rows are found as a bool (row,), none of them
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.regression import Array, relative_error, spread_rows
 from kanlens.discovery.smoothness import even, is_noise, left_out, nearest, predicted
 
 
-def wrong_rows(columns: Array, target: Array) -> Array:
-    """Find rows whose target lies far from what all others tell.
+def outlier_rows(columns: Array, target: Array) -> Array:
+    """Find rows whose target lies far from its leave-one-out prediction.
 
     A smooth model of the rows is solved without each of them in turn; the worst are taken out,
     and it is solved again, for they hide each other.
@@ -58,9 +58,9 @@ def wrong_beside(columns: Array, target: Array, others: Array, values: Array) ->
     known, length = x[: len(pick)], _length(x[: len(pick)], size)
     center, nugget = float(np.median(size)), np.full(len(size), tuned.WRONG_NUGGET)
     usual = _usual(left_out(known, size - center, length, nugget)[0])
-    told, unsure = predicted(known, size - center, x[len(pick) :], length, nugget)
-    gap = np.abs(np.arcsinh((values - middle) / spread) - center - told)
-    return _if_few(gap > _limit(usual, unsure, size))
+    mean, variance = predicted(known, size - center, x[len(pick) :], length, nugget)
+    gap = np.abs(np.arcsinh((values - middle) / spread) - center - mean)
+    return _if_few(gap > _limit(usual, variance, size))
 
 
 def _middle(target: Array) -> tuple[float, float]:
@@ -77,8 +77,8 @@ def _wrong_in(x: Array, size: Array) -> Array:
     for _ in range(tuned.WRONG_ROUNDS if x.shape[1] else 0):
         own = size[kept] - np.median(size[kept])
         nugget, length = np.full(len(own), tuned.WRONG_NUGGET), _length(x[kept], size[kept])
-        errors, unsure = left_out(x[kept], own, length, nugget)
-        over = np.abs(errors) - _limit(_usual(errors), unsure, own)
+        errors, variance = left_out(x[kept], own, length, nugget)
+        over = np.abs(errors) - _limit(_usual(errors), variance, own)
         worst = (over > 0) & (over >= tuned.WORST * over.max())
         if not worst.any() or kept.sum() <= tuned.FEWEST_ROWS:
             break
@@ -96,9 +96,9 @@ def _usual(errors: Array) -> float:
     return tuned.NORMAL * float(np.median(np.abs(errors)))
 
 
-def _limit(usual: float, unsure: Array, size: Array) -> Array:
+def _limit(usual: float, variance: Array, size: Array) -> Array:
     """Return the errors beyond which rows are wrong, larger where others tell little of a row."""
-    alone = tuned.ALONE * np.minimum(unsure, 1.0) * float(size.std())
+    alone = tuned.ALONE * np.minimum(variance, 1.0) * float(size.std())
     return max(tuned.FAR_OFF * usual, tuned.FAR_LEAST) + alone
 
 

@@ -1,4 +1,4 @@
-"""What the search works on: columns, a target, and how a formula of it becomes one of y."""
+"""Search problem: columns, a target, and how a formula of it becomes one of y."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.regression import Array, away
 from kanlens.symbolic.composition import Expr
 
@@ -73,7 +73,7 @@ class SearchProblem:
 
     @property
     def key(self) -> tuple[Expr, ...]:
-        """What tells one problem from another of the same search."""
+        """Key that identifies a problem within a search."""
         return (*sorted(self.names, key=str), self.rebuild(_TARGET))
 
     @property

@@ -1,4 +1,4 @@
-"""Moves to simpler problems: factors and columns taken away, two columns put together as one."""
+"""Reductions to simpler problems: power-law factors divided out, two columns merged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 
 from kanlens.deadlines import Deadline
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, away, eliminate, relative_error, solve
 from kanlens.discovery.smoothness import loo_error, noise_of, noise_ratio
@@ -27,7 +27,7 @@ PAIRS: tuple[Callable[[Any, Any], Any], ...] = (  # of two columns, or of their 
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """A simpler problem and how uneven its target is."""
+    """A simpler problem and its leave-one-out error."""
 
     problem: SearchProblem
     loo_error: float
@@ -52,7 +52,7 @@ def raised(column: Array, power: float) -> Array:
 
 
 def exponents_of(problem: SearchProblem) -> Array:
-    """Estimate by which power of each column the target goes, by least absolute deviations.
+    """Estimate the exponent of each column in a power law, by least absolute deviations.
 
     0 where none is sensible, NaN for columns that are zero somewhere.
     """
@@ -103,7 +103,7 @@ def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
 
 
 def _oddness(powers: Array) -> tuple[float, float]:
-    """Return how far powers are from whole and half ones, and how large they are."""
+    """Return the distance of exponents from whole and half numbers, and their size."""
     whole = np.abs(powers - np.round(powers)) < tuned.WHOLE_POWER
     half = np.abs(2 * powers - np.round(2 * powers)) < 2 * tuned.WHOLE_POWER
     return float(np.where(whole, 0, np.where(half, 1, 3)).sum()), float(np.abs(powers).sum())
@@ -135,8 +135,8 @@ def _ways_without(problem: SearchProblem) -> Iterator[tuple[int, float, SearchPr
             yield i, power, divided(problem, exponents, {i})
 
 
-def peeled(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
-    """Divide by powers of columns and drop these columns while the target gets no more uneven."""
+def remove_power_factors(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
+    """Greedily remove power-law factors while the leave-one-out error falls."""
     now, level = problem, best_loo_error(problem)
     while now.width > 1 and not deadline.passed:
         tries: list[tuple[float, int, float]] = []
@@ -153,10 +153,10 @@ def peeled(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
     return now
 
 
-def quieted(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
-    """Divide by powers of columns and drop these while the target is told but for its noise.
+def remove_factors_to_noise(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
+    """Greedily remove power-law factors while the residual stays within the noise.
 
-    Under noise no move makes a target more even; but as long as what is left out does not exceed
+    Under noise no move lowers the leave-one-out error; but while what is left out is within
     the noise, in units of y, a column less is a gain.
     """
     noise = noise_of(problem.columns, problem.target)
@@ -178,7 +178,7 @@ def quieted(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
 def _jointly(
     problem: SearchProblem, moves: list[tuple[int, float]], level: float
 ) -> Reduction | None:
-    """Make several moves at once, and say whether the target got less uneven."""
+    """Make several moves at once; None unless the leave-one-out error falls."""
     if not moves:
         return None
     exponents = np.zeros(problem.width)
@@ -193,7 +193,7 @@ def _jointly(
 
 
 def paired(problem: SearchProblem, deadline: Deadline) -> list[Reduction]:
-    """Put two columns together in every simple way; the least uneven problems first."""
+    """Merge two columns in every simple way; the least leave-one-out errors first."""
     found: list[Reduction] = []
     for i, j in itertools.combinations(range(problem.width), 2):
         for column, name in _combinations(problem, i, j):
@@ -205,7 +205,7 @@ def paired(problem: SearchProblem, deadline: Deadline) -> list[Reduction]:
 
 
 def _combinations(problem: SearchProblem, i: int, j: int) -> list[tuple[Array, Expr]]:
-    """Return the simple ways of making one column of two."""
+    """Return the simple combinations of two columns."""
     a, b = problem.columns[:, i], problem.columns[:, j]
     p, q = problem.names[i], problem.names[j]
     found = [(a * b, p * q), *((form(a, b), form(p, q)) for form in PAIRS)]

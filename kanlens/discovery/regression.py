@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kanlens.deadlines import check_time
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.splines import spline
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]

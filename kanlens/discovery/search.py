@@ -1,4 +1,4 @@
-"""The order in which structures are tried, and the simpler problems they lead to."""
+"""Order of the ansatzes, and recursion into simpler problems."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.additive import AdditiveModel, OuterFunction
 from kanlens.discovery.ansatz import Ansatz, LinearModel, PowerLaw, Through
 from kanlens.discovery.front import Front
@@ -19,13 +19,13 @@ from kanlens.discovery.reductions import (
     best_loo_error,
     divided,
     paired,
-    peeled,
-    quieted,
+    remove_factors_to_noise,
+    remove_power_factors,
     rounded_exponents,
 )
 from kanlens.discovery.separable import ProductWithCombination, SeparableProduct
-from kanlens.discovery.single import CURVE
 from kanlens.discovery.sparse import DictionarySum, SparseSum
+from kanlens.discovery.univariate import CURVE
 
 POWER_LAW = PowerLaw()
 _ADDITIVE, _MONOMIALS = AdditiveModel(), MonomialSum()
@@ -68,10 +68,10 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
         if shallow or not ansatz.costly:
             yield partial(ansatz.offer, problem, front)
     if problem.width > 1:
-        reduced = peeled(problem, front.deadline)
+        reduced = remove_power_factors(problem, front.deadline)
         if reduced.width < problem.width:
             yield partial(search, reduced, front, depth=depth)
-        quieter = quieted(problem, front.deadline)
+        quieter = remove_factors_to_noise(problem, front.deadline)
         if quieter.width < problem.width and quieter.key != reduced.key:
             yield partial(search, quieter, front, depth=depth)
         yield partial(_divided_formulas, problem, front, depth)

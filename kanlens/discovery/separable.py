@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz
 from kanlens.discovery.curves import U, fit_curves, written
 from kanlens.discovery.front import Front
 from kanlens.discovery.index_model import Index, indices
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, Basis, relative_error, solve
-from kanlens.discovery.single import PLAIN_CURVE
+from kanlens.discovery.univariate import PLAIN_CURVE
 from kanlens.symbolic.composition import Expr
 
 

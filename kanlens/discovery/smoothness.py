@@ -1,4 +1,4 @@
-"""How well columns tell a target: leave-one-out errors of smooth models, and a test for noise.
+"""Smoothness: leave-one-out errors of RBF Gaussian processes, and a test for noise.
 
 A Gaussian process with one length for all columns is solved once for every length; its errors on
 left-out rows follow without further solving [1]_. When columns are exchanged for fewer ones that
@@ -19,12 +19,12 @@ import math
 import numpy as np
 
 from kanlens.deadlines import check_time
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.regression import Array, Basis, solve, spread_rows, varies
 
 
 def loo_error(columns: Array, target: Array) -> float:
-    """Return the relative leave-one-out error of the best smooth model of a target.
+    """Return the relative leave-one-out error of the best RBF Gaussian process of a target.
 
     Near 0 for a smooth function of the columns, near 1 when they say nothing.
     """
@@ -86,17 +86,17 @@ def left_out(x: Array, target: Array, scale: float, nugget: Array) -> tuple[Arra
 def predicted(
     x: Array, target: Array, others: Array, scale: float, nugget: Array
 ) -> tuple[Array, Array]:
-    """Return what the model of some rows says of others for one length, and its variances."""
+    """Return the posterior means and variances of other rows, for one length scale."""
     from scipy.linalg import lu_factor, lu_solve
 
     factors = lu_factor(_kernel(x, x, scale) + np.diag(nugget))
-    weights, told, unsure = lu_solve(factors, target), [], []
+    weights, means, variances = lu_solve(factors, target), [], []
     for part in np.array_split(others, math.ceil(len(others) / tuned.SMOOTH_ROWS)):
         check_time()
         across = _kernel(part, x, scale)
-        told.append(across @ weights)
-        unsure.append(1 - np.einsum("ok,ko->o", across, lu_solve(factors, across.T)))
-    return np.concatenate(told), np.concatenate(unsure)
+        means.append(across @ weights)
+        variances.append(1 - np.einsum("ok,ko->o", across, lu_solve(factors, across.T)))
+    return np.concatenate(means), np.concatenate(variances)
 
 
 def _kernel(one: Array, two: Array, scale: float) -> Array:
@@ -131,8 +131,8 @@ def is_noise(columns: Array, made: Array, target: Array) -> bool:
     if rows < tuned.TEST_ROWS * columns.shape[1]:  # of terms, which are more than columns
         return False
     terms = _terms(columns, made)
-    few, loud = rows < tuned.TEST_ROWS * terms.shape[1], tuned.TEST_LOUD * target.var()
-    if few or not varies(left) or left.var() > loud:
+    few, large = rows < tuned.TEST_ROWS * terms.shape[1], tuned.TEST_LARGE_RESIDUAL * target.var()
+    if few or not varies(left) or left.var() > large:
         return False
     left = (left - left.mean()) / left.std()
     neighbors = float(np.mean(left * left[nearest(columns)]))

@@ -22,7 +22,7 @@ import numpy as np
 import sympy
 
 from kanlens.deadlines import check_time
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import CandidateTerms, SumOfTerms
 from kanlens.discovery.front import Front
 from kanlens.discovery.index_model import indices

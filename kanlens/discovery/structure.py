@@ -1,4 +1,4 @@
-"""Simpler problems that a trained network shows, and their formulas.
+"""Structure search: simpler problems found from a trained network's gradients.
 
 Columns that the network does not need are left out, and columns that it needs only together
 become one; a network trained on what is left says whether that was right. A target that is a sum
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from kanlens.deadlines import work_in
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Entry, Front
 from kanlens.discovery.networks import Interpolator, interpolator, network_formulas
 from kanlens.discovery.problems import SearchProblem
@@ -36,8 +36,8 @@ from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.simplification import count_numbers
 
 
-class Portion(Front):
-    """A front as one part of the work sees it: done when its share of the time left is over.
+class TimeSlice(Front):
+    """Front with its own share of the time budget.
 
     Formulas go to the whole front, which also knows what was tried.
     """
@@ -72,12 +72,10 @@ class Portion(Front):
         return self._front.chosen()
 
 
-class Interlude(Portion):
-    """A front that lets in other work once a first share of the time is over.
+class DeferredWork(TimeSlice):
+    """Front that runs deferred work once a first share of the time is over.
 
-    A search looks often whether it is done. When it does so for the first time after that, the
-    work, which takes a front, is done there and then, in a share of what is left; afterwards the
-    search goes on.
+    The first look at `done` after that runs the work, on a share of what is left.
     """
 
     def __init__(
@@ -90,16 +88,16 @@ class Interlude(Portion):
 
     @property
     def done(self) -> bool:
-        """Whether the search may end; see above for what else may happen."""
+        """Whether the search may end; runs the deferred work when it is due."""
         if self._due.passed:
-            self.catch_up(self._share)
+            self.run_pending(self._share)
         return self._front.done
 
-    def catch_up(self, share: float = 1.0) -> None:
+    def run_pending(self, share: float = 1.0) -> None:
         """Do the other work unless it has been done; by default it may take all that is left."""
         work, self._work = self._work, None
         if work is not None and not self._front.done:
-            work(Portion(self._front, share))
+            work(TimeSlice(self._front, share))
 
 
 def explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:
@@ -111,25 +109,25 @@ def explore(problem: SearchProblem, front: Front, generator: torch.Generator) ->
 
 
 def _explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:
-    first = interpolator(problem, Portion(front, 0.3).deadline, generator)
+    first = interpolator(problem, TimeSlice(front, 0.3).deadline, generator)
     if first is None or front.done or _nothing_left(front, first.error):
         return
     rough = first.error > tuned.ROUGH
     if rough:
-        network_formulas(problem, Portion(front, 0.85), first.view, generator)
-    levels = _levels(first, Portion(front, 0.3 if rough else 0.6), generator)
+        network_formulas(problem, TimeSlice(front, 0.85), first.view, generator)
+    levels = _levels(first, TimeSlice(front, 0.3 if rough else 0.6), generator)
     for level in reversed(levels[1:]):
-        search(level.problem, Portion(front, 0.4), depth=1)
-        _taken_apart(level, Portion(front, 0.4))
+        search(level.problem, TimeSlice(front, 0.4), depth=1)
+        _taken_apart(level, TimeSlice(front, 0.4))
     last = levels[-1]
     if last is not levels[0]:
-        network_formulas(last.problem, Portion(front, 0.5), last.view, generator)
-    _taken_apart(levels[0], Portion(front, 0.5))
+        network_formulas(last.problem, TimeSlice(front, 0.5), last.view, generator)
+    _taken_apart(levels[0], TimeSlice(front, 0.5))
     network_formulas(problem, front, first.view, generator)
 
 
 def _nothing_left(front: Front, error: float) -> bool:
-    """Say whether a formula with hardly a number is no worse than a network, but for noise."""
+    """Say whether a formula with at most one number matches the network, but for noise."""
     best = front.chosen()
     values = front.values(best.expression)
     simple = count_numbers(best.expression) <= 1 and error > tuned.KNOWS_MORE * best.error
@@ -148,7 +146,7 @@ def _levels(first: Interpolator, front: Front, generator: torch.Generator) -> li
 
 
 def _simpler(level: Interpolator, front: Front, generator: torch.Generator) -> Interpolator | None:
-    """Return the network of the first simpler problem that does as well, or about as well."""
+    """Return the network of the first simpler problem with about the same error."""
     best: tuple[float, Interpolator] | None = None
     about = tuned.ABOUT_AS_WELL if level.error < tuned.ROUGH else tuned.AS_WELL
     for trial in _trials(level):
@@ -174,7 +172,7 @@ def _error_there(network: Interpolator, problem: SearchProblem) -> float:
 
 
 def _trials(network: Interpolator) -> list[SearchProblem]:
-    """Return simpler problems, what changes most at once first."""
+    """Return candidate reductions, the largest first."""
     problem, error = network.problem, network.error
     found = []
     drop = needless(network, problem.columns, error)
@@ -188,11 +186,11 @@ def _trials(network: Interpolator) -> list[SearchProblem]:
         found.append(divided(problem, powers, own))
     sure = disjoint(every)
     if len(sure) > 1:
-        found.append(_united(problem, sure))
-    return found + [_united(problem, [union]) for union in every[: tuned.UNIONS_TRIED]]
+        found.append(_with_columns_merged(problem, sure))
+    return found + [_with_columns_merged(problem, [union]) for union in every[: tuned.UNIONS_TRIED]]
 
 
-def _united(problem: SearchProblem, found: list[Union]) -> SearchProblem:
+def _with_columns_merged(problem: SearchProblem, found: list[Union]) -> SearchProblem:
     for union in found:
         problem = union.reduced(problem)
     return problem
@@ -229,7 +227,7 @@ def _logarithm(surface: Surface) -> Surface:
 def _solve_parts(
     problem: SearchProblem, surface: Surface, parts: list[set[int]], front: Front, *, product: bool
 ) -> None:
-    """Find formulas of the first part as the network has it, then of the rest as the data do."""
+    """Solve the first part from the network, then the rest from the data."""
     if front.done:
         return
     own = parts[0]
@@ -239,7 +237,7 @@ def _solve_parts(
         return
     target = np.exp(values) if product else values
     part = problem.without(others).with_target(target, lambda e: e)
-    formulas = _formulas(part, Portion(front, 0.3))
+    formulas = _formulas(part, TimeSlice(front, 0.3))
     for formula in formulas[: tuned.PARTS] if len(parts) == 2 else formulas[:1]:
         rest = _rest(problem, formula, front, product=product)
         if rest is None or front.done:
@@ -247,12 +245,12 @@ def _solve_parts(
         rest = rest.without(own)
         if len(parts) > 2:
             left = _without(surface, problem, own, parts)
-            _solve_parts(rest, *left, Portion(front, 0.5), product=product)
-        search(rest, Portion(front, 0.5), depth=1)
+            _solve_parts(rest, *left, TimeSlice(front, 0.5), product=product)
+        search(rest, TimeSlice(front, 0.5), depth=1)
 
 
 def part_of(surface: Surface, columns: Array, own: set[int]) -> Array:
-    """Return a function of some columns, averaged over what the others are in some rows."""
+    """Return the partial dependence of a function on some columns."""
     rows = spread_rows(len(columns), tuned.REFERENCES)
     others = [i for i in range(columns.shape[1]) if i not in own]
     found = []
@@ -291,7 +289,7 @@ def _formulas(part: SearchProblem, front: Front) -> list[Expr]:
 def _rest(
     problem: SearchProblem, formula: Expr, front: Front, *, product: bool
 ) -> SearchProblem | None:
-    """Return the problem that is left when a part of it is known."""
+    """Return the residual problem once a part is known."""
     values = front.values(formula)
     with np.errstate(all="ignore"):
         target = problem.target / values if product else problem.target - values

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import sympy
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, away, spread_rows
 from kanlens.symbolic.composition import Expr
@@ -74,7 +74,7 @@ def needless(surface: Surface, columns: Array, error: float) -> set[int]:
 
 
 def mixed_differences(surface: Surface, columns: Array) -> Array:
-    """Return by how much two columns act together, (feature, feature).
+    """Return the pairwise interaction strength of columns, (feature, feature).
 
     The change of a function when both are taken from other rows, less the changes by each, as a
     mean square over four times the variance: about its error where there is no such effect.
@@ -93,7 +93,7 @@ def mixed_differences(surface: Surface, columns: Array) -> Array:
 
 
 def components(surface: Surface, columns: Array, error: float) -> list[set[int]]:
-    """Return the sets of columns that act on their own, the smallest first.
+    """Return the additively separable sets of columns, the smallest first.
 
     The function is a sum over them; one set of all columns where it is no such sum.
     """
@@ -110,7 +110,7 @@ def components(surface: Surface, columns: Array, error: float) -> list[set[int]]
 
 
 def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
-    """Return how far a function's slopes by two columns are from those of a combination.
+    """Return the violation of dependence through one combination of two columns, by gradients.
 
     0 where it depends on the two through the combination alone, 1 where it goes the other way.
     """
@@ -143,7 +143,7 @@ def unions(problem: SearchProblem, slopes: Array, error: float) -> list[Union]:
 
 
 def disjoint(found: list[Union]) -> list[Union]:
-    """Return the surest unions that share no column."""
+    """Return the best unions that share no column."""
     kept: list[Union] = []
     for union in found:
         if not any(set(union.pair) & set(other.pair) for other in kept):
@@ -170,7 +170,7 @@ def factors(columns: Array, slopes: Array, values: Array, error: float) -> Array
 
 
 def _near_half(power: float) -> float:
-    """Return the multiple of one half that is near a power, 0 where none is or it is high."""
+    """Snap an exponent to a multiple of one half; 0 where none is near or it is high."""
     half = round(2 * power) / 2 if abs(power) < tuned.HIGHEST_FACTOR + 0.25 else 0.0
     return half if abs(power - half) < tuned.ROUND * abs(half) else 0.0
 

@@ -20,7 +20,7 @@ from kanlens.estimators.inputs import (
 )
 from kanlens.functions.elementary import Array
 from kanlens.model.network import KAN
-from kanlens.symbolic.recipe import Recipe, find_formula
+from kanlens.symbolic.multi_start import Recipe, find_formula
 from kanlens.symbolic.result import SymbolicResult
 
 if TYPE_CHECKING:

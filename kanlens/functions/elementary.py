@@ -66,10 +66,11 @@ class ElementaryFunction:
     turning_known : bool
         Whether `turning` is sure to be all of them.
     slope_turning, curvature_turning : tuple of float or None
-        The points where g', and g'', change from rising to falling or back; None when they are
-        not known.
+        The points where g', and g'', change from rising to falling or back, by a jump too; None
+        when they are not known.
     jumps, kinks : tuple of float
-        The points of the domain where g jumps up, and where its slope jumps.
+        The points of the domain where g jumps up, and where it does not but a derivative of any
+        order does: between them g must be analytic.
     searched : bool
         Whether searches try it without being told to.
     line : float or None

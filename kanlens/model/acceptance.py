@@ -1,4 +1,4 @@
-"""The check that a model is one of kanlens' own, or an estimator that holds one."""
+"""Check that a model is one of kanlens' own, or an estimator that holds one."""
 
 from __future__ import annotations
 

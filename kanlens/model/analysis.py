@@ -1,4 +1,4 @@
-"""Shared by analyses: a private float64 copy, live edges, rows that fit into memory at once."""
+"""Shared by analyses: float64 copies, nonzero edges, batch sizes within memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rows_at_once(model: KAN) -> int:
     return max(1, BUDGET // (16 * widest(model)))  # 16: bases of one input
 
 
-def private_copy(model: KAN) -> KAN:
+def float64_copy(model: KAN) -> KAN:
     """Return a float64 copy of `model` without its hooks, with frozen parameters.
 
     Whatever is done to the copy, the caller's model stays as it is. Hooks are not even copied:
@@ -40,8 +40,8 @@ def private_copy(model: KAN) -> KAN:
     return clone.double().eval()
 
 
-def live_edges(layer: nn.Module) -> Tensor:
-    """Tell which edges of a layer can carry anything: not masked, not all zero: (out, in)."""
+def nonzero_edges(layer: nn.Module) -> Tensor:
+    """Tell which edges of a layer are neither masked nor identically zero: (out, in)."""
     mask = cast("Tensor", layer.mask) != 0
     if type(layer) is KANLinear:  # other kinds may have other tensors
         mask = mask & ((layer.coefficients() != 0).any(-1) | (layer.base_weights() != 0))
@@ -54,17 +54,17 @@ def reaching(model: KAN, target: int) -> list[Tensor]:
     found = []
     for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):
         found.append(_counting(layer, nodes) & wanted[nodes.owner])
-        wanted = (live_edges(layer) & found[-1][:, None]).any(0)
+        wanted = (nonzero_edges(layer) & found[-1][:, None]).any(0)
     return found[::-1]
 
 
 def _counting(layer: nn.Module, nodes: Nodes) -> Tensor:
     """Tell which sums of a layer are not multiplied by a factor that is always zero."""
     bias = cast("Tensor", layer.bias)
-    zero = (bias == 0) & ~live_edges(layer).any(1)  # (out,)
+    zero = (bias == 0) & ~nonzero_edges(layer).any(1)  # (out,)
     return nodes.rates(1 - zero.to(bias)) != 0
 
 
 def live_features(model: KAN, target: int) -> Tensor:
     """Tell which features have a live path to an output, shape (in,)."""
-    return (live_edges(model.layers[0]) & reaching(model, target)[0][:, None]).any(0)
+    return (nonzero_edges(model.layers[0]) & reaching(model, target)[0][:, None]).any(0)

@@ -47,7 +47,7 @@ class Enclosure(Protocol):
 
 
 class NoEnclosure:
-    """Stands for what a layer does not say of its edges: only those that are masked are known."""
+    """Infinite enclosure of a layer kind without bounds; masked edges are zero."""
 
     def __init__(self, mask: Tensor) -> None:
         self.reach = torch.where(mask == 0, 0.0, torch.inf).to(mask)

@@ -8,9 +8,10 @@ can become a spline again.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.function_enclosures import FunctionEdges, FunctionEnclosure
 from kanlens.model.layers import LAYER_KINDS, KANLinear, LayerConfig
 from kanlens.model.spline_edge import EdgeFunction
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SPLINE = "spline"
 _START = (1.0, 0.0, 1.0, 0.0)  # a, b, c, d
@@ -73,8 +77,6 @@ class FunctionLinear(KANLinear):
     ) -> None:
         super().__init__(in_features, out_features, **options)
         self.affine = nn.Parameter(torch.tensor(_START).repeat(out_features, in_features, 1))
-        self.register_buffer("spline_mask", torch.ones_like(self.mask), persistent=False)
-        self.register_buffer("function_edges", torch.empty(0, 2).long(), persistent=False)
         self.functions: FunctionTable = ()
         self._set_functions(functions)
 
@@ -138,9 +140,15 @@ class FunctionLinear(KANLinear):
         self.functions = table
         self._names = [name for name, _, _ in chosen]
         edges = torch.tensor([[o, i] for _, o, i in chosen], dtype=torch.long).reshape(-1, 2)
-        self.function_edges = edges.to(self.mask.device)
         spline = torch.tensor([[float(name == SPLINE) for name in row] for row in table])
-        self.spline_mask = spline.to(self.mask)
+        self.register_buffer("function_edges", edges.to(self.mask.device), persistent=False)
+        self.register_buffer("spline_mask", spline.to(self.mask), persistent=False)
+
+    def select(self, out: Sequence[int], in_: Sequence[int]) -> Self:
+        """Return a smaller layer that keeps only outputs `out` and inputs `in_`, in that order."""
+        small = super().select(out, in_)
+        small._set_functions([[self.functions[o][i] for i in in_] for o in out])
+        return small
 
     def weights(self) -> Weights:
         """Return the tensors of the spline edges; the mask is zero where a function stands."""
@@ -228,7 +236,8 @@ class FunctionLinear(KANLinear):
             a, b, _, _ = edges.affine.detach().unbind(-1)
             for kink in (*edges.g.kinks, *edges.g.jumps):
                 for i, place in zip(edges.in_.tolist(), ((kink - b) / a).tolist(), strict=True):
-                    kinks[i].append(place)
+                    if math.isfinite(place):  # a constant edge has none
+                        kinks[i].append(place)
         width = max(len(places) for places in kinks)
         last = grid[:, -1].tolist()
         rows = [[*k, *([end] * (width - len(k)))] for k, end in zip(kinks, last, strict=True)]

@@ -8,6 +8,7 @@ asks for it.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import numbers
@@ -212,7 +213,7 @@ class KANLinear(nn.Module):
         """
         check_columns("KANLinear.forward", x, self.in_features, self.grid.dtype)
         flat = x if x.dim() == 2 else x.reshape(-1, self.in_features)
-        y = kernels.layer_sum(self, flat)
+        y = kernels.fused(self, flat)
         if y is None:
             y = self.forward_torch(flat)
         return y if x.dim() == 2 else y.reshape(*x.shape[:-1], self.out_features)
@@ -324,19 +325,16 @@ class KANLinear(nn.Module):
         """
         rows = _indices("out", out, self.out_features)
         columns = _indices("in_", in_, self.in_features)
-        functions = self.config.functions
-        config = dataclasses.replace(
-            self.config,
-            out_features=len(rows),
-            in_features=len(columns),
-            functions=tuple(tuple(functions[o][i] for i in in_) for o in out) if functions else (),
-        )
-        small = type(self).from_config(config).to(self.grid)
+        small = copy.copy(self)
+        nn.Module.__init__(small)  # so far without tensors and hooks
+        small.out_features, small.in_features = len(rows), len(columns)
         cut = {"grid": (columns,), "bias": (rows,)}  # others are (out, in, ...)
-        state = self.state_dict()
-        for name, tensor in state.items():
-            state[name] = tensor[cut.get(name, (rows[:, None], columns))]
-        small.load_state_dict(state)
+        for name, tensor in self.state_dict().items():
+            part = tensor[cut.get(name, (rows[:, None], columns))]
+            if name in self._parameters:
+                small.register_parameter(name, nn.Parameter(part))
+            else:
+                small.register_buffer(name, part)
         small.train(self.training)
         if self.statistics is not None:
             small.statistics = self.statistics.select(rows, columns)
@@ -383,22 +381,19 @@ class KANLinear(nn.Module):
             Differentiable in `x` and the weights.
         """
         check_columns("KANLinear.edge_values", x, self.in_features)
-        values = self._basis(x)
-        spline_part = torch.einsum("bik,oik->boi", values, self.coefficients())
-        return spline_part + self.base_activation(x).unsqueeze(1) * self.base_weights()
+        weights, base = self.weights(), BASES[self.base_name].value(x)
+        splines = spline.evaluate(
+            x, weights.coefficients(), self.grid, self.spline_order, extrapolation=self.mode
+        )
+        return splines + base.unsqueeze(1) * weights.base_weights()
 
     def edge_derivatives(self, x: Tensor) -> Tensor:
         """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
         check_columns("KANLinear.edge_derivatives", x, self.in_features)
-        values = self._basis(x, derivative=1)
-        spline_part = torch.einsum("bik,oik->boi", values, self.coefficients())
+        coef, degree, mode = self.coefficients(), self.spline_order, self.mode
+        splines = spline.evaluate(x, coef, self.grid, degree, derivative=1, extrapolation=mode)
         base = BASES[self.base_name].derivative(x)
-        return spline_part + base.unsqueeze(1) * self.base_weights()
-
-    def _basis(self, x: Tensor, *, derivative: int = 0) -> Tensor:
-        return spline.basis(
-            x, self.grid, self.spline_order, derivative=derivative, extrapolation=self.mode
-        )
+        return splines + base.unsqueeze(1) * self.base_weights()
 
     @property
     def mode(self) -> spline.Extrapolation:
@@ -532,11 +527,12 @@ class KANLinear(nn.Module):
         where = self._places() if x is None else x
         check_columns("KANLinear.weight_l1", where, self.in_features)
         check_rows("KANLinear.weight_l1", where)
-        basis, base = self._basis(where).mean(0), self.base_activation(where).mean(0)
-        coef, weight, line = self.coefficients(), self.base_weights(), BASES[self.base_name].line
-        mean = (coef * basis).sum(-1) + weight * base
+        weights, base, grid = self.weights(), BASES[self.base_name], self.grid
+        coef, weight, line = weights.coefficients(), weights.base_weights(), base.line
+        basis = spline.basis(where, grid, self.spline_order, extrapolation=self.mode).mean(0)
+        mean = (coef * basis).sum(-1) + weight * base.value(where).mean(0)
         if line is not None:  # the splines can write it: it counts as theirs
-            places = spline.greville(self.grid, self.spline_order)
+            places = spline.greville(grid, self.spline_order)
             coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)
         return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()
 
@@ -545,7 +541,7 @@ class KANLinear(nn.Module):
 
         As `kanlens.sparsity.activation_l1`, which checks its input.
         """
-        norms = kernels.edge_norms(self, x)
+        norms = kernels.fused(self, x, norms=True)
         return self._in_torch(mean_absolute_edges, x) if norms is None else norms
 
     def _places(self) -> Tensor:  # (point, in)

@@ -438,8 +438,8 @@ grid_range, enable_standalone_scale_spline
         """
         hidden = self.scale_inputs(self.prepare(x, call="KAN.update_grid"))
         worst = 0.0
-        for index, layer in enumerate(self.layers):
-            following = self.through(index, hidden)
+        for layer, nodes in zip(self.layers, self.nodes, strict=True):
+            following = nodes(layer(hidden))
             worst = max(worst, layer.update_grid(hidden, margin=margin))
             hidden = following
         return worst

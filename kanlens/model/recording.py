@@ -1,4 +1,4 @@
-"""Run a model once and keep what every layer saw: the record that analyses read."""
+"""Trace: inputs and outputs of every layer in one forward pass."""
 
 from __future__ import annotations
 
@@ -213,10 +213,10 @@ def layer_statistics(model: KAN, record: Trace | None = None) -> list[LayerStati
     return found
 
 
-def remember(model: KAN, x: Tensor, *, background: int = 100) -> None:
+def store_statistics(model: KAN, x: Tensor, *, background: int = 100) -> None:
     """Store the statistics of every layer over x (batch, in), and some rows, in the model."""
     record = trace(model, x)
-    for layer, statistics in zip(model.layers, layer_statistics(model, record), strict=True):
-        layer.statistics = statistics
+    for layer, values in zip(model.layers, record.inputs, strict=True):
+        layer.statistics = summarize(values, edge_moments(layer, values))
     picks = torch.linspace(0, len(x) - 1, min(background, len(x))).round().long()
     model.background = record.x[picks].detach().cpu()

@@ -185,8 +185,8 @@ def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], f
     """
     import sympy
 
+    from kanlens.symbolic.notation import formula_text, written
     from kanlens.symbolic.result import rounded
-    from kanlens.symbolic.wording import formula_text, written
 
     short = rounded(expression, DIGITS)
     names = {symbol: _math_name(str(symbol)) for symbol in short.free_symbols}

@@ -1,4 +1,4 @@
-"""Which nodes still lead anywhere, and a network without those that do not.
+"""Reachability of nodes, and compaction of a network to those on a path.
 
 A factor of a product that lost its last edge is a constant, its bias. A product whose factors are
 all constant, or one of them zero, is a constant itself. Of any other product the constant factors
@@ -8,11 +8,12 @@ Outputs keep their order, in which sums come first, so an output stays the produ
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kanlens.checks import message
 from kanlens.errors import MethodError
@@ -22,7 +23,7 @@ from kanlens.model.products import Grouping, Nodes
 
 
 def reached(model: KAN, masks: Sequence[Tensor] | None = None) -> Tensor:  # (out,)
-    """Tell which outputs live edges lead to from some feature.
+    """Tell which outputs are reachable from some feature.
 
     The edges alive are those of `masks`, one (out, in) per layer, or of the model. Its biases are
     asked, for a product with a factor that is constantly zero is constant.
@@ -50,7 +51,7 @@ def varying(model: KAN, index: int, moving: Tensor) -> Tensor:  # (sub,) -> (nod
 
 
 def connected(model: KAN, masks: Sequence[Tensor] | None = None) -> bool:
-    """Tell whether live edges lead from some feature to some output."""
+    """Tell whether some output is reachable from some feature."""
     return bool(reached(model, masks).any())
 
 
@@ -95,13 +96,14 @@ def compact(model: Model) -> KAN:
         layers.append(layer.select(subnodes, in_))
         nodes.append(new)
         in_ = order
-    small = KAN.from_layers(layers, model.schema.select(kept[0]), nodes=nodes)
-    columns = torch.tensor(kept[0])
-    for name in ("input_shift", "input_scale", "input_low", "input_high"):
-        getattr(small, name).copy_(getattr(model, name)[columns])
-    small.output_shift.copy_(model.output_shift)
-    small.output_scale.copy_(model.output_scale)
-    small.scaled, small.holds_inputs = model.scaled, model.holds_inputs
+    small, columns = copy.copy(model), torch.tensor(kept[0])
+    nn.Module.__init__(small)  # so far without tensors, layers and hooks
+    small.add_module("layers", nn.ModuleList(layers))
+    small.add_module("nodes", nn.ModuleList(nodes))
+    for name, tensor in model.named_buffers(recurse=False):
+        part = tensor[columns] if name.startswith("input") else tensor.clone()
+        small.register_buffer(name, part)
+    small.schema = model.schema.select(kept[0])
     small.background = None if model.background is None else model.background[:, columns]
     return small.train(model.training)
 

@@ -1,9 +1,8 @@
-"""Cut a network down to the edges that matter, and say what each cut cost.
+"""`prune`: remove edges by score, and report the loss that each removal cost.
 
 A removed edge leaves its mean over the data in the bias of its sum, so that what is lost is only
 the part of the function that varies. Nodes and features that lose their last edge are taken out of
-the tensors, and the remaining features keep their names. What happens to products is said in
-`kanlens.pruning.compaction`.
+the tensors, and the remaining features keep their names; for products see `compaction`.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.pruning.compaction import reached
 from kanlens.pruning.history import PruneResult
-from kanlens.pruning.removal import Cutter
+from kanlens.pruning.removal import EdgeRemover
 from kanlens.pruning.scores import SCORES
 from kanlens.threads import threads_for
 
@@ -129,7 +128,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         held_out = hold_out(len(rows), generator)
     widest = max(max(layer.out_features, layer.degrees_of_freedom) for layer in model.layers)
     with threads_for(len(rows) * widest):  # edges are evaluated node by node
-        cutter = Cutter(
+        remover = EdgeRemover(
             copy.deepcopy(model),
             rows,
             y,
@@ -140,37 +139,37 @@ def prune(  # noqa: PLR0913 - one keyword per choice
             held_out=held_out,
         )
         if threshold is not None:
-            cutter.cut_below(threshold, progress)
+            remover.cut_below(threshold, progress)
         elif budget:
-            cutter.cut_within(budget, progress)
-        small = cutter.model if budget == 0 else cutter.finished()
-        found = _result(model, small, cutter, budget)
-    cutter.stop.warn("prune", f"The model is pruned so far, to {small.edges_alive} edges")
+            remover.cut_within(budget, progress)
+        small = remover.model if budget == 0 else remover.finished()
+        found = _result(model, small, remover, budget)
+    remover.stop.warn("prune", f"The model is pruned so far, to {small.edges_alive} edges")
     return found
 
 
 @torch.no_grad()
-def _result(model: KAN, small: KAN, cutter: Cutter, budget: float | None) -> PruneResult:
+def _result(model: KAN, small: KAN, remover: EdgeRemover, budget: float | None) -> PruneResult:
     names, kept = model.feature_names, set(small.feature_names)
     columns = [index for index, name in enumerate(names) if name in kept]
     alive = reached(small).tolist()
     return PruneResult(
         model=small,
-        removed=tuple(cutter.removed),
-        loss_before=cutter.judge.first_loss,
-        loss_allowed=cutter.judge.allowed(budget) if budget is not None else None,
-        loss_after=cutter.judge.loss(small(cutter.rows[:, columns])),
-        loss_against="targets" if cutter.judge.against_targets else "outputs",
+        removed=tuple(remover.removed),
+        loss_before=remover.evaluator.first_loss,
+        loss_allowed=remover.evaluator.allowed(budget) if budget is not None else None,
+        loss_after=remover.evaluator.loss(small(remover.rows[:, columns])),
+        loss_against="targets" if remover.evaluator.against_targets else "outputs",
         edges_before=model.edges_alive,
         edges_after=small.edges_alive,
         dropped_features=tuple(name for name in names if name not in kept),
         constant_outputs=tuple(
             name for name, varies in zip(small.output_names, alive, strict=True) if not varies
         ),
-        score=cutter.score.name,
-        tuned=tuple(cutter.tuned),
-        stopped_because="a budget of 0 allows nothing" if budget == 0 else cutter.stopped_because,
-        journal=cutter.journal,
+        score=remover.score.name,
+        tuned=tuple(remover.tuned),
+        stopped_because="a budget of 0 allows nothing" if budget == 0 else remover.stopped_because,
+        journal=remover.journal,
     )
 
 

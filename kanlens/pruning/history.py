@@ -1,4 +1,4 @@
-"""The record of a pruning: its result, and the network as it was after any step."""
+"""Result of a pruning, and the log that restores the network after any step."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ COLUMNS = (
 )
 
 
-class Journal:
-    """A network before pruning (copied), every change since, and the networks that training made.
+class RemovalLog:
+    """Log of removals and fine-tuning, from which any earlier network is rebuilt.
 
     The rows (batch, in) that it is pruned on are kept by reference, for statistics.
     """
@@ -41,15 +41,15 @@ class Journal:
         self._changes: list[tuple[Edge, Tensor, Tensor | None]] = []
 
     def note(self, edge: Edge, bias: Tensor, factors: Tensor | None = None) -> None:
-        """Write down a removed edge, with the bias () and the factors (in,) of its sum."""
+        """Record a removed edge, with the bias () and the factors (in,) of its sum."""
         self._changes.append((edge, bias, factors))
 
     def note_whole(self, model: KAN) -> None:
-        """Write down that everything is different now."""
+        """Record a whole network, after fine-tuning."""
         self._wholes.append((len(self._changes), copy.deepcopy(model)))
 
     def forget(self, step: int) -> None:
-        """Cross out the changes that came after the first `step`."""
+        """Discard the changes after the first `step`."""
         del self._changes[step:]
 
     @torch.no_grad()
@@ -120,7 +120,7 @@ class PruneResult:
         loss_before, loss_after.
     stopped_because : str
         Why no more edges went; says so after an interrupt.
-    journal : Journal, optional
+    journal : RemovalLog, optional
         What `at` reads; it holds the rows by reference.
     """
 
@@ -137,7 +137,7 @@ class PruneResult:
     score: str
     tuned: tuple[dict[str, Any], ...] = ()
     stopped_because: str
-    journal: Journal | None = None
+    journal: RemovalLog | None = None
 
     @property
     def curve(self) -> pd.DataFrame:

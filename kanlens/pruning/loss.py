@@ -1,4 +1,4 @@
-"""Loss of a network's output while it is being pruned."""
+"""Loss of a network during pruning."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from kanlens.training.objective import constant_loss, task_loss
 FLOOR = 1e-6  # smallest rise of the loss a budget allows, in parts of that of the best constant
 
 
-class Judge:
-    """Loss of outputs (batch, out) on some rows: against y, else against the first output.
+class LossEvaluator:
+    """Loss during pruning: against targets, or the original outputs (distillation).
 
     Without y it is the mean square of the output's change over its variance.
 

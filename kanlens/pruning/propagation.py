@@ -21,7 +21,7 @@ FLAT = 1e-6  # share of the largest deviation below which an edge is not used
 
 
 def factors_for(lost: Tensor, left: Tensor) -> Tensor:  # (batch,), (batch, n) -> (n,)
-    """Fit what the edges that are left are multiplied with, to make up for one that is lost.
+    """Fit least-squares compensation factors of the remaining edges after a removal.
 
     Ridge regression towards 1 that counts every edge in units of its own deviation. Means do not
     count: a bias takes them.

@@ -1,4 +1,4 @@
-"""Greedy removal of edges: which is next, whether it may go, and what it cost."""
+"""Greedy removal of edges by score, with compensation and fine-tuning."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from kanlens.interruption import Interruption
 from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
 from kanlens.pruning.compaction import compact, connected, varying
-from kanlens.pruning.history import Journal, renew_statistics
-from kanlens.pruning.loss import Judge
+from kanlens.pruning.history import RemovalLog, renew_statistics
+from kanlens.pruning.loss import LossEvaluator
 from kanlens.pruning.propagation import Edge, Propagation, factors_for
 from kanlens.pruning.scores import EdgeScore, Scorer
 from kanlens.training.options import Options
@@ -55,13 +55,13 @@ class Tuner:
             run.begin(self.held_out)
         except TrainingError:  # rows that do not count have a loss that is not finite
             return model, before
-        run.go(lambda *_, **__: None)
+        run.train(lambda *_, **__: None)
         after = loss(found)
         found.zero_grad(set_to_none=True)
         return (found, after) if math.isfinite(after) and after < before else (model, before)
 
 
-class Cutter:
+class EdgeRemover:
     """A network whose edges are being removed, its loss, and the record of every removal.
 
     The model is changed; options are those of `kanlens.prune`. Of the rows (batch, in), in the
@@ -85,17 +85,17 @@ class Cutter:
             advice = "Its output is constant; there is nothing to prune"
             raise MethodError(message("prune", expected, "none", advice))
         self.score, self.rescore, self.compensate = score, rescore, compensate
-        self.rows, self.journal = rows, Journal(model, rows)
+        self.rows, self.journal = rows, RemovalLog(model, rows)
         self._take(model)
-        self.judge = Judge(model, self.state.output, y, rows=held_out, call="prune")
+        self.evaluator = LossEvaluator(model, self.state.output, y, rows=held_out, call="prune")
         self.tuner = None
         if held_out is not None:
-            self.tuner = Tuner(rows, self.judge.target, held_out, finetune)
+            self.tuner = Tuner(rows, self.evaluator.target, held_out, finetune)
         self.removed: list[dict[str, Any]] = []
         self.tuned: list[dict[str, Any]] = []
-        self.current_loss = self.judge.first_loss
+        self.current_loss = self.evaluator.first_loss
         self.stop, self.stopped_because = Interruption(), "every edge below the threshold is gone"
-        self._score(Scorer(score, self.state, self.judge))
+        self._score(Scorer(score, self.state, self.evaluator))
 
     def _take(self, model: KAN) -> None:
         self.model, self.state = model, Propagation(model, self.rows)
@@ -141,7 +141,7 @@ class Cutter:
 
     def cut_within(self, budget: float, progress: bool | None) -> None:
         """Remove edges, smallest score first, while the loss stays within `budget`."""
-        allowed, edges = self.judge.allowed(budget), self.model.edges_alive
+        allowed, edges = self.evaluator.allowed(budget), self.model.edges_alive
         with progress_bar("pruning", edges, shown=progress) as advance, self.stop.kept():
             while self._round(allowed, advance) and self._tune():
                 continue
@@ -158,7 +158,7 @@ class Cutter:
             raise KeyboardInterrupt
         self.journal.forget(count)
         self._take(self.journal.at(count))
-        self.current_loss = self.judge.loss(self.state.output)
+        self.current_loss = self.evaluator.loss(self.state.output)
         self.stopped_because = f"interrupted after {count} removals"
 
     def _round(self, allowed: float, advance: Callable[..., None]) -> bool:
@@ -184,10 +184,10 @@ class Cutter:
         """Remove an edge unless the last path or, where there is one, the budget breaks."""
         factors = self._factors(edge) if self.compensate else None
         self.state.remove(edge)
-        loss = self.judge.loss(self.state.output)
+        loss = self.evaluator.loss(self.state.output)
         if factors is not None:
             self.state.scale(*edge[:2], factors)
-            made_up = self.judge.loss(self.state.output)
+            made_up = self.evaluator.loss(self.state.output)
             if made_up < loss:
                 loss = made_up
             else:
@@ -202,7 +202,7 @@ class Cutter:
         return False
 
     def _factors(self, edge: Edge) -> Tensor | None:  # (in,)
-        """Return what the other edges of a sum are multiplied with to make up for one."""
+        """Return the compensation factors of the other edges of a sum."""
         index, out, in_ = edge
         alive = self.model.layers[index].mask[out] != 0
         alive[in_] = False
@@ -215,7 +215,7 @@ class Cutter:
         return factors
 
     def _record(self, edge: Edge, reason: str, loss: float, factors: Tensor | None = None) -> None:
-        """Write down the removal of an edge, and what it cost."""
+        """Record the removal of an edge and its loss."""
         index, out, in_ = edge
         self.journal.note(edge, self.model.layers[index].bias[out].detach().clone(), factors)
         score = float(self.scores[index][out, in_])
@@ -238,11 +238,11 @@ class Cutter:
 
     @torch.no_grad()
     def _tune(self) -> bool:
-        """Train what is left, and tell whether that was worth it."""
+        """Fine-tune what is left, and tell whether that lowered the loss."""
         if self.tuner is None:
             return False
         before = self.current_loss
-        found, loss = self.tuner.tuned(self.model, lambda model: self.judge.loss(model(self.rows)))
+        found, loss = self.tuner.tuned(self.model, lambda k: self.evaluator.loss(k(self.rows)))
         if found is self.model:
             return False
         self._take(found)
@@ -250,7 +250,7 @@ class Cutter:
         self.journal.note_whole(found)
         step = len(self.removed)
         self.tuned.append({"step": step, "loss_before": before, "loss_after": loss})
-        self._score(Scorer(self.score, self.state, self.judge))
+        self._score(Scorer(self.score, self.state, self.evaluator))
         return True
 
     def finished(self) -> KAN:
@@ -280,4 +280,4 @@ class Cutter:
         for out, in_ in edges.nonzero().tolist():
             edge = (index, out, in_)
             self.state.remove(edge)
-            self._record(edge, reason, self.judge.loss(self.state.output))
+            self._record(edge, reason, self.evaluator.loss(self.state.output))

@@ -19,7 +19,7 @@ from torch import Tensor
 from kanlens.checks import check_rows
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.layers import KANLinear
-from kanlens.pruning.loss import Judge
+from kanlens.pruning.loss import LossEvaluator
 from kanlens.pruning.propagation import Propagation
 from kanlens.sparsity import activation_l2, raw_l1, weight_l1
 from kanlens.threads import threads_for
@@ -41,7 +41,7 @@ class EdgeScore:
     """One way to rank edges: its name for `prune`, and its column in `edge_scores`.
 
     The function maps a layer and what reaches it to (out, in); values count relative to the largest
-    of their layer. One `of_network` maps a propagation and its judge to a matrix per layer, whose
+    of their layer. One `of_network` maps a propagation and its evaluator to matrices, whose
     values can be compared across layers.
     """
 
@@ -53,11 +53,11 @@ class EdgeScore:
 
 @dataclass(eq=False)
 class Scorer:
-    """A score that is brought up to date at little cost while a network changes."""
+    """Incrementally updated score of a network that changes."""
 
     score: EdgeScore
     state: Propagation
-    judge: Judge
+    evaluator: LossEvaluator
     _seen: dict[int, tuple[Tensor, Tensor, Tensor]] = field(  # versions, x, scores
         default_factory=dict, init=False
     )
@@ -67,7 +67,7 @@ class Scorer:
         """Return the score of every edge as the network is now; 0 for a masked one."""
         layers = self.state.model.layers
         if self.score.of_network:
-            found = self.score.function(self.state, self.judge)
+            found = self.score.function(self.state, self.evaluator)
         else:
             found = [self._of_layer(index) for index in range(len(layers))]
         pairs = zip(layers, found, strict=True)
@@ -149,8 +149,8 @@ def edge_scores(model: Model, x: Rows, y: Any = None) -> pd.DataFrame:
     widest = max(layer.in_features * layer.out_features for layer in model.layers)
     with threads_for(len(rows) * widest):
         state = Propagation(model, rows)
-        judge = Judge(model, state.output, y, call="edge_scores")
-        found = {score.column: Scorer(score, state, judge).matrices() for score in SCORES.values()}
+        evaluator = LossEvaluator(model, state.output, y, call="edge_scores")
+        found = {s.column: Scorer(s, state, evaluator).matrices() for s in SCORES.values()}
     edges = [
         (index, out, in_)
         for index, layer in enumerate(model.layers)
@@ -179,20 +179,20 @@ def variation(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
     return found
 
 
-def _damage(state: Propagation, judge: Judge) -> Matrices:
+def _damage(state: Propagation, evaluator: LossEvaluator) -> Matrices:
     """Return the exact rise of the loss when one edge alone is replaced by its mean."""
-    now, found = judge.loss(state.output), []
+    now, found = evaluator.loss(state.output), []
     for index, layer in enumerate(state.model.layers):
         rises = torch.zeros_like(layer.mask)
         for out, in_ in (layer.mask != 0).nonzero().tolist():
-            loss = judge.loss(state.without((index, out, in_)))
+            loss = evaluator.loss(state.without((index, out, in_)))
             rises[out, in_] = loss - now if math.isfinite(loss) else math.inf
         found.append(rises)
     return found
 
 
-def _path(state: Propagation, _: Judge) -> Matrices:
-    """Return the share of the outputs that flows through every edge, the mean over the rows."""
+def _path(state: Propagation, _: LossEvaluator) -> Matrices:
+    """Return each edge's relevance: its share of the outputs, the mean over the rows."""
     model = state.model
     last = state.values[-1]
     share = torch.full_like(last, 1 / last.shape[1])  # of every node (batch, node)
@@ -205,7 +205,7 @@ def _path(state: Propagation, _: Judge) -> Matrices:
 
 
 def _by_factor(state: Propagation, index: int, share: Tensor) -> Tensor:  # (batch, sub)
-    """Hand the shares of nodes (batch, node) to the sums that they are made of."""
+    """Propagate relevance from nodes (batch, node) to their sums."""
     nodes, sums = state.model.nodes[index], state.sums[index]
     if not nodes.grouping.arities:
         return share
@@ -217,7 +217,7 @@ def _by_factor(state: Propagation, index: int, share: Tensor) -> Tensor:  # (bat
 
 
 def _by_edge(state: Propagation, index: int, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Hand the shares of sums (batch, sub) to their edges; return those and the inputs' shares."""
+    """Propagate relevance from sums (batch, sub) to edges; return it and the inputs'."""
     layer, x = state.model.layers[index], state.values[index]
     size = len(x) if state.remembers else max(1, CHUNK // layer.mask.numel())
     mean = _means(state, index, size)
@@ -243,7 +243,7 @@ def _means(state: Propagation, index: int, size: int) -> Tensor:  # (out, in)
     return torch.stack(parts).sum(0) / rows
 
 
-def _backward(state: Propagation, _: Judge) -> Matrices:
+def _backward(state: Propagation, _: LossEvaluator) -> Matrices:
     """Return the backward score of KAN 2.0."""
     model = state.model
     node = torch.full_like(state.values[-1][0], 1 / model.widths[-1])

@@ -1,4 +1,4 @@
-"""What a reader should know before trusting the rest, in plain words."""
+"""Alerts: limits of a report that a reader should know first."""
 
 from __future__ import annotations
 

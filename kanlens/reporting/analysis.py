@@ -20,7 +20,7 @@ from kanlens.errors import DTypeError, InvalidValueError, KanlensError, MethodEr
 from kanlens.model.recording import Trace, edge_moments, trace
 from kanlens.progress import progress_bar
 from kanlens.reporting.planning import Plan, make_plan
-from kanlens.reporting.subject import Subject, measure_performance, row_losses, spread
+from kanlens.reporting.subject import Subject, measure_performance, spread, subject_losses
 
 if TYPE_CHECKING:
     from kanlens.model.network import Rows
@@ -294,7 +294,7 @@ def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int,
     """
     rows = torch.arange(subject.rows) if among is None else among
     found: dict[int, str] = {}
-    losses = row_losses(subject)
+    losses = subject_losses(subject)
     if losses is not None:
         for place in np.argsort(-losses[rows], kind="stable")[:WORST]:
             found[int(rows[place])] = "among the largest errors"

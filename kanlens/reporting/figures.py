@@ -277,12 +277,12 @@ def _formula(analysis: Analysis) -> Picture | None:
     place = subject.target
     picks = spread(subject.rows, POINTS)
     columns = [list(subject.model.feature_names).index(name) for name in result.feature_names]
-    said = result.predict(subject.x[picks][:, columns])[:, place]
+    formula_output = result.predict(subject.x[picks][:, columns])[:, place]
     output = subject.output[picks, place].double().cpu().numpy()
-    if not np.isfinite(said).any():
+    if not np.isfinite(formula_output).any():
         return None
     return draw(
-        partial(_paint_formula, output, said, subject.unit),
+        partial(_paint_formula, output, formula_output, subject.unit),
         (3.0, 2.9),
         alt="Scatter of the formula against the model",
         caption="On the line, formula and model agree.",
@@ -290,8 +290,8 @@ def _formula(analysis: Analysis) -> Picture | None:
     )
 
 
-def _paint_formula(output: Any, said: Any, unit: str, *, ax: Axes) -> None:
-    plotting.predicted(output, said, ax=ax)
+def _paint_formula(output: Any, formula_output: Any, unit: str, *, ax: Axes) -> None:
+    plotting.predicted(output, formula_output, ax=ax)
     ax.set_xlabel(f"model{in_unit(unit)}")
     ax.set_ylabel(f"formula{in_unit(unit)}")
 

@@ -1,4 +1,4 @@
-"""How much work a report does: which rows, which background, which methods.
+"""Cost limits of a report: which rows, which background, which methods.
 
 The limits below keep a report of a usual model within seconds on two cores. What methods take is
 estimated beforehand, as measured on one core of a laptop; estimates only decide what is left out,
@@ -22,7 +22,7 @@ from kanlens.attribution.shapley.games import LIMIT, Game, games, players
 from kanlens.attribution.shapley.values import BOUND
 from kanlens.checks import check_rows, reworded
 from kanlens.errors import KanlensError, MethodError
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 from kanlens.reporting.subject import Subject, spread
 
@@ -155,7 +155,7 @@ def shapley_seconds(model: KAN, x: Tensor, background: Tensor, target: int) -> f
     """
     with torch.no_grad():
         problem = Problem(
-            model=private_copy(model), x=x.double(), rows=background.double(), target=target
+            model=float64_copy(model), x=x.double(), rows=background.double(), target=target
         )
         if problem.additive:
             return SUM * x.shape[1]

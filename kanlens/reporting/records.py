@@ -131,7 +131,7 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
 
     Names stand in backticks in the equation; MathML is None when the formula is too long to be set.
     """
-    from kanlens.symbolic.wording import latex_name, legend, written
+    from kanlens.symbolic.notation import latex_name, legend, written
 
     result = analysis.formula
     if result is None:

@@ -1,4 +1,4 @@
-"""What a report is about, a model, rows, targets and one output, and how well they agree."""
+"""Subject of a report: model, rows, targets and one output, and its performance."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def spread(rows: int, most: int) -> Tensor:
     return torch.linspace(0, rows - 1, min(rows, most), dtype=torch.float64).round().long()
 
 
-def row_losses(subject: Subject) -> Array | None:
-    """Return how wrong each row is: |error| of the target output, or -log of its class's chance."""
+def subject_losses(subject: Subject) -> Array | None:
+    """Return each row's loss: |error| of the target output, or its class's cross-entropy."""
     if subject.y is None:
         return None
     if subject.model.task == "classification":
@@ -184,7 +184,7 @@ def _classification(subject: Subject, y: Array) -> dict[str, Any]:
     from sklearn import metrics
 
     chances = subject.probabilities
-    losses: Any = row_losses(subject)
+    losses: Any = subject_losses(subject)
     count, guess = chances.shape[1], classes(subject.output).cpu().numpy()
     codes: Any = {"labels": range(count)}
     scores = metrics.precision_recall_fscore_support(y, guess, zero_division=np.nan, **codes)
@@ -239,8 +239,8 @@ def _ranking(is_class: Array, chance: Array) -> dict[str, Any]:
 def _calibration(chance: Array, hit: Array) -> list[dict[str, Any]]:
     """Return, for rows of like predicted probability, that probability and what came true."""
     place = np.clip((chance * BINS).astype(int), 0, BINS - 1)
-    rows, said, true = (np.bincount(place, weights, BINS) for weights in (None, chance, hit))
+    rows, expected, true = (np.bincount(place, weights, BINS) for weights in (None, chance, hit))
     return [
-        {"predicted": said[i] / rows[i], "observed": true[i] / rows[i], "rows": int(rows[i])}
+        {"predicted": expected[i] / rows[i], "observed": true[i] / rows[i], "rows": int(rows[i])}
         for i in np.flatnonzero(rows)
     ]

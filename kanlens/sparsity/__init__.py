@@ -1,4 +1,4 @@
-"""Norms of edges, the penalties made of them, and the step that makes edges exactly zero.
+"""Norms of edges, penalties made of them, and group soft-thresholding of edges.
 
 Weights and functions are in the scaled units of the layer. Every norm has shape (out, in), is zero
 for a masked edge, and is differentiable in the weights, those of activations also in x; where an

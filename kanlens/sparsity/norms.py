@@ -113,7 +113,7 @@ def means_and_norms(layer: EdgeLayer, x: Tensor, centered: bool) -> tuple[Tensor
         mean = (values - first).mean(0)
         away = values - first - mean.detach() if centered else values  # its sum: no gradient
         return first[0] + mean, rooted(away.square().mean(0))
-    if made_of_splines(layer):
+    if is_spline_layer(layer):
         mean, variance = Moments.over(layer, x).edges(layer)
         return mean, rooted(variance if centered else variance + mean.square())
     with torch.no_grad():
@@ -123,7 +123,7 @@ def means_and_norms(layer: EdgeLayer, x: Tensor, centered: bool) -> tuple[Tensor
     return mean, rooted(_mean(layer, x, lambda values: (values - start).square()))
 
 
-def made_of_splines(layer: EdgeLayer) -> TypeGuard[KANLinear]:
+def is_spline_layer(layer: EdgeLayer) -> TypeGuard[KANLinear]:
     """Tell whether every edge of a layer is a spline and a base function, and nothing else."""
     return getattr(type(layer), "edge_values", None) is KANLinear.edge_values
 
@@ -139,7 +139,7 @@ def _mean(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> 
 
 
 def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
-    """Return the L1 norm of each edge's weights, free of how the edge is written.
+    """Return the gauge-invariant L1 norm of each edge's weights.
 
     For a spline edge it is ``mean_k |coefficient_k - c| + |base_weight|``, with the scaler
     multiplied into the coefficients and c the mean of the edge; a base that is a straight line
@@ -220,7 +220,7 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
     >>> round(curvature(layer).item(), 6)
     0.0
     """
-    if not made_of_splines(layer):
+    if not is_spline_layer(layer):
         got, advice = type(layer).__name__, "Choose another penalty"
         raise MethodError(message("curvature", "a layer of splines", got, advice))
     total = _integrals(layer).form(_bends(layer), layer.base_weights().double())

@@ -1,4 +1,4 @@
-"""Penalties that training can add to its loss, and the proximal step that makes edges zero.
+"""Penalties that training can add to its loss, and group soft-thresholding of edges.
 
 Penalties are sums of norms of edges, and of their entropy; the step is that of the group lasso.
 """
@@ -19,7 +19,7 @@ from kanlens.sparsity.norms import (
     activation_l1,
     activation_l2,
     curvature,
-    made_of_splines,
+    is_spline_layer,
     means_and_norms,
     raw_l1,
     weight_l1,
@@ -157,7 +157,7 @@ def penalty_value(
 def prox_group(
     layer: EdgeLayer, x: Tensor, strength: float, *, centered: bool = True
 ) -> Tensor:  # (out, in)
-    """Take `strength` off the L2 norm of every edge, in place; what is below becomes zero.
+    """Group soft-thresholding of every edge by `strength`, in place.
 
     With w the weights of an edge (coefficients and base together) and G the covariances of its
     basis, the norm is ||w||_G = sqrt(w' G w), and this is the minimiser [1]_ of
@@ -210,7 +210,7 @@ def prox_group(
     >>> bool((prox_group(layer, x, 100.0) == 0).all()), bool(layer.spline_weight.any())
     (True, False)
     """
-    if not made_of_splines(layer):
+    if not is_spline_layer(layer):
         got, advice = type(layer).__name__, "Train it without a proximal step"
         raise MethodError(message("prox_group", "a layer of splines", got, advice))
     check_columns("prox_group", x, layer.in_features)
@@ -222,7 +222,7 @@ def prox_group(
 
 @torch.no_grad()
 def shrink(layer: KANLinear, mean: Tensor, norm: Tensor, strength: float | Tensor) -> Tensor:
-    """Take `strength` off edges of known norms (out, in); the bias keeps their means (out, in).
+    """Soft-threshold edges with given norms (out, in); the bias keeps their means (out, in).
 
     Returns the factor of every edge.
     """

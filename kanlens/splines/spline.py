@@ -226,7 +226,9 @@ def refit(
     target = evaluate(x, coef.double(), old, degree, extrapolation=extrapolation)
     old_low, old_high = grid_ends(old, degree)
     beyond = (x < old_low) | (x > old_high)
-    holds = _holds(old, new, degree)
+    theirs, ours = breakpoints(old, degree), breakpoints(new, degree)
+    gap = (theirs[:, :, None] - ours[:, None, :]).abs().amin(2)  # (in, old)
+    holds = (gap <= 1e-6 * (old_high - old_low)[:, None]).all(1)  # every old breakpoint
     weights = torch.where(beyond & holds, OUTSIDE_WEIGHT, 1.0)
     weights = weights * (width > 0).expand(-1, -1, count).flatten(1).mT
     solved = fit(x, target, new, degree, weights=weights, ridge=1e-18, extrapolation=extrapolation)
@@ -236,14 +238,6 @@ def refit(
 def breakpoints(knots: Tensor, degree: int) -> Tensor:  # (in, G + 1)
     """Return the knots between the ends of each grid, both ends included."""
     return knots[:, degree : knots.shape[1] - degree]
-
-
-def _holds(old: Tensor, new: Tensor, degree: int) -> Tensor:  # (in,)
-    """Tell for each input whether the new grid has every breakpoint of the old one."""
-    ours, theirs = breakpoints(new, degree), breakpoints(old, degree)
-    gap = (theirs[:, :, None] - ours[:, None, :]).abs().amin(2)  # (in, old)
-    width = (theirs[:, -1] - theirs[:, 0]).unsqueeze(1)
-    return (gap <= 1e-6 * width).all(1)
 
 
 def adapted_breakpoints(
@@ -271,7 +265,9 @@ def _adapted_column(x: Tensor, old: Tensor, eps: float, margin: float) -> Tensor
     if not len(distinct):
         return cuts
     span = float(distinct[-1] - distinct[0])
-    if span <= _resolution(distinct, cuts, torch.finfo(old.dtype).eps):
+    rounding = torch.finfo(old.dtype).eps
+    least = 2 * rounding / COLLAPSED * grid_size * float(distinct.abs().max())
+    if span <= max(64 * rounding * float(cuts.abs().max()), least):  # breakpoints would coincide
         return cuts
     places = torch.linspace(0, 1, grid_size + 1, dtype=torch.float64)
     first, last = float(distinct[0]) - margin * span, float(distinct[-1]) + margin * span
@@ -282,12 +278,6 @@ def _adapted_column(x: Tensor, old: Tensor, eps: float, margin: float) -> Tensor
     cuts[0], cuts[-1] = first, last
     share = eps if float(cuts.diff().min()) >= COLLAPSED * span / grid_size else max(eps, 0.1)
     return share * even + (1 - share) * cuts
-
-
-def _resolution(values: Tensor, cuts: Tensor, eps: float) -> float:
-    """Return the span at which values differ by rounding alone, or breakpoints would coincide."""
-    noise = 64 * eps * float(cuts.abs().max())
-    return max(noise, 2 * eps / COLLAPSED * (len(cuts) - 1) * float(values.abs().max()))
 
 
 def _quantiles(values: Tensor, places: Tensor) -> Tensor:

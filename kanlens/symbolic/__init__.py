@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kanlens.symbolic.notation import formula_text, parse_formula
     from kanlens.symbolic.pipeline import suggest, symbolize
     from kanlens.symbolic.result import SymbolicResult
-    from kanlens.symbolic.wording import formula_text, parse_formula
 
 __all__ = ["SymbolicResult", "formula_text", "parse_formula", "suggest", "symbolize"]
 
 _HOME = {
     "SymbolicResult": "result",
-    "formula_text": "wording",
-    "parse_formula": "wording",
+    "formula_text": "notation",
+    "parse_formula": "notation",
     "suggest": "pipeline",
     "symbolize": "pipeline",
 }

@@ -1,4 +1,4 @@
-"""Give the edges of a network functions, layer by layer, and take back what does harm.
+"""Assign functions to edges, layer by layer, and revert those that raise the loss.
 
 Layers are processed from the inputs to the outputs. After a layer has its functions, the edges
 of the next are sampled anew, because what reaches them has moved.
@@ -195,7 +195,7 @@ def assign_functions(
     for index, old in enumerate(model.layers):
         untouched = FunctionLinear.from_layer(old)
         layers[index] = untouched
-        name_dead(untouched, "constant")
+        label_masked_edges(untouched, "constant")
         if not stop.happened:
             with stop.kept():
                 found = rank_layer(model, index, hidden, families)
@@ -229,7 +229,7 @@ def _defined(candidate: Candidate, inputs: Tensor) -> bool:
     return bool(torch.isfinite(values).all())
 
 
-def name_dead(layer: FunctionLinear, name: str) -> None:
+def label_masked_edges(layer: FunctionLinear, name: str) -> None:
     """Give all edges that are masked away one name.
 
     While a network is worked on they are constants, so that no spline is evaluated for them; in
@@ -240,10 +240,10 @@ def name_dead(layer: FunctionLinear, name: str) -> None:
 
 
 @torch.no_grad()
-def back_off(
+def revert_until_accurate(
     model: KAN, goal: Goal, *, refine: bool, stop: Interruption | None = None
 ) -> tuple[KAN, KAN]:
-    """Refit the network; while its loss is too large, make functions splines again.
+    """Revert symbolic edges to splines until the loss after joint refit is acceptable.
 
     Returns the network after the refit, and before it; `model` is left as it is.
     """

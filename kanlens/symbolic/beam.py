@@ -1,4 +1,4 @@
-"""Decide between functions for an edge by the loss of the whole network, with a small beam.
+"""Beam search over edge functions by the loss of the whole network.
 
 A few whole networks are kept. Edge by edge, from the inputs to the outputs, each of them is tried
 with every other function that is nearly as good for the edge; the layers behind the edge are
@@ -65,7 +65,7 @@ class _State:
 
     @property
     def cost(self) -> float:
-        """What the beam compares."""
+        """Sort key of the beam."""
         return math.log(max(self.loss, 1e-300)) + self.handicap
 
     @property
@@ -79,7 +79,7 @@ class _State:
 
 
 class Beam:
-    """The search for the functions of a network in their context."""
+    """Beam search for the functions of a network."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class Beam:
         return replace(state, loss=loss)
 
     def _changed(self, state: _State, edge: Edge, option: Candidate) -> _State:
-        """Return a state with another function on one edge, and the layers behind chosen anew."""
+        """Return a state with another function on one edge, and later layers reassigned."""
         model, choices = copy.deepcopy(state.model), dict(state.choices)
         index, out, in_ = edge
         function_layer(model, index).assign(out, in_, option.function, option.parameters)
@@ -199,7 +199,7 @@ class Beam:
         return replace(state, model=model, choices=choices)
 
     def _follow(self, model: KAN, choices: dict[Edge, EdgeChoice], index: int) -> None:
-        """Choose the functions behind a layer anew, from what is known to come into question."""
+        """Reassign the functions after a layer, from their known candidates."""
         hidden = model.scale_inputs(self.goal.x)
         for later in range(len(model.layers)):
             if not torch.isfinite(hidden).all():

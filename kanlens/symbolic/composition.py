@@ -19,10 +19,10 @@ import sympy
 
 from kanlens.deadlines import check_time
 from kanlens.functions.catalog import FUNCTIONS
+from kanlens.functions.registration import MODULES
 from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
-from kanlens.model.registration import MODULES
 
 Expr = Any  # sympy is untyped
 Array = np.ndarray[Any, np.dtype[np.float64]]

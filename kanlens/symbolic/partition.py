@@ -1,4 +1,4 @@
-"""Which rows a formula is fitted to, which choose it among others, and which only judge it.
+"""Training, validation and test rows of a formula search.
 
 A formula that was fitted to some rows may break down on others, so that others choose; and those
 that chose are flattered by the choice, so that a third part takes no share in either [1]_.

@@ -1,4 +1,4 @@
-"""The way from a network to its formula as rows of complexity and loss.
+"""Complexity-loss path from a network to its formula.
 
 It starts at the network with all its splines, goes on with ever more edges that are functions,
 the formula as composed, refitted and with exact constants, and ends with ever fewer terms and with
@@ -103,7 +103,7 @@ def _tables(model: KAN, goal: Goal) -> list[list[Simplifier]]:
 
 
 def _on_a_front(stages: list[Stage]) -> tuple[Stage, ...]:
-    """Return the stages that lie on the front of an output, the simplest first."""
+    """Return the Pareto-optimal stages of an output, the simplest first."""
     sizes = [[complexity(e) for e in stage.expressions] for stage in stages]
     partial = [stage.partial for stage in stages]
     kept: set[int] = set()
@@ -150,7 +150,7 @@ def _column(
 
 
 def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
-    """Refit a formula or make its numbers exact, unless that does harm."""
+    """Refit a formula or make its numbers exact, unless the loss rises."""
     now = table.shorten(expression)
     if not can_refine(now):
         return RefinedFormula(expression=now)
@@ -164,7 +164,7 @@ def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
 def _with_shorter_parts(
     found: RefinedFormula, table: Simplifier, families: Sequence[Family]
 ) -> RefinedFormula:
-    """Make one function of each part with one feature, where that does no harm."""
+    """Replace each univariate part by one function, unless the loss rises."""
     if not can_refine(found.expression):
         return found
     symbols, x, y = table.symbols, table.x, table.y
@@ -305,7 +305,7 @@ def with_shorter_parts(
 
 
 def _parts(expression: Expr) -> list[tuple[Expr, Expr]]:
-    """Return the largest parts that hold one feature with the nodes they lie in, longest first."""
+    """Return the largest univariate parts with the nodes they lie in, longest first."""
     found: list[tuple[Expr, Expr]] = []
     stack = [expression]
     while stack:

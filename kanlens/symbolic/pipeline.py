@@ -23,9 +23,9 @@ from kanlens.progress import progress_bar
 from kanlens.symbolic.assignment import (
     EdgeChoice,
     assign_functions,
-    back_off,
-    name_dead,
+    label_masked_edges,
     rank_in_parts,
+    revert_until_accurate,
 )
 from kanlens.symbolic.beam import Beam
 from kanlens.symbolic.composition import feature_symbols
@@ -33,6 +33,7 @@ from kanlens.symbolic.error_budget import error_budget
 from kanlens.symbolic.front import RULES
 from kanlens.symbolic.joint_refit import relative_loss
 from kanlens.symbolic.library import library
+from kanlens.symbolic.notation import edge_text
 from kanlens.symbolic.partition import (
     Given,
     Pair,
@@ -49,7 +50,6 @@ from kanlens.symbolic.path import build_path
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import SymbolicResult
 from kanlens.symbolic.simplification import complexity
-from kanlens.symbolic.wording import edge_text
 from kanlens.threads import one_thread
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def read(
             beam = Beam(exact, families, r2_min, goal, stop=stop)
             work = beam.search(work, choices)
         advance(note="refit")
-        work, replaced = back_off(work, goal, refine=refine, stop=stop)
+        work, replaced = revert_until_accurate(work, goal, refine=refine, stop=stop)
         advance(note="formulas")
         networks, steps = (exact, replaced, work), {"refined": refine, "snapped": snap}
         stages, settled = build_path(*networks, goal, families, **steps, stop=stop)
@@ -353,6 +353,6 @@ def _finished(work: KAN, model: KAN) -> KAN:
     work.input_high.fill_(torch.inf)
     for layer in work.layers:
         if isinstance(layer, FunctionLinear):
-            name_dead(layer, SPLINE)
+            label_masked_edges(layer, SPLINE)
     work.to(dtype=model.dtype, device=model.input_shift.device)
     return work.train(model.training)

@@ -1,4 +1,4 @@
-"""How far a formula can be trusted: its distance from the model and from the data, in numbers.
+"""Validation record of a formula: fidelity to the model, accuracy on held-out data.
 
 A formula that leaves the share s of the variance of y on n rows, with p numbers fitted to them,
 would do so by chance with a probability of about s ** ((n - 1 - p) / 2). It was found among many:
@@ -40,7 +40,7 @@ _FINEST = 1e-10  # share of the variance below which a row tells no more
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Receipt:
-    """What a formula is worth.
+    """Validation record of a formula.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class Receipt:
         return self.summary()
 
     def _largest_part(self) -> list[str]:
-        """Say which edge adds most to the difference from the model."""
+        """Name the edge with the largest share of the difference from the model."""
         edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
         if not edges:
             return []
@@ -291,10 +291,10 @@ def examine(
         facts |= {**_distances(values, output, good), "outside_share": _outside(model, x)}
     if y is not None:
         facts |= against(model, values, output, y.numpy(force=True))
-        told = facts["rows"] + facts["fitted_rows"] * chosen_on
+        n_rows = facts["rows"] + facts["fitted_rows"] * chosen_on
         own, shares = not facts["held_out"], facts.pop("shares", None)
         facts["enough_rows"] = shares is not None and enough(
-            expressions, shares, told, fitted=own, chosen=own
+            expressions, shares, n_rows, fitted=own, chosen=own
         )
     if budget is not None:
         facts |= {"budget": budget.lines(), "mean_difference": budget.mean_difference}
@@ -378,13 +378,13 @@ def enough(
     fitted: bool = True,
     chosen: bool = True,
 ) -> bool:
-    """Say whether rows tell every formula from those that would fit as well by chance."""
+    """Say whether there are enough rows to rule out that a formula fits by chance."""
     for expression, share in zip(expressions, shares, strict=True):
         numbers = count_all_numbers((expression,))
         spent, nodes = numbers if fitted else 0, complexity(expression) - numbers
         needed = _CHANCE + (_NODE * nodes if chosen else 0.0)
-        told = (rows - 1 - spent) / 2 * -np.log2(np.clip(share, _FINEST, 1.0))
-        if not told >= needed:
+        saved_bits = (rows - 1 - spent) / 2 * -np.log2(np.clip(share, _FINEST, 1.0))
+        if not saved_bits >= needed:
             return False
     return True
 

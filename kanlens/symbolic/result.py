@@ -20,9 +20,7 @@ from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model.network import find_output
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic.front import RULES, choose, front_and_beyond, scores
-from kanlens.symbolic.receipt import Receipt
-from kanlens.symbolic.simplification import complexity
-from kanlens.symbolic.wording import (
+from kanlens.symbolic.notation import (
     formula_text,
     latex,
     latex_table,
@@ -30,6 +28,8 @@ from kanlens.symbolic.wording import (
     parse_formula,
     text_table,
 )
+from kanlens.symbolic.receipt import Receipt
+from kanlens.symbolic.simplification import complexity
 
 if TYPE_CHECKING:
     import pandas as pd

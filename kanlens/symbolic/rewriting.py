@@ -1,4 +1,4 @@
-"""Rules that recognise how a network writes products, powers and ratios, and undo it.
+"""Rewrite rules for products, powers and ratios that sums of functions encode.
 
 A rule may assume more than holds (that a base is positive, say): `simplification.shorten` keeps a
 result only if it is shorter and equal at the sample points.

@@ -1,4 +1,4 @@
-"""Forms of a formula that the data choose between: fewer numbers, roots joined, a part left out.
+"""Alternative forms of a formula: common factors, joined roots, a term left out.
 
 Unlike the rules of `rewriting`, some of them change values: a number to a near fraction, a term
 or a function that hardly matters. Who asks for one judges it.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kanlens.checks import check_columns, message
 from kanlens.errors import DTypeError, MethodError
 from kanlens.symbolic.composition import Expr
-from kanlens.symbolic.wording import formula_text
+from kanlens.symbolic.notation import formula_text
 
 
 class _Step(NamedTuple):

@@ -1,4 +1,4 @@
-"""Where a formula is defined: on the data, a little beyond them, and how far it goes on."""
+"""Domain of a formula: on the data, slightly beyond, and its valid range."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import sympy
 
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
-from kanlens.symbolic.wording import formula_text
+from kanlens.symbolic.notation import formula_text
 
 BEYOND = 0.05  # share of each range by which it is extended
 REACH = 1.0  # share of each range up to which the formula is followed

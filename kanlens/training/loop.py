@@ -1,4 +1,4 @@
-"""Training as users call it: `fit`."""
+"""`fit`, the training call; the loop is in `training.run`."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def fit(
     saved = None if path is None else Checkpoint(path, checkpoint_every)
     stop = Interruption()
     with threads_for(run.size), progress_bar("training", steps, shown=progress) as advance:
-        run.go(advance, note=None if saved is None else saved.note, stop=stop)
+        run.train(advance, note=None if saved is None else saved.note, stop=stop)
     found = run.finish(time.perf_counter() - started)
     if stop.happened and saved is not None:
         saved.write()

@@ -1,4 +1,4 @@
-"""Training over increasing strengths of a penalty, each from the model before: `sparsity_path`."""
+"""`sparsity_path`: warm-started training over increasing penalty strengths."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kanlens.errors import InvalidValueError, KanlensError
 from kanlens.interruption import Interruption
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember, trace
+from kanlens.model.recording import store_statistics, trace
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
@@ -38,8 +38,8 @@ from kanlens.training.proximal import ProximalSteps, zero_edges
 from kanlens.training.result import (
     PathStep,
     SparsityPath,
+    active_edges,
     active_features,
-    live_edges,
     mean_and_error,
     weighty_edges,
 )
@@ -162,25 +162,25 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
         x, y = prepare_data(first, data)
     except KanlensError as error:
         raise reworded("sparsity_path", error) from error
-    walk = _Walk(first, plan, x, y, threshold, generator)
-    walk.strengths = given
+    path = _PathRun(first, plan, x, y, threshold, generator)
+    path.strengths = given
     if place is not None:
-        walk.saved = Checkpoint(place, checkpoint_every)
+        path.saved = Checkpoint(place, checkpoint_every)
         if resume and place.exists():
-            walk.restore(read_state(place, call="sparsity_path"))
+            path.restore(read_state(place, call="sparsity_path"))
     total = given if isinstance(given, int) else len(given)
     stop = Interruption()
-    with threads_for(walk.size), progress_bar("path", total, shown=progress) as advance:
-        reason = walk.go(advance, stop)
+    with threads_for(path.size), progress_bar("path", total, shown=progress) as advance:
+        reason = path.run(advance, stop)
     stop.warn("sparsity_path")
     return SparsityPath(
-        steps=tuple(walk.steps),
+        steps=tuple(path.steps),
         penalty=weights,
         threshold=threshold,
         metric_name=metric_name(first),
-        constant_loss=walk.constant,
+        constant_loss=path.constant,
         tolerance=tolerance,
-        held_out=walk.held_out if walk.held_out is not None else torch.empty(0).long(),
+        held_out=path.held_out if path.held_out is not None else torch.empty(0).long(),
         stopped_because=reason,
         seconds=time.perf_counter() - started,
     )
@@ -207,8 +207,8 @@ def _checked(strengths: Sequence[float] | int | None, options: Mapping[str, Any]
     return values
 
 
-class _Walk:
-    """A path that is being walked: the last model, the rows, and the steps so far."""
+class _PathRun:
+    """State of a sparsity path: the last model, the rows, and the steps so far."""
 
     def __init__(
         self,
@@ -236,7 +236,7 @@ class _Walk:
         rows = len(self.x) if self.plan.optimizer == "lbfgs" else self.plan.batch_size
         return rows * max(lay.in_features * lay.degrees_of_freedom for lay in self.model.layers)
 
-    def go(self, advance: Callable[..., None], stop: Interruption) -> str:
+    def run(self, advance: Callable[..., None], stop: Interruption) -> str:
         """Take every step, and say why there are no more."""
         advance(0)
         strengths = self.strengths
@@ -265,7 +265,7 @@ class _Walk:
         return {**found, "options": {**found["options"], **chosen}}
 
     def _note(self, state: Callable[[], Any], **_: Any) -> None:
-        """Take note of the state of the run of one strength, which is a part of the path's."""
+        """Record the state of the run of one strength, as a part of the path's."""
         if self.saved is not None:
             known = {"identity": self.identity, "steps": list(self.records)}
             self.saved.note(lambda: {**known, "run": state()})
@@ -299,7 +299,7 @@ class _Walk:
         return all(abs(a - b) <= STILL * abs(b) for b, a in pairs)
 
     def _dead(self) -> bool:
-        """Tell whether the last model explains next to nothing of what the first one does."""
+        """Tell whether the last model explains next to nothing of the first one's variance."""
         explained = [self.constant - step.held_out_loss for step in (self.steps[0], self.steps[-1])]
         return self.steps[-1].edges_above == 0 or explained[1] <= DEAD * explained[0]
 
@@ -321,7 +321,7 @@ class _Walk:
         else:
             run.begin(self.held_out)
         self.generator, self.held_out = run.generator, run.held_out
-        run.go(lambda *_, **__: None, note=self._note)
+        run.train(lambda *_, **__: None, note=self._note)
         return {
             "model": dict(model.state_dict()),
             "best": run.best["record"],
@@ -334,7 +334,7 @@ class _Walk:
         record = self.known.pop(0)
         model.load_state_dict(record["model"])
         model.scaled = True
-        remember(model, self.x[self._kept])
+        store_statistics(model, self.x[self._kept])
         return record
 
     @property
@@ -351,7 +351,7 @@ class _Walk:
         held_out_loss, error = mean_and_error(losses)
         if not self.steps:
             self.constant = constant_loss(model, self.y[kept], self.y[judged])
-        alive = live_edges(model, weighty_edges(model, trace(model, x).inputs, self.threshold))
+        alive = active_edges(model, weighty_edges(model, trace(model, x).inputs, self.threshold))
         return PathStep(
             model=model,
             strength=strength,

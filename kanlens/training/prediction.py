@@ -1,4 +1,4 @@
-"""What a trained model says of a table, and how good that is."""
+"""Predictions of a trained model on a table, and their score."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def judge(model: KAN, table: Table) -> dict[str, float]:
 
 
 def _target(model: KAN, table: Table, y: Tensor) -> Tensor:
-    """Return the targets of a table as the model counts them."""
+    """Return the targets of a table, encoded as the model's."""
     if model.task == "classification" and model.class_labels:
         return codes_of_model(model, table.schema, y, call="judge")
     if model.task != table.schema.task:

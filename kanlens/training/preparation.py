@@ -63,31 +63,24 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
 
 
 def settle_range(model: KAN, x: Tensor) -> None:
-    """Have features held in the range of x (batch, in), without cells beyond `FENCE`.
+    """Have features held in the range of x (batch, in), cut off at `FENCE` beyond `QUANTILES`.
 
-    A range that there is grows; a model that holds no features stays as it is.
+    Where most values are equal, the quantiles are those of the distinct ones. A range that there is
+    grows; a model that holds no features stays as it is.
     """
     if not model.holds_inputs:
         return
-    low, high = _fenced(x)
-    known = model.input_low.isfinite() & model.input_high.isfinite()
-    model.input_low.copy_(torch.where(known, low.minimum(model.input_low), low))
-    model.input_high.copy_(torch.where(known, high.maximum(model.input_high), high))
-
-
-def _fenced(x: Tensor) -> tuple[Tensor, Tensor]:  # (in,) twice
-    """Return the range of each feature, cut off far beyond its quantiles at 5 and 95 %.
-
-    Where most values are equal, the quantiles are those of the distinct ones.
-    """
-    low, high = x.amin(0), x.amax(0)
     ends = np.quantile(x.cpu().double().numpy(), QUANTILES, axis=0)  # (2, in)
     for i in np.flatnonzero(ends[0] == ends[1]):
         ends[:, i] = np.quantile(x[:, i].unique().cpu().double().numpy(), QUANTILES)
     room = FENCE * (ends[1] - ends[0])
     least, most = (torch.as_tensor(end).to(x) for end in (ends[0] - room, ends[1] + room))
-    free = least == most  # of a constant column
-    return low.where(free, low.maximum(least)), high.where(free, high.minimum(most))
+    free, low, high = least == most, x.amin(0), x.amax(0)  # free: of a constant column
+    low = low.where(free, low.maximum(least))
+    high = high.where(free, high.minimum(most))
+    known = model.input_low.isfinite() & model.input_high.isfinite()
+    model.input_low.copy_(torch.where(known, low.minimum(model.input_low), low))
+    model.input_high.copy_(torch.where(known, high.maximum(model.input_high), high))
 
 
 def rows_kept(count: int, held_out: Tensor) -> Tensor:  # (count,)

@@ -1,4 +1,4 @@
-"""Proximal gradient steps on the functions of a network: edges become exactly zero, and return.
+"""Proximal gradient for the group lasso on edge functions; zero edges can re-enter.
 
 The objective is F = f + strength * sum over edges of c * ||phi||, where ||phi|| is the edge's
 deviation (`kanlens.sparsity.activation_l2`), f is the loss with every other penalty, and c is the
@@ -39,7 +39,7 @@ from kanlens.errors import MethodError
 from kanlens.model.layers import KANLinear
 from kanlens.sparsity import activation_l2
 from kanlens.sparsity.moments import Moments, rooted
-from kanlens.sparsity.norms import made_of_splines
+from kanlens.sparsity.norms import is_spline_layer
 from kanlens.sparsity.penalties import shrink
 from kanlens.training.objective import LayerValues, Objective, layer_values, task_loss
 
@@ -64,18 +64,18 @@ class ProximalSteps:
     size: float = 1.0  # of the next step
 
     def begin(self, x: Tensor) -> None:
-        """Settle the weights of the nodes and the zeros, over the rows of x."""
+        """Initialize node weights and the zero set, over the rows of x."""
         for index, layer in enumerate(self.objective.model.layers):
-            if not made_of_splines(layer):
+            if not is_spline_layer(layer):
                 expected = "layers of splines for a proximal step"
                 got = f"{type(layer).__name__} as layer {index}"
                 advice = "Train with proximal=False"
                 raise MethodError(message("fit", expected, got, advice))
-        self.weigh(x)
-        self.hold()
+        self.update_node_weights(x)
+        self.record_zeros()
 
-    def weigh(self, x: Tensor) -> None:
-        """Set the weight of each node's edges to the size of the output's slope in the node."""
+    def update_node_weights(self, x: Tensor) -> None:
+        """Update node weights to the root mean square of the output gradient."""
         model = self.objective.model
         with torch.enable_grad(), layer_values(model) as values:
             output = model(x.detach().requires_grad_()) / model.output_scale
@@ -86,12 +86,12 @@ class ProximalSteps:
         """Factor of the L2 norms in the objective."""
         return self.objective.strength * self.objective.penalty["activation_l2"]
 
-    def hold(self) -> None:
-        """Note which edges are zero: the optimizer shall leave them there."""
+    def record_zeros(self) -> None:
+        """Record the zero set, which the optimizer leaves unchanged."""
         self.zeros = [zero_edges(layer) for layer in self.objective.model.layers]
 
-    def clear(self, *, weights: bool = False) -> None:
-        """Set the gradients of the edges that are held at zero to zero, or the weights."""
+    def mask_gradients(self, *, weights: bool = False) -> None:
+        """Mask the gradients of edges in the zero set, or their weights."""
         for layer, zero in zip(self.objective.model.layers, self.zeros, strict=True):
             held = zero & (layer.mask != 0)
             for parameter in (layer.spline_weight, layer.base_weight):
@@ -99,18 +99,18 @@ class ProximalSteps:
                 if tensor is not None:
                     tensor[held] = 0.0
 
-    def settle(self, x: Tensor, y: Tensor, most: int, *, gain: float = 1e-4) -> bool:
+    def iterate(self, x: Tensor, y: Tensor, most: int, *, gain: float = 1e-4) -> bool:
         """Take at most `most` steps while each lowers the objective by a share of `gain`.
 
         Tells whether another set of edges is zero.
         """
         before = self.zeros
         for _ in range(most):
-            if self.take(x, y) < gain:
+            if self.step(x, y) < gain:
                 break
         return any(not torch.equal(a, b) for a, b in zip(before, self.zeros, strict=True))
 
-    def take(self, x: Tensor, y: Tensor) -> float:
+    def step(self, x: Tensor, y: Tensor) -> float:
         """Take one step over the rows; return the share by which it lowered the objective."""
         value, moves = self._moves(x, y)
         reached = value
@@ -127,13 +127,13 @@ class ProximalSteps:
             for move in moves:
                 move.undo()
         self.size = min(2 * self.size, LARGEST)
-        self.weigh(x)
-        self.hold()
+        self.update_node_weights(x)
+        self.record_zeros()
         return max(0.0, 1 - reached / value) if value > 0 else 0.0
 
     @torch.enable_grad()
     def _moves(self, x: Tensor, y: Tensor) -> tuple[float, list[_Move]]:
-        """Return the objective, and for every layer the way down of its smooth part.
+        """Return the objective, and for every layer the descent direction of its smooth part.
 
         There are none where the objective is not finite.
         """
@@ -176,12 +176,12 @@ def _weights(layer: KANLinear) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _free(layer: nn.Module) -> bool:
-    """Tell whether all of a layer is trained."""
+    """Tell whether all parameters of a layer are trainable."""
     return all(parameter.requires_grad for parameter in layer.parameters())
 
 
 class _Move:
-    """The direction of one layer in the metric of its functions, and the way back."""
+    """Preconditioned descent direction of one layer, with undo."""
 
     @torch.no_grad()
     def __init__(self, layer: KANLinear, x: Tensor, node: Tensor, slopes: Sequence[Tensor]) -> None:
@@ -209,7 +209,7 @@ class _Move:
 
     @torch.no_grad()
     def make(self, size: float, strength: float) -> None:
-        """Go down by `size`, and take `strength` times the node's step off every edge."""
+        """Take a gradient step of `size`, then soft-threshold every edge."""
         scale, layer, rates = self._scale(), self.layer, size / self.node.square()
         down = rates[:, None, None] * self.by_coef
         down = torch.where(scale != 0, down / torch.where(scale != 0, scale, 1.0), 0.0)

@@ -253,8 +253,8 @@ def weighty_edges(model: KAN, inputs: Sequence[Tensor], threshold: float) -> lis
     return found
 
 
-def live_edges(model: KAN, masks: Sequence[Tensor]) -> list[Tensor]:
-    """Leave out the edges that no path leads through from a feature to an output.
+def active_edges(model: KAN, masks: Sequence[Tensor]) -> list[Tensor]:
+    """Keep the edges on a path from a feature to an output.
 
     The nodes are those of the model: a product is reached by any of its factors.
     """

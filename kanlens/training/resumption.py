@@ -1,4 +1,4 @@
-"""The state of an unfinished training run in one file, so that it can go on after a kill.
+"""Checkpoint of an unfinished training run, to resume after a kill.
 
 The file is .safetensors with metadata ``format="kanlens.training"``: tensors of the model, of the
 best state so far and of the optimizer, and one JSON string that holds everything else. Nothing in
@@ -125,7 +125,7 @@ def check_identity(saved: dict[str, Any], here: dict[str, Any], *, call: str) ->
 
 
 def difference(there: dict[str, Any], here: dict[str, Any], name: str) -> str:
-    """Word how one part of two runs' identities differs; options by the first that does."""
+    """Describe how one part of two runs' identities differs; options by the first that does."""
     if name != "options" or not isinstance(there.get(name), dict):
         return name
     old, new = there[name], here[name]

@@ -1,4 +1,4 @@
-"""One training run: steps, grid updates, early stopping, checkpoints, and the guard."""
+"""Training loop: steps, grid updates, early stopping, checkpoints, and the guard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kanlens.errors import InvalidValueError, TrainingError
 from kanlens.interruption import Interruption
 from kanlens.model import kernels
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember, trace
+from kanlens.model.recording import store_statistics, trace
 from kanlens.training.objective import Objective, metric_name, score, task_loss
 from kanlens.training.options import Options
 from kanlens.training.preparation import (
@@ -40,7 +40,7 @@ QUICK = 2_000_000  # numbers in a basis from which statistics are had in a momen
 
 
 class TrainingRun:
-    """The state of one training run; `begin` or `restore` it, let it `go`, then `finish` it.
+    """The state of one training run; `begin` or `restore` it, `train`, then `finish` it.
 
     Takes all rows x (batch, in) in the units of the data, and targets as
     `kanlens.encoding.prepare_target` returns them. The generator draws held-out rows and batches;
@@ -147,18 +147,17 @@ class TrainingRun:
             return torch.optim.Adam(parameters, lr=options.rate)
         return torch.optim.AdamW(parameters, lr=options.rate, weight_decay=options.weight_decay)
 
-    def go(
+    def train(
         self,
         advance: Callable[..., None],
         *,
         note: Callable[..., None] | None = None,
         stop: Interruption | None = None,
     ) -> None:
-        """Take steps until there is a reason to stop; then put the best state back.
+        """Train until a stopping criterion; then restore the best state.
 
-        `advance` moves a progress bar; `note` takes `state` and ``last=`` at the end of every step,
-        as `Checkpoint.note` does. Without `stop` an interrupt passes; the best state is back then,
-        too.
+        `advance` moves a progress bar; `note` takes `state` and ``last=`` after every step, as
+        `Checkpoint.note` does. Without `stop` an interrupt passes once the best state is back.
         """
         whole = False
         try:
@@ -168,14 +167,14 @@ class TrainingRun:
                 self._back_to_the_best()
                 self._follow_hidden_values()
                 self._back_to_the_best()
-                remember(self.model, self.train_x)
+                store_statistics(self.model, self.train_x)
                 whole = True
         finally:
             if not whole:
                 self._back_to_the_best()
                 few = max(1, len(self.train_x) * self.widest // QUICK)
                 with kernels.use("torch"):  # a kernel might have to be compiled
-                    remember(self.model, self.train_x[::few])
+                    store_statistics(self.model, self.train_x[::few])
         if stop is not None and stop.happened:
             self.stopped_because = f"interrupted after step {len(self.history)}"
 
@@ -199,12 +198,12 @@ class TrainingRun:
         self.model.zero_grad()
 
     def _polish(self) -> None:
-        """Take proximal steps from the best state, so that what should be zero is."""
+        """Take final proximal steps from the best state."""
         if self.proximal is None or not self.history:
             return
         self.model.load_state_dict(self.best["state"])
         self.proximal.begin(self.train_x)
-        self.proximal.settle(self.train_x, self.train_y, POLISH, gain=1e-6)
+        self.proximal.iterate(self.train_x, self.train_y, POLISH, gain=1e-6)
         record = {**self._evaluate(), "step": self.best["record"]["step"]}
         if self._monitor(record) <= self._monitor(self.best["record"]) * (1 + COST):
             self._keep(record, monitor=self._monitor(record))
@@ -233,7 +232,7 @@ class TrainingRun:
         else:
             self._one_pass()
         if self.proximal is not None and not self.failed:
-            changed = self.proximal.settle(self.train_x, self.train_y, 3)
+            changed = self.proximal.iterate(self.train_x, self.train_y, 3)
             if changed and self.options.optimizer == "lbfgs":
                 self.optimizer = self._new_optimizer()  # its curvature belongs to other edges
         self.optimizer.zero_grad()
@@ -246,7 +245,7 @@ class TrainingRun:
         if bool(torch.isfinite(value)):
             value.backward()
             if self.proximal is not None:
-                self.proximal.clear()
+                self.proximal.mask_gradients()
             return value.detach()
         # an infinite value without a slope makes the line search halve its bracket
         for parameter in self.model.parameters():
@@ -267,7 +266,7 @@ class TrainingRun:
             value.backward()
             self.optimizer.step()
             if self.proximal is not None:
-                self.proximal.clear(weights=True)
+                self.proximal.mask_gradients(weights=True)
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:

@@ -14,13 +14,13 @@ from scipy.stats import norm
 from kanlens.attribution.additive import GaussianCopula, additive
 from kanlens.attribution.problem import Problem
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 from tests.attribution import oracles
 
 
 def problem(model, x, rows, target=0):
-    return Problem(model=private_copy(model), x=x, rows=rows, target=target)
+    return Problem(model=float64_copy(model), x=x, rows=rows, target=target)
 
 
 def edges(model, x, target):

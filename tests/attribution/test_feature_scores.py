@@ -8,12 +8,12 @@ import torch
 from kanlens.attribution import Importance, attribute
 from kanlens.attribution.feature_scores import pykan
 from kanlens.attribution.problem import Problem
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from tests.attribution import oracles
 
 
 def problem(model, x, target=0):
-    return Problem(model=private_copy(model), x=x, rows=None, target=target)
+    return Problem(model=float64_copy(model), x=x, rows=None, target=target)
 
 
 @pytest.mark.parametrize("widths", [[3, 2], [3, 4, 2], [3, (2, 1), 3, 2], [3, (1, [3]), 2]])

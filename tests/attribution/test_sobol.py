@@ -10,13 +10,13 @@ import torch
 
 from kanlens.attribution.problem import Problem
 from kanlens.attribution.sobol import sobol_first, sobol_total
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 
 
 def problem(model, rows, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return Problem(model=private_copy(model), x=rows[:1], rows=rows, target=0, generator=generator)
+    return Problem(model=float64_copy(model), x=rows[:1], rows=rows, target=0, generator=generator)
 
 
 def exact(model, rows):

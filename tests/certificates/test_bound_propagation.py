@@ -10,7 +10,7 @@ from benchmarks.attribution.random_networks import random_model
 from kanlens.certificates import relaxation
 from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
 from kanlens.certificates.relaxation import node_bounds
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 from tests.attribution.conftest import build
@@ -24,7 +24,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def setting(model: KAN, width: float, count: int = 12) -> tuple[BoundPropagation, Tensor, Tensor]:
     """A model with a domain, and boxes of a width in it."""
-    clone = private_copy(model)
+    clone = float64_copy(model)
     low = (clone.input_shift - 1.2 * clone.input_scale)[:, None]
     domain = torch.cat([low, low + 2.4 * clone.input_scale[:, None]], 1)
     share = torch.rand(count, len(domain), generator=seeded(), dtype=torch.float64) * (1 - width)
@@ -125,7 +125,7 @@ def test_a_factor_that_may_be_undefined_leaves_a_product_without_bounds():
 @pytest.mark.parametrize("seed", range(30, 38))
 def test_bounds_hold_for_models_of_every_kind(seed):
     model, domain = random_model(seed)
-    own = BoundPropagation(private_copy(model), 0, domain)
+    own = BoundPropagation(float64_copy(model), 0, domain)
     low, high = domain[None, :, 0], domain[None, :, 1]
     found = own.bounds(low, high)
     value, slope = sampled(own, low, high, 200)

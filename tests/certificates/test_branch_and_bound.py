@@ -24,7 +24,7 @@ from kanlens.certificates.sampling import (
     steepest_pairs,
 )
 from kanlens.deadlines import Deadline
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 from tests.attribution.conftest import build
 
@@ -48,7 +48,7 @@ def seen(width: float = 0.0) -> Extremes:
 
 
 def test_boxes_cover_the_domain_once():
-    own = BoundPropagation(private_copy(build([2, 3, 1])), 0, UNIT)
+    own = BoundPropagation(float64_copy(build([2, 3, 1])), 0, UNIT)
     boxes, count, decided = refine(own, seen(), KNOTS, NO_LIMIT, "test")
     assert not decided
     assert len(boxes) > 50
@@ -61,7 +61,7 @@ def test_boxes_cover_the_domain_once():
 
 
 def test_the_bounds_of_all_boxes_hold():
-    model = private_copy(build([2, 3, 1]))
+    model = float64_copy(build([2, 3, 1]))
     own = BoundPropagation(model, 0, UNIT)
     boxes, _, _ = refine(own, seen(), KNOTS, NO_LIMIT, "test")
     x = boxes.low + (boxes.high - boxes.low) * torch.rand(
@@ -81,7 +81,7 @@ def test_boxes_are_cut_at_a_knot_near_the_middle():
 
 
 def test_changes_add_up_over_slices():
-    model = private_copy(build([2, 1], base_activation="zero"))
+    model = float64_copy(build([2, 1], base_activation="zero"))
     own = BoundPropagation(model, 0, UNIT)
     boxes = own.bounds(UNIT[None, :, 0], UNIT[None, :, 1])
     grid = torch.linspace(-1, 1, 4001).double()
@@ -97,7 +97,7 @@ def test_changes_add_up_over_slices():
 
 
 def test_changes_follow_from_the_additive_function_and_its_distance():
-    model = private_copy(build([2, 1]))
+    model = float64_copy(build([2, 1]))
     own = BoundPropagation(model, 0, UNIT)
     own.additive = model.output_scale.expand(1, 2)
     grid = torch.linspace(-1, 1, 4001).double()
@@ -130,7 +130,7 @@ def test_points_are_spread_over_the_domain_and_repeat():
 
 
 def test_exploring_finds_extremes():
-    model = private_copy(build([2, 3, 1]))
+    model = float64_copy(build([2, 3, 1]))
     sample = explore(model, 0, UNIT, KNOTS)
     grid = torch.cartesian_prod(*[torch.linspace(-1, 1, 201).double()] * 2)
     y = model(grid)[:, 0]
@@ -150,7 +150,7 @@ def test_pairs_are_the_largest_rise_and_fall_of_a_line():
 
 
 def test_an_additive_function_in_the_first_layer_is_recovered():
-    model = private_copy(build([2, 3, 1]))
+    model = float64_copy(build([2, 3, 1]))
     own = BoundPropagation(model, 0, UNIT)
     x = spread_points(UNIT, 600)
     edges = model.layers[0].edge_values(model.scale_inputs(x))

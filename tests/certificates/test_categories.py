@@ -8,7 +8,7 @@ import torch
 
 import kanlens
 from kanlens.certificates.certification import between_categories, certify
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 
 HELD = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
@@ -58,13 +58,13 @@ def test_categories_held_by_the_domain_are_possible_rows(model):
         found = certify(model, domain(color, 1), max_boxes=32, progress=False)
         assert found.between == ()
         assert "categories" not in str(found)
-        y = private_copy(model)(rows(model, color, 1))[:, 0]
+        y = float64_copy(model)(rows(model, color, 1))[:, 0]
         span = found.outputs[0].range
         assert span.low <= float(y.min()) <= float(y.max()) <= span.high
         assert span.high - span.low < 1.1 * float(y.max() - y.min()) + 1e-3
         ends.append((span.low, span.high))
     free = certify(model, domain(None, 1), max_boxes=32, progress=False)
-    y = private_copy(model)(rows(model, None, 1))[:, 0]
+    y = float64_copy(model)(rows(model, None, 1))[:, 0]
     span = free.outputs[0].range
     assert span.low <= float(y.min()) <= float(y.max()) <= span.high
     hull = max(high for _, high in ends) - min(low for low, _ in ends)

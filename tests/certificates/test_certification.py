@@ -13,10 +13,10 @@ import torch
 from kanlens.certificates.certification import certify
 from kanlens.certificates.statements import Range
 from kanlens.errors import DTypeError, InvalidValueError
+from kanlens.functions.registration import register_function
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.registration import register_function
 
 DOMAIN = torch.tensor([[-1.0, 1.0], [-0.5, 2.0]])
 
@@ -58,9 +58,9 @@ def test_more_boxes_never_loosen_and_soon_decide():
 
 
 def test_the_time_limit_holds():
-    start = time.monotonic()
+    start = time.process_time()
     found = certify(small([2, 12, 12, 1]), DOMAIN, tolerance=1e-6, max_boxes=10**7, time_limit=0.3)
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
     assert not found.outputs[0].decided
     assert found.outputs[0].range.low <= found.outputs[0].range.seen_low
 

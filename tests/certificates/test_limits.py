@@ -16,7 +16,7 @@ from kanlens.certificates.statements import _sentence
 from kanlens.deadlines import Deadline
 from kanlens.errors import DataError
 from kanlens.model import analysis, kernels
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 
@@ -111,7 +111,7 @@ def test_without_a_limit_nothing_is_left_out():
 
 
 def test_without_relaxing_hidden_layers_bounds_are_wider_and_hold():
-    model = private_copy(network([3, 6, 6, 2]))
+    model = float64_copy(network([3, 6, 6, 2]))
     tight, wide = (BoundPropagation(model, 1, box(3), relaxes=relaxes) for relaxes in (True, False))
     y = model(spread_points(box(3), 4096))[:, 1]
     ends = [own.plain_value(own.of(1).layers) for own in (tight, wide)]
@@ -124,7 +124,7 @@ def test_without_relaxing_hidden_layers_bounds_are_wider_and_hold():
 
 
 def test_large_models_are_worked_at_in_parts(monkeypatch):
-    model, seen = private_copy(network([150, 12, 2])), []
+    model, seen = float64_copy(network([150, 12, 2])), []
     own = BoundPropagation(model, 0, box(150))
     monkeypatch.setattr(analysis, "BUDGET", 2**14)
     for module in ("additive_approximation", "feature_effects", "sampling", "branch_and_bound"):
@@ -195,6 +195,6 @@ def test_kernels_are_not_compiled_where_time_is_short(monkeypatch):
 def test_a_wide_model_meets_few_points_where_time_is_over():
     over = Deadline.after(0.0)
     for widths, fewest, most in (([300, 40, 1], 8, 2**20 // 12_000), ([2, 1], 256, 256)):
-        model, knots = private_copy(KAN(widths)), torch.zeros(widths[0], 1)
+        model, knots = float64_copy(KAN(widths)), torch.zeros(widths[0], 1)
         found = explore(model, 0, box(widths[0]), knots, deadline=over)
         assert fewest <= len(found.x) <= most

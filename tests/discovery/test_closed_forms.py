@@ -7,7 +7,7 @@ import sympy
 from kanlens.discovery.front import Entry, count_free
 from kanlens.discovery.monomials import evaluate, functions_of, monomial, total_degree
 from kanlens.discovery.networks import View, shapes, views
-from kanlens.discovery.outliers import distant_rows, unfollowed, wrong_rows
+from kanlens.discovery.outliers import distant_rows, outlier_rows, unfollowed
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.reductions import raised
 from kanlens.discovery.regression import (
@@ -19,12 +19,12 @@ from kanlens.discovery.regression import (
     varies,
     weighted,
 )
-from kanlens.discovery.single import atoms
+from kanlens.discovery.scaling import Scale, as_array, number, resolved, rounding_step, shortest
 from kanlens.discovery.smoothness import is_noise, loo_error, noise_of
 from kanlens.discovery.sparse import grown_sums
 from kanlens.discovery.structure import part_of
 from kanlens.discovery.symmetry import components, effects, factors, joined_gap, mixed_differences
-from kanlens.discovery.tables import Scale, as_array, number, resolved, rounding_step, shortest
+from kanlens.discovery.univariate import atoms
 
 X, Y = sympy.symbols("x y", positive=True)
 LINE = np.linspace(0.0, 1.0, 50)[:, None]
@@ -67,7 +67,7 @@ CLOSED_FORMS = [
     (evaluate(np.array([[2.0, 4.0]]), [(0.0, 0.0), (2.0, 0.5)]), [[1.0, 8.0]]),
     (raised(np.array([-2.0, 3.0]), 2.0), [4.0, 9.0]),
     (raised(np.array([-4.0]), 0.5), [2.0]),
-    (np.flatnonzero(wrong_rows(LINE, spiked(np.sin(3 * LINE[:, 0])))), [7]),
+    (np.flatnonzero(outlier_rows(LINE, spiked(np.sin(3 * LINE[:, 0])))), [7]),
     (np.flatnonzero(distant_rows(spiked(LINE), spiked(LINE))), [7]),
     (unfollowed(np.arange(5.0), np.array([0.0, 1, 2, 30, 4])), [False, False, False, True, False]),
     (loo_error(LINE, np.sin(3 * LINE[:, 0])) < 1e-6, True),

@@ -20,7 +20,7 @@ from kanlens.discovery.networks import (
     views,
 )
 from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.structure import Interlude, Portion, explore, part_of
+from kanlens.discovery.structure import DeferredWork, TimeSlice, explore, part_of
 from kanlens.errors import InterruptedWarning
 from kanlens.symbolic.composition import evaluator
 
@@ -107,9 +107,9 @@ def test_no_time_and_few_rows_give_no_network():
 
 def test_training_ends_with_the_time():
     given = problem(lambda a, b: np.sin(9 * a) * b, count=1500)
-    start = time.monotonic()
+    start = time.process_time()
     found = trained(given, [2, 5, 1], views(given)[0], Deadline.after(0.3), draws(), 10_000)
-    assert time.monotonic() - start < 3.0
+    assert time.process_time() - start < 3.0
     assert np.isfinite(found.error)
 
 
@@ -127,7 +127,7 @@ def test_an_interrupt_goes_through_training(monkeypatch):
 def test_a_portion_ends_before_the_whole_and_shares_its_formulas():
     given = problem(lambda a, b: a * b)
     front = front_of(given, 100.0)
-    part = Portion(Portion(front, 0.5), 0.5)
+    part = TimeSlice(TimeSlice(front, 0.5), 0.5)
     assert 20 < part.deadline.left < 26
     part.offer(1.05 * A * B)
     assert front.best_error < 1e-20
@@ -140,7 +140,7 @@ def test_a_portion_ends_before_the_whole_and_shares_its_formulas():
 
 def test_a_portion_takes_nothing_when_its_time_is_over():
     front = front_of(problem(lambda a, b: a * b), 100.0)
-    Portion(front, 0.0).offer(A * B)
+    TimeSlice(front, 0.0).offer(A * B)
     assert front.best_error > 0.5
     assert not front.done
 
@@ -148,25 +148,25 @@ def test_a_portion_takes_nothing_when_its_time_is_over():
 def test_an_interlude_comes_once_and_when_it_is_due():
     given, heard = problem(lambda a, b: a * b), []
     front = front_of(given, 100.0)
-    early = Interlude(front, 0.5, 0.5, heard.append)
+    early = DeferredWork(front, 0.5, 0.5, heard.append)
     assert not early.done
     assert heard == []
-    late = Interlude(front, 0.0, 0.5, heard.append)
+    late = DeferredWork(front, 0.0, 0.5, heard.append)
     assert not late.done
     assert not late.done
     assert len(heard) == 1
     assert heard[0].deadline.left < 51
-    early.catch_up()
-    early.catch_up()
+    early.run_pending()
+    early.run_pending()
     assert len(heard) == 2
 
 
 def test_no_interlude_after_an_exact_formula():
     given, heard = problem(lambda a, b: a * b), []
     front = front_of(given)
-    early = Interlude(front, 0.9, 0.5, heard.append)
+    early = DeferredWork(front, 0.9, 0.5, heard.append)
     early.offer(1.5 * A * B)
-    early.catch_up()
+    early.run_pending()
     assert heard == []
 
 

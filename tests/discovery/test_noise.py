@@ -9,7 +9,7 @@ from kanlens.deadlines import Deadline
 from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import MonomialSum
 from kanlens.discovery.problems import SearchProblem, transformed
-from kanlens.discovery.reductions import quieted
+from kanlens.discovery.reductions import remove_factors_to_noise
 from kanlens.discovery.smoothness import is_noise, noise_of, noise_ratio
 from kanlens.symbolic.term_collection import thinner
 
@@ -68,12 +68,12 @@ def test_noise_ratio_is_one_for_noise_and_more_where_a_column_is_missing():
 
 def test_factors_are_taken_away_though_nothing_gets_more_even():
     given = noisy(lambda a, b, c: a / np.sqrt(1 - (b / c / 8) ** 2), 3)
-    rest = quieted(given, Deadline.after(20.0))
+    rest = remove_factors_to_noise(given, Deadline.after(20.0))
     assert A not in rest.names
     assert rest.rebuild(B).has(A)
     np.testing.assert_allclose(rest.slope, np.abs(given.columns[:, 0]))
     clean = noisy(lambda a, b, c: a * np.sin(b * c), 3, noise=0.0)
-    assert quieted(clean, Deadline.after(20.0)) is clean
+    assert remove_factors_to_noise(clean, Deadline.after(20.0)) is clean
 
 
 def test_thinner_formulas_leave_out_one_part():

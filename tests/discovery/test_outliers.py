@@ -8,9 +8,9 @@ import kanlens
 from kanlens.discovery.outliers import (
     distant_rows,
     exceptions,
+    outlier_rows,
     unfollowed,
     wrong_beside,
-    wrong_rows,
 )
 from kanlens.symbolic.validity import poles
 
@@ -122,9 +122,9 @@ def test_wrong_rows_of_smooth_tables():
     draw = np.random.default_rng(0)
     x = draw.uniform(0, 3, (900, 3))
     y = (1 + x[:, 0]) * x[:, 1] + x[:, 2]
-    assert not wrong_rows(x, y).any()
+    assert not outlier_rows(x, y).any()
     y[[5, 400, 899]] += (50.0 * y.std(), -1e8, 1e4)
-    assert np.flatnonzero(wrong_rows(x, y)).tolist() == [5, 400, 899]
+    assert np.flatnonzero(outlier_rows(x, y)).tolist() == [5, 400, 899]
     sound = np.setdiff1d(np.arange(900), (5, 400, 899))
     more = draw.uniform(0, 3, (5000, 3))
     values = (1 + more[:, 0]) * more[:, 1] + more[:, 2]
@@ -132,8 +132,8 @@ def test_wrong_rows_of_smooth_tables():
     found = wrong_beside(x[sound], y[sound], more, values)
     assert np.flatnonzero(found).tolist() == [17]
     half = np.where(x[:, 0] > 1.5, 1e6, 0.0)
-    assert not wrong_rows(x, half).any()
-    assert not wrong_rows(x[:5], y[:5]).any()
+    assert not outlier_rows(x, half).any()
+    assert not outlier_rows(x[:5], y[:5]).any()
 
 
 def test_exceptions_are_few_and_alone():

@@ -14,7 +14,6 @@ from kanlens.discovery.additive import (
     solve_additive,
 )
 from kanlens.discovery.ansatz import Ansatz, PowerLaw, Through
-from kanlens.discovery.constants import EXACT, Limits
 from kanlens.discovery.curves import U, fit_curves
 from kanlens.discovery.front import Front
 from kanlens.discovery.index_model import MonomialsTimesIndex, PowersTimesIndex
@@ -30,13 +29,14 @@ from kanlens.discovery.reductions import (
     best_loo_error,
     exponents_of,
     paired,
-    peeled,
+    remove_power_factors,
 )
 from kanlens.discovery.regression import Basis, best_pairs, eliminate, quick_error
 from kanlens.discovery.separable import ProductWithCombination, SeparableProduct
-from kanlens.discovery.single import multipliers, smooth_curve, windows
+from kanlens.discovery.settings import EXACT, Limits
 from kanlens.discovery.smoothness import loo_error
 from kanlens.discovery.sparse import best_sums
+from kanlens.discovery.univariate import multipliers, smooth_curve, windows
 
 A, B, C = sympy.symbols("a b c", real=True)
 
@@ -262,7 +262,7 @@ def test_exponents_are_estimated_whatever_the_sign_of_the_rest():
 
 def test_factors_and_idle_columns_are_peeled_off():
     given = problem(lambda a, b, c: a**2 * np.sin(b), 3, count=600)
-    rest = peeled(given, Deadline.after(20.0))
+    rest = remove_power_factors(given, Deadline.after(20.0))
     assert rest.names == (B,)
     assert rest.rebuild(sympy.sin(B)) == A**2 * sympy.sin(B)
 

@@ -7,14 +7,14 @@ import pytest
 import sympy
 
 from kanlens.deadlines import Deadline
-from kanlens.discovery.constants import EXACT
 from kanlens.discovery.curves import U
 from kanlens.discovery.front import Front
 from kanlens.discovery.index_model import MonomialsTimesIndex
 from kanlens.discovery.monomials import WaveRatio
 from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.single import CURVE, multipliers
+from kanlens.discovery.settings import EXACT
 from kanlens.discovery.sparse import SparseSum, grown_sums, products
+from kanlens.discovery.univariate import CURVE, multipliers
 
 NAMES = sympy.symbols("a b c d", real=True)
 

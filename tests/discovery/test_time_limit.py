@@ -11,8 +11,8 @@ from kanlens.discovery import outliers, smoothness, structure
 from kanlens.discovery.front import Front
 from kanlens.discovery.networks import trained, views
 from kanlens.discovery.problems import SearchProblem
+from kanlens.discovery.scaling import table_of
 from kanlens.discovery.symmetry import mixed_differences
-from kanlens.discovery.tables import table_of
 from kanlens.model import kernels
 from kanlens.training.run import TrainingRun
 

@@ -14,14 +14,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from kanlens.errors import InvalidValueError
 from kanlens.estimators import KANSymbolicRegressor
-from kanlens.symbolic import recipe
+from kanlens.symbolic import multi_start
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """The plumbing is looked at, not the recipe: train for a moment."""
-    monkeypatch.setattr(recipe, "_STEPS", (1, 1, 1))
-    monkeypatch.setattr(recipe, "_ROUNDS", 1)
+    monkeypatch.setattr(multi_start, "_STEPS", (1, 1, 1))
+    monkeypatch.setattr(multi_start, "_ROUNDS", 1)
 
 
 @pytest.fixture(scope="module")

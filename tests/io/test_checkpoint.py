@@ -25,7 +25,7 @@ from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -49,7 +49,7 @@ def trained(dtype=torch.float64, seed=0, widths=(3, 4, 2), scaled_nodes=False, *
         model.output_shift.fill_(-0.1)
     x = torch.rand(20, widths[0], generator=generator).to(dtype) * 4 - 2
     model.update_grid(x)
-    remember(model, x, background=7)
+    store_statistics(model, x, background=7)
     model.scaled = True
     return model
 

@@ -4,9 +4,9 @@ import torch
 from torch.testing import assert_close
 
 from kanlens.model.analysis import (
-    live_edges,
+    float64_copy,
     live_features,
-    private_copy,
+    nonzero_edges,
     reaching,
     rows_at_once,
     widest,
@@ -19,7 +19,7 @@ from kanlens.model.network import KAN
 def test_a_private_copy_is_frozen_float64_and_without_hooks():
     model = KAN([2, 1])
     model.register_forward_hook(lambda *_: None)
-    copy = private_copy(model)
+    copy = float64_copy(model)
     assert copy.dtype == torch.float64
     assert not copy._forward_hooks
     assert not any(parameter.requires_grad for parameter in copy.parameters())
@@ -43,7 +43,7 @@ def test_what_reaches_an_output():
     with torch.no_grad():
         model.layers[0].base_weight[2] = 0.0
         model.layers[0].spline_weight[2] = 0.0
-    assert not bool(live_edges(model.layers[0])[2].any())
+    assert not bool(nonzero_edges(model.layers[0])[2].any())
 
 
 def test_only_masked_edges_of_an_unknown_layer_are_bounded():

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.functions.elementary import ElementaryFunction
+from kanlens.functions.registration import register_function
 from kanlens.model.function_layer import FunctionLinear
-from kanlens.model.registration import register_function
 
 BUILTIN = sorted(FUNCTIONS)
 

@@ -211,6 +211,12 @@ def test_breakpoints_hold_the_kinks(layer):
     assert cuts.shape == (3, 5 + 2)
 
 
+@pytest.mark.parametrize("b", [0.0, 1.0])
+def test_a_constant_edge_has_no_kink(layer, b):
+    layer.assign(1, 0, "abs", (0.0, b, 1.0, 0.0))
+    assert bool(torch.isfinite(layer.breakpoints()).all())
+
+
 def test_norm_of_a_function_is_its_mean_distance_from_its_mean(layer, x):
     values = layer.edge_values(x)[:, 0, 0]
     assert_close(layer.weight_l1(x)[0, 0], (values - values.mean()).abs().mean())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 from tests.model.layers_for_tests import (
     MODES,
     ORDERS,
@@ -124,7 +124,7 @@ def test_between_breakpoints_edges_are_polynomials(order, mode):
 @pytest.mark.parametrize("standalone", [True, False])
 def test_select_keeps_the_chosen_edges(standalone):
     model = KAN([4, 3], enable_standalone_scale_spline=standalone, extrapolation="zero")
-    remember(model, torch.rand(20, 4, generator=seeded()))
+    store_statistics(model, torch.rand(20, 4, generator=seeded()))
     layer = model.layers[0].eval()
     layer.refine(8)
     small = layer.select([2, 0], [3, 1])

@@ -26,7 +26,7 @@ from kanlens.errors import (
 from kanlens.model.config import KANConfig, LayerConfig
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 from tests.model import reference
 
 MODES = ("linear", "zero")
@@ -286,7 +286,7 @@ def through_state_dict(model: KAN) -> KAN:
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, through_pickle, through_state_dict])
 def test_copies_compute_the_same_and_are_apart(duplicate):
     model = rich([3, 4, 2])
-    remember(model, rows(model, 30))
+    store_statistics(model, rows(model, 30))
     model.refine(7)
     again = duplicate(model)
     x = rows(model)

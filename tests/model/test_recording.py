@@ -1,4 +1,4 @@
-"""trace and remember: what is recorded, from whom it stays apart, and that nothing is disturbed."""
+"""trace and store_statistics: what is recorded, from whom it stays apart, and no side effects."""
 
 import dataclasses
 import random
@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from kanlens.errors import DataError, KanlensError, ShapeError
 from kanlens.model import recording
 from kanlens.model.network import KAN
-from kanlens.model.recording import edge_moments, remember, trace
+from kanlens.model.recording import edge_moments, store_statistics, trace
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -138,7 +138,7 @@ def test_analyses_leave_the_model_and_every_random_state_alone(training):
         lambda: layer.edge(0, 0).roots(),
         lambda: layer.weight_l1(x),
         lambda: layer.select([0], [1]),
-        lambda: remember(model, x),
+        lambda: store_statistics(model, x),
         model.config.to_json,
     ):
         assert disturbed(model, call) == []
@@ -199,7 +199,7 @@ def test_remember_stores_statistics_and_a_background():
     model, x = problem()
     assert model.statistics is None
     assert model.background is None
-    remember(model, x, background=7)
+    store_statistics(model, x, background=7)
     record = trace(model, x)
     assert len(model.statistics) == 2
     for index, found in enumerate(model.statistics):
@@ -209,7 +209,7 @@ def test_remember_stores_statistics_and_a_background():
         assert_close(found.input_low, record.inputs[index].amin(0))
         assert_close(found.input_high, record.inputs[index].amax(0))
     assert_close(model.background, x[torch.linspace(0, 39, 7).round().long()])
-    remember(model, x[:3])
+    store_statistics(model, x[:3])
     assert_close(model.background, x[:3])
 
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 
 
 def build(
@@ -34,7 +34,7 @@ def build(
     ).double()
     if data:
         rows = torch.rand(200, widths[0], generator=generator, dtype=torch.float64) * 1.6 - 0.8
-        remember(model, rows)
+        store_statistics(model, rows)
     return model
 
 

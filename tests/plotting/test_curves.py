@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember, trace
+from kanlens.model.recording import store_statistics, trace
 from kanlens.plotting import edge, edges, network, to_svg
 from tests.plotting.conftest import labelled, with_units
 
@@ -33,7 +33,7 @@ def scaled(model: Build) -> KAN:
     net.input_scale[:] = 20.0
     net.output_scale[:] = 3.0
     rows = torch.rand(100, 2, generator=torch.Generator().manual_seed(1)).double() * 30 + 35
-    remember(net, rows)
+    store_statistics(net, rows)
     return net
 
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.model.recording import POINTS, remember
+from kanlens.model.recording import POINTS, store_statistics
 from kanlens.plotting import network, to_svg
 from tests.plotting.conftest import labelled, texts, with_units
 
@@ -183,7 +183,7 @@ def test_names_lie_inside_the_axes_and_apart(model: Build) -> None:
 
 def test_a_large_network_is_drawn_in_seconds() -> None:
     net = KAN([784, 64, 10])
-    remember(net, torch.rand(64, 784))
+    store_statistics(net, torch.rand(64, 784))
     started = time.process_time()
     ax = network(net)
     assert time.process_time() - started < 5

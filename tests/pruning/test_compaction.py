@@ -17,7 +17,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.data.schema import Feature, Output, Schema
 from kanlens.errors import MethodError
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 from kanlens.pruning.compaction import compact, connected, kept_inputs, reached
 
 
@@ -71,7 +71,7 @@ def test_everything_stays_with_its_feature(
     model.schema = Schema(features=features, outputs=(Output(name="u"), Output(name="v")))
     model.scaled = True
     x = draw(width=4)
-    remember(model, x)
+    store_statistics(model, x)
     model.layers[0].mask[:, [0, 2]] = 0
     model.layers[1].mask[:, 1] = 0
     model.eval()

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import InvalidValueError
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 from kanlens.pruning.cutting import hold_out
 from kanlens.pruning.propagation import RIDGE, factors_for
 from kanlens.pruning.removal import Tuner
@@ -184,7 +184,7 @@ def test_tuning_is_the_same_from_the_same_seed_and_needs_no_statistics(
     assert found[0].loss_after == found[1].loss_after
     assert len(found[0].tuned) == 1
     assert found[0].tuned[0]["step"] <= len(found[0].removed)
-    remember(model, x)
+    store_statistics(model, x)
     assert prune(model, x, y, threshold=0.5, finetune=2).model.statistics is not None
 
 

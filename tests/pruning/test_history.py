@@ -18,7 +18,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.errors import InvalidValueError
 from kanlens.model.function_layer import FunctionLinear
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 from kanlens.pruning.compaction import compact
 from kanlens.training.objective import task_loss
 from tests.made import draw as drawn
@@ -139,20 +139,20 @@ def test_steps_keep_the_columns_by_name(network: Build, draw: Draw) -> None:
 def test_statistics_of_a_step_are_those_of_its_network(network: Build, draw: Draw) -> None:
     model, x = network((3, 4, 1)), draw(400)
     assert prune(model, x, threshold=0.5).at(2).statistics is None
-    remember(model, x)
+    store_statistics(model, x)
     for compensate in (False, True):
         result = prune(model, x, threshold=0.5, compensate=compensate)
         for step in (0, 1, len(result.removed)):
             then = result.at(step)
             expected = copy.deepcopy(then)
-            remember(expected, x)
+            store_statistics(expected, x)
             for one, other in zip(then.statistics, expected.statistics, strict=True):
                 assert_close(one.quantiles, other.quantiles, rtol=0, atol=1e-12)
                 assert_close(one.edge_mean, other.edge_mean, rtol=0, atol=1e-12)
                 assert_close(one.edge_std, other.edge_std, rtol=0, atol=1e-12)
         small = result.model
         expected = copy.deepcopy(small)
-        remember(expected, x[:, columns_of(small, model)])
+        store_statistics(expected, x[:, columns_of(small, model)])
         for one, other in zip(small.statistics, expected.statistics, strict=True):
             assert_close(one.edge_mean, other.edge_mean, rtol=0, atol=1e-12)
             assert_close(one.edge_std, other.edge_std, rtol=0, atol=1e-12)

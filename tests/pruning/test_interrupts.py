@@ -13,8 +13,8 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.errors import InterruptedWarning
-from kanlens.pruning.history import Journal
-from kanlens.pruning.loss import Judge
+from kanlens.pruning.history import RemovalLog
+from kanlens.pruning.loss import LossEvaluator
 from kanlens.pruning.propagation import Propagation
 from kanlens.pruning.removal import Tuner
 from kanlens.pruning.scores import Scorer
@@ -23,8 +23,8 @@ Build = Callable[..., kanlens.KAN]
 Draw = Callable[..., Tensor]
 PLACES = [
     (Propagation, "remove", 4),
-    (Judge, "loss", 6),
-    (Journal, "note", 3),
+    (LossEvaluator, "loss", 6),
+    (RemovalLog, "note", 3),
     (Scorer, "matrices", 3),
 ]
 

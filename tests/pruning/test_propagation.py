@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.model.layers import KANLinear
-from kanlens.model.recording import remember, trace
+from kanlens.model.recording import store_statistics, trace
 from kanlens.pruning.propagation import Propagation
 
 Build = Callable[..., kanlens.KAN]
@@ -94,7 +94,7 @@ def test_scaling_is_a_full_run_and_can_be_undone(
     single = network((3, 4, 2), enable_standalone_scale_spline=False)
     for model in (network((3, 4, 3, 2)), with_functions(), single):
         x, factors = draw(), torch.tensor([1.5, 1.0, -0.5]).double()
-        remember(model, x)
+        store_statistics(model, x)
         state = Propagation(model, x)
         state.remove((0, 1, 1))
         removed = {name: value.clone() for name, value in model.state_dict().items()}

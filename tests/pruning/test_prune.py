@@ -19,7 +19,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.model.function_layer import FunctionLinear
-from kanlens.model.recording import remember, trace
+from kanlens.model.recording import store_statistics, trace
 from kanlens.pruning.scores import SCORES, Scorer
 from kanlens.training.objective import task_loss
 
@@ -322,12 +322,12 @@ def test_pruning_again_reads_the_columns_by_name(network: Build, draw: Draw) -> 
 def test_statistics_follow_the_cuts(network: Build, draw: Draw) -> None:
     model, x = network((3, 4, 1)), draw(400)
     assert prune(model, x, threshold=0.4).model.statistics is None
-    remember(model, x)
+    store_statistics(model, x)
     result = prune(model, x, threshold=0.4)
     small, kept = result.model, [model.feature_names.index(n) for n in result.model.feature_names]
     assert len(result.removed) > 0
     expected = copy.deepcopy(small)
-    remember(expected, x[:, kept])
+    store_statistics(expected, x[:, kept])
     for one, other in zip(small.statistics, expected.statistics, strict=True):
         assert_close(one.quantiles, other.quantiles, rtol=0, atol=1e-12)
         assert_close(one.edge_mean, other.edge_mean, rtol=0, atol=1e-12)
@@ -344,7 +344,7 @@ def test_the_model_that_was_given_is_left_alone(
 ) -> None:
     model, x = network().eval(), draw()
     model.layers[1].train()
-    remember(model, x)
+    store_statistics(model, x)
     statistics, schema = model.statistics, model.schema
     before = {name: value.clone() for name, value in model.state_dict().items()}
     torch_state, numpy_state, python_state = (

@@ -18,7 +18,7 @@ import kanlens
 from kanlens.errors import MethodError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.recording import trace
-from kanlens.pruning.loss import Judge
+from kanlens.pruning.loss import LossEvaluator
 from kanlens.pruning.propagation import Propagation
 from kanlens.pruning.scores import SCORES, Scorer, edge_scores, variation
 from kanlens.training.objective import task_loss
@@ -254,9 +254,9 @@ def test_where_nothing_varies_nothing_flows(network: Build, draw: Draw) -> None:
         assert frame[column].abs().max() < 1e-12, column
 
 
-def state_of(model: kanlens.KAN, x: Tensor, y: Tensor) -> tuple[Propagation, Judge]:
+def state_of(model: kanlens.KAN, x: Tensor, y: Tensor) -> tuple[Propagation, LossEvaluator]:
     state = Propagation(model, x)
-    return state, Judge(model, state.output, y, call="prune")
+    return state, LossEvaluator(model, state.output, y, call="prune")
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -264,8 +264,8 @@ def state_of(model: kanlens.KAN, x: Tensor, y: Tensor) -> tuple[Propagation, Jud
 def test_scores_kept_up_to_date_are_those_of_a_new_start(name: str, widths: list[Any]) -> None:
     model, x = made(widths), drawn(15, 3)
     y = drawn(15, model.widths[-1], seed=3)
-    state, judge = state_of(model, x, y)
-    scorer, generator = Scorer(SCORES[name], state, judge), torch.Generator().manual_seed(2)
+    state, evaluator = state_of(model, x, y)
+    scorer, generator = Scorer(SCORES[name], state, evaluator), torch.Generator().manual_seed(2)
     seen = []
     for index, out, in_ in [(0, 1, 2), (1, 0, 1), (0, 2, 0), (0, 1, 0), (1, 1, 0)]:
         state.remove((index, out, in_))

@@ -11,7 +11,7 @@ import torch
 from kanlens.data.schema import Feature, Output, Schema
 from kanlens.data.tables import Table, read_table
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 from kanlens.reporting.analysis import Analysis, Request, analyze
 from kanlens.reporting.content import build_content
 from kanlens.reporting.subject import read_subject
@@ -29,7 +29,7 @@ def network(widths: list[int], *, seed: int = 1, scale: float = 1.0) -> KAN:
     """Return a float64 network that remembers rows from -1 to 1."""
     model = KAN(widths, scale_noise=0.5 * scale, generator=seeded(seed)).double()
     rows = torch.rand(80, widths[0], generator=seeded(seed + 1), dtype=torch.float64) * 2 - 1
-    remember(model, rows, background=12)
+    store_statistics(model, rows, background=12)
     return model
 
 

@@ -8,7 +8,7 @@ import torch
 from sklearn import metrics
 
 from kanlens.model.network import KAN
-from kanlens.reporting.subject import measure_performance, read_subject, row_losses
+from kanlens.reporting.subject import measure_performance, read_subject, subject_losses
 from tests.reporting.conftest import network, schema, seeded
 
 
@@ -44,7 +44,7 @@ def test_r2_is_none_for_a_constant_target(model: KAN, rows: torch.Tensor) -> Non
 def test_without_targets_there_are_no_numbers(model: KAN, rows: torch.Tensor) -> None:
     subject = read_subject(model, rows, None)
     assert measure_performance(subject) is None
-    assert row_losses(subject) is None
+    assert subject_losses(subject) is None
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -94,9 +94,9 @@ def test_a_class_that_never_occurs_has_no_auc(rows: torch.Tensor) -> None:
 
 
 def test_row_losses(model: KAN, rows: torch.Tensor, y: torch.Tensor) -> None:
-    losses = row_losses(read_subject(model, (rows, y), None))
+    losses = subject_losses(read_subject(model, (rows, y), None))
     np.testing.assert_allclose(losses, (model(rows)[:, 0] - y).abs().detach().numpy())
     codes = torch.randint(4, (60,), generator=seeded(2))
     subject = read_subject(classifier(4), (rows, codes), 1)
     expected = torch.nn.functional.cross_entropy(subject.output, codes, reduction="none")
-    np.testing.assert_allclose(row_losses(subject), expected.numpy())
+    np.testing.assert_allclose(subject_losses(subject), expected.numpy())

@@ -19,6 +19,7 @@ from kanlens.errors import InvalidValueError, MethodError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.sparsity.moments import Moments
+from kanlens.splines import spline
 from tests.sparsity.test_functions import rich, rows, seeded
 
 
@@ -27,7 +28,13 @@ def weights_of(layer: KANLinear) -> Tensor:  # (out, in, basis + 1)
 
 
 def gram(layer: KANLinear, x: Tensor, centered: bool) -> Tensor:  # (in, basis + 1, basis + 1)
-    values = torch.cat([layer._basis(x), layer.base_activation(x).unsqueeze(-1)], -1)
+    values = torch.cat(
+        [
+            spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode),
+            layer.base_activation(x).unsqueeze(-1),
+        ],
+        -1,
+    )
     values = values - values.mean(0) if centered else values
     return torch.einsum("bik,bil->ikl", values, values) / len(x)
 
@@ -37,7 +44,13 @@ def test_the_matrix_of_the_moments_is_the_covariance_of_the_basis(extrapolation)
     layer, x = rich(extrapolation=extrapolation), rows(60, scale=1.5)
     found, means = Moments.over(layer, x).matrix()
     assert_close(found, gram(layer, x, centered=True), rtol=1e-12, atol=1e-13)
-    values = torch.cat([layer._basis(x), layer.base_activation(x).unsqueeze(-1)], -1)
+    values = torch.cat(
+        [
+            spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode),
+            layer.base_activation(x).unsqueeze(-1),
+        ],
+        -1,
+    )
     assert_close(means, values.mean(0), rtol=1e-12, atol=1e-13)
 
 
@@ -131,7 +144,13 @@ def test_steps_of_proximal_descent_find_the_group_lasso():
         matrix, _ = moments.matrix()
         matrix = matrix + 1e-9 * torch.eye(matrix.shape[1]).double()
         residual = (layer(x)[:, 0] - y).detach()
-        basis = torch.cat([layer._basis(x), layer.base_activation(x).unsqueeze(-1)], -1)
+        basis = torch.cat(
+            [
+                spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode),
+                layer.base_activation(x).unsqueeze(-1),
+            ],
+            -1,
+        )
         basis = basis - basis.mean(0)
         slope = torch.einsum("b,bik->ik", residual, basis) / len(x)
         step = 0.25 * torch.linalg.solve(matrix, slope.unsqueeze(-1))[..., 0]

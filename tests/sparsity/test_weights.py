@@ -15,7 +15,7 @@ from kanlens import sparsity
 from kanlens.errors import ShapeError
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 from kanlens.training.proximal import zero_edges
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -96,7 +96,7 @@ def test_the_mean_is_over_the_grid_without_data():
 
 def test_the_mean_is_over_the_stored_quantiles_after_a_fit():
     model = KAN([3, 2], generator=seeded()).double()
-    remember(model, 0.2 + 0.1 * rows(500))
+    store_statistics(model, 0.2 + 0.1 * rows(500))
     layer = model.layers[0]
     quantiles = layer.statistics.quantiles.mT
     assert_close(sparsity.weight_l1(layer), by_loop(layer, quantiles), **EXACT)

@@ -6,13 +6,13 @@ import sympy
 import torch
 
 from kanlens.deadlines import Deadline
-from kanlens.discovery.choosing import chosen_entry
 from kanlens.discovery.front import Front
-from kanlens.discovery.tables import table_of
+from kanlens.discovery.model_selection import chosen_entry
+from kanlens.discovery.scaling import table_of
 from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize
+from kanlens.symbolic.multi_start import Recipe, find_formula
 from kanlens.symbolic.partition import partition, places_of
-from kanlens.symbolic.recipe import Recipe, find_formula
 from tests.symbolic.made import spline_network
 
 X1, X2 = sympy.symbols("x1 x2", real=True)
@@ -101,7 +101,7 @@ def test_parts_are_apart_and_whole():
 
 
 def test_the_recipe_judges_on_rows_that_chose_nothing(monkeypatch):
-    monkeypatch.setattr("kanlens.symbolic.recipe._ROUNDS", 1)
+    monkeypatch.setattr("kanlens.symbolic.multi_start._ROUNDS", 1)
     x = torch.rand(1000, 1, generator=torch.Generator().manual_seed(0)).double()
     for rows, told in ((1000, (100, 700, True, False)), (500, (100, 400, False, True))):
         draw = torch.Generator().manual_seed(0)

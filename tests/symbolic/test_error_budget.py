@@ -6,7 +6,7 @@ import torch
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic import error_budget as module
-from kanlens.symbolic.assignment import Goal, assign_functions, back_off
+from kanlens.symbolic.assignment import Goal, assign_functions, revert_until_accurate
 from kanlens.symbolic.composition import compose, feature_symbols
 from kanlens.symbolic.error_budget import error_budget
 from kanlens.symbolic.library import library
@@ -29,7 +29,7 @@ def replaced():
     work = KAN.from_layers(list(model.layers), model.schema)
     goal = Goal(x=x, target=model(x).detach(), limit=0.1)
     assign_functions(work, x, library(), 0.9, advance=lambda **_: None)
-    refitted, base = back_off(work, goal, refine=True)
+    refitted, base = revert_until_accurate(work, goal, refine=True)
     return model, base, refitted, x
 
 

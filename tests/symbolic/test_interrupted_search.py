@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from kanlens.errors import InterruptedWarning
-from kanlens.symbolic import assignment, path, pipeline, recipe, simplification
+from kanlens.symbolic import assignment, multi_start, path, pipeline, simplification
+from kanlens.symbolic.multi_start import Recipe, find_formula
 from kanlens.symbolic.pipeline import suggest, symbolize
-from kanlens.symbolic.recipe import Recipe, find_formula
 from tests.symbolic.made import spline_network, toy
 
 TEXT = "symbolize: expected to come to an end, got an interrupt. What was found is returned."
@@ -110,15 +110,15 @@ class _Counter:
 
 
 def test_a_recipe_ends_with_what_was_being_read(monkeypatch):
-    monkeypatch.setattr(recipe, "_ROUNDS", 1)
-    monkeypatch.setattr(recipe, "_STEPS", (3, 3, 3))
+    monkeypatch.setattr(multi_start, "_ROUNDS", 1)
+    monkeypatch.setattr(multi_start, "_STEPS", (3, 3, 3))
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(100, 2, generator=generator, dtype=torch.float64)
     model = spline_network([[[torch.sin, torch.square]]], [(0.0, 1.0)] * 2)[0]
     raising(monkeypatch, assignment, "refit")
     y = torch.sin(9 * x[:, :1] * x[:, 1:])
-    trained, starts = recipe._trained, []
-    monkeypatch.setattr(recipe, "_trained", lambda *a: starts.append(a[-1]) or trained(*a))
+    trained, starts = multi_start._trained, []
+    monkeypatch.setattr(multi_start, "_trained", lambda *a: starts.append(a[-1]) or trained(*a))
     with pytest.warns(InterruptedWarning):
         found = find_formula(model, x, y, Recipe(starts=3, functions=("x",)), generator)
     assert found.predict(x).shape == (100, 1)

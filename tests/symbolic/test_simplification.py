@@ -100,9 +100,9 @@ def test_numbers_in_exponents_do_not_keep_sympy_busy_for_hours():
     inner = (2 * sympy.pi * sympy.tanh(8 * x / 3 - 1) + sympy.Rational(19, 2)) ** 2 / 25
     expression = 16 * sympy.exp(sympy.Rational(-25, 49)) / 3 - 4 * sympy.exp(-inner)
     points = np.linspace(-1, 1, 20)[:, None]
-    started = time.perf_counter()
+    started = time.process_time()
     assert agree(shorten(expression, (x,), points), expression, (x,), points)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_sums_of_many_angles_are_left_alone():

@@ -21,7 +21,7 @@ from kanlens.errors import DataError, FileFormatError, InterruptedWarning, Inval
 from kanlens.model.recording import trace
 from kanlens.training import PathStep, SparsityPath, resumption, sparsity_path
 from kanlens.training.objective import constant_loss, row_losses, task_loss
-from kanlens.training.result import active_features, live_edges, mean_and_error, weighty_edges
+from kanlens.training.result import active_edges, active_features, mean_and_error, weighty_edges
 from kanlens.training.resumption import read_state
 from kanlens.training.run import TrainingRun
 
@@ -340,7 +340,7 @@ def test_edges_without_a_path_are_left_out() -> None:
     net = kanlens.KAN([2, 3, 1])
     first = torch.tensor([[True, False], [False, True], [False, False]])
     second = torch.tensor([[True, False, True]])
-    found = live_edges(net, [first, second])
+    found = active_edges(net, [first, second])
     assert found[0].tolist() == [[True, False], [False, False], [False, False]]
     assert found[1].tolist() == [[True, False, False]]
     assert active_features(net, found) == ("x1",)
@@ -350,10 +350,10 @@ def test_edges_without_a_path_are_left_out() -> None:
 def test_a_product_is_reached_by_its_factors() -> None:
     net = kanlens.KAN([2, (1, 1), 1])  # sums 0; 1 and 2 are multiplied
     first = torch.tensor([[False, False], [True, False], [False, True]])
-    found = live_edges(net, [first, torch.tensor([[True, True]])])
+    found = active_edges(net, [first, torch.tensor([[True, True]])])
     assert torch.equal(found[0], first)
     assert found[1].tolist() == [[False, True]]
-    found = live_edges(net, [first, torch.tensor([[True, False]])])
+    found = active_edges(net, [first, torch.tensor([[True, False]])])
     assert not any(mask.any() for mask in found)
 
 

@@ -16,7 +16,7 @@ from benchmarks.attribution.pictures import PICTURES
 from benchmarks.attribution.sample import draw_sample
 from benchmarks.commands import main
 from benchmarks.harness import Setup
-from kanlens.attribution.problem import Parts
+from kanlens.attribution.problem import LocalValues
 from kanlens.attribution.registry import METHODS
 from kanlens.plotting.style import save
 
@@ -112,7 +112,7 @@ def test_values_that_are_no_numbers_are_refused(monkeypatch):
 def test_values_of_hidden_nodes_are_not_scored(monkeypatch):
     def hidden(problem):
         values = problem.x[:, :1]
-        return Parts(values=values, reference=0.0, baseline="none", features=("h1_1",))
+        return LocalValues(values=values, reference=0.0, baseline="none", features=("h1_1",))
 
     replaced(monkeypatch, "secant", hidden)
     found = row("exp_sin", "secant")

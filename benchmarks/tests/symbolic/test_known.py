@@ -14,7 +14,7 @@ from benchmarks.symbolic import known
 from benchmarks.symbolic.known import EQUATIONS, KNOWN, MANY, is_exact
 from benchmarks.symbolic.pictures import PICTURES
 from kanlens import KANSymbolicRegressor
-from kanlens.symbolic.recipe import Recipe
+from kanlens.symbolic.multi_start import Recipe
 
 SMOKE = Setup(smoke=True)
 

@@ -1,8 +1,8 @@
-"""Captum's methods that replace features: ablation, permutation, and Shapley values from orders.
+"""Captum's methods that replace features: ablation, permutation, and sampled Shapley values.
 
-Captum adds up in float32 what each order gives. Here the outputs are handed over as digits: whole
-numbers small enough that captum's sums of them are exact, from which the sums of the outputs are
-put together in float64.
+Captum adds up permutations in float32. Here the outputs are handed over as digits: whole numbers
+small enough that captum's sums of them are exact, from which those of the outputs are put together
+in float64.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.captum_methods.adapter import REPEATS, finite, five_runs
-from kanlens.attribution.problem import MEAN_ROW, Parts, Problem
+from kanlens.attribution.problem import MEAN_ROW, LocalValues, Problem
 from kanlens.checks import check_count, message
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model.analysis import BUDGET, live_features
 from kanlens.progress import progress_bar
 
 OTHER_ROWS = "mean output over the samples, whose values replace each other"
-MOST_PLAYERS = 8  # 40320 orders
+MOST_PLAYERS = 8  # 40320 permutations
 ORDERS_AT_ONCE = 128
 _EXACT = 22  # bits of a sum of digits; float32 holds 24, two of them cover captum's division
 _WANTED = 56  # bits of an output next to the largest; float64 holds 53
@@ -43,7 +43,7 @@ def perturbed(problem: Problem, method: Any, **options: Any) -> Tensor:
     return values * live_features(problem.model, problem.target)
 
 
-def captum_feature_ablation(problem: Problem) -> Parts:
+def captum_feature_ablation(problem: Problem) -> LocalValues:
     """Return what the output loses when one feature is set to the background's mean.
 
     Incomplete where features interact.
@@ -51,7 +51,7 @@ def captum_feature_ablation(problem: Problem) -> Parts:
     from captum.attr import FeatureAblation
 
     row = problem.mean_row
-    return Parts(
+    return LocalValues(
         values=perturbed(problem, FeatureAblation(problem.output), baselines=row),
         reference=problem.counted_from(MEAN_ROW),
         baseline=MEAN_ROW,
@@ -59,7 +59,7 @@ def captum_feature_ablation(problem: Problem) -> Parts:
     )
 
 
-def captum_occlusion(problem: Problem, *, window: int = 1) -> Parts:
+def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
     """Return what the output loses when neighboring features are set to the background's mean.
 
     Windows slide over the features in their order, one feature at a time, and a feature gets the
@@ -80,7 +80,7 @@ def captum_occlusion(problem: Problem, *, window: int = 1) -> Parts:
     starts = torch.arange(width - window + 1)[:, None]
     here = torch.arange(width)
     times = ((here >= starts) & (here < starts + window)).sum(0)  # (in,)
-    return Parts(
+    return LocalValues(
         values=sums / times.to(sums),
         reference=problem.counted_from(MEAN_ROW),
         baseline=MEAN_ROW,
@@ -88,7 +88,7 @@ def captum_occlusion(problem: Problem, *, window: int = 1) -> Parts:
     )
 
 
-def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> Parts:
+def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> LocalValues:
     """Return what the output loses when a feature's values are shuffled among the samples.
 
     The samples themselves are the baseline: each value is what one sample loses when it is given
@@ -114,7 +114,7 @@ def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> Part
         return finite(total) * live / size
 
     values, error = five_runs(problem, run, n_samples, generator=problem.generator)
-    return Parts(
+    return LocalValues(
         values=values,
         reference=float(problem.output_in_parts(x).mean()),
         baseline=OTHER_ROWS,
@@ -170,8 +170,8 @@ class Digits:
         return self.together(sums.movedim(1, -1)) / self.orders
 
 
-def captum_shapley_values(problem: Problem) -> Parts:
-    """Return Shapley values against the background's mean, from all orders of the features.
+def captum_shapley_values(problem: Problem) -> LocalValues:
+    """Return Shapley values against the background's mean, from all permutations.
 
     The output of every coalition is computed once, and captum goes through all d! orders of the d
     features that have a path to the output.
@@ -190,7 +190,7 @@ def captum_shapley_values(problem: Problem) -> Parts:
             here = slice(start, start + at_once)
             values[here, live] = _all_orders(_coalitions(problem, problem.x[here], live))
             advance(len(values[here]))
-    return Parts(
+    return LocalValues(
         values=values,
         reference=problem.counted_from(MEAN_ROW),
         baseline=MEAN_ROW,
@@ -233,10 +233,10 @@ def _all_orders(worth: Tensor) -> Tensor:
     return digits.mean(found)
 
 
-def captum_shapley_value_sampling(problem: Problem, *, n_samples: int = 100) -> Parts:
-    """Return Shapley values against the background's mean, from random orders of the features.
+def captum_shapley_value_sampling(problem: Problem, *, n_samples: int = 100) -> LocalValues:
+    """Return Shapley values against the background's mean, from random permutations.
 
-    The orders are drawn in five runs, whose spread gives the standard error.
+    They are drawn in five runs, whose spread gives the standard error.
     """
     check_count("attribute", "n_samples", n_samples, least=REPEATS)
     reference = problem.counted_from(MEAN_ROW)
@@ -252,7 +252,7 @@ def captum_shapley_value_sampling(problem: Problem, *, n_samples: int = 100) -> 
         return total / size
 
     values, error = five_runs(problem, run, n_samples, generator=problem.generator)
-    return Parts(
+    return LocalValues(
         values=values,
         reference=reference,
         baseline=MEAN_ROW,

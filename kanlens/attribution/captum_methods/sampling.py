@@ -27,7 +27,7 @@ from kanlens.attribution.problem import (
     SLOPES,
     SQUARES,
     ZERO,
-    Parts,
+    LocalValues,
     Problem,
     borrowed_randomness,
 )
@@ -42,7 +42,9 @@ FAINT = 60.0  # a coalition of half the features weighs at least exp(-60)
 WIDEST = 1e6  # kernel width, where all coalitions weigh the same, or penalty, where nothing is left
 
 
-def captum_gradient_shap(problem: Problem, *, n_samples: int = 200, noise: float = 0.0) -> Parts:
+def captum_gradient_shap(
+    problem: Problem, *, n_samples: int = 200, noise: float = 0.0
+) -> LocalValues:
     """Return gradients at random points between the sample and random background rows.
 
     Each draw is one background row and one place on the line to it; five runs of them give the
@@ -69,7 +71,7 @@ def captum_gradient_shap(problem: Problem, *, n_samples: int = 200, noise: float
         return over_parts(problem, part, at_once=problem.rows_at_once // size)
 
     values, error = five_runs(problem, run, n_samples, generator=problem.generator)
-    return Parts(
+    return LocalValues(
         values=values,
         reference=problem.counted_from(MEAN_OUTPUT),
         baseline=MEAN_OUTPUT,
@@ -87,7 +89,7 @@ def captum_noise_tunnel(
     n_samples: int = 100,
     noise: float = 0.1,
     n_steps: int = 50,
-) -> Parts:
+) -> LocalValues:
     """Return another method's values under noise: their mean, mean square or variance.
 
     The noise of a feature has `noise` times the deviation that the feature has in the background;
@@ -125,7 +127,7 @@ def captum_noise_tunnel(
         unit = field.unit if kind == "smoothgrad" else field.unit.square()
         values, error = values / unit, error / unit
     baseline = TUNNELED[of] if kind == "smoothgrad" else SQUARES
-    return Parts(
+    return LocalValues(
         values=values,
         reference=problem.counted_from(baseline),
         baseline=baseline,
@@ -176,7 +178,7 @@ def _tunneled(
     return (Saliency if of == "saliency" else InputXGradient)(field), {}, 1
 
 
-def captum_kernel_shap(problem: Problem, *, n_samples: int = 200) -> Parts:
+def captum_kernel_shap(problem: Problem, *, n_samples: int = 200) -> LocalValues:
     """Return Shapley values against the background's mean, from a weighted linear fit.
 
     The first two of the `n_samples` coalitions of each sample are all and none.
@@ -193,7 +195,7 @@ def captum_lime(
     n_samples: int = 200,
     kernel_width: float | None = None,
     penalty: float = 0.0,
-) -> Parts:
+) -> LocalValues:
     """Return the coefficients of a linear model of which features are kept, near the sample.
 
     Features that are not kept are set to the background's mean. A coalition weighs
@@ -231,7 +233,7 @@ def _check_weights(width: float, penalty: float, players: int) -> None:
         raise InvalidValueError(message("attribute", expected, f"{penalty:g}", advice))
 
 
-def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Parts:
+def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> LocalValues:
     """Run one of captum's fits on every sample."""
     reference = problem.counted_from(MEAN_ROW)
     changes = finite(problem.output_in_parts(problem.x) - reference)
@@ -239,7 +241,7 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Part
     values = torch.zeros_like(problem.x)
     if int(live.sum()) < 2:  # nothing to share; captum cannot draw coalitions of one
         values = changes[:, None] * live
-        return Parts(values=values, reference=reference, baseline=MEAN_ROW, evaluations=1.0)
+        return LocalValues(values=values, reference=reference, baseline=MEAN_ROW, evaluations=1.0)
     with (
         borrowed_randomness(problem.generator, problem.x.device),
         progress_bar("captum", len(problem.x), shown=problem.progress) as advance,
@@ -250,7 +252,7 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Part
             units = reference, abs(change) or 1.0
             values[index, live] = _fit(problem, problem.x[index], units, (maker, n_samples))
             advance(1)
-    return Parts(
+    return LocalValues(
         values=values, reference=reference, baseline=MEAN_ROW, evaluations=float(n_samples)
     )
 

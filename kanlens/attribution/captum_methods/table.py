@@ -32,7 +32,7 @@ from kanlens.attribution.problem import (
     MEAN_OUTPUT,
     SLOPES,
     ZERO,
-    Parts,
+    LocalValues,
     Problem,
     pairs,
 )
@@ -68,7 +68,7 @@ class Row:
         Whether captum averages over the background itself.
     """
 
-    runs: str | Callable[..., Parts]
+    runs: str | Callable[..., LocalValues]
     summary: str
     reference: str
     exact: bool = False
@@ -84,7 +84,7 @@ class Row:
     distribution: bool = False
 
     @property
-    def function(self) -> Callable[..., Parts]:
+    def function(self) -> Callable[..., LocalValues]:
         """What takes a Problem and the options of the method."""
         if not isinstance(self.runs, str):
             return self.runs
@@ -93,25 +93,25 @@ class Row:
         return partial(_line if self.steps else _plain, self)
 
 
-def _plain(row: Row, problem: Problem) -> Parts:
+def _plain(row: Row, problem: Problem) -> LocalValues:
     return _run(row, problem)
 
 
-def _line(row: Row, problem: Problem, *, n_steps: int = 200) -> Parts:
+def _line(row: Row, problem: Problem, *, n_steps: int = 200) -> LocalValues:
     return _run(row, problem, steps=n_steps)
 
 
-def _level(row: Row, problem: Problem, *, layer: int = 1) -> Parts:
+def _level(row: Row, problem: Problem, *, layer: int = 1) -> LocalValues:
     return _run(row, problem, level=layer)
 
 
-def _level_line(row: Row, problem: Problem, *, layer: int = 1, n_steps: int = 200) -> Parts:
+def _level_line(row: Row, problem: Problem, *, layer: int = 1, n_steps: int = 200) -> LocalValues:
     return _run(row, problem, level=layer, steps=n_steps)
 
 
 def _run(
     row: Row, problem: Problem, *, level: int | None = None, steps: int | None = None
-) -> Parts:
+) -> LocalValues:
     """Run a class of captum's on all samples, against every background row if it has baselines."""
     import captum.attr
 
@@ -133,7 +133,7 @@ def _run(
         names = tuple(model.node_name(level, index) for index in range(model.widths[level]))
         values = torch.where(live_nodes(problem, level), values, 0.0)
     at_zero = row.counted == NODES_AT_ZERO
-    return Parts(
+    return LocalValues(
         values=values,
         reference=view.output_at_zero() if at_zero else problem.counted_from(row.counted),
         baseline=row.counted,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kanlens.attribution.problem import Problem
 from kanlens.checks import check_count, message
 from kanlens.errors import InvalidValueError
-from kanlens.model.analysis import live_edges, reaching
+from kanlens.model.analysis import nonzero_edges, reaching
 from kanlens.model.layers import KANLinear
 from kanlens.model.products import Nodes
 
@@ -148,7 +148,7 @@ def live_nodes(problem: Problem, level: int) -> Tensor:
     if level == len(model.layers):
         return torch.arange(model.widths[level], device=problem.x.device) == target
     wanted = reaching(model, target)[level]
-    return (live_edges(model.layers[level]) & wanted[:, None]).any(0)
+    return (nonzero_edges(model.layers[level]) & wanted[:, None]).any(0)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kanlens.attribution.integration.lines import Lines, range_ends
 from kanlens.model import analysis
-from kanlens.model.analysis import live_edges, reaching
+from kanlens.model.analysis import nonzero_edges, reaching
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 
@@ -77,7 +77,7 @@ class Segments:
 
 
 def meeting_points(model: KAN, target: int) -> list[Tensor]:
-    """Return where pieces meet of the edges that lead to an output, and where held inputs stop.
+    """Return the knots of edges with a path to the output, and the clamp points of inputs.
 
     For every layer (in, n), increasing along each row, in its scaled units; infinite where an input
     has fewer. The grid of an input counts only if a spline reads it.
@@ -94,7 +94,7 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
             of_grid = (places[:, :, None] == grid[:, None, :]).any(-1)
             flat = ~curved.any(0)[:, None]
             drop = torch.where(flat, of_grid & ~repeated, repeated)  # a kink may lie on the grid
-        dead = ~(live_edges(layer) & onward[:, None]).any(0)[:, None]
+        dead = ~(nonzero_edges(layer) & onward[:, None]).any(0)[:, None]
         if not found:  # held features stop at the ends of their range
             ends = torch.stack(range_ends(model), 1)
             places, drop = torch.cat([places, ends], 1), torch.cat([drop, ends.isinf()], 1)

@@ -10,7 +10,7 @@ from kanlens.attribution.integration.crossings import meeting_points
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import integrate
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, Parts, Problem, pairs
+from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, LocalValues, Problem, pairs
 from kanlens.checks import check_choice, check_positive, message
 from kanlens.errors import MethodError
 from kanlens.model import analysis
@@ -22,7 +22,7 @@ BASELINES = ("each", "mean")
 @method(exact=True, complete=True)
 def integrated_gradients(
     problem: Problem, *, baseline: str = "each", tolerance: float = 1e-12
-) -> Parts:
+) -> LocalValues:
     """Gradients along the line from each background row, cut at the knots of all layers.
 
     A feature's value is x_i - b_i times the mean of the output's derivative by it on the way from
@@ -63,7 +63,7 @@ def integrated_gradients(
         got = f"NaN or infinity on the way to sample {int(bad.nonzero()[0])}"
         advice = "Choose background rows from which no function leaves its domain on the way"
         raise MethodError(message("attribute", expected, got, advice))
-    return Parts(
+    return LocalValues(
         values=values,
         reference=problem.counted_from(counted),
         baseline=counted,

@@ -1,4 +1,4 @@
-"""Integrals of the gradient along lines: a pair of rules a segment, checked and refined.
+"""Adaptive Gauss-Kronrod quadrature of the gradient along lines.
 
 A segment is certified when its values add up to the change of the output over it, and when the
 two rules agree on every single feature: values of two features that are wrong by opposite amounts
@@ -49,8 +49,8 @@ class Integrals:
 
 
 @dataclass(frozen=True, eq=False)
-class _Survey:
-    """What is known of segments before any gradient is evaluated; shapes (segment,)."""
+class _SegmentState:
+    """Estimates of segments from outputs alone, before any gradient; shapes (segment,)."""
 
     change: Tensor  # of the output
     size: Tensor  # of the output
@@ -66,7 +66,7 @@ class _Work:
     least: Tensor  # nodes of the smaller rule, at least
     doubted: Tensor  # whether it may have a kink, or be a part of what had one
     stalls: Tensor  # tries in a row without progress
-    misses: Tensor  # the last one's error, as `_Account.misses` counts it
+    misses: Tensor  # the last one's error, as `_ErrorBudget.misses` counts it
 
     @classmethod
     def first(cls, segments: Segments) -> _Work:
@@ -77,7 +77,7 @@ class _Work:
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    """What a pair of rules found on segments."""
+    """Integrals and errors of a rule pair on segments."""
 
     values: Tensor  # (segment, in): of the larger rule
     apart: Tensor  # (segment, in): its distance from the smaller one
@@ -86,8 +86,8 @@ class _Tried:
     expected: Tensor  # (segment,): distance of the rules by the survey, as a share of the size
 
 
-class _Account:
-    """What has been found on each line so far, and what errors it allows.
+class _ErrorBudget:
+    """Integral and error budget of each line so far.
 
     `tolerance` is of the change of the output over the line.
     """
@@ -102,7 +102,7 @@ class _Account:
         at = torch.cat((self._none, self._none + 1))
         self._noise = lines.noise(every.repeat(2), at).reshape(2, -1).amax(0)
 
-    def start(self, segments: Segments, survey: _Survey, values: Tensor) -> None:
+    def start(self, segments: Segments, survey: _SegmentState, values: Tensor) -> None:
         """Find the scale of every line from all of its segments."""
         owner, change = segments.owner, survey.change
         total = self._none.index_add(0, owner, change).abs()
@@ -112,14 +112,14 @@ class _Account:
         way = self._none.index_add(0, owner, values.abs().sum(1))
         self._spread = torch.maximum(every + 1e-3 * way, self._scale)
 
-    def listen(self, segments: Segments) -> None:
-        """Take in the rounding errors in the middle of segments that make no progress."""
+    def add_rounding(self, segments: Segments) -> None:
+        """Add the rounding errors of segments that make no progress."""
         owner, middle = segments.owner, segments.low + 0.5 * segments.length
         heard = self._lines.noise(owner, middle)
         self._noise = self._noise.scatter_reduce(0, owner, heard, "amax")
 
     def misses(
-        self, segments: Segments, survey: _Survey, tried: _Tried, doubted: Tensor
+        self, segments: Segments, survey: _SegmentState, tried: _Tried, doubted: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return errors as multiples of what is allowed, at most 1 is right; and what is smooth.
 
@@ -153,7 +153,7 @@ def integrate(
     Where `knots`, from `meeting_points`, are incomplete, halving makes up for it. NaN on lines on
     which the output or its gradient is found to be NaN or infinite.
     """
-    account = _Account(lines, tolerance)
+    account = _ErrorBudget(lines, tolerance)
     work = _Work.first(smooth_segments(lines, knots))
     for depth in range(halvings + 1):
         segments = work.segments
@@ -171,7 +171,7 @@ def integrate(
         stalls = torch.where(known & (misses > PROGRESS * work.misses), work.stalls + 1, 0)
         stuck = (misses > 1) & (stalls > 0)
         if bool(stuck.any()):
-            account.listen(segments[stuck])
+            account.add_rounding(segments[stuck])
             misses, smooth = account.misses(segments, survey, tried, work.doubted)
         spent = (account.evaluations > most)[segments.owner]
         given_up = (misses > 1) & ((stalls >= STALLS) | spent | (depth == halvings))
@@ -205,7 +205,7 @@ def _refined(
     return _Work(segments, least, work.doubted[origin], work.stalls[origin], work.misses[origin])
 
 
-def _survey(lines: Lines, segments: Segments, knots: list[Tensor]) -> _Survey:
+def _survey(lines: Lines, segments: Segments, knots: list[Tensor]) -> _SegmentState:
     """Run the network at both ends and in the middle of every segment."""
     t = torch.stack((segments.low, segments.low + 0.5 * segments.length, segments.high), 1)
     owner = segments.owner[:, None].expand_as(t)
@@ -224,10 +224,10 @@ def _survey(lines: Lines, segments: Segments, knots: list[Tensor]) -> _Survey:
             ratio = POLE / span.amax(1)
             smooth = torch.maximum(smooth, 1 / (ratio + torch.sqrt(ratio * ratio + 1)))
     size = output.abs().amax(1)
-    return _Survey(output[:, 2] - output[:, 0], size, curved, smooth)
+    return _SegmentState(output[:, 2] - output[:, 0], size, curved, smooth)
 
 
-def _counts(lines: Lines, segments: Segments, survey: _Survey, tolerance: float) -> Tensor:
+def _counts(lines: Lines, segments: Segments, survey: _SegmentState, tolerance: float) -> Tensor:
     """Return the number of nodes of the smaller rule for every segment.
 
     The larger rule's error falls as rate**(3 m + 2), and it counts as the segment's length. A
@@ -243,7 +243,7 @@ def _counts(lines: Lines, segments: Segments, survey: _Survey, tolerance: float)
     return torch.maximum(needed(survey.curved).clamp(max=exact), needed(survey.smooth))
 
 
-def _apply(lines: Lines, segments: Segments, survey: _Survey, counts: Tensor) -> _Tried:
+def _apply(lines: Lines, segments: Segments, survey: _SegmentState, counts: Tensor) -> _Tried:
     """Integrate over segments.
 
     The difference of the two rules is the smaller one's error. Where coefficients decay

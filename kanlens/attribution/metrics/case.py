@@ -1,4 +1,4 @@
-"""What a metric is, what it is asked, a `Case`, and what it answers, a `Score`."""
+"""Metrics: their definition, evaluation context (`Case`) and value (`Score`)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kanlens.attribution.method import cited, headline
 from kanlens.attribution.metrics.points import (
     Function,
     Outside,
+    copied_generator,
     evaluated,
     inside_rows,
     some_rows,
-    started,
 )
 from kanlens.attribution.problem import MEAN_ROW, SLOPES, ZERO
 from kanlens.attribution.result import Attribution
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 
 NOISE = 1e-12  # of the largest |output|: a smaller deviation is rounding
@@ -164,7 +164,7 @@ def metrics_in(*modules: ModuleType) -> dict[str, Metric]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
-    """An attribution, and what metrics may need to judge it; what is missing is None.
+    """Evaluation context of a metric: an attribution and its model; what is missing is None.
 
     Attributes
     ----------
@@ -249,7 +249,7 @@ class Case:
 
     def draws(self) -> torch.Generator:
         """Return a copy of the generator; the same one every time."""
-        return started(self.generator)
+        return copied_generator(self.generator)
 
     @cached_property
     def references(self) -> Tensor | None:
@@ -291,13 +291,13 @@ class Case:
         size = float(found.var(correction=0))
         return size if size > (NOISE * float(found.abs().max())) ** 2 else math.nan
 
-    def watched(self) -> Watch:
+    def watched(self) -> GridMonitor:
         """Return the output as a function that counts the values outside their grids."""
-        return Watch(self)
+        return GridMonitor(self)
 
 
-class Watch:
-    """The output of a case; keeps count of what lies outside the grids wherever it is evaluated."""
+class GridMonitor:
+    """Output of a case that counts values outside the grids wherever it is evaluated."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -350,7 +350,7 @@ def case_for(
 
     `method_on` is the method that made the attribution.
     """
-    copy = private_copy(model)
+    copy = float64_copy(model)
     method = None if method_on is None else lambda x: method_on(copy, x)
     return Case(
         attribution=attribution,
@@ -365,5 +365,5 @@ def case_for(
 
 
 def undefined(case: Case) -> Score:
-    """Return the score of a metric that cannot be had."""
+    """Return the NaN score of a metric that is undefined for the case."""
     return Score.of(torch.full_like(case.values[:, 0], math.nan))

@@ -81,37 +81,37 @@ def shapley_sign(case: Case) -> Score:
 
 @_agreeing()
 def feature_agreement(case: Case) -> Score:
-    """FA: share of the largest k that is right, area over k up to a quarter."""
+    """FA, feature agreement: overlap of the top k, area over k up to a quarter."""
     return _compared(case, top_agreement)
 
 
 @_agreeing()
 def sign_agreement(case: Case) -> Score:
-    """SA: feature agreement with the same sign."""
+    """SA, sign agreement: overlap of the top k with the same sign."""
     return _compared(case, partial(top_agreement, sign=True))
 
 
 @_agreeing(name="rank_agreement")
-def place_agreement(case: Case) -> Score:
-    """RA: feature agreement at the same rank."""
+def same_rank_agreement(case: Case) -> Score:
+    """RA, rank agreement: share of the top k at the same rank."""
     return _compared(case, partial(top_agreement, rank=True))
 
 
-@_agreeing(name="signed_rank_agreement")
-def signed_place_agreement(case: Case) -> Score:
-    """SRA: feature agreement at the same rank with the same sign."""
+@_agreeing()
+def signed_rank_agreement(case: Case) -> Score:
+    """SRA, signed rank agreement: share of the top k at the same rank and sign."""
     return _compared(case, partial(top_agreement, rank=True, sign=True))
 
 
 @_agreeing(name="rank_correlation")
 def size_rank_correlation(case: Case) -> Score:
-    """RC: correlation of the dense ranks of |value| with the exact ones."""
+    """RC, rank correlation: of the dense ranks of |value| with the exact ones."""
     return _compared(case, rank_correlation)
 
 
 @_agreeing(name="pairwise_rank_agreement")
 def pairs_in_order(case: Case) -> Score:
-    """PRA: share of pairs of features in the exact order of |value|."""
+    """PRA, pairwise rank agreement: share of pairs in the exact order of |value|."""
     return undefined(case) if case.values.shape[1] < 2 else _compared(case, pairwise_rank_agreement)
 
 

@@ -1,4 +1,4 @@
-"""Faithfulness: values against what the output does when features are removed or moved.
+"""Faithfulness: values against output changes when features are removed or perturbed.
 
 Removed features are replaced from references: the row that the attribution is counted from, or
 rows of the background, over which the output is averaged. So an attribution that is exact for a
@@ -55,17 +55,17 @@ def subset_correlation(
 
 
 def removal_changes(output: Function, x: Tensor, masks: Tensor, references: Tensor) -> Tensor:
-    """Return what the output loses when the features of each mask are removed: (batch, mask)."""
+    """Return the output change when the features of each mask are removed: (batch, mask)."""
     return evaluated(output, x)[:, None] - without(output, x, masks, references)
 
 
-def fitted_error(said: Tensor, change: Tensor, *, scaled: bool = False, dim: int = 0) -> Tensor:
-    """Return the mean of (said - change)^2; `scaled`: after the best scaling of `said`."""
+def fitted_error(expected: Tensor, change: Tensor, *, scaled: bool = False, dim: int = 0) -> Tensor:
+    """Return the mean squared error of expected changes; `scaled`: after the best scaling."""
     if scaled:
-        size = said.square().mean(dim)
-        beta = (said * change).mean(dim) / torch.where(size > 0, size, 1.0)
-        said = said * beta.unsqueeze(dim)
-    return (said - change).square().mean(dim)
+        size = expected.square().mean(dim)
+        beta = (expected * change).mean(dim) / torch.where(size > 0, size, 1.0)
+        expected = expected * beta.unsqueeze(dim)
+    return (expected - change).square().mean(dim)
 
 
 def infidelity(
@@ -95,9 +95,9 @@ def infidelity(
     if reference is not None:
         distance = x - reference
         step = step / torch.where(distance != 0, distance, 1.0)
-    said = (step * values).sum(-1)
+    expected = (step * values).sum(-1)
     change = evaluated(output, x) - evaluated(output, perturbed)
-    return fitted_error(said, change, scaled=scaled)
+    return fitted_error(expected, change, scaled=scaled)
 
 
 def removal_infidelity(
@@ -202,8 +202,8 @@ def _removed(case: Case, *, scaled: bool) -> Score:
         change = removal_changes(output, x, masks, references)
         case.kept["removals"] = (masks, change, output.share)
     masks, change, offgrid = case.kept["removals"]
-    said = _shares(case, x, references) @ masks.to(x).mT
-    error = fitted_error(said, change, scaled=scaled, dim=1)
+    expected = _shares(case, x, references) @ masks.to(x).mT
+    error = fitted_error(expected, change, scaled=scaled, dim=1)
     return Score.of(error / case.variance, offgrid=offgrid)
 
 

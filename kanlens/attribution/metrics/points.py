@@ -19,11 +19,8 @@ HALVINGS = 50  # of the way from a point inside the grid to one outside
 BASES = 16  # numbers that an input takes inside a layer, about
 
 
-def started(generator: torch.Generator | None) -> torch.Generator:
-    """Return a copy of a generator; of one with seed 0 when there is none.
-
-    Torch's own random state has no part in it.
-    """
+def copied_generator(generator: torch.Generator | None) -> torch.Generator:
+    """Return a copy of a generator, or one with seed 0; torch's own state is left alone."""
     if generator is None:
         return torch.Generator().manual_seed(0)
     copy = torch.Generator(generator.device)
@@ -57,7 +54,7 @@ def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Ten
 
 
 def some_rows(rows: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Return at most `most` rows, drawn without putting back."""
+    """Return at most `most` rows, drawn without replacement."""
     if len(rows) <= most:
         return rows
     order = torch.randperm(len(rows), generator=generator, device=generator.device)
@@ -94,7 +91,7 @@ def displaced(
 
 
 def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
-    """Bring the values of `end` that lie outside the grid to its end, on the way from `start`.
+    """Clip `end` to the grid along the segment from `start`.
 
     Where `start` lies outside too, it is returned.
     """

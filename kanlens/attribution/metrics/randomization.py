@@ -15,7 +15,7 @@ from kanlens.attribution.metrics.rankings import cleaned, spearman, top_agreemen
 from kanlens.attribution.result import Attribution
 from kanlens.checks import check_choice, message
 from kanlens.errors import ShapeError
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 
 
@@ -41,7 +41,7 @@ def parameter_randomization(
     ----------
     .. [1] J. Adebayo et al., Sanity Checks for Saliency Maps, 2018.
     """
-    changed, found = private_copy(model), []
+    changed, found = float64_copy(model), []
     for layer in reversed(list(changed.layers)):
         redraw(layer, generator)
         after = method_on(changed, x).detach().to(values)

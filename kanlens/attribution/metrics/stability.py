@@ -1,4 +1,4 @@
-"""How much an attribution moves when its sample moves a little."""
+"""Stability: change of an attribution under small perturbations of its sample."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def relative_stability(
     *,
     least: float = LEAST,
 ) -> Tensor:
-    """Return the relative change of an attribution over that of what the model saw or gave.
+    """Return the attribution's relative change over that of the input, output or first layer.
 
     What was seen are inputs (RIS), outputs (ROS) or values of the first hidden layer (RRS), shapes
     (batch, n) and (draws, batch, n). `floor` (n,) is the least number that their changes are

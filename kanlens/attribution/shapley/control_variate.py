@@ -1,10 +1,9 @@
-"""A polynomial that follows a game along its orders, and whose Shapley values are known.
+"""Odd polynomial surrogate with known Shapley values, used as a control variate.
 
-Players who walk from a background row to a sample, in an order and in its reverse, stand at u and
-at -u from the middle of the first layer's sums after matching steps. So the mean of both walks
-sees the odd part of the game around the middle only. What is additive or quadratic in u then adds
-the same to a player in every order, and would take no variance away as a control variate: here,
-third and fifth powers do.
+Antithetic permutation paths from a background row to a sample stand at u and at -u from the middle
+of the first layer's sums after matching steps. So the mean of both sees the odd part of the game
+around the middle only. What is additive or quadratic in u then adds the same to a player in every
+permutation, and takes no variance away as a control variate: third and fifth powers do.
 """
 
 from __future__ import annotations
@@ -16,7 +15,11 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import pairs
-from kanlens.attribution.shapley.permutations import Walked, Walks
+from kanlens.attribution.shapley.permutations import (
+    PathBatch,
+    PermutationPaths,
+    marginal_contributions,
+)
 
 MOST_SUMS = 10  # of the first layer, for products of different ones, whose number grows fast
 RADII = 0.8, 1.7, 2.6  # where a game is looked at along each sum, in deviations of u
@@ -25,7 +28,7 @@ MIXED = RADII[1]  # likewise along two or three sums
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Surrogate:
-    """An odd polynomial for each sample and background row.
+    """Odd polynomial surrogate of each sample and background row (control variate).
 
     With z for u in units of `scale` it is the sum over the sums of the first layer of
     ``cubes z**3 + fifths z**5``, and a cubic form in z.
@@ -46,13 +49,13 @@ class Surrogate:
             form=None if self.form is None else self.form[both],
         )
 
-    def correction(self, walked: Walked) -> Tensor:
-        """Return the Shapley values less what the walks gave for them.
+    def correction(self, walked: PathBatch) -> Tensor:
+        """Return the exact Shapley values less their sampled estimates.
 
-        It has mean zero over orders, sum zero over players; shape (batch, rows, order, player).
+        Mean zero over permutations, sum zero over players; shape (batch, rows, order, player).
         """
         levels = self.values(walked.u.flatten(2, 3)).unflatten(2, walked.u.shape[2:4])
-        return self.shares(walked.steps)[:, :, None] - walked.by_player(levels)
+        return self.shares(walked.steps)[:, :, None] - marginal_contributions(levels, walked.order)
 
     def values(self, u: Tensor) -> Tensor:
         """Return the polynomials at u (batch, rows, point, sub), shape (batch, rows, point)."""
@@ -91,8 +94,8 @@ def _slopes(form: Tensor, z: Tensor) -> Tensor:
     return (z[..., :, None] * z[..., None, :]).flatten(-2) @ form
 
 
-def fitted(walks: Walks, who: Tensor) -> Surrogate:
-    """Return polynomials that meet the game at fixed places around every middle.
+def fitted(walks: PermutationPaths, who: Tensor) -> Surrogate:
+    """Fit polynomials to the game at fixed points around every middle.
 
     There are as many places as coefficients: on the axes at three radii, and between two and
     three of them. Nothing is drawn.
@@ -115,12 +118,12 @@ def fitted(walks: Walks, who: Tensor) -> Surrogate:
 
 
 def count(sub: int) -> int:
-    """Return the number of places at which a game of `sub` sums is looked at."""
+    """Return the number of evaluation points for a game of `sub` sums."""
     return 3 * sub + len(_mixed(sub))
 
 
 def places(sub: int) -> Tensor:
-    """Return where a game of `sub` sums is looked at, shape (place, sub), in float64."""
+    """Return the evaluation points for `sub` sums, shape (place, sub), in float64."""
     axes = torch.eye(sub, dtype=torch.float64)
     found = [axes * radius for radius in RADII]
     for some in _mixed(sub):
@@ -133,7 +136,7 @@ def places(sub: int) -> Tensor:
 
 
 def _powers(z: Tensor) -> Tensor:
-    """Return what the coefficients of z, z**3, z**5 and of products are multiplied by.
+    """Return the monomials z, z**3, z**5 and mixed products (design matrix).
 
     Shape (..., coefficient) from z (..., sub).
     """

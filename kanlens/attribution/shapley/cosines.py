@@ -1,4 +1,4 @@
-"""An edge on an interval as a short polynomial and cosines, with a bound on its distance.
+"""Cosine series plus polynomial of an edge on an interval, with an error bound.
 
 Every cosine of a sum is a game whose Shapley values are known (`product_games`), and so is every
 power. No sum of functions that are as smooth everywhere can follow a jump of the n-th derivative
@@ -69,7 +69,7 @@ def fit(
     tolerance: float,
     most: int = MOST,
 ) -> CosineSeries:
-    """Write an edge on an interval as a polynomial plus cosines.
+    """Expand an edge on an interval in a polynomial plus cosines.
 
     The number of cosines grows until the bound is below the tolerance. How many it takes depends
     on the roughest point inside: with jumps of the first, second or third derivative the error
@@ -140,7 +140,7 @@ def _with_terms(
 
 
 def _coefficients(given: Samples, terms: int) -> tuple[Array, Array]:
-    """Return the polynomial and the cosines that come nearest to an edge, nearly."""
+    """Return the polynomial and cosines of a near-best approximation to an edge."""
     from scipy.fft import dct
 
     polynomial = _end_polynomial(given)
@@ -168,7 +168,7 @@ def _end_polynomial(given: Samples) -> Array:
 
 
 def bound(given: Samples, polynomial: Array, cosines: Array) -> tuple[float, float]:
-    """Return the largest distance of a series from an edge at its samples, and anywhere.
+    """Return a series' maximum error at an edge's samples, and its bound anywhere.
 
     The second is a bound; see `fit`. Where the edge has no finite second derivative it is
     monotone, and a cell adds the change of the edge and the largest possible one of the series.
@@ -201,7 +201,7 @@ def _evaluated(given: Samples, polynomial: Array, cosines: Array, order: int) ->
 
 
 def _rounding(given: Samples, polynomial: Array, cosines: Array) -> float:
-    """Bound what rounding adds: of values, of points, of transforms and of phases."""
+    """Bound the rounding error of values, points, transforms and phases."""
     steps = float(np.abs(np.diff(given.values)).max()) * given.cells  # slopes in s
     waves = np.pi * np.arange(1, len(cosines) + 1)
     phases = float(np.abs(cosines) @ (waves + 4 * math.log2(given.cells) + 8))

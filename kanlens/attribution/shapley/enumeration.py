@@ -1,4 +1,4 @@
-"""A game of few players solved exactly: what every coalition is worth, and what follows.
+"""Exact Shapley values and interactions of small games by enumeration of coalitions.
 
 A coalition S is worth v(S) = mean over background rows b of F(x_S, b_rest). The first layer is a
 sum over features, so its sums for (x, b, S) are those of b and one step for each player of S: all
@@ -59,7 +59,7 @@ def enumerated(
 
 
 def seconds(game: Game) -> float:
-    """Return about how long a game takes, from some samples that meet some background rows."""
+    """Estimate the seconds a game takes, from a few samples and background rows."""
     rows = min(len(game.rows), max(1, TRIAL // _functions(game)))
     samples = min(len(game.x), max(1, TRIAL // (_functions(game) * rows)))
     few = dataclasses.replace(game, x=game.x[:samples], rows=game.rows[:rows])
@@ -83,13 +83,13 @@ def _functions(game: Game) -> int:
 
 
 def _bits(n: int) -> Tensor:  # (coalition, player)
-    """Tell who is in each coalition: bit p of its place is player p."""
+    """Return the membership of each coalition: bit p of its index is player p."""
     return (torch.arange(2**n)[:, None] >> torch.arange(n)) & 1
 
 
 @functools.lru_cache(maxsize=4)
 def value_weights(n: int) -> Tensor:
-    """Return the weight of each coalition's worth in each player's Shapley value: (2 ** n, n).
+    """Return the weight of each coalition's value in each player's Shapley value: (2 ** n, n).
 
     Bit p of a coalition's place tells whether player p is in it.
     """
@@ -102,7 +102,7 @@ def value_weights(n: int) -> Tensor:
 
 
 def pair_weights(n: int) -> Tensor:
-    """Return the weight of each coalition's worth in the interaction of every two players.
+    """Return the weight of each coalition's value in the interaction of every two players.
 
     It is ``s! (n - s - 2)! / (n - 1)!`` for the s others in the coalition, negative where just one
     of the two is in it.
@@ -152,7 +152,7 @@ class _Sides:
 
 
 def _subset_sums(start: Tensor, steps: Tensor) -> Tensor:
-    """Return start (..., sub) with the steps (..., sub, player) of every set of players added.
+    """Return start (..., sub) plus the steps (..., sub, player) of every subset of players.
 
     Shape (..., set, sub).
     """

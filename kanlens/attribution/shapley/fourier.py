@@ -1,4 +1,4 @@
-"""Shapley values in closed form of a game of two layers, its functions written in cosines.
+"""Closed-form Shapley values of two-layer games, from cosine series of their functions.
 
 The game is a sum of functions of nodes, each a sum of steps that players take: without products, a
 coalition S of players is worth series(offset + sum of the steps in S). By Owen's formula a
@@ -38,7 +38,7 @@ NODES = 0.5 - 0.5 / math.sqrt(3.0), 0.5 + 0.5 / math.sqrt(3.0)  # of the rule of
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Expansion:
-    """A game whose functions are written in cosines."""
+    """A game in cosine series."""
 
     game: Game  # of two layers, without products
     ours: Tensor  # (batch, node, player): what each player adds to each node in samples
@@ -99,7 +99,7 @@ def seconds(game: Game, cosines: int) -> float:
 
 
 def expand(game: Game, *, tolerance: float) -> Expansion:
-    """Write the functions of a game's nodes as a polynomial and cosines each.
+    """Expand the functions of a game's nodes in a polynomial and cosines.
 
     `tolerance` is the wanted bound on every Shapley value, in units of the output; it may not be
     reached. Refuse a function that is not finite on all that coalitions reach.
@@ -122,7 +122,7 @@ def expand(game: Game, *, tolerance: float) -> Expansion:
 
 
 def _reach(ours: Tensor, theirs: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and the most that coalitions make of each node, shapes (node,)."""
+    """Return each node's range over all coalitions, shapes (node,)."""
     low, high = start.amin(0), start.amax(0)
     for here, there in pairs(len(ours), len(theirs), max(1, BUDGET // ours[0].numel())):
         steps = ours[here, None] - theirs[there]  # (batch, rows, node, player)

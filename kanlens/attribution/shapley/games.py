@@ -1,11 +1,8 @@
-"""The games that an output of a KAN is a sum of, each of few players.
+"""Decompose a KAN output into a sum of cooperative games, each of few players.
 
 The last layer adds up functions of its input nodes, and Shapley values are linear: every node of
-the last hidden layer is a game of its own, in which only features play that can move it. Games of
-the same players are taken together.
-
-Features that cannot move a game are no part of it: they have no live path to it, or their edges
-are the same number in all samples and background rows, which the bias of its first layer takes in.
+the last hidden layer is a game of the features that can move it. The others have no live path to
+it, or edges that are constant over samples and background, which its first bias takes in.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ from torch import Tensor, nn
 
 from kanlens.attribution.problem import Problem
 from kanlens.data.schema import default_schema
-from kanlens.model.analysis import BUDGET, live_edges, reaching
+from kanlens.model.analysis import BUDGET, nonzero_edges, reaching
 from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 
@@ -32,9 +29,9 @@ Who: TypeAlias = "tuple[int, ...]"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Game:
-    """A part of an output that some players only can move.
+    """Additive component of an output as a cooperative game on the features it depends on.
 
-    All parts add up to the output, up to a constant which no player has a share in.
+    All components add up to the output, up to a constant.
     """
 
     model: KAN  # model(x)[:, 0] is the part, in the units of the output; float64, no gradients
@@ -79,7 +76,7 @@ class Game:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Solution:
-    """What the players of a game get, and how well that is known."""
+    """Shapley values of a game's players, with their errors."""
 
     values: Tensor  # (batch, player): their Shapley values
     pairs: Tensor | None = None  # (batch, player, player): interactions, zero on the diagonal
@@ -108,22 +105,22 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
     game where the shared layers make that cheaper. A product at the output is one game. In two
     layers sums and products of too many players to enumerate are kept apart.
     """
-    cutter = _Cutter(problem)
-    moving = cutter.moving  # (unit, in)
+    decomposition = _GameDecomposition(problem)
+    moving = decomposition.moving  # (unit, in)
     acting = (moving.to(member.dtype) @ member) > 0  # (unit, player)
     units: dict[tuple[Who, bool], list[int]] = {}
     for unit, row in enumerate(acting):
         who = tuple(row.nonzero().flatten().tolist())
         if who:
-            apart = len(who) > LIMIT and cutter.multiplies(unit)
+            apart = len(who) > LIMIT and decomposition.multiplies(unit)
             units.setdefault((who, apart), []).append(unit)
     found = []
-    for who, nodes in cutter.merged(units):
+    for who, nodes in decomposition.merged(units):
         features = moving[nodes].any(0).nonzero().flatten()
         chosen = torch.tensor(who, device=features.device)
         found.append(
             Game(
-                model=cutter.cut(nodes, features),
+                model=decomposition.cut(nodes, features),
                 features=features,
                 players=chosen,
                 member=member[features][:, chosen],
@@ -135,8 +132,8 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Cutter:
-    """What leads to the asked output.
+class _GameDecomposition:
+    """Decomposes the value function of an output into a sum of smaller games.
 
     A unit is an input of the last layer, or the output itself where it is a product.
     """
@@ -150,8 +147,8 @@ class _Cutter:
 
     @cached_property
     def live(self) -> list[Tensor]:
-        """Which edges can carry anything, one per layer, shapes (out, in)."""
-        return [live_edges(layer) for layer in self.problem.model.layers]
+        """Edges that are not identically zero, one per layer, shapes (out, in)."""
+        return [nonzero_edges(layer) for layer in self.problem.model.layers]
 
     @cached_property
     def splits(self) -> bool:
@@ -267,7 +264,7 @@ class _Cutter:
         return cut.requires_grad_(False).eval()
 
     def _constants(self, features: Tensor) -> Tensor:
-        """Return what all other features add to the sums of the first layer, shape (out,)."""
+        """Return the constant part of the first layer's sums from all other features, (out,)."""
         problem, layer = self.problem, self.problem.model.layers[0]
         edges = layer.edge_values(problem.model.scale_inputs(problem.x[:1]))[0].clone()
         edges[:, features] = 0.0

@@ -1,4 +1,4 @@
-"""Players on their ways from a background row to a sample, in one order and in its reverse."""
+"""Marginal contributions along antithetic (forward and reverse) permutations."""
 
 from __future__ import annotations
 
@@ -12,29 +12,25 @@ from kanlens.model.analysis import BUDGET
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Walked:
-    """Samples and background rows, and what players did between them in some orders."""
+class PathBatch:
+    """Marginal contributions of players between samples and background rows, per permutation."""
 
     gains: Tensor  # (batch, rows, order, player): mean over an order and its reverse
     u: Tensor  # (batch, rows, order, player + 1, sub): sums from the middle on; reverse: -u
     middle: Tensor  # (batch, rows, sub): the sums between sample and row
     steps: Tensor  # (batch, rows, player, sub): what each player adds to the sums
-    order: Tensor  # (rows, order, player): who walked when
-
-    def by_player(self, levels: Tensor) -> Tensor:
-        """Return by how much levels (batch, rows, order, player + 1, ...) rise with each player."""
-        return rises(levels, self.order)
+    order: Tensor  # (rows, order, player): the permutations
 
 
-def rises(levels: Tensor, order: Tensor) -> Tensor:
-    """Return by how much levels (batch, rows, order, player + 1, ...) rise with each player."""
+def marginal_contributions(levels: Tensor, order: Tensor) -> Tensor:
+    """Return each player's change of levels (batch, rows, order, player + 1, ...)."""
     place = order.argsort(-1)[None]
     place = place.reshape(*place.shape, *[1] * (levels.dim() - place.dim()))
     return levels.diff(dim=3).take_along_dim(place, 3)
 
 
-class Walks:
-    """What the first layer makes of some samples and of the background, player by player."""
+class PermutationPaths:
+    """First-layer contributions of samples and background, player by player."""
 
     def __init__(self, game: Game, x: Tensor) -> None:
         self.game, bias = game, game.model.layers[0].bias
@@ -58,7 +54,7 @@ class Walks:
 
     @property
     def still(self) -> Tensor:
-        """Which players are the same in a sample as in all rows, shape (batch, player)."""
+        """Players with equal contributions in a sample and all rows, shape (batch, player)."""
         low, high = self.theirs.aminmax(dim=0)
         return ((self.ours == low) & (self.ours == high)).all(2)
 
@@ -72,13 +68,13 @@ class Walks:
         """Return half of what separates the outputs at middle + u and middle - u, shape (...)."""
         return (self.game.outputs(middle + u) - self.game.outputs(middle - u)) / 2
 
-    def walk(self, who: Tensor, rows: Tensor, order: Tensor) -> Walked:
-        """Let samples walk from background rows (indices) in orders (rows, order, player)."""
+    def walk(self, who: Tensor, rows: Tensor, order: Tensor) -> PathBatch:
+        """Move background rows (indices) to samples in permutations (rows, order, player)."""
         steps, middle = self.steps(who, rows), self.middle(who, rows)
         walked = steps[:, :, None].take_along_dim(order[None, ..., None], 3).cumsum(3)
         u = torch.cat([torch.zeros_like(walked[:, :, :, :1]), walked], 3)
         u -= (middle - self.start.index_select(0, rows))[:, :, None, None]
         odd = self.odd(middle[:, :, None, None], u[:, :, :, 1:-1])
         end = (self.rise[who[:, None], rows] / 2)[:, :, None, None].expand(*u.shape[:3], 1)
-        gains = rises(torch.cat([-end, odd, end], 3), order)
-        return Walked(gains=gains, u=u, middle=middle, steps=steps, order=order)
+        gains = marginal_contributions(torch.cat([-end, odd, end], 3), order)
+        return PathBatch(gains=gains, u=u, middle=middle, steps=steps, order=order)

@@ -1,9 +1,9 @@
-"""A game of many players solved by sampling orders, each together with its reverse.
+"""Shapley values of large games by antithetic permutation sampling.
 
-Every background row is met equally often, in orders of its own: the spread between rows adds
-nothing to the error, and orders that rows share would be worth less, since players fare alike
-against alike rows. In an order all players together add F(x) - F(b), which makes every mean
-complete. An order costs one addition of first-layer steps for each player, and what comes after the
+Every background row is met equally often, in permutations of its own: the spread between rows adds
+nothing to the error, and permutations shared by rows would tell less, since contributions against
+similar rows are similar. In a permutation all players together add F(x) - F(b), so that every mean
+is complete. It costs one addition of first-layer steps for each player, and what comes after the
 first layer.
 
 What spread is left is taken away by a polynomial whose Shapley values are known (see `surrogate`).
@@ -11,8 +11,8 @@ How much of it is used follows from an earlier round, so that it brings no bias;
 all players of a sample, as completeness asks. Estimates are put together with weights from their
 own spread, and work stops on it: the bias of that is far below the errors given.
 
-Variance of single orders over that of pairs, and of pairs over that with the polynomial, each at as
-many evaluations: 4.6 and 155 for [20, 8, 4, 1], 5.2 and 205 for [18, (2, 2), 1], 4.1 and 95 for
+Variance of single permutations over that of pairs, and of pairs over that with the polynomial, at
+as many evaluations: 4.6 and 155 for [20, 8, 4, 1], 5.2 and 205 for [18, (2, 2), 1], 4.1 and 95 for
 [30, 6, 1] (fresh networks, 20 background rows and 20 rounds, as in
 `test_pairs_and_polynomials_take_variance_away`).
 """
@@ -31,15 +31,15 @@ from torch import Tensor
 from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.control_variate import Surrogate, count, fitted
 from kanlens.attribution.shapley.games import Game, Solution
-from kanlens.attribution.shapley.permutations import Walks
+from kanlens.attribution.shapley.permutations import PermutationPaths
 from kanlens.checks import check_count, check_positive
 from kanlens.deadlines import NEVER, Deadline
 from kanlens.interruption import Interruption
 from kanlens.model.analysis import BUDGET
 from kanlens.progress import progress_bar
 
-MOST = 2**20  # orders for one sample
-LEAST = 96  # pairs of orders in a round, so that their spread is known
+MOST = 2**20  # permutations for one sample
+LEAST = 96  # antithetic pairs in a round, so that their spread is known
 FEW = 8  # background rows that are met however short the time is
 MOVES = 1000  # of the bar
 TINY = 1e-300
@@ -47,12 +47,12 @@ TINY = 1e-300
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampledSolution(Solution):
-    """What players get by sampling: of each sample it adds up to F(x) less the mean F(b).
+    """Sampled Shapley values; those of each sample add up to F(x) less the mean F(b).
 
     Attributes
     ----------
     permutations : int
-        Orders gone through for the sample that took most, reverses counted.
+        Those of the sample that took most, reverses counted.
     stopped : {"tolerance", "time limit", "permutations", "an interrupt"}
         What ended it: every error is small enough, or else what ran out.
     """
@@ -72,17 +72,17 @@ def sampled(
     progress: bool | None = False,
     stop: Interruption | None = None,
 ) -> SampledSolution:
-    """Return Shapley values [1]_ from orders of the players, each taken with its reverse [2]_.
+    """Return Shapley values [1]_ from permutations, each taken with its reverse [2]_.
 
-    A polynomial serves as a control variate [3]_ where many orders are needed.
+    A polynomial serves as a control variate [3]_ where many permutations are needed.
 
-    Every sample sees the same orders, and stops by itself when all its errors are small enough.
+    Every sample sees the same permutations, and stops when all its errors are small enough.
 
     `tolerance` is the largest standard error that will do, in units of the output. No round, in
-    which each background row meets at least two pairs of orders, begins that would end after the
-    deadline, or take more than `most` orders for a sample, reverses counted. Where there is no time
-    for one, every sample meets some background rows, drawn at random, at least eight times in all;
-    the errors count what that leaves open. One number is drawn from the generator; without one,
+    which each background row meets at least two pairs, begins that would end after the deadline, or
+    take more than `most` permutations for a sample, reverses counted. Where there is no time for
+    one, every sample meets some background rows, drawn at random, at least eight times in all; the
+    errors count what that leaves open. One number is drawn from the generator; without one,
     torch's own state is the start, and stays. `stop` keeps an interrupt after the first round; the
     samples that are left get what they would get without time.
 
@@ -122,7 +122,7 @@ def sampled(
 
 
 def _seed(generator: torch.Generator | None) -> int:
-    """Draw the number that all orders come from."""
+    """Draw the seed of all permutations."""
     if generator is None:
         generator = torch.Generator()
         generator.set_state(torch.get_rng_state())
@@ -137,18 +137,18 @@ def _samples_at_once(game: Game, *, polynomials: bool) -> int:
 
 
 def _pairs_of_a_round(game: Game) -> int:
-    """Return how many pairs of orders each background row meets in a round."""
+    """Return the antithetic permutation pairs per background row in a round."""
     return max(2, math.ceil(LEAST / len(game.rows)))
 
 
 def _has_time_for_a_round(game: Game, deadline: Deadline) -> bool:
-    """Let some samples meet some rows, to tell whether all may meet in the time."""
+    """Time a few samples and rows, to tell whether a full round fits the deadline."""
     if deadline.left == math.inf:
         return True
     rows = torch.arange(min(FEW, len(game.rows)), device=game.x.device)
     orders = torch.arange(game.size, device=game.x.device)
     orders = orders.expand(len(rows), _pairs_of_a_round(game), -1)
-    walks = Walks(game, game.x[:FEW])
+    walks = PermutationPaths(game, game.x[:FEW])
     points = orders[:, :, 0].numel() * game.size
     who = torch.arange(min(len(walks.ours), walks.at_once(points)), device=game.x.device)
     start = time.monotonic()
@@ -160,12 +160,12 @@ def _has_time_for_a_round(game: Game, deadline: Deadline) -> bool:
 def _against_few_rows(
     game: Game, x: Tensor, seed: int, deadline: Deadline, stop: Interruption
 ) -> SampledSolution:
-    """Let samples meet rows drawn at random while there is time, each with one pair of orders.
+    """Pair samples with random rows until the deadline, one permutation pair each.
 
     Errors follow from the spread between rows, as those of Student's t where these are few.
     Gains must add up to what all rows give: the less sure ones are moved the more.
     """
-    walks, generator = Walks(game, x), torch.Generator().manual_seed(seed)
+    walks, generator = PermutationPaths(game, x), torch.Generator().manual_seed(seed)
     batch, rows, players, _ = walks.shape
     drawn = torch.randperm(rows, generator=generator).repeat(math.ceil(FEW / rows)).to(x.device)
     least, gains = (FEW if rows >= FEW else len(drawn)), list[Tensor]()
@@ -193,7 +193,7 @@ def _against_few_rows(
 
 
 class _Run:
-    """Samples that are worked at together, each until its errors are small enough.
+    """Joint sampling of several samples, each until its standard errors are small enough.
 
     A sample's first round goes without a polynomial, its second with all of it, and the others
     with as much of it as the second shows to be best: three estimates, of which the more exact
@@ -201,7 +201,7 @@ class _Run:
     """
 
     def __init__(self, game: Game, x: Tensor, seed: int, *, tolerance: float, most: int) -> None:
-        self.walks = Walks(game, x)
+        self.walks = PermutationPaths(game, x)
         self.tolerance, self.most = tolerance, most
         self.generator = torch.Generator().manual_seed(seed)
         batch, self.rows, self.players, sub = self.walks.shape
@@ -255,7 +255,7 @@ class _Run:
 
     @property
     def _orders(self) -> int:
-        """Orders of a sample in a round."""
+        """Permutations of a sample in a round."""
         return 2 * self.pairs * self.rows
 
     @property
@@ -280,21 +280,21 @@ class _Run:
         return (worst / max(self.tolerance, TINY)).square() - 1 > self._rounds_of_a_fit
 
     def _fit(self, who: Tensor) -> None:
-        """Find the polynomials of samples."""
+        """Fit the control variates of samples."""
         if len(who):
             self.surrogate = fitted(self.walks, who)
             self.seat[who] = torch.arange(len(who), device=who.device)
 
     def _round(self, who: Tensor) -> None:
-        """Let every row meet some pairs of orders, the same for all samples."""
+        """Draw permutation pairs for every row, the same for all samples."""
         shape = (self.rows, self.pairs, self.players)
         orders = torch.rand(shape, generator=self.generator).argsort(-1).to(who.device)
-        seated = self.seat[who] >= 0
-        self._meet(who[~seated], orders, None)
-        self._meet(who[seated], orders, self.surrogate)
+        in_place = self.seat[who] >= 0
+        self._meet(who[~in_place], orders, None)
+        self._meet(who[in_place], orders, self.surrogate)
 
     def _meet(self, who: Tensor, orders: Tensor, surrogate: Surrogate | None) -> None:
-        """Take in the gains of samples, with polynomials or without."""
+        """Accumulate marginal contributions, with or without control variates."""
         stage, rows = self._stage(who), torch.arange(self.rows, device=who.device)
         joint, own = self.share.new_zeros(2, len(self.seat))
         at_once = self.walks.at_once(self.pairs * self.players)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kanlens.attribution.additive import contributions
 from kanlens.attribution.method import method
-from kanlens.attribution.problem import MEAN_OUTPUT, Parts, Problem
+from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
 from kanlens.attribution.shapley import enumeration
 from kanlens.attribution.shapley.cosines import LEAST
 from kanlens.attribution.shapley.fourier import Expansion, expand, seconds
@@ -33,7 +33,7 @@ PATIENCE = 300.0  # seconds of work for one game, beyond which "auto" samples it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class SolverOptions:
     """How games are to be solved: the options of `shapley`, and whether pairs are wanted."""
 
     algorithm: Algorithm
@@ -43,7 +43,7 @@ class Terms:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Solved:
+class SolvedGame:
     """A game, its solution, and how that was found, in a few words."""
 
     game: Game
@@ -59,7 +59,7 @@ def shapley(
     algorithm: Algorithm = "auto",
     tolerance: float | None = None,
     time_limit: float | None = None,
-) -> Parts:
+) -> LocalValues:
     """Exact Shapley values, node by node: closed forms, coalitions, cosine series.
 
     They are interventional [1]_ [2]_ [3]_: each coalition meets each background row. One layer:
@@ -76,8 +76,8 @@ def shapley(
     algorithm : {"auto", "enumeration", "fourier", "sampling"}
         How games of several players are solved. "enumeration" goes through all coalitions of at
         most 14 players and is exact. "fourier" writes what comes after the first of two layers in
-        cosines, whose values are known, and bounds the error. "sampling" draws orders of the
-        players and estimates the error. "auto": the first of these that can, except those that
+        cosines, whose values are known, and bounds the error. "sampling" draws permutations
+        of players and estimates the error. "auto": the first of these that can, except those that
         would take more than the time limit, and "fourier" where it would take five minutes.
     tolerance : float, optional
         In units of the output: wanted bound of the values for "fourier", wanted standard error for
@@ -90,7 +90,7 @@ def shapley(
 
     Returns
     -------
-    Parts
+    LocalValues
         Counted from the mean output over the background; `remark` tells how games were solved.
 
     Raises
@@ -108,8 +108,8 @@ def shapley(
     if time_limit is not None:
         check_positive("attribute", "time_limit", time_limit)
         deadline = Deadline.after(time_limit)
-    terms = Terms(algorithm=algorithm, tolerance=tolerance, deadline=deadline)
-    return _parts(problem, groups, terms)
+    solver = SolverOptions(algorithm=algorithm, tolerance=tolerance, deadline=deadline)
+    return _parts(problem, groups, solver)
 
 
 @method(exact=True, complete=True)
@@ -119,7 +119,7 @@ def interactions(
     groups: Groups = "features",
     algorithm: Algorithm = "auto",
     tolerance: float | None = None,
-) -> Parts:
+) -> LocalValues:
     """Exact Shapley values, with the interaction of every pair of features.
 
     The Shapley interaction index [1]_ is the mean, over coalitions S of the others, weighted as in
@@ -136,7 +136,7 @@ def interactions(
 
     Returns
     -------
-    Parts
+    LocalValues
         With `interactions`: pairs off the diagonal, main effects on it.
 
     Raises
@@ -149,16 +149,16 @@ def interactions(
     .. [1] M. Grabisch, M. Roubens, An axiomatic approach to the concept of interaction among
        players in cooperative games, 1999.
     """
-    terms = Terms(algorithm=algorithm, tolerance=tolerance, interactions=True)
-    return _parts(problem, groups, terms)
+    solver = SolverOptions(algorithm=algorithm, tolerance=tolerance, interactions=True)
+    return _parts(problem, groups, solver)
 
 
-def _parts(problem: Problem, groups: Groups, terms: Terms) -> Parts:
+def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValues:
     """Solve every game, and add up what the players get."""
     check_choice("attribute", "groups", groups, ["columns", "features"])
-    check_choice("attribute", "algorithm", terms.algorithm, ALGORITHMS)
-    if terms.tolerance is not None:
-        check_positive("attribute", "tolerance", terms.tolerance)
+    check_choice("attribute", "algorithm", solver.algorithm, ALGORITHMS)
+    if solver.tolerance is not None:
+        check_positive("attribute", "tolerance", solver.tolerance)
     names, member = players(problem, by_column=groups == "columns")
     if problem.additive:
         mean = contributions(problem, problem.background).mean(0)
@@ -166,20 +166,20 @@ def _parts(problem: Problem, groups: Groups, terms: Terms) -> Parts:
         total = Solution(values=values, evaluations=1.0)
         remark = "closed form: a sum of functions"
     else:
-        solved = solve(problem, games(problem, member), terms)
+        solved = solve(problem, games(problem, member), solver)
         total, remark = _sum(problem, member, solved), _remark(solved, groups)
     reference = problem.counted_from(MEAN_OUTPUT)
     bad = ~torch.isfinite(total.values).all(1)
     if bool(bad.any()) or not math.isfinite(reference):
         raise _not_finite(bad, reference)
-    return Parts(
+    return LocalValues(
         values=total.values,
         reference=reference,
         baseline=MEAN_OUTPUT,
         features=names if groups == "columns" else None,
         standard_error=total.standard_error,
         bound=total.bound,
-        interactions=_with_main_effects(total) if terms.interactions else None,
+        interactions=_with_main_effects(total) if solver.interactions else None,
         evaluations=total.evaluations,
         remark=remark,
     )
@@ -195,7 +195,7 @@ def _not_finite(bad: Tensor, reference: float) -> MethodError:
     return MethodError(message("attribute", expected, got, advice))
 
 
-def _sum(problem: Problem, member: Tensor, solved: Sequence[Solved]) -> Solution:
+def _sum(problem: Problem, member: Tensor, solved: Sequence[SolvedGame]) -> Solution:
     """Return what all players get in all games; those in no game get exactly 0."""
     found: dict[str, Tensor] = {"values": member.new_zeros(len(problem.x), member.shape[1])}
     for one in solved:
@@ -231,7 +231,7 @@ def _with_main_effects(total: Solution) -> Tensor:
     return total.pairs + (total.values - total.pairs.sum(2) / 2).diag_embed()
 
 
-def _remark(solved: Sequence[Solved], groups: Groups) -> str:
+def _remark(solved: Sequence[SolvedGame], groups: Groups) -> str:
     """Say which games were solved, and how."""
     counts = Counter((one.how, one.game.size) for one in solved)
     said = [
@@ -241,19 +241,19 @@ def _remark(solved: Sequence[Solved], groups: Groups) -> str:
     return ", ".join(said) or f"no {groups[:-1]} can change the output"
 
 
-def solve(problem: Problem, cut: Sequence[Game], terms: Terms) -> list[Solved]:
+def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[SolvedGame]:
     """Solve all games of an output; those that are sampled come last."""
     unit = _range(problem)
-    plans = [(game, _plan(game, terms, unit, share=len(cut))) for game in cut]
+    plans = [(game, _plan(game, solver, unit, share=len(cut))) for game in cut]
     drawn = [game for game, plan in plans if plan == "sampling"]
     others = [(game, plan) for game, plan in plans if plan != "sampling"]
     shown = problem.progress if others else False  # sampling shows its own
     with progress_bar("shapley", len(others) * len(problem.x), shown=shown) as advance:
-        found = [_exact(game, plan, terms, advance) for game, plan in others]
+        found = [_exact(game, plan, solver, advance) for game, plan in others]
     stop = Interruption()
     for left, game in zip(range(len(drawn), 0, -1), drawn, strict=True):
-        mine = terms.deadline.portion(1 / left)
-        tolerance = STANDARD_ERROR * unit if terms.tolerance is None else terms.tolerance
+        mine = solver.deadline.portion(1 / left)
+        tolerance = STANDARD_ERROR * unit if solver.tolerance is None else solver.tolerance
         tolerance /= math.sqrt(len(drawn))  # the squares of their errors add up
         found.append(_sampled(problem, game, tolerance, mine, stop))
     stop.warn("attribute", "The standard errors of the values are those of the orders so far")
@@ -267,13 +267,13 @@ def _range(problem: Problem) -> float:
     return width if width > 0 else 1.0
 
 
-def _plan(game: Game, terms: Terms, unit: float, *, share: int) -> str | Expansion:
+def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str | Expansion:
     """Choose "enumeration", "sampling" or cosines for one of `share` games.
 
     A player alone has just two coalitions.
     """
-    asked = terms.algorithm
-    time_left = terms.deadline.left / share
+    asked = solver.algorithm
+    time_left = solver.deadline.left / share
     if asked == "enumeration" and game.size > LIMIT:
         expected = f"at most {LIMIT} features in a game for algorithm='enumeration'"
         advice = "Use algorithm='auto'"
@@ -284,23 +284,23 @@ def _plan(game: Game, terms: Terms, unit: float, *, share: int) -> str | Expansi
         return "enumeration"
     if asked == "fourier" or (asked == "auto" and game.additive_nodes):
         _check_nodes(game)
-        expansion = _expanded(game, terms, unit, share)
+        expansion = _expanded(game, solver, unit, share)
         if expansion is not None:
             return expansion
-    _check_values_only(game, terms)
+    _check_values_only(game, solver)
     return "sampling"
 
 
-def _expanded(game: Game, terms: Terms, unit: float, share: int) -> Expansion | None:
+def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Expansion | None:
     """Return a game in cosines; None where sampling is allowed and does better.
 
     It does where a function has poles, or jumps that cosines follow slowly, and where players,
     samples and background rows are so many that it takes long.
     """
-    tolerance = BOUND * unit if terms.tolerance is None else terms.tolerance
-    left = terms.deadline.left
+    tolerance = BOUND * unit if solver.tolerance is None else solver.tolerance
+    left = solver.deadline.left
     limit = PATIENCE if left == math.inf else left / share
-    free = terms.algorithm == "auto" and not terms.interactions
+    free = solver.algorithm == "auto" and not solver.interactions
     if free and seconds(game, LEAST * game.model.layers[1].in_features) > limit:
         return None
     try:
@@ -314,18 +314,18 @@ def _expanded(game: Game, terms: Terms, unit: float, share: int) -> Expansion | 
 
 
 def _exact(
-    game: Game, plan: str | Expansion, terms: Terms, advance: Callable[[int], None]
-) -> Solved:
+    game: Game, plan: str | Expansion, solver: SolverOptions, advance: Callable[[int], None]
+) -> SolvedGame:
     """Solve a game without drawing anything."""
-    options: dict[str, Any] = {"interactions": terms.interactions, "advance": advance}
+    options: dict[str, Any] = {"interactions": solver.interactions, "advance": advance}
     if isinstance(plan, Expansion):
-        return Solved(game=game, solution=plan.solve(**options), how="in cosines")
-    return Solved(game=game, solution=enumeration.enumerated(game, **options), how="enumerated")
+        return SolvedGame(game=game, solution=plan.solve(**options), how="in cosines")
+    return SolvedGame(game=game, solution=enumeration.enumerated(game, **options), how="enumerated")
 
 
 def _sampled(
     problem: Problem, game: Game, tolerance: float, deadline: Deadline, stop: Interruption
-) -> Solved:
+) -> SolvedGame:
     drawn = sampled(
         game,
         tolerance=tolerance,
@@ -336,7 +336,7 @@ def _sampled(
     )
     why = "" if drawn.stopped == "tolerance" else f", stopped by {drawn.stopped}"
     how = f"sampled in {drawn.permutations} orders{why}"
-    return Solved(game=game, solution=drawn, how=how)
+    return SolvedGame(game=game, solution=drawn, how=how)
 
 
 def _check_nodes(game: Game) -> None:
@@ -348,12 +348,12 @@ def _check_nodes(game: Game) -> None:
         raise MethodError(message("attribute", expected, got, "Use algorithm='auto'"))
 
 
-def _check_values_only(game: Game, terms: Terms) -> None:
+def _check_values_only(game: Game, solver: SolverOptions) -> None:
     """Refuse to sample interactions."""
-    if terms.interactions:
+    if solver.interactions:
         expected = f"games of at most {LIMIT} features, or of two layers without products"
         got = f"one of {game.size} features"
-        if terms.algorithm == "sampling":
+        if solver.algorithm == "sampling":
             expected, got = "another algorithm for interactions", "'sampling'"
         advice = "Use algorithm='auto' on a smaller model, or method='shapley'"
         raise MethodError(message("attribute", expected, got, advice))

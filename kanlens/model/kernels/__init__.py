@@ -1,9 +1,8 @@
 """Fused CPU kernels for spline layers; only these layers know that they exist.
 
-`layer_sum` computes a layer's output and is differentiable; it declines where a kernel cannot run,
-and the layer then uses torch operations that give the same numbers. `edge_norms` likewise computes
-the mean absolute value of its edges. Importing this compiles nothing: numba is loaded and a kernel
-compiled when one first runs.
+`fused` computes a layer's output, or the mean absolute value of its edges, and is differentiable;
+it declines where a kernel cannot run, and the layer then uses torch operations that give the same
+numbers. Importing this compiles nothing: numba is loaded and a kernel compiled when one first runs.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from kanlens.model.kernels.local_basis import LocalBasis
     from kanlens.model.layers import KANLinear
 
-__all__ = ["asked", "choose", "edge_norms", "layer_sum", "ready_within", "use", "use_within"]
+__all__ = ["asked", "choose", "fused", "ready_within", "use", "use_within"]
 
 Path = Literal["auto", "sparse", "dense", "torch"]
 PATHS = ("auto", "sparse", "dense", "torch")
@@ -82,11 +81,32 @@ def choose(batch: int, n_in: int, n_out: int, grid_size: int, degree: int) -> Pa
     return "dense" if n_out > WIDE and batch <= FEW and coarse else "sparse"
 
 
-def layer_sum(layer: KANLinear, x: Tensor) -> Tensor | None:
-    """Return y (batch, out) for x (batch, in), or None where torch operations must do it."""
-    weights = layer.weights()
-    if not _can_run(layer, x, weights):
+def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
+    """Return y (batch, out) for x (batch, in), or None where torch operations must do it.
+
+    With `norms` the mean over the rows of |phi_oi(x_i)|, (out, in), instead.
+    """
+    transformed = getattr(torch._C, "_are_functorch_transforms_active", None)
+    if (
+        torch.compiler.is_compiling()
+        or _asked.get() == "torch"
+        or (torch.is_grad_enabled() and (layer.grid.requires_grad or layer.mask.requires_grad))
+        or torch._C._get_tracing_state() is not None
+        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
+        or torch.is_autocast_enabled("cpu")
+        or (transformed is not None and transformed())
+    ):
         return None
+    weights = layer.weights()
+    basis = local_basis_of(layer, x, weights)
+    if basis is None:
+        return None
+    result: Tensor
+    if norms:
+        from kanlens.model.kernels.edge_l1 import EdgeL1
+
+        result = EdgeL1.apply(basis, layer.base_name, x, *weights)
+        return result
     path, n_out = _asked.get(), layer.out_features
     if path == "auto":
         path = "sparse"
@@ -94,18 +114,7 @@ def layer_sum(layer: KANLinear, x: Tensor) -> Tensor | None:
             path = choose(len(x), layer.in_features, n_out, layer.grid_size, layer.spline_order)
     from kanlens.model.kernels.function import FusedSum
 
-    result: Tensor = FusedSum.apply(path, _basis(layer), layer.base_name, x, *weights)
-    return result
-
-
-def edge_norms(layer: KANLinear, x: Tensor) -> Tensor | None:
-    """Return the mean over x (batch, in) of |phi_oi(x_i)|, or None as `layer_sum`: (out, in)."""
-    weights = layer.weights()
-    if not _can_run(layer, x, weights):
-        return None
-    from kanlens.model.kernels.edge_l1 import EdgeL1
-
-    result: Tensor = EdgeL1.apply(_basis(layer), layer.base_name, x, *weights)
+    result = FusedSum.apply(path, basis, layer.base_name, x, *weights)
     return result
 
 
@@ -146,20 +155,11 @@ def can_run_double(x: Tensor) -> bool:
     return wanted and _has_numba()
 
 
-def _can_run(layer: KANLinear, x: Tensor, weights: Weights) -> bool:
-    """Tell whether a kernel may run, and gives what torch operations would."""
-    transformed = getattr(torch._C, "_are_functorch_transforms_active", None)
-    if (
-        torch.compiler.is_compiling()
-        or _asked.get() == "torch"
-        or x.dtype not in (torch.float32, torch.float64)
-        or (torch.is_grad_enabled() and (layer.grid.requires_grad or layer.mask.requires_grad))
-        or torch._C._get_tracing_state() is not None
-        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
-        or torch.is_autocast_enabled("cpu")
-        or (transformed is not None and transformed())
-    ):
-        return False
+def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis | None:
+    """Return the pieces of a layer's basis, None where kernels cannot read x or the weights.
+
+    They are worked out anew when the grid has changed.
+    """
     for each in (x, layer.grid, *weights):
         if each is not None and (
             type(each) not in (Tensor, nn.Parameter)
@@ -169,12 +169,9 @@ def _can_run(layer: KANLinear, x: Tensor, weights: Weights) -> bool:
             or each.is_neg()
             or torch.autograd.forward_ad.unpack_dual(each).tangent is not None
         ):
-            return False
-    return _has_numba()
-
-
-def _basis(layer: KANLinear) -> LocalBasis:
-    """Return the pieces of a layer's basis, worked out anew when its grid has changed."""
+            return None
+    if x.dtype not in (torch.float32, torch.float64) or not _has_numba():
+        return None
     known, mode = _bases.get(layer), "zero" if layer.extrapolation == "zero" else "linear"
     if (
         known is None

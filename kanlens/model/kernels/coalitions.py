@@ -17,6 +17,7 @@ from kanlens.model import kernels
 from kanlens.model.kernels import pool
 
 if TYPE_CHECKING:
+    from kanlens.model.kernels.local_basis import LocalBasis
     from kanlens.model.layers import KANLinear
     from kanlens.model.products import Nodes
 
@@ -35,7 +36,10 @@ def coalition_worths(
     means over rows, the bias of the layer, which has one output, left out; bit p of a coalition's
     place tells whether player p is in it.
     """
-    if not _can_run(ours, layer):
+    basis = None
+    if _can_run(ours, layer):
+        basis = kernels.local_basis_of(layer, ours, layer.weights())
+    if basis is None:
         return None
     from kanlens.model.kernels.coalition_loops import add_worths
     from kanlens.model.kernels.compiling import flat
@@ -46,7 +50,7 @@ def coalition_worths(
     base = layer.base_weights()[0] if silu else ours.new_zeros(layer.in_features)
     sources = tuple(flat(each.contiguous()) for each in (ours, theirs, start))
     sizes, window = (len(theirs), sums, players), (0,) * (layer.spline_order + 1)
-    curves = tuple(_curves(layer)), flat(base.contiguous()), sizes, window
+    curves = tuple(_curves(layer, basis)), flat(base.contiguous()), sizes, window
     work = WORK * totals.numel() * len(theirs) * sums
     pool.share(add_worths, (*sources, flat(totals), _ends(nodes), *curves), batch, work)
     return totals / len(theirs)
@@ -65,13 +69,9 @@ def _can_run(ours: Tensor, layer: KANLinear) -> bool:
     """Tell whether the kernel gives what the layer would."""
     from kanlens.model.layers import KANLinear
 
-    known = layer.base_name in ("silu", "zero") or not bool(layer.base_weights().any())
-    return (
-        type(layer) is KANLinear
-        and known
-        and ours.dtype == layer.grid.dtype
-        and kernels.can_run_double(ours)
-    )
+    if type(layer) is not KANLinear or not kernels.can_run_double(ours):
+        return False
+    return layer.base_name in ("silu", "zero") or not bool(layer.base_weights().any())
 
 
 class _Curves(NamedTuple):
@@ -93,9 +93,8 @@ class _Curves(NamedTuple):
     hops: int
 
 
-def _curves(layer: KANLinear) -> _Curves:
+def _curves(layer: KANLinear, basis: LocalBasis) -> _Curves:
     """Multiply a layer's coefficients into its basis, and sort the pieces into bins."""
-    basis = kernels._basis(layer)
     nodes, degree, pieces = layer.in_features, layer.spline_order, basis.pieces
     rows = 1 if basis.stride == 0 else nodes
 

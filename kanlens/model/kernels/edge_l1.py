@@ -54,40 +54,39 @@ class EdgeL1(torch.autograd.Function):
                 *function.differentiable(reference, basis, base, (x, *tensors), grad, wanted),
             )
         weights, found = Weights(*tensors), sparse.Gradients()
-        given = np.zeros((x.shape[1], sparse.layout(weights)[2]), ctx.slopes.dtype)
+        at = sparse.layout(weights.spline.shape, x.dtype, basis.degree)
+        given = np.zeros((x.shape[1], at.stride), ctx.slopes.dtype)
         given[:, : len(grad)] = grad.resolve_neg().numpy().T
         if any(want[:3]):
             total = ctx.slopes.reshape(len(given), -1, given.shape[1]) * given[:, None]
-            found = sparse.unpack(total.reshape(-1), weights, None)
+            found = sparse.unpack(total.reshape(-1), weights, at, None)
         grad_x = _gradient_x(x.contiguous(), weights, basis, base, given) if want_x else None
         return None, None, grad_x, found.spline, found.scale, found.base, None, None
 
 
 def _norms(x: Tensor, weights: Weights, basis: LocalBasis, base: str) -> tuple[Tensor, Array]:
     """Return the norms (out, in) over x (batch, in), and their slopes in the packed weights."""
-    sizes, packed = _sizes(x, weights), sparse.pack(weights)
-    slopes, found = np.zeros_like(packed), np.empty((x.shape[1], sizes[3]), packed.dtype)
+    n_out, n_in, _ = weights.spline.shape
+    at = sparse.layout(weights.spline.shape, x.dtype, basis.degree)
+    sizes, packed = (len(x), n_in, n_out, at.stride, at.size), sparse.pack(weights, at)
+    slopes, found = np.zeros_like(packed), np.empty((n_in, at.stride), packed.dtype)
     points = flat(x), flat(base_function.values(base, x)), packed, basis.arrays, basis.window
     given = (*points, found.reshape(-1), slopes, sizes)
-    pool.share(norms_of, given, sizes[1], 2 * sparse.nanoseconds(x.numel(), basis, sizes[2]))
-    return torch.from_numpy(np.ascontiguousarray(found[:, : sizes[2]].T)), slopes
+    pool.share(norms_of, given, n_in, 2 * at.time * x.numel())
+    return torch.from_numpy(np.ascontiguousarray(found[:, :n_out].T)), slopes
 
 
 def _gradient_x(x: Tensor, weights: Weights, basis: LocalBasis, base: str, grad: Array) -> Tensor:
     """Return the gradient to x (batch, in) from that of the norms (in, stride)."""
-    sizes, found, packed = _sizes(x, weights), torch.empty_like(x), sparse.pack(weights)
+    n_out, n_in, _ = weights.spline.shape
+    at = sparse.layout(weights.spline.shape, x.dtype, basis.degree)
+    sizes, packed = (len(x), n_in, n_out, at.stride, at.size), sparse.pack(weights, at)
+    found = torch.empty_like(x)
     value, slope = base_function.pair(base, x)
     points = flat(x), flat(value), flat(slope), packed, basis.arrays, basis.window
     given = (*points, grad.reshape(-1), flat(found), sizes)
-    pool.share(gradient_x, given, sizes[1], 2 * sparse.nanoseconds(x.numel(), basis, sizes[2]))
+    pool.share(gradient_x, given, n_in, 2 * at.time * x.numel())
     return found
-
-
-def _sizes(x: Tensor, weights: Weights) -> tuple[int, ...]:
-    """Return the numbers of rows, inputs and outputs, and the strides of packed weights."""
-    n_out, n_in, n_basis = weights.spline.shape
-    _, _, stride = sparse.layout(weights)
-    return len(x), n_in, n_out, stride, (n_basis + 1) * stride
 
 
 @inlined

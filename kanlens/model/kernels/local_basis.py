@@ -18,7 +18,7 @@ EVEN = 0.45  # of a piece: how far a knot may be from even spacing for the guess
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LocalBasis:
-    """What a spline basis is between two neighbouring knots, and beyond the last ones.
+    """Power form of the B-spline basis on each knot interval, and beyond the last ones.
 
     The line is cut into pieces: one per interval of the knots where a basis function lives, and one
     beyond either end. In a piece, u = (x - origin) * scale and the functions ``first + k``, for k
@@ -42,17 +42,13 @@ class LocalBasis:
     even: bool  # whether knots are so evenly spaced that this guess is within one
     stride: int  # pieces from one input to the next; 0 when all share one row
     degree: int
+    window: tuple[int, ...]  # as long as the number of functions alive, for the kernels' types
     extrapolation: Extrapolation
 
     @property
     def pieces(self) -> int:
         """Number of pieces."""
         return len(self.first)
-
-    @cached_property
-    def window(self) -> tuple[int, ...]:
-        """A tuple as long as the number of functions alive, for the kernels' types."""
-        return (0,) * (self.degree + 1)
 
     @cached_property
     def arrays(self) -> tuple[Any, ...]:
@@ -108,6 +104,7 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> 
         even=bool((np.abs(places - np.arange(cuts.shape[1])) < EVEN).all()),
         stride=0 if shared else len(first),
         degree=degree,
+        window=(0,) * (degree + 1),
         extrapolation=extrapolation,
     )
 

@@ -46,11 +46,6 @@ def _pool(helpers: int) -> ThreadPoolExecutor:
     return _pools[helpers]
 
 
-def threads_for(nanoseconds: float) -> int:
-    """Return how many threads work deserves that takes one so long, by a rough estimate."""
-    return 1 if nanoseconds < SERIAL else torch.get_num_threads()
-
-
 def share(
     task: Callable[..., Any],
     arguments: tuple[Any, ...],
@@ -65,7 +60,7 @@ def share(
     There is one part where work that takes one thread so long deserves no other, else `chunks` for
     each thread.
     """
-    threads = threads_for(nanoseconds)
+    threads = torch.get_num_threads() if nanoseconds >= SERIAL else 1
     if threads <= 1:
         if count:
             task(*arguments, 0, count)

@@ -138,7 +138,7 @@ def amplitudes(cosines, block, sign, zr, zi, live, ar, ai):
 
 @inlined
 def seated(steps, starts, p, who, real, imaginary):
-    """Find the players whose steps are not 0; write the first powers of what each multiplies by.
+    """Select players with a nonzero step; write the first powers of their phase factors.
 
     The row after theirs is that of the start.
     """

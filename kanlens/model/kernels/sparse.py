@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +23,7 @@ PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one produc
 PACKED = 0.2  # of one number of the weights
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Gradients:
     """Gradients of x (batch, in) and of the weights; None where none is wanted."""
 
@@ -33,14 +36,12 @@ class Gradients:
 def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> Tensor:
     """Return y (batch, out), given x and its base function, both (batch, in)."""
     (rows, n_in), n_out = x.shape, len(weights.bias)
-    packed = pack(weights)
-    size = len(packed) // n_in  # numbers of one packed input
-    sizes = n_in, size // (weights.spline.shape[2] + 1), size
-    y = x.new_empty(rows, n_out)
-    work = nanoseconds(rows * n_in, basis, n_out)
-    block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // pool.threads_for(work))))
-    points = flat(x), flat(base), packed, basis.arrays, basis.window
-    given = (*points, flat(weights.bias), flat(y), sizes, block)
+    at = layout(weights.spline.shape, x.dtype, basis.degree)
+    y, work = x.new_empty(rows, n_out), at.time * x.numel()
+    threads = torch.get_num_threads() if work >= pool.SERIAL else 1
+    block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // threads)))
+    points = flat(x), flat(base), pack(weights, at), basis.arrays, basis.window
+    given = (*points, flat(weights.bias), flat(y), (n_in, at.stride, at.size), block)
     pool.share(sparse_loops.forward, given, rows, work, multiple=block)
     return y
 
@@ -60,32 +61,32 @@ def backward(
 
     The base function of `x` and its derivative are (batch, in).
     """
-    (rows, n_in), n_out = x.shape, grad.shape[1]
-    threads = pool.threads_for(2 * nanoseconds(rows * n_in, basis, n_out))
+    at = layout(weights.spline.shape, x.dtype, basis.degree)
+    work = 2 * at.time * x.numel() + 2 * PACKED * weights.spline.numel()
+    threads = torch.get_num_threads() if work >= pool.SERIAL else 1
     points = flat(x), flat(base), flat(base_slope)
-    grad_x = torch.empty_like(x) if want_x else None
-    if n_in >= 2 * threads or not want_weights or not rows:
-        return _by_feature(points, basis, weights, grad, grad_x, want_weights=want_weights)
-    return _by_rows(points, basis, weights, grad, grad_x, threads)
+    given = points, basis, weights, at, grad, torch.empty_like(x) if want_x else None
+    if x.shape[1] >= 2 * threads or not want_weights or not len(x):
+        return _by_feature(*given, work, want_weights=want_weights)
+    return _by_rows(*given, threads)
 
 
 def _by_rows(
     points: tuple[Array, ...],
     basis: LocalBasis,
     weights: Weights,
+    at: Layout,
     grad: Tensor,
     grad_x: Tensor | None,
     threads: int,
 ) -> Gradients:
     """Return all gradients, parallel over rows: with too few features to share out."""
     (rows, n_out), n_in = grad.shape, weights.spline.shape[1]
-    _, _, stride = layout(weights)
-    size = (weights.spline.shape[2] + 1) * stride  # numbers of one packed input
     spans = pool.split(rows, threads)
-    sums = grad.new_empty(len(spans), n_in * size)  # added up at the end
+    sums = grad.new_empty(len(spans), n_in * at.size)  # added up at the end
     none = points[0][:0]
-    packed, wanted = (none, none) if grad_x is None else (pack(weights), flat(grad_x))
-    grads, block, sizes = flat(grad), _backward_block(grad), (n_in, n_out, stride, size)
+    packed, wanted = (none, none) if grad_x is None else (pack(weights, at), flat(grad_x))
+    grads, block, sizes = flat(grad), _backward_block(grad), (n_in, n_out, at.stride, at.size)
 
     def part(j: int, _: int) -> None:
         reach, total = (*spans[j], 0, n_in, block, 0), flat(sums[j])
@@ -95,52 +96,50 @@ def _by_rows(
         )
 
     pool.run(part, [(j, j + 1) for j in range(len(spans))], threads)
-    return unpack(sums.numpy().sum(0), weights, grad_x)
+    return unpack(sums.numpy().sum(0), weights, at, grad_x)
 
 
 def _by_feature(
     points: tuple[Array, ...],
     basis: LocalBasis,
     weights: Weights,
+    at: Layout,
     grad: Tensor,
     grad_x: Tensor | None,
+    work: float,
     *,
     want_weights: bool,
 ) -> Gradients:
     """Return gradients, parallel over features: no two threads share a write."""
     (rows, n_out), (_, n_in, n_basis) = grad.shape, weights.spline.shape
-    given, lanes, stride = layout(weights)
-    group = max(1, min(packing.COLUMNS, DESK // stride) // n_basis)  # inputs packed at a time
-    work = 2 * nanoseconds(rows * n_in, basis, n_out) + 2 * PACKED * weights.spline.numel()
-    threads = pool.threads_for(work)
-    spans = pool.split(n_in, threads * pool.CHUNKS if threads > 1 else 1)
-    room = len(spans), 2, min(group, n_in) * (n_basis + 1) * stride
-    desks = grad.new_empty(room) if rows else grad.new_zeros(room)
-    base_weight, grads = flat(weights.base), flat(grad)
-    none = grads[:0]
+    group = max(1, min(packing.COLUMNS, DESK // at.stride) // n_basis)  # inputs packed at a time
+    scale = flat(weights.mask[:0] if weights.scale is None else weights.scale)
+    given, grads = (flat(weights.spline), scale, flat(weights.mask)), flat(grad)
+    base_weight, none = flat(weights.base), grads[:0]
     found, arrays = _room(weights, none) if want_weights else ([None] * 3, [none] * 3)
     wanted = (none if grad_x is None else flat(grad_x), *arrays)
-    sizes = (rows, n_in, n_out, stride, n_basis, group)
+    sizes = (rows, n_in, n_out, at.stride, n_basis, group)
 
-    def task(j: int, _: int) -> None:
-        packed, total = (flat(desk) for desk in desks[j])
+    def task(begin: int, end: int) -> None:
+        desks = (np.empty if rows else np.zeros)(
+            (2, min(group, end - begin) * at.size), grads.dtype
+        )
         sparse_loops.backward_inputs(
             points,
             given,
             base_weight,
             basis.arrays,
             grads,
-            (packed, total if want_weights else none),
+            (desks[0], desks[1] if want_weights else none),
             wanted,
             sizes,
-            (*spans[j], _backward_block(grad)),
-            lanes,
+            (begin, end, _backward_block(grad)),
+            at.lanes,
             basis.window,
         )
 
-    pool.run(task, [(j, j + 1) for j in range(len(spans))], threads)
-    spline, scale, base = found
-    return Gradients(x=grad_x, spline=spline, scale=scale, base=base)
+    pool.share(task, (), n_in, work)
+    return Gradients(grad_x, *found)
 
 
 def _backward_block(grad: Tensor) -> int:
@@ -155,42 +154,45 @@ def bias_gradient(grad: Tensor) -> Tensor:  # (batch, out) -> (out,)
     return sums
 
 
-def nanoseconds(numbers: int, basis: LocalBasis, n_out: int) -> float:
-    """Estimate how long one pass over so many numbers of x takes one thread."""
-    return numbers * (PAIR + PRODUCT * (basis.degree + 2) * n_out)
+class Layout(NamedTuple):
+    """How the weights of a layer are packed, and what a pass over them costs."""
+
+    lanes: int  # numbers of a vector, as long as a line of memory
+    stride: int  # from one packed row to the next: whole vectors
+    size: int  # numbers of one packed input
+    time: float  # nanoseconds of one number of x on one thread, by a rough estimate
 
 
-def layout(weights: Weights) -> tuple[tuple[Array, Array, Array], int, int]:
-    """Return what packing takes beside the weights of the base function.
-
-    These are spline, scale (empty when there is none) and mask as flat arrays, the numbers of a
-    vector, as long as a line of memory, and those from one packed row to the next: whole lines.
-    """
-    mask = flat(weights.mask)
-    scale = mask[:0] if weights.scale is None else flat(weights.scale)
-    lanes = LINE // weights.spline.element_size()
-    stride = -(-len(weights.bias) // lanes) * lanes
-    return (flat(weights.spline), scale, mask), lanes, stride
+@functools.cache
+def layout(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> Layout:
+    """Return the layout of spline weights (out, in, basis)."""
+    n_out, _, n_basis = shape
+    lanes = LINE // dtype.itemsize
+    stride = -(-n_out // lanes) * lanes
+    time = PAIR + PRODUCT * (degree + 2) * n_out
+    return Layout(lanes=lanes, stride=stride, size=(n_basis + 1) * stride, time=time)
 
 
-def pack(weights: Weights) -> Array:
+def pack(weights: Weights, at: Layout) -> Array:
     """Return the weights as (in, basis + 1, lane), flat."""
-    n_out, n_in, n_basis = weights.spline.shape
-    factors, lanes, stride = layout(weights)
-    packed = flat(weights.spline.new_empty(n_in * (n_basis + 1) * stride))
-    given = factors, flat(weights.base), packed, (n_in, n_out, stride), lanes, 0
+    n_out, n_in, _ = weights.spline.shape
+    packed = flat(weights.spline.new_empty(n_in * at.size))
+    scale = flat(weights.mask[:0] if weights.scale is None else weights.scale)
+    factors = flat(weights.spline), scale, flat(weights.mask)
+    given = factors, flat(weights.base), packed, (n_in, n_out, at.stride), at.lanes, 0
     pool.share(packing.pack, given, n_in, PACKED * packed.size, chunks=1)
     return packed
 
 
-def unpack(grad: Array, weights: Weights, grad_x: Tensor | None) -> Gradients:
+def unpack(grad: Array, weights: Weights, at: Layout, grad_x: Tensor | None) -> Gradients:
     """Return the gradients of the weights from that of the packed ones, beside that of x."""
     n_out, n_in, _ = weights.spline.shape
-    factors, lanes, stride = layout(weights)
-    (spline, scale, base), wanted = _room(weights, grad[:0])
-    given = grad, factors, tuple(wanted), (n_in, n_out, stride), lanes, 0
+    scale = flat(weights.mask[:0] if weights.scale is None else weights.scale)
+    factors = flat(weights.spline), scale, flat(weights.mask)
+    found, wanted = _room(weights, grad[:0])
+    given = grad, factors, tuple(wanted), (n_in, n_out, at.stride), at.lanes, 0
     pool.share(packing.unpack, given, n_in, PACKED * grad.size, chunks=1)
-    return Gradients(x=grad_x, spline=spline, scale=scale, base=base)
+    return Gradients(grad_x, *found)
 
 
 def _room(weights: Weights, none: Array) -> tuple[list[Tensor | None], list[Array]]:

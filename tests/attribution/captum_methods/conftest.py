@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import Problem
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 
 
@@ -17,7 +17,7 @@ def posed(
     model: KAN, x: Tensor, rows: Tensor | None = None, target: int = 0, seed: int = 3
 ) -> Problem:
     generator = torch.Generator().manual_seed(seed)
-    return Problem(model=private_copy(model), x=x, rows=rows, target=target, generator=generator)
+    return Problem(model=float64_copy(model), x=x, rows=rows, target=target, generator=generator)
 
 
 @pytest.fixture

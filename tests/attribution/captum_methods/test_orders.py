@@ -102,9 +102,9 @@ def test_too_many_orders_are_refused(network, draw):
 def test_seven_features_take_a_second_and_no_dozen(network, draw):
     """Captum on its own needs 12 seconds for 8 samples; with a table of coalitions it is 0.7."""
     model, x, rows = network([7, 5, 1]), draw(8, 7), draw(50, 7, seed=2)
-    started = time.perf_counter()
+    started = time.process_time()
     found = attribute(model, x, method="captum_shapley_values", background=rows)
-    assert time.perf_counter() - started < 8
+    assert time.process_time() - started < 8
     assert found.evaluations == 2**7
 
 

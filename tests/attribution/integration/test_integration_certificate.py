@@ -10,7 +10,7 @@ from kanlens.attribution.integration.crossings import meeting_points, smooth_seg
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import integrate
 from kanlens.data.schema import default_schema
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
@@ -25,7 +25,7 @@ def uniform(count, features, seed=1):
 
 def fresh(widths):
     """A network as it is before training."""
-    return private_copy(KAN(widths, generator=torch.Generator().manual_seed(0)))
+    return float64_copy(KAN(widths, generator=torch.Generator().manual_seed(0)))
 
 
 def curved(widths, **options):
@@ -33,7 +33,7 @@ def curved(widths, **options):
     generator = torch.Generator().manual_seed(0)
     model = KAN(widths, scale_noise=5.0, generator=generator, **options).double()
     model.update_grid(uniform(500, widths[0], seed=5))
-    return private_copy(model)
+    return float64_copy(model)
 
 
 def lines_of(model, x, rows, **options):
@@ -207,7 +207,7 @@ def test_a_line_that_goes_wrong_leaves_the_others_alone():
 
 
 def test_segments_end_at_the_ends_of_lines():
-    model = private_copy(build([3, 2, 1]))
+    model = float64_copy(build([3, 2, 1]))
     lines = lines_of(model, uniform(10, 3), uniform(10, 3, seed=2))
     found = smooth_segments(lines, meeting_points(model, 0))
     total = torch.zeros(10, dtype=torch.float64).index_add(0, found.owner, found.length)
@@ -226,7 +226,7 @@ def written(*tables):
             for in_, (name, *affine) in enumerate(row):
                 layer.assign(out, in_, name, affine)
         layers.append(layer)
-    return private_copy(KAN.from_layers(layers, default_schema(len(tables[0][0]), 1)))
+    return float64_copy(KAN.from_layers(layers, default_schema(len(tables[0][0]), 1)))
 
 
 ACROSS = torch.tensor([[1.0, 0.5]], dtype=torch.float64)
@@ -241,7 +241,7 @@ def test_rounding_in_the_middle_of_a_line_is_taken_for_no_jump():
     layer.spline_weight.data[0, 1, 4] = 1e-3
     layer.spline_scaler.data.fill_(1.0)
     wave = written([[("sin", 2.0, 0.3, 1.0, 0.0)]]).layers[0]
-    model = private_copy(KAN.from_layers([layer, wave], default_schema(2, 1)))
+    model = float64_copy(KAN.from_layers([layer, wave], default_schema(2, 1)))
     lines = lines_of(model, ACROSS, -ACROSS)
     found = integrate(lines, meeting_points(model, 0))
     assert not bool(found.unsettled.any())
@@ -253,7 +253,7 @@ def test_a_steep_base_far_inside_a_segment_is_found():
     layer = KANLinear(1, 1, base_activation="tanh").double()
     layer.spline_weight.data.zero_()
     layer.base_weight.data.fill_(1.0)
-    model = private_copy(KAN.from_layers([model.layers[0], layer], default_schema(2, 1)))
+    model = float64_copy(KAN.from_layers([model.layers[0], layer], default_schema(2, 1)))
     lines = lines_of(model, ACROSS, -ACROSS)
     found = integrate(lines, meeting_points(model, 0))
     assert not bool(found.unsettled.any())

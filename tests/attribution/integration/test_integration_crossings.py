@@ -14,7 +14,7 @@ from kanlens.attribution.integration.crossings import (
 )
 from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import rule
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.attribution.conftest import build
@@ -33,7 +33,7 @@ def lines_of(model, x, rows, target=0):
 @pytest.mark.parametrize("widths", [[3, 4, 1], [3, 3, 3, 1], [3, (1, 2), 1]])
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
 def test_cuts_are_where_inputs_pass_breakpoints(widths, extrapolation, draw):
-    model = private_copy(build(widths, extrapolation=extrapolation))
+    model = float64_copy(build(widths, extrapolation=extrapolation))
     x, rows = draw(6, 3), draw(6, 3, seed=2)
     found = smooth_segments(lines_of(model, x, rows), meeting_points(model, 0))
     assert len(found) > 20
@@ -47,7 +47,7 @@ def test_cuts_are_where_inputs_pass_breakpoints(widths, extrapolation, draw):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_breakpoint_that_an_input_only_just_passes_is_crossed_twice(seed):
-    model = private_copy(build([1, 1, 1], seed, base_activation="zero"))
+    model = float64_copy(build([1, 1, 1], seed, base_activation="zero"))
     line = lines_of(model, *torch.tensor([[[2.0]], [[-2.0]]], dtype=torch.float64))
     t = torch.linspace(0, 1, 20001, dtype=torch.float64)
     hidden = line.hidden(1, torch.zeros_like(t, dtype=torch.long), t)[:, 0]
@@ -64,7 +64,7 @@ def test_a_breakpoint_that_an_input_only_just_passes_is_crossed_twice(seed):
 
 
 def test_only_breakpoints_that_lead_to_the_output_count():
-    model = private_copy(build([3, 2, 2]))
+    model = float64_copy(build([3, 2, 2]))
     model.layers[0].mask[:, 1] = 0
     model.layers[1].mask[1, 0] = 0  # hidden node 0 leads to the first output only
     model.layers[0].mask[1, 2] = 0
@@ -83,7 +83,7 @@ def test_functions_leave_only_their_kinks():
     layer = FunctionLinear.from_layer(model.layers[0])
     layer.assign(0, 0, "relu", (2.0, 0.0, 1.0, 0.0))  # its kink is a breakpoint of the grid
     layer.assign(0, 1, "sin", (1.0, 0.0, 1.0, 0.0))
-    model = private_copy(KAN.from_layers([layer, model.layers[1]], model.schema))
+    model = float64_copy(KAN.from_layers([layer, model.layers[1]], model.schema))
     found = meeting_points(model, 0)[0]
     assert found[0][torch.isfinite(found[0])].unique().tolist() in ([0.0], [0.0, 1.0])
     assert found[1][torch.isfinite(found[1])].tolist() in ([], [1.0])

@@ -12,7 +12,7 @@ from kanlens.attribution import Attribution
 from kanlens.attribution.deeplift_gradients import secant
 from kanlens.attribution.metrics import Case, case_for
 from kanlens.attribution.problem import MEAN_OUTPUT, Problem
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 
 WEIGHTS = torch.tensor([8.0, -4.0, 2.0, 1.0, 0.5, 0.0], dtype=torch.float64)
@@ -67,7 +67,7 @@ def network_case(model: KAN, x: Tensor, rows: Tensor, target: int = 0, **parts: 
             problem = Problem(model=other, x=points, rows=rows, target=target)
             return secant(problem).values
 
-    copy = private_copy(model)
+    copy = float64_copy(model)
     problem = Problem(model=copy, x=x, rows=rows, target=target)
     values = values_on(copy, x)
     reference = torch.full((len(x),), problem.counted_from(MEAN_OUTPUT), dtype=torch.float64)

@@ -36,7 +36,7 @@ from kanlens.attribution.metrics import (
     top_agreement,
 )
 from kanlens.attribution.metrics.faithfulness import removal_masks
-from kanlens.attribution.metrics.points import started, subsets, without
+from kanlens.attribution.metrics.points import copied_generator, subsets, without
 from kanlens.attribution.metrics.rankings import average_ranks, correlation, count_of, dense_ranks
 from kanlens.attribution.metrics.stability import neighbours
 from tests.attribution.metrics import cases
@@ -283,8 +283,8 @@ def test_signs_and_distances():
 
 
 def test_subsets_are_all_or_random():
-    assert len(subsets(5, 2, 10, started(None)).unique(dim=0)) == 10
-    found = subsets(9, 4, 50, started(None))
+    assert len(subsets(5, 2, 10, copied_generator(None)).unique(dim=0)) == 10
+    found = subsets(9, 4, 50, copied_generator(None))
     assert found.shape == (50, 9)
     assert bool((found.sum(1) == 4).all())
     assert len(found.unique(dim=0)) > 25

@@ -12,12 +12,12 @@ from kanlens.attribution.metrics import METRICS, Case
 from kanlens.attribution.metrics.case import ROWS
 from kanlens.attribution.metrics.points import (
     brought_inside,
+    copied_generator,
     displaced,
     evaluated,
     inside_rows,
     normal,
     some_rows,
-    started,
     uniform,
 )
 from kanlens.attribution.problem import MEAN_ROW, SLOPES, ZERO
@@ -95,16 +95,16 @@ def test_references_are_those_of_the_attribution():
 def test_moves_are_redrawn_then_brought_to_the_end():
     x = torch.tensor([[0.0, 0.99], [5.0, 0.0]], dtype=torch.float64)
     scale = torch.tensor([1.0, 0.5], dtype=torch.float64)
-    found = displaced(x, scale, 4000, started(None), outside=outside)
+    found = displaced(x, scale, 4000, copied_generator(None), outside=outside)
     assert not bool(outside(found[:, 0]).any())
     assert not bool(outside(found[:, 1, 1]).any())
     assert bool(((found[:, 1, 0] == 5) | ~outside(found[:, 1, 0])).all())  # stays, or comes inside
     assert found[:, 0, 0].std() == pytest.approx(0.54, abs=0.02)  # of a normal cut at -1 and 1
-    free = displaced(x, scale, 4000, started(None))
+    free = displaced(x, scale, 4000, copied_generator(None))
     assert free[:, 0, 0].std() == pytest.approx(1.0, abs=0.05)
-    far = displaced(x[:1], 1e5 * scale, 50, started(None), outside=outside)
+    far = displaced(x[:1], 1e5 * scale, 50, copied_generator(None), outside=outside)
     assert set(far.abs()[:, 0, 0].round(decimals=9).tolist()) == {1.0}
-    box = displaced(x, scale, 500, started(None), law=uniform)
+    box = displaced(x, scale, 500, copied_generator(None), law=uniform)
     assert float((box - x).abs()[..., 0].max()) <= 1.0
 
 
@@ -158,11 +158,11 @@ def test_an_output_must_be_there_to_be_watched():
 def test_draws_come_from_a_copy():
     generator = torch.Generator().manual_seed(5)
     before = generator.get_state()
-    first = normal((4,), started(generator))
-    assert torch.equal(first, normal((4,), started(generator)))
+    first = normal((4,), copied_generator(generator))
+    assert torch.equal(first, normal((4,), copied_generator(generator)))
     assert torch.equal(generator.get_state(), before)
     assert torch.equal(first, normal((4,), torch.Generator().manual_seed(5)))
-    assert len(some_rows(torch.arange(10.0)[:, None], 4, started(None)).unique()) == 4
+    assert len(some_rows(torch.arange(10.0)[:, None], 4, copied_generator(None)).unique()) == 4
 
 
 DRAWLESS = ["sensitivity_n", "infidelity", "pgi_background", "deletion", "insertion", "lerf"]

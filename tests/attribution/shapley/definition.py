@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import Problem
-from kanlens.model.analysis import private_copy
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 from tests.attribution.conftest import build
 
 
 def problem_of(model: KAN, x: Tensor, rows: Tensor, target: int = 0) -> Problem:
-    return Problem(model=private_copy(model), x=x, rows=rows, target=target)
+    return Problem(model=float64_copy(model), x=x, rows=rows, target=target)
 
 
 def worths(model: KAN, x: Tensor, rows: Tensor, target: int) -> list[dict[frozenset[int], float]]:

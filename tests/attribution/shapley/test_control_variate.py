@@ -11,7 +11,7 @@ from kanlens.attribution.shapley import control_variate
 from kanlens.attribution.shapley.control_variate import Surrogate, count, fitted, places
 from kanlens.attribution.shapley.enumeration import enumerated, value_weights
 from kanlens.attribution.shapley.games import games
-from kanlens.attribution.shapley.permutations import Walks
+from kanlens.attribution.shapley.permutations import PermutationPaths
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.attribution.shapley.definition import network, problem_of
@@ -55,7 +55,7 @@ def game_of(model, draw, *, target=0, batch=2, rows=2):
 
 def walked(game, orders):
     """Walk in some orders from every row."""
-    walks = Walks(game, game.x)
+    walks = PermutationPaths(game, game.x)
     who, rows = torch.arange(len(game.x)), torch.arange(len(game.rows))
     return walks, walks.walk(who, rows, orders.expand(len(rows), -1, -1))
 
@@ -133,6 +133,6 @@ def test_polynomials_of_some_samples_and_rows(draw):
 
 def test_a_place_without_a_finite_output_leaves_the_polynomial_out(draw):
     game = powers(draw, "log")
-    walks = Walks(game, game.x)
+    walks = PermutationPaths(game, game.x)
     found = fitted(walks, torch.arange(2))
     assert all(bool(part.isfinite().all()) for part in (found.cubes, found.fifths, found.form))

@@ -16,7 +16,7 @@ from kanlens.io.checkpoint import load, save
 from kanlens.io.importers import import_model
 from kanlens.io.importers.source import Importer
 from kanlens.model.network import KAN
-from kanlens.model.recording import remember
+from kanlens.model.recording import store_statistics
 
 KNOWN = "efficient-kan (layers.0.base_weight, layers.0.spline_weight, layers.0.grid)"
 SAVE = "Save torch.save(model.state_dict(), path)."
@@ -74,7 +74,7 @@ def test_plain_safetensors(tmp_path, state, x, metadata):
 
 def test_kanlens_checkpoint_is_loaded_and_a_kan_copied(tmp_path, x):
     model = KAN([3, 2, 1], feature_names=["a", "b", "c"])
-    remember(model, x)
+    store_statistics(model, x)
     path = save(model, tmp_path / "renamed.bin")
     for found in (import_model(path), import_model(model)):
         assert found is not model

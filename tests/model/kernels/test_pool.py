@@ -70,13 +70,18 @@ def test_an_error_reaches_the_caller_when_all_have_stopped(threads, bad):
     assert sorted(done) == [0, 1]
 
 
-def test_threads_for_follows_torch():
+def test_only_long_work_is_shared_out_among_the_threads_of_torch():
+    def parts(nanoseconds):
+        found = []
+        pool.share(lambda begin, end: found.append((begin, end)), (), 100, nanoseconds)
+        return len(found)
+
     before = torch.get_num_threads()
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            assert pool.threads_for(pool.SERIAL) == threads
-            assert pool.threads_for(pool.SERIAL - 1) == 1
+            assert parts(pool.SERIAL) == (1 if threads == 1 else threads * pool.CHUNKS)
+            assert parts(pool.SERIAL - 1) == 1
     finally:
         torch.set_num_threads(before)
 

@@ -1,4 +1,4 @@
-"""Add functions of one's own to those an edge can be."""
+"""Register user-defined elementary functions."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.functions.catalog import FUNCTIONS
+from kanlens.functions.registration import register_function
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.model.registration import register_function
 from kanlens.symbolic.library import library
 
 

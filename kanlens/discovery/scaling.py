@@ -1,4 +1,4 @@
-"""What a user passes to `discover`, checked, split, and scaled: origin and unit of every column."""
+"""Input scaling: what `discover` is given, checked, split; origin and unit of every column."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import torch
 from kanlens.checks import check_finite, message
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.deadlines import ending
-from kanlens.discovery import constants as tuned
-from kanlens.discovery.outliers import distant_rows, wrong_beside, wrong_rows
+from kanlens.discovery import settings as tuned
+from kanlens.discovery.outliers import distant_rows, outlier_rows, wrong_beside
 from kanlens.discovery.regression import Array, spread_rows
 from kanlens.errors import ShapeError
 from kanlens.symbolic.composition import Expr
@@ -200,7 +200,7 @@ def table_of(
     target, useful = target[pick], _useful(columns)
     wrong, more_wrong = (distant_rows(columns, some) for some in (columns, more[0]))
     with ending(time.monotonic() + seconds):
-        wrong[~wrong] = wrong_rows(columns[~wrong][:, useful], target[~wrong])
+        wrong[~wrong] = outlier_rows(columns[~wrong][:, useful], target[~wrong])
         sound = columns[~wrong][:, useful], target[~wrong]
         near = ~more_wrong
         more_wrong[near] = wrong_beside(*sound, more[0][near][:, useful], more[1][near])

@@ -1,4 +1,4 @@
-"""Which formula of a front is chosen, which are shown beside it, and how: in the data's units."""
+"""Model selection: the formula chosen from a front, those shown beside it, in data units."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Entry, Front
 from kanlens.discovery.regression import Array, relative_error
-from kanlens.discovery.tables import ScaledTable, number, resolved, rounding_step, shortest
+from kanlens.discovery.scaling import ScaledTable, number, resolved, rounding_step, shortest
 from kanlens.symbolic.composition import Expr, evaluator
 from kanlens.symbolic.constants import can_refine, snap
 from kanlens.symbolic.front import front as lowest

@@ -1,4 +1,4 @@
-"""The whole way from numbers to a formula: train, prune, refine, read; several starts.
+"""Multi-start search, from numbers to a formula: train, prune, refine, read.
 
 One start trains a network with a penalty on the L1 norm of its edges, prunes it and trains it
 again, until pruning finds nothing more to remove; trains what is left on a finer grid without a

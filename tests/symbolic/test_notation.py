@@ -10,7 +10,7 @@ from kanlens.errors import DataError
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.symbolic.composition import evaluator
-from kanlens.symbolic.wording import (
+from kanlens.symbolic.notation import (
     edge_text,
     formula_text,
     latex,

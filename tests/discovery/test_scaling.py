@@ -5,7 +5,7 @@ import pytest
 import sympy
 
 import kanlens
-from kanlens.discovery.tables import Scale, resolved, rounding_step, shortest
+from kanlens.discovery.scaling import Scale, resolved, rounding_step, shortest
 
 X1, X2 = sympy.symbols("x1 x2")
 

@@ -1,4 +1,4 @@
-"""A target that depends on one column: a smooth curve through it, and formulas of that curve."""
+"""Functions of one variable: a smooth curve through one column, and formulas of that curve."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 import numpy as np
 import sympy
 
-from kanlens.discovery import constants as tuned
+from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz, CandidateTerms, SumOfTerms
 from kanlens.discovery.curves import U, clear, fit_curves
 from kanlens.discovery.front import Front

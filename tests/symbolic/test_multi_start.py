@@ -5,8 +5,8 @@ import torch
 
 from kanlens.errors import InterruptedWarning
 from kanlens.model.network import KAN
-from kanlens.symbolic import recipe as module
-from kanlens.symbolic.recipe import Recipe, find_formula
+from kanlens.symbolic import multi_start as module
+from kanlens.symbolic.multi_start import Recipe, find_formula
 
 x1, x2 = sympy.symbols("x1 x2")
 

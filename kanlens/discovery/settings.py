@@ -1,4 +1,4 @@
-"""The tuned constants of the search, by theme, with what each of them means.
+"""Settings of the search, by theme, with what each of them means.
 
 Errors are relative and squared: the mean squared error over the variance of the target. Numbers
 with a reason or a measurement say it; of the others none is on record. What all of them together
@@ -179,7 +179,7 @@ TEST_PIECES, TEST_PIECES_OF_ONE = 5, 20  # of splines that look for what is left
 TEST_SURE = 4.0  # deviations from what noise gives at most
 TEST_ROWS = 4  # per term of the test
 TEST_DEGREES, TEST_TERMS = (4, 3, 2), 200
-TEST_LOUD = 0.1  # noise beyond this share of the variance is not believed
+TEST_LARGE_RESIDUAL = 0.1  # noise beyond this share of the variance is not believed
 WRONG_LENGTHS = (1.0, 2.5)
 WRONG_NUGGET = 1e-2  # wrong cells are not followed
 WRONG_BLOCK = 400  # rows of one smooth model
