@@ -92,7 +92,7 @@ def test_a_fault_is_caught_and_a_survivor_named(tmp_path, capsys, monkeypatch):
 
 
 def test_tests_named_like_a_file_run_first_and_then_those_that_import_it():
-    source = Path("kanlens/splines/hulls.py")
+    source = Path("kanlens/splines/pieces.py")
     found = mutation.in_turn(mutation.ROOT, ["tests/splines"], source)
-    assert found[:2] == [Path("tests/splines/test_hulls.py"), source]
+    assert found[:2] == [Path("tests/splines/test_pieces.py"), source]
     assert {path.parent.name for path in found} == {"splines"}

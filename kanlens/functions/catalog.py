@@ -7,6 +7,7 @@ here, or one call of `kanlens.register_function`.
 
 from __future__ import annotations
 
+import copyreg
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -27,6 +28,9 @@ def find_function(name: str, *, call: str = "find_function") -> ElementaryFuncti
     known = ALIASES.get(name, name)
     check_choice(call, "function", known, FUNCTIONS)
     return FUNCTIONS[known]
+
+
+copyreg.pickle(ElementaryFunction, lambda entry: (find_function, (entry.name,)))
 
 
 def check_functions(call: str, names: Iterable[str]) -> None:

@@ -1,4 +1,5 @@
 import math
+import pickle
 import re
 
 import numpy as np
@@ -104,3 +105,8 @@ def test_unknown_function_is_refused_with_the_nearest():
     text += "Did you mean 'gaussian'?"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         find_function("gausian", call="suggest")
+
+
+def test_functions_are_pickled_by_name():
+    for entry in FUNCTIONS.values():
+        assert pickle.loads(pickle.dumps(entry)) is entry  # noqa: S301
