@@ -1,8 +1,6 @@
 """When work that was given a limit in seconds has to end.
 
-Work that knows its limit asks a `Deadline`. What a search calls and knows nothing of it, least
-squares, rules of algebra, models of rows, asks `check_time` before every step that may take long;
-what cannot be broken off is begun only where `work_in` the time that is left has room for it.
+Searches ask a `Deadline`; what they call asks `check_time` before every step that may take long.
 """
 
 from __future__ import annotations

@@ -72,20 +72,9 @@ def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GaussianCopula:
-    """Gaussian copula of the features.
+    """Gaussian copula [1]_ [2]_ of the features: only the dependence is normal.
 
-    The marginal of a feature is the rows' own: the k-th smallest value holds the probability 1/n,
-    and the scores between the quantiles k/n and (k+1)/n of the standard normal law. Only the
-    dependence is normal.
-
-    Attributes
-    ----------
-    sorted : Tensor, shape (row, in)
-        Values of each feature, increasing.
-    order : Tensor, shape (row, in)
-        Which row each of them stands in.
-    correlation : Tensor, shape (in, in)
-        Of the normal scores; 0 for features that do not vary.
+    The marginals are the rows' own: the k-th smallest value holds the probability 1/n.
 
     References
     ----------
@@ -94,9 +83,9 @@ class GaussianCopula:
        dependent, 2021, section 3.3.
     """
 
-    sorted: Tensor
-    order: Tensor
-    correlation: Tensor
+    sorted: Tensor  # (row, in), increasing
+    order: Tensor  # (row, in)
+    correlation: Tensor  # (in, in), of the normal scores
 
     @classmethod
     def of(cls, rows: Tensor) -> GaussianCopula:

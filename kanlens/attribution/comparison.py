@@ -325,36 +325,17 @@ def _agreement(done: dict[str, Attribution]) -> pd.DataFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is known of a method on the compared samples; NaN where it is not.
+    """What is known of a method on the compared samples; NaN where it is not."""
 
-    Attributes
-    ----------
-    slopes, random : bool
-        Whether its values are slopes instead of shares, and whether it samples.
-    baseline : str
-        What it counts from.
-    gap : float
-        Sum of |completeness gap| over the sum of |output - reference|.
-    error, rank : float
-        L1 distance from the exact Shapley values counted from the same baseline over their norm,
-        and the rank agreement with these.
-    floor : float
-        Error of a random attribution.
-    rounding : float
-        Relative distance of two neighboring numbers in the dtype of the values.
-    compared : bool
-        Whether the error was asked for.
-    """
-
-    slopes: bool
-    random: bool
+    slopes: bool  # values are slopes instead of shares
+    random: bool  # it samples
     baseline: str
-    gap: float
-    error: float
-    rank: float
-    floor: float
-    rounding: float = 0.0
-    compared: bool = True
+    gap: float  # sum of |completeness gap| over that of |output - reference|
+    error: float  # L1 distance from the exact Shapley values over their norm
+    rank: float  # rank agreement with these
+    floor: float  # error of a random attribution
+    rounding: float = 0.0  # relative distance of neighboring numbers in the dtype
+    compared: bool = True  # the error was asked for
 
 
 def verdict(evidence: Evidence) -> str:

@@ -74,13 +74,8 @@ def method(
     needs_background: bool = True,
     random: bool = False,
     scope: Scope = "local",
-    reference: str = "",
 ) -> Callable[[Function], Function]:
-    """Register a function as the method of its name.
-
-    The first line of its docstring is the summary; `reference` is taken from its references where
-    it is left out.
-    """
+    """Register a function as the method of its name; its docstring has summary and reference."""
 
     def register(function: Function) -> Function:
         _REGISTERED[function] = Method(
@@ -91,7 +86,7 @@ def method(
             complete=complete,
             needs_background=needs_background,
             random=random,
-            reference=reference or cited(function),
+            reference=cited(function),
             summary=headline(function),
         )
         return function

@@ -1,8 +1,6 @@
-"""Additive approximation of an output by sums of the first layer's edges, feature by feature.
+"""Additive approximation of an output by weighted sums of the first layer's edges.
 
-On what its inputs reach, everything after the first layer is nearly a weighted sum of the first
-layer's edges; with weights of their own for every edge, such a sum is a function of each feature
-added up. The weights are fitted where the model is evaluated; what remains is bounded elsewhere.
+The weights are fitted where the model is evaluated; what remains is bounded elsewhere.
 """
 
 from __future__ import annotations

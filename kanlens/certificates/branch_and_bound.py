@@ -1,9 +1,4 @@
-"""Branch and bound: a partition of the domain, refined where a statement is still open.
-
-All statements about an output share one partition: every box is bounded once, for all of them.
-Boxes are halved along the feature that the width of their bounds comes from; a poor choice only
-costs boxes.
-"""
+"""Branch and bound: one partition of the domain for all statements, refined where one is open."""
 
 from __future__ import annotations
 

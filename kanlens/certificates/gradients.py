@@ -1,10 +1,7 @@
 """Bounds on the gradient: interval backpropagation, sharpened by linear relaxation.
 
-The derivative by a feature is a sum over the nodes u of a layer of g_u(u) times du/dx, with g_u
-the derivative by the node: a function of u alone, once the layers behind are replaced by their
-middles. Its chord makes the derivative linear in the nodes, which the layers before make a sum of
-functions of single features, again enclosed exactly. The error falls with the square of the box,
-that of interval products only with its width.
+The derivative is sum_u g_u(u) du/dx over the nodes of a layer; the chord of g_u makes it linear in
+the nodes, so that its error falls with the square of the box instead of its width.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """Interval arithmetic on tensors, rounded outwards: pairs (low, high) of one shape.
 
-A sum or product of float64 numbers is off by at most 1.2e-16 of the sizes that were added; ends
-are moved by `EPS` = 4e-16 of them for every term, so that they hold for exact arithmetic and for
-its float64 evaluation. An end that is exactly 0 because every term is stays 0, and an end keeps
-its sign when all terms have it. What is NaN is known of nothing: infinite ends.
+Ends move by `EPS` = 4e-16 of every term added (float64 is off by at most 1.2e-16), and keep an
+exact 0 or a sign that all terms have. NaN becomes infinite ends.
 """
 
 from __future__ import annotations

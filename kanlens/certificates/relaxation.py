@@ -1,9 +1,7 @@
 """Linear relaxation (CROWN [1]_) with spline edges in place of neurons.
 
-On the interval that a node can reach, a combination of its outgoing edges lies within a margin of
-its chord. The chord makes the layers behind a linear form of the sums before the node. All edges
-of an input are added before their hull is taken, so that in the first layer what several nodes
-make of a feature is one function, enclosed exactly.
+All edges of an input are added before their hull is taken about a chord, so that what several
+nodes make of a feature is enclosed exactly.
 
 References
 ----------

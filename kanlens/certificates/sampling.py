@@ -58,16 +58,10 @@ class Extremes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PointPair:
-    """Two points that differ in one feature, the lower value of it first, and the outputs there.
+    """Two points that differ in one feature, its lower value first, and the outputs there."""
 
-    Attributes
-    ----------
-    x : Tensor, shape (2, in)
-    value : Tensor, shape (2,)
-    """
-
-    x: Tensor
-    value: Tensor
+    x: Tensor  # (2, in)
+    value: Tensor  # (2,)
 
     @functools.cached_property
     def rise(self) -> float:

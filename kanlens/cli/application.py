@@ -1,8 +1,6 @@
-"""The application: its commands, what its exit codes mean, and its errors.
+"""The application: its commands, its errors in one line, and its exit codes.
 
-0 done, 1 a known error in one line, 2 usage, 3 a bug, 130 interrupted. In errors, arguments of
-Python become the options of the command; messages name an argument as ``name=value``, as
-``name=...``, or first in ``expected name to be``.
+0 done, 1 a known error, 2 usage, 3 a bug, 130 interrupted. Errors name the command's options.
 """
 
 from __future__ import annotations
@@ -184,23 +182,7 @@ def load_commands() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one kanlens command and return its exit code.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The words after ``kanlens``; those of the process when None.
-
-    Returns
-    -------
-    int
-        0 done, 1 a known error, 2 usage, 130 interrupted. Other exceptions pass.
-
-    Examples
-    --------
-    >>> main(["info", "no-such-file"])
-    1
-    """
+    """Run one kanlens command and return its exit code; `argv` is the process's own when None."""
     load_commands()
     return execute(app, argv, "kanlens")
 

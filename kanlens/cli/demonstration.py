@@ -198,9 +198,9 @@ class _Job:
         }
 
 
-def _top(shares: Attribution, count: int = 3) -> str:
-    """Name the features with the largest mean contributions."""
-    frame = shares.to_importance().to_frame().nlargest(count, "importance")
+def _top(shares: Attribution) -> str:
+    """Name the three features with the largest mean contributions."""
+    frame = shares.to_importance().to_frame().nlargest(3, "importance")
     return ", ".join(str(name) for name in frame["feature"])
 
 

@@ -1,8 +1,6 @@
 """The process of a command: an interrupt (Ctrl-C) ends it with one line, whatever it is doing.
 
-While modules are loaded nothing is half done: the process leaves at once. A command gets a
-KeyboardInterrupt, so that it can keep what it found; never inside an import, which might swallow
-it. A thread watches that the command comes round to it, and takes the second interrupt.
+A command gets a KeyboardInterrupt, never inside an import, which might swallow it.
 """
 
 from __future__ import annotations

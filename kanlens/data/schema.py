@@ -1,8 +1,6 @@
 """What a model's inputs and outputs are: names, units, kinds, task.
 
-A table has columns, a model has features: a numeric or two-valued column is one feature, a
-categorical column is one feature per category. `Schema.encode` is the one place where cells
-become numbers, for training tables and for frames given to a trained model alike.
+A categorical column is one feature per category, any other column one feature.
 """
 
 from __future__ import annotations

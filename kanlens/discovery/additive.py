@@ -1,9 +1,7 @@
 """Additive models: a function of the target as a sum of splines of single columns.
 
-`AdditiveModel` tries known functions of the target. If ``y = g(sum of f_i(x_i))`` with an unknown
-g, a function of y equals that sum: `OuterFunction` finds the two as the first pair of canonical
-correlation [1]_ between the splines of y and those of the columns, one singular value
-decomposition. The functions f_i are written as formulas, then y as a function of their sum.
+`AdditiveModel` tries known functions of the target; `OuterFunction` finds an unknown one as the
+first canonical correlation [1]_ between the splines of y and those of the columns.
 
 References
 ----------

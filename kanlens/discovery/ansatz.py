@@ -1,9 +1,4 @@
-"""The interface of all ansatzes, and the two simplest: a sum of columns, a product of powers.
-
-An ansatz is a family of models that least squares solves. It fits some to a problem, writes those
-that fit as formulas, and offers these to a front; only the mathematics of the first two steps is
-its own.
-"""
+"""The interface of all ansatzes, and the two simplest: a sum of columns, a product of powers."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Outlier rows: targets far from their neighbors', which would bend every formula.
-
-They are only set aside while a formula is looked for. Whether it follows them is asked at the end.
-Arrays are columns (row, feature) and targets (row,); rows are found as a bool (row,), none of them
-where they would be many.
-"""
+"""Outlier rows, set aside during a search: targets (row,) far from those of their neighbors."""
 
 from __future__ import annotations
 

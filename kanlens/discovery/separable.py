@@ -1,9 +1,7 @@
 """Products of functions, for targets of any sign, where logarithms fail.
 
-`SeparableProduct` fits functions of single columns, each factor in turn by least squares with the
-others as they are. `ProductWithCombination` is a function of one column times one of a
-combination: if ``y = a(w) b(z)``, then ``a(w) - y / b(z)`` vanishes, which is linear in the
-splines of a and of 1/b, so that the pair is the null vector of one matrix.
+`SeparableProduct` fits one factor after the other; `ProductWithCombination` solves y = a(w) b(z)
+as the null vector of a(w) - y / b(z), linear in the splines of a and 1/b.
 """
 
 from __future__ import annotations

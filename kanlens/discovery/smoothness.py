@@ -1,9 +1,4 @@
-"""Smoothness: leave-one-out errors of RBF Gaussian processes, and a test for noise.
-
-A Gaussian process with one length for all columns is solved once for every length; its errors on
-left-out rows follow without further solving [1]_. When columns are exchanged for fewer ones that
-say the same, this error falls; when they say less, it rises. Arrays are columns (row, feature)
-and targets (row,).
+"""Smoothness: leave-one-out errors of RBF Gaussian processes [1]_, and a test for noise [2]_.
 
 References
 ----------

@@ -1,10 +1,7 @@
 """Short sums out of very many terms.
 
-`SparseSum` takes products of powers and waves of the columns. Where they are too many to be fitted
-together and dropped one by one, sums grow by a beam search: of every sum kept so far the residual
-is compared with all products at once, and the best sums with one more term are kept [1]_.
-`DictionarySum` takes products of a monomial and a function of a combination; pairs are compared
-all with all, and a third term is added to the best.
+`SparseSum` grows sums of powers and waves by a beam search on the residual [1]_; `DictionarySum`
+compares all pairs of monomials times functions of a combination, and adds a third term to the best.
 
 References
 ----------

@@ -1,9 +1,6 @@
 """Structure search: simpler problems found from a trained network's gradients.
 
-Columns that the network does not need are left out, and columns that it needs only together
-become one; a network trained on what is left says whether that was right. A target that is a sum
-or a product of functions of some columns each is taken apart: the network tells one part, which
-is then taken away from the data.
+Columns are left out or joined, and a sum or product loses the part that the network tells.
 """
 
 from __future__ import annotations

@@ -1,12 +1,7 @@
 """Separability and symmetry of a function known by its values and slopes, as in AI Feynman [1]_.
 
-A function of a and b depends on them through h(a, b) alone exactly when its slopes are in the
-ratio of those of h. It is a sum of a function of some columns and one of the others exactly when
-moving both kinds changes it by the sum of what moving each does. A trained network knows values
-and slopes everywhere, up to its error; what counts as equal here is settled by that error.
-
-A `Surface` takes columns (row, feature) and returns values (row,); slopes are (row, feature) and
-errors relative and squared.
+A function depends on a and b through h(a, b) alone when its slopes are in the ratio of those of h.
+A `Surface` takes columns (row, feature) and returns values (row,); errors are relative and squared.
 
 References
 ----------

@@ -1,8 +1,6 @@
 """The registry of elementary functions: what symbolic edges are made of, and base activations.
 
-A symbolic edge is ``c * g(a * u + b) + d`` with g one entry of `FUNCTIONS`; a base activation, the
-fixed function beside a spline, is one of those that `BASES` names. A new function is one entry
-here, or one call of `kanlens.register_function`.
+A symbolic edge is ``c * g(a * u + b) + d`` with g one entry of `FUNCTIONS`.
 """
 
 from __future__ import annotations

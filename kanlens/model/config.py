@@ -70,18 +70,10 @@ class LayerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NodesConfig:
-    """What becomes of the sums that a layer returns.
+    """What becomes of the sums that a layer returns."""
 
-    Attributes
-    ----------
-    arities : tuple of int
-        Number of factors of each product; they are the last outputs of the layer, in this order.
-    scaled : bool
-        Whether nodes have a fixed scale and shift.
-    """
-
-    arities: tuple[int, ...] = ()
-    scaled: bool = False
+    arities: tuple[int, ...] = ()  # factors of each product; these are the last outputs
+    scaled: bool = False  # a fixed scale and shift
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> NodesConfig:

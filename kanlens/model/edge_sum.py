@@ -18,26 +18,13 @@ CHUNK = 2**20  # edge values held at once
 
 
 class Weights(NamedTuple):
-    """The weights of a layer as they are kept.
+    """The weights of a layer as they are kept."""
 
-    Attributes
-    ----------
-    spline : Tensor, shape (out, in, basis)
-        Spline coefficients before `scale`.
-    scale : Tensor, shape (out, in), or None
-        Factor of the splines.
-    base : Tensor, shape (out, in)
-        Weights of the base function.
-    bias : Tensor, shape (out,)
-    mask : Tensor, shape (out, in)
-        Multiplies every edge.
-    """
-
-    spline: Tensor
-    scale: Tensor | None
-    base: Tensor
-    bias: Tensor
-    mask: Tensor
+    spline: Tensor  # (out, in, basis), before `scale`
+    scale: Tensor | None  # (out, in)
+    base: Tensor  # (out, in)
+    bias: Tensor  # (out,)
+    mask: Tensor  # (out, in)
 
     def coefficients(self) -> Tensor:
         """Return the B-spline coefficients of every edge, scale and mask multiplied in."""

@@ -1,15 +1,10 @@
 """Sound enclosures of the edges of a spline layer, and of their slopes, on many boxes at once.
 
-Between knots an edge is a polynomial plus a multiple of the base function. The base is replaced
-by the polynomial through its values at Chebyshev nodes, whose error the sixth derivative bounds
-[1]_; intervals wider than 0.75 are cut so that this error stays about 1e-9 of the base weight.
-What remains is one polynomial per piece, kept as coefficients from which control points on any
-part of the piece follow.
+The base is replaced by the polynomial through its values at Chebyshev nodes, whose error the sixth
+derivative bounds; intervals wider than 0.75 are cut, so that it stays near 1e-9 of the base weight.
 
-Rounding: a coefficient comes from at most a few hundred operations, so that its error is below
-1e-13 of the sizes that were added; margins are `PAD` = 1e-12 of them. A slope also keeps the
-sign of its B-spline coefficients, which differences of stored numbers give exactly: splines with
-non-decreasing coefficients have slopes of at least 0, not of at least -1e-12.
+Rounding is below 1e-13 of the sizes that were added; margins are `PAD` = 1e-12 of them. A slope
+keeps the sign of its B-spline coefficients, exact differences of stored numbers.
 """
 
 from __future__ import annotations
@@ -103,18 +98,11 @@ class Spline(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """Polynomials of every edge on every piece, in s from -1 to 1 on the piece.
+    """Polynomials of every edge on every piece, in s from -1 to 1 on the piece."""
 
-    Attributes
-    ----------
-    cuts : Tensor, shape (in, piece + 1)
-    powers : Tensor, shape (out, in, piece, power)
-    margin : Tensor, shape (out, in, piece)
-    """
-
-    cuts: Tensor
-    powers: Tensor
-    margin: Tensor
+    cuts: Tensor  # (in, piece + 1)
+    powers: Tensor  # (out, in, piece, power)
+    margin: Tensor  # (out, in, piece)
 
 
 class SplineEnclosure:

@@ -15,22 +15,13 @@ from kanlens.splines.control_points import ControlPoints
 
 @dataclass(frozen=True, eq=False)
 class FunctionEdges:
-    """The edges of a layer that share one function: mask * (c * g(a * x + b) + d).
-
-    Attributes
-    ----------
-    g : ElementaryFunction
-    out, in_ : Tensor, shape (edge,)
-    affine : Tensor, shape (edge, 4)
-        a, b, c, d.
-    mask : Tensor, shape (edge,)
-    """
+    """The edges of a layer that share one function: mask * (c * g(a * x + b) + d)."""
 
     g: ElementaryFunction
-    out: Tensor
-    in_: Tensor
-    affine: Tensor
-    mask: Tensor
+    out: Tensor  # (edge,)
+    in_: Tensor  # (edge,)
+    affine: Tensor  # (edge, 4): a, b, c, d
+    mask: Tensor  # (edge,)
 
     def parameters(self, like: Tensor) -> tuple[Tensor, ...]:
         """Return a, b, c, d and the mask, to be combined with (..., edge) or (box, edge, piece)."""

@@ -1,9 +1,4 @@
-"""A layer in which some edges are elementary functions and the others stay splines.
-
-An edge named in `functions` is ``c * g(a * x + b) + d`` with g from `FUNCTIONS`; its four numbers
-are trained like any weight. The spline of such an edge is kept, switched off, so that the edge
-can become a spline again.
-"""
+"""A layer in which some edges are elementary functions and the others stay splines."""
 
 from __future__ import annotations
 

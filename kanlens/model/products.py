@@ -1,12 +1,8 @@
 """Nodes: what the sums of a layer become before the next layer reads them.
 
-A layer returns one sum per subnode. The first sums are nodes as they are; the others are the
-factors of products [1]_, product after product. A node may be scaled and shifted by fixed numbers.
-
-What a product owes to each factor between two points is the Shapley value of the game "these
-factors at the one point, the others at the other" [2]_. Divided by the factor's step it is the
-mean, over t from 0 to 1, of the product of the other factors on the straight line between the
-points: defined for a factor that stands still, too, and there the derivative when all do.
+The first sums are nodes as they are, the others factors of products [1]_. What a product owes to a
+factor between two points is its Shapley value [2]_; divided by the factor's step, the mean of the
+product of the others on the line between the points, defined for a factor that stands still, too.
 
 References
 ----------
@@ -69,18 +65,10 @@ def split(ours: Tensor, theirs: Tensor) -> Tensor:  # (..., factor)
 
 @dataclass(frozen=True)
 class Grouping:
-    """Which subnodes are nodes, and which are multiplied: sums first, then products.
-
-    Attributes
-    ----------
-    sums : int
-        Number of nodes that are single subnodes.
-    arities : tuple of int
-        Number of factors of each product.
-    """
+    """Which subnodes are nodes, and which are multiplied: sums first, then products."""
 
     sums: int
-    arities: tuple[int, ...] = ()
+    arities: tuple[int, ...] = ()  # number of factors of each product
 
     @property
     def subnodes(self) -> int:

@@ -1,9 +1,6 @@
 """Geometry of a network diagram, in inches: its nodes, the boxes of its curves, and its names.
 
-Inputs lie at the bottom, outputs on top. Between two levels stand the boxes of the edges, grouped
-over the node they come from, so that all functions of one input stand together and the lines
-below the boxes never cross. A group is up to four boxes high. Edges into a node that multiplies end
-at its factors, which lie side by side a little below it.
+Inputs lie at the bottom; boxes are grouped over the node they come from, so that no lines cross.
 """
 
 from __future__ import annotations

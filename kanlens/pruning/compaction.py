@@ -1,9 +1,6 @@
 """Reachability of nodes, and compaction of a network to those on a path.
 
-A factor of a product that lost its last edge is a constant, its bias. A product whose factors are
-all constant, or one of them zero, is a constant itself. Of any other product the constant factors
-go into the node's scale; one factor that is left alone makes the product of a hidden layer a sum.
-Outputs keep their order, in which sums come first, so an output stays the product it is.
+Constant factors of a product go into its node's scale; a hidden product of one factor is a sum.
 """
 
 from __future__ import annotations

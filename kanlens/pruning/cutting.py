@@ -1,8 +1,6 @@
 """`prune`: remove edges by score, and report the loss that each removal cost.
 
-A removed edge leaves its mean over the data in the bias of its sum, so that what is lost is only
-the part of the function that varies. Nodes and features that lose their last edge are taken out of
-the tensors, and the remaining features keep their names; for products see `compaction`.
+A removed edge leaves its mean over the data in the bias of its sum.
 """
 
 from __future__ import annotations

@@ -19,16 +19,8 @@ FLOOR = 1e-6  # smallest rise of the loss a budget allows, in parts of that of t
 class LossEvaluator:
     """Loss during pruning: against targets, or the original outputs (distillation).
 
-    Without y it is the mean square of the output's change over its variance.
-
-    Attributes
-    ----------
-    first_loss : float
-        Loss of the output before anything is removed.
-    floor : float
-        Rise of the loss that a budget other than 0 always allows.
-    target : Tensor
-        What training would be told to reach, for all rows.
+    Without y it is the mean square of the output's change over its variance. `floor` is the rise
+    that a budget other than 0 always allows, `target` what training is told to reach, for all rows.
     """
 
     @torch.no_grad()

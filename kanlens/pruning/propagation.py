@@ -76,13 +76,8 @@ def scale_edges(layer: KANLinear, out: int, factors: Tensor) -> Callable[[], Non
 class Propagation:
     """Values of all nodes of a network over rows (batch, in), under changes of its edges.
 
-    `values` are the nodes of each level (batch, node), from the scaled inputs on, and `sums` what
-    each layer returns (batch, out). The model's masks and biases change with each removal, its
-    weights with each scaling.
-
-    A removed edge changes one sum and its node, so the node's own edges are all that the next layer
-    needs to evaluate; only the layers behind that are run in full. What an edge takes along to the
-    next layer is remembered until its node changes.
+    `values` are the nodes of each level (batch, node), from the scaled inputs on, and `sums` the
+    outputs of each layer (batch, out). Only layers behind a removed edge's node are run in full.
     """
 
     @torch.no_grad()

@@ -29,22 +29,12 @@ PARTS = 200  # edges are scored anew after every removal of this part of them
 
 @dataclass(frozen=True, eq=False)
 class Tuner:
-    """Fine-tuning without a penalty, kept only where held-out rows agree.
+    """Fine-tuning without a penalty, kept only where held-out rows agree."""
 
-    Attributes
-    ----------
-    rows, target : Tensor
-        All rows of x (batch, in), and what training is told to reach.
-    held_out : Tensor of int
-        Rows that training does not see; it ends in the state that is best on them.
-    steps : int
-        Of LBFGS, ten iterations each.
-    """
-
-    rows: Tensor
+    rows: Tensor  # (batch, in)
     target: Tensor
-    held_out: Tensor
-    steps: int
+    held_out: Tensor  # rows whose best state is kept
+    steps: int  # of LBFGS, ten iterations each
 
     def tuned(self, model: KAN, loss: Callable[[KAN], float]) -> tuple[KAN, float]:
         """Return a trained copy with its held-out loss, or the model where that is no better."""

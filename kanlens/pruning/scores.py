@@ -1,9 +1,4 @@
-"""Edge scores: how much each edge matters, by every score that edges can be pruned by.
-
-A score of a function alone (its weights, deviation or variation) says nothing of what comes behind;
-damage asks for exactly that, one edge at a time. Path and backward scores follow shares of the
-outputs back through the network.
-"""
+"""Edge scores: how much each edge matters, by every score that edges can be pruned by."""
 
 from __future__ import annotations
 

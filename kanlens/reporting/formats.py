@@ -36,17 +36,17 @@ def number(value: Any, digits: int = 3) -> str:
     return MINUS + text if value < 0 else text
 
 
-def signed(value: Any, digits: int = 3) -> str:
+def signed(value: Any) -> str:
     """Write a number with its sign."""
-    text = number(value, digits)
+    text = number(value)
     return f"+{text}" if value is not None and math.isfinite(value) and value > 0 else text
 
 
-def fixed(value: Any, places: int = 2) -> str:
-    """Write a number with so many decimals."""
+def fixed(value: Any) -> str:
+    """Write a number with two decimals."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    return f"{value:.{places}f}".replace("-", MINUS)
+    return f"{value:.2f}".replace("-", MINUS)
 
 
 def percent(value: Any, digits: int = 1) -> str:

@@ -1,8 +1,6 @@
 """Cost limits of a report: which rows, which background, which methods.
 
-The limits below keep a report of a usual model within seconds on two cores. What methods take is
-estimated beforehand, as measured on one core of a laptop; estimates only decide what is left out,
-so that one wrong by a factor of three does no harm.
+Estimates are as measured on one core of a laptop; a factor of three does no harm.
 """
 
 from __future__ import annotations

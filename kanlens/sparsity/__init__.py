@@ -1,9 +1,4 @@
-"""Norms of edges, penalties made of them, and group soft-thresholding of edges.
-
-Weights and functions are in the scaled units of the layer. Every norm has shape (out, in), is zero
-for a masked edge, and is differentiable in the weights, those of activations also in x; where an
-edge is zero, and the norm has a corner, its gradient there is zero.
-"""
+"""Norms of edges (out, in), penalties made of them, and group soft-thresholding of edges."""
 
 from kanlens.model.layers import entropy
 from kanlens.sparsity.norms import activation_l1, activation_l2, curvature, raw_l1, weight_l1

@@ -1,15 +1,10 @@
 """Mean and variance of every edge from the moments of its basis, without the edges' values.
 
-Within a cell of the grid only degree + 1 functions and the base live. Their covariances over the
-rows in the cell, and their means there, are all that the data has to say:
-
     var(phi) = sum_cells share * (mean of phi in the cell - mean of phi)^2
              + sum_cells share * (covariance in the cell, a quadratic form in the weights)
 
-Both are sums of what is not negative, the covariances are taken about the cell's own means, and
-the edge's mean is subtracted from its coefficients first (functions that add up to one do not
-notice), so that nothing is lost where an edge varies far less than it is high. Everything is
-summed in float64.
+Only degree + 1 functions and the base live in a cell. Both sums are of what is not negative, in
+float64, and edge means are subtracted first, so that no digits cancel.
 """
 
 from __future__ import annotations

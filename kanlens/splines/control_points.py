@@ -18,28 +18,17 @@ from torch import Tensor
 class ControlPoints:
     """Every edge of a layer on boxes of its inputs, piece by piece.
 
-    On a piece an edge is the polynomial with these Bernstein control points, plus something
-    between `below` and `above`.
-
-    Attributes
-    ----------
-    points : Tensor, shape (box, out, in, piece, point)
-        Control points of the polynomial on each piece.
-    below, above : Tensor, shape (box, out, in, piece)
-        Infinite where nothing is known.
-    start, end : Tensor, shape (box, in, piece)
-        Ends of the pieces; together they cover the box.
-    lower, upper : Tensor, shape (box, out, in)
-        Bounds of the edge on the box that were found otherwise; infinite where there are none.
+    On a piece an edge is the polynomial with these Bernstein control points, plus something between
+    `below` and `above`; `lower` and `upper` are bounds on the box that were found otherwise.
     """
 
-    points: Tensor
-    below: Tensor
-    above: Tensor
-    start: Tensor
-    end: Tensor
-    lower: Tensor
-    upper: Tensor
+    points: Tensor  # (box, out, in, piece, point)
+    below: Tensor  # (box, out, in, piece)
+    above: Tensor  # (box, out, in, piece)
+    start: Tensor  # (box, in, piece)
+    end: Tensor  # (box, in, piece)
+    lower: Tensor  # (box, out, in)
+    upper: Tensor  # (box, out, in)
 
     def bounds(self) -> tuple[Tensor, Tensor]:  # (box, out, in) twice
         """Bound every edge on its box by the hull of its control points."""

@@ -1,9 +1,7 @@
 """A spline plus a base activation as exact pieces: evaluation, integral, roots and extrema.
 
-Between two breaks the function is a polynomial plus a multiple of the base; the first and the
-last piece reach to infinity. Roots are isolated, not sampled: the derivative one above the
-polynomial's degree is the base's alone, whose zeros are known; between consecutive zeros of one
-derivative the derivative below it is monotone and has at most one zero (Rolle).
+Roots are isolated, not sampled: between consecutive zeros of one derivative the derivative below it
+is monotone and has at most one zero (Rolle).
 """
 
 from __future__ import annotations
@@ -33,25 +31,14 @@ _STEPS = 200  # more than halving a float64 bracket to nothing takes
 class Pieces:
     """A piecewise polynomial plus ``weight`` times a base activation.
 
-    Attributes
-    ----------
-    breaks : ndarray, shape (break,)
-        Where pieces meet, increasing.
-    coefficients : ndarray, shape (break + 1, degree + 1)
-        Polynomial of each piece in ``u - origin``, constant first.
-    origins : ndarray, shape (break + 1,)
-        Start of each piece; of the first, its end.
-    magnitude : ndarray, shape (break + 1,)
-        Size of the spline coefficients behind each piece: what rounding is relative to.
-    weight : float
-        Factor of the base activation.
-    base : ElementaryFunction
+    A piece is a polynomial in ``u - origin``, its start (its end for the first piece); `magnitude`
+    is the size of the spline coefficients behind it, to which rounding is relative.
     """
 
-    breaks: Array
-    coefficients: Array
-    origins: Array
-    magnitude: Array
+    breaks: Array  # (break,), increasing
+    coefficients: Array  # (break + 1, degree + 1), constant first
+    origins: Array  # (break + 1,)
+    magnitude: Array  # (break + 1,)
     weight: float
     base: ElementaryFunction
 

@@ -53,13 +53,9 @@ def information_scores(
 ) -> Tensor:
     """Return the criterion of every fit (edge, family); smaller is better.
 
-    How noisy an edge is is not known. With a flat prior on the logarithm of the noise, and on the
-    function's p parameters, the marginal likelihood of a function that leaves the part u of n
-    independent values, the coefficients of the spline, is ``u ** (-(n - p) / 2)`` but for
-    constants [1]_. The criterion is ``S = (n - p) ln(u + eps + least / 2) + 2 ln(2) complexity``,
-    with a constant in the logarithm that makes it 0 where nothing is explained. Its last term is
-    the prior; eps bounds how exact an edge can be; `least` is what the best function leaves, so
-    that functions are not told apart by how they follow the noise.
+    ``S = (n - p) ln(u + eps + least / 2) + 2 ln(2) complexity``, 0 where nothing is explained, is
+    the marginal likelihood [1]_ of p parameters that leave the part u of n values of unknown noise,
+    and a prior. eps bounds how exact an edge can be; `least` is what the best function leaves.
 
     References
     ----------

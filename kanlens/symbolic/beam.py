@@ -1,11 +1,8 @@
-"""Beam search over edge functions by the loss of the whole network.
+"""Beam search [1]_ over edge functions by the loss of the whole network.
 
-A few whole networks are kept. Edge by edge, from the inputs to the outputs, each of them is tried
-with every other function that is nearly as good for the edge; the layers behind the edge are
-sampled and chosen anew, because what reaches them has moved, and the loss is taken after a short
-refit. The best few go on: a change that only helps together with another is not lost at once.
-What is left out of an edge's first choice must be worth it: a near tie must halve the loss, a
-function that fits the edge clearly worse divide it by ten.
+Edge by edge, from the inputs on, each kept network is tried with every function nearly as good; the
+layers behind are chosen anew, and the loss is taken after a short refit. To leave the first choice,
+a near tie must halve the loss, a clearly worse fit divide it by ten.
 
 References
 ----------

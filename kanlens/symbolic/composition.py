@@ -1,10 +1,6 @@
 """Write a network with symbolic edges as one sympy expression per output.
 
-Rules applied on the way keep one number from being written twice: sums of sums are one sum,
-the scale of a homogeneous function moves in front of it, and so do the scales of the factors of a
-product, ``exp(s + k)`` is ``exp(k) * exp(s)``, ``log`` gives its factor to the sum, and a sine
-whose phase is near a quarter turn is written as a cosine. Symbols carry the feature names as they
-are; no name is ever parsed.
+Sums, scales and phases are merged on the way, so that no number is written twice.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
 """Refit all numbers of a formula together, then replace them by exact constants.
 
-A number is replaced when an exact constant lies within its error and is shorter by more bits than
-the loss costs after the other numbers have been refitted [1]_; otherwise the step is undone. All
-steps together may raise the loss by 2 %, or to 1e-4 of the variance.
-
-Lengths of constants are those of AI Feynman [2]_: the logarithm to base 2 of 1 + abs(n) for an
-integer n and of (1 + abs(p)) q for p/q. A multiple of another constant has the length of its factor
-and some bits for the constant: 3 for pi, 6 for 1/pi, e, ln 2 and the root of 2, more for the rarer
-ones, so that only data without noise speak for them.
+A constant must save more bits than the loss costs after a refit [1]_; in all the loss may rise by
+2 %, or to 1e-4 of the variance. Lengths are those of AI Feynman [2]_, log2 (1 + abs(p)) q for p/q,
+plus 3 bits for a multiple of pi, 6 for 1/pi, e, ln 2 and the root of 2, more for the rarer ones.
 
 References
 ----------

@@ -1,9 +1,7 @@
-"""Fit every family to every edge at once by variable projection.
+"""Fit every family to every edge at once by variable projection [1]_.
 
-For given a and b the best c and d of ``c * g(a * u + b) + d`` are a least-squares solution, so
-only a and b are searched [1]_. First a scan: the starting points are the same for every edge,
-so one matrix product per family scores all of them on all edges. Then the best starts are
-polished together by Levenberg-Marquardt on the projected residual.
+One matrix product per family scores all starting points a, b of ``c * g(a * u + b) + d`` on all
+edges; the best are polished together by Levenberg-Marquardt on the projected residual.
 
 References
 ----------

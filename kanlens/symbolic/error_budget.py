@@ -1,8 +1,6 @@
 """Where the distance between a formula and its model comes from, edge by edge.
 
-The edges are replaced one after the other, from the inputs to the outputs; what the outputs move
-by at one step is that edge's part. The steps telescope: together with what refitting the numbers
-and rewriting the formula changed, the parts add up to the whole distance, row by row.
+Edges are replaced one after the other, from the inputs on, so that the parts add up row by row.
 """
 
 from __future__ import annotations

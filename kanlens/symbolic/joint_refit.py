@@ -1,11 +1,7 @@
 """Refit the numbers of all symbolic edges of a network together.
 
-The loss is the mean squared error of the outputs, each in units of its target's deviation. The
-Jacobian is exact: the derivative of an output by a number of an edge is that of the edge's sum
-times that of the edge, and the first follows layer by layer from the derivatives of the nodes
-and of the edges. Numbers that say the same twice, like the scale of a node and those of the
-functions behind it, are left to the damping, which does not move along them: held fixed instead,
-they were measured to make the refit end far from the minimum. The composed formula has none.
+The loss is the mean squared error in units of the targets' deviations; its Jacobian is exact.
+Redundant numbers are left to the damping: held fixed, they made the refit end far from the minimum.
 """
 
 from __future__ import annotations

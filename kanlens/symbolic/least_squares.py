@@ -1,7 +1,4 @@
-"""Levenberg-Marquardt on one least-squares problem, or on many of the same kind at once.
-
-The damping acts on parameters in units of their columns' lengths, so that redundant parameters do
-no harm. Steps that lead to NaN or infinity are rejected like steps that raise the loss [1]_ [2]_.
+"""Levenberg-Marquardt on one least-squares problem, or on many of the same kind at once [1]_ [2]_.
 
 References
 ----------

@@ -1,9 +1,7 @@
 """The families of functions an edge is compared with, and their starting points.
 
-An edge is fitted on its input scaled to [-1, 1], so that one table of starting points serves
-every edge. A family fixes which of a and b in ``c * g(a * u + b) + d`` are searched: the pairs
-a, c and b, d say the same thing for many functions, and a parameter that says nothing new is
-left out (powers have no a, the exponential no b). c and d always follow by least squares.
+An edge is fitted on its input scaled to [-1, 1]. A family fixes which of a and b in
+``c * g(a * u + b) + d`` are searched; a parameter that says nothing new is left out.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
 """Multi-start search, from numbers to a formula: train, prune, refine, read.
 
-One start trains a network with a penalty on the L1 norm of its edges, prunes it and trains it
-again, until pruning finds nothing more to remove; trains what is left on a finer grid without a
-penalty; and reads it. A start may end in a network that is larger than it need be, whose formula is
-long or no formula at all. So there are several, until one explains rows it was not fitted to but
-for rounding; else the best by description length on these rows is kept. The first start has no
-hidden layer: it finds sums of functions of one feature, which need no more.
+Starts go on until one explains rows it was not fitted to but for rounding; else the shortest
+description of these rows is kept. The first start has no hidden layer.
 """
 
 from __future__ import annotations

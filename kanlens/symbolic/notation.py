@@ -1,8 +1,6 @@
 """Formulas and names as text that can be read back, and in LaTeX.
 
-In text a column stands for itself where its name is a word that sympy reads as a symbol. All other
-names stand in backticks, in which a backslash comes before a backtick, a backslash and the code of
-a sign that is not printed: `E`, `blood sugar`. `formula_text` writes and `parse_formula` reads.
+A name that sympy would not read as a symbol stands in backticks: `E`, `blood sugar`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Training, validation and test rows of a formula search.
-
-A formula that was fitted to some rows may break down on others, so that others choose; and those
-that chose are flattered by the choice, so that a third part takes no share in either [1]_.
+"""Training, validation and test rows of a formula search [1]_: to fit, to choose and to judge.
 
 References
 ----------

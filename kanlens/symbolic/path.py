@@ -1,9 +1,4 @@
-"""Complexity-loss path from a network to its formula.
-
-It starts at the network with all its splines, goes on with ever more edges that are functions,
-the formula as composed, refitted and with exact constants, and ends with ever fewer terms and with
-the mean. Losses are those on the rows that choose among them.
-"""
+"""Complexity-loss path from a network, by way of its formula, down to the mean."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""Many fits of functions at once, c and d eliminated by variable projection.
+"""Many fits ``c * g(a * x + b) + d`` at once, c and d eliminated by variable projection.
 
-A fit is one family on one edge, ``c * g(a * x + b) + d``; c and d follow from a and b by least
-squares, so only a and b are moved, with Kaufman's Jacobian of the projected residual [1]_. The
-residual is measured on the samples, or only in what the spline of the edge can say: then the
-part of a function that no spline on this grid could follow counts neither for nor against it.
+a and b follow Kaufman's Jacobian [1]_ of the residual on the samples, or only in what the edge's
+spline can say: what no spline on its grid could follow then counts neither for nor against.
 
 References
 ----------

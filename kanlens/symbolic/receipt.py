@@ -1,9 +1,8 @@
 """Validation record of a formula: fidelity to the model, accuracy on held-out data.
 
-A formula that leaves the share s of the variance of y on n rows, with p numbers fitted to them,
-would do so by chance with a probability of about s ** ((n - 1 - p) / 2). It was found among many:
-each operator, function and name in it costs the bits of the choice [1]_. Rows that had no part in
-fitting and choosing pay neither.
+With p numbers fitted to n rows, the share s of the variance of y is left by chance with a
+probability of about s ** ((n - 1 - p) / 2); each operator, function and name costs the bits of its
+choice [1]_. Rows that had no part in fitting and choosing pay neither.
 
 References
 ----------

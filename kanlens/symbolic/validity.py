@@ -291,14 +291,10 @@ def wider(x: Array) -> Array:
 def vanishes(
     margin: Callable[[Array], Array], starts: Array, low: Array, high: Array
 ) -> tuple[Array, Array]:
-    """Search for zeros of a quantity downhill from points (start, in), along one axis at a time.
+    """Search for zeros downhill from points (start, in) in the box `low`, `high`, axis by axis.
 
-    It may touch zero from above, so that no two points differ in sign. What it comes down to counts
-    as zero when it is nothing beside what it is a thousandth of the ranges away.
-
-    `low` and `high`, (in,) or (start, in), bound the box that is searched; an axis on which they
-    are equal is left alone. What is not finite is too large to look at. Returns which searches
-    came to a zero or below, (start,), and where they ended.
+    What is nothing beside its value a thousandth of the ranges away counts as zero. Returns which
+    searches found one, (start,), and where they ended.
     """
     low, high = np.broadcast_to(low, starts.shape), np.broadcast_to(high, starts.shape)
     axes = np.eye(starts.shape[1])[(high > low).any(axis=0)]

@@ -2,27 +2,21 @@
 
 The objective is F = f + strength * sum over edges of c * ||phi||, where ||phi|| is the edge's
 deviation (`kanlens.sparsity.activation_l2`), f is the loss with every other penalty, and c is the
-root mean square of the output's slope in the node the edge ends in: the penalty counts what an edge
-does to the output, in the output's units. Without c a network would pay less by making its hidden
-values small and the next layer steep, which changes nothing else: the norms of first layers were
-measured to shrink to a twentieth, and hardly any edge to die. For a single layer c is 1.
+root mean square of the output's slope in the node the edge ends in (1 in a single layer). Without c
+the norms of first layers were measured to shrink to a twentieth, and hardly any edge to die.
 
-An optimizer for smooth functions moves the edges that are not zero, where F is smooth, with c
-held; the gradients of the others are set to zero meanwhile. After each of its steps a few proximal
-gradient steps over all rows move every edge at once:
+A smooth optimizer moves the edges that are not zero, with c held. After each of its steps a few
+proximal gradient steps over all rows move every edge at once:
 
     v = w - step * M^-1 grad f(w),    w = max(0, 1 - step * strength * c / ||v||_G) * v
 
 where M holds the mean products of the edge's basis over the rows that reach it, and G their
-covariances (`kanlens.sparsity.prox_group`). In this metric the step is one on functions, which
-knows neither knots nor scalers, and its zeros are those of the group lasso: an edge at zero stays
-there exactly when ||grad f||_{M^-1} is at most strength * c. The step of a node is 1 / c^2 (Gauss
-and Newton), halved until F falls. What the norms of deeper layers owe to the weights before
-them counts as part of f.
+covariances (`kanlens.sparsity.prox_group`). An edge at zero stays there exactly when
+||grad f||_{M^-1} is at most strength * c. The step of a node is 1 / c^2 (Gauss and Newton), halved
+until F falls. What the norms of deeper layers owe to the weights before them counts as part of f.
 
-A proximal operator in the metric of Adam would need a root and a factorisation for every edge and
-step, its zeros would follow the noise of the batch, and LBFGS has none; a smoothed norm gives no
-zeros. That is why all optimizers share these steps.
+All optimizers share these steps: Adam's metric would need a root for every edge and step, its zeros
+would follow the noise of the batch, and LBFGS has none.
 """
 
 from __future__ import annotations

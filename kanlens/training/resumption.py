@@ -1,8 +1,6 @@
 """Checkpoint of an unfinished training run, to resume after a kill.
 
-The file is .safetensors with metadata ``format="kanlens.training"``: tensors of the model, of the
-best state so far and of the optimizer, and one JSON string that holds everything else. Nothing in
-it is executed when it is read.
+A .safetensors file with metadata ``format="kanlens.training"``; nothing in it is executed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Captum's methods that replace features: ablation, permutation, and sampled Shapley values.
 
-Captum adds up permutations in float32. Here the outputs are handed over as digits: whole numbers
-small enough that captum's sums of them are exact, from which those of the outputs are put together
-in float64.
+Captum adds up permutations in float32; outputs are handed over as digits that it sums exactly.
 """
 
 from __future__ import annotations

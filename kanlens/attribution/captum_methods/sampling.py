@@ -1,8 +1,6 @@
 """Captum's methods that draw points or coalitions: gradients under noise, and linear fits.
 
-KernelShap and Lime fit one sample at a time, in float32. Each sample is a game of its own: its
-players are the features with a path to the output, and its values are changes of the output, scaled
-to about 1, so that a large output costs no digits. All samples are given the same coalitions.
+KernelShap and Lime fit in float32, so each sample is a game of its own, scaled to about 1.
 """
 
 from __future__ import annotations

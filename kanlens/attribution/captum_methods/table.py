@@ -46,42 +46,22 @@ _ZEILER = "M. Zeiler, R. Fergus, Visualizing and Understanding Convolutional Net
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
-    """How one class of ``captum.attr`` is run, and what may be expected of it.
+    """How one class of ``captum.attr`` is run; other fields as in `Method`."""
 
-    Attributes
-    ----------
-    runs : str or callable
-        The class, which `run` wraps; or the function of a method with code of its own.
-    exact, complete, background, random, reference, summary
-        As for `Method`.
-    counted : str
-        The baseline of the result.
-    steps, level : bool
-        Whether it takes the options `n_steps` and `layer`.
-    edges : bool
-        Whether it runs on the edge view of the model.
-    passes : int
-        Evaluations for each step.
-    both_ways : bool
-        Whether the mean of the line there and back is taken.
-    distribution : bool
-        Whether captum averages over the background itself.
-    """
-
-    runs: str | Callable[..., LocalValues]
+    runs: str | Callable[..., LocalValues]  # the class, or a method's own function
     summary: str
     reference: str
     exact: bool = False
     complete: bool = False
     background: bool = True
     random: bool = False
-    counted: str = MEAN_OUTPUT
-    steps: bool = False
-    level: bool = False
-    edges: bool = False
-    passes: int = 1
-    both_ways: bool = False
-    distribution: bool = False
+    counted: str = MEAN_OUTPUT  # baseline of the result
+    steps: bool = False  # takes n_steps
+    level: bool = False  # takes layer
+    edges: bool = False  # on the edge view
+    passes: int = 1  # evaluations for each step
+    both_ways: bool = False  # mean of the line there and back
+    distribution: bool = False  # captum averages over the background
 
     @property
     def function(self) -> Callable[..., LocalValues]:

@@ -1,10 +1,7 @@
 """A KAN as captum's hooks can read it: edge by edge, or from the nodes of a level on.
 
-Captum's DeepLift replaces the gradient of modules it knows by their slope between sample and
-baseline, and knows no KAN layer: on a KAN it is gradient x (x - baseline), without a word. In the
-edge view each layer is expand -> elementwise activation of shape (batch, out, in) -> sum, which
-captum's own rule for elementwise activations fits. Nodes that multiply get a rule of their own: the
-exact Shapley split of the change among the factors.
+On a plain KAN captum's DeepLift is gradient x (x - baseline). In the edge view each layer is
+expand -> activation (batch, out, in) -> sum; products are split by their exact Shapley values.
 """
 
 from __future__ import annotations

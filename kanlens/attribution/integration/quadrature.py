@@ -1,8 +1,7 @@
 """Adaptive Gauss-Kronrod quadrature of the gradient along lines.
 
-A segment is certified when its values add up to the change of the output over it, and when the
-two rules agree on every single feature: values of two features that are wrong by opposite amounts
-add up, too. What is not certified is cut in half and searched for crossings again.
+A segment is certified when its values add up to the change of the output and both rules agree on
+every feature; any other is halved.
 """
 
 from __future__ import annotations

@@ -1,10 +1,4 @@
-"""Numbers that say how good an attribution is.
-
-Every metric is a function on tensors that can be called alone, and an entry of `METRICS` that
-takes a `Case` and returns a `Score`: a number for each sample, one for all, and the share of
-values that lay outside their grids wherever the output was evaluated. It is NaN where it is not
-defined.
-"""
+"""Attribution metrics: functions of tensors, and `METRICS`, which map a `Case` to a `Score`."""
 
 from __future__ import annotations
 

@@ -80,26 +80,7 @@ _AGGREGATES: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number about an attribution.
-
-    Attributes
-    ----------
-    name : str
-        Column of the comparison's frame.
-    function : callable
-        Takes a `Case`, returns a `Score`: NaN where what it needs is missing.
-    direction : {"higher", "lower", "none"}
-        What is better.
-    cost : str
-        What it takes beside the attribution.
-    needs : frozenset of {"exact", "model", "method", "retrain"}
-        Exact Shapley values; the model or its output; the method, to attribute other samples;
-        models trained again.
-    reference : str
-        Where it was published; empty for what needs no source.
-    summary : str
-        One line for people.
-    """
+    """One number about an attribution, NaN where what it needs is missing."""
 
     name: str
     function: Callable[[Case], Score]
@@ -166,44 +147,19 @@ def metrics_in(*modules: ModuleType) -> dict[str, Metric]:
 class Case:
     """Evaluation context of a metric: an attribution and its model; what is missing is None.
 
-    Attributes
-    ----------
-    attribution : Attribution
-        What is judged.
-    exact : Attribution or None
-        Exact Shapley values of the same samples, counted from the same baseline.
-    model : KAN or None
-        In float64; see `case_for`.
-    target : int
-        Index of the output.
-    output : callable or None
-        Maps x (batch, in) to the asked output (batch,), in float64; by default the model's.
-    background : Tensor, shape (rows, in), or None
-        Rows that removed features are replaced from.
-    method : callable or None
-        Attributes other samples: x (batch, in) to values (batch, in).
-    method_on : callable or None
-        Attributes with another model: (model, x) to values.
-    outside : callable or None
-        Tells which values of x (batch, in) lie outside the first layer's grid; by default the
-        model's.
-    generator : torch.Generator or None
-        Every metric draws from a copy of it as it stands, so that a metric does not depend on
-        which others are asked for, and attributions are judged on the same draws. Without one,
-        the copy is of a generator of its own with seed 0: the same draws every time.
-    kept : dict
-        What several metrics share, made by the first: two tensors, and the share outside grids.
+    Every metric draws from a copy of `generator`, by default of one with seed 0, and so does not
+    depend on which others are asked for.
     """
 
     attribution: Attribution
-    exact: Attribution | None = None
-    model: KAN | None = None
+    exact: Attribution | None = None  # of the same samples and baseline
+    model: KAN | None = None  # in float64
     target: int = 0
-    output: Function | None = None
-    background: Tensor | None = None
-    method: Method | None = None
-    method_on: MethodOn | None = None
-    outside: Outside | None = None
+    output: Function | None = None  # (batch, in) to (batch,), in float64
+    background: Tensor | None = None  # (rows, in)
+    method: Method | None = None  # (batch, in) to values (batch, in)
+    method_on: MethodOn | None = None  # with another model
+    outside: Outside | None = None  # of the first layer's grid
     generator: torch.Generator | None = None
     kept: dict[str, tuple[Tensor, Tensor, float]] = field(default_factory=dict, init=False)
 

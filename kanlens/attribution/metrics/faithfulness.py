@@ -1,8 +1,6 @@
 """Faithfulness: values against output changes when features are removed or perturbed.
 
-Removed features are replaced from references: the row that the attribution is counted from, or
-rows of the background, over which the output is averaged. So an attribution that is exact for a
-sum of functions of single features has no error here.
+Removed features come from references: the row the attribution counts from, or background rows.
 """
 
 from __future__ import annotations

@@ -50,13 +50,13 @@ def count_of(share: float, n_in: int) -> int:
     return max(1, min(n_in, round(n_in * share)))
 
 
-def correlation(a: Tensor, b: Tensor, *, dim: int = 1) -> Tensor:
-    """Return Pearson's correlation along an axis; NaN where one side does not vary."""
-    left, right = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
-    sizes = [part.square().mean(dim).sqrt() for part in (left, right)]
-    varies = sizes[0] > NOISE * a.abs().amax(dim)
-    varies &= sizes[1] > NOISE * b.abs().amax(dim)
-    found = (left * right).mean(dim) / (sizes[0] * sizes[1])
+def correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Return Pearson's correlation of each pair of rows; NaN where one side does not vary."""
+    left, right = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    sizes = [part.square().mean(1).sqrt() for part in (left, right)]
+    varies = sizes[0] > NOISE * a.abs().amax(1)
+    varies &= sizes[1] > NOISE * b.abs().amax(1)
+    found = (left * right).mean(1) / (sizes[0] * sizes[1])
     return torch.where(varies, found.clamp(-1, 1), math.nan)
 
 

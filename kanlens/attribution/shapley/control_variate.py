@@ -1,9 +1,7 @@
 """Odd polynomial surrogate with known Shapley values, used as a control variate.
 
-Antithetic permutation paths from a background row to a sample stand at u and at -u from the middle
-of the first layer's sums after matching steps. So the mean of both sees the odd part of the game
-around the middle only. What is additive or quadratic in u then adds the same to a player in every
-permutation, and takes no variance away as a control variate: third and fifth powers do.
+Antithetic paths see only the odd part of the game around its middle; what is additive or quadratic
+has no variance there, so third and fifth powers are taken.
 """
 
 from __future__ import annotations

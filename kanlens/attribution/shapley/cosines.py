@@ -1,15 +1,9 @@
 """Cosine series plus polynomial of an edge on an interval, with an error bound.
 
-Every cosine of a sum is a game whose Shapley values are known (`product_games`), and so is every
-power. No sum of functions that are as smooth everywhere can follow a jump of the n-th derivative
-better than to the n-th power of its shortest wave length: jumps inside the interval set the number
-of cosines. What the ends of the interval would add to that is left to the polynomial.
-
-A kink at a point xi inside cannot be taken out in closed form: the Shapley values of a truncated
-power ``(u - xi)_+**n`` would tell how many coalitions get past xi, which is a knapsack problem. A
-better choice of the coefficients would gain little: a random cubic edge from -3 to 3, with its
-straight ends, takes 1162 cosines for 1e-6 of its range, and for bounds from 3e-3 to 1e-4, where the
-best coefficients could be found by linear programming, they were worth 1.1 to 1.6 times as many.
+Both are games whose Shapley values are known (`product_games`). Jumps of a derivative inside the
+interval set the number of cosines; what its ends would add is left to the polynomial.
+A random cubic edge from -3 to 3, with its straight ends, takes 1162 cosines for 1e-6 of its range;
+the best coefficients, by linear programming, were worth only 1.1 to 1.6 times as many.
 """
 
 from __future__ import annotations

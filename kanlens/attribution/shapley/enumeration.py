@@ -1,8 +1,7 @@
 """Exact Shapley values and interactions of small games by enumeration of coalitions.
 
-A coalition S is worth v(S) = mean over background rows b of F(x_S, b_rest). The first layer is a
-sum over features, so its sums for (x, b, S) are those of b and one step for each player of S: all
-coalitions of a pair cost one addition each, and what comes after the first layer.
+A coalition S is worth v(S) = mean over background rows b of F(x_S, b_rest); its first-layer sums
+are those of b and one step for each player of S.
 """
 
 from __future__ import annotations

@@ -1,12 +1,7 @@
 """Closed-form Shapley values of two-layer games, from cosine series of their functions.
 
-The game is a sum of functions of nodes, each a sum of steps that players take: without products, a
-coalition S of players is worth series(offset + sum of the steps in S). By Owen's formula a
-player's value is the mean change it makes to coalitions that all others join with probability t,
-and over t from 0 to 1. For a power the mean is one of moments; for a cosine, the real part of a
-product over players, it is a product of means. Both are polynomials in t, so Gauss-Legendre rules
-are exact. The cost grows with the square of the number of players; what the series miss of the
-functions bounds the error.
+By Owen's formula a value is the mean change a player makes to coalitions joined with probability t,
+over t from 0 to 1: a polynomial for powers and cosines, so Gauss-Legendre rules are exact.
 """
 
 from __future__ import annotations
@@ -132,14 +127,10 @@ def _reach(ours: Tensor, theirs: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
 
 
 def product_game_values(steps: Tensor, offsets: Tensor, series: CosineSeries) -> Tensor:
-    """Return the Shapley values of ``v(S) = series(offset + sum of steps in S)``.
+    """Return the Shapley values of ``v(S) = series(offset + sum of steps in S)``: (game, player).
 
-    They are exact for the series. A value is a mean of differences of v, so it is at most
-    ``2 * series.error`` away from the value of the function that the series stands for. A player
-    whose step is 0 gets exactly 0.
-
-    Steps (game, player) and offsets (game,) are in units of u, in float64; the series must hold on
-    all that coalitions reach. Shape (game, player).
+    Exact for the series, which must hold on all that coalitions reach; at most ``2 * series.error``
+    away for its function. A player whose step is 0 gets exactly 0.
     """
     steps, starts = _scaled(steps, offsets, series)
     found = _power_values(steps, starts, series.polynomial)

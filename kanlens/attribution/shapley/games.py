@@ -1,8 +1,6 @@
 """Decompose a KAN output into a sum of cooperative games, each of few players.
 
-The last layer adds up functions of its input nodes, and Shapley values are linear: every node of
-the last hidden layer is a game of the features that can move it. The others have no live path to
-it, or edges that are constant over samples and background, which its first bias takes in.
+Each node of the last hidden layer is a game of the features that can move it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,7 @@
 """efficient-kan: its tensors are kanlens' own, under any prefix, in one layer or a row of them.
 
-Each layer has ``base_weight`` (out, in), ``spline_weight`` (out, in, n), ``grid`` (in, m) and, with
-a standalone scale, ``spline_scaler`` (out, in). From these, spline_order = m - n - 1 and
-grid_size = n - spline_order. Not stored are the base activation and what happens outside the
-grid, where efficient-kan lets the B-splines run out. State dicts of kanlens' own layers, with
-``bias`` and ``mask``, are read likewise.
+From ``spline_weight`` (out, in, n) and ``grid`` (in, m), spline_order = m - n - 1 and
+grid_size = n - spline_order. Not stored are the base activation and what happens outside the grid.
 """
 
 from __future__ import annotations
