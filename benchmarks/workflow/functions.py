@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 LIMITS = {
     "model(x)": 15,
-    "fit": 110,
-    "prune": 110,
-    "symbolize": 240,
-    "attribute": 100,
-    "report": 500,
+    "fit": 165,
+    "prune": 125,
+    "symbolize": 410,
+    "attribute": 120,
+    "report": 670,
 }  # the most functions each may enter
 _PACKAGE = str(Path(kanlens.__file__).parent)
 _PARTS = {"<genexpr>", "<listcomp>", "<dictcomp>", "<setcomp>", "<module>"}  # of a function

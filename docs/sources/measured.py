@@ -354,22 +354,30 @@ def seeds_agree(frame: pd.DataFrame) -> float:
     return float(np.nanmedian(agreements))
 
 
-def housing() -> dict[str, str]:
-    """Return the whole way on the Californian houses, command by command."""
-    steps, methods = read("housing-steps"), read("housing-methods")
-    rows = [[row.step, f"`{row.command}`", row.result, row.seconds] for row in steps.itertuples()]
+def workflow() -> dict[str, str]:
+    """Return the whole way on the Californian houses, and the functions that calls enter."""
+    steps, methods = read("workflow-steps"), read("workflow-methods")
+    rows = [
+        [row.step, f"`{row.command}`", row.result, short(row.seconds)] for row in steps.itertuples()
+    ]
     scores = [
-        [f"`{row.method}`", short(row.gap), short(row.error), units(row.remark)]
+        [f"`{row.method}`", row.baseline, short(row.relative_gap), short(row.shapley_error)]
         for row in methods.itertuples()
     ]
-    head = ["method", "relative completeness gap", "error", "remark"]
+    calls = [
+        [f"`{row.call}`", row.functions, row.limit, row.files]
+        for row in read("workflow-functions").itertuples()
+    ]
+    head = ["method", "baseline", "relative completeness gap", "error"]
     return {
         "housing_steps": table(["step", "command", "result", "seconds"], rows),
         "housing_methods": table(head, scores),
+        "housing_origin": origin(steps),
+        "functions_entered": table(["call", "functions", "at most", "files"], calls),
     }
 
 
 AREAS: tuple[Callable[[], dict[str, str]], ...] = (
     *(speed, penalties, budgets, digits, known_function, recovery, identification),
-    *(planted, claims, certificates, trained, housing),
+    *(planted, claims, certificates, trained, workflow),
 )

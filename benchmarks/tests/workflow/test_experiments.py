@@ -9,7 +9,7 @@ import kanlens
 from benchmarks.harness import Setup
 from benchmarks.workflow import housing
 from benchmarks.workflow.experiments import WORKFLOW
-from benchmarks.workflow.functions import entered
+from benchmarks.workflow.functions import LIMITS, calls, entered
 from kanlens.cli import main
 
 
@@ -48,3 +48,10 @@ def test_the_whole_way_on_a_small_table(tmp_path, monkeypatch, capsys):
 def test_without_data_the_table_is_left_out(tmp_path):
     found = WORKFLOW.run(Setup(smoke=True), tmp_path, parts=["housing"], progress=False)
     assert list(found.skipped) == ["housing: california_housing"]
+
+
+def test_calls_stay_within_their_limits(tmp_path):
+    for name, call in calls(tmp_path).items():
+        if name not in ("symbolize", "report"):  # the benchmark itself counts those
+            call()
+            assert 0 < len(entered(call)) <= LIMITS[name], name
