@@ -537,7 +537,7 @@ class KANLinear(nn.Module):
         return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()
 
     def activation_l1(self, x: Tensor) -> Tensor:
-        """Return the mean of |phi_oi(x_i)| over x (batch, in), shape (out, in).
+        """Return the mean of ``|phi_oi(x_i)|`` over x (batch, in), shape (out, in).
 
         As `kanlens.sparsity.activation_l1`, which checks its input.
         """
