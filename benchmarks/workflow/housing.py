@@ -86,11 +86,10 @@ def _trained(found: dict[str, Any]) -> str:
 
 
 def _pruned(found: dict[str, Any]) -> str:
-    return (
-        f"test R2 {found['test_R2_after']:.3f}, {found['edges_after']} of "
-        f"{found['edges_before']} edges, "
-        f"{len(found['dropped_features'])} features fewer"
-    )
+    gone = len(found["dropped_features"])
+    features = f", {gone} features less" if gone else ", with every feature"
+    edges = f"{found['edges_after']} of {found['edges_before']} edges"
+    return f"test R2 {found['test_R2_after']:.3f}, {edges}{features}"
 
 
 def _read(found: dict[str, Any]) -> str:
@@ -103,7 +102,8 @@ def _read(found: dict[str, Any]) -> str:
 
 
 def _attributed(found: dict[str, Any]) -> str:
-    return f"{found['remark']}; relative completeness gap {found['largest_relative_gap']}"
+    gap = float(found["largest_relative_gap"])
+    return f"{found['remark']}; relative completeness gap {gap:.0e}"
 
 
 RESULTS: dict[str, Callable[[dict[str, Any]], str]] = {
