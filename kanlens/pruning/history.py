@@ -182,7 +182,10 @@ class PruneResult:
         Examples
         --------
         >>> import torch, kanlens
-        >>> result = kanlens.prune(kanlens.KAN([3, 4, 1]), torch.rand(50, 3), threshold=0.3)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> model = kanlens.KAN([3, 4, 1], generator=generator)
+        >>> x = torch.rand(50, 3, generator=generator)
+        >>> result = kanlens.prune(model, x, threshold=0.3)
         >>> result.at(2).edges_alive == result.edges_before - 2
         True
         """
