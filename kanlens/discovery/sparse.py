@@ -89,14 +89,15 @@ def products(problem: SearchProblem) -> Products:
     divides = away(x, np.where(one_sign, tuned.CLEAR_OF_ZERO, tuned.CLEAR_OF_BOTH_SIGNS))
     turns = np.ptp(x, axis=0) > tuned.TURN
     bare = _exponents(divides, tuned.BARE_PRODUCTS)
-    exponents, waves = [bare], [None] * len(bare)
+    exponents = [bare]
+    waves: list[tuple[int, str] | None] = [None] * len(bare)
     values = [evaluate(x, bare)]
     few = bare[: tuned.WAVE_PRODUCTS // max(1, len(WAVES) * int(turns.sum()))]
     for i in np.flatnonzero(turns):
         own = few[few[:, i] == 0]
         for kind, (wave, _) in WAVES.items():
             exponents.append(own)
-            waves += [(int(i), kind)] * len(own)  # type: ignore[list-item]
+            waves += [(int(i), kind)] * len(own)
             values.append(evaluate(x, own) * wave(x[:, i])[:, None])
     return Products(np.concatenate(exponents), tuple(waves), np.concatenate(values, axis=1))
 
