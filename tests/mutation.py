@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WHOLE = ("splines", "functions", "model", "training", "pruning")  # rooms with all they hold
+WHOLE = ("functions", "model", "training", "pruning")  # rooms with all they hold
 EXACT = ("integration", "shapley/enumeration", "shapley/values", "shapley/cosines")
 ROOMS = {  # patterns of its sources, and of the tests that mirror them
     **{name: ([f"kanlens/{name}"], [f"tests/{name}"]) for name in WHOLE},
+    "splines": (["kanlens/splines"], ["tests/splines", "tests/model/test_spline_edge.py"]),
     "exact attribution": (
         [f"kanlens/attribution/{name}*" for name in EXACT],
         ["tests/attribution/integration*", "tests/attribution/shapley*"],
