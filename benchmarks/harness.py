@@ -34,10 +34,10 @@ __all__ = [
     "Experiment",
     "Findings",
     "Key",
-    "Plan",
     "Rows",
     "Setup",
     "Tables",
+    "Units",
     "measure",
     "processors",
     "units",
@@ -75,7 +75,7 @@ class Setup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Units:
     """The units of an experiment, and what is left out.
 
     Attributes
@@ -118,7 +118,7 @@ class Experiment:
         The other columns of each table, by the name of its file without suffix. The first table
         is stored last, so that a unit which is in it is whole.
     plan : callable
-        From a `Setup` to a `Plan`.
+        From a `Setup` to `Units`.
     run : callable
         From a `Setup` and a key to the rows of the first table, or to those of each by name.
     summary : callable
@@ -135,7 +135,7 @@ class Experiment:
     question: str
     keys: tuple[str, ...]
     tables: Mapping[str, Sequence[str]]
-    plan: Callable[[Any], Plan]
+    plan: Callable[[Any], Units]
     run: Callable[[Any, Key], Rows | Tables]
     summary: Callable[[pd.DataFrame], Mapping[str, pd.DataFrame]]
     text: tuple[str, ...] = ()

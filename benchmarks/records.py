@@ -14,7 +14,7 @@ from kanlens.files import write_frame
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmarks.harness import Plan
+    from benchmarks.harness import Units
 
 Key: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = list[dict[str, Any]]
@@ -116,7 +116,7 @@ class Records:
 
         return pd.DataFrame(rows, columns=self.columns, dtype=object)
 
-    def frame(self, plan: Plan | None = None) -> pd.DataFrame:
+    def frame(self, plan: Units | None = None) -> pd.DataFrame:
         """Return all rows, those of a plan in its order and alone unless it is whole.
 
         Columns are numbers, or objects with None for what is missing.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.attribution.adversary import broken
 from benchmarks.attribution.random_networks import random_model
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import version_of
 from kanlens.certificates.certification import certify
 from kanlens.certificates.statements import Certificate
@@ -27,11 +27,11 @@ BOXES = 512  # for each output
 FITTED = {"2-3-1": [2, 3, 1], "4-5-1": [4, 5, 1], "8-5-1": [8, 5, 1], "6-6-4-1": [6, 6, 4, 1]}
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     if setup.smoke:
-        return Plan(keys=(("wild", "0"), ("fitted", "2-3-1")))
+        return Units(keys=(("wild", "0"), ("fitted", "2-3-1")))
     wild = [("wild", str(seed)) for seed in range(WILD)]
-    return Plan(keys=(*wild, *(("fitted", name) for name in FITTED)))
+    return Units(keys=(*wild, *(("fitted", name) for name in FITTED)))
 
 
 def _run(setup: Setup, key: Key) -> Rows:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import version_of
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.result import Attribution
@@ -239,8 +239,8 @@ _KINDS: dict[str, Callable[[bool], Iterator[Finding]]] = {
 }
 
 
-def _plan(setup: Setup) -> Plan:
-    return Plan(keys=tuple((kind,) for kind in _KINDS))
+def _plan(setup: Setup) -> Units:
+    return Units(keys=tuple((kind,) for kind in _KINDS))
 
 
 def _run(setup: Setup, key: Key) -> Rows:

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.attribution.sample import CASES, SEED, Sample, draw_sample
 from benchmarks.attribution.scoring import PATHS, SHAPLEY, score_importance, score_local
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import version_of
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.problem import MEAN_OUTPUT
@@ -56,12 +56,12 @@ _SUMMARIES = {  # columns, and how the networks are put together
 }
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     names = [*METHODS, RANDOM]
     if setup.smoke:
         chosen = [name for name in names if name in _SMOKE_METHODS]
-        return Plan(keys=tuple((case, name) for case in _SMOKE_CASES for name in chosen))
-    return Plan(keys=tuple((case, name) for case in CASES for name in names))
+        return Units(keys=tuple((case, name) for case in _SMOKE_CASES for name in chosen))
+    return Units(keys=tuple((case, name) for case in CASES for name in names))
 
 
 def _run(setup: Setup, key: Key) -> Rows:

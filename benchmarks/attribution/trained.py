@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import data
 from benchmarks.data import TABLES, table_file, there
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import version_of
 from kanlens.attribution.comparison import DEFAULT_METHODS, compare
 from kanlens.data.tables import Table, read_table
@@ -34,12 +34,12 @@ _SCORES = (
 _SMOKE_METHODS = ("shapley", "secant", "captum_feature_ablation")
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     if setup.smoke:
-        return Plan(keys=(("wine", 0),))
+        return Units(keys=(("wine", 0),))
     found, missing = there(TABLES, lambda name: table_file(name, setup.data))
     keys = itertools.product([*BUNDLED, *found], setup.seeds)
-    return Plan(keys=tuple(keys), skipped=missing)
+    return Units(keys=tuple(keys), skipped=missing)
 
 
 def _table(name: str, folder: Path | None) -> Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.data import rows_of
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem
 from benchmarks.statistics import grouped
 from kanlens.model.network import KAN
@@ -34,7 +34,7 @@ ARMS: dict[str, Mapping[str, Any]] = {
 }
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     return plan_problems(setup, names=["composed"] if setup.smoke else NAMES)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.interleaved_timing import Schedule, interleave, quartiles
 from benchmarks.processes import ask, peak_memory
 from kanlens.model.network import KAN
@@ -28,8 +28,8 @@ SHAPES = ((600, 8), (1024, 64), (2048, 256))  # rows, and width of all three lay
 NORMS = ("none", "weight_l1", "raw_l1", "activation_l1", "activation_l2")
 
 
-def _plan(setup: Setup) -> Plan:
-    return Plan(keys=SHAPES[:1] if setup.smoke else SHAPES)
+def _plan(setup: Setup) -> Units:
+    return Units(keys=SHAPES[:1] if setup.smoke else SHAPES)
 
 
 def _run(setup: Setup, key: Key) -> Rows:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem
 from benchmarks.statistics import grouped
 from kanlens.model.network import KAN
@@ -23,7 +23,7 @@ __all__ = ["DAMAGE", "agreement", "true_damage"]
 STEPS = 25  # of LBFGS
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     return plan_problems(setup, **({"names": ["composed"]} if setup.smoke else {}))
 
 

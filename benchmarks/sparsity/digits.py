@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.data import there
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.sparsity.recipes import Recipe, parameters, train
 from benchmarks.sparsity.starts import MNIST_SEEDS, MNIST_WIDTHS, images
 from benchmarks.statistics import grouped
@@ -37,12 +37,12 @@ RECIPES: dict[str, Recipe] = {
 STRAIGHT = ("splines go on straight", "these three", "these three, images shifted")
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     if setup.smoke:
-        return Plan(keys=(("digits", list(RECIPES)[-1], 0),))
+        return Units(keys=(("digits", list(RECIPES)[-1], 0),))
     found, skipped = there(["mnist"], lambda name: images(name, setup.data))
     seeds = setup.seeds[:MNIST_SEEDS]
-    return Plan(keys=tuple(itertools.product(found, RECIPES, seeds)), skipped=skipped)
+    return Units(keys=tuple(itertools.product(found, RECIPES, seeds)), skipped=skipped)
 
 
 def _run(setup: Setup, key: Key) -> Rows:

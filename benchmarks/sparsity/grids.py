@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.interleaved_timing import Schedule, pass_milliseconds
 from benchmarks.sparsity.cutting import Cut
 from benchmarks.sparsity.problems import Pair
@@ -32,11 +32,11 @@ STARTS = 8  # initial weights of every first network, of which the best after so
 TRIAL = 8  # steps
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     orders = (3,) if setup.smoke else ORDERS
     kinds = [(order, way) for order in orders for way in WAYS if way == "refined" or order == CUBIC]
     keys = [(*kind, seed) for kind in kinds for seed in setup.seeds]
-    return Plan(keys=tuple(keys))
+    return Units(keys=tuple(keys))
 
 
 def function(x: torch.Tensor) -> torch.Tensor:

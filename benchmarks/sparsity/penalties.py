@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.harness import Experiment, Key, Plan, Setup, Tables
+from benchmarks.harness import Experiment, Key, Setup, Tables, Units
 from benchmarks.sparsity.cutting import Candidate, Cut, Cutter, best, choose
 from benchmarks.sparsity.paths import ARMS, Arm, Effort, Stage, deviations, norms, path
-from benchmarks.sparsity.problems import Data, Problem, RowCounts, plan_problems, problem
+from benchmarks.sparsity.problems import Data, RowCounts, SparsityProblem, plan_problems, problem
 from benchmarks.sparsity.structure import Recovery, recovered_edges, recovered_inputs
 from benchmarks.statistics import compare, grouped
 from kanlens.model.network import KAN
@@ -44,7 +44,7 @@ TINY = Effort(
 )
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     if setup.smoke:
         return plan_problems(setup, ["weight_l1", "activation_l1"], names=["composed"])
     return plan_problems(setup, list(ARMS))
@@ -79,14 +79,14 @@ def _run(setup: Setup, key: Key) -> Tables:
     }
 
 
-def _sizes(task: Problem, effort: Effort) -> list[int]:
+def _sizes(task: SparsityProblem, effort: Effort) -> list[int]:
     widths = zip(task.widths[:-1], task.widths[1:], strict=True)
     most = sum(in_ * out for in_, out in widths)
     return [*(size for size in effort.sizes if size < most), most]
 
 
 def _cut_all(
-    stages: Sequence[Stage], arm: Arm, data: Data, task: Problem, effort: Effort
+    stages: Sequence[Stage], arm: Arm, data: Data, task: SparsityProblem, effort: Effort
 ) -> dict[str, list[Candidate]]:
     """Cut every network by the norm that was penalised, and by the deviations of its edges.
 
@@ -107,7 +107,7 @@ def _cut_all(
     }
 
 
-def _chosen(found: list[Candidate], task: Problem, data: Data) -> dict[str, Any]:
+def _chosen(found: list[Candidate], task: SparsityProblem, data: Data) -> dict[str, Any]:
     """Describe the network a user would keep."""
     kept, sizes = choose(found), best(found)
     return {
@@ -119,7 +119,9 @@ def _chosen(found: list[Candidate], task: Problem, data: Data) -> dict[str, Any]
     }
 
 
-def _at_true(found: list[Candidate], task: Problem, data: Data, which: str) -> dict[str, Any]:
+def _at_true(
+    found: list[Candidate], task: SparsityProblem, data: Data, which: str
+) -> dict[str, Any]:
     """Describe the network with as many edges as are true."""
     sizes, true = best(found), task.true_edges
     if true not in sizes:
@@ -131,7 +133,7 @@ def _at_true(found: list[Candidate], task: Problem, data: Data, which: str) -> d
     }
 
 
-def _structure(each: Candidate, task: Problem) -> dict[str, float]:
+def _structure(each: Candidate, task: SparsityProblem) -> dict[str, float]:
     """Return precision, recall and F1 of inputs, and of edges where the true ones are known."""
     inputs = recovered_inputs(each.shape.masks, task.relevant)
     edges = None if task.masks is None else recovered_edges(each.shape.masks, task.masks)
@@ -142,7 +144,7 @@ def _scores(what: str, found: Recovery | None) -> dict[str, float]:
     return {f"{what}_{how}": math.nan if found is None else getattr(found, how) for how in SCORES}
 
 
-def _curve(found: list[Candidate], task: Problem, data: Data) -> list[dict[str, Any]]:
+def _curve(found: list[Candidate], task: SparsityProblem, data: Data) -> list[dict[str, Any]]:
     return [
         {
             "size": size,

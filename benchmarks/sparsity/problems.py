@@ -13,11 +13,11 @@ from torch import Tensor
 
 from benchmarks.data import TABLES, data_file, rows_of, there
 from benchmarks.equations import read_equations
-from benchmarks.harness import Plan, Setup
+from benchmarks.harness import Setup, Units
 from benchmarks.sparsity.planted import PLANTED, Masks, graph_of_product
 from kanlens.checks import check_choice
 
-__all__ = ["NAMES", "Data", "Problem", "RowCounts", "plan_problems", "problem"]
+__all__ = ["NAMES", "Data", "RowCounts", "SparsityProblem", "plan_problems", "problem"]
 
 NOISE = 0.3  # deviation of the noise on training targets, in deviations of the function
 SHUFFLED = 4  # columns added to a real table, each a shuffled copy of one of its own
@@ -55,7 +55,7 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Problem:
+class SparsityProblem:
     """A function or a table, and what is known of its structure.
 
     Attributes
@@ -95,7 +95,7 @@ class Problem:
         return self.draw(rows or RowCounts(), torch.Generator().manual_seed(seed))
 
 
-def problem(name: str, folder: Path | None = None) -> Problem:
+def problem(name: str, folder: Path | None = None) -> SparsityProblem:
     """Return one of the problems.
 
     Parameters
@@ -107,7 +107,7 @@ def problem(name: str, folder: Path | None = None) -> Problem:
 
     Returns
     -------
-    Problem
+    SparsityProblem
 
     Raises
     ------
@@ -129,9 +129,9 @@ def problem(name: str, folder: Path | None = None) -> Problem:
     return _with_shuffled(name, *rows_of(name, folder))
 
 
-def _planted(name: str) -> Problem:
+def _planted(name: str) -> SparsityProblem:
     plant = PLANTED[name]
-    return Problem(
+    return SparsityProblem(
         name=name,
         formula=plant.formula,
         widths=plant.widths,
@@ -159,7 +159,7 @@ def _drawn(
     return draw
 
 
-def _equation(name: str, path: Path) -> Problem:
+def _equation(name: str, path: Path) -> SparsityProblem:
     known = {each.name: each for each in read_equations(path, "feynman")}
     found = known[name]
     count = len(found.variables)
@@ -173,7 +173,7 @@ def _equation(name: str, path: Path) -> Problem:
     def function(x: Tensor) -> Tensor:
         return torch.as_tensor(found.values(x[:, :count].numpy()))
 
-    return Problem(
+    return SparsityProblem(
         name=name,
         formula=found.text,
         widths=(len(ends), HIDDEN, 1),
@@ -183,7 +183,7 @@ def _equation(name: str, path: Path) -> Problem:
     )
 
 
-def _with_shuffled(name: str, x: Tensor, y: Tensor) -> Problem:
+def _with_shuffled(name: str, x: Tensor, y: Tensor) -> SparsityProblem:
     """Return a real table with columns added that are shuffled, and so irrelevant."""
     own = x.shape[1]
 
@@ -198,7 +198,7 @@ def _with_shuffled(name: str, x: Tensor, y: Tensor) -> Problem:
         )
         return Data(train=train, validation=validation, test=test)
 
-    return Problem(
+    return SparsityProblem(
         name=name,
         formula=f"{TABLES[name]} of {len(x)} rows",
         widths=(own + SHUFFLED, HIDDEN, 1),
@@ -217,7 +217,7 @@ def _shares(available: int, rows: RowCounts) -> list[int]:
     return [*part, available - sum(part)]
 
 
-def plan_problems(setup: Setup, *parts: Sequence[Any], names: Sequence[str] = NAMES) -> Plan:
+def plan_problems(setup: Setup, *parts: Sequence[Any], names: Sequence[str] = NAMES) -> Units:
     """Return one unit per problem that is there, per choice of each part, and per seed.
 
     Parameters
@@ -240,4 +240,4 @@ def plan_problems(setup: Setup, *parts: Sequence[Any], names: Sequence[str] = NA
     found, missing = there(names, lambda name: problem(name, setup.data))
     skipped = {k: why for k, why in missing.items() if not setup.smoke or k in PLANTED}
     keys = tuple(itertools.product(found, *parts, setup.seeds))
-    return Plan(keys=keys, skipped=skipped)
+    return Units(keys=keys, skipped=skipped)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.interleaved_timing import Schedule, pass_milliseconds
 from benchmarks.sparsity.cutting import Cut
 from benchmarks.sparsity.problems import Pair, RowCounts, plan_problems, problem
@@ -28,7 +28,7 @@ JACOBIAN_ROWS = 400
 NEGLIGIBLE = 1e-8  # of the largest singular value, below which a direction changes nothing
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     names = {"names": ["composed"]} if setup.smoke else {}
     return plan_problems(setup, list(STEPS), **names)
 

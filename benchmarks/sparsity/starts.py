@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.data import TABLES, data_file, rows_of, there
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.sparsity.problems import Pair
 from benchmarks.sparsity.recipes import Recipe, parameters, train
 from benchmarks.statistics import grouped
@@ -80,17 +80,17 @@ STARTS_BY_NAME = {
 }
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     if setup.smoke:
         some = list(STARTS_BY_NAME)[:2]
-        return Plan(keys=tuple(("digits", start, 0) for start in some))
+        return Units(keys=tuple(("digits", start, 0) for start in some))
     keys: list[Key] = []
     found, skipped = there(("mnist", *TABLES), lambda name: _rows(name, setup.data))
     for name in found:
         seeds = setup.seeds[:MNIST_SEEDS] if name == "mnist" else setup.seeds
         starts = [key for key, s in STARTS_BY_NAME.items() if name == "mnist" or not s.short]
         keys += [(name, start, seed) for start in starts for seed in seeds]
-    return Plan(keys=tuple(keys), skipped=skipped)
+    return Units(keys=tuple(keys), skipped=skipped)
 
 
 def mnist(folder: Path | None) -> tuple[Pair, Pair]:

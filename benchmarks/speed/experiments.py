@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import Benchmark, Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Benchmark, Experiment, Key, Rows, Setup, Units
 from benchmarks.interleaved_timing import Schedule
 from benchmarks.machine import available_memory, stamp, version_of
 from benchmarks.speed import cells as known
@@ -89,11 +89,11 @@ class SpeedSetup(Setup):
             return {}
         return known.SMOKE_CURVES if self.smoke else known.CURVES
 
-    def plan(self, cells: Sequence[Cell]) -> Plan:
+    def plan(self, cells: Sequence[Cell]) -> Units:
         """Return the chosen ones of some cells on every device, as units."""
         on = self.devices or devices()
         keys = [(device, cell.name) for device in on for cell in known.select(cells, self.cells)]
-        return Plan(keys=tuple(keys), whole=not self.cells)
+        return Units(keys=tuple(keys), whole=not self.cells)
 
     def taking_part(self, device: str) -> tuple[Peer, ...]:
         """Return the peers on a device."""
@@ -147,17 +147,17 @@ def on_curves(
     ]
 
 
-def _plan_timing(setup: SpeedSetup) -> Plan:
+def _plan_timing(setup: SpeedSetup) -> Units:
     return setup.plan(setup.timed())
 
 
-def _plan_memory(setup: SpeedSetup) -> Plan:
+def _plan_memory(setup: SpeedSetup) -> Units:
     return setup.plan(setup.weighed())
 
 
-def _plan_scaling(setup: SpeedSetup) -> Plan:
+def _plan_scaling(setup: SpeedSetup) -> Units:
     curves = setup.curves()
-    return setup.plan(points(curves)) if curves else Plan(keys=(), whole=False)
+    return setup.plan(points(curves)) if curves else Units(keys=(), whole=False)
 
 
 def _run_timing(setup: SpeedSetup, key: Key) -> Rows:

@@ -18,9 +18,9 @@ from benchmarks.machine import version_of
 from benchmarks.processes import MIB, ask_all, peak_memory
 from benchmarks.speed.cells import Cell, parse
 from benchmarks.speed.peers import PEERS
-from benchmarks.speed.problem import draw
 from benchmarks.speed.subject import Peer, Subject
 from benchmarks.speed.timing import Settings, candidate, reason
+from benchmarks.speed.workload import draw
 
 COLUMNS = (
     *("peer", "status", "note", "extra_mib", "level_mib", "way"),

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.cells import Cell
-from benchmarks.speed.problem import Problem
 from benchmarks.speed.reference import Expected
+from benchmarks.speed.workload import Workload
 
 FEW = 8  # rows of a warm-up
 
@@ -96,7 +96,7 @@ class Subject:
 
 
 def spline_subject(
-    problem: Problem,
+    problem: Workload,
     layer: nn.Module,
     weight_gradient: Callable[[dict[str, Tensor]], Tensor],
     **options: Any,
@@ -139,7 +139,7 @@ class Peer:
     """
 
     name: str
-    build: Callable[[Problem], Subject]
+    build: Callable[[Workload], Subject]
     module: str = ""
     distribution: str = ""
     rival: bool = False

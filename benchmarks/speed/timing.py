@@ -14,9 +14,9 @@ from benchmarks.interleaved_timing import Schedule, interleave, quartiles, ratio
 from benchmarks.machine import INSTALL, missing, version_of
 from benchmarks.speed.cells import Cell
 from benchmarks.speed.peers import FLOOR, OWN
-from benchmarks.speed.problem import Problem, draw
 from benchmarks.speed.reference import TOLERANCE, errors
 from benchmarks.speed.subject import Peer, Subject
+from benchmarks.speed.workload import Workload, draw
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +104,7 @@ def candidate(peer: Peer, cell: Cell, memory_limit: float) -> Candidate:
     return found
 
 
-def prepare(found: Candidate, problem: Problem, passes: Sequence[str] = PASSES) -> None:
+def prepare(found: Candidate, problem: Workload, passes: Sequence[str] = PASSES) -> None:
     """Build the layer of a peer, compare it with what is right, and run it until it is compiled.
 
     A layer that fails is taken out with the reason; one that gives other values stays, and is

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.symbolic.edges import count_as_one, draw_truth, spline_model
 from kanlens.symbolic import suggest
 from kanlens.symbolic.library import library
@@ -28,10 +28,10 @@ ROWS = 1000
 TARGETS = {(5, 0.0): 0.95, (5, 0.01): 0.90, (20, 0.0): 0.98, (20, 0.01): 0.94}  # for the first
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     seeds = [FIRST_SEED + seed for seed in setup.seeds[: 1 if setup.smoke else None]]
     grids, noises = (GRIDS[:1], NOISES[:1]) if setup.smoke else (GRIDS, NOISES)
-    return Plan(keys=tuple(itertools.product(grids, noises, seeds)))
+    return Units(keys=tuple(itertools.product(grids, noises, seeds)))
 
 
 def _run(setup: Setup, key: Key) -> Rows:

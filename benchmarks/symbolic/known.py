@@ -21,7 +21,7 @@ from benchmarks.equations import (
     sample,
     uniform,
 )
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.symbolic.equivalence import judge
 from benchmarks.symbolic.recovery import SMOKE_LIMIT, TIME_LIMIT
 from kanlens.discovery.finding import discover
@@ -56,11 +56,11 @@ _ALL = (
 EQUATIONS = {equation.name: equation for equation in _ALL}
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     if setup.smoke:
-        return Plan(keys=tuple((way, "product", 0) for way in WAYS))
+        return Units(keys=tuple((way, "product", 0) for way in WAYS))
     first = next(iter(EQUATIONS))
-    return Plan(
+    return Units(
         keys=tuple(
             (way, name, seed)
             for name in EQUATIONS

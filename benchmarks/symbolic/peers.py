@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.equations import equations_of, thirds
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import missing, version_of
 from benchmarks.processes import ask, ask_all
 from benchmarks.symbolic.peer_methods import METHODS
@@ -32,14 +32,14 @@ _STARTING = 60.0  # seconds a process may take beside the search, for imports an
 _UNKNOWN = {"recovered": 0, "rounded": 0, "accurate": 0, "r2": None, "formula": ""}
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     chosen = thirds(setup)
     if not chosen:
-        return Plan(keys=(), skipped=LEFT_OUT)
+        return Units(keys=(), skipped=LEFT_OUT)
     skipped = unusable()
     noises = NOISES[:1] if setup.smoke else NOISES
     seed = setup.seeds[0]
-    return Plan(
+    return Units(
         keys=tuple(
             (method, *key, noise, seed)
             for noise in noises

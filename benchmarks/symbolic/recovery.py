@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks.equations import equations_of, sample, thirds
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.symbolic.equivalence import REASONS, VERDICT, judge, reason
 from kanlens.discovery.finding import discover
 
@@ -35,16 +35,16 @@ TEXT = ("source", "name", "tier", "shape", "formula")
 LEFT_OUT = {"equations": "no feynman.csv in the folder of the data"}
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     found = equations_of(setup)
     if not found:
-        return Plan(keys=(), skipped=LEFT_OUT)
+        return Units(keys=(), skipped=LEFT_OUT)
     seeds = setup.seeds[: 1 if setup.smoke else SEEDS]
     keys = [(*key, 0.0, seed) for seed in seeds for key in found]
     if not setup.smoke:
         third = thirds(setup)
         keys += [(*key, noise, seed) for noise in NOISES[1:] for seed in seeds for key in third]
-    return Plan(keys=tuple(keys))
+    return Units(keys=tuple(keys))
 
 
 def _run(setup: Setup, key: Key) -> Rows:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.interleaved_timing import quartiles
 from benchmarks.machine import load, missing, unseeded, version_of
 from benchmarks.symbolic.edges import as_model, draw_truth, fitted_layer
@@ -33,16 +33,16 @@ FASTER = 200  # times pykan, per edge
 Example = tuple[KAN, Tensor]
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     if setup.smoke:
-        return Plan(keys=(("kanlens", 1, ROWS, 1),))
+        return Units(keys=(("kanlens", 1, ROWS, 1),))
     threads = sorted({1, torch.get_num_threads()})
     own = [("kanlens", edges, ROWS, count) for count in threads for edges in EDGES]
     keys = [*own, ("kanlens", 3, MANY_ROWS, 1)]
     without = missing("kan")
     if not without:
         keys += [("pykan", edges, ROWS, threads[-1]) for edges in EDGES[:2]]
-    return Plan(keys=tuple(keys), skipped={"pykan": without} if without else {})
+    return Units(keys=tuple(keys), skipped={"pykan": without} if without else {})
 
 
 def _run(setup: Setup, key: Key) -> Rows:

@@ -14,7 +14,7 @@ from benchmarks import harness
 from benchmarks.attribution.experiments import ATTRIBUTION
 from benchmarks.commands import main
 from benchmarks.drawing import Picture
-from benchmarks.harness import Benchmark, Experiment, Findings, Plan, Setup, units
+from benchmarks.harness import Benchmark, Experiment, Findings, Setup, Units, units
 from benchmarks.machine import STAMP, instruction_set
 from benchmarks.sparsity.experiments import SPARSITY
 from benchmarks.speed.experiments import SPEED
@@ -32,7 +32,7 @@ def double(setup, key):
 
 
 def plan(setup):
-    return Plan(keys=tuple((seed,) for seed in setup.seeds), skipped={"that": "why"})
+    return Units(keys=tuple((seed,) for seed in setup.seeds), skipped={"that": "why"})
 
 
 def total(frame):
@@ -88,7 +88,7 @@ def test_rows_stand_in_the_order_of_the_plan(tmp_path):
 def test_a_plan_of_some_units_leaves_the_others_alone(tmp_path):
     log = []
     benchmark().run(Setup(seeds=(1, 2)), tmp_path, **QUIET)
-    some = benchmark(log, plan=lambda setup: Plan(keys=((2,),), whole=False))
+    some = benchmark(log, plan=lambda setup: Units(keys=((2,),), whole=False))
     found = some.run(Setup(), tmp_path, fresh=True, **QUIET)
     assert log == [2]
     assert found.tables["first"]["n"].tolist() == [2]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import kanlens
-from benchmarks.harness import Experiment, Key, Plan, Rows, Setup
+from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,8 +84,8 @@ def calls(folder: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _plan(setup: Setup) -> Plan:
-    return Plan(keys=tuple((name,) for name in [*LIMITS][: 1 if setup.smoke else None]))
+def _plan(setup: Setup) -> Units:
+    return Units(keys=tuple((name,) for name in [*LIMITS][: 1 if setup.smoke else None]))
 
 
 def _run(setup: Setup, key: Key) -> Rows:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.data import TABLES, table_file, there
-from benchmarks.harness import Experiment, Key, Plan, Setup, Tables
+from benchmarks.harness import Experiment, Key, Setup, Tables, Units
 from kanlens.checks import message
 from kanlens.errors import KanlensError
 
@@ -36,9 +36,9 @@ STEPS = {
 SMOKE_STEPS = 5  # of training, with the first two commands
 
 
-def _plan(setup: Setup) -> Plan:
+def _plan(setup: Setup) -> Units:
     found, missing = there([NAME], lambda name: table_file(name, setup.data))
-    return Plan(keys=tuple((name,) for name in found), skipped=missing)
+    return Units(keys=tuple((name,) for name in found), skipped=missing)
 
 
 def _run(setup: Setup, key: Key) -> Tables:

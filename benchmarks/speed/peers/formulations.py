@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from benchmarks.machine import unseeded
 from benchmarks.speed.cells import Cell
-from benchmarks.speed.problem import Problem
 from benchmarks.speed.reference import Expected, expected
 from benchmarks.speed.subject import Peer, Subject, spline_subject
+from benchmarks.speed.workload import Workload
 
 SCALER = 0.5  # a power of two, so that dividing by it loses nothing
 ENDS = (-2.0, 2.0)  # the first and the last center
 
 
-def linear(problem: Problem) -> Subject:
+def linear(problem: Workload) -> Subject:
     """Make a matrix product with one input per coefficient and base weight of the splines."""
     cell = problem.cell
     width = cell.in_features * (cell.basis + 1)
@@ -92,7 +92,7 @@ class RecursiveLayer(nn.Module):
         return values
 
 
-def recursive(problem: Problem) -> Subject:
+def recursive(problem: Workload) -> Subject:
     """Make the layer of a problem."""
     layer = RecursiveLayer(problem.knots, problem.coefficients, problem.base_weight)
     return spline_subject(problem, layer, lambda named: named["spline_weight"] / SCALER)
@@ -134,7 +134,7 @@ class GaussianLayer(nn.Module):
         return base + F.linear(values.flatten(1), self.weight)
 
 
-def gaussian(problem: Problem) -> Subject:
+def gaussian(problem: Workload) -> Subject:
     """Make the layer of a problem."""
     layer = GaussianLayer(problem.coefficients, problem.base_weight)
     return Subject(
@@ -146,7 +146,7 @@ def gaussian(problem: Problem) -> Subject:
     )
 
 
-def _sum_of_gaussians(problem: Problem, layer: GaussianLayer) -> Expected:
+def _sum_of_gaussians(problem: Workload, layer: GaussianLayer) -> Expected:
     """Sum Gaussians center by center, in float64."""
     x = problem.x.detach().double().requires_grad_()
     weights = problem.coefficients.double().requires_grad_()

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 
 from benchmarks.machine import missing
-from benchmarks.speed.problem import Problem
 from benchmarks.speed.subject import Peer, Subject, spline_subject, warm_compiled
+from benchmarks.speed.workload import Workload
 from kanlens.model import kernels
 from kanlens.model.kernels import Path
 from kanlens.model.layers import KANLinear
@@ -17,12 +17,12 @@ SCALER = 0.5
 WAYS: tuple[Path, ...] = ("sparse", "dense", "torch")
 
 
-def build(problem: Problem, *, path: Path = "auto", compiled: bool = False) -> Subject:
+def build(problem: Workload, *, path: Path = "auto", compiled: bool = False) -> Subject:
     """Make the layer of a problem.
 
     Parameters
     ----------
-    problem : Problem
+    problem : Workload
         Its numbers.
     path : {"auto", "sparse", "dense", "torch"}
         As `kanlens.model.kernels.use` takes it; "auto" is the layer's own choice.

@@ -14,7 +14,6 @@ import torch
 
 from benchmarks.machine import load, unseeded
 from benchmarks.speed.cells import Cell
-from benchmarks.speed.problem import Problem
 from benchmarks.speed.subject import (
     Peer,
     Subject,
@@ -22,12 +21,13 @@ from benchmarks.speed.subject import (
     spline_subject,
     warm_compiled,
 )
+from benchmarks.speed.workload import Workload
 
 SCALE = 0.5
 ARRAYS = 7  # of shape (batch, in, out) alive at the peak
 
 
-def pykan(problem: Problem) -> Subject:
+def pykan(problem: Workload) -> Subject:
     """Make the layer of a problem."""
     cell, module = problem.cell, load("kan.KANLayer")
     with unseeded():
@@ -60,7 +60,7 @@ PYKAN = Peer(
 )
 
 
-def flashkan(problem: Problem) -> Subject:
+def flashkan(problem: Workload) -> Subject:
     """Make the layer of a problem; other orders than 3 are taken, but computed as cubics."""
     cell, package = problem.cell, load("flashkan")
     with unseeded():
@@ -91,7 +91,7 @@ FLASHKAN = Peer(
 )
 
 
-def inkan(problem: Problem, *, compiled: bool) -> Subject:
+def inkan(problem: Workload, *, compiled: bool) -> Subject:
     """Make the layer of a problem."""
     cell, package = problem.cell, load("inkan")
     with unseeded():

@@ -165,7 +165,7 @@ def test_the_picture_is_drawn_from_the_table_alone(tmp_path):
 
 
 def test_the_command_prints_json(tmp_path, capsys, monkeypatch):
-    plan = contest.Plan(keys=(("bilinear", "secant"),))
+    plan = contest.Units(keys=(("bilinear", "secant"),))
     small = dataclasses.replace(PLANTED, plan=lambda setup: plan)
     benchmark = dataclasses.replace(ATTRIBUTION, experiments=(small,))
     monkeypatch.setattr(experiments, "ATTRIBUTION", benchmark)

@@ -11,9 +11,9 @@ from benchmarks.machine import INSTALL
 from benchmarks.speed import timing
 from benchmarks.speed.cells import parse
 from benchmarks.speed.peers import PEERS, chosen
-from benchmarks.speed.problem import draw
 from benchmarks.speed.reference import TOLERANCE, errors
 from benchmarks.speed.timing import Settings, time_cell
+from benchmarks.speed.workload import draw
 
 OWN_WRITING = ("nn.Linear", "kanlens", "efficient-kan", "FastKAN")
 CELLS = ("9x4->3 G5", "9x4->3 G50", "9x4->3 G5 order 2", "9x4->3 G5 order 5")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
 from benchmarks.speed.cells import Cell
-from benchmarks.speed.problem import draw
 from benchmarks.speed.reference import Expected, cox_de_boor, errors, spline_layer
+from benchmarks.speed.workload import draw
 
 
 @st.composite

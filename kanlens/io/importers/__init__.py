@@ -23,7 +23,7 @@ from kanlens.errors import FileFormatError, InvalidValueError, KanlensError
 from kanlens.files import read_frame
 from kanlens.io.checkpoint import FORMAT, check_sound, load
 from kanlens.io.importers.efficient_kan import EFFICIENT_KAN
-from kanlens.io.importers.source import CALL, Importer, Options, Source, sources
+from kanlens.io.importers.source import CALL, Importer, ImportOptions, Source, sources
 from kanlens.io.tensor_files import check_file, first_bytes, read_metadata
 from kanlens.model.acceptance import HasNetwork, held_network
 from kanlens.model.network import KAN
@@ -104,7 +104,7 @@ def import_model(
         check_choice(CALL, "extrapolation", extrapolation, ["linear", "zero"])
     known = Supervision(data=data, target=target, task=task, features=feature_names)
     known.check()
-    options = Options(
+    options = ImportOptions(
         base_activation=base_activation,
         extrapolation=extrapolation,
         feature_names=None if known.tabular else feature_names,
@@ -117,7 +117,9 @@ def import_model(
     return model
 
 
-def _read(source: str | os.PathLike[str] | nn.Module | Mapping[str, Any], options: Options) -> KAN:
+def _read(
+    source: str | os.PathLike[str] | nn.Module | Mapping[str, Any], options: ImportOptions
+) -> KAN:
     """Copy, load or convert what was given."""
     if isinstance(source, KAN):
         _refuse_options(options)
@@ -139,7 +141,7 @@ def _is_checkpoint(path: str | os.PathLike[str]) -> bool:
     return read_metadata(path, call=CALL).get("format") == FORMAT
 
 
-def _refuse_options(options: Options) -> None:
+def _refuse_options(options: ImportOptions) -> None:
     if options.given:
         expected = "no options beside a kanlens model"
         got, advice = ", ".join(options.given), "The model knows these; leave them out"

@@ -19,7 +19,7 @@ from kanlens.checks import message, reworded
 from kanlens.data.schema import default_schema
 from kanlens.errors import DTypeError, InvalidValueError, KanlensError, ShapeError
 from kanlens.functions.catalog import base_name
-from kanlens.io.importers.source import CALL, Importer, Options, Source
+from kanlens.io.importers.source import CALL, Importer, ImportOptions, Source
 from kanlens.model.config import LayerConfig
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
@@ -38,7 +38,7 @@ def matches(state: Mapping[str, Tensor]) -> bool:
     return bool(_layers(state))
 
 
-def convert(source: Source, options: Options) -> KAN:
+def convert(source: Source, options: ImportOptions) -> KAN:
     """Make a KAN of the layers of efficient-kan; same outputs, also outside the grid."""
     groups = _layers(source.state)
     parents = _in_order(groups, source.name)
@@ -57,7 +57,7 @@ def convert(source: Source, options: Options) -> KAN:
 
 
 def _assembled(
-    source: Source, parents: list[str], configs: list[LayerConfig], options: Options
+    source: Source, parents: list[str], configs: list[LayerConfig], options: ImportOptions
 ) -> KAN:
     """Build the network and copy the tensors, which are known to fit, into it."""
     groups, scaling = _layers(source.state), _scaling(source.state, parents)
@@ -141,7 +141,7 @@ def _refuse_others(source: Source, groups: dict[str, Tensors], scaling: Tensors)
         raise InvalidValueError(message(CALL, expected, got, advice))
 
 
-def _config(source: Source, parent: str, tensors: Tensors, options: Options) -> LayerConfig:
+def _config(source: Source, parent: str, tensors: Tensors, options: ImportOptions) -> LayerConfig:
     """Check the tensors of one layer and read its configuration off their shapes."""
     if "grid" not in tensors:
         advice = "Save the whole state dict, buffers included"
@@ -198,7 +198,7 @@ def _submodule(source: Source, parent: str) -> Any:
         return None
 
 
-def _base_name(own: Any, options: Options) -> str:
+def _base_name(own: Any, options: ImportOptions) -> str:
     given = options.base_activation
     if given is None:
         given = getattr(own, "base_name", None) or getattr(own, "base_activation", None)
@@ -210,7 +210,7 @@ def _grid_eps(own: Any) -> float:
     return float(given) if isinstance(given, int | float) else 0.02
 
 
-def _extrapolation(own: Any, tensors: Tensors, options: Options) -> str:
+def _extrapolation(own: Any, tensors: Tensors, options: ImportOptions) -> str:
     given = options.extrapolation or getattr(own, "extrapolation", None)
     if isinstance(given, str):
         return given

@@ -45,7 +45,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Options:
+class ImportOptions:
     """What the caller knows and a state dict does not say; None leaves it to the importer."""
 
     base_activation: str | type[nn.Module] | Callable[..., Any] | None = None
@@ -66,7 +66,7 @@ class Importer:
     library: str
     layout: str
     matches: Callable[[Mapping[str, Tensor]], bool]
-    convert: Callable[[Source, Options], KAN]
+    convert: Callable[[Source, ImportOptions], KAN]
 
 
 def sources(given: object) -> list[Source]:

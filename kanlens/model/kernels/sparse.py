@@ -75,7 +75,7 @@ def _by_rows(
     points: tuple[Array, ...],
     basis: LocalBasis,
     weights: Weights,
-    at: Layout,
+    at: PackedLayout,
     grad: Tensor,
     grad_x: Tensor | None,
     threads: int,
@@ -103,7 +103,7 @@ def _by_feature(
     points: tuple[Array, ...],
     basis: LocalBasis,
     weights: Weights,
-    at: Layout,
+    at: PackedLayout,
     grad: Tensor,
     grad_x: Tensor | None,
     work: float,
@@ -154,7 +154,7 @@ def bias_gradient(grad: Tensor) -> Tensor:  # (batch, out) -> (out,)
     return sums
 
 
-class Layout(NamedTuple):
+class PackedLayout(NamedTuple):
     """How the weights of a layer are packed, and what a pass over them costs."""
 
     lanes: int  # numbers of a vector, as long as a line of memory
@@ -164,16 +164,16 @@ class Layout(NamedTuple):
 
 
 @functools.cache
-def layout(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> Layout:
+def layout(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> PackedLayout:
     """Return the layout of spline weights (out, in, basis)."""
     n_out, _, n_basis = shape
     lanes = LINE // dtype.itemsize
     stride = -(-n_out // lanes) * lanes
     time = PAIR + PRODUCT * (degree + 2) * n_out
-    return Layout(lanes=lanes, stride=stride, size=(n_basis + 1) * stride, time=time)
+    return PackedLayout(lanes=lanes, stride=stride, size=(n_basis + 1) * stride, time=time)
 
 
-def pack(weights: Weights, at: Layout) -> Array:
+def pack(weights: Weights, at: PackedLayout) -> Array:
     """Return the weights as (in, basis + 1, lane), flat."""
     n_out, n_in, _ = weights.spline.shape
     packed = flat(weights.spline.new_empty(n_in * at.size))
@@ -184,7 +184,7 @@ def pack(weights: Weights, at: Layout) -> Array:
     return packed
 
 
-def unpack(grad: Array, weights: Weights, at: Layout, grad_x: Tensor | None) -> Gradients:
+def unpack(grad: Array, weights: Weights, at: PackedLayout, grad_x: Tensor | None) -> Gradients:
     """Return the gradients of the weights from that of the packed ones, beside that of x."""
     n_out, n_in, _ = weights.spline.shape
     scale = flat(weights.mask[:0] if weights.scale is None else weights.scale)

@@ -15,7 +15,7 @@ UNEVEN = (0.5, 1.5)  # shortest and longest interval of a non-uniform grid, befo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class Workload:
     """What a peer has to compute.
 
     The rows lie inside the grid: outside it, layers differ by design.
@@ -55,7 +55,7 @@ class Problem:
         )
 
 
-def draw(cell: Cell, generator: torch.Generator, device: str = "cpu") -> Problem:
+def draw(cell: Cell, generator: torch.Generator, device: str = "cpu") -> Workload:
     """Draw the numbers of a cell.
 
     Examples
@@ -70,7 +70,7 @@ def draw(cell: Cell, generator: torch.Generator, device: str = "cpu") -> Problem
 
     size = cell.in_features**-0.5
     rows = torch.rand(cell.batch, cell.in_features, generator=generator)
-    return Problem(
+    return Workload(
         cell=cell,
         knots=knots(cell, generator).to(device),
         coefficients=size * normal(cell.out_features, cell.in_features, cell.basis),
