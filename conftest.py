@@ -36,3 +36,4 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.enable()
         gc.freeze()
+        gc.set_threshold(50_000)  # a tenth of the time of tests otherwise

@@ -169,7 +169,7 @@ def test_columns_of_both_signs_get_whole_powers():
     ],
 )
 def test_each_way_finds_what_it_is_for(ansatz, function, width):
-    entry = solved(ansatz, problem(function, width, count=600))
+    entry = solved(ansatz, problem(function, width))
     assert entry.error <= EXACT
 
 

@@ -105,7 +105,7 @@ def test_products_of_two_functions_of_one_column_are_found(text, low):
 
 
 def test_one_monomial_times_a_curve_of_a_combination_is_found():
-    given = problem("a*(1 - cos(2*a*b))/(a*b)**2", 2, low=0.5)
+    given = problem("a*(1 - cos(2*a*b))/(a*b)**2", 2, low=0.5, count=200)
     assert solved(MonomialsTimesIndex(), given).error <= 1e-20
 
 

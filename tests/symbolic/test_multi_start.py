@@ -78,7 +78,7 @@ def test_shapes_of_the_starts():
 
 @pytest.mark.slow  # trains several networks
 def test_a_product_is_found():
-    x, generator = draw(1, 400)
+    x, generator = draw(1, 200)
     found = run(x, x[:, :1] * torch.sin(3 * x[:, 1:]) + 1, generator)
     assert sympy.simplify(found.sympy() - x1 * sympy.sin(3 * x2) - 1) == 0
 

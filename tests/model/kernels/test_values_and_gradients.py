@@ -37,7 +37,7 @@ def test_float64(order, data):
     check(data.draw(cases(order, torch.float64)))
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", [1, 3])  # the loops of other orders: above
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_float32(order, data):
