@@ -79,7 +79,7 @@ SHAPES = {
     shape=st.sampled_from(sorted(SHAPES)),
     grid=st.sampled_from(GRIDS),
     players=st.integers(1, 6),
-    order=st.integers(1, 5),
+    order=st.sampled_from([1, 3, 5]),  # each is compiled
     extrapolation=st.sampled_from(["linear", "zero"]),
 )
 @settings(max_examples=60, deadline=None)
