@@ -21,6 +21,7 @@
 # $z = \exp(\sin(\pi x) + y^2)$.
 
 # %%
+import os
 import time
 
 import numpy as np
@@ -30,8 +31,9 @@ import torch
 
 import kanlens
 
+SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
 generator = torch.Generator().manual_seed(0)
-samples = torch.rand(1000, 2, generator=generator, dtype=torch.float64) * 2 - 1
+samples = torch.rand(500 if SMOKE else 1000, 2, generator=generator, dtype=torch.float64) * 2 - 1
 frame = pd.DataFrame(samples.numpy(), columns=["x", "y"])
 frame["z"] = np.exp(np.sin(np.pi * frame["x"]) + frame["y"] ** 2)
 table = kanlens.read_table(frame, target="z")

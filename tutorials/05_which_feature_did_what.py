@@ -47,13 +47,13 @@ model = kanlens.KAN([7, 5, 1], generator=torch.Generator().manual_seed(0)).doubl
 fit = kanlens.fit(
     model,
     table,
-    steps=20 if SMOKE else 100,
+    steps=5 if SMOKE else 100,
     penalty="activation_l1",
     strength=1e-3,
     generator=torch.Generator().manual_seed(0),
     progress=False,
 )
-rows, background = frame[:100], frame[:50]
+rows, background = (frame[:20], frame[:10]) if SMOKE else (frame[:100], frame[:50])
 print(f"{model.edges_alive} edges; {fit.stopped_because}")
 
 # %% [markdown]

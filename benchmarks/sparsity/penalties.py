@@ -40,7 +40,8 @@ TINY = Effort(
     steps=1,
     shares=(0.1, 10.0),
     tuning=1,
-    sizes=(2, 6),
+    finalists=1,
+    sizes=(2,),
 )
 
 

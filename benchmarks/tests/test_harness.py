@@ -14,12 +14,13 @@ from benchmarks import harness
 from benchmarks.attribution.experiments import ATTRIBUTION
 from benchmarks.commands import main
 from benchmarks.drawing import Picture
-from benchmarks.harness import Benchmark, Experiment, Findings, Setup, Units, units
+from benchmarks.harness import Benchmark, Findings, Setup, Units, units
 from benchmarks.machine import STAMP, instruction_set
 from benchmarks.sparsity.experiments import SPARSITY
 from benchmarks.speed.experiments import SPEED
 from benchmarks.symbolic import experiments
 from benchmarks.symbolic.experiments import SYMBOLIC
+from benchmarks.tests.pair import PAIR, double
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.interruption import Interruption
 
@@ -27,27 +28,6 @@ EVERY = [each for b in (SPEED, SPARSITY, SYMBOLIC, ATTRIBUTION) for each in b.ex
 DATA = Path(harness.__file__).parents[1] / "figures" / "data"
 
 
-def double(setup, key):
-    return {"first": [{"double": 2 * key[0]}], "second": [{}]}
-
-
-def plan(setup):
-    return Units(keys=tuple((seed,) for seed in setup.seeds), skipped={"that": "why"})
-
-
-def total(frame):
-    return {"total": frame[["double"]].sum().to_frame()}
-
-
-PAIR = Experiment(
-    name="pair",
-    question="What is twice a seed?",
-    keys=("n",),
-    tables={"first": ("double",), "second": ()},
-    plan=plan,
-    run=double,
-    summary=total,
-)
 QUIET = {"jobs": 1, "progress": False}
 
 

@@ -22,3 +22,12 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["train", f"{folder}/data.csv", "--target", "area", "--hidden", "2", "--steps", "5"]
     assert main([*words, "--seed", "0", "-o", f"{folder}/model.safetensors", "--quiet"]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def flat(workshop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model of one layer of the same table, where the whole job is short."""
+    out = tmp_path_factory.mktemp("flat") / "model.safetensors"
+    words = ["train", f"{workshop}/data.csv", "--target", "area", "--hidden", "0", "--steps", "5"]
+    assert main([*words, "--seed", "0", "-o", str(out), "--quiet"]) == 0
+    return out

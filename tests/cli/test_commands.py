@@ -167,32 +167,24 @@ def test_prune_names_outputs_that_no_longer_vary(workshop, tmp_path, capsys):
     assert "None" not in capsys.readouterr().out
 
 
-def test_symbolize_writes_a_model_and_prints_the_formula(workshop, tmp_path, capsys):
+def test_symbolize_writes_a_model_and_prints_the_formula(workshop, flat, tmp_path, capsys):
     out = tmp_path / "s.safetensors"
-    words = ["symbolize", workshop / "model.safetensors", workshop / "data.csv", "-o", out]
+    words = ["symbolize", flat, workshop / "data.csv", "-o", out]
     assert main([*map(str, words), "--seed", "0"]) == 0
     printed = capsys.readouterr().out
     assert "area = " in printed
     assert printed.count(">>>>") == 1
     assert "differs from the model" in printed
-    assert kanlens.load(out).widths == (3, 2, 1)
+    assert kanlens.load(out).widths == (3, 1)
 
 
-def test_symbolize_makes_the_receipt_on_other_rows(workshop, tmp_path, capsys):
+def test_symbolize_makes_the_receipt_on_other_rows(workshop, flat, tmp_path, capsys):
     data = pd.read_csv(workshop / "data.csv")
     data[:30].to_csv(tmp_path / "test.csv", index=False)
-    facts = answer(
-        capsys,
-        "symbolize",
-        workshop / "model.safetensors",
-        workshop / "data.csv",
-        "--test",
-        tmp_path / "test.csv",
-        "--model-selection",
-        "accuracy",
-        "-o",
-        tmp_path / "s.safetensors",
-    )
+    words = ["symbolize", flat, workshop / "data.csv", "--test", tmp_path / "test.csv"]
+    words += ["--functions", "x,x^2,x^3,x^4"]  # of which "best" would pick another
+    words += ["--model-selection", "accuracy", "-o", tmp_path / "s.safetensors"]
+    facts = answer(capsys, *words)
     assert facts["receipt"]["held_out"]
     assert facts["receipt"]["rows"] == 30
     rows = facts["equations"]["area"]
@@ -251,19 +243,10 @@ def test_a_malformed_edge_is_a_usage_error(workshop, capsys):
 
 
 @pytest.mark.slow  # runs every attribution method of the page
-def test_report_writes_the_page_and_its_twin(workshop, tmp_path, capsys):
-    facts = answer(
-        capsys,
-        "report",
-        workshop / "model.safetensors",
-        workshop / "data.csv",
-        "--max-rows",
-        "10",
-        "--methods",
-        "shapley,secant",
-        "-o",
-        tmp_path / "r.html",
-    )
+def test_report_writes_the_page_and_its_twin(workshop, flat, tmp_path, capsys):
+    words = ["report", flat, workshop / "data.csv", "--max-rows", "10"]
+    words += ["--methods", "shapley,secant", "-o", tmp_path / "r.html"]
+    facts = answer(capsys, *words)
     assert Path(facts["report"]).read_text().startswith("<!DOCTYPE html>")
     assert json.loads(Path(facts["json"]).read_text())["schema_version"]
 

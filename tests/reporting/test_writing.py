@@ -74,7 +74,7 @@ def test_a_passed_attribution_names_the_output(rows: torch.Tensor, tmp_path: Pat
 @pytest.mark.slow  # analyzes four times
 @pytest.mark.usefixtures("undrawn")
 def test_the_callers_generator_decides(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
-    options: Any = {**QUICK, "methods": ["captum_shapley_value_sampling"]}
+    options: Any = {**QUICK, "methods": ["captum_shapley_value_sampling"], "max_rows": 3}
 
     def importance(generator: torch.Generator | None) -> Any:
         path = tmp_path / "r.html"
