@@ -14,19 +14,20 @@ from torch import Tensor
 
 from kanlens.attribution import METHODS, Attribution, Importance, attribute
 from kanlens.errors import MethodError
-from kanlens.model.analysis import HOOKS
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.network import KAN
 from tests.attribution import oracles
 from tests.attribution.conftest import MADE_OF
+from tests.attribution.leftovers import changed, state
 
 ALL = sorted(METHODS)
 LOCAL = [name for name in ALL if METHODS[name].scope == "local"]
 GAPS = {"captum_integrated_gradients": 1e-3, "captum_kernel_shap": 1e-4}  # of |output - reference|
 GAPS |= {"captum_layer_integrated_gradients": 1e-3, "captum_layer_conductance": 1e-2}
 FEW = {name: {"n_samples": 20} for name in ALL if "n_samples" in METHODS[name].options}
-FEW |= {name: {"n_steps": 200} for name in GAPS if "n_steps" in METHODS[name].options}
+STEPPED = [name for name in ALL if "n_steps" in METHODS[name].options]
+FEW |= {name: {**FEW.get(name, {}), "n_steps": 5} for name in STEPPED}
 TOGETHER = {"captum_gradient_shap", "captum_noise_tunnel"}  # draws are those of the whole batch
 
 
@@ -34,27 +35,11 @@ def generator(seed: int = 3) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def run(name: str, model: KAN, x: Tensor, rows: Tensor) -> Attribution | Importance:
-    options = FEW.get(name, {})
+def run(name: str, model: KAN, x: Tensor, rows: Tensor, **more: int) -> Attribution | Importance:
+    options = {**FEW.get(name, {}), **more}
     return attribute(
         model, x, method=name, background=rows, target=1, generator=generator(), **options
     )
-
-
-def state(model: KAN) -> list[object]:
-    """Everything an analysis could leave behind, as values that can be compared."""
-    kept: list[object] = [torch.get_rng_state().tolist(), random.getstate()]
-    kept.append([str(part) for part in np.random.get_state()])  # noqa: NPY002
-    kept.append((torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()))
-    for module in model.modules():
-        kept.append(module.training)
-        kept.append([len(getattr(module, name)) for name in HOOKS])
-    for name, tensor in model.state_dict().items():
-        kept.append((name, tensor.tolist(), str(tensor.dtype)))
-    for parameter in model.parameters():
-        grad = None if parameter.grad is None else parameter.grad.tolist()
-        kept.append((id(parameter), parameter.requires_grad, grad))
-    return kept
 
 
 def columns(name: str, model: KAN) -> tuple[str, ...]:
@@ -64,7 +49,9 @@ def columns(name: str, model: KAN) -> tuple[str, ...]:
     return tuple(model.node_name(1, index) for index in range(model.widths[1]))
 
 
-def check_shape(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
+def check_shape(name: str, model: KAN, x: Tensor, rows: Tensor) -> Tensor:
+    """Return the numbers in float64."""
+    values = []
     for dtype in (torch.float64, torch.float32):
         found = run(name, model.to(dtype), x.to(dtype), rows.to(dtype))
         names = columns(name, model)
@@ -74,7 +61,9 @@ def check_shape(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
         assert bool(torch.isfinite(found.values).all())
         assert (found.method, found.target) == (name, "y2")
         assert found.features == names
+        values.append(found.values)
     model.double()
+    return values[0]
 
 
 def check_rows_apart(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
@@ -94,8 +83,11 @@ def check_rows_apart(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
         torch.testing.assert_close(alone, together[i], rtol=1e-10, atol=1e-12)
 
 
-def check_repeats(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
-    first = run(name, model, x, rows).values
+def check_repeats(
+    name: str, model: KAN, x: Tensor, rows: Tensor, first: Tensor | None = None
+) -> None:
+    if first is None:
+        first = run(name, model, x, rows).values
     torch.rand(3)  # whatever happens elsewhere
     torch.testing.assert_close(run(name, model, x, rows).values, first, rtol=0, atol=0)
 
@@ -108,7 +100,7 @@ def check_leaves_alone(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
     model(x).sum().backward()
     before, x_before = state(model), x.clone()
     run(name, model, x, rows)
-    assert state(model) == before
+    assert changed(before, state(model)) == []
     assert torch.equal(x, x_before)
     assert not x.requires_grad
 
@@ -140,7 +132,7 @@ def check_leaves_alone_after_error(
             patch.setattr(kind, part, stop)
         with pytest.raises(RuntimeError, match="stopped"):
             run(name, model, x, rows)
-    assert state(model) == before
+    assert changed(before, state(model)) == []
     assert set(SUPPORTED_NON_LINEAR) == known
 
 
@@ -175,7 +167,7 @@ def check_dummy(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
 
 
 def check_complete(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
-    found = run(name, model, x, rows)
+    found = run(name, model, x, rows, **({"n_steps": 200} if name in STEPPED else {}))
     assert isinstance(found, Attribution)
     torch.testing.assert_close(found.output, model(x)[:, 1].detach())
     change = (found.output - found.reference).abs().sum()
@@ -189,8 +181,11 @@ def check_exact(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
     torch.testing.assert_close(run(name, model, x, rows).values, expected, rtol=1e-9, atol=1e-11)
 
 
-def check_output_alone(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
-    before = run(name, model, x, rows).values
+def check_output_alone(
+    name: str, model: KAN, x: Tensor, rows: Tensor, before: Tensor | None = None
+) -> None:
+    if before is None:
+        before = run(name, model, x, rows).values
     with torch.no_grad():
         model.layers[-1].spline_weight[0] *= 3  # the other output
     torch.testing.assert_close(run(name, model, x, rows).values, before, rtol=0, atol=0)
@@ -214,7 +209,7 @@ def plain(network):
 
 @pytest.fixture
 def x(draw):
-    return draw(4, 3)
+    return draw(3, 3)
 
 
 @pytest.fixture

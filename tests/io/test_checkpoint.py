@@ -21,6 +21,7 @@ from kanlens.errors import DTypeError, FileFormatError, MissingFileError, Output
 from kanlens.io import checkpoint
 from kanlens.io.checkpoint import load, save
 from kanlens.io.tensor_files import read_metadata
+from kanlens.model import kernels
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
@@ -48,8 +49,9 @@ def trained(dtype=torch.float64, seed=0, widths=(3, 4, 2), scaled_nodes=False, *
         model.input_scale.fill_(2.5)
         model.output_shift.fill_(-0.1)
     x = torch.rand(20, widths[0], generator=generator).to(dtype) * 4 - 2
-    model.update_grid(x)
-    store_statistics(model, x, background=7)
+    with kernels.use("torch"):  # the others would be compiled for every order and type
+        model.update_grid(x)
+        store_statistics(model, x, background=7)
     model.scaled = True
     return model
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import kanlens
+from kanlens.training import run as run_module
 
 
 @pytest.fixture
@@ -18,6 +19,12 @@ def network() -> Callable[..., kanlens.KAN]:
         return kanlens.KAN(widths, generator=generator, **options).double()
 
     return build
+
+
+@pytest.fixture
+def short_polish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four proximal steps at the end, not fifty, for what does not ask where they lead."""
+    monkeypatch.setattr(run_module, "POLISH", 4)
 
 
 @pytest.fixture

@@ -95,6 +95,7 @@ def test_the_numbers_of_a_step_are_those_of_its_model(path: SparsityPath) -> Non
     assert_close(path.constant_loss, shifted.square().mean().item())
 
 
+@pytest.mark.usefixtures("short_polish")
 def test_the_model_that_was_given_is_left_alone() -> None:
     net = kanlens.KAN([4, 1], generator=seeded(0)).double()
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -107,6 +108,7 @@ def test_the_model_that_was_given_is_left_alone() -> None:
     assert found.stopped_because == "all strengths done"
 
 
+@pytest.mark.usefixtures("short_polish")
 def test_each_step_begins_where_the_last_one_ended(
     network: Callable[..., kanlens.KAN], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +137,7 @@ def test_other_penalties_make_edges_small(
     assert found.penalty == weights
 
 
+@pytest.mark.usefixtures("short_polish")
 def test_classes_and_products(network: Callable[..., kanlens.KAN]) -> None:
     x, y = planted()
     found = walk(network((4, (1, 1), 1)), (x, y > 0.4), strengths=[0.0, 0.02], steps=2)
@@ -143,6 +146,7 @@ def test_classes_and_products(network: Callable[..., kanlens.KAN]) -> None:
     assert found.model_at(1).class_labels == ("False", "True")
 
 
+@pytest.mark.usefixtures("short_polish")
 def test_an_interrupt_returns_what_was_found(
     network: Callable[..., kanlens.KAN], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +168,7 @@ def test_an_interrupt_returns_what_was_found(
         walk(network((4, 1)), planted(), strengths=[0.0], steps=1)
 
 
+@pytest.mark.usefixtures("short_polish")
 @pytest.mark.parametrize(
     ("options", "call"),
     [({}, 14), ({"optimizer": "adam", "batch_size": 32, "proximal": False}, 14), ({}, 3)],
@@ -249,6 +254,7 @@ def test_a_path_that_is_stuck_ends(
     )
 
 
+@pytest.mark.usefixtures("short_polish")
 def test_the_bar_shows_every_strength(
     network: Callable[..., kanlens.KAN], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def test_gradients_reach_the_layers_before(
     assert net.layers[0].spline_weight.grad.abs().max() > 0
 
 
+@pytest.mark.usefixtures("short_polish")
 def test_no_hook_is_left(network: Callable[..., kanlens.KAN], waves: Data) -> None:
     net = network()
     run(net, waves, penalty="activation_l1", strength=0.01, steps=1)
@@ -112,7 +113,8 @@ def test_no_hook_is_left(network: Callable[..., kanlens.KAN], waves: Data) -> No
 def test_every_penalty_trains_and_lowers_itself(
     network: Callable[..., kanlens.KAN], waves: Data, name: str, optimizer: str
 ) -> None:
-    options = {"optimizer": optimizer, "steps": 5, "batch_size": 16, "entropy_weight": 0.0}
+    options = {"optimizer": optimizer, "batch_size": 16, "entropy_weight": 0.0}
+    options["steps"] = 3 if optimizer == "lbfgs" else 5
 
     def size(strength: float) -> float:
         net = network()
