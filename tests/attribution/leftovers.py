@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import rich.style  # noqa: F401  # as it is loaded it draws one of Python's random numbers
 import torch
 
 from kanlens.model.analysis import HOOKS
