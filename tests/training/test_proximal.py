@@ -159,6 +159,28 @@ def test_nodes_weigh_what_they_do_to_the_output(network: Callable[..., kanlens.K
     assert_close(objective.node_weights[1], torch.ones(1).double())
 
 
+@pytest.mark.parametrize("weights", [False, True])
+def test_optimizers_leave_edges_that_are_zero(
+    network: Callable[..., kanlens.KAN], weights: bool
+) -> None:
+    net, (x, y) = network((5, 2, 1)), planted()
+    parameters = net.layers[0].spline_weight, net.layers[0].base_weight
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter[0, 3:] = 0.0
+    steps = ProximalSteps(Objective(model=net, penalty={"activation_l2": 1.0}, strength=0.1))
+    steps.begin(x)
+    steps.objective.total(x, y.unsqueeze(1)).backward()
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.add_(1.0)  # as an optimizer with momentum would
+    steps.mask_gradients(weights=weights)
+    for parameter in parameters:
+        seen = parameter.data if weights else parameter.grad
+        assert not seen[0, 3:].any()
+        assert (seen != 0).reshape(2, 5, -1).any(2).sum() == 8
+
+
 @pytest.mark.usefixtures("short_polish")
 def test_masked_and_frozen_weights_stay(network: Callable[..., kanlens.KAN]) -> None:
     net = network((5, 2, 1))
@@ -230,9 +252,13 @@ def test_a_resumed_run_is_the_unbroken_one(
     checkpoint = {"checkpoint": tmp_path / "c", "checkpoint_every": 0}
     with pytest.warns(InterruptedWarning):
         run(broken, planted(), **options, **checkpoint)
-    assert read_state(tmp_path / "c")["step"] == reached
+    kept = read_state(tmp_path / "c")
+    assert kept["step"] == reached
+    step, sizes = ProximalSteps.step, []
+    monkeypatch.setattr(ProximalSteps, "step", lambda *a: sizes.append(a[0].size) or step(*a))
     again = network((5, 2, 1))
     run(again, planted(), **options, **checkpoint, resume=True)
+    assert sizes[0] == kept["proximal_size"] != ProximalSteps.size
     assert_close(dict(again.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)
 
 
