@@ -110,3 +110,15 @@ def test_unknown_function_is_refused_with_the_nearest():
 def test_functions_are_pickled_by_name():
     for entry in FUNCTIONS.values():
         assert pickle.loads(pickle.dumps(entry)) is entry  # noqa: S301
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functions_are_defined_up_to_the_ends_of_their_domains(name):
+    g = FUNCTIONS[name]
+    low, high = g.ends
+    assert low < high
+    for end, inward in ((low, 1e-3), (high, -1e-3)):
+        if math.isfinite(end):
+            inside, outside = g.value(torch.tensor([end + inward, end - inward]).double())
+            assert inside.isfinite()
+            assert not outside.isfinite()

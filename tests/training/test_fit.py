@@ -413,3 +413,16 @@ def test_the_bar_shows_loss_and_metric(
     assert [steps for steps, _ in calls] == [0, 1, 1]
     last = result.history[-1]
     assert calls[-1][1] == f"loss {last['loss']:.3e}  R2 {last['metric']:.4f}"
+
+
+def test_without_a_generator_the_global_one_of_torch_draws(
+    network: Callable[..., kanlens.KAN], waves: Data
+) -> None:
+    def trained(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        net = network()
+        run(net, waves, generator=None, optimizer="adam", steps=2, batch_size=10)
+        return net.layers[0].spline_weight.detach()
+
+    assert torch.equal(trained(1), trained(1))
+    assert not torch.equal(trained(1), trained(2))
