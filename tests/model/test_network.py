@@ -488,3 +488,9 @@ def test_messages_of_config_files(text, cause):
     expected = f"KANConfig: expected a kanlens configuration, got {cause}. Save the model again."
     with refused(FileFormatError, expected):
         KANConfig.from_json(text)
+
+
+def test_the_error_of_another_grid_is_that_of_the_worst_layer():
+    model = KAN([2, 3, 1], generator=torch.Generator().manual_seed(0)).double()
+    errors = [copy.deepcopy(layer).refine(3) for layer in model.layers]
+    assert 0 < min(errors) < max(errors) == model.refine(3)
