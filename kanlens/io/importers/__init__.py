@@ -22,8 +22,11 @@ from kanlens.encoding import adopt_data
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError
 from kanlens.files import read_frame
 from kanlens.io.checkpoint import FORMAT, check_sound, load
+from kanlens.io.importers import pykan, splines
 from kanlens.io.importers.efficient_kan import EFFICIENT_KAN
-from kanlens.io.importers.source import CALL, Importer, ImportOptions, Source, sources
+from kanlens.io.importers.layouts import importer
+from kanlens.io.importers.settings import CALL, ImportOptions
+from kanlens.io.importers.source import Importer, Source, sources
 from kanlens.io.tensor_files import check_file, first_bytes, read_metadata
 from kanlens.model.acceptance import HasNetwork, held_network
 from kanlens.model.network import KAN
@@ -33,7 +36,11 @@ if TYPE_CHECKING:
 
     TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame
 
-IMPORTERS: tuple[Importer, ...] = (EFFICIENT_KAN,)
+IMPORTERS: tuple[Importer, ...] = (
+    *map(importer, (*pykan.LAYOUTS, *splines.LAYOUTS)),
+    EFFICIENT_KAN,
+)
+"""Libraries that are recognized, the more special layouts first."""
 
 
 def import_model(
@@ -46,6 +53,7 @@ def import_model(
     data: TrainingData | None = None,
     target: str | Sequence[str] | None = None,
     task: Task | None = None,
+    **settings: Any,
 ) -> KAN:
     """Make a KAN of a trained model of another library; it is recognized by its tensors.
 
@@ -76,6 +84,9 @@ def import_model(
         Target columns of a path or DataFrame. Default: those named like the outputs, if any.
     task : {"regression", "classification"}, optional
         What the target holds. Default: found out as `read_table` does.
+    **settings
+        What the tensors of a library do not say: `spline_order`, `grid_range`, `spline_width`,
+        `mult_arity`. Whatever is needed and not given is asked for, with the library's default.
 
     Returns
     -------
@@ -109,7 +120,9 @@ def import_model(
         extrapolation=extrapolation,
         feature_names=None if known.tabular else feature_names,
         output_names=output_names,
+        settings=settings,
     )
+    options.check()
     model = _read(held_network(CALL, source), options)
     check_sound(CALL, model, InvalidValueError)
     if data is not None:
@@ -131,7 +144,9 @@ def _read(
         except KanlensError as error:
             raise reworded(CALL, error) from error
     importer, found = _recognized(sources(source))
-    return importer.convert(found, options)
+    model = importer.convert(found, options)
+    options.refuse_unused(importer.library)
+    return model
 
 
 def _is_checkpoint(path: str | os.PathLike[str]) -> bool:

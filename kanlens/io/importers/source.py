@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from kanlens.checks import message
 from kanlens.errors import DTypeError, FileFormatError, KanlensError
+from kanlens.io.importers.inert import submodule
+from kanlens.io.importers.settings import CALL, ImportOptions
 from kanlens.io.tensor_files import (
     check_file,
     first_bytes,
@@ -26,7 +29,6 @@ from kanlens.io.tensor_files import (
 )
 from kanlens.model.network import KAN
 
-CALL = "import_model"
 _ADVICE = "Save torch.save(model.state_dict(), path)"
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
 _UNREADABLE = (
@@ -37,26 +39,76 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """Tensors by name, what error messages call them, and their module, if one was given."""
+    """Tensors by name, what error messages call them, their module, and a file of facts."""
 
     name: str
     state: dict[str, Tensor]
-    module: nn.Module | None = None
+    module: Any = None  # a live one, or an inert one read from a pickle
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    spelling: Mapping[str, str] = field(default_factory=dict)  # names as they were found
+
+    def owner(self, path: str) -> Any:
+        """Return the module at a path; None if there is none, or none is known."""
+        return submodule(self.module, path)
+
+    def spelled(self, parent: str, name: str) -> str:
+        """Return the name of a tensor as it was found."""
+        key = f"{parent}.{name}" if parent else name
+        return self.spelling.get(key, key)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ImportOptions:
-    """What the caller knows and a state dict does not say; None leaves it to the importer."""
+def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None) -> Source:
+    """Return tensors as a source, those that are kept in lists one a kind as layers of them all.
 
-    base_activation: str | type[nn.Module] | Callable[..., Any] | None = None
-    extrapolation: str | None = None
-    feature_names: Sequence[str] | None = None
-    output_names: Sequence[str] | None = None
+    That is ``layers.0.grid`` for ``grid_0``, ``layers.0.act_fun.coef`` for ``act_fun.0.coef``, and
+    one tensor for the networks of all features, each of which is ``models.<feature>``.
+    """
+    facts = facts if isinstance(facts, Mapping) else {}
+    keys: dict[str, list[str]] = {}
+    for key in state:
+        keys.setdefault(_respelled(key, state), []).append(key)
+    tensors = {new: state[old[0]] for new, old in keys.items() if len(old) == 1}
+    for new, old in keys.items():
+        if len(old) > 1:
+            parts = [state[key] for key in old]
+            same = len({part.shape for part in parts}) == 1
+            tensors |= {new: torch.stack(parts)} if same else dict(zip(old, parts, strict=True))
+    spelling = {new: old[0] for new, old in keys.items() if len(old) == 1 and new != old[0]}
+    return Source(name=name, state=tensors, module=module, facts=facts, spelling=spelling)
 
-    @property
-    def given(self) -> tuple[str, ...]:
-        """Names of the options that are set."""
-        return tuple(name for name, value in vars(self).items() if value is not None)
+
+def _respelled(key: str, state: Mapping[str, Tensor]) -> str:
+    for mark, pattern, layout in _SPELLINGS:
+        part = pattern.fullmatch(key)
+        if part and part["stem"] + mark in state:
+            return layout.format(**part.groupdict(), depth=_depth(part["stem"], state))
+    return key
+
+
+def _depth(stem: str, state: Mapping[str, Tensor]) -> int:
+    """Return the number of layers of the network of the first feature."""
+    start = f"{stem}models.0.layers."
+    return sum(key.startswith(start) and key.endswith(".spline_weight") for key in state)
+
+
+_LIST = "act_fun|symbolic_fun|biases|(base_weight|spline_weight|spline_scaler|layer_norm|prelu)s"
+_PLACES = r"(?P<index>[0-9]{1,6})(?P<rest>(\.\w+)*)"
+_SPELLINGS = [
+    (mark, re.compile(rf"(?P<stem>(.+\.)?){pattern}"), "{stem}layers.{index}.{name}{rest}")
+    for mark in ("act_fun.0.coef", "spline_weights.0")
+    for pattern in (
+        rf"(?P<name>{_LIST})\.{_PLACES}",
+        r"(?P<name>grid|(sub)?node_(bias|scale))_(?P<index>[0-9]{1,6})(?P<rest>)",
+    )
+]
+_SPELLINGS += [
+    ("models.0.layers.0.spline_weight", re.compile(rf"(?P<stem>(.+\.)?){pattern}"), layout)
+    for pattern, layout in (
+        (rf"models\.[0-9]{{1,6}}\.layers\.{_PLACES}", "{stem}layers.{index}{rest}"),
+        (r"linear\.(?P<rest>weight|bias)", "{stem}layers.{depth}.{rest}"),
+    )
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +119,7 @@ class Importer:
     layout: str
     matches: Callable[[Mapping[str, Tensor]], bool]
     convert: Callable[[Source, ImportOptions], KAN]
+    layers: Callable[[Mapping[str, Tensor]], Collection[str]] = lambda state: ()
 
 
 def sources(given: object) -> list[Source]:
@@ -87,7 +140,7 @@ def sources(given: object) -> list[Source]:
         state = {
             key: value for key, value in given.state_dict().items() if isinstance(value, Tensor)
         }
-        return [Source(name=f"the module {type(given).__name__}", state=state, module=given)]
+        return [found(f"the module {type(given).__name__}", state, given)]
     if isinstance(given, Mapping):
         return _state_dicts(given, "the state dict", ())
     if not isinstance(given, str | os.PathLike):
@@ -95,11 +148,11 @@ def sources(given: object) -> list[Source]:
         advice = "Pass the trained model, or the name of its file"
         raise DTypeError(message(CALL, expected, type(given).__name__, advice))
     path = check_file(given, call=CALL)
-    found = read_tensors(path)
-    if not isinstance(found, Mapping):
-        text = message(CALL, f"a state dict in {path.name!r}", f"a {type(found).__name__}", _ADVICE)
-        raise FileFormatError(text)
-    return _state_dicts(found, repr(path.name), ())
+    content = read_tensors(path)
+    if not isinstance(content, Mapping):
+        expected, got = f"a state dict in {path.name!r}", f"a {type(content).__name__}"
+        raise FileFormatError(message(CALL, expected, got, _ADVICE))
+    return _state_dicts(content, repr(path.name), ())
 
 
 def read_tensors(path: Path) -> object:
@@ -140,16 +193,16 @@ def _refusal(path: Path, what: str) -> FileFormatError:
     return FileFormatError(text)
 
 
-def _state_dicts(found: Mapping[Any, Any], name: str, under: tuple[str, ...]) -> list[Source]:
+def _state_dicts(given: Mapping[Any, Any], name: str, under: tuple[str, ...]) -> list[Source]:
     """Collect the mappings that hold tensors, at any depth up to `_DEPTH`."""
     state = {
         key: value
-        for key, value in found.items()
+        for key, value in given.items()
         if isinstance(key, str) and isinstance(value, Tensor)
     }
     place = f"{name} under {'.'.join(under)!r}" if under else name
-    result = [Source(name=place, state=state)] if state else []
-    for key, value in found.items():
+    result = [found(place, state)] if state else []
+    for key, value in given.items():
         if isinstance(value, Mapping) and len(under) < _DEPTH:
             result += _state_dicts(value, name, (*under, str(key)))
     return result
