@@ -22,7 +22,8 @@ class Inert:
                 self.__dict__.update(part)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        pass
+        if isinstance(key, str):
+            self.__dict__[key] = value
 
     def append(self, value: Any) -> None:
         """Take an item of a list that is none."""
@@ -55,3 +56,9 @@ def submodule(module: Any, path: str) -> Any:
     for part in path.split(".") if path else ():
         module = children(module, "_modules").get(part)
     return module
+
+
+def attribute(module: Any, name: str) -> Any:
+    """Return an attribute or submodule of a module; None if there is none."""
+    found = getattr(module, name, None)
+    return children(module, "_modules").get(name) if found is None else found

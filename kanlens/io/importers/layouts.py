@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
-from kanlens.io.importers.inert import class_of
+from kanlens.io.importers.inert import attribute, class_of
 from kanlens.io.importers.settings import CALL, ImportOptions
 from kanlens.io.importers.source import Importer, Source
 from kanlens.io.importers.stages import Affine, Edges, Norm, Stage, elementwise, linear, network
@@ -37,6 +37,7 @@ class Layout:
     others: str = ""
     fits: Callable[[Tensors], bool] = lambda tensors: True
     base: str = "silu"  # the function beside the splines by default
+    exact: bool = True
 
     def groups(self, state: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """Return the tensors of every layer of this kind by the layer's name in front of theirs."""
@@ -81,7 +82,7 @@ class Group:
         """Return what the module of the layer, one around it, or a file beside it says."""
         parts = self.name.split(".")
         paths = [".".join(parts[:count]) for count in range(len(parts), -1, -1)]
-        found = [getattr(self.source.owner(path), name, None) for path in paths]
+        found = [attribute(self.source.owner(path), name) for path in paths]
         found.append(self.source.facts.get(name))
         return next((one for one in found if one is not None), default)
 
@@ -129,6 +130,7 @@ def importer(layout: Layout) -> Importer:
         matches=lambda state: bool(layout.groups(state)),
         convert=convert,
         layers=layout.groups,
+        exact=layout.exact,
     )
 
 
@@ -235,7 +237,7 @@ def _batch_norm(group: Group) -> list[Stage]:
 
 
 def _eps(group: Group) -> float:
-    found = getattr(group.source.owner(group.name), "eps", None)
+    found = attribute(group.source.owner(group.name), "eps")
     return found if isinstance(found, float) else 1e-5
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions.catalog import FUNCTIONS
+from kanlens.io.importers.inert import attribute
 from kanlens.io.importers.layouts import Group, Layout
 from kanlens.io.importers.settings import CALL
 from kanlens.io.importers.stages import Affine, Edges, Products, Stage, inserted
@@ -62,7 +63,7 @@ def _symbolic(group: Group, shape: tuple[int, int]) -> tuple[Tensor, FunctionTab
         return torch.zeros(shape), (), None
     *above, _, layer = group.name.split(".")
     live = group.source.owner(".".join([*above, "symbolic_fun", layer]))
-    names = group.source.facts.get(f"symbolic.funs_name.{layer}", getattr(live, "funs_name", None))
+    names = group.source.facts.get(f"symbolic.funs_name.{layer}", attribute(live, "funs_name"))
     rows = names if isinstance(names, list) and len(names) == shape[0] else [()]
     if any(not isinstance(one, list) or len(one) != shape[1] for one in rows):
         expected = (

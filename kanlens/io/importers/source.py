@@ -6,19 +6,27 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor, nn
 
 from kanlens.checks import message
 from kanlens.errors import DTypeError, FileFormatError, KanlensError
-from kanlens.io.importers.inert import submodule
+from kanlens.io.importers.containers import (
+    ADVICE,
+    located,
+    read_archive,
+    read_facts,
+    refusal,
+    state_of,
+)
+from kanlens.io.importers.inert import Inert, submodule
 from kanlens.io.importers.settings import CALL, ImportOptions
 from kanlens.io.tensor_files import (
     check_file,
@@ -29,7 +37,6 @@ from kanlens.io.tensor_files import (
 )
 from kanlens.model.network import KAN
 
-_ADVICE = "Save torch.save(model.state_dict(), path)"
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
 _UNREADABLE = (
     *(RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError),
@@ -51,6 +58,16 @@ class Source:
     def owner(self, path: str) -> Any:
         """Return the module at a path; None if there is none, or none is known."""
         return submodule(self.module, path)
+
+    def below(self, path: str) -> Source:
+        """Return the part of a network that a name leads to."""
+        start = f"{path}."
+        parts = {key[len(start) :]: one for key, one in self.state.items() if key.startswith(start)}
+        names = {
+            key[len(start) :]: old for key, old in self.spelling.items() if key.startswith(start)
+        }
+        place, module = f"{path!r} of {self.name}", self.owner(path)
+        return replace(self, name=place, state=parts, module=module, spelling=names)
 
     def spelled(self, parent: str, name: str) -> str:
         """Return the name of a tensor as it was found."""
@@ -119,13 +136,14 @@ class Importer:
     layout: str
     matches: Callable[[Mapping[str, Tensor]], bool]
     convert: Callable[[Source, ImportOptions], KAN]
-    layers: Callable[[Mapping[str, Tensor]], Collection[str]] = lambda state: ()
+    layers: Callable[[Mapping[str, Tensor]], Mapping[str, Mapping[str, Tensor]]] = lambda state: {}
+    exact: bool = True  # whether a live module computes the formula, to rounding
 
 
 def sources(given: object) -> list[Source]:
     """Return every state dict in what the caller gave; dicts in dicts are looked through.
 
-    Files are read as data: .safetensors, or torch's with ``weights_only=True``.
+    Files are read as data: .safetensors, or torch's, of which nothing is run.
 
     Raises
     ------
@@ -134,7 +152,7 @@ def sources(given: object) -> list[Source]:
     MissingFileError
         If there is no such file.
     FileFormatError
-        If the file is truncated, holds pickled objects, or is of another format.
+        If the file is truncated, holds more than a network is made of, or is of another format.
     """
     if isinstance(given, nn.Module):
         state = {
@@ -142,17 +160,28 @@ def sources(given: object) -> list[Source]:
         }
         return [found(f"the module {type(given).__name__}", state, given)]
     if isinstance(given, Mapping):
-        return _state_dicts(given, "the state dict", ())
+        return _state_dicts(given, "the state dict", (), {})
     if not isinstance(given, str | os.PathLike):
         expected = "a path, a Module or a state dict"
         advice = "Pass the trained model, or the name of its file"
         raise DTypeError(message(CALL, expected, type(given).__name__, advice))
-    path = check_file(given, call=CALL)
-    content = read_tensors(path)
+    path = check_file(located(given), call=CALL)
+    return _in_file(path, read_tensors(path))
+
+
+def _in_file(path: Path, content: object) -> list[Source]:
+    """Return every state dict in what a file holds; tensors take no more room than the file."""
+    name = repr(path.name)
+    if isinstance(content, Inert):
+        content = {"": content}
     if not isinstance(content, Mapping):
-        expected, got = f"a state dict in {path.name!r}", f"a {type(content).__name__}"
-        raise FileFormatError(message(CALL, expected, got, _ADVICE))
-    return _state_dicts(content, repr(path.name), ())
+        expected, got = f"a state dict in {name}", f"a {type(content).__name__}"
+        raise FileFormatError(message(CALL, expected, got, ADVICE))
+    result = _state_dicts(content, name, (), read_facts(path))
+    size = max((sum(t.nbytes for t in one.state.values()) for one in result), default=0)
+    if size > 4 * path.stat().st_size:
+        raise refusal(path.name, f"repeats its numbers, {size} bytes of tensors")
+    return result
 
 
 def read_tensors(path: Path) -> object:
@@ -164,45 +193,46 @@ def read_tensors(path: Path) -> object:
         expected, advice = "a file of torch.save or .safetensors", "It is truncated or foreign"
         raise FileFormatError(message(CALL, expected, f"{path.name!r}, neither", advice))
     try:
-        _refuse_script(path, start)
+        if start[:1] == b"P":
+            return read_archive(path)
         # as a file: by its name, torch reads whatever ends in .safetensors as that
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # what they say is said better below
             return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise _refusal(path, "is a pickled module") from error
+        what = (
+            "cannot be read (its pickle is damaged)" if start[:1] == b"P" else "is a pickled module"
+        )
+        raise refusal(path.name, what) from error
     except _UNREADABLE as error:
         if isinstance(error, KanlensError):
             raise
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise _refusal(path, f"cannot be read ({reason})") from error
+        reason = printable(" ".join(str(error).split())[:120]) or type(error).__name__
+        raise refusal(path.name, f"cannot be read ({reason})") from error
 
 
-def _refuse_script(path: Path, start: bytes) -> None:
-    """Refuse TorchScript, which some versions of torch.load would run."""
-    if start[:1] != b"P":
-        return
-    with ZipFile(path) as archive:
-        names = {name.rpartition("/")[2] for name in archive.namelist()}
-    if "constants.pkl" in names:
-        raise _refusal(path, "is a TorchScript program")
+def _state_dicts(
+    given: Mapping[Any, Any], name: str, under: tuple[str, ...], facts: Mapping[str, Any]
+) -> list[Source]:
+    """Collect mappings and inert modules that hold tensors, at any depth up to `_DEPTH`.
 
-
-def _refusal(path: Path, what: str) -> FileFormatError:
-    text = f"{CALL}: {printable(path.name)} {what}, expected a state dict. {_ADVICE}."
-    return FileFormatError(text)
-
-
-def _state_dicts(given: Mapping[Any, Any], name: str, under: tuple[str, ...]) -> list[Source]:
-    """Collect the mappings that hold tensors, at any depth up to `_DEPTH`."""
+    What Lightning calls hyper-parameters are facts.
+    """
+    given_facts = given.get("hyper_parameters")
+    if isinstance(given_facts, Mapping | Inert):
+        facts = given_facts if isinstance(given_facts, Mapping) else vars(given_facts)
     state = {
         key: value
         for key, value in given.items()
         if isinstance(key, str) and isinstance(value, Tensor)
     }
-    place = f"{name} under {'.'.join(under)!r}" if under else name
-    result = [found(place, state)] if state else []
+    place = f"{name} under {printable('.'.join(under))!r}" if under else name
+    result = [found(place, state, facts=facts)] if state else []
     for key, value in given.items():
+        path = (*under, str(key)[:40]) if key != "" else under
         if isinstance(value, Mapping) and len(under) < _DEPTH:
-            result += _state_dicts(value, name, (*under, str(key)))
+            result += _state_dicts(value, name, path, facts)
+        elif isinstance(value, Inert) and "_modules" in vars(value):
+            place = f"{name} under {printable('.'.join(path))!r}" if path else name
+            result.append(found(place, state_of(value), value, facts))
     return result

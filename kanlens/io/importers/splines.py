@@ -161,7 +161,7 @@ LAYOUTS = (
         base="gelu",
     ),
     Layout("inkan", _inkan, "weight grid_starts"),
-    Layout("flashkan", _flashkan, f"{_PAIR} grid_starts"),
+    Layout("flashkan", _flashkan, f"{_PAIR} grid_starts", exact=False),
     Layout("LKAN", _lkan, "coeff scale_base scale_spline grid", "bias"),
     Layout(
         "KANLib", _kanlib, "coefficients basis.grid", "weight_spline weight_residual bias_output"
