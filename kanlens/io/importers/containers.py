@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import functools
+import io
+import itertools
 import math
 import os
 import struct
@@ -82,7 +84,7 @@ class _Reader(Unpickler):
     def __init__(self, archive: ZipFile, name: str) -> None:
         self.archive, self.root = archive, name[: -len("data.pkl")]
         self.storages: dict[str, Tensor] = {}
-        super().__init__(archive.open(name))
+        super().__init__(io.BytesIO(archive.read(name)))
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a name: an inert class, or one of a few harmless builders."""
@@ -191,7 +193,8 @@ def state_of(module: Any) -> dict[str, Tensor]:
     while stack:
         (start, one), count = stack.pop(), count + 1
         if count > _MODULES or start.count(".") > _DEPTH:
-            raise ValueError("modules without end")
+            expected = f"a module of at most {_MODULES} others"
+            raise FileFormatError(message(CALL, expected, "more, or deeper", ADVICE))
         hidden = vars(one).get("_non_persistent_buffers_set")
         for kind in ("_parameters", "_buffers"):
             for key, value in children(one, kind).items():
@@ -210,7 +213,7 @@ def state_of(module: Any) -> dict[str, Tensor]:
 # --- pykan's three files -----------------------------------------------------------------------
 
 _ENDS = ("_state", "_config.yml", "_cache_data")
-_MOST = 2**22  # bytes of a configuration
+_MOST, _NESTED = 2**22, 64  # bytes of a configuration, and lists in lists, which take long to read
 
 
 def located(path: Pathlike) -> Pathlike:
@@ -235,7 +238,12 @@ def read_facts(path: Path) -> Mapping[str, Any]:
     try:
         if beside.stat().st_size > _MOST:
             raise ValueError("it is too long")
-        found = yaml.load(beside.read_text(encoding="utf-8"), _loader())
+        text = beside.read_text(encoding="utf-8")
+        steps = ((c in "[{") - (c in "]}") for c in text)
+        deep = max(itertools.accumulate(steps, initial=0)) > _NESTED
+        if deep or any(part * _NESTED in text for part in ("- ", " ")):
+            raise ValueError("it is too deep")
+        found = yaml.load(text, _loader())
     except (*bad, AttributeError, struct.error) as error:
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         expected, advice = "the configuration of pykan", "Remove it, or save the model again"
