@@ -1,19 +1,16 @@
-"""Libraries whose edges are sums of bumps, waves, wavelets or polynomials of tanh."""
+"""Libraries whose edges are sums of bumps, waves or wavelets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
-from kanlens.functions.elementary import Array
 from kanlens.io.importers.inert import attribute, class_of
 from kanlens.io.importers.layouts import Group, Layout, join
 from kanlens.io.importers.settings import CALL
@@ -22,13 +19,12 @@ from kanlens.io.importers.stages import (
     Edges,
     Norm,
     Stage,
-    elementwise,
     one_by_one,
     uniform,
 )
 
 
-def _series(
+def series_edges(
     group: Group, names: tuple[str, ...], weight: Tensor, a: Any, b: Any, **others: Any
 ) -> Edges:
     """Return edges of a series with weights (out, in, n) of g(a x + b), a and b (in, n)."""
@@ -47,7 +43,7 @@ def _bumps(
     low, high = float(centers.min()), float(centers.max())
     if low < high:
         others["knots"] = uniform(low, high, 1, 1, weight, weight.shape[1])
-    return _series(group, (name,) * weight.shape[2], weight, a, -centers * a, **others)
+    return series_edges(group, (name,) * weight.shape[2], weight, a, -centers * a, **others)
 
 
 def _spacing(group: Group, grid: Tensor, *owner: str) -> float:
@@ -146,7 +142,7 @@ def _relu_kan(group: Group) -> list[Stage]:
     bias = group.get("equal_size_conv.bias", len(weight))
     name = ("relu(1-x^2)^2",) * n
     knots = uniform(float(low.min()), float(high.max()), 1, 1, weight, n_in)
-    return [_series(group, name, weight * factor, a, -middle * a, bias=bias, knots=knots)]
+    return [series_edges(group, name, weight * factor, a, -middle * a, bias=bias, knots=knots)]
 
 
 def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
@@ -174,7 +170,7 @@ def _waves(group: Group, coefficients: Tensor, **others: Any) -> Edges:
     weight, k = torch.cat([*coefficients], -1), torch.arange(1, n + 1).repeat(2)
     b = torch.tensor([math.pi / 2, 0.0], dtype=torch.float64).repeat_interleave(n)
     others["knots"] = uniform(-math.pi, math.pi, 1, 1, weight, weight.shape[1])
-    return _series(group, ("sin",) * (2 * n), weight, k, b, **others)
+    return series_edges(group, ("sin",) * (2 * n), weight, k, b, **others)
 
 
 def _fourier(group: Group) -> list[Stage]:
@@ -196,7 +192,7 @@ def _sine(group: Group) -> list[Stage]:
     n_out, n_in, n = weight.shape
     a = group.get("freq", 1, 1, 1, n).reshape(1, n)
     b, bias = group.get("phase", 1, 1, n_in, n)[0, 0], group.get("bias", 1, n_out)[0]
-    return [_series(group, ("sin",) * n, weight, a, b, bias=bias)]
+    return [series_edges(group, ("sin",) * n, weight, a, b, bias=bias)]
 
 
 _MEXICAN = 2 / (math.sqrt(3) * math.pi**0.25)
@@ -232,141 +228,12 @@ def _wavelets(group: Group) -> list[Stage]:
     return [edges, Affine(scale=slope, shift=beta - mean * slope)]
 
 
-# --- polynomials of tanh -----------------------------------------------------------------------
-
-
-def _recurrence(
-    second: Array,
-    t: Array,
-    count: int,
-    step: Callable[[int, Array, Array], Array],
-    first: float = 1.0,
-) -> list[Array]:
-    """Return polynomials at t from the first two and what follows two neighbors."""
-    found = [np.full_like(t, first), second]
-    for n in range(2, count):
-        found.append(step(n, found[-1], found[-2]))
-    return found[:count]
-
-
-def _other_jacobi(t: Array, count: int, a: float, b: float) -> list[Array]:
-    """Return what OrthogPolyKANs calls Jacobi polynomials, which are others."""
-
-    def step(n: int, last: Array, before: Array) -> Array:
-        s = 2 * n + a + b
-        lead = (s - 1) * (s * (s - 2) * t - (a**2 - b**2)) * last
-        tail = (n + a + b - 1) * (n + a - 1) * (n + b - 1) * s * before
-        return np.asarray((lead - tail) / (2 * n * (n + a + b) * (s - 2)))
-
-    return _recurrence(0.5 * (a - b) + (a + b + 2) * t / 2, t, count, step)
-
-
-def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
-    """Return the polynomials of a library at places t."""
-    from scipy import special
-
-    plain = {"legendre": special.eval_legendre, "cheby2": special.eval_chebyu}
-    plain |= {"hermite": special.eval_hermite, "cheby": special.eval_chebyt}
-    if key in plain:
-        return [plain[key](n, t) for n in range(count)]
-    if key == "lucas":
-        return _recurrence(t, t, count, lambda n, last, before: t * last + before, 2.0)
-    if key == "fib":
-        return _recurrence(0 * t + 1, t, count, lambda n, last, before: t * last + before, 0.0)
-    if key == "bessel":
-        return _recurrence(t + 1, t, count, lambda n, last, before: (2 * n - 1) * t * last + before)
-    if key in ("gegenbauer", "laguerre"):
-        function = special.eval_gegenbauer if key == "gegenbauer" else special.eval_genlaguerre
-        alpha = float(group.setting("alpha"))
-        return [function(n, alpha, t) for n in range(count)]
-    said = "JacobiKAN" if group.known("a") is not None else None
-    said = "OrthogPolyKANs" if group.known("alpha") is not None else said
-    if group.options.setting("polynomials", group.layout.library, said) == "JacobiKAN":
-        a, b = float(group.setting("a")), float(group.setting("b"))
-        return [special.eval_jacobi(n, a, b, t) for n in range(count)]
-    return _other_jacobi(t, count, float(group.setting("alpha")), float(group.setting("beta")))
-
-
-def _in_chebyshev(group: Group, key: str, weight: Tensor) -> Edges:
-    """Return edges sum_d c_d P_d(tanh x), weights (in, out, d), as series of Chebyshev's T_d."""
-    count = weight.shape[2]
-    change = _change(np.stack(_basis(group, key, _zeros(count), count)))
-    found = weight.double() @ torch.from_numpy(change).to(weight.device)
-    found = found.transpose(0, 1).to(weight.dtype)
-    names = tuple(f"T{degree}(tanh)" for degree in range(1, count))
-    knots = uniform(-2.0, 2.0, 1, 1, weight, len(weight))
-    return _series(group, names, found[..., 1:], 1.0, 0.0, bias=found[..., 0].sum(1), knots=knots)
-
-
-def _change(values: Array) -> Array:
-    """Return the Chebyshev series (d, power) of polynomials with `values` (d, place) at zeros."""
-    count = values.shape[1]
-    change = (
-        np.cos(np.pi * np.outer((np.arange(count) + 0.5) / count, np.arange(count))) * 2 / count
-    )
-    change[:, 0] /= 2
-    return np.asarray(values @ change)
-
-
-def _zeros(count: int) -> Array:
-    """Return the zeros of the Chebyshev polynomial of that degree."""
-    return np.asarray(np.cos(np.pi * (np.arange(count) + 0.5) / count))
-
-
-def _gram(group: Group) -> list[Stage]:
-    """Return two layers: the Gram polynomials of tanh as nodes, and SiLU of these and of x."""
-    weight = group.get("grams_basis_weights", None, None, None)
-    n_in, n_out, count = weight.shape
-    factors = group.get("beta_weights", count).double().cpu().numpy()
-    base = group.get("base_weights", n_out, n_in)
-
-    def step(n: int, last: Array, before: Array) -> Array:
-        m = n - 1
-        beta = (n + m) * (n - m) * m**2 / (n**2 / (4 * m**2 - 1)) * factors[m]
-        return np.asarray(t * last - beta * before)
-
-    t = _zeros(count)
-    change = torch.from_numpy(_change(np.stack(_recurrence(t, t, count, step)))).to(weight)
-    each = torch.eye(n_in, dtype=weight.dtype, device=weight.device)
-    nodes = torch.einsum("ij,dk->idjk", each, change[:, 1:]).flatten(0, 1)  # (node, in, T_k)
-    nodes = torch.cat([nodes, nodes.new_zeros(n_in, *nodes.shape[1:])])
-    straight = torch.cat([nodes.new_zeros(n_in * count, n_in), each])
-    names = tuple(f"T{degree}(tanh)" for degree in range(1, count))
-    bias = torch.cat([change[:, 0].repeat(n_in), nodes.new_zeros(n_in)])
-    first = _series(group, names, nodes, 1.0, 0.0, base=straight, activation="identity", bias=bias)
-    both = torch.cat([weight.transpose(0, 1).flatten(1), base], 1)
-    second = Edges(name=group.name, base=both, activation=group.base(), extrapolation="linear")
-    return [first, second, *_after(group, "norm", n_out, base)]
-
-
-def _after(group: Group, name: str, width: int, like: Tensor) -> list[Stage]:
-    """Return torch-conv-kan's normalization of the sums, and the base function of these."""
-    weight, bias = (group.get(f"{name}.{part}", width) for part in ("weight", "bias"))
-    after = elementwise(join(group.name, "base_activation"), group.base(), width, like)
-    return [Norm(weight=weight, bias=bias), after]
-
-
-def _polynomials(key: str) -> Callable[[Group], list[Stage]]:
-    def read(group: Group) -> list[Stage]:
-        edges = _in_chebyshev(group, key, group.get(f"{key}_coeffs", None, None, None))
-        n_out, n_in = edges.base.shape
-        base = group.find("base_weights", n_out, n_in)
-        if base is None:
-            return [edges]
-        edges = replace(edges, base=base, activation=group.base())
-        return [edges, *_after(group, "norm", n_out, base)]
-
-    return read
-
-
 def _refused(group: Group) -> list[Stage]:
     expected = f"a function of one row in {group.name or group.source.name}"
     got = "inputs that are scaled by the minimum and maximum of the whole batch"
     raise InvalidValueError(message(CALL, expected, got, "No other can be imported"))
 
 
-_FAMILIES = "cheby legendre cheby2 hermite laguerre gegenbauer lucas fib bessel jacobi"
-_LIBRARIES = {"cheby": "ChebyKAN", "jacobi": "JacobiKAN, OrthogPolyKANs"}
 LAYOUTS = (
     Layout(
         "torchkan KAL", _refused, "poly_weights", "base_weights layer_norms.weight layer_norms.bias"
@@ -382,12 +249,6 @@ LAYOUTS = (
         _bsrbf,
         "base_weight spline_weight rbf.grid layernorm.weight",
         "layernorm.bias grid",
-    ),
-    Layout(
-        "torch-conv-kan KAGN",
-        _gram,
-        "grams_basis_weights beta_weights",
-        "base_weights norm.weight norm.bias",
     ),
     Layout(
         "FastKAN, FasterKAN",
@@ -407,15 +268,6 @@ LAYOUTS = (
         "coefficients basis.grid basis.epsilon",
         "weight_spline weight_residual bias_output",
     ),
-    *[
-        Layout(
-            _LIBRARIES.get(key, f"OrthogPolyKANs {key}"),
-            _polynomials(key),
-            f"{key}_coeffs",
-            "arange base_weights norm.weight norm.bias",
-        )
-        for key in _FAMILIES.split()
-    ],
     Layout(
         "Wav-KAN",
         _wavelets,

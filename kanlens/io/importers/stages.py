@@ -72,7 +72,9 @@ class Edges:
         """The tensors there are, as a layer of kanlens names them."""
         names = {"base_weight": "base", "spline_weight": "spline", "grid": "knots"}
         names |= {"spline_scaler": "scaler"}
-        names |= {name: name for name in ("bias", "mask", "affine", *_SERIES)}
+        names |= {
+            name: name for name in ("bias", "mask", "affine", *_SERIES[: 2 * bool(self.series)])
+        }
         found = {name: getattr(self, own) for name, own in names.items()}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kanlens.io.importers import pykan, series, splines
+from kanlens.io.importers import polynomials, pykan, series, splines
 from kanlens.io.importers.layouts import row
 from kanlens.io.importers.settings import ImportOptions
 from kanlens.io.importers.source import found
@@ -16,7 +16,7 @@ from tests.io.importers import series_doubles
 from tests.io.importers.doubles import Double, rows
 from tests.io.importers.test_efficient_kan import reference_basis
 
-LAYOUTS = (*pykan.LAYOUTS, *series.LAYOUTS, *splines.LAYOUTS)
+LAYOUTS = (*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *splines.LAYOUTS)
 
 
 def evaluated(state, x, settings):
