@@ -85,10 +85,12 @@ def _options(command: Any) -> dict[str, tuple[str, str]]:
         flag = max(option.opts, key=len)
         if not flag.startswith("-"):  # an argument: a path
             continue
-        if flag == "--set":  # options of any method
+        if flag == "--set":  # options of any method, or of any library
             from kanlens.attribution import METHODS
+            from kanlens.io.importers.settings import SETTINGS
 
             names = {name for method in METHODS.values() for name in method.options}
+            names = set(SETTINGS) if option.name == "settings" else names
             found = {name: (f"--set {name}", "") for name in names} | found
         found[option.name or ""] = (flag, *option.secondary_opts, "")[:2]
     for argument, option in (("target", "output_name"), ("fraction", "holdout")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from pathlib import Path
@@ -26,6 +25,7 @@ from kanlens.cli.options import (
     TargetColumn,
     asked_output,
     output_index,
+    set_options,
     split_names,
 )
 from kanlens.cli.terminal import Terminal
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kanlens.model.network import KAN
 
 SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
+ASKED = ("an option of the method", "'kanlens methods' lists the options")
 OWN = ("model", "x", "method", "background", "target", "grouped", "generator", "progress")
 Domain = dict[str, tuple[float, float]]
 RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|$)")
@@ -73,7 +74,7 @@ def attribute(
         target=asked_output(terminal, kan, output_name, table.x),
         generator=generator,
         progress=terminal.progress,
-        **_options(terminal.call, options),
+        **set_options(terminal.call, options, lambda name: name not in OWN, *ASKED),
     )
     terminal.write(result.to_frame(), output)
     facts: dict[str, Any] = {"attributions": str(output), "method": method}
@@ -121,7 +122,7 @@ def importance(
         target=output_index(output_name),
         generator=generator,
         progress=terminal.progress,
-        **_options(terminal.call, options),
+        **set_options(terminal.call, options, lambda name: name not in OWN, *ASKED),
     )
     for name, part in frame.groupby("output", sort=False):
         unit = str(part["unit"].iloc[0])
@@ -203,22 +204,6 @@ def _names(text: str | None) -> list[str] | str | None:
     """Return names as `compare` takes them: "all" as it is, None for its default."""
     names = split_names(text)
     return "all" if names == ["all"] else names or None
-
-
-def _options(call: str, given: list[str] | None) -> dict[str, Any]:
-    """Return options of a method from name=value; values are read as Python does, else text."""
-    found: dict[str, Any] = {}
-    for item in given or []:
-        name, equals, text = item.partition("=")
-        if not equals or not name.isidentifier() or name in OWN:
-            expected = "--set name=value with an option of the method"
-            advice = "'kanlens methods' lists the options"
-            raise InvalidValueError(message(call, expected, repr(item), advice))
-        try:
-            found[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            found[name] = text
-    return found
 
 
 def _errors(result: Any) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from kanlens.cli.options import (
     factor,
     new_model,
     norms,
+    set_options,
     split_names,
 )
 from kanlens.cli.terminal import Terminal
@@ -308,6 +309,11 @@ def import_command(
         str | None,
         typer.Option(help="Names of the outputs, with commas; of a classifier its classes."),
     ] = None,
+    submodule: Annotated[str | None, typer.Option(help="The part of the model that is it.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="What the file does not say, as name=value: wavelet=dog, ..."),
+    ] = None,
     drop: Drop = None,
     categorical: Categorical = None,
     impute: Imputation = None,
@@ -318,18 +324,22 @@ def import_command(
     With the table it was trained on, it knows what training here would have told it.
     """
     import kanlens
+    from kanlens.io.importers.settings import SETTINGS
     from kanlens.training.prediction import judge
 
     terminal.check([foreign, data], model=output)
+    asked = ("what a file may not say", f"Choose one of: {', '.join(SETTINGS)}")
+    said: dict[str, Any] = set_options(terminal.call, settings, SETTINGS.__contains__, *asked)
+    said["submodule"] = submodule
     names, outputs = split_names(feature_names) or None, split_names(output_names) or None
     table = None
     if data is not None:
         columns = Columns(target=column, features=feature_names, drop=drop, categorical=categorical)
-        default = kanlens.import_model(foreign, output_names=outputs).schema
+        default = kanlens.import_model(foreign, output_names=outputs, **said).schema
         table = training_table(data, default, columns, task, impute, terminal)
         names = list(table.feature_names) if names else None
     known: dict[str, Any] = {"data": table} if table else {"target": column, "task": task}
-    kan = kanlens.import_model(foreign, feature_names=names, output_names=outputs, **known)
+    kan = kanlens.import_model(foreign, feature_names=names, output_names=outputs, **known, **said)
     terminal.write(kan, output)
     facts = {"model": str(output), "widths": list(kan.widths), "edges_alive": kan.edges_alive}
     if table is not None and table.y is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
@@ -111,6 +113,23 @@ MethodOptions: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", help="Option of the method, as name=value; may be given several times."),
 ]
+
+
+def set_options(
+    call: str, given: list[str] | None, holds: Callable[[str], bool], what: str, advice: str
+) -> dict[str, Any]:
+    """Return options from name=value; values are read as Python does, else text."""
+    found: dict[str, Any] = {}
+    for item in given or []:
+        name, equals, text = item.partition("=")
+        if not equals or not name.isidentifier() or not holds(name):
+            expected = f"--set name=value with {what}"
+            raise InvalidValueError(message(call, expected, repr(item), advice))
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[name] = text
+    return found
 
 
 def output_index(text: str | None) -> int | str | None:

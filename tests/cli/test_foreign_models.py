@@ -13,6 +13,7 @@ import torch
 
 import kanlens
 from kanlens.cli import main
+from tests.io.importers import series_doubles
 
 THEIRS = ("base_weight", "spline_weight", "spline_scaler", "grid")
 
@@ -339,3 +340,46 @@ def test_no_command_shows_a_traceback_of_what_is_no_model(tmp_path, capsys, cont
         out, err = capsys.readouterr()
         assert out == ""
         assert re.fullmatch(r"kanlens: (load|import_model): [^\n]+\.\n", err)
+
+
+# --- what a file does not say -----------------------------------------------------------------
+
+
+@pytest.fixture
+def wavelets(tmp_path):
+    double = series_doubles.network(series_doubles.wav_kan, kind="dog")
+    torch.save({f"head.{key}": one for key, one in double.state.items()}, tmp_path / "w.pt")
+    return double, tmp_path
+
+
+def test_what_a_file_does_not_say_is_set(wavelets, capsys):
+    double, folder = wavelets
+    words = ["import", folder / "w.pt", "-o", folder / "m.safetensors"]
+    refused(
+        capsys,
+        words,
+        "import_model: expected wavelet (one of mexican_hat, morlet, dog, meyer, shannon), which "
+        "the tensors of Wav-KAN do not say, got none. "
+        "Pass --set wavelet=mexican_hat, the default there, or what it was made with.",
+    )
+    run(capsys, *words, "--set", "wavelet=dog", "--submodule", "head")
+    x = torch.rand(5, 3, dtype=torch.float64)
+    with torch.no_grad():
+        found = kanlens.load(folder / "m.safetensors")(x)
+    torch.testing.assert_close(found, double(x), rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_set_is_checked(wavelets, capsys):
+    words = ["import", wavelets[1] / "w.pt", "-o", wavelets[1] / "m.safetensors", "--set"]
+    refused(
+        capsys,
+        [*words, "wavelt=dog"],
+        "import: expected --set name=value with what a file may not say, got 'wavelt=dog'. "
+        "Choose one of: spline_order, grid_range, spline_width, mult_arity, denominator, wavelet, "
+        "polynomials, a, b, alpha, beta.",
+    )
+    refused(
+        capsys,
+        [*words, "grid_range=1,-1"],
+        "import_model: expected --set grid_range to be two rising numbers, got (1, -1). Change it.",
+    )

@@ -19,7 +19,7 @@ from kanlens.data.columns import TASKS
 from kanlens.data.schema import Task
 from kanlens.data.tables import Table, read_table
 from kanlens.encoding import adopt_data
-from kanlens.errors import FileFormatError, InvalidValueError, KanlensError
+from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError
 from kanlens.files import read_frame
 from kanlens.io.checkpoint import FORMAT, check_sound, load
 from kanlens.io.importers import polynomials, pykan, series, splines
@@ -29,7 +29,7 @@ from kanlens.io.importers.layouts import importer, join, stem_of
 from kanlens.io.importers.live import check_live
 from kanlens.io.importers.settings import CALL, ImportOptions
 from kanlens.io.importers.source import Importer, Source, sources
-from kanlens.io.tensor_files import check_file, first_bytes, read_metadata
+from kanlens.io.tensor_files import check_file, first_bytes, printable, read_metadata
 from kanlens.model.acceptance import HasNetwork, held_network
 from kanlens.model.network import KAN
 
@@ -60,18 +60,20 @@ def import_model(
 ) -> KAN:
     """Make a KAN of a trained model of another library; it is recognized by its tensors.
 
-    Files are read as data: nothing in them is run, and pickled modules are refused. Of a module,
-    the tensors and the base activations are read; its own forward is taken to be the library's.
-    With the data it was trained on, the model also knows what `fit` would have told it: names,
-    units and kinds, task and classes, statistics of every layer, and background rows.
+    Files are read as data: nothing in them is imported or run. A pickled module is read for its
+    tensors and hyper-parameters; a live one is run once, and must compute what is made of it. With
+    the data it was trained on, the model also knows what `fit` would have told it: names, units and
+    kinds, task and classes, statistics of every layer, and background rows.
 
     Parameters
     ----------
     source : str or path, nn.Module, or mapping
-        A file of ``torch.save(model.state_dict(), path)``, a .safetensors file, a trained module,
-        or a state dict; dicts around a state dict are looked through, and any prefix of its
-        names is fine. A kanlens checkpoint is loaded; a KAN, or that of a fitted estimator, is
-        copied.
+        A file of ``torch.save``, be it of a state dict, of a module or of Lightning; a .safetensors
+        file; one of pykan's three files, or what their names begin with; a trained module; a state
+        dict. Dicts around a state dict are looked through, and any prefix of its names is fine. A
+        kanlens checkpoint is loaded; a KAN, or that of a fitted estimator, is copied.
+    submodule : str, optional
+        The part of a larger model to import, as `list_kans` names it.
     base_activation : str, type or callable, optional
         The function beside the splines; by default the module's, or SiLU for a state dict.
     extrapolation : {"linear", "zero"}, optional
@@ -88,8 +90,9 @@ def import_model(
     task : {"regression", "classification"}, optional
         What the target holds. Default: found out as `read_table` does.
     **settings
-        What the tensors of a library do not say: `spline_order`, `grid_range`, `spline_width`,
-        `mult_arity`. Whatever is needed and not given is asked for, with the library's default.
+        What the tensors of some libraries do not say: `spline_order`, `grid_range`, `spline_width`,
+        `mult_arity`, `denominator`, `wavelet`, `polynomials`, `a`, `b`, `alpha`, `beta`. Whatever is
+        needed and not given is asked for, with the library's default.
 
     Returns
     -------
@@ -101,7 +104,7 @@ def import_model(
     MissingFileError
         If there is no such file.
     FileFormatError
-        If the file is truncated, holds pickled objects, or the model is not recognized.
+        If the file is truncated, would run code, or the model is not recognized.
     DataError, DTypeError, ShapeError, InvalidValueError
         If the source is none of these, its tensors are incomplete, do not fit together or can be of
         no network (NaN, knots that do not rise, a scale of 0, a mask neither 0 nor 1), or if the
@@ -145,12 +148,24 @@ def _read(source: Any, options: ImportOptions, part: str | None) -> KAN:
         except KanlensError as error:
             raise reworded(CALL, error) from error
     importer, found = _recognized(_parts(sources(source), part))
-    model = importer.convert(found, options)
+    model = _converted(importer, found, options)
     options.refuse_unused(importer.library)
     check_sound(CALL, model, InvalidValueError)
     if isinstance(found.module, nn.Module) and importer.exact and options.extrapolation is None:
         check_live(found.module, model)
     return model
+
+
+def _converted(importer: Importer, found: Source, options: ImportOptions) -> KAN:
+    """Make a KAN; what goes wrong is the tensors' fault."""
+    try:
+        return importer.convert(found, options)
+    except KanlensError:
+        raise
+    except (RuntimeError, LookupError, ArithmeticError, TypeError, MemoryError) as error:
+        expected = f"tensors of {importer.library} that fit together in {found.name}"
+        reason, advice = printable(str(error))[:120], "Save the model again"
+        raise ShapeError(message(CALL, expected, reason, advice)) from error
 
 
 def _parts(found: list[Source], part: str | None) -> list[Source]:
@@ -218,7 +233,7 @@ def list_kans(source: Any) -> list[FoundKAN]:
 
 def _listed(name: str, known: Importer, part: Source) -> FoundKAN:
     try:
-        model = known.convert(part, ImportOptions())
+        model = _converted(known, part, ImportOptions())
     except KanlensError as error:
         return FoundKAN(name=name, library=known.library, reason=str(error))
     return FoundKAN(name=name, library=known.library, widths=model.widths)

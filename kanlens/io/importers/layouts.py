@@ -86,9 +86,10 @@ class Group:
         found.append(self.source.facts.get(name))
         return next((one for one in found if one is not None), default)
 
-    def setting(self, name: str) -> Any:
-        """Return what the caller or a module says; ask for it where none does."""
-        return self.options.setting(name, self.layout.library, self.known(name))
+    def setting(self, name: str, found: Any = None) -> Any:
+        """Return what the caller, a module or `found` says; ask for it where none does."""
+        found = self.known(name) if found is None else found
+        return self.options.setting(name, self.layout.library, found)
 
     def base(self) -> str:
         """Return the name of the function beside the splines."""
@@ -135,7 +136,7 @@ def importer(layout: Layout) -> Importer:
 
 
 def row(
-    source: Source, options: ImportOptions, layout: Layout, passed: Tensors | None = None
+    source: Source, options: ImportOptions, layout: Layout, passed: Iterable[str] = ()
 ) -> list[Stage]:
     """Return the stages of one layer, or of numbered layers in a row.
 
@@ -151,7 +152,6 @@ def row(
             if _INDEXED.fullmatch(parent) and stem_of(parent) in stems:
                 found.setdefault(parent, (other, tensors))
     order = in_order(list(found), source)
-    refuse_others(source, [join(p, n) for p, (_, ts) in found.items() for n in ts], passed or {})
     stages: list[Stage] = []
     for parent in order:
         if parent not in found:
@@ -159,6 +159,8 @@ def row(
             continue
         kind, tensors = found[parent]
         stages += kind.read(Group(parent, tensors, kind, source, options))
+    own = {join(parent, name) for parent, (_, tensors) in found.items() for name in tensors}
+    refuse_others(source, own | set(passed))
     return stages
 
 
@@ -207,9 +209,8 @@ def _silent(source: Source, parent: str, before: list[Stage]) -> list[Stage]:
     raise InvalidValueError(message(CALL, expected, f"{kind} as {parent}", advice))
 
 
-def refuse_others(source: Source, known: Iterable[str], passed: Tensors) -> None:
+def refuse_others(source: Source, known: set[str]) -> None:
     """Refuse tensors that are of no layer."""
-    known = {*known, *passed}
     others = [source.spelled("", key) for key in source.state if key not in known]
     if others:
         shown = ", ".join(repr(key) for key in others[:3])
@@ -243,17 +244,11 @@ def _eps(group: Group) -> float:
 
 def _layer_norm(group: Group) -> list[Stage]:
     weight = group.get("weight", None)
-    eps = _eps(group)
-    return [Norm(weight=weight, bias=group.get("bias", *weight.shape), eps=eps)]
+    return [Norm(weight=weight, bias=group.get("bias", len(weight)), eps=_eps(group))]
 
 
 BETWEEN = (
-    Layout(
-        "torch",
-        _batch_norm,
-        "running_mean running_var",
-        "weight bias num_batches_tracked",
-    ),
+    Layout("torch", _batch_norm, "running_mean running_var", "weight bias num_batches_tracked"),
     Layout("torch", _linear, "weight", "bias", lambda tensors: tensors["weight"].dim() == 2),
     Layout("torch", _layer_norm, "weight bias", "", lambda tensors: tensors["weight"].dim() == 1),
 )

@@ -61,7 +61,7 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
         return [function(n, alpha, t) for n in range(count)]
     said = "JacobiKAN" if group.known("a") is not None else None
     said = "OrthogPolyKANs" if group.known("alpha") is not None else said
-    if group.options.setting("polynomials", group.layout.library, said) == "JacobiKAN":
+    if group.setting("polynomials", said) == "JacobiKAN":
         a, b = float(group.setting("a")), float(group.setting("b"))
         return [special.eval_jacobi(n, a, b, t) for n in range(count)]
     return _other_jacobi(t, count, float(group.setting("alpha")), float(group.setting("beta")))
@@ -83,9 +83,8 @@ def _in_chebyshev(group: Group, key: str, weight: Tensor) -> Edges:
 def _change(values: Array) -> Array:
     """Return the Chebyshev series (d, power) of polynomials with `values` (d, place) at zeros."""
     count = values.shape[1]
-    change = (
-        np.cos(np.pi * np.outer((np.arange(count) + 0.5) / count, np.arange(count))) * 2 / count
-    )
+    places = (np.arange(count) + 0.5) / count
+    change = np.cos(np.pi * np.outer(places, np.arange(count))) * 2 / count
     change[:, 0] /= 2
     return np.asarray(values @ change)
 

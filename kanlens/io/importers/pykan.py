@@ -24,13 +24,8 @@ from kanlens.model.function_layer import SPLINE, FunctionTable
 from kanlens.splines.spline import extend
 
 _TURN = math.pi / 2
-_SAME = {
-    "sgn": "sign",
-    "0": "constant",
-    "x^0.5": "sqrt",
-    "1/x^0.5": "1/sqrt",
-    "1/sqrt(x)": "1/sqrt",
-}
+_SAME = {"sgn": "sign", "0": "constant", "x^0.5": "sqrt"}
+_SAME |= {"1/x^0.5": "1/sqrt", "1/sqrt(x)": "1/sqrt"}
 _OTHERS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {  # by a, b, c, d
     "cos": ("sin", lambda p: p + p.new_tensor([0, _TURN, 0, 0])),
     "arccos": ("arcsin", lambda p: p * p.new_tensor([1, 1, -1, 1]) + _raised(p, _TURN)),
@@ -56,34 +51,33 @@ def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
     return known, parameters
 
 
-def _symbolic(group: Group, shape: tuple[int, int]) -> tuple[Tensor, FunctionTable, Tensor | None]:
+def _symbolic(group: Group, part: Tensor) -> tuple[Tensor, FunctionTable, Tensor | None]:
     """Return mask (out, in), names and parameters (out, in, 4) of symbolic edges."""
-    mask = group.find("symbolic_fun.mask", *shape)
+    shape, mask = part.shape, group.find("symbolic_fun.mask", *part.shape)
     if mask is None or not mask.any() or not group.known("symbolic_enabled", True):
-        return torch.zeros(shape), (), None
+        return torch.zeros_like(part), (), None
     *above, _, layer = group.name.split(".")
     live = group.source.owner(".".join([*above, "symbolic_fun", layer]))
     names = group.source.facts.get(f"symbolic.funs_name.{layer}", attribute(live, "funs_name"))
     rows = names if isinstance(names, list) and len(names) == shape[0] else [()]
     if any(not isinstance(one, list) or len(one) != shape[1] for one in rows):
-        expected = (
-            f"names of the {int((mask != 0).sum())} symbolic edges of layer {layer}, (out, in)"
-        )
+        count = int((mask != 0).sum())
+        expected = f"names of the {count} symbolic edges of layer {layer}, (out, in)"
         advice = "Keep _config.yml beside the state of pykan, or pass the live model"
         got = "none" if names is None else "others"
         raise InvalidValueError(message(CALL, expected, got, advice))
     affine = group.get("symbolic_fun.affine", *shape, 4).clone()
-    table = [["spline"] * shape[1] for _ in range(shape[0])]
+    table = [[SPLINE] * shape[1] for _ in range(shape[0])]
     for out, in_ in mask.nonzero().tolist():
-        name, affine[out, in_] = translated(str(rows[out][in_])[:40], affine[out, in_])
-        table[out][in_] = name
+        name = str(rows[out][in_])[:40]
+        table[out][in_], affine[out, in_] = translated(name, affine[out, in_])
     affine[..., 2:] *= torch.where(mask == 0, 1.0, mask)[..., None]
     return mask, tuple(map(tuple, table)), affine
 
 
 def _edges(group: Group, part: Tensor, base: Tensor, scaler: Tensor, **others: Any) -> Edges:
     """Return the edges of a layer from (out, in, ...) tensors; masks may be fractions."""
-    mask, names, affine = _symbolic(group, (part.shape[0], part.shape[1]))
+    mask, names, affine = _symbolic(group, part)
     both = (part != 0) & (mask != 0)
     if affine is not None and bool(both.any()):  # the sum of a spline and a function
         added = {(out, in_): names[out][in_] for out, in_ in both.nonzero().tolist()}
@@ -151,10 +145,8 @@ def _old_layer(group: Group) -> list[Stage]:
     if order not in range(1, 6) or min(n_in, cuts.shape[1] - 1) < 1:
         expected, got = f"{group.name} of splines of degree 1 to 5", f"degree {order}"
         raise ShapeError(message(CALL, expected, got, "Train it with another k"))
-    coef, cuts = (
-        group.get("act_fun.coef", n_in * n_out, None),
-        group.get("act_fun.grid", len(coef), None),
-    )
+    coef = group.get("act_fun.coef", n_in * n_out, None)
+    cuts = group.get("act_fun.grid", len(coef), None)
     parts = ("mask", "scale_base", "scale_sp")
     found = [group.get(f"act_fun.{n}", len(coef)).reshape(n_out, n_in) for n in parts]
     knots = extend(cuts, order).reshape(n_out, n_in, -1)
@@ -183,24 +175,16 @@ def _on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
         ]
         for row, found in zip(knots.tolist(), coef.tolist(), strict=True)
     ]
-    return torch.tensor(rows, dtype=torch.float64).to(coef), torch.tensor(
-        unions, dtype=torch.float64
-    ).to(knots)
+    wide = torch.float64
+    return torch.tensor(rows, dtype=wide).to(coef), torch.tensor(unions, dtype=wide).to(knots)
 
 
+_BOTH = (
+    "act_fun.grid act_fun.mask act_fun.scale_base act_fun.scale_sp symbolic_fun.mask "
+    "symbolic_fun.affine"
+)
+_NODES = "node_scale subnode_scale subnode_bias"
 LAYOUTS = (
-    Layout(
-        "pykan",
-        _layer,
-        "act_fun.coef node_bias",
-        "act_fun.grid act_fun.mask act_fun.scale_base act_fun.scale_sp symbolic_fun.mask "
-        "symbolic_fun.affine node_scale subnode_scale subnode_bias",
-    ),
-    Layout(
-        "pykan 0.0",
-        _old_layer,
-        "act_fun.coef biases.weight",
-        "act_fun.grid act_fun.mask act_fun.scale_base act_fun.scale_sp symbolic_fun.mask "
-        "symbolic_fun.affine",
-    ),
+    Layout("pykan", _layer, "act_fun.coef node_bias", f"{_BOTH} {_NODES}"),
+    Layout("pykan 0.0", _old_layer, "act_fun.coef biases.weight", _BOTH),
 )

@@ -13,15 +13,8 @@ from kanlens.checks import message
 from kanlens.errors import InvalidValueError
 from kanlens.io.importers.inert import attribute, class_of
 from kanlens.io.importers.layouts import Group, Layout, join
-from kanlens.io.importers.settings import CALL
-from kanlens.io.importers.stages import (
-    Affine,
-    Edges,
-    Norm,
-    Stage,
-    one_by_one,
-    uniform,
-)
+from kanlens.io.importers.settings import CALL, SETTINGS
+from kanlens.io.importers.stages import Affine, Edges, Norm, Stage, one_by_one, uniform
 
 
 def series_edges(
@@ -33,6 +26,8 @@ def series_edges(
     places = torch.stack([end.expand(shape) for end in ends], -1)
     others.setdefault("base", weight.new_zeros(weight.shape[:2]))
     options = {"name": group.name, "activation": "zero", "extrapolation": "linear"} | others
+    if not names:  # of degree 0
+        return Edges(**options)
     return Edges(**options, series=names, series_weight=weight, series_affine=places)
 
 
@@ -46,14 +41,12 @@ def _bumps(
     return series_edges(group, (name,) * weight.shape[2], weight, a, -centers * a, **others)
 
 
-def _spacing(group: Group, grid: Tensor, *owner: str) -> float:
+def _spacing(group: Group, grid: Tensor, owner: str) -> float:
     """Return the width of Gaussians: what is known of it, else the mean distance of centers."""
-    rbf = group.source.owner(join(group.name, ".".join(owner)))
-    found = group.options.settings.get("denominator", attribute(rbf, "denominator"))
-    group.options.used.add("denominator")
-    if isinstance(found, float | int) and found > 0:
-        return float(found)
-    return float(grid.max() - grid.min()) / max(len(grid) - 1, 1)
+    found = attribute(group.source.owner(join(group.name, owner)), "denominator")
+    usual = float(grid.max() - grid.min()) / max(len(grid) - 1, 1)
+    holds = SETTINGS["denominator"].holds
+    return float(group.setting("denominator", found if holds(found) else usual))
 
 
 def _normed(group: Group, edges: Edges) -> list[Stage]:
@@ -62,16 +55,15 @@ def _normed(group: Group, edges: Edges) -> list[Stage]:
     weight, bias = (group.find(f"layernorm.{name}", n_in) for name in ("weight", "bias"))
     if weight is None or bias is None:
         return [edges]
-    norm, raw = Norm(weight=weight, bias=bias), bool(edges.base.any())
-    if not raw or edges.series_weight is None or edges.series_affine is None:
+    norm, weights, places = Norm(weight=weight, bias=bias), edges.series_weight, edges.series_affine
+    if not edges.base.any() or weights is None or places is None:
         return [norm, edges]
-    none, twice = torch.zeros_like(edges.base), [edges.knots] * 2 if edges.knots is not None else []
     wide = replace(
         edges,
-        base=torch.cat([none, edges.base], 1),
-        knots=torch.cat([one for one in twice if one is not None]) if twice else None,
-        series_weight=torch.cat([edges.series_weight, 0 * edges.series_weight], 1),
-        series_affine=torch.cat([edges.series_affine] * 2),
+        base=torch.cat([torch.zeros_like(edges.base), edges.base], 1),
+        knots=None if edges.knots is None else edges.knots.repeat(2, 1),
+        series_weight=torch.cat([weights, torch.zeros_like(weights)], 1),
+        series_affine=places.repeat(2, 1, 1),
     )
     return [replace(norm, beside=True), wide]
 
@@ -121,18 +113,17 @@ def _kanlib(group: Group) -> list[Stage]:
     scaler = group.find("weight_spline", n_out, n_in)
     weight = weight if scaler is None else weight * scaler[..., None]
     base, bias = group.find("weight_residual", n_out, n_in), group.find("bias_output", n_out)
-    others: dict[str, Any] = {"bias": bias, "activation": group.base()} | (
-        {} if base is None else {"base": base}
-    )
-    a = group.get("basis.epsilon", n_in, 1)
-    return [_bumps(group, "gaussian", weight, group.get("basis.grid", n_in, n), a, **others)]
+    others: dict[str, Any] = {"bias": bias, "activation": group.base()}
+    others |= {} if base is None else {"base": base}
+    a, grid = group.get("basis.epsilon", n_in, 1), group.get("basis.grid", n_in, n)
+    return [_bumps(group, "gaussian", weight, grid, a, **others)]
 
 
 def _relu_kan(group: Group) -> list[Stage]:
     low = group.get("phase_low", None, None)
-    high_name = "phase_height" if "phase_height" in group.tensors else "phase_high"
     n_in, n = low.shape
-    high = group.get(high_name, n_in, n)
+    found = group.find("phase_high", n_in, n)
+    high = group.get("phase_height", n_in, n) if found is None else found
     weight = group.get("equal_size_conv.weight", None, 1, n, n_in)
     weight = weight.reshape(len(weight), n_in, n)  # as the library pairs them, in memory's order
     k = _overlap(group, low, high)
@@ -140,9 +131,9 @@ def _relu_kan(group: Group) -> list[Stage]:
     factor = (4 * (n - k) ** 2 / (k + 1) ** 2) ** 2 * half.clamp_min(0) ** 4
     a = torch.where(half > 0, 1 / half, 1.0)
     bias = group.get("equal_size_conv.bias", len(weight))
-    name = ("relu(1-x^2)^2",) * n
+    names = ("relu(1-x^2)^2",) * n
     knots = uniform(float(low.min()), float(high.max()), 1, 1, weight, n_in)
-    return [series_edges(group, name, weight * factor, a, -middle * a, bias=bias, knots=knots)]
+    return [series_edges(group, names, weight * factor, a, -middle * a, bias=bias, knots=knots)]
 
 
 def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
@@ -153,8 +144,7 @@ def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
     g = low.shape[1] - k
     if 0 < k < 9 and g > 0 and torch.allclose(step * g, torch.ones_like(step), atol=1e-4):
         return k
-    found = group.known("k")
-    k = group.options.setting("spline_order", group.layout.library, found)
+    k = group.setting("spline_order", group.known("k"))
     if k < low.shape[1]:
         return int(k)
     expected = f"spline_order below the {low.shape[1]} functions of {group.name}"
@@ -207,10 +197,10 @@ def _wavelets(group: Group) -> list[Stage]:
     weight = group.get("wavelet_weights", None, None)
     n_out, n_in = weight.shape
     scale, shift = (group.get(name, n_out, n_in) for name in ("scale", "translation"))
-    kind = group.options.setting("wavelet", group.layout.library, group.known("wavelet_type"))
+    kind = group.setting("wavelet", group.known("wavelet_type"))
     factor = torch.full_like(weight[0], _MEXICAN if kind == "mexican_hat" else 1.0)
     if kind == "shannon":
-        factor = torch.hamming_window(n_in, periodic=False, dtype=weight.dtype)
+        factor = torch.hamming_window(n_in, periodic=False, dtype=weight.dtype).to(weight)
     affine = torch.stack([1 / scale, -shift / scale, weight * factor, 0 * weight], -1)
     name, base = _WAVELETS.get(kind, kind), torch.zeros_like(weight)
     edges = Edges(name=group.name, base=base, activation="zero", extrapolation="linear")
@@ -234,27 +224,18 @@ def _refused(group: Group) -> list[Stage]:
     raise InvalidValueError(message(CALL, expected, got, "No other can be imported"))
 
 
+_NORM = "layernorm.weight layernorm.bias"
 LAYOUTS = (
+    Layout("torchkan KAL", _refused, "poly_weights"),
+    Layout("torch-conv-kan KALN", _refused, "poly_weight"),
     Layout(
-        "torchkan KAL", _refused, "poly_weights", "base_weights layer_norms.weight layer_norms.bias"
-    ),
-    Layout(
-        "torch-conv-kan KALN",
-        _refused,
-        "poly_weight",
-        "base_weight layer_norm.weight layer_norm.bias",
-    ),
-    Layout(
-        "BSRBF_KAN",
-        _bsrbf,
-        "base_weight spline_weight rbf.grid layernorm.weight",
-        "layernorm.bias grid",
+        "BSRBF_KAN", _bsrbf, "base_weight spline_weight rbf.grid layernorm.weight", f"{_NORM} grid"
     ),
     Layout(
         "FastKAN, FasterKAN",
         _fast_kan,
         "rbf.grid spline_linear.weight",
-        "rbf.inv_denominator base_linear.weight base_linear.bias layernorm.weight layernorm.bias",
+        f"rbf.inv_denominator base_linear.weight base_linear.bias {_NORM}",
     ),
     Layout(
         "RBF-KAN",
@@ -274,7 +255,7 @@ LAYOUTS = (
         "wavelet_weights scale translation bn.running_mean bn.running_var",
         "weight1 bn.weight bn.bias bn.num_batches_tracked",
     ),
-    Layout("FourierKAN", _fourier, "fouriercoeffs", "bias layernorm.weight layernorm.bias"),
+    Layout("FourierKAN", _fourier, "fouriercoeffs", f"bias {_NORM}"),
     Layout("LKAN FFT", _lkan, "coeff scale_base scale_spline k", "bias"),
     Layout("SineKAN", _sine, "amplitudes freq phase bias"),
     Layout(

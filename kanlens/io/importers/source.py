@@ -52,7 +52,6 @@ class Source:
     state: dict[str, Tensor]
     module: Any = None  # a live one, or an inert one read from a pickle
     facts: Mapping[str, Any] = field(default_factory=dict)
-
     spelling: Mapping[str, str] = field(default_factory=dict)  # names as they were found
 
     def owner(self, path: str) -> Any:
@@ -99,14 +98,11 @@ def _respelled(key: str, state: Mapping[str, Tensor]) -> str:
     for mark, pattern, layout in _SPELLINGS:
         part = pattern.fullmatch(key)
         if part and part["stem"] + mark in state:
-            return layout.format(**part.groupdict(), depth=_depth(part["stem"], state))
+            start, depth = f"{part['stem']}models.0.layers.", 0
+            if "{depth}" in layout:  # of the network of the first feature
+                depth = sum(k.startswith(start) and k.endswith("spline_weight") for k in state)
+            return layout.format(**part.groupdict(), depth=depth)
     return key
-
-
-def _depth(stem: str, state: Mapping[str, Tensor]) -> int:
-    """Return the number of layers of the network of the first feature."""
-    start = f"{stem}models.0.layers."
-    return sum(key.startswith(start) and key.endswith(".spline_weight") for key in state)
 
 
 _LIST = "act_fun|symbolic_fun|biases|((base|spline|poly)_weight|spline_scaler|layer_norm|prelu)s"

@@ -24,7 +24,8 @@ from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 from kanlens.splines import spline
 
-_SERIES = ("series_weight", "series_affine")
+_NAMES = {"base": "base_weight", "spline": "spline_weight", "knots": "grid"}
+_NAMES |= {"scaler": "spline_scaler"}
 _DEGREES = "splines of degree 1 to 5"
 
 
@@ -70,13 +71,8 @@ class Edges:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors there are, as a layer of kanlens names them."""
-        names = {"base_weight": "base", "spline_weight": "spline", "grid": "knots"}
-        names |= {"spline_scaler": "scaler"}
-        names |= {
-            name: name for name in ("bias", "mask", "affine", *_SERIES[: 2 * bool(self.series)])
-        }
-        found = {name: getattr(self, own) for name, own in names.items()}
-        return {name: tensor for name, tensor in found.items() if tensor is not None}
+        found = {name: one for name, one in vars(self).items() if isinstance(one, Tensor)}
+        return {_NAMES.get(name, name): tensor for name, tensor in found.items()}
 
     def rescaled(self, scale: Tensor, shift: Tensor) -> Edges:
         """Return edges whose sums are ``scale * sum + shift``."""
@@ -203,8 +199,11 @@ class _Row:
 
     def add(self, stage: Stage) -> None:
         """Take in the next stage."""
+        if isinstance(stage, Affine) and not self.edges:
+            eye = torch.eye(len(stage.scale)).to(stage.scale)
+            self.add(replace(linear("inputs", eye, None), mask=eye))
         if isinstance(stage, Edges):
-            self._fit(stage)
+            self._fit(stage.name, stage.widths[0])
             self.edges.append(stage)
             self.arities.append(())
             self.scales.append(None)
@@ -214,16 +213,18 @@ class _Row:
             raise InvalidValueError(message(CALL, expected, "one", advice))
         elif isinstance(stage, Products):
             self.arities[-1] = stage.arities
-        elif self.arities[-1]:
-            self.scales[-1] = stage
         else:
-            self.edges[-1] = self.edges[-1].rescaled(stage.scale, stage.shift)
+            self._fit("a normalization", len(stage.scale))
+            if self.arities[-1]:
+                self.scales[-1] = stage
+            else:
+                self.edges[-1] = self.edges[-1].rescaled(stage.scale, stage.shift)
 
-    def _fit(self, stage: Edges) -> None:
-        if self.edges and self.width != stage.widths[0]:
-            expected = f"{stage.name} to take the {self.width} outputs of {self.edges[-1].name}"
+    def _fit(self, name: str, width: int) -> None:
+        if self.edges and self.width != width:
+            expected = f"{name} to take the {self.width} outputs of {self.edges[-1].name}"
             advice = "The layers are not of one network; pass one at a time"
-            raise ShapeError(message(CALL, expected, f"{stage.widths[0]} inputs", advice))
+            raise ShapeError(message(CALL, expected, f"{width} inputs", advice))
 
     @property
     def width(self) -> int:

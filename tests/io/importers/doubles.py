@@ -244,8 +244,11 @@ FUNCTIONS = {
 }
 
 
-def pykan(widths=((3, 0), (1, 2), (2, 0)), arity=((), (2, 3), ()), names=None, base=silu):
-    """Products, masks that are fractions or zero, and symbolic edges by (layer, out, in)."""
+def pykan(widths=((3, 0), (1, 2), (2, 0)), arity=((), (2, 3), ()), names=None, both=(), base=silu):
+    """Products, masks that are fractions or zero, and symbolic edges by (layer, out, in).
+
+    Those in `both` are added to a spline.
+    """
     d, names = Double(), names or {}
     arity = arity if not isinstance(arity, int) else [(arity,) * m for _, m in widths]
     for i, ((n, m), (sums, _)) in enumerate(itertools.pairwise(widths)):
@@ -257,7 +260,8 @@ def pykan(widths=((3, 0), (1, 2), (2, 0)), arity=((), (2, 3), ()), names=None, b
         parts[2].abs_()[0, 0] = 0
         own = {(o, j): name for (layer, o, j), name in names.items() if layer == i}
         for o, j in own:
-            parts[2][j, o], smask[o, j] = 0, 0.7
+            parts[2][j, o] *= (i, o, j) in both
+            smask[o, j] = 0.7
         sub = [d.draw(f"subnode_{name}_{i}", n_out) for name in ("scale", "bias")]
         node = [d.draw(f"node_{n}_{i}", sums + len(arity[i + 1])) for n in ("scale", "bias")]
 

@@ -15,6 +15,8 @@ from kanlens.errors import KanlensError
 from kanlens.io.importers import import_model
 from tests.io.importers import doubles
 from tests.io.importers.test_efficient_kan import network_state
+from tests.io.importers.test_series_layouts import CASES as series_cases
+from tests.io.importers.test_spline_layouts import CASES as spline_cases
 
 MEMORY = 2**25  # bytes of Python objects at once
 STOP = b"."
@@ -285,3 +287,31 @@ def test_the_canary_sings(tmp_path, monkeypatch):
     torch.load(tmp_path / "model.pt", weights_only=False)
     with pytest.raises(AssertionError):
         refused(tmp_path / "none.pt", "no file", tmp_path)
+
+
+SPOILED = {
+    "none": lambda t: t[:0],
+    "flat": lambda t: t.flatten(),
+    "number": lambda t: t.flatten()[0],
+    "shorter": lambda t: t[..., :-1],
+    "one": lambda t: t[..., :1],
+    "wider": lambda t: torch.cat([t, t], -1),
+    "longer": lambda t: torch.cat([t, t]),
+    "zero": torch.zeros_like,
+    "whole numbers": lambda t: (100 * t).long(),
+    "complex": lambda t: t.to(torch.complex64),
+    "nothing": lambda t: None,
+}
+
+
+@pytest.mark.parametrize("name", [*map(str, range(len(spline_cases))), *series_cases])
+def test_tensors_of_any_other_shape_are_refused_or_read(name):
+    double, settings = series_cases.get(name) or spline_cases[int(name)][1::2]
+    for key, tensor in double.state.items():
+        for change in SPOILED.values():
+            changed = {**double.state, key: change(tensor)} if tensor.dim() else double.state
+            state = {name: value for name, value in changed.items() if value is not None}
+            try:
+                import_model(state, **settings)
+            except KanlensError as error:
+                assert "\n" not in str(error)

@@ -54,6 +54,16 @@ def test_a_live_model(names):
     assert model.edges_alive == 3 * 6 + 3 * 2 - 2 + ((1, 0, 0) in names)
 
 
+def test_edges_that_add_a_spline_and_a_function():
+    names = {**NAMES, (0, 1, 1): "cos", (0, 3, 1): "cos", (0, 1, 2): "tanh"}
+    both = [(0, 0, 1), (0, 1, 1), (0, 1, 2), (1, 1, 2)]
+    double = doubles.pykan(names=names, both=both)
+    model = equal(double, 3, Model(double))
+    assert model.layers[0].series == ("sin", "sin", "tanh")
+    assert model.layers[0].functions[3][1] == "sin"
+    assert model.layers[0].functions[1][1] == "spline"
+
+
 def test_a_state_dict_of_sums_needs_nothing_else():
     double = doubles.pykan([(3, 0), (4, 0), (2, 0)], [(), (), ()])
     equal(double, 3, double.state)

@@ -144,6 +144,11 @@ def test_layer_normalization_is_refused_with_its_reason(base):
         import_model(double.state)
 
 
+def test_polynomials_of_degree_zero_are_constants():
+    state = {"cheby_coeffs": torch.tensor([[[1.5]], [[0.25]]])}
+    torch.testing.assert_close(import_model(state)(torch.rand(3, 2)), torch.full((3, 1), 1.75))
+
+
 def test_layers_of_torch_between_polynomials():
     d = Double()
     first = doubles.polynomial(d, "0.", 3, 4)
