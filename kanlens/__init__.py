@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
     from kanlens.functions.registration import register_function
     from kanlens.io.checkpoint import load, save
-    from kanlens.io.importers import import_model
+    from kanlens.io.importers import import_model, list_kans
     from kanlens.model.config import KANConfig
     from kanlens.model.layers import EdgeLayer, KANLinear
     from kanlens.model.network import KAN
@@ -68,6 +68,7 @@ _HOMES = {
     "fit": "kanlens.training",
     "import_model": "kanlens.io.importers",
     "importance": "kanlens.attribution",
+    "list_kans": "kanlens.io.importers",
     "load": "kanlens.io.checkpoint",
     "prune": "kanlens.pruning",
     "read_table": "kanlens.data.tables",
@@ -110,6 +111,7 @@ __all__ = [
     "fit",
     "import_model",
     "importance",
+    "list_kans",
     "load",
     "plot",
     "prune",

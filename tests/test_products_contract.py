@@ -448,6 +448,7 @@ FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
 }
 NO_NETWORK = {
     "import_model",
+    "list_kans",
     "read_table",
     "register_function",
     "discover",
