@@ -78,6 +78,7 @@ _HOMES = {
     "sparsity_path": "kanlens.training",
     "suggest": "kanlens.symbolic",
     "symbolize": "kanlens.symbolic",
+    "to_splines": "kanlens.model.conversion",
     "trace": "kanlens.model.recording",
 }
 _MODULES = {"plot": "kanlens.plotting", "sparsity": "kanlens.sparsity"}
@@ -123,6 +124,7 @@ __all__ = [
     "sparsity_path",
     "suggest",
     "symbolize",
+    "to_splines",
     "trace",
 ]
 

@@ -395,6 +395,14 @@ def check_importance(model: KAN, _: Path) -> None:
         assert_close(torch.tensor(sizes.to_numpy()), found)
 
 
+def check_to_splines(model: KAN, _: Path) -> None:
+    found = kanlens.to_splines(model, MANY, tolerance=1e-2, spline_order=5)
+    before = output(model, MANY)
+    gap = (output(found.model, MANY) - before).abs() / (before.amax(0) - before.amin(0))
+    assert float(gap.max()) == pytest.approx(found.error, abs=1e-9)
+    assert found.error <= 1e-2
+
+
 def check_certify(model: KAN, _: Path) -> None:
     domain = torch.stack([MANY.amin(0), MANY.amax(0)], 1)
     proven = kanlens.certify(model, domain, max_boxes=8, progress=False)
@@ -444,6 +452,7 @@ FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
     "sparsity_path": check_sparsity_path,
     "suggest": check_suggest,
     "symbolize": check_symbolize,
+    "to_splines": check_to_splines,
     "trace": check_trace,
 }
 NO_NETWORK = {
