@@ -22,7 +22,7 @@ from kanlens.encoding import adopt_data
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError
 from kanlens.files import read_frame
 from kanlens.io.checkpoint import FORMAT, check_sound, load
-from kanlens.io.importers import pykan, splines
+from kanlens.io.importers import polynomials, pykan, series, splines
 from kanlens.io.importers.containers import located
 from kanlens.io.importers.efficient_kan import EFFICIENT_KAN
 from kanlens.io.importers.layouts import importer, join, stem_of
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame
 
 IMPORTERS: tuple[Importer, ...] = (
-    *map(importer, (*pykan.LAYOUTS, *splines.LAYOUTS)),
+    *map(importer, (*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *splines.LAYOUTS)),
     EFFICIENT_KAN,
 )
 """Libraries that are recognized, the more special layouts first."""

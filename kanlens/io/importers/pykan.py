@@ -19,8 +19,8 @@ from kanlens.functions.catalog import FUNCTIONS
 from kanlens.io.importers.inert import attribute
 from kanlens.io.importers.layouts import Group, Layout
 from kanlens.io.importers.settings import CALL
-from kanlens.io.importers.stages import Affine, Edges, Products, Stage, inserted
-from kanlens.model.function_layer import FunctionTable
+from kanlens.io.importers.stages import Affine, Edges, Products, Stage, inserted, one_by_one
+from kanlens.model.function_layer import SPLINE, FunctionTable
 from kanlens.splines.spline import extend
 
 _TURN = math.pi / 2
@@ -81,14 +81,18 @@ def _symbolic(group: Group, shape: tuple[int, int]) -> tuple[Tensor, FunctionTab
     return mask, tuple(map(tuple, table)), affine
 
 
-def _edges(group: Group, part: Tensor, base: Tensor, scaler: Tensor, **others: Tensor) -> Edges:
+def _edges(group: Group, part: Tensor, base: Tensor, scaler: Tensor, **others: Any) -> Edges:
     """Return the edges of a layer from (out, in, ...) tensors; masks may be fractions."""
     mask, names, affine = _symbolic(group, (part.shape[0], part.shape[1]))
     both = (part != 0) & (mask != 0)
-    if bool(both.any()):
-        out, in_ = both.nonzero()[0].tolist()
-        expected = f"edge {out}:{in_} of {group.name!r} to be a spline or a symbolic function"
-        raise InvalidValueError(message(CALL, expected, "the sum of both", "Unfix it in pykan"))
+    if affine is not None and bool(both.any()):  # the sum of a spline and a function
+        added = {(out, in_): names[out][in_] for out, in_ in both.nonzero().tolist()}
+        names = tuple(
+            tuple(SPLINE if (out, in_) in added else name for in_, name in enumerate(row))
+            for out, row in enumerate(names)
+        )
+        others["bias"] = (affine[..., 3] * both).sum(1)
+        others |= one_by_one(added, affine)
     factor = torch.where(part == 0, 1.0, part)
     return Edges(
         name=group.name,
@@ -99,7 +103,7 @@ def _edges(group: Group, part: Tensor, base: Tensor, scaler: Tensor, **others: T
         functions=names,
         affine=affine,
         extrapolation=group.options.extrapolation or "zero",
-        **others,  # type: ignore[arg-type]
+        **others,
     )
 
 

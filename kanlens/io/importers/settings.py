@@ -32,6 +32,10 @@ def _real(value: Any, least: float = 0.0) -> bool:
     return real and least < float(value) < math.inf
 
 
+def _over_minus_one(value: Any) -> bool:
+    return _real(value, -1.0)
+
+
 def _rising(value: Any) -> bool:
     pair = isinstance(value, list | tuple) and len(value) == 2
     return pair and all(_real(end, -math.inf) for end in value) and value[0] < value[1]
@@ -41,11 +45,20 @@ def _whole(least: int, most: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and least <= value <= most
 
 
+def _one_of(*names: str) -> Setting:
+    return Setting(f"one of {', '.join(names)}", lambda value: value in names, names[0])
+
+
 SETTINGS = {
     "spline_order": Setting("a degree from 1 to 5", _whole(1, 5), 3),
     "grid_range": Setting("two rising numbers", _rising, (-1, 1)),
     "spline_width": Setting("a positive number", _real, 4.0),
     "mult_arity": Setting("the number of factors of every product", _whole(2, 64), 2),
+    "denominator": Setting("the width of a Gaussian, positive", _real, None),
+    "wavelet": _one_of("mexican_hat", "morlet", "dog", "meyer", "shannon"),
+    "polynomials": _one_of("JacobiKAN", "OrthogPolyKANs"),
+    **{name: Setting("a number over -1", _over_minus_one, 1.0) for name in ("a", "b")},
+    **{name: Setting("a number over -1", _over_minus_one, 3.0) for name in ("alpha", "beta")},
 }
 """Every keyword by which `import_model` is told what a file does not say."""
 

@@ -109,11 +109,11 @@ def _depth(stem: str, state: Mapping[str, Tensor]) -> int:
     return sum(key.startswith(start) and key.endswith(".spline_weight") for key in state)
 
 
-_LIST = "act_fun|symbolic_fun|biases|(base_weight|spline_weight|spline_scaler|layer_norm|prelu)s"
+_LIST = "act_fun|symbolic_fun|biases|((base|spline|poly)_weight|spline_scaler|layer_norm|prelu)s"
 _PLACES = r"(?P<index>[0-9]{1,6})(?P<rest>(\.\w+)*)"
 _SPELLINGS = [
     (mark, re.compile(rf"(?P<stem>(.+\.)?){pattern}"), "{stem}layers.{index}.{name}{rest}")
-    for mark in ("act_fun.0.coef", "spline_weights.0")
+    for mark in ("act_fun.0.coef", "spline_weights.0", "poly_weights.0")
     for pattern in (
         rf"(?P<name>{_LIST})\.{_PLACES}",
         r"(?P<name>grid|(sub)?node_(bias|scale))_(?P<index>[0-9]{1,6})(?P<rest>)",

@@ -9,7 +9,7 @@ from kanlens.checks import message
 from kanlens.errors import InvalidValueError
 from kanlens.io.importers.layouts import Group, Layout, Tensors
 from kanlens.io.importers.settings import CALL
-from kanlens.io.importers.stages import Edges, Norm, Stage, uniform
+from kanlens.io.importers.stages import Edges, Norm, Stage, leaky, uniform
 from kanlens.splines.spline import extend
 
 
@@ -124,8 +124,7 @@ def _torch_conv_kan(group: Group) -> list[Stage]:
     low, high = group.setting("grid_range")
     knots = uniform(low, high, count - order, order, spline, n_in)
     edges = spline_edges(group, group.get("base_weight", n_out, n_in), spline, knots)
-    weight, bias = (group.get(f"layer_norm.{name}", n_out) for name in ("weight", "bias"))
-    return [edges, Norm(weight=weight, bias=bias)]
+    return [edges, *_normed(group, n_out, "layer_norm", "prelu")]
 
 
 def _torchkan(group: Group) -> list[Stage]:
@@ -135,7 +134,17 @@ def _torchkan(group: Group) -> list[Stage]:
         group.get("grid", spline.shape[1], None),
     )
     scaler = group.find("spline_scalers", *spline.shape[:2])
-    return [spline_edges(group, base, spline, knots, scaler=scaler)]
+    edges = spline_edges(group, base, spline, knots, scaler=scaler)
+    return [edges, *_normed(group, len(spline), "layer_norms", "prelus")]
+
+
+def _normed(group: Group, width: int, norm: str, prelu: str) -> list[Stage]:
+    """Return the normalization of the sums and the function of these, if there are any."""
+    weight, bias = (group.find(f"{norm}.{name}", width) for name in ("weight", "bias"))
+    if weight is None or bias is None:
+        return []
+    slope = group.get(f"{prelu}.weight", 1)
+    return [Norm(weight=weight, bias=bias), leaky(f"{group.name}.{prelu}", slope, width)]
 
 
 def _transposed(tensors: Tensors) -> bool:
@@ -149,7 +158,11 @@ def _transposed(tensors: Tensors) -> bool:
 _PAIR = "base_weight spline_weight"
 LAYOUTS = (
     Layout(
-        "torchkan", _torchkan, "spline_weights base_weights grid", "spline_scalers", base="gelu"
+        "torchkan",
+        _torchkan,
+        "spline_weights base_weights grid",
+        "spline_scalers layer_norms.weight layer_norms.bias prelus.weight",
+        base="gelu",
     ),
     Layout("convkan, imodelsX KANGAM", _convkan, f"{_PAIR} grid", "spline_scaler", _grouped),
     Layout("kanx", _kanx, f"{_PAIR} grid", "", _transposed),

@@ -6,9 +6,10 @@ Readers of checkpoints return stages; only this file knows how kanlens computes 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from kanlens.model.network import KAN
 from kanlens.model.products import Grouping, Nodes
 from kanlens.splines import spline
 
+_SERIES = ("series_weight", "series_affine")
 _DEGREES = "splines of degree 1 to 5"
 
 
@@ -40,6 +42,8 @@ class Edges:
         As in `KANLinear`.
     functions : tuple of tuple of str, shape (out, in)
         As in `FunctionLinear`, with a, b, c, d of each edge in `affine`.
+    series : tuple of str
+        As in `SeriesLinear`, with `series_weight` (out, in, n) and `series_affine` (in, n, 2).
     """
 
     name: str
@@ -52,6 +56,9 @@ class Edges:
     mask: Tensor | None = None
     functions: tuple[tuple[str, ...], ...] = ()
     affine: Tensor | None = None
+    series: tuple[str, ...] = ()
+    series_weight: Tensor | None = None
+    series_affine: Tensor | None = None
     extrapolation: str = "zero"
     grid_eps: float = 0.02
 
@@ -65,7 +72,9 @@ class Edges:
         """The tensors there are, as a layer of kanlens names them."""
         names = {"base_weight": "base", "spline_weight": "spline", "grid": "knots"}
         names |= {"spline_scaler": "scaler"}
-        names |= {name: name for name in ("bias", "mask", "affine")}
+        names |= {
+            name: name for name in ("bias", "mask", "affine", *_SERIES[: 2 * bool(self.series)])
+        }
         found = {name: getattr(self, own) for name, own in names.items()}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
@@ -80,7 +89,9 @@ class Edges:
         elif spline_ is not None:
             spline_ = spline_ * column[..., None]
         affine = None if self.affine is None else self.affine * factor[:, None]
+        series = None if self.series_weight is None else self.series_weight * column[..., None]
         changed = {"spline": spline_, "scaler": scaler, "bias": bias, "affine": affine}
+        changed["series_weight"] = series
         return replace(self, base=self.base * column, **changed)  # type: ignore[arg-type]
 
     def layer(self, dtype: torch.dtype, device: torch.device) -> KANLinear:
@@ -95,7 +106,7 @@ class Edges:
             got = f"{n_out} x {n_in} splines of degree {order} on {size} intervals"
             raise ShapeError(message(CALL, expected, got, "Train it with another spline_order"))
         config = LayerConfig(
-            kind="function" if self.functions else "spline",
+            kind="function" if self.functions else "series" if self.series else "spline",
             in_features=n_in,
             out_features=n_out,
             grid_size=size,
@@ -105,6 +116,7 @@ class Edges:
             grid_eps=self.grid_eps,
             enable_standalone_scale_spline=self.scaler is not None,
             functions=self.functions,
+            series=self.series,
         )
         layer = LAYER_KINDS[config.kind].from_config(config).to(dtype=dtype, device=device)
         layer.load_state_dict({**layer.state_dict(), **found})
@@ -144,10 +156,41 @@ def linear(name: str, weight: Tensor, bias: Tensor | None) -> Edges:
     return Edges(name=name, base=weight, activation="identity", bias=bias)
 
 
+def one_by_one(names: Mapping[tuple[int, int], str], affine: Tensor) -> dict[str, Any]:
+    """Return the series of `Edges` that adds a function of its own to some of them.
+
+    `names` are by (out, in), with a, b, c, d in `affine` (out, in, 4); the d are left to biases.
+    """
+    slots: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    used: Counter[tuple[str, int]] = Counter()
+    for (out, in_), name in names.items():
+        slots.setdefault((name, used[name, in_]), []).append((out, in_))
+        used[name, in_] += 1
+    weight = affine.new_zeros(*affine.shape[:2], len(slots))
+    places = affine.new_tensor([1.0, 0.0]).repeat(affine.shape[1], len(slots), 1)
+    for k, edges in enumerate(slots.values()):
+        for out, in_ in edges:
+            weight[out, in_, k], places[in_, k] = affine[out, in_, 2], affine[out, in_, :2]
+    series = tuple(name for name, _ in slots)
+    return {"series": series, "series_weight": weight, "series_affine": places}
+
+
 def elementwise(name: str, function: str, width: int, like: Tensor) -> Edges:
     """Return the edges of one function of each node, to itself; others are masked."""
     eye = torch.eye(width, dtype=like.dtype, device=like.device)
     return Edges(name=name, base=eye, activation=function, mask=eye)
+
+
+def leaky(name: str, slope: Tensor, width: int) -> Edges:
+    """Return the edges of torch's PReLU, a x + (1 - a) relu(x), with one slope or one a node."""
+    slopes = slope.expand(width)
+    return replace(
+        elementwise(name, "identity", width, slope),
+        base=torch.diag(slopes),
+        series=("relu",),
+        series_weight=torch.diag(1 - slopes)[..., None],
+        series_affine=slope.new_tensor([1.0, 0.0]).repeat(width, 1, 1),
+    )
 
 
 @dataclass(eq=False)
