@@ -1,0 +1,139 @@
+"""Write a model for other programs, and compare what was written with the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kanlens.checks import check_choice, message
+from kanlens.errors import InvalidValueError, OutputError
+from kanlens.exporters.numpy_module import NUMPY_MODULE
+from kanlens.exporters.subject import Format, Subject, predicted
+from kanlens.functions.elementary import Array
+from kanlens.model.acceptance import Model, check_model
+from kanlens.outputs import atomic_write, ending_of
+
+FORMATS: dict[str, Format] = {one.name: one for one in (NUMPY_MODULE,)}
+"""Every kind of file by name."""
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Exported:
+    """A file that was written, run and found to agree with the model.
+
+    Attributes
+    ----------
+    path : Path
+    format : str
+        Key into ``kanlens.exporters.FORMATS``.
+    rows : int
+        Number of rows compared: at random, at knots, at and beyond the ends of ranges.
+    error : float
+        Largest difference of an output, relative to the largest: from the model, or where the file
+        computes in float64, from the same weights in float64.
+    """
+
+    path: Path
+    format: str
+    rows: int
+    error: float
+
+
+def export(
+    model: Model,
+    path: str | os.PathLike[str],
+    *,
+    to: str | None = None,
+    explain: bool = False,
+    table: str = "data",
+    keep: Sequence[str] = (),
+) -> Exported:
+    """Write a model for another program, and check that it computes the same there.
+
+    The file is run on rows drawn over the ranges of the features, on every knot of the first layer,
+    at both ends of each range and beyond; where an output differs by more than 1e-10 of the largest
+    (1e-5 in float32), nothing is left behind.
+
+    Parameters
+    ----------
+    model : KAN or fitted estimator
+    path : path-like
+        File to write.
+    to : {"numpy"}, optional
+        Kind of file. Default: by the ending of `path`.
+    explain : bool
+        Let the file say, too, what each feature did.
+    table : str
+        Name of the table that SQL reads.
+    keep : sequence of str
+        Its columns that SQL returns beside the outputs. Default: those that the model reads.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    InvalidValueError
+        If the format is unknown.
+    MethodError
+        If the model does not fit the format.
+    MissingDependencyError
+        If what runs the file is not installed.
+    OutputError
+        If the file cannot be written, or disagrees with the model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from kanlens.model.network import KAN
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = export(KAN([2, 3, 1]), Path(folder) / "model.py")
+    >>> result.format, result.error < 1e-10
+    ('numpy', True)
+    """
+    kan = check_model("export", model)
+    endings = {one.ending: name for name, one in FORMATS.items()}
+    name = endings.get(ending_of(path), ending_of(path)) if to is None else to
+    check_choice("export", "format", name, FORMATS)
+    chosen = FORMATS[name]
+    if explain and not chosen.explains:
+        expected = (
+            f"a format that explains: {', '.join(k for k, f in FORMATS.items() if f.explains)}"
+        )
+        raise InvalidValueError(message("export", expected, name, "Leave out explain=True"))
+    subject = Subject(model=kan, path=Path(path), explain=explain, table=table, keep=tuple(keep))
+    with atomic_write(path, call="export") as temporary:
+        chosen.write(subject, temporary)
+        return _checked(subject, chosen, temporary)
+
+
+def _checked(subject: Subject, chosen: Format, temporary: Path) -> Exported:
+    """Run a file and compare it with the model; refuse it where they disagree."""
+    model = subject.model if chosen.single else subject.exact
+    found = chosen.run(subject, temporary)
+    wanted, most = predicted(model, subject.rows), TOLERANCE[model.dtype]
+    error = _difference(np.asarray(found), wanted)
+    if not error <= most:
+        expected = f"a {chosen.name} file within {most:g} of the model's outputs"
+        advice = "Nothing was written; choose another format, or convert it with model.double()"
+        raise OutputError(message("export", expected, f"{error:.2g} of them", advice))
+    return Exported(path=subject.path, format=chosen.name, rows=len(wanted), error=error)
+
+
+def _difference(found: Array, wanted: Array) -> float:
+    """Return the largest difference of an output, relative to the largest; NaN where not compared.
+
+    Rows on which the model is not finite do not count, unless too few are left.
+    """
+    real = np.isfinite(wanted).all(1)
+    if found.shape != wanted.shape or not real.mean() > 0.5:
+        return float("nan")
+    gap = np.abs(found[real].astype(np.float64) - wanted[real]).max()
+    return float(gap / (np.abs(wanted[real]).max() or 1.0))

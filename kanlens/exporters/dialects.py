@@ -1,0 +1,113 @@
+"""Elementary functions, as sympy knows them, in the syntax of other languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+from sympy.printing.precedence import PRECEDENCE
+from sympy.printing.str import StrPrinter
+
+from kanlens.exporters.subject import refuse
+
+_SAME = "exp sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """What a language calls sympy's functions, ``Pow`` among them."""
+
+    name: str
+    functions: Mapping[str, str]  # to a name, or to a text with places for arguments
+
+    def text(self, expression: Any) -> str:
+        """Write a sympy expression; the names of its symbols stand as they are.
+
+        Examples
+        --------
+        >>> SQL.text(sympy.exp(-(sympy.Symbol("u") ** 2)) / 2)
+        'exp(-power(u, 2.0))/2.0'
+        """
+        return str(_Printer(self).doprint(expression))
+
+
+class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
+    """sympy's printer of text, with numbers to the last digit and the functions of a dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        super().__init__()
+        self.dialect = dialect
+
+    def _call(self, name: str, *parts: Any) -> str:
+        if name not in self.dialect.functions:
+            expected = f"functions that {self.dialect.name} has"
+            refuse(expected, name, "Choose another format")
+        form, texts = self.dialect.functions[name], [*map(self._print, parts)]
+        return form.format(*texts) if "{" in form else f"{form}({', '.join(texts)})"
+
+    def emptyPrinter(self, expr: Any) -> str:
+        """Refuse what has no text of its own."""
+        return self._call(type(expr).__name__)
+
+    def _print_Float(self, number: Any) -> str:
+        return repr(float(number))
+
+    _print_Integer = _print_Pi = _print_Exp1 = _print_Float
+
+    def _print_Rational(self, number: Any) -> str:
+        return f"({number.p}.0/{number.q}.0)"
+
+    def _print_Symbol(self, symbol: Any) -> str:
+        return str(symbol.name)
+
+    def _print_Pow(self, power: Any, rational: bool = False) -> str:
+        base, exponent = power.args
+        if exponent == sympy.Rational(1, 2):
+            return self._call("sqrt", base)
+        if exponent in (-1, sympy.Rational(-1, 2)):
+            below = base if exponent == -1 else sympy.sqrt(base)
+            return f"(1.0/{self.parenthesize(below, PRECEDENCE['Pow'], strict=False)})"
+        return self._call("Pow", base, exponent)
+
+    def _print_Function(self, function: Any) -> str:
+        return self._call(type(function).__name__, *function.args)
+
+    def _print_Max(self, function: Any) -> str:
+        first, *rest = function.args
+        last = rest[0] if len(rest) == 1 else type(function)(*rest, evaluate=False)
+        return self._call(type(function).__name__, first, last)
+
+    _print_Min = _print_Piecewise = _print_Relational = _print_Max
+
+
+def _dialect(name: str, same: Callable[[str], str], others: str, **forms: str) -> Dialect:
+    """Make a dialect of calls alike, pairs of names, and texts with places for arguments."""
+    calls = {word: same(word) for word in _SAME.split()}
+    return Dialect(
+        name=name, functions={**calls, **dict(pair.split("=") for pair in others.split()), **forms}
+    )
+
+
+C99 = _dialect("C99", str, "log=log erf=erf Abs=fabs Max=fmax Min=fmin sign=sign Pow=pow")
+NUMPY = _dialect(
+    "NumPy",
+    "np.{}".format,
+    "asin=np.arcsin acos=np.arccos atan=np.arctan asinh=np.arcsinh acosh=np.arccosh "
+    "atanh=np.arctanh log=np.log erf=erf Abs=np.abs sign=np.sign Max=np.maximum Min=np.minimum "
+    "Pow=np.power",
+)
+SQL = _dialect(
+    "SQL",
+    str,
+    "log=ln Abs=abs sign=sign Pow=power",
+    Max="CASE WHEN {0} > {1} THEN {0} ELSE {1} END",
+    Min="CASE WHEN {0} < {1} THEN {0} ELSE {1} END",
+)
+EXCEL = _dialect(
+    "Excel",
+    str.upper,
+    "log=LN erf=ERF Abs=ABS sign=SIGN Max=MAX Min=MIN Pow=POWER",
+    exp="EXP(MIN({0},709.0))",  # beyond, Excel has an error in place of infinity
+)
