@@ -12,6 +12,7 @@ import torch
 
 from kanlens.checks import check_choice, message
 from kanlens.errors import InvalidValueError, OutputError
+from kanlens.exporters.c_header import C_HEADER
 from kanlens.exporters.numpy_module import NUMPY_MODULE
 from kanlens.exporters.onnx_graph import ONNX
 from kanlens.exporters.subject import Format, Subject, predicted
@@ -19,7 +20,7 @@ from kanlens.functions.elementary import Array
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import atomic_write, ending_of
 
-FORMATS: dict[str, Format] = {one.name: one for one in (NUMPY_MODULE, ONNX)}
+FORMATS: dict[str, Format] = {one.name: one for one in (NUMPY_MODULE, ONNX, C_HEADER)}
 """Every kind of file by name."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 

@@ -90,7 +90,12 @@ def _dialect(name: str, same: Callable[[str], str], others: str, **forms: str) -
     )
 
 
-C99 = _dialect("C99", str, "log=log erf=erf Abs=fabs Max=fmax Min=fmin sign=sign Pow=pow")
+C99 = _dialect(
+    "C99",
+    str,
+    "log=log erf=erf Abs=fabs Max=fmax Min=fmin Pow=pow",
+    sign="(double)(({0} > 0.0) - ({0} < 0.0))",
+)
 NUMPY = _dialect(
     "NumPy",
     "np.{}".format,
