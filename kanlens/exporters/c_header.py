@@ -176,7 +176,7 @@ def _comment(words: Sequence[str]) -> str:
     return text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
 
 
-def _run(subject: Subject, path: Path) -> Array:
+def _run(subject: Subject, path: Path) -> list[Array]:
     """Compile a header, every warning an error, and call it."""
     compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
@@ -200,7 +200,7 @@ def _run(subject: Subject, path: Path) -> Array:
             expected, advice = "a header that compiles", "Choose another format"
             raise OutputError(message("export", expected, got, advice))
         ctypes.CDLL(str(library)).run(len(x), *(ctypes.c_void_p(one.ctypes.data) for one in (x, y)))
-    return y
+    return [y]
 
 
 C_HEADER = Format(name="c", ending=".h", write=_write, run=_run)

@@ -15,12 +15,17 @@ from kanlens.errors import InvalidValueError, OutputError
 from kanlens.exporters.c_header import C_HEADER
 from kanlens.exporters.numpy_module import NUMPY_MODULE
 from kanlens.exporters.onnx_graph import ONNX
+from kanlens.exporters.sql_query import SQL_QUERY
 from kanlens.exporters.subject import Format, Subject, predicted
+from kanlens.exporters.symbolic_text import LATEX, SYMPY
+from kanlens.exporters.torch_program import TORCH
+from kanlens.exporters.workbook import WORKBOOK
 from kanlens.functions.elementary import Array
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import atomic_write, ending_of
 
-FORMATS: dict[str, Format] = {one.name: one for one in (NUMPY_MODULE, ONNX, C_HEADER)}
+_ALL = (ONNX, TORCH, NUMPY_MODULE, C_HEADER, SQL_QUERY, LATEX, SYMPY, WORKBOOK)
+FORMATS: dict[str, Format] = {one.name: one for one in _ALL}
 """Every kind of file by name."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -67,7 +72,7 @@ def export(
     model : KAN or fitted estimator
     path : path-like
         File to write.
-    to : {"numpy"}, optional
+    to : {"onnx", "torch", "numpy", "c", "sql", "latex", "sympy", "excel"}, optional
         Kind of file. Default: by the ending of `path`.
     explain : bool
         Let the file say, too, what each feature did.
@@ -121,7 +126,7 @@ def _checked(subject: Subject, chosen: Format, temporary: Path) -> Exported:
     model = subject.model if chosen.single else subject.exact
     found = chosen.run(subject, temporary)
     wanted, most = predicted(model, subject.rows), TOLERANCE[model.dtype]
-    error = _difference(np.asarray(found), wanted)
+    error = float(np.max([_difference(one, wanted) for one in found]))
     if not error <= most:
         expected = f"a {chosen.name} file within {most:g} of the model's outputs"
         advice = "Nothing was written; choose another format, or convert it with model.double()"

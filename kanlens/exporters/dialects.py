@@ -21,6 +21,7 @@ class Dialect:
 
     name: str
     functions: Mapping[str, str]  # to a name, or to a text with places for arguments
+    number: Callable[[float], str] = repr
 
     def text(self, expression: Any) -> str:
         """Write a sympy expression; the names of its symbols stand as they are.
@@ -28,7 +29,7 @@ class Dialect:
         Examples
         --------
         >>> SQL.text(sympy.exp(-(sympy.Symbol("u") ** 2)) / 2)
-        'exp(-power(u, 2.0))/2.0'
+        'exp(-power(u, 2.0e0))/2.0e0'
         """
         return str(_Printer(self).doprint(expression))
 
@@ -52,12 +53,12 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
         return self._call(type(expr).__name__)
 
     def _print_Float(self, number: Any) -> str:
-        return repr(float(number))
+        return self.dialect.number(float(number))
 
     _print_Integer = _print_Pi = _print_Exp1 = _print_Float
 
     def _print_Rational(self, number: Any) -> str:
-        return f"({number.p}.0/{number.q}.0)"
+        return f"({self._print_Float(number.p)}/{self._print_Float(number.q)})"
 
     def _print_Symbol(self, symbol: Any) -> str:
         return str(symbol.name)
@@ -68,7 +69,8 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
             return self._call("sqrt", base)
         if exponent in (-1, sympy.Rational(-1, 2)):
             below = base if exponent == -1 else sympy.sqrt(base)
-            return f"(1.0/{self.parenthesize(below, PRECEDENCE['Pow'], strict=False)})"
+            text = self.parenthesize(below, PRECEDENCE["Pow"], strict=False)
+            return f"({self._print_Float(1)}/{text})"
         return self._call("Pow", base, exponent)
 
     def _print_Function(self, function: Any) -> str:
@@ -82,12 +84,16 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
     _print_Min = _print_Piecewise = _print_Relational = _print_Max
 
 
+def _double(value: float) -> str:
+    """Write a number that SQL takes for binary, not for decimal."""
+    return repr(value) if "e" in repr(value) else f"{value!r}e0"
+
+
 def _dialect(name: str, same: Callable[[str], str], others: str, **forms: str) -> Dialect:
     """Make a dialect of calls alike, pairs of names, and texts with places for arguments."""
     calls = {word: same(word) for word in _SAME.split()}
-    return Dialect(
-        name=name, functions={**calls, **dict(pair.split("=") for pair in others.split()), **forms}
-    )
+    calls |= dict(pair.split("=") for pair in others.split()) | forms
+    return Dialect(name=name, functions=calls, number=_double if name == "SQL" else repr)
 
 
 C99 = _dialect(
@@ -112,7 +118,9 @@ SQL = _dialect(
 )
 EXCEL = _dialect(
     "Excel",
-    str.upper,
-    "log=LN erf=ERF Abs=ABS sign=SIGN Max=MAX Min=MIN Pow=POWER",
-    exp="EXP(MIN({0},709.0))",  # beyond, Excel has an error in place of infinity
+    str,
+    "log=ln erf=erf Abs=abs sign=sign Pow=power",
+    exp="exp(if({0}<709.0,{0},709.0))",  # beyond, Excel has an error in place of infinity
+    Max="if({0}>{1},{0},{1})",  # its MAX and MIN look through whole ranges
+    Min="if({0}<{1},{0},{1})",
 )

@@ -125,9 +125,8 @@ def load_module(path: Path) -> Any:
     return module
 
 
-def _run(subject: Subject, path: Path) -> Array:
-    found: Array = load_module(path).predict(subject.rows)
-    return found
+def _run(subject: Subject, path: Path) -> list[Array]:
+    return [load_module(path).predict(subject.rows)]
 
 
 NUMPY_MODULE = Format(name="numpy", ending=".py", write=_write, run=_run)

@@ -189,11 +189,11 @@ def _save(subject: Subject, graph: _Graph, path: Path) -> None:
     onnx.save(model, path)
 
 
-def _run(subject: Subject, path: Path) -> Any:
+def _run(subject: Subject, path: Path) -> list[Array]:
     runtime = optional_module("onnxruntime", call="export", extra="export")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = session.run(None, {"x": subject.rows.astype(str(subject.model.dtype)[6:])})
-    return found if subject.explain else found[0]
+    found: list[Array] = session.run(None, {"x": subject.rows.astype(str(subject.model.dtype)[6:])})
+    return found
 
 
 ONNX = Format(name="onnx", ending=".onnx", write=_write, run=_run, single=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -87,24 +87,23 @@ class Subject:
 
     def shown(self) -> tuple[Array, Array]:
         """Return a few rows and what the float64 model says of them."""
-        return self.rows[:SHOWN], predicted(self.exact, self.rows[:SHOWN])
-
-
-Run = Callable[[Subject, Path], Array | tuple[Array, Array]]
+        y = predicted(self.exact, self.rows)
+        chosen = np.flatnonzero(np.isfinite(y).all(1))[:SHOWN]
+        return self.rows[chosen], y[chosen]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """A kind of file: how it is written, and what it says of the subject's rows when it is run.
 
-    That is (batch, out), and with `explain` (batch, out, in), too. It computes in float64, or if
-    `single`, in the dtype of the model.
+    That is (batch, out) from everything that runs it, and with `explain` also (batch, out, in).
+    It computes in float64, or if `single`, in the dtype of the model.
     """
 
     name: str
     ending: str
     write: Callable[[Subject, Path], None]
-    run: Run
+    run: Callable[[Subject, Path], Sequence[Array]]
     single: bool = False
     explains: bool = False
 

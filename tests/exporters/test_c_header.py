@@ -59,10 +59,10 @@ def test_a_header_with_another_coefficient_is_noticed(tmp_path):
     export(model, tmp_path / "model.h")
     text = (tmp_path / "model.h").read_text()
     subject = Subject(model=model, path=tmp_path / "model.h")
-    right = _run(subject, tmp_path / "model.h")
+    right = _run(subject, tmp_path / "model.h")[0]
     wrong = text.replace("y[0] = s[0] * 1.0", "y[0] = s[0] * 1.1", 1)
     (tmp_path / "model.h").write_text(wrong)
-    assert np.abs(_run(subject, tmp_path / "model.h") - right).max() > 1e-3
+    assert np.abs(_run(subject, tmp_path / "model.h")[0] - right).max() > 1e-3
 
 
 @needs_compiler
