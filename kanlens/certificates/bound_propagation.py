@@ -35,7 +35,6 @@ from kanlens.model.enclosures import (
     SplineEnclosure,
     encloses,
 )
-from kanlens.model.function_enclosures import FunctionEnclosure
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
 
@@ -289,10 +288,7 @@ class BoundPropagation:
             layers, self.model.layers, self.enclosures, sums, strict=True
         ):
             terms = size(bounds.edges)
-            if encloses(layer) and not isinstance(inside, NoEnclosure):
-                terms = terms + layer.weights().coefficients().abs().amax(-1)
-            if isinstance(inside, FunctionEnclosure):
-                terms = terms + inside.terms(*bounds.inputs)
+            terms = terms + inside.rounding(*bounds.inputs)
             off = 1e-13 * (terms.sum(-1) + layer.bias.abs())
             total += float(torch.where(slopes == 0, 0.0, slopes * off).sum())
         return total + 1e-15 * float(self.model.output_shift[self.target].abs())

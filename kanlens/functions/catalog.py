@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copyreg
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,12 +18,16 @@ from torch.nn import functional
 
 from kanlens.checks import check_choice, message, nearest
 from kanlens.errors import InvalidValueError
-from kanlens.functions import activations
-from kanlens.functions.elementary import ElementaryFunction
+from kanlens.functions import activations, wavelets
+from kanlens.functions.elementary import Array, ElementaryFunction
+
+_IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
 
 
 def find_function(name: str, *, call: str = "find_function") -> ElementaryFunction:
-    """Return the elementary function of that name or alias."""
+    """Return the elementary function of that name or alias, or a Chebyshev polynomial of tanh."""
+    if family := _IN_TANH.fullmatch(name):
+        return wavelets.chebyshev_in_tanh(int(family[1]))
     known = ALIASES.get(name, name)
     check_choice(call, "function", known, FUNCTIONS)
     return FUNCTIONS[known]
@@ -77,7 +82,12 @@ def _power(name: str, exponent: int, complexity: int) -> ElementaryFunction:
         turning=(0.0,) if even and exponent > 0 else (),
         slope_turning=() if even or exponent < 0 else (0.0,),
         curvature_turning=(0.0,) if exponent > 3 else (),
+        closed_form=(lambda u, n: _power_nth(u, exponent, n)) if exponent > 0 else None,
     )
+
+
+def _power_nth(u: Array, exponent: int, n: int) -> Array:
+    return np.asarray(math.perm(exponent, n) * u ** max(exponent - n, 0))
 
 
 def _half_power(name: str, halves: int, complexity: int) -> ElementaryFunction:
@@ -203,6 +213,8 @@ _ALGEBRAIC = (
         slope_turning=(),
         curvature_turning=(),
         kinks=(0.0,),
+        closed_form=lambda u, n: np.asarray(np.sign(u) * float(n == 1) if n else np.abs(u)),
+        primitive=lambda u: 0.5 * u * np.abs(u),
     ),
     ElementaryFunction(
         name="sign",
@@ -226,6 +238,8 @@ _ALGEBRAIC = (
         slope_turning=(),
         curvature_turning=(),
         kinks=(0.0,),
+        closed_form=lambda u, n: np.asarray((u > 0) * float(n == 1) if n else np.maximum(u, 0.0)),
+        primitive=lambda u: 0.5 * np.maximum(u, 0.0) ** 2,
     ),
 )
 
@@ -238,6 +252,8 @@ _TRANSCENDENTAL = (
         complexity=2,
         slope_turning=(),
         curvature_turning=(),
+        closed_form=lambda u, n: np.exp(u),
+        primitive=np.expm1,
     ),
     ElementaryFunction(
         name="log",
@@ -260,6 +276,8 @@ _TRANSCENDENTAL = (
         period=2 * math.pi,
         slope_turning=(0.0, math.pi),
         curvature_turning=(math.pi / 2, -math.pi / 2),
+        closed_form=lambda u, n: np.sin(u + 0.5 * math.pi * n) if n else np.sin(u),
+        primitive=lambda u: 2 * np.sin(0.5 * u) ** 2,
     ),
     ElementaryFunction(
         name="tan",
@@ -329,6 +347,8 @@ _TRANSCENDENTAL = (
         turning=(0.0,),
         slope_turning=(-(2**-0.5), 2**-0.5),
         curvature_turning=(-(1.5**0.5), 0.0, 1.5**0.5),
+        closed_form=wavelets.gaussian_nth,
+        primitive=wavelets.gaussian_integral,
     ),
     ElementaryFunction(
         name="cosh",
@@ -354,7 +374,8 @@ _TRANSCENDENTAL = (
 )
 
 FUNCTIONS: dict[str, ElementaryFunction] = {
-    entry.name: entry for entry in (*_ALGEBRAIC, *_TRANSCENDENTAL, *activations.GATED)
+    entry.name: entry
+    for entry in (*_ALGEBRAIC, *_TRANSCENDENTAL, *activations.GATED, *wavelets.LOCALIZED)
 }
 """Every elementary function by name, in the order of a table of functions."""
 

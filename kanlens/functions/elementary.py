@@ -146,7 +146,8 @@ class ElementaryFunction:
     def zeros_of_derivative(self, n: int) -> Array:
         """Return every isolated real zero of the `n`-th derivative, 0 to 7, sorted, read-only.
 
-        For a function in closed form; one that vanishes everywhere has no isolated zero.
+        Of one period, for a function that repeats. For a function in closed form; one that
+        vanishes everywhere has no isolated zero.
         """
         call = "ElementaryFunction.zeros_of_derivative"
         check_count(call, "n", n, least=0)
@@ -158,14 +159,23 @@ class ElementaryFunction:
     def extremes(self, low: Tensor, high: Tensor, n: int = 0) -> tuple[Tensor, Tensor]:
         """Return the least and greatest `n`-th derivative on intervals, which may be infinite.
 
-        For a function in closed form, by the zeros of the derivative above; in float64.
+        By the zeros of the derivative above; in float64. Infinite where the function is not defined
+        throughout, or has no closed form.
         """
 
         def nth(u: Tensor) -> Tensor:
+            if self.period is not None:  # which has no limit; any value will do
+                u = u.masked_fill(u.isinf(), 0.0)
             return torch.as_tensor(self.nth(u.cpu().numpy(), n)).to(u.device)
 
         low, high = low.detach().double(), high.detach().double()
-        return _between_turns(nth, low, high, tuple(self.zeros_of_derivative(n + 1)), None)
+        if self.closed_form is None:
+            return torch.full_like(low, -math.inf), torch.full_like(high, math.inf)
+        sides = [
+            math.nextafter(kink, side) for kink in self.kinks for side in (-math.inf, math.inf)
+        ]
+        turning = (*self.zeros_of_derivative(n + 1).tolist(), *sides)
+        return _between_turns(nth, low, high, turning, self.period)
 
     @property
     def inert(self) -> float:
@@ -289,6 +299,8 @@ def _zeros(function: ElementaryFunction, n: int) -> Array:
     starts = np.flatnonzero(values[:-1] * values[1:] < 0)
     ends = {"args": (n,), "xtol": 1e-16, "rtol": 1e-15}
     found = [brentq(function.nth, grid[i], grid[i + 1], **ends) for i in starts]
+    if function.period is not None:
+        found = [zero for zero in found if 0.0 <= zero + 1e-9 < function.period]
     zeros = np.array([0.0 if abs(zero) < 1e-9 else zero for zero in found], dtype=np.float64)
     zeros.flags.writeable = False
     return zeros

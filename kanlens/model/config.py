@@ -44,6 +44,8 @@ class LayerConfig:
         Whether the layer has `spline_scaler`.
     functions : tuple of tuple of str
         For layers with symbolic edges, the function of each (out, in); empty otherwise.
+    series : tuple of str
+        For layers with functions beside the splines, their names; empty otherwise.
     """
 
     kind: str
@@ -56,16 +58,20 @@ class LayerConfig:
     grid_eps: float = 0.02
     enable_standalone_scale_spline: bool = True
     functions: tuple[tuple[str, ...], ...] = ()
+    series: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON types."""
-        return dataclasses.asdict(self)
+        data = dataclasses.asdict(self)
+        if not self.series:  # as in files from before there were any
+            del data["series"]
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LayerConfig:
         """Rebuild a configuration from `to_dict`."""
         rows = tuple(tuple(row) for row in data.get("functions", ()))
-        return cls(**{**data, "functions": rows})
+        return cls(**{**data, "functions": rows, "series": tuple(data.get("series", ()))})
 
 
 @dataclass(frozen=True, kw_only=True)

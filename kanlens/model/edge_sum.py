@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from kanlens.functions.catalog import BASES
+from kanlens.functions.elementary import ElementaryFunction
 from kanlens.splines import spline
 from kanlens.splines.spline import Extrapolation
 
@@ -34,6 +35,43 @@ class Weights(NamedTuple):
     def base_weights(self) -> Tensor:
         """Return the weight of the base function of every edge, mask multiplied in: (out, in)."""
         return self.base * self.mask
+
+
+class Term(NamedTuple):
+    """One function beside the splines of a layer: ``weight_oi * g(a_i * x_i + b_i)``."""
+
+    g: ElementaryFunction
+    a: Tensor  # (in,)
+    b: Tensor  # (in,)
+    weight: Tensor  # (out, in), mask multiplied in
+
+    def double(self) -> Term:
+        """Return the term as it is now, in float64."""
+        return Term(self.g, *(tensor.detach().double() for tensor in self[1:]))
+
+    def inner(self, low: Tensor, high: Tensor, *, pieces: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the ends of a * x + b on intervals (..., in), or (..., in, piece), increasing."""
+        a, b = (self.a[:, None], self.b[:, None]) if pieces else (self.a, self.b)
+        ends = torch.where(a == 0, b, a * low + b), torch.where(a == 0, b, a * high + b)
+        return torch.minimum(*ends), torch.maximum(*ends)
+
+    def blur(self, low: Tensor, high: Tensor) -> Tensor:
+        """Bound what the rounding of a * x + b, on such intervals, does to the function's slope."""
+        if bool((self.a == 1).all() and (self.b == 0).all()):
+            return torch.zeros_like(low)
+        reach = torch.maximum(low.abs(), high.abs()) + self.b.abs().max()
+        slope, bend = (torch.stack(self.g.extremes(low, high, n)).abs().amax(0) for n in (1, 2))
+        return 1e-15 * (slope + torch.where(bend == 0, 0.0, reach * bend))
+
+    def nth(self, x: Tensor, order: int) -> Tensor:  # (point, in)
+        """Return a derivative of the function at x (point, in), its weight left out."""
+        inner = (self.a * x + self.b).cpu().numpy()
+        return self.a**order * torch.as_tensor(self.g.nth(inner, order)).to(x)
+
+    def places(self, points: Sequence[float], i: int) -> list[float]:
+        """Return the x of input i at which a * x + b is one of the points."""
+        a, b = float(self.a[i]), float(self.b[i])
+        return [(point - b) / a for point in points]
 
 
 def edge_sum(

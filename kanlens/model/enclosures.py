@@ -1,7 +1,8 @@
 """Sound enclosures of the edges of a spline layer, and of their slopes, on many boxes at once.
 
-The base is replaced by the polynomial through its values at Chebyshev nodes, whose error the sixth
-derivative bounds; intervals wider than 0.75 are cut, so that it stays near 1e-9 of the base weight.
+Functions beside the splines are replaced by the polynomial through their values at Chebyshev
+nodes, whose error the sixth derivative bounds; intervals wider than 0.75 of a function's argument
+are cut, so that it stays near 1e-9 of a weight.
 
 Rounding is below 1e-13 of the sizes that were added; margins are `PAD` = 1e-12 of them. A slope
 keeps the sign of its B-spline coefficients, exact differences of stored numbers.
@@ -9,23 +10,28 @@ keeps the sign of its B-spline coefficients, exact differences of stored numbers
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from kanlens.functions.catalog import BASES
 from kanlens.functions.elementary import ElementaryFunction
-from kanlens.model.edge_sum import Weights
+from kanlens.model.edge_sum import Term
 from kanlens.splines import spline
 from kanlens.splines.control_points import ControlPoints, chebyshev, from_nodes, restrict
 
+if TYPE_CHECKING:
+    from kanlens.model.layers import KANLinear
+
 PAD = 1e-12
 WIDEST = 0.75  # of a piece with a base function near 0
-SETTLED = 32.0  # beyond it pieces double in width
+SETTLED = 32.0  # beyond it pieces double in width, at the latest
+MOST_PARTS = 1024  # that a piece is cut into
 STRAIGHT = 2e-12  # error of a polynomial there: bases differ from lines by 33 exp(-32) at most
 FARTHEST = 1e6  # enclosures reach no farther; a box beyond it has no bounds
 VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 5 at most
@@ -39,6 +45,9 @@ class Enclosure(Protocol):
 
     def slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
         """Enclose the slopes of the edges on boxes (box, in); at kinks those of both sides."""
+
+    def rounding(self, low: Tensor, high: Tensor) -> Tensor:
+        """Bound what rounding is relative to, beyond the edges' sizes, (box, out, in)."""
 
 
 class NoEnclosure:
@@ -65,6 +74,10 @@ class NoEnclosure:
         """Enclose the slopes of the edges on boxes (box, in)."""
         return self.values(low, high)
 
+    def rounding(self, low: Tensor, high: Tensor) -> Tensor:
+        """Add nothing to infinite edges."""
+        return torch.zeros_like(self.reach).expand(len(low), *self.reach.shape)
+
 
 def encloses(layer: object) -> bool:
     """Tell whether a layer bounds its edges and slopes (method `enclosure`).
@@ -77,23 +90,6 @@ def encloses(layer: object) -> bool:
         for name in ("enclosure", "edge_values")
     ]
     return hasattr(layer, "enclosure") and owners[0] <= owners[1]
-
-
-class Spline(Protocol):
-    """What an enclosure asks of a layer of splines."""
-
-    in_features: int
-    out_features: int
-    spline_order: int
-    base_name: str
-    grid: Tensor
-
-    @property
-    def mode(self) -> spline.Extrapolation:
-        """What the splines do outside the grid."""
-
-    def weights(self) -> Weights:
-        """Return the tensors of the spline edges."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,18 +107,18 @@ class SplineEnclosure:
     In float64, of the layer as it is now; the box is cut off at `FARTHEST`.
     """
 
-    def __init__(self, edges: Spline, low: Tensor, high: Tensor) -> None:
+    def __init__(self, edges: KANLinear, low: Tensor, high: Tensor) -> None:
         weights = edges.weights()
         self.coef = weights.coefficients().detach().double()
-        self.weight = weights.base_weights().detach().double()
+        self.terms = [term.double() for term in edges.terms() if term.weight.any()]
         self.knots, self.degree = edges.grid.detach().double(), edges.spline_order
-        self.mode, self.base = edges.mode, BASES[edges.base_name]
+        self.mode = edges.mode
         self.low = low.double().nan_to_num(-FARTHEST).clamp(-FARTHEST, FARTHEST)
         self.high = high.double().nan_to_num(FARTHEST).clamp(-FARTHEST, FARTHEST)
-        self.curved = bool(self.weight.any()) and self.base.line is None
+        self.dead = (self.coef == 0).all(-1)
+        for term in self.terms:
+            self.dead = self.dead & (term.weight == 0)
         cuts = _cuts(self)
-        bends = self.base.extremes(cuts[:, :-1], cuts[:, 1:], VALUE)
-        self.bend = torch.stack(bends).abs().amax(0)  # of the base's sixth derivative, (in, piece)
         self._values, self._slopes = _table(self, cuts, 0), _table(self, cuts, 1)
         self._least, self._most = _slope_hulls(self, cuts)
 
@@ -133,10 +129,15 @@ class SplineEnclosure:
     def slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
         """Enclose the slopes of the edges on boxes (box, in); at kinks those of both sides."""
         found, piece = self._on(self._slopes, low, high)
-        ranges = slope_range(self.base, found.start, found.end)
-        base = torch.stack([self.weight[..., None] * end[:, None] for end in ranges])
-        lower = (_pick(self._least, piece) + base.amin(0)).amin(-1)
-        upper = (_pick(self._most, piece) + base.amax(0)).amax(-1)
+        least, most = _pick(self._least, piece), _pick(self._most, piece)
+        for term in self.terms:
+            inner = term.inner(found.start, found.end, pieces=True)
+            factor = (term.a * term.weight)[..., None]
+            pair = [factor * end[:, None] for end in slope_range(term.g, *inner)]
+            room = factor.abs() * term.blur(*inner)[:, None]
+            least = least + torch.minimum(*pair) - room
+            most = most + torch.maximum(*pair) + room
+        lower, upper = least.amin(-1), most.amax(-1)
         unknown = torch.isinf(found.below[..., 0])
         lower, upper = lower - 4e-15 * lower.abs(), upper + 4e-15 * upper.abs()
         lower, upper = lower.masked_fill(unknown, -torch.inf), upper.masked_fill(unknown, torch.inf)
@@ -157,18 +158,42 @@ class SplineEnclosure:
         starts = torch.stack([low, torch.maximum(low, grid[1])])
         ends = torch.stack([starts, torch.stack([torch.minimum(high, grid[0]), high])])
         line, room = self._beyond(grid, ends)
-        base = torch.stack([times(self.weight, end[:, None]) for end in self.base.extremes(*ends)])
+        below, above = self._ranges(*ends)
         beside = ~torch.stack([low < grid[0], high > grid[1]])[:, None]
-        least = ((line - room).amin(0) + base.amin(0)).masked_fill(beside, torch.inf).amin(0)
-        most = ((line + room).amax(0) + base.amax(0)).masked_fill(beside, -torch.inf).amax(0)
-        exact = torch.stack([times(self.weight, end) for end in self.base.extremes(low, high)])
-        alone = ~(self.coef != 0).any(-1)  # the base
-        lower = torch.where(alone, exact.amin(0), torch.minimum(lower, least))
-        return lower, torch.where(alone, exact.amax(0), torch.maximum(upper, most))
+        least = ((line - room).amin(0) + below).masked_fill(beside, torch.inf).amin(0)
+        most = ((line + room).amax(0) + above).masked_fill(beside, -torch.inf).amax(0)
+        lower, upper = torch.minimum(lower, least), torch.maximum(upper, most)
+        alone = ~(self.coef != 0).any(-1)  # the functions
+        below, above = self._ranges(low, high)
+        lower = torch.where(alone, torch.maximum(lower, below), lower)
+        return lower, torch.where(alone, torch.minimum(upper, above), upper)
+
+    def _ranges(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # (..., out, in) twice
+        """Add up the ranges of the functions on intervals (..., in) whose ends may be infinite."""
+        least = most = low.new_zeros(*low.shape[:-1], *self.dead.shape)
+        for term in self.terms:
+            ends = term.g.extremes(*term.inner(low, high))
+            both = torch.stack([times(term.weight, end[..., None, :]) for end in ends])
+            least, most = least + both.amin(0), most + both.amax(0)
+        return least, most
+
+    def rounding(self, low: Tensor, high: Tensor) -> Tensor:
+        """Bound what rounding is relative to, beyond the edges' sizes, (box, out, in).
+
+        In units of 1e-13: terms may cancel, and slopes turn rounding of a * x + b into one of g.
+        """
+        found = self.coef.abs().amax(-1).expand(len(low), *self.dead.shape)
+        for term in self.terms if len(self.terms) > 1 else []:
+            ends = term.inner(low, high)
+            most, steep = (torch.stack(term.g.extremes(*ends, n)).abs().amax(0) for n in (0, 1))
+            reach = torch.stack(ends).abs().amax(0) + term.b.abs()
+            size = most + times(steep, 0.01 * reach).nan_to_num(torch.inf)
+            found = found + times(term.weight.abs(), size[:, None])
+        return found
 
     def _beyond(self, grid: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:  # (end, ray, out, in)
         """Return the splines at x (end, ray, in) beyond both ends of the grid, and its rounding."""
-        shape = (*x.shape[:2], *self.weight.shape)
+        shape = (*x.shape[:2], *self.dead.shape)
         if self.mode == "zero":
             return x.new_zeros(shape), x.new_zeros(shape)
         value = spline.evaluate(grid, self.coef, self.knots, self.degree)
@@ -181,8 +206,10 @@ class SplineEnclosure:
         """Return what the rounding of edges with these bounds is relative to, (out, in)."""
         ends = torch.stack([low, high]).abs().to(self.knots), torch.stack([lower, upper]).abs()
         reach, most = (end.masked_fill(end.isinf(), 0.0).amax(0) for end in ends)
-        # some bases round as x does
-        return self.coef.abs().amax(-1) + most + self.weight.abs() * (1 + reach)
+        total = self.coef.abs().amax(-1) + most
+        for term in self.terms:  # some round as x does
+            total = total + term.weight.abs() * (1 + term.a.abs() * reach + term.b.abs())
+        return total
 
     def _on(self, table: _Table, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
         """Return control points on boxes (box, in), and the pieces (box, in, piece) they are of."""
@@ -208,8 +235,7 @@ class SplineEnclosure:
         powers = _pick(table.powers, piece)  # (box, out, in, piece, power)
         points = torch.einsum("nipkd,noipd->noipk", part, powers)
         margin = _pick(table.margin, piece)
-        dead = ~((self.coef != 0).any(-1) | (self.weight != 0))
-        unknown = (~known[:, None] & ~dead)[..., None]
+        unknown = (~known[:, None] & ~self.dead)[..., None]
         margin = margin.masked_fill(unknown, torch.inf)
         edges = points.new_full(points.shape[:3], torch.inf)
         found = ControlPoints(
@@ -246,16 +272,22 @@ def _pick(table: Tensor, piece: Tensor) -> Tensor:
 
 
 def _cuts(own: SplineEnclosure) -> Tensor:  # (in, cut)
-    """Return where the pieces meet: knots, and more where the base is curved or beyond them."""
+    """Return where pieces meet: knots and kinks, and more where functions curve or beyond them."""
     knots = own.knots if own.mode == "zero" else spline.breakpoints(own.knots, own.degree)
     rows = []
-    for row, low, high in zip(
-        knots.cpu().numpy(), own.low.tolist(), own.high.tolist(), strict=True
+    for i, (row, low, high) in enumerate(
+        zip(knots.cpu().numpy(), own.low.tolist(), own.high.tolist(), strict=True)
     ):
-        after = _outward(float(row[-1]), high, own.curved)
-        before = [-end for end in _outward(-float(row[0]), -low, own.curved)]
-        cuts = [*reversed(before), *row.tolist(), *after]
-        rows.append(_refined(cuts) if own.curved else cuts)
+        alive = [term for term in own.terms if term.weight[:, i].any() and term.a[i] != 0]
+        curved = [term for term in alive if term.g.line is None]
+        kinks = [
+            place for term in curved for place in term.places((*term.g.kinks, *term.g.jumps), i)
+        ]
+        after = _outward(float(row[-1]), high, bool(curved))
+        before = [-end for end in _outward(-float(row[0]), -low, bool(curved))]
+        ends = [*before, *row.tolist(), *after]
+        cuts = sorted({*ends, *(kink for kink in kinks if min(ends) < kink < max(ends))})
+        rows.append(_refined(cuts, curved, i) if curved else cuts)
     longest = max(len(row) for row in rows)
     padded = [row + [row[-1]] * (longest - len(row)) for row in rows]
     return torch.tensor(padded, dtype=torch.float64, device=own.knots.device)
@@ -270,15 +302,28 @@ def _outward(start: float, end: float, curved: bool) -> list[float]:
     return found
 
 
-def _refined(cuts: list[float]) -> list[float]:
-    """Cut pieces that are too wide for a polynomial in place of the base."""
+def _refined(cuts: list[float], curved: list[Term], i: int) -> list[float]:
+    """Cut pieces that are too wide for a polynomial in place of functions of input i."""
+    width = WIDEST / max(float(term.a[i].abs()) for term in curved)
+    ends = [end for term in curved for end in term.places((-settled(term.g), settled(term.g)), i)]
+    first, last = min(ends), max(ends)
     found = cuts[:1]
     for left, right in itertools.pairwise(cuts):
-        near = min(max(left, -SETTLED), right), max(min(right, SETTLED), left)
-        parts = max(1, math.ceil((near[1] - near[0]) / WIDEST - 1e-9))
+        near = min(max(left, first), right), max(min(right, last), left)
+        parts = min(max(1, math.ceil((near[1] - near[0]) / width - 1e-9)), MOST_PARTS)
         inner = [near[0] + (near[1] - near[0]) * k / parts for k in range(parts + 1)]
         found += [cut for cut in inner if left < cut < right] + [right]
     return found
+
+
+@functools.cache
+def settled(g: ElementaryFunction) -> float:
+    """Return how far from 0 the sixth derivative of a function is no longer negligible."""
+    for far in (4.0, 8.0, 16.0):
+        left, right = torch.tensor([[-40.0, far], [-far, 40.0]], dtype=torch.float64)
+        if float(torch.stack(g.extremes(left, right, VALUE)).abs().max()) <= 1e-12:
+            return far
+    return SETTLED if g.period is None else math.inf
 
 
 def _table(own: SplineEnclosure, cuts: Tensor, derivative: int) -> _Table:
@@ -287,20 +332,21 @@ def _table(own: SplineEnclosure, cuts: Tensor, derivative: int) -> _Table:
     nodes = chebyshev(count).to(cuts)
     middle, half = 0.5 * (cuts[:, 1:] + cuts[:, :-1]), 0.5 * cuts.diff(dim=1)
     places = (middle[..., None] + half[..., None] * nodes).flatten(1).mT  # (point, in)
-    at_base = own.base.nth(places.cpu().numpy(), derivative)
-    base = torch.as_tensor(at_base).to(cuts)[:, None] * own.weight
-    values = base + spline.evaluate(
+    values = spline.evaluate(
         places, own.coef, own.knots, own.degree, derivative=derivative, extrapolation=own.mode
     )
-    shaped = values.permute(1, 2, 0).reshape(*own.weight.shape, -1, count)
+    for term in own.terms:
+        values = values + term.nth(places, derivative)[:, None] * term.weight
+    shaped = values.permute(1, 2, 0).reshape(*own.dead.shape, -1, count)
     powers = shaped @ from_nodes(count).to(cuts).mT
     sizes = powers.abs()
     size = sizes.sum(-1) + shaped.abs().amax(-1) + _terms(own, derivative)[..., None]
     moved = cuts.abs()[:, 1:].maximum(cuts.abs()[:, :-1]) / half.clamp_min(1e-300)
     bend = (sizes * torch.arange(count).to(cuts)).sum(-1)
     places_off = (1e-14 * moved).masked_fill(half == 0, 0.0) * bend
-    error = _base_error(own.bend, cuts, count)
-    margin = PAD * size + places_off + own.weight.abs()[..., None] * error
+    margin = PAD * size + places_off
+    for term in own.terms:
+        margin = margin + term.weight.abs()[..., None] * _error(term, cuts, count)
     return _Table(cuts, powers, margin)
 
 
@@ -310,19 +356,27 @@ def _terms(own: SplineEnclosure, derivative: int) -> Tensor:  # (out, in)
     if derivative:
         narrowest = (own.knots[:, own.degree :] - own.knots[:, : -own.degree]).amin(1)
         size = 2 * own.degree * size / narrowest
-    return size + own.weight.abs()
+    for term in own.terms:
+        size = size + term.weight.abs() * term.a.abs() ** derivative
+    return size
 
 
-def _base_error(bend: Tensor, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
-    """Bound the error of the polynomial through a base's, or its slope's, values at nodes.
+def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
+    """Bound the error of the polynomial through a function's, or its slope's, values at nodes.
 
-    The sixth derivative serves both: it is the fifth of the slope.
+    The sixth derivative serves both: it is the fifth of the slope. No polynomial through six nodes
+    is farther from a function than 4 times its largest value.
     """
-    left, right = cuts[:, :-1], cuts[:, 1:]
+    left, right = term.inner(cuts[:, :-1], cuts[:, 1:], pieces=True)
     half = 0.5 * (right - left)
+    bend = torch.stack(term.g.extremes(left, right, VALUE)).abs().amax(0)
     found = (bend * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
-    settled = (torch.minimum(left.abs(), right.abs()) >= SETTLED) & (left * right > 0)
-    return torch.where(settled, found.clamp(max=STRAIGHT), found)
+    if any(term.g is base for base in BASES.values()):
+        straight = (torch.minimum(left.abs(), right.abs()) >= SETTLED) & (left * right > 0)
+        found = torch.where(straight, found.clamp(max=STRAIGHT), found)
+    largest = torch.stack(term.g.extremes(left, right, VALUE - count)).abs().amax(0)
+    found = torch.minimum(found, 4 * largest + 1e-14)
+    return found * term.a.abs()[:, None] ** (VALUE - count)
 
 
 def _slope_hulls(own: SplineEnclosure, cuts: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,12 @@ from kanlens.checks import check_positive, message
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import FUNCTIONS, find_function
 from kanlens.functions.elementary import Array, ElementaryFunction, repeated
+from kanlens.functions.sums import integrate
 from kanlens.model.edge import Edge
 
 _EPS = float(np.finfo(np.float64).eps)
 _TOLERANCE = 64 * _EPS
 _SMALLEST = math.ulp(0.0)
-_SCALES = sorted(sign * 4.0**k for sign in (-1, 1) for k in range(-2, 500))
-_QUADRATURE = {"epsabs": 1e-14, "epsrel": 1e-12, "limit": 200, "full_output": 1}  # no warnings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,8 +101,6 @@ class FunctionEdge(Edge):
         return value + self.d if order == 0 else value
 
     def _integral(self, a: float, b: float) -> float:
-        from scipy.integrate import quad
-
         low, high = min(a, b), max(a, b)
         start, end = self._range(low, high)
         if not self.g.defined(*_pair(start, end)):
@@ -113,10 +109,7 @@ class FunctionEdge(Edge):
             raise MethodError(message("FunctionEdge.integral", expected, got, advice))
         if self.a == 0:
             return float(self(low) * (b - a))
-        area = 0.0
-        for p, q in self.g.stretches(start, end):
-            cuts = [p, *(v for v in _SCALES if p < v < q), q]  # g varies most near 0
-            area += sum(quad(self._value, *pair, **_QUADRATURE)[0] for pair in pairwise(cuts))
+        area = sum(integrate(self.g, p, q) for p, q in self.g.stretches(start, end))
         area *= self.c * self.input_scale / abs(self.a)
         return float((area if a <= b else -area) + self.d * (b - a))
 

@@ -122,12 +122,9 @@ class FunctionEnclosure:
             )
         return found
 
-    def terms(self, low: Tensor, high: Tensor) -> Tensor:
-        """Bound what rounding is relative to, beyond the edges' sizes, (box, out, in).
-
-        In units of 1e-13: d may cancel, and a slope turns the rounding of a * x + b into one of g.
-        """
-        found = low.new_zeros(len(low), *self.splines.weight.shape)
+    def rounding(self, low: Tensor, high: Tensor) -> Tensor:
+        """Bound what rounding is relative to, as `SplineEnclosure` does; here d may cancel, too."""
+        found = self.splines.rounding(low, high).clone()
         for group in self.groups:
             a, b, _, d, mask = group.parameters(low)
             start, end = low[:, group.in_], high[:, group.in_]

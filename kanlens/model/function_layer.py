@@ -1,4 +1,4 @@
-"""A layer in which some edges are elementary functions and the others stay splines."""
+"""A layer in which some edges are elementary functions and the others stay splines or series."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from kanlens.model.enclosures import Enclosure, SplineEnclosure
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.function_enclosures import FunctionEdges, FunctionEnclosure
 from kanlens.model.layers import LAYER_KINDS, KANLinear, LayerConfig
+from kanlens.model.series_layer import SeriesLinear
 from kanlens.model.spline_edge import EdgeFunction
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ _START = (1.0, 0.0, 1.0, 0.0)  # a, b, c, d
 FunctionTable = tuple[tuple[str, ...], ...]
 
 
-class FunctionLinear(KANLinear):
-    """A `KANLinear` with elementary functions on some of its edges.
+class FunctionLinear(SeriesLinear):
+    """A `SeriesLinear` with elementary functions in place of some of its edges.
 
-    Beside the tensors of `KANLinear` it has `affine` (out, in, 4): a, b, c, d of
+    Beside the tensors of `SeriesLinear` it has `affine` (out, in, 4): a, b, c, d of
     ``c * g(a * x + b) + d``, of no effect on edges that are splines.
 
     Parameters
@@ -43,7 +44,7 @@ class FunctionLinear(KANLinear):
     functions : sequence of sequence of str, shape (out, in)
         Name of each edge's function, or "spline".
     **options
-        As for `KANLinear`.
+        As for `SeriesLinear`.
 
     Raises
     ------
@@ -220,24 +221,15 @@ class FunctionLinear(KANLinear):
             found[:, edges.out, edges.in_] = columns * edges.mask.unsqueeze(-1)
         return found
 
-    def breakpoints(self) -> Tensor:
-        """Return where pieces meet: the grid, and the kinks of functions, shape (in, n).
-
-        Increasing; an input with fewer kinks repeats its last breakpoint.
-        """
-        grid = super().breakpoints()
-        kinks: list[list[float]] = [[] for _ in range(self.in_features)]
+    def _kinks(self) -> Iterator[tuple[int, float]]:
+        """Yield inputs and places where functions are not smooth."""
+        yield from super()._kinks()
         for edges in self._function_edges():
             a, b, _, _ = edges.affine.detach().unbind(-1)
             for kink in (*edges.g.kinks, *edges.g.jumps):
                 for i, place in zip(edges.in_.tolist(), ((kink - b) / a).tolist(), strict=True):
                     if math.isfinite(place):  # a constant edge has none
-                        kinks[i].append(place)
-        width = max(len(places) for places in kinks)
-        last = grid[:, -1].tolist()
-        rows = [[*k, *([end] * (width - len(k)))] for k, end in zip(kinks, last, strict=True)]
-        extra = torch.tensor(rows, dtype=torch.float64).reshape(self.in_features, width).to(grid)
-        return torch.cat((grid, extra), dim=1).sort(dim=1).values
+                        yield i, place
 
     @property
     def piece_degree(self) -> int | None:

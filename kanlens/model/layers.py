@@ -32,7 +32,7 @@ from kanlens.functions.catalog import BASES, base_name
 from kanlens.model import kernels
 from kanlens.model.config import LayerConfig, check_grid, check_layer
 from kanlens.model.edge import EdgeLayer
-from kanlens.model.edge_sum import Weights, edge_sum, mean_absolute_edges
+from kanlens.model.edge_sum import Term, Weights, edge_sum, mean_absolute_edges
 from kanlens.model.enclosures import Enclosure, SplineEnclosure
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.spline_edge import EdgeFunction
@@ -178,8 +178,9 @@ class KANLinear(nn.Module):
         """Build a layer of this kind; its weights are zero until a state dict is loaded."""
         options = dataclasses.asdict(config)
         del options["kind"]
-        if not options["functions"]:  # which other kinds do not take
-            del options["functions"]
+        for name in ("functions", "series"):  # which not all kinds take
+            if not options[name]:
+                del options[name]
         layer = cls(**options, generator=torch.Generator())  # so that torch's own is left alone
         with torch.no_grad():
             for parameter in layer.parameters():
@@ -328,9 +329,9 @@ class KANLinear(nn.Module):
         small = copy.copy(self)
         nn.Module.__init__(small)  # so far without tensors and hooks
         small.out_features, small.in_features = len(rows), len(columns)
-        cut = {"grid": (columns,), "bias": (rows,)}  # others are (out, in, ...)
+        cut = {"grid": (columns,), "series_affine": (columns,), "bias": (rows,)}
         for name, tensor in self.state_dict().items():
-            part = tensor[cut.get(name, (rows[:, None], columns))]
+            part = tensor[cut.get(name, (rows[:, None], columns))]  # others are (out, in, ...)
             if name in self._parameters:
                 small.register_parameter(name, nn.Parameter(part))
             else:
@@ -354,6 +355,11 @@ class KANLinear(nn.Module):
             bias=self.bias,
             mask=self.mask,
         )
+
+    def terms(self) -> list[Term]:
+        """Return the functions beside the splines of every edge: the base."""
+        one = torch.ones_like(self.grid[:, 0])
+        return [Term(BASES[self.base_name], one, 0 * one, self.weights().base_weights())]
 
     def coefficients(self) -> Tensor:
         """Return the B-spline coefficients (out, in, basis), scaler and mask multiplied in."""

@@ -1,6 +1,6 @@
-"""A B-spline plus a base activation as an exact object, and in the terms of SciPy.
+"""A B-spline plus elementary functions as an exact object, and in the terms of SciPy.
 
-``phi(x) = spline(u) + base_weight * base(u)`` with ``u = (x - input_shift) / input_scale``.
+``phi(x) = spline(u) + base_weight * base(u) + series(u)``, ``u = (x - input_shift) / input_scale``.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import numpy as np
 from kanlens.checks import check_choice, check_positive
 from kanlens.functions.catalog import BASES
 from kanlens.functions.elementary import Array, ElementaryFunction
+from kanlens.functions.sums import FunctionSum
 from kanlens.model.edge import Edge, check_finite
 from kanlens.splines.pieces import Pieces, check_spline, spline_pieces
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EdgeFunction(Edge):
-    """The function on one edge: a B-spline plus a base activation.
+    """The function on one edge: a B-spline plus a base activation, and a series of functions.
 
-    Beyond the grid the base goes on as it is. The spline goes straight on from each end of
+    Beyond the grid base and series go on as they are. The spline goes straight on from each end of
     the grid (``"linear"``), or runs out on the outer knots and is 0 beyond them (``"zero"``).
 
     Attributes
@@ -40,6 +41,8 @@ class EdgeFunction(Edge):
         Its name, a key into ``BASES``.
     extrapolation : {"linear", "zero"}
         What the spline does outside the grid.
+    series : FunctionSum
+        Bumps, waves or other elementary functions of u beside them; empty for most edges.
     input_shift, input_scale : float
         The spline is a function of ``(x - input_shift) / input_scale``.
     name : str
@@ -60,6 +63,7 @@ class EdgeFunction(Edge):
     base_weight: float = 0.0
     base: str = "silu"
     extrapolation: str = "linear"
+    series: FunctionSum = field(default_factory=FunctionSum, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("knots", "coefficients"):
@@ -101,8 +105,12 @@ class EdgeFunction(Edge):
         >>> tent.scaled(-2.0).bounds()
         (-2.0, 0.0)
         """
-        scaled, weight = factor * self.coefficients, factor * self.base_weight
-        return dataclasses.replace(self, coefficients=scaled, base_weight=weight)
+        return dataclasses.replace(
+            self,
+            coefficients=factor * self.coefficients,
+            base_weight=factor * self.base_weight,
+            series=self.series.scaled(factor),
+        )
 
     def to_scipy(self) -> ScipyEdge:
         """Return the edge with its spline as a ``scipy.interpolate.PPoly``.
@@ -128,6 +136,7 @@ class EdgeFunction(Edge):
             spline=PPoly(powers.T[::-1], self._outward(ends), extrapolate=True),
             base_weight=self.base_weight,
             activation=BASES[self.base],
+            series=self.series,
             input_shift=self.input_shift,
             input_scale=self.input_scale,
         )
@@ -139,9 +148,17 @@ class EdgeFunction(Edge):
             self.coefficients,
             self.degree,
             extrapolation=self.extrapolation,
-            weight=self.base_weight,
-            base=BASES[self.base],
+            functions=self.functions,
         )
+
+    @functools.cached_property
+    def functions(self) -> FunctionSum:
+        """The base and the series as one sum of elementary functions of u."""
+        one, zero = np.ones(1), np.zeros(1)
+        base = FunctionSum(
+            functions=(BASES[self.base],), a=one, b=zero, weights=self.base_weight * one
+        )
+        return base + self.series
 
     def _nth(self, x: Array | float, order: int) -> Array:
         u = self._inward(x)
@@ -168,6 +185,8 @@ class EdgeFunction(Edge):
     def _bounds(self, low: float, high: float) -> tuple[float, float]:
         points, piece = self._pieces.critical(*self._span(low, high))
         values = self._pieces.value(points, piece)
+        if not np.isfinite(values).all():
+            return -np.inf, np.inf
         return float(values.min()), float(values.max())
 
     def _expression(self, x: Any) -> Any:
@@ -179,16 +198,15 @@ class EdgeFunction(Edge):
         terms = [_polynomial(x - float(s), row) for s, row in zip(starts, powers, strict=True)]
         inside = [x < float(end) for end in ends]
         total = sympy.Piecewise(*zip(terms, [*inside, True], strict=True))
-        if self.base_weight:
-            plain = (self.input_shift, self.input_scale) == (0.0, 1.0)
-            u = x if plain else (x - self.input_shift) / self.input_scale
-            total += self.base_weight * BASES[self.base].expression(u)
-        return total
+        plain = (self.input_shift, self.input_scale) == (0.0, 1.0)
+        return total + self.functions.expression(
+            x if plain else (x - self.input_shift) / self.input_scale
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScipyEdge:
-    """An edge in SciPy's terms, callable: ``spline(x) + base_weight * base(x)``.
+    """An edge in SciPy's terms, callable: ``spline(x) + base_weight * base(x) + series``.
 
     Attributes
     ----------
@@ -198,23 +216,29 @@ class ScipyEdge:
         Factor of the base activation.
     activation : ElementaryFunction
         What `base` evaluates, at ``(x - input_shift) / input_scale``.
+    series : FunctionSum
+        What else is added, at the same place.
     input_shift, input_scale : float
     """
 
     spline: Any
     base_weight: float
     activation: ElementaryFunction
+    series: FunctionSum
     input_shift: float
     input_scale: float
 
     def base(self, x: Array | float) -> Array:
         """Return the base activation at `x`."""
-        u = (np.asarray(x, dtype=np.float64) - self.input_shift) / self.input_scale
-        return self.activation.nth(u, 0)
+        return self.activation.nth(self._inner(x), 0)
+
+    def _inner(self, x: Array | float) -> Array:
+        return np.asarray((np.asarray(x, dtype=np.float64) - self.input_shift) / self.input_scale)
 
     def __call__(self, x: Array | float) -> Array:
         """Return the edge's value at `x`."""
-        return np.asarray(self.spline(x) + self.base_weight * self.base(x))
+        beside = self.base_weight * self.base(x) + self.series.nth(self._inner(x), 0)
+        return np.asarray(self.spline(x) + beside)
 
 
 def _polynomial(offset: Any, powers: Array) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
+from kanlens.model.series_layer import SeriesLinear
 
 Edge = tuple[int, int, int]  # layer, out, in
 Levels = tuple[list[Tensor], list[Tensor]]  # values and sums
@@ -50,10 +51,14 @@ def scale_edges(layer: KANLinear, out: int, factors: Tensor) -> Callable[[], Non
     own = layer.enable_standalone_scale_spline
     spline = layer.spline_scaler if own else layer.spline_weight
     tensors = [layer.base_weight, spline]
+    if isinstance(layer, SeriesLinear) and layer.series:
+        tensors.append(layer.series_weight)
     if isinstance(layer, FunctionLinear):
         tensors.append(layer.affine)
     kept, statistics = [tensor[out].clone() for tensor in tensors], layer.statistics
     layer.base_weight[out] *= factors
+    if isinstance(layer, SeriesLinear) and layer.series:
+        layer.series_weight[out] *= factors[:, None]
     spline[out] *= factors if own else factors[:, None]
     if isinstance(layer, FunctionLinear):
         named = torch.tensor([name != SPLINE for name in layer.functions[out]]).to(factors.device)

@@ -1,4 +1,4 @@
-"""A spline plus a base activation as exact pieces: evaluation, integral, roots and extrema.
+"""A spline plus elementary functions as exact pieces: evaluation, integral, roots and extrema.
 
 Roots are isolated, not sampled: between consecutive zeros of one derivative the derivative below it
 is monotone and has at most one zero (Rolle).
@@ -6,6 +6,7 @@ is monotone and has at most one zero (Rolle).
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ import numpy as np
 
 from kanlens.checks import check_count, message
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.functions.catalog import BASES
-from kanlens.functions.elementary import Array, ElementaryFunction
+from kanlens.functions.elementary import Array
+from kanlens.functions.sums import FunctionSum
 
 Index = np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
 
@@ -29,7 +30,7 @@ _STEPS = 200  # more than halving a float64 bracket to nothing takes
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pieces:
-    """A piecewise polynomial plus ``weight`` times a base activation.
+    """A piecewise polynomial plus a sum of elementary functions, analytic between the breaks.
 
     A piece is a polynomial in ``u - origin``, its start (its end for the first piece); `magnitude`
     is the size of the spline coefficients behind it, to which rounding is relative.
@@ -39,8 +40,8 @@ class Pieces:
     coefficients: Array  # (break + 1, degree + 1), constant first
     origins: Array  # (break + 1,)
     magnitude: Array  # (break + 1,)
-    weight: float
-    base: ElementaryFunction
+    functions: FunctionSum
+    kinked: bool = False  # whether functions have kinks, each of them at a break
 
     def locate(self, u: Array) -> Index:
         """Return the piece of each point; a break belongs to the piece on its right."""
@@ -49,17 +50,26 @@ class Pieces:
     def value(self, u: Array, piece: Index, order: int = 0) -> Array:
         """Evaluate the `order`-th derivative at `u`, by the formula of `piece`."""
         total = _horner(self._derived(order), u - self.origins[piece], piece)
-        if self.weight:
-            total = total + self.weight * self.base.nth(u, order)
+        if self.functions:
+            total = total + self.functions.nth(self._inside(u, piece), order)
         return np.asarray(total, dtype=np.float64)
+
+    def _inside(self, u: Array, piece: Index) -> Array:
+        """Move points at a kink into their piece, where derivatives are those of its side."""
+        if not self.kinked:
+            return u
+        room = 8.0 * np.spacing(np.maximum(1.0, np.abs(self.breaks)))
+        starts = np.concatenate(([-np.inf], self.breaks + room))
+        ends = np.concatenate((self.breaks - room, [np.inf]))
+        return np.asarray(np.clip(u, starts[piece], ends[piece]))
 
     def antiderivative(self, u: Array) -> Array:
         """Evaluate an antiderivative, continuous over all pieces."""
         piece = self.locate(u)
         powers, start = self._integrated
         total = start[piece] + _horner(powers, u - self.origins[piece], piece)
-        if self.weight:
-            total = total + self.weight * self.base.antiderivative(u)
+        if self.functions:
+            total = total + self.functions.antiderivative(u)
         return np.asarray(total, dtype=np.float64)
 
     def critical(self, low: float, high: float) -> tuple[Array, Index]:
@@ -72,8 +82,7 @@ class Pieces:
         ends = np.concatenate(([low], between, [high]))
         piece_of = self.locate(ends[:-1])
         degree = self.coefficients.shape[1] - 1
-        zeros = self.base.zeros_of_derivative(degree + 1) if self.weight else np.empty(0)
-        zeros = zeros[(zeros > low) & (zeros < high)]
+        zeros = self.functions.zeros_of_derivative(degree + 1, low, high)
         owner, points = _framed(ends, np.searchsorted(ends, zeros, side="right") - 1, zeros)
         for order in range(degree, 0, -1):
             value = self.value(points, piece_of[owner], order)
@@ -123,8 +132,8 @@ class Pieces:
         """Bound the rounding error of values at `u`, by the terms they are summed from."""
         powers = np.abs(self.coefficients)
         terms = _horner(powers, np.abs(u - self.origins[piece]), piece) + self.magnitude[piece]
-        if self.weight:
-            terms = terms + np.abs(self.weight * self.base.nth(u, 0))
+        if self.functions:
+            terms = terms + self.functions.sizes(u)
         return np.asarray(_ROUNDING * terms, dtype=np.float64)
 
     def _solve(
@@ -178,10 +187,9 @@ def spline_pieces(
     degree: int,
     *,
     extrapolation: str = "linear",
-    weight: float = 0.0,
-    base: ElementaryFunction | None = None,
+    functions: FunctionSum | None = None,
 ) -> Pieces:
-    """Turn a B-spline and its continuation outside the grid into polynomials.
+    """Turn a B-spline and its continuation outside the grid into polynomials, beside functions.
 
     `degree` knots lie beyond either end of the grid. The spline goes straight on from there
     ("linear") or runs out on them ("zero").
@@ -199,13 +207,33 @@ def spline_pieces(
     else:
         breaks, inner = knots[degree:-degree], slice(degree, knots.size - 1 - degree)
         powers, sizes = _straightened(powers[inner], breaks), np.pad(active[inner], 1, mode="edge")
-    return Pieces(
+    pieces = Pieces(
         breaks=breaks,
         coefficients=np.ascontiguousarray(powers),
         origins=np.concatenate((breaks[:1], breaks)),
         magnitude=sizes,
-        weight=weight,
-        base=BASES["zero"] if base is None else base,
+        functions=FunctionSum() if functions is None else functions,
+    )
+    kinks = np.concatenate([pieces.functions.places(name) for name in ("kinks", "jumps")])
+    return _cut(pieces, kinks) if kinks.size else pieces
+
+
+def _cut(pieces: Pieces, places: Array) -> Pieces:
+    """Add breaks where functions have kinks; polynomials are moved to the new origins."""
+    breaks = np.union1d(pieces.breaks, places)
+    origins = np.concatenate((breaks[:1], breaks))
+    owner = pieces.locate(np.concatenate((breaks[:1] - 1.0, breaks)))
+    powers = np.zeros((len(origins), pieces.coefficients.shape[1]))
+    for order in range(powers.shape[1]):
+        moved = _horner(pieces._derived(order), origins - pieces.origins[owner], owner)
+        powers[:, order] = moved / math.factorial(order)
+    return dataclasses.replace(
+        pieces,
+        breaks=breaks,
+        coefficients=powers,
+        origins=origins,
+        magnitude=pieces.magnitude[owner],
+        kinked=True,
     )
 
 

@@ -407,9 +407,8 @@ def test_save_refuses_layers_it_could_not_rebuild(path):
 
     model = trained()
     model.layers[1] = Other(4, 2).double()
-    text = (
-        "save: expected layers of kind function, spline, got Other as layer 1. Replace that layer."
-    )
+    text = "save: expected layers of kind function, series, spline, got Other as layer 1. "
+    text += "Replace that layer."
     with pytest.raises(DTypeError, match=re.escape(text)):
         save(model, path)
 

@@ -18,9 +18,22 @@ def normal(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Te
     return torch.randn(*shape, generator=seeded(seed), dtype=dtype)
 
 
-def rich(n_in: int = 3, n_out: int = 2, *, seed: int = 0, **options: object) -> KANLinear:
+SERIES = {
+    "bumps": ("gaussian",) * 4,
+    "hyperbolic bumps": ("sech^2",) * 4,
+    "quartic bumps": ("relu(1-x^2)^2",) * 4,
+    "waves": ("sin",) * 4,
+    "polynomials of tanh": ("T1(tanh)", "T2(tanh)", "T3(tanh)", "T7(tanh)"),
+    "wavelets": ("mexican hat", "dog", "morlet"),
+    "kinks and powers": ("x", "relu", "abs", "x^2"),
+}
+
+
+def rich(
+    n_in: int = 3, n_out: int = 2, *, seed: int = 0, kind: type = KANLinear, **options: object
+) -> KANLinear:
     """A float64 layer whose tensors are all far from their initial values."""
-    layer = KANLinear(n_in, n_out, generator=seeded(seed), **options).double()
+    layer = kind(n_in, n_out, generator=seeded(seed), **options).double()
     with torch.no_grad():
         for number, parameter in enumerate(layer.parameters()):
             parameter.copy_(normal(*parameter.shape, seed=seed + 10 + number))
@@ -28,6 +41,8 @@ def rich(n_in: int = 3, n_out: int = 2, *, seed: int = 0, **options: object) -> 
         k = layer.spline_order
         knots = width.cumsum(1)
         layer.grid.copy_(knots - knots[:, k : k + 1] - 1.0)
+        if options.get("series"):
+            layer.series_affine.copy_(normal(*layer.series_affine.shape, seed=seed + 20))
     return layer
 
 

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from kanlens.model.enclosures import FARTHEST, slope_range
 from kanlens.model.layers import KANLinear
-from tests.model.layers_for_tests import MODES, ORDERS, normal, rich
+from kanlens.model.series_layer import SeriesLinear
+from tests.model.layers_for_tests import MODES, ORDERS, SERIES, normal, rich
 
 BASES = ("silu", "tanh", "gelu", "identity", "zero")
 NOISE = 1e-15  # of an evaluation, next to the size of the edge
@@ -41,7 +42,26 @@ def at(layer: KANLinear, x: Tensor, slopes: bool) -> Tensor:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("base", BASES)
 def test_enclosures_hold_everywhere(order, mode, base):
-    layer = rich(spline_order=order, extrapolation=mode, base_activation=base)
+    check_enclosures(rich(spline_order=order, extrapolation=mode, base_activation=base))
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_enclosures_of_series_hold_everywhere(name):
+    for seed in (0, 1):
+        check_enclosures(rich(kind=SeriesLinear, series=SERIES[name], spline_order=1, seed=seed))
+
+
+@pytest.mark.parametrize("name", list(SERIES)[:5])
+def test_enclosures_of_series_are_narrow(name):
+    layer = rich(kind=SeriesLinear, series=SERIES[name], spline_order=1)
+    low, high = (end[None] for end in layer.domain())
+    lower, upper = layer.enclosure(low, high).values(low, high).bounds()
+    values = at(layer, between(low, high, 2001), slopes=False)
+    assert float(((upper - lower) / (values.amax(0) - values.amin(0))).max()) < 1.5
+
+
+def check_enclosures(layer: KANLinear) -> None:
+    """Refuse an enclosure that an edge or its slope leaves."""
     for scale in (0.5, 100.0):
         low, high = boxes(scale)
         inside = layer.enclosure(low, high)

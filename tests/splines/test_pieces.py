@@ -8,10 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from kanlens.functions.catalog import BASES
+from kanlens.functions.catalog import BASES, find_function
+from kanlens.functions.sums import FunctionSum
 from kanlens.model.spline_edge import EdgeFunction
 
 POINTS = 20001
+
+
+SERIES = ("gaussian", "sech^2", "relu(1-x^2)^2", "sin", "T3(tanh)", "x", "relu", "morlet", "x^2")
+
+
+def random_series(draw: np.random.Generator) -> FunctionSum:
+    """Some bumps, waves, polynomials of tanh or kinks."""
+    names = draw.choice(SERIES, size=int(draw.integers(1, 7)))
+    return FunctionSum(
+        functions=tuple(find_function(str(name)) for name in names),
+        a=draw.normal(size=len(names)) * draw.choice([1.0, 3.0]),
+        b=draw.normal(size=len(names)),
+        weights=draw.normal(size=len(names)),
+    )
 
 
 def random_edge(seed: int) -> tuple[EdgeFunction, np.random.Generator]:
@@ -26,6 +41,7 @@ def random_edge(seed: int) -> tuple[EdgeFunction, np.random.Generator]:
         base=str(draw.choice(sorted(BASES))),
         base_weight=draw.normal() * draw.choice([0.0, 1.0, 10.0]),
         extrapolation=str(draw.choice(["linear", "zero"])),
+        series=random_series(draw) if draw.random() < 0.5 else FunctionSum(),
     )
     if draw.random() < 0.5:
         edge = edge.in_units(draw.normal() * 10.0, draw.uniform(0.1, 5.0))

@@ -39,7 +39,8 @@ class Lines:
         """Degree along a line of what comes out of each layer, as far as it is a polynomial."""
         found, degree = [], 1
         for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
-            degree *= layer.piece_degree or int(getattr(layer, "spline_order", SMOOTH))
+            order = int(getattr(layer, "spline_order", SMOOTH))
+            degree *= layer.piece_degree or max(order, SMOOTH * bool(getattr(layer, "series", ())))
             degree *= max((1, *nodes.grouping.arities))
             found.append(degree)
         return found
@@ -124,5 +125,7 @@ def _terms(layer: KANLinear, x: Tensor) -> Tensor:  # (point, out, in)
     if isinstance(layer, KANLinear):
         values = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode)
         parts = torch.einsum("bik,oik->boi", values.abs(), layer.coefficients().abs())
+        for g, a, b, weight in layer.terms()[1:]:
+            parts = parts + g.value(a * x + b).abs()[:, None] * weight.abs()
         found = torch.maximum(found, parts)
     return found

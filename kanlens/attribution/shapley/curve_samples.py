@@ -14,7 +14,6 @@ import numpy as np
 
 from kanlens.checks import message
 from kanlens.errors import MethodError
-from kanlens.functions.catalog import BASES
 from kanlens.functions.elementary import Array, repeated
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.spline_edge import EdgeFunction
@@ -123,18 +122,19 @@ def _of_spline(edge: EdgeFunction, low: float, high: float, cells: int) -> Sampl
     length, form = high - low, edge.to_scipy()
     u = low + length * np.arange(cells + 1) / cells
     inner = (u - edge.input_shift) / edge.input_scale
-    base, weight, scale = BASES[edge.base], edge.base_weight, edge.input_scale
-    values, second = form.spline(u), form.spline(u, 2) * length**2
-    if weight:
-        values = values + weight * base.nth(inner, 0)
-        second = second + weight * base.nth(inner, 2) * (length / scale) ** 2
+    beside, scale = edge.functions, edge.input_scale
+    values = form.spline(u) + beside.nth(inner, 0)
+    second = form.spline(u, 2) * length**2 + beside.nth(inner, 2) * (length / scale) ** 2
     cuts, jumps = _jumps(form.spline)
+    kinks, steps = beside.jumps(3)
+    cuts = np.concatenate((cuts, edge.input_shift + scale * kinks))
+    jumps = np.concatenate((jumps, steps / scale ** np.arange(3.0)[:, None]), axis=1)
     at = (cuts - low) / length
     near = (at >= 0) & (at <= 1)
+    extra = beside.sizes(inner).max() if edge.series else 0.0
     sizes = jumps[:, near] * length ** np.arange(3.0)[:, None]
     third = _third(form.spline, low, high, cells)
-    if weight:
-        third = third + abs(weight) * _steepest(edge.base) / scale**3
+    third = third + beside.steepest(inner[0], inner[-1], 3) / scale**3
     ends = np.array([low, high])
     return Samples(
         values=values,
@@ -143,7 +143,7 @@ def _of_spline(edge: EdgeFunction, low: float, high: float, cells: int) -> Sampl
         swing=third * length**3 / cells,
         slopes=edge.derivative(ends) * length,
         thirds=edge.derivative(ends, 3) * length**3,
-        magnitude=float(np.abs(values).max() + _terms(form.spline, low, high)),
+        magnitude=float(np.abs(values).max() + _terms(form.spline, low, high) + extra),
         reach=max(abs(low), abs(high), abs(edge.input_shift)) / length,
     )
 
@@ -194,12 +194,6 @@ def _terms(spline: Any, low: float, high: float) -> float:
     """Return the size of the terms that a PPoly's values are summed from."""
     _, _, extent = _widths(spline, low, high)
     return float(_sizes(spline.c, extent).max())
-
-
-def _steepest(name: str) -> float:
-    """Return the largest third derivative of a base activation anywhere; at infinity it is 0."""
-    turns = BASES[name].zeros_of_derivative(4)
-    return float(np.abs(BASES[name].nth(turns, 3)).max(initial=0.0))
 
 
 def _of_function(edge: FunctionEdge, low: float, high: float, cells: int) -> Samples:

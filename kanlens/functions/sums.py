@@ -1,0 +1,150 @@
+"""Sums of elementary functions of one variable: ``sum_k weight_k * g_k(a_k * u + b_k)``."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from kanlens.functions.elementary import Array, ElementaryFunction
+
+_FINENESS = 32  # points of a scan on the length over which the steepest term changes
+_POINTS = 1024, 2**18  # fewest and most of a scan
+_HALVINGS = 60
+_NONE: Array = np.empty(0)
+_SCALES = sorted(sign * 4.0**k for sign in (-1, 1) for k in range(-2, 500))
+_QUADRATURE = {"epsabs": 1e-14, "epsrel": 1e-12, "limit": 200, "full_output": 1}  # no warnings
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FunctionSum:
+    """A weighted sum of elementary functions of one variable u, as an exact object in float64.
+
+    Term k is ``weights[k] * functions[k](a[k] * u + b[k])``; no terms are the function 0.
+    """
+
+    functions: tuple[ElementaryFunction, ...] = ()
+    a: Array = field(default_factory=lambda: _NONE)
+    b: Array = field(default_factory=lambda: _NONE)
+    weights: Array = field(default_factory=lambda: _NONE)
+
+    def __add__(self, other: FunctionSum) -> FunctionSum:
+        """Join the terms of two sums."""
+        names = ("a", "b", "weights")
+        both = {n: np.concatenate((getattr(self, n), getattr(other, n))) for n in names}
+        return FunctionSum(functions=self.functions + other.functions, **both)
+
+    def __bool__(self) -> bool:
+        """Tell whether any term is alive."""
+        return bool(self.weights.any())
+
+    def scaled(self, factor: float) -> FunctionSum:
+        """Return `factor` times the sum."""
+        return FunctionSum(
+            functions=self.functions, a=self.a, b=self.b, weights=factor * self.weights
+        )
+
+    def _terms(self) -> Iterator[tuple[ElementaryFunction, float, float, float]]:
+        numbers = np.stack((self.a, self.b, self.weights), axis=1).tolist()
+        for g, (a, b, weight) in zip(self.functions, numbers, strict=True):
+            if weight:
+                yield g, a, b, weight
+
+    def nth(self, u: Array, n: int) -> Array:
+        """Return the `n`-th derivative (0: the value) at `u`."""
+        total = np.zeros(np.shape(u))
+        for g, a, b, weight in self._terms():
+            total += weight * a**n * g.nth(a * u + b, n)
+        return total
+
+    def expression(self, u: Any) -> Any:
+        """Return the sum as a function of a sympy expression."""
+        total: Any = 0
+        for g, a, b, weight in self._terms():
+            inner = u if (a, b) == (1.0, 0.0) else a * u + b
+            total += weight * g.expression(inner)
+        return total
+
+    def sizes(self, u: Array) -> Array:
+        """Return the sum of the terms' absolute values, to which rounding is relative."""
+        return sum((abs(w) * np.abs(g.nth(a * u + b, 0)) for g, a, b, w in self._terms()), 0.0 * u)
+
+    def antiderivative(self, u: Array) -> Array:
+        """Return the antiderivative that is 0 at 0, by quadrature where none is known."""
+        total = np.zeros(np.shape(u))
+        for g, a, b, weight in self._terms():
+            if a == 0:
+                total += weight * g.nth(b, 0) * u
+            elif g.primitive is not None:
+                total += weight / a * (g.antiderivative(a * u + b) - g.antiderivative(b))
+            else:
+                areas = [integrate(g, b, v) for v in np.ravel(a * u + b).tolist()]
+                total += weight / a * np.reshape(areas, np.shape(u))
+        return total
+
+    def steepest(self, low: float, high: float, n: int) -> float:
+        """Bound the `n`-th derivative on an interval by the sum of the terms' extremes."""
+        total = 0.0
+        for g, a, b, weight in self._terms():
+            start, end = torch.tensor([a * low + b, a * high + b], dtype=torch.float64).sort()[0]
+            total += abs(weight * a**n) * float(torch.stack(g.extremes(start, end, n)).abs().max())
+        return total
+
+    def jumps(self, orders: int) -> tuple[Array, Array]:
+        """Return the places of kinks, and how much derivatives 0, 1, ... jump there: (n, kink)."""
+        places, found = [_NONE], [np.zeros((orders, 0))]
+        for g, a, b, weight in self._terms():
+            for kink in (*g.kinks, *g.jumps) if a else ():
+                left, right = np.nextafter(kink, -np.inf), np.nextafter(kink, np.inf)
+                sides = [weight * a**n * (g.nth(right, n) - g.nth(left, n)) for n in range(orders)]
+                places.append(np.array([(kink - b) / a]))
+                found.append(np.array(sides, dtype=np.float64)[:, None])
+        return np.concatenate(places), np.concatenate(found, axis=1)
+
+    def places(self, attribute: str) -> Array:
+        """Return the places u of the terms' kinks, or other points that are known of them."""
+        found = [(np.asarray(getattr(g, attribute)) - b) / a for g, a, b, _ in self._terms() if a]
+        return np.unique(np.concatenate([_NONE, *found]))
+
+    def zeros_of_derivative(self, n: int, low: float, high: float) -> Array:
+        """Return where the `n`-th derivative changes sign inside (low, high), increasing.
+
+        Of one term by what is known of its function, else by a scan that is fine against the
+        steepest term.
+        """
+        terms = list(self._terms())
+        if len(terms) == 1 and terms[0][0].closed_form is not None and terms[0][0].period is None:
+            g, a, b, _ = terms[0]
+            found = np.sort((g.zeros_of_derivative(n) - b) / a) if a else _NONE
+        else:
+            found = self._scanned(n, low, high) if terms else _NONE
+        return found[(found > low) & (found < high)]
+
+    def _scanned(self, n: int, low: float, high: float) -> Array:
+        steepest = max(abs(a) for _, a, _, _ in self._terms())
+        count = int(np.clip(_FINENESS * steepest * (high - low), *_POINTS))
+        grid = np.linspace(low, high, count)
+        with np.errstate(all="ignore"):
+            sign = np.sign(self.nth(grid, n))
+            start = np.flatnonzero(sign[:-1] * sign[1:] < 0)
+            left, right, first = grid[start], grid[start + 1], sign[start]
+            for _ in range(_HALVINGS):
+                middle = 0.5 * (left + right)
+                same = np.sign(self.nth(middle, n)) == first
+                left, right = np.where(same, middle, left), np.where(same, right, middle)
+        return np.sort(np.concatenate((0.5 * (left + right), grid[sign == 0])))
+
+
+def integrate(g: ElementaryFunction, start: float, end: float) -> float:
+    """Integrate an elementary function adaptively between points among which it is smooth."""
+    from scipy.integrate import quad
+
+    low, high = min(start, end), max(start, end)
+    cuts = [low, *(cut for cut in _SCALES if low < cut < high), high]  # g varies most near 0
+    parts = [quad(g.nth, *pair, args=(0,), **_QUADRATURE)[0] for pair in itertools.pairwise(cuts)]
+    return math.copysign(1.0, end - start) * math.fsum(parts)
