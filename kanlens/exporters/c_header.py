@@ -17,7 +17,7 @@ import sympy
 from kanlens.checks import message
 from kanlens.errors import MissingDependencyError, OutputError
 from kanlens.exporters.description import Layer
-from kanlens.exporters.dialects import C99
+from kanlens.exporters.dialects import C99, formula
 from kanlens.exporters.subject import Format, Subject
 from kanlens.functions.elementary import Array
 from kanlens.splines.pieces import Index
@@ -98,7 +98,7 @@ class _Header:
     def functions(self) -> None:
         """Add the elementary functions."""
         for k, g in enumerate(self.description.functions.values()):
-            text = C99.text(g.expression(sympy.Symbol("u")))
+            text = C99.text(formula(g, sympy.Symbol("u")))
             head = f"static inline double {self.name}_g{k}(double u) /* {g.name!a} */"
             self.parts.append(f"{head}\n{{\n    return {text};\n}}\n")
 

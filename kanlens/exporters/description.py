@@ -19,7 +19,6 @@ from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
-from kanlens.model.spline_edge import EdgeFunction
 from kanlens.splines.pieces import Index
 
 
@@ -131,32 +130,31 @@ def describe(model: KAN) -> Description:
 
 
 def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
-    bias, size = layer.bias.detach().numpy().copy(), nodes.grouping.nodes
-    columns: dict[str, dict[tuple[int, float, float], Array]] = {}
-    functions: dict[str, ElementaryFunction] = {}
+    bias, size = layer.bias.numpy().copy(), nodes.grouping.nodes
+    columns: dict[ElementaryFunction, dict[tuple[int, float, float], Array]] = {}
     splines: list[tuple[int, int, Any]] = []
 
-    def add(g: ElementaryFunction, place: tuple[int, float, float], out: int, c: float) -> None:
-        functions[g.name] = g
-        row = columns.setdefault(g.name, {}).setdefault(place, np.zeros(len(bias)))
-        row[out] += c
+    def add(g: ElementaryFunction, place: tuple[int, float, float], weights: Any) -> None:
+        if g.line != 0.0:
+            row = columns.setdefault(g, {}).setdefault(place, np.zeros(len(bias)))
+            row += weights
 
+    for term in layer.terms():
+        for in_ in (term.weight != 0).any(0).nonzero()[:, 0].tolist():
+            place = in_, float(term.a[in_]), float(term.b[in_])
+            add(term.g, place, term.weight[:, in_].numpy())
     for out, in_ in layer.mask.nonzero().tolist():
         edge = layer.edge(out, in_)
         if isinstance(edge, FunctionEdge):
             bias[out] += edge.d
-            if edge.g.line != 0.0:  # a constant is its d
-                add(edge.g, (in_, edge.a, edge.b), out, edge.c)
-        elif isinstance(edge, EdgeFunction):
-            spline = edge.to_scipy()
-            splines.append((out, in_, spline.spline))
-            if spline.base_weight:
-                add(spline.activation, (in_, 1.0, 0.0), out, spline.base_weight)
+            add(edge.g, (in_, edge.a, edge.b), edge.c * (np.arange(len(bias)) == out))
+        else:
+            splines.append((out, in_, edge.to_scipy().spline))
     return Layer(
         width=layer.in_features,
         splines=_splines(splines, layer.in_features, bias),
         bias=bias,
-        terms=tuple(_terms(functions[name], rows) for name, rows in columns.items()),
+        terms=tuple(_terms(g, rows) for g, rows in columns.items()),
         members=[list(nodes.grouping.members(node)) for node in range(size)],
         scale=nodes.scale.numpy() if nodes.scaled else np.ones(size),
         shift=nodes.shift.numpy() if nodes.scaled else np.zeros(size),
@@ -165,7 +163,7 @@ def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
 
 def _splines(found: list[tuple[int, int, Any]], n_in: int, bias: Array) -> Splines | None:
     """Put splines (out, in, SciPy's) into arrays; add their values at the first break to `bias`."""
-    if not found:
+    if not any(spline.c.any() for _, _, spline in found):
         return None
     n_powers, n_pieces = found[0][2].c.shape
     breaks = np.tile(np.arange(n_pieces - 1.0), (n_in, 1))  # of inputs that no spline reads

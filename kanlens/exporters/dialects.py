@@ -11,8 +11,16 @@ from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
 from kanlens.exporters.subject import refuse
+from kanlens.functions.elementary import ElementaryFunction
 
 _SAME = "exp sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
+
+
+def formula(g: ElementaryFunction, u: Any) -> Any:
+    """Return g(u) in functions that languages have."""
+    return g.expression(u).replace(
+        sympy.sinc, lambda v: sympy.Piecewise((sympy.sin(v) / v, sympy.Abs(v) > 0), (1, True))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +89,16 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
         last = rest[0] if len(rest) == 1 else type(function)(*rest, evaluate=False)
         return self._call(type(function).__name__, first, last)
 
-    _print_Min = _print_Piecewise = _print_Relational = _print_Max
+    _print_Min = _print_Max
+
+    def _print_Piecewise(self, pieces: Any) -> str:
+        (value, condition), *rest = pieces.args
+        if condition == sympy.true:
+            return str(self._print(value))
+        return self._call("Piecewise", condition, value, sympy.Piecewise(*rest, evaluate=False))
+
+    def _print_Relational(self, relation: Any) -> str:
+        return f"{self._print(relation.lhs)} {relation.rel_op} {self._print(relation.rhs)}"
 
 
 def _double(value: float) -> str:
@@ -101,13 +118,14 @@ C99 = _dialect(
     str,
     "log=log erf=erf Abs=fabs Max=fmax Min=fmin Pow=pow",
     sign="(double)(({0} > 0.0) - ({0} < 0.0))",
+    Piecewise="({0} ? {1} : {2})",
 )
 NUMPY = _dialect(
     "NumPy",
     "np.{}".format,
     "asin=np.arcsin acos=np.arccos atan=np.arctan asinh=np.arcsinh acosh=np.arccosh "
     "atanh=np.arctanh log=np.log erf=erf Abs=np.abs sign=np.sign Max=np.maximum Min=np.minimum "
-    "Pow=np.power",
+    "Pow=np.power Piecewise=np.where",
 )
 SQL = _dialect(
     "SQL",
@@ -115,11 +133,12 @@ SQL = _dialect(
     "log=ln Abs=abs sign=sign Pow=power",
     Max="CASE WHEN {0} > {1} THEN {0} ELSE {1} END",
     Min="CASE WHEN {0} < {1} THEN {0} ELSE {1} END",
+    Piecewise="CASE WHEN {0} THEN {1} ELSE {2} END",
 )
 EXCEL = _dialect(
     "Excel",
     str,
-    "log=ln erf=erf Abs=abs sign=sign Pow=power",
+    "log=ln erf=erf Abs=abs sign=sign Pow=power Piecewise=if",
     exp="exp(if({0}<709.0,{0},709.0))",  # beyond, Excel has an error in place of infinity
     Max="if({0}>{1},{0},{1})",  # its MAX and MIN look through whole ranges
     Min="if({0}<{1},{0},{1})",

@@ -10,7 +10,7 @@ import numpy as np
 import sympy
 
 from kanlens.exporters.description import Description, Layer
-from kanlens.exporters.dialects import NUMPY
+from kanlens.exporters.dialects import NUMPY, formula
 from kanlens.exporters.subject import Format, Subject
 from kanlens.functions.elementary import Array
 
@@ -95,7 +95,7 @@ def _write(subject: Subject, path: Path) -> None:
 
 def _functions(description: Description) -> str:
     u = sympy.Symbol("u")
-    texts = {name: NUMPY.text(g.expression(u)) for name, g in description.functions.items()}
+    texts = {name: NUMPY.text(formula(g, u)) for name, g in description.functions.items()}
     return ", ".join(f"{name!r}: lambda u: {text}" for name, text in texts.items())
 
 

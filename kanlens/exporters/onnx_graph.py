@@ -17,6 +17,7 @@ import sympy
 
 from kanlens.checks import optional_module
 from kanlens.exporters.description import Layer, Splines, Terms
+from kanlens.exporters.dialects import formula
 from kanlens.exporters.subject import Format, Subject, refuse
 from kanlens.functions.elementary import Array
 from kanlens.outputs import to_plain
@@ -76,6 +77,8 @@ class _Graph:
             return u
         if expression.is_number:
             return self.constant(float(expression))
+        if isinstance(expression, sympy.Piecewise):
+            return self.choice(expression.args, u)
         name, double = type(expression).__name__, self.dtype == np.float64
         if double and name in _EXACT:
             return self.function(_EXACT[name](*expression.args), u)
@@ -89,6 +92,17 @@ class _Graph:
             refuse("functions that ONNX has", name, "Choose another format")
         kind = name.capitalize()
         return self.fold(kind, parts) if len(parts) > 1 else self.add(kind, *parts)
+
+    def choice(self, pieces: Sequence[Any], u: str) -> str:
+        """Add what chooses between the pieces of an expression."""
+        (value, condition), *rest = pieces
+        inside = self.function(value, u)
+        if condition == sympy.true:
+            return inside
+        kinds = {"<": "Less", "<=": "LessOrEqual", ">": "Greater", ">=": "GreaterOrEqual"}
+        sides = self.function(condition.lhs, u), self.function(condition.rhs, u)
+        inside_of = self.add(kinds[condition.rel_op], *sides)
+        return self.add("Where", inside_of, inside, self.choice(rest, u))
 
     def arctangent(self, u: str) -> str:
         """Add arctan in float64: that of float32, and one step of Newton's method for tan."""
@@ -130,7 +144,7 @@ class _Graph:
         v = self.add("Gather", u, terms.inputs, axis=1)
         if (terms.a != 1).any() or (terms.b != 0).any():
             v = self.add("Add", self.add("Mul", v, terms.a), terms.b)
-        return self.function(terms.g.expression(sympy.Symbol("u")), v)
+        return self.function(formula(terms.g, sympy.Symbol("u")), v)
 
     def sums(self, u: str, layer: Layer) -> str:
         """Add the sums (batch, out) of a layer."""

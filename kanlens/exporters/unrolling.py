@@ -10,7 +10,7 @@ import numpy as np
 import sympy
 
 from kanlens.exporters.description import Description, Layer, Splines, Terms
-from kanlens.exporters.dialects import Dialect
+from kanlens.exporters.dialects import Dialect, formula
 from kanlens.functions.elementary import Array
 
 
@@ -85,7 +85,7 @@ class Unrolled:
         for column in np.flatnonzero(terms.weights[:, out]):
             u, a, b = sympy.Symbol(names[terms.inputs[column]]), terms.a[column], terms.b[column]
             inner = u if (a, b) == (1, 0) else float(a) * u + float(b)
-            text = self.dialect.text(terms.g.expression(inner))
+            text = self.dialect.text(formula(terms.g, inner))
             found.append(f"{self.number(terms.weights[column, out])}*({text})")
         return found
 

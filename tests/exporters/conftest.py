@@ -10,7 +10,9 @@ import torch
 
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
+from kanlens.model.series_layer import SeriesLinear
 from tests.made import draw, made
+from tests.model.layers_for_tests import rich
 
 
 def _products() -> KAN:
@@ -55,6 +57,14 @@ def _uneven() -> KAN:
     return model
 
 
+def _series() -> KAN:
+    """Functions beside the splines, some shifted and wider, and one edge off."""
+    options = {"series": ["gaussian", "sin", "meyer", "T3(tanh)"], "spline_order": 2}
+    layers = [rich(2, 3, kind=SeriesLinear, **options), rich(3, 1, kind=SeriesLinear, **options)]
+    layers[0].mask[1, 0] = 0
+    return KAN.from_layers(layers, made([2, 3, 1]).schema)
+
+
 MAKERS: dict[str, Callable[[], KAN]] = {
     "splines": lambda: made([3, 4, 2]),
     "products": _products,
@@ -62,6 +72,7 @@ MAKERS: dict[str, Callable[[], KAN]] = {
     "mixed": _mixed,
     "held": _held,
     "zero": _zero,
+    "series": _series,
     "uneven": _uneven,
 }
 
