@@ -14,9 +14,9 @@ from kanlens.checks import check_choice, message
 from kanlens.errors import InvalidValueError, OutputError
 from kanlens.exporters.c_header import C_HEADER
 from kanlens.exporters.numpy_module import NUMPY_MODULE
-from kanlens.exporters.onnx_graph import ONNX
+from kanlens.exporters.onnx_file import ONNX
 from kanlens.exporters.sql_query import SQL_QUERY
-from kanlens.exporters.subject import Format, Subject, predicted
+from kanlens.exporters.subject import Format, Subject, predicted, refuse
 from kanlens.exporters.symbolic_text import LATEX, SYMPY
 from kanlens.exporters.torch_program import TORCH
 from kanlens.exporters.workbook import WORKBOOK
@@ -28,6 +28,7 @@ _ALL = (ONNX, TORCH, NUMPY_MODULE, C_HEADER, SQL_QUERY, LATEX, SYMPY, WORKBOOK)
 FORMATS: dict[str, Format] = {one.name: one for one in _ALL}
 """Every kind of file by name."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+EXPLAINED = 1e-6  # of what features did, where a slope is that of a step
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,12 +45,15 @@ class Exported:
     error : float
         Largest difference of an output, relative to the largest: from the model, or where the file
         computes in float64, from the same weights in float64.
+    explained_error : float or None
+        Likewise of what features did, from `kanlens.attribute` with method="secant".
     """
 
     path: Path
     format: str
     rows: int
     error: float
+    explained_error: float | None = None
 
 
 def export(
@@ -111,10 +115,9 @@ def export(
     check_choice("export", "format", name, FORMATS)
     chosen = FORMATS[name]
     if explain and not chosen.explains:
-        expected = (
-            f"a format that explains: {', '.join(k for k, f in FORMATS.items() if f.explains)}"
-        )
-        raise InvalidValueError(message("export", expected, name, "Leave out explain=True"))
+        known = [one.name for one in FORMATS.values() if one.explains]
+        expected = f"a format that explains ({', '.join(known)})"
+        raise InvalidValueError(message("export", expected, repr(name), "Leave out explain=True"))
     subject = Subject(model=kan, path=Path(path), explain=explain, table=table, keep=tuple(keep))
     with atomic_write(path, call="export") as temporary:
         chosen.write(subject, temporary)
@@ -124,23 +127,32 @@ def export(
 def _checked(subject: Subject, chosen: Format, temporary: Path) -> Exported:
     """Run a file and compare it with the model; refuse it where they disagree."""
     model = subject.model if chosen.single else subject.exact
-    found = chosen.run(subject, temporary)
     wanted, most = predicted(model, subject.rows), TOLERANCE[model.dtype]
-    error = float(np.max([_difference(one, wanted) for one in found]))
-    if not error <= most:
-        expected = f"a {chosen.name} file within {most:g} of the model's outputs"
-        advice = "Nothing was written; choose another format, or convert it with model.double()"
-        raise OutputError(message("export", expected, f"{error:.2g} of them", advice))
-    return Exported(path=subject.path, format=chosen.name, rows=len(wanted), error=error)
+    real = np.isfinite(wanted).all(1)
+    if not real.mean() > 0.5:
+        refuse("a model that is finite on most rows", f"{real.mean():.0%}", "Train it again")
+    errors: dict[int, float] = {}
+    for found in chosen.run(subject, temporary):
+        right = wanted[real] if found.ndim == 2 else subject.scores(subject.rows[real])
+        limit, what = (most, "outputs") if found.ndim == 2 else (max(EXPLAINED, most), "scores")
+        error = _difference(found[real], right)
+        if not error <= limit:
+            expected = f"a file for {chosen.name} within {limit:g} of the model's {what}"
+            advice = "Nothing was written; choose another format, or convert it with model.double()"
+            raise OutputError(message("export", expected, f"{error:.2g} of them", advice))
+        errors[found.ndim] = max(errors.get(found.ndim, 0.0), error)
+    return Exported(
+        path=subject.path,
+        format=chosen.name,
+        rows=int(real.sum()),
+        error=errors[2],
+        explained_error=errors.get(3),
+    )
 
 
 def _difference(found: Array, wanted: Array) -> float:
-    """Return the largest difference of an output, relative to the largest; NaN where not compared.
-
-    Rows on which the model is not finite do not count, unless too few are left.
-    """
-    real = np.isfinite(wanted).all(1)
-    if found.shape != wanted.shape or not real.mean() > 0.5:
+    """Return the largest difference, relative to the largest number; NaN where one is lacking."""
+    if found.shape != wanted.shape:
         return float("nan")
-    gap = np.abs(found[real].astype(np.float64) - wanted[real]).max()
-    return float(gap / (np.abs(wanted[real]).max() or 1.0))
+    gap = np.abs(found.astype(np.float64) - wanted).max()
+    return float(gap / (np.abs(wanted).max() or 1.0))

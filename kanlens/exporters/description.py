@@ -90,6 +90,11 @@ class Layer:
     scale: Array  # (node,)
     shift: Array
 
+    @property
+    def plain(self) -> bool:
+        """Whether nodes are neither scaled nor shifted."""
+        return bool((self.scale == 1).all() and (self.shift == 0).all())
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Description:

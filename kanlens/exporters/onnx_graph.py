@@ -1,29 +1,19 @@
-"""A graph of plain ONNX operators, and what each feature did as a second output.
-
-The graph has the dtype of the model. What features did is always computed in float64, as secants
-are quotients of small differences.
-"""
+"""A graph of plain ONNX operators."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial, reduce
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sympy
 
-from kanlens.checks import optional_module
 from kanlens.exporters.description import Layer, Splines, Terms
 from kanlens.exporters.dialects import formula
-from kanlens.exporters.subject import Format, Subject, refuse
+from kanlens.exporters.subject import refuse
 from kanlens.functions.elementary import Array
-from kanlens.outputs import to_plain
 
-OPSET, IR_VERSION = 17, 8
-SAME = 1e-7  # inputs closer than this are moved apart for a secant, to where it is the slope
 _SINGLE = ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erf")
 _DOUBLE = ("exp", "log", "sin", "cos", "tanh", "Abs", "sign", "Pow", "Add", "Mul", "Max", "Min")
 _EXACT = {  # in place of _SINGLE, which runtimes lack in float64, without a loss at poles and ends
@@ -36,11 +26,11 @@ _EXACT = {  # in place of _SINGLE, which runtimes lack in float64, without a los
 }
 
 
-class _Graph:
+class Graph:
     """Nodes and constants of a graph that computes in one dtype."""
 
-    def __init__(self, dtype: Any) -> None:
-        self.onnx = optional_module("onnx", call="export", extra="export")
+    def __init__(self, onnx: Any, dtype: Any) -> None:
+        self.onnx = onnx
         self.dtype = np.dtype(dtype)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
@@ -60,11 +50,10 @@ class _Graph:
         self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def cast(self, value: str, dtype: Any) -> str:
+    def cast(self, value: str, dtype: Any, name: str = "") -> str:
         """Convert a value to another dtype."""
-        return self.add(
-            "Cast", value, to=self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        )
+        kind = self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        return self.add("Cast", value, name=name, to=kind)
 
     def fold(self, kind: str, parts: Sequence[Any]) -> str:
         """Join values by an operator of two."""
@@ -120,7 +109,7 @@ class _Graph:
         values = self.add("Exp", self.add("Neg", self.add("Mul", inside, inside)))
         return self.add("Mul", held, self.add("MatMul", values, weights / np.sqrt(np.pi)))
 
-    def scaled(self, x: str, scaling: Sequence[Array]) -> str:
+    def scaled(self, x: Any, scaling: Sequence[Array]) -> str:
         """Hold features in their ranges and scale them."""
         low, high, shift, scale = scaling
         if np.isfinite(low).any() or np.isfinite(high).any():
@@ -164,50 +153,6 @@ class _Graph:
                 for one in layer.members
             ]
             sums = self.add("Concat", *found, axis=1)
-        if (layer.scale != 1).any() or (layer.shift != 0).any():
-            return self.add("Add", self.add("Mul", sums, layer.scale), layer.shift)
-        return sums
-
-
-def _write(subject: Subject, path: Path) -> None:
-    graph = _Graph(str(subject.model.dtype).removeprefix("torch."))
-    description, add = subject.description, graph.add
-    u = graph.scaled("x", description.scaling[:4])
-    for layer in description.layers:
-        u = graph.nodes_of(graph.sums(u, layer), layer)
-    shift, scale = description.scaling[4:]
-    add("Add", add("Mul", u, scale), shift, name="y")
-    _save(subject, graph, path)
-
-
-def _save(subject: Subject, graph: _Graph, path: Path) -> None:
-    onnx, n_in, n_out = graph.onnx, *subject.model.widths[:: len(subject.model.widths) - 1]
-    kind = onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
-    value, sizes = onnx.helper.make_tensor_value_info, {"y": [n_out], "scores": [n_out, n_in]}
-    outputs = [
-        value(k, kind, ["batch", *size]) for k, size in sizes.items() if k == "y" or subject.explain
-    ]
-    x, y = subject.shown()
-    made = onnx.helper.make_graph(
-        graph.nodes, "kan", [value("x", kind, ["batch", n_in])], outputs, graph.constants
-    )
-    versions = {"opset_imports": [onnx.helper.make_opsetid("", OPSET)], "ir_version": IR_VERSION}
-    model = onnx.helper.make_model(made, doc_string=subject.title, **versions)
-    facts = {"features": subject.description.features, "outputs": subject.description.outputs}
-    known = {
-        name: json.dumps(to_plain(item))
-        for name, item in {**facts, "check_x": x, "check_y": y}.items()
-    }
-    onnx.helper.set_model_props(model, known)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, path)
-
-
-def _run(subject: Subject, path: Path) -> list[Array]:
-    runtime = optional_module("onnxruntime", call="export", extra="export")
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found: list[Array] = session.run(None, {"x": subject.rows.astype(str(subject.model.dtype)[6:])})
-    return found
-
-
-ONNX = Format(name="onnx", ending=".onnx", write=_write, run=_run, single=True)
+        if layer.plain:
+            return sums
+        return self.add("Add", self.add("Mul", sums, layer.scale), layer.shift)

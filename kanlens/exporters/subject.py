@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import torch
 
+from kanlens.attribution import attribute
 from kanlens.checks import message
 from kanlens.errors import MethodError
 from kanlens.exporters.description import Description, describe
@@ -84,6 +85,20 @@ class Subject:
     def rows(self) -> Array:  # (batch, in)
         """The same rows as the model takes them."""
         return self.model.schema.encode(self.frame, call="export")
+
+    @cached_property
+    def reference(self) -> Array:  # (1, in)
+        """The row that features are counted from: the mean of the background, else of the rows."""
+        rows = self.exact.background
+        known = self.rows if rows is None or not len(rows) else rows.numpy()
+        return np.asarray(known.mean(0, keepdims=True))
+
+    def scores(self, x: Array) -> Array:  # (batch, out, in)
+        """Return what each feature did for each output, counted from the reference."""
+        ask = partial(attribute, self.exact, x, method="secant", background=self.reference)
+        outputs = range(len(self.description.outputs))
+        found = [ask(target=one, progress=False).values.numpy() for one in outputs]
+        return np.stack(found, axis=1)
 
     def shown(self) -> tuple[Array, Array]:
         """Return a few rows and what the float64 model says of them."""

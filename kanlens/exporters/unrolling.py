@@ -30,7 +30,7 @@ class Unrolled:
         names = self.define("u", self._scaled(features, *description.scaling[:4]))
         for index, layer in enumerate(description.layers):
             names = self.define(f"s{index}_", self._sums(names, index, layer))
-            if any(len(one) > 1 for one in layer.members) or (layer.scale != 1).any():
+            if any(len(one) > 1 for one in layer.members) or not layer.plain:
                 names = self.define(f"h{index}_", self._nodes(names, layer))
         shift, scale = map(np.ndarray.tolist, description.scaling[4:])
         texts = zip(names, scale, shift, strict=True)

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.errors import DTypeError, InvalidValueError, OutputError
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, OutputError
 from kanlens.exporters import FORMATS, checking, export
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
 from tests.exporters.conftest import build
 
 
@@ -24,7 +26,7 @@ def test_a_file_that_disagrees_is_not_left(tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS, "numpy", dataclasses.replace(FORMATS["numpy"], run=run))
     with refused(
         OutputError,
-        "export: expected a numpy file within 1e-10 of the model's outputs, got 1e-08 of them. "
+        "export: expected a file for numpy within 1e-10 of the model's outputs, got 1e-08 of them. "
         "Nothing was written; choose another format, or convert it with model.double().",
     ):
         export(build("splines"), tmp_path / "model.py")
@@ -37,12 +39,33 @@ def test_differences_are_relative_to_the_largest_output():
     assert checking._difference(np.zeros((2, 1)), np.zeros((2, 1))) == 0.0
 
 
-def test_rows_without_a_value_do_not_count_but_most_must_have_one():
-    wanted = np.array([[np.nan], [1.0], [2.0]])
-    assert checking._difference(np.array([[5.0], [1.0], [2.0]]), wanted) == 0.0
-    assert np.isnan(checking._difference(wanted, np.array([[np.nan], [np.inf], [2.0]])))
-    assert np.isnan(checking._difference(np.array([[1.0], [np.nan], [2.0]]), wanted))
-    assert np.isnan(checking._difference(wanted.T, wanted))
+def test_what_is_not_a_number_or_lacks_columns_is_no_agreement():
+    wanted = np.array([[1.0], [2.0]])
+    assert np.isnan(checking._difference(np.array([[1.0], [np.nan]]), wanted))
+    assert np.isnan(checking._difference(np.array([1.0, 2.0]), wanted))
+
+
+def test_a_missing_number_is_not_left(tmp_path, monkeypatch):
+    def run(subject, path):
+        found = subject.exact(torch.from_numpy(subject.rows)).numpy()
+        found[5] = np.nan
+        return [found]
+
+    monkeypatch.setitem(FORMATS, "numpy", dataclasses.replace(FORMATS["numpy"], run=run))
+    with pytest.raises(OutputError, match="got nan of them"):
+        export(build("splines"), tmp_path / "model.py")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_without_an_output_do_not_count_but_most_must_have_one(tmp_path):
+    layer = FunctionLinear(1, 1, [["log"]]).double()
+    layer.assign(0, 0, "log", (1.0, 0.5, 1.0, 0.0))
+    model = KAN.from_layers([layer], KAN([1, 1]).schema)
+    assert 60 < export(model, tmp_path / "model.py").rows < 90
+    layer.assign(0, 0, "log", (1.0, -0.9, 1.0, 0.0))
+    text = r"^export: expected a model that is finite on most rows, got \d+%\. Train it again\.$"
+    with pytest.raises(MethodError, match=text):
+        export(model, tmp_path / "model.py")
 
 
 def test_the_ending_says_the_format_and_unknown_ones_are_refused(tmp_path):
