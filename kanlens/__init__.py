@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kanlens.discovery.finding import discover
     from kanlens.errors import KanlensError
     from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
+    from kanlens.exporters import Exported, export
     from kanlens.functions.registration import register_function
     from kanlens.io.checkpoint import load, save
     from kanlens.io.importers import import_model, list_kans
@@ -45,6 +46,7 @@ _HOMES = {
     "Certificate": "kanlens.certificates",
     "EdgeFunction": "kanlens.model.spline_edge",
     "EdgeLayer": "kanlens.model.layers",
+    "Exported": "kanlens.exporters",
     "FitResult": "kanlens.training",
     "Importance": "kanlens.attribution",
     "KAN": "kanlens.model.network",
@@ -65,6 +67,7 @@ _HOMES = {
     "compare": "kanlens.attribution",
     "discover": "kanlens.discovery.finding",
     "edge_scores": "kanlens.pruning",
+    "export": "kanlens.exporters",
     "fit": "kanlens.training",
     "import_model": "kanlens.io.importers",
     "importance": "kanlens.attribution",
@@ -78,6 +81,7 @@ _HOMES = {
     "sparsity_path": "kanlens.training",
     "suggest": "kanlens.symbolic",
     "symbolize": "kanlens.symbolic",
+    "to_splines": "kanlens.model.conversion",
     "trace": "kanlens.model.recording",
 }
 _MODULES = {"plot": "kanlens.plotting", "sparsity": "kanlens.sparsity"}
@@ -89,6 +93,7 @@ __all__ = [
     "Certificate",
     "EdgeFunction",
     "EdgeLayer",
+    "Exported",
     "FitResult",
     "Importance",
     "KANClassifier",
@@ -108,6 +113,7 @@ __all__ = [
     "compare",
     "discover",
     "edge_scores",
+    "export",
     "fit",
     "import_model",
     "importance",
@@ -123,6 +129,7 @@ __all__ = [
     "sparsity_path",
     "suggest",
     "symbolize",
+    "to_splines",
     "trace",
 ]
 

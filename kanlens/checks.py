@@ -6,16 +6,25 @@ Every message reads ``<call>: expected X, got Y. <what to do>.``
 from __future__ import annotations
 
 import difflib
+import importlib
 import math
 import numbers
 import warnings
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.errors import DataError, DTypeError, InvalidValueError, KanlensError, ShapeError
+from kanlens.errors import (
+    DataError,
+    DTypeError,
+    InvalidValueError,
+    KanlensError,
+    MissingDependencyError,
+    ShapeError,
+)
 
 DISTANT = 1e3  # spans between the 5 % and the 95 % quantile that a target may lie beyond them
 
@@ -29,6 +38,23 @@ def message(call: str, expected: str, got: str, advice: str) -> str:
     'load: expected a file, got a folder. Name the file in it.'
     """
     return f"{call}: expected {expected}, got {got}. {advice}{'' if advice.endswith('?') else '.'}"
+
+
+def optional_module(name: str, *, call: str, extra: str) -> Any:
+    """Import a package that an extra of kanlens brings; say how where it is missing.
+
+    Examples
+    --------
+    >>> optional_module("json", call="export", extra="export").__name__
+    'json'
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        advice = f"Install it with pip install 'kanlens[{extra}]'"
+        raise MissingDependencyError(
+            message(call, f"the package {name}", "none", advice)
+        ) from error
 
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:

@@ -1,0 +1,158 @@
+"""Write a model for other programs, and compare what was written with the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kanlens.checks import check_choice, message
+from kanlens.errors import InvalidValueError, OutputError
+from kanlens.exporters.c_header import C_HEADER
+from kanlens.exporters.numpy_module import NUMPY_MODULE
+from kanlens.exporters.onnx_file import ONNX
+from kanlens.exporters.sql_query import SQL_QUERY
+from kanlens.exporters.subject import Format, Subject, predicted, refuse
+from kanlens.exporters.symbolic_text import LATEX, SYMPY
+from kanlens.exporters.torch_program import TORCH
+from kanlens.exporters.workbook import WORKBOOK
+from kanlens.functions.elementary import Array
+from kanlens.model.acceptance import Model, check_model
+from kanlens.outputs import atomic_write, ending_of
+
+_ALL = (ONNX, TORCH, NUMPY_MODULE, C_HEADER, SQL_QUERY, LATEX, SYMPY, WORKBOOK)
+FORMATS: dict[str, Format] = {one.name: one for one in _ALL}
+"""Every kind of file by name."""
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+EXPLAINED = 1e-6  # of what features did, where a slope is that of a step
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Exported:
+    """A file that was written, run and found to agree with the model.
+
+    Attributes
+    ----------
+    path : Path
+    format : str
+        Key into ``kanlens.exporters.FORMATS``.
+    rows : int
+        Number of rows compared: at random, at knots, at and beyond the ends of ranges.
+    error : float
+        Largest difference of an output, relative to the largest: from the model, or where the file
+        computes in float64, from the same weights in float64.
+    explained_error : float or None
+        Likewise of what features did, from `kanlens.attribute` with method="secant".
+    """
+
+    path: Path
+    format: str
+    rows: int
+    error: float
+    explained_error: float | None = None
+
+
+def export(
+    model: Model,
+    path: str | os.PathLike[str],
+    *,
+    to: str | None = None,
+    explain: bool = False,
+    table: str = "data",
+    keep: Sequence[str] = (),
+) -> Exported:
+    """Write a model for another program, and check that it computes the same there.
+
+    The file is run on rows drawn over the ranges of the features, on every knot of the first layer,
+    at both ends of each range and beyond; where an output differs by more than 1e-10 of the largest
+    (1e-5 in float32), nothing is left behind.
+
+    Parameters
+    ----------
+    model : KAN or fitted estimator
+    path : path-like
+        File to write.
+    to : {"onnx", "torch", "numpy", "c", "sql", "latex", "sympy", "excel"}, optional
+        Kind of file. Default: by the ending of `path`.
+    explain : bool
+        Let the file say, too, what each feature did.
+    table : str
+        Name of the table that SQL reads.
+    keep : sequence of str
+        Its columns that SQL returns beside the outputs. Default: those that the model reads.
+
+    Returns
+    -------
+    Exported
+
+    Raises
+    ------
+    InvalidValueError
+        If the format is unknown.
+    MethodError
+        If the model does not fit the format.
+    MissingDependencyError
+        If what runs the file is not installed.
+    OutputError
+        If the file cannot be written, or disagrees with the model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from kanlens.model.network import KAN
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = export(KAN([2, 3, 1]), Path(folder) / "model.py")
+    >>> result.format, result.error < 1e-10
+    ('numpy', True)
+    """
+    kan = check_model("export", model)
+    endings = {one.ending: name for name, one in FORMATS.items()}
+    name = endings.get(ending_of(path), ending_of(path)) if to is None else to
+    check_choice("export", "format", name, FORMATS)
+    chosen = FORMATS[name]
+    if explain and not chosen.explains:
+        known = [one.name for one in FORMATS.values() if one.explains]
+        expected = f"a format that explains ({', '.join(known)})"
+        raise InvalidValueError(message("export", expected, repr(name), "Leave out explain=True"))
+    subject = Subject(model=kan, path=Path(path), explain=explain, table=table, keep=tuple(keep))
+    with atomic_write(path, call="export") as temporary:
+        chosen.write(subject, temporary)
+        return _checked(subject, chosen, temporary)
+
+
+def _checked(subject: Subject, chosen: Format, temporary: Path) -> Exported:
+    """Run a file and compare it with the model; refuse it where they disagree."""
+    model = subject.model if chosen.single else subject.exact
+    wanted, most = predicted(model, subject.rows), TOLERANCE[model.dtype]
+    real = np.isfinite(wanted).all(1)
+    if not real.mean() > 0.5:
+        refuse("a model that is finite on most rows", f"{real.mean():.0%}", "Train it again")
+    errors: dict[int, float] = {}
+    for found in chosen.run(subject, temporary):
+        right = wanted[real] if found.ndim == 2 else subject.scores(subject.rows[real])
+        limit, what = (most, "outputs") if found.ndim == 2 else (max(EXPLAINED, most), "scores")
+        error = _difference(found[real], right)
+        if not error <= limit:
+            expected = f"a file for {chosen.name} within {limit:g} of the model's {what}"
+            advice = "Nothing was written; choose another format, or convert it with model.double()"
+            raise OutputError(message("export", expected, f"{error:.2g} of them", advice))
+        errors[found.ndim] = max(errors.get(found.ndim, 0.0), error)
+    return Exported(
+        path=subject.path,
+        format=chosen.name,
+        rows=int(real.sum()),
+        error=errors[2],
+        explained_error=errors.get(3),
+    )
+
+
+def _difference(found: Array, wanted: Array) -> float:
+    """Return the largest difference, relative to the largest number; NaN where one is lacking."""
+    if found.shape != wanted.shape:
+        return float("nan")
+    gap = np.abs(found.astype(np.float64) - wanted).max()
+    return float(gap / (np.abs(wanted).max() or 1.0))

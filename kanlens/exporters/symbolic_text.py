@@ -1,0 +1,79 @@
+"""Formulas of symbolic models as text: for sympy and in LaTeX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kanlens.exporters.subject import Format, Subject, refuse
+from kanlens.functions.elementary import Array
+from kanlens.symbolic.composition import Expr, compose, evaluator, feature_symbols, plain, rounded
+from kanlens.symbolic.notation import formula_text, latex, latex_name, parse_formula, written
+
+DIGITS = 15  # of the numbers in LaTeX
+
+_DOCUMENT = r"""% {title}
+\documentclass{{article}}
+\usepackage{{amsmath}}
+\begin{{document}}
+\allowdisplaybreaks
+\begin{{align*}}
+{formulas}
+\end{{align*}}
+\end{{document}}
+"""
+
+
+def _formulas(subject: Subject) -> tuple[Expr, ...]:
+    """Return the formula of every output; refuse splines."""
+    layers = subject.description.layers
+    count = sum(int((one.splines.powers != 0).any((1, 2)).sum()) for one in layers if one.splines)
+    if count:
+        edges = "1 spline" if count == 1 else f"{count} splines"
+        refuse("a model of functions alone", edges, "Call symbolize and export its model")
+    return tuple(map(plain, compose(subject.exact)))
+
+
+def _held(subject: Subject) -> list[str]:
+    """Say where features are held, which formulas do not."""
+    names, (low, high) = subject.description.features, subject.description.scaling[:2]
+    ends = zip(map(written, names), low.tolist(), high.tolist(), strict=True)
+    return [f"{name} from {a!r} to {b!r}" for name, a, b in ends if b < np.inf or a > -np.inf]
+
+
+def _write_sympy(subject: Subject, path: Path) -> None:
+    names = map(written, subject.description.outputs)
+    pairs = zip(names, _formulas(subject), strict=True)
+    lines = [f"{name} = {formula_text(one, exact=True)}" for name, one in pairs]
+    head = [f"# {subject.title}", *(f"# within {text}" for text in _held(subject))]
+    path.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
+
+
+def _write_latex(subject: Subject, path: Path) -> None:
+    pairs = zip(subject.description.outputs, _formulas(subject), strict=True)
+    lines = [f"{latex_name(name)} &= {latex(rounded(one, DIGITS))}" for name, one in pairs]
+    title = "\n".join([subject.title, *(f"% within {text!a}" for text in _held(subject))])
+    text = _DOCUMENT.format(title=title, formulas=" \\\\\n".join(lines))
+    path.write_text(text, encoding="utf-8")
+
+
+def _evaluated(subject: Subject, formulas: tuple[Expr, ...]) -> list[Array]:
+    low, high = subject.description.scaling[:2]
+    symbols = tuple(map(plain, feature_symbols(subject.exact)))
+    return [evaluator(formulas, symbols)(np.clip(subject.rows, low, high))]
+
+
+def _run_sympy(subject: Subject, path: Path) -> list[Array]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    texts = [line.split(" = ", 1)[1] for line in lines if not line.startswith("#")]
+    return _evaluated(subject, tuple(map(parse_formula, texts)))
+
+
+def _run_latex(subject: Subject, path: Path) -> list[Array]:
+    """Evaluate what was set: nothing reads LaTeX back."""
+    return _evaluated(subject, tuple(rounded(one, DIGITS) for one in _formulas(subject)))
+
+
+SYMPY = Format(name="sympy", ending=".txt", write=_write_sympy, run=_run_sympy)
+LATEX = Format(name="latex", ending=".tex", write=_write_latex, run=_run_latex)

@@ -1,0 +1,58 @@
+"""A description is the model: its sums of atoms are those of the layers."""
+
+import numpy as np
+import torch
+from torch.testing import assert_close
+
+from kanlens.exporters.description import describe
+from kanlens.exporters.subject import Subject
+from tests.exporters.conftest import build
+
+
+def evaluated(layer, u):
+    """Sums of a layer by the pieces' own polynomials, one edge after the other."""
+    y = np.zeros((len(u), len(layer.bias)))
+    for row, point in enumerate(u):
+        for out in range(len(layer.bias)):
+            total = layer.bias[out]
+            for in_ in range(layer.width) if layer.splines else ():
+                cuts, powers = layer.splines.breaks[in_], layer.splines.edge(out, in_)
+                piece = np.searchsorted(cuts, point[in_], side="right")
+                t = point[in_] - cuts[max(piece - 1, 0)]
+                total += np.polynomial.polynomial.polyval(t, powers[piece]) - powers[0, 0]
+            for terms in layer.terms:
+                v = torch.tensor(terms.a * point[terms.inputs] + terms.b)
+                total += float(terms.g.value(v).numpy() @ terms.weights[:, out])
+            y[row, out] = total
+    return y
+
+
+def test_the_sums_of_a_described_layer_are_those_of_the_layer(model):
+    for layer, described in zip(model.layers, describe(model).layers, strict=True):
+        u = 1.5 * torch.randn(8, layer.in_features, dtype=torch.float64)
+        assert_close(torch.tensor(evaluated(described, u.numpy())), layer(u).detach())
+
+
+def test_the_rises_of_pieces_add_up_to_where_they_end():
+    splines = describe(build("uneven")).layers[0].splines
+    widths = np.diff(splines.breaks)[:, :, None] ** np.arange(splines.degree + 1)
+    ends = np.einsum("ipk,ipko->ipo", widths, splines.powers[:, 1:-1])
+    assert_close(torch.tensor(ends), torch.tensor(splines.powers[:, 2:, 0]))
+
+
+def test_edges_that_are_off_have_no_atom():
+    layer = describe(build("products")).layers[0]
+    assert not layer.splines.edge(0, 1).any()
+    assert not layer.splines.powers[2].any()
+    assert all(2 not in terms.inputs for terms in layer.terms)
+
+
+def test_rows_hold_every_knot_and_both_ends():
+    model = build("held")
+    rows = Subject(model=model, path=None).rows
+    cuts = model.layers[0].breakpoints() * model.input_scale[:, None] + model.input_shift[:, None]
+    for column, (low, high) in enumerate(zip(*model.feature_range, strict=True)):
+        assert set(cuts[column].tolist()) <= set(rows[:, column].tolist())
+        assert {float(low), float(high)} <= set(rows[:, column].tolist())
+        assert (rows[:, column] < float(low)).any()
+        assert (rows[:, column] > float(high)).any()

@@ -1,0 +1,104 @@
+"""Every export is compared with the model, and what disagrees is not left."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import kanlens
+from kanlens.errors import DTypeError, InvalidValueError, MethodError, OutputError
+from kanlens.exporters import FORMATS, checking, export
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.network import KAN
+from tests.exporters.conftest import build
+
+
+def refused(kind, text):
+    return pytest.raises(kind, match=f"^{re.escape(text)}$")
+
+
+def test_a_file_that_disagrees_is_not_left(tmp_path, monkeypatch):
+    def run(subject, path):
+        return [subject.exact(torch.from_numpy(subject.rows)).numpy() * (1 + 1e-8)]
+
+    monkeypatch.setitem(FORMATS, "numpy", dataclasses.replace(FORMATS["numpy"], run=run))
+    with refused(
+        OutputError,
+        "export: expected a file for numpy within 1e-10 of the model's outputs, got 1e-08 of them. "
+        "Nothing was written; choose another format, or convert it with model.double().",
+    ):
+        export(build("splines"), tmp_path / "model.py")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_differences_are_relative_to_the_largest_output():
+    wanted = np.array([[1.0, -4.0], [2.0, 0.0]])
+    assert checking._difference(wanted * [[1.0, 1.05], [1.0, 1.0]], wanted) == pytest.approx(0.05)
+    assert checking._difference(np.zeros((2, 1)), np.zeros((2, 1))) == 0.0
+
+
+def test_what_is_not_a_number_or_lacks_columns_is_no_agreement():
+    wanted = np.array([[1.0], [2.0]])
+    assert np.isnan(checking._difference(np.array([[1.0], [np.nan]]), wanted))
+    assert np.isnan(checking._difference(np.array([1.0, 2.0]), wanted))
+
+
+def test_a_missing_number_is_not_left(tmp_path, monkeypatch):
+    def run(subject, path):
+        found = subject.exact(torch.from_numpy(subject.rows)).numpy()
+        found[5] = np.nan
+        return [found]
+
+    monkeypatch.setitem(FORMATS, "numpy", dataclasses.replace(FORMATS["numpy"], run=run))
+    with pytest.raises(OutputError, match="got nan of them"):
+        export(build("splines"), tmp_path / "model.py")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_without_an_output_do_not_count_but_most_must_have_one(tmp_path):
+    layer = FunctionLinear(1, 1, [["log"]]).double()
+    layer.assign(0, 0, "log", (1.0, 0.5, 1.0, 0.0))
+    model = KAN.from_layers([layer], KAN([1, 1]).schema)
+    assert 60 < export(model, tmp_path / "model.py").rows < 90
+    layer.assign(0, 0, "log", (1.0, -0.9, 1.0, 0.0))
+    text = r"^export: expected a model that is finite on most rows, got \d+%\. Train it again\.$"
+    with pytest.raises(MethodError, match=text):
+        export(model, tmp_path / "model.py")
+
+
+def test_the_ending_says_the_format_and_unknown_ones_are_refused(tmp_path):
+    assert export(build("splines"), tmp_path / "a.py").format == "numpy"
+    with pytest.raises(
+        InvalidValueError, match=r"^export: expected format to be one of .*, got '\.r'"
+    ):
+        export(build("splines"), tmp_path / "a.r")
+    with pytest.raises(
+        InvalidValueError, match=r"^export: expected format to be one of .*, got 'R'"
+    ):
+        export(build("splines"), tmp_path / "a.py", to="R")
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with refused(
+        DTypeError,
+        "export: expected a KAN, got Linear. Bring it in with import_model first.",
+    ):
+        export(torch.nn.Linear(2, 1), tmp_path / "a.py")
+
+
+def test_a_fitted_estimator_is_exported(tmp_path):
+    x = np.linspace(-1, 1, 40)[:, None]
+    fitted = kanlens.KANRegressor(hidden=(), steps=2).fit(x, x[:, 0] ** 2)
+    assert export(fitted, tmp_path / "a.py").error < 1e-12
+
+
+def test_the_model_is_left_as_it_was(tmp_path):
+    model = kanlens.KAN([2, 2, 1])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    export(model, tmp_path / "a.py")
+    assert model.training
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -1,0 +1,125 @@
+"""The query, run by SQLite and DuckDB on raw tables."""
+
+import sqlite3
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import kanlens
+from kanlens.encoding import adopt_data
+from kanlens.errors import MethodError
+from kanlens.exporters import export, sql_query
+from kanlens.exporters.subject import Subject
+from tests.exporters.conftest import build
+from tests.made import draw
+
+
+def answers(query, frame, kinds):
+    """What both engines say of a table, as one array each."""
+    quoted = [name.replace('"', '""') for name in frame]
+    names = ", ".join(f'"{name}" {kind}' for name, kind in zip(quoted, kinds, strict=True))
+    rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+    found = []
+    for engine in (sqlite3, duckdb):
+        base = engine.connect(":memory:")
+        base.execute(f'CREATE TABLE "data" ({names})')
+        base.executemany(f'INSERT INTO "data" VALUES ({", ".join("?" * len(kinds))})', rows)
+        found.append(base.execute(query).fetchall())
+        base.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def house():
+    """A model of a table with categories, missing cells and awkward names."""
+    draws = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            'si"ze': draws.uniform(10, 90, 60),
+            "rooms": draws.integers(1, 6, 60).astype(float),
+            "town": draws.choice(["O'Fallon", "Rome", "York"], 60),
+            "garden": draws.choice(["no", "yes"], 60),
+            "price": draws.uniform(1, 2, 60),
+        }
+    )
+    frame.loc[3, "rooms"] = None
+    frame.loc[4, "town"] = None
+    table = kanlens.read_table(frame, target="price", impute="median")
+    model = kanlens.KAN([6, 2, 1], generator=torch.Generator().manual_seed(0)).double()
+    adopt_data(model, table)
+    return model, frame.drop(columns="price")
+
+
+KINDS = ("DOUBLE", "INTEGER", "VARCHAR", "VARCHAR")
+
+
+def test_it_computes_what_the_model_does(model, tmp_path):
+    assert export(model, tmp_path / "model.sql").error < 1e-13
+
+
+def test_raw_tables_are_encoded_as_the_model_does(house, tmp_path):
+    model, frame = house
+    assert export(model, tmp_path / "model.sql").error < 1e-13
+    for rows in answers((tmp_path / "model.sql").read_text(), frame, KINDS):
+        assert [row[0] for row in rows] == frame.iloc[:, 0].tolist()
+        found = torch.tensor([row[-1:] for row in rows], dtype=torch.float64)
+        torch.testing.assert_close(found, model(frame).detach())
+
+
+def test_an_unknown_category_has_no_prediction(house, tmp_path):
+    model, frame = house
+    export(model, tmp_path / "model.sql")
+    frame = frame.head(2).assign(town=["Rome", "Paris"])
+    for rows in answers((tmp_path / "model.sql").read_text(), frame, KINDS):
+        assert isinstance(rows[0][-1], float)
+        assert rows[1][-1] is None
+
+
+def test_columns_are_carried_along_and_the_table_has_its_name(house, tmp_path):
+    model, _ = house
+    export(model, tmp_path / "model.sql", table='my "houses"', keep=["id", "town"])
+    text = (tmp_path / "model.sql").read_text()
+    assert 'FROM "my ""houses"""' in text
+    base = sqlite3.connect(":memory:")
+    base.execute('CREATE TABLE "my ""houses""" (id, "si""ze", rooms, town, garden)')
+    base.execute("""INSERT INTO "my ""houses\""" VALUES (7, 20, 3, 'Rome', 'no')""")
+    ((key, town, price),) = base.execute(text).fetchall()
+    base.close()
+    assert (key, town) == (7, "Rome")
+    assert isinstance(price, float)
+
+
+def test_missing_numbers_stay_missing_without_a_filler(tmp_path):
+    export(build("held"), tmp_path / "model.sql")
+    frame = pd.DataFrame(draw(2, 2).numpy(), columns=["x1", "x2"])
+    frame.iloc[1, 0] = None
+    for rows in answers((tmp_path / "model.sql").read_text(), frame, ["DOUBLE"] * 2):
+        assert isinstance(rows[0][-1], float)
+        assert rows[1][-1] is None
+
+
+def test_what_is_too_long_is_refused_with_its_length(tmp_path, monkeypatch):
+    monkeypatch.setattr(sql_query, "MOST", 1000)
+    text = (
+        r"^export: expected a query of at most 1000 characters, got \d+\. Prune the model first\.$"
+    )
+    with pytest.raises(MethodError, match=text):
+        export(build("splines"), tmp_path / "model.sql")
+
+
+def test_what_an_engine_refuses_is_told_in_one_line(tmp_path):
+    (tmp_path / "model.sql").write_text("SELECT absent FROM data")
+    subject = Subject(model=build("held"), path=tmp_path / "model.sql")
+    text = "^export: expected a query that sqlite3 runs, got 'no such column: absent'. "
+    with pytest.raises(MethodError, match=text):
+        sql_query._run(subject, tmp_path / "model.sql")
+
+
+def test_a_function_that_sql_lacks_is_refused(tmp_path):
+    model = kanlens.KAN([1, 1], base_activation="gelu").double()
+    text = r"^export: expected functions that SQL has, got erf\. Choose another format\.$"
+    with pytest.raises(MethodError, match=text):
+        export(model, tmp_path / "model.sql")

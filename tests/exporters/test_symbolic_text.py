@@ -1,0 +1,57 @@
+"""Formulas as text, for sympy and in LaTeX."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from kanlens.errors import MethodError
+from kanlens.exporters import export
+from kanlens.symbolic.composition import evaluator, feature_symbols, plain
+from kanlens.symbolic.notation import parse_formula
+from tests.exporters.conftest import build
+from tests.made import draw, made
+
+
+@pytest.mark.parametrize("ending", ["txt", "tex"])
+def test_it_computes_what_the_model_does(ending, tmp_path):
+    assert export(build("functions"), tmp_path / f"model.{ending}").error < 1e-13
+
+
+def test_sympy_reads_the_text(tmp_path):
+    model = build("functions")
+    export(model, tmp_path / "model.txt")
+    head, line = (tmp_path / "model.txt").read_text().splitlines()
+    assert head.startswith("# KAN [3, 2, 1]: y, exported by kanlens")
+    name, text = line.split(" = ")
+    assert name == "y"
+    x = draw(20, 3)
+    symbols = tuple(map(plain, feature_symbols(model)))
+    found = evaluator((parse_formula(text),), symbols)(x.numpy())
+    np.testing.assert_allclose(found, model(x).detach().numpy(), rtol=1e-12)
+
+
+def test_where_features_are_held_is_said(tmp_path):
+    model = made([2, 1], functions=True)
+    model.input_low[0], model.input_high[0] = -1.0, 0.5
+    for ending, sign in (("txt", "#"), ("tex", "%")):
+        assert export(model, tmp_path / f"model.{ending}").error < 1e-13
+        assert f"{sign} within" in (tmp_path / f"model.{ending}").read_text()
+
+
+@pytest.mark.parametrize("ending", ["txt", "tex"])
+def test_splines_have_no_formula(ending, tmp_path):
+    text = (
+        "^export: expected a model of functions alone, got 3 splines. "
+        "Call symbolize and export its model.$"
+    )
+    with pytest.raises(MethodError, match=text):
+        export(build("mixed"), tmp_path / f"model.{ending}")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")
+def test_latex_can_be_set(tmp_path):
+    export(build("functions"), tmp_path / "model.tex")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "model.tex"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)

@@ -1,0 +1,19 @@
+"""The program of torch."""
+
+import pytest
+import torch
+
+from kanlens.exporters import export
+from tests.exporters.conftest import build
+from tests.made import draw
+
+
+@pytest.mark.slow  # torch traces the model
+def test_it_computes_what_the_model_does_for_any_number_of_rows(tmp_path):
+    model = build("products")
+    assert export(model, tmp_path / "model.pt2").error < 1e-14
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    for rows in (1, 7):
+        x = 2 * draw(rows, 3)
+        torch.testing.assert_close(program(x), model(x).detach())
+    assert all(parameter.requires_grad for parameter in model.parameters())
