@@ -91,7 +91,7 @@ def import_model(
         What the target holds. Default: found out as `read_table` does.
     **settings
         What the tensors of some libraries do not say: `spline_order`, `grid_range`, `spline_width`,
-        `mult_arity`, `denominator`, `wavelet`, `polynomials`, `a`, `b`, `alpha`, `beta`. Whatever is
+        `mult_arity`, `denominator`, `wavelet`, `polynomials`, `a`, `b`, `alpha`, `beta`. What is
         needed and not given is asked for, with the library's default.
 
     Returns
