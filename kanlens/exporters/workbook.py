@@ -15,7 +15,7 @@ import numpy as np
 from kanlens.checks import optional_module
 from kanlens.exporters.dialects import EXCEL
 from kanlens.exporters.subject import Format, Subject, refuse
-from kanlens.exporters.unrolling import Unrolled
+from kanlens.exporters.unrolling import MOST, Unrolled
 from kanlens.functions.elementary import Array
 
 LONGEST, WIDEST = 8192, 16384  # characters of a formula, columns of a sheet
@@ -62,6 +62,9 @@ def _write(subject: Subject, path: Path) -> None:
     unrolled = Unrolled(dialect=EXCEL, define=define)
     for name, terms in zip(description.outputs, unrolled.outputs(description, places), strict=True):
         add(name, terms)
+    if sum(map(len, formulas)) > MOST:
+        got = str(sum(map(len, formulas)))
+        refuse(f"formulas of at most {MOST} characters", got, "Prune the model first")
     if len(names) + len(description.outputs) > WIDEST:
         refuse(f"a model of at most {WIDEST} columns", str(len(names)), "Prune the model first")
     head = [*names, *(f"{name} (model)" for name in description.outputs)]
