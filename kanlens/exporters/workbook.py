@@ -18,7 +18,7 @@ from kanlens.exporters.subject import Format, Subject, refuse
 from kanlens.exporters.unrolling import MOST, Unrolled
 from kanlens.functions.elementary import Array
 
-LONGEST, WIDEST = 8192, 16384  # characters of a formula, columns of a sheet
+LONGEST, WIDEST = 8191, 16384  # characters of a formula beside its =, columns of a sheet
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
@@ -34,7 +34,7 @@ _FILES = {  # beside the sheet
     f'PartName="/xl/sheet.xml" ContentType="{_TYPE}.worksheet+xml"/></Types>',
     "_rels/.rels": _RELATION.format("officeDocument", "xl/workbook.xml"),
     "xl/workbook.xml": f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets><sheet name="model" '
-    'sheetId="1" r:id="rId1"/></sheets><calcPr calcId="0" fullCalcOnLoad="1"/></workbook>',
+    'sheetId="1" r:id="rId1"/></sheets><calcPr fullCalcOnLoad="1"/></workbook>',
     "xl/_rels/workbook.xml.rels": _RELATION.format("worksheet", "sheet.xml"),
 }
 
