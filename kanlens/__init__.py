@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kanlens.exporters import Exported, export
     from kanlens.functions.registration import register_function
     from kanlens.io.checkpoint import load, save
-    from kanlens.io.importers import import_model
+    from kanlens.io.importers import import_model, list_kans
     from kanlens.model.config import KANConfig
     from kanlens.model.layers import EdgeLayer, KANLinear
     from kanlens.model.network import KAN
@@ -71,6 +71,7 @@ _HOMES = {
     "fit": "kanlens.training",
     "import_model": "kanlens.io.importers",
     "importance": "kanlens.attribution",
+    "list_kans": "kanlens.io.importers",
     "load": "kanlens.io.checkpoint",
     "prune": "kanlens.pruning",
     "read_table": "kanlens.data.tables",
@@ -80,6 +81,7 @@ _HOMES = {
     "sparsity_path": "kanlens.training",
     "suggest": "kanlens.symbolic",
     "symbolize": "kanlens.symbolic",
+    "to_splines": "kanlens.model.conversion",
     "trace": "kanlens.model.recording",
 }
 _MODULES = {"plot": "kanlens.plotting", "sparsity": "kanlens.sparsity"}
@@ -115,6 +117,7 @@ __all__ = [
     "fit",
     "import_model",
     "importance",
+    "list_kans",
     "load",
     "plot",
     "prune",
@@ -126,6 +129,7 @@ __all__ = [
     "sparsity_path",
     "suggest",
     "symbolize",
+    "to_splines",
     "trace",
 ]
 

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
 from kanlens.model.recording import store_statistics
+from kanlens.model.series_layer import SeriesLinear
 
 CALM = [  # functions that are defined everywhere
     ("sin", (1.3, 0.2, 0.8, 0.1)),
@@ -28,12 +30,19 @@ def draw(*shape: int, seed: int = 1) -> Tensor:
 
 
 def made(
-    widths: Sequence[Any], *, seed: int = 0, scaled_nodes: bool = False, functions: bool = False
+    widths: Sequence[Any],
+    *,
+    seed: int = 0,
+    scaled_nodes: bool = False,
+    functions: bool = False,
+    series: Sequence[str] = (),
 ) -> KAN:
     """Return a float64 network whose scaling, bias and edges are all away from their defaults."""
     generator = torch.Generator().manual_seed(seed)
     model = KAN(widths, scale_noise=2.0, generator=generator).double()
     layers: list[Any] = list(model.layers)
+    if series:
+        layers = [with_series(layer, series, generator) for layer in layers]
     if functions:
         layers = [FunctionLinear.from_layer(layer) for layer in layers]
         for layer in layers:
@@ -53,6 +62,16 @@ def made(
     model.scaled = True
     store_statistics(model, draw(40, model.widths[0], seed=seed + 5), background=4)
     return model
+
+
+def with_series(layer: KANLinear, series: Sequence[str], generator: torch.Generator) -> KANLinear:
+    """Return a layer with a drawn series beside what `layer` has."""
+    new = SeriesLinear(layer.in_features, layer.out_features, series, generator=generator).double()
+    new.load_state_dict({**new.state_dict(), **layer.state_dict()})
+    with torch.no_grad():
+        new.series_weight.normal_(generator=generator)
+        new.series_affine.normal_(generator=generator)
+    return new
 
 
 def levels(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import kanlens
 
-NAMES = {"sklearn": "scikit-learn"}  # where a distribution is not called as its module
+NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # distributions not called as their modules
 
 
 def imported(source: str) -> set[str]:

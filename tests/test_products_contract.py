@@ -349,6 +349,10 @@ def check_fit(model: KAN, _: Path) -> None:
         options: dict[str, Any] = {"steps": 1, "validation": 0.0, "progress": False}
         if penalty is not None:
             options |= {"penalty": penalty, "strength": 1e-4}
+        if penalty == "curvature" and any(hasattr(layer, "series") for layer in model.layers):
+            with pytest.raises(MethodError, match=r"^curvature: expected a layer of splines, got"):
+                kanlens.fit(work, (MANY, y), **options)
+            continue
         result = kanlens.fit(work, (MANY, y), **options)
         assert result.history[-1]["loss"] <= result.history[0]["loss"] * 1.5
         assert_close(work(MANY).detach(), output(work, MANY), rtol=1e-10, atol=1e-10)
@@ -389,6 +393,14 @@ def check_importance(model: KAN, _: Path) -> None:
         found = kanlens.attribute(model, X, background=ROWS, target=target).values.abs().mean(0)
         sizes = part.set_index("feature").loc[list(model.feature_names), "importance"]
         assert_close(torch.tensor(sizes.to_numpy()), found)
+
+
+def check_to_splines(model: KAN, _: Path) -> None:
+    found = kanlens.to_splines(model, MANY, tolerance=1e-2, spline_order=5)
+    before = output(model, MANY)
+    gap = (output(found.model, MANY) - before).abs() / (before.amax(0) - before.amin(0))
+    assert float(gap.max()) == pytest.approx(found.error, abs=1e-9)
+    assert found.error <= 1e-2
 
 
 def check_certify(model: KAN, _: Path) -> None:
@@ -440,10 +452,12 @@ FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
     "sparsity_path": check_sparsity_path,
     "suggest": check_suggest,
     "symbolize": check_symbolize,
+    "to_splines": check_to_splines,
     "trace": check_trace,
 }
 NO_NETWORK = {
     "import_model",
+    "list_kans",
     "read_table",
     "register_function",
     "discover",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.functions.activations import tanh_nth, tanh_slope
+from kanlens.functions.activations import tanh_integral, tanh_nth, tanh_slope
 from kanlens.functions.elementary import Array, ElementaryFunction
 
 FREQUENCY = 5.0  # of the Morlet wavelet
@@ -255,6 +255,13 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
             q = q.deriv() * (1 - t * t) - 2 * t * q
         return np.asarray(tanh_nth(u, 1) * q(np.tanh(u)))
 
+    quotient, rest = divmod(unit, np.polynomial.Chebyshev([0.5, 0.0, -0.5]))  # by 1 - t**2
+    area, (constant, slope) = quotient.integ(), np.pad(rest.coef, (0, 2))[:2]
+    area -= area(0.0)
+
+    def primitive(u: Array) -> Array:
+        return np.asarray(area(np.tanh(u)) + slope * tanh_integral(u) + constant * u)
+
     def value(u: Tensor) -> Tensor:
         return _recurrence(torch.tanh(u), degree, second=False)
 
@@ -272,6 +279,7 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
         turning=turns,
         searched=False,
         closed_form=nth,
+        primitive=primitive,
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
+from kanlens.model.series_layer import SeriesLinear
 
 BUDGET = 2**20  # numbers held at once by one step of an analysis; more leaves the caches
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -43,8 +44,12 @@ def float64_copy(model: KAN) -> KAN:
 def nonzero_edges(layer: nn.Module) -> Tensor:
     """Tell which edges of a layer are neither masked nor identically zero: (out, in)."""
     mask = cast("Tensor", layer.mask) != 0
-    if type(layer) is KANLinear:  # other kinds may have other tensors
-        mask = mask & ((layer.coefficients() != 0).any(-1) | (layer.base_weights() != 0))
+    if type(layer) in (KANLinear, SeriesLinear):  # other kinds may have other tensors
+        found = cast("KANLinear", layer)
+        alive = (found.coefficients() != 0).any(-1) | (found.base_weights() != 0)
+        for term in found.terms()[1:]:
+            alive = alive | (term.weight != 0)
+        mask = mask & alive
     return mask
 
 

@@ -27,14 +27,16 @@ from kanlens.encoding import prepare_data
 from kanlens.errors import InvalidValueError, KanlensError
 from kanlens.interruption import Interruption
 from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import nonzero_edges
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.progress import progress_bar
+from kanlens.sparsity.norms import is_spline_layer
 from kanlens.threads import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
 from kanlens.training.options import Options
 from kanlens.training.preparation import rows_kept
-from kanlens.training.proximal import ProximalSteps, zero_edges
+from kanlens.training.proximal import ProximalSteps
 from kanlens.training.result import (
     PathStep,
     SparsityPath,
@@ -97,7 +99,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     data : Table or tuple (x, y)
         As for `kanlens.fit`.
     penalty : str or dict of str to float
-        As for `kanlens.fit`. ``"activation_l2"`` makes edges exactly zero (unless
+        As for `kanlens.fit`. ``"activation_l2"`` makes edges of splines exactly zero (unless
         ``proximal=False`` is among the options); with all others they become small.
     strengths : sequence of float, or int, optional
         The strengths, increasing; or how many of the default ones there are, 10 when None: at
@@ -156,6 +158,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
         raise InvalidValueError(message("sparsity_path", expected, repr(penalty), advice))
     weights = {penalty: 1.0} if isinstance(penalty, str) else dict(penalty)
     exact = "activation_l2" in weights and options.get("entropy_weight") is None
+    exact = exact and all(is_spline_layer(layer) for layer in model.layers)
     first = copy.deepcopy(model)
     try:
         plan = Options(**{"proximal": exact, **options}, penalty=weights)
@@ -360,7 +363,7 @@ class _PathRun:
             standard_error=error,
             penalty=self._penalty(model, x),
             metric=best["metric"],
-            edges_alive=sum(int((~zero_edges(layer)).sum()) for layer in model.layers),
+            edges_alive=sum(int(nonzero_edges(layer).sum()) for layer in model.layers),
             edges_above=sum(int(mask.sum()) for mask in alive),
             alive=tuple(alive),
             features=active_features(model, alive),

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from kanlens.checks import message
 from kanlens.errors import MethodError
+from kanlens.model.analysis import nonzero_edges
 from kanlens.model.layers import KANLinear
 from kanlens.sparsity import activation_l2
 from kanlens.sparsity.moments import Moments, rooted
@@ -42,12 +43,6 @@ LARGEST = 2.0  # of a step; 1 is right for a node with one edge in a loss that i
 FLATTEST = 1e-6  # least curvature of a node that is told apart, relative to the largest
 TINY = 1e-30  # least size of a metric, for inputs whose basis is zero throughout
 RIDGE = 1e-6  # on the metric, relative to its largest entry
-
-
-def zero_edges(layer: KANLinear) -> Tensor:  # (out, in)
-    """Tell which edges are exactly zero; masked ones are."""
-    with torch.no_grad():
-        return ~((layer.coefficients() != 0).any(-1) | (layer.base_weights() != 0))
 
 
 @dataclass
@@ -82,7 +77,8 @@ class ProximalSteps:
 
     def record_zeros(self) -> None:
         """Record the zero set, which the optimizer leaves unchanged."""
-        self.zeros = [zero_edges(layer) for layer in self.objective.model.layers]
+        with torch.no_grad():
+            self.zeros = [~nonzero_edges(layer) for layer in self.objective.model.layers]
 
     def mask_gradients(self, *, weights: bool = False) -> None:
         """Mask the gradients of edges in the zero set, or their weights."""

@@ -13,9 +13,10 @@ from torch.testing import assert_close
 import kanlens
 from kanlens import sparsity
 from kanlens.errors import InterruptedWarning
+from kanlens.model.analysis import nonzero_edges
 from kanlens.splines import spline
 from kanlens.training.objective import Objective
-from kanlens.training.proximal import ProximalSteps, zero_edges
+from kanlens.training.proximal import ProximalSteps
 from kanlens.training.resumption import read_state
 
 Data = tuple[Tensor, Tensor]
@@ -46,7 +47,7 @@ def run(net: kanlens.KAN, data: object, **options: object) -> kanlens.FitResult:
 
 
 def zeros_of(net: kanlens.KAN) -> list[Tensor]:
-    return [zero_edges(layer) for layer in net.layers]
+    return [(~nonzero_edges(layer)) for layer in net.layers]
 
 
 @pytest.mark.slow  # four trainings of two layers
@@ -90,7 +91,7 @@ def test_zeros_obey_the_conditions_of_the_group_lasso(
     slope = 2 * torch.einsum("b,bik->ik", residual, basis) / len(x)
     gram = torch.einsum("bik,bil->ikl", basis, basis) / len(x)
     dual = torch.einsum("ik,ikl,il->i", slope, torch.linalg.pinv(gram, rtol=1e-9), slope).sqrt()
-    zero = zero_edges(layer)[0]
+    zero = (~nonzero_edges(layer))[0]
     assert zero.tolist() == [False, False, True, True, True]
     assert_close(dual[~zero], torch.full((2,), strength).double(), rtol=0.02, atol=0)
     assert (dual[zero] <= strength).all()

@@ -22,8 +22,13 @@ from kanlens.encoding import adopt_data
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError
 from kanlens.files import read_frame
 from kanlens.io.checkpoint import FORMAT, check_sound, load
+from kanlens.io.importers import polynomials, pykan, series, splines
+from kanlens.io.importers.containers import located
 from kanlens.io.importers.efficient_kan import EFFICIENT_KAN
-from kanlens.io.importers.source import CALL, Importer, ImportOptions, Source, sources
+from kanlens.io.importers.layouts import importer, join, stem_of
+from kanlens.io.importers.live import check_live
+from kanlens.io.importers.settings import CALL, ImportOptions
+from kanlens.io.importers.source import Importer, Source, sources
 from kanlens.io.tensor_files import check_file, first_bytes, read_metadata
 from kanlens.model.acceptance import HasNetwork, held_network
 from kanlens.model.network import KAN
@@ -33,12 +38,17 @@ if TYPE_CHECKING:
 
     TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame
 
-IMPORTERS: tuple[Importer, ...] = (EFFICIENT_KAN,)
+IMPORTERS: tuple[Importer, ...] = (
+    *map(importer, (*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *splines.LAYOUTS)),
+    EFFICIENT_KAN,
+)
+"""Libraries that are recognized, the more special layouts first."""
 
 
 def import_model(
     source: str | os.PathLike[str] | nn.Module | Mapping[str, Any] | HasNetwork,
     *,
+    submodule: str | None = None,
     base_activation: str | type[nn.Module] | Callable[..., Any] | None = None,
     extrapolation: str | None = None,
     feature_names: Sequence[str] | None = None,
@@ -46,6 +56,7 @@ def import_model(
     data: TrainingData | None = None,
     target: str | Sequence[str] | None = None,
     task: Task | None = None,
+    **settings: Any,
 ) -> KAN:
     """Make a KAN of a trained model of another library; it is recognized by its tensors.
 
@@ -76,6 +87,9 @@ def import_model(
         Target columns of a path or DataFrame. Default: those named like the outputs, if any.
     task : {"regression", "classification"}, optional
         What the target holds. Default: found out as `read_table` does.
+    **settings
+        What the tensors of a library do not say: `spline_order`, `grid_range`, `spline_width`,
+        `mult_arity`. Whatever is needed and not given is asked for, with the library's default.
 
     Returns
     -------
@@ -109,20 +123,20 @@ def import_model(
         extrapolation=extrapolation,
         feature_names=None if known.tabular else feature_names,
         output_names=output_names,
+        settings=settings,
     )
-    model = _read(held_network(CALL, source), options)
-    check_sound(CALL, model, InvalidValueError)
+    options.check()
+    model = _read(held_network(CALL, source), options, submodule)
     if data is not None:
         known.tell(model)
     return model
 
 
-def _read(
-    source: str | os.PathLike[str] | nn.Module | Mapping[str, Any], options: ImportOptions
-) -> KAN:
-    """Copy, load or convert what was given."""
-    if isinstance(source, KAN):
+def _read(source: Any, options: ImportOptions, part: str | None) -> KAN:
+    """Copy, load or convert what was given, or a part of it."""
+    if isinstance(source, KAN) and part is None:
         _refuse_options(options)
+        check_sound(CALL, source, InvalidValueError)
         return copy.deepcopy(source)
     if isinstance(source, str | os.PathLike) and _is_checkpoint(source):
         _refuse_options(options)
@@ -130,12 +144,88 @@ def _read(
             return load(source)
         except KanlensError as error:
             raise reworded(CALL, error) from error
-    importer, found = _recognized(sources(source))
-    return importer.convert(found, options)
+    importer, found = _recognized(_parts(sources(source), part))
+    model = importer.convert(found, options)
+    options.refuse_unused(importer.library)
+    check_sound(CALL, model, InvalidValueError)
+    if isinstance(found.module, nn.Module) and importer.exact and options.extrapolation is None:
+        check_live(found.module, model)
+    return model
+
+
+def _parts(found: list[Source], part: str | None) -> list[Source]:
+    """Return the parts of that name, which there must be."""
+    if part is None:
+        return found
+    below = [one.below(part) for one in found]
+    if not any(one.state for one in below):
+        known = {key.partition(".")[0]: None for one in found for key in one.state}
+        expected = f"submodule to be a name in front of tensors ({', '.join(list(known)[:8])})"
+        advice = "list_kans tells the names of what can be imported"
+        raise InvalidValueError(message(CALL, expected, repr(part), advice))
+    return below
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoundKAN:
+    """A network found in a file or module.
+
+    Attributes
+    ----------
+    name : str
+        Of the submodule that is one; empty for all that was given.
+    library : str
+        Whose layout its tensors have.
+    widths : tuple of int
+        Number of features, of nodes of each hidden layer, and of outputs; empty where it cannot be
+        imported as it is, for `reason`.
+    """
+
+    name: str
+    library: str
+    widths: tuple[int, ...] = ()
+    reason: str = ""
+
+
+def list_kans(source: Any) -> list[FoundKAN]:
+    """List the Kolmogorov-Arnold networks in a file, module or state dict.
+
+    Parameters
+    ----------
+    source : str or path, nn.Module, or mapping
+        As for `import_model`, whose `submodule` takes the names.
+
+    Examples
+    --------
+    >>> import torch
+    >>> parts = {"body": torch.nn.Linear(3, 3), "head": KAN([3, 2, 1])}
+    >>> [(one.name, one.widths) for one in list_kans(torch.nn.ModuleDict(parts))]
+    [('head', (3, 2, 1))]
+    """
+    found: dict[tuple[int, str], FoundKAN] = {}
+    for index, one in enumerate(sources(held_network(CALL, source))):
+        taken: set[str] = set()
+        for known in IMPORTERS:
+            for parent, tensors in known.layers(one.state).items():
+                keys = {join(parent, name) for name in tensors}
+                name = stem_of(parent).removesuffix("layers").rstrip(".")
+                if not keys & taken and (index, name) not in found:
+                    part = one.below(name) if name else one
+                    found[index, name] = _listed(name, known, part)
+                taken |= keys
+    return list(found.values())
+
+
+def _listed(name: str, known: Importer, part: Source) -> FoundKAN:
+    try:
+        model = known.convert(part, ImportOptions())
+    except KanlensError as error:
+        return FoundKAN(name=name, library=known.library, reason=str(error))
+    return FoundKAN(name=name, library=known.library, widths=model.widths)
 
 
 def _is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    check_file(path, call=CALL)
+    path = check_file(located(path), call=CALL)
     if first_bytes(path)[8:] != b"{":  # no .safetensors file
         return False
     return read_metadata(path, call=CALL).get("format") == FORMAT

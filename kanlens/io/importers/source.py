@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor, nn
 
 from kanlens.checks import message
 from kanlens.errors import DTypeError, FileFormatError, KanlensError
+from kanlens.io.importers.containers import (
+    ADVICE,
+    located,
+    read_archive,
+    read_facts,
+    refusal,
+    state_of,
+)
+from kanlens.io.importers.inert import Inert, submodule
+from kanlens.io.importers.settings import CALL, ImportOptions
 from kanlens.io.tensor_files import (
     check_file,
     first_bytes,
@@ -26,8 +37,6 @@ from kanlens.io.tensor_files import (
 )
 from kanlens.model.network import KAN
 
-CALL = "import_model"
-_ADVICE = "Save torch.save(model.state_dict(), path)"
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
 _UNREADABLE = (
     *(RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError),
@@ -37,26 +46,86 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """Tensors by name, what error messages call them, and their module, if one was given."""
+    """Tensors by name, what error messages call them, their module, and a file of facts."""
 
     name: str
     state: dict[str, Tensor]
-    module: nn.Module | None = None
+    module: Any = None  # a live one, or an inert one read from a pickle
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    spelling: Mapping[str, str] = field(default_factory=dict)  # names as they were found
+
+    def owner(self, path: str) -> Any:
+        """Return the module at a path; None if there is none, or none is known."""
+        return submodule(self.module, path)
+
+    def below(self, path: str) -> Source:
+        """Return the part of a network that a name leads to."""
+        start = f"{path}."
+        parts = {key[len(start) :]: one for key, one in self.state.items() if key.startswith(start)}
+        names = {
+            key[len(start) :]: old for key, old in self.spelling.items() if key.startswith(start)
+        }
+        place, module = f"{path!r} of {self.name}", self.owner(path)
+        return replace(self, name=place, state=parts, module=module, spelling=names)
+
+    def spelled(self, parent: str, name: str) -> str:
+        """Return the name of a tensor as it was found."""
+        key = f"{parent}.{name}" if parent else name
+        return self.spelling.get(key, key)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ImportOptions:
-    """What the caller knows and a state dict does not say; None leaves it to the importer."""
+def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None) -> Source:
+    """Return tensors as a source, those that are kept in lists one a kind as layers of them all.
 
-    base_activation: str | type[nn.Module] | Callable[..., Any] | None = None
-    extrapolation: str | None = None
-    feature_names: Sequence[str] | None = None
-    output_names: Sequence[str] | None = None
+    That is ``layers.0.grid`` for ``grid_0``, ``layers.0.act_fun.coef`` for ``act_fun.0.coef``, and
+    one tensor for the networks of all features, each of which is ``models.<feature>``.
+    """
+    facts = facts if isinstance(facts, Mapping) else {}
+    keys: dict[str, list[str]] = {}
+    for key in state:
+        keys.setdefault(_respelled(key, state), []).append(key)
+    tensors = {new: state[old[0]] for new, old in keys.items() if len(old) == 1}
+    for new, old in keys.items():
+        if len(old) > 1:
+            parts = [state[key] for key in old]
+            same = len({part.shape for part in parts}) == 1
+            tensors |= {new: torch.stack(parts)} if same else dict(zip(old, parts, strict=True))
+    spelling = {new: old[0] for new, old in keys.items() if len(old) == 1 and new != old[0]}
+    return Source(name=name, state=tensors, module=module, facts=facts, spelling=spelling)
 
-    @property
-    def given(self) -> tuple[str, ...]:
-        """Names of the options that are set."""
-        return tuple(name for name, value in vars(self).items() if value is not None)
+
+def _respelled(key: str, state: Mapping[str, Tensor]) -> str:
+    for mark, pattern, layout in _SPELLINGS:
+        part = pattern.fullmatch(key)
+        if part and part["stem"] + mark in state:
+            return layout.format(**part.groupdict(), depth=_depth(part["stem"], state))
+    return key
+
+
+def _depth(stem: str, state: Mapping[str, Tensor]) -> int:
+    """Return the number of layers of the network of the first feature."""
+    start = f"{stem}models.0.layers."
+    return sum(key.startswith(start) and key.endswith(".spline_weight") for key in state)
+
+
+_LIST = "act_fun|symbolic_fun|biases|((base|spline|poly)_weight|spline_scaler|layer_norm|prelu)s"
+_PLACES = r"(?P<index>[0-9]{1,6})(?P<rest>(\.\w+)*)"
+_SPELLINGS = [
+    (mark, re.compile(rf"(?P<stem>(.+\.)?){pattern}"), "{stem}layers.{index}.{name}{rest}")
+    for mark in ("act_fun.0.coef", "spline_weights.0", "poly_weights.0")
+    for pattern in (
+        rf"(?P<name>{_LIST})\.{_PLACES}",
+        r"(?P<name>grid|(sub)?node_(bias|scale))_(?P<index>[0-9]{1,6})(?P<rest>)",
+    )
+]
+_SPELLINGS += [
+    ("models.0.layers.0.spline_weight", re.compile(rf"(?P<stem>(.+\.)?){pattern}"), layout)
+    for pattern, layout in (
+        (rf"models\.[0-9]{{1,6}}\.layers\.{_PLACES}", "{stem}layers.{index}{rest}"),
+        (r"linear\.(?P<rest>weight|bias)", "{stem}layers.{depth}.{rest}"),
+    )
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,12 +136,14 @@ class Importer:
     layout: str
     matches: Callable[[Mapping[str, Tensor]], bool]
     convert: Callable[[Source, ImportOptions], KAN]
+    layers: Callable[[Mapping[str, Tensor]], Mapping[str, Mapping[str, Tensor]]] = lambda state: {}
+    exact: bool = True  # whether a live module computes the formula, to rounding
 
 
 def sources(given: object) -> list[Source]:
     """Return every state dict in what the caller gave; dicts in dicts are looked through.
 
-    Files are read as data: .safetensors, or torch's with ``weights_only=True``.
+    Files are read as data: .safetensors, or torch's, of which nothing is run.
 
     Raises
     ------
@@ -81,25 +152,36 @@ def sources(given: object) -> list[Source]:
     MissingFileError
         If there is no such file.
     FileFormatError
-        If the file is truncated, holds pickled objects, or is of another format.
+        If the file is truncated, holds more than a network is made of, or is of another format.
     """
     if isinstance(given, nn.Module):
         state = {
             key: value for key, value in given.state_dict().items() if isinstance(value, Tensor)
         }
-        return [Source(name=f"the module {type(given).__name__}", state=state, module=given)]
+        return [found(f"the module {type(given).__name__}", state, given)]
     if isinstance(given, Mapping):
-        return _state_dicts(given, "the state dict", ())
+        return _state_dicts(given, "the state dict", (), {})
     if not isinstance(given, str | os.PathLike):
         expected = "a path, a Module or a state dict"
         advice = "Pass the trained model, or the name of its file"
         raise DTypeError(message(CALL, expected, type(given).__name__, advice))
-    path = check_file(given, call=CALL)
-    found = read_tensors(path)
-    if not isinstance(found, Mapping):
-        text = message(CALL, f"a state dict in {path.name!r}", f"a {type(found).__name__}", _ADVICE)
-        raise FileFormatError(text)
-    return _state_dicts(found, repr(path.name), ())
+    path = check_file(located(given), call=CALL)
+    return _in_file(path, read_tensors(path))
+
+
+def _in_file(path: Path, content: object) -> list[Source]:
+    """Return every state dict in what a file holds; tensors take no more room than the file."""
+    name = repr(path.name)
+    if isinstance(content, Inert):
+        content = {"": content}
+    if not isinstance(content, Mapping):
+        expected, got = f"a state dict in {name}", f"a {type(content).__name__}"
+        raise FileFormatError(message(CALL, expected, got, ADVICE))
+    result = _state_dicts(content, name, (), read_facts(path))
+    size = max((sum(t.nbytes for t in one.state.values()) for one in result), default=0)
+    if size > 4 * path.stat().st_size:
+        raise refusal(path.name, f"repeats its numbers, {size} bytes of tensors")
+    return result
 
 
 def read_tensors(path: Path) -> object:
@@ -111,45 +193,46 @@ def read_tensors(path: Path) -> object:
         expected, advice = "a file of torch.save or .safetensors", "It is truncated or foreign"
         raise FileFormatError(message(CALL, expected, f"{path.name!r}, neither", advice))
     try:
-        _refuse_script(path, start)
+        if start[:1] == b"P":
+            return read_archive(path)
         # as a file: by its name, torch reads whatever ends in .safetensors as that
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # what they say is said better below
             return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise _refusal(path, "is a pickled module") from error
+        what = (
+            "cannot be read (its pickle is damaged)" if start[:1] == b"P" else "is a pickled module"
+        )
+        raise refusal(path.name, what) from error
     except _UNREADABLE as error:
         if isinstance(error, KanlensError):
             raise
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise _refusal(path, f"cannot be read ({reason})") from error
+        reason = printable(" ".join(str(error).split())[:120]) or type(error).__name__
+        raise refusal(path.name, f"cannot be read ({reason})") from error
 
 
-def _refuse_script(path: Path, start: bytes) -> None:
-    """Refuse TorchScript, which some versions of torch.load would run."""
-    if start[:1] != b"P":
-        return
-    with ZipFile(path) as archive:
-        names = {name.rpartition("/")[2] for name in archive.namelist()}
-    if "constants.pkl" in names:
-        raise _refusal(path, "is a TorchScript program")
+def _state_dicts(
+    given: Mapping[Any, Any], name: str, under: tuple[str, ...], facts: Mapping[str, Any]
+) -> list[Source]:
+    """Collect mappings and inert modules that hold tensors, at any depth up to `_DEPTH`.
 
-
-def _refusal(path: Path, what: str) -> FileFormatError:
-    text = f"{CALL}: {printable(path.name)} {what}, expected a state dict. {_ADVICE}."
-    return FileFormatError(text)
-
-
-def _state_dicts(found: Mapping[Any, Any], name: str, under: tuple[str, ...]) -> list[Source]:
-    """Collect the mappings that hold tensors, at any depth up to `_DEPTH`."""
+    What Lightning calls hyper-parameters are facts.
+    """
+    given_facts = given.get("hyper_parameters")
+    if isinstance(given_facts, Mapping | Inert):
+        facts = given_facts if isinstance(given_facts, Mapping) else vars(given_facts)
     state = {
         key: value
-        for key, value in found.items()
+        for key, value in given.items()
         if isinstance(key, str) and isinstance(value, Tensor)
     }
-    place = f"{name} under {'.'.join(under)!r}" if under else name
-    result = [Source(name=place, state=state)] if state else []
-    for key, value in found.items():
+    place = f"{name} under {printable('.'.join(under))!r}" if under else name
+    result = [found(place, state, facts=facts)] if state else []
+    for key, value in given.items():
+        path = (*under, str(key)[:40]) if key != "" else under
         if isinstance(value, Mapping) and len(under) < _DEPTH:
-            result += _state_dicts(value, name, (*under, str(key)))
+            result += _state_dicts(value, name, path, facts)
+        elif isinstance(value, Inert) and "_modules" in vars(value):
+            place = f"{name} under {printable('.'.join(path))!r}" if path else name
+            result.append(found(place, state_of(value), value, facts))
     return result

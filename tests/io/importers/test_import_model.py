@@ -18,7 +18,7 @@ from kanlens.io.importers.source import Importer
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 
-KNOWN = "efficient-kan (layers.0.base_weight, layers.0.spline_weight, layers.0.grid)"
+KNOWN = "; ".join(f"{one.library} ({one.layout})" for one in importers.IMPORTERS)
 SAVE = "Save torch.save(model.state_dict(), path)."
 FOREIGN = ("base_weight", "spline_weight", "spline_scaler", "grid")
 

@@ -1,0 +1,279 @@
+"""What files wrap networks in, read as data: zipped pickles of torch, and pykan's three files.
+
+Nothing of a pickle is imported or run: its opcodes are those that torch writes, every name in it
+becomes an inert class, and only calls that rebuild tensors and plain containers do anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import itertools
+import math
+import os
+import struct
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import Unpickler
+from pickletools import genops
+from typing import Any
+from zipfile import ZipFile
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import message
+from kanlens.errors import FileFormatError
+from kanlens.io.importers.inert import Inert, children
+from kanlens.io.importers.settings import CALL
+from kanlens.io.tensor_files import printable
+from kanlens.outputs import Pathlike
+
+ADVICE = "Save torch.save(model.state_dict(), path)"
+_DEPTH, _MODULES = 64, 10_000  # of modules in modules, and of all
+_NUMBERS = "float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool"
+_STORAGES = "Float Double Half BFloat16 Long Int Short Char Byte Bool"
+_TYPES: dict[str, torch.dtype] = {
+    f"torch.{storage}Storage": getattr(torch, name)
+    for storage, name in zip(_STORAGES.split(), _NUMBERS.split(), strict=True)
+}
+_CALLED = {"torch", "numpy", "collections", "functools", "pathlib", "datetime", "_codecs"}
+_OPCODES = (
+    "PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BUILD NEWOBJ NEWOBJ_EX BINPERSID POP "
+    "BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET EMPTY_TUPLE EMPTY_DICT EMPTY_LIST EMPTY_SET "
+    "TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS ADDITEMS FROZENSET NONE NEWTRUE "
+    "NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINBYTES "
+    "SHORT_BINBYTES BINSTRING SHORT_BINSTRING"
+)
+
+
+def refusal(name: str, what: str) -> FileFormatError:
+    """Word the error of a file that is no state dict."""
+    return FileFormatError(f"{CALL}: {printable(name)} {what}, expected a state dict. {ADVICE}.")
+
+
+class _Stored:
+    """A tensor that stands in a pickle."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Names(type):
+    """The type of the names in a pickle: they are called only where that is harmless."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        path = getattr(cls, "path", "")
+        if path.partition(".")[0] not in _CALLED:
+            raise _CallError(path)
+        return super().__call__(*args, **options)
+
+
+class _CallError(ValueError):
+    """A pickle calls what no network needs."""
+
+
+class _Reader(Unpickler):
+    """Reads the pickle of a zip file; tensors lie within the storages that the file holds."""
+
+    def __init__(self, archive: ZipFile, name: str) -> None:
+        self.archive, self.root = archive, name[: -len("data.pkl")]
+        self.storages: dict[str, Tensor] = {}
+        super().__init__(io.BytesIO(archive.read(name)))
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for a name: an inert class, or one of a few harmless builders."""
+        path = printable(f"{module}.{name}")[:80]
+        builders: dict[str, Any] = {
+            "collections.OrderedDict": OrderedDict,
+            "builtins.set": set,
+            "__builtin__.set": set,
+            "torch._utils._rebuild_tensor_v2": _rebuilt,
+            "torch._utils._rebuild_parameter": lambda data, *_: data,
+        }
+        found = builders.get(path, _TYPES.get(path))
+        return _Names("Inert", (Inert,), {"path": path}) if found is None else found
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        """Return the storage of that name, all of it, as it stands in the file."""
+        kind, dtype, key, _, count = pid
+        if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
+            raise ValueError("a storage of another kind")
+        if key not in self.storages:
+            data = self.archive.read(f"{self.root}data/{key}")
+            if type(count) is not int or len(data) != count * dtype.itemsize:
+                raise ValueError(f"storage {key[:20]!r} has {len(data)} bytes")
+            values = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0)
+            self.storages[key] = values.to(dtype)
+        return self.storages[key]
+
+
+def _rebuilt(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> _Stored:
+    """Return a tensor that lies within its storage and repeats none of it."""
+    numbers = (offset, *size, *stride)
+    whole = all(type(n) is int and n >= 0 for n in numbers) and len(size) == len(stride)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=False))
+    if not whole or math.prod(size) > len(storage) or (all(size) and last >= len(storage)):
+        raise ValueError(f"a tensor of shape {tuple(size)[:8]} beyond its storage")
+    return _Stored(storage.as_strided(tuple(size), tuple(stride), offset))
+
+
+def check_archive(path: Path) -> list[str]:
+    """Return the names in a zip file; refuse members that would take more room than the file."""
+    with ZipFile(path) as archive:
+        members = archive.infolist()
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise refusal(path.name, "is a zip file of more than it can hold")
+    return [member.filename for member in members]
+
+
+def read_archive(path: Path) -> object:
+    """Return what a zip file of torch.save holds, as plain containers, tensors and inert objects.
+
+    Raises
+    ------
+    FileFormatError
+        If a pickle in it asks for more than what a network is made of.
+    """
+    names = check_archive(path)
+    if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
+        raise refusal(path.name, "is a TorchScript program")
+    pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
+    with ZipFile(path) as archive:
+        order = [name for name in names if name.endswith("byteorder")]
+        if len(pickles) != 1 or (order and archive.read(order[0]) != b"little"):
+            raise refusal(path.name, "is no file of torch.save, or of another byte order")
+        try:
+            with archive.open(pickles[0]) as content:
+                _check_opcodes(content)
+            return _unwrapped(_Reader(archive, pickles[0]).load(), path.name)
+        except _CallError as error:
+            raise refusal(path.name, f"is a pickled module that calls {error}") from error
+
+
+def _check_opcodes(content: Any) -> None:
+    """Refuse opcodes that torch does not write, and a memory of more than there is to keep."""
+    known = _OPCODES.split()
+    for count, (opcode, argument, _) in enumerate(genops(content)):
+        if opcode.name not in known:
+            raise ValueError(f"opcode {opcode.name}")
+        if opcode.name in ("BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
+            raise ValueError(f"object {argument} of {count}")
+
+
+def _unwrapped(root: Any, name: str) -> object:
+    """Put tensors in their places; refuse a module of kanlens, which is more than its tensors."""
+    top, seen = {"": root}, set()
+    stack: list[Any] = [top]
+    while stack:
+        one = stack.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, Inert) and one.path.startswith("kanlens."):
+            raise refusal(name, "is a pickled module")
+        held = one if isinstance(one, dict) else vars(one) if isinstance(one, Inert) else {}
+        for key, value in held.items():
+            if isinstance(value, _Stored):
+                held[key] = value.tensor
+            elif isinstance(value, dict | Inert):
+                stack.append(value)
+    return top[""]
+
+
+def state_of(module: Any) -> dict[str, Tensor]:
+    """Return the state dict of an inert module."""
+    found: dict[str, Tensor] = {}
+    stack, count = [("", module)], 0
+    while stack:
+        (start, one), count = stack.pop(), count + 1
+        if count > _MODULES or start.count(".") > _DEPTH:
+            expected = f"a module of at most {_MODULES} others"
+            raise FileFormatError(message(CALL, expected, "more, or deeper", ADVICE))
+        hidden = vars(one).get("_non_persistent_buffers_set")
+        for kind in ("_parameters", "_buffers"):
+            for key, value in children(one, kind).items():
+                kept = not isinstance(hidden, set) or key not in hidden
+                if isinstance(key, str) and isinstance(value, Tensor) and kept:
+                    found[start + key] = value
+        below = children(one, "_modules").items()
+        stack += [
+            (f"{start}{name}.", child)
+            for name, child in reversed(below)
+            if isinstance(name, str) and isinstance(child, Inert)
+        ]
+    return found
+
+
+# --- pykan's three files -----------------------------------------------------------------------
+
+_ENDS = ("_state", "_config.yml", "_cache_data")
+_MOST, _NESTED = 2**22, 64  # bytes of a configuration, and lists in lists, which take long to read
+
+
+def located(path: Pathlike) -> Pathlike:
+    """Return the state of pykan's three files: one of them, or what they begin with, is given."""
+    text = os.fspath(path)
+    stem = next((text[: -len(end)] for end in _ENDS if text.endswith(end)), text)
+    try:
+        there = Path(f"{stem}_state").is_file() and (stem != text or not Path(text).exists())
+    except (OSError, ValueError):  # a name that no file can have
+        return path
+    return f"{stem}_state" if there else path
+
+
+def read_facts(path: Path) -> Mapping[str, Any]:
+    """Return what pykan's configuration says of the state beside it; nothing if there is none."""
+    beside = path.with_name(path.name.removesuffix("_state") + "_config.yml")
+    if not path.name.endswith("_state") or not beside.is_file():
+        return {}
+    import yaml
+
+    bad = (yaml.YAMLError, OSError, ValueError, RecursionError, TypeError, LookupError)
+    try:
+        if beside.stat().st_size > _MOST:
+            raise ValueError("it is too long")
+        text = beside.read_text(encoding="utf-8")
+        steps = ((c in "[{") - (c in "]}") for c in text)
+        deep = max(itertools.accumulate(steps, initial=0)) > _NESTED
+        if deep or any(part * _NESTED in text for part in ("- ", " ")):
+            raise ValueError("it is too deep")
+        found = yaml.load(text, _loader())
+    except (*bad, AttributeError, struct.error) as error:
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        expected, advice = "the configuration of pykan", "Remove it, or save the model again"
+        got = f"{beside.name!r} ({printable(reason)})"
+        raise FileFormatError(message(CALL, expected, got, advice)) from error
+    return found if isinstance(found, dict) else {}
+
+
+@functools.cache
+def _loader() -> Any:
+    """Return a loader of plain YAML and of what pykan writes: NumPy numbers, and named objects."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        def flatten_mapping(self, node: Any) -> None:
+            """Merge nothing: keys that are merged again and again would fill the memory."""
+
+    def number(loader: Any, node: Any) -> Any:
+        kinds = {"i4": "<i", "i8": "<q", "f4": "<f", "f8": "<d"}
+        dtype, raw = node.value
+        return struct.unpack(kinds[dtype.value[0][1].value[0].value], base64.b64decode(raw.value))[
+            0
+        ]
+
+    for module in ("core", "_core"):
+        tag = f"tag:yaml.org,2002:python/object/apply:numpy.{module}.multiarray.scalar"
+        Loader.add_constructor(tag, number)
+    for kind in ("object:", "name:"):
+        tag = f"tag:yaml.org,2002:python/{kind}"
+        Loader.add_multi_constructor(tag, lambda loader, name, node: name)
+    tag = "tag:yaml.org,2002:python/tuple"
+    Loader.add_constructor(tag, lambda loader, node: loader.construct_sequence(node, deep=True))
+    return Loader

@@ -1,0 +1,260 @@
+"""Layers recognized by their tensors, and networks that are a row of such layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import message
+from kanlens.errors import DTypeError, InvalidValueError, ShapeError
+from kanlens.io.importers.inert import attribute, class_of
+from kanlens.io.importers.settings import CALL, ImportOptions
+from kanlens.io.importers.source import Importer, Source
+from kanlens.io.importers.stages import Affine, Edges, Norm, Stage, elementwise, linear, network
+from kanlens.model.network import KAN
+
+Tensors = dict[str, Tensor]
+Size = int | None  # None: any
+
+_INDEXED = re.compile(r"(?:(.*)\.)?([0-9]{1,6})((?:\.[A-Za-z_]\w*)*)")
+_ADVICE = "The tensors are not those of one layer; save the model again"
+_SILENT = ("Dropout", "Dropout1d", "Identity", "Flatten")  # nothing in eval mode
+_SPOKEN = {"SiLU": "silu", "GELU": "gelu", "Tanh": "tanh"}
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A kind of layer: its library, how it is read, tensors that mark it and that it may have."""
+
+    library: str
+    read: Callable[[Group], list[Stage]]
+    marks: str  # with spaces between
+    others: str = ""
+    fits: Callable[[Tensors], bool] = lambda tensors: True
+    base: str = "silu"  # the function beside the splines by default
+    exact: bool = True
+
+    def groups(self, state: Mapping[str, Tensor]) -> dict[str, Tensors]:
+        """Return the tensors of every layer of this kind by the layer's name in front of theirs."""
+        found: dict[str, Tensors] = {}
+        marks, others = self.marks.split(), self.others.split()
+        for key in state:
+            parent = key[: -len(marks[0])].rstrip(".")
+            if key == join(parent, marks[0]):
+                names = [n for n in marks + others if join(parent, n) in state]
+                group = {name: state[join(parent, name)] for name in names}
+                if all(mark in group for mark in marks) and self.fits(group):
+                    found[parent] = group
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The tensors of one layer, by their names in its layout."""
+
+    name: str  # "layers.0"
+    tensors: Tensors
+    layout: Layout
+    source: Source
+    options: ImportOptions
+
+    def get(self, name: str, *shape: Size) -> Tensor:
+        """Return a tensor of that shape; refuse another, integers and tensors without data."""
+        found = self.find(name, *shape)
+        if found is None:
+            advice = "Save the whole state dict, buffers included"
+            expected = f"a tensor {self.source.spelled(self.name, name)} in {self.source.name}"
+            raise ShapeError(message(CALL, expected, "none", advice))
+        return found
+
+    def find(self, name: str, *shape: Size) -> Tensor | None:
+        """Return a tensor as `get` does, or None if there is none."""
+        tensor = self.tensors.get(name)
+        key = self.source.spelled(self.name, name)
+        return None if tensor is None else checked(key, tensor, *shape)
+
+    def known(self, name: str, default: Any = None) -> Any:
+        """Return what the module of the layer, one around it, or a file beside it says."""
+        parts = self.name.split(".")
+        paths = [".".join(parts[:count]) for count in range(len(parts), -1, -1)]
+        found = [attribute(self.source.owner(path), name) for path in paths]
+        found.append(self.source.facts.get(name))
+        return next((one for one in found if one is not None), default)
+
+    def setting(self, name: str) -> Any:
+        """Return what the caller or a module says; ask for it where none does."""
+        return self.options.setting(name, self.layout.library, self.known(name))
+
+    def base(self) -> str:
+        """Return the name of the function beside the splines."""
+        names = ("base_name", "base_activation", "base_fun_name")
+        found = (self.known(name) for name in names)
+        return self.options.base(next((one for one in found if one is not None), self.layout.base))
+
+
+def join(parent: str, name: str) -> str:
+    """Return the name of a tensor in a state dict."""
+    return f"{parent}.{name}" if parent else name
+
+
+def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
+    """Return a tensor of floating dtype and of a shape (None: any length); refuse another."""
+    fits = tensor.dim() == len(shape) and all(
+        want in (None, size) for want, size in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        words = ", ".join("any" if size is None else str(size) for size in shape)
+        expected = f"{key} of shape ({words}{',' if len(shape) == 1 else ''})"
+        raise ShapeError(message(CALL, expected, str(tuple(tensor.shape)), _ADVICE))
+    if tensor.is_meta or tensor.layout != torch.strided or not tensor.is_floating_point():
+        got = "no data" if tensor.is_meta else str(tensor.dtype)
+        expected = f"{key} to be a dense tensor of floating dtype"
+        raise DTypeError(message(CALL, expected, got, "Save the model in float32 or float64"))
+    return tensor.detach()
+
+
+def importer(layout: Layout) -> Importer:
+    """Return the importer of networks that are a row of layers of one kind."""
+
+    def convert(source: Source, options: ImportOptions) -> KAN:
+        return network(row(source, options, layout), options)
+
+    return Importer(
+        library=layout.library,
+        layout=", ".join(layout.marks.split()[:2]),
+        matches=lambda state: bool(layout.groups(state)),
+        convert=convert,
+        layers=layout.groups,
+        exact=layout.exact,
+    )
+
+
+def row(
+    source: Source, options: ImportOptions, layout: Layout, passed: Tensors | None = None
+) -> list[Stage]:
+    """Return the stages of one layer, or of numbered layers in a row.
+
+    Every tensor is of a layer of that kind or of torch's linear and normalizing layers between
+    them, or is among those `passed` over.
+    """
+    found = {parent: (layout, tensors) for parent, tensors in layout.groups(source.state).items()}
+    stems = {stem_of(parent) for parent in found}
+    own = {join(parent, name) for parent, (_, tensors) in found.items() for name in tensors}
+    for other in BETWEEN:
+        rest = {key: tensor for key, tensor in source.state.items() if key not in own}
+        for parent, tensors in other.groups(rest).items():
+            if _INDEXED.fullmatch(parent) and stem_of(parent) in stems:
+                found.setdefault(parent, (other, tensors))
+    order = in_order(list(found), source)
+    refuse_others(source, [join(p, n) for p, (_, ts) in found.items() for n in ts], passed or {})
+    stages: list[Stage] = []
+    for parent in order:
+        if parent not in found:
+            stages += _silent(source, parent, stages)
+            continue
+        kind, tensors = found[parent]
+        stages += kind.read(Group(parent, tensors, kind, source, options))
+    return stages
+
+
+def stem_of(parent: str) -> str:
+    """Return what stands before the number of a layer: "model.layers" of "model.layers.0"."""
+    part = _INDEXED.fullmatch(parent)
+    return (part[1] or "") if part else parent
+
+
+def in_order(parents: list[str], source: Source) -> list[str]:
+    """Return the names of layers from input to output: of one, or of numbered ones.
+
+    Modules without tensors, which only a module knows of, are among them.
+    """
+    parts = {parent: _INDEXED.fullmatch(parent) for parent in parents}
+    if len(parts) == 1 and None in parts.values():
+        return list(parts)
+    heads = {part[1] if part else parent for parent, part in parts.items()}
+    if None in parts.values() or len(heads) > 1:
+        shown = ", ".join(repr(parent) for parent in sorted(parts)[:4])
+        got = f"layers {shown}{', ...' if len(parts) > 4 else ''}"
+        advice = "Pass the part of the model that is one KAN"
+        raise InvalidValueError(message(CALL, f"one KAN in {source.name}", got, advice))
+    order = dict(sorted((int(part[2]), parent) for parent, part in parts.items() if part))
+    head, index = heads.pop() or "", 0
+    while index <= max(order) or source.owner(join(head, str(index))) is not None:
+        if index not in order and source.owner(join(head, str(index))) is not None:
+            order[index] = join(head, str(index))
+        index += 1
+    if sorted(order) != list(range(len(order))):
+        got = ", ".join(str(index) for index in sorted(order)[:8])
+        expected = f"layers in {source.name} to be numbered from 0 without gaps"
+        raise InvalidValueError(message(CALL, expected, got, "Pass every layer of the KAN"))
+    return [order[index] for index in sorted(order)]
+
+
+def _silent(source: Source, parent: str, before: list[Stage]) -> list[Stage]:
+    """Return the stages of a module without tensors: none, or a function of each node."""
+    kind, last = class_of(source.owner(parent)), before[-1] if before else None
+    if kind in _SILENT:
+        return []
+    if kind in _SPOKEN and isinstance(last, Edges):
+        return [elementwise(parent, _SPOKEN[kind], last.widths[1], last.base)]
+    expected = f"only {', '.join((*_SILENT, *_SPOKEN))} between the layers of {source.name}"
+    advice = "Pass the part of the model that is the KAN"
+    raise InvalidValueError(message(CALL, expected, f"{kind} as {parent}", advice))
+
+
+def refuse_others(source: Source, known: Iterable[str], passed: Tensors) -> None:
+    """Refuse tensors that are of no layer."""
+    known = {*known, *passed}
+    others = [source.spelled("", key) for key in source.state if key not in known]
+    if others:
+        shown = ", ".join(repr(key) for key in others[:3])
+        expected = f"only layers of a KAN in {source.name}"
+        got = f"{len(others)} other tensor{'s' if len(others) > 1 else ''} ({shown})"
+        if len(others) > 3:
+            got = f"{got[:-1]}, ...)"
+        advice = "Pass the part of the model that is the KAN"
+        raise InvalidValueError(message(CALL, expected, got, advice))
+
+
+def _linear(group: Group) -> list[Stage]:
+    weight = group.get("weight", None, None)
+    return [linear(group.name, weight, group.find("bias", len(weight)))]
+
+
+def _batch_norm(group: Group) -> list[Stage]:
+    """Return eval-mode batch normalization, an affine map of every node."""
+    mean = group.get("running_mean", None)
+    shape, eps = mean.shape, _eps(group)
+    scale = (group.get("running_var", *shape) + eps).rsqrt()
+    weight, bias = group.find("weight", *shape), group.find("bias", *shape)
+    scale = scale if weight is None else scale * weight
+    return [Affine(scale=scale, shift=-mean * scale + (0 if bias is None else bias))]
+
+
+def _eps(group: Group) -> float:
+    found = attribute(group.source.owner(group.name), "eps")
+    return found if isinstance(found, float) else 1e-5
+
+
+def _layer_norm(group: Group) -> list[Stage]:
+    weight = group.get("weight", None)
+    eps = _eps(group)
+    return [Norm(weight=weight, bias=group.get("bias", *weight.shape), eps=eps)]
+
+
+BETWEEN = (
+    Layout(
+        "torch",
+        _batch_norm,
+        "running_mean running_var",
+        "weight bias num_batches_tracked",
+    ),
+    Layout("torch", _linear, "weight", "bias", lambda tensors: tensors["weight"].dim() == 2),
+    Layout("torch", _layer_norm, "weight bias", "", lambda tensors: tensors["weight"].dim() == 1),
+)
+"""Layers of torch that stand between layers of a KAN in a row."""

@@ -1,0 +1,62 @@
+"""A live module against what was made of it, on rows inside, at and outside the grid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError
+from kanlens.io.importers.inert import class_of
+from kanlens.io.importers.settings import CALL
+from kanlens.model.network import KAN
+from kanlens.splines.spline import breakpoints
+
+_ROWS = 24
+_BOUNDS = {torch.float64: 1e-6}  # of the largest output: even grids are often made in float32
+_BOUND = 1e-4
+_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+
+
+def probes(model: KAN) -> Tensor:  # (row, in)
+    """Return rows inside the grid, on its breakpoints, and up to a whole grid beyond it."""
+    first = model.layers[0]
+    low, high = first.domain()
+    cuts = breakpoints(first.grid, first.spline_order).mT[:_ROWS]
+    draw = torch.Generator().manual_seed(0)
+    shares = torch.rand(2 * _ROWS, len(low), generator=draw).to(low)
+    shares[_ROWS:] = 3 * shares[_ROWS:] - 1
+    return torch.cat([low + (high - low) * shares, cuts])
+
+
+@torch.no_grad()
+def check_live(module: nn.Module, model: KAN) -> None:
+    """Refuse a module whose own outputs are not those of the network made of its tensors.
+
+    A module that takes no such rows cannot be asked: a convolution, or one around the network.
+    """
+    x = full = probes(model)
+    kept = getattr(module, "input_id", None)
+    if isinstance(kept, Tensor) and kept.numel() == x.shape[1]:  # the columns that pykan takes
+        full = x.new_zeros(len(x), int(kept.max()) + 1)
+        full[:, kept.long()] = x
+    modes = {one: one.training for one in module.modules()}
+    random = torch.get_rng_state()
+    try:
+        found = module.eval()(full)
+    except _FAILURES:
+        return
+    finally:
+        for one, mode in modes.items():
+            one.training = mode
+        torch.set_rng_state(random)
+    ours = model(x)
+    if not isinstance(found, Tensor) or found.shape != ours.shape:
+        return
+    size = float(found.abs().nan_to_num(0.0, 0.0, 0.0).max())
+    off = float((found - ours).abs().nan_to_num(0.0, 0.0, 0.0).max())
+    if off > _BOUNDS.get(ours.dtype, _BOUND) * size:
+        expected = f"{class_of(module)} to compute what its library does with these tensors"
+        got = f"outputs {off:.3g} apart, of size {size:.3g}"
+        advice = "Its forward is another; import its state dict if that is meant"
+        raise InvalidValueError(message(CALL, expected, got, advice))

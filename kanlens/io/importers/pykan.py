@@ -1,0 +1,206 @@
+"""pykan, old and new, and microkan: splines and symbolic edges, subnodes, products, node affine.
+
+A network is one state dict beside facts that it does not hold: the names of symbolic functions,
+the numbers of factors, the base function. They stand in ``_config.yml``, or in the live model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.functions.catalog import FUNCTIONS
+from kanlens.io.importers.inert import attribute
+from kanlens.io.importers.layouts import Group, Layout
+from kanlens.io.importers.settings import CALL
+from kanlens.io.importers.stages import Affine, Edges, Products, Stage, inserted, one_by_one
+from kanlens.model.function_layer import SPLINE, FunctionTable
+from kanlens.splines.spline import extend
+
+_TURN = math.pi / 2
+_SAME = {
+    "sgn": "sign",
+    "0": "constant",
+    "x^0.5": "sqrt",
+    "1/x^0.5": "1/sqrt",
+    "1/sqrt(x)": "1/sqrt",
+}
+_OTHERS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {  # by a, b, c, d
+    "cos": ("sin", lambda p: p + p.new_tensor([0, _TURN, 0, 0])),
+    "arccos": ("arcsin", lambda p: p * p.new_tensor([1, 1, -1, 1]) + _raised(p, _TURN)),
+    "sigmoid": ("tanh", lambda p: p * 0.5 + p * p.new_tensor([0, 0, 0, 0.5]) + _raised(p, 0.5)),
+}
+
+
+def _raised(p: Tensor, share: float) -> Tensor:
+    """Return the rise of d by a share of c."""
+    return torch.stack([*[p.new_zeros(())] * 3, share * p[2]])
+
+
+def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
+    """Return the function of kanlens that a function of pykan is, with its a, b, c, d."""
+    if name in _OTHERS:
+        known, change = _OTHERS[name]
+        return known, change(parameters)
+    known = _SAME.get(name, name)
+    if known not in FUNCTIONS:
+        advice = "Register it with kanlens.register_function, under that name"
+        expected = "symbolic edges of functions that are known"
+        raise InvalidValueError(message(CALL, expected, repr(name), advice))
+    return known, parameters
+
+
+def _symbolic(group: Group, shape: tuple[int, int]) -> tuple[Tensor, FunctionTable, Tensor | None]:
+    """Return mask (out, in), names and parameters (out, in, 4) of symbolic edges."""
+    mask = group.find("symbolic_fun.mask", *shape)
+    if mask is None or not mask.any() or not group.known("symbolic_enabled", True):
+        return torch.zeros(shape), (), None
+    *above, _, layer = group.name.split(".")
+    live = group.source.owner(".".join([*above, "symbolic_fun", layer]))
+    names = group.source.facts.get(f"symbolic.funs_name.{layer}", attribute(live, "funs_name"))
+    rows = names if isinstance(names, list) and len(names) == shape[0] else [()]
+    if any(not isinstance(one, list) or len(one) != shape[1] for one in rows):
+        expected = (
+            f"names of the {int((mask != 0).sum())} symbolic edges of layer {layer}, (out, in)"
+        )
+        advice = "Keep _config.yml beside the state of pykan, or pass the live model"
+        got = "none" if names is None else "others"
+        raise InvalidValueError(message(CALL, expected, got, advice))
+    affine = group.get("symbolic_fun.affine", *shape, 4).clone()
+    table = [["spline"] * shape[1] for _ in range(shape[0])]
+    for out, in_ in mask.nonzero().tolist():
+        name, affine[out, in_] = translated(str(rows[out][in_])[:40], affine[out, in_])
+        table[out][in_] = name
+    affine[..., 2:] *= torch.where(mask == 0, 1.0, mask)[..., None]
+    return mask, tuple(map(tuple, table)), affine
+
+
+def _edges(group: Group, part: Tensor, base: Tensor, scaler: Tensor, **others: Any) -> Edges:
+    """Return the edges of a layer from (out, in, ...) tensors; masks may be fractions."""
+    mask, names, affine = _symbolic(group, (part.shape[0], part.shape[1]))
+    both = (part != 0) & (mask != 0)
+    if affine is not None and bool(both.any()):  # the sum of a spline and a function
+        added = {(out, in_): names[out][in_] for out, in_ in both.nonzero().tolist()}
+        names = tuple(
+            tuple(SPLINE if (out, in_) in added else name for in_, name in enumerate(row))
+            for out, row in enumerate(names)
+        )
+        others["bias"] = (affine[..., 3] * both).sum(1)
+        others |= one_by_one(added, affine)
+    factor = torch.where(part == 0, 1.0, part)
+    return Edges(
+        name=group.name,
+        base=base * factor,
+        activation=group.base(),
+        scaler=scaler * factor,
+        mask=((part != 0) | (mask != 0)).to(part.dtype),
+        functions=names,
+        affine=affine,
+        extrapolation=group.options.extrapolation or "zero",
+        **others,
+    )
+
+
+def _arities(group: Group, nodes: int, subnodes: int) -> tuple[int, ...]:
+    """Return the numbers of factors of a layer's products."""
+    if subnodes == nodes:
+        return ()
+    layer, found = int(group.name.rpartition(".")[2]), group.known("mult_arity")
+    if not isinstance(found, list):
+        found = group.setting("mult_arity")
+        arities: tuple[Any, ...] = (found,) * ((subnodes - nodes) // (found - 1))
+    else:
+        one = found[layer + 1] if layer + 1 < len(found) else None
+        arities = tuple(one) if isinstance(one, list) else ()
+    whole = all(type(arity) is int and arity > 1 for arity in arities)
+    if not whole or sum(arities) - len(arities) != subnodes - nodes or len(arities) > nodes:
+        expected = f"products of two and more that make {nodes} nodes of {subnodes} in {group.name}"
+        advice = "Pass the configuration of this model"
+        raise InvalidValueError(message(CALL, expected, "another mult_arity", advice))
+    return arities
+
+
+def _layer(group: Group) -> list[Stage]:
+    """Return the stages of one layer of pykan 0.1 and later."""
+    coef = group.get("act_fun.coef", None, None, None)
+    n_in, n_out, _ = coef.shape
+    parts = ("mask", "scale_base", "scale_sp")
+    mask, base, scaler = (group.get(f"act_fun.{name}", n_in, n_out).T for name in parts)
+    knots = group.get("act_fun.grid", n_in, None)
+    edges = _edges(group, mask, base, scaler, spline=coef.transpose(0, 1), knots=knots)
+    subnodes = [group.get(f"subnode_{name}", n_out) for name in ("scale", "bias")]
+    arities = _arities(group, len(group.get("node_scale", None)), n_out)
+    width = n_out - sum(arities) + len(arities)
+    scale, shift = (group.get(f"node_{name}", width) for name in ("scale", "bias"))
+    products = [Products(arities=arities)] if arities else []
+    return [edges.rescaled(*subnodes), *products, Affine(scale=scale, shift=shift)]
+
+
+def _old_layer(group: Group) -> list[Stage]:
+    """Return the stages of one layer of pykan 0.0, whose knots are those of every edge."""
+    bias = group.get("biases.weight", 1, None)[0]
+    coef, cuts = group.get("act_fun.coef", None, None), group.get("act_fun.grid", None, None)
+    n_out, order = len(bias), coef.shape[1] - cuts.shape[1] + 1
+    n_in = len(coef) // max(n_out, 1)
+    if order not in range(1, 6) or min(n_in, cuts.shape[1] - 1) < 1:
+        expected, got = f"{group.name} of splines of degree 1 to 5", f"degree {order}"
+        raise ShapeError(message(CALL, expected, got, "Train it with another k"))
+    coef, cuts = (
+        group.get("act_fun.coef", n_in * n_out, None),
+        group.get("act_fun.grid", len(coef), None),
+    )
+    parts = ("mask", "scale_base", "scale_sp")
+    found = [group.get(f"act_fun.{n}", len(coef)).reshape(n_out, n_in) for n in parts]
+    knots = extend(cuts, order).reshape(n_out, n_in, -1)
+    spline, knots = _on_shared_knots(coef.reshape(n_out, n_in, -1), knots)
+    edges = _edges(group, *found, spline=spline, knots=knots)
+    return [edges.rescaled(torch.ones_like(bias), bias)]
+
+
+def _on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
+    """Return coefficients (out, in, basis) and knots (in, knot) of splines with knots of their own.
+
+    Where the edges of an input differ, the knots of all are inserted into each, which is exact.
+    """
+    if bool((knots == knots[:1]).all()):
+        return coef, knots[0]
+    degree = knots.shape[2] - coef.shape[2] - 1
+    unions = [knots[:, i].unique().tolist() for i in range(knots.shape[1])]
+    most = max(map(len, unions))
+    for union in unions:  # as many knots for every input; more at the end change nothing
+        step = (union[-1] - union[0]) / len(union)
+        union += [union[-1] + step * place for place in range(1, most - len(union) + 1)]
+    rows = [
+        [
+            inserted(own, weights, degree, sorted(set(union) - set(own)))
+            for own, weights, union in zip(row, found, unions, strict=True)
+        ]
+        for row, found in zip(knots.tolist(), coef.tolist(), strict=True)
+    ]
+    return torch.tensor(rows, dtype=torch.float64).to(coef), torch.tensor(
+        unions, dtype=torch.float64
+    ).to(knots)
+
+
+LAYOUTS = (
+    Layout(
+        "pykan",
+        _layer,
+        "act_fun.coef node_bias",
+        "act_fun.grid act_fun.mask act_fun.scale_base act_fun.scale_sp symbolic_fun.mask "
+        "symbolic_fun.affine node_scale subnode_scale subnode_bias",
+    ),
+    Layout(
+        "pykan 0.0",
+        _old_layer,
+        "act_fun.coef biases.weight",
+        "act_fun.grid act_fun.mask act_fun.scale_base act_fun.scale_sp symbolic_fun.mask "
+        "symbolic_fun.affine",
+    ),
+)

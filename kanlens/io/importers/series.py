@@ -1,0 +1,286 @@
+"""Libraries whose edges are sums of bumps, waves or wavelets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError
+from kanlens.io.importers.inert import attribute, class_of
+from kanlens.io.importers.layouts import Group, Layout, join
+from kanlens.io.importers.settings import CALL
+from kanlens.io.importers.stages import (
+    Affine,
+    Edges,
+    Norm,
+    Stage,
+    one_by_one,
+    uniform,
+)
+
+
+def series_edges(
+    group: Group, names: tuple[str, ...], weight: Tensor, a: Any, b: Any, **others: Any
+) -> Edges:
+    """Return edges of a series with weights (out, in, n) of g(a x + b), a and b (in, n)."""
+    shape = weight.shape[1:]
+    ends = [torch.as_tensor(end, dtype=weight.dtype, device=weight.device) for end in (a, b)]
+    places = torch.stack([end.expand(shape) for end in ends], -1)
+    others.setdefault("base", weight.new_zeros(weight.shape[:2]))
+    options = {"name": group.name, "activation": "zero", "extrapolation": "linear"} | others
+    return Edges(**options, series=names, series_weight=weight, series_affine=places)
+
+
+def _bumps(
+    group: Group, name: str, weight: Tensor, centers: Tensor, a: Any, **others: Any
+) -> Edges:
+    """Return edges of one bump around every center (n,) or (in, n); the grid is their range."""
+    low, high = float(centers.min()), float(centers.max())
+    if low < high:
+        others["knots"] = uniform(low, high, 1, 1, weight, weight.shape[1])
+    return series_edges(group, (name,) * weight.shape[2], weight, a, -centers * a, **others)
+
+
+def _spacing(group: Group, grid: Tensor, *owner: str) -> float:
+    """Return the width of Gaussians: what is known of it, else the mean distance of centers."""
+    rbf = group.source.owner(join(group.name, ".".join(owner)))
+    found = group.options.settings.get("denominator", attribute(rbf, "denominator"))
+    group.options.used.add("denominator")
+    if isinstance(found, float | int) and found > 0:
+        return float(found)
+    return float(grid.max() - grid.min()) / max(len(grid) - 1, 1)
+
+
+def _normed(group: Group, edges: Edges) -> list[Stage]:
+    """Put the layer normalization of a layer before its series; its base sees raw inputs."""
+    n_in = edges.base.shape[1]
+    weight, bias = (group.find(f"layernorm.{name}", n_in) for name in ("weight", "bias"))
+    if weight is None or bias is None:
+        return [edges]
+    norm, raw = Norm(weight=weight, bias=bias), bool(edges.base.any())
+    if not raw or edges.series_weight is None or edges.series_affine is None:
+        return [norm, edges]
+    none, twice = torch.zeros_like(edges.base), [edges.knots] * 2 if edges.knots is not None else []
+    wide = replace(
+        edges,
+        base=torch.cat([none, edges.base], 1),
+        knots=torch.cat([one for one in twice if one is not None]) if twice else None,
+        series_weight=torch.cat([edges.series_weight, 0 * edges.series_weight], 1),
+        series_affine=torch.cat([edges.series_affine] * 2),
+    )
+    return [replace(norm, beside=True), wide]
+
+
+def _fast_kan(group: Group) -> list[Stage]:
+    grid = group.get("rbf.grid", None)
+    weight = group.get("spline_linear.weight", None, None)
+    n_out, n_in = len(weight), weight.shape[1] // max(len(grid), 1)
+    weight = group.get("spline_linear.weight", n_out, n_in * len(grid)).reshape(n_out, n_in, -1)
+    if "rbf.inv_denominator" in group.tensors:  # FasterKAN, whose forward has no use for it
+        return _normed(group, _bumps(group, "sech^2", weight, grid, 1.0))
+    base = group.find("base_linear.weight", n_out, n_in)
+    others: dict[str, Any] = {"bias": group.find("base_linear.bias", n_out)}
+    if base is not None:
+        others |= {"base": base, "activation": group.base()}
+    a = 1 / _spacing(group, grid, "rbf")
+    return _normed(group, _bumps(group, "gaussian", weight, grid, a, **others))
+
+
+def _bsrbf(group: Group) -> list[Stage]:
+    """Return splines and Gaussians of the same weights, of normalized inputs."""
+    base, grid = group.get("base_weight", None, None), group.get("rbf.grid", None)
+    n_out, n_in = base.shape
+    weight = group.get("spline_weight", n_out, n_in * len(grid)).reshape(n_out, n_in, -1)
+    a = 1 / _spacing(group, grid, "rbf")
+    edges = _bumps(group, "gaussian", weight, grid, a, base=base, activation=group.base())
+    knots = group.get("grid", n_in, None)
+    edges = replace(edges, spline=weight, knots=knots, extrapolation="zero")
+    norm = [group.get(f"layernorm.{name}", n_in) for name in ("weight", "bias")]
+    return [Norm(weight=norm[0], bias=norm[1]), edges]
+
+
+def _rbf_kan(group: Group) -> list[Stage]:
+    grid, base = group.get("rbf_linear.grid", None), group.get("base_linear.weight", None, None)
+    n_out, n_in = base.shape
+    weight = group.get("rbf_linear.spline_weight", n_in * len(grid), n_out)
+    weight = weight.reshape(n_in, len(grid), n_out).permute(2, 0, 1)
+    others: dict[str, Any] = {"bias": group.find("base_linear.bias", n_out)}
+    others["activation"] = group.base()
+    a = 1 / _spacing(group, grid, "rbf_linear")
+    return [_bumps(group, "gaussian", weight, grid, a, base=base, **others)]
+
+
+def _kanlib(group: Group) -> list[Stage]:
+    weight = group.get("coefficients", None, None, None)
+    n_out, n_in, n = weight.shape
+    scaler = group.find("weight_spline", n_out, n_in)
+    weight = weight if scaler is None else weight * scaler[..., None]
+    base, bias = group.find("weight_residual", n_out, n_in), group.find("bias_output", n_out)
+    others: dict[str, Any] = {"bias": bias, "activation": group.base()} | (
+        {} if base is None else {"base": base}
+    )
+    a = group.get("basis.epsilon", n_in, 1)
+    return [_bumps(group, "gaussian", weight, group.get("basis.grid", n_in, n), a, **others)]
+
+
+def _relu_kan(group: Group) -> list[Stage]:
+    low = group.get("phase_low", None, None)
+    high_name = "phase_height" if "phase_height" in group.tensors else "phase_high"
+    n_in, n = low.shape
+    high = group.get(high_name, n_in, n)
+    weight = group.get("equal_size_conv.weight", None, 1, n, n_in)
+    weight = weight.reshape(len(weight), n_in, n)  # as the library pairs them, in memory's order
+    k = _overlap(group, low, high)
+    middle, half = (low + high) / 2, (high - low) / 2
+    factor = (4 * (n - k) ** 2 / (k + 1) ** 2) ** 2 * half.clamp_min(0) ** 4
+    a = torch.where(half > 0, 1 / half, 1.0)
+    bias = group.get("equal_size_conv.bias", len(weight))
+    name = ("relu(1-x^2)^2",) * n
+    knots = uniform(float(low.min()), float(high.max()), 1, 1, weight, n_in)
+    return [series_edges(group, name, weight * factor, a, -middle * a, bias=bias, knots=knots)]
+
+
+def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
+    """Return k of ReLU-KAN: what untrained phases say, else what is known or given."""
+    step, width = low.diff(dim=1), high - low
+    even = bool(len(step) and step.numel()) and float(step.min()) > 0
+    k = round(float(width.mean() / step.mean())) - 1 if even else 0
+    g = low.shape[1] - k
+    if 0 < k < 9 and g > 0 and torch.allclose(step * g, torch.ones_like(step), atol=1e-4):
+        return k
+    found = group.known("k")
+    k = group.options.setting("spline_order", group.layout.library, found)
+    if k < low.shape[1]:
+        return int(k)
+    expected = f"spline_order below the {low.shape[1]} functions of {group.name}"
+    raise InvalidValueError(message(CALL, expected, str(k), "Pass what it was made with"))
+
+
+# --- waves -------------------------------------------------------------------------------------
+
+
+def _waves(group: Group, coefficients: Tensor, **others: Any) -> Edges:
+    """Return edges of cosines and sines of 1, 2, ... times x, from (2, out, in, n)."""
+    n = coefficients.shape[3]
+    weight, k = torch.cat([*coefficients], -1), torch.arange(1, n + 1).repeat(2)
+    b = torch.tensor([math.pi / 2, 0.0], dtype=torch.float64).repeat_interleave(n)
+    others["knots"] = uniform(-math.pi, math.pi, 1, 1, weight, weight.shape[1])
+    return series_edges(group, ("sin",) * (2 * n), weight, k, b, **others)
+
+
+def _fourier(group: Group) -> list[Stage]:
+    found = group.get("fouriercoeffs", 2, None, None, None)
+    bias = group.find("bias", 1, found.shape[1])
+    return _normed(group, _waves(group, found, bias=None if bias is None else bias[0]))
+
+
+def _lkan(group: Group) -> list[Stage]:
+    found = group.get("coeff", 2, None, None, None)
+    base = group.get("scale_base", *found.shape[1:3])
+    shape = (1,) if group.tensors["scale_spline"].dim() == 1 else base.shape
+    scale = group.get("scale_spline", *shape).expand_as(base)
+    return [_waves(group, found * scale[..., None], base=base, activation=group.base())]
+
+
+def _sine(group: Group) -> list[Stage]:
+    weight = group.get("amplitudes", None, None, None)
+    n_out, n_in, n = weight.shape
+    a = group.get("freq", 1, 1, 1, n).reshape(1, n)
+    b, bias = group.get("phase", 1, 1, n_in, n)[0, 0], group.get("bias", 1, n_out)[0]
+    return [series_edges(group, ("sin",) * n, weight, a, b, bias=bias)]
+
+
+_MEXICAN = 2 / (math.sqrt(3) * math.pi**0.25)
+_WAVELETS = {"mexican_hat": "mexican hat", "shannon": "sinc"}
+
+
+def _wavelets(group: Group) -> list[Stage]:
+    """Return edges of one wavelet each, and the normalization of their sums.
+
+    torch-conv-kan's layer has the same tensors and adds ``weight1 * SiLU(x)``.
+    """
+    weight = group.get("wavelet_weights", None, None)
+    n_out, n_in = weight.shape
+    scale, shift = (group.get(name, n_out, n_in) for name in ("scale", "translation"))
+    kind = group.options.setting("wavelet", group.layout.library, group.known("wavelet_type"))
+    factor = torch.full_like(weight[0], _MEXICAN if kind == "mexican_hat" else 1.0)
+    if kind == "shannon":
+        factor = torch.hamming_window(n_in, periodic=False, dtype=weight.dtype)
+    affine = torch.stack([1 / scale, -shift / scale, weight * factor, 0 * weight], -1)
+    name, base = _WAVELETS.get(kind, kind), torch.zeros_like(weight)
+    edges = Edges(name=group.name, base=base, activation="zero", extrapolation="linear")
+    own = class_of(group.source.owner(group.name)) == "WavKANLayer"
+    if own or group.options.base_activation is not None:
+        table = {(out, in_): name for out in range(n_out) for in_ in range(n_in)}
+        base = group.get("weight1", n_out, n_in)
+        edges = replace(edges, base=base, activation=group.base(), **one_by_one(table, affine))
+    else:
+        edges = replace(edges, functions=((name,) * n_in,) * n_out, affine=affine)
+    mean, var, gamma, beta = (
+        group.get(f"bn.{n}", n_out) for n in ("running_mean", "running_var", "weight", "bias")
+    )
+    slope = gamma * (var + 1e-5).rsqrt()
+    return [edges, Affine(scale=slope, shift=beta - mean * slope)]
+
+
+def _refused(group: Group) -> list[Stage]:
+    expected = f"a function of one row in {group.name or group.source.name}"
+    got = "inputs that are scaled by the minimum and maximum of the whole batch"
+    raise InvalidValueError(message(CALL, expected, got, "No other can be imported"))
+
+
+LAYOUTS = (
+    Layout(
+        "torchkan KAL", _refused, "poly_weights", "base_weights layer_norms.weight layer_norms.bias"
+    ),
+    Layout(
+        "torch-conv-kan KALN",
+        _refused,
+        "poly_weight",
+        "base_weight layer_norm.weight layer_norm.bias",
+    ),
+    Layout(
+        "BSRBF_KAN",
+        _bsrbf,
+        "base_weight spline_weight rbf.grid layernorm.weight",
+        "layernorm.bias grid",
+    ),
+    Layout(
+        "FastKAN, FasterKAN",
+        _fast_kan,
+        "rbf.grid spline_linear.weight",
+        "rbf.inv_denominator base_linear.weight base_linear.bias layernorm.weight layernorm.bias",
+    ),
+    Layout(
+        "RBF-KAN",
+        _rbf_kan,
+        "rbf_linear.grid rbf_linear.spline_weight base_linear.weight",
+        "base_linear.bias",
+    ),
+    Layout(
+        "KANLib GRBF",
+        _kanlib,
+        "coefficients basis.grid basis.epsilon",
+        "weight_spline weight_residual bias_output",
+    ),
+    Layout(
+        "Wav-KAN",
+        _wavelets,
+        "wavelet_weights scale translation bn.running_mean bn.running_var",
+        "weight1 bn.weight bn.bias bn.num_batches_tracked",
+    ),
+    Layout("FourierKAN", _fourier, "fouriercoeffs", "bias layernorm.weight layernorm.bias"),
+    Layout("LKAN FFT", _lkan, "coeff scale_base scale_spline k", "bias"),
+    Layout("SineKAN", _sine, "amplitudes freq phase bias"),
+    Layout(
+        "ReLU-KAN",
+        _relu_kan,
+        "phase_low equal_size_conv.weight equal_size_conv.bias",
+        "phase_height phase_high",
+    ),
+)

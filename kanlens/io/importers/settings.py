@@ -1,0 +1,119 @@
+"""What a file may not say of its network: asked of the caller, by one keyword each."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from kanlens.checks import check_choice, message
+from kanlens.errors import InvalidValueError
+from kanlens.functions.catalog import BASES, base_name
+from kanlens.io.importers.inert import path_of
+
+CALL = "import_model"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What may be given, in words and as a test, and what libraries do by default."""
+
+    words: str
+    holds: Callable[[Any], bool]
+    usual: Any
+
+
+def _real(value: Any, least: float = 0.0) -> bool:
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and least < float(value) < math.inf
+
+
+def _over_minus_one(value: Any) -> bool:
+    return _real(value, -1.0)
+
+
+def _rising(value: Any) -> bool:
+    pair = isinstance(value, list | tuple) and len(value) == 2
+    return pair and all(_real(end, -math.inf) for end in value) and value[0] < value[1]
+
+
+def _whole(least: int, most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _one_of(*names: str) -> Setting:
+    return Setting(f"one of {', '.join(names)}", lambda value: value in names, names[0])
+
+
+SETTINGS = {
+    "spline_order": Setting("a degree from 1 to 5", _whole(1, 5), 3),
+    "grid_range": Setting("two rising numbers", _rising, (-1, 1)),
+    "spline_width": Setting("a positive number", _real, 4.0),
+    "mult_arity": Setting("the number of factors of every product", _whole(2, 64), 2),
+    "denominator": Setting("the width of a Gaussian, positive", _real, None),
+    "wavelet": _one_of("mexican_hat", "morlet", "dog", "meyer", "shannon"),
+    "polynomials": _one_of("JacobiKAN", "OrthogPolyKANs"),
+    **{name: Setting("a number over -1", _over_minus_one, 1.0) for name in ("a", "b")},
+    **{name: Setting("a number over -1", _over_minus_one, 3.0) for name in ("alpha", "beta")},
+}
+"""Every keyword by which `import_model` is told what a file does not say."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImportOptions:
+    """What the caller knows and a state dict does not say; None leaves it to the importer."""
+
+    base_activation: str | type[nn.Module] | Callable[..., Any] | None = None
+    extrapolation: str | None = None
+    feature_names: Sequence[str] | None = None
+    output_names: Sequence[str] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+
+    def check(self) -> None:
+        """Refuse settings that are unknown or can have no such value."""
+        for name, value in self.settings.items():
+            check_choice(CALL, "keyword", name, SETTINGS)
+            if not SETTINGS[name].holds(value):
+                expected = f"{name} to be {SETTINGS[name].words}"
+                raise InvalidValueError(message(CALL, expected, repr(value), "Change it"))
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the options that are set."""
+        found = (name for name, value in vars(self).items() if value is not None)
+        return (*(name for name in found if name not in ("settings", "used")), *self.settings)
+
+    def setting(self, name: str, library: str, found: Any) -> Any:
+        """Return what the caller says, else what was found; ask for it where neither will do."""
+        self.used.add(name)
+        setting, value = SETTINGS[name], self.settings.get(name, found)
+        if setting.holds(value):
+            return value
+        expected = f"{name} ({setting.words}), which the tensors of {library} do not say"
+        advice = f"Pass {name}={setting.usual!r}, the default there, or what it was made with"
+        raise InvalidValueError(message(CALL, expected, "none", advice))
+
+    def refuse_unused(self, library: str) -> None:
+        """Refuse settings that a network of this library has no use for."""
+        for name in sorted(set(self.settings) - self.used):
+            expected, got = f"no {name} beside a network of {library}", repr(self.settings[name])
+            raise InvalidValueError(message(CALL, expected, got, "Leave it out"))
+
+    def base(self, found: Any) -> str:
+        """Return the name in `BASES` of a function found in a file, unless the caller knows."""
+        given = found if self.base_activation is None else self.base_activation
+        return base_name(_PATHS.get(path_of(given), given), call=CALL)
+
+
+_PATHS = {
+    f"{form.__module__}.{form.__name__}": name
+    for name, base in BASES.items()
+    for form in base.torch_forms
+    if getattr(form, "__module__", None)
+}
+"""Base activations by the full names that pickles and YAML give them."""

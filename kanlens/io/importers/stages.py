@@ -1,0 +1,294 @@
+"""Stages of a network, and the compiler that makes kanlens' layers and nodes of a row of them.
+
+Readers of checkpoints return stages; only this file knows how kanlens computes each of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import message, reworded
+from kanlens.data.schema import default_schema
+from kanlens.errors import InvalidValueError, KanlensError, ShapeError
+from kanlens.io.importers.settings import CALL, ImportOptions
+from kanlens.model.config import LayerConfig
+from kanlens.model.layers import LAYER_KINDS, KANLinear
+from kanlens.model.network import KAN
+from kanlens.model.products import Grouping, Nodes
+from kanlens.splines import spline
+
+_SERIES = ("series_weight", "series_affine")
+_DEGREES = "splines of degree 1 to 5"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Edges:
+    """Sums of edges: splines, a base function and, where `functions` says so, functions instead.
+
+    Attributes
+    ----------
+    base : Tensor, shape (out, in)
+        Weights of the base function `activation`.
+    spline, knots : Tensor, shapes (out, in, basis) and (in, knot), optional
+        B-splines, with the knots beyond the grid; none for edges without.
+    scaler, bias, mask : Tensor, shapes (out, in), (out,), (out, in), optional
+        As in `KANLinear`.
+    functions : tuple of tuple of str, shape (out, in)
+        As in `FunctionLinear`, with a, b, c, d of each edge in `affine`.
+    series : tuple of str
+        As in `SeriesLinear`, with `series_weight` (out, in, n) and `series_affine` (in, n, 2).
+    """
+
+    name: str
+    base: Tensor
+    activation: str = "silu"
+    spline: Tensor | None = None
+    knots: Tensor | None = None
+    scaler: Tensor | None = None
+    bias: Tensor | None = None
+    mask: Tensor | None = None
+    functions: tuple[tuple[str, ...], ...] = ()
+    affine: Tensor | None = None
+    series: tuple[str, ...] = ()
+    series_weight: Tensor | None = None
+    series_affine: Tensor | None = None
+    extrapolation: str = "zero"
+    grid_eps: float = 0.02
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Number of inputs and of outputs."""
+        return self.base.shape[1], self.base.shape[0]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors there are, as a layer of kanlens names them."""
+        names = {"base_weight": "base", "spline_weight": "spline", "grid": "knots"}
+        names |= {"spline_scaler": "scaler"}
+        names |= {
+            name: name for name in ("bias", "mask", "affine", *_SERIES[: 2 * bool(self.series)])
+        }
+        found = {name: getattr(self, own) for name, own in names.items()}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def rescaled(self, scale: Tensor, shift: Tensor) -> Edges:
+        """Return edges whose sums are ``scale * sum + shift``."""
+        bias = shift if self.bias is None else self.bias * scale + shift
+        column, factor = scale[:, None], scale.new_ones(len(scale), 4)
+        factor[:, 2:] = column
+        scaler, spline_ = self.scaler, self.spline
+        if scaler is not None:
+            scaler = scaler * column
+        elif spline_ is not None:
+            spline_ = spline_ * column[..., None]
+        affine = None if self.affine is None else self.affine * factor[:, None]
+        series = None if self.series_weight is None else self.series_weight * column[..., None]
+        changed = {"spline": spline_, "scaler": scaler, "bias": bias, "affine": affine}
+        changed["series_weight"] = series
+        return replace(self, base=self.base * column, **changed)  # type: ignore[arg-type]
+
+    def layer(self, dtype: torch.dtype, device: torch.device) -> KANLinear:
+        """Build the layer."""
+        n_in, n_out = self.widths
+        found, order, size = self.tensors, 1, 1
+        if self.spline is not None and self.knots is not None:
+            order = self.knots.shape[1] - self.spline.shape[2] - 1
+            size = self.spline.shape[2] - order
+        if min(n_out, n_in) < 1 or order not in range(1, 6) or size < 1:
+            expected = f"a layer {self.name!r} with {_DEGREES}" if self.name else _DEGREES
+            got = f"{n_out} x {n_in} splines of degree {order} on {size} intervals"
+            raise ShapeError(message(CALL, expected, got, "Train it with another spline_order"))
+        config = LayerConfig(
+            kind="function" if self.functions else "series" if self.series else "spline",
+            in_features=n_in,
+            out_features=n_out,
+            grid_size=size,
+            spline_order=order,
+            base_activation=self.activation,
+            extrapolation=self.extrapolation,
+            grid_eps=self.grid_eps,
+            enable_standalone_scale_spline=self.scaler is not None,
+            functions=self.functions,
+            series=self.series,
+        )
+        layer = LAYER_KINDS[config.kind].from_config(config).to(dtype=dtype, device=device)
+        layer.load_state_dict({**layer.state_dict(), **found})
+        return layer
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Products:
+    """Products of the last sums, in order; `arities` are their numbers of factors."""
+
+    arities: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Affine:
+    """A scale and a shift of every node: eval-mode batch normalization, pykan's node affine."""
+
+    scale: Tensor  # (node,)
+    shift: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Norm:
+    """Layer normalization over the nodes of a row; `beside` puts the raw nodes behind them."""
+
+    weight: Tensor  # (node,)
+    bias: Tensor
+    eps: float = 1e-5
+    beside: bool = False
+
+
+Stage: TypeAlias = Edges | Products | Affine | Norm
+
+
+def linear(name: str, weight: Tensor, bias: Tensor | None) -> Edges:
+    """Return the edges of `torch.nn.Linear`."""
+    return Edges(name=name, base=weight, activation="identity", bias=bias)
+
+
+def one_by_one(names: Mapping[tuple[int, int], str], affine: Tensor) -> dict[str, Any]:
+    """Return the series of `Edges` that adds a function of its own to some of them.
+
+    `names` are by (out, in), with a, b, c, d in `affine` (out, in, 4); the d are left to biases.
+    """
+    slots: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    used: Counter[tuple[str, int]] = Counter()
+    for (out, in_), name in names.items():
+        slots.setdefault((name, used[name, in_]), []).append((out, in_))
+        used[name, in_] += 1
+    weight = affine.new_zeros(*affine.shape[:2], len(slots))
+    places = affine.new_tensor([1.0, 0.0]).repeat(affine.shape[1], len(slots), 1)
+    for k, edges in enumerate(slots.values()):
+        for out, in_ in edges:
+            weight[out, in_, k], places[in_, k] = affine[out, in_, 2], affine[out, in_, :2]
+    series = tuple(name for name, _ in slots)
+    return {"series": series, "series_weight": weight, "series_affine": places}
+
+
+def elementwise(name: str, function: str, width: int, like: Tensor) -> Edges:
+    """Return the edges of one function of each node, to itself; others are masked."""
+    eye = torch.eye(width, dtype=like.dtype, device=like.device)
+    return Edges(name=name, base=eye, activation=function, mask=eye)
+
+
+def leaky(name: str, slope: Tensor, width: int) -> Edges:
+    """Return the edges of torch's PReLU, a x + (1 - a) relu(x), with one slope or one a node."""
+    slopes = slope.expand(width)
+    return replace(
+        elementwise(name, "identity", width, slope),
+        base=torch.diag(slopes),
+        series=("relu",),
+        series_weight=torch.diag(1 - slopes)[..., None],
+        series_affine=slope.new_tensor([1.0, 0.0]).repeat(width, 1, 1),
+    )
+
+
+@dataclass(eq=False)
+class _Row:
+    """The layers made so far, and the nodes that each ends in."""
+
+    edges: list[Edges] = field(default_factory=list)
+    arities: list[tuple[int, ...]] = field(default_factory=list)
+    scales: list[Affine | None] = field(default_factory=list)
+
+    def add(self, stage: Stage) -> None:
+        """Take in the next stage."""
+        if isinstance(stage, Edges):
+            self._fit(stage)
+            self.edges.append(stage)
+            self.arities.append(())
+            self.scales.append(None)
+        elif isinstance(stage, Norm):
+            expected = "no layer normalization, which mixes the inputs of a layer"
+            advice = "Train without it; its edges are then functions of one input each"
+            raise InvalidValueError(message(CALL, expected, "one", advice))
+        elif isinstance(stage, Products):
+            self.arities[-1] = stage.arities
+        elif self.arities[-1]:
+            self.scales[-1] = stage
+        else:
+            self.edges[-1] = self.edges[-1].rescaled(stage.scale, stage.shift)
+
+    def _fit(self, stage: Edges) -> None:
+        if self.edges and self.width != stage.widths[0]:
+            expected = f"{stage.name} to take the {self.width} outputs of {self.edges[-1].name}"
+            advice = "The layers are not of one network; pass one at a time"
+            raise ShapeError(message(CALL, expected, f"{stage.widths[0]} inputs", advice))
+
+    @property
+    def width(self) -> int:
+        """Number of nodes at the end."""
+        return self.edges[-1].widths[1] - sum(self.arities[-1]) + len(self.arities[-1])
+
+    def nodes(self) -> list[Nodes]:
+        """Build the nodes of every layer."""
+        found = []
+        for edges, arities, affine in zip(self.edges, self.arities, self.scales, strict=True):
+            group = Grouping(edges.widths[1] - sum(arities), arities)
+            nodes = Nodes(group, scaled=affine is not None)
+            if affine is not None:
+                nodes.scale, nodes.shift = affine.scale.detach(), affine.shift.detach()
+            found.append(nodes)
+        return found
+
+
+def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
+    """Compile a row of stages, which begins with edges, into a network."""
+    row = _Row()
+    for stage in stages:
+        row.add(stage)
+    first, last = row.edges[0], row.width
+    kinds = (tensor.dtype for edges in row.edges for tensor in edges.tensors.values())
+    dtype, device = functools.reduce(torch.promote_types, kinds), first.base.device
+    layers = [edges.layer(dtype, device) for edges in row.edges]
+    names = {"feature_names": options.feature_names, "output_names": options.output_names}
+    try:
+        schema = default_schema(first.widths[0], last, **names)
+    except KanlensError as error:
+        raise reworded(CALL, error) from error
+    model = KAN.from_layers(layers, schema, nodes=row.nodes())
+    model.scaled = True  # trained as it is: a later fit must not scale it anew
+    return model
+
+
+def inserted(
+    knots: Sequence[float], coefficients: Sequence[float], degree: int, new: Sequence[float]
+) -> list[float]:
+    """Return the coefficients of a spline on its knots and `new` ones, without changing it.
+
+    Boehm's algorithm; knots beyond the ends, where the spline is zero, are fine.
+
+    Examples
+    --------
+    >>> inserted([0.0, 1.0, 2.0], [1.0], 1, [0.5])
+    [0.5, 1.0]
+    """
+    places, coef = list(knots), list(coefficients)
+    for x in new:
+        j = sum(place <= x for place in places) - 1  # places[j] <= x < places[j + 1]
+        padded = [0.0, *coef, 0.0]
+        found = []
+        for i in range(len(coef) + 1):
+            share = 1.0 if i <= j - degree else 0.0
+            if j - degree < i <= j:
+                share = (x - places[i]) / (places[i + degree] - places[i])
+            found.append(share * padded[i + 1] + (1.0 - share) * padded[i])
+        places.insert(j + 1, x)
+        coef = found
+    return coef
+
+
+def uniform(low: float, high: float, size: int, order: int, like: Tensor, n_in: int) -> Tensor:
+    """Return the knots of an even grid, as `like`, for every input: (in, knot)."""
+    cuts = torch.linspace(low, high, size + 1, dtype=torch.float64)[None].expand(n_in, -1)
+    return spline.extend(cuts, order).to(like)

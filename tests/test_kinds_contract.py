@@ -1,0 +1,54 @@
+"""Everything that takes a network, on layers of every kind, against slow and obvious versions.
+
+Layers whose edges are sums of bumps, waves, polynomials of tanh or kinks beside splines, some edges
+replaced by functions: the checks are those of networks that multiply.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from torch.testing import assert_close
+
+from kanlens.attribution import METHODS
+from kanlens.model.network import KAN
+from tests import test_products_contract as contract
+from tests.attribution import test_attribution_contract as attribution
+from tests.made import draw, made
+from tests.model.layers_for_tests import SERIES
+
+X, ROWS, MANY = draw(3, 3), draw(2, 3, seed=2), draw(60, 3, seed=3)
+KINDS = ("bumps", "waves", "polynomials of tanh", "kinks and powers")
+
+
+def network(kind: str) -> KAN:
+    return made([3, (1, 1), 2], series=SERIES[kind], scaled_nodes=True)
+
+
+@pytest.fixture(params=KINDS)
+def model(request: pytest.FixtureRequest) -> KAN:
+    return network(request.param)
+
+
+def test_the_network_is_the_loop(model: KAN) -> None:
+    assert_close(model(MANY).detach(), contract.output(model, MANY), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", [n for n in contract.LOCAL if METHODS[n].complete])
+def test_complete_method_is_complete(name: str, model: KAN) -> None:
+    attribution.check_complete(name, model, X, ROWS)
+
+
+@pytest.mark.parametrize("name", [n for n in contract.FITTING if METHODS[n].exact])
+def test_exact_method_is_its_definition(name: str, model: KAN) -> None:
+    attribution.check_exact(name, model, X, ROWS)
+
+
+@pytest.mark.parametrize("name", contract.slowly(contract.FUNCTIONS))
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_public_function(name: str, kind: str, tmp_path: Path) -> None:
+    model = network(kind)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    contract.FUNCTIONS[name](model, tmp_path)
+    assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
