@@ -38,9 +38,9 @@ def with_functions(model: KAN) -> KAN:
 
 
 def of_series(model: KAN) -> KAN:
-    """The same with bumps, a wave, a polynomial of tanh and a kink on every edge."""
+    """The same with bumps, a wave and a polynomial of tanh on every edge."""
     generator = torch.Generator().manual_seed(3)
-    names = ("gaussian", "gaussian", "sin", "T3(tanh)", "relu")
+    names = ("gaussian", "gaussian", "sin", "T3(tanh)")
     layers = [with_series(layer, names, generator) for layer in model.layers]
     for layer in layers:
         layer.series_weight.data *= 0.5
