@@ -6,11 +6,14 @@ replaced by functions: the checks are those of networks that multiply.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
+import torch
 from torch.testing import assert_close
 
+import kanlens
 from kanlens.model.network import KAN
 from tests import test_products_contract as contract
 from tests.attribution import test_attribution_contract as attribution
@@ -37,6 +40,15 @@ def test_the_network_is_the_loop(model: KAN) -> None:
 @pytest.mark.parametrize("name", ["shapley", "integrated_gradients", "secant"])
 def test_exact_method_is_its_definition(name: str, model: KAN) -> None:
     attribution.check_exact(name, model, X, ROWS)
+
+
+def test_certificates_are_bounds(model: KAN) -> None:
+    domain = torch.stack([MANY.amin(0), MANY.amax(0)], 1)
+    values = contract.output(model, MANY)
+    for index, one in enumerate(kanlens.certify(model, domain, max_boxes=4).outputs):
+        low, high = float(values[:, index].min()), float(values[:, index].max())
+        assert -math.inf < one.range.low <= low
+        assert high <= one.range.high < math.inf
 
 
 @pytest.mark.parametrize("name", contract.slowly(contract.FUNCTIONS))

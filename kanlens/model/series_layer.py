@@ -55,6 +55,7 @@ class SeriesLinear(KANLinear):
 
     kind = "series"
     series_affine: Tensor
+    enclosure = KANLinear.enclosure  # which takes all `terms`
 
     def __init__(
         self, in_features: int, out_features: int, series: Sequence[str] = (), **options: Any

@@ -1,0 +1,154 @@
+"""What becomes of a network of every library: the table of the documentation.
+
+``python -m tests.io.importers.libraries figures/data/libraries.csv`` writes it.
+"""
+
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib import pyplot as plt
+
+import kanlens
+from kanlens.errors import MethodError
+from kanlens.io.importers import import_model
+from tests.io.importers import doubles, series_doubles, test_normalized_layouts, test_pykan
+from tests.io.importers.doubles import Double, rows
+from tests.io.importers.series_doubles import POLYNOMIALS, network
+
+FEW = (2, 2, 1)
+
+
+def normed(name):
+    """A network of layers with layer normalization."""
+    layer, settings = test_normalized_layouts.CASES[name]
+    double = Double()
+    for i, (n_in, n_out) in enumerate(pairwise((2, 3, 2))):
+        double.steps.append(layer(double, f"layers.{i}.", n_in, n_out))
+    return double, settings
+
+
+def pykan():
+    """A live model with products, masks and symbolic edges."""
+    double = doubles.pykan(names=test_pykan.NAMES)
+    return double, {}, test_pykan.Model(double)
+
+
+def known(factory, *args, **options):
+    return lambda: (factory(*args, **options), {})
+
+
+def polynomial(kind):
+    settings = POLYNOMIALS[kind][1]
+    return lambda: (network(series_doubles.polynomial, FEW, kind=kind), settings)
+
+
+def wavelet(kind):
+    return lambda: (network(series_doubles.wav_kan, FEW, kind=kind), {"wavelet": kind})
+
+
+LIBRARIES = {
+    "pykan 0.1 to 0.2.8, microkan": pykan,
+    "pykan up to 0.0.5": known(doubles.old_pykan, FEW),
+    "LKAN": known(doubles.lkan, FEW),
+    "LKAN FFT": known(network, series_doubles.lkan_fft, FEW),
+    "KANLib": known(doubles.kanlib, FEW),
+    "KANLib GRBF": known(network, series_doubles.kanlib_grbf, FEW),
+    "kanx": known(doubles.kanx, FEW),
+    "inkan": known(doubles.cubic, FEW),
+    "flashkan": known(doubles.cubic, FEW, packed=False),
+    "TorchKAN": known(doubles.torchkan, FEW),
+    "imodelsX KANGAM": known(doubles.kangam, 2),
+    "convkan": known(doubles.convkan, 1, 2, 1),
+    "KANditioned": lambda: (doubles.kanditioned(2, 1), {"spline_width": 3.0}),
+    "FastKAN": lambda: normed("FastKAN"),
+    "FastKAN without normalization": known(network, series_doubles.fast_kan, FEW),
+    "FasterKAN": lambda: normed("FasterKAN"),
+    "BSRBF_KAN": lambda: normed("BSRBF_KAN"),
+    "RBF-KAN": known(network, series_doubles.rbf_kan, FEW),
+    "torch-conv-kan KANLayer": lambda: normed("torch-conv-kan"),
+    "TorchKAN with normalization": lambda: normed("torchkan"),
+    "torch-conv-kan KAGN": lambda: normed("KAGN"),
+    "torch-conv-kan Jacobi": lambda: normed("polynomials of torch-conv-kan"),
+    "ChebyKAN": polynomial("cheby"),
+    "JacobiKAN": polynomial("jacobi"),
+    **{
+        f"OrthogPolyKANs {kind}": polynomial(kind)
+        for kind in POLYNOMIALS
+        if kind not in ("cheby", "jacobi")
+    },
+    **{f"Wav-KAN {kind}": wavelet(kind) for kind in series_doubles.WAVELETS},
+    "FourierKAN": known(network, series_doubles.fourier, FEW),
+    "SineKAN": known(network, series_doubles.sine, FEW),
+    "ReLU-KAN": known(network, series_doubles.relu_kan, FEW),
+}
+
+
+def plots(model, x):
+    plt.close(kanlens.plot.network(model).figure)
+
+
+def prunes(model, x):
+    assert kanlens.prune(model, x, threshold=0.02, progress=False).model(x).isfinite().all()
+
+
+def symbolizes(model, x):
+    assert len(kanlens.suggest(model, x, functions=["x", "sin"]))
+
+
+def attributes(model, x):
+    found = kanlens.attribute(model, x[:2], background=x[2:4], target=0)
+    assert found.completeness_gap.abs().max() < 1e-9 * (1 + model(x).abs().max())
+
+
+def certifies(model, x):
+    domain = torch.stack([x.amin(0), x.amax(0)], 1)
+    proven = kanlens.certify(model, domain, max_boxes=2, progress=False).outputs[0].range
+    if not proven.high < float("inf"):
+        raise MethodError("certify: expected edges with bounds, got none. Choose another.")
+    values = model(x)[:, 0]
+    assert proven.low <= float(values.min())
+    assert float(values.max()) <= proven.high
+
+
+def exports(model, x):
+    with tempfile.TemporaryDirectory() as folder:
+        assert kanlens.export(model, Path(folder, "model.py")).error < 1e-10
+
+
+ANALYSES = (plots, prunes, symbolizes, attributes, certifies, exports)
+
+
+def measured(name):
+    """The line of a library: how far outputs are from the formulas', and what is possible."""
+    double, settings, *live = LIBRARIES[name]()
+    width = next(n for n in (2, 3, 1) if fits(double, n))
+    x = rows(double, width)
+    model, expected = import_model(live[0] if live else double.state, **settings), double(x)
+    line = {"library": name}
+    with torch.no_grad():
+        line["difference"] = float((model(x) - expected).abs().max() / expected.abs().max())
+    for analysis in ANALYSES:
+        try:
+            analysis(model.requires_grad_(False), x)
+            line[analysis.__name__] = "yes"
+        except MethodError as error:
+            line[analysis.__name__] = str(error)
+    return line
+
+
+def fits(double, width):
+    try:
+        double(torch.zeros(1, width, dtype=torch.float64))
+    except (RuntimeError, IndexError):
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    table = pd.DataFrame([measured(name) for name in LIBRARIES])
+    table.to_csv(sys.argv[1], index=False, float_format="%.1e")
+    print(table.to_string())
