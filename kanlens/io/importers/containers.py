@@ -13,6 +13,7 @@ import itertools
 import math
 import os
 import struct
+import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +40,9 @@ _TYPES: dict[str, torch.dtype] = {
     f"torch.{storage}Storage": getattr(torch, name)
     for storage, name in zip(_STORAGES.split(), _NUMBERS.split(), strict=True)
 }
-_CALLED = {"torch", "numpy", "collections", "functools", "pathlib", "datetime", "_codecs"}
+_HARMLESS = {"collections", "functools", "pathlib", "datetime", "_codecs"}
+_CALLING = {*sys.stdlib_module_names, "__builtin__"} - _HARMLESS
+_NAMED, _LONG = 10_000, 2_000_000  # names and opcodes of a pickle
 _OPCODES = (
     "PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BUILD NEWOBJ NEWOBJ_EX BINPERSID POP "
     "BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET EMPTY_TUPLE EMPTY_DICT EMPTY_LIST EMPTY_SET "
@@ -65,11 +68,11 @@ class _Stored:
 
 
 class _Names(type):
-    """The type of the names in a pickle: they are called only where that is harmless."""
+    """The type of the names in a pickle: calls of Python's own modules are refused by name."""
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
         path = getattr(cls, "path", "")
-        if path.partition(".")[0] not in _CALLED:
+        if path.partition(".")[0] in _CALLING:
             raise _CallError(path)
         return super().__call__(*args, **options)
 
@@ -84,6 +87,7 @@ class _Reader(Unpickler):
     def __init__(self, archive: ZipFile, name: str) -> None:
         self.archive, self.root = archive, name[: -len("data.pkl")]
         self.storages: dict[str, Tensor] = {}
+        self.names: dict[str, Any] = {}
         super().__init__(io.BytesIO(archive.read(name)))
 
     def find_class(self, module: str, name: str) -> Any:
@@ -96,8 +100,12 @@ class _Reader(Unpickler):
             "torch._utils._rebuild_tensor_v2": _rebuilt,
             "torch._utils._rebuild_parameter": lambda data, *_: data,
         }
-        found = builders.get(path, _TYPES.get(path))
-        return _Names("Inert", (Inert,), {"path": path}) if found is None else found
+        found = builders.get(path, _TYPES.get(path, self.names.get(path)))
+        if found is None:
+            found = self.names[path] = _Names("Inert", (Inert,), {"path": path})
+        if len(self.names) > _NAMED:
+            raise ValueError("names without end")
+        return found
 
     def persistent_load(self, pid: Any) -> Tensor:
         """Return the storage of that name, all of it, as it stands in the file."""
@@ -160,7 +168,7 @@ def _check_opcodes(content: Any) -> None:
     """Refuse opcodes that torch does not write, and a memory of more than there is to keep."""
     known = _OPCODES.split()
     for count, (opcode, argument, _) in enumerate(genops(content)):
-        if opcode.name not in known:
+        if opcode.name not in known or count > _LONG:
             raise ValueError(f"opcode {opcode.name}")
         if opcode.name in ("BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
             raise ValueError(f"object {argument} of {count}")

@@ -113,6 +113,12 @@ FILES = {
         zipped(b"\x80\x04" + text("os") + text("mkdir") + b"\x93" + text("CANARY") + b"\x85R."),
         "calls os.mkdir",
     ),
+    "call of one's own": (zipped(call("mine", "make") + STOP), "got no tensors"),
+    "call by an old name": (zipped(call("__builtin__", "eval") + STOP), "calls __builtin__.eval"),
+    "names": (
+        zipped(b"\x80\x02" + b"".join(b"cm\n%d\n0" % i for i in range(10_001)) + b"N."),
+        "names without end",
+    ),
     "call of torch.load": (zipped(call("torch", "load") + STOP), "got no tensors"),
     "call of what was called": (zipped(call("torch.hub", "load") + text("x") + b"\x85R."), DAMAGED),
     "call in a partial": (
