@@ -14,7 +14,6 @@ import math
 import os
 import struct
 import sys
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import Unpickler
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import FileFormatError
-from kanlens.io.importers.inert import Inert, children
+from kanlens.io.importers.inert import Inert, children, path_of
 from kanlens.io.importers.settings import CALL
 from kanlens.io.tensor_files import printable
 from kanlens.outputs import Pathlike
@@ -57,11 +56,35 @@ def refusal(name: str, what: str) -> FileFormatError:
     return FileFormatError(f"{CALL}: {printable(name)} {what}, expected a state dict. {ADVICE}.")
 
 
-class _Stored:
-    """A tensor that stands in a pickle."""
+class _Fixed:
+    """What a pickle can neither change nor, unless it is a builder, call."""
 
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
+    __slots__ = ("held",)
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Stored(_Fixed):
+    """A tensor, or all numbers of a storage."""
+
+    __slots__ = ()
+
+
+class _Builder(_Fixed):
+    """A function that rebuilds a tensor."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any) -> Any:
+        return self.held(*args)
+
+
+class _Ordered(dict[Any, Any]):
+    """An ordered dictionary without attributes."""
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -86,7 +109,7 @@ class _Reader(Unpickler):
 
     def __init__(self, archive: ZipFile, name: str) -> None:
         self.archive, self.root = archive, name[: -len("data.pkl")]
-        self.storages: dict[str, Tensor] = {}
+        self.storages: dict[str, _Stored] = {}
         self.names: dict[str, Any] = {}
         super().__init__(io.BytesIO(archive.read(name)))
 
@@ -94,11 +117,15 @@ class _Reader(Unpickler):
         """Return what stands for a name: an inert class, or one of a few harmless builders."""
         path = printable(f"{module}.{name}")[:80]
         builders: dict[str, Any] = {
-            "collections.OrderedDict": OrderedDict,
+            "collections.OrderedDict": _Ordered,
             "builtins.set": set,
             "__builtin__.set": set,
-            "torch._utils._rebuild_tensor_v2": _rebuilt,
-            "torch._utils._rebuild_parameter": lambda data, *_: data,
+            "torch._utils._rebuild_tensor_v2": _Builder(_rebuilt),
+            "torch._utils._rebuild_parameter": _Builder(lambda data, *_: data),
+            "torch._utils._rebuild_parameter_with_state": _Builder(lambda data, *_: data),
+            "torch._tensor._rebuild_from_type_v2": _Builder(
+                lambda build, _, args, *__: build(*args)
+            ),
         }
         found = builders.get(path, _TYPES.get(path, self.names.get(path)))
         if found is None:
@@ -107,7 +134,7 @@ class _Reader(Unpickler):
             raise ValueError("names without end")
         return found
 
-    def persistent_load(self, pid: Any) -> Tensor:
+    def persistent_load(self, pid: Any) -> _Stored:
         """Return the storage of that name, all of it, as it stands in the file."""
         kind, dtype, key, _, count = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
@@ -117,12 +144,13 @@ class _Reader(Unpickler):
             if type(count) is not int or len(data) != count * dtype.itemsize:
                 raise ValueError(f"storage {key[:20]!r} has {len(data)} bytes")
             values = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0)
-            self.storages[key] = values.to(dtype)
+            self.storages[key] = _Stored(values.to(dtype))
         return self.storages[key]
 
 
-def _rebuilt(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> _Stored:
+def _rebuilt(stored: _Stored, offset: int, size: Any, stride: Any, *_: Any) -> _Stored:
     """Return a tensor that lies within its storage and repeats none of it."""
+    storage: Tensor = stored.held
     numbers = (offset, *size, *stride)
     whole = all(type(n) is int and n >= 0 for n in numbers) and len(size) == len(stride)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=False))
@@ -183,12 +211,12 @@ def _unwrapped(root: Any, name: str) -> object:
         if id(one) in seen:
             continue
         seen.add(id(one))
-        if isinstance(one, Inert) and one.path.startswith("kanlens."):
+        if path_of(one).startswith("kanlens."):
             raise refusal(name, "is a pickled module")
         held = one if isinstance(one, dict) else vars(one) if isinstance(one, Inert) else {}
         for key, value in held.items():
             if isinstance(value, _Stored):
-                held[key] = value.tensor
+                held[key] = value.held
             elif isinstance(value, dict | Inert):
                 stack.append(value)
     return top[""]
@@ -272,9 +300,8 @@ def _loader() -> Any:
     def number(loader: Any, node: Any) -> Any:
         kinds = {"i4": "<i", "i8": "<q", "f4": "<f", "f8": "<d"}
         dtype, raw = node.value
-        return struct.unpack(kinds[dtype.value[0][1].value[0].value], base64.b64decode(raw.value))[
-            0
-        ]
+        kind = kinds[dtype.value[0][1].value[0].value]
+        return struct.unpack(kind, base64.b64decode(raw.value))[0]
 
     for module in ("core", "_core"):
         tag = f"tag:yaml.org,2002:python/object/apply:numpy.{module}.multiarray.scalar"

@@ -32,7 +32,9 @@ class Layer(nn.Module):
         super().__init__()
         self.spline_width, self.activation, self.tied = width, nn.SiLU(), {1, 2}
         self.kan_weight = nn.Parameter(double.state["0.kan_weight"])
-        self.register_buffer("local_bias", double.state["0.local_bias"])
+        self.kan_weight.note = "an attribute of a parameter"
+        self.register_buffer("local_bias", double.state["0.local_bias"].clone())
+        self.local_bias.note = "an attribute of a tensor"
         self.register_buffer("scratch", torch.ones(3), persistent=False)
 
 
