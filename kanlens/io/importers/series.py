@@ -60,9 +60,9 @@ def _normed(group: Group, edges: Edges) -> list[Stage]:
         return [norm, edges]
     wide = replace(
         edges,
-        base=torch.cat([torch.zeros_like(edges.base), edges.base], 1),
+        base=torch.cat([edges.base, torch.zeros_like(edges.base)], 1),
         knots=None if edges.knots is None else edges.knots.repeat(2, 1),
-        series_weight=torch.cat([weights, torch.zeros_like(weights)], 1),
+        series_weight=torch.cat([torch.zeros_like(weights), weights], 1),
         series_affine=places.repeat(2, 1, 1),
     )
     return [replace(norm, beside=True), wide]

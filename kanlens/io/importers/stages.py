@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kanlens.checks import message, reworded
 from kanlens.data.schema import default_schema
-from kanlens.errors import InvalidValueError, KanlensError, ShapeError
+from kanlens.errors import KanlensError, ShapeError
 from kanlens.io.importers.settings import CALL, ImportOptions
 from kanlens.model.config import LayerConfig
 from kanlens.model.layers import LAYER_KINDS, KANLinear
@@ -136,7 +136,7 @@ class Affine:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Norm:
-    """Layer normalization over the nodes of a row; `beside` puts the raw nodes behind them."""
+    """Layer normalization over the nodes of a row; `beside` puts the raw nodes before them."""
 
     weight: Tensor  # (node,)
     bias: Tensor
@@ -189,6 +189,58 @@ def leaky(name: str, slope: Tensor, width: int) -> Edges:
     )
 
 
+def _normalized(norm: Norm) -> list[Stage]:
+    """Return the stages that compute a layer normalization [1]_, exactly.
+
+    First the distances from the mean; then, beside these, their mean square plus eps; then every
+    distance times the inverse root of that; last, weight and bias. It takes edges in the square of
+    the width, and what is computed of the network is exact in the raw features.
+
+    References
+    ----------
+    .. [1] J. Ba, J. Kiros and G. Hinton, Layer normalization, 2016.
+    """
+    n, raw = len(norm.weight), len(norm.weight) if norm.beside else 0
+    eye, width = torch.eye(n).to(norm.weight), raw + n
+    distances = torch.cat([eye, eye - 1 / n] if raw else [eye - 1 / n])
+    kept = torch.eye(width + 1, width).to(eye)
+    squares = {(width, raw + i): ("x^2", 1 / n) for i in range(n)}
+    bias = torch.cat([eye.new_zeros(width), eye.new_tensor([norm.eps])])
+    factors = eye.new_zeros(raw + 2 * n, width + 1)
+    factors[:raw, :raw] = torch.eye(raw).to(eye)
+    factors[range(raw, raw + 2 * n, 2), range(raw, width)] = 1.0
+    roots = {(raw + 2 * i + 1, width): ("1/sqrt", 1.0) for i in range(n)}
+    raw_ones, raw_zeros = eye.new_ones(raw), eye.new_zeros(raw)
+    return [
+        linear("layer normalization", distances, None),
+        _lines_and(kept, squares, bias),
+        _lines_and(factors, roots, None),
+        Products(arities=(2,) * n),
+        Affine(scale=torch.cat([raw_ones, norm.weight]), shift=torch.cat([raw_zeros, norm.bias])),
+    ]
+
+
+def _lines_and(
+    lines: Tensor, curved: Mapping[tuple[int, int], tuple[str, float]], bias: Tensor | None
+) -> Edges:
+    """Return edges that are straight through 0 with slopes (out, in), some of them functions."""
+    table = [["spline"] * lines.shape[1] for _ in range(lines.shape[0])]
+    affine = lines.new_tensor([1.0, 0.0, 1.0, 0.0]).repeat(*lines.shape, 1)
+    for (out, in_), (name, factor) in curved.items():
+        table[out][in_] = name
+        affine[out, in_, 2] = factor
+    named = torch.tensor([[name != "spline" for name in row] for row in table])
+    return Edges(
+        name="layer normalization",
+        base=lines,
+        activation="identity",
+        bias=bias,
+        mask=((lines != 0) | named.to(lines.device)).to(lines),
+        functions=tuple(map(tuple, table)),
+        affine=affine,
+    )
+
+
 @dataclass(eq=False)
 class _Row:
     """The layers made so far, and the nodes that each ends in."""
@@ -208,9 +260,8 @@ class _Row:
             self.arities.append(())
             self.scales.append(None)
         elif isinstance(stage, Norm):
-            expected = "no layer normalization, which mixes the inputs of a layer"
-            advice = "Train without it; its edges are then functions of one input each"
-            raise InvalidValueError(message(CALL, expected, "one", advice))
+            for part in _normalized(stage):
+                self.add(part)
         elif isinstance(stage, Products):
             self.arities[-1] = stage.arities
         else:

@@ -1,4 +1,4 @@
-"""Layers with layer normalization: their stages, one by one, compute what the libraries do."""
+"""Layers with layer normalization: sums, squares, roots and products compute what they do."""
 
 import itertools
 
@@ -7,29 +7,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kanlens.io.importers import polynomials, pykan, series, splines
-from kanlens.io.importers.layouts import row
-from kanlens.io.importers.settings import ImportOptions
-from kanlens.io.importers.source import found
-from kanlens.io.importers.stages import Norm, network
+import kanlens
+from kanlens.io.importers import import_model
 from tests.io.importers import series_doubles
 from tests.io.importers.doubles import Double, rows
 from tests.io.importers.test_efficient_kan import reference_basis
 
-LAYOUTS = (*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *splines.LAYOUTS)
-
 
 def evaluated(state, x, settings):
-    """Run the stages one by one, normalizations by torch."""
-    source, options = found("it", state), ImportOptions(settings=settings)
-    layout = next(one for one in LAYOUTS if one.groups(source.state))
-    for stage in row(source, options, layout):
-        if isinstance(stage, Norm):
-            z = F.layer_norm(x, x.shape[1:], stage.weight, stage.bias, stage.eps)
-            x = torch.cat([z, x], 1) if stage.beside else z
-        else:
-            x = network([stage], options)(x)
-    return x.detach()
+    """Run the imported network."""
+    with torch.no_grad():
+        return import_model(state, **settings)(x)
 
 
 def norm(d, start, n):
@@ -140,7 +128,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_stages_compute_what_the_library_does(name):
+def test_the_network_computes_what_the_library_does(name):
     layer, settings = CASES[name]
     d = Double()
     for i, (n_in, n_out) in enumerate(itertools.pairwise((4, 5, 4))):
@@ -156,3 +144,23 @@ def test_stages_compute_what_the_library_does(name):
         ):
             spoiled = evaluated({**d.state, key: tensor * (1 + 1e-5)}, x, settings)
             assert (spoiled - expected).abs().max() > 1e-9, key
+
+
+def test_shapley_values_through_a_normalization_are_exact_in_the_raw_features():
+    d = Double()
+    for i, (n_in, n_out) in enumerate(itertools.pairwise((3, 4, 1))):
+        d.steps.append(fast_kan(d, f"layers.{i}.", n_in, n_out))
+    x = rows(d, 3)
+    model, background = import_model(d.state), x[4:6]
+    values = kanlens.attribute(model, x[:4], background=background).values
+    expected = torch.zeros(4, 3, dtype=torch.float64)
+    for order in itertools.permutations(range(3)):  # the definition
+        for row in background:
+            mixed = row.repeat(4, 1)
+            before = d(mixed)[:, 0]
+            for feature in order:
+                mixed[:, feature] = x[:4, feature]
+                after = d(mixed)[:, 0]
+                expected[:, feature] += (after - before) / 12
+                before = after
+    np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-11)

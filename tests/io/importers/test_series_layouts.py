@@ -134,16 +134,6 @@ def test_a_pickled_module_tells_wav_kan_from_its_copy(tmp_path):
         equal(double, double.state, wavelet="dog")
 
 
-@pytest.mark.parametrize("base", [True, False])
-def test_layer_normalization_is_refused_with_its_reason(base):
-    double = network(doubles.fast_kan, base=base)
-    for i, n_in in enumerate((3, 4)):
-        double.keep(f"layers.{i}.layernorm.weight", torch.ones(n_in).double())
-        double.keep(f"layers.{i}.layernorm.bias", torch.zeros(n_in).double())
-    with pytest.raises(InvalidValueError, match="no layer normalization"):
-        import_model(double.state)
-
-
 def test_polynomials_of_degree_zero_are_constants():
     state = {"cheby_coeffs": torch.tensor([[[1.5]], [[0.25]]])}
     torch.testing.assert_close(import_model(state)(torch.rand(3, 2)), torch.full((3, 1), 1.75))
