@@ -9,7 +9,13 @@ import torch
 
 import kanlens
 from kanlens import checks
-from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
+from kanlens.errors import (
+    DataError,
+    DTypeError,
+    InvalidValueError,
+    MissingDependencyError,
+    ShapeError,
+)
 
 
 def refused(error: type[Exception], text: str):
@@ -163,3 +169,12 @@ def test_what_is_no_generator_is_refused_by_every_call_that_draws(call, refused,
     text = f"{call}: expected generator as a torch.Generator, got {wrong!r}. "
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
         refused(wrong)
+
+
+def test_a_missing_optional_package_is_told_with_its_extra():
+    text = (
+        "export: expected the package kanlens_lacks, got none. "
+        "Install it with pip install 'kanlens[export]'."
+    )
+    with refused(MissingDependencyError, text):
+        checks.optional_module("kanlens_lacks", call="export", extra="export")

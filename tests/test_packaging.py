@@ -44,3 +44,24 @@ def test_an_import_is_seen_where_it_runs_only():
         "import yaml.x\nif TYPE_CHECKING:\n    import shap\ndef f():\n    from dask import a, b\n"
     )
     assert imported(text) == {"yaml", "dask"}
+
+
+def optional(source: str) -> set[tuple[str, str]]:
+    """Name packages that are imported where they are installed, each with its extra."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    found = set()
+    for call in calls:
+        if ast.unparse(call.func) == "optional_module":
+            extra = next(one.value for one in call.keywords if one.arg == "extra")
+            found.add((ast.literal_eval(call.args[0]), ast.literal_eval(extra)))
+    return found
+
+
+def test_optional_packages_are_in_the_extra_that_errors_name():
+    sources = [path.read_text("utf-8") for path in Path(kanlens.__file__).parent.rglob("*.py")]
+    project = (Path(kanlens.__file__).parents[1] / "pyproject.toml").read_text("utf-8")
+    extras = dict(re.findall(r"^(\w+) = \[(.*)\]$", project, re.MULTILINE))
+    found = set().union(*map(optional, sources))
+    assert ("onnx", "export") in found
+    assert all(re.search(rf'"{name}\W', extras[extra]) for name, extra in found)
+    assert optional("optional_module('a', call='b', extra='c')") == {("a", "c")}

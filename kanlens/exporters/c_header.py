@@ -99,7 +99,7 @@ class _Header:
         """Add the elementary functions."""
         for k, g in enumerate(self.description.functions.values()):
             text = C99.text(formula(g, sympy.Symbol("u")))
-            head = f"static inline double {self.name}_g{k}(double u) /* {g.name!a} */"
+            head = f"static inline double {self.name}_g{k}(double u) /* {_comment([g.name])} */"
             self.parts.append(f"{head}\n{{\n    return {text};\n}}\n")
 
     def function(self, name: str, writes: str, lines: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kanlens.checks import check_choice, message
-from kanlens.errors import InvalidValueError, OutputError
+from kanlens.errors import DTypeError, InvalidValueError, OutputError
 from kanlens.exporters.c_header import C_HEADER
 from kanlens.exporters.numpy_module import NUMPY_MODULE
 from kanlens.exporters.onnx_file import ONNX
@@ -92,7 +92,9 @@ def export(
     Raises
     ------
     InvalidValueError
-        If the format is unknown.
+        If the format is unknown, or does not explain.
+    DTypeError
+        If the model is neither in float64 nor in float32.
     MethodError
         If the model does not fit the format.
     MissingDependencyError
@@ -110,6 +112,9 @@ def export(
     ('numpy', True)
     """
     kan = check_model("export", model)
+    if kan.dtype not in TOLERANCE:
+        expected, advice = "a model in float64 or float32", "Convert it with model.double()"
+        raise DTypeError(message("export", expected, str(kan.dtype), advice))
     endings = {one.ending: name for name, one in FORMATS.items()}
     name = endings.get(ending_of(path), ending_of(path)) if to is None else to
     check_choice("export", "format", name, FORMATS)

@@ -58,10 +58,6 @@ class Splines:
         tails = self.powers[:, [0, -1], 1]
         return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)
 
-    def edge(self, out: int, in_: int) -> Array:
-        """Return the coefficients of one edge, shape (break + 1, degree + 1)."""
-        return np.asarray(self.powers[in_, :, :, out])
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Terms:

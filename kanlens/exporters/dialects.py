@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +18,20 @@ _SAME = "exp sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
 
 
 def formula(g: ElementaryFunction, u: Any) -> Any:
-    """Return g(u) in functions that languages have."""
+    """Return g(u) in functions that languages have, and in numbers of its own size."""
+    if family := re.fullmatch(r"T(\d+)\(tanh\)", g.name):
+        return _chebyshev(int(family[1]), sympy.tanh(u))
     return g.expression(u).replace(
         sympy.sinc, lambda v: sympy.Piecewise((sympy.sin(v) / v, sympy.Abs(v) > 0), (1, True))
     )
+
+
+def _chebyshev(degree: int, t: Any) -> Any:
+    """Return a Chebyshev polynomial by halving its degree: powers of t would cancel."""
+    if degree < 2:
+        return t if degree else sympy.Integer(1)
+    half = _chebyshev(degree // 2, t)
+    return 2 * half**2 - 1 if degree % 2 == 0 else 2 * half * _chebyshev(degree // 2 + 1, t) - t
 
 
 @dataclass(frozen=True, kw_only=True)

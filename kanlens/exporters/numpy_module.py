@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import types
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ the data, and returns (batch, out); of a classifier, logits. It needs NumPy alon
 import math
 
 import numpy as np
+from numpy import array, inf
 
 erf = np.vectorize(math.erf, otypes=[float])
 FEATURES = {features}
@@ -40,7 +42,7 @@ def predict(x):
     if x.ndim != 2 or x.shape[1] != len(FEATURES):
         shape = f"(batch, {{len(FEATURES)}})"
         raise ValueError(f"predict: expected x of shape {{shape}}, got {{x.shape}}.")
-    low, high, shift, scale, output_shift, output_scale = map(np.array, SCALING)
+    low, high, shift, scale, output_shift, output_scale = SCALING
     u = (np.clip(x, low, high) - shift) / scale
     with np.errstate(all="ignore"):
         for layer in LAYERS:
@@ -50,26 +52,25 @@ def predict(x):
 
 def check():
     """Return the largest difference from what the model says of CHECK_X."""
-    return float(np.max(np.abs(predict(CHECK_X) - np.array(CHECK_Y))))
+    return float(np.max(np.abs(predict(CHECK_X) - CHECK_Y)))
 
 
 def _layer(u, bias, splines, terms, members, scale, shift):
-    y = np.tile(np.array(bias), (len(u), 1))
+    y = np.tile(bias, (len(u), 1))
     if splines:
         y += _splines(u[:, :, None], *splines)
     for g, inputs, a, b, weights in terms:
-        y += FUNCTIONS[g](np.array(a) * u[:, inputs] + np.array(b)) @ np.array(weights)
+        y += FUNCTIONS[g](a * u[:, inputs] + b) @ weights
     return np.stack([y[:, one].prod(1) for one in members], axis=1) * scale + shift
 
 
 def _splines(u, breaks, degree, matrix):
     """Add up what every piece rises by, from its start to its end or to u."""
-    breaks = np.array(breaks)
     below, above = np.minimum(u - breaks[:, :1], 0.0), np.maximum(u - breaks[:, -1:], 0.0)
     inside = np.clip(u - breaks[:, :-1], 0.0, np.diff(breaks, axis=1))
     powers = [inside**power for power in range(1, degree + 1)]
     columns = np.concatenate([below, above, *powers], axis=2).reshape(len(u), -1)
-    return columns @ np.array(matrix).reshape(columns.shape[1], -1)
+    return columns @ matrix
 
 
 if __name__ == "__main__":
@@ -101,7 +102,9 @@ def _functions(description: Description) -> str:
 
 def _layer(layer: Layer) -> list[Any]:
     """Return what the written _layer takes."""
-    splines = layer.splines and (layer.splines.breaks, layer.splines.degree, layer.splines.matrix)
+    splines: Any = layer.splines
+    if splines:
+        splines = splines.breaks, splines.degree, np.concatenate(splines.matrix)
     terms = [(one.g.name, one.inputs, one.a, one.b, one.weights) for one in layer.terms]
     return [layer.bias, splines, terms, layer.members, layer.scale, layer.shift]
 
@@ -109,19 +112,17 @@ def _layer(layer: Layer) -> list[Any]:
 def _literal(value: Any) -> str:
     """Write nested arrays as Python reads them, to the last digit."""
     if isinstance(value, np.ndarray):
-        value = value.tolist()
+        return f"array({value.tolist()})"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_literal, value))}]"
-    return f"float('{value}')" if value in (np.inf, -np.inf) else repr(value)
+    return repr(value)
 
 
 def load_module(path: Path) -> Any:
     """Import a file of Python."""
-    spec = importlib.util.spec_from_file_location("exported", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(str(path))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = SourceFileLoader("exported", str(path))
+    module = types.ModuleType("exported")
+    loader.exec_module(module)
     return module
 
 

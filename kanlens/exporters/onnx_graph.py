@@ -34,6 +34,7 @@ class Graph:
         self.dtype = np.dtype(dtype)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.known: dict[Any, str] = {}
 
     def add(self, kind: str, *inputs: Any, name: str = "", **attributes: Any) -> str:
         """Add a node; numbers and arrays among its inputs become constants."""
@@ -61,7 +62,14 @@ class Graph:
         return joined
 
     def function(self, expression: Any, u: str) -> str:
-        """Add what evaluates a sympy expression of one symbol at a value."""
+        """Add what evaluates a sympy expression of one symbol at a value, once."""
+        key = expression, u, self.dtype
+        if key not in self.known:
+            self.known[key] = self.evaluated(expression, u)
+        return self.known[key]
+
+    def evaluated(self, expression: Any, u: str) -> str:
+        """Add the outermost function of an expression."""
         if expression.is_Symbol:
             return u
         if expression.is_number:

@@ -13,11 +13,9 @@ import numpy as np
 from kanlens.data.schema import Feature
 from kanlens.exporters.dialects import SQL
 from kanlens.exporters.subject import Format, Subject, refuse
-from kanlens.exporters.unrolling import Unrolled
+from kanlens.exporters.unrolling import MOST, Unrolled
 from kanlens.functions.elementary import Array
 from kanlens.outputs import reason
-
-MOST = 1_000_000  # characters that SQLite reads where nobody has changed it
 
 
 def _write(subject: Subject, path: Path) -> None:

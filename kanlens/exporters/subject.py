@@ -42,7 +42,7 @@ class Subject:
     @cached_property
     def exact(self) -> KAN:
         """The model in float64."""
-        return float64_copy(self.model)
+        return float64_copy(self.model).cpu()
 
     @cached_property
     def description(self) -> Description:
@@ -59,7 +59,8 @@ class Subject:
     def title(self) -> str:
         """What the file is, in one line of ASCII."""
         text = f"KAN {list(self.model.widths)}: {', '.join(self.model.output_names)}"
-        return f"{ascii(text)[1:-1]}, exported by kanlens {version('kanlens')}"
+        shown = ascii(text)[1:-1].replace('"', "'")  # it ends no docstring
+        return f"{shown}, exported by kanlens {version('kanlens')}"
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -66,7 +66,8 @@ def _evaluated(subject: Subject, formulas: tuple[Expr, ...]) -> list[Array]:
 
 def _run_sympy(subject: Subject, path: Path) -> list[Array]:
     lines = path.read_text(encoding="utf-8").splitlines()
-    texts = [line.split(" = ", 1)[1] for line in lines if not line.startswith("#")]
+    heads = [f"{written(name)} = " for name in subject.description.outputs]
+    texts = map(str.removeprefix, lines[-len(heads) :], heads)
     return _evaluated(subject, tuple(map(parse_formula, texts)))
 
 

@@ -13,6 +13,8 @@ from kanlens.exporters.description import Description, Layer, Splines, Terms
 from kanlens.exporters.dialects import Dialect, formula
 from kanlens.functions.elementary import Array
 
+MOST = 1_000_000  # characters of all formulas: what SQLite reads where nobody has changed it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Unrolled:

@@ -15,10 +15,10 @@ import numpy as np
 from kanlens.checks import optional_module
 from kanlens.exporters.dialects import EXCEL
 from kanlens.exporters.subject import Format, Subject, refuse
-from kanlens.exporters.unrolling import Unrolled
+from kanlens.exporters.unrolling import MOST, Unrolled
 from kanlens.functions.elementary import Array
 
-LONGEST, WIDEST = 8192, 16384  # characters of a formula, columns of a sheet
+LONGEST, WIDEST = 8191, 16384  # characters of a formula beside its =, columns of a sheet
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
@@ -34,7 +34,7 @@ _FILES = {  # beside the sheet
     f'PartName="/xl/sheet.xml" ContentType="{_TYPE}.worksheet+xml"/></Types>',
     "_rels/.rels": _RELATION.format("officeDocument", "xl/workbook.xml"),
     "xl/workbook.xml": f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets><sheet name="model" '
-    'sheetId="1" r:id="rId1"/></sheets><calcPr calcId="0" fullCalcOnLoad="1"/></workbook>',
+    'sheetId="1" r:id="rId1"/></sheets><calcPr fullCalcOnLoad="1"/></workbook>',
     "xl/_rels/workbook.xml.rels": _RELATION.format("worksheet", "sheet.xml"),
 }
 
@@ -62,6 +62,9 @@ def _write(subject: Subject, path: Path) -> None:
     unrolled = Unrolled(dialect=EXCEL, define=define)
     for name, terms in zip(description.outputs, unrolled.outputs(description, places), strict=True):
         add(name, terms)
+    if sum(map(len, formulas)) > MOST:
+        got = str(sum(map(len, formulas)))
+        refuse(f"formulas of at most {MOST} characters", got, "Prune the model first")
     if len(names) + len(description.outputs) > WIDEST:
         refuse(f"a model of at most {WIDEST} columns", str(len(names)), "Prune the model first")
     head = [*names, *(f"{name} (model)" for name in description.outputs)]

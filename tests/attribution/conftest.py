@@ -10,6 +10,7 @@ import torch
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import LAYER_KINDS
 from kanlens.model.network import KAN
+from tests.made import with_series
 
 
 def build(widths: Sequence[int], seed: int = 0, **options: object) -> KAN:
@@ -36,7 +37,18 @@ def with_functions(model: KAN) -> KAN:
     return KAN.from_layers(layers, model.schema)
 
 
-MADE_OF = {"spline": lambda model: model, "function": with_functions}  # from a spline network
+def of_series(model: KAN) -> KAN:
+    """The same with bumps, a wave and a polynomial of tanh on every edge."""
+    generator = torch.Generator().manual_seed(3)
+    names = ("gaussian", "gaussian", "sin", "T3(tanh)")
+    layers = [with_series(layer, names, generator) for layer in model.layers]
+    for layer in layers:
+        layer.series_weight.data *= 0.5
+    return KAN.from_layers(layers, model.schema)
+
+
+# from a spline network
+MADE_OF = {"spline": lambda model: model, "function": with_functions, "series": of_series}
 
 
 @pytest.fixture(params=sorted(LAYER_KINDS))

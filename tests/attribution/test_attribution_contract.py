@@ -17,6 +17,7 @@ from kanlens.errors import MethodError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.network import KAN
+from kanlens.model.series_layer import SeriesLinear
 from tests.attribution import oracles
 from tests.attribution.conftest import MADE_OF
 from tests.attribution.leftovers import changed, state
@@ -155,6 +156,8 @@ def check_dummy(name: str, model: KAN, x: Tensor, rows: Tensor) -> None:
     with torch.no_grad():
         first.spline_weight[:, 1] = 0
         first.base_weight[:, 1] = 0
+        if isinstance(first, SeriesLinear) and first.series:
+            first.series_weight[:, 1] = 0
         if isinstance(first, FunctionLinear):
             first.affine[:, 1, 2] = 0  # what stays is a constant
         first.mask[:, 2] = 0

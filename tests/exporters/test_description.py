@@ -16,7 +16,7 @@ def evaluated(layer, u):
         for out in range(len(layer.bias)):
             total = layer.bias[out]
             for in_ in range(layer.width) if layer.splines else ():
-                cuts, powers = layer.splines.breaks[in_], layer.splines.edge(out, in_)
+                cuts, powers = layer.splines.breaks[in_], layer.splines.powers[in_, :, :, out]
                 piece = np.searchsorted(cuts, point[in_], side="right")
                 t = point[in_] - cuts[max(piece - 1, 0)]
                 total += np.polynomial.polynomial.polyval(t, powers[piece]) - powers[0, 0]
@@ -42,7 +42,7 @@ def test_the_rises_of_pieces_add_up_to_where_they_end():
 
 def test_edges_that_are_off_have_no_atom():
     layer = describe(build("products")).layers[0]
-    assert not layer.splines.edge(0, 1).any()
+    assert not layer.splines.powers[1, :, :, 0].any()
     assert not layer.splines.powers[2].any()
     assert all(2 not in terms.inputs for terms in layer.terms)
 

@@ -13,6 +13,7 @@ from kanlens.exporters import FORMATS, checking, export
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.exporters.conftest import build
+from tests.made import made
 
 
 def refused(kind, text):
@@ -86,6 +87,23 @@ def test_what_is_no_model_is_refused(tmp_path):
         "export: expected a KAN, got Linear. Bring it in with import_model first.",
     ):
         export(torch.nn.Linear(2, 1), tmp_path / "a.py")
+
+
+@pytest.mark.parametrize("ending", ["py", "onnx", "h", "sql", "xlsx", "txt", "tex"])
+def test_names_may_hold_anything(ending, tmp_path):
+    model = made([2, 1], functions=True)
+    names = {"feature_names": ['a"b', "x = #'{}<&\\\n"], "output_names": ['"""*/ y = -- \\n`?%']}
+    model.schema = KAN([2, 1], **names).schema
+    assert export(model, tmp_path / f"1 model.{ending}").error < 1e-12
+
+
+def test_other_dtypes_are_refused(tmp_path):
+    with refused(
+        DTypeError,
+        "export: expected a model in float64 or float32, got torch.float16. "
+        "Convert it with model.double().",
+    ):
+        export(KAN([2, 1]).half(), tmp_path / "a.py")
 
 
 def test_a_fitted_estimator_is_exported(tmp_path):

@@ -13,8 +13,10 @@ from kanlens.exporters import export
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
+from kanlens.model.series_layer import SeriesLinear
 from tests.exporters.conftest import build
 from tests.made import draw, made
+from tests.model.layers_for_tests import rich
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -87,6 +89,12 @@ def test_what_runtimes_lack_in_float64_is_exact_at_its_ends(name, ends, tmp_path
     assert export(model, tmp_path / "a.onnx").error < 1e-14
     found = torch.tensor(outputs(tmp_path / "a.onnx", x)[0])
     torch.testing.assert_close(found, model(x).detach(), rtol=1e-13, atol=1e-14 * ends)
+
+
+def test_polynomials_of_tanh_do_not_cancel_in_float32(tmp_path):
+    layers = [rich(2, 3, kind=SeriesLinear, series=["T12(tanh)", "T9(tanh)"])]
+    model = KAN.from_layers(layers, KAN([2, 3]).schema).float()
+    assert export(model, tmp_path / "a.onnx").error < 5e-6
 
 
 def test_a_layer_of_constants_has_one_for_each_row(tmp_path):

@@ -56,6 +56,13 @@ def test_an_edge_that_is_too_long_is_refused_with_its_length(tmp_path, monkeypat
         export(build("functions"), tmp_path / "model.xlsx")
 
 
+def test_formulas_that_are_too_long_together_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(workbook, "MOST", 300)
+    text = r"^export: expected formulas of at most 300 characters, got \d+\. Prune the model first"
+    with pytest.raises(MethodError, match=text):
+        export(build("functions"), tmp_path / "model.xlsx")
+
+
 def test_a_sheet_that_is_too_wide_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(workbook, "WIDEST", 9)
     text = r"^export: expected a model of at most 9 columns, got \d+\. Prune the model first\.$"

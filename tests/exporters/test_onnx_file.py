@@ -6,7 +6,7 @@ import torch
 
 import kanlens
 from kanlens.errors import InvalidValueError
-from kanlens.exporters import export, onnx_explanation
+from kanlens.exporters import export, onnx_file
 from tests.exporters.conftest import build
 from tests.exporters.test_onnx_graph import outputs
 from tests.made import draw, made
@@ -61,7 +61,7 @@ def test_a_float32_model_has_them_from_float64(tmp_path):
 
 
 def test_wrong_scores_are_not_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_explanation, "SAME", 0.5)
+    monkeypatch.setattr(onnx_file, "SAME", 0.5)
     with pytest.raises(kanlens.KanlensError, match="within 1e-06 of the model's scores, got "):
         export(build("splines"), tmp_path / "model.onnx", explain=True)
     assert not list(tmp_path.iterdir())
