@@ -151,8 +151,8 @@ def _read(source: Any, options: ImportOptions, part: str | None) -> KAN:
     model = _converted(importer, found, options)
     options.refuse_unused(importer.library)
     check_sound(CALL, model, InvalidValueError)
-    if isinstance(found.module, nn.Module) and importer.exact and options.extrapolation is None:
-        check_live(found.module, model)
+    if isinstance(found.module, nn.Module) and options.extrapolation is None:
+        check_live(found.module, model, importer.tolerance)
     return model
 
 

@@ -37,7 +37,7 @@ class Layout:
     others: str = ""
     fits: Callable[[Tensors], bool] = lambda tensors: True
     base: str = "silu"  # the function beside the splines by default
-    exact: bool = True
+    tolerance: float = 1e-9
 
     def groups(self, state: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """Return the tensors of every layer of this kind by the layer's name in front of theirs."""
@@ -131,7 +131,7 @@ def importer(layout: Layout) -> Importer:
         matches=lambda state: bool(layout.groups(state)),
         convert=convert,
         layers=layout.groups,
-        exact=layout.exact,
+        tolerance=layout.tolerance,
     )
 
 
