@@ -90,9 +90,9 @@ def import_model(
     task : {"regression", "classification"}, optional
         What the target holds. Default: found out as `read_table` does.
     **settings
-        What the tensors of some libraries do not say: `spline_order`, `grid_range`, `spline_width`,
-        `mult_arity`, `denominator`, `wavelet`, `polynomials`, `a`, `b`, `alpha`, `beta`. What is
-        needed and not given is asked for, with the library's default.
+        What the tensors of some libraries do not say: `spline_order`, `grid_range`, `wavelet`,
+        `spline_width`, `mult_arity`, `denominator`, `polynomials`, `a`, `b`, `alpha`, `beta`. What
+        is needed and not given is asked for, with the library's default.
 
     Returns
     -------
@@ -151,8 +151,8 @@ def _read(source: Any, options: ImportOptions, part: str | None) -> KAN:
     model = _converted(importer, found, options)
     options.refuse_unused(importer.library)
     check_sound(CALL, model, InvalidValueError)
-    if isinstance(found.module, nn.Module) and importer.exact and options.extrapolation is None:
-        check_live(found.module, model)
+    if isinstance(found.module, nn.Module) and options.extrapolation is None:
+        check_live(found.module, model, importer.tolerance)
     return model
 
 

@@ -13,7 +13,7 @@ import itertools
 import math
 import os
 import struct
-from collections import OrderedDict
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import Unpickler
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import FileFormatError
-from kanlens.io.importers.inert import Inert, children
+from kanlens.io.importers.inert import Inert, children, path_of
 from kanlens.io.importers.settings import CALL
 from kanlens.io.tensor_files import printable
 from kanlens.outputs import Pathlike
@@ -39,7 +39,9 @@ _TYPES: dict[str, torch.dtype] = {
     f"torch.{storage}Storage": getattr(torch, name)
     for storage, name in zip(_STORAGES.split(), _NUMBERS.split(), strict=True)
 }
-_CALLED = {"torch", "numpy", "collections", "functools", "pathlib", "datetime", "_codecs"}
+_HARMLESS = {"collections", "functools", "pathlib", "datetime", "_codecs"}
+_CALLING = {*sys.stdlib_module_names, "__builtin__"} - _HARMLESS
+_NAMED, _LONG = 10_000, 2_000_000  # names and opcodes of a pickle
 _OPCODES = (
     "PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BUILD NEWOBJ NEWOBJ_EX BINPERSID POP "
     "BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET EMPTY_TUPLE EMPTY_DICT EMPTY_LIST EMPTY_SET "
@@ -54,22 +56,46 @@ def refusal(name: str, what: str) -> FileFormatError:
     return FileFormatError(f"{CALL}: {printable(name)} {what}, expected a state dict. {ADVICE}.")
 
 
-class _Stored:
-    """A tensor that stands in a pickle."""
+class _Fixed:
+    """What a pickle can neither change nor, unless it is a builder, call."""
 
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
+    __slots__ = ("held",)
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Stored(_Fixed):
+    """A tensor, or all numbers of a storage."""
+
+    __slots__ = ()
+
+
+class _Builder(_Fixed):
+    """A function that rebuilds a tensor."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any) -> Any:
+        return self.held(*args)
+
+
+class _Ordered(dict[Any, Any]):
+    """An ordered dictionary without attributes."""
 
     def __setstate__(self, state: Any) -> None:
         pass
 
 
 class _Names(type):
-    """The type of the names in a pickle: they are called only where that is harmless."""
+    """The type of the names in a pickle: calls of Python's own modules are refused by name."""
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
         path = getattr(cls, "path", "")
-        if path.partition(".")[0] not in _CALLED:
+        if path.partition(".")[0] in _CALLING:
             raise _CallError(path)
         return super().__call__(*args, **options)
 
@@ -83,23 +109,32 @@ class _Reader(Unpickler):
 
     def __init__(self, archive: ZipFile, name: str) -> None:
         self.archive, self.root = archive, name[: -len("data.pkl")]
-        self.storages: dict[str, Tensor] = {}
+        self.storages: dict[str, _Stored] = {}
+        self.names: dict[str, Any] = {}
         super().__init__(io.BytesIO(archive.read(name)))
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a name: an inert class, or one of a few harmless builders."""
         path = printable(f"{module}.{name}")[:80]
         builders: dict[str, Any] = {
-            "collections.OrderedDict": OrderedDict,
+            "collections.OrderedDict": _Ordered,
             "builtins.set": set,
             "__builtin__.set": set,
-            "torch._utils._rebuild_tensor_v2": _rebuilt,
-            "torch._utils._rebuild_parameter": lambda data, *_: data,
+            "torch._utils._rebuild_tensor_v2": _Builder(_rebuilt),
+            "torch._utils._rebuild_parameter": _Builder(lambda data, *_: data),
+            "torch._utils._rebuild_parameter_with_state": _Builder(lambda data, *_: data),
+            "torch._tensor._rebuild_from_type_v2": _Builder(
+                lambda build, _, args, *__: build(*args)
+            ),
         }
-        found = builders.get(path, _TYPES.get(path))
-        return _Names("Inert", (Inert,), {"path": path}) if found is None else found
+        found = builders.get(path, _TYPES.get(path, self.names.get(path)))
+        if found is None:
+            found = self.names[path] = _Names("Inert", (Inert,), {"path": path})
+        if len(self.names) > _NAMED:
+            raise ValueError("names without end")
+        return found
 
-    def persistent_load(self, pid: Any) -> Tensor:
+    def persistent_load(self, pid: Any) -> _Stored:
         """Return the storage of that name, all of it, as it stands in the file."""
         kind, dtype, key, _, count = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
@@ -109,12 +144,13 @@ class _Reader(Unpickler):
             if type(count) is not int or len(data) != count * dtype.itemsize:
                 raise ValueError(f"storage {key[:20]!r} has {len(data)} bytes")
             values = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0)
-            self.storages[key] = values.to(dtype)
+            self.storages[key] = _Stored(values.to(dtype))
         return self.storages[key]
 
 
-def _rebuilt(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> _Stored:
+def _rebuilt(stored: _Stored, offset: int, size: Any, stride: Any, *_: Any) -> _Stored:
     """Return a tensor that lies within its storage and repeats none of it."""
+    storage: Tensor = stored.held
     numbers = (offset, *size, *stride)
     whole = all(type(n) is int and n >= 0 for n in numbers) and len(size) == len(stride)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=False))
@@ -160,7 +196,7 @@ def _check_opcodes(content: Any) -> None:
     """Refuse opcodes that torch does not write, and a memory of more than there is to keep."""
     known = _OPCODES.split()
     for count, (opcode, argument, _) in enumerate(genops(content)):
-        if opcode.name not in known:
+        if opcode.name not in known or count > _LONG:
             raise ValueError(f"opcode {opcode.name}")
         if opcode.name in ("BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
             raise ValueError(f"object {argument} of {count}")
@@ -175,12 +211,12 @@ def _unwrapped(root: Any, name: str) -> object:
         if id(one) in seen:
             continue
         seen.add(id(one))
-        if isinstance(one, Inert) and one.path.startswith("kanlens."):
+        if path_of(one).startswith("kanlens."):
             raise refusal(name, "is a pickled module")
         held = one if isinstance(one, dict) else vars(one) if isinstance(one, Inert) else {}
         for key, value in held.items():
             if isinstance(value, _Stored):
-                held[key] = value.tensor
+                held[key] = value.held
             elif isinstance(value, dict | Inert):
                 stack.append(value)
     return top[""]
@@ -264,9 +300,8 @@ def _loader() -> Any:
     def number(loader: Any, node: Any) -> Any:
         kinds = {"i4": "<i", "i8": "<q", "f4": "<f", "f8": "<d"}
         dtype, raw = node.value
-        return struct.unpack(kinds[dtype.value[0][1].value[0].value], base64.b64decode(raw.value))[
-            0
-        ]
+        kind = kinds[dtype.value[0][1].value[0].value]
+        return struct.unpack(kind, base64.b64decode(raw.value))[0]
 
     for module in ("core", "_core"):
         tag = f"tag:yaml.org,2002:python/object/apply:numpy.{module}.multiarray.scalar"

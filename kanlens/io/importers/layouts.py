@@ -37,7 +37,7 @@ class Layout:
     others: str = ""
     fits: Callable[[Tensors], bool] = lambda tensors: True
     base: str = "silu"  # the function beside the splines by default
-    exact: bool = True
+    tolerance: float = 1e-9
 
     def groups(self, state: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """Return the tensors of every layer of this kind by the layer's name in front of theirs."""
@@ -131,7 +131,7 @@ def importer(layout: Layout) -> Importer:
         matches=lambda state: bool(layout.groups(state)),
         convert=convert,
         layers=layout.groups,
-        exact=layout.exact,
+        tolerance=layout.tolerance,
     )
 
 
@@ -227,12 +227,11 @@ def _linear(group: Group) -> list[Stage]:
     return [linear(group.name, weight, group.find("bias", len(weight)))]
 
 
-def _batch_norm(group: Group) -> list[Stage]:
+def batch_norm(group: Group, start: str = "") -> list[Stage]:
     """Return eval-mode batch normalization, an affine map of every node."""
-    mean = group.get("running_mean", None)
-    shape, eps = mean.shape, _eps(group)
-    scale = (group.get("running_var", *shape) + eps).rsqrt()
-    weight, bias = group.find("weight", *shape), group.find("bias", *shape)
+    mean = group.get(f"{start}running_mean", None)
+    scale = (group.get(f"{start}running_var", len(mean)) + _eps(group)).rsqrt()
+    weight, bias = (group.find(f"{start}{name}", len(mean)) for name in ("weight", "bias"))
     scale = scale if weight is None else scale * weight
     return [Affine(scale=scale, shift=-mean * scale + (0 if bias is None else bias))]
 
@@ -248,7 +247,7 @@ def _layer_norm(group: Group) -> list[Stage]:
 
 
 BETWEEN = (
-    Layout("torch", _batch_norm, "running_mean running_var", "weight bias num_batches_tracked"),
+    Layout("torch", batch_norm, "running_mean running_var", "weight bias num_batches_tracked"),
     Layout("torch", _linear, "weight", "bias", lambda tensors: tensors["weight"].dim() == 2),
     Layout("torch", _layer_norm, "weight bias", "", lambda tensors: tensors["weight"].dim() == 1),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -13,8 +15,7 @@ from kanlens.model.network import KAN
 from kanlens.splines.spline import breakpoints
 
 _ROWS = 24
-_BOUNDS = {torch.float64: 1e-6}  # of the largest output: even grids are often made in float32
-_BOUND = 1e-4
+_SINGLE = 1e-4  # of the largest output, in other dtypes than float64
 _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
@@ -30,10 +31,11 @@ def probes(model: KAN) -> Tensor:  # (row, in)
 
 
 @torch.no_grad()
-def check_live(module: nn.Module, model: KAN) -> None:
+def check_live(module: nn.Module, model: KAN, tolerance: float) -> None:
     """Refuse a module whose own outputs are not those of the network made of its tensors.
 
-    A module that takes no such rows cannot be asked: a convolution, or one around the network.
+    The tolerance is that of float64, relative to the largest output. A module that takes no such
+    rows cannot be asked: a convolution, or one around the network.
     """
     x = full = probes(model)
     kept = getattr(module, "input_id", None)
@@ -55,7 +57,8 @@ def check_live(module: nn.Module, model: KAN) -> None:
         return
     size = float(found.abs().nan_to_num(0.0, 0.0, 0.0).max())
     off = float((found - ours).abs().nan_to_num(0.0, 0.0, 0.0).max())
-    if off > _BOUNDS.get(ours.dtype, _BOUND) * size:
+    bound = tolerance if ours.dtype == torch.float64 else max(tolerance, _SINGLE)
+    if off > bound * size and math.isfinite(tolerance):
         expected = f"{class_of(module)} to compute what its library does with these tensors"
         got = f"outputs {off:.3g} apart, of size {size:.3g}"
         advice = "Its forward is another; import its state dict if that is meant"

@@ -12,9 +12,9 @@ from torch import Tensor
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
 from kanlens.io.importers.inert import attribute, class_of
-from kanlens.io.importers.layouts import Group, Layout, join
+from kanlens.io.importers.layouts import Group, Layout, batch_norm, join
 from kanlens.io.importers.settings import CALL, SETTINGS
-from kanlens.io.importers.stages import Affine, Edges, Norm, Stage, one_by_one, uniform
+from kanlens.io.importers.stages import Edges, Norm, Stage, one_by_one, uniform
 
 
 def series_edges(
@@ -211,11 +211,7 @@ def _wavelets(group: Group) -> list[Stage]:
         edges = replace(edges, base=base, activation=group.base(), **one_by_one(table, affine))
     else:
         edges = replace(edges, functions=((name,) * n_in,) * n_out, affine=affine)
-    mean, var, gamma, beta = (
-        group.get(f"bn.{n}", n_out) for n in ("running_mean", "running_var", "weight", "bias")
-    )
-    slope = gamma * (var + 1e-5).rsqrt()
-    return [edges, Affine(scale=slope, shift=beta - mean * slope)]
+    return [edges, *batch_norm(group, "bn.")]
 
 
 def _refused(group: Group) -> list[Stage]:

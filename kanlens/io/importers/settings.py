@@ -29,7 +29,7 @@ class Setting:
 
 def _real(value: Any, least: float = 0.0) -> bool:
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and least < float(value) < math.inf
+    return real and bool(least < value < math.inf)
 
 
 def _over_minus_one(value: Any) -> bool:
@@ -107,6 +107,7 @@ class ImportOptions:
     def base(self, found: Any) -> str:
         """Return the name in `BASES` of a function found in a file, unless the caller knows."""
         given = found if self.base_activation is None else self.base_activation
+        given = given[:80] if isinstance(given, str) else given
         return base_name(_PATHS.get(path_of(given), given), call=CALL)
 
 

@@ -133,7 +133,7 @@ class Importer:
     matches: Callable[[Mapping[str, Tensor]], bool]
     convert: Callable[[Source, ImportOptions], KAN]
     layers: Callable[[Mapping[str, Tensor]], Mapping[str, Mapping[str, Tensor]]] = lambda state: {}
-    exact: bool = True  # whether a live module computes the formula, to rounding
+    tolerance: float = 1e-9  # of a float64 module against the formula; infinite: it is not asked
 
 
 def sources(given: object) -> list[Source]:

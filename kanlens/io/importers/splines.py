@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -156,6 +158,7 @@ def _transposed(tensors: Tensors) -> bool:
 
 
 _PAIR = "base_weight spline_weight"
+_SINGLE = 1e-6  # where a float64 module has places that were made in float32
 LAYOUTS = (
     Layout(
         "torchkan",
@@ -172,9 +175,10 @@ LAYOUTS = (
         f"{_PAIR} layer_norm.weight prelu.weight",
         "layer_norm.bias",
         base="gelu",
+        tolerance=_SINGLE,
     ),
-    Layout("inkan", _inkan, "weight grid_starts"),
-    Layout("flashkan", _flashkan, f"{_PAIR} grid_starts", exact=False),
+    Layout("inkan", _inkan, "weight grid_starts", tolerance=_SINGLE),
+    Layout("flashkan", _flashkan, f"{_PAIR} grid_starts", tolerance=math.inf),
     Layout("LKAN", _lkan, "coeff scale_base scale_spline grid", "bias"),
     Layout(
         "KANLib", _kanlib, "coefficients basis.grid", "weight_spline weight_residual bias_output"

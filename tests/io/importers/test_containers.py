@@ -10,6 +10,7 @@ from torch import nn
 import kanlens
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.io.importers import import_model
+from kanlens.io.importers.live import probes
 from tests.io.importers import doubles
 from tests.io.importers.doubles import rows
 from tests.io.importers.test_efficient_kan import (
@@ -32,7 +33,9 @@ class Layer(nn.Module):
         super().__init__()
         self.spline_width, self.activation, self.tied = width, nn.SiLU(), {1, 2}
         self.kan_weight = nn.Parameter(double.state["0.kan_weight"])
-        self.register_buffer("local_bias", double.state["0.local_bias"])
+        self.kan_weight.note = "an attribute of a parameter"
+        self.register_buffer("local_bias", double.state["0.local_bias"].clone())
+        self.local_bias.note = "an attribute of a tensor"
         self.register_buffer("scratch", torch.ones(3), persistent=False)
 
 
@@ -205,6 +208,16 @@ def test_a_live_module_must_compute_what_its_tensors_say():
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}.*Its forward is another;"):
         import_model(Efficient(layers, 0.1))
     assert import_model(Efficient(layers, 0.1).state_dict()).widths == (3, 4, 2)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+def test_a_live_module_may_be_off_by_its_rounding(dtype, bound):
+    layers = [{k: v.to(dtype) for k, v in layer.items()} for layer in network_state()[1]]
+    module = Efficient(layers).eval()
+    size = float(module(probes(import_model(module))).detach().abs().max())
+    assert import_model(Efficient(layers, 0.5 * bound * size)).dtype == dtype
+    with pytest.raises(InvalidValueError, match="Its forward is another"):
+        import_model(Efficient(layers, 2 * bound * size))
 
 
 def test_the_difference_is_seen_beyond_the_grid_too():

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kanlens.errors import KanlensError
-from kanlens.io.importers import import_model
+from kanlens.io.importers import containers, import_model
 from tests.io.importers import doubles
 from tests.io.importers.test_efficient_kan import network_state
 from tests.io.importers.test_series_layouts import CASES as series_cases
@@ -45,12 +45,12 @@ def call(module, name, argument="CANARY"):
     return f"\x80\x02c{module}\n{name}\n".encode("latin-1") + text(argument) + b"\x85R"
 
 
-def tensor(size, stride, offset=0, count=4, key="0"):
+def tensor(size, stride, offset=0, count=4, key="0", before=b""):
     """A pickle of one tensor on a storage of `count` numbers."""
     numbers = b"".join(b"J" + struct.pack("<i", n) for n in size)
     steps = b"".join(b"J" + struct.pack("<i", n) for n in stride)
     storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(key) + text("cpu")
-    storage += b"J" + struct.pack("<i", count) + b"tQ"
+    storage += b"J" + struct.pack("<i", count) + b"tQ" + before
     rebuilt = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"J" + struct.pack("<i", offset)
     rebuilt += b"(" + numbers + b"t(" + steps + b"t\x89}tR"
     return b"\x80\x02}" + text("weight") + rebuilt + b"s."
@@ -113,6 +113,12 @@ FILES = {
         zipped(b"\x80\x04" + text("os") + text("mkdir") + b"\x93" + text("CANARY") + b"\x85R."),
         "calls os.mkdir",
     ),
+    "call of one's own": (zipped(call("mine", "make") + STOP), "got no tensors"),
+    "call by an old name": (zipped(call("__builtin__", "eval") + STOP), "calls __builtin__.eval"),
+    "names": (
+        zipped(b"\x80\x02" + b"".join(b"cm\n%d\n0" % i for i in range(10_001)) + b"N."),
+        "names without end",
+    ),
     "call of torch.load": (zipped(call("torch", "load") + STOP), "got no tensors"),
     "call of what was called": (zipped(call("torch.hub", "load") + text("x") + b"\x85R."), DAMAGED),
     "call in a partial": (
@@ -134,6 +140,24 @@ FILES = {
         "got no tensors",
     ),
     "build of a dict": (zipped(b"\x80\x02}}" + text("__class__") + b"cposix\nmkdir\nsb."), DAMAGED),
+    "build of a builder": (
+        zipped(
+            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}" + text("__defaults__") + b")s\x86b0N."
+        ),
+        "got a NoneType",
+    ),
+    "build of a storage": (
+        on_storage((4,), (1,), before=b"N}" + text("requires_grad") + b"N" + b"s\x86b"),
+        "got tensors 'weight'",
+    ),
+    "build of a mapping": (
+        zipped(b"\x80\x02ccollections\nOrderedDict\n)R}" + text("items") + b"cmine\nNet\nsb."),
+        "got no tensors",
+    ),
+    "path of an object": (
+        zipped(b"\x80\x02cmine\nNet\n)\x81}" + text("path") + b"K\x01sb."),
+        "got no tensors",
+    ),
     "extension": (zipped(b"\x80\x02\x82\x01."), "opcode EXT1"),
     "wide extension": (zipped(b"\x80\x02\x84\x01\0\0\0."), "opcode EXT4"),
     "persistent name": (zipped(b"Pstorage\n."), "opcode PERSID"),
@@ -198,6 +222,11 @@ FILES = {
     "a list": (saved([torch.ones(3)]), "got a list"),
     "lines in a name": (saved({"a\nb": {"c\nd": torch.ones(1)}}), "got tensors 'c"),
 }
+
+
+def test_what_rebuilds_tensors_stays_as_it_is():
+    before = containers._rebuilt.__defaults__, containers._rebuilt.__dict__
+    assert before == (None, {})
 
 
 def refused(path, part, folder):
