@@ -44,6 +44,20 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * spread)
 
 
+def libraries() -> dict[str, str]:
+    """Table of what becomes of networks of other libraries."""
+    frame = read("libraries")
+    words = ["loads", *frame.columns[2:]]
+    rows = [
+        [line.library, "0" if line.difference == 0 else f"{line.difference:.0e}", "yes", *line[2:]]
+        for _, line in frame.iterrows()
+    ]
+    return {
+        "libraries": table(["library", "difference", *words], rows),
+        "libraries_count": str(len(frame)),
+    }
+
+
 # --- speed --------------------------------------------------------------------------------------
 
 
@@ -378,6 +392,6 @@ def workflow() -> dict[str, str]:
 
 
 AREAS: tuple[Callable[[], dict[str, str]], ...] = (
-    *(speed, penalties, budgets, digits, known_function, recovery, identification),
+    *(libraries, speed, penalties, budgets, digits, known_function, recovery, identification),
     *(planted, claims, certificates, trained, workflow),
 )

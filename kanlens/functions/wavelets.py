@@ -114,10 +114,9 @@ def _meyer_sympy(u: Any) -> Any:
     import sympy
 
     size = sympy.Abs(u)
-    t = 2 * size - 1
+    t = sympy.Min(sympy.Max(2 * size - 1, 0), 1)
     ramp = t**4 * (35 - 84 * t + 70 * t**2 - 20 * t**3)
-    window = sympy.Piecewise((1, t <= 0), (sympy.cos(sympy.pi * ramp / 2), t < 1), (0, True))
-    return sympy.sin(sympy.pi * size) * window
+    return sympy.sin(sympy.pi * size) * sympy.cos(sympy.pi * ramp / 2)
 
 
 _MEYER = 0.8368669387706247, 0.686974599052534, 0.5334814166974300, 0.5  # turns of g''
