@@ -153,7 +153,8 @@ def draw_models(analysis: Analysis, content: dict[str, Any], most: int) -> Itera
     caption = "Contribution less its mean, averaged over rows alike in the feature."
     for feature, curves in list(found["effects"].items())[:most]:
         paint, title = partial(_paint_effect, feature, curves, unit), f"Effect of {feature}"
-        yield draw(paint, (2.6, 2.2), alt=f"{title} in every model", caption=caption, title=title)
+        size = (2.6, 1.9 + 0.15 * len(curves))  # with one line a model above the axes
+        yield draw(paint, size, alt=f"{title} in every model", caption=caption, title=title)
 
 
 def _paint_effect(feature: str, curves: dict[str, Any], unit: str, *, ax: Any) -> None:
@@ -163,8 +164,7 @@ def _paint_effect(feature: str, curves: dict[str, Any], unit: str, *, ax: Any) -
     tidy(ax)
     ax.axhline(0, color=STYLE.muted, linewidth=0.7, zorder=1)
     for place, (name, points) in enumerate(curves.items()):
-        marker, color = (look(place)[key] for key in ("marker", "facecolors"))
-        style: Any = {"marker": marker, "color": color, "markersize": 3.5, "linewidth": 0.9}
-        ax.plot(*zip(*points, strict=True), label=literal(name, most=18), **style)
+        style = {"color": look(place)["facecolors"], "marker": look(place)["marker"], "ms": 3.5}
+        ax.plot(*zip(*points, strict=True), label=literal(name, most=32), **style)
     ax.set(xlabel=literal(feature, most=32), ylabel=f"effect{in_unit(unit)}")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1))
