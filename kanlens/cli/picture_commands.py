@@ -77,6 +77,10 @@ def report(
     ] = None,
     background: Background = None,
     output_name: Target = None,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--other", help="Model to compare with; may be given several times."),
+    ] = None,
     max_rows: Annotated[int, typer.Option(help="Rows to attribute.")] = 200,
     terminal: Terminal,
     generator: Any,
@@ -85,8 +89,11 @@ def report(
     import kanlens
 
     twin = output.parent / f"{output.stem}.json"
-    terminal.check([model, data, background], page=output, twin=twin)
+    terminal.check([model, data, background, *(others or [])], page=output, twin=twin)
     kan = kanlens.load(model)
+    known = {path.stem: kanlens.load(path) for path in others or []}
+    if len({model.stem, *known}) <= len(others or []):
+        raise typer.BadParameter("two models have one file name", param_hint="--other")
     without = "nothing on the page judges the predictions"
     table = read_rows(data, kan, column, terminal, without=without)
     against = None  # the page says which rows stand in
@@ -101,6 +108,7 @@ def report(
         target=asked_output(terminal, kan, output_name, table.x),
         methods=split_names(methods) or None,
         formula="auto" if formula else None,
+        others={model.stem: kan, **known},
         max_rows=max_rows,
         generator=generator,
         progress=terminal.progress,

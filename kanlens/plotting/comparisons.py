@@ -53,7 +53,7 @@ class _Key:
             tuple(number(float(numbers.loc[method, name])) for name in shown) for method in methods
         ]
         return cls(
-            methods=tuple(literal(method) for method in methods),
+            methods=tuple(literal(method, most=LONGEST) for method in methods),
             headers=tuple(COLUMNS[name] for name in shown),
             cells=tuple(cells),
         )
@@ -82,7 +82,7 @@ class _Key:
             key.text(x, 0.8 * LINE, text, ha="right", color=STYLE.muted, **style)
         for row, (method, cells) in enumerate(zip(self.methods, self.cells, strict=True)):
             y = LINE * (row + 2.4)
-            key.scatter([0.07], [y], s=20, linewidths=0.4, clip_on=False, **_look(row))
+            key.scatter([0.07], [y], s=20, linewidths=0.4, clip_on=False, **look(row))
             key.text(0.2, y, method, ha="left", **style)
             for text, x in zip(cells, right, strict=True):
                 key.text(x, y, text, ha="right", **style)
@@ -173,7 +173,7 @@ def _limit(ax: Axes, table: Any) -> list[str]:
     return [f"{' and '.join(beyond)} in part beyond the right end"]
 
 
-def _look(place: int) -> dict[str, Any]:
+def look(place: int) -> dict[str, Any]:
     """Return marker and color of a method; pairs repeat only after many methods."""
     cycle = len(STYLE.series)
     color = STYLE.series[(place + place // cycle) % cycle]
@@ -187,8 +187,8 @@ def _draw_markers(ax: Axes, table: Any, order: Any) -> None:
     offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(methods)) if len(methods) > 1 else [0.0]
     for place, (method, offset) in enumerate(zip(methods, offsets, strict=True)):
         values = table[method].to_numpy()[order]
-        look: Any = {**_look(place), "s": 20, "linewidths": 0.4, "zorder": 3}
-        ax.scatter(values, np.arange(len(order)) + offset, label=literal(method), **look)
+        style: Any = {**look(place), "s": 20, "linewidths": 0.4, "zorder": 3}
+        ax.scatter(values, np.arange(len(order)) + offset, label=literal(method), **style)
 
 
 def number(value: float) -> str:

@@ -187,7 +187,7 @@ def _attributions(
         return request.attribution, _of_rows(request.attribution, places), picks
     picks, count = pick_rows(subject), len(plan.rows)
     rows = torch.cat([plan.rows, torch.tensor([row for row, _ in picks])])
-    found = _explain(subject, plan.method, plan.background, request, rows)
+    found = explain(subject, plan.method, plan.background, request, rows)
     return _of_rows(found, slice(count)), _of_rows(found, slice(count, None)), picks
 
 
@@ -199,7 +199,7 @@ def _of_rows(found: Attribution, rows: list[int] | slice) -> Attribution:
     return replace(found, **chosen, paths=flows)
 
 
-def _explain(
+def explain(
     subject: Subject, method: str, background: Tensor, request: Request, rows: Tensor
 ) -> Attribution:
     """Attribute some rows; errors speak of the report."""
@@ -232,7 +232,7 @@ def _pairs(
         return None
     rows, background = plan.pairs
     try:
-        return _explain(subject, "interactions", background, request, rows).grouped()
+        return explain(subject, "interactions", background, request, rows).grouped()
     except MethodError:  # a function that is not finite on all that coalitions reach
         return None
 
@@ -243,7 +243,7 @@ def _flows(
     """Return what flows through the edges; None where that is not shown."""
     if not plan.flows or known.paths is not None:
         return known.grouped() if plan.flows else None
-    return _explain(subject, "secant", plan.background, request, plan.rows).grouped()
+    return explain(subject, "secant", plan.background, request, plan.rows).grouped()
 
 
 def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:

@@ -363,17 +363,17 @@ def draw_flows(analysis: Analysis, most: int) -> Picture | None:
     )
 
 
-def draw_comparison(analysis: Analysis, most: int) -> Picture:
-    """Draw what every method says of every feature."""
-    found = analysis.comparison
+def draw_comparison(analysis: Analysis, most: int, *, by: str = "method") -> Picture:
+    """Draw what every method, or every model, says of every feature."""
+    found, exact = analysis.comparison, " The table says how far each is from exact."
     rows, methods = min(len(found.importance), most), len(found.importance.columns)
     return draw(
         partial(plotting.comparison, found, top=most),
         (3.4, max(0.29 * rows, 0.19 * (methods + 2.2))),
         axes_only=True,
-        alt="Mean absolute value of every feature by method",
-        caption="One marker per method. The table says how far each is from exact.",
-        title="Importance by method",
+        alt=f"Mean absolute value of every feature by {by}",
+        caption=f"One marker per {by}.{exact * (by == 'method')}",
+        title=f"Importance by {by}",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,11 @@ import torch
 from kanlens.checks import check_count, check_generator
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model
-from kanlens.outputs import atomic_write, check_ending, check_writable
+from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
 from kanlens.reporting import formats
 from kanlens.reporting.analysis import Request, analyze, check_request
 from kanlens.reporting.content import build_content
+from kanlens.reporting.other_models import describe_models, draw_models, read_others
 from kanlens.reporting.subject import read_subject
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Report:
         Its JSON twin, beside it.
     content : dict
         The numbers on the page, in plain JSON types: schema_version, meta, data, model, training,
-        performance, importance, edges, formula, rows, comparison, pruning, alerts.
+        performance, importance, edges, formula, rows, comparison, pruning, alerts (and models).
     """
 
     path: Path
@@ -79,6 +80,7 @@ def report(
     formula: SymbolicResult | str | None = None,
     pruning: PruneResult | None = None,
     history: FitResult | None = None,
+    others: Mapping[str, Model] | None = None,
     max_rows: int = 200,
     max_features: int = 20,
     generator: torch.Generator | None = None,
@@ -122,6 +124,9 @@ def report(
         What `kanlens.prune` returned.
     history : FitResult, optional
         What `kanlens.fit` returned.
+    others : dict of str to KAN or fitted estimator, optional
+        Models of the same features and outputs, matched by position, which a section of their own
+        compares with `model` on the same rows. `model` may be among them to have a name there.
     max_rows : int
         Most rows that are attributed, spread evenly over the data; fewer where exact Shapley
         values would take long. Performance is of all rows.
@@ -180,8 +185,12 @@ def report(
     drawn_by = "the caller's generator" if generator else "a generator with seed 0"
     try:
         with interrupts_pass():
-            analysis = analyze(read_subject(model, data, target), request)
+            subject = read_subject(model, data, target)
+            models = read_others(subject, others)
+            analysis = analyze(subject, request)
             content = build_content(analysis, title=title, generator=drawn_by)
+            if models:
+                content["models"] = to_plain(describe_models(analysis, models))
             found = Report(path=page, json_path=twin, content=content)
             _write(found, _page(analysis, content, max_features))
     except KeyboardInterrupt:
@@ -194,7 +203,8 @@ def _page(analysis: Any, content: dict[str, Any], max_features: int) -> str:
     """Draw and render; matplotlib and jinja2 are loaded only now."""
     from kanlens.reporting.figures import draw_all
 
-    return render_page(content, draw_all(analysis, content, max_features))
+    others = {"models": list(draw_models(analysis, content, max_features))}
+    return render_page(content, draw_all(analysis, content, max_features) | others)
 
 
 def render_page(content: dict[str, Any], pictures: dict[str, Any]) -> str:
