@@ -45,6 +45,7 @@ CALLS = {
     "edges": lambda model, x, y, path: curve(
         kanlens.plot.edges(model, data=x, ax=axes()).child_axes[0]
     ),
+    "export": lambda model, x, y, path: kanlens.export(model, path / "m.py").rows,
     "fit": lambda model, x, y, path: kanlens.fit(model, (x, y), steps=1, validation=0).loss,
     "import_model": lambda model, x, y, path: kanlens.import_model(model)(x).detach(),
     "importance": lambda model, x, y, path: kanlens.importance(model, x, background=x),
@@ -67,6 +68,7 @@ CALLS = {
     "symbolize": lambda model, x, y, path: str(
         kanlens.symbolize(model, x, y, functions=["x", "x^2"]).sympy()
     ),
+    "to_splines": lambda model, x, y, path: kanlens.to_splines(model, x).error,
     "trace": lambda model, x, y, path: kanlens.trace(model, x).edge_values(0),
 }
 

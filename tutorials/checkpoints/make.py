@@ -4,6 +4,7 @@ Needs pykan. Run in this folder: ``python make.py``. `expected.csv` holds what t
 """
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -42,8 +43,7 @@ class FastKANLayer(nn.Module):
 class FastKAN(nn.Module):
     def __init__(self, widths):
         super().__init__()
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.layers = nn.ModuleList([FastKANLayer(*pair) for pair in pairs])
+        self.layers = nn.ModuleList([FastKANLayer(*pair) for pair in pairwise(widths)])
 
     def forward(self, x):
         for layer in self.layers:

@@ -1,0 +1,132 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A pykan, a FastKAN and a ChebyKAN on one page
+#
+# Three networks were trained on one table with three libraries, and saved the way their users do:
+# pykan's three files, a state dict of FastKAN, and a whole ChebyKAN module in a pickle. None of the
+# libraries is needed to look at them here, and no file is executed: pickles are read as data.
+#
+# The table is made up so that there is a truth: an angle, a speed and a load make a force,
+# sin(2.5 angle) + speed² + 0.5 angle · load, with a little noise.
+
+# %%
+import os
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+import kanlens
+
+SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
+pd.set_option("display.max_columns", 20, "display.width", 200)
+plt.switch_backend(plt.get_backend())  # so that a figure is shown as one
+plt.rcParams["figure.dpi"] = 110
+
+here = Path(__file__).parent if "__file__" in globals() else Path.cwd()
+names = ["angle", "speed", "load"]
+draw = np.random.default_rng(7)
+frame = pd.DataFrame(draw.uniform(-1, 1, (80 if SMOKE else 300, 3)), columns=names)
+force = np.sin(2.5 * frame["angle"]) + frame["speed"] ** 2 + 0.5 * frame["angle"] * frame["load"]
+frame["force"] = force + 0.02 * draw.normal(size=len(frame))
+
+# %% [markdown]
+# ## Load
+#
+# Libraries are recognized by their tensors. What is in a file can be asked first. With the table,
+# models also know names, ranges and what is typical.
+
+# %%
+files = {"pykan": "pykan", "FastKAN": "fastkan.pt", "ChebyKAN": "chebykan.pt"}
+folder = here / "checkpoints"
+for name, file in files.items():
+    (found,) = kanlens.list_kans(folder / file)
+    print(f"{name}: {found.library}, {found.widths}")
+
+# %%
+models = {
+    name: kanlens.import_model(
+        folder / file, feature_names=names, output_names=["force"], data=frame, target="force"
+    ).double()
+    for name, file in files.items()
+}
+expected = pd.read_csv(folder / "expected.csv")  # what the libraries said of twenty rows
+for name, model in models.items():
+    said = model(expected[["x1", "x2", "x3"]].to_numpy())[:, 0].detach().numpy()
+    off = np.abs(said - expected[name.lower()]).max()
+    print(f"{name}: off by at most {off:.0e}, {model.edges_alive} edges")
+    assert off < 1e-5
+
+# %% [markdown]
+# ## Look
+#
+# Every analysis works on all of them. ChebyKAN's edges are polynomials of tanh, shown as what they
+# are: functions of one input.
+
+# %%
+axes = kanlens.plot.edges(models["ChebyKAN"], 0)
+# %% [markdown]
+# FastKAN normalizes the inputs of each layer, which couples them. That is written out as straight
+# lines, squares, an inverse root and products, so that attributions are exact in the raw features:
+# here Shapley values, which add up to the output.
+
+# %%
+x = frame[names]
+for name, model in models.items():
+    found = kanlens.attribute(model, x[:20], background=x[20:40])
+    gap = float(found.completeness_gap.abs().max())
+    print(f"{name}: what values leave unexplained, at most {gap:.0e}")
+    assert gap < 1e-9
+
+# %% [markdown]
+# How do they behave on the whole box, not on rows alone? Certificates hold for every point.
+
+# %%
+box = dict.fromkeys(names, (-1.0, 1.0))
+proven = kanlens.certify(models["ChebyKAN"], box, max_boxes=50 if SMOKE else 400, progress=False)
+low, high = proven.outputs[0].range.low, proven.outputs[0].range.high
+print(f"ChebyKAN: outputs lie between {low:.3f} and {high:.3f}, proven")
+assert low < force.min() and force.max() < high + 0.1
+
+# %% [markdown]
+# ## One report that compares them
+#
+# The page of the pykan, with the others beside it: how good each is on the same rows, whether their
+# outputs agree, and whether they say so for the same reasons.
+
+# %%
+with tempfile.TemporaryDirectory() as place:
+    written = kanlens.report(
+        models["pykan"],
+        frame,
+        Path(place, "three.html"),
+        others=models,
+        title="Force, by three libraries",
+        methods=["shapley", "secant"],
+        max_rows=20 if SMOKE else 100,
+        progress=False,
+    )
+    print(f"{written.path.stat().st_size / 1e6:.1f} MB, opens without a network")
+    content = written.content["models"]
+lines = [{"model": one["name"], "R2": one["r2"], **one["importance"]} for one in content["models"]]
+print(pd.DataFrame(lines).round(3).to_string(index=False))
+assert lines[0]["R2"] > 0.99 > lines[1]["R2"]
+assert lines[2]["R2"] > 0.99
+
+# %% [markdown]
+# The pykan and the ChebyKAN found the same functions. The FastKAN is less good: normalizing three
+# inputs throws away how large they are together, and what is lost cannot be attributed. All three
+# agree on the order: angle, speed, load.
