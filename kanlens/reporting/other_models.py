@@ -126,7 +126,7 @@ def edge_words(layer: KANLinear) -> str:
     kind, series = layer.kind, list(dict.fromkeys(getattr(layer, "series", ())))
     if kind == "series":
         kind = "spline" if layer.spline_weight.any() or not series else ""
-    return " and ".join([kind] * bool(kind) + [f"series of {listed(series)}"] * bool(series))
+    return " and ".join([kind] * bool(kind) + [f"series of {listed(series, 3)}"] * bool(series))
 
 
 def partial_effect(x: Tensor, values: Tensor, groups: int = 12) -> list[list[float]]:

@@ -212,7 +212,7 @@ def _normalized(norm: Norm) -> list[Stage]:
     roots = {(raw + 2 * i + 1, width): ("1/sqrt", 1.0) for i in range(n)}
     raw_ones, raw_zeros = eye.new_ones(raw), eye.new_zeros(raw)
     return [
-        linear("layer normalization", distances, None),
+        replace(linear("layer normalization", distances, None), mask=(distances != 0).to(eye)),
         _lines_and(kept, squares, bias),
         _lines_and(factors, roots, None),
         Products(arities=(2,) * n),
