@@ -16,7 +16,7 @@ from kanlens.model.acceptance import Model, check_model
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 from kanlens.training.options import Options, PenaltyChoice
-from kanlens.training.preparation import unchanged_on_failure
+from kanlens.training.preparation import row_weights, unchanged_on_failure
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import EVERY, Checkpoint, checkpoint_path, read_state
 from kanlens.training.run import TrainingRun
@@ -42,6 +42,7 @@ def fit(
     patience: int = 20,
     grid_updates: int = 5,
     scale: bool | None = None,
+    sample_weight: Any = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
     resume: bool = False,
@@ -102,6 +103,8 @@ def fit(
         more at the end when hidden values have left them, unless that would raise the loss.
     scale : bool, optional
         Set the scaling from the data. Default: only when the model has never been scaled.
+    sample_weight : array-like, shape (batch,), optional
+        How much the loss of each row counts: none, or a number of at least 0 for each.
     checkpoint : path, optional
         File that receives the state of training every `checkpoint_every` seconds, at an interrupt,
         and at the end.
@@ -159,13 +162,27 @@ def fit(
     model = check_model("fit", model)
     with unchanged_on_failure(model):
         x, y = prepare_data(model, data)
-        run = TrainingRun(model, options, x, y, generator)
+        run = TrainingRun(model, options, x, y, generator, row_weights(sample_weight, x))
         if resume and path is not None and path.exists():
             run.restore(read_state(path))
         else:
             run.begin()
-    saved = None if path is None else Checkpoint(path, checkpoint_every)
-    stop = Interruption()
+    return carry_out(run, started, path, every=checkpoint_every, progress=progress)
+
+
+def carry_out(
+    run: TrainingRun,
+    started: float,
+    path: Path | None = None,
+    *,
+    every: float = EVERY,
+    progress: bool | None = None,
+    stop: Interruption | None = None,
+) -> FitResult:
+    """Train to the end, or to an interrupt with a warning; write checkpoints to `path`."""
+    saved = None if path is None else Checkpoint(path, every)
+    stop = stop or Interruption()
+    steps = run.options.steps
     with threads_for(run.size), progress_bar("training", steps, shown=progress) as advance:
         run.train(advance, note=None if saved is None else saved.note, stop=stop)
     found = run.finish(time.perf_counter() - started)
