@@ -29,9 +29,9 @@ from kanlens.estimators.inputs import (
 from kanlens.functions.elementary import Array
 from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize
-from kanlens.training import fit
+from kanlens.training import FitResult, fit
+from kanlens.training.loop import fit_by_default
 from kanlens.training.prediction import outside_words
-from kanlens.training.recipe import fit_by_default
 
 _FEW = 20  # rows below which none are held out
 _PASSES = 5  # over the rows of one call of partial_fit
@@ -39,6 +39,8 @@ _PASSES = 5  # over the rows of one call of partial_fit
 
 class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
     """Network estimator of either task: parameters, training, outputs."""
+
+    _formula: Any
 
     def __init__(
         self,
@@ -103,9 +105,12 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             )
         else:
             found = fit_by_default(build, data, generator=generator, **common)
-        self.model_ = found.model
+        self._keep(found, places)
+
+    def _keep(self, found: FitResult, places: Array) -> None:
+        """Keep what training gave; the rows were taken from `places` in what was given."""
+        self.model_, self._formula = found.model, None
         self.result_ = dataclasses.replace(found, held_out=torch.tensor(places)[found.held_out])
-        self._formula: Any = None
 
     def _chosen(self) -> bool:
         """Tell whether anything is chosen that the rows would decide."""
@@ -144,8 +149,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             progress=False,
             generator=generator_from(self),
         )
-        self.result_ = dataclasses.replace(found, held_out=torch.tensor(places)[found.held_out])
-        self._formula = None
+        self._keep(found, places)
 
     @property
     def feature_importances_(self) -> Array:

@@ -37,12 +37,12 @@ from kanlens.training.run import TrainingRun
 # Chosen on 15 tables, among them drawn ones with heavy tails, bad cells, few rows, many columns
 MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
 STEPS = 30  # at most
-UPDATES = (400, 5, 10_000)  # of the weights: so many, one more for so many rows, at most
+UPDATES = (300, 6, 10_000)  # of the weights: so many, one more for so many rows, at most
 GRIDS = (8, 1000, 20)  # intervals: so many, one more for so many rows, at most
 PATH = (1800.0, 0.002)  # strengths of the roughness at the start and the end, over the rows
 NORMS = 0.04  # strength of the norms of edges, over the root of that of the roughness
 FLAT, RISE = 0.5, 0.05  # shares of the updates before the rate falls, and in which it rises
-RATES = (0.03, 0.01)  # without a hidden layer, and with one
+RATES = (0.05, 0.01)  # without a hidden layer, and with one
 BATCHES = (128, 256, 2000)  # rows of a batch below and from so many rows
 
 
@@ -76,8 +76,8 @@ class EnsembleRun(TrainingRun):
         if target.task == "regression":
             y = ((y - target.output_shift) / target.output_scale).float()
         scaled = target.scale_inputs(x).float()
-        first, middle, last = *UPDATES[:2], UPDATES[2]
-        updates = min(first + len(x) // middle, last)
+        least, per, most = UPDATES
+        updates = min(least + len(x) // per, most)
         batch = min(BATCHES[len(x) >= BATCHES[2]], len(x))
         self.batches = -(-len(x) // batch)
         passes = math.ceil(updates / self.batches)
@@ -136,6 +136,9 @@ class EnsembleRun(TrainingRun):
         weights = self.weights.unsqueeze(1)
         self.shares, self.counts = weights * ~self.judged, weights * self.judged
         self.train_x, self.train_y, self.test_x, self.test_y = (self.x, self.y) * 2
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.model.parameters(), lr=self.options.rate, fused=True)
 
     def _outputs(self, x: Tensor) -> Tensor:  # (batch, member, out)
         outputs: Tensor = self.model(x)

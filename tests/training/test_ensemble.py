@@ -10,7 +10,7 @@ import kanlens
 from kanlens.errors import InterruptedWarning, InvalidValueError
 from kanlens.training import ensemble
 from kanlens.training.ensemble import EnsembleRun, grid_intervals
-from kanlens.training.recipe import fit_by_default
+from kanlens.training.loop import fit_by_default
 
 
 @pytest.fixture(autouse=True)
