@@ -86,7 +86,7 @@ ADULT = "adult"
 def _plan(setup: Setup) -> Units:
     files = {**{name: f"tabular/{name}.csv" for name in TABLES}, ADULT: "tabular/adult_train.csv"}
     found, missing = there(files, lambda name: data_file(setup.data, files[name]))
-    names = ["small", "wine"] if setup.smoke else [*found, *DRAWN, *CLASSES]
+    names = ["small", "wine"] if setup.smoke else [*DRAWN, *CLASSES, *found]  # the largest last
     keys = tuple((name, seed, peer) for name in names for seed in setup.seeds for peer in PEERS)
     return Units(keys=keys, skipped={} if setup.smoke else missing)
 
