@@ -37,7 +37,7 @@ from kanlens.training.run import TrainingRun
 # Chosen on 15 tables, among them drawn ones with heavy tails, bad cells, few rows, many columns
 MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
 STEPS = 30  # at most
-UPDATES = (300, 6, 10_000)  # of the weights: so many, one more for so many rows, at most
+UPDATES = (300, 9, 10_000)  # of weights: so many, with nodes one more for so many rows, at most
 GRIDS = (8, 1000, 20)  # intervals: so many, one more for so many rows, at most
 PATH = (1800.0, 0.002)  # strengths of the roughness at the start and the end, over the rows
 NORMS = 0.04  # strength of the norms of edges, over the root of that of the roughness
@@ -77,7 +77,8 @@ class EnsembleRun(TrainingRun):
             y = ((y - target.output_shift) / target.output_scale).float()
         scaled = target.scale_inputs(x).float()
         least, per, most = UPDATES
-        updates = min(least + len(x) // per, most)
+        deep = len(target.layers) > 1
+        updates = min(least + deep * len(x) // per, most)
         batch = min(BATCHES[len(x) >= BATCHES[2]], len(x))
         self.batches = -(-len(x) // batch)
         passes = math.ceil(updates / self.batches)
@@ -86,8 +87,8 @@ class EnsembleRun(TrainingRun):
             optimizer="adam",
             steps=math.ceil(passes / self.passes),
             batch_size=batch,
-            learning_rate=RATES[len(target.layers) > 1],
-            patience=STEPS // 2,
+            learning_rate=RATES[deep],
+            patience=STEPS // 3,
             grid_updates=4,
             scale=False,
         )
