@@ -3,7 +3,8 @@
 Each group, a member, is a network of its own that is trained on all rows but its fold [1]_; the
 rows of a fold are judged by the member that has not seen them. The penalty falls from step to step,
 from one that leaves nearly straight functions to next to none, and the step is kept at which the
-held-out rows are predicted best. The mean of the members is one network, of all their nodes.
+held-out rows are predicted best. The mean of the members is one network, of all their nodes; what
+it gains over them, by how they differ [1]_, is taken off their loss.
 
 The penalty is on coefficients of B-splines: squares of their second differences [2]_, and the norm
 of each edge's, by which edges shrink to nothing [3]_.
@@ -148,8 +149,8 @@ class EnsembleRun(TrainingRun):
     def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:  # (batch, member)
         if self.model.task == "regression":
             return (outputs - y.unsqueeze(1)).square().mean(2)
-        codes = y.unsqueeze(1).expand(-1, self.members).reshape(-1)
-        return class_losses(outputs.flatten(0, 1), codes).view(len(y), self.members)
+        codes = y.unsqueeze(1).expand(-1, outputs.shape[1]).reshape(-1)
+        return class_losses(outputs.flatten(0, 1), codes).view(len(y), -1)
 
     def _one_pass(self) -> None:
         batches = self.passes * self.batches
@@ -185,11 +186,13 @@ class EnsembleRun(TrainingRun):
     def _evaluate(self) -> dict[str, float]:
         outputs = self._outputs(self.x)
         losses = self._losses(outputs, self.y)
+        gains = losses.mean(1) - self._losses(outputs.mean(1, keepdim=True), self.y)[:, 0]
+        held = (losses * self.counts).sum() - (gains * self.weights).sum()
         return {
             "step": self.step,
             "loss": float((losses * self.shares).sum() / self.shares.sum()),
             "penalty": 0.0,
-            "validation_loss": float((losses * self.counts).sum() / self.counts.sum()),
+            "validation_loss": float(held / self.counts.sum()),
             "metric": score(self.model, outputs[self.judged], self.y),
         }
 
