@@ -208,6 +208,26 @@ def workflow(
     terminal.emit(found.to_dict())
 
 
+@app.command()
+def tables(
+    *,
+    output: Folder = None,
+    data: DataFolder = None,
+    seeds: Annotated[int, typer.Option(help="Number of splits of each table.", min=1)] = 3,
+    smoke: Smoke = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict tables with no setting chosen, beside scikit-learn's network and boosting."""
+    from benchmarks.tables.experiments import PREDICTION
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    setup = _set_up(range(1 if smoke else seeds), data, smoke=smoke)
+    found = _run(PREDICTION, setup, terminal, output=output, parts=None, fresh=fresh)
+    terminal.emit(found.to_dict())
+
+
 def _set_up(seeds: Iterable[int], data: Path | None, *, smoke: bool) -> Setup:
     """Return what the user chose, with the data beside the checkout unless others are named."""
     from benchmarks.data import beside_checkout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +30,7 @@ from kanlens.cli.options import (
     Targets,
     TaskName,
     factor,
+    hidden_nodes,
     new_model,
     norms,
     set_options,
@@ -55,16 +58,20 @@ def train(
     drop: Drop = None,
     categorical: Categorical = None,
     impute: Imputation = None,
-    hidden: Hidden = "5",
-    grid_size: GridSize = 5,
+    hidden: Hidden | None = None,
+    grid_size: GridSize | None = None,
     spline_order: Order = 3,
     extrapolation: Extrapolation = "constant",
     optimizer: Annotated[
         str | None, typer.Option(help="lbfgs, adam or adamw.  [default: by the number of rows]")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of LBFGS, or passes over the data.")] = 50,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of LBFGS, or passes over the data.  [default: 50]")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows of one batch.")] = 256,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows of one batch.  [default: 256]")
+    ] = None,
     penalty: Penalty = None,
     strength: Annotated[float | None, typer.Option(help="Factor of the penalty.")] = None,
     entropy_weight: Annotated[
@@ -74,8 +81,12 @@ def train(
     proximal: Annotated[
         bool, typer.Option(help="Make edges exactly zero, with activation_l2.")
     ] = False,
-    validation: Annotated[float, typer.Option(help="Share of rows to stop early by.")] = 0.2,
-    patience: Annotated[int, typer.Option(help="Steps without improvement before the end.")] = 20,
+    validation: Annotated[
+        float | None, typer.Option(help="Share of rows to stop early by.  [default: 0.2]")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Steps without improvement before the end.  [default: 20]")
+    ] = None,
     holdout: Annotated[
         float, typer.Option(help="Share of rows for testing only; both parts are written.")
     ] = 0.0,
@@ -85,37 +96,39 @@ def train(
     terminal: Terminal,
     generator: Any,
 ) -> None:
-    """Train a KAN on a table and write it to a file."""
-    import kanlens
+    """Train a KAN on a table and write it to a file.
 
+    Unless the shape, the grid or an option of training is given, the rows decide about all.
+    """
     checkpoint = output.parent / f"{output.name}.checkpoint"
     parts = dict(zip(PARTS, _parts(output), strict=True)) if holdout else {}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
     columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
     table = columns.read(data, task, impute)
     training, test = table.split(holdout, generator) if holdout else (table, None)
-    model = new_model(table, hidden, grid_size, spline_order, extrapolation, generator)
-    terminal.say(f"training on {data.name}: {training.rows} rows, {_described(model)}")
-    if resume and not checkpoint.exists():
-        terminal.say(f"no checkpoint at {checkpoint}; starting anew")
-    result = kanlens.fit(
-        model,
-        training,
-        optimizer=optimizer or ("lbfgs" if training.rows <= MANY_ROWS else "adam"),
-        steps=steps,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        penalty=norms(penalty),
-        strength=factor(penalty, strength),
-        entropy_weight=entropy_weight,
-        proximal=proximal,
-        validation=validation,
-        patience=patience,
-        checkpoint=checkpoint,
-        resume=resume,
-        progress=terminal.progress,
+    given: dict[str, Any] = {
+        "optimizer": optimizer,
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "penalty": norms(penalty),
+        "strength": factor(penalty, strength) or None,
+        "entropy_weight": entropy_weight,
+        "proximal": proximal or None,
+        "validation": validation,
+        "patience": patience,
+    }
+    build = partial(
+        new_model,
+        table,
+        spline_order=spline_order,
+        extrapolation=extrapolation,
         generator=generator,
     )
+    run = {"checkpoint": checkpoint, "resume": resume, "generator": generator}
+    shape = None if hidden is None else hidden_nodes(hidden), grid_size
+    result = _trained(build, shape, training, given, run, terminal)
+    model = result.model
     terminal.write(model, output)
     if not result.stopped_because.startswith("interrupted"):
         checkpoint.unlink(missing_ok=True)
@@ -123,6 +136,34 @@ def train(
     if test is not None:
         facts.update(_write_parts(output, training, test, model, terminal))
     terminal.facts("trained", facts)
+
+
+def _trained(
+    build: Callable[..., KAN],
+    shape: tuple[list[Any] | None, int | None],
+    training: Table,
+    given: dict[str, Any],
+    run: dict[str, Any],
+    terminal: Terminal,
+) -> FitResult:
+    """Train as the options that are given say, or as the rows say when none is."""
+    import kanlens
+    from kanlens.training.loop import fit_by_default
+
+    words = f"training on {training.source}: {training.rows} rows, "
+    given = {name: value for name, value in given.items() if value is not None}
+    run = {**run, "progress": terminal.progress}
+    hidden, grid_size = shape
+    model = None
+    if given or hidden is not None or grid_size is not None:
+        model = build([5] if hidden is None else hidden, 5 if grid_size is None else grid_size)
+    terminal.say(words + ("which choose the network" if model is None else _described(model)))
+    if run["resume"] and not run["checkpoint"].exists():
+        terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
+    if model is None:
+        return fit_by_default(build, training, **run)
+    usual = {"optimizer": "lbfgs" if training.rows <= MANY_ROWS else "adam", "steps": 50}
+    return kanlens.fit(model, training, **{**usual, **given, **run})
 
 
 def _outcome(
@@ -206,7 +247,8 @@ def sparsity_path(
     terminal.check([data], model=output, table=listing)
     columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
     table = columns.read(data, task, impute)
-    model = new_model(table, hidden, grid_size, spline_order, extrapolation, generator)
+    nodes = hidden_nodes(hidden)
+    model = new_model(table, nodes, grid_size, spline_order, extrapolation, generator)
     path = kanlens.sparsity_path(
         model,
         table,

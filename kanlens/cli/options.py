@@ -188,7 +188,7 @@ class Columns:
 
 def new_model(
     table: Table,
-    hidden: str,
+    hidden: list[Any],
     grid_size: int,
     spline_order: int,
     extrapolation: str,
@@ -198,7 +198,7 @@ def new_model(
     import kanlens
 
     return kanlens.KAN(
-        [len(table.schema.features), *hidden_nodes(hidden), len(table.schema.outputs)],
+        [len(table.schema.features), *hidden, len(table.schema.outputs)],
         grid_size=grid_size,
         spline_order=spline_order,
         extrapolation=extrapolation,

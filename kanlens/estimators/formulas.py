@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator  # noqa: TID253
 
@@ -13,10 +12,10 @@ from kanlens.checks import check_count
 from kanlens.data.columns import as_names
 from kanlens.estimators.inputs import (
     Regression,
+    asked,
     feature_names,
     fitted,
     generator_from,
-    validated,
 )
 from kanlens.functions.elementary import Array
 from kanlens.model.network import KAN
@@ -68,6 +67,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
 
     Examples
     --------
+    >>> import numpy as np
     >>> x = np.linspace(-1.0, 1.0, 60)[:, None]
     >>> found = KANSymbolicRegressor(starts=1, random_state=0).fit(x, 2 * x[:, 0] ** 2 + 1)
     >>> found.sympy()
@@ -152,8 +152,8 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
         ndarray, shape (batch,) or (batch, out)
             NaN or infinite where the formula is not defined.
         """
-        rows = validated(self, X, dtype=np.float64, reset=False)
-        return self._shaped(self._found().predict(rows, index))
+        found = self._found()
+        return self._shaped(found.predict(asked(self, X), index))
 
     @property
     def network_(self) -> KAN:

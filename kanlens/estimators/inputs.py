@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from sklearn.base import RegressorMixin  # noqa: TID253
 from sklearn.exceptions import NotFittedError as _NotFitted  # noqa: TID253
-from sklearn.utils import check_random_state  # noqa: TID253
+from sklearn.utils import check_random_state, check_X_y  # noqa: TID253
+from sklearn.utils.validation import _check_sample_weight  # noqa: TID253
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError, KanlensError
+from kanlens.checks import message, reworded
+from kanlens.data.tables import read_table
+from kanlens.errors import DTypeError, InvalidValueError, KanlensError
 from kanlens.functions.elementary import Array
 
 
@@ -43,10 +45,12 @@ def generator_from(estimator: Any) -> torch.Generator:
 
 
 def feature_names(estimator: Any) -> list[str] | None:
-    """Return the names of the columns the estimator was fitted to, when they had any.
+    """Return the names of the features the estimator was fitted to, when they had any.
 
     scikit-learn keeps them where all are texts; numbers and dates are names as well.
     """
+    if estimator._table is not None:
+        return list(estimator._table.feature_names)
     names = getattr(estimator, "_labels", None)
     return None if names is None else [str(name) for name in names]
 
@@ -71,15 +75,77 @@ def validated(estimator: Any, *data: Any, **options: Any) -> Any:
     return validate_data(estimator, *data, **options)
 
 
+def encoded(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """Return a frame with columns of text, truth values or categories as numbers, else X itself.
+
+    Such columns become features as `kanlens.read_table` makes them, which the estimator keeps.
+    """
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    if reset:
+        estimator._table = None
+        mixed = hasattr(X, "dtypes") and hasattr(X, "columns")
+        if not mixed or all(is_numeric_dtype(d) and not is_bool_dtype(d) for d in X.dtypes):
+            return X
+        try:
+            table = read_table(X)
+        except KanlensError as error:
+            raise reworded(type(estimator).__name__, error) from error
+        estimator._table = table.schema
+    if estimator._table is None:
+        return X
+    if not hasattr(X, "columns"):
+        text = message(
+            type(estimator).__name__, "a DataFrame", type(X).__name__, "Name its columns"
+        )
+        raise DTypeError(text)
+    validated(estimator, X, skip_check_array=True, reset=reset)
+    return estimator._table.encode(X, call=type(estimator).__name__)
+
+
+def checked(estimator: Any, X: Any, y: Any, *, reset: bool, **options: Any) -> tuple[Array, Any]:
+    """Return rows (batch, in) and targets, checked as scikit-learn does, frames encoded."""
+    rows = encoded(estimator, X, reset=reset)
+    options |= {"dtype": np.float64, "ensure_min_samples": 2 if reset else 1}
+    if estimator._table is None:
+        found: tuple[Array, Any] = validated(estimator, rows, y, reset=reset, **options)
+    else:
+        found = check_X_y(rows, y, estimator=estimator, **options)
+    return found
+
+
+def asked(estimator: Any, X: Any) -> Any:
+    """Return rows (batch, in) to predict, checked as those that were fitted to."""
+    rows = encoded(estimator, X, reset=False)
+    if estimator._table is not None:
+        return rows
+    return validated(estimator, rows, dtype=np.float64, reset=False)
+
+
+def distinct(x: Array, y: Array, weights: Any) -> tuple[Any, Any, Any, Any]:
+    """Return rows x (n, in) and y that differ, in order, their weights (n,), and where they are.
+
+    The weights of equal rows are added up, so that a row given twice is one of twice the weight;
+    rows without weight go.
+    """
+    weights = _check_sample_weight(weights, x, dtype=np.float64, ensure_non_negative=True)
+    used = np.flatnonzero(weights)
+    both = np.column_stack((x[used], y[used]))
+    _, first, group = np.unique(both, axis=0, return_index=True, return_inverse=True)
+    if len(first) < 2:  # as they are: two rows are the least
+        return x[used], y[used], weights[used], used
+    return x[used][first], y[used][first], np.bincount(group.ravel(), weights[used]), used[first]
+
+
 class Regression(RegressorMixin):  # type: ignore[misc]  # untyped
     """A regressor of one output, given and returned as a vector, or of several."""
 
-    def _tables(self, X: Any, y: Any) -> tuple[Array, Array, list[str] | None]:
+    def _tables(
+        self, X: Any, y: Any, *, reset: bool = True
+    ) -> tuple[Array, Array, list[str] | None]:
         """Return checked rows (batch, in), targets (batch, out) and the names of these."""
         names = target_names(y)
-        rows, target = validated(
-            self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
-        )
+        rows, target = checked(self, X, y, reset=reset, multi_output=True, y_numeric=True)
         try:
             outputs = np.asarray(target, dtype=np.float64).reshape(len(rows), -1)
         except (TypeError, ValueError) as error:

@@ -1,9 +1,9 @@
-"""`fit`, the training call; the loop is in `training.run`."""
+"""`fit`, the training call, and what trains when nothing is chosen; loops are in other modules."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,20 @@ from kanlens.checks import check_generator, check_positive
 from kanlens.encoding import prepare_data
 from kanlens.interruption import Interruption
 from kanlens.model.acceptance import Model, check_model
+from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
+from kanlens.training.ensemble import MEMBERS, NODES, EnsembleRun, grid_intervals
 from kanlens.training.options import Options, PenaltyChoice
-from kanlens.training.preparation import unchanged_on_failure
+from kanlens.training.preparation import row_weights, unchanged_on_failure
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import EVERY, Checkpoint, checkpoint_path, read_state
 from kanlens.training.run import TrainingRun
 
 if TYPE_CHECKING:
     from kanlens.data.tables import Table
+
+GAIN, LEAST = 0.01, 5e-4  # of the held-out loss, that a hidden layer must save: share, amount
 
 
 def fit(
@@ -42,6 +46,7 @@ def fit(
     patience: int = 20,
     grid_updates: int = 5,
     scale: bool | None = None,
+    sample_weight: Any = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
     resume: bool = False,
@@ -102,6 +107,8 @@ def fit(
         more at the end when hidden values have left them, unless that would raise the loss.
     scale : bool, optional
         Set the scaling from the data. Default: only when the model has never been scaled.
+    sample_weight : array-like, shape (batch,), optional
+        How much the loss of each row counts: none, or a number of at least 0 for each.
     checkpoint : path, optional
         File that receives the state of training every `checkpoint_every` seconds, at an interrupt,
         and at the end.
@@ -159,13 +166,27 @@ def fit(
     model = check_model("fit", model)
     with unchanged_on_failure(model):
         x, y = prepare_data(model, data)
-        run = TrainingRun(model, options, x, y, generator)
+        run = TrainingRun(model, options, x, y, generator, row_weights(sample_weight, x))
         if resume and path is not None and path.exists():
             run.restore(read_state(path))
         else:
             run.begin()
-    saved = None if path is None else Checkpoint(path, checkpoint_every)
-    stop = Interruption()
+    return carry_out(run, started, path, every=checkpoint_every, progress=progress)
+
+
+def carry_out(
+    run: TrainingRun,
+    started: float,
+    path: Path | None = None,
+    *,
+    every: float = EVERY,
+    progress: bool | None = None,
+    stop: Interruption | None = None,
+) -> FitResult:
+    """Train to the end, or to an interrupt with a warning; write checkpoints to `path`."""
+    saved = None if path is None else Checkpoint(path, every)
+    stop = stop or Interruption()
+    steps = run.options.steps
     with threads_for(run.size), progress_bar("training", steps, shown=progress) as advance:
         run.train(advance, note=None if saved is None else saved.note, stop=stop)
     found = run.finish(time.perf_counter() - started)
@@ -175,3 +196,46 @@ def fit(
     how = "" if path is None else f"; resume=True goes on from {path.name!r}"
     stop.warn("fit", state + how)
     return found
+
+
+def fit_by_default(
+    build: Callable[[list[int], int], KAN],
+    data: Table | tuple[Any, Any],
+    *,
+    sample_weight: Any = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+    generator: torch.Generator | None = None,
+) -> FitResult:
+    """Train a network of the shape that predicts held-out rows best, as `EnsembleRun` does.
+
+    `build` makes one of hidden nodes and intervals. The first has no hidden layer, and is kept
+    unless one lowers the loss by `GAIN` and `LEAST`. Every row is held out from one member, and the
+    metric of the result is over all of them. The checkpoint is of the second network; the first is
+    quickly had again.
+    """
+    started, stop = time.perf_counter(), Interruption()
+    check_generator("fit", generator)
+    path = checkpoint_path("fit", checkpoint, resume=resume)
+    rows = len(data[0]) if isinstance(data, tuple) else data.rows
+    intervals = grid_intervals(rows)
+    model = build([], intervals)
+    x, y = prepare_data(model, data)
+    weights = row_weights(sample_weight, x)
+    run = EnsembleRun(model, x, y, weights, torch.Generator())
+    run.begin()
+    additive = carry_out(run, started, progress=progress, stop=stop)
+    if stop.happened:
+        return additive
+    wide = build([MEMBERS * NODES], intervals)
+    wide.schema = model.schema
+    run = EnsembleRun(wide, x, y, weights, generator)
+    if resume and path is not None and path.exists():
+        run.restore(read_state(path))
+    else:
+        run.begin()
+    found = carry_out(run, started, path, progress=progress, stop=stop)
+    saved = additive.validation_loss - found.validation_loss
+    pays = saved > max(LEAST, GAIN * additive.validation_loss)
+    return found if pays else additive

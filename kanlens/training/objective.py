@@ -63,10 +63,10 @@ class Objective:
         """Whether there is a penalty at all."""
         return bool(self.penalty) and self.strength != 0.0
 
-    def total(self, x: Tensor, y: Tensor) -> Tensor:
+    def total(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return loss plus penalty; norms on data are over the same rows, from the same run."""
         with self.watching() as inputs:
-            loss = task_loss(self.model, self.model(x), y)
+            loss = task_loss(self.model, self.model(x), y, weights)
         return loss + self.penalty_term(inputs) if self.penalized else loss
 
     @contextmanager
@@ -92,18 +92,25 @@ class Objective:
         return self.strength * value
 
 
-def task_loss(model: KAN, output: Tensor, y: Tensor) -> Tensor:
+def task_loss(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean loss over rows: squared error over the output scale, or cross-entropy.
 
-    Outputs (batch, out) are in the units of the data, or logits; y likewise, or class codes.
+    Outputs (batch, out) are in the units of the data, or logits; y likewise, or class codes. The
+    weights (batch,) of the rows have mean 1 over all there are.
     """
-    return row_losses(model, output, y).mean()
+    losses = row_losses(model, output, y)
+    return losses.mean() if weights is None else (losses * weights).mean()
 
 
 def row_losses(model: KAN, output: Tensor, y: Tensor) -> Tensor:
     """Return the loss of every row; `task_loss` is their mean."""
     if model.schema.task == "regression":
         return ((output - y) / model.output_scale).square().mean(1)
+    return class_losses(output, y)
+
+
+def class_losses(output: Tensor, y: Tensor) -> Tensor:
+    """Return the cross-entropy (batch,) of logits (batch, out) and class codes."""
     if output.shape[1] == 1:
         target = y.to(output.dtype)
         return F.binary_cross_entropy_with_logits(output[:, 0], target, reduction="none")

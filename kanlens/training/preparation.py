@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError
 from kanlens.memory import check_memory
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
@@ -81,6 +84,19 @@ def settle_range(model: KAN, x: Tensor) -> None:
     known = model.input_low.isfinite() & model.input_high.isfinite()
     model.input_low.copy_(torch.where(known, low.minimum(model.input_low), low))
     model.input_high.copy_(torch.where(known, high.maximum(model.input_high), high))
+
+
+def row_weights(given: Any, x: Tensor) -> Tensor | None:  # (batch,)
+    """Return weights of the rows x (batch, in), with mean 1; None when none are given."""
+    if given is None:
+        return None
+    weights = torch.as_tensor(given).detach().to(x)
+    fine = weights.shape == (len(x),) and bool(weights.isfinite().all() & (weights >= 0).all())
+    if not fine or not bool(weights.any()):
+        expected = f"sample_weight to be {len(x)} numbers of at least 0, not all 0"
+        got = f"shape {tuple(weights.shape)}" if weights.shape != (len(x),) else "other numbers"
+        raise InvalidValueError(message("fit", expected, got, "Give one weight for each row"))
+    return weights / weights.mean()
 
 
 def rows_kept(count: int, held_out: Tensor) -> Tensor:  # (count,)

@@ -98,10 +98,12 @@ def checkpoint_path(call: str, checkpoint: str | Path | None, *, resume: bool) -
     return Path(checkpoint)
 
 
-def identity_of(model: KAN, options: Options, x: Tensor, y: Tensor) -> dict[str, Any]:
+def identity_of(
+    model: KAN, options: Options, x: Tensor, y: Tensor, weights: Tensor | None = None
+) -> dict[str, Any]:
     """Return what a checkpoint must share with the run that resumes from it."""
     digest = hashlib.sha256()
-    for part in (x, y):
+    for part in (x, y) if weights is None else (x, y, weights):
         digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())
     config = replace(model.config, scaled=False).to_json()
     return {

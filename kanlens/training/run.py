@@ -43,8 +43,8 @@ class TrainingRun:
     """The state of one training run; `begin` or `restore` it, `train`, then `finish` it.
 
     Takes all rows x (batch, in) in the units of the data, and targets as
-    `kanlens.encoding.prepare_target` returns them. The generator draws held-out rows and batches;
-    when None, its seed is drawn from torch's own.
+    `kanlens.encoding.prepare_target` returns them; weights (batch,) of rows have mean 1. The
+    generator draws held-out rows and batches; when None, its seed is drawn from torch's own.
     """
 
     optimizer: torch.optim.Optimizer
@@ -56,8 +56,10 @@ class TrainingRun:
         x: Tensor,
         y: Tensor,
         generator: torch.Generator | None = None,
+        weights: Tensor | None = None,
     ) -> None:
         self.model, self.options, self.x, self.y = model, options, x, y
+        self.weights = weights
         self.objective = Objective(
             model=model,
             penalty=options.weights,
@@ -119,6 +121,9 @@ class TrainingRun:
             raise InvalidValueError(message("fit", "rows left to train on", got, "Pass more rows"))
         self.train_x, self.train_y = self.x[kept], self.y[kept]
         self.test_x, self.test_y = self.x[self.held_out], self.y[self.held_out]
+        given = self.weights
+        self.train_weights = None if given is None else given[kept]
+        self.test_weights = None if given is None else given[self.held_out]
         check_footprint(self.model, self.options, self.train_x)
 
     def _start(self) -> None:
@@ -167,14 +172,14 @@ class TrainingRun:
                 self._back_to_the_best()
                 self._follow_hidden_values()
                 self._back_to_the_best()
-                store_statistics(self.model, self.train_x)
+                self._describe(1)
                 whole = True
         finally:
             if not whole:
                 self._back_to_the_best()
                 few = max(1, len(self.train_x) * self.widest // QUICK)
                 with kernels.use("torch"):  # a kernel might have to be compiled
-                    store_statistics(self.model, self.train_x[::few])
+                    self._describe(few)
         if stop is not None and stop.happened:
             self.stopped_because = f"interrupted after step {len(self.history)}"
 
@@ -196,6 +201,10 @@ class TrainingRun:
     def _back_to_the_best(self) -> None:
         self.model.load_state_dict(self.best["state"])
         self.model.zero_grad()
+
+    def _describe(self, every: int) -> None:
+        """Store the statistics of every so many rows in the model."""
+        store_statistics(self.model, self.train_x[::every])
 
     def _polish(self) -> None:
         """Take final proximal steps from the best state."""
@@ -241,7 +250,7 @@ class TrainingRun:
 
     def _closure(self) -> Any:
         self.optimizer.zero_grad()
-        value = self.objective.total(self.train_x, self.train_y)
+        value = self.objective.total(self.train_x, self.train_y, self.train_weights)
         if bool(torch.isfinite(value)):
             value.backward()
             if self.proximal is not None:
@@ -259,7 +268,8 @@ class TrainingRun:
             group["lr"] = rate
         for rows in self._permutation(len(self.train_x)).split(self.options.batch_size):
             self.optimizer.zero_grad()
-            value = self.objective.total(self.train_x[rows], self.train_y[rows])
+            weights = None if self.train_weights is None else self.train_weights[rows]
+            value = self.objective.total(self.train_x[rows], self.train_y[rows], weights)
             if not bool(torch.isfinite(value)):
                 self.failed = True
                 return
@@ -274,7 +284,7 @@ class TrainingRun:
             output = self.model(self.train_x)
         record = {
             "step": self.step,
-            "loss": float(task_loss(self.model, output, self.train_y)),
+            "loss": float(task_loss(self.model, output, self.train_y, self.train_weights)),
             "penalty": float(self.objective.penalty_term(inputs)),
             "validation_loss": math.nan,
             "metric": math.nan,
@@ -282,7 +292,8 @@ class TrainingRun:
         if not len(self.test_x):
             return {**record, "metric": score(self.model, output, self.train_y)}
         held = self.model(self.test_x)
-        record["validation_loss"] = float(task_loss(self.model, held, self.test_y))
+        found = task_loss(self.model, held, self.test_y, self.test_weights)
+        record["validation_loss"] = float(found)
         return {**record, "metric": score(self.model, held, self.test_y)}
 
     def _keep(self, record: dict[str, float], *, monitor: float) -> None:
@@ -314,7 +325,7 @@ class TrainingRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must share with the run that resumes from it."""
-        return identity_of(self.model, self.options, self.x, self.y)
+        return identity_of(self.model, self.options, self.x, self.y, self.weights)
 
     def state(self) -> dict[str, Any]:
         """Return a copy of what `restore` needs."""

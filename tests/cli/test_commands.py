@@ -73,6 +73,19 @@ def test_train_says_what_it_did_and_writes_both_parts(workshop, tmp_path, capsys
     ]
 
 
+def test_without_a_choice_the_rows_choose(workshop, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("kanlens.training.ensemble.UPDATES", (60, 1000, 60))
+    words = ["train", str(workshop / "data.csv"), "--target", "area", "--seed", "1"]
+    found = {}
+    for name, options in {"default": [], "given": ["--batch-size", "256"]}.items():
+        assert main([*words, *options, "-o", f"{tmp_path}/{name}.safetensors"]) == 0
+        found[name] = capsys.readouterr().err
+    assert "120 rows, which choose the network" in found["default"]
+    assert "3 features, KAN [3, 5, 1]" in found["given"]
+    widths = kanlens.load(tmp_path / "default.safetensors").widths
+    assert widths in ((3, 1), (3, 48, 1))
+
+
 def test_the_same_seed_gives_the_same_bytes(workshop, tmp_path):
     words = ["train", f"{workshop}/data.csv", "--target", "area", "--steps", "2", "--quiet"]
     for name in ("a", "b"):

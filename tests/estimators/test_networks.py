@@ -22,6 +22,7 @@ def table():
 
 
 @pytest.mark.slow  # a hundred checks with many fits each
+@pytest.mark.filterwarnings("ignore::kanlens.errors.RangeWarning")  # of rows without weight
 @parametrize_with_checks(
     [
         KANRegressor(hidden=(), grid_size=3, steps=4, random_state=0),

@@ -167,10 +167,10 @@ def test_an_interrupt_leaves_the_best_state(
         evaluated.append(self.step)
         return evaluate(self)
 
-    def interrupted(self: Objective, x: Tensor, y: Tensor) -> Tensor:
+    def interrupted(self: Objective, *rows: Tensor | None) -> Tensor:
         if evaluated[-1] == 3:
             raise KeyboardInterrupt  # in the middle of step 4
-        return total(self, x, y)
+        return total(self, *rows)
 
     monkeypatch.setattr(TrainingRun, "_evaluate", counted)
     monkeypatch.setattr(Objective, "total", interrupted)

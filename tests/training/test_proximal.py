@@ -243,11 +243,11 @@ def test_a_resumed_run_is_the_unbroken_one(
     broken = network((5, 2, 1))
     total, calls = Objective.total, []
 
-    def interrupted(self: Objective, x: Tensor, y: Tensor) -> Tensor:
+    def interrupted(self: Objective, *rows: Tensor | None) -> Tensor:
         calls.append(1)
         if len(calls) == 25:  # in LBFGS's second step, and after Adam's third
             raise KeyboardInterrupt
-        return total(self, x, y)
+        return total(self, *rows)
 
     monkeypatch.setattr(Objective, "total", interrupted)
     checkpoint = {"checkpoint": tmp_path / "c", "checkpoint_every": 0}

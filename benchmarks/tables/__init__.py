@@ -1,0 +1,1 @@
+"""How well defaults predict tables, beside scikit-learn's."""

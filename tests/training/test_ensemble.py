@@ -1,0 +1,178 @@
+"""Training when nothing is chosen: members, folds, the path, and the way back from a kill."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import kanlens
+from kanlens.errors import InterruptedWarning, InvalidValueError
+from kanlens.training import ensemble
+from kanlens.training.ensemble import EnsembleRun, grid_intervals
+from kanlens.training.loop import fit_by_default
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch):
+    monkeypatch.setattr(ensemble, "UPDATES", (120, 1000, 200))
+
+
+def built(hidden, grid_size, outputs=1, **options):
+    generator = torch.Generator().manual_seed(1)
+    model = kanlens.KAN([2, *hidden, outputs], grid_size=grid_size, generator=generator, **options)
+    return model.double()
+
+
+def table(function, rows=90):
+    x = torch.rand(rows, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return 10 + 5 * x, function(2 * x - 1)
+
+
+def product(x):
+    return 100 + 30 * x[:, :1] * x[:, 1:]
+
+
+def run_on(x, y, model, seed=0, weights=None):
+    run = EnsembleRun(model, x, y, weights, torch.Generator().manual_seed(seed))
+    run.begin()
+    return run
+
+
+def test_the_network_is_the_mean_of_its_members():
+    x, y = table(product)
+    model = built([12], 5, outputs=1)
+    run = run_on(x, y, model)
+    run.train(lambda *_, **__: None)
+    with torch.no_grad():
+        members = run._outputs(run.x).double().mean(1) * model.output_scale + model.output_shift
+        torch.testing.assert_close(model(x), members, rtol=1e-5, atol=1e-3)
+    assert model.statistics is not None
+    assert len(model.background) == 90
+
+
+def test_members_do_not_see_their_folds():
+    x, y = table(product)
+    run = run_on(x, y, built([12], 5))
+    assert (run.judged.sum(1) == 1).all()
+    assert run.judged.sum(0).tolist() == [15] * 6
+    fold = run.judged[:, 2]
+    run.y[fold] += 1000.0  # what a member does not see cannot move it
+    other = run_on(x, y, built([12], 5))
+    for one in (run, other):
+        one.objective = None  # the penalty of single networks takes no part
+        one._one_pass()
+    rows = run.x[:5]
+    with torch.no_grad():
+        moved = (run._outputs(rows) - other._outputs(rows)).abs().amax((0, 2))
+    assert float(moved[2]) < 1e-6
+    assert float(moved[[0, 1, 3, 4, 5]].min()) > 1e-4
+
+
+def test_every_row_is_judged_by_a_member_that_has_not_seen_it():
+    x, y = table(product)
+    found = fit_by_default(built, (x, y), progress=False)
+    assert sorted(found.held_out.tolist()) == list(range(90))
+    assert 0.9 < found.metric < 1
+    assert found.model.widths == (2, 48, 1)
+
+
+def test_no_hidden_layer_where_none_pays(monkeypatch):
+    monkeypatch.setattr(ensemble, "UPDATES", (400, 1000, 400))
+    x, y = table(lambda x: x[:, :1] ** 2 + x[:, 1:])
+    found = fit_by_default(built, (x, y), progress=False)
+    assert found.model.widths == (2, 1)
+    assert found.metric > 0.9
+
+
+def test_noise_is_not_fitted():
+    x, _ = table(product)
+    noise = torch.randn(90, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = fit_by_default(built, (x, noise), progress=False)
+    with torch.no_grad():
+        assert float(found.model(x).var()) < 0.3
+    assert found.metric > -0.15
+
+
+def test_classes_and_several_outputs():
+    x, y = table(lambda x: torch.cat((x[:, :1] * x[:, 1:], x[:, :1]), 1))
+    labels = np.array(["a", "b", "c"])[(y > 0).sum(1).numpy()]
+    found = fit_by_default(lambda *sizes: built(*sizes, outputs=3), (x, labels), progress=False)
+    assert found.metric_name == "accuracy"
+    assert found.metric > 0.8
+    found = fit_by_default(lambda *sizes: built(*sizes, outputs=2), (x, y), progress=False)
+    assert found.metric > 0.8
+
+
+def test_runs_are_repeated_by_their_generator():
+    x, y = table(product)
+
+    def outputs(seed):
+        generator = torch.Generator().manual_seed(seed)
+        found = fit_by_default(built, (x, y), generator=generator, progress=False)
+        return found.model(x).detach()
+
+    assert torch.equal(outputs(0), outputs(0))
+    assert not torch.equal(outputs(0), outputs(1))
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    x, y = table(product)
+    path = tmp_path / "run"
+    whole = fit_by_default(
+        built, (x, y), generator=torch.Generator().manual_seed(4), progress=False
+    )
+    update, done = EnsembleRun._update, []
+
+    def interrupted(self, rows, share):
+        done.append(len(self.model.layers))
+        if done.count(2) == 30:
+            raise KeyboardInterrupt
+        update(self, rows, share)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EnsembleRun, "_update", interrupted)
+        patch.setattr("kanlens.training.resumption.COPIED", 0.0)
+        with pytest.warns(InterruptedWarning, match="resume=True goes on"):
+            part = fit_by_default(
+                built,
+                (x, y),
+                checkpoint=path,
+                generator=torch.Generator().manual_seed(4),
+                progress=False,
+            )
+    assert part.stopped_because.startswith("interrupted")
+    assert bool(part.model(x).isfinite().all())
+    again = fit_by_default(built, (x, y), checkpoint=path, resume=True, progress=False)
+    assert len(again.history) == len(whole.history)
+    assert torch.equal(again.model(x), whole.model(x))
+
+
+@pytest.mark.parametrize("rows", [2, 3, 7])
+def test_few_rows(rows):
+    x, y = table(product, rows)
+    found = fit_by_default(built, (x, y), progress=False)
+    assert bool(found.model(x).isfinite().all())
+
+
+def test_grids_grow_with_the_rows():
+    assert [grid_intervals(n) for n in (2, 50, 500, 5000, 10**6)] == [3, 5, 8, 13, 20]
+
+
+@pytest.mark.parametrize("wrong", [[1.0], [-1.0] * 90, [0.0] * 90, [float("nan")] * 90])
+def test_weights_that_are_none_are_refused(wrong):
+    x, y = table(product)
+    text = "fit: expected sample_weight to be 90 numbers of at least 0, not all 0, got "
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
+        kanlens.fit(built([], 3), (x, y), sample_weight=wrong, steps=1)
+
+
+def test_weights_enter_the_loss_of_a_single_network():
+    x, y = table(product)
+    weights = torch.arange(90) % 3
+    loss = kanlens.fit(built([], 3), (x, y), steps=0, validation=0.0, sample_weight=weights).loss
+    repeated = torch.arange(90).repeat_interleave(weights)
+    model = built([], 3)
+    kanlens.fit(model, (x, y), steps=0, validation=0.0)
+    errors = ((model(x) - y) / model.output_scale).detach().square()[repeated]
+    assert loss == pytest.approx(float(errors.mean()))
