@@ -13,6 +13,7 @@ import functools
 import inspect
 import json
 import pickle
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -395,6 +396,12 @@ def check_importance(model: KAN, _: Path) -> None:
         assert_close(torch.tensor(sizes.to_numpy()), found)
 
 
+def check_export(model: KAN, folder: Path) -> None:
+    written = kanlens.export(model, folder / "model.py")
+    found = runpy.run_path(str(written.path))["predict"](MANY.numpy())
+    assert_close(torch.as_tensor(found), output(model, MANY), rtol=1e-9, atol=1e-9)
+
+
 def check_to_splines(model: KAN, _: Path) -> None:
     found = kanlens.to_splines(model, MANY, tolerance=1e-2, spline_order=5)
     before = output(model, MANY)
@@ -443,6 +450,7 @@ FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
     "certify": check_certify,
     "compare": check_compare,
     "edge_scores": check_edge_scores,
+    "export": check_export,
     "fit": check_fit,
     "importance": check_importance,
     "load": check_files,
