@@ -107,6 +107,8 @@ def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
     out, in_ = place
     if not isinstance(layer, FunctionLinear) or layer.functions[out][in_] == SPLINE:
         edge: Any = layer.edge(out, in_)
+        if np.ptp(edge.coefficients) == 0:  # no spline, but what stands beside it
+            return float(edge.coefficients[0]) + edge.functions.expression(u)
         if index == 0:
             shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
             edge, u = edge.in_units(shift, scale), feature_symbols(model)[in_]
