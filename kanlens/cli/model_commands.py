@@ -1,4 +1,4 @@
-"""Commands that make models, look at them and export them."""
+"""Commands that make models and look at them."""
 
 from __future__ import annotations
 
@@ -387,39 +387,3 @@ def import_command(
     if table is not None and table.y is not None:
         facts.update(judge(kan, table))
     terminal.facts("imported", facts)
-
-
-@command("export")
-def export_command(
-    model: ModelPath,
-    *,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            help="onnx, torch, numpy, c, sql, latex, sympy, excel.  [default: by the ending of -o]"
-        ),
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
-    explain: Annotated[
-        bool, typer.Option(help="Let it say, too, what each feature did (onnx).")
-    ] = False,
-    table: Annotated[str, typer.Option(help="Name of the table that SQL reads.")] = "data",
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            help="Its columns beside the predictions, with commas.  [default: those it reads]"
-        ),
-    ] = None,
-    terminal: Terminal,
-) -> None:
-    """Write a model for another program, run it there, and say how far it is from the model."""
-    import kanlens
-
-    terminal.check([model], file=output)
-    kan = kanlens.load(model)
-    result = kanlens.export(
-        kan, output, to=to, explain=explain, table=table, keep=split_names(keep)
-    )
-    terminal.wrote(output)
-    facts = {"file": str(output), "format": result.format, "rows_compared": result.rows}
-    terminal.facts("exported", {**facts, "largest_error": result.error})

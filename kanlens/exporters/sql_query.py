@@ -17,6 +17,8 @@ from kanlens.exporters.unrolling import MOST, Unrolled
 from kanlens.functions.elementary import Array
 from kanlens.outputs import reason
 
+_TRUTH = {"True": ("true", "1"), "False": ("false", "0")}  # as databases spell what they hold
+
 
 def _write(subject: Subject, path: Path) -> None:
     columns = dict.fromkeys(one.column for one in subject.model.schema.features)
@@ -56,9 +58,12 @@ def _feature(feature: Feature) -> str:
     cell = f"CAST({column} AS VARCHAR)"
     if feature.imputation is not None:
         cell = f"COALESCE({cell}, {_text(feature.imputation)})"
-    others = ", ".join(_text(one) for one in feature.categories if one != feature.category)
+    truth = _TRUTH if _TRUTH.keys() >= set(feature.categories) else {}
+    known = {one: [one, *truth.get(one, ())] for one in feature.categories}
+    one = ", ".join(map(_text, known.pop(feature.category)))
+    others = ", ".join(_text(text) for texts in known.values() for text in texts)
     none = f"WHEN {cell} IN ({others}) THEN 0e0 " if others else ""
-    return f"CASE WHEN {cell} = {_text(feature.category)} THEN 1e0 {none}END"
+    return f"CASE WHEN {cell} IN ({one}) THEN 1e0 {none}END"
 
 
 def _quoted(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from sympy import Function
 
 from kanlens.exporters.subject import Format, Subject, refuse
 from kanlens.functions.elementary import Array
@@ -27,12 +28,12 @@ _DOCUMENT = r"""% {title}
 
 def _formulas(subject: Subject) -> tuple[Expr, ...]:
     """Return the formula of every output; refuse splines."""
-    layers = subject.description.layers
-    count = sum(int((one.splines.powers != 0).any((1, 2)).sum()) for one in layers if one.splines)
-    if count:
+    found = tuple(map(plain, compose(subject.exact)))
+    used = (one.func for formula in found for one in formula.atoms(Function))
+    if count := len({one for one in used if hasattr(one, "spline")}):
         edges = "1 spline" if count == 1 else f"{count} splines"
         refuse("a model of functions alone", edges, "Call symbolize and export its model")
-    return tuple(map(plain, compose(subject.exact)))
+    return found
 
 
 def _held(subject: Subject) -> list[str]:

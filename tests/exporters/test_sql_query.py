@@ -69,6 +69,17 @@ def test_raw_tables_are_encoded_as_the_model_does(house, tmp_path):
         torch.testing.assert_close(found, model(frame).detach())
 
 
+@pytest.mark.parametrize("kind", ["BOOLEAN", "INTEGER", "VARCHAR"])
+def test_truth_values_are_known_as_databases_hold_them(kind, tmp_path):
+    frame = pd.DataFrame({"on": [True, False, True, True], "y": [1.0, 2.0, 0.5, 1.5]})
+    model = kanlens.KAN([1, 1], generator=torch.Generator().manual_seed(0)).double()
+    adopt_data(model, kanlens.read_table(frame, target="y"))
+    export(model, tmp_path / "model.sql")
+    for rows in answers((tmp_path / "model.sql").read_text(), frame[["on"]], [kind]):
+        found = torch.tensor([row[-1:] for row in rows], dtype=torch.float64)
+        torch.testing.assert_close(found, model(frame[["on"]]).detach())
+
+
 def test_an_unknown_category_has_no_prediction(house, tmp_path):
     model, frame = house
     export(model, tmp_path / "model.sql")

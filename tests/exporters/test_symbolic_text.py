@@ -5,9 +5,11 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 
 from kanlens.errors import MethodError
 from kanlens.exporters import export
+from kanlens.model.network import KAN
 from kanlens.symbolic.composition import evaluator, feature_symbols, plain
 from kanlens.symbolic.notation import parse_formula
 from tests.exporters.conftest import build
@@ -41,13 +43,17 @@ def test_where_features_are_held_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["txt", "tex"])
-def test_splines_have_no_formula(ending, tmp_path):
+@pytest.mark.parametrize(("kind", "count"), [("mixed", 3), ("series", 8), ("lines", 6)])
+def test_edges_that_are_no_functions_have_no_formula(ending, kind, count, tmp_path):
     text = (
-        "^export: expected a model of functions alone, got 3 splines. "
+        f"^export: expected a model of functions alone, got {count} splines. "
         "Call symbolize and export its model.$"
     )
+    model = KAN([3, 2], base_activation="identity").double() if kind == "lines" else build(kind)
+    with torch.no_grad():
+        model.layers[0].spline_weight.mul_(kind != "lines")
     with pytest.raises(MethodError, match=text):
-        export(build("mixed"), tmp_path / f"model.{ending}")
+        export(model, tmp_path / f"model.{ending}")
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
-from kanlens.io.importers.inert import attribute, class_of
+from kanlens.io.importers.inert import attribute, class_of, path_of
 from kanlens.io.importers.settings import CALL, ImportOptions
 from kanlens.io.importers.source import Importer, Source
 from kanlens.io.importers.stages import Affine, Edges, Norm, Stage, elementwise, linear, network
@@ -242,6 +242,9 @@ def _eps(group: Group) -> float:
 
 
 def _layer_norm(group: Group) -> list[Stage]:
+    module = group.source.owner(group.name)
+    if path_of(module).startswith("torch.") and class_of(module) != "LayerNorm":
+        return _silent(group.source, group.name, [])  # the tensors of others are alike
     weight = group.get("weight", None)
     return [Norm(weight=weight, bias=group.get("bias", len(weight)), eps=_eps(group))]
 

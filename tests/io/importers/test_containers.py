@@ -67,6 +67,23 @@ def test_the_base_activation_of_a_pickled_module(tmp_path, kind):
     )
 
 
+@pytest.mark.parametrize(
+    "kind", [lambda n: nn.GroupNorm(2, n), lambda n: nn.BatchNorm1d(n, track_running_stats=False)]
+)
+def test_what_only_has_the_tensors_of_a_layer_normalization_is_refused(tmp_path, kind):
+    parts = [nn.Module(), kind(4), nn.Module()]
+    for part, state in zip(parts[::2], (layer_state(3, 4), layer_state(4, 2, seed=1)), strict=True):
+        for name, tensor in state.items():
+            part.register_buffer(name, tensor)
+    torch.save(nn.Sequential(*parts), tmp_path / "whole.pt")
+    text = f"between the layers of 'whole.pt', got {type(parts[1]).__name__} as 1"
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
+        import_model(tmp_path / "whole.pt")
+    parts[1] = nn.LayerNorm(4)
+    torch.save(nn.Sequential(*parts), tmp_path / "whole.pt")
+    assert import_model(tmp_path / "whole.pt").widths[-1] == 2
+
+
 def test_an_activation_between_layers_is_seen_in_a_module(tmp_path):
     first, second = layer_state(3, 4), layer_state(4, 2, seed=1)
     parts = [nn.Module(), nn.Dropout(0.1), nn.GELU(), nn.Module(), nn.Tanh()]
