@@ -90,9 +90,9 @@ def import_model(
     task : {"regression", "classification"}, optional
         What the target holds. Default: found out as `read_table` does.
     **settings
-        What the tensors of some libraries do not say: `spline_order`, `grid_range`, `wavelet`,
-        `spline_width`, `mult_arity`, `denominator`, `polynomials`, `a`, `b`, `alpha`, `beta`. What
-        is needed and not given is asked for, with the library's default.
+        What the tensors of some libraries do not say: `spline_order`, `grid_range`, `spline_width`,
+        `mult_arity`, `layer_norm`, `denominator`, `wavelet`, `polynomials`, `a`, `b`, `alpha`,
+        `beta`. What is needed and not given is asked for, with the library's default.
 
     Returns
     -------

@@ -297,6 +297,7 @@ class _Row:
 def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
     """Compile a row of stages, which begins with edges, into a network."""
     row = _Row()
+    options.used.add("layer_norm")
     for stage in stages:
         row.add(stage)
     first, last = row.edges[0], row.width

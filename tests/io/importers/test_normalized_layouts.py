@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import kanlens
+from kanlens.errors import InvalidValueError
 from kanlens.io.importers import import_model
 from tests.io.importers import series_doubles
 from tests.io.importers.doubles import Double, rows
@@ -144,6 +145,18 @@ def test_the_network_computes_what_the_library_does(name):
         ):
             spoiled = evaluated({**d.state, key: tensor * (1 + 1e-5)}, x, settings)
             assert (spoiled - expected).abs().max() > 1e-9, key
+
+
+def test_there_is_one_way_to_write_a_normalization():
+    d = Double()
+    d.steps.append(fast_kan(d, "layers.0.", 2, 1))
+    x = rows(d, 2)
+    expected = import_model(d.state)(x)
+    torch.testing.assert_close(import_model(d.state, layer_norm="exact")(x), expected)
+    with pytest.raises(
+        InvalidValueError, match=r"^import_model: expected layer_norm to be 'exact'"
+    ):
+        import_model(d.state, layer_norm="keep")
 
 
 def test_shapley_values_through_a_normalization_are_exact_in_the_raw_features():
