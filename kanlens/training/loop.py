@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,4 +239,6 @@ def fit_by_default(
     found = carry_out(run, started, path, progress=progress, stop=stop)
     saved = additive.validation_loss - found.validation_loss
     pays = saved > max(LEAST, GAIN * additive.validation_loss)
+    if stop.happened:  # whichever it is, training is not done
+        additive = replace(additive, stopped_because=found.stopped_because)
     return found if pays else additive

@@ -148,6 +148,22 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert torch.equal(again.model(x), whole.model(x))
 
 
+def test_an_interrupt_before_the_hidden_layer_is_of_use_is_told(monkeypatch):
+    x, y = table(lambda x: x[:, :1].square())
+    update = EnsembleRun._update
+
+    def interrupted(self, rows, share):
+        if len(self.model.layers) == 2:
+            raise KeyboardInterrupt
+        update(self, rows, share)
+
+    monkeypatch.setattr(EnsembleRun, "_update", interrupted)
+    with pytest.warns(InterruptedWarning):
+        found = fit_by_default(built, (x, y), progress=False)
+    assert len(found.model.layers) == 1
+    assert found.stopped_because == "interrupted after step 0"
+
+
 @pytest.mark.parametrize("rows", [2, 3, 7])
 def test_few_rows(rows):
     x, y = table(product, rows)

@@ -182,7 +182,7 @@ def in_order(parents: list[str], source: Source) -> list[str]:
     if None in parts.values() or len(heads) > 1:
         shown = ", ".join(repr(parent) for parent in sorted(parts)[:4])
         got = f"layers {shown}{', ...' if len(parts) > 4 else ''}"
-        advice = "Pass the part of the model that is one KAN"
+        advice = "Pass the part that is one KAN, or its layers in order in an nn.Sequential"
         raise InvalidValueError(message(CALL, f"one KAN in {source.name}", got, advice))
     order = dict(sorted((int(part[2]), parent) for parent, part in parts.items() if part))
     head, index = heads.pop() or "", 0

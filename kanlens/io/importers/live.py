@@ -16,6 +16,7 @@ from kanlens.splines.spline import breakpoints
 
 _ROWS = 24
 _SINGLE = 1e-4  # of the largest output, in other dtypes than float64
+_STEPS = 8  # of dtypes with wider ones
 _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
@@ -57,7 +58,8 @@ def check_live(module: nn.Module, model: KAN, tolerance: float) -> None:
         return
     size = float(found.abs().nan_to_num(0.0, 0.0, 0.0).max())
     off = float((found - ours).abs().nan_to_num(0.0, 0.0, 0.0).max())
-    bound = tolerance if ours.dtype == torch.float64 else max(tolerance, _SINGLE)
+    step = _STEPS * torch.finfo(ours.dtype).eps
+    bound = tolerance if ours.dtype == torch.float64 else max(tolerance, _SINGLE, step)
     if off > bound * size and math.isfinite(tolerance):
         expected = f"{class_of(module)} to compute what its library does with these tensors"
         got = f"outputs {off:.3g} apart, of size {size:.3g}"

@@ -227,7 +227,9 @@ def test_a_live_module_must_compute_what_its_tensors_say():
     assert import_model(Efficient(layers, 0.1).state_dict()).widths == (3, 4, 2)
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float64, 1e-9), (torch.float32, 1e-4), (torch.bfloat16, 0.06)]
+)
 def test_a_live_module_may_be_off_by_its_rounding(dtype, bound):
     layers = [{k: v.to(dtype) for k, v in layer.items()} for layer in network_state()[1]]
     module = Efficient(layers).eval()

@@ -527,7 +527,7 @@ def test_several_networks():
         InvalidValueError,
         "import_model: expected one KAN in the state dict, got layers 'decoder.layers.0', "
         "'decoder.layers.1', 'encoder.layers.0', 'encoder.layers.1'. "
-        "Pass the part of the model that is one KAN.",
+        "Pass the part that is one KAN, or its layers in order in an nn.Sequential.",
         state,
     )
     named = {f"fc{i}.{k}": v for i in (1, 2) for k, v in layer_state(3, 3).items()}
