@@ -126,7 +126,10 @@ def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KA
     old: Any = model.layers[index]
     low, high = inputs.amin(0), inputs.amax(0)
     room = ROOM * torch.where(high > low, high - low, 1.0)
-    cuts = _cuts(low - room, high + room, size, old.breakpoints().tolist())
+    ends = torch.stack([low - room, high + room])
+    known = old.edge_values(ends).isfinite().all(1)  # (end, in): beyond a domain is no room
+    low, high = torch.where(known, ends, torch.stack([low, high]))
+    cuts = _cuts(low, high, size, old.breakpoints().tolist())
     new = KANLinear(
         old.in_features,
         old.out_features,

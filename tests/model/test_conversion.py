@@ -49,8 +49,16 @@ def test_a_kink_is_among_the_breakpoints():
     assert 0.125 in found.model.layers[0].breakpoints()[0].tolist()
 
 
+def test_there_is_no_room_beyond_the_end_of_a_domain():
+    layer = FunctionLinear(1, 1, [["sqrt"]]).double()
+    model = KAN.from_layers([layer], KAN([1, 1]).schema)
+    rows = torch.linspace(0.01, 1.0, 50, dtype=torch.float64)[:, None]
+    assert to_splines(model, rows, tolerance=1e-2).error <= 1e-2
+
+
 def test_a_pole_and_too_small_a_tolerance_are_refused(monkeypatch):
     layer = FunctionLinear(1, 1, [["log"]]).double()
+    layer.assign(0, 0, "log", (1.0, -0.2, 1.0, 0.0))
     model = KAN.from_layers([layer], KAN([1, 1]).schema)
     rows = torch.tensor([[0.01], [0.3], [1.0]], dtype=torch.float64)
     with pytest.raises(MethodError, match=re.escape("got x1 -> y with a pole or no value")):

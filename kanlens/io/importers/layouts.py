@@ -15,7 +15,15 @@ from kanlens.errors import DTypeError, InvalidValueError, ShapeError
 from kanlens.io.importers.inert import attribute, class_of, path_of
 from kanlens.io.importers.settings import CALL, ImportOptions
 from kanlens.io.importers.source import Importer, Source
-from kanlens.io.importers.stages import Affine, Edges, Norm, Stage, elementwise, linear, network
+from kanlens.io.importers.stages import (
+    Affine,
+    Norm,
+    Stage,
+    elementwise,
+    leaky,
+    linear,
+    network,
+)
 from kanlens.model.network import KAN
 
 Tensors = dict[str, Tensor]
@@ -25,6 +33,7 @@ _INDEXED = re.compile(r"(?:(.*)\.)?([0-9]{1,6})((?:\.[A-Za-z_]\w*)*)")
 _ADVICE = "The tensors are not those of one layer; save the model again"
 _SILENT = ("Dropout", "Dropout1d", "Identity", "Flatten")  # nothing in eval mode
 _SPOKEN = {"SiLU": "silu", "GELU": "gelu", "Tanh": "tanh"}
+_KINKED = ("ReLU", "LeakyReLU")
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,12 +208,18 @@ def in_order(parents: list[str], source: Source) -> list[str]:
 
 def _silent(source: Source, parent: str, before: list[Stage]) -> list[Stage]:
     """Return the stages of a module without tensors: none, or a function of each node."""
-    kind, last = class_of(source.owner(parent)), before[-1] if before else None
+    module, last = source.owner(parent), before[-1] if before else None
+    kind = class_of(module)
     if kind in _SILENT:
         return []
-    if kind in _SPOKEN and isinstance(last, Edges):
-        return [elementwise(parent, _SPOKEN[kind], last.widths[1], last.base)]
-    expected = f"only {', '.join((*_SILENT, *_SPOKEN))} between the layers of {source.name}"
+    like = getattr(last, "base", getattr(last, "scale", getattr(last, "weight", None)))
+    if kind in _SPOKEN and like is not None:
+        return [elementwise(parent, _SPOKEN[kind], len(like), like)]
+    if kind in _KINKED and like is not None:
+        slope = attribute(module, "negative_slope") if kind == "LeakyReLU" else 0.0
+        return [leaky(parent, like.new_tensor([slope]), len(like))]
+    kinds = (*_SILENT, *_SPOKEN, *_KINKED)
+    expected = f"only {', '.join(kinds)} between the layers of {source.name}"
     advice = "Pass the part of the model that is the KAN"
     raise InvalidValueError(message(CALL, expected, f"{kind} as {parent}", advice))
 

@@ -96,6 +96,10 @@ def test_an_activation_between_layers_is_seen_in_a_module(tmp_path):
     expected = torch.tanh(reference_layer(hidden, second, 3))
     for source in (nn.Sequential(*parts), tmp_path / "whole.pt"):
         torch.testing.assert_close(import_model(source)(x), expected, rtol=1e-12, atol=1e-12)
+    parts[2] = nn.LeakyReLU(0.2)
+    hidden = nn.functional.leaky_relu(reference_layer(x, first, 3), 0.2)
+    expected = torch.tanh(reference_layer(hidden, second, 3))
+    torch.testing.assert_close(import_model(nn.Sequential(*parts))(x), expected)
     parts[2] = nn.Softplus()
     text = "between the layers of the module Sequential, got Softplus as 2"
     with pytest.raises(InvalidValueError, match=re.escape(text)):
