@@ -563,6 +563,7 @@ COMMANDS: dict[str, list[str]] = {
     "attribute": ["--method", "secant", "--output-name", "1", "-o", "{folder}/a.csv"],
     "certify": ["--max-boxes", "8"],
     "compare": ["--output-name", "1", "--methods", "shapley,secant"],
+    "export": ["-o", "{folder}/model.py"],
     "importance": ["--method", "secant"],
     "info": [],
     "plot": ["-o", "{folder}/figure.svg"],
@@ -580,7 +581,8 @@ def test_command(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str
     model = made(NETWORKS[name][0], scaled_nodes=True)
     path = kanlens.save(model, tmp_path / "model.safetensors")
     pd.DataFrame(MANY[:30].numpy(), columns=["x1", "x2", "x3"]).to_csv(tmp_path / "rows.csv")
-    words = [command, str(path)] + ([] if command == "info" else [f"{tmp_path}/rows.csv"])
+    alone = command in ("export", "info")  # without rows
+    words = [command, str(path), *([] if alone else [f"{tmp_path}/rows.csv"])]
     options = [word.format(folder=tmp_path) for word in COMMANDS[command]]
     assert main([*words, *options, "--json"]) == 0, capsys.readouterr().err
     facts = json.loads(capsys.readouterr().out)
