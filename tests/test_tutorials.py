@@ -30,6 +30,8 @@ def faults(script: str, notebook: dict) -> list[str]:
         found.append("not executed in order")
     if any(out["output_type"] == "error" for cell in code for out in cell["outputs"]):
         found.append("an output holds an error")
+    if any(out.get("name") == "stderr" for cell in code for out in cell["outputs"]):
+        found.append("a warning was printed")
     return found
 
 
@@ -93,3 +95,5 @@ def test_a_stale_notebook_is_noticed():
     assert faults(script, {"cells": [{**cell, "execution_count": None}]}) != []
     broken = {**cell, "outputs": [{"output_type": "error"}]}
     assert faults(script, {"cells": [broken]}) != []
+    warned = {**cell, "outputs": [{"output_type": "stream", "name": "stderr"}]}
+    assert faults(script, {"cells": [warned]}) != []

@@ -23,6 +23,7 @@
 # %%
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -31,6 +32,7 @@ import pandas as pd
 
 import kanlens
 
+warnings.filterwarnings("ignore", message="IProgress")  # of a progress bar that captum imports
 SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
 pd.set_option("display.max_columns", 20, "display.width", 200)
 plt.switch_backend(plt.get_backend())  # so that a figure is shown as one

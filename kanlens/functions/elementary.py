@@ -159,8 +159,8 @@ class ElementaryFunction:
     def extremes(self, low: Tensor, high: Tensor, n: int = 0) -> tuple[Tensor, Tensor]:
         """Return the least and greatest `n`-th derivative on intervals, which may be infinite.
 
-        By the zeros of the derivative above; in float64. Infinite where the function is not defined
-        throughout, or has no closed form.
+        By the zeros of the derivative above; in float64. Infinite for a function without a closed
+        form, of which these are not known.
         """
 
         def nth(u: Tensor) -> Tensor:

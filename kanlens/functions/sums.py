@@ -106,11 +106,6 @@ class FunctionSum:
                 found.append(np.array(sides, dtype=np.float64)[:, None])
         return np.concatenate(places), np.concatenate(found, axis=1)
 
-    def places(self, attribute: str) -> Array:
-        """Return the places u of the terms' kinks, or other points that are known of them."""
-        found = [(np.asarray(getattr(g, attribute)) - b) / a for g, a, b, _ in self._terms() if a]
-        return np.unique(np.concatenate([_NONE, *found]))
-
     def zeros_of_derivative(self, n: int, low: float, high: float) -> Array:
         """Return where the `n`-th derivative changes sign inside (low, high), increasing.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_positive, message
+from kanlens.checks import check_positive, check_rows, message
 from kanlens.errors import MethodError
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy
@@ -38,7 +38,8 @@ class SplineConversion:
     model : KAN
         In float64; layers that were splines before are as they were.
     error : float
-        Largest difference of an output over the rows, in parts of that output's range.
+        Largest difference of an output over the rows, in parts of that output's range (of its
+        size, where it is constant).
     grid_size : int
         Intervals of the new splines' grids.
     """
@@ -92,9 +93,11 @@ def to_splines(
     check_positive(CALL, "tolerance", tolerance)
     source = float64_copy(check_model(CALL, model))
     rows = _rows(source) if x is None else source.prepare(x, call=CALL)
+    check_rows(CALL, rows, least=2)
     record = trace(source, rows)
     kept = [layer.kind == KANLinear.kind for layer in source.layers]
-    span = (record.output.amax(0) - record.output.amin(0)).clamp_min(1e-300)
+    span = record.output.amax(0) - record.output.amin(0)
+    span = torch.where(span > 0, span, record.output.abs().amax(0).clamp_min(1.0))
     size = 8
     while True:
         made = copy.deepcopy(source).requires_grad_(True)

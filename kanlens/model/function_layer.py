@@ -163,15 +163,7 @@ class FunctionLinear(SeriesLinear):
             start = stop
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (..., in) to y (..., out).
-
-        Raises
-        ------
-        ShapeError
-            If the last axis of `x` is not `in_features`.
-        DTypeError
-            If the dtype of `x` is not the layer's.
-        """
+        """Map x (..., in) to y (..., out), as `KANLinear.forward` does."""
         if any(SPLINE in row for row in self.functions):
             y = super().forward(x)
         else:

@@ -107,15 +107,7 @@ class SeriesLinear(KANLinear):
         return found * a if slopes else found
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (..., in) to y (..., out).
-
-        Raises
-        ------
-        ShapeError
-            If the last axis of `x` is not `in_features`.
-        DTypeError
-            If the dtype of `x` is not the layer's.
-        """
+        """Map x (..., in) to y (..., out), as `KANLinear.forward` does."""
         y = super().forward(x)
         if not self.series:
             return y

@@ -214,7 +214,7 @@ def spline_pieces(
         magnitude=sizes,
         functions=FunctionSum() if functions is None else functions,
     )
-    kinks = np.concatenate([pieces.functions.places(name) for name in ("kinks", "jumps")])
+    kinks, _ = pieces.functions.jumps(1)
     return _cut(pieces, kinks) if kinks.size else pieces
 
 

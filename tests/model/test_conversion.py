@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.errors import InvalidValueError, MethodError, ShapeError
 from kanlens.model.conversion import SplineConversion, to_splines
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
@@ -67,5 +67,7 @@ def test_a_pole_and_too_small_a_tolerance_are_refused(monkeypatch):
     monkeypatch.setattr("kanlens.model.conversion.FINEST", 64)
     with pytest.raises(MethodError, match=r"expected splines within 1e-12 of the outputs' ranges"):
         to_splines(model, rows, tolerance=1e-12)
+    with pytest.raises(ShapeError, match=r"^to_splines: expected at least 2 rows, got 1\."):
+        to_splines(model, rows[:1])
     with pytest.raises(InvalidValueError, match="tolerance"):
         to_splines(model, rows, tolerance=0.0)

@@ -266,7 +266,8 @@ def _recognized(candidates: list[Source]) -> tuple[Importer, Source]:
         got = ", ".join(source.name for _, source in found[:4])
         advice = "Pass the one to be imported"
         raise InvalidValueError(message(CALL, "one model", f"{len(found)} ({got})", advice))
-    known = "; ".join(f"{importer.library} ({importer.layout})" for importer in IMPORTERS)
+    libraries = (one for importer in IMPORTERS for one in importer.library.split(", "))
+    known = ", ".join(sorted({library.split()[0] for library in libraries}, key=str.lower))
     largest = max(candidates, key=lambda source: len(source.state), default=None)
     got = _keys(largest.state) if largest is not None and largest.state else "no tensors"
     expected = f"a model of {known}"

@@ -12,6 +12,7 @@ from kanlens.io.importers import import_model
 from tests.io.importers import series_doubles as doubles
 from tests.io.importers.doubles import Double, rows
 from tests.io.importers.series_doubles import POLYNOMIALS, WAVELETS, network
+from tests.io.importers.test_spline_layouts import equal
 
 CASES = {
     "FastKAN": (network(doubles.fast_kan), {}),
@@ -41,21 +42,11 @@ CASES = {
 UNUSED = re.compile(r"weight1|inv_denominator|layers\.\d\.k|arange|num_batches|rbf\.grid")
 
 
-def equal(double, state, **settings):
-    x = rows(double, 3)
-    expected = double(x)
-    model = import_model(state, **settings)
-    with torch.no_grad():
-        error = (model(x) - expected).abs().max()
-    assert error <= 1e-12 * expected.abs().max()
-    return model
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_are_those_of_the_formula(name, tmp_path):
     double, settings = CASES[name]
-    model = equal(double, double.state, **settings)
-    equal(double, {f"net.{key}": tensor for key, tensor in double.state.items()}, **settings)
+    model = equal(double, 3, double.state, **settings)
+    equal(double, 3, {f"net.{key}": tensor for key, tensor in double.state.items()}, **settings)
     x = rows(double, 3)
     loaded = load(save(model, tmp_path / "m.safetensors"))
     torch.testing.assert_close(loaded(x), model(x), rtol=0, atol=0)
@@ -67,7 +58,7 @@ def test_the_comparison_notices_a_change_of_any_tensor(name):
     for key, tensor in double.state.items():
         if UNUSED.search(key) is None and not (name == "LKAN FFT" and key.endswith("bias")):
             with pytest.raises(AssertionError):
-                equal(double, {**double.state, key: tensor * (1 + 1e-6)}, **settings)
+                equal(double, 3, {**double.state, key: tensor * (1 + 1e-6)}, **settings)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +120,9 @@ def test_a_pickled_module_tells_wav_kan_from_its_copy(tmp_path):
         del layer.forwards
     torch.save(module, tmp_path / "m.pt")
     for source in (module, tmp_path / "m.pt"):
-        equal(double, source)
+        equal(double, 3, source)
     with pytest.raises(AssertionError):
-        equal(double, double.state, wavelet="dog")
+        equal(double, 3, double.state, wavelet="dog")
 
 
 def test_polynomials_of_degree_zero_are_constants():
@@ -144,4 +135,4 @@ def test_layers_of_torch_between_polynomials():
     first = doubles.polynomial(d, "0.", 3, 4)
     line, bias = d.draw("1.weight", 2, 4), d.draw("1.bias", 2)
     d.steps += [first, lambda x: x @ line.T + bias]
-    equal(d, d.state)
+    equal(d, 3, d.state)
