@@ -36,6 +36,7 @@ from kanlens.model import kernels
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy, rows_at_once
 from kanlens.model.network import KAN
+from kanlens.model.normalization import expand_normalization
 from kanlens.threads import one_thread
 
 CALL = "certify"
@@ -137,7 +138,8 @@ def certify(
     budget = SearchBudget(
         tolerance=float(tolerance), max_boxes=max_boxes, deadline=deadline, progress=progress
     )
-    needed = sum(TABLE * one.out_features * one.breakpoints().numel() for one in model.layers)
+    written = expand_normalization(float64_copy(model))
+    needed = sum(TABLE * one.out_features * one.breakpoints().numel() for one in written.layers)
     check_memory(CALL, needed, "bounds of the edges", "Prune the model first")
     outputs: list[OutputCertificate] = []
     with (
@@ -147,7 +149,7 @@ def certify(
         kernels.use_within(deadline.left),
         budget.stop.kept(),
     ):
-        whole = BoundPropagation(float64_copy(model), targets.start, box, deadline)
+        whole = BoundPropagation(written, targets.start, box, deadline)
         budget = replace(budget, seconds=_pass_seconds(whole))
         for index in targets:
             if not budget.stop.happened:

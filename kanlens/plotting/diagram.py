@@ -116,7 +116,7 @@ def network(
     below.draw(ax, 0.0, unused[0])
     above.draw(ax, layout.height, unused[-1])
     if hidden_names:
-        _draw_hidden_names(ax, layout)
+        _draw_hidden_names(ax, model, layout)
     style: dict[str, Any] = {"fontsize": STYLE.small, "color": STYLE.muted, "va": "bottom"}
     if note := _note(curves):
         ax.text(across[0] + MARGIN, bottom + 0.04, note, ha="left", **style)
@@ -182,14 +182,14 @@ def _fitted(
     return layout, below, above
 
 
-def _draw_hidden_names(ax: Axes, layout: Layout) -> None:
+def _draw_hidden_names(ax: Axes, model: KAN, layout: Layout) -> None:
     for level, places in enumerate(layout.nodes[1:-1], start=1):
-        for unit, (x, y) in enumerate(places, start=1):
+        for unit, (x, y) in enumerate(places):
             if np.isfinite(x):
                 ax.text(
                     x + 0.1,
                     y,
-                    literal(f"h{level}_{unit}"),
+                    literal(model.node_name(level, unit)),
                     ha="left",
                     va="center",
                     fontsize=STYLE.small,

@@ -216,13 +216,15 @@ class Propagation:
         sums[index] = sums[index].clone()
         sums[index][:, out] += change
         values[index + 1] = self.model.nodes[index](sums[index])
-        if index + 1 < len(self.model.layers):
+        following = index + 1
+        if following < len(self.model.layers) and not self.model.nodes[index].normalized:
             node = int(self.model.nodes[index].owner[out])
             effect = self._effect(index, node, values[index + 1], edge)
             alive = self.model.layers[index + 1].mask[:, node] != 0
             sums[index + 1] = sums[index + 1] + torch.where(alive, effect, 0.0)
             values[index + 2] = self.model.nodes[index + 1](sums[index + 1])
-        for later in range(index + 2, len(self.model.layers)):
+            following = index + 2
+        for later in range(following, len(self.model.layers)):
             sums[later] = self.model.layers[later](values[later])
             values[later + 1] = self.model.nodes[later](sums[later])
         return values, sums

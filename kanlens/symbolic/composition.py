@@ -159,11 +159,45 @@ def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
     count = nodes.grouping.nodes
     scales = nodes.scale.tolist() if nodes.scaled else [1.0] * count
     shifts = nodes.shift.tolist() if nodes.scaled else [0.0] * count
+    if block := sums[nodes.apart :] if nodes.normalized else []:
+        mixed = layer_norm_function(nodes.eps)
+        sums = [*sums[: nodes.apart], *(mixed(one, *block) for one in block)]
     found = []
     for node, (scale, shift) in enumerate(zip(scales, shifts, strict=True)):
         factors = [sums[subnode] for subnode in nodes.grouping.members(node)]
         found.append(_scaled(_product(factors), scale, shift))
     return found
+
+
+@lru_cache(maxsize=64)  # one class for one eps
+def layer_norm_function(eps: float) -> Any:
+    """Return the sympy function layer_norm(u, u_1, ..., u_n), which lambdify and torch evaluate.
+
+    It is the distance of u from the mean of the others, by the root of their variance plus eps.
+    """
+
+    def evaluate(u: Any, *others: Any) -> Any:
+        mean = sum(others) / len(others)
+        return (u - mean) / (sum((one - mean) ** 2 for one in others) / len(others) + eps) ** 0.5
+
+    def fdiff(self: Any, argindex: int = 1) -> Any:
+        places = [sympy.Dummy() for _ in self.args]
+        slope = evaluate(*places).diff(places[argindex - 1])
+        return slope.xreplace(dict(zip(places, self.args, strict=True)))
+
+    members: dict[str, Any] = {
+        "_imp_": staticmethod(evaluate),
+        "fdiff": fdiff,
+        "is_real": True,
+        "numbers": 1,
+        "__deepcopy__": lambda self, memo: self,
+        "__reduce_ex__": lambda self, protocol: (_renormalized, (eps, self.args)),
+    }
+    return type("layer_norm", (sympy.Function,), members)
+
+
+def _renormalized(eps: float, arguments: tuple[Expr, ...]) -> Expr:
+    return layer_norm_function(eps)(*arguments)
 
 
 def _product(factors: list[Expr]) -> Expr:

@@ -277,7 +277,7 @@ def examine(
         "chosen_on": chosen_on,
         "fitted_rows": len(rows if fitted_to is None else fitted_to),
         "numbers": count_all_numbers(expressions),
-        "spline_edges": tuple(sorted(f.__name__ for f in functions if hasattr(f, "_imp_"))),
+        "spline_edges": tuple(sorted(f.__name__ for f in functions if hasattr(f, "spline"))),
         "undefined_rows": int((~good).sum()),
         "poles": poles(expressions, symbols, span),
         "defined_beyond": not broken,

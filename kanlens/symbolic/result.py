@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Stage", "SymbolicResult", "rounded"]
 
 _DIGITS = 4  # of numbers in the text of an equation
+_WRITTEN = 20_000  # parts of a formula that tables show
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -378,7 +379,11 @@ class SymbolicResult:
                 "complexity": sizes[k],
                 "loss": losses[k],
                 "score": score,
-                "equation": formula_text(rounded(self.stages[k].expressions[output], _DIGITS)),
+                "equation": (
+                    formula_text(rounded(self.stages[k].expressions[output], _DIGITS))
+                    if sizes[k] <= _WRITTEN
+                    else f"(a formula of {sizes[k]:,} parts)"  # which takes seconds to write
+                ),
                 "sympy_format": self.stages[k].expressions[output],
             }
             for k, score in zip(chosen, found, strict=True)

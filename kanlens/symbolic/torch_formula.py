@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import sympy
@@ -190,6 +190,8 @@ def _function(node: Expr) -> Callable[..., Tensor]:
         return _FUNCTIONS[kind]
     if hasattr(kind, "spline"):
         return partial(_spline, *kind.spline)
+    if hasattr(kind, "_imp_"):
+        return cast("Callable[..., Tensor]", kind._imp_)
     raise MethodError(_refusal(kind.__name__))
 
 

@@ -41,7 +41,7 @@ class Lines:
         for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
             order = int(getattr(layer, "spline_order", SMOOTH))
             degree *= layer.piece_degree or max(order, SMOOTH * bool(getattr(layer, "series", ())))
-            degree *= max((1, *nodes.grouping.arities))
+            degree *= max((1, *nodes.grouping.arities, SMOOTH * bool(nodes.normalized)))
             found.append(degree)
         return found
 
@@ -65,7 +65,7 @@ class Lines:
             error = error + _terms(layer, x).sum(2) + layer.bias.abs()
             sums = layer(x)
             x = nodes(sums)
-            error = x.abs().index_add(1, nodes.owner, nodes.rates(sums).abs() * error)
+            error = x.abs() + nodes.errors(sums, error)
         return error[:, self.target] * self.model.output_scale[self.target].abs()
 
     def hidden(self, level: int, owner: Tensor, t: Tensor) -> Tensor:  # (point, node)

@@ -127,7 +127,7 @@ class _Sides:
     def worths(self, part: Tensor) -> Tensor:
         """Return v(S) of some samples up to a constant, shape (batch, coalition)."""
         ours, model = self.game.shares(self.game.x[part]), self.game.model
-        if len(model.layers) == 2 and not model.nodes[1].grouping.arities:
+        if len(model.layers) == 2 and model.nodes[1].additive and not model.nodes[0].normalized:
             found = coalition_worths(ours, self.theirs, self.start, model.nodes[0], model.layers[1])
             if found is not None:
                 scale = model.nodes[1].scale if model.nodes[1].scaled else 1.0

@@ -54,7 +54,7 @@ SETTINGS = {
     "grid_range": Setting("two rising numbers", _rising, (-1, 1)),
     "spline_width": Setting("a positive number", _real, 4.0),
     "mult_arity": Setting("the number of factors of every product", _whole(2, 64), 2),
-    "layer_norm": Setting("'exact', the only way", lambda value: value == "exact", "exact"),
+    "layer_norm": _one_of("keep", "exact"),
     "denominator": Setting("the width of a Gaussian, positive", _real, None),
     "wavelet": _one_of("mexican_hat", "morlet", "dog", "meyer", "shannon"),
     "polynomials": _one_of("JacobiKAN", "OrthogPolyKANs"),

@@ -21,6 +21,7 @@ from kanlens.io.importers.settings import CALL, ImportOptions
 from kanlens.model.config import LayerConfig
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.network import KAN
+from kanlens.model.normalization import expand_normalization
 from kanlens.model.products import Grouping, Nodes
 from kanlens.splines import spline
 
@@ -189,58 +190,6 @@ def leaky(name: str, slope: Tensor, width: int) -> Edges:
     )
 
 
-def _normalized(norm: Norm) -> list[Stage]:
-    """Return the stages that compute a layer normalization [1]_, exactly.
-
-    First the distances from the mean; then, beside these, their mean square plus eps; then every
-    distance times the inverse root of that; last, weight and bias. It takes edges in the square of
-    the width, and what is computed of the network is exact in the raw features.
-
-    References
-    ----------
-    .. [1] J. Ba, J. Kiros and G. Hinton, Layer normalization, 2016.
-    """
-    n, raw = len(norm.weight), len(norm.weight) if norm.beside else 0
-    eye, width = torch.eye(n).to(norm.weight), raw + n
-    distances = torch.cat([eye, eye - 1 / n] if raw else [eye - 1 / n])
-    kept = torch.eye(width + 1, width).to(eye)
-    squares = {(width, raw + i): ("x^2", 1 / n) for i in range(n)}
-    bias = torch.cat([eye.new_zeros(width), eye.new_tensor([norm.eps])])
-    factors = eye.new_zeros(raw + 2 * n, width + 1)
-    factors[:raw, :raw] = torch.eye(raw).to(eye)
-    factors[range(raw, raw + 2 * n, 2), range(raw, width)] = 1.0
-    roots = {(raw + 2 * i + 1, width): ("1/sqrt", 1.0) for i in range(n)}
-    raw_ones, raw_zeros = eye.new_ones(raw), eye.new_zeros(raw)
-    return [
-        replace(linear("layer normalization", distances, None), mask=(distances != 0).to(eye)),
-        _lines_and(kept, squares, bias),
-        _lines_and(factors, roots, None),
-        Products(arities=(2,) * n),
-        Affine(scale=torch.cat([raw_ones, norm.weight]), shift=torch.cat([raw_zeros, norm.bias])),
-    ]
-
-
-def _lines_and(
-    lines: Tensor, curved: Mapping[tuple[int, int], tuple[str, float]], bias: Tensor | None
-) -> Edges:
-    """Return edges that are straight through 0 with slopes (out, in), some of them functions."""
-    table = [["spline"] * lines.shape[1] for _ in range(lines.shape[0])]
-    affine = lines.new_tensor([1.0, 0.0, 1.0, 0.0]).repeat(*lines.shape, 1)
-    for (out, in_), (name, factor) in curved.items():
-        table[out][in_] = name
-        affine[out, in_, 2] = factor
-    named = torch.tensor([[name != "spline" for name in row] for row in table])
-    return Edges(
-        name="layer normalization",
-        base=lines,
-        activation="identity",
-        bias=bias,
-        mask=((lines != 0) | named.to(lines.device)).to(lines),
-        functions=tuple(map(tuple, table)),
-        affine=affine,
-    )
-
-
 @dataclass(eq=False)
 class _Row:
     """The layers made so far, and the nodes that each ends in."""
@@ -248,28 +197,43 @@ class _Row:
     edges: list[Edges] = field(default_factory=list)
     arities: list[tuple[int, ...]] = field(default_factory=list)
     scales: list[Affine | None] = field(default_factory=list)
+    norms: list[Norm | None] = field(default_factory=list)
 
     def add(self, stage: Stage) -> None:
         """Take in the next stage."""
+        if isinstance(stage, Norm):
+            self._normalize(stage)
+            return
         if isinstance(stage, Affine) and not self.edges:
-            eye = torch.eye(len(stage.scale)).to(stage.scale)
-            self.add(replace(linear("inputs", eye, None), mask=eye))
+            self._hand_on(torch.eye(len(stage.scale)).to(stage.scale))
         if isinstance(stage, Edges):
             self._fit(stage.name, stage.widths[0])
             self.edges.append(stage)
             self.arities.append(())
             self.scales.append(None)
-        elif isinstance(stage, Norm):
-            for part in _normalized(stage):
-                self.add(part)
+            self.norms.append(None)
         elif isinstance(stage, Products):
             self.arities[-1] = stage.arities
         else:
             self._fit("a normalization", len(stage.scale))
-            if self.arities[-1]:
+            if self.arities[-1] or self.norms[-1] is not None:
                 self.scales[-1] = stage
             else:
                 self.edges[-1] = self.edges[-1].rescaled(stage.scale, stage.shift)
+
+    def _hand_on(self, weight: Tensor) -> None:
+        """Add edges that hand nodes on as they are."""
+        self.add(replace(linear("inputs", weight, None), mask=weight))
+
+    def _normalize(self, norm: Norm) -> None:
+        """Normalize the last sums; such that are more than sums, or stay beside, are handed on."""
+        n, eye = len(norm.weight), torch.eye(len(norm.weight)).to(norm.weight)
+        if not self.edges or self.arities[-1] or self.scales[-1] or self.norms[-1] or norm.beside:
+            self._hand_on(torch.cat([eye, eye]) if norm.beside else eye)
+        self._fit("a normalization", 2 * n if norm.beside else n)
+        raw = norm.weight.new_zeros(n if norm.beside else 0)
+        scale, shift = torch.cat([raw + 1, norm.weight]), torch.cat([raw, norm.bias])
+        self.norms[-1], self.scales[-1] = norm, Affine(scale=scale, shift=shift)
 
     def _fit(self, name: str, width: int) -> None:
         if self.edges and self.width != width:
@@ -285,9 +249,12 @@ class _Row:
     def nodes(self) -> list[Nodes]:
         """Build the nodes of every layer."""
         found = []
-        for edges, arities, affine in zip(self.edges, self.arities, self.scales, strict=True):
+        parts = zip(self.edges, self.arities, self.scales, self.norms, strict=True)
+        for edges, arities, affine, norm in parts:
             group = Grouping(edges.widths[1] - sum(arities), arities)
-            nodes = Nodes(group, scaled=affine is not None)
+            normalized, eps = (len(norm.weight), norm.eps) if norm else (0, 1e-5)
+            scaled = affine is not None
+            nodes = Nodes(group, scaled=scaled, normalized=normalized, eps=eps)
             if affine is not None:
                 nodes.scale, nodes.shift = affine.scale.detach(), affine.shift.detach()
             found.append(nodes)
@@ -297,7 +264,7 @@ class _Row:
 def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
     """Compile a row of stages, which begins with edges, into a network."""
     row = _Row()
-    options.used.add("layer_norm")
+    exact = options.setting("layer_norm", "", "keep") == "exact"
     for stage in stages:
         row.add(stage)
     first, last = row.edges[0], row.width
@@ -311,7 +278,7 @@ def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
         raise reworded(CALL, error) from error
     model = KAN.from_layers(layers, schema, nodes=row.nodes())
     model.scaled = True  # trained as it is: a later fit must not scale it anew
-    return model
+    return expand_normalization(model) if exact else model
 
 
 def inserted(
