@@ -18,9 +18,9 @@ from kanlens.model import analysis
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 
-NAMES = [method.name for method in CAPTUM_METHODS]
-LOCAL = [method.name for method in CAPTUM_METHODS if not method.of_nodes]
-RANDOM = [method.name for method in CAPTUM_METHODS if method.random]
+NAMES = [method.name for method in CAPTUM_METHODS.values()]
+LOCAL = [method.name for method in CAPTUM_METHODS.values() if not method.of_nodes]
+RANDOM = [method.name for method in CAPTUM_METHODS.values() if method.random]
 
 
 def few(name):
@@ -212,5 +212,5 @@ def test_a_model_that_is_undefined_at_the_background_is_refused(method, network)
 
 def test_the_number_of_evaluations_is_told(problem):
     given = dataclasses.replace(problem([3, 2, 1]), generator=None)
-    for method in CAPTUM_METHODS:
+    for method in CAPTUM_METHODS.values():
         assert method.function(given).evaluations >= 1
