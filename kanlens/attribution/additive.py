@@ -57,8 +57,7 @@ def additive(
     else:
         rows = problem.background
         values = contributions(problem, problem.x) - contributions(problem, rows).mean(0)
-    reference = problem.counted_from(MEAN_OUTPUT)
-    return LocalValues(values=values, reference=reference, baseline=MEAN_OUTPUT)
+    return problem.local(values, MEAN_OUTPUT)
 
 
 def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -51,12 +50,7 @@ def secant(problem: Problem) -> LocalValues:
             for total, flow in zip(flows, _flows(problem, ours, theirs), strict=True):
                 total[here] += flow / len(rows)
             advance(len(ours.inputs[0]) * len(theirs.inputs[0]))
-    return LocalValues(
-        values=flows[0].sum(1),
-        reference=problem.counted_from(MEAN_OUTPUT),
-        baseline=MEAN_OUTPUT,
-        paths=tuple(flows),
-    )
+    return problem.local(flows[0].sum(1), MEAN_OUTPUT, paths=tuple(flows))
 
 
 def _run(problem: Problem, x: Tensor) -> _Pass:
@@ -124,7 +118,7 @@ def gradient(problem: Problem) -> LocalValues:
     """
     parts = problem.x.split(problem.pairs_at_once)
     found = torch.cat([_gradient(problem, part) for part in parts])
-    return LocalValues(values=found, reference=math.nan, baseline=SLOPES, evaluations=1.0)
+    return problem.local(found, SLOPES, evaluations=1.0)
 
 
 @method(exact=True, complete=False)
@@ -138,15 +132,8 @@ def gradient_x_input(problem: Problem) -> LocalValues:
     .. [1] A. Shrikumar et al., Not Just a Black Box: Learning Important Features Through
        Propagating Activation Differences, 2016.
     """
-    row = problem.mean_row
-    parts = problem.x.split(problem.pairs_at_once)
-    gradients = [_gradient(problem, part) for part in parts]
-    return LocalValues(
-        values=torch.cat(gradients) * (problem.x - row),
-        reference=problem.counted_from(MEAN_ROW),
-        baseline=MEAN_ROW,
-        evaluations=1.0,
-    )
+    slopes = gradient(problem).values
+    return problem.local(slopes * (problem.x - problem.mean_row), MEAN_ROW, evaluations=1.0)
 
 
 def _gradient(problem: Problem, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -114,6 +114,11 @@ class Problem:
         if baseline == MEAN_ROW:
             return float(self.output(self.mean_row))
         return float(self.output(torch.zeros_like(self.x[:1]))) if baseline == ZERO else math.nan
+
+    def local(self, values: Tensor, baseline: str, **others: Any) -> LocalValues:
+        """Return values that are counted from a baseline, as the result of a local method."""
+        reference = self.counted_from(baseline)
+        return LocalValues(values=values, reference=reference, baseline=baseline, **others)
 
     @property
     def size(self) -> int:

@@ -59,13 +59,8 @@ def captum_feature_ablation(problem: Problem) -> LocalValues:
     """
     from captum.attr import FeatureAblation
 
-    row = problem.mean_row
-    return LocalValues(
-        values=perturbed(problem, FeatureAblation(problem.output), baselines=row),
-        reference=problem.counted_from(MEAN_ROW),
-        baseline=MEAN_ROW,
-        evaluations=1.0 + problem.x.shape[1],
-    )
+    values = perturbed(problem, FeatureAblation(problem.output), baselines=problem.mean_row)
+    return problem.local(values, MEAN_ROW, evaluations=1.0 + problem.x.shape[1])
 
 
 @method(exact=True, complete=False, reference=ZEILER)
@@ -90,12 +85,7 @@ def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
     starts = torch.arange(width - window + 1)[:, None]
     here = torch.arange(width)
     times = ((here >= starts) & (here < starts + window)).sum(0)  # (in,)
-    return LocalValues(
-        values=sums / times.to(sums),
-        reference=problem.counted_from(MEAN_ROW),
-        baseline=MEAN_ROW,
-        evaluations=2.0 + width - window,
-    )
+    return problem.local(sums / times.to(sums), MEAN_ROW, evaluations=2.0 + width - window)
 
 
 @method(exact=False, complete=False, needs_background=False, random=True)
@@ -129,7 +119,7 @@ def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> Loca
             total += permutation.attribute(x, perturbations_per_eval=at_once)
         return finite(total) * live / size
 
-    values, error = five_runs(problem, run, n_samples, generator=problem.generator)
+    values, error = five_runs(problem, run, n_samples)
     return LocalValues(
         values=values,
         reference=float(problem.output_in_parts(x).mean()),
@@ -164,13 +154,8 @@ def captum_shapley_values(problem: Problem) -> LocalValues:
             here = slice(start, start + at_once)
             values[here, live] = _all_orders(_coalitions(problem, problem.x[here], live))
             advance(len(values[here]))
-    return LocalValues(
-        values=values,
-        reference=problem.counted_from(MEAN_ROW),
-        baseline=MEAN_ROW,
-        evaluations=float(2**players),
-        remark=f"all {math.factorial(players)} orders of the features with a path to the output",
-    )
+    remark = f"all {math.factorial(players)} orders of the features with a path to the output"
+    return problem.local(values, MEAN_ROW, evaluations=float(2**players), remark=remark)
 
 
 def _coalitions(problem: Problem, x: Tensor, live: Tensor) -> Tensor:
@@ -230,11 +215,6 @@ def captum_shapley_value_sampling(problem: Problem, *, n_samples: int = 100) -> 
     def run(size: int) -> Tensor:
         return perturbed(problem, orders, baselines=problem.mean_row, n_samples=size)
 
-    values, error = five_runs(problem, run, n_samples, generator=problem.generator)
-    return LocalValues(
-        values=values,
-        reference=problem.counted_from(MEAN_ROW),
-        baseline=MEAN_ROW,
-        standard_error=error,
-        evaluations=float(n_samples * problem.x.shape[1]),
-    )
+    values, error = five_runs(problem, run, n_samples)
+    evaluations = float(n_samples * problem.x.shape[1])
+    return problem.local(values, MEAN_ROW, standard_error=error, evaluations=evaluations)

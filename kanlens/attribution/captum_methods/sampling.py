@@ -62,20 +62,13 @@ def captum_gradient_shap(
     rows = problem.background / field.unit
     shap = GradientShap(field)
 
-    def run(size: int) -> Tensor:
-        def part(x: Tensor) -> Tensor:
-            found: Tensor = shap.attribute(
-                x.detach() / field.unit, baselines=rows, n_samples=size, stdevs=float(noise)
-            )
-            return found
+    def draw(z: Tensor, size: int) -> Any:
+        return shap.attribute(z, baselines=rows, n_samples=size, stdevs=float(noise))
 
-        return over_parts(problem, part, at_once=problem.rows_at_once // size)
-
-    values, error = five_runs(problem, run, n_samples, generator=problem.generator)
-    return LocalValues(
-        values=values,
-        reference=problem.counted_from(MEAN_OUTPUT),
-        baseline=MEAN_OUTPUT,
+    values, error = field.drawn(draw, n_samples, 1)
+    return problem.local(
+        values,
+        MEAN_OUTPUT,
         standard_error=error,
         evaluations=float(n_samples),
         remark=field.remark(noise) if noise else "",
@@ -116,28 +109,18 @@ def captum_noise_tunnel(
     inner, options, steps = _tunneled(problem, field, of, n_steps)
     tunnel = NoiseTunnel(inner)
 
-    def run(size: int) -> Tensor:
-        def part(x: Tensor) -> Tensor:
-            found: Tensor = tunnel.attribute(
-                x.detach() / field.unit,
-                nt_type=kind,
-                nt_samples=size,
-                stdevs=float(noise),
-                **options,
-            )
-            return found * (size / (size - 1)) if kind == "vargrad" else found
+    def draw(z: Tensor, size: int) -> Any:
+        how = {"nt_type": kind, "nt_samples": size, "stdevs": float(noise)}
+        found = tunnel.attribute(z, **how, **options)
+        return found * (size / (size - 1)) if kind == "vargrad" else found
 
-        return over_parts(problem, part, at_once=problem.rows_at_once // (size * steps))
-
-    values, error = five_runs(problem, run, n_samples, generator=problem.generator)
+    values, error = field.drawn(draw, n_samples, steps)
     if of == "saliency":  # slopes per unit of the field
         unit = field.unit if kind == "smoothgrad" else field.unit.square()
         values, error = values / unit, error / unit
-    baseline = TUNNELED[of] if kind == "smoothgrad" else SQUARES
-    return LocalValues(
-        values=values,
-        reference=problem.counted_from(baseline),
-        baseline=baseline,
+    return problem.local(
+        values,
+        TUNNELED[of] if kind == "smoothgrad" else SQUARES,
         standard_error=error,
         evaluations=float(n_samples * steps),
         remark=f"{kind} of {of}, {field.remark(noise)}",
@@ -164,6 +147,20 @@ class _NoisyField:
             self._outside += int(model.outside(x).sum())
         self._seen += x.numel()
         return total_output(self._problem, x)
+
+    def drawn(
+        self, draw: Callable[[Tensor, int], Tensor], n_samples: int, steps: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return mean and standard error of draws at z (batch, in), so many, in five runs."""
+        problem = self._problem
+
+        def run(size: int) -> Tensor:
+            at_once = problem.rows_at_once // (size * steps)
+            return over_parts(
+                problem, lambda x: draw(x.detach() / self.unit, size), at_once=at_once
+            )
+
+        return five_runs(problem, run, n_samples)
 
     def remark(self, noise: float) -> str:
         share = self._outside / max(1, self._seen)

@@ -97,7 +97,7 @@ def test_five_runs_have_the_mean_and_its_standard_error(problem):
         sizes.append(size)
         return torch.full((1, 2), next(answers), dtype=torch.float64)
 
-    mean, error = five_runs(given, run, 12, generator=None)
+    mean, error = five_runs(given, run, 12)
     assert sizes == [3, 3, 2, 2, 2]
     expected = (3 * 1 + 3 * 2 + 2 * 3 + 2 * 4 + 2 * 5) / 12
     variance = sum(n * (v - expected) ** 2 for n, v in zip(sizes, range(1, 6), strict=True)) / 12
