@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -13,15 +11,6 @@ from kanlens.model.layers import KANLinear
 from kanlens.progress import progress_bar
 
 SAME = 1e-10  # inputs closer than this have their derivative for a secant, as in captum
-
-
-@dataclass(frozen=True, eq=False)
-class _Pass:
-    """Inputs, edge values and sums of every layer in one forward pass."""
-
-    inputs: tuple[Tensor, ...]  # (batch, in)
-    edges: tuple[Tensor, ...]  # (batch, out, in)
-    sums: tuple[Tensor, ...]  # (batch, out)
 
 
 @method(exact=True, complete=True)
@@ -46,55 +35,43 @@ def secant(problem: Problem) -> LocalValues:
     at_once = problem.pairs_at_once
     with progress_bar("secant", len(x) * len(rows), shown=problem.progress) as advance:
         for here, there in pairs(len(x), len(rows), at_once):
-            ours, theirs = _run(problem, x[here]), _run(problem, rows[there])
-            for total, flow in zip(flows, _flows(problem, ours, theirs), strict=True):
+            for total, flow in zip(flows, _flows(problem, x[here], rows[there]), strict=True):
                 total[here] += flow / len(rows)
-            advance(len(ours.inputs[0]) * len(theirs.inputs[0]))
+            advance(len(x[here]) * len(rows[there]))
     return problem.local(flows[0].sum(1), MEAN_OUTPUT, paths=tuple(flows))
 
 
-def _run(problem: Problem, x: Tensor) -> _Pass:
-    hidden = problem.model.scale_inputs(x)
-    inputs, edges, sums = [], [], []
-    for layer, nodes in zip(problem.model.layers, problem.model.nodes, strict=True):
-        inputs.append(hidden)
-        edges.append(layer.edge_values(hidden))
-        sums.append(layer(hidden))
-        hidden = nodes(sums[-1])
-    return _Pass(tuple(inputs), tuple(edges), tuple(sums))
-
-
-def _flows(problem: Problem, ours: _Pass, theirs: _Pass) -> list[Tensor]:
+def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
     """Return each edge's contribution (batch, out, in), summed over the background rows."""
     model, found = problem.model, []
+    (ours, sums), (theirs, their_sums) = problem.levels(x), problem.levels(rows)
     rises, steps = _changes(problem, ours, theirs)
     slopes = torch.zeros_like(model.output_scale)
     slopes[problem.target] = model.output_scale[problem.target]
-    slopes = slopes.expand(len(ours.inputs[0]), len(theirs.inputs[0]), -1)  # (batch, row, out)
+    slopes = slopes.expand(len(x), len(rows), -1)  # (batch, row, out)
     for index in reversed(range(len(model.layers))):
-        slopes = model.nodes[index].pull(slopes, ours.sums[index][:, None], theirs.sums[index])
+        slopes = model.nodes[index].pull(slopes, sums[index][:, None], their_sums[index])
         found.append(torch.einsum("bro,broi->boi", slopes, rises[index]))
         if index:
-            steep = _secants(model.layers[index], rises[index], steps[index], ours.inputs[index])
+            steep = _secants(model.layers[index], rises[index], steps[index], ours[index])
             slopes = torch.einsum("bro,broi->bri", slopes, steep)
     return found[::-1]
 
 
-def _changes(problem: Problem, ours: _Pass, theirs: _Pass) -> tuple[list[Tensor], list[Tensor]]:
+def _changes(
+    problem: Problem, ours: list[Tensor], theirs: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
     """Return by how much edges (batch, row, out, in) and inputs (batch, row, in) change.
 
     A sum changes by what the edges into it do, so that no rounding lies between what arrives at
     a node and what leaves it.
     """
-    rises, steps = [], [ours.inputs[0][:, None] - theirs.inputs[0]]
-    for index, nodes in enumerate(problem.model.nodes):
-        rises.append(ours.edges[index][:, None] - theirs.edges[index])
-        if index + 1 == len(ours.inputs):
-            break
-        if nodes.plain:
-            steps.append(rises[-1].sum(-1))
-        else:
-            steps.append(ours.inputs[index + 1][:, None] - theirs.inputs[index + 1])
+    model, rises, steps = problem.model, list[Tensor](), list[Tensor]()
+    for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        plain = index > 0 and model.nodes[index - 1].plain
+        steps.append(rises[-1].sum(-1) if plain else mine[:, None] - other)
+        layer = model.layers[index]
+        rises.append(layer.edge_values(mine)[:, None] - layer.edge_values(other))
     return rises, steps
 
 
@@ -139,13 +116,8 @@ def gradient_x_input(problem: Problem) -> LocalValues:
 def _gradient(problem: Problem, x: Tensor) -> Tensor:
     """Return the gradient of the output at x, in the units of the data, shape (batch, in)."""
     model, target = problem.model, problem.target
-    hidden = model.scale_inputs(x)
-    inputs, sums = [], []
-    for layer, nodes in zip(model.layers, model.nodes, strict=True):
-        inputs.append(hidden)
-        sums.append(layer(hidden))
-        hidden = nodes(sums[-1])
-    slopes = torch.zeros_like(hidden)
+    inputs, sums = problem.levels(x)
+    slopes = x.new_zeros(len(x), model.widths[-1])
     slopes[:, target] = model.output_scale[target]
     for index in reversed(range(len(inputs))):
         slopes = model.nodes[index].pull(slopes, sums[index])
