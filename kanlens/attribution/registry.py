@@ -16,7 +16,7 @@ __all__ = ["METHODS", "REFUSED", "Method"]
 METHODS: dict[str, Method] = {
     **methods_of(shapley, interactions, additive, integrated_gradients),
     **methods_of(secant, gradient, gradient_x_input),
-    **{method.name: method for method in CAPTUM_METHODS},
+    **CAPTUM_METHODS,
     **methods_of(sobol_first, sobol_total, pykan, weight_l1, edge_std),
 }
 

@@ -51,6 +51,8 @@ def sobol_total(problem: Problem, *, n_samples: int = 4096) -> GlobalScores:
 
 
 def _shares(problem: Problem, n_samples: int, *, total: bool) -> GlobalScores:
+    from scipy.special import stdtrit
+
     check_count("attribute", "n_samples", n_samples)
     rows = problem.background
     if rows.shape[1] == 1:  # which then explains whatever varies
@@ -62,36 +64,25 @@ def _shares(problem: Problem, n_samples: int, *, total: bool) -> GlobalScores:
         return GlobalScores(
             values=variance / whole if float(whole) > 0 else torch.zeros_like(variance)
         )
-    found = []
+    found, points = [], 1 << (int(n_samples) - 1).bit_length()  # a power of two
     with (
         borrowed_randomness(problem.generator, rows.device),
         progress_bar("sobol", ROUNDS, shown=problem.progress) as advance,
     ):
         for seed in torch.randint(2**31 - 1, (ROUNDS,)).tolist():
-            found.append(_indices(problem, _ceiling(int(n_samples)), seed)[int(total)])
+            found.append(_indices(problem, points, seed, total=total))
             advance(1)
     rounds = torch.stack(found)  # (round, in)
     live = live_features(problem.model, problem.target)
     mean = torch.where(live, rounds.mean(0), 0.0)
-    spread = torch.where(live, rounds.std(0) / ROUNDS**0.5, 0.0) * _two_sided()
+    spread = torch.where(live, rounds.std(0) / ROUNDS**0.5, 0.0)
+    spread *= float(stdtrit(ROUNDS - 1, 0.975))  # standard errors that a 95% interval reaches
     low, high = (mean - spread).clamp(0, 1), (mean + spread).clamp(0, 1)
     return GlobalScores(values=mean.clamp(0, 1), low=low, high=high)
 
 
-def _ceiling(n: int) -> int:
-    """Return the least power of two that is not below n."""
-    return 1 << max(0, n - 1).bit_length()
-
-
-def _two_sided() -> float:
-    """Return how many standard errors of the mean of the rounds a 95% interval reaches."""
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, ROUNDS - 1))
-
-
-def _indices(problem: Problem, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return first-order and total indices from one scrambled design of n points: (in,) twice."""
+def _indices(problem: Problem, n: int, seed: int, *, total: bool) -> Tensor:  # (in,)
+    """Return first-order or total indices from one scrambled design of n points."""
     from scipy.stats import qmc, sobol_indices
 
     held = problem.background.sort(dim=0).values  # (row, in): the marginals
@@ -107,13 +98,12 @@ def _indices(problem: Problem, n: int, seed: int) -> tuple[Tensor, Tensor]:
         one[:, i] = b[:, i]
         mixed.append(problem.output_in_parts(one) - centre)
     if float(of_a.std(correction=0)) == 0:
-        return torch.zeros_like(held[0]), torch.zeros_like(held[0])
+        return torch.zeros_like(held[0])
     values = {
         "f_A": (of_a - centre).cpu().numpy()[None],
         "f_B": (of_b - centre).cpu().numpy()[None],
         "f_AB": torch.stack(mixed).cpu().numpy()[:, None],
     }
     result = sobol_indices(func=values, n=n)
-    ends = (result.first_order, result.total_order)
-    first, total = (torch.as_tensor(np.asarray(end)).reshape(-1).to(held) for end in ends)
-    return first, total
+    found = np.asarray(result.total_order if total else result.first_order)
+    return torch.as_tensor(found).reshape(-1).to(held)

@@ -99,7 +99,6 @@ class NodeView(nn.Module):
 
     def __init__(self, problem: Problem, layer: int) -> None:
         super().__init__()
-        check_level(problem, layer)
         self.nodes = nn.Identity()
         self._problem, self._layer = problem, layer
 

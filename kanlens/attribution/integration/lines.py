@@ -70,24 +70,20 @@ class Lines:
 
     def hidden(self, level: int, owner: Tensor, t: Tensor) -> Tensor:  # (point, node)
         """Return what layer `level` receives at points of the lines."""
-        return torch.cat([self._to(level, *part) for part in self._parts(owner, t)])
-
-    def _to(self, level: int, owner: Tensor, t: Tensor) -> Tensor:
-        x = self.points(owner, t)
-        for index in range(level):
-            x = self.model.through(index, x)
-        return x
+        parts = self._parts(owner, t)
+        return torch.cat([self._levels(self.points(*part), level)[-1] for part in parts])
 
     def levels(self, owner: Tensor, t: Tensor) -> list[Tensor]:
         """Return what every layer receives (point, in), and last the output without its shift."""
-        found = [self._levels(self.points(*part)) for part in self._parts(owner, t)]
-        return [torch.cat(one) for one in zip(*found, strict=True)]
+        depth = len(self.model.layers)
+        found = [self._levels(self.points(*part), depth) for part in self._parts(owner, t)]
+        *inputs, nodes = (torch.cat(one) for one in zip(*found, strict=True))
+        return [*inputs, nodes[:, self.target] * self.model.output_scale[self.target]]
 
-    def _levels(self, x: Tensor) -> list[Tensor]:
+    def _levels(self, x: Tensor, depth: int) -> list[Tensor]:
         inputs = [x]
-        for index in range(len(self.model.layers)):
+        for index in range(depth):
             inputs.append(self.model.through(index, inputs[-1]))
-        inputs[-1] = inputs[-1][:, self.target] * self.model.output_scale[self.target]
         return inputs
 
     def rates(self, owner: Tensor, t: Tensor) -> Tensor:  # (point, in)

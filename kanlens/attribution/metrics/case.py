@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -103,6 +104,24 @@ class Metric:
 
 _REGISTERED: list[Metric] = []
 Asked = Callable[["Case"], Score]
+Part = TypeVar("Part")
+
+
+class MissingPartError(RuntimeError):
+    """A metric asked for what its case does not hold."""
+
+
+def given(part: Part | None) -> Part:
+    """Return a part of a case that a metric cannot do without: where it is None, the metric is NaN.
+
+    Examples
+    --------
+    >>> given(3)
+    3
+    """
+    if part is None:
+        raise MissingPartError("a metric that needs a part must be marked so")
+    return part
 
 
 def metric(
@@ -116,14 +135,21 @@ def metric(
     """Register a function as a metric; the first line of its docstring is the summary.
 
     `of` is the published function of tensors whose references are the metric's; the `name` is that
-    of the function where it is left out.
+    of the function where it is left out. It is NaN for a case that lacks a part.
     """
 
     def register(function: Asked) -> Asked:
+        @functools.wraps(function)
+        def asked(case: Case) -> Score:
+            try:
+                return function(case)
+            except MissingPartError:
+                return Score.of(torch.full_like(case.values[:, 0], math.nan))
+
         _REGISTERED.append(
             Metric(
                 name=name or function.__name__,
-                function=function,
+                function=asked,
                 direction=direction,
                 cost=cost,
                 needs=frozenset(needs),
@@ -131,7 +157,7 @@ def metric(
                 summary=headline(function),
             )
         )
-        return function
+        return asked
 
     return register
 
@@ -249,6 +275,8 @@ class Case:
 
     def watched(self) -> GridMonitor:
         """Return the output as a function that counts the values outside their grids."""
+        if not self.has_output:
+            raise MissingPartError("a metric that evaluates the output must be marked so")
         return GridMonitor(self)
 
 
@@ -267,11 +295,7 @@ class GridMonitor:
             y = self._run(model, x)
         elif self.case.outside is not None:
             self._count(self.case.outside(x))
-        if output is not None:
-            return output(x).double()
-        if model is None:
-            raise RuntimeError("a metric that evaluates the output must be marked so")
-        return y
+        return y if output is None else output(x).double()
 
     def _run(self, model: KAN, x: Tensor) -> Tensor:
         """Return the model's output, and count what reaches each of its layers."""
@@ -318,8 +342,3 @@ def case_for(
         method_on=method_on,
         generator=generator,
     )
-
-
-def undefined(case: Case) -> Score:
-    """Return the NaN score of a metric that is undefined for the case."""
-    return Score.of(torch.full_like(case.values[:, 0], math.nan))

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, Score, metric, undefined
+from kanlens.attribution.metrics.case import Case, Score, given, metric
 from kanlens.attribution.metrics.rankings import (
     cleaned,
     correlation,
@@ -56,9 +56,7 @@ def pairwise_rank_agreement(values: Tensor, exact: Tensor) -> Tensor:
 @metric("lower", "exact", cost=_COST)
 def shapley_error(case: Case) -> Score:
     """Sum of the L1 distances from the exact Shapley values over the sum of their L1 norms."""
-    exact = case.exact_values
-    if exact is None:
-        return undefined(case)
+    exact = given(case.exact_values)
     value = float(ratio((case.values - exact).abs().sum(), exact.abs().sum()))
     return Score(rows=relative_l1(case.values, exact), value=value, aggregate="ratio of sums")
 
@@ -66,11 +64,8 @@ def shapley_error(case: Case) -> Score:
 @_higher()
 def shapley_rank(case: Case) -> Score:
     """Spearman's correlation with the exact Shapley values over the features, mean over samples."""
-    exact = case.exact_values
-    if exact is None:
-        return undefined(case)
-    rows = spearman(cleaned(case.values), cleaned(exact))
-    return Score(rows=rows, value=rank_agreement(cleaned(case.values), cleaned(exact)))
+    values, exact = cleaned(case.values), cleaned(given(case.exact_values))
+    return Score(rows=spearman(values, exact), value=rank_agreement(values, exact))
 
 
 @_higher()
@@ -112,9 +107,8 @@ def size_rank_correlation(case: Case) -> Score:
 @_agreeing(name="pairwise_rank_agreement")
 def pairs_in_order(case: Case) -> Score:
     """PRA, pairwise rank agreement: share of pairs in the exact order of |value|."""
-    return undefined(case) if case.values.shape[1] < 2 else _compared(case, pairwise_rank_agreement)
+    return _compared(case, pairwise_rank_agreement)
 
 
 def _compared(case: Case, agreement: Callable[[Tensor, Tensor], Tensor]) -> Score:
-    exact = case.exact_values
-    return undefined(case) if exact is None else Score.of(agreement(case.values, exact))
+    return Score.of(agreement(case.values, given(case.exact_values)))
