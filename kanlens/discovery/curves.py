@@ -15,7 +15,7 @@ from kanlens.discovery import settings as tuned
 from kanlens.discovery.problems import ONE_SIGN, TRANSFORMS, Transform
 from kanlens.discovery.regression import Array, eliminate, relative_error, solve
 from kanlens.functions.catalog import FUNCTIONS
-from kanlens.symbolic.composition import Expr
+from kanlens.symbolic.composition import Expr, stretched
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.library import library
 
@@ -176,8 +176,7 @@ def _curve(
     size += tuned.INNER_PRICE[under]
 
     def make() -> Expr:
-        inside = _number(a) * inner.expression(U) + _number(b)
-        expression = _number(c) * function.expression(inside) + _number(d)
+        expression = stretched(name, (a, b, c, d), inner.expression(U))
         return _side(transform, values[k]) * transform.expression(expression)
 
     return CurveFormula(_error(transform, made, values[k]), _price(numbers, size), make)
@@ -234,7 +233,3 @@ def _sums(
 
         found.append(CurveFormula(error, _price(len(terms), size), make))
     return found
-
-
-def _number(value: float) -> Expr:
-    return sympy.Integer(int(value)) if value in (-1.0, 0.0, 1.0) else sympy.Float(value)

@@ -24,10 +24,9 @@ from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error
 from kanlens.errors import KanlensError
 from kanlens.interruption import Interruption
-from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.pruning import prune
-from kanlens.symbolic.assignment import assign_functions
+from kanlens.symbolic.assignment import assign_functions, function_edges
 from kanlens.symbolic.composition import Expr, compose
 from kanlens.symbolic.joint_refit import refit
 from kanlens.symbolic.library import library
@@ -273,13 +272,8 @@ def formula_of(network: KAN, x: torch.Tensor, y: torch.Tensor) -> Expr | None:
         assign_functions(work, x, functions, share, advance=lambda *_, **__: None, stop=stop)
         if stop.happened:
             raise KeyboardInterrupt
-    for layer in work.layers:
-        if not isinstance(layer, FunctionLinear):
-            return None
-        alive = (layer.mask != 0).tolist()
-        rows = zip(layer.functions, alive, strict=True)
-        if any(f == SPLINE and a for fs, row in rows for f, a in zip(fs, row, strict=True)):
-            return None
+    if len(function_edges(work)) < work.edges_alive:
+        return None
     refit(work, x, y)
     return compose(work)[0]
 

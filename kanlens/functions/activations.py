@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kanlens.functions.elementary import Array, ElementaryFunction
+from kanlens.functions.elementary import Array, ElementaryFunction, sympy_call
 
 
 def silu_pair(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,9 +71,13 @@ def _normal(x: Array, n: int) -> Array:
 
     if n == 0:
         return np.asarray(ndtr(x), dtype=np.float64)
-    hermite = np.polynomial.hermite_e.hermeval(x, [0.0] * (n - 1) + [1.0])
-    density = np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
-    return (-1.0) ** (n - 1) * _product(np.asarray(hermite, dtype=np.float64), density)
+    return decaying((-1.0) ** (n - 1) / math.sqrt(2.0 * math.pi), n - 1, x)
+
+
+def decaying(factor: float, degree: int, u: Array) -> Array:
+    """Return a factor times the probabilists' Hermite polynomial times exp(-u**2 / 2)."""
+    hermite = np.polynomial.hermite_e.hermeval(u, [0.0] * degree + [1.0])
+    return _product(np.asarray(factor * hermite), np.exp(-0.5 * u * u))
 
 
 def _product(x: Array, factor: Array) -> Array:
@@ -128,24 +131,12 @@ def tanh_integral(x: Array) -> Array:
     return np.asarray(np.where(size < 1.0, near, far), dtype=np.float64)
 
 
-def _gelu_sympy(u: Any) -> Any:
-    import sympy
-
-    return u * (1 + sympy.erf(u / sympy.sqrt(2))) / 2
-
-
-def _silu_sympy(u: Any) -> Any:
-    import sympy
-
-    return u / (1 + sympy.exp(-u))
-
-
 GATED = (
     ElementaryFunction(
         name="silu",
         value=functional.silu,
         derivative=lambda u: silu_pair(u)[1],
-        expression=_silu_sympy,
+        expression=lambda u: u / (1 + sympy_call("exp", -u)),
         complexity=4,
         turning=(-1.2784645427610738,),
         slope_turning=(-2.399357280515468, 2.399357280515468),
@@ -160,7 +151,7 @@ GATED = (
         name="gelu",
         value=gelu,
         derivative=lambda u: gelu_pair(u)[1],
-        expression=_gelu_sympy,
+        expression=lambda u: u * (1 + sympy_call("erf", u / sympy_call("sqrt", 2))) / 2,
         complexity=5,
         turning=(-0.7517915246935645,),
         slope_turning=(-(2**0.5), 2**0.5),

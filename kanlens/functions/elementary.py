@@ -24,6 +24,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 MOST = 1_000_000  # turning points or poles that are counted one by one
 MAX_ZERO_ORDER = 7
 _SCAN = 40.0  # beyond it every derivative of a base has settled
+_HALVINGS = 60
 
 Domain = Literal["real", "nonzero", "positive", "nonnegative", "unit", "open unit", "tangent"]
 Interval: TypeAlias = tuple[float, float]
@@ -292,18 +293,32 @@ def repeated(
 @functools.lru_cache(maxsize=64)
 def _zeros(function: ElementaryFunction, n: int) -> Array:
     """Find the zeros of one derivative by a fine scan; they are simple and few."""
-    from scipy.optimize import brentq
-
     grid = np.linspace(-_SCAN, _SCAN, 16384)  # even count: no grid point is 0
-    values = function.nth(grid, n)
-    starts = np.flatnonzero(values[:-1] * values[1:] < 0)
-    ends = {"args": (n,), "xtol": 1e-16, "rtol": 1e-15}
-    found = [brentq(function.nth, grid[i], grid[i + 1], **ends) for i in starts]
+    found = sign_changes(lambda u: function.nth(u, n), grid).tolist()
     if function.period is not None:
         found = [zero for zero in found if 0.0 <= zero + 1e-9 < function.period]
     zeros = np.array([0.0 if abs(zero) < 1e-9 else zero for zero in found], dtype=np.float64)
     zeros.flags.writeable = False
     return zeros
+
+
+def sign_changes(function: Callable[[Array], Array], grid: Array) -> Array:
+    """Return where a function changes its sign between neighboring points, by bisection."""
+    values = function(grid)
+    start = np.flatnonzero(values[:-1] * values[1:] < 0)
+    left, right, first = grid[start], grid[start + 1], np.sign(values[start])
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (left + right)
+        same = np.sign(function(middle)) == first
+        left, right = np.where(same, middle, left), np.where(same, right, middle)
+    return np.asarray(0.5 * (left + right))
+
+
+def sympy_call(name: str, *arguments: Any) -> Any:
+    """Call a function of sympy, which is loaded when the first is."""
+    import sympy
+
+    return getattr(sympy, name)(*arguments)
 
 
 def _beside(place: float) -> float:

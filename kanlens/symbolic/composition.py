@@ -6,7 +6,7 @@ Sums, scales and phases are merged on the way, so that no number is written twic
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -93,6 +93,13 @@ def compiled(expressions: Any, symbols: Sequence[Expr]) -> Callable[..., Any]:
     arguments = [sympy.Symbol(place) for place in places.values()]
     function: Callable[..., Any] = sympy.lambdify(arguments, body, modules=MODULES, cse=True)
     return function
+
+
+def stretched(name: str, parameters: Iterable[float], u: Expr) -> Expr:
+    """Return ``c * g(a * u + b) + d``; numbers that a family leaves no choice of are exact."""
+    few = (-1.0, 0.0, 1.0)
+    a, b, c, d = (sympy.Integer(int(p)) if p in few else sympy.Float(p) for p in parameters)
+    return c * FUNCTIONS[name].expression(a * u + b) + d
 
 
 def rounded(expression: Expr, digits: int) -> Expr:

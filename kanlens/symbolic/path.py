@@ -9,11 +9,18 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens.functions.catalog import FUNCTIONS
 from kanlens.interruption import Interruption
 from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import Edge, Goal, function_edges, rank_candidates, revert
-from kanlens.symbolic.composition import Array, Expr, compose, evaluator, feature_symbols, plain
+from kanlens.symbolic.composition import (
+    Array,
+    Expr,
+    compose,
+    evaluator,
+    feature_symbols,
+    plain,
+    stretched,
+)
 from kanlens.symbolic.constants import RefinedFormula, can_refine, refine
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.front import front_and_beyond
@@ -341,11 +348,4 @@ def _functions(
     few = {family.name for family in families if family.parameters <= _FEW}
     simple = [candidate for candidate in close if candidate.function in few]
     for candidate in dict.fromkeys((*close[:_TRIED], *simple[:_TRIED])):
-        a, b, c, d = (_number(number) for number in candidate.parameters)
-        inner = symbol * a + b
-        yield c * FUNCTIONS[candidate.function].expression(inner) + d
-
-
-def _number(value: float) -> Expr:
-    """Return a number; those that a family leaves no choice of are exact."""
-    return sympy.Integer(int(value)) if value in (-1.0, 0.0, 1.0) else sympy.Float(value)
+        yield stretched(candidate.function, candidate.parameters, symbol)
