@@ -8,80 +8,24 @@ from __future__ import annotations
 import numbers
 import re
 from collections import Counter
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from kanlens.checks import message
-from kanlens.data.cell_parsing import (
-    NUMBER_LIKE,
-    Array,
-    Place,
-    category_texts,
-    cell_text,
-    listed,
-    missing_cells,
-    parse_numbers,
-    row_text,
-)
+from kanlens.data.cell_parsing import LEAVE_OUT, NUMBER_LIKE, Array, Column, listed
 from kanlens.data.schema import Feature
 from kanlens.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Impute = Literal["median", "mean", "most_frequent"]
 
 MOST_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
 TRUTH_VALUES = ("False", "True")
 DATE_LIKE = ("datetime64", "datetime", "date", "timedelta64", "timedelta", "time", "period")
-_LEAVE_OUT = ", or leave it out with drop"
-_CONVERT = f"Convert the column{_LEAVE_OUT}"
-_CORRECT = f"Correct that cell{_LEAVE_OUT}"
+_CONVERT = f"Convert the column{LEAVE_OUT}"
+_CORRECT = f"Correct that cell{LEAVE_OUT}"
 _DATE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\s*\d{1,2}[/.]\d{1,2}[/.]\d{2,4}( .*)?")
 _COMMA_NUMBER = re.compile(r"\s*[-+]?\d[\d.]*(,\d+)+([eE][-+]?\d+)?\s*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One column of a table, and how errors about it are worded.
-
-    It is `coded` where its numbers are codes of categories, and a `target` where a model is to
-    predict it, so that it cannot be left out.
-    """
-
-    name: str
-    cells: pd.Series
-    call: str
-    place: Place = row_text
-    coded: bool = False
-    target: bool = False
-
-    @cached_property
-    def inferred(self) -> str:
-        """What pandas takes the present cells for: "string", "boolean", "floating", ..."""
-        import pandas as pd
-
-        found = str(pd.api.types.infer_dtype(self.cells))
-        if found == "unknown-array":  # e.g. Arrow dictionaries
-            found = str(pd.api.types.infer_dtype(self.cells.astype(object)))
-        return found
-
-    @cached_property
-    def present(self) -> Array:
-        """Which cells are not missing, shape (rows,)."""
-        return ~missing_cells(self.cells)
-
-    def refuse(self, row: int | None, expected: str, advice: str) -> DataError:
-        """Word the refusal of the cell in a row, or of the column."""
-        got, (advice, comma, _) = f"column {self.name!r}", advice.partition(_LEAVE_OUT)
-        if comma and not self.target:
-            advice += f"{comma}={self.name!r}"
-        if row is not None:
-            got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)} of {got}"
-        return DataError(message(self.call, expected, got, advice))
 
 
 def column_features(
@@ -94,8 +38,7 @@ def column_features(
     among several.
     """
     if not _is_text(column):
-        values = parse_numbers(column.cells)
-        values = values[np.isfinite(values)]  # infinite ones are refused when encoded
+        values = column.numbers[np.isfinite(column.numbers)]  # others are refused when encoded
         two = bool(np.isin(values, (0, 1)).all()) and len(np.unique(values)) == 2
         filler = _typical(values, "most_frequent" if two else impute) if impute else None
         kind: Literal["binary", "numeric"] = "binary" if two else "numeric"
@@ -129,7 +72,7 @@ def is_classes(column: Column) -> bool:
     """
     if _is_text(column):
         return True
-    values = np.unique(parse_numbers(column.cells))
+    values = np.unique(column.numbers)
     whole = np.isfinite(values).all() and (values == np.round(values)).all()
     return len(values) == 2 and bool(whole)
 
@@ -141,7 +84,7 @@ def class_labels(column: Column, *, asked: bool = False) -> tuple[str, ...]:
     """
     _refuse_foreign(column)
     labels = _labels(column)
-    found = set(category_texts(column.cells)[column.present])
+    found = set(column.texts[column.present])
     if len(found) < 2:  # labels of truth values are two
         got = f"only {listed(sorted(found))} in column {column.name!r}"
         text = message(column.call, "at least two classes", got, "Choose another target")
@@ -153,26 +96,24 @@ def class_labels(column: Column, *, asked: bool = False) -> tuple[str, ...]:
 
 def check_quantities(column: Column) -> None:
     """Refuse a regression target with cells that are no numbers."""
-    unreadable = np.isnan(parse_numbers(column.cells)) & column.present
-    if unreadable.any():
+    if column.unreadable.any():
         _refuse_foreign(column)
         advice = "Correct that cell, or use task='classification'"
-        raise column.refuse(int(unreadable.argmax()), "numbers", advice)
+        raise column.refuse(int(column.unreadable.argmax()), "numbers", advice)
 
 
 def _is_text(column: Column) -> bool:
     """Say whether the cells are labels, not numbers; refuse what is neither."""
-    present = column.present
-    if not present.any():
-        raise column.refuse(None, "values", f"Fill it{_LEAVE_OUT}")
+    if not column.present.any():
+        raise column.refuse(None, "values", f"Fill it{LEAVE_OUT}")
     _refuse_foreign(column)
     if column.coded or column.inferred in ("categorical", "boolean"):
         return True
-    unreadable = np.isnan(parse_numbers(column.cells)) & present
+    unreadable = column.unreadable
     if not unreadable.any():
         return False
     row = int(unreadable.argmax())
-    if 2 * unreadable.sum() <= present.sum():
+    if 2 * unreadable.sum() <= column.present.sum():
         raise column.refuse(row, "numbers", _CORRECT)
     texts = column.cells[unreadable].astype(str).drop_duplicates()
     if texts.str.fullmatch(_COMMA_NUMBER.pattern).all():
@@ -197,7 +138,7 @@ def _refuse_foreign(column: Column) -> None:
 
 
 def _dates(column: Column, row: int) -> DataError:
-    advice = f"Turn dates and times into numbers{_LEAVE_OUT}"
+    advice = f"Turn dates and times into numbers{LEAVE_OUT}"
     return column.refuse(row, "numbers or text", advice)
 
 
@@ -221,7 +162,7 @@ def _refuse_identifier(column: Column, labels: tuple[str, ...]) -> None:
 
 def _labels(column: Column) -> tuple[str, ...]:
     """Return the distinct texts of the present cells, in order; numbers in theirs."""
-    texts = set(category_texts(column.cells)[column.present])
+    texts = set(column.texts[column.present])
     if texts <= set(TRUTH_VALUES):  # as text too, which files do not tell apart
         return TRUTH_VALUES
     try:
@@ -231,7 +172,7 @@ def _labels(column: Column) -> tuple[str, ...]:
 
 
 def _most_frequent(column: Column, labels: tuple[str, ...]) -> str:
-    counts = Counter(category_texts(column.cells)[column.present])
+    counts = Counter(column.texts[column.present])
     return max(labels, key=lambda label: counts[label])
 
 

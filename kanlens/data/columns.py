@@ -14,16 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kanlens.checks import check_choice, message, nearest
-from kanlens.data.cell_parsing import (
-    Array,
-    Place,
-    listed,
-    missing_cells,
-    missing_text,
-    parse_numbers,
-)
-from kanlens.data.column_types import Column, check_quantities, class_labels, is_classes
-from kanlens.data.schema import Output, Schema, Task
+from kanlens.data.cell_parsing import Array, Column, Place, listed
+from kanlens.data.column_types import check_quantities, class_labels, is_classes
+from kanlens.data.schema import Output, Schema, Task, class_schema
 from kanlens.errors import DataError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -100,12 +93,11 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
     if task is not None:
         check_choice("read_table", "task", task, TASKS)
     for column in targets:
-        missing = ~column.present
-        if missing.any():
-            text = missing_text(column.name, missing, column.call, column.place, imputable=False)
-            raise DataError(text)
+        column.refuse_missing()
     if len(targets) == 1 and (task == "classification" or (not task and is_classes(targets[0]))):
-        return _classifying(targets[0], asked=task is not None)
+        labels = class_labels(targets[0], asked=task is not None)
+        _warn_of_quantities(targets[0], len(labels))
+        return class_schema(targets[0].name, labels)
     if task == "classification":
         got = f"{len(targets)} columns"
         advice = "Train one model for each target"
@@ -119,7 +111,7 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
 
 def _warn_of_quantities(column: Column, classes: int) -> None:
     """Warn where numbers that were called classes look like quantities."""
-    numbers = parse_numbers(column.cells)
+    numbers = column.numbers
     broken = bool((numbers != np.round(numbers)).any())
     if (
         classes <= MANY_CLASSES
@@ -129,21 +121,7 @@ def _warn_of_quantities(column: Column, classes: int) -> None:
         return
     got = f"{classes} different numbers in {len(numbers)} cells of column {column.name!r}"
     advice = "If it is a quantity, use task='regression'"
-    warnings.warn(message(column.call, "classes", got, advice), stacklevel=5)
-
-
-def _classifying(column: Column, *, asked: bool) -> Schema:
-    """Return a schema without features for a target with classes: one logit, or one each."""
-    labels = class_labels(column, asked=asked)
-    _warn_of_quantities(column, len(labels))
-    names = labels[1:] if len(labels) == 2 else labels
-    return Schema(
-        features=(),
-        outputs=tuple(Output(name=f"{column.name}={label}") for label in names),
-        target=column.name,
-        task="classification",
-        class_labels=labels,
-    )
+    warnings.warn(message(column.call, "classes", got, advice), stacklevel=4)
 
 
 def read_targets(
@@ -158,11 +136,11 @@ def read_targets(
     names = _checked(list(given), schema, list(frame.columns), call) if given else None
     columns = list(names or schema.targets_among(list(frame.columns)))
     for name in columns:
-        missing = missing_cells(frame[name])
-        if missing.any() and names:
-            raise DataError(missing_text(name, missing, call, place, imputable=False))
-        unread = schema.target is None and np.isnan(parse_numbers(frame[name])).any()
-        if missing.any() or (unread and not names):
+        column = Column(name=name, cells=frame[name], call=call, place=place, target=True)
+        if names:
+            column.refuse_missing()
+        unread = schema.target is None and np.isnan(column.numbers).any()
+        if not column.present.all() or (unread and not names):
             return None
         if unread:
             expected = f"numbers in target {name!r}, as the model knows no classes"

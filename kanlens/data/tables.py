@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_generator, check_positive, check_rows, message
-from kanlens.data.cell_parsing import Place, row_text
-from kanlens.data.column_types import Column, Impute, column_features
+from kanlens.data.cell_parsing import Column, Place, row_text
+from kanlens.data.column_types import Impute, column_features
 from kanlens.data.columns import (
     as_names,
     choose_columns,

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets  # noqa: TID25
 
 from kanlens.attribution import Attribution, Importance, attribute, importance
 from kanlens.checks import message
-from kanlens.data.schema import Feature, Output, Schema
+from kanlens.data.schema import Feature, Schema, class_schema
 from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators.inputs import (
     Regression,
@@ -365,16 +365,9 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
             raise InvalidValueError(text)
         names = target_names(y)
         labels = tuple(str(label) for label in self.classes_)
-        shown = labels[1:] if len(labels) == 2 else labels
-        column = names[0] if names and len(names) == 1 else "y"
-        schema = Schema(
-            features=(),
-            outputs=tuple(Output(name=f"{column}={label}") for label in shown),
-            target=column,
-            task="classification",
-            class_labels=labels,
-        )
-        self._train(rows, self._codes(target), len(shown), sample_weight, schema=schema)
+        schema = class_schema(names[0] if names and len(names) == 1 else "y", labels)
+        codes, outputs = self._codes(target), len(schema.outputs)
+        self._train(rows, codes, outputs, sample_weight, schema=schema)
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of every class, shape (batch, class)."""

@@ -9,9 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from kanlens.data.cell_parsing import category_texts, missing_cells, parse_numbers
+from kanlens.data.cell_parsing import Column, category_texts, missing_cells, parse_numbers
 from kanlens.data.column_types import (
-    Column,
     check_quantities,
     class_labels,
     column_features,
