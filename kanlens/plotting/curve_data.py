@@ -67,11 +67,11 @@ def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: s
     raise InvalidValueError(message(call, expected, repr(node), advice))
 
 
-def check_layer(model: KAN, layer: object, *, call: str) -> int:
+def check_layer(model: KAN, layer: Any, *, call: str) -> int:
     """Return the index of a layer; refuse one that the model does not have."""
-    known = isinstance(layer, int) and not isinstance(layer, bool)
-    if isinstance(layer, int) and known and 0 <= layer < len(model.layers):
-        return layer
+    whole = isinstance(layer, int) and not isinstance(layer, bool)
+    if whole and 0 <= layer < len(model.layers):
+        return int(layer)
     expected = f"layer from 0 to {len(model.layers) - 1}"
     raise InvalidValueError(message(call, expected, repr(layer), "Layers are counted from 0"))
 
