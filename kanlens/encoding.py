@@ -173,14 +173,11 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tenso
     if len(schema.outputs) != len(model.schema.outputs):
         expected = f"{_counted(len(model.schema.outputs), 'output')}, as the model has"
         found = len(schema.outputs)
-        if schema.class_labels:
-            got = f"{found} for the classes {listed(schema.class_labels)}"
-        else:
-            got = str(found)
+        whose = f" for the classes {listed(schema.class_labels)}" if schema.class_labels else ""
         advice = f"Build the model with {_counted(found, 'output')}"
         if trained:
             advice = "Name as many target columns, or a target with as many classes"
-        raise ShapeError(message("fit", expected, got, advice))
+        raise ShapeError(message("fit", expected, f"{found}{whose}", advice))
     model.schema = dataclasses.replace(schema, features=model.schema.features)
     return y
 
@@ -263,7 +260,6 @@ def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
     check_dense(y, call, "y")
     if model.task == "classification":
         return _codes(model, y, n_rows, call)
-    y = y.detach() if isinstance(y, Tensor) else y
     if not isinstance(y, Tensor):
         array = np.array(unmasked(y))  # a copy: torch warns of arrays that are read-only
         if array.dtype.kind not in "fiub":

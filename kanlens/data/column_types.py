@@ -48,7 +48,8 @@ def column_features(
         return (feature,)
     labels = _labels(column)
     _refuse_identifier(column, labels)
-    common = _most_frequent(column, labels) if impute else None
+    counts = Counter(column.texts[column.present])
+    common = max(labels, key=lambda label: counts[label]) if impute else None
     binary = len(labels) == 2
     return tuple(
         Feature(
@@ -169,11 +170,6 @@ def _labels(column: Column) -> tuple[str, ...]:
         return tuple(sorted(texts, key=lambda text: (float(text), text)))
     except ValueError:
         return tuple(sorted(texts))
-
-
-def _most_frequent(column: Column, labels: tuple[str, ...]) -> str:
-    counts = Counter(column.texts[column.present])
-    return max(labels, key=lambda label: counts[label])
 
 
 def _typical(values: Array, impute: Impute) -> float:
