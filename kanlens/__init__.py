@@ -14,14 +14,7 @@ if TYPE_CHECKING:
 
     from kanlens import plotting as plot
     from kanlens import sparsity
-    from kanlens.attribution import (
-        METHODS,
-        Attribution,
-        Importance,
-        attribute,
-        compare,
-        importance,
-    )
+    from kanlens.attribution import METHODS, Attribution, Importance, attribute, compare, importance
     from kanlens.certificates import Certificate, certify
     from kanlens.data.tables import Table, read_table
     from kanlens.discovery.finding import discover

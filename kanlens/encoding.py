@@ -24,7 +24,7 @@ from kanlens.checks import (
     warn_of_distant,
 )
 from kanlens.data.cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
-from kanlens.data.column_types import is_classes
+from kanlens.data.columns import is_classes
 from kanlens.data.schema import Schema, class_schema, default_schema
 from kanlens.data.tables import Table, read_table
 from kanlens.errors import DataError, KanlensError, ShapeError

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from kanlens.cli.application import command
 from kanlens.cli.model_tables import read_rows, say_outside, say_target
 from kanlens.cli.options import (
@@ -17,6 +15,7 @@ from kanlens.cli.options import (
     new_model,
     norms,
     read_columns,
+    refusing,
     set_options,
     split_names,
 )
@@ -242,12 +241,8 @@ def sparsity_path(
 
 def _strengths(text: str) -> int | list[float]:
     """Return a number of strengths, or the strengths."""
-    try:
+    with refusing("--strengths", text, "is neither a number nor a list like 0,0.01,0.1"):
         return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is neither a number nor a list like 0,0.01,0.1", param_hint="--strengths"
-        ) from None
 
 
 @command(output="Table to write.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import csv
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -166,28 +167,29 @@ def factor(penalty: str | None, strength: float | None) -> float:
     return strength or 0.0
 
 
+@contextmanager
+def refusing(option: str, text: str, why: str) -> Iterator[None]:
+    """Refuse the text of an option where it cannot be read in the block."""
+    try:
+        yield
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} {why}", param_hint=option) from None
+
+
 def norms(text: str | None) -> str | dict[str, float] | None:
     """Return a norm, or several with their weights."""
     if text is None or "=" not in text:
         return text
     pairs = [part.partition("=") for part in split_names(text)]
-    try:
+    with refusing("--penalty", text, "is no list like activation_l1=1,curvature=0.001"):
         return {name.strip(): float(weight) for name, _, weight in pairs}
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no list like activation_l1=1,curvature=0.001", param_hint="--penalty"
-        ) from None
 
 
 def hidden_nodes(text: str) -> list[int | tuple[int, int]]:
     """Return the nodes of the hidden layers, as `kanlens.KAN` takes them."""
     nodes: list[int | tuple[int, int]] = []
-    try:
+    with refusing("--hidden", text, "is no list of whole numbers like 5,3:2"):
         for part in split_names(text):
             sums, colon, products = part.partition(":")
             nodes.append((int(sums), int(products)) if colon else int(sums))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no list of whole numbers like 5,3:2", param_hint="--hidden"
-        ) from None
     return [] if nodes == [0] else nodes

@@ -45,13 +45,7 @@ class Curve:
 
 
 def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: str) -> int:
-    """Return the index of an end of an edge: `in_` a node, `out` a node or factor of a product.
-
-    Raises
-    ------
-    InvalidValueError
-        If there is no such node.
-    """
+    """Return the index of an end of an edge: `in_` a node, `out` a node or factor of a product."""
     if argument == "in_":
         names = [model.node_name(layer, unit) for unit in range(model.widths[layer])]
     else:

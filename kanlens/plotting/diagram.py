@@ -16,14 +16,7 @@ from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves
 from kanlens.plotting.layout import Labels, Layout, arrange, place_labels
-from kanlens.plotting.style import (
-    STYLE,
-    Array,
-    axes_for,
-    literal,
-    picture,
-    size_in_inches,
-)
+from kanlens.plotting.style import STYLE, Array, axes_for, literal, picture, size_in_inches
 
 if TYPE_CHECKING:
     from kanlens.model.network import Rows

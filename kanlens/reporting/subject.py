@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from kanlens.data.tables import Table, read_features
 from kanlens.encoding import prepare_target
 from kanlens.model.network import KAN
 from kanlens.training.objective import classes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Array = np.ndarray[Any, np.dtype[Any]]
 BINS = 10  # of a calibration curve
@@ -81,7 +78,7 @@ def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
     x = model.prepare(found, call="report")
     check_rows("report", x, least=2)
     index = explained_output(model, target, x, call="report")
-    numbers: Sequence[Any] = range(len(x))
+    numbers = list(range(len(x)))
     if isinstance(data, Table) and data.frame.index.dtype.kind in "iu":
         numbers = data.frame.index.tolist()
     targets = None if y is None else prepare_target(model, y, len(x), call="report")
