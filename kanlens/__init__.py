@@ -14,14 +14,7 @@ if TYPE_CHECKING:
 
     from kanlens import plotting as plot
     from kanlens import sparsity
-    from kanlens.attribution import (
-        METHODS,
-        Attribution,
-        Importance,
-        attribute,
-        compare,
-        importance,
-    )
+    from kanlens.attribution import METHODS, Attribution, Importance, attribute, compare, importance
     from kanlens.certificates import Certificate, certify
     from kanlens.data.tables import Table, read_table
     from kanlens.discovery.finding import discover
@@ -41,48 +34,31 @@ if TYPE_CHECKING:
     from kanlens.symbolic import SymbolicResult, suggest, symbolize
     from kanlens.training import FitResult, SparsityPath, fit, sparsity_path
 
-_HOMES = {
-    "Attribution": "kanlens.attribution",
-    "Certificate": "kanlens.certificates",
-    "EdgeFunction": "kanlens.model.spline_edge",
-    "EdgeLayer": "kanlens.model.layers",
-    "Exported": "kanlens.exporters",
-    "FitResult": "kanlens.training",
-    "Importance": "kanlens.attribution",
-    "KAN": "kanlens.model.network",
-    "KANClassifier": "kanlens.estimators",
-    "KANConfig": "kanlens.model.config",
-    "KANLinear": "kanlens.model.layers",
-    "KANRegressor": "kanlens.estimators",
-    "KANSymbolicRegressor": "kanlens.estimators",
-    "KanlensError": "kanlens.errors",
-    "METHODS": "kanlens.attribution",
-    "PruneResult": "kanlens.pruning",
-    "SparsityPath": "kanlens.training",
-    "SymbolicResult": "kanlens.symbolic",
-    "Table": "kanlens.data.tables",
-    "Trace": "kanlens.model.recording",
-    "attribute": "kanlens.attribution",
-    "certify": "kanlens.certificates",
-    "compare": "kanlens.attribution",
-    "discover": "kanlens.discovery.finding",
-    "edge_scores": "kanlens.pruning",
-    "export": "kanlens.exporters",
-    "fit": "kanlens.training",
-    "import_model": "kanlens.io.importers",
-    "importance": "kanlens.attribution",
-    "list_kans": "kanlens.io.importers",
-    "load": "kanlens.io.checkpoint",
-    "prune": "kanlens.pruning",
-    "read_table": "kanlens.data.tables",
-    "register_function": "kanlens.functions.registration",
-    "report": "kanlens.reporting",
-    "save": "kanlens.io.checkpoint",
-    "sparsity_path": "kanlens.training",
-    "suggest": "kanlens.symbolic",
-    "symbolize": "kanlens.symbolic",
-    "to_splines": "kanlens.model.conversion",
-    "trace": "kanlens.model.recording",
+_HOMES = {  # of every public name
+    name: module
+    for module, names in {
+        "kanlens.attribution": "Attribution Importance METHODS attribute compare importance",
+        "kanlens.certificates": "Certificate certify",
+        "kanlens.data.tables": "Table read_table",
+        "kanlens.discovery.finding": "discover",
+        "kanlens.errors": "KanlensError",
+        "kanlens.estimators": "KANClassifier KANRegressor KANSymbolicRegressor",
+        "kanlens.exporters": "Exported export",
+        "kanlens.functions.registration": "register_function",
+        "kanlens.io.checkpoint": "load save",
+        "kanlens.io.importers": "import_model list_kans",
+        "kanlens.model.config": "KANConfig",
+        "kanlens.model.conversion": "to_splines",
+        "kanlens.model.layers": "EdgeLayer KANLinear",
+        "kanlens.model.network": "KAN",
+        "kanlens.model.recording": "Trace trace",
+        "kanlens.model.spline_edge": "EdgeFunction",
+        "kanlens.pruning": "PruneResult edge_scores prune",
+        "kanlens.reporting": "report",
+        "kanlens.symbolic": "SymbolicResult suggest symbolize",
+        "kanlens.training": "FitResult SparsityPath fit sparsity_path",
+    }.items()
+    for name in names.split()
 }
 _MODULES = {"plot": "kanlens.plotting", "sparsity": "kanlens.sparsity"}
 

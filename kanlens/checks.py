@@ -52,9 +52,8 @@ def optional_module(name: str, *, call: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         advice = f"Install it with pip install 'kanlens[{extra}]'"
-        raise MissingDependencyError(
-            message(call, f"the package {name}", "none", advice)
-        ) from error
+        text = message(call, f"the package {name}", "none", advice)
+        raise MissingDependencyError(text) from error
 
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:

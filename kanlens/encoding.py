@@ -23,9 +23,9 @@ from kanlens.checks import (
     reworded,
     warn_of_distant,
 )
-from kanlens.data.cell_parsing import PLAIN_NUMBERS, check_dense, listed, unmasked
-from kanlens.data.column_types import Column, is_classes
-from kanlens.data.schema import Output, Schema, default_schema
+from kanlens.data.cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
+from kanlens.data.columns import is_classes
+from kanlens.data.schema import Schema, class_schema, default_schema
 from kanlens.data.tables import Table, read_table
 from kanlens.errors import DataError, KanlensError, ShapeError
 from kanlens.model.network import KAN
@@ -173,14 +173,11 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tenso
     if len(schema.outputs) != len(model.schema.outputs):
         expected = f"{_counted(len(model.schema.outputs), 'output')}, as the model has"
         found = len(schema.outputs)
-        if schema.class_labels:
-            got = f"{found} for the classes {listed(schema.class_labels)}"
-        else:
-            got = str(found)
+        whose = f" for the classes {listed(schema.class_labels)}" if schema.class_labels else ""
         advice = f"Build the model with {_counted(found, 'output')}"
         if trained:
             advice = "Name as many target columns, or a target with as many classes"
-        raise ShapeError(message("fit", expected, got, advice))
+        raise ShapeError(message("fit", expected, f"{found}{whose}", advice))
     model.schema = dataclasses.replace(schema, features=model.schema.features)
     return y
 
@@ -199,9 +196,7 @@ def _in_order_of(names: Sequence[str], schema: Schema) -> Schema:
         expected = f"outputs named by the classes {listed(labels)}"
         advice = "Name them in the order of the outputs, or leave the names out"
         raise DataError(message("fit", expected, listed(names), advice))
-    heads = labels[1:] if len(names) == 1 and len(labels) == 2 else labels
-    outputs = tuple(Output(name=f"{schema.target}={label}") for label in heads)
-    return dataclasses.replace(schema, class_labels=labels, outputs=outputs)
+    return class_schema(schema.target or "y", labels, logits=len(names))
 
 
 def _counted(count: int, noun: str) -> str:
@@ -233,9 +228,7 @@ def _labelled(model: KAN, y: Any, trained: bool) -> Any:
     schema, codes = table.schema, table.y
     count = len(model.output_names)
     if count > 2 and cells.dtype.kind in "iu" and cells.min() >= 0 and cells.max() < count:
-        labels = tuple(str(code) for code in range(count))  # not all need to occur
-        outputs = tuple(Output(name=f"y={label}") for label in labels)
-        schema = dataclasses.replace(schema, class_labels=labels, outputs=outputs)
+        schema = class_schema("y", [str(code) for code in range(count)])  # not all need to occur
         codes = torch.from_numpy(cells.astype(np.int64))
     return _adopt_target(model, schema, codes, trained)
 
@@ -267,7 +260,6 @@ def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
     check_dense(y, call, "y")
     if model.task == "classification":
         return _codes(model, y, n_rows, call)
-    y = y.detach() if isinstance(y, Tensor) else y
     if not isinstance(y, Tensor):
         array = np.array(unmasked(y))  # a copy: torch warns of arrays that are read-only
         if array.dtype.kind not in "fiub":

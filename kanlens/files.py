@@ -65,12 +65,10 @@ def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:
         raise FileFormatError(message(call, expected, repr(str(path)), advice))
     try:
         if not source.stat().st_size:
-            raise FileFormatError(
-                message(call, "a table", f"the empty file {str(path)!r}", "Fill it")
-            )
-        return (
-            _read_parquet(source, call) if suffix in PARQUET_SUFFIXES else _read_text(source, call)
-        )
+            text = message(call, "a table", f"the empty file {str(path)!r}", "Fill it")
+            raise FileFormatError(text)
+        read = _read_parquet if suffix in PARQUET_SUFFIXES else _read_text
+        return read(source, call)
     except (FileNotFoundError, NotADirectoryError) as error:
         text = message(call, "a file", f"no file at {str(path)!r}", "Check the path")
         raise MissingFileError(text) from error

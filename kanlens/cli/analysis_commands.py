@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from kanlens.checks import message
 from kanlens.cli.application import command
 from kanlens.cli.model_tables import read_rows, read_test
-from kanlens.cli.options import DataPath, ModelOutput, ModelPath, Seed, TargetColumn, split_names
+from kanlens.cli.options import split_names
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.errors import DataError
 
@@ -23,47 +21,32 @@ if TYPE_CHECKING:
 _WITHOUT = "loss and budget are the change of the outputs, as a share of their variance"
 
 
-@command()
+@command(
+    budget="Allowed relative rise of the loss against the target, for example 0.02, never less "
+    "than 1e-6 of the loss of the best constant but for 0; for a table without target, of the "
+    "change of the outputs, as a share of their variance.",
+    threshold="Least score, as a share of the layer's largest.",
+    score="What edges are ordered by: l1, raw_l1, std, variation, damage, path or backward.",
+    compensate="Let the edges left at a node make up for one that goes.",
+    finetune="Steps of training between cuts, judged by a fifth of the rows.",
+    test="Table to judge the model on before and after.",
+    table="Also write the removed edges here.",
+    figure="Also draw the loss against the edges left here.",
+)
 def prune(
-    model: ModelPath,
-    data: DataPath,
+    model: Path,
+    data: Path,
     *,
-    column: TargetColumn = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            help="Allowed relative rise of the loss against the target, for example 0.02, never "
-            "less than 1e-6 of the loss of the best constant but for 0; for a table without "
-            "target, of the change of the outputs, as a share of their variance."
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Least score, as a share of the layer's largest.")
-    ] = None,
-    score: Annotated[
-        str,
-        typer.Option(
-            help="What edges are ordered by: l1, raw_l1, std, variation, damage, path or backward."
-        ),
-    ] = "l1",
-    compensate: Annotated[
-        bool, typer.Option(help="Let the edges left at a node make up for one that goes.")
-    ] = False,
-    finetune: Annotated[
-        int,
-        typer.Option(help="Steps of training between cuts, judged by a fifth of the rows.", min=0),
-    ] = 0,
-    test: Annotated[
-        Path | None, typer.Option(help="Table to judge the model on before and after.")
-    ] = None,
-    output: ModelOutput = Path("pruned.safetensors"),
-    table: Annotated[
-        Path | None, typer.Option("--table", help="Also write the removed edges here.")
-    ] = None,
-    figure: Annotated[
-        Path | None,
-        typer.Option("--figure", help="Also draw the loss against the edges left here."),
-    ] = None,
+    column: str | None = None,
+    budget: float | None = None,
+    threshold: float | None = None,
+    score: str = "l1",
+    compensate: bool = False,
+    finetune: int = 0,
+    test: Path | None = None,
+    output: Path = Path("pruned.safetensors"),
+    table: Path | None = None,
+    figure: Path | None = None,
     terminal: Terminal,
     generator: Any,
 ) -> None:
@@ -116,34 +99,30 @@ def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:
     """Judge a model on a table before and after pruning; nothing without a table."""
     from kanlens.training.prediction import judge
 
-    facts: dict[str, float] = {}
-    for when, kan in (("before", before), ("after", after)):
-        if tests is not None:
-            scores = judge(kan, tests)
-            facts.update({f"test_{name}_{when}": value for name, value in scores.items()})
-    return facts
+    return {
+        f"test_{name}_{when}": value
+        for when, kan in (("before", before), ("after", after))
+        if tests is not None
+        for name, value in judge(kan, tests).items()
+    }
 
 
-@command()
+@command(
+    r2_min="Least share of an edge's variance a function must explain.",
+    functions="Functions to choose from, with commas.  [default: all]",
+    model_selection="Which row is the formula: best, accuracy or score.",
+    test="Table to make the receipt on.  [default: rows of DATA not fitted to]",
+)
 def symbolize(
-    model: ModelPath,
-    data: DataPath,
+    model: Path,
+    data: Path,
     *,
-    column: TargetColumn = None,
-    r2_min: Annotated[
-        float, typer.Option(help="Least share of an edge's variance a function must explain.")
-    ] = 0.99,
-    functions: Annotated[
-        str | None, typer.Option(help="Functions to choose from, with commas.  [default: all]")
-    ] = None,
-    model_selection: Annotated[
-        str, typer.Option(help="Which row is the formula: best, accuracy or score.")
-    ] = "best",
-    test: Annotated[
-        Path | None,
-        typer.Option(help="Table to make the receipt on.  [default: rows of DATA not fitted to]"),
-    ] = None,
-    output: ModelOutput = Path("symbolic.safetensors"),
+    column: str | None = None,
+    r2_min: float = 0.99,
+    functions: str | None = None,
+    model_selection: str = "best",
+    test: Path | None = None,
+    output: Path = Path("symbolic.safetensors"),
     terminal: Terminal,
     generator: Any,
 ) -> None:
@@ -199,18 +178,18 @@ def _show_formulas(
             terminal.text(text)
 
 
-@command()
+@command(
+    target="Column to find a formula for.",
+    features="Columns to use, with commas.  [default: all others]",
+    time_limit="Seconds after which the best so far is shown.",
+)
 def discover(
-    data: DataPath,
+    data: Path,
     *,
-    target: Annotated[str, typer.Option("--target", help="Column to find a formula for.")],
-    features: Annotated[
-        str | None, typer.Option(help="Columns to use, with commas.  [default: all others]")
-    ] = None,
-    time_limit: Annotated[
-        float, typer.Option(help="Seconds after which the best so far is shown.")
-    ] = 60.0,
-    seed: Seed = None,
+    target: str,
+    features: str | None = None,
+    time_limit: float = 60.0,
+    seed: int | None = None,
     terminal: Terminal,
 ) -> None:
     """Find a formula for a column of a table, with a receipt that says how far it holds."""

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from kanlens.cli.options import Json, NoSeed, Quiet, Seed
+from kanlens.cli.options import Json, NoSeed, Quiet, Seed, described
 from kanlens.cli.process import INTERRUPTED, WHOLE
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.errors import InterruptedWarning, KanlensError
@@ -144,10 +144,13 @@ def kanlens_command(
     """See, prune, read and attribute Kolmogorov-Arnold networks."""
 
 
-def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add a command: --json and --quiet become its `terminal`, --seed its `generator`.
+def command(
+    name: str | None = None, /, **words: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add a command; `words` say what its arguments are, where not those that commands share.
 
-    A command that takes neither a generator nor a seed draws nothing; --seed changes nothing then.
+    --json and --quiet become its `terminal`, --seed its `generator`. A command that takes neither a
+    generator nor a seed draws nothing; --seed changes nothing then.
     """
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
@@ -160,13 +163,14 @@ def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable
                 given["seed"] = seed
             function(terminal=Terminal(call, quiet=quiet, as_json=as_json), **given)
 
-        seeds: Any = Seed if "generator" in own else NoSeed
-        common = {"seed": (seeds, None), "as_json": (Json, False), "quiet": (Quiet, False)}
-        parameters = [one for one in own.values() if one.name not in ("terminal", "generator")]
+        seeds: Any = NoSeed if own.keys().isdisjoint(("generator", "seed")) else Seed
+        start = own["seed"].default if "seed" in own else None
+        common = {"seed": (seeds, start), "as_json": (Json, False), "quiet": (Quiet, False)}
+        made = {"terminal", "generator", *common}
+        parameters = [described(one, words) for one in own.values() if one.name not in made]
         parameters += [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)
             for key, (kind, value) in common.items()
-            if key not in own
         ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in parameters}

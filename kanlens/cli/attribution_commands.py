@@ -5,35 +5,21 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from kanlens.checks import message
 from kanlens.cli.application import app, command, in_flags
 from kanlens.cli.model_tables import background_rows, read_rows, spread
-from kanlens.cli.options import (
-    AlsoTable,
-    Background,
-    DataPath,
-    MaxBackground,
-    Method,
-    MethodOptions,
-    ModelPath,
-    TableOutput,
-    Target,
-    TargetColumn,
-    asked_output,
-    output_index,
-    set_options,
-    split_names,
-)
+from kanlens.cli.options import asked_output, output_index, set_options, split_names
 from kanlens.cli.terminal import Terminal
 from kanlens.errors import InvalidValueError, MethodError
 
 if TYPE_CHECKING:
     from kanlens.model.network import KAN
 
+ALSO_TABLE = "Also write the table here."
 SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
 ASKED = ("an option of the method", "'kanlens methods' lists the options")
 OWN = ("model", "x", "method", "background", "target", "grouped", "generator", "progress")
@@ -41,21 +27,21 @@ Domain = dict[str, tuple[float, float]]
 RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|$)")
 
 
-@command()
+@command(
+    max_rows="Rows to explain, spread over the table.  [default: all]", output="Table to write."
+)
 def attribute(
-    model: ModelPath,
-    data: DataPath,
+    model: Path,
+    data: Path,
     *,
-    method: Method = "shapley",
-    column: TargetColumn = None,
-    background: Background = None,
-    output_name: Target = None,
-    max_rows: Annotated[
-        int | None, typer.Option(help="Rows to explain, spread over the table.  [default: all]")
-    ] = None,
-    max_background: MaxBackground = None,
-    options: MethodOptions = None,
-    output: TableOutput = Path("attributions.parquet"),
+    method: str = "shapley",
+    column: str | None = None,
+    background: Path | None = None,
+    output_name: str | None = None,
+    max_rows: int | None = None,
+    max_background: int | None = None,
+    options: list[str] | None = None,
+    output: Path = Path("attributions.parquet"),
     terminal: Terminal,
     generator: Any,
 ) -> None:
@@ -90,21 +76,19 @@ def attribute(
     terminal.facts("attributed", facts, importance=frame.to_dict(orient="records"))
 
 
-@command()
+@command(output_name="One output, by name or index.  [default: all of them]", output=ALSO_TABLE)
 def importance(
-    model: ModelPath,
-    data: DataPath,
+    model: Path,
+    data: Path,
     *,
-    method: Method = "shapley",
-    column: TargetColumn = None,
-    background: Background = None,
-    output_name: Annotated[
-        str | None, typer.Option(help="One output, by name or index.  [default: all of them]")
-    ] = None,
-    max_rows: Annotated[int, typer.Option(help="Rows to use, spread over the table.")] = 200,
-    max_background: MaxBackground = None,
-    options: MethodOptions = None,
-    output: AlsoTable = None,
+    method: str = "shapley",
+    column: str | None = None,
+    background: Path | None = None,
+    output_name: str | None = None,
+    max_rows: int = 200,
+    max_background: int | None = None,
+    options: list[str] | None = None,
+    output: Path | None = None,
     terminal: Terminal,
     generator: Any,
 ) -> None:
@@ -132,26 +116,24 @@ def importance(
     terminal.emit({"method": method, "importance": frame.to_dict(orient="records")})
 
 
-@command()
+@command(
+    methods="Methods, with commas, or all.  [default: the well-known ones]",
+    metrics="Metrics, with commas, or all.  [default: the quick ones]",
+    max_background="Background rows to use, spread over those there are.",
+    output=ALSO_TABLE,
+)
 def compare(
-    model: ModelPath,
-    data: DataPath,
+    model: Path,
+    data: Path,
     *,
-    methods: Annotated[
-        str | None,
-        typer.Option(help="Methods, with commas, or all.  [default: the well-known ones]"),
-    ] = None,
-    metrics: Annotated[
-        str | None, typer.Option(help="Metrics, with commas, or all.  [default: the quick ones]")
-    ] = None,
-    column: TargetColumn = None,
-    background: Background = None,
-    output_name: Target = None,
-    max_rows: Annotated[int, typer.Option(help="Rows to use, spread over the table.")] = 50,
-    max_background: Annotated[
-        int, typer.Option(help="Background rows to use, spread over those there are.")
-    ] = 20,
-    output: AlsoTable = None,
+    methods: str | None = None,
+    metrics: str | None = None,
+    column: str | None = None,
+    background: Path | None = None,
+    output_name: str | None = None,
+    max_rows: int = 50,
+    max_background: int = 20,
+    output: Path | None = None,
     terminal: Terminal,
     generator: Any,
 ) -> None:
@@ -221,33 +203,25 @@ def _errors(result: Any) -> dict[str, Any]:
     return facts
 
 
-@command()
+@command(
+    data="Table whose ranges are the domain.  [default: those of the training data]",
+    domain="Ranges that replace some of these: age=18:65,income=0:5.",
+    tolerance="Bounds within this share of what was seen are good enough.",
+    max_boxes="Boxes that are bounded for each output.",
+    time_limit="Seconds for all outputs together, shared evenly.",
+    output="Also write the certificate (JSON) here.",
+)
 def certify(
-    model: ModelPath,
-    data: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[DATA]",
-            help="Table whose ranges are the domain.  [default: those of the training data]",
-        ),
-    ] = None,
+    model: Path,
+    data: Path | None = None,
     *,
-    column: TargetColumn = None,
-    domain: Annotated[
-        str | None,
-        typer.Option(help="Ranges that replace some of these: age=18:65,income=0:5."),
-    ] = None,
-    output_name: Target = None,
-    tolerance: Annotated[
-        float, typer.Option(help="Bounds within this share of what was seen are good enough.")
-    ] = 0.02,
-    max_boxes: Annotated[int, typer.Option(help="Boxes that are bounded for each output.")] = 4096,
-    time_limit: Annotated[
-        float | None, typer.Option(help="Seconds for all outputs together, shared evenly.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Also write the certificate (JSON) here.")
-    ] = None,
+    column: str | None = None,
+    domain: str | None = None,
+    output_name: str | None = None,
+    tolerance: float = 0.02,
+    max_boxes: int = 4096,
+    time_limit: float | None = None,
+    output: Path | None = None,
     terminal: Terminal,
 ) -> None:
     """Prove ranges, monotonicity and sensitivity of the outputs inside a box of the features."""

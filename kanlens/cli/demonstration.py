@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
-
-import typer
+from typing import TYPE_CHECKING, Any, cast
 
 from kanlens.cli.application import command
 from kanlens.cli.model_tables import spread
-from kanlens.cli.options import SEEDS
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.interruption import interrupts_pass
 
@@ -30,15 +27,8 @@ COMPARED = 30  # background rows they are compared with
 BUDGET = 0.5  # relative rise of the loss that one round of pruning of the known function may cost
 
 
-@command()
-def demo(
-    *,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
-        "kanlens-demo"
-    ),
-    seed: Annotated[int, typer.Option("--seed", help="Makes the run repeatable.", **SEEDS)] = 0,
-    terminal: Terminal,
-) -> None:
+@command(output="Folder for the results.")
+def demo(*, output: Path = Path("kanlens-demo"), seed: int = 0, terminal: Terminal) -> None:
     """Train, prune, read and attribute KANs on three problems, and write reports about them."""
     started = time.perf_counter()
     terminal.check([], model=output / KNOWN / "model.safetensors")

@@ -5,34 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from kanlens.cli.application import command
-from kanlens.cli.model_tables import read_rows, say_outside, training_table
+from kanlens.cli.model_tables import read_rows, say_outside, say_target
 from kanlens.cli.options import (
-    Categorical,
-    Columns,
-    DataPath,
-    Drop,
-    Extrapolation,
-    Features,
-    GridSize,
-    Hidden,
-    Imputation,
-    ModelOutput,
-    ModelPath,
-    Order,
-    Penalty,
-    TableOutput,
-    TargetColumn,
-    Targets,
-    TaskName,
     factor,
     hidden_nodes,
     new_model,
     norms,
+    read_columns,
+    refusing,
     set_options,
     split_names,
 )
@@ -47,52 +30,45 @@ PARTS = ("train", "test")
 MANY_ROWS = 5000  # above, training goes over batches by default
 
 
-@command()
+@command(
+    optimizer="lbfgs, adam or adamw.  [default: by the number of rows]",
+    steps="Steps of LBFGS, or passes over the data.  [default: 50]",
+    learning_rate="Step size.",
+    batch_size="Rows of one batch.  [default: 256]",
+    strength="Factor of the penalty.",
+    entropy_weight="Factor of the norms' entropy.  [default: 2, or 0 with --proximal]",
+    proximal="Make edges exactly zero, with activation_l2.",
+    validation="Share of rows to stop early by.  [default: 0.2]",
+    patience="Steps without improvement before the end.  [default: 20]",
+    holdout="Share of rows for testing only; both parts are written.",
+    resume="Go on where a killed run stopped, with its draws, not --seed's.",
+)
 def train(
-    data: DataPath,
+    data: Path,
     *,
-    target: Targets,
-    output: ModelOutput = Path("model.safetensors"),
-    task: TaskName = None,
-    features: Features = None,
-    drop: Drop = None,
-    categorical: Categorical = None,
-    impute: Imputation = None,
-    hidden: Hidden | None = None,
-    grid_size: GridSize | None = None,
-    spline_order: Order = 3,
-    extrapolation: Extrapolation = "constant",
-    optimizer: Annotated[
-        str | None, typer.Option(help="lbfgs, adam or adamw.  [default: by the number of rows]")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Steps of LBFGS, or passes over the data.  [default: 50]")
-    ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Step size.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Rows of one batch.  [default: 256]")
-    ] = None,
-    penalty: Penalty = None,
-    strength: Annotated[float | None, typer.Option(help="Factor of the penalty.")] = None,
-    entropy_weight: Annotated[
-        float | None,
-        typer.Option(help="Factor of the norms' entropy.  [default: 2, or 0 with --proximal]"),
-    ] = None,
-    proximal: Annotated[
-        bool, typer.Option(help="Make edges exactly zero, with activation_l2.")
-    ] = False,
-    validation: Annotated[
-        float | None, typer.Option(help="Share of rows to stop early by.  [default: 0.2]")
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Steps without improvement before the end.  [default: 20]")
-    ] = None,
-    holdout: Annotated[
-        float, typer.Option(help="Share of rows for testing only; both parts are written.")
-    ] = 0.0,
-    resume: Annotated[
-        bool, typer.Option(help="Go on where a killed run stopped, with its draws, not --seed's.")
-    ] = False,
+    target: str,
+    output: Path = Path("model.safetensors"),
+    task: str | None = None,
+    features: str | None = None,
+    drop: str | None = None,
+    categorical: str | None = None,
+    impute: str | None = None,
+    hidden: str | None = None,
+    grid_size: int | None = None,
+    spline_order: int = 3,
+    extrapolation: str = "constant",
+    optimizer: str | None = None,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    penalty: str | None = None,
+    strength: float | None = None,
+    entropy_weight: float | None = None,
+    proximal: bool = False,
+    validation: float | None = None,
+    patience: int | None = None,
+    holdout: float = 0.0,
+    resume: bool = False,
     terminal: Terminal,
     generator: Any,
 ) -> None:
@@ -101,10 +77,10 @@ def train(
     Unless the shape, the grid or an option of training is given, the rows decide about all.
     """
     checkpoint = output.parent / f"{output.name}.checkpoint"
-    parts = dict(zip(PARTS, _parts(output), strict=True)) if holdout else {}
+    parts = {one: output.parent / f"{output.stem}.{one}.csv" for one in PARTS if holdout}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
-    columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
-    table = columns.read(data, task, impute)
+    columns = {"features": features, "drop": drop, "categorical": categorical}
+    table = read_columns(data, split_names(target), **columns, task=task, impute=impute)
     training, test = table.split(holdout, generator) if holdout else (table, None)
     given: dict[str, Any] = {
         "optimizer": optimizer,
@@ -118,13 +94,8 @@ def train(
         "validation": validation,
         "patience": patience,
     }
-    build = partial(
-        new_model,
-        table,
-        spline_order=spline_order,
-        extrapolation=extrapolation,
-        generator=generator,
-    )
+    options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
+    build = partial(new_model, table, **options)
     run = {"checkpoint": checkpoint, "resume": resume, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
     result = _trained(build, shape, training, given, run, terminal)
@@ -134,7 +105,7 @@ def train(
         checkpoint.unlink(missing_ok=True)
     facts = _outcome(result, output, training, terminal)
     if test is not None:
-        facts.update(_write_parts(output, training, test, model, terminal))
+        facts.update(_write_parts(parts, training, test, model, terminal))
     terminal.facts("trained", facts)
 
 
@@ -184,19 +155,14 @@ def _outcome(
     }
 
 
-def _parts(output: Path) -> list[Path]:
-    """Return where the rows for training and for testing are written."""
-    return [output.parent / f"{output.stem}.{part}.csv" for part in PARTS]
-
-
 def _write_parts(
-    output: Path, training: Table, test: Table, model: KAN, terminal: Terminal
+    paths: dict[str, Path], training: Table, test: Table, model: KAN, terminal: Terminal
 ) -> dict[str, Any]:
     """Write both parts of the table beside the model, and judge it on the rows held out."""
     from kanlens.training.prediction import judge
 
     say_outside(model, test, terminal)
-    for path, table in zip(_parts(output), (training, test), strict=True):
+    for path, table in zip(paths.values(), (training, test), strict=True):
         terminal.write(table.frame, path)
     return {f"test_{name}": value for name, value in judge(model, test).items()}
 
@@ -207,33 +173,32 @@ def _described(model: KAN) -> str:
     return f"{model.widths[0]} features, KAN {list(model.shape)}, {weights} weights"
 
 
-@command("sparsity-path")
+@command(
+    "sparsity-path",
+    output="Model to write: the best.",
+    strengths="About how many (a few more follow until hardly an edge is left), or the strengths "
+    "themselves with commas, increasing.",
+    optimizer="lbfgs, adam or adamw.",
+    steps="Steps of each strength.",
+)
 def sparsity_path(
-    data: DataPath,
+    data: Path,
     *,
-    target: Targets,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Model to write: the best.")
-    ] = Path("model.safetensors"),
-    task: TaskName = None,
-    features: Features = None,
-    drop: Drop = None,
-    categorical: Categorical = None,
-    impute: Imputation = None,
-    hidden: Hidden = "5",
-    grid_size: GridSize = 5,
-    spline_order: Order = 3,
-    extrapolation: Extrapolation = "constant",
-    penalty: Penalty = "weight_l1",
-    strengths: Annotated[
-        str,
-        typer.Option(
-            help="About how many (a few more follow until hardly an edge is left), or the "
-            "strengths themselves with commas, increasing."
-        ),
-    ] = "10",
-    optimizer: Annotated[str, typer.Option(help="lbfgs, adam or adamw.")] = "lbfgs",
-    steps: Annotated[int, typer.Option(help="Steps of each strength.")] = 50,
+    target: str,
+    output: Path = Path("model.safetensors"),
+    task: str | None = None,
+    features: str | None = None,
+    drop: str | None = None,
+    categorical: str | None = None,
+    impute: str | None = None,
+    hidden: str = "5",
+    grid_size: int = 5,
+    spline_order: int = 3,
+    extrapolation: str = "constant",
+    penalty: str = "weight_l1",
+    strengths: str = "10",
+    optimizer: str = "lbfgs",
+    steps: int = 50,
     terminal: Terminal,
     generator: Any,
 ) -> None:
@@ -245,10 +210,10 @@ def sparsity_path(
 
     listing = output.parent / f"{output.stem}.path.csv"
     terminal.check([data], model=output, table=listing)
-    columns = Columns(target=target, features=features, drop=drop, categorical=categorical)
-    table = columns.read(data, task, impute)
-    nodes = hidden_nodes(hidden)
-    model = new_model(table, nodes, grid_size, spline_order, extrapolation, generator)
+    columns = {"features": features, "drop": drop, "categorical": categorical}
+    table = read_columns(data, split_names(target), **columns, task=task, impute=impute)
+    options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
+    model = new_model(table, hidden_nodes(hidden), grid_size, **options)
     path = kanlens.sparsity_path(
         model,
         table,
@@ -276,21 +241,17 @@ def sparsity_path(
 
 def _strengths(text: str) -> int | list[float]:
     """Return a number of strengths, or the strengths."""
-    try:
+    with refusing("--strengths", text, "is neither a number nor a list like 0,0.01,0.1"):
         return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is neither a number nor a list like 0,0.01,0.1", param_hint="--strengths"
-        ) from None
 
 
-@command()
+@command(output="Table to write.")
 def predict(
-    model: ModelPath,
-    data: DataPath,
+    model: Path,
+    data: Path,
     *,
-    column: TargetColumn = None,
-    output: TableOutput = Path("predictions.csv"),
+    column: str | None = None,
+    output: Path = Path("predictions.csv"),
     terminal: Terminal,
 ) -> None:
     """Predict every row of a table; judge the predictions when the table has the target."""
@@ -309,7 +270,7 @@ def predict(
 
 
 @command()
-def info(model: ModelPath, *, terminal: Terminal) -> None:
+def info(model: Path, *, terminal: Terminal) -> None:
     """Describe a model: shape, edges alive, grid, features, how it was made."""
     import kanlens
     from kanlens.io.tensor_files import read_metadata
@@ -327,38 +288,30 @@ def info(model: ModelPath, *, terminal: Terminal) -> None:
         terminal.frame("features", pd.DataFrame(features))
 
 
-@command("import")
+@command(
+    "import",
+    foreign="A foreign checkpoint.",
+    data="The table it was trained on: gives names, kinds, ranges, classes and background.",
+    feature_names="Names of the features, with commas; with --data its columns, in the order of "
+    "the model's inputs.",
+    output_names="Names of the outputs, with commas; of a classifier its classes.",
+    submodule="The part of the model that is it.",
+    settings="What the file does not say, as name=value: wavelet=dog, ...",
+)
 def import_command(
-    foreign: Annotated[Path, typer.Argument(metavar="FOREIGN", help="A foreign checkpoint.")],
+    foreign: Path,
     *,
-    output: ModelOutput = Path("model.safetensors"),
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="The table it was trained on: gives names, kinds, ranges, classes and background."
-        ),
-    ] = None,
-    column: TargetColumn = None,
-    task: TaskName = None,
-    feature_names: Annotated[
-        str | None,
-        typer.Option(
-            help="Names of the features, with commas; with --data its columns, in the order of the "
-            "model's inputs."
-        ),
-    ] = None,
-    output_names: Annotated[
-        str | None,
-        typer.Option(help="Names of the outputs, with commas; of a classifier its classes."),
-    ] = None,
-    submodule: Annotated[str | None, typer.Option(help="The part of the model that is it.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="What the file does not say, as name=value: wavelet=dog, ..."),
-    ] = None,
-    drop: Drop = None,
-    categorical: Categorical = None,
-    impute: Imputation = None,
+    output: Path = Path("model.safetensors"),
+    data: Path | None = None,
+    column: str | None = None,
+    task: str | None = None,
+    feature_names: str | None = None,
+    output_names: str | None = None,
+    submodule: str | None = None,
+    settings: list[str] | None = None,
+    drop: str | None = None,
+    categorical: str | None = None,
+    impute: str | None = None,
     terminal: Terminal,
 ) -> None:
     """Turn a model trained elsewhere into a kanlens model; the library is recognised.
@@ -366,6 +319,7 @@ def import_command(
     With the table it was trained on, it knows what training here would have told it.
     """
     import kanlens
+    from kanlens.files import read_frame
     from kanlens.io.importers.settings import SETTINGS
     from kanlens.training.prediction import judge
 
@@ -376,9 +330,13 @@ def import_command(
     names, outputs = split_names(feature_names) or None, split_names(output_names) or None
     table = None
     if data is not None:
-        columns = Columns(target=column, features=feature_names, drop=drop, categorical=categorical)
         default = kanlens.import_model(foreign, output_names=outputs, **said).schema
-        table = training_table(data, default, columns, task, impute, terminal)
+        target = split_names(column)
+        if not target:  # the outputs name it
+            target = list(default.targets_among(list(read_frame(data, call="import").columns)))
+        columns = {"features": feature_names, "drop": drop, "categorical": categorical}
+        table = read_columns(data, target, **columns, task=task, impute=impute)
+        say_target(table, default, target, terminal, "its columns are all features")
         names = list(table.feature_names) if names else None
     known: dict[str, Any] = {"data": table} if table else {"target": column, "task": task}
     kan = kanlens.import_model(foreign, feature_names=names, output_names=outputs, **known, **said)

@@ -12,7 +12,6 @@ from kanlens.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kanlens.cli.options import Columns
     from kanlens.cli.terminal import Terminal
     from kanlens.data.schema import Schema
     from kanlens.data.tables import Table
@@ -38,7 +37,7 @@ def read_rows(
 
     given = split_names(target)
     table = read_features(data, kan.schema, call=terminal.call, target=given or None)
-    _say_target(table, kan.schema, given, terminal, without)
+    say_target(table, kan.schema, given, terminal, without)
     say_outside(kan, table, terminal)
     return table
 
@@ -52,31 +51,10 @@ def say_outside(kan: KAN, table: Table, terminal: Terminal) -> None:
         terminal.say(f"{table.source}: {words}")
 
 
-def training_table(
-    data: Path,
-    schema: Schema,
-    columns: Columns,
-    task: str | None,
-    impute: str | None,
-    terminal: Terminal,
-) -> Table:
-    """Read the table that a foreign model was trained on, and say which column is the target.
-
-    `schema` is the model's, without the table; its outputs name the target where none is given.
-    """
-    from kanlens.files import read_frame
-
-    given = split_names(columns.target)
-    if not given:
-        given = list(schema.targets_among(list(read_frame(data, call="import").columns)))
-    table = columns.read(data, task, impute, targets=given)
-    _say_target(table, schema, given, terminal, "its columns are all features")
-    return table
-
-
-def _say_target(
+def say_target(
     table: Table, schema: Schema, given: list[str], terminal: Terminal, without: str
 ) -> None:
+    """Say which column of a table is the target of a model; `without` is said if there is none."""
     from kanlens.data.cell_parsing import listed
 
     found = given or schema.targets_among(list(table.frame.columns))

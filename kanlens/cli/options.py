@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import csv
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -15,23 +16,15 @@ from kanlens.checks import message
 from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from kanlens.cli.terminal import Terminal
-    from kanlens.data.column_types import Impute
-    from kanlens.data.schema import Task
     from kanlens.data.tables import Table
     from kanlens.model.network import KAN
 
-ModelPath: TypeAlias = Annotated[Path, typer.Argument(metavar="MODEL", help="A kanlens model.")]
-DataPath: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="DATA", help="A table: .csv, .tsv or .parquet.")
-]
 SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # what every generator takes
 Seed: TypeAlias = Annotated[
-    int | None,
-    typer.Option("--seed", help="Makes the run repeatable.", show_default=False, **SEEDS),
+    int | None, typer.Option("--seed", help="Makes the run repeatable.", **SEEDS)
 ]
 NoSeed: TypeAlias = Annotated[
     int | None,
@@ -41,78 +34,55 @@ NoSeed: TypeAlias = Annotated[
 ]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print no words.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Target: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--output-name",
-        help="Output to look at, by name or index.  [default: the only one, or the class that is "
-        "predicted for most rows]",
-    ),
-]
-TargetColumn: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--target",
-        help="Column that holds the target; several with commas.  [default: the one trained on, "
-        "else the one named like the output]",
-        show_default=False,
-    ),
-]
-Background: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--background",
-        help="Table of rows to compare with.  [default: those the model keeps, else rows of DATA]",
-    ),
-]
-TaskName: TypeAlias = Annotated[str | None, typer.Option(help="regression or classification.")]
-Features: TypeAlias = Annotated[str | None, typer.Option(help="Columns to use, with commas.")]
-Drop: TypeAlias = Annotated[str | None, typer.Option(help="Columns to leave out, with commas.")]
-Categorical: TypeAlias = Annotated[
-    str | None, typer.Option(help="Columns whose numbers are codes, with commas.")
-]
-Imputation: TypeAlias = Annotated[
-    str | None, typer.Option(help="Fill missing cells: median, mean or most_frequent.")
-]
-Hidden: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        help="Nodes of each hidden layer, with commas; 3:2 for three sums and two products; 0 for "
-        "none."
-    ),
-]
-Penalty: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
-        "weight_l1; several as activation_l1=1,curvature=0.001."
-    ),
-]
-Extrapolation: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        help="Beyond the training data: constant holds a feature at the end of its range, linear "
-        "goes on straight, zero lets the splines run out."
-    ),
-]
-Targets: TypeAlias = Annotated[
-    str, typer.Option("--target", help="Column to predict; several with commas.")
-]
-GridSize: TypeAlias = Annotated[int, typer.Option(help="Intervals of each edge's grid.")]
-Order: TypeAlias = Annotated[int, typer.Option(help="Degree of the pieces.")]
-ModelOutput: TypeAlias = Annotated[Path, typer.Option("-o", "--output", help="Model to write.")]
-TableOutput: TypeAlias = Annotated[Path, typer.Option("-o", "--output", help="Table to write.")]
-AlsoTable: TypeAlias = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Also write the table here.")
-]
-Method: TypeAlias = Annotated[str, typer.Option(help="See 'kanlens methods'.")]
-MaxBackground: TypeAlias = Annotated[
-    int | None, typer.Option(help="Background rows, spread over those there are.")
-]
-MethodOptions: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Option of the method, as name=value; may be given several times."),
-]
+
+FLAGS = {  # of options that are not called as their argument
+    "column": ["--target"],
+    "options": ["--set"],
+    "others": ["--other"],
+    "output": ["-o", "--output"],
+    "settings": ["--set"],
+}
+LEAST = {"finetune": 0}  # of numbers that are not left to be refused by the work itself
+WORDS = {  # on what several commands take, by argument
+    "background": "Table of rows to compare with.  [default: those the model keeps, else rows of "
+    "DATA]",
+    "categorical": "Columns whose numbers are codes, with commas.",
+    "column": "Column that holds the target; several with commas.  [default: the one trained on, "
+    "else the one named like the output]",
+    "data": "A table: .csv, .tsv or .parquet.",
+    "drop": "Columns to leave out, with commas.",
+    "extrapolation": "Beyond the training data: constant holds a feature at the end of its range, "
+    "linear goes on straight, zero lets the splines run out.",
+    "features": "Columns to use, with commas.",
+    "grid_size": "Intervals of each edge's grid.",
+    "hidden": "Nodes of each hidden layer, with commas; 3:2 for three sums and two products; 0 for "
+    "none.",
+    "impute": "Fill missing cells: median, mean or most_frequent.",
+    "max_background": "Background rows, spread over those there are.",
+    "max_rows": "Rows to use, spread over the table.",
+    "method": "See 'kanlens methods'.",
+    "model": "A kanlens model.",
+    "options": "Option of the method, as name=value; may be given several times.",
+    "output": "Model to write.",
+    "output_name": "Output to look at, by name or index.  [default: the only one, or the class "
+    "that is predicted for most rows]",
+    "penalty": "Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
+    "weight_l1; several as activation_l1=1,curvature=0.001.",
+    "spline_order": "Degree of the pieces.",
+    "target": "Column to predict; several with commas.",
+    "task": "regression or classification.",
+}
+
+
+def described(one: inspect.Parameter, words: Mapping[str, str]) -> inspect.Parameter:
+    """Return a parameter of a command with its help; one with a place in it is an argument."""
+    text = words.get(one.name, WORDS.get(one.name))
+    if one.kind is one.KEYWORD_ONLY:
+        information = typer.Option(*FLAGS.get(one.name, ()), help=text, min=LEAST.get(one.name))
+    else:
+        name = one.name.upper() if one.default is one.empty else f"[{one.name.upper()}]"
+        information = typer.Argument(metavar=name, help=text)
+    return one.replace(annotation=Annotated[one.annotation, information])
 
 
 def set_options(
@@ -159,51 +129,34 @@ def split_names(text: str | None) -> list[str]:
     return names
 
 
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """What the columns of a table are for, as lists of names with commas."""
+def read_columns(
+    data: Path,
+    target: list[str],
+    *,
+    features: str | None,
+    drop: str | None,
+    categorical: str | None,
+    **options: Any,
+) -> Table:
+    """Read a table to train on, columns being lists of names with commas; options as there."""
+    from kanlens.data.tables import read_table
 
-    target: str | None
-    features: str | None
-    drop: str | None
-    categorical: str | None
-
-    def read(
-        self, data: Path, task: str | None, impute: str | None, targets: list[str] | None = None
-    ) -> Table:
-        """Read the table; `targets` stand in for those of the command."""
-        from kanlens.data.tables import read_table
-
-        targets = split_names(self.target) if targets is None else targets
-        return read_table(
-            data,
-            target=targets[0] if len(targets) == 1 else targets or None,
-            task=cast("Task | None", task),  # read_table checks it
-            features=split_names(self.features) or None,
-            drop=split_names(self.drop),
-            categorical=split_names(self.categorical),
-            impute=cast("Impute | None", impute),
-        )
+    return read_table(
+        data,
+        target=target,
+        features=split_names(features) or None,
+        drop=split_names(drop),
+        categorical=split_names(categorical),
+        **options,
+    )
 
 
-def new_model(
-    table: Table,
-    hidden: list[Any],
-    grid_size: int,
-    spline_order: int,
-    extrapolation: str,
-    generator: torch.Generator,
-) -> KAN:
-    """Return an untrained network for a table, in double precision."""
+def new_model(table: Table, hidden: list[Any], grid_size: int, **options: Any) -> KAN:
+    """Return an untrained network for a table, in double precision; options as for `KAN`."""
     import kanlens
 
-    return kanlens.KAN(
-        [len(table.schema.features), *hidden, len(table.schema.outputs)],
-        grid_size=grid_size,
-        spline_order=spline_order,
-        extrapolation=extrapolation,
-        generator=generator,
-    ).double()
+    widths = [len(table.schema.features), *hidden, len(table.schema.outputs)]
+    return kanlens.KAN(widths, grid_size=grid_size, **options).double()
 
 
 def factor(penalty: str | None, strength: float | None) -> float:
@@ -214,28 +167,29 @@ def factor(penalty: str | None, strength: float | None) -> float:
     return strength or 0.0
 
 
+@contextmanager
+def refusing(option: str, text: str, why: str) -> Iterator[None]:
+    """Refuse the text of an option where it cannot be read in the block."""
+    try:
+        yield
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} {why}", param_hint=option) from None
+
+
 def norms(text: str | None) -> str | dict[str, float] | None:
     """Return a norm, or several with their weights."""
     if text is None or "=" not in text:
         return text
     pairs = [part.partition("=") for part in split_names(text)]
-    try:
+    with refusing("--penalty", text, "is no list like activation_l1=1,curvature=0.001"):
         return {name.strip(): float(weight) for name, _, weight in pairs}
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no list like activation_l1=1,curvature=0.001", param_hint="--penalty"
-        ) from None
 
 
 def hidden_nodes(text: str) -> list[int | tuple[int, int]]:
     """Return the nodes of the hidden layers, as `kanlens.KAN` takes them."""
     nodes: list[int | tuple[int, int]] = []
-    try:
+    with refusing("--hidden", text, "is no list of whole numbers like 5,3:2"):
         for part in split_names(text):
             sums, colon, products = part.partition(":")
             nodes.append((int(sums), int(products)) if colon else int(sums))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no list of whole numbers like 5,3:2", param_hint="--hidden"
-        ) from None
     return [] if nodes == [0] else nodes

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from kanlens.cli.application import command
 from kanlens.cli.model_tables import background_rows, read_rows
-from kanlens.cli.options import (
-    Background,
-    DataPath,
-    ModelPath,
-    Target,
-    TargetColumn,
-    asked_output,
-    split_names,
-)
+from kanlens.cli.options import asked_output, split_names
 from kanlens.cli.terminal import Terminal
 
 
-@command()
+@command(
+    data="A table that sets the ranges.",
+    edge="Draw one edge, layer:out:in, for example 0:2:1.",
+    output="Picture to write: .svg, .pdf or .png.",
+)
 def plot(
-    model: ModelPath,
-    data: Annotated[
-        Path | None, typer.Argument(metavar="[DATA]", help="A table that sets the ranges.")
-    ] = None,
+    model: Path,
+    data: Path | None = None,
     *,
-    column: TargetColumn = None,
-    edge: Annotated[
-        str | None, typer.Option(help="Draw one edge, layer:out:in, for example 0:2:1.")
-    ] = None,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Picture to write: .svg, .pdf or .png.")
-    ] = Path("figure.svg"),
+    column: str | None = None,
+    edge: str | None = None,
+    output: Path = Path("figure.svg"),
     terminal: Terminal,
 ) -> None:
     """Draw the network with its edge functions, or one edge."""
@@ -61,27 +51,27 @@ def _place(text: str) -> tuple[int, int, int]:
     return layer, out, in_
 
 
-@command()
+@command(
+    output="Page to write.",
+    title="Title of the page.",
+    formula="Read a formula from the model.",
+    methods="Attribution methods to compare, with commas.",
+    others="Model to compare with; may be given several times.",
+    max_rows="Rows to attribute.",
+)
 def report(
-    model: ModelPath,
-    data: DataPath,
+    model: Path,
+    data: Path,
     *,
-    column: TargetColumn = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Page to write.")] = Path(
-        "report.html"
-    ),
-    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
-    formula: Annotated[bool, typer.Option(help="Read a formula from the model.")] = True,
-    methods: Annotated[
-        str | None, typer.Option(help="Attribution methods to compare, with commas.")
-    ] = None,
-    background: Background = None,
-    output_name: Target = None,
-    others: Annotated[
-        list[Path] | None,
-        typer.Option("--other", help="Model to compare with; may be given several times."),
-    ] = None,
-    max_rows: Annotated[int, typer.Option(help="Rows to attribute.")] = 200,
+    column: str | None = None,
+    output: Path = Path("report.html"),
+    title: str | None = None,
+    formula: bool = True,
+    methods: str | None = None,
+    background: Path | None = None,
+    output_name: str | None = None,
+    others: list[Path] | None = None,
+    max_rows: int = 200,
     terminal: Terminal,
     generator: Any,
 ) -> None:
@@ -117,27 +107,22 @@ def report(
     terminal.emit({"report": str(result.path), "json": str(result.json_path)})
 
 
-@command("export")
+@command(
+    "export",
+    to="onnx, torch, numpy, c, sql, latex, sympy, excel.  [default: by the ending of -o]",
+    output="File to write.",
+    explain="Let it say, too, what each feature did (onnx).",
+    table="Name of the table that SQL reads.",
+    keep="Its columns beside the predictions, with commas.  [default: those it reads]",
+)
 def export_command(
-    model: ModelPath,
+    model: Path,
     *,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            help="onnx, torch, numpy, c, sql, latex, sympy, excel.  [default: by the ending of -o]"
-        ),
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
-    explain: Annotated[
-        bool, typer.Option(help="Let it say, too, what each feature did (onnx).")
-    ] = False,
-    table: Annotated[str, typer.Option(help="Name of the table that SQL reads.")] = "data",
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            help="Its columns beside the predictions, with commas.  [default: those it reads]"
-        ),
-    ] = None,
+    to: str | None = None,
+    output: Path,
+    explain: bool = False,
+    table: str = "data",
+    keep: str | None = None,
     terminal: Terminal,
 ) -> None:
     """Write a model for another program, run it there, and say how far it is from the model."""

@@ -28,21 +28,11 @@ SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # and clear the line of a progress bar
 
 
 class Interrupts:
-    """What the interrupts of a process have led to.
-
-    Attributes
-    ----------
-    running : bool
-        Whether the command has begun.
-    raised : bool
-        Whether it was interrupted.
-    unfinished : set of Path
-        Files that are being written under other names; they go when the process leaves.
-    """
+    """What the interrupts of a process have led to."""
 
     def __init__(self) -> None:
-        self.running = self.raised = False
-        self.unfinished: set[Path] = set()
+        self.running = self.raised = False  # whether the command has begun, and was interrupted
+        self.unfinished: set[Path] = set()  # files being written under other names
         self.leaving = threading.RLock()
 
     def install(self) -> None:
@@ -116,10 +106,7 @@ def load() -> Callable[[], int]:
 def run(load: Callable[[], Callable[[], int]] = load) -> None:
     """Run the command of this process and leave with its exit code; a bug shows its traceback.
 
-    Parameters
-    ----------
-    load : callable
-        Loads the commands and returns what runs one. Default: those of kanlens.
+    `load` loads the commands, and returns what runs one.
     """
     interrupts = Interrupts()
     interrupts.install()

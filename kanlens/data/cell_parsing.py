@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -26,6 +28,7 @@ Place = Callable[[int], str]  # words a row number, e.g. "row 3"
 
 # What pandas.api.types.infer_dtype calls columns whose cells can be numbers.
 PLAIN_NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal")
+LEAVE_OUT = ", or leave it out with drop"  # advice where a column is no target
 NUMBER_LIKE = (*PLAIN_NUMBERS, "string", "mixed", "mixed-integer", "empty")
 
 
@@ -105,71 +108,109 @@ def listed(labels: Sequence[str]) -> str:
     return ", ".join(cell_text(label) for label in labels[:8]) + ", ..." * (len(labels) > 8)
 
 
-def missing_text(
-    name: str, missing: Array, call: str, place: Place, *, imputable: bool = True
-) -> str:
-    """Word the refusal of missing cells (rows,) with their column, count and first row."""
-    first = place(int(missing.argmax()))
-    got = f"{int(missing.sum())} in column {name!r} (first in {first})"
-    advice = "Drop such rows"
-    if imputable and call == "read_table":
-        advice = "Drop such rows, or pass impute='median'"
-    elif imputable:
-        advice = "Drop such rows, or train on a table read with impute='median'"
-    return message(call, "no missing cells", got, advice)
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table, and how errors about it are worded.
 
-
-def read_numbers(
-    column: pd.Series,
-    name: str,
-    *,
-    call: str,
-    place: Place = row_text,
-    imputation: float | str | None = None,
-) -> Array:
-    """Return cells as finite float64, missing ones replaced by `imputation`; refuse all others."""
-    missing, numbers = missing_cells(column), parse_numbers(column)
-    unreadable = np.isnan(numbers) & ~missing
-    if unreadable.any():
-        row = int(unreadable.argmax())
-        got = f"{cell_text(column.iloc[row])} in {place(row)}"
-        raise DataError(message(call, f"numbers in column {name!r}", got, "Correct that cell"))
-    if missing.any():
-        if imputation is None:
-            raise DataError(missing_text(name, missing, call, place))
-        numbers[missing] = float(imputation)
-    if np.isinf(numbers).any():
-        row = int(np.isinf(numbers).argmax())
-        got = f"{numbers[row]} in {place(row)}"
-        expected = f"finite numbers in column {name!r}"
-        raise DataError(message(call, expected, got, "Correct that cell"))
-    return numbers
-
-
-def read_labels(
-    column: pd.Series,
-    labels: Sequence[str],
-    *,
-    call: str,
-    place: Place = row_text,
-    expected: str,
-    advice: str,
-) -> Array:
-    """Return the text of every cell, each one of the known labels; refuse any other.
-
-    Where the labels are False and True, 0 and 1 are read as these. `expected` and `advice` are for
-    the message.
+    It is `coded` where its numbers are codes of categories, and a `target` where a model is to
+    predict it, so that it cannot be left out.
     """
-    texts = category_texts(column)
-    if set(labels) == {"False", "True"}:
-        coded = {"0": "False", "1": "True"}
-        texts = np.array([coded.get(text, text) for text in texts], dtype=object)
-    known = set(labels)
-    for row, text in enumerate(texts):
-        if text not in known:
-            got = f"{cell_text(text)} in {place(row)}"
-            raise DataError(message(call, expected, got, advice))
-    return texts
+
+    name: str
+    cells: pd.Series
+    call: str
+    place: Place = row_text
+    coded: bool = False
+    target: bool = False
+
+    @cached_property
+    def inferred(self) -> str:
+        """What pandas takes the present cells for: "string", "boolean", "floating", ..."""
+        import pandas as pd
+
+        found = str(pd.api.types.infer_dtype(self.cells))
+        if found == "unknown-array":  # e.g. Arrow dictionaries
+            found = str(pd.api.types.infer_dtype(self.cells.astype(object)))
+        return found
+
+    @cached_property
+    def present(self) -> Array:
+        """Which cells are not missing, shape (rows,)."""
+        return ~missing_cells(self.cells)
+
+    @cached_property
+    def numbers(self) -> Array:
+        """The cells as numbers, shape (rows,); NaN where one is missing or no number."""
+        return parse_numbers(self.cells)
+
+    @property
+    def unreadable(self) -> Array:
+        """Which cells are neither missing nor numbers, shape (rows,)."""
+        return np.isnan(self.numbers) & self.present
+
+    @cached_property
+    def texts(self) -> Array:
+        """The text of each cell's category, shape (rows,); of missing cells anything."""
+        return category_texts(self.cells)
+
+    def refuse(self, row: int | None, expected: str, advice: str) -> DataError:
+        """Word the refusal of the cell in a row, or of the column."""
+        got, (advice, comma, _) = f"column {self.name!r}", advice.partition(LEAVE_OUT)
+        if comma and not self.target:
+            advice += f"{comma}={self.name!r}"
+        if row is not None:
+            got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)} of {got}"
+        return DataError(message(self.call, expected, got, advice))
+
+    def refuse_missing(self) -> None:
+        """Refuse missing cells, with their count and first row."""
+        missing = ~self.present
+        if not missing.any():
+            return
+        first = self.place(int(missing.argmax()))
+        got = f"{int(missing.sum())} in column {self.name!r} (first in {first})"
+        advice = "Drop such rows"
+        if not self.target and self.call == "read_table":
+            advice = "Drop such rows, or pass impute='median'"
+        elif not self.target:
+            advice = "Drop such rows, or train on a table read with impute='median'"
+        raise DataError(message(self.call, "no missing cells", got, advice))
+
+    def read(self, imputation: float | str | None = None) -> Array:
+        """Return cells as finite numbers, missing ones replaced; refuse all others."""
+        if self.unreadable.any():
+            row = int(self.unreadable.argmax())
+            expected = f"numbers in column {self.name!r}"
+            got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)}"
+            raise DataError(message(self.call, expected, got, "Correct that cell"))
+        if imputation is None:
+            self.refuse_missing()
+        numbers = np.where(self.present, self.numbers, float(imputation or 0))
+        if np.isinf(numbers).any():
+            row = int(np.isinf(numbers).argmax())
+            expected = f"finite numbers in column {self.name!r}"
+            got = f"{numbers[row]} in {self.place(row)}"
+            raise DataError(message(self.call, expected, got, "Correct that cell"))
+        return numbers
+
+    def read_labels(self, labels: Sequence[str]) -> Array:
+        """Return the text of every cell, each one of the known labels; refuse any other.
+
+        Where the labels are False and True, 0 and 1 are read as these.
+        """
+        self.refuse_missing()
+        texts, known = self.texts, set(labels)
+        if known == {"False", "True"}:
+            coded = {"0": "False", "1": "True"}
+            texts = np.array([coded.get(text, text) for text in texts], dtype=object)
+        for row, text in enumerate(texts):
+            if text not in known:
+                what, one = ("target", "class") if self.target else ("column", "category")
+                expected = f"{what} {self.name!r} to hold {listed(labels)}"
+                got = f"{cell_text(text)} in {self.place(row)}"
+                advice = f"Correct it, or train with that {one}"
+                raise DataError(message(self.call, expected, got, advice))
+        return texts
 
 
 def check_dense(x: object, call: str, name: str = "x") -> None:

@@ -1,37 +1,197 @@
-"""Which columns of a table are targets and features, and what targets ask of a model.
+"""What the columns of a table are, and which are targets and features.
 
-Every name is looked up, and a wrong one is refused with the nearest right one.
+A column is a numeric, binary or categorical feature, or classes; one that cannot be any of these is
+refused, with the cell or the reason. A wrong name is refused with the nearest right one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from kanlens.checks import check_choice, message, nearest
-from kanlens.data.cell_parsing import (
-    Array,
-    Place,
-    listed,
-    missing_cells,
-    missing_text,
-    parse_numbers,
-)
-from kanlens.data.column_types import Column, check_quantities, class_labels, is_classes
-from kanlens.data.schema import Output, Schema, Task
+from kanlens.data.cell_parsing import LEAVE_OUT, NUMBER_LIKE, Array, Column, Place, listed
+from kanlens.data.schema import Feature, Output, Schema, Task, class_schema
 from kanlens.errors import DataError, InvalidValueError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Impute = Literal["median", "mean", "most_frequent"]
+
+MOST_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
+TRUTH_VALUES = ("False", "True")
+DATE_LIKE = ("datetime64", "datetime", "date", "timedelta64", "timedelta", "time", "period")
+_CONVERT = f"Convert the column{LEAVE_OUT}"
+_CORRECT = f"Correct that cell{LEAVE_OUT}"
+_DATE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\s*\d{1,2}[/.]\d{1,2}[/.]\d{2,4}( .*)?")
+_COMMA_NUMBER = re.compile(r"\s*[-+]?\d[\d.]*(,\d+)+([eE][-+]?\d+)?\s*")
 TASKS = ("classification", "regression")
 MANY_CLASSES = 20  # up to which numbers are taken for classes without a word
 _UNNAMED = re.compile(r"Unnamed: \d+")  # what pandas calls columns without a name
+
+
+def column_features(
+    column: Column, *, impute: Impute | None = None, unit: str = ""
+) -> tuple[Feature, ...]:
+    """Find out what a column is, and return the features it becomes.
+
+    One, or for categorical columns one for each category. `impute` is what later replaces missing
+    cells; binary and categorical columns always take the most frequent value, the first in order
+    among several.
+    """
+    if not _is_text(column):
+        values = column.numbers[np.isfinite(column.numbers)]  # others are refused when encoded
+        two = bool(np.isin(values, (0, 1)).all()) and len(np.unique(values)) == 2
+        filler = _typical(values, "most_frequent" if two else impute) if impute else None
+        kind: Literal["binary", "numeric"] = "binary" if two else "numeric"
+        feature = Feature(
+            name=column.name, column=column.name, kind=kind, unit=unit, imputation=filler
+        )
+        return (feature,)
+    labels = _labels(column)
+    _refuse_identifier(column, labels)
+    counts = Counter(column.texts[column.present])
+    common = max(labels, key=lambda label: counts[label]) if impute else None
+    binary = len(labels) == 2
+    return tuple(
+        Feature(
+            name=column.name if binary else f"{column.name}={label}",
+            column=column.name,
+            kind="binary" if binary else "categorical",
+            category=label,
+            categories=labels,
+            unit=unit,
+            imputation=common,
+        )
+        for label in (labels[1:] if binary else labels)
+    )
+
+
+def is_classes(column: Column) -> bool:
+    """Say whether a target column holds classes rather than quantities.
+
+    It does when it is text, truth values, of pandas' category type, or has two distinct
+    values that are whole numbers.
+    """
+    if _is_text(column):
+        return True
+    values = np.unique(column.numbers)
+    whole = np.isfinite(values).all() and (values == np.round(values)).all()
+    return len(values) == 2 and bool(whole)
+
+
+def class_labels(column: Column, *, asked: bool = False) -> tuple[str, ...]:
+    """Return the classes of a target column without missing cells, in order; numbers in theirs.
+
+    There may be any number of them where the user has `asked` for classes.
+    """
+    _refuse_foreign(column)
+    labels = _labels(column)
+    found = set(column.texts[column.present])
+    if len(found) < 2:  # labels of truth values are two
+        got = f"only {listed(sorted(found))} in column {column.name!r}"
+        text = message(column.call, "at least two classes", got, "Choose another target")
+        raise DataError(text)
+    if not asked:
+        _refuse_identifier(column, labels)
+    return labels
+
+
+def check_quantities(column: Column) -> None:
+    """Refuse a regression target with cells that are no numbers."""
+    if column.unreadable.any():
+        _refuse_foreign(column)
+        advice = "Correct that cell, or use task='classification'"
+        raise column.refuse(int(column.unreadable.argmax()), "numbers", advice)
+
+
+def _is_text(column: Column) -> bool:
+    """Say whether the cells are labels, not numbers; refuse what is neither."""
+    if not column.present.any():
+        raise column.refuse(None, "values", f"Fill it{LEAVE_OUT}")
+    _refuse_foreign(column)
+    if column.coded or column.inferred in ("categorical", "boolean"):
+        return True
+    unreadable = column.unreadable
+    if not unreadable.any():
+        return False
+    row = int(unreadable.argmax())
+    if 2 * unreadable.sum() <= column.present.sum():
+        raise column.refuse(row, "numbers", _CORRECT)
+    texts = column.cells[unreadable].astype(str).drop_duplicates()
+    if texts.str.fullmatch(_COMMA_NUMBER.pattern).all():
+        advice = "Write numbers with a decimal point and without thousands separators"
+        raise column.refuse(row, "numbers", advice)
+    if texts.str.fullmatch(_DATE.pattern).all():
+        raise _dates(column, row)
+    return True
+
+
+def _refuse_foreign(column: Column) -> None:
+    """Refuse cells that are neither numbers, texts nor truth values."""
+    row = int(column.present.argmax())
+    if column.inferred in DATE_LIKE:
+        raise _dates(column, row)
+    if column.inferred not in ("categorical", *NUMBER_LIKE):
+        raise column.refuse(row, "numbers or text", _CONVERT)
+    if column.inferred.startswith("mixed"):
+        for row in np.flatnonzero(column.present).tolist():
+            if not isinstance(column.cells.iloc[row], (str, numbers.Number, np.generic)):
+                raise column.refuse(row, "numbers or text", _CONVERT)
+
+
+def _dates(column: Column, row: int) -> DataError:
+    advice = f"Turn dates and times into numbers{LEAVE_OUT}"
+    return column.refuse(row, "numbers or text", advice)
+
+
+def _refuse_identifier(column: Column, labels: tuple[str, ...]) -> None:
+    """Refuse text with too many distinct values; categories the user declared may be many."""
+    if len(labels) <= 2 or column.coded or column.inferred == "categorical":
+        return
+    rows = int(column.present.sum())
+    advice = f"If it identifies rows, leave it out with drop={column.name!r}"
+    if column.target:
+        advice = "Choose another target, or use task='classification' if these are classes"
+    if len(labels) > MOST_CATEGORIES:
+        expected, got = f"at most {MOST_CATEGORIES} distinct texts", str(len(labels))
+    elif len(labels) == rows:
+        expected, got = "texts that repeat", f"{rows} different ones in {rows} cells"
+    else:
+        return
+    got += f" in column {column.name!r}"
+    raise DataError(message(column.call, expected, got, advice))
+
+
+def _labels(column: Column) -> tuple[str, ...]:
+    """Return the distinct texts of the present cells, in order; numbers in theirs."""
+    texts = set(column.texts[column.present])
+    if texts <= set(TRUTH_VALUES):  # as text too, which files do not tell apart
+        return TRUTH_VALUES
+    try:
+        return tuple(sorted(texts, key=lambda text: (float(text), text)))
+    except ValueError:
+        return tuple(sorted(texts))
+
+
+def _typical(values: Array, impute: Impute) -> float:
+    """Return the median, mean or smallest most frequent value, 0 of none."""
+    if not values.size:
+        return 0.0
+    if impute == "most_frequent":
+        found, counts = np.unique(values, return_counts=True)
+        return float(found[counts.argmax()])
+    scale = max(1.0, float(np.abs(values).max()) / 1e150)  # sums must not overflow
+    average = np.median if impute == "median" else np.mean
+    return float(average(values / scale) * scale)
 
 
 def as_names(given: object) -> list[str]:
@@ -100,12 +260,11 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
     if task is not None:
         check_choice("read_table", "task", task, TASKS)
     for column in targets:
-        missing = ~column.present
-        if missing.any():
-            text = missing_text(column.name, missing, column.call, column.place, imputable=False)
-            raise DataError(text)
+        column.refuse_missing()
     if len(targets) == 1 and (task == "classification" or (not task and is_classes(targets[0]))):
-        return _classifying(targets[0], asked=task is not None)
+        labels = class_labels(targets[0], asked=task is not None)
+        _warn_of_quantities(targets[0], len(labels))
+        return class_schema(targets[0].name, labels)
     if task == "classification":
         got = f"{len(targets)} columns"
         advice = "Train one model for each target"
@@ -119,7 +278,7 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
 
 def _warn_of_quantities(column: Column, classes: int) -> None:
     """Warn where numbers that were called classes look like quantities."""
-    numbers = parse_numbers(column.cells)
+    numbers = column.numbers
     broken = bool((numbers != np.round(numbers)).any())
     if (
         classes <= MANY_CLASSES
@@ -129,21 +288,7 @@ def _warn_of_quantities(column: Column, classes: int) -> None:
         return
     got = f"{classes} different numbers in {len(numbers)} cells of column {column.name!r}"
     advice = "If it is a quantity, use task='regression'"
-    warnings.warn(message(column.call, "classes", got, advice), stacklevel=5)
-
-
-def _classifying(column: Column, *, asked: bool) -> Schema:
-    """Return a schema without features for a target with classes: one logit, or one each."""
-    labels = class_labels(column, asked=asked)
-    _warn_of_quantities(column, len(labels))
-    names = labels[1:] if len(labels) == 2 else labels
-    return Schema(
-        features=(),
-        outputs=tuple(Output(name=f"{column.name}={label}") for label in names),
-        target=column.name,
-        task="classification",
-        class_labels=labels,
-    )
+    warnings.warn(message(column.call, "classes", got, advice), stacklevel=4)
 
 
 def read_targets(
@@ -158,11 +303,11 @@ def read_targets(
     names = _checked(list(given), schema, list(frame.columns), call) if given else None
     columns = list(names or schema.targets_among(list(frame.columns)))
     for name in columns:
-        missing = missing_cells(frame[name])
-        if missing.any() and names:
-            raise DataError(missing_text(name, missing, call, place, imputable=False))
-        unread = schema.target is None and np.isnan(parse_numbers(frame[name])).any()
-        if missing.any() or (unread and not names):
+        column = Column(name=name, cells=frame[name], call=call, place=place, target=True)
+        if names:
+            column.refuse_missing()
+        unread = schema.target is None and np.isnan(column.numbers).any()
+        if not column.present.all() or (unread and not names):
             return None
         if unread:
             expected = f"numbers in target {name!r}, as the model knows no classes"

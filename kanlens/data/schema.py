@@ -8,22 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from kanlens.checks import message, nearest
-from kanlens.data.cell_parsing import (
-    Array,
-    Place,
-    listed,
-    missing_cells,
-    missing_text,
-    read_labels,
-    read_numbers,
-    row_text,
-)
+from kanlens.data.cell_parsing import Array, Column, Place, listed, row_text
 from kanlens.errors import DataError, InvalidValueError
 
 if TYPE_CHECKING:
@@ -132,7 +123,7 @@ class Schema:
         """Return the schema of a model that keeps only the features at `indices`."""
         return dataclasses.replace(self, features=tuple(self.features[i] for i in indices))
 
-    def encode(self, frame: pd.DataFrame, *, call: str, place: Place | None = None) -> Array:
+    def encode(self, frame: pd.DataFrame, *, call: str, place: Place = row_text) -> Array:
         """Turn the columns of a frame into the features of the model, (rows, in) in float64.
 
         The frame holds at least the columns of the features (or columns named as the features);
@@ -140,14 +131,14 @@ class Schema:
         the last feature, are taken in order, as those of an array. `place` words a row number for
         errors.
         """
-        cells = _Cells(frame, call, place or row_text)
+        cells = _Cells(frame, call, place)
         counted = [str(index) for index in range(len(self.features))]
         if cells.names == counted and not {one.column for one in self.features} & set(counted):
             cells.names = list(self.feature_names)
         columns = [cells.feature(feature) for feature in self.features]
         return np.stack(columns, axis=1) if columns else np.empty((len(frame), 0))
 
-    def encode_target(self, values: Any, *, call: str, place: Place | None = None) -> Array:
+    def encode_target(self, values: Any, *, call: str, place: Place = row_text) -> Array:
         """Turn target cells into float64 numbers, or int64 class codes for classification.
 
         Cells are (rows,), or (rows, outputs) for regression with several outputs, and so are the
@@ -155,39 +146,23 @@ class Schema:
         """
         import pandas as pd
 
-        place = place or row_text
+        column = partial(Column, call=call, place=place)
         if self.task == "classification":
-            return self._class_codes(_series(values), call, place)
-        names = self.target_columns or self.output_names
+            target = column(name=self.target or "y", cells=_series(values), target=True)
+            codes = {label: code for code, label in enumerate(self.class_labels)}
+            texts = target.read_labels(self.class_labels)
+            return np.array([codes[text] for text in texts], dtype=np.int64)
         if getattr(values, "ndim", 1) < 2:
-            name = self.target or "y"
-            return read_numbers(_series(values), name, call=call, place=place)
-        frame = pd.DataFrame(values)
+            return column(name=self.target or "y", cells=_series(values)).read()
+        names, frame = self.target_columns or self.output_names, pd.DataFrame(values)
         if frame.shape[1] != len(names):
             expected = f"{len(names)} target columns"
             advice = "Give one column for each output"
             raise DataError(message(call, expected, str(frame.shape[1]), advice))
         columns = [
-            read_numbers(frame.iloc[:, index], name, call=call, place=place)
-            for index, name in enumerate(names)
+            column(name=name, cells=frame.iloc[:, index]).read() for index, name in enumerate(names)
         ]
         return np.stack(columns, axis=1)
-
-    def _class_codes(self, column: pd.Series, call: str, place: Place) -> Array:
-        """Return the code of every target cell; refuse missing and unknown classes."""
-        name, missing = self.target or "y", missing_cells(column)
-        if missing.any():
-            raise DataError(missing_text(name, missing, call, place, imputable=False))
-        texts = read_labels(
-            column,
-            self.class_labels,
-            call=call,
-            place=place,
-            expected=f"target {name!r} to hold {listed(self.class_labels)}",
-            advice="Correct it, or train with that class",
-        )
-        codes = {label: code for code, label in enumerate(self.class_labels)}
-        return np.array([codes[text] for text in texts], dtype=np.int64)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schema as plain JSON types."""
@@ -204,6 +179,18 @@ class Schema:
         rest = {key: data[key] for key in ("target", "task") if key in data}
         labels = tuple(data.get("class_labels", ()))
         return cls(features=features, outputs=outputs, class_labels=labels, **rest)
+
+
+def class_schema(target: str, labels: Sequence[str], *, logits: int = 1) -> Schema:
+    """Return a schema without features for classes: one logit for two, unless told, or one each."""
+    shown = labels[1:] if len(labels) == 2 and logits == 1 else labels
+    return Schema(
+        features=(),
+        outputs=tuple(Output(name=f"{target}={label}") for label in shown),
+        target=target,
+        task="classification",
+        class_labels=tuple(labels),
+    )
 
 
 def default_schema(
@@ -244,18 +231,19 @@ class _Cells:
     def feature(self, feature: Feature) -> Array:
         """Return one feature of every row."""
         if feature.column not in self.names and feature.name in self.names:
-            return self.numbers(feature.name, None)  # already one-hot coded by the caller
+            return self.column(feature.name).read()  # already one-hot coded by the caller
         if feature.category is None:
-            return self.numbers(feature.column, feature.imputation)
+            return self.column(feature.column).read(feature.imputation)
         if feature.column not in self.texts:
             self.texts[feature.column] = self.labels(feature)
         return np.asarray(self.texts[feature.column] == feature.category, dtype=np.float64)
 
-    def column(self, name: str) -> pd.Series:
+    def column(self, name: str) -> Column:
         """Return the column of that name; refuse none and several."""
         count = self.names.count(name)
         if count == 1:
-            return self.frame.iloc[:, self.names.index(name)]
+            cells = self.frame.iloc[:, self.names.index(name)]
+            return Column(name=name, cells=cells, call=self.call, place=self.place)
         if count:
             text = message(self.call, f"one column {name!r}", str(count), "Rename or drop one")
             raise DataError(text)
@@ -264,28 +252,14 @@ class _Cells:
         got = f"columns {listed(self.names)}"
         raise DataError(message(self.call, f"a column {name!r}", got, advice))
 
-    def numbers(self, name: str, imputation: float | str | None) -> Array:
-        """Return a column of numbers."""
-        column = self.column(name)
-        return read_numbers(column, name, call=self.call, place=self.place, imputation=imputation)
-
     def labels(self, feature: Feature) -> Array:
         """Return the category text of every cell; refuse missing and unknown ones."""
         column = self.column(feature.column)
-        missing = missing_cells(column)
-        if missing.any():
-            if feature.imputation is None:
-                raise DataError(missing_text(feature.column, missing, self.call, self.place))
-            column = column.astype(object)
-            column[missing] = str(feature.imputation)
-        return read_labels(
-            column,
-            feature.categories,
-            call=self.call,
-            place=self.place,
-            expected=f"column {feature.column!r} to hold {listed(feature.categories)}",
-            advice="Correct it, or train with that category",
-        )
+        if feature.imputation is not None and not column.present.all():
+            cells = column.cells.astype(object)
+            cells[~column.present] = str(feature.imputation)
+            column = dataclasses.replace(column, cells=cells)
+        return column.read_labels(feature.categories)
 
 
 def _series(values: Any) -> pd.Series:

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_choice, check_generator, check_positive, check_rows, message
-from kanlens.data.cell_parsing import Place, row_text
-from kanlens.data.column_types import Column, Impute, column_features
+from kanlens.data.cell_parsing import Column, Place, row_text
 from kanlens.data.columns import (
+    Impute,
     as_names,
     choose_columns,
+    column_features,
     read_targets,
     refuse_unknown,
     target_schema,
@@ -283,15 +284,8 @@ def read_table(
         check_choice("read_table", "impute", impute, IMPUTATIONS)
 
     def column(label: str) -> Column:
-        cells = frame[label]
-        return Column(
-            name=label,
-            cells=cells,
-            call="read_table",
-            place=place,
-            coded=label in coded,
-            target=label in targets,
-        )
+        kinds = {"coded": label in coded, "target": label in targets}
+        return Column(name=label, cells=frame[label], call="read_table", place=place, **kinds)
 
     found = [column_features(column(c), impute=impute, unit=units.get(c, "")) for c in columns]
     schema = target_schema([column(label) for label in targets], task, units)

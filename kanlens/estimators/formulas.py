@@ -10,13 +10,7 @@ from sklearn.base import BaseEstimator  # noqa: TID253
 
 from kanlens.checks import check_count
 from kanlens.data.columns import as_names
-from kanlens.estimators.inputs import (
-    Regression,
-    asked,
-    feature_names,
-    fitted,
-    generator_from,
-)
+from kanlens.estimators.inputs import Regression, asked, feature_names, fitted, generator_from
 from kanlens.functions.elementary import Array
 from kanlens.model.network import KAN
 from kanlens.symbolic.multi_start import Recipe, find_formula

@@ -82,6 +82,7 @@ def encoded(estimator: Any, X: Any, *, reset: bool) -> Any:
     """
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+    call = type(estimator).__name__
     if reset:
         estimator._table = None
         mixed = hasattr(X, "dtypes") and hasattr(X, "columns")
@@ -90,17 +91,14 @@ def encoded(estimator: Any, X: Any, *, reset: bool) -> Any:
         try:
             table = read_table(X)
         except KanlensError as error:
-            raise reworded(type(estimator).__name__, error) from error
+            raise reworded(call, error) from error
         estimator._table = table.schema
     if estimator._table is None:
         return X
     if not hasattr(X, "columns"):
-        text = message(
-            type(estimator).__name__, "a DataFrame", type(X).__name__, "Name its columns"
-        )
-        raise DTypeError(text)
+        raise DTypeError(message(call, "a DataFrame", type(X).__name__, "Name its columns"))
     validated(estimator, X, skip_check_array=True, reset=reset)
-    return estimator._table.encode(X, call=type(estimator).__name__)
+    return estimator._table.encode(X, call=call)
 
 
 def checked(estimator: Any, X: Any, y: Any, *, reset: bool, **options: Any) -> tuple[Array, Any]:

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets  # noqa: TID25
 
 from kanlens.attribution import Attribution, Importance, attribute, importance
 from kanlens.checks import message
-from kanlens.data.schema import Feature, Output, Schema
+from kanlens.data.schema import Feature, Schema, class_schema
 from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators.inputs import (
     Regression,
@@ -92,7 +92,8 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         data = torch.tensor(rows), torch.tensor(y)
         weighted = weights if (weights != weights[0]).any() else None
         common: dict[str, Any] = {"sample_weight": weighted, "progress": False}
-        if self._chosen():
+        given = (self.hidden, self.grid_size, self.steps, self.penalty)
+        if any(value is not None for value in given) or self.strength != 0:
             found = fit(
                 build(self._hidden(), 5 if self.grid_size is None else self.grid_size),
                 data,
@@ -111,11 +112,6 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
         """Keep what training gave; the rows were taken from `places` in what was given."""
         self.model_, self._formula = found.model, None
         self.result_ = dataclasses.replace(found, held_out=torch.tensor(places)[found.held_out])
-
-    def _chosen(self) -> bool:
-        """Tell whether anything is chosen that the rows would decide."""
-        given = (self.hidden, self.grid_size, self.steps, self.penalty)
-        return any(value is not None for value in given) or self.strength != 0
 
     def _hidden(self) -> list[Any]:
         try:
@@ -318,10 +314,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         ValueError
             If there is only one class, or `y` is no labels.
         """
-        rows, target = self._labelled(X, y, reset=True)
-        self.classes_ = np.unique(target)
-        self._train_classes(rows, target, y, sample_weight)
-        return self
+        return self._begin(X, y, None, sample_weight)
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -331,10 +324,7 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
         Without `classes` they are those of the first rows.
         """
         if not hasattr(self, "model_"):
-            rows, target = self._labelled(X, y, reset=True)
-            self.classes_ = np.unique(target if classes is None else classes)
-            self._train_classes(rows, target, y, sample_weight)
-            return self
+            return self._begin(X, y, classes, sample_weight)
         rows, target = self._labelled(X, y, reset=False)
         self._train_on(rows, self._codes(target), sample_weight)
         return self
@@ -358,23 +348,20 @@ class KANClassifier(ClassifierMixin, _Network):  # type: ignore[misc]  # untyped
             raise InvalidValueError(text)
         return np.searchsorted(self.classes_, target)
 
-    def _train_classes(self, rows: Array, target: Any, y: Any, sample_weight: Any) -> None:
+    def _begin(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> KANClassifier:
+        """Train a new network, for the labels in `y` where no classes are given."""
+        rows, target = self._labelled(X, y, reset=True)
+        self.classes_ = np.unique(target if classes is None else classes)
         if len(self.classes_) < 2:
             advice = "Classification needs more than one class"
             text = message("KANClassifier", "at least two classes", "one class", advice)
             raise InvalidValueError(text)
         names = target_names(y)
         labels = tuple(str(label) for label in self.classes_)
-        shown = labels[1:] if len(labels) == 2 else labels
-        column = names[0] if names and len(names) == 1 else "y"
-        schema = Schema(
-            features=(),
-            outputs=tuple(Output(name=f"{column}={label}") for label in shown),
-            target=column,
-            task="classification",
-            class_labels=labels,
-        )
-        self._train(rows, self._codes(target), len(shown), sample_weight, schema=schema)
+        schema = class_schema(names[0] if names and len(names) == 1 else "y", labels)
+        codes, outputs = self._codes(target), len(schema.outputs)
+        self._train(rows, codes, outputs, sample_weight, schema=schema)
+        return self
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of every class, shape (batch, class)."""

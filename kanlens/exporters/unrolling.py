@@ -47,12 +47,16 @@ class Unrolled:
         for name, low, high, shift, scale in zip(
             names, *map(np.ndarray.tolist, scaling), strict=True
         ):
-            held = sympy.Symbol(name)
-            held = sympy.Min(held, high) if high < np.inf else held
-            held = sympy.Max(held, low, evaluate=False) if low > -np.inf else held
-            text = self.dialect.text(held)
-            found.append([f"({text} - {self.number(shift)})/{self.number(scale)}"])
+            held = self._held(name, low, high)
+            found.append([f"({held} - {self.number(shift)})/{self.number(scale)}"])
         return found
+
+    def _held(self, text: str, low: float, high: float) -> str:
+        """Hold what a text stands for between two ends, which may be infinite."""
+        held = sympy.Symbol(text)
+        held = sympy.Min(held, high) if high < np.inf else held
+        held = sympy.Max(held, low, evaluate=False) if low > -np.inf else held
+        return self.dialect.text(held)
 
     def _sums(self, names: Sequence[str], index: int, layer: Layer) -> list[list[str]]:
         rises = self._rises(names, index, layer.splines) if layer.splines else []
@@ -75,10 +79,8 @@ class Unrolled:
                 powers = splines.powers[in_, piece, 1:]
                 if powers.any():
                     origin = start if piece else end
-                    far = sympy.Symbol(f"({name} - {self.number(origin)})")
-                    held = far if end == np.inf else sympy.Min(far, end - origin)
-                    held = sympy.Max(held, 0, evaluate=False) if piece else held
-                    texts.append([self.dialect.text(held)])
+                    far, least = f"({name} - {self.number(origin)})", 0 if piece else -np.inf
+                    texts.append([self._held(far, least, end - origin)])
                     found.append(powers)
         return list(zip(self.define(f"t{index}_", texts), found, strict=True))
 

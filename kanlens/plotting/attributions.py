@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,14 @@ from matplotlib.axes import Axes
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_count, message
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
-from kanlens.plotting.interactions import draw_flows, draw_interactions
+from kanlens.plotting.interactions import Ranked, draw_flows, draw_interactions
 from kanlens.plotting.style import (
     STYLE,
     Array,
     axes_for,
-    check_axes,
-    context,
     in_unit,
     literal,
+    picture,
     tidy,
     with_minus,
 )
@@ -37,16 +35,7 @@ BRIGHT = 1.15  # the value of the brightest color, which nothing reaches: it is 
 LONGEST = 32  # characters of a name
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Rows:
-    """Features in the order they are drawn, top first, and how many were put together."""
-
-    order: Array
-    others: Array
-    names: list[str]
-
-
-@context()
+@picture(CALL)
 def attribution(
     result: Attribution | Importance,
     *,
@@ -106,7 +95,6 @@ def attribution(
     >>> [label.get_text() for label in axes.get_yticklabels()]
     ['b', 'a']
     """
-    check_axes(ax, call=CALL)
     check_choice(CALL, "kind", kind, KINDS)
     check_count(CALL, "top", top)
     if not isinstance(result, (Attribution, Importance)):
@@ -157,20 +145,15 @@ def _samples(result: Attribution, x: Any) -> Array | None:
     return samples
 
 
-def _ranked(sizes: Array, features: tuple[str, ...], top: int) -> _Rows:
+def _ranked(sizes: Array, features: tuple[str, ...], top: int) -> Ranked:
     """Put features in order of size; beyond `top`, the last row stands for the rest."""
-    order = np.argsort(-sizes, kind="stable")
-    kept = len(order) if len(order) <= top else max(top - 1, 1)
-    names = [literal(features[i], most=LONGEST) for i in order[:kept]]
-    others = order[kept:]
-    if len(others):
-        names.append(f"{len(others)} others" if len(others) > 1 else "1 other")
-    return _Rows(order=order[:kept], others=others, names=names)
+    kept = len(sizes) if len(sizes) <= top else max(top - 1, 1)
+    return Ranked.of(sizes, features, kept, most=LONGEST)
 
 
 def _rows_axes(ax: Axes | None, rows: int, *, wide: bool) -> Axes:
     width = STYLE.column * (1.5 if wide else 1.2)
-    ax = axes_for(ax, (width, 0.55 + ROW * max(rows, 2)), call=CALL)
+    ax = axes_for(ax, (width, 0.55 + ROW * max(rows, 2)))
     tidy(ax)
     ax.set_ylim(rows - 0.4, -0.6)
     return ax
@@ -187,9 +170,7 @@ def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
     values = as_numbers(result.values)
     rows = _ranked(values, result.features, top)
     ax = _rows_axes(ax, len(rows.names), wide=False)
-    shown = values[rows.order]
-    if len(rows.others):
-        shown = np.append(shown, values[rows.others].sum())
+    shown = rows.columns(values)
     colors = [STYLE.accent] * len(rows.order) + [STYLE.faint] * (len(rows.others) > 0)
     places = np.arange(len(shown))
     ax.barh(places, shown, height=0.62, color=colors, zorder=2)
@@ -217,11 +198,9 @@ def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | N
     rows_drawn = min(len(values), SWARM)
     picks = np.linspace(0, len(values) - 1, rows_drawn).round().astype(int)
     ax = _rows_axes(ax, len(rows.names), wide=True)
-    columns = [values[picks, i] for i in rows.order]
+    columns = list(rows.columns(values[picks]).T)
     shades = [None if samples is None else _ranks(samples[:, i])[picks] for i in rows.order]
-    if len(rows.others):
-        columns.append(values[picks][:, rows.others].sum(1))
-        shades.append(None)
+    shades += [None] * (len(rows.others) > 0)
     span = float(np.ptp(np.concatenate(columns))) or 1.0
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
     _draw_swarms(ax, columns, shades, span)
@@ -288,8 +267,7 @@ def _color_key(ax: Axes) -> None:
     key.yaxis.set_label_position("right")
     key.tick_params(length=0, labelsize=STYLE.small)
     key.set_ylabel("feature", fontsize=STYLE.small, labelpad=-12)
-    for spine in key.spines.values():
-        spine.set_visible(False)
+    key.spines[:].set_visible(False)
 
 
 def _waterfall(
@@ -303,9 +281,7 @@ def _waterfall(
             f"{name} = {with_minus(f'{samples[row, i]:.4g}')}"
             for name, i in zip(names, rows.order, strict=False)
         ]
-    steps = list(values[rows.order])
-    if len(rows.others):
-        steps.append(float(values[rows.others].sum()))
+    steps = list(rows.columns(values))
     gap = float(result.completeness_gap[row])
     start, end = float(result.reference[row]), float(result.output[row])
     if abs(gap) > 1e-3 * max(float(np.abs(values).sum()), abs(end - start)):

@@ -14,10 +14,9 @@ from kanlens.errors import DTypeError
 from kanlens.plotting.style import (
     STYLE,
     axes_for,
-    check_axes,
-    context,
     in_unit,
     literal,
+    picture,
     size_in_inches,
     text_width,
     tidy,
@@ -93,13 +92,13 @@ def _new_axes(names: list[str], key: _Key, rows: float) -> Axes:
     left = max(text_width(name, STYLE.text) for name in names) + 0.2
     height = max(rows, key.height)
     width = left + PLOT + KEY_GAP + key.width + 0.05
-    ax = axes_for(None, (width, height + 0.55), call=CALL, bare=True)
+    ax = axes_for(None, (width, height + 0.55), bare=True)
     whole = height + 0.55
     ax.set_position((left / width, 0.45 / whole, PLOT / width, height / whole))
     return ax
 
 
-@context()
+@picture(CALL)
 def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes:
     """Draw what several methods say of every feature, and how exact each of them is.
 
@@ -137,7 +136,6 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     >>> len(comparison(both, ax=Figure().subplots()).collections)
     2
     """
-    check_axes(ax, call=CALL)
     check_count(CALL, "top", top)
     table, frame = getattr(result, "importance", None), getattr(result, "frame", None)
     if table is None or frame is None:

@@ -45,13 +45,7 @@ class Curve:
 
 
 def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: str) -> int:
-    """Return the index of an end of an edge: `in_` a node, `out` a node or factor of a product.
-
-    Raises
-    ------
-    InvalidValueError
-        If there is no such node.
-    """
+    """Return the index of an end of an edge: `in_` a node, `out` a node or factor of a product."""
     if argument == "in_":
         names = [model.node_name(layer, unit) for unit in range(model.widths[layer])]
     else:
@@ -67,11 +61,11 @@ def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: s
     raise InvalidValueError(message(call, expected, repr(node), advice))
 
 
-def check_layer(model: KAN, layer: object, *, call: str) -> int:
+def check_layer(model: KAN, layer: Any, *, call: str) -> int:
     """Return the index of a layer; refuse one that the model does not have."""
-    known = isinstance(layer, int) and not isinstance(layer, bool)
-    if isinstance(layer, int) and known and 0 <= layer < len(model.layers):
-        return layer
+    whole = isinstance(layer, int) and not isinstance(layer, bool)
+    if whole and 0 <= layer < len(model.layers):
+        return int(layer)
     expected = f"layer from 0 to {len(model.layers) - 1}"
     raise InvalidValueError(message(call, expected, repr(layer), "Layers are counted from 0"))
 

@@ -25,11 +25,10 @@ from kanlens.plotting.curve_data import (
 from kanlens.plotting.style import (
     STYLE,
     axes_for,
-    check_axes,
-    context,
     fitted,
     in_unit,
     literal,
+    picture,
     size_in_inches,
     text_width,
     tidy,
@@ -52,7 +51,7 @@ COLUMNS = 5
 SHOWN = 30  # panels
 
 
-@context()
+@picture("plot.edge")
 def edge(
     source: Model | EdgeFunction,
     layer: int | None = None,
@@ -108,9 +107,8 @@ def edge(
     >>> edge(KAN([2, 1]), 0, 0, "x2", ax=axes).get_xlabel()
     'x2'
     """
-    check_axes(ax, call="plot.edge")
     curve = _one_curve(source, layer, out, in_, data=data, parts=parts)
-    ax = axes_for(ax, (STYLE.column, 0.7 * STYLE.column), call="plot.edge")
+    ax = axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
     tidy(ax)
     _draw_curve(ax, curve, 0.0)
     for (name, part), dashes in zip(curve.parts.items(), ("--", ":"), strict=False):
@@ -125,7 +123,7 @@ def edge(
     return ax
 
 
-@context()
+@picture("plot.edges")
 def edges(
     model: Model,
     layer: int = 0,
@@ -173,7 +171,6 @@ def edges(
     6
     """
     call = "plot.edges"
-    check_axes(ax, call=call)
     model = check_model(call, model)
     index = check_layer(model, layer, call=call)
     picks, alive = chosen_edges(model, index, out, in_, most=top, call=call)
@@ -185,7 +182,7 @@ def edges(
     rows = math.ceil(len(picks) / columns)
     width = FRAME[0] + columns * PANEL[0] + (columns - 1) * GUTTER[0] + 0.1
     height = 2 * FRAME[1] + rows * PANEL[1] + (rows - 1) * GUTTER[1]
-    ax = axes_for(ax, (width, height), call=call, bare=True)
+    ax = axes_for(ax, (width, height), bare=True)
     ax.set_axis_off()
     panels, size = _panels(ax, rows, columns, len(picks))
     low, high = _range_of([curve.y - curve.mean for curve in curves])

@@ -16,15 +16,7 @@ from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves
 from kanlens.plotting.layout import Labels, Layout, arrange, place_labels
-from kanlens.plotting.style import (
-    STYLE,
-    Array,
-    axes_for,
-    check_axes,
-    context,
-    literal,
-    size_in_inches,
-)
+from kanlens.plotting.style import STYLE, Array, axes_for, literal, picture, size_in_inches
 
 if TYPE_CHECKING:
     from kanlens.model.network import Rows
@@ -34,7 +26,7 @@ MARGIN = 0.12  # inches
 NOTE = 0.2  # inches, for a line on what is left out
 
 
-@context()
+@picture(CALL)
 def network(
     model: Model,
     *,
@@ -96,22 +88,21 @@ def network(
     >>> network(KAN([2, 3, 1]), ax=axes) is axes
     True
     """
-    check_axes(ax, call=CALL)
     model = check_model(CALL, model)
     if top is not None:
         check_count(CALL, "top", top, least=0)
     given = _checked_scores(model, scores)
     curves = layer_curves(model, traced(CALL, model, x), given, top)
-    layout, below, above = _fitted(model, curves, ax)
+    unused = _unused_nodes(model)
+    layout, below, above = _fitted(model, curves, unused, ax)
     left, right = np.maximum(below.overhangs, above.overhangs)
     across = -MARGIN - float(left), layout.width + MARGIN + float(right)
     bottom = -MARGIN - below.height - (NOTE if _note(curves) else 0.0)
     upright = bottom, layout.height + MARGIN + above.height
     size = across[1] - across[0], upright[1] - upright[0]
-    ax = axes_for(ax, size, call=CALL, bare=True)
+    ax = axes_for(ax, size, bare=True)
     ax.set(xlim=across, ylim=upright, aspect="equal")
     ax.set_axis_off()
-    unused = _unused_nodes(model)
     draw_layers(ax, model, curves, layout, unused)
     below.draw(ax, 0.0, unused[0])
     above.draw(ax, layout.height, unused[-1])
@@ -151,10 +142,10 @@ def _unused_nodes(model: KAN) -> list[Array]:
 
 
 def _fitted(
-    model: KAN, curves: list[LayerCurves], ax: Axes | None
+    model: KAN, curves: list[LayerCurves], unused: list[Array], ax: Axes | None
 ) -> tuple[Layout, Labels, Labels]:
     """Lay the diagram out so that it and its names fill the axes, or a figure of their own."""
-    shown: list[Array] = [~unused for unused in _unused_nodes(model)]
+    shown: list[Array] = [~level for level in unused]
     shown[0][:] = shown[-1][:] = True  # inputs and outputs, whether they have live edges or not
     ends = [[(one.name, one.unit) for one in model.schema.features]]
     ends.append([(one.name, one.unit) for one in model.schema.outputs])
@@ -183,20 +174,13 @@ def _fitted(
 
 
 def _draw_hidden_names(ax: Axes, model: KAN, layout: Layout) -> None:
+    box = {"facecolor": STYLE.paper, "alpha": 0.75, "linewidth": 0, "pad": 0}
+    style: Any = {"fontsize": STYLE.small, "color": STYLE.muted, "ha": "left", "va": "center"}
+    style |= {"zorder": 6, "bbox": box}
     for level, places in enumerate(layout.nodes[1:-1], start=1):
         for unit, (x, y) in enumerate(places):
             if np.isfinite(x):
-                ax.text(
-                    x + 0.1,
-                    y,
-                    literal(model.node_name(level, unit)),
-                    ha="left",
-                    va="center",
-                    fontsize=STYLE.small,
-                    color=STYLE.muted,
-                    zorder=6,
-                    bbox={"facecolor": STYLE.paper, "alpha": 0.75, "linewidth": 0, "pad": 0},
-                )
+                ax.text(x + 0.1, y, literal(model.node_name(level, unit)), **style)
 
 
 def _note(curves: list[LayerCurves]) -> str:

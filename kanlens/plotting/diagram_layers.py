@@ -48,10 +48,7 @@ class LayerCurves:
         if not self.y.size:
             return np.zeros((*self.y.shape, 2))
         y = np.where(np.isfinite(self.y), self.y, np.nan)
-        low, high = (
-            np.nan_to_num(np.fmin.reduce(y, axis=1)),
-            np.nan_to_num(np.fmax.reduce(y, axis=1)),
-        )
+        low, high = (np.nan_to_num(end.reduce(y, axis=1)) for end in (np.fmin, np.fmax))
         reach = np.maximum(high - low, FLAT * (high - low).max())
         scale = np.where(reach > 0, reach, 1.0)
         y = 0.5 + (y - ((low + high) / 2)[:, None]) / scale[:, None]

@@ -20,11 +20,10 @@ from kanlens.plotting.style import (
     STYLE,
     Array,
     axes_for,
-    check_axes,
-    context,
     in_unit,
     literal,
     numbers,
+    picture,
     size_in_inches,
     tidy,
 )
@@ -45,7 +44,7 @@ CELL = 0.42  # inches, of a confusion matrix
 NUMBERS = 20  # classes up to which the counts are written into the matrix
 
 
-@context()
+@picture(CALL)
 def formula(
     result: Any,
     *,
@@ -102,7 +101,6 @@ def formula(
     >>> formula(result, ax=Figure().subplots()).get_title(loc="left")
     '$y = x_{1}^{2}$'
     """
-    check_axes(ax, call=CALL)
     if not (hasattr(result, "equations_") and hasattr(result, "sympy")):
         expected, got = "a SymbolicResult", type(result).__name__
         raise DTypeError(message(CALL, expected, got, "Pass what symbolize returned"))
@@ -113,7 +111,7 @@ def formula(
     pair = None if x is None else _pair(result, x, y, place, index)
     room = SIZE[0] - 0.7 if ax is None else max(size_in_inches(ax)[0], 1.5)
     lines, size = formula_lines(expression, name, room)
-    ax = axes_for(ax, (SIZE[0], SIZE[1] + 0.2 * len(lines)), call=CALL)
+    ax = axes_for(ax, (SIZE[0], SIZE[1] + 0.2 * len(lines)))
     if pair is None:
         _draw_front(ax, result, name, index)
     else:
@@ -141,8 +139,7 @@ def _pair(result: Any, x: Any, y: Any, place: int, index: int | None) -> tuple[A
 def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
     table = result.equations_
     table = table[table["output"] == name] if "output" in table else table
-    complexity = table["complexity"].to_numpy(dtype=np.float64)
-    loss = table["loss"].to_numpy(dtype=np.float64)
+    complexity, loss = numbers(table["complexity"]), numbers(table["loss"])
     best = result.get_best(name).name if index is None else index
     chosen = int(table.index.get_indexer([best])[0])  # -1: not on the front, nothing is ringed
     tidy(ax)
@@ -246,7 +243,7 @@ def _plain(text: str, room: float) -> list[str]:
     return [literal(line) for line in lines]
 
 
-@context()
+@picture("plot.predicted")
 def predicted(
     y: Any,
     prediction: Any,
@@ -291,7 +288,6 @@ def predicted(
     'true (m)'
     """
     call = "plot.predicted"
-    check_axes(ax, call=call)
     truth, guess = numbers(y).ravel(), numbers(prediction).ravel()
     if len(truth) != len(guess) or not len(truth):
         got = f"{len(truth)} and {len(guess)}"
@@ -300,7 +296,7 @@ def predicted(
     if class_labels is None:
         ends = (f"true {name}".strip(), f"predicted {name}".strip())
         check_pairs(truth, guess, call=call)
-        return scatter_pair(axes_for(ax, (SIDE, SIDE), call=call), truth, guess, ends, unit=unit)
+        return scatter_pair(axes_for(ax, (SIDE, SIDE)), truth, guess, ends, unit=unit)
     return _confusion(truth, guess, [literal(label, most=16) for label in class_labels], ax)
 
 
@@ -346,7 +342,7 @@ def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -
     np.add.at(counts, (truth.astype(int), guess.astype(int)), 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = max(SIDE, CELL * n + 1.0)
-    ax = axes_for(ax, (side, side), call="plot.predicted")
+    ax = axes_for(ax, (side, side))
     ax.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.15)
     turn = 40 if max(len(label) for label in labels) * n > 34 else 0
     ax.set_xticks(range(n), labels, rotation=turn, ha="right" if turn else "center")
@@ -354,8 +350,7 @@ def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -
     for label in ax.get_xticklabels():
         label.set_rotation_mode("anchor")
     ax.tick_params(length=0, labelsize=STYLE.small)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
     for (row, column), count in np.ndenumerate(counts):
         if n <= NUMBERS:
             color = STYLE.paper if shares[row, column] > 0.6 else STYLE.ink

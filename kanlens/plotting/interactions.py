@@ -44,6 +44,30 @@ HIGH, WIDE = 0.27, 1.9  # inches for each node and each layer
 LINE = 0.13  # inches between the middles of two names
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ranked:
+    """Features in the order they are drawn, the strongest first, and those put together."""
+
+    order: Array
+    others: Array
+    names: list[str]
+
+    @classmethod
+    def of(cls, sizes: Array, features: tuple[str, ...], kept: int, *, most: int) -> Ranked:
+        """Order features by sizes (in,); beyond those `kept`, one name stands for the rest."""
+        order, others = np.split(np.argsort(-sizes, kind="stable"), [kept])
+        names = [literal(features[i], most=most) for i in order]
+        names += [f"{len(others)} other{'s' * (len(others) > 1)}"] * (len(others) > 0)
+        return cls(order=order, others=others, names=names)
+
+    def columns(self, values: Array) -> Array:
+        """Return values (..., in) in this order, with those of the others added up."""
+        shown = values[..., self.order]
+        if not len(self.others):
+            return shown
+        return np.concatenate([shown, values[..., self.others].sum(-1, keepdims=True)], axis=-1)
+
+
 def draw_interactions(
     result: Attribution, row: int | None, top: int, ax: Axes | None, *, call: str
 ) -> Axes:
@@ -62,7 +86,7 @@ def draw_interactions(
     table = table[np.ix_(order, order)]
     names = [literal(result.features[i], most=LONGEST) for i in order]
     side = CELL * len(names)
-    ax = axes_for(ax, (side + ROOM + 0.9, side + ROOM), call=call)
+    ax = axes_for(ax, (side + ROOM + 0.9, side + ROOM))
     most = float(np.abs(table).max()) or 1.0
     low, colors = (0.0, STYLE.sequence) if row is None else (-most, DIVERGING)
     image = ax.imshow(table, cmap=colors, vmin=low, vmax=most, aspect="equal")
@@ -82,8 +106,7 @@ def _name_cells(ax: Axes, names: list[str]) -> None:
     ax.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(places, names)
     ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
     ax.set_xticks(places[:-1] + 0.5, minor=True)
     ax.set_yticks(places[:-1] + 0.5, minor=True)
     ax.tick_params(which="minor", length=0)
@@ -140,11 +163,12 @@ def draw_flows(
         member = np.arange(max(owner) + 1)[:, None] == np.asarray(owner)  # (node, out)
         flows.append(np.einsum("no,boi->bni", member.astype(float), numbers(flow)))
     tables = [np.abs(flow).mean(0) if row is None else flow[row] for flow in flows]
-    tables[0], names = _ranked(tables[0], result, top)
+    ranked = Ranked.of(np.abs(tables[0]).sum(0), result.features, top, most=LONGEST)
+    tables[0] = ranked.columns(tables[0])
     tables[-1] = tables[-1][np.abs(tables[-1]).sum(1) > 0] if tables[-1].any() else tables[-1][:1]
-    levels = _levels(tables, names, result)
+    levels = _levels(tables, ranked.names, result)
     most = max(len(level.low) for level in levels)
-    ax = axes_for(ax, (WIDE * len(tables) + 1.4, HIGH * most + 0.5), call=call, bare=True)
+    ax = axes_for(ax, (WIDE * len(tables) + 1.4, HIGH * most + 0.5), bare=True)
     low = min(float(level.low.min()) for level in levels)
     high = max(float((level.low + level.height).max()) for level in levels)
     ax.set(xlim=(-0.42, len(levels) - 0.7), ylim=(low - GAP, high + GAP))
@@ -154,18 +178,6 @@ def draw_flows(
     for index, level in enumerate(levels):
         _draw_nodes(ax, level, index, last=len(levels) - 1)
     return ax
-
-
-def _ranked(table: Array, result: Attribution, top: int) -> tuple[Array, list[str]]:
-    """Put the strongest features first, and those beyond `top` together."""
-    order = np.argsort(-np.abs(table).sum(0), kind="stable")
-    kept, rest = order[:top], order[top:]
-    names = [literal(result.features[i], most=LONGEST) for i in kept]
-    columns = table[:, kept]
-    if len(rest):
-        columns = np.concatenate([columns, table[:, rest].sum(1, keepdims=True)], axis=1)
-        names.append(f"{len(rest)} others" if len(rest) > 1 else "1 other")
-    return columns, names
 
 
 def _levels(tables: list[Array], features: list[str], result: Attribution) -> list[_Level]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,34 +85,24 @@ def arrange(
     get a box, `groups` which outputs are multiplied. Width (within `limits`) and height are chosen
     by what has to fit where they are None.
     """
+    below = shown[: len(edges)]
     counts = [
-        np.bincount(in_, minlength=len(level))
-        for (_, in_), level in zip(edges, shown, strict=False)
+        np.bincount(in_, minlength=len(one)) for (_, in_), one in zip(edges, below, strict=True)
     ]
     if width is None:
-        wanted = max(
-            _needed_width(count, level) for count, level in zip(counts, shown, strict=False)
-        )
-        width = min(max(wanted, limits[0]), limits[1])
+        width = min(max(*map(_needed_width, counts, below), limits[0]), limits[1])
     share = None if height is None else height / len(edges)
     groups = groups or [Grouping(len(level)) for level in shown[1:]]
     drops = [_drop(group, share) for group in groups]
-    rooms = [
-        None if share is None else max(share - drop - 2 * FAN - SLOPE * width, 0.5 * (share - drop))
-        for drop in drops
-    ]
-    bands = [
-        _band(count, level, width, room)
-        for count, level, room in zip(counts, shown, rooms, strict=False)
-    ]
-    heights = [
-        _band_height(band, width, height, len(edges)) + (drop if height is None else 0.0)
-        for band, drop in zip(bands, drops, strict=True)
-    ]
+    bands, heights = list[_Band](), list[float]()
+    for count, level, drop in zip(counts, below, drops, strict=True):
+        room = None
+        if share is not None:
+            room = max(share - drop - 2 * FAN - SLOPE * width, 0.5 * (share - drop))
+        bands.append(_band(count, level, width, room))
+        heights.append(_band_height(bands[-1], width) + drop if share is None else share)
     levels = np.concatenate([[0.0], np.cumsum(heights)])
-    across = [
-        _across(level, band, width) for level, band in zip(shown, [*bands, None], strict=True)
-    ]
+    across = map(partial(_across, width), shown, [*bands, None])
     nodes = tuple(
         np.stack([xs, np.full(len(xs), y)], axis=1) for xs, y in zip(across, levels, strict=True)
     )
@@ -119,10 +110,7 @@ def arrange(
         _boxes(edge, band, nodes[index], (levels[index], levels[index + 1] - drops[index]), width)
         for index, (edge, band) in enumerate(zip(edges, bands, strict=True))
     )
-    arrivals = tuple(
-        _arrivals(group, above, drop, width)
-        for group, above, drop in zip(groups, nodes[1:], drops, strict=True)
-    )
+    arrivals = tuple(map(partial(_arrivals, width), groups, nodes[1:], drops))
     return Layout(
         width=width, height=float(levels[-1]), nodes=nodes, arrivals=arrivals, boxes=boxes
     )
@@ -135,7 +123,7 @@ def _drop(group: Grouping, share: float | None) -> float:
     return DROP if share is None else min(DROP, 0.15 * share)
 
 
-def _arrivals(group: Grouping, nodes: Array, drop: float, width: float) -> Array:
+def _arrivals(width: float, group: Grouping, nodes: Array, drop: float) -> Array:
     """Return where edges end, shape (out, 2): at sums, and at factors side by side."""
     spaces = np.diff(np.sort(nodes[np.isfinite(nodes[:, 0]), 0]))
     slot = float(spaces.min(initial=width))
@@ -185,13 +173,11 @@ def _band(count: Array, shown: Array, width: float, room: float | None) -> _Band
     return best if best is not None else _Band(rows=1, columns=count, pitch=PITCH)
 
 
-def _band_height(band: _Band, width: float, height: float | None, layers: int) -> float:
-    if height is not None:
-        return height / layers
+def _band_height(band: _Band, width: float) -> float:
     return band.rows * band.pitch + 2 * max(FAN, 0.6 * band.pitch) + SLOPE * width
 
 
-def _across(shown: Array, band: _Band | None, width: float) -> Array:
+def _across(width: float, shown: Array, band: _Band | None) -> Array:
     """Return the x of every node: the middle of its group of boxes, else evenly spread."""
     xs = np.full(len(shown), np.nan)
     n = int(shown.sum())

@@ -10,13 +10,13 @@ from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
 from kanlens.errors import DataError
-from kanlens.plotting.style import STYLE, Array, axes_for, check_axes, context, tidy
+from kanlens.plotting.style import STYLE, Array, axes_for, numbers, picture, tidy
 
 SIZE = (STYLE.column, 0.66 * STYLE.column)
 DECADES = 20.0  # ratio of largest to smallest loss beyond which the axis is logarithmic
 
 
-@context()
+@picture("plot.pruning")
 def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the loss against the number of edges left while edges were removed.
 
@@ -48,18 +48,16 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
     'edges left'
     """
     call = "plot.pruning"
-    check_axes(ax, call=call)
     before = getattr(result, "edges_before", None)
     frame = _frame(result, ("edges_left", "loss_after"), call, empty=before is not None)
-    edges = frame["edges_left"].to_numpy(dtype=np.float64)
-    losses = frame["loss_after"].to_numpy(dtype=np.float64)
+    edges, losses = numbers(frame["edges_left"]), numbers(frame["loss_after"])
     if before is not None:
         edges = np.concatenate([[before], edges])
         losses = np.concatenate([[result.loss_before], losses])
     curve = getattr(result, "curve", None)
     if curve is not None:
-        edges, losses = (curve[name].to_numpy(dtype=np.float64) for name in ("edges_left", "loss"))
-    ax = axes_for(ax, SIZE, call=call)
+        edges, losses = numbers(curve["edges_left"]), numbers(curve["loss"])
+    ax = axes_for(ax, SIZE)
     tidy(ax)
     marker: Any = {"marker": "o", "markersize": 3.0 if len(edges) <= 60 else 0.0}
     ax.plot(edges, losses, color=STYLE.accent, label="loss", zorder=3, **marker)
@@ -85,7 +83,7 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-@context()
+@picture("plot.history")
 def history(result: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the loss in training, step by step.
 
@@ -118,13 +116,11 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
     1
     """
     call = "plot.history"
-    check_axes(ax, call=call)
     frame = _frame(result, ("step", "loss"), call)
-    steps = frame["step"].to_numpy(dtype=np.float64)
-    lines = {"training": frame["loss"].to_numpy(dtype=np.float64)}
+    steps, lines = numbers(frame["step"]), {"training": numbers(frame["loss"])}
     if "validation_loss" in frame and frame["validation_loss"].notna().any():
-        lines["held-out rows"] = frame["validation_loss"].to_numpy(dtype=np.float64)
-    ax = axes_for(ax, SIZE, call=call)
+        lines["held-out rows"] = numbers(frame["validation_loss"])
+    ax = axes_for(ax, SIZE)
     tidy(ax)
     marker: Any = {"marker": "o", "markersize": 3.0} if len(steps) < 3 else {}
     looks = ((STYLE.accent, "-"), (STYLE.series[1], (0, (4, 1.5))))

@@ -6,15 +6,15 @@ also said by a position, a marker, a sign or a lightness, so that greyscale prin
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -106,20 +106,34 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@contextlib.contextmanager
-def context() -> Iterator[None]:
-    """Draw with the settings of kanlens; afterwards those of the caller are back."""
-    with mpl.rc_context(SETTINGS):
-        yield
+Draw = TypeVar("Draw", bound=Callable[..., Axes])
+context = partial(mpl.rc_context, SETTINGS)  # afterwards the settings of the caller are back
 
 
-def axes_for(ax: Axes | None, size: tuple[float, float], *, call: str, bare: bool = False) -> Axes:
+def picture(call: str) -> Callable[[Draw], Draw]:
+    """Make a public function draw in our style, on an `ax` that is None or an Axes."""
+
+    def made(draw: Draw) -> Draw:
+        @wraps(draw)
+        def checked(*given: Any, ax: Axes | None = None, **options: Any) -> Axes:
+            if ax is not None and not isinstance(ax, Axes):
+                advice = "Pass one Axes, such as fig.subplots() returns, or leave ax out"
+                text = message(call, "ax to be an Axes or None", type(ax).__name__, advice)
+                raise DTypeError(text)
+            with context():
+                return draw(*given, ax=ax, **options)
+
+        return cast("Draw", checked)
+
+    return made
+
+
+def axes_for(ax: Axes | None, size: tuple[float, float], *, bare: bool = False) -> Axes:
     """Return the axes to draw on: `ax`, or those of a new figure of `size` inches.
 
     A new figure is made by pyplot, so that notebooks show it and ``pyplot.close`` frees it. Bare
     axes fill their figure, leaving no room for ticks.
     """
-    check_axes(ax, call=call)
     if ax is not None:
         return ax
     from matplotlib import pyplot
@@ -127,14 +141,6 @@ def axes_for(ax: Axes | None, size: tuple[float, float], *, call: str, bare: boo
     if bare:
         return cast("Axes", pyplot.figure(figsize=size).add_axes((0, 0, 1, 1)))
     return cast("Axes", pyplot.figure(figsize=size, layout="constrained").add_subplot())
-
-
-def check_axes(ax: object, *, call: str) -> None:
-    """Refuse an `ax` that is neither None nor an Axes, such as a figure or a list of axes."""
-    if ax is not None and not isinstance(ax, Axes):
-        got = type(ax).__name__
-        advice = "Pass one Axes, such as fig.subplots() returns, or leave ax out"
-        raise DTypeError(message(call, "ax to be an Axes or None", got, advice))
 
 
 def numbers(values: Any) -> Array:
@@ -197,10 +203,8 @@ def size_in_inches(ax: Axes) -> tuple[float, float]:
 
 def tidy(ax: Axes) -> None:
     """Take away the upper and the right border of `ax`, and set lines and numbers to our sizes."""
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_linewidth(0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_linewidth(0.6)
     ax.tick_params(labelsize=STYLE.small, width=0.6, length=2.5)
     for axis in (ax.xaxis, ax.yaxis):
         axis.label.set_fontsize(STYLE.text)

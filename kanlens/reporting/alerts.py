@@ -71,22 +71,17 @@ def _performance(content: Content) -> Alerts:
         return
     if performance["task"] == "regression":
         r2 = performance["r2"]
-        if r2 is None or r2 >= POOR:
-            return
+        poor = r2 is not None and r2 < POOR
+        text = f"The model explains little of the target (R² {number(r2)})."
+    else:
+        accuracy, majority = performance["accuracy"], performance["majority_share"]
+        poor = accuracy <= majority
         text = (
-            f"The model explains little of the target (R² {number(r2)}). What follows describes "
-            f"the model, not the world."
+            f"Always naming the most frequent class is as good: accuracy {percent(accuracy)}, that "
+            f"class {percent(majority)}."
         )
-        yield _alert("poor_fit", text)
-        return
-    accuracy, majority = performance["accuracy"], performance["majority_share"]
-    if accuracy > majority:
-        return
-    text = (
-        f"Always naming the most frequent class is as good: accuracy {percent(accuracy)}, that "
-        f"class {percent(majority)}. What follows describes the model, not the world."
-    )
-    yield _alert("poor_fit", text)
+    if poor:
+        yield _alert("poor_fit", f"{text} What follows describes the model, not the world.")
 
 
 def _formula(content: Content) -> Alerts:
@@ -108,8 +103,7 @@ def _formula(content: Content) -> Alerts:
         text = "The formula is not finite everywhere within 5% beyond the ranges of the data."
         yield _alert("formula_edges", text)
     if receipt["spline_edges"]:
-        names = [f"{name}" for name in receipt["spline_edges"]]
-        text = f"Parts of the formula are still splines: {listed(names)}."
+        text = f"Parts of the formula are still splines: {listed(receipt['spline_edges'])}."
         yield _alert("formula_splines", text, warning=False)
 
 

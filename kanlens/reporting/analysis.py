@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
-from kanlens.checks import check_choice, message, reworded
-from kanlens.errors import DTypeError, InvalidValueError, KanlensError, MethodError
+from kanlens.checks import check_choice, message
+from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.model.recording import Trace, edge_moments, trace
 from kanlens.progress import progress_bar
 from kanlens.reporting.planning import Plan, make_plan
@@ -202,24 +202,17 @@ def _of_rows(found: Attribution, rows: list[int] | slice) -> Attribution:
 def explain(
     subject: Subject, method: str, background: Tensor, request: Request, rows: Tensor
 ) -> Attribution:
-    """Attribute some rows; errors speak of the report."""
-    try:
-        found = attribute(
-            subject.model,
-            subject.x[rows],
-            method=method,
-            background=background if METHODS[method].needs_background else None,
-            target=subject.target,
-            generator=request.generator,
-            progress=False,
-        )
-    except KanlensError as error:
-        raise reworded("report", error) from error
-    if not isinstance(found, Attribution):
-        raise MethodError(
-            message("report", "a method for single rows", repr(method), "Name another")
-        )
-    return found
+    """Attribute some rows by a method for single ones, as all are that a report is asked for."""
+    found = attribute(
+        subject.model,
+        subject.x[rows],
+        method=method,
+        background=background if METHODS[method].needs_background else None,
+        target=subject.target,
+        generator=request.generator,
+        progress=False,
+    )
+    return cast("Attribution", found)
 
 
 def _pairs(
@@ -265,12 +258,10 @@ def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
         except MethodError as error:
             wrong = next((name for name in names if repr(name) in str(error)), None)
             if request.methods is not None or wrong is None or len(names) == 1:
-                raise reworded("report", error) from error
+                raise
             names.remove(wrong)
             refused[wrong] = str(error)
             plan.left_out.update(refused)
-        except KanlensError as error:
-            raise reworded("report", error) from error
 
 
 def _formula(subject: Subject, request: Request) -> SymbolicResult | None:
@@ -279,11 +270,8 @@ def _formula(subject: Subject, request: Request) -> SymbolicResult | None:
         return given
     from kanlens.symbolic.pipeline import symbolize
 
-    try:
-        y = subject.y if subject.y is None else subject.y.cpu()
-        return symbolize(subject.model, subject.x, y, generator=request.generator)
-    except KanlensError as error:
-        raise reworded("report", error) from error
+    y = subject.y if subject.y is None else subject.y.cpu()
+    return symbolize(subject.model, subject.x, y, generator=request.generator)
 
 
 def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int, str], ...]:

@@ -138,8 +138,7 @@ def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Pictur
     if found is None:
         return
     if found["task"] == "classification":
-        yield _roc(found)
-        yield _calibration(found)
+        yield from _classification(found)
         return
     subject, place = analysis.subject, analysis.subject.target
     picks = spread(subject.rows, POINTS)
@@ -181,15 +180,22 @@ def _paint_residuals(output: Any, error: Any, unit: str, *, ax: Axes) -> None:
     ax.set_ylabel(f"predicted \N{MINUS SIGN} true{in_unit(unit)}")
 
 
-def _roc(found: dict[str, Any]) -> Picture:
+def _classification(found: dict[str, Any]) -> Iterator[Picture]:
     classes = [one for one in found["classes"] if one["roc"]]
     shown = classes[1:] if len(found["classes"]) == 2 else classes[: len(STYLE.series)]
-    return draw(
+    yield draw(
         partial(_paint_roc, shown),
         (3.2, 3.1),
         alt="ROC curves",
         caption="Each class against the rest. The straight line is chance.",
         title="ROC",
+    )
+    yield draw(
+        partial(_paint_calibration, found),
+        (3.2, 3.1),
+        alt="Calibration curve: observed shares against predicted probabilities",
+        caption="On the line, probabilities are honest. Larger dots stand for more rows.",
+        title="Calibration",
     )
 
 
@@ -210,16 +216,6 @@ def _paint_diagonal(ax: Axes, room: float) -> None:
     tidy(ax)
     ax.plot([0, 1], [0, 1], color=STYLE.muted, linewidth=0.7, zorder=1)
     ax.set(xlim=(-room, 1 + room), ylim=(-room, 1 + room), aspect="equal")
-
-
-def _calibration(found: dict[str, Any]) -> Picture:
-    return draw(
-        partial(_paint_calibration, found),
-        (3.2, 3.1),
-        alt="Calibration curve: observed shares against predicted probabilities",
-        caption="On the line, probabilities are honest. Larger dots stand for more rows.",
-        title="Calibration",
-    )
 
 
 def _paint_calibration(found: dict[str, Any], *, ax: Axes) -> None:

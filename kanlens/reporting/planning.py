@@ -18,8 +18,8 @@ from kanlens.attribution.problem import Problem, is_additive
 from kanlens.attribution.shapley.fourier import expand
 from kanlens.attribution.shapley.games import LIMIT, Game, games, players
 from kanlens.attribution.shapley.values import BOUND
-from kanlens.checks import check_rows, reworded
-from kanlens.errors import KanlensError, MethodError
+from kanlens.checks import check_rows
+from kanlens.errors import MethodError
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 from kanlens.reporting.subject import Subject, spread
@@ -109,11 +109,8 @@ def make_plan(
 def _background(subject: Subject, background: Any) -> tuple[Tensor, str]:
     model = subject.model
     if background is not None:
-        try:
-            rows = model.prepare(background, call="background")
-            check_rows("background", rows)
-        except KanlensError as error:
-            raise reworded("report: background", error) from error
+        rows = model.prepare(background, call="report: background")
+        check_rows("report: background", rows)
         return rows, "rows that were passed as background"
     if model.background is not None:
         return model.background.to(subject.x), "rows that the model kept from its training"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from kanlens.attribution.problem import PART, explained_output
-from kanlens.checks import check_rows, reworded
+from kanlens.checks import check_rows
 from kanlens.data.schema import default_schema
 from kanlens.data.tables import Table, read_features
 from kanlens.encoding import prepare_target
-from kanlens.errors import KanlensError
 from kanlens.model.network import KAN
 from kanlens.training.objective import classes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Array = np.ndarray[Any, np.dtype[Any]]
 BINS = 10  # of a calibration curve
@@ -82,10 +78,9 @@ def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
     x = model.prepare(found, call="report")
     check_rows("report", x, least=2)
     index = explained_output(model, target, x, call="report")
-    numbers: Sequence[Any] = range(len(x))
-    frame = data.frame if isinstance(data, Table) else None
-    if frame is not None and frame.index.dtype.kind in "iu":
-        numbers = frame.index.tolist()
+    numbers = list(range(len(x)))
+    if isinstance(data, Table) and data.frame.index.dtype.kind in "iu":
+        numbers = data.frame.index.tolist()
     targets = None if y is None else prepare_target(model, y, len(x), call="report")
     with torch.no_grad():
         output = torch.cat([model(part) for part in x.split(PART)])
@@ -101,29 +96,23 @@ def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
 
 
 def _rows_of(model: KAN, data: Any) -> tuple[Any, Any, str]:
-    """Return x, y or None, and the name of their source."""
+    """Return x, y or None, and the name of their source.
+
+    A table is read again, by name, where the model knows other features or classes than it has.
+    """
     if isinstance(data, Table):
-        return _from_table(model, data)
+        known = data.feature_names == model.feature_names
+        known = known and data.schema.class_labels == model.class_labels
+        if known or model.schema == default_schema(model.widths[0], model.widths[-1]):
+            return data.x, data.y, data.source
+        again = read_features(data.frame, model.schema, call="report")
+        return again.x, again.y, data.source
     if isinstance(data, str | os.PathLike) or hasattr(data, "iloc"):
         table = read_features(data, model.schema, call="report")
         return table.x, table.y, table.source
     if isinstance(data, tuple) and len(data) == 2:
         return data[0], data[1], "DataFrame" if hasattr(data[0], "iloc") else "arrays"
     return data, None, "arrays"
-
-
-def _from_table(model: KAN, table: Table) -> tuple[Tensor, Tensor | None, str]:
-    """Return the rows of a table; by name where the model knows other features or classes."""
-    known = table.feature_names == model.feature_names
-    known = known and table.schema.class_labels == model.class_labels
-    unnamed = model.schema == default_schema(model.widths[0], model.widths[-1])
-    if not known and not unnamed:
-        try:
-            table_again = read_features(table.frame, model.schema, call="report")
-        except KanlensError as error:
-            raise reworded("report", error) from error
-        return table_again.x, table_again.y, table.source
-    return table.x, table.y, table.source
 
 
 def spread(rows: int, most: int) -> Tensor:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kanlens.checks import check_count, check_generator
+from kanlens.checks import check_count, check_generator, reworded
+from kanlens.errors import KanlensError
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
@@ -196,6 +197,8 @@ def report(
     except KeyboardInterrupt:
         Interruption(happened=True).warn("report", "Nothing is written; call it again")
         raise
+    except KanlensError as error:
+        raise reworded("report", error) from error
     return found
 
 

@@ -13,7 +13,6 @@ from kanlens import plotting
 from kanlens.errors import DTypeError, OutputError
 from kanlens.plotting.style import (
     STYLE,
-    axes_for,
     context,
     fitted,
     literal,
@@ -78,13 +77,13 @@ def test_fitted_text_is_as_wide_as_its_place() -> None:
     assert fitted("age", 1.0, 8.0) == "age"
 
 
-def test_axes_for_refuses_a_figure() -> None:
+def test_a_figure_is_no_axes() -> None:
     text = (
-        "plot.x: expected ax to be an Axes or None, got Figure. "
+        "plot.pruning: expected ax to be an Axes or None, got Figure. "
         "Pass one Axes, such as fig.subplots() returns, or leave ax out."
     )
     with pytest.raises(DTypeError, match=re.escape(text)):
-        axes_for(Figure(), (1, 1), call="plot.x")  # type: ignore[arg-type]
+        plotting.pruning(None, ax=Figure())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])

@@ -9,15 +9,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from kanlens.data.cell_parsing import category_texts, missing_cells, parse_numbers
-from kanlens.data.column_types import (
-    Column,
+from kanlens.data.cell_parsing import Column, category_texts, missing_cells, parse_numbers
+from kanlens.data.columns import (
     check_quantities,
+    choose_columns,
     class_labels,
     column_features,
     is_classes,
 )
-from kanlens.data.columns import choose_columns
 from kanlens.errors import DataError
 
 
