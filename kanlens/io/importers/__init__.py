@@ -1,6 +1,6 @@
 """Models of other libraries: recognized by their tensors, rebuilt as a KAN.
 
-One file per library, each with an `Importer`, listed in `IMPORTERS`.
+One file per library, each with layouts, listed in `IMPORTERS`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from kanlens.files import read_frame
 from kanlens.io.checkpoint import FORMAT, check_sound, load
 from kanlens.io.importers import polynomials, pykan, series, splines
 from kanlens.io.importers.containers import located
-from kanlens.io.importers.efficient_kan import EFFICIENT_KAN
-from kanlens.io.importers.layouts import importer, join, stem_of
+from kanlens.io.importers.layouts import Layout, join, stem_of
 from kanlens.io.importers.live import check_live
 from kanlens.io.importers.settings import CALL, ImportOptions
-from kanlens.io.importers.source import Importer, Source, sources
+from kanlens.io.importers.source import Source, sources
 from kanlens.io.tensor_files import check_file, first_bytes, printable, read_metadata
 from kanlens.model.acceptance import HasNetwork, held_network
 from kanlens.model.network import KAN
@@ -38,10 +37,7 @@ if TYPE_CHECKING:
 
     TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame
 
-IMPORTERS: tuple[Importer, ...] = (
-    *map(importer, (*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *splines.LAYOUTS)),
-    EFFICIENT_KAN,
-)
+IMPORTERS = (*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *splines.LAYOUTS)
 """Libraries that are recognized, the more special layouts first."""
 
 
@@ -156,7 +152,7 @@ def _read(source: Any, options: ImportOptions, part: str | None) -> KAN:
     return model
 
 
-def _converted(importer: Importer, found: Source, options: ImportOptions) -> KAN:
+def _converted(importer: Layout, found: Source, options: ImportOptions) -> KAN:
     """Make a KAN; what goes wrong is the tensors' fault."""
     try:
         return importer.convert(found, options)
@@ -221,7 +217,7 @@ def list_kans(source: Any) -> list[FoundKAN]:
     for index, one in enumerate(sources(held_network(CALL, source))):
         taken: set[str] = set()
         for known in IMPORTERS:
-            for parent, tensors in known.layers(one.state).items():
+            for parent, tensors in known.groups(one.state).items():
                 keys = {join(parent, name) for name in tensors}
                 name = stem_of(parent).removesuffix("layers").rstrip(".")
                 if not keys & taken and (index, name) not in found:
@@ -231,7 +227,7 @@ def list_kans(source: Any) -> list[FoundKAN]:
     return list(found.values())
 
 
-def _listed(name: str, known: Importer, part: Source) -> FoundKAN:
+def _listed(name: str, known: Layout, part: Source) -> FoundKAN:
     try:
         model = _converted(known, part, ImportOptions())
     except KanlensError as error:
@@ -253,13 +249,10 @@ def _refuse_options(options: ImportOptions) -> None:
         raise InvalidValueError(message(CALL, expected, got, advice))
 
 
-def _recognized(candidates: list[Source]) -> tuple[Importer, Source]:
+def _recognized(candidates: list[Source]) -> tuple[Layout, Source]:
     """Return the one state dict that an importer knows, with that importer."""
-    found = [
-        (next(importer for importer in IMPORTERS if importer.matches(source.state)), source)
-        for source in candidates
-        if any(importer.matches(source.state) for importer in IMPORTERS)
-    ]
+    known = ([one for one in IMPORTERS if one.groups(source.state)] for source in candidates)
+    found = [(one[0], source) for one, source in zip(known, candidates, strict=True) if one]
     if len(found) == 1:
         return found[0]
     if found:
@@ -267,10 +260,10 @@ def _recognized(candidates: list[Source]) -> tuple[Importer, Source]:
         advice = "Pass the one to be imported"
         raise InvalidValueError(message(CALL, "one model", f"{len(found)} ({got})", advice))
     libraries = (one for importer in IMPORTERS for one in importer.library.split(", "))
-    known = ", ".join(sorted({library.split()[0] for library in libraries}, key=str.lower))
+    names = ", ".join(sorted({library.split()[0] for library in libraries}, key=str.lower))
     largest = max(candidates, key=lambda source: len(source.state), default=None)
     got = _keys(largest.state) if largest is not None and largest.state else "no tensors"
-    expected = f"a model of {known}"
+    expected = f"a model of {names}"
     raise FileFormatError(message(CALL, expected, got, "Pass the state dict of the KAN"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from kanlens.checks import message
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
 from kanlens.io.importers.inert import attribute, class_of, path_of
 from kanlens.io.importers.settings import CALL, ImportOptions
-from kanlens.io.importers.source import Importer, Source
+from kanlens.io.importers.source import Source
 from kanlens.io.importers.stages import (
     Affine,
     Norm,
@@ -34,6 +34,10 @@ _ADVICE = "The tensors are not those of one layer; save the model again"
 _SILENT = ("Dropout", "Dropout1d", "Identity", "Flatten")  # nothing in eval mode
 _SPOKEN = {"SiLU": "silu", "GELU": "gelu", "Tanh": "tanh"}
 _KINKED = ("ReLU", "LeakyReLU")
+_SCALING = (  # the range is infinite where a feature has none
+    *("input_shift", "input_scale", "output_shift", "output_scale"),
+    *("input_low", "input_high"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,7 @@ class Layout:
     marks: str  # with spaces between
     others: str = ""
     fits: Callable[[Tensors], bool] = lambda tensors: True
-    base: str = "silu"  # the function beside the splines by default
+    usual: str = "silu"  # the function beside the splines
     tolerance: float = 1e-9
 
     def groups(self, state: Mapping[str, Tensor]) -> dict[str, Tensors]:
@@ -60,6 +64,41 @@ class Layout:
                 if all(mark in group for mark in marks) and self.fits(group):
                     found[parent] = group
         return found
+
+    def convert(self, source: Source, options: ImportOptions) -> KAN:
+        """Make a KAN of one layer, or of layers in a row and what is between them."""
+        scaling = _scaling(source.state, next(iter(self.groups(source.state))))
+        model = network(self._stages(source, options, set(scaling)), options)
+        for key, tensor in scaling.items():
+            name = key.rpartition(".")[2]
+            width = model.widths[0] if name.startswith("input_") else model.widths[-1]
+            getattr(model, name).copy_(checked(key, tensor, width))
+        model.holds_inputs = bool(model.input_low.isfinite().any())
+        return model
+
+    def _stages(self, source: Source, options: ImportOptions, passed: set[str]) -> list[Stage]:
+        """Return the stages of layers of this kind, and of torch's between them.
+
+        Every tensor is of one of these, or is among those `passed` over.
+        """
+        found = {name: (self, tensors) for name, tensors in self.groups(source.state).items()}
+        stems = {stem_of(parent) for parent in found}
+        own = {join(parent, name) for parent, (_, tensors) in found.items() for name in tensors}
+        rest = {key: tensor for key, tensor in source.state.items() if key not in own}
+        for other in BETWEEN:
+            for parent, tensors in other.groups(rest).items():
+                if _INDEXED.fullmatch(parent) and stem_of(parent) in stems:
+                    found.setdefault(parent, (other, tensors))
+        stages: list[Stage] = []
+        for parent in in_order(list(found), source):
+            if parent not in found:
+                stages += _silent(source, parent, stages)
+                continue
+            kind, tensors = found[parent]
+            stages += kind.read(Group(parent, tensors, kind, source, options))
+            passed |= {join(parent, name) for name in tensors}
+        refuse_others(source, passed)
+        return stages
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +143,32 @@ class Group:
         """Return the name of the function beside the splines."""
         names = ("base_name", "base_activation", "base_fun_name")
         found = (self.known(name) for name in names)
-        return self.options.base(next((one for one in found if one is not None), self.layout.base))
+        return self.options.base(next((one for one in found if one is not None), self.layout.usual))
+
+    def beside(
+        self, weight: Tensor, base: str = "", scaler: str = "", bias: str = "", mask: str = ""
+    ) -> dict[str, Any]:
+        """Return what `Edges` have beside weights (out, in, n), as far as there is one so named."""
+        (n_out, n_in), known = weight.shape[:2], self.tensors.get(scaler)
+        scale = self.find(
+            scaler, *((1,) if known is not None and known.dim() == 1 else (n_out, n_in))
+        )
+        found = self.find(base, n_out, n_in)
+        return {
+            "base": weight.new_zeros(n_out, n_in) if found is None else found,
+            "activation": "zero" if found is None else self.base(),
+            "scaler": None if scale is None else scale.expand(n_out, n_in),
+            "bias": self.find(bias, n_out),
+            "mask": self.find(mask, n_out, n_in),
+        }
+
+
+def _scaling(state: Mapping[str, Tensor], layer: str) -> Tensors:
+    """Return scaling and range of the inputs of a kanlens network; empty for other networks."""
+    own, _, last = stem_of(layer).rpartition(".")  # "model", "layers" of "model.layers.0"
+    if last != "layers" or not all(join(own, name) in state for name in _SCALING[:4]):
+        return {}
+    return {key: state[key] for name in _SCALING if (key := join(own, name)) in state}
 
 
 def join(parent: str, name: str) -> str:
@@ -126,51 +190,6 @@ def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
         expected = f"{key} to be a dense tensor of floating dtype"
         raise DTypeError(message(CALL, expected, got, "Save the model in float32 or float64"))
     return tensor.detach()
-
-
-def importer(layout: Layout) -> Importer:
-    """Return the importer of networks that are a row of layers of one kind."""
-
-    def convert(source: Source, options: ImportOptions) -> KAN:
-        return network(row(source, options, layout), options)
-
-    return Importer(
-        library=layout.library,
-        layout=", ".join(layout.marks.split()[:2]),
-        matches=lambda state: bool(layout.groups(state)),
-        convert=convert,
-        layers=layout.groups,
-        tolerance=layout.tolerance,
-    )
-
-
-def row(
-    source: Source, options: ImportOptions, layout: Layout, passed: Iterable[str] = ()
-) -> list[Stage]:
-    """Return the stages of one layer, or of numbered layers in a row.
-
-    Every tensor is of a layer of that kind or of torch's linear and normalizing layers between
-    them, or is among those `passed` over.
-    """
-    found = {parent: (layout, tensors) for parent, tensors in layout.groups(source.state).items()}
-    stems = {stem_of(parent) for parent in found}
-    own = {join(parent, name) for parent, (_, tensors) in found.items() for name in tensors}
-    for other in BETWEEN:
-        rest = {key: tensor for key, tensor in source.state.items() if key not in own}
-        for parent, tensors in other.groups(rest).items():
-            if _INDEXED.fullmatch(parent) and stem_of(parent) in stems:
-                found.setdefault(parent, (other, tensors))
-    order = in_order(list(found), source)
-    stages: list[Stage] = []
-    for parent in order:
-        if parent not in found:
-            stages += _silent(source, parent, stages)
-            continue
-        kind, tensors = found[parent]
-        stages += kind.read(Group(parent, tensors, kind, source, options))
-    own = {join(parent, name) for parent, (_, tensors) in found.items() for name in tensors}
-    refuse_others(source, own | set(passed))
-    return stages
 
 
 def stem_of(parent: str) -> str:

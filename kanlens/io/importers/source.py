@@ -6,7 +6,7 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -27,7 +27,7 @@ from kanlens.io.importers.containers import (
     state_of,
 )
 from kanlens.io.importers.inert import Inert, submodule
-from kanlens.io.importers.settings import CALL, ImportOptions
+from kanlens.io.importers.settings import CALL
 from kanlens.io.tensor_files import (
     check_file,
     first_bytes,
@@ -35,7 +35,6 @@ from kanlens.io.tensor_files import (
     printable,
     read_safetensors,
 )
-from kanlens.model.network import KAN
 
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
 _UNREADABLE = (
@@ -122,18 +121,6 @@ _SPELLINGS += [
         (r"linear\.(?P<rest>weight|bias)", "{stem}layers.{depth}.{rest}"),
     )
 ]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Importer:
-    """How the models of one library are recognized, by the tensors of `layout`, and rebuilt."""
-
-    library: str
-    layout: str
-    matches: Callable[[Mapping[str, Tensor]], bool]
-    convert: Callable[[Source, ImportOptions], KAN]
-    layers: Callable[[Mapping[str, Tensor]], Mapping[str, Mapping[str, Tensor]]] = lambda state: {}
-    tolerance: float = 1e-9  # of a float64 module against the formula; infinite: it is not asked
 
 
 def sources(given: object) -> list[Source]:

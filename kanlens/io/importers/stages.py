@@ -90,6 +90,10 @@ class Edges:
         changed["series_weight"] = series
         return replace(self, base=self.base * column, **changed)  # type: ignore[arg-type]
 
+    def on(self, low: float, high: float) -> Edges:
+        """Return edges with a grid of one interval, which shows where they are of interest."""
+        return replace(self, knots=uniform(low, high, 1, 1, self.base, self.widths[0]))
+
     def layer(self, dtype: torch.dtype, device: torch.device) -> KANLinear:
         """Build the layer."""
         n_in, n_out = self.widths

@@ -14,7 +14,8 @@ from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, Missi
 from kanlens.io import importers
 from kanlens.io.checkpoint import load, save
 from kanlens.io.importers import import_model
-from kanlens.io.importers.source import Importer
+from kanlens.io.importers.layouts import Layout
+from kanlens.io.importers.stages import linear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 
@@ -257,17 +258,11 @@ def test_extrapolation_is_checked(state):
 
 
 def test_another_library_is_one_entry(monkeypatch, state):
-    def convert(source, options):
-        return KAN([len(source.state), 1], feature_names=options.feature_names)
-
-    other = Importer(
-        library="other",
-        layout="rbf.weight",
-        matches=lambda found: "rbf.weight" in found,
-        convert=convert,
+    other = Layout(
+        "other", lambda group: [linear("", group.get("rbf.weight", 1, None), None)], "rbf.weight"
     )
     monkeypatch.setattr(importers, "IMPORTERS", (*importers.IMPORTERS, other))
-    found = import_model({"rbf.weight": torch.ones(1)}, feature_names=["a"])
+    found = import_model({"rbf.weight": torch.ones(1, 1)}, feature_names=["a"])
     assert found.feature_names == ("a",)
     assert import_model(state).widths == (3, 4, 1)
     with pytest.raises(FileFormatError, match=r", other, .*, got tensors 'w'\."):
