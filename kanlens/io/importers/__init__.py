@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,9 +23,10 @@ from kanlens.encoding import adopt_data
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError
 from kanlens.files import read_frame
 from kanlens.io.checkpoint import FORMAT, check_sound, load
-from kanlens.io.importers import polynomials, pykan, series, splines
+from kanlens.io.importers import jax_kan, polynomials, pykan, series, splines
 from kanlens.io.importers.containers import located
-from kanlens.io.importers.layouts import Layout, join, stem_of
+from kanlens.io.importers.inert import attribute
+from kanlens.io.importers.layouts import Layout, join, names_below, stem_of
 from kanlens.io.importers.live import check_live
 from kanlens.io.importers.settings import CALL, ImportOptions
 from kanlens.io.importers.source import Source, sources
@@ -37,7 +39,9 @@ if TYPE_CHECKING:
 
     TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame
 
-IMPORTERS = (*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *splines.LAYOUTS)
+IMPORTERS = (
+    *(*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *jax_kan.LAYOUTS, *splines.LAYOUTS),
+)
 """Libraries that are recognized, the more special layouts first."""
 
 
@@ -147,8 +151,10 @@ def _read(source: Any, options: ImportOptions, part: str | None) -> KAN:
     model = _converted(importer, found, options)
     options.refuse_unused(importer.library)
     check_sound(CALL, model, InvalidValueError)
-    if isinstance(found.module, nn.Module) and options.extrapolation is None:
-        check_live(found.module, model, importer.tolerance)
+    live: Any = found.module
+    live = live if isinstance(live, nn.Module) else attribute(live, "live")
+    if live is not None and options.extrapolation is None:
+        check_live(live, model, importer.tolerance)
     return model
 
 
@@ -217,19 +223,30 @@ def list_kans(source: Any) -> list[FoundKAN]:
     for index, one in enumerate(sources(held_network(CALL, source))):
         taken: set[str] = set()
         for known in IMPORTERS:
-            for parent, tensors in known.groups(one.state).items():
-                keys = {join(parent, name) for name in tensors}
-                name = stem_of(parent).removesuffix("layers").rstrip(".")
+            for name, keys in _networks(known, one).items():
                 if not keys & taken and (index, name) not in found:
-                    part = one.below(name) if name else one
-                    found[index, name] = _listed(name, known, part)
+                    found[index, name] = _listed(known, one, name)
                 taken |= keys
     return list(found.values())
 
 
-def _listed(name: str, known: Layout, part: Source) -> FoundKAN:
+def _networks(known: Layout, source: Source) -> dict[str, set[str]]:
+    """Return the names of networks of one library, and the tensors of their layers."""
+    found: dict[str, set[str]] = {}
+    groups = known.groups(source.state)
+    heads = Counter(parent.rpartition(".")[0] for parent in groups if stem_of(parent) == parent)
+    for parent, tensors in groups.items():
+        name, head = stem_of(parent).removesuffix("layers").rstrip("."), parent.rpartition(".")[0]
+        if stem_of(parent) == parent and heads[head] > 1 and _listed(known, source, head).widths:
+            name = head
+        found.setdefault(name, set()).update(join(parent, key) for key in tensors)
+    return found
+
+
+def _listed(known: Layout, source: Source, name: str) -> FoundKAN:
+    part = source.below(name) if name else source
     try:
-        model = _converted(known, part, ImportOptions())
+        model = _converted(known, part, ImportOptions(settings={"layers": names_below(part, "")}))
     except KanlensError as error:
         return FoundKAN(name=name, library=known.library, reason=str(error))
     return FoundKAN(name=name, library=known.library, widths=model.widths)

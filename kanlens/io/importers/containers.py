@@ -10,10 +10,12 @@ import base64
 import functools
 import io
 import itertools
+import json
 import math
 import os
 import struct
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import Unpickler
@@ -24,7 +26,7 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
+from kanlens.checks import message, optional_module
 from kanlens.errors import FileFormatError
 from kanlens.io.importers.inert import Inert, children, path_of
 from kanlens.io.importers.settings import CALL
@@ -177,6 +179,8 @@ def read_archive(path: Path) -> object:
         If a pickle in it asks for more than what a network is made of.
     """
     names = check_archive(path)
+    if "model.weights.h5" in names:
+        return read_keras(path)
     if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
         raise refusal(path.name, "is a TorchScript program")
     pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
@@ -244,6 +248,58 @@ def state_of(module: Any) -> dict[str, Tensor]:
             if isinstance(name, str) and isinstance(child, Inert)
         ]
     return found
+
+
+# --- files of Keras ----------------------------------------------------------------------------
+
+_KERAS = {  # classes of layers: their names in files, and their tensors in the order kept
+    "KANLinear": ("kan_linear", ("kernel", "bias", "spline", "knots")),
+    "Dense": ("dense", ("kernel", "bias")),
+}
+
+
+def read_keras(path: Path) -> dict[str, Any]:
+    """Return the tensors of a Sequential that Keras saved, ``layers.0.kernel`` and so on."""
+    h5py = optional_module("h5py", call=CALL, extra="keras")
+    with ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+        content = io.BytesIO(archive.read("model.weights.h5"))
+    layers = config["config"]["layers"] if config["class_name"] == "Sequential" else [config]
+    result: dict[str, Any] = {"hyper_parameters": (facts := {})}
+    used: Counter[str] = Counter()
+    with h5py.File(content) as file:
+        for layer in layers:
+            kind, known = str(layer["class_name"]), layer["config"]
+            if kind in ("InputLayer", "Dropout", "Flatten"):
+                continue
+            if kind not in _KERAS or known.get("activation", "linear") != "linear":
+                expected = f"a Sequential of KANLinear and linear Dense layers in {path.name!r}"
+                advice = "Save the part of the model that is one"
+                raise FileFormatError(message(CALL, expected, printable(kind)[:40], advice))
+            stem, names = _KERAS[kind]
+            place = f"layers/{stem}_{used[kind]}" if used[kind] else f"layers/{stem}"
+            number, used[kind] = used.total(), used[kind] + 1
+            names = tuple(n for n in names if n != "bias" or known.get("use_bias", True))
+            places = {name: f"{place}/vars/{i}" for i, name in enumerate(names)}
+            if known.get("use_layernorm", False):
+                norm = enumerate(("gamma", "beta"))
+                places |= {f"layer_norm.{n}": f"{place}/layer_norm/vars/{i}" for i, n in norm}
+            for name, key in places.items():
+                result[f"layers.{number}.{name}"] = _numbers(file, key, len(content.getbuffer()))
+            facts[f"layers.{number}.base_activation"] = known.get("base_activation", "relu")
+    return result
+
+
+def _numbers(file: Any, key: str, most: int) -> Tensor:
+    """Return an array that the file itself holds, as it stands there: no links, no filters."""
+    at = file
+    for part in key.split("/"):
+        if type(at.get(part, getlink=True)).__name__ != "HardLink":
+            raise ValueError(f"no array {key}")
+        at = at[part]
+    if at.dtype.kind != "f" or at.nbytes > most or at.chunks or at.external or at.is_virtual:
+        raise ValueError(f"{key} is no plain array")
+    return torch.from_numpy(at[()])
 
 
 # --- pykan's three files -----------------------------------------------------------------------

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kanlens.checks import message
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
-from kanlens.io.importers.inert import attribute, class_of, path_of
-from kanlens.io.importers.settings import CALL, ImportOptions
+from kanlens.io.importers.inert import attribute, children, class_of, path_of
+from kanlens.io.importers.settings import CALL, ImportOptions, listed_names
 from kanlens.io.importers.source import Source
 from kanlens.io.importers.stages import (
     Affine,
@@ -32,8 +32,7 @@ Size = int | None  # None: any
 _INDEXED = re.compile(r"(?:(.*)\.)?([0-9]{1,6})((?:\.[A-Za-z_]\w*)*)")
 _ADVICE = "The tensors are not those of one layer; save the model again"
 _SILENT = ("Dropout", "Dropout1d", "Identity", "Flatten")  # nothing in eval mode
-_SPOKEN = {"SiLU": "silu", "GELU": "gelu", "Tanh": "tanh"}
-_KINKED = ("ReLU", "LeakyReLU")
+_SPOKEN = ("SiLU", "GELU", "Tanh", "Sigmoid", "Softsign", "ReLU", "ReLU6")
 _SCALING = (  # the range is infinite where a feature has none
     *("input_shift", "input_scale", "output_shift", "output_scale"),
     *("input_low", "input_high"),
@@ -82,15 +81,18 @@ class Layout:
         Every tensor is of one of these, or is among those `passed` over.
         """
         found = {name: (self, tensors) for name, tensors in self.groups(source.state).items()}
-        stems = {stem_of(parent) for parent in found}
+        named = len(found) > 1 and not any(map(_INDEXED.fullmatch, found))
+        stems = {parent.rpartition(".")[0] if named else stem_of(parent) for parent in found}
         own = {join(parent, name) for parent, (_, tensors) in found.items() for name in tensors}
         rest = {key: tensor for key, tensor in source.state.items() if key not in own}
         for other in BETWEEN:
             for parent, tensors in other.groups(rest).items():
-                if _INDEXED.fullmatch(parent) and stem_of(parent) in stems:
+                indexed = _INDEXED.fullmatch(parent)
+                stem = stem_of(parent) if indexed else parent.rpartition(".")[0]
+                if bool(indexed) is not named and stem in stems:
                     found.setdefault(parent, (other, tensors))
         stages: list[Stage] = []
-        for parent in in_order(list(found), source):
+        for parent in in_order(list(found), source, options):
             if parent not in found:
                 stages += _silent(source, parent, stages)
                 continue
@@ -141,7 +143,7 @@ class Group:
 
     def base(self) -> str:
         """Return the name of the function beside the splines."""
-        names = ("base_name", "base_activation", "base_fun_name")
+        names = ("base_name", "base_activation", "base_fun_name", "residual")
         found = (self.known(name) for name in names)
         return self.options.base(next((one for one in found if one is not None), self.layout.usual))
 
@@ -198,20 +200,18 @@ def stem_of(parent: str) -> str:
     return (part[1] or "") if part else parent
 
 
-def in_order(parents: list[str], source: Source) -> list[str]:
+def in_order(parents: list[str], source: Source, options: ImportOptions) -> list[str]:
     """Return the names of layers from input to output: of one, or of numbered ones.
 
-    Modules without tensors, which only a module knows of, are among them.
+    Modules without tensors, which only a module knows of, are among them. Layers with names of
+    their own are in the order that a live module has them in, or that the caller says.
     """
     parts = {parent: _INDEXED.fullmatch(parent) for parent in parents}
     if len(parts) == 1 and None in parts.values():
         return list(parts)
-    heads = {part[1] if part else parent for parent, part in parts.items()}
+    heads = {part[1] if part else parent.rpartition(".")[0] for parent, part in parts.items()}
     if None in parts.values() or len(heads) > 1:
-        shown = ", ".join(repr(parent) for parent in sorted(parts)[:4])
-        got = f"layers {shown}{', ...' if len(parts) > 4 else ''}"
-        advice = "Pass the part that is one KAN, or its layers in order in an nn.Sequential"
-        raise InvalidValueError(message(CALL, f"one KAN in {source.name}", got, advice))
+        return _named(parents, source, options, heads)
     order = dict(sorted((int(part[2]), parent) for parent, part in parts.items() if part))
     head, index = heads.pop() or "", 0
     while index <= max(order) or source.owner(join(head, str(index))) is not None:
@@ -225,6 +225,33 @@ def in_order(parents: list[str], source: Source) -> list[str]:
     return [order[index] for index in sorted(order)]
 
 
+def _named(
+    parents: list[str], source: Source, options: ImportOptions, heads: set[str]
+) -> list[str]:
+    """Return layers with names of their own in order."""
+    options.used.add("layers")
+    given, head = options.settings.get("layers"), min(heads)
+    names = [join(head, name) for name in listed_names(given)] if given else []
+    if not given and len(heads) == 1 and isinstance(source.module, nn.Module):  # which is compared
+        names = [join(head, name) for name in children(source.owner(head), "_modules")]
+    if set(parents) <= set(names):
+        return names
+    shown = ", ".join(repr(parent) for parent in sorted(parents)[:4])
+    got = f"layers {shown}{', ...' if len(parents) > 4 else ''}"
+    advice = "Pass the part that is one KAN, or its layers in order in an nn.Sequential"
+    if len(heads) == 1:
+        order = ",".join(names_below(source, head))
+        advice = f"Pass layers={order!r} if that is their order, with nothing between"
+    raise InvalidValueError(message(CALL, f"one KAN in {source.name}", got, advice))
+
+
+def names_below(source: Source, head: str) -> list[str]:
+    """Return the names of what has tensors below a name, in the order of the tensors."""
+    start = join(head, "")
+    keys = (key.removeprefix(start) for key in source.state if key.startswith(start))
+    return list(dict.fromkeys(key.partition(".")[0] for key in keys))
+
+
 def _silent(source: Source, parent: str, before: list[Stage]) -> list[Stage]:
     """Return the stages of a module without tensors: none, or a function of each node."""
     module, last = source.owner(parent), before[-1] if before else None
@@ -233,11 +260,11 @@ def _silent(source: Source, parent: str, before: list[Stage]) -> list[Stage]:
         return []
     like = getattr(last, "base", getattr(last, "scale", getattr(last, "weight", None)))
     if kind in _SPOKEN and like is not None:
-        return [elementwise(parent, _SPOKEN[kind], len(like), like)]
-    if kind in _KINKED and like is not None:
-        slope = attribute(module, "negative_slope") if kind == "LeakyReLU" else 0.0
-        return [leaky(parent, like.new_tensor([slope]), len(like))]
-    kinds = (*_SILENT, *_SPOKEN, *_KINKED)
+        return [elementwise(parent, kind.lower(), len(like), like)]
+    if kind == "LeakyReLU" and like is not None:
+        slope = like.new_tensor([attribute(module, "negative_slope")])
+        return [leaky(parent, slope, len(like))]
+    kinds = (*_SILENT, *_SPOKEN, "LeakyReLU")
     expected = f"only {', '.join(kinds)} between the layers of {source.name}"
     advice = "Pass the part of the model that is the KAN"
     raise InvalidValueError(message(CALL, expected, f"{kind} as {parent}", advice))
@@ -258,6 +285,11 @@ def refuse_others(source: Source, known: set[str]) -> None:
 
 def _linear(group: Group) -> list[Stage]:
     weight = group.get("weight", None, None)
+    return [linear(group.name, weight, group.find("bias", len(weight)))]
+
+
+def _dense(group: Group) -> list[Stage]:
+    weight = group.get("kernel", None, None).T
     return [linear(group.name, weight, group.find("bias", len(weight)))]
 
 
@@ -286,6 +318,7 @@ def _layer_norm(group: Group) -> list[Stage]:
 BETWEEN = (
     Layout("torch", batch_norm, "running_mean running_var", "weight bias num_batches_tracked"),
     Layout("torch", _linear, "weight", "bias", lambda tensors: tensors["weight"].dim() == 2),
+    Layout("Keras", _dense, "kernel", "bias"),
     Layout("torch", _layer_norm, "weight bias", "", lambda tensors: tensors["weight"].dim() == 1),
 )
 """Layers of torch that stand between layers of a KAN in a row."""

@@ -68,14 +68,13 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
     return _other_jacobi(t, count, float(group.setting("alpha")), float(group.setting("beta")))
 
 
-def _in_chebyshev(group: Group, key: str, weight: Tensor, **beside: str) -> Edges:
+def in_chebyshev(group: Group, key: str, weight: Tensor, **beside: str) -> Edges:
     """Return edges sum_d c_d P_d(tanh x), weights (out, in, d), as series of Chebyshev's T_d."""
     count = weight.shape[2]
     change = _change(lambda t: _basis(group, key, t, count), count).to(weight.device)
     found = (weight.double() @ change).to(weight.dtype)
     edges = series_edges(group, _tanh(count), found[..., 1:], 1.0, 0.0, **beside).on(-2.0, 2.0)
-    constant = found[..., 0].sum(1)
-    return replace(edges, bias=constant if edges.bias is None else edges.bias + constant)
+    return edges.shifted(found[..., 0].sum(1))
 
 
 def _tanh(count: int) -> tuple[str, ...]:
@@ -126,7 +125,7 @@ def _after(group: Group, name: str, width: int, like: Tensor) -> list[Stage]:
 def _polynomials(key: str) -> Callable[[Group], list[Stage]]:
     def read(group: Group) -> list[Stage]:
         weight = group.get(f"{key}_coeffs", None, None, None).transpose(0, 1)
-        edges = _in_chebyshev(group, key, weight, base="base_weights")
+        edges = in_chebyshev(group, key, weight, base="base_weights")
         if "base_weights" not in group.tensors:
             return [edges]
         return [edges, *_after(group, "norm", len(weight), edges.base)]

@@ -150,12 +150,12 @@ def _old_layer(group: Group) -> list[Stage]:
     parts = ("mask", "scale_base", "scale_sp")
     found = [group.get(f"act_fun.{n}", len(coef)).reshape(n_out, n_in) for n in parts]
     knots = extend(cuts, order).reshape(n_out, n_in, -1)
-    spline, knots = _on_shared_knots(coef.reshape(n_out, n_in, -1), knots)
+    spline, knots = on_shared_knots(coef.reshape(n_out, n_in, -1), knots)
     edges = _edges(group, *found, spline=spline, knots=knots)
     return [edges.rescaled(torch.ones_like(bias), bias)]
 
 
-def _on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
+def on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
     """Return coefficients (out, in, basis) and knots (in, knot) of splines with knots of their own.
 
     Where the edges of an input differ, the knots of all are inserted into each, which is exact.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
+from kanlens.functions.rational import rational_name
 from kanlens.io.importers.inert import attribute, class_of
 from kanlens.io.importers.layouts import Group, Layout, batch_norm, join
 from kanlens.io.importers.settings import CALL, SETTINGS
@@ -34,7 +36,7 @@ def series_edges(
     return Edges(name=group.name, series=names, extrapolation="linear", **others)
 
 
-def _bumps(
+def bumps(
     group: Group, weight: Tensor, centers: Tensor, a: Any, name: str = "gaussian", **beside: str
 ) -> Edges:
     """Return edges of one bump around every center (n,) or (in, n); the grid is their range."""
@@ -83,15 +85,15 @@ def _fast_kan(group: Group) -> list[Stage]:
     grid = group.get("rbf.grid", None)
     weight = _packed(group.get("spline_linear.weight", None, None), len(grid))
     if "rbf.inv_denominator" in group.tensors:  # FasterKAN, whose forward has no use for it
-        return _normed(group, _bumps(group, weight, grid, 1.0, "sech^2"))
-    return _normed(group, _bumps(group, weight, grid, 1 / _spacing(group, grid), **_LINE))
+        return _normed(group, bumps(group, weight, grid, 1.0, "sech^2"))
+    return _normed(group, bumps(group, weight, grid, 1 / _spacing(group, grid), **_LINE))
 
 
 def _bsrbf(group: Group) -> list[Stage]:
     """Return splines and Gaussians of the same weights, of normalized inputs."""
     grid = group.get("rbf.grid", None)
     weight = _packed(group.get("spline_weight", None, None), len(grid))
-    edges = _bumps(group, weight, grid, 1 / _spacing(group, grid), base="base_weight")
+    edges = bumps(group, weight, grid, 1 / _spacing(group, grid), base="base_weight")
     knots = group.get("grid", weight.shape[1], None)
     edges = replace(edges, spline=weight, knots=knots, extrapolation="zero")
     norm = [group.get(f"layernorm.{name}", weight.shape[1]) for name in ("weight", "bias")]
@@ -101,14 +103,14 @@ def _bsrbf(group: Group) -> list[Stage]:
 def _rbf_kan(group: Group) -> list[Stage]:
     grid = group.get("rbf_linear.grid", None)
     weight = _packed(group.get("rbf_linear.spline_weight", None, None).T, len(grid))
-    return [_bumps(group, weight, grid, 1 / _spacing(group, grid, "rbf_linear"), **_LINE)]
+    return [bumps(group, weight, grid, 1 / _spacing(group, grid, "rbf_linear"), **_LINE)]
 
 
 def _kanlib(group: Group) -> list[Stage]:
     weight = group.get("coefficients", None, None, None)
     a, grid = (group.get(f"basis.{name}", weight.shape[1], None) for name in ("epsilon", "grid"))
     names = {"base": "weight_residual", "scaler": "weight_spline", "bias": "bias_output"}
-    return [_bumps(group, weight, grid, a, **names)]
+    return [bumps(group, weight, grid, a, **names)]
 
 
 def _relu_kan(group: Group) -> list[Stage]:
@@ -152,7 +154,7 @@ def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
 # --- waves -------------------------------------------------------------------------------------
 
 
-def _waves(group: Group, coefficients: Tensor, **beside: str) -> Edges:
+def waves(group: Group, coefficients: Tensor, **beside: str) -> Edges:
     """Return edges of cosines and sines of 1, 2, ... times x, from (2, out, in, n)."""
     n = coefficients.shape[3]
     weight, k = torch.cat([*coefficients], -1), torch.arange(1, n + 1).repeat(2)
@@ -164,12 +166,12 @@ def _waves(group: Group, coefficients: Tensor, **beside: str) -> Edges:
 def _fourier(group: Group) -> list[Stage]:
     found = group.get("fouriercoeffs", 2, None, None, None)
     bias = group.find("bias", 1, found.shape[1])
-    return _normed(group, replace(_waves(group, found), bias=None if bias is None else bias[0]))
+    return _normed(group, replace(waves(group, found), bias=None if bias is None else bias[0]))
 
 
 def _lkan(group: Group) -> list[Stage]:
     found = group.get("coeff", 2, None, None, None)
-    return [_waves(group, found, base="scale_base", scaler="scale_spline")]
+    return [waves(group, found, base="scale_base", scaler="scale_spline")]
 
 
 def _sine(group: Group) -> list[Stage]:
@@ -209,16 +211,71 @@ def _wavelets(group: Group) -> list[Stage]:
     return [edges, *batch_norm(group, "bn.")]
 
 
-def _refused(group: Group) -> list[Stage]:
-    expected = f"a function of one row in {group.name or group.source.name}"
-    got = "inputs that are scaled by the minimum and maximum of the whole batch"
-    raise InvalidValueError(message(CALL, expected, got, "No other can be imported"))
+# --- rational functions ------------------------------------------------------------------------
 
 
+def _rationals(
+    group: Group, names: list[str], weight: Tensor, own: Tensor, bias: Tensor | None = None
+) -> Edges:
+    """Return edges ``weight_oi F_own(i)(x_i)`` of one function a group."""
+    chosen = torch.nn.functional.one_hot(own, len(names)).to(weight)
+    edges = series_edges(group, tuple(names), weight[..., None] * chosen, 1.0, 0.0)
+    return replace(edges, bias=bias)
+
+
+def _kat(group: Group) -> list[Stage]:
+    """Return the rational functions of neighbors in groups, and the linear layer after these."""
+    weight, bottom = group.get("weight", None, None), group.get("weight_denominator", None, None)
+    top = group.get("weight_numerator", None, None).expand(len(bottom), -1)
+    pairs = zip(top.tolist(), bottom.abs().tolist(), strict=True)
+    names = [rational_name(p, [0.0, *q], even=True) for p, q in pairs]
+    own = torch.arange(weight.shape[1], device=weight.device) // (weight.shape[1] // len(bottom))
+    return [_rationals(group, names, weight, own, group.find("bias", len(weight)))]
+
+
+def _fr_kan(group: Group) -> list[Stage]:
+    """Return rational functions of inputs that take turns, with SiLU beside them."""
+    weight = group.get("ln_weight", None, None).T
+    top, bottom = group.get("w_a", None, None).T, group.get("w_b", None, None).T
+    names = [rational_name(p, q) for p, q in zip(top.tolist(), bottom.tolist(), strict=True)]
+    own = torch.arange(weight.shape[1], device=weight.device) % len(names)
+    edges = _rationals(group, names, weight, own)
+    beside = group.known("need_relu", True)
+    return [replace(edges, base=weight, activation=group.base())] if beside else [edges]
+
+
+# --- what cannot be imported -------------------------------------------------------------------
+
+
+def _refusing(reason: str) -> Callable[[Group], list[Stage]]:
+    def read(group: Group) -> list[Stage]:
+        expected = f"a function of one row in {group.name or group.source.name}"
+        raise InvalidValueError(
+            message(CALL, expected, reason, "list_kans tells what can be imported")
+        )
+
+    return read
+
+
+_BATCH = "inputs that are scaled by the minimum and maximum of the whole batch"
+_IMAGE = "a normalization of the whole image, or its inputs"
+_REFUSED = (
+    ("CVKAN", "realweights complexweights", "edges of complex numbers"),
+    ("KKAN", "input_embedding.C", "networks of many layers as the functions of single inputs"),
+    ("ActNet", "beta Lambda", "inputs scaled by a number (omega0) that no tensor holds"),
+    ("unikan", "nodes.0.weight.0", "functions of its own that no tensor names"),
+    ("torch-conv-kan KACN convolution", "poly_conv.0.weight", _IMAGE),
+    ("torch-conv-kan FastKAN convolution", "base_conv.0.weight rbf.grid", _IMAGE),
+    ("torch-conv-kan KAGN convolution", "base_conv.0.weight poly_weights", _IMAGE),
+    ("torch-conv-kan ReLU-KAN convolution", "base_conv.0.weight phase_low", _IMAGE),
+    ("torchkan KAL", "poly_weights", _BATCH),
+    ("torch-conv-kan KALN", "poly_weight", _BATCH),
+)
 _NORM = "layernorm.weight layernorm.bias"
 LAYOUTS = (
-    Layout("torchkan KAL", _refused, "poly_weights"),
-    Layout("torch-conv-kan KALN", _refused, "poly_weight"),
+    *(Layout(library, _refusing(reason), marks) for library, marks, reason in _REFUSED),
+    Layout("KAT", _kat, "weight_numerator weight_denominator weight", "bias"),
+    Layout("FR-KAN", _fr_kan, "w_a w_b ln_weight"),
     Layout(
         "BSRBF_KAN", _bsrbf, "base_weight spline_weight rbf.grid layernorm.weight", f"{_NORM} grid"
     ),

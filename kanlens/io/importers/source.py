@@ -13,6 +13,7 @@ from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +38,7 @@ from kanlens.io.tensor_files import (
 )
 
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
+_OF_JAX = "c_basis c_res c_spl c_ext bias omega phase c_cos c_sin"
 _UNREADABLE = (
     *(RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError),
     *(AssertionError, ArithmeticError, MemoryError, struct.error, BadZipFile),
@@ -100,7 +102,8 @@ def _respelled(key: str, state: Mapping[str, Tensor]) -> str:
             start, depth = f"{part['stem']}models.0.layers.", 0
             if "{depth}" in layout:  # of the network of the first feature
                 depth = sum(k.startswith(start) and k.endswith("spline_weight") for k in state)
-            return layout.format(**part.groupdict(), depth=depth)
+            place = int(part.groupdict().get("index") or 0)
+            return layout.format(**part.groupdict(), depth=depth, before=place - 1, half=place // 2)
     return key
 
 
@@ -112,6 +115,22 @@ _SPELLINGS = [
     for pattern in (
         rf"(?P<name>{_LIST})\.{_PLACES}",
         r"(?P<name>grid|(sub)?node_(bias|scale))_(?P<index>[0-9]{1,6})(?P<rest>)",
+    )
+]
+_RATIONAL = "weight_(numerator|denominator)"
+_SPELLINGS += [
+    (mark, re.compile(rf"(?P<stem>(.+\.)?){pattern}"), layout)
+    for mark, pattern, layout in (
+        (  # KAT, whose linear layers come after its rational functions
+            "act1.weight_numerator",
+            rf"(act(?=\d\.{_RATIONAL})|fc)(?P<index>\d)\.(?P<rest>{_RATIONAL}|weight|bias)",
+            "{stem}layers.{before}.{rest}",
+        ),
+        (
+            "0.weight_numerator",
+            rf"(?P<index>\d)\.(?P<rest>{_RATIONAL}|weight|bias)",
+            "{stem}layers.{half}.{rest}",
+        ),
     )
 ]
 _SPELLINGS += [
@@ -143,13 +162,40 @@ def sources(given: object) -> list[Source]:
         }
         return [found(f"the module {type(given).__name__}", state, given)]
     if isinstance(given, Mapping):
-        return _state_dicts(given, "the state dict", (), {})
+        found_here = _state_dicts(given, "the state dict", (), {})
+        return found_here or [found("the arrays", _arrays(given))]
+    if not isinstance(given, str | os.PathLike) and (layers := getattr(given, "layers", None)):
+        return [_of_jax(given, list(layers))]
     if not isinstance(given, str | os.PathLike):
         expected = "a path, a Module or a state dict"
         advice = "Pass the trained model, or the name of its file"
         raise DTypeError(message(CALL, expected, type(given).__name__, advice))
     path = check_file(located(given), call=CALL)
     return _in_file(path, read_tensors(path))
+
+
+def _arrays(given: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
+    """Return the arrays of numbers in dicts in dicts, under names with dots."""
+    result: dict[str, Tensor] = {}
+    for key, value in given.items():
+        if isinstance(value, Mapping) and start.count(".") < _DEPTH:
+            result |= _arrays(value, f"{start}{key}.")
+        elif hasattr(value, "__array__") and (array := np.array(value)).dtype.kind in "fi":
+            result[f"{start}{key}"] = torch.from_numpy(array)
+    return result
+
+
+def _of_jax(model: Any, layers: list[Any]) -> Source:
+    """Return a live model of jaxKAN: the arrays of its layers, and their grids."""
+    held = {}
+    for index, layer in enumerate(layers):
+        known = {name: getattr(layer, name, None) for name in _OF_JAX.split()}
+        known["grid"] = getattr(getattr(layer, "grid", None), "item", None)
+        held[str(index)] = {name: one[...] for name, one in known.items() if one is not None}
+    top, row = Inert(), Inert()
+    row.__dict__["_modules"] = {str(index): layer for index, layer in enumerate(layers)}
+    top.__dict__.update(_modules={"layers": row}, live=model)
+    return found(f"the model {type(model).__name__}", _arrays({"layers": held}), top)
 
 
 def _in_file(path: Path, content: object) -> list[Source]:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
-from kanlens.io.importers.layouts import Group, Layout, Tensors
+from kanlens.io.importers.inert import class_of
+from kanlens.io.importers.layouts import Group, Layout, Tensors, batch_norm, join
 from kanlens.io.importers.settings import CALL
 from kanlens.io.importers.stages import Edges, Norm, Stage, leaky, uniform
 from kanlens.splines.spline import extend
@@ -130,14 +131,54 @@ def _convkan(group: Group) -> list[Stage]:
     ]
 
 
-def _torch_conv_kan(group: Group) -> list[Stage]:
-    spline = group.get("spline_weight", None, None, None)
-    n_out, n_in, count = spline.shape
+def _even(group: Group, spline: Tensor) -> Tensor:
+    """Return the knots of torch-conv-kan, which keeps none, for splines (out, in, n)."""
     order = group.setting("spline_order")
     low, high = group.setting("grid_range")
-    knots = uniform(low, high, count - order, order, spline, n_in)
-    edges = spline_edges(group, spline, knots, base="base_weight")
-    return [edges, *_normed(group, n_out, "layer_norm", "prelu")]
+    return uniform(low, high, spline.shape[2] - order, order, spline, spline.shape[1])
+
+
+def _torch_conv_kan(group: Group) -> list[Stage]:
+    spline = group.get("spline_weight", None, None, None)
+    edges = spline_edges(group, spline, _even(group, spline), base="base_weight")
+    return [edges, *_normed(group, len(spline), "layer_norm", "prelu")]
+
+
+def _convolution(group: Group) -> list[Stage]:
+    """Return the KAN on a patch of torch-conv-kan's convolution, which no image normalizes."""
+    base, spline = (
+        group.tensors[f"{name}_conv.0.weight"].flatten(2) for name in ("base", "spline")
+    )
+    n_out, channels, size = base.shape
+    spline = spline.reshape(n_out, channels, -1, size).transpose(2, 3).flatten(1, 2)
+    kind = class_of(group.source.owner(join(group.name, "layer_norm.0")))
+    norm = "layer_norm.0.running_mean" in group.tensors
+    if not norm and kind != "Identity":
+        expected = f"a function of one patch in {group.name or group.source.name}"
+        got = "a normalization of the whole image, which no tensor shows"
+        advice = "Train it with BatchNorm, or pass its head as submodule"
+        raise InvalidValueError(message(CALL, expected, got, advice))
+    knots = _even(group, spline)
+    edges = replace(
+        spline_edges(group, spline, knots), base=base.flatten(1), activation=group.base()
+    )
+    slope = leaky(f"{group.name}.prelus.0", group.get("prelus.0.weight", 1), n_out)
+    return [edges, *(batch_norm(group, "layer_norm.0.") if norm else []), slope]
+
+
+def _keras(group: Group) -> list[Stage]:
+    """Return a layer of keras-efficient-kan; what is normalized is so for its base as well."""
+    base, grid = group.get("kernel", None, None), group.get("knots", 1, None, None)
+    n_in, n_out = base.shape
+    spline = group.get("spline", None, n_out).T.reshape(n_out, n_in, -1)
+    edges = spline_edges(group, spline, grid[0], bias="bias")
+    known = str(group.source.facts[f"{group.name}.base_activation"])
+    known = "gelu by tanh" if known == "gelu" else known  # which is approximated there
+    edges = replace(edges, base=base.T, activation=group.options.base(known))
+    weight, bias = (group.find(f"layer_norm.{name}", n_in) for name in ("gamma", "beta"))
+    if weight is None or bias is None:
+        return [edges]
+    return [Norm(weight=weight, bias=bias, eps=1e-3), edges]
 
 
 def _transposed(tensors: Tensors) -> bool:
@@ -150,7 +191,22 @@ def _transposed(tensors: Tensors) -> bool:
 
 _PAIR = "base_weight spline_weight"
 _SINGLE = 1e-6  # where a float64 module has places that were made in float32
+_BATCH = ("running_mean", "running_var", "weight", "bias", "num_batches_tracked")
 LAYOUTS = (
+    Layout(
+        "torch-conv-kan convolution",
+        _convolution,
+        "base_conv.0.weight spline_conv.0.weight prelus.0.weight",
+        " ".join(f"layer_norm.0.{name}" for name in _BATCH),
+        usual="gelu",
+        tolerance=_SINGLE,
+    ),
+    Layout(
+        "keras-efficient-kan",
+        _keras,
+        "kernel spline knots",
+        "bias layer_norm.gamma layer_norm.beta",
+    ),
     _named(
         "torchkan",
         "spline_weights grid base_weights spline_scalers",
