@@ -62,7 +62,8 @@ def rational(name: str) -> ElementaryFunction:
     sides = [k + s * _BESIDE * (1 + abs(k)) for k in kinks for s in (-1, 1)]
 
     def zeros(n: int) -> Array:
-        return np.unique([root for piece in pieces for root in _roots(piece.numerator(n))])
+        roots = [root for piece in pieces for root in _roots(piece.numerator(n))]
+        return np.unique([*roots, *sides])  # a derivative jumps where rounding has the kink
 
     return ElementaryFunction(
         name=name,
@@ -71,8 +72,8 @@ def rational(name: str) -> ElementaryFunction:
         expression=expression,
         complexity=len(top) + len(bottom),
         turning=(*zeros(1).tolist(), *kinks),
-        slope_turning=(*zeros(2).tolist(), *sides),
-        curvature_turning=(*zeros(3).tolist(), *sides),
+        slope_turning=tuple(zeros(2).tolist()),
+        curvature_turning=tuple(zeros(3).tolist()),
         kinks=tuple(sorted(kinks)),
         searched=False,
         closed_form=lambda u, n: np.select(

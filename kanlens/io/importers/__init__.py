@@ -164,7 +164,14 @@ def _converted(importer: Layout, found: Source, options: ImportOptions) -> KAN:
         return importer.convert(found, options)
     except KanlensError:
         raise
-    except (RuntimeError, LookupError, ArithmeticError, TypeError, MemoryError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        TypeError,
+        MemoryError,
+    ) as error:
         expected = f"tensors of {importer.library} that fit together in {found.name}"
         reason, advice = printable(str(error))[:120], "Save the model again"
         raise ShapeError(message(CALL, expected, reason, advice)) from error

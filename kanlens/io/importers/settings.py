@@ -61,8 +61,6 @@ def listed_names(value: Any) -> list[Any]:
 
 
 SETTINGS = {
-    "layers": Setting("the names of the layers in order", _names, None),
-    "layer_type": _one_of("chebyshev", "legendre"),
     "spline_order": Setting("a degree from 1 to 5", _whole(1, 5), 3),
     "grid_range": Setting("two rising numbers", _rising, (-1, 1)),
     "spline_width": Setting("a positive number", _real, 4.0),
@@ -73,6 +71,8 @@ SETTINGS = {
     "polynomials": _one_of("JacobiKAN", "OrthogPolyKANs"),
     **{name: Setting("a number over -1", _over_minus_one, 1.0) for name in ("a", "b")},
     **{name: Setting("a number over -1", _over_minus_one, 3.0) for name in ("alpha", "beta")},
+    "layers": Setting("the names of the layers in order", _names, None),
+    "layer_type": _one_of("chebyshev", "legendre"),
 }
 """Every keyword by which `import_model` is told what a file does not say."""
 
