@@ -119,19 +119,21 @@ def import_model(
     """
     if extrapolation is not None:
         check_choice(CALL, "extrapolation", extrapolation, ["linear", "zero"])
-    known = Supervision(data=data, target=target, task=task, features=feature_names)
-    known.check()
+    _check_data(data, target, task)
     options = ImportOptions(
         base_activation=base_activation,
         extrapolation=extrapolation,
-        feature_names=None if known.tabular else feature_names,
+        feature_names=None if _is_tabular(data) else feature_names,
         output_names=output_names,
         settings=settings,
     )
     options.check()
     model = _read(held_network(CALL, source), options, submodule)
     if data is not None:
-        known.tell(model)
+        try:
+            adopt_data(model, _training_data(model, data, target, task, feature_names))
+        except KanlensError as error:
+            raise reworded(CALL, error) from error
     return model
 
 
@@ -283,7 +285,7 @@ def _recognized(candidates: list[Source]) -> tuple[Layout, Source]:
         got = ", ".join(source.name for _, source in found[:4])
         advice = "Pass the one to be imported"
         raise InvalidValueError(message(CALL, "one model", f"{len(found)} ({got})", advice))
-    libraries = (one for importer in IMPORTERS for one in importer.library.split(", "))
+    libraries = ", ".join(one.library for one in IMPORTERS).split(", ")
     names = ", ".join(sorted({library.split()[0] for library in libraries}, key=str.lower))
     largest = max(candidates, key=lambda source: len(source.state), default=None)
     got = _keys(largest.state) if largest is not None and largest.state else "no tensors"
@@ -297,69 +299,48 @@ def _keys(state: Mapping[str, Tensor]) -> str:
     return f"tensors {shown}{more}"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Supervision:
-    """The data a model was trained on, and how to read them.
+# --- the data a model was trained on -----------------------------------------------------------
 
-    Features, in the order of the inputs, and targets (by default those named like the outputs) are
-    columns of a path or frame; the task is found out when None.
-    """
 
-    data: TrainingData | None = None
-    target: str | Sequence[str] | None = None
-    task: Task | None = None
-    features: Sequence[str] | None = None
+def _is_tabular(data: Any) -> bool:
+    """Tell whether the columns of the data are still to be told apart."""
+    return isinstance(data, str | os.PathLike) or hasattr(data, "iloc")
 
-    @property
-    def tabular(self) -> bool:
-        """Whether the columns are still to be told apart."""
-        return isinstance(self.data, str | os.PathLike) or hasattr(self.data, "iloc")
 
-    def check(self) -> None:
-        """Refuse options that the data leave no room for."""
-        if self.task is not None:
-            check_choice(CALL, "task", self.task, TASKS)
-        if self.target is not None and not self.tabular:
-            got = type(self.data).__name__ if self.data is not None else "none"
-            expected, advice = "a path or DataFrame beside target", "Give data with that column"
-            raise InvalidValueError(message(CALL, expected, got, advice))
-        if self.task is not None and self.data is None:
-            expected, advice = "data beside task", "Give the data it was trained on"
-            raise InvalidValueError(message(CALL, expected, "none", advice))
-        if isinstance(self.data, Table) and self.task not in (None, self.data.schema.task):
-            got = f"a Table for {self.data.schema.task}"
-            advice = f"Read it with task={self.task!r}"
-            raise InvalidValueError(message(CALL, f"data for {self.task}", got, advice))
+def _check_data(data: Any, target: Any, task: Task | None) -> None:
+    """Refuse options that the data leave no room for."""
+    if task is not None:
+        check_choice(CALL, "task", task, TASKS)
+    if target is not None and not _is_tabular(data):
+        got = type(data).__name__ if data is not None else "none"
+        fault = ("a path or DataFrame beside target", got, "Give data with that column")
+    elif task is not None and data is None:
+        fault = ("data beside task", "none", "Give the data it was trained on")
+    elif isinstance(data, Table) and task not in (None, data.schema.task):
+        got = f"a Table for {data.schema.task}"
+        fault = (f"data for {task}", got, f"Read it with task={task!r}")
+    else:
+        return
+    raise InvalidValueError(message(CALL, *fault))
 
-    def tell(self, model: KAN) -> None:
-        """Give a model what `kanlens.fit` on these data would have given it."""
-        try:
-            adopt_data(model, self._read(model))
-        except KanlensError as error:
-            raise reworded(CALL, error) from error
 
-    def _read(self, model: KAN) -> Any:
-        source: Any = self.data
-        if not self.tabular:
-            pair = isinstance(source, tuple | list) and len(source) == 2
-            return (source[0], self._typed(source[1])) if pair else source
-        target = self.target
-        if target is None:
-            frame = source if hasattr(source, "iloc") else read_frame(source, call=CALL)
-            found = model.schema.targets_among([str(name) for name in frame.columns])
-            target = found if len(found) > 1 else next(iter(found), None)
-        table = read_table(source, target=target, task=self.task, features=self.features)
-        if self.features is not None and len(table.feature_names) == model.widths[0]:
-            model.schema = dataclasses.replace(model.schema, features=table.schema.features)
-        return table
-
-    def _typed(self, y: Any) -> Any:
-        """Return targets in the kind that the task asks for."""
-        if self.task is None:
-            return y
+def _training_data(model: KAN, data: Any, target: Any, task: Task | None, features: Any) -> Any:
+    """Return rows and targets as `adopt_data` takes them; the task is found out when None."""
+    if not _is_tabular(data):
+        if task is None or not (isinstance(data, tuple | list) and len(data) == 2):
+            return data
+        x, y = data
         values = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-        if self.task == "regression":
-            return values.astype(np.float64)
+        if task == "regression":
+            return x, values.astype(np.float64)
         import pandas as pd
 
-        return pd.Series(values.ravel()).astype("category")
+        return x, pd.Series(values.ravel()).astype("category")
+    if target is None:
+        frame = data if hasattr(data, "iloc") else read_frame(data, call=CALL)
+        found = model.schema.targets_among([str(name) for name in frame.columns])
+        target = found if len(found) > 1 else next(iter(found), None)
+    table = read_table(data, target=target, task=task, features=features)
+    if features is not None and len(table.feature_names) == model.widths[0]:
+        model.schema = dataclasses.replace(model.schema, features=table.schema.features)
+    return table

@@ -59,7 +59,7 @@ def refusal(name: str, what: str) -> FileFormatError:
 
 
 class _Fixed:
-    """What a pickle can neither change nor, unless it is a builder, call."""
+    """A tensor, or a function that rebuilds one, which a pickle cannot change."""
 
     __slots__ = ("held",)
 
@@ -68,18 +68,6 @@ class _Fixed:
 
     def __setstate__(self, state: Any) -> None:
         pass
-
-
-class _Stored(_Fixed):
-    """A tensor, or all numbers of a storage."""
-
-    __slots__ = ()
-
-
-class _Builder(_Fixed):
-    """A function that rebuilds a tensor."""
-
-    __slots__ = ()
 
     def __call__(self, *args: Any) -> Any:
         return self.held(*args)
@@ -111,7 +99,7 @@ class _Reader(Unpickler):
 
     def __init__(self, archive: ZipFile, name: str) -> None:
         self.archive, self.root = archive, name[: -len("data.pkl")]
-        self.storages: dict[str, _Stored] = {}
+        self.storages: dict[str, _Fixed] = {}
         self.names: dict[str, Any] = {}
         super().__init__(io.BytesIO(archive.read(name)))
 
@@ -122,12 +110,10 @@ class _Reader(Unpickler):
             "collections.OrderedDict": _Ordered,
             "builtins.set": set,
             "__builtin__.set": set,
-            "torch._utils._rebuild_tensor_v2": _Builder(_rebuilt),
-            "torch._utils._rebuild_parameter": _Builder(lambda data, *_: data),
-            "torch._utils._rebuild_parameter_with_state": _Builder(lambda data, *_: data),
-            "torch._tensor._rebuild_from_type_v2": _Builder(
-                lambda build, _, args, *__: build(*args)
-            ),
+            "torch._utils._rebuild_tensor_v2": _Fixed(_rebuilt),
+            "torch._utils._rebuild_parameter": _Fixed(lambda data, *_: data),
+            "torch._utils._rebuild_parameter_with_state": _Fixed(lambda data, *_: data),
+            "torch._tensor._rebuild_from_type_v2": _Fixed(lambda build, _, args, *__: build(*args)),
         }
         found = builders.get(path, _TYPES.get(path, self.names.get(path)))
         if found is None:
@@ -136,7 +122,7 @@ class _Reader(Unpickler):
             raise ValueError("names without end")
         return found
 
-    def persistent_load(self, pid: Any) -> _Stored:
+    def persistent_load(self, pid: Any) -> _Fixed:
         """Return the storage of that name, all of it, as it stands in the file."""
         kind, dtype, key, _, count = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
@@ -146,11 +132,11 @@ class _Reader(Unpickler):
             if type(count) is not int or len(data) != count * dtype.itemsize:
                 raise ValueError(f"storage {key[:20]!r} has {len(data)} bytes")
             values = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0)
-            self.storages[key] = _Stored(values.to(dtype))
+            self.storages[key] = _Fixed(values.to(dtype))
         return self.storages[key]
 
 
-def _rebuilt(stored: _Stored, offset: int, size: Any, stride: Any, *_: Any) -> _Stored:
+def _rebuilt(stored: _Fixed, offset: int, size: Any, stride: Any, *_: Any) -> _Fixed:
     """Return a tensor that lies within its storage and repeats none of it."""
     storage: Tensor = stored.held
     numbers = (offset, *size, *stride)
@@ -158,7 +144,7 @@ def _rebuilt(stored: _Stored, offset: int, size: Any, stride: Any, *_: Any) -> _
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=False))
     if not whole or math.prod(size) > len(storage) or (all(size) and last >= len(storage)):
         raise ValueError(f"a tensor of shape {tuple(size)[:8]} beyond its storage")
-    return _Stored(storage.as_strided(tuple(size), tuple(stride), offset))
+    return _Fixed(storage.as_strided(tuple(size), tuple(stride), offset))
 
 
 def check_archive(path: Path) -> list[str]:
@@ -219,7 +205,7 @@ def _unwrapped(root: Any, name: str) -> object:
             raise refusal(name, "is a pickled module")
         held = one if isinstance(one, dict) else vars(one) if isinstance(one, Inert) else {}
         for key, value in held.items():
-            if isinstance(value, _Stored):
+            if isinstance(value, _Fixed) and isinstance(value.held, Tensor):
                 held[key] = value.held
             elif isinstance(value, dict | Inert):
                 stack.append(value)

@@ -99,7 +99,7 @@ class Layout:
             kind, tensors = found[parent]
             stages += kind.read(Group(parent, tensors, kind, source, options))
             passed |= {join(parent, name) for name in tensors}
-        refuse_others(source, passed)
+        _refuse_others(source, passed)
         return stages
 
 
@@ -270,26 +270,21 @@ def _silent(source: Source, parent: str, before: list[Stage]) -> list[Stage]:
     raise InvalidValueError(message(CALL, expected, f"{kind} as {parent}", advice))
 
 
-def refuse_others(source: Source, known: set[str]) -> None:
+def _refuse_others(source: Source, known: set[str]) -> None:
     """Refuse tensors that are of no layer."""
     others = [source.spelled("", key) for key in source.state if key not in known]
     if others:
-        shown = ", ".join(repr(key) for key in others[:3])
+        shown = ", ".join([*map(repr, others[:3]), *(["..."] if len(others) > 3 else [])])
         expected = f"only layers of a KAN in {source.name}"
         got = f"{len(others)} other tensor{'s' if len(others) > 1 else ''} ({shown})"
-        if len(others) > 3:
-            got = f"{got[:-1]}, ...)"
         advice = "Pass the part of the model that is the KAN"
         raise InvalidValueError(message(CALL, expected, got, advice))
 
 
 def _linear(group: Group) -> list[Stage]:
-    weight = group.get("weight", None, None)
-    return [linear(group.name, weight, group.find("bias", len(weight)))]
-
-
-def _dense(group: Group) -> list[Stage]:
-    weight = group.get("kernel", None, None).T
+    """Return a linear layer of torch, or of Keras, whose weights are (in, out)."""
+    keras = "kernel" in group.tensors
+    weight = group.get("kernel", None, None).T if keras else group.get("weight", None, None)
     return [linear(group.name, weight, group.find("bias", len(weight)))]
 
 
@@ -318,7 +313,7 @@ def _layer_norm(group: Group) -> list[Stage]:
 BETWEEN = (
     Layout("torch", batch_norm, "running_mean running_var", "weight bias num_batches_tracked"),
     Layout("torch", _linear, "weight", "bias", lambda tensors: tensors["weight"].dim() == 2),
-    Layout("Keras", _dense, "kernel", "bias"),
+    Layout("Keras", _linear, "kernel", "bias"),
     Layout("torch", _layer_norm, "weight bias", "", lambda tensors: tensors["weight"].dim() == 1),
 )
 """Layers of torch that stand between layers of a KAN in a row."""

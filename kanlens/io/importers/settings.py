@@ -125,10 +125,12 @@ class ImportOptions:
         path = path_of(given) or f"{getattr(given, '__module__', '')}.{class_of(given)}"
         owner, _, name = path.lower().rpartition(".")
         of_jax = owner.startswith("jax.") and name != "gelu"  # which is approximated there
-        known = [*SUMS, *BASES] if of_jax else SUMS
-        if name in known and (of_jax or owner.startswith("torch.") or not owner):
+        of_file = owner.startswith("torch.") and bool(path_of(given))
+        if name in BASES and (of_jax or of_file):
             return name
-        return base_name(_PATHS.get(path_of(given), given), call=CALL)
+        if name in SUMS and (of_jax or owner.startswith("torch.") or not owner):
+            return name
+        return base_name(given, call=CALL)
 
 
 SUMS: dict[str, tuple[tuple[tuple[str, float, float, float], ...], float]] = {
@@ -138,12 +140,3 @@ SUMS: dict[str, tuple[tuple[tuple[str, float, float, float], ...], float]] = {
     "softsign": (((rational_name([0, 1], [0, 1], even=True), 1.0, 0.0, 1.0),), 0.0),
 }
 """Activations that are sums of elementary functions c g(a x + b), and a constant."""
-
-
-_PATHS = {
-    f"{form.__module__}.{form.__name__}": name
-    for name, base in BASES.items()
-    for form in base.torch_forms
-    if getattr(form, "__module__", None)
-}
-"""Base activations by the full names that pickles and YAML give them."""
