@@ -98,46 +98,41 @@ def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any
 def _respelled(key: str, state: Mapping[str, Tensor]) -> str:
     for mark, pattern, layout in _SPELLINGS:
         part = pattern.fullmatch(key)
-        if part and part["stem"] + mark in state:
+        if part and any(part["stem"] + one in state for one in mark.split()):
             start, depth = f"{part['stem']}models.0.layers.", 0
             if "{depth}" in layout:  # of the network of the first feature
                 depth = sum(k.startswith(start) and k.endswith("spline_weight") for k in state)
-            place = int(part.groupdict().get("index") or 0)
-            return layout.format(**part.groupdict(), depth=depth, before=place - 1, half=place // 2)
+            i = int(part.groupdict().get("index") or 0)
+            return layout.format(**part.groupdict(), depth=depth, before=i - 1, half=i // 2)
     return key
 
 
-_LIST = "act_fun|symbolic_fun|biases|((base|spline|poly)_weight|spline_scaler|layer_norm|prelu)s"
-_PLACES = r"(?P<index>[0-9]{1,6})(?P<rest>(\.\w+)*)"
+_LISTS = "act_fun.0.coef spline_weights.0 poly_weights.0"
+_NAMES = "act_fun|symbolic_fun|biases|((base|spline|poly)_weight|spline_scaler|layer_norm|prelu)s"
+_INDEX, _REST = r"(?P<index>[0-9]{1,6})", r"(?P<rest>(\.\w+)*)"
+_OF_NODES = "(?P<name>grid|(sub)?node_(bias|scale))"
+_RATIO = "weight_(numerator|denominator)"  # KAT's, before a linear layer
 _SPELLINGS = [
-    (mark, re.compile(rf"(?P<stem>(.+\.)?){pattern}"), "{stem}layers.{index}.{name}{rest}")
-    for mark in ("act_fun.0.coef", "spline_weights.0", "poly_weights.0")
-    for pattern in (
-        rf"(?P<name>{_LIST})\.{_PLACES}",
-        r"(?P<name>grid|(sub)?node_(bias|scale))_(?P<index>[0-9]{1,6})(?P<rest>)",
-    )
-]
-_RATIONAL = "weight_(numerator|denominator)"
-_SPELLINGS += [
-    (mark, re.compile(rf"(?P<stem>(.+\.)?){pattern}"), layout)
+    (mark, re.compile(rf"(?P<stem>(.+\.)?){pattern}"), "{stem}layers." + layout)
     for mark, pattern, layout in (
-        (  # KAT, whose linear layers come after its rational functions
+        (_LISTS, rf"(?P<name>{_NAMES})\.{_INDEX}{_REST}", "{index}.{name}{rest}"),
+        (_LISTS, rf"{_OF_NODES}_{_INDEX}", "{index}.{name}"),
+        (
             "act1.weight_numerator",
-            rf"(act(?=\d\.{_RATIONAL})|fc)(?P<index>\d)\.(?P<rest>{_RATIONAL}|weight|bias)",
-            "{stem}layers.{before}.{rest}",
+            rf"(act(?=\d\.{_RATIO})|fc){_INDEX}\.(?P<rest>{_RATIO}|weight|bias)",
+            "{before}.{rest}",
+        ),
+        ("0.weight_numerator", rf"{_INDEX}\.(?P<rest>{_RATIO}|weight|bias)", "{half}.{rest}"),
+        (
+            "models.0.layers.0.spline_weight",
+            rf"models\.[0-9]{{1,6}}\.layers\.{_INDEX}{_REST}",
+            "{index}{rest}",
         ),
         (
-            "0.weight_numerator",
-            rf"(?P<index>\d)\.(?P<rest>{_RATIONAL}|weight|bias)",
-            "{stem}layers.{half}.{rest}",
+            "models.0.layers.0.spline_weight",
+            r"linear\.(?P<rest>weight|bias)",
+            "{depth}.{rest}",
         ),
-    )
-]
-_SPELLINGS += [
-    ("models.0.layers.0.spline_weight", re.compile(rf"(?P<stem>(.+\.)?){pattern}"), layout)
-    for pattern, layout in (
-        (rf"models\.[0-9]{{1,6}}\.layers\.{_PLACES}", "{stem}layers.{index}{rest}"),
-        (r"linear\.(?P<rest>weight|bias)", "{stem}layers.{depth}.{rest}"),
     )
 ]
 
