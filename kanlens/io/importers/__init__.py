@@ -69,9 +69,10 @@ def import_model(
     ----------
     source : str or path, nn.Module, or mapping
         A file of ``torch.save``, be it of a state dict, of a module or of Lightning; a .safetensors
-        file; one of pykan's three files, or what their names begin with; a trained module; a state
-        dict. Dicts around a state dict are looked through, and any prefix of its names is fine. A
-        kanlens checkpoint is loaded; a KAN, or that of a fitted estimator, is copied.
+        file; a .keras file; one of pykan's three files, or what their names begin with; a trained
+        module, or model of jaxKAN; a state dict, or arrays in dicts. Dicts around a state dict are
+        looked through, and any prefix of its names is fine. A kanlens checkpoint is loaded; a KAN,
+        or that of a fitted estimator, is copied.
     submodule : str, optional
         The part of a larger model to import, as `list_kans` names it.
     base_activation : str, type or callable, optional
@@ -92,7 +93,7 @@ def import_model(
     **settings
         What the tensors of some libraries do not say: `spline_order`, `grid_range`, `spline_width`,
         `mult_arity`, `layer_norm`, `denominator`, `wavelet`, `polynomials`, `a`, `b`, `alpha`,
-        `beta`. What is needed and not given is asked for, with the library's default.
+        `beta`, `layers`, `layer_type`. What is needed and not given is asked for.
 
     Returns
     -------

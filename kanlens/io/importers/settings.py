@@ -137,6 +137,8 @@ SUMS: dict[str, tuple[tuple[tuple[str, float, float, float], ...], float]] = {
     "relu": ((("relu", 1.0, 0.0, 1.0),), 0.0),
     "relu6": ((("relu", 1.0, 0.0, 1.0), ("relu", 1.0, -6.0, -1.0)), 0.0),
     "sigmoid": ((("tanh", 0.5, 0.0, 0.5),), 0.5),
+    "cos": ((("sin", 1.0, math.pi / 2, 1.0),), 0.0),
+    "arccos": ((("arcsin", 1.0, 0.0, -1.0),), math.pi / 2),
     "softsign": (((rational_name([0, 1], [0, 1], even=True), 1.0, 0.0, 1.0),), 0.0),
 }
-"""Activations that are sums of elementary functions c g(a x + b), and a constant."""
+"""What is a sum of elementary functions c g(a x + b), given as g, a, b, c, and a constant."""

@@ -159,9 +159,9 @@ def sources(given: object) -> list[Source]:
     if isinstance(given, Mapping):
         found_here = _state_dicts(given, "the state dict", (), {})
         return found_here or [found("the arrays", _arrays(given))]
-    if not isinstance(given, str | os.PathLike) and (layers := getattr(given, "layers", None)):
-        return [_of_jax(given, list(layers))]
     if not isinstance(given, str | os.PathLike):
+        if (model := _of_jax(given)).state:
+            return [model]
         expected = "a path, a Module or a state dict"
         advice = "Pass the trained model, or the name of its file"
         raise DTypeError(message(CALL, expected, type(given).__name__, advice))
@@ -180,15 +180,18 @@ def _arrays(given: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
     return result
 
 
-def _of_jax(model: Any, layers: list[Any]) -> Source:
+def _of_jax(model: Any) -> Source:
     """Return a live model of jaxKAN: the arrays of its layers, and their grids."""
+    layers = getattr(model, "layers", ())
+    parts = {str(i): one for i, one in enumerate(layers if hasattr(layers, "__iter__") else ())}
     held = {}
-    for index, layer in enumerate(layers):
+    for index, layer in parts.items():
         known = {name: getattr(layer, name, None) for name in _OF_JAX.split()}
         known["grid"] = getattr(getattr(layer, "grid", None), "item", None)
-        held[str(index)] = {name: one[...] for name, one in known.items() if one is not None}
+        if known["c_basis"] is not None or known["c_cos"] is not None:
+            held[index] = {name: one[...] for name, one in known.items() if one is not None}
     top, row = Inert(), Inert()
-    row.__dict__["_modules"] = {str(index): layer for index, layer in enumerate(layers)}
+    row.__dict__["_modules"] = parts
     top.__dict__.update(_modules={"layers": row}, live=model)
     return found(f"the model {type(model).__name__}", _arrays({"layers": held}), top)
 

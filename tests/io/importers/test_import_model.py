@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -217,7 +218,10 @@ def test_missing_file_and_folder(tmp_path):
     refused(FileFormatError, text, tmp_path)
 
 
-@pytest.mark.parametrize("source", [3, None, [torch.ones(1)], b"a.pt"])
+@pytest.mark.parametrize(
+    "source",
+    [3, None, [torch.ones(1)], b"a.pt", SimpleNamespace(layers=3), SimpleNamespace(layers="ab")],
+)
 def test_other_types(source):
     text = (
         f"import_model: expected a path, a Module or a state dict, got {type(source).__name__}. "
