@@ -18,16 +18,18 @@ from torch.nn import functional
 
 from kanlens.checks import check_choice, message, nearest
 from kanlens.errors import InvalidValueError
-from kanlens.functions import activations, wavelets
-from kanlens.functions.elementary import Array, ElementaryFunction, sympy_call
+from kanlens.functions import activations, rational, wavelets
+from kanlens.functions.elementary import ElementaryFunction, sympy_call
 
 _IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
 
 
 def find_function(name: str, *, call: str = "find_function") -> ElementaryFunction:
-    """Return the elementary function of that name or alias, or a Chebyshev polynomial of tanh."""
+    """Return the function of that name or alias, a Chebyshev polynomial of tanh, or a rational."""
     if family := _IN_TANH.fullmatch(name):
         return wavelets.chebyshev_in_tanh(int(family[1]))
+    if rational.NAME.fullmatch(name):
+        return rational.rational(name)
     known = ALIASES.get(name, name)
     check_choice(call, "function", known, FUNCTIONS)
     return FUNCTIONS[known]
@@ -80,12 +82,10 @@ def _power(name: str, exponent: int, complexity: int) -> ElementaryFunction:
         turning=(0.0,) if even and exponent > 0 else (),
         slope_turning=() if even or exponent < 0 else (0.0,),
         curvature_turning=(0.0,) if exponent > 3 else (),
-        closed_form=(lambda u, n: _power_nth(u, exponent, n)) if exponent > 0 else None,
+        closed_form=None
+        if exponent < 0
+        else lambda u, n: np.asarray(math.perm(exponent, n) * u ** max(exponent - n, 0)),
     )
-
-
-def _power_nth(u: Array, exponent: int, n: int) -> Array:
-    return np.asarray(math.perm(exponent, n) * u ** max(exponent - n, 0))
 
 
 def _half_power(name: str, halves: int, complexity: int) -> ElementaryFunction:

@@ -84,6 +84,8 @@ class ElementaryFunction:
         ``(u, n)`` to the n-th derivative in float64 NumPy, with limits at infinity.
     primitive : callable or None
         The antiderivative that is 0 at 0, in float64 NumPy.
+    zeros : callable or None
+        n to the isolated zeros of the n-th derivative, where a search near 0 could miss some.
     """
 
     name: str
@@ -107,6 +109,7 @@ class ElementaryFunction:
     together: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     closed_form: Callable[[Array, int], Array] | None = None
     primitive: Callable[[Array], Array] | None = None
+    zeros: Callable[[int], Array] | None = None
 
     def pair(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return g(u) and g'(u)."""
@@ -155,7 +158,7 @@ class ElementaryFunction:
         if n > MAX_ZERO_ORDER:
             advice = f"Ask for an order of at most {MAX_ZERO_ORDER}"
             raise InvalidValueError(message(call, "n of at most 7", repr(n), advice))
-        return _zeros(self, n)
+        return _zeros(self, n) if self.zeros is None else self.zeros(n)
 
     def extremes(self, low: Tensor, high: Tensor, n: int = 0) -> tuple[Tensor, Tensor]:
         """Return the least and greatest `n`-th derivative on intervals, which may be infinite.

@@ -41,8 +41,9 @@ def path_of(given: Any) -> str:
 
 
 def class_of(module: Any) -> str:
-    """Return the name of a module's class."""
-    return (path_of(module) or type(module).__name__).rpartition(".")[2]
+    """Return the name of a module's class, or of a class or function."""
+    given = path_of(module) or getattr(module, "__name__", type(module).__name__)
+    return str(given).rpartition(".")[2]
 
 
 def children(module: Any, name: str) -> dict[Any, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from kanlens.checks import message, reworded
 from kanlens.data.schema import default_schema
 from kanlens.errors import KanlensError, ShapeError
-from kanlens.io.importers.settings import CALL, ImportOptions
+from kanlens.io.importers.settings import CALL, SUMS, ImportOptions
 from kanlens.model.config import LayerConfig
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.network import KAN
@@ -91,8 +91,38 @@ class Edges:
         changed["series_weight"] = series
         return replace(self, base=self.base * column, **changed)  # type: ignore[arg-type]
 
+    def shifted(self, by: Tensor) -> Edges:
+        """Return edges whose sums are larger by so much."""
+        return replace(self, bias=by if self.bias is None else self.bias + by)
+
+    def on(self, low: float, high: float) -> Edges:
+        """Return edges with a grid of one interval, which shows where they are of interest."""
+        return replace(self, knots=uniform(low, high, 1, 1, self.base, self.widths[0]))
+
+    def _in_series(self, terms: Iterable[tuple[str, float, float, float]], rest: float) -> Edges:
+        """Return edges with the base function, a sum of functions, in their series."""
+        names, a, b, c = zip(*terms, strict=True)
+        base, places = self.base, torch.tensor([a, b], dtype=torch.float64).T.to(self.base)
+        weights, affine = (
+            [base[..., None] * base.new_tensor(c)],
+            [places.expand(base.shape[1], -1, 2)],
+        )
+        if self.series_weight is not None and self.series_affine is not None:
+            weights, affine = [self.series_weight, *weights], [self.series_affine, *affine]
+        constant = rest * (base if self.mask is None else base * self.mask).sum(1)
+        return replace(
+            self.shifted(constant),
+            base=torch.zeros_like(base),
+            activation="zero",
+            series=(*self.series, *names),
+            series_weight=torch.cat(weights, -1),
+            series_affine=torch.cat(affine, 1),
+        )
+
     def layer(self, dtype: torch.dtype, device: torch.device) -> KANLinear:
         """Build the layer."""
+        if self.activation in SUMS:
+            return self._in_series(*SUMS[self.activation]).layer(dtype, device)
         n_in, n_out = self.widths
         found, order, size = self.tensors, 1, 1
         if self.spline is not None and self.knots is not None:
