@@ -25,6 +25,9 @@ _PLAIN = "Captum returns the plain gradient of a model without ReLU"
 _PLAIN_NODE = "Captum returns the plain gradient of the node in a model without ReLU"
 _CAM = "Captum averages over the places of an image, and a level of a KAN has none: "
 _ONE_NODE = "It explains a node, not an output; take the edges in front of the node from trace"
+_NO_EDGE = (
+    "Captum knows no edge of a KAN and returns the node's gradient times x - b, without a word"
+)
 
 REFUSED = {
     "captum_guided_backprop": _PLAIN,
@@ -35,12 +38,8 @@ REFUSED = {
     "captum_guided_grad_cam": _CAM + "it returns no numbers at all",
     "captum_neuron_guided_backprop": _PLAIN_NODE,
     "captum_neuron_deconvolution": _PLAIN_NODE,
-    "captum_neuron_deep_lift": (
-        "Captum knows no edge of a KAN and returns the node's gradient times x - b, without a word"
-    ),
-    "captum_neuron_deep_lift_shap": (
-        "Captum knows no edge of a KAN and returns the node's gradient times x - b, without a word"
-    ),
+    "captum_neuron_deep_lift": _NO_EDGE,
+    "captum_neuron_deep_lift_shap": _NO_EDGE,
     "captum_neuron_conductance": (
         "Captum's default quadrature loses 1/n of the value with n steps; for a whole level, "
         "method='captum_layer_conductance' does not"

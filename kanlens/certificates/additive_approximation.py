@@ -173,12 +173,7 @@ def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> T
 
 def _chords(propagation: BoundPropagation) -> Tensor:
     """Return the weights that linear relaxation over the whole domain gives the first edges."""
-    model, layers = propagation.model, propagation.layers
-    target = propagation.target
-    slopes = torch.zeros_like(model.output_scale)[None, None]
-    slopes[..., target] = model.output_scale[target]
-    weights, _ = relaxation.through_nodes(model.nodes[-1], slopes, *layers[-1].sums)
-    first = relaxation.relax(model, layers, weights)[2][0, 0]
+    first = propagation.relaxed(propagation.layers)[3][0, 0]
     found = first[:, None].expand_as(propagation.additive)
     return torch.where(torch.isfinite(found), found, 0.0)
 

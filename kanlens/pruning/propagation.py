@@ -48,21 +48,17 @@ def scale_edges(layer: KANLinear, out: int, factors: Tensor) -> Callable[[], Non
 
     Returns what takes it back, bit for bit.
     """
-    own = layer.enable_standalone_scale_spline
-    spline = layer.spline_scaler if own else layer.spline_weight
-    tensors = [layer.base_weight, spline]
+    own, each = layer.enable_standalone_scale_spline, factors[:, None]
+    parts: list[tuple[Tensor, Tensor]] = [(layer.base_weight, factors)]
+    parts.append((layer.spline_scaler, factors) if own else (layer.spline_weight, each))
     if isinstance(layer, SeriesLinear) and layer.series:
-        tensors.append(layer.series_weight)
-    if isinstance(layer, FunctionLinear):
-        tensors.append(layer.affine)
-    kept, statistics = [tensor[out].clone() for tensor in tensors], layer.statistics
-    layer.base_weight[out] *= factors
-    if isinstance(layer, SeriesLinear) and layer.series:
-        layer.series_weight[out] *= factors[:, None]
-    spline[out] *= factors if own else factors[:, None]
+        parts.append((layer.series_weight, each))
     if isinstance(layer, FunctionLinear):
         named = torch.tensor([name != SPLINE for name in layer.functions[out]]).to(factors.device)
-        layer.affine[out, :, 2:] *= torch.where(named, factors, 1.0)[:, None]
+        parts.append((layer.affine[:, :, 2:], torch.where(named, factors, 1.0)[:, None]))
+    kept, statistics = [tensor[out].clone() for tensor, _ in parts], layer.statistics
+    for tensor, factor in parts:
+        tensor[out] *= factor
     if statistics is not None:
         mean, std, by = statistics.edge_mean.clone(), statistics.edge_std.clone(), factors.cpu()
         mean[out] *= by
@@ -71,7 +67,7 @@ def scale_edges(layer: KANLinear, out: int, factors: Tensor) -> Callable[[], Non
 
     @torch.no_grad()
     def take_back() -> None:
-        for tensor, row in zip(tensors, kept, strict=True):
+        for (tensor, _), row in zip(parts, kept, strict=True):
             tensor[out] = row
         layer.statistics = statistics
 

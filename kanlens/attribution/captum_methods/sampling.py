@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -254,6 +255,8 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
     if int(live.sum()) < 2:  # nothing to share; captum cannot draw coalitions of one
         values = changes[:, None] * live
         return LocalValues(values=values, reference=reference, baseline=MEAN_ROW, evaluations=1.0)
+    everyone = changes.new_ones(1, int(live.sum()))
+    at_once = max(1, min(n_samples, problem.rows_at_once))
     with (
         borrowed_randomness(problem.generator, problem.x.device),
         progress_bar("captum", len(problem.x), shown=problem.progress) as advance,
@@ -262,34 +265,21 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
         for index, change in enumerate(changes.tolist()):
             torch.set_rng_state(state)
             units = reference, abs(change) or 1.0
-            values[index, live] = _fit(problem, problem.x[index], units, (maker, n_samples))
+            fit = maker(partial(_worth, problem, problem.x[index], live, units))
+            none, how = torch.zeros_like(everyone), {"perturbations_per_eval": at_once}
+            found = fit.attribute(everyone, none, n_samples=n_samples, **how)
+            values[index, live] = found[0].to(values) * units[1]
             advance(1)
     return LocalValues(
         values=values, reference=reference, baseline=MEAN_ROW, evaluations=float(n_samples)
     )
 
 
-def _fit(
-    problem: Problem,
-    x: Tensor,
-    units: tuple[float, float],
-    how: tuple[Callable[..., Any], int],
+def _worth(
+    problem: Problem, x: Tensor, live: Tensor, units: tuple[float, float], members: Tensor
 ) -> Tensor:
-    """Return captum's fit for one sample x (in,), shape (player,)."""
-    live = live_features(problem.model, problem.target)
+    """Return what coalitions (coalition, player) of the live features of x (in,) are worth."""
     reference, scale = units
-    maker, n_samples = how
-
-    def game(members: Tensor) -> Tensor:
-        mixed = problem.mean_row.repeat(len(members), 1)
-        mixed[:, live] = torch.where(members != 0, x[live], mixed[:, live])
-        return finite(problem.output(mixed) - reference) / scale
-
-    everyone = x.new_ones(1, int(live.sum()))
-    found: Tensor = maker(game).attribute(
-        everyone,
-        torch.zeros_like(everyone),
-        n_samples=n_samples,
-        perturbations_per_eval=max(1, min(n_samples, problem.rows_at_once)),
-    )
-    return found[0].to(x.dtype) * scale
+    mixed = problem.mean_row.repeat(len(members), 1)
+    mixed[:, live] = torch.where(members != 0, x[live], mixed[:, live])
+    return finite(problem.output(mixed) - reference) / scale

@@ -107,11 +107,15 @@ def _run(
         options["internal_batch_size"] = None if whole else max(2, problem.rows_at_once)
     view, place = _view(run, problem, level)
     attribution = getattr(captum.attr, run.name)(view, *place)
+    attribute = partial(attribution.attribute, **options)
+    if run.edges:
+        attribution.eps = SAME
     evaluations = run.passes * ((steps or 1) + run.both_ways)
     if run.background:
-        values = _over_background(run, problem, attribution, (evaluations, level), options)
+        width = problem.model.widths[level or 0]
+        values = _over_background(run, problem, attribute, (evaluations, width))
     else:
-        values = over_parts(problem, attribution.attribute, at_once=problem.rows_at_once)
+        values = over_parts(problem, attribute, at_once=problem.rows_at_once)
     model, names = problem.model, None
     if level is not None:
         names = tuple(model.node_name(level, index) for index in range(model.widths[level]))
@@ -140,23 +144,18 @@ def _view(run: Run, problem: Problem, level: int | None) -> tuple[Any, tuple[Any
 
 
 def _over_background(
-    run: Run,
-    problem: Problem,
-    attribution: Any,
-    size: tuple[int, int | None],
-    options: dict[str, Any],
+    run: Run, problem: Problem, attribute: Callable[..., Tensor], size: tuple[int, int]
 ) -> Tensor:
     """Average what captum finds over all background rows, in blocks that fit the budget.
 
-    `size` holds the evaluations for a pair of a sample and a background row, and the level.
+    `size` holds the evaluations for a pair of a sample and a background row, and the columns.
     """
-    evaluations, level = size
+    evaluations, width = size
     x, rows = problem.x, problem.background
     if run.edges:  # captum has no rule for the step that holds features in their range
-        attribution.eps = SAME
         ends = problem.model.input_low, problem.model.input_high
         x, rows = x.clamp(*ends), rows.clamp(*ends)
-    values = x.new_zeros(len(x), problem.model.widths[level or 0])
+    values = x.new_zeros(len(x), width)
     at_once = (problem.pairs_at_once if run.edges else problem.rows_at_once) // evaluations
     with (
         progress_bar("captum", len(x) * len(rows), shown=problem.progress) as advance,
@@ -165,26 +164,22 @@ def _over_background(
         known_to_captum() if run.edges else nullcontext(),
     ):
         for here, there in pairs(len(x), len(rows), at_once):
-            found = _block(run, attribution, (x[here], rows[there]), options)
+            found = _block(run, attribute, x[here], rows[there])
             values[here] += found * (len(rows[there]) / len(rows))
             advance(len(x[here]) * len(rows[there]))
     return finite(values)
 
 
-def _block(
-    run: Run, attribution: Any, block: tuple[Tensor, Tensor], options: dict[str, Any]
-) -> Tensor:
+def _block(run: Run, attribute: Callable[..., Tensor], x: Tensor, rows: Tensor) -> Tensor:
     """Return the mean over some background rows, for some samples: (batch, column)."""
-    x, rows = block
     if run.distribution:
         twice = rows.repeat(2, 1) if len(rows) == 1 else rows  # captum asks for two at least
-        found: Tensor = attribution.attribute(x.clone().requires_grad_(), twice).detach()
-        return found
+        return attribute(x.clone().requires_grad_(), twice).detach()
     ours = x.repeat_interleave(len(rows), 0).requires_grad_()
     theirs = rows.repeat(len(x), 1)
-    found = attribution.attribute(ours, theirs, **options)
+    found = attribute(ours, theirs)
     if run.both_ways:
-        found = (found - attribution.attribute(theirs, ours, **options)) / 2
+        found = (found - attribute(theirs, ours)) / 2
     return found.detach().reshape(len(x), len(rows), -1).mean(1)
 
 

@@ -59,6 +59,11 @@ class Game:
         """The shares of the background, shape (rows, sub, player)."""
         return self.shares(self.rows)
 
+    @cached_property
+    def row_sums(self) -> Tensor:
+        """The first layer's sums in the background, shape (rows, sub)."""
+        return self.row_shares.sum(2) + self.model.layers[0].bias
+
     def outputs(self, sums: Tensor) -> Tensor:
         """Return the part from the sums (..., sub) of the first layer, shape (...)."""
         hidden = self.model.run(self.model.nodes[0](sums.flatten(0, -2)), start=1)
