@@ -12,7 +12,7 @@ import sympy
 import torch
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.problems import ONE_SIGN, TRANSFORMS, Transform
+from kanlens.discovery.problems import TRANSFORMS, Transform
 from kanlens.discovery.regression import Array, eliminate, relative_error, solve
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.symbolic.composition import Expr, stretched
@@ -177,7 +177,7 @@ def _curve(
 
     def make() -> Expr:
         expression = stretched(name, (a, b, c, d), inner.expression(U))
-        return _side(transform, values[k]) * transform.expression(expression)
+        return transform.side(values[k]) * transform.expression(expression)
 
     return CurveFormula(_error(transform, made, values[k]), _price(numbers, size), make)
 
@@ -186,18 +186,13 @@ def _price(numbers: int, size: int) -> float:
     return float(numbers * np.log(tuned.INDEPENDENT) + tuned.CURVE_NODE * size)
 
 
-def _side(transform: Transform, value: Array) -> int:
-    """Return the sign that a transform of the size loses."""
-    return -1 if transform.name in ONE_SIGN and value[0] < 0 else 1
-
-
 def _error(transform: Transform, made: Array, value: Array) -> float:
     """Return the error under the transform or without it, whichever is less.
 
     A pole or a zero makes either of them large for a formula that only needs a refit.
     """
     with np.errstate(all="ignore"):
-        back = _side(transform, value) * transform.inverse(made)
+        back = transform.side(value) * transform.inverse(made)
         return min(relative_error(back, value), relative_error(made, transform.value(value)))
 
 
@@ -229,7 +224,7 @@ def _sums(
 
         def make(kept: list[tuple[float, float]] = kept) -> Expr:
             parts = (sympy.Float(c) * U ** sympy.Rational(p) for c, p in kept)
-            return _side(transform, value) * transform.expression(sympy.Add(*parts))
+            return transform.side(value) * transform.expression(sympy.Add(*parts))
 
         found.append(CurveFormula(error, _price(len(terms), size), make))
     return found

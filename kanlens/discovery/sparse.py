@@ -216,24 +216,19 @@ def _exchanged(state: _ColumnSum, matrix: Array, target: Array) -> _ColumnSum:
         if len(state.columns) < 2 or best.error < tuned.EXACT_SUM:
             break
         less = tuple(c for k, c in enumerate(best.columns) if k != place % len(best.columns))
-        _, left, residual = _projected(matrix, less, target)
-        gains = _gains(matrix.T @ residual, left)
+        rest = _solved(less, matrix, target)
+        gains = _gains(matrix.T @ rest.residual, rest.left)
         gains[list(less)] = 0.0
         k = int(gains.argmax())
-        error = float(residual @ residual - gains[k])
-        if error < 0.999 * best.error:
-            columns = tuple(sorted((*less, k)))
-            best = _ColumnSum(columns, *_projected(matrix, columns, target))
+        if rest.error - float(gains[k]) < 0.999 * best.error:
+            best = _solved(tuple(sorted((*less, k))), matrix, target)
     return best
 
 
-def _projected(
-    matrix: Array, columns: tuple[int, ...], target: Array
-) -> tuple[Array, Array, Array]:
-    """Return a basis of columns, what it leaves of all columns, and of the target."""
+def _solved(columns: tuple[int, ...], matrix: Array, target: Array) -> _ColumnSum:
     basis, _ = np.linalg.qr(matrix[:, columns])
     left = 1 - np.square(matrix.T @ basis).sum(axis=1)
-    return basis, left, target - basis @ (basis.T @ target)
+    return _ColumnSum(columns, basis, left, target - basis @ (basis.T @ target))
 
 
 class DictionarySum(Ansatz):

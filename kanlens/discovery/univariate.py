@@ -39,7 +39,7 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
         if not transform.fits(problem.target):
             continue
         target = transform.value(problem.target)
-        side = -1.0 if transform.name == "log" and (problem.target < 0).all() else 1.0
+        side = transform.side(problem.target)
         for scale in (np.log, np.asarray) if problem.positive[0] else (np.asarray,):
             for pieces in tuned.SINGLE.pieces:
                 if pieces > max(2, problem.count // 3):
@@ -55,7 +55,7 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
 
 def _spline(
     transform: Transform,
-    side: float,
+    side: int,
     scale: Callable[[Array], Array],
     basis: Basis,
     coefficients: Array,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kanlens.functions.elementary import Array, ElementaryFunction, sympy_call
+from kanlens.functions.elementary import Array, sympy_call, unsearched
 
 
 def silu_pair(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,16 +91,6 @@ def _gated(gate: Callable[[Array, int], Array], x: Array, n: int) -> Array:
     return value + n * gate(x, n - 1) if n else value
 
 
-def silu_nth(x: Array, n: int) -> Array:
-    """Return the n-th derivative of x * sigmoid(x)."""
-    return _gated(_sigmoid, x, n)
-
-
-def gelu_nth(x: Array, n: int) -> Array:
-    """Return the n-th derivative of x times the normal distribution function."""
-    return _gated(_normal, x, n)
-
-
 def tanh_nth(x: Array, n: int) -> Array:
     """Return the n-th derivative of tanh."""
     return np.tanh(x) if n == 0 else 2.0 ** (n + 1) * _sigmoid(2.0 * x, n)
@@ -132,7 +122,7 @@ def tanh_integral(x: Array) -> Array:
 
 
 GATED = (
-    ElementaryFunction(
+    unsearched(
         name="silu",
         value=functional.silu,
         derivative=lambda u: silu_pair(u)[1],
@@ -141,13 +131,12 @@ GATED = (
         turning=(-1.2784645427610738,),
         slope_turning=(-2.399357280515468, 2.399357280515468),
         curvature_turning=(-3.435840993535111, 0.0, 3.435840993535111),
-        searched=False,
         torch_forms=(nn.SiLU, functional.silu),
         together=silu_pair,
-        closed_form=silu_nth,
+        closed_form=functools.partial(_gated, _sigmoid),
         primitive=silu_integral,
     ),
-    ElementaryFunction(
+    unsearched(
         name="gelu",
         value=gelu,
         derivative=lambda u: gelu_pair(u)[1],
@@ -156,10 +145,9 @@ GATED = (
         turning=(-0.7517915246935645,),
         slope_turning=(-(2**0.5), 2**0.5),
         curvature_turning=(-2.0, 0.0, 2.0),
-        searched=False,
         torch_forms=(nn.GELU, functional.gelu),
         together=gelu_pair,
-        closed_form=gelu_nth,
+        closed_form=functools.partial(_gated, _normal),
         primitive=gelu_integral,
     ),
 )

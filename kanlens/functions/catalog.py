@@ -102,6 +102,20 @@ def _half_power(name: str, halves: int, complexity: int) -> ElementaryFunction:
     )
 
 
+def _cubic(name: str, slope: int) -> ElementaryFunction:
+    """Return u**3 + slope * u, for a slope of -1 or 1 at 0."""
+    return _analyzed(
+        name=name,
+        value=lambda u: u**3 + slope * u,
+        derivative=lambda u: 3 * u**2 + slope,
+        expression=lambda u: u**3 + slope * u,
+        complexity=4,
+        symmetry="odd",
+        turning=(-(3**-0.5), 3**-0.5) if slope < 0 else (),
+        slope_turning=(0.0,),
+    )
+
+
 _ALGEBRAIC = (
     _analyzed(
         name="constant",
@@ -134,25 +148,8 @@ _ALGEBRAIC = (
     _power("1/x^2", -2, 2),
     _power("1/x^3", -3, 3),
     _power("1/x^4", -4, 4),
-    _analyzed(
-        name="x^3-x",  # with x^3+x, every cubic but for a, b, c and d
-        value=lambda u: u**3 - u,
-        derivative=lambda u: 3 * u**2 - 1,
-        expression=lambda u: u**3 - u,
-        complexity=4,
-        symmetry="odd",
-        turning=(-(3**-0.5), 3**-0.5),
-        slope_turning=(0.0,),
-    ),
-    _analyzed(
-        name="x^3+x",
-        value=lambda u: u**3 + u,
-        derivative=lambda u: 3 * u**2 + 1,
-        expression=lambda u: u**3 + u,
-        complexity=4,
-        symmetry="odd",
-        slope_turning=(0.0,),
-    ),
+    _cubic("x^3-x", -1),  # with x^3+x, every cubic but for a, b, c and d
+    _cubic("x^3+x", 1),
     _half_power("sqrt", 1, 2),
     _half_power("1/sqrt", -1, 3),
     _half_power("x^1.5", 3, 4),

@@ -274,6 +274,10 @@ class ElementaryFunction:
         return _where(good & (self.slope_turning is not None), lower, upper)
 
 
+# one that searches do not try without being told to
+unsearched = functools.partial(ElementaryFunction, searched=False)
+
+
 def repeated(
     points: tuple[float, ...], period: float | None, low: float, high: float
 ) -> list[float]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kanlens.functions.activations import decaying, tanh_integral, tanh_nth, tanh_slope
-from kanlens.functions.elementary import Array, ElementaryFunction, sympy_call
+from kanlens.functions.elementary import Array, ElementaryFunction, sympy_call, unsearched
 
 FREQUENCY = 5.0  # of the Morlet wavelet
 FAR = 40.0  # where it is 0 in float64
@@ -127,7 +127,7 @@ def _sinc_slope(u: Tensor) -> Tensor:
 
 
 LOCALIZED = (
-    ElementaryFunction(
+    unsearched(
         name="sech^2",
         value=tanh_slope,
         derivative=lambda u: -2 * torch.tanh(u) * tanh_slope(u),
@@ -137,11 +137,10 @@ LOCALIZED = (
         turning=(0.0,),
         slope_turning=(-math.atanh(3**-0.5), math.atanh(3**-0.5)),
         curvature_turning=(-math.atanh((2 / 3) ** 0.5), 0.0, math.atanh((2 / 3) ** 0.5)),
-        searched=False,
         closed_form=lambda u, n: tanh_nth(u, n + 1),
         primitive=np.tanh,
     ),
-    ElementaryFunction(
+    unsearched(
         name="relu(1-x^2)^2",
         value=lambda u: torch.relu(1 - u**2) ** 2,
         derivative=lambda u: -4 * u * torch.relu(1 - u**2),
@@ -152,11 +151,10 @@ LOCALIZED = (
         slope_turning=(-(3**-0.5), 3**-0.5),
         curvature_turning=(-1.0, 0.0, 1.0),
         kinks=(-1.0, 1.0),
-        searched=False,
         closed_form=_quartic_nth,
         primitive=_quartic_integral,
     ),
-    ElementaryFunction(  # second derivative of exp(-u**2 / 2)
+    unsearched(  # second derivative of exp(-u**2 / 2)
         name="mexican hat",
         value=lambda u: (u**2 - 1) * torch.exp(-0.5 * u**2),
         derivative=lambda u: u * (3 - u**2) * torch.exp(-0.5 * u**2),
@@ -166,11 +164,10 @@ LOCALIZED = (
         turning=(-_THREE, 0.0, _THREE),
         slope_turning=_HERMITE4,
         curvature_turning=_HERMITE5,
-        searched=False,
         closed_form=lambda u, n: decaying((-1.0) ** n, n + 2, u),
         primitive=lambda u: decaying(-1.0, 1, u),
     ),
-    ElementaryFunction(
+    unsearched(
         name="dog",  # derivative of exp(-u**2 / 2)
         value=lambda u: -u * torch.exp(-0.5 * u**2),
         derivative=lambda u: (u**2 - 1) * torch.exp(-0.5 * u**2),
@@ -180,11 +177,10 @@ LOCALIZED = (
         turning=(-1.0, 1.0),
         slope_turning=(-_THREE, 0.0, _THREE),
         curvature_turning=_HERMITE4,
-        searched=False,
         closed_form=lambda u, n: decaying((-1.0) ** (n + 1), n + 1, u),
         primitive=lambda u: np.expm1(-0.5 * u * u),
     ),
-    ElementaryFunction(
+    unsearched(
         name="morlet",
         value=lambda u: torch.cos(FREQUENCY * u) * torch.exp(-0.5 * u**2),
         derivative=_morlet_slope,
@@ -194,11 +190,10 @@ LOCALIZED = (
         turning=_morlet_turns(1),
         slope_turning=_morlet_turns(2),
         curvature_turning=_morlet_turns(3),
-        searched=False,
         closed_form=_morlet_nth,
         primitive=_morlet_integral,
     ),
-    ElementaryFunction(
+    unsearched(
         name="meyer",
         value=lambda u: torch.sin(math.pi * u.abs()) * _window(u)[0],
         derivative=_meyer_slope,
@@ -209,9 +204,8 @@ LOCALIZED = (
         slope_turning=_mirrored(0.7582111979308318, 5e-324),
         curvature_turning=(0.0, *_mirrored(*_MEYER)),
         kinks=(-1.0, -0.5, 0.0, 0.5, 1.0),
-        searched=False,
     ),
-    ElementaryFunction(
+    unsearched(
         name="sinc",
         value=lambda u: torch.sinc(u / math.pi),
         derivative=_sinc_slope,
@@ -219,7 +213,6 @@ LOCALIZED = (
         complexity=4,
         symmetry="even",
         turning_known=False,
-        searched=False,
     ),
 )
 
@@ -255,7 +248,7 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
         return degree * _recurrence(torch.tanh(u), degree - 1, second=True) * tanh_slope(u)
 
     turns = tuple(math.atanh(math.cos(k * math.pi / degree)) for k in range(degree - 1, 0, -1))
-    return ElementaryFunction(
+    return unsearched(
         name=f"T{degree}(tanh)",
         value=value,
         derivative=derivative,
@@ -263,7 +256,6 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
         complexity=3 + degree,
         symmetry="even" if degree % 2 == 0 else "odd",
         turning=turns,
-        searched=False,
         closed_form=nth,
         primitive=primitive,
     )

@@ -56,15 +56,19 @@ def refit(model: KAN, x: Tensor, target: Tensor, *, steps: int = 60) -> float:
     return after
 
 
-def relative_loss(output: Tensor, target: Tensor) -> float:
-    """Return the mean squared error over the target's variance, averaged over the outputs.
+def relative_losses(output: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error of every output over its target's variance, (out,).
 
     A constant target counts with variance 1. NaN and infinity give infinity.
     """
     variance = target.var(0, unbiased=False)
-    variance = torch.where(variance > 0, variance, 1.0)
-    loss = float(((output - target).square().mean(0) / variance).mean())
-    return loss if np.isfinite(loss) else float("inf")
+    losses = (output - target).square().mean(0) / torch.where(variance > 0, variance, 1.0)
+    return losses.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def relative_loss(output: Tensor, target: Tensor) -> float:
+    """Return the mean over the outputs of `relative_losses`."""
+    return float(relative_losses(output, target).mean())
 
 
 def free_places(model: KAN) -> list[Places]:

@@ -20,6 +20,7 @@ from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
 from kanlens.pruning import prune
+from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.partition import Partition, partition
 from kanlens.symbolic.pipeline import read
 from kanlens.symbolic.result import SymbolicResult
@@ -80,7 +81,8 @@ def find_formula(
                 found = _read(model, network, (x, y), parts, recipe, stop)
             if found is None:
                 break
-            loss = _loss(found, x[tests], y[tests])
+            values = torch.from_numpy(found.predict(x[tests]))
+            loss = float(relative_losses(values, y[tests]).max())
             bits = _description(found, loss, len(tests))
             if best is None or bits < least:
                 best, least = found, bits
@@ -150,8 +152,7 @@ def _read(
     """Read the formula of a trained network, in all the features that there are."""
     x, y = data
     columns = x[:, [model.feature_names.index(name) for name in network.feature_names]]
-    rows, *others = [(columns[part], y[part]) for part in parts]
-    choosing, judging = (pair if len(pair[0]) else None for pair in others)
+    rows, choosing, judging = parts.of(columns, y)
     found = read(
         network,
         rows,
@@ -164,15 +165,6 @@ def _read(
         progress=False,
     )
     return dataclasses.replace(found, feature_names=model.feature_names)
-
-
-def _loss(found: SymbolicResult, x: Tensor, y: Tensor) -> float:
-    """Return the mean squared error over the variance, the worst output; infinite if undefined."""
-    spread = y.var(0, unbiased=False)
-    spread = torch.where(spread > 0, spread, 1.0)
-    gap = torch.from_numpy(found.predict(x)).to(y) - y
-    loss = float((gap.square().mean(0) / spread).max())
-    return loss if math.isfinite(loss) else math.inf
 
 
 def _description(found: SymbolicResult, loss: float, rows: int) -> float:

@@ -24,7 +24,7 @@ from kanlens.symbolic.composition import (
 from kanlens.symbolic.constants import RefinedFormula, can_refine, refine
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.front import front_and_beyond
-from kanlens.symbolic.joint_refit import relative_loss
+from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.result import Stage
 from kanlens.symbolic.simplification import Simplifier, complexity, count_numbers
@@ -195,13 +195,11 @@ def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
     stages = []
     for count in counts:
         network, (x, target) = _mixed(replaced, edges, set(order[:count])), goal.judged
-        output = network(x)
-        outputs = [slice(k, k + 1) for k in range(output.shape[1])]
         stages.append(
             Stage(
                 name=f"{count} of {len(edges)} edges",
                 expressions=tuple(plain(expression) for expression in compose(network)),
-                losses=tuple(relative_loss(output[:, k], target[:, k]) for k in outputs),
+                losses=tuple(relative_losses(network(x), target).tolist()),
                 partial=True,
             )
         )

@@ -31,7 +31,7 @@ from kanlens.symbolic.beam import Beam
 from kanlens.symbolic.composition import feature_symbols
 from kanlens.symbolic.error_budget import error_budget
 from kanlens.symbolic.front import RULES
-from kanlens.symbolic.joint_refit import relative_loss
+from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.library import library
 from kanlens.symbolic.notation import edge_text
 from kanlens.symbolic.partition import (
@@ -251,9 +251,8 @@ def _asked_again(
 
 def _losses(result: SymbolicResult, x: Tensor, target: Tensor) -> list[tuple[float, ...]]:
     """Return the loss of every output at every stage."""
-    values = [torch.from_numpy(result.predict(x, k)) for k in range(len(result.stages))]
-    outputs = [slice(o, o + 1) for o in range(target.shape[1])]
-    return [tuple(relative_loss(v[:, o], target[:, o]) for o in outputs) for v in values]
+    values = (torch.from_numpy(result.predict(x, k)) for k in range(len(result.stages)))
+    return [tuple(relative_losses(each, target).tolist()) for each in values]
 
 
 def _receipt(

@@ -162,16 +162,14 @@ class SymbolicResult:
         InvalidValueError
             If there is no such stage or output.
         """
-        place = self._output(output, "SymbolicResult.sympy")
-        return self._expressions(index, "SymbolicResult.sympy")[place]
+        return self._one(index, output, "SymbolicResult.sympy")
 
     def text(self, index: int | None = None, output: int | str = 0) -> str:
         """Return one formula as text in full precision, which `parse` reads back.
 
         Names that are no plain words, or that sympy reads as something else, stand in backticks.
         """
-        place = self._output(output, "SymbolicResult.text")
-        return formula_text(self._expressions(index, "SymbolicResult.text")[place], exact=True)
+        return formula_text(self._one(index, output, "SymbolicResult.text"), exact=True)
 
     def parse(self, text: str, index: int | None = None) -> Expr:
         """Read the text of a formula, as `parse_formula` does, with the splines of one stage.
@@ -200,8 +198,7 @@ class SymbolicResult:
             If there is no such stage or output, or `digits` is less than 1.
         """
         check_count("SymbolicResult.latex", "digits", digits)
-        place = self._output(output, "SymbolicResult.latex")
-        return latex(rounded(self._expressions(index, "SymbolicResult.latex")[place], digits))
+        return latex(rounded(self._one(index, output, "SymbolicResult.latex"), digits))
 
     def latex_table(
         self,
@@ -332,6 +329,10 @@ class SymbolicResult:
     def _output(self, output: int | str, call: str) -> int:
         labels = () if self.model is None else self.model.class_labels
         return find_output(self.output_names, labels, output, call)
+
+    def _one(self, index: int | None, output: int | str, call: str) -> Expr:
+        place = self._output(output, call)
+        return self._expressions(index, call)[place]
 
     def _expressions(self, index: int | Sequence[int] | None, call: str) -> tuple[Expr, ...]:
         """Return one expression per output: the picked ones, or those of given stages."""
