@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -96,8 +96,7 @@ class GaussianCopula:
         size = centred.square().sum(0).sqrt()
         unit = torch.where(size > 0, centred / torch.where(size > 0, size, 1.0), 0.0)
         correlation = unit.mT @ unit
-        correlation.fill_diagonal_(1.0)
-        return cls(sorted=values, order=order, correlation=correlation)
+        return replace(law, correlation=correlation.fill_diagonal_(1.0))
 
     def scores(self, x: Tensor) -> Tensor:
         """Return the normal scores of x (batch, in).

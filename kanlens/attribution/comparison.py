@@ -96,18 +96,15 @@ class Comparison:
 
     def to_json(self) -> str:
         """Return the three tables and the skipped methods as JSON; NaN and infinity become null."""
-        return json.dumps(
-            to_plain(
-                {
-                    "target": self.target,
-                    "methods": self.frame.to_dict(orient="records"),
-                    "arrows": self.arrows,
-                    "importance": self.importance.to_dict(),
-                    "agreement": self.agreement.to_dict(),
-                    "skipped": self.skipped,
-                }
-            )
-        )
+        known = {
+            "target": self.target,
+            "methods": self.frame.to_dict(orient="records"),
+            "arrows": self.arrows,
+            "importance": self.importance.to_dict(),
+            "agreement": self.agreement.to_dict(),
+            "skipped": self.skipped,
+        }
+        return json.dumps(to_plain(known))
 
 
 def compare(

@@ -174,15 +174,14 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
         advice = "Give the lowest and the highest value of every feature"
         raise ShapeError(message(CALL, expected, str(tuple(ends.shape)), advice))
     for name, (low, high) in zip(names, ends.tolist(), strict=True):
-        if not (math.isfinite(low) and math.isfinite(high)):
-            expected, got = f"finite ends for {name!r}", f"{low!r} to {high!r}"
-            advice = "Take the range of the data"
-            raise DataError(message(CALL, expected, got, advice))
+        got, expected = f"{low!r} to {high!r}", f"the lower end of {name!r} first"
         if not math.isfinite(high - low):
-            expected, got = f"a width of {name!r} that is a number", f"{low!r} to {high!r}"
-            raise DataError(message(CALL, expected, got, "Take the range of the data"))
+            whole = math.isfinite(low) and math.isfinite(high)
+            known = (
+                f"a width of {name!r} that is a number" if whole else f"finite ends for {name!r}"
+            )
+            raise DataError(message(CALL, known, got, "Take the range of the data"))
         if low > high:
-            expected, got = f"the lower end of {name!r} first", f"{low!r} to {high!r}"
             raise InvalidValueError(message(CALL, expected, got, "Swap the ends"))
     return ends
 

@@ -112,13 +112,7 @@ class MissingPartError(RuntimeError):
 
 
 def given(part: Part | None) -> Part:
-    """Return a part of a case that a metric cannot do without: where it is None, the metric is NaN.
-
-    Examples
-    --------
-    >>> given(3)
-    3
-    """
+    """Return a part of a case that a metric cannot do without: where it is None, that is NaN."""
     if part is None:
         raise MissingPartError("a metric that needs a part must be marked so")
     return part
