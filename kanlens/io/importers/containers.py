@@ -157,13 +157,7 @@ def check_archive(path: Path) -> list[str]:
 
 
 def read_archive(path: Path) -> object:
-    """Return what a zip file of torch.save holds, as plain containers, tensors and inert objects.
-
-    Raises
-    ------
-    FileFormatError
-        If a pickle in it asks for more than what a network is made of.
-    """
+    """Return what a zip file of torch.save or Keras holds: containers, tensors, inert objects."""
     names = check_archive(path)
     if "model.weights.h5" in names:
         return read_keras(path)
@@ -268,7 +262,7 @@ def read_keras(path: Path) -> dict[str, Any]:
             names = tuple(n for n in names if n != "bias" or known.get("use_bias", True))
             places = {name: f"{place}/vars/{i}" for i, name in enumerate(names)}
             if known.get("use_layernorm", False):
-                norm = enumerate(("gamma", "beta"))
+                norm = enumerate(("weight", "bias"))
                 places |= {f"layer_norm.{n}": f"{place}/layer_norm/vars/{i}" for i, n in norm}
             for name, key in places.items():
                 result[f"layers.{number}.{name}"] = _numbers(file, key, len(content.getbuffer()))

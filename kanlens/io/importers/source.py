@@ -140,16 +140,7 @@ _SPELLINGS = [
 def sources(given: object) -> list[Source]:
     """Return every state dict in what the caller gave; dicts in dicts are looked through.
 
-    Files are read as data: .safetensors, or torch's, of which nothing is run.
-
-    Raises
-    ------
-    DTypeError
-        If it is no path, module or mapping.
-    MissingFileError
-        If there is no such file.
-    FileFormatError
-        If the file is truncated, holds more than a network is made of, or is of another format.
+    Files are read as data: of Keras, .safetensors, or torch's, of which nothing is run.
     """
     if isinstance(given, nn.Module):
         state = {

@@ -33,33 +33,22 @@ _DEGREES = "splines of degree 1 to 5"
 class Edges:
     """Sums of edges: splines, a base function and, where `functions` says so, functions instead.
 
-    Attributes
-    ----------
-    base : Tensor, shape (out, in)
-        Weights of the base function `activation`.
-    spline, knots : Tensor, shapes (out, in, basis) and (in, knot), optional
-        B-splines, with the knots beyond the grid; none for edges without.
-    scaler, bias, mask : Tensor, shapes (out, in), (out,), (out, in), optional
-        As in `KANLinear`.
-    functions : tuple of tuple of str, shape (out, in)
-        As in `FunctionLinear`, with a, b, c, d of each edge in `affine`.
-    series : tuple of str
-        As in `SeriesLinear`, with `series_weight` (out, in, n) and `series_affine` (in, n, 2).
+    The fields are those of `KANLinear`, `FunctionLinear` and `SeriesLinear`.
     """
 
     name: str
-    base: Tensor
+    base: Tensor  # (out, in): weights of the base function `activation`
     activation: str = "silu"
-    spline: Tensor | None = None
-    knots: Tensor | None = None
-    scaler: Tensor | None = None
+    spline: Tensor | None = None  # (out, in, basis)
+    knots: Tensor | None = None  # (in, knot), with those beyond the grid
+    scaler: Tensor | None = None  # (out, in)
     bias: Tensor | None = None
     mask: Tensor | None = None
-    functions: tuple[tuple[str, ...], ...] = ()
-    affine: Tensor | None = None
+    functions: tuple[tuple[str, ...], ...] = ()  # (out, in)
+    affine: Tensor | None = None  # (out, in, 4): a, b, c, d
     series: tuple[str, ...] = ()
-    series_weight: Tensor | None = None
-    series_affine: Tensor | None = None
+    series_weight: Tensor | None = None  # (out, in, n)
+    series_affine: Tensor | None = None  # (in, n, 2)
     extrapolation: str = "zero"
     grid_eps: float = 0.02
 
