@@ -265,8 +265,7 @@ class _Row:
     """The layers made so far, and the nodes that each ends in."""
 
     edges: list[Edges] = field(default_factory=list)
-    arities: list[tuple[int, ...]] = field(default_factory=list)
-    scales: list[Affine | None] = field(default_factory=list)
+    ends: list[tuple[tuple[int, ...], Affine | None]] = field(default_factory=list)
 
     def add(self, stage: Stage) -> None:
         """Take in the next stage."""
@@ -276,17 +275,16 @@ class _Row:
         if isinstance(stage, Edges):
             self._fit(stage.name, stage.widths[0])
             self.edges.append(stage)
-            self.arities.append(())
-            self.scales.append(None)
+            self.ends.append(((), None))
         elif isinstance(stage, Norm):
             for part in _normalized(stage):
                 self.add(part)
         elif isinstance(stage, Products):
-            self.arities[-1] = stage.arities
+            self.ends[-1] = stage.arities, None
         else:
             self._fit("a normalization", len(stage.scale))
-            if self.arities[-1]:
-                self.scales[-1] = stage
+            if arities := self.ends[-1][0]:
+                self.ends[-1] = arities, stage
             else:
                 self.edges[-1] = self.edges[-1].rescaled(stage.scale, stage.shift)
 
@@ -299,12 +297,13 @@ class _Row:
     @property
     def width(self) -> int:
         """Number of nodes at the end."""
-        return self.edges[-1].widths[1] - sum(self.arities[-1]) + len(self.arities[-1])
+        arities, _ = self.ends[-1]
+        return self.edges[-1].widths[1] - sum(arities) + len(arities)
 
     def nodes(self) -> list[Nodes]:
         """Build the nodes of every layer."""
         found = []
-        for edges, arities, affine in zip(self.edges, self.arities, self.scales, strict=True):
+        for edges, (arities, affine) in zip(self.edges, self.ends, strict=True):
             group = Grouping(edges.widths[1] - sum(arities), arities)
             nodes = Nodes(group, scaled=affine is not None)
             if affine is not None:
