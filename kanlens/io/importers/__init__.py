@@ -93,7 +93,8 @@ def import_model(
     **settings
         What the tensors of some libraries do not say: `spline_order`, `grid_range`, `spline_width`,
         `mult_arity`, `layer_norm`, `denominator`, `wavelet`, `polynomials`, `a`, `b`, `alpha`,
-        `beta`, `layers`, `layer_type`. What is needed and not given is asked for.
+        `beta`, `layers`, `layer_type`. What is needed and not given is asked for, with the
+        library's default.
 
     Returns
     -------

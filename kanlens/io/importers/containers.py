@@ -147,30 +147,17 @@ def _rebuilt(stored: _Fixed, offset: int, size: Any, stride: Any, *_: Any) -> _F
     return _Fixed(storage.as_strided(tuple(size), tuple(stride), offset))
 
 
-def check_archive(path: Path) -> list[str]:
-    """Return the names in a zip file; refuse members that would take more room than the file."""
-    with ZipFile(path) as archive:
-        members = archive.infolist()
-    if sum(member.file_size for member in members) > path.stat().st_size:
-        raise refusal(path.name, "is a zip file of more than it can hold")
-    return [member.filename for member in members]
-
-
 def read_archive(path: Path) -> object:
-    """Return what a zip file of torch.save holds, as plain containers, tensors and inert objects.
-
-    Raises
-    ------
-    FileFormatError
-        If a pickle in it asks for more than what a network is made of.
-    """
-    names = check_archive(path)
-    if "model.weights.h5" in names:
-        return read_keras(path)
-    if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
-        raise refusal(path.name, "is a TorchScript program")
-    pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
+    """Return what a zip file of torch.save or Keras holds: containers, tensors, inert objects."""
     with ZipFile(path) as archive:
+        names = archive.namelist()
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise refusal(path.name, "is a zip file of more than it can hold")
+        if "model.weights.h5" in names:
+            return _read_keras(archive, path.name)
+        if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
+            raise refusal(path.name, "is a TorchScript program")
+        pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
         order = [name for name in names if name.endswith("byteorder")]
         if len(pickles) != 1 or (order and archive.read(order[0]) != b"little"):
             raise refusal(path.name, "is no file of torch.save, or of another byte order")
@@ -244,12 +231,11 @@ _KERAS = {  # classes of layers: their names in files, and their tensors in the 
 }
 
 
-def read_keras(path: Path) -> dict[str, Any]:
+def _read_keras(archive: ZipFile, name: str) -> dict[str, Any]:
     """Return the tensors of a Sequential that Keras saved, ``layers.0.kernel`` and so on."""
     h5py = optional_module("h5py", call=CALL, extra="keras")
-    with ZipFile(path) as archive:
-        config = json.loads(archive.read("config.json"))
-        content = io.BytesIO(archive.read("model.weights.h5"))
+    config = json.loads(archive.read("config.json"))
+    content = io.BytesIO(archive.read("model.weights.h5"))
     layers = config["config"]["layers"] if config["class_name"] == "Sequential" else [config]
     result: dict[str, Any] = {"hyper_parameters": (facts := {})}
     used: Counter[str] = Counter()
@@ -259,7 +245,7 @@ def read_keras(path: Path) -> dict[str, Any]:
             if kind in ("InputLayer", "Dropout", "Flatten"):
                 continue
             if kind not in _KERAS or known.get("activation", "linear") != "linear":
-                expected = f"a Sequential of KANLinear and linear Dense layers in {path.name!r}"
+                expected = f"a Sequential of KANLinear and linear Dense layers in {name!r}"
                 advice = "Save the part of the model that is one"
                 raise FileFormatError(message(CALL, expected, printable(kind)[:40], advice))
             stem, names = _KERAS[kind]
@@ -268,10 +254,10 @@ def read_keras(path: Path) -> dict[str, Any]:
             names = tuple(n for n in names if n != "bias" or known.get("use_bias", True))
             places = {name: f"{place}/vars/{i}" for i, name in enumerate(names)}
             if known.get("use_layernorm", False):
-                norm = enumerate(("gamma", "beta"))
+                norm = enumerate(("weight", "bias"))
                 places |= {f"layer_norm.{n}": f"{place}/layer_norm/vars/{i}" for i, n in norm}
-            for name, key in places.items():
-                result[f"layers.{number}.{name}"] = _numbers(file, key, len(content.getbuffer()))
+            for part, key in places.items():
+                result[f"layers.{number}.{part}"] = _numbers(file, key, len(content.getbuffer()))
             facts[f"layers.{number}.base_activation"] = known.get("base_activation", "relu")
     return result
 

@@ -52,13 +52,6 @@ def children(module: Any, name: str) -> dict[Any, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def submodule(module: Any, path: str) -> Any:
-    """Return the module at a path below one; None if there is none."""
-    for part in path.split(".") if path else ():
-        module = children(module, "_modules").get(part)
-    return module
-
-
 def attribute(module: Any, name: str) -> Any:
     """Return an attribute or submodule of a module; None if there is none."""
     found = getattr(module, name, None)

@@ -147,6 +147,13 @@ class Group:
         found = (self.known(name) for name in names)
         return self.options.base(next((one for one in found if one is not None), self.layout.usual))
 
+    def norm(self, name: str, width: Size, eps: float = 1e-5) -> list[Norm]:
+        """Return the layer normalization of that name; none where there is none."""
+        weight = self.find(f"{name}weight", width)
+        if weight is None:
+            return []
+        return [Norm(weight=weight, bias=self.get(f"{name}bias", len(weight)), eps=eps)]
+
     def beside(
         self, weight: Tensor, base: str = "", scaler: str = "", bias: str = "", mask: str = ""
     ) -> dict[str, Any]:
@@ -306,8 +313,7 @@ def _layer_norm(group: Group) -> list[Stage]:
     module = group.source.owner(group.name)
     if path_of(module).startswith("torch.") and class_of(module) != "LayerNorm":
         return _silent(group.source, group.name, [])  # the tensors of others are alike
-    weight = group.get("weight", None)
-    return [Norm(weight=weight, bias=group.get("bias", len(weight)), eps=_eps(group))]
+    return [*group.norm("", None, _eps(group))]
 
 
 BETWEEN = (

@@ -13,7 +13,7 @@ from torch import Tensor
 from kanlens.functions.elementary import Array
 from kanlens.io.importers.layouts import Group, Layout, join
 from kanlens.io.importers.series import series_edges
-from kanlens.io.importers.stages import Edges, Norm, Stage, elementwise
+from kanlens.io.importers.stages import Edges, Stage, elementwise
 
 
 def _recurrence(
@@ -112,14 +112,14 @@ def _gram(group: Group) -> list[Stage]:
     )
     both = torch.cat([weight.transpose(0, 1).flatten(1), base], 1)
     second = Edges(name=group.name, base=both, activation=group.base(), extrapolation="linear")
-    return [first, second, *_after(group, "norm", n_out, base)]
+    return [first, second, *_after(group, base)]
 
 
-def _after(group: Group, name: str, width: int, like: Tensor) -> list[Stage]:
+def _after(group: Group, like: Tensor) -> list[Stage]:
     """Return torch-conv-kan's normalization of the sums, and the base function of these."""
-    weight, bias = (group.get(f"{name}.{part}", width) for part in ("weight", "bias"))
-    after = elementwise(join(group.name, "base_activation"), group.base(), width, like)
-    return [Norm(weight=weight, bias=bias), after]
+    group.get("norm.weight", len(like))  # there always
+    after = elementwise(join(group.name, "base_activation"), group.base(), len(like), like)
+    return [*group.norm("norm.", len(like)), after]
 
 
 def _polynomials(key: str) -> Callable[[Group], list[Stage]]:
@@ -128,7 +128,7 @@ def _polynomials(key: str) -> Callable[[Group], list[Stage]]:
         edges = in_chebyshev(group, key, weight, base="base_weights")
         if "base_weights" not in group.tensors:
             return [edges]
-        return [edges, *_after(group, "norm", len(weight), edges.base)]
+        return [edges, *_after(group, edges.base)]
 
     return read
 

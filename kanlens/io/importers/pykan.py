@@ -27,9 +27,9 @@ _SAME |= {"1/x^0.5": "1/sqrt", "1/sqrt(x)": "1/sqrt"}
 
 def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
     """Return the function of kanlens that a function of pykan is, with its a, b, c, d."""
-    if name in SUMS:
-        ((known, a, b, c), *_), rest = SUMS[name]
-        p = parameters
+    terms, rest = SUMS.get(name, ((), 0.0))
+    if len(terms) == 1:
+        ((known, a, b, c),), p = terms, parameters
         return known, torch.stack([p[0] * a, p[1] * a + b, p[2] * c, p[3] + p[2] * rest])
     known = _SAME.get(name, name)
     if known not in FUNCTIONS:

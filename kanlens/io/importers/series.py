@@ -16,7 +16,7 @@ from kanlens.functions.rational import rational_name
 from kanlens.io.importers.inert import attribute, class_of
 from kanlens.io.importers.layouts import Group, Layout, batch_norm, join
 from kanlens.io.importers.settings import CALL, SETTINGS
-from kanlens.io.importers.stages import Edges, Norm, Stage, one_by_one
+from kanlens.io.importers.stages import Edges, Stage, one_by_one
 
 
 def series_edges(
@@ -56,13 +56,10 @@ def _spacing(group: Group, grid: Tensor, owner: str = "rbf") -> float:
 
 def _normed(group: Group, edges: Edges) -> list[Stage]:
     """Put the layer normalization of a layer before its series; its base sees raw inputs."""
-    n_in = edges.base.shape[1]
-    weight, bias = (group.find(f"layernorm.{name}", n_in) for name in ("weight", "bias"))
-    if weight is None or bias is None:
-        return [edges]
-    norm, weights, places = Norm(weight=weight, bias=bias), edges.series_weight, edges.series_affine
-    if not edges.base.any() or weights is None or places is None:
-        return [norm, edges]
+    norm = group.norm("layernorm.", edges.base.shape[1])
+    weights, places = edges.series_weight, edges.series_affine
+    if not norm or not edges.base.any() or weights is None or places is None:
+        return [*norm, edges]
     wide = replace(
         edges,
         base=torch.cat([edges.base, torch.zeros_like(edges.base)], 1),
@@ -70,7 +67,7 @@ def _normed(group: Group, edges: Edges) -> list[Stage]:
         series_weight=torch.cat([torch.zeros_like(weights), weights], 1),
         series_affine=places.repeat(2, 1, 1),
     )
-    return [replace(norm, beside=True), wide]
+    return [replace(norm[0], beside=True), wide]
 
 
 def _packed(weight: Tensor, count: int) -> Tensor:
@@ -96,8 +93,7 @@ def _bsrbf(group: Group) -> list[Stage]:
     edges = bumps(group, weight, grid, 1 / _spacing(group, grid), base="base_weight")
     knots = group.get("grid", weight.shape[1], None)
     edges = replace(edges, spline=weight, knots=knots, extrapolation="zero")
-    norm = [group.get(f"layernorm.{name}", weight.shape[1]) for name in ("weight", "bias")]
-    return [Norm(weight=norm[0], bias=norm[1]), edges]
+    return [*group.norm("layernorm.", weight.shape[1]), edges]
 
 
 def _rbf_kan(group: Group) -> list[Stage]:

@@ -27,7 +27,7 @@ from kanlens.io.importers.containers import (
     refusal,
     state_of,
 )
-from kanlens.io.importers.inert import Inert, submodule
+from kanlens.io.importers.inert import Inert, children
 from kanlens.io.importers.settings import CALL
 from kanlens.io.tensor_files import (
     check_file,
@@ -57,17 +57,21 @@ class Source:
 
     def owner(self, path: str) -> Any:
         """Return the module at a path; None if there is none, or none is known."""
-        return submodule(self.module, path)
+        found = self.module
+        for part in path.split(".") if path else ():
+            found = children(found, "_modules").get(part)
+        return found
 
     def below(self, path: str) -> Source:
         """Return the part of a network that a name leads to."""
-        start = f"{path}."
-        parts = {key[len(start) :]: one for key, one in self.state.items() if key.startswith(start)}
-        names = {
-            key[len(start) :]: old for key, old in self.spelling.items() if key.startswith(start)
-        }
-        place, module = f"{path!r} of {self.name}", self.owner(path)
-        return replace(self, name=place, state=parts, module=module, spelling=names)
+        start, changed = (
+            f"{path}.",
+            {"name": f"{path!r} of {self.name}", "module": self.owner(path)},
+        )
+        for kind in ("state", "spelling"):
+            found = {k: one for k, one in getattr(self, kind).items() if k.startswith(start)}
+            changed[kind] = {key.removeprefix(start): one for key, one in found.items()}
+        return replace(self, **changed)
 
     def spelled(self, parent: str, name: str) -> str:
         """Return the name of a tensor as it was found."""
@@ -140,16 +144,7 @@ _SPELLINGS = [
 def sources(given: object) -> list[Source]:
     """Return every state dict in what the caller gave; dicts in dicts are looked through.
 
-    Files are read as data: .safetensors, or torch's, of which nothing is run.
-
-    Raises
-    ------
-    DTypeError
-        If it is no path, module or mapping.
-    MissingFileError
-        If there is no such file.
-    FileFormatError
-        If the file is truncated, holds more than a network is made of, or is of another format.
+    Files are read as data: of Keras, .safetensors, or torch's, of which nothing is run.
     """
     if isinstance(given, nn.Module):
         state = {

@@ -18,7 +18,7 @@ from kanlens.errors import InvalidValueError
 from kanlens.io.importers.inert import class_of
 from kanlens.io.importers.layouts import Group, Layout, Tensors, batch_norm, join
 from kanlens.io.importers.settings import CALL
-from kanlens.io.importers.stages import Edges, Norm, Stage, leaky, uniform
+from kanlens.io.importers.stages import Edges, Stage, leaky, uniform
 from kanlens.splines.spline import extend
 
 
@@ -57,11 +57,9 @@ def _named(library: str, names: str, marks: str, after: str = "", **options: Any
 
 def _normed(group: Group, width: int, norm: str = "", prelu: str = "") -> list[Stage]:
     """Return the normalization of the sums and the function of these, if there are any."""
-    weight, bias = (group.find(f"{norm}.{name}", width) for name in ("weight", "bias"))
-    if weight is None or bias is None:
-        return []
-    slope = group.get(f"{prelu}.weight", 1)
-    return [Norm(weight=weight, bias=bias), leaky(f"{group.name}.{prelu}", slope, width)]
+    found = group.norm(f"{norm}.", width)
+    slope = group.get(f"{prelu}.weight", 1) if found else None
+    return [] if slope is None else [*found, leaky(f"{group.name}.{prelu}", slope, width)]
 
 
 def _kanx(group: Group) -> list[Stage]:
@@ -175,10 +173,7 @@ def _keras(group: Group) -> list[Stage]:
     known = str(group.source.facts[f"{group.name}.base_activation"])
     known = "gelu by tanh" if known == "gelu" else known  # which is approximated there
     edges = replace(edges, base=base.T, activation=group.options.base(known))
-    weight, bias = (group.find(f"layer_norm.{name}", n_in) for name in ("gamma", "beta"))
-    if weight is None or bias is None:
-        return [edges]
-    return [Norm(weight=weight, bias=bias, eps=1e-3), edges]
+    return [*group.norm("layer_norm.", n_in, 1e-3), edges]
 
 
 def _transposed(tensors: Tensors) -> bool:
@@ -205,7 +200,7 @@ LAYOUTS = (
         "keras-efficient-kan",
         _keras,
         "kernel spline knots",
-        "bias layer_norm.gamma layer_norm.beta",
+        "bias layer_norm.weight layer_norm.bias",
     ),
     _named(
         "torchkan",

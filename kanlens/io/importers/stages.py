@@ -34,33 +34,22 @@ _DEGREES = "splines of degree 1 to 5"
 class Edges:
     """Sums of edges: splines, a base function and, where `functions` says so, functions instead.
 
-    Attributes
-    ----------
-    base : Tensor, shape (out, in)
-        Weights of the base function `activation`.
-    spline, knots : Tensor, shapes (out, in, basis) and (in, knot), optional
-        B-splines, with the knots beyond the grid; none for edges without.
-    scaler, bias, mask : Tensor, shapes (out, in), (out,), (out, in), optional
-        As in `KANLinear`.
-    functions : tuple of tuple of str, shape (out, in)
-        As in `FunctionLinear`, with a, b, c, d of each edge in `affine`.
-    series : tuple of str
-        As in `SeriesLinear`, with `series_weight` (out, in, n) and `series_affine` (in, n, 2).
+    The fields are those of `KANLinear`, `FunctionLinear` and `SeriesLinear`.
     """
 
     name: str
-    base: Tensor
+    base: Tensor  # (out, in): weights of the base function `activation`
     activation: str = "silu"
-    spline: Tensor | None = None
-    knots: Tensor | None = None
-    scaler: Tensor | None = None
+    spline: Tensor | None = None  # (out, in, basis)
+    knots: Tensor | None = None  # (in, knot), with those beyond the grid
+    scaler: Tensor | None = None  # (out, in)
     bias: Tensor | None = None
     mask: Tensor | None = None
-    functions: tuple[tuple[str, ...], ...] = ()
-    affine: Tensor | None = None
+    functions: tuple[tuple[str, ...], ...] = ()  # (out, in)
+    affine: Tensor | None = None  # (out, in, 4): a, b, c, d
     series: tuple[str, ...] = ()
-    series_weight: Tensor | None = None
-    series_affine: Tensor | None = None
+    series_weight: Tensor | None = None  # (out, in, n)
+    series_affine: Tensor | None = None  # (in, n, 2)
     extrapolation: str = "zero"
     grid_eps: float = 0.02
 
@@ -225,9 +214,7 @@ class _Row:
     """The layers made so far, and the nodes that each ends in."""
 
     edges: list[Edges] = field(default_factory=list)
-    arities: list[tuple[int, ...]] = field(default_factory=list)
-    scales: list[Affine | None] = field(default_factory=list)
-    norms: list[Norm | None] = field(default_factory=list)
+    nodes: list[Nodes] = field(default_factory=list)
 
     def add(self, stage: Stage) -> None:
         """Take in the next stage."""
@@ -239,17 +226,16 @@ class _Row:
         if isinstance(stage, Edges):
             self._fit(stage.name, stage.widths[0])
             self.edges.append(stage)
-            self.arities.append(())
-            self.scales.append(None)
-            self.norms.append(None)
+            self.nodes.append(Nodes(Grouping(stage.widths[1])))
         elif isinstance(stage, Products):
-            self.arities[-1] = stage.arities
+            sums = self.edges[-1].widths[1] - sum(stage.arities)
+            self.nodes[-1] = Nodes(Grouping(sums, stage.arities))
         else:
             self._fit("a normalization", len(stage.scale))
-            if self.arities[-1] or self.norms[-1] is not None:
-                self.scales[-1] = stage
-            else:
+            if self.nodes[-1].additive:
                 self.edges[-1] = self.edges[-1].rescaled(stage.scale, stage.shift)
+            else:
+                self._scale(self.nodes[-1].grouping, stage.scale, stage.shift)
 
     def _hand_on(self, weight: Tensor) -> None:
         """Add edges that hand nodes on as they are."""
@@ -258,12 +244,17 @@ class _Row:
     def _normalize(self, norm: Norm) -> None:
         """Normalize the last sums; such that are more than sums, or stay beside, are handed on."""
         n, eye = len(norm.weight), torch.eye(len(norm.weight)).to(norm.weight)
-        if not self.edges or self.arities[-1] or self.scales[-1] or self.norms[-1] or norm.beside:
+        if not self.edges or not self.nodes[-1].plain or norm.beside:
             self._hand_on(torch.cat([eye, eye]) if norm.beside else eye)
-        self._fit("a normalization", 2 * n if norm.beside else n)
         raw = norm.weight.new_zeros(n if norm.beside else 0)
+        self._fit("a normalization", len(raw) + n)
         scale, shift = torch.cat([raw + 1, norm.weight]), torch.cat([raw, norm.bias])
-        self.norms[-1], self.scales[-1] = norm, Affine(scale=scale, shift=shift)
+        self._scale(Grouping(len(scale)), scale, shift, normalized=n, eps=norm.eps)
+
+    def _scale(self, grouping: Grouping, scale: Tensor, shift: Tensor, **options: Any) -> None:
+        """Give the last nodes a scale and a shift."""
+        self.nodes[-1] = Nodes(grouping, scaled=True, **options)
+        self.nodes[-1].scale, self.nodes[-1].shift = scale.detach(), shift.detach()
 
     def _fit(self, name: str, width: int) -> None:
         if self.edges and self.width != width:
@@ -274,21 +265,7 @@ class _Row:
     @property
     def width(self) -> int:
         """Number of nodes at the end."""
-        return self.edges[-1].widths[1] - sum(self.arities[-1]) + len(self.arities[-1])
-
-    def nodes(self) -> list[Nodes]:
-        """Build the nodes of every layer."""
-        found = []
-        parts = zip(self.edges, self.arities, self.scales, self.norms, strict=True)
-        for edges, arities, affine, norm in parts:
-            group = Grouping(edges.widths[1] - sum(arities), arities)
-            normalized, eps = (len(norm.weight), norm.eps) if norm else (0, 1e-5)
-            scaled = affine is not None
-            nodes = Nodes(group, scaled=scaled, normalized=normalized, eps=eps)
-            if affine is not None:
-                nodes.scale, nodes.shift = affine.scale.detach(), affine.shift.detach()
-            found.append(nodes)
-        return found
+        return self.nodes[-1].grouping.nodes
 
 
 def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
@@ -306,7 +283,7 @@ def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
         schema = default_schema(first.widths[0], last, **names)
     except KanlensError as error:
         raise reworded(CALL, error) from error
-    model = KAN.from_layers(layers, schema, nodes=row.nodes())
+    model = KAN.from_layers(layers, schema, nodes=row.nodes)
     model.scaled = True  # trained as it is: a later fit must not scale it anew
     return expand_normalization(model) if exact else model
 

@@ -23,7 +23,8 @@ ASKED = ("chebyshev", "legendre")
 def test_jax_kan(kind, options):
     if kind == "base":  # of which c_spl tells the widths
         options = options | {"external": True}
-    double = doubles.jax_kan(kind=kind, **options)
+    widths = (3, 2) if kind == "base" else (3, 4, 2)
+    double = doubles.jax_kan(widths, kind, **options)
     known = {"layer_type": kind} if kind in ASKED else {}
     equal(double, 3, doubles.pure(double), **known)
     equal(double, 3, doubles.live(double, kind))
