@@ -45,6 +45,5 @@ def sample_gap(case: Case) -> Score:
 @_lower("model")
 def dummy(case: Case) -> Score:
     """Largest |value| of a feature without a live path to the output; 0 where there is none."""
-    model, device = given(case.model), given(case.x).device
-    live = live_features(model, case.target).to(device)
+    live = live_features(given(case.model), case.target).to(case.x.device)
     return Score.of(case.values.abs().masked_fill(live, 0.0).amax(1), "maximum")

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, MissingPartError, Score, given, metric
+from kanlens.attribution.metrics.case import Case, MissingPartError, Score, metric
 from kanlens.attribution.metrics.points import (
     Function,
     displaced,
@@ -166,10 +166,9 @@ def faithfulness_correlation(case: Case) -> Score:
 
 
 def _correlated(case: Case, sizes: list[int], draws: int) -> Score:
-    x, references = given(case.x), given(case.references)
+    x, references, values = case.x, case.references, _shares(case)
     generator, output = case.draws(), case.watched()
     masks = [subsets(x.shape[1], size, draws, generator).to(x.device) for size in sizes]
-    values = _shares(case, x, references)
     parts = [subset_correlation(output, x, values, mask, references) for mask in masks]
     return Score.of(torch.stack(parts).nanmean(0), offgrid=output.share)
 
@@ -190,13 +189,12 @@ def removal_error_scaled(case: Case) -> Score:
 
 
 def _removed(case: Case, *, scaled: bool) -> Score:
-    x, references = given(case.x), given(case.references)
     if "removals" not in case.kept:  # the same for both metrics
-        output, masks = case.watched(), removal_masks(case, x)
-        change = removal_changes(output, x, masks, references)
+        output, masks = case.watched(), removal_masks(case, case.x)
+        change = removal_changes(output, case.x, masks, case.references)
         case.kept["removals"] = (masks, change, output.share)
     masks, change, offgrid = case.kept["removals"]
-    expected = _shares(case, x, references) @ masks.to(x).mT
+    expected = _shares(case) @ masks.to(case.x).mT
     error = fitted_error(expected, change, scaled=scaled, dim=1)
     return Score.of(error / case.variance, offgrid=offgrid)
 
@@ -218,9 +216,9 @@ def removal_masks(case: Case, x: Tensor) -> Tensor:
 @_infidelity(cost="100 evaluations a sample", name="infidelity_noise")
 def noise_error(case: Case) -> Score:
     """Infidelity to noise of a tenth of each range, in variances of the output; the median."""
-    x, references, move = given(case.x), given(case.references), noise(case)
-    values, output = case.values, case.watched()
-    reference = None if case.slopes else references.mean(0)
+    x, values, move, output = case.x, case.values, noise(case), case.watched()
+    counted = case.references.mean(0)
+    reference = None if case.slopes else counted
     parts = [
         infidelity(output, x[part], values[part], move(x[part]), reference=reference)
         for part in slices(len(x), MOVES * x.shape[1])
@@ -228,15 +226,14 @@ def noise_error(case: Case) -> Score:
     return Score.of(torch.cat(parts) / case.variance, "median", offgrid=output.share)
 
 
-def _shares(case: Case, x: Tensor, references: Tensor) -> Tensor:
+def _shares(case: Case) -> Tensor:
     """Return the values as shares of the change; slopes are multiplied by the distance."""
-    return case.values * (x - references.mean(0)) if case.slopes else case.values
+    return case.values * (case.x - case.references.mean(0)) if case.slopes else case.values
 
 
 def noise(case: Case) -> Mover:
     """Return what moves samples (batch, in) by a tenth of each range, to (draws, batch, in)."""
-    known = given(case.known)
-    width = known.amax(0) - known.amin(0)
+    width = case.known.amax(0) - case.known.amin(0)
     if not bool((width > 0).any()):
         raise MissingPartError("nothing can move")
     generator = case.draws()  # one for all parts of the samples
@@ -245,7 +242,7 @@ def noise(case: Case) -> Mover:
 
 def _background(case: Case) -> Mover:
     """Return what puts background rows in place of samples (batch, in), to (rows, batch, in)."""
-    rows = some_rows(given(case.replacements), MOVES, case.draws())
+    rows = some_rows(case.replacements, MOVES, case.draws())
     return lambda x: rows[:, None].expand(-1, *x.shape)
 
 
@@ -277,7 +274,7 @@ def pgu_background(case: Case) -> Score:
 
 
 def _gap(case: Case, move: Mover, *, important: bool) -> Score:
-    x, values, output = given(case.x), case.values, case.watched()
+    x, values, output = case.x, case.values, case.watched()
     parts = [
         prediction_gap(output, x[part], values[part], move(x[part]), important=important)
         for part in slices(len(x), MOVES * x.shape[1])

@@ -54,7 +54,7 @@ def parameter_randomization(
 )
 def mprt(case: Case) -> Score:
     """Rank correlation with the values of models whose layers are drawn anew, mean over layers."""
-    method_on, model, x = given(case.method_on), given(case.model), given(case.x)
+    method_on, model, x = given(case.method_on), given(case.model), case.x
     found = parameter_randomization(method_on, model, x, case.values, case.draws())
     return Score.of(found.nanmean(0))
 

@@ -104,7 +104,7 @@ def relative_stability(
 def sensitivity_max(case: Case) -> Score:
     """Largest relative change of the values in a box of a tenth of a deviation."""
     moved = _moved(case, RADIUS, uniform)
-    rows = max_sensitivity(given(case.method), given(case.x), case.values, moved)
+    rows = max_sensitivity(given(case.method), case.x, case.values, moved)
     return Score.of(rows, offgrid=_offgrid(case, moved))
 
 
@@ -172,7 +172,7 @@ def _stability(case: Case, view: View, *, worst: bool = False) -> Score:
     """Score `relative_stability` over neighbours: the median, or the largest."""
     if not case.has_output:
         raise MissingPartError("points at which the output is not known")
-    known, x = view(case, given(case.known)), given(case.x)
+    known, x = view(case, case.known), case.x
     moved, values, offgrid = neighbours(case)
     floor = FLOOR * known.std(0, correction=0)
     seen, moved_seen = view(case, x), view(case, moved)
@@ -185,10 +185,10 @@ def _moved(
     case: Case, size: float, law: Callable[[tuple[int, ...], torch.Generator], Tensor]
 ) -> Tensor:
     """Return neighbours of the samples, shape (draws, batch, in)."""
-    scale = size * given(case.known).std(0, correction=0)
+    scale = size * case.known.std(0, correction=0)
     if not bool((scale > 0).any()):
         raise MissingPartError("nothing can move")
-    return displaced(given(case.x), scale, NEIGHBOURS, case.draws(), outside=case.leaves, law=law)
+    return displaced(case.x, scale, NEIGHBOURS, case.draws(), outside=case.leaves, law=law)
 
 
 def neighbours(case: Case) -> tuple[Tensor, Tensor, float]:
