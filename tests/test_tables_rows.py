@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from kanlens.data.tables import Table, read_table, write_frame
+from kanlens.data.tables import Table, read_table
 from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.files import write_frame
 
 
 def refused(error: type[Exception], text: str):

@@ -6,17 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import kanlens
 from kanlens.checks import message
 from kanlens.cli.application import command
-from kanlens.cli.model_tables import read_rows, read_test
-from kanlens.cli.options import split_names
+from kanlens.cli.options import read_rows, read_test, split_names
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.errors import DataError
 
 if TYPE_CHECKING:
-    from kanlens.data.tables import Table
-    from kanlens.model.network import KAN
-    from kanlens.symbolic import SymbolicResult
+    from kanlens import KAN, SymbolicResult, Table
 
 _WITHOUT = "loss and budget are the change of the outputs, as a share of their variance"
 
@@ -51,8 +49,6 @@ def prune(
     generator: Any,
 ) -> None:
     """Remove the edges with the smallest scores; nodes and features that lose all edges go too."""
-    import kanlens
-
     terminal.check([model, data, test], model=output, table=table, picture=figure)
     kan = kanlens.load(model)
     rows = read_rows(data, kan, column, terminal, without=_WITHOUT)
@@ -127,7 +123,6 @@ def symbolize(
     generator: Any,
 ) -> None:
     """Read a formula from a model, with a receipt that says how far it can be trusted."""
-    import kanlens
     from kanlens.symbolic.notation import written
 
     terminal.check([model, data, test], model=output)
@@ -195,7 +190,6 @@ def discover(
     """Find a formula for a column of a table, with a receipt that says how far it holds."""
     import pandas as pd
 
-    import kanlens
     from kanlens.symbolic.notation import written
 
     chosen = split_names(features) or None

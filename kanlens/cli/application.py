@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+import kanlens
 from kanlens.cli.options import Json, NoSeed, Quiet, Seed, described
 from kanlens.cli.process import INTERRUPTED, WHOLE
 from kanlens.cli.terminal import Terminal, seeded
@@ -129,8 +130,6 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        import kanlens
-
         typer.echo(f"kanlens {kanlens.__version__}")
         raise typer.Exit
 

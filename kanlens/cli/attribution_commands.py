@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+import kanlens
 from kanlens.checks import message
 from kanlens.cli.application import app, command, in_flags
-from kanlens.cli.model_tables import background_rows, read_rows, spread
-from kanlens.cli.options import asked_output, output_index, set_options, split_names
+from kanlens.cli.options import (
+    asked_output,
+    background_rows,
+    output_index,
+    read_rows,
+    set_options,
+    split_names,
+    spread,
+)
 from kanlens.cli.terminal import Terminal
 from kanlens.errors import InvalidValueError, MethodError
 
 if TYPE_CHECKING:
-    from kanlens.model.network import KAN
+    from kanlens import KAN
 
 ALSO_TABLE = "Also write the table here."
 SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
@@ -46,7 +54,6 @@ def attribute(
     generator: Any,
 ) -> None:
     """Say how much each feature adds to every prediction; one row per row of the table."""
-    import kanlens
     from kanlens.attribution import Attribution
 
     terminal.check([model, data, background], table=output)
@@ -93,8 +100,6 @@ def importance(
     generator: Any,
 ) -> None:
     """Rank the features, for every output or class; 95% intervals are from the spread of rows."""
-    import kanlens
-
     terminal.check([model, data, background], table=output)
     kan = kanlens.load(model)
     table = read_rows(data, kan, column, terminal)
@@ -138,8 +143,6 @@ def compare(
     generator: Any,
 ) -> None:
     """Put attribution methods side by side: completeness, error, agreement, seconds."""
-    import kanlens
-
     terminal.check([model, data, background], table=output)
     kan = kanlens.load(model)
     table = read_rows(data, kan, column, terminal)
@@ -225,8 +228,6 @@ def certify(
     terminal: Terminal,
 ) -> None:
     """Prove ranges, monotonicity and sensitivity of the outputs inside a box of the features."""
-    import kanlens
-
     terminal.check([model, data], certificate=output)
     kan, given = kanlens.load(model), _given(domain)
     found = kanlens.certify(

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
+
+import kanlens
 from kanlens.cli.application import command
-from kanlens.cli.model_tables import spread
+from kanlens.cli.options import spread
 from kanlens.cli.terminal import Terminal, seeded
 from kanlens.interruption import interrupts_pass
 
 if TYPE_CHECKING:
-    import torch
-
-    from kanlens.attribution import Attribution
-    from kanlens.data.tables import Table
-    from kanlens.model.network import KAN
-    from kanlens.symbolic import SymbolicResult
+    from kanlens import KAN, Attribution, SymbolicResult, Table
 
 KNOWN = "known-function"
 STRENGTH = 0.02  # of the penalty that makes a network sparse enough to read
@@ -51,9 +49,6 @@ class _Job:
     def known_function(self) -> dict[str, Any]:
         """Recover exp(sin(pi x) + y^2) from 1000 samples of it."""
         import pandas as pd
-        import torch
-
-        import kanlens
 
         say = self.terminal.say
         say("1. A function we know: exp(sin(pi x) + y^2), 1000 samples")
@@ -98,7 +93,6 @@ class _Job:
         return self._table_job("breast-cancer", frame, "diagnosis")
 
     def _table_job(self, name: str, frame: Any, target: str) -> dict[str, Any]:
-        import kanlens
         from kanlens.training.prediction import judge
 
         say = self.terminal.say
@@ -117,8 +111,6 @@ class _Job:
         return self._leave(name, small, test, symbolic, history=history, pruning=pruned)
 
     def _fit(self, model: KAN, table: Table, **options: Any) -> Any:
-        import kanlens
-
         return kanlens.fit(
             model,
             table,
@@ -129,7 +121,6 @@ class _Job:
 
     def _read(self, model: KAN, table: Table) -> SymbolicResult:
         """Read a formula and say what it is worth."""
-        import kanlens
         from kanlens.symbolic.notation import formula_text
         from kanlens.symbolic.result import rounded
 
@@ -146,7 +137,6 @@ class _Job:
         self, name: str, model: KAN, table: Table, symbolic: SymbolicResult, **report_inputs: Any
     ) -> dict[str, Any]:
         """Attribute, and leave models, pictures and a report in a folder of their own."""
-        import kanlens
         from kanlens.plotting.style import save
 
         folder, rows = self.folder / name, table.keep(model.feature_names)
@@ -157,7 +147,8 @@ class _Job:
         )
         shares = cast("Attribution", found)  # shapley is a local method
         gap = float(shares.completeness_gap.abs().max())
-        self.terminal.say(f"   Shapley values of {ATTRIBUTED} rows: {_top(shares)} matter most;")
+        top = ", ".join(shares.to_importance().to_frame().nlargest(3, "importance")["feature"])
+        self.terminal.say(f"   Shapley values of {ATTRIBUTED} rows: {top} matter most;")
         self.terminal.say(f"   they add up to the predictions within {gap:.0e}")
         kanlens.save(model, folder / "model.safetensors")
         kanlens.save(symbolic.model, folder / "symbolic.safetensors")
@@ -186,12 +177,6 @@ class _Job:
             "completeness_gap": gap,
             "report": str(report.path),
         }
-
-
-def _top(shares: Attribution) -> str:
-    """Name the three features with the largest mean contributions."""
-    frame = shares.to_importance().to_frame().nlargest(3, "importance")
-    return ", ".join(str(name) for name in frame["feature"])
 
 
 def _shape(model: KAN) -> str:

@@ -7,24 +7,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import kanlens
 from kanlens.cli.application import command
-from kanlens.cli.model_tables import read_rows, say_outside, say_target
 from kanlens.cli.options import (
     factor,
     hidden_nodes,
     new_model,
     norms,
     read_columns,
+    read_rows,
     refusing,
+    say_outside,
+    say_target,
     set_options,
     split_names,
 )
 from kanlens.cli.terminal import Terminal
+from kanlens.files import read_frame
 
 if TYPE_CHECKING:
-    from kanlens.data.tables import Table
-    from kanlens.model.network import KAN
-    from kanlens.training import FitResult
+    from kanlens import KAN, FitResult, Table
 
 PARTS = ("train", "test")
 MANY_ROWS = 5000  # above, training goes over batches by default
@@ -118,7 +120,6 @@ def _trained(
     terminal: Terminal,
 ) -> FitResult:
     """Train as the options that are given say, or as the rows say when none is."""
-    import kanlens
     from kanlens.training.loop import fit_by_default
 
     words = f"training on {training.source}: {training.rows} rows, "
@@ -206,8 +207,6 @@ def sparsity_path(
 
     Beside the model, a table of all strengths is written: loss, edges alive, features left.
     """
-    import kanlens
-
     listing = output.parent / f"{output.stem}.path.csv"
     terminal.check([data], model=output, table=listing)
     columns = {"features": features, "drop": drop, "categorical": categorical}
@@ -255,7 +254,6 @@ def predict(
     terminal: Terminal,
 ) -> None:
     """Predict every row of a table; judge the predictions when the table has the target."""
-    import kanlens
     from kanlens.training.prediction import judge, predictions
 
     terminal.check([model, data], table=output)
@@ -272,7 +270,6 @@ def predict(
 @command()
 def info(model: Path, *, terminal: Terminal) -> None:
     """Describe a model: shape, edges alive, grid, features, how it was made."""
-    import kanlens
     from kanlens.io.tensor_files import read_metadata
     from kanlens.model.description import describe
 
@@ -318,8 +315,6 @@ def import_command(
 
     With the table it was trained on, it knows what training here would have told it.
     """
-    import kanlens
-    from kanlens.files import read_frame
     from kanlens.io.importers.settings import SETTINGS
     from kanlens.training.prediction import judge
 

@@ -1,4 +1,4 @@
-"""Arguments and options that commands share, and what is made of them."""
+"""Arguments and options that commands share, and what is made of them: names, nodes, tables."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
+import torch
 import typer
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
+import kanlens
+from kanlens.checks import check_count, message
+from kanlens.cli.terminal import Terminal
+from kanlens.data.cell_parsing import listed
+from kanlens.data.schema import Schema
+from kanlens.data.tables import Table, read_features, read_table
+from kanlens.errors import DataError, InvalidValueError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from kanlens import KAN
 
-    from kanlens.cli.terminal import Terminal
-    from kanlens.data.tables import Table
-    from kanlens.model.network import KAN
-
+BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
 SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # what every generator takes
 Seed: TypeAlias = Annotated[
     int | None, typer.Option("--seed", help="Makes the run repeatable.", **SEEDS)
@@ -107,7 +110,7 @@ def output_index(text: str | None) -> int | str | None:
     return int(text) if text is not None and text.isdecimal() else text
 
 
-def asked_output(terminal: Terminal, kan: KAN, text: str | None, x: Tensor) -> int:
+def asked_output(terminal: Terminal, kan: KAN, text: str | None, x: torch.Tensor) -> int:
     """Return the index of the output to explain; say which it is where nobody named one."""
     from kanlens.attribution.problem import explained_output
 
@@ -139,8 +142,6 @@ def read_columns(
     **options: Any,
 ) -> Table:
     """Read a table to train on, columns being lists of names with commas; options as there."""
-    from kanlens.data.tables import read_table
-
     return read_table(
         data,
         target=target,
@@ -153,8 +154,6 @@ def read_columns(
 
 def new_model(table: Table, hidden: list[Any], grid_size: int, **options: Any) -> KAN:
     """Return an untrained network for a table, in double precision; options as for `KAN`."""
-    import kanlens
-
     widths = [len(table.schema.features), *hidden, len(table.schema.outputs)]
     return kanlens.KAN(widths, grid_size=grid_size, **options).double()
 
@@ -186,10 +185,90 @@ def norms(text: str | None) -> str | dict[str, float] | None:
 
 
 def hidden_nodes(text: str) -> list[int | tuple[int, int]]:
-    """Return the nodes of the hidden layers, as `kanlens.KAN` takes them."""
+    """Return the nodes of the hidden layers, as `KAN` takes them."""
     nodes: list[int | tuple[int, int]] = []
     with refusing("--hidden", text, "is no list of whole numbers like 5,3:2"):
         for part in split_names(text):
             sums, colon, products = part.partition(":")
             nodes.append((int(sums), int(products)) if colon else int(sums))
     return [] if nodes == [0] else nodes
+
+
+def read_rows(
+    data: Path, kan: KAN, target: str | None, terminal: Terminal, *, without: str = "none is needed"
+) -> Table:
+    """Read a table beside a model; say which column is the target and what lies outside.
+
+    The target, several with commas, is looked for where it is None; `without` is said to follow
+    when there is none.
+    """
+    given = split_names(target)
+    table = read_features(data, kan.schema, call=terminal.call, target=given or None)
+    say_target(table, kan.schema, given, terminal, without)
+    say_outside(kan, table, terminal)
+    return table
+
+
+def say_outside(kan: KAN, table: Table, terminal: Terminal) -> None:
+    """Say how many rows lie outside the training data, and in which features."""
+    from kanlens.training.prediction import outside_words
+
+    words = outside_words(kan, table.x)
+    if words:
+        terminal.say(f"{table.source}: {words}")
+
+
+def say_target(
+    table: Table, schema: Schema, given: list[str], terminal: Terminal, without: str
+) -> None:
+    """Say which column of a table is the target of a model; `without` is said if there is none."""
+    found = given or schema.targets_among(list(table.frame.columns))
+    names = found or schema.target_columns or schema.output_names
+    wanted = f"column{'s' * (len(names) > 1)} {listed(names)}"
+    if table.y is not None:
+        terminal.say(f"target: {wanted} of {table.source}")
+        return
+    lack = "has missing cells or text in" if found else "has no"
+    terminal.say(f"no target: {table.source} {lack} {wanted} (see --target); {without}")
+
+
+def read_test(path: Path | None, kan: KAN, target: str | None, terminal: Terminal) -> Table | None:
+    """Read a table to judge a model on, None without one; refuse one without the target."""
+    if path is None:
+        return None
+    call = f"{terminal.call}: test"
+    table = read_features(path, kan.schema, call=call, target=split_names(target) or None)
+    if table.y is None:
+        names = kan.schema.target_columns or kan.output_names
+        expected = f"column {listed(names)}, all cells known"
+        got = f"none in {path.name!r}"
+        raise DataError(message(call, expected, got, "Name the target with --target"))
+    return table
+
+
+def background_rows(
+    path: Path | None, kan: KAN, table: Table, most: int | None, terminal: Terminal
+) -> torch.Tensor:
+    """Return rows to compare with: of a table, else what the model kept, else of the data.
+
+    The last is said aloud.
+    """
+    if path is not None:
+        given = read_features(path, kan.schema, call=f"{terminal.call}: background")
+        say_outside(kan, given, terminal)
+        rows = given.x
+    elif kan.background is not None:
+        rows = kan.background
+    else:
+        rows = spread(table.x, "max_background", BACKGROUND, terminal)
+        source = f"{len(rows)} rows of {table.source}"
+        terminal.say(f"no background: the model keeps no rows; {source} stand in (--background)")
+    return spread(rows, "max_background", most, terminal)
+
+
+def spread(x: torch.Tensor, name: str, most: int | None, terminal: Terminal) -> torch.Tensor:
+    """Return at most `most` rows, evenly spread over the table; all when None."""
+    if most is None:
+        return x
+    check_count(terminal.call, name, most)
+    return x[torch.linspace(0, len(x) - 1, min(most, len(x))).round().long()]

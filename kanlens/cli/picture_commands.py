@@ -7,9 +7,9 @@ from typing import Any
 
 import typer
 
+import kanlens
 from kanlens.cli.application import command
-from kanlens.cli.model_tables import background_rows, read_rows
-from kanlens.cli.options import asked_output, split_names
+from kanlens.cli.options import asked_output, background_rows, read_rows, split_names
 from kanlens.cli.terminal import Terminal
 
 
@@ -28,8 +28,6 @@ def plot(
     terminal: Terminal,
 ) -> None:
     """Draw the network with its edge functions, or one edge."""
-    import kanlens
-
     terminal.check([model, data], picture=output)
     kan = kanlens.load(model)
     x = None if data is None else read_rows(data, kan, column, terminal).x
@@ -76,8 +74,6 @@ def report(
     generator: Any,
 ) -> None:
     """Write one self-contained page about a model, and its JSON twin."""
-    import kanlens
-
     twin = output.parent / f"{output.stem}.json"
     terminal.check([model, data, background, *(others or [])], page=output, twin=twin)
     kan = kanlens.load(model)
@@ -126,8 +122,6 @@ def export_command(
     terminal: Terminal,
 ) -> None:
     """Write a model for another program, run it there, and say how far it is from the model."""
-    import kanlens
-
     terminal.check([model], file=output)
     kan = kanlens.load(model)
     result = kanlens.export(

@@ -9,19 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+import kanlens
 from kanlens.checks import message
 from kanlens.errors import OutputError
+from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frame
 from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
 SHOWN_ROWS = 40
 PIPED_WIDTH = 200  # of tables where stdout is no terminal
@@ -83,16 +85,12 @@ class Terminal:
             with atomic_write(path, call=self.call) as temporary:
                 temporary.write_text(result, encoding="utf-8")
         elif hasattr(result, "iloc"):
-            from kanlens.data.tables import write_frame
-
             write_frame(result, path, call=self.call)
         elif hasattr(result, "figure"):
             from kanlens.plotting.style import save
 
             save(result, path)
         else:
-            import kanlens
-
             kanlens.save(result, path)
         self.wrote(path)
 
@@ -133,15 +131,13 @@ class Terminal:
         for name in names:
             table.add_column(Text(name), overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*map(Text, row))
         self.data.print(table)
 
 
 def _endings(kind: str) -> tuple[Sequence[str], str] | None:
     """Return the endings that a writer knows, and those to name; None for one that takes any."""
     if kind == "table":
-        from kanlens.files import ENDINGS, TABLE_SUFFIXES
-
         return TABLE_SUFFIXES, ENDINGS
     if kind == "picture":
         from kanlens.plotting.style import FORMATS
@@ -156,8 +152,6 @@ def _endings(kind: str) -> tuple[Sequence[str], str] | None:
 
 def seeded(seed: int | None) -> torch.Generator:
     """Return a generator with that seed, or with a seed of the system's choice."""
-    import torch
-
     generator = torch.Generator()
     if seed is None:
         generator.seed()

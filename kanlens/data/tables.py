@@ -30,12 +30,10 @@ from kanlens.data.columns import (
 )
 from kanlens.data.schema import Feature, Schema, Task
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
-from kanlens.files import line_number, read_frame, write_frame
+from kanlens.files import line_number, read_frame
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["Table", "read_features", "read_table", "write_frame"]
 
 Label: TypeAlias = str | float | datetime  # what a column can be called by
 IMPUTATIONS = ("mean", "median", "most_frequent")

@@ -91,9 +91,8 @@ def _run(subject: Subject, path: Path) -> list[Array]:
                 base.executemany(f"INSERT INTO {table} VALUES ({places})", rows)
                 cells = np.array(base.execute(query).fetchall(), dtype=object)
             except engine.Error as error:
-                refuse(
-                    f"a query that {engine.__name__} runs", reason(error), "Prune the model first"
-                )
+                expected = f"a query that {engine.__name__} runs"
+                refuse(expected, reason(error), "Prune the model first")
         found.append(cells[:, -len(subject.model.output_names) :].astype(np.float64))
     return found
 

@@ -335,9 +335,8 @@ def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -
     if not np.isin(codes, np.arange(n)).all():
         wrong = codes[~np.isin(codes, np.arange(n))][0]
         expected = f"class codes from 0 to {n - 1}"
-        raise DataError(
-            message("plot.predicted", expected, f"{wrong:g}", "Pass codes, not names or logits")
-        )
+        advice = "Pass codes, not names or logits"
+        raise DataError(message("plot.predicted", expected, f"{wrong:g}", advice))
     counts = np.zeros((n, n), dtype=np.int64)
     np.add.at(counts, (truth.astype(int), guess.astype(int)), 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)

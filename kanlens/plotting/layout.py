@@ -99,8 +99,9 @@ def arrange(
         room = None
         if share is not None:
             room = max(share - drop - 2 * FAN - SLOPE * width, 0.5 * (share - drop))
-        bands.append(_band(count, level, width, room))
-        heights.append(_band_height(bands[-1], width) + drop if share is None else share)
+        bands.append(band := _band(count, level, width, room))
+        tall = band.rows * band.pitch + 2 * max(FAN, 0.6 * band.pitch) + SLOPE * width
+        heights.append(tall + drop if share is None else share)
     levels = np.concatenate([[0.0], np.cumsum(heights)])
     across = map(partial(_across, width), shown, [*bands, None])
     nodes = tuple(
@@ -171,10 +172,6 @@ def _band(count: Array, shown: Array, width: float, room: float | None) -> _Band
         if best.pitch >= PITCH:
             break
     return best if best is not None else _Band(rows=1, columns=count, pitch=PITCH)
-
-
-def _band_height(band: _Band, width: float) -> float:
-    return band.rows * band.pitch + 2 * max(FAN, 0.6 * band.pitch) + SLOPE * width
 
 
 def _across(width: float, shown: Array, band: _Band | None) -> Array:

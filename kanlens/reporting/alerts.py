@@ -118,17 +118,18 @@ def _methods(content: Content) -> Alerts:
     methods = [one for one in content["comparison"]["methods"] if one["method"] != RANDOM]
     for complete, code in ((False, "incomplete_methods"), (True, "completeness_gap")):
         names = [
-            f"{one['method']} ({percent(_gap(one))})"
+            f"{one['method']} ({percent(gap_of(one))})"
             for one in methods
             if one["complete"] == complete
-            and _gap(one) > GAP
+            and gap_of(one) > GAP
             and (complete or one["relative_gap"] is not None)  # the others are slopes
         ]
         if names:
             yield _alert(code, f"Values of {listed(names)} {words[complete]}", warning=complete)
 
 
-def _gap(record: dict[str, Any]) -> float:
+def gap_of(record: dict[str, Any]) -> float:
+    """Return the relative completeness gap of a method, infinite where it is not finite."""
     gap = record["relative_gap"]
     return float("inf") if gap is None else float(gap)
 

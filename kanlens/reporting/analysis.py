@@ -266,8 +266,7 @@ def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
 
 def _formula(subject: Subject, request: Request) -> SymbolicResult | None:
     if not isinstance(request.formula, str):
-        given: SymbolicResult | None = request.formula
-        return given
+        return cast("SymbolicResult | None", request.formula)
     from kanlens.symbolic.pipeline import symbolize
 
     y = subject.y if subject.y is None else subject.y.cpu()

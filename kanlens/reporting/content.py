@@ -56,10 +56,9 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
         "pruning": pruning
         and {**json.loads(pruning.to_json()), "widths_after": pruning.model.widths},
     }
-    plain = to_plain(content)
+    plain: dict[str, Any] = to_plain(content)
     plain["alerts"] = find_alerts(plain)
-    found: dict[str, Any] = plain
-    return found
+    return plain
 
 
 def _meta(analysis: Analysis, title: str, generator: str) -> dict[str, Any]:
@@ -275,15 +274,11 @@ def _truth(analysis: Analysis, row: int) -> dict[str, Any]:
 def _comparison(analysis: Analysis) -> dict[str, Any]:
     found = analysis.comparison
     known = dict.fromkeys(name for name, metric in METRICS.items() if metric.needs_exact)
-    methods = [
-        {**known, **{str(key): item for key, item in record.items()}}
-        for record in found.frame.to_dict(orient="records")
-    ]
+    methods = [{**known, **record} for record in found.frame.to_dict(orient="records")]
     for record in methods:
         method = None if record["method"] == RANDOM else METHODS[record["method"]]
         record["summary"] = CHANCE if method is None else method.summary
         record["reference"] = "" if method is None else method.reference
-    importance = found.importance
     rows, background_rows = _compared(analysis)
     left_out = {} if analysis.request.comparison else analysis.plan.left_out
     return {
@@ -291,13 +286,7 @@ def _comparison(analysis: Analysis) -> dict[str, Any]:
         "background_rows": background_rows,
         "methods": methods,
         "arrows": {**{name: METRICS[name].arrow for name in known}, **found.arrows},
-        "importance": {
-            name: dict(zip(importance.index.tolist(), importance[name].tolist(), strict=True))
-            for name in importance.columns
-        },
-        "agreement": {
-            name: dict(zip(found.agreement.index.tolist(), found.agreement[name], strict=True))
-            for name in found.agreement.columns
-        },
+        "importance": found.importance.to_dict(),
+        "agreement": found.agreement.to_dict(),
         "left_out": {**left_out, **found.skipped},
     }

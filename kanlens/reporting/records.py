@@ -138,16 +138,10 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
         return None
     output = min(analysis.subject.target, len(result.output_names) - 1)
     name = result.output_names[output]
-    table = result.equations_
-    rows = table[table["output"] == name].to_dict(orient="records")
-    best = result.get_best(output)
+    table, best = result.equations_, result.get_best(output)
     records = [
-        {
-            **{str(k): v for k, v in row.items()},
-            "sympy_format": result.text(index, output),
-            "picked": index == best.name,
-        }
-        for index, row in zip(table.index[table["output"] == name], rows, strict=True)
+        {**row, "sympy_format": result.text(index, output), "picked": index == best.name}
+        for index, row in table[table["output"] == name].to_dict(orient="index").items()
     ]
     expression = best["sympy_format"]
     logits = analysis.subject.model.task == "classification"

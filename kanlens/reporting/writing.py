@@ -17,6 +17,7 @@ from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
 from kanlens.reporting import formats
+from kanlens.reporting.alerts import gap_of
 from kanlens.reporting.analysis import Request, analyze, check_request
 from kanlens.reporting.content import build_content
 from kanlens.reporting.other_models import describe_models, draw_models, read_others
@@ -240,14 +241,9 @@ def render_page(content: dict[str, Any], pictures: dict[str, Any]) -> str:
 
 def worst_gap(content: dict[str, Any]) -> dict[str, Any]:
     """Return the method with the largest relative completeness gap among the complete ones."""
-    complete = [one for one in content["comparison"]["methods"] if one["complete"]]
-    if not complete:
-        return {"method": "", "gap": None}
-    sizes = [
-        float("inf") if one["relative_gap"] is None else one["relative_gap"] for one in complete
-    ]
-    worst = sizes.index(max(sizes))
-    return {"method": complete[worst]["method"], "gap": complete[worst]["relative_gap"]}
+    complete = (one for one in content["comparison"]["methods"] if one["complete"])
+    worst = max(complete, key=gap_of, default={"method": "", "relative_gap": None})
+    return {"method": worst["method"], "gap": worst["relative_gap"]}
 
 
 def formula_words(formula: dict[str, Any] | None) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from kanlens.data.schema import Output, Schema
-from kanlens.data.tables import read_features, read_table, write_frame
+from kanlens.data.tables import read_features, read_table
 from kanlens.errors import (
     DataError,
     DTypeError,
@@ -17,6 +17,7 @@ from kanlens.errors import (
     InvalidValueError,
     MissingFileError,
 )
+from kanlens.files import write_frame
 
 
 def refused(error: type[Exception], text: str):
