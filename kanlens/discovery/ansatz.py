@@ -59,9 +59,6 @@ class Through(Ansatz):
     ansatz: Ansatz
     transforms: tuple[str, ...]
 
-    def _suits(self, problem: SearchProblem) -> bool:
-        return self.ansatz.limits.narrowest <= problem.width <= self.ansatz.limits.widest
-
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         for _, each in transformed(problem, self.transforms):
             yield from self.ansatz.formulas(each, front)
@@ -115,10 +112,10 @@ class PowerLaw(Ansatz):
             name, values = sympy.Integer(1), np.ones(len(problem.target))
             for i, p in enumerate(np.nan_to_num(powers)):
                 half, third = round(2 * p) / 2, round(3 * p) / 3
-                exact = abs(p - half) < tuned.NEAR_HALF_POWER
-                power = half if exact else third if abs(p - third) < tuned.NEAR_THIRD_POWER else p
-                exact = power == half
-                name *= problem.names[i] ** (sympy.Rational(power) if exact else sympy.Float(power))
+                near = abs(p - half) < tuned.NEAR_HALF_POWER
+                power = half if near else third if abs(p - third) < tuned.NEAR_THIRD_POWER else p
+                number = sympy.Rational if power == half else sympy.Float
+                name *= problem.names[i] ** number(power)
                 with np.errstate(all="ignore"):
                     values = values * raised(problem.columns[:, i], power)
             if np.isfinite(values).all():

@@ -24,7 +24,7 @@ from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.reductions import PAIRS, divided
 from kanlens.discovery.regression import Array, Basis, away, eliminate, quick_error, solve, varies
 from kanlens.discovery.univariate import CURVE, PLAIN_CURVE
-from kanlens.symbolic.composition import Expr
+from kanlens.symbolic.composition import Expr, evaluator
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,8 +279,7 @@ class ProductWithCombination(Ansatz):
         )
         for curve in options[0]:
             below = curve.expression.subs(U, problem.names[i])
-            made = np.asarray(sympy.lambdify(U, curve.expression, "numpy")(z), dtype=np.float64)
-            made = np.broadcast_to(made, z.shape)
+            made = evaluator((curve.expression,), (U,))(z[:, None])[:, 0]
             if np.isfinite(made).all() and np.abs(made).min() >= tuned.NO_FACTOR:
                 rest = problem.with_target(problem.target * made, lambda e, b=below: e / b)  # type: ignore[misc]
                 yield from PLAIN_CURVE.formulas(rest.onto(index.values, index.name), front)

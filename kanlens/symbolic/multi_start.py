@@ -22,7 +22,7 @@ from kanlens.progress import progress_bar
 from kanlens.pruning import prune
 from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.partition import Partition, partition
-from kanlens.symbolic.pipeline import read
+from kanlens.symbolic.pipeline import Reading, read
 from kanlens.symbolic.result import SymbolicResult
 from kanlens.symbolic.simplification import complexity
 from kanlens.training import fit
@@ -41,15 +41,12 @@ _EDGE = 10  # nodes of a formula that an edge is worth
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Reading):
     """The numbers of the recipe that a user may choose; those without a word as for `symbolize`."""
 
     starts: int = 8  # most networks that are trained
     hidden: int | None = None  # nodes at the start; None: twice the features and one, at most 11
     grid_size: int = 10  # intervals of the grid on which a formula is read
-    r2_min: float = 0.99
-    functions: tuple[str, ...] | None = None
-    model_selection: str = "best"
 
 
 def find_formula(
@@ -153,17 +150,8 @@ def _read(
     x, y = data
     columns = x[:, [model.feature_names.index(name) for name in network.feature_names]]
     rows, choosing, judging = parts.of(columns, y)
-    found = read(
-        network,
-        rows,
-        judging or (None, None),
-        stop,
-        choosing=choosing,
-        r2_min=recipe.r2_min,
-        functions=recipe.functions,
-        model_selection=recipe.model_selection,
-        progress=False,
-    )
+    tests = judging or (None, None)
+    found = read(network, rows, tests, recipe, stop, choosing=choosing, progress=False)
     return dataclasses.replace(found, feature_names=model.feature_names)
 
 

@@ -24,28 +24,12 @@ class _Step(NamedTuple):
     inputs: tuple[int, ...] = ()
 
 
+_ALIKE = "exp log sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
+_ALIKE += " sign erf erfc erfinv floor"  # called the same by both
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
-    sympy.exp: torch.exp,
-    sympy.log: torch.log,
-    sympy.sin: torch.sin,
-    sympy.cos: torch.cos,
-    sympy.tan: torch.tan,
-    sympy.asin: torch.asin,
-    sympy.acos: torch.acos,
-    sympy.atan: torch.atan,
-    sympy.sinh: torch.sinh,
-    sympy.cosh: torch.cosh,
-    sympy.tanh: torch.tanh,
-    sympy.asinh: torch.asinh,
-    sympy.acosh: torch.acosh,
-    sympy.atanh: torch.atanh,
+    **{getattr(sympy, name): getattr(torch, name) for name in _ALIKE.split()},
     sympy.Abs: torch.abs,
-    sympy.sign: torch.sign,
-    sympy.erf: torch.erf,
-    sympy.erfc: torch.erfc,
-    sympy.erfinv: torch.erfinv,
     sympy.loggamma: torch.lgamma,
-    sympy.floor: torch.floor,
     sympy.ceiling: torch.ceil,
     sympy.Not: torch.logical_not,
     sympy.Pow: torch.pow,
