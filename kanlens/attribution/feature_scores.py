@@ -124,21 +124,17 @@ def pykan(problem: Problem) -> GlobalScores:
     ----------
     .. [1] Z. Liu et al., KAN 2.0: Kolmogorov-Arnold Networks Meet Science, 2024, section 3.
     """
-    model = problem.model
-    inputs = [model.scale_inputs(problem.x)]
-    deviations = []
-    for layer, nodes in zip(model.layers, model.nodes, strict=True):
-        sums = torch.cat([layer(part) for part in inputs[-1].split(problem.rows_at_once)])
-        deviations.append(sums.std(0, correction=0))
-        inputs.append(nodes(sums))
-    score = torch.zeros_like(inputs[-1][0])
+    model, parts = problem.model, problem.x.split(problem.rows_at_once)
+    levels = zip(*[problem.levels(part) for part in parts], strict=True)
+    inputs, sums = ([torch.cat(one) for one in zip(*side, strict=True)] for side in levels)
+    score = problem.x.new_zeros(model.widths[-1])
     score[problem.target] = 1.0
     leading = reaching(model, problem.target)
     for index in reversed(range(len(model.layers))):
         layer, nodes = model.layers[index], model.nodes[index]
         factor = score[nodes.owner] * leading[index]  # (out,)
         spread = edge_moments(layer, inputs[index]).std.to(score) * nonzero_edges(layer)
-        whole = deviations[index]
+        whole = sums[index].std(0, correction=0)
         share = torch.where(whole > 0, factor / torch.where(whole > 0, whole, 1.0), 0.0)
         score = share @ spread
     return GlobalScores(values=score)
