@@ -172,11 +172,7 @@ class Attribution:
             return self
         column_of = {i: name for name, indices in self.groups.items() for i in indices}
         owners = [column_of.get(i, name) for i, name in enumerate(self.features)]
-        columns = tuple(dict.fromkeys(owners))
-        places = torch.tensor([columns.index(name) for name in owners], device=self.values.device)
-        member = (places[:, None] == torch.arange(len(columns), device=places.device)).to(
-            self.values
-        )
+        columns, member = membership(owners, self.values)
         pairs, flows = self.interactions, self.paths
         return dataclasses.replace(
             self,
@@ -240,6 +236,13 @@ class Importance:
         """Return the numbers and what they mean as JSON."""
         names = ("method", "target", "unit", "meaning", "features", "values", "low", "high")
         return json.dumps(to_plain({name: getattr(self, name) for name in names}))
+
+
+def membership(owners: list[str], like: Tensor) -> tuple[tuple[str, ...], Tensor]:
+    """Return the distinct owners in their order, and 1 where a place is theirs: (place, owner)."""
+    names = tuple(dict.fromkeys(owners))
+    index = torch.tensor([names.index(name) for name in owners], device=like.device)
+    return names, torch.nn.functional.one_hot(index, len(names)).to(like)
 
 
 def _merged(pairs: Tensor, member: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from kanlens.certificates.intervals import (
 from kanlens.certificates.relaxation import LayerBounds, node_bounds
 from kanlens.certificates.sampling import dual_norms
 from kanlens.deadlines import NEVER, Deadline
+from kanlens.model.analysis import rows_at_once
 from kanlens.model.enclosures import (
     FARTHEST,
     Enclosure,
@@ -234,6 +235,11 @@ class BoundPropagation:
         """Bound the output alone on boxes (box, in), in units of the data, shape (box,)."""
         return self._value(self.forward(*self.inwards(low, high)))[0]
 
+    def outputs(self, x: Tensor) -> Tensor:
+        """Evaluate the output at x (batch, in), shape (batch,)."""
+        parts = x.split(rows_at_once(self.model))
+        return torch.cat([self.model(part)[:, self.target] for part in parts])
+
     def unrefined(self) -> BoxBounds:
         """Bound the output on the domain by the first pass, and nothing else."""
         low, high = self.domain[None, :, 0], self.domain[None, :, 1]
@@ -276,7 +282,7 @@ class BoundPropagation:
 
     def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:
         """Mean value form: bound the output by its value at the middle and its gradient."""
-        at = self.model(middle)[:, self.target]
+        at = self.outputs(middle)
         half = torch.maximum(high - middle, middle - low) * (1 + EPS)
         steep = size(slope)
         reach = torch.where(half == 0, 0.0, steep * half).sum(-1) * (1 + 1e-14)

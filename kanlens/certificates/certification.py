@@ -34,7 +34,7 @@ from kanlens.functions.elementary import Array
 from kanlens.memory import check_memory
 from kanlens.model import kernels
 from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import float64_copy, rows_at_once
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 from kanlens.model.normalization import expand_normalization
 from kanlens.threads import one_thread
@@ -366,7 +366,7 @@ def _additivity(found: OutputFindings) -> Additivity:
     bound = max(high - middle, middle - low) * (1 + 1e-14) + 4e-16 * abs(middle)
     count, least = affordable(propagation.model, QUADS), 0.0
     if found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
-        least = least_distance(propagation, count, rows_at_once(propagation.model))
+        least = least_distance(propagation, count)
     return Additivity(distance=Bound(bound=bound, seen=reached), least=least, function=function)
 
 

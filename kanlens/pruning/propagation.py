@@ -112,14 +112,14 @@ class Propagation:
         return self.model.scale_outputs(self.values[-1])
 
     @torch.no_grad()
-    def edge_values(self, index: int) -> Tensor:
-        """Return the value of every edge of a layer, shape (batch, out, in)."""
+    def edge_values(self, index: int, rows: slice = slice(None)) -> Tensor:
+        """Return the value of every edge of a layer, shape (batch, out, in), on some rows."""
         layer, x = self.model.layers[index], self.values[index]
         if not self.remembers:
-            return layer.edge_values(x)
+            return layer.edge_values(x[rows])
         columns = [self._edges_from(index, in_, x) for in_ in range(layer.in_features)]
         alive = layer.mask != 0
-        return torch.where(alive, torch.stack(columns, dim=-1), 0.0)
+        return torch.where(alive, torch.stack(columns, dim=-1), 0.0)[rows]
 
     @torch.no_grad()
     def edge(self, edge: Edge) -> Tensor:

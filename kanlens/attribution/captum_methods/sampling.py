@@ -252,9 +252,9 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
     changes = finite(problem.output_in_parts(problem.x) - reference)
     live = live_features(problem.model, problem.target)
     values = torch.zeros_like(problem.x)
+    counted = partial(LocalValues, reference=reference, baseline=MEAN_ROW)
     if int(live.sum()) < 2:  # nothing to share; captum cannot draw coalitions of one
-        values = changes[:, None] * live
-        return LocalValues(values=values, reference=reference, baseline=MEAN_ROW, evaluations=1.0)
+        return counted(values=changes[:, None] * live, evaluations=1.0)
     everyone = changes.new_ones(1, int(live.sum()))
     at_once = max(1, min(n_samples, problem.rows_at_once))
     with (
@@ -270,9 +270,7 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
             found = fit.attribute(everyone, none, n_samples=n_samples, **how)
             values[index, live] = found[0].to(values) * units[1]
             advance(1)
-    return LocalValues(
-        values=values, reference=reference, baseline=MEAN_ROW, evaluations=float(n_samples)
-    )
+    return counted(values=values, evaluations=float(n_samples))
 
 
 def _worth(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.attribution.problem import Problem
+from kanlens.attribution.result import membership
 from kanlens.data.schema import default_schema
 from kanlens.model.analysis import BUDGET, nonzero_edges, reaching
 from kanlens.model.network import KAN
@@ -91,11 +92,7 @@ def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tens
     schema = problem.model.schema
     if not by_column:
         return schema.feature_names, torch.eye(len(schema.features)).to(problem.x)
-    owners = [item.column for item in schema.features]
-    names = tuple(dict.fromkeys(owners))
-    index = torch.tensor([names.index(name) for name in owners], device=problem.x.device)
-    member = index[:, None] == torch.arange(len(names), device=problem.x.device)
-    return names, member.to(problem.x.dtype)
+    return membership([item.column for item in schema.features], problem.x)
 
 
 def games(problem: Problem, member: Tensor) -> list[Game]:
