@@ -270,6 +270,8 @@ def predict(
 @command()
 def info(model: Path, *, terminal: Terminal) -> None:
     """Describe a model: shape, edges alive, grid, features, how it was made."""
+    import pandas as pd
+
     from kanlens.io.tensor_files import read_metadata
     from kanlens.model.description import describe
 
@@ -279,10 +281,7 @@ def info(model: Path, *, terminal: Terminal) -> None:
     facts["format_version"] = metadata["format_version"]
     features = facts.pop("features")
     terminal.facts(model.name, facts, features=features)
-    if not terminal.as_json:
-        import pandas as pd
-
-        terminal.frame("features", pd.DataFrame(features))
+    terminal.frame("features", pd.DataFrame(features))
 
 
 @command(

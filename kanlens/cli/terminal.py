@@ -73,9 +73,8 @@ class Terminal:
         """Say which files were written."""
         for path in paths:
             size = Path(path).stat().st_size
-            self.say(
-                f"wrote {path} ({f'{size} bytes' if size < 1000 else f'{size / 1000:.0f} kB'})"
-            )
+            words = f"{size} bytes" if size < 1000 else f"{size / 1000:.0f} kB"
+            self.say(f"wrote {path} ({words})")
 
     def write(self, result: Any, path: Path | None) -> None:
         """Write a model, table, picture or text, and say so; nothing without a path."""
@@ -137,8 +136,6 @@ class Terminal:
 
 def _endings(kind: str) -> tuple[Sequence[str], str] | None:
     """Return the endings that a writer knows, and those to name; None for one that takes any."""
-    if kind == "table":
-        return TABLE_SUFFIXES, ENDINGS
     if kind == "picture":
         from kanlens.plotting.style import FORMATS
 
@@ -147,7 +144,8 @@ def _endings(kind: str) -> tuple[Sequence[str], str] | None:
         from kanlens.reporting.writing import SUFFIXES
 
         return SUFFIXES, SUFFIXES[0]
-    return ((".safetensors",), ".safetensors") if kind == "model" else None
+    known = {"table": (TABLE_SUFFIXES, ENDINGS), "model": ((".safetensors",), ".safetensors")}
+    return known.get(kind)
 
 
 def seeded(seed: int | None) -> torch.Generator:

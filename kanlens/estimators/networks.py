@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets  # noqa: TID25
 
 from kanlens.attribution import Attribution, Importance, attribute, importance
 from kanlens.checks import message
-from kanlens.data.schema import Feature, Schema, class_schema
+from kanlens.data.schema import Schema, class_schema
 from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators.inputs import (
     Regression,
@@ -86,7 +86,8 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
                 output_names=names,
                 generator=generator,
             ).double()
-            self._adopt(model, schema)
+            features = model.schema.features if self._table is None else self._table.features
+            model.schema = dataclasses.replace(schema or model.schema, features=features)
             return model
 
         data = torch.tensor(rows), torch.tensor(y)
@@ -120,15 +121,6 @@ class _Network(BaseEstimator):  # type: ignore[misc]  # untyped
             call, got = type(self).__name__, repr(self.hidden)
             text = message(call, "hidden to be the widths of layers", got, "For example (5,)")
             raise InvalidValueError(text) from error
-
-    def _adopt(self, model: KAN, schema: Schema | None) -> None:
-        """Give a model the classes of a schema, and the kinds of the columns of a frame."""
-        features = model.schema.features
-        if self._table is not None:
-            features = self._table.features
-        elif schema is not None:
-            features = tuple(Feature(name=name, column=name) for name in model.feature_names)
-        model.schema = dataclasses.replace(schema or model.schema, features=features)
 
     def _train_on(self, rows: Array, y: Array, sample_weight: Any) -> None:
         """Take a few passes over more rows, with small steps; what is known stays the start."""

@@ -14,6 +14,7 @@ from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM
+from kanlens.data.schema import Feature
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
 from kanlens.outputs import to_plain
@@ -236,7 +237,7 @@ def _rows(analysis: Analysis) -> list[dict[str, Any]]:
                     {
                         "feature": found.features[i],
                         "value": float(x[row, i]),
-                        "label": _label(subject.model, found.features[i], float(x[row, i])),
+                        "label": _label(subject.model.schema.features[i], float(x[row, i])),
                         "contribution": float(values[i]),
                     }
                     for i in order
@@ -246,10 +247,9 @@ def _rows(analysis: Analysis) -> list[dict[str, Any]]:
     return records
 
 
-def _label(model: KAN, name: str, value: float) -> str | None:
+def _label(feature: Feature, value: float) -> str | None:
     """Return the text that a value of 0 or 1 stands for, None for numbers."""
-    feature = next((one for one in model.schema.features if one.name == name), None)
-    if feature is None or feature.category is None or value not in (0, 1):
+    if feature.category is None or value not in (0, 1):
         return None
     if feature.kind == "binary":
         return feature.categories[int(value)]
