@@ -173,7 +173,7 @@ class Nodes(nn.Module):
         if scaled:
             self.register_buffer("scale", torch.ones(grouping.nodes))
             self.register_buffer("shift", torch.zeros(grouping.nodes))
-        counts = torch.tensor([*[1] * grouping.sums, *grouping.arities])
+        counts = torch.tensor([*[1] * grouping.sums, *grouping.arities], dtype=torch.long)
         owner = torch.arange(grouping.nodes).repeat_interleave(counts)
         most = max(grouping.arities, default=0)
         table = [list(grouping.members(grouping.sums + k)) for k in range(len(grouping.arities))]
