@@ -12,10 +12,10 @@ one dtype, and keep it.
 Metadata, all strings::
 
     format           "kanlens.model"
-    format_version   "2"; in version 1 nothing held inputs in a range
+    format_version   "3"; version 1 held no inputs in a range, version 2 normalized no nodes
     kanlens_version  the version that wrote it, for people, never for dispatch
     config           KANConfig as JSON, keys sorted: layers, the schema of inputs and outputs, and,
-                     where a layer's outputs are multiplied or scaled, nodes: arities and scaled
+                     where a layer's outputs are multiplied, normalized or scaled, nodes
 
 The header is sorted, so that the same model gives the same bytes.
 
@@ -48,7 +48,7 @@ from kanlens.model.statistics import LEVELS, LayerStatistics
 from kanlens.outputs import Pathlike, atomic_write
 
 FORMAT = "kanlens.model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _DIVERGED = "The training diverged; train it again"
 _REGRID = "Update the grid on data without repeated values and save again"
@@ -63,7 +63,14 @@ def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         tensors[name] = torch.full_like(shift, end)
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {1: _upgrade_1}
+def _upgrade_2(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Version 2 had no normalized nodes, and is version 3 otherwise."""
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {
+    1: _upgrade_1,
+    2: _upgrade_2,
+}
 _STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
 _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
 
