@@ -25,7 +25,6 @@ from kanlens.files import read_frame
 from kanlens.io.checkpoint import FORMAT, check_sound, load
 from kanlens.io.importers import jax_kan, polynomials, pykan, series, splines
 from kanlens.io.importers.containers import located
-from kanlens.io.importers.inert import attribute
 from kanlens.io.importers.layouts import Layout, join, names_below, stem_of
 from kanlens.io.importers.live import check_live
 from kanlens.io.importers.settings import CALL, ImportOptions
@@ -72,7 +71,8 @@ def import_model(
         file; a .keras file; one of pykan's three files, or what their names begin with; a trained
         module, or model of jaxKAN; a state dict, or arrays in dicts. Dicts around a state dict are
         looked through, and any prefix of its names is fine. A kanlens checkpoint is loaded; a KAN,
-        or that of a fitted estimator, is copied.
+        or that of a fitted estimator, is copied. Layers of your own have a method `to_kanlens` that
+        returns a layer of kanlens with their numbers.
     submodule : str, optional
         The part of a larger model to import, as `list_kans` names it.
     base_activation : str, type or callable, optional
@@ -155,8 +155,9 @@ def _read(source: Any, options: ImportOptions, part: str | None) -> KAN:
     model = _converted(importer, found, options)
     options.refuse_unused(importer.library)
     check_sound(CALL, model, InvalidValueError)
-    live: Any = found.module
-    live = live if isinstance(live, nn.Module) else attribute(live, "live")
+    live = getattr(found.module, "__dict__", {}).get("live")  # what was given where it was changed
+    if live is None and isinstance(found.module, nn.Module):
+        live = found.module
     if live is not None and options.extrapolation is None:
         check_live(live, model, importer.tolerance)
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import struct
@@ -36,6 +37,7 @@ from kanlens.io.tensor_files import (
     printable,
     read_safetensors,
 )
+from kanlens.model.layers import KANLinear
 
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
 _OF_JAX = "c_basis c_res c_spl c_ext bias omega phase c_cos c_sin"
@@ -147,10 +149,12 @@ def sources(given: object) -> list[Source]:
     Files are read as data: of Keras, .safetensors, or torch's, of which nothing is run.
     """
     if isinstance(given, nn.Module):
-        state = {
-            key: value for key, value in given.state_dict().items() if isinstance(value, Tensor)
-        }
-        return [found(f"the module {type(given).__name__}", state, given)]
+        module = _translated(given)
+        if module is not given:
+            module = copy.copy(module)
+            module.__dict__["live"] = given
+        state = {k: one for k, one in module.state_dict().items() if isinstance(one, Tensor)}
+        return [found(f"the module {type(given).__name__}", state, module)]
     if isinstance(given, Mapping):
         found_here = _state_dicts(given, "the state dict", (), {})
         return found_here or [found("the arrays", _arrays(given))]
@@ -162,6 +166,24 @@ def sources(given: object) -> list[Source]:
         raise DTypeError(message(CALL, expected, type(given).__name__, advice))
     path = check_file(located(given), call=CALL)
     return _in_file(path, read_tensors(path))
+
+
+def _translated(module: nn.Module) -> nn.Module:
+    """Return a module in which layers are what they say they are, by a method `to_kanlens`."""
+    own: Any = module
+    if hasattr(own, "to_kanlens"):
+        layer = own.to_kanlens()
+        if not isinstance(layer, KANLinear):
+            expected = f"{type(module).__name__}.to_kanlens to return a layer of kanlens"
+            advice = "Return a KANLinear, SeriesLinear or FunctionLinear"
+            raise DTypeError(message(CALL, expected, type(layer).__name__, advice))
+        return layer
+    parts = {name: one and _translated(one) for name, one in module._modules.items()}
+    if all(one is module._modules[name] for name, one in parts.items()):
+        return module
+    changed = copy.copy(module)
+    changed.__dict__["_modules"] = parts
+    return changed
 
 
 def _arrays(given: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:

@@ -18,7 +18,8 @@ from kanlens.errors import InvalidValueError
 from kanlens.io.importers.inert import class_of
 from kanlens.io.importers.layouts import Group, Layout, Tensors, batch_norm, join
 from kanlens.io.importers.settings import CALL
-from kanlens.io.importers.stages import Edges, Stage, leaky, uniform
+from kanlens.io.importers.stages import Edges, Stage, edges_of, leaky, uniform
+from kanlens.model.layers import KANLinear
 from kanlens.splines.spline import extend
 
 
@@ -184,7 +185,26 @@ def _transposed(tensors: Tensors) -> bool:
     return len(base) == len(grid) == len(spline) and grid.shape[1] <= spline.shape[2]
 
 
-_PAIR = "base_weight spline_weight"
+_PAIR, _SERIES = "base_weight spline_weight", "series_weight series_affine affine"
+_EFFICIENT_KAN = _named(
+    "efficient-kan", "spline_weight grid base_weight spline_scaler bias mask", _PAIR
+)
+
+
+def _own(group: Group) -> list[Stage]:
+    """Return a layer of kanlens as a module knows it, or of splines alone as its tensors say."""
+    layer = group.source.owner(group.name)
+    if isinstance(layer, KANLinear):
+        edges = edges_of(group.name, layer)
+        known = group.options.extrapolation or edges.extrapolation
+        return [replace(edges, extrapolation=known)]
+    if any(name in group.tensors for name in _SERIES.split()):
+        expected = f"functions beside splines in layer {group.name!r} to have names"
+        advice = "Pass the module, or the file that kanlens.save wrote"
+        raise InvalidValueError(message(CALL, expected, "tensors alone", advice))
+    return _EFFICIENT_KAN.read(group)
+
+
 _SINGLE = 1e-6  # where a float64 module has places that were made in float32
 _BATCH = ("running_mean", "running_var", "weight", "bias", "num_batches_tracked")
 LAYOUTS = (
@@ -234,5 +254,5 @@ LAYOUTS = (
         "coefficients basis.grid",
     ),
     Layout("KANditioned", _kanditioned, "kan_weight", "local_bias feature_offset"),
-    _named("efficient-kan", "spline_weight grid base_weight spline_scaler bias mask", _PAIR),
+    replace(_EFFICIENT_KAN, read=_own, others=f"{_EFFICIENT_KAN.others} {_SERIES}"),
 )

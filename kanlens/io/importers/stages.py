@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -165,6 +165,21 @@ class Norm:
 
 
 Stage: TypeAlias = Edges | Products | Affine | Norm
+
+
+def edges_of(name: str, layer: KANLinear) -> Edges:
+    """Return the edges of a layer of kanlens."""
+    config, held = layer.config, layer.state_dict()
+    names = {one.name: _NAMES.get(one.name, one.name) for one in fields(Edges)}
+    return Edges(
+        name=name,
+        activation=config.base_activation,
+        functions=config.functions,
+        series=config.series,
+        extrapolation=config.extrapolation,
+        grid_eps=config.grid_eps,
+        **{one: held[key] for one, key in names.items() if key in held},
+    )
 
 
 def linear(name: str, weight: Tensor, bias: Tensor | None) -> Edges:

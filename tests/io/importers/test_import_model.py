@@ -1,5 +1,6 @@
 """Finding the state dict in whatever is given, without running anything of it."""
 
+import copy
 import os
 import pickle
 import re
@@ -19,6 +20,7 @@ from kanlens.io.importers.layouts import Layout
 from kanlens.io.importers.stages import linear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
+from kanlens.model.series_layer import SeriesLinear
 
 LIBRARIES = ", ".join(one.library for one in importers.IMPORTERS).split(", ")
 KNOWN = ", ".join(sorted({one.split()[0] for one in LIBRARIES}, key=str.lower))
@@ -271,3 +273,47 @@ def test_another_library_is_one_entry(monkeypatch, state):
     assert import_model(state).widths == (3, 4, 1)
     with pytest.raises(FileFormatError, match=r", other, .*, got tensors 'w'\."):
         import_model({"w": torch.ones(1)})
+
+
+class _Own(nn.Module):
+    """Edges that are sums of a sine and a spline, whose layer says so."""
+
+    def __init__(self, wrong=0.0):
+        super().__init__()
+        self.inner = SeriesLinear(3, 3, ["sin"]).double()
+        self.wrong = wrong
+        with torch.no_grad():
+            self.inner.series_weight.normal_(generator=torch.Generator().manual_seed(0))
+
+    def forward(self, x):
+        return self.inner(x)
+
+    def to_kanlens(self):
+        layer = copy.deepcopy(self.inner)
+        layer.bias.data += self.wrong
+        return layer
+
+
+def test_layers_that_say_what_they_are():
+    x = torch.randn(9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    one = _Own()
+    row = nn.Sequential(one, nn.LayerNorm(3).double(), _Own(), KAN([3, 2]).layers[0].double())
+    for module in (one, row, nn.ModuleDict({"head": row})):
+        found = import_model(module)
+        own = module["head"] if isinstance(module, nn.ModuleDict) else module
+        torch.testing.assert_close(found(x), own(x), rtol=1e-13, atol=1e-13)
+    assert import_model(one).layers[0].series == ("sin",)
+    assert row[0] is one  # as it was
+    assert "live" not in vars(one)
+
+
+def test_a_layer_that_says_something_else_is_refused():
+    for module in (_Own(wrong=1e-3), nn.Sequential(_Own(), _Own(wrong=1e-3))):
+        with pytest.raises(InvalidValueError, match="to compute what its library does"):
+            import_model(module)
+    module = _Own()
+    module.to_kanlens = lambda: nn.Linear(3, 3)
+    with pytest.raises(DTypeError, match=r"^import_model: expected _Own.to_kanlens to return a"):
+        import_model(module)
+    with pytest.raises(InvalidValueError, match="Pass the module, or the file"):
+        import_model(nn.Sequential(_Own().inner).state_dict())
