@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +41,22 @@ class Interruption:
         if self.happened:
             text = message(call, "to come to an end", "an interrupt", advice)
             warnings.warn(text, InterruptedWarning, stacklevel=3)
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Have an interrupt wait for the end of the block: what is imported in it is imported whole."""
+    waiting: list[int] = []
+    here = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    if here:
+        before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        if here:
+            signal.signal(signal.SIGINT, before)
+    for number in waiting:
+        signal.raise_signal(number)
 
 
 @contextmanager

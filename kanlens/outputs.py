@@ -23,15 +23,16 @@ Pathlike = str | os.PathLike[str]
 
 
 @contextlib.contextmanager
-def atomic_write(path: Pathlike, *, call: str) -> Iterator[Path]:
+def atomic_write(path: Pathlike, *, call: str, ending: str | None = None) -> Iterator[Path]:
     """Give a temporary file in the folder of `path`; rename it to `path` at the end.
 
-    Parent folders are created, a link is followed. An existing file keeps its permissions and, when
-    the block fails, its content; the temporary file is removed then.
+    Its name ends like the path, or in the `ending` that a library asks for. Parent folders are
+    created, a link is followed. An existing file keeps its permissions and, when the block fails,
+    its content; the temporary file is removed then.
     """
     try:
         target = Path(os.path.realpath(path))
-        temporary = _reserve(target, str(path), call)
+        temporary = _reserve(target, str(path), call, ending)
     except (OSError, ValueError) as error:
         raise _unwritable(str(path), error, call) from error
     try:
@@ -97,7 +98,7 @@ def reason(error: Exception) -> str:
     return repr(text if len(text) <= 120 else f"{text[:117]}...")
 
 
-def _reserve(target: Path, shown: str, call: str) -> Path:
+def _reserve(target: Path, shown: str, call: str, ending: str | None = None) -> Path:
     """Create the temporary file beside the target; refuse targets that are no files."""
     if target.exists():
         if not target.is_file():
@@ -106,8 +107,8 @@ def _reserve(target: Path, shown: str, call: str) -> Path:
         if not os.access(target, os.W_OK):
             raise PermissionError(13, "Permission denied")
     target.parent.mkdir(parents=True, exist_ok=True)
-    ending = "".join(target.suffixes[-2:])[-40:]
-    temporary = target.parent / f".{uuid.uuid4().hex}{ending}"
+    ends = ending or "".join(target.suffixes[-2:])[-40:]
+    temporary = target.parent / f".{uuid.uuid4().hex}{ends}"
     unfinished.add(temporary)
     try:
         temporary.touch(exist_ok=False)

@@ -1,4 +1,4 @@
-"""Networks in which nothing has its default: products, scales of nodes, functions on edges."""
+"""Networks in which nothing has its default: products, scales, normalizations, functions."""
 
 from __future__ import annotations
 
@@ -36,8 +36,12 @@ def made(
     scaled_nodes: bool = False,
     functions: bool = False,
     series: Sequence[str] = (),
+    normalized: Sequence[int] = (),
 ) -> KAN:
-    """Return a float64 network whose scaling, bias and edges are all away from their defaults."""
+    """Return a float64 network whose scaling, bias and edges are all away from their defaults.
+
+    `normalized` are for each layer the number of last sums that are normalized over a row.
+    """
     generator = torch.Generator().manual_seed(seed)
     model = KAN(widths, scale_noise=2.0, generator=generator).double()
     layers: list[Any] = list(model.layers)
@@ -49,7 +53,11 @@ def made(
             for k in range(layer.in_features * layer.out_features):
                 out, in_ = divmod(k, layer.in_features)
                 layer.assign(out, in_, *CALM[(3 * out + in_) % len(CALM)])
-    nodes = [Nodes(one.grouping, scaled=scaled_nodes) for one in model.nodes]
+    counts = normalized or [0] * len(layers)
+    nodes = [
+        Nodes(one.grouping, scaled=scaled_nodes, normalized=count, eps=0.03)
+        for one, count in zip(model.nodes, counts, strict=True)
+    ]
     model = KAN.from_layers(layers, model.schema, nodes=nodes)
     with torch.no_grad():
         for layer in model.layers:
@@ -88,6 +96,10 @@ def levels(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
             columns.append(total)
         sums.append(torch.stack(columns, 1))
         group, made_nodes = nodes.grouping, []
+        if nodes.normalized:
+            block = torch.stack(columns[nodes.apart :])
+            root = torch.sqrt(block.var(0, correction=0) + nodes.eps)
+            columns[nodes.apart :] = ((block - block.mean(0)) / root).unbind()
         for node in range(group.nodes):
             factors = [columns[member] for member in group.members(node)]
             value = math.prod(factors[1:], start=factors[0])

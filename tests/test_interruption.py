@@ -1,11 +1,13 @@
 """The first interrupt is kept, the second ends the work, and some blocks keep none."""
 
 import re
+import signal
+import threading
 
 import pytest
 
 from kanlens.errors import InterruptedWarning
-from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.interruption import Interruption, interrupts_pass, interrupts_wait
 
 
 def test_the_first_interrupt_is_kept_and_the_second_goes_through():
@@ -35,3 +37,28 @@ def test_where_interrupts_pass_none_is_kept():
     with stop.kept(), interrupts_pass():  # the block around them may keep it
         raise KeyboardInterrupt
     assert stop.happened
+
+
+def test_an_interrupt_waits_for_the_end_of_a_block_that_must_be_whole():
+    done, before = [], signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interrupts_wait():
+        signal.raise_signal(signal.SIGINT)
+        done.append("whole")
+    assert done == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(ValueError, match="own"), interrupts_wait():
+        raise ValueError("own")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_outside_the_main_thread_there_is_nothing_to_wait_for():
+    done = []
+
+    def work():
+        with interrupts_wait():
+            done.append("whole")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == ["whole"]

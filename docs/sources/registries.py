@@ -11,7 +11,7 @@ from sources.writing import table
 def registry_tables() -> dict[str, str]:
     """Return the tables of methods by scope, of importers and of elementary functions."""
     functions = [[f"`{f.name}`", f.complexity, f.domain] for f in FUNCTIONS.values()]
-    layouts = [[importer.library, importer.layout] for importer in IMPORTERS]
+    layouts = [[one.library, ", ".join(one.marks.split()[:2])] for one in IMPORTERS]
     return {
         **{f"methods_{scope}": methods_of(scope) for scope in ("local", "global")},
         "importers": table(["library", "recognized by"], layouts),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
+from kanlens.attribution.shapley.enumeration import value_weights
 from kanlens.checks import check_choice, message
 from kanlens.errors import MethodError
 from kanlens.model.analysis import nonzero_edges
@@ -57,8 +57,7 @@ def additive(
     else:
         rows = problem.background
         values = contributions(problem, problem.x) - contributions(problem, rows).mean(0)
-    reference = problem.counted_from(MEAN_OUTPUT)
-    return LocalValues(values=values, reference=reference, baseline=MEAN_OUTPUT)
+    return problem.local(values, MEAN_OUTPUT)
 
 
 def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
@@ -97,8 +96,7 @@ class GaussianCopula:
         size = centred.square().sum(0).sqrt()
         unit = torch.where(size > 0, centred / torch.where(size > 0, size, 1.0), 0.0)
         correlation = unit.mT @ unit
-        correlation.fill_diagonal_(1.0)
-        return cls(sorted=values, order=order, correlation=correlation)
+        return replace(law, correlation=correlation.fill_diagonal_(1.0))
 
     def scores(self, x: Tensor) -> Tensor:
         """Return the normal scores of x (batch, in).
@@ -159,12 +157,12 @@ def _observational(problem: Problem) -> Tensor:
     atoms = theirs.gather(0, law.order)  # (row, in): f_i at the sorted values of the background
     live = nonzero_edges(problem.model.layers[0])[problem.target].nonzero().flatten()
     scores = law.scores(x)
-    values = torch.zeros_like(x)
+    values, weight = torch.zeros_like(x), value_weights(n).to(x)
     size = max(1, NUMBERS // (len(rows) * max(1, len(live))))
     with progress_bar("additive", 2**n, shown=problem.progress) as advance:
         for code in range(2**n):
             known = [i for i in range(n) if code >> i & 1]
-            weights = _weights(n, known).to(x)
+            weights = weight[code]
             for part in torch.arange(len(x), device=x.device).split(size):
                 worth = ours[part][:, known].sum(1)
                 for i in [i for i in live.tolist() if i not in known]:
@@ -173,13 +171,3 @@ def _observational(problem: Problem) -> Tensor:
                 values[part] += worth[:, None] * weights
             advance(1)
     return values
-
-
-def _weights(n: int, known: list[int]) -> Tensor:  # (player,)
-    """Return the weight of a coalition's value in the Shapley value of each player."""
-    size = len(known)
-    leaving = -1.0 / (n * math.comb(n - 1, size)) if size < n else 0.0
-    weights = torch.full((n,), leaving, dtype=torch.float64)
-    if known:
-        weights[known] = 1.0 / (n * math.comb(n - 1, size - 1))
-    return weights

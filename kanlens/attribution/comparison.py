@@ -14,12 +14,13 @@ import torch
 from kanlens.attribution.metrics import METRICS, Score, rank_agreement
 from kanlens.attribution.problem import MEAN_OUTPUT
 from kanlens.attribution.registry import METHODS, REFUSED, Method
-from kanlens.attribution.result import Attribution, finite
+from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM, Runs
 from kanlens.checks import check_choice, check_generator, message, reworded
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.interruption import interrupts_pass
 from kanlens.model.acceptance import Model, check_model
+from kanlens.outputs import to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,16 +96,15 @@ class Comparison:
 
     def to_json(self) -> str:
         """Return the three tables and the skipped methods as JSON; NaN and infinity become null."""
-        return json.dumps(
-            {
-                "target": self.target,
-                "methods": finite(self.frame.to_dict(orient="records")),
-                "arrows": self.arrows,
-                "importance": finite(self.importance.to_dict()),
-                "agreement": finite(self.agreement.to_dict()),
-                "skipped": self.skipped,
-            }
-        )
+        known = {
+            "target": self.target,
+            "methods": self.frame.to_dict(orient="records"),
+            "arrows": self.arrows,
+            "importance": self.importance.to_dict(),
+            "agreement": self.agreement.to_dict(),
+            "skipped": self.skipped,
+        }
+        return json.dumps(to_plain(known))
 
 
 def compare(

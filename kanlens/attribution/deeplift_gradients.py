@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -14,15 +11,6 @@ from kanlens.model.layers import KANLinear
 from kanlens.progress import progress_bar
 
 SAME = 1e-10  # inputs closer than this have their derivative for a secant, as in captum
-
-
-@dataclass(frozen=True, eq=False)
-class _Pass:
-    """Inputs, edge values and sums of every layer in one forward pass."""
-
-    inputs: tuple[Tensor, ...]  # (batch, in)
-    edges: tuple[Tensor, ...]  # (batch, out, in)
-    sums: tuple[Tensor, ...]  # (batch, out)
 
 
 @method(exact=True, complete=True)
@@ -47,60 +35,43 @@ def secant(problem: Problem) -> LocalValues:
     at_once = problem.pairs_at_once
     with progress_bar("secant", len(x) * len(rows), shown=problem.progress) as advance:
         for here, there in pairs(len(x), len(rows), at_once):
-            ours, theirs = _run(problem, x[here]), _run(problem, rows[there])
-            for total, flow in zip(flows, _flows(problem, ours, theirs), strict=True):
+            for total, flow in zip(flows, _flows(problem, x[here], rows[there]), strict=True):
                 total[here] += flow / len(rows)
-            advance(len(ours.inputs[0]) * len(theirs.inputs[0]))
-    return LocalValues(
-        values=flows[0].sum(1),
-        reference=problem.counted_from(MEAN_OUTPUT),
-        baseline=MEAN_OUTPUT,
-        paths=tuple(flows),
-    )
+            advance(len(x[here]) * len(rows[there]))
+    return problem.local(flows[0].sum(1), MEAN_OUTPUT, paths=tuple(flows))
 
 
-def _run(problem: Problem, x: Tensor) -> _Pass:
-    hidden = problem.model.scale_inputs(x)
-    inputs, edges, sums = [], [], []
-    for layer, nodes in zip(problem.model.layers, problem.model.nodes, strict=True):
-        inputs.append(hidden)
-        edges.append(layer.edge_values(hidden))
-        sums.append(layer(hidden))
-        hidden = nodes(sums[-1])
-    return _Pass(tuple(inputs), tuple(edges), tuple(sums))
-
-
-def _flows(problem: Problem, ours: _Pass, theirs: _Pass) -> list[Tensor]:
+def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
     """Return each edge's contribution (batch, out, in), summed over the background rows."""
     model, found = problem.model, []
+    (ours, sums), (theirs, their_sums) = problem.levels(x), problem.levels(rows)
     rises, steps = _changes(problem, ours, theirs)
     slopes = torch.zeros_like(model.output_scale)
     slopes[problem.target] = model.output_scale[problem.target]
-    slopes = slopes.expand(len(ours.inputs[0]), len(theirs.inputs[0]), -1)  # (batch, row, out)
+    slopes = slopes.expand(len(x), len(rows), -1)  # (batch, row, out)
     for index in reversed(range(len(model.layers))):
-        slopes = model.nodes[index].pull(slopes, ours.sums[index][:, None], theirs.sums[index])
+        slopes = model.nodes[index].pull(slopes, sums[index][:, None], their_sums[index])
         found.append(torch.einsum("bro,broi->boi", slopes, rises[index]))
         if index:
-            steep = _secants(model.layers[index], rises[index], steps[index], ours.inputs[index])
+            steep = _secants(model.layers[index], rises[index], steps[index], ours[index])
             slopes = torch.einsum("bro,broi->bri", slopes, steep)
     return found[::-1]
 
 
-def _changes(problem: Problem, ours: _Pass, theirs: _Pass) -> tuple[list[Tensor], list[Tensor]]:
+def _changes(
+    problem: Problem, ours: list[Tensor], theirs: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
     """Return by how much edges (batch, row, out, in) and inputs (batch, row, in) change.
 
     A sum changes by what the edges into it do, so that no rounding lies between what arrives at
     a node and what leaves it.
     """
-    rises, steps = [], [ours.inputs[0][:, None] - theirs.inputs[0]]
-    for index, nodes in enumerate(problem.model.nodes):
-        rises.append(ours.edges[index][:, None] - theirs.edges[index])
-        if index + 1 == len(ours.inputs):
-            break
-        if nodes.plain:
-            steps.append(rises[-1].sum(-1))
-        else:
-            steps.append(ours.inputs[index + 1][:, None] - theirs.inputs[index + 1])
+    model, rises, steps = problem.model, list[Tensor](), list[Tensor]()
+    for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        plain = index > 0 and model.nodes[index - 1].plain
+        steps.append(rises[-1].sum(-1) if plain else mine[:, None] - other)
+        layer = model.layers[index]
+        rises.append(layer.edge_values(mine)[:, None] - layer.edge_values(other))
     return rises, steps
 
 
@@ -124,7 +95,7 @@ def gradient(problem: Problem) -> LocalValues:
     """
     parts = problem.x.split(problem.pairs_at_once)
     found = torch.cat([_gradient(problem, part) for part in parts])
-    return LocalValues(values=found, reference=math.nan, baseline=SLOPES, evaluations=1.0)
+    return problem.local(found, SLOPES, evaluations=1.0)
 
 
 @method(exact=True, complete=False)
@@ -138,27 +109,15 @@ def gradient_x_input(problem: Problem) -> LocalValues:
     .. [1] A. Shrikumar et al., Not Just a Black Box: Learning Important Features Through
        Propagating Activation Differences, 2016.
     """
-    row = problem.mean_row
-    parts = problem.x.split(problem.pairs_at_once)
-    gradients = [_gradient(problem, part) for part in parts]
-    return LocalValues(
-        values=torch.cat(gradients) * (problem.x - row),
-        reference=problem.counted_from(MEAN_ROW),
-        baseline=MEAN_ROW,
-        evaluations=1.0,
-    )
+    slopes = gradient(problem).values
+    return problem.local(slopes * (problem.x - problem.mean_row), MEAN_ROW, evaluations=1.0)
 
 
 def _gradient(problem: Problem, x: Tensor) -> Tensor:
     """Return the gradient of the output at x, in the units of the data, shape (batch, in)."""
     model, target = problem.model, problem.target
-    hidden = model.scale_inputs(x)
-    inputs, sums = [], []
-    for layer, nodes in zip(model.layers, model.nodes, strict=True):
-        inputs.append(hidden)
-        sums.append(layer(hidden))
-        hidden = nodes(sums[-1])
-    slopes = torch.zeros_like(hidden)
+    inputs, sums = problem.levels(x)
+    slopes = x.new_zeros(len(x), model.widths[-1])
     slopes[:, target] = model.output_scale[target]
     for index in reversed(range(len(inputs))):
         slopes = model.nodes[index].pull(slopes, sums[index])

@@ -245,34 +245,31 @@ def _background(model: KAN, background: Rows | None, chosen: Method) -> Tensor |
 
 def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) -> Attribution:
     """Put the parts into a result, in the dtype of the model."""
-    output, reference = problem.output_in_parts(problem.x), parts.reference
-    own, flows = parts.features is None, parts.paths
-    counted = [] if parts.baseline.startswith(NOTHING) else [output.new_tensor(reference)]
+    output, own = problem.output_in_parts(problem.x), parts.features is None
+    reference = torch.full_like(output, parts.reference)
+    counted = [] if parts.baseline.startswith(NOTHING) else [reference[:1]]
     _check_numbers(method, model.dtype, parts.values, output, *counted)
-
-    known: dict[str, Any] = {}
-    for name in ("standard_error", "bound", "interactions"):
-        found = getattr(parts, name)
-        known[name] = None if found is None else found.to(model.dtype)
+    known = _converted(vars(parts) | {"output": output, "reference": reference}, model.dtype)
     return Attribution(
-        values=parts.values.to(model.dtype),
-        output=output.to(model.dtype),
-        reference=torch.full_like(output, reference).to(model.dtype),
-        baseline=parts.baseline,
+        **known | {"features": parts.features or model.feature_names},
         method=method,
-        features=parts.features or model.feature_names,
         target=model.output_names[problem.target],
         unit=(  # classifiers are explained on the scale of their logits
             "logit" if model.task == "classification" else model.schema.outputs[problem.target].unit
         ),
         x=problem.x.to(model.dtype) if own else None,
         groups=model.schema.groups if own else {},
-        paths=None if flows is None else tuple(flow.to(model.dtype) for flow in flows),
-        owners=None if flows is None else tuple(tuple(n.owner.tolist()) for n in model.nodes),
-        evaluations=parts.evaluations,
-        remark=parts.remark,
-        **known,
+        owners=tuple(tuple(n.owner.tolist()) for n in model.nodes) if parts.paths else None,
     )
+
+
+def _converted(value: Any, dtype: torch.dtype) -> Any:
+    """Return what a method found with all tensors in a dtype."""
+    if isinstance(value, dict):
+        return {name: _converted(part, dtype) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_converted(part, dtype) for part in value)
+    return value.to(dtype) if isinstance(value, Tensor) else value
 
 
 def _check_numbers(method: str, dtype: torch.dtype, *found: Tensor) -> None:
@@ -287,12 +284,9 @@ def _check_numbers(method: str, dtype: torch.dtype, *found: Tensor) -> None:
 
 
 def _importance(model: KAN, problem: Problem, chosen: Method, scores: GlobalScores) -> Importance:
-    low, high = scores.low, scores.high
     _check_numbers(chosen.name, model.dtype, scores.values)
     return Importance(
-        values=scores.values.to(model.dtype),
-        low=None if low is None else low.to(model.dtype),
-        high=None if high is None else high.to(model.dtype),
+        **_converted(vars(scores), model.dtype),
         meaning=chosen.summary,
         method=chosen.name,
         features=model.feature_names,

@@ -74,6 +74,7 @@ def method(
     needs_background: bool = True,
     random: bool = False,
     scope: Scope = "local",
+    reference: str = "",
 ) -> Callable[[Function], Function]:
     """Register a function as the method of its name; its docstring has summary and reference."""
 
@@ -86,7 +87,7 @@ def method(
             complete=complete,
             needs_background=needs_background,
             random=random,
-            reference=cited(function),
+            reference=reference or cited(function),
             summary=headline(function),
         )
         return function
@@ -94,9 +95,10 @@ def method(
     return register
 
 
-def methods_of(*functions: Callable[..., Any]) -> dict[str, Method]:
-    """Return the methods that functions were registered as, by name."""
-    return {_REGISTERED[function].name: _REGISTERED[function] for function in functions}
+def methods_of(*known: Callable[..., Any] | Method) -> dict[str, Method]:
+    """Return methods, and those that functions were registered as, by name."""
+    found = [one if isinstance(one, Method) else _REGISTERED[one] for one in known]
+    return {one.name: one for one in found}
 
 
 def headline(function: Callable[..., Any]) -> str:

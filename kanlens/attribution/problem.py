@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -107,6 +107,15 @@ class Problem:
         parts = x.split(analysis.rows_at_once(self.model))
         return torch.cat([self.output(part) for part in parts])
 
+    def levels(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what every layer receives (batch, in), and its sums (batch, out)."""
+        hidden, inputs, sums = self.model.scale_inputs(x), list[Tensor](), list[Tensor]()
+        for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
+            inputs.append(hidden)
+            sums.append(layer(hidden))
+            hidden = nodes(sums[-1])
+        return inputs, sums
+
     def counted_from(self, baseline: str) -> float:
         """Return the reference that a baseline names; NaN for values that are no shares."""
         if baseline == MEAN_OUTPUT:
@@ -114,6 +123,11 @@ class Problem:
         if baseline == MEAN_ROW:
             return float(self.output(self.mean_row))
         return float(self.output(torch.zeros_like(self.x[:1]))) if baseline == ZERO else math.nan
+
+    def local(self, values: Tensor, baseline: str, **others: Any) -> LocalValues:
+        """Return values that are counted from a baseline, as the result of a local method."""
+        reference = self.counted_from(baseline)
+        return LocalValues(values=values, reference=reference, baseline=baseline, **others)
 
     @property
     def size(self) -> int:
@@ -156,7 +170,7 @@ def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str
 
 def is_additive(model: KAN, target: int) -> bool:
     """Tell whether an output is, by the structure, a sum of functions of single features."""
-    return len(model.layers) == 1 and target < model.nodes[0].grouping.sums
+    return len(model.layers) == 1 and target < model.nodes[0].apart
 
 
 def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice, slice]]:

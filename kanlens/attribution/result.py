@@ -6,15 +6,22 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from kanlens.outputs import to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CONFIDENCE = 0.95
+_SHOWN = (
+    *("method", "target", "unit", "baseline", "features", "values", "output", "reference"),
+    *("completeness_gap", "standard_error", "bound", "interactions", "paths", "evaluations"),
+    "remark",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,38 +117,17 @@ class Attribution:
         """
         import pandas as pd
 
-        columns = {
-            name: _numbers(self.values[:, index]) for index, name in enumerate(self.features)
-        }
+        columns = dict(zip(self.features, self.values.mT.tolist(), strict=True))
         for name in ("output", "reference", "completeness_gap"):
             free = name
             while free in columns:
                 free += "_"
-            columns[free] = _numbers(getattr(self, name))
+            columns[free] = getattr(self, name).tolist()
         return pd.DataFrame(columns)
 
     def to_json(self) -> str:
         """Return the numbers and what they mean as JSON."""
-        flows = None if self.paths is None else [_numbers(flow) for flow in self.paths]
-        return json.dumps(
-            {
-                "method": self.method,
-                "target": self.target,
-                "unit": self.unit,
-                "baseline": self.baseline,
-                "features": list(self.features),
-                "values": _numbers(self.values),
-                "output": _numbers(self.output),
-                "reference": finite(_numbers(self.reference)),
-                "completeness_gap": finite(_numbers(self.completeness_gap)),
-                "standard_error": _optional(self.standard_error),
-                "bound": _optional(self.bound),
-                "interactions": _optional(self.interactions),
-                "paths": flows,
-                "evaluations": self.evaluations,
-                "remark": self.remark,
-            }
-        )
+        return json.dumps(to_plain({name: getattr(self, name) for name in _SHOWN}))
 
     def to_importance(self) -> Importance:
         """Average over the samples: the mean ``|value|`` of each feature, with a 95% interval.
@@ -186,11 +172,7 @@ class Attribution:
             return self
         column_of = {i: name for name, indices in self.groups.items() for i in indices}
         owners = [column_of.get(i, name) for i, name in enumerate(self.features)]
-        columns = tuple(dict.fromkeys(owners))
-        places = torch.tensor([columns.index(name) for name in owners], device=self.values.device)
-        member = (places[:, None] == torch.arange(len(columns), device=places.device)).to(
-            self.values
-        )
+        columns, member = membership(owners, self.values)
         pairs, flows = self.interactions, self.paths
         return dataclasses.replace(
             self,
@@ -244,43 +226,23 @@ class Importance:
         return pd.DataFrame(
             {
                 "feature": list(self.features),
-                "importance": _numbers(self.values),
-                "low": unknown if self.low is None else _numbers(self.low),
-                "high": unknown if self.high is None else _numbers(self.high),
+                "importance": self.values.tolist(),
+                "low": unknown if self.low is None else self.low.tolist(),
+                "high": unknown if self.high is None else self.high.tolist(),
             }
         )
 
     def to_json(self) -> str:
         """Return the numbers and what they mean as JSON."""
-        return json.dumps(
-            {
-                "method": self.method,
-                "target": self.target,
-                "unit": self.unit,
-                "meaning": self.meaning,
-                "features": list(self.features),
-                "values": _numbers(self.values),
-                "low": None if self.low is None else _numbers(self.low),
-                "high": None if self.high is None else _numbers(self.high),
-            }
-        )
+        names = ("method", "target", "unit", "meaning", "features", "values", "low", "high")
+        return json.dumps(to_plain({name: getattr(self, name) for name in names}))
 
 
-def finite(value: Any) -> Any:
-    """Return numbers at full precision as JSON takes them; NaN and infinity become None.
-
-    Examples
-    --------
-    >>> finite({"a": [1e-13, float("nan")]})
-    {'a': [1e-13, None]}
-    """
-    if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [finite(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
+def membership(owners: list[str], like: Tensor) -> tuple[tuple[str, ...], Tensor]:
+    """Return the distinct owners in their order, and 1 where a place is theirs: (place, owner)."""
+    names = tuple(dict.fromkeys(owners))
+    index = torch.tensor([names.index(name) for name in owners], device=like.device)
+    return names, torch.nn.functional.one_hot(index, len(names)).to(like)
 
 
 def _merged(pairs: Tensor, member: Tensor) -> Tensor:
@@ -295,16 +257,6 @@ def _merged(pairs: Tensor, member: Tensor) -> Tensor:
     within = torch.diag_embed(between.diagonal(dim1=1, dim2=2))
     main = torch.diag_embed(own.diagonal(dim1=1, dim2=2) @ member)
     return between - within + main + within / 2
-
-
-def _optional(values: Tensor | None) -> list[Any] | None:
-    return None if values is None else finite(_numbers(values))
-
-
-def _numbers(values: Tensor) -> list[Any]:
-    """Return a tensor as nested lists of Python floats."""
-    numbers: list[Any] = values.detach().cpu().tolist()
-    return numbers
 
 
 def _interval(sizes: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import time
 from typing import TYPE_CHECKING
@@ -135,21 +136,24 @@ class Runs:
                 return None
         return found if _is_certain(found) else None
 
+    @functools.cached_property
+    def rows(self) -> Tensor | None:
+        """The background in the dtype of the model, if there is one."""
+        given = self.background
+        return None if given is None else self.model.prepare(given, call="compare")
+
     def _rows(self, baseline: str) -> Tensor | None:
         """Return the rows that values are counted from; None where they are shares of nothing."""
         if baseline == ZERO:
             return torch.zeros_like(self.model.input_shift)[None]
-        if self.background is None or baseline not in (MEAN_OUTPUT, MEAN_ROW):
-            return None
-        rows = self.model.prepare(self.background, call="compare")
-        return rows if baseline == MEAN_OUTPUT else rows.double().mean(0, keepdim=True).to(rows)
+        rows = self.rows if baseline in (MEAN_OUTPUT, MEAN_ROW) else None
+        if rows is None or baseline == MEAN_OUTPUT:
+            return rows
+        return rows.double().mean(0, keepdim=True).to(rows)
 
     def case(self, name: str, *, compared: bool) -> Case:
         """Return what metrics ask of a method's attribution; exact values when `compared`."""
-        found = self.done[name]
-        rows = None
-        if self.background is not None:
-            rows = self.model.prepare(self.background, call="compare").double()
+        found, rows = self.done[name], None if self.rows is None else self.rows.double()
 
         def again(model: KAN, x: Tensor) -> Tensor:
             return self._attribute(name, x, rows, model).values.double()

@@ -173,12 +173,7 @@ def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> T
 
 def _chords(propagation: BoundPropagation) -> Tensor:
     """Return the weights that linear relaxation over the whole domain gives the first edges."""
-    model, layers = propagation.model, propagation.layers
-    target = propagation.target
-    slopes = torch.zeros_like(model.output_scale)[None, None]
-    slopes[..., target] = model.output_scale[target]
-    weights, _ = relaxation.through_nodes(model.nodes[-1], slopes, *layers[-1].sums)
-    first = relaxation.relax(model, layers, weights)[2][0, 0]
+    first = propagation.relaxed(propagation.layers)[3][0, 0]
     found = first[:, None].expand_as(propagation.additive)
     return torch.where(torch.isfinite(found), found, 0.0)
 
@@ -254,18 +249,15 @@ def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> In
     return first_of(known(*relaxation.combine(edges, weights).bounds()))
 
 
-def least_distance(
-    propagation: BoundPropagation, count: int = QUADS, at_once: int = QUADS
-) -> float:
+def least_distance(propagation: BoundPropagation, count: int = QUADS) -> float:
     """Bound the distance of every additive function from the output on the domain from below.
 
-    It is seen on so many rectangles, so many at a time.
+    It is seen on so many rectangles.
 
     An additive function has no mixed differences; the output's, over rectangles that share all
     other features, are at most four times its distance from one.
     """
-    domain, model = propagation.domain, propagation.model
-    n_in = len(domain)
+    domain, n_in = propagation.domain, len(propagation.domain)
     free = ((domain[:, 1] - domain[:, 0]) > 0).nonzero()[:, 0]
     if len(free) < 2:
         return 0.0
@@ -281,10 +273,7 @@ def least_distance(
     for position, feature in enumerate(free.tolist()):
         subset[:, feature] = (code >> (position % 10)) & 1 == 1
     left, right = torch.where(subset, one, two), torch.where(subset, two, one)
-    values = [
-        torch.cat([model(part)[:, propagation.target] for part in rows.split(at_once)])
-        for rows in (one, two, left, right)
-    ]
+    values = [propagation.outputs(rows) for rows in (one, two, left, right)]
     gaps = (values[0] + values[1] - values[2] - values[3]).abs()
     gaps = gaps[torch.isfinite(gaps)]
     most = float(gaps.amax()) if len(gaps) else 0.0

@@ -28,6 +28,7 @@ from kanlens.certificates.intervals import (
 from kanlens.certificates.relaxation import LayerBounds, node_bounds
 from kanlens.certificates.sampling import dual_norms
 from kanlens.deadlines import NEVER, Deadline
+from kanlens.model.analysis import rows_at_once
 from kanlens.model.enclosures import (
     FARTHEST,
     Enclosure,
@@ -234,6 +235,11 @@ class BoundPropagation:
         """Bound the output alone on boxes (box, in), in units of the data, shape (box,)."""
         return self._value(self.forward(*self.inwards(low, high)))[0]
 
+    def outputs(self, x: Tensor) -> Tensor:
+        """Evaluate the output at x (batch, in), shape (batch,)."""
+        parts = x.split(rows_at_once(self.model))
+        return torch.cat([self.model(part)[:, self.target] for part in parts])
+
     def unrefined(self) -> BoxBounds:
         """Bound the output on the domain by the first pass, and nothing else."""
         low, high = self.domain[None, :, 0], self.domain[None, :, 1]
@@ -254,26 +260,29 @@ class BoundPropagation:
         scale, offset = self.model.output_scale[self.target], self.model.output_shift[self.target]
         return shift(scaled(scale, one), offset)
 
+    def relaxed(
+        self, layers: list[LayerBounds]
+    ) -> tuple[Interval, Interval, Interval, Tensor, list[Tensor]]:
+        """Bound the output but its shift: a margin, and what `relaxation.relax` returns."""
+        slopes = torch.zeros_like(self.model.output_scale).repeat(len(layers[0].inputs[0]), 1)
+        slopes[:, self.target] = self.model.output_scale[self.target]
+        nodes, sums = self.model.nodes[-1], layers[-1].sums
+        weights, margin = relaxation.through_nodes(nodes, slopes[:, None], *sums)
+        return margin, *relaxation.relax(self.model, layers, weights)
+
     def _value(self, layers: list[LayerBounds]) -> tuple[Interval, Interval, list[Tensor]]:
         """Bound the output, and its difference from the additive function, by linear relaxation."""
-        model, last = self.model, len(layers) - 1
-        scale, offset = model.output_scale[self.target], model.output_shift[self.target]
-        direct = self.plain_value(layers)
-        slopes = torch.zeros_like(model.output_scale).repeat(len(layers[0].inputs[0]), 1)
-        slopes[:, self.target] = scale
-        weights, margin = relaxation.through_nodes(
-            model.nodes[last], slopes[:, None], *layers[last].sums
-        )
-        bounds, rest, first, lost = relaxation.relax(model, layers, weights)
+        offset = self.model.output_shift[self.target]
+        margin, bounds, rest, first, lost = self.relaxed(layers)
         linear = shift(first_of(plus(bounds, margin)), offset)
         left = first[..., None] - self.additive
         hull = known(*relaxation.combine(layers[0].values, left).bounds())
         apart = shift(first_of(plus(plus(add(hull), rest), margin)), offset)
-        return meet(direct, linear), apart, lost
+        return meet(self.plain_value(layers), linear), apart, lost
 
     def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:
         """Mean value form: bound the output by its value at the middle and its gradient."""
-        at = self.model(middle)[:, self.target]
+        at = self.outputs(middle)
         half = torch.maximum(high - middle, middle - low) * (1 + EPS)
         steep = size(slope)
         reach = torch.where(half == 0, 0.0, steep * half).sum(-1) * (1 + 1e-14)

@@ -34,8 +34,9 @@ from kanlens.functions.elementary import Array
 from kanlens.memory import check_memory
 from kanlens.model import kernels
 from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import float64_copy, rows_at_once
+from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
+from kanlens.model.normalization import expand_normalization
 from kanlens.threads import one_thread
 
 CALL = "certify"
@@ -137,7 +138,8 @@ def certify(
     budget = SearchBudget(
         tolerance=float(tolerance), max_boxes=max_boxes, deadline=deadline, progress=progress
     )
-    needed = sum(TABLE * one.out_features * one.breakpoints().numel() for one in model.layers)
+    written = expand_normalization(float64_copy(model))
+    needed = sum(TABLE * one.out_features * one.breakpoints().numel() for one in written.layers)
     check_memory(CALL, needed, "bounds of the edges", "Prune the model first")
     outputs: list[OutputCertificate] = []
     with (
@@ -147,7 +149,7 @@ def certify(
         kernels.use_within(deadline.left),
         budget.stop.kept(),
     ):
-        whole = BoundPropagation(float64_copy(model), targets.start, box, deadline)
+        whole = BoundPropagation(written, targets.start, box, deadline)
         budget = replace(budget, seconds=_pass_seconds(whole))
         for index in targets:
             if not budget.stop.happened:
@@ -172,15 +174,14 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
         advice = "Give the lowest and the highest value of every feature"
         raise ShapeError(message(CALL, expected, str(tuple(ends.shape)), advice))
     for name, (low, high) in zip(names, ends.tolist(), strict=True):
-        if not (math.isfinite(low) and math.isfinite(high)):
-            expected, got = f"finite ends for {name!r}", f"{low!r} to {high!r}"
-            advice = "Take the range of the data"
-            raise DataError(message(CALL, expected, got, advice))
+        got, expected = f"{low!r} to {high!r}", f"the lower end of {name!r} first"
         if not math.isfinite(high - low):
-            expected, got = f"a width of {name!r} that is a number", f"{low!r} to {high!r}"
-            raise DataError(message(CALL, expected, got, "Take the range of the data"))
+            whole = math.isfinite(low) and math.isfinite(high)
+            known = (
+                f"a width of {name!r} that is a number" if whole else f"finite ends for {name!r}"
+            )
+            raise DataError(message(CALL, known, got, "Take the range of the data"))
         if low > high:
-            expected, got = f"the lower end of {name!r} first", f"{low!r} to {high!r}"
             raise InvalidValueError(message(CALL, expected, got, "Swap the ends"))
     return ends
 
@@ -365,7 +366,7 @@ def _additivity(found: OutputFindings) -> Additivity:
     bound = max(high - middle, middle - low) * (1 + 1e-14) + 4e-16 * abs(middle)
     count, least = affordable(propagation.model, QUADS), 0.0
     if found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
-        least = least_distance(propagation, count, rows_at_once(propagation.model))
+        least = least_distance(propagation, count)
     return Additivity(distance=Bound(bound=bound, seen=reached), least=least, function=function)
 
 

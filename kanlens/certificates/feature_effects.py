@@ -26,7 +26,7 @@ from kanlens.certificates.sampling import (
 )
 from kanlens.certificates.statements import Bound, FeatureCertificate, Range, Verdict
 from kanlens.functions.catalog import FUNCTIONS
-from kanlens.model.analysis import BUDGET, live_features, rows_at_once
+from kanlens.model.analysis import BUDGET, live_features
 from kanlens.model.enclosures import FARTHEST, encloses
 
 UNBOUNDED = "a slope without a bound: a pole, a jump, or an undefined function"
@@ -179,12 +179,8 @@ def _pair(found: OutputFindings, index: int, lines: int) -> tuple[PointPair, Poi
     many = min(lines // 4, len(slope))
     extreme = [(sign * slope).topk(many).indices for sign in (1, -1)]
     bases = torch.cat([found.sample.x[torch.cat(extreme)], found.sample.x[: max(1, lines // 2)]])
-
-    def rows(x: Tensor) -> Tensor:
-        parts = x.split(rows_at_once(propagation.model))
-        return torch.cat([propagation.model(part)[:, propagation.target] for part in parts])
-
-    return steepest_pairs(rows, propagation.domain, index, bases, found.knots[index])
+    knots = found.knots[index]
+    return steepest_pairs(propagation.outputs, propagation.domain, index, bases, knots)
 
 
 def _verdict(

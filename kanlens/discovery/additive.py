@@ -1,7 +1,8 @@
-"""Additive models: a function of the target as a sum of splines of single columns.
+"""Sums and products of splines of single columns.
 
 `AdditiveModel` tries known functions of the target; `OuterFunction` finds an unknown one as the
 first canonical correlation [1]_ between the splines of y and those of the columns.
+`SeparableProduct` is for targets of any sign, where logarithms fail.
 
 References
 ----------
@@ -28,27 +29,28 @@ from kanlens.symbolic.composition import Expr, evaluator
 
 
 @dataclass(frozen=True, eq=False)
-class SplineSum:
-    """A sum of splines of single columns and a constant, with its error on the held-out rows."""
+class ColumnSplines:
+    """Splines of single columns, and a constant of their sum, with an error on held-out rows."""
 
-    bases: tuple[Basis, ...]
-    coefficients: tuple[Array, ...]
-    constant: float
+    bases: Sequence[Basis]
+    coefficients: Sequence[Array]
     error: float
+    constant: float = 0.0
 
     def curves(self) -> tuple[Array, list[Array]]:
-        """Return even points of every column and the splines there, centered."""
-        grids = [basis.grid for basis in self.bases]
-        values = [
-            basis.at(grid) @ c
-            for basis, grid, c in zip(self.bases, grids, self.coefficients, strict=True)
-        ]
-        return np.stack(grids), values
+        """Return even points of every column and the splines there."""
+        pairs = zip(self.bases, self.coefficients, strict=True)
+        values = [basis.at(basis.grid) @ c for basis, c in pairs]
+        return np.stack([basis.grid for basis in self.bases]), values
 
 
-def _matrix(problem: SearchProblem, pieces: int) -> tuple[tuple[Basis, ...], Array, Array]:
+def _bases(problem: SearchProblem, pieces: int) -> list[Basis]:
+    return [Basis.of(column, pieces) for column in problem.columns.T]
+
+
+def _matrix(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Array]:
     """Return bases, ones and the B-splines of every column, each centered, and whose each is."""
-    bases = tuple(Basis.of(c, pieces) for c in problem.columns.T)
+    bases = _bases(problem, pieces)
     blocks, owners = [np.ones((len(problem.columns), 1))], [np.zeros(1, dtype=int)]
     for i, basis in enumerate(bases):
         block = basis.at(problem.columns[:, i])[:, 1:]
@@ -57,7 +59,13 @@ def _matrix(problem: SearchProblem, pieces: int) -> tuple[tuple[Basis, ...], Arr
     return bases, np.concatenate(blocks, axis=1), np.concatenate(owners)
 
 
-def _additive_matrix(problem: SearchProblem) -> tuple[tuple[Basis, ...], Array, Array]:
+def _by_column(coefficients: Array, owners: Array) -> list[Array]:
+    """Return the coefficients of every column, with 0 for the B-spline that was left out."""
+    columns = range(1, int(owners.max()) + 1)
+    return [np.concatenate(([0.0], coefficients[owners == i])) for i in columns]
+
+
+def _additive_matrix(problem: SearchProblem) -> tuple[list[Basis], Array, Array]:
     """Lay fewer pieces where there are few rows."""
     most = problem.count // (3 * problem.width) - 4
     return _matrix(problem, max(1, min(tuned.ADDITIVE.pieces[0], most)))
@@ -69,48 +77,40 @@ def additive_error(problem: SearchProblem, weights: Array | None = None) -> floa
     return quick_error(*weighted(weights, matrix, problem.target), problem.held_out)
 
 
-def solve_additive(problem: SearchProblem, weights: Array | None = None) -> SplineSum:
+def solve_additive(problem: SearchProblem, weights: Array | None = None) -> ColumnSplines:
     """Fit a sum of splines, with residuals multiplied by weights."""
     bases, matrix, owners = _additive_matrix(problem)
     heavy, target = weighted(weights, matrix, problem.target)
     found = solve(heavy[problem.fitted], target[problem.fitted])
     error = relative_error((heavy @ found)[problem.judged], target[problem.judged])
-    parts = tuple(np.concatenate(([0.0], found[owners == i + 1])) for i in range(problem.width))
+    parts = _by_column(found, owners)
     means = [
         float(basis.at(x)[:, 1:].mean(axis=0) @ c[1:])
         for basis, x, c in zip(bases, problem.columns.T, parts, strict=True)
     ]
-    return SplineSum(bases, parts, float(found[0]) - sum(means), error)
+    return ColumnSplines(bases, parts, error, float(found[0]) - sum(means))
 
 
-_Weighted = tuple[str, SearchProblem, Array | None]  # transform, problem, weights of the rows
-
-
-class AdditiveModel(Ansatz[_Weighted]):
+class AdditiveModel(Ansatz):
     """A sum of functions of the columns, for the target and its transforms."""
 
     limits = tuned.ADDITIVE
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[_Weighted]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Take the two best transforms, and where there is noise the two best weighted ones."""
-        made = transformed(problem, tuned.ADDITIVE.targets)
-        even = self._ranked([(name, each, None) for name, each in made])
-        yield from self._good(even)
-        if even[0][0] > tuned.NOISELESS and not front.done:
-            uneven = [(name, each, each.weights) for name, each in made]
-            yield from self._good(self._ranked([one for one in uneven if one[2] is not None]))
+        made = transformed(problem, self.limits.targets)
+        even = [(additive_error(each), (name, each)) for name, each in made]
+        for name, each in self._best(even):
+            yield from self._written(name, each)
+        if min(error for error, _ in even) > tuned.NOISELESS and not front.done:
+            uneven = [(name, each) for name, each in made if each.weights is not None]
+            for name, each in self._best((additive_error(p, p.weights), (n, p)) for n, p in uneven):
+                yield from self._written(name, each, each.weights)
 
-    def _ranked(self, every: Sequence[_Weighted]) -> list[tuple[float, _Weighted]]:
-        errors = [
-            (additive_error(each, weights), (name, each, weights)) for name, each, weights in every
-        ]
-        return sorted(errors, key=lambda item: item[0])
-
-    def _good(self, ranked: list[tuple[float, _Weighted]]) -> Iterator[_Weighted]:
-        return (fit for error, fit in ranked[: self.limits.tried] if error < self.limits.error)
-
-    def _write(self, model: _Weighted, front: Front) -> Iterator[Expr]:
-        name, problem, weights = model
+    def _written(
+        self, name: str, problem: SearchProblem, weights: Array | None = None
+    ) -> Iterator[Expr]:
+        """Write the model of a transformed target."""
         found = solve_additive(problem, weights)
         grids, values = found.curves()
         sizes = np.array([v.std() for v in values])
@@ -142,10 +142,7 @@ def _sum(
     return sympy.Add(*parts, sympy.Float(rest))
 
 
-_Inside = tuple[SearchProblem, dict[int, Expr]]  # and the function of each column, of `U`
-
-
-class OuterFunction(Ansatz[_Inside]):
+class OuterFunction(Ansatz):
     """An unknown function of a sum of multiples, or of functions, of the columns."""
 
     limits = tuned.OUTER
@@ -154,48 +151,47 @@ class OuterFunction(Ansatz[_Inside]):
         enough = 4 * tuned.OUTER.pieces[0] * problem.width
         return super()._suits(problem) and problem.count >= enough
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[_Inside]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         straight, weights = inner_line(problem)
         if straight < self.limits.error:
             largest = float(np.abs(weights).max())
             kept = [i for i, w in enumerate(weights) if abs(w) > tuned.IDLE_WEIGHT * largest]
-            yield problem, {i: sympy.Float(float(weights[i]) / largest) * U for i in kept}
-        error, bases, parts = inner_sum(problem)
-        if error > self.limits.error or front.done:
+            inner = {i: sympy.Float(float(weights[i]) / largest) * U for i in kept}
+            yield from _outer_formulas(problem, inner, front)
+        found = inner_sum(problem)
+        if found.error > self.limits.error or front.done:
             return
-        values = [b.at(b.grid)[:, 1:] @ part for b, part in zip(bases, parts, strict=True)]
+        grids, values = found.curves()
         spread = max(float(v.std()) for v in values)
         live = [i for i, v in enumerate(values) if v.std() > tuned.IDLE_WEIGHT * spread]
         for choice in written(
-            np.stack([bases[i].grid for i in live]),
+            grids[live],
             [values[i] / spread for i in live],
             [U for _ in live],
             most=self.limits.written,
             outer=("id", "exp"),
             inner=("id", "sq"),
-            epsilon=max(error, 1e-8),
+            epsilon=max(found.error, 1e-8),
         ):
-            yield problem, dict(zip(live, choice, strict=True))
-
-    def _write(self, model: _Inside, front: Front) -> Iterator[Expr]:
-        problem, inner = model
-        total, names = np.zeros(len(problem.target)), []
-        for i, expression in inner.items():
-            rest = expression.as_independent(U, as_Add=True)[1]
-            total = total + evaluator((rest,), (U,))(problem.columns[:, i : i + 1])[:, 0]
-            names.append(rest.subs(U, problem.names[i]))
-        if np.isfinite(total).all() and np.ptp(total) > 0:
-            yield from CURVE.formulas(problem.onto(total, sympy.Add(*names)), front)
+            yield from _outer_formulas(problem, dict(zip(live, choice, strict=True)), front)
 
 
-def inner_sum(problem: SearchProblem) -> tuple[float, tuple[Basis, ...], list[Array]]:
-    """Return the sum of splines of the columns that some function of the target equals best.
+def _outer_formulas(problem: SearchProblem, inner: dict[int, Expr], front: Front) -> Iterator[Expr]:
+    """Yield formulas of a function of the sum of functions, of `U`, of some columns."""
+    total, names = np.zeros(len(problem.target)), []
+    for i, expression in inner.items():
+        rest = expression.as_independent(U, as_Add=True)[1]
+        total = total + evaluator((rest,), (U,))(problem.columns[:, i : i + 1])[:, 0]
+        names.append(rest.subs(U, problem.names[i]))
+    if np.isfinite(total).all() and np.ptp(total) > 0:
+        yield from CURVE.formulas(problem.onto(total, sympy.Add(*names)), front)
 
-    First 1 - r**2 on the held-out rows; the coefficients are those of all but the first B-spline.
-    """
+
+def inner_sum(problem: SearchProblem) -> ColumnSplines:
+    """Return the sum of splines that some function of the target equals best, with 1 - r**2."""
     bases, matrix, owners = _matrix(problem, tuned.OUTER.pieces[0])
     error, found = _correlated(problem, matrix[:, 1:])
-    return error, bases, [found[owners[1:] == i + 1] for i in range(problem.width)]
+    return ColumnSplines(bases, _by_column(found, owners[1:]), error)
 
 
 def inner_line(problem: SearchProblem) -> tuple[float, Array]:
@@ -226,3 +222,58 @@ def _whitened(matrix: Array) -> tuple[Array, Array]:
     u, s, vt = np.linalg.svd(matrix, full_matrices=False)
     good = s > tuned.WHITENING_RIDGE * max(s[0], np.finfo(float).tiny)
     return u[:, good], vt[good].T / s[good]
+
+
+class SeparableProduct(Ansatz):
+    """A product of functions of the columns, where the target changes its sign."""
+
+    limits = tuned.SEPARABLE
+
+    def _suits(self, problem: SearchProblem) -> bool:
+        enough = problem.count >= 3 * tuned.SEPARABLE.pieces[0]
+        return super()._suits(problem) and enough and not problem.one_sign
+
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        found = spline_product(problem)
+        if found.error > self.limits.error:
+            return
+        grids, values = found.curves()
+        scale = sympy.Float(float(np.prod([np.abs(v).max() for v in values])))
+        for parts in written(
+            grids,
+            [v / np.abs(v).max() for v in values],
+            problem.names,
+            most=self.limits.written,
+            outer=("id", "inv", "sq"),
+            epsilon=float(np.clip(found.error, 1e-8, 1e-2)),
+        ):
+            yield problem.rebuild(scale * sympy.Mul(*parts))
+
+
+def spline_product(problem: SearchProblem) -> ColumnSplines:
+    """Fit a product of splines of the columns, until it gets no better."""
+    bases = _bases(problem, tuned.SEPARABLE.pieces[0])
+    blocks = [basis.at(c) for basis, c in zip(bases, problem.columns.T, strict=True)]
+    parts = [np.ones(block.shape[1]) for block in blocks]
+    best, kept, waited = float("inf"), parts, 0
+    for _ in range(tuned.SEPARABLE_ROUNDS):
+        _improve(problem, blocks, parts)
+        made = np.prod([b @ p for b, p in zip(blocks, parts, strict=True)], axis=0)
+        error = relative_error(made[problem.judged], problem.target[problem.judged])
+        waited = 0 if error < 0.99 * best else waited + 1
+        if error < best:
+            best, kept = error, list(parts)
+        if waited >= tuned.SEPARABLE_WAIT:
+            break
+    return ColumnSplines(bases, kept, best)
+
+
+def _improve(problem: SearchProblem, blocks: list[Array], parts: list[Array]) -> None:
+    """Fit each factor in turn; all but the last are of size 1."""
+    rows = problem.fitted
+    for i, block in enumerate(blocks):
+        others = [b @ p for j, (b, p) in enumerate(zip(blocks, parts, strict=True)) if j != i]
+        weight = np.prod(others, axis=0)
+        found = solve((block * weight[:, None])[rows], problem.target[rows])
+        size = float(np.abs(block @ found).max()) or 1.0
+        parts[i] = found if i == len(blocks) - 1 else found / size

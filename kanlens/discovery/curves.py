@@ -12,10 +12,10 @@ import sympy
 import torch
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.problems import ONE_SIGN, TRANSFORMS, Transform
+from kanlens.discovery.problems import TRANSFORMS, Transform
 from kanlens.discovery.regression import Array, eliminate, relative_error, solve
 from kanlens.functions.catalog import FUNCTIONS
-from kanlens.symbolic.composition import Expr
+from kanlens.symbolic.composition import Expr, stretched
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.library import library
 
@@ -176,9 +176,8 @@ def _curve(
     size += tuned.INNER_PRICE[under]
 
     def make() -> Expr:
-        inside = _number(a) * inner.expression(U) + _number(b)
-        expression = _number(c) * function.expression(inside) + _number(d)
-        return _side(transform, values[k]) * transform.expression(expression)
+        expression = stretched(name, (a, b, c, d), inner.expression(U))
+        return transform.side(values[k]) * transform.expression(expression)
 
     return CurveFormula(_error(transform, made, values[k]), _price(numbers, size), make)
 
@@ -187,18 +186,13 @@ def _price(numbers: int, size: int) -> float:
     return float(numbers * np.log(tuned.INDEPENDENT) + tuned.CURVE_NODE * size)
 
 
-def _side(transform: Transform, value: Array) -> int:
-    """Return the sign that a transform of the size loses."""
-    return -1 if transform.name in ONE_SIGN and value[0] < 0 else 1
-
-
 def _error(transform: Transform, made: Array, value: Array) -> float:
     """Return the error under the transform or without it, whichever is less.
 
     A pole or a zero makes either of them large for a formula that only needs a refit.
     """
     with np.errstate(all="ignore"):
-        back = _side(transform, value) * transform.inverse(made)
+        back = transform.side(value) * transform.inverse(made)
         return min(relative_error(back, value), relative_error(made, transform.value(value)))
 
 
@@ -230,11 +224,7 @@ def _sums(
 
         def make(kept: list[tuple[float, float]] = kept) -> Expr:
             parts = (sympy.Float(c) * U ** sympy.Rational(p) for c, p in kept)
-            return _side(transform, value) * transform.expression(sympy.Add(*parts))
+            return transform.side(value) * transform.expression(sympy.Add(*parts))
 
         found.append(CurveFormula(error, _price(len(terms), size), make))
     return found
-
-
-def _number(value: float) -> Expr:
-    return sympy.Integer(int(value)) if value in (-1.0, 0.0, 1.0) else sympy.Float(value)

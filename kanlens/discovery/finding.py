@@ -1,4 +1,4 @@
-"""From a table to a formula: `discover`."""
+"""From a table to a formula: `discover`, with what it chooses and shows of what was found."""
 
 from __future__ import annotations
 
@@ -15,18 +15,29 @@ from kanlens.checks import check_generator, check_positive
 from kanlens.deadlines import Deadline, ending
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Entry, Front
-from kanlens.discovery.model_selection import chosen_entry, constant, in_units, shown
-from kanlens.discovery.outliers import unfollowed
 from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.scaling import CALL, ScaledTable, resolved, table_of
+from kanlens.discovery.regression import Array, relative_error
+from kanlens.discovery.scaling import (
+    CALL,
+    ScaledTable,
+    number,
+    resolved,
+    rounding_step,
+    shortest,
+    table_of,
+)
 from kanlens.discovery.search import POWER_LAW, search
-from kanlens.discovery.smoothness import loo_error, noise_of
+from kanlens.discovery.smoothness import loo_error, noise_of, unfollowed
 from kanlens.discovery.structure import DeferredWork, explore
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.progress import progress_bar
+from kanlens.symbolic import front as pareto
 from kanlens.symbolic.composition import Expr, evaluator, plain
+from kanlens.symbolic.constants import can_refine, snap
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import Stage, SymbolicResult
+from kanlens.symbolic.rewriting import multiplied_in
+from kanlens.symbolic.simplification import complexity, count_numbers, shorten
 from kanlens.threads import one_blas_thread, one_thread
 
 if TYPE_CHECKING:
@@ -133,7 +144,7 @@ def discover(
             table, front, because = _searched(table, start, time_limit, progress, generator)
             entries = front.entries
             table, chosen = chosen_entry(table, front)
-        picked = in_units(table, chosen)
+            picked = in_units(table, chosen)
     found = _result(table, entries, chosen, picked, because, start)
     Interruption(happened=because == INTERRUPTED).warn(CALL)
     return found
@@ -150,11 +161,8 @@ def _searched(
 
     Where a formula leaves nothing but for a few rows, the search begins anew without them.
     """
-    deadline = Deadline(
-        start,
-        start
-        + min(tuned.SEARCHING * time_limit, max(time_limit - tuned.RESERVE, 0.3 * time_limit)),
-    )
+    reserved = max(time_limit - tuned.RESERVE, 0.3 * time_limit)
+    deadline = Deadline(start, start + min(tuned.SEARCHING * time_limit, reserved))
     draws = torch.Generator() if generator is None else generator
     because, stop, front = "every way was tried", Interruption(), _front(table, deadline)
     with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
@@ -167,13 +175,13 @@ def _searched(
                 break
             known, table = [entry.expression for entry in front.entries], table.without(astray)
             front = _front(table, deadline, known)
-    if stop.happened:
-        because = INTERRUPTED
     if front.best_error <= front.exact:
         because = "an exact formula was found"
-    elif front.settled and not stop.happened:
+    elif stop.happened:
+        because = INTERRUPTED
+    elif front.settled:
         because = "only noise was left"
-    elif deadline.passed and not stop.happened:
+    elif deadline.passed:
         because = "the time was over"
     return table, front, because
 
@@ -183,8 +191,7 @@ def _front(table: ScaledTable, deadline: Deadline, known: Sequence[Expr] = ()) -
     columns, target = table.scaled()
     symbols = tuple(table.symbols[i] for i in table.useful)
     front = Front(symbols, columns, target, table.held_out, deadline, exact=table.rounding)
-    front.start()
-    front.take(known)
+    front.start(known)
     for expression in known:
         front.offer(expression)
     return front
@@ -192,8 +199,11 @@ def _front(table: ScaledTable, deadline: Deadline, known: Sequence[Expr] = ()) -
 
 def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Generator) -> None:
     problem = SearchProblem(front.x, front.symbols, front.y, table.held_out, lambda e: e)
+    given = front.x, front.y
     with interrupts_pass(), ending(front.deadline.end):
-        first = tuned.LATE_NETWORKS if _noiseless(problem) else tuned.FIRST_NETWORKS
+        # while more rows still tell more of a smooth target, the search does best
+        late = loo_error(*given) < tuned.SMOOTH_TARGET and noise_of(*given) == 0.0
+        first = tuned.LATE_NETWORKS if late else tuned.FIRST_NETWORKS
         early = DeferredWork(front, first, tuned.NETWORKS, lambda own: explore(problem, own, draws))
         every = _origins(problem, table)
         for each in every[1:]:
@@ -227,12 +237,6 @@ def _origins(problem: SearchProblem, table: ScaledTable) -> list[SearchProblem]:
     return [problem, given]
 
 
-def _noiseless(problem: SearchProblem) -> bool:
-    """Say whether more rows still tell more of a smooth target: then the search does best."""
-    columns, target = problem.columns, problem.target
-    return loo_error(columns, target) < tuned.SMOOTH_TARGET and noise_of(columns, target) == 0.0
-
-
 def _result(
     table: ScaledTable,
     entries: list[Entry],
@@ -241,20 +245,17 @@ def _result(
     because: str,
     start: float,
 ) -> Discovery:
-    stages = []
-    for entry in shown(entries, chosen):
+    def stage(entry: Entry) -> Stage:
         expression = table.from_origin(table.in_units(entry.expression))
-        stages.append(
-            Stage(
-                name="snapped" if entry.snapped else "fitted",
-                expressions=(plain(picked.expression if entry is chosen else expression),),
-                losses=(entry.error,),
-            )
+        return Stage(
+            name="snapped" if entry.snapped else "fitted",
+            expressions=(plain(picked.expression if entry is chosen else expression),),
+            losses=(entry.error,),
         )
-    receipt = _receipt(table, picked)
+
     return Discovery(
-        stages=tuple(stages),
-        receipt=receipt,
+        stages=tuple(map(stage, shown(entries, chosen))),
+        receipt=_receipt(table, picked),
         feature_names=table.feature_names,
         output_names=(table.output_name,),
         limit=chosen.error * (1 + 1e-9),
@@ -281,3 +282,117 @@ def _receipt(table: ScaledTable, picked: Entry) -> Receipt:
         snapped=picked.snapped,
         unfollowed_rows=int(lost.sum()),
     )
+
+
+def chosen_entry(table: ScaledTable, front: Front) -> tuple[ScaledTable, Entry]:
+    """Return what the front chose, unless a shorter formula is better on rows nobody has seen.
+
+    Rows that only judge choose too where they show that one is better by more than chance.
+    """
+    best = front.chosen()
+    if not len(table.choosing[1]):
+        return table, best
+    able = [*(entry for entry in front.entries if entry.length < best.length), best]
+    lengths = [entry.length for entry in able]
+    chosen = pareto.front(lengths, _errors(table, able, *table.choosing))[-1]
+    judged = _errors(table, able, *table.judging)
+    shorter = [e for e, size in zip(judged, lengths, strict=True) if size < lengths[chosen]]
+    if judged[chosen] > tuned.WORSE * min(shorter, default=np.inf):
+        table = table.all_choosing()
+        chosen = pareto.front(lengths, _errors(table, able, *table.choosing))[-1]
+    return table, able[chosen]
+
+
+def _errors(table: ScaledTable, entries: list[Entry], x: Array, y: Array) -> list[float]:
+    """Return the errors of formulas on rows in the units of the data."""
+    every = tuple(table.from_origin(table.in_units(entry.expression)) for entry in entries)
+    made = evaluator(every, table.symbols)(x)
+    return [max(relative_error(values, y), table.rounding) for values in made.T]
+
+
+def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
+    """Return the front, simplest first, without what says the same as the chosen formula.
+
+    Of formulas with equal errors the chosen one stays, and none that is longer may have the
+    higher score. The mean is always there.
+    """
+    level = max(chosen.error, tuned.EXACT)
+    ranked = sorted(entries, key=lambda e: e.complexity)
+    differ = [e for e in ranked if e.error > 1.5 * level or not e.expression.free_symbols]
+    found = [*(e for e in differ if e.complexity < chosen.complexity), chosen]
+    for entry in ranked:
+        better = entry.error < found[-1].error / 1.001 and max(entry.error, tuned.EXACT) != level
+        if entry.complexity > chosen.complexity and better:
+            row = [*found, entry]
+            values = pareto.scores([e.complexity for e in row], [e.error for e in row])
+            if values[-1] < values[found.index(chosen)]:
+                found.append(entry)
+    return found
+
+
+def constant(table: ScaledTable) -> Entry:
+    """Return the formula of a target that is constant, or of which the columns say nothing."""
+    first = float(table.y[0])
+    mean = first + float((table.y - first).mean())
+    if resolved(table.y):
+        return Entry(number(mean), 1.0, 1)
+    return Entry(shortest(mean, 0.0), 0.0, 1)
+
+
+def in_units(table: ScaledTable, entry: Entry) -> Entry:
+    """Write a formula in the units of the data, its numbers exact where they are round there.
+
+    One half of 10,000 was 0.5 in the search, and 5000 is a number that the data have to show. The
+    origins of the columns and of y go back to where they are at the end, so that no digits are
+    lost before.
+    """
+    if not table.moved:
+        return dataclasses.replace(entry, expression=multiplied_in(entry.expression))
+    found = _snapped(table, entry)
+    limit = max(tuned.RISE * found.error, table.rounding)
+    for form in _forms(table, found.expression):
+        if _error(table, form, table.x, table.y) <= limit:
+            return dataclasses.replace(found, expression=form)
+    return dataclasses.replace(found, expression=table.from_origin(found.expression))
+
+
+def _snapped(table: ScaledTable, entry: Entry) -> Entry:
+    """Write a formula in the units of the data, as a difference from their origins."""
+    expression = multiplied_in(table.in_units(entry.expression))
+    unmoved = dataclasses.replace(entry, expression=expression)
+    if not count_numbers(expression) or not can_refine(expression):
+        return unmoved
+    x, y = table.from_zero()
+    rows = ~table.held_out
+    found = snap(expression, table.symbols, x[rows], y[rows])
+    short = shorten(found.expression, table.symbols, x)
+    if _error(table, short, x, y) > max(tuned.RISE * entry.error, table.rounding):
+        return unmoved
+    return dataclasses.replace(entry, expression=short, snapped=(*entry.snapped, *found.snapped))
+
+
+def _forms(table: ScaledTable, expression: Expr) -> list[Expr]:
+    """Return ways of writing a formula with its origins put back, the shortest first."""
+    moved = table.from_origin(expression)
+    if moved == expression:
+        return [expression]
+    every = [moved, shorten(moved, table.symbols, table.x)]
+    even = [_rounded_term(form, 2 * rounding_step(table.y)) for form in every]
+    return [*sorted(even, key=lambda e: (count_numbers(e), complexity(e))), *every]
+
+
+def _rounded_term(total: Expr, room: float) -> Expr:
+    """Round the constant term of a sum as far as the target does not show it.
+
+    A fraction of many digits becomes a number with a point.
+    """
+    term, rest = total.as_coeff_Add()
+    long = term.is_Rational and not term.is_Integer and abs(int(term.p)) > tuned.LONG_FRACTION
+    return shortest(float(term), room) + rest if term.is_Float or long else total
+
+
+def _error(table: ScaledTable, expression: Expr, x: Array, y: Array) -> float:
+    """Return the error of a formula on the rows that judge."""
+    judged = table.held_out if table.held_out.any() else ~table.held_out
+    values = evaluator((expression,), table.symbols)(x)[:, 0]
+    return relative_error(values[judged], y[judged])

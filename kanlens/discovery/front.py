@@ -11,14 +11,13 @@ import sympy
 
 from kanlens.deadlines import Deadline
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.outliers import exceptions
 from kanlens.discovery.regression import Array, relative_error
-from kanlens.discovery.smoothness import is_noise
+from kanlens.discovery.smoothness import exceptions, is_noise
 from kanlens.symbolic.composition import Expr, evaluator
 from kanlens.symbolic.constants import can_refine, refine, snap
 from kanlens.symbolic.front import front
+from kanlens.symbolic.rewriting import even_ratios, joined, thinner, without_dust
 from kanlens.symbolic.simplification import complexity, count_numbers, shorten
-from kanlens.symbolic.term_collection import even_ratios, joined, thinner, without_negligible_terms
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +153,7 @@ class Front:
             found = refine(found, self.symbols, x, y).expression
         entry, exact = self._entry(found), max(tuned.NOISELESS, self.exact)
         if entry.error < exact:
-            plain = self._entry(without_negligible_terms(found))
+            plain = self._entry(without_dust(found, tuned.DUST))
             entry = plain if plain.error <= max(2 * entry.error, self.exact) else entry
         self._keep(entry)
         self._remember(entry)
@@ -162,11 +161,6 @@ class Front:
             self._put_exactly(entry)
         elif entry in self.entries:
             self._probe(entry)
-
-    def take(self, expressions: Iterable[Expr]) -> None:
-        """Keep formulas as they are."""
-        for expression in expressions:
-            self._keep(self._entry(expression))
 
     def _put_exactly(self, entry: Entry) -> None:
         """Leave out what an exact formula does not need, and make its numbers exact.
@@ -211,11 +205,12 @@ class Front:
         price = tuned.NODE * entry.length + tuned.DIGITS * sum(_digits(entry.expression))
         return len(self.y) * math.log(error) + price
 
-    def start(self) -> None:
-        """Begin with the mean, which is always there."""
+    def start(self, known: Iterable[Expr] = ()) -> None:
+        """Begin with the mean, which is always there, and with known formulas as they are."""
         mean = self._entry(sympy.Float(float(self.y[self.fitted].mean())))
         self._mean_error = mean.error
-        self._keep(mean)
+        for entry in (mean, *map(self._entry, known)):
+            self._keep(entry)
 
     def watch(self, advance: Callable[..., None]) -> None:
         """Move a bar of one step per second from now on."""
@@ -330,8 +325,7 @@ class Front:
         return None
 
     def _shortened(self, expression: Expr) -> Expr:
-        points = self.x[:: max(1, len(self.x) // tuned.CHECKED_ROWS)]
-        short = shorten(expression, self.symbols, points)
+        short = shorten(expression, self.symbols, self.x)
         found = expression if _powered(short) and not _powered(expression) else short
         wider = joined(found)
         if complexity(wider) > complexity(found) + 1:

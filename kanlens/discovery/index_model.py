@@ -1,7 +1,9 @@
-"""Index models: splines of one combination of columns, with powers of the columns before them.
+"""Index models: splines of one combination of columns, times other functions of columns.
 
 `PowersTimesIndex` takes the logarithm of the target for a sum of logarithms and a spline of the
 combination; `MonomialsTimesIndex` takes the target for a sum of monomials times splines of it.
+`ProductWithCombination` solves y = a(w) b(z) as the null vector of a(w) - y / b(z), linear in the
+splines of a and 1/b.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ import sympy
 
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.ansatz import Ansatz
-from kanlens.discovery.curves import written
+from kanlens.discovery.curves import U, fit_curves, written
 from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import Powers, evaluate, monomial, unit
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.reductions import PAIRS, divided
 from kanlens.discovery.regression import Array, Basis, away, eliminate, quick_error, solve, varies
-from kanlens.discovery.univariate import CURVE
-from kanlens.symbolic.composition import Expr
+from kanlens.discovery.univariate import CURVE, PLAIN_CURVE
+from kanlens.symbolic.composition import Expr, evaluator
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +65,7 @@ def indices(problem: SearchProblem, *, most: int = tuned.INDEX_COLUMNS) -> list[
     return [index for index in found if varies(index.values)]
 
 
-_Rest = tuple[SearchProblem, Index]  # a target over powers of the columns, and what it is of
-
-
-class PowersTimesIndex(Ansatz[_Rest]):
+class PowersTimesIndex(Ansatz):
     """A product of powers of columns and a function of one combination."""
 
     limits = tuned.FACTORED
@@ -74,30 +73,24 @@ class PowersTimesIndex(Ansatz[_Rest]):
     def _suits(self, problem: SearchProblem) -> bool:
         return super()._suits(problem) and problem.one_sign
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[_Rest]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Take out powers that fit, and leave what is a function of the combination."""
         columns = np.abs(problem.columns)
         usable = away(columns, tuned.NO_ZERO)
         logs, target = np.log(np.where(usable, columns, 1.0)), np.log(np.abs(problem.target))
-        scored: list[tuple[float, int, Index]] = []
+        scored: list[tuple[float, Index]] = []
         for index in indices(problem, most=self.limits.widest):
             if front.done:
                 return
             splines = Basis.of(index.values, tuned.FACTORED.pieces[0]).at(index.values)
             error = quick_error(np.column_stack((splines, logs)), target, problem.held_out)
-            scored.append((error, len(scored), index))
-        scored.sort(key=lambda item: item[:2])
-        for error, _, index in scored[: self.limits.tried]:
-            if error < self.limits.error and error < max(1e-4, 3 * scored[0][0]):
-                for powers in _powers_beside(problem, index, logs, target):
-                    rest = divided(problem, powers, set(range(problem.width)))
-                    yield rest, index
-                    if index.inverse is not None:
-                        yield rest, index.inverse
-
-    def _write(self, model: _Rest, front: Front) -> Iterator[Expr]:
-        rest, index = model
-        return CURVE.formulas(rest.onto(index.values, index.name), front)
+            scored.append((error, index))
+        near = max(1e-4, 3 * min((error for error, _ in scored), default=0.0))
+        for index in self._best(pair for pair in scored if pair[0] < near):
+            for powers in _powers_beside(problem, index, logs, target):
+                rest = divided(problem, powers, set(range(problem.width)))
+                for each in filter(None, (index, index.inverse)):
+                    yield from CURVE.formulas(rest.onto(each.values, each.name), front)
 
 
 def _powers_beside(
@@ -150,24 +143,25 @@ class WeightedSplines:
         return max(self.error, 1e-12) * tuned.MONOMIAL_PRICE ** len(self.library)
 
 
-class MonomialsTimesIndex(Ansatz[WeightedSplines]):
+class MonomialsTimesIndex(Ansatz):
     """A sum of monomials times functions of one combination, for a few transforms."""
 
     limits = tuned.WEIGHTED
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[WeightedSplines]:
-        scored = sorted(_costs(problem, front), key=lambda item: item[:3])
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        scored = sorted(_costs(problem, front), key=lambda item: item[:2])
         models = []
-        for cost, _, _, each, index, library in scored[: tuned.INDICES_COMPARED]:
+        for cost, _, each, index, library in scored[: tuned.INDICES_COMPARED]:
             if cost < min(self.limits.error, 1e3 * scored[0][0]) and not front.done:
                 models += _short_models(each, index, library)
         for model in sorted(models, key=lambda model: model.cost)[: self.limits.tried]:
-            yield model
+            yield from self._written(model, front)
             other = model.index.inverse
             if other is not None and not front.done:
-                yield WeightedSplines.of(model.problem, other, model.library)
+                other_model = WeightedSplines.of(model.problem, other, model.library)
+                yield from self._written(other_model, front)
 
-    def _write(self, model: WeightedSplines, front: Front) -> Iterator[Expr]:
+    def _written(self, model: WeightedSplines, front: Front) -> Iterator[Expr]:
         """Write each function; one alone in all the ways there are for one column, too."""
         if model.error > self.limits.error:
             return
@@ -189,7 +183,7 @@ class MonomialsTimesIndex(Ansatz[WeightedSplines]):
             yield from CURVE.formulas(rest.onto(model.index.values, model.index.name), front)
 
 
-_Costed = tuple[float, int, int, SearchProblem, Index, list[Powers]]
+_Costed = tuple[float, int, SearchProblem, Index, list[Powers]]
 
 
 def _costs(problem: SearchProblem, front: Front) -> list[_Costed]:
@@ -204,7 +198,7 @@ def _costs(problem: SearchProblem, front: Front) -> list[_Costed]:
                 if matrix.shape[1] <= problem.count // 2:
                     error = quick_error(matrix, each.target, each.held_out)
                     cost = max(error, 1e-9) * (1 if name == "id" else 2)
-                    scored.append((cost, matrix.shape[1], len(scored), each, index, library))
+                    scored.append((cost, matrix.shape[1], each, index, library))
     return scored
 
 
@@ -247,3 +241,67 @@ def _weighted_matrix(
     splines = basis.at(index.values)  # (row, basis)
     weights = evaluate(problem.columns, library)  # (row, monomial)
     return (weights[:, :, None] * splines[:, None, :]).reshape(len(splines), -1), basis
+
+
+class ProductWithCombination(Ansatz):
+    """A function of one column times a function of a combination."""
+
+    limits = tuned.BILINEAR
+
+    def _suits(self, problem: SearchProblem) -> bool:
+        return super()._suits(problem) and bool(problem.held_out.any())
+
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        scored: list[tuple[float, tuple[Index, int, Array]]] = []
+        for index in indices(problem):
+            for i in range(problem.width):
+                if front.done:
+                    return
+                if index.name != problem.names[i]:
+                    size, values = _null_vector(problem, index, i)
+                    scored.append((size, (index, i, values)))
+        scored.sort(key=lambda item: item[0])
+        for size, found in scored[: self.limits.tried]:
+            sure = size < tuned.SURE_NULL_VECTOR or size**2 < 2 * front.best_error
+            if size < self.limits.error and sure:
+                yield from self._written(problem, *found, front)
+
+    def _written(
+        self, problem: SearchProblem, index: Index, i: int, values: Array, front: Front
+    ) -> Iterator[Expr]:
+        """Divide by what 1 / `values` on even points of a column seems to be."""
+        z = problem.columns[:, i]
+        options = fit_curves(
+            Basis.of(z, tuned.BILINEAR.pieces[0]).grid[None],
+            [values / values.mean()],
+            outer=("id", "inv", "sq", "invsq", "log"),
+            kept=self.limits.written,
+        )
+        for curve in options[0]:
+            below = curve.expression.subs(U, problem.names[i])
+            made = evaluator((curve.expression,), (U,))(z[:, None])[:, 0]
+            if np.isfinite(made).all() and np.abs(made).min() >= tuned.NO_FACTOR:
+                rest = problem.with_target(problem.target * made, lambda e, b=below: e / b)  # type: ignore[misc]
+                yield from PLAIN_CURVE.formulas(rest.onto(index.values, index.name), front)
+
+
+def _null_vector(problem: SearchProblem, index: Index, column: int) -> tuple[float, Array]:
+    """Return how nearly there is a null vector, and 1/b on even points of the column."""
+    fitted, judged = problem.fitted, problem.held_out
+    z, t = problem.columns[:, column], problem.target / (problem.target.std() or 1.0)
+    second = Basis.of(z, tuned.BILINEAR.pieces[0])
+    below = -t[:, None] * second.at(z)
+    best, values = float("inf"), np.ones(len(second.grid))
+    for pieces in tuned.BILINEAR.pieces:
+        above = Basis.of(index.values, pieces).at(index.values)
+        if above.shape[1] + below.shape[1] > fitted.sum() // 3:
+            break
+        matrix = np.concatenate((above, below), axis=1)
+        _, _, rows = np.linalg.svd(matrix[fitted], full_matrices=False)
+        vector = rows[-1]
+        image, part = matrix[judged] @ vector, above[judged] @ vector[: above.shape[1]]
+        size = float(np.sqrt(np.mean(np.square(image)) / (part.var() + 1e-300)))
+        curve = second.at(second.grid) @ vector[above.shape[1] :]
+        if size < 0.5 * best and (curve.min() > 0 or curve.max() < 0):
+            best, values = size, np.abs(curve)
+    return best, values

@@ -100,19 +100,19 @@ class LibraryFit:
     matrix: Array
 
 
-class MonomialSum(Ansatz[LibraryFit]):
+class MonomialSum(Ansatz):
     """A short sum of monomials, for the target and its transforms."""
 
     limits = tuned.MONOMIALS
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[LibraryFit]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Take the best fits of even rows; where there is noise, one weighted fit per target."""
         pairs = [(each, evaluate(problem.columns, each)) for each in libraries(problem)]
         made = [each for _, each in transformed(problem, tuned.MONOMIALS.targets)]
         even = [fit for each in made for fit in _fits(each, None, pairs, front)]
-        yield from self._best(even)
+        yield from self._written(even)
         if min((fit.error for fit in even), default=0.0) > tuned.NOISELESS:
-            yield from self._best(
+            yield from self._written(
                 [
                     min(_fits(each, each.weights, pairs, front), key=lambda fit: fit.error)
                     for each in made
@@ -120,20 +120,19 @@ class MonomialSum(Ansatz[LibraryFit]):
                 ]
             )
 
-    def _best(self, fits: list[LibraryFit]) -> Iterator[LibraryFit]:
+    def _written(self, fits: list[LibraryFit]) -> Iterator[Expr]:
+        """Write the shortest sums of the best fits."""
         ranked = sorted(fits, key=lambda fit: (max(fit.error, 1e-10), len(fit.library)))
-        return (fit for fit in ranked[: self.limits.tried] if fit.error <= self.limits.error)
-
-    def _write(self, model: LibraryFit, front: Front) -> Iterator[Expr]:
-        problem, rows = model.problem, model.problem.fitted
-        matrix, target = weighted(model.weights, model.matrix, problem.target)
-        matrix, target = matrix[rows], target[rows]
-        for selection in eliminate(matrix, target)[: self.limits.written]:
-            if len(selection.groups) > tuned.LONGEST_SUM:
-                return
-            terms = list(selection.groups)
-            names = (monomial(problem.names, model.library[k]) for k in terms)
-            yield problem.rebuild(linear(solve(matrix[:, terms], target), names))
+        for fit in (fit for fit in ranked[: self.limits.tried] if fit.error <= self.limits.error):
+            problem, rows = fit.problem, fit.problem.fitted
+            matrix, target = weighted(fit.weights, fit.matrix, problem.target)
+            matrix, target = matrix[rows], target[rows]
+            for selection in eliminate(matrix, target)[: self.limits.written]:
+                terms = list(selection.groups)
+                if len(terms) > tuned.LONGEST_SUM:
+                    break
+                names = (monomial(problem.names, fit.library[k]) for k in terms)
+                yield problem.rebuild(linear(solve(matrix[:, terms], target), names))
 
 
 def _fits(
@@ -172,7 +171,7 @@ class Quotient:
         for _ in range(2):
             least, vectors = self.null_vectors(weights)
             for vector in vectors:
-                above, below = _sum(self.over, vector), _sum(self.under, vector[count:])
+                above, below = linear(vector[:count], self.over), linear(vector[count:], self.under)
                 if above and below:
                     yield self.problem.rebuild(above / below)
             if least < tuned.RATIO_NOISELESS or not vectors:
@@ -212,18 +211,13 @@ class Quotient:
         return least, found
 
 
-def _sum(names: list[Expr], coefficients: Array) -> Expr:
-    pairs = [(c, name) for c, name in zip(coefficients, names, strict=False) if c]
-    return linear((c for c, _ in pairs), (name for _, name in pairs))
-
-
 @dataclass(frozen=True)
-class PolynomialRatio(Ansatz[Quotient]):
+class PolynomialRatio(Ansatz):
     """A ratio of two polynomials of given degrees."""
 
     degrees: tuple[tuple[int, int], ...] = tuned.RATIO_DEGREES
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[Quotient]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         for degrees in self.degrees:
             top, bottom = (total_degree(problem.width, degree) for degree in degrees)
             most = min(tuned.RATIO_LIBRARY, problem.count // 3)
@@ -235,37 +229,33 @@ class PolynomialRatio(Ansatz[Quotient]):
                     )
                     for powers in (top, bottom)
                 )
-                yield Quotient(problem, *over, *under)
-
-    def _write(self, model: Quotient, front: Front) -> Iterator[Expr]:
-        return model.formulas()
+                yield from Quotient(problem, *over, *under).formulas()
 
 
-class WaveRatio(Ansatz[SearchProblem]):
+class WaveRatio(Ansatz):
     """A ratio of polynomials in the cosine or sine of one column and in the others."""
 
     limits = tuned.WAVE_RATIOS
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[SearchProblem]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        low = tuned.RATIO_DEGREES[:4]
+        ratio = PolynomialRatio(low if problem.width == 3 else (*low, (2, 4)))
         for i in np.flatnonzero(np.ptp(problem.columns, axis=0) > tuned.TURN):
             for wave, name in ((np.cos, sympy.cos), (np.sin, sympy.sin)):
                 columns, names = problem.columns.copy(), list(problem.names)
                 columns[:, i], names[i] = wave(columns[:, i]), name(names[i])
                 turned = dataclasses.replace(problem, columns=columns, names=tuple(names))
-                yield from (each for _, each in transformed(turned, self.limits.targets))
-
-    def _write(self, model: SearchProblem, front: Front) -> Iterator[Expr]:
-        low = tuned.RATIO_DEGREES[:4]
-        return PolynomialRatio(low if model.width == 3 else (*low, (2, 4))).formulas(model, front)
+                for _, each in transformed(turned, self.limits.targets):
+                    yield from ratio.formulas(each, front)
 
 
-class RatioWithFunction(Ansatz[Quotient]):
+class RatioWithFunction(Ansatz):
     """A ratio of a polynomial and a sum with one function, of the only column.
 
     Such are (u - 1)/log(u), u/(exp(u) - 1) and (1 - cos(u))/u**2.
     """
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[Quotient]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         u, name = problem.columns[:, 0], problem.names[0]
         powers = total_degree(1, 3)
         over, values = [monomial((name,), p) for p in powers], evaluate(problem.columns, powers)
@@ -274,11 +264,9 @@ class RatioWithFunction(Ansatz[Quotient]):
         for function, made in [*functions, (sympy.sqrt(name**2 + 1), np.sqrt(u**2 + 1))]:
             if np.isfinite(made).all() and np.abs(made).max() < tuned.LARGEST_TERM:
                 more = [*few[0], function], np.column_stack((few[1], made))
-                yield Quotient(problem, over, values, *more, tuned.FUNCTION_RATIO_TERMS)
-                yield Quotient(problem, *more, *few, tuned.FUNCTION_RATIO_TERMS)
-
-    def _write(self, model: Quotient, front: Front) -> Iterator[Expr]:
-        return model.formulas()
+                most = tuned.FUNCTION_RATIO_TERMS
+                yield from Quotient(problem, over, values, *more, most).formulas()
+                yield from Quotient(problem, *more, *few, most).formulas()
 
 
 def functions_of(name: Expr, u: Array, largest: float = math.inf) -> list[tuple[Expr, Array]]:

@@ -24,10 +24,9 @@ from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error
 from kanlens.errors import KanlensError
 from kanlens.interruption import Interruption
-from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.pruning import prune
-from kanlens.symbolic.assignment import assign_functions
+from kanlens.symbolic.assignment import assign_functions, function_edges
 from kanlens.symbolic.composition import Expr, compose
 from kanlens.symbolic.joint_refit import refit
 from kanlens.symbolic.library import library
@@ -144,24 +143,20 @@ def interpolator(
             return None
         found.sort(key=lambda each: each.error)
     best = found[0]
-    more = trained(
-        problem, (), best.view, deadline, generator, tuned.MORE_STEPS, start=best.network
-    )
-    return more or best
+    return trained(problem, best.network, best.view, deadline, generator, tuned.MORE_STEPS) or best
 
 
 def trained(
     problem: SearchProblem,
-    widths: Sequence[Any],
+    start: KAN | Sequence[Any],
     view: View,
     deadline: Deadline,
     generator: torch.Generator,
     steps: int,
     *,
-    start: KAN | None = None,
     strength: float = 0.0,
 ) -> Interpolator | None:
-    """Train a new or given network until the deadline.
+    """Train a network, or a new one of some widths, until the deadline.
 
     The strength is that of a penalty on the L1 norm of the edges. None when there are too few
     rows, no time, or values that no network can take.
@@ -169,9 +164,9 @@ def trained(
     if deadline.passed or problem.count < tuned.TRAINING_ROWS:
         return None
     network = start
-    if network is None:  # straight beyond the data: slopes are asked at their ends, too
+    if not isinstance(network, KAN):  # straight beyond the data, where slopes are asked for too
         network = KAN(
-            widths, grid_size=tuned.GRID, extrapolation="linear", generator=generator
+            network, grid_size=tuned.GRID, extrapolation="linear", generator=generator
         ).double()
     options = Options(
         steps=steps,
@@ -214,8 +209,7 @@ def network_formulas(
     problem: SearchProblem, front: Front, first: View, generator: torch.Generator
 ) -> None:
     """Offer the formulas of networks of several shapes, in one view first, while there is time."""
-    rest = [view for view in views(problem) if view != first]
-    for view in [first, *rest]:
+    for view in dict.fromkeys((first, *views(problem))):
         for widths in shapes(problem.width):
             if front.done:
                 return
@@ -233,11 +227,11 @@ def _sparse(
 ) -> Interpolator | None:
     """Train a network, then train it on with a penalty on its edges."""
     plain, with_penalty = tuned.SPARSE_STEPS
-    given = problem, widths, view, front.deadline, generator
-    found = trained(*given, plain)
+    given = view, front.deadline, generator
+    found = trained(problem, widths, *given, plain)
     if found is None or front.done:
         return found
-    return trained(*given, with_penalty, start=found.network, strength=tuned.STRENGTH) or found
+    return trained(problem, found.network, *given, with_penalty, strength=tuned.STRENGTH) or found
 
 
 def read(found: Interpolator, front: Front) -> None:
@@ -266,20 +260,13 @@ def formula_of(network: KAN, x: torch.Tensor, y: torch.Tensor) -> Expr | None:
     The network is in float64, x (row, in) and y (row, 1). None where some edge is like no
     function.
     """
-    work = copy.deepcopy(network).eval().requires_grad_(False)
-    stop = Interruption()
+    work, stop = copy.deepcopy(network).eval().requires_grad_(False), Interruption()
     for share in tuned.EDGE_SHARES:
-        functions = library(call="discover")
-        assign_functions(work, x, functions, share, advance=lambda *_, **__: None, stop=stop)
+        assign_functions(work, x, library(), share, advance=lambda *_, **__: None, stop=stop)
         if stop.happened:
             raise KeyboardInterrupt
-    for layer in work.layers:
-        if not isinstance(layer, FunctionLinear):
-            return None
-        alive = (layer.mask != 0).tolist()
-        rows = zip(layer.functions, alive, strict=True)
-        if any(f == SPLINE and a for fs, row in rows for f, a in zip(fs, row, strict=True)):
-            return None
+    if len(function_edges(work)) < work.edges_alive:
+        return None
     refit(work, x, y)
     return compose(work)[0]
 

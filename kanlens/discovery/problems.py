@@ -81,28 +81,30 @@ class SearchProblem:
         """The slope, 1 where it is not known."""
         return np.ones(len(self.target)) if self.slope is None else self.slope
 
-    def with_target(self, target: Array, rebuild: Inverse) -> SearchProblem:
+    def with_target(
+        self, target: Array, rebuild: Inverse, slope: Array | None = None
+    ) -> SearchProblem:
         """Return the problem of another target, from whose formula `rebuild` makes this one's."""
         outer = self.rebuild
         return dataclasses.replace(
-            self, target=target, rebuild=lambda e: outer(rebuild(e)), slope=None
+            self, target=target, rebuild=lambda e: outer(rebuild(e)), slope=slope
         )
 
     def over(self, factor: Array, name: Expr) -> SearchProblem:
         """Divide the target by a factor."""
-        less = self.with_target(self.target / factor, lambda e: e * name)
-        return dataclasses.replace(less, slope=self.steepness * np.abs(factor))
+        slope = self.steepness * np.abs(factor)
+        return self.with_target(self.target / factor, lambda e: e * name, slope)
 
-    def through(self, transform: Transform, rebuild: Inverse) -> SearchProblem:
+    def through(self, transform: Transform) -> SearchProblem:
         """Take a function of the target."""
-        made = self.with_target(transform.value(self.target), rebuild)
-        if transform.name == "id":
-            return dataclasses.replace(made, slope=self.slope)
-        step = tuned.DIFFERENCE_STEP * np.abs(self.target)
-        rise = transform.value(self.target + step) - transform.value(self.target - step)
-        with np.errstate(all="ignore"):
-            slope = self.steepness * 2 * step / np.abs(rise)
-        return dataclasses.replace(made, slope=slope)
+        side, slope = transform.side(self.target), self.slope
+        if transform.name != "id":
+            step = tuned.DIFFERENCE_STEP * np.abs(self.target)
+            rise = transform.value(self.target + step) - transform.value(self.target - step)
+            with np.errstate(all="ignore"):
+                slope = self.steepness * 2 * step / np.abs(rise)
+        target = transform.value(self.target)
+        return self.with_target(target, lambda e: side * transform.expression(e), slope)
 
     def without(self, drop: set[int]) -> SearchProblem:
         """Leave out columns."""
@@ -130,6 +132,10 @@ class Transform:
     inverse: Callable[[Array], Array]  # the branch of positive values
     expression: Inverse  # the inverse as an expression
 
+    def side(self, target: Array) -> int:
+        """Return the sign of a target that fits, where its transform does not tell it; else 1."""
+        return -1 if self.name in ONE_SIGN and target[0] < 0 else 1
+
     def fits(self, target: Array) -> bool:
         """Say whether a target is one-to-one with its transform and this is of sound size."""
         if self.name == "id":
@@ -154,23 +160,14 @@ ONE_SIGN = ("sq", "invsq", "sqrt", "invsqrt", "log")
 _HALF = sympy.Rational(1, 2)
 
 
-def _absolute(
-    name: str,
-    value: Callable[[Array], Array],
-    inverse: Callable[[Array], Array],
-    expression: Inverse,
-) -> Transform:
-    return Transform(name, lambda t: value(np.abs(t)), inverse, expression)
-
-
 TRANSFORMS = (
     Transform("id", lambda t: t, lambda s: s, lambda e: e),
-    _absolute("log", np.log, np.exp, sympy.exp),
+    Transform("log", lambda t: np.log(np.abs(t)), np.exp, sympy.exp),
     Transform("inv", lambda t: 1 / t, lambda s: 1 / s, lambda e: 1 / e),
-    _absolute("sq", np.square, np.sqrt, lambda e: e**_HALF),
-    _absolute("invsq", lambda t: t**-2.0, lambda s: s**-0.5, lambda e: e**-_HALF),
-    _absolute("sqrt", np.sqrt, np.square, lambda e: e**2),
-    _absolute("invsqrt", lambda t: t**-0.5, lambda s: s**-2.0, lambda e: e**-2),
+    Transform("sq", np.square, np.sqrt, lambda e: e**_HALF),
+    Transform("invsq", lambda t: t**-2.0, lambda s: s**-0.5, lambda e: e**-_HALF),
+    Transform("sqrt", lambda t: np.sqrt(np.abs(t)), np.square, lambda e: e**2),
+    Transform("invsqrt", lambda t: np.abs(t) ** -0.5, lambda s: s**-2.0, lambda e: e**-2),
     Transform("exp", np.exp, np.log, sympy.log),
     Transform("sin", np.sin, np.arcsin, sympy.asin),
     Transform("tan", np.tan, np.arctan, sympy.atan),
@@ -181,15 +178,5 @@ TRANSFORMS = (
 
 def transformed(problem: SearchProblem, names: tuple[str, ...]) -> list[tuple[str, SearchProblem]]:
     """Return the problems of those of some transformed targets that make sense, with names."""
-    side = -1 if (problem.target < 0).all() else 1
-    found = []
-    for each in TRANSFORMS:
-        if each.name in names and each.fits(problem.target):
-            sign = side if each.name in ONE_SIGN else 1
-            rebuild = _signed(each.expression, sign)
-            found.append((each.name, problem.through(each, rebuild)))
-    return found
-
-
-def _signed(expression: Inverse, sign: int) -> Inverse:
-    return lambda e: sign * expression(e)
+    made = (each for each in TRANSFORMS if each.name in names and each.fits(problem.target))
+    return [(each.name, problem.through(each)) for each in made]

@@ -195,22 +195,21 @@ def _jointly(
 def paired(problem: SearchProblem, deadline: Deadline) -> list[Reduction]:
     """Merge two columns in every simple way; the least leave-one-out errors first."""
     found: list[Reduction] = []
-    for i, j in itertools.combinations(range(problem.width), 2):
-        for column, name in _combinations(problem, i, j):
-            if deadline.passed:
-                return sorted(found, key=lambda r: r.loo_error)
-            trial = problem.joined(i, j, column, name)
-            found.append(Reduction(trial, best_loo_error(trial)))
+    for trial in _merged(problem):
+        if deadline.passed:
+            break
+        found.append(Reduction(trial, best_loo_error(trial)))
     return sorted(found, key=lambda r: r.loo_error)
 
 
-def _combinations(problem: SearchProblem, i: int, j: int) -> list[tuple[Array, Expr]]:
-    """Return the simple combinations of two columns."""
-    a, b = problem.columns[:, i], problem.columns[:, j]
-    p, q = problem.names[i], problem.names[j]
-    found = [(a * b, p * q), *((form(a, b), form(p, q)) for form in PAIRS)]
-    if away(b):
-        found.append((a / b, p / q))
-    if away(a):
-        found.append((b / a, q / p))
-    return found
+def _merged(problem: SearchProblem) -> Iterator[SearchProblem]:
+    """Yield the problems with a simple combination in the place of two columns."""
+    for i, j in itertools.combinations(range(problem.width), 2):
+        (a, p), (b, q) = ((problem.columns[:, k], problem.names[k]) for k in (i, j))
+        yield problem.joined(i, j, a * b, p * q)
+        for form in PAIRS:
+            yield problem.joined(i, j, form(a, b), form(p, q))
+        if away(b):
+            yield problem.joined(i, j, a / b, p / q)
+        if away(a):
+            yield problem.joined(i, j, b / a, q / p)

@@ -120,8 +120,8 @@ def _losses(
     return float(residual @ residual), losses
 
 
-def best_pairs(matrix: Array, target: Array) -> list[tuple[float, int, int]]:
-    """Return the pairs of columns that with a constant fit a target best, with their errors."""
+def best_pairs(matrix: Array, target: Array) -> list[tuple[float, tuple[int, int]]]:
+    """Return the pairs of columns that with a constant fit a target best, after their errors."""
     centered = matrix - matrix.mean(axis=0)
     size = np.sqrt(np.square(centered).sum(axis=0))
     centered = centered / np.where(size > 0, size, 1.0)
@@ -136,7 +136,7 @@ def best_pairs(matrix: Array, target: Array) -> list[tuple[float, int, int]]:
     for k in np.argsort(-gain)[: tuned.PAIRS_COMPARED]:
         pair = centered[:, [i[k], j[k]]]
         residual = y - pair @ np.linalg.lstsq(pair, y, rcond=None)[0]
-        found.append((float(residual @ residual), int(i[k]), int(j[k])))
+        found.append((float(residual @ residual), (int(i[k]), int(j[k]))))
     return sorted(found)
 
 

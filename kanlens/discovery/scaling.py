@@ -17,8 +17,8 @@ from kanlens.checks import check_finite, message
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.deadlines import ending
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.outliers import distant_rows, outlier_rows, wrong_beside
 from kanlens.discovery.regression import Array, spread_rows
+from kanlens.discovery.smoothness import distant_rows, outlier_rows, wrong_beside
 from kanlens.errors import ShapeError
 from kanlens.symbolic.composition import Expr
 
@@ -225,8 +225,9 @@ def table_of(
 
 def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[str], Array, Array]:
     """Return names, columns and target, or raise a ShapeError, DTypeError or DataError."""
-    names = list(feature_names) if feature_names is not None else _column_names(x)
-    columns, target = as_array(x, "x"), as_array(y, "y")
+    if feature_names is None:
+        feature_names = map(str, getattr(x, "columns", ()))
+    names, columns, target = list(feature_names), as_array(x, "x"), as_array(y, "y")
     if columns.ndim == 1:
         columns = columns[:, None]
     if target.ndim == 2 and target.shape[1] == 1:
@@ -255,10 +256,6 @@ def as_array(values: Any, what: str) -> Array:
         values = values.to_numpy()
     tensor = as_tensor(values, f"{CALL} ({what})" if what != "x" else CALL)
     return np.array(tensor.detach().cpu().double().numpy())
-
-
-def _column_names(x: Any) -> list[str]:
-    return [str(name) for name in x.columns] if hasattr(x, "columns") else []
 
 
 def _rows(count: int, generator: torch.Generator | None) -> tuple[Array, Array]:

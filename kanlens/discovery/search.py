@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.additive import AdditiveModel, OuterFunction
+from kanlens.discovery.additive import AdditiveModel, OuterFunction, SeparableProduct
 from kanlens.discovery.ansatz import Ansatz, LinearModel, PowerLaw, Through
 from kanlens.discovery.front import Front
-from kanlens.discovery.index_model import MonomialsTimesIndex, PowersTimesIndex
+from kanlens.discovery.index_model import (
+    MonomialsTimesIndex,
+    PowersTimesIndex,
+    ProductWithCombination,
+)
 from kanlens.discovery.monomials import MonomialSum, PolynomialRatio, WaveRatio
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.reductions import (
@@ -23,14 +26,13 @@ from kanlens.discovery.reductions import (
     remove_power_factors,
     rounded_exponents,
 )
-from kanlens.discovery.separable import ProductWithCombination, SeparableProduct
 from kanlens.discovery.sparse import DictionarySum, SparseSum
 from kanlens.discovery.univariate import CURVE
 
 POWER_LAW = PowerLaw()
 _ADDITIVE, _MONOMIALS = AdditiveModel(), MonomialSum()
 _SEPARABLE, _SPARSE = SeparableProduct(), SparseSum()
-BEFORE: tuple[Ansatz[Any], ...] = (  # a problem is made simpler
+BEFORE: tuple[Ansatz, ...] = (  # a problem is made simpler
     LinearModel(),
     POWER_LAW,
     Through(POWER_LAW, ("log", *tuned.ANGLES_OF_TARGET)),
@@ -41,7 +43,7 @@ BEFORE: tuple[Ansatz[Any], ...] = (  # a problem is made simpler
     Through(_SEPARABLE, tuned.ANGLES_OF_TARGET),
     _SPARSE,
 )
-AFTER: tuple[Ansatz[Any], ...] = (
+AFTER: tuple[Ansatz, ...] = (
     DictionarySum(),
     OuterFunction(),
     PowersTimesIndex(),

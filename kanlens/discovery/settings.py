@@ -35,6 +35,7 @@ NOISELESS = (
 )
 FLOOR = 1e-22  # error that counts as none in the information criterion
 RIDGE = 1e-13  # of least squares, in parts of the size of the columns
+DUST = 1e-14  # likewise of an exact one, whose numbers are refitted
 NEGLIGIBLE_TERM = 1e-9  # of the largest term of a sum, below which one is rounding
 
 # --- columns ------------------------------------------------------------------------------------
@@ -206,7 +207,6 @@ THIN_ROUNDS = 12  # parts left out of one formula
 NODE, NUMBER = 3.0, 6  # price of a node in units of the log likelihood, nodes for a number
 DIGITS = 1.5  # price of a unit of the logarithm of a fraction's numerator and denominator
 ODD = 2.0  # digits of fractions, by the natural logarithm, that may stand for any number
-CHECKED_ROWS = 200  # where a shorter form is compared
 RISE = 1.03  # factor by which exact numbers and shorter forms may raise the error
 POLISHED, NOTED = 4, 12  # formulas that are polished last, and remembered for that
 SIMILAR = 1.15  # factor between errors of formulas that noise hardly tells apart

@@ -20,7 +20,7 @@ import sympy
 
 from kanlens.deadlines import check_time
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.ansatz import CandidateTerms, SumOfTerms
+from kanlens.discovery.ansatz import Ansatz, sum_of_terms
 from kanlens.discovery.front import Front
 from kanlens.discovery.index_model import indices
 from kanlens.discovery.monomials import evaluate, functions_of, monomial
@@ -42,13 +42,13 @@ WAVES: dict[str, tuple[Callable[[Array], Array], Callable[[Expr], Expr]]] = {
 }
 
 
-class SparseSum(SumOfTerms):
+class SparseSum(Ansatz):
     """A short sum of products of powers and waves, for the target and its transforms."""
 
     limits = tuned.SPARSE
     costly = True
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[CandidateTerms]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         every = products(problem)
         fitted = np.flatnonzero(problem.fitted)
         rows = fitted[:: max(1, len(fitted) // tuned.SPARSE_ROWS)]
@@ -58,14 +58,13 @@ class SparseSum(SumOfTerms):
         for _, each in transformed(problem, tuned.SPARSE.targets):
             if front.done:
                 return
-            sums, weights = sorted(grown_sums(matrix, each.target[rows])), each.weights
-            if sums and sums[0][0] > tuned.NOISELESS and weights is not None:
-                sums = sorted(grown_sums(matrix, each.target[rows], weights[rows]))
-            for error, columns in sums[: self.limits.tried]:
-                if error < self.limits.error:
-                    terms = good[list(columns)]
-                    names = [every.name(int(k), problem.names) for k in terms]
-                    yield CandidateTerms(each, names, every.values[:, terms], weights)
+            sums, weights = grown_sums(matrix, each.target[rows]), each.weights
+            if sums and min(sums)[0] > tuned.NOISELESS and weights is not None:
+                sums = grown_sums(matrix, each.target[rows], weights[rows])
+            for columns in self._best(sums):
+                terms = good[list(columns)]
+                names = [every.name(int(k), problem.names) for k in terms]
+                yield sum_of_terms(each, names, every.values[:, terms], weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +124,13 @@ def _of_size(divides: Array, total: int, width: int) -> Iterator[Array]:
                     yield powers
 
 
-def grown_sums(
-    matrix: Array, target: Array, weights: Array | None = None
-) -> list[tuple[float, tuple[int, ...]]]:
+_Sum = tuple[float, tuple[int, ...]]  # relative squared error, and the columns
+
+
+def grown_sums(matrix: Array, target: Array, weights: Array | None = None) -> list[_Sum]:
     """Return the sum of few columns that with a constant fits best, of every length.
 
-    With its relative squared error, the shortest first; residuals are multiplied by weights.
+    The shortest first; residuals are multiplied by weights.
     """
     constant = np.ones(len(target)) if weights is None else weights
     constant = constant / np.sqrt(constant @ constant)
@@ -141,7 +141,7 @@ def grown_sums(
     y = target - constant * (constant @ target)
     y = y / (np.sqrt(y @ y) or 1.0)
     states = [_ColumnSum((), np.zeros((len(y), 0)), np.ones(len(size)), y)]
-    found: list[tuple[float, tuple[int, ...]]] = []
+    found: list[_Sum] = []
     for _ in range(tuned.SPARSE_TERMS):
         states = _grown(states, centered)
         first, rest = states[: tuned.EXCHANGED_SUMS], states[tuned.EXCHANGED_SUMS :]
@@ -216,41 +216,34 @@ def _exchanged(state: _ColumnSum, matrix: Array, target: Array) -> _ColumnSum:
         if len(state.columns) < 2 or best.error < tuned.EXACT_SUM:
             break
         less = tuple(c for k, c in enumerate(best.columns) if k != place % len(best.columns))
-        _, left, residual = _projected(matrix, less, target)
-        gains = _gains(matrix.T @ residual, left)
+        rest = _solved(less, matrix, target)
+        gains = _gains(matrix.T @ rest.residual, rest.left)
         gains[list(less)] = 0.0
         k = int(gains.argmax())
-        error = float(residual @ residual - gains[k])
-        if error < 0.999 * best.error:
-            columns = tuple(sorted((*less, k)))
-            best = _ColumnSum(columns, *_projected(matrix, columns, target))
+        if rest.error - float(gains[k]) < 0.999 * best.error:
+            best = _solved(tuple(sorted((*less, k))), matrix, target)
     return best
 
 
-def _projected(
-    matrix: Array, columns: tuple[int, ...], target: Array
-) -> tuple[Array, Array, Array]:
-    """Return a basis of columns, what it leaves of all columns, and of the target."""
+def _solved(columns: tuple[int, ...], matrix: Array, target: Array) -> _ColumnSum:
     basis, _ = np.linalg.qr(matrix[:, columns])
     left = 1 - np.square(matrix.T @ basis).sum(axis=1)
-    return basis, left, target - basis @ (basis.T @ target)
+    return _ColumnSum(columns, basis, left, target - basis @ (basis.T @ target))
 
 
-class DictionarySum(SumOfTerms):
+class DictionarySum(Ansatz):
     """A sum of two or three products of a monomial and a function without free numbers."""
 
     limits = tuned.DICTIONARY
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[CandidateTerms]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         names, matrix = dictionary(problem)
         rows = problem.fitted
         for _, each in transformed(problem, self.limits.targets):
             if front.done:
                 return
-            sums = best_sums(matrix[rows], each.target[rows])
-            for error, terms in sums[: self.limits.tried]:
-                if error < self.limits.error:
-                    yield CandidateTerms(each, [names[k] for k in terms], matrix[:, terms])
+            for terms in self._best(best_sums(matrix[rows], each.target[rows])):
+                yield sum_of_terms(each, [names[k] for k in terms], matrix[:, terms])
 
 
 def dictionary(problem: SearchProblem) -> tuple[list[Expr], Array]:
@@ -304,18 +297,16 @@ def _functions(name: Expr, u: Array) -> list[tuple[Expr, Array]]:
     return found
 
 
-def best_sums(matrix: Array, target: Array) -> list[tuple[float, tuple[int, ...]]]:
+def best_sums(matrix: Array, target: Array) -> list[_Sum]:
     """Return pairs and triples of columns that with a constant fit a target best.
 
-    With their relative squared errors, best first; a triple must be ten times better than the
-    best pair.
+    Best first; a triple must be ten times better than the best pair.
     """
     pairs = best_pairs(matrix, target)
-    found: list[tuple[float, tuple[int, ...]]] = [(error, (i, j)) for error, i, j in pairs]
     centered = matrix - matrix.mean(axis=0)
     y = target - target.mean()
-    triples: list[tuple[float, tuple[int, ...]]] = []
-    for _, i, j in pairs[: tuned.TRIPLE_STARTS]:
+    triples: list[_Sum] = []
+    for _, (i, j) in pairs[: tuned.TRIPLE_STARTS]:
         q, _ = np.linalg.qr(centered[:, [i, j]])
         rest, left = centered - q @ (q.T @ centered), y - q @ (q.T @ y)
         size = np.square(rest).sum(axis=0)
@@ -325,5 +316,5 @@ def best_sums(matrix: Array, target: Array) -> list[tuple[float, tuple[int, ...]
             columns = np.column_stack((np.ones(len(y)), matrix[:, [i, j, k]]))
             error = relative_error(columns @ solve(columns, target), target)
             triples.append((error, (i, j, k)))
-    better = [t for t in triples if t[0] < 0.1 * found[0][0]]
-    return sorted(better) + found if better else found
+    better = [t for t in triples if t[0] < 0.1 * pairs[0][0]]
+    return [*sorted(better), *pairs]

@@ -6,6 +6,7 @@ Columns are left out or joined, and a sum or product loses the part that the net
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 import torch
@@ -21,7 +22,6 @@ from kanlens.discovery.search import search
 from kanlens.discovery.smoothness import is_noise
 from kanlens.discovery.symmetry import (
     Surface,
-    Union,
     components,
     disjoint,
     factors,
@@ -116,8 +116,8 @@ def _explore(problem: SearchProblem, front: Front, generator: torch.Generator) -
     for level in reversed(levels[1:]):
         search(level.problem, TimeSlice(front, 0.4), depth=1)
         _taken_apart(level, TimeSlice(front, 0.4))
-    last = levels[-1]
-    if last is not levels[0]:
+    if len(levels) > 1:
+        last = levels[-1]
         network_formulas(last.problem, TimeSlice(front, 0.5), last.view, generator)
     _taken_apart(levels[0], TimeSlice(front, 0.5))
     network_formulas(problem, front, first.view, generator)
@@ -135,8 +135,7 @@ def _levels(first: Interpolator, front: Front, generator: torch.Generator) -> li
     """Return the network of the problem and those of ever simpler ones."""
     found = [first]
     while found[-1].problem.width > 1 and not front.done:
-        simpler = _simpler(found[-1], front, generator)
-        if simpler is None:
+        if (simpler := _simpler(found[-1], front, generator)) is None:
             break
         found.append(simpler)
     return found
@@ -183,14 +182,8 @@ def _trials(network: Interpolator) -> list[SearchProblem]:
         found.append(divided(problem, powers, own))
     sure = disjoint(every)
     if len(sure) > 1:
-        found.append(_with_columns_merged(problem, sure))
-    return found + [_with_columns_merged(problem, [union]) for union in every[: tuned.UNIONS_TRIED]]
-
-
-def _with_columns_merged(problem: SearchProblem, found: list[Union]) -> SearchProblem:
-    for union in found:
-        problem = union.reduced(problem)
-    return problem
+        found.append(reduce(lambda merged, union: union.reduced(merged), sure, problem))
+    return found + [union.reduced(problem) for union in every[: tuned.UNIONS_TRIED]]
 
 
 def _taken_apart(network: Interpolator, front: Front) -> None:

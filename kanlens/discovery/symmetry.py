@@ -204,20 +204,11 @@ def _forms(
         found.append(_UNDER)
     weight = _ratio(*slopes)
     if 0.05 < abs(weight) < 20 and abs(abs(weight) - 1) > tuned.ROUND:
-        found.append(_weighted(weight))
+        found.append(_Form(lambda a, b: weight * a + b, lambda a, b: (weight, 1.0)))
     half = _near_half(_ratio(inside[0] * slopes[0], inside[1] * slopes[1]))
     if abs(half) not in (0.0, 1.0) and away(whole[0]) and whole[0].min() > 0:
         found.append(_power(half))
     return found
-
-
-def _weighted(weight: float) -> _Form:
-    """Return a weighted sum; for names with a number that is refitted."""
-
-    def value(a: Any, b: Any) -> Any:
-        return (weight if isinstance(a, np.ndarray) else sympy.Float(weight)) * a + b
-
-    return _Form(value, lambda a, b: (weight, 1.0))
 
 
 def _power(power: float) -> _Form:

@@ -10,7 +10,7 @@ import numpy as np
 import sympy
 
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.ansatz import Ansatz, CandidateTerms, SumOfTerms
+from kanlens.discovery.ansatz import Ansatz, sum_of_terms
 from kanlens.discovery.curves import U, clear, fit_curves
 from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import RatioWithFunction
@@ -34,12 +34,12 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
     the column or its logarithm.
     """
     x = problem.columns[:, 0]
-    best, found = float("inf"), _nowhere
+    best, found = float("inf"), partial(np.full_like, fill_value=np.nan)
     for transform in TRANSFORMS[:3]:
         if not transform.fits(problem.target):
             continue
         target = transform.value(problem.target)
-        side = -1.0 if transform.name == "log" and (problem.target < 0).all() else 1.0
+        side = transform.side(problem.target)
         for scale in (np.log, np.asarray) if problem.positive[0] else (np.asarray,):
             for pieces in tuned.SINGLE.pieces:
                 if pieces > max(2, problem.count // 3):
@@ -55,17 +55,13 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
 
 def _spline(
     transform: Transform,
-    side: float,
+    side: int,
     scale: Callable[[Array], Array],
     basis: Basis,
     coefficients: Array,
     x: Array,
 ) -> Array:
     return np.asarray(side * transform.inverse(basis.at(scale(x)) @ coefficients))
-
-
-def _nowhere(x: Array) -> Array:
-    return np.full(len(x), np.nan)
 
 
 def windows(problem: SearchProblem, curve: Callable[[Array], Array]) -> tuple[Array, list[Array]]:
@@ -85,23 +81,8 @@ def windows(problem: SearchProblem, curve: Callable[[Array], Array]) -> tuple[Ar
         return np.stack(grids), [curve(grid) for grid in grids]
 
 
-@dataclass(frozen=True, eq=False)
-class SmoothCurve:
-    """A smooth curve through the target on some windows, and its error."""
-
-    problem: SearchProblem
-    grids: Array
-    values: list[Array]
-    error: float
-
-    @property
-    def epsilon(self) -> float:
-        """The error that a formula of the curve may have, within bounds."""
-        return float(np.clip(self.error, 1e-10, 1e-2))
-
-
 @dataclass(frozen=True)
-class SingleColumn(Ansatz[SmoothCurve]):
+class SingleColumn(Ansatz):
     """A function of the only column.
 
     `deep` also tries functions under and over the elementary ones, sums and products of two, and
@@ -113,40 +94,34 @@ class SingleColumn(Ansatz[SmoothCurve]):
     inner: tuple[str, ...]
     limits = tuned.SINGLE
 
-    def formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Yield formulas of a problem that comes for the first time."""
-        key = (U, *problem.key, sympy.Integer(int(self.deep)))
-        if self._suits(problem) and front.is_new(*key):
-            if self.deep:
-                yield from _PAIRS.formulas(problem, front)
-            yield from super().formulas(problem, front)
-
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[SmoothCurve]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        if not front.is_new(U, *problem.key, sympy.Integer(int(self.deep))):
+            return
+        if self.deep:
+            yield from _PAIRS.formulas(problem, front)
         curve, error = smooth_curve(problem)
         grids, values = windows(problem, curve)
-        if error <= self.limits.error and all(np.isfinite(v).all() for v in values):
-            yield SmoothCurve(problem, grids, values, error)
-
-    def _write(self, model: SmoothCurve, front: Front) -> Iterator[Expr]:
-        noisy = self.deep and model.error > tuned.NOISY_CURVE
+        if error > self.limits.error or not all(np.isfinite(v).all() for v in values):
+            return
+        epsilon = float(np.clip(error, 1e-10, 1e-2))
+        noisy = self.deep and error > tuned.NOISY_CURVE
         options = fit_curves(
-            model.grids,
-            model.values,
+            grids,
+            values,
             outer=self.outer,
             inner=self.inner,
-            epsilon=model.epsilon,
+            epsilon=epsilon,
             kept=tuned.WRITTEN_UNDER_NOISE if noisy else self.limits.written,
         )
-        problem = model.problem
         for option in (each for turn in zip(*options, strict=True) for each in turn):
             if option.error < tuned.LOST_CURVE:
                 yield problem.rebuild(option.expression.subs(U, problem.names[0]))
+        for curve_values in zip(grids, values, strict=True) if self.deep else ():
+            if front.done:
+                return
+            for formula in _products(*curve_values, epsilon):
+                yield problem.rebuild(formula.subs(U, problem.names[0]))
         if self.deep:
-            for grid, values in zip(model.grids, model.values, strict=True):
-                if front.done:
-                    return
-                for formula in _products(grid, values, model.epsilon):
-                    yield problem.rebuild(formula.subs(U, problem.names[0]))
             yield from _RATIOS.formulas(problem, front)
 
 
@@ -190,19 +165,17 @@ def multipliers(x: Array) -> list[tuple[Array, Expr]]:
     return found
 
 
-class PairOfAtoms(SumOfTerms):
+class PairOfAtoms(Ansatz):
     """A sum of two functions of a fixed list, and a constant."""
 
     limits = tuned.ATOM_PAIRS
 
-    def _fit(self, problem: SearchProblem, front: Front) -> Iterator[CandidateTerms]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         rows = problem.fitted
         names, matrix = atoms_on(problem.columns[:, 0])
-        for error, *pair in best_pairs(matrix[rows], problem.target[rows])[: self.limits.tried]:
-            if error > self.limits.error:
-                return
+        for pair in self._best(best_pairs(matrix[rows], problem.target[rows])):
             found = [names[k].subs(U, problem.names[0]) for k in pair]
-            yield CandidateTerms(problem, found, matrix[:, pair])
+            yield sum_of_terms(problem, found, matrix[:, pair])
 
 
 @lru_cache(maxsize=1)

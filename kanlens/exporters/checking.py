@@ -124,7 +124,7 @@ def export(
         expected = f"a format that explains ({', '.join(known)})"
         raise InvalidValueError(message("export", expected, repr(name), "Leave out explain=True"))
     subject = Subject(model=kan, path=Path(path), explain=explain, table=table, keep=tuple(keep))
-    with atomic_write(path, call="export") as temporary:
+    with atomic_write(path, call="export", ending=chosen.ending) as temporary:
         chosen.write(subject, temporary)
         return _checked(subject, chosen, temporary)
 

@@ -21,6 +21,7 @@ from kanlens.functions.elementary import Array
 from kanlens.model import kernels
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
+from kanlens.model.normalization import expand_normalization
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ class Subject:
     @cached_property
     def exact(self) -> KAN:
         """The model in float64."""
-        return float64_copy(self.model).cpu()
+        return expand_normalization(float64_copy(self.model)).cpu()
 
     @cached_property
     def description(self) -> Description:

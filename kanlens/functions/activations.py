@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kanlens.functions.elementary import Array, ElementaryFunction
+from kanlens.functions.elementary import Array, sympy_call, unsearched
 
 
 def silu_pair(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,9 +71,13 @@ def _normal(x: Array, n: int) -> Array:
 
     if n == 0:
         return np.asarray(ndtr(x), dtype=np.float64)
-    hermite = np.polynomial.hermite_e.hermeval(x, [0.0] * (n - 1) + [1.0])
-    density = np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi)
-    return (-1.0) ** (n - 1) * _product(np.asarray(hermite, dtype=np.float64), density)
+    return decaying((-1.0) ** (n - 1) / math.sqrt(2.0 * math.pi), n - 1, x)
+
+
+def decaying(factor: float, degree: int, u: Array) -> Array:
+    """Return a factor times the probabilists' Hermite polynomial times exp(-u**2 / 2)."""
+    hermite = np.polynomial.hermite_e.hermeval(u, [0.0] * degree + [1.0])
+    return _product(np.asarray(factor * hermite), np.exp(-0.5 * u * u))
 
 
 def _product(x: Array, factor: Array) -> Array:
@@ -86,16 +89,6 @@ def _gated(gate: Callable[[Array, int], Array], x: Array, n: int) -> Array:
     """n-th derivative of x * gate(x)."""
     value = _product(x, gate(x, n))
     return value + n * gate(x, n - 1) if n else value
-
-
-def silu_nth(x: Array, n: int) -> Array:
-    """Return the n-th derivative of x * sigmoid(x)."""
-    return _gated(_sigmoid, x, n)
-
-
-def gelu_nth(x: Array, n: int) -> Array:
-    """Return the n-th derivative of x times the normal distribution function."""
-    return _gated(_normal, x, n)
 
 
 def tanh_nth(x: Array, n: int) -> Array:
@@ -128,47 +121,33 @@ def tanh_integral(x: Array) -> Array:
     return np.asarray(np.where(size < 1.0, near, far), dtype=np.float64)
 
 
-def _gelu_sympy(u: Any) -> Any:
-    import sympy
-
-    return u * (1 + sympy.erf(u / sympy.sqrt(2))) / 2
-
-
-def _silu_sympy(u: Any) -> Any:
-    import sympy
-
-    return u / (1 + sympy.exp(-u))
-
-
 GATED = (
-    ElementaryFunction(
+    unsearched(
         name="silu",
         value=functional.silu,
         derivative=lambda u: silu_pair(u)[1],
-        expression=_silu_sympy,
+        expression=lambda u: u / (1 + sympy_call("exp", -u)),
         complexity=4,
         turning=(-1.2784645427610738,),
         slope_turning=(-2.399357280515468, 2.399357280515468),
         curvature_turning=(-3.435840993535111, 0.0, 3.435840993535111),
-        searched=False,
         torch_forms=(nn.SiLU, functional.silu),
         together=silu_pair,
-        closed_form=silu_nth,
+        closed_form=functools.partial(_gated, _sigmoid),
         primitive=silu_integral,
     ),
-    ElementaryFunction(
+    unsearched(
         name="gelu",
         value=gelu,
         derivative=lambda u: gelu_pair(u)[1],
-        expression=_gelu_sympy,
+        expression=lambda u: u * (1 + sympy_call("erf", u / sympy_call("sqrt", 2))) / 2,
         complexity=5,
         turning=(-0.7517915246935645,),
         slope_turning=(-(2**0.5), 2**0.5),
         curvature_turning=(-2.0, 0.0, 2.0),
-        searched=False,
         torch_forms=(nn.GELU, functional.gelu),
         together=gelu_pair,
-        closed_form=gelu_nth,
+        closed_form=functools.partial(_gated, _normal),
         primitive=gelu_integral,
     ),
 )

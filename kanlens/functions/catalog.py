@@ -9,7 +9,7 @@ import copyreg
 import math
 import re
 from collections.abc import Iterable
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,16 +18,18 @@ from torch.nn import functional
 
 from kanlens.checks import check_choice, message, nearest
 from kanlens.errors import InvalidValueError
-from kanlens.functions import activations, wavelets
-from kanlens.functions.elementary import Array, ElementaryFunction
+from kanlens.functions import activations, rational, wavelets
+from kanlens.functions.elementary import ElementaryFunction, sympy_call
 
 _IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
 
 
 def find_function(name: str, *, call: str = "find_function") -> ElementaryFunction:
-    """Return the elementary function of that name or alias, or a Chebyshev polynomial of tanh."""
+    """Return the function of that name or alias, a Chebyshev polynomial of tanh, or a rational."""
     if family := _IN_TANH.fullmatch(name):
         return wavelets.chebyshev_in_tanh(int(family[1]))
+    if rational.NAME.fullmatch(name):
+        return rational.rational(name)
     known = ALIASES.get(name, name)
     check_choice(call, "function", known, FUNCTIONS)
     return FUNCTIONS[known]
@@ -61,16 +63,14 @@ def base_name(given: object, *, call: str = "base_activation") -> str:
     raise InvalidValueError(message(call, expected, shown, advice))
 
 
-def _sympy() -> Any:
-    import sympy
-
-    return sympy
+# the points where g' and g'' turn are all said: none by default
+_analyzed = partial(ElementaryFunction, slope_turning=(), curvature_turning=())
 
 
 def _power(name: str, exponent: int, complexity: int) -> ElementaryFunction:
     """Return u**exponent for an integer exponent other than 0."""
     even = exponent % 2 == 0
-    return ElementaryFunction(
+    return _analyzed(
         name=name,
         value=lambda u: u**exponent,
         derivative=lambda u: exponent * u ** (exponent - 1),
@@ -82,44 +82,52 @@ def _power(name: str, exponent: int, complexity: int) -> ElementaryFunction:
         turning=(0.0,) if even and exponent > 0 else (),
         slope_turning=() if even or exponent < 0 else (0.0,),
         curvature_turning=(0.0,) if exponent > 3 else (),
-        closed_form=(lambda u, n: _power_nth(u, exponent, n)) if exponent > 0 else None,
+        closed_form=None
+        if exponent < 0
+        else lambda u, n: np.asarray(math.perm(exponent, n) * u ** max(exponent - n, 0)),
     )
-
-
-def _power_nth(u: Array, exponent: int, n: int) -> Array:
-    return np.asarray(math.perm(exponent, n) * u ** max(exponent - n, 0))
 
 
 def _half_power(name: str, halves: int, complexity: int) -> ElementaryFunction:
     """Return u**(halves / 2) for an odd number of halves."""
     exponent = halves / 2
-    return ElementaryFunction(
+    return _analyzed(
         name=name,
         value=lambda u: u**exponent,
         derivative=lambda u: exponent * u ** (exponent - 1),
-        expression=lambda u: u ** _sympy().Rational(halves, 2),
+        expression=lambda u: u ** sympy_call("Rational", halves, 2),
         complexity=complexity,
         domain="nonnegative" if halves > 0 else "positive",
         degree=exponent,
-        slope_turning=(),
-        curvature_turning=(),
+    )
+
+
+def _cubic(name: str, slope: int) -> ElementaryFunction:
+    """Return u**3 + slope * u, for a slope of -1 or 1 at 0."""
+    return _analyzed(
+        name=name,
+        value=lambda u: u**3 + slope * u,
+        derivative=lambda u: 3 * u**2 + slope,
+        expression=lambda u: u**3 + slope * u,
+        complexity=4,
+        symmetry="odd",
+        turning=(-(3**-0.5), 3**-0.5) if slope < 0 else (),
+        slope_turning=(0.0,),
     )
 
 
 _ALGEBRAIC = (
-    ElementaryFunction(
+    _analyzed(
         name="constant",
         value=torch.zeros_like,
         derivative=torch.zeros_like,
-        expression=lambda u: _sympy().Integer(0),
+        expression=lambda u: sympy_call("Integer", 0),
         complexity=0,
-        slope_turning=(),
-        curvature_turning=(),
         line=0.0,
         closed_form=lambda u, n: np.zeros_like(u),
         primitive=np.zeros_like,
     ),
-    ElementaryFunction(
+    _analyzed(
         name="x",
         value=lambda u: u,
         derivative=torch.ones_like,
@@ -127,8 +135,6 @@ _ALGEBRAIC = (
         complexity=1,
         symmetry="odd",
         degree=1.0,
-        slope_turning=(),
-        curvature_turning=(),
         line=1.0,
         torch_forms=(nn.Identity,),
         closed_form=lambda u, n: u.copy() if n == 0 else np.full_like(u, float(n == 1)),
@@ -142,32 +148,13 @@ _ALGEBRAIC = (
     _power("1/x^2", -2, 2),
     _power("1/x^3", -3, 3),
     _power("1/x^4", -4, 4),
-    ElementaryFunction(
-        name="x^3-x",  # with x^3+x, every cubic but for a, b, c and d
-        value=lambda u: u**3 - u,
-        derivative=lambda u: 3 * u**2 - 1,
-        expression=lambda u: u**3 - u,
-        complexity=4,
-        symmetry="odd",
-        turning=(-(3**-0.5), 3**-0.5),
-        slope_turning=(0.0,),
-        curvature_turning=(),
-    ),
-    ElementaryFunction(
-        name="x^3+x",
-        value=lambda u: u**3 + u,
-        derivative=lambda u: 3 * u**2 + 1,
-        expression=lambda u: u**3 + u,
-        complexity=4,
-        symmetry="odd",
-        slope_turning=(0.0,),
-        curvature_turning=(),
-    ),
+    _cubic("x^3-x", -1),  # with x^3+x, every cubic but for a, b, c and d
+    _cubic("x^3+x", 1),
     _half_power("sqrt", 1, 2),
     _half_power("1/sqrt", -1, 3),
     _half_power("x^1.5", 3, 4),
     _half_power("1/x^1.5", -3, 4),
-    ElementaryFunction(
+    _analyzed(
         name="1/(1+x^2)",
         value=lambda u: 1 / (1 + u**2),
         derivative=lambda u: -2 * u / (1 + u**2) ** 2,
@@ -178,65 +165,57 @@ _ALGEBRAIC = (
         slope_turning=(-(3**-0.5), 3**-0.5),
         curvature_turning=(-1.0, 0.0, 1.0),
     ),
-    ElementaryFunction(
+    _analyzed(
         name="sqrt(1+x^2)",
         value=lambda u: torch.sqrt(1 + u**2),
         derivative=lambda u: u / torch.sqrt(1 + u**2),
-        expression=lambda u: _sympy().sqrt(1 + u**2),
+        expression=lambda u: sympy_call("sqrt", 1 + u**2),
         complexity=4,
         symmetry="even",
         turning=(0.0,),
-        slope_turning=(),
         curvature_turning=(0.0,),
     ),
-    ElementaryFunction(
+    _analyzed(
         name="1/sqrt(1-x^2)",
         value=lambda u: torch.rsqrt(1 - u**2),
         derivative=lambda u: u * torch.rsqrt(1 - u**2) ** 3,
-        expression=lambda u: 1 / _sympy().sqrt(1 - u**2),
+        expression=lambda u: 1 / sympy_call("sqrt", 1 - u**2),
         complexity=5,
         domain="open unit",
         symmetry="even",
         turning=(0.0,),
-        slope_turning=(),
         curvature_turning=(0.0,),
     ),
-    ElementaryFunction(
+    _analyzed(
         name="abs",
         value=torch.abs,
         derivative=torch.sign,
-        expression=lambda u: _sympy().Abs(u),
+        expression=lambda u: sympy_call("Abs", u),
         complexity=3,
         symmetry="even",
         degree=1.0,
         turning=(0.0,),
-        slope_turning=(),
-        curvature_turning=(),
         kinks=(0.0,),
         closed_form=lambda u, n: np.asarray(np.sign(u) * float(n == 1) if n else np.abs(u)),
         primitive=lambda u: 0.5 * u * np.abs(u),
     ),
-    ElementaryFunction(
+    _analyzed(
         name="sign",
         value=lambda u: torch.where(torch.isnan(u), u, torch.sign(u)),
         derivative=torch.zeros_like,
-        expression=lambda u: _sympy().sign(u),
+        expression=lambda u: sympy_call("sign", u),
         complexity=3,
         symmetry="odd",
         degree=0.0,
-        slope_turning=(),
-        curvature_turning=(),
         jumps=(0.0,),
     ),
-    ElementaryFunction(
+    _analyzed(
         name="relu",
         value=torch.relu,
         derivative=lambda u: (u > 0).to(u.dtype),
-        expression=lambda u: _sympy().Max(u, 0),
+        expression=lambda u: sympy_call("Max", u, 0),
         complexity=3,
         degree=1.0,
-        slope_turning=(),
-        curvature_turning=(),
         kinks=(0.0,),
         closed_form=lambda u, n: np.asarray((u > 0) * float(n == 1) if n else np.maximum(u, 0.0)),
         primitive=lambda u: 0.5 * np.maximum(u, 0.0) ** 2,
@@ -244,32 +223,28 @@ _ALGEBRAIC = (
 )
 
 _TRANSCENDENTAL = (
-    ElementaryFunction(
+    _analyzed(
         name="exp",
         value=torch.exp,
         derivative=torch.exp,
-        expression=lambda u: _sympy().exp(u),
+        expression=lambda u: sympy_call("exp", u),
         complexity=2,
-        slope_turning=(),
-        curvature_turning=(),
         closed_form=lambda u, n: np.exp(u),
         primitive=np.expm1,
     ),
-    ElementaryFunction(
+    _analyzed(
         name="log",
         value=torch.log,
         derivative=lambda u: torch.where(u >= 0, u, math.nan).reciprocal(),
-        expression=lambda u: _sympy().log(u),
+        expression=lambda u: sympy_call("log", u),
         complexity=2,
         domain="positive",
-        slope_turning=(),
-        curvature_turning=(),
     ),
-    ElementaryFunction(
+    _analyzed(
         name="sin",
         value=torch.sin,
         derivative=torch.cos,
-        expression=lambda u: _sympy().sin(u),
+        expression=lambda u: sympy_call("sin", u),
         complexity=2,
         symmetry="odd",
         turning=(math.pi / 2, -math.pi / 2),
@@ -279,23 +254,22 @@ _TRANSCENDENTAL = (
         closed_form=lambda u, n: np.sin(u + 0.5 * math.pi * n) if n else np.sin(u),
         primitive=lambda u: 2 * np.sin(0.5 * u) ** 2,
     ),
-    ElementaryFunction(
+    _analyzed(
         name="tan",
         value=torch.tan,
         derivative=lambda u: 1 + torch.tan(u) ** 2,
-        expression=lambda u: _sympy().tan(u),
+        expression=lambda u: sympy_call("tan", u),
         complexity=3,
         domain="tangent",
         symmetry="odd",
         slope_turning=(0.0,),
-        curvature_turning=(),
         period=math.pi,
     ),
-    ElementaryFunction(
+    _analyzed(
         name="tanh",
         value=torch.tanh,
         derivative=activations.tanh_slope,
-        expression=lambda u: _sympy().tanh(u),
+        expression=lambda u: sympy_call("tanh", u),
         complexity=3,
         symmetry="odd",
         slope_turning=(0.0,),
@@ -305,43 +279,41 @@ _TRANSCENDENTAL = (
         closed_form=activations.tanh_nth,
         primitive=activations.tanh_integral,
     ),
-    ElementaryFunction(
+    _analyzed(
         name="arctan",
         value=torch.arctan,
         derivative=lambda u: 1 / (1 + u**2),
-        expression=lambda u: _sympy().atan(u),
+        expression=lambda u: sympy_call("atan", u),
         complexity=4,
         symmetry="odd",
         slope_turning=(0.0,),
         curvature_turning=(-(3**-0.5), 3**-0.5),
     ),
-    ElementaryFunction(
+    _analyzed(
         name="arcsin",
         value=torch.arcsin,
         derivative=lambda u: torch.rsqrt(1 - u**2),
-        expression=lambda u: _sympy().asin(u),
+        expression=lambda u: sympy_call("asin", u),
         complexity=4,
         domain="unit",
         symmetry="odd",
         slope_turning=(0.0,),
-        curvature_turning=(),
     ),
-    ElementaryFunction(
+    _analyzed(
         name="arctanh",
         value=torch.arctanh,
         derivative=lambda u: 1 / (1 - torch.where(u.abs() <= 1, u, math.nan) ** 2),
-        expression=lambda u: _sympy().atanh(u),
+        expression=lambda u: sympy_call("atanh", u),
         complexity=4,
         domain="open unit",
         symmetry="odd",
         slope_turning=(0.0,),
-        curvature_turning=(),
     ),
-    ElementaryFunction(
+    _analyzed(
         name="gaussian",
         value=lambda u: torch.exp(-(u**2)),
         derivative=lambda u: -2 * u * torch.exp(-(u**2)),
-        expression=lambda u: _sympy().exp(-(u**2)),
+        expression=lambda u: sympy_call("exp", -(u**2)),
         complexity=3,
         symmetry="even",
         turning=(0.0,),
@@ -350,26 +322,24 @@ _TRANSCENDENTAL = (
         closed_form=wavelets.gaussian_nth,
         primitive=wavelets.gaussian_integral,
     ),
-    ElementaryFunction(
+    _analyzed(
         name="cosh",
         value=torch.cosh,
         derivative=torch.sinh,
-        expression=lambda u: _sympy().cosh(u),
+        expression=lambda u: sympy_call("cosh", u),
         complexity=3,
         symmetry="even",
         turning=(0.0,),
-        slope_turning=(),
         curvature_turning=(0.0,),
     ),
-    ElementaryFunction(
+    _analyzed(
         name="sinh",
         value=torch.sinh,
         derivative=torch.cosh,
-        expression=lambda u: _sympy().sinh(u),
+        expression=lambda u: sympy_call("sinh", u),
         complexity=4,
         symmetry="odd",
         slope_turning=(0.0,),
-        curvature_turning=(),
     ),
 )
 

@@ -24,6 +24,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 MOST = 1_000_000  # turning points or poles that are counted one by one
 MAX_ZERO_ORDER = 7
 _SCAN = 40.0  # beyond it every derivative of a base has settled
+_HALVINGS = 60
 
 Domain = Literal["real", "nonzero", "positive", "nonnegative", "unit", "open unit", "tangent"]
 Interval: TypeAlias = tuple[float, float]
@@ -83,6 +84,8 @@ class ElementaryFunction:
         ``(u, n)`` to the n-th derivative in float64 NumPy, with limits at infinity.
     primitive : callable or None
         The antiderivative that is 0 at 0, in float64 NumPy.
+    zeros : callable or None
+        n to the isolated zeros of the n-th derivative, where a search near 0 could miss some.
     """
 
     name: str
@@ -106,6 +109,7 @@ class ElementaryFunction:
     together: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     closed_form: Callable[[Array, int], Array] | None = None
     primitive: Callable[[Array], Array] | None = None
+    zeros: Callable[[int], Array] | None = None
 
     def pair(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return g(u) and g'(u)."""
@@ -154,7 +158,7 @@ class ElementaryFunction:
         if n > MAX_ZERO_ORDER:
             advice = f"Ask for an order of at most {MAX_ZERO_ORDER}"
             raise InvalidValueError(message(call, "n of at most 7", repr(n), advice))
-        return _zeros(self, n)
+        return _zeros(self, n) if self.zeros is None else self.zeros(n)
 
     def extremes(self, low: Tensor, high: Tensor, n: int = 0) -> tuple[Tensor, Tensor]:
         """Return the least and greatest `n`-th derivative on intervals, which may be infinite.
@@ -270,6 +274,10 @@ class ElementaryFunction:
         return _where(good & (self.slope_turning is not None), lower, upper)
 
 
+# one that searches do not try without being told to
+unsearched = functools.partial(ElementaryFunction, searched=False)
+
+
 def repeated(
     points: tuple[float, ...], period: float | None, low: float, high: float
 ) -> list[float]:
@@ -292,18 +300,32 @@ def repeated(
 @functools.lru_cache(maxsize=64)
 def _zeros(function: ElementaryFunction, n: int) -> Array:
     """Find the zeros of one derivative by a fine scan; they are simple and few."""
-    from scipy.optimize import brentq
-
     grid = np.linspace(-_SCAN, _SCAN, 16384)  # even count: no grid point is 0
-    values = function.nth(grid, n)
-    starts = np.flatnonzero(values[:-1] * values[1:] < 0)
-    ends = {"args": (n,), "xtol": 1e-16, "rtol": 1e-15}
-    found = [brentq(function.nth, grid[i], grid[i + 1], **ends) for i in starts]
+    found = sign_changes(lambda u: function.nth(u, n), grid).tolist()
     if function.period is not None:
         found = [zero for zero in found if 0.0 <= zero + 1e-9 < function.period]
     zeros = np.array([0.0 if abs(zero) < 1e-9 else zero for zero in found], dtype=np.float64)
     zeros.flags.writeable = False
     return zeros
+
+
+def sign_changes(function: Callable[[Array], Array], grid: Array) -> Array:
+    """Return where a function changes its sign between neighboring points, by bisection."""
+    values = function(grid)
+    start = np.flatnonzero(values[:-1] * values[1:] < 0)
+    left, right, first = grid[start], grid[start + 1], np.sign(values[start])
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (left + right)
+        same = np.sign(function(middle)) == first
+        left, right = np.where(same, middle, left), np.where(same, right, middle)
+    return np.asarray(0.5 * (left + right))
+
+
+def sympy_call(name: str, *arguments: Any) -> Any:
+    """Call a function of sympy, which is loaded when the first is."""
+    import sympy
+
+    return getattr(sympy, name)(*arguments)
 
 
 def _beside(place: float) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,13 @@ from torch import Tensor
 from kanlens.checks import check_count, message
 from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import ALIASES, FUNCTIONS
-from kanlens.functions.elementary import ElementaryFunction, Interval, Symmetry, repeated
+from kanlens.functions.elementary import (
+    ElementaryFunction,
+    Interval,
+    Symmetry,
+    repeated,
+    sign_changes,
+)
 
 _CALL = "register_function"
 _RESERVED = ("spline", "constant")
@@ -23,7 +28,6 @@ _POINTS = 101  # at which a function is checked
 _WIDTH = 3.0  # of the interval they lie in where the domain has no end
 _REACH = 50.0  # from 0, within which turning points are looked for
 _FINE = 10_000  # points at which they are
-_HALVINGS = 50
 _KINKS = 0.1  # share of points at which the slope may be of one side
 _AGREE = 1e-9  # relative difference of two forms of one function
 _LINE = 1e-12  # part of the variance that a straight line may leave of a straight line
@@ -56,12 +60,7 @@ class Registration:
     def __enter__(self) -> ElementaryFunction:
         return self.function
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.remove()
 
 
@@ -325,15 +324,9 @@ def _turning_near_zero(slope: Scalar, low: float, high: float) -> tuple[float, .
     start, end = max(low, -_REACH), min(high, _REACH)
     if not start < end:
         return ()
-    places = pytorch.linspace(start, end, _FINE + 2, dtype=pytorch.float64)[1:-1]
-    signs = pytorch.sign(slope(places))
-    change = (signs[:-1] * signs[1:] < 0).nonzero()[:, 0]
-    left, right, sign = places[change], places[change + 1], signs[change]
-    for _ in range(_HALVINGS):
-        middle = (left + right) / 2
-        same = pytorch.sign(slope(middle)) == sign
-        left, right = pytorch.where(same, middle, left), pytorch.where(same, right, middle)
-    return tuple(((left + right) / 2).tolist())
+    places = np.linspace(start, end, _FINE + 2)[1:-1]
+    found = sign_changes(lambda u: slope(pytorch.from_numpy(u)).numpy(force=True), places)
+    return tuple(found.tolist())
 
 
 def _symmetry(function: Scalar, u: Tensor, low: float, high: float) -> Symmetry | None:

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from kanlens.functions.elementary import Array, ElementaryFunction
+from kanlens.functions.elementary import Array, ElementaryFunction, sign_changes
 
 _FINENESS = 32  # points of a scan on the length over which the steepest term changes
 _POINTS = 1024, 2**18  # fewest and most of a scan
-_HALVINGS = 60
 _NONE: Array = np.empty(0)
 _SCALES = sorted(sign * 4.0**k for sign in (-1, 1) for k in range(-2, 500))
 _QUADRATURE = {"epsabs": 1e-14, "epsrel": 1e-12, "limit": 200, "full_output": 1}  # no warnings
@@ -125,14 +124,8 @@ class FunctionSum:
         count = int(np.clip(_FINENESS * steepest * (high - low), *_POINTS))
         grid = np.linspace(low, high, count)
         with np.errstate(all="ignore"):
-            sign = np.sign(self.nth(grid, n))
-            start = np.flatnonzero(sign[:-1] * sign[1:] < 0)
-            left, right, first = grid[start], grid[start + 1], sign[start]
-            for _ in range(_HALVINGS):
-                middle = 0.5 * (left + right)
-                same = np.sign(self.nth(middle, n)) == first
-                left, right = np.where(same, middle, left), np.where(same, right, middle)
-        return np.sort(np.concatenate((0.5 * (left + right), grid[sign == 0])))
+            between = sign_changes(lambda u: self.nth(u, n), grid)
+            return np.sort(np.concatenate((between, grid[self.nth(grid, n) == 0])))
 
 
 def integrate(g: ElementaryFunction, start: float, end: float) -> float:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.functions.activations import tanh_integral, tanh_nth, tanh_slope
-from kanlens.functions.elementary import Array, ElementaryFunction
+from kanlens.functions.activations import decaying, tanh_integral, tanh_nth, tanh_slope
+from kanlens.functions.elementary import Array, ElementaryFunction, sympy_call, unsearched
 
 FREQUENCY = 5.0  # of the Morlet wavelet
 FAR = 40.0  # where it is 0 in float64
@@ -22,7 +22,7 @@ _HERMITE5 = tuple(np.polynomial.hermite_e.hermegauss(5)[0].tolist())
 
 def gaussian_nth(u: Array, n: int) -> Array:
     """Return the n-th derivative of exp(-u**2)."""
-    return _decaying(_HALF**-n * (-1.0) ** n, n, u / _HALF)
+    return decaying(_HALF**-n * (-1.0) ** n, n, u / _HALF)
 
 
 def gaussian_integral(u: Array) -> Array:
@@ -32,19 +32,12 @@ def gaussian_integral(u: Array) -> Array:
     return np.asarray(0.5 * math.sqrt(math.pi) * erf(u), dtype=np.float64)
 
 
-def _decaying(factor: float, degree: int, u: Array) -> Array:
-    """Return a factor times the probabilists' Hermite polynomial times exp(-u**2 / 2)."""
-    density = np.exp(-0.5 * u * u)
-    hermite = np.polynomial.hermite_e.hermeval(u, [0.0] * degree + [1.0])
-    return np.asarray(np.where(density == 0.0, 0.0, factor * hermite * density))
-
-
 def _morlet_nth(u: Array, n: int) -> Array:
     """Sum by Leibniz' rule over the derivatives of both factors of cos(5 u) exp(-u**2 / 2)."""
     u, total = np.clip(u, -FAR, FAR), np.zeros_like(u)
     for k in range(n + 1):
         wave = np.cos(FREQUENCY * u + k * math.pi / 2)
-        total += wave * _decaying(math.comb(n, k) * FREQUENCY**k * (-1.0) ** (n - k), n - k, u)
+        total += wave * decaying(math.comb(n, k) * FREQUENCY**k * (-1.0) ** (n - k), n - k, u)
     return total
 
 
@@ -133,85 +126,74 @@ def _sinc_slope(u: Tensor) -> Tensor:
     return torch.where(near, series, (torch.cos(far) - torch.sin(far) / far) / far)
 
 
-def _sympy(name: str, *arguments: Any) -> Any:
-    import sympy
-
-    return getattr(sympy, name)(*arguments)
-
-
 LOCALIZED = (
-    ElementaryFunction(
+    unsearched(
         name="sech^2",
         value=tanh_slope,
         derivative=lambda u: -2 * torch.tanh(u) * tanh_slope(u),
-        expression=lambda u: 1 / _sympy("cosh", u) ** 2,
+        expression=lambda u: 1 / sympy_call("cosh", u) ** 2,
         complexity=4,
         symmetry="even",
         turning=(0.0,),
         slope_turning=(-math.atanh(3**-0.5), math.atanh(3**-0.5)),
         curvature_turning=(-math.atanh((2 / 3) ** 0.5), 0.0, math.atanh((2 / 3) ** 0.5)),
-        searched=False,
         closed_form=lambda u, n: tanh_nth(u, n + 1),
         primitive=np.tanh,
     ),
-    ElementaryFunction(
+    unsearched(
         name="relu(1-x^2)^2",
         value=lambda u: torch.relu(1 - u**2) ** 2,
         derivative=lambda u: -4 * u * torch.relu(1 - u**2),
-        expression=lambda u: _sympy("Max", 1 - u**2, 0) ** 2,
+        expression=lambda u: sympy_call("Max", 1 - u**2, 0) ** 2,
         complexity=4,
         symmetry="even",
         turning=(0.0,),
         slope_turning=(-(3**-0.5), 3**-0.5),
         curvature_turning=(-1.0, 0.0, 1.0),
         kinks=(-1.0, 1.0),
-        searched=False,
         closed_form=_quartic_nth,
         primitive=_quartic_integral,
     ),
-    ElementaryFunction(  # second derivative of exp(-u**2 / 2)
+    unsearched(  # second derivative of exp(-u**2 / 2)
         name="mexican hat",
         value=lambda u: (u**2 - 1) * torch.exp(-0.5 * u**2),
         derivative=lambda u: u * (3 - u**2) * torch.exp(-0.5 * u**2),
-        expression=lambda u: (u**2 - 1) * _sympy("exp", -(u**2) / 2),
+        expression=lambda u: (u**2 - 1) * sympy_call("exp", -(u**2) / 2),
         complexity=4,
         symmetry="even",
         turning=(-_THREE, 0.0, _THREE),
         slope_turning=_HERMITE4,
         curvature_turning=_HERMITE5,
-        searched=False,
-        closed_form=lambda u, n: _decaying((-1.0) ** n, n + 2, u),
-        primitive=lambda u: _decaying(-1.0, 1, u),
+        closed_form=lambda u, n: decaying((-1.0) ** n, n + 2, u),
+        primitive=lambda u: decaying(-1.0, 1, u),
     ),
-    ElementaryFunction(
+    unsearched(
         name="dog",  # derivative of exp(-u**2 / 2)
         value=lambda u: -u * torch.exp(-0.5 * u**2),
         derivative=lambda u: (u**2 - 1) * torch.exp(-0.5 * u**2),
-        expression=lambda u: -u * _sympy("exp", -(u**2) / 2),
+        expression=lambda u: -u * sympy_call("exp", -(u**2) / 2),
         complexity=4,
         symmetry="odd",
         turning=(-1.0, 1.0),
         slope_turning=(-_THREE, 0.0, _THREE),
         curvature_turning=_HERMITE4,
-        searched=False,
-        closed_form=lambda u, n: _decaying((-1.0) ** (n + 1), n + 1, u),
+        closed_form=lambda u, n: decaying((-1.0) ** (n + 1), n + 1, u),
         primitive=lambda u: np.expm1(-0.5 * u * u),
     ),
-    ElementaryFunction(
+    unsearched(
         name="morlet",
         value=lambda u: torch.cos(FREQUENCY * u) * torch.exp(-0.5 * u**2),
         derivative=_morlet_slope,
-        expression=lambda u: _sympy("cos", FREQUENCY * u) * _sympy("exp", -(u**2) / 2),
+        expression=lambda u: sympy_call("cos", FREQUENCY * u) * sympy_call("exp", -(u**2) / 2),
         complexity=5,
         symmetry="even",
         turning=_morlet_turns(1),
         slope_turning=_morlet_turns(2),
         curvature_turning=_morlet_turns(3),
-        searched=False,
         closed_form=_morlet_nth,
         primitive=_morlet_integral,
     ),
-    ElementaryFunction(
+    unsearched(
         name="meyer",
         value=lambda u: torch.sin(math.pi * u.abs()) * _window(u)[0],
         derivative=_meyer_slope,
@@ -222,17 +204,15 @@ LOCALIZED = (
         slope_turning=_mirrored(0.7582111979308318, 5e-324),
         curvature_turning=(0.0, *_mirrored(*_MEYER)),
         kinks=(-1.0, -0.5, 0.0, 0.5, 1.0),
-        searched=False,
     ),
-    ElementaryFunction(
+    unsearched(
         name="sinc",
         value=lambda u: torch.sinc(u / math.pi),
         derivative=_sinc_slope,
-        expression=lambda u: _sympy("sinc", u),
+        expression=lambda u: sympy_call("sinc", u),
         complexity=4,
         symmetry="even",
         turning_known=False,
-        searched=False,
     ),
 )
 
@@ -268,15 +248,14 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
         return degree * _recurrence(torch.tanh(u), degree - 1, second=True) * tanh_slope(u)
 
     turns = tuple(math.atanh(math.cos(k * math.pi / degree)) for k in range(degree - 1, 0, -1))
-    return ElementaryFunction(
+    return unsearched(
         name=f"T{degree}(tanh)",
         value=value,
         derivative=derivative,
-        expression=lambda u: _sympy("chebyshevt", degree, _sympy("tanh", u)),
+        expression=lambda u: sympy_call("chebyshevt", degree, sympy_call("tanh", u)),
         complexity=3 + degree,
         symmetry="even" if degree % 2 == 0 else "odd",
         turning=turns,
-        searched=False,
         closed_form=nth,
         primitive=primitive,
     )

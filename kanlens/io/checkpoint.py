@@ -12,10 +12,10 @@ one dtype, and keep it.
 Metadata, all strings::
 
     format           "kanlens.model"
-    format_version   "2"; in version 1 nothing held inputs in a range
+    format_version   "3"; version 1 held no inputs in a range, version 2 normalized no nodes
     kanlens_version  the version that wrote it, for people, never for dispatch
     config           KANConfig as JSON, keys sorted: layers, the schema of inputs and outputs, and,
-                     where a layer's outputs are multiplied or scaled, nodes: arities and scaled
+                     where a layer's outputs are multiplied, normalized or scaled, nodes
 
 The header is sorted, so that the same model gives the same bytes.
 
@@ -48,7 +48,7 @@ from kanlens.model.statistics import LEVELS, LayerStatistics
 from kanlens.outputs import Pathlike, atomic_write
 
 FORMAT = "kanlens.model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _DIVERGED = "The training diverged; train it again"
 _REGRID = "Update the grid on data without repeated values and save again"
@@ -63,7 +63,14 @@ def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         tensors[name] = torch.full_like(shift, end)
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {1: _upgrade_1}
+def _upgrade_2(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Version 2 had no normalized nodes, and is version 3 otherwise."""
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], None]] = {
+    1: _upgrade_1,
+    2: _upgrade_2,
+}
 _STATISTICS = tuple(field.name for field in dataclasses.fields(LayerStatistics))
 _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
 
@@ -104,14 +111,10 @@ def save(model: Model, path: Pathlike) -> Path:
             expected = f"layers of kind {', '.join(sorted(LAYER_KINDS))}"
             got = f"{type(layer).__name__} as layer {index}"
             raise DTypeError(message("save", expected, got, "Replace that layer"))
-    tensors = _tensors(model)
-    config = model.config.to_json()
+    tensors, config = _tensors(model), model.config.to_json()
     fault = _mismatch(_build(config, model.dtype), tensors)
     if fault is not None:
-        expected, got = fault
-        raise DTypeError(
-            message("save", expected, got, "Undo what was done to the model's tensors")
-        )
+        raise DTypeError(message("save", *fault, "Undo what was done to the model's tensors"))
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -162,22 +165,23 @@ def load(path: Pathlike) -> KAN:
     try:
         config = _upgraded(metadata.get("config", ""), tensors, version)
         _refuse_oversize(config, tensors)
-        model = _build(config, _dtype(tensors))
+        model = _build(config, _floating(tensors.get("input_shift"), torch.float32))
     except KanlensError as error:
         raise FileFormatError(str(reworded("load", error))) from error
     except (*_UNBUILDABLE, RuntimeError) as error:
-        got = f"{type(error).__name__}: {error}"[:200]
-        expected = f"a configuration that can be built in {name!r}"
-        text = message("load", expected, " ".join(got.split()), "Save the model again")
-        raise FileFormatError(text) from error
+        got = " ".join(f"{type(error).__name__}: {error}"[:200].split())
+        raise _damaged(f"a configuration that can be built in {name!r}", got) from error
     fault = _mismatch(model, tensors)
     if fault is not None:
         expected, got = fault
-        text = message("load", f"{expected} in {name!r}", got, "Save the model again")
-        raise FileFormatError(text)
+        raise _damaged(f"{expected} in {name!r}", got)
     _fill(model, tensors)
     check_sound("load", model, FileFormatError, place=f" of {name!r}")
     return model
+
+
+def _damaged(expected: str, got: str, call: str = "load") -> FileFormatError:
+    return FileFormatError(message(call, expected, got, "Save the model again"))
 
 
 def _kanlens_version() -> str:
@@ -214,15 +218,13 @@ def _sorted_header(content: bytes) -> bytes:
 
 def _checked_version(text: str | None, name: str) -> int:
     if text is None or not (text.isascii() and text.isdigit() and 0 < len(text) < 10):
-        expected, got = f"a whole number as format_version of {name!r}", repr(text)
-        raise FileFormatError(message("load", expected, got, "Save the model again"))
+        raise _damaged(f"a whole number as format_version of {name!r}", repr(text))
     version = int(text)
     if version > FORMAT_VERSION:
         text = f"has format version {version}, this kanlens reads up to {FORMAT_VERSION}"
         raise FileFormatError(f"load: {printable(name)} {text}. Upgrade kanlens.")
     if version < 1:
-        expected, got = f"format_version of {name!r} to be at least 1", text
-        raise FileFormatError(message("load", expected, got, "Save the model again"))
+        raise _damaged(f"format_version of {name!r} to be at least 1", text)
     return version
 
 
@@ -243,14 +245,12 @@ def _refuse_oversize(config: str, tensors: dict[str, Tensor]) -> None:
         size = max(layer.in_features * layer.out_features, layer.grid_size)
         if size > max(largest, 64):
             expected = f"a tensor of at least {size} numbers for layer {index}"
-            text = message("load", expected, f"at most {largest}", "Save the model again")
-            raise FileFormatError(text)
+            raise _damaged(expected, f"at most {largest}")
 
 
-def _dtype(tensors: dict[str, Tensor]) -> torch.dtype:
-    """Return the dtype of the first weight there is; float32 for a file that has none."""
-    found = tensors.get("input_shift")
-    return found.dtype if found is not None and found.is_floating_point() else torch.float32
+def _floating(found: Tensor | None, default: torch.dtype) -> torch.dtype:
+    """Return the dtype of a tensor, unless there is none or it is of integers."""
+    return found.dtype if found is not None and found.is_floating_point() else default
 
 
 def _build(config: str, dtype: torch.dtype) -> KAN:
@@ -261,9 +261,7 @@ def _parsed(config: str) -> KANConfig:
     try:
         return KANConfig.from_json(config)
     except RecursionError as error:
-        advice = "Save the model again"
-        text = message("KANConfig", "a kanlens configuration", "endless nesting", advice)
-        raise FileFormatError(text) from error
+        raise _damaged("a kanlens configuration", "endless nesting", "KANConfig") from error
 
 
 def _mismatch(model: KAN, tensors: dict[str, Tensor]) -> tuple[str, str] | None:
@@ -293,15 +291,12 @@ def _statistics_looks(model: KAN, tensors: dict[str, Tensor]) -> dict[str, str]:
         if any(name in tensors for name in names):
             shapes.update(zip(names, [(edges[1], LEVELS), edges, edges], strict=True))
     if "background" in tensors:
-        rows = tensors["background"].shape[:1]
-        shapes["background"] = (*rows, model.widths[0])
-    looks = {}
-    for name, shape in shapes.items():
-        found = tensors.get(name)
-        floating = found is not None and found.is_floating_point()
-        dtype = found.dtype if found is not None and floating else model.dtype
-        looks[name] = _look(torch.empty(shape, dtype=dtype, device="meta"))
-    return looks
+        shapes["background"] = (*tensors["background"].shape[:1], model.widths[0])
+    like = {name: _floating(tensors.get(name), model.dtype) for name in shapes}
+    return {
+        name: _look(torch.empty(shape, dtype=like[name], device="meta"))
+        for name, shape in shapes.items()
+    }
 
 
 def _fill(model: KAN, tensors: dict[str, Tensor]) -> None:

@@ -17,15 +17,7 @@ from kanlens.outputs import Pathlike
 
 
 def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return metadata and tensors, on the CPU and in memory of their own, of any .safetensors file.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    FileFormatError
-        If it is a folder, truncated, or of another format.
-    """
+    """Return metadata and tensors, in memory of their own, of any .safetensors file."""
     with _opened(path, call) as file:
         names = file.keys()
         tensors = {name: file.get_tensor(name).clone() for name in names}

@@ -58,7 +58,7 @@ def reaching(model: KAN, target: int) -> list[Tensor]:
     wanted = torch.arange(model.widths[-1], device=model.input_shift.device) == target
     found = []
     for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):
-        found.append(_counting(layer, nodes) & wanted[nodes.owner])
+        found.append(_counting(layer, nodes) & nodes.linked[wanted].any(0))
         wanted = (nonzero_edges(layer) & found[-1][:, None]).any(0)
     return found[::-1]
 
@@ -67,7 +67,7 @@ def _counting(layer: nn.Module, nodes: Nodes) -> Tensor:
     """Tell which sums of a layer are not multiplied by a factor that is always zero."""
     bias = cast("Tensor", layer.bias)
     zero = (bias == 0) & ~nonzero_edges(layer).any(1)  # (out,)
-    return nodes.rates(1 - zero.to(bias)) != 0
+    return nodes.linked.any(0) if nodes.normalized else nodes.rates(1 - zero.to(bias)) != 0
 
 
 def live_features(model: KAN, target: int) -> Tensor:

@@ -80,14 +80,24 @@ class NodesConfig:
 
     arities: tuple[int, ...] = ()  # factors of each product; these are the last outputs
     scaled: bool = False  # a fixed scale and shift
+    normalized: int = 0  # so many last sums, over a row
+    eps: float = 1e-5  # beside their variance
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON types."""
+        data = dataclasses.asdict(self)
+        if not self.normalized:  # as in files from before there were any
+            del data["normalized"], data["eps"]
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> NodesConfig:
         """Rebuild a configuration from its JSON."""
-        arities, scaled = tuple(data["arities"]), data["scaled"]
-        if any(type(arity) is not int for arity in arities) or not isinstance(scaled, bool):
+        found = cls(**{**data, "arities": tuple(data["arities"]), "scaled": data["scaled"]})
+        whole = all(type(number) is int for number in (*found.arities, found.normalized))
+        if not (whole and isinstance(found.scaled, bool) and 0 <= found.eps < math.inf):
             raise TypeError(f"nodes are {data!r}")
-        return cls(arities=arities, scaled=scaled)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +145,7 @@ class KANConfig:
             "holds_inputs": self.holds_inputs,
         }
         if self.nodes:
-            data["nodes"] = [dataclasses.asdict(nodes) for nodes in self.nodes]
+            data["nodes"] = [nodes.to_dict() for nodes in self.nodes]
         return json.dumps(data, sort_keys=True)
 
     @classmethod
@@ -170,16 +180,19 @@ def check_config(config: KANConfig, kinds: Collection[str]) -> tuple[Grouping, .
         expected = f"layers of kind {', '.join(sorted(kinds))}"
         got = repr(unknown[0]) if unknown else "none"
         raise FileFormatError(message("KAN.from_config", expected, got, "Upgrade kanlens"))
-    arities = [nodes.arities for nodes in config.nodes] or [()] * len(config.layers)
-    if len(arities) != len(config.layers):
-        got = f"{len(arities)} for {len(config.layers)} layers"
+    ends = config.nodes or (NodesConfig(),) * len(config.layers)
+    if len(ends) != len(config.layers):
+        got = f"{len(ends)} for {len(config.layers)} layers"
         raise _unfit("nodes of every layer", got)
     groups = []
-    for layer, found in zip(config.layers, arities, strict=True):
-        group = Grouping(layer.out_features - sum(found), tuple(found))
-        if group.sums < 0 or not group.nodes or any(arity < 2 for arity in found):
-            got = f"products of {list(found)} from {layer.out_features} outputs"
+    for layer, end in zip(config.layers, ends, strict=True):
+        group = Grouping(layer.out_features - sum(end.arities), end.arities)
+        if group.sums < 0 or not group.nodes or any(arity < 2 for arity in end.arities):
+            got = f"products of {list(end.arities)} from {layer.out_features} outputs"
             raise _unfit("products of at least two of a layer's outputs", got)
+        if not 0 <= end.normalized <= group.sums * (not end.arities):
+            got = f"{end.normalized} of {group.sums}"
+            raise _unfit("normalized sums of a layer without products", got)
         groups.append(group)
     inputs = [len(config.schema.features), *(group.nodes for group in groups)]
     outputs = [*(layer.in_features for layer in config.layers), len(config.schema.outputs)]
@@ -190,8 +203,11 @@ def check_config(config: KANConfig, kinds: Collection[str]) -> tuple[Grouping, .
 
 def make_nodes(config: KANConfig, groups: Sequence[Grouping]) -> list[Nodes]:
     """Return nodes for every layer of a configuration; their scales are ones until loaded."""
-    scaled = [one.scaled for one in config.nodes] or [False] * len(groups)
-    return [Nodes(group, scaled=one) for group, one in zip(groups, scaled, strict=True)]
+    ends = config.nodes or (NodesConfig(),) * len(groups)
+    return [
+        Nodes(group, scaled=end.scaled, normalized=end.normalized, eps=end.eps)
+        for group, end in zip(groups, ends, strict=True)
+    ]
 
 
 def _unfit(expected: str, got: str) -> FileFormatError:

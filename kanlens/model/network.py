@@ -197,7 +197,13 @@ grid_range, enable_standalone_scale_spline
         """The configuration that rebuilds this network, tensors aside."""
         layers = tuple(layer.config for layer in self.layers)
         found = tuple(
-            NodesConfig(arities=nodes.grouping.arities, scaled=nodes.scaled) for nodes in self.nodes
+            NodesConfig(
+                arities=nodes.grouping.arities,
+                scaled=nodes.scaled,
+                normalized=nodes.normalized,
+                eps=nodes.eps if nodes.normalized else NodesConfig.eps,
+            )
+            for nodes in self.nodes
         )
         nodes = found if any(not one.plain for one in self.nodes) else ()
         return KANConfig(
@@ -285,6 +291,9 @@ grid_range, enable_standalone_scale_spline
     def node_name(self, level: int, index: int) -> str:
         """Return the name of a node: a feature, an output, or h1_2 for the second of level 1.
 
+        Beside a layer normalization, nodes that one node alone leads to are called by that one:
+        raw x1 and normalized x1.
+
         Examples
         --------
         >>> KAN([2, 3, 1]).node_name(1, 0)
@@ -292,8 +301,15 @@ grid_range, enable_standalone_scale_spline
         """
         if level == 0:
             return self.feature_names[index]
-        last = level == len(self.layers)
-        return self.output_names[index] if last else f"h{level}_{index + 1}"
+        if level == len(self.layers):
+            return self.output_names[index]
+        name, nodes = f"h{level}_{index + 1}", self.nodes[level - 1]
+        if nodes.normalized:
+            sources = self.layers[level - 1].mask[index].nonzero()[:, 0].tolist()
+            if len(sources) == 1:
+                name = self.node_name(level - 1, sources[0])
+            return f"raw {name}" if index < nodes.apart else f"normalized {name}"
+        return name
 
     def subnode_name(self, layer: int, index: int) -> str:
         """Return the name of a layer's output: that of its node, or h1_4.2 for a factor.

@@ -3,11 +3,14 @@
 The first sums are nodes as they are, the others factors of products [1]_. What a product owes to a
 factor between two points is its Shapley value [2]_; divided by the factor's step, the mean of the
 product of the others on the line between the points, defined for a factor that stands still, too.
+Sums may also be normalized over a row [3]_: distances from their mean, times the inverse root of
+their variance.
 
 References
 ----------
 .. [1] Z. Liu et al., KAN 2.0: Kolmogorov-Arnold Networks Meet Science, 2024, section 2.
 .. [2] G. Owen, Multilinear extensions of games, 1972.
+.. [3] J. Ba, J. Kiros and G. Hinton, Layer normalization, 2016.
 """
 
 from __future__ import annotations
@@ -61,6 +64,26 @@ def split(ours: Tensor, theirs: Tensor) -> Tensor:  # (..., factor)
         for place, weight in zip(places.tolist(), weights, strict=True)
     ]
     return functools.reduce(torch.add, shares)
+
+
+def pull_normalized(slopes: Tensor, eps: float, ours: Tensor, theirs: Tensor) -> Tensor:
+    """Turn slopes by normalized sums (..., node) into slopes by the sums (..., node).
+
+    Between two points, of which the change is shared exactly: as the product that a normalization
+    is, and a secant of its inverse root. At one point given twice, the derivative.
+    """
+    (d, r), (d0, r0) = (_distances(sums, eps) for sums in (ours, theirs))
+    middle = (d + d0) / 2
+    secant = -((r * r0) ** 2) / (r + r0)  # of the inverse root of a variance
+    spread = (slopes * middle).sum(-1, keepdim=True) * secant * 2 * middle / ours.shape[-1]
+    found = slopes * (r + r0) / 2 + spread
+    return found - found.mean(-1, keepdim=True)
+
+
+def _distances(sums: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return the distances of sums from their mean, and the inverse root of their variance."""
+    distances = sums - sums.mean(-1, keepdim=True)
+    return distances, (distances.square().mean(-1, keepdim=True) + eps).rsqrt()
 
 
 @dataclass(frozen=True)
@@ -117,6 +140,10 @@ class Nodes(nn.Module):
     scaled : bool
         Whether nodes have a fixed scale and shift: buffers `scale` and `shift` (node,), at first
         ones and zeros. Without, there are no buffers.
+    normalized : int
+        How many of the last sums are normalized over a row, where there are no products.
+    eps : float
+        Added to the variance of these.
 
     Examples
     --------
@@ -130,14 +157,23 @@ class Nodes(nn.Module):
     owner: Tensor
     columns: Tensor
 
-    def __init__(self, grouping: Grouping, *, scaled: bool = False) -> None:
+    def __init__(
+        self,
+        grouping: Grouping,
+        *,
+        scaled: bool = False,
+        normalized: int = 0,
+        eps: float = 1e-5,
+    ) -> None:
         super().__init__()
-        self.grouping, self.scaled = grouping, scaled
-        self.plain = not (grouping.arities or scaled)  # nodes are just the subnodes
+        self.grouping, self.scaled, self.normalized, self.eps = grouping, scaled, normalized, eps
+        self.apart = grouping.sums - normalized  # sums as they are
+        self.additive = not (grouping.arities or normalized)  # a node is a sum, maybe scaled
+        self.plain = self.additive and not scaled  # nodes are just the subnodes
         if scaled:
             self.register_buffer("scale", torch.ones(grouping.nodes))
             self.register_buffer("shift", torch.zeros(grouping.nodes))
-        counts = torch.tensor([*[1] * grouping.sums, *grouping.arities])
+        counts = torch.tensor([*[1] * grouping.sums, *grouping.arities], dtype=torch.long)
         owner = torch.arange(grouping.nodes).repeat_interleave(counts)
         most = max(grouping.arities, default=0)
         table = [list(grouping.members(grouping.sums + k)) for k in range(len(grouping.arities))]
@@ -150,7 +186,27 @@ class Nodes(nn.Module):
         """Describe the nodes in one line."""
         arities = ", ".join(str(arity) for arity in self.grouping.arities)
         products = f", products of {arities}" if arities else ""
-        return f"{self.grouping.sums} sums{products}" + ", scaled" * self.scaled
+        normalized = f", the last {self.normalized} normalized" if self.normalized else ""
+        return f"{self.grouping.sums} sums{products}{normalized}" + ", scaled" * self.scaled
+
+    def together(self, nodes: Iterable[int]) -> list[int]:
+        """Return some nodes and those that are normalized with any of them, in order."""
+        block = set(range(self.apart, self.grouping.sums))  # empty where none is normalized
+        chosen = set(nodes)
+        return sorted(chosen | block if chosen & block else chosen)
+
+    def select(self, kept: Sequence[int]) -> Nodes:
+        """Return the nodes at some places, in their order; of normalized ones, all or none."""
+        sums = self.grouping.sums
+        arities = tuple(self.grouping.arities[k - sums] for k in kept if k >= sums)
+        few = Grouping(sum(k < sums for k in kept), arities)
+        normalized = sum(self.apart <= k < sums for k in kept)
+        small = Nodes(few, scaled=self.scaled, normalized=normalized, eps=self.eps)
+        if self.scaled:
+            small.to(self.scale)
+            small.scale.copy_(self.scale[list(kept)])
+            small.shift.copy_(self.shift[list(kept)])
+        return small
 
     def forward(self, subnodes: Tensor) -> Tensor:
         """Map subnodes (..., sub) to nodes (..., node)."""
@@ -158,6 +214,9 @@ class Nodes(nn.Module):
         if self.grouping.arities:
             sums = subnodes[..., : self.grouping.sums]
             nodes = torch.cat([sums, multiply(self._factors(subnodes))], dim=-1)
+        elif self.normalized:
+            mixed = F.layer_norm(subnodes[..., self.apart :], (self.normalized,), eps=self.eps)
+            nodes = torch.cat([subnodes[..., : self.apart], mixed], dim=-1)
         return nodes * self.scale + self.shift if self.scaled else nodes
 
     def _factors(self, subnodes: Tensor) -> Tensor:  # (..., sub) -> (..., product, factor)
@@ -169,11 +228,19 @@ class Nodes(nn.Module):
         padded: Tensor = F.pad(subnodes, (0, 1), value=1.0)
         return padded[..., self.columns]
 
+    @property
+    def linked(self) -> Tensor:  # (node, sub)
+        """Which node reads which subnode."""
+        found = self.owner == torch.arange(self.grouping.nodes, device=self.owner.device)[:, None]
+        if self.normalized:
+            found[self.apart :, self.apart :] = True
+        return found
+
     def rates(self, ours: Tensor, theirs: Tensor | None = None) -> Tensor:  # (..., sub)
         """Return by how much the node of each subnode (..., sub) moves with it; 1 for plain sums.
 
         The derivative, or with `theirs`, the subnodes at another point, the exact Shapley split of
-        the change between the two.
+        the change between the two. Normalization, in which a node reads several, is left aside.
         """
         if theirs is not None:
             ours, theirs = torch.broadcast_tensors(ours, theirs)
@@ -189,7 +256,24 @@ class Nodes(nn.Module):
         """Turn slopes by nodes (..., node) into slopes by subnodes (..., sub), as `rates` are."""
         if self.plain:
             return slopes
-        return slopes[..., self.owner] * self.rates(ours, theirs)
+        found = slopes[..., self.owner] * self.rates(ours, theirs)
+        if self.normalized:
+            ends = (one[..., self.apart :] for one in (ours, ours if theirs is None else theirs))
+            mixed = pull_normalized(found[..., self.apart :], self.eps, *ends)
+            apart = found[..., : self.apart].expand(*mixed.shape[:-1], -1)
+            found = torch.cat([apart, mixed], dim=-1)
+        return found
+
+    def errors(self, sums: Tensor, error: Tensor) -> Tensor:  # (..., sub) twice -> (..., node)
+        """Return how far nodes may be off where sums are by small `error`s."""
+        if self.normalized:
+            distances, root = _distances(sums[..., self.apart :], self.eps)
+            own, size = error[..., self.apart :], distances.abs() * root
+            own = root * (own + own.mean(-1, keepdim=True))
+            own = own + size * (size * own).mean(-1, keepdim=True)
+            error = torch.cat([error[..., : self.apart], own], dim=-1)
+        found = self.rates(sums).abs() * error
+        return torch.zeros_like(found[..., : self.grouping.nodes]).index_add(-1, self.owner, found)
 
 
 def read_widths(widths: Any) -> tuple[int, tuple[Grouping, ...]]:

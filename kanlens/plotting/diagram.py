@@ -107,7 +107,7 @@ def network(
     below.draw(ax, 0.0, unused[0])
     above.draw(ax, layout.height, unused[-1])
     if hidden_names:
-        _draw_hidden_names(ax, layout)
+        _draw_hidden_names(ax, model, layout)
     if note := _note(curves):
         ax.text(across[0] + MARGIN, bottom + 0.04, note, ha="left", va="bottom", **ASIDE)
     return ax
@@ -172,13 +172,13 @@ def _fitted(
     return layout, below, above
 
 
-def _draw_hidden_names(ax: Axes, layout: Layout) -> None:
+def _draw_hidden_names(ax: Axes, model: KAN, layout: Layout) -> None:
     box = {"facecolor": STYLE.paper, "alpha": 0.75, "linewidth": 0, "pad": 0}
     style: Any = {"ha": "left", "va": "center", "zorder": 6, "bbox": box, **ASIDE}
     for level, places in enumerate(layout.nodes[1:-1], start=1):
-        for unit, (x, y) in enumerate(places, start=1):
+        for unit, (x, y) in enumerate(places):
             if np.isfinite(x):
-                ax.text(x + 0.1, y, literal(f"h{level}_{unit}"), **style)
+                ax.text(x + 0.1, y, literal(model.node_name(level, unit)), **style)
 
 
 def _note(curves: list[LayerCurves]) -> str:

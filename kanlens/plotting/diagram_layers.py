@@ -96,6 +96,7 @@ def draw_layers(
         _draw_lines(ax, layer, layout, index)
         _draw_boxes(ax, layer, layout.boxes[index])
         _draw_products(ax, model, layout, index)
+        _draw_normalized(ax, model, layout, index)
     _draw_nodes(ax, layout, unused)
 
 
@@ -202,6 +203,17 @@ def _draw_nodes(ax: Axes, layout: Layout, unused: list[Array]) -> None:
             zorder=5,
             label=f"_nodes {level}",
         )
+
+
+def _draw_normalized(ax: Axes, model: KAN, layout: Layout, index: int) -> None:
+    """Draw the nodes that a layer normalizes over a row as hollow squares."""
+    nodes, places = model.nodes[index], layout.nodes[index + 1]
+    shown = places[nodes.apart :] if nodes.normalized else places[:0]
+    size = 6 if int(np.isfinite(places[:, 0]).sum()) > CROWD else 30
+    square: dict[str, Any] = {"marker": "s", "c": STYLE.paper, "edgecolors": STYLE.ink}
+    square |= {"s": size, "linewidths": 0.9, "zorder": 6, "label": f"_normalized {index}"}
+    if len(shown):
+        ax.scatter(shown[:, 0], shown[:, 1], **square)
 
 
 def _draw_products(ax: Axes, model: KAN, layout: Layout, index: int) -> None:

@@ -36,15 +36,10 @@ def reached(model: KAN, masks: Sequence[Tensor] | None = None) -> Tensor:  # (ou
 def varying(model: KAN, index: int, moving: Tensor) -> Tensor:  # (sub,) -> (node,)
     """Tell which nodes of a layer vary when these of its sums do."""
     nodes, layer = model.nodes[index], model.layers[index]
-    if not nodes.grouping.arities:
-        return moving
-    owner, count = nodes.owner.cpu(), nodes.grouping.nodes
     zero = ((layer.bias == 0) & ~(layer.mask != 0).any(1)).cpu()  # (sub,)
     zero[: nodes.grouping.sums] = False  # which only a factor hands on to its node
-    some, none = (
-        torch.zeros(count).index_add_(0, owner, which.float()) > 0 for which in (moving, zero)
-    )
-    return some & ~none
+    linked = nodes.linked.cpu()
+    return (linked & moving).any(1) & ~(linked & zero).any(1)
 
 
 def connected(model: KAN, masks: Sequence[Tensor] | None = None) -> bool:
@@ -106,8 +101,10 @@ def compact(model: Model) -> KAN:
 
 
 def kept_inputs(model: KAN) -> list[list[int]]:
-    """Return for each layer the inputs that a live edge leaves."""
-    return [(layer.mask != 0).any(0).nonzero()[:, 0].tolist() for layer in model.layers]
+    """Return for each layer the inputs that a live edge leaves, and those normalized with them."""
+    read = [(layer.mask != 0).any(0).nonzero()[:, 0].tolist() for layer in model.layers]
+    hidden = zip(list(model.nodes)[:-1], read[1:], strict=True)
+    return [read[0], *(nodes.together(inputs) for nodes, inputs in hidden)]
 
 
 def _cut_nodes(
@@ -118,6 +115,9 @@ def _cut_nodes(
     Both lists hold old indices in the new order; all nodes stay where none are `wanted`.
     """
     old, layer = model.nodes[index], model.layers[index]
+    if old.normalized:
+        kept = list(range(old.grouping.nodes)) if wanted is None else wanted
+        return kept, kept, old.select(kept)
     alive, bias = (layer.mask != 0).any(1).tolist(), layer.bias.detach()
     members, factors = dict[int, list[int]](), dict[int, float]()
     for node in range(old.grouping.nodes) if wanted is None else wanted:

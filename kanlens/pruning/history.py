@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
 from kanlens.model.recording import edge_moments
 from kanlens.model.statistics import summarize
+from kanlens.outputs import to_plain
 from kanlens.pruning.propagation import Edge, Propagation, scale_edges
 
 if TYPE_CHECKING:
@@ -206,20 +206,12 @@ class PruneResult:
 
     def to_json(self) -> str:
         """Return all but the model as JSON; what is not finite becomes null."""
-        data = {
-            "removed": [{k: _finite(v) for k, v in record.items()} for record in self.removed],
-            "loss_before": _finite(self.loss_before),
-            "loss_after": _finite(self.loss_after),
-            "loss_against": self.loss_against,
-            "edges_before": self.edges_before,
-            "edges_after": self.edges_after,
-            "dropped_features": list(self.dropped_features),
-            "constant_outputs": list(self.constant_outputs),
-            "score": self.score,
-            "tuned": list(self.tuned),
-            "stopped_because": self.stopped_because,
-        }
-        return json.dumps(data, allow_nan=False)
+        names = (
+            *("removed", "loss_before", "loss_after", "loss_against", "edges_before"),
+            *("edges_after", "dropped_features", "constant_outputs", "score", "tuned"),
+            "stopped_because",
+        )
+        return json.dumps(to_plain({name: getattr(self, name) for name in names}))
 
     def __repr__(self) -> str:
         lost = f", without {', '.join(self.dropped_features)}" if self.dropped_features else ""
@@ -228,7 +220,3 @@ class PruneResult:
             f"{self.loss_against} "
             f"{self.loss_before:.4g} to {self.loss_after:.4g}, by {self.score}{lost})"
         )
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -48,21 +48,17 @@ def scale_edges(layer: KANLinear, out: int, factors: Tensor) -> Callable[[], Non
 
     Returns what takes it back, bit for bit.
     """
-    own = layer.enable_standalone_scale_spline
-    spline = layer.spline_scaler if own else layer.spline_weight
-    tensors = [layer.base_weight, spline]
+    own, each = layer.enable_standalone_scale_spline, factors[:, None]
+    parts: list[tuple[Tensor, Tensor]] = [(layer.base_weight, factors)]
+    parts.append((layer.spline_scaler, factors) if own else (layer.spline_weight, each))
     if isinstance(layer, SeriesLinear) and layer.series:
-        tensors.append(layer.series_weight)
-    if isinstance(layer, FunctionLinear):
-        tensors.append(layer.affine)
-    kept, statistics = [tensor[out].clone() for tensor in tensors], layer.statistics
-    layer.base_weight[out] *= factors
-    if isinstance(layer, SeriesLinear) and layer.series:
-        layer.series_weight[out] *= factors[:, None]
-    spline[out] *= factors if own else factors[:, None]
+        parts.append((layer.series_weight, each))
     if isinstance(layer, FunctionLinear):
         named = torch.tensor([name != SPLINE for name in layer.functions[out]]).to(factors.device)
-        layer.affine[out, :, 2:] *= torch.where(named, factors, 1.0)[:, None]
+        parts.append((layer.affine[:, :, 2:], torch.where(named, factors, 1.0)[:, None]))
+    kept, statistics = [tensor[out].clone() for tensor, _ in parts], layer.statistics
+    for tensor, factor in parts:
+        tensor[out] *= factor
     if statistics is not None:
         mean, std, by = statistics.edge_mean.clone(), statistics.edge_std.clone(), factors.cpu()
         mean[out] *= by
@@ -71,7 +67,7 @@ def scale_edges(layer: KANLinear, out: int, factors: Tensor) -> Callable[[], Non
 
     @torch.no_grad()
     def take_back() -> None:
-        for tensor, row in zip(tensors, kept, strict=True):
+        for (tensor, _), row in zip(parts, kept, strict=True):
             tensor[out] = row
         layer.statistics = statistics
 
@@ -116,14 +112,14 @@ class Propagation:
         return self.model.scale_outputs(self.values[-1])
 
     @torch.no_grad()
-    def edge_values(self, index: int) -> Tensor:
-        """Return the value of every edge of a layer, shape (batch, out, in)."""
+    def edge_values(self, index: int, rows: slice = slice(None)) -> Tensor:
+        """Return the value of every edge of a layer, shape (batch, out, in), on some rows."""
         layer, x = self.model.layers[index], self.values[index]
         if not self.remembers:
-            return layer.edge_values(x)
+            return layer.edge_values(x[rows])
         columns = [self._edges_from(index, in_, x) for in_ in range(layer.in_features)]
         alive = layer.mask != 0
-        return torch.where(alive, torch.stack(columns, dim=-1), 0.0)
+        return torch.where(alive, torch.stack(columns, dim=-1), 0.0)[rows]
 
     @torch.no_grad()
     def edge(self, edge: Edge) -> Tensor:
@@ -216,13 +212,15 @@ class Propagation:
         sums[index] = sums[index].clone()
         sums[index][:, out] += change
         values[index + 1] = self.model.nodes[index](sums[index])
-        if index + 1 < len(self.model.layers):
+        following = index + 1
+        if following < len(self.model.layers) and not self.model.nodes[index].normalized:
             node = int(self.model.nodes[index].owner[out])
             effect = self._effect(index, node, values[index + 1], edge)
             alive = self.model.layers[index + 1].mask[:, node] != 0
             sums[index + 1] = sums[index + 1] + torch.where(alive, effect, 0.0)
             values[index + 2] = self.model.nodes[index + 1](sums[index + 1])
-        for later in range(index + 2, len(self.model.layers)):
+            following = index + 2
+        for later in range(following, len(self.model.layers)):
             sums[later] = self.model.layers[later](values[later])
             values[later + 1] = self.model.nodes[later](sums[later])
         return values, sums

@@ -262,7 +262,7 @@ class EdgeRemover:
         unread = ~varies
         for index in range(len(model.layers) - 1, -1, -1):
             alive = model.layers[index].mask != 0
-            dead = unread.to(alive.device)[model.nodes[index].owner]
+            dead = ~model.nodes[index].linked[~unread.to(alive.device)].any(0)
             self._remove_all(index, alive & dead[:, None], "dead end")
             unread = ~(model.layers[index].mask != 0).any(0)
 

@@ -215,27 +215,15 @@ def _by_edge(state: Propagation, index: int, share: Tensor) -> tuple[Tensor, Ten
     """Propagate relevance from sums (batch, sub) to edges; return it and the inputs'."""
     layer, x = state.model.layers[index], state.values[index]
     size = len(x) if state.remembers else max(1, CHUNK // layer.mask.numel())
-    mean = _means(state, index, size)
-    flow, inputs = torch.zeros_like(layer.mask), []
-    for start in range(0, len(x), size):
-        moves = (_edges(state, index, start, size) - mean).abs()  # (rows, out, in)
-        moves *= (share[start : start + size] / moves.sum(-1)).nan_to_num_(0, 0, 0).unsqueeze(-1)
+    parts = [slice(start, start + size) for start in range(0, len(x), size)]
+    total = torch.stack([state.edge_values(index, part).sum(0) for part in parts]).sum(0)
+    mean, flow, inputs = total / len(x), torch.zeros_like(layer.mask), []
+    for part in parts:
+        moves = (state.edge_values(index, part) - mean).abs()  # (rows, out, in)
+        moves *= (share[part] / moves.sum(-1)).nan_to_num_(0, 0, 0).unsqueeze(-1)
         flow += moves.sum(0)
         inputs.append(moves.sum(1))
     return flow / len(x), torch.cat(inputs)
-
-
-def _edges(state: Propagation, index: int, start: int, size: int) -> Tensor:
-    """Return the values of a layer's edges over some rows, shape (rows, out, in)."""
-    if state.remembers:
-        return state.edge_values(index)
-    return state.model.layers[index].edge_values(state.values[index][start : start + size])
-
-
-def _means(state: Propagation, index: int, size: int) -> Tensor:  # (out, in)
-    rows = len(state.rows)
-    parts = [_edges(state, index, start, size).sum(0) for start in range(0, rows, size)]
-    return torch.stack(parts).sum(0) / rows
 
 
 def _backward(state: Propagation, _: LossEvaluator) -> Matrices:

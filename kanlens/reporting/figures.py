@@ -128,6 +128,8 @@ def _network(model: KAN) -> Picture:
     )
     if products:
         caption += " A node with a cross multiplies the sums that the dots below it stand for."
+    if any(nodes.normalized for nodes in model.nodes):
+        caption += " Squares are nodes that are normalized over each row."
     return Picture(svg=sized(svg), caption=caption)
 
 

@@ -26,7 +26,7 @@ from kanlens.sparsity.norms import (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Penalty:
     """A norm that training can add up over all edges.
 
@@ -36,56 +36,45 @@ class Penalty:
         Key into ``PENALTIES``.
     norm : callable
         A layer and what reaches it (batch, in), None unless `needs_inputs`, to norms (out, in).
+    reference : str
+        Where it comes from.
     needs_inputs : bool
         Whether the norm is of the functions on data.
     concentrates : bool
         Whether the entropy of the norms belongs to the penalty: it favours few large edges.
-    reference : str
-        Where it comes from.
     """
 
     name: str
     norm: Callable[[Any, Any], Tensor]
-    needs_inputs: bool
-    concentrates: bool
     reference: str
+    needs_inputs: bool = False
+    concentrates: bool = True
 
 
 _ALL = (
     Penalty(
-        name="activation_l1",
-        norm=activation_l1,
+        "activation_l1",
+        activation_l1,
+        "Liu et al., KAN: Kolmogorov-Arnold Networks, 2024, section 2.5.1",
         needs_inputs=True,
-        concentrates=True,
-        reference="Liu et al., KAN: Kolmogorov-Arnold Networks, 2024, section 2.5.1",
     ),
     Penalty(
-        name="activation_l2",
-        norm=activation_l2,
+        "activation_l2",
+        activation_l2,
+        "Yuan and Lin, Model selection and estimation in regression, 2006",
         needs_inputs=True,
-        concentrates=True,
-        reference="Yuan and Lin, Model selection and estimation in regression, 2006",
     ),
     Penalty(
-        name="curvature",
-        norm=lambda layer, x: curvature(layer),
-        needs_inputs=False,
+        "curvature",
+        lambda layer, x: curvature(layer),
+        "Reinsch, Smoothing by spline functions, 1967",
         concentrates=False,
-        reference="Reinsch, Smoothing by spline functions, 1967",
     ),
+    Penalty("raw_l1", lambda layer, x: raw_l1(layer), "efficient-kan, regularization_loss, 2024"),
     Penalty(
-        name="raw_l1",
-        norm=lambda layer, x: raw_l1(layer),
-        needs_inputs=False,
-        concentrates=True,
-        reference="efficient-kan, regularization_loss, 2024",
-    ),
-    Penalty(
-        name="weight_l1",
-        norm=lambda layer, x: weight_l1(layer),
-        needs_inputs=False,
-        concentrates=True,
-        reference="efficient-kan's norm of the function instead of the weights",
+        "weight_l1",
+        lambda layer, x: weight_l1(layer),
+        "efficient-kan's norm of the function instead of the weights",
     ),
 )
 PENALTIES: dict[str, Penalty] = {penalty.name: penalty for penalty in _ALL}

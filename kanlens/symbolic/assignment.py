@@ -20,7 +20,7 @@ from kanlens.interruption import Interruption
 from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic.edge_fitting import AT_ONCE, EdgeFits, fit_edges, sample_edges
-from kanlens.symbolic.joint_refit import refit, relative_loss
+from kanlens.symbolic.joint_refit import live_functions, refit, relative_loss
 from kanlens.symbolic.library import Family
 
 _NEGLIGIBLE = 1e-3  # importance below which an edge is a constant
@@ -265,14 +265,8 @@ def revert_until_accurate(
 
 def function_edges(model: KAN) -> list[Edge]:
     """Return the live edges that are functions."""
-    return [
-        (index, o, i)
-        for index, layer in enumerate(model.layers)
-        if isinstance(layer, FunctionLinear)
-        for o, row in enumerate(layer.functions)
-        for i, name in enumerate(row)
-        if name != SPLINE and bool(layer.mask[o, i] != 0)
-    ]
+    layers = enumerate(model.layers)
+    return [(index, o, i) for index, layer in layers for o, i, _ in live_functions(layer)]
 
 
 def function_layer(model: KAN, index: int) -> FunctionLinear:

@@ -6,7 +6,7 @@ Sums, scales and phases are merged on the way, so that no number is written twic
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -95,6 +95,13 @@ def compiled(expressions: Any, symbols: Sequence[Expr]) -> Callable[..., Any]:
     return function
 
 
+def stretched(name: str, parameters: Iterable[float], u: Expr) -> Expr:
+    """Return ``c * g(a * u + b) + d``; numbers that a family leaves no choice of are exact."""
+    few = (-1.0, 0.0, 1.0)
+    a, b, c, d = (sympy.Integer(int(p)) if p in few else sympy.Float(p) for p in parameters)
+    return c * FUNCTIONS[name].expression(a * u + b) + d
+
+
 def rounded(expression: Expr, digits: int) -> Expr:
     """Round the numbers of an expression for display; keep exact constants."""
     numbers = expression.atoms(sympy.Float)
@@ -159,11 +166,45 @@ def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
     count = nodes.grouping.nodes
     scales = nodes.scale.tolist() if nodes.scaled else [1.0] * count
     shifts = nodes.shift.tolist() if nodes.scaled else [0.0] * count
+    if block := sums[nodes.apart :] if nodes.normalized else []:
+        mixed = layer_norm_function(nodes.eps)
+        sums = [*sums[: nodes.apart], *(mixed(one, *block) for one in block)]
     found = []
     for node, (scale, shift) in enumerate(zip(scales, shifts, strict=True)):
         factors = [sums[subnode] for subnode in nodes.grouping.members(node)]
         found.append(_scaled(_product(factors), scale, shift))
     return found
+
+
+@lru_cache(maxsize=64)  # one class for one eps
+def layer_norm_function(eps: float) -> Any:
+    """Return the sympy function layer_norm(u, u_1, ..., u_n), which lambdify and torch evaluate.
+
+    It is the distance of u from the mean of the others, by the root of their variance plus eps.
+    """
+
+    def evaluate(u: Any, *others: Any) -> Any:
+        mean = sum(others) / len(others)
+        return (u - mean) / (sum((one - mean) ** 2 for one in others) / len(others) + eps) ** 0.5
+
+    def fdiff(self: Any, argindex: int = 1) -> Any:
+        places = [sympy.Dummy() for _ in self.args]
+        slope = evaluate(*places).diff(places[argindex - 1])
+        return slope.xreplace(dict(zip(places, self.args, strict=True)))
+
+    members: dict[str, Any] = {
+        "_imp_": staticmethod(evaluate),
+        "fdiff": fdiff,
+        "is_real": True,
+        "numbers": 1,
+        "__deepcopy__": lambda self, memo: self,
+        "__reduce_ex__": lambda self, protocol: (_renormalized, (eps, self.args)),
+    }
+    return type("layer_norm", (sympy.Function,), members)
+
+
+def _renormalized(eps: float, arguments: tuple[Expr, ...]) -> Expr:
+    return layer_norm_function(eps)(*arguments)
 
 
 def _product(factors: list[Expr]) -> Expr:

@@ -121,7 +121,8 @@ def _fit_scaled(
 ) -> Tensor:
     """Return a, b, c, d, residual and misfit of every family on scaled edges, (edge, family, 6)."""
     scans = [_scan(family, y[:, :uniform]) for family in families]
-    starts = Fits.join([_hopeful(f, *scan) for f, scan in enumerate(scans)])
+    hopeful = (_hopeful(f, *scan) for f, scan in enumerate(scans))
+    starts = Fits(*map(torch.cat, zip(*hopeful, strict=True)))
     few = x[:, :uniform], y[:, :uniform]
     tries, sse = polish(families, few, starts, steps=_FIRST_STEPS)
     polished, _ = polish(families, (x, y), tries.best_of_each(sse, len(y)), steps=_LAST_STEPS)

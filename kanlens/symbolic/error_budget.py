@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from kanlens.model.network import KAN
-from kanlens.symbolic.assignment import function_edges, function_layer
+from kanlens.symbolic.assignment import function_edges
 from kanlens.symbolic.composition import Array, Expr, evaluator, feature_symbols
+from kanlens.symbolic.joint_refit import live_functions
 
 _MOST_EDGES = 400  # that get a line each; beyond, a layer gets one
 _MOST_ROWS = 5000
@@ -102,15 +103,14 @@ def error_budget(
 def _replacements(model: KAN, replaced: KAN, x: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Yield every step of the replacement and the outputs after it."""
     hidden = model.scale_inputs(x)
-    edges = function_edges(replaced)
+    few = len(function_edges(replaced)) <= _MOST_EDGES
     for index in range(len(model.layers)):
         old, new = model.layers[index], replaced.layers[index]
-        found = [(o, i) for layer, o, i in edges if layer == index]
-        if found and len(edges) <= _MOST_EDGES:
+        found = live_functions(new)
+        if found and few:
             gap = new.edge_values(hidden) - old.edge_values(hidden)
             sums = old(hidden)
-            for o, i in found:
-                name = function_layer(replaced, index).functions[o][i]
+            for o, i, name in found:
                 sums = sums.clone()
                 sums[:, o] += gap[:, o, i]
                 yield f"edge {index}:{o}:{i} ({name})", _onwards(model, index, sums)

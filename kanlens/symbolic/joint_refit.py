@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.edge import EdgeLayer
+from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.symbolic.least_squares import Array, minimize
 from kanlens.symbolic.library import library
@@ -56,15 +57,19 @@ def refit(model: KAN, x: Tensor, target: Tensor, *, steps: int = 60) -> float:
     return after
 
 
-def relative_loss(output: Tensor, target: Tensor) -> float:
-    """Return the mean squared error over the target's variance, averaged over the outputs.
+def relative_losses(output: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error of every output over its target's variance, (out,).
 
     A constant target counts with variance 1. NaN and infinity give infinity.
     """
     variance = target.var(0, unbiased=False)
-    variance = torch.where(variance > 0, variance, 1.0)
-    loss = float(((output - target).square().mean(0) / variance).mean())
-    return loss if np.isfinite(loss) else float("inf")
+    losses = (output - target).square().mean(0) / torch.where(variance > 0, variance, 1.0)
+    return losses.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def relative_loss(output: Tensor, target: Tensor) -> float:
+    """Return the mean over the outputs of `relative_losses`."""
+    return float(relative_losses(output, target).mean())
 
 
 def free_places(model: KAN) -> list[Places]:
@@ -72,18 +77,21 @@ def free_places(model: KAN) -> list[Places]:
     moves = {family.name: family.moves for family in library()}
     letters = {"none": (2,), "shift": (1, 2), "scale": (0, 2), "both": (0, 1, 2), "constant": ()}
     found = []
-    for layer in model.layers:
-        entries: list[tuple[int, int, int]] = []
-        sums: set[int] = set()
-        names = layer.functions if isinstance(layer, FunctionLinear) else ()
-        for o, row in enumerate(names):
-            for i, name in enumerate(row):
-                if name != "spline" and bool(layer.mask[o, i] != 0):
-                    entries += [(o, i, k) for k in letters[moves.get(name, "constant")]]
-                    sums.add(o)
+    for live in map(live_functions, model.layers):
+        entries = [(o, i, k) for o, i, g in live for k in letters[moves.get(g, "constant")]]
         affine = torch.tensor(entries, dtype=torch.long).reshape(-1, 3)
-        found.append(Places(affine, torch.tensor(sorted(sums), dtype=torch.long)))
+        sums = sorted({o for o, _, _ in live})
+        found.append(Places(affine, torch.tensor(sums, dtype=torch.long)))
     return found
+
+
+def live_functions(layer: EdgeLayer) -> list[tuple[int, int, str]]:
+    """Return out, in and function of the live edges of a layer that are no splines."""
+    if not isinstance(layer, FunctionLinear):
+        return []
+    places = (layer.mask != 0).nonzero().tolist()
+    named = [(o, i, layer.functions[o][i]) for o, i in places]
+    return [edge for edge in named if edge[2] != SPLINE]
 
 
 def _gather_constants(model: KAN) -> None:
@@ -93,10 +101,9 @@ def _gather_constants(model: KAN) -> None:
             live = (1 - layer.spline_mask) * layer.mask
             layer.bias.add_((layer.affine[..., 3] * live).sum(1))
             layer.affine[..., 3] *= layer.spline_mask
-            for o, row in enumerate(layer.functions):
-                for i, name in enumerate(row):
-                    if name == "constant":
-                        layer.mask[o, i] = 0.0
+            for o, i, name in live_functions(layer):
+                if name == "constant":
+                    layer.mask[o, i] = 0.0
 
 
 class _NetworkResiduals:
@@ -107,26 +114,21 @@ class _NetworkResiduals:
         self.start = model.scale_inputs(x)
         deviation = target.std(0, unbiased=False)
         self.deviation = torch.where(deviation > 0, deviation, 1.0)
+        self.free: list[tuple[Tensor, tuple[Tensor, ...]]] = []  # where the numbers are
+        for layer, place in zip(model.layers, places, strict=True):
+            if isinstance(layer, FunctionLinear):
+                self.free.append((layer.affine, tuple(place.affine.T)))
+            self.free.append((layer.bias, (place.bias,)))
 
     def read(self) -> Array:
         """Return the free numbers of all layers."""
-        parts = []
-        for layer, place in zip(self.model.layers, self.places, strict=True):
-            if isinstance(layer, FunctionLinear):
-                parts.append(layer.affine[tuple(place.affine.T)])
-            parts.append(layer.bias[place.bias])
-        return np.asarray(torch.cat(parts).numpy()).copy()
+        return np.array(torch.cat([numbers[which] for numbers, which in self.free]).numpy())
 
     def write(self, theta: Array) -> None:
         """Set the free numbers of all layers."""
-        values, start = torch.from_numpy(theta), 0
-        for layer, place in zip(self.model.layers, self.places, strict=True):
-            if isinstance(layer, FunctionLinear):
-                end = start + len(place.affine)
-                layer.affine[tuple(place.affine.T)] = values[start:end]
-                start = end
-            layer.bias[place.bias] = values[start : start + len(place.bias)]
-            start += len(place.bias)
+        values = torch.from_numpy(theta).split([len(which[0]) for _, which in self.free])
+        for (numbers, which), some in zip(self.free, values, strict=True):
+            numbers[which] = some
 
     def residuals(self, theta: Array) -> Array:
         """Return the errors of all outputs in units of their deviation, (row * out,)."""

@@ -20,8 +20,9 @@ from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
 from kanlens.pruning import prune
+from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.partition import Partition, partition
-from kanlens.symbolic.pipeline import read
+from kanlens.symbolic.pipeline import Reading, read
 from kanlens.symbolic.result import SymbolicResult
 from kanlens.symbolic.simplification import complexity
 from kanlens.training import fit
@@ -40,15 +41,12 @@ _EDGE = 10  # nodes of a formula that an edge is worth
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Reading):
     """The numbers of the recipe that a user may choose; those without a word as for `symbolize`."""
 
     starts: int = 8  # most networks that are trained
     hidden: int | None = None  # nodes at the start; None: twice the features and one, at most 11
     grid_size: int = 10  # intervals of the grid on which a formula is read
-    r2_min: float = 0.99
-    functions: tuple[str, ...] | None = None
-    model_selection: str = "best"
 
 
 def find_formula(
@@ -80,7 +78,8 @@ def find_formula(
                 found = _read(model, network, (x, y), parts, recipe, stop)
             if found is None:
                 break
-            loss = _loss(found, x[tests], y[tests])
+            values = torch.from_numpy(found.predict(x[tests]))
+            loss = float(relative_losses(values, y[tests]).max())
             bits = _description(found, loss, len(tests))
             if best is None or bits < least:
                 best, least = found, bits
@@ -150,29 +149,10 @@ def _read(
     """Read the formula of a trained network, in all the features that there are."""
     x, y = data
     columns = x[:, [model.feature_names.index(name) for name in network.feature_names]]
-    rows, *others = [(columns[part], y[part]) for part in parts]
-    choosing, judging = (pair if len(pair[0]) else None for pair in others)
-    found = read(
-        network,
-        rows,
-        judging or (None, None),
-        stop,
-        choosing=choosing,
-        r2_min=recipe.r2_min,
-        functions=recipe.functions,
-        model_selection=recipe.model_selection,
-        progress=False,
-    )
+    rows, choosing, judging = parts.of(columns, y)
+    tests = judging or (None, None)
+    found = read(network, rows, tests, recipe, stop, choosing=choosing, progress=False)
     return dataclasses.replace(found, feature_names=model.feature_names)
-
-
-def _loss(found: SymbolicResult, x: Tensor, y: Tensor) -> float:
-    """Return the mean squared error over the variance, the worst output; infinite if undefined."""
-    spread = y.var(0, unbiased=False)
-    spread = torch.where(spread > 0, spread, 1.0)
-    gap = torch.from_numpy(found.predict(x)).to(y) - y
-    loss = float((gap.square().mean(0) / spread).max())
-    return loss if math.isfinite(loss) else math.inf
 
 
 def _description(found: SymbolicResult, loss: float, rows: int) -> float:

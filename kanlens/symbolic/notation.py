@@ -48,7 +48,7 @@ def edge_text(edge: FunctionEdge, name: str, *, digits: int = 4) -> str:
     name = written(name)
     a, b = edge.a / edge.input_scale, edge.b - edge.a * edge.input_shift / edge.input_scale
     if edge.function == "constant":
-        return _number(edge.d, digits)
+        return f"{edge.d:.{digits}g}"
     if edge.function == "x":
         return _affine(edge.c * a, name, edge.c * b + edge.d, digits)
     text = _inserted(*_text(FUNCTIONS[edge.function]), _affine(a, name, b, digits), name)
@@ -187,19 +187,15 @@ def _upright(text: str) -> str:
     return rf"\mathrm{{{''.join(_SPECIAL.get(sign, sign) for sign in text)}}}"
 
 
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}g}"
-
-
 def _affine(factor: float, text: str, constant: float, digits: int) -> str:
     """Write factor * text + constant without ones and zeros."""
-    scale, shift = _number(factor, digits), _number(abs(constant), digits)
+    scale, shift = f"{factor:.{digits}g}", f"{abs(constant):.{digits}g}"
     if scale in ("1", "-1"):
         product = f"{scale.removesuffix('1')}{text}"
     else:
         product = f"{scale}/{text[2:]}" if text.startswith("1/") else f"{scale}*{text}"
     if float(scale) == 0:
-        return _number(constant, digits)
+        return f"{constant:.{digits}g}"
     return product if float(shift) == 0 else f"{product} {'-' if constant < 0 else '+'} {shift}"
 
 

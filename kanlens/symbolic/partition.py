@@ -43,6 +43,11 @@ class Partition(NamedTuple):
     choosing: Tensor
     judging: Tensor
 
+    def of(self, x: Tensor, y: Tensor | None) -> PartitionedRows:
+        """Return the rows of each part with their targets."""
+        fitted, *others = ((x[rows], None if y is None else y[rows]) for rows in self)
+        return PartitionedRows(fitted, *(pair if len(pair[0]) else None for pair in others))
+
 
 def partition(rows: int, generator: torch.Generator | None, *, judging: bool = True) -> Partition:
     """Split rows into those that fit, choose and judge a formula.
@@ -116,14 +121,8 @@ def parts_of(
     elif tests[1] is not None:
         advice = "Pass the rows that y_test belongs to"
         raise DataError(message("symbolize", "x_test with y_test", "None", advice))
-    given = choosing is not None
-    fitted, others, rest = places_of(x, generator, split=not given, judging=judging is None)
-    pairs = [(x[k], None if y is None else y[k]) if len(k) else None for k in (others, rest)]
-    return PartitionedRows(
-        fitted=(x[fitted], None if y is None else y[fitted]),
-        choosing=choosing if given else pairs[0],
-        judging=judging or pairs[1],
-    )
+    found = places_of(x, generator, split=choosing is None, judging=judging is None).of(x, y)
+    return PartitionedRows(found.fitted, choosing or found.choosing, judging or found.judging)
 
 
 def prepared(

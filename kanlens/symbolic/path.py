@@ -9,15 +9,22 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens.functions.catalog import FUNCTIONS
 from kanlens.interruption import Interruption
 from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import Edge, Goal, function_edges, rank_candidates, revert
-from kanlens.symbolic.composition import Array, Expr, compose, evaluator, feature_symbols, plain
+from kanlens.symbolic.composition import (
+    Array,
+    Expr,
+    compose,
+    evaluator,
+    feature_symbols,
+    plain,
+    stretched,
+)
 from kanlens.symbolic.constants import RefinedFormula, can_refine, refine
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.front import front_and_beyond
-from kanlens.symbolic.joint_refit import relative_loss
+from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.result import Stage
 from kanlens.symbolic.simplification import Simplifier, complexity, count_numbers
@@ -188,13 +195,11 @@ def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
     stages = []
     for count in counts:
         network, (x, target) = _mixed(replaced, edges, set(order[:count])), goal.judged
-        output = network(x)
-        outputs = [slice(k, k + 1) for k in range(output.shape[1])]
         stages.append(
             Stage(
                 name=f"{count} of {len(edges)} edges",
                 expressions=tuple(plain(expression) for expression in compose(network)),
-                losses=tuple(relative_loss(output[:, k], target[:, k]) for k in outputs),
+                losses=tuple(relative_losses(network(x), target).tolist()),
                 partial=True,
             )
         )
@@ -341,11 +346,4 @@ def _functions(
     few = {family.name for family in families if family.parameters <= _FEW}
     simple = [candidate for candidate in close if candidate.function in few]
     for candidate in dict.fromkeys((*close[:_TRIED], *simple[:_TRIED])):
-        a, b, c, d = (_number(number) for number in candidate.parameters)
-        inner = symbol * a + b
-        yield c * FUNCTIONS[candidate.function].expression(inner) + d
-
-
-def _number(value: float) -> Expr:
-    """Return a number; those that a family leaves no choice of are exact."""
-    return sympy.Integer(int(value)) if value in (-1.0, 0.0, 1.0) else sympy.Float(value)
+        yield stretched(candidate.function, candidate.parameters, symbol)

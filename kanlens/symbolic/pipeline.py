@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import numbers
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sympy
@@ -31,7 +32,7 @@ from kanlens.symbolic.beam import Beam
 from kanlens.symbolic.composition import feature_symbols
 from kanlens.symbolic.error_budget import error_budget
 from kanlens.symbolic.front import RULES
-from kanlens.symbolic.joint_refit import relative_loss
+from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.library import library
 from kanlens.symbolic.notation import edge_text
 from kanlens.symbolic.partition import (
@@ -60,6 +61,17 @@ if TYPE_CHECKING:
 _WORSE = 1.05  # factor by which a formula must be worse than a shorter one to be given up
 _SHOWN = 3  # candidates per edge in a table
 _STEPS = 3  # of a bar, besides one per layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a network is read as a formula; the options are those of `symbolize`."""
+
+    r2_min: float = 0.99
+    functions: Sequence[str] | None = None
+    refine: bool = True
+    snap: bool = True
+    model_selection: str = "best"
 
 
 @torch.no_grad()
@@ -147,19 +159,15 @@ def symbolize(
     x1**2
     """
     stop = Interruption()
-    found = read(
-        model,
-        (x, y),
-        (x_test, y_test),
-        stop,
+    how = Reading(
         r2_min=r2_min,
         functions=functions,
         refine=refine,
         snap=snap,
         model_selection=model_selection,
-        generator=generator,
-        progress=progress,
     )
+    given = (x, y), (x_test, y_test)
+    found = read(model, *given, how, stop, generator=generator, progress=progress)
     stop.warn("symbolize")
     return found
 
@@ -169,14 +177,10 @@ def read(
     model: Model,
     data: Given,
     tests: Given,
+    how: Reading,
     stop: Interruption,
     *,
     choosing: Pair | None = None,
-    r2_min: float = 0.99,
-    functions: Sequence[str] | None = None,
-    refine: bool = True,
-    snap: bool = True,
-    model_selection: str = "best",
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> SymbolicResult:
@@ -185,8 +189,9 @@ def read(
     Rows that choose among the formulas may be given; else some of the data are set aside.
     """
     model = check_model("symbolize", model)
-    check_choice("symbolize", "model_selection", model_selection, RULES)
-    families = library(functions, call="symbolize")
+    check_choice("symbolize", "model_selection", how.model_selection, RULES)
+    families = library(how.functions, call="symbolize")
+    r2_min = how.r2_min
     if not isinstance(r2_min, numbers.Real) or not 0 < r2_min <= 1:
         expected = "r2_min above 0 and at most 1"
         raise InvalidValueError(message("symbolize", expected, repr(r2_min), "0.99 is usual"))
@@ -200,19 +205,19 @@ def read(
         progress_bar("symbolize", len(model.layers) + _STEPS, shown=progress) as advance,
     ):
         choices = assign_functions(work, goal.x, families, r2_min, advance=advance, stop=stop)
-        if refine and not stop.happened:
+        if how.refine and not stop.happened:
             beam = Beam(exact, families, r2_min, goal, stop=stop)
             work = beam.search(work, choices)
         advance(note="refit")
-        work, replaced = revert_until_accurate(work, goal, refine=refine, stop=stop)
+        work, replaced = revert_until_accurate(work, goal, refine=how.refine, stop=stop)
         advance(note="formulas")
-        networks, steps = (exact, replaced, work), {"refined": refine, "snapped": snap}
+        networks, steps = (exact, replaced, work), {"refined": how.refine, "snapped": how.snap}
         stages, settled = build_path(*networks, goal, families, **steps, stop=stop)
         advance(note="receipt")
         result = SymbolicResult(
             stages=stages,
             receipt=Receipt(rows=0),
-            model_selection=model_selection,
+            model_selection=how.model_selection,
             feature_names=model.feature_names,
             output_names=model.output_names,
             negligible=() if goal.independent is None else settled,
@@ -251,9 +256,8 @@ def _asked_again(
 
 def _losses(result: SymbolicResult, x: Tensor, target: Tensor) -> list[tuple[float, ...]]:
     """Return the loss of every output at every stage."""
-    values = [torch.from_numpy(result.predict(x, k)) for k in range(len(result.stages))]
-    outputs = [slice(o, o + 1) for o in range(target.shape[1])]
-    return [tuple(relative_loss(v[:, o], target[:, o]) for o in outputs) for v in values]
+    values = (torch.from_numpy(result.predict(x, k)) for k in range(len(result.stages)))
+    return [tuple(relative_losses(each, target).tolist()) for each in values]
 
 
 def _receipt(

@@ -43,11 +43,6 @@ class Fits(NamedTuple):
         edge = torch.arange(edges).repeat(families)
         return cls(family, edge, a.T.reshape(-1), b.T.reshape(-1))
 
-    @classmethod
-    def join(cls, parts: Sequence[Fits]) -> Fits:
-        """Put fits one after the other; the parts are in the order of their families."""
-        return cls(*map(torch.cat, zip(*parts, strict=True)))
-
     def pick(self, index: Tensor) -> Fits:
         """Keep the fits at `index`."""
         return Fits(*(values[index] for values in self))

@@ -277,7 +277,7 @@ def examine(
         "chosen_on": chosen_on,
         "fitted_rows": len(rows if fitted_to is None else fitted_to),
         "numbers": count_all_numbers(expressions),
-        "spline_edges": tuple(sorted(f.__name__ for f in functions if hasattr(f, "_imp_"))),
+        "spline_edges": tuple(sorted(f.__name__ for f in functions if hasattr(f, "spline"))),
         "undefined_rows": int((~good).sum()),
         "poles": poles(expressions, symbols, span),
         "defined_beyond": not broken,
@@ -291,9 +291,9 @@ def examine(
     if y is not None:
         facts |= against(model, values, output, y.numpy(force=True))
         n_rows = facts["rows"] + facts["fitted_rows"] * chosen_on
-        own, shares = not facts["held_out"], facts.pop("shares", None)
+        shares = facts.pop("shares", None)
         facts["enough_rows"] = shares is not None and enough(
-            expressions, shares, n_rows, fitted=own, chosen=own
+            expressions, shares, n_rows, held_out=facts["held_out"]
         )
     if budget is not None:
         facts |= {"budget": budget.lines(), "mean_difference": budget.mean_difference}
@@ -370,18 +370,13 @@ def _regression(values: Array, output: Array | None, y: Array) -> dict[str, Any]
 
 
 def enough(
-    expressions: tuple[Expr, ...],
-    shares: Array,
-    rows: int,
-    *,
-    fitted: bool = True,
-    chosen: bool = True,
+    expressions: tuple[Expr, ...], shares: Array, rows: int, *, held_out: bool = False
 ) -> bool:
     """Say whether there are enough rows to rule out that a formula fits by chance."""
     for expression, share in zip(expressions, shares, strict=True):
         numbers = count_all_numbers((expression,))
-        spent, nodes = numbers if fitted else 0, complexity(expression) - numbers
-        needed = _CHANCE + (_NODE * nodes if chosen else 0.0)
+        spent, nodes = (0, 0) if held_out else (numbers, complexity(expression) - numbers)
+        needed = _CHANCE + _NODE * nodes
         saved_bits = (rows - 1 - spent) / 2 * -np.log2(np.clip(share, _FINEST, 1.0))
         if not saved_bits >= needed:
             return False

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Stage", "SymbolicResult", "rounded"]
 
 _DIGITS = 4  # of numbers in the text of an equation
+_WRITTEN = 20_000  # parts of a formula that tables show
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -161,16 +162,14 @@ class SymbolicResult:
         InvalidValueError
             If there is no such stage or output.
         """
-        place = self._output(output, "SymbolicResult.sympy")
-        return self._expressions(index, "SymbolicResult.sympy")[place]
+        return self._one(index, output, "SymbolicResult.sympy")
 
     def text(self, index: int | None = None, output: int | str = 0) -> str:
         """Return one formula as text in full precision, which `parse` reads back.
 
         Names that are no plain words, or that sympy reads as something else, stand in backticks.
         """
-        place = self._output(output, "SymbolicResult.text")
-        return formula_text(self._expressions(index, "SymbolicResult.text")[place], exact=True)
+        return formula_text(self._one(index, output, "SymbolicResult.text"), exact=True)
 
     def parse(self, text: str, index: int | None = None) -> Expr:
         """Read the text of a formula, as `parse_formula` does, with the splines of one stage.
@@ -199,8 +198,7 @@ class SymbolicResult:
             If there is no such stage or output, or `digits` is less than 1.
         """
         check_count("SymbolicResult.latex", "digits", digits)
-        place = self._output(output, "SymbolicResult.latex")
-        return latex(rounded(self._expressions(index, "SymbolicResult.latex")[place], digits))
+        return latex(rounded(self._one(index, output, "SymbolicResult.latex"), digits))
 
     def latex_table(
         self,
@@ -332,6 +330,10 @@ class SymbolicResult:
         labels = () if self.model is None else self.model.class_labels
         return find_output(self.output_names, labels, output, call)
 
+    def _one(self, index: int | None, output: int | str, call: str) -> Expr:
+        place = self._output(output, call)
+        return self._expressions(index, call)[place]
+
     def _expressions(self, index: int | Sequence[int] | None, call: str) -> tuple[Expr, ...]:
         """Return one expression per output: the picked ones, or those of given stages."""
         outputs = range(len(self.output_names))
@@ -378,7 +380,11 @@ class SymbolicResult:
                 "complexity": sizes[k],
                 "loss": losses[k],
                 "score": score,
-                "equation": formula_text(rounded(self.stages[k].expressions[output], _DIGITS)),
+                "equation": (
+                    formula_text(rounded(self.stages[k].expressions[output], _DIGITS))
+                    if sizes[k] <= _WRITTEN
+                    else f"(a formula of {sizes[k]:,} parts)"  # which takes seconds to write
+                ),
                 "sympy_format": self.stages[k].expressions[output],
             }
             for k, score in zip(chosen, found, strict=True)

@@ -1,13 +1,14 @@
 """Rewrite rules for products, powers and ratios that sums of functions encode.
 
 A rule may assume more than holds (that a base is positive, say): `simplification.shorten` keeps a
-result only if it is shorter and equal at the sample points.
+result only if it is shorter and equal at the sample points. What stands behind the rules may change
+values: a number to a near fraction, a term that hardly matters. Who asks for it judges it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import reduce
 from itertools import combinations
 from typing import Any
@@ -26,6 +27,9 @@ _MOST_TERMS = 300  # of an expanded expression
 _SHORT = 60  # operations up to which sympy.simplify is tried
 _LARGEST = 12  # number in exponents, or common denominator, up to which it is tried
 _MEDIUM = 120  # operations up to which powers are joined
+_CLOSE = 1e-7  # relative distance of a ratio from a simple fraction
+_DENOMINATORS = (1, 2, 3, 4, 5, 6, 8)
+_MOST = 40  # shorter formulas of one
 
 
 def _paired(total: Expr) -> Expr:
@@ -169,7 +173,7 @@ def _expanded(expression: Expr) -> Expr:
     """Multiply out sums and their whole powers, and drop terms that cancel but for rounding."""
     if _term_count(expression) > _MOST_TERMS:
         return expression
-    return _without_dust(sympy.expand(expression, log=False, power_exp=False, power_base=False))
+    return without_dust(sympy.expand(expression, log=False, power_exp=False, power_base=False))
 
 
 def _term_count(expression: Expr) -> float:
@@ -187,14 +191,14 @@ def _term_count(expression: Expr) -> float:
     return max(inner)  # an atom for what is around it
 
 
-def _without_dust(expression: Expr) -> Expr:
-    """Drop terms of sums that are rounding beside the largest one."""
+def without_dust(expression: Expr, share: float = _DUST) -> Expr:
+    """Drop terms of sums that are rounding beside the largest one, by their numbers."""
     if not expression.args:
         return expression
-    args = [_without_dust(arg) for arg in expression.args]
+    args = [without_dust(arg, share) for arg in expression.args]
     if expression.is_Add:
         sizes = [abs(float(arg.as_coeff_Mul()[0])) for arg in args]
-        floor = _DUST * max(sizes)
+        floor = share * max(sizes)
         args = [arg for arg, size in zip(args, sizes, strict=True) if size > floor]
     return expression.func(*args)
 
@@ -239,7 +243,7 @@ _half_angles = _everywhere(_is_root, _halved)
 _half_angle_sizes = _everywhere(_is_root, lambda node: _halved(node, sympy.Abs))
 
 RULES: tuple[Rule, ...] = (
-    _without_dust,
+    without_dust,
     _merged_numbers,
     _everywhere(  # exp of a sum of logarithms is a product of powers
         lambda node: isinstance(node, sympy.exp) and node.has(sympy.log),
@@ -263,3 +267,108 @@ RULES: tuple[Rule, ...] = (
     _up_to(_SHORT, sympy.together),
     _up_to(_SHORT, _simplified),
 )
+
+
+def even_ratios(expression: Expr) -> Expr:
+    """Pull a common number out of every sum whose numbers have simple ratios."""
+    if not expression.args:
+        return expression
+    made = expression.func(*(even_ratios(arg) for arg in expression.args))
+    if not made.is_Add:
+        return made
+    pairs = [term.as_coeff_Mul() for term in made.args]
+    if not any(number.is_Float for number, _ in pairs):
+        return made
+    best = (1, made)
+    for divisor, _ in pairs:
+        ratios = [_fraction(float(number) / float(divisor)) for number, _ in pairs]
+        simple = sum(1 for ratio in ratios if not ratio.is_Float)
+        if simple > best[0]:
+            terms = (ratio * rest for ratio, (_, rest) in zip(ratios, pairs, strict=True))
+            best = (simple, sympy.Mul(divisor, sympy.Add(*terms), evaluate=False))
+    return best[1]
+
+
+def _fraction(value: float) -> Expr:
+    for q in _DENOMINATORS:
+        p = round(value * q)
+        if p and abs(p) <= 20 and abs(value * q / p - 1) < _CLOSE:
+            return sympy.Rational(p, q)
+    return sympy.Float(value)
+
+
+def joined(expression: Expr) -> Expr:
+    """Put the square roots of a product, and the logarithms of a sum, together as one.
+
+    The result is defined wherever the parts are, and where two of them have the wrong sign too.
+    """
+    if not expression.args:
+        return expression
+    made = expression.func(*(joined(arg) for arg in expression.args))
+    if made.is_Mul:
+        roots = [f for f in made.args if f.is_Pow and f.exp.is_Rational and f.exp.q == 2]
+        roots = [f for f in roots if f.free_symbols]
+        if len(roots) > 1:
+            inside = sympy.Mul(*(f.base ** (2 * f.exp) for f in roots))
+            rest = sympy.Mul(*(f for f in made.args if f not in roots))
+            return rest * sympy.sqrt(inside)
+    return _joined_logarithms(made) if made.is_Add else made
+
+
+def _joined_logarithms(total: Expr) -> Expr:
+    """Put logarithms whose factors differ in sign at most together."""
+    groups: dict[Expr, list[tuple[Expr, int]]] = {}
+    others = []
+    for term in total.args:
+        logs = [f for f in sympy.Mul.make_args(term) if isinstance(f, sympy.log)]
+        if len(logs) != 1 or not logs[0].free_symbols:
+            others.append(term)
+            continue
+        factor = term / logs[0]
+        sign = -1 if factor.could_extract_minus_sign() else 1
+        groups.setdefault(sign * factor, []).append((logs[0].args[0], sign))
+    for factor, parts in groups.items():
+        others.append(factor * sympy.log(sympy.Mul(*(u**sign for u, sign in parts))))
+    return sympy.Add(*others)
+
+
+def multiplied_in(expression: Expr) -> Expr:
+    """Multiply sums of inexact multiples by the exact number before them."""
+    return expression.replace(lambda node: node.is_Mul, _multiplied)
+
+
+def _multiplied(product: Expr) -> Expr:
+    number, rest = product.as_coeff_Mul()
+    for factor in sympy.Mul.make_args(rest):
+        pairs = [term.as_coeff_Mul() for term in factor.args] if factor.is_Add else []
+        if number.is_Rational and pairs and all(each.is_Float for each, _ in pairs):
+            total = sympy.Add(*(number * each * term for each, term in pairs))
+            return rest / factor * total
+    return product
+
+
+def thinner(expression: Expr) -> list[Expr]:
+    """Return the formulas that leave out one part of a formula and still hold a symbol.
+
+    Parts are the terms of sums, the factors of products, functions whose argument may do as
+    well, and functions that 1 may stand for.
+    """
+    found = dict.fromkeys(_without_one(expression))
+    found.pop(expression, None)
+    return [e for e in found if e.free_symbols and not e.has(sympy.zoo, sympy.nan)][:_MOST]
+
+
+def _without_one(expression: Expr) -> Iterator[Expr]:
+    """Yield an expression with one part less, everywhere in it."""
+    args = expression.args
+    if expression.is_Add or expression.is_Mul:
+        for k in range(len(args)):
+            if args[k] != -1:
+                yield expression.func(*args[:k], *args[k + 1 :])
+    elif isinstance(expression, sympy.Abs):
+        yield args[0]
+    elif expression.is_Function:
+        yield sympy.Integer(1)  # it may hardly vary
+    for k, arg in enumerate(args):
+        for less in _without_one(arg):
+            yield expression.func(*args[:k], less, *args[k + 1 :])

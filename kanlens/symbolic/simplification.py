@@ -36,8 +36,8 @@ class Simplifier:
     independent: int | None = None  # as for `snap`
 
     def shorten(self, expression: Expr) -> Expr:
-        """Return the shortest equal form that the rules find, checked on some of the rows."""
-        return shorten(expression, self.symbols, self.x[:: max(1, len(self.x) // _POINTS)])
+        """Return the shortest equal form that the rules find."""
+        return shorten(expression, self.symbols, self.x)
 
     def refit(self, expression: Expr) -> RefinedFormula:
         """Fit the numbers of a formula to y, and shorten it."""
@@ -62,13 +62,13 @@ class Simplifier:
         return relative_loss(values, torch.from_numpy(self.y)[:, None])
 
 
-def shorten(expression: Expr, symbols: tuple[Expr, ...], points: Array) -> Expr:
-    """Return the shortest equal form that the rules find.
+def shorten(expression: Expr, symbols: tuple[Expr, ...], x: Array) -> Expr:
+    """Return the shortest equal form that the rules find, checked on some of the rows.
 
     Fewer numbers count first, then fewer operations (a function as two): two numbers that only
     appear as a product cannot be told apart by data.
     """
-    turned = reduced_phases(expression)
+    turned, points = reduced_phases(expression), x[:: max(1, len(x) // _POINTS)]
     best = turned if agree(turned, expression, symbols, points) else expression
     for _ in range(_PASSES):
         before = best

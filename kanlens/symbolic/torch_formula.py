@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import sympy
@@ -18,35 +18,18 @@ from kanlens.symbolic.notation import formula_text
 
 
 class _Step(NamedTuple):
-    """One value of a formula: a column, a number, an exact constant, or a function of others."""
+    """One value: a column, parameter or buffer by its name, or a function of others."""
 
-    kind: str
     source: Any
-    inputs: tuple[int, ...]
+    inputs: tuple[int, ...] = ()
 
 
+_ALIKE = "exp log sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
+_ALIKE += " sign erf erfc erfinv floor"  # called the same by both
 _FUNCTIONS: dict[Any, Callable[..., Tensor]] = {
-    sympy.exp: torch.exp,
-    sympy.log: torch.log,
-    sympy.sin: torch.sin,
-    sympy.cos: torch.cos,
-    sympy.tan: torch.tan,
-    sympy.asin: torch.asin,
-    sympy.acos: torch.acos,
-    sympy.atan: torch.atan,
-    sympy.sinh: torch.sinh,
-    sympy.cosh: torch.cosh,
-    sympy.tanh: torch.tanh,
-    sympy.asinh: torch.asinh,
-    sympy.acosh: torch.acosh,
-    sympy.atanh: torch.atanh,
+    **{getattr(sympy, name): getattr(torch, name) for name in _ALIKE.split()},
     sympy.Abs: torch.abs,
-    sympy.sign: torch.sign,
-    sympy.erf: torch.erf,
-    sympy.erfc: torch.erfc,
-    sympy.erfinv: torch.erfinv,
     sympy.loggamma: torch.lgamma,
-    sympy.floor: torch.floor,
     sympy.ceiling: torch.ceil,
     sympy.Not: torch.logical_not,
     sympy.Pow: torch.pow,
@@ -117,17 +100,13 @@ class TorchFormula(nn.Module):
             got, advice = type(x).__name__, "Convert it first, its columns in the order of names"
             raise DTypeError(message("TorchFormula.forward", "a Tensor", got, advice))
         check_columns("TorchFormula.forward", x, len(self.names))
-        columns = dict(zip(self.names, x.to(self.get_buffer("unit")).unbind(-1), strict=True))
+        columns = zip(self.names, x.to(self.get_buffer("unit")).unbind(-1), strict=True)
+        known = dict([*self.named_parameters(), *self.named_buffers()])
+        known |= {f"column {name}": column for name, column in columns}
         values: list[Tensor] = []
-        for step in self._steps:
-            if step.kind == "column":
-                values.append(columns[step.source])
-            elif step.kind == "number":
-                values.append(self.numbers[step.source])
-            elif step.kind == "exact":
-                values.append(self.get_buffer(step.source))
-            else:
-                values.append(step.source(*(values[k] for k in step.inputs)))
+        for source, inputs in self._steps:
+            given = (values[k] for k in inputs)
+            values.append(source(*given) if callable(source) else known[source])
         found = [values[k].expand(x.shape[:-1]) for k in self._outputs]
         return torch.stack(found, dim=-1)
 
@@ -140,21 +119,21 @@ class TorchFormula(nn.Module):
         if node in self._shared:
             return self._shared[node]
         if node.is_Symbol:
-            self._shared[node] = self._step("column", str(node.name))
+            self._shared[node] = self._step(f"column {node.name}")
             return self._shared[node]
         if node.is_Float:
             self.numbers.append(nn.Parameter(torch.tensor(float(node), dtype=torch.float64)))
-            return self._step("number", len(self.numbers) - 1)
+            return self._step(f"numbers.{len(self.numbers) - 1}")
         if not node.args:
             return self._constant(node)
         if isinstance(node, sympy.Piecewise):
             return self._pieces(node)
         inputs = tuple(self._build(arg) for arg in node.args)
         if type(node) not in _FOLDED:
-            return self._step("function", _function(node), inputs)
+            return self._step(_function(node), inputs)
         place = inputs[0]
         for other in inputs[1:]:
-            place = self._step("function", _FOLDED[type(node)], (place, other))
+            place = self._step(_FOLDED[type(node)], (place, other))
         return place
 
     def _pieces(self, node: Expr) -> int:
@@ -165,8 +144,7 @@ class TorchFormula(nn.Module):
             if condition == sympy.true:
                 place = inside
             else:
-                choice = (self._build(condition), inside, place)
-                place = self._step("function", torch.where, choice)
+                place = self._step(torch.where, (self._build(condition), inside, place))
         return place
 
     def _constant(self, node: Expr) -> int:
@@ -175,11 +153,11 @@ class TorchFormula(nn.Module):
             raise MethodError(_refusal(str(node)))
         name = f"exact_{len(self._shared)}"
         self.register_buffer(name, torch.tensor(float(node), dtype=torch.float64))
-        self._shared[node] = self._step("exact", name)
+        self._shared[node] = self._step(name)
         return self._shared[node]
 
-    def _step(self, kind: str, source: Any, inputs: tuple[int, ...] = ()) -> int:
-        self._steps.append(_Step(kind, source, inputs))
+    def _step(self, source: Any, inputs: tuple[int, ...] = ()) -> int:
+        self._steps.append(_Step(source, inputs))
         return len(self._steps) - 1
 
 
@@ -190,6 +168,8 @@ def _function(node: Expr) -> Callable[..., Tensor]:
         return _FUNCTIONS[kind]
     if hasattr(kind, "spline"):
         return partial(_spline, *kind.spline)
+    if hasattr(kind, "_imp_"):
+        return cast("Callable[..., Tensor]", kind._imp_)
     raise MethodError(_refusal(kind.__name__))
 
 

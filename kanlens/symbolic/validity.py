@@ -44,7 +44,8 @@ def broken_parts(
     points = wider(x)
     box = points.min(axis=0), points.max(axis=0)
     found = _broken(list(_parts(expressions)), symbols, points, lambda starts: box)
-    if not found and not _finite(expressions, symbols, points, box):
+    whole = [_Part(expression, expression, _inverse) for expression in expressions]
+    if not found and _broken(whole, symbols, points, lambda starts: box):
         return ("the formula as a whole",)
     return found
 
@@ -92,29 +93,6 @@ def _around(x: Array, starts: Array) -> tuple[Array, Array]:
     gaps = np.square((starts[:, None] - x[None]) / even).sum(axis=2)
     near = x[np.argsort(gaps, axis=1)[:, : 2 * x.shape[1] + 1]]  # (start, near, in)
     return near.min(axis=1), near.max(axis=1)
-
-
-def _finite(
-    expressions: tuple[Expr, ...],
-    symbols: tuple[Expr, ...],
-    points: Array,
-    box: tuple[Array, Array],
-) -> bool:
-    """Tell whether a formula is finite on points, and between those where it is largest."""
-    evaluate = evaluator(expressions, symbols)
-    values = np.abs(evaluate(points))
-    if not np.isfinite(values).all():
-        return False
-    for output, column in enumerate(values.T):
-        starts = points[np.argsort(-column)[:_SEARCHES]]
-
-        def inverse(at: Array, output: int = output) -> Array:
-            with np.errstate(divide="ignore"):
-                return np.asarray(1 / np.abs(evaluate(at)[:, output]))
-
-        if vanishes(inverse, starts, *box)[0].any():
-            return False
-    return True
 
 
 def valid_ranges(
@@ -331,6 +309,11 @@ def dips(margins: Array) -> Places:
     before, after = margins[:-2], margins[2:]
     low = (inner <= before) & (inner <= after) & (inner < _DIP * np.maximum(before, after))
     return np.asarray(np.argwhere(low) + np.array([1, 0]))
+
+
+def _inverse(values: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.asarray(1 / np.abs(values))
 
 
 def _known(values: Array) -> Array:

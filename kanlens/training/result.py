@@ -259,15 +259,14 @@ def active_edges(model: KAN, masks: Sequence[Tensor]) -> list[Tensor]:
     The nodes are those of the model: a product is reached by any of its factors.
     """
     found = [mask.clone() for mask in masks]
-    owners = [nodes.owner for nodes in model.nodes]
+    links = [nodes.linked for nodes in model.nodes]
     reached = torch.ones(model.widths[0], dtype=torch.bool, device=masks[0].device)
-    for mask, owner in zip(found, owners, strict=True):
+    for mask, linked in zip(found, links, strict=True):
         mask.logical_and_(reached)
-        counts = torch.zeros(int(owner.max()) + 1, dtype=torch.long, device=mask.device)
-        reached = counts.index_add(0, owner, mask.any(1).long()) > 0
+        reached = (linked & mask.any(1)).any(1)
     read = torch.ones_like(reached)
-    for mask, owner in zip(reversed(found), reversed(owners), strict=True):
-        mask.logical_and_(read[owner].unsqueeze(1))
+    for mask, linked in zip(reversed(found), reversed(links), strict=True):
+        mask.logical_and_(linked[read].any(0).unsqueeze(1))
         read = mask.any(0)
     return found
 

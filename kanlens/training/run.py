@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError, TrainingError
-from kanlens.interruption import Interruption
+from kanlens.interruption import Interruption, interrupts_wait
 from kanlens.model import kernels
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
@@ -131,7 +131,8 @@ class TrainingRun:
         for layer in self.model.layers:
             layer.statistics = None
         self.model.background = None
-        self.optimizer = self._new_optimizer()
+        with interrupts_wait():  # the first one has torch import its compiler
+            self.optimizer = self._new_optimizer()
         if self.options.proximal and self.objective.penalized:
             self.proximal = ProximalSteps(self.objective)
             self.proximal.begin(self.train_x)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from kanlens.attribution.feature_scores import sobol_first, sobol_total
 from kanlens.attribution.problem import Problem
-from kanlens.attribution.sobol import sobol_first, sobol_total
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
 

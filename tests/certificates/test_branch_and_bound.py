@@ -162,11 +162,11 @@ def test_an_additive_function_in_the_first_layer_is_recovered():
 
 def test_no_additive_function_is_near_a_product():
     class Product:
-        target, noise, domain = 0, 0.0, UNIT
+        noise, domain = 0.0, UNIT
 
         @staticmethod
-        def model(x):
-            return (x[:, 0] * x[:, 1])[:, None]
+        def outputs(x):
+            return x[:, 0] * x[:, 1]
 
     assert least_distance(Product()) == pytest.approx(1.0)
 

@@ -376,7 +376,7 @@ def test_what_is_set_is_checked(wavelets, capsys):
         [*words, "wavelt=dog"],
         "import: expected --set name=value with what a file may not say, got 'wavelt=dog'. "
         "Choose one of: spline_order, grid_range, spline_width, mult_arity, layer_norm, "
-        "denominator, wavelet, polynomials, a, b, alpha, beta.",
+        "denominator, wavelet, polynomials, a, b, alpha, beta, layers, layer_type.",
     )
     refused(
         capsys,

@@ -7,7 +7,6 @@ import sympy
 from kanlens.discovery.front import Entry, count_free
 from kanlens.discovery.monomials import evaluate, functions_of, monomial, total_degree
 from kanlens.discovery.networks import View, shapes, views
-from kanlens.discovery.outliers import distant_rows, outlier_rows, unfollowed
 from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.reductions import raised
 from kanlens.discovery.regression import (
@@ -20,7 +19,14 @@ from kanlens.discovery.regression import (
     weighted,
 )
 from kanlens.discovery.scaling import Scale, as_array, number, resolved, rounding_step, shortest
-from kanlens.discovery.smoothness import is_noise, loo_error, noise_of
+from kanlens.discovery.smoothness import (
+    distant_rows,
+    is_noise,
+    loo_error,
+    noise_of,
+    outlier_rows,
+    unfollowed,
+)
 from kanlens.discovery.sparse import grown_sums
 from kanlens.discovery.structure import part_of
 from kanlens.discovery.symmetry import components, effects, factors, joined_gap, mixed_differences

@@ -11,7 +11,7 @@ from kanlens.discovery.monomials import MonomialSum
 from kanlens.discovery.problems import SearchProblem, transformed
 from kanlens.discovery.reductions import remove_factors_to_noise
 from kanlens.discovery.smoothness import is_noise, noise_of, noise_ratio
-from kanlens.symbolic.term_collection import thinner
+from kanlens.symbolic.rewriting import thinner
 
 A, B, C = sympy.symbols("a b c", real=True)
 

@@ -5,7 +5,7 @@ import pytest
 import sympy
 
 import kanlens
-from kanlens.discovery.outliers import (
+from kanlens.discovery.smoothness import (
     distant_rows,
     exceptions,
     outlier_rows,

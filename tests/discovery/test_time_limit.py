@@ -7,7 +7,7 @@ import torch
 
 import kanlens
 from kanlens.deadlines import NEVER, Deadline, check_time, ending
-from kanlens.discovery import outliers, smoothness, structure
+from kanlens.discovery import smoothness, structure
 from kanlens.discovery.front import Front
 from kanlens.discovery.networks import trained, views
 from kanlens.discovery.problems import SearchProblem
@@ -42,7 +42,7 @@ def test_nothing_long_begins_after_the_limit(clock, monkeypatch, limit):
 
 
 def test_looking_for_wrong_rows_takes_its_share_of_the_time(clock, monkeypatch):
-    monkeypatch.setattr(outliers, "left_out", clock.during(1.0, outliers.left_out))
+    monkeypatch.setattr(smoothness, "left_out", clock.during(1.0, smoothness.left_out))
     sample = table_of(*table(), None, None, seconds=2.0)
     assert clock.now == 2.0
     assert len(sample.y) == 60

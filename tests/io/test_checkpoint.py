@@ -286,7 +286,7 @@ def test_file_is_plain_safetensors(path):
     assert set(model.state_dict()) < set(load_file(path))
     metadata = read_metadata(path, call="load")
     assert metadata["format"] == "kanlens.model"
-    assert metadata["format_version"] == "2"
+    assert metadata["format_version"] == "3"
     assert metadata["config"] == model.config.to_json()
     header = path.read_bytes()[8:].decode("latin-1")
     assert header.index('"config"') < header.index('"format"') < header.index('"kanlens_version"')
@@ -434,9 +434,9 @@ def test_save_refuses_tensors_it_could_not_rebuild(path):
 
 
 def test_newer_version_is_refused_by_name(path):
-    rewritten(path, format_version="3")
+    rewritten(path, format_version="4")
     text = (
-        "load: model.safetensors has format version 3, this kanlens reads up to 2. Upgrade kanlens."
+        "load: model.safetensors has format version 4, this kanlens reads up to 3. Upgrade kanlens."
     )
     with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
         load(path)
@@ -465,11 +465,11 @@ def test_every_old_version_has_an_upgrade():
 
 
 def test_old_versions_are_upgraded_step_by_step(path, monkeypatch):
-    def upgrade_2(config, tensors):
+    def upgrade_3(config, tensors):
         config["steps"] = ["2"]
         tensors["input_shift"] = tensors.pop("center")
 
-    def upgrade_3(config, tensors):
+    def upgrade_4(config, tensors):
         assert config.pop("steps") == ["2"]
         for layer in config["layers"]:
             layer["grid_eps"] = layer.pop("eps")
@@ -485,18 +485,18 @@ def test_old_versions_are_upgraded_step_by_step(path, monkeypatch):
     )
     with pytest.raises(FileFormatError):
         load(path)
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 4)
-    monkeypatch.setattr(checkpoint, "_UPGRADES", {2: upgrade_2, 3: upgrade_3})
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 5)
+    monkeypatch.setattr(checkpoint, "_UPGRADES", {3: upgrade_3, 4: upgrade_4})
     same_model(load(path), model)
 
 
 def test_failed_upgrade_is_one_line(path, monkeypatch):
-    def upgrade_2(config, tensors):
+    def upgrade_3(config, tensors):
         del config["no such key"]
 
     save(trained(), path)
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 3)
-    monkeypatch.setattr(checkpoint, "_UPGRADES", {2: upgrade_2})
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 4)
+    monkeypatch.setattr(checkpoint, "_UPGRADES", {3: upgrade_3})
     text = (
         "load: expected a configuration that can be built in 'model.safetensors', "
         "got KeyError: 'no such key'. Save the model again."

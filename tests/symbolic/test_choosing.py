@@ -6,8 +6,8 @@ import sympy
 import torch
 
 from kanlens.deadlines import Deadline
+from kanlens.discovery.finding import chosen_entry
 from kanlens.discovery.front import Front
-from kanlens.discovery.model_selection import chosen_entry
 from kanlens.discovery.scaling import table_of
 from kanlens.model.network import KAN
 from kanlens.symbolic import symbolize

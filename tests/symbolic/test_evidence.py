@@ -77,8 +77,8 @@ def test_noise_is_not_explained_by_as_many_numbers_as_rows():
 def test_rows_held_out_need_pay_for_nothing():
     formula = FORMULAS["wave"]
     shares = np.array([1 - EXPLAINED])
-    assert enough((formula,), shares, 4, fitted=False, chosen=False)
-    assert not enough((formula,), shares, 2, fitted=False, chosen=False)
+    assert enough((formula,), shares, 4, held_out=True)
+    assert not enough((formula,), shares, 2, held_out=True)
     assert not enough((formula,), shares, 4)
     assert not enough((formula,), np.array([np.nan]), 1000)
     rows = table(formula, 40)

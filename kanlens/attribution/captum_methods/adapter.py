@@ -52,11 +52,7 @@ def over_parts(problem: Problem, run: Callable[[Tensor], Tensor], *, at_once: in
 
 
 def five_runs(
-    problem: Problem,
-    run: Callable[[int], Tensor],
-    n_samples: int,
-    *,
-    generator: torch.Generator | None,
+    problem: Problem, run: Callable[[int], Tensor], n_samples: int
 ) -> tuple[Tensor, Tensor]:
     """Share `n_samples` draws among five runs; return their mean and its standard error.
 
@@ -65,7 +61,7 @@ def five_runs(
     sizes = [len(part) for part in torch.arange(n_samples).tensor_split(REPEATS)]
     runs = []
     with (
-        borrowed_randomness(generator, problem.x.device),
+        borrowed_randomness(problem.generator, problem.x.device),
         progress_bar("captum", REPEATS, shown=problem.progress) as advance,
     ):
         for size in sizes:

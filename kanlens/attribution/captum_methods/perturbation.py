@@ -1,33 +1,43 @@
-"""Captum's methods that replace features: ablation, permutation, and sampled Shapley values.
-
-Captum adds up permutations in float32; outputs are handed over as digits that it sums exactly.
-"""
+"""Captum's methods that replace features: ablation, permutation, and sampled Shapley values."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kanlens.attribution.captum_methods.adapter import REPEATS, finite, five_runs
+from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_ROW, LocalValues, Problem
 from kanlens.checks import check_count, message
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model.analysis import BUDGET, live_features
 from kanlens.progress import progress_bar
 
+ZEILER = "M. Zeiler, R. Fergus, Visualizing and Understanding Convolutional Networks, 2014"
 OTHER_ROWS = "mean output over the samples, whose values replace each other"
 MOST_PLAYERS = 8  # 40320 permutations
-ORDERS_AT_ONCE = 128
-_EXACT = 22  # bits of a sum of digits; float32 holds 24, two of them cover captum's division
-_WANTED = 56  # bits of an output next to the largest; float64 holds 53
+COARSE_BITS = 36  # of an output, the sum of which over all orders float64 holds exactly
 
 
-def perturbed(problem: Problem, method: Any, **options: Any) -> Tensor:
-    """Run one of captum's perturbation methods on parts of the samples: (batch, ..., in).
+class Unrounded(Tensor):
+    """Outputs in float64, which make the total float64 that captum adds them to in float32."""
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function is Tensor.add_:
+            return torch.add(*(one.as_subclass(Tensor) for one in args))
+        base: Any = super()
+        return base.__torch_function__(function, types, args, kwargs)
+
+
+def perturbed(problem: Problem, ablation: Any, **options: Any) -> Tensor:
+    """Run one of captum's ablations on parts of the samples: (batch, ..., in).
 
     Every part is given the same random draws. Features without a path to the output get nothing,
     not even rounding.
@@ -36,29 +46,26 @@ def perturbed(problem: Problem, method: Any, **options: Any) -> Tensor:
     state = torch.get_rng_state()
     for part in problem.x.split(max(1, problem.rows_at_once // width)):
         torch.set_rng_state(state)
-        found.append(method.attribute(part, perturbations_per_eval=width, **options))
-    values = finite(torch.cat(found).to(problem.x.dtype))
+        found.append(ablation.attribute(part, perturbations_per_eval=width, **options))
+    values = finite(torch.cat(found))
     return values * live_features(problem.model, problem.target)
 
 
+@method(exact=True, complete=False, reference=ZEILER)
 def captum_feature_ablation(problem: Problem) -> LocalValues:
-    """Return what the output loses when one feature is set to the background's mean.
+    """What the output loses when a feature is set to the background's mean.
 
     Incomplete where features interact.
     """
     from captum.attr import FeatureAblation
 
-    row = problem.mean_row
-    return LocalValues(
-        values=perturbed(problem, FeatureAblation(problem.output), baselines=row),
-        reference=problem.counted_from(MEAN_ROW),
-        baseline=MEAN_ROW,
-        evaluations=1.0 + problem.x.shape[1],
-    )
+    values = perturbed(problem, FeatureAblation(problem.output), baselines=problem.mean_row)
+    return problem.local(values, MEAN_ROW, evaluations=1.0 + problem.x.shape[1])
 
 
+@method(exact=True, complete=False, reference=ZEILER)
 def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
-    """Return what the output loses when neighboring features are set to the background's mean.
+    """What the output loses when neighboring features are set to the background's mean.
 
     Windows slide over the features in their order, one feature at a time, and a feature gets the
     mean over the windows that contain it. This says something where the order means something, as
@@ -71,27 +78,28 @@ def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
         raise InvalidValueError(message("attribute", expected, str(window), "Change it"))
     from captum.attr import Occlusion
 
-    row, method = problem.mean_row, Occlusion(problem.output)
-    method.use_weights = False  # its division is in float32
+    row, occlusion = problem.mean_row, Occlusion(problem.output)
+    occlusion.use_weights = False  # its division is in float32
     options = {"sliding_window_shapes": (int(window),), "baselines": row}
-    sums = perturbed(problem, method, **options)
+    sums = perturbed(problem, occlusion, **options)
     starts = torch.arange(width - window + 1)[:, None]
     here = torch.arange(width)
     times = ((here >= starts) & (here < starts + window)).sum(0)  # (in,)
-    return LocalValues(
-        values=sums / times.to(sums),
-        reference=problem.counted_from(MEAN_ROW),
-        baseline=MEAN_ROW,
-        evaluations=2.0 + width - window,
-    )
+    return problem.local(sums / times.to(sums), MEAN_ROW, evaluations=2.0 + width - window)
 
 
+@method(exact=False, complete=False, needs_background=False, random=True)
 def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> LocalValues:
-    """Return what the output loses when a feature's values are shuffled among the samples.
+    """What the output loses when a feature is shuffled among the samples.
 
     The samples themselves are the baseline: each value is what one sample loses when it is given
     the feature of another, on average over random shuffles, five runs of which give the standard
     error. So a value depends on which samples are asked about, and one sample alone has none.
+
+    References
+    ----------
+    .. [1] L. Breiman, Random Forests, 2001.
+    .. [2] A. Fisher, C. Rudin, F. Dominici, All Models are Wrong, but Many are Useful, 2019.
     """
     check_count("attribute", "n_samples", n_samples, least=REPEATS)
     x = problem.x
@@ -101,17 +109,17 @@ def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> Loca
         raise MethodError(message("attribute", expected, str(len(x)), advice))
     from captum.attr import FeaturePermutation
 
-    method = FeaturePermutation(problem.output_in_parts)
+    permutation = FeaturePermutation(problem.output_in_parts)
     live = live_features(problem.model, problem.target)
     at_once = max(1, min(x.shape[1], problem.rows_at_once // len(x)))
 
     def run(size: int) -> Tensor:
         total = torch.zeros_like(x)
         for _ in range(size):
-            total += method.attribute(x, perturbations_per_eval=at_once)
+            total += permutation.attribute(x, perturbations_per_eval=at_once)
         return finite(total) * live / size
 
-    values, error = five_runs(problem, run, n_samples, generator=problem.generator)
+    values, error = five_runs(problem, run, n_samples)
     return LocalValues(
         values=values,
         reference=float(problem.output_in_parts(x).mean()),
@@ -121,58 +129,16 @@ def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> Loca
     )
 
 
-@dataclass(frozen=True)
-class Digits:
-    """Numbers of at most `scale` as rows of whole numbers, of which `orders` can be summed.
-
-    `scale` is a power of two; captum adds up `orders` differences of each digit.
-
-    Examples
-    --------
-    >>> digits = Digits.up_to(3.0, orders=6)
-    >>> x = torch.tensor([1.1, -3.0], dtype=torch.float64)
-    >>> torch.equal(digits.together(digits.apart(x).float()), x)
-    True
-    """
-
-    scale: float
-    orders: int
-
-    @classmethod
-    def up_to(cls, largest: float, orders: int) -> Digits:
-        """Return digits for numbers no larger than `largest`."""
-        return cls(2.0 ** math.ceil(math.log2(largest)) if largest > 0 else 1.0, orders)
-
-    @property
-    def bits(self) -> int:
-        """Bits of a digit."""
-        return _EXACT - 1 - math.ceil(math.log2(max(2, self.orders)))
-
-    def apart(self, values: Tensor) -> Tensor:  # (...) -> (..., digit)
-        """Return the digits of values in float64."""
-        rest, found = values / self.scale, []
-        for _ in range(math.ceil(_WANTED / self.bits)):
-            rest = rest * 2.0**self.bits
-            found.append(rest.round())
-            rest = rest - found[-1]
-        return torch.stack(found, -1)
-
-    def together(self, digits: Tensor) -> Tensor:  # (..., digit) -> (...)
-        """Return the values of digits, or of sums of digits."""
-        places = torch.arange(1, digits.shape[-1] + 1, dtype=torch.float64, device=digits.device)
-        return (digits.double() * 2.0 ** (-self.bits * places)).sum(-1) * self.scale
-
-    def mean(self, found: Tensor) -> Tensor:  # (batch, digit, in) -> (batch, in)
-        """Return the mean of differences of outputs from captum's mean of those of the digits."""
-        sums = (found.double() * self.orders).round()
-        return self.together(sums.movedim(1, -1)) / self.orders
-
-
+@method(exact=True, complete=True)
 def captum_shapley_values(problem: Problem) -> LocalValues:
-    """Return Shapley values against the background's mean, from all permutations.
+    """Shapley values from all orders of at most 8 features.
 
-    The output of every coalition is computed once, and captum goes through all d! orders of the d
-    features that have a path to the output.
+    Counted from the output at the background's mean. The output of every coalition is computed
+    once, and captum goes through all d! orders of the d features that have a path to the output.
+
+    References
+    ----------
+    .. [1] L. Shapley, A value for n-person games, 1953.
     """
     live = live_features(problem.model, problem.target).nonzero().flatten()
     players = len(live)
@@ -188,13 +154,8 @@ def captum_shapley_values(problem: Problem) -> LocalValues:
             here = slice(start, start + at_once)
             values[here, live] = _all_orders(_coalitions(problem, problem.x[here], live))
             advance(len(values[here]))
-    return LocalValues(
-        values=values,
-        reference=problem.counted_from(MEAN_ROW),
-        baseline=MEAN_ROW,
-        evaluations=float(2**players),
-        remark=f"all {math.factorial(players)} orders of the features with a path to the output",
-    )
+    remark = f"all {math.factorial(players)} orders of the features with a path to the output"
+    return problem.local(values, MEAN_ROW, evaluations=float(2**players), remark=remark)
 
 
 def _coalitions(problem: Problem, x: Tensor, live: Tensor) -> Tensor:
@@ -215,72 +176,45 @@ def _all_orders(worth: Tensor) -> Tensor:
     gains = worth - worth[:, :1]
     if players < 2:
         return gains[:, 1:]
-    digits = Digits.up_to(float(gains.abs().max()), math.factorial(players))
-    table = digits.apart(gains)  # (batch, 2^player, digit)
-    powers = 2 ** torch.arange(players, device=worth.device)
+    unit = 2.0 ** (math.frexp(float(gains.abs().max()))[1] - COARSE_BITS)
+    coarse = (gains / unit).round() * unit
+    table = torch.stack([coarse, gains - coarse], -1)  # (batch, 2^player, 2)
+    powers = 2 ** torch.arange(players).to(worth)
+    rows, calls = torch.arange(batch, device=worth.device).repeat(players), itertools.count()
 
     def output(members: Tensor) -> Tensor:
-        codes = (members.long() * powers).sum(1)
-        rows = torch.arange(len(codes), device=codes.device) % batch
-        return table[rows, codes]
+        codes = (members @ powers).long()
+        found = table[rows[: len(codes)], codes]
+        return found.as_subclass(Unrounded) if next(calls) == 1 else found  # the first to be added
 
     everyone = worth.new_ones(batch, players)
-    found = ShapleyValues(output).attribute(
+    found: Tensor = ShapleyValues(output).attribute(
         everyone, torch.zeros_like(everyone), perturbations_per_eval=players
     )
-    return digits.mean(found)
+    return found.sum(1)  # (batch, 2, player)
 
 
+@method(exact=False, complete=True, random=True)
 def captum_shapley_value_sampling(problem: Problem, *, n_samples: int = 100) -> LocalValues:
-    """Return Shapley values against the background's mean, from random permutations.
+    """Shapley values from random orders of the features.
 
-    They are drawn in five runs, whose spread gives the standard error.
+    Counted from the output at the background's mean; drawn in five runs, whose spread gives the
+    standard error.
+
+    References
+    ----------
+    .. [1] J. Castro, D. Gomez, J. Tejada, Polynomial calculation of the Shapley value based on
+       sampling, 2009.
     """
     check_count("attribute", "n_samples", n_samples, least=REPEATS)
-    reference = problem.counted_from(MEAN_ROW)
-    largest = float(finite(problem.output_in_parts(problem.x) - reference).abs().max())
-
-    def run(size: int) -> Tensor:
-        nonlocal largest
-        total = torch.zeros_like(problem.x)
-        for start in range(0, size, ORDERS_AT_ONCE):
-            orders = min(ORDERS_AT_ONCE, size - start)
-            found, largest = _some_orders(problem, orders, (reference, largest))
-            total += found * orders
-        return total / size
-
-    values, error = five_runs(problem, run, n_samples, generator=problem.generator)
-    return LocalValues(
-        values=values,
-        reference=reference,
-        baseline=MEAN_ROW,
-        standard_error=error,
-        evaluations=float(n_samples * problem.x.shape[1]),
-    )
-
-
-def _some_orders(problem: Problem, orders: int, units: tuple[float, float]) -> tuple[Tensor, float]:
-    """Return captum's means over random orders, and how far an output was from the reference.
-
-    The digits hold outputs no farther away than `units[1]` from `units[0]`; when one was farther,
-    the same orders are run again with larger digits.
-    """
     from captum.attr import ShapleyValueSampling
 
-    reference, largest = units
-    state = torch.get_rng_state()
-    while True:
-        digits, farthest = Digits.up_to(largest, orders), 0.0
+    finite(problem.output_in_parts(problem.x))
+    orders = ShapleyValueSampling(lambda x: finite(problem.output(x)).as_subclass(Unrounded))
 
-        def output(x: Tensor, digits: Digits = digits) -> Tensor:
-            nonlocal farthest
-            gains = finite(problem.output(x) - reference)
-            farthest = max(farthest, float(gains.abs().max()))
-            return digits.apart(gains)
+    def run(size: int) -> Tensor:
+        return perturbed(problem, orders, baselines=problem.mean_row, n_samples=size)
 
-        method = ShapleyValueSampling(output)
-        found = perturbed(problem, method, baselines=problem.mean_row, n_samples=orders)
-        if farthest <= digits.scale:
-            return digits.mean(found), max(largest, farthest)
-        largest = 2 * farthest
-        torch.set_rng_state(state)
+    values, error = five_runs(problem, run, n_samples)
+    evaluations = float(n_samples * problem.x.shape[1])
+    return problem.local(values, MEAN_ROW, standard_error=error, evaluations=evaluations)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from kanlens.attribution.captum_methods.adapter import (
     over_parts,
     total_output,
 )
+from kanlens.attribution.method import method
 from kanlens.attribution.problem import (
     MEAN_OUTPUT,
     MEAN_ROW,
@@ -34,16 +36,18 @@ from kanlens.errors import InvalidValueError
 from kanlens.model.analysis import live_features
 from kanlens.progress import progress_bar
 
+SHAP = "S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017"
 TUNNELED = {"saliency": SLOPES, "input_x_gradient": ZERO, "integrated_gradients": MEAN_ROW}
 KINDS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 FAINT = 60.0  # a coalition of half the features weighs at least exp(-60)
 WIDEST = 1e6  # kernel width, where all coalitions weigh the same, or penalty, where nothing is left
 
 
+@method(exact=False, complete=False, random=True, reference=SHAP)
 def captum_gradient_shap(
     problem: Problem, *, n_samples: int = 200, noise: float = 0.0
 ) -> LocalValues:
-    """Return gradients at random points between the sample and random background rows.
+    """Gradients at random points between sample and background; complete on average.
 
     Each draw is one background row and one place on the line to it; five runs of them give the
     standard error. The values add up on average only: the completeness gap shows how far this run
@@ -57,28 +61,22 @@ def captum_gradient_shap(
 
     field = _NoisyField(problem)
     rows = problem.background / field.unit
-    method = GradientShap(field)
+    shap = GradientShap(field)
 
-    def run(size: int) -> Tensor:
-        def part(x: Tensor) -> Tensor:
-            found: Tensor = method.attribute(
-                x.detach() / field.unit, baselines=rows, n_samples=size, stdevs=float(noise)
-            )
-            return found
+    def draw(z: Tensor, size: int) -> Any:
+        return shap.attribute(z, baselines=rows, n_samples=size, stdevs=float(noise))
 
-        return over_parts(problem, part, at_once=problem.rows_at_once // size)
-
-    values, error = five_runs(problem, run, n_samples, generator=problem.generator)
-    return LocalValues(
-        values=values,
-        reference=problem.counted_from(MEAN_OUTPUT),
-        baseline=MEAN_OUTPUT,
+    values, error = field.drawn(draw, n_samples, 1)
+    return problem.local(
+        values,
+        MEAN_OUTPUT,
         standard_error=error,
         evaluations=float(n_samples),
         remark=field.remark(noise) if noise else "",
     )
 
 
+@method(exact=False, complete=False, random=True)
 def captum_noise_tunnel(
     problem: Problem,
     *,
@@ -88,13 +86,18 @@ def captum_noise_tunnel(
     noise: float = 0.1,
     n_steps: int = 50,
 ) -> LocalValues:
-    """Return another method's values under noise: their mean, mean square or variance.
+    """Saliency, or what option `of` names, averaged under noise.
 
-    The noise of a feature has `noise` times the deviation that the feature has in the background;
-    a feature that is constant there gets none. The result's remark says which share of the noisy
+    Averaged is the value, its square or, as the variance, its squared distance from the mean. The
+    noise of a feature has `noise` times the deviation that the feature has in the background; a
+    feature that is constant there gets none. The result's remark says which share of the noisy
     inputs lies outside the grid. Five runs give the standard error.
     Captum's variance is that of the sample; here it is made unbiased. Integrated gradients start at
     the mean of the background.
+
+    References
+    ----------
+    .. [1] D. Smilkov et al., SmoothGrad: removing noise by adding noise, 2017.
     """
     check_choice("attribute", "of", of, TUNNELED)
     check_choice("attribute", "kind", kind, KINDS)
@@ -107,28 +110,18 @@ def captum_noise_tunnel(
     inner, options, steps = _tunneled(problem, field, of, n_steps)
     tunnel = NoiseTunnel(inner)
 
-    def run(size: int) -> Tensor:
-        def part(x: Tensor) -> Tensor:
-            found: Tensor = tunnel.attribute(
-                x.detach() / field.unit,
-                nt_type=kind,
-                nt_samples=size,
-                stdevs=float(noise),
-                **options,
-            )
-            return found * (size / (size - 1)) if kind == "vargrad" else found
+    def draw(z: Tensor, size: int) -> Any:
+        how = {"nt_type": kind, "nt_samples": size, "stdevs": float(noise)}
+        found = tunnel.attribute(z, **how, **options)
+        return found * (size / (size - 1)) if kind == "vargrad" else found
 
-        return over_parts(problem, part, at_once=problem.rows_at_once // (size * steps))
-
-    values, error = five_runs(problem, run, n_samples, generator=problem.generator)
+    values, error = field.drawn(draw, n_samples, steps)
     if of == "saliency":  # slopes per unit of the field
         unit = field.unit if kind == "smoothgrad" else field.unit.square()
         values, error = values / unit, error / unit
-    baseline = TUNNELED[of] if kind == "smoothgrad" else SQUARES
-    return LocalValues(
-        values=values,
-        reference=problem.counted_from(baseline),
-        baseline=baseline,
+    return problem.local(
+        values,
+        TUNNELED[of] if kind == "smoothgrad" else SQUARES,
         standard_error=error,
         evaluations=float(n_samples * steps),
         remark=f"{kind} of {of}, {field.remark(noise)}",
@@ -156,6 +149,20 @@ class _NoisyField:
         self._seen += x.numel()
         return total_output(self._problem, x)
 
+    def drawn(
+        self, draw: Callable[[Tensor, int], Tensor], n_samples: int, steps: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return mean and standard error of draws at z (batch, in), so many, in five runs."""
+        problem = self._problem
+
+        def run(size: int) -> Tensor:
+            at_once = problem.rows_at_once // (size * steps)
+            return over_parts(
+                problem, lambda x: draw(x.detach() / self.unit, size), at_once=at_once
+            )
+
+        return five_runs(problem, run, n_samples)
+
     def remark(self, noise: float) -> str:
         share = self._outside / max(1, self._seen)
         return (
@@ -176,10 +183,12 @@ def _tunneled(
     return (Saliency if of == "saliency" else InputXGradient)(field), {}, 1
 
 
+@method(exact=False, complete=True, random=True, reference=SHAP)
 def captum_kernel_shap(problem: Problem, *, n_samples: int = 200) -> LocalValues:
-    """Return Shapley values against the background's mean, from a weighted linear fit.
+    """Shapley values from a weighted linear fit to random coalitions.
 
-    The first two of the `n_samples` coalitions of each sample are all and none.
+    Counted from the output at the background's mean. The first two of the `n_samples` coalitions of
+    each sample are all and none.
     """
     check_count("attribute", "n_samples", n_samples, least=3)
     from captum.attr import KernelShap
@@ -187,6 +196,7 @@ def captum_kernel_shap(problem: Problem, *, n_samples: int = 200) -> LocalValues
     return _fitted(problem, KernelShap, n_samples)
 
 
+@method(exact=False, complete=False, random=True)
 def captum_lime(
     problem: Problem,
     *,
@@ -194,12 +204,17 @@ def captum_lime(
     kernel_width: float | None = None,
     penalty: float = 0.0,
 ) -> LocalValues:
-    """Return the coefficients of a linear model of which features are kept, near the sample.
+    """Linear model of which features are kept, near the sample.
 
     Features that are not kept are set to the background's mean. A coalition weighs
     exp(-d^2 / (2 width^2)), where d^2 is the number of features that it replaces; the width is 3/4
     of the root of the number of features by default, as in the authors' package. `penalty` is that
     of the lasso, for changes scaled to 1: captum's default is 0.01; 0 is least squares.
+
+    References
+    ----------
+    .. [1] M. Ribeiro, S. Singh, C. Guestrin, Why Should I Trust You? Explaining the Predictions of
+       Any Classifier, 2016.
     """
     players = int(live_features(problem.model, problem.target).sum())
     check_count("attribute", "n_samples", n_samples, least=players + 2)
@@ -237,9 +252,11 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
     changes = finite(problem.output_in_parts(problem.x) - reference)
     live = live_features(problem.model, problem.target)
     values = torch.zeros_like(problem.x)
+    counted = partial(LocalValues, reference=reference, baseline=MEAN_ROW)
     if int(live.sum()) < 2:  # nothing to share; captum cannot draw coalitions of one
-        values = changes[:, None] * live
-        return LocalValues(values=values, reference=reference, baseline=MEAN_ROW, evaluations=1.0)
+        return counted(values=changes[:, None] * live, evaluations=1.0)
+    everyone = changes.new_ones(1, int(live.sum()))
+    at_once = max(1, min(n_samples, problem.rows_at_once))
     with (
         borrowed_randomness(problem.generator, problem.x.device),
         progress_bar("captum", len(problem.x), shown=problem.progress) as advance,
@@ -248,34 +265,19 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
         for index, change in enumerate(changes.tolist()):
             torch.set_rng_state(state)
             units = reference, abs(change) or 1.0
-            values[index, live] = _fit(problem, problem.x[index], units, (maker, n_samples))
+            fit = maker(partial(_worth, problem, problem.x[index], live, units))
+            none, how = torch.zeros_like(everyone), {"perturbations_per_eval": at_once}
+            found = fit.attribute(everyone, none, n_samples=n_samples, **how)
+            values[index, live] = found[0].to(values) * units[1]
             advance(1)
-    return LocalValues(
-        values=values, reference=reference, baseline=MEAN_ROW, evaluations=float(n_samples)
-    )
+    return counted(values=values, evaluations=float(n_samples))
 
 
-def _fit(
-    problem: Problem,
-    x: Tensor,
-    units: tuple[float, float],
-    how: tuple[Callable[..., Any], int],
+def _worth(
+    problem: Problem, x: Tensor, live: Tensor, units: tuple[float, float], members: Tensor
 ) -> Tensor:
-    """Return captum's fit for one sample x (in,), shape (player,)."""
-    live = live_features(problem.model, problem.target)
+    """Return what coalitions (coalition, player) of the live features of x (in,) are worth."""
     reference, scale = units
-    maker, n_samples = how
-
-    def game(members: Tensor) -> Tensor:
-        mixed = problem.mean_row.repeat(len(members), 1)
-        mixed[:, live] = torch.where(members != 0, x[live], mixed[:, live])
-        return finite(problem.output(mixed) - reference) / scale
-
-    everyone = x.new_ones(1, int(live.sum()))
-    found: Tensor = maker(game).attribute(
-        everyone,
-        torch.zeros_like(everyone),
-        n_samples=n_samples,
-        perturbations_per_eval=max(1, min(n_samples, problem.rows_at_once)),
-    )
-    return found[0].to(x.dtype) * scale
+    mixed = problem.mean_row.repeat(len(members), 1)
+    mixed[:, live] = torch.where(members != 0, x[live], mixed[:, live])
+    return finite(problem.output(mixed) - reference) / scale

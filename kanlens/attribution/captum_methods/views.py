@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -44,21 +43,8 @@ class EdgeActivation(nn.Module):
         return values + slopes * (u - u.detach())
 
 
-class NodeProducts(nn.Module):
-    """The nodes of a layer as a module that captum hooks."""
-
-    def __init__(self, nodes: Nodes) -> None:
-        super().__init__()
-        self.nodes = (nodes,)  # not a submodule
-
-    def forward(self, sums: Tensor) -> Tensor:
-        """Map subnodes (batch, sub) to nodes (batch, node)."""
-        (nodes,) = self.nodes
-        return cast("Tensor", nodes(sums))
-
-
 def share_products(
-    module: NodeProducts,
+    module: Nodes,
     inputs: Tensor,  # (2 * batch, sub): the samples' subnodes, then those of their baselines
     outputs: Tensor,
     grad_input: Tensor,
@@ -66,9 +52,8 @@ def share_products(
     eps: float = 0.0,
 ) -> Tensor:  # (2 * batch, sub)
     """Return captum's multipliers of a module of nodes: its rule for DeepLift."""
-    (nodes,) = module.nodes
     ours, theirs = inputs.chunk(2)
-    return nodes.pull(grad_output, ours.repeat(2, 1), theirs.repeat(2, 1))
+    return module.pull(grad_output, ours.repeat(2, 1), theirs.repeat(2, 1))
 
 
 class EdgeView(nn.Module):
@@ -79,7 +64,7 @@ class EdgeView(nn.Module):
         self._problem = problem
         self.edges = nn.ModuleList(EdgeActivation(layer) for layer in problem.model.layers)
         self.nodes = nn.ModuleList(
-            nn.Identity() if nodes.plain else NodeProducts(nodes) for nodes in problem.model.nodes
+            nn.Identity() if nodes.plain else nodes for nodes in problem.model.nodes
         )
         self.levels = nn.ModuleList(nn.Identity() for _ in problem.model.nodes)  # for hooks
 
@@ -99,7 +84,6 @@ class NodeView(nn.Module):
 
     def __init__(self, problem: Problem, layer: int) -> None:
         super().__init__()
-        check_level(problem, layer)
         self.nodes = nn.Identity()
         self._problem, self._layer = problem, layer
 
@@ -150,10 +134,10 @@ def live_nodes(problem: Problem, level: int) -> Tensor:
 
 @contextmanager
 def known_to_captum() -> Iterator[None]:
-    """Give captum's DeepLift a rule for `EdgeActivation` and `NodeProducts`, in the block."""
+    """Give captum's DeepLift a rule for `EdgeActivation` and `Nodes`, in the block."""
     from captum.attr._core import deep_lift
 
-    rules = {EdgeActivation: deep_lift.nonlinear, NodeProducts: share_products}
+    rules = {EdgeActivation: deep_lift.nonlinear, Nodes: share_products}
     with _TABLE_LOCK:
         deep_lift.SUPPORTED_NON_LINEAR.update(rules)
         try:

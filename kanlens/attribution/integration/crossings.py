@@ -122,13 +122,11 @@ def hidden_cuts(lines: Lines, segments: Segments, knots: list[Tensor]) -> tuple[
             continue
         count = min(lines.degrees[level - 1] + 4, MOST_POINTS)
         numbers = FINER * count * knots[level][live].numel()
-        cuts = []
-        at_once, first = max(1, analysis.BUDGET // numbers), 0
-        while first < len(segments):
+        cuts, at_once = [], max(1, analysis.BUDGET // numbers)
+        for first in range(0, len(segments), at_once):
             part = segments[first : first + at_once]
             index, t = _search(lines, part, level, live, knots[level][live], count)
             cuts.append((index + first, t))
-            first += at_once
         if cuts:
             index, t = (torch.cat(one) for one in zip(*cuts, strict=True))
             segments, parent = segments.cut(index, t)

@@ -63,13 +63,7 @@ def integrated_gradients(
         got = f"NaN or infinity on the way to sample {int(bad.nonzero()[0])}"
         advice = "Choose background rows from which no function leaves its domain on the way"
         raise MethodError(message("attribute", expected, got, advice))
-    return LocalValues(
-        values=values,
-        reference=problem.counted_from(counted),
-        baseline=counted,
-        evaluations=evaluations,
-        remark=remark,
-    )
+    return problem.local(values, counted, evaluations=evaluations, remark=remark)
 
 
 def _averaged(problem: Problem, rows: Tensor, tolerance: float) -> tuple[Tensor, float, str]:

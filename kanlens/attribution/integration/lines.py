@@ -41,7 +41,7 @@ class Lines:
         for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
             order = int(getattr(layer, "spline_order", SMOOTH))
             degree *= layer.piece_degree or max(order, SMOOTH * bool(getattr(layer, "series", ())))
-            degree *= max((1, *nodes.grouping.arities))
+            degree *= max((1, *nodes.grouping.arities, SMOOTH * bool(nodes.normalized)))
             found.append(degree)
         return found
 
@@ -65,29 +65,25 @@ class Lines:
             error = error + _terms(layer, x).sum(2) + layer.bias.abs()
             sums = layer(x)
             x = nodes(sums)
-            error = x.abs().index_add(1, nodes.owner, nodes.rates(sums).abs() * error)
+            error = x.abs() + nodes.errors(sums, error)
         return error[:, self.target] * self.model.output_scale[self.target].abs()
 
     def hidden(self, level: int, owner: Tensor, t: Tensor) -> Tensor:  # (point, node)
         """Return what layer `level` receives at points of the lines."""
-        return torch.cat([self._to(level, *part) for part in self._parts(owner, t)])
-
-    def _to(self, level: int, owner: Tensor, t: Tensor) -> Tensor:
-        x = self.points(owner, t)
-        for index in range(level):
-            x = self.model.through(index, x)
-        return x
+        parts = self._parts(owner, t)
+        return torch.cat([self._levels(self.points(*part), level)[-1] for part in parts])
 
     def levels(self, owner: Tensor, t: Tensor) -> list[Tensor]:
         """Return what every layer receives (point, in), and last the output without its shift."""
-        found = [self._levels(self.points(*part)) for part in self._parts(owner, t)]
-        return [torch.cat(one) for one in zip(*found, strict=True)]
+        depth = len(self.model.layers)
+        found = [self._levels(self.points(*part), depth) for part in self._parts(owner, t)]
+        *inputs, nodes = (torch.cat(one) for one in zip(*found, strict=True))
+        return [*inputs, nodes[:, self.target] * self.model.output_scale[self.target]]
 
-    def _levels(self, x: Tensor) -> list[Tensor]:
+    def _levels(self, x: Tensor, depth: int) -> list[Tensor]:
         inputs = [x]
-        for index in range(len(self.model.layers)):
+        for index in range(depth):
             inputs.append(self.model.through(index, inputs[-1]))
-        inputs[-1] = inputs[-1][:, self.target] * self.model.output_scale[self.target]
         return inputs
 
     def rates(self, owner: Tensor, t: Tensor) -> Tensor:  # (point, in)

@@ -37,16 +37,6 @@ PART = 0.02  # of the tolerance that the sum over one segment may use
 ROUNDING = 4 * torch.finfo(torch.float64).eps
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Integrals:
-    """Integrals of the gradient along lines, and what was done on each."""
-
-    values: Tensor  # (line, in): times the step of each feature; they add up to the output's change
-    evaluations: Tensor  # (line,): gradients
-    segments: Tensor  # (line,)
-    unsettled: Tensor  # (line,): segments that no halving certified
-
-
 @dataclass(frozen=True, eq=False)
 class _SegmentState:
     """Estimates of segments from outputs alone, before any gradient; shapes (segment,)."""
@@ -65,7 +55,7 @@ class _Work:
     least: Tensor  # nodes of the smaller rule, at least
     doubted: Tensor  # whether it may have a kink, or be a part of what had one
     stalls: Tensor  # tries in a row without progress
-    misses: Tensor  # the last one's error, as `_ErrorBudget.misses` counts it
+    misses: Tensor  # the last one's error, as `Integrals.misses` counts it
 
     @classmethod
     def first(cls, segments: Segments) -> _Work:
@@ -85,10 +75,12 @@ class _Tried:
     expected: Tensor  # (segment,): distance of the rules by the survey, as a share of the size
 
 
-class _ErrorBudget:
-    """Integral and error budget of each line so far.
+class Integrals:
+    """Integrals of the gradient along lines so far, and the error budget of each line.
 
-    `tolerance` is of the change of the output over the line.
+    `values` (line, in) are times the step of each feature: they add up to the output's change, of
+    which `tolerance` is a share. `evaluations` (line,) counts gradients, `unsettled` (line,) the
+    `segments` (line,) that no halving certified.
     """
 
     def __init__(self, lines: Lines, tolerance: float) -> None:
@@ -152,7 +144,7 @@ def integrate(
     Where `knots`, from `meeting_points`, are incomplete, halving makes up for it. NaN on lines on
     which the output or its gradient is found to be NaN or infinite.
     """
-    account = _ErrorBudget(lines, tolerance)
+    found = Integrals(lines, tolerance)
     work = _Work.first(smooth_segments(lines, knots))
     for depth in range(halvings + 1):
         segments = work.segments
@@ -161,30 +153,25 @@ def integrate(
         survey = _survey(lines, segments, knots)
         counts = torch.maximum(_counts(lines, segments, survey, tolerance), work.least)
         tried = _apply(lines, segments, survey, counts)
-        account.evaluations.index_add_(0, segments.owner, 2 * counts + 1)
+        found.evaluations.index_add_(0, segments.owner, 2 * counts + 1)
         if depth == 0:
-            account.start(segments, survey, tried.values)
-            most = SPENT * account.evaluations + SPARE
-        misses, smooth = account.misses(segments, survey, tried, work.doubted)
+            found.start(segments, survey, tried.values)
+            most = SPENT * found.evaluations + SPARE
+        misses, smooth = found.misses(segments, survey, tried, work.doubted)
         known = torch.maximum(survey.curved, survey.smooth) <= LONG
         stalls = torch.where(known & (misses > PROGRESS * work.misses), work.stalls + 1, 0)
         stuck = (misses > 1) & (stalls > 0)
         if bool(stuck.any()):
-            account.add_rounding(segments[stuck])
-            misses, smooth = account.misses(segments, survey, tried, work.doubted)
-        spent = (account.evaluations > most)[segments.owner]
+            found.add_rounding(segments[stuck])
+            misses, smooth = found.misses(segments, survey, tried, work.doubted)
+        spent = (found.evaluations > most)[segments.owner]
         given_up = (misses > 1) & ((stalls >= STALLS) | spent | (depth == halvings))
         done = ~(misses > 1) | given_up  # NaN cannot get better
         lost = (given_up & (misses > LOST))[done]
-        account.add(segments[done], survey.change[done], tried.values[done], lost)
+        found.add(segments[done], survey.change[done], tried.values[done], lost)
         left = _Work(segments, work.least, work.doubted | ~smooth, stalls, misses)
         work = _refined(lines, knots, left, counts, ~done)
-    return Integrals(
-        values=account.values,
-        evaluations=account.evaluations,
-        segments=account.segments,
-        unsettled=account.unsettled,
-    )
+    return found
 
 
 def _refined(
@@ -252,7 +239,7 @@ def _apply(lines: Lines, segments: Segments, survey: _SegmentState, counts: Tens
     apart, estimate, size = torch.empty_like(values), torch.empty_like(values), survey.size * 0
     for m in counts.unique().tolist():
         chosen = (counts == m).nonzero()[:, 0]
-        pair, part = rule(m).to(values.device), segments[chosen]
+        pair, part = rule(m, values.device), segments[chosen]
         t = part.places(pair.nodes)
         owner = part.owner[:, None].expand_as(t)
         rates = lines.rates(owner.reshape(-1), t.reshape(-1)).reshape(*t.shape, -1)
@@ -279,13 +266,9 @@ class Rule:
     weights: Tensor
     coarse: Tensor
 
-    def to(self, device: torch.device) -> Rule:
-        """Return the rule on another device."""
-        return Rule(self.nodes.to(device), self.weights.to(device), self.coarse.to(device))
-
 
 @functools.lru_cache(maxsize=64)
-def rule(m: int) -> Rule:
+def rule(m: int, device: torch.device | None = None) -> Rule:
     """Return the Gauss-Legendre rule with `m` nodes in the rule of Kronrod.
 
     The smaller one is exact up to degree 2m - 1, the larger one up to 3m + 1 [1]_. The nodes that
@@ -311,4 +294,4 @@ def rule(m: int) -> Rule:
     larger = np.linalg.solve(legendre.legvander(nodes, 2 * m).T, integral)
     smaller = np.zeros(2 * m + 1)
     smaller[1::2] = weights
-    return Rule(*(torch.as_tensor(array) for array in (nodes, larger, smaller)))
+    return Rule(*(torch.as_tensor(array, device=device) for array in (nodes, larger, smaller)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -103,6 +104,18 @@ class Metric:
 
 _REGISTERED: list[Metric] = []
 Asked = Callable[["Case"], Score]
+Part = TypeVar("Part")
+
+
+class MissingPartError(RuntimeError):
+    """A metric asked for what its case does not hold."""
+
+
+def given(part: Part | None) -> Part:
+    """Return a part of a case that a metric cannot do without: where it is None, that is NaN."""
+    if part is None:
+        raise MissingPartError("a metric that needs a part must be marked so")
+    return part
 
 
 def metric(
@@ -116,14 +129,21 @@ def metric(
     """Register a function as a metric; the first line of its docstring is the summary.
 
     `of` is the published function of tensors whose references are the metric's; the `name` is that
-    of the function where it is left out.
+    of the function where it is left out. It is NaN for a case that lacks a part.
     """
 
     def register(function: Asked) -> Asked:
+        @functools.wraps(function)
+        def asked(case: Case) -> Score:
+            try:
+                return function(case)
+            except MissingPartError:
+                return Score.of(torch.full_like(case.values[:, 0], math.nan))
+
         _REGISTERED.append(
             Metric(
                 name=name or function.__name__,
-                function=function,
+                function=asked,
                 direction=direction,
                 cost=cost,
                 needs=frozenset(needs),
@@ -131,7 +151,7 @@ def metric(
                 summary=headline(function),
             )
         )
-        return function
+        return asked
 
     return register
 
@@ -147,8 +167,9 @@ def metrics_in(*modules: ModuleType) -> dict[str, Metric]:
 class Case:
     """Evaluation context of a metric: an attribution and its model; what is missing is None.
 
-    Every metric draws from a copy of `generator`, by default of one with seed 0, and so does not
-    depend on which others are asked for.
+    What would follow from what is missing raises `MissingPartError`. Every metric draws from a copy
+    of `generator`, by default of one with seed 0, and so does not depend on which others are asked
+    for.
     """
 
     attribution: Attribution
@@ -169,27 +190,28 @@ class Case:
         return self.attribution.values.detach().double()
 
     @cached_property
-    def exact_values(self) -> Tensor | None:
-        """The exact values in float64; None without them, or when their columns differ."""
-        if self.exact is None or self.exact.features != self.attribution.features:
-            return None
-        return self.exact.values.detach().double()
+    def exact_values(self) -> Tensor:
+        """The exact values in float64, of the same columns."""
+        exact = given(self.exact)
+        if exact.features != self.attribution.features:
+            raise MissingPartError("exact values of other columns")
+        return exact.values.detach().double()
 
     @cached_property
-    def x(self) -> Tensor | None:
-        """The samples in float64; None when the columns of the values are no features."""
-        found = self.attribution.x
-        return None if found is None else found.detach().double()
+    def x(self) -> Tensor:
+        """The samples in float64; there are none when the columns of the values are no features."""
+        return given(self.attribution.x).detach().double()
 
     @cached_property
-    def rows(self) -> Tensor | None:
+    def rows(self) -> Tensor:
         """The background in float64."""
-        return None if self.background is None else self.background.detach().double()
+        return given(self.background).detach().double()
 
     @property
     def has_output(self) -> bool:
         """Whether the output can be evaluated at other points than the samples."""
-        return self.x is not None and (self.output is not None or self.model is not None)
+        known = self.output is not None or self.model is not None
+        return known and self.attribution.x is not None
 
     @property
     def slopes(self) -> bool:
@@ -208,47 +230,41 @@ class Case:
         return copied_generator(self.generator)
 
     @cached_property
-    def references(self) -> Tensor | None:
-        """Rows (rows, in) that removed features are replaced from; None when not known.
+    def references(self) -> Tensor:
+        """Rows (rows, in) that removed features are replaced from.
 
         The row that the attribution is counted from, where it names one, else at most 128 rows of
         the background. Rows outside the grid are left out; where all are, their values outside
         are brought to the end of the grid.
         """
-        baseline, x = self.attribution.baseline, self.x
-        if x is not None and baseline == ZERO:
-            return inside_rows(torch.zeros_like(x[:1]), x, self.leaves)
-        if x is None or self.rows is None:
-            return None
-        if baseline == MEAN_ROW:
-            return inside_rows(self.rows.mean(0, keepdim=True), x, self.leaves)
-        return self.replacements
+        baseline = self.attribution.baseline
+        if baseline not in (ZERO, MEAN_ROW):
+            return self.replacements
+        zero = baseline == ZERO
+        row = torch.zeros_like(self.x[:1]) if zero else self.rows.mean(0, keepdim=True)
+        return inside_rows(row, self.x, self.leaves)
 
     @cached_property
-    def replacements(self) -> Tensor | None:
+    def replacements(self) -> Tensor:
         """At most 128 background rows inside the grid, chosen as in `references`."""
-        if self.x is None or self.rows is None:
-            return None
         return some_rows(inside_rows(self.rows, self.x, self.leaves), ROWS, self.draws())
 
     @cached_property
-    def known(self) -> Tensor | None:
+    def known(self) -> Tensor:
         """Samples and `replacements`, whose spread is the unit of moves, shape (rows, in)."""
-        if self.x is None or self.replacements is None:
-            return self.x
-        return torch.cat([self.replacements, self.x])
+        return self.x if self.background is None else torch.cat([self.replacements, self.x])
 
     @cached_property
     def variance(self) -> float:
         """Variance of the output over `known`; NaN where it does not vary."""
-        if self.known is None or not self.has_output:
-            return math.nan
         found = evaluated(self.watched(), self.known)
         size = float(found.var(correction=0))
         return size if size > (NOISE * float(found.abs().max())) ** 2 else math.nan
 
     def watched(self) -> GridMonitor:
         """Return the output as a function that counts the values outside their grids."""
+        if not self.has_output:
+            raise MissingPartError("a metric that evaluates the output must be marked so")
         return GridMonitor(self)
 
 
@@ -267,11 +283,7 @@ class GridMonitor:
             y = self._run(model, x)
         elif self.case.outside is not None:
             self._count(self.case.outside(x))
-        if output is not None:
-            return output(x).double()
-        if model is None:
-            raise RuntimeError("a metric that evaluates the output must be marked so")
-        return y
+        return y if output is None else output(x).double()
 
     def _run(self, model: KAN, x: Tensor) -> Tensor:
         """Return the model's output, and count what reaches each of its layers."""
@@ -318,8 +330,3 @@ def case_for(
         method_on=method_on,
         generator=generator,
     )
-
-
-def undefined(case: Case) -> Score:
-    """Return the NaN score of a metric that is undefined for the case."""
-    return Score.of(torch.full_like(case.values[:, 0], math.nan))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from kanlens.attribution.metrics.case import Case, Score, metric, undefined
+from kanlens.attribution.metrics.case import Case, Score, given, metric
 from kanlens.attribution.metrics.rankings import ratio
 from kanlens.model.analysis import live_features
 
@@ -45,7 +45,5 @@ def sample_gap(case: Case) -> Score:
 @_lower("model")
 def dummy(case: Case) -> Score:
     """Largest |value| of a feature without a live path to the output; 0 where there is none."""
-    if case.model is None or case.x is None:
-        return undefined(case)
-    live = live_features(case.model, case.target).to(case.values.device)
+    live = live_features(given(case.model), case.target).to(case.x.device)
     return Score.of(case.values.abs().masked_fill(live, 0.0).amax(1), "maximum")

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, Score, metric, undefined
+from kanlens.attribution.metrics.case import Case, Score, metric
 from kanlens.attribution.metrics.points import Function, slices, without
 from kanlens.attribution.metrics.rankings import order_by_size
 
@@ -89,10 +89,7 @@ def lerf(case: Case) -> Score:
 
 
 def _scored(case: Case, order: Tensor, area: Function, *, insert: bool = False) -> Score:
-    x, references = case.x, case.references
-    if not case.has_output or x is None or references is None:
-        return undefined(case)
-    output = case.watched()
+    x, references, output = case.x, case.references, case.watched()
     parts = [
         area(removal_curve(output, x[part], order[part], references, insert=insert))
         for part in slices(len(x), x.shape[1] ** 2)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, Score, metric, undefined
+from kanlens.attribution.metrics.case import Case, Score, metric
 from kanlens.attribution.metrics.rankings import (
     cleaned,
     correlation,
@@ -57,8 +56,6 @@ def pairwise_rank_agreement(values: Tensor, exact: Tensor) -> Tensor:
 def shapley_error(case: Case) -> Score:
     """Sum of the L1 distances from the exact Shapley values over the sum of their L1 norms."""
     exact = case.exact_values
-    if exact is None:
-        return undefined(case)
     value = float(ratio((case.values - exact).abs().sum(), exact.abs().sum()))
     return Score(rows=relative_l1(case.values, exact), value=value, aggregate="ratio of sums")
 
@@ -66,55 +63,47 @@ def shapley_error(case: Case) -> Score:
 @_higher()
 def shapley_rank(case: Case) -> Score:
     """Spearman's correlation with the exact Shapley values over the features, mean over samples."""
-    exact = case.exact_values
-    if exact is None:
-        return undefined(case)
-    rows = spearman(cleaned(case.values), cleaned(exact))
-    return Score(rows=rows, value=rank_agreement(cleaned(case.values), cleaned(exact)))
+    values, exact = cleaned(case.values), cleaned(case.exact_values)
+    return Score(rows=spearman(values, exact), value=rank_agreement(values, exact))
 
 
 @_higher()
 def shapley_sign(case: Case) -> Score:
     """Share of features with the sign of the exact value."""
-    return _compared(case, sign_match)
+    return Score.of(sign_match(case.values, case.exact_values))
 
 
 @_agreeing()
 def feature_agreement(case: Case) -> Score:
     """FA, feature agreement: overlap of the top k, area over k up to a quarter."""
-    return _compared(case, top_agreement)
+    return Score.of(top_agreement(case.values, case.exact_values))
 
 
 @_agreeing()
 def sign_agreement(case: Case) -> Score:
     """SA, sign agreement: overlap of the top k with the same sign."""
-    return _compared(case, partial(top_agreement, sign=True))
+    return Score.of(top_agreement(case.values, case.exact_values, sign=True))
 
 
 @_agreeing(name="rank_agreement")
 def same_rank_agreement(case: Case) -> Score:
     """RA, rank agreement: share of the top k at the same rank."""
-    return _compared(case, partial(top_agreement, rank=True))
+    return Score.of(top_agreement(case.values, case.exact_values, rank=True))
 
 
 @_agreeing()
 def signed_rank_agreement(case: Case) -> Score:
     """SRA, signed rank agreement: share of the top k at the same rank and sign."""
-    return _compared(case, partial(top_agreement, rank=True, sign=True))
+    return Score.of(top_agreement(case.values, case.exact_values, rank=True, sign=True))
 
 
 @_agreeing(name="rank_correlation")
 def size_rank_correlation(case: Case) -> Score:
     """RC, rank correlation: of the dense ranks of |value| with the exact ones."""
-    return _compared(case, rank_correlation)
+    return Score.of(rank_correlation(case.values, case.exact_values))
 
 
 @_agreeing(name="pairwise_rank_agreement")
 def pairs_in_order(case: Case) -> Score:
     """PRA, pairwise rank agreement: share of pairs in the exact order of |value|."""
-    return undefined(case) if case.values.shape[1] < 2 else _compared(case, pairwise_rank_agreement)
-
-
-def _compared(case: Case, agreement: Callable[[Tensor, Tensor], Tensor]) -> Score:
-    exact = case.exact_values
-    return undefined(case) if exact is None else Score.of(agreement(case.values, exact))
+    return Score.of(pairwise_rank_agreement(case.values, case.exact_values))

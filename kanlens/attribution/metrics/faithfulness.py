@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, Score, metric, undefined
+from kanlens.attribution.metrics.case import Case, MissingPartError, Score, metric
 from kanlens.attribution.metrics.points import (
     Function,
     displaced,
@@ -166,12 +166,9 @@ def faithfulness_correlation(case: Case) -> Score:
 
 
 def _correlated(case: Case, sizes: list[int], draws: int) -> Score:
-    x, references = case.x, case.references
-    if not case.has_output or x is None or references is None:
-        return undefined(case)
+    x, references, values = case.x, case.references, _shares(case)
     generator, output = case.draws(), case.watched()
     masks = [subsets(x.shape[1], size, draws, generator).to(x.device) for size in sizes]
-    values = _shares(case, x, references)
     parts = [subset_correlation(output, x, values, mask, references) for mask in masks]
     return Score.of(torch.stack(parts).nanmean(0), offgrid=output.share)
 
@@ -192,15 +189,12 @@ def removal_error_scaled(case: Case) -> Score:
 
 
 def _removed(case: Case, *, scaled: bool) -> Score:
-    x, references = case.x, case.references
-    if not case.has_output or x is None or references is None:
-        return undefined(case)
     if "removals" not in case.kept:  # the same for both metrics
-        output, masks = case.watched(), removal_masks(case, x)
-        change = removal_changes(output, x, masks, references)
+        output, masks = case.watched(), removal_masks(case, case.x)
+        change = removal_changes(output, case.x, masks, case.references)
         case.kept["removals"] = (masks, change, output.share)
     masks, change, offgrid = case.kept["removals"]
-    expected = _shares(case, x, references) @ masks.to(x).mT
+    expected = _shares(case) @ masks.to(case.x).mT
     error = fitted_error(expected, change, scaled=scaled, dim=1)
     return Score.of(error / case.variance, offgrid=offgrid)
 
@@ -222,11 +216,9 @@ def removal_masks(case: Case, x: Tensor) -> Tensor:
 @_infidelity(cost="100 evaluations a sample", name="infidelity_noise")
 def noise_error(case: Case) -> Score:
     """Infidelity to noise of a tenth of each range, in variances of the output; the median."""
-    x, references, move = case.x, case.references, noise(case)
-    if not case.has_output or x is None or references is None or move is None:
-        return undefined(case)
-    values, output = case.values, case.watched()
-    reference = None if case.slopes else references.mean(0)
+    x, values, move, output = case.x, case.values, noise(case), case.watched()
+    counted = case.references.mean(0)
+    reference = None if case.slopes else counted
     parts = [
         infidelity(output, x[part], values[part], move(x[part]), reference=reference)
         for part in slices(len(x), MOVES * x.shape[1])
@@ -234,29 +226,22 @@ def noise_error(case: Case) -> Score:
     return Score.of(torch.cat(parts) / case.variance, "median", offgrid=output.share)
 
 
-def _shares(case: Case, x: Tensor, references: Tensor) -> Tensor:
+def _shares(case: Case) -> Tensor:
     """Return the values as shares of the change; slopes are multiplied by the distance."""
-    return case.values * (x - references.mean(0)) if case.slopes else case.values
+    return case.values * (case.x - case.references.mean(0)) if case.slopes else case.values
 
 
-def noise(case: Case) -> Mover | None:
-    """Return what moves samples (batch, in) by a tenth of each range, to (draws, batch, in).
-
-    None where nothing can move.
-    """
-    if case.known is None:
-        return None
+def noise(case: Case) -> Mover:
+    """Return what moves samples (batch, in) by a tenth of each range, to (draws, batch, in)."""
     width = case.known.amax(0) - case.known.amin(0)
     if not bool((width > 0).any()):
-        return None
+        raise MissingPartError("nothing can move")
     generator = case.draws()  # one for all parts of the samples
     return lambda x: displaced(x, STRENGTH * width, MOVES, generator, outside=case.leaves)
 
 
-def _background(case: Case) -> Mover | None:
+def _background(case: Case) -> Mover:
     """Return what puts background rows in place of samples (batch, in), to (rows, batch, in)."""
-    if case.replacements is None:
-        return None
     rows = some_rows(case.replacements, MOVES, case.draws())
     return lambda x: rows[:, None].expand(-1, *x.shape)
 
@@ -288,10 +273,8 @@ def pgu_background(case: Case) -> Score:
     return _gap(case, _background(case), important=False)
 
 
-def _gap(case: Case, move: Mover | None, *, important: bool) -> Score:
+def _gap(case: Case, move: Mover, *, important: bool) -> Score:
     x, values, output = case.x, case.values, case.watched()
-    if move is None or x is None or not case.has_output:
-        return undefined(case)
     parts = [
         prediction_gap(output, x[part], values[part], move(x[part]), important=important)
         for part in slices(len(x), MOVES * x.shape[1])

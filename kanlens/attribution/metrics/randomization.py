@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kanlens.attribution.metrics.case import Case, MethodOn, Score, metric, undefined
+from kanlens.attribution.metrics.case import Case, MethodOn, Score, given, metric
 from kanlens.attribution.metrics.points import normal
 from kanlens.attribution.metrics.rankings import cleaned, spearman, top_agreement
 from kanlens.attribution.result import Attribution
@@ -54,9 +54,8 @@ def parameter_randomization(
 )
 def mprt(case: Case) -> Score:
     """Rank correlation with the values of models whose layers are drawn anew, mean over layers."""
-    if case.method_on is None or case.model is None or case.x is None:
-        return undefined(case)
-    found = parameter_randomization(case.method_on, case.model, case.x, case.values, case.draws())
+    method_on, model, x = given(case.method_on), given(case.model), case.x
+    found = parameter_randomization(method_on, model, x, case.values, case.draws())
     return Score.of(found.nanmean(0))
 
 

@@ -9,7 +9,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, Method, Score, metric, undefined
+from kanlens.attribution.metrics.case import (
+    Case,
+    Method,
+    MissingPartError,
+    Score,
+    given,
+    metric,
+)
 from kanlens.attribution.metrics.points import displaced, evaluated, normal, uniform
 
 NEIGHBOURS = 8  # of each sample
@@ -18,7 +25,7 @@ NEAR = 1e-3  # standard deviation of neighbours in `ris`, `ros` and `rrs`, in th
 FLOOR = 1e-3  # of a size or deviation: smaller numbers count as this in relative changes
 LEAST = 1e-6  # least relative change that an attribution's change is divided by
 
-View = Callable[[Case, Tensor], "Tensor | None"]
+View = Callable[[Case, Tensor], Tensor]
 
 
 def max_sensitivity(method: Method, x: Tensor, values: Tensor, moved: Tensor) -> Tensor:
@@ -97,9 +104,7 @@ def relative_stability(
 def sensitivity_max(case: Case) -> Score:
     """Largest relative change of the values in a box of a tenth of a deviation."""
     moved = _moved(case, RADIUS, uniform)
-    if moved is None or case.x is None or case.method is None:
-        return undefined(case)
-    rows = max_sensitivity(case.method, case.x, case.values, moved)
+    rows = max_sensitivity(given(case.method), case.x, case.values, moved)
     return Score.of(rows, offgrid=_offgrid(case, moved))
 
 
@@ -149,65 +154,52 @@ def rrs_max(case: Case) -> Score:
     return _stability(case, _hidden, worst=True)
 
 
-def _inputs(case: Case, x: Tensor) -> Tensor | None:
+def _inputs(case: Case, x: Tensor) -> Tensor:
     return x
 
 
-def _outputs(case: Case, x: Tensor) -> Tensor | None:
+def _outputs(case: Case, x: Tensor) -> Tensor:
     return evaluated(case.watched(), x)[..., None]
 
 
-def _hidden(case: Case, x: Tensor) -> Tensor | None:
-    model = case.model
-    return None if model is None else model.through(0, model.scale_inputs(x))
+@torch.no_grad()
+def _hidden(case: Case, x: Tensor) -> Tensor:
+    model = given(case.model)
+    return model.through(0, model.scale_inputs(x))
 
 
 def _stability(case: Case, view: View, *, worst: bool = False) -> Score:
     """Score `relative_stability` over neighbours: the median, or the largest."""
-    known = None if case.known is None or not case.has_output else _seen(case, view, case.known)
-    found = None if known is None else neighbours(case)
-    if case.x is None or known is None or found is None:
-        return undefined(case)
-    moved, values, offgrid = found
-    seen, moved_seen = _seen(case, view, case.x), _seen(case, view, moved)
-    if seen is None or moved_seen is None:
-        return undefined(case)
+    if not case.has_output:
+        raise MissingPartError("points at which the output is not known")
+    known, x = view(case, case.known), case.x
+    moved, values, offgrid = neighbours(case)
     floor = FLOOR * known.std(0, correction=0)
+    seen, moved_seen = view(case, x), view(case, moved)
     ratios = relative_stability(case.values, values, seen, moved_seen, floor)  # (draws, batch)
     rows = ratios.amax(0) if worst else ratios.quantile(0.5, dim=0)
     return Score.of(rows, "maximum" if worst else "median", offgrid=offgrid)
 
 
-@torch.no_grad()
-def _seen(case: Case, view: View, x: Tensor) -> Tensor | None:
-    return view(case, x)
-
-
 def _moved(
     case: Case, size: float, law: Callable[[tuple[int, ...], torch.Generator], Tensor]
-) -> Tensor | None:
-    """Return neighbours of the samples, shape (draws, batch, in); None where nothing can move."""
-    if case.x is None or case.known is None:
-        return None
+) -> Tensor:
+    """Return neighbours of the samples, shape (draws, batch, in)."""
     scale = size * case.known.std(0, correction=0)
     if not bool((scale > 0).any()):
-        return None
+        raise MissingPartError("nothing can move")
     return displaced(case.x, scale, NEIGHBOURS, case.draws(), outside=case.leaves, law=law)
 
 
-def neighbours(case: Case) -> tuple[Tensor, Tensor, float] | None:
+def neighbours(case: Case) -> tuple[Tensor, Tensor, float]:
     """Return near neighbours of the samples, their attribution, and the share outside the grids.
 
-    Made once for a case; None without a method, or where nothing can move.
+    Made once for a case.
     """
-    if case.method is None:
-        return None
     if "neighbours" not in case.kept:
-        moved = _moved(case, NEAR, normal)
-        if moved is not None:
-            values = attributed(case.method, moved)
-            case.kept["neighbours"] = (moved, values, _offgrid(case, moved))
-    return case.kept.get("neighbours")
+        method, moved = given(case.method), _moved(case, NEAR, normal)
+        case.kept["neighbours"] = (moved, attributed(method, moved), _offgrid(case, moved))
+    return case.kept["neighbours"]
 
 
 def _offgrid(case: Case, points: Tensor) -> float:

@@ -9,7 +9,7 @@ the best coefficients, by linear programming, were worth only 1.1 to 1.6 times a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -212,10 +212,5 @@ def _trimmed(series: CosineSeries, tolerance: float) -> CosineSeries:
     count = int(np.searchsorted(left, room, side="right"))
     if not count:
         return series
-    return CosineSeries(
-        low=series.low,
-        high=series.high,
-        polynomial=series.polynomial,
-        cosines=series.cosines[: len(series.cosines) - count],
-        error=series.error + float(left[count - 1]),
-    )
+    kept, error = series.cosines[: len(series.cosines) - count], float(left[count - 1])
+    return replace(series, cosines=kept, error=series.error + error)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.polynomial.polynomial import polyval
 
 from kanlens.checks import message
 from kanlens.errors import MethodError
@@ -153,10 +154,7 @@ def _jumps(spline: Any) -> tuple[Array, Array]:
     widths, rows = np.diff(spline.x)[:-1], []
     for order in range(3):
         powers = spline.derivative(order).c if order else spline.c
-        before = np.zeros(len(widths))
-        for row in powers[:, :-1]:
-            before = before * widths + row
-        rows.append(powers[-1, 1:] - before)
+        rows.append(powers[-1, 1:] - polyval(widths, powers[::-1, :-1], tensor=False))
     return spline.x[1:-1], np.array(rows)
 
 
@@ -169,18 +167,10 @@ def _widths(spline: Any, low: float, high: float) -> tuple[Array, Array, Array]:
     return begin, end, np.where(end > begin, extent, 0.0)
 
 
-def _sizes(powers: Array, extent: Array) -> Array:
-    """Bound polynomials (power, piece), the highest power first, by the sizes of their terms."""
-    total = np.zeros(powers.shape[1])
-    for row in np.abs(powers):
-        total = total * extent + row
-    return total
-
-
 def _third(spline: Any, low: float, high: float, cells: int) -> Array:
     """Bound the third derivative of a PPoly in each cell, shape (cell,)."""
     begin, end, extent = _widths(spline, low, high)
-    sizes = _sizes(spline.derivative(3).c, extent)
+    sizes = polyval(extent, np.abs(spline.derivative(3).c[::-1]), tensor=False)
     first, _ = _cells_of((begin - low) / (high - low), cells)
     _, last = _cells_of((end - low) / (high - low), cells)
     most = np.zeros(cells)
@@ -193,7 +183,7 @@ def _third(spline: Any, low: float, high: float, cells: int) -> Array:
 def _terms(spline: Any, low: float, high: float) -> float:
     """Return the size of the terms that a PPoly's values are summed from."""
     _, _, extent = _widths(spline, low, high)
-    return float(_sizes(spline.c, extent).max())
+    return float(polyval(extent, np.abs(spline.c[::-1]), tensor=False).max())
 
 
 def _of_function(edge: FunctionEdge, low: float, high: float, cells: int) -> Samples:

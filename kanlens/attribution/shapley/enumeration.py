@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.games import Game, Solution
-from kanlens.model.analysis import BUDGET
+from kanlens.model.analysis import BUDGET, widest
 from kanlens.model.kernels.coalitions import coalition_worths
 
 STEP = 2**28  # functions evaluated between two moves of the bar
@@ -41,9 +41,8 @@ def enumerated(
     values = value_weights(n).to(game.x)
     both = pair_weights(n).to(game.x) if interactions else None
     found, shared = [], []
-    sides = _Sides(game)
     for part in torch.arange(len(game.x)).split(_samples_at_once(game)):
-        worths = sides.worths(part)
+        worths = _worths(game, part)
         worths -= worths[:, :1].clone()  # of nobody; the weights add up to 0
         found.append(worths @ values)
         if both is not None:
@@ -116,38 +115,31 @@ def pair_weights(n: int) -> Tensor:
     return (found * apart).flatten(1)
 
 
-class _Sides:
-    """The first layer's sums in the background rows, and the step of each player from there."""
+def _worths(game: Game, part: Tensor) -> Tensor:
+    """Return v(S) of some samples up to a constant, shape (batch, coalition)."""
+    ours, model = game.shares(game.x[part]), game.model
+    if len(model.layers) == 2 and model.nodes[1].additive and not model.nodes[0].normalized:
+        sides = ours, game.row_shares, game.row_sums
+        found = coalition_worths(*sides, model.nodes[0], model.layers[1])
+        if found is not None:
+            scale = model.nodes[1].scale if model.nodes[1].scaled else 1.0
+            return found * scale * model.output_scale
+    return _in_torch(game, ours)
 
-    def __init__(self, game: Game) -> None:
-        self.game = game
-        self.theirs = game.shares(game.rows)  # (rows, sub, player)
-        self.start = self.theirs.sum(2) + game.model.layers[0].bias  # (rows, sub)
 
-    def worths(self, part: Tensor) -> Tensor:
-        """Return v(S) of some samples up to a constant, shape (batch, coalition)."""
-        ours, model = self.game.shares(self.game.x[part]), self.game.model
-        if len(model.layers) == 2 and not model.nodes[1].grouping.arities:
-            found = coalition_worths(ours, self.theirs, self.start, model.nodes[0], model.layers[1])
-            if found is not None:
-                scale = model.nodes[1].scale if model.nodes[1].scaled else 1.0
-                return found * scale * model.output_scale
-        return self._in_torch(ours)
-
-    def _in_torch(self, ours: Tensor) -> Tensor:
-        """Return v(S) by running what comes after the first layer, for any network."""
-        model, n = self.game.model, self.game.size
-        widest = max(max(layer.in_features, layer.out_features) for layer in model.layers)
-        at_once = max(1, BUDGET // (16 * widest))  # 16: bases of one input
-        low = min(n, at_once.bit_length() - 1)  # players taken together
-        worth = ours.new_zeros(len(ours), 2 ** (n - low), 2**low)
-        for here, there in pairs(len(ours), len(self.theirs), at_once >> low):
-            steps = ours[here, None] - self.theirs[there]  # (batch, rows, sub, player)
-            for block, others in enumerate(_bits(n - low).to(ours)):
-                start = self.start[there] + steps[..., low:] @ others  # (batch, rows, sub)
-                sums = _subset_sums(start, steps[..., :low])
-                worth[here, block] += self.game.outputs(sums).sum(1) / len(self.theirs)
-        return worth.flatten(1)
+def _in_torch(game: Game, ours: Tensor) -> Tensor:
+    """Return v(S) by running what comes after the first layer, for any network."""
+    n, theirs = game.size, game.row_shares
+    at_once = max(1, BUDGET // (16 * widest(game.model)))  # 16: bases of one input
+    low = min(n, at_once.bit_length() - 1)  # players taken together
+    worth = ours.new_zeros(len(ours), 2 ** (n - low), 2**low)
+    for here, there in pairs(len(ours), len(theirs), at_once >> low):
+        steps = ours[here, None] - theirs[there]  # (batch, rows, sub, player)
+        for block, others in enumerate(_bits(n - low).to(ours)):
+            start = game.row_sums[there] + steps[..., low:] @ others  # (batch, rows, sub)
+            sums = _subset_sums(start, steps[..., :low])
+            worth[here, block] += game.outputs(sums).sum(1) / len(theirs)
+    return worth.flatten(1)
 
 
 def _subset_sums(start: Tensor, steps: Tensor) -> Tensor:

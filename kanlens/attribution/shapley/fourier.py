@@ -101,8 +101,7 @@ def expand(game: Game, *, tolerance: float) -> Expansion:
     """
     model = game.model
     nodes, last = model.nodes
-    ours, theirs = game.shares(game.x), game.shares(game.rows)
-    start = theirs.sum(2) + model.layers[0].bias  # (rows, node)
+    ours, theirs, start = game.shares(game.x), game.row_shares, game.row_sums
     if nodes.scaled:
         ours, theirs = ours * nodes.scale[:, None], theirs * nodes.scale[:, None]
         start = start * nodes.scale + nodes.shift

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.attribution.problem import Problem
+from kanlens.attribution.result import membership
 from kanlens.data.schema import default_schema
 from kanlens.model.analysis import BUDGET, nonzero_edges, reaching
 from kanlens.model.network import KAN
-from kanlens.model.products import Grouping, Nodes
 
 LIMIT = 14  # players of a game whose coalitions are enumerated: 2**14
 
@@ -60,6 +60,11 @@ class Game:
         """The shares of the background, shape (rows, sub, player)."""
         return self.shares(self.rows)
 
+    @cached_property
+    def row_sums(self) -> Tensor:
+        """The first layer's sums in the background, shape (rows, sub)."""
+        return self.row_shares.sum(2) + self.model.layers[0].bias
+
     def outputs(self, sums: Tensor) -> Tensor:
         """Return the part from the sums (..., sub) of the first layer, shape (...)."""
         hidden = self.model.run(self.model.nodes[0](sums.flatten(0, -2)), start=1)
@@ -68,8 +73,7 @@ class Game:
     @property
     def additive_nodes(self) -> bool:
         """Whether the part is a sum of functions of nodes that are sums: two layers, no product."""
-        plain = all(not nodes.grouping.arities for nodes in self.model.nodes)
-        return plain and len(self.model.layers) == 2
+        return all(nodes.additive for nodes in self.model.nodes) and len(self.model.layers) == 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,11 +92,7 @@ def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tens
     schema = problem.model.schema
     if not by_column:
         return schema.feature_names, torch.eye(len(schema.features)).to(problem.x)
-    owners = [item.column for item in schema.features]
-    names = tuple(dict.fromkeys(owners))
-    index = torch.tensor([names.index(name) for name in owners], device=problem.x.device)
-    member = index[:, None] == torch.arange(len(names), device=problem.x.device)
-    return names, member.to(problem.x.dtype)
+    return membership([item.column for item in schema.features], problem.x)
 
 
 def games(problem: Problem, member: Tensor) -> list[Game]:
@@ -151,7 +151,7 @@ class _GameDecomposition:
     @cached_property
     def splits(self) -> bool:
         """Whether the output is a sum over the inputs of the last layer."""
-        return self.problem.target < self.problem.model.nodes[-1].grouping.sums
+        return self.problem.target < self.problem.model.nodes[-1].apart
 
     @cached_property
     def changing(self) -> Tensor:
@@ -176,8 +176,9 @@ class _GameDecomposition:
         last = len(self.live) - 1
         leads = torch.diag(self.live[last][self.reached[last]].any(0))  # (unit, node)
         for index in range(last - 1, -1, -1):
-            owner = self.problem.model.nodes[index].owner
-            to = (leads[:, owner] & self.reached[index]).double()  # (unit, out)
+            linked = self.problem.model.nodes[index].linked
+            leads = (leads.double() @ linked.double()) > 0  # (unit, out)
+            to = (leads & self.reached[index]).double()
             edges = self.changing if index == 0 else self.live[index]
             leads = (to @ edges.double()) > 0  # (unit, in)
         return leads
@@ -223,12 +224,17 @@ class _GameDecomposition:
     def _kept(self, units: Sequence[int]) -> list[tuple[list[int], list[int]]]:
         """Return outputs and inputs of every layer that units need; of the first, all inputs.
 
-        A product needs all its factors, those without live edges too: they may be constants.
+        A product needs all its factors, those without live edges too: they may be constants. So do
+        nodes that are normalized together.
         """
-        last, nodes, kept = len(self.live) - 1, [self.problem.target], []
+        last, nodes = len(self.live) - 1, [self.problem.target]
+        kept: list[tuple[list[int], list[int]]] = []
         for index in range(last, -1, -1):
-            grouping = self.problem.model.nodes[index].grouping
-            outs = [sub for node in nodes for sub in grouping.members(node)]
+            given = self.problem.model.nodes[index]
+            nodes = given.together(nodes)
+            if kept:
+                kept[-1] = (kept[-1][0], nodes)
+            outs = [sub for node in nodes for sub in given.grouping.members(node)]
             if index == 0:
                 nodes = list(range(self.live[0].shape[1]))
             elif index == last and self.splits:
@@ -252,8 +258,8 @@ class _GameDecomposition:
             start.bias.data += self._constants(features)[first]
         layers: list[nn.Module] = [start]
         layers += [model.layers[k + 1].select(outs, ins) for k, (outs, ins) in enumerate(others)]
-        ends = [ins for _, ins in others] + [[problem.target]]
-        nodes = [_select(given, kept) for given, kept in zip(model.nodes, ends, strict=True)]
+        ends = [ins for _, ins in others] + [model.nodes[-1].together([problem.target])]
+        nodes = [given.select(kept) for given, kept in zip(model.nodes, ends, strict=True)]
         cut = KAN.from_layers(layers, default_schema(len(features), 1), nodes=nodes)
         for name in ("input_shift", "input_scale", "input_low", "input_high"):
             getattr(cut, name).copy_(getattr(model, name)[features])
@@ -267,15 +273,3 @@ class _GameDecomposition:
         edges = layer.edge_values(problem.model.scale_inputs(problem.x[:1]))[0].clone()
         edges[:, features] = 0.0
         return edges.sum(1)
-
-
-def _select(nodes: Nodes, kept: Sequence[int]) -> Nodes:
-    """Return the nodes of a layer at some places, in their order."""
-    sums = nodes.grouping.sums
-    arities = tuple(nodes.grouping.arities[k - sums] for k in kept if k >= sums)
-    small = Nodes(Grouping(sum(k < sums for k in kept), arities), scaled=nodes.scaled)
-    if nodes.scaled:
-        small.to(nodes.scale)
-        small.scale.copy_(nodes.scale[list(kept)])
-        small.shift.copy_(nodes.shift[list(kept)])
-    return small

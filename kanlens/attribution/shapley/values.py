@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from kanlens.progress import progress_bar
 
 Groups = Literal["features", "columns"]
 Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
+Solved: TypeAlias = tuple[Game, Solution, str]  # and how, in a few words
 ALGORITHMS = ("auto", "enumeration", "fourier", "sampling")
 BOUND, STANDARD_ERROR = 1e-6, 1e-2  # of the range of the output, unless others are asked for
 PATIENCE = 300.0  # seconds of work for one game, beyond which "auto" samples it
@@ -40,15 +41,6 @@ class SolverOptions:
     tolerance: float | None = None
     deadline: Deadline = NEVER
     interactions: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SolvedGame:
-    """A game, its solution, and how that was found, in a few words."""
-
-    game: Game
-    solution: Solution
-    how: str
 
 
 @method(exact=True, complete=True)
@@ -195,29 +187,27 @@ def _not_finite(bad: Tensor, reference: float) -> MethodError:
     return MethodError(message("attribute", expected, got, advice))
 
 
-def _sum(problem: Problem, member: Tensor, solved: Sequence[SolvedGame]) -> Solution:
+def _sum(problem: Problem, member: Tensor, solved: Sequence[Solved]) -> Solution:
     """Return what all players get in all games; those in no game get exactly 0."""
     found: dict[str, Tensor] = {"values": member.new_zeros(len(problem.x), member.shape[1])}
-    for one in solved:
-        who, part = one.game.players, one.solution
+    for game, part, _ in solved:
+        who = game.players
         parts = {"values": part.values, "bound": part.bound, "pairs": part.pairs}
         parts["variance"] = None if part.standard_error is None else part.standard_error**2
         for name, values in parts.items():
             if values is None:
                 continue
-            if name not in found:
-                found[name] = member.new_zeros(
-                    *[len(values)] + [member.shape[1]] * (values.dim() - 1)
-                )
+            shape = (len(values), *member.shape[1:] * (values.dim() - 1))
+            total = found.setdefault(name, member.new_zeros(shape))
             place = (slice(None), who[:, None], who) if values.dim() == 3 else (slice(None), who)
-            found[name][place] += values
+            total[place] += values
     variance = found.get("variance")
     return Solution(
         values=found["values"],
         pairs=found.get("pairs"),
         bound=found.get("bound"),
         standard_error=None if variance is None else variance.sqrt(),
-        evaluations=sum(one.solution.evaluations for one in solved),
+        evaluations=sum(part.evaluations for _, part, _ in solved),
     )
 
 
@@ -231,9 +221,9 @@ def _with_main_effects(total: Solution) -> Tensor:
     return total.pairs + (total.values - total.pairs.sum(2) / 2).diag_embed()
 
 
-def _remark(solved: Sequence[SolvedGame], groups: Groups) -> str:
+def _remark(solved: Sequence[Solved], groups: Groups) -> str:
     """Say which games were solved, and how."""
-    counts = Counter((one.how, one.game.size) for one in solved)
+    counts = Counter((how, game.size) for game, _, how in solved)
     said = [
         f"{count} game{'s' * (count > 1)} of {size} {groups if size > 1 else groups[:-1]} {how}"
         for (how, size), count in counts.items()
@@ -241,7 +231,7 @@ def _remark(solved: Sequence[SolvedGame], groups: Groups) -> str:
     return ", ".join(said) or f"no {groups[:-1]} can change the output"
 
 
-def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[SolvedGame]:
+def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[Solved]:
     """Solve all games of an output; those that are sampled come last."""
     unit = _range(problem)
     plans = [(game, _plan(game, solver, unit, share=len(cut))) for game in cut]
@@ -315,17 +305,17 @@ def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Exp
 
 def _exact(
     game: Game, plan: str | Expansion, solver: SolverOptions, advance: Callable[[int], None]
-) -> SolvedGame:
+) -> Solved:
     """Solve a game without drawing anything."""
     options: dict[str, Any] = {"interactions": solver.interactions, "advance": advance}
     if isinstance(plan, Expansion):
-        return SolvedGame(game=game, solution=plan.solve(**options), how="in cosines")
-    return SolvedGame(game=game, solution=enumeration.enumerated(game, **options), how="enumerated")
+        return game, plan.solve(**options), "in cosines"
+    return game, enumeration.enumerated(game, **options), "enumerated"
 
 
 def _sampled(
     problem: Problem, game: Game, tolerance: float, deadline: Deadline, stop: Interruption
-) -> SolvedGame:
+) -> Solved:
     drawn = sampled(
         game,
         tolerance=tolerance,
@@ -335,8 +325,7 @@ def _sampled(
         stop=stop,
     )
     why = "" if drawn.stopped == "tolerance" else f", stopped by {drawn.stopped}"
-    how = f"sampled in {drawn.permutations} orders{why}"
-    return SolvedGame(game=game, solution=drawn, how=how)
+    return game, drawn, f"sampled in {drawn.permutations} orders{why}"
 
 
 def _check_nodes(game: Game) -> None:

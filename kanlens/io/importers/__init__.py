@@ -1,6 +1,6 @@
 """Models of other libraries: recognized by their tensors, rebuilt as a KAN.
 
-One file per library, each with an `Importer`, listed in `IMPORTERS`.
+One file per library, each with layouts, listed in `IMPORTERS`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,13 +23,13 @@ from kanlens.encoding import adopt_data
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError
 from kanlens.files import read_frame
 from kanlens.io.checkpoint import FORMAT, check_sound, load
-from kanlens.io.importers import polynomials, pykan, series, splines
+from kanlens.io.importers import jax_kan, polynomials, pykan, series, splines
 from kanlens.io.importers.containers import located
-from kanlens.io.importers.efficient_kan import EFFICIENT_KAN
-from kanlens.io.importers.layouts import importer, join, stem_of
+from kanlens.io.importers.inert import attribute
+from kanlens.io.importers.layouts import Layout, join, names_below, stem_of
 from kanlens.io.importers.live import check_live
 from kanlens.io.importers.settings import CALL, ImportOptions
-from kanlens.io.importers.source import Importer, Source, sources
+from kanlens.io.importers.source import Source, sources
 from kanlens.io.tensor_files import check_file, first_bytes, printable, read_metadata
 from kanlens.model.acceptance import HasNetwork, held_network
 from kanlens.model.network import KAN
@@ -38,9 +39,8 @@ if TYPE_CHECKING:
 
     TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame
 
-IMPORTERS: tuple[Importer, ...] = (
-    *map(importer, (*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *splines.LAYOUTS)),
-    EFFICIENT_KAN,
+IMPORTERS = (
+    *(*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *jax_kan.LAYOUTS, *splines.LAYOUTS),
 )
 """Libraries that are recognized, the more special layouts first."""
 
@@ -69,9 +69,10 @@ def import_model(
     ----------
     source : str or path, nn.Module, or mapping
         A file of ``torch.save``, be it of a state dict, of a module or of Lightning; a .safetensors
-        file; one of pykan's three files, or what their names begin with; a trained module; a state
-        dict. Dicts around a state dict are looked through, and any prefix of its names is fine. A
-        kanlens checkpoint is loaded; a KAN, or that of a fitted estimator, is copied.
+        file; a .keras file; one of pykan's three files, or what their names begin with; a trained
+        module, or model of jaxKAN; a state dict, or arrays in dicts. Dicts around a state dict are
+        looked through, and any prefix of its names is fine. A kanlens checkpoint is loaded; a KAN,
+        or that of a fitted estimator, is copied.
     submodule : str, optional
         The part of a larger model to import, as `list_kans` names it.
     base_activation : str, type or callable, optional
@@ -92,7 +93,8 @@ def import_model(
     **settings
         What the tensors of some libraries do not say: `spline_order`, `grid_range`, `spline_width`,
         `mult_arity`, `layer_norm`, `denominator`, `wavelet`, `polynomials`, `a`, `b`, `alpha`,
-        `beta`. What is needed and not given is asked for, with the library's default.
+        `beta`, `layers`, `layer_type`. What is needed and not given is asked for, with the
+        library's default.
 
     Returns
     -------
@@ -119,19 +121,21 @@ def import_model(
     """
     if extrapolation is not None:
         check_choice(CALL, "extrapolation", extrapolation, ["linear", "zero"])
-    known = Supervision(data=data, target=target, task=task, features=feature_names)
-    known.check()
+    _check_data(data, target, task)
     options = ImportOptions(
         base_activation=base_activation,
         extrapolation=extrapolation,
-        feature_names=None if known.tabular else feature_names,
+        feature_names=None if _is_tabular(data) else feature_names,
         output_names=output_names,
         settings=settings,
     )
     options.check()
     model = _read(held_network(CALL, source), options, submodule)
     if data is not None:
-        known.tell(model)
+        try:
+            adopt_data(model, _training_data(model, data, target, task, feature_names))
+        except KanlensError as error:
+            raise reworded(CALL, error) from error
     return model
 
 
@@ -151,18 +155,27 @@ def _read(source: Any, options: ImportOptions, part: str | None) -> KAN:
     model = _converted(importer, found, options)
     options.refuse_unused(importer.library)
     check_sound(CALL, model, InvalidValueError)
-    if isinstance(found.module, nn.Module) and options.extrapolation is None:
-        check_live(found.module, model, importer.tolerance)
+    live: Any = found.module
+    live = live if isinstance(live, nn.Module) else attribute(live, "live")
+    if live is not None and options.extrapolation is None:
+        check_live(live, model, importer.tolerance)
     return model
 
 
-def _converted(importer: Importer, found: Source, options: ImportOptions) -> KAN:
+def _converted(importer: Layout, found: Source, options: ImportOptions) -> KAN:
     """Make a KAN; what goes wrong is the tensors' fault."""
     try:
         return importer.convert(found, options)
     except KanlensError:
         raise
-    except (RuntimeError, LookupError, ArithmeticError, TypeError, MemoryError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        TypeError,
+        MemoryError,
+    ) as error:
         expected = f"tensors of {importer.library} that fit together in {found.name}"
         reason, advice = printable(str(error))[:120], "Save the model again"
         raise ShapeError(message(CALL, expected, reason, advice)) from error
@@ -221,19 +234,30 @@ def list_kans(source: Any) -> list[FoundKAN]:
     for index, one in enumerate(sources(held_network(CALL, source))):
         taken: set[str] = set()
         for known in IMPORTERS:
-            for parent, tensors in known.layers(one.state).items():
-                keys = {join(parent, name) for name in tensors}
-                name = stem_of(parent).removesuffix("layers").rstrip(".")
+            for name, keys in _networks(known, one).items():
                 if not keys & taken and (index, name) not in found:
-                    part = one.below(name) if name else one
-                    found[index, name] = _listed(name, known, part)
+                    found[index, name] = _listed(known, one, name)
                 taken |= keys
     return list(found.values())
 
 
-def _listed(name: str, known: Importer, part: Source) -> FoundKAN:
+def _networks(known: Layout, source: Source) -> dict[str, set[str]]:
+    """Return the names of networks of one library, and the tensors of their layers."""
+    found: dict[str, set[str]] = {}
+    groups = known.groups(source.state)
+    heads = Counter(parent.rpartition(".")[0] for parent in groups if stem_of(parent) == parent)
+    for parent, tensors in groups.items():
+        name, head = stem_of(parent).removesuffix("layers").rstrip("."), parent.rpartition(".")[0]
+        if stem_of(parent) == parent and heads[head] > 1 and _listed(known, source, head).widths:
+            name = head
+        found.setdefault(name, set()).update(join(parent, key) for key in tensors)
+    return found
+
+
+def _listed(known: Layout, source: Source, name: str) -> FoundKAN:
+    part = source.below(name) if name else source
     try:
-        model = _converted(known, part, ImportOptions())
+        model = _converted(known, part, ImportOptions(settings={"layers": names_below(part, "")}))
     except KanlensError as error:
         return FoundKAN(name=name, library=known.library, reason=str(error))
     return FoundKAN(name=name, library=known.library, widths=model.widths)
@@ -253,24 +277,21 @@ def _refuse_options(options: ImportOptions) -> None:
         raise InvalidValueError(message(CALL, expected, got, advice))
 
 
-def _recognized(candidates: list[Source]) -> tuple[Importer, Source]:
+def _recognized(candidates: list[Source]) -> tuple[Layout, Source]:
     """Return the one state dict that an importer knows, with that importer."""
-    found = [
-        (next(importer for importer in IMPORTERS if importer.matches(source.state)), source)
-        for source in candidates
-        if any(importer.matches(source.state) for importer in IMPORTERS)
-    ]
+    known = ([one for one in IMPORTERS if one.groups(source.state)] for source in candidates)
+    found = [(one[0], source) for one, source in zip(known, candidates, strict=True) if one]
     if len(found) == 1:
         return found[0]
     if found:
         got = ", ".join(source.name for _, source in found[:4])
         advice = "Pass the one to be imported"
         raise InvalidValueError(message(CALL, "one model", f"{len(found)} ({got})", advice))
-    libraries = (one for importer in IMPORTERS for one in importer.library.split(", "))
-    known = ", ".join(sorted({library.split()[0] for library in libraries}, key=str.lower))
+    libraries = ", ".join(one.library for one in IMPORTERS).split(", ")
+    names = ", ".join(sorted({library.split()[0] for library in libraries}, key=str.lower))
     largest = max(candidates, key=lambda source: len(source.state), default=None)
     got = _keys(largest.state) if largest is not None and largest.state else "no tensors"
-    expected = f"a model of {known}"
+    expected = f"a model of {names}"
     raise FileFormatError(message(CALL, expected, got, "Pass the state dict of the KAN"))
 
 
@@ -280,69 +301,48 @@ def _keys(state: Mapping[str, Tensor]) -> str:
     return f"tensors {shown}{more}"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Supervision:
-    """The data a model was trained on, and how to read them.
+# --- the data a model was trained on -----------------------------------------------------------
 
-    Features, in the order of the inputs, and targets (by default those named like the outputs) are
-    columns of a path or frame; the task is found out when None.
-    """
 
-    data: TrainingData | None = None
-    target: str | Sequence[str] | None = None
-    task: Task | None = None
-    features: Sequence[str] | None = None
+def _is_tabular(data: Any) -> bool:
+    """Tell whether the columns of the data are still to be told apart."""
+    return isinstance(data, str | os.PathLike) or hasattr(data, "iloc")
 
-    @property
-    def tabular(self) -> bool:
-        """Whether the columns are still to be told apart."""
-        return isinstance(self.data, str | os.PathLike) or hasattr(self.data, "iloc")
 
-    def check(self) -> None:
-        """Refuse options that the data leave no room for."""
-        if self.task is not None:
-            check_choice(CALL, "task", self.task, TASKS)
-        if self.target is not None and not self.tabular:
-            got = type(self.data).__name__ if self.data is not None else "none"
-            expected, advice = "a path or DataFrame beside target", "Give data with that column"
-            raise InvalidValueError(message(CALL, expected, got, advice))
-        if self.task is not None and self.data is None:
-            expected, advice = "data beside task", "Give the data it was trained on"
-            raise InvalidValueError(message(CALL, expected, "none", advice))
-        if isinstance(self.data, Table) and self.task not in (None, self.data.schema.task):
-            got = f"a Table for {self.data.schema.task}"
-            advice = f"Read it with task={self.task!r}"
-            raise InvalidValueError(message(CALL, f"data for {self.task}", got, advice))
+def _check_data(data: Any, target: Any, task: Task | None) -> None:
+    """Refuse options that the data leave no room for."""
+    if task is not None:
+        check_choice(CALL, "task", task, TASKS)
+    if target is not None and not _is_tabular(data):
+        got = type(data).__name__ if data is not None else "none"
+        fault = ("a path or DataFrame beside target", got, "Give data with that column")
+    elif task is not None and data is None:
+        fault = ("data beside task", "none", "Give the data it was trained on")
+    elif isinstance(data, Table) and task not in (None, data.schema.task):
+        got = f"a Table for {data.schema.task}"
+        fault = (f"data for {task}", got, f"Read it with task={task!r}")
+    else:
+        return
+    raise InvalidValueError(message(CALL, *fault))
 
-    def tell(self, model: KAN) -> None:
-        """Give a model what `kanlens.fit` on these data would have given it."""
-        try:
-            adopt_data(model, self._read(model))
-        except KanlensError as error:
-            raise reworded(CALL, error) from error
 
-    def _read(self, model: KAN) -> Any:
-        source: Any = self.data
-        if not self.tabular:
-            pair = isinstance(source, tuple | list) and len(source) == 2
-            return (source[0], self._typed(source[1])) if pair else source
-        target = self.target
-        if target is None:
-            frame = source if hasattr(source, "iloc") else read_frame(source, call=CALL)
-            found = model.schema.targets_among([str(name) for name in frame.columns])
-            target = found if len(found) > 1 else next(iter(found), None)
-        table = read_table(source, target=target, task=self.task, features=self.features)
-        if self.features is not None and len(table.feature_names) == model.widths[0]:
-            model.schema = dataclasses.replace(model.schema, features=table.schema.features)
-        return table
-
-    def _typed(self, y: Any) -> Any:
-        """Return targets in the kind that the task asks for."""
-        if self.task is None:
-            return y
+def _training_data(model: KAN, data: Any, target: Any, task: Task | None, features: Any) -> Any:
+    """Return rows and targets as `adopt_data` takes them; the task is found out when None."""
+    if not _is_tabular(data):
+        if task is None or not (isinstance(data, tuple | list) and len(data) == 2):
+            return data
+        x, y = data
         values = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-        if self.task == "regression":
-            return values.astype(np.float64)
+        if task == "regression":
+            return x, values.astype(np.float64)
         import pandas as pd
 
-        return pd.Series(values.ravel()).astype("category")
+        return x, pd.Series(values.ravel()).astype("category")
+    if target is None:
+        frame = data if hasattr(data, "iloc") else read_frame(data, call=CALL)
+        found = model.schema.targets_among([str(name) for name in frame.columns])
+        target = found if len(found) > 1 else next(iter(found), None)
+    table = read_table(data, target=target, task=task, features=features)
+    if features is not None and len(table.feature_names) == model.widths[0]:
+        model.schema = dataclasses.replace(model.schema, features=table.schema.features)
+    return table

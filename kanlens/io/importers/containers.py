@@ -10,10 +10,12 @@ import base64
 import functools
 import io
 import itertools
+import json
 import math
 import os
 import struct
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import Unpickler
@@ -24,7 +26,7 @@ from zipfile import ZipFile
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
+from kanlens.checks import message, optional_module
 from kanlens.errors import FileFormatError
 from kanlens.io.importers.inert import Inert, children, path_of
 from kanlens.io.importers.settings import CALL
@@ -57,7 +59,7 @@ def refusal(name: str, what: str) -> FileFormatError:
 
 
 class _Fixed:
-    """What a pickle can neither change nor, unless it is a builder, call."""
+    """A tensor, or a function that rebuilds one, which a pickle cannot change."""
 
     __slots__ = ("held",)
 
@@ -66,18 +68,6 @@ class _Fixed:
 
     def __setstate__(self, state: Any) -> None:
         pass
-
-
-class _Stored(_Fixed):
-    """A tensor, or all numbers of a storage."""
-
-    __slots__ = ()
-
-
-class _Builder(_Fixed):
-    """A function that rebuilds a tensor."""
-
-    __slots__ = ()
 
     def __call__(self, *args: Any) -> Any:
         return self.held(*args)
@@ -109,7 +99,7 @@ class _Reader(Unpickler):
 
     def __init__(self, archive: ZipFile, name: str) -> None:
         self.archive, self.root = archive, name[: -len("data.pkl")]
-        self.storages: dict[str, _Stored] = {}
+        self.storages: dict[str, _Fixed] = {}
         self.names: dict[str, Any] = {}
         super().__init__(io.BytesIO(archive.read(name)))
 
@@ -120,12 +110,10 @@ class _Reader(Unpickler):
             "collections.OrderedDict": _Ordered,
             "builtins.set": set,
             "__builtin__.set": set,
-            "torch._utils._rebuild_tensor_v2": _Builder(_rebuilt),
-            "torch._utils._rebuild_parameter": _Builder(lambda data, *_: data),
-            "torch._utils._rebuild_parameter_with_state": _Builder(lambda data, *_: data),
-            "torch._tensor._rebuild_from_type_v2": _Builder(
-                lambda build, _, args, *__: build(*args)
-            ),
+            "torch._utils._rebuild_tensor_v2": _Fixed(_rebuilt),
+            "torch._utils._rebuild_parameter": _Fixed(lambda data, *_: data),
+            "torch._utils._rebuild_parameter_with_state": _Fixed(lambda data, *_: data),
+            "torch._tensor._rebuild_from_type_v2": _Fixed(lambda build, _, args, *__: build(*args)),
         }
         found = builders.get(path, _TYPES.get(path, self.names.get(path)))
         if found is None:
@@ -134,7 +122,7 @@ class _Reader(Unpickler):
             raise ValueError("names without end")
         return found
 
-    def persistent_load(self, pid: Any) -> _Stored:
+    def persistent_load(self, pid: Any) -> _Fixed:
         """Return the storage of that name, all of it, as it stands in the file."""
         kind, dtype, key, _, count = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
@@ -144,11 +132,11 @@ class _Reader(Unpickler):
             if type(count) is not int or len(data) != count * dtype.itemsize:
                 raise ValueError(f"storage {key[:20]!r} has {len(data)} bytes")
             values = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0)
-            self.storages[key] = _Stored(values.to(dtype))
+            self.storages[key] = _Fixed(values.to(dtype))
         return self.storages[key]
 
 
-def _rebuilt(stored: _Stored, offset: int, size: Any, stride: Any, *_: Any) -> _Stored:
+def _rebuilt(stored: _Fixed, offset: int, size: Any, stride: Any, *_: Any) -> _Fixed:
     """Return a tensor that lies within its storage and repeats none of it."""
     storage: Tensor = stored.held
     numbers = (offset, *size, *stride)
@@ -156,31 +144,20 @@ def _rebuilt(stored: _Stored, offset: int, size: Any, stride: Any, *_: Any) -> _
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=False))
     if not whole or math.prod(size) > len(storage) or (all(size) and last >= len(storage)):
         raise ValueError(f"a tensor of shape {tuple(size)[:8]} beyond its storage")
-    return _Stored(storage.as_strided(tuple(size), tuple(stride), offset))
-
-
-def check_archive(path: Path) -> list[str]:
-    """Return the names in a zip file; refuse members that would take more room than the file."""
-    with ZipFile(path) as archive:
-        members = archive.infolist()
-    if sum(member.file_size for member in members) > path.stat().st_size:
-        raise refusal(path.name, "is a zip file of more than it can hold")
-    return [member.filename for member in members]
+    return _Fixed(storage.as_strided(tuple(size), tuple(stride), offset))
 
 
 def read_archive(path: Path) -> object:
-    """Return what a zip file of torch.save holds, as plain containers, tensors and inert objects.
-
-    Raises
-    ------
-    FileFormatError
-        If a pickle in it asks for more than what a network is made of.
-    """
-    names = check_archive(path)
-    if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
-        raise refusal(path.name, "is a TorchScript program")
-    pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
+    """Return what a zip file of torch.save or Keras holds: containers, tensors, inert objects."""
     with ZipFile(path) as archive:
+        names = archive.namelist()
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise refusal(path.name, "is a zip file of more than it can hold")
+        if "model.weights.h5" in names:
+            return _read_keras(archive, path.name)
+        if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
+            raise refusal(path.name, "is a TorchScript program")
+        pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
         order = [name for name in names if name.endswith("byteorder")]
         if len(pickles) != 1 or (order and archive.read(order[0]) != b"little"):
             raise refusal(path.name, "is no file of torch.save, or of another byte order")
@@ -215,7 +192,7 @@ def _unwrapped(root: Any, name: str) -> object:
             raise refusal(name, "is a pickled module")
         held = one if isinstance(one, dict) else vars(one) if isinstance(one, Inert) else {}
         for key, value in held.items():
-            if isinstance(value, _Stored):
+            if isinstance(value, _Fixed) and isinstance(value.held, Tensor):
                 held[key] = value.held
             elif isinstance(value, dict | Inert):
                 stack.append(value)
@@ -244,6 +221,57 @@ def state_of(module: Any) -> dict[str, Tensor]:
             if isinstance(name, str) and isinstance(child, Inert)
         ]
     return found
+
+
+# --- files of Keras ----------------------------------------------------------------------------
+
+_KERAS = {  # classes of layers: their names in files, and their tensors in the order kept
+    "KANLinear": ("kan_linear", ("kernel", "bias", "spline", "knots")),
+    "Dense": ("dense", ("kernel", "bias")),
+}
+
+
+def _read_keras(archive: ZipFile, name: str) -> dict[str, Any]:
+    """Return the tensors of a Sequential that Keras saved, ``layers.0.kernel`` and so on."""
+    h5py = optional_module("h5py", call=CALL, extra="keras")
+    config = json.loads(archive.read("config.json"))
+    content = io.BytesIO(archive.read("model.weights.h5"))
+    layers = config["config"]["layers"] if config["class_name"] == "Sequential" else [config]
+    result: dict[str, Any] = {"hyper_parameters": (facts := {})}
+    used: Counter[str] = Counter()
+    with h5py.File(content) as file:
+        for layer in layers:
+            kind, known = str(layer["class_name"]), layer["config"]
+            if kind in ("InputLayer", "Dropout", "Flatten"):
+                continue
+            if kind not in _KERAS or known.get("activation", "linear") != "linear":
+                expected = f"a Sequential of KANLinear and linear Dense layers in {name!r}"
+                advice = "Save the part of the model that is one"
+                raise FileFormatError(message(CALL, expected, printable(kind)[:40], advice))
+            stem, names = _KERAS[kind]
+            place = f"layers/{stem}_{used[kind]}" if used[kind] else f"layers/{stem}"
+            number, used[kind] = used.total(), used[kind] + 1
+            names = tuple(n for n in names if n != "bias" or known.get("use_bias", True))
+            places = {name: f"{place}/vars/{i}" for i, name in enumerate(names)}
+            if known.get("use_layernorm", False):
+                norm = enumerate(("weight", "bias"))
+                places |= {f"layer_norm.{n}": f"{place}/layer_norm/vars/{i}" for i, n in norm}
+            for part, key in places.items():
+                result[f"layers.{number}.{part}"] = _numbers(file, key, len(content.getbuffer()))
+            facts[f"layers.{number}.base_activation"] = known.get("base_activation", "relu")
+    return result
+
+
+def _numbers(file: Any, key: str, most: int) -> Tensor:
+    """Return an array that the file itself holds, as it stands there: no links, no filters."""
+    at = file
+    for part in key.split("/"):
+        if type(at.get(part, getlink=True)).__name__ != "HardLink":
+            raise ValueError(f"no array {key}")
+        at = at[part]
+    if at.dtype.kind != "f" or at.nbytes > most or at.chunks or at.external or at.is_virtual:
+        raise ValueError(f"{key} is no plain array")
+    return torch.from_numpy(at[()])
 
 
 # --- pykan's three files -----------------------------------------------------------------------

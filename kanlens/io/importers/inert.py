@@ -41,21 +41,15 @@ def path_of(given: Any) -> str:
 
 
 def class_of(module: Any) -> str:
-    """Return the name of a module's class."""
-    return (path_of(module) or type(module).__name__).rpartition(".")[2]
+    """Return the name of a module's class, or of a class or function."""
+    given = path_of(module) or getattr(module, "__name__", type(module).__name__)
+    return str(given).rpartition(".")[2]
 
 
 def children(module: Any, name: str) -> dict[Any, Any]:
     """Return the `_modules`, `_parameters` or `_buffers` of a module."""
     found = vars(module).get(name) if hasattr(module, "__dict__") else None
     return found if isinstance(found, dict) else {}
-
-
-def submodule(module: Any, path: str) -> Any:
-    """Return the module at a path below one; None if there is none."""
-    for part in path.split(".") if path else ():
-        module = children(module, "_modules").get(part)
-    return module
 
 
 def attribute(module: Any, name: str) -> Any:

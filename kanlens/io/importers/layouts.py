@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kanlens.checks import message
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
-from kanlens.io.importers.inert import attribute, class_of, path_of
-from kanlens.io.importers.settings import CALL, ImportOptions
-from kanlens.io.importers.source import Importer, Source
+from kanlens.io.importers.inert import attribute, children, class_of, path_of
+from kanlens.io.importers.settings import CALL, ImportOptions, listed_names
+from kanlens.io.importers.source import Source
 from kanlens.io.importers.stages import (
     Affine,
     Norm,
@@ -32,8 +32,11 @@ Size = int | None  # None: any
 _INDEXED = re.compile(r"(?:(.*)\.)?([0-9]{1,6})((?:\.[A-Za-z_]\w*)*)")
 _ADVICE = "The tensors are not those of one layer; save the model again"
 _SILENT = ("Dropout", "Dropout1d", "Identity", "Flatten")  # nothing in eval mode
-_SPOKEN = {"SiLU": "silu", "GELU": "gelu", "Tanh": "tanh"}
-_KINKED = ("ReLU", "LeakyReLU")
+_SPOKEN = ("SiLU", "GELU", "Tanh", "Sigmoid", "Softsign", "ReLU", "ReLU6")
+_SCALING = (  # the range is infinite where a feature has none
+    *("input_shift", "input_scale", "output_shift", "output_scale"),
+    *("input_low", "input_high"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ class Layout:
     marks: str  # with spaces between
     others: str = ""
     fits: Callable[[Tensors], bool] = lambda tensors: True
-    base: str = "silu"  # the function beside the splines by default
+    usual: str = "silu"  # the function beside the splines
     tolerance: float = 1e-9
 
     def groups(self, state: Mapping[str, Tensor]) -> dict[str, Tensors]:
@@ -60,6 +63,44 @@ class Layout:
                 if all(mark in group for mark in marks) and self.fits(group):
                     found[parent] = group
         return found
+
+    def convert(self, source: Source, options: ImportOptions) -> KAN:
+        """Make a KAN of one layer, or of layers in a row and what is between them."""
+        scaling = _scaling(source.state, next(iter(self.groups(source.state))))
+        model = network(self._stages(source, options, set(scaling)), options)
+        for key, tensor in scaling.items():
+            name = key.rpartition(".")[2]
+            width = model.widths[0] if name.startswith("input_") else model.widths[-1]
+            getattr(model, name).copy_(checked(key, tensor, width))
+        model.holds_inputs = bool(model.input_low.isfinite().any())
+        return model
+
+    def _stages(self, source: Source, options: ImportOptions, passed: set[str]) -> list[Stage]:
+        """Return the stages of layers of this kind, and of torch's between them.
+
+        Every tensor is of one of these, or is among those `passed` over.
+        """
+        found = {name: (self, tensors) for name, tensors in self.groups(source.state).items()}
+        named = len(found) > 1 and not any(map(_INDEXED.fullmatch, found))
+        stems = {parent.rpartition(".")[0] if named else stem_of(parent) for parent in found}
+        own = {join(parent, name) for parent, (_, tensors) in found.items() for name in tensors}
+        rest = {key: tensor for key, tensor in source.state.items() if key not in own}
+        for other in BETWEEN:
+            for parent, tensors in other.groups(rest).items():
+                indexed = _INDEXED.fullmatch(parent)
+                stem = stem_of(parent) if indexed else parent.rpartition(".")[0]
+                if bool(indexed) is not named and stem in stems:
+                    found.setdefault(parent, (other, tensors))
+        stages: list[Stage] = []
+        for parent in in_order(list(found), source, options):
+            if parent not in found:
+                stages += _silent(source, parent, stages)
+                continue
+            kind, tensors = found[parent]
+            stages += kind.read(Group(parent, tensors, kind, source, options))
+            passed |= {join(parent, name) for name in tensors}
+        _refuse_others(source, passed)
+        return stages
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +143,41 @@ class Group:
 
     def base(self) -> str:
         """Return the name of the function beside the splines."""
-        names = ("base_name", "base_activation", "base_fun_name")
+        names = ("base_name", "base_activation", "base_fun_name", "residual")
         found = (self.known(name) for name in names)
-        return self.options.base(next((one for one in found if one is not None), self.layout.base))
+        return self.options.base(next((one for one in found if one is not None), self.layout.usual))
+
+    def norm(self, name: str, width: Size, eps: float = 1e-5) -> list[Norm]:
+        """Return the layer normalization of that name; none where there is none."""
+        weight = self.find(f"{name}weight", width)
+        if weight is None:
+            return []
+        return [Norm(weight=weight, bias=self.get(f"{name}bias", len(weight)), eps=eps)]
+
+    def beside(
+        self, weight: Tensor, base: str = "", scaler: str = "", bias: str = "", mask: str = ""
+    ) -> dict[str, Any]:
+        """Return what `Edges` have beside weights (out, in, n), as far as there is one so named."""
+        (n_out, n_in), known = weight.shape[:2], self.tensors.get(scaler)
+        scale = self.find(
+            scaler, *((1,) if known is not None and known.dim() == 1 else (n_out, n_in))
+        )
+        found = self.find(base, n_out, n_in)
+        return {
+            "base": weight.new_zeros(n_out, n_in) if found is None else found,
+            "activation": "zero" if found is None else self.base(),
+            "scaler": None if scale is None else scale.expand(n_out, n_in),
+            "bias": self.find(bias, n_out),
+            "mask": self.find(mask, n_out, n_in),
+        }
+
+
+def _scaling(state: Mapping[str, Tensor], layer: str) -> Tensors:
+    """Return scaling and range of the inputs of a kanlens network; empty for other networks."""
+    own, _, last = stem_of(layer).rpartition(".")  # "model", "layers" of "model.layers.0"
+    if last != "layers" or not all(join(own, name) in state for name in _SCALING[:4]):
+        return {}
+    return {key: state[key] for name in _SCALING if (key := join(own, name)) in state}
 
 
 def join(parent: str, name: str) -> str:
@@ -128,71 +201,24 @@ def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
     return tensor.detach()
 
 
-def importer(layout: Layout) -> Importer:
-    """Return the importer of networks that are a row of layers of one kind."""
-
-    def convert(source: Source, options: ImportOptions) -> KAN:
-        return network(row(source, options, layout), options)
-
-    return Importer(
-        library=layout.library,
-        layout=", ".join(layout.marks.split()[:2]),
-        matches=lambda state: bool(layout.groups(state)),
-        convert=convert,
-        layers=layout.groups,
-        tolerance=layout.tolerance,
-    )
-
-
-def row(
-    source: Source, options: ImportOptions, layout: Layout, passed: Iterable[str] = ()
-) -> list[Stage]:
-    """Return the stages of one layer, or of numbered layers in a row.
-
-    Every tensor is of a layer of that kind or of torch's linear and normalizing layers between
-    them, or is among those `passed` over.
-    """
-    found = {parent: (layout, tensors) for parent, tensors in layout.groups(source.state).items()}
-    stems = {stem_of(parent) for parent in found}
-    own = {join(parent, name) for parent, (_, tensors) in found.items() for name in tensors}
-    for other in BETWEEN:
-        rest = {key: tensor for key, tensor in source.state.items() if key not in own}
-        for parent, tensors in other.groups(rest).items():
-            if _INDEXED.fullmatch(parent) and stem_of(parent) in stems:
-                found.setdefault(parent, (other, tensors))
-    order = in_order(list(found), source)
-    stages: list[Stage] = []
-    for parent in order:
-        if parent not in found:
-            stages += _silent(source, parent, stages)
-            continue
-        kind, tensors = found[parent]
-        stages += kind.read(Group(parent, tensors, kind, source, options))
-    own = {join(parent, name) for parent, (_, tensors) in found.items() for name in tensors}
-    refuse_others(source, own | set(passed))
-    return stages
-
-
 def stem_of(parent: str) -> str:
     """Return what stands before the number of a layer: "model.layers" of "model.layers.0"."""
     part = _INDEXED.fullmatch(parent)
     return (part[1] or "") if part else parent
 
 
-def in_order(parents: list[str], source: Source) -> list[str]:
+def in_order(parents: list[str], source: Source, options: ImportOptions) -> list[str]:
     """Return the names of layers from input to output: of one, or of numbered ones.
 
-    Modules without tensors, which only a module knows of, are among them.
+    Modules without tensors, which only a module knows of, are among them. Layers with names of
+    their own are in the order that a live module has them in, or that the caller says.
     """
     parts = {parent: _INDEXED.fullmatch(parent) for parent in parents}
     if len(parts) == 1 and None in parts.values():
         return list(parts)
-    heads = {part[1] if part else parent for parent, part in parts.items()}
+    heads = {part[1] if part else parent.rpartition(".")[0] for parent, part in parts.items()}
     if None in parts.values() or len(heads) > 1:
-        shown = ", ".join(repr(parent) for parent in sorted(parts)[:4])
-        got = f"layers {shown}{', ...' if len(parts) > 4 else ''}"
-        advice = "Pass the part that is one KAN, or its layers in order in an nn.Sequential"
-        raise InvalidValueError(message(CALL, f"one KAN in {source.name}", got, advice))
+        return _named(parents, source, options, heads)
     order = dict(sorted((int(part[2]), parent) for parent, part in parts.items() if part))
     head, index = heads.pop() or "", 0
     while index <= max(order) or source.owner(join(head, str(index))) is not None:
@@ -206,6 +232,33 @@ def in_order(parents: list[str], source: Source) -> list[str]:
     return [order[index] for index in sorted(order)]
 
 
+def _named(
+    parents: list[str], source: Source, options: ImportOptions, heads: set[str]
+) -> list[str]:
+    """Return layers with names of their own in order."""
+    options.used.add("layers")
+    given, head = options.settings.get("layers"), min(heads)
+    names = [join(head, name) for name in listed_names(given)] if given else []
+    if not given and len(heads) == 1 and isinstance(source.module, nn.Module):  # which is compared
+        names = [join(head, name) for name in children(source.owner(head), "_modules")]
+    if set(parents) <= set(names):
+        return names
+    shown = ", ".join(repr(parent) for parent in sorted(parents)[:4])
+    got = f"layers {shown}{', ...' if len(parents) > 4 else ''}"
+    advice = "Pass the part that is one KAN, or its layers in order in an nn.Sequential"
+    if len(heads) == 1:
+        order = ",".join(names_below(source, head))
+        advice = f"Pass layers={order!r} if that is their order, with nothing between"
+    raise InvalidValueError(message(CALL, f"one KAN in {source.name}", got, advice))
+
+
+def names_below(source: Source, head: str) -> list[str]:
+    """Return the names of what has tensors below a name, in the order of the tensors."""
+    start = join(head, "")
+    keys = (key.removeprefix(start) for key in source.state if key.startswith(start))
+    return list(dict.fromkeys(key.partition(".")[0] for key in keys))
+
+
 def _silent(source: Source, parent: str, before: list[Stage]) -> list[Stage]:
     """Return the stages of a module without tensors: none, or a function of each node."""
     module, last = source.owner(parent), before[-1] if before else None
@@ -214,31 +267,31 @@ def _silent(source: Source, parent: str, before: list[Stage]) -> list[Stage]:
         return []
     like = getattr(last, "base", getattr(last, "scale", getattr(last, "weight", None)))
     if kind in _SPOKEN and like is not None:
-        return [elementwise(parent, _SPOKEN[kind], len(like), like)]
-    if kind in _KINKED and like is not None:
-        slope = attribute(module, "negative_slope") if kind == "LeakyReLU" else 0.0
-        return [leaky(parent, like.new_tensor([slope]), len(like))]
-    kinds = (*_SILENT, *_SPOKEN, *_KINKED)
+        return [elementwise(parent, kind.lower(), len(like), like)]
+    if kind == "LeakyReLU" and like is not None:
+        slope = like.new_tensor([attribute(module, "negative_slope")])
+        return [leaky(parent, slope, len(like))]
+    kinds = (*_SILENT, *_SPOKEN, "LeakyReLU")
     expected = f"only {', '.join(kinds)} between the layers of {source.name}"
     advice = "Pass the part of the model that is the KAN"
     raise InvalidValueError(message(CALL, expected, f"{kind} as {parent}", advice))
 
 
-def refuse_others(source: Source, known: set[str]) -> None:
+def _refuse_others(source: Source, known: set[str]) -> None:
     """Refuse tensors that are of no layer."""
     others = [source.spelled("", key) for key in source.state if key not in known]
     if others:
-        shown = ", ".join(repr(key) for key in others[:3])
+        shown = ", ".join([*map(repr, others[:3]), *(["..."] if len(others) > 3 else [])])
         expected = f"only layers of a KAN in {source.name}"
         got = f"{len(others)} other tensor{'s' if len(others) > 1 else ''} ({shown})"
-        if len(others) > 3:
-            got = f"{got[:-1]}, ...)"
         advice = "Pass the part of the model that is the KAN"
         raise InvalidValueError(message(CALL, expected, got, advice))
 
 
 def _linear(group: Group) -> list[Stage]:
-    weight = group.get("weight", None, None)
+    """Return a linear layer of torch, or of Keras, whose weights are (in, out)."""
+    keras = "kernel" in group.tensors
+    weight = group.get("kernel", None, None).T if keras else group.get("weight", None, None)
     return [linear(group.name, weight, group.find("bias", len(weight)))]
 
 
@@ -260,13 +313,13 @@ def _layer_norm(group: Group) -> list[Stage]:
     module = group.source.owner(group.name)
     if path_of(module).startswith("torch.") and class_of(module) != "LayerNorm":
         return _silent(group.source, group.name, [])  # the tensors of others are alike
-    weight = group.get("weight", None)
-    return [Norm(weight=weight, bias=group.get("bias", len(weight)), eps=_eps(group))]
+    return [*group.norm("", None, _eps(group))]
 
 
 BETWEEN = (
     Layout("torch", batch_norm, "running_mean running_var", "weight bias num_batches_tracked"),
     Layout("torch", _linear, "weight", "bias", lambda tensors: tensors["weight"].dim() == 2),
+    Layout("Keras", _linear, "kernel", "bias"),
     Layout("torch", _layer_norm, "weight bias", "", lambda tensors: tensors["weight"].dim() == 1),
 )
 """Layers of torch that stand between layers of a KAN in a row."""

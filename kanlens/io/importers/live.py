@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ def probes(model: KAN) -> Tensor:  # (row, in)
 
 
 @torch.no_grad()
-def check_live(module: nn.Module, model: KAN, tolerance: float) -> None:
+def check_live(module: Any, model: KAN, tolerance: float) -> None:
     """Refuse a module whose own outputs are not those of the network made of its tensors.
 
     The tolerance is that of float64, relative to the largest output. A module that takes no such
@@ -43,14 +45,17 @@ def check_live(module: nn.Module, model: KAN, tolerance: float) -> None:
     if isinstance(kept, Tensor) and kept.numel() == x.shape[1]:  # the columns that pykan takes
         full = x.new_zeros(len(x), int(kept.max()) + 1)
         full[:, kept.long()] = x
-    modes = {one: one.training for one in module.modules()}
-    random = torch.get_rng_state()
+    modules = list(module.modules()) if isinstance(module, nn.Module) else []
+    modes, random = [one.training for one in modules], torch.get_rng_state()
     try:
-        found = module.eval()(full)
+        if isinstance(module, nn.Module):
+            found = module.eval()(full)
+        else:  # of JAX
+            found = torch.from_numpy(np.array(module(full.numpy())))
     except _FAILURES:
         return
     finally:
-        for one, mode in modes.items():
+        for one, mode in zip(modules, modes, strict=True):
             one.training = mode
         torch.set_rng_state(random)
     ours = model(x)

@@ -6,8 +6,6 @@ the numbers of factors, the base function. They stand in ``_config.yml``, or in 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,31 +16,21 @@ from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions.catalog import FUNCTIONS
 from kanlens.io.importers.inert import attribute
 from kanlens.io.importers.layouts import Group, Layout
-from kanlens.io.importers.settings import CALL
+from kanlens.io.importers.settings import CALL, SUMS
 from kanlens.io.importers.stages import Affine, Edges, Products, Stage, inserted, one_by_one
 from kanlens.model.function_layer import SPLINE, FunctionTable
 from kanlens.splines.spline import extend
 
-_TURN = math.pi / 2
 _SAME = {"sgn": "sign", "0": "constant", "x^0.5": "sqrt"}
 _SAME |= {"1/x^0.5": "1/sqrt", "1/sqrt(x)": "1/sqrt"}
-_OTHERS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {  # by a, b, c, d
-    "cos": ("sin", lambda p: p + p.new_tensor([0, _TURN, 0, 0])),
-    "arccos": ("arcsin", lambda p: p * p.new_tensor([1, 1, -1, 1]) + _raised(p, _TURN)),
-    "sigmoid": ("tanh", lambda p: p * 0.5 + p * p.new_tensor([0, 0, 0, 0.5]) + _raised(p, 0.5)),
-}
-
-
-def _raised(p: Tensor, share: float) -> Tensor:
-    """Return the rise of d by a share of c."""
-    return torch.stack([*[p.new_zeros(())] * 3, share * p[2]])
 
 
 def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
     """Return the function of kanlens that a function of pykan is, with its a, b, c, d."""
-    if name in _OTHERS:
-        known, change = _OTHERS[name]
-        return known, change(parameters)
+    terms, rest = SUMS.get(name, ((), 0.0))
+    if len(terms) == 1:
+        ((known, a, b, c),), p = terms, parameters
+        return known, torch.stack([p[0] * a, p[1] * a + b, p[2] * c, p[3] + p[2] * rest])
     known = _SAME.get(name, name)
     if known not in FUNCTIONS:
         advice = "Register it with kanlens.register_function, under that name"
@@ -150,12 +138,12 @@ def _old_layer(group: Group) -> list[Stage]:
     parts = ("mask", "scale_base", "scale_sp")
     found = [group.get(f"act_fun.{n}", len(coef)).reshape(n_out, n_in) for n in parts]
     knots = extend(cuts, order).reshape(n_out, n_in, -1)
-    spline, knots = _on_shared_knots(coef.reshape(n_out, n_in, -1), knots)
+    spline, knots = on_shared_knots(coef.reshape(n_out, n_in, -1), knots)
     edges = _edges(group, *found, spline=spline, knots=knots)
     return [edges.rescaled(torch.ones_like(bias), bias)]
 
 
-def _on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
+def on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
     """Return coefficients (out, in, basis) and knots (in, knot) of splines with knots of their own.
 
     Where the edges of an input differ, the knots of all are inserted into each, which is exact.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,37 +12,41 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
+from kanlens.functions.rational import rational_name
 from kanlens.io.importers.inert import attribute, class_of
 from kanlens.io.importers.layouts import Group, Layout, batch_norm, join
 from kanlens.io.importers.settings import CALL, SETTINGS
-from kanlens.io.importers.stages import Edges, Norm, Stage, one_by_one, uniform
+from kanlens.io.importers.stages import Edges, Stage, one_by_one
 
 
 def series_edges(
-    group: Group, names: tuple[str, ...], weight: Tensor, a: Any, b: Any, **others: Any
+    group: Group, names: tuple[str, ...], weight: Tensor, a: Any, b: Any, **beside: str
 ) -> Edges:
-    """Return edges of a series with weights (out, in, n) of g(a x + b), a and b (in, n)."""
-    shape = weight.shape[1:]
-    ends = [torch.as_tensor(end, dtype=weight.dtype, device=weight.device) for end in (a, b)]
-    places = torch.stack([end.expand(shape) for end in ends], -1)
-    others.setdefault("base", weight.new_zeros(weight.shape[:2]))
-    options = {"name": group.name, "activation": "zero", "extrapolation": "linear"} | others
-    if not names:  # of degree 0
-        return Edges(**options)
-    return Edges(**options, series=names, series_weight=weight, series_affine=places)
+    """Return edges of a series with weights (out, in, n) of g(a x + b), a and b (in, n).
+
+    What is `beside` these is given by name, as in `Group.beside`.
+    """
+    others = group.beside(weight, **beside)
+    scaler = others.pop("scaler")
+    weight = weight if scaler is None else weight * scaler[..., None]
+    if names:  # none are of degree 0
+        ends = [torch.as_tensor(end, dtype=torch.float64).to(weight) for end in (a, b)]
+        ends = [end.expand(weight.shape[1:]) for end in ends]
+        others |= {"series_weight": weight, "series_affine": torch.stack(ends, -1)}
+    return Edges(name=group.name, series=names, extrapolation="linear", **others)
 
 
-def _bumps(
-    group: Group, name: str, weight: Tensor, centers: Tensor, a: Any, **others: Any
+def bumps(
+    group: Group, weight: Tensor, centers: Tensor, a: Any, name: str = "gaussian", **beside: str
 ) -> Edges:
     """Return edges of one bump around every center (n,) or (in, n); the grid is their range."""
+    names = (name,) * weight.shape[2]
+    edges = series_edges(group, names, weight, a, -centers * a, **beside)
     low, high = float(centers.min()), float(centers.max())
-    if low < high:
-        others["knots"] = uniform(low, high, 1, 1, weight, weight.shape[1])
-    return series_edges(group, (name,) * weight.shape[2], weight, a, -centers * a, **others)
+    return edges.on(low, high) if low < high else edges
 
 
-def _spacing(group: Group, grid: Tensor, owner: str) -> float:
+def _spacing(group: Group, grid: Tensor, owner: str = "rbf") -> float:
     """Return the width of Gaussians: what is known of it, else the mean distance of centers."""
     found = attribute(group.source.owner(join(group.name, owner)), "denominator")
     usual = float(grid.max() - grid.min()) / max(len(grid) - 1, 1)
@@ -51,13 +56,10 @@ def _spacing(group: Group, grid: Tensor, owner: str) -> float:
 
 def _normed(group: Group, edges: Edges) -> list[Stage]:
     """Put the layer normalization of a layer before its series; its base sees raw inputs."""
-    n_in = edges.base.shape[1]
-    weight, bias = (group.find(f"layernorm.{name}", n_in) for name in ("weight", "bias"))
-    if weight is None or bias is None:
-        return [edges]
-    norm, weights, places = Norm(weight=weight, bias=bias), edges.series_weight, edges.series_affine
-    if not edges.base.any() or weights is None or places is None:
-        return [norm, edges]
+    norm = group.norm("layernorm.", edges.base.shape[1])
+    weights, places = edges.series_weight, edges.series_affine
+    if not norm or not edges.base.any() or weights is None or places is None:
+        return [*norm, edges]
     wide = replace(
         edges,
         base=torch.cat([edges.base, torch.zeros_like(edges.base)], 1),
@@ -65,58 +67,46 @@ def _normed(group: Group, edges: Edges) -> list[Stage]:
         series_weight=torch.cat([torch.zeros_like(weights), weights], 1),
         series_affine=places.repeat(2, 1, 1),
     )
-    return [replace(norm, beside=True), wide]
+    return [replace(norm[0], beside=True), wide]
+
+
+def _packed(weight: Tensor, count: int) -> Tensor:
+    """Return weights (out, in, n) of (out, in n)."""
+    return weight.reshape(len(weight), -1, count)
+
+
+_LINE = {"base": "base_linear.weight", "bias": "base_linear.bias"}
 
 
 def _fast_kan(group: Group) -> list[Stage]:
     grid = group.get("rbf.grid", None)
-    weight = group.get("spline_linear.weight", None, None)
-    n_out, n_in = len(weight), weight.shape[1] // max(len(grid), 1)
-    weight = group.get("spline_linear.weight", n_out, n_in * len(grid)).reshape(n_out, n_in, -1)
+    weight = _packed(group.get("spline_linear.weight", None, None), len(grid))
     if "rbf.inv_denominator" in group.tensors:  # FasterKAN, whose forward has no use for it
-        return _normed(group, _bumps(group, "sech^2", weight, grid, 1.0))
-    base = group.find("base_linear.weight", n_out, n_in)
-    others: dict[str, Any] = {"bias": group.find("base_linear.bias", n_out)}
-    if base is not None:
-        others |= {"base": base, "activation": group.base()}
-    a = 1 / _spacing(group, grid, "rbf")
-    return _normed(group, _bumps(group, "gaussian", weight, grid, a, **others))
+        return _normed(group, bumps(group, weight, grid, 1.0, "sech^2"))
+    return _normed(group, bumps(group, weight, grid, 1 / _spacing(group, grid), **_LINE))
 
 
 def _bsrbf(group: Group) -> list[Stage]:
     """Return splines and Gaussians of the same weights, of normalized inputs."""
-    base, grid = group.get("base_weight", None, None), group.get("rbf.grid", None)
-    n_out, n_in = base.shape
-    weight = group.get("spline_weight", n_out, n_in * len(grid)).reshape(n_out, n_in, -1)
-    a = 1 / _spacing(group, grid, "rbf")
-    edges = _bumps(group, "gaussian", weight, grid, a, base=base, activation=group.base())
-    knots = group.get("grid", n_in, None)
+    grid = group.get("rbf.grid", None)
+    weight = _packed(group.get("spline_weight", None, None), len(grid))
+    edges = bumps(group, weight, grid, 1 / _spacing(group, grid), base="base_weight")
+    knots = group.get("grid", weight.shape[1], None)
     edges = replace(edges, spline=weight, knots=knots, extrapolation="zero")
-    norm = [group.get(f"layernorm.{name}", n_in) for name in ("weight", "bias")]
-    return [Norm(weight=norm[0], bias=norm[1]), edges]
+    return [*group.norm("layernorm.", weight.shape[1]), edges]
 
 
 def _rbf_kan(group: Group) -> list[Stage]:
-    grid, base = group.get("rbf_linear.grid", None), group.get("base_linear.weight", None, None)
-    n_out, n_in = base.shape
-    weight = group.get("rbf_linear.spline_weight", n_in * len(grid), n_out)
-    weight = weight.reshape(n_in, len(grid), n_out).permute(2, 0, 1)
-    others: dict[str, Any] = {"bias": group.find("base_linear.bias", n_out)}
-    others["activation"] = group.base()
-    a = 1 / _spacing(group, grid, "rbf_linear")
-    return [_bumps(group, "gaussian", weight, grid, a, base=base, **others)]
+    grid = group.get("rbf_linear.grid", None)
+    weight = _packed(group.get("rbf_linear.spline_weight", None, None).T, len(grid))
+    return [bumps(group, weight, grid, 1 / _spacing(group, grid, "rbf_linear"), **_LINE)]
 
 
 def _kanlib(group: Group) -> list[Stage]:
     weight = group.get("coefficients", None, None, None)
-    n_out, n_in, n = weight.shape
-    scaler = group.find("weight_spline", n_out, n_in)
-    weight = weight if scaler is None else weight * scaler[..., None]
-    base, bias = group.find("weight_residual", n_out, n_in), group.find("bias_output", n_out)
-    others: dict[str, Any] = {"bias": bias, "activation": group.base()}
-    others |= {} if base is None else {"base": base}
-    a, grid = group.get("basis.epsilon", n_in, 1), group.get("basis.grid", n_in, n)
-    return [_bumps(group, "gaussian", weight, grid, a, **others)]
+    a, grid = (group.get(f"basis.{name}", weight.shape[1], None) for name in ("epsilon", "grid"))
+    names = {"base": "weight_residual", "scaler": "weight_spline", "bias": "bias_output"}
+    return [bumps(group, weight, grid, a, **names)]
 
 
 def _relu_kan(group: Group) -> list[Stage]:
@@ -130,10 +120,16 @@ def _relu_kan(group: Group) -> list[Stage]:
     middle, half = (low + high) / 2, (high - low) / 2
     factor = (4 * (n - k) ** 2 / (k + 1) ** 2) ** 2 * half.clamp_min(0) ** 4
     a = torch.where(half > 0, 1 / half, 1.0)
-    bias = group.get("equal_size_conv.bias", len(weight))
-    names = ("relu(1-x^2)^2",) * n
-    knots = uniform(float(low.min()), float(high.max()), 1, 1, weight, n_in)
-    return [series_edges(group, names, weight * factor, a, -middle * a, bias=bias, knots=knots)]
+    group.get("equal_size_conv.bias", len(weight))
+    edges = series_edges(
+        group,
+        ("relu(1-x^2)^2",) * n,
+        weight * factor,
+        a,
+        -middle * a,
+        bias="equal_size_conv.bias",
+    )
+    return [edges.on(float(low.min()), float(high.max()))]
 
 
 def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
@@ -154,35 +150,32 @@ def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
 # --- waves -------------------------------------------------------------------------------------
 
 
-def _waves(group: Group, coefficients: Tensor, **others: Any) -> Edges:
+def waves(group: Group, coefficients: Tensor, **beside: str) -> Edges:
     """Return edges of cosines and sines of 1, 2, ... times x, from (2, out, in, n)."""
     n = coefficients.shape[3]
     weight, k = torch.cat([*coefficients], -1), torch.arange(1, n + 1).repeat(2)
     b = torch.tensor([math.pi / 2, 0.0], dtype=torch.float64).repeat_interleave(n)
-    others["knots"] = uniform(-math.pi, math.pi, 1, 1, weight, weight.shape[1])
-    return series_edges(group, ("sin",) * (2 * n), weight, k, b, **others)
+    edges = series_edges(group, ("sin",) * (2 * n), weight, k, b, **beside)
+    return edges.on(-math.pi, math.pi)
 
 
 def _fourier(group: Group) -> list[Stage]:
     found = group.get("fouriercoeffs", 2, None, None, None)
     bias = group.find("bias", 1, found.shape[1])
-    return _normed(group, _waves(group, found, bias=None if bias is None else bias[0]))
+    return _normed(group, replace(waves(group, found), bias=None if bias is None else bias[0]))
 
 
 def _lkan(group: Group) -> list[Stage]:
     found = group.get("coeff", 2, None, None, None)
-    base = group.get("scale_base", *found.shape[1:3])
-    shape = (1,) if group.tensors["scale_spline"].dim() == 1 else base.shape
-    scale = group.get("scale_spline", *shape).expand_as(base)
-    return [_waves(group, found * scale[..., None], base=base, activation=group.base())]
+    return [waves(group, found, base="scale_base", scaler="scale_spline")]
 
 
 def _sine(group: Group) -> list[Stage]:
     weight = group.get("amplitudes", None, None, None)
     n_out, n_in, n = weight.shape
-    a = group.get("freq", 1, 1, 1, n).reshape(1, n)
-    b, bias = group.get("phase", 1, 1, n_in, n)[0, 0], group.get("bias", 1, n_out)[0]
-    return [series_edges(group, ("sin",) * n, weight, a, b, bias=bias)]
+    a, b = group.get("freq", 1, 1, 1, n)[0, 0], group.get("phase", 1, 1, n_in, n)[0, 0]
+    edges = series_edges(group, ("sin",) * n, weight, a, b)
+    return [replace(edges, bias=group.get("bias", 1, n_out)[0])]
 
 
 _MEXICAN = 2 / (math.sqrt(3) * math.pi**0.25)
@@ -214,16 +207,71 @@ def _wavelets(group: Group) -> list[Stage]:
     return [edges, *batch_norm(group, "bn.")]
 
 
-def _refused(group: Group) -> list[Stage]:
-    expected = f"a function of one row in {group.name or group.source.name}"
-    got = "inputs that are scaled by the minimum and maximum of the whole batch"
-    raise InvalidValueError(message(CALL, expected, got, "No other can be imported"))
+# --- rational functions ------------------------------------------------------------------------
 
 
+def _rationals(
+    group: Group, names: list[str], weight: Tensor, own: Tensor, bias: Tensor | None = None
+) -> Edges:
+    """Return edges ``weight_oi F_own(i)(x_i)`` of one function a group."""
+    chosen = torch.nn.functional.one_hot(own, len(names)).to(weight)
+    edges = series_edges(group, tuple(names), weight[..., None] * chosen, 1.0, 0.0)
+    return replace(edges, bias=bias)
+
+
+def _kat(group: Group) -> list[Stage]:
+    """Return the rational functions of neighbors in groups, and the linear layer after these."""
+    weight, bottom = group.get("weight", None, None), group.get("weight_denominator", None, None)
+    top = group.get("weight_numerator", None, None).expand(len(bottom), -1)
+    pairs = zip(top.tolist(), bottom.abs().tolist(), strict=True)
+    names = [rational_name(p, [0.0, *q], even=True) for p, q in pairs]
+    own = torch.arange(weight.shape[1], device=weight.device) // (weight.shape[1] // len(bottom))
+    return [_rationals(group, names, weight, own, group.find("bias", len(weight)))]
+
+
+def _fr_kan(group: Group) -> list[Stage]:
+    """Return rational functions of inputs that take turns, with SiLU beside them."""
+    weight = group.get("ln_weight", None, None).T
+    top, bottom = group.get("w_a", None, None).T, group.get("w_b", None, None).T
+    names = [rational_name(p, q) for p, q in zip(top.tolist(), bottom.tolist(), strict=True)]
+    own = torch.arange(weight.shape[1], device=weight.device) % len(names)
+    edges = _rationals(group, names, weight, own)
+    beside = group.known("need_relu", True)
+    return [replace(edges, base=weight, activation=group.base())] if beside else [edges]
+
+
+# --- what cannot be imported -------------------------------------------------------------------
+
+
+def _refusing(reason: str) -> Callable[[Group], list[Stage]]:
+    def read(group: Group) -> list[Stage]:
+        expected = f"a function of one row in {group.name or group.source.name}"
+        raise InvalidValueError(
+            message(CALL, expected, reason, "list_kans tells what can be imported")
+        )
+
+    return read
+
+
+_BATCH = "inputs that are scaled by the minimum and maximum of the whole batch"
+_IMAGE = "a normalization of the whole image, or its inputs"
+_REFUSED = (
+    ("CVKAN", "realweights complexweights", "edges of complex numbers"),
+    ("KKAN", "input_embedding.C", "networks of many layers as the functions of single inputs"),
+    ("ActNet", "beta Lambda", "inputs scaled by a number (omega0) that no tensor holds"),
+    ("unikan", "nodes.0.weight.0", "functions of its own that no tensor names"),
+    ("torch-conv-kan KACN convolution", "poly_conv.0.weight", _IMAGE),
+    ("torch-conv-kan FastKAN convolution", "base_conv.0.weight rbf.grid", _IMAGE),
+    ("torch-conv-kan KAGN convolution", "base_conv.0.weight poly_weights", _IMAGE),
+    ("torch-conv-kan ReLU-KAN convolution", "base_conv.0.weight phase_low", _IMAGE),
+    ("torchkan KAL", "poly_weights", _BATCH),
+    ("torch-conv-kan KALN", "poly_weight", _BATCH),
+)
 _NORM = "layernorm.weight layernorm.bias"
 LAYOUTS = (
-    Layout("torchkan KAL", _refused, "poly_weights"),
-    Layout("torch-conv-kan KALN", _refused, "poly_weight"),
+    *(Layout(library, _refusing(reason), marks) for library, marks, reason in _REFUSED),
+    Layout("KAT", _kat, "weight_numerator weight_denominator weight", "bias"),
+    Layout("FR-KAN", _fr_kan, "w_a w_b ln_weight"),
     Layout(
         "BSRBF_KAN", _bsrbf, "base_weight spline_weight rbf.grid layernorm.weight", f"{_NORM} grid"
     ),

@@ -13,7 +13,8 @@ from torch import nn
 from kanlens.checks import check_choice, message
 from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import BASES, base_name
-from kanlens.io.importers.inert import path_of
+from kanlens.functions.rational import rational_name
+from kanlens.io.importers.inert import class_of, path_of
 
 CALL = "import_model"
 
@@ -49,17 +50,29 @@ def _one_of(*names: str) -> Setting:
     return Setting(f"one of {', '.join(names)}", lambda value: value in names, names[0])
 
 
+def _names(value: Any) -> bool:
+    return bool(value) and all(isinstance(one, str) for one in listed_names(value))
+
+
+def listed_names(value: Any) -> list[Any]:
+    """Return names that are given as a list, or with commas between."""
+    found = value.split(",") if isinstance(value, str) else value
+    return list(found) if isinstance(found, list | tuple) else [None]
+
+
 SETTINGS = {
     "spline_order": Setting("a degree from 1 to 5", _whole(1, 5), 3),
     "grid_range": Setting("two rising numbers", _rising, (-1, 1)),
     "spline_width": Setting("a positive number", _real, 4.0),
     "mult_arity": Setting("the number of factors of every product", _whole(2, 64), 2),
-    "layer_norm": Setting("'exact', the only way", lambda value: value == "exact", "exact"),
+    "layer_norm": _one_of("keep", "exact"),
     "denominator": Setting("the width of a Gaussian, positive", _real, None),
     "wavelet": _one_of("mexican_hat", "morlet", "dog", "meyer", "shannon"),
     "polynomials": _one_of("JacobiKAN", "OrthogPolyKANs"),
     **{name: Setting("a number over -1", _over_minus_one, 1.0) for name in ("a", "b")},
     **{name: Setting("a number over -1", _over_minus_one, 3.0) for name in ("alpha", "beta")},
+    "layers": Setting("the names of the layers in order", _names, None),
+    "layer_type": _one_of("chebyshev", "legendre"),
 }
 """Every keyword by which `import_model` is told what a file does not say."""
 
@@ -106,16 +119,26 @@ class ImportOptions:
             raise InvalidValueError(message(CALL, expected, got, "Leave it out"))
 
     def base(self, found: Any) -> str:
-        """Return the name in `BASES` of a function found in a file, unless the caller knows."""
+        """Return the name in `BASES` or `SUMS` of a function found, unless the caller knows."""
         given = found if self.base_activation is None else self.base_activation
         given = given[:80] if isinstance(given, str) else given
-        return base_name(_PATHS.get(path_of(given), given), call=CALL)
+        path = path_of(given) or f"{getattr(given, '__module__', '')}.{class_of(given)}"
+        owner, _, name = path.lower().rpartition(".")
+        of_jax = owner.startswith("jax.") and name != "gelu"  # which is approximated there
+        of_file = owner.startswith("torch.") and bool(path_of(given))
+        if name in BASES and (of_jax or of_file):
+            return name
+        if name in SUMS and (of_jax or owner.startswith("torch.") or not owner):
+            return name
+        return base_name(given, call=CALL)
 
 
-_PATHS = {
-    f"{form.__module__}.{form.__name__}": name
-    for name, base in BASES.items()
-    for form in base.torch_forms
-    if getattr(form, "__module__", None)
+SUMS: dict[str, tuple[tuple[tuple[str, float, float, float], ...], float]] = {
+    "relu": ((("relu", 1.0, 0.0, 1.0),), 0.0),
+    "relu6": ((("relu", 1.0, 0.0, 1.0), ("relu", 1.0, -6.0, -1.0)), 0.0),
+    "sigmoid": ((("tanh", 0.5, 0.0, 0.5),), 0.5),
+    "cos": ((("sin", 1.0, math.pi / 2, 1.0),), 0.0),
+    "arccos": ((("arcsin", 1.0, 0.0, -1.0),), math.pi / 2),
+    "softsign": (((rational_name([0, 1], [0, 1], even=True), 1.0, 0.0, 1.0),), 0.0),
 }
-"""Base activations by the full names that pickles and YAML give them."""
+"""What is a sum of elementary functions c g(a x + b), given as g, a, b, c, and a constant."""

@@ -6,13 +6,14 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +27,8 @@ from kanlens.io.importers.containers import (
     refusal,
     state_of,
 )
-from kanlens.io.importers.inert import Inert, submodule
-from kanlens.io.importers.settings import CALL, ImportOptions
+from kanlens.io.importers.inert import Inert, children
+from kanlens.io.importers.settings import CALL
 from kanlens.io.tensor_files import (
     check_file,
     first_bytes,
@@ -35,9 +36,9 @@ from kanlens.io.tensor_files import (
     printable,
     read_safetensors,
 )
-from kanlens.model.network import KAN
 
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
+_OF_JAX = "c_basis c_res c_spl c_ext bias omega phase c_cos c_sin"
 _UNREADABLE = (
     *(RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError),
     *(AssertionError, ArithmeticError, MemoryError, struct.error, BadZipFile),
@@ -56,17 +57,21 @@ class Source:
 
     def owner(self, path: str) -> Any:
         """Return the module at a path; None if there is none, or none is known."""
-        return submodule(self.module, path)
+        found = self.module
+        for part in path.split(".") if path else ():
+            found = children(found, "_modules").get(part)
+        return found
 
     def below(self, path: str) -> Source:
         """Return the part of a network that a name leads to."""
-        start = f"{path}."
-        parts = {key[len(start) :]: one for key, one in self.state.items() if key.startswith(start)}
-        names = {
-            key[len(start) :]: old for key, old in self.spelling.items() if key.startswith(start)
-        }
-        place, module = f"{path!r} of {self.name}", self.owner(path)
-        return replace(self, name=place, state=parts, module=module, spelling=names)
+        start, changed = (
+            f"{path}.",
+            {"name": f"{path!r} of {self.name}", "module": self.owner(path)},
+        )
+        for kind in ("state", "spelling"):
+            found = {k: one for k, one in getattr(self, kind).items() if k.startswith(start)}
+            changed[kind] = {key.removeprefix(start): one for key, one in found.items()}
+        return replace(self, **changed)
 
     def spelled(self, parent: str, name: str) -> str:
         """Return the name of a tensor as it was found."""
@@ -97,58 +102,49 @@ def found(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any
 def _respelled(key: str, state: Mapping[str, Tensor]) -> str:
     for mark, pattern, layout in _SPELLINGS:
         part = pattern.fullmatch(key)
-        if part and part["stem"] + mark in state:
+        if part and any(part["stem"] + one in state for one in mark.split()):
             start, depth = f"{part['stem']}models.0.layers.", 0
             if "{depth}" in layout:  # of the network of the first feature
                 depth = sum(k.startswith(start) and k.endswith("spline_weight") for k in state)
-            return layout.format(**part.groupdict(), depth=depth)
+            i = int(part.groupdict().get("index") or 0)
+            return layout.format(**part.groupdict(), depth=depth, before=i - 1, half=i // 2)
     return key
 
 
-_LIST = "act_fun|symbolic_fun|biases|((base|spline|poly)_weight|spline_scaler|layer_norm|prelu)s"
-_PLACES = r"(?P<index>[0-9]{1,6})(?P<rest>(\.\w+)*)"
+_LISTS = "act_fun.0.coef spline_weights.0 poly_weights.0"
+_NAMES = "act_fun|symbolic_fun|biases|((base|spline|poly)_weight|spline_scaler|layer_norm|prelu)s"
+_INDEX, _REST = r"(?P<index>[0-9]{1,6})", r"(?P<rest>(\.\w+)*)"
+_OF_NODES = "(?P<name>grid|(sub)?node_(bias|scale))"
+_RATIO = "weight_(numerator|denominator)"  # KAT's, before a linear layer
 _SPELLINGS = [
-    (mark, re.compile(rf"(?P<stem>(.+\.)?){pattern}"), "{stem}layers.{index}.{name}{rest}")
-    for mark in ("act_fun.0.coef", "spline_weights.0", "poly_weights.0")
-    for pattern in (
-        rf"(?P<name>{_LIST})\.{_PLACES}",
-        r"(?P<name>grid|(sub)?node_(bias|scale))_(?P<index>[0-9]{1,6})(?P<rest>)",
+    (mark, re.compile(rf"(?P<stem>(.+\.)?){pattern}"), "{stem}layers." + layout)
+    for mark, pattern, layout in (
+        (_LISTS, rf"(?P<name>{_NAMES})\.{_INDEX}{_REST}", "{index}.{name}{rest}"),
+        (_LISTS, rf"{_OF_NODES}_{_INDEX}", "{index}.{name}"),
+        (
+            "act1.weight_numerator",
+            rf"(act(?=\d\.{_RATIO})|fc){_INDEX}\.(?P<rest>{_RATIO}|weight|bias)",
+            "{before}.{rest}",
+        ),
+        ("0.weight_numerator", rf"{_INDEX}\.(?P<rest>{_RATIO}|weight|bias)", "{half}.{rest}"),
+        (
+            "models.0.layers.0.spline_weight",
+            rf"models\.[0-9]{{1,6}}\.layers\.{_INDEX}{_REST}",
+            "{index}{rest}",
+        ),
+        (
+            "models.0.layers.0.spline_weight",
+            r"linear\.(?P<rest>weight|bias)",
+            "{depth}.{rest}",
+        ),
     )
 ]
-_SPELLINGS += [
-    ("models.0.layers.0.spline_weight", re.compile(rf"(?P<stem>(.+\.)?){pattern}"), layout)
-    for pattern, layout in (
-        (rf"models\.[0-9]{{1,6}}\.layers\.{_PLACES}", "{stem}layers.{index}{rest}"),
-        (r"linear\.(?P<rest>weight|bias)", "{stem}layers.{depth}.{rest}"),
-    )
-]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Importer:
-    """How the models of one library are recognized, by the tensors of `layout`, and rebuilt."""
-
-    library: str
-    layout: str
-    matches: Callable[[Mapping[str, Tensor]], bool]
-    convert: Callable[[Source, ImportOptions], KAN]
-    layers: Callable[[Mapping[str, Tensor]], Mapping[str, Mapping[str, Tensor]]] = lambda state: {}
-    tolerance: float = 1e-9  # of a float64 module against the formula; infinite: it is not asked
 
 
 def sources(given: object) -> list[Source]:
     """Return every state dict in what the caller gave; dicts in dicts are looked through.
 
-    Files are read as data: .safetensors, or torch's, of which nothing is run.
-
-    Raises
-    ------
-    DTypeError
-        If it is no path, module or mapping.
-    MissingFileError
-        If there is no such file.
-    FileFormatError
-        If the file is truncated, holds more than a network is made of, or is of another format.
+    Files are read as data: of Keras, .safetensors, or torch's, of which nothing is run.
     """
     if isinstance(given, nn.Module):
         state = {
@@ -156,13 +152,43 @@ def sources(given: object) -> list[Source]:
         }
         return [found(f"the module {type(given).__name__}", state, given)]
     if isinstance(given, Mapping):
-        return _state_dicts(given, "the state dict", (), {})
+        found_here = _state_dicts(given, "the state dict", (), {})
+        return found_here or [found("the arrays", _arrays(given))]
     if not isinstance(given, str | os.PathLike):
+        if (model := _of_jax(given)).state:
+            return [model]
         expected = "a path, a Module or a state dict"
         advice = "Pass the trained model, or the name of its file"
         raise DTypeError(message(CALL, expected, type(given).__name__, advice))
     path = check_file(located(given), call=CALL)
     return _in_file(path, read_tensors(path))
+
+
+def _arrays(given: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
+    """Return the arrays of numbers in dicts in dicts, under names with dots."""
+    result: dict[str, Tensor] = {}
+    for key, value in given.items():
+        if isinstance(value, Mapping) and start.count(".") < _DEPTH:
+            result |= _arrays(value, f"{start}{key}.")
+        elif hasattr(value, "__array__") and (array := np.array(value)).dtype.kind in "fi":
+            result[f"{start}{key}"] = torch.from_numpy(array)
+    return result
+
+
+def _of_jax(model: Any) -> Source:
+    """Return a live model of jaxKAN: the arrays of its layers, and their grids."""
+    layers = getattr(model, "layers", ())
+    parts = {str(i): one for i, one in enumerate(layers if hasattr(layers, "__iter__") else ())}
+    held = {}
+    for index, layer in parts.items():
+        known = {name: getattr(layer, name, None) for name in _OF_JAX.split()}
+        known["grid"] = getattr(getattr(layer, "grid", None), "item", None)
+        if known["c_basis"] is not None or known["c_cos"] is not None:
+            held[index] = {name: one[...] for name, one in known.items() if one is not None}
+    top, row = Inert(), Inert()
+    row.__dict__["_modules"] = parts
+    top.__dict__.update(_modules={"layers": row}, live=model)
+    return found(f"the model {type(model).__name__}", _arrays({"layers": held}), top)
 
 
 def _in_file(path: Path, content: object) -> list[Source]:

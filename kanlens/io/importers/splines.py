@@ -1,75 +1,87 @@
-"""Libraries whose edges are B-splines with a base function, each with names and axes of its own."""
+"""Libraries whose edges are B-splines with a base function, each with names and axes of its own.
+
+From weights (out, in, n) and knots (in, m), spline_order = m - n - 1 and grid_size = n -
+spline_order. What happens outside the grid is stored nowhere.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
-from kanlens.io.importers.layouts import Group, Layout, Tensors
+from kanlens.io.importers.inert import class_of
+from kanlens.io.importers.layouts import Group, Layout, Tensors, batch_norm, join
 from kanlens.io.importers.settings import CALL
-from kanlens.io.importers.stages import Edges, Norm, Stage, leaky, uniform
+from kanlens.io.importers.stages import Edges, Stage, leaky, uniform
 from kanlens.splines.spline import extend
 
 
-def spline_edges(
-    group: Group, base: Tensor, spline: Tensor, knots: Tensor, **others: Tensor | None
-) -> Edges:
-    """Return edges of splines with a base function, as the module or the caller says, or SiLU."""
+def spline_edges(group: Group, spline: Tensor, knots: Tensor, **names: str) -> Edges:
+    """Return edges of splines, and what is beside them under the names given."""
+    known, eps = group.known("extrapolation"), group.known("grid_eps")
+    if not isinstance(known, str):
+        known = "linear" if "mask" in group.tensors else "zero"  # only kanlens has masks
     return Edges(
         name=group.name,
-        base=base,
-        activation=group.base(),
         spline=spline,
         knots=knots,
-        extrapolation=group.options.extrapolation or "zero",
-        **others,  # type: ignore[arg-type]
+        extrapolation=group.options.extrapolation or known,
+        grid_eps=float(eps) if isinstance(eps, int | float) else 0.02,
+        **group.beside(spline, **names),
     )
 
 
-def _lkan(group: Group) -> list[Stage]:
-    spline = group.get("coeff", None, None, None)
-    n_out, n_in, _ = spline.shape
-    base = group.get("scale_base", n_out, n_in)
-    shape = (1,) if group.tensors["scale_spline"].dim() == 1 else (n_out, n_in)
-    scaler = group.get("scale_spline", *shape).expand(n_out, n_in)
-    bias, knots = group.find("bias", n_out), group.get("grid", n_in, None)
-    return [spline_edges(group, base, spline, knots, scaler=scaler, bias=bias)]
+def _named(library: str, names: str, marks: str, after: str = "", **options: Any) -> Layout:
+    """Return the layout of splines (out, in, n) with knots (in, m), base, scaler, bias and mask.
+
+    `names` are in that order; those in `marks` are there always. What is `after` the sums are the
+    names of a layer normalization and a PReLU.
+    """
+    spline, knots, *others = names.split()
+    beside = dict(zip(("base", "scaler", "bias", "mask"), others, strict=False))
+
+    def read(group: Group) -> list[Stage]:
+        weight = group.get(spline, None, None, None)
+        edges = spline_edges(group, weight, group.get(knots, weight.shape[1], None), **beside)
+        return [edges, *_normed(group, len(weight), *after.split())]
+
+    parts = [f"{name}.{part}" for name in after.split() for part in ("weight", "bias")]
+    return Layout(library, read, marks, " ".join([knots, *others, *parts]), **options)
 
 
-def _kanlib(group: Group) -> list[Stage]:
-    spline = group.get("coefficients", None, None, None)
-    n_out, n_in, _ = spline.shape
-    base = group.find("weight_residual", n_out, n_in)
-    base = spline.new_zeros(n_out, n_in) if base is None else base
-    scaler, bias = group.find("weight_spline", n_out, n_in), group.find("bias_output", n_out)
-    knots = group.get("basis.grid", n_in, None)
-    return [spline_edges(group, base, spline, knots, scaler=scaler, bias=bias)]
+def _normed(group: Group, width: int, norm: str = "", prelu: str = "") -> list[Stage]:
+    """Return the normalization of the sums and the function of these, if there are any."""
+    found = group.norm(f"{norm}.", width)
+    slope = group.get(f"{prelu}.weight", 1) if found else None
+    return [] if slope is None else [*found, leaky(f"{group.name}.{prelu}", slope, width)]
 
 
 def _kanx(group: Group) -> list[Stage]:
     base = group.get("base_weight", None, None)
-    n_in, n_out = base.shape
-    spline, cuts = group.get("spline_weight", n_in, n_out, None), group.get("grid", n_in, None)
+    spline = group.get("spline_weight", *base.shape, None)
+    cuts = group.get("grid", len(base), None)
     knots = extend(cuts, spline.shape[2] - cuts.shape[1] + 1)
-    return [spline_edges(group, base.T, spline.transpose(0, 1), knots)]
+    edges = spline_edges(group, spline.transpose(0, 1), knots)
+    return [replace(edges, base=base.T, activation=group.base())]
 
 
-def _cubic(group: Group, base: Tensor, spline: Tensor) -> list[Stage]:
+def _cubic(group: Group, spline: Tensor, **names: str) -> Edges:
     """Return edges of cubic B-splines that start at even places."""
     starts = group.get("grid_starts", spline.shape[2])
     low, count = starts[0].double(), len(starts) + 4
     step = (starts[-1].double() - low) / (len(starts) - 1)
     knots = low + step * torch.arange(count, dtype=torch.float64, device=starts.device)
-    return [spline_edges(group, base, spline, knots.to(starts).expand(spline.shape[1], -1))]
+    return spline_edges(group, spline, knots.to(starts).expand(spline.shape[1], -1), **names)
 
 
 def _flashkan(group: Group) -> list[Stage]:
-    spline = group.get("spline_weight", None, None, None)
-    return _cubic(group, group.get("base_weight", *spline.shape[:2]), spline)
+    return [_cubic(group, group.get("spline_weight", None, None, None), base="base_weight")]
 
 
 def _inkan(group: Group) -> list[Stage]:
@@ -79,28 +91,19 @@ def _inkan(group: Group) -> list[Stage]:
         expected = f"edges of one input each in layer {group.name!r} of inkan"
         got = f"weights of shape {tuple(weight.shape)} for {count} functions: surfaces (dim=2)"
         raise InvalidValueError(message(CALL, expected, got, "Train it with dim=1"))
-    spline = weight[:, : n_in * count].reshape(len(weight), n_in, count)
-    return _cubic(group, weight[:, n_in * count :], spline)
+    edges = _cubic(group, weight[:, : n_in * count].reshape(len(weight), n_in, count))
+    return [replace(edges, base=weight[:, n_in * count :], activation=group.base())]
 
 
 def _kanditioned(group: Group) -> list[Stage]:
     """Return hat functions on even points, which the end pieces continue straight."""
     values = group.get("kan_weight", None, None, None)
-    n_in, count, n_out = values.shape
+    n_in, count, _ = values.shape
     half = group.setting("spline_width") / 2
-    edges = Edges(
-        name=group.name,
-        base=values.new_zeros(n_out, n_in),
-        activation="zero",
-        spline=values.permute(2, 0, 1),
-        knots=uniform(-half, half, count - 1, 1, values, n_in),
-        extrapolation=group.options.extrapolation or "linear",
+    edges = spline_edges(
+        group, values.permute(2, 0, 1), uniform(-half, half, count - 1, 1, values, n_in)
     )
-    return [edges]
-
-
-def _grouped(tensors: Tensors) -> bool:
-    return tensors["spline_weight"].dim() == 4
+    return [replace(edges, extrapolation=group.options.extrapolation or "linear")]
 
 
 def _convkan(group: Group) -> list[Stage]:
@@ -112,41 +115,65 @@ def _convkan(group: Group) -> list[Stage]:
     full = spline.new_zeros(groups, n_out, groups, n_in, count)
     each = torch.arange(groups)
     full[each, :, each] = spline
-    full = full.reshape(groups * n_out, groups * n_in, count)
-    mask = torch.block_diag(*torch.ones_like(base))
-    scales = None if scaler is None else torch.block_diag(*scaler)
-    base = torch.block_diag(*base)
-    return [spline_edges(group, base, full, knots.flatten(0, 1), scaler=scales, mask=mask)]
+    edges = spline_edges(
+        group, full.reshape(groups * n_out, groups * n_in, count), knots.flatten(0, 1)
+    )
+    return [
+        replace(
+            edges,
+            base=torch.block_diag(*base),
+            activation=group.base(),
+            scaler=None if scaler is None else torch.block_diag(*scaler),
+            mask=torch.block_diag(*torch.ones_like(base)),
+        )
+    ]
+
+
+def _even(group: Group, spline: Tensor) -> Tensor:
+    """Return the knots of torch-conv-kan, which keeps none, for splines (out, in, n)."""
+    order = group.setting("spline_order")
+    low, high = group.setting("grid_range")
+    return uniform(low, high, spline.shape[2] - order, order, spline, spline.shape[1])
 
 
 def _torch_conv_kan(group: Group) -> list[Stage]:
     spline = group.get("spline_weight", None, None, None)
-    n_out, n_in, count = spline.shape
-    order = group.setting("spline_order")
-    low, high = group.setting("grid_range")
-    knots = uniform(low, high, count - order, order, spline, n_in)
-    edges = spline_edges(group, group.get("base_weight", n_out, n_in), spline, knots)
-    return [edges, *_normed(group, n_out, "layer_norm", "prelu")]
+    edges = spline_edges(group, spline, _even(group, spline), base="base_weight")
+    return [edges, *_normed(group, len(spline), "layer_norm", "prelu")]
 
 
-def _torchkan(group: Group) -> list[Stage]:
-    spline = group.get("spline_weights", None, None, None)
-    base, knots = (
-        group.get("base_weights", *spline.shape[:2]),
-        group.get("grid", spline.shape[1], None),
+def _convolution(group: Group) -> list[Stage]:
+    """Return the KAN on a patch of torch-conv-kan's convolution, which no image normalizes."""
+    base, spline = (
+        group.tensors[f"{name}_conv.0.weight"].flatten(2) for name in ("base", "spline")
     )
-    scaler = group.find("spline_scalers", *spline.shape[:2])
-    edges = spline_edges(group, base, spline, knots, scaler=scaler)
-    return [edges, *_normed(group, len(spline), "layer_norms", "prelus")]
+    n_out, channels, size = base.shape
+    spline = spline.reshape(n_out, channels, -1, size).transpose(2, 3).flatten(1, 2)
+    kind = class_of(group.source.owner(join(group.name, "layer_norm.0")))
+    norm = "layer_norm.0.running_mean" in group.tensors
+    if not norm and kind != "Identity":
+        expected = f"a function of one patch in {group.name or group.source.name}"
+        got = "a normalization of the whole image, which no tensor shows"
+        advice = "Train it with BatchNorm, or pass its head as submodule"
+        raise InvalidValueError(message(CALL, expected, got, advice))
+    knots = _even(group, spline)
+    edges = replace(
+        spline_edges(group, spline, knots), base=base.flatten(1), activation=group.base()
+    )
+    slope = leaky(f"{group.name}.prelus.0", group.get("prelus.0.weight", 1), n_out)
+    return [edges, *(batch_norm(group, "layer_norm.0.") if norm else []), slope]
 
 
-def _normed(group: Group, width: int, norm: str, prelu: str) -> list[Stage]:
-    """Return the normalization of the sums and the function of these, if there are any."""
-    weight, bias = (group.find(f"{norm}.{name}", width) for name in ("weight", "bias"))
-    if weight is None or bias is None:
-        return []
-    slope = group.get(f"{prelu}.weight", 1)
-    return [Norm(weight=weight, bias=bias), leaky(f"{group.name}.{prelu}", slope, width)]
+def _keras(group: Group) -> list[Stage]:
+    """Return a layer of keras-efficient-kan; what is normalized is so for its base as well."""
+    base, grid = group.get("kernel", None, None), group.get("knots", 1, None, None)
+    n_in, n_out = base.shape
+    spline = group.get("spline", None, n_out).T.reshape(n_out, n_in, -1)
+    edges = spline_edges(group, spline, grid[0], bias="bias")
+    known = str(group.source.facts[f"{group.name}.base_activation"])
+    known = "gelu by tanh" if known == "gelu" else known  # which is approximated there
+    edges = replace(edges, base=base.T, activation=group.options.base(known))
+    return [*group.norm("layer_norm.", n_in, 1e-3), edges]
 
 
 def _transposed(tensors: Tensors) -> bool:
@@ -159,29 +186,53 @@ def _transposed(tensors: Tensors) -> bool:
 
 _PAIR = "base_weight spline_weight"
 _SINGLE = 1e-6  # where a float64 module has places that were made in float32
+_BATCH = ("running_mean", "running_var", "weight", "bias", "num_batches_tracked")
 LAYOUTS = (
     Layout(
-        "torchkan",
-        _torchkan,
-        "spline_weights base_weights grid",
-        "spline_scalers layer_norms.weight layer_norms.bias prelus.weight",
-        base="gelu",
+        "torch-conv-kan convolution",
+        _convolution,
+        "base_conv.0.weight spline_conv.0.weight prelus.0.weight",
+        " ".join(f"layer_norm.0.{name}" for name in _BATCH),
+        usual="gelu",
+        tolerance=_SINGLE,
     ),
-    Layout("convkan, imodelsX KANGAM", _convkan, f"{_PAIR} grid", "spline_scaler", _grouped),
+    Layout(
+        "keras-efficient-kan",
+        _keras,
+        "kernel spline knots",
+        "bias layer_norm.weight layer_norm.bias",
+    ),
+    _named(
+        "torchkan",
+        "spline_weights grid base_weights spline_scalers",
+        "spline_weights base_weights grid",
+        "layer_norms prelus",
+        usual="gelu",
+    ),
+    Layout(
+        "convkan, imodelsX KANGAM",
+        _convkan,
+        f"{_PAIR} grid",
+        "spline_scaler",
+        lambda tensors: tensors["spline_weight"].dim() == 4,
+    ),
     Layout("kanx", _kanx, f"{_PAIR} grid", "", _transposed),
     Layout(
         "torch-conv-kan",
         _torch_conv_kan,
         f"{_PAIR} layer_norm.weight prelu.weight",
         "layer_norm.bias",
-        base="gelu",
+        usual="gelu",
         tolerance=_SINGLE,
     ),
     Layout("inkan", _inkan, "weight grid_starts", tolerance=_SINGLE),
     Layout("flashkan", _flashkan, f"{_PAIR} grid_starts", tolerance=math.inf),
-    Layout("LKAN", _lkan, "coeff scale_base scale_spline grid", "bias"),
-    Layout(
-        "KANLib", _kanlib, "coefficients basis.grid", "weight_spline weight_residual bias_output"
+    _named("LKAN", "coeff grid scale_base scale_spline bias", "coeff scale_base scale_spline grid"),
+    _named(
+        "KANLib",
+        "coefficients basis.grid weight_residual weight_spline bias_output",
+        "coefficients basis.grid",
     ),
     Layout("KANditioned", _kanditioned, "kan_weight", "local_bias feature_offset"),
+    _named("efficient-kan", "spline_weight grid base_weight spline_scaler bias mask", _PAIR),
 )

@@ -17,10 +17,11 @@ from torch import Tensor
 from kanlens.checks import message, reworded
 from kanlens.data.schema import default_schema
 from kanlens.errors import KanlensError, ShapeError
-from kanlens.io.importers.settings import CALL, ImportOptions
+from kanlens.io.importers.settings import CALL, SUMS, ImportOptions
 from kanlens.model.config import LayerConfig
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.network import KAN
+from kanlens.model.normalization import expand_normalization
 from kanlens.model.products import Grouping, Nodes
 from kanlens.splines import spline
 
@@ -33,33 +34,22 @@ _DEGREES = "splines of degree 1 to 5"
 class Edges:
     """Sums of edges: splines, a base function and, where `functions` says so, functions instead.
 
-    Attributes
-    ----------
-    base : Tensor, shape (out, in)
-        Weights of the base function `activation`.
-    spline, knots : Tensor, shapes (out, in, basis) and (in, knot), optional
-        B-splines, with the knots beyond the grid; none for edges without.
-    scaler, bias, mask : Tensor, shapes (out, in), (out,), (out, in), optional
-        As in `KANLinear`.
-    functions : tuple of tuple of str, shape (out, in)
-        As in `FunctionLinear`, with a, b, c, d of each edge in `affine`.
-    series : tuple of str
-        As in `SeriesLinear`, with `series_weight` (out, in, n) and `series_affine` (in, n, 2).
+    The fields are those of `KANLinear`, `FunctionLinear` and `SeriesLinear`.
     """
 
     name: str
-    base: Tensor
+    base: Tensor  # (out, in): weights of the base function `activation`
     activation: str = "silu"
-    spline: Tensor | None = None
-    knots: Tensor | None = None
-    scaler: Tensor | None = None
+    spline: Tensor | None = None  # (out, in, basis)
+    knots: Tensor | None = None  # (in, knot), with those beyond the grid
+    scaler: Tensor | None = None  # (out, in)
     bias: Tensor | None = None
     mask: Tensor | None = None
-    functions: tuple[tuple[str, ...], ...] = ()
-    affine: Tensor | None = None
+    functions: tuple[tuple[str, ...], ...] = ()  # (out, in)
+    affine: Tensor | None = None  # (out, in, 4): a, b, c, d
     series: tuple[str, ...] = ()
-    series_weight: Tensor | None = None
-    series_affine: Tensor | None = None
+    series_weight: Tensor | None = None  # (out, in, n)
+    series_affine: Tensor | None = None  # (in, n, 2)
     extrapolation: str = "zero"
     grid_eps: float = 0.02
 
@@ -90,8 +80,38 @@ class Edges:
         changed["series_weight"] = series
         return replace(self, base=self.base * column, **changed)  # type: ignore[arg-type]
 
+    def shifted(self, by: Tensor) -> Edges:
+        """Return edges whose sums are larger by so much."""
+        return replace(self, bias=by if self.bias is None else self.bias + by)
+
+    def on(self, low: float, high: float) -> Edges:
+        """Return edges with a grid of one interval, which shows where they are of interest."""
+        return replace(self, knots=uniform(low, high, 1, 1, self.base, self.widths[0]))
+
+    def _in_series(self, terms: Iterable[tuple[str, float, float, float]], rest: float) -> Edges:
+        """Return edges with the base function, a sum of functions, in their series."""
+        names, a, b, c = zip(*terms, strict=True)
+        base, places = self.base, torch.tensor([a, b], dtype=torch.float64).T.to(self.base)
+        weights, affine = (
+            [base[..., None] * base.new_tensor(c)],
+            [places.expand(base.shape[1], -1, 2)],
+        )
+        if self.series_weight is not None and self.series_affine is not None:
+            weights, affine = [self.series_weight, *weights], [self.series_affine, *affine]
+        constant = rest * (base if self.mask is None else base * self.mask).sum(1)
+        return replace(
+            self.shifted(constant),
+            base=torch.zeros_like(base),
+            activation="zero",
+            series=(*self.series, *names),
+            series_weight=torch.cat(weights, -1),
+            series_affine=torch.cat(affine, 1),
+        )
+
     def layer(self, dtype: torch.dtype, device: torch.device) -> KANLinear:
         """Build the layer."""
+        if self.activation in SUMS:
+            return self._in_series(*SUMS[self.activation]).layer(dtype, device)
         n_in, n_out = self.widths
         found, order, size = self.tensors, 1, 1
         if self.spline is not None and self.knots is not None:
@@ -189,87 +209,52 @@ def leaky(name: str, slope: Tensor, width: int) -> Edges:
     )
 
 
-def _normalized(norm: Norm) -> list[Stage]:
-    """Return the stages that compute a layer normalization [1]_, exactly.
-
-    First the distances from the mean; then, beside these, their mean square plus eps; then every
-    distance times the inverse root of that; last, weight and bias. It takes edges in the square of
-    the width, and what is computed of the network is exact in the raw features.
-
-    References
-    ----------
-    .. [1] J. Ba, J. Kiros and G. Hinton, Layer normalization, 2016.
-    """
-    n, raw = len(norm.weight), len(norm.weight) if norm.beside else 0
-    eye, width = torch.eye(n).to(norm.weight), raw + n
-    distances = torch.cat([eye, eye - 1 / n] if raw else [eye - 1 / n])
-    kept = torch.eye(width + 1, width).to(eye)
-    squares = {(width, raw + i): ("x^2", 1 / n) for i in range(n)}
-    bias = torch.cat([eye.new_zeros(width), eye.new_tensor([norm.eps])])
-    factors = eye.new_zeros(raw + 2 * n, width + 1)
-    factors[:raw, :raw] = torch.eye(raw).to(eye)
-    factors[range(raw, raw + 2 * n, 2), range(raw, width)] = 1.0
-    roots = {(raw + 2 * i + 1, width): ("1/sqrt", 1.0) for i in range(n)}
-    raw_ones, raw_zeros = eye.new_ones(raw), eye.new_zeros(raw)
-    return [
-        replace(linear("layer normalization", distances, None), mask=(distances != 0).to(eye)),
-        _lines_and(kept, squares, bias),
-        _lines_and(factors, roots, None),
-        Products(arities=(2,) * n),
-        Affine(scale=torch.cat([raw_ones, norm.weight]), shift=torch.cat([raw_zeros, norm.bias])),
-    ]
-
-
-def _lines_and(
-    lines: Tensor, curved: Mapping[tuple[int, int], tuple[str, float]], bias: Tensor | None
-) -> Edges:
-    """Return edges that are straight through 0 with slopes (out, in), some of them functions."""
-    table = [["spline"] * lines.shape[1] for _ in range(lines.shape[0])]
-    affine = lines.new_tensor([1.0, 0.0, 1.0, 0.0]).repeat(*lines.shape, 1)
-    for (out, in_), (name, factor) in curved.items():
-        table[out][in_] = name
-        affine[out, in_, 2] = factor
-    named = torch.tensor([[name != "spline" for name in row] for row in table])
-    return Edges(
-        name="layer normalization",
-        base=lines,
-        activation="identity",
-        bias=bias,
-        mask=((lines != 0) | named.to(lines.device)).to(lines),
-        functions=tuple(map(tuple, table)),
-        affine=affine,
-    )
-
-
 @dataclass(eq=False)
 class _Row:
     """The layers made so far, and the nodes that each ends in."""
 
     edges: list[Edges] = field(default_factory=list)
-    arities: list[tuple[int, ...]] = field(default_factory=list)
-    scales: list[Affine | None] = field(default_factory=list)
+    nodes: list[Nodes] = field(default_factory=list)
 
     def add(self, stage: Stage) -> None:
         """Take in the next stage."""
+        if isinstance(stage, Norm):
+            self._normalize(stage)
+            return
         if isinstance(stage, Affine) and not self.edges:
-            eye = torch.eye(len(stage.scale)).to(stage.scale)
-            self.add(replace(linear("inputs", eye, None), mask=eye))
+            self._hand_on(torch.eye(len(stage.scale)).to(stage.scale))
         if isinstance(stage, Edges):
             self._fit(stage.name, stage.widths[0])
             self.edges.append(stage)
-            self.arities.append(())
-            self.scales.append(None)
-        elif isinstance(stage, Norm):
-            for part in _normalized(stage):
-                self.add(part)
+            self.nodes.append(Nodes(Grouping(stage.widths[1])))
         elif isinstance(stage, Products):
-            self.arities[-1] = stage.arities
+            sums = self.edges[-1].widths[1] - sum(stage.arities)
+            self.nodes[-1] = Nodes(Grouping(sums, stage.arities))
         else:
             self._fit("a normalization", len(stage.scale))
-            if self.arities[-1]:
-                self.scales[-1] = stage
-            else:
+            if self.nodes[-1].additive:
                 self.edges[-1] = self.edges[-1].rescaled(stage.scale, stage.shift)
+            else:
+                self._scale(self.nodes[-1].grouping, stage.scale, stage.shift)
+
+    def _hand_on(self, weight: Tensor) -> None:
+        """Add edges that hand nodes on as they are."""
+        self.add(replace(linear("inputs", weight, None), mask=weight))
+
+    def _normalize(self, norm: Norm) -> None:
+        """Normalize the last sums; such that are more than sums, or stay beside, are handed on."""
+        n, eye = len(norm.weight), torch.eye(len(norm.weight)).to(norm.weight)
+        if not self.edges or not self.nodes[-1].plain or norm.beside:
+            self._hand_on(torch.cat([eye, eye]) if norm.beside else eye)
+        raw = norm.weight.new_zeros(n if norm.beside else 0)
+        self._fit("a normalization", len(raw) + n)
+        scale, shift = torch.cat([raw + 1, norm.weight]), torch.cat([raw, norm.bias])
+        self._scale(Grouping(len(scale)), scale, shift, normalized=n, eps=norm.eps)
+
+    def _scale(self, grouping: Grouping, scale: Tensor, shift: Tensor, **options: Any) -> None:
+        """Give the last nodes a scale and a shift."""
+        self.nodes[-1] = Nodes(grouping, scaled=True, **options)
+        self.nodes[-1].scale, self.nodes[-1].shift = scale.detach(), shift.detach()
 
     def _fit(self, name: str, width: int) -> None:
         if self.edges and self.width != width:
@@ -280,24 +265,13 @@ class _Row:
     @property
     def width(self) -> int:
         """Number of nodes at the end."""
-        return self.edges[-1].widths[1] - sum(self.arities[-1]) + len(self.arities[-1])
-
-    def nodes(self) -> list[Nodes]:
-        """Build the nodes of every layer."""
-        found = []
-        for edges, arities, affine in zip(self.edges, self.arities, self.scales, strict=True):
-            group = Grouping(edges.widths[1] - sum(arities), arities)
-            nodes = Nodes(group, scaled=affine is not None)
-            if affine is not None:
-                nodes.scale, nodes.shift = affine.scale.detach(), affine.shift.detach()
-            found.append(nodes)
-        return found
+        return self.nodes[-1].grouping.nodes
 
 
 def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
     """Compile a row of stages, which begins with edges, into a network."""
     row = _Row()
-    options.used.add("layer_norm")
+    exact = options.setting("layer_norm", "", "keep") == "exact"
     for stage in stages:
         row.add(stage)
     first, last = row.edges[0], row.width
@@ -309,9 +283,9 @@ def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
         schema = default_schema(first.widths[0], last, **names)
     except KanlensError as error:
         raise reworded(CALL, error) from error
-    model = KAN.from_layers(layers, schema, nodes=row.nodes())
+    model = KAN.from_layers(layers, schema, nodes=row.nodes)
     model.scaled = True  # trained as it is: a later fit must not scale it anew
-    return model
+    return expand_normalization(model) if exact else model
 
 
 def inserted(

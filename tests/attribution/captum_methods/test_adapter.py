@@ -18,9 +18,9 @@ from kanlens.model import analysis
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 
-NAMES = [method.name for method in CAPTUM_METHODS]
-LOCAL = [method.name for method in CAPTUM_METHODS if not method.of_nodes]
-RANDOM = [method.name for method in CAPTUM_METHODS if method.random]
+NAMES = [method.name for method in CAPTUM_METHODS.values()]
+LOCAL = [method.name for method in CAPTUM_METHODS.values() if not method.of_nodes]
+RANDOM = [method.name for method in CAPTUM_METHODS.values() if method.random]
 
 
 def few(name):
@@ -97,7 +97,7 @@ def test_five_runs_have_the_mean_and_its_standard_error(problem):
         sizes.append(size)
         return torch.full((1, 2), next(answers), dtype=torch.float64)
 
-    mean, error = five_runs(given, run, 12, generator=None)
+    mean, error = five_runs(given, run, 12)
     assert sizes == [3, 3, 2, 2, 2]
     expected = (3 * 1 + 3 * 2 + 2 * 3 + 2 * 4 + 2 * 5) / 12
     variance = sum(n * (v - expected) ** 2 for n, v in zip(sizes, range(1, 6), strict=True)) / 12
@@ -212,5 +212,5 @@ def test_a_model_that_is_undefined_at_the_background_is_refused(method, network)
 
 def test_the_number_of_evaluations_is_told(problem):
     given = dataclasses.replace(problem([3, 2, 1]), generator=None)
-    for method in CAPTUM_METHODS:
+    for method in CAPTUM_METHODS.values():
         assert method.function(given).evaluations >= 1

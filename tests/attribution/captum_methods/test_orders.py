@@ -1,9 +1,8 @@
-"""Shapley values from orders, and the digits that keep them from captum's float32."""
+"""Shapley values from orders, and what keeps them from captum's float32."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import time
 from fractions import Fraction
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution.captum_methods.perturbation import Digits
+from kanlens.attribution.captum_methods.perturbation import Unrounded
 from kanlens.errors import MethodError
 from tests.attribution import oracles
 
@@ -20,31 +19,16 @@ captum_shapley_value_sampling = METHODS["captum_shapley_value_sampling"].functio
 captum_shapley_values = METHODS["captum_shapley_values"].function
 
 
-@pytest.mark.parametrize("orders", [1, 6, 20, 128, 40320])
-@pytest.mark.parametrize("largest", [3.0, 1e-9, 7e12])
-def test_digits_are_whole_numbers_whose_sums_float32_holds(orders, largest):
-    generator = torch.Generator().manual_seed(0)
-    values = largest * (2 * torch.rand(200, generator=generator, dtype=torch.float64) - 1)
-    digits = Digits.up_to(largest, orders)
-    apart = digits.apart(values)
-    assert torch.equal(apart, apart.round())
-    assert 2 * float(apart.abs().max()) * orders <= 2**22
-    torch.testing.assert_close(digits.together(apart), values, rtol=0, atol=2**-54 * digits.scale)
-
-
-def test_digits_keep_a_mean_that_float32_loses():
-    generator = torch.Generator().manual_seed(0)
-    values = torch.rand(720, generator=generator, dtype=torch.float64)
+def test_a_total_in_float32_becomes_float64():
+    values = torch.rand(720, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     exact = float(sum((Fraction(v) for v in values.tolist()), Fraction()) / 720)
-    lost, total = torch.zeros(()), torch.zeros(5)
-    digits = Digits.up_to(1.0, 720)
-    total = torch.zeros(digits.apart(values).shape[1])
-    for value, row in zip(values, digits.apart(values), strict=True):
+    lost, total = torch.zeros(()), torch.zeros(())
+    for value in values:
         lost += value
-        total += row
+        total += value.as_subclass(Unrounded)
+    assert type(total) is torch.Tensor
     assert abs(float(lost / 720) - exact) > 1e-9
-    kept = digits.mean((total / 720)[None, :, None])
-    assert abs(float(kept) - exact) < 1e-15
+    assert abs(float(total / 720) - exact) < 1e-14
 
 
 @pytest.mark.parametrize("widths", [[3, 2], [4, 3, 1], [3, (1, [2, 3]), 2], [5, 2, 2, 1]])
@@ -58,7 +42,7 @@ def test_all_orders_are_the_exact_values(widths, problem):
 
 
 def test_captum_on_its_own_is_in_float32(problem):
-    """The reason for the digits, and for the shape that is squeezed."""
+    """The reason for `Unrounded`, and for the shape that is squeezed."""
     from captum.attr import ShapleyValues
 
     given = problem([5, 3, 1])
@@ -134,7 +118,7 @@ def test_sampling_is_complete_to_rounding(n_samples, problem):
 
 
 def test_outputs_farther_away_than_the_samples_are_noticed(problem):
-    """Between x and the mean the output may be far from both: digits must hold that too."""
+    """Between x and the mean the output may be far from both: the totals must hold that too."""
     given = problem([2, 2, 1], batch=1)
     given = dataclasses.replace(given, x=given.mean_row + 1e-7)
     far = captum_shapley_value_sampling(given, n_samples=5)
@@ -147,26 +131,3 @@ def test_outputs_farther_away_than_the_samples_are_noticed(problem):
     exact = oracles.shapley_of_the_mean(crossing.model, crossing.x, rows, 0)
     close = (found.values - exact).abs() <= 5 * found.standard_error + 1e-12
     assert bool(close.all())
-
-
-def test_digits_that_are_too_small_are_made_larger(problem, monkeypatch):
-    """A first guess far below the outputs: the same orders again, with the right digits."""
-    given = problem([4, 3, 1])
-    expected = captum_shapley_value_sampling(given, n_samples=40).values
-    scales, make = [], Digits.up_to
-
-    def small(largest, orders):
-        scales.append(largest)
-        return make(largest / 1000 if len(scales) == 1 else largest, orders)
-
-    monkeypatch.setattr(Digits, "up_to", small)
-    again = dataclasses.replace(given, generator=torch.Generator().manual_seed(3))
-    found = captum_shapley_value_sampling(again, n_samples=40).values
-    assert len(scales) == 6
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
-
-
-def test_the_count_of_orders_is_right():
-    for orders in (1, 2, 3, math.factorial(8)):
-        bits = Digits(1.0, orders).bits
-        assert orders * 2 ** (bits + 1) <= 2**22

@@ -16,7 +16,13 @@ from torch.nn.functional import silu
 import kanlens
 from kanlens.errors import MethodError
 from kanlens.io.importers import import_model
-from tests.io.importers import doubles, series_doubles, test_normalized_layouts, test_pykan
+from tests.io.importers import (
+    doubles,
+    other_doubles,
+    series_doubles,
+    test_normalized_layouts,
+    test_pykan,
+)
 from tests.io.importers.doubles import Double, rows
 from tests.io.importers.series_doubles import POLYNOMIALS, network
 
@@ -69,6 +75,24 @@ def wavelet(kind):
     return lambda: (network(series_doubles.wav_kan, widths, kind=kind), {"wavelet": kind})
 
 
+def jax_kan(kind):
+    def model():
+        double = other_doubles.jax_kan(FEW, kind)
+        return double, {}, other_doubles.live(double, kind)
+
+    return model
+
+
+def keras(**options):
+    def model():
+        double = other_doubles.keras(FEW[:2], **options)
+        folder = tempfile.mkdtemp()
+        return double, {}, other_doubles.keras_file(Path(folder, "model.keras"), double)
+
+    return model
+
+
+CONVOLUTION = {"spline_order": 3, "grid_range": (-1, 1)}
 LIBRARIES = {
     "efficient-kan and its copies": known(efficient_kan),
     "pykan 0.1 to 0.2.8, microkan": pykan,
@@ -101,6 +125,12 @@ LIBRARIES = {
     "FourierKAN": known(network, series_doubles.fourier, FEW),
     "SineKAN": known(network, series_doubles.sine, FEW),
     "ReLU-KAN": known(network, series_doubles.relu_kan, FEW),
+    "KAT": known(other_doubles.kat, FEW, 2),
+    "FR-KAN": known(network, other_doubles.fr_kan, FEW),
+    **{f"jaxKAN {kind}": jax_kan(kind) for kind in other_doubles.JAX},
+    "keras-efficient-kan": keras(norm=False),
+    "keras-efficient-kan with normalization": keras(norm=True),
+    "torch-conv-kan convolution, 1 x 1": lambda: (other_doubles.convolution(2, 1), CONVOLUTION),
 }
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, ShapeError
 from kanlens.io.importers import import_model
-from kanlens.io.importers.efficient_kan import matches
+from kanlens.io.importers.splines import LAYOUTS
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 
@@ -558,9 +558,10 @@ def test_mixed_dtypes_take_the_widest():
     assert import_model(state).dtype == torch.float64
 
 
-def test_matches():
-    assert matches(network_state()[0])
-    assert not matches({})
-    assert not matches(nn.Linear(2, 2).state_dict())
+def test_the_layout_is_recognized():
+    *_, layout = LAYOUTS
+    assert layout.groups(network_state()[0])
+    assert not layout.groups({})
+    assert not layout.groups(nn.Linear(2, 2).state_dict())
     with pytest.raises(FileFormatError):
         import_model(nn.Linear(2, 2))

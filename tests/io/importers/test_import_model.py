@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, Missi
 from kanlens.io import importers
 from kanlens.io.checkpoint import load, save
 from kanlens.io.importers import import_model
-from kanlens.io.importers.source import Importer
+from kanlens.io.importers.layouts import Layout
+from kanlens.io.importers.stages import linear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
 
@@ -94,8 +96,8 @@ def test_kanlens_checkpoint_is_loaded_and_a_kan_copied(tmp_path, x):
 def test_damaged_checkpoint_names_the_call(tmp_path):
     path = save(KAN([3, 1]), tmp_path / "a.safetensors")
     content = path.read_bytes()
-    path.write_bytes(content.replace(b'"format_version":"2"', b'"format_version":"7"'))
-    text = "a.safetensors has format version 7, this kanlens reads up to 2. Upgrade kanlens."
+    path.write_bytes(content.replace(b'"format_version":"3"', b'"format_version":"7"'))
+    text = "a.safetensors has format version 7, this kanlens reads up to 3. Upgrade kanlens."
     refused(FileFormatError, f"import_model: {text}", path)
     with pytest.raises(FileFormatError, match=f"^load: {re.escape(text)}$"):
         load(path)
@@ -216,7 +218,10 @@ def test_missing_file_and_folder(tmp_path):
     refused(FileFormatError, text, tmp_path)
 
 
-@pytest.mark.parametrize("source", [3, None, [torch.ones(1)], b"a.pt"])
+@pytest.mark.parametrize(
+    "source",
+    [3, None, [torch.ones(1)], b"a.pt", SimpleNamespace(layers=3), SimpleNamespace(layers="ab")],
+)
 def test_other_types(source):
     text = (
         f"import_model: expected a path, a Module or a state dict, got {type(source).__name__}. "
@@ -257,17 +262,11 @@ def test_extrapolation_is_checked(state):
 
 
 def test_another_library_is_one_entry(monkeypatch, state):
-    def convert(source, options):
-        return KAN([len(source.state), 1], feature_names=options.feature_names)
-
-    other = Importer(
-        library="other",
-        layout="rbf.weight",
-        matches=lambda found: "rbf.weight" in found,
-        convert=convert,
+    other = Layout(
+        "other", lambda group: [linear("", group.get("rbf.weight", 1, None), None)], "rbf.weight"
     )
     monkeypatch.setattr(importers, "IMPORTERS", (*importers.IMPORTERS, other))
-    found = import_model({"rbf.weight": torch.ones(1)}, feature_names=["a"])
+    found = import_model({"rbf.weight": torch.ones(1, 1)}, feature_names=["a"])
     assert found.feature_names == ("a",)
     assert import_model(state).widths == (3, 4, 1)
     with pytest.raises(FileFormatError, match=r", other, .*, got tensors 'w'\."):

@@ -147,16 +147,20 @@ def test_the_network_computes_what_the_library_does(name):
             assert (spoiled - expected).abs().max() > 1e-9, key
 
 
-def test_there_is_one_way_to_write_a_normalization():
+def test_a_normalization_is_kept_or_written_out():
     d = Double()
     d.steps.append(fast_kan(d, "layers.0.", 2, 1))
     x = rows(d, 2)
-    expected = import_model(d.state)(x)
-    torch.testing.assert_close(import_model(d.state, layer_norm="exact")(x), expected)
-    with pytest.raises(
-        InvalidValueError, match=r"^import_model: expected layer_norm to be 'exact'"
-    ):
-        import_model(d.state, layer_norm="keep")
+    kept, exact = import_model(d.state), import_model(d.state, layer_norm="exact")
+    assert [nodes.normalized for nodes in kept.nodes] == [2, 0]
+    assert not any(nodes.normalized for nodes in exact.nodes)
+    torch.testing.assert_close(kept(x), d(x), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(exact(x), d(x), rtol=1e-13, atol=1e-13)
+    names = [kept.node_name(1, index) for index in range(4)]
+    assert names == ["raw x1", "raw x2", "normalized x1", "normalized x2"]
+    match = r"^import_model: expected layer_norm to be one of keep, exact, got 'fold'"
+    with pytest.raises(InvalidValueError, match=match):
+        import_model(d.state, layer_norm="fold")
 
 
 def test_shapley_values_through_a_normalization_are_exact_in_the_raw_features():

@@ -9,6 +9,7 @@ from torch import nn
 from kanlens.errors import InvalidValueError
 from kanlens.io.checkpoint import load, save
 from kanlens.io.importers import import_model
+from tests.io.importers import other_doubles
 from tests.io.importers import series_doubles as doubles
 from tests.io.importers.doubles import Double, rows
 from tests.io.importers.series_doubles import POLYNOMIALS, WAVELETS, network
@@ -26,6 +27,9 @@ CASES = {
     "FourierKAN": (network(doubles.fourier), {}),
     "LKAN FFT": (network(doubles.lkan_fft), {}),
     "SineKAN": (network(doubles.sine), {}),
+    "KAT": (other_doubles.kat(), {}),
+    "KAT in a Sequential": (other_doubles.kat(names=("{}", "{}", 0)), {}),
+    "FR-KAN": (network(other_doubles.fr_kan), {}),
     **{
         f"Wav-KAN {kind}": (network(doubles.wav_kan, kind=kind), {"wavelet": kind})
         for kind in WAVELETS

@@ -2,13 +2,7 @@
 
 import sympy
 
-from kanlens.symbolic.term_collection import (
-    even_ratios,
-    joined,
-    multiplied_in,
-    thinner,
-    without_negligible_terms,
-)
+from kanlens.symbolic.rewriting import even_ratios, joined, multiplied_in, thinner, without_dust
 
 X, Y, Z = sympy.symbols("x y z", real=True)
 
@@ -21,8 +15,8 @@ def test_a_common_number_is_pulled_out_of_a_sum():
 
 def test_terms_that_are_rounding_are_left_out_at_any_depth():
     total = 3 * sympy.exp(X * Y + 1e-16 * X) + 2e-15 * sympy.sin(X)
-    assert without_negligible_terms(total) == 3 * sympy.exp(X * Y)
-    assert without_negligible_terms(X + 1e-13 * Y) == X + 1e-13 * Y
+    assert without_dust(total, 1e-14) == 3 * sympy.exp(X * Y)
+    assert without_dust(X + 1e-13 * Y, 1e-14) == X + 1e-13 * Y
 
 
 def test_roots_and_logarithms_are_joined():

@@ -1,0 +1,75 @@
+"""jaxKAN: its layers of every type, live or as dicts of arrays, to which the grids are added."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import message
+from kanlens.errors import InvalidValueError
+from kanlens.io.importers.inert import class_of
+from kanlens.io.importers.layouts import Group, Layout
+from kanlens.io.importers.polynomials import in_chebyshev
+from kanlens.io.importers.pykan import on_shared_knots
+from kanlens.io.importers.series import bumps, series_edges, waves
+from kanlens.io.importers.settings import CALL
+from kanlens.io.importers.splines import spline_edges
+from kanlens.io.importers.stages import Edges, Stage
+
+_BESIDE = {"base": "c_res", "bias": "bias"}
+
+
+def _layer(group: Group) -> list[Stage]:
+    basis = group.get("c_basis", *[None] * (2 if group.tensors["c_basis"].dim() == 2 else 3))
+    scale = group.find("c_ext", *basis.shape[:2])
+    basis = basis if scale is None else basis * scale[..., None]
+    if "omega" in group.tensors:
+        return [_sine(group, basis)]
+    kind = class_of(group.source.owner(group.name)).lower().removesuffix("layer")
+    if "grid" in group.tensors or basis.dim() == 2 or "c_spl" in group.tensors or kind == "rbf":
+        return [_on_grid(group, basis)]
+    kind = group.setting("layer_type", kind if kind in ("chebyshev", "legendre") else None)
+    if "bias" in group.tensors:  # which stands for the constant
+        basis = torch.nn.functional.pad(basis, (1, 0))
+    return [in_chebyshev(group, "cheby" if kind == "chebyshev" else kind, basis, **_BESIDE)]
+
+
+def _on_grid(group: Group, basis: Tensor) -> Edges:
+    """Return splines on one grid an input or an edge, or Gaussians around its places."""
+    if "grid" not in group.tensors:
+        expected = f"the grid of {group.name}, which the state of nnx leaves out"
+        advice = "Pass the live model, or add layer.grid.item to the arrays, as grid"
+        raise InvalidValueError(message(CALL, expected, "none", advice))
+    grid = group.get("grid", None, None)
+    if basis.dim() == 2:  # of every edge, outputs first
+        n_out, n_in = group.get("c_res" if "c_res" in group.tensors else "c_spl", None, None).shape
+        basis = basis.reshape(n_out, n_in, -1)
+        basis, grid = on_shared_knots(basis, grid.reshape(n_out, n_in, -1))
+    if grid.shape[1] > basis.shape[2]:
+        return spline_edges(group, basis, grid, scaler="c_spl", **_BESIDE)
+    kernel = group.known("kernel")
+    width = kernel.get("std", 1.0) if isinstance(kernel, dict) else 1.0
+    return bumps(group, basis, grid, 1 / (width * math.sqrt(2)), **_BESIDE)
+
+
+def _sine(group: Group, basis: Tensor) -> Edges:
+    """Return sines with mean 0 and variance 1 on a standard normal distribution."""
+    n = basis.shape[2]
+    w, p = (group.get(name, n, 1)[:, 0] for name in ("omega", "phase"))
+    mean = torch.exp(-0.5 * w**2) * torch.sin(p)
+    spread = (0.5 * (1 - torch.exp(-2 * w**2) * torch.cos(2 * p)) - mean**2).sqrt() + 1e-8
+    edges = series_edges(group, ("sin",) * n, basis / spread, w, p, **_BESIDE)
+    return edges.shifted(-(basis * mean / spread).sum((1, 2)))
+
+
+def _fourier(group: Group) -> list[Stage]:
+    found = [group.get(name, None, None, None) for name in ("c_cos", "c_sin")]
+    return [waves(group, torch.stack(found), bias="bias")]
+
+
+LAYOUTS = (
+    Layout("jaxKAN", _layer, "c_basis", "c_res c_spl c_ext bias grid omega phase", tolerance=1e-6),
+    Layout("jaxKAN Fourier", _fourier, "c_cos c_sin", "bias", tolerance=1e-6),
+)

@@ -1,0 +1,98 @@
+"""Layer normalization of nodes, and the same function as edges and products.
+
+References
+----------
+.. [1] J. Ba, J. Kiros and G. Hinton, Layer normalization, 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from kanlens.model.config import LayerConfig
+from kanlens.model.layers import LAYER_KINDS, KANLinear
+from kanlens.model.network import KAN
+from kanlens.model.products import Grouping, Nodes
+
+
+def expand_normalization(model: KAN) -> KAN:
+    """Return the same function with layer normalizations written out as edges and products.
+
+    First the distances from the mean; then, beside these, their mean square plus eps; then every
+    distance times the inverse root of that. It takes edges in the square of the width, and what
+    knows only sums and products is exact in the raw features.
+
+    Examples
+    --------
+    >>> model = KAN([3, 2, 1])
+    >>> expand_normalization(model) is model  # there is none
+    True
+    """
+    if not any(nodes.normalized for nodes in model.nodes):
+        return model
+    layers: list[KANLinear] = []
+    ends: list[Nodes] = []
+    for layer, nodes in zip(model.layers, model.nodes, strict=True):
+        layers.append(layer)
+        if nodes.normalized:
+            stages = _expanded(nodes, layer.mask)
+            layers += stages
+            ends += [Nodes(Grouping(one.in_features)) for one in stages]
+            ends.append(Nodes(Grouping(nodes.apart, (2,) * nodes.normalized), scaled=nodes.scaled))
+            if nodes.scaled:
+                ends[-1].scale, ends[-1].shift = nodes.scale, nodes.shift
+        else:
+            ends.append(nodes)
+    found = KAN.from_layers(layers, model.schema, nodes=ends)
+    for name, tensor in model.named_buffers(recurse=False):
+        setattr(found, name, tensor)
+    found.scaled, found.holds_inputs = model.scaled, model.holds_inputs
+    found.background = model.background
+    return found.requires_grad_(next(model.parameters()).requires_grad).train(model.training)
+
+
+def _expanded(nodes: Nodes, like: Tensor) -> list[KANLinear]:
+    """Return the layers from sums to the factors of normalized nodes."""
+    n, raw = nodes.normalized, nodes.apart
+    distances = torch.eye(raw + n, dtype=torch.float64)
+    distances[raw:, raw:] -= 1 / n
+    kept = torch.eye(raw + n + 1, raw + n)
+    bias = torch.zeros(raw + n + 1, dtype=torch.float64)
+    bias[-1] = nodes.eps
+    factors = torch.eye(raw + 2 * n, raw + n + 1)
+    factors[raw:] = 0.0
+    factors[range(raw, raw + 2 * n, 2), range(raw, raw + n)] = 1.0
+    squares = {(raw + n, raw + i): ("x^2", 1 / n) for i in range(n)}
+    roots = {(raw + 2 * i + 1, raw + n): ("1/sqrt", 1.0) for i in range(n)}
+    found = [(distances, {}, None), (kept, squares, bias), (factors, roots, None)]
+    return [_layer(*parts).to(like) for parts in found]
+
+
+def _layer(
+    lines: Tensor, curved: Mapping[tuple[int, int], tuple[str, float]], bias: Tensor | None
+) -> KANLinear:
+    """Return a layer of edges straight through 0, of slopes (out, in), and of some functions."""
+    (n_out, n_in), mask = lines.shape, lines != 0
+    table = [["spline"] * n_in for _ in range(n_out)]
+    affine = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64).repeat(n_out, n_in, 1)
+    for (out, in_), (name, factor) in curved.items():
+        table[out][in_], mask[out, in_] = name, True
+        affine[out, in_, 2] = factor
+    config = LayerConfig(
+        kind="function" if curved else "spline",
+        in_features=n_in,
+        out_features=n_out,
+        grid_size=1,
+        spline_order=1,
+        base_activation="identity",
+        enable_standalone_scale_spline=False,
+        functions=tuple(map(tuple, table)) if curved else (),
+    )
+    layer = LAYER_KINDS[config.kind].from_config(config).double()
+    known = {"base_weight": lines, "mask": mask, "bias": bias, "affine": affine if curved else None}
+    given = {name: tensor for name, tensor in known.items() if tensor is not None}
+    layer.load_state_dict({**layer.state_dict(), **given})
+    return layer
