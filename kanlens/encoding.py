@@ -9,7 +9,7 @@ import dataclasses
 import re
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -223,9 +223,7 @@ def _labelled(model: KAN, y: Any, trained: bool) -> Any:
         table = read_table(frame, target="y", task="classification")
     except KanlensError as error:
         raise reworded("fit", error) from error
-    if table.y is None:  # never: the frame has the column
-        return y
-    schema, codes = table.schema, table.y
+    schema, codes = table.schema, cast("Tensor", table.y)  # which the frame has
     count = len(model.output_names)
     if count > 2 and cells.dtype.kind in "iu" and cells.min() >= 0 and cells.max() < count:
         schema = class_schema("y", [str(code) for code in range(count)])  # not all need to occur

@@ -199,11 +199,10 @@ def discover(
         got = f"words in {', '.join(map(repr, words[:3]))}"
         advice = "Name the columns of numbers with --features"
         raise DataError(message("discover", "columns of numbers", got, advice))
-    if table.y is None:
-        raise DataError(message("discover", "a target", "none", "Name it with --target"))
+    y: Any = table.y  # which the target is
     result = kanlens.discover(
         table.x,
-        pd.Series(table.y[:, 0].numpy(), name=target),
+        pd.Series(y[:, 0].numpy(), name=target),
         table.feature_names,
         time_limit=time_limit,
         generator=None if seed is None else seeded(seed),

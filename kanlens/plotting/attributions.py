@@ -13,6 +13,7 @@ from kanlens.checks import check_choice, check_count, message
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
 from kanlens.plotting.interactions import Ranked, draw_flows, draw_interactions
 from kanlens.plotting.style import (
+    ASIDE,
     STYLE,
     Array,
     axes_for,
@@ -211,8 +212,7 @@ def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | N
         _color_key(ax)
     if len(picks) < len(values):
         note = f"{len(picks):,} of {len(values):,} samples"
-        style: Any = {"fontsize": STYLE.small, "color": STYLE.muted, "transform": ax.transAxes}
-        ax.text(1.0, 1.0, note, ha="right", va="bottom", **style)
+        ax.text(1.0, 1.0, note, ha="right", va="bottom", transform=ax.transAxes, **ASIDE)
     return ax
 
 

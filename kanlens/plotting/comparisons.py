@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from kanlens.checks import check_count, message
 from kanlens.errors import DTypeError
 from kanlens.plotting.style import (
+    ASIDE,
     STYLE,
     axes_for,
     in_unit,
@@ -33,7 +34,6 @@ KEY_GAP = 0.18  # inches, to its left
 PLOT = 3.1  # inches, width of the axes in a new figure
 LONGEST = 32  # characters of a name
 FAR = 4  # times the median of the methods' largest values, from which a method is drawn in part
-NOTE: Any = {"fontsize": STYLE.small, "color": STYLE.muted}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +155,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     one = next(iter(result.attributions.values()))
     ax.set_xlabel(f"mean |value| for {literal(one.target, most=LONGEST)}{in_unit(one.unit)}")
     notes = [f"{len(order)} of {len(table)} features"] if len(order) < len(table) else []
-    ax.set_title(", ".join([*notes, *_limit(ax, table)]), loc="right", **NOTE)
+    ax.set_title(", ".join([*notes, *_limit(ax, table)]), loc="right", **ASIDE)
     key.draw(ax)
     return ax
 

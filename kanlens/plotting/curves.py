@@ -23,6 +23,7 @@ from kanlens.plotting.curve_data import (
     model_curves,
 )
 from kanlens.plotting.style import (
+    ASIDE,
     STYLE,
     axes_for,
     fitted,
@@ -329,5 +330,4 @@ def _title_edges(ax: Axes, curves: list[Curve], alive: int, *, several: bool) ->
     ax.text(0.005, 0.5, f"{text}\nless its mean", multialignment="center", **style)
     if len(curves) < alive:
         note = f"the {len(curves)} strongest of {alive} edges"
-        place: Any = {"ha": "right", "va": "top", "transform": ax.transAxes}
-        ax.text(1.0, 1.0, note, fontsize=STYLE.small, color=STYLE.muted, **place)
+        ax.text(1.0, 1.0, note, ha="right", va="top", transform=ax.transAxes, **ASIDE)

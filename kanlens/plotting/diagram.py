@@ -16,7 +16,7 @@ from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves
 from kanlens.plotting.layout import Labels, Layout, arrange, place_labels
-from kanlens.plotting.style import STYLE, Array, axes_for, literal, picture, size_in_inches
+from kanlens.plotting.style import ASIDE, STYLE, Array, axes_for, literal, picture, size_in_inches
 
 if TYPE_CHECKING:
     from kanlens.model.network import Rows
@@ -108,9 +108,8 @@ def network(
     above.draw(ax, layout.height, unused[-1])
     if hidden_names:
         _draw_hidden_names(ax, model, layout)
-    style: dict[str, Any] = {"fontsize": STYLE.small, "color": STYLE.muted, "va": "bottom"}
     if note := _note(curves):
-        ax.text(across[0] + MARGIN, bottom + 0.04, note, ha="left", **style)
+        ax.text(across[0] + MARGIN, bottom + 0.04, note, ha="left", va="bottom", **ASIDE)
     return ax
 
 
@@ -175,8 +174,7 @@ def _fitted(
 
 def _draw_hidden_names(ax: Axes, model: KAN, layout: Layout) -> None:
     box = {"facecolor": STYLE.paper, "alpha": 0.75, "linewidth": 0, "pad": 0}
-    style: Any = {"fontsize": STYLE.small, "color": STYLE.muted, "ha": "left", "va": "center"}
-    style |= {"zorder": 6, "bbox": box}
+    style: Any = {"ha": "left", "va": "center", "zorder": 6, "bbox": box, **ASIDE}
     for level, places in enumerate(layout.nodes[1:-1], start=1):
         for unit, (x, y) in enumerate(places):
             if np.isfinite(x):

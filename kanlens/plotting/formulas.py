@@ -17,6 +17,7 @@ from kanlens.checks import message
 from kanlens.errors import DataError, DTypeError, ShapeError
 from kanlens.model.network import find_output
 from kanlens.plotting.style import (
+    ASIDE,
     STYLE,
     Array,
     axes_for,
@@ -324,8 +325,8 @@ def scatter_pair(ax: Axes, left: Array, right: Array, names: tuple[str, str], *,
     ax.set_ylabel(literal(names[1], most=34) + in_unit(unit))
     lost = int((~finite).sum())
     if lost:
-        style: Any = {"fontsize": STYLE.small, "color": STYLE.muted, "transform": ax.transAxes}
-        ax.text(0.02, 0.99, f"{lost:,} not finite", ha="left", va="top", **style)
+        words = f"{lost:,} not finite"
+        ax.text(0.02, 0.99, words, ha="left", va="top", transform=ax.transAxes, **ASIDE)
     return ax
 
 

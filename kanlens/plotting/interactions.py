@@ -17,6 +17,7 @@ from kanlens.attribution.result import Attribution
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
 from kanlens.plotting.style import (
+    ASIDE,
     STYLE,
     Array,
     axes_for,
@@ -240,7 +241,7 @@ def _draw_nodes(ax: Axes, level: _Level, index: int, *, last: int) -> None:
         box = (index - BAR / 2, low), BAR, max(height, 2e-3)
         ax.add_patch(Rectangle(*box, color=STYLE.ink, linewidth=0))
         side = {0: ("right", -0.03), last: ("left", 0.03)}.get(index, ("left", 0.02))
-        style: Any = {} if index in (0, last) else {"color": STYLE.muted, "fontsize": STYLE.small}
+        style: Any = {} if index in (0, last) else ASIDE
         ax.text(index + side[1], place, name, ha=side[0], va="center", **style)
 
 

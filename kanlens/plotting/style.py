@@ -63,7 +63,7 @@ class Style:
 
 
 STYLE = Style()
-
+ASIDE: Any = {"fontsize": STYLE.small, "color": STYLE.muted}  # of what is said beside the picture
 
 SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",

@@ -134,16 +134,13 @@ def _network(model: KAN) -> Picture:
 
 
 def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
-    found = content["performance"]
-    if found is None:
+    found, subject = content["performance"], analysis.subject
+    if found is None or subject.y is None:
         return
     if found["task"] == "classification":
         yield from _classification(found)
         return
-    subject, place = analysis.subject, analysis.subject.target
-    picks = spread(subject.rows, POINTS)
-    if subject.y is None:
-        return
+    place, picks = subject.target, spread(subject.rows, POINTS)
     y = subject.y[picks, place].double().cpu().numpy()
     output = subject.output[picks, place].double().cpu().numpy()
     name, unit = content["meta"]["target"], content["meta"]["unit"]
