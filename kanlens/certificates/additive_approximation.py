@@ -208,7 +208,7 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
 
 
 def additive_changes(
-    propagation: BoundPropagation, apart: Interval, knots: Tensor, deadline: Deadline = NEVER
+    propagation: BoundPropagation, apart: Interval, deadline: Deadline = NEVER
 ) -> list[tuple[float, float]] | None:
     """Bound how much each feature alone can change the output, by the additive function.
 
@@ -219,7 +219,7 @@ def additive_changes(
     low, high = propagation.domain.T[..., None]
     edges = propagation.additive.numel()
     share = torch.linspace(0, 1, min(FINE, max(COARSE, EDGES // edges)) + 1).to(low)
-    cuts = torch.cat([low + (high - low) * share, knots], 1)
+    cuts = torch.cat([low + (high - low) * share, propagation.knots], 1)
     cuts = torch.maximum(torch.minimum(cuts, high), low).sort(1).values.mT  # (cut, in)
     at_once = max(1, BUDGET // (8 * edges))  # 8: control points of an edge on a slice, about
     parts = [

@@ -146,6 +146,12 @@ class BoundPropagation:
         return not beyond and not any(isinstance(one, NoEnclosure) for one in self.enclosures)
 
     @functools.cached_property
+    def knots(self) -> Tensor:
+        """The knots of the first layer in units of the data, shape (in, knot)."""
+        cuts = self.model.layers[0].breakpoints().mT
+        return (cuts * self.model.input_scale + self.model.input_shift).mT.contiguous()
+
+    @functools.cached_property
     def noise(self) -> float:
         """Bound on the rounding error of a float64 evaluation of the output."""
         return self._rounding(self.layers) if self.in_time else float("inf")

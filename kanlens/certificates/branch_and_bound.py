@@ -50,7 +50,7 @@ class SearchBudget:
 
 
 def refine(
-    propagation: BoundPropagation, seen: Extremes, knots: Tensor, budget: SearchBudget, label: str
+    propagation: BoundPropagation, seen: Extremes, budget: SearchBudget
 ) -> tuple[BoxBounds, int, bool]:
     """Branch and bound on the domain until every statement is decided.
 
@@ -64,6 +64,7 @@ def refine(
     count, batch = 1, max(1, min(BATCH, BUDGET // (2 * propagation.size)))
     gaps = open_gaps(boxes, seen, domain, budget.tolerance)  # (goal, box)
     cutting = budget.deadline.portion(CUTTING)
+    label = f"certify {propagation.model.output_names[propagation.target]}"
     with progress_bar(label, most, shown=budget.progress) as advance, budget.stop.kept():
         for _ in cutting.paced(itertools.count(), budget.cost(2 * batch, propagation.size)):
             cuttable = _cuttable(boxes, domain).any(1)
@@ -72,7 +73,7 @@ def refine(
             if room < 1 or not bool((wanted > 0).any()):
                 return boxes, count, not bool((gaps > 0).any())
             rows, goals = _chosen(wanted, len(domain), min(batch, room))
-            children = _children(propagation, boxes.pick(rows), goals, knots)
+            children = _children(propagation, boxes.pick(rows), goals)
             keep = torch.ones(len(boxes), dtype=torch.bool, device=rows.device)
             keep[rows] = False
             fresh = open_gaps(children, seen, domain, budget.tolerance)
@@ -170,9 +171,7 @@ def _worst(gaps: Tensor, kinds: list[int], count: int) -> list[tuple[int, int]]:
     return list(zip(top.indices.mT[wanted].tolist(), asked.mT[wanted].tolist(), strict=True))
 
 
-def _children(
-    propagation: BoundPropagation, parents: BoxBounds, goals: Tensor, knots: Tensor
-) -> BoxBounds:
+def _children(propagation: BoundPropagation, parents: BoxBounds, goals: Tensor) -> BoxBounds:
     """Bisect boxes by the branching heuristic, and bound the halves."""
     domain = propagation.domain
     rows = torch.arange(len(parents), device=domain.device)
@@ -180,7 +179,8 @@ def _children(
     score = _scores(parents.worth, goals) + 0.1 * wide
     usable = _cuttable(parents, domain)
     feature = score.masked_fill(~usable, -torch.inf).argmax(1)
-    low, high = halved(parents.low, parents.high, feature, knots, usable[rows, feature])
+    usable = usable[rows, feature]
+    low, high = halved(parents.low, parents.high, feature, propagation.knots, usable)
     return propagation.bounds(low, high).within(parents.pick(torch.cat([rows, rows])))
 
 

@@ -35,7 +35,6 @@ from kanlens.memory import check_memory
 from kanlens.model import kernels
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy
-from kanlens.model.network import KAN
 from kanlens.model.normalization import expand_normalization
 from kanlens.threads import one_thread
 
@@ -281,42 +280,37 @@ def _pass_seconds(whole: BoundPropagation) -> float:
 def _certified(whole: BoundPropagation, target: int, budget: SearchBudget) -> OutputCertificate:
     """Certify one output."""
     deadline, propagation = budget.deadline, whole.of(target)
-    model, domain, knots = propagation.model, propagation.domain, _knots(propagation.model)
+    model, domain = propagation.model, propagation.domain
     if not whole.in_time:
         budget.left_out.append("bounds of the edges")
     elif not whole.relaxes:
         budget.left_out.append("relaxation of hidden layers")
     exploring = deadline.portion(EXPLORING, keep=budget.seconds)
-    sample = explore(model, target, domain, knots, deadline=exploring)
+    sample = explore(model, target, domain, propagation.knots, deadline=exploring)
     budget = replace(budget, row_seconds=exploring.elapsed / len(sample.x))
     fit = budget.allows("an additive function", 2 * budget.seconds)
     additive = additive_approximation.additive_part(propagation, sample.x, sample.value, fit=fit)
     fewest, most = DISTANCE_POINTS
-    count = affordable(model, max(fewest, min(most, NUMBERS // len(domain))))
-    thin = sample.thinned(count if fit else sampling.FEWEST_POINTS)
+    points = affordable(model, max(fewest, min(most, NUMBERS // len(domain))))
+    thin = sample.thinned(points if fit else sampling.FEWEST_POINTS)
     seen = sampling.extremes(
         sample, thin.value - additive_approximation.weighted(propagation, thin.x)
     )
-    label = f"certify {model.output_names[target]}"
-    boxes, boxed, decided = refine(propagation, seen, knots, budget, label)
+    boxes, count, decided = refine(propagation, seen, budget)
     found = OutputFindings(
         propagation=propagation,
         boxes=boxes,
+        count=count,
+        decided=decided,
         sample=sample,
         seen=seen,
-        knots=knots,
         additive=additive,
         budget=budget,
     )
-    return _hurried(
-        lambda budget: output_certificate(
-            replace(found, budget=budget), count=boxed, decided=decided
-        ),
-        budget,
-    )
+    return _hurried(lambda budget: output_certificate(replace(found, budget=budget)), budget)
 
 
-def output_certificate(found: OutputFindings, *, count: int, decided: bool) -> OutputCertificate:
+def output_certificate(found: OutputFindings) -> OutputCertificate:
     """Assemble the certificate of an output from the bounds on boxes."""
     model, target = found.propagation.model, found.propagation.target
     additivity, features = _additivity(found), feature_certificates(found)
@@ -341,8 +335,8 @@ def output_certificate(found: OutputFindings, *, count: int, decided: bool) -> O
             for name, bound, reached in zip(NORMS, norms, found.seen.norms, strict=True)
         },
         additivity=additivity,
-        boxes=count,
-        decided=decided and all(one.verdict != "unknown" for one in features),
+        boxes=found.count,
+        decided=found.decided and all(one.verdict != "unknown" for one in features),
         remark=f"{why}, without {left_out}" if left_out else "",
     )
 
@@ -368,9 +362,3 @@ def _additivity(found: OutputFindings) -> Additivity:
     if found.budget.allows("rectangles", 4 * count * found.budget.row_seconds):
         least = least_distance(propagation, count)
     return Additivity(distance=Bound(bound=bound, seen=reached), least=least, function=function)
-
-
-def _knots(model: KAN) -> Tensor:
-    """Return the knots of the first layer in units of the data, shape (in, knot)."""
-    cuts = model.layers[0].breakpoints().mT
-    return (cuts * model.input_scale + model.input_shift).mT.contiguous()

@@ -49,9 +49,10 @@ class OutputFindings:
 
     propagation: BoundPropagation
     boxes: BoxBounds
+    count: int  # of boxes that were bounded
+    decided: bool  # whether nothing was left open
     sample: EvaluatedPoints
     seen: Extremes
-    knots: Tensor  # (in, knot)
     additive: AdditiveFunction | None
     budget: SearchBudget
 
@@ -128,12 +129,12 @@ def _changes(found: OutputFindings) -> list[tuple[float, float]]:
     changes = [(up, down) for up, down in rough.tolist()]
     apart = hull(found.boxes.apart)
     if bool(torch.isfinite(apart[1] - apart[0])):
-        near = additive_changes(found.propagation, apart, found.knots, budget.deadline)
+        near = additive_changes(found.propagation, apart, budget.deadline)
         changes = [_both(*pair) for pair in zip(changes, near or changes, strict=True)]
     first, sharp = budget.cost(slice_count(found.propagation), found.propagation.size), 0
     for index in budget.deadline.paced(range(len(changes)), first):
         if changes[index] != (0.0, 0.0):
-            thin = slices(found.propagation, index, found.knots)
+            thin = slices(found.propagation, index)
             changes[index] = _both(changes[index], total_change(found.boxes, thin, index))
         sharp = index + 1
     if sharp < len(changes):
@@ -162,7 +163,7 @@ def _pairs(found: OutputFindings) -> list[tuple[PointPair, PointPair]]:
     """Search the largest rise and fall along every feature; none where there is no time."""
     propagation, budget = found.propagation, found.budget
     count = len(propagation.domain)
-    all_stops = count * (STOPS + len(NEAR) + found.knots.shape[1])
+    all_stops = count * (STOPS + len(NEAR) + propagation.knots.shape[1])
     lines = max(1, affordable(propagation.model, LINES * all_stops, work=16 * WORK) // all_stops)
     first = lines * all_stops / count * budget.row_seconds
     pairs = [_pair(found, index, lines) for index in budget.deadline.paced(range(count), first)]
@@ -179,7 +180,7 @@ def _pair(found: OutputFindings, index: int, lines: int) -> tuple[PointPair, Poi
     many = min(lines // 4, len(slope))
     extreme = [(sign * slope).topk(many).indices for sign in (1, -1)]
     bases = torch.cat([found.sample.x[torch.cat(extreme)], found.sample.x[: max(1, lines // 2)]])
-    knots = found.knots[index]
+    knots = propagation.knots[index]
     return steepest_pairs(propagation.outputs, propagation.domain, index, bases, knots)
 
 
@@ -214,7 +215,7 @@ def _verdict(
     return "unknown", f"{side} by at most {change:.3g}, if at all"
 
 
-def slices(propagation: BoundPropagation, feature: int, knots: Tensor) -> Slices | None:
+def slices(propagation: BoundPropagation, feature: int) -> Slices | None:
     """Bound the slope by one feature on slices of the whole domain that are thin in it.
 
     None in models so large that this takes too long for all features.
@@ -222,7 +223,7 @@ def slices(propagation: BoundPropagation, feature: int, knots: Tensor) -> Slices
     domain, count = propagation.domain, slice_count(propagation)
     if count * len(domain) * propagation.size > SLICE_NUMBERS:
         return None
-    cuts = _cuts(domain[feature], knots[feature], count)
+    cuts = _cuts(domain[feature], propagation.knots[feature], count)
     lows, highs = domain[:, 0].repeat(len(cuts) - 1, 1), domain[:, 1].repeat(len(cuts) - 1, 1)
     lows[:, feature], highs[:, feature] = cuts[:-1], cuts[1:]
     at_once = max(1, BUDGET // propagation.size)

@@ -49,7 +49,7 @@ def seen(width: float = 0.0) -> Extremes:
 
 def test_boxes_cover_the_domain_once():
     own = BoundPropagation(float64_copy(build([2, 3, 1])), 0, UNIT)
-    boxes, count, decided = refine(own, seen(), KNOTS, NO_LIMIT, "test")
+    boxes, count, decided = refine(own, seen(), NO_LIMIT)
     assert not decided
     assert len(boxes) > 50
     assert count <= 200
@@ -63,7 +63,7 @@ def test_boxes_cover_the_domain_once():
 def test_the_bounds_of_all_boxes_hold():
     model = float64_copy(build([2, 3, 1]))
     own = BoundPropagation(model, 0, UNIT)
-    boxes, _, _ = refine(own, seen(), KNOTS, NO_LIMIT, "test")
+    boxes, _, _ = refine(own, seen(), NO_LIMIT)
     x = boxes.low + (boxes.high - boxes.low) * torch.rand(
         20, *boxes.low.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
@@ -91,7 +91,7 @@ def test_changes_add_up_over_slices():
         y = model(x)[:, 0]
         rise = float((y - y.cummin(0).values).max())
         fall = float((y.cummax(0).values - y).max())
-        up, down = total_change(boxes, slices(own, index, KNOTS), index)
+        up, down = total_change(boxes, slices(own, index), index)
         assert rise <= up <= rise + 0.1 * (rise + fall)
         assert fall <= down <= fall + 0.1 * (rise + fall)
 
@@ -102,7 +102,7 @@ def test_changes_follow_from_the_additive_function_and_its_distance():
     own.additive = model.output_scale.expand(1, 2)
     grid = torch.linspace(-1, 1, 4001).double()
     zero, wide = torch.zeros(()).double(), torch.ones(()).double()
-    for index, (up, down) in enumerate(additive_changes(own, (zero, zero), KNOTS)):
+    for index, (up, down) in enumerate(additive_changes(own, (zero, zero))):
         x = torch.zeros(4001, 2).double()
         x[:, index] = grid
         y = model(x)[:, 0]
@@ -110,7 +110,7 @@ def test_changes_follow_from_the_additive_function_and_its_distance():
         fall = float((y.cummax(0).values - y).max())
         assert rise <= up <= rise + 0.02 * (rise + fall)
         assert fall <= down <= fall + 0.02 * (rise + fall)
-        off = additive_changes(own, (-wide, wide), KNOTS)[index]
+        off = additive_changes(own, (-wide, wide))[index]
         assert off == pytest.approx((up + 2, down + 2), rel=1e-9)
 
 

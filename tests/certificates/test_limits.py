@@ -145,7 +145,7 @@ def test_large_models_are_worked_at_in_parts(monkeypatch):
     additive_approximation.additive_part(own, x, value)
     additive_approximation.weighted(own, x)
     zero = torch.zeros(()).double()
-    assert additive_changes(own, (zero, zero), x[:4].mT.contiguous()) is not None
+    assert additive_changes(own, (zero, zero)) is not None
     assert 1000 < max(seen) <= 2**14
 
 

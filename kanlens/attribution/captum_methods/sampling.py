@@ -256,7 +256,8 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
     if int(live.sum()) < 2:  # nothing to share; captum cannot draw coalitions of one
         return counted(values=changes[:, None] * live, evaluations=1.0)
     everyone = changes.new_ones(1, int(live.sum()))
-    at_once = max(1, min(n_samples, problem.rows_at_once))
+    nobody, at_once = torch.zeros_like(everyone), max(1, min(n_samples, problem.rows_at_once))
+    how = {"n_samples": n_samples, "perturbations_per_eval": at_once}
     with (
         borrowed_randomness(problem.generator, problem.x.device),
         progress_bar("captum", len(problem.x), shown=problem.progress) as advance,
@@ -266,9 +267,7 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
             torch.set_rng_state(state)
             units = reference, abs(change) or 1.0
             fit = maker(partial(_worth, problem, problem.x[index], live, units))
-            none, how = torch.zeros_like(everyone), {"perturbations_per_eval": at_once}
-            found = fit.attribute(everyone, none, n_samples=n_samples, **how)
-            values[index, live] = found[0].to(values) * units[1]
+            values[index, live] = fit.attribute(everyone, nobody, **how)[0].to(values) * units[1]
             advance(1)
     return counted(values=values, evaluations=float(n_samples))
 
