@@ -84,7 +84,7 @@ def sum_of_terms(
 def linear(coefficients: Iterable[float], names: Iterable[Expr]) -> Expr:
     """Return a sum of multiples of expressions."""
     pairs = zip(coefficients, names, strict=True)
-    return sympy.Add(*(sympy.Float(float(c)) * name for c, name in pairs))
+    return sympy.Add(*(sympy.Float(float(c)) * name for c, name in pairs if c))
 
 
 class LinearModel(Ansatz):
