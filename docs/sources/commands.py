@@ -37,5 +37,6 @@ def markdown(name: str, command: Any) -> str:
 def row(spelled: str, text: str) -> str:
     """Write one argument or option as a row of a table; its default or range goes last."""
     text = text.removesuffix(f"[0<=x<={2**63 - 1}]")  # of seeds: any number
+    text = text.replace(r"\[", "[")
     said = re.sub(r"\s+\[([^\]]+)\]$", r" *\1*", text.strip().replace("|", r"\|"))
     return f"| `{spelled}` | {said.replace('<', '&lt;')} |"

@@ -79,7 +79,8 @@ WORDS = {  # on what several commands take, by argument
 
 def described(one: inspect.Parameter, words: Mapping[str, str]) -> inspect.Parameter:
     """Return a parameter of a command with its help; one with a place in it is an argument."""
-    text = words.get(one.name, WORDS.get(one.name))
+    text = words.get(one.name, WORDS.get(one.name, ""))
+    text = text.replace("[", r"\[")  # for rich, brackets hold markup
     if one.kind is one.KEYWORD_ONLY:
         information = typer.Option(*FLAGS.get(one.name, ()), help=text, min=LEAST.get(one.name))
     else:

@@ -34,6 +34,12 @@ def test_no_command_shows_help(capsys):
     assert "Usage" in capsys.readouterr().out
 
 
+def test_help_says_what_is_done_without_an_option(capsys):
+    assert main(["compare", "--help"]) == 0
+    out = capsys.readouterr().out.replace("│", "")
+    assert "Methods, with commas, or all. [default: the well-known ones]" in " ".join(out.split())
+
+
 @pytest.mark.parametrize("words", [["nonsense"], ["info"], ["train", "x.csv"]])
 def test_usage_errors_exit_with_2(words, capsys):
     assert main(words) == 2
