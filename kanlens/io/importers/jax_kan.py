@@ -10,7 +10,7 @@ from torch import Tensor
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
 from kanlens.io.importers.inert import class_of
-from kanlens.io.importers.layouts import Group, Layout
+from kanlens.io.importers.layouts import Group, Layout, join
 from kanlens.io.importers.polynomials import in_chebyshev
 from kanlens.io.importers.pykan import on_shared_knots
 from kanlens.io.importers.series import bumps, series_edges, waves
@@ -22,29 +22,30 @@ _BESIDE = {"base": "c_res", "bias": "bias"}
 
 
 def _layer(group: Group) -> list[Stage]:
-    basis = group.get("c_basis", *[None] * (2 if group.tensors["c_basis"].dim() == 2 else 3))
+    flat = group.source.state[join(group.name, "c_basis")].dim() == 2
+    basis = group.get("c_basis", *[None] * (2 if flat else 3))
     scale = group.find("c_ext", *basis.shape[:2])
     basis = basis if scale is None else basis * scale[..., None]
-    if "omega" in group.tensors:
+    if "omega" in group:
         return [_sine(group, basis)]
     kind = class_of(group.source.owner(group.name)).lower().removesuffix("layer")
-    if "grid" in group.tensors or basis.dim() == 2 or "c_spl" in group.tensors or kind == "rbf":
+    if flat or kind == "rbf" or "grid" in group or "c_spl" in group:
         return [_on_grid(group, basis)]
     kind = group.setting("layer_type", kind if kind in ("chebyshev", "legendre") else None)
-    if "bias" in group.tensors:  # which stands for the constant
+    if "bias" in group:  # which stands for the constant
         basis = torch.nn.functional.pad(basis, (1, 0))
     return [in_chebyshev(group, "cheby" if kind == "chebyshev" else kind, basis, **_BESIDE)]
 
 
 def _on_grid(group: Group, basis: Tensor) -> Edges:
     """Return splines on one grid an input or an edge, or Gaussians around its places."""
-    if "grid" not in group.tensors:
+    if "grid" not in group:
         expected = f"the grid of {group.name}, which the state of nnx leaves out"
         advice = "Pass the live model, or add layer.grid.item to the arrays, as grid"
         raise InvalidValueError(message(CALL, expected, "none", advice))
     grid = group.get("grid", None, None)
     if basis.dim() == 2:  # of every edge, outputs first
-        n_out, n_in = group.get("c_res" if "c_res" in group.tensors else "c_spl", None, None).shape
+        n_out, n_in = group.get("c_res" if "c_res" in group else "c_spl", None, None).shape
         basis = basis.reshape(n_out, n_in, -1)
         basis, grid = on_shared_knots(basis, grid.reshape(n_out, n_in, -1))
     if grid.shape[1] > basis.shape[2]:
@@ -70,6 +71,6 @@ def _fourier(group: Group) -> list[Stage]:
 
 
 LAYOUTS = (
-    Layout("jaxKAN", _layer, "c_basis", "c_res c_spl c_ext bias grid omega phase", tolerance=1e-6),
-    Layout("jaxKAN Fourier", _fourier, "c_cos c_sin", "bias", tolerance=1e-6),
+    Layout("jaxKAN", _layer, "c_basis", tolerance=1e-6),
+    Layout("jaxKAN Fourier", _fourier, "c_cos c_sin", tolerance=1e-6),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -41,26 +41,25 @@ _SCALING = (  # the range is infinite where a feature has none
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A kind of layer: its library, how it is read, tensors that mark it and that it may have."""
+    """A kind of layer: its library, how it is read, tensors that mark it and that may be idle."""
 
     library: str
     read: Callable[[Group], list[Stage]]
     marks: str  # with spaces between
-    others: str = ""
+    idle: str = ""
     fits: Callable[[Tensors], bool] = lambda tensors: True
     usual: str = "silu"  # the function beside the splines
     tolerance: float = 1e-9
 
     def groups(self, state: Mapping[str, Tensor]) -> dict[str, Tensors]:
-        """Return the tensors of every layer of this kind by the layer's name in front of theirs."""
+        """Return the marks of every layer of this kind by the layer's name in front of theirs."""
         found: dict[str, Tensors] = {}
-        marks, others = self.marks.split(), self.others.split()
+        marks = self.marks.split()
         for key in state:
             parent = key[: -len(marks[0])].rstrip(".")
-            if key == join(parent, marks[0]):
-                names = [n for n in marks + others if join(parent, n) in state]
-                group = {name: state[join(parent, name)] for name in names}
-                if all(mark in group for mark in marks) and self.fits(group):
+            if all(join(parent, mark) in state for mark in marks):
+                group = {mark: state[join(parent, mark)] for mark in marks}
+                if self.fits(group):
                     found[parent] = group
         return found
 
@@ -80,53 +79,62 @@ class Layout:
 
         Every tensor is of one of these, or is among those `passed` over.
         """
-        found = {name: (self, tensors) for name, tensors in self.groups(source.state).items()}
+        found = {name: Group(name, self, source, options) for name in self.groups(source.state)}
+        read = {name: self.read(group) for name, group in found.items()}
         named = len(found) > 1 and not any(map(_INDEXED.fullmatch, found))
         stems = {parent.rpartition(".")[0] if named else stem_of(parent) for parent in found}
-        own = {join(parent, name) for parent, (_, tensors) in found.items() for name in tensors}
+        own = {key for group in found.values() for key in group.keys}
         rest = {key: tensor for key, tensor in source.state.items() if key not in own}
         for other in BETWEEN:
-            for parent, tensors in other.groups(rest).items():
+            for parent in other.groups(rest):
                 indexed = _INDEXED.fullmatch(parent)
                 stem = stem_of(parent) if indexed else parent.rpartition(".")[0]
                 if bool(indexed) is not named and stem in stems:
-                    found.setdefault(parent, (other, tensors))
+                    found.setdefault(parent, Group(parent, other, source, options))
         stages: list[Stage] = []
         for parent in in_order(list(found), source, options):
             if parent not in found:
                 stages += _silent(source, parent, stages)
                 continue
-            kind, tensors = found[parent]
-            stages += kind.read(Group(parent, tensors, kind, source, options))
-            passed |= {join(parent, name) for name in tensors}
-        _refuse_others(source, passed)
+            stages += read.get(parent) or found[parent].layout.read(found[parent])
+        _refuse_others(source, passed.union(*(group.keys for group in found.values())))
         return stages
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The tensors of one layer, by their names in its layout."""
+    """The tensors of one layer, by their names in its layout, and the keys of those read."""
 
     name: str  # "layers.0"
-    tensors: Tensors
     layout: Layout
     source: Source
     options: ImportOptions
+    keys: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        names = [*self.layout.marks.split(), *self.layout.idle.split()]
+        self.keys.update(join(self.name, name) for name in names)
+
+    def __contains__(self, name: str) -> bool:
+        return join(self.name, name) in self.source.state
 
     def get(self, name: str, *shape: Size) -> Tensor:
         """Return a tensor of that shape; refuse another, integers and tensors without data."""
         found = self.find(name, *shape)
         if found is None:
             advice = "Save the whole state dict, buffers included"
-            expected = f"a tensor {self.source.spelled(self.name, name)} in {self.source.name}"
+            key = self.source.spelled(join(self.name, name))
+            expected = f"a tensor {key} in {self.source.name}"
             raise ShapeError(message(CALL, expected, "none", advice))
         return found
 
     def find(self, name: str, *shape: Size) -> Tensor | None:
         """Return a tensor as `get` does, or None if there is none."""
-        tensor = self.tensors.get(name)
-        key = self.source.spelled(self.name, name)
-        return None if tensor is None else checked(key, tensor, *shape)
+        if not name or name not in self:
+            return None
+        key = join(self.name, name)
+        self.keys.add(key)
+        return checked(self.source.spelled(key), self.source.state[key], *shape)
 
     def known(self, name: str, default: Any = None) -> Any:
         """Return what the module of the layer, one around it, or a file beside it says."""
@@ -158,10 +166,9 @@ class Group:
         self, weight: Tensor, base: str = "", scaler: str = "", bias: str = "", mask: str = ""
     ) -> dict[str, Any]:
         """Return what `Edges` have beside weights (out, in, n), as far as there is one so named."""
-        (n_out, n_in), known = weight.shape[:2], self.tensors.get(scaler)
-        scale = self.find(
-            scaler, *((1,) if known is not None and known.dim() == 1 else (n_out, n_in))
-        )
+        n_out, n_in = weight.shape[:2]
+        known = self.source.state.get(join(self.name, scaler), weight)
+        scale = self.find(scaler, *((1,) if known.dim() == 1 else (n_out, n_in)))
         found = self.find(base, n_out, n_in)
         return {
             "base": weight.new_zeros(n_out, n_in) if found is None else found,
@@ -279,7 +286,7 @@ def _silent(source: Source, parent: str, before: list[Stage]) -> list[Stage]:
 
 def _refuse_others(source: Source, known: set[str]) -> None:
     """Refuse tensors that are of no layer."""
-    others = [source.spelled("", key) for key in source.state if key not in known]
+    others = [source.spelled(key) for key in source.state if key not in known]
     if others:
         shown = ", ".join([*map(repr, others[:3]), *(["..."] if len(others) > 3 else [])])
         expected = f"only layers of a KAN in {source.name}"
@@ -290,7 +297,7 @@ def _refuse_others(source: Source, known: set[str]) -> None:
 
 def _linear(group: Group) -> list[Stage]:
     """Return a linear layer of torch, or of Keras, whose weights are (in, out)."""
-    keras = "kernel" in group.tensors
+    keras = "kernel" in group
     weight = group.get("kernel", None, None).T if keras else group.get("weight", None, None)
     return [linear(group.name, weight, group.find("bias", len(weight)))]
 
@@ -317,9 +324,9 @@ def _layer_norm(group: Group) -> list[Stage]:
 
 
 BETWEEN = (
-    Layout("torch", batch_norm, "running_mean running_var", "weight bias num_batches_tracked"),
-    Layout("torch", _linear, "weight", "bias", lambda tensors: tensors["weight"].dim() == 2),
-    Layout("Keras", _linear, "kernel", "bias"),
-    Layout("torch", _layer_norm, "weight bias", "", lambda tensors: tensors["weight"].dim() == 1),
+    Layout("torch", batch_norm, "running_mean running_var", "num_batches_tracked"),
+    Layout("torch", _linear, "weight", fits=lambda tensors: tensors["weight"].dim() == 2),
+    Layout("Keras", _linear, "kernel"),
+    Layout("torch", _layer_norm, "weight bias", fits=lambda t: t["weight"].dim() == 1),
 )
 """Layers of torch that stand between layers of a KAN in a row."""

@@ -126,24 +126,23 @@ def _polynomials(key: str) -> Callable[[Group], list[Stage]]:
     def read(group: Group) -> list[Stage]:
         weight = group.get(f"{key}_coeffs", None, None, None).transpose(0, 1)
         edges = in_chebyshev(group, key, weight, base="base_weights")
-        if "base_weights" not in group.tensors:
+        if "base_weights" not in group:
             return [edges]
         return [edges, *_after(group, edges.base)]
 
     return read
 
 
-_TORCH_CONV_KAN = "base_weights norm.weight norm.bias"
 _FAMILIES = "cheby legendre cheby2 hermite laguerre gegenbauer lucas fib bessel jacobi"
 _LIBRARIES = {"cheby": "ChebyKAN", "jacobi": "JacobiKAN, OrthogPolyKANs"}
 LAYOUTS = (
-    Layout("torch-conv-kan KAGN", _gram, "grams_basis_weights beta_weights", _TORCH_CONV_KAN),
+    Layout("torch-conv-kan KAGN", _gram, "grams_basis_weights beta_weights"),
     *[
         Layout(
             _LIBRARIES.get(key, f"OrthogPolyKANs {key}"),
             _polynomials(key),
             f"{key}_coeffs",
-            f"arange {_TORCH_CONV_KAN}",
+            "arange",
         )
         for key in _FAMILIES.split()
     ],

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError, ShapeError
@@ -17,7 +18,7 @@ from kanlens.functions.catalog import FUNCTIONS
 from kanlens.io.importers.inert import attribute
 from kanlens.io.importers.layouts import Group, Layout
 from kanlens.io.importers.settings import CALL, SUMS
-from kanlens.io.importers.stages import Affine, Edges, Products, Stage, inserted, one_by_one
+from kanlens.io.importers.stages import Affine, Edges, Stage, one_by_one
 from kanlens.model.function_layer import SPLINE, FunctionTable
 from kanlens.splines.spline import extend
 
@@ -120,8 +121,7 @@ def _layer(group: Group) -> list[Stage]:
     arities = _arities(group, len(group.get("node_scale", None)), n_out)
     width = n_out - sum(arities) + len(arities)
     scale, shift = (group.get(f"node_{name}", width) for name in ("scale", "bias"))
-    products = [Products(arities=arities)] if arities else []
-    return [edges.rescaled(*subnodes), *products, Affine(scale=scale, shift=shift)]
+    return [edges.rescaled(*subnodes), Affine(scale=scale, shift=shift, arities=arities)]
 
 
 def _old_layer(group: Group) -> list[Stage]:
@@ -156,23 +156,34 @@ def on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
     for union in unions:  # as many knots for every input; more at the end change nothing
         step = (union[-1] - union[0]) / len(union)
         union += [union[-1] + step * place for place in range(1, most - len(union) + 1)]
-    rows = [
-        [
-            inserted(own, weights, degree, sorted(set(union) - set(own)))
-            for own, weights, union in zip(row, found, unions, strict=True)
-        ]
-        for row, found in zip(knots.tolist(), coef.tolist(), strict=True)
-    ]
-    wide = torch.float64
-    return torch.tensor(rows, dtype=wide).to(coef), torch.tensor(unions, dtype=wide).to(knots)
+    shared = torch.tensor(unions, dtype=torch.float64, device=knots.device)
+    return _inserted(coef.double(), knots.double(), shared, degree).to(coef), shared.to(knots)
 
 
-_BOTH = (
-    "act_fun.grid act_fun.mask act_fun.scale_base act_fun.scale_sp symbolic_fun.mask "
-    "symbolic_fun.affine"
-)
-_NODES = "node_scale subnode_scale subnode_bias"
+def _inserted(coef: Tensor, knots: Tensor, union: Tensor, degree: int) -> Tensor:
+    """Return coefficients on a union of knots (in, knot): values of blossoms [1]_, by de Boor.
+
+    References
+    ----------
+    .. [1] L. Ramshaw, Blossoms are polar forms, 1989.
+    """
+    n = degree + 1
+    union = union.expand(len(knots), -1, -1)  # (out, in, knot)
+    low, high = float(union.min()) - 1, float(union.max()) + 1  # where all splines are zero
+    wide = pad(pad(knots, (n, 0), value=low), (0, n), value=high)
+    places = union.unfold(-1, n + 1, 1)  # (out, in, basis, knot)
+    piece = torch.searchsorted(wide, places[..., degree // 2].contiguous(), right=True) - 1
+    at = piece[..., None] + torch.arange(-degree, n, device=knots.device)
+    around = wide.gather(-1, at.flatten(2)).view_as(at)
+    found = pad(coef, (n, n)).gather(-1, at[..., :n].flatten(2)).view(*piece.shape, n)
+    for r in range(1, n):
+        start, end = around[..., r:n], around[..., n : n + n - r]
+        share = (places[..., r, None] - start) / (end - start)
+        found = (1 - share) * found[..., :-1] + share * found[..., 1:]
+    return found[..., 0]
+
+
 LAYOUTS = (
-    Layout("pykan", _layer, "act_fun.coef node_bias", f"{_BOTH} {_NODES}"),
-    Layout("pykan 0.0", _old_layer, "act_fun.coef biases.weight", _BOTH),
+    Layout("pykan", _layer, "act_fun.coef node_bias", "symbolic_fun.affine"),
+    Layout("pykan 0.0", _old_layer, "act_fun.coef biases.weight", "symbolic_fun.affine"),
 )

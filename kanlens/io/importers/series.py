@@ -81,7 +81,7 @@ _LINE = {"base": "base_linear.weight", "bias": "base_linear.bias"}
 def _fast_kan(group: Group) -> list[Stage]:
     grid = group.get("rbf.grid", None)
     weight = _packed(group.get("spline_linear.weight", None, None), len(grid))
-    if "rbf.inv_denominator" in group.tensors:  # FasterKAN, whose forward has no use for it
+    if "rbf.inv_denominator" in group:  # FasterKAN, whose forward has no use for it
         return _normed(group, bumps(group, weight, grid, 1.0, "sech^2"))
     return _normed(group, bumps(group, weight, grid, 1 / _spacing(group, grid), **_LINE))
 
@@ -267,39 +267,26 @@ _REFUSED = (
     ("torchkan KAL", "poly_weights", _BATCH),
     ("torch-conv-kan KALN", "poly_weight", _BATCH),
 )
-_NORM = "layernorm.weight layernorm.bias"
 LAYOUTS = (
     *(Layout(library, _refusing(reason), marks) for library, marks, reason in _REFUSED),
-    Layout("KAT", _kat, "weight_numerator weight_denominator weight", "bias"),
+    Layout("KAT", _kat, "weight_numerator weight_denominator weight"),
     Layout("FR-KAN", _fr_kan, "w_a w_b ln_weight"),
-    Layout(
-        "BSRBF_KAN", _bsrbf, "base_weight spline_weight rbf.grid layernorm.weight", f"{_NORM} grid"
-    ),
+    Layout("BSRBF_KAN", _bsrbf, "base_weight spline_weight rbf.grid layernorm.weight"),
     Layout(
         "FastKAN, FasterKAN",
         _fast_kan,
         "rbf.grid spline_linear.weight",
-        f"rbf.inv_denominator base_linear.weight base_linear.bias {_NORM}",
+        "rbf.inv_denominator base_linear.weight base_linear.bias",
     ),
-    Layout(
-        "RBF-KAN",
-        _rbf_kan,
-        "rbf_linear.grid rbf_linear.spline_weight base_linear.weight",
-        "base_linear.bias",
-    ),
-    Layout(
-        "KANLib GRBF",
-        _kanlib,
-        "coefficients basis.grid basis.epsilon",
-        "weight_spline weight_residual bias_output",
-    ),
+    Layout("RBF-KAN", _rbf_kan, "rbf_linear.grid rbf_linear.spline_weight base_linear.weight"),
+    Layout("KANLib GRBF", _kanlib, "coefficients basis.grid basis.epsilon"),
     Layout(
         "Wav-KAN",
         _wavelets,
         "wavelet_weights scale translation bn.running_mean bn.running_var",
-        "weight1 bn.weight bn.bias bn.num_batches_tracked",
+        "weight1 bn.num_batches_tracked",
     ),
-    Layout("FourierKAN", _fourier, "fouriercoeffs", f"bias {_NORM}"),
+    Layout("FourierKAN", _fourier, "fouriercoeffs"),
     Layout("LKAN FFT", _lkan, "coeff scale_base scale_spline k", "bias"),
     Layout("SineKAN", _sine, "amplitudes freq phase bias"),
     Layout(

@@ -75,9 +75,8 @@ class Source:
             changed[kind] = {key.removeprefix(start): one for key, one in found.items()}
         return replace(self, **changed)
 
-    def spelled(self, parent: str, name: str) -> str:
+    def spelled(self, key: str) -> str:
         """Return the name of a tensor as it was found."""
-        key = f"{parent}.{name}" if parent else name
         return self.spelling.get(key, key)
 
 

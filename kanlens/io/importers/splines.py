@@ -27,7 +27,7 @@ def spline_edges(group: Group, spline: Tensor, knots: Tensor, **names: str) -> E
     """Return edges of splines, and what is beside them under the names given."""
     known, eps = group.known("extrapolation"), group.known("grid_eps")
     if not isinstance(known, str):
-        known = "linear" if "mask" in group.tensors else "zero"  # only kanlens has masks
+        known = "linear" if "mask" in group else "zero"  # only kanlens has masks
     return Edges(
         name=group.name,
         spline=spline,
@@ -52,8 +52,7 @@ def _named(library: str, names: str, marks: str, after: str = "", **options: Any
         edges = spline_edges(group, weight, group.get(knots, weight.shape[1], None), **beside)
         return [edges, *_normed(group, len(weight), *after.split())]
 
-    parts = [f"{name}.{part}" for name in after.split() for part in ("weight", "bias")]
-    return Layout(library, read, marks, " ".join([knots, *others, *parts]), **options)
+    return Layout(library, read, marks, **options)
 
 
 def _normed(group: Group, width: int, norm: str = "", prelu: str = "") -> list[Stage]:
@@ -146,12 +145,13 @@ def _torch_conv_kan(group: Group) -> list[Stage]:
 def _convolution(group: Group) -> list[Stage]:
     """Return the KAN on a patch of torch-conv-kan's convolution, which no image normalizes."""
     base, spline = (
-        group.tensors[f"{name}_conv.0.weight"].flatten(2) for name in ("base", "spline")
+        group.source.state[join(group.name, f"{name}_conv.0.weight")].flatten(2)
+        for name in ("base", "spline")
     )
     n_out, channels, size = base.shape
     spline = spline.reshape(n_out, channels, -1, size).transpose(2, 3).flatten(1, 2)
     kind = class_of(group.source.owner(join(group.name, "layer_norm.0")))
-    norm = "layer_norm.0.running_mean" in group.tensors
+    norm = "layer_norm.0.running_mean" in group
     if not norm and kind != "Identity":
         expected = f"a function of one patch in {group.name or group.source.name}"
         got = "a normalization of the whole image, which no tensor shows"
@@ -206,22 +206,16 @@ def _own(group: Group) -> list[Stage]:
 
 
 _SINGLE = 1e-6  # where a float64 module has places that were made in float32
-_BATCH = ("running_mean", "running_var", "weight", "bias", "num_batches_tracked")
 LAYOUTS = (
     Layout(
         "torch-conv-kan convolution",
         _convolution,
         "base_conv.0.weight spline_conv.0.weight prelus.0.weight",
-        " ".join(f"layer_norm.0.{name}" for name in _BATCH),
+        "layer_norm.0.num_batches_tracked",
         usual="gelu",
         tolerance=_SINGLE,
     ),
-    Layout(
-        "keras-efficient-kan",
-        _keras,
-        "kernel spline knots",
-        "bias layer_norm.weight layer_norm.bias",
-    ),
+    Layout("keras-efficient-kan", _keras, "kernel spline knots"),
     _named(
         "torchkan",
         "spline_weights grid base_weights spline_scalers",
@@ -233,15 +227,13 @@ LAYOUTS = (
         "convkan, imodelsX KANGAM",
         _convkan,
         f"{_PAIR} grid",
-        "spline_scaler",
-        lambda tensors: tensors["spline_weight"].dim() == 4,
+        fits=lambda tensors: tensors["spline_weight"].dim() == 4,
     ),
-    Layout("kanx", _kanx, f"{_PAIR} grid", "", _transposed),
+    Layout("kanx", _kanx, f"{_PAIR} grid", fits=_transposed),
     Layout(
         "torch-conv-kan",
         _torch_conv_kan,
         f"{_PAIR} layer_norm.weight prelu.weight",
-        "layer_norm.bias",
         usual="gelu",
         tolerance=_SINGLE,
     ),

@@ -66,19 +66,15 @@ class Edges:
 
     def rescaled(self, scale: Tensor, shift: Tensor) -> Edges:
         """Return edges whose sums are ``scale * sum + shift``."""
-        bias = shift if self.bias is None else self.bias * scale + shift
-        column, factor = scale[:, None], scale.new_ones(len(scale), 4)
-        factor[:, 2:] = column
-        scaler, spline_ = self.scaler, self.spline
-        if scaler is not None:
-            scaler = scaler * column
-        elif spline_ is not None:
-            spline_ = spline_ * column[..., None]
-        affine = None if self.affine is None else self.affine * factor[:, None]
-        series = None if self.series_weight is None else self.series_weight * column[..., None]
-        changed = {"spline": spline_, "scaler": scaler, "bias": bias, "affine": affine}
-        changed["series_weight"] = series
-        return replace(self, base=self.base * column, **changed)  # type: ignore[arg-type]
+        names = ("base", "series_weight", "spline" if self.scaler is None else "scaler", "affine")
+        found: dict[str, Any] = {name: getattr(self, name) for name in names}
+        for name, one in found.items():
+            if one is not None:
+                found[name] = (one.movedim(0, -1) * scale).movedim(-1, 0)
+        if self.affine is not None:
+            found["affine"][..., :2] = self.affine[..., :2]
+        found["bias"] = shift if self.bias is None else self.bias * scale + shift
+        return replace(self, **found)
 
     def shifted(self, by: Tensor) -> Edges:
         """Return edges whose sums are larger by so much."""
@@ -88,32 +84,31 @@ class Edges:
         """Return edges with a grid of one interval, which shows where they are of interest."""
         return replace(self, knots=uniform(low, high, 1, 1, self.base, self.widths[0]))
 
-    def _in_series(self, terms: Iterable[tuple[str, float, float, float]], rest: float) -> Edges:
-        """Return edges with the base function, a sum of functions, in their series."""
+    def plus(self, names: Sequence[str], weight: Tensor, affine: Tensor) -> Edges:
+        """Return edges with functions g(a x + b) added: weights (out, in, n), a, b (in, n, 2)."""
+        if self.series_weight is not None and self.series_affine is not None:
+            weight = torch.cat([self.series_weight, weight], -1)
+            affine = torch.cat([self.series_affine, affine], 1)
+        series = (*self.series, *names)
+        return replace(self, series=series, series_weight=weight, series_affine=affine)
+
+    def spelled_out(self) -> Edges:
+        """Return edges with a base function that is a sum of functions in their series."""
+        if self.activation not in SUMS:
+            return self
+        terms, rest = SUMS[self.activation]
         names, a, b, c = zip(*terms, strict=True)
         base, places = self.base, torch.tensor([a, b], dtype=torch.float64).T.to(self.base)
-        weights, affine = (
-            [base[..., None] * base.new_tensor(c)],
-            [places.expand(base.shape[1], -1, 2)],
-        )
-        if self.series_weight is not None and self.series_affine is not None:
-            weights, affine = [self.series_weight, *weights], [self.series_affine, *affine]
         constant = rest * (base if self.mask is None else base * self.mask).sum(1)
-        return replace(
-            self.shifted(constant),
-            base=torch.zeros_like(base),
-            activation="zero",
-            series=(*self.series, *names),
-            series_weight=torch.cat(weights, -1),
-            series_affine=torch.cat(affine, 1),
-        )
+        others = replace(self.shifted(constant), base=torch.zeros_like(base), activation="zero")
+        weight = base[..., None] * base.new_tensor(c)
+        return others.plus(names, weight, places.expand(base.shape[1], -1, 2))
 
-    def layer(self, dtype: torch.dtype, device: torch.device) -> KANLinear:
-        """Build the layer."""
-        if self.activation in SUMS:
-            return self._in_series(*SUMS[self.activation]).layer(dtype, device)
+    @property
+    def config(self) -> LayerConfig:
+        """How a layer of kanlens is made for these edges; refuses what none can be made for."""
         n_in, n_out = self.widths
-        found, order, size = self.tensors, 1, 1
+        order, size = 1, 1
         if self.spline is not None and self.knots is not None:
             order = self.knots.shape[1] - self.spline.shape[2] - 1
             size = self.spline.shape[2] - order
@@ -121,7 +116,7 @@ class Edges:
             expected = f"a layer {self.name!r} with {_DEGREES}" if self.name else _DEGREES
             got = f"{n_out} x {n_in} splines of degree {order} on {size} intervals"
             raise ShapeError(message(CALL, expected, got, "Train it with another spline_order"))
-        config = LayerConfig(
+        return LayerConfig(
             kind="function" if self.functions else "series" if self.series else "spline",
             in_features=n_in,
             out_features=n_out,
@@ -134,24 +129,25 @@ class Edges:
             functions=self.functions,
             series=self.series,
         )
-        layer = LAYER_KINDS[config.kind].from_config(config).to(dtype=dtype, device=device)
-        layer.load_state_dict({**layer.state_dict(), **found})
+
+    def layer(self, dtype: torch.dtype, device: torch.device) -> KANLinear:
+        """Build the layer."""
+        kind = LAYER_KINDS[self.config.kind]
+        layer = kind.from_config(self.config).to(dtype=dtype, device=device)
+        layer.load_state_dict({**layer.state_dict(), **self.tensors})
         return layer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Products:
-    """Products of the last sums, in order; `arities` are their numbers of factors."""
-
-    arities: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Affine:
-    """A scale and a shift of every node: eval-mode batch normalization, pykan's node affine."""
+    """A scale and a shift of every node: eval-mode batch normalization, pykan's node affine.
+
+    The last sums may be multiplied before, by so many factors as `arities` say.
+    """
 
     scale: Tensor  # (node,)
     shift: Tensor
+    arities: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -164,7 +160,7 @@ class Norm:
     beside: bool = False
 
 
-Stage: TypeAlias = Edges | Products | Affine | Norm
+Stage: TypeAlias = Edges | Affine | Norm
 
 
 def edges_of(name: str, layer: KANLinear) -> Edges:
@@ -215,13 +211,9 @@ def elementwise(name: str, function: str, width: int, like: Tensor) -> Edges:
 def leaky(name: str, slope: Tensor, width: int) -> Edges:
     """Return the edges of torch's PReLU, a x + (1 - a) relu(x), with one slope or one a node."""
     slopes = slope.expand(width)
-    return replace(
-        elementwise(name, "identity", width, slope),
-        base=torch.diag(slopes),
-        series=("relu",),
-        series_weight=torch.diag(1 - slopes)[..., None],
-        series_affine=slope.new_tensor([1.0, 0.0]).repeat(width, 1, 1),
-    )
+    line = replace(elementwise(name, "identity", width, slope), base=torch.diag(slopes))
+    place = slope.new_tensor([1.0, 0.0]).repeat(width, 1, 1)
+    return line.plus(["relu"], torch.diag(1 - slopes)[..., None], place)
 
 
 @dataclass(eq=False)
@@ -235,22 +227,26 @@ class _Row:
         """Take in the next stage."""
         if isinstance(stage, Norm):
             self._normalize(stage)
-            return
-        if isinstance(stage, Affine) and not self.edges:
-            self._hand_on(torch.eye(len(stage.scale)).to(stage.scale))
-        if isinstance(stage, Edges):
-            self._fit(stage.name, stage.widths[0])
-            self.edges.append(stage)
-            self.nodes.append(Nodes(Grouping(stage.widths[1])))
-        elif isinstance(stage, Products):
-            sums = self.edges[-1].widths[1] - sum(stage.arities)
-            self.nodes[-1] = Nodes(Grouping(sums, stage.arities))
+        elif isinstance(stage, Affine):
+            self._transform(stage)
         else:
-            self._fit("a normalization", len(stage.scale))
-            if self.nodes[-1].additive:
-                self.edges[-1] = self.edges[-1].rescaled(stage.scale, stage.shift)
-            else:
-                self._scale(self.nodes[-1].grouping, stage.scale, stage.shift)
+            self._fit(stage.name, stage.widths[0])
+            stage = stage.spelled_out()
+            self.edges.append(stage)
+            self.nodes.append(Nodes(Grouping(stage.config.out_features)))
+
+    def _transform(self, affine: Affine) -> None:
+        """Multiply the last sums; scale and shift them, or the nodes if these are no sums."""
+        if not self.edges:
+            self._hand_on(torch.eye(len(affine.scale)).to(affine.scale))
+        if affine.arities:
+            sums = self.edges[-1].widths[1] - sum(affine.arities)
+            self.nodes[-1] = Nodes(Grouping(sums, affine.arities))
+        self._fit("a normalization", len(affine.scale))
+        if self.nodes[-1].additive:
+            self.edges[-1] = self.edges[-1].rescaled(affine.scale, affine.shift)
+        else:
+            self._scale(self.nodes[-1].grouping, affine.scale, affine.shift)
 
     def _hand_on(self, weight: Tensor) -> None:
         """Add edges that hand nodes on as they are."""
@@ -301,33 +297,6 @@ def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
     model = KAN.from_layers(layers, schema, nodes=row.nodes)
     model.scaled = True  # trained as it is: a later fit must not scale it anew
     return expand_normalization(model) if exact else model
-
-
-def inserted(
-    knots: Sequence[float], coefficients: Sequence[float], degree: int, new: Sequence[float]
-) -> list[float]:
-    """Return the coefficients of a spline on its knots and `new` ones, without changing it.
-
-    Boehm's algorithm; knots beyond the ends, where the spline is zero, are fine.
-
-    Examples
-    --------
-    >>> inserted([0.0, 1.0, 2.0], [1.0], 1, [0.5])
-    [0.5, 1.0]
-    """
-    places, coef = list(knots), list(coefficients)
-    for x in new:
-        j = sum(place <= x for place in places) - 1  # places[j] <= x < places[j + 1]
-        padded = [0.0, *coef, 0.0]
-        found = []
-        for i in range(len(coef) + 1):
-            share = 1.0 if i <= j - degree else 0.0
-            if j - degree < i <= j:
-                share = (x - places[i]) / (places[i + degree] - places[i])
-            found.append(share * padded[i + 1] + (1.0 - share) * padded[i])
-        places.insert(j + 1, x)
-        coef = found
-    return coef
 
 
 def uniform(low: float, high: float, size: int, order: int, like: Tensor, n_in: int) -> Tensor:
