@@ -185,7 +185,7 @@ def _transposed(tensors: Tensors) -> bool:
     return len(base) == len(grid) == len(spline) and grid.shape[1] <= spline.shape[2]
 
 
-_PAIR, _SERIES = "base_weight spline_weight", "series_weight series_affine affine"
+_PAIR = "base_weight spline_weight"
 _EFFICIENT_KAN = _named(
     "efficient-kan", "spline_weight grid base_weight spline_scaler bias mask", _PAIR
 )
@@ -196,9 +196,10 @@ def _own(group: Group) -> list[Stage]:
     layer = group.source.owner(group.name)
     if isinstance(layer, KANLinear):
         edges = edges_of(group.name, layer)
+        group.keys.update(join(group.name, name) for name in layer.state_dict())
         known = group.options.extrapolation or edges.extrapolation
         return [replace(edges, extrapolation=known)]
-    if any(name in group.tensors for name in _SERIES.split()):
+    if "series_weight" in group or "affine" in group:
         expected = f"functions beside splines in layer {group.name!r} to have names"
         advice = "Pass the module, or the file that kanlens.save wrote"
         raise InvalidValueError(message(CALL, expected, "tensors alone", advice))
@@ -246,5 +247,5 @@ LAYOUTS = (
         "coefficients basis.grid",
     ),
     Layout("KANditioned", _kanditioned, "kan_weight", "local_bias feature_offset"),
-    replace(_EFFICIENT_KAN, read=_own, others=f"{_EFFICIENT_KAN.others} {_SERIES}"),
+    replace(_EFFICIENT_KAN, read=_own),
 )
