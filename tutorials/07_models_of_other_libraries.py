@@ -81,11 +81,12 @@ for name, model in models.items():
 # %%
 axes = kanlens.plot.edges(models["ChebyKAN"], 0)
 # %% [markdown]
-# FastKAN normalizes the inputs of each layer, which couples them. That is written out as straight
-# lines, squares, an inverse root and products, so that attributions are exact in the raw features:
-# here Shapley values, which add up to the output.
+# FastKAN normalizes the inputs of each layer, which couples them: the squares of the diagram. What
+# is attributed is exact in the raw features all the same: here Shapley values, which add up to the
+# output.
 
 # %%
+axes = kanlens.plot.network(models["FastKAN"])
 x = frame[names]
 for name, model in models.items():
     found = kanlens.attribute(model, x[:20], background=x[20:40])
