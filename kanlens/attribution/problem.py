@@ -109,12 +109,7 @@ class Problem:
 
     def levels(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return what every layer receives (batch, in), and its sums (batch, out)."""
-        hidden, inputs, sums = self.model.scale_inputs(x), list[Tensor](), list[Tensor]()
-        for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
-            inputs.append(hidden)
-            sums.append(layer(hidden))
-            hidden = nodes(sums[-1])
-        return inputs, sums
+        return self.model.levels(x)[1:]
 
     def counted_from(self, baseline: str) -> float:
         """Return the reference that a baseline names; NaN for values that are no shares."""

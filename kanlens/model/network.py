@@ -371,6 +371,17 @@ grid_range, enable_standalone_scale_spline
             x = self.through(index, x)
         return x
 
+    def levels(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Return the last nodes, what every layer receives (batch, in), and its sums (batch, out).
+
+        All in scaled units, for x (batch, in) in those of the data; they have gradients.
+        """
+        inputs, sums = [self.scale_inputs(x)], list[Tensor]()
+        for layer, nodes in zip(self.layers, self.nodes, strict=True):
+            sums.append(layer(inputs[-1]))
+            inputs.append(sums[-1] if nodes.plain else nodes(sums[-1]))
+        return inputs.pop(), inputs, sums
+
     def scale_outputs(self, nodes: Tensor) -> Tensor:
         """Return the last nodes (..., out) in the units of the data."""
         return nodes * self.output_scale + self.output_shift

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kanlens.checks import check_generator, check_positive
+from kanlens.checks import check_generator
 from kanlens.encoding import prepare_data
 from kanlens.interruption import Interruption
 from kanlens.model.acceptance import Model, check_model
@@ -21,7 +21,7 @@ from kanlens.training.ensemble import MEMBERS, NODES, EnsembleRun, grid_interval
 from kanlens.training.options import Options, PenaltyChoice
 from kanlens.training.preparation import row_weights, unchanged_on_failure
 from kanlens.training.result import FitResult
-from kanlens.training.resumption import EVERY, Checkpoint, checkpoint_path, read_state
+from kanlens.training.resumption import EVERY, Checkpoint, checked_checkpoint
 from kanlens.training.run import TrainingRun
 
 if TYPE_CHECKING:
@@ -162,39 +162,27 @@ def fit(
         scale=scale,
     )
     check_generator("fit", generator)
-    check_positive("fit", "checkpoint_every", checkpoint_every, zero=True)
-    path = checkpoint_path("fit", checkpoint, resume=resume)
+    saved = checked_checkpoint("fit", checkpoint, checkpoint_every, resume=resume)
     model = check_model("fit", model)
     with unchanged_on_failure(model):
         x, y = prepare_data(model, data)
         run = TrainingRun(model, options, x, y, generator, row_weights(sample_weight, x))
-        if resume and path is not None and path.exists():
-            run.restore(read_state(path))
-        else:
-            run.begin()
-    return carry_out(run, started, path, every=checkpoint_every, progress=progress)
+        run.begin_or_resume(saved.known())
+    return carry_out(run, started, saved, Interruption(), progress)
 
 
 def carry_out(
-    run: TrainingRun,
-    started: float,
-    path: Path | None = None,
-    *,
-    every: float = EVERY,
-    progress: bool | None = None,
-    stop: Interruption | None = None,
+    run: TrainingRun, started: float, saved: Checkpoint, stop: Interruption, progress: bool | None
 ) -> FitResult:
-    """Train to the end, or to an interrupt with a warning; write checkpoints to `path`."""
-    saved = None if path is None else Checkpoint(path, every)
-    stop = stop or Interruption()
+    """Train to the end, or to an interrupt with a warning."""
     steps = run.options.steps
     with threads_for(run.size), progress_bar("training", steps, shown=progress) as advance:
-        run.train(advance, note=None if saved is None else saved.note, stop=stop)
+        run.train(advance, note=saved.note, stop=stop)
     found = run.finish(time.perf_counter() - started)
-    if stop.happened and saved is not None:
+    if stop.happened:
         saved.write()
     state = f"The model has the state of step {found.best_step}, the best so far"
-    how = "" if path is None else f"; resume=True goes on from {path.name!r}"
+    how = "" if saved.path is None else f"; resume=True goes on from {saved.path.name!r}"
     stop.warn("fit", state + how)
     return found
 
@@ -218,7 +206,7 @@ def fit_by_default(
     """
     started, stop = time.perf_counter(), Interruption()
     check_generator("fit", generator)
-    path = checkpoint_path("fit", checkpoint, resume=resume)
+    saved = checked_checkpoint("fit", checkpoint, resume=resume)
     rows = len(data[0]) if isinstance(data, tuple) else data.rows
     intervals = grid_intervals(rows)
     model = build([], intervals)
@@ -226,19 +214,16 @@ def fit_by_default(
     weights = row_weights(sample_weight, x)
     run = EnsembleRun(model, x, y, weights, torch.Generator())
     run.begin()
-    additive = carry_out(run, started, progress=progress, stop=stop)
+    additive = carry_out(run, started, Checkpoint(None), stop, progress)
     if stop.happened:
         return additive
     wide = build([MEMBERS * NODES], intervals)
     wide.schema = model.schema
     run = EnsembleRun(wide, x, y, weights, generator)
-    if resume and path is not None and path.exists():
-        run.restore(read_state(path))
-    else:
-        run.begin()
-    found = carry_out(run, started, path, progress=progress, stop=stop)
-    saved = additive.validation_loss - found.validation_loss
-    pays = saved > max(LEAST, GAIN * additive.validation_loss)
+    run.begin_or_resume(saved.known())
+    found = carry_out(run, started, saved, stop, progress)
+    gain = additive.validation_loss - found.validation_loss
+    pays = gain > max(LEAST, GAIN * additive.validation_loss)
     if stop.happened:  # whichever it is, training is not done
         additive = replace(additive, stopped_because=found.stopped_because)
     return found if pays else additive

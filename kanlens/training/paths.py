@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +49,8 @@ from kanlens.training.resumption import (
     EVERY,
     Checkpoint,
     check_identity,
-    checkpoint_path,
+    checked_checkpoint,
     identity_of,
-    read_state,
 )
 from kanlens.training.run import TrainingRun
 
@@ -150,8 +149,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     check_generator("sparsity_path", generator)
     check_positive("sparsity_path", "threshold", threshold, zero=True)
     check_positive("sparsity_path", "tolerance", tolerance, zero=True)
-    check_positive("sparsity_path", "checkpoint_every", checkpoint_every, zero=True)
-    place = checkpoint_path("sparsity_path", checkpoint, resume=resume)
+    saved = checked_checkpoint("sparsity_path", checkpoint, checkpoint_every, resume=resume)
     model = check_model("sparsity_path", model)
     if not isinstance(penalty, str | Mapping):
         expected, advice = "penalty to be a norm or norms with weights", "Pass 'weight_l1'"
@@ -165,12 +163,8 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
         x, y = prepare_data(first, data)
     except KanlensError as error:
         raise reworded("sparsity_path", error) from error
-    path = _PathRun(first, plan, x, y, threshold, generator)
-    path.strengths = given
-    if place is not None:
-        path.saved = Checkpoint(place, checkpoint_every)
-        if resume and place.exists():
-            path.restore(read_state(place, call="sparsity_path"))
+    path = _PathRun(first, plan, x, y, threshold, given, generator, saved)
+    path.restore(saved.known("sparsity_path"))
     total = given if isinstance(given, int) else len(given)
     stop = Interruption()
     with threads_for(path.size), progress_bar("path", total, shown=progress) as advance:
@@ -191,7 +185,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
 
 def _checked(strengths: Sequence[float] | int | None, options: Mapping[str, Any]) -> Any:
     """Return the strengths, or their number."""
-    known = {field.name for field in dataclasses.fields(Options)} - set(CHOSEN_HERE)
+    known = {one.name for one in fields(Options)} - set(CHOSEN_HERE)
     for name in options:
         check_choice("sparsity_path", "an option", name, known)
     if strengths is None:
@@ -210,28 +204,24 @@ def _checked(strengths: Sequence[float] | int | None, options: Mapping[str, Any]
     return values
 
 
+@dataclass(eq=False)
 class _PathRun:
     """State of a sparsity path: the last model, the rows, and the steps so far."""
 
-    def __init__(
-        self,
-        model: KAN,
-        plan: Options,
-        x: Tensor,
-        y: Tensor,
-        threshold: float,
-        generator: torch.Generator | None,
-    ) -> None:
-        self.model, self.plan, self.x, self.y = model, plan, x, y
-        self.threshold, self.generator = threshold, generator
-        self.strengths: list[float] | int = COUNT
-        self.steps: list[PathStep] = []
-        self.held_out: Tensor | None = None
-        self.constant = math.nan
-        self.saved: Checkpoint | None = None
-        self.records: list[dict[str, Any]] = []  # of every step, what a checkpoint holds of it
-        self.known: list[dict[str, Any]] = []  # those of a checkpoint, not gone through yet
-        self.begun: dict[str, Any] | None = None  # the run that a checkpoint was made in
+    model: KAN
+    plan: Options
+    x: Tensor
+    y: Tensor
+    threshold: float
+    strengths: list[float] | int
+    generator: torch.Generator | None
+    saved: Checkpoint
+    steps: list[PathStep] = field(default_factory=list)
+    held_out: Tensor | None = None
+    constant: float = math.nan
+    records: list[dict[str, Any]] = field(default_factory=list)  # what a checkpoint holds of steps
+    known: list[dict[str, Any]] = field(default_factory=list)  # of one, not gone through yet
+    begun: dict[str, Any] | None = None  # the run that a checkpoint was made in
 
     @property
     def size(self) -> int:
@@ -249,8 +239,7 @@ class _PathRun:
                 self.steps.append(self._step(float(strength)))
                 advance(note=_note(self.steps[-1]))
         if stop.happened:
-            if self.saved is not None and self.saved.copy is not None:
-                self.saved.write()
+            self.saved.write()
             if not self.steps:
                 raise KeyboardInterrupt
             return f"interrupted after strength {self.steps[-1].strength:.3g}"
@@ -269,12 +258,13 @@ class _PathRun:
 
     def _note(self, state: Callable[[], Any], **_: Any) -> None:
         """Record the state of the run of one strength, as a part of the path's."""
-        if self.saved is not None:
-            known = {"identity": self.identity, "steps": list(self.records)}
-            self.saved.note(lambda: {**known, "run": state()})
+        known = {"steps": list(self.records)}
+        self.saved.note(lambda: {"identity": self.identity, **known, "run": state()})
 
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Go back to a state that a checkpoint holds."""
+    def restore(self, saved: dict[str, Any] | None) -> None:
+        """Go back to a state that a checkpoint holds, if there is one."""
+        if saved is None:
+            return
         check_identity(saved, self.identity, call="sparsity_path")
         self.known, self.begun = list(saved["steps"]), saved["run"]
         self.held_out = saved["run"]["held_out"]
@@ -316,13 +306,10 @@ class _PathRun:
     def _trained(self, model: KAN, strength: float) -> dict[str, Any]:
         """Train a model, and return what a checkpoint needs to know of that."""
         started = time.perf_counter()
-        options = dataclasses.replace(self.plan, strength=strength)
+        options = replace(self.plan, strength=strength)
         run = TrainingRun(model, options, self.x, self.y, self.generator)
-        if self.begun is not None:
-            run.restore(self.begun)
-            self.begun = None
-        else:
-            run.begin(self.held_out)
+        run.begin_or_resume(self.begun, self.held_out)
+        self.begun = None
         self.generator, self.held_out = run.generator, run.held_out
         run.train(lambda *_, **__: None, note=self._note)
         return {
@@ -378,10 +365,8 @@ class _PathRun:
         )
         if self.plan.proximal:
             ProximalSteps(unit).begin(x)
-        with torch.no_grad(), unit.watching() as inputs:
-            model(x)
         with torch.no_grad():
-            return float(unit.penalty_term(inputs))
+            return float(unit.evaluated(x)[1])
 
 
 def _note(step: PathStep) -> str:

@@ -67,10 +67,7 @@ class FitResult:
 
     def to_json(self) -> str:
         """Return all but the model as JSON; what is not finite becomes null."""
-        data = {k: finite_or_none(v) for k, v in vars(self).items() if k != "model"}
-        data["history"] = [{k: finite_or_none(v) for k, v in one.items()} for one in self.history]
-        data["held_out"] = self.held_out.tolist()
-        return json.dumps(data, allow_nan=False)
+        return _json({name: one for name, one in vars(self).items() if name != "model"})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -209,16 +206,10 @@ class SparsityPath:
     def to_json(self) -> str:
         """Return all but the models as JSON; what is not finite becomes null."""
         steps = [
-            {
-                **{k: finite_or_none(v) for k, v in _numbers(step).items()},
-                "alive": [mask.tolist() for mask in step.alive],
-                "stopped_because": step.stopped_because,
-            }
+            {**_numbers(step), "alive": step.alive, "stopped_because": step.stopped_because}
             for step in self.steps
         ]
-        own = {k: finite_or_none(v) for k, v in vars(self).items() if k != "steps"}
-        data = {"steps": steps, "best": self.best, **own, "held_out": self.held_out.tolist()}
-        return json.dumps(data, allow_nan=False)
+        return _json({"steps": steps, "best": self.best, **vars(self) | {"steps": steps}})
 
 
 def _numbers(step: PathStep) -> dict[str, Any]:
@@ -226,9 +217,10 @@ def _numbers(step: PathStep) -> dict[str, Any]:
     return {name: value for name, value in vars(step).items() if name not in others}
 
 
-def finite_or_none(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _json(data: dict[str, Any]) -> str:
+    """Return numbers, words and tensors as JSON; what is not finite becomes null."""
+    text = json.dumps(data, default=Tensor.tolist)
+    return json.dumps(json.loads(text, parse_constant=lambda _: None))
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kanlens.checks import message
+from kanlens.checks import check_positive, message
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.io.tensor_files import read_safetensors
 from kanlens.model.network import KAN
@@ -30,21 +30,34 @@ COPIED = 0.5  # seconds between two copies of the state, of which an interrupt f
 
 
 class Checkpoint:
-    """The file that a run can go on from: written from time to time, and when the run ends.
+    """The file that a run can go on from, if any: written from time to time, and at the end.
 
     The state is copied at ends of steps only, and not at all of them, so that steps of
     milliseconds are not slowed down; an interrupt in the middle of a step finds the last copy.
     """
 
     def __init__(
-        self, path: Path, every: float = EVERY, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path | None,
+        every: float = EVERY,
+        *,
+        resume: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.path, self.every, self.clock = path, every, clock
+        self.path, self.every, self.resume, self.clock = path, every, resume, clock
         self.copied = self.written = clock()
         self.copy: Any = None
 
+    def known(self, call: str = "fit") -> Any:
+        """Return the state to go on from; None for a run that begins."""
+        if self.path is None or not (self.resume and self.path.exists()):
+            return None
+        return read_state(self.path, call=call)
+
     def note(self, state: Callable[[], Any], *, last: bool = False) -> None:
         """Copy the state if it is time, and write it if it is time for that, or the `last` one."""
+        if self.path is None:
+            return
         now = self.clock()
         if last or self.copy is None or now - self.copied >= min(COPIED, self.every):
             self.copy, self.copied = state(), now
@@ -52,9 +65,10 @@ class Checkpoint:
             self.write()
 
     def write(self) -> None:
-        """Write the last copy."""
-        write_state(self.path, self.copy)
-        self.written = self.clock()
+        """Write the last copy, if there is one."""
+        if self.path is not None and self.copy is not None:
+            write_state(self.path, self.copy)
+            self.written = self.clock()
 
 
 def write_state(path: Path, state: Any) -> None:
@@ -86,16 +100,18 @@ def read_state(path: Path, *, call: str = "fit") -> Any:
         ) from error
 
 
-def checkpoint_path(call: str, checkpoint: str | Path | None, *, resume: bool) -> Path | None:
-    """Return where checkpoints are written, None for nowhere; refuse what cannot be written."""
-    if checkpoint is None:
-        if resume:
-            expected, got = "a checkpoint to resume from", "resume=True without one"
-            advice = "Pass checkpoint='run.safetensors', for example"
-            raise InvalidValueError(message(call, expected, got, advice))
-        return None
-    check_writable(checkpoint, call=call)
-    return Path(checkpoint)
+def checked_checkpoint(
+    call: str, path: str | Path | None, every: float = EVERY, *, resume: bool
+) -> Checkpoint:
+    """Return the checkpoint that is asked for; refuse what cannot be written."""
+    check_positive(call, "checkpoint_every", every, zero=True)
+    if path is not None:
+        check_writable(path, call=call)
+    elif resume:
+        expected, got = "a checkpoint to resume from", "resume=True without one"
+        advice = "Pass checkpoint='run.safetensors', for example"
+        raise InvalidValueError(message(call, expected, got, advice))
+    return Checkpoint(None if path is None else Path(path), every, resume=resume)
 
 
 def identity_of(

@@ -84,6 +84,13 @@ class TrainingRun:
             rows = min(rows, self.options.batch_size)
         return rows * self.widest
 
+    def begin_or_resume(self, saved: dict[str, Any] | None, held_out: Tensor | None = None) -> None:
+        """Go back to what `state` has returned, if there is any."""
+        if saved is None:
+            self.begin(held_out)
+        else:
+            self.restore(saved)
+
     def begin(self, held_out: Tensor | None = None) -> None:
         """Hold rows out (drawn when None), settle the scaling, and note the untrained state."""
         if self.generator is None:
@@ -104,8 +111,7 @@ class TrainingRun:
             got = f"a {what} of {record[what]}"
             advice = "Correct huge numbers or start from another model, or pass scale=True"
             raise TrainingError(message("fit", "a finite loss to start from", got, advice))
-        monitor = self._monitor(record)
-        self._keep(record, monitor=monitor if math.isfinite(monitor) else math.inf)
+        self._keep(record)
         if self.options.steps == 0:
             self.stopped_because = "no steps were asked for"
 
@@ -214,9 +220,7 @@ class TrainingRun:
         self.model.load_state_dict(self.best["state"])
         self.proximal.begin(self.train_x)
         self.proximal.iterate(self.train_x, self.train_y, POLISH, gain=1e-6)
-        record = {**self._evaluate(), "step": self.best["record"]["step"]}
-        if self._monitor(record) <= self._monitor(self.best["record"]) * (1 + COST):
-            self._keep(record, monitor=self._monitor(record))
+        self._keep_if_as_good()
 
     @torch.no_grad()
     def _follow_hidden_values(self) -> None:
@@ -226,11 +230,15 @@ class TrainingRun:
         outside = trace(self.model, self.train_x).outside[1:]
         if all(float(share.mean()) <= OUTSIDE for share in outside):
             return
-        best, step = self.best["record"], self.best["record"]["step"]
         self.model.update_grid(self.train_x)
-        record = {**self._evaluate(), "step": step}
+        self._keep_if_as_good()
+
+    def _keep_if_as_good(self) -> None:
+        """Keep the state made of the best one, unless that costs loss."""
+        best = self.best["record"]
+        record = {**self._evaluate(), "step": best["step"]}
         if self._monitor(record) <= self._monitor(best) * (1 + COST):
-            self._keep(record, monitor=self._monitor(record))
+            self._keep(record)
 
     @torch.enable_grad()
     def _one_step(self, move_grids: bool) -> None:
@@ -281,12 +289,11 @@ class TrainingRun:
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
-        with self.objective.watching() as inputs:
-            output = self.model(self.train_x)
+        output, penalty = self.objective.evaluated(self.train_x)
         record = {
             "step": self.step,
             "loss": float(task_loss(self.model, output, self.train_y, self.train_weights)),
-            "penalty": float(self.objective.penalty_term(inputs)),
+            "penalty": float(penalty),
             "validation_loss": math.nan,
             "metric": math.nan,
         }
@@ -297,8 +304,10 @@ class TrainingRun:
         record["validation_loss"] = float(found)
         return {**record, "metric": score(self.model, held, self.test_y)}
 
-    def _keep(self, record: dict[str, float], *, monitor: float) -> None:
+    def _keep(self, record: dict[str, float]) -> None:
         state = {key: value.clone() for key, value in self.model.state_dict().items()}
+        monitor = self._monitor(record)
+        monitor = monitor if math.isfinite(monitor) else math.inf
         self.best = {"record": record, "monitor": monitor, "state": state}
 
     def _monitor(self, record: dict[str, float]) -> float:
@@ -317,7 +326,7 @@ class TrainingRun:
         enough = monitor < self.best["monitor"] * (1 - IMPROVEMENT)
         self.stale = 0 if enough else self.stale + 1
         if monitor < self.best["monitor"]:
-            self._keep(record, monitor=monitor)
+            self._keep(record)
         if self.step >= self.options.steps:
             self.stopped_because = f"all {self.options.steps} steps done"
         elif self.stale >= self.options.patience and self.step > last_grid_step:

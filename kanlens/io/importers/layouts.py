@@ -15,15 +15,7 @@ from kanlens.errors import DTypeError, InvalidValueError, ShapeError
 from kanlens.io.importers.inert import attribute, children, class_of, path_of
 from kanlens.io.importers.settings import CALL, ImportOptions, listed_names
 from kanlens.io.importers.source import Source
-from kanlens.io.importers.stages import (
-    Affine,
-    Norm,
-    Stage,
-    elementwise,
-    leaky,
-    linear,
-    network,
-)
+from kanlens.io.importers.stages import Affine, Norm, Stage, elementwise, leaky, linear, network
 from kanlens.model.network import KAN
 
 Tensors = dict[str, Tensor]

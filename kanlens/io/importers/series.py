@@ -122,12 +122,7 @@ def _relu_kan(group: Group) -> list[Stage]:
     a = torch.where(half > 0, 1 / half, 1.0)
     group.get("equal_size_conv.bias", len(weight))
     edges = series_edges(
-        group,
-        ("relu(1-x^2)^2",) * n,
-        weight * factor,
-        a,
-        -middle * a,
-        bias="equal_size_conv.bias",
+        group, ("relu(1-x^2)^2",) * n, weight * factor, a, -middle * a, bias="equal_size_conv.bias"
     )
     return [edges.on(float(low.min()), float(high.max()))]
 

@@ -33,10 +33,6 @@ def _real(value: Any, least: float = 0.0) -> bool:
     return real and bool(least < value < math.inf)
 
 
-def _over_minus_one(value: Any) -> bool:
-    return _real(value, -1.0)
-
-
 def _rising(value: Any) -> bool:
     pair = isinstance(value, list | tuple) and len(value) == 2
     return pair and all(_real(end, -math.inf) for end in value) and value[0] < value[1]
@@ -48,6 +44,10 @@ def _whole(least: int, most: int) -> Callable[[Any], bool]:
 
 def _one_of(*names: str) -> Setting:
     return Setting(f"one of {', '.join(names)}", lambda value: value in names, names[0])
+
+
+def _exponent(usual: float) -> Setting:
+    return Setting("a number over -1", lambda value: _real(value, -1.0), usual)
 
 
 def _names(value: Any) -> bool:
@@ -69,8 +69,8 @@ SETTINGS = {
     "denominator": Setting("the width of a Gaussian, positive", _real, None),
     "wavelet": _one_of("mexican_hat", "morlet", "dog", "meyer", "shannon"),
     "polynomials": _one_of("JacobiKAN", "OrthogPolyKANs"),
-    **{name: Setting("a number over -1", _over_minus_one, 1.0) for name in ("a", "b")},
-    **{name: Setting("a number over -1", _over_minus_one, 3.0) for name in ("alpha", "beta")},
+    **{name: _exponent(1.0) for name in ("a", "b")},
+    **{name: _exponent(3.0) for name in ("alpha", "beta")},
     "layers": Setting("the names of the layers in order", _names, None),
     "layer_type": _one_of("chebyshev", "legendre"),
 }

@@ -133,11 +133,7 @@ _SPELLINGS = [
             rf"models\.[0-9]{{1,6}}\.layers\.{_INDEX}{_REST}",
             "{index}{rest}",
         ),
-        (
-            "models.0.layers.0.spline_weight",
-            r"linear\.(?P<rest>weight|bias)",
-            "{depth}.{rest}",
-        ),
+        ("models.0.layers.0.spline_weight", r"linear\.(?P<rest>weight|bias)", "{depth}.{rest}"),
     )
 ]
 
