@@ -82,12 +82,18 @@ def edge_sum(
     degree: int,
     extrapolation: Extrapolation,
     base: str,
+    few: bool = False,
 ) -> Tensor:  # (batch, out)
-    """Return bias_o + sum_i phi_oi(x_i) as products of matrices."""
+    """Return bias_o + sum_i phi_oi(x_i) as products of matrices.
+
+    With `few` rows the basis goes straight on beyond the grid; with many, that takes longer than to
+    work out by how much every edge does.
+    """
     y = F.linear(BASES[base].value(x), weights.base_weights(), weights.bias)
     coef = weights.coefficients()
-    if extrapolation == "zero":
-        return y + F.linear(spline.basis(x, grid, degree).flatten(1), coef.flatten(1))
+    if few or extrapolation == "zero":
+        basis = spline.basis(x, grid, degree, extrapolation=extrapolation)
+        return y + F.linear(basis.flatten(1), coef.flatten(1))
     low, high = spline.grid_ends(grid, degree)
     inside = x.clamp(low, high)
     y = y + F.linear(spline.basis(inside, grid, degree).flatten(1), coef.flatten(1))

@@ -224,9 +224,10 @@ class KANLinear(nn.Module):
 
         `forward` does so itself wherever its fused kernels cannot run.
         """
-        return self._in_torch(edge_sum, x)
+        return self.in_torch(edge_sum, x)
 
-    def _in_torch(self, function: Callable[..., Tensor], x: Tensor) -> Tensor:
+    def in_torch(self, function: Callable[..., Tensor], x: Tensor) -> Tensor:
+        """Call a function of x (batch, in) and of all that makes the layer, as `edge_sum` is."""
         return function(
             x,
             self.weights(),
@@ -548,7 +549,7 @@ class KANLinear(nn.Module):
         As `kanlens.sparsity.activation_l1`, which checks its input.
         """
         norms = kernels.fused(self, x, norms=True)
-        return self._in_torch(mean_absolute_edges, x) if norms is None else norms
+        return self.in_torch(mean_absolute_edges, x) if norms is None else norms
 
     def _places(self) -> Tensor:  # (point, in)
         """Return where means are taken: stored quantiles, else evenly over the grid."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.checks import check_choice
+from kanlens.model.edge_sum import edge_sum
 from kanlens.model.kernels import pool
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ _bases: WeakKeyDictionary[nn.Module, LocalBasis] = WeakKeyDictionary()
 def use(path: Path) -> Iterator[None]:
     """Make every spline layer take one path inside the block.
 
-    The paths are the measured rule ("auto"), one of the two kernels, or torch operations. Where a
-    kernel cannot run (CUDA, `torch.compile`, half precision, no numba) torch operations run in its
-    place.
+    The paths are the measured rule ("auto"), the sparse kernel, matrix products made for few rows
+    ("dense"), or torch operations that are good for many. Where a kernel cannot run (CUDA,
+    `torch.compile`, half precision, no numba) these run in its place.
 
     Examples
     --------
@@ -69,9 +70,9 @@ def asked() -> Path:
 
 
 def choose(batch: int, n_in: int, n_out: int, grid_size: int, degree: int) -> Path:
-    """Return the faster of the two kernels for a layer; the inputs make no difference.
+    """Return the faster path for a layer; the inputs make no difference.
 
-    The sparse kernel multiplies degree + 2 numbers per edge and row, the dense one
+    The sparse kernel multiplies degree + 2 numbers per edge and row, the dense way
     grid_size + degree + 1, at the speed of a matrix product. Forward and backward on two cores, in
     milliseconds, sparse against dense: 1.7 and 5.1 for 64 x 784 -> 64 with 5 intervals, 10 and 23
     for 512 x 128 -> 1024, 8.0 and 9.0 for 64 x 128 -> 2048; but 7.4 and 5.2 for 16 x 64 -> 4096,
@@ -112,9 +113,11 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
         path = "sparse"
         if n_out > WIDE and not pool.forked():  # a matrix product would wait for threads now gone
             path = choose(len(x), layer.in_features, n_out, layer.grid_size, layer.spline_order)
-    from kanlens.model.kernels.function import FusedSum
+    if path == "dense":
+        return layer.in_torch(functools.partial(edge_sum, few=True), x)
+    from kanlens.model.kernels.sparse import FusedSum
 
-    result = FusedSum.apply(path, basis, layer.base_name, x, *weights)
+    result = FusedSum.apply(basis, layer.base_name, x, *weights)
     return result
 
 

@@ -1,17 +1,21 @@
-"""Sparse passes: only the degree + 1 basis functions that are nonzero at each point."""
+"""The fused spline layer as a `torch.autograd.Function`.
+
+Its passes take only the degree + 1 basis functions that are nonzero at each point.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.model.edge_sum import Weights
-from kanlens.model.kernels import packing, pool, sparse_loops
+from kanlens.model.edge_sum import Weights, edge_sum
+from kanlens.model.kernels import base_function, packing, pool, sparse_loops
 from kanlens.model.kernels.compiling import Array, flat
 from kanlens.model.kernels.local_basis import LocalBasis
 
@@ -31,6 +35,72 @@ class Gradients:
     spline: Tensor | None = None
     scale: Tensor | None = None
     base: Tensor | None = None
+
+
+class FusedSum(torch.autograd.Function):
+    """The sum over edges; keeps x and weights for its gradient, nothing in between."""
+
+    @staticmethod
+    def forward(ctx: Any, basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
+        """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
+        ctx.basis, ctx.base = basis, base
+        ctx.save_for_backward(x, *tensors)
+        return forward(x.contiguous(), base_function.values(base, x), basis, Weights(*tensors))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        """Return the gradients, by torch operations when they must be differentiable again."""
+        basis, base = ctx.basis, ctx.base
+        given, wanted = ctx.saved_tensors, ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled() or batched(grad):
+            return None, None, *differentiable(edge_sum, basis, base, given, grad, wanted)
+        (x, *tensors), (want_x, *want) = given, wanted
+        grad = grad.contiguous().resolve_neg()
+        found = backward(
+            x.contiguous(),
+            *base_function.pair(base, x),
+            basis,
+            Weights(*tensors),
+            grad,
+            want_x=want_x,
+            want_weights=any(want[:3]),
+        )
+        bias = bias_gradient(grad) if want[3] else None
+        return None, None, found.x, found.spline, found.scale, found.base, bias, None
+
+
+def differentiable(
+    reference: Callable[..., Tensor],
+    basis: LocalBasis,
+    base: str,
+    tensors: Sequence[Tensor | None],
+    grad: Tensor,
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return gradients to x and the weights that have gradients of their own.
+
+    They are those of `reference`, which does in torch operations what a kernel does.
+    """
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():  # aliases: a tensor may have been made from another
+        given: list[Any] = [each if each is None else each.view_as(each) for each in tensors]
+        y = reference(
+            given[0],
+            Weights(*given[1:]),
+            grid=basis.knots,
+            degree=basis.degree,
+            extrapolation=basis.extrapolation,
+            base=base,
+        )
+    asked = [each for each, want in zip(given, wanted, strict=True) if want]
+    found = iter(torch.autograd.grad(y, asked, grad, create_graph=again))
+    return [next(found) if want else None for want in wanted]
+
+
+def batched(grad: Tensor) -> bool:
+    """Tell whether many gradients come at once, as ``is_grads_batched`` sends them."""
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
 
 
 def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> Tensor:
@@ -113,9 +183,8 @@ def _by_feature(
     """Return gradients, parallel over features: no two threads share a write."""
     (rows, n_out), (_, n_in, n_basis) = grad.shape, weights.spline.shape
     group = max(1, min(packing.COLUMNS, DESK // at.stride) // n_basis)  # inputs packed at a time
-    scale = flat(weights.mask[:0] if weights.scale is None else weights.scale)
-    given, grads = (flat(weights.spline), scale, flat(weights.mask)), flat(grad)
-    base_weight, none = flat(weights.base), grads[:0]
+    given, base_weight, grads = _factors(weights), flat(weights.base), flat(grad)
+    none = grads[:0]
     found, arrays = _room(weights, none) if want_weights else ([None] * 3, [none] * 3)
     wanted = (none if grad_x is None else flat(grad_x), *arrays)
     sizes = (rows, n_in, n_out, at.stride, n_basis, group)
@@ -177,9 +246,8 @@ def pack(weights: Weights, at: PackedLayout) -> Array:
     """Return the weights as (in, basis + 1, lane), flat."""
     n_out, n_in, _ = weights.spline.shape
     packed = flat(weights.spline.new_empty(n_in * at.size))
-    scale = flat(weights.mask[:0] if weights.scale is None else weights.scale)
-    factors = flat(weights.spline), scale, flat(weights.mask)
-    given = factors, flat(weights.base), packed, (n_in, n_out, at.stride), at.lanes, 0
+    sizes = (n_in, n_out, at.stride)
+    given = _factors(weights), flat(weights.base), packed, sizes, at.lanes, 0
     pool.share(packing.pack, given, n_in, PACKED * packed.size, chunks=1)
     return packed
 
@@ -187,12 +255,16 @@ def pack(weights: Weights, at: PackedLayout) -> Array:
 def unpack(grad: Array, weights: Weights, at: PackedLayout, grad_x: Tensor | None) -> Gradients:
     """Return the gradients of the weights from that of the packed ones, beside that of x."""
     n_out, n_in, _ = weights.spline.shape
-    scale = flat(weights.mask[:0] if weights.scale is None else weights.scale)
-    factors = flat(weights.spline), scale, flat(weights.mask)
     found, wanted = _room(weights, grad[:0])
-    given = grad, factors, tuple(wanted), (n_in, n_out, at.stride), at.lanes, 0
+    given = grad, _factors(weights), tuple(wanted), (n_in, n_out, at.stride), at.lanes, 0
     pool.share(packing.unpack, given, n_in, PACKED * grad.size, chunks=1)
     return Gradients(grad_x, *found)
+
+
+def _factors(weights: Weights) -> tuple[Array, Array, Array]:
+    """Return spline, scale and mask as arrays; an empty one where there is no scale."""
+    scale = weights.mask[:0] if weights.scale is None else weights.scale
+    return flat(weights.spline), flat(scale), flat(weights.mask)
 
 
 def _room(weights: Weights, none: Array) -> tuple[list[Tensor | None], list[Array]]:

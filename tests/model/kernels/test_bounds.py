@@ -7,12 +7,12 @@ import pytest
 import torch
 from numba.core.dispatcher import Dispatcher
 
-from kanlens.model.kernels import dense, packing, sparse_loops
+from kanlens.model.kernels import packing, sparse_loops
 from tests.model.kernels.layers import KERNELS, TOLERANCES, agrees, make, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOM = 96  # numbers on either side of an array
-MODULES = (sparse_loops, packing, dense)
+MODULES = (sparse_loops, packing)
 
 
 class Guards:

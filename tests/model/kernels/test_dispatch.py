@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from kanlens.errors import DTypeError, ShapeError
 from kanlens.model import kernels
-from kanlens.model.kernels import function
+from kanlens.model.kernels import sparse
 from kanlens.model.layers import KANLinear
 from tests.model.kernels.layers import KERNELS, Case, make
 from tests.model.layers_for_tests import EXACT
@@ -25,19 +25,16 @@ pytestmark = [
 
 
 class Counted:
-    """Counts the forward passes of both kernels."""
+    """Counts the forward passes of the kernel."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls = 0
-        for module in function.PASSES.values():
-            self._count(monkeypatch, module, module.forward)
+        self.calls, right = 0, sparse.forward
 
-    def _count(self, monkeypatch, module, right) -> None:
         def counting(*args: object) -> object:
             self.calls += 1
             return right(*args)
 
-        monkeypatch.setattr(module, "forward", counting)
+        monkeypatch.setattr(sparse, "forward", counting)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.model.kernels import compiling, function, local_basis
+from kanlens.model import kernels
+from kanlens.model.kernels import compiling, local_basis, sparse
 from kanlens.model.kernels.local_basis import LocalBasis
 from kanlens.model.kernels.sparse import Gradients
 from tests.model.kernels.layers import KERNELS, Case, agrees, make, run
@@ -110,12 +111,10 @@ def test_an_open_right_end_is_noticed_at_order_one(path, monkeypatch):
     assert not agrees(forgotten(case), path, wanted)
 
 
-@pytest.mark.parametrize("path", KERNELS)
 @pytest.mark.parametrize("name", ["x", "spline", "scale", "base"])
-def test_a_wrong_gradient_is_noticed(name, path, monkeypatch):
+def test_a_wrong_gradient_is_noticed(name, monkeypatch):
     case = make()
-    module = function.PASSES[path]
-    right = module.backward
+    right = sparse.backward
 
     def wrong(*args: object, **options: object) -> Gradients:
         found = right(*args, **options)
@@ -123,43 +122,44 @@ def test_a_wrong_gradient_is_noticed(name, path, monkeypatch):
         tensor.view(-1)[-1] += 1e-9 * tensor.abs().max()
         return dataclasses.replace(found, **{name: tensor})
 
-    assert agrees(case, path)
-    monkeypatch.setattr(module, "backward", wrong)
-    assert not agrees(case, path)
+    assert agrees(case, "sparse")
+    monkeypatch.setattr(sparse, "backward", wrong)
+    assert not agrees(case, "sparse")
 
 
-@pytest.mark.parametrize("path", KERNELS)
+SUMS = {"sparse": (sparse, "forward"), "dense": (kernels, "edge_sum")}
+
+
+@pytest.mark.parametrize("path", SUMS)
 def test_a_wrong_output_is_noticed(path, monkeypatch):
-    case, module = make(), function.PASSES[path]
-    right = module.forward
+    case, right = make(), getattr(*SUMS[path])
 
-    def wrong(*args: object) -> object:
-        return right(*args) * (1 + 1e-11)
+    def wrong(*args: object, **options: object) -> object:
+        return right(*args, **options) * (1 + 1e-11)
 
-    monkeypatch.setattr(module, "forward", wrong)
+    monkeypatch.setattr(*SUMS[path], wrong)
     assert not agrees(case, path)
 
 
-@pytest.mark.parametrize("path", KERNELS)
+@pytest.mark.parametrize("path", SUMS)
 def test_every_path_is_the_one_asked_for(path, monkeypatch):
     called = []
-    for name, module in function.PASSES.items():
-        for step in ("forward", "backward"):
-            right = getattr(module, step)
+    for owner, name in (*SUMS.values(), (sparse, "backward")):
+        right = getattr(owner, name)
 
-            def seen(*args, right=right, name=name, step=step, **options):
-                called.append((name, step))
-                return right(*args, **options)
+        def seen(*args, right=right, name=name, **options):
+            called.append(name)
+            return right(*args, **options)
 
-            monkeypatch.setattr(module, step, seen)
+        monkeypatch.setattr(owner, name, seen)
     case = make()
     run(case, path)
-    assert called == [(path, "forward"), (path, "backward")]
+    assert called == (["forward", "backward"] if path == "sparse" else ["edge_sum"])
     called.clear()
     run(case, "torch")
     assert called == []
     run(case, "auto")
-    assert len(called) == 2 and called[0][0] == called[1][0]
+    assert called == ["forward", "backward"]
 
 
 def test_flat_copies_only_what_lies_out_of_order():
