@@ -17,8 +17,8 @@ from kanlens.discovery.index_model import (
     ProductWithCombination,
 )
 from kanlens.discovery.monomials import MonomialSum, PolynomialRatio, WaveRatio
-from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.reductions import (
+from kanlens.discovery.problems import (
+    SearchProblem,
     best_loo_error,
     divided,
     paired,
@@ -81,9 +81,9 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
         yield partial(ansatz.offer, problem, front)
     if depth > 0 and problem.width > 1:
         level = best_loo_error(problem)
-        for move in paired(problem, front.deadline)[: tuned.BRANCHES]:
-            if move.loo_error < max(2 * level, tuned.NO_LOO_ERROR):
-                yield partial(search, move.problem, front, depth=depth - 1)
+        for error, merged in paired(problem, front.deadline)[: tuned.BRANCHES]:
+            if error < max(2 * level, tuned.NO_LOO_ERROR):
+                yield partial(search, merged, front, depth=depth - 1)
 
 
 def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
 
 from kanlens.deadlines import work_in
 from kanlens.discovery import settings as tuned
-from kanlens.discovery.front import Entry, Front
+from kanlens.discovery.front import Front
 from kanlens.discovery.networks import Interpolator, interpolator, network_formulas
-from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.reductions import divided
+from kanlens.discovery.problems import SearchProblem, divided
 from kanlens.discovery.regression import Array, relative_error, spread_rows
 from kanlens.discovery.search import search
 from kanlens.discovery.smoothness import is_noise
@@ -36,37 +36,24 @@ from kanlens.symbolic.simplification import count_numbers
 class TimeSlice(Front):
     """Front with its own share of the time budget.
 
-    Formulas go to the whole front, which also knows what was tried.
+    All else is that of the whole front: formulas go to it, and it knows what was tried.
     """
 
     def __init__(self, front: Front, share: float) -> None:
-        self._front = front
-        self.exact, self.symbols, self.x, self.y = front.exact, front.symbols, front.x, front.y
-        self.fitted, self.judged = front.fitted, front.judged
-        self.deadline = front.deadline.portion(share)
+        self._front, self.deadline = front, front.deadline.portion(share)
 
-    @property
-    def entries(self) -> list[Entry]:  # type: ignore[override]
-        """The formulas so far."""
-        return self._front.entries
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._front, name)
 
     @property
     def done(self) -> bool:
         """Whether this part of the work may end."""
         return self.deadline.passed or self._front.done
 
-    def is_new(self, *key: Expr) -> bool:
-        """Say whether a piece of work comes for the first time, and remember it."""
-        return self._front.is_new(*key)
-
     def offer(self, expression: Expr) -> None:
         """Offer a formula to the whole front."""
         if not self.done:
             self._front.offer(expression)
-
-    def chosen(self) -> Entry:
-        """Return the formula with the best balance of error and length."""
-        return self._front.chosen()
 
 
 class DeferredWork(TimeSlice):

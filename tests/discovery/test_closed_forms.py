@@ -7,8 +7,7 @@ import sympy
 from kanlens.discovery.front import Entry, count_free
 from kanlens.discovery.monomials import evaluate, functions_of, monomial, total_degree
 from kanlens.discovery.networks import View, shapes, views
-from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.reductions import raised
+from kanlens.discovery.problems import SearchProblem, raised
 from kanlens.discovery.regression import (
     Basis,
     away,
