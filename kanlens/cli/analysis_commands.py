@@ -123,8 +123,6 @@ def symbolize(
     generator: Any,
 ) -> None:
     """Read a formula from a model, with a receipt that says how far it can be trusted."""
-    from kanlens.symbolic.notation import written
-
     terminal.check([model, data, test], model=output)
     kan = kanlens.load(model)
     without = "the formula is judged against the model alone"
@@ -148,21 +146,19 @@ def symbolize(
     places = zip(equations["output"], equations["index"], strict=True)
     marks = [">>>>" if picked[name] == index else "" for name, index in places]
     equations.insert(0, "picked", marks)
-    said = [
-        f"{written(name)} = {result.text(output=position)}"
-        for position, name in enumerate(result.output_names)
-    ]
-    _show_formulas(terminal, equations, said, result, most=60)
+    _show_formulas(terminal, equations, result, most=60)
     terminal.say("it is the network with functions on its edges; the formula may be shorter")
     terminal.emit({"model": str(output), **json.loads(result.to_json())})
 
 
 def _show_formulas(
-    terminal: Terminal, equations: Any, said: list[str], result: SymbolicResult, *, most: int
+    terminal: Terminal, equations: Any, result: SymbolicResult, *, most: int
 ) -> None:
     """Print equations, cut to so many characters, the chosen ones and what they are worth."""
-    from kanlens.symbolic.notation import legend
+    from kanlens.symbolic.notation import legend, written
 
+    names = enumerate(result.output_names)
+    said = [f"{written(name)} = {result.text(output=position)}" for position, name in names]
     equations = equations.drop(columns=["sympy_format"])
     equations["equation"] = [
         text if len(text) <= most else f"{text[: most - 3]}..." for text in equations["equation"]
@@ -190,8 +186,6 @@ def discover(
     """Find a formula for a column of a table, with a receipt that says how far it holds."""
     import pandas as pd
 
-    from kanlens.symbolic.notation import written
-
     chosen = split_names(features) or None
     table = kanlens.read_table(data, target=target, features=chosen, task="regression")
     words = [f.name for f in table.schema.features if f.kind == "categorical"]
@@ -208,8 +202,7 @@ def discover(
         generator=None if seed is None else seeded(seed),
         progress=terminal.progress,
     )
-    said = [f"{written(target)} = {result.text()}"]
-    _show_formulas(terminal, result.equations_.drop(columns=["output"]), said, result, most=100)
+    _show_formulas(terminal, result.equations_.drop(columns=["output"]), result, most=100)
     terminal.say(f"{result.seconds:.1f} s: {result.stopped_because}")
     facts = {"stopped_because": result.stopped_because, "seconds": result.seconds}
     terminal.emit({"target": target, **facts, **json.loads(result.to_json())})

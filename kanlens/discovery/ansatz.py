@@ -12,8 +12,7 @@ import sympy
 
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.front import Front
-from kanlens.discovery.problems import SearchProblem, transformed
-from kanlens.discovery.reductions import exponents_of, few_powers, raised
+from kanlens.discovery.problems import SearchProblem, exponents_of, few_powers, raised, transformed
 from kanlens.discovery.regression import Array, eliminate, solve, weighted
 from kanlens.symbolic.composition import Expr
 

@@ -26,18 +26,16 @@ from kanlens.discovery.scaling import (
     shortest,
     table_of,
 )
-from kanlens.discovery.search import POWER_LAW, search
+from kanlens.discovery.search import POWER_LAW, DeferredWork, explore, search
 from kanlens.discovery.smoothness import loo_error, noise_of, unfollowed
-from kanlens.discovery.structure import DeferredWork, explore
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.progress import progress_bar
 from kanlens.symbolic import front as pareto
 from kanlens.symbolic.composition import Expr, evaluator, plain
-from kanlens.symbolic.constants import can_refine, snap
 from kanlens.symbolic.receipt import Receipt, examine
 from kanlens.symbolic.result import Stage, SymbolicResult
 from kanlens.symbolic.rewriting import multiplied_in
-from kanlens.symbolic.simplification import complexity, count_numbers, shorten
+from kanlens.symbolic.simplification import can_refine, complexity, count_numbers, shorten, snap
 from kanlens.threads import one_blas_thread, one_thread
 
 if TYPE_CHECKING:

@@ -14,10 +14,16 @@ from kanlens.discovery import settings as tuned
 from kanlens.discovery.regression import Array, relative_error
 from kanlens.discovery.smoothness import exceptions, is_noise
 from kanlens.symbolic.composition import Expr, evaluator
-from kanlens.symbolic.constants import can_refine, refine, snap
 from kanlens.symbolic.front import front
 from kanlens.symbolic.rewriting import even_ratios, joined, thinner, without_dust
-from kanlens.symbolic.simplification import complexity, count_numbers, shorten
+from kanlens.symbolic.simplification import (
+    can_refine,
+    complexity,
+    count_numbers,
+    refine,
+    shorten,
+    snap,
+)
 
 
 @dataclass(frozen=True, eq=False)

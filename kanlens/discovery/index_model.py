@@ -20,8 +20,7 @@ from kanlens.discovery.ansatz import Ansatz
 from kanlens.discovery.curves import U, fit_curves, written
 from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import Powers, evaluate, monomial, unit
-from kanlens.discovery.problems import SearchProblem, transformed
-from kanlens.discovery.reductions import PAIRS, divided
+from kanlens.discovery.problems import PAIRS, SearchProblem, divided, transformed
 from kanlens.discovery.regression import Array, Basis, away, eliminate, quick_error, solve, varies
 from kanlens.discovery.univariate import CURVE, PLAIN_CURVE
 from kanlens.symbolic.composition import Expr, evaluator

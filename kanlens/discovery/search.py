@@ -1,12 +1,19 @@
-"""Order of the ansatzes, and recursion into simpler problems."""
+"""Order of the ansatzes, recursion into simpler problems, and those that a trained network shows.
+
+By the gradients of a network columns are left out or joined, and a sum or product loses the part
+that it tells.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, reduce
+from typing import Any
 
 import numpy as np
+import torch
 
+from kanlens.deadlines import work_in
 from kanlens.discovery import settings as tuned
 from kanlens.discovery.additive import AdditiveModel, OuterFunction, SeparableProduct
 from kanlens.discovery.ansatz import Ansatz, LinearModel, PowerLaw, Through
@@ -17,8 +24,9 @@ from kanlens.discovery.index_model import (
     ProductWithCombination,
 )
 from kanlens.discovery.monomials import MonomialSum, PolynomialRatio, WaveRatio
-from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.reductions import (
+from kanlens.discovery.networks import Interpolator, interpolator, network_formulas
+from kanlens.discovery.problems import (
+    SearchProblem,
     best_loo_error,
     divided,
     paired,
@@ -26,8 +34,14 @@ from kanlens.discovery.reductions import (
     remove_power_factors,
     rounded_exponents,
 )
+from kanlens.discovery.regression import Array, relative_error, spread_rows
+from kanlens.discovery.smoothness import is_noise
 from kanlens.discovery.sparse import DictionarySum, SparseSum
+from kanlens.discovery.symmetry import Surface, components, disjoint, factors, needless, unions
 from kanlens.discovery.univariate import CURVE
+from kanlens.model import kernels
+from kanlens.symbolic.composition import Expr
+from kanlens.symbolic.simplification import count_numbers
 
 POWER_LAW = PowerLaw()
 _ADDITIVE, _MONOMIALS = AdditiveModel(), MonomialSum()
@@ -81,9 +95,9 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
         yield partial(ansatz.offer, problem, front)
     if depth > 0 and problem.width > 1:
         level = best_loo_error(problem)
-        for move in paired(problem, front.deadline)[: tuned.BRANCHES]:
-            if move.loo_error < max(2 * level, tuned.NO_LOO_ERROR):
-                yield partial(search, move.problem, front, depth=depth - 1)
+        for error, merged in paired(problem, front.deadline)[: tuned.BRANCHES]:
+            if error < max(2 * level, tuned.NO_LOO_ERROR):
+                yield partial(search, merged, front, depth=depth - 1)
 
 
 def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:
@@ -94,3 +108,247 @@ def _divided_formulas(problem: SearchProblem, front: Front, depth: int) -> None:
         top = problem.width > tuned.NARROW and depth == tuned.DEPTH
         for ansatz in (_ADDITIVE, _MONOMIALS, *((_SPARSE,) if top else ())):
             ansatz.offer(trial, front)
+
+
+class TimeSlice(Front):
+    """Front with its own share of the time budget.
+
+    All else is that of the whole front: formulas go to it, and it knows what was tried.
+    """
+
+    def __init__(self, front: Front, share: float) -> None:
+        self._front, self.deadline = front, front.deadline.portion(share)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._front, name)
+
+    @property
+    def done(self) -> bool:
+        """Whether this part of the work may end."""
+        return self.deadline.passed or self._front.done
+
+    def offer(self, expression: Expr) -> None:
+        """Offer a formula to the whole front."""
+        if not self.done:
+            self._front.offer(expression)
+
+
+class DeferredWork(TimeSlice):
+    """Front that runs deferred work once a first share of the time is over.
+
+    The first look at `done` after that runs the work, on a share of what is left.
+    """
+
+    def __init__(
+        self, front: Front, first: float, share: float, work: Callable[[Front], object]
+    ) -> None:
+        super().__init__(front, first)
+        self._due, self.deadline = self.deadline, front.deadline
+        self._share = share
+        self._work: Callable[[Front], object] | None = work
+
+    @property
+    def done(self) -> bool:
+        """Whether the search may end; runs the deferred work when it is due."""
+        if self._due.passed:
+            self.run_pending(self._share)
+        return self._front.done
+
+    def run_pending(self, share: float = 1.0) -> None:
+        """Do the other work unless it has been done; by default it may take all that is left."""
+        work, self._work = self._work, None
+        if work is not None and not self._front.done:
+            work(TimeSlice(self._front, share))
+
+
+def explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:
+    """Offer formulas that trained networks lead to, unless the best one leaves only noise."""
+    if front.deadline.left < tuned.LEAST_TIME:
+        return
+    with kernels.use_within(work_in(front.deadline.left)):
+        _explore(problem, front, generator)
+
+
+def _explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:
+    first = interpolator(problem, TimeSlice(front, 0.3).deadline, generator)
+    if first is None or front.done or _nothing_left(front, first.error):
+        return
+    rough = first.error > tuned.ROUGH
+    if rough:
+        network_formulas(problem, TimeSlice(front, 0.85), first.view, generator)
+    levels = _levels(first, TimeSlice(front, 0.3 if rough else 0.6), generator)
+    for level in reversed(levels[1:]):
+        search(level.problem, TimeSlice(front, 0.4), depth=1)
+        _taken_apart(level, TimeSlice(front, 0.4))
+    if len(levels) > 1:
+        last = levels[-1]
+        network_formulas(last.problem, TimeSlice(front, 0.5), last.view, generator)
+    _taken_apart(levels[0], TimeSlice(front, 0.5))
+    network_formulas(problem, front, first.view, generator)
+
+
+def _nothing_left(front: Front, error: float) -> bool:
+    """Say whether a formula with at most one number matches the network, but for noise."""
+    best = front.chosen()
+    values = front.values(best.expression)
+    simple = count_numbers(best.expression) <= 1 and error > tuned.KNOWS_MORE * best.error
+    return simple and is_noise(front.x, values, front.y)
+
+
+def _levels(first: Interpolator, front: Front, generator: torch.Generator) -> list[Interpolator]:
+    """Return the network of the problem and those of ever simpler ones."""
+    found = [first]
+    while found[-1].problem.width > 1 and not front.done:
+        if (simpler := _simpler(found[-1], front, generator)) is None:
+            break
+        found.append(simpler)
+    return found
+
+
+def _simpler(level: Interpolator, front: Front, generator: torch.Generator) -> Interpolator | None:
+    """Return the network of the first simpler problem with about the same error."""
+    best: tuple[float, Interpolator] | None = None
+    about = tuned.ABOUT_AS_WELL if level.error < tuned.ROUGH else tuned.AS_WELL
+    for trial in _trials(level):
+        if front.done:
+            break
+        network = interpolator(trial, front.deadline, generator)
+        if network is None:
+            continue
+        error = _error_there(network, level.problem) / level.error
+        if error <= tuned.AS_WELL:
+            return network
+        if error <= about and (best is None or error < best[0]):
+            best = error, network
+    return None if best is None else best[1]
+
+
+def _error_there(network: Interpolator, problem: SearchProblem) -> float:
+    """Return the error of a network of a simpler problem on the target of the one it is from."""
+    rows, trial = problem.judged, network.problem
+    with np.errstate(all="ignore"):
+        factor = np.where(trial.target == problem.target, 1.0, problem.target / trial.target)
+    return relative_error((network(trial.columns) * factor)[rows], problem.target[rows])
+
+
+def _trials(network: Interpolator) -> list[SearchProblem]:
+    """Return candidate reductions, the largest first."""
+    problem, error = network.problem, network.error
+    found = []
+    drop = needless(network, problem.columns, error)
+    if drop:
+        found.append(problem.without(drop))
+    slopes = network.slopes
+    powers = factors(problem.columns, slopes, network.sizes, error)
+    every = unions(problem, slopes, error)
+    own = set(np.flatnonzero(powers).tolist())
+    if own and len(own) < problem.width:
+        found.append(divided(problem, powers, own))
+    sure = disjoint(every)
+    if len(sure) > 1:
+        found.append(reduce(lambda merged, union: union.reduced(merged), sure, problem))
+    return found + [union.reduced(problem) for union in every[: tuned.UNIONS_TRIED]]
+
+
+def _taken_apart(network: Interpolator, front: Front) -> None:
+    """Offer sums and products of formulas of fewer columns."""
+    problem = network.problem
+    if problem.width < 2:
+        return
+    parts = components(network, problem.columns, network.error)
+    if len(parts) > 1:
+        _solve_parts(problem, network, parts, front, product=False)
+    if not problem.one_sign:
+        return
+    size, judged = _logarithm(network), problem.judged
+    gap = relative_error(size(problem.columns[judged]), np.log(np.abs(problem.target[judged])))
+    if np.isfinite(gap) and not front.done:
+        factors = components(size, problem.columns, gap)
+        if len(factors) > 1:
+            _solve_parts(problem, size, factors, front, product=True)
+
+
+def _logarithm(surface: Surface) -> Surface:
+    """Return the logarithm of the size of a function."""
+
+    def found(columns: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.log(np.abs(surface(columns)))
+
+    return found
+
+
+def _solve_parts(
+    problem: SearchProblem, surface: Surface, parts: list[set[int]], front: Front, *, product: bool
+) -> None:
+    """Solve the first part from the network, then the rest from the data."""
+    if front.done:
+        return
+    own = parts[0]
+    others = set(range(problem.width)) - own
+    values = part_of(surface, problem.columns, own)
+    if not np.isfinite(values).all() or not values.std() > 0:
+        return
+    target = np.exp(values) if product else values
+    part = problem.without(others).with_target(target, lambda e: e)
+    formulas = _formulas(part, TimeSlice(front, 0.3))
+    for formula in formulas[: tuned.PARTS] if len(parts) == 2 else formulas[:1]:
+        rest = _rest(problem, formula, front, product=product)
+        if rest is None or front.done:
+            continue
+        rest = rest.without(own)
+        if len(parts) > 2:
+            left = _without(surface, problem, own, parts)
+            _solve_parts(rest, *left, TimeSlice(front, 0.5), product=product)
+        search(rest, TimeSlice(front, 0.5), depth=1)
+
+
+def part_of(surface: Surface, columns: Array, own: set[int]) -> Array:
+    """Return the partial dependence of a function on some columns."""
+    rows = spread_rows(len(columns), tuned.REFERENCES)
+    others = [i for i in range(columns.shape[1]) if i not in own]
+    found = []
+    for row in rows:
+        moved = columns.copy()
+        moved[:, others] = columns[row, others]
+        found.append(surface(moved))
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _without(
+    surface: Surface, problem: SearchProblem, own: set[int], parts: list[set[int]]
+) -> tuple[Surface, list[set[int]]]:
+    """Return a function of the columns that are left, and its parts."""
+    kept = [i for i in range(problem.width) if i not in own]
+    fixed = problem.columns[len(problem.columns) // 2]
+
+    def found(columns: Array) -> Array:
+        whole = np.tile(fixed, (len(columns), 1))
+        whole[:, kept] = columns
+        return surface(whole)
+
+    return found, [{kept.index(i) for i in part} for part in parts[1:]]
+
+
+def _formulas(part: SearchProblem, front: Front) -> list[Expr]:
+    """Return formulas of a part of a problem, the best first."""
+    own = Front(front.symbols, front.x, part.target, part.held_out, front.deadline)
+    own.start()
+    search(part, own, depth=1)
+    chosen = own.chosen()
+    others = sorted((e for e in own.entries if e is not chosen), key=lambda entry: entry.error)
+    return [e.expression for e in [chosen, *others] if e.expression.free_symbols]
+
+
+def _rest(
+    problem: SearchProblem, formula: Expr, front: Front, *, product: bool
+) -> SearchProblem | None:
+    """Return the residual problem once a part is known."""
+    values = front.values(formula)
+    with np.errstate(all="ignore"):
+        target = problem.target / values if product else problem.target - values
+    if not np.isfinite(target).all() or not target.std() > 0:
+        return None
+    undo: Callable[[Expr], Expr]
+    undo = (lambda e: e * formula) if product else (lambda e: e + formula)
+    return problem.with_target(target, undo)

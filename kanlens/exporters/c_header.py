@@ -16,9 +16,8 @@ import sympy
 
 from kanlens.checks import message
 from kanlens.errors import MissingDependencyError, OutputError
-from kanlens.exporters.description import Layer
 from kanlens.exporters.dialects import C99, formula
-from kanlens.exporters.subject import Format, Subject
+from kanlens.exporters.subject import Format, Layer, Subject
 from kanlens.functions.elementary import Array
 from kanlens.splines.pieces import Index
 

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import sympy
 
-from kanlens.exporters.description import Description, Layer
 from kanlens.exporters.dialects import NUMPY, formula
-from kanlens.exporters.subject import Format, Subject
+from kanlens.exporters.subject import Description, Format, Layer, Subject
 from kanlens.functions.elementary import Array
 
 _TEXT = '''"""{title}.

@@ -17,9 +17,8 @@ import numpy as np
 import sympy
 
 from kanlens.checks import optional_module
-from kanlens.exporters.description import Layer, Splines, Terms
 from kanlens.exporters.dialects import formula
-from kanlens.exporters.subject import Format, Subject, refuse
+from kanlens.exporters.subject import Format, Layer, Splines, Subject, Terms, refuse
 from kanlens.functions.elementary import Array
 from kanlens.outputs import to_plain
 

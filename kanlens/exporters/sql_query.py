@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from kanlens.data.schema import Feature
-from kanlens.exporters.dialects import SQL
+from kanlens.exporters.dialects import MOST, SQL, Unrolled
 from kanlens.exporters.subject import Format, Subject, refuse
-from kanlens.exporters.unrolling import MOST, Unrolled
 from kanlens.functions.elementary import Array
 from kanlens.outputs import reason
 

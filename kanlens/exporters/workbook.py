@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from kanlens.checks import optional_module
-from kanlens.exporters.dialects import EXCEL
+from kanlens.exporters.dialects import EXCEL, MOST, Unrolled
 from kanlens.exporters.subject import Format, Subject, refuse
-from kanlens.exporters.unrolling import MOST, Unrolled
 from kanlens.functions.elementary import Array
 
 LONGEST, WIDEST = 8191, 16384  # characters of a formula beside its =, columns of a sheet

@@ -143,22 +143,25 @@ def spline_function(name: str, edge: Any, order: int = 0) -> Any:
         return spline_function(f"{edge_name}_d{order + 1}", edge, order + 1)(self.args[0])
 
     edge_name = name if order == 0 else name.rsplit("_d", 1)[0]
-    members: dict[str, Any] = {
+    numbers = len(getattr(edge, "coefficients", (1.0,)))
+    own = {"nargs": 1, "spline": (edge, order), "numbers": numbers}
+    return _function(name, evaluate, fdiff, (spline_function, name, edge, order), **own)
+
+
+def _function(name: str, evaluate: Any, fdiff: Any, made_by: Any, **members: Any) -> Any:
+    """Return a sympy function; applied, it is stored as its arguments and what makes it."""
+    common = {
         "_imp_": staticmethod(evaluate),
         "fdiff": fdiff,
-        "nargs": 1,
         "is_real": True,
-        "spline": (edge, order),
-        "numbers": len(getattr(edge, "coefficients", (1.0,))),
         "__deepcopy__": lambda self, memo: self,
-        "__reduce_ex__": lambda self, protocol: (_rebuilt, (name, edge, order, self.args)),
+        "__reduce_ex__": lambda self, protocol: (_applied, (self.args, *made_by)),
     }
-    return type(name, (sympy.Function,), members)
+    return type(name, (sympy.Function,), common | members)
 
 
-def _rebuilt(name: str, edge: Any, order: int, arguments: tuple[Expr, ...]) -> Expr:
-    """Return the application of a spline that was stored."""
-    return spline_function(name, edge, order)(*arguments)
+def _applied(arguments: tuple[Expr, ...], make: Callable[..., Any], *given: Any) -> Expr:
+    return make(*given)(*arguments)
 
 
 def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
@@ -192,19 +195,7 @@ def layer_norm_function(eps: float) -> Any:
         slope = evaluate(*places).diff(places[argindex - 1])
         return slope.xreplace(dict(zip(places, self.args, strict=True)))
 
-    members: dict[str, Any] = {
-        "_imp_": staticmethod(evaluate),
-        "fdiff": fdiff,
-        "is_real": True,
-        "numbers": 1,
-        "__deepcopy__": lambda self, memo: self,
-        "__reduce_ex__": lambda self, protocol: (_renormalized, (eps, self.args)),
-    }
-    return type("layer_norm", (sympy.Function,), members)
-
-
-def _renormalized(eps: float, arguments: tuple[Expr, ...]) -> Expr:
-    return layer_norm_function(eps)(*arguments)
+    return _function("layer_norm", evaluate, fdiff, (layer_norm_function, eps), numbers=1)
 
 
 def _product(factors: list[Expr]) -> Expr:

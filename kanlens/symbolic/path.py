@@ -21,13 +21,19 @@ from kanlens.symbolic.composition import (
     plain,
     stretched,
 )
-from kanlens.symbolic.constants import RefinedFormula, can_refine, refine
 from kanlens.symbolic.edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic.front import front_and_beyond
 from kanlens.symbolic.joint_refit import relative_losses
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.result import Stage
-from kanlens.symbolic.simplification import Simplifier, complexity, count_numbers
+from kanlens.symbolic.simplification import (
+    RefinedFormula,
+    Simplifier,
+    can_refine,
+    complexity,
+    count_numbers,
+    refine,
+)
 
 _DRIFT = 2.0  # factor by which a step may raise a loss that is slight
 _WORSE = 1.05  # factor by which it may raise any other

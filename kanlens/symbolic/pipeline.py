@@ -269,13 +269,15 @@ def _receipt(
     symbols = {sympy.Symbol(symbol.name): symbol for symbol in feature_symbols(work)}
     real = tuple(stage.expressions[k].xreplace(symbols) for k, stage in enumerate(picked))
     judged = parts.judging or parts.choosing or parts.fitted
+    budget = error_budget(exact, replaced, work, real, judged[0])
     return examine(
         real,
         exact,
         *judged,
         fitted_to=None if judged is parts.fitted else parts.fitted[0],
         chosen_on=judged is parts.choosing,
-        budget=error_budget(exact, replaced, work, real, judged[0]),
+        budget=budget.lines(),
+        mean_difference=budget.mean_difference,
         snapped=tuple(c for k, s in enumerate(picked) if s.snapped for c in s.snapped[k]),
         snap_costs=tuple(c for k, s in enumerate(picked) if s.snap_costs for c in s.snap_costs[k]),
     )

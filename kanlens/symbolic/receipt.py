@@ -23,7 +23,7 @@ from torch import Tensor
 
 from kanlens.model.network import KAN
 from kanlens.symbolic.composition import Array, Expr, evaluator
-from kanlens.symbolic.error_budget import BudgetLine, ErrorBudget
+from kanlens.symbolic.error_budget import BudgetLine
 from kanlens.symbolic.simplification import complexity
 from kanlens.symbolic.validity import broken_parts, poles, valid_ranges
 from kanlens.training.objective import classes, row_losses
@@ -254,7 +254,6 @@ def examine(
     feature_names: Sequence[str] | None = None,
     fitted_to: Tensor | None = None,
     chosen_on: bool = False,
-    budget: ErrorBudget | None = None,
     **known: Any,
 ) -> Receipt:
     """Compare a formula with a model, and with targets when there are any.
@@ -295,8 +294,6 @@ def examine(
         facts["enough_rows"] = shares is not None and enough(
             expressions, shares, n_rows, held_out=facts["held_out"]
         )
-    if budget is not None:
-        facts |= {"budget": budget.lines(), "mean_difference": budget.mean_difference}
     return Receipt(**{**facts, **known})
 
 

@@ -7,8 +7,7 @@ import sympy
 from kanlens.discovery.front import Entry, count_free
 from kanlens.discovery.monomials import evaluate, functions_of, monomial, total_degree
 from kanlens.discovery.networks import View, shapes, views
-from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.reductions import raised
+from kanlens.discovery.problems import SearchProblem, raised
 from kanlens.discovery.regression import (
     Basis,
     away,
@@ -19,6 +18,7 @@ from kanlens.discovery.regression import (
     weighted,
 )
 from kanlens.discovery.scaling import Scale, as_array, number, resolved, rounding_step, shortest
+from kanlens.discovery.search import part_of
 from kanlens.discovery.smoothness import (
     distant_rows,
     is_noise,
@@ -28,7 +28,6 @@ from kanlens.discovery.smoothness import (
     unfollowed,
 )
 from kanlens.discovery.sparse import grown_sums
-from kanlens.discovery.structure import part_of
 from kanlens.discovery.symmetry import components, effects, factors, joined_gap, mixed_differences
 from kanlens.discovery.univariate import atoms
 

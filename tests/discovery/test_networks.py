@@ -20,7 +20,7 @@ from kanlens.discovery.networks import (
     views,
 )
 from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.structure import DeferredWork, TimeSlice, explore, part_of
+from kanlens.discovery.search import DeferredWork, TimeSlice, explore, part_of
 from kanlens.errors import InterruptedWarning
 from kanlens.symbolic.composition import evaluator
 

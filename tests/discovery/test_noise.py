@@ -8,8 +8,7 @@ import kanlens
 from kanlens.deadlines import Deadline
 from kanlens.discovery.front import Front
 from kanlens.discovery.monomials import MonomialSum
-from kanlens.discovery.problems import SearchProblem, transformed
-from kanlens.discovery.reductions import remove_factors_to_noise
+from kanlens.discovery.problems import SearchProblem, remove_factors_to_noise, transformed
 from kanlens.discovery.smoothness import is_noise, noise_of, noise_ratio
 from kanlens.symbolic.rewriting import thinner
 

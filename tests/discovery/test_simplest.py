@@ -6,8 +6,7 @@ import sympy
 
 import kanlens
 from kanlens.discovery.front import count_free
-from kanlens.discovery.problems import SearchProblem
-from kanlens.discovery.reductions import few_powers
+from kanlens.discovery.problems import SearchProblem, few_powers
 from kanlens.symbolic.least_squares import minimize
 from kanlens.symbolic.rewriting import reduced_phases
 

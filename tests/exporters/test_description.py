@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from torch.testing import assert_close
 
-from kanlens.exporters.description import describe
-from kanlens.exporters.subject import Subject
+from kanlens.exporters.subject import Subject, describe
 from tests.exporters.conftest import build
 
 

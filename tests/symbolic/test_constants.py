@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.symbolic import constants
+from kanlens.symbolic import simplification
 from kanlens.symbolic.composition import compose, feature_symbols
-from kanlens.symbolic.constants import (
+from kanlens.symbolic.simplification import (
     can_refine,
     candidates,
     rational,
     real_bits,
     refine,
+    shorten,
     snap,
 )
-from kanlens.symbolic.simplification import shorten
 
 x, y = sympy.symbols("x y", real=True)
 GENERATOR = np.random.default_rng(0)
@@ -157,7 +157,7 @@ def test_the_numbers_of_a_composed_formula_each_say_something_else(last):
         (formula,) = compose(model)
     symbols = feature_symbols(model)
     short = shorten(formula, symbols, POINTS)
-    numbers = constants._Numbers(short, symbols, POINTS, values(x))
+    numbers = simplification._Numbers(short, symbols, POINTS, values(x))
     slopes = numbers.jacobian(numbers.start, np.arange(len(numbers.start)))
     rank = np.linalg.matrix_rank(slopes / np.linalg.norm(slopes, axis=0), tol=1e-7)
     assert rank == len(numbers.start) >= 9

@@ -3,10 +3,9 @@ import pytest
 import sympy
 
 from kanlens.symbolic import path
-from kanlens.symbolic.constants import refine
 from kanlens.symbolic.library import library
 from kanlens.symbolic.path import with_shorter_parts
-from kanlens.symbolic.simplification import Simplifier, count_numbers
+from kanlens.symbolic.simplification import Simplifier, count_numbers, refine
 
 s, t, u = sympy.symbols("s t u", real=True)
 POINTS = np.random.default_rng(0).uniform(0.5, 2.0, (200, 3))
