@@ -107,15 +107,6 @@ class Problem:
         parts = x.split(analysis.rows_at_once(self.model))
         return torch.cat([self.output(part) for part in parts])
 
-    def levels(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return what every layer receives (batch, in), and its sums (batch, out)."""
-        hidden, inputs, sums = self.model.scale_inputs(x), list[Tensor](), list[Tensor]()
-        for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
-            inputs.append(hidden)
-            sums.append(layer(hidden))
-            hidden = nodes(sums[-1])
-        return inputs, sums
-
     def counted_from(self, baseline: str) -> float:
         """Return the reference that a baseline names; NaN for values that are no shares."""
         if baseline == MEAN_OUTPUT:

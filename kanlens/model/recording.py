@@ -134,21 +134,15 @@ def trace(model: Model, x: Rows) -> Trace:
     model = check_model("trace", model)
     rows = model.prepare(x, call="trace")
     check_rows("trace", rows)
-    hidden = model.scale_inputs(rows)
-    inputs: list[Tensor] = []
-    pre_activations, outside = [], [model.outside(rows).double().mean(0).cpu()]
-    for layer, nodes in zip(model.layers, model.nodes, strict=True):
-        if inputs:
-            outside.append(layer.outside(hidden).double().mean(0).cpu())
-        inputs.append(hidden)
-        pre_activations.append(layer(hidden))
-        hidden = nodes(pre_activations[-1])
+    (*inputs, last), sums = model.levels(model.scale_inputs(rows))
+    hidden = zip(model.layers[1:], inputs[1:], strict=True)
+    beyond = [model.outside(rows), *(layer.outside(values) for layer, values in hidden)]
     return Trace(
         x=rows.clone(),
-        output=model.scale_outputs(hidden),
+        output=model.scale_outputs(last),
         inputs=tuple(inputs),
-        pre_activations=tuple(pre_activations),
-        outside=tuple(outside),
+        pre_activations=tuple(sums),
+        outside=tuple(one.double().mean(0).cpu() for one in beyond),
         layers=tuple(copy.deepcopy(layer) for layer in model.layers),
         nodes=tuple(copy.deepcopy(nodes) for nodes in model.nodes),
         feature_names=model.feature_names,

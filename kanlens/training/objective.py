@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
 from kanlens.sparsity import PENALTIES, penalty_value
-
-
-@dataclass(frozen=True)
-class LayerValues:
-    """Inputs (batch, in) in scaled units and outputs (batch, out) of every layer, in order."""
-
-    inputs: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
-
-
-@contextmanager
-def layer_values(model: KAN) -> Iterator[LayerValues]:
-    """Collect the input and the output of every layer when a model runs inside the block.
-
-    They have gradients, as the model computed them. Whatever happens, no hook is left on the model.
-    """
-    found = LayerValues()
-
-    def note(_: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
-        found.inputs.append(arguments[0])
-        found.outputs.append(output)
-
-    handles = [layer.register_forward_hook(note) for layer in model.layers]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass(kw_only=True)
@@ -65,21 +35,19 @@ class Objective:
 
     def total(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return loss plus penalty; norms on data are over the same rows, from the same run."""
-        with self.watching() as inputs:
-            loss = task_loss(self.model, self.model(x), y, weights)
+        output, inputs = self.run(x)
+        loss = task_loss(self.model, output, y, weights)
         return loss + self.penalty_term(inputs) if self.penalized else loss
 
-    @contextmanager
-    def watching(self) -> Iterator[list[Tensor] | None]:
-        """Collect what reaches every layer in the block, if the penalty asks for it."""
-        if self.penalized and any(PENALTIES[name].needs_inputs for name in self.penalty):
-            with layer_values(self.model) as values:
-                yield values.inputs
-        else:
-            yield None
+    def run(self, x: Tensor) -> tuple[Tensor, list[Tensor] | None]:
+        """Return the model's output, and what reaches every layer if the penalty asks for it."""
+        if not self.penalized or not any(PENALTIES[name].needs_inputs for name in self.penalty):
+            return self.model(x), None
+        (*inputs, last), _ = self.model.levels(self.model.scale_inputs(x))
+        return self.model.scale_outputs(last), inputs
 
     def penalty_term(self, inputs: list[Tensor] | None) -> Tensor:
-        """Return `strength` times the penalty, given what `watching` collected; zero without."""
+        """Return `strength` times the penalty, given what `run` returns; zero without."""
         if not self.penalized:
             return torch.zeros((), dtype=self.model.dtype, device=self.model.input_shift.device)
         value = penalty_value(

@@ -378,10 +378,8 @@ class _PathRun:
         )
         if self.plan.proximal:
             ProximalSteps(unit).begin(x)
-        with torch.no_grad(), unit.watching() as inputs:
-            model(x)
         with torch.no_grad():
-            return float(unit.penalty_term(inputs))
+            return float(unit.penalty_term(unit.run(x)[1]))
 
 
 def _note(step: PathStep) -> str:

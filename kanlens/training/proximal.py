@@ -36,7 +36,7 @@ from kanlens.sparsity import activation_l2
 from kanlens.sparsity.moments import Moments, rooted
 from kanlens.sparsity.norms import is_spline_layer
 from kanlens.sparsity.penalties import shrink
-from kanlens.training.objective import LayerValues, Objective, layer_values, task_loss
+from kanlens.training.objective import Objective, task_loss
 
 HALVINGS = 20
 LARGEST = 2.0  # of a step; 1 is right for a node with one edge in a loss that is a parabola
@@ -66,9 +66,10 @@ class ProximalSteps:
     def update_node_weights(self, x: Tensor) -> None:
         """Update node weights to the root mean square of the output gradient."""
         model = self.objective.model
-        with torch.enable_grad(), layer_values(model) as values:
-            output = model(x.detach().requires_grad_()) / model.output_scale
-            self.objective.node_weights = [c.sqrt() for c in _curvatures(output, values)]
+        with torch.enable_grad():
+            levels, sums = model.levels(model.scale_inputs(x.detach().requires_grad_()))
+            output = model.scale_outputs(levels[-1]) / model.output_scale
+            self.objective.node_weights = [c.sqrt() for c in _curvatures(output, sums)]
 
     @property
     def strength(self) -> float:
@@ -128,12 +129,12 @@ class ProximalSteps:
         There are none where the objective is not finite.
         """
         model, nodes = self.objective.model, self.objective.node_weights or []
-        with layer_values(model) as values:
-            output = model(x)
-        total = task_loss(model, output, y) + self.objective.penalty_term(values.inputs)
+        (*inputs, last), _ = model.levels(model.scale_inputs(x))
+        total = task_loss(model, model.scale_outputs(last), y)
+        total = total + self.objective.penalty_term(inputs)
         if not bool(torch.isfinite(total)):
             return math.nan, []
-        found = zip(model.layers, values.inputs, nodes, strict=True)
+        found = zip(model.layers, inputs, nodes, strict=True)
         free = [(layer, rows.detach(), node) for layer, rows, node in found if _free(layer)]
         local = 0 * total
         for layer, rows, node in free:
@@ -147,7 +148,7 @@ class ProximalSteps:
         return float(total.detach()), moves
 
 
-def _curvatures(output: Tensor, values: LayerValues) -> list[Tensor]:  # each (out,)
+def _curvatures(output: Tensor, sums: list[Tensor]) -> list[Tensor]:  # each (out,)
     """Return the mean square of the slope of a network's outputs in each output of its layers.
 
     For several outputs it is that of their sum with signs, drawn anew for every row so that their
@@ -155,7 +156,7 @@ def _curvatures(output: Tensor, values: LayerValues) -> list[Tensor]:  # each (o
     """
     source = torch.Generator().manual_seed(0)  # the same signs every time
     signs = 2 * torch.randint(2, output.shape, generator=source).to(output) - 1
-    slopes = torch.autograd.grad((signs * output).sum(), values.outputs)
+    slopes = torch.autograd.grad((signs * output).sum(), sums)
     found = [slope.square().mean(0) for slope in slopes]
     least = max(FLATTEST * max(float(each.max()) for each in found), torch.finfo(output.dtype).tiny)
     return [each.clamp_min(least) for each in found]

@@ -281,8 +281,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
-        with self.objective.watching() as inputs:
-            output = self.model(self.train_x)
+        output, inputs = self.objective.run(self.train_x)
         record = {
             "step": self.step,
             "loss": float(task_loss(self.model, output, self.train_y, self.train_weights)),
