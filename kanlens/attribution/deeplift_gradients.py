@@ -44,11 +44,9 @@ def secant(problem: Problem) -> LocalValues:
 def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
     """Return each edge's contribution (batch, out, in), summed over the background rows."""
     model, found = problem.model, []
-    (ours, sums), (theirs, their_sums) = problem.levels(x), problem.levels(rows)
-    rises, steps = _changes(problem, ours, theirs)
-    slopes = torch.zeros_like(model.output_scale)
-    slopes[problem.target] = model.output_scale[problem.target]
-    slopes = slopes.expand(len(x), len(rows), -1)  # (batch, row, out)
+    (ours, sums), (theirs, their_sums) = (model.levels(model.scale_inputs(k)) for k in (x, rows))
+    rises, steps = _changes(problem, ours[:-1], theirs[:-1])
+    slopes = model.output_scale.diag()[problem.target].expand(len(x), len(rows), -1)
     for index in reversed(range(len(model.layers))):
         slopes = model.nodes[index].pull(slopes, sums[index][:, None], their_sums[index])
         found.append(torch.einsum("bro,broi->boi", slopes, rises[index]))
@@ -116,10 +114,9 @@ def gradient_x_input(problem: Problem) -> LocalValues:
 def _gradient(problem: Problem, x: Tensor) -> Tensor:
     """Return the gradient of the output at x, in the units of the data, shape (batch, in)."""
     model, target = problem.model, problem.target
-    inputs, sums = problem.levels(x)
-    slopes = x.new_zeros(len(x), model.widths[-1])
-    slopes[:, target] = model.output_scale[target]
-    for index in reversed(range(len(inputs))):
+    inputs, sums = model.levels(model.scale_inputs(x))
+    slopes = model.output_scale.diag()[target].expand(len(x), -1)
+    for index in reversed(range(len(sums))):
         slopes = model.nodes[index].pull(slopes, sums[index])
         tangents = model.layers[index].edge_derivatives(inputs[index])
         slopes = torch.einsum("bo,boi->bi", slopes, tangents)

@@ -125,7 +125,7 @@ def pykan(problem: Problem) -> GlobalScores:
     .. [1] Z. Liu et al., KAN 2.0: Kolmogorov-Arnold Networks Meet Science, 2024, section 3.
     """
     model, parts = problem.model, problem.x.split(problem.rows_at_once)
-    levels = zip(*[problem.levels(part) for part in parts], strict=True)
+    levels = zip(*[model.levels(model.scale_inputs(part)) for part in parts], strict=True)
     inputs, sums = ([torch.cat(one) for one in zip(*side, strict=True)] for side in levels)
     score = problem.x.new_zeros(model.widths[-1])
     score[problem.target] = 1.0

@@ -107,10 +107,6 @@ class Problem:
         parts = x.split(analysis.rows_at_once(self.model))
         return torch.cat([self.output(part) for part in parts])
 
-    def levels(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return what every layer receives (batch, in), and its sums (batch, out)."""
-        return self.model.levels(x)[1:]
-
     def counted_from(self, baseline: str) -> float:
         """Return the reference that a baseline names; NaN for values that are no shares."""
         if baseline == MEAN_OUTPUT:

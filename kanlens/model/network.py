@@ -365,22 +365,19 @@ grid_range, enable_standalone_scale_spline
         sums: Tensor = self.layers[index](x)
         return sums if self.nodes[index].plain else self.nodes[index](sums)
 
-    def run(self, x: Tensor, *, start: int = 0) -> Tensor:
-        """Return the last nodes (..., out) from the inputs (..., in) of layer `start`, unscaled."""
-        for index in range(start, len(self.layers)):
+    def run(self, x: Tensor, *, start: int = 0, stop: int | None = None) -> Tensor:
+        """Return the inputs of layer `stop`, or the last nodes, from those of `start`, unscaled."""
+        for index in range(start, len(self.layers) if stop is None else stop):
             x = self.through(index, x)
         return x
 
-    def levels(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Return the last nodes, what every layer receives (batch, in), and its sums (batch, out).
-
-        All in scaled units, for x (batch, in) in those of the data; they have gradients.
-        """
-        inputs, sums = [self.scale_inputs(x)], list[Tensor]()
+    def levels(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the nodes (..., node) of every level, of which x is the first, and all sums."""
+        levels, sums = [x], list[Tensor]()
         for layer, nodes in zip(self.layers, self.nodes, strict=True):
-            sums.append(layer(inputs[-1]))
-            inputs.append(sums[-1] if nodes.plain else nodes(sums[-1]))
-        return inputs.pop(), inputs, sums
+            sums.append(layer(levels[-1]))
+            levels.append(sums[-1] if nodes.plain else nodes(sums[-1]))
+        return levels, sums
 
     def scale_outputs(self, nodes: Tensor) -> Tensor:
         """Return the last nodes (..., out) in the units of the data."""
@@ -463,13 +460,9 @@ grid_range, enable_standalone_scale_spline
         float
             Largest change of a layer's output over the rows inside its old grid.
         """
-        hidden = self.scale_inputs(self.prepare(x, call="KAN.update_grid"))
-        worst = 0.0
-        for layer, nodes in zip(self.layers, self.nodes, strict=True):
-            following = nodes(layer(hidden))
-            worst = max(worst, layer.update_grid(hidden, margin=margin))
-            hidden = following
-        return worst
+        levels, _ = self.levels(self.scale_inputs(self.prepare(x, call="KAN.update_grid")))
+        pairs = zip(self.layers, levels[:-1], strict=True)
+        return max(0.0, *(layer.update_grid(values, margin=margin) for layer, values in pairs))
 
     @torch.no_grad()
     def refine(self, grid_size: int) -> float:

@@ -134,15 +134,15 @@ def trace(model: Model, x: Rows) -> Trace:
     model = check_model("trace", model)
     rows = model.prepare(x, call="trace")
     check_rows("trace", rows)
-    nodes, inputs, sums = model.levels(rows)
+    (*inputs, last), sums = model.levels(model.scale_inputs(rows))
     hidden = zip(model.layers[1:], inputs[1:], strict=True)
-    outside = [model.outside(rows), *(layer.outside(values) for layer, values in hidden)]
+    beyond = [model.outside(rows), *(layer.outside(values) for layer, values in hidden)]
     return Trace(
         x=rows.clone(),
-        output=model.scale_outputs(nodes),
+        output=model.scale_outputs(last),
         inputs=tuple(inputs),
         pre_activations=tuple(sums),
-        outside=tuple(beyond.double().mean(0).cpu() for beyond in outside),
+        outside=tuple(one.double().mean(0).cpu() for one in beyond),
         layers=tuple(copy.deepcopy(layer) for layer in model.layers),
         nodes=tuple(copy.deepcopy(nodes) for nodes in model.nodes),
         feature_names=model.feature_names,

@@ -99,11 +99,7 @@ class Propagation:
     @torch.no_grad()
     def refresh(self) -> None:
         """Compute all values anew."""
-        self.values = [self.model.scale_inputs(self.rows)]
-        self.sums: list[Tensor] = []
-        for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
-            self.sums.append(layer(self.values[-1]))
-            self.values.append(nodes(self.sums[-1]))
+        self.values, self.sums = self.model.levels(self.model.scale_inputs(self.rows))
         self.age = 0
 
     @property

@@ -139,10 +139,7 @@ class _NetworkResiduals:
     def jacobian(self, theta: Array) -> Array:
         """Return the derivatives of the residuals, (row * out, number)."""
         self.write(theta)
-        inputs, sums = [self.start], []
-        for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
-            sums.append(layer(inputs[-1]))
-            inputs.append(nodes(sums[-1]))
+        inputs, sums = self.model.levels(self.start)
         scale = self.model.output_scale / self.deviation
         reach = torch.diag(scale).expand(len(self.start), -1, -1)  # (row, out, node)
         blocks: list[Tensor] = []

@@ -41,8 +41,8 @@ class Objective:
 
     def evaluated(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the outputs of the model for x (batch, in), and the penalty on the same rows."""
-        nodes, inputs, _ = self.model.levels(x)
-        return self.model.scale_outputs(nodes), self.penalty_term(inputs)
+        (*inputs, last), _ = self.model.levels(self.model.scale_inputs(x))
+        return self.model.scale_outputs(last), self.penalty_term(inputs)
 
     def penalty_term(self, inputs: list[Tensor]) -> Tensor:
         """Return `strength` times the penalty, given what reaches every layer; zero without."""

@@ -67,8 +67,8 @@ class ProximalSteps:
         """Update node weights to the root mean square of the output gradient."""
         model = self.objective.model
         with torch.enable_grad():
-            nodes, _, sums = model.levels(x.detach().requires_grad_())
-            output = model.scale_outputs(nodes) / model.output_scale
+            levels, sums = model.levels(model.scale_inputs(x.detach().requires_grad_()))
+            output = model.scale_outputs(levels[-1]) / model.output_scale
             self.objective.node_weights = [c.sqrt() for c in _curvatures(output, sums)]
 
     @property
@@ -129,7 +129,7 @@ class ProximalSteps:
         There are none where the objective is not finite.
         """
         model, nodes = self.objective.model, self.objective.node_weights or []
-        last, inputs, _ = model.levels(x)
+        (*inputs, last), _ = model.levels(model.scale_inputs(x))
         total = task_loss(model, model.scale_outputs(last), y)
         total = total + self.objective.penalty_term(inputs)
         if not bool(torch.isfinite(total)):

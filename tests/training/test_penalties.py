@@ -90,7 +90,7 @@ def test_gradients_reach_the_layers_before(
     network: Callable[..., kanlens.KAN], waves: Data
 ) -> None:
     net = network()
-    _, inputs, _ = net.levels(waves[0])
+    inputs, _ = net.levels(net.scale_inputs(waves[0]))
     sparsity.activation_l2(net.layers[1], inputs[1]).sum().backward()
     assert net.layers[0].spline_weight.grad.abs().max() > 0
 

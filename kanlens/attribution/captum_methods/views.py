@@ -95,9 +95,7 @@ class NodeView(nn.Module):
 
     def _below(self, x: Tensor) -> Tensor:
         model = self._problem.model
-        hidden = model.scale_inputs(x)
-        for index in range(self._layer):
-            hidden = model.through(index, hidden)
+        hidden = model.run(model.scale_inputs(x), stop=self._layer)
         return model.scale_outputs(hidden) if self._layer == len(model.layers) else hidden
 
     def above(self, hidden: Tensor) -> Tensor:

@@ -70,21 +70,14 @@ class Lines:
 
     def hidden(self, level: int, owner: Tensor, t: Tensor) -> Tensor:  # (point, node)
         """Return what layer `level` receives at points of the lines."""
-        parts = self._parts(owner, t)
-        return torch.cat([self._levels(self.points(*part), level)[-1] for part in parts])
+        parts = [self.points(*part) for part in self._parts(owner, t)]
+        return torch.cat([self.model.run(part, stop=level) for part in parts])
 
     def levels(self, owner: Tensor, t: Tensor) -> list[Tensor]:
         """Return what every layer receives (point, in), and last the output without its shift."""
-        depth = len(self.model.layers)
-        found = [self._levels(self.points(*part), depth) for part in self._parts(owner, t)]
+        found = [self.model.levels(self.points(*part))[0] for part in self._parts(owner, t)]
         *inputs, nodes = (torch.cat(one) for one in zip(*found, strict=True))
         return [*inputs, nodes[:, self.target] * self.model.output_scale[self.target]]
-
-    def _levels(self, x: Tensor, depth: int) -> list[Tensor]:
-        inputs = [x]
-        for index in range(depth):
-            inputs.append(self.model.through(index, inputs[-1]))
-        return inputs
 
     def rates(self, owner: Tensor, t: Tensor) -> Tensor:  # (point, in)
         """Return the gradient of the output times the step of the line, feature by feature.

@@ -288,11 +288,10 @@ class GridMonitor:
     def _run(self, model: KAN, x: Tensor) -> Tensor:
         """Return the model's output, and count what reaches each of its layers."""
         self._count(model.outside(x))
-        hidden = model.through(0, model.scale_inputs(x))
-        for index, layer in enumerate(model.layers[1:], 1):
-            self._count(layer.outside(hidden))
-            hidden = model.through(index, hidden)
-        return model.scale_outputs(hidden)[:, self.case.target]
+        (_, *hidden, last), _ = model.levels(model.scale_inputs(x))
+        for layer, values in zip(model.layers[1:], hidden, strict=True):
+            self._count(layer.outside(values))
+        return model.scale_outputs(last)[:, self.case.target]
 
     def _count(self, outside: Tensor) -> None:
         self.seen += outside.numel()
