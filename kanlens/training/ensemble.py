@@ -71,7 +71,7 @@ class EnsembleRun(TrainingRun):
         weights: Tensor | None,
         generator: torch.Generator | None,
     ) -> None:
-        settle_range(target, x)
+        settle_range(target, x, beyond=True)
         settle_scaling(target, x, y, None)
         self.target, self.rows, self.members = target, x, min(MEMBERS, len(x))
         if target.task == "regression":

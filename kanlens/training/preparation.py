@@ -19,6 +19,7 @@ from kanlens.training.options import Options
 
 QUANTILES = (0.05, 0.95)
 FENCE = 10.0  # spans between these quantiles that a feature may reach beyond them
+SPARE = (5, 30)  # of the outermost values, at most so many, and one of so many rows
 HISTORY = 20  # steps and slopes that LBFGS keeps
 REFIT = 3000  # numbers that moving the grid of one input takes; measured: 3900
 VALUES = 5  # numbers kept for one input of a layer and one row; measured: 6 to 12
@@ -65,11 +66,12 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
     model.scaled = True
 
 
-def settle_range(model: KAN, x: Tensor) -> None:
+def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
     """Have features held in the range of x (batch, in), cut off at `FENCE` beyond `QUANTILES`.
 
     Where most values are equal, the quantiles are those of the distinct ones. A range that there is
-    grows; a model that holds no features stays as it is.
+    grows; a model that holds no features stays as it is. With `beyond` a range goes on by the span
+    of its outermost values, `SPARE` of them: as far as the next ones are likely to lie.
     """
     if not model.holds_inputs:
         return
@@ -78,7 +80,10 @@ def settle_range(model: KAN, x: Tensor) -> None:
         ends[:, i] = np.quantile(x[:, i].unique().cpu().double().numpy(), QUANTILES)
     room = FENCE * (ends[1] - ends[0])
     least, most = (torch.as_tensor(end).to(x) for end in (ends[0] - room, ends[1] + room))
-    free, low, high = least == most, x.amin(0), x.amax(0)  # free: of a constant column
+    free, ordered = least == most, x.sort(0).values  # free: of a constant column
+    few = min(SPARE[0], len(x) // SPARE[1]) if beyond else 0
+    low = ordered[0] - (ordered[few] - ordered[0])
+    high = ordered[-1] + (ordered[-1] - ordered[-1 - few])
     low = low.where(free, low.maximum(least))
     high = high.where(free, high.minimum(most))
     known = model.input_low.isfinite() & model.input_high.isfinite()

@@ -18,6 +18,7 @@ from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.cli import main
 from kanlens.errors import RangeWarning
 from kanlens.training.prediction import outside_words
+from kanlens.training.preparation import settle_range
 
 N = 160
 
@@ -211,3 +212,19 @@ def test_the_flag_is_part_of_the_configuration(model: kanlens.KAN) -> None:
     other = dataclasses.replace(model.config, holds_inputs=False)
     assert other != model.config
     assert not kanlens.KAN.from_config(other).holds_inputs
+
+
+def test_a_range_goes_beyond_by_the_span_of_its_outermost_values() -> None:
+    x = torch.arange(60.0).double()[:, None].repeat(1, 3)
+    x[-1, 0] = 90.0  # a long tail
+    x[:, 1] = (x[:, 1] > 30).double()
+    x[-1, 2] = 1e6  # beyond the fence, which holds
+    model = kanlens.KAN([3, 1], extrapolation="constant").double()
+    settle_range(model, x, beyond=True)
+    assert model.input_low.tolist() == [-2.0, 0.0, -2.0]  # one value of thirty: two
+    assert model.input_high[:2].tolist() == [90 + (90 - 57), 1.0]
+    assert 59 < float(model.input_high[2]) < 1000
+    plain = kanlens.KAN([3, 1], extrapolation="constant").double()
+    settle_range(plain, x)
+    assert plain.input_low.tolist() == [0.0, 0.0, 0.0]
+    assert plain.input_high[:2].tolist() == [90.0, 1.0]
