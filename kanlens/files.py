@@ -156,10 +156,9 @@ def _parse(path: Path, names: list[str], separator: str) -> pd.DataFrame:
     )
 
 
-def _open_text(path: Path) -> io.TextIOBase:
+def _open(path: Path, mode: str, **options: str) -> Any:
     opener: Any = gzip.open if path.suffix.lower() == ".gz" else Path.open
-    file: io.TextIOBase = opener(path, "rt", encoding="utf-8-sig", newline="")
-    return file
+    return opener(path, mode, **options)
 
 
 def _header(path: Path) -> tuple[list[str], str]:
@@ -180,7 +179,7 @@ def _parts(path: Path, separator: str) -> bool:
 
 def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the last line number and the cells of the header and of every row."""
-    with _open_text(path) as file:
+    with _open(path, "rt", encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=separator)
         for cells in reader:
             blank = not cells or (len(cells) == 1 and cells[0] and not cells[0].strip())
@@ -209,7 +208,6 @@ def _refuse_uneven(path: Path, separator: str, width: int, call: str) -> None:
 
 
 def _undecodable_line(path: Path) -> int:
-    opener: Any = gzip.open if path.suffix.lower() == ".gz" else Path.open
-    with opener(path, "rb") as file:
+    with _open(path, "rb") as file:
         kept = ((line, line.decode(errors="ignore").encode()) for line in file)
         return next(number for number, (line, good) in enumerate(kept, 1) if line != good)

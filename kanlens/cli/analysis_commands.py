@@ -16,6 +16,10 @@ from kanlens.errors import DataError
 if TYPE_CHECKING:
     from kanlens import KAN, SymbolicResult, Table
 
+PRUNED = (  # what is said of a pruning
+    *("edges_before", "edges_after", "loss_before", "loss_after", "loss_against", "loss_allowed"),
+    *("dropped_features", "constant_outputs", "stopped_because"),
+)
 _WITHOUT = "loss and budget are the change of the outputs, as a share of their variance"
 
 
@@ -67,16 +71,8 @@ def prune(
     )
     facts: dict[str, Any] = {
         "model": str(output),
-        "widths": list(result.model.widths),
-        "edges_before": result.edges_before,
-        "edges_after": result.edges_after,
-        "loss_before": result.loss_before,
-        "loss_after": result.loss_after,
-        "loss_against": result.loss_against,
-        "loss_allowed": result.loss_allowed,
-        "dropped_features": list(result.dropped_features),
-        "constant_outputs": list(result.constant_outputs),
-        "stopped_because": result.stopped_because,
+        "widths": result.model.widths,
+        **{name: getattr(result, name) for name in PRUNED},
         **_on_test(tests, kan, result.model),
     }
     removed = result.to_frame()
@@ -87,8 +83,7 @@ def prune(
     shown = ["step", "name", "relative_score", "reason", "loss_before", "loss_after", "edges_left"]
     terminal.frame("removed edges", removed[shown])
     unknown = {name: facts.pop(name) for name in list(facts) if facts[name] is None}
-    steps = {"removed": list(result.removed), "tuned": list(result.tuned)}
-    terminal.facts("pruned", facts, **unknown, **steps)
+    terminal.facts("pruned", facts, **unknown, removed=result.removed, tuned=result.tuned)
 
 
 def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:

@@ -82,7 +82,7 @@ def train(
     parts = {one: output.parent / f"{output.stem}.{one}.csv" for one in PARTS if holdout}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
     columns = {"features": features, "drop": drop, "categorical": categorical}
-    table = read_columns(data, split_names(target), **columns, task=task, impute=impute)
+    table = read_columns(data, split_names(target), columns, task=task, impute=impute)
     training, test = table.split(holdout, generator) if holdout else (table, None)
     given: dict[str, Any] = {
         "optimizer": optimizer,
@@ -210,7 +210,7 @@ def sparsity_path(
     listing = output.parent / f"{output.stem}.path.csv"
     terminal.check([data], model=output, table=listing)
     columns = {"features": features, "drop": drop, "categorical": categorical}
-    table = read_columns(data, split_names(target), **columns, task=task, impute=impute)
+    table = read_columns(data, split_names(target), columns, task=task, impute=impute)
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
     model = new_model(table, hidden_nodes(hidden), grid_size, **options)
     path = kanlens.sparsity_path(
@@ -329,7 +329,7 @@ def import_command(
         if not target:  # the outputs name it
             target = list(default.targets_among(list(read_frame(data, call="import").columns)))
         columns = {"features": feature_names, "drop": drop, "categorical": categorical}
-        table = read_columns(data, target, **columns, task=task, impute=impute)
+        table = read_columns(data, target, columns, task=task, impute=impute)
         say_target(table, default, target, terminal, "its columns are all features")
         names = list(table.feature_names) if names else None
     known: dict[str, Any] = {"data": table} if table else {"target": column, "task": task}

@@ -134,23 +134,11 @@ def split_names(text: str | None) -> list[str]:
 
 
 def read_columns(
-    data: Path,
-    target: list[str],
-    *,
-    features: str | None,
-    drop: str | None,
-    categorical: str | None,
-    **options: Any,
+    data: Path, target: list[str], columns: Mapping[str, str | None], **options: Any
 ) -> Table:
     """Read a table to train on, columns being lists of names with commas; options as there."""
-    return read_table(
-        data,
-        target=target,
-        features=split_names(features) or None,
-        drop=split_names(drop),
-        categorical=split_names(categorical),
-        **options,
-    )
+    names: dict[str, Any] = {what: split_names(text) or None for what, text in columns.items()}
+    return read_table(data, target=target, **names, **options)
 
 
 def new_model(table: Table, hidden: list[Any], grid_size: int, **options: Any) -> KAN:

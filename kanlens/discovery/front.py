@@ -15,7 +15,7 @@ from kanlens.discovery.regression import Array, relative_error
 from kanlens.discovery.smoothness import exceptions, is_noise
 from kanlens.symbolic.composition import Expr, evaluator
 from kanlens.symbolic.front import front
-from kanlens.symbolic.rewriting import even_ratios, joined, thinner, without_dust
+from kanlens.symbolic.rewriting import even_ratios, joined, thinner, varying_powers, without_dust
 from kanlens.symbolic.simplification import (
     can_refine,
     complexity,
@@ -69,13 +69,6 @@ def _unsound(expression: Expr) -> bool:
     return bool(
         expression.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo, sympy.I)
         or len(expression.args) > tuned.MOST_ARGUMENTS
-    )
-
-
-def _powered(expression: Expr) -> bool:
-    """Say whether a power other than of e has an exponent that varies: it soon overflows."""
-    return any(
-        node.exp.free_symbols for node in expression.atoms(sympy.Pow) if node.base != sympy.E
     )
 
 
@@ -332,7 +325,8 @@ class Front:
 
     def _shortened(self, expression: Expr) -> Expr:
         short = shorten(expression, self.symbols, self.x)
-        found = expression if _powered(short) and not _powered(expression) else short
+        risky = varying_powers(short) and not varying_powers(expression)  # they soon overflow
+        found = expression if risky else short
         wider = joined(found)
         if complexity(wider) > complexity(found) + 1:
             return found

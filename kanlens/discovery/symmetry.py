@@ -93,15 +93,9 @@ def components(surface: Surface, columns: Array, error: float) -> list[set[int]]
     The function is a sum over them; one set of all columns where it is no such sum.
     """
     tied = mixed_differences(surface, columns) > min(tuned.APART * error, tuned.LOOSE)
-    left, found = set(range(columns.shape[1])), []
-    while left:
-        group, edge = set(), {min(left)}
-        while edge:
-            group |= edge
-            edge = {j for i in edge for j in np.flatnonzero(tied[i]).tolist()} - group
-        found.append(group)
-        left -= group
-    return sorted(found, key=lambda group: (len(group), min(group)))
+    reached = np.linalg.matrix_power(tied | np.eye(len(tied), dtype=bool), len(tied))
+    found = {tuple(np.flatnonzero(row).tolist()) for row in reached}
+    return [set(group) for group in sorted(found, key=lambda group: (len(group), group))]
 
 
 def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:

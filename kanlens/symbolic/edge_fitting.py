@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -220,11 +220,8 @@ def _scan(family: Family, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _peaks(table: Tensor) -> Tensor:
     """Mark the entries of each (row, column) table that no direct neighbour exceeds."""
-    padded = torch.nn.functional.pad(table, (1, 1, 1, 1), value=-1.0)
-    inner = padded[:, 1:-1, 1:-1]
-    beside = torch.maximum(padded[:, 1:-1, :-2], padded[:, 1:-1, 2:])
-    above = torch.maximum(padded[:, :-2, 1:-1], padded[:, 2:, 1:-1])
-    return inner >= torch.maximum(beside, above)
+    highest = partial(torch.nn.functional.max_pool1d, kernel_size=3, stride=1, padding=1)
+    return table >= torch.maximum(highest(table), highest(table.mT).mT)
 
 
 def _phase(y: Tensor, frequency: Tensor) -> Tensor:

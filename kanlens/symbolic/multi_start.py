@@ -9,13 +9,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.errors import InvalidValueError
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
@@ -44,7 +43,7 @@ _EDGE = 10  # nodes of a formula that an edge is worth
 class Recipe(Reading):
     """The numbers of the recipe that a user may choose; those without a word as for `symbolize`."""
 
-    starts: int = 8  # most networks that are trained
+    starts: int = 8  # most networks that are trained, at least one
     hidden: int | None = None  # nodes at the start; None: twice the features and one, at most 11
     grid_size: int = 10  # intervals of the grid on which a formula is read
 
@@ -86,10 +85,8 @@ def find_formula(
             advance(note=f"{best.get_best()['equation'][:60]}")
             if loss <= EXACT or stop.happened:
                 break
-    if best is None:
-        if stop.happened:
-            raise KeyboardInterrupt
-        raise InvalidValueError(message("find_formula", "a start", "none", "Allow one"))
+    if best is None:  # the first start was interrupted
+        raise KeyboardInterrupt
     stop.warn("find_formula")
     return best
 
@@ -109,12 +106,12 @@ def _trained(
     widths = _widths(x.shape[1], y.shape[1], recipe.hidden, start)
     work = KAN(widths, grid_size=3, extrapolation="linear", generator=generator).to(x)
     work.schema = model.schema
-    fit(work, (x, y), steps=_STEPS[0], generator=generator, progress=False)
+    train = partial(fit, generator=generator, progress=False)
+    train(work, (x, y), steps=_STEPS[0])
+    sparsely = partial(train, steps=_STEPS[1], penalty="weight_l1", strength=_STRENGTH)
     columns, idle = x, 0
     for _ in range(_ROUNDS):
-        options: dict[str, Any] = {"steps": _STEPS[1], "generator": generator, "progress": False}
-        penalty: dict[str, Any] = {"penalty": "weight_l1", "strength": _STRENGTH}
-        fit(work, (columns, y), grid_updates=2, **penalty, **options)
+        sparsely(work, (columns, y), grid_updates=2)
         before = work.edges_alive
         work = prune(work, columns, y, budget=_budget(work, columns, y), progress=False).model
         columns = x[:, [model.feature_names.index(name) for name in work.feature_names]]
@@ -122,7 +119,7 @@ def _trained(
         if idle == _IDLE:
             break
     work.refine(recipe.grid_size)
-    fit(work, (columns, y), steps=_STEPS[2], generator=generator, progress=False)
+    train(work, (columns, y), steps=_STEPS[2])
     return work
 
 

@@ -49,12 +49,10 @@ class Fits(NamedTuple):
 
     def best_of_each(self, sse: Tensor, edges: int) -> Fits:
         """Keep the best fit of every pair of family and edge."""
-        by_sse = sse.argsort(stable=True)
-        key = (self.family * edges + self.edge)[by_sse]
-        order = key.argsort(stable=True)
-        first = torch.ones(len(key), dtype=torch.bool)
-        first[1:] = key[order][1:] != key[order][:-1]
-        return self.pick(by_sse[order[first]])
+        key = (self.family * edges + self.edge).numpy()
+        order = np.lexsort((sse.numpy(), key))
+        _, first = np.unique(key[order], return_index=True)
+        return self.pick(torch.from_numpy(order[first]))
 
 
 class Measure:

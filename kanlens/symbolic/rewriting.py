@@ -131,10 +131,10 @@ def _joined(expression: Expr) -> Expr:
     A logarithm times a symbol stays that: ``x*log(x)`` is not made ``log(x**x)``.
     """
     found = sympy.logcombine(expression.replace(lambda node: node.is_Add, _grouped), force=True)
-    return expression if _varying_powers(found) - _varying_powers(expression) else found
+    return expression if varying_powers(found) - varying_powers(expression) else found
 
 
-def _varying_powers(expression: Expr) -> set[Expr]:
+def varying_powers(expression: Expr) -> set[Expr]:
     """Return the powers with symbols in their exponents."""
     return {power for power in expression.atoms(sympy.Pow) if power.exp.free_symbols}
 

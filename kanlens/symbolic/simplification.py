@@ -326,8 +326,8 @@ class Simplifier:
         if count_numbers(short) < count_numbers(found.expression):  # its numbers are others
             again = snap(short, *table, independent=self.independent)
             made, costs = (*found.snapped, *again.snapped), (*found.costs, *again.costs)
-            found, short = replace(again, snapped=made, costs=costs), again.expression
-            short = self.shorten(short)
+            found = replace(again, snapped=made, costs=costs)
+            short = self.shorten(again.expression)
         return replace(found, expression=short)
 
     def loss(self, expression: Expr) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import sympy
@@ -15,14 +15,6 @@ from kanlens.checks import check_columns, message
 from kanlens.errors import DTypeError, MethodError
 from kanlens.symbolic.composition import Expr
 from kanlens.symbolic.notation import formula_text
-
-
-class _Step(NamedTuple):
-    """One value: a column, parameter or buffer by its name, or a function of others."""
-
-    source: Any
-    inputs: tuple[int, ...] = ()
-
 
 _ALIKE = "exp log sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
 _ALIKE += " sign erf erfc erfinv floor"  # called the same by both
@@ -81,7 +73,8 @@ class TorchFormula(nn.Module):
         self.names = tuple(names)
         self.numbers = nn.ParameterList()
         self.register_buffer("unit", torch.ones((), dtype=torch.float64))
-        self._steps: list[_Step] = []
+        # of every value: the name of a column, parameter or buffer, or a function and its inputs
+        self._steps: list[tuple[Any, tuple[int, ...]]] = []
         self._shared: dict[Expr, int] = {}
         self._outputs = [self._build(sympy.sympify(expression)) for expression in expressions]
         self._text = ", ".join(formula_text(expression) for expression in expressions)
@@ -157,7 +150,7 @@ class TorchFormula(nn.Module):
         return self._shared[node]
 
     def _step(self, source: Any, inputs: tuple[int, ...] = ()) -> int:
-        self._steps.append(_Step(source, inputs))
+        self._steps.append((source, inputs))
         return len(self._steps) - 1
 
 
