@@ -93,7 +93,7 @@ def edge_sum(
     coef = weights.coefficients()
     if few or extrapolation == "zero":
         basis = spline.basis(x, grid, degree, extrapolation=extrapolation)
-        return y + F.linear(basis.flatten(1), coef.flatten(1))
+        return y.addmm_(basis.flatten(1), coef.flatten(1).mT)
     low, high = spline.grid_ends(grid, degree)
     inside = x.clamp(low, high)
     y = y + F.linear(spline.basis(inside, grid, degree).flatten(1), coef.flatten(1))

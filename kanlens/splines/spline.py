@@ -131,14 +131,13 @@ def _basis(x: Tensor, knots: Tensor, degree: int, derivative: int) -> Tensor:
     points = x.unsqueeze(-1)
     distance = points - knots  # (..., in, knot)
     reached = points >= starts
-    values = (reached[..., :-1] & ~reached[..., 1:]).to(x.dtype)
+    values = (reached[..., :-1] > reached[..., 1:]).to(x.dtype)
     if lowest == 0:
         values = values + 0 * points  # NaN stays NaN
     for p in range(1, lowest + 1):
-        left = distance[..., :-p] * (knots[:, p:] - knots[:, :-p]).reciprocal()
-        rising = left[..., :-1] * values[..., :-1]
-        # of the falling ramp: (1 - left of the next) times the next
-        values = rising + values[..., 1:] - left[..., 1:] * values[..., 1:]
+        rising = distance[..., :-p] * (knots[:, p:] - knots[:, :-p]).reciprocal() * values
+        # of the falling ramp: the next, less its rising part
+        values = rising[..., :-1] + values[..., 1:] - rising[..., 1:]
     for p in range(lowest + 1, degree + 1):
         scaled = values * (p / (knots[:, p:] - knots[:, :-p]))
         values = scaled[..., :-1] - scaled[..., 1:]

@@ -66,14 +66,17 @@ def write_sums(start, ours, mine, theirs, yours, players, block, sums):
 
 
 @inner
-def finish_node(points, room, count, factor, shift, scale):
-    """Multiply another factor into points; scale and shift the last one's product."""
-    if factor:
-        for k in range(count):
-            put(points, k, get(points, k) * get(room, k))
-    if scale != 1 or shift != 0:
-        for k in range(count):
-            put(points, k, get(points, k) * scale + shift)
+def multiply(points, factors, count):
+    """Multiply the first numbers of an array by those of another."""
+    for k in range(count):
+        put(points, k, get(points, k) * get(factors, k))
+
+
+@inner
+def move(points, scale, shift, count):
+    """Scale and shift the first numbers of an array."""
+    for k in range(count):
+        put(points, k, get(points, k) * scale + shift)
 
 
 @jit
@@ -94,26 +97,14 @@ def add_worths(ours, theirs, start, totals, nodes, curves, base, sizes, window, 
                 at, first = (a << players) + block * count, 0
                 for j in range(len(ends)):
                     for s in range(first, ends[j]):
-                        here, there = a * n_sums + s, b * n_sums + s
-                        write_sums(
-                            get(start, there),
-                            ours,
-                            here * players,
-                            theirs,
-                            there * players,
-                            players,
-                            block,
-                            points if s == first else room,
-                        )
-                        last = s == ends[j] - 1
-                        finish_node(
-                            points,
-                            room,
-                            count,
-                            s > first,
-                            shift[j] if last else 0.0,
-                            scale[j] if last else 1.0,
-                        )
+                        here, there = (a * n_sums + s) * players, b * n_sums + s
+                        at_start, yours = get(start, there), there * players
+                        sums = points if s == first else room
+                        write_sums(at_start, ours, here, theirs, yours, players, block, sums)
+                        if s > first:
+                            multiply(points, room, count)
+                    if scale[j] != 1 or shift[j] != 0:
+                        move(points, scale[j], shift[j], count)
                     first = ends[j]
                     add_function(points, count, totals, at, j, curves, window)
                     if base[j] != 0:

@@ -1,58 +1,53 @@
 """Shapley values and interactions of cosines of a sum, summed over many frequencies.
 
 Frequencies are taken `LANES` at a time, next to each other in memory, in explicit vectors: the
-compiler's own code was measured to take 3.3 times as long. Of Gauss-Legendre nodes only those up
-to 1/2 are visited: with z on the unit circle, ``t + (1 - t) z`` is z times the conjugate
-of ``(1 - t) + t z``, so the other half follows from this one.
+compiler's own code was measured to take 3.3 times as long. Arrays of complex numbers are
+(row, 2, LANES), real and imaginary parts. Of Gauss-Legendre nodes only those up to 1/2 are visited:
+with z on the unit circle, ``t + (1 - t) z`` is z times the conjugate of ``(1 - t) + t z``, so the
+other half follows from this one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from kanlens.model.kernels.compiling import FASTMATH, inlined, jit
-from kanlens.model.kernels.vectors import Emitter
+from kanlens.model.kernels.vectors import Emitter, Value, emitted
 
 LANES = 32
 
 
 @inlined
-def turn(angle, real, imaginary, to):
+def turn(angle, numbers, to):
     """Write exp(i * angle * r) for r = 1 to LANES."""
     for r in range(LANES):
-        real[to, r] = math.cos(angle * (r + 1))
-        imaginary[to, r] = math.sin(angle * (r + 1))
+        numbers[to, 0, r] = math.cos(angle * (r + 1))
+        numbers[to, 1, r] = math.sin(angle * (r + 1))
 
 
 @inlined
-def rotate(angle, real, imaginary, at, to_real, to_imaginary):
+def rotate(angle, numbers, at, to):
     """Write numbers of the unit circle, turned by an angle."""
     c, s = math.cos(angle), math.sin(angle)
     for r in range(LANES):
-        to_real[at, r] = c * real[at, r] - s * imaginary[at, r]
-        to_imaginary[at, r] = s * real[at, r] + c * imaginary[at, r]
+        real, imaginary = numbers[at, 0, r], numbers[at, 1, r]
+        to[at, 0, r] = c * real - s * imaginary
+        to[at, 1, r] = s * real + c * imaginary
 
 
-def _rows(emit: Emitter, sig: Any, args: Sequence[Any]) -> list[tuple[Any, Any, Any]]:
-    """Return (real part, imaginary part, place of the row) of each three arguments."""
-    found = []
-    for j in range(0, 9, 3):
-        parts = (emit.data(sig.args[j + k], args[j + k]) for k in range(2))
-        found.append((*parts, emit.builder.mul(args[j + 2], ir.Constant(args[j + 2].type, LANES))))
-    return found
-
-
-def _load(emit: Emitter, row: tuple[Any, Any, Any], here: Any, width: int) -> tuple[Any, Any]:
+def _load(emit: Emitter, numbers: Value, row: Value, here: Value, width: int) -> tuple[Any, Any]:
     """Return the real and the imaginary parts of some numbers of a row."""
-    at = emit.builder.add(row[2], here)
-    return emit.load(row[0], at, width), emit.load(row[1], at, width)
+    at = _place(emit, row, here)
+    return emit.load(numbers, at, width), emit.load(numbers, emit.offset(at, LANES), width)
+
+
+def _place(emit: Emitter, row: Value, here: Value) -> Value:
+    return emit.builder.add(emit.builder.mul(row, ir.Constant(row.type, 2 * LANES)), here)
 
 
 def _times(emit: Emitter, one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -62,82 +57,65 @@ def _times(emit: Emitter, one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple
     return real, emit.sum(emit.product(a, d), emit.product(b, c))
 
 
-def _over_lanes(emit: Emitter, to: tuple[Any, Any, Any], value: Callable[..., Any]) -> None:
+def _over_lanes(emit: Emitter, to: Value, row: Value, value: Callable[..., Any]) -> None:
     """Write ``value(here, width)``, a pair, to every place of a row."""
 
-    def body(here: Any, width: int) -> None:
-        at = emit.builder.add(to[2], here)
-        for part, numbers in zip(to[:2], value(here, width), strict=True):
-            emit.store(numbers, part, at, width)
+    def body(here: Value, width: int) -> None:
+        at = _place(emit, row, here)
+        real, imaginary = value(here, width)
+        emit.store(real, to, at, width)
+        emit.store(imaginary, to, emit.offset(at, LANES), width)
 
     emit.tail = False
-    emit.lanes(ir.Constant(to[2].type, LANES), body)
+    emit.lanes(ir.Constant(row.type, LANES), body)
 
 
-@intrinsic
-def multiply(typing, to_real, to_imaginary, to, real, imaginary, at, by_real, by_imaginary, by, t):
+@emitted
+def multiply(emit, to, row, numbers, at, factors, by, t):
     """Write the product of a row of numbers and of ``(1 - t) + t z``."""
-    signature = types.void(
-        to_real, to_imaginary, to, real, imaginary, at, by_real, by_imaginary, by, t
-    )
+    rest = emit.builder.fsub(ir.Constant(emit.element, 1.0), t)
 
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Any]) -> Any:
-        emit = Emitter(context, builder, sig.args[0])
-        target, source, factor = _rows(emit, sig, args)
-        rest = builder.fsub(ir.Constant(emit.element, 1.0), args[9])
+    def value(here: Value, width: int) -> tuple[Any, Any]:
+        share, z = emit.splat(t, width), _load(emit, factors, by, here, width)
+        c = emit.sum(emit.product(share, z[0]), emit.splat(rest, width))
+        factor = c, emit.product(share, z[1])
+        return _times(emit, _load(emit, numbers, at, here, width), factor)
 
-        def value(here: Any, width: int) -> tuple[Any, Any]:
-            share, x = emit.splat(args[9], width), _load(emit, factor, here, width)
-            c = emit.sum(emit.product(share, x[0]), emit.splat(rest, width))
-            return _times(emit, _load(emit, source, here, width), (c, emit.product(share, x[1])))
-
-        _over_lanes(emit, target, value)
-        return context.get_dummy_value()
-
-    return signature, generate
+    _over_lanes(emit, to, row, value)
 
 
-@intrinsic
-def add_product(typing, to_real, to_imaginary, to, real, imaginary, at, by_real, by_imaginary, by):
+@emitted
+def add_product(emit, to, row, numbers, at, factors, by):
     """Add the product of two rows of numbers to a third."""
-    signature = types.void(
-        to_real, to_imaginary, to, real, imaginary, at, by_real, by_imaginary, by
-    )
 
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Any]) -> Any:
-        emit = Emitter(context, builder, sig.args[0])
-        target, one, other = _rows(emit, sig, args)
+    def value(here: Value, width: int) -> tuple[Any, Any]:
+        one = _load(emit, numbers, at, here, width)
+        product = _times(emit, one, _load(emit, factors, by, here, width))
+        real, imaginary = _load(emit, to, row, here, width)
+        return emit.sum(real, product[0]), emit.sum(imaginary, product[1])
 
-        def value(here: Any, width: int) -> tuple[Any, Any]:
-            pair = (_load(emit, row, here, width) for row in (one, other))
-            before = _load(emit, target, here, width)
-            return tuple(map(emit.sum, before, _times(emit, *pair)))
-
-        _over_lanes(emit, target, value)
-        return context.get_dummy_value()
-
-    return signature, generate
+    _over_lanes(emit, to, row, value)
 
 
 @inlined
-def amplitudes(cosines, block, sign, zr, zi, live, ar, ai):
+def amplitudes(cosines, block, sign, z, live, a):
     """Turn the product A of no player, C exp(i m pi start), into A + sign * conj(A Z).
 
     Z is the product of all z; A comes as the row after those of the players, without C.
     """
     for r in range(LANES):
         c = cosines[block + r] if block + r < len(cosines) else 0.0
-        ar[0, r], ai[0, r] = c * zr[live, r], c * zi[live, r]
-        zr[live, r], zi[live, r] = ar[0, r], ai[0, r]
+        a[0, 0, r], a[0, 1, r] = c * z[live, 0, r], c * z[live, 1, r]
+    z[live] = a[0]
     for j in range(live):
-        multiply(zr, zi, live, zr, zi, live, zr, zi, j, 1.0)
+        multiply(z, live, z, live, z, j, 1.0)
     for r in range(LANES):
-        ar[0, r] += sign * zr[live, r]
-        ai[0, r] -= sign * zi[live, r]
+        a[0, 0, r] += sign * z[live, 0, r]
+        a[0, 1, r] -= sign * z[live, 1, r]
 
 
 @inlined
-def seated(steps, starts, p, who, real, imaginary):
+def seated(steps, starts, p, who, numbers):
     """Select players with a nonzero step; write the first powers of their phase factors.
 
     The row after theirs is that of the start.
@@ -146,45 +124,59 @@ def seated(steps, starts, p, who, real, imaginary):
     for j in range(steps.shape[1]):
         if steps[p, j] != 0.0:
             who[live] = j
-            turn(math.pi * steps[p, j], real, imaginary, live)
+            turn(math.pi * steps[p, j], numbers, live)
             live += 1
-    turn(math.pi * starts[p], real, imaginary, live)
+    turn(math.pi * starts[p], numbers, live)
     return live
 
 
 @inlined
-def begin_block(steps, starts, p, who, live, block, wr, wi, zr, zi):
+def begin_block(steps, starts, p, who, live, block, w, z):
     """Write what the players and the start multiply by at the frequencies of a block."""
     for j in range(live):
-        rotate(math.pi * steps[p, who[j]] * block, wr, wi, j, zr, zi)
-    rotate(math.pi * starts[p] * block, wr, wi, live, zr, zi)
+        rotate(math.pi * steps[p, who[j]] * block, w, j, z)
+    rotate(math.pi * starts[p] * block, w, live, z)
 
 
 @inlined
-def write_prefixes(t, live, zr, zi, pr, pi):
+def scale(factor, numbers, to, row):
+    """Write a multiple of the first row of numbers."""
+    for part in range(2):
+        for r in range(LANES):
+            to[row, part, r] = factor * numbers[0, part, r]
+
+
+@inlined
+def write_prefixes(t, live, z, before):
     """Write the product of the factors of all players before each."""
-    pr[0], pi[0] = 1.0, 0.0
+    before[0, 0], before[0, 1] = 1.0, 0.0
     for j in range(live - 1):
-        multiply(pr, pi, j + 1, pr, pi, j, zr, zi, j, t)
+        multiply(before, j + 1, before, j, z, j, t)
 
 
 @inlined
-def add_node(t, live, zr, zi, pr, pi, sr, si, tr, ti):
+def add_node(t, live, z, before, s, total):
     """Add to each player's total the product of the factors of all others, times what s holds."""
-    write_prefixes(t, live, zr, zi, pr, pi)
+    write_prefixes(t, live, z, before)
     for j in range(live - 1, -1, -1):
-        add_product(tr, ti, j, pr, pi, j, sr, si, 0)
-        multiply(sr, si, 0, sr, si, 0, zr, zi, j, t)
+        add_product(total, j, before, j, s, 0)
+        multiply(s, 0, s, 0, z, j, t)
 
 
 @inlined
-def hand_out(found, p, who, live, zr, zi, tr, ti):
+def hand_out(found, p, who, live, z, total):
     """Add the totals to the values."""
     for j in range(live):
-        total = 0.0
+        value = 0.0
         for r in range(LANES):
-            total += (zr[j, r] - 1.0) * tr[j, r] - zi[j, r] * ti[j, r]
-        found[p, who[j]] += total
+            value += (z[j, 0, r] - 1.0) * total[j, 0, r] - z[j, 1, r] * total[j, 1, r]
+        found[p, who[j]] += value
+
+
+@inlined
+def complex_rows(count):
+    """Return room for rows of complex numbers."""
+    return np.empty((count, 2, LANES))
 
 
 @jit
@@ -195,77 +187,64 @@ def add_values(steps, starts, cosines, nodes, weights, found, first, last):
     rule with q nodes that lie up to 1/2.
     """
     n = steps.shape[1]
-    who = np.empty(n, np.int64)
-    wr, wi = np.empty((n + 1, LANES)), np.empty((n + 1, LANES))
-    zr, zi = np.empty((n + 1, LANES)), np.empty((n + 1, LANES))
-    pr, pi = np.empty((n + 1, LANES)), np.empty((n + 1, LANES))
-    tr, ti = np.empty((n + 1, LANES)), np.empty((n + 1, LANES))
-    ar, ai = np.empty((1, LANES)), np.empty((1, LANES))
-    sr, si = np.empty((1, LANES)), np.empty((1, LANES))
+    who, w, z = np.empty(n, np.int64), complex_rows(n + 1), complex_rows(n + 1)
+    before, total, a, s = complex_rows(n), complex_rows(n), complex_rows(1), complex_rows(1)
     for p in range(first, last):
-        live = seated(steps, starts, p, who, wr, wi)
+        live = seated(steps, starts, p, who, w)
         order = (live + 1) // 2
         for block in range(0, len(cosines), LANES):
-            begin_block(steps, starts, p, who, live, block, wr, wi, zr, zi)
-            amplitudes(cosines, block, -1.0, zr, zi, live, ar, ai)
-            tr[:live], ti[:live] = 0.0, 0.0
+            begin_block(steps, starts, p, who, live, block, w, z)
+            amplitudes(cosines, block, -1.0, z, live, a)
+            total[:live] = 0.0
             for q in range((order + 1) // 2):
-                for r in range(LANES):
-                    sr[0, r] = weights[order, q] * ar[0, r]
-                    si[0, r] = weights[order, q] * ai[0, r]
-                add_node(nodes[order, q], live, zr, zi, pr, pi, sr, si, tr, ti)
-            hand_out(found, p, who, live, zr, zi, tr, ti)
+                scale(weights[order, q], a, s, 0)
+                add_node(nodes[order, q], live, z, before, s, total)
+            hand_out(found, p, who, live, z, total)
 
 
 @inlined
-def add_pairs(t, live, zr, zi, pr, pi, qr, qi, sr, si, tr, ti):
-    """Add to each pair's total the product of the factors of all others, times ``q[live]``."""
+def add_pairs(t, live, z, before, after, s, total):
+    """Add to each pair's total the product of the factors of all others, times ``after[live]``."""
     for j in range(live - 1, -1, -1):
-        multiply(qr, qi, j, qr, qi, j + 1, zr, zi, j, t)
-    write_prefixes(t, live, zr, zi, pr, pi)
+        multiply(after, j, after, j + 1, z, j, t)
+    write_prefixes(t, live, z, before)
     for j in range(live - 1):
-        sr[0], si[0] = pr[j], pi[j]
+        s[0] = before[j]
         for k in range(j + 1, live):
-            add_product(tr, ti, j * live + k, sr, si, 0, qr, qi, k + 1)
-            multiply(sr, si, 0, sr, si, 0, zr, zi, k, t)
+            add_product(total, j * live + k, s, 0, after, k + 1)
+            multiply(s, 0, s, 0, z, k, t)
 
 
 @inlined
-def hand_out_pairs(found, p, who, live, zr, zi, tr, ti):
+def hand_out_pairs(found, p, who, live, z, total):
     """Add the totals to the interactions."""
     for j in range(live - 1):
         for k in range(j + 1, live):
-            total, at = 0.0, j * live + k
+            value, at = 0.0, j * live + k
             for r in range(LANES):
-                x, y = zr[j, r] - 1.0, zr[k, r] - 1.0
-                a, b = x * y - zi[j, r] * zi[k, r], x * zi[k, r] + zi[j, r] * y
-                total += a * tr[at, r] - b * ti[at, r]
-            found[p, who[j], who[k]] += total
-            found[p, who[k], who[j]] += total
+                x, y = z[j, 0, r] - 1.0, z[k, 0, r] - 1.0
+                real = x * y - z[j, 1, r] * z[k, 1, r]
+                imaginary = x * z[k, 1, r] + z[j, 1, r] * y
+                value += real * total[at, 0, r] - imaginary * total[at, 1, r]
+            found[p, who[j], who[k]] += value
+            found[p, who[k], who[j]] += value
 
 
 @jit
 def add_interactions(steps, starts, cosines, nodes, weights, found, first, last):
     """Add the interactions of every two players of games ``first`` to ``last``, as `add_values`."""
     n = steps.shape[1]
-    who = np.empty(n, np.int64)
-    wr, wi = np.empty((n + 1, LANES)), np.empty((n + 1, LANES))
-    zr, zi = np.empty((n + 1, LANES)), np.empty((n + 1, LANES))
-    pr, pi = np.empty((n + 1, LANES)), np.empty((n + 1, LANES))
-    qr, qi = np.empty((n + 1, LANES)), np.empty((n + 1, LANES))
-    tr, ti = np.empty((n * n, LANES)), np.empty((n * n, LANES))
-    ar, ai = np.empty((1, LANES)), np.empty((1, LANES))
-    sr, si = np.empty((1, LANES)), np.empty((1, LANES))
+    who, w, z = np.empty(n, np.int64), complex_rows(n + 1), complex_rows(n + 1)
+    before, after, total = complex_rows(n), complex_rows(n + 1), complex_rows(n * n)
+    a, s = complex_rows(1), complex_rows(1)
     for p in range(first, last):
-        live = seated(steps, starts, p, who, wr, wi)
+        live = seated(steps, starts, p, who, w)
         order = live // 2
         for block in range(0, len(cosines), LANES):
-            begin_block(steps, starts, p, who, live, block, wr, wi, zr, zi)
-            amplitudes(cosines, block, 1.0, zr, zi, live, ar, ai)
-            tr[: live * live], ti[: live * live] = 0.0, 0.0
+            begin_block(steps, starts, p, who, live, block, w, z)
+            amplitudes(cosines, block, 1.0, z, live, a)
+            total[: live * live] = 0.0
             for q in range((order + 1) // 2):
-                for r in range(LANES):
-                    qr[live, r] = weights[order, q] * ar[0, r]
-                    qi[live, r] = weights[order, q] * ai[0, r]
-                add_pairs(nodes[order, q], live, zr, zi, pr, pi, qr, qi, sr, si, tr, ti)
-            hand_out_pairs(found, p, who, live, zr, zi, tr, ti)
+                scale(weights[order, q], a, after, live)
+                add_pairs(nodes[order, q], live, z, before, after, s, total)
+            hand_out_pairs(found, p, who, live, z, total)

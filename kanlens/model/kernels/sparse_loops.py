@@ -97,9 +97,8 @@ def add_edges(x, base, packed, basis, y, sizes, spans, window):
                 part[:] = 0
             locate(x, base, n_in, i, top, bottom, basis, numbers, firsts, stride, window)
             if i + 1 < n_in:
-                locate(
-                    x, base, n_in, i + 1, top, bottom, basis, others, other_firsts, stride, window
-                )
+                then = i + 1, top, bottom
+                locate(x, base, n_in, *then, basis, others, other_firsts, stride, window)
             places = (n_in, stride, size, i, bottom - top, half)
             add_inputs(packed, n_out, part, places, numbers, firsts, other_firsts, window)
             if (i + 2) % (2 * PAIRS) == 0 or i + 2 >= n_in:
@@ -122,33 +121,13 @@ def add_inputs(packed, n_out, y, places, numbers, firsts, other_firsts, window):
         width = min(LANES, n_out - left)
         start, base = i * size + left, (i + 1) * size - stride + left
         for r in range(rows):
-            to = r * n_out + left
+            to, row, at = r * n_out + left, start + get(firsts, r), r * step
             if i + 1 < n_in:
-                add_products(
-                    y,
-                    to,
-                    width,
-                    packed,
-                    stride,
-                    (start + get(firsts, r), start + size + get(other_firsts, r)),
-                    (base, base + size),
-                    numbers,
-                    (r * step, half + r * step),
-                    window,
-                )
+                both = row, start + size + get(other_firsts, r)
+                bases, places = (base, base + size), (at, half + at)
+                add_products(y, to, width, packed, stride, both, bases, numbers, places, window)
             else:
-                add_products(
-                    y,
-                    to,
-                    width,
-                    packed,
-                    stride,
-                    (start + get(firsts, r),),
-                    (base,),
-                    numbers,
-                    (r * step,),
-                    window,
-                )
+                add_products(y, to, width, packed, stride, (row,), (base,), numbers, (at,), window)
 
 
 @inlined
@@ -255,40 +234,14 @@ def add_pieces(mine, stride, n_out, rows, held, count, first, numbers, window):
         for r in range(count):
             put(order, r, r)
             place = get(first, get(held, r)) * stride
-            add_rows(
-                mine,
-                stride,
-                place,
-                base_row,
-                n_out,
-                rows,
-                n_out,
-                order,
-                r,
-                r + 1,
-                numbers,
-                window,
-            )
+            add_rows(mine, stride, place, base_row, n_out, rows, order, r, r + 1, numbers, window)
         return
     ends, done = np.empty(len(first), np.int64), 0
     sort_rows(held, count, ends, order)
     for c in range(len(first)):
         while done < ends[c]:
-            stop = min(ends[c], done + RUN)
-            add_rows(
-                mine,
-                stride,
-                first[c] * stride,
-                base_row,
-                n_out,
-                rows,
-                n_out,
-                order,
-                done,
-                stop,
-                numbers,
-                window,
-            )
+            stop, place = min(ends[c], done + RUN), first[c] * stride
+            add_rows(mine, stride, place, base_row, n_out, rows, order, done, stop, numbers, window)
             done = stop
 
 

@@ -13,7 +13,8 @@ file that calls these functions, not of this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from llvmlite import ir
@@ -31,10 +32,10 @@ MANY_REGISTERS = "avx512f"  # a processor with it holds the sums of several vect
 class Emitter:
     """Emits loads, stores and products of vectors of one floating type."""
 
-    def __init__(self, context: Any, builder: ir.IRBuilder, array: Any) -> None:
+    def __init__(self, context: Any, builder: ir.IRBuilder, kind: Any) -> None:
         self.context, self.builder = context, builder
-        self.element = context.get_data_type(array.dtype)
-        self.size = array.dtype.bitwidth // 8
+        self.element = context.get_data_type(kind)
+        self.size = kind.bitwidth // 8
         self.full = BYTES // self.size
         self.widths: tuple[int, ...] = (self.full,)
         self.tail = True  # whether there may be fewer numbers at the end than fill a vector
@@ -46,9 +47,17 @@ class Emitter:
         if f"+{MANY_REGISTERS}" in features:
             self.widths = (4 * self.full, self.full)
 
-    def data(self, kind: Any, value: Value) -> Value:
-        """Return the pointer to the first number of an array."""
-        return self.context.make_array(kind)(self.context, self.builder, value).data
+    def given(self, kind: Any, value: Value) -> Any:
+        """Return the pointer to an array's first number, a tuple's members, or else the value."""
+        if isinstance(kind, types.Array):
+            return self.context.make_array(kind)(self.context, self.builder, value).data
+        if isinstance(kind, types.BaseTuple):
+            return cgutils.unpack_tuple(self.builder, value, len(kind))
+        return value
+
+    def offset(self, at: Value, count: int) -> Value:
+        """Return the place that lies so many numbers after another."""
+        return self.builder.add(at, ir.Constant(at.type, count))
 
     def load(self, base: Value, at: Value, width: int) -> Value:
         """Load `width` numbers from place `at` on; in a masked vector, zeros after its end."""
@@ -148,140 +157,108 @@ class Emitter:
         return self.builder.icmp_signed("<", lanes, self.splat(narrow, self.full))
 
 
-def _rows(emit: Emitter, sig: Any, args: Sequence[Value], live: int) -> list[tuple[Value, Value]]:
-    """Return (place in the matrix, number) of every live row of every input of a call."""
-    matrix_stride, firsts, bases, numbers, places = args
-    builder = emit.builder
-    data = emit.data(sig[3], numbers)
-    n_inputs = len(sig[1])
-    found = []
-    unpacked = (cgutils.unpack_tuple(builder, each, n_inputs) for each in (firsts, bases, places))
-    for first, base, place in zip(*unpacked, strict=True):
-        row = first
-        for k in range(live + 1):
-            at = builder.add(place, ir.Constant(place.type, k))
-            found.append((base if k == live else row, emit.load(data, at, 1)))
-            row = builder.add(row, matrix_stride)
-    return found
+def emitted(body: Callable[..., None]) -> Any:
+    """Make a function that kernels call of one that emits what the call does.
+
+    It takes an `Emitter` for the type of the numbers in the first array, then what `Emitter.given`
+    makes of the arguments.
+    """
+
+    @functools.wraps(body)  # numba reads the names of the arguments from it
+    def typed(context: Any, *kinds: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Value:
+            element = next(kind.dtype for kind in sig.args if isinstance(kind, types.Array))
+            emit = Emitter(context, builder, element)
+            body(emit, *map(emit.given, sig.args, args))
+            return context.get_dummy_value()
+
+        return types.void(*kinds), generate
+
+    return intrinsic(typed)
 
 
-@intrinsic
-def add_products(typing, y, at, count, matrix, stride, firsts, bases, numbers, places, window):
+@emitted
+def add_products(emit, y, at, count, matrix, stride, firsts, bases, numbers, places, window):
     """Add to y[at : at + count] the live rows of some inputs, each times its number.
 
     Of input m these are the rows at ``firsts[m] + k * stride`` times ``numbers[places[m] + k]`` for
     every k of the window, and the row at ``bases[m]`` times the number after them.
     """
-    signature = types.void(y, at, count, matrix, stride, firsts, bases, numbers, places, window)
+    builder, rows = emit.builder, []
+    for first, base, place in zip(firsts, bases, places, strict=True):
+        row = first
+        for k in range(len(window)):
+            rows.append((row, emit.load(numbers, emit.offset(place, k), 1)))
+            row = builder.add(row, stride)
+        rows.append((base, emit.load(numbers, emit.offset(place, len(window)), 1)))
 
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = Emitter(context, builder, sig.args[0])
-        target, source = emit.data(sig.args[0], args[0]), emit.data(sig.args[3], args[3])
-        rows = _rows(emit, sig.args[4:9], args[4:9], len(sig.args[9]))
+    def body(here: Value, width: int) -> None:
+        where = builder.add(at, here)
+        result = emit.load(y, where, width)
+        for row, number in rows:
+            values = emit.load(matrix, builder.add(row, here), width)
+            result = emit.sum(emit.product(emit.splat(number, width), values), result)
+        emit.store(result, y, where, width)
 
-        def body(here: Value, width: int) -> None:
-            where = builder.add(args[1], here)
-            result = emit.load(target, where, width)
-            for row, number in rows:
-                values = emit.load(source, builder.add(row, here), width)
-                result = emit.sum(emit.product(emit.splat(number, width), values), result)
-            emit.store(result, target, where, width)
-
-        emit.lanes(args[2], body)
-        return context.get_dummy_value()
-
-    return signature, generate
+    emit.lanes(count, body)
 
 
-@intrinsic
-def add_rows(
-    typing, matrix, stride, first, base, count, y, y_stride, order, begin, end, numbers, window
-):
+@emitted
+def add_rows(emit, matrix, stride, first, base, count, y, order, begin, end, numbers, window):
     """Add to the live rows of a matrix the rows of y in order[begin:end], each times its number.
 
-    Row ``first + k * stride`` gains ``numbers[r * (window + 1) + k] * y[r * y_stride :]`` for every
-    r; the row at `base` likewise with the last number. The sums stay in registers meanwhile and are
+    Row ``first + k * stride`` gains ``numbers[r * (window + 1) + k] * y[r * count :]`` for every r;
+    the row at `base` likewise with the last number. The sums stay in registers meanwhile and are
     added at the end, which rounds less than one sum over all calls.
     """
-    signature = types.void(
-        matrix, stride, first, base, count, y, y_stride, order, begin, end, numbers, window
-    )
+    emit.widen()
+    builder, rows = emit.builder, [first]
+    for _ in window[1:]:
+        rows.append(builder.add(rows[-1], stride))
+    rows.append(base)
 
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = Emitter(context, builder, sig.args[0])
-        emit.widen()
-        target, source = emit.data(sig.args[0], args[0]), emit.data(sig.args[5], args[5])
-        order, numbers = emit.data(sig.args[7], args[7]), emit.data(sig.args[10], args[10])
-        live = len(sig.args[11])
-        rows = [args[2]]
-        for _ in range(live - 1):
-            rows.append(builder.add(rows[-1], args[1]))
-        rows.append(args[3])
-        per_row = ir.Constant(args[4].type, live + 1)
+    def body(here: Value, width: int) -> None:
+        places = [builder.add(row, here) for row in rows]
+        sums = [cgutils.alloca_once_value(builder, emit.zero(width)) for _ in places]
+        one = ir.Constant(begin.type, 1)
+        with cgutils.for_range_slice(builder, begin, end, one, begin.type) as (j, _):
+            r = builder.sext(builder.load(builder.gep(order, [j])), j.type)
+            values = emit.load(y, builder.add(builder.mul(r, count), here), width)
+            at = builder.mul(r, ir.Constant(count.type, len(rows)))
+            for k, total in enumerate(sums):
+                number = emit.load(numbers, emit.offset(at, k), 1)
+                product = emit.product(emit.splat(number, width), values)
+                builder.store(emit.sum(product, builder.load(total)), total)
+        for total, place in zip(sums, places, strict=True):
+            before = emit.load(matrix, place, width)
+            emit.store(emit.sum(before, builder.load(total)), matrix, place, width)
 
-        def body(here: Value, width: int) -> None:
-            places = [builder.add(row, here) for row in rows]
-            sums = [cgutils.alloca_once_value(builder, emit.zero(width)) for _ in places]
-            with cgutils.for_range_slice(
-                builder, args[8], args[9], ir.Constant(args[8].type, 1), args[8].type
-            ) as (j, _):
-                r = builder.sext(builder.load(builder.gep(order, [j])), j.type)
-                values = emit.load(source, builder.add(builder.mul(r, args[6]), here), width)
-                at = builder.mul(r, per_row)
-                for k, total in enumerate(sums):
-                    number = emit.load(numbers, builder.add(at, ir.Constant(at.type, k)), 1)
-                    product = emit.product(emit.splat(number, width), values)
-                    builder.store(emit.sum(product, builder.load(total)), total)
-            for total, place in zip(sums, places, strict=True):
-                before = emit.load(target, place, width)
-                emit.store(emit.sum(before, builder.load(total)), target, place, width)
-
-        emit.lanes(args[4], body)
-        return context.get_dummy_value()
-
-    return signature, generate
+    emit.lanes(count, body)
 
 
-@intrinsic
-def write_polynomials(typing, u, powers, at, values, to, window):
+@emitted
+def write_polynomials(emit, u, powers, at, values, to, window):
     """Write the polynomials alive at u, all of them at once by Horner's rule.
 
     ``values[to + k]`` becomes the sum over p of ``powers[at + p * len(window) + k] * u**p``.
     """
-    signature = types.void(u, powers, at, values, to, window)
-
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = Emitter(context, builder, sig.args[1])
-        source, target = emit.data(sig.args[1], args[1]), emit.data(sig.args[3], args[3])
-        live = len(sig.args[5])
-        point, (value, *others) = _point_and_rows(emit, args[0], source, args[2], live)
-        for row in others:
-            value = emit.sum(emit.product(value, point), row)
-        emit.store(emit.cut(value, live), target, args[4], live)
-        return context.get_dummy_value()
-
-    return signature, generate
+    point, (value, *others) = _point_and_rows(emit, u, powers, at, len(window))
+    for row in others:
+        value = emit.sum(emit.product(value, point), row)
+    emit.store(emit.cut(value, len(window)), values, to, len(window))
 
 
-@intrinsic
-def write_slopes(typing, u, scale, powers, at, values, slopes, to, window):
+@emitted
+def write_slopes(emit, u, scale, powers, at, values, slopes, to, window):
     """Write the polynomials alive at u, and `scale` times their derivatives beside them."""
-    signature = types.void(u, scale, powers, at, values, slopes, to, window)
-
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[Value]) -> Value:
-        emit = Emitter(context, builder, sig.args[2])
-        source, live = emit.data(sig.args[2], args[2]), len(sig.args[7])
-        point, (value, *others) = _point_and_rows(emit, args[0], source, args[3], live)
-        slope = None
-        for row in others:
-            slope = value if slope is None else emit.sum(emit.product(slope, point), value)
-            value = emit.sum(emit.product(value, point), row)
-        slope = emit.product(slope, emit.splat(args[1], _padded(live)))
-        for given, kind, result in zip(args[4:6], sig.args[4:6], (value, slope), strict=True):
-            emit.store(emit.cut(result, live), emit.data(kind, given), args[6], live)
-        return context.get_dummy_value()
-
-    return signature, generate
+    live, slope = len(window), None
+    point, (value, *others) = _point_and_rows(emit, u, powers, at, live)
+    for row in others:
+        slope = value if slope is None else emit.sum(emit.product(slope, point), value)
+        value = emit.sum(emit.product(value, point), row)
+    slope = emit.product(slope, emit.splat(scale, _padded(live)))
+    for result, array in ((value, values), (slope, slopes)):
+        emit.store(emit.cut(result, live), array, to, live)
 
 
 def _padded(live: int) -> int:
@@ -293,8 +270,6 @@ def _point_and_rows(
     emit: Emitter, u: Value, source: Value, at: Value, live: int
 ) -> tuple[Value, list[Value]]:
     """Return u in every lane, and the coefficients of all powers, the highest first."""
-    width, rows = _padded(live), []
-    for p in reversed(range(live)):
-        offset = ir.Constant(at.type, p * live)
-        rows.append(emit.load(source, emit.builder.add(at, offset), width))
+    width = _padded(live)
+    rows = [emit.load(source, emit.offset(at, p * live), width) for p in reversed(range(live))]
     return emit.splat(u, width), rows
