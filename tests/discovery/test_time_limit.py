@@ -7,7 +7,7 @@ import torch
 
 import kanlens
 from kanlens.deadlines import NEVER, Deadline, check_time, ending
-from kanlens.discovery import smoothness, structure
+from kanlens.discovery import search, smoothness
 from kanlens.discovery.front import Front
 from kanlens.discovery.networks import trained, views
 from kanlens.discovery.problems import SearchProblem
@@ -69,8 +69,8 @@ def test_networks_do_not_wait_for_kernels(monkeypatch, ready, path):
     problem, seen = given(), []
     front = Front(problem.names, problem.columns, problem.target, problem.held_out, NEVER)
     monkeypatch.setattr(kernels, "ready_within", lambda seconds: ready)
-    monkeypatch.setattr(structure, "interpolator", lambda *_: seen.append(kernels.asked()))
-    structure.explore(problem, front, torch.Generator())
+    monkeypatch.setattr(search, "interpolator", lambda *_: seen.append(kernels.asked()))
+    search.explore(problem, front, torch.Generator())
     assert seen == [path]
 
 
