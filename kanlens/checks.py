@@ -5,12 +5,13 @@ Every message reads ``<call>: expected X, got Y. <what to do>.``
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import math
 import numbers
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -194,3 +195,12 @@ def reworded(call: str, error: KanlensError) -> KanlensError:
     text = str(error)
     _, colon, rest = text.partition(": ")
     return type(error)(f"{call}: {rest if colon else text}")
+
+
+@contextlib.contextmanager
+def rewording(call: str) -> Iterator[None]:
+    """Give errors of inner code in the block the name of the outer call."""
+    try:
+        yield
+    except KanlensError as error:
+        raise reworded(call, error) from error

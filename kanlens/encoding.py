@@ -21,6 +21,7 @@ from kanlens.checks import (
     check_rows,
     message,
     reworded,
+    rewording,
     warn_of_distant,
 )
 from kanlens.data.cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
@@ -218,11 +219,9 @@ def _labelled(model: KAN, y: Any, trained: bool) -> Any:
         got = f"{np.shape(values)[1]} columns of labels or truth values"
         advice = "Pass one label for each row; y.idxmax('columns') undoes pandas.get_dummies"
         raise ShapeError(message("fit", "y to be numbers, or one column of classes", got, advice))
-    try:
+    with rewording("fit"):
         frame = pd.DataFrame({"x": range(len(cells)), "y": cells})
         table = read_table(frame, target="y", task="classification")
-    except KanlensError as error:
-        raise reworded("fit", error) from error
     schema, codes = table.schema, cast("Tensor", table.y)  # which the frame has
     count = len(model.output_names)
     if count > 2 and cells.dtype.kind in "iu" and cells.min() >= 0 and cells.max() < count:

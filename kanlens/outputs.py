@@ -7,6 +7,7 @@ name sees the old file or the new one.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import stat
@@ -14,6 +15,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import KanlensError, OutputError
@@ -141,12 +144,15 @@ def to_plain(value: Any) -> Any:
     >>> to_plain({"a": (1, 2.5, float("nan")), 3: Path("x")})
     {'a': [1, 2.5, None], '3': 'x'}
     """
+    if dataclasses.is_dataclass(value):
+        value = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
     if hasattr(value, "tolist"):  # an array, a tensor, or a number of theirs
-        return to_plain(value.tolist())
+        whole = isinstance(value, Tensor) and bool(value.isfinite().all())
+        return value.tolist() if whole else to_plain(value.tolist())
     if value is None or isinstance(value, (bool, str, int)):
         return value
     if isinstance(value, float):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,24 +105,12 @@ class GaussianCopula:
         Equal values share the middle of their probabilities; between two values the probability
         is linear, and beyond the rows' range it is that of the outermost row.
         """
-        n = len(self.sorted)
-        held, wanted = self.sorted.mT.contiguous(), x.mT.contiguous()  # (in, row), (in, batch)
-        below = torch.searchsorted(held, wanted, right=False)
-        upto = torch.searchsorted(held, wanted, right=True)
-        left = held.gather(1, (below - 1).clamp_min(0))
-        right = held.gather(1, upto.clamp_max(n - 1))
-        way = ((wanted - left) / torch.where(right > left, right - left, 1.0)).clamp(0, 1)
-        between = self._middle(left, held) * (1 - way) + self._middle(right, held) * way
-        chance = torch.where(upto > below, (below + upto) / (2 * n), between)
-        found: Tensor = torch.special.ndtri(chance.clamp(0.5 / n, 1 - 0.5 / n)).mT
+        n, columns, tables = len(self.sorted), [], (self.sorted, x)
+        for rows, wanted in zip(*(table.mT.numpy(force=True) for table in tables), strict=True):
+            held, counts = np.unique(rows, return_counts=True)
+            columns.append(np.interp(wanted, held, (counts.cumsum() - counts / 2) / n))
+        found: Tensor = torch.special.ndtri(torch.from_numpy(np.stack(columns, 1))).to(x)
         return found
-
-    @staticmethod
-    def _middle(values: Tensor, held: Tensor) -> Tensor:
-        """Return the middle of the probabilities of values that are among those held."""
-        low = torch.searchsorted(held, values.contiguous(), right=False)
-        high = torch.searchsorted(held, values.contiguous(), right=True)
-        return (low + high) / (2 * held.shape[1])
 
     def given(self, scores: Tensor, known: list[int], feature: int) -> Tensor:
         """Return the conditional law of a feature given others, from normal scores (batch, in).

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kanlens.attribution.metrics import METRICS, Score, rank_agreement
-from kanlens.attribution.problem import MEAN_OUTPUT
+from kanlens.attribution.problem import MEAN_OUTPUT, NO_BACKGROUND
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM, Runs
@@ -43,12 +43,6 @@ DEFAULT_METHODS = (
     "captum_kernel_shap",
     "captum_feature_ablation",
     "captum_input_x_gradient",
-)
-_NO_BACKGROUND = message(
-    "compare",
-    "background rows",
-    "None",
-    "Pass background=..., rows like those the model was trained on",
 )
 
 
@@ -167,7 +161,7 @@ def compare(
     names = _checked_methods(methods)
     columns = _checked_metrics(metrics)
     if optional and background is None and model.background is None:
-        raise MethodError(_NO_BACKGROUND)
+        raise MethodError(message("compare", "background rows", "None", NO_BACKGROUND))
     runs = Runs(
         model, x, background=background, target=target, generator=generator, progress=progress
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import (
+    NO_BACKGROUND,
     NOTHING,
     GlobalScores,
     LocalValues,
@@ -23,9 +24,9 @@ from kanlens.checks import (
     check_generator,
     check_rows,
     message,
-    reworded,
+    rewording,
 )
-from kanlens.errors import InvalidValueError, KanlensError, MethodError
+from kanlens.errors import InvalidValueError, MethodError
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy
@@ -173,11 +174,8 @@ def importance(
     stop, whole = Interruption(), interrupts_pass if len(wanted) > 1 else nullcontext
     with stop.kept():
         for output in wanted:
-            try:
-                with whole():
-                    found = attribute(model, x, target=output, progress=progress, **given)
-            except KanlensError as error:
-                raise reworded("importance", error) from error
+            with rewording("importance"), whole():
+                found = attribute(model, x, target=output, progress=progress, **given)
             frames.append(_table(found, grouped=grouped))
     if not frames:
         raise KeyboardInterrupt
@@ -232,14 +230,11 @@ def _background(model: KAN, background: Rows | None, chosen: Method) -> Tensor |
     given = model.background if background is None else background
     if given is None:
         expected = f"background rows for method {chosen.name!r}"
-        advice = "Pass background=..., rows like those the model was trained on"
-        raise MethodError(message("attribute", expected, "None", advice))
-    try:
+        raise MethodError(message("attribute", expected, "None", NO_BACKGROUND))
+    with rewording("attribute: background"):
         rows = model.prepare(given, call="background", finite=False)
         check_rows("background", rows)
         check_finite("background", rows, model.feature_names)
-    except KanlensError as error:
-        raise reworded("attribute: background", error) from error
     return rows
 
 

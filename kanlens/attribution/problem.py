@@ -26,6 +26,7 @@ NOTHING = "nothing: "  # begins the baseline of values that are no shares of a c
 SLOPES = f"{NOTHING}values are slopes, no shares"
 SQUARES = f"{NOTHING}values are squares or variances, no shares"
 ACTIVATIONS = f"{NOTHING}values are activations, no shares"
+NO_BACKGROUND = "Pass background=..., rows like those the model was trained on"  # advice
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,8 +140,7 @@ class Problem:
     @property
     def pairs_at_once(self) -> int:
         """Number of rows whose edge values fit the budget."""
-        sizes = [layer.out_features * layer.in_features for layer in self.model.layers]
-        return max(1, analysis.BUDGET // max(sizes))
+        return max(1, analysis.BUDGET // max(layer.mask.numel() for layer in self.model.layers))
 
 
 @torch.no_grad()

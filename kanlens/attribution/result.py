@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -127,7 +127,7 @@ class Attribution:
 
     def to_json(self) -> str:
         """Return the numbers and what they mean as JSON."""
-        return json.dumps({name: _plain(getattr(self, name)) for name in _SHOWN})
+        return json.dumps(to_plain({name: getattr(self, name) for name in _SHOWN}))
 
     def to_importance(self) -> Importance:
         """Average over the samples: the mean ``|value|`` of each feature, with a 95% interval.
@@ -235,15 +235,7 @@ class Importance:
     def to_json(self) -> str:
         """Return the numbers and what they mean as JSON."""
         names = ("method", "target", "unit", "meaning", "features", "values", "low", "high")
-        return json.dumps({name: _plain(getattr(self, name)) for name in names})
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as `to_plain` does, tensors of finite numbers at once."""
-    if isinstance(value, tuple):
-        return [_plain(part) for part in value]
-    whole = isinstance(value, Tensor) and bool(torch.isfinite(value).all())
-    return value.tolist() if whole else to_plain(value)
+        return json.dumps(to_plain({name: getattr(self, name) for name in names}))
 
 
 def membership(owners: list[str], like: Tensor) -> tuple[tuple[str, ...], Tensor]:

@@ -16,8 +16,8 @@ from kanlens.attribution.metrics.case import Case, case_for
 from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO, explained_output
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
-from kanlens.checks import reworded
-from kanlens.errors import KanlensError, MethodError
+from kanlens.checks import rewording
+from kanlens.errors import MethodError
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
@@ -69,15 +69,14 @@ class Runs:
     def _add(self, name: str, *, optional: bool) -> None:
         """Run one method; when it does not fit the model, skip an optional one."""
         started = time.perf_counter()
-        try:
-            found = self._attribute(name, self.x, self.background)
-        except MethodError as error:
-            if not optional:
-                raise reworded("compare", error) from error
-            self.skipped[name] = str(error)
-            return
-        except KanlensError as error:
-            raise reworded("compare", error) from error
+        with rewording("compare"):
+            try:
+                found = self._attribute(name, self.x, self.background)
+            except MethodError as error:
+                if not optional:
+                    raise
+                self.skipped[name] = str(error)
+                return
         self.done[name] = found
         self.seconds[name] = time.perf_counter() - started
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from kanlens.certificates import relaxation
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.branch_and_bound import FLAT
-from kanlens.certificates.intervals import Interval, first_of, known, meet
+from kanlens.certificates.intervals import Interval, column, known, meet
 from kanlens.certificates.sampling import spread_points
 from kanlens.deadlines import NEVER, Deadline
 from kanlens.model.analysis import BUDGET, nonzero_edges
@@ -106,19 +106,13 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
     for index, nodes in enumerate(list(model.nodes)[:-1]):
         live = nonzero_edges(model.layers[index])
         sums = (live.float() @ depends.float()) > 0 if index else live & free
-        depends = _on(nodes.owner, sums, nodes.grouping.nodes)
+        depends = (nodes.linked.float() @ sums.float()) > 0
     members = list(model.nodes[-1].grouping.members(target))
     used = nonzero_edges(model.layers[-1])[members].any(0)  # (node,)
     several = depends[used].sum(1) > 1
     if len(members) == 1:
         return not bool(several.any())
     return int(depends[used].any(0).sum()) <= 1
-
-
-def _on(owner: Tensor, sums: Tensor, count: int) -> Tensor:
-    """Propagate dependence on features from sums to the nodes made of them."""
-    found = torch.zeros(count, sums.shape[1], device=sums.device)
-    return found.index_add(0, owner, sums.to(found)) > 0
 
 
 def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
@@ -246,7 +240,7 @@ def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> In
     low, high = meet(propagation.inwards(low, high), propagation.layers[0].inputs)
     edges = propagation.enclosures[0].values(low, high)
     weights = propagation.additive[None, None].expand(len(low), -1, -1, -1)
-    return first_of(known(*relaxation.combine(edges, weights).bounds()))
+    return column(known(*relaxation.combine(edges, weights).bounds()))
 
 
 def least_distance(propagation: BoundPropagation, count: int = QUADS) -> float:

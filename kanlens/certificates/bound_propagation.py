@@ -16,7 +16,7 @@ from kanlens.certificates.intervals import (
     EPS,
     Interval,
     add,
-    first_of,
+    column,
     known,
     meet,
     plus,
@@ -187,11 +187,8 @@ class BoundPropagation:
                 weights = rows.expand(len(low), -1, -1)
                 linear = relaxation.relax(self.model, found, weights)[0]
                 picked = rows.argmax(1)
-                tight = meet(linear, (sums[0][:, picked], sums[1][:, picked]))
-                sums = (
-                    sums[0].index_copy(1, picked, tight[0]),
-                    sums[1].index_copy(1, picked, tight[1]),
-                )
+                low, high = meet(linear, column(sums, picked))
+                sums = sums[0].index_copy(1, picked, low), sums[1].index_copy(1, picked, high)
                 found[-1] = replace(found[-1], sums=sums)
             low, high = node_bounds(nodes, sums)
         return found
@@ -261,8 +258,7 @@ class BoundPropagation:
 
     def plain_value(self, layers: list[LayerBounds]) -> Interval:
         """Bound the output by interval arithmetic on the sums of the last layer, shape (box,)."""
-        nodes = node_bounds(self.model.nodes[-1], layers[-1].sums)
-        one = nodes[0][:, self.target], nodes[1][:, self.target]
+        one = column(node_bounds(self.model.nodes[-1], layers[-1].sums), self.target)
         scale, offset = self.model.output_scale[self.target], self.model.output_shift[self.target]
         return shift(scaled(scale, one), offset)
 
@@ -270,8 +266,7 @@ class BoundPropagation:
         self, layers: list[LayerBounds]
     ) -> tuple[Interval, Interval, Interval, Tensor, list[Tensor]]:
         """Bound the output but its shift: a margin, and what `relaxation.relax` returns."""
-        slopes = torch.zeros_like(self.model.output_scale).repeat(len(layers[0].inputs[0]), 1)
-        slopes[:, self.target] = self.model.output_scale[self.target]
+        slopes = self.model.output_scale.diag()[self.target].expand(len(layers[0].inputs[0]), -1)
         nodes, sums = self.model.nodes[-1], layers[-1].sums
         weights, margin = relaxation.through_nodes(nodes, slopes[:, None], *sums)
         return margin, *relaxation.relax(self.model, layers, weights)
@@ -280,10 +275,10 @@ class BoundPropagation:
         """Bound the output, and its difference from the additive function, by linear relaxation."""
         offset = self.model.output_shift[self.target]
         margin, bounds, rest, first, lost = self.relaxed(layers)
-        linear = shift(first_of(plus(bounds, margin)), offset)
+        linear = shift(column(plus(bounds, margin)), offset)
         left = first[..., None] - self.additive
         hull = known(*relaxation.combine(layers[0].values, left).bounds())
-        apart = shift(first_of(plus(plus(add(hull), rest), margin)), offset)
+        apart = shift(column(plus(plus(add(hull), rest), margin)), offset)
         return meet(self.plain_value(layers), linear), apart, lost
 
     def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:

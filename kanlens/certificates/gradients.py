@@ -16,6 +16,7 @@ from kanlens.certificates.intervals import (
     EPS,
     Interval,
     add,
+    column,
     known,
     meet,
     multiply,
@@ -47,18 +48,17 @@ class GradientBounds:
 
 def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
     """Backpropagate the gradient from nodes (box, node) to their sums (box, sub)."""
-    low, high = slopes
     if nodes.scaled:
-        low, high = scaled(nodes.scale.expand_as(low), (low, high))
+        slopes = scaled(nodes.scale.expand_as(slopes[0]), slopes)
     count = nodes.grouping.sums
-    columns = [(low[:, k], high[:, k]) for k in range(count)]
+    columns = [column(slopes, k) for k in range(count)]
     for product in range(len(nodes.grouping.arities)):
         members = nodes.grouping.members(count + product)
         for k in members:
-            total = low[:, count + product], high[:, count + product]
+            total = column(slopes, count + product)
             for other in members:
                 if other != k:
-                    total = multiply(total, (sums[0][:, other], sums[1][:, other]))
+                    total = multiply(total, column(sums, other))
             columns.append(total)
     return stack(columns, 1)
 
@@ -105,8 +105,7 @@ def gradient_bounds(
 
     From the bounds of every layer, and the enclosures that bound the slopes of its edges.
     """
-    seed = model.output_scale.new_zeros(len(layers[0].inputs[0]), model.widths[-1])
-    seed[:, target] = model.output_scale[target]
+    seed = model.output_scale.diag()[target].expand(len(layers[0].inputs[0]), -1)
     slopes = [inside.slopes(*one.inputs) for inside, one in zip(enclosures, layers, strict=True)]
     bounds = [known(*one.bounds()) for one in slopes]
     now: Interval = (seed, seed)
@@ -149,12 +148,9 @@ def _of_nodes(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
         return slopes
     ones = sums[0].new_ones(len(sums[0]), nodes.grouping.nodes)
     rates = through_product(nodes, (ones, ones), sums)
-    low, high = multiply((rates[0][..., None], rates[1][..., None]), slopes)
-    rows: list[Interval] = []
-    for node in range(nodes.grouping.nodes):
-        members = list(nodes.grouping.members(node))
-        rows.append(add((low[:, members], high[:, members]), dim=1))
-    return stack(rows, 1)
+    moved = multiply((rates[0][..., None], rates[1][..., None]), slopes)
+    groups = [list(nodes.grouping.members(node)) for node in range(nodes.grouping.nodes)]
+    return stack([add(column(moved, group), dim=1) for group in groups], 1)
 
 
 def _relaxed(

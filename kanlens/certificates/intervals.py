@@ -95,6 +95,6 @@ def hull(interval: Interval) -> Interval:
     return interval[0].amin(0), interval[1].amax(0)
 
 
-def first_of(interval: Interval) -> Interval:
-    """Return the intervals in the first column of (box, n)."""
-    return interval[0][:, 0], interval[1][:, 0]
+def column(interval: Interval, which: int | list[int] | Tensor = 0) -> Interval:
+    """Return the intervals in a column, or in some columns, of (box, n, ...)."""
+    return interval[0][:, which], interval[1][:, which]

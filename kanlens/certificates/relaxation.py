@@ -20,6 +20,7 @@ from kanlens.certificates.intervals import (
     EPS,
     Interval,
     add,
+    column,
     known,
     multiply,
     plus,
@@ -96,12 +97,12 @@ def _total(weights: Tensor, margins: Tensor) -> Tensor:
 def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
     """Propagate bounds of sums (box, sub) to the nodes (box, node) made of them."""
     count = nodes.grouping.sums
-    columns = [(sums[0][:, k], sums[1][:, k]) for k in range(count)]
+    columns = [column(sums, k) for k in range(count)]
     for product in range(len(nodes.grouping.arities)):
         members = nodes.grouping.members(count + product)
-        total = sums[0][:, members[0]], sums[1][:, members[0]]
+        total = column(sums, members[0])
         for k in members[1:]:
-            total = multiply(total, (sums[0][:, k], sums[1][:, k]))
+            total = multiply(total, column(sums, k))
         # a factor without bounds may not be defined, and 0 times it neither
         free = torch.isinf(sums[0][:, members]) & torch.isinf(sums[1][:, members])
         low, high = (end.clone() for end in total)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
 from kanlens.certificates.additive_approximation import AdditiveFunction
 from kanlens.certificates.sampling import PointPair
+from kanlens.outputs import to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -273,8 +274,12 @@ class Certificate:
     def to_json(self) -> str:
         """Return the statements as JSON; null stands for what has no bound."""
         domain = dict(zip(self.features, self.domain.tolist(), strict=True))
-        known = {"domain": domain, "outputs": _plain(self.outputs)}
-        return json.dumps({**known, "remark": self.remark, "between": self.between})
+        outputs = []
+        for one in self.outputs:
+            near = {**vars(one.additivity.distance), "least": one.additivity.least}
+            outputs.append({**vars(one), "additivity": near})
+        known = {"domain": domain, "outputs": outputs, "remark": self.remark}
+        return json.dumps(to_plain({**known, "between": self.between}))
 
 
 def _digits(low: float, high: float, value: float) -> str:
@@ -298,16 +303,3 @@ def _sentence(one: FeatureCertificate) -> str:
     }[one.verdict]
     remark = f"; {one.remark}" if one.remark else ""
     return f"{one.name}: {words}; {effect}; {slope}{remark}"
-
-
-def _plain(value: Any) -> Any:
-    """Return a statement as JSON holds it."""
-    if isinstance(value, Additivity):
-        return {**_plain(value.distance), "least": value.least}
-    if is_dataclass(value):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, Tensor | list | tuple):
-        return [_plain(one) for one in (value.tolist() if isinstance(value, Tensor) else value)]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError as _NotFitted  # noqa: TID253
 from sklearn.utils import check_random_state, check_X_y  # noqa: TID253
 from sklearn.utils.validation import _check_sample_weight  # noqa: TID253
 
-from kanlens.checks import message, reworded
+from kanlens.checks import message, rewording
 from kanlens.data.tables import read_table
 from kanlens.errors import DTypeError, InvalidValueError, KanlensError
 from kanlens.functions.elementary import Array
@@ -88,10 +88,8 @@ def encoded(estimator: Any, X: Any, *, reset: bool) -> Any:
         mixed = hasattr(X, "dtypes") and hasattr(X, "columns")
         if not mixed or all(is_numeric_dtype(d) and not is_bool_dtype(d) for d in X.dtypes):
             return X
-        try:
+        with rewording(call):
             table = read_table(X)
-        except KanlensError as error:
-            raise reworded(call, error) from error
         estimator._table = table.schema
     if estimator._table is None:
         return X

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeAlias
 
-from kanlens.checks import message, reworded
-from kanlens.errors import DTypeError, KanlensError
+from kanlens.checks import message, rewording
+from kanlens.errors import DTypeError
 from kanlens.model.network import KAN
 
 
@@ -25,10 +25,8 @@ def held_network(call: str, given: Any) -> Any:
     """Return the network of a fitted estimator; whatever else was given, as it is."""
     if not hasattr(type(given), "network_"):
         return given
-    try:
+    with rewording(call):
         return given.network_
-    except KanlensError as error:
-        raise reworded(call, error) from error
 
 
 def check_model(call: str, model: object) -> KAN:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,11 @@ from kanlens.plotting.style import (
     axes_for,
     in_unit,
     literal,
+    numbers,
     picture,
     tidy,
     with_minus,
 )
-from kanlens.plotting.style import numbers as as_numbers
 
 CALL = "plot.attribution"
 KINDS = ("bar", "beeswarm", "interactions", "paths", "waterfall")
@@ -123,7 +122,7 @@ def attribution(
 
 def _checked_row(result: Attribution, row: int | None) -> int:
     rows = len(result.values)
-    if isinstance(row, numbers.Integral) and not isinstance(row, bool) and -rows <= int(row) < rows:
+    if isinstance(row, (int, np.integer)) and not isinstance(row, bool) and -rows <= row < rows:
         return int(row) % rows
     expected = f"row, a sample from 0 to {rows - 1}"
     raise InvalidValueError(message(CALL, expected, repr(row), "Name one sample"))
@@ -134,7 +133,7 @@ def _samples(result: Attribution, x: Any) -> Array | None:
     if given is None:
         return None
     try:
-        samples = as_numbers(given)
+        samples = numbers(given)
     except (TypeError, ValueError) as error:
         advice = "Leave x out: an Attribution to features has its samples"
         got = f"a {type(given).__name__} of something else"
@@ -168,7 +167,7 @@ def _name_rows(ax: Axes, names: list[str], *, others: bool) -> None:
 
 
 def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
-    values = as_numbers(result.values)
+    values = numbers(result.values)
     rows = _ranked(values, result.features, top)
     ax = _rows_axes(ax, len(rows.names), wide=False)
     shown = rows.columns(values)
@@ -176,7 +175,7 @@ def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
     places = np.arange(len(shown))
     ax.barh(places, shown, height=0.62, color=colors, zorder=2)
     if result.low is not None and result.high is not None:
-        low, high = as_numbers(result.low)[rows.order], as_numbers(result.high)[rows.order]
+        low, high = numbers(result.low)[rows.order], numbers(result.high)[rows.order]
         style: Any = {"color": STYLE.ink, "linewidth": 0.9, "zorder": 3, "label": "_intervals"}
         ax.hlines(places[: len(low)], low, high, **style)
     _name_rows(ax, rows.names, others=len(rows.others) > 0)
@@ -194,7 +193,7 @@ def _value_axis(ax: Axes, text: str) -> None:
 
 
 def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | None) -> Axes:
-    values = as_numbers(result.values)
+    values = numbers(result.values)
     rows = _ranked(np.abs(values).mean(0), result.features, top)
     rows_drawn = min(len(values), SWARM)
     picks = np.linspace(0, len(values) - 1, rows_drawn).round().astype(int)
@@ -273,7 +272,7 @@ def _color_key(ax: Axes) -> None:
 def _waterfall(
     result: Attribution, samples: Array | None, row: int, top: int, ax: Axes | None
 ) -> Axes:
-    values = as_numbers(result.values)[row]
+    values = numbers(result.values)[row]
     rows = _ranked(np.abs(values), result.features, top)
     names = list(rows.names)
     if samples is not None:

@@ -47,16 +47,11 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
     >>> pruning(steps, ax=Figure().subplots()).get_xlabel()
     'edges left'
     """
-    call = "plot.pruning"
-    before = getattr(result, "edges_before", None)
-    frame = _frame(result, ("edges_left", "loss_after"), call, empty=before is not None)
-    edges, losses = numbers(frame["edges_left"]), numbers(frame["loss_after"])
-    if before is not None:
-        edges = np.concatenate([[before], edges])
-        losses = np.concatenate([[result.loss_before], losses])
     curve = getattr(result, "curve", None)
-    if curve is not None:
-        edges, losses = numbers(curve["edges_left"]), numbers(curve["loss"])
+    if curve is None:
+        frame = _frame(result, ("edges_left", "loss_after"), "plot.pruning")
+        curve = frame.rename(columns={"loss_after": "loss"})
+    edges, losses = numbers(curve["edges_left"]), numbers(curve["loss"])
     ax = axes_for(ax, SIZE)
     tidy(ax)
     marker: Any = {"marker": "o", "markersize": 3.0 if len(edges) <= 60 else 0.0}
@@ -71,11 +66,8 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
         ax.legend(loc="best")
     ring: Any = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
     ax.plot(edges[-1:], losses[-1:], "o", label="_after", zorder=4, **ring)
-    _scale_losses(ax, losses)
+    _finish_axes(ax, losses, "edges left")
     ax.invert_xaxis()
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("edges left")
-    ax.set_ylabel("loss")
     text = f"{edges[-1]:.0f} edges, loss {losses[-1]:.3g}"
     style: Any = {"fontsize": STYLE.small, "textcoords": "offset points", "ha": "right"}
     ax.annotate(text, (edges[-1], losses[-1]), xytext=(2, 8), va="bottom", **style)
@@ -115,8 +107,7 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
     >>> len(history(steps, ax=Figure().subplots()).lines)
     1
     """
-    call = "plot.history"
-    frame = _frame(result, ("step", "loss"), call)
+    frame = _frame(result, ("step", "loss"), "plot.history")
     steps, lines = numbers(frame["step"]), {"training": numbers(frame["loss"])}
     if "validation_loss" in frame and frame["validation_loss"].notna().any():
         lines["held-out rows"] = numbers(frame["validation_loss"])
@@ -126,21 +117,18 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
     looks = ((STYLE.accent, "-"), (STYLE.series[1], (0, (4, 1.5))))
     for (name, losses), (color, dashes) in zip(lines.items(), looks, strict=False):
         ax.plot(steps, losses, color=color, linestyle=dashes, label=name, zorder=3, **marker)
-    _scale_losses(ax, np.concatenate(list(lines.values())))
     best = getattr(result, "best_step", None)
     if best is not None:
         style: Any = {"color": STYLE.muted, "linewidth": 0.7, "linestyle": ":", "label": "_best"}
         ax.axvline(best, zorder=1, **style)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("step")
-    ax.set_ylabel("loss")
+    _finish_axes(ax, np.concatenate(list(lines.values())), "step")
     if len(lines) > 1:
         ax.legend(loc="best")
     return ax
 
 
-def _frame(result: Any, columns: tuple[str, ...], call: str, *, empty: bool = False) -> Any:
-    """Return the frame of a result; refuse one without these columns or, unless allowed, rows."""
+def _frame(result: Any, columns: tuple[str, ...], call: str) -> Any:
+    """Return the frame of a result; refuse one without these columns or without rows."""
     frame = result.to_frame() if hasattr(result, "to_frame") else result
     wanted = " and ".join(columns)
     known = [str(name) for name in getattr(frame, "columns", ())]
@@ -149,12 +137,15 @@ def _frame(result: Any, columns: tuple[str, ...], call: str, *, empty: bool = Fa
         got = f"columns {', '.join(known)}" if known else f"a {type(result).__name__}"
         advice = "Pass the result, or its to_frame()"
         raise DataError(message(call, f"a frame with {wanted}", got, advice))
-    if not len(frame) and not empty:
+    if not len(frame):
         raise DataError(message(call, f"rows of {wanted}", "none", "There is nothing to draw"))
     return frame
 
 
-def _scale_losses(ax: Axes, losses: Array) -> None:
+def _finish_axes(ax: Axes, losses: Array, counted: str) -> None:
+    """Name the axes, of whole numbers and of losses, and choose the scale of these."""
+    ax.set(xlabel=counted, ylabel="loss")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     known = losses[np.isfinite(losses)]
     if len(known) and known.min() > 0 and known.max() > DECADES * known.min():
         ax.set_yscale("log")

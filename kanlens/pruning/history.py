@@ -206,12 +206,9 @@ class PruneResult:
 
     def to_json(self) -> str:
         """Return all but the model as JSON; what is not finite becomes null."""
-        names = (
-            *("removed", "loss_before", "loss_after", "loss_against", "edges_before"),
-            *("edges_after", "dropped_features", "constant_outputs", "score", "tuned"),
-            "stopped_because",
-        )
-        return json.dumps(to_plain({name: getattr(self, name) for name in names}))
+        names = [one.name for one in dataclasses.fields(self)]
+        kept = [name for name in names if name not in ("model", "loss_allowed", "journal")]
+        return json.dumps(to_plain({name: getattr(self, name) for name in kept}))
 
     def __repr__(self) -> str:
         lost = f", without {', '.join(self.dropped_features)}" if self.dropped_features else ""

@@ -17,14 +17,13 @@ from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.checks import check_choice, message
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
-from kanlens.model.recording import Trace, edge_moments, trace
+from kanlens.model.recording import Trace, trace
 from kanlens.progress import progress_bar
 from kanlens.reporting.planning import Plan, make_plan
 from kanlens.reporting.subject import Subject, measure_performance, spread, subject_losses
 
 if TYPE_CHECKING:
     from kanlens.model.network import Rows
-    from kanlens.model.statistics import EdgeMoments
     from kanlens.pruning import PruneResult
     from kanlens.symbolic.result import SymbolicResult
     from kanlens.training import FitResult
@@ -58,7 +57,6 @@ class Analysis:
     subject: Subject
     plan: Plan
     trace: Trace  # of at most 10,000 rows, spread evenly
-    moments: tuple[EdgeMoments, ...]  # of every layer's edges, over the rows of the trace
     performance: dict[str, Any] | None
     attribution: Attribution  # of the planned rows, by the main method
     explained: Attribution  # of single rows that are shown one by one
@@ -109,8 +107,6 @@ def analyze(subject: Subject, request: Request) -> Analysis:
         plan = _with_passed(subject, plan, request)
         advance(note="tracing")
         record = trace(subject.model, subject.x[spread(subject.rows, TRACED)])
-        layers = zip(subject.model.layers, record.inputs, strict=True)
-        moments = tuple(edge_moments(layer, values) for layer, values in layers)
         advance(note="attributing")
         attribution, explained, picks = _attributions(subject, plan, request)
         pairs = _pairs(subject, plan, request, attribution)
@@ -124,7 +120,6 @@ def analyze(subject: Subject, request: Request) -> Analysis:
         subject=subject,
         plan=plan,
         trace=record,
-        moments=moments,
         performance=measure_performance(subject),
         attribution=attribution,
         explained=explained,

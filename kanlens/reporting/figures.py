@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from kanlens import plotting
 from kanlens.model.network import KAN
+from kanlens.plotting.formulas import scatter_pair
 from kanlens.plotting.style import STYLE, context, in_unit, literal, tidy
 from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.subject import spread
@@ -272,23 +273,17 @@ def _formula(analysis: Analysis) -> Picture | None:
     place = subject.target
     picks = spread(subject.rows, POINTS)
     columns = [list(subject.model.feature_names).index(name) for name in result.feature_names]
-    formula_output = result.predict(subject.x[picks][:, columns])[:, place]
-    output = subject.output[picks, place].double().cpu().numpy()
-    if not np.isfinite(formula_output).any():
+    formula = result.predict(subject.x[picks][:, columns])[:, place]
+    output, names = subject.output[picks, place].double().cpu().numpy(), ("model", "formula")
+    if not np.isfinite(formula).any():
         return None
     return draw(
-        partial(_paint_formula, output, formula_output, subject.unit),
+        partial(scatter_pair, left=output, right=formula, names=names, unit=subject.unit),
         (3.0, 2.9),
         alt="Scatter of the formula against the model",
         caption="On the line, formula and model agree.",
         title="Formula and model",
     )
-
-
-def _paint_formula(output: Any, formula_output: Any, unit: str, *, ax: Axes) -> None:
-    plotting.predicted(output, formula_output, ax=ax)
-    ax.set_xlabel(f"model{in_unit(unit)}")
-    ax.set_ylabel(f"formula{in_unit(unit)}")
 
 
 def _losses(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kanlens.model.recording import edge_moments
 from kanlens.reporting.analysis import Analysis
 
 MOST = 200  # edges of a layer that are listed, the strongest first
@@ -32,8 +33,8 @@ def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
     """
     model = analysis.subject.model
     records: list[dict[str, Any]] = []
-    for index, moments in enumerate(analysis.moments):
-        layer = model.layers[index]
+    for index, layer in enumerate(model.layers):
+        moments = edge_moments(layer, analysis.trace.inputs[index])
         functions = getattr(layer, "functions", None)
         alive = (layer.mask != 0).cpu()
         std = torch.where(alive, moments.std, torch.zeros_like(moments.std))

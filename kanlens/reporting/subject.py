@@ -17,6 +17,7 @@ from kanlens.data.schema import default_schema
 from kanlens.data.tables import Table, read_features
 from kanlens.encoding import prepare_target
 from kanlens.model.network import KAN
+from kanlens.outputs import to_plain
 from kanlens.training.objective import classes
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -177,15 +178,15 @@ def _classification(subject: Subject, y: Array) -> dict[str, Any]:
     count, guess = chances.shape[1], classes(subject.output).cpu().numpy()
     codes: Any = {"labels": range(count)}
     scores = metrics.precision_recall_fscore_support(y, guess, zero_division=np.nan, **codes)
-    precision, recall, f1, rows = (column.tolist() for column in scores)
+    precision, recall, f1, rows = to_plain(scores)
     records = [
         {
             "label": label,
             "rows": int(rows[code]),
             "predicted": int((guess == code).sum()),
-            "precision": _known(precision[code]),
-            "recall": _known(recall[code]),
-            "f1": _known(f1[code]),
+            "precision": precision[code],
+            "recall": recall[code],
+            "f1": f1[code],
             **_ranking(y == code, chances[:, code]),
         }
         for code, label in enumerate(subject.labels)
@@ -197,7 +198,7 @@ def _classification(subject: Subject, y: Array) -> dict[str, Any]:
         "rows": subject.rows,
         "accuracy": float(metrics.accuracy_score(y, guess)),
         "majority_share": max(rows) / len(y),
-        "balanced_accuracy": float(np.nanmean(recall)),
+        "balanced_accuracy": float(np.nanmean(scores[1])),
         "auc": float(np.mean(known)) if known else None,
         "log_loss": float(losses.mean()),
         "brier": float(np.square(chances - np.eye(count)[y]).sum(1).mean()),
@@ -208,10 +209,6 @@ def _classification(subject: Subject, y: Array) -> dict[str, Any]:
             "bins": _calibration(sure, hit),
         },
     }
-
-
-def _known(score: float) -> float | None:
-    return None if np.isnan(score) else score
 
 
 def _ranking(is_class: Array, chance: Array) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kanlens.checks import check_count, check_generator, reworded
-from kanlens.errors import KanlensError
+from kanlens.checks import check_count, check_generator, rewording
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
@@ -186,7 +185,7 @@ def report(
     title = title or f"Model of {model.schema.target or ', '.join(model.output_names)}"
     drawn_by = "the caller's generator" if generator else "a generator with seed 0"
     try:
-        with interrupts_pass():
+        with rewording("report"), interrupts_pass():
             subject = read_subject(model, data, target)
             models = read_others(subject, others)
             analysis = analyze(subject, request)
@@ -198,8 +197,6 @@ def report(
     except KeyboardInterrupt:
         Interruption(happened=True).warn("report", "Nothing is written; call it again")
         raise
-    except KanlensError as error:
-        raise reworded("report", error) from error
     return found
 
 

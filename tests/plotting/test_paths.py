@@ -16,8 +16,7 @@ from tests.plotting.conftest import labelled, texts
 
 
 def pruned(edges: list[int], losses: list[float]) -> Any:
-    frame = pd.DataFrame({"edges_left": edges, "loss_after": losses})
-    return SimpleNamespace(to_frame=lambda: frame, edges_before=10, loss_before=0.1)
+    return SimpleNamespace(curve=pd.DataFrame({"edges_left": [10, *edges], "loss": [0.1, *losses]}))
 
 
 def test_pruning_starts_with_the_whole_model(ax: Axes) -> None:

@@ -70,9 +70,7 @@ def rank_agreement(a: Tensor, b: Tensor) -> float:
 
     Samples whose values are all equal are left out; NaN when none is left.
     """
-    rows = spearman(a.detach(), b.detach())
-    known = rows[~rows.isnan()]
-    return round(float(known.mean()), 12) if len(known) else math.nan
+    return round(float(spearman(a.detach(), b.detach()).nanmean()), 12)
 
 
 def top_agreement(

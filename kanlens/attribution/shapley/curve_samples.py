@@ -109,13 +109,10 @@ def _cells_of(places: Array, cells: int) -> tuple[Index, Index]:
 
 def _spread(places: Array, sizes: Array, cells: int) -> Array:
     """Return the sum of the sizes (kind, place) of what lies in each cell, shape (kind, cell)."""
-    total = np.zeros((len(sizes), cells))
     first, last = _cells_of(places, cells)
-    for kind, row in enumerate(np.abs(sizes)):
-        np.add.at(total[kind], first, row)
-        apart = last > first
-        np.add.at(total[kind], last[apart], row[apart])
-    return total
+    apart = last > first
+    where, sizes = np.append(first, last[apart]), np.abs(np.append(sizes, sizes[:, apart], axis=1))
+    return np.stack([np.bincount(where, row, cells) for row in sizes])
 
 
 def _of_spline(edge: EdgeFunction, low: float, high: float, cells: int) -> Samples:

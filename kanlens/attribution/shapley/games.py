@@ -50,9 +50,7 @@ class Game:
         The sums themselves are these added up over players, and the layer's bias.
         """
         layer = self.model.layers[0]
-        parts = self.model.scale_inputs(x).split(
-            max(1, BUDGET // (layer.out_features * layer.in_features))
-        )
+        parts = self.model.scale_inputs(x).split(max(1, BUDGET // layer.mask.numel()))
         return torch.cat([layer.edge_values(part) @ self.member for part in parts])
 
     @cached_property
