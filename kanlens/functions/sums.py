@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,7 @@ class FunctionSum:
 
     def scaled(self, factor: float) -> FunctionSum:
         """Return `factor` times the sum."""
-        return FunctionSum(
-            functions=self.functions, a=self.a, b=self.b, weights=factor * self.weights
-        )
+        return replace(self, weights=factor * self.weights)
 
     def _terms(self) -> Iterator[tuple[ElementaryFunction, float, float, float]]:
         numbers = np.stack((self.a, self.b, self.weights), axis=1).tolist()

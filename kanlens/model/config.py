@@ -173,8 +173,11 @@ class KANConfig:
             raise FileFormatError(text) from error
 
 
-def check_config(config: KANConfig, kinds: Collection[str]) -> tuple[Grouping, ...]:
-    """Return the grouping of every layer; refuse unknown kinds and layers that do not fit."""
+def nodes_of(config: KANConfig, kinds: Collection[str]) -> list[Nodes]:
+    """Return the nodes of every layer; refuse unknown kinds and layers that do not fit.
+
+    Their scales are ones until they are loaded.
+    """
     unknown = [layer.kind for layer in config.layers if layer.kind not in kinds]
     if unknown or not config.layers:
         expected = f"layers of kind {', '.join(sorted(kinds))}"
@@ -184,7 +187,7 @@ def check_config(config: KANConfig, kinds: Collection[str]) -> tuple[Grouping, .
     if len(ends) != len(config.layers):
         got = f"{len(ends)} for {len(config.layers)} layers"
         raise _unfit("nodes of every layer", got)
-    groups = []
+    nodes = []
     for layer, end in zip(config.layers, ends, strict=True):
         group = Grouping(layer.out_features - sum(end.arities), end.arities)
         if group.sums < 0 or not group.nodes or any(arity < 2 for arity in end.arities):
@@ -193,21 +196,12 @@ def check_config(config: KANConfig, kinds: Collection[str]) -> tuple[Grouping, .
         if not 0 <= end.normalized <= group.sums * (not end.arities):
             got = f"{end.normalized} of {group.sums}"
             raise _unfit("normalized sums of a layer without products", got)
-        groups.append(group)
-    inputs = [len(config.schema.features), *(group.nodes for group in groups)]
+        nodes.append(Nodes(group, scaled=end.scaled, normalized=end.normalized, eps=end.eps))
+    inputs = [len(config.schema.features), *(one.grouping.nodes for one in nodes)]
     outputs = [*(layer.in_features for layer in config.layers), len(config.schema.outputs)]
     if inputs != outputs:
         raise _unfit("layers that fit together", f"widths {outputs} after {inputs}")
-    return tuple(groups)
-
-
-def make_nodes(config: KANConfig, groups: Sequence[Grouping]) -> list[Nodes]:
-    """Return nodes for every layer of a configuration; their scales are ones until loaded."""
-    ends = config.nodes or (NodesConfig(),) * len(groups)
-    return [
-        Nodes(group, scaled=end.scaled, normalized=end.normalized, eps=end.eps)
-        for group, end in zip(groups, ends, strict=True)
-    ]
+    return nodes
 
 
 def _unfit(expected: str, got: str) -> FileFormatError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,6 +62,7 @@ class FunctionLinear(SeriesLinear):
     """
 
     kind = "function"
+    functions: FunctionTable
     spline_mask: Tensor
     function_edges: Tensor
 
@@ -73,7 +75,6 @@ class FunctionLinear(SeriesLinear):
     ) -> None:
         super().__init__(in_features, out_features, **options)
         self.affine = nn.Parameter(torch.tensor(_START).repeat(out_features, in_features, 1))
-        self.functions: FunctionTable = ()
         self._set_functions(functions)
 
     @classmethod
@@ -89,7 +90,7 @@ class FunctionLinear(SeriesLinear):
         if isinstance(layer, cls):
             return copy.deepcopy(layer)
         table = ((SPLINE,) * layer.in_features,) * layer.out_features
-        new = cls.from_config(_with_functions(layer.config, table))
+        new = cls.from_config(replace(layer.config, kind=cls.kind, functions=table))
         new.to(dtype=layer.mask.dtype, device=layer.mask.device)
         affine = torch.tensor(_START).expand_as(new.affine)
         new.load_state_dict({**layer.state_dict(), "affine": affine})
@@ -99,7 +100,7 @@ class FunctionLinear(SeriesLinear):
     @property
     def config(self) -> LayerConfig:
         """The configuration that rebuilds this layer, tensors aside."""
-        return _with_functions(super().config, self.functions)
+        return replace(super().config, functions=self.functions)
 
     def assign(self, out: int, in_: int, name: str, parameters: Sequence[float]) -> None:
         """Make an edge the function `name` with a, b, c, d, or "spline" again.
@@ -153,14 +154,18 @@ class FunctionLinear(SeriesLinear):
     def _function_edges(self) -> Iterator[FunctionEdges]:
         """Yield the edges of every function in use."""
         start = 0
-        while start < len(self._names):
-            name = self._names[start]
-            stop = start + self._names.count(name)
-            out, in_ = self.function_edges[start:stop].unbind(1)
-            yield FunctionEdges(
-                FUNCTIONS[name], out, in_, self.affine[out, in_], self.mask[out, in_]
-            )
-            start = stop
+        for name, count in Counter(self._names).items():
+            out, in_ = self.function_edges[start : start + count].unbind(1)
+            numbers = self.affine[out, in_], self.mask[out, in_]
+            yield FunctionEdges(FUNCTIONS[name], out, in_, *numbers)
+            start += count
+
+    def _placed(self, found: Tensor, of: Callable[[FunctionEdges], Tensor]) -> Tensor:
+        """Put what function edges give into an array (out, in) or (batch, out, in)."""
+        rows = [torch.arange(len(found), device=found.device)[:, None]] * (found.dim() - 2)
+        for edges in self._function_edges():
+            found = found.index_put((*rows, edges.out, edges.in_), of(edges))
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to y (..., out), as `KANLinear.forward` does."""
@@ -177,27 +182,18 @@ class FunctionLinear(SeriesLinear):
 
     def edge_values(self, x: Tensor) -> Tensor:
         """Return phi_oi(x_i), shape (batch, out, in), with the mask and without the bias."""
-        values = super().edge_values(x)
-        for edges in self._function_edges():
-            place = _rows(x), edges.out, edges.in_
-            values = values.index_put(place, edges.at(x[:, edges.in_]))
-        return values
+        return self._placed(super().edge_values(x), lambda edges: edges.at(x[:, edges.in_]))
 
     def activation_l1(self, x: Tensor) -> Tensor:
         """Return the mean of |phi_oi(x_i)| over x (batch, in), shape (out, in)."""
-        norms = super().activation_l1(x)
-        for edges in self._function_edges():
-            size = edges.at(x[:, edges.in_]).abs().mean(0)
-            norms = norms.index_put((edges.out, edges.in_), size)
-        return norms
+        return self._placed(
+            super().activation_l1(x), lambda edges: edges.at(x[:, edges.in_]).abs().mean(0)
+        )
 
     def edge_derivatives(self, x: Tensor) -> Tensor:
         """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
         slopes = super().edge_derivatives(x)
-        for edges in self._function_edges():
-            place = _rows(x), edges.out, edges.in_
-            slopes = slopes.index_put(place, edges.slopes_at(x[:, edges.in_]))
-        return slopes
+        return self._placed(slopes, lambda edges: edges.slopes_at(x[:, edges.in_]))
 
     def affine_derivatives(self, x: Tensor) -> Tensor:
         """Return the derivatives of the edges by a, b, c, d at x (batch, in): (batch, out, in, 4).
@@ -274,28 +270,19 @@ class FunctionLinear(SeriesLinear):
 
         A function has no coefficients; its norm is the mean distance from its mean at `x`.
         """
-        norms = super().weight_l1(x)
         where = self._places() if x is None else x
-        for edges in self._function_edges():
+
+        def size(edges: FunctionEdges) -> Tensor:
             values = edges.at(where[:, edges.in_])
-            size = (values - values.mean(0)).abs().mean(0)
-            norms = norms.index_put((edges.out, edges.in_), size)
-        return norms
+            return (values - values.mean(0)).abs().mean(0)
+
+        return self._placed(super().weight_l1(x), size)
 
     def extra_repr(self) -> str:
         """Describe the layer in one line."""
         count = len(self._names)
         edges = self.in_features * self.out_features
         return f"{super().extra_repr()}, functions={count} of {edges} edges"
-
-
-def _with_functions(config: LayerConfig, functions: FunctionTable) -> LayerConfig:
-    data = {**config.to_dict(), "kind": FunctionLinear.kind, "functions": functions}
-    return LayerConfig.from_dict(data)
-
-
-def _rows(x: Tensor) -> Tensor:  # (batch, 1)
-    return torch.arange(len(x), device=x.device)[:, None]
 
 
 LAYER_KINDS[FunctionLinear.kind] = FunctionLinear

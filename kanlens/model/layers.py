@@ -98,6 +98,7 @@ class KANLinear(nn.Module):
     """
 
     kind = "spline"
+    series: tuple[str, ...] = ()  # beside all splines
     statistics: LayerStatistics | None
     grid: Tensor
     mask: Tensor
@@ -158,9 +159,7 @@ class KANLinear(nn.Module):
         size = 1 / math.sqrt(self.in_features)
         with torch.no_grad():
             self.base_weight.uniform_(-scale_base * size, scale_base * size, generator=generator)
-            low, high = spline.grid_ends(self.grid, self.spline_order)
-            places = torch.linspace(0, 1, self.grid_size + 1).to(self.grid)
-            x = low + (high - low) * places[:, None]  # (point, in)
+            x = self.even_points(self.grid_size + 1)
             noise = x.new_empty(len(x), self.out_features, self.in_features)
             noise.uniform_(-0.5, 0.5, generator=generator)
             noise *= scale_noise / self.grid_size
@@ -200,6 +199,7 @@ class KANLinear(nn.Module):
             extrapolation=self.extrapolation,
             grid_eps=self.grid_eps,
             enable_standalone_scale_spline=self.enable_standalone_scale_spline,
+            series=self.series,
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -290,9 +290,7 @@ class KANLinear(nn.Module):
         """
         check_count("KANLinear.refine", "grid_size", grid_size)
         old = spline.breakpoints(self.grid, self.spline_order)
-        steps = torch.linspace(0, 1, 201).to(self.grid)
-        x = old[:, 0] + (old[:, -1] - old[:, 0]) * steps[:, None]
-        return self._move(spline.resized_breakpoints(old, grid_size), x)
+        return self._move(spline.resized_breakpoints(old, grid_size), self.even_points(201))
 
     def _move(self, cuts: Tensor, x: Tensor) -> float:
         """Take other breakpoints (in, G + 1), refit the splines, and measure what that changed.
@@ -429,6 +427,11 @@ class KANLinear(nn.Module):
         """Return both ends of each input's grid, shapes (in,)."""
         return spline.grid_ends(self.grid, self.spline_order)
 
+    def even_points(self, count: int) -> Tensor:  # (point, in)
+        """Return points evenly over the grid of each input, both ends included."""
+        low, high = self.domain()
+        return low + (high - low) * torch.linspace(0, 1, count).to(low)[:, None]
+
     def outside(self, x: Tensor) -> Tensor:
         """Tell which values of x (batch, in) lie outside the grid; NaN does."""
         low, high = self.domain()
@@ -555,9 +558,7 @@ class KANLinear(nn.Module):
         """Return where means are taken: stored quantiles, else evenly over the grid."""
         if self.statistics is not None:
             return self.statistics.quantiles.mT.to(self.grid)
-        low, high = self.domain()
-        steps = torch.linspace(0, 1, 65).to(self.grid)
-        return low + (high - low) * steps[:, None]
+        return self.even_points(65)
 
     def regularization_loss(
         self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0

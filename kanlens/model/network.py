@@ -21,7 +21,7 @@ from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import Schema, default_schema
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions.elementary import Array
-from kanlens.model.config import KANConfig, NodesConfig, check_config, make_nodes
+from kanlens.model.config import KANConfig, NodesConfig, nodes_of
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.products import Nodes, check_nodes, layer_sizes, read_widths
 from kanlens.model.statistics import LayerStatistics
@@ -160,9 +160,9 @@ grid_range, enable_standalone_scale_spline
         FileFormatError
             If a layer's kind is unknown, or widths do not fit together.
         """
-        groups = check_config(config, LAYER_KINDS)
+        nodes = nodes_of(config, LAYER_KINDS)
         layers = [LAYER_KINDS[layer.kind].from_config(layer) for layer in config.layers]
-        model = cls.from_layers(layers, config.schema, nodes=make_nodes(config, groups))
+        model = cls.from_layers(layers, config.schema, nodes=nodes)
         model.scaled, model.holds_inputs = config.scaled, config.holds_inputs
         return model
 
@@ -355,10 +355,7 @@ grid_range, enable_standalone_scale_spline
         if not isinstance(x, Tensor):
             x = self._convert(x, "KAN.forward")
         check_columns("KAN.forward", x, self.layers[0].in_features, self.input_shift.dtype)
-        x = (x.clamp(self.input_low, self.input_high) - self.input_shift) / self.input_scale
-        for layer, nodes in zip(self.layers, self.nodes, strict=True):
-            x = layer(x) if nodes.plain else nodes(layer(x))
-        return x * self.output_scale + self.output_shift
+        return self.scale_outputs(self.run(self.scale_inputs(x)))
 
     def through(self, index: int, x: Tensor) -> Tensor:
         """Return the nodes (..., node) that layer `index` makes of its inputs (..., in)."""

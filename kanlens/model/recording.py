@@ -200,9 +200,7 @@ def layer_statistics(model: KAN, record: Trace | None = None) -> list[LayerStati
         if record is None and layer.statistics is not None:
             found.append(layer.statistics)
             continue
-        low, high = layer.domain()
-        grid = low + (high - low) * torch.linspace(0, 1, POINTS).to(low)[:, None]
-        values = grid if record is None else record.inputs[index]
+        values = layer.even_points(POINTS) if record is None else record.inputs[index]
         found.append(summarize(values, edge_moments(layer, values)))
     return found
 

@@ -18,7 +18,7 @@ from kanlens.functions.elementary import ElementaryFunction
 from kanlens.functions.sums import FunctionSum
 from kanlens.model.edge_sum import CHUNK, Term, summed
 from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.layers import LAYER_KINDS, KANLinear, LayerConfig
+from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.spline_edge import EdgeFunction
 
 
@@ -71,11 +71,6 @@ class SeriesLinear(KANLinear):
             self.series_weight = nn.Parameter(torch.zeros(out_features, in_features, n))
             affine = torch.tensor([1.0, 0.0]).repeat(in_features, n, 1)
             self.register_buffer("series_affine", affine)
-
-    @property
-    def config(self) -> LayerConfig:
-        """The configuration that rebuilds this layer, tensors aside."""
-        return dataclasses.replace(super().config, series=self.series)
 
     def terms(self) -> list[Term]:
         """Return the functions beside the splines of every edge: the base and the series."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kanlens.splines.spline import quantiles
+
 LEVELS = 33  # quantiles kept per input, evenly spaced from 0 to 1
 
 
@@ -48,14 +50,8 @@ class LayerStatistics:
 def summarize(x: Tensor, edges: EdgeMoments) -> LayerStatistics:
     """Summarise one layer from its inputs (batch, in) and the moments of its edges."""
     levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
-    ordered = x.detach().cpu().sort(dim=0).values  # (batch, in)
-    position = levels * (len(ordered) - 1)
-    left = position.floor().long()
-    right = (left + 1).clamp(max=len(ordered) - 1)
-    part = (position - left).to(ordered)[:, None]
-    quantiles = ordered[left] + part * (ordered[right] - ordered[left])
     return LayerStatistics(
-        quantiles=quantiles.mT.contiguous(),
+        quantiles=quantiles(x.detach().cpu(), levels).mT.contiguous(),
         edge_mean=edges.mean.detach().cpu(),
         edge_std=edges.std.detach().cpu(),
     )

@@ -271,21 +271,22 @@ def _adapted_column(x: Tensor, old: Tensor, eps: float, margin: float) -> Tensor
     places = torch.linspace(0, 1, grid_size + 1, dtype=torch.float64)
     first, last = float(distinct[0]) - margin * span, float(distinct[-1]) + margin * span
     even = first + (last - first) * places
-    cuts = _quantiles(values, places)
+    cuts = quantiles(values, places)
     if float(cuts.diff().min()) < COLLAPSED * span / grid_size:
-        cuts = _quantiles(distinct, places)
+        cuts = quantiles(distinct, places)
     cuts[0], cuts[-1] = first, last
     share = eps if float(cuts.diff().min()) >= COLLAPSED * span / grid_size else max(eps, 0.1)
     return share * even + (1 - share) * cuts
 
 
-def _quantiles(values: Tensor, places: Tensor) -> Tensor:
+def quantiles(values: Tensor, places: Tensor) -> Tensor:  # (value, ...) -> (place, ...)
     """Return quantiles by linear interpolation; torch.quantile refuses over 16 million values."""
-    ordered = values.sort().values
+    ordered = values.sort(dim=0).values
     position = places * (len(ordered) - 1)
     left = position.floor().long().clamp(max=len(ordered) - 1)
     right = (left + 1).clamp(max=len(ordered) - 1)
-    return ordered[left] + (position - left) * (ordered[right] - ordered[left])
+    part = (position - left).to(ordered).reshape(-1, *[1] * (ordered.dim() - 1))
+    return ordered[left] + part * (ordered[right] - ordered[left])
 
 
 def resized_breakpoints(

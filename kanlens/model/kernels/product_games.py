@@ -26,36 +26,30 @@ def cosine_values(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor | Non
     Of steps (game, player) and starts (game,) they are (game, player); None where torch operations
     must find them.
     """
-    if not kernels.can_run_double(steps):
-        return None
-    from kanlens.model.kernels.product_games_loops import add_values
-
-    games, players = steps.shape
-    found, order = steps.new_zeros(games, players), (players + 1) // 2
-    work = WORK * len(cosines) * games * players * (players / 4 + 2)
-    pool.share(add_values, _given(steps, starts, cosines, found, order), games, work)
-    return found
+    return _added("add_values", steps, starts, cosines, 1)
 
 
 def cosine_interactions(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor | None:
     """Return the interactions of every two players of such games, (game, player, player)."""
+    return _added("add_interactions", steps, starts, cosines, 2)
+
+
+def _added(
+    loops: str, steps: Tensor, starts: Tensor, cosines: Array, together: int
+) -> Tensor | None:
+    """Return what loops add for every so many players together."""
     if not kernels.can_run_double(steps):
         return None
-    from kanlens.model.kernels.product_games_loops import add_interactions
+    from kanlens.model.kernels import product_games_loops
 
     games, players = steps.shape
-    found, order = steps.new_zeros(games, players, players), players // 2
-    work = WORK * len(cosines) * games * players**2 * (players / 4 + 2)
-    pool.share(add_interactions, _given(steps, starts, cosines, found, order), games, work)
-    return found
-
-
-def _given(
-    steps: Tensor, starts: Tensor, cosines: Array, found: Tensor, order: int
-) -> tuple[Array, ...]:
-    """Return what the loops take, in their order."""
+    found = steps.new_zeros(games, *[players] * together)
+    rules = half_rules((players + 2 - together) // 2)
     given = steps.contiguous().numpy(), starts.contiguous().numpy(), np.ascontiguousarray(cosines)
-    return *given, *half_rules(order), found.numpy()
+    work = WORK * len(cosines) * found.numel() * (players / 4 + 2)
+    task = getattr(product_games_loops, loops)
+    pool.share(task, (*given, *rules, found.numpy()), games, work)
+    return found
 
 
 @functools.lru_cache(maxsize=16)
