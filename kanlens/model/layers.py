@@ -159,7 +159,8 @@ class KANLinear(nn.Module):
         size = 1 / math.sqrt(self.in_features)
         with torch.no_grad():
             self.base_weight.uniform_(-scale_base * size, scale_base * size, generator=generator)
-            x = self.even_points(self.grid_size + 1)
+            low, high = self.domain()
+            x = low + (high - low) * torch.linspace(0, 1, self.grid_size + 1).to(low)[:, None]
             noise = x.new_empty(len(x), self.out_features, self.in_features)
             noise.uniform_(-0.5, 0.5, generator=generator)
             noise *= scale_noise / self.grid_size

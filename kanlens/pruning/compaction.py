@@ -104,7 +104,7 @@ def kept_inputs(model: KAN) -> list[list[int]]:
     """Return for each layer the inputs that a live edge leaves, and those normalized with them."""
     read = [(layer.mask != 0).any(0).nonzero()[:, 0].tolist() for layer in model.layers]
     hidden = zip(list(model.nodes)[:-1], read[1:], strict=True)
-    return [read[0], *(nodes.together(inputs) for nodes, inputs in hidden)]
+    return [read[0], *(n.together(inputs) if n.normalized else inputs for n, inputs in hidden)]
 
 
 def _cut_nodes(

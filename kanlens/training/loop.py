@@ -167,7 +167,10 @@ def fit(
     with unchanged_on_failure(model):
         x, y = prepare_data(model, data)
         run = TrainingRun(model, options, x, y, generator, row_weights(sample_weight, x))
-        run.begin_or_resume(saved.known())
+        if saved.resume:
+            run.begin_or_resume(saved.known())
+        else:
+            run.begin()
     return carry_out(run, started, saved, Interruption(), progress)
 
 
@@ -177,7 +180,7 @@ def carry_out(
     """Train to the end, or to an interrupt with a warning."""
     steps = run.options.steps
     with threads_for(run.size), progress_bar("training", steps, shown=progress) as advance:
-        run.train(advance, note=saved.note, stop=stop)
+        run.train(advance, note=None if saved.path is None else saved.note, stop=stop)
     found = run.finish(time.perf_counter() - started)
     if stop.happened:
         saved.write()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import math
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
@@ -137,8 +139,10 @@ class TrainingRun:
         for layer in self.model.layers:
             layer.statistics = None
         self.model.background = None
-        with interrupts_wait():  # the first one has torch import its compiler
-            self.optimizer = self._new_optimizer()
+        if "torch._dynamo" not in sys.modules:  # which the first optimizer has torch import
+            with interrupts_wait():
+                importlib.import_module("torch._dynamo")
+        self.optimizer = self._new_optimizer()
         if self.options.proximal and self.objective.penalized:
             self.proximal = ProximalSteps(self.objective)
             self.proximal.begin(self.train_x)
@@ -174,7 +178,7 @@ class TrainingRun:
         whole = False
         try:
             with nullcontext() if stop is None else stop.kept():
-                self._take_steps(advance, note or (lambda *_, **__: None))
+                self._take_steps(advance, note)
                 self._polish()
                 self._back_to_the_best()
                 self._follow_hidden_values()
@@ -190,20 +194,22 @@ class TrainingRun:
         if stop is not None and stop.happened:
             self.stopped_because = f"interrupted after step {len(self.history)}"
 
-    def _take_steps(self, advance: Callable[..., None], note: Callable[..., None]) -> None:
+    def _take_steps(self, advance: Callable[..., None], note: Callable[..., None] | None) -> None:
         grid_steps = self.options.grid_steps()
         if any(nodes.grouping.arities for nodes in self.model.nodes):
             # not before the first step: products of untrained factors are next to nothing
             grid_steps = {step or max(1, self.options.steps // 10) for step in grid_steps}
         advance(self.step)
-        note(self.state)
+        if note is not None:
+            note(self.state)
         while not self.stopped_because:
             self._one_step(self.step in grid_steps)
             last = self.history[-1]
             found = f"{metric_name(self.model)} {last['metric']:.4f}"
             advance(note=f"loss {last['loss']:.3e}  {found}")
             self._look_for_the_end(max(grid_steps, default=-1))
-            note(self.state, last=bool(self.stopped_because))
+            if note is not None:
+                note(self.state, last=bool(self.stopped_because))
 
     def _back_to_the_best(self) -> None:
         self.model.load_state_dict(self.best["state"])

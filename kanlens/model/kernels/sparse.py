@@ -183,7 +183,9 @@ def _by_feature(
     """Return gradients, parallel over features: no two threads share a write."""
     (rows, n_out), (_, n_in, n_basis) = grad.shape, weights.spline.shape
     group = max(1, min(packing.COLUMNS, DESK // at.stride) // n_basis)  # inputs packed at a time
-    given, base_weight, grads = _factors(weights), flat(weights.base), flat(grad)
+    scale = weights.mask[:0] if weights.scale is None else weights.scale
+    given = flat(weights.spline), flat(scale), flat(weights.mask)
+    base_weight, grads = flat(weights.base), flat(grad)
     none = grads[:0]
     found, arrays = _room(weights, none) if want_weights else ([None] * 3, [none] * 3)
     wanted = (none if grad_x is None else flat(grad_x), *arrays)
@@ -247,7 +249,9 @@ def pack(weights: Weights, at: PackedLayout) -> Array:
     n_out, n_in, _ = weights.spline.shape
     packed = flat(weights.spline.new_empty(n_in * at.size))
     sizes = (n_in, n_out, at.stride)
-    given = _factors(weights), flat(weights.base), packed, sizes, at.lanes, 0
+    scale = weights.mask[:0] if weights.scale is None else weights.scale
+    factors = flat(weights.spline), flat(scale), flat(weights.mask)
+    given = factors, flat(weights.base), packed, sizes, at.lanes, 0
     pool.share(packing.pack, given, n_in, PACKED * packed.size, chunks=1)
     return packed
 
@@ -256,15 +260,11 @@ def unpack(grad: Array, weights: Weights, at: PackedLayout, grad_x: Tensor | Non
     """Return the gradients of the weights from that of the packed ones, beside that of x."""
     n_out, n_in, _ = weights.spline.shape
     found, wanted = _room(weights, grad[:0])
-    given = grad, _factors(weights), tuple(wanted), (n_in, n_out, at.stride), at.lanes, 0
+    scale = weights.mask[:0] if weights.scale is None else weights.scale
+    factors = flat(weights.spline), flat(scale), flat(weights.mask)
+    given = grad, factors, tuple(wanted), (n_in, n_out, at.stride), at.lanes, 0
     pool.share(packing.unpack, given, n_in, PACKED * grad.size, chunks=1)
     return Gradients(grad_x, *found)
-
-
-def _factors(weights: Weights) -> tuple[Array, Array, Array]:
-    """Return spline, scale and mask as arrays; an empty one where there is no scale."""
-    scale = weights.mask[:0] if weights.scale is None else weights.scale
-    return flat(weights.spline), flat(scale), flat(weights.mask)
 
 
 def _room(weights: Weights, none: Array) -> tuple[list[Tensor | None], list[Array]]:
