@@ -22,7 +22,7 @@ LIMITS = {
     "fit": 165,
     "prune": 125,
     "symbolize": 410,
-    "attribute": 123,
+    "attribute": 120,
     "report": 670,
 }  # the most functions each may enter
 _PACKAGE = str(Path(kanlens.__file__).parent)

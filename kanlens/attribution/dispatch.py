@@ -244,27 +244,22 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) 
     reference = torch.full_like(output, parts.reference)
     counted = [] if parts.baseline.startswith(NOTHING) else [reference[:1]]
     _check_numbers(method, model.dtype, parts.values, output, *counted)
-    known = _converted(vars(parts) | {"output": output, "reference": reference}, model.dtype)
+    known = {**vars(parts), "output": output, "reference": reference}
+    known["x"] = problem.x if own else None
+    for name, one in known.items():
+        known[name] = one.to(model.dtype) if isinstance(one, Tensor) else one
+    known["paths"] = parts.paths and tuple(flow.to(model.dtype) for flow in parts.paths)
+    known["features"] = parts.features or model.feature_names
     return Attribution(
-        **known | {"features": parts.features or model.feature_names},
+        **known,
         method=method,
         target=model.output_names[problem.target],
         unit=(  # classifiers are explained on the scale of their logits
             "logit" if model.task == "classification" else model.schema.outputs[problem.target].unit
         ),
-        x=problem.x.to(model.dtype) if own else None,
         groups=model.schema.groups if own else {},
         owners=tuple(tuple(n.owner.tolist()) for n in model.nodes) if parts.paths else None,
     )
-
-
-def _converted(value: Any, dtype: torch.dtype) -> Any:
-    """Return what a method found with all tensors in a dtype."""
-    if isinstance(value, dict):
-        return {name: _converted(part, dtype) for name, part in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_converted(part, dtype) for part in value)
-    return value.to(dtype) if isinstance(value, Tensor) else value
 
 
 def _check_numbers(method: str, dtype: torch.dtype, *found: Tensor) -> None:
@@ -280,8 +275,11 @@ def _check_numbers(method: str, dtype: torch.dtype, *found: Tensor) -> None:
 
 def _importance(model: KAN, problem: Problem, chosen: Method, scores: GlobalScores) -> Importance:
     _check_numbers(chosen.name, model.dtype, scores.values)
+    known: dict[str, Any] = {
+        name: one.to(model.dtype) for name, one in vars(scores).items() if one is not None
+    }
     return Importance(
-        **_converted(vars(scores), model.dtype),
+        **known,
         meaning=chosen.summary,
         method=chosen.name,
         features=model.feature_names,

@@ -161,7 +161,7 @@ def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str
 
 def is_additive(model: KAN, target: int) -> bool:
     """Tell whether an output is, by the structure, a sum of functions of single features."""
-    return len(model.layers) == 1 and target < model.nodes[0].apart
+    return len(model.layers) == 1 and target < model.nodes[0].grouping.sums
 
 
 def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice, slice]]:

@@ -58,7 +58,8 @@ def reaching(model: KAN, target: int) -> list[Tensor]:
     wanted = torch.arange(model.widths[-1], device=model.input_shift.device) == target
     found = []
     for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):
-        found.append(_counting(layer, nodes) & nodes.linked[wanted].any(0))
+        read = wanted if nodes.additive else nodes.linked[wanted].any(0)  # (out,)
+        found.append(_counting(layer, nodes) & read)
         wanted = (nonzero_edges(layer) & found[-1][:, None]).any(0)
     return found[::-1]
 

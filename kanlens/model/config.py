@@ -197,6 +197,8 @@ def nodes_of(config: KANConfig, kinds: Collection[str]) -> list[Nodes]:
             got = f"{end.normalized} of {group.sums}"
             raise _unfit("normalized sums of a layer without products", got)
         nodes.append(Nodes(group, scaled=end.scaled, normalized=end.normalized, eps=end.eps))
+    if nodes[-1].normalized:
+        raise _unfit("outputs that are not normalized", "normalized ones")
     inputs = [len(config.schema.features), *(one.grouping.nodes for one in nodes)]
     outputs = [*(layer.in_features for layer in config.layers), len(config.schema.outputs)]
     if inputs != outputs:

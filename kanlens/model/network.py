@@ -291,7 +291,7 @@ grid_range, enable_standalone_scale_spline
     def node_name(self, level: int, index: int) -> str:
         """Return the name of a node: a feature, an output, or h1_2 for the second of level 1.
 
-        Beside a layer normalization, nodes that one node alone leads to are called by that one:
+        Beside a layer normalization, nodes that are handed on are called by where they come from:
         raw x1 and normalized x1.
 
         Examples
@@ -306,7 +306,7 @@ grid_range, enable_standalone_scale_spline
         name, nodes = f"h{level}_{index + 1}", self.nodes[level - 1]
         if nodes.normalized:
             sources = self.layers[level - 1].mask[index].nonzero()[:, 0].tolist()
-            if len(sources) == 1:
+            if len(sources) == 1 and self.layers[level - 1].base_name == "identity":
                 name = self.node_name(level - 1, sources[0])
             return f"raw {name}" if index < nodes.apart else f"normalized {name}"
         return name

@@ -335,6 +335,9 @@ def check_nodes(
     inputs = [layer.in_features for layer in layers][1:]
     expected = list(zip((lay.out_features for lay in layers), [*inputs, n_outputs], strict=True))
     got = [(one.grouping.subnodes, one.grouping.nodes) for one in nodes]
+    if nodes and nodes[-1].normalized:
+        text, advice = "outputs that are not normalized", "Let a layer of straight edges follow"
+        raise InvalidValueError(message("KAN.from_layers", text, "normalized ones", advice))
     if got != expected:
         text = f"nodes of {_pairs(expected)} (subnodes, nodes)"
         advice = "Give one per layer, as its outputs and the next layer's inputs ask"

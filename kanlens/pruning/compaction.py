@@ -36,6 +36,8 @@ def reached(model: KAN, masks: Sequence[Tensor] | None = None) -> Tensor:  # (ou
 def varying(model: KAN, index: int, moving: Tensor) -> Tensor:  # (sub,) -> (node,)
     """Tell which nodes of a layer vary when these of its sums do."""
     nodes, layer = model.nodes[index], model.layers[index]
+    if nodes.additive:
+        return moving
     zero = ((layer.bias == 0) & ~(layer.mask != 0).any(1)).cpu()  # (sub,)
     zero[: nodes.grouping.sums] = False  # which only a factor hands on to its node
     linked = nodes.linked.cpu()

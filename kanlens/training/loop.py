@@ -167,10 +167,10 @@ def fit(
     with unchanged_on_failure(model):
         x, y = prepare_data(model, data)
         run = TrainingRun(model, options, x, y, generator, row_weights(sample_weight, x))
-        if saved.resume:
-            run.begin_or_resume(saved.known())
-        else:
+        if saved.begun is None:
             run.begin()
+        else:
+            run.restore(saved.begun)
     return carry_out(run, started, saved, Interruption(), progress)
 
 
@@ -223,7 +223,10 @@ def fit_by_default(
     wide = build([MEMBERS * NODES], intervals)
     wide.schema = model.schema
     run = EnsembleRun(wide, x, y, weights, generator)
-    run.begin_or_resume(saved.known())
+    if saved.begun is None:
+        run.begin()
+    else:
+        run.restore(saved.begun)
     found = carry_out(run, started, saved, stop, progress)
     gain = additive.validation_loss - found.validation_loss
     pays = gain > max(LEAST, GAIN * additive.validation_loss)

@@ -164,7 +164,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     except KanlensError as error:
         raise reworded("sparsity_path", error) from error
     path = _PathRun(first, plan, x, y, threshold, given, generator, saved)
-    path.restore(saved.known("sparsity_path"))
+    path.restore(saved.begun)
     total = given if isinstance(given, int) else len(given)
     stop = Interruption()
     with threads_for(path.size), progress_bar("path", total, shown=progress) as advance:
@@ -308,8 +308,11 @@ class _PathRun:
         started = time.perf_counter()
         options = replace(self.plan, strength=strength)
         run = TrainingRun(model, options, self.x, self.y, self.generator)
-        run.begin_or_resume(self.begun, self.held_out)
-        self.begun = None
+        if self.begun is None:
+            run.begin(self.held_out)
+        else:
+            run.restore(self.begun)
+            self.begun = None
         self.generator, self.held_out = run.generator, run.held_out
         run.train(lambda *_, **__: None, note=self._note)
         return {

@@ -80,10 +80,10 @@ def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
         ends[:, i] = np.quantile(x[:, i].unique().cpu().double().numpy(), QUANTILES)
     room = FENCE * (ends[1] - ends[0])
     least, most = (torch.as_tensor(end).to(x) for end in (ends[0] - room, ends[1] + room))
-    free, ordered = least == most, x.sort(0).values  # free: of a constant column
-    few = min(SPARE[0], len(x) // SPARE[1]) if beyond else 0
-    low = ordered[0] - (ordered[few] - ordered[0])
-    high = ordered[-1] + (ordered[-1] - ordered[-1 - few])
+    few = 1 + min(SPARE[0], len(x) // SPARE[1]) * beyond
+    last, first = x.topk(few, dim=0).values, x.topk(few, dim=0, largest=False).values
+    free = least == most  # of a constant column
+    low, high = first[0] - (first[-1] - first[0]), last[0] + (last[0] - last[-1])
     low = low.where(free, low.maximum(least))
     high = high.where(free, high.minimum(most))
     known = model.input_low.isfinite() & model.input_high.isfinite()

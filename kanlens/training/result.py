@@ -14,6 +14,7 @@ from torch import Tensor
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
+from kanlens.outputs import to_plain
 from kanlens.sparsity import weight_l1
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class FitResult:
 
     def to_json(self) -> str:
         """Return all but the model as JSON; what is not finite becomes null."""
-        return _json({name: one for name, one in vars(self).items() if name != "model"})
+        shown = {name: one for name, one in vars(self).items() if name != "model"}
+        return json.dumps(to_plain(shown))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -209,18 +211,12 @@ class SparsityPath:
             {**_numbers(step), "alive": step.alive, "stopped_because": step.stopped_because}
             for step in self.steps
         ]
-        return _json({"steps": steps, "best": self.best, **vars(self) | {"steps": steps}})
+        return json.dumps(to_plain({**vars(self), "steps": steps, "best": self.best}))
 
 
 def _numbers(step: PathStep) -> dict[str, Any]:
     others = ("model", "alive", "stopped_because")
     return {name: value for name, value in vars(step).items() if name not in others}
-
-
-def _json(data: dict[str, Any]) -> str:
-    """Return numbers, words and tensors as JSON; what is not finite becomes null."""
-    text = json.dumps(data, default=Tensor.tolist)
-    return json.dumps(json.loads(text, parse_constant=lambda _: None))
 
 
 @torch.no_grad()

@@ -32,8 +32,9 @@ COPIED = 0.5  # seconds between two copies of the state, of which an interrupt f
 class Checkpoint:
     """The file that a run can go on from, if any: written from time to time, and at the end.
 
-    The state is copied at ends of steps only, and not at all of them, so that steps of
-    milliseconds are not slowed down; an interrupt in the middle of a step finds the last copy.
+    `begun` is the state to go on from, None for a run that begins. The state is copied at ends of
+    steps only, and not at all of them, so that steps of milliseconds are not slowed down; an
+    interrupt in the middle of a step finds the last copy.
     """
 
     def __init__(
@@ -41,18 +42,12 @@ class Checkpoint:
         path: Path | None,
         every: float = EVERY,
         *,
-        resume: bool = False,
+        begun: Any = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.path, self.every, self.resume, self.clock = path, every, resume, clock
+        self.path, self.every, self.begun, self.clock = path, every, begun, clock
         self.copied = self.written = clock()
         self.copy: Any = None
-
-    def known(self, call: str = "fit") -> Any:
-        """Return the state to go on from; None for a run that begins."""
-        if self.path is None or not (self.resume and self.path.exists()):
-            return None
-        return read_state(self.path, call=call)
 
     def note(self, state: Callable[[], Any], *, last: bool = False) -> None:
         """Copy the state if it is time, and write it if it is time for that, or the `last` one."""
@@ -111,7 +106,10 @@ def checked_checkpoint(
         expected, got = "a checkpoint to resume from", "resume=True without one"
         advice = "Pass checkpoint='run.safetensors', for example"
         raise InvalidValueError(message(call, expected, got, advice))
-    return Checkpoint(None if path is None else Path(path), every, resume=resume)
+    begun, place = None, None if path is None else Path(path)
+    if resume and place is not None and place.exists():
+        begun = read_state(place, call=call)
+    return Checkpoint(place, every, begun=begun)
 
 
 def identity_of(

@@ -86,13 +86,6 @@ class TrainingRun:
             rows = min(rows, self.options.batch_size)
         return rows * self.widest
 
-    def begin_or_resume(self, saved: dict[str, Any] | None, held_out: Tensor | None = None) -> None:
-        """Go back to what `state` has returned, if there is any."""
-        if saved is None:
-            self.begin(held_out)
-        else:
-            self.restore(saved)
-
     def begin(self, held_out: Tensor | None = None) -> None:
         """Hold rows out (drawn when None), settle the scaling, and note the untrained state."""
         if self.generator is None:

@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.errors import FileFormatError
+from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model.config import KANConfig
 from kanlens.model.network import KAN
 from kanlens.model.normalization import expand_normalization
@@ -138,6 +138,19 @@ def test_a_configuration_that_cannot_be_is_refused(change):
     data = json.loads(network().config.to_json())
     data["nodes"][0] |= change
     with pytest.raises(FileFormatError, match="KAN"):
+        KAN.from_config(KANConfig.from_json(json.dumps(data)))
+
+
+def test_outputs_are_not_normalized():
+    """An output is a sum or a product: every analysis explains it alone."""
+    model = network()
+    nodes = [*list(model.nodes)[:-1], Nodes(Grouping(2), normalized=2)]
+    match = r"^KAN.from_layers: expected outputs that are not normalized, got normalized ones"
+    with pytest.raises(InvalidValueError, match=match):
+        KAN.from_layers(list(model.layers), model.schema, nodes=nodes)
+    data = json.loads(model.config.to_json())
+    data["nodes"][-1]["normalized"] = 2
+    with pytest.raises(FileFormatError, match="outputs that are not normalized"):
         KAN.from_config(KANConfig.from_json(json.dumps(data)))
 
 

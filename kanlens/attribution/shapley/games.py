@@ -149,7 +149,7 @@ class _GameDecomposition:
     @cached_property
     def splits(self) -> bool:
         """Whether the output is a sum over the inputs of the last layer."""
-        return self.problem.target < self.problem.model.nodes[-1].apart
+        return self.problem.target < self.problem.model.nodes[-1].grouping.sums
 
     @cached_property
     def changing(self) -> Tensor:
@@ -174,8 +174,9 @@ class _GameDecomposition:
         last = len(self.live) - 1
         leads = torch.diag(self.live[last][self.reached[last]].any(0))  # (unit, node)
         for index in range(last - 1, -1, -1):
-            linked = self.problem.model.nodes[index].linked
-            leads = (leads.double() @ linked.double()) > 0  # (unit, out)
+            nodes = self.problem.model.nodes[index]
+            if not nodes.additive:
+                leads = (leads.double() @ nodes.linked.double()) > 0  # (unit, out)
             to = (leads & self.reached[index]).double()
             edges = self.changing if index == 0 else self.live[index]
             leads = (to @ edges.double()) > 0  # (unit, in)
@@ -229,8 +230,8 @@ class _GameDecomposition:
         kept: list[tuple[list[int], list[int]]] = []
         for index in range(last, -1, -1):
             given = self.problem.model.nodes[index]
-            nodes = given.together(nodes)
-            if kept:
+            if given.normalized:
+                nodes = given.together(nodes)
                 kept[-1] = (kept[-1][0], nodes)
             outs = [sub for node in nodes for sub in given.grouping.members(node)]
             if index == 0:
@@ -256,7 +257,7 @@ class _GameDecomposition:
             start.bias.data += self._constants(features)[first]
         layers: list[nn.Module] = [start]
         layers += [model.layers[k + 1].select(outs, ins) for k, (outs, ins) in enumerate(others)]
-        ends = [ins for _, ins in others] + [model.nodes[-1].together([problem.target])]
+        ends = [ins for _, ins in others] + [[problem.target]]
         nodes = [given.select(kept) for given, kept in zip(model.nodes, ends, strict=True)]
         cut = KAN.from_layers(layers, default_schema(len(features), 1), nodes=nodes)
         for name in ("input_shift", "input_scale", "input_low", "input_high"):

@@ -285,6 +285,8 @@ def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
     exact = options.setting("layer_norm", "", "keep") == "exact"
     for stage in stages:
         row.add(stage)
+    if row.nodes[-1].normalized:  # an output is a sum or a product
+        row.add(elementwise("outputs", "identity", row.width, row.edges[0].base))
     first, last = row.edges[0], row.width
     kinds = (tensor.dtype for edges in row.edges for tensor in edges.tensors.values())
     dtype, device = functools.reduce(torch.promote_types, kinds), first.base.device

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import kanlens
 from kanlens.errors import InvalidValueError
 from kanlens.io.importers import import_model
+from kanlens.model.layers import KANLinear
 from tests.io.importers import series_doubles
 from tests.io.importers.doubles import Double, rows
 from tests.io.importers.test_efficient_kan import reference_basis
@@ -163,6 +164,21 @@ def test_a_normalization_is_kept_or_written_out():
         import_model(d.state, layer_norm="fold")
 
 
+def shapley_values(f, x, background):  # (batch, in), (background, in) -> (batch, in)
+    """The definition: marginal contributions, in the mean over all orders."""
+    found = torch.zeros_like(x)
+    orders = list(itertools.permutations(range(x.shape[1])))
+    for order, row in itertools.product(orders, background):
+        mixed = row.repeat(len(x), 1)
+        before = f(mixed)
+        for feature in order:
+            mixed[:, feature] = x[:, feature]
+            after = f(mixed)
+            found[:, feature] += (after - before) / len(orders) / len(background)
+            before = after
+    return found
+
+
 def test_shapley_values_through_a_normalization_are_exact_in_the_raw_features():
     d = Double()
     for i, (n_in, n_out) in enumerate(itertools.pairwise((3, 4, 1))):
@@ -170,14 +186,20 @@ def test_shapley_values_through_a_normalization_are_exact_in_the_raw_features():
     x = rows(d, 3)
     model, background = import_model(d.state), x[4:6]
     values = kanlens.attribute(model, x[:4], background=background).values
-    expected = torch.zeros(4, 3, dtype=torch.float64)
-    for order in itertools.permutations(range(3)):  # the definition
-        for row in background:
-            mixed = row.repeat(4, 1)
-            before = d(mixed)[:, 0]
-            for feature in order:
-                mixed[:, feature] = x[:4, feature]
-                after = d(mixed)[:, 0]
-                expected[:, feature] += (after - before) / 12
-                before = after
+    expected = shapley_values(lambda rows: d(rows)[:, 0], x[:4], background)
     np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("widths", [(3, 2), (3, 4, 3)])
+@torch.no_grad()
+def test_outputs_that_are_normalized_depend_on_one_another(widths):
+    layers = [KANLinear(*ends, scale_noise=2.0) for ends in itertools.pairwise(widths)]
+    norm = torch.nn.LayerNorm(widths[-1])
+    net = torch.nn.Sequential(*layers, norm).double()
+    torch.nn.init.normal_(norm.weight)
+    model, x = import_model(net), torch.rand(6, 3, dtype=torch.float64)
+    torch.testing.assert_close(model(x), net(x), rtol=1e-12, atol=1e-12)
+    for target in range(widths[-1]):
+        values = kanlens.attribute(model, x[:3], background=x[3:], target=target).values
+        expected = shapley_values(lambda rows, k=target: net(rows)[:, k], x[:3], x[3:])
+        torch.testing.assert_close(values, expected, rtol=1e-9, atol=1e-11)
