@@ -113,21 +113,28 @@ def mean_absolute_edges(
     base: str,
     again: bool = True,
 ) -> Tensor:  # (out, in)
-    """Return the mean over the rows of |phi_oi(x_i)|, added up in float64.
+    """Return the mean over the rows of |phi_oi(x_i)|, as `mean_absolute` does."""
 
-    The values of the edges are held for some rows at a time, and with `again` computed once more
-    for the gradient, so that memory does not grow with the batch.
-    """
-
-    def total(part: Tensor) -> Tensor:
+    def values(part: Tensor) -> Tensor:
         coef = weights.coefficients()
-        values = spline.evaluate(part, coef, grid, degree, extrapolation=extrapolation)
-        values = values + BASES[base].value(part).unsqueeze(1) * weights.base_weights()
-        return values.double().abs().sum(0)
+        found = spline.evaluate(part, coef, grid, degree, extrapolation=extrapolation)
+        return found + BASES[base].value(part).unsqueeze(1) * weights.base_weights()
 
-    parts = x.split(max(1, CHUNK // weights.base.numel()))
+    return mean_absolute(x, values, weights.base.numel(), again=again)
+
+
+def mean_absolute(
+    x: Tensor, values: Callable[[Tensor], Tensor], size: int, *, again: bool = True
+) -> Tensor:
+    """Return the mean over the rows of absolute values, `size` for each, added up in float64.
+
+    They are held for some rows at a time, and with `again` computed once more for the gradient, so
+    that memory does not grow with the batch.
+    """
+    parts = x.split(max(1, CHUNK // size))
     again = again and len(parts) > 1 and torch.is_grad_enabled()
-    return (summed(parts, total, again=again) / len(x)).to(x.dtype)
+    total = summed(parts, lambda part: values(part).double().abs().sum(0), again=again)
+    return (total / len(x)).to(x.dtype)
 
 
 def summed(

@@ -171,12 +171,10 @@ class FunctionEdge(Edge):
         reach = max(abs(low), abs(high)) + abs(self.input_shift)
         return 4 * _EPS * (abs(self.a) * reach / self.input_scale + abs(self.b))
 
-    def _value(self, v: float) -> float:
-        return float(self.g.value(torch.tensor(v, dtype=torch.float64)))
-
     def _above(self, v: float, level: float) -> tuple[float, float]:
         """Return how far the edge lies above a level where a * u + b is `v`, and its rounding."""
-        term = self.c * self._value(v) if self.c else 0.0
+        value = self.g.value(torch.tensor(v, dtype=torch.float64))
+        term = self.c * float(value) if self.c else 0.0
         size = (abs(term) if math.isfinite(term) else 0.0) + abs(self.d) + abs(level)
         return term + self.d - level, _TOLERANCE * size
 

@@ -102,11 +102,9 @@ class FunctionEnclosure:
             first, last = torch.where(chord, at_start, middle), torch.where(chord, at_end, middle)
             share = torch.linspace(0, 1, found.points.shape[-1]).to(first)
             points = first[..., None] + (last - first)[..., None] * share
-            ends = (
-                torch.where(chord, -reach, least - middle),
-                torch.where(chord, reach, most - middle),
-            )
-            found = _put(found, group, points, ends, (least, most), known)
+            below = torch.where(chord, -reach, least - middle)
+            above = torch.where(chord, reach, most - middle)
+            found = _put(found, group, points, (below, above), (least, most), known)
         return found
 
     def slopes(self, low: Tensor, high: Tensor) -> ControlPoints:
@@ -117,9 +115,8 @@ class FunctionEnclosure:
             middle = 0.5 * (least + most)
             middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
             points = middle[..., None].expand(*middle.shape, found.points.shape[-1])
-            found = _put(
-                found, group, points, (least - middle, most - middle), (least, most), known
-            )
+            ends = least - middle, most - middle
+            found = _put(found, group, points, ends, (least, most), known)
         return found
 
     def rounding(self, low: Tensor, high: Tensor) -> Tensor:

@@ -248,20 +248,12 @@ class FunctionLinear(SeriesLinear):
         ]
         return FunctionEnclosure(splines, exact)
 
-    def edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
-        """Return the function on the edge from input `in_` to output `out` as an exact object.
-
-        Raises
-        ------
-        InvalidValueError
-            If there is no such edge.
-        """
-        found = super().edge(out, in_)
+    def _edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
         name = self.functions[out][in_]
         if name == SPLINE:
-            return found
+            return super()._edge(out, in_)
         low, high = (float(ends[in_]) for ends in self.domain())
-        a, b, c, d = (float(value) for value in self.affine[out, in_].detach().double())
+        a, b, c, d = self.affine[out, in_].tolist()
         mask = float(self.mask[out, in_])
         return FunctionEdge(function=name, a=a, b=b, c=c * mask, d=d * mask, domain=(low, high))
 

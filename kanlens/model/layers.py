@@ -153,9 +153,9 @@ class KANLinear(nn.Module):
     ) -> None:
         """Draw the initial weights: small random splines, and uniform scales of 1/sqrt(in)."""
         check_generator("KANLinear", generator)
-        check_positive("KANLinear", "scale_noise", scale_noise, zero=True)
-        check_positive("KANLinear", "scale_base", scale_base, zero=True)
-        check_positive("KANLinear", "scale_spline", scale_spline, zero=True)
+        scales = {"noise": scale_noise, "base": scale_base, "spline": scale_spline}
+        for name, scale in scales.items():
+            check_positive("KANLinear", f"scale_{name}", scale, zero=True)
         size = 1 / math.sqrt(self.in_features)
         with torch.no_grad():
             self.base_weight.uniform_(-scale_base * size, scale_base * size, generator=generator)
@@ -178,9 +178,7 @@ class KANLinear(nn.Module):
         """Build a layer of this kind; its weights are zero until a state dict is loaded."""
         options = dataclasses.asdict(config)
         del options["kind"]
-        for name in ("functions", "series"):  # which not all kinds take
-            if not options[name]:
-                del options[name]
+        options = {name: value for name, value in options.items() if value != ()}  # some kinds'
         layer = cls(**options, generator=torch.Generator())  # so that torch's own is left alone
         with torch.no_grad():
             for parameter in layer.parameters():
@@ -513,14 +511,17 @@ class KANLinear(nn.Module):
                 expected, advice = f"{name} from 0 to {size - 1}", "Name an edge it has"
                 raise InvalidValueError(message("edge", expected, repr(index), advice))
         with torch.no_grad():
-            return EdgeFunction(
-                knots=self.grid[in_].double().cpu().numpy(),
-                coefficients=self.coefficients()[out, in_].double().cpu().numpy(),
-                degree=self.spline_order,
-                base_weight=float(self.base_weights()[out, in_]),
-                base=self.base_name,
-                extrapolation=self.extrapolation,
-            )
+            return self._edge(out, in_)
+
+    def _edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
+        return EdgeFunction(
+            knots=self.grid[in_].double().cpu().numpy(),
+            coefficients=self.coefficients()[out, in_].double().cpu().numpy(),
+            degree=self.spline_order,
+            base_weight=float(self.base_weights()[out, in_]),
+            base=self.base_name,
+            extrapolation=self.extrapolation,
+        )
 
     def weight_l1(self, x: Tensor | None = None) -> Tensor:
         """Return the L1 norm of each edge's weights, as `kanlens.sparsity.weight_l1` does.

@@ -23,7 +23,7 @@ from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.model.config import KANConfig, NodesConfig, nodes_of
 from kanlens.model.layers import LAYER_KINDS, KANLinear
-from kanlens.model.products import Nodes, check_nodes, layer_sizes, read_widths
+from kanlens.model.products import Nodes, check_nodes, read_widths
 from kanlens.model.statistics import LayerStatistics
 
 if TYPE_CHECKING:
@@ -111,10 +111,11 @@ grid_range, enable_standalone_scale_spline
         check_generator("KAN", generator)
         check_choice("KAN", "extrapolation", extrapolation, ["constant", "linear", "zero"])
         width, groups = read_widths(widths)
+        inputs = [width, *(group.nodes for group in groups[:-1])]
         layers = [
             KANLinear(
                 n_in,
-                n_out,
+                group.subnodes,
                 grid_size=grid_size,
                 spline_order=spline_order,
                 scale_noise=scale_noise,
@@ -127,7 +128,7 @@ grid_range, enable_standalone_scale_spline
                 extrapolation="zero" if extrapolation == "zero" else "linear",
                 generator=generator,
             )
-            for n_in, n_out in layer_sizes(width, groups)
+            for n_in, group in zip(inputs, groups, strict=True)
         ]
         schema = default_schema(
             width, groups[-1].nodes, feature_names=feature_names, output_names=output_names
@@ -195,7 +196,6 @@ grid_range, enable_standalone_scale_spline
     @property
     def config(self) -> KANConfig:
         """The configuration that rebuilds this network, tensors aside."""
-        layers = tuple(layer.config for layer in self.layers)
         found = tuple(
             NodesConfig(
                 arities=nodes.grouping.arities,
@@ -207,7 +207,7 @@ grid_range, enable_standalone_scale_spline
         )
         nodes = found if any(not one.plain for one in self.nodes) else ()
         return KANConfig(
-            layers=layers,
+            layers=tuple(layer.config for layer in self.layers),
             schema=self.schema,
             scaled=self.scaled,
             holds_inputs=self.holds_inputs,

@@ -16,7 +16,6 @@ References
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -317,13 +316,6 @@ def _grouping(entry: Any) -> Grouping | None:
 def _is_count(value: Any, least: int = 1) -> bool:
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     return whole and value >= least
-
-
-def layer_sizes(n_in: int, groups: Sequence[Grouping]) -> list[tuple[int, int]]:
-    """Return the number of inputs and outputs of every layer."""
-    levels = [n_in, *(group.nodes for group in groups)]
-    outs = [group.subnodes for group in groups]
-    return [(in_, out) for (in_, _), out in zip(itertools.pairwise(levels), outs, strict=True)]
 
 
 def check_nodes(

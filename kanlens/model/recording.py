@@ -87,9 +87,8 @@ class Trace:
 
         rows: list[dict[str, Any]] = []
         for index, (values, share) in enumerate(zip(self.inputs, self.outside, strict=True)):
-            for i in range(values.shape[1]):
+            for i, column in enumerate(values.unbind(1)):
                 name = self.feature_names[i] if index == 0 else f"h{index}_{i + 1}"
-                column = values[:, i]
                 rows.append(
                     {
                         "layer": index,

@@ -16,7 +16,7 @@ from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import find_function
 from kanlens.functions.elementary import ElementaryFunction
 from kanlens.functions.sums import FunctionSum
-from kanlens.model.edge_sum import CHUNK, Term, summed
+from kanlens.model.edge_sum import Term, mean_absolute
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.spline_edge import EdgeFunction
@@ -128,10 +128,7 @@ class SeriesLinear(KANLinear):
         """Return the mean of |phi_oi(x_i)| over x (batch, in), shape (out, in)."""
         if not self.series:
             return super().activation_l1(x)
-        parts = x.split(max(1, CHUNK // self.series_weight.numel()))
-        again = len(parts) > 1 and torch.is_grad_enabled()
-        total = summed(parts, lambda one: self.edge_values(one).double().abs().sum(0), again=again)
-        return (total / len(x)).to(x.dtype)
+        return mean_absolute(x, self.edge_values, self.series_weight.numel())
 
     def _kinks(self) -> Iterator[tuple[int, float]]:
         """Yield inputs and places where functions beside the splines are not smooth."""
@@ -163,20 +160,12 @@ class SeriesLinear(KANLinear):
         """Number of free coefficients of one edge."""
         return super().degrees_of_freedom + len(self.series)
 
-    def edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
-        """Return the function on the edge from input `in_` to output `out` as an exact object.
-
-        Raises
-        ------
-        InvalidValueError
-            If there is no such edge.
-        """
-        found = super().edge(out, in_)
+    def _edge(self, out: int, in_: int) -> EdgeFunction | FunctionEdge:
+        found = super()._edge(out, in_)
         if not (self.series and isinstance(found, EdgeFunction)):
             return found
-        with torch.no_grad():
-            a, b = self.series_affine[in_].double().cpu().numpy().T
-            weights = self._series_weights()[out, in_].double().cpu().numpy()
+        a, b = self.series_affine[in_].double().cpu().numpy().T
+        weights = self._series_weights()[out, in_].double().cpu().numpy()
         series = FunctionSum(functions=tuple(self._functions()), a=a, b=b, weights=weights)
         return dataclasses.replace(found, series=series)
 

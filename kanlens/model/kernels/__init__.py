@@ -109,10 +109,8 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
         result = EdgeL1.apply(basis, layer.base_name, x, *weights)
         return result
     path, n_out = _asked.get(), layer.out_features
-    if path == "auto":
-        path = "sparse"
-        if n_out > WIDE and not pool.forked():  # a matrix product would wait for threads now gone
-            path = choose(len(x), layer.in_features, n_out, layer.grid_size, layer.spline_order)
+    if path == "auto" and n_out > WIDE and not pool.forked():  # torch's threads would be gone
+        path = choose(len(x), layer.in_features, n_out, layer.grid_size, layer.spline_order)
     if path == "dense":
         return layer.in_torch(functools.partial(edge_sum, few=True), x)
     from kanlens.model.kernels.sparse import FusedSum
@@ -175,10 +173,10 @@ def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis 
             return None
     if x.dtype not in (torch.float32, torch.float64) or not _has_numba():
         return None
-    known, mode = _bases.get(layer), "zero" if layer.extrapolation == "zero" else "linear"
+    known = _bases.get(layer)
     if (
         known is None
-        or (known.extrapolation, known.degree) != (mode, layer.spline_order)
+        or (known.extrapolation, known.degree) != (layer.mode, layer.spline_order)
         or known.knots.dtype != layer.grid.dtype
         or not torch.equal(known.knots, layer.grid)
     ):

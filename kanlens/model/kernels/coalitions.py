@@ -36,9 +36,8 @@ def coalition_worths(
     means over rows, the bias of the layer, which has one output, left out; bit p of a coalition's
     place tells whether player p is in it.
     """
-    basis = None
-    if _can_run(ours, layer):
-        basis = kernels.local_basis_of(layer, ours, layer.weights())
+    able = _can_run(ours, layer)
+    basis = kernels.local_basis_of(layer, ours, layer.weights()) if able else None
     if basis is None:
         return None
     from kanlens.model.kernels.coalition_loops import add_worths

@@ -66,7 +66,6 @@ def _over_lanes(emit: Emitter, to: Value, row: Value, value: Callable[..., Any])
         emit.store(real, to, at, width)
         emit.store(imaginary, to, emit.offset(at, LANES), width)
 
-    emit.tail = False
     emit.lanes(ir.Constant(row.type, LANES), body)
 
 
@@ -105,8 +104,8 @@ def amplitudes(cosines, block, sign, z, live, a):
     """
     for r in range(LANES):
         c = cosines[block + r] if block + r < len(cosines) else 0.0
-        a[0, 0, r], a[0, 1, r] = c * z[live, 0, r], c * z[live, 1, r]
-    z[live] = a[0]
+        z[live, 0, r], z[live, 1, r] = c * z[live, 0, r], c * z[live, 1, r]
+        a[0, 0, r], a[0, 1, r] = z[live, 0, r], z[live, 1, r]
     for j in range(live):
         multiply(z, live, z, live, z, j, 1.0)
     for r in range(LANES):
@@ -139,11 +138,11 @@ def begin_block(steps, starts, p, who, live, block, w, z):
 
 
 @inlined
-def scale(factor, numbers, to, row):
-    """Write a multiple of the first row of numbers."""
+def scale(factor, numbers, at, to, row):
+    """Write a multiple of a row of numbers."""
     for part in range(2):
         for r in range(LANES):
-            to[row, part, r] = factor * numbers[0, part, r]
+            to[row, part, r] = factor * numbers[at, part, r]
 
 
 @inlined
@@ -197,7 +196,7 @@ def add_values(steps, starts, cosines, nodes, weights, found, first, last):
             amplitudes(cosines, block, -1.0, z, live, a)
             total[:live] = 0.0
             for q in range((order + 1) // 2):
-                scale(weights[order, q], a, s, 0)
+                scale(weights[order, q], a, 0, s, 0)
                 add_node(nodes[order, q], live, z, before, s, total)
             hand_out(found, p, who, live, z, total)
 
@@ -209,7 +208,7 @@ def add_pairs(t, live, z, before, after, s, total):
         multiply(after, j, after, j + 1, z, j, t)
     write_prefixes(t, live, z, before)
     for j in range(live - 1):
-        s[0] = before[j]
+        scale(1.0, before, j, s, 0)
         for k in range(j + 1, live):
             add_product(total, j * live + k, s, 0, after, k + 1)
             multiply(s, 0, s, 0, z, k, t)
@@ -245,6 +244,6 @@ def add_interactions(steps, starts, cosines, nodes, weights, found, first, last)
             amplitudes(cosines, block, 1.0, z, live, a)
             total[: live * live] = 0.0
             for q in range((order + 1) // 2):
-                scale(weights[order, q], a, after, live)
+                scale(weights[order, q], a, 0, after, live)
                 add_pairs(nodes[order, q], live, z, before, after, s, total)
             hand_out_pairs(found, p, who, live, z, total)

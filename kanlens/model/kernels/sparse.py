@@ -65,7 +65,9 @@ class FusedSum(torch.autograd.Function):
             want_x=want_x,
             want_weights=any(want[:3]),
         )
-        bias = bias_gradient(grad) if want[3] else None
+        bias = grad.new_empty(grad.shape[1]) if want[3] else None
+        if bias is not None:
+            sparse_loops.column_sums(flat(grad), len(bias), flat(bias))
         return None, None, found.x, found.spline, found.scale, found.base, bias, None
 
 
@@ -142,7 +144,7 @@ def backward(
 
 
 def _by_rows(
-    points: tuple[Array, ...],
+    points: tuple[Array, Array, Array],
     basis: LocalBasis,
     weights: Weights,
     at: PackedLayout,
@@ -160,17 +162,15 @@ def _by_rows(
 
     def part(j: int, _: int) -> None:
         reach, total = (*spans[j], 0, n_in, block, 0), flat(sums[j])
-        (x, base, slope), arrays = points, basis.arrays
-        sparse_loops.backward(
-            x, base, slope, packed, arrays, grads, total, wanted, sizes, reach, basis.window
-        )
+        given = packed, basis.arrays, grads, total, wanted, sizes, reach, basis.window
+        sparse_loops.backward(*points, *given)
 
     pool.run(part, [(j, j + 1) for j in range(len(spans))], threads)
     return unpack(sums.numpy().sum(0), weights, at, grad_x)
 
 
 def _by_feature(
-    points: tuple[Array, ...],
+    points: tuple[Array, Array, Array],
     basis: LocalBasis,
     weights: Weights,
     at: PackedLayout,
@@ -184,30 +184,20 @@ def _by_feature(
     (rows, n_out), (_, n_in, n_basis) = grad.shape, weights.spline.shape
     group = max(1, min(packing.COLUMNS, DESK // at.stride) // n_basis)  # inputs packed at a time
     scale = weights.mask[:0] if weights.scale is None else weights.scale
-    given = flat(weights.spline), flat(scale), flat(weights.mask)
+    factors = flat(weights.spline), flat(scale), flat(weights.mask)
     base_weight, grads = flat(weights.base), flat(grad)
     none = grads[:0]
     found, arrays = _room(weights, none) if want_weights else ([None] * 3, [none] * 3)
     wanted = (none if grad_x is None else flat(grad_x), *arrays)
-    sizes = (rows, n_in, n_out, at.stride, n_basis, group)
+    sizes, block = (rows, n_in, n_out, at.stride, n_basis, group), _backward_block(grad)
 
     def task(begin: int, end: int) -> None:
         desks = (np.empty if rows else np.zeros)(
             (2, min(group, end - begin) * at.size), grads.dtype
         )
-        sparse_loops.backward_inputs(
-            points,
-            given,
-            base_weight,
-            basis.arrays,
-            grads,
-            (desks[0], desks[1] if want_weights else none),
-            wanted,
-            sizes,
-            (begin, end, _backward_block(grad)),
-            at.lanes,
-            basis.window,
-        )
+        held, reach = (desks[0], desks[1] if want_weights else none), (begin, end, block)
+        given = points, factors, base_weight, basis.arrays, grads, held, wanted, sizes, reach
+        sparse_loops.backward_inputs(*given, at.lanes, basis.window)
 
     pool.share(task, (), n_in, work)
     return Gradients(grad_x, *found)
@@ -216,13 +206,6 @@ def _by_feature(
 def _backward_block(grad: Tensor) -> int:
     """Return how many rows of a gradient (batch, out) are taken together."""
     return max(64, min(1024, BACKWARD_BLOCK // max(1, grad.shape[1])))
-
-
-def bias_gradient(grad: Tensor) -> Tensor:  # (batch, out) -> (out,)
-    """Return the sum over rows."""
-    sums = grad.new_empty(grad.shape[1])
-    sparse_loops.column_sums(flat(grad), len(sums), flat(sums))
-    return sums
 
 
 class PackedLayout(NamedTuple):

@@ -36,9 +36,9 @@ class Emitter:
         self.context, self.builder = context, builder
         self.element = context.get_data_type(kind)
         self.size = kind.bitwidth // 8
+        self.alignment = ir.Constant(ir.IntType(32), self.size)
         self.full = BYTES // self.size
         self.widths: tuple[int, ...] = (self.full,)
-        self.tail = True  # whether there may be fewer numbers at the end than fill a vector
         self.mask: Value | None = None  # of the vector at the end, while its code is emitted
 
     def widen(self) -> None:
@@ -64,7 +64,7 @@ class Emitter:
         place = self._place(base, at, width)
         if self.mask is not None and width == self.full:
             kind = ir.VectorType(self.element, width)
-            arguments = [place, self._alignment(), self.mask, self.zero(width)]
+            arguments = [place, self.alignment, self.mask, self.zero(width)]
             return self._masked("load", kind, arguments, kind, place.type)
         value = self.builder.load(place)
         value.align = self.size
@@ -74,13 +74,10 @@ class Emitter:
         """Store `width` numbers from place `at` on; of a masked vector, those before its end."""
         place = self._place(base, at, width)
         if self.mask is not None and width == self.full:
-            arguments = [value, place, self._alignment(), self.mask]
+            arguments = [value, place, self.alignment, self.mask]
             self._masked("store", ir.VoidType(), arguments, value.type, place.type)
         else:
             self.builder.store(value, place).align = self.size
-
-    def _alignment(self) -> Value:
-        return ir.Constant(ir.IntType(32), self.size)
 
     def _masked(
         self, what: str, result: Any, arguments: list[Value], kind: Any, pointer: Any
@@ -142,12 +139,11 @@ class Emitter:
             builder.store(following, place)
             builder.branch(test)
             builder.position_at_end(end)
-        if self.tail:
-            left = builder.sub(count, builder.load(place))
-            with builder.if_then(builder.icmp_signed(">", left, ir.Constant(left.type, 0))):
-                self.mask = self.first(left)
-                body(builder.load(place), self.full)
-                self.mask = None
+        left = builder.sub(count, builder.load(place))
+        with builder.if_then(builder.icmp_signed(">", left, ir.Constant(left.type, 0))):
+            self.mask = self.first(left)
+            body(builder.load(place), self.full)
+            self.mask = None
 
     def first(self, count: Value) -> Value:
         """Return the mask of the first `count` numbers of a vector."""
