@@ -112,7 +112,7 @@ class SplineEnclosure:
         self.coef = weights.coefficients().detach().double()
         self.terms = [term.double() for term in edges.terms() if term.weight.any()]
         self.knots, self.degree = edges.grid.detach().double(), edges.spline_order
-        self.mode = edges.mode
+        self.mode = edges.extrapolation
         self.low = low.double().nan_to_num(-FARTHEST).clamp(-FARTHEST, FARTHEST)
         self.high = high.double().nan_to_num(FARTHEST).clamp(-FARTHEST, FARTHEST)
         self.dead = (self.coef == 0).all(-1)

@@ -128,7 +128,7 @@ class KANLinear(nn.Module):
         self.enable_standalone_scale_spline = enable_standalone_scale_spline
         self.base_name = base_name(base_activation)
         self.grid_eps = float(grid_eps)
-        self.extrapolation = extrapolation
+        self.extrapolation: spline.Extrapolation = "zero" if extrapolation == "zero" else "linear"
         self.statistics = None
         low, high = check_grid(grid_range)
         grid = spline.uniform_knots(in_features, low, high, grid_size, degree=spline_order)
@@ -232,7 +232,7 @@ class KANLinear(nn.Module):
             self.weights(),
             grid=self.grid,
             degree=self.spline_order,
-            extrapolation=self.mode,
+            extrapolation=self.extrapolation,
             base=self.base_name,
         )
 
@@ -304,7 +304,8 @@ class KANLinear(nn.Module):
         knots, old = spline.extend(cuts, degree), spline.breakpoints(self.grid, degree)
         if old.shape == cuts.shape:  # what lies beyond an unchanged grid stays too
             knots = torch.where((cuts == old).all(1, keepdim=True), self.grid, knots)
-        weight = spline.refit(self.spline_weight, self.grid, knots, degree, extrapolation=self.mode)
+        coef, mode = self.spline_weight, self.extrapolation
+        weight = spline.refit(coef, self.grid, knots, degree, extrapolation=mode)
         self.grid = knots.to(self.grid)
         self.grid_size = cuts.shape[1] - 1
         if weight.shape == self.spline_weight.shape:
@@ -385,24 +386,18 @@ class KANLinear(nn.Module):
             Differentiable in `x` and the weights.
         """
         check_columns("KANLinear.edge_values", x, self.in_features)
-        weights, base = self.weights(), BASES[self.base_name].value(x)
-        splines = spline.evaluate(
-            x, weights.coefficients(), self.grid, self.spline_order, extrapolation=self.mode
-        )
-        return splines + base.unsqueeze(1) * weights.base_weights()
+        weights, degree, mode = self.weights(), self.spline_order, self.extrapolation
+        coef, base = weights.coefficients(), BASES[self.base_name].value(x).unsqueeze(1)
+        splines = spline.evaluate(x, coef, self.grid, degree, extrapolation=mode)
+        return splines + base * weights.base_weights()
 
     def edge_derivatives(self, x: Tensor) -> Tensor:
         """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
         check_columns("KANLinear.edge_derivatives", x, self.in_features)
-        coef, degree, mode = self.coefficients(), self.spline_order, self.mode
+        coef, degree, mode = self.coefficients(), self.spline_order, self.extrapolation
         splines = spline.evaluate(x, coef, self.grid, degree, derivative=1, extrapolation=mode)
         base = BASES[self.base_name].derivative(x)
         return splines + base.unsqueeze(1) * self.base_weights()
-
-    @property
-    def mode(self) -> spline.Extrapolation:
-        """What the splines do outside the grid, as `kanlens.splines.spline` wants it."""
-        return "zero" if self.extrapolation == "zero" else "linear"
 
     def breakpoints(self) -> Tensor:
         """Return where pieces meet: the grid, with the knots beyond it when splines run out."""
@@ -541,8 +536,8 @@ class KANLinear(nn.Module):
         check_rows("KANLinear.weight_l1", where)
         weights, base, grid = self.weights(), BASES[self.base_name], self.grid
         coef, weight, line = weights.coefficients(), weights.base_weights(), base.line
-        basis = spline.basis(where, grid, self.spline_order, extrapolation=self.mode).mean(0)
-        mean = (coef * basis).sum(-1) + weight * base.value(where).mean(0)
+        basis = spline.basis(where, grid, self.spline_order, extrapolation=self.extrapolation)
+        mean = (coef * basis.mean(0)).sum(-1) + weight * base.value(where).mean(0)
         if line is not None:  # the splines can write it: it counts as theirs
             places = spline.greville(grid, self.spline_order)
             coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)

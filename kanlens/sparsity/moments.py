@@ -136,7 +136,7 @@ class Moments:
         Deviations are added up about the means of a sample of the rows, and what the sample was
         off by is subtracted at the end.
         """
-        cells = Cells.of(layer.grid, layer.spline_order, layer.mode)
+        cells = Cells.of(layer.grid, layer.spline_order, layer.extrapolation)
         size = max(1, CHUNK // layer.in_features)
         about = _sampled(layer, cells, x.detach()[:: -(-len(x) // size)].double())
         chunks = [part.mT.contiguous() for part in x.double().split(size)]
@@ -145,7 +145,7 @@ class Moments:
         counts, sums, products = totals.split([1, len(about), len(totals) - len(about) - 1])
         away = sums / counts.detach().clamp_min(1)
         shift = torch.stack(pair_products(list(sums), list(away)))
-        runs_out = layer.outside(x) if layer.mode == "zero" else torch.zeros_like(x).bool()
+        runs_out = layer.outside(x) if layer.extrapolation == "zero" else torch.zeros_like(x).bool()
         return cls(
             cells=cells,
             share=counts[0] / len(x),

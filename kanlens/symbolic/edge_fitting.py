@@ -281,7 +281,7 @@ def sample_edges(layer: KANLinear, inputs: Tensor) -> LayerEdges:
 
 def _spline_space(layer: KANLinear, x: Tensor) -> Tensor:
     """Return what the edges of each input can be at x (sample, in), apart from a constant."""
-    columns = [spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode)]
+    columns = [spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)]
     if layer.base_name != "zero":
         columns.append(layer.base_activation(x)[..., None])
     if isinstance(layer, SeriesLinear):

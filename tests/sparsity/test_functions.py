@@ -107,17 +107,14 @@ def test_norms_are_their_definitions(options, count, scale, centered):
 def test_living_functions_are_the_basis(options, count):
     layer = rich(**options)
     x = rows(count, layer.in_features, scale=2.0)
-    cells = Cells.of(layer.grid, layer.spline_order, layer.mode)
+    cells = Cells.of(layer.grid, layer.spline_order, layer.extrapolation)
     cell, values = cells.evaluate(x.mT)
     dense = torch.zeros(layer.in_features, count, cells.count + cells.degree).double()
     for r, value in enumerate(values):
         dense.scatter_(2, (cell + r).unsqueeze(-1), value.unsqueeze(-1))
     end = dense.shape[2] - cells.padding
-    assert_close(
-        dense[..., cells.padding : end],
-        spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode).movedim(0, 1),
-        **EXACT,
-    )
+    expected = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)
+    assert_close(dense[..., cells.padding : end], expected.movedim(0, 1), **EXACT)
 
 
 @pytest.mark.parametrize("centered", [True, False])
@@ -189,7 +186,7 @@ def test_clusters_are_seen_in_whatever_order_rows_come(order, monkeypatch):
     parts = moments.Moments.over(layer, x)
     exact = torch.cat(
         [
-            spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode),
+            spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation),
             layer.base_activation(x).unsqueeze(-1),
         ],
         -1,

@@ -30,7 +30,7 @@ def weights_of(layer: KANLinear) -> Tensor:  # (out, in, basis + 1)
 def gram(layer: KANLinear, x: Tensor, centered: bool) -> Tensor:  # (in, basis + 1, basis + 1)
     values = torch.cat(
         [
-            spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode),
+            spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation),
             layer.base_activation(x).unsqueeze(-1),
         ],
         -1,
@@ -46,7 +46,7 @@ def test_the_matrix_of_the_moments_is_the_covariance_of_the_basis(extrapolation)
     assert_close(found, gram(layer, x, centered=True), rtol=1e-12, atol=1e-13)
     values = torch.cat(
         [
-            spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode),
+            spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation),
             layer.base_activation(x).unsqueeze(-1),
         ],
         -1,
@@ -146,7 +146,7 @@ def test_steps_of_proximal_descent_find_the_group_lasso():
         residual = (layer(x)[:, 0] - y).detach()
         basis = torch.cat(
             [
-                spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode),
+                spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation),
                 layer.base_activation(x).unsqueeze(-1),
             ],
             -1,

@@ -81,7 +81,7 @@ def test_zeros_obey_the_conditions_of_the_group_lasso(
     layer, rows = net.layers[0], net.scale_inputs(x)
     basis = torch.cat(
         [
-            spline.basis(rows, layer.grid, layer.spline_order, extrapolation=layer.mode),
+            spline.basis(rows, layer.grid, layer.spline_order, extrapolation=layer.extrapolation),
             layer.base_activation(rows).unsqueeze(-1),
         ],
         -1,

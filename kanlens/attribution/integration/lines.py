@@ -112,7 +112,7 @@ def _terms(layer: KANLinear, x: Tensor) -> Tensor:  # (point, out, in)
     """Return the sizes of what the edges of a layer are summed from."""
     found = layer.edge_values(x).abs()
     if isinstance(layer, KANLinear):
-        values = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.mode)
+        values = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)
         parts = torch.einsum("bik,oik->boi", values.abs(), layer.coefficients().abs())
         for g, a, b, weight in layer.terms()[1:]:
             parts = parts + g.value(a * x + b).abs()[:, None] * weight.abs()

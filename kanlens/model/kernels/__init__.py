@@ -176,12 +176,12 @@ def local_basis_of(layer: KANLinear, x: Tensor, weights: Weights) -> LocalBasis 
     known = _bases.get(layer)
     if (
         known is None
-        or (known.extrapolation, known.degree) != (layer.mode, layer.spline_order)
+        or (known.extrapolation, known.degree) != (layer.extrapolation, layer.spline_order)
         or known.knots.dtype != layer.grid.dtype
         or not torch.equal(known.knots, layer.grid)
     ):
         from kanlens.model.kernels.local_basis import local_basis
 
-        known = local_basis(layer.grid, layer.spline_order, extrapolation=layer.mode)
+        known = local_basis(layer.grid, layer.spline_order, extrapolation=layer.extrapolation)
         _bases[layer] = known
     return known

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from kanlens.model.kernels import pool
 from kanlens.model.kernels.compiling import flat, get, in_order, put
 from kanlens.threads import one_thread
 
-Function: TypeAlias = Callable[[Tensor], tuple[Tensor, ...]]
 SLICE = 32_640  # numbers, just below those from which torch shares out work
 WORK = 0.4  # nanoseconds of one number of a base function and its slope
 FAR = 800.0  # beyond it the exponential is zero or infinite
@@ -34,28 +32,30 @@ TERMS = tuple(1 / math.factorial(p) for p in range(14))
 
 def values(base: str, x: Tensor) -> Tensor:
     """Return the base function of x."""
-    return _computed(base, lambda part: (BASES[base].value(part),), write_silu, x, count=1)[0]
+    if base != "silu":
+        return _in_slices(lambda part: (BASES[base].value(part),), x, count=1)[0]
+    given = x.detach().contiguous()
+    result = torch.empty_like(given)
+    arrays = flat(given), flat(result)
+    pool.share(write_silu, arrays, x.numel(), WORK * x.numel(), chunks=1)
+    return result
 
 
 def pair(base: str, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the base function of x and its derivative."""
-    value, slope = _computed(base, BASES[base].pair, write_silu_pair, x, count=2)
+    if base != "silu":
+        value, slope = _in_slices(BASES[base].pair, x, count=2)
+        return value, slope
+    given = x.detach().contiguous()
+    value, slope = torch.empty_like(given), torch.empty_like(given)
+    arrays = flat(given), flat(value), flat(slope)
+    pool.share(write_silu_pair, arrays, x.numel(), WORK * x.numel(), chunks=1)
     return value, slope
 
 
-def _computed(
-    base: str, function: Function, for_silu: Callable[..., None], x: Tensor, *, count: int
+def _in_slices(
+    function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, *, count: int
 ) -> tuple[Tensor, ...]:
-    """Return all results of a function of every number, of silu by a kernel."""
-    if base != "silu":
-        return _in_slices(function, x, count=count)
-    given = x.detach().contiguous()
-    results = tuple(torch.empty_like(given) for _ in range(count))
-    pool.share(for_silu, (flat(given), *map(flat, results)), x.numel(), WORK * x.numel(), chunks=1)
-    return results
-
-
-def _in_slices(function: Function, x: Tensor, *, count: int) -> tuple[Tensor, ...]:
     """Return all results of a function of every number.
 
     torch would use threads of its own on large tensors, which wait by spinning and hold up those of
