@@ -133,7 +133,7 @@ def pykan(problem: Problem) -> GlobalScores:
     for index in reversed(range(len(model.layers))):
         layer, nodes = model.layers[index], model.nodes[index]
         factor = score[nodes.owner] * leading[index]  # (out,)
-        spread = edge_moments(layer, inputs[index]).std.to(score) * nonzero_edges(layer)
+        spread = edge_moments(layer, inputs[index])[1].to(score) * nonzero_edges(layer)
         whole = sums[index].std(0, correction=0)
         share = torch.where(whole > 0, factor / torch.where(whole > 0, whole, 1.0), 0.0)
         score = share @ spread
@@ -166,7 +166,7 @@ def edge_std(problem: Problem) -> GlobalScores:
     .. [1] Z. Liu et al., KAN 2.0: Kolmogorov-Arnold Networks Meet Science, 2024, section 4.1.
     """
     layer, x = problem.model.layers[0], problem.model.scale_inputs(problem.x)
-    return GlobalScores(values=(edge_moments(layer, x).std.to(x) * _leading_on(problem)).sum(0))
+    return GlobalScores(values=(edge_moments(layer, x)[1].to(x) * _leading_on(problem)).sum(0))
 
 
 def _leading_on(problem: Problem) -> Tensor:

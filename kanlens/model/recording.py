@@ -13,9 +13,10 @@ from kanlens.checks import check_rows, message
 from kanlens.errors import ShapeError
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.layers import KANLinear
+from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
-from kanlens.model.statistics import EdgeMoments, LayerStatistics, summarize
+from kanlens.model.statistics import LayerStatistics, summarize
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,20 +150,10 @@ def trace(model: Model, x: Rows) -> Trace:
 
 
 @torch.no_grad()
-def edge_moments(layer: KANLinear, x: Tensor) -> EdgeMoments:
-    """Return mean and standard deviation of every edge of a layer over x (batch, in).
-
-    Rows are taken in chunks, so that memory does not grow with the batch.
-    """
-    size = max(1, CHUNK // (layer.in_features * layer.out_features))
-    mean = torch.zeros(layer.out_features, layer.in_features, dtype=torch.float64)
-    square = torch.zeros_like(mean)
-    first = layer.edge_values(x[:1]).double().cpu()[0]  # subtracted, against cancellation
-    for part in x.split(size):
-        values = layer.edge_values(part).double().cpu() - first
-        mean += values.sum(0) / len(x)
-        square += values.square().sum(0) / len(x)
-    return EdgeMoments(mean=mean + first, std=(square - mean.square()).clamp_min(0).sqrt())
+def edge_moments(layer: KANLinear, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of every edge (out, in) of a layer over x (batch, in)."""
+    mean, std = means_and_norms(layer, x)
+    return mean.cpu(), std.cpu()
 
 
 def traced(call: str, model: KAN, x: Rows | Trace | None) -> Trace | None:
@@ -200,7 +191,7 @@ def layer_statistics(model: KAN, record: Trace | None = None) -> list[LayerStati
             found.append(layer.statistics)
             continue
         values = layer.even_points(POINTS) if record is None else record.inputs[index]
-        found.append(summarize(values, edge_moments(layer, values)))
+        found.append(summarize(values, *edge_moments(layer, values)))
     return found
 
 
@@ -208,6 +199,6 @@ def store_statistics(model: KAN, x: Tensor, *, background: int = 100) -> None:
     """Store the statistics of every layer over x (batch, in), and some rows, in the model."""
     record = trace(model, x)
     for layer, values in zip(model.layers, record.inputs, strict=True):
-        layer.statistics = summarize(values, edge_moments(layer, values))
+        layer.statistics = summarize(values, *edge_moments(layer, values))
     picks = torch.linspace(0, len(x) - 1, min(background, len(x))).round().long()
     model.background = record.x[picks].detach().cpu()

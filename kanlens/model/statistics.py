@@ -47,22 +47,14 @@ class LayerStatistics:
         )
 
 
-def summarize(x: Tensor, edges: EdgeMoments) -> LayerStatistics:
-    """Summarise one layer from its inputs (batch, in) and the moments of its edges."""
+def summarize(x: Tensor, mean: Tensor, std: Tensor) -> LayerStatistics:
+    """Summarise one layer from its inputs (batch, in) and the moments (out, in) of its edges."""
     levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
     return LayerStatistics(
         quantiles=quantiles(x.detach().cpu(), levels).mT.contiguous(),
-        edge_mean=edges.mean.detach().cpu(),
-        edge_std=edges.std.detach().cpu(),
+        edge_mean=mean.detach().cpu(),
+        edge_std=std.detach().cpu(),
     )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EdgeMoments:
-    """Mean and standard deviation of edge functions over data, each of shape (out, in)."""
-
-    mean: Tensor
-    std: Tensor
 
 
 def deviations(y: Tensor) -> Tensor:  # (batch, out) -> (out,)

@@ -82,7 +82,7 @@ def renew_statistics(model: KAN, rows: Tensor) -> None:
     )
     values = Propagation(model, rows).values
     for layer, x in zip(deeper, values[1:-1], strict=True):
-        layer.statistics = summarize(x, edge_moments(layer, x))
+        layer.statistics = summarize(x, *edge_moments(layer, x))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -34,10 +34,10 @@ def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
     model = analysis.subject.model
     records: list[dict[str, Any]] = []
     for index, layer in enumerate(model.layers):
-        moments = edge_moments(layer, analysis.trace.inputs[index])
+        mean, std = edge_moments(layer, analysis.trace.inputs[index])
         functions = getattr(layer, "functions", None)
         alive = (layer.mask != 0).cpu()
-        std = torch.where(alive, moments.std, torch.zeros_like(moments.std))
+        std = torch.where(alive, std, torch.zeros_like(std))
         largest = float(std.max()) or 1.0
         order = std.flatten().argsort(descending=True, stable=True).tolist()
         edges = [divmod(place, std.shape[1]) for place in order]
@@ -53,7 +53,7 @@ def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
                     "source": model.node_name(index, in_),
                     "destination": model.subnode_name(index, out),
                     "std": float(std[out, in_]),
-                    "mean": float(moments.mean[out, in_]),
+                    "mean": float(mean[out, in_]),
                     "relative": float(std[out, in_]) / largest,
                     "function": str(functions[out][in_]) if functions else "spline",
                     "trend": trend,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,14 +12,18 @@ from torch import Tensor
 from kanlens.checks import check_columns, check_rows, message
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import BASES
-from kanlens.model.edge_sum import summed
 from kanlens.model.layers import EdgeLayer, KANLinear
-from kanlens.sparsity.moments import Bands, Moments, added_by_cell, pair_products, rooted
+from kanlens.model.moments import (
+    Bands,
+    added_by_cell,
+    is_spline_layer,
+    mean_over_rows,
+    means_and_norms,
+    pair_products,
+)
 from kanlens.splines import spline
 from kanlens.splines.cells import Cells
 
-CHUNK = 2**20  # edge values held at once
-SMALL = 2**16  # edge values up to which computing them is faster than the moments of the basis
 NODES = 12  # of Gauss-Legendre on a piece no wider than WIDEST
 WIDEST = 1.0  # every base is analytic within pi / 2 of the real line, or farther
 FAR = 60.0  # beyond it the second derivative of every base is below 1e-20
@@ -63,7 +66,7 @@ def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
     own = getattr(layer, "activation_l1", None)
     if own is not None:
         return cast("Tensor", own(x))
-    return _mean(layer, x, torch.abs).to(x.dtype)
+    return mean_over_rows(layer, x, torch.abs).to(x.dtype)
 
 
 def activation_l2(layer: EdgeLayer, x: Tensor, centered: bool = True) -> Tensor:  # (out, in)
@@ -102,40 +105,6 @@ def activation_l2(layer: EdgeLayer, x: Tensor, centered: bool = True) -> Tensor:
     """
     _check_rows("activation_l2", layer, x)
     return means_and_norms(layer, x, centered)[1].to(x.dtype)
-
-
-def means_and_norms(layer: EdgeLayer, x: Tensor, centered: bool) -> tuple[Tensor, Tensor]:
-    """Return mean and L2 norm of every edge in float64; the mean has no full gradient."""
-    count = len(x) * layer.in_features * layer.out_features
-    if count <= SMALL:
-        values = layer.edge_values(x).double()
-        first = values[:1].detach()  # so that an edge without variation has none by rounding
-        mean = (values - first).mean(0)
-        away = values - first - mean.detach() if centered else values  # its sum: no gradient
-        return first[0] + mean, rooted(away.square().mean(0))
-    if is_spline_layer(layer):
-        mean, variance = Moments.over(layer, x).edges(layer)
-        return mean, rooted(variance if centered else variance + mean.square())
-    with torch.no_grad():
-        first = layer.edge_values(x[:1]).double()
-        mean = first[0] + _mean(layer, x, lambda values: values - first)
-    start = mean if centered else torch.zeros_like(mean)
-    return mean, rooted(_mean(layer, x, lambda values: (values - start).square()))
-
-
-def is_spline_layer(layer: EdgeLayer) -> TypeGuard[KANLinear]:
-    """Tell whether every edge of a layer is a spline and a base function, and nothing else."""
-    return getattr(type(layer), "edge_values", None) is KANLinear.edge_values
-
-
-def _mean(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the mean over the rows of a function of every edge's value, added up in float64."""
-
-    def total(part: Tensor) -> Tensor:
-        return function(layer.edge_values(part).double()).sum(0)
-
-    parts = x.split(max(1, CHUNK // (layer.in_features * layer.out_features)))
-    return summed(parts, total, again=torch.is_grad_enabled() and len(parts) > 1) / len(x)
 
 
 def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)

@@ -15,12 +15,11 @@ from torch import Tensor
 from kanlens.checks import check_columns, check_positive, check_rows, message
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model.layers import EdgeLayer, KANLinear, entropy
+from kanlens.model.moments import is_spline_layer, means_and_norms
 from kanlens.sparsity.norms import (
     activation_l1,
     activation_l2,
     curvature,
-    is_spline_layer,
-    means_and_norms,
     raw_l1,
     weight_l1,
 )

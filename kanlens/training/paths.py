@@ -28,10 +28,10 @@ from kanlens.errors import InvalidValueError, KanlensError
 from kanlens.interruption import Interruption
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import nonzero_edges
+from kanlens.model.moments import is_spline_layer
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.progress import progress_bar
-from kanlens.sparsity.norms import is_spline_layer
 from kanlens.threads import threads_for
 from kanlens.training.objective import Objective, constant_loss, metric_name, row_losses
 from kanlens.training.options import Options

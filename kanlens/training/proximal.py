@@ -32,9 +32,8 @@ from kanlens.checks import message
 from kanlens.errors import MethodError
 from kanlens.model.analysis import nonzero_edges
 from kanlens.model.layers import KANLinear
+from kanlens.model.moments import Moments, is_spline_layer, rooted
 from kanlens.sparsity import activation_l2
-from kanlens.sparsity.moments import Moments, rooted
-from kanlens.sparsity.norms import is_spline_layer
 from kanlens.sparsity.penalties import shrink
 from kanlens.training.objective import Objective, task_loss
 

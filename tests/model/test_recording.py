@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.errors import DataError, KanlensError, ShapeError
-from kanlens.model import recording
+from kanlens.model import moments
+from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import edge_moments, store_statistics, trace
 
@@ -182,17 +183,21 @@ def test_frame_has_a_row_per_layer_input():
     assert row["outside"] == pytest.approx(record.outside[1][2].item())
 
 
-@pytest.mark.parametrize("chunk", [1, 50, 10**9])
-def test_edge_moments_are_those_of_all_rows_at_once(chunk, monkeypatch):
-    monkeypatch.setattr(recording, "CHUNK", chunk)
+@pytest.mark.parametrize("kind", ["spline", "functions"])
+@pytest.mark.parametrize(("small", "chunk"), [(2**16, 1), (1, 1), (1, 50), (1, 10**9)])
+def test_edge_moments_are_those_of_all_rows_at_once(small, chunk, kind, monkeypatch):
+    monkeypatch.setattr(moments, "SMALL", small)
+    monkeypatch.setattr(moments, "VALUES", chunk)
     model, x = problem()
     layer = model.layers[0]
+    if kind == "functions":
+        layer = FunctionLinear.from_layer(layer)
     with torch.no_grad():
         layer.spline_weight[0, 0] += 1e6  # a large constant must not drown the deviation
     values = layer.edge_values(x).detach()
-    moments = edge_moments(layer, x)
-    assert_close(moments.mean, values.mean(0), rtol=1e-12, atol=1e-9)
-    assert_close(moments.std, values.std(0, correction=0), rtol=1e-5, atol=1e-9)
+    mean, std = edge_moments(layer, x)
+    assert_close(mean, values.mean(0), rtol=1e-12, atol=1e-9)
+    assert_close(std, values.std(0, correction=0), rtol=1e-5, atol=1e-9)
 
 
 def test_remember_stores_statistics_and_a_background():

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model.statistics import LEVELS, EdgeMoments, LayerStatistics, deviations, summarize
+from kanlens.model.statistics import LEVELS, LayerStatistics, deviations, summarize
 
 
-def moments(n_out: int, n_in: int) -> EdgeMoments:
+def moments(n_out: int, n_in: int) -> tuple[torch.Tensor, torch.Tensor]:
     values = torch.arange(float(n_out * n_in), requires_grad=True).reshape(n_out, n_in)
-    return EdgeMoments(mean=values, std=values + 1)
+    return values, values + 1
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 33, 1000])
 def test_quantiles_are_numpys(rows):
     x = torch.randn(rows, 3, generator=torch.Generator().manual_seed(rows), dtype=torch.float64)
-    found = summarize(x, moments(2, 3))
+    found = summarize(x, *moments(2, 3))
     expected = np.quantile(x.numpy(), np.linspace(0, 1, LEVELS), axis=0).T
     assert found.quantiles.shape == (3, 33)
     assert_close(found.quantiles, torch.from_numpy(expected.copy()), rtol=1e-12, atol=1e-12)
@@ -29,7 +29,7 @@ def test_quantiles_are_numpys(rows):
 
 def test_statistics_are_detached_and_keep_the_dtype():
     x = torch.rand(5, 3, requires_grad=True)
-    found = summarize(x, moments(2, 3))
+    found = summarize(x, *moments(2, 3))
     assert found.quantiles.dtype == torch.float32
     for tensor in (found.quantiles, found.edge_mean, found.edge_std):
         assert not tensor.requires_grad
@@ -37,7 +37,7 @@ def test_statistics_are_detached_and_keep_the_dtype():
 
 
 def test_select_cuts_both_axes():
-    found = summarize(torch.rand(9, 3), moments(4, 3))
+    found = summarize(torch.rand(9, 3), *moments(4, 3))
     small = found.select(torch.tensor([3, 0]), torch.tensor([2]))
     assert_close(small.quantiles, found.quantiles[2:])
     assert_close(small.edge_mean, torch.tensor([[11.0], [2.0]]))
@@ -45,7 +45,7 @@ def test_select_cuts_both_axes():
 
 
 def test_statistics_are_frozen():
-    found = summarize(torch.rand(9, 3), moments(4, 3))
+    found = summarize(torch.rand(9, 3), *moments(4, 3))
     assert isinstance(found, LayerStatistics)
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.edge_mean = found.edge_std

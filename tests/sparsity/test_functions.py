@@ -15,9 +15,9 @@ from torch.testing import assert_close
 
 from kanlens import sparsity
 from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.model import moments
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
-from kanlens.sparsity import moments, norms
 from kanlens.splines import spline
 from kanlens.splines.cells import Cells
 
@@ -67,7 +67,7 @@ def l2(layer: KANLinear, x: Tensor, centered: bool = True) -> Tensor:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to the L2 norm: small layers take the first, large ones the second."""
     if request.param == "moments":
-        monkeypatch.setattr(norms, "SMALL", 0)
+        monkeypatch.setattr(moments, "SMALL", 0)
     return request.param
 
 
@@ -137,7 +137,7 @@ def test_chunks_change_nothing(make, centered, way, monkeypatch):
         return [norms.detach(), *found]
 
     expected = slopes(whole)
-    monkeypatch.setattr(norms, "CHUNK", 12)
+    monkeypatch.setattr(moments, "VALUES", 12)
     monkeypatch.setattr(moments, "CHUNK", 12)
     for found, right in zip(slopes(parts), expected, strict=True):
         assert_close(found, right, **EXACT)

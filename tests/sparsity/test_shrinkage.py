@@ -18,7 +18,7 @@ from kanlens import sparsity
 from kanlens.errors import InvalidValueError, MethodError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.layers import KANLinear
-from kanlens.sparsity.moments import Moments
+from kanlens.model.moments import Moments
 from kanlens.splines import spline
 from tests.sparsity.test_functions import rich, rows, seeded
 

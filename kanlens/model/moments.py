@@ -10,8 +10,9 @@ float64, and edge means are subtracted first, so that no digits cancel.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,12 @@ from torch.autograd.function import once_differentiable
 
 from kanlens.functions.catalog import BASES
 from kanlens.model.edge_sum import summed
-from kanlens.model.layers import KANLinear
+from kanlens.model.layers import EdgeLayer, KANLinear
 from kanlens.splines.cells import Cells
 
 CHUNK = 2**15  # values of one basis function held at once
+VALUES = 2**20  # of edges, or of their bases, held at once
+SMALL = 2**16  # edge values up to which computing them is faster than the moments of the basis
 NOISE = 16 * torch.finfo(torch.float64).eps  # of a form, relative to the sum of its squares
 
 
@@ -217,3 +220,38 @@ def _totals(layer: KANLinear, cells: Cells, x: Tensor, about: Tensor) -> Tensor:
     cell, values = _living(layer, cells, x)
     away = [value - mean.gather(1, cell) for value, mean in zip(values, about, strict=True)]
     return added_by_cell([torch.ones_like(x), *away, *pair_products(away)], cell, cells)
+
+
+def means_and_norms(layer: EdgeLayer, x: Tensor, centered: bool = True) -> tuple[Tensor, Tensor]:
+    """Return mean and L2 norm of every edge in float64; the mean has no full gradient."""
+    count = len(x) * layer.in_features * layer.out_features
+    if count <= SMALL:
+        values = layer.edge_values(x).double()
+        first = values[:1].detach()  # so that an edge without variation has none by rounding
+        mean = (values - first).mean(0)
+        away = values - first - mean.detach() if centered else values  # its sum: no gradient
+        return first[0] + mean, rooted(away.square().mean(0))
+    if is_spline_layer(layer):
+        mean, variance = Moments.over(layer, x).edges(layer)
+        return mean, rooted(variance if centered else variance + mean.square())
+    with torch.no_grad():
+        first = layer.edge_values(x[:1]).double()
+        mean = first[0] + mean_over_rows(layer, x, lambda values: values - first)
+    start = mean if centered else torch.zeros_like(mean)
+    return mean, rooted(mean_over_rows(layer, x, lambda values: (values - start).square()))
+
+
+def is_spline_layer(layer: EdgeLayer) -> TypeGuard[KANLinear]:
+    """Tell whether every edge of a layer is a spline and a base function, and nothing else."""
+    return getattr(type(layer), "edge_values", None) is KANLinear.edge_values
+
+
+def mean_over_rows(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the mean over the rows of a function of every edge's value, added up in float64."""
+
+    def total(part: Tensor) -> Tensor:
+        return function(layer.edge_values(part).double()).sum(0)
+
+    size = layer.in_features * max(layer.out_features, layer.degrees_of_freedom)
+    parts = x.split(max(1, VALUES // size))
+    return summed(parts, total, again=torch.is_grad_enabled() and len(parts) > 1) / len(x)
