@@ -267,7 +267,7 @@ class KANLinear(nn.Module):
         flat = x.reshape(-1, self.in_features)
         old = spline.breakpoints(self.grid, self.spline_order)
         cuts = spline.adapted_breakpoints(flat, old, eps=self.grid_eps, margin=margin)
-        return self._move(cuts, flat)
+        return 0.0 if torch.equal(cuts, old) else self._move(cuts, flat)
 
     @torch.no_grad()
     def refine(self, grid_size: int) -> float:

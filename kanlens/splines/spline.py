@@ -258,8 +258,8 @@ def adapted_breakpoints(
 
 
 def _adapted_column(x: Tensor, old: Tensor, eps: float, margin: float) -> Tensor:
-    values, cuts = x[torch.isfinite(x)].double().cpu(), old.double().cpu()
-    distinct = values.unique()
+    values, cuts = x[torch.isfinite(x)].sort().values.double().cpu(), old.double().cpu()
+    distinct = values.unique_consecutive()
     grid_size = len(cuts) - 1
     if not len(distinct):
         return cuts

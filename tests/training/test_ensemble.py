@@ -8,14 +8,15 @@ import torch
 
 import kanlens
 from kanlens.errors import InterruptedWarning, InvalidValueError
+from kanlens.model.layers import KANLinear
 from kanlens.training import ensemble
-from kanlens.training.ensemble import EnsembleRun, grid_intervals
+from kanlens.training.ensemble import EnsembleRun, add_penalties, grid_intervals
 from kanlens.training.loop import fit_by_default
 
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
-    monkeypatch.setattr(ensemble, "UPDATES", (120, 1000, 200))
+    monkeypatch.setattr(ensemble, "UPDATES", (120, 120, 1000, 200))
 
 
 def built(hidden, grid_size, outputs=1, **options):
@@ -51,6 +52,23 @@ def test_the_network_is_the_mean_of_its_members():
     assert len(model.background) == 90
 
 
+def test_gradients_of_penalties_are_those_of_their_definition():
+    run = run_on(*table(product), built([], 6))
+    layer = KANLinear(3, 4, grid_size=6).double()
+    with torch.no_grad():
+        layer.mask[1, 2] = layer.mask[3, 0] = 0.0
+    for _ in range(2):  # they are added up
+        add_penalties(layer, run.bend.double() * 0.3, 0.7)
+    found = [parameter.grad for parameter in layer.parameters()]
+    coef, base = layer.coefficients(), layer.base_weights()
+    norms = (coef.square().mean(-1) + base.square() + 1e-8).sqrt()
+    total = 0.3 * coef.diff(n=2).square().sum() + 0.7 * norms.sum()
+    parameters = [layer.base_weight, layer.spline_weight, layer.spline_scaler]
+    expected = torch.autograd.grad(2 * total, parameters)
+    assert layer.bias.grad is None
+    torch.testing.assert_close(found[:3], list(expected), rtol=1e-12, atol=1e-14)
+
+
 def test_members_do_not_see_their_folds():
     x, y = table(product)
     run = run_on(x, y, built([12], 5))
@@ -78,7 +96,7 @@ def test_every_row_is_judged_by_a_member_that_has_not_seen_it():
 
 
 def test_no_hidden_layer_where_none_pays(monkeypatch):
-    monkeypatch.setattr(ensemble, "UPDATES", (400, 1000, 400))
+    monkeypatch.setattr(ensemble, "UPDATES", (400, 400, 1000, 400))
     x, y = table(lambda x: x[:, :1] ** 2 + x[:, 1:])
     generator = torch.Generator().manual_seed(0)
     found = fit_by_default(built, (x, y), progress=False, generator=generator)
