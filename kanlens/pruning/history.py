@@ -14,8 +14,8 @@ from torch import Tensor
 
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
+from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN
-from kanlens.model.recording import edge_moments
 from kanlens.model.statistics import summarize
 from kanlens.outputs import to_plain
 from kanlens.pruning.propagation import Edge, Propagation, scale_edges
@@ -82,7 +82,7 @@ def renew_statistics(model: KAN, rows: Tensor) -> None:
     )
     values = Propagation(model, rows).values
     for layer, x in zip(deeper, values[1:-1], strict=True):
-        layer.statistics = summarize(x, *edge_moments(layer, x))
+        layer.statistics = summarize(x, *means_and_norms(layer, x))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
