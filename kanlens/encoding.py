@@ -56,6 +56,29 @@ def prepare_data(model: KAN, data: Table | tuple[Any, Any]) -> tuple[Tensor, Ten
     return x, y
 
 
+def needed_widths(data: Any) -> tuple[int, int]:
+    """Return how many features and outputs a network for such data has; two classes have one.
+
+    Examples
+    --------
+    >>> needed_widths((np.zeros((3, 2)), ["low", "high", "high"]))
+    (2, 1)
+    """
+    if isinstance(data, Table):
+        return len(data.schema.features), len(data.schema.outputs)
+    model = KAN([1, 1])
+    if not (isinstance(data, (tuple, list)) and len(data) == 2):
+        _prepared(model, data, trained=False)  # refuses them
+    x, y = data
+    shape = tuple(np.shape(read_table(x).x if hasattr(x, "columns") else x))
+    if len(shape) != 2:
+        raise ShapeError(message("fit", "x of shape (batch, in)", str(shape), "Reshape it"))
+    if not _holds_labels(model, y.detach().cpu().numpy() if isinstance(y, Tensor) else y):
+        return shape[1], np.shape(y)[1] if len(np.shape(y)) == 2 else 1
+    count = len(set(np.asarray(y).ravel().tolist()))
+    return shape[1], count if count > 2 else 1
+
+
 def _warn_of_constants(model: KAN, y: Tensor) -> None:
     """Warn of targets that do not vary by more than rounding."""
     for name, varies in zip(model.output_names, (deviations(y) > 0).tolist(), strict=True):

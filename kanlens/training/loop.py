@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kanlens.checks import check_generator
-from kanlens.encoding import prepare_data
+from kanlens.checks import check_generator, message
+from kanlens.encoding import needed_widths, prepare_data
+from kanlens.errors import InvalidValueError
 from kanlens.interruption import Interruption
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
@@ -31,7 +32,7 @@ GAIN, LEAST = 0.01, 5e-4  # of the held-out loss, that a hidden layer must save:
 
 
 def fit(
-    model: Model,
+    model: Model | None,
     data: Table | tuple[Any, Any],
     *,
     optimizer: str = "lbfgs",
@@ -68,9 +69,11 @@ def fit(
 
     Parameters
     ----------
-    model : KAN or fitted estimator
+    model : KAN, fitted estimator or None
         Trained in place. Names, units, kinds and task of the data become the model's; a model
-        whose features have names finds its columns by these.
+        whose features have names finds its columns by these. With None the rows choose: the network
+        that predicts held-out ones best, of those that `kanlens.KANRegressor` tries, is made and
+        trained, and the options below, but for the last six, stay as they are.
     data : Table or tuple (x, y)
         x of shape (batch, in); y of shape (batch,) or (batch, out). Class labels (text, truth
         values, or for models with several outputs one whole number per row) make the task a
@@ -162,6 +165,17 @@ def fit(
         scale=scale,
     )
     check_generator("fit", generator)
+    if model is None:
+        return fit_by_default(
+            _builder(data, options, generator),
+            data,
+            sample_weight=sample_weight,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            progress=progress,
+            generator=generator,
+        )
     saved = checked_checkpoint("fit", checkpoint, checkpoint_every, resume=resume)
     model = check_model("fit", model)
     with unchanged_on_failure(model):
@@ -172,6 +186,21 @@ def fit(
         else:
             run.restore(saved.begun)
     return carry_out(run, started, saved, Interruption(), progress)
+
+
+def _builder(
+    data: Any, options: Options, generator: torch.Generator | None
+) -> Callable[[list[int], int], KAN]:
+    """Return what makes a network for data, of hidden nodes and intervals; refuse options."""
+    usual = vars(Options())
+    for name, value in vars(options).items():
+        if value != usual[name]:
+            expected, advice = "a model for the options", "Pass a KAN, or leave the options out"
+            raise InvalidValueError(message("fit", expected, f"None and {name}={value!r}", advice))
+    features, outputs = needed_widths(data)
+    return lambda hidden, grid_size: KAN(
+        [features, *hidden, outputs], grid_size=grid_size, generator=generator
+    ).double()
 
 
 def carry_out(
@@ -196,6 +225,7 @@ def fit_by_default(
     *,
     sample_weight: Any = None,
     checkpoint: str | Path | None = None,
+    checkpoint_every: float = EVERY,
     resume: bool = False,
     progress: bool | None = None,
     generator: torch.Generator | None = None,
@@ -209,7 +239,7 @@ def fit_by_default(
     """
     started, stop = time.perf_counter(), Interruption()
     check_generator("fit", generator)
-    saved = checked_checkpoint("fit", checkpoint, resume=resume)
+    saved = checked_checkpoint("fit", checkpoint, checkpoint_every, resume=resume)
     rows = len(data[0]) if isinstance(data, tuple) else data.rows
     intervals = grid_intervals(rows)
     model = build([], intervals)

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -211,3 +212,25 @@ def test_weights_enter_the_loss_of_a_single_network():
     kanlens.fit(model, (x, y), steps=0, validation=0.0)
     errors = ((model(x) - y) / model.output_scale).detach().square()[repeated]
     assert loss == pytest.approx(float(errors.mean()))
+
+
+def test_without_a_model_the_rows_choose_one():
+    x, y = table(product)
+    found = kanlens.fit(None, (x, y), progress=False, generator=torch.Generator().manual_seed(0))
+    assert found.model.widths[0] == 2
+    assert found.metric > 0.5
+    frame = pd.DataFrame({"size": x[:, 0], "kind": ["a", "b", "c"] * 30})
+    labels = [("low", "middle", "high")[k % 3] for k in range(90)]
+    found = kanlens.fit(None, (frame, labels), progress=False)
+    assert found.model.feature_names == ("size", "kind=a", "kind=b", "kind=c")
+    assert found.model.class_labels == ("high", "low", "middle")
+    rows = kanlens.read_table(frame.assign(y=labels), target="y")
+    assert kanlens.fit(None, rows, progress=False).model.widths[-1] == 3
+    assert kanlens.fit(None, (x, y > y.mean()), progress=False).model.task == "classification"
+    for data, options, match in (
+        ((x, y), {"steps": 5}, "a model for the options, got None and steps=5"),
+        ((x[:, 0], y), {}, r"x of shape \(batch, in\), got \(90,\)"),
+        (x, {}, r"a Table or a pair \(x, y\)"),
+    ):
+        with pytest.raises(kanlens.errors.KanlensError, match=match):
+            kanlens.fit(None, data, progress=False, **options)
