@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import runpy
 import time
 from pathlib import Path
@@ -32,6 +33,11 @@ def faults(script: str, notebook: dict) -> list[str]:
         found.append("an output holds an error")
     if any(out.get("name") == "stderr" for cell in code for out in cell["outputs"]):
         found.append("a warning was printed")
+    for cell in code:
+        source = "".join(cell["source"])
+        drawn = re.search(r"\bplot\.(?!save|to_svg)|\bplt\.(?:subplots|figure)", source)
+        if drawn and not any("image/png" in out.get("data", {}) for out in cell["outputs"]):
+            found.append("a picture is not shown")
     return found
 
 
@@ -97,3 +103,8 @@ def test_a_stale_notebook_is_noticed():
     assert faults(script, {"cells": [broken]}) != []
     warned = {**cell, "outputs": [{"output_type": "stream", "name": "stderr"}]}
     assert faults(script, {"cells": [warned]}) != []
+    script = "# %%\nkanlens.plot.network(model)\n"
+    cell = {**cell, "source": ["kanlens.plot.network(model)"]}
+    assert faults(script, {"cells": [cell]}) == ["a picture is not shown"]
+    shown = {**cell, "outputs": [{"output_type": "display_data", "data": {"image/png": ""}}]}
+    assert faults(script, {"cells": [shown]}) == []

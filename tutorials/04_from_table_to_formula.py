@@ -41,7 +41,6 @@ SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
 HERE = Path(globals().get("__file__", "04_from_table_to_formula.py")).resolve().parent
 pd.set_option("display.max_columns", 20, "display.width", 200)
 pd.set_option("display.max_colwidth", 90)
-plt.switch_backend(plt.get_backend())  # so that a figure is shown as one
 plt.rcParams["figure.dpi"] = 110
 
 

@@ -34,7 +34,6 @@ import kanlens
 SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
 pd.set_option("display.max_columns", 20, "display.width", 200)
 pd.set_option("display.max_colwidth", 90)
-plt.switch_backend(plt.get_backend())  # so that a figure is shown as one
 plt.rcParams["figure.dpi"] = 110
 
 draw = np.random.default_rng(0)

@@ -35,7 +35,6 @@ import kanlens
 warnings.filterwarnings("ignore", message="IProgress")  # of a progress bar that captum imports
 SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
 pd.set_option("display.max_columns", 20, "display.width", 200)
-plt.switch_backend(plt.get_backend())  # so that a figure is shown as one
 plt.rcParams["figure.dpi"] = 110
 
 here = Path(__file__).parent if "__file__" in globals() else Path.cwd()

@@ -10,9 +10,10 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -107,7 +108,21 @@ SETTINGS: dict[str, Any] = {
 
 
 Draw = TypeVar("Draw", bound=Callable[..., Axes])
-context = partial(mpl.rc_context, SETTINGS)  # afterwards the settings of the caller are back
+
+
+@contextmanager
+def context() -> Iterator[None]:
+    """Draw in our style; afterwards the settings of the caller are back.
+
+    A notebook switches `interactive` on where the first figure is made, which is for good.
+    """
+    interactive = mpl.is_interactive()
+    try:
+        with mpl.rc_context(SETTINGS):
+            yield
+            interactive = mpl.is_interactive()
+    finally:
+        mpl.interactive(interactive)
 
 
 def picture(call: str) -> Callable[[Draw], Draw]:

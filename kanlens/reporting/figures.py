@@ -231,7 +231,7 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
     model = analysis.subject.model
     for edge in [one for one in content["edges"] if one["layer"] == 0][:most]:
         out, in_ = edge["out"], edge["in"]
-        words = edge["trend"].capitalize()
+        words = f"A higher {edge['source']} {edge['trend']}".replace(" it", " the output", 1)
         if edge["function"] != "spline":
             words = f"{words}; function {edge['function']}"
         if edge["outside"] > 0:

@@ -15,9 +15,13 @@ from torch import Tensor
 
 from kanlens.model.recording import edge_moments
 from kanlens.reporting.analysis import Analysis
+from kanlens.reporting.subject import spread
+from kanlens.splines.spline import quantiles
 
 MOST = 200  # edges of a layer that are listed, the strongest first
-SURE = 0.99  # share of the rows on which a slope must have one sign
+SURE = 0.99  # share of the rows on which an effect must have one sign
+TREND_ROWS = 1000  # that the signs of effects are taken on
+TREND_LEVELS = 33  # values of an input that its steps lead between, all where it has no more
 LISTED = 100  # pairs, the strongest
 DIGITS = 4
 LONGEST = 90  # nodes of an expression that is still set as mathematics
@@ -64,28 +68,55 @@ def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _trends(analysis: Analysis, index: int, edges: list[tuple[int, int]]) -> list[str]:
-    """Say of each edge whether it rises or falls on the rows; all of them at once."""
+    """Say of each edge what a higher input does to the output through it, on the rows."""
     record = analysis.trace
-    layer, x = record.layers[index], record.inputs[index]
-    size = max(1, 2**22 // (layer.in_features * layer.out_features))
+    picks = spread(len(record.x), TREND_ROWS)
+    layer, x = record.layers[index], record.inputs[index][picks]
+    gains = _gains(analysis, index, record.pre_activations[index][picks])
+    lower, higher = torch.stack([_neighbors(column) for column in x.unbind(1)], 2)
     counts = torch.zeros(2, layer.out_features, layer.in_features)
-    for part in x[:: max(1, len(x) // 1000)].split(size):
-        slopes: Tensor = layer.edge_derivatives(part)  # (batch, out, in)
-        counts += torch.stack([(slopes > 0).sum(0), (slopes < 0).sum(0)]).cpu()
+    size = max(1, 2**22 // (layer.in_features * layer.out_features))
+    for rows in torch.arange(len(x)).split(size):
+        steps: Tensor = layer.edge_values(higher[rows]) - layer.edge_values(lower[rows])
+        effects = steps * gains[rows, :, None]  # (batch, out, in)
+        counts += torch.stack([(effects > 0).sum(0), (effects < 0).sum(0)]).cpu()
     shares = counts / counts.sum(0).clamp_min(1)
     flat = counts.sum(0) == 0
     return [_trend(float(shares[0, out, in_]), bool(flat[out, in_])) for out, in_ in edges]
 
 
-def _trend(rising: float, flat: bool) -> str:
-    """Word the share of rows on which an edge rises."""
+def _neighbors(column: Tensor) -> Tensor:  # (batch,) -> (2, batch)
+    """Return the levels of an input below and above each value, its own at either end.
+
+    Levels are all its values when these are few, and their quantiles otherwise.
+    """
+    levels = column.unique()
+    if len(levels) > TREND_LEVELS:
+        shares = torch.linspace(0, 1, TREND_LEVELS, dtype=torch.float64)
+        levels = quantiles(levels, shares)
+    at = torch.searchsorted(levels, column.contiguous())
+    return torch.stack([levels[(at - 1).clamp(min=0)], levels[(at + 1).clamp(max=len(levels) - 1)]])
+
+
+def _gains(analysis: Analysis, index: int, sums: Tensor) -> Tensor:  # (batch, out)
+    """Return by how much the output grows with each sum of a layer, row by row."""
+    model, target = analysis.subject.model, analysis.subject.target
+    with torch.enable_grad():
+        sums = sums.detach().requires_grad_()
+        output = model.run(model.nodes[index](sums), start=index + 1)[:, target]
+        (found,) = torch.autograd.grad((output * model.output_scale[target]).sum(), sums)
+    return found
+
+
+def _trend(raising: float, flat: bool) -> str:
+    """Word the share of rows on which a higher input of an edge raises the output."""
     if flat:
-        return "flat"
-    if rising >= SURE:
-        return "rises"
-    if rising <= 1 - SURE:
-        return "falls"
-    return f"rises on {rising:.0%} of the rows, falls on the others"
+        return "has no effect"
+    if raising >= SURE:
+        return "raises it"
+    if raising <= 1 - SURE:
+        return "lowers it"
+    return f"raises it on {raising:.0%} of the rows, lowers it on the others"
 
 
 def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:

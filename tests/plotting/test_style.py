@@ -41,6 +41,19 @@ def test_context_gives_settings_back_even_after_an_error() -> None:
     assert dict(matplotlib.rcParams) == before
 
 
+def test_what_a_notebook_switches_on_stays_on() -> None:
+    """Its backend comes up inside the first picture, where it turns interactive drawing on."""
+    before = matplotlib.is_interactive()
+    try:
+        for wanted in (True, False):
+            matplotlib.interactive(not wanted)
+            with context():
+                matplotlib.interactive(wanted)
+            assert matplotlib.is_interactive() is wanted
+    finally:
+        matplotlib.interactive(before)
+
+
 def test_colors_of_series_differ_in_color_and_marker() -> None:
     assert len(set(STYLE.series)) == len(STYLE.series) == len(set(STYLE.markers))
 

@@ -10,7 +10,7 @@ import torch
 
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
-from kanlens.reporting.records import _trend, mathml, python_source
+from kanlens.reporting.records import _trend, describe_edges, mathml, python_source
 from kanlens.symbolic import symbolize
 from tests.reporting.conftest import HOSTILE, network, schema, seeded
 from tests.reporting.page import Page
@@ -126,10 +126,26 @@ def test_names_that_python_does_not_allow_are_explained() -> None:
     assert found == "\n".join([*lines, "    return math.sin(x1)"])
 
 
+def test_the_trend_of_two_values_is_between_them(analyzed: Any) -> None:
+    """Both slopes fall where the edge rises from one value to the other."""
+    layers = [FunctionLinear(2, 1, [["sin", "x"]]), FunctionLinear(1, 1, [["x"]])]
+    model = KAN.from_layers(layers, schema(["sex", "age"], ["y"])).double()
+    with torch.no_grad():
+        model.layers[0].affine[0, 0, 0] = 10.3
+        model.layers[1].affine[0, 0, 2] = -1.0
+    x = torch.stack([1 + torch.arange(40) % 2, torch.linspace(-1, 1, 40)], 1).double()
+    assert bool((model.layers[0].edge_derivatives(x)[:, 0, 0] < 0).all())
+    low, high = model(torch.tensor([[1.0, 0.0], [2.0, 0.0]]).double())[:, 0]
+    assert low > high  # through the second layer
+    edges = describe_edges(analyzed(model, x))
+    found = {edge["source"]: edge["trend"] for edge in edges}
+    assert found == {"sex": "lowers it", "age": "lowers it", "h1_1": "lowers it"}
+
+
 def test_the_trend_of_an_edge_in_words() -> None:
     assert (_trend(1.0, False), _trend(0.004, False), _trend(0.0, True)) == (
-        "rises",
-        "falls",
-        "flat",
+        "raises it",
+        "lowers it",
+        "has no effect",
     )
-    assert _trend(0.25, False) == "rises on 25% of the rows, falls on the others"
+    assert _trend(0.25, False) == "raises it on 25% of the rows, lowers it on the others"
