@@ -250,13 +250,12 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) 
         known[name] = one.to(model.dtype) if isinstance(one, Tensor) else one
     known["paths"] = parts.paths and tuple(flow.to(model.dtype) for flow in parts.paths)
     known["features"] = parts.features or model.feature_names
+    output_unit = model.schema.outputs[problem.target].unit
     return Attribution(
         **known,
         method=method,
         target=model.output_names[problem.target],
-        unit=(  # classifiers are explained on the scale of their logits
-            "logit" if model.task == "classification" else model.schema.outputs[problem.target].unit
-        ),
+        unit=output_unit if model.task == "regression" else "log-odds",
         groups=model.schema.groups if own else {},
         owners=tuple(tuple(n.owner.tolist()) for n in model.nodes) if parts.paths else None,
     )

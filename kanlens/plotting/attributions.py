@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_count, message
+from kanlens.data.cell_parsing import listed
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
+from kanlens.plotting.formats import number, signed
 from kanlens.plotting.interactions import Ranked, draw_flows, draw_interactions
 from kanlens.plotting.style import (
     ASIDE,
@@ -21,8 +24,10 @@ from kanlens.plotting.style import (
     numbers,
     picture,
     tidy,
-    with_minus,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CALL = "plot.attribution"
 KINDS = ("bar", "beeswarm", "interactions", "paths", "waterfall")
@@ -37,7 +42,7 @@ LONGEST = 32  # characters of a name
 
 @picture(CALL)
 def attribution(
-    result: Attribution | Importance,
+    result: Attribution | Importance | pd.DataFrame,
     *,
     kind: str = "bar",
     row: int | None = None,
@@ -49,8 +54,9 @@ def attribution(
 
     Parameters
     ----------
-    result : Attribution or Importance
-        As `kanlens.attribute` returns it.
+    result : Attribution, Importance or DataFrame
+        As `kanlens.attribute` or `kanlens.importance` returns it; of several outputs, the rows of
+        one.
     kind : {"bar", "beeswarm", "waterfall", "interactions", "paths"}
         ``"bar"``: mean ``|value|`` with its 95% interval over the samples. ``"beeswarm"``: the
         value in every sample, colored by the feature. ``"waterfall"``: how one sample's values lead
@@ -97,6 +103,8 @@ def attribution(
     """
     check_choice(CALL, "kind", kind, KINDS)
     check_count(CALL, "top", top)
+    if hasattr(result, "columns"):
+        result = _of_frame(result)
     if not isinstance(result, (Attribution, Importance)):
         expected, got = "an Attribution or an Importance", type(result).__name__
         raise DTypeError(message(CALL, expected, got, "Pass what attribute returned"))
@@ -118,6 +126,32 @@ def attribution(
         expected, got = "shares of a change to draw a waterfall", f"slopes ({result.method!r})"
         raise InvalidValueError(message(CALL, expected, got, "Use kind='bar' or 'beeswarm'"))
     return _waterfall(result, samples, _checked_row(result, row), top, ax)
+
+
+def _of_frame(frame: pd.DataFrame) -> Importance:
+    """Return what `kanlens.importance` says of one output."""
+    columns = ["output", "feature", "importance", "low", "high", "unit"]
+    if not set(columns) <= set(frame.columns):
+        got = f"a DataFrame with columns {listed(frame.columns)}"
+        advice = "Pass what importance returned"
+        raise DTypeError(message(CALL, f"columns {listed(columns)}", got, advice))
+    outputs = frame["output"].unique().tolist()
+    if len(outputs) != 1:
+        advice = f"Pass frame[frame['output'] == {outputs[0]!r}]" if outputs else "Pass some rows"
+        got = f"{len(outputs)} ({listed(outputs)})" if outputs else "none"
+        raise InvalidValueError(message(CALL, "the rows of one output", got, advice))
+    values, low, high = (torch.as_tensor(frame[name].to_numpy().copy()) for name in columns[2:5])
+    known = bool(torch.isfinite(low).all())
+    return Importance(
+        values=values,
+        low=low if known else None,
+        high=high if known else None,
+        meaning="importance",
+        method="",
+        features=tuple(frame["feature"]),
+        target=outputs[0],
+        unit=frame["unit"].iloc[0],
+    )
 
 
 def _checked_row(result: Attribution, row: int | None) -> int:
@@ -277,7 +311,7 @@ def _waterfall(
     names = list(rows.names)
     if samples is not None:
         names[: len(rows.order)] = [
-            f"{name} = {with_minus(f'{samples[row, i]:.4g}')}"
+            f"{name} = {number(float(samples[row, i]), 4)}"
             for name, i in zip(names, rows.order, strict=False)
         ]
     steps = list(rows.columns(values))
@@ -309,14 +343,14 @@ def _draw_steps(ax: Axes, steps: Array, start: float, end: float, *, gap: bool) 
     low, high = min([start, end, *ends, *begins]), max([start, end, *ends, *begins])
     room = 0.13 * (high - low or 1.0)
     for place, (step, left) in enumerate(zip(steps, np.maximum(begins, ends), strict=True)):
-        text = with_minus(f"{step:+.3g}")
+        text = signed(float(step))
         ax.text(left + 0.12 * room, place, text, va="center", ha="left", fontsize=STYLE.small)
     ax.set_xlim(low - 0.5 * room, high + 1.3 * room)
     style: Any = {"color": STYLE.ink, "linewidth": 0.7, "linestyle": (0, (2, 2)), "zorder": 1}
     ax.plot([start, start], [len(steps) - 0.1, len(steps) - 1.3], **style)
     ax.plot([end, end], [-0.65, -0.3], **style)
-    text = with_minus(f"output {end:.4g}")
+    text = f"output {number(end, 4)}"
     ax.text(end, -0.7, text, ha="center", va="bottom", fontsize=STYLE.small)
-    text = with_minus(f"reference {start:.4g}")
+    text = f"reference {number(start, 4)}"
     side = "left" if start < (low + high) / 2 else "right"
     ax.text(start, len(steps) - 0.15, f" {text} ", ha=side, va="bottom", fontsize=STYLE.small)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from kanlens.plotting.style import (
     ASIDE,
     STYLE,
     axes_for,
+    distinct,
     in_unit,
     literal,
     picture,
@@ -52,7 +54,7 @@ class _Key:
             tuple(number(float(numbers.loc[method, name])) for name in shown) for method in methods
         ]
         return cls(
-            methods=tuple(literal(method, most=LONGEST) for method in methods),
+            methods=tuple(distinct(methods, partial(literal, most=LONGEST))),
             headers=tuple(COLUMNS[name] for name in shown),
             cells=tuple(cells),
         )
@@ -143,7 +145,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
         raise DTypeError(message(CALL, expected, got, "Pass what compare returned"))
     order = np.argsort(-table.to_numpy().mean(1), kind="stable")[:top]
     key = _Key.of(list(table.columns), frame)
-    names = [literal(table.index[i], most=LONGEST) for i in order]
+    names = distinct((table.index[i] for i in order), partial(literal, most=LONGEST))
     if ax is None:
         ax = _new_axes(names, key, ROW * len(order))
     tidy(ax)

@@ -26,6 +26,7 @@ from kanlens.plotting.style import (
     numbers,
     picture,
     size_in_inches,
+    text_width,
     tidy,
 )
 
@@ -39,6 +40,8 @@ MOST_LINES = 5  # of a formula as mathematics; a longer one is written as text
 TEXT_LINES = 6
 SIZES = (11.0, 9.0, 7.5)  # points, of mathematics
 SPACE = 0.01  # inches between terms, for each point of size
+WIDE = 30.0  # of the largest loss over the smallest, from which their axis is logarithmic
+DOT = 0.13  # inches from a point to its name
 MANY = 1500  # points beyond which they become an image inside the vector picture
 SIDE = 0.85 * STYLE.column
 CELL = 0.42  # inches, of a confusion matrix
@@ -150,29 +153,48 @@ def _draw_front(ax: Axes, result: Any, name: str, index: int | None) -> None:
     ringed = [chosen] if chosen >= 0 else []
     ax.scatter(complexity[ringed], loss[ringed], zorder=4, label="_chosen", **ring)
     known = loss[np.isfinite(loss)]
-    if len(known) and known.min() > 0:
+    if len(known) and known.min() > 0 and known.max() > WIDE * known.min():
         ax.set_yscale("log")
         ax.set_ylim(known.min() / 4, known.max() * 8)
         ax.tick_params(which="minor", length=1.2, width=0.4, labelleft=False)
-    _name_points(ax, table, complexity, loss)
-    ax.margins(x=0.2)
+    elif len(known):
+        ax.set_ylim(0, 1.2 * known.max() or 1.0)
+    ax.set_xlim(0, 1.2 * complexity.max())
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    _name_points(ax, table, chosen)
     ax.set_xlabel("complexity (nodes of the expression)")
     ax.set_ylabel("loss (share of the variance)")
 
 
-def _name_points(ax: Axes, table: Any, complexity: Any, loss: Any) -> None:
-    """Write the stage beside each point; points in one place share a line."""
+def _name_points(ax: Axes, table: Any, chosen: int) -> None:
+    """Write the stage beside each point, the chosen one first, where there is room for it."""
     if "stage" not in table:
         return
-    named: dict[tuple[float, str], list[str]] = {}
-    for stage, at, value in zip(table["stage"], complexity, loss, strict=True):
-        named.setdefault((float(at), f"{value:.1e}"), []).append(literal(stage))
-    for (at, text), stages in named.items():
-        value = float(text)
-        if np.isfinite(value):
-            style: Any = {"fontsize": STYLE.small, "textcoords": "offset points", "ha": "center"}
-            ax.annotate(", ".join(stages), (at, value), xytext=(0, 8), va="bottom", **style)
+    figure: Any = ax.figure
+    points = numbers(table[["complexity", "loss"]])
+    at = ax.transData.transform(points) / figure.dpi  # in inches
+    order = sorted(range(len(points)), key=lambda place: (place != chosen, points[place, 1]))
+    edge, near = float(ax.bbox.x0) / figure.dpi, 0.4 * DOT
+    marks = [(x - near, x + near, y - near, y + near) for x, y in at]
+    taken: list[tuple[float, ...]] = []
+    for place in [place for place in order if np.isfinite(at[place, 1])]:
+        text, (x, y) = literal(table["stage"].iloc[place]), at[place]
+        width = text_width(text, STYLE.small)
+        for up in (1, -1, 0, 2, -2):
+            left = x - 0.5 * width if up else x + DOT
+            box = (left, left + width, y + up * DOT - 0.06, y + up * DOT + 0.06)
+            others = [*taken, *marks[:place], *marks[place + 1 :]]
+            if left >= edge and not any(_overlap(box, other) for other in others):
+                taken.append(box)
+                spot: Any = {"va": "center", "ha": "center" if up else "left", "size": STYLE.small}
+                offset = (0.0 if up else 72 * DOT, 72 * up * DOT)
+                ax.annotate(text, points[place], offset, textcoords="offset points", **spot)
+                break
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Tell whether two boxes (left, right, bottom, top) share a point."""
+    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]
 
 
 def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], float]:
@@ -186,7 +208,7 @@ def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], f
     from kanlens.symbolic.notation import formula_text, written
     from kanlens.symbolic.result import rounded
 
-    short = rounded(expression, DIGITS)
+    short = _renamed(rounded(expression, DIGITS))
     names = {symbol: _math_name(str(symbol)) for symbol in short.free_symbols}
     terms = short.as_ordered_terms() if short.is_Add else [short]
     parts = [str(sympy.latex(term, symbol_names=names)) for term in terms]
@@ -195,8 +217,21 @@ def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], f
     return packed or (_plain(f"{written(name)} = {formula_text(short)}", room), STYLE.text)
 
 
+def _renamed(expression: Any) -> Any:
+    """Call the splines that are left in a formula f1, f2, ... in their order."""
+    import sympy
+
+    splines = {node.func for node in expression.atoms(sympy.Function) if hasattr(node, "_imp_")}
+    for place, one in enumerate(sorted(splines, key=str), 1):
+        expression = expression.replace(one, sympy.Function(f"f{place}"))
+    return expression
+
+
 def _packed(pieces: list[str], room: float) -> tuple[list[str], float] | None:
-    """Join pieces into lines that fit, as large as possible; None when they are too many."""
+    """Join pieces into lines that fit, as large as possible; None when one is too long.
+
+    Beyond the last line they are only counted.
+    """
     widths = []
     for piece in pieces:
         width = _math_width(f"${piece}$")
@@ -204,16 +239,20 @@ def _packed(pieces: list[str], room: float) -> tuple[list[str], float] | None:
             return None
         widths.append(width / SIZES[0])
     for size in SIZES:
-        lines, filled = [pieces[0]], widths[0]
+        lines, filled, ends = [pieces[0]], widths[0], [1]
         for piece, width in zip(pieces[1:], widths[1:], strict=True):
             if (filled + width + SPACE) * size <= room:
                 lines[-1], filled = f"{lines[-1]} {piece}", filled + width + SPACE
+                ends[-1] += 1
             else:
                 lines.append(rf"\quad {piece}")
+                ends.append(ends[-1] + 1)
                 filled = width + SPACE
         if len(lines) <= MOST_LINES and max(widths) * size <= room:
             return [f"${line}$" for line in lines], size
-    return None
+    last = MOST_LINES - 1
+    rest = len(pieces) - ends[last - 1]
+    return [*(f"${line}$" for line in lines[:last]), f"    and {rest} more terms"], SIZES[-1]
 
 
 def _math_width(text: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,16 +17,17 @@ from matplotlib.path import Path
 from kanlens.attribution.result import Attribution
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
+from kanlens.plotting.formats import MINUS
 from kanlens.plotting.style import (
     ASIDE,
     STYLE,
     Array,
     axes_for,
+    distinct,
     in_unit,
     literal,
     numbers,
     size_in_inches,
-    with_minus,
 )
 
 SCALED = (-3, 4)  # powers of ten that matplotlib takes out of the numbers beside the color bar
@@ -57,7 +59,7 @@ class Ranked:
     def of(cls, sizes: Array, features: tuple[str, ...], kept: int, *, most: int) -> Ranked:
         """Order features by sizes (in,); beyond those `kept`, one name stands for the rest."""
         order, others = np.split(np.argsort(-sizes, kind="stable"), [kept])
-        names = [literal(features[i], most=most) for i in order]
+        names = distinct((features[i] for i in order), partial(literal, most=most))
         names += [f"{len(others)} other{'s' * (len(others) > 1)}"] * (len(others) > 0)
         return cls(order=order, others=others, names=names)
 
@@ -85,7 +87,7 @@ def draw_interactions(
     table = np.abs(values).mean(0) if row is None else values[row]
     order = np.argsort(-np.abs(table).sum(1), kind="stable")[:top]
     table = table[np.ix_(order, order)]
-    names = [literal(result.features[i], most=LONGEST) for i in order]
+    names = distinct((result.features[i] for i in order), partial(literal, most=LONGEST))
     side = CELL * len(names)
     ax = axes_for(ax, (side + ROOM + 0.9, side + ROOM))
     most = float(np.abs(table).max()) or 1.0
@@ -134,7 +136,7 @@ def _short(value: float, most: float) -> str:
     text = f"{value:.2g}"
     if "e" in text:
         text = f"{value:.{max(0, 2 - power)}f}"
-    return "0" if float(text) == 0 else with_minus(text)
+    return "0" if float(text) == 0 else text.replace("-", MINUS)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from kanlens.model.products import Grouping
-from kanlens.plotting.style import STYLE, Array, literal, text_width, with_unit
+from kanlens.plotting.style import STYLE, Array, distinct, literal, text_width, with_unit
 
 MAX_ROWS = 4
 PITCH = 0.30  # of the boxes in a new figure, smallest wanted
@@ -275,7 +275,7 @@ def place_labels(
     room for all. Names higher than `room` lose their unit, then their middle.
     """
     kept = _kept(x, strength)
-    at, texts = x[kept], [_shown(names[i], LONGEST) for i in kept]
+    at, texts = x[kept], _shown([names[i] for i in kept], LONGEST)
     widths = np.array([text_width(text, STYLE.text) for text in texts])
     angle = _angle(at, widths, width, side)
     most = LONGEST
@@ -287,7 +287,7 @@ def place_labels(
             break
         longest = max(len(text) for text in texts)
         most = max(8, min(most, longest) - max(1, round((1 - share) * longest)))
-        texts = [_shown(names[i], most) for i in kept]
+        texts = _shown([names[i] for i in kept], most)
         widths = np.array([text_width(text, STYLE.text) for text in texts])
     height = 0.24
     if angle:
@@ -303,9 +303,10 @@ def place_labels(
     )
 
 
-def _shown(name: tuple[str, str], most: int) -> str:
-    full = with_unit(*name)
-    return full if len(full) <= most else literal(name[0], most=most)
+def _shown(names: list[tuple[str, str]], most: int) -> list[str]:
+    full = [with_unit(*name) for name in names]
+    short = distinct((name for name, _ in names), partial(literal, most=most))
+    return [one if len(one) <= most else less for one, less in zip(full, short, strict=True)]
 
 
 def _angle(x: Array, widths: Array, width: float, side: int) -> float:

@@ -10,7 +10,7 @@ import hashlib
 import html
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -22,10 +22,12 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import FuncFormatter
 
 from kanlens.checks import message
 from kanlens.errors import DTypeError
 from kanlens.outputs import Pathlike, atomic_write, check_ending
+from kanlens.plotting.formats import tick
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -187,9 +189,19 @@ def in_unit(unit: str) -> str:
     return f" ({literal(unit)})" if unit else ""
 
 
-def with_minus(text: str) -> str:
-    """Return a number with a true minus sign."""
-    return text.replace("-", "\N{MINUS SIGN}")
+def distinct(names: Iterable[object], short: Callable[[object], str]) -> list[str]:
+    """Return names as `short` shortens them; where two become the same, from where they differ."""
+    known = [" ".join(str(name).split()) for name in names]
+    shown, most = [short(name) for name in known], min(map(len, known), default=0)
+    for text in set(shown):
+        same = [place for place, one in enumerate(shown) if one == text]
+        letters = zip(*(known[place] for place in same), strict=False)
+        start = next((k for k, those in enumerate(letters) if len(set(those)) > 1), most)
+        tails = [known[place][start:] for place in same]
+        if len(set(tails)) > 1:
+            for place, tail in zip(same, distinct(tails, short), strict=True):
+                shown[place] = f"…{tail}"
+    return shown
 
 
 def text_width(text: str, size: float) -> float:
@@ -223,6 +235,7 @@ def tidy(ax: Axes) -> None:
     ax.tick_params(labelsize=STYLE.small, width=0.6, length=2.5)
     for axis in (ax.xaxis, ax.yaxis):
         axis.label.set_fontsize(STYLE.text)
+        axis.set_major_formatter(FuncFormatter(tick))
 
 
 def save(picture: Any, path: Pathlike) -> None:

@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 from kanlens.attribution.runs import RANDOM
-from kanlens.reporting.formats import counted, fixed, listed, number, percent
+from kanlens.plotting.formats import counted, fixed, listed, number, percent
 
 FEW = 50  # rows
 DISAGREE = 0.5  # Spearman's correlation

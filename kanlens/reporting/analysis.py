@@ -271,8 +271,8 @@ def _formula(subject: Subject, request: Request) -> SymbolicResult | None:
 def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int, str], ...]:
     """Choose the rows (of those `among`) that are explained one by one, each once, and say why.
 
-    The most wrong ones where targets are known, a typical one (whose features lie closest to
-    their medians), and those with the highest and lowest output.
+    The most wrong ones where targets are known, the one whose features lie closest to
+    their medians, and those with the highest and lowest output.
     """
     rows = torch.arange(subject.rows) if among is None else among
     found: dict[int, str] = {}
@@ -287,7 +287,7 @@ def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int,
     typical = rows[scaled.square().sum(1)[rows].argsort(stable=True)].tolist()
     free = [row for row in typical[: len(found) + 1] if row not in found]
     if free:
-        found[free[0]] = "a typical row"
+        found[free[0]] = "near the medians of the features"
     for reason, place in (("highest", output.argmax()), ("lowest", output.argmin())):
         row = int(rows[place])
         found[row] = (

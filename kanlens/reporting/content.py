@@ -127,6 +127,7 @@ def _data(analysis: Analysis) -> dict[str, Any]:
     return {
         "source": subject.source,
         "rows": subject.rows,
+        "index": subject.index,
         "has_target": subject.y is not None,
         "target": schema.target,
         "features": features,
@@ -227,7 +228,7 @@ def _rows(analysis: Analysis) -> list[dict[str, Any]]:
         order = values.abs().argsort(descending=True, stable=True).tolist()
         records.append(
             {
-                "row": subject.numbers[row],
+                "row": subject.names[row],
                 "reason": reason,
                 **_truth(analysis, row),
                 "output": float(found.output[place]),

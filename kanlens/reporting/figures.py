@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from kanlens import plotting
 from kanlens.model.network import KAN
+from kanlens.plotting.formats import percent
 from kanlens.plotting.formulas import scatter_pair
 from kanlens.plotting.style import STYLE, context, in_unit, literal, tidy
 from kanlens.reporting.analysis import Analysis
@@ -235,7 +236,7 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
         if edge["function"] != "spline":
             words = f"{words}; function {edge['function']}"
         if edge["outside"] > 0:
-            words = f"{words}; {edge['outside']:.1%} of the rows outside the grid"
+            words = f"{words}; {percent(edge['outside'])} of the rows outside the grid"
         yield draw(
             partial(plotting.edge, model, 0, out, in_, data=analysis.trace),
             (2.3, 1.5),

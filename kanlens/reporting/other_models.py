@@ -17,8 +17,8 @@ from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
+from kanlens.plotting.formats import counted, listed
 from kanlens.reporting.analysis import Analysis, explain
-from kanlens.reporting.formats import counted, listed
 from kanlens.reporting.planning import SHAPLEY_SECONDS, shapley_seconds
 from kanlens.reporting.subject import Subject, measure_performance, read_subject
 

@@ -34,7 +34,8 @@ class Subject:
     y: Tensor | None  # targets: (rows, out) for regression, (rows,) class codes otherwise
     output: Tensor  # (rows, out): what the model says; logits for classification
     source: str  # name of the file, or "DataFrame", "arrays"
-    numbers: tuple[int, ...]  # what each row is called in the source
+    names: tuple[Any, ...]  # what each row is called in the source
+    index: str | None  # name of the column with these names; None where rows are counted from 0
     target: int  # index of the output that is explained
 
     @property
@@ -79,9 +80,9 @@ def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
     x = model.prepare(found, call="report")
     check_rows("report", x, least=2)
     index = explained_output(model, target, x, call="report")
-    numbers = list(range(len(x)))
-    if isinstance(data, Table) and data.frame.index.dtype.kind in "iu":
-        numbers = data.frame.index.tolist()
+    rows: Any = getattr(data, "frame", data[0] if isinstance(data, tuple) else data)
+    names: Any = rows.index if hasattr(rows, "iloc") else range(len(x))
+    counted = list(names) == list(range(len(x)))
     targets = None if y is None else prepare_target(model, y, len(x), call="report")
     with torch.no_grad():
         output = torch.cat([model(part) for part in x.split(PART)])
@@ -91,9 +92,14 @@ def read_subject(model: KAN, data: Any, target: int | str | None) -> Subject:
         y=targets,
         output=output,
         source=source,
-        numbers=tuple(int(number) for number in numbers),
+        names=tuple(map(_row_name, names)),
+        index=None if counted else str(names.name or ""),
         target=index,
     )
+
+
+def _row_name(label: Any) -> int | str:
+    return int(label) if isinstance(label, (int, np.integer)) else str(label)
 
 
 def _rows_of(model: KAN, data: Any) -> tuple[Any, Any, str]:

@@ -15,7 +15,7 @@ from kanlens.checks import check_count, check_generator, rewording
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
-from kanlens.reporting import formats
+from kanlens.plotting import formats
 from kanlens.reporting.alerts import gap_of
 from kanlens.reporting.analysis import Request, analyze, check_request
 from kanlens.reporting.content import build_content

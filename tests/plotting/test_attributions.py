@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+import kanlens
 from kanlens.attribution.comparison import Comparison
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
@@ -345,3 +347,44 @@ def test_a_single_row_leaves_room_for_the_key_of_colors() -> None:
     assert low < key.yaxis.label.get_window_extent().y0
     assert key.yaxis.label.get_window_extent().y1 < high
     pyplot.close(figure)
+
+
+def test_what_importance_returns_is_drawn() -> None:
+    rows = torch.rand(30, 2, generator=torch.Generator().manual_seed(0))
+    frame = kanlens.importance(kanlens.KAN([2, 3, 2]), rows, background=rows)
+    part = frame[frame["output"] == "y2"]
+    axes = attribution(part, ax=Figure().subplots())
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx(part["importance"].tolist())
+    assert axes.get_xlabel() == "importance for y2"
+    for wrong, kind, text in (
+        (frame, InvalidValueError, "the rows of one output, got 2"),
+        (frame[:0], InvalidValueError, "the rows of one output, got none"),
+        (frame[["feature"]], DTypeError, "columns 'output', 'feature'"),
+    ):
+        with pytest.raises(kind, match=text):
+            attribution(wrong)
+    with pytest.raises(InvalidValueError, match="sample by sample"):
+        attribution(part, kind="beeswarm")
+
+
+def test_large_numbers_are_written_out() -> None:
+    values = torch.tensor([[-54012.0, 1234567.0]])
+    result = Attribution(
+        values=values,
+        output=values.sum(1) + 130833,
+        reference=torch.tensor([130833.0]),
+        method="shapley",
+        features=("a", "b"),
+        target="y",
+        baseline="",
+        x=torch.tensor([[0.5, 12000.0]]),
+    )
+    axes = attribution(result, kind="waterfall", row=0, ax=Figure().subplots())
+    texts = [text.get_text().strip() for text in axes.texts]
+    minus = "\N{MINUS SIGN}"
+    assert f"{minus}54,012" in texts
+    assert "reference 130,833" in texts
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b = 12,000", "a = 0.5000"]
+    axes.figure.canvas.draw()
+    assert axes.xaxis.get_offset_text().get_text() == ""
+    assert "200,000" in [label.get_text() for label in axes.get_xticklabels()]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +15,7 @@ from kanlens.errors import DTypeError, OutputError
 from kanlens.plotting.style import (
     STYLE,
     context,
+    distinct,
     fitted,
     literal,
     save,
@@ -68,6 +70,17 @@ def test_literal_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
     figure = Figure()
     figure.text(0, 0, escaped)
     save(figure, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("most", [8, 12, 20])
+def test_shortened_names_stay_distinct(most: int) -> None:
+    start = "mean_temperature_of_the_warmest_month"
+    names = [f"{start}_{end}" for end in ("of_a_year_north", "of_a_year_south", "", "x", "x")]
+    shown = distinct(names, partial(literal, most=most))
+    assert len(set(shown)) == 4  # two are the same
+    assert shown[3] == shown[4]
+    assert max(map(len, shown)) <= most + 3
+    assert distinct(["a", "b"], partial(literal, most=most)) == ["a", "b"]
 
 
 def test_an_unescaped_name_would_be_mathematics() -> None:

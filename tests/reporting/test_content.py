@@ -126,7 +126,7 @@ def test_rows_add_up_and_include_the_worst(
     }
     assert reasons["the highest output"] == int(output.argmax())
     assert reasons["the lowest output"] == int(output.argmin())
-    assert "a typical row" in reasons
+    assert "near the medians of the features" in reasons
     for record in content["rows"]:
         total = sum(part["contribution"] for part in record["contributions"])
         assert record["reference"] + total == pytest.approx(record["output"], abs=1e-10)

@@ -39,7 +39,7 @@ def test_every_kind_of_data_gives_the_same_rows(tmp_path: Path) -> None:
         assert found.y is not None
         torch.testing.assert_close(found.y[:, 0], torch.tensor(y.to_numpy()))
         assert found.source == source
-        assert found.numbers == (0, 1, 2, 3)
+        assert found.names == (0, 1, 2, 3)
     assert read_subject(named(), (x, y), None).source == "DataFrame"
     assert read_subject(named(), read_table(path, target="y"), None).source == "t.csv"
     assert read_subject(named(), torch.tensor(x.to_numpy()), None).y is None
@@ -55,7 +55,13 @@ def test_a_table_is_read_by_name_when_the_model_kept_other_features() -> None:
 
 def test_row_numbers_are_those_of_the_source() -> None:
     table = read_table(FRAME, target="y").take([3, 1])
-    assert read_subject(named(), table, None).numbers == (3, 1)
+    found = read_subject(named(), table, None)
+    assert (found.names, found.index) == ((3, 1), "")
+    frame = FRAME.set_axis(pd.Index(["oslo", "lima", "rome", "bern"], name="city"))
+    for data in (frame, (frame[["a", "b"]], frame["y"])):
+        found = read_subject(named(), data, None)
+        assert (found.names, found.index) == (("oslo", "lima", "rome", "bern"), "city")
+    assert read_subject(named(), FRAME, None).index is None
 
 
 def test_class_codes_follow_the_model_and_not_the_table() -> None:

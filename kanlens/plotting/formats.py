@@ -36,6 +36,13 @@ def number(value: Any, digits: int = 3) -> str:
     return MINUS + text if value < 0 else text
 
 
+def tick(value: float, _: Any = None) -> str:
+    """Write the number beside a tick: all its digits, in full from 0.0001 to 10,000,000."""
+    if value and not 1e-4 <= abs(value) < 1e7:
+        return number(value)
+    return f"{value:,.10g}".replace("-", MINUS)
+
+
 def signed(value: Any) -> str:
     """Write a number with its sign."""
     text = number(value)
