@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import math
 import os
 import stat
@@ -23,6 +24,22 @@ from kanlens.errors import KanlensError, OutputError
 from kanlens.interruption import unfinished
 
 Pathlike = str | os.PathLike[str]
+LINE = 200  # characters of a repr
+
+
+class Shown:
+    """A result: its repr is one line, and a notebook shows what was found."""
+
+    def _line(self) -> str:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        words = " ".join(f"{type(self).__name__}: {self._line()}".split())
+        return words if len(words) <= LINE else f"{words[: LINE - 1]}…"
+
+    def _repr_html_(self) -> str:
+        page: str = importlib.import_module("kanlens.reporting.notebook").to_html(self)
+        return page
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from kanlens.checks import check_choice, check_generator, message, reworded
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.interruption import interrupts_pass
 from kanlens.model.acceptance import Model, check_model
-from kanlens.outputs import to_plain
+from kanlens.outputs import Shown, to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +46,8 @@ DEFAULT_METHODS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Comparison(Shown):
     """Several methods on the same samples.
 
     Attributes
@@ -78,6 +78,14 @@ class Comparison:
     agreement: pd.DataFrame
     scores: dict[str, dict[str, Score]]
     skipped: dict[str, str]
+
+    def _line(self) -> str:
+        names = ", ".join(self.importance.columns)
+        rows = len(next(iter(self.attributions.values())).values)
+        left = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return (
+            f"{self.importance.shape[1]} methods on {rows:,} rows of {self.target}{left}: {names}"
+        )
 
     @property
     def target(self) -> str:

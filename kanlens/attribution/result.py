@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kanlens.outputs import to_plain
+from kanlens.outputs import Shown, to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +24,8 @@ _SHOWN = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Attribution:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Attribution(Shown):
     """How much each input feature adds to one output, sample by sample.
 
     Attributes
@@ -88,6 +88,12 @@ class Attribution:
     owners: tuple[tuple[int, ...], ...] | None = None
     evaluations: float | None = None
     remark: str = ""
+
+    def _line(self) -> str:
+        strongest = self.values.abs().mean(0).argsort(descending=True).tolist()
+        names = ", ".join(self.features[i] for i in strongest[:5])
+        size = f"{len(self.values):,} rows, {self.values.shape[1]} features"
+        return f"{self.method} of {self.target}, {size}; strongest: {names}"
 
     @property
     def completeness_gap(self) -> Tensor:
@@ -187,8 +193,8 @@ class Attribution:
         )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Importance:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Importance(Shown):
     """How much each input feature matters to one output over all samples.
 
     Attributes
@@ -217,6 +223,11 @@ class Importance:
     features: tuple[str, ...]
     target: str
     unit: str = ""
+
+    def _line(self) -> str:
+        order = self.values.argsort(descending=True).tolist()
+        names = ", ".join(f"{self.features[i]} {float(self.values[i]):.3g}" for i in order[:5])
+        return f"{self.meaning} for {self.target} by {self.method}; strongest: {names}"
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per feature: feature, importance, low, high (NaN without interval)."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kanlens.certificates.additive_approximation import AdditiveFunction
 from kanlens.certificates.sampling import PointPair
-from kanlens.outputs import to_plain
+from kanlens.outputs import Shown, to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,8 +190,8 @@ class OutputCertificate:
         return "\n".join(lines + [f"  {self.remark}"] * bool(self.remark))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Certificate:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Certificate(Shown):
     """Proven statements about a model on a box of its features.
 
     Attributes
@@ -217,6 +217,11 @@ class Certificate:
         " than float64 evaluation can be off"
     )
     between: tuple[str, ...] = ()
+
+    def _line(self) -> str:
+        spans = [f"{o.target} in [{o.range.low:.4g}, {o.range.high:.4g}]" for o in self.outputs]
+        state = "decided" if all(one.decided for one in self.outputs) else "not all decided"
+        return f"proven for {len(self.features)} features: {', '.join(spans)}; {state}"
 
     def __getitem__(self, target: str | int) -> OutputCertificate:
         """Return what is proven of one output, by name or index."""

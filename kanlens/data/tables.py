@@ -31,6 +31,7 @@ from kanlens.data.columns import (
 from kanlens.data.schema import Feature, Schema, Task
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.files import line_number, read_frame
+from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +40,8 @@ Label: TypeAlias = str | float | datetime  # what a column can be called by
 IMPUTATIONS = ("mean", "median", "most_frequent")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Table:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Table(Shown):
     """Rows of numbers that a model can be trained on or asked about.
 
     Attributes
@@ -68,6 +69,12 @@ class Table:
     schema: Schema
     source: str = "DataFrame"
     frame: pd.DataFrame
+
+    def _line(self) -> str:
+        target, task = self.schema.target, self.schema.task
+        what = "no target" if self.y is None else f"target {target!r} ({task})"
+        count = len(self.schema.features)
+        return f"{self.rows:,} rows of {count} features from {self.source}, {what}"
 
     def __post_init__(self) -> None:
         shape = (len(self.frame), len(self.schema.features))

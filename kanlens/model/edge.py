@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kanlens.model.enclosures import Enclosure
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Edge(abc.ABC):
     """The function on one edge, of whatever kind.
 

@@ -17,14 +17,15 @@ from kanlens.functions.catalog import FUNCTIONS, find_function
 from kanlens.functions.elementary import Array, ElementaryFunction, repeated
 from kanlens.functions.sums import integrate
 from kanlens.model.edge import Edge
+from kanlens.outputs import Shown
 
 _EPS = float(np.finfo(np.float64).eps)
 _TOLERANCE = 64 * _EPS
 _SMALLEST = math.ulp(0.0)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FunctionEdge(Edge):
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class FunctionEdge(Shown, Edge):
     """The function on one symbolic edge, ``c * g(a * u + b) + d``.
 
     u is ``(x - input_shift) / input_scale``. Where g is not defined the value is NaN or
@@ -61,6 +62,10 @@ class FunctionEdge(Edge):
                 text = message("FunctionEdge", f"finite {name}", repr(value), "Check the layer")
                 raise InvalidValueError(text)
         check_positive("FunctionEdge", "input_scale", self.input_scale)
+
+    def _line(self) -> str:
+        numbers = ", ".join(f"{name} {getattr(self, name):.4g}" for name in "abcd")
+        return f"{self.name} c * {self.function}(a * u + b) + d, {numbers}"
 
     @property
     def g(self) -> ElementaryFunction:

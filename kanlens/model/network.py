@@ -25,6 +25,7 @@ from kanlens.model.config import KANConfig, NodesConfig, nodes_of
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.products import Nodes, check_nodes, read_widths
 from kanlens.model.statistics import LayerStatistics
+from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["KAN", "KANConfig"]
 
 
-class KAN(nn.Module):
+class KAN(Shown, nn.Module):
     """A Kolmogorov-Arnold network: every edge is a learned function, every node a sum or product.
 
     Takes x in the units of the data, holds it between `input_low` and `input_high`, scales it by
@@ -230,9 +231,12 @@ grid_range, enable_standalone_scale_spline
         """
         return (self.layers[0].in_features, *(nodes.grouping.form for nodes in self.nodes))
 
-    def extra_repr(self) -> str:
-        """Describe the network by the widths that `KAN` can be called with."""
-        return repr(list(self.shape))
+    def _line(self) -> str:
+        total = sum(layer.mask.numel() for layer in self.layers)
+        count = sum(one.numel() for one in self.parameters())
+        names = f"{', '.join(self.feature_names)} -> {', '.join(self.output_names)}"
+        edges = f"{self.edges_alive:,} of {total:,} edges"
+        return f"{list(self.shape)}, {edges}, {count:,} parameters, {self.task}: {names}"
 
     @property
     def feature_names(self) -> tuple[str, ...]:

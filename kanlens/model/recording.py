@@ -17,6 +17,7 @@ from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
 from kanlens.model.statistics import LayerStatistics, summarize
+from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +28,8 @@ CHUNK = 2**22  # edge values held at once
 POINTS = 65  # over a grid or a range
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Trace:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Trace(Shown):
     """A snapshot of one run of a model; it does not change when the model does.
 
     Attributes
@@ -60,6 +61,11 @@ class Trace:
     layers: tuple[KANLinear, ...]
     nodes: tuple[Nodes, ...]
     feature_names: tuple[str, ...]
+
+    def _line(self) -> str:
+        widths = [*(x.shape[1] for x in self.inputs), self.output.shape[1]]
+        outside = f"{self.outside_share:.2%} of inputs outside grids"
+        return f"{len(self.x):,} rows through {widths}, {outside}"
 
     def edge_values(self, layer: int) -> Tensor:
         """Return the value of every edge of a layer, shape (batch, out, in)."""

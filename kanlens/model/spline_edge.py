@@ -17,11 +17,12 @@ from kanlens.functions.catalog import BASES
 from kanlens.functions.elementary import Array, ElementaryFunction
 from kanlens.functions.sums import FunctionSum
 from kanlens.model.edge import Edge, check_finite
+from kanlens.outputs import Shown
 from kanlens.splines.pieces import Pieces, check_spline, spline_pieces
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EdgeFunction(Edge):
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class EdgeFunction(Shown, Edge):
     """The function on one edge: a B-spline plus a base activation, and a series of functions.
 
     Beyond the grid base and series go on as they are. The spline goes straight on from each end of
@@ -57,13 +58,13 @@ class EdgeFunction(Edge):
     array([ 0.5,  1. , -1. ])
     """
 
-    knots: Array = field(repr=False)
-    coefficients: Array = field(repr=False)
+    knots: Array
+    coefficients: Array
     degree: int
     base_weight: float = 0.0
     base: str = "silu"
     extrapolation: str = "linear"
-    series: FunctionSum = field(default_factory=FunctionSum, repr=False)
+    series: FunctionSum = field(default_factory=FunctionSum)
 
     def __post_init__(self) -> None:
         for name in ("knots", "coefficients"):
@@ -78,6 +79,14 @@ class EdgeFunction(Edge):
         for name in ("base_weight", "input_shift"):
             check_finite("EdgeFunction", name, getattr(self, name))
         check_spline("EdgeFunction", self.knots, self.coefficients, self.degree)
+
+    def _line(self) -> str:
+        low, high = self.domain
+        pieces = len(self.knots) - 2 * self.degree - 1
+        spline = f"spline of degree {self.degree}, {pieces} pieces on [{low:.4g}, {high:.4g}]"
+        count = len(self.series.weights)
+        beside = f", {count} functions beside it" if count else ""
+        return f"{self.name} {spline} + {self.base_weight:.4g} * {self.base}{beside}"
 
     @property
     def domain(self) -> tuple[float, float]:

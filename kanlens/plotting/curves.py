@@ -37,9 +37,9 @@ from kanlens.plotting.style import (
 )
 
 if TYPE_CHECKING:
+    from kanlens.model.edge import Edge
     from kanlens.model.network import Rows
     from kanlens.model.recording import Trace
-    from kanlens.model.spline_edge import EdgeFunction
 
 STRIP = 0.13  # share of the height that the density of the data takes
 SHADE = "#efefef"
@@ -54,7 +54,7 @@ SHOWN = 30  # panels
 
 @picture("plot.edge")
 def edge(
-    source: Model | EdgeFunction,
+    source: Model | Edge,
     layer: int | None = None,
     out: int | str | None = None,
     in_: int | str | None = None,
@@ -71,7 +71,7 @@ def edge(
 
     Parameters
     ----------
-    source : KAN, fitted estimator or EdgeFunction
+    source : KAN, fitted estimator, EdgeFunction or FunctionEdge
         Left as it is.
     layer : int, optional
         Layer of the edge, counted from 0; only with a model, and needed there.

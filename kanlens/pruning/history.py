@@ -17,7 +17,7 @@ from kanlens.errors import InvalidValueError
 from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN
 from kanlens.model.statistics import summarize
-from kanlens.outputs import to_plain
+from kanlens.outputs import Shown, to_plain
 from kanlens.pruning.propagation import Edge, Propagation, scale_edges
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def renew_statistics(model: KAN, rows: Tensor) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class PruneResult:
+class PruneResult(Shown):
     """A smaller model, and what was taken away; its repr is a line that says what that cost.
 
     Attributes
@@ -210,10 +210,9 @@ class PruneResult:
         kept = [name for name in names if name not in ("model", "loss_allowed", "journal")]
         return json.dumps(to_plain({name: getattr(self, name) for name in kept}))
 
-    def __repr__(self) -> str:
+    def _line(self) -> str:
         lost = f", without {', '.join(self.dropped_features)}" if self.dropped_features else ""
         return (
-            f"PruneResult(edges {self.edges_before} to {self.edges_after}, loss against "
-            f"{self.loss_against} "
-            f"{self.loss_before:.4g} to {self.loss_after:.4g}, by {self.score}{lost})"
+            f"edges {self.edges_before} to {self.edges_after}, loss against {self.loss_against} "
+            f"{self.loss_before:.4g} to {self.loss_after:.4g}, by {self.score}{lost}"
         )

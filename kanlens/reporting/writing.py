@@ -14,7 +14,7 @@ import torch
 from kanlens.checks import check_count, check_generator, rewording
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model
-from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
+from kanlens.outputs import Shown, atomic_write, check_ending, check_writable, to_plain
 from kanlens.plotting import formats
 from kanlens.reporting.alerts import gap_of
 from kanlens.reporting.analysis import Request, analyze, check_request
@@ -37,8 +37,8 @@ SUFFIXES = (".html", ".htm")
 FOLDER = Path(__file__).parent
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Report:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Report(Shown):
     """A report that was written.
 
     Attributes
@@ -55,6 +55,10 @@ class Report:
     path: Path
     json_path: Path
     content: dict[str, Any]
+
+    def _line(self) -> str:
+        target, rows = self.content["meta"]["target"], self.content["data"]["rows"]
+        return f"{self.path}, {target} over {rows:,} rows, {len(self.content['alerts'])} alerts"
 
     def to_json(self) -> str:
         """Return the content as JSON, as the twin holds it."""

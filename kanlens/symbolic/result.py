@@ -18,6 +18,7 @@ from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import default_schema
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model.network import find_output
+from kanlens.outputs import Shown
 from kanlens.symbolic.composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic.front import RULES, choose, front_and_beyond, scores
 from kanlens.symbolic.notation import (
@@ -44,10 +45,10 @@ _WRITTEN = 20_000  # parts of a formula that tables show
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class SymbolicResult:
+class SymbolicResult(Shown):
     """Formulas, one per output, with all that is known of their worth.
 
-    Its repr lists the formulas and marks the picked one with ``>>>>``.
+    Printed, it lists the formulas and marks the picked one with ``>>>>``.
 
     Attributes
     ----------
@@ -319,7 +320,13 @@ class SymbolicResult:
         }
         return json.dumps(_plain(data), sort_keys=True)
 
-    def __repr__(self) -> str:
+    def _line(self) -> str:
+        places = range(len(self.output_names))
+        equations = [self.get_best(place)["equation"] for place in places]
+        pairs = zip(self.output_names, equations, strict=True)
+        return "; ".join(f"{name} = {equation}" for name, equation in pairs)
+
+    def __str__(self) -> str:
         lines = [f"{type(self).__name__}, model_selection={self.model_selection!r}"]
         lines += filter(None, [legend(self.feature_names)])
         found = enumerate(self.output_names)

@@ -14,15 +14,15 @@ from torch import Tensor
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
-from kanlens.outputs import to_plain
+from kanlens.outputs import Shown, to_plain
 from kanlens.sparsity import weight_l1
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FitResult:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class FitResult(Shown):
     """A trained model and how it came about.
 
     Attributes
@@ -59,6 +59,13 @@ class FitResult:
     metric: float
     held_out: Tensor
     seconds: float
+
+    def _line(self) -> str:
+        rows = (
+            f"{len(self.held_out):,} held-out rows" if len(self.held_out) else "the training rows"
+        )
+        steps = f"step {self.best_step} of {len(self.history)}"
+        return f"{self.metric_name} {self.metric:.4g} on {rows}, {steps}; {self.stopped_because}"
 
     def to_frame(self) -> pd.DataFrame:
         """Return the history, one row per step."""
@@ -120,8 +127,8 @@ class PathStep:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SparsityPath:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SparsityPath(Shown):
     """Models of increasing sparsity, each trained from the one before it.
 
     Attributes
@@ -155,6 +162,12 @@ class SparsityPath:
     held_out: Tensor
     stopped_because: str
     seconds: float
+
+    def _line(self) -> str:
+        best = self.steps[self.best]
+        found = f"{best.edges_above} edges, {self.metric_name} {best.metric:.4g}"
+        count, state = len(self.steps), self.stopped_because
+        return f"{count} strengths; best {best.strength:.3g} with {found}; {state}"
 
     @property
     def strengths(self) -> tuple[float, ...]:

@@ -34,7 +34,7 @@ def test_classes_are_ranked_on_their_logits(network, draw):
         model.schema, task="classification", class_labels=("no", "yes")
     )
     frame = importance(model, x, background=x)
-    assert set(frame["unit"]) == {"logit"}
+    assert set(frame["unit"]) == {"log-odds"}
 
 
 def test_one_hot_columns_count_together(network, draw):

@@ -283,7 +283,7 @@ def test_a_foreign_classifier_knows_its_classes(tmp_path, monkeypatch, capsys, l
     name = f"kind={labels[-1]}"
     words = ["attribute", "m.safetensors", "d.csv", "--max-rows", "3", "-o", "a.csv"]
     facts, _ = run(capsys, *words, "--output-name", name)
-    assert facts["target"] == f"{name} (logit)"
+    assert facts["target"] == f"{name} (log-odds)"
     if (labels, outputs) == ("ab", 2):  # which no training here would have made
         run(capsys, *REPORT[:-1], "secant", "--output-name", name)
         page = json.loads((tmp_path / "report.json").read_text())

@@ -219,7 +219,7 @@ def test_the_form_of_widths_comes_back(widths: list[Any]) -> None:
     model = KAN(widths)
     assert list(model.shape) == widths
     assert KAN(model.shape).config == model.config
-    assert repr(model).startswith(f"KAN(\n  {widths!r}\n")
+    assert repr(model).startswith(f"KAN: {widths!r}, ")
     assert KANConfig.from_json(model.config.to_json()) == model.config
     rebuilt = KAN.from_config(model.config)
     assert rebuilt.shape == model.shape

@@ -228,8 +228,8 @@ def test_its_text_is_one_line(network: Build, draw: Draw) -> None:
         for weight in (model.layers[0].base_weight, model.layers[0].spline_weight):
             weight[:, 1] *= 1e-9
     result = prune(model, x, threshold=1e-4)
-    cost = f"loss against outputs 0 to {result.loss_after:.4g}, by l1, without b)"
-    assert repr(result) == f"PruneResult(edges 16 to 12, {cost}"
+    cost = f"loss against outputs 0 to {result.loss_after:.4g}, by l1, without b"
+    assert repr(result) == f"PruneResult: edges 16 to 12, {cost}"
 
 
 def test_it_can_be_stored(network: Build, draw: Draw) -> None:

@@ -107,8 +107,8 @@ def test_rules_of_selection():
         expected = rows[column].idxmax() if largest else rows[column].idxmin()
         assert found.get_best().name == expected
         assert found.sympy() == table.loc[expected, "sympy_format"]
-        assert f">>>>  {expected} " in repr(found)
-        assert repr(found).count(">>>>") == 1
+        assert f">>>>  {expected} " in str(found)
+        assert str(found).count(">>>>") == 1
     text = "symbolize: expected model_selection to be one of accuracy, best, score, got 'bets'. "
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
         symbolize(model, x, y, model_selection="bets")

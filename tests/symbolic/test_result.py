@@ -66,7 +66,7 @@ u     0           1      1       0  0.5000
       2           9  0.009  0.0176  2*a + b**9/99
 v     0           1      1       0  1
 >>>>  1           3      0    27.6  a*b"""
-    assert repr(result) == text
+    assert str(result) == text
 
 
 def test_wrong_arguments_are_refused(result):
@@ -185,7 +185,7 @@ def test_a_step_on_the_way_keeps_no_formula_off_the_table(result):
     table = more.equations_
     assert table[table["output"] == "u"]["stage"].tolist()[-1] == "0 of 2 edges"
     assert "1 of 2 edges" not in table["stage"].tolist()
-    assert repr(more).count(">>>>") == 2
+    assert str(more).count(">>>>") == 2
 
 
 def test_every_text_of_a_formula_is_read_back():
@@ -208,8 +208,8 @@ def test_every_text_of_a_formula_is_read_back():
     data = json.loads(result.to_json())
     legend = "Names in backticks are columns: `E`, `pi`, `a b`."
     assert data["names"] == legend
-    assert repr(result).splitlines()[1] == legend
-    assert repr(result).splitlines()[-1].endswith(shown)
+    assert str(result).splitlines()[1] == legend
+    assert str(result).splitlines()[-1].endswith(shown)
     assert r"\mathrm{pi}" in result.latex()
 
 

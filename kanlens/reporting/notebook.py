@@ -1,0 +1,151 @@
+"""What a notebook shows of a result: its line, a picture, and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial, singledispatch
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from kanlens import plotting
+from kanlens.attribution.comparison import Comparison
+from kanlens.attribution.result import Attribution, Importance
+from kanlens.certificates import Certificate
+from kanlens.data.tables import Table
+from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.network import KAN
+from kanlens.model.recording import Trace
+from kanlens.model.spline_edge import EdgeFunction
+from kanlens.plotting.formats import number
+from kanlens.plotting.style import STYLE
+from kanlens.pruning import PruneResult
+from kanlens.reporting.figures import draw
+from kanlens.reporting.records import mathml
+from kanlens.reporting.writing import Report
+from kanlens.symbolic.result import SymbolicResult
+from kanlens.training.result import FitResult, SparsityPath
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS, COLUMNS = 10, 20  # of a table, at most
+WIDE = 60  # characters of a cell, at most
+EDGES = 120  # that are drawn, at most
+LONG = 2000  # characters of a formula that is set as mathematics, at most
+
+
+def to_html(result: Any) -> str:
+    """Return a result as HTML: a heading of one line, and what there is to see.
+
+    Colors of lines and text are those of the page around it, light or dark.
+
+    Examples
+    --------
+    >>> to_html(KAN([2, 1]))[:5]
+    '<div>'
+    """
+    parts = "\n".join(filter(None, _parts(result)))
+    return f"<div><p><strong>{escape(repr(result))}</strong></p>\n{parts}\n</div>"
+
+
+def _picture(paint: Callable[..., Any], width: float, height: float, alt: str) -> str:
+    svg = draw(paint, (width, height), alt=alt, caption="", title="").svg
+    for color, word in ((STYLE.ink, "currentColor"), (STYLE.paper, "none")):
+        svg = svg.replace(color, word)
+    return svg
+
+
+def _table(frame: pd.DataFrame, *, index: bool = False) -> str:
+    import pandas as pd
+
+    form: Any = {"index": index, "border": 0, "float_format": partial(number, digits=4)}
+    with pd.option_context("display.max_colwidth", WIDE):
+        text: str = frame.head(ROWS).to_html(max_cols=COLUMNS, **form)
+    rest = len(frame) - ROWS
+    return text + (f"<p>and {rest:,} rows more</p>" if rest > 0 else "")
+
+
+@singledispatch
+def _parts(result: Any) -> Iterator[str]:
+    raise TypeError(type(result).__name__)
+
+
+@_parts.register
+def _(result: KAN) -> Iterator[str]:
+    if result.edges_alive <= EDGES:
+        height = 0.7 + 1.55 * len(result.layers)
+        yield _picture(partial(plotting.network, result), 6.0, height, "Diagram of the network")
+
+
+@_parts.register
+def _(result: Table) -> Iterator[str]:
+    yield _table(result.frame, index=True)
+
+
+@_parts.register
+def _(result: FitResult) -> Iterator[str]:
+    if result.history:
+        yield _picture(partial(plotting.history, result), 3.6, 2.4, "Loss in training")
+
+
+@_parts.register(SparsityPath)
+@_parts.register(Trace)
+def _(result: SparsityPath | Trace) -> Iterator[str]:
+    yield _table(result.to_frame())
+
+
+@_parts.register
+def _(result: PruneResult) -> Iterator[str]:
+    if result.removed:
+        yield _picture(partial(plotting.pruning, result), 3.6, 2.4, "Loss while edges were removed")
+
+
+@_parts.register
+def _(result: SymbolicResult) -> Iterator[str]:
+    for place, name in enumerate(result.output_names):
+        best = result.get_best(place)
+        text = f"{name} = {best['equation']}"
+        formula = mathml(best["sympy_format"], name) if len(text) <= LONG else None
+        yield formula or f"<p><code>{escape(text)}</code></p>"
+    yield f"<p>{escape(result.receipt.summary())}</p>"
+    columns = ["output", "stage", "complexity", "loss", "score", "equation"]
+    table = result.equations_
+    yield _table(table[[name for name in columns if name in table]])
+
+
+@_parts.register
+def _(result: Attribution) -> Iterator[str]:
+    height = 0.62 + 0.26 * min(len(result.features), 20)
+    kind: dict[str, Any] = {"kind": "beeswarm"}
+    if len(result.values) == 1 and result.shares:
+        kind = {"kind": "waterfall", "row": 0}
+    alt = f"What each feature adds to {result.target}"
+    yield _picture(partial(plotting.attribution, result, **kind), 4.9, height + 0.3, alt)
+
+
+@_parts.register
+def _(result: Importance) -> Iterator[str]:
+    height, alt = 0.62 + 0.26 * min(len(result.features), 20), "How much each feature matters"
+    yield _picture(partial(plotting.attribution, result), 3.75, height, alt)
+
+
+@_parts.register
+def _(result: Comparison) -> Iterator[str]:
+    yield _table(result.frame.dropna(axis=1, how="all"))
+
+
+@_parts.register
+def _(result: Certificate) -> Iterator[str]:
+    yield _table(result.to_frame())
+    yield f"<p>{escape(result.remark)}</p>"
+
+
+@_parts.register(EdgeFunction)
+@_parts.register(FunctionEdge)
+def _(result: EdgeFunction | FunctionEdge) -> Iterator[str]:
+    yield _picture(partial(plotting.edge, result), 3.4, 2.4, "Curve of the function")
+
+
+@_parts.register
+def _(result: Report) -> Iterator[str]:
+    yield _table(result.to_frame())
