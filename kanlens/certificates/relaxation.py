@@ -11,6 +11,7 @@ References
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,17 +39,13 @@ def combine(edges: ControlPoints, weights: Tensor) -> ControlPoints:
         weights = weights[..., None].expand(*weights.shape, edges.points.shape[2])
     points = torch.einsum("nroi,noimk->nrimk", weights, edges.points)
     sizes = edges.points.abs().amax(-1)
-    total = torch.einsum("nroi,noim->nrim", weights.abs(), sizes)
-    error = EPS * (weights.shape[2] + 8) * total
+    summed = functools.partial(torch.einsum, "nroi,noim->nrim")
+    error = EPS * (weights.shape[2] + 8) * summed(weights.abs(), sizes)
     rise, fall = weights.clamp(min=0), weights.clamp(max=0)
-    if bool(torch.isfinite(edges.below).all()) and bool(torch.isfinite(edges.above).all()):
-        below = torch.einsum("nroi,noim->nrim", rise, edges.below)
-        below = below + torch.einsum("nroi,noim->nrim", fall, edges.above)
-        above = torch.einsum("nroi,noim->nrim", rise, edges.above)
-        above = above + torch.einsum("nroi,noim->nrim", fall, edges.below)
-    else:
-        below = _total(rise, edges.below) + _total(fall, edges.above)
-        above = _total(rise, edges.above) + _total(fall, edges.below)
+    finite = bool(torch.isfinite(edges.below).all()) and bool(torch.isfinite(edges.above).all())
+    total = summed if finite else _total
+    below = total(rise, edges.below) + total(fall, edges.above)
+    above = total(rise, edges.above) + total(fall, edges.below)
     never = points.new_full((), torch.inf)
     return replace(
         edges, points=points, below=below - error, above=above + error, lower=-never, upper=never
