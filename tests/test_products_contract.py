@@ -218,7 +218,7 @@ def test_teeth_even_shares_are_complete_but_not_exact(
 
 def test_teeth_a_missing_rule_of_captum_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "kanlens.attribution.captum_methods.views.share_products",
+        "kanlens.attribution.captum_methods.adapter.share_products",
         lambda module, inputs, outputs, grad_input, grad_output, eps=0.0: grad_input,
     )
     with pytest.raises(AssertionError, match="completeness gap"):

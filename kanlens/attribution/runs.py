@@ -50,7 +50,7 @@ class Runs:
         self.done: dict[str, Attribution] = {}
         self.seconds: dict[str, float] = {}
         self.skipped: dict[str, str] = {}
-        self._references: dict[str, Attribution | None] = {}
+        self.exact = functools.cache(self._exact)
         importlib.import_module("captum.attr")  # now, so that no method's seconds contain it
 
     def run(self, names: list[str], *, optional: bool) -> None:
@@ -116,13 +116,8 @@ class Runs:
             remark="normal numbers of the size of the others' values",
         )
 
-    def exact(self, baseline: str) -> Attribution | None:
-        """Return exact Shapley values counted from `baseline`; None when they cannot be had."""
-        if baseline not in self._references:
-            self._references[baseline] = self._exact(baseline)
-        return self._references[baseline]
-
     def _exact(self, baseline: str) -> Attribution | None:
+        """Return exact Shapley values counted from `baseline`; None when they cannot be had."""
         if baseline == MEAN_OUTPUT and "shapley" in self.done:
             found = self.done["shapley"]
         else:

@@ -13,7 +13,7 @@ from torch import Tensor
 from kanlens.certificates import relaxation
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.branch_and_bound import FLAT
-from kanlens.certificates.intervals import Interval, column, known, meet
+from kanlens.certificates.intervals import Interval
 from kanlens.certificates.sampling import spread_points
 from kanlens.deadlines import NEVER, Deadline
 from kanlens.model.analysis import BUDGET, nonzero_edges
@@ -203,12 +203,12 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
 
 def additive_changes(
     propagation: BoundPropagation, apart: Interval, deadline: Deadline = NEVER
-) -> list[tuple[float, float]] | None:
+) -> Tensor | None:
     """Bound how much each feature alone can change the output, by the additive function.
 
     Its own changes, plus how far the output is from it at most.
 
-    Returns the rise and the fall of every feature, both at least 0; None: there was no time.
+    Returns the rise and the fall of every feature (in, 2), at least 0; None: there was no time.
     """
     low, high = propagation.domain.T[..., None]
     edges = propagation.additive.numel()
@@ -227,20 +227,18 @@ def additive_changes(
     least, most = (torch.cat(ends) for ends in zip(*parts, strict=True))
     rises = (most - least.cummin(0).values).amax(0)
     falls = (most.cummax(0).values - least).amax(0)
-    width = apart[1] - apart[0]
+    width = apart.high - apart.low
     margin = 1e-14 * (least.abs().amax(0) + most.abs().amax(0) + width)
-    found = (torch.stack([rises, falls], 1) + (width + margin)[:, None]).nan_to_num(
-        torch.inf, posinf=torch.inf
-    )
-    return [(rise, fall) for rise, fall in found.tolist()]
+    changes = torch.stack([rises, falls], 1) + (width + margin)[:, None]
+    return changes.nan_to_num(torch.inf, posinf=torch.inf)
 
 
 def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> Interval:
     """Bound the additive function of each feature on boxes (box, in), shape (box, in)."""
-    low, high = meet(propagation.inwards(low, high), propagation.layers[0].inputs)
+    low, high = propagation.inwards(low, high).meet(propagation.layers[0].inputs)
     edges = propagation.enclosures[0].values(low, high)
     weights = propagation.additive[None, None].expand(len(low), -1, -1, -1)
-    return column(known(*relaxation.combine(edges, weights).bounds()))
+    return Interval.known(*relaxation.combine(edges, weights).bounds()).column()
 
 
 def least_distance(propagation: BoundPropagation, count: int = QUADS) -> float:

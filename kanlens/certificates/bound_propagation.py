@@ -12,19 +12,7 @@ from torch import Tensor
 
 from kanlens.certificates import relaxation
 from kanlens.certificates.gradients import MOST_ROWS, GradientBounds, gradient_bounds
-from kanlens.certificates.intervals import (
-    EPS,
-    Interval,
-    add,
-    column,
-    known,
-    meet,
-    plus,
-    scaled,
-    shift,
-    size,
-    with_zero,
-)
+from kanlens.certificates.intervals import EPS, Interval
 from kanlens.certificates.relaxation import LayerBounds, node_bounds
 from kanlens.certificates.sampling import dual_norms
 from kanlens.deadlines import NEVER, Deadline
@@ -71,20 +59,20 @@ class BoxBounds:
 
     def within(self, parents: BoxBounds) -> BoxBounds:
         """Intersect the bounds with those of the boxes that these are parts of."""
-        value, slope = meet(self.value, parents.value), meet(self.slope, parents.slope)
-        return replace(self, value=value, slope=slope, apart=meet(self.apart, parents.apart))
+        value, slope = self.value.meet(parents.value), self.slope.meet(parents.slope)
+        return replace(self, value=value, slope=slope, apart=self.apart.meet(parents.apart))
 
     def _each(self, change: Callable[..., Tensor], *others: BoxBounds) -> BoxBounds:
         found: dict[str, Any] = {}
         for one in fields(self):
             mine, *rest = (getattr(box, one.name) for box in (self, *others))
-            pair = isinstance(mine, tuple)
-            found[one.name] = tuple(map(change, mine, *rest)) if pair else change(mine, *rest)
+            pair = isinstance(mine, Interval)
+            found[one.name] = Interval(*map(change, mine, *rest)) if pair else change(mine, *rest)
         return BoxBounds(**found)
 
     def norms(self) -> Tensor:  # (box, 3)
         """Bound the norms of the gradient on every box."""
-        return dual_norms(size(self.slope))
+        return dual_norms(self.slope.size)
 
 
 @dataclass(eq=False)
@@ -130,7 +118,7 @@ class BoundPropagation:
 
     def passed(self) -> list[LayerBounds]:
         """Propagate bounds on the domain."""
-        return self.forward(*self.inwards(self.domain[None, :, 0], self.domain[None, :, 1]))
+        return self.forward(self.inwards(self.domain[None, :, 0], self.domain[None, :, 1]))
 
     @property
     def bounded(self) -> bool:
@@ -139,9 +127,9 @@ class BoundPropagation:
         A box that reaches farther than splines are enclosed has a part without bounds.
         """
         first = self.enclosures[0]
-        far = size(self.layers[0].inputs) > FARTHEST
+        far = self.layers[0].inputs.size > FARTHEST
         beyond = isinstance(first, SplineEnclosure) and bool(
-            torch.isinf(self.layers[0].edges[1][..., far[0]]).any()
+            torch.isinf(self.layers[0].edges.high[..., far[0]]).any()
         )
         return not beyond and not any(isinstance(one, NoEnclosure) for one in self.enclosures)
 
@@ -163,9 +151,9 @@ class BoundPropagation:
         given = torch.stack([low, high])
         margin = 4 * EPS * (given.abs() + shift.abs()) / scale.abs() * rounded
         ends = self.model.scale_inputs(given)
-        return (ends - margin).amin(0), (ends + margin).amax(0)
+        return Interval((ends - margin).amin(0), (ends + margin).amax(0))
 
-    def forward(self, low: Tensor, high: Tensor) -> list[LayerBounds]:
+    def forward(self, inputs: Interval) -> list[LayerBounds]:
         """Propagate bounds on boxes (box, in) in scaled units; the first call is on the domain."""
         found: list[LayerBounds] = []
         first = not self.enclosures
@@ -174,23 +162,23 @@ class BoundPropagation:
         ):
             if first:
                 whole = encloses(layer) and self._has_time(layer)
-                inside = layer.enclosure(low, high) if whole else NoEnclosure(layer.mask)
+                inside = layer.enclosure(*inputs) if whole else NoEnclosure(layer.mask)
                 self.enclosures.append(inside)
             else:
-                low, high = meet((low, high), self.layers[index].inputs)
-            values = self.enclosures[index].values(low, high)
-            edges = known(*values.bounds())
-            sums = shift(add(edges), layer.bias)
-            found.append(LayerBounds(inputs=(low, high), values=values, edges=edges, sums=sums))
+                inputs = inputs.meet(self.layers[index].inputs)
+            values = self.enclosures[index].values(*inputs)
+            edges = Interval.known(*values.bounds())
+            sums = edges.total().shift(layer.bias)
+            found.append(LayerBounds(inputs=inputs, values=values, edges=edges, sums=sums))
             rows = self._rows(index, nodes) if self.relaxes and self.in_time else None
             if index and rows is not None and self._relaxes_in_time(index, len(rows)):
-                weights = rows.expand(len(low), -1, -1)
+                weights = rows.expand(len(inputs.low), -1, -1)
                 linear = relaxation.relax(self.model, found, weights)[0]
                 picked = rows.argmax(1)
-                low, high = meet(linear, column(sums, picked))
-                sums = sums[0].index_copy(1, picked, low), sums[1].index_copy(1, picked, high)
+                tight = zip(sums, linear.meet(sums.column(picked)), strict=True)
+                sums = Interval(*(old.index_copy(1, picked, end) for old, end in tight))
                 found[-1] = replace(found[-1], sums=sums)
-            low, high = node_bounds(nodes, sums)
+            inputs = node_bounds(nodes, sums)
         return found
 
     def _has_time(self, layer: Any) -> bool:
@@ -212,31 +200,30 @@ class BoundPropagation:
 
     def bounds(self, low: Tensor, high: Tensor) -> BoxBounds:
         """Bound output and slopes on boxes (box, in), in units of the data."""
-        inner = self.inwards(low, high)
-        layers = self.forward(*inner)
+        layers = self.forward(self.inwards(low, high))
         value, apart, lost = self._value(layers)
         slopes = self._gradient(layers)
-        value = meet(value, self._about(0.5 * (low + high), low, high, slopes.features))
-        apart = apart if bool(self.additive.any()) else meet(apart, value)
+        value = value.meet(self._about(0.5 * (low + high), low, high, slopes.features))
+        apart = apart if bool(self.additive.any()) else apart.meet(value)
         bends = _uncertain(slopes.inputs, _gains(self.model, layers, slopes.edges))
         worth = [_spread(self.model, layers, amounts) for amounts in (lost, bends)]
         return BoxBounds(
             low=low,
             high=high,
             value=value,
-            slope=with_zero(slopes.features, self.held),
+            slope=slopes.features.with_zero(self.held),
             apart=apart,
             worth=torch.stack([*worth, slopes.own], 1),
         )
 
     def slopes(self, low: Tensor, high: Tensor) -> Interval:
         """Bound the slopes alone on boxes (box, in), in units of the data, shape (box, in)."""
-        found = self._gradient(self.forward(*self.inwards(low, high)))
-        return with_zero(found.features, self.held)
+        found = self._gradient(self.forward(self.inwards(low, high)))
+        return found.features.with_zero(self.held)
 
     def values(self, low: Tensor, high: Tensor) -> Interval:
         """Bound the output alone on boxes (box, in), in units of the data, shape (box,)."""
-        return self._value(self.forward(*self.inwards(low, high)))[0]
+        return self._value(self.forward(self.inwards(low, high)))[0]
 
     def outputs(self, x: Tensor) -> Tensor:
         """Evaluate the output at x (batch, in), shape (batch,)."""
@@ -251,22 +238,22 @@ class BoundPropagation:
             low=low,
             high=high,
             value=value,
-            slope=(-never, never),
-            apart=(-never[:, 0], never[:, 0]),
+            slope=Interval(-never, never),
+            apart=Interval(-never[:, 0], never[:, 0]),
             worth=torch.zeros_like(low).expand(3, -1)[None],
         )
 
     def plain_value(self, layers: list[LayerBounds]) -> Interval:
         """Bound the output by interval arithmetic on the sums of the last layer, shape (box,)."""
-        one = column(node_bounds(self.model.nodes[-1], layers[-1].sums), self.target)
+        one = node_bounds(self.model.nodes[-1], layers[-1].sums).column(self.target)
         scale, offset = self.model.output_scale[self.target], self.model.output_shift[self.target]
-        return shift(scaled(scale, one), offset)
+        return one.scaled(scale).shift(offset)
 
     def relaxed(
         self, layers: list[LayerBounds]
     ) -> tuple[Interval, Interval, Interval, Tensor, list[Tensor]]:
         """Bound the output but its shift: a margin, and what `relaxation.relax` returns."""
-        slopes = self.model.output_scale.diag()[self.target].expand(len(layers[0].inputs[0]), -1)
+        slopes = self.model.output_scale.diag()[self.target].expand(len(layers[0].inputs.low), -1)
         nodes, sums = self.model.nodes[-1], layers[-1].sums
         weights, margin = relaxation.through_nodes(nodes, slopes[:, None], *sums)
         return margin, *relaxation.relax(self.model, layers, weights)
@@ -275,20 +262,19 @@ class BoundPropagation:
         """Bound the output, and its difference from the additive function, by linear relaxation."""
         offset = self.model.output_shift[self.target]
         margin, bounds, rest, first, lost = self.relaxed(layers)
-        linear = shift(column(plus(bounds, margin)), offset)
+        linear = bounds.plus(margin).column().shift(offset)
         left = first[..., None] - self.additive
-        hull = known(*relaxation.combine(layers[0].values, left).bounds())
-        apart = shift(column(plus(plus(add(hull), rest), margin)), offset)
-        return meet(self.plain_value(layers), linear), apart, lost
+        hull = Interval.known(*relaxation.combine(layers[0].values, left).bounds())
+        apart = hull.total().plus(rest).plus(margin).column().shift(offset)
+        return self.plain_value(layers).meet(linear), apart, lost
 
     def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:
         """Mean value form: bound the output by its value at the middle and its gradient."""
         at = self.outputs(middle)
         half = torch.maximum(high - middle, middle - low) * (1 + EPS)
-        steep = size(slope)
-        reach = torch.where(half == 0, 0.0, steep * half).sum(-1) * (1 + 1e-14)
+        reach = torch.where(half == 0, 0.0, slope.size * half).sum(-1) * (1 + 1e-14)
         reach = reach + self.noise
-        return known(at - reach, at + reach)
+        return Interval.known(at - reach, at + reach)
 
     def _rounding(self, layers: list[LayerBounds]) -> float:
         """Bound the rounding error of an evaluation: each sum's, times the derivative by it."""
@@ -297,8 +283,7 @@ class BoundPropagation:
         for bounds, layer, inside, slopes in zip(
             layers, self.model.layers, self.enclosures, sums, strict=True
         ):
-            terms = size(bounds.edges)
-            terms = terms + inside.rounding(*bounds.inputs)
+            terms = bounds.edges.size + inside.rounding(*bounds.inputs)
             off = 1e-13 * (terms.sum(-1) + layer.bias.abs())
             total += float(torch.where(slopes == 0, 0.0, slopes * off).sum())
         return total + 1e-15 * float(self.model.output_shift[self.target].abs())
@@ -313,14 +298,14 @@ def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Ten
     From the `amounts` that arise at the inputs of each layer, the last layer first; a node passes
     its own to the inputs of its edges in proportion to how much these vary on the box.
     """
-    total = torch.zeros_like(layers[-1].inputs[0])
+    total = torch.zeros_like(layers[-1].inputs.low)
     for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
         total = total + _bounded(amount.reshape(total.shape))
         if index == 0:
             return total
         below = layers[index - 1]
         sums = total[:, model.nodes[index - 1].owner]  # (box, sub)
-        widths = _bounded(below.edges[1] - below.edges[0])  # (box, sub, in)
+        widths = _bounded(below.edges.high - below.edges.low)  # (box, sub, in)
         share = widths / widths.sum(-1, keepdim=True).clamp_min(1e-300)
         total = (sums[..., None] * share).sum(1)
     return total
@@ -331,7 +316,7 @@ def _gains(model: KAN, layers: list[LayerBounds], steepest: list[Tensor]) -> lis
 
     Shape (box, in) for each layer, from the steepest slope of every edge, (box, out, in) each.
     """
-    now = (1 / model.input_scale.abs()).expand(len(layers[0].inputs[0]), -1)
+    now = (1 / model.input_scale.abs()).expand(len(layers[0].inputs.low), -1)
     found = [now]
     for nodes, steep in zip(list(model.nodes)[:-1], steepest[:-1], strict=True):
         sums = (_bounded(steep) * now[:, None]).sum(-1)  # (box, sub)

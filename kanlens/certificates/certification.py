@@ -17,7 +17,6 @@ from kanlens.certificates.additive_approximation import QUADS, AdditiveFunction,
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.branch_and_bound import SearchBudget, refine
 from kanlens.certificates.feature_effects import OutputFindings, feature_certificates
-from kanlens.certificates.intervals import hull
 from kanlens.certificates.sampling import NORMS, affordable, explore
 from kanlens.certificates.statements import (
     Additivity,
@@ -316,7 +315,7 @@ def output_certificate(found: OutputFindings) -> OutputCertificate:
     additivity, features = _additivity(found), feature_certificates(found)
     left_out = ", ".join(found.budget.left_out)
     why = "interrupted" if found.budget.stop.happened else "stopped at the time limit"
-    low, high = hull(found.boxes.value)
+    low, high = found.boxes.value.hull()
     rises = [one.rise.value for one in features] + [one.fall.value for one in features]
     values = sampling.defined(torch.cat([found.sample.value, *rises]), otherwise=torch.nan)
     norms = found.boxes.norms().amax(0)
@@ -346,7 +345,7 @@ def _additivity(found: OutputFindings) -> Additivity:
     propagation = found.propagation
     if found.additive is not None:
         return Additivity(distance=Bound(bound=0.0, seen=0.0), least=0.0, function=found.additive)
-    low, high = (float(end) for end in hull(found.boxes.apart))
+    low, high = (float(end) for end in found.boxes.apart.hull())
     middle = 0.5 * (low + high) if high - low < float("inf") else 0.0
     function = AdditiveFunction(
         model=propagation.model,

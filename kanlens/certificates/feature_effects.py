@@ -12,7 +12,7 @@ from torch import Tensor
 from kanlens.certificates.additive_approximation import AdditiveFunction, additive_changes
 from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
 from kanlens.certificates.branch_and_bound import FLAT, SearchBudget
-from kanlens.certificates.intervals import Interval, hull
+from kanlens.certificates.intervals import Interval
 from kanlens.certificates.sampling import (
     LINES,
     NEAR,
@@ -88,8 +88,8 @@ class OutputFindings:
 
 def feature_certificates(found: OutputFindings) -> tuple[FeatureCertificate, ...]:
     """Bound what every feature does to the output."""
-    slopes, pairs, changes = _slopes(found), _pairs(found), _changes(found)
-    value_low, value_high = (float(end) for end in hull(found.boxes.value))
+    slopes, pairs, changes = _slopes(found), _pairs(found), _changes(found).tolist()
+    value_low, value_high = (float(end) for end in found.boxes.value.hull())
     width, blur = (value_high - value_low) * (1 + 1e-15), found.blur
     names, made = found.propagation.model.feature_names, []
     for index, (slope, pair, change) in enumerate(zip(slopes, pairs, changes, strict=True)):
@@ -113,37 +113,32 @@ def feature_certificates(found: OutputFindings) -> tuple[FeatureCertificate, ...
 
 def _slopes(found: OutputFindings) -> list[Range]:
     """Return the bounds of the slope by every feature."""
-    ends = [*hull(found.boxes.slope), found.seen.slope_low, found.seen.slope_high]
+    ends = [*found.boxes.slope.hull(), found.seen.slope_low, found.seen.slope_high]
     return [
         Range(low=low, high=high, seen_low=seen_low, seen_high=seen_high)
         for low, high, seen_low, seen_high in torch.stack(ends, 1).tolist()
     ]
 
 
-def _changes(found: OutputFindings) -> list[tuple[float, float]]:
+def _changes(found: OutputFindings) -> Tensor:  # (in, 2)
     """Bound the largest rise and fall of the output along every feature."""
     budget, domain = found.budget, found.propagation.domain
     width = domain[:, 1] - domain[:, 0]
-    low, high = (end * width * (1 + 1e-14) for end in hull(found.boxes.slope))
-    rough = torch.stack([high, -low], 1).clamp(min=0).masked_fill(width[:, None] == 0, 0.0)
-    changes = [(up, down) for up, down in rough.tolist()]
-    apart = hull(found.boxes.apart)
-    if bool(torch.isfinite(apart[1] - apart[0])):
+    low, high = (end * width * (1 + 1e-14) for end in found.boxes.slope.hull())
+    changes = torch.stack([high, -low], 1).clamp(min=0).masked_fill(width[:, None] == 0, 0.0)
+    apart = found.boxes.apart.hull()
+    if bool(torch.isfinite(apart.high - apart.low)):
         near = additive_changes(found.propagation, apart, budget.deadline)
-        changes = [_both(*pair) for pair in zip(changes, near or changes, strict=True)]
+        changes = changes if near is None else torch.minimum(changes, near)
     first, sharp = budget.cost(slice_count(found.propagation), found.propagation.size), 0
     for index in budget.deadline.paced(range(len(changes)), first):
-        if changes[index] != (0.0, 0.0):
-            thin = slices(found.propagation, index)
-            changes[index] = _both(changes[index], total_change(found.boxes, thin, index))
+        if bool(changes[index].any()):
+            total = total_change(found.boxes, slices(found.propagation, index), index)
+            changes[index] = changes[index].minimum(changes.new_tensor(total))
         sharp = index + 1
     if sharp < len(changes):
         budget.left_out.append("slopes on slices")
     return changes
-
-
-def _both(first: tuple[float, float], second: tuple[float, float]) -> tuple[float, float]:
-    return min(first[0], second[0]), min(first[1], second[1])
 
 
 def _shown(found: OutputFindings, pair: PointPair, sign: int) -> bool:
@@ -231,8 +226,8 @@ def slices(propagation: BoundPropagation, feature: int) -> Slices | None:
         propagation.slopes(*ends)
         for ends in zip(lows.split(at_once), highs.split(at_once), strict=True)
     ]
-    low, high = (torch.cat([part[end][:, feature] for part in parts]) for end in (0, 1))
-    return (cuts[:-1], cuts[1:]), (low, high)
+    found = Interval(*(torch.cat(ends)[:, feature] for ends in zip(*parts, strict=True)))
+    return Interval(cuts[:-1], cuts[1:]), found
 
 
 def slice_count(propagation: BoundPropagation) -> int:
@@ -258,9 +253,7 @@ def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[f
     Returns the rise and the fall, both at least 0, by `boxes` that cover the domain and what
     `slices` returns.
     """
-    ends = (boxes.low, boxes.high, *boxes.slope)
-    low, high, least_slope, most_slope = (end[:, feature] for end in ends)
-    own = (low, high), (least_slope, most_slope)
+    own = Interval(boxes.low, boxes.high).column(feature), boxes.slope.column(feature)
     known: list[Slices] = [own] if thin is None else [own, thin]
     cuts = torch.cat([end for sides, _ in known for end in sides]).unique()
     if len(cuts) < 2:
@@ -275,7 +268,7 @@ def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[f
 def _steepest(known: Slices, cuts: Tensor, sign: int) -> Tensor:  # (slice,)
     """Return the largest slope, times `sign`, on every slice between cuts."""
     (low, high), slopes = known
-    slope = slopes[1] if sign > 0 else -slopes[0]
+    slope = slopes.high if sign > 0 else -slopes.low
     found = torch.full_like(cuts[1:], -torch.inf)
     for part in torch.arange(len(slope), device=cuts.device).split(1024):
         inside = (low[part, None] <= cuts[:-1]) & (high[part, None] >= cuts[1:])

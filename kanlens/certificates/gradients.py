@@ -12,20 +12,7 @@ import torch
 from torch import Tensor
 
 from kanlens.certificates import relaxation
-from kanlens.certificates.intervals import (
-    EPS,
-    Interval,
-    add,
-    column,
-    known,
-    meet,
-    multiply,
-    plus,
-    scaled,
-    shift,
-    size,
-    stack,
-)
+from kanlens.certificates.intervals import EPS, Interval
 from kanlens.certificates.relaxation import LayerBounds
 from kanlens.model.enclosures import Enclosure
 from kanlens.model.network import KAN
@@ -49,18 +36,18 @@ class GradientBounds:
 def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
     """Backpropagate the gradient from nodes (box, node) to their sums (box, sub)."""
     if nodes.scaled:
-        slopes = scaled(nodes.scale.expand_as(slopes[0]), slopes)
+        slopes = slopes.scaled(nodes.scale.expand_as(slopes.low))
     count = nodes.grouping.sums
-    columns = [column(slopes, k) for k in range(count)]
+    columns = [slopes.column(k) for k in range(count)]
     for product in range(len(nodes.grouping.arities)):
         members = nodes.grouping.members(count + product)
         for k in members:
-            total = column(slopes, count + product)
+            total = slopes.column(count + product)
             for other in members:
                 if other != k:
-                    total = multiply(total, column(sums, other))
+                    total = total.times(sums.column(other))
             columns.append(total)
-    return stack(columns, 1)
+    return Interval.stack(columns, 1)
 
 
 def through_edges(
@@ -72,22 +59,21 @@ def through_edges(
     with the middles of the intervals before it takes the hull. Returns slopes, and their width
     that comes from each input's own interval.
     """
-    low, high = slopes[0][..., None].expand_as(bounds[0]), slopes[1][..., None].expand_as(bounds[0])
-    plain = add(multiply((low, high), bounds), dim=1)
+    wide = Interval(*(end[..., None].expand_as(bounds.low) for end in slopes))
+    plain = wide.times(bounds).total(dim=1)
     middle, half = _middle_and_half(slopes)
-    hull = known(*relaxation.combine(edges, middle[:, None]).bounds())
-    reach = _radius(half, size(bounds))
-    sharp = known(hull[0][:, 0] - reach, hull[1][:, 0] + reach)
-    sharp = shift(sharp, torch.zeros_like(reach))
-    best = torch.maximum(plain[0], sharp[0]), torch.minimum(plain[1], sharp[1])
-    return best, hull[1][:, 0] - hull[0][:, 0]
+    hull = Interval.known(*relaxation.combine(edges, middle[:, None]).bounds()).column()
+    reach = _radius(half, bounds.size)
+    sharp = Interval.known(hull.low - reach, hull.high + reach).shift(torch.zeros_like(reach))
+    best = torch.maximum(plain.low, sharp.low), torch.minimum(plain.high, sharp.high)
+    return Interval(*best), hull.high - hull.low
 
 
 def _middle_and_half(interval: Interval) -> tuple[Tensor, Tensor]:
     """Return midpoint and radius; 0 and infinity for an unbounded interval."""
-    middle = 0.5 * (interval[0] + interval[1])
+    middle = 0.5 * (interval.low + interval.high)
     middle = torch.where(torch.isfinite(middle), middle, 0.0)
-    half = torch.maximum(interval[1] - middle, middle - interval[0])
+    half = torch.maximum(interval.high - middle, middle - interval.low)
     return middle, half * (1 + EPS) + EPS * middle.abs() * (half > 0)
 
 
@@ -95,7 +81,7 @@ def _radius(half: Tensor, sizes: Tensor) -> Tensor:  # (box, out), (box, out, in
     """Propagate the gradient's interval radius through a layer."""
     zero = torch.zeros_like(sizes)
     wide = half[..., None].expand_as(sizes)
-    return add(multiply((wide, wide), (zero, sizes)), dim=1)[1]
+    return Interval(zero, sizes).scaled(wide).total(dim=1).high
 
 
 def gradient_bounds(
@@ -105,24 +91,24 @@ def gradient_bounds(
 
     From the bounds of every layer, and the enclosures that bound the slopes of its edges.
     """
-    seed = model.output_scale.diag()[target].expand(len(layers[0].inputs[0]), -1)
+    seed = model.output_scale.diag()[target].expand(len(layers[0].inputs.low), -1)
     slopes = [inside.slopes(*one.inputs) for inside, one in zip(enclosures, layers, strict=True)]
-    bounds = [known(*one.bounds()) for one in slopes]
-    now: Interval = (seed, seed)
+    bounds = [Interval.known(*one.bounds()) for one in slopes]
+    now = Interval(seed, seed)
     found, sums, own = [], [], seed
     for index in reversed(range(len(layers))):
         now = through_product(model.nodes[index], now, layers[index].sums)
-        sums.append(size(now))
+        sums.append(now.size)
         now, own = through_edges(now, slopes[index], bounds[index])
         found.append(now)
     if len(layers) > 1 and model.widths[0] <= MOST_ROWS:
-        now = meet(now, _relaxed(model, layers, slopes, bounds, seed))
+        now = now.meet(_relaxed(model, layers, slopes, bounds, seed))
     by_unit = 1.0 / model.input_scale
     return GradientBounds(
-        features=scaled(by_unit.expand_as(now[0]), now),
+        features=now.scaled(by_unit.expand_as(now.low)),
         inputs=found[:-1],
         sums=sums[::-1],
-        edges=[size(one) for one in bounds],
+        edges=[one.size for one in bounds],
         own=own * by_unit.abs(),
     )
 
@@ -136,8 +122,8 @@ def _jacobians(model: KAN, layers: list[LayerBounds], slopes: list[Interval]) ->
     for index, layer in enumerate(layers[:-1]):
         now = slopes[index]
         if found:
-            before = found[-1][0][:, None], found[-1][1][:, None]  # (box, 1, in, feature)
-            now = add(multiply((now[0][..., None], now[1][..., None]), before), dim=2)
+            before = found[-1].unsqueeze(1)  # (box, 1, in, feature)
+            now = now.unsqueeze(-1).times(before).total(dim=2)
         found.append(_of_nodes(model.nodes[index], now, layer.sums))
     return found
 
@@ -146,11 +132,11 @@ def _of_nodes(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
     """Propagate Jacobians of sums (box, sub, feature) to the nodes made of them."""
     if nodes.plain:
         return slopes
-    ones = sums[0].new_ones(len(sums[0]), nodes.grouping.nodes)
-    rates = through_product(nodes, (ones, ones), sums)
-    moved = multiply((rates[0][..., None], rates[1][..., None]), slopes)
+    ones = sums.low.new_ones(len(sums.low), nodes.grouping.nodes)
+    rates = through_product(nodes, Interval(ones, ones), sums)
+    moved = rates.unsqueeze(-1).times(slopes)
     groups = [list(nodes.grouping.members(node)) for node in range(nodes.grouping.nodes)]
-    return stack([add(column(moved, group), dim=1) for group in groups], 1)
+    return Interval.stack([moved.column(group).total(dim=1) for group in groups], 1)
 
 
 def _relaxed(
@@ -165,25 +151,25 @@ def _relaxed(
     From control points and bounds of the slopes of every layer's edges, and the derivatives `seed`
     (box, node) of the output by the last nodes.
     """
-    now, chain = (seed, seed), _jacobians(model, layers, bounds)
+    now, chain = Interval(seed, seed), _jacobians(model, layers, bounds)
     terms: list[Interval] = []
     for index in reversed(range(1, len(layers))):
         now = through_product(model.nodes[index], now, layers[index].sums)
         middle, half = _middle_and_half(now)
         combined = relaxation.combine(slopes[index], middle[:, None])
         chord = relaxation.chords(combined)  # (box, 1, node)
-        margin = relaxation.margins(combined, chord)
-        reach = _radius(half, size(bounds[index]))
-        rest, off = _middle_and_half((margin[0][:, 0] - reach, margin[1][:, 0] + reach))
+        margin = relaxation.margins(combined, chord).column()
+        reach = _radius(half, bounds[index].size)
+        rest, off = _middle_and_half(Interval(margin.low - reach, margin.high + reach))
         chord = chord[:, 0]
         place, width = _middle_and_half(layers[index].inputs)
         level = rest + chord * place
         off = off + 4 * EPS * (rest.abs() + (chord * place).abs())
         terms += _linear(model, layers[:index], chord, (place, width), off, chain[index - 1])
-        now = level, level
+        now = Interval(level, level)
     now = through_product(model.nodes[0], now, layers[0].sums)
     first, _ = through_edges(now, slopes[0], bounds[0])
-    return plus(first, *terms)
+    return first.plus(*terms)
 
 
 def _linear(
@@ -202,5 +188,5 @@ def _linear(
     inner, product = relaxation.through_nodes(nodes, weights, *before[-1].sums)
     form = relaxation.relax(model, before, inner)[0]
     constant = -(weights * place[:, None])
-    radius = _radius(chord.abs() * width, half) + _radius(off, size(chain))
-    return [plus(form, product, add((constant, constant))), (-radius, radius)]
+    radius = _radius(chord.abs() * width, half) + _radius(off, chain.size)
+    return [form.plus(product, Interval(constant, constant).total()), Interval(-radius, radius)]

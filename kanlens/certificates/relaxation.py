@@ -11,23 +11,13 @@ References
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from kanlens.certificates.intervals import (
-    EPS,
-    Interval,
-    add,
-    column,
-    known,
-    multiply,
-    plus,
-    scaled,
-    shift,
-    stack,
-)
+from kanlens.certificates.intervals import EPS, Interval
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes, others
 from kanlens.splines.control_points import ControlPoints
@@ -49,17 +39,13 @@ def combine(edges: ControlPoints, weights: Tensor) -> ControlPoints:
         weights = weights[..., None].expand(*weights.shape, edges.points.shape[2])
     points = torch.einsum("nroi,noimk->nrimk", weights, edges.points)
     sizes = edges.points.abs().amax(-1)
-    total = torch.einsum("nroi,noim->nrim", weights.abs(), sizes)
-    error = EPS * (weights.shape[2] + 8) * total
+    summed = functools.partial(torch.einsum, "nroi,noim->nrim")
+    error = EPS * (weights.shape[2] + 8) * summed(weights.abs(), sizes)
     rise, fall = weights.clamp(min=0), weights.clamp(max=0)
-    if bool(torch.isfinite(edges.below).all()) and bool(torch.isfinite(edges.above).all()):
-        below = torch.einsum("nroi,noim->nrim", rise, edges.below)
-        below = below + torch.einsum("nroi,noim->nrim", fall, edges.above)
-        above = torch.einsum("nroi,noim->nrim", rise, edges.above)
-        above = above + torch.einsum("nroi,noim->nrim", fall, edges.below)
-    else:
-        below = _total(rise, edges.below) + _total(fall, edges.above)
-        above = _total(rise, edges.above) + _total(fall, edges.below)
+    finite = bool(torch.isfinite(edges.below).all()) and bool(torch.isfinite(edges.above).all())
+    total = summed if finite else _total
+    below = total(rise, edges.below) + total(fall, edges.above)
+    above = total(rise, edges.above) + total(fall, edges.below)
     never = points.new_full((), torch.inf)
     return replace(
         edges, points=points, below=below - error, above=above + error, lower=-never, upper=never
@@ -85,7 +71,7 @@ def margins(edges: ControlPoints, slopes: Tensor) -> Interval:  # (box, row, in)
         below=edges.below - error,
         above=edges.above + error,
     )
-    return known(*left.bounds())
+    return Interval.known(*left.bounds())
 
 
 def _total(weights: Tensor, margins: Tensor) -> Tensor:
@@ -97,20 +83,20 @@ def _total(weights: Tensor, margins: Tensor) -> Tensor:
 def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
     """Propagate bounds of sums (box, sub) to the nodes (box, node) made of them."""
     count = nodes.grouping.sums
-    columns = [column(sums, k) for k in range(count)]
+    columns = [sums.column(k) for k in range(count)]
     for product in range(len(nodes.grouping.arities)):
         members = nodes.grouping.members(count + product)
-        total = column(sums, members[0])
+        total = sums.column(members[0])
         for k in members[1:]:
-            total = multiply(total, column(sums, k))
+            total = total.times(sums.column(k))
         # a factor without bounds may not be defined, and 0 times it neither
-        free = torch.isinf(sums[0][:, members]) & torch.isinf(sums[1][:, members])
+        free = torch.isinf(sums.low[:, members]) & torch.isinf(sums.high[:, members])
         low, high = (end.clone() for end in total)
         low[free.any(1)], high[free.any(1)] = -torch.inf, torch.inf
-        columns.append((low, high))
-    found = stack(columns, 1)
+        columns.append(Interval(low, high))
+    found = Interval.stack(columns, 1)
     if nodes.scaled:
-        found = shift(scaled(nodes.scale.expand_as(found[0]), found), nodes.shift)
+        found = found.scaled(nodes.scale.expand_as(found.low)).shift(nodes.shift)
     return found
 
 
@@ -124,9 +110,9 @@ def through_nodes(
     and that margin (box, row).
     """
     zero = torch.zeros_like(slopes[..., 0])
-    margin = zero, zero
+    margin = Interval(zero, zero)
     if nodes.scaled:
-        margin = add((slopes * nodes.shift, slopes * nodes.shift))
+        margin = Interval(slopes * nodes.shift, slopes * nodes.shift).total()
         slopes = slopes * nodes.scale
     sums = nodes.grouping.sums
     weights = [slopes[..., :sums]]
@@ -144,7 +130,7 @@ def through_nodes(
         reach = torch.where(factor == 0, 0.0, factor.abs() * left[:, None])
         center = factor * constant[:, None]
         reach = reach + 8 * EPS * center.abs()
-        margin = plus(margin, (center - reach, center + reach))
+        margin = margin.plus(Interval(center - reach, center + reach))
         weights.append(factor[..., None] * others(middle)[:, None])
     return torch.cat(weights, -1), margin
 
@@ -159,18 +145,18 @@ def relax(
     the margins at every layer, the last layer first.
     """
     zero = torch.zeros_like(weights[..., 0])
-    rest, lost = (zero, zero), []
+    rest, lost = Interval(zero, zero), []
     for index in range(len(layers) - 1, 0, -1):
         rest = _with_bias(weights, model.layers[index].bias, rest)
         combined = combine(layers[index].values, weights)
         slopes = chords(combined)
         margin = margins(combined, slopes)
-        lost.append(margin[1] - margin[0])
+        lost.append(margin.high - margin.low)
         weights, product = through_nodes(model.nodes[index - 1], slopes, *layers[index - 1].sums)
-        rest = plus(plus(rest, add(margin)), product)
+        rest = rest.plus(margin.total()).plus(product)
     rest = _with_bias(weights, model.layers[0].bias, rest)
-    hull = known(*combine(layers[0].values, weights).bounds())
-    return plus(add(hull), rest), rest, weights, [*lost, hull[1] - hull[0]]
+    hull = Interval.known(*combine(layers[0].values, weights).bounds())
+    return hull.total().plus(rest), rest, weights, [*lost, hull.high - hull.low]
 
 
 def _with_bias(weights: Tensor, bias: Tensor, interval: Interval) -> Interval:
@@ -178,5 +164,5 @@ def _with_bias(weights: Tensor, bias: Tensor, interval: Interval) -> Interval:
     terms = weights * bias
     constant = terms.sum(-1)
     error = EPS * (len(bias) + 4) * terms.abs().sum(-1)
-    low, high = shift(interval, constant)
-    return low - error, high + error
+    low, high = interval.shift(constant)
+    return Interval(low - error, high + error)

@@ -10,6 +10,7 @@ import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,8 +32,7 @@ NEAR = (-0.01, -0.001, 0.001, 0.01)  # stops around a base, in widths of the dom
 NORMS = ("2", "inf", "1")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EvaluatedPoints:
+class EvaluatedPoints(NamedTuple):
     """Points of the domain with the output and its gradient there."""
 
     x: Tensor  # (point, in)
@@ -42,7 +42,7 @@ class EvaluatedPoints:
     def thinned(self, count: int) -> EvaluatedPoints:
         """Return at most `count` of the points, evenly taken."""
         step = -(-len(self.x) // count)
-        return EvaluatedPoints(x=self.x[::step], value=self.value[::step], slope=self.slope[::step])
+        return EvaluatedPoints(*(part[::step] for part in self))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,11 +188,7 @@ def _climbed(
         better = top > best
         moved = tries.gather(2, which[:, :, None, None].expand(-1, -1, 1, len(domain)))[:, :, 0]
         x, best = torch.where(better[..., None], moved, x), torch.where(better, top, best)
-    return EvaluatedPoints(
-        x=torch.cat([one.x for one in collected]),
-        value=torch.cat([one.value for one in collected]),
-        slope=torch.cat([one.slope for one in collected]),
-    )
+    return EvaluatedPoints(*map(torch.cat, zip(*collected, strict=True)))
 
 
 def _goals(model: KAN) -> Tensor:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -325,7 +326,7 @@ def _open(source: object, call: str) -> tuple[pd.DataFrame, str, Place]:
         frame, name = source.copy(), "DataFrame"
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
-        frame, name, place = read_frame(path, call=call), path.name, _line_words(path)
+        frame, name, place = read_frame(path, call=call), path.name, partial(_row_in_file, path)
     else:
         got = type(source).__name__
         raise DTypeError(message(call, "a path or a DataFrame", got, "Pass one of these"))
@@ -339,12 +340,9 @@ def _open(source: object, call: str) -> tuple[pd.DataFrame, str, Place]:
     return frame.reset_index(drop=True), name, place
 
 
-def _line_words(path: Path) -> Place:
-    def words(row: int) -> str:
-        line = line_number(path, row)
-        return row_text(row) if line is None else f"{row_text(row)} (line {line})"
-
-    return words
+def _row_in_file(path: Path, row: int) -> str:
+    line = line_number(path, row)
+    return row_text(row) if line is None else f"{row_text(row)} (line {line})"
 
 
 def _distinct(features: tuple[Feature, ...]) -> tuple[Feature, ...]:

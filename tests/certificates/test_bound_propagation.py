@@ -9,6 +9,7 @@ from torch import Tensor
 from benchmarks.attribution.random_networks import random_model
 from kanlens.certificates import relaxation
 from kanlens.certificates.bound_propagation import BoundPropagation, BoxBounds
+from kanlens.certificates.intervals import Interval
 from kanlens.certificates.relaxation import node_bounds
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
@@ -111,13 +112,13 @@ def test_a_product_is_relaxed_to_a_plane_and_a_margin_that_hold():
     form = (slopes * nodes(sums)[:, :, None]).sum(-1)
     left = form - (weights * sums[:, :, None]).sum(-1)
     assert bool(((left >= margin[0]) & (left <= margin[1])).all())
-    bounds = node_bounds(nodes, (low, high))
+    bounds = node_bounds(nodes, Interval(low, high))
     assert bool(((nodes(sums) >= bounds[0]) & (nodes(sums) <= bounds[1])).all())
 
 
 def test_a_factor_that_may_be_undefined_leaves_a_product_without_bounds():
     inf = float("inf")
-    sums = torch.tensor([[0.0, -inf]]).double(), torch.tensor([[0.0, inf]]).double()
+    sums = Interval(torch.tensor([[0.0, -inf]]).double(), torch.tensor([[0.0, inf]]).double())
     low, high = node_bounds(Nodes(Grouping(0, (2,))), sums)
     assert (low.item(), high.item()) == (-inf, inf)
 

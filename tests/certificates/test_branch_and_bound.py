@@ -16,6 +16,7 @@ from kanlens.certificates.branch_and_bound import (
     refine,
 )
 from kanlens.certificates.feature_effects import slices, total_change
+from kanlens.certificates.intervals import Interval
 from kanlens.certificates.sampling import (
     Extremes,
     dual_norms,
@@ -102,7 +103,7 @@ def test_changes_follow_from_the_additive_function_and_its_distance():
     own.additive = model.output_scale.expand(1, 2)
     grid = torch.linspace(-1, 1, 4001).double()
     zero, wide = torch.zeros(()).double(), torch.ones(()).double()
-    for index, (up, down) in enumerate(additive_changes(own, (zero, zero))):
+    for index, (up, down) in enumerate(additive_changes(own, Interval(zero, zero)).tolist()):
         x = torch.zeros(4001, 2).double()
         x[:, index] = grid
         y = model(x)[:, 0]
@@ -110,8 +111,8 @@ def test_changes_follow_from_the_additive_function_and_its_distance():
         fall = float((y.cummax(0).values - y).max())
         assert rise <= up <= rise + 0.02 * (rise + fall)
         assert fall <= down <= fall + 0.02 * (rise + fall)
-        off = additive_changes(own, (-wide, wide))[index]
-        assert off == pytest.approx((up + 2, down + 2), rel=1e-9)
+        off = additive_changes(own, Interval(-wide, wide))[index].tolist()
+        assert off == pytest.approx([up + 2, down + 2], rel=1e-9)
 
 
 def test_norms_are_dual():

@@ -4,23 +4,21 @@ from fractions import Fraction
 
 import pytest
 import torch
-from torch import Tensor
 
-from kanlens.certificates import intervals
+from kanlens.certificates.intervals import Interval
 
 INF = float("inf")
 
 
-def draw(count: int, seed: int) -> tuple[Tensor, Tensor]:
+def draw(count: int, seed: int) -> Interval:
     generator = torch.Generator().manual_seed(seed)
     ends = 10 * torch.randn(count, 2, generator=generator, dtype=torch.float64)
-    low, high = ends.sort(1).values.unbind(1)
-    return low, high
+    return Interval(*ends.sort(1).values.unbind(1))
 
 
 def test_products_hold_in_exact_arithmetic():
     first, second = draw(200, 0), draw(200, 1)
-    low, high = intervals.multiply(first, second)
+    low, high = first.times(second)
     for k in range(200):
         corners = [Fraction(a[k].item()) * Fraction(b[k].item()) for a in first for b in second]
         assert Fraction(low[k].item()) <= min(corners)
@@ -30,17 +28,17 @@ def test_products_hold_in_exact_arithmetic():
 
 def test_sums_hold_in_exact_arithmetic():
     low, high = draw(1000, 2)
-    total = intervals.add((low, high))
+    total = Interval(low, high).total()
     assert Fraction(total[0].item()) <= sum(map(Fraction, low.tolist()))
     assert Fraction(total[1].item()) >= sum(map(Fraction, high.tolist()))
 
 
 def test_signs_are_kept():
     zero, one = torch.zeros(3).double(), torch.ones(3).double()
-    assert intervals.add((zero, one))[0] == 0
-    assert intervals.multiply((zero, one), (zero, one))[0].tolist() == [0, 0, 0]
-    assert intervals.scaled(-one, (zero, one))[1].tolist() == [0, 0, 0]
-    assert intervals.shift((zero, one), zero)[0].tolist() == [0, 0, 0]
+    assert Interval(zero, one).total().low == 0
+    assert Interval(zero, one).times(Interval(zero, one)).low.tolist() == [0, 0, 0]
+    assert Interval(zero, one).scaled(-one).high.tolist() == [0, 0, 0]
+    assert Interval(zero, one).shift(zero).low.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -55,14 +53,14 @@ def test_signs_are_kept():
     ],
 )
 def test_infinite_ends(first, second, expected):
-    pair = [tuple(torch.tensor([end]).double() for end in one) for one in (first, second)]
-    low, high = intervals.multiply(*pair)
+    one, other = (Interval(*torch.tensor([ends]).double().T) for ends in (first, second))
+    low, high = one.times(other)
     assert (low.item(), high.item()) == expected
 
 
 def test_nan_is_no_bound():
     nan, one = torch.tensor([float("nan")]), torch.ones(1)
-    assert intervals.known(nan, one)[0].item() == -INF
-    assert intervals.known(one, nan)[1].item() == INF
-    low, high = intervals.add((torch.tensor([-INF, INF]), torch.tensor([INF, INF])))
+    assert Interval.known(nan, one).low.item() == -INF
+    assert Interval.known(one, nan).high.item() == INF
+    low, high = Interval(torch.tensor([-INF, INF]), torch.tensor([INF, INF])).total()
     assert (low.item(), high.item()) == (-INF, INF)

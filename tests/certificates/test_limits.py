@@ -11,6 +11,7 @@ from kanlens.certificates import additive_approximation, relaxation
 from kanlens.certificates.additive_approximation import additive_changes
 from kanlens.certificates.bound_propagation import BoundPropagation
 from kanlens.certificates.certification import certify
+from kanlens.certificates.intervals import Interval
 from kanlens.certificates.sampling import explore, spread_points
 from kanlens.certificates.statements import _sentence
 from kanlens.deadlines import Deadline
@@ -145,7 +146,7 @@ def test_large_models_are_worked_at_in_parts(monkeypatch):
     additive_approximation.additive_part(own, x, value)
     additive_approximation.weighted(own, x)
     zero = torch.zeros(()).double()
-    assert additive_changes(own, (zero, zero)) is not None
+    assert additive_changes(own, Interval(zero, zero)) is not None
     assert 1000 < max(seen) <= 2**14
 
 

@@ -9,8 +9,7 @@ from torch.testing import assert_close
 
 from benchmarks.attribution.sample import CASES
 from benchmarks.attribution.writing import EVEN, Sheet, write
-from kanlens.attribution.integration.crossings import meeting_points
-from kanlens.attribution.integration.lines import Lines
+from kanlens.attribution.integration.lines import Lines, meeting_points
 from kanlens.attribution.integration.quadrature import integrate
 from kanlens.model.analysis import live_features
 

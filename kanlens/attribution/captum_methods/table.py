@@ -17,15 +17,18 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.captum_methods import perturbation, sampling
-from kanlens.attribution.captum_methods.adapter import finite, over_parts, quiet, total_output
-from kanlens.attribution.captum_methods.sampling import SHAP
-from kanlens.attribution.captum_methods.views import (
+from kanlens.attribution.captum_methods.adapter import (
     EdgeView,
     NodeView,
     check_level,
+    finite,
     known_to_captum,
     live_nodes,
+    over_parts,
+    quiet,
+    total_output,
 )
+from kanlens.attribution.captum_methods.sampling import SHAP
 from kanlens.attribution.deeplift_gradients import SAME, gradient, gradient_x_input, secant
 from kanlens.attribution.integration.gradients import integrated_gradients
 from kanlens.attribution.method import Method, cited, methods_of

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.additive import contributions
-from kanlens.attribution.integration.crossings import meeting_points
-from kanlens.attribution.integration.lines import Lines
+from kanlens.attribution.integration.lines import Lines, meeting_points
 from kanlens.attribution.integration.quadrature import integrate
 from kanlens.attribution.method import method
 from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, LocalValues, Problem, pairs

@@ -15,8 +15,7 @@ import torch
 from numpy.polynomial import legendre
 from torch import Tensor
 
-from kanlens.attribution.integration.crossings import Segments, hidden_cuts, smooth_segments
-from kanlens.attribution.integration.lines import Lines
+from kanlens.attribution.integration.lines import Lines, Segments, hidden_cuts, smooth_segments
 
 MORE = 2  # nodes for a segment that has too few, before it is cut
 MANY = 5  # nodes at least for parts of a segment that has a kink, perhaps

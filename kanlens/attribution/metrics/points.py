@@ -23,9 +23,7 @@ def copied_generator(generator: torch.Generator | None) -> torch.Generator:
     """Return a copy of a generator, or one with seed 0; torch's own state is left alone."""
     if generator is None:
         return torch.Generator().manual_seed(0)
-    copy = torch.Generator(generator.device)
-    copy.set_state(generator.get_state())
-    return copy
+    return generator.clone_state()
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -1,14 +1,25 @@
-"""Marginal contributions along antithetic (forward and reverse) permutations."""
+"""Marginal contributions along antithetic (forward and reverse) permutations, and their control.
+
+The control variate is an odd polynomial surrogate with known Shapley values: antithetic paths see
+only the odd part of the game around its middle; what is additive or quadratic has no variance
+there, so third and fifth powers are taken.
+"""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from kanlens.attribution.problem import pairs
 from kanlens.attribution.shapley.games import Game
 from kanlens.model.analysis import BUDGET
+
+MOST_SUMS = 10  # of the first layer, for products of different ones, whose number grows fast
+RADII = 0.8, 1.7, 2.6  # where a game is looked at along each sum, in deviations of u
+MIXED = RADII[1]  # likewise along two or three sums
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,3 +89,144 @@ class PermutationPaths:
         end = (self.rise[who[:, None], rows] / 2)[:, :, None, None].expand(*u.shape[:3], 1)
         gains = marginal_contributions(torch.cat([-end, odd, end], 3), order)
         return PathBatch(gains=gains, u=u, middle=middle, steps=steps, order=order)
+
+
+# --- the control variate ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Surrogate:
+    """Odd polynomial surrogate of each sample and background row (control variate).
+
+    With z for u in units of `scale` it is the sum over the sums of the first layer of
+    ``cubes z**3 + fifths z**5``, and a cubic form in z.
+    """
+
+    scale: Tensor  # (batch, rows, sub)
+    cubes: Tensor  # (batch, rows, sub)
+    fifths: Tensor  # (batch, rows, sub)
+    form: Tensor | None  # (batch, rows, sub * sub, sub), symmetric in its three sums
+
+    def of(self, who: Tensor, rows: Tensor) -> Surrogate:
+        """Return the polynomials of some samples and rows (indices)."""
+        both = who[:, None], rows
+        return Surrogate(
+            scale=self.scale[both],
+            cubes=self.cubes[both],
+            fifths=self.fifths[both],
+            form=None if self.form is None else self.form[both],
+        )
+
+    def correction(self, walked: PathBatch) -> Tensor:
+        """Return the exact Shapley values less their sampled estimates.
+
+        Mean zero over permutations, sum zero over players; shape (batch, rows, order, player).
+        """
+        levels = self.values(walked.u.flatten(2, 3)).unflatten(2, walked.u.shape[2:4])
+        return self.shares(walked.steps)[:, :, None] - marginal_contributions(levels, walked.order)
+
+    def values(self, u: Tensor) -> Tensor:
+        """Return the polynomials at u (batch, rows, point, sub), shape (batch, rows, point)."""
+        z = u / self.scale[:, :, None]
+        square = z.square()
+        cubes, fifths = self.cubes[:, :, None], self.fifths[:, :, None]
+        found = (z * square * (cubes + fifths * square)).sum(-1)
+        return found if self.form is None else found + (_slopes(self.form, z) * z).sum(-1)
+
+    def shares(self, steps: Tensor) -> Tensor:
+        """Return the Shapley values of players who move the sums by (batch, rows, player, sub).
+
+        From the middle on, player i finds the others at r, half of the sum of their steps with
+        signs, independent given a mean that is uniform from -1 to 1. It adds the odd polynomial at
+        r + step / 2 less that at r - step / 2, whose mean takes the moments of r.
+        """
+        z = steps / self.scale[:, :, None]
+        one, two, three, four = (
+            power.sum(2, keepdim=True) - power for power in (z, z**2, z**3, z**4)
+        )  # of the others
+        second = two / 6 + one.square() / 12  # the mean of r**2
+        fourth = -8 * four - 16 * three * one + 24 * two.square() + 12 * two * one.square()
+        fourth = (fourth + 3 * one**4) / 240
+        cubes, fifths = self.cubes[:, :, None], self.fifths[:, :, None]
+        found = cubes * (3 * second * z + z**3 / 4)
+        found += fifths * (5 * fourth * z + 2.5 * second * z**3 + z**5 / 16)
+        if self.form is None:
+            return found.sum(-1)
+        spread = (z.mT @ z).flatten(2)[:, :, None] @ self.form / 2
+        bent = (_slopes(self.form, one) - _slopes(self.form, z)) / 4
+        return (found + (spread + bent) * z).sum(-1)
+
+
+def _slopes(form: Tensor, z: Tensor) -> Tensor:
+    """Return a third of the gradients of cubic forms at z (..., point, sub)."""
+    return (z[..., :, None] * z[..., None, :]).flatten(-2) @ form
+
+
+def fitted(walks: PermutationPaths, who: Tensor) -> Surrogate:
+    """Fit polynomials to the game at fixed points around every middle.
+
+    There are as many places as coefficients: on the axes at three radii, and between two and
+    three of them. Nothing is drawn.
+    """
+    _, n_rows, players, sub = walks.shape
+    rows = torch.arange(n_rows, device=who.device)
+    at = places(sub).to(walks.ours)
+    scale, odd = (at.new_empty(len(who), n_rows, size) for size in (sub, len(at)))
+    for here, there in pairs(len(who), n_rows, walks.at_once(max(len(at), players))):
+        both = who[here], rows[there]
+        width = walks.steps(*both).square().sum(2).sqrt() / 2  # u's deviation under random signs
+        scale[here, there] = width = torch.where(width > 0, width, 1.0)
+        odd[here, there] = walks.odd(walks.middle(*both)[:, :, None], at * width[:, :, None])
+    found = torch.linalg.solve(_powers(at), odd.mT).mT.nan_to_num(0.0, 0.0, 0.0)
+    form = None
+    if sub <= MOST_SUMS:
+        form = (found[..., 3 * sub :] @ _symmetric(sub).to(found)).unflatten(-1, (-1, sub))
+    cubes, fifths = found[..., sub : 2 * sub], found[..., 2 * sub : 3 * sub]
+    return Surrogate(scale=scale, cubes=cubes, fifths=fifths, form=form)
+
+
+def count(sub: int) -> int:
+    """Return the number of evaluation points for a game of `sub` sums."""
+    return 3 * sub + len(_mixed(sub))
+
+
+def places(sub: int) -> Tensor:
+    """Return the evaluation points for `sub` sums, shape (place, sub), in float64."""
+    axes = torch.eye(sub, dtype=torch.float64)
+    found = [axes * radius for radius in RADII]
+    for some in _mixed(sub):
+        a, b, c = (axes[k] for k in some)
+        if len(set(some)) == 3:
+            found.append(MIXED * (a + b + c)[None])
+        else:
+            found.append(MIXED * (a + c if some[0] == some[1] else a - c)[None])
+    return torch.cat(found)
+
+
+def _powers(z: Tensor) -> Tensor:
+    """Return the monomials z, z**3, z**5 and mixed products (design matrix).
+
+    Shape (..., coefficient) from z (..., sub).
+    """
+    found = [z, z**3, z**5]
+    found += [z[..., list(some)].prod(-1, keepdim=True) for some in _mixed(z.shape[-1])]
+    return torch.cat(found, -1)
+
+
+def _symmetric(sub: int) -> Tensor:
+    """Return the symmetric form of every product, shape (product, sub ** 3)."""
+    mixed = _mixed(sub)
+    form = torch.zeros(len(mixed), sub, sub, sub, dtype=torch.float64)
+    for row, some in enumerate(mixed):
+        orders = set(itertools.permutations(some))
+        for order in orders:
+            form[row][order] = 1 / len(orders)
+    return form.flatten(1)
+
+
+def _mixed(sub: int) -> list[tuple[int, ...]]:
+    """List the products of three sums that are taken, none of them the cube of one."""
+    if sub > MOST_SUMS:
+        return []
+    every = itertools.combinations_with_replacement(range(sub), 3)
+    return [some for some in every if some[0] < some[2]]

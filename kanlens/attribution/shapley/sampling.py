@@ -1,7 +1,7 @@
 """Shapley values of large games by antithetic permutation sampling.
 
 Every background row is met equally often, so that its spread adds no error, and every mean is
-complete. A polynomial with known Shapley values (`control_variate`) takes away variance, with a
+complete. A polynomial with known Shapley values (`Surrogate`) takes away variance, with a
 factor from an earlier round, which brings no bias, and the same for all players of a sample.
 
 Variance of single permutations over that of pairs, and of pairs over that with the polynomial, at
@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import pairs
-from kanlens.attribution.shapley.control_variate import Surrogate, count, fitted
 from kanlens.attribution.shapley.games import Game, Solution
-from kanlens.attribution.shapley.permutations import PermutationPaths
+from kanlens.attribution.shapley.permutations import PermutationPaths, Surrogate, count, fitted
 from kanlens.checks import check_count, check_positive
 from kanlens.deadlines import NEVER, Deadline
 from kanlens.interruption import Interruption

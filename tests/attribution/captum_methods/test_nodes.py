@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution.captum_methods.views import NodeView
+from kanlens.attribution.captum_methods.adapter import NodeView
 from kanlens.errors import InvalidValueError
 from kanlens.model.recording import trace
 

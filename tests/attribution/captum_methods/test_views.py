@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kanlens.attribution import attribute
-from kanlens.attribution.captum_methods.views import EdgeActivation, EdgeView, known_to_captum
+from kanlens.attribution.captum_methods.adapter import EdgeActivation, EdgeView, known_to_captum
 from kanlens.attribution.problem import Problem
 from kanlens.model.analysis import float64_copy
 

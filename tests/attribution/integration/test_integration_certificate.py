@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution.integration.crossings import meeting_points, smooth_segments
-from kanlens.attribution.integration.lines import Lines
+from kanlens.attribution.integration.lines import Lines, meeting_points, smooth_segments
 from kanlens.attribution.integration.quadrature import integrate
 from kanlens.data.schema import default_schema
 from kanlens.model.analysis import float64_copy

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution.integration.crossings import (
+from kanlens.attribution.integration.lines import (
     Interpolation,
+    Lines,
     Segments,
     meeting_points,
     smooth_segments,
 )
-from kanlens.attribution.integration.lines import Lines
 from kanlens.attribution.integration.quadrature import rule
 from kanlens.model.analysis import float64_copy
 from kanlens.model.function_layer import FunctionLinear

@@ -7,11 +7,16 @@ import math
 import pytest
 import torch
 
-from kanlens.attribution.shapley import control_variate
-from kanlens.attribution.shapley.control_variate import Surrogate, count, fitted, places
+from kanlens.attribution.shapley import permutations
 from kanlens.attribution.shapley.enumeration import enumerated, value_weights
 from kanlens.attribution.shapley.games import games
-from kanlens.attribution.shapley.permutations import PermutationPaths
+from kanlens.attribution.shapley.permutations import (
+    PermutationPaths,
+    Surrogate,
+    count,
+    fitted,
+    places,
+)
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from tests.attribution.shapley.definition import network, problem_of
@@ -97,7 +102,7 @@ def test_pairs_of_orders_take_additive_and_quadratic_games_as_they_are(function,
 @pytest.mark.parametrize("function", ["x^3", "x^4", "x^5"])
 @pytest.mark.parametrize("most", [10, 0])
 def test_one_order_is_enough_for_a_polynomial(function, most, draw, monkeypatch):
-    monkeypatch.setattr(control_variate, "MOST_SUMS", most)
+    monkeypatch.setattr(permutations, "MOST_SUMS", most)
     game = powers(draw, function)
     walks, found = walked(game, torch.tensor([[3, 1, 5, 0, 4, 2], [0, 1, 2, 3, 4, 5]]))
     change = fitted(walks, torch.arange(2)).correction(found)
@@ -112,7 +117,7 @@ def test_there_are_as_many_places_as_coefficients(sub):
     at = places(sub)
     pairs, triples = sub * (sub - 1), math.comb(sub, 3)
     assert len(at) == count(sub) == 3 * sub + (pairs + triples) * (sub <= 10)
-    columns = control_variate._powers(at)
+    columns = permutations._powers(at)
     assert columns.shape == (len(at), len(at))
     assert float(torch.linalg.cond(columns)) < 1e5
 

@@ -13,9 +13,9 @@ import torch
 
 from kanlens import deadlines
 from kanlens.attribution.shapley import permutations, sampling
-from kanlens.attribution.shapley.control_variate import Surrogate
 from kanlens.attribution.shapley.enumeration import enumerated
 from kanlens.attribution.shapley.games import Game, games
+from kanlens.attribution.shapley.permutations import Surrogate
 from kanlens.attribution.shapley.sampling import LEAST, MOVES, sampled
 from kanlens.deadlines import Deadline
 from kanlens.errors import InvalidValueError
