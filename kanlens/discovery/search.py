@@ -7,6 +7,7 @@ that it tells.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
 
@@ -332,7 +333,7 @@ def _without(
 
 def _formulas(part: SearchProblem, front: Front) -> list[Expr]:
     """Return formulas of a part of a problem, the best first."""
-    own = Front(front.symbols, front.x, part.target, part.held_out, front.deadline)
+    own = Front(replace(front.problem, target=part.target), front.deadline)
     own.start()
     search(part, own, depth=1)
     chosen = own.chosen()

@@ -123,22 +123,12 @@ class ElementaryFunction:
         check_count("ElementaryFunction.nth", "n", n, least=0)
         points = np.asarray(u, dtype=np.float64)
         if self.closed_form is None:
-            return self._by_autograd(points, n)
+            form = self.derivative if n else self.value
+            for _ in range(n - 1):
+                form = slope_of(form)
+            return np.asarray(form(torch.as_tensor(points)).numpy(force=True))
         with np.errstate(invalid="ignore", over="ignore", under="ignore"):
             return self.closed_form(points, n)
-
-    def _by_autograd(self, points: Array, n: int) -> Array:
-        given = torch.as_tensor(points)
-        if n == 0:
-            return np.asarray(self.value(given).numpy())
-        with torch.enable_grad():
-            u = given.clone().requires_grad_(n > 1)
-            value = self.derivative(u)
-            for _ in range(n - 1):
-                if not value.requires_grad:
-                    return np.zeros_like(points)
-                (value,) = torch.autograd.grad(value.sum(), u, create_graph=True)
-        return np.asarray(value.detach().numpy())
 
     def antiderivative(self, u: Array | float) -> Array:
         """Return the antiderivative that is 0 at 0, in float64, of a function that has one."""
@@ -319,6 +309,21 @@ def sign_changes(function: Callable[[Array], Array], grid: Array) -> Array:
         same = np.sign(function(middle)) == first
         left, right = np.where(same, middle, left), np.where(same, right, middle)
     return np.asarray(0.5 * (left + right))
+
+
+def slope_of(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return the derivative of a function by automatic differentiation."""
+
+    def derivative(u: Tensor) -> Tensor:
+        with torch.enable_grad():
+            point = u if u.requires_grad else u.detach().requires_grad_()
+            total = function(point).sum()
+            if not total.requires_grad:
+                return torch.zeros_like(u)
+            (slope,) = torch.autograd.grad(total, point, create_graph=u.requires_grad)
+        return slope
+
+    return derivative
 
 
 def sympy_call(name: str, *arguments: Any) -> Any:

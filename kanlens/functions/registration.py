@@ -19,6 +19,7 @@ from kanlens.functions.elementary import (
     Symmetry,
     repeated,
     sign_changes,
+    slope_of,
 )
 
 _CALL = "register_function"
@@ -141,19 +142,19 @@ def register_function(
     if derivative is not None:
         _checked(derivative, u, "derivative")
     _check_expression(sympy, u, value)
-    slopes = _checked(_slope_of(torch), u, "the slope of torch")
+    slopes = _checked(slope_of(torch), u, "the slope of torch")
     _check_slopes(torch, u, slopes)
     if derivative is not None:
         _compare("derivative to be that of torch", derivative(u), slopes, u)
     _check_shape(u, value)
     _check_turning(turning, period, u, slopes)
     if turning is None:
-        turning = _turning_near_zero(_slope_of(torch), low, high)
+        turning = _turning_near_zero(slope_of(torch), low, high)
     symmetry = _symmetry(torch, u, low, high)
     function = ElementaryFunction(
         name=name,
         value=torch,
-        derivative=derivative or _slope_of(torch),
+        derivative=derivative or slope_of(torch),
         expression=sympy,
         complexity=complexity,
         domain="real" if domain is None else (low, high),
@@ -259,21 +260,6 @@ def _compare(expected: str, one: Tensor, two: Tensor, u: Tensor) -> None:
     if not float(gap[worst]) <= _AGREE * float(size[worst]):
         got = f"{float(one[worst]):.9g} and {float(two[worst]):.9g} at {float(u[worst]):.6g}"
         raise _refused(expected, got, "Correct one of them")
-
-
-def _slope_of(function: Scalar) -> Scalar:
-    """Return the derivative of a function by automatic differentiation."""
-
-    def derivative(u: Tensor) -> Tensor:
-        with pytorch.enable_grad():
-            point = u if u.requires_grad else u.detach().requires_grad_()
-            total = function(point).sum()
-            if not total.requires_grad:
-                return pytorch.zeros_like(u)
-            (slope,) = pytorch.autograd.grad(total, point, create_graph=u.requires_grad)
-        return slope
-
-    return derivative
 
 
 def _check_slopes(function: Scalar, u: Tensor, slopes: Tensor) -> None:
