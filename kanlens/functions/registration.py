@@ -342,9 +342,6 @@ def _degree(function: Scalar, symmetry: Symmetry | None, low: float, high: float
     nearest = round(2 * degree) / 2
     degree = nearest if abs(degree - nearest) < _AGREE else degree
     size = _AGREE * float(three.abs().max())
-    if float((three - 3.0**degree * one).abs().max()) > size:
-        return None
-    if float((two - 2.0**degree * one).abs().max()) > size:
-        return None
+    gaps = (float((g - s**degree * one).abs().max()) for s, g in ((3.0, three), (2.0, two)))
     fits = symmetry is None or degree == {"even": 0, "odd": 1}[symmetry] + 2 * (degree // 2)
-    return degree if fits else None
+    return degree if fits and not any(gap > size for gap in gaps) else None
