@@ -8,19 +8,19 @@ from __future__ import annotations
 import copyreg
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from kanlens.checks import check_choice, message, nearest
 from kanlens.errors import InvalidValueError
 from kanlens.functions import activations, rational, wavelets
-from kanlens.functions.elementary import ElementaryFunction, sympy_call
+from kanlens.functions.elementary import ElementaryFunction, Scalar, sympy_call
 
 _IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
 
@@ -117,9 +117,7 @@ def _cubic(name: str, slope: int) -> ElementaryFunction:
     )
 
 
-def _common(
-    name: str, complexity: int, derivative: Callable[[Tensor], Tensor], **facts: Any
-) -> ElementaryFunction:
+def _common(name: str, complexity: int, derivative: Scalar, **facts: Any) -> ElementaryFunction:
     """Return a function that torch knows by its name, and sympy too but for "arc"."""
     return _analyzed(
         name=name,

@@ -16,6 +16,7 @@ from kanlens.functions.catalog import ALIASES, FUNCTIONS
 from kanlens.functions.elementary import (
     ElementaryFunction,
     Interval,
+    Scalar,
     Symmetry,
     repeated,
     sign_changes,
@@ -32,8 +33,6 @@ _FINE = 10_000  # points at which they are
 _KINKS = 0.1  # share of points at which the slope may be of one side
 _AGREE = 1e-9  # relative difference of two forms of one function
 _LINE = 1e-12  # part of the variance that a straight line may leave of a straight line
-
-Scalar = Callable[[Tensor], Tensor]
 
 
 class Registration:
