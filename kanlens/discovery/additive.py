@@ -147,11 +147,9 @@ class OuterFunction(Ansatz):
 
     limits = tuned.OUTER
 
-    def _suits(self, problem: SearchProblem) -> bool:
-        enough = 4 * tuned.OUTER.pieces[0] * problem.width
-        return super()._suits(problem) and problem.count >= enough
-
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        if problem.count < 4 * tuned.OUTER.pieces[0] * problem.width:
+            return
         straight, weights = inner_line(problem)
         if straight < self.limits.error:
             largest = float(np.abs(weights).max())
@@ -229,11 +227,9 @@ class SeparableProduct(Ansatz):
 
     limits = tuned.SEPARABLE
 
-    def _suits(self, problem: SearchProblem) -> bool:
-        enough = problem.count >= 3 * tuned.SEPARABLE.pieces[0]
-        return super()._suits(problem) and enough and not problem.one_sign
-
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        if problem.one_sign or problem.count < 3 * tuned.SEPARABLE.pieces[0]:
+            return
         found = spline_product(problem)
         if found.error > self.limits.error:
             return

@@ -25,10 +25,6 @@ class Ansatz(ABC):
     limits = tuned.Limits()
     costly = False  # for wide problems: then only near the top of the search
 
-    def _suits(self, problem: SearchProblem) -> bool:
-        """Say whether a problem is worth a fit."""
-        return self.limits.narrowest <= problem.width <= self.limits.widest
-
     @abstractmethod
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Fit models, and write those that are worth it as formulas of y, the likeliest first."""
@@ -39,8 +35,8 @@ class Ansatz(ABC):
         return (fit for error, fit in ranked if error < self.limits.error)
 
     def formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Yield formulas of y if the problem is worth a fit."""
-        if self._suits(problem):
+        """Yield formulas of y if the problem is as wide as the limits say."""
+        if self.limits.narrowest <= problem.width <= self.limits.widest:
             yield from self._formulas(problem, front)
 
     def offer(self, problem: SearchProblem, front: Front) -> None:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import sympy
@@ -62,21 +63,13 @@ def clear(x: Array) -> bool:
 
 
 def written(
-    x: Array,
-    values: Sequence[Array],
-    names: Sequence[Expr],
-    *,
-    most: int,
-    outer: Sequence[str] = ("id",),
-    inner: Sequence[str] = ("id",),
-    epsilon: float,
+    x: Array, values: Sequence[Array], names: Sequence[Expr], *, most: int, **options: Any
 ) -> Iterator[list[Expr]]:
-    """Fit curves on one grid each, and yield a formula of each in a name of its own.
+    """Fit curves as `fit_curves` does, and yield a formula of each in a name of its own.
 
     First the best of every curve, then with one of them changed, at most so many times.
     """
-    options = fit_curves(x, values, outer=outer, inner=inner, epsilon=epsilon)
-    for choice in itertools.islice(_choices(options), most):
+    for choice in itertools.islice(_choices(fit_curves(x, values, **options)), most):
         yield [curve.expression.subs(U, n) for curve, n in zip(choice, names, strict=True)]
 
 

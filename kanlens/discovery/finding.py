@@ -186,9 +186,7 @@ def _searched(
 
 def _front(table: ScaledTable, deadline: Deadline, known: Sequence[Expr] = ()) -> Front:
     """Return a front of some formulas, and of those that they become without the rows aside."""
-    columns, target = table.scaled()
-    symbols = tuple(table.symbols[i] for i in table.useful)
-    front = Front(symbols, columns, target, table.held_out, deadline, exact=table.rounding)
+    front = Front(table.scaled(), deadline, exact=table.rounding)
     front.start(known)
     for expression in known:
         front.offer(expression)
@@ -196,8 +194,7 @@ def _front(table: ScaledTable, deadline: Deadline, known: Sequence[Expr] = ()) -
 
 
 def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Generator) -> None:
-    problem = SearchProblem(front.x, front.symbols, front.y, table.held_out, lambda e: e)
-    given = front.x, front.y
+    problem, given = front.problem, (front.x, front.y)
     with interrupts_pass(), ending(front.deadline.end):
         # while more rows still tell more of a smooth target, the search does best
         late = loo_error(*given) < tuned.SMOOTH_TARGET and noise_of(*given) == 0.0

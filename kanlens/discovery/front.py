@@ -11,6 +11,7 @@ import sympy
 
 from kanlens.deadlines import Deadline
 from kanlens.discovery import settings as tuned
+from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, relative_error
 from kanlens.discovery.smoothness import exceptions, is_noise
 from kanlens.symbolic.composition import Expr, evaluator
@@ -73,27 +74,20 @@ def _unsound(expression: Expr) -> bool:
 
 
 class Front:
-    """The formulas of y (row,) in x (row, feature) worth keeping, and whether one of them is exact.
+    """The formulas worth keeping of a problem, the whole one, and whether one of them is exact.
 
     `exact` is the relative squared error that is rounding. `astray` (row,) are rows without which
     a formula leaves nothing: the search begins anew without them.
     """
 
     def __init__(
-        self,
-        symbols: tuple[Expr, ...],
-        x: Array,
-        y: Array,
-        held_out: Array,
-        deadline: Deadline,
-        *,
-        exact: float = tuned.EXACT,
+        self, problem: SearchProblem, deadline: Deadline, *, exact: float = tuned.EXACT
     ) -> None:
-        self.exact = exact
-        self.symbols, self.x, self.y = symbols, x, y
-        self.fitted = ~held_out
-        telling = bool(held_out.any()) and bool(np.ptp(y[held_out]) > 0)
-        self.judged = held_out if telling else np.ones(len(y), dtype=bool)
+        self.exact, self.problem, self.fitted = exact, problem, problem.fitted
+        self.symbols, self.x, self.y = problem.names, problem.columns, problem.target
+        some = self.y[problem.held_out]
+        telling = len(some) > 0 and bool(np.ptp(some) > 0)
+        self.judged = problem.held_out if telling else np.ones(len(self.y), dtype=bool)
         self._advance: Callable[..., None] = lambda *_, **__: None
         self._shown = self._whole = deadline.left
         self._enough = math.inf  # seconds of the search after which a formula is good enough

@@ -69,11 +69,10 @@ class PowersTimesIndex(Ansatz):
 
     limits = tuned.FACTORED
 
-    def _suits(self, problem: SearchProblem) -> bool:
-        return super()._suits(problem) and problem.one_sign
-
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Take out powers that fit, and leave what is a function of the combination."""
+        if not problem.one_sign:
+            return
         columns = np.abs(problem.columns)
         usable = away(columns, tuned.NO_ZERO)
         logs, target = np.log(np.where(usable, columns, 1.0)), np.log(np.abs(problem.target))
@@ -247,10 +246,9 @@ class ProductWithCombination(Ansatz):
 
     limits = tuned.BILINEAR
 
-    def _suits(self, problem: SearchProblem) -> bool:
-        return super()._suits(problem) and bool(problem.held_out.any())
-
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        if not problem.held_out.any():
+            return
         scored: list[tuple[float, tuple[Index, int, Array]]] = []
         for index in indices(problem):
             for i in range(problem.width):

@@ -31,7 +31,8 @@ def libraries(problem: SearchProblem) -> list[list[Powers]]:
     found = [total_degree(width, degree) for degree in degrees]
     if bool(problem.positive.all()):
         found += [_pairs(width, exponents) for exponents in tuned.PAIR_EXPONENTS]
-        found += [_box(width, exponents) for exponents in tuned.BOX_EXPONENTS]
+        boxes = (each for each in tuned.BOX_EXPONENTS if len(each) ** width <= tuned.LIBRARY)
+        found += [list(itertools.product(each, repeat=width)) for each in boxes]
     most = min(tuned.LIBRARY, problem.count // 2)
     unique = dict.fromkeys(tuple(each) for each in found if 1 < len(each) <= most)
     return [list(library) for library in sorted(unique, key=len)]
@@ -63,12 +64,6 @@ def _pairs(width: int, exponents: Sequence[float]) -> list[Powers]:
 def unit(width: int, exponents: dict[int, float]) -> Powers:
     """Return the exponents of some columns, 0 for the others."""
     return tuple(exponents.get(i, 0.0) for i in range(width))
-
-
-def _box(width: int, exponents: Sequence[float]) -> list[Powers]:
-    if len(exponents) ** width > tuned.LIBRARY:
-        return []
-    return list(itertools.product(exponents, repeat=width))
 
 
 def evaluate(columns: Array, library: Sequence[Powers] | Array) -> Array:

@@ -208,30 +208,24 @@ def shapes(width: int) -> list[list[Any]]:
 def network_formulas(
     problem: SearchProblem, front: Front, first: View, generator: torch.Generator
 ) -> None:
-    """Offer the formulas of networks of several shapes, in one view first, while there is time."""
+    """Offer the formulas of networks of several shapes, in one view first, while there is time.
+
+    Each is trained, and then trained on with a penalty on its edges.
+    """
+    plain, with_penalty = tuned.SPARSE_STEPS
     for view in dict.fromkeys((first, *views(problem))):
+        given = view, front.deadline, generator
         for widths in shapes(problem.width):
             if front.done:
                 return
-            network = _sparse(problem, widths, view, front, generator)
-            if network is not None and network.error < tuned.TOO_BAD * front.best_error:
-                read(network, front)
-
-
-def _sparse(
-    problem: SearchProblem,
-    widths: Sequence[Any],
-    view: View,
-    front: Front,
-    generator: torch.Generator,
-) -> Interpolator | None:
-    """Train a network, then train it on with a penalty on its edges."""
-    plain, with_penalty = tuned.SPARSE_STEPS
-    given = view, front.deadline, generator
-    found = trained(problem, widths, *given, plain)
-    if found is None or front.done:
-        return found
-    return trained(problem, found.network, *given, with_penalty, strength=tuned.STRENGTH) or found
+            found = trained(problem, widths, *given, plain)
+            if found is not None and not front.done:
+                more = trained(
+                    problem, found.network, *given, with_penalty, strength=tuned.STRENGTH
+                )
+                found = more or found
+            if found is not None and found.error < tuned.TOO_BAD * front.best_error:
+                read(found, front)
 
 
 def read(found: Interpolator, front: Front) -> None:

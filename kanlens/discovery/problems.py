@@ -32,7 +32,7 @@ class SearchProblem:
     names: tuple[Expr, ...]  # of the columns, in the symbols of the table
     target: Array  # (row,)
     held_out: Array  # bool (row,): rows that judge and are not fitted
-    rebuild: Inverse  # from an expression of the target to that of y
+    rebuild: Inverse = lambda e: e  # from an expression of the target to that of y
     slope: Array | None = None  # (row,): |dy / dtarget|; None where it is 1 or not known
 
     @property

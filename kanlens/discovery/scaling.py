@@ -17,6 +17,7 @@ from kanlens.checks import check_finite, message
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.deadlines import ending
 from kanlens.discovery import settings as tuned
+from kanlens.discovery.problems import SearchProblem
 from kanlens.discovery.regression import Array, spread_rows
 from kanlens.discovery.smoothness import distant_rows, outlier_rows, wrong_beside
 from kanlens.errors import ShapeError
@@ -143,10 +144,11 @@ class ScaledTable:
         every = _joined(self.choosing, self.judging)
         return dataclasses.replace(self, choosing=every, judging=none)
 
-    def scaled(self) -> tuple[Array, Array]:
+    def scaled(self) -> SearchProblem:
         """Return the useful columns and y as the search sees them."""
-        columns = [self.scales[i].scaled(self.x[:, i]) for i in self.useful]
-        return np.stack(columns, axis=1), self.y_scale.scaled(self.y)
+        columns = np.stack([self.scales[i].scaled(self.x[:, i]) for i in self.useful], axis=1)
+        names = tuple(self.symbols[i] for i in self.useful)
+        return SearchProblem(columns, names, self.y_scale.scaled(self.y), self.held_out)
 
     @property
     def moved(self) -> bool:

@@ -7,6 +7,7 @@ that it tells.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
 
@@ -166,25 +167,21 @@ def explore(problem: SearchProblem, front: Front, generator: torch.Generator) ->
     if front.deadline.left < tuned.LEAST_TIME:
         return
     with kernels.use_within(work_in(front.deadline.left)):
-        _explore(problem, front, generator)
-
-
-def _explore(problem: SearchProblem, front: Front, generator: torch.Generator) -> None:
-    first = interpolator(problem, TimeSlice(front, 0.3).deadline, generator)
-    if first is None or front.done or _nothing_left(front, first.error):
-        return
-    rough = first.error > tuned.ROUGH
-    if rough:
-        network_formulas(problem, TimeSlice(front, 0.85), first.view, generator)
-    levels = _levels(first, TimeSlice(front, 0.3 if rough else 0.6), generator)
-    for level in reversed(levels[1:]):
-        search(level.problem, TimeSlice(front, 0.4), depth=1)
-        _taken_apart(level, TimeSlice(front, 0.4))
-    if len(levels) > 1:
-        last = levels[-1]
-        network_formulas(last.problem, TimeSlice(front, 0.5), last.view, generator)
-    _taken_apart(levels[0], TimeSlice(front, 0.5))
-    network_formulas(problem, front, first.view, generator)
+        first = interpolator(problem, TimeSlice(front, 0.3).deadline, generator)
+        if first is None or front.done or _nothing_left(front, first.error):
+            return
+        rough = first.error > tuned.ROUGH
+        if rough:
+            network_formulas(problem, TimeSlice(front, 0.85), first.view, generator)
+        levels = _levels(first, TimeSlice(front, 0.3 if rough else 0.6), generator)
+        for level in reversed(levels[1:]):
+            search(level.problem, TimeSlice(front, 0.4), depth=1)
+            _taken_apart(level, TimeSlice(front, 0.4))
+        if len(levels) > 1:
+            last = levels[-1]
+            network_formulas(last.problem, TimeSlice(front, 0.5), last.view, generator)
+        _taken_apart(levels[0], TimeSlice(front, 0.5))
+        network_formulas(problem, front, first.view, generator)
 
 
 def _nothing_left(front: Front, error: float) -> bool:
@@ -332,7 +329,7 @@ def _without(
 
 def _formulas(part: SearchProblem, front: Front) -> list[Expr]:
     """Return formulas of a part of a problem, the best first."""
-    own = Front(front.symbols, front.x, part.target, part.held_out, front.deadline)
+    own = Front(replace(front.problem, target=part.target), front.deadline)
     own.start()
     search(part, own, depth=1)
     chosen = own.chosen()

@@ -30,9 +30,7 @@ EXACT = 1e-24  # error at rounding level; errors below do not differ
 EXACT_SINGLE = 1e-12  # likewise of single precision
 SINGLE_STEPS = 2.0**29  # steps of rounding of double precision in one of single precision
 ROUGHEST = 1e-9  # error from which rounding is as any noise
-NOISELESS = (
-    1e-12  # error below which a formula is the truth; above, rows are weighted as errors of y
-)
+NOISELESS = 1e-12  # error up to which it is the truth; above, rows are weighted as errors of y
 FLOOR = 1e-22  # error that counts as none in the information criterion
 RIDGE = 1e-13  # of least squares, in parts of the size of the columns
 DUST = 1e-14  # likewise of an exact one, whose numbers are refitted

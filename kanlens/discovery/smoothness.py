@@ -210,12 +210,11 @@ def wrong_beside(columns: Array, target: Array, others: Array, values: Array) ->
     x = even(np.concatenate((columns[pick], others)))
     if not x.shape[1]:
         return none
-    known, length = x[: len(pick)], _length(x[: len(pick)], size)
-    center, nugget = float(np.median(size)), np.full(len(size), tuned.WRONG_NUGGET)
-    usual = _usual(left_out(known, size - center, length, nugget)[0])
+    known, center = x[: len(pick)], float(np.median(size))
+    length, nugget, errors, _ = _smoothed(known, size - center)
     mean, variance = predicted(known, size - center, x[len(pick) :], length, nugget)
     gap = np.abs(np.arcsinh((values - middle) / spread) - center - mean)
-    return _if_few(gap > _limit(usual, variance, size))
+    return _if_few(gap > _limit(_usual(errors), variance, size))
 
 
 def _middle(target: Array) -> tuple[float, float]:
@@ -231,8 +230,7 @@ def _wrong_in(x: Array, size: Array) -> Array:
     kept = np.ones(len(size), dtype=bool)
     for _ in range(tuned.WRONG_ROUNDS if x.shape[1] else 0):
         own = size[kept] - np.median(size[kept])
-        nugget, length = np.full(len(own), tuned.WRONG_NUGGET), _length(x[kept], size[kept])
-        errors, variance = left_out(x[kept], own, length, nugget)
+        *_, errors, variance = _smoothed(x[kept], own)
         over = np.abs(errors) - _limit(_usual(errors), variance, own)
         worst = (over > 0) & (over >= tuned.WORST * over.max())
         if not worst.any() or kept.sum() <= tuned.FEWEST_ROWS:
@@ -241,10 +239,14 @@ def _wrong_in(x: Array, size: Array) -> Array:
     return ~kept
 
 
-def _length(x: Array, size: Array) -> float:
-    """Return the length of the smooth model with the least errors on most left-out rows."""
-    own, nugget = size - np.median(size), np.full(len(size), tuned.WRONG_NUGGET)
-    return min(tuned.WRONG_LENGTHS, key=lambda k: _usual(left_out(x, own, k, nugget)[0]))
+def _smoothed(x: Array, own: Array) -> tuple[float, Array, Array, Array]:
+    """Return length and nugget of the model with the least errors on most left-out rows, and those.
+
+    The errors come with their variances.
+    """
+    nugget = np.full(len(own), tuned.WRONG_NUGGET)
+    every = ((k, nugget, *left_out(x, own, k, nugget)) for k in tuned.WRONG_LENGTHS)
+    return min(every, key=lambda found: _usual(found[2]))
 
 
 def _usual(errors: Array) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 import sympy
@@ -34,7 +34,8 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
     the column or its logarithm.
     """
     x = problem.columns[:, 0]
-    best, found = float("inf"), partial(np.full_like, fill_value=np.nan)
+    best = float("inf")
+    chosen: tuple[Transform, int, Callable[[Array], Array], Basis, Array] | None = None
     for transform in TRANSFORMS[:3]:
         if not transform.fits(problem.target):
             continue
@@ -48,20 +49,15 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
                 matrix = basis.at(scale(x))
                 error = quick_error(matrix, target, problem.held_out)
                 if error < tuned.FINER_GAIN * best:
-                    best = error
-                    found = partial(_spline, transform, side, scale, basis, solve(matrix, target))
-    return found, best
+                    best, chosen = error, (transform, side, scale, basis, solve(matrix, target))
 
+    def curve(x: Array) -> Array:
+        if chosen is None:
+            return np.full_like(x, np.nan)
+        transform, side, scale, basis, coefficients = chosen
+        return np.asarray(side * transform.inverse(basis.at(scale(x)) @ coefficients))
 
-def _spline(
-    transform: Transform,
-    side: int,
-    scale: Callable[[Array], Array],
-    basis: Basis,
-    coefficients: Array,
-    x: Array,
-) -> Array:
-    return np.asarray(side * transform.inverse(basis.at(scale(x)) @ coefficients))
+    return curve, best
 
 
 def windows(problem: SearchProblem, curve: Callable[[Array], Array]) -> tuple[Array, list[Array]]:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch.nn import functional
 from kanlens.checks import check_choice, message, nearest
 from kanlens.errors import InvalidValueError
 from kanlens.functions import activations, rational, wavelets
-from kanlens.functions.elementary import ElementaryFunction, sympy_call
+from kanlens.functions.elementary import ElementaryFunction, Scalar, sympy_call
 
 _IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
 
@@ -113,6 +114,18 @@ def _cubic(name: str, slope: int) -> ElementaryFunction:
         symmetry="odd",
         turning=(-(3**-0.5), 3**-0.5) if slope < 0 else (),
         slope_turning=(0.0,),
+    )
+
+
+def _common(name: str, complexity: int, derivative: Scalar, **facts: Any) -> ElementaryFunction:
+    """Return a function that torch knows by its name, and sympy too but for "arc"."""
+    return _analyzed(
+        name=name,
+        value=getattr(torch, name),
+        derivative=derivative,
+        expression=partial(sympy_call, name.replace("arc", "a")),
+        complexity=complexity,
+        **facts,
     )
 
 
@@ -223,29 +236,12 @@ _ALGEBRAIC = (
 )
 
 _TRANSCENDENTAL = (
-    _analyzed(
-        name="exp",
-        value=torch.exp,
-        derivative=torch.exp,
-        expression=lambda u: sympy_call("exp", u),
-        complexity=2,
-        closed_form=lambda u, n: np.exp(u),
-        primitive=np.expm1,
-    ),
-    _analyzed(
-        name="log",
-        value=torch.log,
-        derivative=lambda u: torch.where(u >= 0, u, math.nan).reciprocal(),
-        expression=lambda u: sympy_call("log", u),
-        complexity=2,
-        domain="positive",
-    ),
-    _analyzed(
-        name="sin",
-        value=torch.sin,
-        derivative=torch.cos,
-        expression=lambda u: sympy_call("sin", u),
-        complexity=2,
+    _common("exp", 2, torch.exp, closed_form=lambda u, n: np.exp(u), primitive=np.expm1),
+    _common("log", 2, lambda u: torch.where(u >= 0, u, math.nan).reciprocal(), domain="positive"),
+    _common(
+        "sin",
+        2,
+        torch.cos,
         symmetry="odd",
         turning=(math.pi / 2, -math.pi / 2),
         period=2 * math.pi,
@@ -254,23 +250,19 @@ _TRANSCENDENTAL = (
         closed_form=lambda u, n: np.sin(u + 0.5 * math.pi * n) if n else np.sin(u),
         primitive=lambda u: 2 * np.sin(0.5 * u) ** 2,
     ),
-    _analyzed(
-        name="tan",
-        value=torch.tan,
-        derivative=lambda u: 1 + torch.tan(u) ** 2,
-        expression=lambda u: sympy_call("tan", u),
-        complexity=3,
+    _common(
+        "tan",
+        3,
+        lambda u: 1 + torch.tan(u) ** 2,
         domain="tangent",
         symmetry="odd",
         slope_turning=(0.0,),
         period=math.pi,
     ),
-    _analyzed(
-        name="tanh",
-        value=torch.tanh,
-        derivative=activations.tanh_slope,
-        expression=lambda u: sympy_call("tanh", u),
-        complexity=3,
+    _common(
+        "tanh",
+        3,
+        activations.tanh_slope,
         symmetry="odd",
         slope_turning=(0.0,),
         curvature_turning=(-math.atanh(3**-0.5), math.atanh(3**-0.5)),
@@ -279,32 +271,26 @@ _TRANSCENDENTAL = (
         closed_form=activations.tanh_nth,
         primitive=activations.tanh_integral,
     ),
-    _analyzed(
-        name="arctan",
-        value=torch.arctan,
-        derivative=lambda u: 1 / (1 + u**2),
-        expression=lambda u: sympy_call("atan", u),
-        complexity=4,
+    _common(
+        "arctan",
+        4,
+        lambda u: 1 / (1 + u**2),
         symmetry="odd",
         slope_turning=(0.0,),
         curvature_turning=(-(3**-0.5), 3**-0.5),
     ),
-    _analyzed(
-        name="arcsin",
-        value=torch.arcsin,
-        derivative=lambda u: torch.rsqrt(1 - u**2),
-        expression=lambda u: sympy_call("asin", u),
-        complexity=4,
+    _common(
+        "arcsin",
+        4,
+        lambda u: torch.rsqrt(1 - u**2),
         domain="unit",
         symmetry="odd",
         slope_turning=(0.0,),
     ),
-    _analyzed(
-        name="arctanh",
-        value=torch.arctanh,
-        derivative=lambda u: 1 / (1 - torch.where(u.abs() <= 1, u, math.nan) ** 2),
-        expression=lambda u: sympy_call("atanh", u),
-        complexity=4,
+    _common(
+        "arctanh",
+        4,
+        lambda u: 1 / (1 - torch.where(u.abs() <= 1, u, math.nan) ** 2),
         domain="open unit",
         symmetry="odd",
         slope_turning=(0.0,),
@@ -322,25 +308,8 @@ _TRANSCENDENTAL = (
         closed_form=wavelets.gaussian_nth,
         primitive=wavelets.gaussian_integral,
     ),
-    _analyzed(
-        name="cosh",
-        value=torch.cosh,
-        derivative=torch.sinh,
-        expression=lambda u: sympy_call("cosh", u),
-        complexity=3,
-        symmetry="even",
-        turning=(0.0,),
-        curvature_turning=(0.0,),
-    ),
-    _analyzed(
-        name="sinh",
-        value=torch.sinh,
-        derivative=torch.cosh,
-        expression=lambda u: sympy_call("sinh", u),
-        complexity=4,
-        symmetry="odd",
-        slope_turning=(0.0,),
-    ),
+    _common("cosh", 3, torch.sinh, symmetry="even", turning=(0.0,), curvature_turning=(0.0,)),
+    _common("sinh", 4, torch.cosh, symmetry="odd", slope_turning=(0.0,)),
 )
 
 FUNCTIONS: dict[str, ElementaryFunction] = {

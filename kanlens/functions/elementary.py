@@ -28,6 +28,7 @@ _HALVINGS = 60
 
 Domain = Literal["real", "nonzero", "positive", "nonnegative", "unit", "open unit", "tangent"]
 Interval: TypeAlias = tuple[float, float]
+Scalar: TypeAlias = Callable[[Tensor], Tensor]
 Symmetry = Literal["odd", "even"]
 
 _ENDS: dict[str, Interval] = {
@@ -89,8 +90,8 @@ class ElementaryFunction:
     """
 
     name: str
-    value: Callable[[Tensor], Tensor]
-    derivative: Callable[[Tensor], Tensor]
+    value: Scalar
+    derivative: Scalar
     expression: Callable[[Any], Any]
     complexity: int
     domain: Domain | Interval = "real"
@@ -123,22 +124,12 @@ class ElementaryFunction:
         check_count("ElementaryFunction.nth", "n", n, least=0)
         points = np.asarray(u, dtype=np.float64)
         if self.closed_form is None:
-            return self._by_autograd(points, n)
+            form = self.derivative if n else self.value
+            for _ in range(n - 1):
+                form = slope_of(form)
+            return np.asarray(form(torch.as_tensor(points)).numpy(force=True))
         with np.errstate(invalid="ignore", over="ignore", under="ignore"):
             return self.closed_form(points, n)
-
-    def _by_autograd(self, points: Array, n: int) -> Array:
-        given = torch.as_tensor(points)
-        if n == 0:
-            return np.asarray(self.value(given).numpy())
-        with torch.enable_grad():
-            u = given.clone().requires_grad_(n > 1)
-            value = self.derivative(u)
-            for _ in range(n - 1):
-                if not value.requires_grad:
-                    return np.zeros_like(points)
-                (value,) = torch.autograd.grad(value.sum(), u, create_graph=True)
-        return np.asarray(value.detach().numpy())
 
     def antiderivative(self, u: Array | float) -> Array:
         """Return the antiderivative that is 0 at 0, in float64, of a function that has one."""
@@ -179,7 +170,7 @@ class ElementaryFunction:
             math.nextafter(kink, side) for kink in self.kinks for side in (-math.inf, math.inf)
         ]
         turning = (*self.zeros_of_derivative(n + 1).tolist(), *sides)
-        return _between_turns(nth, low, high, turning, self.period)
+        return self._between_turns(nth, low, high, turning)
 
     @property
     def inert(self) -> float:
@@ -257,7 +248,7 @@ class ElementaryFunction:
         >>> round(lower.item(), 6), round(upper.item(), 6)
         (0.0, 1.0)
         """
-        ends = _between_turns(self.value, low, high, self.turning, self.period)
+        ends = self._between_turns(self.value, low, high, self.turning)
         return _where(self.defined(low, high) & self.turning_known, *ends)
 
     def slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -267,11 +258,24 @@ class ElementaryFunction:
         jumps up, the upper one is.
         """
         turning = self.slope_turning or ()
-        lower, upper = _between_turns(self.derivative, low, high, turning, self.period)
+        lower, upper = self._between_turns(self.derivative, low, high, turning)
         good = self.defined(low, high) & ~(lower.isnan() | upper.isnan())
         for place in self.jumps:
             upper = torch.where((low <= place) & (place <= high), math.inf, upper)
         return _where(good & (self.slope_turning is not None), lower, upper)
+
+    def _between_turns(
+        self, function: Scalar, low: Tensor, high: Tensor, turning: tuple[float, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the extremes of a function that is monotone between its turning points."""
+        at_low, at_high = function(low), function(high)
+        lower, upper = torch.minimum(at_low, at_high), torch.maximum(at_low, at_high)
+        for point, extreme in zip(turning, function(low.new_tensor(turning)), strict=True):
+            place = point if self.period is None else _first_after(low, point, self.period)
+            inside = (low <= place) & (place <= high)
+            lower = torch.where(inside, torch.minimum(lower, extreme), lower)
+            upper = torch.where(inside, torch.maximum(upper, extreme), upper)
+        return lower, upper
 
 
 # one that searches do not try without being told to
@@ -321,6 +325,21 @@ def sign_changes(function: Callable[[Array], Array], grid: Array) -> Array:
     return np.asarray(0.5 * (left + right))
 
 
+def slope_of(function: Scalar) -> Scalar:
+    """Return the derivative of a function by automatic differentiation."""
+
+    def derivative(u: Tensor) -> Tensor:
+        with torch.enable_grad():
+            point = u if u.requires_grad else u.detach().requires_grad_()
+            total = function(point).sum()
+            if not total.requires_grad:
+                return torch.zeros_like(u)
+            (slope,) = torch.autograd.grad(total, point, create_graph=u.requires_grad)
+        return slope
+
+    return derivative
+
+
 def sympy_call(name: str, *arguments: Any) -> Any:
     """Call a function of sympy, which is loaded when the first is."""
     import sympy
@@ -331,24 +350,6 @@ def sympy_call(name: str, *arguments: Any) -> Any:
 def _beside(place: float) -> float:
     """Return a distance that rounding does not swallow; 0 at infinity."""
     return 4.0 * math.ulp(max(abs(place), 1.0)) if math.isfinite(place) else 0.0
-
-
-def _between_turns(
-    function: Callable[[Tensor], Tensor],
-    low: Tensor,
-    high: Tensor,
-    turning: tuple[float, ...],
-    period: float | None,
-) -> tuple[Tensor, Tensor]:
-    """Return the extremes of a function that is monotone between its turning points."""
-    at_low, at_high = function(low), function(high)
-    lower, upper = torch.minimum(at_low, at_high), torch.maximum(at_low, at_high)
-    for point, extreme in zip(turning, function(low.new_tensor(turning)), strict=True):
-        place = point if period is None else _first_after(low, point, period)
-        inside = (low <= place) & (place <= high)
-        lower = torch.where(inside, torch.minimum(lower, extreme), lower)
-        upper = torch.where(inside, torch.maximum(upper, extreme), upper)
-    return lower, upper
 
 
 def _where(known: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

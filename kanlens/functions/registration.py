@@ -16,9 +16,11 @@ from kanlens.functions.catalog import ALIASES, FUNCTIONS
 from kanlens.functions.elementary import (
     ElementaryFunction,
     Interval,
+    Scalar,
     Symmetry,
     repeated,
     sign_changes,
+    slope_of,
 )
 
 _CALL = "register_function"
@@ -31,8 +33,6 @@ _FINE = 10_000  # points at which they are
 _KINKS = 0.1  # share of points at which the slope may be of one side
 _AGREE = 1e-9  # relative difference of two forms of one function
 _LINE = 1e-12  # part of the variance that a straight line may leave of a straight line
-
-Scalar = Callable[[Tensor], Tensor]
 
 
 class Registration:
@@ -141,19 +141,19 @@ def register_function(
     if derivative is not None:
         _checked(derivative, u, "derivative")
     _check_expression(sympy, u, value)
-    slopes = _checked(_slope_of(torch), u, "the slope of torch")
+    slopes = _checked(slope_of(torch), u, "the slope of torch")
     _check_slopes(torch, u, slopes)
     if derivative is not None:
         _compare("derivative to be that of torch", derivative(u), slopes, u)
     _check_shape(u, value)
     _check_turning(turning, period, u, slopes)
     if turning is None:
-        turning = _turning_near_zero(_slope_of(torch), low, high)
+        turning = _turning_near_zero(slope_of(torch), low, high)
     symmetry = _symmetry(torch, u, low, high)
     function = ElementaryFunction(
         name=name,
         value=torch,
-        derivative=derivative or _slope_of(torch),
+        derivative=derivative or slope_of(torch),
         expression=sympy,
         complexity=complexity,
         domain="real" if domain is None else (low, high),
@@ -261,21 +261,6 @@ def _compare(expected: str, one: Tensor, two: Tensor, u: Tensor) -> None:
         raise _refused(expected, got, "Correct one of them")
 
 
-def _slope_of(function: Scalar) -> Scalar:
-    """Return the derivative of a function by automatic differentiation."""
-
-    def derivative(u: Tensor) -> Tensor:
-        with pytorch.enable_grad():
-            point = u if u.requires_grad else u.detach().requires_grad_()
-            total = function(point).sum()
-            if not total.requires_grad:
-                return pytorch.zeros_like(u)
-            (slope,) = pytorch.autograd.grad(total, point, create_graph=u.requires_grad)
-        return slope
-
-    return derivative
-
-
 def _check_slopes(function: Scalar, u: Tensor, slopes: Tensor) -> None:
     """Refuse a function that torch does not differentiate, but for single points."""
     step = 1e-3 * float(u[1] - u[0])
@@ -356,9 +341,6 @@ def _degree(function: Scalar, symmetry: Symmetry | None, low: float, high: float
     nearest = round(2 * degree) / 2
     degree = nearest if abs(degree - nearest) < _AGREE else degree
     size = _AGREE * float(three.abs().max())
-    if float((three - 3.0**degree * one).abs().max()) > size:
-        return None
-    if float((two - 2.0**degree * one).abs().max()) > size:
-        return None
+    gaps = (float((g - s**degree * one).abs().max()) for s, g in ((3.0, three), (2.0, two)))
     fits = symmetry is None or degree == {"even": 0, "odd": 1}[symmetry] + 2 * (degree // 2)
-    return degree if fits else None
+    return degree if fits and not any(gap > size for gap in gaps) else None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.polynomial.polynomial import polyder, polyint, polyval
 from torch import Tensor
 
 from kanlens.functions.activations import decaying, tanh_integral, tanh_nth, tanh_slope
@@ -70,14 +71,8 @@ _QUARTIC = (1.0, 0.0, -2.0, 0.0, 1.0)  # (1 - u**2)**2, constant first
 
 
 def _quartic_nth(u: Array, n: int) -> Array:
-    powers = np.polynomial.polynomial.polyder(_QUARTIC, n)
-    inside = np.polynomial.polynomial.polyval(np.clip(u, -1.0, 1.0), powers)
+    inside = polyval(np.clip(u, -1.0, 1.0), polyder(_QUARTIC, n))
     return np.asarray(np.where(np.abs(u) >= 1, 0.0, inside))
-
-
-def _quartic_integral(u: Array) -> Array:
-    powers = np.polynomial.polynomial.polyint(_QUARTIC)
-    return np.asarray(np.polynomial.polynomial.polyval(np.clip(u, -1.0, 1.0), powers))
 
 
 def _window(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,7 +147,7 @@ LOCALIZED = (
         curvature_turning=(-1.0, 0.0, 1.0),
         kinks=(-1.0, 1.0),
         closed_form=_quartic_nth,
-        primitive=_quartic_integral,
+        primitive=lambda u: np.asarray(polyval(np.clip(u, -1.0, 1.0), polyint(_QUARTIC))),
     ),
     unsearched(  # second derivative of exp(-u**2 / 2)
         name="mexican hat",

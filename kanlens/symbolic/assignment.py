@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -125,6 +125,7 @@ class Goal:
     limit: float  # largest loss that is accepted
     independent: int | None = None  # number of independent values in each target; None: all
     choosing: tuple[Tensor, Tensor] | None = None  # other x and target, which judge formulas
+    stop: Interruption = field(default_factory=Interruption)  # after which nothing more is tried
 
     @property
     def judged(self) -> tuple[Tensor, Tensor]:
@@ -134,7 +135,8 @@ class Goal:
     def few(self) -> Goal:
         """Return the goal on at most 500 of its rows."""
         pick = torch.linspace(0, len(self.x) - 1, min(_ROWS, len(self.x))).round().long()
-        return Goal(x=self.x[pick], target=self.target[pick], limit=self.limit)
+        x, target = self.x[pick], self.target[pick]
+        return Goal(x=x, target=target, limit=self.limit, stop=self.stop)
 
     def loss(self, model: KAN) -> float:
         """Return the loss of a model; infinite where it is not finite."""
@@ -236,16 +238,12 @@ def label_masked_edges(layer: FunctionLinear, name: str) -> None:
 
 
 @torch.no_grad()
-def revert_until_accurate(
-    model: KAN, goal: Goal, *, refine: bool, stop: Interruption | None = None
-) -> tuple[KAN, KAN]:
+def revert_until_accurate(model: KAN, goal: Goal, *, refine: bool) -> tuple[KAN, KAN]:
     """Revert symbolic edges to splines until the loss after joint refit is acceptable.
 
     Returns the network after the refit, and before it; `model` is left as it is.
     """
-    stop = stop or Interruption()
-    base = copy.deepcopy(model)
-    few = goal.few()
+    base, few, stop = copy.deepcopy(model), goal.few(), goal.stop
     while True:
         work, loss = copy.deepcopy(base), math.inf
         if refine and not stop.happened:

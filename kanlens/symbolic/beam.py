@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from kanlens.interruption import Interruption
 from kanlens.model.function_layer import SPLINE
 from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import (
@@ -34,7 +33,6 @@ from kanlens.symbolic.assignment import (
 from kanlens.symbolic.joint_refit import refit
 from kanlens.symbolic.library import Family
 
-WIDTH = 3  # networks that are kept
 _TIE = 6.0  # difference of the criterion
 _TRIALS = 32  # refits spent on each kind of doubt, for a beam of one network
 _MOST_TRIALS = 48  # refits spent on ties
@@ -78,26 +76,20 @@ class _State:
 class Beam:
     """Beam search for the functions of a network."""
 
+    width = 3  # networks that are kept
+
     def __init__(
-        self,
-        original: KAN,
-        families: Sequence[Family],
-        r2_min: float,
-        goal: Goal,
-        *,
-        width: int = WIDTH,
-        stop: Interruption | None = None,
+        self, original: KAN, families: Sequence[Family], r2_min: float, goal: Goal
     ) -> None:
         self.original, self.families, self.r2_min = original, families, r2_min
-        self.goal, self.width, self.stop = goal.few(), width, stop or Interruption()
-        self.follows = original.edges_alive <= _MOST_EDGES
+        self.goal, self.follows = goal.few(), original.edges_alive <= _MOST_EDGES
 
     @torch.no_grad()
     def search(self, model: KAN, choices: Sequence[EdgeChoice]) -> KAN:
         """Return the best network found, not refitted; after an interrupt, the best until then."""
         found = {(c.layer, c.out, c.in_): c for c in choices}
         self.best = _State(model=model, choices=found)
-        with self.stop.kept():
+        with self.goal.stop.kept():
             self.best = self._judged(self.best)
             spent = self._climb(self._needless(), _TRIALS, _FREE)
             self._between_ties()

@@ -64,7 +64,7 @@ def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Calla
 
     What is not defined is NaN or infinite.
     """
-    function = compiled(list(expressions), symbols)
+    function = compiled(expressions, symbols)
 
     def evaluate(x: Any) -> Any:
         columns = np.asarray(x, dtype=np.float64).T
@@ -77,19 +77,17 @@ def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Calla
     return evaluate
 
 
-def compiled(expressions: Any, symbols: Sequence[Expr]) -> Callable[..., Any]:
-    """Return a function of one array per symbol that evaluates one expression or a list of them.
+def compiled(expressions: Sequence[Expr], symbols: Sequence[Expr]) -> Callable[..., Any]:
+    """Return a function of one array per symbol to the list of the values of expressions.
 
     Symbols may have any name: in the code that is compiled they have others, for one that is
     called pi, e or exp would stand for something else there.
     """
     check_time()
     places = {symbol.name: f"_{k}" for k, symbol in enumerate(symbols)}
-    every = expressions if isinstance(expressions, list) else [expressions]
-    used = {symbol for each in every for symbol in each.free_symbols}
+    used = {symbol for each in expressions for symbol in each.free_symbols}
     renamed = {s: sympy.Symbol(places[s.name], real=s.is_real) for s in used if s.name in places}
-    fresh = [each.xreplace(renamed) for each in every]
-    body = fresh if isinstance(expressions, list) else fresh[0]
+    body = [each.xreplace(renamed) for each in expressions]
     arguments = [sympy.Symbol(place) for place in places.values()]
     function: Callable[..., Any] = sympy.lambdify(arguments, body, modules=MODULES, cse=True)
     return function

@@ -23,7 +23,7 @@ from kanlens.model.layers import KANLinear
 from kanlens.model.series_layer import SeriesLinear
 from kanlens.splines import spline
 from kanlens.symbolic.library import Family
-from kanlens.symbolic.polishing import EdgeResiduals, Fits, polish
+from kanlens.symbolic.polishing import EdgeResiduals, Fits
 from kanlens.threads import one_thread
 
 _STARTS_KEPT = 3
@@ -124,8 +124,9 @@ def _fit_scaled(
     hopeful = (_hopeful(f, *scan) for f, scan in enumerate(scans))
     starts = Fits(*map(torch.cat, zip(*hopeful, strict=True)))
     few = x[:, :uniform], y[:, :uniform]
-    tries, sse = polish(families, few, starts, steps=_FIRST_STEPS)
-    polished, _ = polish(families, (x, y), tries.best_of_each(sse, len(y)), steps=_LAST_STEPS)
+    tries, sse = EdgeResiduals(families, few, starts).polished(_FIRST_STEPS)
+    best = tries.best_of_each(sse, len(y))
+    polished, _ = EdgeResiduals(families, (x, y), best).polished(_LAST_STEPS)
     a = torch.stack([scan[0][:, 0] for scan in scans], dim=1)  # (edge, family)
     b = torch.stack([scan[1][:, 0] for scan in scans], dim=1)
     a[polished.edge, polished.family] = polished.a
@@ -158,10 +159,9 @@ def _settle(
     misfit = problem.sse(every.a, every.b).reshape(count, edges).T.contiguous()
     best = misfit.argsort(1)[:, :_PROMISING]
     chosen = torch.zeros_like(misfit, dtype=torch.bool).scatter(1, best, True)
-    family, edge = chosen.T.nonzero().unbind(1)
-    start = Fits(family, edge, a[edge, family], b[edge, family])
-    found, sse = polish(families, samples, start, steps=_SPAN_STEPS, space=space)
-    a[edge, family], b[edge, family], misfit[edge, family] = found.a, found.b, sse
+    found, sse = problem.pick(chosen.T.reshape(-1).numpy()).polished(_SPAN_STEPS)
+    places = found.edge, found.family
+    a[places], b[places], misfit[places] = found.a, found.b, sse
     size = problem.target[:edges].square().sum(1, keepdim=True)
     return misfit / size.clamp(min=1e-300)
 

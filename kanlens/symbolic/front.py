@@ -54,35 +54,26 @@ def scores(complexities: Sequence[int], losses: Sequence[float]) -> list[float]:
     return found
 
 
-def pick(
+def choose(
+    complexities: Sequence[int],
     losses: Sequence[float],
-    row_scores: Sequence[float],
     rule: str,
     *,
     negligible: float = 0.0,
     limit: float = math.inf,
 ) -> int:
-    """Return the row that a rule takes; the simpler one where two are equal."""
-    levels = [_level(loss) for loss in losses]
-    rows = range(len(levels))
-    if rule == "accuracy":
-        return min(rows, key=lambda k: levels[k])
-    bound = _AS_GOOD * max(min(levels), negligible)
-    bound = min(bound, max(limit, min(levels)))
-    able = [k for k in rows if rule == "score" or levels[k] <= bound]
-    return max(able, key=lambda k: row_scores[k])
-
-
-def choose(
-    complexities: Sequence[int], losses: Sequence[float], rule: str, **options: float
-) -> int:
-    """Return the row that a rule takes of the front of rows; options as for `pick`.
+    """Return the row that a rule takes of the front of rows; the simpler one where two are equal.
 
     No row is taken that is worse than a shorter one.
     """
     rows = front(complexities, losses)
-    levels = [losses[k] for k in rows]
-    return rows[pick(levels, scores([complexities[k] for k in rows], levels), rule, **options)]
+    if rule == "accuracy":
+        return rows[-1]
+    levels = [_level(losses[k]) for k in rows]
+    bound = min(_AS_GOOD * max(levels[-1], negligible), max(limit, levels[-1]))
+    row_scores = scores([complexities[k] for k in rows], [losses[k] for k in rows])
+    able = [k for k in range(len(rows)) if rule == "score" or levels[k] <= bound]
+    return rows[max(able, key=lambda k: row_scores[k])]
 
 
 def _level(loss: float) -> float:

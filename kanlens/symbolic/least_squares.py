@@ -19,10 +19,12 @@ import numpy as np
 from kanlens.deadlines import check_time
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Function = Callable[[Array], Array]
 
 _REDUNDANT = 1e-14  # eigenvalue of the normal matrix, in parts of the largest, that is none
 _SHARED = 1e-6  # squared share in such a direction from which a parameter is redundant
 _LEAST = 1e-13  # damping
+_SETTLED = 1e-10  # share by which a step that is taken lowers the loss, below which it is the last
 _CROWDED = 0.8  # share of the problems that are worked on below which the others are put aside
 
 
@@ -80,22 +82,14 @@ class Minimum:
     standard_errors: Array  # (parameter,): infinite for redundant ones
 
 
-def minimize(
-    residuals: Callable[[Array], Array],
-    jacobian: Callable[[Array], Array],
-    start: Array,
-    *,
-    steps: int = 50,
-    tolerance: float = 1e-10,
-) -> Minimum:
+def minimize(residuals: Function, jacobian: Function, start: Array, *, steps: int = 50) -> Minimum:
     """Minimize the mean of squared residuals (residual,) from a start (parameter,).
 
-    `jacobian` returns their derivatives (residual, parameter). The search ends when a step that is
-    taken lowers the loss by a smaller share than `tolerance`.
+    `jacobian` returns their derivatives (residual, parameter).
     """
     theta = np.array(start, dtype=np.float64)[None]
     problem = _OneProblem(residuals, jacobian)
-    [found], [total], [normal] = descend(problem, theta, steps=steps, tolerance=tolerance)
+    [found], [total], [normal] = descend(problem, theta, steps=steps, tolerance=_SETTLED)
     loss = float(total) / max(problem.rows, 1)
     errors = _standard_errors(normal, loss, problem.rows)
     return Minimum(parameters=found, loss=loss, standard_errors=errors)
@@ -149,9 +143,7 @@ def descend(
 class _OneProblem(Residuals):
     """One problem, its residuals (residual,) and their derivatives (residual, parameter)."""
 
-    def __init__(
-        self, residuals: Callable[[Array], Array], jacobian: Callable[[Array], Array]
-    ) -> None:
+    def __init__(self, residuals: Function, jacobian: Function) -> None:
         self.residuals, self.jacobian = residuals, jacobian
 
     def losses(self, theta: Array) -> Array:

@@ -18,6 +18,7 @@ from torch import Tensor
 from kanlens.checks import check_rows, message, warn_of_distant
 from kanlens.encoding import prepare_target
 from kanlens.errors import DataError
+from kanlens.interruption import Interruption
 from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import Goal
 from kanlens.symbolic.joint_refit import relative_loss
@@ -150,7 +151,7 @@ def in_double(model: KAN) -> KAN:
     return copy.deepcopy(model).cpu().double().eval()
 
 
-def goal_of(model: KAN, parts: PartitionedRows, r2_min: float) -> Goal:
+def goal_of(model: KAN, parts: PartitionedRows, r2_min: float, stop: Interruption) -> Goal:
     """Return what the formula is fitted to, what chooses it, and the loss it may have."""
     x, target = target_of(model, parts.fitted)
     follows = parts.fitted[1] is None or model.task != "regression"
@@ -160,6 +161,7 @@ def goal_of(model: KAN, parts: PartitionedRows, r2_min: float) -> Goal:
         limit=limit_of(model, x, target, r2_min),
         independent=_INDEPENDENT if follows else None,
         choosing=target_of(model, parts.choosing) if parts.choosing else None,
+        stop=stop,
     )
 
 

@@ -67,7 +67,6 @@ def build_path(
     *,
     refined: bool,
     snapped: bool,
-    stop: Interruption,
 ) -> tuple[tuple[Stage, ...], tuple[float, ...]]:
     """Return the rows from a network to its formula and beyond.
 
@@ -78,7 +77,7 @@ def build_path(
     names = ["fitted", *(["refined"] if refined else []), *(["snapped"] if snapped else [])]
     tables, judges = _tables(model, goal)
     columns = [
-        _column(expression, table, names, families, stop)
+        _column(expression, table, names, families, goal.stop)
         for expression, table in zip(compose(refitted), tables, strict=True)
     ]
     stages = [
@@ -91,8 +90,8 @@ def build_path(
         stages.append(_stage(f"{k + 1} cut" + "s" * (k > 0), [row for [row] in rows], judges))
     mean = [RefinedFormula(expression=sympy.Float(v)) for v in goal.target.mean(0).tolist()]
     stages = [_stage("mean", mean, judges), *stages]
-    if not stop.happened:
-        with stop.kept():
+    if not goal.stop.happened:
+        with goal.stop.kept():
             stages = [*_mixed_stages(model, replaced, goal), *stages]
     return _on_a_front(stages), settled
 

@@ -198,7 +198,7 @@ def read(
     check_generator("symbolize", generator)
     exact = in_double(model)
     parts = parts_of(exact, data, tests, choosing, generator)
-    goal = goal_of(exact, parts, r2_min)
+    goal = goal_of(exact, parts, r2_min, stop)
     work = copy.deepcopy(exact)
     with (
         one_thread(),
@@ -206,13 +206,12 @@ def read(
     ):
         choices = assign_functions(work, goal.x, families, r2_min, advance=advance, stop=stop)
         if how.refine and not stop.happened:
-            beam = Beam(exact, families, r2_min, goal, stop=stop)
-            work = beam.search(work, choices)
+            work = Beam(exact, families, r2_min, goal).search(work, choices)
         advance(note="refit")
-        work, replaced = revert_until_accurate(work, goal, refine=how.refine, stop=stop)
+        work, replaced = revert_until_accurate(work, goal, refine=how.refine)
         advance(note="formulas")
         networks, steps = (exact, replaced, work), {"refined": how.refine, "snapped": how.snap}
-        stages, settled = build_path(*networks, goal, families, **steps, stop=stop)
+        stages, settled = build_path(*networks, goal, families, **steps)
         advance(note="receipt")
         result = SymbolicResult(
             stages=stages,

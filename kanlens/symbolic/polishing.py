@@ -136,6 +136,17 @@ class EdgeResiduals(Residuals):
         right = torch.stack([(p * self.residual).sum(1) for p in (one, two)], dim=1)
         return np.asarray(normal.numpy()), np.asarray(right.numpy())
 
+    def polished(self, steps: int) -> tuple[Fits, Tensor]:
+        """Improve a and b of all fits at once; return them with their sums of squared residuals."""
+        _, _, fits, _ = self.given
+        if len(fits.a) == 0:
+            return fits, fits.a
+        start = np.asarray(torch.stack((fits.a, fits.b), dim=1).numpy())
+        limits = {"tolerance": _SETTLED, "exact": _EXACT}
+        theta, sse, *_ = descend(self, start, steps=steps, damping=_DAMPING, **limits)
+        a, b = torch.from_numpy(theta).unbind(1)
+        return fits._replace(a=a, b=b), torch.from_numpy(sse)
+
     def _values(self, u: Tensor, *, slope: bool = False) -> Tensor:
         """Return each family's function, or its derivative, at its rows of u (fit, sample)."""
         parts = zip(self.families, u.split([n for _, n in self.families]), strict=True)
@@ -147,22 +158,3 @@ class EdgeResiduals(Residuals):
         found = self.measure(values)
         share = (found * self.column).sum(1) / self.size
         return torch.addcmul(found, share[:, None], self.column, value=-1.0)
-
-
-def polish(
-    families: Sequence[Family],
-    samples: tuple[Tensor, Tensor],
-    fits: Fits,
-    *,
-    steps: int,
-    space: Tensor | None = None,
-) -> tuple[Fits, Tensor]:
-    """Improve a and b of all fits at once; return them with their sums of squared residuals."""
-    if len(fits.a) == 0:
-        return fits, fits.a
-    start = np.asarray(torch.stack((fits.a, fits.b), dim=1).numpy())
-    problem = EdgeResiduals(families, samples, fits, space)
-    limits = {"tolerance": _SETTLED, "exact": _EXACT}
-    theta, sse, *_ = descend(problem, start, steps=steps, damping=_DAMPING, **limits)
-    a, b = torch.from_numpy(theta).unbind(1)
-    return fits._replace(a=a, b=b), torch.from_numpy(sse)

@@ -204,14 +204,7 @@ def without_dust(expression: Expr, share: float = _DUST) -> Expr:
 
 
 def _simplified(expression: Expr) -> Expr:
-    """Let sympy try, on expressions of exact numbers with plain exponents."""
-    if expression.has(sympy.Float):
-        return expression
-    return sympy.simplify(expression) if _plain_exponents(expression) else expression
-
-
-def _plain_exponents(expression: Expr) -> bool:
-    """Tell whether exponents hold small numbers only.
+    """Let sympy try, on expressions of exact numbers, small ones in exponents.
 
     sympy takes exp(25/49) for the 25th power of exp(1/49), and writes out polynomials of such
     degrees in all they consist of: that was seen to take hours.
@@ -219,7 +212,8 @@ def _plain_exponents(expression: Expr) -> bool:
     exponents = [node.exp for node in expression.atoms(sympy.Pow, sympy.exp)]
     numbers = [number for each in exponents for number in each.atoms(sympy.Rational)]
     common = math.lcm(*(int(number.q) for number in numbers))
-    return common <= _LARGEST and all(abs(int(number.p)) <= _LARGEST for number in numbers)
+    small = common <= _LARGEST and all(abs(int(number.p)) <= _LARGEST for number in numbers)
+    return sympy.simplify(expression) if small and not expression.has(sympy.Float) else expression
 
 
 Rule = Callable[[Any], Any]  # from an expression to an equal one, or to itself

@@ -244,12 +244,12 @@ class _Numbers:
         target = np.asarray(y, dtype=np.float64)[pick]
         self.deviation = float(target.std()) or 1.0
         self.target = target / self.deviation
-        self.function = compiled(self.expression, [*symbols, *self.parameters])
+        self.function = compiled([self.expression], [*symbols, *self.parameters])
 
     def values(self, thetas: Array) -> Array:
         """Return the values for several sets of numbers, (set, row), over the deviation."""
         with np.errstate(all="ignore"):
-            found = np.asarray(self.function(*self.columns, *thetas.T[:, :, None]))
+            found = np.asarray(self.function(*self.columns, *thetas.T[:, :, None])[0])
         if np.iscomplexobj(found):
             found = np.where(found.imag == 0, found.real, np.nan)
         shape = (len(thetas), len(self.target))

@@ -126,7 +126,7 @@ def test_the_level_of_noise_is_estimated():
 
 def test_a_wide_problem_is_also_seen_by_logarithms():
     x = np.linspace(1.0, 9.0, 5)[:, None]
-    given = SearchProblem(x, sympy.symbols("a:1"), -x[:, 0], x[:, 0] > 8, lambda e: e)
+    given = SearchProblem(x, sympy.symbols("a:1"), -x[:, 0], x[:, 0] > 8)
     kinds = (False, 0), (True, 0), (False, -1), (True, -1)
     assert views(given) == [View((log,), sign) for log, sign in kinds]
 

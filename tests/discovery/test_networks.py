@@ -32,11 +32,11 @@ def problem(function, width=2, *, count=200, noise=0.0, low=1.0, high=4.0, seed=
     x = draw.uniform(low, high, (count, width))
     y = function(*x.T)
     y = y + noise * y.std() * draw.normal(size=count)
-    return SearchProblem(x, (A, B, C)[:width], y, np.arange(count) % 3 == 0, lambda e: e)
+    return SearchProblem(x, (A, B, C)[:width], y, np.arange(count) % 3 == 0)
 
 
 def front_of(given, seconds=20.0):
-    front = Front(given.names, given.columns, given.target, given.held_out, Deadline.after(seconds))
+    front = Front(given, Deadline.after(seconds))
     front.start()
     return front
 

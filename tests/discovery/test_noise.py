@@ -21,11 +21,11 @@ def noisy(function, width=2, *, noise=0.01, count=600, low=1.0, high=4.0, seed=0
     x = draw.uniform(low, high, (count, width))
     y = function(*x.T)
     y = y + noise * np.sqrt(np.mean(y**2)) * draw.normal(size=count)
-    return SearchProblem(x, (A, B, C)[:width], y, np.arange(count) % 3 == 0, lambda e: e)
+    return SearchProblem(x, (A, B, C)[:width], y, np.arange(count) % 3 == 0)
 
 
 def front_of(given):
-    front = Front(given.names, given.columns, given.target, given.held_out, Deadline.after(20.0))
+    front = Front(given, Deadline.after(20.0))
     front.start()
     return front
 
@@ -152,7 +152,7 @@ def test_a_function_that_hardly_varies_is_left_out():
     draw = np.random.default_rng(0)
     x = draw.uniform(1, 4, (600, 3)) * (1.0, 1.0, 100.0)
     y = x[:, 0] * (1 - np.exp(-x[:, 1])) + 0.01 * draw.normal(size=600)
-    front = front_of(SearchProblem(x, (A, B, C), y, np.arange(600) % 3 == 0, lambda e: e))
+    front = front_of(SearchProblem(x, (A, B, C), y, np.arange(600) % 3 == 0))
     front.offer(A * (sympy.cos(1 / C) - sympy.exp(-B)))
     assert sympy.expand(front.chosen().expression - A * (1 - sympy.exp(-B))) == 0
     assert sympy.Integer(1) + A in thinner(sympy.cos(B) + A)

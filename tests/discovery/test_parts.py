@@ -52,11 +52,11 @@ def problem(function, width=2, *, low=1.0, high=4.0, count=300, seed=0):
     draw = np.random.default_rng(seed)
     x = draw.uniform(low, high, (count, width))
     held_out = np.arange(count) % 3 == 0
-    return SearchProblem(x, (A, B, C)[:width], function(*x.T), held_out, lambda e: e)
+    return SearchProblem(x, (A, B, C)[:width], function(*x.T), held_out)
 
 
 def front_of(given):
-    return Front(given.names, given.columns, given.target, given.held_out, Deadline.after(20.0))
+    return Front(given, Deadline.after(20.0))
 
 
 def solved(ansatz, given):

@@ -65,7 +65,7 @@ def test_the_few_powers_are_the_simplest():
     a, b, c = sympy.symbols("a b c", real=True)
     x = uniform()
     columns = np.column_stack((x[:, 0], x[:, 0] ** 2, x[:, 1]))
-    given = SearchProblem(columns, (a, b, c), x[:, 0] ** 3, np.zeros(200, dtype=bool), lambda e: e)
+    given = SearchProblem(columns, (a, b, c), x[:, 0] ** 3, np.zeros(200, dtype=bool))
     (found,) = few_powers(given)
     np.testing.assert_allclose(found, (3.0, 0.0, 0.0), atol=1e-9)
 

@@ -25,11 +25,11 @@ def problem(text, width, *, low=1.0, high=3.0, count=240):
     truth = sympy.sympify(text, locals={n.name: n for n in names})
     x = np.random.default_rng(0).uniform(low, high, (count, width))
     y = sympy.lambdify(names, truth, "numpy")(*x.T)
-    return SearchProblem(x, names, y, np.arange(count) % 3 == 0, lambda e: e)
+    return SearchProblem(x, names, y, np.arange(count) % 3 == 0)
 
 
 def solved(ansatz, given):
-    front = Front(given.names, given.columns, given.target, given.held_out, Deadline.after(30.0))
+    front = Front(given, Deadline.after(30.0))
     front.start()
     ansatz.offer(given, front)
     return front.chosen()

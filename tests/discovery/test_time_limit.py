@@ -28,7 +28,7 @@ def table(count=60):
 
 def given():
     x, y = table()
-    return SearchProblem(x, NAMES, y, np.arange(len(y)) % 3 == 0, lambda e: e)
+    return SearchProblem(x, NAMES, y, np.arange(len(y)) % 3 == 0)
 
 
 @pytest.mark.parametrize("limit", [0.5, 2.0])
@@ -67,7 +67,7 @@ def test_a_network_is_not_asked_too_late(clock):
 @pytest.mark.parametrize(("ready", "path"), [(True, "auto"), (False, "torch")])
 def test_networks_do_not_wait_for_kernels(monkeypatch, ready, path):
     problem, seen = given(), []
-    front = Front(problem.names, problem.columns, problem.target, problem.held_out, NEVER)
+    front = Front(problem, NEVER)
     monkeypatch.setattr(kernels, "ready_within", lambda seconds: ready)
     monkeypatch.setattr(search, "interpolator", lambda *_: seen.append(kernels.asked()))
     search.explore(problem, front, torch.Generator())
@@ -91,7 +91,8 @@ def test_an_exact_formula_that_came_late_is_still_put_exactly(clock, monkeypatch
 
 def test_an_exact_formula_holds_no_rounding_though_its_time_is_over(monkeypatch):
     x, _ = table()
-    front = Front(NAMES, x, x[:, 0] * x[:, 1], np.zeros(len(x), dtype=bool), Deadline.after(LIMIT))
+    problem = SearchProblem(x, NAMES, x[:, 0] * x[:, 1], np.zeros(len(x), dtype=bool))
+    front = Front(problem, Deadline.after(LIMIT))
     monkeypatch.setattr(Front, "_put_exactly", lambda *_: None)
     a, b, c = NAMES
     front.start()

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,7 +63,9 @@ def three():
 
 def test_the_beam_finds_what_single_changes_miss(three):
     model, work, choices, goal, families = three
-    single = Beam(model, families, 0.9, goal, width=1).search(work, choices)
+    narrow = Beam(model, families, 0.9, goal)
+    narrow.width = 1
+    single = narrow.search(work, choices)
     assert single.layers[0].functions == (("arctan",) * 3,)
     found = Beam(model, families, 0.9, goal).search(work, choices)
     assert found.layers[0].functions == (("tanh",) * 3,)
@@ -136,8 +139,8 @@ def test_an_interrupt_keeps_the_best_until_then(three, monkeypatch):
         return judged(self, state, needed)
 
     monkeypatch.setattr(Beam, "_judged", interrupted)
-    stop = Interruption()
-    found = Beam(model, families, 0.9, goal, stop=stop).search(work, choices)
-    assert stop.happened
+    goal = replace(goal, stop=Interruption())
+    found = Beam(model, families, 0.9, goal).search(work, choices)
+    assert goal.stop.happened
     assert len(count) == 3
     assert found.layers[0].functions == work.layers[0].functions

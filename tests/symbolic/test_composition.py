@@ -177,4 +177,4 @@ def test_a_spline_of_a_complex_number_is_undefined():
 
 
 def test_symbols_called_like_constants_are_symbols_in_compiled_code():
-    assert compiled(sympy.pi * sympy.Symbol("pi"), [sympy.Symbol("pi")])(1.0) == math.pi
+    assert compiled([sympy.pi * sympy.Symbol("pi")], [sympy.Symbol("pi")])(1.0) == [math.pi]

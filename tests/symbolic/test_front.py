@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from kanlens.symbolic.front import choose, front, front_and_beyond, pick, scores
+from kanlens.symbolic.front import choose, front, front_and_beyond, scores
 
 
 def test_a_front_holds_exactly_what_nothing_beats():
@@ -50,13 +50,15 @@ def test_scores_are_the_fall_of_the_log_loss_per_node():
     ],
 )
 def test_what_the_rules_take(rule, options, expected):
-    losses, found = [1.0, 0.1, 0.013, 0.01], [0.0, 2.0, 0.5, 0.1]
-    assert pick(losses, found, rule, **options) == expected
+    sizes, losses = [1, 2, 6, 9], [1.0, 0.1, 0.013, 0.01]
+    found = scores(sizes, losses)
+    assert found[1] > found[2] > found[3] > found[0]
+    assert choose(sizes, losses, rule, **options) == expected
 
 
 def test_a_front_without_finite_losses_still_has_a_pick():
     for rule in ("best", "accuracy", "score"):
-        assert pick([math.inf], [0.0], rule) == 0
+        assert choose([1], [math.inf], rule) == 0
 
 
 def test_partial_rows_keep_no_other_off_and_follow_at_the_end():

@@ -7,7 +7,7 @@ from scipy.optimize import least_squares
 from torch.testing import assert_close
 
 from kanlens.symbolic.library import library
-from kanlens.symbolic.polishing import EdgeResiduals, Fits, Measure, polish
+from kanlens.symbolic.polishing import EdgeResiduals, Fits, Measure
 
 X = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)
 NAMES = ("tanh", "sin", "exp", "1/x")
@@ -63,7 +63,7 @@ def oracle(family, y, start, space):
 def test_it_finds_the_minimum_that_scipy_finds(within):
     families, (x, y) = families_of(*NAMES), edges()
     space = random_space() if within else None
-    found, sse = polish(families, (x, y), fits_of(families), steps=80, space=space)
+    found, sse = EdgeResiduals(families, (x, y), fits_of(families), space).polished(80)
     for k in range(len(sse)):
         family, edge = families[int(found.family[k])], int(found.edge[k])
         if (family.name, edge) not in INSIDE:
@@ -76,8 +76,8 @@ def test_it_finds_the_minimum_that_scipy_finds(within):
 def test_a_single_step_is_not_enough():
     """The check above has teeth."""
     families, (x, y) = families_of("sin"), edges()
-    _, few = polish(families, (x, y), fits_of(families), steps=1)
-    _, many = polish(families, (x, y), fits_of(families), steps=80)
+    problem = EdgeResiduals(families, (x, y), fits_of(families))
+    (_, few), (_, many) = problem.polished(1), problem.polished(80)
     assert float(few[1]) > 1.001 * float(many[1])
 
 
@@ -111,16 +111,17 @@ def test_measure_projects_each_fit_on_the_space_of_its_edge():
 def test_no_fits_are_no_trouble():
     empty = torch.zeros(0, dtype=torch.float64)
     none = Fits(empty.long(), empty.long(), empty, empty)
-    found, sse = polish(families_of("sin"), edges(), none, steps=3)
+    found, sse = EdgeResiduals(families_of("sin"), edges(), none).polished(3)
     assert len(found.a) == len(sse) == 0
 
 
 def test_fits_do_not_influence_one_another():
     families, samples = families_of(*NAMES), edges()
     fits = fits_of(families)
-    together, sse = polish(families, samples, fits, steps=20)
+    together, sse = EdgeResiduals(families, samples, fits).polished(20)
     for k in range(len(sse)):
-        alone, own = polish(families, samples, fits.pick(torch.tensor([k])), steps=20)
+        single = EdgeResiduals(families, samples, fits.pick(torch.tensor([k])))
+        alone, own = single.polished(20)
         known = (families[int(fits.family[k])].name, int(fits.edge[k])) in INSIDE
         rtol = 1e-9 if known else 1e-3  # where no minimum is near, rounding moves the end
         assert_close(own[0], sse[k], rtol=rtol, atol=1e-18)
