@@ -44,6 +44,7 @@ FLAGS = {  # of options that are not called as their argument
     "others": ["--other"],
     "output": ["-o", "--output"],
     "settings": ["--set"],
+    "show": ["--open"],
 }
 LEAST = {"finetune": 0}  # of numbers that are not left to be refused by the work itself
 WORDS = {  # on what several commands take, by argument

@@ -129,6 +129,11 @@ def run(load: Callable[[], Callable[[], int]] = load) -> None:
 
 
 def _run(interrupts: Interrupts, load: Callable[[], Callable[[], int]]) -> int:
+    if sys.argv[1:] == ["--version"]:  # which needs none of what takes a second or two to load
+        import kanlens
+
+        sys.stdout.write(f"kanlens {kanlens.__version__}\n")
+        return 0
     from kanlens.interruption import unfinished
 
     command = load()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -268,6 +269,25 @@ def test_report_writes_the_page_and_its_twin(workshop, flat, tmp_path, capsys):
     facts = answer(capsys, *words)
     assert Path(facts["report"]).read_text().startswith("<!DOCTYPE html>")
     assert json.loads(Path(facts["json"]).read_text())["schema_version"]
+
+
+def test_a_report_past_its_limits_ends_with_an_error(workshop, flat, tmp_path, capsys, monkeypatch):
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    page = tmp_path / "r.html"
+    words = ["report", str(flat), f"{workshop}/data.csv", "--max-rows", "10", "-o", str(page)]
+    words += ["--methods", "secant", "--no-formula", "--seed", "0"]
+    assert main([*words, "--fail-on", "completeness>1e-6", "--open"]) == 0
+    assert opened == [str(page)]
+    capsys.readouterr()
+    assert main([*words, "--fail-on", "completeness>1e-6, offgrid<2,formula>1"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "report: expected --fail-on completeness>1e-6, offgrid<2,formula>1 not to be met" in line
+    assert re.search(r"got offgrid is [\d.]+ < 2; formula is not known\. The page says", line)
+    page.unlink()
+    assert main([*words, "--fail-on", "gap>1"]) == 1
+    assert "--fail-on as name>value or name<value, of accuracy, auc" in capsys.readouterr().err
+    assert not page.exists()
 
 
 def test_import_makes_a_model_of_a_state_dict(tmp_path, capsys):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import kanlens
 from kanlens.cli import process
 from kanlens.cli.process import Interrupts, _importing
 
@@ -173,3 +174,16 @@ def test_errors_that_came_of_an_interrupt_are_one(error, code, said, capfd):
         raise ImportError("half a module") from error
     except ImportError as later:
         assert process._failed(later) == code
+
+
+def test_the_version_is_had_without_loading_torch():
+    script = (
+        "import sys; sys.argv = ['kanlens', '--version']\n"
+        "from kanlens.cli import run\n"
+        "try: run()\n"
+        "except SystemExit as stop: print(stop.code, sorted({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"kanlens {kanlens.__version__}\n0 []\n"
