@@ -60,6 +60,6 @@ def broken(content: Content, limits: list[tuple[str, str, float]]) -> list[str]:
     for name, sign, limit in limits:
         value = NUMBERS[name](content)
         if value is None or (value > limit if sign == ">" else value < limit):
-            known = "not known" if value is None else f"{number(value)} {sign} {number(limit)}"
-            found.append(f"{name} is {known}")
+            known = "not known" if value is None else f"{number(value)} {sign} {limit:g}"
+            found.append(f"{name} {known}")
     return found
