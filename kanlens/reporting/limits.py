@@ -48,7 +48,7 @@ def read_limits(text: str) -> list[tuple[str, str, float]]:
                 raise ValueError
             found.append((read[1], read[2], float(read[3])))
         except ValueError:
-            expected = f"fail_on as name>value or name<value, of {', '.join(sorted(NUMBERS))}"
+            expected = f"fail_on to list name>value or name<value, of {', '.join(sorted(NUMBERS))}"
             advice = "For example completeness>1e-6,offgrid>0.05"
             raise InvalidValueError(message("report", expected, repr(part), advice)) from None
     return found
