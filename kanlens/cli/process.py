@@ -134,6 +134,10 @@ def _run(interrupts: Interrupts, load: Callable[[], Callable[[], int]]) -> int:
 
         sys.stdout.write(f"kanlens {kanlens.__version__}\n")
         return 0
+    if sys.argv[1:] in ([], ["--help"]):
+        from kanlens.cli.outline import outline
+
+        outline()(prog_name="kanlens")
     from kanlens.interruption import unfinished
 
     command = load()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import kanlens
-from kanlens.cli import process
+from kanlens.cli import main, process
 from kanlens.cli.process import Interrupts, _importing
 
 CHILD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -176,14 +176,24 @@ def test_errors_that_came_of_an_interrupt_are_one(error, code, said, capfd):
         assert process._failed(later) == code
 
 
-def test_the_version_is_had_without_loading_torch():
+def alone(*words: str) -> str:
+    """Run the command line in a process; return its words, its code and what it loaded."""
     script = (
-        "import sys; sys.argv = ['kanlens', '--version']\n"
+        f"import sys; sys.argv = {['kanlens', *words]!r}\n"
         "from kanlens.cli import run\n"
         "try: run()\n"
         "except SystemExit as stop: print(stop.code, sorted({'torch', 'numpy'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == f"kanlens {kanlens.__version__}\n0 []\n"
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_version_is_had_without_loading_torch():
+    assert alone("--version") == f"kanlens {kanlens.__version__}\n0 []\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_the_help_of_all_commands_is_had_without_loading_torch(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code = main(words)
+    assert alone(*words) == f"{capsys.readouterr().out}{code} []\n"
