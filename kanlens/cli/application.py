@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 import kanlens
+from kanlens.cli.defaults import read_defaults
 from kanlens.cli.options import Json, NoSeed, Quiet, Seed, described
 from kanlens.cli.process import INTERRUPTED, WHOLE
 from kanlens.cli.terminal import Terminal, seeded
@@ -207,7 +208,9 @@ def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = show
             warnings.simplefilter("always", InterruptedWarning)
-            app(args=argv, prog_name=name)
+            own = name == "kanlens"
+            defaults = read_defaults(typer.main.get_command(app)) if own else {}
+            app(args=argv, prog_name=name, default_map=defaults)
     except KanlensError as error:
         words.print(f"kanlens: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1
