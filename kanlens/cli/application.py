@@ -125,7 +125,6 @@ app = typer.Typer(
     cls=Flagged,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 

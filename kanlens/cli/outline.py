@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent
 
 def outline() -> typer.Typer:
     """Return an application that has the names and the help of all commands, and does nothing."""
-    app = typer.Typer(name="kanlens", no_args_is_help=True, add_completion=False)
+    app = typer.Typer(name="kanlens", no_args_is_help=True)
     application = ast.parse((FOLDER / "application.py").read_text(encoding="utf-8"))
     (root,) = (node for node in application.body if getattr(node, "name", "") == "kanlens_command")
     app.callback(help=_help(root))(_root)

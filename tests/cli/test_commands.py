@@ -320,7 +320,11 @@ def test_a_bug_shows_its_traceback_and_exits_with_3(tmp_path):
         "kanlens.cli.run()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", broken], capture_output=True, text=True, cwd=tmp_path, check=False
+        [sys.executable, "-c", broken, "methods"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
     )
     assert done.returncode == 3
     assert "ZeroDivisionError: broken on purpose" in done.stderr

@@ -196,4 +196,20 @@ def test_the_version_is_had_without_loading_torch():
 def test_the_help_of_all_commands_is_had_without_loading_torch(words, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code = main(words)
-    assert alone(*words) == f"{capsys.readouterr().out}{code} []\n"
+    expected = f"{capsys.readouterr().out}{code} []\n"
+    assert sorted(alone(*words).splitlines()) == sorted(expected.splitlines())
+
+
+def test_shells_complete_commands_and_options():
+    for words, word in (("kanlens tr", "train"), ("kanlens train --valid", "--validation")):
+        count = len(words.split()) - 1
+        asked = {
+            "_KANLENS_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": f"{count}",
+        }
+        command = [sys.executable, "-c", "from kanlens.cli import run; run()"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, **asked}
+        )
+        assert done.stdout.split() == [word]
