@@ -144,9 +144,11 @@ def kanlens_command(
 
 
 def command(
-    name: str | None = None, /, **words: str
+    name: str | None = None, /, *, example: str, **words: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add a command; `words` say what its arguments are, where not those that commands share.
+
+    Its help ends with the example.
 
     --json and --quiet become its `terminal`, --seed its `generator`. A command that takes neither a
     generator nor a seed draws nothing; --seed changes nothing then.
@@ -174,7 +176,7 @@ def command(
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in parameters}
         run.__doc__ = function.__doc__
-        app.command(call)(run)
+        app.command(call, epilog=f"Example: {example}")(run)
         return function
 
     return add

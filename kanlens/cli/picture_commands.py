@@ -18,6 +18,7 @@ SEE = "The page says where it comes from"
 
 
 @command(
+    example="kanlens plot model.safetensors -o network.svg",
     data="A table that sets the ranges.",
     edge="Draw one edge, layer:out:in, for example 0:2:1.",
     output="Picture to write: .svg, .pdf or .png.",
@@ -54,6 +55,7 @@ def _place(text: str) -> tuple[int, int, int]:
 
 
 @command(
+    example="kanlens report model.safetensors data.csv -o report.html",
     output="Page to write.",
     title="Title of the page.",
     formula="Read a formula from the model.",
@@ -121,6 +123,7 @@ def report(
 
 @command(
     "export",
+    example="kanlens export model.safetensors -o model.onnx",
     to="onnx, torch, numpy, c, sql, latex, sympy, excel.  [default: by the ending of -o]",
     output="File to write.",
     explain="Let it say, too, what each feature did (onnx).",
