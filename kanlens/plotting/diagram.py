@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from kanlens.checks import check_count, message
+from kanlens.checks import check_choice, check_count, message
 from kanlens.errors import DataError, ShapeError
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves
 from kanlens.plotting.layout import Labels, Layout, arrange, place_labels
+from kanlens.plotting.strengths import WIDE, draw_strengths
 from kanlens.plotting.style import ASIDE, STYLE, Array, axes_for, literal, picture, size_in_inches
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def network(
     scores: Sequence[Any] | None = None,
     top: int | None = None,
     hidden_names: bool = False,
+    kind: str = "auto",
 ) -> Axes:
     """Draw a model as a diagram: its nodes, and on every live edge the function it learned.
 
@@ -62,6 +64,10 @@ def network(
         All when None, or the strongest 60 in a layer of more than 100.
     hidden_names : bool
         Whether hidden nodes get their names, h1_1 and so on.
+    kind : {"auto", "curves", "strengths"}
+        ``"strengths"``: a matrix of the strengths of all edges for each layer, next to the
+        strongest, where there are too many for their curves; gray is no edge. ``"auto"`` takes it
+        for networks with more than 400 live edges in a layer.
 
     Returns
     -------
@@ -91,8 +97,12 @@ def network(
     model = check_model(CALL, model)
     if top is not None:
         check_count(CALL, "top", top, least=0)
+    check_choice(CALL, "kind", kind, ("auto", "curves", "strengths"))
     given = _checked_scores(model, scores)
     curves = layer_curves(model, traced(CALL, model, x), given, top)
+    widest = max(len(one.out) + len(one.rest_out) for one in curves)
+    if kind == "strengths" or (kind == "auto" and top is None and widest > WIDE):
+        return draw_strengths(ax, model, curves, _ends(model))
     unused = _unused_nodes(model)
     layout, below, above = _fitted(model, curves, unused, ax)
     left, right = np.maximum(below.overhangs, above.overhangs)
@@ -140,14 +150,19 @@ def _unused_nodes(model: KAN) -> list[Array]:
     return [np.asarray(~(one | other)) for one, other in zip(ways_in, ways_out, strict=True)]
 
 
+def _ends(model: KAN) -> list[list[tuple[str, str]]]:
+    """Return names and units of the inputs, and of the outputs."""
+    schema = model.schema
+    return [[(one.name, one.unit) for one in ends] for ends in (schema.features, schema.outputs)]
+
+
 def _fitted(
     model: KAN, curves: list[LayerCurves], unused: list[Array], ax: Axes | None
 ) -> tuple[Layout, Labels, Labels]:
     """Lay the diagram out so that it and its names fill the axes, or a figure of their own."""
     shown: list[Array] = [~level for level in unused]
     shown[0][:] = shown[-1][:] = True  # inputs and outputs, whether they have live edges or not
-    ends = [[(one.name, one.unit) for one in model.schema.features]]
-    ends.append([(one.name, one.unit) for one in model.schema.outputs])
+    ends = _ends(model)
     edges = [(layer.out, layer.in_) for layer in curves]
     groups = [nodes.grouping for nodes in model.nodes]
     last = curves[-1].strength.max(1, initial=0)  # (sub,)

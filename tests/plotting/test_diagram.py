@@ -11,6 +11,7 @@ import pytest
 import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
@@ -185,11 +186,34 @@ def test_a_large_network_is_drawn_in_seconds() -> None:
     net = KAN([784, 64, 10])
     store_statistics(net, torch.rand(64, 784))
     started = time.process_time()
-    ax = network(net)
+    ax = network(net, kind="curves")
     assert time.process_time() - started < 5
     assert count(ax, "curves", 0) == count(ax, "curves", 1) == 60
     assert "layer 0: 60 of 50,176, 3,000 as lines" in texts(ax)[-1]
     assert pyplot.get_fignums() == [ax.figure.number]  # type: ignore[union-attr]
+
+
+def test_a_wide_network_is_a_matrix_of_strengths_for_each_layer() -> None:
+    net = KAN([30, 20, 2], output_names=["low", "$high"])
+    with torch.no_grad():
+        net.layers[0].mask[3, 4] = 0.0
+    scores = [torch.rand(20, 30) + 0.1, torch.rand(2, 20) + 0.1]
+    first, second, key = network(net, scores=scores).child_axes
+    shown: Any = first.images[0].get_array()
+    expected = (scores[0] * net.layers[0].mask).numpy()
+    assert np.argwhere(shown.mask).tolist() == [[3, 4]]
+    np.testing.assert_allclose(shown.filled(0), expected / expected.max(), rtol=1e-6)
+    assert [one.get_text() for one in second.get_yticklabels()] == ["low", r"\$high"]
+    assert (second.get_xlabel(), first.get_ylabel()) == ("20 nodes of level 1",) * 2
+    assert [one.get_text() for one in first.get_xticklabels()][:2] == ["x1", "x2"]
+    assert key.get_ylabel() == "strength / strongest of the layer"
+    pyplot.close("all")
+    ax = Figure(figsize=(4, 3)).subplots()
+    assert len(network(KAN([2, 1]), kind="strengths", ax=ax).child_axes) == 2
+    assert network(KAN([40, 20, 1]), top=3).child_axes == []  # curves, as asked for
+    pyplot.close("all")
+    with pytest.raises(InvalidValueError, match="kind to be one of auto, curves, strengths"):
+        network(net, kind="matrix")
 
 
 def test_errors_say_what_to_pass(model: Build) -> None:

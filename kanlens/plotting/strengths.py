@@ -1,0 +1,82 @@
+"""The strengths of all edges as matrices, one for each layer, where curves would not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from kanlens.model.network import KAN
+from kanlens.plotting.diagram_layers import LayerCurves
+from kanlens.plotting.style import (
+    ASIDE,
+    STYLE,
+    axes_for,
+    distinct,
+    literal,
+    size_in_inches,
+)
+
+WIDE = 400  # live edges of a layer from which they are cells, where nobody says
+NAMED = 32  # nodes of a level that each have their name
+LONGEST = 18  # characters of a name
+FRAME = (0.95, 0.85, 0.55, 0.12)  # inches left, right, below each matrix and above the last
+BAR = 0.09  # inches, width of the color bar
+ROWS = (0.6, 2.6, 0.14)  # inches of a matrix: least, most, for each row
+
+
+def draw_strengths(
+    ax: Axes | None, model: KAN, curves: Sequence[LayerCurves], names: list[list[tuple[str, str]]]
+) -> Axes:
+    """Draw a matrix (out, in) of relative strengths for each layer, the first at the bottom.
+
+    `names` are (name, unit) of the inputs and of the outputs.
+    """
+    least, most, each = ROWS
+    heights = [float(np.clip(each * len(one.strength), least, most)) for one in curves]
+    left, right, below, above = FRAME
+    ax = axes_for(ax, (STYLE.page, sum(heights) + len(curves) * below + above), bare=True)
+    ax.set_axis_off()
+    width, height = size_in_inches(ax)
+    ax.set(xlim=(0, width), ylim=(0, height))  # in inches, as diagrams are
+    scale = max(height - len(curves) * below - above, 0.2) / sum(heights)
+    bottom = below
+    for index, (layer, high) in enumerate(zip(curves, heights, strict=True)):
+        box = (left / width, bottom / height, (width - left - right) / width, scale * high / height)
+        panel = ax.inset_axes(box)
+        look: Any = {"cmap": STYLE.sequence, "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest"}
+        image = panel.imshow(np.ma.masked_equal(layer.relative, 0.0), aspect="auto", **look)
+        panel.set_facecolor(STYLE.faint)
+        panel.spines[:].set_visible(False)
+        _name(panel, model, index, names)
+        bottom += scale * high + below
+    middle = (width - right + 0.12) / width
+    key = ax.inset_axes((middle, below / height, BAR / width, min(1.2, height - below) / height))
+    bar: Any = ax.figure.colorbar(image, cax=key)
+    bar.outline.set_visible(False)
+    key.tick_params(length=2, labelsize=STYLE.small)
+    key.set_ylabel("strength / strongest of the layer", fontsize=STYLE.small)
+    return ax
+
+
+def _name(panel: Axes, model: KAN, index: int, names: list[list[tuple[str, str]]]) -> None:
+    """Name rows and columns where there are few, and count them where there are many."""
+    layer, last = model.layers[index], len(model.layers) - 1
+    inputs = (names[0], "features") if index == 0 else ([], f"nodes of level {index}")
+    outputs = (names[1], "outputs") if index == last else ([], f"nodes of level {index + 1}")
+    turned: Any = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    for axis, count, (known, words), look in (
+        (panel.xaxis, layer.in_features, inputs, turned),
+        (panel.yaxis, layer.out_features, outputs, {}),
+    ):
+        if count > NAMED or len(known) != count:
+            axis.set_ticks([])
+            axis.set_label_text(f"{count:,} {words}", **ASIDE)
+            continue
+        full = (f"{name} ({unit})" if unit else name for name, unit in known)
+        short = distinct(full, lambda one: literal(one, most=LONGEST))
+        axis.set_ticks(range(count), short, fontsize=STYLE.small, **look)
+    panel.tick_params(length=0)
+    panel.set_title(f"layer {index}", loc="right", pad=2, **ASIDE)
