@@ -548,7 +548,10 @@ PICTURES: dict[str, Callable[[KAN, Any], None]] = {
     "edges": draw_edges,
     "network": draw_network,
 }
-OF_RESULTS = {"comparison", "formula", "history", "predicted", "pruning", "save", "to_svg"}
+OF_RESULTS = {
+    *("certificate", "comparison", "formula", "history", "path", "predicted", "pruning"),
+    *("save", "to_svg"),
+}
 
 
 @pytest.mark.parametrize("name", sorted(PICTURES))
