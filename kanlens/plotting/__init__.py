@@ -4,6 +4,7 @@ from kanlens.plotting.attributions import attribution
 from kanlens.plotting.comparisons import comparison
 from kanlens.plotting.curves import edge, edges
 from kanlens.plotting.diagram import network
+from kanlens.plotting.effects import effect
 from kanlens.plotting.formulas import formula, predicted
 from kanlens.plotting.paths import history, pruning
 from kanlens.plotting.style import save, to_svg
@@ -13,6 +14,7 @@ __all__ = [
     "comparison",
     "edge",
     "edges",
+    "effect",
     "formula",
     "history",
     "network",
