@@ -79,7 +79,7 @@ class Effect(Shown):
         return f"{'exact ' * self.exact}{self.kind} of {names} on {self.target}, {ends}"
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per point: each feature, and "effect" ("effect_" beside such a name)."""
+        """Return one row per point: each feature, and its ``effect`` (or ``effect_``)."""
         import pandas as pd
 
         points = product(*(one.labels or one.x.tolist() for one in self.settings))
@@ -116,12 +116,9 @@ def effect(
     model = check_model(call, model)
     check_choice(call, "kind", kind, ROWS)
     check_count(call, "ice", ice, least=0)
-    places = [_columns(model, one) for one in (feature, other)[: 1 if other is None else 2]]
+    places = _places(model, [feature] if other is None else [feature, other], kind)
     most = POINTS[len(places)] if grid is None else grid
     check_count(call, "grid", most, least=2)
-    if len(places) == 2 and (kind == "ale" or places[0] == places[1]):
-        expected, got = "kind 'pdp' for two features that differ", repr((feature, other, kind))
-        raise InvalidValueError(message(call, expected, got, "Change other, or leave it out"))
     with torch.inference_mode(False), torch.no_grad():
         rows = _rows(model, data)
         index = explained_output(model, target, rows, call=call)
@@ -153,6 +150,15 @@ def _spread(count: int, most: int) -> Tensor:
     return torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).round().long()
 
 
+def _places(model: KAN, features: list[Any], kind: str) -> list[list[int]]:
+    """Return the inputs of the model that each feature consists of."""
+    places = [_columns(model, one) for one in features]
+    if len(places) == 2 and (kind == "ale" or places[0] == places[1]):
+        expected, got = "kind 'pdp' for two features that differ", repr((*features, kind))
+        raise InvalidValueError(message("effect", expected, got, "Change other, or leave it out"))
+    return places
+
+
 def _columns(model: KAN, feature: Any) -> list[int]:
     """Return the inputs of the model that a feature, or the column it comes from, consists of."""
     known = model.schema.features
@@ -182,9 +188,10 @@ def _rows(model: KAN, data: Rows | None) -> Tensor:
 def _settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int) -> Settings:
     """Choose what a feature is set to: its categories, or values over its range."""
     features = [model.schema.features[k] for k in columns]
-    one, labels = features[0], features[0].categories
+    one = features[0]
+    labels = one.categories or tuple(str(part.category) for part in features)
     data = rows[:, columns].double().cpu()
-    if one.category is None:
+    if one.category is None or len(labels) < 2:
         data = data[:, 0]
         x = _points(data.numpy(), kind, most)
         labels = tuple(f"{value:.6g}" for value in x.tolist()) if len(x) <= 2 else ()
@@ -273,7 +280,8 @@ def _centered(values: Tensor, settings: list[Settings], picks: Tensor) -> Tensor
     """Return values less their mean over some rows, linear between points."""
     hats = []  # (point, row) of each feature: what each point counts at a row
     for one in settings:
-        rows = [np.interp(one.data[picks], one.x, hat) for hat in np.eye(len(one.x))]
+        places = one.data[picks].numpy()
+        rows = [np.interp(places, one.x.numpy(), hat) for hat in np.eye(len(one.x))]
         hats.append(torch.tensor(np.stack(rows)))
     total = torch.einsum("pr,p->" if len(hats) == 1 else "pr,qr,pq->", *hats, values)
     return values - total / len(picks)

@@ -284,10 +284,13 @@ def set_range(ax: Axes, low: float, high: float) -> None:
 
 
 def words_for(what: str, name: str, unit: str, room: float) -> str:
-    """Name what a quantity is of, and its unit, on as many inches as there are."""
-    unit = in_unit(unit)
-    rest = room - text_width(f"{what} {unit}", STYLE.text)
-    return f"{what} {fitted(name, max(rest, 0.5), STYLE.text)}{unit}"
+    """Name what a quantity is of, and its unit, on as many inches as there are or on two lines."""
+    text = f"{what} {literal(name)}{in_unit(unit)}"
+    if text_width(text, STYLE.text) <= room:
+        return text
+    rest = max(room - text_width(what, STYLE.text), 0.5)
+    first = f"{what} {fitted(name, rest, STYLE.text)}"
+    return f"{first}\n{fitted(f'({unit})', room, STYLE.text)}" if unit else first
 
 
 def _contribution(curve: Curve, room: float) -> str:

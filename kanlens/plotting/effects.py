@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +40,7 @@ LINES = "#c4c4c4"  # of single rows
 BANDS, FINE = 12, 120  # colors of a surface, and points of either axis where its border is sought
 NEAR = 0.08  # of the range of a feature, from the nearest row: beyond, a surface has no data
 LEVELS = 30  # that are drawn, at most
+DOTS = 1000  # rows that are drawn, at most
 LETTER = 0.054  # inches, of the name of a level
 
 
@@ -122,7 +122,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     """
     if isinstance(source, Effect):
         found = source
-        if (feature, data, target, other) != (None,) * 4:
+        if any(one is not None for one in (feature, data, target, other)):
             text = "no feature, data, target or other with an Effect"
             raise InvalidValueError(message("plot.effect", text, "some", "Leave them out"))
     else:
@@ -141,9 +141,10 @@ def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
     width = data[-1] - data[0]
     low, high = data[0] - MARGIN * width, data[-1] + MARGIN * width
     few = len(x) <= FEW
-    for left, right in pairwise([low, *data, high]):
-        if left < data[0] or right > data[-1] or (right - left > GAP * width and not few):
-            ax.axvspan(left, right, color=SHADE, linewidth=0, zorder=0, label="_no data")
+    gaps = np.flatnonzero(np.diff(data) > GAP * width)
+    inner = [] if few else [(data[k], data[k + 1]) for k in gaps]
+    for left, right in [(low, data[0]), *inner, (data[-1], high)]:
+        ax.axvspan(left, right, color=SHADE, linewidth=0, zorder=0, label="_no data")
     draw_density(ax, binned(data, low, high))
     lines = np.empty((0, len(x))) if found.ice is None else numbers(found.ice)
     paths = [np.stack([x, line], 1) for line in lines]
@@ -201,25 +202,11 @@ def _draw_surface(found: Effect, ax: Axes | None) -> Axes:
     ax = axes_for(ax, (STYLE.column, 0.8 * STYLE.column))
     tidy(ax)
     wide, tall = size_in_inches(ax)
-    values, levels = numbers(found.values).T, any(one.labels for one in found.settings)
-    most = float(np.abs(values).max()) or 1.0
-    bands = MaxNLocator(BANDS, symmetric=True).tick_values(-most, most)
-    places, rows = zip(*map(_places, found.settings), strict=True)
-    if levels:
-        far = _distances(places, rows) > NEAR
-        ends = [_borders(one, place) for one, place in zip(found.settings, places, strict=True)]
-        style: Any = {"cmap": DIVERGING, "vmin": bands[0], "vmax": bands[-1]}
-        image: Any = ax.pcolormesh(*ends, np.ma.masked_array(values, far), **style)
-        ax.set_facecolor(SHADE)
-    else:
-        image = ax.contourf(*places, values, bands, cmap=DIVERGING)
-        inside = bands[(bands > values.min()) & (bands < values.max())]
-        if len(inside):
-            ax.contour(*places, values, inside, colors=STYLE.ink, linewidths=0.4)
-        fine = [np.linspace(place[0], place[-1], FINE) for place in places]
-        ax.contourf(*fine, _distances(fine, rows), [NEAR, 2.0], colors=[SHADE], zorder=2.5)
+    levels = any(one.labels for one in found.settings)
+    image = (_paint_cells if levels else _paint_bands)(ax, found)
+    first, second = (_rows(one)[:: 1 + len(one.data) // DOTS] for one in found.settings)
     dots: Any = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
-    ax.plot(*rows, ".", label="_data", **dots)
+    ax.plot(first, second, ".", label="_data", **dots)
     bar: Any = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.03)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2, labelsize=STYLE.small)
@@ -228,29 +215,56 @@ def _draw_surface(found: Effect, ax: Axes | None) -> Axes:
     for axis, one, room in zip((ax.xaxis, ax.yaxis), found.settings, (wide, tall), strict=True):
         axis.set_label_text(words_for("", one.name, one.unit, room).strip())
         if one.labels:
-            beside = 0.35 * wide if axis is ax.yaxis else 0.9 * wide / len(one.x)
+            beside = 0.35 * wide if axis is ax.yaxis else 0.7 * wide / len(one.x)
             _name_levels(axis, one, np.arange(len(one.x)), beside)
     return ax
 
 
-def _places(one: Settings) -> tuple[Array, Array]:
-    """Return where the points and the rows are on an axis; levels are counted."""
-    x, data = numbers(one.x), numbers(one.data)
-    return (np.arange(len(x)), np.searchsorted(x, data)) if one.labels else (x, data)
+def _paint_bands(ax: Axes, found: Effect) -> Any:
+    """Fill contours of an effect over two ranges; lines are dashed where it is below zero."""
+    values, places = numbers(found.values).T, [numbers(one.x) for one in found.settings]
+    most = float(np.abs(values).max()) or 1.0
+    bands = MaxNLocator(BANDS, symmetric=True).tick_values(-most, most)
+    image = ax.contourf(*places, values, bands, cmap=DIVERGING)
+    inside = bands[(bands > values.min()) & (bands < values.max())]
+    if len(inside):
+        ax.contour(*places, values, inside, colors=STYLE.ink, linewidths=0.4)
+    fine = [np.linspace(place[0], place[-1], FINE) for place in places]
+    far = _distances(found, fine)
+    if far.max() > NEAR:
+        style: Any = {"levels": [NEAR, 2.0], "zorder": 2.5}
+        ax.contourf(*fine, far, colors=[STYLE.faint], **style)
+        ax.contour(*fine, far, colors=STYLE.muted, linewidths=0.3, **style)
+    return image
 
 
-def _borders(one: Settings, places: Array) -> Array:
-    """Return the ends of the cells around some points."""
-    if one.labels:
-        return np.arange(len(places) + 1) - 0.5
-    return np.concatenate([places[:1], (places[1:] + places[:-1]) / 2, places[-1:]])
+def _paint_cells(ax: Axes, found: Effect) -> Any:
+    """Fill one cell for each point of two features, of which one or both have levels."""
+    places = [np.arange(len(one.x)) if one.labels else numbers(one.x) for one in found.settings]
+    middles = [(place[1:] + place[:-1]) / 2 for place in places]
+    ends = [
+        np.r_[-0.5, middle, len(place) - 0.5] if one.labels else np.r_[place[0], middle, place[-1]]
+        for one, place, middle in zip(found.settings, places, middles, strict=True)
+    ]
+    values = np.ma.masked_array(numbers(found.values).T, _distances(found, places) > NEAR)
+    most = float(np.abs(values.data).max()) or 1.0
+    ax.set_facecolor(STYLE.faint)
+    return ax.pcolormesh(*ends, values, cmap=DIVERGING, vmin=-most, vmax=most)
 
 
-def _distances(places: Any, rows: Any) -> Array:
-    """Return how far points are from the nearest row: (y, x), next to the range of each feature."""
+def _rows(one: Settings) -> Array:
+    """Return where the rows are on an axis; levels are counted."""
+    data = numbers(one.data)
+    return np.searchsorted(numbers(one.x), data) if one.labels else data
+
+
+def _distances(found: Effect, places: list[Array]) -> Array:
+    """Return how far points (y, x) are from a row: in shares of a range, one level being far."""
     from scipy.spatial import KDTree
 
-    widths = np.array([max(np.ptp(row), 1e-300) for row in rows])
+    rows = [_rows(one) for one in found.settings]
+    pairs = zip(found.settings, rows, strict=True)
+    widths = np.array([1.0 if one.labels else np.ptp(row) for one, row in pairs])
     mesh = np.stack(np.meshgrid(*places), -1) / widths
-    found: Array = KDTree(np.stack(rows, 1) / widths).query(mesh)[0]
-    return found
+    nearest: Array = KDTree(np.stack(rows, 1) / widths).query(mesh)[0]
+    return nearest

@@ -117,8 +117,8 @@ def test_a_surface_is_gray_where_no_rows_are_near(ax: Axes) -> None:
     np.testing.assert_array_equal(xy(ax, "_data"), rows[:, :2])
     ends = np.stack([rows[:, :2].amin(0), rows[:, :2].amax(0)])
     corner, middle = ends[[0, 1], [0, 1]] * [0.98, 0.98], np.median(rows[:, :2], axis=0)
-    assert np.allclose(color(ax, corner), 239)
-    assert not np.allclose(color(ax, middle + 0.02 * (ends[1] - ends[0])), 239)
+    assert np.allclose(color(ax, corner), 0xDD)
+    assert not np.allclose(color(ax, middle + 0.02 * (ends[1] - ends[0])), 0xDD)
 
 
 def test_a_surface_of_levels_has_cells(ax: Axes) -> None:
