@@ -1,16 +1,18 @@
 """Pictures of models and results; each function draws on one Axes and returns it."""
 
 from kanlens.plotting.attributions import attribution
+from kanlens.plotting.certificate import certificate
 from kanlens.plotting.comparisons import comparison
 from kanlens.plotting.curves import edge, edges
 from kanlens.plotting.diagram import network
 from kanlens.plotting.effects import effect
 from kanlens.plotting.formulas import formula, predicted
-from kanlens.plotting.paths import history, pruning
+from kanlens.plotting.paths import history, path, pruning
 from kanlens.plotting.style import save, to_svg
 
 __all__ = [
     "attribution",
+    "certificate",
     "comparison",
     "edge",
     "edges",
@@ -18,6 +20,7 @@ __all__ = [
     "formula",
     "history",
     "network",
+    "path",
     "predicted",
     "pruning",
     "save",
