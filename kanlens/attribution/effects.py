@@ -84,8 +84,8 @@ class Effect(Shown):
 
         points = product(*(one.labels or one.x.tolist() for one in self.settings))
         frame = pd.DataFrame(list(points), columns=[one.name for one in self.settings])
-        frame["effect" + "_" * ("effect" in frame)] = self.values.flatten().tolist()
-        return frame
+        name = next(name for name in ("effect", "effect_", "effect__") if name not in frame)
+        return frame.assign(**{name: self.values.flatten().tolist()})
 
     def to_json(self) -> str:
         """Return the numbers and what they mean as JSON; the data are left out."""

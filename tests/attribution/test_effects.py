@@ -183,6 +183,14 @@ def test_a_constant_feature_has_one_point(kind: Any) -> None:
     assert float(found.values.abs()) < 1e-12
 
 
+def test_points_are_where_the_data_are_and_not_far_apart() -> None:
+    rows = (3 * draw(200, 3)).exp()
+    x = effect(made([3, 2, 1]), 0, rows).settings[0].x
+    assert len(x) == 65
+    assert float(x.diff().max()) <= 1.001 * float(x[-1] - x[0]) / 33
+    assert int((x <= rows[:, 0].median()).sum()) >= 16
+
+
 def test_few_values_are_all_and_no_others() -> None:
     rows = ROWS.clone()
     rows[:, 0] = torch.arange(24) % 5
@@ -216,7 +224,7 @@ def test_one_layer_is_its_edges(kind: Any) -> None:
     known = effect(model, "x1", ROWS, target=1, grid=400, kind=kind)
     value = np.interp(x1, known.settings[0].x.numpy(), known.values.numpy())
     shapley = kanlens.attribute(model, ROWS[5:6], method="additive", background=ROWS, target=1)
-    assert value == pytest.approx(float(shapley.values[0, 0]), abs=2e-2)
+    assert value == pytest.approx(float(shapley.values[0, 0]), abs=1e-12)
 
 
 def test_a_path_of_its_own_is_additive_too() -> None:
@@ -411,5 +419,7 @@ def test_what_is_written() -> None:
     low, high = float(found.values.min()), float(found.values.max())
     assert repr(found) == f"Effect: pdp of x2 on y, {low:.3g} to {high:.3g}"
     model = made([3, 4, 1])
-    model.schema = KAN([3, 1], feature_names=["effect", "b", "c"]).schema
+    model.schema = KAN([3, 1], feature_names=["effect", "effect_", "c"]).schema
     assert list(effect(model, 0, ROWS, grid=3).to_frame()) == ["effect", "effect_"]
+    frame = effect(model, 0, ROWS, grid=3, other=1).to_frame()
+    assert list(frame) == ["effect", "effect_", "effect__"]
