@@ -542,10 +542,23 @@ def draw_attribution(model: KAN, ax: Any) -> None:
     kanlens.plot.attribution(found, ax=ax)
 
 
+def draw_effect(model: KAN, ax: Any) -> None:
+    kanlens.plot.effect(model, "x2", MANY, target=1, ax=ax)
+    (curve,) = (one for one in ax.lines if one.get_label() == "_curve")
+    points, drawn = curve.get_data()
+    mean = []
+    for value in points:
+        rows = MANY.clone()
+        rows[:, 1] = value
+        mean.append(float(output(model, rows)[:, 1].mean()))
+    assert np.ptp(drawn - np.array(mean)) <= 1e-12 * max(map(abs, mean))
+
+
 PICTURES: dict[str, Callable[[KAN, Any], None]] = {
     "attribution": draw_attribution,
     "edge": draw_edge,
     "edges": draw_edges,
+    "effect": draw_effect,
     "network": draw_network,
 }
 OF_RESULTS = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kanlens.attribution.comparison import Comparison, compare
     from kanlens.attribution.dispatch import attribute, importance
+    from kanlens.attribution.effects import Effect, effect
     from kanlens.attribution.registry import METHODS, Method
     from kanlens.attribution.result import Attribution, Importance
 
@@ -15,10 +16,12 @@ __all__ = [
     "METHODS",
     "Attribution",
     "Comparison",
+    "Effect",
     "Importance",
     "Method",
     "attribute",
     "compare",
+    "effect",
     "importance",
 ]
 
@@ -26,10 +29,12 @@ _HOMES = {
     "METHODS": "registry",
     "Attribution": "result",
     "Comparison": "comparison",
+    "Effect": "effects",
     "Importance": "result",
     "Method": "registry",
     "attribute": "dispatch",
     "compare": "comparison",
+    "effect": "effects",
     "importance": "dispatch",
 }
 

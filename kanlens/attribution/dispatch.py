@@ -14,6 +14,7 @@ from kanlens.attribution.problem import (
     GlobalScores,
     LocalValues,
     Problem,
+    check_outputs,
     explained_output,
 )
 from kanlens.attribution.registry import METHODS, REFUSED, Method
@@ -217,9 +218,7 @@ def _problem(
         target=explained_output(model, target, samples, call="attribute"),
         **how,
     )
-    if not bool(torch.isfinite(problem.output_in_parts(problem.x)).all()):
-        expected, advice = "a model with finite outputs", "Check its parameters, and the units of x"
-        raise MethodError(message("attribute", expected, "NaN or infinity", advice))
+    check_outputs("attribute", problem.output_in_parts(problem.x))
     return problem
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.checks import message
+from kanlens.errors import MethodError
 from kanlens.model import analysis
 from kanlens.model.network import KAN
 
@@ -157,6 +159,13 @@ def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str
     rows = model.prepare(x, call=call)
     predicted = torch.cat([model(part).argmax(1) for part in rows.split(PART)])
     return int(predicted.bincount(minlength=classes).argmax())
+
+
+def check_outputs(call: str, outputs: Tensor) -> None:
+    """Refuse NaN and infinity in outputs of a model."""
+    if not bool(torch.isfinite(outputs).all()):
+        expected, advice = "a model with finite outputs", "Check its parameters, and the units of x"
+        raise MethodError(message(call, expected, "NaN or infinity", advice))
 
 
 def is_additive(model: KAN, target: int) -> bool:

@@ -10,7 +10,13 @@ import typer
 import kanlens
 from kanlens.checks import message
 from kanlens.cli.application import command
-from kanlens.cli.options import asked_output, background_rows, read_rows, split_names
+from kanlens.cli.options import (
+    asked_output,
+    background_rows,
+    output_index,
+    read_rows,
+    split_names,
+)
 from kanlens.cli.terminal import Terminal
 from kanlens.errors import KanlensError
 
@@ -21,6 +27,7 @@ SEE = "The page says where it comes from"
     example="kanlens plot model.safetensors -o network.svg",
     data="A table that sets the ranges.",
     edge="Draw one edge, layer:out:in, for example 0:2:1.",
+    effect="Draw what a feature does to an output, over its range.",
     output="Picture to write: .svg, .pdf or .png.",
 )
 def plot(
@@ -29,14 +36,20 @@ def plot(
     *,
     column: str | None = None,
     edge: str | None = None,
+    effect: str | None = None,
+    output_name: str | None = None,
     output: Path = Path("figure.svg"),
     terminal: Terminal,
 ) -> None:
-    """Draw the network with its edge functions, or one edge."""
+    """Draw the network with its edge functions, one edge, or what a feature does to an output."""
+    if edge is not None and effect is not None:
+        raise typer.BadParameter("draw one picture at a time", param_hint="--edge, --effect")
     terminal.check([model, data], picture=output)
     kan = kanlens.load(model)
     x = None if data is None else read_rows(data, kan, column, terminal).x
-    if edge is None:
+    if effect is not None:
+        axes = kanlens.plot.effect(kan, effect, x, target=output_index(output_name))
+    elif edge is None:
         axes = kanlens.plot.network(kan, x=x)
     else:
         axes = kanlens.plot.edge(kan, *_place(edge), data=x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -74,3 +75,18 @@ def _counting(layer: nn.Module, nodes: Nodes) -> Tensor:
 def live_features(model: KAN, target: int) -> Tensor:
     """Tell which features have a live path to an output, shape (in,)."""
     return (nonzero_edges(model.layers[0]) & reaching(model, target)[0][:, None]).any(0)
+
+
+def separates(model: KAN, target: int, features: Sequence[int]) -> bool:
+    """Tell whether an output is, by the structure, f(some features) + g(all others)."""
+    ours = torch.zeros(model.widths[0], dtype=torch.bool, device=model.input_shift.device)
+    ours[list(features)] = True
+    reads = torch.stack([ours, ~ours], 1)  # (node, 2): what is read on the way to the output
+    ways = zip(model.layers, model.nodes, reaching(model, target), strict=True)
+    for layer, nodes, live in ways:
+        if bool(reads.all(1).any()):
+            return False
+        edges = nonzero_edges(layer) & live[:, None]
+        sums = edges.float() @ reads.float()  # (sub, 2)
+        reads = nodes.linked.float() @ sums > 0
+    return model.nodes[-1].grouping.sums > target or not bool(reads.all(1).any())

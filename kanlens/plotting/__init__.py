@@ -5,6 +5,7 @@ from kanlens.plotting.certificate import certificate
 from kanlens.plotting.comparisons import comparison
 from kanlens.plotting.curves import edge, edges
 from kanlens.plotting.diagram import network
+from kanlens.plotting.effects import effect
 from kanlens.plotting.formulas import formula, predicted
 from kanlens.plotting.paths import history, path, pruning
 from kanlens.plotting.style import save, to_svg
@@ -15,6 +16,7 @@ __all__ = [
     "comparison",
     "edge",
     "edges",
+    "effect",
     "formula",
     "history",
     "network",

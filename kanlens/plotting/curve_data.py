@@ -150,10 +150,7 @@ def _curve(phi: Any, values: Array | None, parts: bool, call: str) -> Curve:
     inside = knots[(knots > low) & (knots < high)]  # kinks and jumps are drawn where they are
     x = np.unique(np.concatenate([np.linspace(low, high, POINTS), inside]))
     y = _finite(phi(x))
-    density = None
-    if values is not None:
-        counts, edges = np.histogram(values, bins=BINS, range=(low, high))
-        density = edges, counts / len(values)
+    density = None if values is None else binned(values, low, high)
     mean = float(np.mean(_finite(phi(values))) if values is not None else np.nanmean(y))
     return Curve(
         x=x,
@@ -165,6 +162,12 @@ def _curve(phi: Any, values: Array | None, parts: bool, call: str) -> Curve:
         data=data,
         density=density,
     )
+
+
+def binned(values: Array, low: float, high: float) -> tuple[Array, Array]:
+    """Return the edges of bins from low to high, and the share of the values in each."""
+    counts, edges = np.histogram(values, bins=BINS, range=(low, high))
+    return edges, counts / len(values)
 
 
 def _finite(y: Any) -> Array:

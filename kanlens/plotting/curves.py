@@ -25,6 +25,7 @@ from kanlens.plotting.curve_data import (
 from kanlens.plotting.style import (
     ASIDE,
     STYLE,
+    Array,
     axes_for,
     fitted,
     in_unit,
@@ -115,7 +116,7 @@ def edge(
     for (name, part), dashes in zip(curve.parts.items(), ("--", ":"), strict=False):
         ax.plot(curve.x, part, dashes, color=STYLE.muted, linewidth=0.9, label=name, zorder=3)
     lines = [curve.y, *curve.parts.values()]
-    _set_range(ax, *_range_of(lines))
+    set_range(ax, *range_of(lines))
     ax.set_xlabel(with_unit(curve.input_name, curve.input_unit))
     if curve.output_name:
         ax.set_ylabel(_contribution(curve, size_in_inches(ax)[1]))
@@ -186,11 +187,11 @@ def edges(
     ax = axes_for(ax, (width, height), bare=True)
     ax.set_axis_off()
     panels, size = _panels(ax, rows, columns, len(picks))
-    low, high = _range_of([curve.y - curve.mean for curve in curves])
+    low, high = range_of([curve.y - curve.mean for curve in curves])
     several = len({curve.output_name for curve in curves}) > 1
     for place, (panel, curve) in enumerate(zip(panels, curves, strict=True)):
         _fill_panel(panel, curve, several=several, size=size)
-        _set_range(panel, low, high)
+        set_range(panel, low, high)
         panel.tick_params(labelleft=place % columns == 0)
     _title_edges(ax, curves, alive, several=several)
     return ax
@@ -230,7 +231,7 @@ def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
         inside = curve.knots[(curve.knots >= left) & (curve.knots <= right)]
         place: Any = {"transform": ax.get_xaxis_transform(), "label": "_knots"}
         ax.vlines(inside, 0.97, 1.0, colors=STYLE.muted, linewidth=0.6, **place)
-    _draw_density(ax, curve)
+    draw_density(ax, curve.density)
     y = curve.y - offset
     if curve.levels:
         _draw_levels(ax, curve, y)
@@ -239,10 +240,11 @@ def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
     ax.set_xlim(left, right)
 
 
-def _draw_density(ax: Axes, curve: Curve) -> None:
-    if curve.density is None:
+def draw_density(ax: Axes, density: tuple[Array, Array] | None) -> None:
+    """Draw the share of the data in each bin as a strip at the bottom."""
+    if density is None:
         return
-    edges, shares = curve.density
+    edges, shares = density
     ax.fill_between(
         np.repeat(edges, 2)[1:-1],
         np.repeat(STRIP * shares / shares.max(), 2),
@@ -262,7 +264,8 @@ def _draw_levels(ax: Axes, curve: Curve, y: Any) -> None:
     ax.set_xticks([0, 1], [literal(level, most=14) for level in curve.levels])
 
 
-def _range_of(lines: Sequence[Any]) -> tuple[float, float]:
+def range_of(lines: Sequence[Any]) -> tuple[float, float]:
+    """Return the range of some curves, with some room around a constant."""
     values = np.concatenate([line[np.isfinite(line)] for line in lines])
     if not len(values):
         return -1.0, 1.0
@@ -272,7 +275,7 @@ def _range_of(lines: Sequence[Any]) -> tuple[float, float]:
     return low, high
 
 
-def _set_range(ax: Axes, low: float, high: float) -> None:
+def set_range(ax: Axes, low: float, high: float) -> None:
     """Leave room for the density below the curves and for the knots above them."""
     inner = (high - low) / (1 - STRIP - 0.05 - 0.08)
     ax.set_ylim(low - (STRIP + 0.05) * inner, high + 0.08 * inner)
@@ -280,11 +283,18 @@ def _set_range(ax: Axes, low: float, high: float) -> None:
         ax.axhline(0, color=STYLE.faint, linewidth=0.6, zorder=0.8)
 
 
+def words_for(what: str, name: str, unit: str, room: float) -> str:
+    """Name what a quantity is of, and its unit, on as many inches as there are or on two lines."""
+    text = f"{what} {literal(name)}{in_unit(unit)}"
+    if text_width(text, STYLE.text) <= room:
+        return text
+    rest = max(room - text_width(what, STYLE.text), 0.5)
+    first = f"{what} {fitted(name, rest, STYLE.text)}"
+    return f"{first}\n{fitted(f'({unit})', room, STYLE.text)}" if unit else first
+
+
 def _contribution(curve: Curve, room: float) -> str:
-    """Name what an edge adds to, on as many inches as there are."""
-    unit = in_unit(curve.output_unit)
-    rest = room - text_width(f"contribution to {unit}", STYLE.text)
-    return f"contribution to {fitted(curve.output_name, max(rest, 0.5), STYLE.text)}{unit}"
+    return words_for("contribution to", curve.output_name, curve.output_unit, room)
 
 
 def _panels(

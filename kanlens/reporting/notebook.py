@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kanlens import plotting
 from kanlens.attribution.comparison import Comparison
+from kanlens.attribution.effects import Effect
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.certificates import Certificate
 from kanlens.data.tables import Table
@@ -133,6 +134,13 @@ def _(result: Attribution) -> Iterator[str]:
 def _(result: Importance) -> Iterator[str]:
     height, alt = 0.62 + 0.26 * min(len(result.features), 20), "How much each feature matters"
     yield _picture(partial(plotting.attribution, result), 3.75, height, alt)
+
+
+@_parts.register
+def _(result: Effect) -> Iterator[str]:
+    names = " and ".join(one.name for one in result.settings)
+    alt = f"What {names} does to {result.target}"
+    yield _picture(partial(plotting.effect, result), 3.4, 2.4, alt)
 
 
 @_parts.register

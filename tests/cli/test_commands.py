@@ -248,7 +248,10 @@ def test_methods_lists_the_registry(capsys):
     assert names == set(kanlens.METHODS)
 
 
-@pytest.mark.parametrize("extra", [[], ["--edge", "0:1:2"]])
+EFFECT = ["--effect", "width", "--output-name", "0"]
+
+
+@pytest.mark.parametrize("extra", [[], ["--edge", "0:1:2"], EFFECT])
 def test_plot_writes_a_picture(workshop, tmp_path, extra, capsys):
     out = tmp_path / "f.svg"
     facts = answer(capsys, "plot", workshop / "model.safetensors", *extra, "-o", out)
@@ -259,6 +262,8 @@ def test_plot_writes_a_picture(workshop, tmp_path, extra, capsys):
 def test_a_malformed_edge_is_a_usage_error(workshop, capsys):
     assert main(["plot", f"{workshop}/model.safetensors", "--edge", "0-1-2"]) == 2
     assert "names no edge" in capsys.readouterr().err
+    assert main(["plot", f"{workshop}/model.safetensors", "--edge", "0:0:0", *EFFECT]) == 2
+    assert "one picture at a time" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # runs every attribution method of the page

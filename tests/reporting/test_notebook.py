@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import kanlens
+from kanlens.attribution import effect
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.outputs import LINE, Shown
 from kanlens.reporting.notebook import to_html
@@ -43,6 +44,7 @@ def results() -> dict[str, Any]:
         "SymbolicResult": kanlens.symbolize(few, x[:, :1].float(), progress=False),
         "Attribution": found,
         "Importance": found.to_importance(),
+        "Effect": effect(model, HOSTILE, table.x),
         "Comparison": kanlens.compare(model, table.x[:3], methods=["secant"], **rows),
         "Certificate": kanlens.certify(model, x[:1].expand(2, -1).mT, progress=False),
         "EdgeFunction": model.layers[0].edge(0, 0),
@@ -60,6 +62,7 @@ KINDS = [
     "SymbolicResult",
     "Attribution",
     "Importance",
+    "Effect",
     "Comparison",
     "Certificate",
     "EdgeFunction",

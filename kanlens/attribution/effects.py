@@ -1,0 +1,287 @@
+"""What a feature does to an output: partial dependence and accumulated local effects."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.attribution.problem import Problem, check_outputs, explained_output, pairs
+from kanlens.checks import check_choice, check_count, check_rows, message, nearest, rewording
+from kanlens.errors import InvalidValueError, MethodError
+from kanlens.functions.elementary import Array
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import float64_copy, separates
+from kanlens.model.network import KAN
+from kanlens.outputs import Shown, to_plain
+from kanlens.threads import threads_for
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kanlens.model.network import Rows
+
+Kind = Literal["pdp", "ale"]
+ROWS = {"pdp": 500, "ale": 4000}  # that the model is evaluated on, at most
+POINTS = {1: 65, 2: 25}  # of each feature, by the number of features
+FEW = 12  # different values of a feature that takes no others
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Settings:
+    """What a feature, or a table column that became several, is set to; categories are counted."""
+
+    name: str
+    unit: str
+    x: Tensor  # (point,), increasing
+    labels: tuple[str, ...]  # what the points stand for; empty where they are of a range
+    data: Tensor  # (row,), in the terms of x
+    columns: list[int]  # of the model's x that are set together
+    codes: Tensor  # (point, column): what they are set to
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Effect(Shown):
+    """What one feature, or two together, do to an output; in float64, on the CPU.
+
+    Attributes
+    ----------
+    settings : tuple of Settings, one for each feature
+        What it was set to: ``name``, ``unit``, points ``x``, and their ``labels`` where it takes no
+        other values; ``data`` are its values in the rows.
+    target, unit, kind : str
+        Name of the output, its unit, and what was asked for.
+    exact : bool
+        Whether the output is, by the structure of the network, a function of these features plus
+        one of all others: `values` are that function, of either kind and for all rows.
+    values : Tensor, shape (point,) or (point, other point)
+        Less their mean over the data.
+    ice : Tensor, shape (line, point), or None
+        By how much the output of single rows changes when the feature is set to each point.
+    """
+
+    settings: tuple[Settings, ...]
+    target: str
+    unit: str
+    kind: str
+    exact: bool
+    values: Tensor
+    ice: Tensor | None = None
+
+    def _line(self) -> str:
+        names = " and ".join(one.name for one in self.settings)
+        ends = f"{float(self.values.min()):.3g} to {float(self.values.max()):.3g} {self.unit}"
+        return f"{'exact ' * self.exact}{self.kind} of {names} on {self.target}, {ends}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per point: each feature, and its ``effect`` (or ``effect_``)."""
+        import pandas as pd
+
+        points = product(*(one.labels or one.x.tolist() for one in self.settings))
+        frame = pd.DataFrame(list(points), columns=[one.name for one in self.settings])
+        name = next(name for name in ("effect", "effect_", "effect__") if name not in frame)
+        return frame.assign(**{name: self.values.flatten().tolist()})
+
+    def to_json(self) -> str:
+        """Return the numbers and what they mean as JSON; the data are left out."""
+        names = ("name", "unit", "x", "labels")
+        settings = [{name: getattr(one, name) for name in names} for one in self.settings]
+        return json.dumps(to_plain({**vars(self), "settings": settings}))
+
+
+def effect(
+    model: Model,
+    feature: int | str,
+    data: Rows | None = None,
+    *,
+    target: int | str | None = None,
+    kind: Kind = "pdp",
+    ice: int = 30,
+    other: int | str | None = None,
+    grid: int | None = None,
+) -> Effect:
+    """Return what a feature does to an output, as numbers; `kanlens.plot.effect` says how.
+
+    Examples
+    --------
+    >>> effect(KAN([2, 3, 1]), "x2", torch.rand(50, 2)).ice.shape
+    torch.Size([30, 65])
+    """
+    call = "effect"
+    model = check_model(call, model)
+    check_choice(call, "kind", kind, ROWS)
+    check_count(call, "ice", ice, least=0)
+    places = _places(model, [feature] if other is None else [feature, other], kind)
+    most = POINTS[len(places)] if grid is None else grid
+    check_count(call, "grid", most, least=2)
+    with torch.inference_mode(False), torch.no_grad():
+        rows = _rows(model, data)
+        index = explained_output(model, target, rows, call=call)
+        settings = [_settings(model, place, rows, kind, most) for place in places]
+        picks = _spread(len(rows), ROWS[kind])
+        held = rows[picks.to(rows.device)].double()
+        problem = Problem(model=float64_copy(model), x=held, rows=held, target=index)
+        exact = separates(problem.model, index, [column for place in places for column in place])
+        with threads_for(problem.size):
+            values, lines = (
+                (_accumulated(problem, settings[0], picks), None)
+                if kind == "ale" and not exact
+                else _dependence(problem, settings, 1 if exact else len(held), ice)
+            )
+    unit = model.schema.outputs[index].unit
+    return Effect(
+        settings=tuple(settings),
+        target=model.output_names[index],
+        unit=unit if model.task == "regression" else "log-odds",
+        kind=kind,
+        exact=exact,
+        values=_centered(values.cpu(), settings, picks),
+        ice=None if lines is None else lines.cpu(),
+    )
+
+
+def _spread(count: int, most: int) -> Tensor:
+    """Return places of at most so many rows, evenly taken from all."""
+    return torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).round().long()
+
+
+def _places(model: KAN, features: list[Any], kind: str) -> list[list[int]]:
+    """Return the inputs of the model that each feature consists of."""
+    places = [_columns(model, one) for one in features]
+    if len(places) == 2 and (kind == "ale" or places[0] == places[1]):
+        expected, got = "kind 'pdp' for two features that differ", repr((*features, kind))
+        raise InvalidValueError(message("effect", expected, got, "Change other, or leave it out"))
+    return places
+
+
+def _columns(model: KAN, feature: Any) -> list[int]:
+    """Return the inputs of the model that a feature, or the column it comes from, consists of."""
+    known = model.schema.features
+    names = [*model.feature_names, *(one.column for one in known)]
+    index = names.index(feature) % len(known) if feature in names else feature
+    whole = isinstance(index, int) and not isinstance(index, bool)
+    if not whole or not 0 <= index < len(known):
+        expected = f"a feature from 0 to {len(known) - 1} or by name"
+        hint = nearest(feature, names) if isinstance(feature, str) else None
+        advice = f"Did you mean {hint!r}?" if hint else "Name a feature of the model"
+        raise InvalidValueError(message("effect", expected, repr(feature), advice))
+    return list(model.schema.groups.get(known[index].column, [index]))
+
+
+def _rows(model: KAN, data: Rows | None) -> Tensor:
+    """Return the rows given, else those that the model kept."""
+    given = model.background if data is None else data
+    if given is None:
+        advice = "Pass data=..., rows like those the model was trained on"
+        raise MethodError(message("effect", "rows of data", "None", advice))
+    with rewording("effect: data"):
+        rows = model.prepare(given, call="data")
+        check_rows("data", rows)
+    return rows.detach()
+
+
+def _settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int) -> Settings:
+    """Choose what a feature is set to: its categories, or values over its range."""
+    features = [model.schema.features[k] for k in columns]
+    one = features[0]
+    labels = one.categories or tuple(str(part.category) for part in features)
+    data = rows[:, columns].double().cpu()
+    if one.category is None or len(labels) < 2:
+        data = data[:, 0]
+        x = _points(data.numpy(), kind, most)
+        labels = tuple(f"{value:.6g}" for value in x.tolist()) if len(x) <= 2 else ()
+        codes = x[:, None]
+    else:
+        codes = torch.tensor([[part.category == name for part in features] for name in labels])
+        x, codes = torch.arange(len(labels)).double(), codes.double()
+        data = torch.cdist(data, codes).argmin(1).double()
+        if kind == "ale":  # nothing is known where no rows are
+            x = data.unique()
+            labels, codes = tuple(labels[int(k)] for k in x), codes[x.long()]
+    name = one.name if one.category is None else one.column
+    known: dict[str, Any] = {"name": name, "unit": one.unit, "labels": labels, "data": data}
+    return Settings(x=x, columns=columns, codes=codes, **known)
+
+
+def _points(values: Array, kind: str, most: int) -> Tensor:
+    """Return points over the range of some values: quantiles, for pdp evenly spaced ones too."""
+    shares = np.linspace(0, 1, most if kind == "ale" else most // 2 + 1)
+    x = np.unique(values)
+    if len(x) <= min(most, FEW):
+        return torch.from_numpy(x)
+    x = np.unique(np.quantile(values, shares, method="inverted_cdf"))
+    if kind == "pdp":
+        x = np.union1d(x, np.linspace(x[0], x[-1], most - most // 2 + 1)[1:-1])
+    return torch.from_numpy(x)
+
+
+def _dependence(
+    problem: Problem, settings: list[Settings], count: int, ice: int
+) -> tuple[Tensor, Tensor | None]:
+    """Return the mean output over the first rows at every point, and the lines of single rows."""
+    rows, shape = problem.x[:count], [len(one.x) for one in settings]
+    columns = [column for one in settings for column in one.columns]
+    codes = [torch.cat(parts) for parts in product(*(one.codes for one in settings))]
+    outputs = _outputs(problem, rows, columns, torch.stack(codes).to(rows))  # (row, setting)
+    picks = _spread(count, ice if len(settings) == 1 < count else 0).to(rows.device)
+    lines = outputs[picks] - problem.output_in_parts(rows[picks])[:, None]
+    return outputs.mean(0).view(shape), lines if len(lines) else None
+
+
+def _outputs(problem: Problem, rows: Tensor, columns: list[int], codes: Tensor) -> Tensor:
+    """Return the output of every row with some columns set to each of the codes: (row, point).
+
+    A sum of the first layer has a term for each feature: all are computed once for each row, and
+    those of the columns, which are exchanged, once for each point.
+    """
+    model = problem.model
+
+    def sums(values: Tensor | None) -> Tensor:  # of the rows, or of the first one with values
+        x = rows if values is None else rows[:1].repeat(len(values), 1)
+        if values is not None:
+            x[:, columns] = values
+        parts = model.scale_inputs(x).split(problem.rows_at_once)
+        return torch.cat([model.layers[0](part) for part in parts])
+
+    others, ours = sums(None) - sums(rows[:, columns]), sums(codes)
+    found = rows.new_empty(len(rows), len(codes))
+    for row, point in pairs(len(rows), len(codes), problem.rows_at_once):
+        mixed = others[row, None] + ours[point]  # (row, point, sum)
+        nodes = mixed if model.nodes[0].plain else model.nodes[0](mixed)
+        found[row, point] = model.scale_outputs(model.run(nodes, start=1))[..., problem.target]
+    check_outputs("effect", found)
+    return found
+
+
+def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
+    """Return the accumulated local effects, 0 at the first point: (point,)."""
+    step = torch.searchsorted(settings.x, settings.data[picks])  # up to the point at or above
+    rows, last = torch.arange(len(step)), len(settings.x) - 1
+    if settings.labels:  # between two levels the rows of both count
+        rows, step = rows.repeat(2), torch.cat([step, step + 1])
+        rows, step = (one[(step > 0) & (step <= last)] for one in (rows, step))
+    step = step.clamp_min(min(1, last))  # the smallest value belongs to the first interval
+    change = problem.x.new_zeros(len(step))
+    for sign, place in ((1, step), (-1, step - 1)):
+        x = problem.x[rows.to(problem.x.device)]
+        x[:, settings.columns] = settings.codes[place].to(x)
+        change += sign * problem.output_in_parts(x)
+    check_outputs("effect", change)
+    means = torch.zeros(last + 1).double().index_add(0, step, change.cpu())
+    return (means / step.bincount(minlength=last + 1).clamp_min(1)).cumsum(0)
+
+
+def _centered(values: Tensor, settings: list[Settings], picks: Tensor) -> Tensor:
+    """Return values less their mean over some rows, linear between points."""
+    hats = []  # (point, row) of each feature: what each point counts at a row
+    for one in settings:
+        places = one.data[picks].numpy()
+        rows = [np.interp(places, one.x.numpy(), hat) for hat in np.eye(len(one.x))]
+        hats.append(torch.tensor(np.stack(rows)))
+    total = torch.einsum("pr,p->" if len(hats) == 1 else "pr,qr,pq->", *hats, values)
+    return values - total / len(picks)

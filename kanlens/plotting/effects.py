@@ -1,0 +1,270 @@
+"""What a feature does to an output: a curve over its range, its levels, or a surface of two."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from kanlens.attribution.effects import FEW, Effect, Kind, Settings
+from kanlens.attribution.effects import effect as computed
+from kanlens.checks import message, rewording
+from kanlens.errors import InvalidValueError
+from kanlens.model.acceptance import Model
+from kanlens.plotting.curve_data import MARGIN, binned
+from kanlens.plotting.curves import SHADE, draw_density, range_of, set_range, words_for
+from kanlens.plotting.formats import percent, tick
+from kanlens.plotting.interactions import DIVERGING
+from kanlens.plotting.style import (
+    ASIDE,
+    STYLE,
+    Array,
+    axes_for,
+    distinct,
+    literal,
+    numbers,
+    picture,
+    size_in_inches,
+    tidy,
+)
+
+if TYPE_CHECKING:
+    from kanlens.model.network import Rows
+
+GAP = 0.1  # between values of the data beside which there are none, as a share of their range
+LINES = "#c4c4c4"  # of single rows
+BANDS, FINE = 12, 120  # colors of a surface, and points of either axis where its border is sought
+NEAR = 0.08  # of the range of a feature, from the nearest row: beyond, a surface has no data
+LEVELS = 30  # that are drawn, at most
+DOTS = 1000  # rows that are drawn, at most
+LETTER = 0.054  # inches, of the name of a level
+
+
+@picture("plot.effect")
+def effect(  # noqa: PLR0913 - one keyword per choice
+    source: Model | Effect,
+    feature: int | str | None = None,
+    data: Rows | None = None,
+    *,
+    target: int | str | None = None,
+    kind: Kind = "pdp",
+    ice: int = 30,
+    other: int | str | None = None,
+    grid: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw what a feature does to an output over its range, less its mean over the data.
+
+    "pdp" is partial dependence [1]_: the mean output over rows of the data with the feature set to
+    each value, also where that goes badly with the rest of a row. "ale" are accumulated local
+    effects [2]_: the mean difference that the feature makes between neighboring quantiles for the
+    rows there, added up; of categories, in their order, for the rows of both. Where the network is
+    additive in the feature, both are its function in the network, found from one row.
+
+    Thin gray lines are single rows [3]_, counted from their outputs as they are. Light gray has no
+    data, the strip is their density, percentages are shares of rows. Of two features, what both do
+    together is drawn: orange and solid lines raise the output, blue and dashed ones lower it.
+
+    Parameters
+    ----------
+    source : KAN, fitted estimator or Effect
+        Left as it is; `kanlens.attribution.effect` returns an Effect, the numbers.
+    feature, other : int or str
+        With a model: index or name, and that of a second one, only for "pdp". The features that a
+        table column became are set together.
+    data : Tensor, ndarray or DataFrame, shape (batch, in), optional
+        Rows in the units of the data, of which 500 (4000 for "ale"), spread over all, are
+        evaluated. Default: those the model kept from its training.
+    target : int or str, optional
+        The output, as for `kanlens.attribute`; log-odds for classification.
+    kind : {"pdp", "ale"}
+        Which.
+    ice : int
+        Most single rows; there are none for "ale", for two features, and where all are alike.
+    grid : int, optional
+        Most points of a number: 65, of two features 25. Half are evenly spaced and half are
+        quantiles, for "ale" all; up to 12 different values are all taken.
+    ax : Axes, optional
+        Where to draw; a new figure, made by pyplot, when None.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such feature, output or kind.
+    MethodError
+        If there are no data, or an output is not finite.
+    ShapeError, DTypeError, DataError
+        If `data` cannot be used.
+
+    References
+    ----------
+    .. [1] J. Friedman, Greedy function approximation: a gradient boosting machine, 2001.
+    .. [2] D. Apley, J. Zhu, Visualizing the effects of predictor variables in black box supervised
+       learning models, 2020.
+    .. [3] A. Goldstein, A. Kapelner, J. Bleich, E. Pitkin, Peeking inside the black box, 2015.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from kanlens import KAN
+    >>> from matplotlib.figure import Figure
+    >>> axes = effect(KAN([2, 3, 1]), "x2", torch.rand(50, 2), ax=Figure().subplots())
+    >>> axes.get_xlabel(), axes.get_ylabel()
+    ('x2', 'effect on y')
+    """
+    if isinstance(source, Effect):
+        found = source
+        if any(one is not None for one in (feature, data, target, other)):
+            text = "no feature, data, target or other with an Effect"
+            raise InvalidValueError(message("plot.effect", text, "some", "Leave them out"))
+    else:
+        options: Any = {"target": target, "kind": kind, "ice": ice, "other": other, "grid": grid}
+        with rewording("plot.effect"):
+            found = computed(source, feature, data, **options)  # type: ignore[arg-type]
+    if len(found.settings) == 2:
+        return _draw_surface(found, ax)
+    return _draw_levels(found, ax) if found.settings[0].labels else _draw_curve(found, ax)
+
+
+def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
+    one, ax = found.settings[0], axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
+    tidy(ax)
+    x, y, data = numbers(one.x), numbers(found.values), np.sort(numbers(one.data))
+    width = data[-1] - data[0]
+    low, high = data[0] - MARGIN * width, data[-1] + MARGIN * width
+    few = len(x) <= FEW
+    gaps = np.flatnonzero(np.diff(data) > GAP * width)
+    inner = [] if few else [(data[k], data[k + 1]) for k in gaps]
+    for left, right in [(low, data[0]), *inner, (data[-1], high)]:
+        ax.axvspan(left, right, color=SHADE, linewidth=0, zorder=0, label="_no data")
+    draw_density(ax, binned(data, low, high))
+    lines = np.empty((0, len(x))) if found.ice is None else numbers(found.ice)
+    paths = [np.stack([x, line], 1) for line in lines]
+    ax.add_collection(LineCollection(paths, colors=LINES, linewidths=0.5, zorder=2, label="_ice"))
+    style: Any = {"marker": "o", "markersize": 4, "linewidth": 0.8} if few else {"linewidth": 1.6}
+    ax.plot(x, y, color=STYLE.accent, zorder=4, label="_curve", **style)
+    ax.set_xlim(low, high)
+    set_range(ax, *range_of([y, *lines]))
+    wide, tall = size_in_inches(ax)
+    ax.set_xlabel(words_for("", one.name, one.unit, wide).strip())
+    ax.set_ylabel(words_for("effect on", found.target, found.unit, tall))
+    return ax
+
+
+def _draw_levels(found: Effect, ax: Axes | None) -> Axes:
+    """Draw one line for each level: the effect, those in single rows, and the share of rows."""
+    one, values = found.settings[0], numbers(found.values)
+    shares = (numbers(one.data)[:, None] == numbers(one.x)).mean(0)
+    kept = np.sort(np.argsort(-shares, kind="stable")[:LEVELS])
+    y, values = np.arange(len(kept)), values[kept]
+    ax = axes_for(ax, (STYLE.column, 0.6 + 0.2 * len(y)))
+    tidy(ax)
+    wide = size_in_inches(ax)[0]
+    if found.ice is not None:
+        lines = numbers(found.ice)[:, kept]
+        style: Any = {"markersize": 6, "markeredgewidth": 0.6}
+        places = np.tile(y, len(lines))
+        ax.plot(lines.ravel(), places, "|", color=LINES, zorder=2, label="_ice", **style)
+    ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=0.8)
+    ax.hlines(y, 0, values, colors=STYLE.accent, linewidth=1.0, zorder=3)
+    ax.plot(values, y, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
+    _name_levels(ax.yaxis, one, kept, 0.5 * wide)
+    for place, share in enumerate(shares[kept]):
+        right: Any = {"transform": ax.get_yaxis_transform(), "va": "center"}
+        ax.text(1.02, place, percent(share, 0), **right, **ASIDE)
+    title = words_for("", one.name, one.unit, wide).strip()
+    if len(kept) < len(shares):
+        title += f"\nthe {len(kept)} most frequent of {len(shares)}"
+    ax.set_title(title, loc="left", fontsize=STYLE.text)
+    ax.set_ylim(len(y) - 0.5, -0.5)
+    ax.set_xlabel(words_for("effect on", found.target, found.unit, wide))
+    return ax
+
+
+def _name_levels(axis: Any, one: Settings, kept: Array, room: float) -> None:
+    """Put the names of the levels on an axis, on so many inches each."""
+    short = partial(literal, most=max(5, int(room / LETTER)))
+    names = distinct((one.labels[k] for k in kept), short)
+    axis.set_ticks(np.arange(len(names)), names)
+    axis.set_tick_params(length=0)
+
+
+def _draw_surface(found: Effect, ax: Axes | None) -> Axes:
+    """Draw what two features do together; where no rows are near, there is nothing."""
+    ax = axes_for(ax, (STYLE.column, 0.8 * STYLE.column))
+    tidy(ax)
+    wide, tall = size_in_inches(ax)
+    levels = any(one.labels for one in found.settings)
+    image = (_paint_cells if levels else _paint_bands)(ax, found)
+    first, second = (_rows(one)[:: 1 + len(one.data) // DOTS] for one in found.settings)
+    dots: Any = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
+    ax.plot(first, second, ".", label="_data", **dots)
+    bar: Any = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.03)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=2, labelsize=STYLE.small)
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
+    bar.set_label(words_for("effect on", found.target, found.unit, tall))
+    for axis, one, room in zip((ax.xaxis, ax.yaxis), found.settings, (wide, tall), strict=True):
+        axis.set_label_text(words_for("", one.name, one.unit, room).strip())
+        if one.labels:
+            beside = 0.35 * wide if axis is ax.yaxis else 0.7 * wide / len(one.x)
+            _name_levels(axis, one, np.arange(len(one.x)), beside)
+    return ax
+
+
+def _paint_bands(ax: Axes, found: Effect) -> Any:
+    """Fill contours of an effect over two ranges; lines are dashed where it is below zero."""
+    values, places = numbers(found.values).T, [numbers(one.x) for one in found.settings]
+    most = float(np.abs(values).max()) or 1.0
+    bands = MaxNLocator(BANDS, symmetric=True).tick_values(-most, most)
+    image = ax.contourf(*places, values, bands, cmap=DIVERGING)
+    inside = bands[(bands > values.min()) & (bands < values.max())]
+    if len(inside):
+        ax.contour(*places, values, inside, colors=STYLE.ink, linewidths=0.4)
+    fine = [np.linspace(place[0], place[-1], FINE) for place in places]
+    far = _distances(found, fine)
+    if far.max() > NEAR:
+        style: Any = {"levels": [NEAR, 2.0], "zorder": 2.5}
+        ax.contourf(*fine, far, colors=[STYLE.faint], **style)
+        ax.contour(*fine, far, colors=STYLE.muted, linewidths=0.3, **style)
+    return image
+
+
+def _paint_cells(ax: Axes, found: Effect) -> Any:
+    """Fill one cell for each point of two features, of which one or both have levels."""
+    places = [np.arange(len(one.x)) if one.labels else numbers(one.x) for one in found.settings]
+    middles = [(place[1:] + place[:-1]) / 2 for place in places]
+    ends = [
+        np.r_[-0.5, middle, len(place) - 0.5] if one.labels else np.r_[place[0], middle, place[-1]]
+        for one, place, middle in zip(found.settings, places, middles, strict=True)
+    ]
+    values = np.ma.masked_array(numbers(found.values).T, _distances(found, places) > NEAR)
+    most = float(np.abs(values.data).max()) or 1.0
+    ax.set_facecolor(STYLE.faint)
+    return ax.pcolormesh(*ends, values, cmap=DIVERGING, vmin=-most, vmax=most)
+
+
+def _rows(one: Settings) -> Array:
+    """Return where the rows are on an axis; levels are counted."""
+    data = numbers(one.data)
+    return np.searchsorted(numbers(one.x), data) if one.labels else data
+
+
+def _distances(found: Effect, places: list[Array]) -> Array:
+    """Return how far points (y, x) are from a row: in shares of a range, one level being far."""
+    from scipy.spatial import KDTree
+
+    rows = [_rows(one) for one in found.settings]
+    pairs = zip(found.settings, rows, strict=True)
+    widths = np.array([1.0 if one.labels else np.ptp(row) for one, row in pairs])
+    mesh = np.stack(np.meshgrid(*places), -1) / widths
+    nearest: Array = KDTree(np.stack(rows, 1) / widths).query(mesh)[0]
+    return nearest

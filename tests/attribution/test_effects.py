@@ -1,0 +1,425 @@
+"""Effects against their definitions, written as loops over rows and points."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import kanlens
+from kanlens.attribution import Effect, effect, effects
+from kanlens.errors import DataError, InvalidValueError, MethodError, ShapeError
+from kanlens.model import analysis
+from kanlens.model.analysis import separates
+from kanlens.model.function_layer import FunctionLinear
+from kanlens.model.layers import KANLinear
+from kanlens.model.network import KAN
+from tests.made import draw, made
+
+ROWS = draw(24, 3, seed=3)
+NETWORKS: dict[str, dict[str, Any]] = {
+    "sums": {"widths": [3, 4, 2]},
+    "products": {"widths": [3, (1, [2, 3]), (1, 1)], "scaled_nodes": True},
+    "functions": {"widths": [3, 2, 2], "functions": True},
+    "normalized": {"widths": [3, 4, 2], "normalized": [3, 0]},
+}
+CITIES = ["Oslo", "Bergen", "a $very$ <b>long</b>\nname"]
+
+
+def held(found: Effect) -> list[Tensor]:
+    return [one.codes for one in found.settings]
+
+
+def output(model: KAN, row: Tensor, columns: list[int], code: Tensor, target: int) -> float:
+    changed = row.clone()
+    changed[columns] = code
+    return float(model(changed[None]).detach()[0, target])
+
+
+def dependence(model: KAN, rows: Tensor, found: Effect, target: int) -> Tensor:
+    """The mean output over the rows, point by point."""
+    columns = [column for one in found.settings for column in one.columns]
+    codes = [
+        torch.cat([first, *second])
+        for first in found.settings[0].codes
+        for second in ([[one] for one in found.settings[1].codes] if found.settings[1:] else [[]])
+    ]
+    means = [np.mean([output(model, row, columns, code, target) for row in rows]) for code in codes]
+    return torch.tensor(means, dtype=torch.float64).view(found.values.shape)
+
+
+def accumulated(model: KAN, rows: Tensor, found: Effect, target: int) -> Tensor:
+    """The mean differences over the rows between two points, added up."""
+    one, total = found.settings[0], [0.0]
+    for k in range(1, len(one.x)):
+        low, high = float(one.x[k - 1]), float(one.x[k])
+        differences = []
+        for row, value in zip(rows, one.data.tolist(), strict=True):
+            inside = low < value <= high or (k == 1 and value == low)
+            if value in (low, high) if one.labels else inside:
+                ends = (output(model, row, one.columns, one.codes[j], target) for j in (k, k - 1))
+                differences.append(next(ends) - next(ends))
+        total.append(total[-1] + np.mean(differences))
+    return torch.tensor(total, dtype=torch.float64)
+
+
+def assert_is(found: Tensor, expected: Tensor) -> None:
+    """Equal but for a constant."""
+    gap = found - expected
+    assert float((gap - gap.mean()).abs().max()) <= 1e-12 * float(expected.abs().max() + 1)
+
+
+def mean_over_data(found: Effect) -> float:
+    one = found.settings[0]
+    return float(np.interp(one.data.numpy(), one.x.numpy(), found.values.numpy()).mean())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("kind", ["pdp", "ale"])
+def test_the_numbers_are_the_definition(name: str, kind: Any) -> None:
+    model = made(**NETWORKS[name])
+    found = effect(model, "x2", ROWS, target=1, kind=kind, grid=9)
+    slow = dependence if kind == "pdp" else accumulated
+    assert not found.exact
+    assert_is(found.values, slow(model, ROWS, found, 1))
+    assert mean_over_data(found) == pytest.approx(0, abs=1e-12)
+    x, data = found.settings[0].x, ROWS[:, 1]
+    assert (x[0], x[-1]) == (data.min(), data.max())
+    assert bool((x.diff() > 0).all())
+    assert len(x) <= 9
+    wrong = slow(model, ROWS + 0.01, found, 1)  # other rows: the check can fail
+    with pytest.raises(AssertionError):
+        assert_is(found.values, wrong)
+
+
+def test_single_rows_are_counted_from_themselves() -> None:
+    model = made([3, 4, 1])
+    found = effect(model, 0, ROWS, ice=len(ROWS), grid=9)
+    for row, line in zip(ROWS, found.ice, strict=True):
+        own = float(model(row[None]).detach())
+        slow = [output(model, row, [0], code, 0) - own for code in held(found)[0]]
+        assert_close(line, torch.tensor(slow, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert_is(found.ice.mean(0), found.values)
+    assert len(effect(model, 0, ROWS, ice=7).ice) == 7
+    assert effect(model, 0, ROWS, ice=0).ice is None
+
+
+def test_a_pair_sets_both() -> None:
+    model = made([3, 4, 2])
+    found = effect(model, "x3", ROWS, other="x1", target="y2", grid=4)
+    assert found.values.shape == (4, 4)
+    assert_is(found.values, dependence(model, ROWS, found, 1))
+    frame = found.to_frame()
+    assert list(frame.columns) == ["x3", "x1", "effect"]
+    assert frame["effect"].tolist() == found.values.flatten().tolist()
+    assert frame["x1"][1] == float(found.settings[1].x[1])
+
+
+# --- columns that became several features -------------------------------------------------------
+
+
+def table(target: str = "y") -> kanlens.Table:
+    rng = np.random.default_rng(0)
+    columns = {
+        "city": CITIES * 10,
+        "size": rng.normal(size=30),
+        "new": rng.choice(["yes", "no"], 30),
+        "same": np.full(30, 2.5),
+    }
+    return kanlens.read_table(pd.DataFrame(columns).assign(y=rng.normal(size=30)), target=target)
+
+
+def of_table(hidden: tuple[int, ...] = (3,)) -> tuple[KAN, kanlens.Table]:
+    read = table()
+    features = read.schema.features
+    layers = made([len(features), *hidden, 1])
+    return KAN.from_layers(list(layers.layers), read.schema, nodes=list(layers.nodes)), read
+
+
+@pytest.mark.parametrize("kind", ["pdp", "ale"])
+@pytest.mark.parametrize("feature", ["city", "city=Oslo", 0])
+def test_a_category_is_all_its_features(kind: Any, feature: Any) -> None:
+    model, read = of_table()
+    found = effect(model, feature, read.x, kind=kind)
+    one = found.settings[0]
+    assert one.name == "city"
+    assert set(one.labels) == set(read.schema.features[0].categories)
+    assert (one.codes.sum(1) == 1).all()
+    assert one.codes.shape == (3, 3)
+    for place, label in enumerate(one.labels):
+        feature = read.schema.features[one.columns[int(one.codes[place].argmax())]]
+        assert feature.category == label
+    slow = dependence if kind == "pdp" else accumulated
+    assert_is(found.values, slow(model, read.x.double(), found, 0))
+    assert found.to_frame()["city"].tolist() == list(one.labels)
+    gone = effect(model, feature=0, data=read.x[read.x[:, 0] == 0], kind=kind).settings[0]
+    assert len(gone.labels) == (3 if kind == "pdp" else 2)  # ale knows nothing of the others
+
+
+@pytest.mark.parametrize("kind", ["pdp", "ale"])
+def test_a_binary_feature_has_two_points(kind: Any) -> None:
+    model, read = of_table()
+    found = effect(model, "new", read.x, kind=kind)
+    index = read.schema.feature_names.index("new")
+    one, feature = found.settings[0], read.schema.features[index]
+    assert one.labels == feature.categories
+    assert one.codes[one.labels.index(feature.category)] == 1
+    assert_is(found.values, (dependence, accumulated)[kind == "ale"](model, read.x, found, 0))
+    share = (one.data == one.x[1]).double().mean()
+    assert float((1 - share) * found.values[0] + share * found.values[1]) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("kind", ["pdp", "ale"])
+def test_a_constant_feature_has_one_point(kind: Any) -> None:
+    model, read = of_table()
+    found = effect(model, "same", read.x, kind=kind)
+    assert found.settings[0].labels == ("2.5",)
+    assert float(found.values.abs()) < 1e-12
+
+
+def test_points_are_where_the_data_are_and_not_far_apart() -> None:
+    rows = (3 * draw(200, 3)).exp()
+    x = effect(made([3, 2, 1]), 0, rows).settings[0].x
+    assert len(x) == 65
+    assert float(x.diff().max()) <= 1.001 * float(x[-1] - x[0]) / 33
+    assert int((x <= rows[:, 0].median()).sum()) >= 16
+
+
+def test_few_values_are_all_and_no_others() -> None:
+    rows = ROWS.clone()
+    rows[:, 0] = torch.arange(24) % 5
+    assert effect(made([3, 4, 1]), 0, rows).settings[0].x.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_pruned_column_keeps_its_categories() -> None:
+    read = table()
+    kept = [k for k, one in enumerate(read.schema.features) if one.name != "city=Oslo"]
+    layers = made([len(kept), 3, 1])
+    small = KAN.from_layers(list(layers.layers), read.schema.select(kept), nodes=layers.nodes)
+    one = effect(small, "city", read.x[:, kept]).settings[0]
+    assert one.codes[one.labels.index("Oslo")].tolist() == [0, 0]
+    assert len(one.data.unique()) == 3
+
+
+# --- additive in the feature --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["pdp", "ale"])
+def test_one_layer_is_its_edges(kind: Any) -> None:
+    model = made([3, 2])
+    found = effect(model, "x1", ROWS, target=1, kind=kind)
+    assert (found.exact, found.ice) == (True, None)
+    x = model.scale_inputs(torch.stack([found.settings[0].x] * 3, 1))[:, 0]
+    edge = torch.as_tensor(model.layers[0].edge(1, 0)(x.numpy())) * model.output_scale[1]
+    assert_is(found.values, edge)
+    with pytest.raises(AssertionError):
+        assert_is(found.values, edge * 1.001)
+    x1 = float(ROWS[5, 0])
+    known = effect(model, "x1", ROWS, target=1, grid=400, kind=kind)
+    value = np.interp(x1, known.settings[0].x.numpy(), known.values.numpy())
+    shapley = kanlens.attribute(model, ROWS[5:6], method="additive", background=ROWS, target=1)
+    assert value == pytest.approx(float(shapley.values[0, 0]), abs=1e-12)
+
+
+def test_a_path_of_its_own_is_additive_too() -> None:
+    model = made([3, 3, 1])
+    assert not separates(model, 0, [0])
+    with torch.no_grad():
+        model.layers[0].mask[:] = torch.tensor([[1, 0, 0], [0, 1, 1], [1, 0, 0]])
+    assert separates(model, 0, [0])
+    assert separates(model, 0, [1, 2])
+    assert not separates(model, 0, [1])
+    assert not separates(model, 0, [0, 1])
+    found = effect(model, 0, ROWS)
+    assert found.exact
+    assert_is(found.values, dependence(model, ROWS, found, 0))
+    assert effect(model, 1, ROWS, other=2, grid=3).exact
+    with torch.no_grad():
+        model.layers[1].mask[0, 1] = 0  # nothing reads the node where both meet
+    assert separates(model, 0, [1])
+
+
+def test_products_and_normalization_are_not_additive() -> None:
+    model = made([2, (1, 1)])
+    assert separates(model, 0, [0])
+    assert not separates(model, 1, [0])
+    with torch.no_grad():
+        model.layers[0].mask[:] = torch.tensor([[1, 1], [1, 0], [1, 0]])
+    assert separates(model, 1, [0])
+    normal = made([2, 3, 1], normalized=[2, 0])
+    with torch.no_grad():
+        normal.layers[0].mask[:] = torch.tensor([[1, 0], [1, 0], [0, 1]])
+    assert not separates(normal, 0, [0])
+
+
+# --- outputs, data and what is refused ----------------------------------------------------------
+
+
+def test_outputs_by_name_and_index_and_classes() -> None:
+    model = made([3, 4, 2])
+    by_name = effect(model, "x1", ROWS, target="y2")
+    assert_close(by_name.values, effect(model, 0, ROWS, target=1).values, rtol=0, atol=0)
+    read = kanlens.read_table(
+        pd.DataFrame(ROWS.numpy()).assign(kind=["a", "b", "c"] * 8), target="kind"
+    )
+    classes = kanlens.KAN([3, 2, 3]).double()
+    classes.schema = read.schema
+    found = effect(classes, "0", read.x)
+    assert found.unit == "log-odds"
+    predicted = int(classes(read.x.double()).argmax(1).bincount(minlength=3).argmax())
+    assert found.target == classes.output_names[predicted]
+    assert effect(classes, "0", read.x, target="b").target == "kind=b"
+
+
+def test_the_rows_the_model_kept_are_the_default() -> None:
+    model = made([3, 4, 1])
+    found = effect(model, 0)
+    assert_close(found.settings[0].data, model.background[:, 0])
+    assert_close(found.values, effect(model, 0, model.background).values)
+    frame = pd.DataFrame(ROWS.numpy(), columns=["x1", "x2", "x3"])[["x3", "x1", "x2"]]
+    assert_close(effect(model, 0, frame).values, effect(model, 0, ROWS.numpy()).values)
+
+
+def test_many_rows_are_spread_and_their_ends_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "ROWS", {"pdp": 4, "ale": 4})
+    rows = draw(31, 3)
+    found = effect(made([3, 2, 1]), 0, rows, grid=13)
+    assert_is(found.values, dependence(made([3, 2, 1]), rows[[0, 10, 20, 30]], found, 0))
+    assert float(found.settings[0].x[-1]) == float(rows[:, 0].max())
+
+
+def test_float32_is_computed_in_float64() -> None:
+    model = made([3, 4, 1]).float()
+    found = effect(model, 0, ROWS.float())
+    assert found.values.dtype == torch.float64
+    assert_is(found.values, dependence(model.double(), ROWS.float().double(), found, 0))
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = made([3, 4, 1]), []
+    monkeypatch.setattr(analysis, "BUDGET", 16 * 4 * 50)
+    real = KANLinear.forward
+
+    def watched(layer: KANLinear, x: Tensor) -> Tensor:
+        seen.append(x.numel() // layer.in_features)
+        return real(layer, x)
+
+    monkeypatch.setattr(KANLinear, "forward", watched)
+    rows = draw(200, 3)
+    values = effect(model, 0, rows).values
+    assert max(seen) <= 50
+    assert sum(seen) < 3 * 200 + 65 + 200 * 65  # the first layer once for each row and point
+    monkeypatch.undo()
+    assert_close(values, effect(model, 0, rows).values, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        (
+            {"feature": "x11"},
+            InvalidValueError,
+            "effect: expected a feature from 0 to 2 or by name, got 'x11'. Did you mean 'x1'?",
+        ),
+        (
+            {"feature": 3},
+            InvalidValueError,
+            "effect: expected a feature from 0 to 2 or by name, got 3. "
+            "Name a feature of the model.",
+        ),
+        (
+            {"feature": True},
+            InvalidValueError,
+            "effect: expected a feature from 0 to 2 or by name, got True. "
+            "Name a feature of the model.",
+        ),
+        (
+            {"other": "x2", "kind": "ale"},
+            InvalidValueError,
+            "effect: expected kind 'pdp' for two features that differ, got ('x1', 'x2', 'ale'). "
+            "Change other, or leave it out.",
+        ),
+        (
+            {"other": 0},
+            InvalidValueError,
+            "effect: expected kind 'pdp' for two features that differ, got ('x1', 0, 'pdp'). "
+            "Change other, or leave it out.",
+        ),
+        (
+            {"kind": "mean"},
+            InvalidValueError,
+            "effect: expected kind to be one of ale, pdp, got 'mean'. Choose one of: ale, pdp.",
+        ),
+        (
+            {"grid": 1},
+            InvalidValueError,
+            "effect: expected grid to be a whole number of at least 2, got 1. Change it.",
+        ),
+        (
+            {"ice": -1},
+            InvalidValueError,
+            "effect: expected ice to be a whole number of at least 0, got -1. Change it.",
+        ),
+        (
+            {"data": torch.full((2, 3), torch.nan)},
+            DataError,
+            "effect: data: expected finite numbers, got nan at row 0, column 'x1' (6 such cells). "
+            "Drop or impute those rows.",
+        ),
+        (
+            {"data": ROWS[:0]},
+            ShapeError,
+            "effect: data: expected at least 1 row, got 0. Pass more data.",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(
+    arguments: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error) as caught:
+        effect(made([3, 2, 1]), **{"feature": "x1", "data": ROWS, **arguments})
+    assert str(caught.value) == text
+
+
+def test_without_rows_there_is_no_effect() -> None:
+    with pytest.raises(MethodError) as caught:
+        effect(KAN([2, 3, 1]), 0)
+    expected = "effect: expected rows of data, got None. "
+    expected += "Pass data=..., rows like those the model was trained on."
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("kind", ["pdp", "ale"])
+def test_poles_are_refused(kind: Any) -> None:
+    model = KAN.from_layers(
+        [FunctionLinear(2, 1, [["log", "x"]]), FunctionLinear(1, 1, [["x^2"]])], KAN([2, 1]).schema
+    )
+    rows = torch.tensor([[-1.0, 0.0], [1.0, 2.0], [2.0, 2.0]])
+    text = "effect: expected a model with finite outputs, got NaN or infinity. "
+    text += "Check its parameters, and the units of x."
+    with pytest.raises(MethodError) as caught:
+        effect(model, 0, rows, kind=kind)
+    assert str(caught.value) == text
+
+
+def test_what_is_written() -> None:
+    found = effect(made([3, 4, 1]), "x2", ROWS, grid=5)
+    facts = json.loads(found.to_json())
+    assert facts["settings"] == [
+        {"name": "x2", "unit": "", "x": found.settings[0].x.tolist(), "labels": []}
+    ]
+    assert facts["values"] == found.values.tolist()
+    assert (facts["kind"], facts["exact"], facts["target"]) == ("pdp", False, "y")
+    low, high = float(found.values.min()), float(found.values.max())
+    assert repr(found) == f"Effect: pdp of x2 on y, {low:.3g} to {high:.3g}"
+    model = made([3, 4, 1])
+    model.schema = KAN([3, 1], feature_names=["effect", "effect_", "c"]).schema
+    assert list(effect(model, 0, ROWS, grid=3).to_frame()) == ["effect", "effect_"]
+    frame = effect(model, 0, ROWS, grid=3, other=1).to_frame()
+    assert list(frame) == ["effect", "effect_", "effect__"]

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+import kanlens
+from kanlens.attribution import effect as computed
+from kanlens.errors import DTypeError, InvalidValueError, MethodError
+from kanlens.model.network import KAN
+from kanlens.plotting import effect, to_svg
+from tests.made import draw, made
+from tests.plotting.conftest import labelled, texts, with_units
+
+HOSTILE = r"$\frac{x}{$ <b>&\n% " + "name " * 20
+ROWS = draw(40, 3)
+
+
+def of_levels(count: int) -> tuple[KAN, torch.Tensor]:
+    frame = pd.DataFrame(
+        {
+            HOSTILE: [f"{HOSTILE}{k % count}" for k in range(3 * count)],
+            "size": np.linspace(0, 1, 3 * count) ** 2,
+            "y": np.arange(3.0 * count),
+        }
+    )
+    read = kanlens.read_table(frame, target="y", categorical=[HOSTILE])
+    base = made([len(read.schema.features), 2, 1])
+    return KAN.from_layers(list(base.layers), read.schema), read.x
+
+
+def xy(ax: Axes, label: str) -> np.ndarray[Any, Any]:
+    found: Any = labelled(ax, label)
+    return np.asarray(found.get_xydata())
+
+
+def color(ax: Axes, point: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What is painted at a point of the axes."""
+    canvas = FigureCanvasAgg(ax.figure)
+    canvas.draw()
+    painted = np.asarray(canvas.buffer_rgba())[::-1]
+    column, row = ax.transData.transform(point)
+    return painted[round(row), round(column), :3]
+
+
+def test_a_curve_carries_the_numbers_and_the_rows(ax: Axes) -> None:
+    model = with_units(made([3, 3, 1]), ["kg", "a", "m"], "EUR")
+    found = computed(model, "x2", ROWS)
+    assert effect(model, "x2", ROWS, ax=ax) is ax
+    np.testing.assert_array_equal(
+        xy(ax, "_curve"), np.stack([found.settings[0].x, found.values], 1)
+    )
+    lines: Any = labelled(ax, "_ice")
+    np.testing.assert_array_equal([path.vertices[:, 1] for path in lines.get_paths()], found.ice)
+    strip: Any = labelled(ax, "_density")
+    assert strip.get_paths()[0].vertices[:, 1].max() == pytest.approx(0.13)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x2 (a)", "effect on y (EUR)")
+
+
+def test_where_no_data_are_is_gray(ax: Axes) -> None:
+    rows = ROWS.clone()
+    rows[0, 1] = 9.0  # far from all others
+    effect(made([3, 3, 1]), "x2", rows, ax=ax)
+    shaded = [one for one in ax.patches if one.get_label() == "_no data"]
+    assert [np.allclose(one.get_facecolor()[:3], 239 / 255) for one in shaded] == [True] * 3
+    gap = sorted(one.get_window_extent().width for one in shaded)[-1]
+    assert gap > 0.4 * ax.get_window_extent().width
+    second = rows[:, 1].sort().values[-2]
+    known = [one.get_x() for one in shaded]
+    assert min(abs(left - float(second)) for left in known) < 1e-9
+
+
+def test_an_additive_model_has_one_line(ax: Axes) -> None:
+    lines: Any = labelled(effect(made([3, 1]), 0, ROWS, ax=ax), "_ice")
+    assert lines.get_paths() == []
+
+
+def test_levels_have_names_values_and_shares(ax: Axes) -> None:
+    model, x = of_levels(4)
+    found = computed(model, HOSTILE, x)
+    effect(found, ax=ax)
+    np.testing.assert_array_equal(xy(ax, "_levels")[:, 0], found.values)
+    assert xy(ax, "_ice").shape == (4 * len(found.ice), 2)
+    names = [one.get_text() for one in ax.get_yticklabels()]
+    assert len(set(names)) == 4
+    assert texts(ax) == ["25%"] * 4
+    assert to_svg(ax).count("frac") >= 4  # written as it is
+
+
+def test_many_levels_are_the_most_frequent(ax: Axes) -> None:
+    model, x = of_levels(33)
+    effect(model, HOSTILE, torch.cat([x, x[32:33]]), ax=ax)
+    assert len(xy(ax, "_levels")) == 30
+    assert ax.get_title(loc="left").endswith("the 30 most frequent of 33")
+
+
+def test_a_constant_feature_is_a_point(ax: Axes) -> None:
+    rows = ROWS.clone()
+    rows[:, 0] = 3.0
+    np.testing.assert_allclose(
+        xy(effect(made([3, 2, 1]), 0, rows, ax=ax), "_levels"), [[0, 0]], atol=1e-12
+    )
+    flat = effect(made([3, 2, 1]), 0, rows, other=1)
+    assert flat.get_yticklabels()
+
+
+def test_a_surface_is_gray_where_no_rows_are_near(ax: Axes) -> None:
+    rows = ROWS.clone()
+    rows[:, 1] = rows[:, 0] + 0.01 * rows[:, 1]  # on a line
+    found = computed(made([3, 2, 1]), 0, rows, other=1)
+    effect(found, ax=ax)
+    np.testing.assert_array_equal(xy(ax, "_data"), rows[:, :2])
+    ends = np.stack([rows[:, :2].amin(0), rows[:, :2].amax(0)])
+    corner, middle = ends[[0, 1], [0, 1]] * [0.98, 0.98], np.median(rows[:, :2], axis=0)
+    assert np.allclose(color(ax, corner), 0xDD)
+    assert not np.allclose(color(ax, middle + 0.02 * (ends[1] - ends[0])), 0xDD)
+
+
+def test_a_surface_of_levels_has_cells(ax: Axes) -> None:
+    model, x = of_levels(3)
+    found = computed(model, "size", x, other=HOSTILE)
+    effect(found, ax=ax)
+    cells = ax.collections[0].get_array()
+    assert cells.shape == found.values.T.shape
+    np.testing.assert_array_equal(cells.data, found.values.T)
+    assert cells.mask.any()
+    assert len(ax.get_yticklabels()) == 3
+
+
+def test_two_levels_of_both_have_four_cells(ax: Axes) -> None:
+    rows = (ROWS > 0).double()
+    assert effect(made([3, 2, 1]), 0, rows, other=1, ax=ax).collections[0].get_array().shape == (
+        2,
+        2,
+    )
+
+
+def test_nothing_changes_anywhere(ax: Axes) -> None:
+    model = made([3, 2, 1])
+    with torch.no_grad():
+        model.layers[0].mask[:, :2] = 0
+    effect(model, 0, ROWS, ax=ax)
+    effect(model, 0, ROWS, other=1)
+
+
+def test_what_is_refused() -> None:
+    found = computed(made([3, 1]), 0, ROWS)
+    with pytest.raises(InvalidValueError) as caught:
+        effect(found, "x1")
+    assert str(caught.value) == (
+        "plot.effect: expected no feature, data, target or other with an Effect, got some. "
+        "Leave them out."
+    )
+    with pytest.raises(MethodError, match=r"^plot.effect: expected rows of data, got None\."):
+        effect(KAN([2, 1]), 0)
+    with pytest.raises(InvalidValueError, match=r"^plot.effect: expected a feature .* got None\."):
+        effect(made([3, 1]))
+    with pytest.raises(DTypeError, match=r"^plot.effect: expected a KAN, got dict\."):
+        effect({}, 0)
