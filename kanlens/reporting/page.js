@@ -274,22 +274,24 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
     const ends = [before];
     lines.forEach(([, , share]) => ends.push(ends[ends.length - 1] + share));
     const least = Math.min(...ends), width = Math.max(...ends) - least || 1;
-    const row = (name, detail, from, to, text, kind) => {
-      const line = make("tr", undefined, kind), head = make("th"), bar = make("td", undefined, "bar"), mark = make("span");
+    const row = (name, detail, from, to, kind) => {
+      const ended = kind === "end", line = make("tr", undefined, kind), head = make("th"), bar = make("td", undefined, "bar"), mark = make("span");
       head.scope = "row";
       head.append(make("span", name));
       if (detail) head.append(make("span", detail, "detail"));
       mark.style.marginLeft = `${(100 * (Math.min(from, to) - least)) / width}%`;
       mark.style.width = `${(100 * Math.abs(to - from)) / width}%`;
       bar.append(mark);
-      line.append(head, bar, make("td", text, "n"));
+      const effect = make("td", ended ? number(to) : signed(to - from), "n");
+      effect.dataset.value = ended ? to : to - from;
+      line.append(head, bar, effect);
       return line;
     };
     const measure = classes ? "log-odds" : panel.outputs[explained].unit;
     const defined = ends.every(Number.isFinite);
-    const made = defined ? lines.map(([name, detail, share], i) => row(name, detail, ends[i], ends[i + 1], signed(share), share < 0 ? "minus" : "plus")) : [];
+    const made = defined ? lines.map(([name, detail, share], i) => row(name, detail, ends[i], ends[i + 1], share < 0 ? "minus" : "plus")) : [];
     get("fall").replaceChildren(
-      row("Reference", "", before, before, number(before), "end"), ...made, row("Now", "", now, now, number(now), "end"));
+      row("Reference", "", before, before, "end"), ...made, row("Now", "", now, now, "end"));
     all("caption", get("fall").parentElement)[0].textContent = !defined ? "The model has no value for some of the mixtures of both rows."
       : !changed.length ? "Every feature is at the reference. Change one to see what it does."
       : `What each of ${changed.length} changed feature${changed.length > 1 ? "s" : ""} does to ${panel.outputs[explained].name}${measure ? ` (${measure})` : ""}: ` +

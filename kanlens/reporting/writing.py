@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import os
@@ -226,23 +227,14 @@ def render_page(
     A browser runs the page's own script and, whatever stands in the data, no other: it has its
     digest.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= formats.FILTERS
     css = (FOLDER / "page.css").read_text(encoding="utf-8")
     panel = panel or {"left_out": "it was not asked for", "functions": {}}
     script = _script(panel["functions"])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("page.html.j2").render(
+    template = _environment().get_template("page.html.j2")
+    page: str = template.render(
         c=content,
         pictures=pictures,
         css=Markup(css),
@@ -253,6 +245,24 @@ def render_page(
         worst_gap=worst_gap(content),
         formula_words=formula_words(content["formula"]),
     )
+    return page
+
+
+@functools.cache
+def _environment() -> Any:
+    """Return what reads templates, with those that were read before."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= formats.FILTERS
+    return environment
 
 
 def _script(functions: dict[str, str]) -> str:

@@ -14,10 +14,7 @@ from kanlens.reporting.content import build_content
 from kanlens.reporting.writing import formula_words, render_page, worst_gap
 from tests.reporting.conftest import (
     HOSTILE,
-    METHODS,
     TEMPLATE,
-    hostile_model,
-    hostile_table,
     network,
     seeded,
 )
@@ -37,21 +34,6 @@ SECTIONS = [
     "provenance",
     "glossary",
 ]
-
-
-@pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    table = hostile_table()
-    return report(
-        hostile_model(table),
-        table,
-        tmp_path_factory.mktemp("hostile") / "r.html",
-        title=f"{HOSTILE} {TEMPLATE}",
-        methods=METHODS,
-        max_rows=20,
-        max_features=4,
-        progress=False,
-    )
 
 
 @pytest.mark.slow  # draws every picture of a report
