@@ -72,6 +72,15 @@ def test_every_command_has_a_page_that_shows_its_help():
         assert f"{{{{ commands.{name.replace('-', '_')} }}}}" in pages[name], name
 
 
+def test_the_help_of_a_command_ends_with_the_example_of_its_page():
+    load_commands()
+    for name, command in typer.main.get_command(app).commands.items():
+        example = command.epilog.removeprefix("Example: ")
+        assert f"\n{example}\n" in (DOCS / "commands" / f"{name}.md").read_text()
+        given = [word for word in example.split() if word.startswith("-")]
+        assert set(given) <= {flag for option in command.params for flag in option.opts}, name
+
+
 def test_readme_is_short():
     assert len(README.splitlines()) <= 120
 

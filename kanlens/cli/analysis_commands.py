@@ -24,6 +24,7 @@ _WITHOUT = "loss and budget are the change of the outputs, as a share of their v
 
 
 @command(
+    example="kanlens prune model.safetensors data.csv --budget 0.05 -o small.safetensors",
     budget="Allowed relative rise of the loss against the target, for example 0.02, never less "
     "than 1e-6 of the loss of the best constant but for 0; for a table without target, of the "
     "change of the outputs, as a share of their variance.",
@@ -99,6 +100,7 @@ def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:
 
 
 @command(
+    example="kanlens symbolize small.safetensors data.csv",
     r2_min="Least share of an edge's variance a function must explain.",
     functions="Functions to choose from, with commas.  [default: all]",
     model_selection="Which row is the formula: best, accuracy or score.",
@@ -165,6 +167,7 @@ def _show_formulas(
 
 
 @command(
+    example="kanlens discover data.csv --target v",
     target="Column to find a formula for.",
     features="Columns to use, with commas.  [default: all others]",
     time_limit="Seconds after which the best so far is shown.",

@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 import kanlens
+from kanlens.cli.defaults import read_defaults
 from kanlens.cli.options import Json, NoSeed, Quiet, Seed, described
 from kanlens.cli.process import INTERRUPTED, WHOLE
 from kanlens.cli.terminal import Terminal, seeded
@@ -124,7 +125,6 @@ app = typer.Typer(
     cls=Flagged,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 
@@ -144,9 +144,11 @@ def kanlens_command(
 
 
 def command(
-    name: str | None = None, /, **words: str
+    name: str | None = None, /, *, example: str, **words: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add a command; `words` say what its arguments are, where not those that commands share.
+
+    Its help ends with the example.
 
     --json and --quiet become its `terminal`, --seed its `generator`. A command that takes neither a
     generator nor a seed draws nothing; --seed changes nothing then.
@@ -174,7 +176,7 @@ def command(
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in parameters}
         run.__doc__ = function.__doc__
-        app.command(call)(run)
+        app.command(call, epilog=f"Example: {example}")(run)
         return function
 
     return add
@@ -207,7 +209,9 @@ def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = show
             warnings.simplefilter("always", InterruptedWarning)
-            app(args=argv, prog_name=name)
+            own = name == "kanlens"
+            defaults = read_defaults(typer.main.get_command(app)) if own else {}
+            app(args=argv, prog_name=name, default_map=defaults)
     except KanlensError as error:
         words.print(f"kanlens: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1

@@ -36,7 +36,9 @@ RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|
 
 
 @command(
-    max_rows="Rows to explain, spread over the table.  [default: all]", output="Table to write."
+    example="kanlens attribute model.safetensors data.csv --method shapley -o attributions.parquet",
+    max_rows="Rows to explain, spread over the table.  [default: all]",
+    output="Table to write.",
 )
 def attribute(
     model: Path,
@@ -83,7 +85,11 @@ def attribute(
     terminal.facts("attributed", facts, importance=frame.to_dict(orient="records"))
 
 
-@command(output_name="One output, by name or index.  [default: all of them]", output=ALSO_TABLE)
+@command(
+    example="kanlens importance model.safetensors data.csv",
+    output_name="One output, by name or index.  [default: all of them]",
+    output=ALSO_TABLE,
+)
 def importance(
     model: Path,
     data: Path,
@@ -122,6 +128,7 @@ def importance(
 
 
 @command(
+    example="kanlens compare model.safetensors data.csv --max-rows 20",
     methods="Methods, with commas, or all.  [default: the well-known ones]",
     metrics="Metrics, with commas, or all.  [default: the quick ones]",
     max_background="Background rows to use, spread over those there are.",
@@ -172,7 +179,9 @@ def compare(
     terminal.emit(json.loads(result.to_json()))
 
 
-@command()
+@command(
+    example="kanlens methods",
+)
 def methods(*, terminal: Terminal) -> None:
     """List the attribution methods there are."""
     import pandas as pd
@@ -207,6 +216,7 @@ def _errors(result: Any) -> dict[str, Any]:
 
 
 @command(
+    example="kanlens certify model.safetensors",
     data="Table whose ranges are the domain.  [default: those of the training data]",
     domain="Ranges that replace some of these: age=18:65,income=0:5.",
     tolerance="Bounds within this share of what was seen are good enough.",

@@ -25,7 +25,7 @@ COMPARED = 30  # background rows they are compared with
 BUDGET = 0.5  # relative rise of the loss that one round of pruning of the known function may cost
 
 
-@command(output="Folder for the results.")
+@command(example="kanlens demo", output="Folder for the results.")
 def demo(*, output: Path = Path("kanlens-demo"), seed: int = 0, terminal: Terminal) -> None:
     """Train, prune, read and attribute KANs on three problems, and write reports about them."""
     started = time.perf_counter()

@@ -33,6 +33,7 @@ MANY_ROWS = 5000  # above, training goes over batches by default
 
 
 @command(
+    example="kanlens train data.csv --target price -o model.safetensors",
     optimizer="lbfgs, adam or adamw.  [default: by the number of rows]",
     steps="Steps of LBFGS, or passes over the data.  [default: 50]",
     learning_rate="Step size.",
@@ -176,6 +177,7 @@ def _described(model: KAN) -> str:
 
 @command(
     "sparsity-path",
+    example="kanlens sparsity-path data.csv --target price --penalty weight_l1 -o out.safetensors",
     output="Model to write: the best.",
     strengths="About how many (a few more follow until hardly an edge is left), or the strengths "
     "themselves with commas, increasing.",
@@ -244,7 +246,9 @@ def _strengths(text: str) -> int | list[float]:
         return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
 
 
-@command(output="Table to write.")
+@command(
+    example="kanlens predict model.safetensors new.csv -o predictions.csv", output="Table to write."
+)
 def predict(
     model: Path,
     data: Path,
@@ -267,7 +271,9 @@ def predict(
     terminal.facts("predicted", facts)
 
 
-@command()
+@command(
+    example="kanlens info model.safetensors",
+)
 def info(model: Path, *, terminal: Terminal) -> None:
     """Describe a model: shape, edges alive, grid, features, how it was made."""
     import pandas as pd
@@ -286,6 +292,7 @@ def info(model: Path, *, terminal: Terminal) -> None:
 
 @command(
     "import",
+    example="kanlens import efficient.pt --data data.csv --target price -o model.safetensors",
     foreign="A foreign checkpoint.",
     data="The table it was trained on: gives names, kinds, ranges, classes and background.",
     feature_names="Names of the features, with commas; with --data its columns, in the order of "

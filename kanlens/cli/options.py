@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from kanlens import KAN
 
 BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
+EVERYWHERE: dict[str, Any] = {"rich_help_panel": "Options of every command"}
 SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # what every generator takes
 Seed: TypeAlias = Annotated[
-    int | None, typer.Option("--seed", help="Makes the run repeatable.", **SEEDS)
+    int | None, typer.Option("--seed", help="Makes the run repeatable.", **SEEDS, **EVERYWHERE)
 ]
 NoSeed: TypeAlias = Annotated[
     int | None,
@@ -35,8 +36,12 @@ NoSeed: TypeAlias = Annotated[
         "--seed", help="Accepted everywhere; this command draws nothing.", hidden=True, **SEEDS
     ),
 ]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print no words.")]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Quiet: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print no words.", **EVERYWHERE)
+]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print JSON on stdout.", **EVERYWHERE)
+]
 
 FLAGS = {  # of options that are not called as their argument
     "column": ["--target"],
@@ -44,6 +49,7 @@ FLAGS = {  # of options that are not called as their argument
     "others": ["--other"],
     "output": ["-o", "--output"],
     "settings": ["--set"],
+    "show": ["--open"],
 }
 LEAST = {"finetune": 0}  # of numbers that are not left to be refused by the work itself
 WORDS = {  # on what several commands take, by argument

@@ -8,12 +8,17 @@ from typing import Any
 import typer
 
 import kanlens
+from kanlens.checks import message
 from kanlens.cli.application import command
 from kanlens.cli.options import asked_output, background_rows, read_rows, split_names
 from kanlens.cli.terminal import Terminal
+from kanlens.errors import KanlensError
+
+SEE = "The page says where it comes from"
 
 
 @command(
+    example="kanlens plot model.safetensors -o network.svg",
     data="A table that sets the ranges.",
     edge="Draw one edge, layer:out:in, for example 0:2:1.",
     output="Picture to write: .svg, .pdf or .png.",
@@ -50,12 +55,15 @@ def _place(text: str) -> tuple[int, int, int]:
 
 
 @command(
+    example="kanlens report model.safetensors data.csv -o report.html",
     output="Page to write.",
     title="Title of the page.",
     formula="Read a formula from the model.",
     methods="Attribution methods to compare, with commas.",
     others="Model to compare with; may be given several times.",
     max_rows="Rows to attribute.",
+    fail_on="End with 1 past limits, for example completeness>1e-6,offgrid>0.05; with commas.",
+    show="Open the page when it is written.",
 )
 def report(
     model: Path,
@@ -70,10 +78,15 @@ def report(
     output_name: str | None = None,
     others: list[Path] | None = None,
     max_rows: int = 200,
+    fail_on: str | None = None,
+    show: bool = False,
     terminal: Terminal,
     generator: Any,
 ) -> None:
     """Write one self-contained page about a model, and its JSON twin."""
+    from kanlens.reporting.limits import broken, read_limits
+
+    limits = read_limits(fail_on) if fail_on else []
     twin = output.parent / f"{output.stem}.json"
     terminal.check([model, data, background, *(others or [])], page=output, twin=twin)
     kan = kanlens.load(model)
@@ -101,10 +114,16 @@ def report(
     )
     terminal.wrote(result.path, result.json_path)
     terminal.emit({"report": str(result.path), "json": str(result.json_path)})
+    if show:
+        typer.launch(str(result.path.resolve()))
+    if past := broken(result.content, limits):
+        got = "; ".join(past)
+        raise KanlensError(message("report", f"--fail-on {fail_on} not to be met", got, SEE))
 
 
 @command(
     "export",
+    example="kanlens export model.safetensors -o model.onnx",
     to="onnx, torch, numpy, c, sql, latex, sympy, excel.  [default: by the ending of -o]",
     output="File to write.",
     explain="Let it say, too, what each feature did (onnx).",

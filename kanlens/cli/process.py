@@ -129,6 +129,15 @@ def run(load: Callable[[], Callable[[], int]] = load) -> None:
 
 
 def _run(interrupts: Interrupts, load: Callable[[], Callable[[], int]]) -> int:
+    if sys.argv[1:] == ["--version"]:  # which needs none of what takes a second or two to load
+        import kanlens
+
+        sys.stdout.write(f"kanlens {kanlens.__version__}\n")
+        return 0
+    if sys.argv[1:] in ([], ["--help"]) and "_KANLENS_COMPLETE" not in os.environ:
+        from kanlens.cli.outline import outline
+
+        outline()(prog_name="kanlens")
     from kanlens.interruption import unfinished
 
     command = load()

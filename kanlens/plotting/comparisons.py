@@ -143,7 +143,8 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
     if table is None or frame is None:
         expected, got = "a Comparison", type(result).__name__
         raise DTypeError(message(CALL, expected, got, "Pass what compare returned"))
-    order = np.argsort(-table.to_numpy().mean(1), kind="stable")[:top]
+    sizes = table["shapley"] if "shapley" in table else table.mean(axis=1)
+    order = np.argsort(-sizes.to_numpy(), kind="stable")[:top]
     key = _Key.of(list(table.columns), frame)
     names = distinct((table.index[i] for i in order), partial(literal, most=LONGEST))
     if ax is None:

@@ -77,7 +77,7 @@ def draw_interactions(
     """Draw main effects on the diagonal and interactions off it, of the `top` strongest features.
 
     Over all samples the mean |value|; of one sample the values, orange where they raise the output
-    and blue where they lower it.
+    and blue where they lower it. Colors are of pairs alone; main effects stand on gray.
     """
     if result.interactions is None:
         expected = "an Attribution with interactions"
@@ -90,9 +90,12 @@ def draw_interactions(
     names = distinct((result.features[i] for i in order), partial(literal, most=LONGEST))
     side = CELL * len(names)
     ax = axes_for(ax, (side + ROOM + 0.9, side + ROOM))
-    most = float(np.abs(table).max()) or 1.0
+    alone = np.eye(len(table), dtype=bool)  # main effects would leave pairs no color
+    most = float(np.abs(table[~alone]).max(initial=0.0)) or 1.0
     low, colors = (0.0, STYLE.sequence) if row is None else (-most, DIVERGING)
-    image = ax.imshow(table, cmap=colors, vmin=low, vmax=most, aspect="equal")
+    shown = np.ma.masked_array(table, alone)
+    image = ax.imshow(shown, cmap=colors, vmin=low, vmax=most, aspect="equal")
+    ax.set_facecolor(STYLE.faint)
     _name_cells(ax, names)
     if len(names) <= WRITTEN:
         _write_cells(ax, table, image)
@@ -122,7 +125,7 @@ def _write_cells(ax: Axes, table: Array, image: Any) -> None:
     least = NOTHING * most
     for (y, x), value in np.ndenumerate(table):
         red, green, blue, _ = image.to_rgba(value)
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        dark = x != y and 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         text = _short(value if abs(value) > least else 0.0, most)
         color = STYLE.paper if dark else STYLE.ink
         ax.text(x, y, text, ha="center", va="center", fontsize=STYLE.small - 1.5, color=color)

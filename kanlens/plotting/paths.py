@@ -1,4 +1,4 @@
-"""What happened step by step: training, and pruning."""
+"""What happened step by step: training, pruning, and paths of sparsity."""
 
 from __future__ import annotations
 
@@ -124,6 +124,55 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
     _finish_axes(ax, np.concatenate(list(lines.values())), "step")
     if len(lines) > 1:
         ax.legend(loc="best")
+    return ax
+
+
+@picture("plot.path")
+def path(result: Any, *, ax: Axes | None = None) -> Axes:
+    """Draw the held-out loss of models of increasing sparsity against their edges.
+
+    Parameters
+    ----------
+    result : SparsityPath or DataFrame
+        As `kanlens.sparsity_path` returns it, or its frame.
+    ax : Axes, optional
+        Where to draw; a new figure, made by pyplot, when None.
+
+    Returns
+    -------
+    Axes
+        x, the edges above the threshold, falls from left to right; bars are one standard error,
+        the ring is the sparsest model that is still as good as the best one.
+
+    Raises
+    ------
+    DataError
+        If columns are missing, or a frame has no rows.
+    DTypeError
+        If `ax` is no Axes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> steps = pd.DataFrame({"edges_above": [9, 4], "held_out_loss": [0.10, 0.11]})
+    >>> steps = steps.assign(standard_error=0.02, best=[False, True])
+    >>> path(steps, ax=Figure().subplots()).get_ylabel()
+    'held-out loss'
+    """
+    columns = ("edges_above", "held_out_loss", "standard_error", "best")
+    frame = _frame(result, columns, "plot.path")
+    edges, losses, errors = (numbers(frame[name]) for name in columns[:3])
+    best = frame["best"].to_numpy(dtype=bool)
+    ax = axes_for(ax, SIZE)
+    tidy(ax)
+    style: Any = {"color": STYLE.accent, "elinewidth": 0.7, "markersize": 3.0, "zorder": 3}
+    ax.errorbar(edges, losses, errors, marker="o", linewidth=1.0, label="loss", **style)
+    ring: Any = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
+    ax.plot(edges[best], losses[best], "o", label="_best", zorder=4, **ring)
+    _finish_axes(ax, losses, "edges left")
+    ax.set_ylabel("held-out loss")
+    ax.invert_xaxis()
     return ax
 
 

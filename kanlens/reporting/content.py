@@ -20,6 +20,7 @@ from kanlens.model.recording import Trace
 from kanlens.outputs import to_plain
 from kanlens.reporting.alerts import find_alerts
 from kanlens.reporting.analysis import Analysis
+from kanlens.reporting.findings import directions, measure_baselines, write_findings
 from kanlens.reporting.records import (
     describe_edges,
     describe_flows,
@@ -47,6 +48,7 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
         "model": _model(subject.model, analysis.trace),
         "training": _training(analysis),
         "performance": analysis.performance,
+        "baselines": measure_baselines(subject, analysis.request.history),
         "importance": _importance(analysis),
         "interactions": describe_pairs(analysis),
         "flows": describe_flows(analysis),
@@ -58,6 +60,7 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
         and {**json.loads(pruning.to_json()), "widths_after": pruning.model.widths},
     }
     plain: dict[str, Any] = to_plain(content)
+    plain["findings"] = write_findings(plain)
     plain["alerts"] = find_alerts(plain)
     return plain
 
@@ -197,7 +200,7 @@ def _training(analysis: Analysis) -> dict[str, Any] | None:
 
 def _importance(analysis: Analysis) -> dict[str, Any]:
     found = analysis.attribution
-    grouped = found.grouped()
+    grouped, known = found.grouped(), directions(found)
     return {
         "method": found.method,
         "meaning": "mean |value|",
@@ -205,17 +208,18 @@ def _importance(analysis: Analysis) -> dict[str, Any]:
         "target": found.target,
         "baseline": found.baseline,
         "reference": float(found.reference[0]),
-        "features": _sizes(found),
-        "columns": _sizes(grouped) if grouped is not found else None,
+        "features": _sizes(found, known),
+        "columns": _sizes(grouped, known) if grouped is not found else None,
     }
 
 
-def _sizes(found: Attribution) -> list[dict[str, Any]]:
+def _sizes(found: Attribution, known: dict[str, float | None]) -> list[dict[str, Any]]:
     """Return one record per feature, the most important first."""
     table = found.to_importance().to_frame().rename(columns={"feature": "name"})
     table["share"] = table["importance"] / (table["importance"].sum() or 1.0)
     table["mean"] = found.values.mean(0).cpu().numpy()
-    records: list[dict[str, Any]] = table.to_dict(orient="records")
+    table["direction"] = [known.get(name) for name in found.features]
+    records: list[dict[str, Any]] = to_plain(table.to_dict(orient="records"))
     return sorted(records, key=lambda record: -record["importance"])
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS, COLUMNS = 10, 20  # of a table, at most
+OUTPUTS = 3  # of a certificate that are drawn, at most
 WIDE = 60  # characters of a cell, at most
 EDGES = 120  # that are drawn, at most
 LONG = 2000  # characters of a formula that is set as mathematics, at most
@@ -88,9 +89,14 @@ def _(result: FitResult) -> Iterator[str]:
         yield _picture(partial(plotting.history, result), 3.6, 2.4, "Loss in training")
 
 
-@_parts.register(SparsityPath)
-@_parts.register(Trace)
-def _(result: SparsityPath | Trace) -> Iterator[str]:
+@_parts.register
+def _(result: SparsityPath) -> Iterator[str]:
+    yield _picture(partial(plotting.path, result), 3.6, 2.4, "Loss along the path of strengths")
+    yield _table(result.to_frame().drop(columns="features"))
+
+
+@_parts.register
+def _(result: Trace) -> Iterator[str]:
     yield _table(result.to_frame())
 
 
@@ -136,6 +142,10 @@ def _(result: Comparison) -> Iterator[str]:
 
 @_parts.register
 def _(result: Certificate) -> Iterator[str]:
+    height, alt = 0.8 + 0.26 * min(len(result.features), 20), "What each feature can do at most"
+    for place in range(min(len(result.outputs), OUTPUTS)):
+        paint = partial(plotting.certificate, result, target=place)
+        yield _picture(paint, 4.6, height, alt)
     yield _table(result.to_frame())
     yield f"<p>{escape(result.remark)}</p>"
 

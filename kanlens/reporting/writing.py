@@ -19,7 +19,6 @@ from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import Shown, atomic_write, check_ending, check_writable, to_plain
 from kanlens.plotting import formats
-from kanlens.reporting.alerts import gap_of
 from kanlens.reporting.analysis import Request, analyze, check_request
 from kanlens.reporting.content import build_content
 from kanlens.reporting.other_models import describe_models, draw_models, read_others
@@ -242,7 +241,6 @@ def render_page(
         script=Markup(script),
         script_hash=digest,
         trusted=Markup,
-        worst_gap=worst_gap(content),
         formula_words=formula_words(content["formula"]),
     )
     return page
@@ -274,13 +272,6 @@ def _script(functions: dict[str, str]) -> str:
     )
     code = (FOLDER / "page.js").read_text(encoding="utf-8")
     return f"const FUNCTIONS = {{{known}}};\n{code}"
-
-
-def worst_gap(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the method with the largest relative completeness gap among the complete ones."""
-    complete = (one for one in content["comparison"]["methods"] if one["complete"])
-    worst = max(complete, key=gap_of, default={"method": "", "relative_gap": None})
-    return {"method": worst["method"], "gap": worst["relative_gap"]}
 
 
 def formula_words(formula: dict[str, Any] | None) -> str:

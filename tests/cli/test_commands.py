@@ -270,6 +270,25 @@ def test_report_writes_the_page_and_its_twin(workshop, flat, tmp_path, capsys):
     assert json.loads(Path(facts["json"]).read_text())["schema_version"]
 
 
+def test_a_report_past_its_limits_ends_with_an_error(workshop, flat, tmp_path, capsys, monkeypatch):
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    page = tmp_path / "r.html"
+    words = ["report", str(flat), f"{workshop}/data.csv", "--max-rows", "10", "-o", str(page)]
+    words += ["--methods", "secant", "--no-formula", "--seed", "0"]
+    assert main([*words, "--fail-on", "completeness>1e-6", "--open"]) == 0
+    assert opened == [str(page)]
+    capsys.readouterr()
+    assert main([*words, "--fail-on", "completeness>1e-6, offgrid<2,formula>1"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "report: expected --fail-on completeness>1e-6, offgrid<2,formula>1 not to be met" in line
+    assert "got offgrid 0 < 2; formula not known. The page says" in line
+    page.unlink()
+    assert main([*words, "--fail-on", "gap>1"]) == 1
+    assert "--fail-on to list name>value or name<value, of accuracy, auc" in capsys.readouterr().err
+    assert not page.exists()
+
+
 def test_import_makes_a_model_of_a_state_dict(tmp_path, capsys):
     layer = kanlens.KANLinear(2, 1)
     names = ("base_weight", "spline_weight", "spline_scaler", "grid")
@@ -301,7 +320,11 @@ def test_a_bug_shows_its_traceback_and_exits_with_3(tmp_path):
         "kanlens.cli.run()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", broken], capture_output=True, text=True, cwd=tmp_path, check=False
+        [sys.executable, "-c", broken, "methods"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
     )
     assert done.returncode == 3
     assert "ZeroDivisionError: broken on purpose" in done.stderr

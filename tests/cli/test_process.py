@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kanlens.cli import process
+import kanlens
+from kanlens.cli import main, process
 from kanlens.cli.process import Interrupts, _importing
 
 CHILD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -173,3 +174,42 @@ def test_errors_that_came_of_an_interrupt_are_one(error, code, said, capfd):
         raise ImportError("half a module") from error
     except ImportError as later:
         assert process._failed(later) == code
+
+
+def alone(*words: str) -> str:
+    """Run the command line in a process; return its words, its code and what it loaded."""
+    script = (
+        f"import sys; sys.argv = {['kanlens', *words]!r}\n"
+        "from kanlens.cli import run\n"
+        "try: run()\n"
+        "except SystemExit as stop: print(stop.code, sorted({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_version_is_had_without_loading_torch():
+    assert alone("--version") == f"kanlens {kanlens.__version__}\n0 []\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_the_help_of_all_commands_is_had_without_loading_torch(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code = main(words)
+    expected = f"{capsys.readouterr().out}{code} []\n"
+    assert sorted(alone(*words).splitlines()) == sorted(expected.splitlines())
+
+
+def test_shells_complete_commands_and_options():
+    for words, word in (("kanlens tr", "train"), ("kanlens train --valid", "--validation")):
+        count = len(words.split()) - 1
+        asked = {
+            "_KANLENS_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": f"{count}",
+        }
+        command = [sys.executable, "-c", "from kanlens.cli import run; run()"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, **asked}
+        )
+        assert done.stdout.split() == [word]

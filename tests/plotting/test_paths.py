@@ -11,7 +11,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from kanlens.errors import DataError, ShapeError
-from kanlens.plotting import history, predicted, pruning
+from kanlens.plotting import history, path, predicted, pruning
 from tests.plotting.conftest import labelled, texts
 
 
@@ -123,3 +123,21 @@ def test_predicted_refuses_what_does_not_fit() -> None:
     with pytest.raises(DataError, match=re.escape(text)):
         predicted([0, 1], [0.5, 1], class_labels=["a", "b"])
     assert pyplot.get_fignums() == []
+
+
+def test_a_path_has_errors_and_a_ring_at_the_best(ax: Axes) -> None:
+    steps = {
+        "edges_above": [9, 5, 2],
+        "held_out_loss": [0.1, 0.11, 0.5],
+        "best": [False, True, False],
+    }
+    assert path(pd.DataFrame(steps).assign(standard_error=[0.02, 0.03, 0.04]), ax=ax) is ax
+    (bars,) = ax.containers
+    (segments,) = bars.lines[2]
+    ends = np.array([segment[:, 1] for segment in segments.get_segments()])
+    np.testing.assert_allclose(ends, [[0.08, 0.12], [0.08, 0.14], [0.46, 0.54]])
+    ring: Any = labelled(ax, "_best")
+    assert (ring.get_xdata().tolist(), ring.get_ydata().tolist()) == ([5], [0.11])
+    assert ax.xaxis_inverted()
+    with pytest.raises(DataError, match=r"plot\.path: expected a frame with edges_above"):
+        path(pd.DataFrame({"a": [1]}))

@@ -42,6 +42,8 @@ KEYS = {
     "comparison",
     "pruning",
     "alerts",
+    "findings",
+    "baselines",
 }
 
 
@@ -204,7 +206,7 @@ def test_methods_are_compared_without_truth_where_that_would_have_to_be_sampled(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("no exact values")
 
-    monkeypatch.setattr("kanlens.attribution.runs.Runs.exact", never)
+    monkeypatch.setattr("kanlens.attribution.runs.Runs._exact", never)
     x = torch.rand(20, 16, generator=seeded(4), dtype=torch.float64)
     found = content_of(network([16, 2, 2, 1]), x, methods=["secant", "gradient_x_input"])
     assert [one["shapley_error"] for one in found["comparison"]["methods"]] == [None] * 3

@@ -11,7 +11,7 @@ import torch
 from kanlens.pruning import prune
 from kanlens.reporting import Report, report
 from kanlens.reporting.content import build_content
-from kanlens.reporting.writing import formula_words, render_page, worst_gap
+from kanlens.reporting.writing import formula_words, render_page
 from tests.reporting.conftest import (
     HOSTILE,
     TEMPLATE,
@@ -128,17 +128,6 @@ def test_the_page_holds_the_numbers_of_the_content(bare: dict[str, Any]) -> None
     page = Page(render_page(bare, pictures()))
     assert "1,235" in page.text
     assert "Beware of <b> & co." in page.text
-
-
-def test_worst_gap_is_that_of_the_complete_methods() -> None:
-    def record(name: str, complete: bool, gap: float | None) -> dict[str, Any]:
-        return {"method": name, "complete": complete, "relative_gap": gap}
-
-    methods = [record("a", True, 1e-9), record("b", True, 1e-3), record("c", False, 0.5)]
-    assert worst_gap({"comparison": {"methods": methods}}) == {"method": "b", "gap": 1e-3}
-    methods.append(record("d", True, None))  # a gap that is not finite is the worst of all
-    assert worst_gap({"comparison": {"methods": methods}}) == {"method": "d", "gap": None}
-    assert worst_gap({"comparison": {"methods": [methods[2]]}}) == {"method": "", "gap": None}
 
 
 def test_formula_words() -> None:

@@ -1,0 +1,143 @@
+"""The sentences a report begins with, and the baselines a model is put beside."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import log_loss, r2_score
+
+import kanlens
+from kanlens.attribution.result import Attribution
+from kanlens.reporting.findings import directions, measure_baselines, write_findings
+from kanlens.reporting.subject import read_subject
+from tests.reporting.conftest import network, seeded
+
+Build = Callable[..., dict[str, Any]]
+
+
+def trained(*, classes: bool = False) -> tuple[Any, Any, Any]:
+    x = torch.rand(80, 3, generator=seeded(1), dtype=torch.float64)
+    y = 3 * x[:, 0] - x[:, 1]
+    model = kanlens.KAN([3, 1], generator=seeded()).double()
+    target = np.where(y > 1, "high", "low") if classes else y
+    history = kanlens.fit(model, (x, target), steps=4, progress=False, generator=seeded())
+    return model, (x, target), history
+
+
+def test_baselines_are_trained_on_the_rows_the_model_was() -> None:
+    model, (x, y), history = trained()
+    subject = read_subject(model, (x, y), None)
+    found: Any = measure_baselines(subject, history)
+    held = history.held_out
+    kept = np.setdiff1d(np.arange(80), held)
+    straight = LinearRegression().fit(x[kept], y[kept])
+    scores = {one["name"]: one["score"] for one in found["models"]}
+    assert found["rows"] == 16
+    own = r2_score(y[held], model(x[held]).detach())
+    assert scores["this model"] == pytest.approx(own, rel=1e-12)
+    linear = r2_score(y[held], straight.predict(x[held]))
+    assert scores["a linear model"] == pytest.approx(linear, rel=1e-9)
+    mean = r2_score(y[held], np.full(16, float(y[kept].mean())))
+    assert scores["the mean"] == pytest.approx(mean, rel=1e-9)
+    assert scores["gradient boosting"] < 1
+
+
+def test_baselines_of_classes_are_judged_by_log_loss() -> None:
+    model, (x, y), history = trained(classes=True)
+    subject = read_subject(model, (x, y), None)
+    found: Any = measure_baselines(subject, history)
+    held = history.held_out.numpy()
+    own = log_loss(y[held], subject.probabilities[held], labels=list(subject.labels))
+    assert found["metric"] == "log loss"
+    assert found["models"][0]["score"] == pytest.approx(own, rel=1e-12)
+    assert len(found["models"]) == 4
+
+
+def test_there_are_no_baselines_on_rows_of_unknown_use() -> None:
+    model, (x, y), history = trained()
+    subject = read_subject(model, (x, y), None)
+    assert measure_baselines(subject, None) is None
+    assert measure_baselines(read_subject(model, x, None), history) is None
+    assert measure_baselines(read_subject(model, (x[:9], y[:9]), None), history) is None
+    others = read_subject(model, (x.flip(0), y.flip(0)), None)  # as many, in another order
+    assert measure_baselines(others, history) is None
+    unheld = dataclasses.replace(history, held_out=torch.empty(0, dtype=torch.long))
+    assert measure_baselines(subject, unheld) is None
+
+
+def test_directions_are_rank_correlations() -> None:
+    x = torch.stack([torch.arange(9.0), torch.arange(9.0), torch.ones(9)], 1)
+    values = torch.stack([x[:, 0] ** 3, -x[:, 1], x[:, 2]], 1)
+    found = Attribution(
+        values=values,
+        output=values.sum(1),
+        reference=torch.zeros(9),
+        baseline="",
+        method="shapley",
+        features=("a", "b", "c"),
+        target="y",
+        x=x,
+    )
+    assert directions(found) == {"a": pytest.approx(1.0), "b": pytest.approx(-1.0), "c": None}
+    slopes = dataclasses.replace(found, reference=torch.full((9,), torch.nan))
+    assert set(directions(slopes).values()) == {None}
+
+
+def test_findings_say_what_the_numbers_are(content_of: Build) -> None:
+    model, data, history = trained()
+    content = content_of(model, data, history=history)
+    quality, drivers, formula = content["findings"]
+    assert quality.startswith("On the 80 rows of arrays the model explains")
+    assert "On the 16 rows held out of training R² is" in quality
+    assert "of a linear model and" in quality
+    first = content["importance"]["features"][0]
+    assert first["name"] == "x1"
+    assert drivers.startswith("x1 matters most for y: it moves it by")
+    assert "and a higher value raises it. Then come x2 (" in drivers
+    assert "a higher value lowers it)" in drivers
+    assert formula == "No formula was asked for."
+
+
+def test_findings_do_not_claim_what_is_not_known(content_of: Build) -> None:
+    model = network([2, 1])
+    rows = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)
+    quality, _, _ = content_of(model, rows)["findings"]
+    assert quality.endswith("is not known: the data hold no targets.")
+    quality, _, _ = content_of(model, (rows, model(rows).detach()))["findings"]
+    assert quality.endswith("If these rows trained it, new ones are predicted less well.")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    _, drivers, _ = content_of(model, rows)["findings"]
+    assert drivers == "No feature changes the output on these rows."
+
+
+def test_a_classifier_and_a_formula_have_their_words(content_of: Build) -> None:
+    model, data, _ = trained(classes=True)
+    content = content_of(model, data)
+    assert "the model names the right class in" in content["findings"][0]
+    receipt = {"relative_rmse": 0.005}
+    for trust, words in ((True, "and stands for it on"), (False, "and does not stand for it")):
+        content["formula"] = {"complexity": 12, "receipt": receipt, "trustworthy": trust}
+        text = write_findings(content)[2]
+        assert text.startswith("A formula of 12 nodes differs from the model by 0.5% of")
+        assert words in text
+
+
+def test_columns_of_a_table_have_no_direction(content_of: Build) -> None:
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": generator.normal(size=60), "kind": ["a", "b", "c"] * 20})
+    table = kanlens.read_table(frame.assign(y=frame["size"]), target="y")
+    model = kanlens.KAN([4, 1], generator=seeded()).double()
+    kanlens.fit(model, table, steps=2, progress=False, generator=seeded())
+    content = content_of(model, table)
+    columns = {one["name"]: one["direction"] for one in content["importance"]["columns"]}
+    assert columns["kind"] is None
+    assert abs(columns["size"]) == pytest.approx(1, abs=0.2)
