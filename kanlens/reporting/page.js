@@ -30,7 +30,8 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
     const [head, power] = size.toExponential(digits - 1).split("e");
     if (power < -3 || power > 5) return `${sign}${Number(head)}\u00d710${raised(String(Number(power)))}`;
     const places = Math.max(0, digits - 1 - power);
-    return sign + size.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places });
+    const shown = { minimumFractionDigits: places, maximumFractionDigits: places };
+    return sign + size.toLocaleString("en-US", shown);
   }
   const signed = (value) => (value > 0 ? "+" : "") + number(value, 3);
   const unit = (text, name) => (name ? `${text}\u00a0${name}` : text);
@@ -51,6 +52,7 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
     return (found[2] ? Number(found[1]) : 1) * 10 ** Number(power);
   }
   const words = new Intl.Collator("en", { numeric: true });
+  const following = { none: "ascending", ascending: "descending", descending: "none" };
   function sortable(table) {
     const body = table.tBodies[0], original = [...body.rows];
     const heads = table.tHead ? [...table.tHead.rows[0].cells] : [];
@@ -64,15 +66,15 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
       const text = (row) => row.cells[column].textContent.trim();
       const numbers = head.classList.contains("n");
       button.addEventListener("click", () => {
-        const next = { none: "ascending", ascending: "descending", descending: "none" }[head.getAttribute("aria-sort")];
-        heads.forEach((one) => one.hasAttribute("aria-sort") && one.setAttribute("aria-sort", "none"));
+        const next = following[head.getAttribute("aria-sort")];
+        all("[aria-sort]", table).forEach((one) => one.setAttribute("aria-sort", "none"));
         head.setAttribute("aria-sort", next);
         const sign = next === "descending" ? -1 : 1;
         const keyed = original.map((row) => [numbers ? parse(text(row)) : text(row), row]);
         if (next !== "none") {
           keyed.sort(([a], [b]) => {
             if (!numbers) return sign * words.compare(a, b);
-            return isNaN(a) || isNaN(b) ? isNaN(a) - isNaN(b) : sign * (a - b); // what is missing is last
+            return isNaN(a) || isNaN(b) ? isNaN(a) - isNaN(b) : sign * (a - b); // missing ones last
           });
         }
         body.append(...keyed.map(([, row]) => row));
@@ -124,7 +126,8 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
         weights[k].forEach((weight, out) => { if (weight) y[out] += weight * value; });
       });
     }
-    return one.members.map((members, k) => members.reduce((made, m) => made * y[m], 1) * one.scale[k] + one.shift[k]);
+    const product = (members) => members.reduce((made, m) => made * y[m], 1);
+    return one.members.map((members, k) => product(members) * one.scale[k] + one.shift[k]);
   }
   function predict(x) {
     let u = x.map((value, i) => {
@@ -179,7 +182,9 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
   badge.dataset.value = off;
   const far = off === 0 ? "0" : number(off, 1);
   badge.textContent = off < 1e-9
-    ? `This page computes the model itself: largest difference ${far} of the largest output from Python with the same weights in float64, over ${rows} rows: inside the data, at knots, at both ends and beyond.`
+    ? `This page computes the model itself: largest difference ${far} of the largest output from ` +
+      `Python with the same weights in float64, over ${rows} rows: inside the data, at knots, at ` +
+      "both ends and beyond."
     : `Do not trust these numbers: this browser differs from Python by ${far} of the largest output.`;
   badge.classList.toggle("bad", !(off < 1e-9));
 
@@ -189,7 +194,8 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
   let explained = panel.target;
   const controls = panel.controls.map((one, k) => {
     const box = all(`[data-control="${k}"]`)[0];
-    return { ...one, box, field: get(`set-${k}`), slider: all("[type=range]", box)[0], beyond: all(".beyond", box)[0] };
+    const [slider] = all("[type=range]", box), [beyond] = all(".beyond", box);
+    return { ...one, field: get(`set-${k}`), slider, beyond };
   });
   const same = (a, b) => a.every((value, k) => value === b[k]);
   const at = (one, where) => one.columns.map((column) => where[column]);
@@ -202,7 +208,10 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
   }
   function word(one, where) {
     const value = where[one.columns[0]];
-    if (!one.codes) return Number.isInteger(value) && Math.abs(value) < 1e6 ? number(value, 1 + Math.max(0, Math.floor(Math.log10(Math.abs(value) || 1)))) : number(value);
+    if (!one.codes) {
+      const text = number(value);
+      return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
+    }
     const k = code(one, where);
     return k < 0 ? "as in the row" : one.labels[k];
   }
@@ -233,18 +242,18 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
 
   function answer(now, before) {
     const [label, value, more] = all("p", get("answer"));
-    const name = panel.outputs[explained].name;
+    const output = panel.outputs[explained], here = now[explained], there = before[explained];
     get("answer").dataset.value = now.join(" ");
     if (classes) {
       const k = now.length === 1 ? 1 : explained;
       label.textContent = `Probability of ${panel.labels[k]}`;
       value.textContent = percent(chances(now)[k]);
-      more.textContent = `log-odds ${number(now[explained])}; reference ${percent(chances(before)[k])}, ${number(before[explained])}`;
+      const reference = `${percent(chances(before)[k])}, ${number(there)}`;
+      more.textContent = `log-odds ${number(here)}; reference ${reference}`;
     } else {
-      const measure = panel.outputs[explained].unit;
-      label.textContent = name;
-      value.textContent = Number.isFinite(now[explained]) ? unit(number(now[explained]), measure) : "no value here";
-      more.textContent = `reference ${number(before[explained])}, change ${signed(now[explained] - before[explained])}`;
+      label.textContent = output.name;
+      value.textContent = Number.isFinite(here) ? unit(number(here), output.unit) : "no value here";
+      more.textContent = `reference ${number(there)}, change ${signed(here - there)}`;
     }
     if (!get("outputs")) return;
     const [p, q] = classes ? [chances(now), chances(before)] : [now, before];
@@ -258,44 +267,61 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
     });
   }
   const SHOWN = 12;
-  function fall(now, before) {
+  function effects() { // [name, what changed, effect] of every changed feature, the largest first
     const changed = controls.filter((one) => !same(at(one, x), at(one, panel.reference)));
     const mixed = (there) => {
       const row = panel.reference.slice();
-      changed.forEach((one, i) => there(i) && one.columns.forEach((column) => (row[column] = x[column])));
+      changed.forEach((one, i) => there(i) && one.columns.forEach((k) => (row[k] = x[k])));
       return predict(row)[explained];
     };
     const found = changed.length ? shares(changed.length, mixed) : [];
-    const parts = changed.map((one, i) => ({ one, share: found[i] }));
-    parts.sort((a, b) => Math.abs(b.share) - Math.abs(a.share));
-    const rest = parts.splice(SHOWN);
-    const lines = parts.map(({ one, share }) => [one.name, `${word(one, panel.reference)} \u2192 ${word(one, x)}`, share]);
-    if (rest.length) lines.push([`${rest.length} others`, "", rest.reduce((sum, part) => sum + part.share, 0)]);
+    const parts = changed.map((one, i) => {
+      return [one.name, `${word(one, panel.reference)} \u2192 ${word(one, x)}`, found[i]];
+    });
+    return parts.sort((a, b) => Math.abs(b[2]) - Math.abs(a[2]));
+  }
+  function explain(count, defined) {
+    if (!defined) return "The model has no value for some of the mixtures of both rows.";
+    if (!count) return "Every feature is at the reference. Change one to see what it does.";
+    const { name, unit: measured } = panel.outputs[explained];
+    const measure = classes ? "log-odds" : measured;
+    const features = `each of ${count} changed feature${count > 1 ? "s" : ""}`;
+    const how = count <= EXACT
+      ? "exact Shapley values, from every mixture of both rows."
+      : "the mean of changing them in the order of the columns and in reverse, since Shapley " +
+        `values of more than ${EXACT} would take every mixture.`;
+    return `What ${features} does to ${name}${measure ? ` (${measure})` : ""}: ${how}`;
+  }
+  function fall(now, before) {
+    const lines = effects(), count = lines.length;
+    const rest = lines.splice(SHOWN).reduce((sum, [, , effect]) => sum + effect, 0);
+    if (count > SHOWN) lines.push([`${count - SHOWN} others`, "", rest]);
     const ends = [before];
-    lines.forEach(([, , share]) => ends.push(ends[ends.length - 1] + share));
+    lines.forEach(([, , effect], i) => ends.push(ends[i] + effect));
     const least = Math.min(...ends), width = Math.max(...ends) - least || 1;
     const row = (name, detail, from, to, kind) => {
-      const ended = kind === "end", line = make("tr", undefined, kind), head = make("th"), bar = make("td", undefined, "bar"), mark = make("span");
+      const line = make("tr", undefined, kind), head = make("th"), mark = make("span");
       head.scope = "row";
       head.append(make("span", name));
       if (detail) head.append(make("span", detail, "detail"));
       mark.style.marginLeft = `${(100 * (Math.min(from, to) - least)) / width}%`;
       mark.style.width = `${(100 * Math.abs(to - from)) / width}%`;
+      const bar = make("td", undefined, "bar"), ended = kind === "end";
       bar.append(mark);
       const effect = make("td", ended ? number(to) : signed(to - from), "n");
       effect.dataset.value = ended ? to : to - from;
       line.append(head, bar, effect);
       return line;
     };
-    const measure = classes ? "log-odds" : panel.outputs[explained].unit;
-    const defined = ends.every(Number.isFinite);
-    const made = defined ? lines.map(([name, detail, share], i) => row(name, detail, ends[i], ends[i + 1], share < 0 ? "minus" : "plus")) : [];
+    const defined = ends.every(Number.isFinite), made = defined ? lines : [];
     get("fall").replaceChildren(
-      row("Reference", "", before, before, "end"), ...made, row("Now", "", now, now, "end"));
-    all("caption", get("fall").parentElement)[0].textContent = !defined ? "The model has no value for some of the mixtures of both rows."
-      : !changed.length ? "Every feature is at the reference. Change one to see what it does."
-      : `What each of ${changed.length} changed feature${changed.length > 1 ? "s" : ""} does to ${panel.outputs[explained].name}${measure ? ` (${measure})` : ""}: ` +
-        (changed.length <= EXACT ? "exact Shapley values, from every mixture of both rows." : `the mean of changing them in the order of the columns and in reverse, since Shapley values of more than ${EXACT} would take every mixture.`);
+      row("Reference", "", before, before, "end"),
+      ...made.map(([name, detail, effect], i) => {
+        return row(name, detail, ends[i], ends[i + 1], effect < 0 ? "minus" : "plus");
+      }),
+      row("Now", "", now, now, "end"));
+    const [caption] = all("caption", get("fall").parentElement);
+    caption.textContent = explain(count, defined);
   }
   function render() {
     const now = predict(x), before = predict(panel.reference);

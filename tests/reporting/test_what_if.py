@@ -171,6 +171,15 @@ def test_a_function_without_a_form_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert panel_of(build("splines"))["left_out"] == "a page cannot compute the function silu"
 
 
+def test_numbers_cannot_end_their_script(content_of: Any, model: KAN, rows: torch.Tensor) -> None:
+    panel = panel_of(model, rows)
+    panel["controls"][0]["name"] = "</script><!--<script>\u2028&"
+    source = render_page(content_of(model, rows), pictures(), panel)
+    told, _ = Page(source).scripts
+    assert json.loads(told) == panel
+    assert not set("<>&\u2028") & set(told)
+
+
 def test_the_page_says_what_is_left_out(content_of: Any, model: KAN, rows: torch.Tensor) -> None:
     panel = {"left_out": "the model's numbers are more than 2 MB", "functions": {}}
     page = Page(render_page(content_of(model, rows), pictures(), panel))
