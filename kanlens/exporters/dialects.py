@@ -136,6 +136,12 @@ C99 = _dialect(
     sign="(double)(({0} > 0.0) - ({0} < 0.0))",
     Piecewise="({0} ? {1} : {2})",
 )
+JAVASCRIPT = _dialect(
+    "JavaScript",
+    "Math.{}".format,
+    "log=Math.log erf=erf Abs=Math.abs sign=Math.sign Max=Math.max Min=Math.min Pow=Math.pow",
+    Piecewise="({0} ? {1} : {2})",
+)
 NUMPY = _dialect(
     "NumPy",
     "np.{}".format,

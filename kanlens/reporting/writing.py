@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -94,8 +97,9 @@ def report(
 
     An interrupt (Ctrl-C) ends it with a warning; nothing is written then.
 
-    The page opens without a network and without scripts. The same input gives the same bytes, but
-    for the seconds that methods took.
+    The page opens without a network, and reads without scripts; where a browser runs its own, the
+    model can be asked, in the page, what it would say of other features. The same input gives the
+    same bytes, but for the seconds that methods took.
 
     Parameters
     ----------
@@ -204,20 +208,48 @@ def report(
 
 
 def _page(analysis: Any, content: dict[str, Any], max_features: int) -> str:
-    """Draw and render; matplotlib and jinja2 are loaded only now."""
+    """Draw and render; matplotlib, sympy and jinja2 are loaded only now."""
     from kanlens.reporting.figures import draw_all
+    from kanlens.reporting.what_if import build_panel
 
     others = {"models": list(draw_models(analysis, content, max_features))}
-    return render_page(content, draw_all(analysis, content, max_features) | others)
+    panel = build_panel(analysis.subject, [row for row, _ in analysis.picks])
+    return render_page(content, draw_all(analysis, content, max_features) | others, panel)
 
 
-def render_page(content: dict[str, Any], pictures: dict[str, Any]) -> str:
+def render_page(
+    content: dict[str, Any], pictures: dict[str, Any], panel: dict[str, Any] | None = None
+) -> str:
     """Return the page as one HTML document that refers to nothing outside itself.
 
-    Every value from data is escaped; pictures are those of `draw_all`.
+    Every value from data is escaped; pictures are those of `draw_all`, the panel of `build_panel`.
+    A browser runs the page's own script and, whatever stands in the data, no other: it has its
+    digest.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
+
+    css = (FOLDER / "page.css").read_text(encoding="utf-8")
+    panel = panel or {"left_out": "it was not asked for", "functions": {}}
+    script = _script(panel["functions"])
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = _environment().get_template("page.html.j2")
+    page: str = template.render(
+        c=content,
+        pictures=pictures,
+        css=Markup(css),
+        panel=panel,
+        script=Markup(script),
+        script_hash=digest,
+        trusted=Markup,
+        formula_words=formula_words(content["formula"]),
+    )
+    return page
+
+
+@functools.cache
+def _environment() -> Any:
+    """Return what reads templates, with those that were read before."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
@@ -228,14 +260,18 @@ def render_page(content: dict[str, Any], pictures: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= formats.FILTERS
-    css = (FOLDER / "page.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(
-        c=content,
-        pictures=pictures,
-        css=Markup(css),
-        trusted=Markup,
-        formula_words=formula_words(content["formula"]),
+    return environment
+
+
+def _script(functions: dict[str, str]) -> str:
+    """Return the page's script, behind elementary functions of u by name."""
+    from jinja2.utils import htmlsafe_json_dumps
+
+    known = ", ".join(
+        f"{htmlsafe_json_dumps(name)}: (u) => {functions[name]}" for name in functions
     )
+    code = (FOLDER / "page.js").read_text(encoding="utf-8")
+    return f"const FUNCTIONS = {{{known}}};\n{code}"
 
 
 def formula_words(formula: dict[str, Any] | None) -> str:

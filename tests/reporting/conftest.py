@@ -12,6 +12,7 @@ from kanlens.data.schema import Feature, Output, Schema
 from kanlens.data.tables import Table, read_table
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics
+from kanlens.reporting import Report, report
 from kanlens.reporting.analysis import Analysis, Request, analyze
 from kanlens.reporting.content import build_content
 from kanlens.reporting.subject import read_subject
@@ -68,6 +69,21 @@ def hostile_model(table: Table) -> KAN:
     model = network([4, 2, 1], seed=3)
     model.schema = table.schema
     return model
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    table = hostile_table()
+    return report(
+        hostile_model(table),
+        table,
+        tmp_path_factory.mktemp("hostile") / "r.html",
+        title=f"{HOSTILE} {TEMPLATE}",
+        methods=METHODS,
+        max_rows=20,
+        max_features=4,
+        progress=False,
+    )
 
 
 @pytest.fixture

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
+from kanlens.reporting.writing import FOLDER
+
+OWN = (FOLDER / "page.js").read_text("utf-8")
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 LINKS = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "formaction"}
 
@@ -17,6 +22,7 @@ class Page(HTMLParser):
         self.source, self.open = source, list[str]()
         self.tags, self.texts = list[tuple[str, dict[str, str]]](), list[str]()
         self.unbalanced, self.styles = list[str](), list[str]()
+        self.scripts = list[str]()
         self.feed(source)
         self.close()
         self.unbalanced += self.open
@@ -27,6 +33,8 @@ class Page(HTMLParser):
         self.styles.append(values.get("style", ""))
         if tag not in VOID:
             self.open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
@@ -38,7 +46,10 @@ class Page(HTMLParser):
             self.unbalanced.append(tag)
 
     def handle_data(self, data: str) -> None:
-        (self.styles if self.open and self.open[-1] == "style" else self.texts).append(data)
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        else:
+            (self.styles if self.open and self.open[-1] == "style" else self.texts).append(data)
 
     @property
     def text(self) -> str:
@@ -52,8 +63,17 @@ class Page(HTMLParser):
         return [values["id"] for _, values in self.tags if "id" in values]
 
     def foreign(self) -> list[str]:
-        """List whatever would make a browser ask for something outside the page, or run it."""
-        found = [name for name, _ in self.tags if name in {"script", "iframe", "object", "link"}]
+        """List whatever would make a browser ask for something outside the page, or run it.
+
+        Scripts are foreign but for data, and for the page's own where a policy lets no other run.
+        """
+        found = [name for name, _ in self.tags if name in {"iframe", "object", "link"}]
+        policy = " ".join(one["content"] for one in self.of("meta") if "http-equiv" in one)
+        for values, text in zip(self.of("script"), self.scripts, strict=True):
+            digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            own = values == {} and text.endswith(OWN) and f"script-src 'sha256-{digest}'" in policy
+            if not own and values != {"type": "application/json", "id": "panel"}:
+                found.append("script")
         for _, values in self.tags:
             for name, value in values.items():
                 if name in LINKS and not value.startswith(("#", "data:image/png;base64,")):

@@ -1,0 +1,361 @@
+"use strict";
+function erf(x) { // a series without cancellation: exp(-x^2) times positive terms
+  const square = x * x;
+  if (!(square < 36)) return Math.sign(x);
+  let sum = x, before = NaN;
+  for (let k = 1, term = x; sum !== before; k++) {
+    before = sum;
+    term *= (2 * square) / (2 * k + 1);
+    sum += term;
+  }
+  return (2 / Math.sqrt(Math.PI)) * Math.exp(-square) * sum;
+}
+(() => {
+  const get = (id) => document.getElementById(id);
+  const all = (query, within = document) => [...within.querySelectorAll(query)];
+  const make = (tag, text, name) => {
+    const made = document.createElement(tag);
+    if (text !== undefined) made.textContent = text;
+    if (name) made.className = name;
+    return made;
+  };
+
+  // Numbers as people read them, like those that are on the page already.
+  const DIGITS = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079";
+  const raised = (text) => text.replace(/./g, (c) => (c === "-" ? "\u207b" : DIGITS[c]));
+  function number(value, digits = 4) {
+    if (!Number.isFinite(value)) return "\u2013";
+    const size = Math.abs(value), sign = value < 0 ? "\u2212" : "";
+    if (size === 0) return "0";
+    const [head, power] = size.toExponential(digits - 1).split("e");
+    if (power < -3 || power > 5) return `${sign}${Number(head)}\u00d710${raised(String(Number(power)))}`;
+    const places = Math.max(0, digits - 1 - power);
+    const shown = { minimumFractionDigits: places, maximumFractionDigits: places };
+    return sign + size.toLocaleString("en-US", shown);
+  }
+  const signed = (value) => (value > 0 ? "+" : "") + number(value, 3);
+  const unit = (text, name) => (name ? `${text}\u00a0${name}` : text);
+  function percent(value) {
+    if (!Number.isFinite(value)) return "\u2013";
+    if (value > 0 && value < 0.0005) return "<0.1%";
+    if (value < 1 && value > 0.9995) return ">99.9%";
+    return `${(100 * value).toFixed(1)}%`;
+  }
+
+  // Tables: headers sort, long ones can be searched.
+  function parse(text) {
+    const plain = text.trim().replace(/[,<>+]/g, "").replace(/\u2212/g, "-");
+    const found = /^(-?[\d.]+)(\u00d710)?([\u207b\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)?/.exec(plain);
+    if (!found) return NaN;
+    if (!found[3]) return Number(found[1]);
+    const power = found[3].replace(/./g, (c) => (c === "\u207b" ? "-" : DIGITS.indexOf(c)));
+    return (found[2] ? Number(found[1]) : 1) * 10 ** Number(power);
+  }
+  const words = new Intl.Collator("en", { numeric: true });
+  const following = { none: "ascending", ascending: "descending", descending: "none" };
+  function sortable(table) {
+    const body = table.tBodies[0], original = [...body.rows];
+    const heads = table.tHead ? [...table.tHead.rows[0].cells] : [];
+    if (original.length < 2) return;
+    heads.forEach((head, column) => {
+      if (!head.textContent.trim()) return;
+      const button = make("button", head.textContent, "sort");
+      button.type = "button";
+      head.replaceChildren(button);
+      head.setAttribute("aria-sort", "none");
+      const text = (row) => row.cells[column].textContent.trim();
+      const numbers = head.classList.contains("n");
+      button.addEventListener("click", () => {
+        const next = following[head.getAttribute("aria-sort")];
+        all("[aria-sort]", table).forEach((one) => one.setAttribute("aria-sort", "none"));
+        head.setAttribute("aria-sort", next);
+        const sign = next === "descending" ? -1 : 1;
+        const keyed = original.map((row) => [numbers ? parse(text(row)) : text(row), row]);
+        if (next !== "none") {
+          keyed.sort(([a], [b]) => {
+            if (!numbers) return sign * words.compare(a, b);
+            return isNaN(a) || isNaN(b) ? isNaN(a) - isNaN(b) : sign * (a - b); // missing ones last
+          });
+        }
+        body.append(...keyed.map(([, row]) => row));
+      });
+    });
+  }
+  function searchable(table) {
+    const rows = [...table.tBodies[0].rows];
+    if (rows.length <= 12) return;
+    const label = make("label", "Filter rows ", "filter");
+    const box = make("input"), count = make("span", "", "small");
+    box.type = "search";
+    count.setAttribute("role", "status");
+    label.append(box);
+    const bar = make("p", undefined, "filters");
+    bar.append(label, count);
+    table.parentElement.before(bar);
+    box.addEventListener("input", () => {
+      const wanted = box.value.trim().toLowerCase();
+      rows.forEach((row) => (row.hidden = !row.textContent.toLowerCase().includes(wanted)));
+      count.textContent = wanted ? `${rows.filter((row) => !row.hidden).length} of ${rows.length}` : "";
+    });
+  }
+  all(".table > table").forEach((table) => {
+    if (!table.classList.contains("fixed")) sortable(table);
+    searchable(table);
+  });
+
+  // The model: sums of piecewise polynomials and elementary functions, and their products.
+  const source = get("panel");
+  if (!source) return;
+  const panel = JSON.parse(source.textContent);
+  const [low, high, shift, scale, outShift, outScale] = panel.network.scaling;
+  function layer(one, u) {
+    const y = one.bias.slice();
+    (one.breaks || []).forEach((breaks, i) => {
+      let piece = 0;
+      while (piece < breaks.length && u[i] >= breaks[piece]) piece++;
+      const powers = one.powers[i][piece], t = u[i] - breaks[Math.max(piece - 1, 0)];
+      for (let out = 0; out < y.length; out++) {
+        let sum = 0;
+        for (let k = powers.length - 1; k >= 0; k--) sum = sum * t + powers[k][out];
+        y[out] += sum;
+      }
+    });
+    for (const { g, inputs, a, b, weights } of one.terms) {
+      inputs.forEach((i, k) => {
+        const value = FUNCTIONS[g](a[k] * u[i] + b[k]);
+        weights[k].forEach((weight, out) => { if (weight) y[out] += weight * value; });
+      });
+    }
+    const product = (members) => members.reduce((made, m) => made * y[m], 1);
+    return one.members.map((members, k) => product(members) * one.scale[k] + one.shift[k]);
+  }
+  function predict(x) {
+    let u = x.map((value, i) => {
+      let held = low[i] !== null && value < low[i] ? low[i] : value;
+      if (high[i] !== null && held > high[i]) held = high[i];
+      return (held - shift[i]) / scale[i];
+    });
+    for (const one of panel.network.layers) u = layer(one, u);
+    return u.map((value, k) => value * outScale[k] + outShift[k]);
+  }
+  function chances(logits) {
+    const full = logits.length === 1 ? [0, logits[0]] : logits, top = Math.max(...full);
+    const sizes = full.map((value) => Math.exp(value - top)), sum = sizes.reduce((a, b) => a + b);
+    return sizes.map((size) => size / sum);
+  }
+
+  // What each of n features did: the Shapley values of a function of which ones are there.
+  const EXACT = 8;
+  function shares(n, value) {
+    const found = new Array(n).fill(0);
+    if (n <= EXACT) {
+      const values = Array.from({ length: 1 << n }, (_, set) => value((i) => (set >> i) & 1));
+      const weights = [1 / n];
+      for (let size = 1; size < n; size++) weights.push((weights[size - 1] * size) / (n - size));
+      values.forEach((before, set) => {
+        let size = 0;
+        for (let i = 0; i < n; i++) size += (set >> i) & 1;
+        for (let i = 0; i < n; i++) {
+          if (!((set >> i) & 1)) found[i] += weights[size] * (values[set | (1 << i)] - before);
+        }
+      });
+      return found;
+    }
+    let fore = value(() => 0), back = fore;
+    for (let k = 0; k < n; k++) {
+      const next = value((i) => i <= k), last = value((i) => i >= n - 1 - k);
+      found[k] += (next - fore) / 2;
+      found[n - 1 - k] += (last - back) / 2;
+      fore = next;
+      back = last;
+    }
+    return found;
+  }
+
+  // How far the page is from Python.
+  const told = panel.check.y.flat(), size = Math.max(...told.map(Math.abs)) || 1;
+  const off = Math.max(...panel.check.x.flatMap(predict).map((value, k) => {
+    const gap = Math.abs(value - told[k]) / size;
+    return Number.isNaN(gap) ? Infinity : gap;
+  }));
+  const badge = get("badge"), rows = panel.check.y.length;
+  badge.dataset.value = off;
+  const far = off === 0 ? "0" : number(off, 1);
+  badge.textContent = off < 1e-9
+    ? `This page computes the model itself: largest difference ${far} of the largest output from ` +
+      `Python with the same weights in float64, over ${rows} rows: inside the data, at knots, at ` +
+      "both ends and beyond."
+    : `Do not trust these numbers: this browser differs from Python by ${far} of the largest output.`;
+  badge.classList.toggle("bad", !(off < 1e-9));
+
+  // The panel.
+  const classes = panel.labels.length > 0;
+  const x = panel.reference.slice();
+  let explained = panel.target;
+  const controls = panel.controls.map((one, k) => {
+    const box = all(`[data-control="${k}"]`)[0];
+    const [slider] = all("[type=range]", box), [beyond] = all(".beyond", box);
+    return { ...one, field: get(`set-${k}`), slider, beyond };
+  });
+  const same = (a, b) => a.every((value, k) => value === b[k]);
+  const at = (one, where) => one.columns.map((column) => where[column]);
+  const code = (one, where) => one.codes.findIndex((values) => same(values, at(one, where)));
+  function position(one, k) {
+    if (k <= 0) return one.low;
+    if (k >= one.steps) return one.high;
+    const value = Number((one.low + ((one.high - one.low) * k) / one.steps).toFixed(one.places));
+    return Math.min(Math.max(value, one.low), one.high);
+  }
+  function word(one, where) {
+    const value = where[one.columns[0]];
+    if (!one.codes) {
+      const text = number(value);
+      return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
+    }
+    const k = code(one, where);
+    return k < 0 ? "as in the row" : one.labels[k];
+  }
+  function show(one, typing) {
+    const value = x[one.columns[0]];
+    if (one.codes) {
+      const k = code(one, x);
+      one.field.value = k < 0 ? "" : k;
+      return;
+    }
+    if (!typing) one.field.value = Number(value.toPrecision(6));
+    const width = one.high - one.low;
+    one.slider.value = width ? Math.round(((value - one.low) / width) * one.steps) : 0;
+    one.slider.setAttribute("aria-valuetext", unit(word(one, x), one.unit));
+    one.beyond.hidden = !(value < one.low || value > one.high);
+  }
+  function set(one, values, typing) {
+    one.columns.forEach((column, k) => (x[column] = values[k]));
+    show(one, typing);
+    render();
+  }
+  function fill(row, text) {
+    row.forEach((value, column) => (x[column] = value));
+    controls.forEach((one) => show(one));
+    get("from").textContent = text;
+    render();
+  }
+
+  function answer(now, before) {
+    const [label, value, more] = all("p", get("answer"));
+    const output = panel.outputs[explained], here = now[explained], there = before[explained];
+    get("answer").dataset.value = now.join(" ");
+    if (classes) {
+      const k = now.length === 1 ? 1 : explained;
+      label.textContent = `Probability of ${panel.labels[k]}`;
+      value.textContent = percent(chances(now)[k]);
+      const reference = `${percent(chances(before)[k])}, ${number(there)}`;
+      more.textContent = `log-odds ${number(here)}; reference ${reference}`;
+    } else {
+      label.textContent = output.name;
+      value.textContent = Number.isFinite(here) ? unit(number(here), output.unit) : "no value here";
+      more.textContent = `reference ${number(there)}, change ${signed(here - there)}`;
+    }
+    if (!get("outputs")) return;
+    const [p, q] = classes ? [chances(now), chances(before)] : [now, before];
+    const logits = now.length === 1 ? [-now[0], now[0]] : now;
+    [...get("outputs").rows].forEach((row, k) => {
+      row.cells[1].textContent = classes ? percent(p[k]) : unit(number(p[k]), panel.outputs[k].unit);
+      row.cells[1].dataset.value = p[k];
+      row.cells[2].textContent = classes ? percent(q[k]) : number(q[k]);
+      if (classes) row.cells[3].textContent = number(logits[k]);
+      row.classList.toggle("chosen", classes && p[k] === Math.max(...p));
+    });
+  }
+  const SHOWN = 12;
+  function effects() { // [name, what changed, effect] of every changed feature, the largest first
+    const changed = controls.filter((one) => !same(at(one, x), at(one, panel.reference)));
+    const mixed = (there) => {
+      const row = panel.reference.slice();
+      changed.forEach((one, i) => there(i) && one.columns.forEach((k) => (row[k] = x[k])));
+      return predict(row)[explained];
+    };
+    const found = changed.length ? shares(changed.length, mixed) : [];
+    const parts = changed.map((one, i) => {
+      return [one.name, `${word(one, panel.reference)} \u2192 ${word(one, x)}`, found[i]];
+    });
+    return parts.sort((a, b) => Math.abs(b[2]) - Math.abs(a[2]));
+  }
+  function explain(count, defined) {
+    if (!defined) return "The model has no value for some of the mixtures of both rows.";
+    if (!count) return "Every feature is at the reference. Change one to see what it does.";
+    const { name, unit: measured } = panel.outputs[explained];
+    const measure = classes ? "log-odds" : measured;
+    const features = `each of ${count} changed feature${count > 1 ? "s" : ""}`;
+    const how = count <= EXACT
+      ? "exact Shapley values, from every mixture of both rows."
+      : "the mean of changing them in the order of the columns and in reverse, since Shapley " +
+        `values of more than ${EXACT} would take every mixture.`;
+    return `What ${features} does to ${name}${measure ? ` (${measure})` : ""}: ${how}`;
+  }
+  function fall(now, before) {
+    const lines = effects(), count = lines.length;
+    const rest = lines.splice(SHOWN).reduce((sum, [, , effect]) => sum + effect, 0);
+    if (count > SHOWN) lines.push([`${count - SHOWN} others`, "", rest]);
+    const ends = [before];
+    lines.forEach(([, , effect], i) => ends.push(ends[i] + effect));
+    const least = Math.min(...ends), width = Math.max(...ends) - least || 1;
+    const row = (name, detail, from, to, kind) => {
+      const line = make("tr", undefined, kind), head = make("th"), mark = make("span");
+      head.scope = "row";
+      head.append(make("span", name));
+      if (detail) head.append(make("span", detail, "detail"));
+      mark.style.marginLeft = `${(100 * (Math.min(from, to) - least)) / width}%`;
+      mark.style.width = `${(100 * Math.abs(to - from)) / width}%`;
+      const bar = make("td", undefined, "bar"), ended = kind === "end";
+      bar.append(mark);
+      const effect = make("td", ended ? number(to) : signed(to - from), "n");
+      effect.dataset.value = ended ? to : to - from;
+      line.append(head, bar, effect);
+      return line;
+    };
+    const defined = ends.every(Number.isFinite), made = defined ? lines : [];
+    get("fall").replaceChildren(
+      row("Reference", "", before, before, "end"),
+      ...made.map(([name, detail, effect], i) => {
+        return row(name, detail, ends[i], ends[i + 1], effect < 0 ? "minus" : "plus");
+      }),
+      row("Now", "", now, now, "end"));
+    const [caption] = all("caption", get("fall").parentElement);
+    caption.textContent = explain(count, defined);
+  }
+  function render() {
+    const now = predict(x), before = predict(panel.reference);
+    answer(now, before);
+    fall(now[explained], before[explained]);
+  }
+
+  controls.forEach((one) => {
+    if (one.codes) {
+      one.field.addEventListener("change", () => set(one, one.codes[one.field.value]));
+      return;
+    }
+    one.slider.addEventListener("input", () => set(one, [position(one, Number(one.slider.value))]));
+    one.field.addEventListener("input", () => {
+      const value = one.field.valueAsNumber;
+      if (Number.isFinite(value)) set(one, [value], true);
+    });
+    one.field.addEventListener("change", () => show(one));
+  });
+  get("reset").addEventListener("click", () => fill(panel.reference, ""));
+  if (get("explained")) {
+    get("explained").addEventListener("change", (event) => {
+      explained = Number(event.target.value);
+      render();
+    });
+  }
+  all("[data-row]").forEach((button) => {
+    button.addEventListener("click", () => {
+      fill(panel.rows[button.dataset.row], all("h3", button.closest("article"))[0].textContent);
+      all("#what-if h2")[0].focus({ preventScroll: true });
+      get("what-if").scrollIntoView();
+    });
+  });
+  all("#what-if .dead").forEach((one) => (one.hidden = true));
+  all(".live").forEach((one) => (one.hidden = false));
+  fill(panel.reference, "");
+})();

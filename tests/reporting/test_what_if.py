@@ -1,0 +1,188 @@
+"""What a page is told of a model is the model, and what it cannot compute is left out in words."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from kanlens.data.tables import read_table
+from kanlens.exporters.dialects import JAVASCRIPT
+from kanlens.exporters.subject import Subject as Exported
+from kanlens.exporters.subject import predicted
+from kanlens.functions.catalog import find_function
+from kanlens.model.network import KAN
+from kanlens.reporting import what_if
+from kanlens.reporting.subject import read_subject
+from kanlens.reporting.what_if import build_panel
+from kanlens.reporting.writing import render_page
+from tests.exporters.conftest import MAKERS, build
+from tests.made import draw, made
+from tests.reporting.conftest import network
+from tests.reporting.page import Page
+from tests.reporting.test_html import pictures
+
+ROW = list[float]
+
+
+def panel_of(model: KAN, x: Any = None) -> dict[str, Any]:
+    rows = draw(30, model.widths[0]).to(model.input_shift) if x is None else x
+    return build_panel(read_subject(model, rows, 0), [3, 5])
+
+
+def clamped(value: float, low: float | None, high: float | None) -> float:
+    value = value if low is None else max(value, low)
+    return value if high is None else min(value, high)
+
+
+def layer_of(layer: dict[str, Any], u: ROW) -> ROW:
+    sums = list(layer["bias"])
+    for out in range(len(sums)):
+        for value, cuts, pieces in zip(
+            u, layer["breaks"] or (), layer["powers"] or (), strict=False
+        ):
+            piece = sum(value >= cut for cut in cuts)
+            t = value - cuts[max(piece - 1, 0)]
+            sums[out] += sum(row[out] * t**power for power, row in enumerate(pieces[piece]))
+        for terms in layer["terms"]:
+            g = find_function(terms["g"])
+            for k, i in enumerate(terms["inputs"]):
+                inner = torch.tensor(terms["a"][k] * u[i] + terms["b"][k], dtype=torch.float64)
+                sums[out] += float(g.value(inner)) * terms["weights"][k][out]
+    nodes = zip(layer["members"], layer["scale"], layer["shift"], strict=True)
+    return [math.prod(sums[m] for m in members) * scale + shift for members, scale, shift in nodes]
+
+
+def transcribed(told: dict[str, Any], x: ROW) -> ROW:
+    """What page.js does, one number after the other."""
+    low, high, shift, scale, out_shift, out_scale = told["scaling"]
+    u = [(clamped(v, low[i], high[i]) - shift[i]) / scale[i] for i, v in enumerate(x)]
+    for layer in told["layers"]:
+        u = layer_of(layer, u)
+    return [v * b + a for v, a, b in zip(u, out_shift, out_scale, strict=True)]
+
+
+def normalized() -> KAN:
+    return made([3, 4, 2], normalized=[4, 0], scaled_nodes=True)
+
+
+def base(name: str) -> KAN:
+    return KAN([2, 3, 1], base_activation=name, generator=torch.Generator().manual_seed(0)).double()
+
+
+MODELS: dict[str, Callable[[], KAN]] = {
+    **{name: lambda name=name: build(name) for name in MAKERS},
+    "normalized": normalized,
+    "gelu": lambda: base("gelu"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_page_is_told_is_the_model(name: str) -> None:
+    model = MODELS[name]()
+    told = json.loads(json.dumps(panel_of(model), allow_nan=False))
+    rows = Exported(model=model, path=None).rows[::3]  # beside knots, at both ends and beyond
+    y = predicted(model, rows)
+    found = np.array([transcribed(told["network"], row) for row in rows.tolist()])
+    assert np.abs(found - y).max() <= 1e-12 * np.abs(y).max()
+    wrong = told["network"] | {"layers": told["network"]["layers"][::-1]}
+    if len({len(layer["bias"]) for layer in wrong["layers"]}) == 1:
+        assert transcribed(wrong, rows[0].tolist()) != pytest.approx(y[0])
+
+
+def test_rows_to_check_by_are_at_knots_at_ends_and_beyond() -> None:
+    model = build("held")
+    check = panel_of(model)["check"]
+    low, high = (end.tolist() for end in model.feature_range)
+    cuts = (model.layers[0].breakpoints().mT * model.input_scale + model.input_shift).tolist()
+    assert low in check["x"]
+    assert high in check["x"]
+    assert sum(row in cuts for row in check["x"]) == 2
+    assert any(value < end for value, end in zip(check["x"][-2], low, strict=True))
+    assert any(value > end for value, end in zip(check["x"][-1], high, strict=True))
+    assert check["y"] == predicted(model, np.array(check["x"])).tolist()
+
+
+def controls(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    table = read_table(frame, target="y")
+    model = network([len(table.feature_names), 1])
+    model.schema = table.schema
+    return build_panel(read_subject(model, table, None), [0])["controls"]
+
+
+def test_a_column_is_one_control() -> None:
+    frame = pd.DataFrame(
+        {
+            "size": [0.0, 1.0, 2.5, 4.25, 10.0, 3.125],
+            "rooms": [1, 2, 3, 4, 5, 5],
+            "kind": ["a", "b", "c", "b", "b", "a"],
+            "new": ["no", "yes", "no", "no", "no", "yes"],
+            "flag": [0, 1, 0, 0, 1, 1],
+            "y": [1.0, 2.0, 3.0, 4.0, 5.0, 6.5],
+        }
+    )
+    size, rooms, kind, new, flag = controls(frame)
+    assert (size["low"], size["high"], size["places"], size["steps"]) == (0, 10, 1, 200)
+    assert size["start"] == [2.8]  # the median, 2.8125, to the decimals of a step
+    assert (rooms["places"], rooms["steps"], rooms["shown"][-1]) == (0, 4, 5)
+    assert kind["columns"] == [2, 3, 4]
+    assert kind["codes"] == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert kind["labels"] == ["a", "b", "c"]
+    assert kind["start"] == [0, 1, 0]
+    assert (new["labels"], new["codes"], new["start"]) == (["no", "yes"], [[0], [1]], [0])
+    assert (flag["labels"], flag["codes"]) == (["0", "1"], [[0], [1]])
+
+
+def test_a_constant_column_has_no_slider() -> None:
+    model = network([2, 1])
+    x = torch.tensor([[0.5, 1.0], [0.5, 2.0], [0.5, 3.0]], dtype=torch.float64)
+    one = build_panel(read_subject(model, x, None), [0])["controls"][0]
+    assert (one["marks"], one["start"]) == (None, [0.5])
+
+
+def test_a_row_is_that_of_the_data() -> None:
+    x = draw(30, 3)
+    panel = panel_of(build("functions"), x)
+    assert panel["rows"] == x[[3, 5]].tolist()
+
+
+def test_a_panel_that_a_page_cannot_compute_is_left_out_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = panel_of(network([61, 1]))
+    text = "the model has 61 features, and a page has controls for at most 60"
+    assert many == {"left_out": text, "functions": {}}
+    model = build("splines")
+    monkeypatch.setattr(what_if, "MOST_TEXT", 5000)  # found by the text itself
+    assert panel_of(model)["left_out"] == "the model's numbers are more than 2 MB"
+    monkeypatch.setattr(what_if, "MOST_TEXT", 500)  # and before it is written
+    monkeypatch.setattr(what_if, "_layer", pytest.fail)
+    assert panel_of(model)["left_out"] == "the model's numbers are more than 2 MB"
+
+
+def test_a_function_without_a_form_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(JAVASCRIPT.functions, "exp")
+    assert panel_of(build("splines"))["left_out"] == "a page cannot compute the function silu"
+
+
+def test_numbers_cannot_end_their_script(content_of: Any, model: KAN, rows: torch.Tensor) -> None:
+    panel = panel_of(model, rows)
+    panel["controls"][0]["name"] = "</script><!--<script>\u2028&"
+    source = render_page(content_of(model, rows), pictures(), panel)
+    told, _ = Page(source).scripts
+    assert json.loads(told) == panel
+    assert not set("<>&\u2028") & set(told)
+
+
+def test_the_page_says_what_is_left_out(content_of: Any, model: KAN, rows: torch.Tensor) -> None:
+    panel = {"left_out": "the model's numbers are more than 2 MB", "functions": {}}
+    page = Page(render_page(content_of(model, rows), pictures(), panel))
+    assert "What if Left out: the model's numbers are more than 2 MB." in page.text
+    assert page.foreign() == []
+    assert page.of("button") == page.of("select") == []
