@@ -24,6 +24,7 @@ from kanlens.reporting.subject import spread
 
 POINTS = 800  # of a scatter
 CARDS = 12  # edges of the first layer that are shown in detail
+EFFECTS = 3  # features, of those that matter most
 PANELS = 30  # edges of a layer that are shown side by side
 PAIRED = 12  # features in the matrix of pairs
 WIDEST = 24  # nodes of a level in the picture of flows
@@ -84,6 +85,7 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
         "performance": list(_performance(analysis, content)),
         "importance": draw_importance(analysis, max_features),
         "swarm": draw_swarm(analysis, max_features),
+        "effects": list(_effects(analysis, content)),
         "pairs": draw_pairs(analysis, max_features),
         "flows": draw_flows(analysis, max_features),
         "cards": cards,
@@ -320,6 +322,20 @@ def draw_swarm(analysis: Analysis, most: int) -> Picture:
         caption="One dot per row; to the right the feature raised the output. Bright: high value.",
         title="In which direction",
     )
+
+
+def _effects(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
+    """Draw what the features that matter most do to the output, each over its range."""
+    model, target = analysis.subject.model, analysis.subject.target
+    ranked = content["importance"]["columns"] or content["importance"]["features"]
+    for one in [one for one in ranked if one["importance"]][:EFFECTS]:
+        yield draw(
+            partial(plotting.effect, model, one["name"], analysis.trace.x, target=target),
+            (2.65, 2.1),
+            alt=f"What {one['name']} does to {content['meta']['target']} over its range",
+            caption="The mean over the rows, and in gray single rows.",
+            title=f"Effect of {one['name']}",
+        )
 
 
 def draw_pairs(analysis: Analysis, most: int) -> Picture | None:

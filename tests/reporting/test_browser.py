@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from html import escape
@@ -68,6 +69,7 @@ class Browser:
 def chromium() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not Path(CHROMIUM).exists():
+        assert "KANLENS_BROWSER" not in os.environ, "chromium is needed, and not installed"
         pytest.skip("chromium is not installed")
     with api.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -99,7 +99,8 @@ def pictures() -> dict[str, Any]:
     one = Picture(svg="<svg></svg>", caption="c")
     single = dict.fromkeys(("network", "importance", "swarm", "comparison"), one)
     none = dict.fromkeys(("pairs", "flows", "formula", "pruning", "history"))
-    return {**single, **none, "performance": [], "cards": [one], "layers": [], "rows": [one] * 6}
+    several = {"effects": [one], "performance": [], "cards": [one], "layers": [], "rows": [one] * 6}
+    return {**single, **none, **several}
 
 
 def test_what_is_missing_is_said_in_words(bare: dict[str, Any]) -> None:
