@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import kanlens
+from kanlens.attribution import effect
 from kanlens.errors import DTypeError, KanlensError
 from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
 from kanlens.pruning import compact
@@ -45,6 +46,7 @@ CALLS = {
     "edges": lambda model, x, y, path: curve(
         kanlens.plot.edges(model, data=x, ax=axes()).child_axes[0]
     ),
+    "effect": lambda model, x, y, path: effect(model, 0, x).values,
     "export": lambda model, x, y, path: kanlens.export(model, path / "m.py").rows,
     "fit": lambda model, x, y, path: kanlens.fit(model, (x, y), steps=1, validation=0).loss,
     "import_model": lambda model, x, y, path: kanlens.import_model(model)(x).detach(),
