@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kanlens import plotting
+from kanlens.attribution import effect
+from kanlens.errors import MethodError
 from kanlens.model.network import KAN
 from kanlens.plotting.formats import percent
 from kanlens.plotting.formulas import scatter_pair
@@ -325,12 +327,19 @@ def draw_swarm(analysis: Analysis, most: int) -> Picture:
 
 
 def _effects(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
-    """Draw what the features that matter most do to the output, each over its range."""
+    """Draw what the features that matter most do to the output, each over its range.
+
+    One is left out where the model has no value on some mixture of its values and the rows.
+    """
     model, target = analysis.subject.model, analysis.subject.target
     ranked = content["importance"]["columns"] or content["importance"]["features"]
     for one in [one for one in ranked if one["importance"]][:EFFECTS]:
+        try:
+            found = effect(model, one["name"], analysis.trace.x, target=target)
+        except MethodError:
+            continue
         yield draw(
-            partial(plotting.effect, model, one["name"], analysis.trace.x, target=target),
+            partial(plotting.effect, found),
             (2.65, 2.1),
             alt=f"What {one['name']} does to {content['meta']['target']} over its range",
             caption="The mean over the rows, and in gray single rows.",

@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import torch
 
+from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.reporting.analysis import Analysis
-from kanlens.reporting.figures import WIDEST, draw_flows, draw_pairs
+from kanlens.reporting.content import build_content
+from kanlens.reporting.figures import WIDEST, _effects, draw_flows, draw_pairs
 from tests.reporting.conftest import network, seeded
 from tests.reporting.page import Page
 
@@ -47,3 +49,16 @@ def test_levels_too_wide_to_tell_nodes_apart_are_not_drawn(analyzed: Run) -> Non
     analysis = analyzed(network([2, WIDEST + 1, 1]), x, methods=("secant",))
     assert analysis.flows is not None
     assert draw_flows(analysis, 20) is None
+
+
+def test_effects_without_a_value_somewhere_are_left_out(analyzed: Callable[..., Analysis]) -> None:
+    layers = [FunctionLinear(2, 1, [["x", "x"]]), FunctionLinear(1, 1, [["log"]])]
+    model = KAN.from_layers(layers, KAN([2, 1]).schema).double()
+    with torch.no_grad():
+        model.layers[0].affine[0, 1, 2] = -1.0  # log(x1 - x2): defined on the rows alone
+    x = torch.rand(40, 2, generator=seeded(), dtype=torch.float64)
+    x[:, 0] += x[:, 1] + 0.1
+    for rows, count in ((x, 0), (x * torch.tensor([1.0, 0.0]) + torch.tensor([1.0, 0.0]), 1)):
+        analysis = analyzed(model, rows, methods=["gradient_x_input"])
+        content = build_content(analysis, title="T", generator="seed 0")
+        assert len(list(_effects(analysis, content))) == count
