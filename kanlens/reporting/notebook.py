@@ -20,7 +20,7 @@ from kanlens.model.spline_edge import EdgeFunction
 from kanlens.plotting.formats import number
 from kanlens.plotting.style import STYLE
 from kanlens.pruning import PruneResult
-from kanlens.reporting.figures import draw
+from kanlens.reporting.drawing import draw
 from kanlens.reporting.records import mathml
 from kanlens.reporting.writing import Report
 from kanlens.symbolic.result import SymbolicResult

@@ -141,7 +141,8 @@ def draw_models(analysis: Analysis, content: dict[str, Any], most: int) -> Itera
     """Draw the importance of features to every model, and the effects of the first features."""
     import pandas as pd
 
-    from kanlens.reporting.figures import draw, draw_comparison
+    from kanlens.reporting.drawing import draw
+    from kanlens.reporting.figures import draw_comparison
 
     found, unit = content.get("models", {"models": []}), content["meta"]["unit"]
     sizes = {one["name"]: one["importance"] for one in found["models"] if one["importance"]}

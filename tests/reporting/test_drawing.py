@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from kanlens.reporting.figures import draw
+from kanlens.reporting.drawing import draw
 from tests.reporting.page import Page
 
 

@@ -94,7 +94,7 @@ def bare(model: Any, rows: torch.Tensor, analyzed: Callable[..., Any]) -> dict[s
 
 
 def pictures() -> dict[str, Any]:
-    from kanlens.reporting.figures import Picture
+    from kanlens.reporting.drawing import Picture
 
     one = Picture(svg="<svg></svg>", caption="c")
     single = dict.fromkeys(("network", "importance", "swarm", "comparison"), one)
