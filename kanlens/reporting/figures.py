@@ -25,7 +25,7 @@ from kanlens.reporting.subject import spread
 POINTS = 800  # of a scatter
 CARDS = 12  # edges of the first layer that are shown in detail
 EFFECTS = 3  # features, of those that matter most
-PANELS = 30  # edges of a layer that are shown side by side
+PANELS = 20  # edges of a layer that are shown side by side
 PAIRED = 12  # features in the matrix of pairs
 WIDEST = 24  # nodes of a level in the picture of flows
 

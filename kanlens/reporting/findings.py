@@ -128,10 +128,14 @@ def _quality(content: Content) -> str:
         text = f"On {rows} the model names the right class in {percent(found['accuracy'])}"
         most = percent(found["majority_share"])
         text += f", where always naming the most frequent one does in {most}"
-    return f"{text}. {_beside(content['baselines'])}"
+    return f"{text}. {_beside(content['baselines'], content['training'])}"
 
 
-def _beside(found: Content | None) -> str:
+def _beside(found: Content | None, training: Content | None) -> str:
+    if found is None and training is not None and training["held_out_rows"]:
+        rows, metric = counted(training["held_out_rows"], "row"), training["metric_name"]
+        score = number(training["metric"])
+        return f"In training, {metric.replace('R2', 'R²')} was {score} on {rows} held out."
     if found is None:
         return "If these rows trained it, new ones are predicted less well."
     own, *others = found["models"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -112,6 +113,9 @@ def test_findings_do_not_claim_what_is_not_known(content_of: Build) -> None:
     assert quality.endswith("is not known: the data hold no targets.")
     quality, _, _ = content_of(model, (rows, model(rows).detach()))["findings"]
     assert quality.endswith("If these rows trained it, new ones are predicted less well.")
+    fitted, (x, y), history = trained()
+    quality, _, _ = content_of(fitted, (x.flip(0), y.flip(0)), history=history)["findings"]
+    assert re.search(r"In training, R² was [\d.]+ on 16 rows held out\.$", quality)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
