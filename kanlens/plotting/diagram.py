@@ -67,7 +67,7 @@ def network(
     kind : {"auto", "curves", "strengths"}
         ``"strengths"``: a matrix of the strengths of all edges for each layer, next to the
         strongest, where there are too many for their curves; gray is no edge. ``"auto"`` takes it
-        for networks with more than 400 live edges in a layer.
+        for networks with more than 250 live edges in a layer.
 
     Returns
     -------

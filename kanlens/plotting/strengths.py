@@ -19,7 +19,7 @@ from kanlens.plotting.style import (
     size_in_inches,
 )
 
-WIDE = 400  # live edges of a layer from which they are cells, where nobody says
+WIDE = 250  # live edges of a layer from which they are cells, where nobody says
 NAMED = 32  # nodes of a level that each have their name
 LONGEST = 18  # characters of a name
 FRAME = (0.95, 0.85, 0.55, 0.12)  # inches left, right, below each matrix and above the last
