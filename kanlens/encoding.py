@@ -65,8 +65,8 @@ def needed_widths(data: Any) -> tuple[int, int]:
     (2, 1)
     """
     if isinstance(data, Table):
-        return len(data.schema.features), len(data.schema.outputs)
-    model = KAN([1, 1])
+        return len(data.schema.features), max(1, len(data.schema.outputs))  # none is refused later
+    model = KAN([1, 1], generator=torch.Generator())  # torch's own is left alone
     if not (isinstance(data, (tuple, list)) and len(data) == 2):
         _prepared(model, data, trained=False)  # refuses them
     x, y = data

@@ -38,7 +38,7 @@ from kanlens.training.run import TrainingRun
 # Chosen on 15 tables, among them drawn ones with heavy tails, bad cells, few rows, many columns
 MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
 STEPS = 30  # at most
-UPDATES = (200, 300, 9, 10_000)  # without a hidden layer; with one, one more for so many rows, to
+UPDATES = (200, 300, 9, 10_000)  # without a hidden layer; with: one more for so many rows, at most
 GRIDS = (8, 1000, 20)  # intervals: so many, one more for so many rows, at most
 PATH = (1800.0, 0.002)  # strengths of the roughness at the start and the end, over the rows
 NORMS = 0.04  # strength of the norms of edges, over the root of that of the roughness

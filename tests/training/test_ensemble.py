@@ -226,10 +226,14 @@ def test_without_a_model_the_rows_choose_one():
     assert found.model.class_labels == ("high", "low", "middle")
     rows = kanlens.read_table(frame.assign(y=labels), target="y")
     assert kanlens.fit(None, rows, progress=False).model.widths[-1] == 3
+    state = torch.get_rng_state()
+    kanlens.fit(None, (x, y), progress=False, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), state)
     assert kanlens.fit(None, (x, y > y.mean()), progress=False).model.task == "classification"
     for data, options, match in (
         ((x, y), {"steps": 5}, "a model for the options, got None and steps=5"),
         ((x[:, 0], y), {}, r"x of shape \(batch, in\), got \(90,\)"),
+        (kanlens.read_table(frame), {}, "fit: expected a table with a target, got none"),
         (x, {}, r"a Table or a pair \(x, y\)"),
     ):
         with pytest.raises(kanlens.errors.KanlensError, match=match):
