@@ -10,7 +10,7 @@ import kanlens
 from kanlens.checks import message
 from kanlens.cli.application import command
 from kanlens.cli.options import read_rows, read_test, split_names
-from kanlens.cli.terminal import Terminal, seeded
+from kanlens.cli.terminal import TEXT, Terminal, seeded
 from kanlens.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _WITHOUT = "loss and budget are the change of the outputs, as a share of their v
     "than 1e-6 of the loss of the best constant but for 0; for a table without target, of the "
     "change of the outputs, as a share of their variance.",
     threshold="Least score, as a share of the layer's largest.",
-    score="What edges are ordered by: l1, raw_l1, std, variation, damage, path or backward.",
+    score="What edges are ordered by.",
     compensate="Let the edges left at a node make up for one that goes.",
     finetune="Steps of training between cuts, judged by a fifth of the rows.",
     test="Table to judge the model on before and after.",
@@ -81,10 +81,10 @@ def prune(
     if figure is not None:
         terminal.write(kanlens.plot.pruning(result), figure)
     terminal.write(result.model, output)
-    shown = ["step", "name", "relative_score", "reason", "loss_before", "loss_after", "edges_left"]
-    terminal.frame("removed edges", removed[shown])
     unknown = {name: facts.pop(name) for name in list(facts) if facts[name] is None}
     terminal.facts("pruned", facts, **unknown, removed=result.removed, tuned=result.tuned)
+    shown = ["step", "name", "relative_score", "reason", "loss_before", "loss_after", "edges_left"]
+    terminal.frame("removed edges", removed[shown])
 
 
 def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:
@@ -103,7 +103,7 @@ def _on_test(tests: Table | None, before: KAN, after: KAN) -> dict[str, float]:
     example="kanlens symbolize small.safetensors data.csv",
     r2_min="Least share of an edge's variance a function must explain.",
     functions="Functions to choose from, with commas.  [default: all]",
-    model_selection="Which row is the formula: best, accuracy or score.",
+    model_selection="Which row is the formula.",
     test="Table to make the receipt on.  [default: rows of DATA not fitted to]",
 )
 def symbolize(
@@ -151,19 +151,21 @@ def symbolize(
 def _show_formulas(
     terminal: Terminal, equations: Any, result: SymbolicResult, *, most: int
 ) -> None:
-    """Print equations, cut to so many characters, the chosen ones and what they are worth."""
+    """Print the chosen equations, what they are worth, and all, cut to so many characters."""
     from kanlens.symbolic.notation import legend, written
 
-    names = enumerate(result.output_names)
-    said = [f"{written(name)} = {result.text(output=position)}" for position, name in names]
-    equations = equations.drop(columns=["sympy_format"])
-    equations["equation"] = [
-        text if len(text) <= most else f"{text[: most - 3]}..." for text in equations["equation"]
-    ]
-    terminal.frame("equations", equations)
-    for text in (*said, legend(result.feature_names), result.receipt.summary()):
+    for place, name in enumerate(result.output_names):
+        rounded = result.get_best(name)["equation"]
+        terminal.equation(written(name), result.text(output=place), rounded)
+    for text in (legend(result.feature_names), result.receipt.summary()):
         if text:
             terminal.text(text)
+    texts, known = equations["equation"], ["sympy_format", "equation"]
+    known += ["output"] if len(result.output_names) == 1 else []
+    rest = equations.drop(columns=known)
+    most = min(most, max(terminal.room(rest), TEXT))
+    cut = [text if len(text) <= most else f"{text[: most - 3]}..." for text in texts]
+    terminal.frame("equations", rest.assign(equation=cut))
 
 
 @command(
@@ -200,7 +202,7 @@ def discover(
         generator=None if seed is None else seeded(seed),
         progress=terminal.progress,
     )
-    _show_formulas(terminal, result.equations_.drop(columns=["output"]), result, most=100)
+    _show_formulas(terminal, result.equations_, result, most=100)
     terminal.say(f"{result.seconds:.1f} s: {result.stopped_because}")
     facts = {"stopped_because": result.stopped_because, "seconds": result.seconds}
     terminal.emit({"target": target, **facts, **json.loads(result.to_json())})

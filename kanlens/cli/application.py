@@ -21,7 +21,7 @@ import kanlens
 from kanlens.cli.defaults import read_defaults
 from kanlens.cli.options import Json, NoSeed, Quiet, Seed, described
 from kanlens.cli.process import INTERRUPTED, WHOLE
-from kanlens.cli.terminal import Terminal, seeded
+from kanlens.cli.terminal import Terminal, seeded, wrapped
 from kanlens.errors import InterruptedWarning, KanlensError
 
 COMMANDS = (
@@ -203,7 +203,7 @@ def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
     def show(message: Warning | str, *place: object, **line: object) -> None:
         nonlocal interrupted
         interrupted |= isinstance(message, InterruptedWarning)
-        words.print(f"kanlens: {message}", markup=False, highlight=False, soft_wrap=True)
+        wrapped(words, f"kanlens: {message}")
 
     try:
         with warnings.catch_warnings():
@@ -213,12 +213,12 @@ def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
             defaults = read_defaults(typer.main.get_command(app)) if own else {}
             app(args=argv, prog_name=name, default_map=defaults)
     except KanlensError as error:
-        words.print(f"kanlens: {error}", markup=False, highlight=False, soft_wrap=True)
+        wrapped(words, f"kanlens: {error}")
         return 1
     except OSError as error:
         if error.filename is not None:
             raise
-        words.print(f"kanlens: the result could not be printed: {error.strerror}", markup=False)
+        wrapped(words, f"kanlens: the result could not be printed: {error.strerror}")
         return 1
     except SystemExit as stop:  # typer always leaves this way, from an interrupt without a word
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)

@@ -81,8 +81,8 @@ def attribute(
         facts["baseline"] = result.baseline
         facts.update(_errors(result))
     frame = importance.to_frame()
-    terminal.frame("importance", frame)
     terminal.facts("attributed", facts, importance=frame.to_dict(orient="records"))
+    terminal.frame("importance", frame)
 
 
 @command(

@@ -34,7 +34,7 @@ MANY_ROWS = 5000  # above, training goes over batches by default
 
 @command(
     example="kanlens train data.csv --target price -o model.safetensors",
-    optimizer="lbfgs, adam or adamw.  [default: by the number of rows]",
+    optimizer="What makes the loss small.  [default: by the number of rows]",
     steps="Steps of LBFGS, or passes over the data.  [default: 50]",
     learning_rate="Step size.",
     batch_size="Rows of one batch.  [default: 256]",
@@ -181,7 +181,7 @@ def _described(model: KAN) -> str:
     output="Model to write: the best.",
     strengths="About how many (a few more follow until hardly an edge is left), or the strengths "
     "themselves with commas, increasing.",
-    optimizer="lbfgs, adam or adamw.",
+    optimizer="What makes the loss small.",
     steps="Steps of each strength.",
 )
 def sparsity_path(

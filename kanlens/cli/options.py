@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import torch
 import typer
@@ -43,6 +43,15 @@ Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print JSON on stdout.", **EVERYWHERE)
 ]
 
+CHOICES = {  # of options that take one of a few words, by argument
+    "extrapolation": ("constant", "linear", "zero"),
+    "impute": ("mean", "median", "most_frequent"),
+    "model_selection": ("best", "accuracy", "score"),
+    "optimizer": ("lbfgs", "adam", "adamw"),
+    "score": ("l1", "raw_l1", "std", "variation", "damage", "path", "backward"),
+    "task": ("classification", "regression"),
+    "to": ("onnx", "torch", "numpy", "c", "sql", "latex", "sympy", "excel"),
+}
 FLAGS = {  # of options that are not called as their argument
     "column": ["--target"],
     "options": ["--set"],
@@ -50,6 +59,13 @@ FLAGS = {  # of options that are not called as their argument
     "output": ["-o", "--output"],
     "settings": ["--set"],
     "show": ["--open"],
+}
+PANELS = {  # of help, by argument
+    **dict.fromkeys(("features", "drop", "categorical", "impute"), "Columns"),
+    **dict.fromkeys(("hidden", "grid_size", "spline_order", "extrapolation"), "Network"),
+    **dict.fromkeys(("optimizer", "steps", "learning_rate", "batch_size"), "Training"),
+    **dict.fromkeys(("validation", "patience", "holdout", "resume"), "Training"),
+    **dict.fromkeys(("penalty", "strength", "entropy_weight", "proximal"), "Penalty"),
 }
 LEAST = {"finetune": 0}  # of numbers that are not left to be refused by the work itself
 WORDS = {  # on what several commands take, by argument
@@ -66,7 +82,7 @@ WORDS = {  # on what several commands take, by argument
     "grid_size": "Intervals of each edge's grid.",
     "hidden": "Nodes of each hidden layer, with commas; 3:2 for three sums and two products; 0 for "
     "none.",
-    "impute": "Fill missing cells: median, mean or most_frequent.",
+    "impute": "Fill missing cells.",
     "max_background": "Background rows, spread over those there are.",
     "max_rows": "Rows to use, spread over the table.",
     "method": "See 'kanlens methods'.",
@@ -76,23 +92,34 @@ WORDS = {  # on what several commands take, by argument
     "output_name": "Output to look at, by name or index.  [default: the only one, or the class "
     "that is predicted for most rows]",
     "penalty": "Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
-    "weight_l1; several as activation_l1=1,curvature=0.001.",
+    "weight_l1; several as raw_l1=1,curvature=0.1.",
     "spline_order": "Degree of the pieces.",
     "target": "Column to predict; several with commas.",
-    "task": "regression or classification.",
+    "task": "What to learn.  [default: what the target's values suggest]",
 }
 
 
-def described(one: inspect.Parameter, words: Mapping[str, str]) -> inspect.Parameter:
+def described(one: inspect.Parameter, said: Mapping[str, str]) -> inspect.Parameter:
     """Return a parameter of a command with its help; one with a place in it is an argument."""
-    text = words.get(one.name, WORDS.get(one.name, ""))
+    text = said.get(one.name, WORDS.get(one.name, ""))
     text = text.replace("[", r"\[")  # for rich, brackets hold markup
+    kind, words = one.annotation, CHOICES.get(one.name, ())
+    if words:
+        kind = Literal[words] | None if one.default is None else Literal[words]
     if one.kind is one.KEYWORD_ONLY:
-        information = typer.Option(*FLAGS.get(one.name, ()), help=text, min=LEAST.get(one.name))
+        flags = [f"--{one.name.replace('_', '-')}"] if one.default is False else []
+        information = typer.Option(
+            *FLAGS.get(one.name, flags),
+            help=text,
+            min=LEAST.get(one.name),
+            metavar=" | ".join(words) or None,
+            show_default=one.default is not False,
+            rich_help_panel=PANELS.get(one.name),
+        )
     else:
         name = one.name.upper() if one.default is one.empty else f"[{one.name.upper()}]"
         information = typer.Argument(metavar=name, help=text)
-    return one.replace(annotation=Annotated[one.annotation, information])
+    return one.replace(annotation=Annotated[kind, information])
 
 
 def set_options(

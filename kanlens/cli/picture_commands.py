@@ -75,7 +75,7 @@ def _place(text: str) -> tuple[int, int, int]:
     methods="Attribution methods to compare, with commas.",
     others="Model to compare with; may be given several times.",
     max_rows="Rows to attribute.",
-    fail_on="End with 1 past limits, for example completeness>1e-6,offgrid>0.05; with commas.",
+    fail_on="End with 1 past limits: completeness>1e-6,r2<0.8.",
     show="Open the page when it is written.",
 )
 def report(
@@ -137,7 +137,7 @@ def report(
 @command(
     "export",
     example="kanlens export model.safetensors -o model.onnx",
-    to="onnx, torch, numpy, c, sql, latex, sympy, excel.  [default: by the ending of -o]",
+    to="Format of the file.  [default: by the ending of -o]",
     output="File to write.",
     explain="Let it say, too, what each feature did (onnx).",
     table="Name of the table that SQL reads.",

@@ -67,7 +67,7 @@ class Terminal:
     def say(self, text: str) -> None:
         """Print words on stderr, unless quiet."""
         if not self.quiet:
-            self.words.print(text, markup=False, highlight=False, soft_wrap=True)
+            wrapped(self.words, text)
 
     def wrote(self, *paths: str | Path) -> None:
         """Say which files were written."""
@@ -107,7 +107,9 @@ class Terminal:
     def frame(self, title: str, frame: pd.DataFrame) -> None:
         """Print a DataFrame as a table on stdout, unless JSON was asked for."""
         rows = [[_cell(value) for value in row] for row in frame.head(SHOWN_ROWS).to_numpy()]
-        self._table(title, [str(name) for name in frame.columns], rows)
+        names = [str(name) for name in frame.columns]
+        fits = self.room(frame.head(SHOWN_ROWS)) >= -PAD
+        self._table(title, names if fits else [broken(name, HEAD) for name in names], rows)
         if len(frame) > SHOWN_ROWS and not self.as_json:
             self.say(f"... and {len(frame) - SHOWN_ROWS} more rows")
 
@@ -116,10 +118,26 @@ class Terminal:
         for place, part in enumerate(blocks(frame, self.data.width, key=key)):
             self.frame(title if not place else f"{title}, continued", part)
 
+    def room(self, frame: pd.DataFrame) -> int:
+        """Return the characters that a line has beside a table, for one more column."""
+        cells = frame.map(_cell)
+        return self.data.width - PAD - sum(_width(cells, name) for name in cells)
+
     def text(self, text: str) -> None:
-        """Print one line of data on stdout, unless JSON was asked for."""
+        """Print one line of data on stdout, unless JSON was asked for; terminals wrap it."""
         if not self.as_json:
-            typer.echo(text)
+            wrapped(self.data, text)
+
+    def equation(self, left: str, right: str, rounded: str) -> None:
+        """Print an equation on one line of stdout; where a terminal is too narrow, by its terms.
+
+        The numbers are rounded then: the exact ones are for programs, and in the model.
+        """
+        text = f"{left} = {right}"
+        if self.data.is_terminal and cell_len(text) > self.data.width:
+            lines = [f"{left} =", *(f"    {term}" for term in terms(rounded))]
+            text = "\n".join(broken(line, self.data.width, WORDS) for line in lines)
+        self.text(text)
 
     def _table(
         self, title: str, names: Sequence[str], rows: Sequence[Sequence[str]], header: bool = True
@@ -132,6 +150,22 @@ class Terminal:
         for row in rows:
             table.add_row(*map(Text, row))
         self.data.print(table)
+
+
+def wrapped(console: Console, text: str) -> None:
+    """Print words as they are; where a terminal shows them, no line ends within a word."""
+    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def terms(expression: str) -> list[str]:
+    """Cut a sum, as SymPy writes it, before every sign that stands in no bracket."""
+    found, depth = [""], 0
+    for piece in re.split(r"(?<= )(?=[+-] )|(?<=[()])|(?=[()])", expression):
+        if depth == 0 and piece[:2] in ("+ ", "- "):
+            found.append("")
+        found[-1] += piece
+        depth += piece.count("(") - piece.count(")")
+    return [term.strip() for term in found]
 
 
 def _endings(kind: str) -> tuple[Sequence[str], str] | None:

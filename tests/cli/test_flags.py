@@ -153,11 +153,9 @@ def test_messages_are_turned_into_the_words_of_the_command(command, text, shown)
         ["prune", "MODEL", "DATA", "--budget", "-1"],
         ["report", "MODEL", "DATA", "--max-rows", "1"],
         ["symbolize", "MODEL", "DATA", "--r2-min", "2"],
-        ["symbolize", "MODEL", "DATA", "--model-selection", "nicest"],
         ["train", "DATA", "--target", "area", "--strength", "0.1"],
         ["train", "DATA", "--target", "area", "--steps", "-1"],
         ["train", "DATA", "--target", "area", "--proximal"],
-        ["train", "DATA", "--target", "area", "--optimizer", "sgd"],
         ["train", "GAPS", "--target", "area"],
     ],
 )

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import pytest
 
+from kanlens import KAN
+from kanlens.cli import main
 from kanlens.cli.attribution_commands import _given
 from kanlens.cli.model_commands import _strengths
-from kanlens.cli.options import factor, hidden_nodes, norms, output_index, split_names
+from kanlens.cli.options import (
+    CHOICES,
+    factor,
+    hidden_nodes,
+    norms,
+    output_index,
+    split_names,
+)
+from kanlens.data.columns import TASKS
+from kanlens.data.tables import IMPUTATIONS
+from kanlens.exporters.checking import FORMATS
+from kanlens.pruning.scores import SCORES
+from kanlens.symbolic.front import RULES
+from kanlens.training.options import OPTIMIZERS
 
 
 @pytest.mark.parametrize(
@@ -31,3 +46,28 @@ def test_texts_are_read(read, text, found):
 
 def test_a_penalty_has_a_factor():
     assert (factor("weight_l1", 0.1), factor(None, None)) == (0.1, 0.0)
+
+
+def test_the_choices_are_those_that_there_are():
+    known = {"task": TASKS, "impute": IMPUTATIONS, "optimizer": OPTIMIZERS, "score": SCORES}
+    known |= {"model_selection": RULES, "to": FORMATS}
+    assert {name: set(CHOICES[name]) for name in known} == {n: set(v) for n, v in known.items()}
+    (left,) = CHOICES.keys() - known.keys()
+    for word in CHOICES[left]:
+        KAN([1, 1], **{left: word})
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["train", "none.csv", "--target", "y", "--optimizer", "sgd"], "optimizer"),
+        (["prune", "none", "none", "--score", "l9"], "score"),
+        (["symbolize", "none", "none", "--model-selection", "nicest"], "model_selection"),
+        (["export", "none", "-o", "m.xml", "--to", "pmml"], "to"),
+    ],
+)
+def test_a_wrong_choice_is_refused_before_anything_is_read(words, option, capsys):
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert repr(words[-1]) in said
+    assert all(f"'{word}'" in said for word in CHOICES[option])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import pandas as pd
 import pytest
 from rich.cells import cell_len
+from rich.console import Console
 
-from kanlens.cli.terminal import PAD, blocks, broken
+from kanlens.cli import main
+from kanlens.cli.terminal import PAD, Terminal, blocks, broken, terms
+from tests.cli.test_flags import COMMANDS
 
 
 @pytest.fixture
@@ -45,3 +50,47 @@ def test_options_are_not_broken(frame):
 def test_a_piece_that_is_too_long_stays_whole():
     assert broken("a_verylongname", 4) == "a_\nverylongname"
     assert broken("", 4) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a", ["a"]),
+        ("-2*a - (b - c)**2 + exp(-(d + 1))", ["-2*a", "- (b - c)**2", "+ exp(-(d + 1))"]),
+        ("3*(a + (b - 1)*c)", ["3*(a + (b - 1)*c)"]),
+    ],
+)
+def test_sums_are_cut_between_their_terms(text, found):
+    assert terms(text) == found
+
+
+def shown(width, *, terminal):
+    where = io.StringIO()
+    made = Terminal("t")
+    made.data = made.words = Console(file=where, width=width, force_terminal=terminal)
+    made.equation("y", "1.23456789*alpha + 2.3456789*beta*(1 - gamma)", "1.235*alpha + 2.3*beta")
+    made.say("wrote a-file-with-a-name (3 bytes)")
+    return where.getvalue()
+
+
+def test_terminals_break_between_terms_and_words_and_pipes_get_whole_lines():
+    assert shown(30, terminal=True).splitlines() == [
+        "y =",
+        "    1.235*alpha",
+        "    + 2.3*beta",
+        "wrote a-file-with-a-name (3 ",
+        "bytes)",
+    ]
+    assert shown(30, terminal=False).splitlines() == [
+        "y = 1.23456789*alpha + 2.3456789*beta*(1 - gamma)",
+        "wrote a-file-with-a-name (3 bytes)",
+    ]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_helps_fit_80_columns_with_nothing_cut(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert max(map(cell_len, said.splitlines())) <= 80
+    assert "\u2026" not in said
