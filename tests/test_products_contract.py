@@ -587,13 +587,20 @@ COMMANDS: dict[str, list[str]] = {
     "predict": ["-o", "{folder}/p.csv"],
     "prune": ["--threshold", "0.3", "-o", "{folder}/small.safetensors"],
     "report": ["--no-formula", "--output-name", "1", "--max-rows", "6", "-o", "{folder}/r.html"],
+    "serve": ["--no-formula", "--output-name", "1", "--max-rows", "6", "--port", "0"],
     "symbolize": ["--functions", "x", "-o", "{folder}/s.safetensors"],
 }
 
 
 @pytest.mark.usefixtures("undrawn")  # the page is looked at above
 @pytest.mark.parametrize("command", slowly(COMMANDS))
-def test_command(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("http.server.HTTPServer.serve_forever", lambda *_, **__: None)
     name = "one layer" if command == "symbolize" else "both"  # long formulas are SymPy's time
     model = made(NETWORKS[name][0], scaled_nodes=True)
     path = kanlens.save(model, tmp_path / "model.safetensors")

@@ -30,6 +30,7 @@ COMMANDS = (
     "analysis_commands",
     "attribution_commands",
     "picture_commands",
+    "serving",
 )
 NAMED = re.compile(r"\b([a-z][a-z0-9_]*)=(\.\.\.|'[^']*'|[\w+-]+(?:\.\w+)*)")
 CHECKED = re.compile(
