@@ -10,13 +10,30 @@ import time
 from pathlib import Path
 
 import jupytext
-import matplotlib
-import pandas as pd
 import pytest
 from matplotlib import pyplot
 
 FOLDER = Path(__file__).parent.parent / "tutorials"
 SCRIPTS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+SMALLER = {  # what a tutorial takes, and what it takes here, to be quick
+    "01": {"torch.rand(1000, 2": "torch.rand(500, 2"},
+    "02": {"strengths, steps = [0.01, 0.03, 0.1, 0.3], 10": "strengths, steps = [0.01, 0.03], 2"},
+    "04": {
+        "rows=600": "rows=250",
+        "KAN([4, 4, 1]": "KAN([4, 2, 1]",
+        "steps=60": "steps=20",
+        "starts=2": "starts=1",
+        "time_limit=20": "time_limit=1",
+    },
+    "05": {
+        "n_samples=600": "n_samples=200",
+        "steps=100": "steps=5",
+        "frame[:100], frame[:50]": "frame[:20], frame[:10]",
+        "rows[:30]": "rows[:5]",
+    },
+    "06": {"rows = 800": "rows = 300", "steps=120": "steps=20", "max_boxes=4096": "max_boxes=256"},
+    "07": {"(300, 3)": "(80, 3)", "max_boxes=400": "max_boxes=50", "max_rows=100": "max_rows=20"},
+}
 
 
 def faults(script: str, notebook: dict) -> list[str]:
@@ -39,6 +56,15 @@ def faults(script: str, notebook: dict) -> list[str]:
         if drawn and not any("image/png" in out.get("data", {}) for out in cell["outputs"]):
             found.append("a picture is not shown")
     return found
+
+
+def smaller(script: str, number: str) -> str:
+    """Return a script with the sizes that tests take."""
+    for size, small in SMALLER.get(number, {}).items():
+        if size not in script:
+            raise LookupError(size)
+        script = script.replace(size, small)
+    return script
 
 
 def inner(script: str) -> list[str]:
@@ -67,24 +93,37 @@ def test_an_import_of_inner_names_is_noticed():
     assert sorted(inner(script)) == ["benchmarks.machine", "kanlens.splines"]
 
 
-@pytest.fixture
-def settings_kept():
-    """What tutorials set for themselves is as before."""
-    with matplotlib.rc_context():
-        yield
-    pyplot.close("all")
-    for name in ("display.max_columns", "display.width", "display.max_colwidth"):
-        pd.reset_option(name)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_tutorial_opens_with_one_line_of_imports(script):
+    first = next(c for c in jupytext.read(script).cells if c.cell_type == "code")
+    nodes = ast.parse(first.source).body
+    assert isinstance(nodes[0], ast.Import)
+    rest = [node for node in nodes[1:] if isinstance(node, ast.Import)]
+    assert rest == [], "plain imports stand on the first line"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_every_picture_is_explained_in_words(script):
+    cells = jupytext.read(script).cells
+    drawn = [i for i, cell in enumerate(cells) if "kanlens.plot." in cell.source]
+    silent = [i for i in drawn if cells[i + 1 : i + 2] == [] or cells[i + 1].cell_type == "code"]
+    assert [cells[i].source for i in silent] == []
 
 
 @pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_tutorial_runs(script, tmp_path, monkeypatch, settings_kept):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KANLENS_SMOKE", "1")
+def test_a_tutorial_runs(script, tmp_path, monkeypatch):
+    here = tmp_path / "tutorials"
+    here.mkdir()
+    (tmp_path / "figures").symlink_to(FOLDER.parent / "figures")
+    (here / "checkpoints").symlink_to(FOLDER / "checkpoints")
+    small = tmp_path / script.name
+    small.write_text(smaller(script.read_text(), script.name[:2]))
+    monkeypatch.chdir(here)
     monkeypatch.setattr(time, "monotonic", time.process_time)  # searches end by what they worked
-    runpy.run_path(str(script), run_name="__main__")
-    assert list(tmp_path.iterdir()) == []
+    runpy.run_path(str(small), run_name="__main__")
+    pyplot.close("all")
+    assert [path.name for path in here.iterdir()] == ["checkpoints"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

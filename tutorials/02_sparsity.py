@@ -23,20 +23,9 @@
 # All tables below come from `python -m benchmarks sparsity`; its files are in `figures/data`.
 
 # %%
-import os
-from pathlib import Path
+import kanlens, numpy as np, pandas as pd, scipy, torch
 
-import numpy as np
-import pandas as pd
-import torch
-from scipy import stats
-
-import kanlens
-
-SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
-HERE = Path(globals().get("__file__", "02_sparsity.py")).resolve().parent
-DATA = HERE.parent / "figures" / "data"
-pd.set_option("display.max_columns", 20, "display.width", 200)
+DATA = "../figures/data"
 
 # %% [markdown]
 # ## A weight has no meaning of its own
@@ -57,9 +46,9 @@ with torch.no_grad():
     layer.spline_scaler *= 100
 torch.testing.assert_close(layer(x), before)
 second = {name: float(getattr(kanlens.sparsity, name)(layer).sum().detach()) for name in names}
-print(pd.DataFrame({"before": first, "after": second}).round(5))
 assert second["raw_l1"] < 0.011 * first["raw_l1"]
 assert abs(second["weight_l1"] / first["weight_l1"] - 1) < 1e-9
+pd.DataFrame({"before": first, "after": second}).round(5)
 
 # %% [markdown]
 # ## One path
@@ -82,7 +71,7 @@ noise = torch.randn(len(rows), generator=draw, dtype=torch.float64)
 target = (truth + 0.3 * truth.std() * noise)[:, None]
 start = kanlens.KAN([10, 5, 1], generator=draw).double()
 kanlens.fit(start, (rows, target), steps=10, validation=0.0, grid_updates=3, progress=False)
-strengths = [0.01, 0.03, 0.1, 0.3]
+strengths, steps = [0.01, 0.03, 0.1, 0.3], 10
 
 
 def edges_of(model):
@@ -102,25 +91,33 @@ def f1(first, last):
     return 2 * shared / (int(first.sum() + last.sum()) + 3)
 
 
+lines, paths = [], {}
 for penalty in ("weight_l1", "activation_l1"):
-    path = kanlens.sparsity_path(
+    paths[penalty] = kanlens.sparsity_path(
         start,
         (rows, target),
         penalty=penalty,
-        strengths=strengths[:2] if SMOKE else strengths,
-        steps=2 if SMOKE else 10,
+        strengths=strengths,
+        steps=steps,
         entropy_weight=0.0,
         validation=0.0,
         grid_updates=1,
         progress=False,
     )
-    lines = []
-    for step in path.steps:
+    for step in paths[penalty].steps:
         first, last = edges_of(step.model)
-        line = {"strength": step.strength, "loss": step.loss}
+        line = {"penalty": penalty, "strength": step.strength, "loss": step.loss}
         lines.append({**line, "edges": int(first.sum() + last.sum()), "F1": f1(first, last)})
-    print(penalty)
-    print(pd.DataFrame(lines).round(3))
+pd.DataFrame(lines).round(3)
+
+# %%
+axes = kanlens.plot.path(paths["weight_l1"])
+
+# %% [markdown]
+# Every point is a strength of `weight_l1`, with its standard error over the held-out rows: edges
+# die from left to right, and the loss rises slowly at first, then steeply, where the penalty takes
+# what is true. The ring is the sparsest network that is as good as the best one within one standard
+# error.
 
 # %% [markdown]
 # ## The experiment
@@ -161,7 +158,7 @@ def over_seeds(frame, by, columns, logs=()):
     values[list(logs)] = np.log(values[list(logs)])
     keys = [frame[name] for name in by]
     seeds = values.groupby([*keys, frame["seed"]], sort=False).mean().groupby(by, sort=False)
-    mean, half = seeds.mean(), seeds.sem() * stats.t.ppf(0.975, seeds.count() - 1)
+    mean, half = seeds.mean(), seeds.sem() * scipy.stats.t.ppf(0.975, seeds.count() - 1)
     found = {}
     for name in columns:
         cells = zip(mean[name], half[name], strict=True)
@@ -172,7 +169,7 @@ def over_seeds(frame, by, columns, logs=()):
     return pd.DataFrame(found, index=mean.index)
 
 
-penalties = pd.read_csv(DATA / "sparsity-penalties.csv")
+penalties = pd.read_csv(f"{DATA}/sparsity-penalties.csv")
 structure = ["edge_f1", "edge_precision", "edge_recall", "edge_f1_at_true"]
 structure += ["edge_f1_at_true_by_deviation", "input_f1", "edges"]
 over_seeds(penalties, ["penalty"], [*structure, "test", "seconds"], logs=["test", "seconds"])
@@ -213,11 +210,11 @@ for value in ("edge_f1", "input_f1", "log2_test"):
     for one, other in pairs:
         gap = (wide[one] - wide[other]).dropna()
         seeds = gap.groupby("seed").mean()
-        half = seeds.sem() * stats.t.ppf(0.975, len(seeds) - 1)
+        half = seeds.sem() * scipy.stats.t.ppf(0.975, len(seeds) - 1)
         line = {"of": value, "first": one, "second": other}
         line["first - second"] = f"{seeds.mean():.2g} ± {half:.2g}"
         line["first larger"] = f"{(gap > 0).sum()} of {len(gap)}, {(gap == 0).sum()} equal"
-        lines.append({**line, "p": f"{stats.wilcoxon(gap, zero_method='zsplit').pvalue:.2g}"})
+        lines.append({**line, "p": f"{scipy.stats.wilcoxon(gap, zero_method='zsplit').pvalue:.2g}"})
 pd.DataFrame(lines)
 
 # %% [markdown]
@@ -228,7 +225,7 @@ pd.DataFrame(lines)
 # was held before.
 
 # %%
-costs = pd.read_csv(DATA / "sparsity-costs.csv")
+costs = pd.read_csv(f"{DATA}/sparsity-costs.csv")
 costs[["rows", "width", "penalty", "ms", "passes", "mib"]]
 
 # %% [markdown]

@@ -20,15 +20,9 @@
 # five seeds, on MNIST three.
 
 # %%
-from pathlib import Path
+import numpy as np, pandas as pd, scipy
 
-import numpy as np
-import pandas as pd
-from scipy import stats
-
-HERE = Path(globals().get("__file__", "03_scales_starts_grids.py")).resolve().parent
-DATA = HERE.parent / "figures" / "data"
-pd.set_option("display.max_columns", 20, "display.width", 200)
+DATA = "../figures/data"
 
 
 def over_seeds(frame, by, columns, logs=()):
@@ -37,7 +31,7 @@ def over_seeds(frame, by, columns, logs=()):
     values[list(logs)] = np.log(values[list(logs)])
     keys = [frame[name] for name in by]
     seeds = values.groupby([*keys, frame["seed"]], sort=False).mean().groupby(by, sort=False)
-    mean, half = seeds.mean(), seeds.sem() * stats.t.ppf(0.975, seeds.count() - 1)
+    mean, half = seeds.mean(), seeds.sem() * scipy.stats.t.ppf(0.975, seeds.count() - 1)
     found = {}
     for name in columns:
         cells = zip(mean[name], half[name], strict=True)
@@ -60,7 +54,7 @@ def over_seeds(frame, by, columns, logs=()):
 # counted to a loss that both reach.
 
 # %%
-scaler = pd.read_csv(DATA / "sparsity-scaler.csv")
+scaler = pd.read_csv(f"{DATA}/sparsity-scaler.csv")
 logs = ["test", "loss", "steps", "condition_start", "condition_end", "ms"]
 over_seeds(scaler, ["optimizer", "scale"], [*logs, "rank_end", "parameters"], logs)
 
@@ -91,7 +85,7 @@ over_seeds(scaler, ["optimizer", "scale"], [*logs, "rank_end", "parameters"], lo
 # which part of the constant start matters.
 
 # %%
-starts = pd.read_csv(DATA / "sparsity-starts.csv")
+starts = pd.read_csv(f"{DATA}/sparsity-starts.csv")
 columns = ["first", "third", "score", "epochs", "seconds"]  # after one pass, three, and the last
 over_seeds(starts, ["problem", "metric", "start"], columns, ["seconds"])
 
@@ -122,7 +116,7 @@ over_seeds(starts, ["problem", "metric", "start"], columns, ["seconds"])
 # the accuracy is that on the test set after the last pass, not the best on the way.
 
 # %%
-digits = pd.read_csv(DATA / "sparsity-digits.csv")
+digits = pd.read_csv(f"{DATA}/sparsity-digits.csv")
 columns = ["accuracy", "epochs", "parameters", "seconds"]
 over_seeds(digits, ["recipe"], columns, ["seconds"])
 
@@ -143,7 +137,7 @@ over_seeds(digits, ["recipe"], columns, ["seconds"])
 # deviation of the target, on 2000 rows without noise; the time is that of all training so far.
 
 # %%
-grids = pd.read_csv(DATA / "sparsity-grids.csv").sort_values(["order", "way", "grid"])
+grids = pd.read_csv(f"{DATA}/sparsity-grids.csv").sort_values(["order", "way", "grid"])
 over_seeds(grids, ["order", "way", "grid"], ["test", "seconds", "ms"], ["test", "seconds", "ms"])
 
 # %% [markdown]

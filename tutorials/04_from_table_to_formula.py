@@ -24,24 +24,7 @@
 # too; nothing depends on it.
 
 # %%
-import os
-from pathlib import Path
-
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import sympy
-import torch
-from sklearn.datasets import load_diabetes
-from sklearn.linear_model import LinearRegression
-
-import kanlens
-
-SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
-HERE = Path(globals().get("__file__", "04_from_table_to_formula.py")).resolve().parent
-pd.set_option("display.max_columns", 20, "display.width", 200)
-pd.set_option("display.max_colwidth", 90)
-plt.rcParams["figure.dpi"] = 110
+import kanlens, numpy as np, pandas as pd, sympy, torch
 
 
 def measured(rows, noise, seed):
@@ -60,7 +43,7 @@ def measured(rows, noise, seed):
     return frame
 
 
-frame = measured(rows=250 if SMOKE else 600, noise=0.005, seed=0)
+frame = measured(rows=600, noise=0.005, seed=0)
 names = ["U", "t", "tau", "T"]
 frame.head(3)
 
@@ -77,6 +60,13 @@ frame.head(3)
 found = kanlens.discover(frame[names], frame["v"], progress=False)
 print(found)
 print(found.stopped_because)
+
+# %%
+axes = kanlens.plot.formula(found)
+
+# %% [markdown]
+# The front as a picture: the loss falls with every part that a formula gains, until at the picked
+# one it drops to the noise of the readings. What is longer than that is not shorter in loss.
 
 # %%
 U, t, tau = sympy.symbols("U t tau")
@@ -114,9 +104,8 @@ assert np.abs(error).max() < 1e-9
 table = kanlens.read_table(frame, target="v")
 generator = torch.Generator().manual_seed(1)
 quiet = {"progress": False, "generator": generator}
-model = kanlens.KAN([4, 2 if SMOKE else 4, 1], generator=generator).double()
-steps = 20 if SMOKE else 60
-fit = kanlens.fit(model, table, steps=steps, penalty="weight_l1", strength=0.001, **quiet)
+model = kanlens.KAN([4, 4, 1], generator=generator).double()
+fit = kanlens.fit(model, table, steps=60, penalty="weight_l1", strength=0.001, **quiet)
 print(f"held-out R2 {fit.metric:.5f}, {model.edges_alive} edges")
 
 # %% [markdown]
@@ -144,9 +133,19 @@ assert cut.loss_after <= 1.05 * cut.loss_before
 cut.curve.tail(4)
 
 # %%
+axes = kanlens.plot.pruning(cut)
+
+# %% [markdown]
+# The loss hardly moves while edges go that do nothing, then the line turns up: the last edge cost
+# more than all before it together. The ring is the smallest network within the budget.
+
+# %%
 axes = kanlens.plot.network(cut.model)
 
 # %% [markdown]
+# What is left: the temperature has no edge any more, and the other columns go through hidden nodes
+# that no single one of them could stand for.
+#
 # ### Candidates for every edge
 #
 # `suggest` fits every function of the library to every edge. A score compares them in bits, and
@@ -172,6 +171,12 @@ print(read)
 # %%
 print(read.receipt.summary())
 
+# %%
+axes = kanlens.plot.predicted(frame["v"], read.predict(frame[columns])[:, 0], name="v", unit="V")
+
+# %% [markdown]
+# Readings against what the long formula says of them, and the diagonal that they should lie on.
+
 # %% [markdown]
 # That is what a receipt is for. The function is no sum of functions of single columns within
 # another, and no refit will make it one; a layer that multiplies, or the search, has to. Splines
@@ -192,20 +197,20 @@ budget.sort_values("mean_absolute", ascending=False).head()
 # back here; a formula of two of them comes near it, and says what it is worth.
 
 # %%
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import LinearRegression
+
 patients = load_diabetes(as_frame=True)
 x, y = patients.data, patients.target
 train, test = np.arange(442) % 4 != 0, np.arange(442) % 4 == 0
-regressor = kanlens.KANSymbolicRegressor(starts=1 if SMOKE else 2, random_state=0).fit(
-    x[train], y[train]
-)
+regressor = kanlens.KANSymbolicRegressor(starts=2, random_state=0).fit(x[train], y[train])
 print(regressor.result_)
 print(f"R2 on the other quarter {regressor.score(x[test], y[test]):.2f}")
 print(regressor.result_.receipt.summary())
 
 # %%
 linear = LinearRegression().fit(x[train], y[train]).score(x[test], y[test])
-limit = 1 if SMOKE else 20
-patients_found = kanlens.discover(x[train], y[train], time_limit=limit, progress=False)
+patients_found = kanlens.discover(x[train], y[train], time_limit=20, progress=False)
 print(patients_found)
 guess = patients_found.predict(x[test])[:, 0]
 searched = 1 - np.sum((guess - y[test]) ** 2) / np.sum((y[test] - y[test].mean()) ** 2)
@@ -223,7 +228,7 @@ print(f"R2 on the other quarter {searched:.2f}; of a line through all columns {l
 # %%
 def smallest(problem):
     """Return edges left, and test loss over that before, by score and budget."""
-    rows = pd.read_csv(HERE.parent / "figures" / "data" / "sparsity-budgets.csv")
+    rows = pd.read_csv("../figures/data/sparsity-budgets.csv")
     rows = rows[rows["problem"] == problem]
     rows = rows.assign(ratio=rows["test"] / rows["test_before"])
     means = rows.groupby(["arm", "budget"], sort=False)[["edges", "ratio"]].mean()

@@ -22,37 +22,23 @@
 # noise, and two more columns that do nothing. Only $x_1$ and $x_2$ work together.
 
 # %%
-import os
-import warnings
-
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
+import kanlens, numpy as np, pandas as pd, torch
 from sklearn.datasets import make_friedman1
 
-import kanlens
-
-SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
-pd.set_option("display.max_columns", 20, "display.width", 200)
-pd.set_option("display.max_colwidth", 90)
-plt.rcParams["figure.dpi"] = 110
-warnings.filterwarnings("ignore", message="IProgress")  # of a progress bar that captum imports
-
-x, y = make_friedman1(n_samples=200 if SMOKE else 600, n_features=7, noise=0.5, random_state=0)
+x, y = make_friedman1(n_samples=600, n_features=7, noise=0.5, random_state=0)
 frame = pd.DataFrame(x, columns=[f"x{i}" for i in range(1, 8)])
 table = kanlens.read_table(frame.assign(y=y), target="y")
 model = kanlens.KAN([7, 5, 1], generator=torch.Generator().manual_seed(0)).double()
 fit = kanlens.fit(
     model,
     table,
-    steps=5 if SMOKE else 100,
+    steps=100,
     penalty="activation_l1",
     strength=1e-3,
     generator=torch.Generator().manual_seed(0),
     progress=False,
 )
-rows, background = (frame[:20], frame[:10]) if SMOKE else (frame[:100], frame[:50])
+rows, background = frame[:100], frame[:50]
 print(f"{model.edges_alive} edges; {fit.stopped_because}")
 
 # %% [markdown]
@@ -75,12 +61,26 @@ shapley.to_frame().head(3).round(3)
 # rounding. The same result draws as bars over all samples, sample by sample, or for one sample.
 
 # %%
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-kanlens.plot.attribution(shapley, ax=left)
-kanlens.plot.attribution(shapley, kind="beeswarm", ax=right)
-plt.show()
-kanlens.plot.attribution(shapley, kind="waterfall", row=3)
-plt.show()
+axes = kanlens.plot.attribution(shapley)
+
+# %% [markdown]
+# `x4` moves predictions most, and the two columns that do nothing in truth move them least. Lines
+# at the ends of the bars are intervals over the samples.
+
+# %%
+axes = kanlens.plot.attribution(shapley, kind="beeswarm")
+
+# %% [markdown]
+# Every dot is a sample. For `x4` and `x5`, which enter the formula as straight lines, high values
+# (see the color) lie right and low ones left. For `x3`, which enters squared around the middle,
+# both ends lie right and the middle left.
+
+# %%
+axes = kanlens.plot.attribution(shapley, kind="waterfall", row=3)
+
+# %% [markdown]
+# One sample, from the mean output over the background up to its prediction, or down to it: every
+# step is the share of one feature, with the value that the feature has here.
 
 # %% [markdown]
 # ## Who works with whom
@@ -90,12 +90,19 @@ plt.show()
 
 # %%
 pairs = kanlens.attribute(model, rows, method="interactions", background=background)
-kanlens.plot.attribution(pairs, kind="interactions")
-plt.show()
+axes = kanlens.plot.attribution(pairs, kind="interactions")
 sizes = pairs.interactions.abs().mean(0)
 off = sizes - torch.diag(torch.diag(sizes))
 first, second = divmod(int(off.argmax()), len(off))
 print(f"strongest pair: {pairs.features[first]} and {pairs.features[second]}")
+
+# %% [markdown]
+# One square stands out. The diagonal, in gray, is what each feature does alone. What the pair does
+# is a surface: lines of one height follow the product of the two, as in $\sin(\pi x_1 x_2)$, and
+# no sum of two curves looks like that. Gray is where there are no rows.
+
+# %%
+axes = kanlens.plot.effect(model, "x1", frame, other="x2")
 
 # %% [markdown]
 # ## Gradients along a line, without steps
@@ -127,16 +134,20 @@ pd.DataFrame(found, columns=columns).set_index("who")
 
 # %%
 secant = kanlens.attribute(model, rows, method="secant", background=background)
-kanlens.plot.attribution(secant, kind="paths", row=3)
-plt.show()
+axes = kanlens.plot.attribution(secant, kind="paths", row=3)
 
 # %% [markdown]
+# The wider a band, the more of the change flows through that edge; its color is the direction. A
+# hidden node passes on what it is given, so bands of both colors that meet in one cancel there.
+#
 # Captum has DeepLIFT, too. On a KAN it returns the gradient times the distance, without a word:
 # its rule is applied only to activations that it knows by name, and no KAN layer is among them.
 # kanlens shows Captum the network edge by edge, and the same code becomes exact.
 
 
 # %%
+import warnings
+
 from captum.attr import DeepLift
 
 
@@ -172,7 +183,7 @@ for name, values in (("stock", stock), ("edge view", edge_view.values)):
 # %%
 table = kanlens.compare(
     model,
-    rows[: 5 if SMOKE else 30],
+    rows[:30],
     background=background[:20],
     generator=torch.Generator().manual_seed(0),
     progress=False,
@@ -185,10 +196,13 @@ table.frame.set_index("method")[shown].rename(columns=arrows)
 table.frame.set_index("method")[["verdict"]]
 
 # %%
-kanlens.plot.comparison(table)
-plt.show()
+axes = kanlens.plot.comparison(table)
 
 # %% [markdown]
+# A band for each feature, in the order of the exact values, and a mark for each method: most agree
+# on how large a feature is. Gradients times inputs do not, and beside the names stands by how much
+# each is off, sample by sample, and what it leaves unexplained.
+#
 # ## Which features matter over all samples
 #
 # `importance` averages the sizes, with intervals from resampled rows; for a classifier there is one

@@ -22,22 +22,10 @@
 # highest at a middle distance, and does not depend on the number of the lot.
 
 # %%
-import os
-
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
-
-import kanlens
-
-SMOKE = os.environ.get("KANLENS_SMOKE") == "1"
-pd.set_option("display.max_columns", 20, "display.width", 200)
-pd.set_option("display.max_colwidth", 90)
-plt.rcParams["figure.dpi"] = 110
+import kanlens, numpy as np, pandas as pd, torch
 
 draw = np.random.default_rng(0)
-rows = 300 if SMOKE else 800
+rows = 800
 frame = pd.DataFrame(
     {
         "size": draw.uniform(40, 200, rows),
@@ -50,7 +38,7 @@ price = 2.0 * frame["size"] * np.exp(-frame["age"] / 80) - 0.15 * (frame["distan
 table = kanlens.read_table(frame.assign(price=price + draw.normal(size=rows)), target="price")
 model = kanlens.KAN([4, 4, 1], generator=torch.Generator().manual_seed(0)).double()
 draws = torch.Generator().manual_seed(0)
-kanlens.fit(model, table, steps=20 if SMOKE else 120, generator=draws, progress=False)
+kanlens.fit(model, table, steps=120, generator=draws, progress=False)
 cut = kanlens.prune(model, table.x, table.y, budget=0.2, progress=False)
 print(f"{model.edges_alive} edges, {cut.model.edges_alive} after pruning")
 
@@ -64,10 +52,17 @@ print(f"{model.edges_alive} edges, {cut.model.edges_alive} after pruning")
 
 # %%
 domain = {"size": (60, 180), "age": (5, 50), "distance": (2, 28), "lot": (0, 1000)}
-proven = kanlens.certify(model, domain, max_boxes=256 if SMOKE else 4096, progress=False)
+proven = kanlens.certify(model, domain, max_boxes=4096, progress=False)
 print(proven)
 
+# %%
+axes = kanlens.plot.certificate(proven)
+
 # %% [markdown]
+# How much each feature alone can change the price at most, up to the right and down to the left:
+# gray is what is proven, blue the largest change that was seen, and between them lies the truth.
+# The triangles mark what is proven never to lower the price, or never to raise it.
+#
 # "never lowers it" is a theorem about this model inside this box. "raises it by ... and lowers it
 # by ... (seen)" comes with two pairs of points that show it:
 
@@ -88,7 +83,7 @@ pd.DataFrame(
 # %%
 small = cut.model
 kept = {name: domain[name] for name in small.feature_names}
-after = kanlens.certify(small, kept, max_boxes=256 if SMOKE else 4096, progress=False)
+after = kanlens.certify(small, kept, max_boxes=4096, progress=False)
 effects = proven.to_frame().set_index("feature")[["verdict", "effect", "effect_seen"]]
 pruned = after.to_frame().set_index("feature")[["verdict", "effect", "effect_seen"]]
 effects.join(pruned.add_suffix(" after pruning")).round(3)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from kanlens.attribution.captum_methods.adapter import quiet
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.metrics.case import Case, case_for
 from kanlens.attribution.problem import MEAN_OUTPUT, MEAN_ROW, ZERO, explained_output
@@ -51,7 +52,8 @@ class Runs:
         self.seconds: dict[str, float] = {}
         self.skipped: dict[str, str] = {}
         self.exact = functools.cache(self._exact)
-        importlib.import_module("captum.attr")  # now, so that no method's seconds contain it
+        with quiet():
+            importlib.import_module("captum.attr")  # now, so that no method's seconds contain it
 
     def run(self, names: list[str], *, optional: bool) -> None:
         """Run methods in this order, and a random attribution at the end."""

@@ -32,6 +32,7 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
         warnings.filterwarnings("ignore", message="Input Tensor 0 did not already require")
+        warnings.filterwarnings("ignore", message="IProgress not found")  # of a bar it imports
         yield
 
 
@@ -55,7 +56,7 @@ def total_output(problem: Problem, x: Tensor) -> Tensor:
 
 def over_parts(problem: Problem, run: Callable[[Tensor], Tensor], *, at_once: int) -> Tensor:
     """Run a method of captum's that needs gradients on one part of the samples after the other."""
-    with torch.enable_grad(), quiet():
+    with torch.enable_grad():
         parts = problem.x.split(max(1, at_once))
         return finite(torch.cat([run(part.clone().requires_grad_()).detach() for part in parts]))
 

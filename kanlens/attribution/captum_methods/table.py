@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -163,7 +163,6 @@ def _over_background(
     with (
         progress_bar("captum", len(x) * len(rows), shown=problem.progress) as advance,
         torch.enable_grad(),
-        quiet(),
         known_to_captum() if run.edges else nullcontext(),
     ):
         for here, there in pairs(len(x), len(rows), at_once):
@@ -189,7 +188,7 @@ def _block(run: Run, attribute: Callable[..., Tensor], x: Tensor, rows: Tensor) 
 _gradients = partial(_method, exact=True, background=False)
 _secants = partial(_method, exact=True, complete=True, edges=True, passes=2)
 
-CAPTUM_METHODS = methods_of(
+_METHODS = methods_of(
     # The knots of a KAN limit the accuracy of Gauss-Legendre nodes, and the completeness gap shows
     # it. Captum's weights are in float32, which alone costs a gap of 1e-8.
     _method(
@@ -279,3 +278,6 @@ CAPTUM_METHODS = methods_of(
         counted=SLOPES,
     ),
 )
+CAPTUM_METHODS = {
+    name: replace(one, function=quiet()(one.function)) for name, one in _METHODS.items()
+}

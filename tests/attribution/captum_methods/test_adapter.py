@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution.captum_methods.adapter import five_runs
+from kanlens.attribution.captum_methods.adapter import five_runs, quiet
 from kanlens.attribution.captum_methods.table import CAPTUM_METHODS
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model import analysis
@@ -214,3 +214,12 @@ def test_the_number_of_evaluations_is_told(problem):
     given = dataclasses.replace(problem([3, 2, 1]), generator=None)
     for method in CAPTUM_METHODS.values():
         assert method.function(given).evaluations >= 1
+
+
+def test_that_captum_lacks_a_bar_is_not_told():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with quiet():
+            warnings.warn("IProgress not found. Please update jupyter", UserWarning, stacklevel=1)
+            with pytest.raises(UserWarning, match="something else"):
+                warnings.warn("something else", UserWarning, stacklevel=1)
