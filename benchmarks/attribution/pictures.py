@@ -38,7 +38,7 @@ _NAMES = {  # as they stand under the columns
     "null_features": "null features",
 }
 _AIMS = (SHAPLEY, PATHS)  # of the two tables
-_NOTES = "grey names define something else\n* counted from one row, not {rows}\n{dash} refused"
+_NOTES = "gray names define something else\n* counted from one row, not {rows}\n{dash} refused"
 _DASH = "\N{EN DASH}"
 _BEST, _WORST = -12, 0  # powers of ten at the ends of the colors
 _LEAST = 1e-17  # gaps of zero are drawn here
@@ -94,7 +94,7 @@ def _errors(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _heat(ax: Axes, errors: pd.DataFrame, *, last: bool) -> Any:
-    """Draw a table of errors as colors with numbers; grey where there is none."""
+    """Draw a table of errors as colors with numbers; gray where there is none."""
     import numpy as np
 
     from kanlens.plotting.style import STYLE
@@ -126,7 +126,7 @@ def _heat(ax: Axes, errors: pd.DataFrame, *, last: bool) -> Any:
 
 
 def _mark_names(ax: Axes, frame: pd.DataFrame, aim: str) -> None:
-    """Write methods in grey that do not claim to compute `aim`, with a star those with one row."""
+    """Write methods in gray that do not claim to compute `aim`, with a star those with one row."""
     from kanlens.plotting.style import STYLE
 
     claiming = set(frame[frame["aims_at"] == aim]["method"])
@@ -198,7 +198,7 @@ PICTURES: dict[str, Picture] = {
         caption=(
             "Error of every local method on networks written down from formulas, with its "
             "completeness gap and its time. Grey cells: refused, or counted from another baseline; "
-            "grey names: methods that define something else; *: counted from one row, not from 25."
+            "gray names: methods that define something else; *: counted from one row, not from 25."
         ),
     ),
 }

@@ -90,7 +90,7 @@ def _draw_costs(frames: Frames) -> Figure:
                 places = [shapes.index(shape) + shift for shape in values.index]
                 ax.plot(places, values, linestyle="", label=penalty, **look_of(index))
             ax.set_yscale("log")
-            plain_ticks(ax.yaxis, [1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200, 500])
+            plain_ticks(ax.yaxis, [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500])
             ax.grid(axis="y", color=STYLE.faint, linewidth=0.5)
             ax.set_xticks(range(len(shapes)), shapes)
             ax.tick_params(axis="x", labelsize=6)
