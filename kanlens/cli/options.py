@@ -46,7 +46,7 @@ Json: TypeAlias = Annotated[
 FLAGS = {  # of options that are not called as their argument
     "column": ["--target"],
     "options": ["--set"],
-    "others": ["--other"],
+    "others": ["--compare", "--other"],
     "output": ["-o", "--output"],
     "settings": ["--set"],
     "show": ["--open"],
