@@ -55,7 +55,7 @@ CHOICES = {  # of options that take one of a few words, by argument
 FLAGS = {  # of options that are not called as their argument
     "column": ["--target"],
     "options": ["--set"],
-    "others": ["--other"],
+    "others": ["--compare", "--other"],
     "output": ["-o", "--output"],
     "settings": ["--set"],
     "show": ["--open"],

@@ -105,7 +105,7 @@ def report(
     kan = kanlens.load(model)
     known = {path.stem: kanlens.load(path) for path in others or []}
     if len({model.stem, *known}) <= len(others or []):
-        raise typer.BadParameter("two models have one file name", param_hint="--other")
+        raise typer.BadParameter("two models have one file name", param_hint="--compare")
     without = "nothing on the page judges the predictions"
     table = read_rows(data, kan, column, terminal, without=without)
     against = None  # the page says which rows stand in

@@ -259,7 +259,7 @@ def _draw_swarms(ax: Axes, columns: list[Array], shades: list[Array | None], spa
             color = {"color": STYLE.muted}  # several features together have no value to show
         offsets = place + swarm(column, span)
         look: Any = {"s": 6, "linewidths": 0, "rasterized": image, "zorder": 2}
-        ax.scatter(column, offsets, label=f"_swarm {place}", **look, **color)
+        ax.scatter(column, offsets, label=f"_swarm {place}", clip_on=False, **look, **color)
 
 
 def _ranks(values: Array) -> Array:

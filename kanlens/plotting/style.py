@@ -106,6 +106,7 @@ SETTINGS: dict[str, Any] = {
     "pdf.fonttype": 42,
     "hatch.linewidth": 0.5,
     "path.simplify": True,
+    "path.simplify_threshold": 0.02,  # pixels
 }
 
 

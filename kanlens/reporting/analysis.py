@@ -23,6 +23,7 @@ from kanlens.reporting.planning import Plan, make_plan
 from kanlens.reporting.subject import Subject, measure_performance, spread, subject_losses
 
 if TYPE_CHECKING:
+    from kanlens.certificates import Certificate
     from kanlens.model.network import Rows
     from kanlens.pruning import PruneResult
     from kanlens.symbolic.result import SymbolicResult
@@ -45,6 +46,7 @@ class Request:
     formula: Any = None  # a SymbolicResult, or "auto"
     pruning: PruneResult | None = None
     history: FitResult | None = None
+    certificate: Certificate | None = None
     max_rows: int = 200
     generator: torch.Generator
     progress: bool | None = None
@@ -90,12 +92,13 @@ def check_request(request: Request) -> None:
         "formula": (request.formula, "equations_", "a SymbolicResult, 'auto' or None"),
         "pruning": (request.pruning, "edges_after", "a PruneResult or None"),
         "history": (request.history, "stopped_because", "a FitResult or None"),
+        "certificate": (request.certificate, "between", "a Certificate or None"),
     }
     for name, (value, attribute_name, expected) in wanted.items():
         automatic = name == "formula" and isinstance(value, str) and value == "auto"
         if value is not None and not automatic and not hasattr(value, attribute_name):
             got = repr(value) if isinstance(value, str) else type(value).__name__
-            advice = "Pass what attribute, compare, symbolize, prune or fit returned"
+            advice = "Pass what attribute, compare, symbolize, prune, fit or certify returned"
             raise DTypeError(message("report", f"{name} to be {expected}", got, advice))
 
 
@@ -138,6 +141,12 @@ def _with_passed(subject: Subject, plan: Plan, request: Request) -> Plan:
     for what, passed in (("attribution", found), ("comparison", request.comparison)):
         if passed is not None:
             _check_passed(subject, what, passed)
+    proven, model = request.certificate, subject.model
+    if proven is not None:
+        name, outputs = model.output_names[subject.target], [one.target for one in proven.outputs]
+        if proven.features != model.feature_names or name not in outputs:
+            expected, got = f"certificate of {name!r}", f"{', '.join(outputs)} of other features"
+            raise InvalidValueError(message("report", expected, got, "Certify this model"))
     if found is None or found.x is None:
         return plan
     known = {row.tobytes(): place for place, row in reversed([*enumerate(_array(subject.x))])}

@@ -41,6 +41,7 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
     ``comparison["methods"][i]["seconds"]``.
     """
     subject, pruning = analysis.subject, analysis.request.pruning
+    proven = analysis.request.certificate
     content = {
         "schema_version": SCHEMA_VERSION,
         "meta": _meta(analysis, title, generator),
@@ -54,6 +55,7 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
         "flows": describe_flows(analysis),
         "edges": describe_edges(analysis),
         "formula": describe_formula(analysis),
+        "certificate": proven and json.loads(proven.to_json()),
         "rows": _rows(analysis),
         "comparison": _comparison(analysis),
         "pruning": pruning
@@ -147,6 +149,7 @@ def _model(model: KAN, record: Trace) -> dict[str, Any]:
             for index, nodes in enumerate(model.nodes)
             for product, arity in enumerate(nodes.grouping.arities)
         ],
+        "normalized": any(nodes.normalized for nodes in model.nodes),
         "task": model.task,
         "class_labels": model.class_labels,
         "outputs": [{"name": one.name, "unit": one.unit} for one in model.schema.outputs],

@@ -15,16 +15,18 @@ from kanlens import plotting
 from kanlens.attribution import effect
 from kanlens.errors import MethodError
 from kanlens.model.network import KAN
-from kanlens.plotting.formats import percent
+from kanlens.plotting.diagram_layers import layer_curves
+from kanlens.plotting.formats import number, percent
 from kanlens.plotting.formulas import scatter_pair
 from kanlens.plotting.style import STYLE, context, in_unit, literal, tidy
 from kanlens.reporting.analysis import Analysis
-from kanlens.reporting.drawing import Picture, draw, sized
+from kanlens.reporting.compact_svg import sized
+from kanlens.reporting.drawing import Picture, draw
 from kanlens.reporting.subject import spread
 
 POINTS = 800  # of a scatter
 CARDS = 12  # edges of the first layer that are shown in detail
-EFFECTS = 3  # features, of those that matter most
+EFFECTS = 6  # features, of those that matter most
 PANELS = 20  # edges of a layer that are shown side by side
 PAIRED = 12  # features in the matrix of pairs
 WIDEST = 24  # nodes of a level in the picture of flows
@@ -35,7 +37,7 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
     cards = list(_cards(analysis, content, min(CARDS, max_features)))
     pruning, history = analysis.request.pruning, analysis.request.history
     return {
-        "network": _network(analysis.subject.model),
+        "network": _network(analysis.subject.model, content["edges"]),
         "performance": list(_performance(analysis, content)),
         "importance": draw_importance(analysis, max_features),
         "swarm": draw_swarm(analysis, max_features),
@@ -45,28 +47,15 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
         "cards": cards,
         "layers": list(_layers(analysis, len(cards))),
         "formula": _formula(analysis),
-        "pruning": _losses(
-            plotting.pruning,
-            pruning,
-            pruning and pruning.removed,
-            "Loss against the number of edges left",
-            "What removing edges cost; the ring is the model that was kept.",
-            "Loss while edges were removed",
-        ),
-        "history": _losses(
-            plotting.history,
-            history,
-            history and history.history,
-            "Loss in training, step by step",
-            "The dotted line is the step whose state was kept.",
-            "Training",
-        ),
+        "pruning": _losses(plotting.pruning, pruning, pruning and pruning.removed),
+        "history": _losses(plotting.history, history, history and history.history),
+        "certificate": _certificate(analysis, max_features),
         "comparison": draw_comparison(analysis, max_features),
         "rows": list(draw_rows(analysis, content)),
     }
 
 
-def _network(model: KAN) -> Picture:
+def _network(model: KAN, edges: list[dict[str, Any]]) -> Picture:
     """Draw the diagram, then cut the figure to what the diagram takes; its axes are in inches."""
     alive = [int((layer.mask != 0).sum()) for layer in model.layers]
     width = float(np.clip(0.42 * max(min(max(alive), 40), *model.widths), 3.6, 8.4))
@@ -74,21 +63,41 @@ def _network(model: KAN) -> Picture:
         figure = Figure(figsize=(width, 0.7 + 1.55 * len(model.layers)))
         axes = figure.add_axes((0, 0, 1, 1))
         plotting.network(model, ax=axes)
+        names = _link(axes, model, edges) if axes.collections else {}
         figure.set_size_inches(float(np.ptp(axes.get_xlim())), float(np.ptp(axes.get_ylim())))
-        shape = " to ".join(str(n) for n in model.widths)
-        products = sum(len(nodes.grouping.arities) for nodes in model.nodes)
-        shape += f" nodes, {products} of them products" if products else " nodes"
-        alt = f"Diagram of the network, {shape}, with the function on every live edge"
-        svg = plotting.to_svg(figure, title=alt)
-    caption = (
-        "Inputs below, outputs above. Every box is the function on one edge; dark and thick edges "
-        "vary most beside the others of their layer."
-    )
-    if products:
-        caption += " A node with a cross multiplies the sums that the dots below it stand for."
-    if any(nodes.normalized for nodes in model.nodes):
-        caption += " Squares are nodes that are normalized over each row."
-    return Picture(svg=sized(svg), caption=caption)
+        svg = plotting.to_svg(figure, title=f"Diagram of the network {model.shape}")
+    return Picture(svg=sized(svg, names=names), kind="diagram" if names else "matrix")
+
+
+def _link(axes: Axes, model: KAN, edges: list[dict[str, Any]]) -> dict[str, str]:
+    """Lead from boxes and inputs to their numbers, and say of all parts which edge or node it is.
+
+    Return what the links to edges are called.
+    """
+    parts: dict[Any, Any] = {one.get_label(): one for one in axes.collections}
+    names = {f"edge-{one['layer']}-{one['out']}-{one['in']}": one["name"] for one in edges}
+    for index, layer in enumerate(layer_curves(model, None, None, None)):
+        owner = model.nodes[index].owner.cpu().numpy()
+        order = np.lexsort((layer.out, layer.in_))  # as boxes stand; the weakest lines come first
+        weak = order[np.argsort(layer.relative[layer.out, layer.in_][order], kind="stable")]
+        for label in ("_boxes", "_curves", "_lines into boxes", "_lines out of boxes"):
+            picks = weak if "lines" in label else order
+            pairs = list(zip(layer.out[picks], layer.in_[picks], strict=True))
+            links = [f"edge-{index}-{out}-{in_}" * (label == "_boxes") for out, in_ in pairs]
+            ends = [f"{in_}-{owner[out]}" for out, in_ in pairs]
+            urls = [
+                f"{link * (link in names)}|{index}-{end}"
+                for link, end in zip(links, ends, strict=True)
+            ]
+            parts[f"{label} {index}"].set_urls(urls)
+    for level, width in enumerate(model.widths):
+        parts[f"_nodes {level}"].set_urls([f"|{level}-{unit}" for unit in range(width)])
+    inputs = parts["_nodes 0"].get_offsets()[:, 0]
+    for text in (one for one in axes.texts if one.get_position()[1] < 0):
+        unit = int(np.abs(inputs - text.get_position()[0]).argmin())
+        if inputs[unit] == text.get_position()[0]:
+            text.set_url(f"feature-{unit}|0-{unit}")
+    return names
 
 
 def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
@@ -101,22 +110,9 @@ def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Pictur
     place, picks = subject.target, spread(subject.rows, POINTS)
     y = subject.y[picks, place].double().cpu().numpy()
     output = subject.output[picks, place].double().cpu().numpy()
-    name, unit = content["meta"]["target"], content["meta"]["unit"]
-    note = "" if len(picks) == subject.rows else f" {len(picks):,} of {subject.rows:,} rows."
-    yield draw(
-        partial(plotting.predicted, y, output, unit=unit),
-        (3.1, 3.0),
-        alt=f"Scatter of predicted against true {name}",
-        caption=f"On the line, prediction and truth are equal.{note}",
-        title="Predicted and true",
-    )
-    yield draw(
-        partial(_paint_residuals, output, output - y, unit),
-        (3.6, 3.0),
-        alt=f"Scatter of the error of {name} against its prediction, with the running median",
-        caption=f"A curve away from zero is a pattern that the model misses.{note}",
-        title="Errors",
-    )
+    unit = content["meta"]["unit"]
+    yield draw(partial(plotting.predicted, y, output, unit=unit), (3.1, 3.0))
+    yield draw(partial(_paint_residuals, output, output - y, unit), (3.6, 3.0))
 
 
 def _paint_residuals(output: Any, error: Any, unit: str, *, ax: Axes) -> None:
@@ -138,20 +134,8 @@ def _paint_residuals(output: Any, error: Any, unit: str, *, ax: Axes) -> None:
 def _classification(found: dict[str, Any]) -> Iterator[Picture]:
     classes = [one for one in found["classes"] if one["roc"]]
     shown = classes[1:] if len(found["classes"]) == 2 else classes[: len(STYLE.series)]
-    yield draw(
-        partial(_paint_roc, shown),
-        (3.2, 3.1),
-        alt="ROC curves",
-        caption="Each class against the rest. The straight line is chance.",
-        title="ROC",
-    )
-    yield draw(
-        partial(_paint_calibration, found),
-        (3.2, 3.1),
-        alt="Calibration curve: observed shares against predicted probabilities",
-        caption="On the line, probabilities are honest. Larger dots stand for more rows.",
-        title="Calibration",
-    )
+    yield draw(partial(_paint_roc, shown), (3.2, 3.1))
+    yield draw(partial(_paint_calibration, found), (3.2, 3.1))
 
 
 def _paint_roc(classes: list[dict[str, Any]], *, ax: Axes) -> None:
@@ -197,8 +181,8 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
             partial(plotting.edge, model, 0, out, in_, data=analysis.trace),
             (2.3, 1.5),
             axes_only=True,
-            alt=f"Curve of the function from {edge['source']} to {edge['destination']}",
             caption=f"{words}.",
+            anchor=f"edge-0-{out}-{in_}",
             title=f"{edge['source']} → {edge['destination']}",
         )
 
@@ -217,8 +201,6 @@ def _layers(analysis: Analysis, shown_before: int) -> Iterator[Picture]:
             partial(plotting.edges, model, index, top=PANELS, data=analysis.trace),
             size,
             axes_only=True,
-            alt=f"Functions on the edges of layer {index + 1}, side by side",
-            caption="All on one scale, each less its mean over the rows.",
             title=f"Layer {index + 1} of {len(model.layers)}",
         )
 
@@ -234,48 +216,27 @@ def _formula(analysis: Analysis) -> Picture | None:
     output, names = subject.output[picks, place].double().cpu().numpy(), ("model", "formula")
     if not np.isfinite(formula).any():
         return None
-    return draw(
-        partial(scatter_pair, left=output, right=formula, names=names, unit=subject.unit),
-        (3.0, 2.9),
-        alt="Scatter of the formula against the model",
-        caption="On the line, formula and model agree.",
-        title="Formula and model",
-    )
+    paint = partial(scatter_pair, left=output, right=formula, names=names, unit=subject.unit)
+    return draw(paint, (3.0, 2.9))
 
 
-def _losses(
-    plot: Callable[..., Any], result: Any, steps: Any, alt: str, caption: str, title: str
-) -> Picture | None:
+def _losses(plot: Callable[..., Any], result: Any, steps: Any) -> Picture | None:
     """Draw the loss over the steps of training or pruning, when there were any."""
-    if result is None or not steps:
-        return None
-    return draw(partial(plot, result), (3.6, 2.4), alt=alt, caption=caption, title=title)
+    return draw(partial(plot, result), (3.6, 2.4)) if result is not None and steps else None
 
 
 def draw_importance(analysis: Analysis, most: int) -> Picture:
     """Draw a bar per column of the table: the mean size of what it does."""
     found = analysis.attribution.grouped().to_importance()
-    rows = min(len(found.features), most)
-    return draw(
-        partial(plotting.attribution, found, top=most),
-        (3.75, 0.62 + 0.26 * rows),
-        alt="Bars of the mean absolute contribution of each feature",
-        caption="Mean size of the contribution; black lines are 95% intervals over the rows.",
-        title="How much each feature matters",
-    )
+    size = (3.75, 0.62 + 0.26 * min(len(found.features), most))
+    return draw(partial(plotting.attribution, found, top=most), size)
 
 
 def draw_swarm(analysis: Analysis, most: int) -> Picture:
     """Draw a dot per row and feature."""
     found = analysis.attribution
-    rows = min(len(found.features), most)
-    return draw(
-        partial(plotting.attribution, found, kind="beeswarm", top=most),
-        (4.9, 0.62 + 0.26 * rows),
-        alt="Beeswarm of the contributions of each feature in single rows",
-        caption="One dot per row; to the right the feature raised the output. Bright: high value.",
-        title="In which direction",
-    )
+    size = (4.9, 0.62 + 0.26 * min(len(found.features), most))
+    return draw(partial(plotting.attribution, found, kind="beeswarm", top=most), size)
 
 
 def _effects(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
@@ -293,8 +254,8 @@ def _effects(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
         yield draw(
             partial(plotting.effect, found),
             (2.65, 2.1),
-            alt=f"What {one['name']} does to {content['meta']['target']} over its range",
-            caption="The mean over the rows, and in gray single rows.",
+            alt=f"What {one['name']} does to {content['meta']['target']} over its range, from "
+            f"{number(float(found.values[0]))} to {number(float(found.values[-1]))}",
             title=f"Effect of {one['name']}",
         )
 
@@ -306,13 +267,8 @@ def draw_pairs(analysis: Analysis, most: int) -> Picture | None:
         return None
     most = min(most, PAIRED)
     side = 0.33 * min(len(found.features), most)
-    return draw(
-        partial(plotting.attribution, found, kind="interactions", top=most),
-        (side + 1.9, side + 1.1),
-        alt="Matrix of the mean absolute main effect of each feature and interaction of each pair",
-        caption="On the diagonal what a feature does alone, off it what two do only together.",
-        title="Alone and in pairs",
-    )
+    paint = partial(plotting.attribution, found, kind="interactions", top=most)
+    return draw(paint, (side + 1.9, side + 1.1))
 
 
 def draw_flows(analysis: Analysis, most: int) -> Picture | None:
@@ -322,27 +278,25 @@ def draw_flows(analysis: Analysis, most: int) -> Picture | None:
         return None
     most = min(most, WIDEST)
     nodes = max(min(len(found.features), most + 1), *widths[1:])
-    return draw(
-        partial(plotting.attribution, found, kind="paths", top=most),
-        (1.4 * (len(widths) - 1) + 1.3, max(1.9, 0.27 * nodes + 0.4)),
-        alt="Diagram of what flows from the features through the nodes to the output",
-        caption="Bands are as wide as the mean size of what flows, by the secants of the edges.",
-        title="Through which nodes",
-    )
+    size = (1.4 * (len(widths) - 1) + 1.3, max(1.9, 0.27 * nodes + 0.4))
+    return draw(partial(plotting.attribution, found, kind="paths", top=most), size)
 
 
-def draw_comparison(analysis: Analysis, most: int, *, by: str = "method") -> Picture:
+def _certificate(analysis: Analysis, most: int) -> Picture | None:
+    """Draw what each feature can do at most to the output, when that was proven."""
+    found, target = analysis.request.certificate, analysis.attribution.target
+    if found is None:
+        return None
+    size = (4.6, 0.8 + 0.26 * min(len(found.features), most))
+    return draw(partial(plotting.certificate, found, target=target, top=most), size)
+
+
+def draw_comparison(analysis: Analysis, most: int) -> Picture:
     """Draw what every method, or every model, says of every feature."""
-    found, exact = analysis.comparison, " The table says how far each is from exact."
+    found = analysis.comparison
     rows, methods = min(len(found.importance), most), len(found.importance.columns)
-    return draw(
-        partial(plotting.comparison, found, top=most),
-        (3.4, max(0.29 * rows, 0.19 * (methods + 2.2))),
-        axes_only=True,
-        alt=f"Mean absolute value of every feature by {by}",
-        caption=f"One marker per {by}.{exact * (by == 'method')}",
-        title=f"Importance by {by}",
-    )
+    size = (3.4, max(0.29 * rows, 0.19 * (methods + 2.2)))
+    return draw(partial(plotting.comparison, found, top=most), size, axes_only=True)
 
 
 def draw_rows(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
@@ -350,10 +304,5 @@ def draw_rows(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
     found, most = analysis.explained, 10
     for place, record in enumerate(content["rows"]):
         rows = min(len(found.features), most) + 1
-        yield draw(
-            partial(plotting.attribution, found, kind="waterfall", row=place, top=most),
-            (4.6, 0.75 + 0.235 * rows),
-            alt=f"How the contributions of row {record['row']} lead from reference to output",
-            caption="Orange raises the output, blue lowers it.",
-            title=f"Row {record['row']}",
-        )
+        paint = partial(plotting.attribution, found, kind="waterfall", row=place, top=most)
+        yield draw(paint, (4.6, 0.75 + 0.235 * rows), title=f"Row {record['row']}")

@@ -17,12 +17,14 @@ from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
-from kanlens.plotting.formats import counted, listed
+from kanlens.plotting.formats import counted, listed, number
 from kanlens.reporting.analysis import Analysis, explain
 from kanlens.reporting.planning import SHAPLEY_SECONDS, shapley_seconds
-from kanlens.reporting.subject import Subject, measure_performance, read_subject
+from kanlens.reporting.subject import Subject, measure_performance, read_subject, spread
 
 EFFECTS = 4  # features whose effects are drawn
+UNCERTAIN = ("standard_error", "bound", "interactions", "paths")  # not compared
+CHANGED = 5  # rows that are listed because they change most
 
 
 def read_others(subject: Subject, others: Mapping[str, Model] | None) -> dict[str, Subject]:
@@ -37,9 +39,18 @@ def read_others(subject: Subject, others: Mapping[str, Model] | None) -> dict[st
             own = name
         else:
             _check_alike(f"report: others[{name!r}]", subject.model, model)
-            found[name] = replace(read_subject(model, subject.x, subject.target), y=subject.y)
+            x = subject.x[:, _columns(subject.model, model)]
+            found[name] = replace(read_subject(model, x, subject.target), y=subject.y)
     own += " of the report" * (own in found)
     return {own: subject, **found} if found else {}
+
+
+def _columns(own: KAN, other: KAN) -> list[int]:
+    """Return which feature of one model each of the other's is: by position, fewer by name."""
+    names = own.feature_names
+    if len(names) == len(other.feature_names):
+        return [*range(len(names))]
+    return [names.index(name) for name in other.feature_names]
 
 
 def _check_alike(call: str, own: KAN, other: KAN) -> None:
@@ -51,7 +62,8 @@ def _check_alike(call: str, own: KAN, other: KAN) -> None:
         ("class label", own.class_labels, other.class_labels),
     ):
         wrong = len(ours) != len(theirs) or sorted(ours) == sorted(theirs) or what == "task"
-        if ours and theirs and ours != theirs and wrong:
+        fewer = what == "feature" and set(theirs) < set(ours)  # as pruning leaves them
+        if ours and theirs and ours != theirs and wrong and not fewer:
             expected, got = (f"{counted(len(n), what)} ({listed([*n])})" for n in (ours, theirs))
             raise InvalidValueError(message(call, expected, got, "Leave the model out"))
 
@@ -64,6 +76,7 @@ def describe_models(analysis: Analysis, models: dict[str, Subject]) -> dict[str,
         found = _explained(analysis, subject)
         record = {"name": name, **_described(subject, analysis.subject), "reason": found}
         record |= dict.fromkeys(("importance", "rank_agreement"))
+        record["changes"] = None if name == own else _changes(analysis.subject, subject)
         if isinstance(found, Attribution):
             columns, values[name] = found.grouped(), found.values.double().cpu()
             sizes[name] = columns.values.double().cpu().abs().mean(0, keepdim=True)
@@ -89,7 +102,8 @@ def _explained(analysis: Analysis, subject: Subject) -> Attribution | str:
     plan, request, own = analysis.plan, analysis.request, analysis.attribution
     if subject is analysis.subject and request.attribution is None:
         return own
-    x, background = subject.x[plan.rows], plan.background.to(subject.x)
+    columns = _columns(analysis.subject.model, subject.model)
+    x, background = subject.x[plan.rows], plan.background.to(subject.x)[:, columns]
     try:
         if plan.method == "shapley" and request.methods is None:
             seconds = shapley_seconds(subject.model, x, background, subject.target)
@@ -98,7 +112,11 @@ def _explained(analysis: Analysis, subject: Subject) -> Attribution | str:
         found = explain(subject, plan.method, background, request, plan.rows)
     except MethodError as error:
         return str(error).partition(": ")[2]
-    return replace(found, features=own.features, groups=own.groups)
+    values = found.values.new_zeros(len(x), len(own.features))  # what it lacks does nothing
+    values[:, columns] = found.values
+    known: dict[str, Any] = {"features": own.features, "groups": own.groups, "values": values}
+    known |= {"x": analysis.subject.x[plan.rows].to(x), **dict.fromkeys(UNCERTAIN)}
+    return replace(found, **known)
 
 
 def _described(subject: Subject, own: Subject) -> dict[str, Any]:
@@ -121,6 +139,28 @@ def _described(subject: Subject, own: Subject) -> dict[str, Any]:
     }
 
 
+def _changes(own: Subject, other: Subject) -> dict[str, Any] | None:
+    """Say how far the output of another model is from that of the report's own, row by row."""
+    said = torch.stack([one.output[:, own.target].double().cpu() for one in (own, other)])
+    gap, sizes = said[1] - said[0], (said[1] - said[0]).abs()
+    if not gap.isfinite().all():
+        return None
+    classes = [one.logits.argmax(1) for one in (own, other)] if own.labels else None
+    first = sizes.argsort(descending=True, stable=True)[:CHANGED].tolist()
+    varies = bool((said.amin(1) < said.amax(1)).all())
+    return {
+        "correlation": float(torch.corrcoef(said)[0, 1]) if varies else None,
+        "mean_difference": float(gap.mean()),
+        "mean_size": float(sizes.mean()),
+        "largest_size": float(sizes.max()),
+        "changed_rows": classes and int((classes[0] != classes[1]).sum()),
+        "rows": [
+            {"row": own.names[k], "own": said[0, k], "other": said[1, k], "difference": gap[k]}
+            for k in first
+        ],
+    }
+
+
 def edge_words(layer: KANLinear) -> str:
     """Say what the edges of a layer are, e.g. "series of gaussian"."""
     kind, series = layer.kind, list(dict.fromkeys(getattr(layer, "series", ())))
@@ -137,20 +177,33 @@ def partial_effect(x: Tensor, values: Tensor, groups: int = 12) -> list[list[flo
     return [table[group == k].mean(0).tolist() for k in group.unique()]
 
 
-def draw_models(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[Any]:
-    """Draw the importance of features to every model, and the effects of the first features."""
+def draw_models(
+    analysis: Analysis, content: dict[str, Any], most: int, models: dict[str, Subject] | None = None
+) -> Iterator[Any]:
+    """Draw what every model says beside the first, and what its features matter and do."""
     import pandas as pd
 
+    from kanlens.plotting.formulas import scatter_pair
     from kanlens.reporting.drawing import draw
-    from kanlens.reporting.figures import draw_comparison
+    from kanlens.reporting.figures import POINTS, draw_comparison
 
     found, unit = content.get("models", {"models": []}), content["meta"]["unit"]
+    own, *others = models.values() if models else [analysis.subject]
+    picks = spread(own.rows, POINTS)
+    for one, other in zip(found["models"][1:], others, strict=False):
+        said = [each.output[picks, own.target].double().cpu().numpy() for each in (own, other)]
+        names, change = (found["models"][0]["name"], one["name"]), one["changes"]
+        paint: Any = partial(scatter_pair, left=said[0], right=said[1], names=names, unit=unit)
+        if change is not None:
+            alt = f"{names[1]} is {number(change['mean_size'])} from {names[0]} on average"
+            caption, title = "On the line, both models say the same.", " beside ".join(names[::-1])
+            yield draw(paint, (3.0, 2.9), alt=alt, caption=caption, title=title)
     sizes = {one["name"]: one["importance"] for one in found["models"] if one["importance"]}
     if not sizes:
         return
     table, frame = pd.DataFrame(sizes), pd.DataFrame({"method": [*sizes]})
     like = replace(analysis.comparison, importance=table, frame=frame)
-    yield draw_comparison(replace(analysis, comparison=like), most, by="model")
+    yield draw_comparison(replace(analysis, comparison=like), most)
     caption = "Contribution less its mean, averaged over rows alike in the feature."
     for feature, curves in list(found["effects"].items())[:most]:
         paint, title = partial(_paint_effect, feature, curves, unit), f"Effect of {feature}"
@@ -166,6 +219,6 @@ def _paint_effect(feature: str, curves: dict[str, Any], unit: str, *, ax: Any) -
     ax.axhline(0, color=STYLE.muted, linewidth=0.7, zorder=1)
     for place, (name, points) in enumerate(curves.items()):
         style = {"color": look(place)["facecolors"], "marker": look(place)["marker"], "ms": 3.5}
-        ax.plot(*zip(*points, strict=True), label=literal(name, most=32), **style)
+        ax.plot(*zip(*points, strict=True), label=literal(name, most=32), gid="curve", **style)
     ax.set(xlabel=literal(feature, most=32), ylabel=f"effect{in_unit(unit)}")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1))

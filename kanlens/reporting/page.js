@@ -103,10 +103,180 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
     searchable(table);
   });
 
+  // Curves: the nearest point is told, for a pointer or arrow keys.
+  const SVG = "http://www.w3.org/2000/svg";
+  function values(text) {
+    const [places, ...steps] = text.split(" ").map(Number);
+    let sum = 0;
+    return steps.map((step) => ((sum += step) / 10 ** places).toFixed(places).replace("-", "\u2212"));
+  }
+  const plain = (text) => Number(text.replace("\u2212", "-"));
+  function readable(picture) {
+    const curves = all(".curve", picture).map((part) => {
+      const path = all("path", part)[0], box = path && path.getBBox();
+      const x = values(part.dataset.x), y = values(part.dataset.y);
+      const scale = (text, start, size) => {
+        const at = text.map(plain), low = Math.min(...at), width = Math.max(...at) - low || 1;
+        return at.map((value) => start + ((value - low) / width) * size);
+      };
+      if (!box) return null;
+      const across = scale(x, box.x, box.width);
+      const up = scale(y, -box.y - box.height, box.height).map((value) => -value);
+      return { x, y, across, up, path, ...part.dataset };
+    }).filter(Boolean);
+    if (!curves.length) return;
+    const svg = all("svg", picture)[0], dot = document.createElementNS(SVG, "circle");
+    const told = make("p", "", "told");
+    told.setAttribute("role", "status");
+    dot.setAttribute("r", 2.6);
+    dot.setAttribute("class", "dot");
+    svg.append(dot);
+    picture.after(told);
+    let curve = 0, point = -1;
+    function tell() {
+      const { x, y, across, up, name, of } = curves[curve];
+      dot.setAttribute("cx", across[point]);
+      dot.setAttribute("cy", up[point]);
+      dot.style.visibility = "visible";
+      told.textContent = `${name} ${x[point]}: ${y[point]}${of ? ` (${of})` : ""}`;
+    }
+    function hide() {
+      dot.style.visibility = "hidden";
+      told.textContent = "";
+    }
+    picture.addEventListener("pointermove", (event) => {
+      const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      let least = Infinity;
+      curves.forEach(({ across, up }, k) => across.forEach((x, i) => {
+        const left = Math.min(across[0], across[across.length - 1]);
+        const beside = at.x < left - 8 || at.x > Math.max(across[0], across[across.length - 1]) + 8;
+        const far = beside ? Infinity : Math.abs(x - at.x) + Math.abs(up[i] - at.y) / 20;
+        if (far < least) [least, curve, point] = [far, k, i];
+      }));
+      if (least < 30) tell();
+      else hide();
+    });
+    picture.addEventListener("pointerleave", hide);
+    picture.addEventListener("blur", hide);
+    picture.addEventListener("keydown", (event) => {
+      const steps = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], PageDown: [0, 1], PageUp: [0, -1] };
+      const step = steps[event.key], last = () => curves[curve].x.length - 1;
+      if (!step || event.target !== picture) return;
+      event.preventDefault();
+      const [along, over] = step;
+      curve = (curve + over + curves.length) % curves.length;
+      point = point < 0 ? Math.floor(last() / 2) : point + along * Math.max(1, Math.round(last() / 50));
+      point = Math.min(Math.max(point, 0), last());
+      tell();
+    });
+  }
+  all(".picture").forEach(readable);
+
+  // The network: zoom, and what leads through a node or an edge.
+  function follow(map) {
+    const parts = all("[data-e]", map).map((part) => {
+      const [level, first, second] = part.dataset.e.split("-").map(Number);
+      return { part, level, first, second };
+    });
+    const edges = parts.filter((one) => one.second !== undefined);
+    const id = (level, unit) => `${level} ${unit}`;
+    function through({ level, first, second }) { // nodes and edges from inputs to outputs
+      const up = new Set([id(second === undefined ? level : level + 1, second ?? first)]);
+      const down = new Set([id(level, first)]), top = Math.max(...edges.map((one) => one.level));
+      const on = (one) => one.second === undefined
+        ? up.has(id(one.level, one.first)) || down.has(id(one.level, one.first))
+        : one.level >= level + (second !== undefined)
+          ? up.has(id(one.level, one.first))
+          : one.level === level
+            ? one.first === first && one.second === second
+            : down.has(id(one.level + 1, one.second));
+      for (let k = level; k <= top; k++) {
+        edges.filter((one) => one.level === k && up.has(id(k, one.first)))
+          .forEach((one) => up.add(id(k + 1, one.second)));
+      }
+      for (let k = level - 1; k >= 0; k--) {
+        edges.filter((one) => one.level === k && down.has(id(k + 1, one.second)))
+          .forEach((one) => down.add(id(k, one.first)));
+      }
+      return on;
+    }
+    const clear = () => map.classList.remove("traced");
+    const show = (event) => {
+      const found = event.target.closest("[data-e]");
+      const chosen = parts.find((one) => one.part === found);
+      if (!chosen) return clear();
+      const on = through(chosen);
+      parts.forEach((one) => one.part.classList.toggle("on", on(one)));
+      map.classList.add("traced");
+    };
+    map.addEventListener("pointerover", show);
+    map.addEventListener("focusin", show);
+    map.addEventListener("pointerleave", clear);
+    map.addEventListener("focusout", clear);
+    const links = all("a", map); // one tab stop; arrow keys go on from there
+    links.forEach((link, k) => {
+      link.setAttribute("tabindex", k ? -1 : 0);
+      link.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+        const next = links[k + step];
+        if (!next) return;
+        event.preventDefault();
+        links.forEach((one) => one.setAttribute("tabindex", one === next ? 0 : -1));
+        next.focus();
+      });
+    });
+  }
+  function zoomable(picture) {
+    const [svg] = all("svg", picture), bar = make("p", undefined, "filters");
+    if (!svg) return;
+    const natural = parseFloat(svg.style.width);
+    let zoom = 1;
+    function to(size) {
+      zoom = Math.min(Math.max(size, 0.5), 8);
+      const width = zoom === 1 ? natural : Math.min(natural, picture.clientWidth) * zoom;
+      svg.style.width = `${width}px`;
+      svg.style.maxWidth = zoom === 1 ? "" : "none";
+      svg.style.minWidth = zoom === 1 ? svg.dataset.least : "0";
+      said.textContent = zoom === 1 ? "" : percent(zoom);
+    }
+    svg.dataset.least = svg.style.minWidth;
+    const said = make("span", "", "small");
+    said.setAttribute("role", "status");
+    const ways = { "+": 1.5, "-": 1 / 1.5, 0: 0 };
+    [["+", "Larger"], ["-", "Smaller"], ["0", "Reset"]].forEach(([key, text]) => {
+      const button = make("button", text);
+      button.type = "button";
+      button.addEventListener("click", () => to(ways[key] ? zoom * ways[key] : 1));
+      bar.append(button);
+    });
+    bar.append(said);
+    picture.before(bar);
+    picture.addEventListener("keydown", (event) => {
+      if (!(event.key in ways) || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      to(ways[event.key] ? zoom * ways[event.key] : 1);
+    });
+    picture.addEventListener("wheel", (event) => {
+      if (!event.ctrlKey) return;
+      event.preventDefault();
+      to(zoom * 2 ** (-event.deltaY / 300));
+    }, { passive: false });
+    follow(svg);
+  }
+  all("#network .picture").forEach(zoomable);
+
   // The model: sums of piecewise polynomials and elementary functions, and their products.
   const source = get("panel");
   if (!source) return;
-  const panel = JSON.parse(source.textContent);
+  const nested = ([size, ...rest], next) =>
+    size === undefined ? next() : Array.from({ length: size }, () => nested(rest, next));
+  const panel = JSON.parse(source.textContent, (key, value) => {
+    if (!value || !value.float64) return value;
+    const bytes = Uint8Array.from(atob(value.float64), (c) => c.charCodeAt(0));
+    let place = 0;
+    const numbers = new DataView(bytes.buffer);
+    return nested(value.shape, () => numbers.getFloat64(8 * place++, true));
+  });
   const [low, high, shift, scale, outShift, outScale] = panel.network.scaling;
   function layer(one, u) {
     const y = one.bias.slice();

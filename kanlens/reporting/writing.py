@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from kanlens.checks import check_count, check_generator, rewording
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kanlens.attribution import Attribution, Comparison
+    from kanlens.certificates import Certificate
     from kanlens.data.tables import Table
     from kanlens.model.network import Rows
     from kanlens.pruning import PruneResult
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".html", ".htm")
 FOLDER = Path(__file__).parent
+PACKED = 16  # numbers from which they are bytes on the page
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -51,7 +55,8 @@ class Report(Shown):
         Its JSON twin, beside it.
     content : dict
         The numbers on the page, in plain JSON types: schema_version, meta, data, model, training,
-        performance, importance, edges, formula, rows, comparison, pruning, alerts (and models).
+        performance, importance, edges, formula, certificate, rows, comparison, pruning, alerts
+        (and models); ``kanlens/reporting/schema.json`` says what each holds.
     """
 
     path: Path
@@ -87,6 +92,7 @@ def report(
     formula: SymbolicResult | str | None = None,
     pruning: PruneResult | None = None,
     history: FitResult | None = None,
+    certificate: Certificate | None = None,
     others: Mapping[str, Model] | None = None,
     max_rows: int = 200,
     max_features: int = 20,
@@ -132,6 +138,8 @@ def report(
         What `kanlens.prune` returned.
     history : FitResult, optional
         What `kanlens.fit` returned.
+    certificate : Certificate, optional
+        What `kanlens.certify` returned.
     others : dict of str to KAN or fitted estimator, optional
         Models of the same features and outputs, matched by position, which a section of their own
         compares with `model` on the same rows. `model` may be among them to have a name there.
@@ -181,6 +189,7 @@ def report(
         formula=formula,
         pruning=pruning,
         history=history,
+        certificate=certificate,
         max_rows=max_rows,
         generator=generator or torch.Generator().manual_seed(0),
         progress=progress,
@@ -200,19 +209,19 @@ def report(
             if models:
                 content["models"] = to_plain(describe_models(analysis, models))
             found = Report(path=page, json_path=twin, content=content)
-            _write(found, _page(analysis, content, max_features))
+            _write(found, _page(analysis, content, max_features, models))
     except KeyboardInterrupt:
         Interruption(happened=True).warn("report", "Nothing is written; call it again")
         raise
     return found
 
 
-def _page(analysis: Any, content: dict[str, Any], max_features: int) -> str:
+def _page(analysis: Any, content: dict[str, Any], max_features: int, models: Any) -> str:
     """Draw and render; matplotlib, sympy and jinja2 are loaded only now."""
     from kanlens.reporting.figures import draw_all
     from kanlens.reporting.what_if import build_panel
 
-    others = {"models": list(draw_models(analysis, content, max_features))}
+    others = {"models": list(draw_models(analysis, content, max_features, models))}
     panel = build_panel(analysis.subject, [row for row, _ in analysis.picks])
     return render_page(content, draw_all(analysis, content, max_features) | others, panel)
 
@@ -226,6 +235,7 @@ def render_page(
     A browser runs the page's own script and, whatever stands in the data, no other: it has its
     digest.
     """
+    from jinja2.utils import htmlsafe_json_dumps
     from markupsafe import Markup
 
     css = (FOLDER / "page.css").read_text(encoding="utf-8")
@@ -238,12 +248,38 @@ def render_page(
         pictures=pictures,
         css=Markup(css),
         panel=panel,
+        panel_json=htmlsafe_json_dumps(_packed(panel), separators=(",", ":"), sort_keys=True),
         script=Markup(script),
         script_hash=digest,
         trusted=Markup,
+        titled=_titled,
         formula_words=formula_words(content["formula"]),
     )
     return page
+
+
+def _titled(svg: str, title: str) -> str:
+    """Return a picture as markup, with another title if there is one."""
+    from markupsafe import Markup, escape
+
+    head, start, rest = svg.partition("<title>")
+    if title and start:
+        rest = f"{escape(title)}</title>{rest.partition('</title>')[2]}"
+    return Markup(head + start + rest)
+
+
+def _packed(value: Any) -> Any:
+    """Write tables of many numbers as the bytes of float64, which is half as long, and exact."""
+    if isinstance(value, dict):
+        return {key: _packed(one) for key, one in value.items()}
+    if not isinstance(value, list):
+        return value
+    with contextlib.suppress(ValueError):  # rows of unequal lengths
+        table = np.array(value)
+        if table.size > PACKED and table.dtype.kind == "f":
+            text = base64.b64encode(table.astype("<f8").tobytes()).decode()
+            return {"shape": table.shape, "float64": text}
+    return [_packed(one) for one in value]
 
 
 @functools.cache

@@ -38,6 +38,7 @@ KEYS = {
     "flows",
     "edges",
     "formula",
+    "certificate",
     "rows",
     "comparison",
     "pruning",
