@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from kanlens.checks import check_count, message, nearest
-from kanlens.errors import DataError, InvalidValueError, MethodError
+from kanlens.attribution.edge_bands import NodeFit
+from kanlens.checks import check_count, message
+from kanlens.errors import DataError, MethodError
+from kanlens.model.analysis import edge_units, find_node
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.style import Array
@@ -42,32 +44,7 @@ class Curve:
     output_name: str = ""
     output_unit: str = ""
     levels: tuple[str, ...] = ()  # what 0 and 1 stand for when the input takes no other values
-
-
-def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: str) -> int:
-    """Return the index of an end of an edge: `in_` a node, `out` a node or factor of a product."""
-    if argument == "in_":
-        names = [model.node_name(layer, unit) for unit in range(model.widths[layer])]
-    else:
-        count = model.layers[layer].out_features
-        names = [model.subnode_name(layer, unit) for unit in range(count)]
-    if isinstance(node, str) and node in names:
-        return names.index(node)
-    if isinstance(node, int) and not isinstance(node, bool) and 0 <= node < len(names):
-        return node
-    hint = nearest(node, names) if isinstance(node, str) else None
-    expected = f"{argument} from 0 to {len(names) - 1} or a name"
-    advice = f"Did you mean {hint!r}?" if hint else "Name a node of that layer"
-    raise InvalidValueError(message(call, expected, repr(node), advice))
-
-
-def check_layer(model: KAN, layer: Any, *, call: str) -> int:
-    """Return the index of a layer; refuse one that the model does not have."""
-    whole = isinstance(layer, int) and not isinstance(layer, bool)
-    if whole and 0 <= layer < len(model.layers):
-        return int(layer)
-    expected = f"layer from 0 to {len(model.layers) - 1}"
-    raise InvalidValueError(message(call, expected, repr(layer), "Layers are counted from 0"))
+    band: Array | None = None  # (2, point), ends of its confidence band
 
 
 def model_curves(
@@ -78,49 +55,61 @@ def model_curves(
     data: Rows | Trace | None,
     parts: bool,
     call: str,
+    band: tuple[Any, Any, Any] | None = None,
 ) -> list[Curve]:
     """Return some edges (out, in) of one layer, in the units of the data where there are any.
+
+    A band is asked for by the targets of the data, its kind and what draws.
 
     Inputs of the first layer are in the units of the features, edges into outputs that are sums in
     the units of the output; everything between is in the scaled units of its layer.
     """
     record = traced(call, model, data)
     columns = None if record is None else record.inputs[layer].double().cpu().numpy()
-    return [_model_curve(model, layer, edge, columns, parts, call) for edge in edges]
+    curves = [_model_curve(model, layer, edge, columns, parts, call) for edge in edges]
+    if band is None or band[1] is None:
+        return curves
+    y, kind, generator = band
+    if record is None or y is None:
+        advice = "Pass the rows of the training"
+        raise MethodError(message(call, "data and y for a band", "not both", advice))
+    options: dict[str, Any] = {"penalty": 0.0, "call": call}
+    fits = {out: NodeFit(model, layer, out, record.x, y, **options) for out in dict(edges)}
+    found = []
+    for (out, in_), curve in zip(edges, curves, strict=True):
+        ends = fits[out].deviations(in_, curve.x, kind, generator, call=call)
+        low, high = curve.data or (-np.inf, np.inf)
+        ends[:, (curve.x < low) | (curve.x > high)] = np.nan
+        found.append(dataclasses.replace(curve, band=curve.y + ends))
+    return found
 
 
 def _model_curve(
     model: KAN, layer: int, edge: tuple[int, int], columns: Array | None, parts: bool, call: str
 ) -> Curve:
     (out, in_), inner = edge, model.layers[layer]
-    phi, nodes = inner.edge(out, in_), model.nodes[layer]
-    node, factor = nodes.grouping.place(out)
-    shift, scale = 0.0, 1.0
+    shift, scale, factor = edge_units(model, layer, out, in_)
     names: dict[str, Any] = {
         "input_name": model.node_name(layer, in_),
         "output_name": model.subnode_name(layer, out),
     }
     if layer == 0:
-        shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
         feature = model.schema.features[in_]
         names["input_unit"] = feature.unit
         levels = feature.categories if feature.kind == "binary" else ("no", "yes")
         if feature.kind != "numeric" and feature.category is not None and len(levels) == 2:
             names |= {"levels": levels, "data": None, "grid": (-0.4, 1.4)}
-    if layer == len(model.layers) - 1 and factor is None:
-        known = model.schema.outputs[node].unit
+    if layer == len(model.layers) - 1 and out < model.nodes[layer].grouping.sums:
+        known = model.schema.outputs[out].unit
         names["output_unit"] = known or ("log-odds" if model.task == "classification" else "")
-        phi = phi.scaled(
-            float(model.output_scale[node]) * (float(nodes.scale[node]) if nodes.scaled else 1.0)
-        )
     values: Array | None = None
     if columns is not None:
         values = columns[:, in_]
     elif inner.statistics is not None:
         values = _spread_out(inner.statistics.quantiles[in_].double().numpy())
     values = None if values is None else shift + scale * values
-    curve = _curve(phi.in_units(shift, scale), values, parts, call)
-    return dataclasses.replace(curve, **names)
+    phi = inner.edge(out, in_).scaled(factor).in_units(shift, scale)
+    return dataclasses.replace(_curve(phi, values, parts, call), **names)
 
 
 def function_curve(phi: Any, *, data: Any, parts: bool, call: str) -> Curve:

@@ -11,14 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
-from kanlens.errors import DTypeError, InvalidValueError
+from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.model.acceptance import Model, check_model, held_network
+from kanlens.model.analysis import check_layer, find_node
 from kanlens.model.network import KAN
 from kanlens.plotting.curve_data import (
     Curve,
-    check_layer,
     chosen_edges,
-    find_node,
     function_curve,
     model_curves,
 )
@@ -38,6 +37,9 @@ from kanlens.plotting.style import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
+    from kanlens.attribution.edge_bands import Band
     from kanlens.model.edge import Edge
     from kanlens.model.network import Rows
     from kanlens.model.recording import Trace
@@ -54,7 +56,7 @@ SHOWN = 30  # panels
 
 
 @picture("plot.edge")
-def edge(
+def edge(  # noqa: PLR0913 - one keyword per choice
     source: Model | Edge,
     layer: int | None = None,
     out: int | str | None = None,
@@ -63,12 +65,16 @@ def edge(
     ax: Axes | None = None,
     data: Rows | Trace | None = None,
     parts: bool = False,
+    y: Any = None,
+    band: Band | None = None,
+    generator: torch.Generator | None = None,
 ) -> Axes:
     """Draw the function on one edge, and where the data lie.
 
     White is the range of the data; light gray has none; hatched lies outside the grid, where the
     function is continued. The strip at the bottom is the density of the data, the marks at the
-    top are the knots. An input with two values is drawn as two points.
+    top are the knots. An input with two values is drawn as two points. A band is the pointwise 95%
+    confidence band of the function less its mean over the data, `kanlens.attribution.edge_band`.
 
     Parameters
     ----------
@@ -86,6 +92,12 @@ def edge(
         statistics stored in the model when None.
     parts : bool
         Whether the spline and the base, whose sum the function is, are drawn too.
+    y : array-like, optional
+        Targets of the rows in `data`, for a band.
+    band : {"sandwich", "laplace", "bootstrap"}, optional
+        How the band is found; none is drawn when None.
+    generator : torch.Generator, optional
+        Draws the rows of the bootstrap.
 
     Returns
     -------
@@ -100,7 +112,7 @@ def edge(
     DTypeError
         If `source` is neither, or `ax` no Axes.
     MethodError
-        If `parts` is asked of an edge that has none.
+        If `parts` is asked of an edge that has none, or a band without data and targets.
 
     Examples
     --------
@@ -109,24 +121,24 @@ def edge(
     >>> edge(KAN([2, 1]), 0, 0, "x2", ax=axes).get_xlabel()
     'x2'
     """
-    curve = _one_curve(source, layer, out, in_, data=data, parts=parts)
+    band_of = (y, band, generator)
+    curve = _one_curve(source, layer, out, in_, data=data, parts=parts, band=band_of)
     ax = axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
     tidy(ax)
     _draw_curve(ax, curve, 0.0)
     for (name, part), dashes in zip(curve.parts.items(), ("--", ":"), strict=False):
         ax.plot(curve.x, part, dashes, color=STYLE.muted, linewidth=0.9, label=name, zorder=3)
-    lines = [curve.y, *curve.parts.values()]
-    set_range(ax, *range_of(lines))
+    set_range(ax, *range_of([curve.y, *curve.parts.values(), *_near(curve)]))
     ax.set_xlabel(with_unit(curve.input_name, curve.input_unit))
     if curve.output_name:
         ax.set_ylabel(_contribution(curve, size_in_inches(ax)[1]))
-    if curve.parts:
+    if curve.parts or curve.band is not None:
         ax.legend(loc="best")
     return ax
 
 
 @picture("plot.edges")
-def edges(
+def edges(  # noqa: PLR0913 - one keyword per choice
     model: Model,
     layer: int = 0,
     *,
@@ -135,6 +147,9 @@ def edges(
     top: int = SHOWN,
     ax: Axes | None = None,
     data: Rows | Trace | None = None,
+    y: Any = None,
+    band: Band | None = None,
+    generator: torch.Generator | None = None,
 ) -> Axes:
     """Draw the live edges of a layer side by side, all with the same range of y.
 
@@ -155,6 +170,8 @@ def edges(
         Whose place to fill; a new figure of fitting size, made by pyplot, when None.
     data : Trace, or Tensor, ndarray or DataFrame of shape (batch, in), optional
         Rows of x; the statistics stored in the model when None.
+    y, band, generator
+        As for `plot.edge`.
 
     Returns
     -------
@@ -179,7 +196,8 @@ def edges(
     if not picks:
         advice = "Name a node that has live edges"
         raise InvalidValueError(message(call, "live edges to draw", "none", advice))
-    curves = model_curves(model, index, picks, data=data, parts=False, call=call)
+    options: dict[str, Any] = {"data": data, "parts": False, "band": (y, band, generator)}
+    curves = model_curves(model, index, picks, **options, call=call)
     columns = min(COLUMNS, len(picks), math.ceil(math.sqrt(1.6 * len(picks))))
     rows = math.ceil(len(picks) / columns)
     width = FRAME[0] + columns * PANEL[0] + (columns - 1) * GUTTER[0] + 0.1
@@ -187,7 +205,7 @@ def edges(
     ax = axes_for(ax, (width, height), bare=True)
     ax.set_axis_off()
     panels, size = _panels(ax, rows, columns, len(picks))
-    low, high = range_of([curve.y - curve.mean for curve in curves])
+    low, high = range_of([y - curve.mean for curve in curves for y in (curve.y, *_near(curve))])
     several = len({curve.output_name for curve in curves}) > 1
     for place, (panel, curve) in enumerate(zip(panels, curves, strict=True)):
         _fill_panel(panel, curve, several=several, size=size)
@@ -197,7 +215,9 @@ def edges(
     return ax
 
 
-def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts: bool) -> Curve:
+def _one_curve(
+    source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts: bool, band: Any
+) -> Curve:
     call = "plot.edge"
     source = held_network(call, source)
     if isinstance(source, KAN):
@@ -206,10 +226,14 @@ def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts:
             find_node(source, index, "out", out, call=call),
             find_node(source, index, "in_", in_, call=call),
         )
-        return model_curves(source, index, [pick], data=data, parts=parts, call=call)[0]
+        options: dict[str, Any] = {"data": data, "parts": parts, "band": band, "call": call}
+        return model_curves(source, index, [pick], **options)[0]
     if not callable(source) or not hasattr(source, "domain"):
         expected, got = "a KAN or an EdgeFunction", type(source).__name__
         raise DTypeError(message(call, expected, got, "Pass model.layers[0].edge(0, 0)"))
+    if band[1] is not None:
+        text = message(call, "a model with a band", f"a {type(source).__name__}", "Pass the model")
+        raise MethodError(text)
     if (layer, out, in_) != (None, None, None):
         expected, got = "no layer, out or in_ with an EdgeFunction", repr((layer, out, in_))
         raise InvalidValueError(message(call, expected, got, "Leave them out"))
@@ -233,6 +257,15 @@ def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
         ax.vlines(inside, 0.97, 1.0, colors=STYLE.muted, linewidth=0.6, **place)
     draw_density(ax, curve.density)
     y = curve.y - offset
+    if curve.band is not None:
+        low, high = curve.band - offset
+        look: Any = {"color": STYLE.accent, "alpha": 0.22, "linewidth": 0, "zorder": 2.5}
+        if curve.levels:
+            ends = [np.interp([0.0, 1.0], curve.x, one) for one in (low, high)]
+            look |= {"linewidth": 1.6, "alpha": 1.0}
+            ax.vlines([0, 1], *ends, label="95% band", **look)
+        else:
+            ax.fill_between(curve.x, low, high, label="95% band", **look)
     if curve.levels:
         _draw_levels(ax, curve, y)
     else:
@@ -262,6 +295,13 @@ def _draw_levels(ax: Axes, curve: Curve, y: Any) -> None:
     ax.plot([0, 1], at, color=STYLE.accent, linewidth=0.6, zorder=3, label="_curve")
     ax.plot([0, 1], at, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
     ax.set_xticks([0, 1], [literal(level, most=14) for level in curve.levels])
+
+
+def _near(curve: Curve) -> list[Array]:
+    """Return the ends of a band, where they are no farther from the curve than that reaches."""
+    low, high = range_of([curve.y])
+    room = 0.5 * (high - low)
+    return [] if curve.band is None else list(np.clip(curve.band, low - room, high + room))
 
 
 def range_of(lines: Sequence[Any]) -> tuple[float, float]:

@@ -1,0 +1,267 @@
+"""How far other rows would have moved the function on an edge: pointwise confidence bands.
+
+With all else held, the sum at a node is linear in the coefficients of the edges into it. These
+therefore solve a weighted least-squares problem: the one of the training itself for an output, one
+Gauss-Newton step of it (the weights are ``p (1 - p)`` for classes) for nodes below.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.checks import check_choice, check_count, check_positive, check_rows, message
+from kanlens.encoding import prepare_target
+from kanlens.errors import DataError, MethodError
+from kanlens.functions.elementary import Array
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import check_layer, edge_units, find_node, float64_copy
+from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.network import KAN
+from kanlens.splines import spline
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kanlens.model.network import Rows
+
+Band = Literal["sandwich", "laplace", "bootstrap"]
+BANDS = ("sandwich", "laplace", "bootstrap")
+NORMAL = 1.959964  # standard errors to either side, for 95 percent
+DRAWS = 200
+MOST = 2500  # coefficients of all edges into a node
+LEAST = 1e-10  # singular value of a direction, in parts of the largest, that rows determine
+SHARE = 1e-5  # of a function in directions that they do not, from which it is not known
+
+
+def edge_band(  # noqa: PLR0913 - one keyword per choice
+    model: Model,
+    layer: int,
+    out: int | str,
+    in_: int | str,
+    x: Rows,
+    y: Any,
+    *,
+    kind: Band = "sandwich",
+    penalty: float = 0.0,
+    points: int = 201,
+    generator: torch.Generator | None = None,
+) -> pd.DataFrame:
+    """Return a pointwise 95% confidence band of the function on an edge.
+
+    It is of the function less its mean over the rows, since constants may move between the edges of
+    a node. All but the edges into the same node (or factor) are held as they are: bands below the
+    last layer are too narrow by what other layers would have given way. How far training stopped
+    from the best fit is no part of them. Of an edge with a formula only its factor is free.
+
+    Parameters
+    ----------
+    model : KAN or fitted estimator
+        Left as it is.
+    layer : int
+        Counted from 0.
+    out, in_ : int or str
+        Ends of the edge, as for `kanlens.plot.edge`.
+    x : Tensor, ndarray or DataFrame, shape (batch, in)
+        The rows it was trained on, in the units of the data.
+    y : array-like, shape (batch,) or (batch, out)
+        Their targets, in the units of the data, or classes.
+    kind : {"sandwich", "laplace", "bootstrap"}
+        With B the basis functions of all edges into the node, K the curvature of the loss in its
+        sum and P the penalty, "laplace" is ``s^2 (B'KB + P)^-1``; the residual variance s^2 is 1
+        for classes [1]_. "sandwich" lets it differ from row to row: ``(B'KB + P)^-1 B'RB (B'KB +
+        P)^-1`` [2]_, where R has the squared slopes of the loss, over the squares of one less the
+        leverage (HC3 [3]_). "bootstrap": quantiles of 200 fits to rows drawn with replacement.
+    penalty : float
+        Of squared second differences of spline coefficients, beside half the deviance, in which
+        squared errors are over their mean.
+    points : int
+        How many, evenly over the range of the rows.
+    generator : torch.Generator, optional
+        Draws the rows of the bootstrap; the same ones each time when None.
+
+    Returns
+    -------
+    DataFrame
+        Columns x, effect, low, high: in the units of the data for inputs of the first layer and
+        outputs that are sums. Ends are NaN where no row tells anything of the function.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such edge or kind.
+    MethodError
+        If there are more coefficients than can be solved for.
+    DataError
+        If there are no more rows than coefficients, or a target cannot be used.
+
+    References
+    ----------
+    .. [1] D. MacKay, The evidence framework applied to classification networks, 1992.
+    .. [2] H. White, A heteroskedasticity-consistent covariance matrix estimator and a direct test
+       for heteroskedasticity, 1980.
+    .. [3] J. MacKinnon, H. White, Some heteroskedasticity-consistent covariance matrix estimators
+       with improved finite sample properties, 1985.
+
+    Examples
+    --------
+    >>> rows = torch.rand(80, 2)
+    >>> band = edge_band(KAN([2, 1]), 0, "y", "x2", rows, rows.sum(1))
+    >>> list(band), len(band)
+    (['x', 'effect', 'low', 'high'], 201)
+    """
+    import pandas as pd
+
+    call = "edge_band"
+    model = check_model(call, model)
+    check_choice(call, "kind", kind, BANDS)
+    layer = check_layer(model, layer, call=call)
+    row = find_node(model, layer, "out", out, call=call)
+    column = find_node(model, layer, "in_", in_, call=call)
+    check_count(call, "points", points, least=2)
+    check_positive(call, "penalty", penalty, zero=True)
+    fit = NodeFit(model, layer, row, model.prepare(x, call=call), y, penalty=penalty, call=call)
+    values, (shift, scale, factor) = fit.inputs[:, column], edge_units(model, layer, row, column)
+    at = np.linspace(values.min(), values.max(), points)
+    phi = model.layers[layer].edge(row, column)
+    effect = factor * (phi(at) - phi(values).mean())
+    low, high = fit.deviations(column, shift + scale * at, kind, generator, call=call)
+    return pd.DataFrame(
+        {"x": shift + scale * at, "effect": effect, "low": effect + low, "high": effect + high}
+    )
+
+
+class NodeFit:
+    """The least-squares problem of all live edges into a sum, solved.
+
+    In coordinates z of the coefficients in which the penalized curvature is the identity.
+    """
+
+    def __init__(
+        self, model: KAN, layer: int, out: int, x: Tensor, y: Any, *, penalty: float, call: str
+    ) -> None:
+        """Take rows x (batch, in), in the units of the data, and their targets."""
+        check_rows(call, x)
+        self.place, self.model = (layer, out), float64_copy(model)
+        given = prepare_target(self.model, y, len(x), call=call)
+        self.inputs, self.curvature, self.slopes = _quadratic(
+            self.model, layer, out, x.double(), given
+        )
+        live = (model.layers[layer].mask[out] != 0).nonzero()[:, 0].tolist()
+        parts = [np.ones((len(x), 1)), *(self._basis(k, self.inputs[:, k]) for k in live)]
+        stops = np.cumsum([part.shape[1] for part in parts]).tolist()
+        if stops[-1] > MOST:
+            got = f"{stops[-1]:,} at {model.subnode_name(layer, out)}"
+            text = message(call, f"at most {MOST:,} coefficients", got, "Prune the model first")
+            raise MethodError(text)
+        # coefficients of each edge; the first of all is the bias
+        self.columns = {k: slice(*stops[n : n + 2]) for n, k in enumerate(live)}
+        design, root = np.concatenate(parts, 1), np.sqrt(self.curvature)[:, None]
+        rough = np.sqrt(penalty) * self._second_differences(stops[-1])
+        _, sizes, turn = np.linalg.svd(np.concatenate([root * design, rough]), full_matrices=False)
+        kept = sizes > LEAST * sizes[0]
+        if kept.sum() >= len(x):
+            expected, advice = f"more than {kept.sum()} rows", "Pass more, or prune the model"
+            raise DataError(message(call, expected, str(len(x)), advice))
+        self.turn = (turn[kept] / sizes[kept, None]).T  # (coefficient, z)
+        self.rows = design @ self.turn  # (batch, z)
+        self.penalty = (rough @ self.turn).T @ (rough @ self.turn)
+
+    def deviations(
+        self, in_: int, at: Array, kind: Band, generator: torch.Generator | None, *, call: str
+    ) -> Array:
+        """Return how far below and above an edge other fits are at some points: (2, point).
+
+        Points and distances are in the units of the data where the edge's ends are.
+        """
+        check_choice(call, "band", kind, BANDS)
+        if in_ not in self.columns:
+            return np.zeros((2, len(at)))
+        shift, scale, factor = edge_units(self.model, *self.place, in_)
+        values, mean = (self._basis(in_, u) for u in ((at - shift) / scale, self.inputs[:, in_]))
+        moves = np.zeros((len(at), len(self.turn)))
+        moves[:, self.columns[in_]] = values - mean.mean(0)
+        found = moves @ self.turn  # (point, z)
+        length = np.linalg.norm(self.turn, axis=0)  # of orthogonal directions
+        rest = moves - (found / length**2) @ self.turn.T
+        unknown = np.linalg.norm(rest, axis=1) > SHARE * np.linalg.norm(moves, axis=1)
+        if kind == "bootstrap":
+            ends = np.quantile(self._drawn(generator) @ found.T, [0.025, 0.975], axis=0)
+        else:
+            errors = NORMAL * np.sqrt((found @ self._covariance(kind) * found).sum(1))
+            ends = np.stack([-errors, errors])
+        return np.asarray(np.where(unknown, np.nan, np.sort(factor * ends, axis=0)))
+
+    def _covariance(self, kind: Band) -> Array:  # (z, z)
+        leverage = self.curvature * (self.rows**2).sum(1)
+        left = self.slopes - self.curvature * (self.rows @ (self.rows.T @ self.slopes))
+        known = self.curvature > 0
+        squares = np.divide(left**2, self.curvature, out=np.zeros_like(left), where=known)
+        spread = squares.sum() / (len(left) - leverage.sum())
+        spread = 1.0 if self.model.task == "classification" else spread
+        if kind == "laplace":
+            return spread * np.eye(self.rows.shape[1])
+        alone = leverage > 1 - 1e-6  # a row that decides on a coefficient leaves no residual
+        room = np.where(alone, 1.0, 1 - leverage)
+        meat = np.where(alone, spread * self.curvature, (left / room) ** 2)
+        return (self.rows.T * meat) @ self.rows
+
+    def _drawn(self, generator: torch.Generator | None) -> Array:  # (draw, z)
+        """Return by how much fits to rows drawn with replacement differ from that to all."""
+        own, count = generator or torch.Generator().manual_seed(0), len(self.rows)
+        picks = torch.randint(count, (DRAWS, count), generator=own, device=own.device).cpu().numpy()
+        whole, found = self.rows.T @ self.slopes, []
+        for drawn in picks:
+            times = np.bincount(drawn, minlength=count)
+            matrix = (self.rows.T * (times * self.curvature)) @ self.rows + self.penalty
+            matrix += 1e-9 * np.eye(len(matrix))  # where no row was drawn, nothing moves
+            found.append(np.linalg.solve(matrix, self.rows.T @ (times * self.slopes)) - whole)
+        return np.stack(found)
+
+    def _basis(self, in_: int, values: Array) -> Array:
+        """Return the functions that an edge is a combination of, at some values: (point, n)."""
+        layer = self.model.layers[self.place[0]]
+        phi = layer.edge(self.place[1], in_)
+        if isinstance(phi, FunctionEdge):
+            return np.asarray(phi(values))[:, None]
+        u, grid, mode = torch.as_tensor(values), layer.grid[[in_]].cpu(), layer.extrapolation
+        splines = spline.basis(u[:, None], grid, layer.spline_order, extrapolation=mode)[:, 0]
+        others = [
+            term.g.value(u * float(term.a[in_]) + float(term.b[in_])) for term in layer.terms()
+        ]
+        return torch.cat([splines, torch.stack(others, 1)], 1).numpy()
+
+    def _second_differences(self, count: int) -> Array:
+        """Return what takes all coefficients to the second differences of those of splines."""
+        layer = self.model.layers[self.place[0]]
+        size, each = layer.grid_size + layer.spline_order, np.eye(count)
+        starts = [one.start for one in self.columns.values() if one.stop - one.start > size]
+        parts = [np.diff(each[start : start + size], n=2, axis=0) for start in starts]
+        return np.concatenate([each[:0], *parts])
+
+
+def _quadratic(
+    model: KAN, layer: int, out: int, x: Tensor, given: Tensor
+) -> tuple[Array, Array, Array]:
+    """Return the inputs of a layer, and curvature and minus the slope of the loss in a sum."""
+    with torch.enable_grad():
+        inputs = model.run(model.scale_inputs(x), stop=layer)
+        sums = model.layers[layer](inputs).detach().requires_grad_()
+        outputs = model.scale_outputs(model.run(model.nodes[layer](sums), start=layer + 1))
+        columns = [torch.autograd.grad(one.sum(), sums, retain_graph=True) for one in outputs.T]
+    rates, outputs = torch.stack([one[:, out] for (one,) in columns], 1), outputs.detach()
+    if model.task == "regression":
+        left = given - outputs
+        size = left.square().mean(0).clamp_min(torch.finfo(left.dtype).tiny)
+        curvature, slopes = (rates.square() / size).sum(1), (rates * left / size).sum(1)
+    elif outputs.shape[1] == 1:
+        p, rate = outputs[:, 0].sigmoid(), rates[:, 0]
+        curvature, slopes = rate.square() * p * (1 - p), rate * (given - p)
+    else:
+        p, mean = outputs.softmax(1), (outputs.softmax(1) * rates).sum(1)
+        curvature = (p * rates.square()).sum(1) - mean.square()
+        slopes = rates.gather(1, given[:, None])[:, 0] - mean
+    return inputs.detach().cpu().numpy(), curvature.clamp_min(0).cpu().numpy(), slopes.cpu().numpy()
