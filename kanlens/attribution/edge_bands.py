@@ -207,7 +207,7 @@ class NodeFit:
         alone = leverage > 1 - 1e-6  # a row that decides on a coefficient leaves no residual
         room = np.where(alone, 1.0, 1 - leverage)
         meat = np.where(alone, spread * self.curvature, (left / room) ** 2)
-        return (self.rows.T * meat) @ self.rows
+        return np.asarray((self.rows.T * meat) @ self.rows)
 
     def _drawn(self, generator: torch.Generator | None) -> Array:  # (draw, z)
         """Return by how much fits to rows drawn with replacement differ from that to all."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kanlens.checks import message, nearest
+from kanlens.checks import find_place, message
 from kanlens.errors import InvalidValueError
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
@@ -101,14 +101,8 @@ def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: s
     else:
         count = model.layers[layer].out_features
         names = [model.subnode_name(layer, unit) for unit in range(count)]
-    if isinstance(node, str) and node in names:
-        return names.index(node)
-    if isinstance(node, int) and not isinstance(node, bool) and 0 <= node < len(names):
-        return node
-    hint = nearest(node, names) if isinstance(node, str) else None
     expected = f"{argument} from 0 to {len(names) - 1} or a name"
-    advice = f"Did you mean {hint!r}?" if hint else "Name a node of that layer"
-    raise InvalidValueError(message(call, expected, repr(node), advice))
+    return find_place(call, expected, node, names, "Name a node of that layer")
 
 
 def check_layer(model: KAN, layer: Any, *, call: str) -> int:
