@@ -1,8 +1,8 @@
 """How far other rows would have moved the function on an edge: pointwise confidence bands.
 
-With all else held, the sum at a node is linear in the coefficients of the edges into it. These
-therefore solve a weighted least-squares problem: the one of the training itself for an output, one
-Gauss-Newton step of it (the weights are ``p (1 - p)`` for classes) for nodes below.
+With all else held, the sum at a node is linear in the coefficients of the edges into it, which
+therefore solve a weighted least-squares problem: at an output that of the training itself, below
+one Gauss-Newton step of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_choice, check_count, check_positive, check_rows, message
+from kanlens.checks import check_choice, check_positive, check_rows, message
 from kanlens.encoding import prepare_target
 from kanlens.errors import DataError, MethodError
 from kanlens.functions.elementary import Array
@@ -47,39 +47,34 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
     *,
     kind: Band = "sandwich",
     penalty: float = 0.0,
-    points: int = 201,
+    at: Any = None,
     generator: torch.Generator | None = None,
 ) -> pd.DataFrame:
-    """Return a pointwise 95% confidence band of the function on an edge.
+    """Return a pointwise 95% confidence band of the function on an edge, less its mean over rows.
 
-    It is of the function less its mean over the rows, since constants may move between the edges of
-    a node. All but the edges into the same node (or factor) are held as they are: bands below the
-    last layer are too narrow by what other layers would have given way. How far training stopped
-    from the best fit is no part of them. Of an edge with a formula only its factor is free.
+    Constants may move between the edges of a node, so that they are left out. All but the edges
+    into the same node (or factor) are held as they are: bands below the last layer are too narrow
+    by what other layers would have given way. How far training stopped from the best fit is no part
+    of them. Of an edge with a formula only its factor is free.
 
     Parameters
     ----------
-    model : KAN or fitted estimator
-        Left as it is.
-    layer : int
-        Counted from 0.
-    out, in_ : int or str
-        Ends of the edge, as for `kanlens.plot.edge`.
-    x : Tensor, ndarray or DataFrame, shape (batch, in)
-        The rows it was trained on, in the units of the data.
-    y : array-like, shape (batch,) or (batch, out)
-        Their targets, in the units of the data, or classes.
+    model, layer, out, in_
+        As for `kanlens.plot.edge`.
+    x, y : array-like, shape (batch, in) and (batch,) or (batch, out)
+        The rows of the training and their targets, in the units of the data, or classes.
     kind : {"sandwich", "laplace", "bootstrap"}
         With B the basis functions of all edges into the node, K the curvature of the loss in its
-        sum and P the penalty, "laplace" is ``s^2 (B'KB + P)^-1``; the residual variance s^2 is 1
-        for classes [1]_. "sandwich" lets it differ from row to row: ``(B'KB + P)^-1 B'RB (B'KB +
-        P)^-1`` [2]_, where R has the squared slopes of the loss, over the squares of one less the
-        leverage (HC3 [3]_). "bootstrap": quantiles of 200 fits to rows drawn with replacement.
+        sum (``p (1 - p)`` for classes) and P the penalty, "laplace" is ``s^2 (B'KB + P)^-1``; the
+        residual variance s^2 is 1 for classes [1]_. "sandwich" lets it differ from row to row:
+        ``(B'KB + P)^-1 B'RB (B'KB + P)^-1`` [2]_, where R has the squared slopes of the loss, over
+        the squares of one less the leverage (HC3 [3]_). "bootstrap": quantiles of 200 fits to rows
+        drawn with replacement.
     penalty : float
         Of squared second differences of spline coefficients, beside half the deviance, in which
         squared errors are over their mean.
-    points : int
-        How many, evenly over the range of the rows.
+    at : array-like, shape (point,), optional
+        Values of the input; 201 over the range of the rows when None.
     generator : torch.Generator, optional
         Draws the rows of the bootstrap; the same ones each time when None.
 
@@ -91,12 +86,9 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
 
     Raises
     ------
-    InvalidValueError
-        If there is no such edge or kind.
-    MethodError
-        If there are more coefficients than can be solved for.
-    DataError
-        If there are no more rows than coefficients, or a target cannot be used.
+    InvalidValueError, MethodError, DataError
+        If there is no such edge or kind, there are more than 2,500 coefficients at its node, or no
+        more rows than coefficients.
 
     References
     ----------
@@ -109,32 +101,29 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
     Examples
     --------
     >>> rows = torch.rand(80, 2)
-    >>> band = edge_band(KAN([2, 1]), 0, "y", "x2", rows, rows.sum(1))
-    >>> list(band), len(band)
-    (['x', 'effect', 'low', 'high'], 201)
+    >>> list(edge_band(KAN([2, 1]), 0, "y", "x2", rows, rows.sum(1)))
+    ['x', 'effect', 'low', 'high']
     """
     import pandas as pd
 
     call = "edge_band"
     model = check_model(call, model)
     check_choice(call, "kind", kind, BANDS)
+    check_positive(call, "penalty", penalty, zero=True)
     layer = check_layer(model, layer, call=call)
     row = find_node(model, layer, "out", out, call=call)
     column = find_node(model, layer, "in_", in_, call=call)
-    check_count(call, "points", points, least=2)
-    check_positive(call, "penalty", penalty, zero=True)
-    fit = NodeFit(model, layer, row, model.prepare(x, call=call), y, penalty=penalty, call=call)
+    fit = _NodeFit(model, layer, row, model.prepare(x, call=call), y, penalty=penalty, call=call)
     values, (shift, scale, factor) = fit.inputs[:, column], edge_units(model, layer, row, column)
-    at = np.linspace(values.min(), values.max(), points)
+    u = np.linspace(values.min(), values.max(), 201)
+    u = u if at is None else (np.asarray(at, dtype=np.float64) - shift) / scale
     phi = model.layers[layer].edge(row, column)
-    effect = factor * (phi(at) - phi(values).mean())
-    low, high = fit.deviations(column, shift + scale * at, kind, generator, call=call)
-    return pd.DataFrame(
-        {"x": shift + scale * at, "effect": effect, "low": effect + low, "high": effect + high}
-    )
+    effect = factor * (phi(u) - phi(values).mean())
+    low, high = effect + np.sort(factor * fit.deviations(column, u, kind, generator), axis=0)
+    return pd.DataFrame({"x": shift + scale * u, "effect": effect, "low": low, "high": high})
 
 
-class NodeFit:
+class _NodeFit:
     """The least-squares problem of all live edges into a sum, solved.
 
     In coordinates z of the coefficients in which the penalized curvature is the identity.
@@ -143,47 +132,54 @@ class NodeFit:
     def __init__(
         self, model: KAN, layer: int, out: int, x: Tensor, y: Any, *, penalty: float, call: str
     ) -> None:
-        """Take rows x (batch, in), in the units of the data, and their targets."""
         check_rows(call, x)
-        self.place, self.model = (layer, out), float64_copy(model)
-        given = prepare_target(self.model, y, len(x), call=call)
-        self.inputs, self.curvature, self.slopes = _quadratic(
-            self.model, layer, out, x.double(), given
+        double = float64_copy(model)
+        self.layer, self.out, self.classes = double.layers[layer], out, model.task != "regression"
+        found = _quadratic(
+            double, layer, out, x.double(), prepare_target(double, y, len(x), call=call)
         )
-        live = (model.layers[layer].mask[out] != 0).nonzero()[:, 0].tolist()
+        self.inputs, self.curvature, self.slopes = found
+        live = (self.layer.mask[out] != 0).nonzero()[:, 0].tolist()
         parts = [np.ones((len(x), 1)), *(self._basis(k, self.inputs[:, k]) for k in live)]
         stops = np.cumsum([part.shape[1] for part in parts]).tolist()
         if stops[-1] > MOST:
-            got = f"{stops[-1]:,} at {model.subnode_name(layer, out)}"
-            text = message(call, f"at most {MOST:,} coefficients", got, "Prune the model first")
-            raise MethodError(text)
+            got, advice = f"{stops[-1]:,} at {model.subnode_name(layer, out)}", "Prune the model"
+            raise MethodError(message(call, f"at most {MOST:,} coefficients", got, advice))
         # coefficients of each edge; the first of all is the bias
         self.columns = {k: slice(*stops[n : n + 2]) for n, k in enumerate(live)}
-        design, root = np.concatenate(parts, 1), np.sqrt(self.curvature)[:, None]
-        rough = np.sqrt(penalty) * self._second_differences(stops[-1])
-        _, sizes, turn = np.linalg.svd(np.concatenate([root * design, rough]), full_matrices=False)
+        design, each = np.concatenate(parts, 1), np.eye(stops[-1])
+        size = self.layer.grid_size + self.layer.spline_order
+        splines = [one.start for one in self.columns.values() if one.stop - one.start > size]
+        bends = [np.diff(each[start : start + size], n=2, axis=0) for start in splines]
+        rough = np.sqrt(penalty) * np.concatenate([each[:0], *bends])
+        scaled = np.sqrt(self.curvature)[:, None] * design
+        _, sizes, turn = np.linalg.svd(np.concatenate([scaled, rough]), full_matrices=False)
         kept = sizes > LEAST * sizes[0]
         if kept.sum() >= len(x):
             expected, advice = f"more than {kept.sum()} rows", "Pass more, or prune the model"
             raise DataError(message(call, expected, str(len(x)), advice))
         self.turn = (turn[kept] / sizes[kept, None]).T  # (coefficient, z)
-        self.rows = design @ self.turn  # (batch, z)
-        self.penalty = (rough @ self.turn).T @ (rough @ self.turn)
+        self.rows, self.penalty = design @ self.turn, rough @ self.turn  # (batch, z), (bend, z)
+
+    def _basis(self, in_: int, values: Array) -> Array:
+        """Return the functions that an edge is a combination of, at some values: (point, n)."""
+        layer, phi = self.layer, self.layer.edge(self.out, in_)
+        if isinstance(phi, FunctionEdge):
+            return np.asarray(phi(values))[:, None]
+        u, grid, mode = torch.as_tensor(values), layer.grid[[in_]].cpu(), layer.extrapolation
+        splines = spline.basis(u[:, None], grid, layer.spline_order, extrapolation=mode)[:, 0]
+        others = [one.g.value(u * float(one.a[in_]) + float(one.b[in_])) for one in layer.terms()]
+        return torch.cat([splines, torch.stack(others, 1)], 1).numpy()
 
     def deviations(
-        self, in_: int, at: Array, kind: Band, generator: torch.Generator | None, *, call: str
+        self, in_: int, u: Array, kind: Band, generator: torch.Generator | None
     ) -> Array:
-        """Return how far below and above an edge other fits are at some points: (2, point).
-
-        Points and distances are in the units of the data where the edge's ends are.
-        """
-        check_choice(call, "band", kind, BANDS)
+        """Return how far below and above an edge other fits are at some points: (2, point)."""
         if in_ not in self.columns:
-            return np.zeros((2, len(at)))
-        shift, scale, factor = edge_units(self.model, *self.place, in_)
-        values, mean = (self._basis(in_, u) for u in ((at - shift) / scale, self.inputs[:, in_]))
-        moves = np.zeros((len(at), len(self.turn)))
-        moves[:, self.columns[in_]] = values - mean.mean(0)
+            return np.zeros((2, len(u)))
+        moves = np.zeros((len(u), len(self.turn)))
+        mean = self._basis(in_, self.inputs[:, in_]).mean(0)
+        moves[:, self.columns[in_]] = self._basis(in_, u) - mean
         found = moves @ self.turn  # (point, z)
         length = np.linalg.norm(self.turn, axis=0)  # of orthogonal directions
         rest = moves - (found / length**2) @ self.turn.T
@@ -193,15 +189,14 @@ class NodeFit:
         else:
             errors = NORMAL * np.sqrt((found @ self._covariance(kind) * found).sum(1))
             ends = np.stack([-errors, errors])
-        return np.asarray(np.where(unknown, np.nan, np.sort(factor * ends, axis=0)))
+        return np.asarray(np.where(unknown, np.nan, ends))
 
     def _covariance(self, kind: Band) -> Array:  # (z, z)
         leverage = self.curvature * (self.rows**2).sum(1)
         left = self.slopes - self.curvature * (self.rows @ (self.rows.T @ self.slopes))
         known = self.curvature > 0
         squares = np.divide(left**2, self.curvature, out=np.zeros_like(left), where=known)
-        spread = squares.sum() / (len(left) - leverage.sum())
-        spread = 1.0 if self.model.task == "classification" else spread
+        spread = 1.0 if self.classes else squares.sum() / (len(left) - leverage.sum())
         if kind == "laplace":
             return spread * np.eye(self.rows.shape[1])
         alone = leverage > 1 - 1e-6  # a row that decides on a coefficient leaves no residual
@@ -213,34 +208,13 @@ class NodeFit:
         """Return by how much fits to rows drawn with replacement differ from that to all."""
         own, count = generator or torch.Generator().manual_seed(0), len(self.rows)
         picks = torch.randint(count, (DRAWS, count), generator=own, device=own.device).cpu().numpy()
+        fixed = self.penalty.T @ self.penalty + 1e-9 * np.eye(self.rows.shape[1])
         whole, found = self.rows.T @ self.slopes, []
         for drawn in picks:
             times = np.bincount(drawn, minlength=count)
-            matrix = (self.rows.T * (times * self.curvature)) @ self.rows + self.penalty
-            matrix += 1e-9 * np.eye(len(matrix))  # where no row was drawn, nothing moves
+            matrix = (self.rows.T * (times * self.curvature)) @ self.rows + fixed
             found.append(np.linalg.solve(matrix, self.rows.T @ (times * self.slopes)) - whole)
         return np.stack(found)
-
-    def _basis(self, in_: int, values: Array) -> Array:
-        """Return the functions that an edge is a combination of, at some values: (point, n)."""
-        layer = self.model.layers[self.place[0]]
-        phi = layer.edge(self.place[1], in_)
-        if isinstance(phi, FunctionEdge):
-            return np.asarray(phi(values))[:, None]
-        u, grid, mode = torch.as_tensor(values), layer.grid[[in_]].cpu(), layer.extrapolation
-        splines = spline.basis(u[:, None], grid, layer.spline_order, extrapolation=mode)[:, 0]
-        others = [
-            term.g.value(u * float(term.a[in_]) + float(term.b[in_])) for term in layer.terms()
-        ]
-        return torch.cat([splines, torch.stack(others, 1)], 1).numpy()
-
-    def _second_differences(self, count: int) -> Array:
-        """Return what takes all coefficients to the second differences of those of splines."""
-        layer = self.model.layers[self.place[0]]
-        size, each = layer.grid_size + layer.spline_order, np.eye(count)
-        starts = [one.start for one in self.columns.values() if one.stop - one.start > size]
-        parts = [np.diff(each[start : start + size], n=2, axis=0) for start in starts]
-        return np.concatenate([each[:0], *parts])
 
 
 def _quadratic(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from kanlens.attribution.edge_bands import NodeFit
 from kanlens.checks import check_count, message
 from kanlens.errors import DataError, MethodError
 from kanlens.model.analysis import edge_units, find_node
@@ -55,33 +54,15 @@ def model_curves(
     data: Rows | Trace | None,
     parts: bool,
     call: str,
-    band: tuple[Any, Any, Any] | None = None,
 ) -> list[Curve]:
     """Return some edges (out, in) of one layer, in the units of the data where there are any.
-
-    A band is asked for by the targets of the data, its kind and what draws.
 
     Inputs of the first layer are in the units of the features, edges into outputs that are sums in
     the units of the output; everything between is in the scaled units of its layer.
     """
     record = traced(call, model, data)
     columns = None if record is None else record.inputs[layer].double().cpu().numpy()
-    curves = [_model_curve(model, layer, edge, columns, parts, call) for edge in edges]
-    if band is None or band[1] is None:
-        return curves
-    y, kind, generator = band
-    if record is None or y is None:
-        advice = "Pass the rows of the training"
-        raise MethodError(message(call, "data and y for a band", "not both", advice))
-    options: dict[str, Any] = {"penalty": 0.0, "call": call}
-    fits = {out: NodeFit(model, layer, out, record.x, y, **options) for out in dict(edges)}
-    found = []
-    for (out, in_), curve in zip(edges, curves, strict=True):
-        ends = fits[out].deviations(in_, curve.x, kind, generator, call=call)
-        low, high = curve.data or (-np.inf, np.inf)
-        ends[:, (curve.x < low) | (curve.x > high)] = np.nan
-        found.append(dataclasses.replace(curve, band=curve.y + ends))
-    return found
+    return [_model_curve(model, layer, edge, columns, parts, call) for edge in edges]
 
 
 def _model_curve(

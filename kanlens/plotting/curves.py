@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kanlens.checks import message
+from kanlens.attribution.edge_bands import Band, edge_band
+from kanlens.checks import message, rewording
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.model.acceptance import Model, check_model, held_network
 from kanlens.model.analysis import check_layer, find_node
@@ -39,7 +41,6 @@ from kanlens.plotting.style import (
 if TYPE_CHECKING:
     import torch
 
-    from kanlens.attribution.edge_bands import Band
     from kanlens.model.edge import Edge
     from kanlens.model.network import Rows
     from kanlens.model.recording import Trace
@@ -121,14 +122,19 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     >>> edge(KAN([2, 1]), 0, 0, "x2", ax=axes).get_xlabel()
     'x2'
     """
-    band_of = (y, band, generator)
-    curve = _one_curve(source, layer, out, in_, data=data, parts=parts, band=band_of)
+    curve = _one_curve(source, layer, out, in_, data=data, parts=parts)
+    if band is not None:
+        known = {"kind": band, "generator": generator, "at": curve.x}
+        curve = _with_band(curve, source, (layer, out, in_), data, y, known)
     ax = axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
     tidy(ax)
     _draw_curve(ax, curve, 0.0)
     for (name, part), dashes in zip(curve.parts.items(), ("--", ":"), strict=False):
         ax.plot(curve.x, part, dashes, color=STYLE.muted, linewidth=0.9, label=name, zorder=3)
-    set_range(ax, *range_of([curve.y, *curve.parts.values(), *_near(curve)]))
+    low, high = range_of([curve.y])
+    room = 0.5 * (high - low)  # that a wide band is given
+    ends = [] if curve.band is None else list(np.clip(curve.band, low - room, high + room))
+    set_range(ax, *range_of([curve.y, *curve.parts.values(), *ends]))
     ax.set_xlabel(with_unit(curve.input_name, curve.input_unit))
     if curve.output_name:
         ax.set_ylabel(_contribution(curve, size_in_inches(ax)[1]))
@@ -138,7 +144,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
 
 
 @picture("plot.edges")
-def edges(  # noqa: PLR0913 - one keyword per choice
+def edges(
     model: Model,
     layer: int = 0,
     *,
@@ -147,9 +153,6 @@ def edges(  # noqa: PLR0913 - one keyword per choice
     top: int = SHOWN,
     ax: Axes | None = None,
     data: Rows | Trace | None = None,
-    y: Any = None,
-    band: Band | None = None,
-    generator: torch.Generator | None = None,
 ) -> Axes:
     """Draw the live edges of a layer side by side, all with the same range of y.
 
@@ -170,8 +173,6 @@ def edges(  # noqa: PLR0913 - one keyword per choice
         Whose place to fill; a new figure of fitting size, made by pyplot, when None.
     data : Trace, or Tensor, ndarray or DataFrame of shape (batch, in), optional
         Rows of x; the statistics stored in the model when None.
-    y, band, generator
-        As for `plot.edge`.
 
     Returns
     -------
@@ -196,8 +197,7 @@ def edges(  # noqa: PLR0913 - one keyword per choice
     if not picks:
         advice = "Name a node that has live edges"
         raise InvalidValueError(message(call, "live edges to draw", "none", advice))
-    options: dict[str, Any] = {"data": data, "parts": False, "band": (y, band, generator)}
-    curves = model_curves(model, index, picks, **options, call=call)
+    curves = model_curves(model, index, picks, data=data, parts=False, call=call)
     columns = min(COLUMNS, len(picks), math.ceil(math.sqrt(1.6 * len(picks))))
     rows = math.ceil(len(picks) / columns)
     width = FRAME[0] + columns * PANEL[0] + (columns - 1) * GUTTER[0] + 0.1
@@ -205,7 +205,7 @@ def edges(  # noqa: PLR0913 - one keyword per choice
     ax = axes_for(ax, (width, height), bare=True)
     ax.set_axis_off()
     panels, size = _panels(ax, rows, columns, len(picks))
-    low, high = range_of([y - curve.mean for curve in curves for y in (curve.y, *_near(curve))])
+    low, high = range_of([curve.y - curve.mean for curve in curves])
     several = len({curve.output_name for curve in curves}) > 1
     for place, (panel, curve) in enumerate(zip(panels, curves, strict=True)):
         _fill_panel(panel, curve, several=several, size=size)
@@ -215,9 +215,21 @@ def edges(  # noqa: PLR0913 - one keyword per choice
     return ax
 
 
-def _one_curve(
-    source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts: bool, band: Any
-) -> Curve:
+def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any, known: Any) -> Curve:
+    """Return a curve with its confidence band, over the range of the data."""
+    layer, out, in_ = ends
+    if data is None or y is None or layer is None:
+        expected, advice = "a model, data and y for a band", "Pass the rows of the training"
+        raise MethodError(message("plot.edge", expected, "not all", advice))
+    with rewording("plot.edge"):
+        found = edge_band(source, layer, out, in_, getattr(data, "x", data), y, **known)
+    low, high = curve.data or (-np.inf, np.inf)
+    known_at = (curve.x >= low) & (curve.x <= high)
+    away = found[["low", "high"]].to_numpy().T - found["effect"].to_numpy()
+    return dataclasses.replace(curve, band=np.where(known_at, curve.y + away, np.nan))
+
+
+def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts: bool) -> Curve:
     call = "plot.edge"
     source = held_network(call, source)
     if isinstance(source, KAN):
@@ -226,14 +238,10 @@ def _one_curve(
             find_node(source, index, "out", out, call=call),
             find_node(source, index, "in_", in_, call=call),
         )
-        options: dict[str, Any] = {"data": data, "parts": parts, "band": band, "call": call}
-        return model_curves(source, index, [pick], **options)[0]
+        return model_curves(source, index, [pick], data=data, parts=parts, call=call)[0]
     if not callable(source) or not hasattr(source, "domain"):
         expected, got = "a KAN or an EdgeFunction", type(source).__name__
         raise DTypeError(message(call, expected, got, "Pass model.layers[0].edge(0, 0)"))
-    if band[1] is not None:
-        text = message(call, "a model with a band", f"a {type(source).__name__}", "Pass the model")
-        raise MethodError(text)
     if (layer, out, in_) != (None, None, None):
         expected, got = "no layer, out or in_ with an EdgeFunction", repr((layer, out, in_))
         raise InvalidValueError(message(call, expected, got, "Leave them out"))
@@ -258,7 +266,7 @@ def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
     draw_density(ax, curve.density)
     y = curve.y - offset
     if curve.band is not None:
-        low, high = curve.band - offset
+        low, high = curve.band
         look: Any = {"color": STYLE.accent, "alpha": 0.22, "linewidth": 0, "zorder": 2.5}
         if curve.levels:
             ends = [np.interp([0.0, 1.0], curve.x, one) for one in (low, high)]
@@ -295,13 +303,6 @@ def _draw_levels(ax: Axes, curve: Curve, y: Any) -> None:
     ax.plot([0, 1], at, color=STYLE.accent, linewidth=0.6, zorder=3, label="_curve")
     ax.plot([0, 1], at, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
     ax.set_xticks([0, 1], [literal(level, most=14) for level in curve.levels])
-
-
-def _near(curve: Curve) -> list[Array]:
-    """Return the ends of a band, where they are no farther from the curve than that reaches."""
-    low, high = range_of([curve.y])
-    room = 0.5 * (high - low)
-    return [] if curve.band is None else list(np.clip(curve.band, low - room, high + room))
 
 
 def range_of(lines: Sequence[Any]) -> tuple[float, float]:

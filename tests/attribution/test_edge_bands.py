@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import edge_band
-from kanlens.attribution.edge_bands import NORMAL, NodeFit
+from kanlens.attribution.edge_bands import NORMAL, _NodeFit
 from kanlens.errors import DataError, InvalidValueError, MethodError
 from kanlens.model.network import KAN
 from kanlens.splines import spline
@@ -82,7 +82,7 @@ def test_bands_cover_the_truth() -> None:
         weight = torch.from_numpy(coefficients[1:]).view(1, 2, 4)
         with torch.no_grad():
             model.layers[0].spline_weight.copy_(weight / model.layers[0].spline_scaler[..., None])
-        band = edge_band(model, 0, 0, 0, ROWS, y, points=21)
+        band = edge_band(model, 0, 0, 0, ROWS, y, at=points(21))
         inside.append((band["low"] < truth.numpy()) & (truth.numpy() < band["high"]))
     assert 0.92 < np.mean(inside) < 0.98
 
@@ -105,7 +105,7 @@ def test_classes_have_the_curvature_of_their_loss(classes: int) -> None:
     schema = dataclasses.replace(model.schema, task="classification", class_labels=labels)
     model.schema = schema
     codes = (ROWS[:, 0] > 0).long() + (classes == 3) * (ROWS[:, 1] > 0).long()
-    fit = NodeFit(model, 0, 0, ROWS, codes, penalty=0.0, call="t")
+    fit = _NodeFit(model, 0, 0, ROWS, codes, penalty=0.0, call="t")
     rest = (0 * codes if classes == 2 else model(ROWS)[:, 1:].logsumexp(1)).detach()
     score = model(ROWS)[:, 0].detach() - rest  # of the first logit, against the others together
     p, rate = score.sigmoid(), float(model.output_scale[0])
@@ -119,7 +119,7 @@ def test_slopes_and_curvature_go_through_products_and_scales(layer: int) -> None
     model = made([2, (1, 2), (1, 1)], scaled_nodes=True)
     y = draw(150, 2, seed=5)
     out = model.layers[layer].out_features - 1  # a factor
-    fit = NodeFit(model, layer, out, ROWS, y, penalty=0.0, call="t")
+    fit = _NodeFit(model, layer, out, ROWS, y, penalty=0.0, call="t")
     size = (model(ROWS) - y).square().mean(0).detach()
 
     def loss(shift: float) -> Tensor:

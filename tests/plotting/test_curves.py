@@ -240,15 +240,13 @@ def test_a_band_is_that_of_the_numbers(layer: int, model: Build, ax: Axes) -> No
     edge(net, layer, 0, 1, data=rows, y=y, band="sandwich", ax=ax)
     found: Any = labelled(ax, "95% band")
     corners = found.get_paths()[0].vertices
-    band = edge_band(net, layer, 0, 1, rows, y, points=401)
     places = line(ax)[90:110:5, 0]
+    band = edge_band(net, layer, 0, 1, rows, y, at=places)
     heights = [np.ptp(corners[corners[:, 0] == x][:, 1]) for x in places]
-    widths = np.interp(places, band["x"], band["high"] - band["low"])
-    np.testing.assert_allclose(heights, widths, rtol=0.01)
-    assert corners[:, 0].min() >= band["x"].min() - 1e-9  # none beyond the rows
-    panels = edges(net, layer, data=rows, y=y, band="laplace", ax=ax).child_axes
-    assert all(labelled(panel, "95% band") for panel in panels)
-    with pytest.raises(MethodError, match="expected data and y for a band, got not both"):
+    np.testing.assert_allclose(heights, band["high"] - band["low"], rtol=1e-9)
+    whole = edge_band(net, layer, 0, 1, rows, y)
+    assert corners[:, 0].min() >= whole["x"].min() - 1e-9  # none beyond the rows
+    with pytest.raises(MethodError, match="expected a model, data and y for a band, got not all"):
         edge(net, layer, 0, 1, data=rows, band="sandwich", ax=ax)
-    with pytest.raises(MethodError, match="expected a model with a band, got a EdgeFunction"):
-        edge(net.layers[0].edge(0, 0), band="sandwich", ax=ax)
+    with pytest.raises(InvalidValueError, match=r"plot\.edge: expected kind to be one of"):
+        edge(net, layer, 0, 1, data=rows, y=y, band="hc1", ax=ax)  # type: ignore[arg-type]
