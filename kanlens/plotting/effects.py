@@ -24,6 +24,7 @@ from kanlens.plotting.style import (
     STYLE,
     Array,
     axes_for,
+    color_bar,
     distinct,
     literal,
     numbers,
@@ -197,11 +198,8 @@ def _draw_surface(found: Effect, ax: Axes | None) -> Axes:
     first, second = (_rows(one)[:: 1 + len(one.data) // DOTS] for one in found.settings)
     dots: Any = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
     ax.plot(first, second, ".", label="_data", **dots)
-    bar: Any = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.03)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=2, labelsize=STYLE.small)
+    bar = color_bar(ax, image, words_for("effect on", found.target, found.unit, tall))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
-    bar.set_label(words_for("effect on", found.target, found.unit, tall))
     for axis, one, room in zip((ax.xaxis, ax.yaxis), found.settings, (wide, tall), strict=True):
         axis.set_label_text(words_for("", one.name, one.unit, room).strip())
         if one.labels:
