@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_count, message
@@ -16,6 +18,7 @@ from kanlens.plotting.formats import number, signed
 from kanlens.plotting.interactions import draw_flows, draw_interactions
 from kanlens.plotting.samples import (
     BRIGHT,
+    DASHED,
     GAP,
     LONGEST,
     contribution,
@@ -24,6 +27,8 @@ from kanlens.plotting.samples import (
     draw_force,
     draw_heatmap,
     draw_image,
+    evenly,
+    output_of,
     ranked,
     steps_of,
 )
@@ -31,6 +36,7 @@ from kanlens.plotting.style import (
     ASIDE,
     STYLE,
     Array,
+    color_bar,
     in_unit,
     literal,
     name_rows,
@@ -251,8 +257,7 @@ def _value_axis(ax: Axes, text: str) -> None:
 def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | None) -> Axes:
     values = numbers(result.values)
     rows = ranked(np.abs(values).mean(0), result.features, top)
-    rows_drawn = min(len(values), SWARM)
-    picks = np.linspace(0, len(values) - 1, rows_drawn).round().astype(int)
+    picks = evenly(len(values), SWARM)
     ax = rows_axes(ax, len(rows.names), 1.5)
     columns = list(rows.columns(values[picks]).T)
     shades = [None if samples is None else _ranks(samples[:, i])[picks] for i in rows.order]
@@ -312,16 +317,11 @@ def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:
 def _color_key(ax: Axes) -> None:
     """Draw the colors of low and high features along the right side."""
     key = ax.inset_axes((1.03, 0.0, 0.022, 1.0), label="_color key")
-    scale: Any = {"cmap": STYLE.sequence, "vmin": 0.0, "vmax": BRIGHT}
-    steps = np.linspace(1, 0, 64)[:, None]
-    key.imshow(steps, aspect="auto", extent=(0, 1, 0, 1), **scale)
-    key.set_xticks([])
-    key.set_yticks([0, 1], ["low", "high"])
-    key.yaxis.tick_right()
-    key.yaxis.set_label_position("right")
-    key.tick_params(length=0, labelsize=STYLE.small)
-    key.set_ylabel("feature", fontsize=STYLE.small, labelpad=-12)
-    key.spines[:].set_visible(False)
+    colors = ScalarMappable(Normalize(0.0, BRIGHT), STYLE.sequence)
+    bar = color_bar(ax, colors, "feature", key=key)
+    bar.set_ticks([0, 1], labels=["low", "high"])
+    key.set_ylim(0, 1)
+    key.yaxis.labelpad = -12
 
 
 def _waterfall(
@@ -333,7 +333,7 @@ def _waterfall(
     start, end = float(result.reference[row]), float(result.output[row])
     _draw_steps(ax, steps, start, end, gap=names[-1] == GAP)
     name_rows(ax, names, others=len(names) > count)
-    _value_axis(ax, f"{literal(result.target)}{in_unit(result.unit)}")
+    _value_axis(ax, output_of(result))
     return ax
 
 
@@ -355,9 +355,8 @@ def _draw_steps(ax: Axes, steps: Array, start: float, end: float, *, gap: bool) 
         text = signed(float(step))
         ax.text(left + 0.12 * room, place, text, va="center", ha="left", fontsize=STYLE.small)
     ax.set_xlim(low - 0.5 * room, high + 1.3 * room)
-    style: Any = {"color": STYLE.ink, "linewidth": 0.7, "linestyle": (0, (2, 2)), "zorder": 1}
-    ax.plot([start, start], [len(steps) - 0.1, len(steps) - 1.3], **style)
-    ax.plot([end, end], [-0.65, -0.3], **style)
+    ax.plot([start, start], [len(steps) - 0.1, len(steps) - 1.3], **DASHED)
+    ax.plot([end, end], [-0.65, -0.3], **DASHED)
     text = f"output {number(end, 4)}"
     ax.text(end, -0.7, text, ha="center", va="bottom", fontsize=STYLE.small)
     text = f"reference {number(start, 4)}"
