@@ -21,7 +21,7 @@ from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import check_layer, edge_units, find_node, float64_copy
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.network import KAN
-from kanlens.splines import spline
+from kanlens.model.series_layer import edge_basis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,12 +67,11 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
         With B the basis functions of all edges into the node, K the curvature of the loss in its
         sum (``p (1 - p)`` for classes) and P the penalty, "laplace" is ``s^2 (B'KB + P)^-1``; the
         residual variance s^2 is 1 for classes [1]_. "sandwich" lets it differ from row to row:
-        ``(B'KB + P)^-1 B'RB (B'KB + P)^-1`` [2]_, where R has the squared slopes of the loss, over
-        the squares of one less the leverage (HC3 [3]_). "bootstrap": quantiles of 200 fits to rows
+        ``(B'KB + P)^-1 B'RB (B'KB + P)^-1``, where R has the squared slopes of the loss, over the
+        squares of one less the leverage (HC3 [2]_). "bootstrap": quantiles of 200 fits to rows
         drawn with replacement.
     penalty : float
-        Of squared second differences of spline coefficients, beside half the deviance, in which
-        squared errors are over their mean.
+        Of squared second differences of spline coefficients, beside half the deviance.
     at : array-like, shape (point,), optional
         Values of the input; 201 over the range of the rows when None.
     generator : torch.Generator, optional
@@ -93,9 +92,7 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
     References
     ----------
     .. [1] D. MacKay, The evidence framework applied to classification networks, 1992.
-    .. [2] H. White, A heteroskedasticity-consistent covariance matrix estimator and a direct test
-       for heteroskedasticity, 1980.
-    .. [3] J. MacKinnon, H. White, Some heteroskedasticity-consistent covariance matrix estimators
+    .. [2] J. MacKinnon, H. White, Some heteroskedasticity-consistent covariance matrix estimators
        with improved finite sample properties, 1985.
 
     Examples
@@ -135,51 +132,44 @@ class _NodeFit:
         check_rows(call, x)
         double = float64_copy(model)
         self.layer, self.out, self.classes = double.layers[layer], out, model.task != "regression"
-        found = _quadratic(
-            double, layer, out, x.double(), prepare_target(double, y, len(x), call=call)
-        )
+        given = prepare_target(double, y, len(x), call=call)
+        found = _quadratic(double, layer, out, x.double(), given)
         self.inputs, self.curvature, self.slopes = found
-        live = (self.layer.mask[out] != 0).nonzero()[:, 0].tolist()
-        parts = [np.ones((len(x), 1)), *(self._basis(k, self.inputs[:, k]) for k in live)]
-        stops = np.cumsum([part.shape[1] for part in parts]).tolist()
-        if stops[-1] > MOST:
-            got, advice = f"{stops[-1]:,} at {model.subnode_name(layer, out)}", "Prune the model"
+        basis = self._basis(self.inputs)
+        self.means = basis.mean(0)
+        design = np.c_[np.ones(len(x)), basis.reshape(len(x), -1)]  # the first is the bias
+        if design.shape[1] > MOST:
+            got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Cut inputs"
             raise MethodError(message(call, f"at most {MOST:,} coefficients", got, advice))
-        # coefficients of each edge; the first of all is the bias
-        self.columns = {k: slice(*stops[n : n + 2]) for n, k in enumerate(live)}
-        design, each = np.concatenate(parts, 1), np.eye(stops[-1])
-        size = self.layer.grid_size + self.layer.spline_order
-        splines = [one.start for one in self.columns.values() if one.stop - one.start > size]
-        bends = [np.diff(each[start : start + size], n=2, axis=0) for start in splines]
-        rough = np.sqrt(penalty) * np.concatenate([each[:0], *bends])
-        scaled = np.sqrt(self.curvature)[:, None] * design
-        _, sizes, turn = np.linalg.svd(np.concatenate([scaled, rough]), full_matrices=False)
+        splines = np.eye(basis.shape[2])[: self.layer.grid_size + self.layer.spline_order]
+        bends = np.kron(np.eye(basis.shape[1]), np.diff(splines, n=2, axis=0))
+        bends = np.sqrt(penalty) * np.pad(bends, ((0, 0), (1, 0)))
+        scaled = np.concatenate([np.sqrt(self.curvature)[:, None] * design, bends])
+        _, sizes, turn = np.linalg.svd(scaled, full_matrices=False)
         kept = sizes > LEAST * sizes[0]
-        if kept.sum() >= len(x):
+        if kept.sum() >= len(x) + len(bends) * (penalty > 0):
             expected, advice = f"more than {kept.sum()} rows", "Pass more, or prune the model"
             raise DataError(message(call, expected, str(len(x)), advice))
         self.turn = (turn[kept] / sizes[kept, None]).T  # (coefficient, z)
-        self.rows, self.penalty = design @ self.turn, rough @ self.turn  # (batch, z), (bend, z)
+        self.rows, self.bends = design @ self.turn, bends @ self.turn  # (batch, z), (bend, z)
 
-    def _basis(self, in_: int, values: Array) -> Array:
-        """Return the functions that an edge is a combination of, at some values: (point, n)."""
-        layer, phi = self.layer, self.layer.edge(self.out, in_)
-        if isinstance(phi, FunctionEdge):
-            return np.asarray(phi(values))[:, None]
-        u, grid, mode = torch.as_tensor(values), layer.grid[[in_]].cpu(), layer.extrapolation
-        splines = spline.basis(u[:, None], grid, layer.spline_order, extrapolation=mode)[:, 0]
-        others = [one.g.value(u * float(one.a[in_]) + float(one.b[in_])) for one in layer.terms()]
-        return torch.cat([splines, torch.stack(others, 1)], 1).numpy()
+    def _basis(self, u: Array) -> Array:  # (point, in, n)
+        """Return the functions at u (point, in) that live edges are combinations of."""
+        found = edge_basis(self.layer, torch.as_tensor(u).to(self.layer.grid)).cpu().numpy()
+        for in_ in range(self.layer.in_features):
+            phi = self.layer.edge(self.out, in_)
+            if isinstance(phi, FunctionEdge):
+                found[:, in_], found[:, in_, -1] = 0.0, phi(u[:, in_])
+        return np.asarray(found * (self.layer.mask[self.out] != 0).cpu().numpy()[:, None])
 
     def deviations(
         self, in_: int, u: Array, kind: Band, generator: torch.Generator | None
     ) -> Array:
         """Return how far below and above an edge other fits are at some points: (2, point)."""
-        if in_ not in self.columns:
-            return np.zeros((2, len(u)))
-        moves = np.zeros((len(u), len(self.turn)))
-        mean = self._basis(in_, self.inputs[:, in_]).mean(0)
-        moves[:, self.columns[in_]] = self._basis(in_, u) - mean
+        moves = np.zeros((len(u), *self.means.shape))
+        points = np.repeat(u[:, None], len(self.means), 1)
+        moves[:, in_] = self._basis(points)[:, in_] - self.means[in_]
+        moves = np.pad(moves.reshape(len(u), -1), ((0, 0), (1, 0)))
         found = moves @ self.turn  # (point, z)
         length = np.linalg.norm(self.turn, axis=0)  # of orthogonal directions
         rest = moves - (found / length**2) @ self.turn.T
@@ -208,7 +198,7 @@ class _NodeFit:
         """Return by how much fits to rows drawn with replacement differ from that to all."""
         own, count = generator or torch.Generator().manual_seed(0), len(self.rows)
         picks = torch.randint(count, (DRAWS, count), generator=own, device=own.device).cpu().numpy()
-        fixed = self.penalty.T @ self.penalty + 1e-9 * np.eye(self.rows.shape[1])
+        fixed = self.bends.T @ self.bends + 1e-9 * np.eye(self.rows.shape[1])
         whole, found = self.rows.T @ self.slopes, []
         for drawn in picks:
             times = np.bincount(drawn, minlength=count)
