@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import check_choice, check_positive, check_rows, message
+from kanlens.checks import check_choice, check_rows, message
 from kanlens.encoding import prepare_target
 from kanlens.errors import DataError, MethodError
 from kanlens.functions.elementary import Array
@@ -46,7 +46,6 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
     y: Any,
     *,
     kind: Band = "sandwich",
-    penalty: float = 0.0,
     at: Any = None,
     generator: torch.Generator | None = None,
 ) -> pd.DataFrame:
@@ -54,8 +53,8 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
 
     Constants may move between the edges of a node, so that they are left out. All but the edges
     into the same node (or factor) are held as they are: bands below the last layer are too narrow
-    by what other layers would have given way. How far training stopped from the best fit is no part
-    of them. Of an edge with a formula only its factor is free.
+    by what other layers would have given way. They say how far other rows would have moved a fit
+    without penalties, not how far training stopped from it. Of a formula only its factor is free.
 
     Parameters
     ----------
@@ -64,14 +63,11 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
     x, y : array-like, shape (batch, in) and (batch,) or (batch, out)
         The rows of the training and their targets, in the units of the data, or classes.
     kind : {"sandwich", "laplace", "bootstrap"}
-        With B the basis functions of all edges into the node, K the curvature of the loss in its
-        sum (``p (1 - p)`` for classes) and P the penalty, "laplace" is ``s^2 (B'KB + P)^-1``; the
-        residual variance s^2 is 1 for classes [1]_. "sandwich" lets it differ from row to row:
-        ``(B'KB + P)^-1 B'RB (B'KB + P)^-1``, where R has the squared slopes of the loss, over the
-        squares of one less the leverage (HC3 [2]_). "bootstrap": quantiles of 200 fits to rows
-        drawn with replacement.
-    penalty : float
-        Of squared second differences of spline coefficients, beside half the deviance.
+        With B the basis functions of all edges into the node and K the curvature of the loss in
+        its sum (``p (1 - p)`` for classes), "laplace" is ``s^2 (B'KB)^-1``; the residual variance
+        s^2 is 1 for classes [1]_. "sandwich" lets it differ from row to row: ``(B'KB)^-1 B'RB
+        (B'KB)^-1``, where R has the squared slopes of the loss, over the squares of one less the
+        leverage (HC3 [2]_). "bootstrap": quantiles of 200 fits to rows drawn with replacement.
     at : array-like, shape (point,), optional
         Values of the input; 201 over the range of the rows when None.
     generator : torch.Generator, optional
@@ -106,11 +102,10 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
     call = "edge_band"
     model = check_model(call, model)
     check_choice(call, "kind", kind, BANDS)
-    check_positive(call, "penalty", penalty, zero=True)
     layer = check_layer(model, layer, call=call)
     row = find_node(model, layer, "out", out, call=call)
     column = find_node(model, layer, "in_", in_, call=call)
-    fit = _NodeFit(model, layer, row, model.prepare(x, call=call), y, penalty=penalty, call=call)
+    fit = _NodeFit(model, layer, row, model.prepare(x, call=call), y, call=call)
     values, (shift, scale, factor) = fit.inputs[:, column], edge_units(model, layer, row, column)
     u = np.linspace(values.min(), values.max(), 201)
     u = u if at is None else (np.asarray(at, dtype=np.float64) - shift) / scale
@@ -121,14 +116,12 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
 
 
 class _NodeFit:
-    """The least-squares problem of all live edges into a sum, solved.
+    """The least-squares problem of all edges into a sum, in coordinates z of their coefficients.
 
-    In coordinates z of the coefficients in which the penalized curvature is the identity.
+    In these the curvature is the identity.
     """
 
-    def __init__(
-        self, model: KAN, layer: int, out: int, x: Tensor, y: Any, *, penalty: float, call: str
-    ) -> None:
+    def __init__(self, model: KAN, layer: int, out: int, x: Tensor, y: Any, *, call: str) -> None:
         check_rows(call, x)
         double = float64_copy(model)
         self.layer, self.out, self.classes = double.layers[layer], out, model.task != "regression"
@@ -141,17 +134,14 @@ class _NodeFit:
         if design.shape[1] > MOST:
             got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Cut inputs"
             raise MethodError(message(call, f"at most {MOST:,} coefficients", got, advice))
-        splines = np.eye(basis.shape[2])[: self.layer.grid_size + self.layer.spline_order]
-        bends = np.kron(np.eye(basis.shape[1]), np.diff(splines, n=2, axis=0))
-        bends = np.sqrt(penalty) * np.pad(bends, ((0, 0), (1, 0)))
-        scaled = np.concatenate([np.sqrt(self.curvature)[:, None] * design, bends])
+        scaled = np.sqrt(self.curvature)[:, None] * design
         _, sizes, turn = np.linalg.svd(scaled, full_matrices=False)
         kept = sizes > LEAST * sizes[0]
-        if kept.sum() >= len(x) + len(bends) * (penalty > 0):
+        if kept.sum() >= len(x):
             expected, advice = f"more than {kept.sum()} rows", "Pass more, or prune the model"
             raise DataError(message(call, expected, str(len(x)), advice))
         self.turn = (turn[kept] / sizes[kept, None]).T  # (coefficient, z)
-        self.rows, self.bends = design @ self.turn, bends @ self.turn  # (batch, z), (bend, z)
+        self.rows = design @ self.turn  # (batch, z)
 
     def _basis(self, u: Array) -> Array:  # (point, in, n)
         """Return the functions at u (point, in) that live edges are combinations of."""
@@ -162,9 +152,7 @@ class _NodeFit:
                 found[:, in_], found[:, in_, -1] = 0.0, phi(u[:, in_])
         return np.asarray(found * (self.layer.mask[self.out] != 0).cpu().numpy()[:, None])
 
-    def deviations(
-        self, in_: int, u: Array, kind: Band, generator: torch.Generator | None
-    ) -> Array:
+    def deviations(self, in_: int, u: Array, kind: Band, generator: Any) -> Array:
         """Return how far below and above an edge other fits are at some points: (2, point)."""
         moves = np.zeros((len(u), *self.means.shape))
         points = np.repeat(u[:, None], len(self.means), 1)
@@ -184,8 +172,7 @@ class _NodeFit:
     def _covariance(self, kind: Band) -> Array:  # (z, z)
         leverage = self.curvature * (self.rows**2).sum(1)
         left = self.slopes - self.curvature * (self.rows @ (self.rows.T @ self.slopes))
-        known = self.curvature > 0
-        squares = np.divide(left**2, self.curvature, out=np.zeros_like(left), where=known)
+        squares = left**2 / np.where(self.curvature > 0, self.curvature, np.inf)
         spread = 1.0 if self.classes else squares.sum() / (len(left) - leverage.sum())
         if kind == "laplace":
             return spread * np.eye(self.rows.shape[1])
@@ -198,13 +185,12 @@ class _NodeFit:
         """Return by how much fits to rows drawn with replacement differ from that to all."""
         own, count = generator or torch.Generator().manual_seed(0), len(self.rows)
         picks = torch.randint(count, (DRAWS, count), generator=own, device=own.device).cpu().numpy()
-        fixed = self.bends.T @ self.bends + 1e-9 * np.eye(self.rows.shape[1])
-        whole, found = self.rows.T @ self.slopes, []
-        for drawn in picks:
-            times = np.bincount(drawn, minlength=count)
-            matrix = (self.rows.T * (times * self.curvature)) @ self.rows + fixed
-            found.append(np.linalg.solve(matrix, self.rows.T @ (times * self.slopes)) - whole)
-        return np.stack(found)
+        least = 1e-9 * np.eye(self.rows.shape[1])  # nothing moves where no row was drawn
+        found = []
+        for times in (np.bincount(drawn, minlength=count) for drawn in picks):
+            matrix = (self.rows.T * (times * self.curvature)) @ self.rows + least
+            found.append(np.linalg.solve(matrix, self.rows.T @ (times * self.slopes)))
+        return np.asarray(np.stack(found) - self.rows.T @ self.slopes)
 
 
 def _quadratic(

@@ -17,6 +17,7 @@ from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.model.acceptance import Model, check_model, held_network
 from kanlens.model.analysis import check_layer, find_node
 from kanlens.model.network import KAN
+from kanlens.model.recording import Trace
 from kanlens.plotting.curve_data import (
     Curve,
     chosen_edges,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     from kanlens.model.edge import Edge
     from kanlens.model.network import Rows
-    from kanlens.model.recording import Trace
 
 STRIP = 0.13  # share of the height that the density of the data takes
 SHADE = "#efefef"
@@ -124,7 +124,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     """
     curve = _one_curve(source, layer, out, in_, data=data, parts=parts)
     if band is not None:
-        known = {"kind": band, "generator": generator, "at": curve.x}
+        known = {"kind": band, "generator": generator}
         curve = _with_band(curve, source, (layer, out, in_), data, y, known)
     ax = axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
     tidy(ax)
@@ -221,12 +221,13 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any, known: A
     if data is None or y is None or layer is None:
         expected, advice = "a model, data and y for a band", "Pass the rows of the training"
         raise MethodError(message("plot.edge", expected, "not all", advice))
+    rows = data.x if isinstance(data, Trace) else data
     with rewording("plot.edge"):
-        found = edge_band(source, layer, out, in_, getattr(data, "x", data), y, **known)
+        found = edge_band(source, layer, out, in_, rows, y, at=curve.x, **known)
     low, high = curve.data or (-np.inf, np.inf)
-    known_at = (curve.x >= low) & (curve.x <= high)
-    away = found[["low", "high"]].to_numpy().T - found["effect"].to_numpy()
-    return dataclasses.replace(curve, band=np.where(known_at, curve.y + away, np.nan))
+    away = (found[["low", "high"]].to_numpy() - found[["effect"]].to_numpy()).T
+    away[:, (curve.x < low) | (curve.x > high)] = np.nan
+    return dataclasses.replace(curve, band=curve.y + away)
 
 
 def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts: bool) -> Curve:
@@ -270,7 +271,7 @@ def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
         look: Any = {"color": STYLE.accent, "alpha": 0.22, "linewidth": 0, "zorder": 2.5}
         if curve.levels:
             ends = [np.interp([0.0, 1.0], curve.x, one) for one in (low, high)]
-            look |= {"linewidth": 1.6, "alpha": 1.0}
+            look["linewidth"] = 7
             ax.vlines([0, 1], *ends, label="95% band", **look)
         else:
             ax.fill_between(curve.x, low, high, label="95% band", **look)
