@@ -12,9 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import Problem, check_outputs, explained_output, pairs
-from kanlens.checks import check_choice, check_count, check_rows, find_place, message, rewording
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.attribution.problem import (
+    Problem,
+    check_outputs,
+    explained_output,
+    given_rows,
+    pairs,
+)
+from kanlens.checks import check_choice, check_count, find_place, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.elementary import Array
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy, separates
@@ -187,7 +193,8 @@ def effect(
     most = POINTS[len(places)] if grid is None else grid
     check_count(call, "grid", most, least=2)
     with torch.inference_mode(False), torch.no_grad():
-        rows = _rows(model, data)
+        given = given_rows(model, data, call=call, what="data", needs="rows of data")
+        rows = given.detach()
         index = explained_output(model, target, rows, call=call)
         settings = [_settings(model, place, rows, kind, most) for place in places]
         picks = _spread(len(rows), ROWS[kind])
@@ -251,18 +258,6 @@ def _columns(model: KAN, feature: Any) -> list[int]:
     advice = "Name a feature of the model"
     index = find_place("effect", expected, feature, choices, advice) % len(known)
     return list(model.schema.groups.get(known[index].column, [index]))
-
-
-def _rows(model: KAN, data: Rows | None) -> Tensor:
-    """Return the rows given, else those that the model kept."""
-    given = model.background if data is None else data
-    if given is None:
-        advice = "Pass data=..., rows like those the model was trained on"
-        raise MethodError(message("effect", "rows of data", "None", advice))
-    with rewording("effect: data"):
-        rows = model.prepare(given, call="data")
-        check_rows("data", rows)
-    return rows.detach()
 
 
 def _settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int) -> Settings:

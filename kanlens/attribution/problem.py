@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
+from kanlens.checks import check_finite, check_rows, message, rewording
 from kanlens.errors import MethodError
 from kanlens.model import analysis
 from kanlens.model.network import KAN
@@ -145,6 +145,18 @@ def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str
     rows = model.prepare(x, call=call)
     predicted = torch.cat([model(part).argmax(1) for part in rows.split(PART)])
     return int(predicted.bincount(minlength=classes).argmax())
+
+
+def given_rows(model: KAN, rows: Rows | None, *, call: str, what: str, needs: str) -> Tensor:
+    """Return the rows that were given, else those that the model kept, as `what`; checked."""
+    given = model.background if rows is None else rows
+    if given is None:
+        raise MethodError(message(call, needs, "None", NO_BACKGROUND.replace("background", what)))
+    with rewording(f"{call}: {what}"):
+        found = model.prepare(given, call=what, finite=False)
+        check_rows(what, found)
+        check_finite(what, found, model.feature_names)
+    return found
 
 
 def check_outputs(call: str, outputs: Tensor) -> None:

@@ -291,28 +291,12 @@ class GridMonitor:
 
 
 def case_for(
-    model: KAN,
-    attribution: Attribution,
-    *,
-    exact: Attribution | None = None,
-    background: Tensor | None = None,
-    target: int = 0,
-    method_on: MethodOn | None = None,
-    generator: torch.Generator | None = None,
+    model: KAN, attribution: Attribution, *, method_on: MethodOn | None = None, **parts: Any
 ) -> Case:
     """Return the case of an attribution of a model, on a float64 copy of the model.
 
-    `method_on` is the method that made the attribution.
+    `method_on` is the method that made the attribution, the other parts are those of `Case`.
     """
     copy = float64_copy(model)
     method = None if method_on is None else lambda x: method_on(copy, x)
-    return Case(
-        attribution=attribution,
-        exact=exact,
-        model=copy,
-        target=target,
-        background=background,
-        method=method,
-        method_on=method_on,
-        generator=generator,
-    )
+    return Case(attribution=attribution, model=copy, method=method, method_on=method_on, **parts)
