@@ -63,6 +63,18 @@ def nearest(value: str, choices: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+def find_place(call: str, expected: str, given: object, names: Sequence[str], advice: str) -> int:
+    """Return the place of a name, or the index that was given instead; refuse all else."""
+    if isinstance(given, str) and given in names:
+        return names.index(given)
+    if isinstance(given, numbers.Integral) and not isinstance(given, bool):
+        if 0 <= int(given) < len(names):
+            return int(given)
+    elif isinstance(given, str) and (hint := nearest(given, names)):
+        advice = f"Did you mean {hint!r}?"
+    raise InvalidValueError(message(call, expected, repr(given), advice))
+
+
 def check_choice(call: str, name: str, value: str, choices: Iterable[str]) -> None:
     """Refuse a `value` that is none of `choices`; list them, and name the nearest."""
     known = sorted(choices)

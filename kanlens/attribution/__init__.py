@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kanlens.attribution.comparison import Comparison, compare
     from kanlens.attribution.dispatch import attribute, importance
+    from kanlens.attribution.edge_bands import edge_band
     from kanlens.attribution.effects import Effect, effect
     from kanlens.attribution.registry import METHODS, Method
     from kanlens.attribution.result import Attribution, Importance
@@ -21,6 +22,7 @@ __all__ = [
     "Method",
     "attribute",
     "compare",
+    "edge_band",
     "effect",
     "importance",
 ]
@@ -34,6 +36,7 @@ _HOMES = {
     "Method": "registry",
     "attribute": "dispatch",
     "compare": "comparison",
+    "edge_band": "edge_bands",
     "effect": "effects",
     "importance": "dispatch",
 }

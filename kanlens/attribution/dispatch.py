@@ -9,19 +9,18 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution.problem import (
-    NO_BACKGROUND,
     NOTHING,
     GlobalScores,
     LocalValues,
     Problem,
     check_outputs,
     explained_output,
+    given_rows,
 )
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import (
     check_choice,
-    check_finite,
     check_generator,
     check_rows,
     message,
@@ -226,15 +225,8 @@ def _background(model: KAN, background: Rows | None, chosen: Method) -> Tensor |
     """Return the background rows that the method needs: those given, else those of the model."""
     if not chosen.needs_background:
         return None
-    given = model.background if background is None else background
-    if given is None:
-        expected = f"background rows for method {chosen.name!r}"
-        raise MethodError(message("attribute", expected, "None", NO_BACKGROUND))
-    with rewording("attribute: background"):
-        rows = model.prepare(given, call="background", finite=False)
-        check_rows("background", rows)
-        check_finite("background", rows, model.feature_names)
-    return rows
+    needs = f"background rows for method {chosen.name!r}"
+    return given_rows(model, background, call="attribute", what="background", needs=needs)
 
 
 def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) -> Attribution:

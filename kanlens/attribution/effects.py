@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,9 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import Problem, check_outputs, explained_output, pairs
-from kanlens.checks import check_choice, check_count, check_rows, message, nearest, rewording
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.attribution.problem import (
+    Problem,
+    check_outputs,
+    explained_output,
+    given_rows,
+    pairs,
+)
+from kanlens.checks import check_choice, check_count, find_place, message
+from kanlens.errors import InvalidValueError
 from kanlens.functions.elementary import Array
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy, separates
@@ -30,6 +37,7 @@ Kind = Literal["pdp", "ale"]
 ROWS = {"pdp": 500, "ale": 4000}  # that the model is evaluated on, at most
 POINTS = {1: 65, 2: 25}  # of each feature, by the number of features
 FEW = 12  # different values of a feature that takes no others
+MANY = 20  # models from which the spread of their effects leaves out the outermost
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +71,8 @@ class Effect(Shown):
         Less their mean over the data.
     ice : Tensor, shape (line, point), or None
         By how much the output of single rows changes when the feature is set to each point.
+    members : Tensor, shape (model, point) or (model, point, other point), or None
+        Effects in each of several models, of which `values` is the mean.
     """
 
     settings: tuple[Settings, ...]
@@ -72,6 +82,17 @@ class Effect(Shown):
     exact: bool
     values: Tensor
     ice: Tensor | None = None
+    members: Tensor | None = None
+
+    @property
+    def spread(self) -> tuple[Tensor, str] | None:
+        """Ends (2, point) of the models' effects and what they are: all, of many 5% to 95%."""
+        if self.members is None:
+            return None
+        count = len(self.members)
+        share, words = (0.05, "5% to 95%") if count >= MANY else (0.0, "range")
+        ends = self.members.new_tensor([share, 1 - share])
+        return self.members.quantile(ends, dim=0), f"{words} of {count} models"
 
     def _line(self) -> str:
         names = " and ".join(one.name for one in self.settings)
@@ -95,7 +116,7 @@ class Effect(Shown):
 
 
 def effect(
-    model: Model,
+    model: Model | Sequence[Model],
     feature: int | str,
     data: Rows | None = None,
     *,
@@ -105,7 +126,56 @@ def effect(
     other: int | str | None = None,
     grid: int | None = None,
 ) -> Effect:
-    """Return what a feature does to an output, as numbers; `kanlens.plot.effect` says how.
+    """Return what a feature does to an output over its range, less its mean over the data.
+
+    "pdp" is partial dependence [1]_: the mean output over rows of the data with the feature set to
+    each value, also where that goes badly with the rest of a row. "ale" are accumulated local
+    effects [2]_: the mean difference that the feature makes between neighboring quantiles for the
+    rows there, added up; of categories, in their order, for the rows of both. Where the network is
+    additive in the feature, both are its function in the network, found from one row.
+
+    Parameters
+    ----------
+    model : KAN or fitted estimator, or a sequence of them
+        Left as it is. Of several, restarts or fits to resampled rows, the mean.
+    feature, other : int or str
+        Index or name, and that of a second one, only for "pdp". The features that a table column
+        became are set together.
+    data : Tensor, ndarray or DataFrame, shape (batch, in), optional
+        Rows in the units of the data, of which 500 (4000 for "ale"), spread over all, are
+        evaluated. Default: those the (first) model kept from its training.
+    target : int or str, optional
+        The output, as for `kanlens.attribute`; log-odds for classification.
+    kind : {"pdp", "ale"}
+        Which.
+    ice : int
+        Most single rows [3]_; there are none for "ale", two features or several models, nor where
+        all are alike.
+    grid : int, optional
+        Most points of a number: 65, of two features 25. Half are evenly spaced and half are
+        quantiles, for "ale" all; up to 12 different values are all taken.
+
+    Returns
+    -------
+    Effect
+        Points in the units of the feature, values (point,) or (point, other point) in those of the
+        output.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no such feature, output or kind, or several models differ in their features.
+    MethodError
+        If there are no data, or an output is not finite.
+    ShapeError, DTypeError, DataError
+        If `data` cannot be used.
+
+    References
+    ----------
+    .. [1] J. Friedman, Greedy function approximation: a gradient boosting machine, 2001.
+    .. [2] D. Apley, J. Zhu, Visualizing the effects of predictor variables in black box supervised
+       learning models, 2020.
+    .. [3] A. Goldstein, A. Kapelner, J. Bleich, E. Pitkin, Peeking inside the black box, 2015.
 
     Examples
     --------
@@ -113,6 +183,9 @@ def effect(
     torch.Size([30, 65])
     """
     call = "effect"
+    if isinstance(model, (list, tuple)):
+        options: Any = {"target": target, "kind": kind, "ice": 0, "other": other, "grid": grid}
+        return _mean_effect(model, feature, data, options)
     model = check_model(call, model)
     check_choice(call, "kind", kind, ROWS)
     check_count(call, "ice", ice, least=0)
@@ -120,7 +193,8 @@ def effect(
     most = POINTS[len(places)] if grid is None else grid
     check_count(call, "grid", most, least=2)
     with torch.inference_mode(False), torch.no_grad():
-        rows = _rows(model, data)
+        given = given_rows(model, data, call=call, what="data", needs="rows of data")
+        rows = given.detach()
         index = explained_output(model, target, rows, call=call)
         settings = [_settings(model, place, rows, kind, most) for place in places]
         picks = _spread(len(rows), ROWS[kind])
@@ -145,6 +219,22 @@ def effect(
     )
 
 
+def _mean_effect(models: Sequence[Model], feature: Any, data: Any, options: Any) -> Effect:
+    """Return the mean of the effects in several models, and each of them."""
+    if not models:
+        raise InvalidValueError(message("effect", "models", "none", "Pass at least one"))
+    rows = check_model("effect", models[0]).background if data is None else data
+    found = [effect(one, feature, rows, **options) for one in models]
+    first = found[0]
+    points = [[one.target, *((s.name, s.x.tolist()) for s in one.settings)] for one in found]
+    if any(one != points[0] for one in points):
+        expected, advice = "models of the same features and outputs", "Leave out the others"
+        raise InvalidValueError(message("effect", expected, "others", advice))
+    members = torch.stack([one.values for one in found])
+    exact = all(one.exact for one in found)
+    return replace(first, values=members.mean(0), members=members, exact=exact, ice=None)
+
+
 def _spread(count: int, most: int) -> Tensor:
     """Return places of at most so many rows, evenly taken from all."""
     return torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).round().long()
@@ -163,26 +253,11 @@ def _columns(model: KAN, feature: Any) -> list[int]:
     """Return the inputs of the model that a feature, or the column it comes from, consists of."""
     known = model.schema.features
     names = [*model.feature_names, *(one.column for one in known)]
-    index = names.index(feature) % len(known) if feature in names else feature
-    whole = isinstance(index, int) and not isinstance(index, bool)
-    if not whole or not 0 <= index < len(known):
-        expected = f"a feature from 0 to {len(known) - 1} or by name"
-        hint = nearest(feature, names) if isinstance(feature, str) else None
-        advice = f"Did you mean {hint!r}?" if hint else "Name a feature of the model"
-        raise InvalidValueError(message("effect", expected, repr(feature), advice))
+    expected = f"a feature from 0 to {len(known) - 1} or by name"
+    choices = names if isinstance(feature, str) else names[: len(known)]
+    advice = "Name a feature of the model"
+    index = find_place("effect", expected, feature, choices, advice) % len(known)
     return list(model.schema.groups.get(known[index].column, [index]))
-
-
-def _rows(model: KAN, data: Rows | None) -> Tensor:
-    """Return the rows given, else those that the model kept."""
-    given = model.background if data is None else data
-    if given is None:
-        advice = "Pass data=..., rows like those the model was trained on"
-        raise MethodError(message("effect", "rows of data", "None", advice))
-    with rewording("effect: data"):
-        rows = model.prepare(given, call="data")
-        check_rows("data", rows)
-    return rows.detach()
 
 
 def _settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int) -> Settings:

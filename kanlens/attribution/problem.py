@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
+from kanlens.checks import check_finite, check_rows, message, rewording
 from kanlens.errors import MethodError
 from kanlens.model import analysis
 from kanlens.model.network import KAN
@@ -62,31 +62,17 @@ class GlobalScores:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
-    """One call of `attribute`, checked, in float64, on a model of its own.
+    """One call of `attribute`, checked, in float64 and the units of the data.
 
-    Attributes
-    ----------
-    model : KAN
-        A copy of the caller's: float64, without hooks, parameters frozen. Methods may do what
-        they like with it.
-    x : Tensor, shape (batch, in)
-        In the units of the data.
-    rows : Tensor, shape (rows, in), or None
-        The background, in the units of the data; never None for methods that need it.
-    target : int
-        Index of the output.
-    generator : torch.Generator or None
-        For methods that sample.
-    progress : bool or None
-        Whether long work shows a bar; None: where stderr is a terminal.
+    Methods may do what they like with the model: a copy without hooks, parameters frozen.
     """
 
     model: KAN
-    x: Tensor
-    rows: Tensor | None
-    target: int
-    generator: torch.Generator | None = None
-    progress: bool | None = False
+    x: Tensor  # (batch, in)
+    rows: Tensor | None  # (rows, in), the background; never None for methods that need it
+    target: int  # index of the output
+    generator: torch.Generator | None = None  # for methods that sample
+    progress: bool | None = False  # of long work; None: where stderr is a terminal
 
     @property
     def background(self) -> Tensor:
@@ -161,6 +147,18 @@ def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str
     return int(predicted.bincount(minlength=classes).argmax())
 
 
+def given_rows(model: KAN, rows: Rows | None, *, call: str, what: str, needs: str) -> Tensor:
+    """Return the rows that were given, else those that the model kept, as `what`; checked."""
+    given = model.background if rows is None else rows
+    if given is None:
+        raise MethodError(message(call, needs, "None", NO_BACKGROUND.replace("background", what)))
+    with rewording(f"{call}: {what}"):
+        found = model.prepare(given, call=what, finite=False)
+        check_rows(what, found)
+        check_finite(what, found, model.feature_names)
+    return found
+
+
 def check_outputs(call: str, outputs: Tensor) -> None:
     """Refuse NaN and infinity in outputs of a model."""
     if not bool(torch.isfinite(outputs).all()):
@@ -174,13 +172,7 @@ def is_additive(model: KAN, target: int) -> bool:
 
 
 def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice, slice]]:
-    """Yield blocks of at most `at_once` pairs of a row and a background row.
-
-    Examples
-    --------
-    >>> list(pairs(3, 2, 4))
-    [(slice(0, 2, None), slice(0, 2, None)), (slice(2, 4, None), slice(0, 2, None))]
-    """
+    """Yield blocks of at most `at_once` pairs of a row and a background row."""
     wide = min(n_background, max(1, at_once))
     tall = max(1, at_once // wide)
     for row in range(0, n_rows, tall):
@@ -192,11 +184,8 @@ def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice,
 def borrowed_randomness(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
     """Let code that draws from torch's and numpy's own states draw from `generator`.
 
-    The states are put back afterwards.
-
     One number is drawn from it, as the seed of the block. Without one the block sees the states as
-    they are, so that two calls in a row draw the same numbers. `device` is whose state is borrowed
-    beside the CPU's.
+    they are; they are put back afterwards. `device` is whose state is borrowed beside the CPU's.
     """
     cuda = [device.index or 0] if device.type == "cuda" else []
     before = np.random.get_state()  # noqa: NPY002 - captum draws from it

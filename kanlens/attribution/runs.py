@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -105,18 +105,10 @@ class Runs:
         own = torch.Generator().manual_seed(0) if self.generator is None else self.generator
         noise = torch.randn(like.values.shape, generator=own, device=own.device)
         size = like.values.square().mean().sqrt()
-        return dataclasses.replace(
-            like,
-            values=noise.to(like.values) * size,
-            method=RANDOM,
-            standard_error=None,
-            bound=None,
-            interactions=None,
-            paths=None,
-            owners=None,
-            evaluations=None,
-            remark="normal numbers of the size of the others' values",
-        )
+        others = ("standard_error", "bound", "interactions", "paths", "owners", "evaluations")
+        facts: dict[str, Any] = dict.fromkeys(others) | {"method": RANDOM}
+        facts["remark"] = "normal numbers of the size of the others' values"
+        return dataclasses.replace(like, values=noise.to(like.values) * size, **facts)
 
     def _exact(self, baseline: str) -> Attribution | None:
         """Return exact Shapley values counted from `baseline`; None when they cannot be had."""

@@ -9,6 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from kanlens.checks import find_place, message
+from kanlens.errors import InvalidValueError
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
@@ -90,3 +92,37 @@ def separates(model: KAN, target: int, features: Sequence[int]) -> bool:
         sums = edges.float() @ reads.float()  # (sub, 2)
         reads = nodes.linked.float() @ sums > 0
     return model.nodes[-1].grouping.sums > target or not bool(reads.all(1).any())
+
+
+def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: str) -> int:
+    """Return the index of an end of an edge: `in_` a node, `out` a node or factor of a product."""
+    if argument == "in_":
+        names = [model.node_name(layer, unit) for unit in range(model.widths[layer])]
+    else:
+        count = model.layers[layer].out_features
+        names = [model.subnode_name(layer, unit) for unit in range(count)]
+    expected = f"{argument} from 0 to {len(names) - 1} or a name"
+    return find_place(call, expected, node, names, "Name a node of that layer")
+
+
+def check_layer(model: KAN, layer: Any, *, call: str) -> int:
+    """Return the index of a layer; refuse one that the model does not have."""
+    whole = isinstance(layer, int) and not isinstance(layer, bool)
+    if whole and 0 <= layer < len(model.layers):
+        return int(layer)
+    expected = f"layer from 0 to {len(model.layers) - 1}"
+    raise InvalidValueError(message(call, expected, repr(layer), "Layers are counted from 0"))
+
+
+def edge_units(model: KAN, layer: int, out: int, in_: int) -> tuple[float, float, float]:
+    """Return shift and scale of an edge's input, and the factor of its value, in data units.
+
+    Only features, and outputs that are sums, are in units of the data.
+    """
+    shift, scale, factor = 0.0, 1.0, 1.0
+    nodes = model.nodes[layer]
+    if layer == 0:
+        shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
+    if layer == len(model.layers) - 1 and out < nodes.grouping.sums:
+        factor = float(model.output_scale[out]) * (float(nodes.scale[out]) if nodes.scaled else 1.0)
+    return shift, scale, factor

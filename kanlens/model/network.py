@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -14,12 +13,12 @@ from kanlens.checks import (
     check_columns,
     check_finite,
     check_generator,
+    find_place,
     message,
-    nearest,
 )
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import Schema, default_schema
-from kanlens.errors import InvalidValueError, ShapeError
+from kanlens.errors import ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.model.config import KANConfig, NodesConfig, nodes_of
 from kanlens.model.layers import LAYER_KINDS, KANLinear
@@ -486,15 +485,8 @@ def find_output(
     """Return the index of an output given by index, name or, with several, class label."""
     if target is None and len(names) == 1:
         return 0
-    if isinstance(target, str) and target in names:
-        return names.index(target)
-    if isinstance(target, str) and len(names) > 1 and target in labels:
+    if isinstance(target, str) and target not in names and len(names) > 1 and target in labels:
         return labels.index(target)
-    whole = isinstance(target, numbers.Integral) and not isinstance(target, bool)
-    if whole and 0 <= int(cast("int", target)) < len(names):
-        return int(cast("int", target))
     shown = ", ".join(repr(name) for name in names[:8])
-    hint = nearest(target, names) if isinstance(target, str) else None
-    advice = f"Did you mean {hint!r}?" if hint else f"Pass an index below {len(names)} or a name"
     expected = f"target to be one of the {len(names)} outputs ({shown})"
-    raise InvalidValueError(message(call, expected, repr(target), advice))
+    return find_place(call, expected, target, names, f"Pass an index below {len(names)} or a name")

@@ -20,6 +20,7 @@ from kanlens.model.edge_sum import Term, mean_absolute
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.layers import LAYER_KINDS, KANLinear
 from kanlens.model.spline_edge import EdgeFunction
+from kanlens.splines import spline
 
 
 class SeriesLinear(KANLinear):
@@ -185,6 +186,19 @@ class SeriesLinear(KANLinear):
         """Describe the layer in one line."""
         names = [f"{len(list(group))} {name}" for name, group in itertools.groupby(self.series)]
         return super().extra_repr() + (f", series={' + '.join(names)}" if names else "")
+
+
+def edge_basis(layer: KANLinear, x: Tensor) -> Tensor:  # (batch, in, n)
+    """Return the functions at x (batch, in) that the edges of each input are combinations of.
+
+    B-splines, then the base unless it is zero, then the series.
+    """
+    columns = [spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)]
+    if layer.base_name != "zero":
+        columns.append(layer.base_activation(x)[..., None])
+    if isinstance(layer, SeriesLinear):
+        columns.append(layer.series_basis(x))
+    return torch.cat(columns, dim=2)
 
 
 def _contracted(basis: Tensor, weights: Tensor) -> Tensor:  # (batch, out, in)

@@ -7,47 +7,73 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_count, message
 from kanlens.data.cell_parsing import listed
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
 from kanlens.plotting.formats import number, signed
-from kanlens.plotting.interactions import Ranked, draw_flows, draw_interactions
+from kanlens.plotting.interactions import draw_flows, draw_interactions
+from kanlens.plotting.samples import (
+    BRIGHT,
+    DASHED,
+    GAP,
+    LONGEST,
+    contribution,
+    draw_decision,
+    draw_dependence,
+    draw_force,
+    draw_heatmap,
+    draw_image,
+    evenly,
+    output_of,
+    ranked,
+    steps_of,
+)
 from kanlens.plotting.style import (
     ASIDE,
     STYLE,
     Array,
-    axes_for,
+    color_bar,
     in_unit,
     literal,
+    name_rows,
     numbers,
     picture,
-    tidy,
+    rows_axes,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
 CALL = "plot.attribution"
-KINDS = ("bar", "beeswarm", "interactions", "paths", "waterfall")
+KINDS = (
+    *("bar", "beeswarm", "decision", "dependence", "force", "heatmap", "image"),
+    *("interactions", "paths", "waterfall"),
+)
+STEPS = ("decision", "force", "waterfall")  # kinds that lead from a reference to an output
 SHOWN = 20  # features; the rest becomes one row
-ROW = 0.235  # inches
 SWARM = 2000  # points of one feature drawn at most
 MANY = 4000  # points beyond which the swarm is an image inside the vector picture
 BINS = 120  # columns that a swarm is stacked in
-BRIGHT = 1.15  # the value of the brightest color, which nothing reaches: it is hard to see on white
-LONGEST = 32  # characters of a name
 
 
 @picture(CALL)
-def attribution(
+def attribution(  # noqa: PLR0913 - one keyword per choice
     result: Attribution | Importance | pd.DataFrame,
     *,
     kind: str = "bar",
     row: int | None = None,
     x: Any = None,
     top: int = SHOWN,
+    feature: int | str | None = None,
+    other: int | str | None = None,
+    order: str = "output",
+    shape: tuple[int, ...] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw an attribution or an importance, the strongest feature on top.
@@ -57,20 +83,33 @@ def attribution(
     result : Attribution, Importance or DataFrame
         As `kanlens.attribute` or `kanlens.importance` returns it; of several outputs, the rows of
         one.
-    kind : {"bar", "beeswarm", "waterfall", "interactions", "paths"}
+    kind : {"bar", "beeswarm", "decision", "dependence", "force", "heatmap", "image", \
+"interactions", "paths", "waterfall"}
         ``"bar"``: mean ``|value|`` with its 95% interval over the samples. ``"beeswarm"``: the
-        value in every sample, colored by the feature. ``"waterfall"``: how one sample's values lead
-        from the reference to the output; orange raises it, blue lowers it. ``"interactions"``:
-        the matrix of main effects and pairs. ``"paths"``: what flows through every edge, from the
-        features to the output.
+        value in every sample, colored by the feature. ``"waterfall"`` and ``"force"``: how one
+        sample's values lead from the reference to the output; orange raises it, blue lowers it.
+        ``"decision"``: how all samples get from the reference to their outputs, colored by these.
+        ``"heatmap"``: all values, and the outputs above. ``"dependence"``: a feature's values
+        against it. ``"image"``: the mean ``|value|``, or those of a sample, of pixels beside these.
+        ``"interactions"``: the matrix of main effects and pairs. ``"paths"``: what flows through
+        every edge, from the features to the output.
     row : int, optional
-        Which sample the waterfall is of; needed there. Interactions and paths are those of this
-        sample, with their signs; without it their mean sizes over the samples.
+        Which sample the waterfall or force is of; needed there. Interactions, paths and images are
+        those of this sample, with their signs, else their mean sizes over the samples; a decision
+        is marked.
     x : array-like, shape (batch, in), optional
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
         Most features to draw; the rest are put together in one row "n others": their sizes added
-        in a bar, their values in every sample otherwise.
+        in a bar, their values in every sample otherwise. A force has at most 9.
+    feature, other : int or str, optional
+        Of a dependence: which, and what colors it. Without the latter it is the feature with the
+        largest mean ``|interaction|`` where the result has them, else one by an estimate: whose
+        covariance with what the values leave within tenths of the feature is largest.
+    order : {"output", "cluster"}
+        Of the samples in a heatmap: by their output, or by clusters of alike values (Ward's).
+    shape : tuple of int, optional
+        Of an image: (height, width) or (height, width, channel), of which the values are added.
     ax : Axes, optional
         Where to draw; a new figure of fitting height, made by pyplot, when None.
 
@@ -85,11 +124,13 @@ def attribution(
     DTypeError
         If `result` is no attribution, `x` holds no numbers, or `ax` is no Axes.
     ShapeError
-        If `x` is not shaped as the values are.
+        If `x` is not shaped as the values are, or `shape` not as the features.
 
     References
     ----------
     .. [1] S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017.
+    .. [2] S. Lundberg et al., From local explanations to global understanding with explainable AI
+       for trees, 2020 (decisions, dependence, heat maps).
 
     Examples
     --------
@@ -115,17 +156,25 @@ def attribution(
         return _bars(result, top, ax)
     if kind == "bar":
         return _bars(result.to_importance(), top, ax)
-    if kind in ("interactions", "paths"):
-        draw = draw_interactions if kind == "interactions" else draw_flows
-        place = None if row is None else _checked_row(result, row)
-        return draw(result, place, top, ax, call=CALL)
-    samples = _samples(result, x)
-    if kind == "beeswarm":
-        return _beeswarm(result, samples, top, ax)
-    if not result.shares:  # slopes lead from nowhere to nowhere
-        expected, got = "shares of a change to draw a waterfall", f"slopes ({result.method!r})"
+    check_choice(CALL, "order", order, ("output", "cluster"))
+    if kind in STEPS and not result.shares:  # slopes lead from nowhere to nowhere
+        expected, got = f"shares of a change to draw a {kind}", f"slopes ({result.method!r})"
         raise InvalidValueError(message(CALL, expected, got, "Use kind='bar' or 'beeswarm'"))
-    return _waterfall(result, samples, _checked_row(result, row), top, ax)
+    needed = row is not None or kind in ("force", "waterfall")
+    place = _checked_row(result, row) if needed else None
+    samples = None if kind in ("interactions", "paths") else _samples(result, x)
+    draws: dict[str, Callable[[], Axes]] = {
+        "beeswarm": lambda: _beeswarm(result, samples, top, ax),
+        "decision": lambda: draw_decision(result, place, top, ax),
+        "dependence": lambda: draw_dependence(result, samples, feature, other, ax),
+        "force": lambda: draw_force(result, samples, place, top, ax),
+        "heatmap": lambda: draw_heatmap(result, order, top, ax),
+        "image": lambda: draw_image(result, samples, place, shape, ax),
+        "interactions": lambda: draw_interactions(result, place, top, ax, call=CALL),
+        "paths": lambda: draw_flows(result, place, top, ax, call=CALL),
+        "waterfall": lambda: _waterfall(result, samples, place, top, ax),
+    }
+    return draws[kind]()
 
 
 def _of_frame(frame: pd.DataFrame) -> Importance:
@@ -179,31 +228,10 @@ def _samples(result: Attribution, x: Any) -> Array | None:
     return samples
 
 
-def _ranked(sizes: Array, features: tuple[str, ...], top: int) -> Ranked:
-    """Put features in order of size; beyond `top`, the last row stands for the rest."""
-    kept = len(sizes) if len(sizes) <= top else max(top - 1, 1)
-    return Ranked.of(sizes, features, kept, most=LONGEST)
-
-
-def _rows_axes(ax: Axes | None, rows: int, *, wide: bool) -> Axes:
-    width = STYLE.column * (1.5 if wide else 1.2)
-    ax = axes_for(ax, (width, 0.55 + ROW * max(rows, 2)))
-    tidy(ax)
-    ax.set_ylim(rows - 0.4, -0.6)
-    return ax
-
-
-def _name_rows(ax: Axes, names: list[str], *, others: bool) -> None:
-    ax.set_yticks(np.arange(len(names)), names, fontsize=STYLE.text)
-    ax.tick_params(axis="y", length=0)
-    if others:
-        ax.get_yticklabels()[-1].set_color(STYLE.muted)
-
-
 def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
     values = numbers(result.values)
-    rows = _ranked(values, result.features, top)
-    ax = _rows_axes(ax, len(rows.names), wide=False)
+    rows = ranked(values, result.features, top)
+    ax = rows_axes(ax, len(rows.names), 1.2)
     shown = rows.columns(values)
     colors = [STYLE.accent] * len(rows.order) + [STYLE.faint] * (len(rows.others) > 0)
     places = np.arange(len(shown))
@@ -212,7 +240,7 @@ def _bars(result: Importance, top: int, ax: Axes | None) -> Axes:
         low, high = numbers(result.low)[rows.order], numbers(result.high)[rows.order]
         style: Any = {"color": STYLE.ink, "linewidth": 0.9, "zorder": 3, "label": "_intervals"}
         ax.hlines(places[: len(low)], low, high, **style)
-    _name_rows(ax, rows.names, others=len(rows.others) > 0)
+    name_rows(ax, rows.names, others=len(rows.others) > 0)
     ax.set_xlim(left=0)
     apart = "\n" if len(result.meaning) > LONGEST else " "
     whose = f"for {literal(result.target)}{in_unit(result.unit)}"
@@ -228,19 +256,17 @@ def _value_axis(ax: Axes, text: str) -> None:
 
 def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | None) -> Axes:
     values = numbers(result.values)
-    rows = _ranked(np.abs(values).mean(0), result.features, top)
-    rows_drawn = min(len(values), SWARM)
-    picks = np.linspace(0, len(values) - 1, rows_drawn).round().astype(int)
-    ax = _rows_axes(ax, len(rows.names), wide=True)
+    rows = ranked(np.abs(values).mean(0), result.features, top)
+    picks = evenly(len(values), SWARM)
+    ax = rows_axes(ax, len(rows.names), 1.5)
     columns = list(rows.columns(values[picks]).T)
     shades = [None if samples is None else _ranks(samples[:, i])[picks] for i in rows.order]
     shades += [None] * (len(rows.others) > 0)
     span = float(np.ptp(np.concatenate(columns))) or 1.0
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
     _draw_swarms(ax, columns, shades, span)
-    _name_rows(ax, rows.names, others=len(rows.others) > 0)
-    whose = f"contribution to {literal(result.target)}{in_unit(result.unit)}"
-    _value_axis(ax, whose if result.shares else f"value for {literal(result.target)}")
+    name_rows(ax, rows.names, others=len(rows.others) > 0)
+    _value_axis(ax, contribution(result))
     if samples is not None:
         _color_key(ax)
     if len(picks) < len(values):
@@ -291,40 +317,23 @@ def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:
 def _color_key(ax: Axes) -> None:
     """Draw the colors of low and high features along the right side."""
     key = ax.inset_axes((1.03, 0.0, 0.022, 1.0), label="_color key")
-    scale: Any = {"cmap": STYLE.sequence, "vmin": 0.0, "vmax": BRIGHT}
-    steps = np.linspace(1, 0, 64)[:, None]
-    key.imshow(steps, aspect="auto", extent=(0, 1, 0, 1), **scale)
-    key.set_xticks([])
-    key.set_yticks([0, 1], ["low", "high"])
-    key.yaxis.tick_right()
-    key.yaxis.set_label_position("right")
-    key.tick_params(length=0, labelsize=STYLE.small)
-    key.set_ylabel("feature", fontsize=STYLE.small, labelpad=-12)
-    key.spines[:].set_visible(False)
+    colors = ScalarMappable(Normalize(0.0, BRIGHT), STYLE.sequence)
+    bar = color_bar(ax, colors, "feature", key=key)
+    bar.set_ticks([0, 1], labels=["low", "high"])
+    key.set_ylim(0, 1)
+    key.yaxis.labelpad = -12
 
 
 def _waterfall(
-    result: Attribution, samples: Array | None, row: int, top: int, ax: Axes | None
+    result: Attribution, samples: Array | None, row: Any, top: int, ax: Axes | None
 ) -> Axes:
-    values = numbers(result.values)[row]
-    rows = _ranked(np.abs(values), result.features, top)
-    names = list(rows.names)
-    if samples is not None:
-        names[: len(rows.order)] = [
-            f"{name} = {number(float(samples[row, i]), 4)}"
-            for name, i in zip(names, rows.order, strict=False)
-        ]
-    steps = list(rows.columns(values))
-    gap = float(result.completeness_gap[row])
-    start, end = float(result.reference[row]), float(result.output[row])
-    if abs(gap) > 1e-3 * max(float(np.abs(values).sum()), abs(end - start)):
-        steps.append(gap)
-        names.append("not explained (gap)")
-    ax = _rows_axes(ax, len(steps) + 1, wide=True)
+    names, steps, count = steps_of(result, samples, row, top)
+    ax = rows_axes(ax, len(steps) + 1, 1.5)
     ax.set_ylim(len(steps) - 0.1, -1.25)
-    _draw_steps(ax, np.array(steps), start, end, gap=len(steps) > len(rows.names))
-    _name_rows(ax, names, others=len(names) > len(rows.order))
-    _value_axis(ax, f"{literal(result.target)}{in_unit(result.unit)}")
+    start, end = float(result.reference[row]), float(result.output[row])
+    _draw_steps(ax, steps, start, end, gap=names[-1] == GAP)
+    name_rows(ax, names, others=len(names) > count)
+    _value_axis(ax, output_of(result))
     return ax
 
 
@@ -346,9 +355,8 @@ def _draw_steps(ax: Axes, steps: Array, start: float, end: float, *, gap: bool) 
         text = signed(float(step))
         ax.text(left + 0.12 * room, place, text, va="center", ha="left", fontsize=STYLE.small)
     ax.set_xlim(low - 0.5 * room, high + 1.3 * room)
-    style: Any = {"color": STYLE.ink, "linewidth": 0.7, "linestyle": (0, (2, 2)), "zorder": 1}
-    ax.plot([start, start], [len(steps) - 0.1, len(steps) - 1.3], **style)
-    ax.plot([end, end], [-0.65, -0.3], **style)
+    ax.plot([start, start], [len(steps) - 0.1, len(steps) - 1.3], **DASHED)
+    ax.plot([end, end], [-0.65, -0.3], **DASHED)
     text = f"output {number(end, 4)}"
     ax.text(end, -0.7, text, ha="center", va="bottom", fontsize=STYLE.small)
     text = f"reference {number(start, 4)}"

@@ -12,11 +12,10 @@ from kanlens.certificates import Certificate
 from kanlens.checks import check_count, message
 from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.plotting.interactions import Ranked
-from kanlens.plotting.style import STYLE, axes_for, in_unit, literal, picture, tidy
+from kanlens.plotting.style import STYLE, in_unit, literal, name_rows, picture, rows_axes
 
 CALL = "plot.certificate"
 SHOWN = 20  # features
-ROW = 0.235  # inches
 LONGEST = 32  # characters of a name
 SIGNS = {"increasing": "▲", "decreasing": "▼", "constant": "="}  # of proven verdicts
 
@@ -79,12 +78,9 @@ def certificate(
     names = tuple(f"{one.name} {SIGNS.get(one.verdict, '')}".strip() for one in found.features)
     rows = Ranked.of(np.nan_to_num(sizes, posinf=np.finfo(float).max), names, top, most=LONGEST)
     kept = [found.features[i] for i in rows.order]
-    ax = axes_for(ax, (1.2 * STYLE.column, 0.55 + ROW * max(len(kept), 2)))
-    tidy(ax)
+    ax = rows_axes(ax, len(kept), 1.2)
     _draw_bars(ax, kept)
-    ax.set_yticks(np.arange(len(kept)), rows.names[: len(kept)], fontsize=STYLE.text)
-    ax.tick_params(axis="y", length=0)
-    ax.set_ylim(len(kept) - 0.4, -0.6)
+    name_rows(ax, rows.names[: len(kept)])
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
     whose = f"{literal(found.target, most=LONGEST)}{in_unit(found.unit)}"
     ax.set_xlabel(f"most that one feature alone changes {whose}")

@@ -19,6 +19,7 @@ from kanlens.plotting.style import (
     distinct,
     in_unit,
     literal,
+    name_rows,
     picture,
     size_in_inches,
     text_width,
@@ -151,8 +152,7 @@ def comparison(result: Any, *, top: int = SHOWN, ax: Axes | None = None) -> Axes
         ax = _new_axes(names, key, ROW * len(order))
     tidy(ax)
     _draw_markers(ax, table, order)
-    ax.set_yticks(np.arange(len(order)), names, fontsize=STYLE.text)
-    ax.tick_params(axis="y", length=0)
+    name_rows(ax, names)
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.set_xlim(left=0)
     one = next(iter(result.attributions.values()))

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from kanlens.checks import check_count, message, nearest
-from kanlens.errors import DataError, InvalidValueError, MethodError
+from kanlens.checks import check_count, message
+from kanlens.errors import DataError, MethodError
+from kanlens.model.analysis import edge_units, find_node
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.style import Array
@@ -42,32 +43,7 @@ class Curve:
     output_name: str = ""
     output_unit: str = ""
     levels: tuple[str, ...] = ()  # what 0 and 1 stand for when the input takes no other values
-
-
-def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: str) -> int:
-    """Return the index of an end of an edge: `in_` a node, `out` a node or factor of a product."""
-    if argument == "in_":
-        names = [model.node_name(layer, unit) for unit in range(model.widths[layer])]
-    else:
-        count = model.layers[layer].out_features
-        names = [model.subnode_name(layer, unit) for unit in range(count)]
-    if isinstance(node, str) and node in names:
-        return names.index(node)
-    if isinstance(node, int) and not isinstance(node, bool) and 0 <= node < len(names):
-        return node
-    hint = nearest(node, names) if isinstance(node, str) else None
-    expected = f"{argument} from 0 to {len(names) - 1} or a name"
-    advice = f"Did you mean {hint!r}?" if hint else "Name a node of that layer"
-    raise InvalidValueError(message(call, expected, repr(node), advice))
-
-
-def check_layer(model: KAN, layer: Any, *, call: str) -> int:
-    """Return the index of a layer; refuse one that the model does not have."""
-    whole = isinstance(layer, int) and not isinstance(layer, bool)
-    if whole and 0 <= layer < len(model.layers):
-        return int(layer)
-    expected = f"layer from 0 to {len(model.layers) - 1}"
-    raise InvalidValueError(message(call, expected, repr(layer), "Layers are counted from 0"))
+    band: Array | None = None  # (2, point), ends of its confidence band
 
 
 def model_curves(
@@ -93,34 +69,28 @@ def _model_curve(
     model: KAN, layer: int, edge: tuple[int, int], columns: Array | None, parts: bool, call: str
 ) -> Curve:
     (out, in_), inner = edge, model.layers[layer]
-    phi, nodes = inner.edge(out, in_), model.nodes[layer]
-    node, factor = nodes.grouping.place(out)
-    shift, scale = 0.0, 1.0
+    shift, scale, factor = edge_units(model, layer, out, in_)
     names: dict[str, Any] = {
         "input_name": model.node_name(layer, in_),
         "output_name": model.subnode_name(layer, out),
     }
     if layer == 0:
-        shift, scale = float(model.input_shift[in_]), float(model.input_scale[in_])
         feature = model.schema.features[in_]
         names["input_unit"] = feature.unit
         levels = feature.categories if feature.kind == "binary" else ("no", "yes")
         if feature.kind != "numeric" and feature.category is not None and len(levels) == 2:
             names |= {"levels": levels, "data": None, "grid": (-0.4, 1.4)}
-    if layer == len(model.layers) - 1 and factor is None:
-        known = model.schema.outputs[node].unit
+    if layer == len(model.layers) - 1 and out < model.nodes[layer].grouping.sums:
+        known = model.schema.outputs[out].unit
         names["output_unit"] = known or ("log-odds" if model.task == "classification" else "")
-        phi = phi.scaled(
-            float(model.output_scale[node]) * (float(nodes.scale[node]) if nodes.scaled else 1.0)
-        )
     values: Array | None = None
     if columns is not None:
         values = columns[:, in_]
     elif inner.statistics is not None:
         values = _spread_out(inner.statistics.quantiles[in_].double().numpy())
     values = None if values is None else shift + scale * values
-    curve = _curve(phi.in_units(shift, scale), values, parts, call)
-    return dataclasses.replace(curve, **names)
+    phi = inner.edge(out, in_).scaled(factor).in_units(shift, scale)
+    return dataclasses.replace(_curve(phi, values, parts, call), **names)
 
 
 def function_curve(phi: Any, *, data: Any, parts: bool, call: str) -> Curve:

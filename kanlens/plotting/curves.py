@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,15 +11,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kanlens.checks import message
-from kanlens.errors import DTypeError, InvalidValueError
+from kanlens.attribution.edge_bands import Band, edge_band
+from kanlens.checks import message, rewording
+from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.model.acceptance import Model, check_model, held_network
+from kanlens.model.analysis import check_layer, find_node
 from kanlens.model.network import KAN
+from kanlens.model.recording import Trace
 from kanlens.plotting.curve_data import (
     Curve,
-    check_layer,
     chosen_edges,
-    find_node,
     function_curve,
     model_curves,
 )
@@ -38,9 +40,10 @@ from kanlens.plotting.style import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from kanlens.model.edge import Edge
     from kanlens.model.network import Rows
-    from kanlens.model.recording import Trace
 
 STRIP = 0.13  # share of the height that the density of the data takes
 SHADE = "#efefef"
@@ -54,7 +57,7 @@ SHOWN = 30  # panels
 
 
 @picture("plot.edge")
-def edge(
+def edge(  # noqa: PLR0913 - one keyword per choice
     source: Model | Edge,
     layer: int | None = None,
     out: int | str | None = None,
@@ -63,12 +66,16 @@ def edge(
     ax: Axes | None = None,
     data: Rows | Trace | None = None,
     parts: bool = False,
+    y: Any = None,
+    band: Band | None = None,
+    generator: torch.Generator | None = None,
 ) -> Axes:
     """Draw the function on one edge, and where the data lie.
 
     White is the range of the data; light gray has none; hatched lies outside the grid, where the
     function is continued. The strip at the bottom is the density of the data, the marks at the
-    top are the knots. An input with two values is drawn as two points.
+    top are the knots. An input with two values is drawn as two points. A band is the pointwise 95%
+    confidence band of the function less its mean over the data, `kanlens.attribution.edge_band`.
 
     Parameters
     ----------
@@ -86,6 +93,12 @@ def edge(
         statistics stored in the model when None.
     parts : bool
         Whether the spline and the base, whose sum the function is, are drawn too.
+    y : array-like, optional
+        Targets of the rows in `data`, for a band.
+    band : {"sandwich", "laplace", "bootstrap"}, optional
+        How the band is found; none is drawn when None.
+    generator : torch.Generator, optional
+        Draws the rows of the bootstrap.
 
     Returns
     -------
@@ -100,7 +113,7 @@ def edge(
     DTypeError
         If `source` is neither, or `ax` no Axes.
     MethodError
-        If `parts` is asked of an edge that has none.
+        If `parts` is asked of an edge that has none, or a band without data and targets.
 
     Examples
     --------
@@ -110,17 +123,22 @@ def edge(
     'x2'
     """
     curve = _one_curve(source, layer, out, in_, data=data, parts=parts)
+    if band is not None:
+        known = {"kind": band, "generator": generator}
+        curve = _with_band(curve, source, (layer, out, in_), data, y, known)
     ax = axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
     tidy(ax)
     _draw_curve(ax, curve, 0.0)
     for (name, part), dashes in zip(curve.parts.items(), ("--", ":"), strict=False):
         ax.plot(curve.x, part, dashes, color=STYLE.muted, linewidth=0.9, label=name, zorder=3)
-    lines = [curve.y, *curve.parts.values()]
-    set_range(ax, *range_of(lines))
+    low, high = range_of([curve.y])
+    room = 0.5 * (high - low)  # that a wide band is given
+    ends = [] if curve.band is None else list(np.clip(curve.band, low - room, high + room))
+    set_range(ax, *range_of([curve.y, *curve.parts.values(), *ends]))
     ax.set_xlabel(with_unit(curve.input_name, curve.input_unit))
     if curve.output_name:
         ax.set_ylabel(_contribution(curve, size_in_inches(ax)[1]))
-    if curve.parts:
+    if curve.parts or curve.band is not None:
         ax.legend(loc="best")
     return ax
 
@@ -197,6 +215,21 @@ def edges(
     return ax
 
 
+def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Any, known: Any) -> Curve:
+    """Return a curve with its confidence band, over the range of the data."""
+    layer, out, in_ = ends
+    if data is None or y is None or layer is None:
+        expected, advice = "a model, data and y for a band", "Pass the rows of the training"
+        raise MethodError(message("plot.edge", expected, "not all", advice))
+    rows = data.x if isinstance(data, Trace) else data
+    with rewording("plot.edge"):
+        found = edge_band(source, layer, out, in_, rows, y, at=curve.x, **known)
+    low, high = curve.data or (-np.inf, np.inf)
+    away = (found[["low", "high"]].to_numpy() - found[["effect"]].to_numpy()).T
+    away[:, (curve.x < low) | (curve.x > high)] = np.nan
+    return dataclasses.replace(curve, band=curve.y + away)
+
+
 def _one_curve(source: Any, layer: Any, out: Any, in_: Any, *, data: Any, parts: bool) -> Curve:
     call = "plot.edge"
     source = held_network(call, source)
@@ -233,6 +266,15 @@ def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
         ax.vlines(inside, 0.97, 1.0, colors=STYLE.muted, linewidth=0.6, **place)
     draw_density(ax, curve.density)
     y = curve.y - offset
+    if curve.band is not None:
+        low, high = curve.band
+        look: Any = {"color": STYLE.accent, "alpha": 0.22, "linewidth": 0, "zorder": 2.5}
+        if curve.levels:
+            ends = [np.interp([0.0, 1.0], curve.x, one) for one in (low, high)]
+            look["linewidth"] = 7
+            ax.vlines([0, 1], *ends, label="95% band", **look)
+        else:
+            ax.fill_between(curve.x, low, high, label="95% band", **look)
     if curve.levels:
         _draw_levels(ax, curve, y)
     else:

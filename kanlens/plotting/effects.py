@@ -24,6 +24,7 @@ from kanlens.plotting.style import (
     STYLE,
     Array,
     axes_for,
+    color_bar,
     distinct,
     literal,
     numbers,
@@ -33,6 +34,8 @@ from kanlens.plotting.style import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kanlens.model.network import Rows
 
 GAP = 0.1  # between values of the data beside which there are none, as a share of their range
@@ -46,7 +49,7 @@ LETTER = 0.054  # inches, of the name of a level
 
 @picture("plot.effect")
 def effect(  # noqa: PLR0913 - one keyword per choice
-    source: Model | Effect,
+    source: Model | Sequence[Model] | Effect,
     feature: int | str | None = None,
     data: Rows | None = None,
     *,
@@ -59,35 +62,17 @@ def effect(  # noqa: PLR0913 - one keyword per choice
 ) -> Axes:
     """Draw what a feature does to an output over its range, less its mean over the data.
 
-    "pdp" is partial dependence [1]_: the mean output over rows of the data with the feature set to
-    each value, also where that goes badly with the rest of a row. "ale" are accumulated local
-    effects [2]_: the mean difference that the feature makes between neighboring quantiles for the
-    rows there, added up; of categories, in their order, for the rows of both. Where the network is
-    additive in the feature, both are its function in the network, found from one row.
-
-    Thin gray lines are single rows [3]_, counted from their outputs as they are. Light gray has no
-    data, the strip is their density, percentages are shares of rows. Of two features, what both do
-    together is drawn: orange and solid lines raise the output, blue and dashed ones lower it.
+    `kanlens.attribution.effect` says how it is found. Thin gray lines are single rows, counted from
+    their outputs as they are. Light gray has no data, the strip is their density, percentages are
+    shares of rows; of several models, the shading is the spread of their effects. Of two features,
+    what both do together: orange and solid lines raise the output, blue and dashed ones lower it.
 
     Parameters
     ----------
-    source : KAN, fitted estimator or Effect
-        Left as it is; `kanlens.attribution.effect` returns an Effect, the numbers.
-    feature, other : int or str
-        With a model: index or name, and that of a second one, only for "pdp". The features that a
-        table column became are set together.
-    data : Tensor, ndarray or DataFrame, shape (batch, in), optional
-        Rows in the units of the data, of which 500 (4000 for "ale"), spread over all, are
-        evaluated. Default: those the model kept from its training.
-    target : int or str, optional
-        The output, as for `kanlens.attribute`; log-odds for classification.
-    kind : {"pdp", "ale"}
-        Which.
-    ice : int
-        Most single rows; there are none for "ale", for two features, and where all are alike.
-    grid : int, optional
-        Most points of a number: 65, of two features 25. Half are evenly spaced and half are
-        quantiles, for "ale" all; up to 12 different values are all taken.
+    source : KAN or fitted estimator, a sequence of them, or Effect
+        Left as it is; an Effect has the numbers.
+    feature, data, target, kind, ice, other, grid
+        With models, as for `kanlens.attribution.effect`.
     ax : Axes, optional
         Where to draw; a new figure, made by pyplot, when None.
 
@@ -97,19 +82,8 @@ def effect(  # noqa: PLR0913 - one keyword per choice
 
     Raises
     ------
-    InvalidValueError
-        If there is no such feature, output or kind.
-    MethodError
-        If there are no data, or an output is not finite.
-    ShapeError, DTypeError, DataError
-        If `data` cannot be used.
-
-    References
-    ----------
-    .. [1] J. Friedman, Greedy function approximation: a gradient boosting machine, 2001.
-    .. [2] D. Apley, J. Zhu, Visualizing the effects of predictor variables in black box supervised
-       learning models, 2020.
-    .. [3] A. Goldstein, A. Kapelner, J. Bleich, E. Pitkin, Peeking inside the black box, 2015.
+    InvalidValueError, MethodError, ShapeError, DTypeError, DataError
+        As `kanlens.attribution.effect`.
 
     Examples
     --------
@@ -151,12 +125,28 @@ def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
     ax.add_collection(LineCollection(paths, colors=LINES, linewidths=0.5, zorder=2, label="_ice"))
     style: Any = {"marker": "o", "markersize": 4, "linewidth": 0.8} if few else {"linewidth": 1.6}
     ax.plot(x, y, color=STYLE.accent, zorder=4, label="_curve", **style)
+    ends = _draw_spread(ax, found, x)
     ax.set_xlim(low, high)
-    set_range(ax, *range_of([y, *lines]))
+    set_range(ax, *range_of([y, *lines, *ends]))
     wide, tall = size_in_inches(ax)
     ax.set_xlabel(words_for("", one.name, one.unit, wide).strip())
     ax.set_ylabel(words_for("effect on", found.target, found.unit, tall))
     return ax
+
+
+def _draw_spread(ax: Axes, found: Effect, places: Array) -> list[Array]:
+    """Shade the spread of several models' effects; return its ends."""
+    if found.spread is None:
+        return []
+    low, high = numbers(found.spread[0])
+    look: Any = {"label": found.spread[1], "alpha": 0.25, "zorder": 2.5}
+    if found.settings[0].labels:
+        y = np.arange(len(places))
+        ax.hlines(y, low[places], high[places], colors=STYLE.accent, linewidth=7, **look)
+    else:
+        ax.fill_between(places, low, high, color=STYLE.accent, linewidth=0, **look)
+    ax.legend(loc="best")
+    return [low, high]
 
 
 def _draw_levels(found: Effect, ax: Axes | None) -> Axes:
@@ -175,6 +165,7 @@ def _draw_levels(found: Effect, ax: Axes | None) -> Axes:
         ax.plot(lines.ravel(), places, "|", color=LINES, zorder=2, label="_ice", **style)
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=0.8)
     ax.hlines(y, 0, values, colors=STYLE.accent, linewidth=1.0, zorder=3)
+    _draw_spread(ax, found, kept)
     ax.plot(values, y, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
     _name_levels(ax.yaxis, one, kept, 0.5 * wide)
     for place, share in enumerate(shares[kept]):
@@ -207,11 +198,8 @@ def _draw_surface(found: Effect, ax: Axes | None) -> Axes:
     first, second = (_rows(one)[:: 1 + len(one.data) // DOTS] for one in found.settings)
     dots: Any = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
     ax.plot(first, second, ".", label="_data", **dots)
-    bar: Any = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.03)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=2, labelsize=STYLE.small)
+    bar = color_bar(ax, image, words_for("effect on", found.target, found.unit, tall))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
-    bar.set_label(words_for("effect on", found.target, found.unit, tall))
     for axis, one, room in zip((ax.xaxis, ax.yaxis), found.settings, (wide, tall), strict=True):
         axis.set_label_text(words_for("", one.name, one.unit, room).strip())
         if one.labels:

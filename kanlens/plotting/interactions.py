@@ -23,6 +23,7 @@ from kanlens.plotting.style import (
     STYLE,
     Array,
     axes_for,
+    color_bar,
     distinct,
     in_unit,
     literal,
@@ -99,11 +100,9 @@ def draw_interactions(
     _name_cells(ax, names)
     if len(names) <= WRITTEN:
         _write_cells(ax, table, image)
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=2, labelsize=STYLE.small)
     what = "mean |interaction|" if row is None else "interaction"
-    bar.set_label(f"{what} for {literal(result.target, most=LONGEST)}{in_unit(result.unit)}")
+    whose = f"{literal(result.target, most=LONGEST)}{in_unit(result.unit)}"
+    color_bar(ax, image, f"{what} for {whose}")
     return ax
 
 
@@ -241,7 +240,7 @@ def _band(x0: float, x1: float, start: tuple[float, float], end: tuple[float, fl
 
 def _draw_nodes(ax: Axes, level: _Level, index: int, *, last: int) -> None:
     inch = np.ptp(ax.get_ylim()) / size_in_inches(ax)[1]
-    places = _spread(level.low + level.height / 2, LINE * inch)
+    places = spread_apart(level.low + level.height / 2, LINE * inch)
     for low, height, name, place in zip(level.low, level.height, level.names, places, strict=True):
         box = (index - BAR / 2, low), BAR, max(height, 2e-3)
         ax.add_patch(Rectangle(*box, color=STYLE.ink, linewidth=0))
@@ -250,7 +249,7 @@ def _draw_nodes(ax: Axes, level: _Level, index: int, *, last: int) -> None:
         ax.text(index + side[1], place, name, ha=side[0], va="center", **style)
 
 
-def _spread(places: Array, least: float) -> Array:
+def spread_apart(places: Array, least: float) -> Array:
     """Move falling places apart, as little as it takes."""
     from scipy.optimize import isotonic_regression
 

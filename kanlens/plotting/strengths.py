@@ -14,6 +14,7 @@ from kanlens.plotting.style import (
     ASIDE,
     STYLE,
     axes_for,
+    color_bar,
     distinct,
     literal,
     size_in_inches,
@@ -54,10 +55,7 @@ def draw_strengths(
         bottom += scale * high + below
     middle = (width - right + 0.12) / width
     key = ax.inset_axes((middle, below / height, BAR / width, min(1.2, height - below) / height))
-    bar: Any = ax.figure.colorbar(image, cax=key)
-    bar.outline.set_visible(False)
-    key.tick_params(length=2, labelsize=STYLE.small)
-    key.set_ylabel("strength / strongest of the layer", fontsize=STYLE.small)
+    color_bar(ax, image, "strength / strongest of the layer", key=key)
     return ax
 
 

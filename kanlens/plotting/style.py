@@ -33,6 +33,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 FORMATS = (".pdf", ".png", ".svg")
 DOTS_PER_INCH = 200
+ROW = 0.235  # inches, of a row of features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +238,32 @@ def tidy(ax: Axes) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         axis.label.set_fontsize(STYLE.text)
         axis.set_major_formatter(FuncFormatter(tick))
+
+
+def rows_axes(ax: Axes | None, rows: int, width: float) -> Axes:
+    """Return axes for so many rows of features, in a new figure of so many columns' width."""
+    ax = axes_for(ax, (width * STYLE.column, 0.55 + ROW * max(rows, 2)))
+    tidy(ax)
+    ax.set_ylim(rows - 0.4, -0.6)
+    return ax
+
+
+def name_rows(ax: Axes, names: list[str], *, others: bool = False) -> None:
+    """Name the rows from the top; the last one is pale where it stands for `others`."""
+    ax.set_yticks(np.arange(len(names)), names, fontsize=STYLE.text)
+    ax.tick_params(axis="y", length=0)
+    if others:
+        ax.get_yticklabels()[-1].set_color(STYLE.muted)
+
+
+def color_bar(ax: Axes, image: Any, label: str, *, key: Axes | None = None) -> Any:
+    """Draw what the colors of `ax` mean beside it, or on axes of their own."""
+    where: Any = {"ax": ax, "fraction": 0.046, "pad": 0.03} if key is None else {"cax": key}
+    bar: Any = ax.figure.colorbar(image, **where)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=2, labelsize=STYLE.small)
+    bar.set_label(label)
+    return bar
 
 
 def save(picture: Any, path: Pathlike) -> None:

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from kanlens.deadlines import check_time
 from kanlens.model.layers import KANLinear
-from kanlens.model.series_layer import SeriesLinear
-from kanlens.splines import spline
+from kanlens.model.series_layer import edge_basis
 from kanlens.symbolic.library import Family
 from kanlens.symbolic.polishing import EdgeResiduals, Fits
 from kanlens.threads import one_thread
@@ -281,12 +280,7 @@ def sample_edges(layer: KANLinear, inputs: Tensor) -> LayerEdges:
 
 def _spline_space(layer: KANLinear, x: Tensor) -> Tensor:
     """Return what the edges of each input can be at x (sample, in), apart from a constant."""
-    columns = [spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)]
-    if layer.base_name != "zero":
-        columns.append(layer.base_activation(x)[..., None])
-    if isinstance(layer, SeriesLinear):
-        columns.append(layer.series_basis(x))
-    span = torch.cat(columns, dim=2).transpose(0, 1)  # (in, sample, column)
+    span = edge_basis(layer, x).transpose(0, 1)  # (in, sample, column)
     left, size, _ = torch.linalg.svd(span - span.mean(1, keepdim=True), full_matrices=False)
     reached = size > _FAINT * size[:, :1].clamp(min=1e-300)
     found: Tensor = left * reached[:, None]

@@ -170,8 +170,8 @@ def test_names_are_literal(ax: Axes) -> None:
 
 def test_errors_of_attribution() -> None:
     text = (
-        "plot.attribution: expected kind to be one of bar, beeswarm, interactions, paths, "
-        "waterfall, got 'bars'. "
+        "plot.attribution: expected kind to be one of bar, beeswarm, decision, dependence, "
+        "force, heatmap, image, interactions, paths, waterfall, got 'bars'. "
         "Did you mean 'bar'?"
     )
     with pytest.raises(InvalidValueError, match=re.escape(text)):

@@ -11,6 +11,7 @@ import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
+from kanlens.attribution import edge_band
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
@@ -229,3 +230,23 @@ def test_a_trace_is_drawn_as_its_rows_are(model: Build, draw: Callable[..., Axes
     )
     with pytest.raises(ShapeError, match=re.escape(text)):
         draw(net, **place, **{name: trace(KAN([3, 1]), torch.zeros(2, 3))})
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_band_is_that_of_the_numbers(layer: int, model: Build, ax: Axes) -> None:
+    net = scaled(model)
+    rows = torch.rand(90, 2, generator=torch.Generator().manual_seed(3)).double() * 30 + 35
+    y = rows.sum(1)
+    edge(net, layer, 0, 1, data=rows, y=y, band="sandwich", ax=ax)
+    found: Any = labelled(ax, "95% band")
+    corners = found.get_paths()[0].vertices
+    places = line(ax)[90:110:5, 0]
+    band = edge_band(net, layer, 0, 1, rows, y, at=places)
+    heights = [np.ptp(corners[corners[:, 0] == x][:, 1]) for x in places]
+    np.testing.assert_allclose(heights, band["high"] - band["low"], rtol=1e-9)
+    whole = edge_band(net, layer, 0, 1, rows, y)
+    assert corners[:, 0].min() >= whole["x"].min() - 1e-9  # none beyond the rows
+    with pytest.raises(MethodError, match="expected a model, data and y for a band, got not all"):
+        edge(net, layer, 0, 1, data=rows, band="sandwich", ax=ax)
+    with pytest.raises(InvalidValueError, match=r"plot\.edge: expected kind to be one of"):
+        edge(net, layer, 0, 1, data=rows, y=y, band="hc1", ax=ax)  # type: ignore[arg-type]

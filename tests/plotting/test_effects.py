@@ -162,3 +162,37 @@ def test_what_is_refused() -> None:
         effect(made([3, 1]))
     with pytest.raises(DTypeError, match=r"^plot.effect: expected a KAN, got dict\."):
         effect({}, 0)
+
+
+def test_several_models_are_their_mean_and_spread(ax: Axes) -> None:
+    models = [made([3, 3, 1], seed=seed) for seed in range(4)]
+    each = torch.stack([computed(one, 1, ROWS).values for one in models])
+    found = computed(models, 1, ROWS)
+    torch.testing.assert_close(found.values, each.mean(0))
+    assert found.ice is None
+    effect(models, 1, ROWS, ax=ax)
+    band: Any = labelled(ax, "range of 4 models")
+    corners = band.get_paths()[0].vertices
+    for x, low, high in zip(found.settings[0].x, each.amin(0), each.amax(0), strict=True):
+        heights = corners[corners[:, 0] == float(x)][:, 1]
+        assert (heights.min(), heights.max()) == pytest.approx((float(low), float(high)))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["range of 4 models"]
+    many = computed(models * 6, 1, ROWS).spread
+    assert many is not None
+    assert many[1] == "5% to 95% of 24 models"
+    torch.testing.assert_close(many[0][0], each.repeat(6, 1).quantile(0.05, dim=0))
+    assert computed(models[0], 1, ROWS).spread is None
+
+
+def test_several_models_of_levels_and_of_two_features(ax: Axes) -> None:
+    model, x = of_levels(4)
+    effect([model, model], HOSTILE, x, ax=ax)
+    spread: Any = labelled(ax, "range of 2 models")
+    assert len(spread.get_segments()) == 4
+    pair = computed([made([3, 2, 1]), made([3, 2, 1], seed=1)], 0, ROWS, other=1)
+    assert pair.members is not None
+    torch.testing.assert_close(pair.values, pair.members.mean(0))
+    with pytest.raises(InvalidValueError, match="effect: expected models of the same features"):
+        computed([made([3, 1]), with_units(made([3, 2]), "abc", "m")], 0, ROWS, target=0)
+    with pytest.raises(InvalidValueError, match="effect: expected models, got none"):
+        computed([], 0, ROWS)

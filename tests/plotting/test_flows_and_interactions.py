@@ -15,7 +15,7 @@ from matplotlib.patches import PathPatch, Rectangle
 import kanlens
 from kanlens import plot
 from kanlens.errors import InvalidValueError
-from kanlens.plotting.interactions import _short, _spread
+from kanlens.plotting.interactions import _short, spread_apart
 from kanlens.plotting.style import STYLE
 
 
@@ -153,4 +153,4 @@ def test_numbers_in_cells_have_no_power_of_ten() -> None:
 
 
 def test_names_are_moved_apart_as_little_as_it_takes() -> None:
-    np.testing.assert_allclose(_spread(np.array([1.0, 0.9, 0.1]), 0.3), [1.1, 0.8, 0.1])
+    np.testing.assert_allclose(spread_apart(np.array([1.0, 0.9, 0.1]), 0.3), [1.1, 0.8, 0.1])

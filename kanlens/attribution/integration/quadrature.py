@@ -270,9 +270,8 @@ class Rule:
 def rule(m: int, device: torch.device | None = None) -> Rule:
     """Return the Gauss-Legendre rule with `m` nodes in the rule of Kronrod.
 
-    The smaller one is exact up to degree 2m - 1, the larger one up to 3m + 1 [1]_. The nodes that
-    are added are the zeros of the polynomial of degree m + 1 that, times the Legendre polynomial
-    of degree m, is orthogonal to everything of degree m and less.
+    The smaller one is exact up to degree 2m - 1, the larger one up to 3m + 1 [1]_: its other nodes
+    are the zeros of the polynomial that, times the smaller one's, is orthogonal to lower degrees.
 
     References
     ----------

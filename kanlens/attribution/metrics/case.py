@@ -39,25 +39,12 @@ Need = Literal["exact", "model", "method", "retrain"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Score:
-    """What a metric says about one attribution.
+    """What a metric says about one attribution."""
 
-    Attributes
-    ----------
-    rows : Tensor, shape (batch,)
-        The number of every sample, NaN where it is not defined.
-    value : float
-        One number for all samples; NaN when it is defined for none.
-    aggregate : str
-        How `value` comes from the samples, e.g. "mean", always over those where it is defined.
-    offgrid : float
-        Share of the inputs and hidden values that lay outside their grids, over all points at
-        which the output was evaluated; NaN when none was, or grids are not known.
-    """
-
-    rows: Tensor
-    value: float
-    aggregate: str = "mean"
-    offgrid: float = math.nan
+    rows: Tensor  # (batch,), NaN where it is not defined
+    value: float  # one number for all samples where it is
+    aggregate: str = "mean"  # how it comes from the samples
+    offgrid: float = math.nan  # share of inputs and hidden values outside grids, where evaluated
 
     @classmethod
     def of(cls, rows: Tensor, aggregate: str = "mean", *, offgrid: float = math.nan) -> Score:
@@ -304,28 +291,12 @@ class GridMonitor:
 
 
 def case_for(
-    model: KAN,
-    attribution: Attribution,
-    *,
-    exact: Attribution | None = None,
-    background: Tensor | None = None,
-    target: int = 0,
-    method_on: MethodOn | None = None,
-    generator: torch.Generator | None = None,
+    model: KAN, attribution: Attribution, *, method_on: MethodOn | None = None, **parts: Any
 ) -> Case:
     """Return the case of an attribution of a model, on a float64 copy of the model.
 
-    `method_on` is the method that made the attribution.
+    `method_on` is the method that made the attribution, the other parts are those of `Case`.
     """
     copy = float64_copy(model)
     method = None if method_on is None else lambda x: method_on(copy, x)
-    return Case(
-        attribution=attribution,
-        exact=exact,
-        model=copy,
-        target=target,
-        background=background,
-        method=method,
-        method_on=method_on,
-        generator=generator,
-    )
+    return Case(attribution=attribution, model=copy, method=method, method_on=method_on, **parts)

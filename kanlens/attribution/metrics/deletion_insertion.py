@@ -20,11 +20,9 @@ _SAMEK = (
 def removal_curve(
     output: Function, x: Tensor, order: Tensor, references: Tensor, *, insert: bool = False
 ) -> Tensor:
-    """Return the output after the first 0, 1, ..., all features of an order are removed.
+    """Return the output after 0, 1, ... features of an order are removed: (batch, in + 1).
 
-    Features (batch, in) of each sample go in their order, replaced by references (rows, in) over
-    which the output is averaged; `insert` begins without any, and puts them in. Shape
-    (batch, in + 1).
+    They are replaced by references (rows, in); `insert` begins without any, and puts them in.
 
     References
     ----------

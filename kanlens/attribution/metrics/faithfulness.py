@@ -75,15 +75,11 @@ def infidelity(
     reference: Tensor | None = None,
     scaled: bool = False,
 ) -> Tensor:
-    """Return the infidelity to perturbations of the samples.
+    """Return the infidelity to perturbations: the mean over I of (I . a - (F(x) - F(x - I)))^2.
 
-    It is the mean over I of (I . a - (F(x) - F(x - I)))^2. Values that already hold the distance
-    from a reference are divided by it: I / (x - reference) stands in for I, and I itself where the
-    distance is zero. Captum's is the same, with its decorator's flag on.
-
-    `perturbed` (draws, batch, in) are the points x - I; `reference` is what the values are counted
-    from, None when they are slopes; `scaled` multiplies each sample's values by the number that
-    makes its infidelity smallest. In the squared units of the output, 0 at best.
+    `perturbed` (draws, batch, in) are the points x - I. Values counted from a `reference` already
+    hold the distance from it: I / (x - reference) stands in for I where that is not zero. `scaled`:
+    each sample's values are scaled to the smallest infidelity.
 
     References
     ----------

@@ -68,13 +68,10 @@ def displaced(
     outside: Outside | None = None,
     law: Callable[[tuple[int, ...], torch.Generator], Tensor] = normal,
 ) -> Tensor:
-    """Move every value of x at random, inside the grid.
+    """Move every value of x at random, by `scale` (in,), inside the grid: (draws, batch, in).
 
     What falls outside is drawn anew, 20 times at most, and then brought to the end of the grid;
     samples that lie outside stay where they are when they cannot be moved inside.
-
-    `scale` (in,) is the size of the move of each feature; `law` is `normal` or `uniform`. Shape
-    (draws, batch, in).
     """
     shape = (draws, *x.shape)
     moved = x + law(shape, generator).to(x) * scale

@@ -65,28 +65,10 @@ def stability_across(
     measure: Literal["importance", "samples"] = "importance",
     share: float = 0.25,
 ) -> Tensor:
-    """Say how far models trained from different seeds agree on what matters.
+    """Return how far models from different seeds agree on what matters: (model, model), 1 at best.
 
-    Parameters
-    ----------
-    attributions : sequence of Attribution
-        By one method, of at least two models with the same features; of the same samples for
-        ``measure="samples"``.
-    measure : {"importance", "samples"}
-        Spearman's correlation of the mean |value| of the features; or the share of each sample's
-        largest features at the same place with the same sign (SRA), mean over samples.
-    share : float
-        How many features are the largest, as a share of all.
-
-    Returns
-    -------
-    Tensor, shape (model, model)
-        Agreement of every pair. Off the diagonal, 1 is what one hopes for.
-
-    Raises
-    ------
-    ShapeError
-        If there are fewer than two, or they differ in features or, for samples, in their number.
+    "importance": Spearman's correlation of the features' mean |value|; "samples": the part of a
+    `share` of each sample's features, the largest, at the same place with the same sign (SRA [1]_).
 
     References
     ----------

@@ -75,10 +75,9 @@ def relative_stability(
 ) -> Tensor:
     """Return the attribution's relative change over that of the input, output or first layer.
 
-    What was seen are inputs (RIS), outputs (ROS) or values of the first hidden layer (RRS), shapes
-    (batch, n) and (draws, batch, n). `floor` (n,) is the least number that their changes are
-    divided by; for attributions it is a thousandth of the largest |value| of the sample. `least` is
-    the least relative change to divide by. Shape (draws, batch), NaN where the attribution is zero.
+    Seen (batch, n) and moved (draws, batch, n) are inputs (RIS), outputs (ROS) or values of the
+    first hidden layer (RRS), `floor` (n,) and `least` what is divided by at least. Shape
+    (draws, batch), NaN where the attribution is zero.
 
     References
     ----------

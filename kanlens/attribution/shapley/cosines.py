@@ -65,18 +65,11 @@ def fit(
 ) -> CosineSeries:
     """Expand an edge on an interval in a polynomial plus cosines.
 
-    The number of cosines grows until the bound is below the tolerance. How many it takes depends
-    on the roughest point inside: with jumps of the first, second or third derivative the error
-    falls with the first, second or third power of their number.
-
-    The bound holds whatever the coefficients are. Between two points h apart a function r that has
-    absolutely continuous slopes is at most h**2 / 8 * max|r''| above the larger of its ends; r''
-    is known at both ends, and in between it moves by no more than the edge's does plus h times the
-    sum of all third derivatives of the series. Jumps of the value add their size, those of the
-    slope h / 4 of it, those of the second derivative go into r''.
-
-    The interval may reach beyond the grid. With `most` cosines the bound may be above the
-    tolerance. Refuse an edge that is not finite on the whole interval.
+    Their number grows until the bound is below the tolerance, or is `most`. The bound holds for any
+    coefficients. Between two points h apart a function r with absolutely continuous slopes is at
+    most h**2 / 8 * max|r''| above the larger of its ends; r'' is known at both ends, and in between
+    moves by no more than the edge's does plus h times the sum of all third derivatives of the
+    series. Jumps of the value add their size, of the slope h / 4 of it, of the bend go into r''.
     """
     check_positive("shapley", "tolerance", tolerance)
     check_count("shapley", "most", most)

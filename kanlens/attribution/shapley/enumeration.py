@@ -27,10 +27,7 @@ TRIAL = 2**21  # functions evaluated to tell how long all take
 def enumerated(
     game: Game, *, interactions: bool = False, advance: Callable[[int], None] | None = None
 ) -> Solution:
-    """Return exact Shapley values, and the interaction of every two players on request.
-
-    The Shapley interaction index [1]_ of pairs. Work grows with 2 to the number of players;
-    `advance` is told how many samples are done.
+    """Return exact Shapley values, and the Shapley interaction index [1]_ of pairs on request.
 
     References
     ----------

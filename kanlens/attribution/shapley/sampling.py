@@ -38,19 +38,11 @@ TINY = 1e-300
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampledSolution(Solution):
-    """Sampled Shapley values; those of each sample add up to F(x) less the mean F(b).
-
-    Attributes
-    ----------
-    permutations : int
-        Those of the sample that took most, reverses counted.
-    stopped : {"tolerance", "time limit", "permutations", "an interrupt"}
-        What ended it: every error is small enough, or else what ran out.
-    """
+    """Sampled Shapley values; those of each sample add up to F(x) less the mean F(b)."""
 
     standard_error: Tensor
-    permutations: int
-    stopped: str
+    permutations: int  # of the sample that took most, reverses counted
+    stopped: str  # by "tolerance", "time limit", "permutations" or "an interrupt"
 
 
 def sampled(
@@ -65,17 +57,10 @@ def sampled(
 ) -> SampledSolution:
     """Return Shapley values [1]_ from permutations, each taken with its reverse [2]_.
 
-    A polynomial serves as a control variate [3]_ where many permutations are needed.
-
-    Every sample sees the same permutations, and stops when all its errors are small enough.
-
-    `tolerance` is the largest standard error that will do, in units of the output. No round, in
-    which each background row meets at least two pairs, begins that would end after the deadline, or
-    take more than `most` permutations for a sample, reverses counted. Where there is no time for
-    one, every sample meets some background rows, drawn at random, at least eight times in all; the
-    errors count what that leaves open. One number is drawn from the generator; without one,
-    torch's own state is the start, and stays. `stop` keeps an interrupt after the first round; the
-    samples that are left get what they would get without time.
+    A polynomial serves as a control variate [3]_ where many permutations are needed. `tolerance` is
+    the largest standard error that will do, `most` the permutations of a sample, reverses counted.
+    Where the deadline allows no round, in which each background row meets at least two pairs, every
+    sample meets some rows, drawn at random; the errors count what that leaves open.
 
     References
     ----------

@@ -1,0 +1,217 @@
+"""How far other rows would have moved the function on an edge: pointwise confidence bands.
+
+With all else held, the sum at a node is linear in the coefficients of the edges into it, which
+therefore solve a weighted least-squares problem: at an output that of the training itself, below
+one Gauss-Newton step of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.checks import check_choice, check_rows, message
+from kanlens.encoding import prepare_target
+from kanlens.errors import DataError, MethodError
+from kanlens.functions.elementary import Array
+from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import check_layer, edge_units, find_node, float64_copy
+from kanlens.model.function_edge import FunctionEdge
+from kanlens.model.network import KAN
+from kanlens.model.series_layer import edge_basis
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kanlens.model.network import Rows
+
+Band = Literal["sandwich", "laplace", "bootstrap"]
+BANDS = ("sandwich", "laplace", "bootstrap")
+NORMAL = 1.959964  # standard errors to either side, for 95 percent
+DRAWS = 200
+MOST = 2500  # coefficients of all edges into a node
+LEAST = 1e-10  # singular value of a direction, in parts of the largest, that rows determine
+SHARE = 1e-5  # of a function in directions that they do not, from which it is not known
+
+
+def edge_band(  # noqa: PLR0913 - one keyword per choice
+    model: Model,
+    layer: int,
+    out: int | str,
+    in_: int | str,
+    x: Rows,
+    y: Any,
+    *,
+    kind: Band = "sandwich",
+    at: Any = None,
+    generator: torch.Generator | None = None,
+) -> pd.DataFrame:
+    """Return a pointwise 95% confidence band of the function on an edge, less its mean over rows.
+
+    Constants may move between the edges of a node, so that they are left out. All but the edges
+    into the same node (or factor) are held as they are: bands below the last layer are too narrow
+    by what other layers would have given way. They say how far other rows would have moved a fit
+    without penalties, not how far training stopped from it. Of a formula only its factor is free.
+
+    Parameters
+    ----------
+    model, layer, out, in_
+        As for `kanlens.plot.edge`.
+    x, y : array-like, shape (batch, in) and (batch,) or (batch, out)
+        The rows of the training and their targets, in the units of the data, or classes.
+    kind : {"sandwich", "laplace", "bootstrap"}
+        With B the basis functions of all edges into the node and K the curvature of the loss in
+        its sum (``p (1 - p)`` for classes), "laplace" is ``s^2 (B'KB)^-1``; the residual variance
+        s^2 is 1 for classes [1]_. "sandwich" lets it differ from row to row: ``(B'KB)^-1 B'RB
+        (B'KB)^-1``, where R has the squared slopes of the loss, over the squares of one less the
+        leverage (HC3 [2]_). "bootstrap": quantiles of 200 fits to rows drawn with replacement.
+    at : array-like, shape (point,), optional
+        Values of the input; 201 over the range of the rows when None.
+    generator : torch.Generator, optional
+        Draws the rows of the bootstrap; the same ones each time when None.
+
+    Returns
+    -------
+    DataFrame
+        Columns x, effect, low, high: in the units of the data for inputs of the first layer and
+        outputs that are sums. Ends are NaN where no row tells anything of the function.
+
+    Raises
+    ------
+    InvalidValueError, MethodError, DataError
+        If there is no such edge or kind, there are more than 2,500 coefficients at its node, or no
+        more rows than coefficients.
+
+    References
+    ----------
+    .. [1] D. MacKay, The evidence framework applied to classification networks, 1992.
+    .. [2] J. MacKinnon, H. White, Some heteroskedasticity-consistent covariance matrix estimators
+       with improved finite sample properties, 1985.
+
+    Examples
+    --------
+    >>> rows = torch.rand(80, 2)
+    >>> list(edge_band(KAN([2, 1]), 0, "y", "x2", rows, rows.sum(1)))
+    ['x', 'effect', 'low', 'high']
+    """
+    import pandas as pd
+
+    call = "edge_band"
+    model = check_model(call, model)
+    check_choice(call, "kind", kind, BANDS)
+    layer = check_layer(model, layer, call=call)
+    row = find_node(model, layer, "out", out, call=call)
+    column = find_node(model, layer, "in_", in_, call=call)
+    fit = _NodeFit(model, layer, row, model.prepare(x, call=call), y, call=call)
+    values, (shift, scale, factor) = fit.inputs[:, column], edge_units(model, layer, row, column)
+    u = np.linspace(values.min(), values.max(), 201)
+    u = u if at is None else (np.asarray(at, dtype=np.float64) - shift) / scale
+    phi = model.layers[layer].edge(row, column)
+    effect = factor * (phi(u) - phi(values).mean())
+    low, high = effect + np.sort(factor * fit.deviations(column, u, kind, generator), axis=0)
+    return pd.DataFrame({"x": shift + scale * u, "effect": effect, "low": low, "high": high})
+
+
+class _NodeFit:
+    """The least-squares problem of all edges into a sum, in coordinates z of their coefficients.
+
+    In these the curvature is the identity.
+    """
+
+    def __init__(self, model: KAN, layer: int, out: int, x: Tensor, y: Any, *, call: str) -> None:
+        check_rows(call, x)
+        double = float64_copy(model)
+        self.layer, self.out, self.classes = double.layers[layer], out, model.task != "regression"
+        given = prepare_target(double, y, len(x), call=call)
+        found = _quadratic(double, layer, out, x.double(), given)
+        self.inputs, self.curvature, self.slopes = found
+        basis = self._basis(self.inputs)
+        self.means = basis.mean(0)
+        design = np.c_[np.ones(len(x)), basis.reshape(len(x), -1)]  # the first is the bias
+        if design.shape[1] > MOST:
+            got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Cut inputs"
+            raise MethodError(message(call, f"at most {MOST:,} coefficients", got, advice))
+        scaled = np.sqrt(self.curvature)[:, None] * design
+        _, sizes, turn = np.linalg.svd(scaled, full_matrices=False)
+        kept = sizes > LEAST * sizes[0]
+        if kept.sum() >= len(x):
+            expected, advice = f"more than {kept.sum()} rows", "Pass more, or prune the model"
+            raise DataError(message(call, expected, str(len(x)), advice))
+        self.turn = (turn[kept] / sizes[kept, None]).T  # (coefficient, z)
+        self.rows = design @ self.turn  # (batch, z)
+
+    def _basis(self, u: Array) -> Array:  # (point, in, n)
+        """Return the functions at u (point, in) that live edges are combinations of."""
+        found = edge_basis(self.layer, torch.as_tensor(u).to(self.layer.grid)).cpu().numpy()
+        for in_ in range(self.layer.in_features):
+            phi = self.layer.edge(self.out, in_)
+            if isinstance(phi, FunctionEdge):
+                found[:, in_], found[:, in_, -1] = 0.0, phi(u[:, in_])
+        return np.asarray(found * (self.layer.mask[self.out] != 0).cpu().numpy()[:, None])
+
+    def deviations(self, in_: int, u: Array, kind: Band, generator: Any) -> Array:
+        """Return how far below and above an edge other fits are at some points: (2, point)."""
+        moves = np.zeros((len(u), *self.means.shape))
+        points = np.repeat(u[:, None], len(self.means), 1)
+        moves[:, in_] = self._basis(points)[:, in_] - self.means[in_]
+        moves = np.pad(moves.reshape(len(u), -1), ((0, 0), (1, 0)))
+        found = moves @ self.turn  # (point, z)
+        length = np.linalg.norm(self.turn, axis=0)  # of orthogonal directions
+        rest = moves - (found / length**2) @ self.turn.T
+        unknown = np.linalg.norm(rest, axis=1) > SHARE * np.linalg.norm(moves, axis=1)
+        if kind == "bootstrap":
+            ends = np.quantile(self._drawn(generator) @ found.T, [0.025, 0.975], axis=0)
+        else:
+            errors = NORMAL * np.sqrt((found @ self._covariance(kind) * found).sum(1))
+            ends = np.stack([-errors, errors])
+        return np.asarray(np.where(unknown, np.nan, ends))
+
+    def _covariance(self, kind: Band) -> Array:  # (z, z)
+        leverage = self.curvature * (self.rows**2).sum(1)
+        left = self.slopes - self.curvature * (self.rows @ (self.rows.T @ self.slopes))
+        squares = left**2 / np.where(self.curvature > 0, self.curvature, np.inf)
+        spread = 1.0 if self.classes else squares.sum() / (len(left) - leverage.sum())
+        if kind == "laplace":
+            return spread * np.eye(self.rows.shape[1])
+        alone = leverage > 1 - 1e-6  # a row that decides on a coefficient leaves no residual
+        room = np.where(alone, 1.0, 1 - leverage)
+        meat = np.where(alone, spread * self.curvature, (left / room) ** 2)
+        return np.asarray((self.rows.T * meat) @ self.rows)
+
+    def _drawn(self, generator: torch.Generator | None) -> Array:  # (draw, z)
+        """Return by how much fits to rows drawn with replacement differ from that to all."""
+        own, count = generator or torch.Generator().manual_seed(0), len(self.rows)
+        picks = torch.randint(count, (DRAWS, count), generator=own, device=own.device).cpu().numpy()
+        least = 1e-9 * np.eye(self.rows.shape[1])  # nothing moves where no row was drawn
+        found = []
+        for times in (np.bincount(drawn, minlength=count) for drawn in picks):
+            matrix = (self.rows.T * (times * self.curvature)) @ self.rows + least
+            found.append(np.linalg.solve(matrix, self.rows.T @ (times * self.slopes)))
+        return np.asarray(np.stack(found) - self.rows.T @ self.slopes)
+
+
+def _quadratic(
+    model: KAN, layer: int, out: int, x: Tensor, given: Tensor
+) -> tuple[Array, Array, Array]:
+    """Return the inputs of a layer, and curvature and minus the slope of the loss in a sum."""
+    with torch.enable_grad():
+        inputs = model.run(model.scale_inputs(x), stop=layer)
+        sums = model.layers[layer](inputs).detach().requires_grad_()
+        outputs = model.scale_outputs(model.run(model.nodes[layer](sums), start=layer + 1))
+        columns = [torch.autograd.grad(one.sum(), sums, retain_graph=True) for one in outputs.T]
+    rates, outputs = torch.stack([one[:, out] for (one,) in columns], 1), outputs.detach()
+    if model.task == "regression":
+        left = given - outputs
+        size = left.square().mean(0).clamp_min(torch.finfo(left.dtype).tiny)
+        curvature, slopes = (rates.square() / size).sum(1), (rates * left / size).sum(1)
+    elif outputs.shape[1] == 1:
+        p, rate = outputs[:, 0].sigmoid(), rates[:, 0]
+        curvature, slopes = rate.square() * p * (1 - p), rate * (given - p)
+    else:
+        p, mean = outputs.softmax(1), (outputs.softmax(1) * rates).sum(1)
+        curvature = (p * rates.square()).sum(1) - mean.square()
+        slopes = rates.gather(1, given[:, None])[:, 0] - mean
+    return inputs.detach().cpu().numpy(), curvature.clamp_min(0).cpu().numpy(), slopes.cpu().numpy()

@@ -1,0 +1,149 @@
+"""Attributions sample by sample, drawn: what stands where."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.axes import Axes
+
+from kanlens.attribution.result import Attribution
+from kanlens.errors import InvalidValueError, MethodError, ShapeError
+from kanlens.plotting import attribution
+from kanlens.plotting.formats import MINUS
+from kanlens.plotting.samples import strongest_partner
+from tests.plotting.conftest import labelled, texts
+from tests.plotting.test_attributions import found, rows_of
+
+
+def test_forces_meet_at_the_output(ax: Axes) -> None:
+    result = found(30)
+    attribution(result, kind="force", row=2, ax=ax)
+    arrows = [patch.get_xy() for patch in ax.patches]
+    assert len(arrows) == 9
+    values, end = result.values[2], float(result.output[2])
+    largest = values.abs().argsort(descending=True)[:8]
+    rest = float(values.sum() - values[largest].sum())
+    widths = sorted(
+        abs(arrow[2, 0] - arrow[0, 0] - (arrow[2, 0] - arrow[1, 0])) for arrow in arrows
+    )
+    np.testing.assert_allclose(widths, sorted([*values[largest].abs().tolist(), abs(rest)]))
+    tips = [arrow[2, 0] for arrow in arrows]
+    assert sum(abs(tip - end) < 1e-9 for tip in tips) == 2  # one from either side
+    for arrow in arrows:  # raising ones point right and lie left of the output
+        assert (arrow[2, 0] > arrow[1, 0]) == (arrow[:, 0].mean() < end)
+    assert "22 others" in texts(ax)
+    assert any(text.startswith(f"f{int(largest[0])} = ") for text in texts(ax))
+    assert f"output {end:.4g}".replace("-", MINUS) in texts(ax)
+
+
+def test_a_force_shows_what_is_not_explained(ax: Axes) -> None:
+    result = dataclasses.replace(found(), values=0.8 * found().values)
+    attribution(result, kind="force", row=0, ax=ax)
+    assert "not explained (gap)" in texts(ax)
+
+
+def test_decisions_lead_from_the_reference_to_every_output(ax: Axes) -> None:
+    result = found(6, rows=40)
+    attribution(result, kind="decision", row=5, top=4, ax=ax)
+    paths: Any = labelled(ax, "_paths")
+    lines = np.array(paths.get_segments())  # (sample, point, 2)
+    assert lines.shape == (40, 5, 2)
+    np.testing.assert_allclose(lines[:, 0, 0], result.reference)
+    np.testing.assert_allclose(lines[:, -1, 0], result.output)
+    np.testing.assert_allclose(paths.get_array(), result.output)
+    assert rows_of(ax)[-1] == "3 others"
+    order = result.values.abs().mean(0).argsort(descending=True)
+    np.testing.assert_allclose(np.diff(lines[:, -2:, 0])[:, 0], result.values[:, order[0]])
+    marked: Any = labelled(ax, "sample 5")
+    np.testing.assert_allclose(marked.get_xdata(), lines[5, :, 0])
+
+
+@pytest.mark.parametrize("order", ["output", "cluster"])
+def test_a_heatmap_has_every_value_and_the_outputs_above(order: str, ax: Axes) -> None:
+    result = found(6, rows=40)
+    attribution(result, kind="heatmap", top=4, order=order, ax=ax)
+    table = np.asarray(ax.images[0].get_array())
+    best = result.values.abs().mean(0).argsort(descending=True)
+    (above,) = (panel for panel in ax.child_axes if panel.get_label() == "_output")
+    shown = above.lines[0].get_ydata()
+    picks = np.array([int((result.output - value).abs().argmin()) for value in shown])
+    assert sorted(picks) == list(range(40))
+    np.testing.assert_allclose(table[0], result.values[picks, best[0]])
+    np.testing.assert_allclose(table[-1], result.values[picks][:, best[3:]].sum(1))
+    rises = (np.diff(shown) >= 0).all()
+    assert rises == (order == "output")
+    if order == "cluster":  # neighbors are alike
+        away = np.linalg.norm(np.diff(result.values[picks], axis=0), axis=1).mean()
+        by_output = result.values[result.output.argsort()]
+        assert away < 0.8 * np.linalg.norm(np.diff(by_output, axis=0), axis=1).mean()
+
+
+def interacting() -> Attribution:
+    result = found(4, rows=200)
+    assert result.x is not None
+    values = result.values.clone()
+    values[:, 1] = (result.x[:, 1] - 0.5) * result.x[:, 3] + 2 * result.x[:, 1]
+    return dataclasses.replace(result, values=values)
+
+
+def test_dependence_is_colored_by_the_partner(ax: Axes) -> None:
+    result = interacting()
+    assert result.x is not None
+    attribution(result, kind="dependence", feature="f1", ax=ax)
+    points: Any = labelled(ax, "_samples")
+    np.testing.assert_allclose(points.get_offsets()[:, 0], result.x[:, 1])
+    np.testing.assert_allclose(points.get_offsets()[:, 1], result.values[:, 1])
+    np.testing.assert_allclose(points.get_array(), result.x[:, 3])
+    assert ax.get_xlabel() == "f1"
+    assert ax.get_ylabel() == "contribution to strength (MPa)"
+    pairs = torch.zeros(200, 4, 4).double()
+    pairs[:, 1, 1], pairs[:, 1, 2], pairs[:, 1, 3] = 9.0, 0.5, 0.1
+    exact = dataclasses.replace(result, interactions=pairs)
+    assert strongest_partner(exact, result.x.numpy(), 1) == 2  # main effects do not count
+    other = attribution(result, kind="dependence", feature=1, other="f0", ax=ax).collections[-1]
+    np.testing.assert_allclose(other.get_array(), result.x[:, 0])
+
+
+def test_an_image_has_the_pixels_beside_their_values(ax: Axes) -> None:
+    result = found(24, rows=5)
+    assert result.x is not None
+    attribution(result, kind="image", row=2, shape=(2, 4, 3), ax=ax)
+    left, right = (panel.images[0].get_array() for panel in ax.child_axes)
+    assert left.shape == (2, 4, 3)
+    np.testing.assert_allclose(right, result.values[2].view(2, 4, 3).sum(2))
+    with pytest.raises(ShapeError, match=r"expected shape .* of 24 features, got \(3, 3\)"):
+        attribution(result, kind="image", shape=(3, 3), ax=ax)
+
+
+@pytest.mark.parametrize("row", [None, 2])
+def test_images_of_one_sample_and_of_all(row: int | None, ax: Axes) -> None:
+    result = found(12, rows=5)
+    assert result.x is not None
+    attribution(result, kind="image", row=row, shape=(3, 4), ax=ax)
+    left, right = (np.asarray(panel.images[0].get_array()) for panel in ax.child_axes)
+    wanted = result.values.abs().mean(0) if row is None else result.values[row]
+    np.testing.assert_allclose(right, wanted.view(3, 4))
+    pixels = (result.x.mean(0) if row is None else result.x[row]).view(3, 4).numpy()
+    assert np.corrcoef(left.ravel(), pixels.ravel())[0, 1] > 1 - 1e-9
+    assert [panel.get_title() for panel in ax.child_axes] == (
+        ["mean sample", "mean |value|"] if row is None else ["sample", "value"]
+    )
+
+
+def test_errors_of_samples(ax: Axes) -> None:
+    slopes = dataclasses.replace(found(), reference=torch.full((60,), torch.nan))
+    for kind in ("force", "decision"):
+        with pytest.raises(InvalidValueError, match=f"shares of a change to draw a {kind}"):
+            attribution(slopes, kind=kind, row=0, ax=ax)
+    with pytest.raises(InvalidValueError, match="expected row, a sample from 0 to 59, got None"):
+        attribution(found(), kind="force", ax=ax)
+    with pytest.raises(InvalidValueError, match="expected feature, a name or an index below 4"):
+        attribution(found(), kind="dependence", ax=ax)
+    with pytest.raises(MethodError, match="expected samples beside the values, got none"):
+        attribution(dataclasses.replace(found(), x=None), kind="dependence", feature=0, ax=ax)
+    with pytest.raises(InvalidValueError, match="expected order to be one of cluster, output"):
+        attribution(found(), kind="heatmap", order="size", ax=ax)
