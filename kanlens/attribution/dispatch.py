@@ -209,7 +209,10 @@ def _problem(
     """Check the arguments and bring them to float64."""
     samples = model.prepare(x, call="attribute")
     check_rows("attribute", samples)
-    rows = _background(model, background, chosen)
+    rows = None
+    if chosen.needs_background:
+        needs = f"background rows for method {chosen.name!r}"
+        rows = given_rows(model, background, call="attribute", what="background", needs=needs)
     problem = Problem(
         model=float64_copy(model),
         x=samples.detach().clone().double(),
@@ -219,14 +222,6 @@ def _problem(
     )
     check_outputs("attribute", problem.output_in_parts(problem.x))
     return problem
-
-
-def _background(model: KAN, background: Rows | None, chosen: Method) -> Tensor | None:
-    """Return the background rows that the method needs: those given, else those of the model."""
-    if not chosen.needs_background:
-        return None
-    needs = f"background rows for method {chosen.name!r}"
-    return given_rows(model, background, call="attribute", what="background", needs=needs)
 
 
 def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) -> Attribution:
