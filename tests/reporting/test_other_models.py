@@ -343,9 +343,10 @@ def test_the_command_names_models_by_their_files(
     for path, widths in zip(paths, ([3, 2, 1], [3, 4, 1], [3, 1]), strict=True):
         kanlens.save(network(widths), path)
     words = ["report", str(paths[0]), str(table), "--methods", "secant", "--no-formula", "-q"]
-    words += ["--max-rows", "5", "-o", str(tmp_path / "r.html"), "--compare"]
+    words += ["--max-rows", "5", "-o", str(tmp_path / "r.html"), "--certify", "--compare"]
     assert main([*words, str(paths[1])]) == 0
     twin = json.loads((tmp_path / "r.json").read_text("utf-8"))
     assert [one["name"] for one in twin["models"]["models"]] == ["small", "wide"]
+    assert twin["certificate"]["domain"]["x2"] == [rows[:, 1].min(), rows[:, 1].max()]
     assert main([*words, str(paths[1]), "--other", str(paths[2])]) != 0
     assert "two models have one file name" in capsys.readouterr().err
