@@ -72,6 +72,7 @@ def _place(text: str) -> tuple[int, int, int]:
     output="Page to write.",
     title="Title of the page.",
     formula="Read a formula from the model.",
+    certify="Prove what holds over the ranges of the data, which may take minutes.",
     methods="Attribution methods to compare, with commas.",
     others="Model to compare with; may be given several times.",
     max_rows="Rows to attribute.",
@@ -86,6 +87,7 @@ def report(
     output: Path = Path("report.html"),
     title: str | None = None,
     formula: bool = True,
+    certify: bool = False,
     methods: str | None = None,
     background: Path | None = None,
     output_name: str | None = None,
@@ -111,19 +113,26 @@ def report(
     against = None  # the page says which rows stand in
     if background is not None:
         against = background_rows(background, kan, table, None, terminal)
+    target = asked_output(terminal, kan, output_name, table.x)
+    quiet, proven = terminal.progress, None
+    if certify:
+        ends = zip(table.x.amin(0).tolist(), table.x.amax(0).tolist(), strict=True)
+        box = dict(zip(kan.feature_names, ends, strict=True))
+        proven = kanlens.certify(kan, box, target=target, max_boxes=4096, progress=quiet)
     result = kanlens.report(
         kan,
         table,
         output,
         title=title,
         background=against,
-        target=asked_output(terminal, kan, output_name, table.x),
+        target=target,
         methods=split_names(methods) or None,
         formula="auto" if formula else None,
+        certificate=proven,
         others={model.stem: kan, **known},
         max_rows=max_rows,
         generator=generator,
-        progress=terminal.progress,
+        progress=quiet,
     )
     terminal.wrote(result.path, result.json_path)
     terminal.emit({"report": str(result.path), "json": str(result.json_path)})

@@ -171,14 +171,14 @@ def _fitted(
     width, height = (None, None) if ax is None else size_in_inches(ax)
     room = None if height is None else 0.4 * height
     layout = arrange(shown, edges, groups=groups, width=width, height=height)
-    for _ in range(3):  # names need room, which moves nodes, which changes the room of names
+    for last in (False, False, False, True):  # names need room, which moves nodes, and so on
         below, above = (
             place_labels(
                 layout.nodes[level][:, 0], names, size, width=layout.width, side=side, room=room
             )
             for level, names, size, side in zip((0, -1), ends, strength, (-1, 1), strict=True)
         )
-        if width is None or height is None:
+        if width is None or height is None or last:
             break
         sides = np.maximum(below.overhangs, above.overhangs).sum() + 2 * MARGIN
         rest = height - below.height - above.height - 2 * MARGIN - (NOTE if _note(curves) else 0.0)

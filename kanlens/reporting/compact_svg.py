@@ -16,9 +16,10 @@ LEAST = 0.8  # share of that size below which it is scrolled rather than shrunk
 GRID = 0.05  # points: coordinates are multiples of it
 NEAR = 0.025  # points that a line may be straightened by; both together are below 0.1 pixels
 LONG = 500  # points from which a line is halved first
+SMALL = 480  # pixels: two of them stand beside each other on paper
 COLORS = 12  # beyond, a picture has a scale of colors and keeps its white paper at night
 GRAYS = ("#efefef", "#b9b9b9", "#d2d2d2", "#f4f4f4", "#c4c4c4")  # besides those of the style
-FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # in XML
+FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # in XML
 ROLES = dict(zip(GRAYS, ("shade", "density", "hatch", "stripe", "line"), strict=True)) | {
     getattr(STYLE, name): name
     for name in ("ink", "muted", "faint", "paper", "accent", "positive", "negative")
@@ -56,7 +57,7 @@ def sized(
         "role": "group" if links else "img",
         "stroke-linejoin": "round",
         "style": f"width:{pixels:.0f}px;min-width:{min(LEAST * pixels, 900):.0f}px",
-        **({"class": "plate"} if plate else {}),
+        "class": " ".join(["plate"] * plate + ["small"] * (pixels < SMALL)),
     }
     root.tag, sheet = "svg", SubElement(root, "style")
     sheet.text = "".join(f"#{name} .{word}{{{rule}}}" for rule, word in short.rules.items())

@@ -122,7 +122,7 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
       if (!box) return null;
       const across = scale(x, box.x, box.width);
       const up = scale(y, -box.y - box.height, box.height).map((value) => -value);
-      return { x, y, across, up, path, ...part.dataset };
+      return { x, y, across, up, name: part.dataset.name, of: part.dataset.of };
     }).filter(Boolean);
     if (!curves.length) return;
     const svg = all("svg", picture)[0], dot = document.createElementNS(SVG, "circle");
@@ -233,10 +233,12 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
     let zoom = 1;
     function to(size) {
       zoom = Math.min(Math.max(size, 0.5), 8);
+      const before = svg.clientWidth, middle = picture.clientWidth / 2;
       const width = zoom === 1 ? natural : Math.min(natural, picture.clientWidth) * zoom;
       svg.style.width = `${width}px`;
       svg.style.maxWidth = zoom === 1 ? "" : "none";
       svg.style.minWidth = zoom === 1 ? svg.dataset.least : "0";
+      picture.scrollLeft = ((picture.scrollLeft + middle) * svg.clientWidth) / before - middle;
       said.textContent = zoom === 1 ? "" : percent(zoom);
     }
     svg.dataset.least = svg.style.minWidth;

@@ -168,6 +168,14 @@ def test_a_new_figure_fits_and_is_the_only_one(model: Build) -> None:
     assert high - low == pytest.approx(height)
 
 
+def test_names_that_need_room_stand_at_their_nodes(model: Build) -> None:
+    names = ["<script>alert(1)</script>", "b", "c", "kind"]
+    ax = Figure(figsize=(3.6, 3.8)).add_axes((0, 0, 1, 1))
+    network(model([4, 2, 1], names=names), ax=ax)
+    nodes: Any = labelled(ax, "_nodes 0")
+    assert [text.get_position()[0] for text in ax.texts[:4]] == nodes.get_offsets()[:, 0].tolist()
+
+
 def test_names_lie_inside_the_axes_and_apart(model: Build) -> None:
     names = [f"ocean_proximity=PLACE {i}" for i in range(13)]
     ax = network(model([13, 6, 3], names=names))

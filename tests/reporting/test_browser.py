@@ -29,6 +29,7 @@ from kanlens.reporting.what_if import build_panel
 from kanlens.reporting.writing import _script, render_page
 from tests.made import draw, made
 from tests.reporting.conftest import HOSTILE, TEMPLATE, network, seeded
+from tests.reporting.test_drawing import decoded
 from tests.reporting.test_html import pictures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or "/usr/bin/chromium"
@@ -383,6 +384,91 @@ def test_without_scripts_and_on_paper_there_are_no_controls(
     assert page.locator("#importance h2").is_visible()
     assert page.locator(seen).count() == 0
     context.close()
+
+
+@pytest.mark.slow  # draws every picture of a report
+def test_curves_tell_the_nearest_point(browser: Browser, hostile: Report) -> None:
+    page = browser.open(hostile.path)
+    page.set_viewport_size({"width": 1440, "height": 900})
+    figure = page.locator("#edge-0-0-0, #edge-0-1-0").first
+    part, told = figure.locator(".curve"), figure.locator(".told")
+    x, y = (decoded(part.get_attribute(key)) for key in ("data-x", "data-y"))
+    lines = [
+        f"{part.get_attribute('data-name')} {a}: {b}".replace("-", "\N{MINUS SIGN}")
+        for a, b in zip(x, y, strict=True)
+    ]
+    middle = len(lines) // 2
+    assert told.text_content() == ""
+    figure.locator(".picture").focus()
+    seen = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+        seen.append(lines.index(told.text_content()))
+    assert seen == [middle, middle + 2, middle]
+    page.keyboard.press("Tab")
+    assert told.text_content() == ""
+    box = part.locator("path").bounding_box()
+    for share in (0.0, 0.25, 1.0):
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + 5)
+        assert abs(lines.index(told.text_content()) - share * (len(lines) - 1)) <= 1
+    page.mouse.move(5, 5)
+    assert told.text_content() == ""
+    assert page.locator(".told").count() > 5
+
+
+@pytest.mark.slow  # draws every picture of a report
+def test_the_network_leads_to_its_numbers_and_shows_paths(
+    browser: Browser, chromium: Any, hostile: Report
+) -> None:
+    page = browser.open(hostile.path)
+    page.set_viewport_size({"width": 1440, "height": 900})
+    svg = page.locator("#network svg")
+    parts = "found => [...new Set(found.map(one => one.dataset.e))].sort()"
+    page.locator("#network a[href='#edge-1-0-1']").hover()
+    assert svg.locator("[data-e].on").evaluate_all(parts) == sorted(
+        ["1-1-0", "2-0", "1-1", *(f"0-{k}-1" for k in range(4)), *(f"0-{k}" for k in range(4))]
+    )
+    page.mouse.move(5, 5)
+    assert "traced" not in (svg.get_attribute("class") or "")
+    links = svg.locator("a")
+    assert links.count() == 14  # ten edges and four inputs
+    assert svg.locator("a[tabindex='0']").count() == 1
+    links.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert links.nth(1).evaluate("one => one === document.activeElement")
+    assert "traced" in svg.get_attribute("class")
+    width = svg.evaluate("one => one.clientWidth")
+    page.locator("#network .picture").focus()
+    for key, factor in (("+", 1.5), ("-", 1), ("+", 1.5), ("0", 1)):
+        page.keyboard.press(key)
+        assert svg.evaluate("one => one.clientWidth") == pytest.approx(factor * width, abs=1)
+    page.locator("#network button", has_text="Larger").click()
+    assert page.locator("#network .filters [role=status]").text_content() == "150.0%"
+    context = chromium.new_context(java_script_enabled=False)
+    still = context.new_page()
+    still.goto(hostile.path.as_uri())
+    for link in ("#edge-1-0-1", "#feature-0"):
+        assert not still.locator(link).is_visible()
+        still.locator(f"#network a[href='{link}']").click()
+        assert still.locator(link).is_visible(), "what is folded opens"
+    context.close()
+
+
+@pytest.mark.slow  # draws every picture of a report
+def test_the_page_can_be_printed(browser: Browser, hostile: Report) -> None:
+    page = browser.open(hostile.path)
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 703, "height": 1000})  # A4 between its margins
+    beyond = "found => found.filter(one => one.getBoundingClientRect().right > 704).length"
+    assert page.locator("table, svg, figure, pre, .equation").evaluate_all(beyond) == 0
+    assert page.evaluate("document.documentElement.scrollWidth") == 703
+    assert page.locator("nav:visible, button:not(.sort):visible, input:visible").count() == 0
+    kept = "found => found.every(one => getComputedStyle(one).breakInside === 'avoid')"
+    assert page.locator("figure, tr, .alerts li").evaluate_all(kept)
+    assert page.locator("#edges details tr:visible").count() > 10
+    back = page.locator("figure").first.evaluate("one => getComputedStyle(one).backgroundColor")
+    assert back == "rgb(255, 255, 255)"
+    assert page.pdf(format="A4").startswith(b"%PDF")
 
 
 @pytest.mark.slow  # draws every picture of a report

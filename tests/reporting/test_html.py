@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from kanlens.certificates import certify
+from kanlens.plotting.formats import number
 from kanlens.pruning import prune
 from kanlens.reporting import Report, report
 from kanlens.reporting.content import build_content
@@ -115,6 +117,20 @@ def test_what_is_missing_is_said_in_words(bare: dict[str, Any]) -> None:
     assert "No formula was asked for;" in text
     assert "Nothing was proven of this model;" in text
     assert "No result of pruning was passed." in text
+
+
+def test_what_was_proven_has_a_section(bare: dict[str, Any], model: Any) -> None:
+    proven = certify(model, [(-1, 1)] * 3, max_boxes=8, progress=False)
+    content = {**bare, "certificate": json.loads(proven.to_json())}
+    text = Page(render_page(content, pictures())).text
+    assert "Wherever x1 is \N{MINUS SIGN}1.00 to 1.00, x2 is" in text
+    assert f"{number(proven['y'].range.low, 4)} {number(proven['y'].range.high, 4)}" in text
+    words = {"increasing": "never lowers it", "neither": "raises and lowers it"}
+    for one in proven["y"].features:
+        said = words.get(one.verdict, one.verdict)
+        assert (
+            f"{one.name} {said} {number(one.effect.bound, 4)} {number(one.effect.seen, 4)}" in text
+        )
 
 
 def test_the_page_says_what_the_loss_of_a_pruning_is_against(

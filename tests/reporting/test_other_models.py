@@ -120,12 +120,52 @@ def test_classes_agree_by_their_share(described: Described, rows: torch.Tensor) 
     y = (rows[:, 0] > 0).long()
     own, other = described(models[0], (rows, y), {"other": models[1]})["models"]
     says = [(one(rows)[:, 0] > 0).long() for one in models]
+    assert other["changes"]["changed_rows"] == int((says[0] != says[1]).sum()) > 0
     assert other["agreement"] == pytest.approx(float((says[0] == says[1]).double().mean()))
     assert other["accuracy"] == pytest.approx(float((says[1] == y).double().mean()))
     chance = models[1](rows)[:, 0].detach()
     loss = torch.nn.functional.binary_cross_entropy_with_logits(chance, y.double())
     assert other["log_loss"] == pytest.approx(float(loss), rel=1e-9)
     assert "r2" not in own
+
+
+def test_changes_are_those_made_by_hand(
+    described: Described, model: KAN, rows: torch.Tensor
+) -> None:
+    other = network([3, 4, 1], seed=5)
+    own, found = described(model, rows, {"other": other})["models"]
+    said = [one(rows)[:, 0].detach() for one in (model, other)]
+    gap = said[1] - said[0]
+    change = found["changes"]
+    assert own["changes"] is None
+    assert change["mean_difference"] == pytest.approx(float(gap.mean()), rel=1e-12)
+    assert change["mean_size"] == pytest.approx(float(gap.abs().mean()), rel=1e-12)
+    assert change["largest_size"] == pytest.approx(float(gap.abs().max()), rel=1e-12)
+    assert change["correlation"] == pytest.approx(float(torch.corrcoef(torch.stack(said))[0, 1]))
+    assert change["changed_rows"] is None
+    first = gap.abs().argsort(descending=True)[:5].tolist()
+    assert [row["row"] for row in change["rows"]] == first
+    assert [float(row["difference"]) for row in change["rows"]] == pytest.approx(
+        gap[first].tolist()
+    )
+    flat = network([3, 1])
+    with torch.no_grad():
+        flat.layers[0].mask.zero_()
+    assert described(model, rows, {"flat": flat})["models"][1]["changes"]["correlation"] is None
+
+
+def test_a_model_with_fewer_features_is_compared_by_their_names(
+    described: Described, model: KAN, rows: torch.Tensor
+) -> None:
+    fewer = network([2, 1])
+    fewer.schema = schema(["x3", "x1"], ["y"])
+    found = described(model, rows, {"fewer": fewer}, max_rows=60)["models"][1]
+    background = model.background[:, [2, 0]]
+    values = kanlens.attribute(fewer, rows[:, [2, 0]], background=background).values
+    sizes = dict(zip(["x3", "x1"], values.abs().mean(0).tolist(), strict=True)) | {"x2": 0.0}
+    assert found["importance"] == pytest.approx(sizes)
+    gap = (fewer(rows[:, [2, 0]]) - model(rows))[:, 0].detach().abs()
+    assert found["changes"]["mean_size"] == pytest.approx(float(gap.mean()))
 
 
 def test_columns_of_categories_are_one_feature(described: Described) -> None:
@@ -303,9 +343,10 @@ def test_the_command_names_models_by_their_files(
     for path, widths in zip(paths, ([3, 2, 1], [3, 4, 1], [3, 1]), strict=True):
         kanlens.save(network(widths), path)
     words = ["report", str(paths[0]), str(table), "--methods", "secant", "--no-formula", "-q"]
-    words += ["--max-rows", "5", "-o", str(tmp_path / "r.html"), "--other"]
+    words += ["--max-rows", "5", "-o", str(tmp_path / "r.html"), "--certify", "--compare"]
     assert main([*words, str(paths[1])]) == 0
     twin = json.loads((tmp_path / "r.json").read_text("utf-8"))
     assert [one["name"] for one in twin["models"]["models"]] == ["small", "wide"]
-    assert main([*words, str(paths[2])]) != 0
+    assert twin["certificate"]["domain"]["x2"] == [rows[:, 1].min(), rows[:, 1].max()]
+    assert main([*words, str(paths[1]), "--other", str(paths[2])]) != 0
     assert "two models have one file name" in capsys.readouterr().err

@@ -158,6 +158,11 @@ def test_messages(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
     refused(DTypeError, text, pruning=3)
     text = "report: expected history to be a FitResult or None, got list. "
     refused(DTypeError, text, history=[])
+    text = "report: expected certificate to be a Certificate or None, got int. "
+    refused(DTypeError, text, certificate=4)
+    other = kanlens.certify(network([2, 1]), [(-1, 1)] * 2, max_boxes=2, progress=False)
+    text = "report: expected certificate of 'y', got y of other features. Certify this model."
+    refused(InvalidValueError, text, certificate=other)
     text = "report: expected max_rows to be a whole number of at least 2, got 1. Change it."
     refused(InvalidValueError, text, max_rows=1)
     text = "report: expected max_features to be a whole number of at least 1, got 0. Change it."
