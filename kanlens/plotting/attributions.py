@@ -28,7 +28,6 @@ from kanlens.plotting.samples import (
     draw_heatmap,
     draw_image,
     evenly,
-    output_of,
     ranked,
     steps_of,
 )
@@ -43,6 +42,7 @@ from kanlens.plotting.style import (
     numbers,
     picture,
     rows_axes,
+    with_unit,
 )
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ def _waterfall(
     start, end = float(result.reference[row]), float(result.output[row])
     _draw_steps(ax, steps, start, end, gap=names[-1] == GAP)
     name_rows(ax, names, others=len(names) > count)
-    _value_axis(ax, output_of(result))
+    _value_axis(ax, with_unit(result.target, result.unit))
     return ax
 
 
