@@ -22,11 +22,7 @@ SIGNS = {"increasing": "▲", "decreasing": "▼", "constant": "="}  # of proven
 
 @picture(CALL)
 def certificate(
-    result: Certificate,
-    *,
-    target: str | int = 0,
-    top: int = SHOWN,
-    ax: Axes | None = None,
+    result: Certificate, *, target: str | int = 0, top: int = SHOWN, ax: Axes | None = None
 ) -> Axes:
     """Draw how much each feature alone can raise and lower an output, proven and seen.
 

@@ -18,12 +18,7 @@ from kanlens.model.acceptance import Model, check_model, held_network
 from kanlens.model.analysis import check_layer, find_node
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
-from kanlens.plotting.curve_data import (
-    Curve,
-    chosen_edges,
-    function_curve,
-    model_curves,
-)
+from kanlens.plotting.curve_data import Curve, chosen_edges, function_curve, model_curves
 from kanlens.plotting.style import (
     ASIDE,
     STYLE,
