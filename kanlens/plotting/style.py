@@ -261,7 +261,7 @@ def color_bar(ax: Axes, image: Any, label: str, *, key: Axes | None = None) -> A
     bar: Any = ax.figure.colorbar(image, **where)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2, labelsize=STYLE.small)
-    bar.set_label(label)
+    bar.set_label(label, fontsize=STYLE.small)
     return bar
 
 
