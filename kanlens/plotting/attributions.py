@@ -110,8 +110,6 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
         Of the samples in a heatmap: by their output, or by clusters of alike values (Ward's).
     shape : tuple of int, optional
         Of an image: (height, width) or (height, width, channel), of which the values are added.
-    ax : Axes, optional
-        Where to draw; a new figure of fitting height, made by pyplot, when None.
 
     Returns
     -------

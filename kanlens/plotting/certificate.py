@@ -34,8 +34,6 @@ def certificate(
         Name or index of the output.
     top : int
         Most features to draw, those with the largest proven effect.
-    ax : Axes, optional
-        Where to draw; a new figure of fitting height, made by pyplot, when None.
 
     Returns
     -------

@@ -63,8 +63,6 @@ def network(
     x : Trace, or Tensor, ndarray or DataFrame of shape (batch, in), optional
         Data that ranges and strengths are taken from, in the units of the data; the statistics
         stored in the model when None.
-    ax : Axes, optional
-        Where to draw; a new figure of fitting size, made by pyplot, when None.
     scores : sequence of array-like, each of shape (out, in), optional
         Strength of every edge, one array per layer; the standard deviation of each edge over
         the data when None.
@@ -89,8 +87,6 @@ def network(
         If `scores` does not fit the layers, or `x` not the model.
     DataError
         If a score or a cell of `x` is not finite.
-    DTypeError
-        If `ax` is no Axes.
 
     References
     ----------
@@ -207,9 +203,7 @@ def _draw_hidden_names(ax: Axes, model: KAN, layout: Layout) -> None:
         tight = widest + 0.25 > np.diff(x).min(initial=np.inf)  # the names stand upright then
         turned: Any = {"rotation": 90, "va": "bottom"} if tight else {"va": "center"}
         for k in with_room(x, -np.arange(len(x))):
-            ax.text(
-                x[k] + 0.1 - 0.01 * tight, y[k] + 0.03 * tight, names[k], **turned, **style
-            )
+            ax.text(x[k] + 0.1 - 0.01 * tight, y[k] + 0.03 * tight, names[k], **turned, **style)
 
 
 def _note(curves: list[LayerCurves]) -> str:

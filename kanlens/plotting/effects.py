@@ -74,8 +74,6 @@ def effect(  # noqa: PLR0913 - one keyword per choice
         Left as it is; an Effect has the numbers.
     feature, data, target, kind, ice, other, grid
         With models, as for `kanlens.attribution.effect`.
-    ax : Axes, optional
-        Where to draw; a new figure, made by pyplot, when None.
 
     Returns
     -------
