@@ -72,15 +72,9 @@ def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GaussianCopula:
-    """Gaussian copula [1]_ [2]_ of the features: only the dependence is normal.
+    """Gaussian copula of the features (Sklar, 1959): only the dependence is normal.
 
     The marginals are the rows' own: the k-th smallest value holds the probability 1/n.
-
-    References
-    ----------
-    .. [1] A. Sklar, Fonctions de repartition a n dimensions et leurs marges, 1959.
-    .. [2] K. Aas, M. Jullum, A. Loland, Explaining individual predictions when features are
-       dependent, 2021, section 3.3.
     """
 
     sorted: Tensor  # (row, in), increasing

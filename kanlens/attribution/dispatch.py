@@ -19,13 +19,7 @@ from kanlens.attribution.problem import (
 )
 from kanlens.attribution.registry import METHODS, REFUSED, Method
 from kanlens.attribution.result import Attribution, Importance
-from kanlens.checks import (
-    check_choice,
-    check_generator,
-    check_rows,
-    message,
-    rewording,
-)
+from kanlens.checks import check_choice, check_generator, check_rows, message, rewording
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.model.acceptance import Model, check_model

@@ -1,13 +1,12 @@
 """How far other rows would have moved the function on an edge: pointwise confidence bands.
 
-With all else held, the sum at a node is linear in the coefficients of the edges into it, which
-therefore solve a weighted least-squares problem: at an output that of the training itself, below
-one Gauss-Newton step of it.
+With all else held, the sum at a node is linear in the coefficients of the edges into it: they solve
+a weighted least-squares problem, at nodes below the outputs one Gauss-Newton step.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from kanlens.model.network import Rows
 
 Band = Literal["sandwich", "laplace", "bootstrap"]
-BANDS = ("sandwich", "laplace", "bootstrap")
 NORMAL = 1.959964  # standard errors to either side, for 95 percent
 DRAWS = 200
 MOST = 2500  # coefficients of all edges into a node
@@ -82,8 +80,7 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
     Raises
     ------
     InvalidValueError, MethodError, DataError
-        If there is no such edge or kind, there are more than 2,500 coefficients at its node, or no
-        more rows than coefficients.
+        If there is no such edge or kind, or its node has too many coefficients, or too few rows.
 
     References
     ----------
@@ -101,7 +98,7 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
 
     call = "edge_band"
     model = check_model(call, model)
-    check_choice(call, "kind", kind, BANDS)
+    check_choice(call, "kind", kind, get_args(Band))
     layer = check_layer(model, layer, call=call)
     row = find_node(model, layer, "out", out, call=call)
     column = find_node(model, layer, "in_", in_, call=call)
@@ -116,10 +113,7 @@ def edge_band(  # noqa: PLR0913 - one keyword per choice
 
 
 class _NodeFit:
-    """The least-squares problem of all edges into a sum, in coordinates z of their coefficients.
-
-    In these the curvature is the identity.
-    """
+    """The least-squares problem of all edges into a sum, its curvature the identity in z."""
 
     def __init__(self, model: KAN, layer: int, out: int, x: Tensor, y: Any, *, call: str) -> None:
         check_rows(call, x)
@@ -159,8 +153,7 @@ class _NodeFit:
         moves[:, in_] = self._basis(points)[:, in_] - self.means[in_]
         moves = np.pad(moves.reshape(len(u), -1), ((0, 0), (1, 0)))
         found = moves @ self.turn  # (point, z)
-        length = np.linalg.norm(self.turn, axis=0)  # of orthogonal directions
-        rest = moves - (found / length**2) @ self.turn.T
+        rest = moves - (found / (self.turn**2).sum(0)) @ self.turn.T  # beyond what rows determine
         unknown = np.linalg.norm(rest, axis=1) > SHARE * np.linalg.norm(moves, axis=1)
         if kind == "bootstrap":
             ends = np.quantile(self._drawn(generator) @ found.T, [0.025, 0.975], axis=0)

@@ -12,13 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.attribution.problem import (
-    Problem,
-    check_outputs,
-    explained_output,
-    given_rows,
-    pairs,
-)
+from kanlens.attribution.problem import Problem, check_outputs, explained_output, given_rows, pairs
 from kanlens.checks import check_choice, check_count, find_place, message
 from kanlens.errors import InvalidValueError
 from kanlens.functions.elementary import Array
@@ -37,7 +31,6 @@ Kind = Literal["pdp", "ale"]
 ROWS = {"pdp": 500, "ale": 4000}  # that the model is evaluated on, at most
 POINTS = {1: 65, 2: 25}  # of each feature, by the number of features
 FEW = 12  # different values of a feature that takes no others
-MANY = 20  # models from which the spread of their effects leaves out the outermost
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,16 +76,6 @@ class Effect(Shown):
     values: Tensor
     ice: Tensor | None = None
     members: Tensor | None = None
-
-    @property
-    def spread(self) -> tuple[Tensor, str] | None:
-        """Ends (2, point) of the models' effects and what they are: all, of many 5% to 95%."""
-        if self.members is None:
-            return None
-        count = len(self.members)
-        share, words = (0.05, "5% to 95%") if count >= MANY else (0.0, "range")
-        ends = self.members.new_tensor([share, 1 - share])
-        return self.members.quantile(ends, dim=0), f"{words} of {count} models"
 
     def _line(self) -> str:
         names = " and ".join(one.name for one in self.settings)

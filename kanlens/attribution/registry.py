@@ -5,13 +5,7 @@ from __future__ import annotations
 from kanlens.attribution.additive import additive
 from kanlens.attribution.captum_methods.table import CAPTUM_METHODS
 from kanlens.attribution.deeplift_gradients import gradient, gradient_x_input, secant
-from kanlens.attribution.feature_scores import (
-    edge_std,
-    pykan,
-    sobol_first,
-    sobol_total,
-    weight_l1,
-)
+from kanlens.attribution.feature_scores import edge_std, pykan, sobol_first, sobol_total, weight_l1
 from kanlens.attribution.integration.gradients import integrated_gradients
 from kanlens.attribution.method import Method, methods_of
 from kanlens.attribution.shapley.values import interactions, shapley

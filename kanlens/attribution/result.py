@@ -233,15 +233,10 @@ class Importance(Shown):
         """Return one row per feature: feature, importance, low, high (NaN without interval)."""
         import pandas as pd
 
-        unknown = [math.nan] * len(self.features)
-        return pd.DataFrame(
-            {
-                "feature": list(self.features),
-                "importance": self.values.tolist(),
-                "low": unknown if self.low is None else self.low.tolist(),
-                "high": unknown if self.high is None else self.high.tolist(),
-            }
-        )
+        unknown = torch.full_like(self.values, math.nan)
+        ends = [(unknown if end is None else end).tolist() for end in (self.low, self.high)]
+        known = {"feature": list(self.features), "importance": self.values.tolist()}
+        return pd.DataFrame({**known, "low": ends[0], "high": ends[1]})
 
     def to_json(self) -> str:
         """Return the numbers and what they mean as JSON."""

@@ -117,7 +117,7 @@ def check_layer(model: KAN, layer: Any, *, call: str) -> int:
 def edge_units(model: KAN, layer: int, out: int, in_: int) -> tuple[float, float, float]:
     """Return shift and scale of an edge's input, and the factor of its value, in data units.
 
-    Only features, and outputs that are sums, are in units of the data.
+    One has them where it is a feature, the other where it is an output that is a sum.
     """
     shift, scale, factor = 0.0, 1.0, 1.0
     nodes = model.nodes[layer]

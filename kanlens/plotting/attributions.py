@@ -28,7 +28,6 @@ from kanlens.plotting.samples import (
     draw_heatmap,
     draw_image,
     evenly,
-    output_of,
     ranked,
     steps_of,
 )
@@ -43,6 +42,7 @@ from kanlens.plotting.style import (
     numbers,
     picture,
     rows_axes,
+    with_unit,
 )
 
 if TYPE_CHECKING:
@@ -110,8 +110,6 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
         Of the samples in a heatmap: by their output, or by clusters of alike values (Ward's).
     shape : tuple of int, optional
         Of an image: (height, width) or (height, width, channel), of which the values are added.
-    ax : Axes, optional
-        Where to draw; a new figure of fitting height, made by pyplot, when None.
 
     Returns
     -------
@@ -333,7 +331,7 @@ def _waterfall(
     start, end = float(result.reference[row]), float(result.output[row])
     _draw_steps(ax, steps, start, end, gap=names[-1] == GAP)
     name_rows(ax, names, others=len(names) > count)
-    _value_axis(ax, output_of(result))
+    _value_axis(ax, with_unit(result.target, result.unit))
     return ax
 
 

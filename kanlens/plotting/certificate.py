@@ -22,11 +22,7 @@ SIGNS = {"increasing": "▲", "decreasing": "▼", "constant": "="}  # of proven
 
 @picture(CALL)
 def certificate(
-    result: Certificate,
-    *,
-    target: str | int = 0,
-    top: int = SHOWN,
-    ax: Axes | None = None,
+    result: Certificate, *, target: str | int = 0, top: int = SHOWN, ax: Axes | None = None
 ) -> Axes:
     """Draw how much each feature alone can raise and lower an output, proven and seen.
 
@@ -38,8 +34,6 @@ def certificate(
         Name or index of the output.
     top : int
         Most features to draw, those with the largest proven effect.
-    ax : Axes, optional
-        Where to draw; a new figure of fitting height, made by pyplot, when None.
 
     Returns
     -------

@@ -55,11 +55,7 @@ def model_curves(
     parts: bool,
     call: str,
 ) -> list[Curve]:
-    """Return some edges (out, in) of one layer, in the units of the data where there are any.
-
-    Inputs of the first layer are in the units of the features, edges into outputs that are sums in
-    the units of the output; everything between is in the scaled units of its layer.
-    """
+    """Return some edges (out, in) of one layer, in the units of the data as `edge_units` says."""
     record = traced(call, model, data)
     columns = None if record is None else record.inputs[layer].double().cpu().numpy()
     return [_model_curve(model, layer, edge, columns, parts, call) for edge in edges]
@@ -169,8 +165,7 @@ def chosen_edges(
 ) -> tuple[list[tuple[int, int]], int]:
     """Return the live edges (out, in) of a layer to draw, and how many there are.
 
-    Beyond `most` the strongest are taken: by the standard deviation over the data, by the L1 norm
-    of the weights where no data are known.
+    Beyond `most` those of the largest deviation are taken, without data of the largest L1 norm.
     """
     check_count(call, "top", most)
     inner = model.layers[layer]

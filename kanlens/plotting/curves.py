@@ -18,12 +18,7 @@ from kanlens.model.acceptance import Model, check_model, held_network
 from kanlens.model.analysis import check_layer, find_node
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
-from kanlens.plotting.curve_data import (
-    Curve,
-    chosen_edges,
-    function_curve,
-    model_curves,
-)
+from kanlens.plotting.curve_data import Curve, chosen_edges, function_curve, model_curves
 from kanlens.plotting.style import (
     ASIDE,
     STYLE,
@@ -86,8 +81,6 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     out, in_ : int or str, optional
         Ends of the edge, as indices or names; hidden nodes are called h1_1 and so on, factors of a
         product h1_4.1 and so on.
-    ax : Axes, optional
-        Where to draw; a new figure, made by pyplot, when None.
     data : optional
         With a model a `Trace` of it or rows of x, with an EdgeFunction values of its input. The
         statistics stored in the model when None.

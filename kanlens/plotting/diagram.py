@@ -15,9 +15,18 @@ from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.model.recording import Trace, traced
 from kanlens.plotting.diagram_layers import MOST_LINES, LayerCurves, draw_layers, layer_curves
-from kanlens.plotting.layout import Labels, Layout, arrange, place_labels
+from kanlens.plotting.layout import Labels, Layout, arrange, place_labels, with_room
 from kanlens.plotting.strengths import WIDE, draw_strengths
-from kanlens.plotting.style import ASIDE, STYLE, Array, axes_for, literal, picture, size_in_inches
+from kanlens.plotting.style import (
+    ASIDE,
+    STYLE,
+    Array,
+    axes_for,
+    literal,
+    picture,
+    size_in_inches,
+    text_width,
+)
 
 if TYPE_CHECKING:
     from kanlens.model.network import Rows
@@ -54,8 +63,6 @@ def network(
     x : Trace, or Tensor, ndarray or DataFrame of shape (batch, in), optional
         Data that ranges and strengths are taken from, in the units of the data; the statistics
         stored in the model when None.
-    ax : Axes, optional
-        Where to draw; a new figure of fitting size, made by pyplot, when None.
     scores : sequence of array-like, each of shape (out, in), optional
         Strength of every edge, one array per layer; the standard deviation of each edge over
         the data when None.
@@ -80,8 +87,6 @@ def network(
         If `scores` does not fit the layers, or `x` not the model.
     DataError
         If a score or a cell of `x` is not finite.
-    DTypeError
-        If `ax` is no Axes.
 
     References
     ----------
@@ -189,11 +194,16 @@ def _fitted(
 
 def _draw_hidden_names(ax: Axes, model: KAN, layout: Layout) -> None:
     box = {"facecolor": STYLE.paper, "alpha": 0.75, "linewidth": 0, "pad": 0}
-    style: Any = {"ha": "left", "va": "center", "zorder": 6, "bbox": box, **ASIDE}
+    style: Any = {"ha": "left", "zorder": 6, "bbox": box, **ASIDE}
     for level, places in enumerate(layout.nodes[1:-1], start=1):
-        for unit, (x, y) in enumerate(places):
-            if np.isfinite(x):
-                ax.text(x + 0.1, y, literal(model.node_name(level, unit)), **style)
+        units = np.flatnonzero(np.isfinite(places[:, 0]))
+        names = [literal(model.node_name(level, int(unit))) for unit in units]
+        widest = max((text_width(name, STYLE.small) for name in names), default=0.0)
+        x, y = places[units].T
+        tight = widest + 0.25 > np.diff(x).min(initial=np.inf)  # the names stand upright then
+        turned: Any = {"rotation": 90, "va": "bottom"} if tight else {"va": "center"}
+        for k in with_room(x, -np.arange(len(x))):
+            ax.text(x[k] + 0.1 - 0.01 * tight, y[k] + 0.03 * tight, names[k], **turned, **style)
 
 
 def _note(curves: list[LayerCurves]) -> str:

@@ -44,6 +44,7 @@ BANDS, FINE = 12, 120  # colors of a surface, and points of either axis where it
 NEAR = 0.08  # of the range of a feature, from the nearest row: beyond, a surface has no data
 LEVELS = 30  # that are drawn, at most
 DOTS = 1000  # rows that are drawn, at most
+MANY = 20  # models from which the range of their effects leaves out the outermost
 LETTER = 0.054  # inches, of the name of a level
 
 
@@ -73,8 +74,6 @@ def effect(  # noqa: PLR0913 - one keyword per choice
         Left as it is; an Effect has the numbers.
     feature, data, target, kind, ice, other, grid
         With models, as for `kanlens.attribution.effect`.
-    ax : Axes, optional
-        Where to draw; a new figure, made by pyplot, when None.
 
     Returns
     -------
@@ -135,11 +134,13 @@ def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
 
 
 def _draw_spread(ax: Axes, found: Effect, places: Array) -> list[Array]:
-    """Shade the spread of several models' effects; return its ends."""
-    if found.spread is None:
+    """Shade the range of several models' effects, of many from 5% to 95%; return its ends."""
+    if found.members is None:
         return []
-    low, high = numbers(found.spread[0])
-    look: Any = {"label": found.spread[1], "alpha": 0.25, "zorder": 2.5}
+    count, share = len(found.members), 0.05 if len(found.members) >= MANY else 0.0
+    low, high = np.quantile(numbers(found.members), [share, 1 - share], axis=0)
+    words = f"{'5% to 95%' if share else 'range'} of {count} models"
+    look: Any = {"label": words, "alpha": 0.25, "zorder": 2.5}
     if found.settings[0].labels:
         y = np.arange(len(places))
         ax.hlines(y, low[places], high[places], colors=STYLE.accent, linewidth=7, **look)

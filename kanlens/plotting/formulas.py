@@ -76,8 +76,6 @@ def formula(
         Index or name of the output.
     index : int, optional
         Stage of the formula; the chosen one when None.
-    ax : Axes, optional
-        Where to draw; a new figure, made by pyplot, when None.
 
     Returns
     -------
@@ -198,10 +196,9 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def formula_lines(expression: Any, name: str, room: float) -> tuple[list[str], float]:
-    """Return a formula as lines to draw, each at most `room` inches wide.
+    """Return a formula as lines at most `room` inches wide, and the size of letters in points.
 
-    Lines are mathematics when matplotlib can set it within five of them, else plain text; with
-    them comes the size of their letters in points.
+    They are mathematics when matplotlib can set it within five of them, else plain text.
     """
     import sympy
 
@@ -303,8 +300,6 @@ def predicted(
         Names of the classes, in the order of their codes; numbers are compared when None.
     name, unit : str
         Of what is predicted.
-    ax : Axes, optional
-        Where to draw; a new figure, made by pyplot, when None.
 
     Returns
     -------
@@ -318,8 +313,6 @@ def predicted(
         If `y` and `prediction` differ in length, or hold nothing.
     DataError
         If a class code has no label, or no pair of numbers is finite.
-    DTypeError
-        If `ax` is no Axes.
 
     Examples
     --------

@@ -274,7 +274,7 @@ def place_labels(
     `x` (node,) rises; `names` are (name, unit). The strongest nodes get theirs where there is no
     room for all. Names higher than `room` lose their unit, then their middle.
     """
-    kept = _kept(x, strength)
+    kept = with_room(x, strength)
     at, texts = x[kept], _shown([names[i] for i in kept], LONGEST)
     widths = np.array([text_width(text, STYLE.text) for text in texts])
     angle = _angle(at, widths, width, side)
@@ -325,7 +325,7 @@ def _overhang(x: Array, widths: Array, width: float, side: int, angle: float) ->
     return max(0.0, float((reach - np.minimum(x, width - x)).max()))
 
 
-def _kept(x: Array, strength: Array) -> Array:
+def with_room(x: Array, strength: Array) -> Array:
     """Return which of the nodes get a name so that names keep their distance, strongest first."""
     if len(x) < 2 or float(np.diff(x).min()) >= LINE:
         return np.arange(len(x))

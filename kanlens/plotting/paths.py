@@ -24,8 +24,6 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
     ----------
     result : PruneResult or DataFrame
         As `kanlens.prune` returns it, or its frame: columns edges_left and loss_after.
-    ax : Axes, optional
-        Where to draw; a new figure, made by pyplot, when None.
 
     Returns
     -------
@@ -36,8 +34,6 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
     ------
     DataError
         If those columns are missing, or a frame has no rows.
-    DTypeError
-        If `ax` is no Axes.
 
     Examples
     --------
@@ -84,8 +80,6 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
     result : FitResult or DataFrame
         As `kanlens.fit` returns it, or its frame: columns step, loss and, where rows were held
         out, validation_loss.
-    ax : Axes, optional
-        Where to draw; a new figure, made by pyplot, when None.
 
     Returns
     -------
@@ -96,8 +90,6 @@ def history(result: Any, *, ax: Axes | None = None) -> Axes:
     ------
     DataError
         If those columns are missing, or there is no step.
-    DTypeError
-        If `ax` is no Axes.
 
     Examples
     --------
@@ -135,8 +127,6 @@ def path(result: Any, *, ax: Axes | None = None) -> Axes:
     ----------
     result : SparsityPath or DataFrame
         As `kanlens.sparsity_path` returns it, or its frame.
-    ax : Axes, optional
-        Where to draw; a new figure, made by pyplot, when None.
 
     Returns
     -------
@@ -148,8 +138,6 @@ def path(result: Any, *, ax: Axes | None = None) -> Axes:
     ------
     DataError
         If columns are missing, or a frame has no rows.
-    DTypeError
-        If `ax` is no Axes.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,13 @@ from kanlens.plotting.style import (
     Array,
     axes_for,
     color_bar,
-    in_unit,
     literal,
     name_rows,
     numbers,
     rows_axes,
     size_in_inches,
     tidy,
+    with_unit,
 )
 
 CALL = "plot.attribution"
@@ -52,14 +53,9 @@ def evenly(count: int, most: int) -> Array:
     return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
-def output_of(result: Attribution) -> str:
-    """Name the output and its unit."""
-    return f"{literal(result.target)}{in_unit(result.unit)}"
-
-
 def contribution(result: Attribution) -> str:
     """Say what the values are of, and their unit."""
-    whole = f"contribution to {output_of(result)}"
+    whole = f"contribution to {with_unit(result.target, result.unit)}"
     return whole if result.shares else f"value for {literal(result.target)}"
 
 
@@ -75,11 +71,8 @@ def steps_of(
     names, steps = list(rows.names), rows.columns(values)
     for place, i in enumerate(rows.order if samples is not None else []):
         names[place] += f" = {number(float(samples[row, i]), 4)}"  # type: ignore[index]
-    gap, change = (
-        float(result.completeness_gap[row]),
-        float((result.output - result.reference)[row]),
-    )
-    if abs(gap) > 1e-3 * max(float(np.abs(values).sum()), abs(change)):
+    gap = float(result.completeness_gap[row])
+    if abs(gap) > 1e-3 * max(np.abs(values).sum(), abs(gap + values.sum())):
         names, steps = [*names, GAP], np.append(steps, gap)
     return names, steps, len(rows.order)
 
@@ -117,12 +110,10 @@ def draw_force(
         ax.plot([value, value], [0, height], **DASHED)
         text = f"{word} {number(value, 4)}"
         ax.text(value, height, text, ha="center", va="bottom", fontsize=STYLE.small)
-    ax.set_yticks([])
     ax.spines[["left", "bottom"]].set_visible(False)
     ax.spines["top"].set_visible(True)
-    ax.xaxis.tick_top()
-    ax.xaxis.set_label_position("top")
-    ax.set_xlabel(output_of(result))
+    ax.xaxis.set(ticks_position="top", label_position="top")
+    ax.set(yticks=[], xlabel=with_unit(result.target, result.unit))
     return ax
 
 
@@ -146,7 +137,7 @@ def draw_decision(result: Attribution, row: int | None, top: int, ax: Axes | Non
     ax.margins(x=0.03)
     ax.autoscale_view(scaley=False)
     name_rows(ax, rows.names, others=len(rows.others) > 0)
-    ax.set_xlabel(output_of(result))
+    ax.set_xlabel(with_unit(result.target, result.unit))
     return ax
 
 
@@ -171,8 +162,7 @@ def draw_heatmap(result: Attribution, order: str, top: int, ax: Axes | None) -> 
     above = ax.inset_axes((0, 1.03, 1, 0.22), label="_output")
     tidy(above)
     above.plot(output[picks], color=STYLE.ink, linewidth=0.8)
-    above.set(xlim=(-0.5, len(picks) - 0.5), xticks=[])
-    above.set_ylabel("output", fontsize=STYLE.small)
+    above.set(xlim=(-0.5, len(picks) - 0.5), xticks=[], ylabel="output")
     return ax
 
 
@@ -181,12 +171,11 @@ def draw_dependence(
 ) -> Axes:
     """Draw a feature's values against it, in colors of the feature that it interacts with most."""
     if samples is None:
-        text = message(CALL, "samples beside the values", "none", "Pass x=..., the samples")
-        raise MethodError(text)
+        raise MethodError(message(CALL, "samples beside the values", "none", "Pass x=..."))
     expected = f"feature, a name or an index below {len(result.features)}"
-    i, values = find_place(CALL, expected, feature, result.features, "Name one"), result.values
-    j = strongest_partner(result, samples, i)
-    j = j if other is None else find_place(CALL, expected, other, result.features, "Name one")
+    find = partial(find_place, CALL, expected, names=result.features, advice="Name one")
+    i, values = find(feature), numbers(result.values)
+    j = strongest_partner(result, samples, i) if other is None else find(other)
     ax = axes_for(ax, (STYLE.column, 0.75 * STYLE.column))
     tidy(ax)
     low, high = np.quantile(samples[:, j], [0.02, 0.98])
@@ -194,11 +183,10 @@ def draw_dependence(
     look: Any = {"c": samples[:, j], "cmap": STYLE.sequence, "norm": norm, "label": "_samples"}
     look |= {"s": 9, "linewidths": 0, "rasterized": len(samples) > 4 * PATHS}
     ax.axhline(0, color=STYLE.faint, linewidth=0.6, zorder=0.8)
-    points = ax.scatter(samples[:, i], numbers(values)[:, i], **look)
+    points = ax.scatter(samples[:, i], values[:, i], **look)
     bar = color_bar(ax, points, literal(result.features[j], most=LONGEST))
     bar.ax.set_ylim(low, high if high > low else None)
-    ax.set_xlabel(literal(result.features[i], most=LONGEST))
-    ax.set_ylabel(contribution(result))
+    ax.set(xlabel=literal(result.features[i], most=LONGEST), ylabel=contribution(result))
     return ax
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import inspect
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -112,6 +113,8 @@ SETTINGS: dict[str, Any] = {
 
 
 Draw = TypeVar("Draw", bound=Callable[..., Axes])
+AX = "ax : Axes, optional\n    Where to draw; a new figure, made by pyplot, when None."
+EVERY = {"Parameters": AX, "Raises": "DTypeError\n    If `ax` is no Axes."}  # of all pictures
 
 
 @contextmanager
@@ -130,7 +133,10 @@ def context() -> Iterator[None]:
 
 
 def picture(call: str) -> Callable[[Draw], Draw]:
-    """Make a public function draw in our style, on an `ax` that is None or an Axes."""
+    """Make a public function draw in our style, on an `ax` that is None or an Axes.
+
+    What its docstring does not say of the `ax` is added there.
+    """
 
     def made(draw: Draw) -> Draw:
         @wraps(draw)
@@ -142,9 +148,19 @@ def picture(call: str) -> Callable[[Draw], Draw]:
             with context():
                 return draw(*given, ax=ax, **options)
 
+        checked.__doc__ = _with_axes(draw.__doc__ or "")
         return cast("Draw", checked)
 
     return made
+
+
+def _with_axes(text: str) -> str:
+    text = inspect.cleandoc(text)
+    for section, words in EVERY.items():
+        if not re.search(rf"^{words.split()[0]}\b", text, re.MULTILINE):
+            entries = rf"(\n{section}\n-+\n(?:.+\n)+)"
+            text = re.sub(entries, rf"\1{words}\n", text)
+    return text
 
 
 def axes_for(ax: Axes | None, size: tuple[float, float], *, bare: bool = False) -> Axes:
@@ -262,7 +278,7 @@ def color_bar(ax: Axes, image: Any, label: str, *, key: Axes | None = None) -> A
     bar: Any = ax.figure.colorbar(image, **where)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2, labelsize=STYLE.small)
-    bar.set_label(label)
+    bar.set_label(label, fontsize=STYLE.small)
     return bar
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 import time
 import xml.etree.ElementTree as ElementTree
@@ -11,6 +12,7 @@ import pytest
 import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
@@ -240,3 +242,15 @@ def test_errors_say_what_to_pass(model: Build) -> None:
     with pytest.raises(InvalidValueError, match="top to be a whole number of at least 0"):
         network(net, top=-1)
     assert pyplot.get_fignums() == []  # a refused call leaves no figure
+
+
+def test_hidden_names_do_not_overlap_where_there_is_little_room() -> None:
+    axes = Figure(figsize=(3.3, 3.3)).subplots()
+    network(KAN([9, 8, 1]), ax=axes, hidden_names=True)
+    canvas = FigureCanvasAgg(axes.figure)
+    canvas.draw()
+    names = [text for text in axes.texts if text.get_text().startswith("h1_")]
+    assert len(names) == 8
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in names]
+    pairs = itertools.combinations(boxes, 2)
+    assert not any(one.overlaps(other) for one, other in pairs)

@@ -177,11 +177,11 @@ def test_several_models_are_their_mean_and_spread(ax: Axes) -> None:
         heights = corners[corners[:, 0] == float(x)][:, 1]
         assert (heights.min(), heights.max()) == pytest.approx((float(low), float(high)))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["range of 4 models"]
-    many = computed(models * 6, 1, ROWS).spread
-    assert many is not None
-    assert many[1] == "5% to 95% of 24 models"
-    torch.testing.assert_close(many[0][0], each.repeat(6, 1).quantile(0.05, dim=0))
-    assert computed(models[0], 1, ROWS).spread is None
+    effect(models * 6, 1, ROWS, ax=ax)
+    many: Any = labelled(ax, "5% to 95% of 24 models")
+    lowest = each.repeat(6, 1).quantile(0.05, dim=0)
+    assert many.get_paths()[0].vertices[:, 1].min() == pytest.approx(float(lowest.min()))
+    assert computed(models[0], 1, ROWS).members is None
 
 
 def test_several_models_of_levels_and_of_two_features(ax: Axes) -> None:

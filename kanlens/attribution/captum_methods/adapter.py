@@ -48,8 +48,7 @@ def finite(found: Tensor) -> Tensor:
 def total_output(problem: Problem, x: Tensor) -> Tensor:
     """Return the outputs at x (batch, in) added up, shape (1,), for captum to take gradients of.
 
-    The gradient of each row is that of its own output; captum would take apart a row of outputs
-    in python, which costs ten times the work on the fused kernels.
+    Captum would take apart a row of outputs in python, at ten times the cost.
     """
     return problem.output(x).sum()[None]
 
@@ -95,11 +94,7 @@ class EdgeActivation(nn.Module):
         self._layers = (layer,)  # not a submodule
 
     def forward(self, u: Tensor) -> Tensor:
-        """Return phi_oi(u_oi) for u (batch, out, in) that is equal along out.
-
-        The values are computed once per input, and the slope of each element is that of its own
-        edge, so that no gradient runs from one element to another.
-        """
+        """Return phi_oi(u_oi) for u (batch, out, in) equal along out; slopes are of each edge."""
         (layer,) = self._layers
         with torch.no_grad():
             values = layer.edge_values(u[:, 0])

@@ -131,8 +131,7 @@ def captum_noise_tunnel(
 class _NoisyField:
     """The output in units in which every feature has the deviation 1 in the background.
 
-    Captum adds noise of one deviation to all features. A feature that is constant has a unit so
-    small that its noise is none.
+    Captum adds the same noise to all; a constant feature has a unit so small that it is none.
     """
 
     def __init__(self, problem: Problem) -> None:

@@ -185,6 +185,7 @@ def _block(run: Run, attribute: Callable[..., Tensor], x: Tensor, rows: Tensor) 
     return found.detach().reshape(len(x), len(rows), -1).mean(1)
 
 
+_levels = partial(_method, level=True, steps=True)
 _gradients = partial(_method, exact=True, background=False)
 _secants = partial(_method, exact=True, complete=True, edges=True, passes=2)
 
@@ -250,31 +251,25 @@ _METHODS = methods_of(
     ),
     # Captum takes the slope at the start of every step; the mean of both ways has those of both
     # ends, and the completeness gap falls with the square of the number of steps.
-    _method(
+    _levels(
         "LayerConductance",
         "How much of the change from each background row passes each node of a level",
         "K. Dhamdhere, M. Sundararajan, Q. Yan, How Important Is a Neuron?, 2019",
         complete=True,
-        level=True,
-        steps=True,
         passes=2,
         both_ways=True,
     ),
     # The line is straight between the nodes' values; nothing in front of them has a part in it.
-    _method(
+    _levels(
         "LayerIntegratedGradients",
         "Gradients along the line between the values of the nodes of a level",
         cited(integrated_gradients),
         complete=True,
-        level=True,
-        steps=True,
     ),
-    _method(
+    _levels(
         "InternalInfluence",
         "Mean slope in each node of a level, on lines from the background",
         "K. Leino et al., Influence-Directed Explanations for Deep Convolutional Networks, 2018",
-        level=True,
-        steps=True,
         counted=SLOPES,
     ),
 )

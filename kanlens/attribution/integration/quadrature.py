@@ -268,14 +268,10 @@ class Rule:
 
 @functools.lru_cache(maxsize=64)
 def rule(m: int, device: torch.device | None = None) -> Rule:
-    """Return the Gauss-Legendre rule with `m` nodes in the rule of Kronrod.
+    """Return the Gauss-Legendre rule with `m` nodes in the rule of Kronrod (1965).
 
-    The smaller one is exact up to degree 2m - 1, the larger one up to 3m + 1 [1]_: its other nodes
-    are the zeros of the polynomial that, times the smaller one's, is orthogonal to lower degrees.
-
-    References
-    ----------
-    .. [1] A. S. Kronrod, Nodes and weights of quadrature formulas, 1965.
+    The smaller one is exact up to degree 2m - 1, the larger one up to 3m + 1: its other nodes are
+    the zeros of the polynomial that, times the smaller one's, is orthogonal to lower degrees.
     """
     gauss, weights = legendre.leggauss(m)
     points, measure = legendre.leggauss(2 * m + 2)

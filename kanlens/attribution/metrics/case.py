@@ -155,8 +155,7 @@ class Case:
     """Evaluation context of a metric: an attribution and its model; what is missing is None.
 
     What would follow from what is missing raises `MissingPartError`. Every metric draws from a copy
-    of `generator`, by default of one with seed 0, and so does not depend on which others are asked
-    for.
+    of `generator`, by default of one with seed 0.
     """
 
     attribution: Attribution

@@ -22,12 +22,8 @@ def removal_curve(
 ) -> Tensor:
     """Return the output after 0, 1, ... features of an order are removed: (batch, in + 1).
 
-    They are replaced by references (rows, in); `insert` begins without any, and puts them in.
-
-    References
-    ----------
-    .. [1] V. Petsiuk, A. Das, K. Saenko, RISE: Randomized Input Sampling for Explanation of
-       Black-box Models, 2018.
+    They are replaced by references (rows, in); `insert` begins without any, and puts them in
+    (Petsiuk, Das and Saenko, RISE, 2018).
     """
     place = order.argsort(1)  # of each feature in the order
     steps = torch.arange(x.shape[1] + 1, device=x.device)

@@ -40,13 +40,6 @@ def subset_correlation(
 
     Masks (subset, in) are usually of one size; removed features are replaced by references
     (rows, in), over which the output is averaged. NaN where one side does not vary.
-
-    References
-    ----------
-    .. [1] M. Ancona et al., Towards better understanding of gradient-based attribution methods for
-       Deep Neural Networks, 2018.
-    .. [2] U. Bhatt, A. Weller, J. Moura, Evaluating and Aggregating Feature-based Model
-       Explanations, 2020.
     """
     change = removal_changes(output, x, masks, references)
     return correlation(values @ masks.to(values).mT, change)

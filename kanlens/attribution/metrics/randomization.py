@@ -68,11 +68,7 @@ def stability_across(
     """Return how far models from different seeds agree on what matters: (model, model), 1 at best.
 
     "importance": Spearman's correlation of the features' mean |value|; "samples": the part of a
-    `share` of each sample's features, the largest, at the same place with the same sign (SRA [1]_).
-
-    References
-    ----------
-    .. [1] S. Krishna et al., The Disagreement Problem in Explainable Machine Learning, 2022.
+    `share` of each sample's features, the largest, at the same place with the same sign (SRA).
     """
     check_choice("stability_across", "measure", measure, ["importance", "samples"])
     _check_alike(attributions, samples=measure == "samples")

@@ -86,12 +86,7 @@ def top_agreement(
 
     k is a share of the features, at least one; `area` takes the mean over 1, ..., k instead of k
     alone. With `rank` a feature must also stand at the same place, where equal sizes share one;
-    with `sign` it must have the same sign.
-
-    References
-    ----------
-    .. [1] S. Krishna et al., The Disagreement Problem in Explainable Machine Learning, 2022.
-    .. [2] C. Agarwal et al., OpenXAI: Towards a Transparent Evaluation of Model Explanations, 2022.
+    with `sign` it must have the same sign (Krishna et al., The Disagreement Problem, 2022).
     """
     values, exact = cleaned(values), cleaned(exact)
     fits = torch.ones_like(values, dtype=torch.bool)

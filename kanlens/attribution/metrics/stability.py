@@ -9,14 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import (
-    Case,
-    Method,
-    MissingPartError,
-    Score,
-    given,
-    metric,
-)
+from kanlens.attribution.metrics.case import Case, Method, MissingPartError, Score, given, metric
 from kanlens.attribution.metrics.points import displaced, evaluated, normal, uniform
 
 NEIGHBOURS = 8  # of each sample

@@ -27,12 +27,9 @@ TRIAL = 2**21  # functions evaluated to tell how long all take
 def enumerated(
     game: Game, *, interactions: bool = False, advance: Callable[[int], None] | None = None
 ) -> Solution:
-    """Return exact Shapley values, and the Shapley interaction index [1]_ of pairs on request.
+    """Return exact Shapley values, and on request the interaction index of pairs.
 
-    References
-    ----------
-    .. [1] M. Grabisch, M. Roubens, An axiomatic approach to the concept of interaction among
-       players in cooperative games, 1999.
+    The latter is Grabisch and Roubens' (1999).
     """
     n = game.size
     values = value_weights(n).to(game.x)

@@ -20,11 +20,7 @@ from kanlens.checks import message
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.model.analysis import BUDGET
-from kanlens.model.kernels.product_games import (
-    cosine_interactions,
-    cosine_values,
-    half_rules,
-)
+from kanlens.model.kernels.product_games import cosine_interactions, cosine_values, half_rules
 
 TERM = 1e-9  # seconds for one player, cosine and node of a quadrature rule
 BEYOND = 1e-9  # of the interval: how far coalitions may be outside by rounding
@@ -142,9 +138,7 @@ def product_game_values(steps: Tensor, offsets: Tensor, series: CosineSeries) ->
 def product_game_interactions(steps: Tensor, offsets: Tensor, series: CosineSeries) -> Tensor:
     """Return the Shapley interaction index of every two players of such games.
 
-    Exact for the series, and at most ``4 * series.error`` away from those of the function.
-
-    Shape (game, player, player), with zeros on the diagonal.
+    Shape (game, player, player), zero on the diagonal; at most ``4 * series.error`` away.
     """
     steps, starts = _scaled(steps, offsets, series)
     found = _power_interactions(steps, starts, series.polynomial)

@@ -97,9 +97,9 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
     """Cut the asked output into games, the one of the most players first.
 
     One layer: one game for each player. Deeper: one for each node of the last hidden layer, those
-    of the same players together, and in deep networks also those whose players are all in another
-    game where the shared layers make that cheaper. A product at the output is one game. In two
-    layers sums and products of too many players to enumerate are kept apart.
+    of the same players together, in deep networks also those whose players are all in another game
+    where that is cheaper. A product at the output is one game. In two layers sums and products of
+    too many players to enumerate are kept apart.
     """
     decomposition = _GameDecomposition(problem)
     moving = decomposition.moving  # (unit, in)

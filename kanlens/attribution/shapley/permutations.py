@@ -165,8 +165,7 @@ def _slopes(form: Tensor, z: Tensor) -> Tensor:
 def fitted(walks: PermutationPaths, who: Tensor) -> Surrogate:
     """Fit polynomials to the game at fixed points around every middle.
 
-    There are as many places as coefficients: on the axes at three radii, and between two and
-    three of them. Nothing is drawn.
+    As many as coefficients: on the axes at three radii, and between two and three of them.
     """
     _, n_rows, players, sub = walks.shape
     rows = torch.arange(n_rows, device=who.device)

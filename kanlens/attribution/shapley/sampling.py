@@ -1,7 +1,7 @@
-"""Shapley values of large games by antithetic permutation sampling.
+"""Shapley values of large games by antithetic permutation sampling [1]_ [2]_.
 
 Every background row is met equally often, so that its spread adds no error, and every mean is
-complete. A polynomial with known Shapley values (`Surrogate`) takes away variance, with a
+complete. A polynomial with known Shapley values (`Surrogate`) takes away variance [3]_, with a
 factor from an earlier round, which brings no bias, and the same for all players of a sample.
 
 Variance of single permutations over that of pairs, and of pairs over that with the polynomial, at
@@ -55,19 +55,12 @@ def sampled(
     progress: bool | None = False,
     stop: Interruption | None = None,
 ) -> SampledSolution:
-    """Return Shapley values [1]_ from permutations, each taken with its reverse [2]_.
+    """Return Shapley values from permutations, each taken with its reverse.
 
-    A polynomial serves as a control variate [3]_ where many permutations are needed. `tolerance` is
-    the largest standard error that will do, `most` the permutations of a sample, reverses counted.
+    A polynomial serves as a control variate (Goldwasser and Hooker, 2023) where many are needed.
+    `tolerance` is the largest standard error that will do, `most` those of a sample, both ways.
     Where the deadline allows no round, in which each background row meets at least two pairs, every
     sample meets some rows, drawn at random; the errors count what that leaves open.
-
-    References
-    ----------
-    .. [1] J. Castro et al., Polynomial calculation of the Shapley value based on sampling, 2009.
-    .. [2] R. Mitchell et al., Sampling Permutations for Shapley Value Estimation, 2022.
-    .. [3] J. Goldwasser, G. Hooker, Stabilizing Estimates of Shapley Values with Control Variates,
-       2023.
     """
     check_positive("attribute", "tolerance", tolerance, zero=True)
     check_count("attribute", "most", most)

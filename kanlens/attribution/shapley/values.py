@@ -284,8 +284,7 @@ def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str 
 def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Expansion | None:
     """Return a game in cosines; None where sampling is allowed and does better.
 
-    It does where a function has poles, or jumps that cosines follow slowly, and where players,
-    samples and background rows are so many that it takes long.
+    It does where a function has poles or jumps, and where the expansion takes long.
     """
     tolerance = BOUND * unit if solver.tolerance is None else solver.tolerance
     left = solver.deadline.left
