@@ -76,7 +76,7 @@ def _place(text: str) -> tuple[int, int, int]:
     methods="Attribution methods to compare, with commas.",
     others="Model to compare with; may be given several times.",
     max_rows="Rows to attribute.",
-    fail_on="End with 1 past limits: completeness>1e-6,r2<0.8.",
+    fail_on="End with 1 past limits like r2<0.8,offgrid>0.05.",
     show="Open the page when it is written.",
 )
 def report(
