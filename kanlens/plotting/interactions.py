@@ -29,6 +29,7 @@ from kanlens.plotting.style import (
     literal,
     numbers,
     size_in_inches,
+    tidy,
 )
 
 SCALED = (-3, 4)  # powers of ten that matplotlib takes out of the numbers beside the color bar
@@ -91,6 +92,7 @@ def draw_interactions(
     names = distinct((result.features[i] for i in order), partial(literal, most=LONGEST))
     side = CELL * len(names)
     ax = axes_for(ax, (side + ROOM + 0.9, side + ROOM))
+    tidy(ax)
     alone = np.eye(len(table), dtype=bool)  # main effects would leave pairs no color
     most = float(np.abs(table[~alone]).max(initial=0.0)) or 1.0
     low, colors = (0.0, STYLE.sequence) if row is None else (-most, DIVERGING)
