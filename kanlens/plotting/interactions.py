@@ -157,9 +157,8 @@ def draw_flows(
 ) -> Axes:
     """Draw the flow through every edge as a band; its width is its size.
 
-    Over all samples the mean |flow|; of one sample the flow, orange where it raises the output and
-    blue where it lowers it. A node is as high as the larger of what arrives and what leaves; the
-    features beyond `top` leave from one node, "n others".
+    Over all samples the mean |flow|; of one sample the flow, orange where it raises the output. A
+    node is as high as the larger of what arrives and what leaves.
     """
     if result.paths is None or result.owners is None:
         expected = "an Attribution with paths"
