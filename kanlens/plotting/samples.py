@@ -62,7 +62,7 @@ def contribution(result: Attribution) -> str:
 def steps_of(
     result: Attribution, samples: Array | None, row: int, top: int
 ) -> tuple[list[str], Array, int]:
-    """Return names and values of a sample's features, the others, the gap, and how many features."""
+    """Return names and values of a sample's features, others and gap, and how many features."""
     values = numbers(result.values)[row]
     rows = ranked(np.abs(values), result.features, top)
     names, steps = list(rows.names), rows.columns(values)
