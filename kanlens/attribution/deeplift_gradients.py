@@ -61,8 +61,7 @@ def _changes(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Return by how much edges (batch, row, out, in) and inputs (batch, row, in) change.
 
-    A sum changes by what the edges into it do, so that no rounding lies between what arrives at
-    a node and what leaves it.
+    A sum changes by what the edges into it do, so that no rounding lies between.
     """
     model, rises, steps = problem.model, list[Tensor](), list[Tensor]()
     for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):

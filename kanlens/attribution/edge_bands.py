@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.attribution.problem import check_outputs
 from kanlens.checks import check_choice, check_rows, message
 from kanlens.encoding import prepare_target
 from kanlens.errors import DataError, MethodError
@@ -124,9 +125,11 @@ class _NodeFit:
         self.inputs, self.curvature, self.slopes = found
         basis = self._basis(self.inputs)
         self.means = basis.mean(0)
-        design = np.c_[np.ones(len(x)), basis.reshape(len(x), -1)]  # the first is the bias
+        live = (self.layer.mask[out] != 0).cpu().numpy().repeat(basis.shape[2])
+        self.columns = np.r_[True, live]  # the first is the bias
+        design = np.c_[np.ones(len(x)), basis.reshape(len(x), -1)][:, self.columns]
         if design.shape[1] > MOST:
-            got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Cut inputs"
+            got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Prune it"
             raise MethodError(message(call, f"at most {MOST:,} coefficients", got, advice))
         scaled = np.sqrt(self.curvature)[:, None] * design
         _, sizes, turn = np.linalg.svd(scaled, full_matrices=False)
@@ -138,20 +141,20 @@ class _NodeFit:
         self.rows = design @ self.turn  # (batch, z)
 
     def _basis(self, u: Array) -> Array:  # (point, in, n)
-        """Return the functions at u (point, in) that live edges are combinations of."""
+        """Return the functions at u (point, in) that edges are combinations of."""
         found = edge_basis(self.layer, torch.as_tensor(u).to(self.layer.grid)).cpu().numpy()
         for in_ in range(self.layer.in_features):
             phi = self.layer.edge(self.out, in_)
             if isinstance(phi, FunctionEdge):
                 found[:, in_], found[:, in_, -1] = 0.0, phi(u[:, in_])
-        return np.asarray(found * (self.layer.mask[self.out] != 0).cpu().numpy()[:, None])
+        return np.asarray(found)
 
     def deviations(self, in_: int, u: Array, kind: Band, generator: Any) -> Array:
         """Return how far below and above an edge other fits are at some points: (2, point)."""
         moves = np.zeros((len(u), *self.means.shape))
         points = np.repeat(u[:, None], len(self.means), 1)
         moves[:, in_] = self._basis(points)[:, in_] - self.means[in_]
-        moves = np.pad(moves.reshape(len(u), -1), ((0, 0), (1, 0)))
+        moves = np.pad(moves.reshape(len(u), -1), ((0, 0), (1, 0)))[:, self.columns]
         found = moves @ self.turn  # (point, z)
         rest = moves - (found / (self.turn**2).sum(0)) @ self.turn.T  # beyond what rows determine
         unknown = np.linalg.norm(rest, axis=1) > SHARE * np.linalg.norm(moves, axis=1)
@@ -186,9 +189,7 @@ class _NodeFit:
         return np.asarray(np.stack(found) - self.rows.T @ self.slopes)
 
 
-def _quadratic(
-    model: KAN, layer: int, out: int, x: Tensor, given: Tensor
-) -> tuple[Array, Array, Array]:
+def _quadratic(model: KAN, layer: int, out: int, x: Tensor, y: Tensor) -> tuple[Array, ...]:
     """Return the inputs of a layer, and curvature and minus the slope of the loss in a sum."""
     with torch.enable_grad():
         inputs = model.run(model.scale_inputs(x), stop=layer)
@@ -196,15 +197,16 @@ def _quadratic(
         outputs = model.scale_outputs(model.run(model.nodes[layer](sums), start=layer + 1))
         columns = [torch.autograd.grad(one.sum(), sums, retain_graph=True) for one in outputs.T]
     rates, outputs = torch.stack([one[:, out] for (one,) in columns], 1), outputs.detach()
+    check_outputs("edge_band", torch.cat([rates, outputs]))
     if model.task == "regression":
-        left = given - outputs
+        left = y - outputs
         size = left.square().mean(0).clamp_min(torch.finfo(left.dtype).tiny)
         curvature, slopes = (rates.square() / size).sum(1), (rates * left / size).sum(1)
     elif outputs.shape[1] == 1:
         p, rate = outputs[:, 0].sigmoid(), rates[:, 0]
-        curvature, slopes = rate.square() * p * (1 - p), rate * (given - p)
+        curvature, slopes = rate.square() * p * (1 - p), rate * (y - p)
     else:
         p, mean = outputs.softmax(1), (outputs.softmax(1) * rates).sum(1)
         curvature = (p * rates.square()).sum(1) - mean.square()
-        slopes = rates.gather(1, given[:, None])[:, 0] - mean
+        slopes = rates.gather(1, y[:, None])[:, 0] - mean
     return inputs.detach().cpu().numpy(), curvature.clamp_min(0).cpu().numpy(), slopes.cpu().numpy()

@@ -141,8 +141,7 @@ def effect(
     Returns
     -------
     Effect
-        Points in the units of the feature, values (point,) or (point, other point) in those of the
-        output.
+        Points in the units of the feature, values in those of the output.
 
     Raises
     ------

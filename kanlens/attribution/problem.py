@@ -135,9 +135,8 @@ class Problem:
 def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str) -> int:
     """Return the index of the output that a result about one output is about.
 
-    It is the one named by `target`. Without a name it is the only output, or of several classes
-    the one that is predicted for most rows, the first of equals; of several numbers one must be
-    named.
+    It is the one named by `target`, else the only one, or of several classes the one predicted for
+    most rows, the first of equals; of several numbers one must be named.
     """
     classes = len(model.output_names)
     if target is not None or classes == 1 or model.task != "classification":

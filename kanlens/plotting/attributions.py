@@ -103,9 +103,9 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
         Most features to draw; the rest are put together in one row "n others": their sizes added
         in a bar, their values in every sample otherwise. A force has at most 9.
     feature, other : int or str, optional
-        Of a dependence: which, and what colors it. Without the latter it is the feature with the
-        largest mean ``|interaction|`` where the result has them, else one by an estimate: whose
-        covariance with what the values leave within tenths of the feature is largest.
+        Of a dependence: which, and what colors it. The latter is by default the feature with the
+        largest mean ``|interaction|``, or where the result has none, by an estimate, the largest
+        covariance with what the values leave within tenths of the feature.
     order : {"output", "cluster"}
         Of the samples in a heatmap: by their output, or by clusters of alike values (Ward's).
     shape : tuple of int, optional
@@ -299,8 +299,7 @@ def _ranks(values: Array) -> Array:
 def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:
     """Return how far each point (n,) stands off its line so that points do not hide one another.
 
-    Values are put into 120 columns over `span`; points of one column are stacked to both sides,
-    nearest first. The fullest column reaches `width`, unless few points need less.
+    Those of one of 120 columns over `span` are stacked to both sides, up to `width`.
     """
     column = np.floor((values - values.min()) * (BINS / (span or 1.0))).astype(np.int64)
     order = np.argsort(column, kind="stable")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from kanlens.certificates import Certificate
 from kanlens.checks import check_count, message
@@ -78,7 +79,8 @@ def certificate(
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=1)
     whose = f"{literal(found.target, most=LONGEST)}{in_unit(found.unit)}"
     ax.set_xlabel(f"most that one feature alone changes {whose}")
-    ax.legend(loc="lower right")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2)
     return ax
 
 

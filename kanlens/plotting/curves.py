@@ -131,7 +131,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     ax.set_xlabel(with_unit(curve.input_name, curve.input_unit))
     if curve.output_name:
         ax.set_ylabel(_contribution(curve, size_in_inches(ax)[1]))
-    if curve.parts or curve.band is not None:
+    if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="best")
     return ax
 
@@ -259,7 +259,7 @@ def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
         ax.vlines(inside, 0.97, 1.0, colors=STYLE.muted, linewidth=0.6, **place)
     draw_density(ax, curve.density)
     y = curve.y - offset
-    if curve.band is not None:
+    if curve.band is not None and np.isfinite(curve.band).any():
         low, high = curve.band
         look: Any = {"color": STYLE.accent, "alpha": 0.22, "linewidth": 0, "zorder": 2.5}
         if curve.levels:
@@ -364,7 +364,7 @@ def _fill_panel(panel: Axes, curve: Curve, *, several: bool, size: tuple[float, 
     panel.set_title(text, fontsize=STYLE.small, pad=3)
     if not curve.levels:
         panel.xaxis.set_major_locator(MaxNLocator(3 if size[0] > 0.9 else 2, prune="both"))
-    panel.yaxis.set_major_locator(MaxNLocator(4))
+    panel.yaxis.set_major_locator(MaxNLocator(4 if size[1] > 0.5 else 2))
 
 
 def _title_edges(ax: Axes, curves: list[Curve], alive: int, *, several: bool) -> None:

@@ -73,8 +73,8 @@ def network(
         Whether hidden nodes get their names, h1_1 and so on.
     kind : {"auto", "curves", "strengths"}
         ``"strengths"``: a matrix of the strengths of all edges for each layer, next to the
-        strongest, where there are too many for their curves; gray is no edge. ``"auto"`` takes it
-        for networks with more than 250 live edges in a layer.
+        strongest, where there are too many for their curves; gray is no edge, 1 to 5 number the
+        paths with the largest products. ``"auto"`` takes it from 250 live edges in a layer.
 
     Returns
     -------

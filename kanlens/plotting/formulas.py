@@ -172,7 +172,8 @@ def _name_points(ax: Axes, table: Any, chosen: int) -> None:
     points = numbers(table[["complexity", "loss"]])
     at = ax.transData.transform(points) / figure.dpi  # in inches
     order = sorted(range(len(points)), key=lambda place: (place != chosen, points[place, 1]))
-    edge, near = float(ax.bbox.x0) / figure.dpi, 0.4 * DOT
+    (edge, _), (_, top) = ax.bbox.get_points() / figure.dpi
+    near = 0.4 * DOT
     marks = [(x - near, x + near, y - near, y + near) for x, y in at]
     taken: list[tuple[float, ...]] = []
     for place in [place for place in order if np.isfinite(at[place, 1])]:
@@ -182,7 +183,7 @@ def _name_points(ax: Axes, table: Any, chosen: int) -> None:
             left = x - 0.5 * width if up else x + DOT
             box = (left, left + width, y + up * DOT - 0.06, y + up * DOT + 0.06)
             others = [*taken, *marks[:place], *marks[place + 1 :]]
-            if left >= edge and not any(_overlap(box, other) for other in others):
+            if left >= edge and box[3] < top and not any(_overlap(box, other) for other in others):
                 taken.append(box)
                 spot: Any = {"va": "center", "ha": "center" if up else "left", "size": STYLE.small}
                 offset = (0.0 if up else 72 * DOT, 72 * up * DOT)
@@ -375,6 +376,7 @@ def _confusion(truth: Array, guess: Array, labels: list[str], ax: Axes | None) -
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = max(SIDE, CELL * n + 1.0)
     ax = axes_for(ax, (side, side))
+    tidy(ax)
     ax.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.15)
     turn = 40 if max(len(label) for label in labels) * n > 34 else 0
     ax.set_xticks(range(n), labels, rotation=turn, ha="right" if turn else "center")

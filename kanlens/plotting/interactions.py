@@ -29,6 +29,7 @@ from kanlens.plotting.style import (
     literal,
     numbers,
     size_in_inches,
+    tidy,
 )
 
 SCALED = (-3, 4)  # powers of ten that matplotlib takes out of the numbers beside the color bar
@@ -91,6 +92,7 @@ def draw_interactions(
     names = distinct((result.features[i] for i in order), partial(literal, most=LONGEST))
     side = CELL * len(names)
     ax = axes_for(ax, (side + ROOM + 0.9, side + ROOM))
+    tidy(ax)
     alone = np.eye(len(table), dtype=bool)  # main effects would leave pairs no color
     most = float(np.abs(table[~alone]).max(initial=0.0)) or 1.0
     low, colors = (0.0, STYLE.sequence) if row is None else (-most, DIVERGING)
@@ -155,9 +157,8 @@ def draw_flows(
 ) -> Axes:
     """Draw the flow through every edge as a band; its width is its size.
 
-    Over all samples the mean |flow|; of one sample the flow, orange where it raises the output and
-    blue where it lowers it. A node is as high as the larger of what arrives and what leaves; the
-    features beyond `top` leave from one node, "n others".
+    Over all samples the mean |flow|; of one sample the flow, orange where it raises the output. A
+    node is as high as the larger of what arrives and what leaves.
     """
     if result.paths is None or result.owners is None:
         expected = "an Attribution with paths"

@@ -82,8 +82,7 @@ def arrange(
     """Place nodes and boxes so that no two boxes overlap.
 
     `shown` (node,) says of each level which nodes are drawn, `edges` (out, in_) of each layer which
-    get a box, `groups` which outputs are multiplied. Width (within `limits`) and height are chosen
-    by what has to fit where they are None.
+    get a box, `groups` which outputs are multiplied. Sizes that are None are what has to fit.
     """
     below = shown[: len(edges)]
     counts = [

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from kanlens.checks import message
 from kanlens.errors import DataError
-from kanlens.plotting.style import STYLE, Array, axes_for, numbers, picture, tidy
+from kanlens.plotting.style import ASIDE, STYLE, Array, axes_for, numbers, picture, tidy
 
 SIZE = (STYLE.column, 0.66 * STYLE.column)
 DECADES = 20.0  # ratio of largest to smallest loss beyond which the axis is logarithmic
@@ -65,9 +65,7 @@ def pruning(result: Any, *, ax: Axes | None = None) -> Axes:
     _finish_axes(ax, losses, "edges left")
     ax.invert_xaxis()
     text = f"{edges[-1]:.0f} edges, loss {losses[-1]:.3g}"
-    style: Any = {"fontsize": STYLE.small, "textcoords": "offset points", "ha": "right"}
-    ax.annotate(text, (edges[-1], losses[-1]), xytext=(2, 8), va="bottom", **style)
-    ax.margins(y=0.22)
+    ax.text(1.0, 1.0, text, ha="right", va="bottom", transform=ax.transAxes, **ASIDE)
     return ax
 
 

@@ -62,10 +62,7 @@ def contribution(result: Attribution) -> str:
 def steps_of(
     result: Attribution, samples: Array | None, row: int, top: int
 ) -> tuple[list[str], Array, int]:
-    """Return names and values of a sample's features, the largest first, and how many these are.
-
-    Behind them come those put together, and what is not explained.
-    """
+    """Return names and values of a sample's features, others and gap, and how many features."""
     values = numbers(result.values)[row]
     rows = ranked(np.abs(values), result.features, top)
     names, steps = list(rows.names), rows.columns(values)

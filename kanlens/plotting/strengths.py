@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from kanlens.plotting.style import (
 
 WIDE = 250  # live edges of a layer from which they are cells, where nobody says
 NAMED = 32  # nodes of a level that each have their name
+PATHS = 5  # from a feature to an output, the strongest, whose edges are numbered
+Path = tuple[tuple[int, int], ...]  # its edges (in, out), one for each layer
 LONGEST = 18  # characters of a name
 FRAME = (0.95, 0.85, 0.55, 0.12)  # inches left, right, below each matrix and above the last
 BAR = 0.09  # inches, width of the color bar
@@ -43,7 +46,9 @@ def draw_strengths(
     width, height = size_in_inches(ax)
     ax.set(xlim=(0, width), ylim=(0, height))  # in inches, as diagrams are
     scale = max(height - len(curves) * below - above, 0.2) / sum(heights)
-    bottom = below
+    bottom, paths = below, strongest_paths(model, curves)
+    mark: Any = {"ha": "center", "va": "center", "fontsize": STYLE.small - 1}
+    mark["bbox"] = {"facecolor": STYLE.paper, "linewidth": 0, "pad": 0.6, "alpha": 0.9}
     for index, (layer, high) in enumerate(zip(curves, heights, strict=True)):
         box = (left / width, bottom / height, (width - left - right) / width, scale * high / height)
         panel = ax.inset_axes(box)
@@ -51,12 +56,28 @@ def draw_strengths(
         image = panel.imshow(np.ma.masked_equal(layer.relative, 0.0), aspect="auto", **look)
         panel.set_facecolor(STYLE.faint)
         panel.spines[:].set_visible(False)
+        for edge in {path[index] for path in paths}:
+            ranks = [str(k) for k, path in enumerate(paths, start=1) if path[index] == edge]
+            panel.text(*edge, ",".join(ranks), **mark)
         _name(panel, model, index, names)
         bottom += scale * high + below
+    panel.set_title(f"1 to {PATHS}: the strongest paths", loc="left", pad=2, **ASIDE)
     middle = (width - right + 0.12) / width
     key = ax.inset_axes((middle, below / height, BAR / width, min(1.2, height - below) / height))
     color_bar(ax, image, "strength / strongest of the layer", key=key)
     return ax
+
+
+def strongest_paths(model: KAN, curves: Sequence[LayerCurves]) -> list[Path]:
+    """Return the paths whose relative strengths have the largest products, best first."""
+    paths: list[tuple[float, int, Path]] = [(1.0, i, ()) for i in range(model.widths[0])]
+    for layer, nodes in zip(curves, model.nodes, strict=True):
+        grown, relative = list[tuple[float, int, Path]](), layer.relative.tolist()
+        for out, node in enumerate(nodes.owner.tolist()):
+            longer = ((s * relative[out][k], node, (*path, (k, out))) for s, k, path in paths)
+            grown += heapq.nlargest(PATHS, longer)
+        paths = grown
+    return [path for size, _, path in heapq.nlargest(PATHS, paths) if size > 0]
 
 
 def _name(panel: Axes, model: KAN, index: int, names: list[list[tuple[str, str]]]) -> None:

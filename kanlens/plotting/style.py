@@ -166,8 +166,7 @@ def _with_axes(text: str) -> str:
 def axes_for(ax: Axes | None, size: tuple[float, float], *, bare: bool = False) -> Axes:
     """Return the axes to draw on: `ax`, or those of a new figure of `size` inches.
 
-    A new figure is made by pyplot, so that notebooks show it and ``pyplot.close`` frees it. Bare
-    axes fill their figure, leaving no room for ticks.
+    A new figure is made by pyplot, so that notebooks show it. Bare axes fill their figure.
     """
     if ax is not None:
         return ax

@@ -164,3 +164,10 @@ def test_errors_say_what_is_needed() -> None:
     with pytest.raises(MethodError, match="at most 2,500 coefficients, got 3,601 at y"):
         wide = KAN([400, 1])
         edge_band(wide, 0, 0, 0, torch.zeros(3, 400), torch.zeros(3))
+    deep = KAN([2, 2, 1]).double()
+    deep.layers[1].mask[0, 0] = 0  # nothing depends on the first hidden node
+    assert edge_band(deep, 0, 0, 0, ROWS, y)["low"].isna().all()
+    with torch.no_grad():
+        model.layers[0].bias.fill_(torch.inf)
+    with pytest.raises(MethodError, match="edge_band: expected a model with finite outputs"):
+        edge_band(model, 0, 0, 0, ROWS, y)

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import kanlens
-from kanlens.attribution import effect
+from kanlens.attribution import edge_band, effect
 from kanlens.errors import DTypeError, KanlensError
 from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
 from kanlens.pruning import compact
@@ -42,6 +42,7 @@ CALLS = {
         ).importance
     ),
     "edge": lambda model, x, y, path: curve(kanlens.plot.edge(model, 0, 0, 0, data=x, ax=axes())),
+    "edge_band": lambda model, x, y, path: edge_band(model, 0, 0, 0, x, y),
     "edge_scores": lambda model, x, y, path: kanlens.edge_scores(model, x, y),
     "edges": lambda model, x, y, path: curve(
         kanlens.plot.edges(model, data=x, ax=axes()).child_axes[0]

@@ -68,3 +68,11 @@ def test_what_is_no_certificate_or_output_is_refused() -> None:
     for target in ("price", 7):
         with pytest.raises(InvalidValueError, match="target to be one of 'cost', '\\$a_b'"):
             certificate(proven(), target=target)
+
+
+def test_the_legend_covers_no_bar(ax: Axes) -> None:
+    certificate(proven(), target="cost", ax=ax)
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
+    legend = ax.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().y0 >= ax.get_window_extent().y1

@@ -20,6 +20,7 @@ from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import POINTS, store_statistics
 from kanlens.plotting import network, to_svg
+from tests.made import made
 from tests.plotting.conftest import labelled, texts, with_units
 
 Build = Callable[..., KAN]
@@ -254,3 +255,20 @@ def test_hidden_names_do_not_overlap_where_there_is_little_room() -> None:
     boxes = [text.get_window_extent(canvas.get_renderer()) for text in names]
     pairs = itertools.combinations(boxes, 2)
     assert not any(one.overlaps(other) for one, other in pairs)
+
+
+@pytest.mark.parametrize("widths", [[6, 9, 3], [5, (3, 2), 2]])
+def test_the_strongest_paths_are_numbered(widths: list[Any], ax: Axes) -> None:
+    net = made(widths)
+    store_statistics(net, torch.rand(50, widths[0]).double())
+    network(net, ax=ax, kind="strengths")
+    sizes = [layer.statistics.edge_std.numpy() for layer in net.layers]  # type: ignore[union-attr]
+    first, second = (size / size.max() for size in sizes)
+    owner = net.nodes[0].owner.numpy()
+    products = second[:, owner][:, :, None] * first[None]  # (output, sum, feature)
+    best = np.dstack(np.unravel_index(np.argsort(-products, axis=None)[:5], products.shape))[0]
+    panels = [panel for panel in ax.child_axes if panel.images]
+    for rank, (out, hidden, in_) in enumerate(best, start=1):
+        for panel, place in zip(panels, ((in_, hidden), (owner[hidden], out)), strict=True):
+            (text,) = (one for one in panel.texts if one.get_position() == tuple(place))
+            assert str(rank) in text.get_text().split(",")

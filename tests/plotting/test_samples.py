@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from kanlens.attribution.result import Attribution
 from kanlens.errors import InvalidValueError, MethodError, ShapeError
-from kanlens.plotting import attribution
+from kanlens.plotting import attribution, to_svg
 from kanlens.plotting.formats import MINUS
 from kanlens.plotting.samples import strongest_partner
 from tests.plotting.conftest import labelled, texts
@@ -147,3 +147,18 @@ def test_errors_of_samples(ax: Axes) -> None:
         attribution(dataclasses.replace(found(), x=None), kind="dependence", feature=0, ax=ax)
     with pytest.raises(InvalidValueError, match="expected order to be one of cluster, output"):
         attribution(found(), kind="heatmap", order="size", ax=ax)
+
+
+@pytest.mark.parametrize("kind", ["decision", "dependence", "force", "heatmap", "image"])
+def test_one_constant_sample_with_a_hostile_name_is_drawn(kind: str, ax: Axes) -> None:
+    name = r"$\frac{x}{$ <b>&_^"
+    single = dataclasses.replace(
+        found(1, rows=1),
+        values=torch.zeros(1, 1).double(),
+        x=torch.zeros(1, 1).double(),
+        features=(name,),
+        target=name,
+        unit=name,
+    )
+    attribution(single, kind=kind, row=0, feature=0, order="cluster", shape=(1, 1), ax=ax)
+    assert to_svg(ax).startswith("<svg")

@@ -39,8 +39,7 @@ class Unrounded(Tensor):
 def perturbed(problem: Problem, ablation: Any, **options: Any) -> Tensor:
     """Run one of captum's ablations on parts of the samples: (batch, ..., in).
 
-    Every part is given the same random draws. Features without a path to the output get nothing,
-    not even rounding.
+    Every part is given the same random draws; features without a path to the output get nothing.
     """
     width, found = problem.x.shape[1], []
     state = torch.get_rng_state()

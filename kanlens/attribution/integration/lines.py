@@ -61,8 +61,7 @@ class Lines:
     def noise(self, owner: Tensor, t: Tensor) -> Tensor:  # (point,), (point,) -> (point,)
         """Return about how many roundings of 1 the output is wrong by at points of the lines.
 
-        Every layer adds the sizes of all terms that it sums up to what its slopes make of the
-        errors that it is given. The output may be far smaller than these.
+        Every layer adds the sizes of its terms to what its slopes make of the errors it is given.
         """
         sizes = [layer.in_features * layer.out_features for layer in self.model.layers]
         at_once = max(1, min(self.at_once, analysis.BUDGET // max(sizes)))
@@ -93,11 +92,7 @@ class Lines:
         return [*inputs, nodes[:, self.target] * self.model.output_scale[self.target]]
 
     def rates(self, owner: Tensor, t: Tensor) -> Tensor:  # (point, in)
-        """Return the gradient of the output times the step of the line, feature by feature.
-
-        Their sum over the features is the derivative of the output by t. Autograd goes through
-        the fused kernels, several times faster than products of edge derivatives.
-        """
+        """Return the gradient of the output times the step of the line, feature by feature."""
         return torch.cat([self._rates(*part) for part in self._parts(owner, t)])
 
     def _rates(self, owner: Tensor, t: Tensor) -> Tensor:

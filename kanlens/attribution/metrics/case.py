@@ -220,8 +220,7 @@ class Case:
         """Rows (rows, in) that removed features are replaced from.
 
         The row that the attribution is counted from, where it names one, else at most 128 rows of
-        the background. Rows outside the grid are left out; where all are, their values outside
-        are brought to the end of the grid.
+        the background. Rows outside the grid are left out; where all are, they are brought to it.
         """
         baseline = self.attribution.baseline
         if baseline not in (ZERO, MEAN_ROW):

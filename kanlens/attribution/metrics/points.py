@@ -70,8 +70,7 @@ def displaced(
 ) -> Tensor:
     """Move every value of x at random, by `scale` (in,), inside the grid: (draws, batch, in).
 
-    What falls outside is drawn anew, 20 times at most, and then brought to the end of the grid;
-    samples that lie outside stay where they are when they cannot be moved inside.
+    What falls outside is drawn anew, 20 times at most, then brought to the end of the grid.
     """
     shape = (draws, *x.shape)
     moved = x + law(shape, generator).to(x) * scale

@@ -209,8 +209,7 @@ def _blocks(
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Cut games and cosines into blocks that take `each` numbers for one of both.
 
-    Yields the games, what a player multiplies a product by (game, player, cosine), which is
-    ``exp(i m pi step)``, and the product of no player (game, cosine).
+    Yields games, ``exp(i m pi step)`` (game, player, cosine), and the product of no player.
     """
     terms = max(1, min(len(cosines), BUDGET // each))
     games = max(1, BUDGET // (each * terms))

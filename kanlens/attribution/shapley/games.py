@@ -223,8 +223,7 @@ class _GameDecomposition:
     def _kept(self, units: Sequence[int]) -> list[tuple[list[int], list[int]]]:
         """Return outputs and inputs of every layer that units need; of the first, all inputs.
 
-        A product needs all its factors, those without live edges too: they may be constants. So do
-        nodes that are normalized together.
+        A product needs all its factors, also constant ones, as do nodes normalized together.
         """
         last, nodes = len(self.live) - 1, [self.problem.target]
         kept: list[tuple[list[int], list[int]]] = []
