@@ -52,9 +52,10 @@ def to_html(result: Any) -> str:
 
 def _picture(paint: Callable[..., Any], width: float, height: float, alt: str) -> str:
     svg = draw(paint, (width, height), alt=alt, caption="", title="").svg
-    for color, word in ((STYLE.ink, "currentColor"), (STYLE.paper, "none")):
-        svg = svg.replace(color, word)
-    return svg
+    if 'class="plate' in svg.partition(">")[0]:  # its scale of colors is one for white paper
+        return svg
+    paper = "var(--jp-layout-color0,var(--vscode-editor-background,none))"
+    return svg.replace(STYLE.ink, "currentColor").replace(STYLE.paper, paper)
 
 
 def _table(frame: pd.DataFrame, *, index: bool = False) -> str:

@@ -102,6 +102,13 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
     if (!table.classList.contains("fixed")) sortable(table);
     searchable(table);
   });
+  all(".table").filter((box) => !all("button", box).length).forEach((box) => { // they may scroll
+    const before = (one) => one.compareDocumentPosition(box) & Node.DOCUMENT_POSITION_FOLLOWING;
+    box.tabIndex = 0;
+    box.setAttribute("role", "group");
+    box.setAttribute("aria-label", all("h2, h3, summary", box.closest("section") || document)
+      .filter(before).map((one) => one.textContent).pop() || "Table");
+  });
 
   // Curves: the nearest point is told, for a pointer or arrow keys.
   const SVG = "http://www.w3.org/2000/svg";

@@ -491,11 +491,15 @@ def test_names_run_nothing_and_pages_fit(browser: Browser, hostile: Report) -> N
 
 
 @pytest.mark.slow  # looks at every element of a report
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everybody_can_read_the_page(browser: Browser, hostile: Report, scheme: Any) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 360)])
+def test_everybody_can_read_the_page(
+    browser: Browser, hostile: Report, scheme: Any, width: int
+) -> None:
     axe = pytest.importorskip("axe_playwright_python", reason="axe is not installed")
     page = browser.open(hostile.path)
     page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
     page.evaluate((Path(axe.__path__[0]) / "axe.min.js").read_text(encoding="utf-8"))
     look = "async where => (await axe.run(where)).violations.map(one => [one.id, one.impact])"
     assert page.evaluate(look, "html") == []

@@ -84,8 +84,9 @@ def test_a_result_is_one_line_and_a_page(kind: str) -> None:
     assert len(page) < 200_000
     for svg in re.findall("<svg.*?</svg>", page, re.DOTALL):
         ElementTree.fromstring(svg)
-        assert "currentColor" in svg  # light or dark as the page around it
-        assert "#ffffff" not in svg
+        own = 'class="plate' in svg  # with a scale of colors, on white paper of its own
+        assert ("currentColor" in svg) != own  # light or dark as the page around it
+        assert ("#ffffff" in svg) == own
 
 
 def test_every_kind_of_result_is_shown() -> None:

@@ -36,11 +36,10 @@ from tests.reporting.conftest import (
     hostile_table,
     network,
     schema,
-    seeded,
 )
 from tests.reporting.page import Page
 from tests.reporting.test_html import pictures
-from tests.reporting.test_writing import QUICK, masked
+from tests.reporting.test_writing import QUICK
 
 Described = Callable[..., dict[str, Any]]
 
@@ -317,17 +316,6 @@ def test_the_section_escapes_names_and_says_why(
     assert all(HOSTILE in Page(one.svg).text for one in drawn[:1])
     assert "#models" in [values["href"] for values in Page(source).of("a")]
     assert drawn == list(draw_models(analysis, content, 2))
-
-
-@pytest.mark.slow  # writes two whole reports
-def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
-    x = torch.rand(40, 2, generator=seeded(), dtype=torch.float64)
-    found = [
-        report(network([2, 1]), x, tmp_path / name, others={"deep": network([2, 2, 1])}, **QUICK)
-        for name in ("a.html", "b.html")
-    ]
-    assert masked(found[0]) == masked(found[1])
-    assert [one["name"] for one in found[0].content["models"]["models"]] == ["this model", "deep"]
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -35,12 +35,15 @@ def masked(found: Report) -> tuple[str, str]:
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     x = torch.rand(40, 2, generator=seeded(), dtype=torch.float64)
     methods = ["shapley", "captum_shapley_value_sampling"]
+    others = {"deep": network([2, 2, 1])}
     found = [
-        masked(report(network([2, 1]), (x, x.sum(1)), tmp_path / name, methods=methods))
+        report(network([2, 1]), (x, x.sum(1)), tmp_path / name, methods=methods, others=others)
         for name in ("a.html", "b/c.html")
     ]
-    assert found[0] == found[1]
-    assert str(tmp_path) not in found[0][0] + found[0][1], "no absolute path may leak"
+    page, twin = masked(found[0])
+    assert (page, twin) == masked(found[1])
+    assert str(tmp_path) not in page + twin, "no absolute path may leak"
+    assert [one["name"] for one in found[0].content["models"]["models"]] == ["this model", "deep"]
 
 
 @pytest.mark.usefixtures("undrawn")
