@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,11 @@ KERNELS = sorted((ROOT / "kanlens/model/kernels").glob("*.py"))
 _key = hashlib.sha256(b"".join(path.read_bytes() for path in KERNELS)).hexdigest()[:16]
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".pytest_cache" / f"kernels-{_key}"))
 
+# Bytecode is kept for all test processes too, wherever Python is told to keep none: half of the
+# time of collection goes into rewriting asserts, and processes that tests start import the package.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 torch.set_num_threads(1)  # test processes share the processors
 
 settings.register_profile("local", max_examples=50, deadline=None)
@@ -36,4 +42,4 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.enable()
         gc.freeze()
-        gc.set_threshold(50_000)  # a tenth of the time of tests otherwise
+        gc.set_threshold(200_000)  # a tenth of the time of tests otherwise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from kanlens.model.products import Nodes
 from kanlens.model.recording import store_statistics
 from kanlens.model.series_layer import SeriesLinear
 
+_MADE: dict[tuple[Any, ...], KAN] = {}
 CALM = [  # functions that are defined everywhere
     ("sin", (1.3, 0.2, 0.8, 0.1)),
     ("x", (0.9, 0.3, 1.1, 0.2)),
@@ -40,8 +42,23 @@ def made(
 ) -> KAN:
     """Return a float64 network whose scaling, bias and edges are all away from their defaults.
 
-    `normalized` are for each layer the number of last sums that are normalized over a row.
+    `normalized` are for each layer the number of last sums that are normalized over a row. It is a
+    copy of one made once.
     """
+    asked = (repr(widths), seed, scaled_nodes, functions, tuple(series), tuple(normalized))
+    if asked not in _MADE:
+        _MADE[asked] = _make(widths, seed, scaled_nodes, functions, series, normalized)
+    return copy.deepcopy(_MADE[asked])
+
+
+def _make(
+    widths: Sequence[Any],
+    seed: int,
+    scaled_nodes: bool,
+    functions: bool,
+    series: Sequence[str],
+    normalized: Sequence[int],
+) -> KAN:
     generator = torch.Generator().manual_seed(seed)
     model = KAN(widths, scale_noise=2.0, generator=generator).double()
     layers: list[Any] = list(model.layers)

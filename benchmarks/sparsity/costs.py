@@ -39,7 +39,7 @@ def _run(setup: Setup, key: Key) -> Rows:
     for step in steps.values():
         step()  # whatever compiles has compiled
     schedule = Schedule(
-        rounds=3 if setup.smoke else 15, least=3, seconds=1.0 if setup.smoke else 15
+        rounds=3 if setup.smoke else 15, least=3, seconds=0.1 if setup.smoke else 15
     )
     found = interleave(steps, schedule, generator=torch.Generator().manual_seed(0))
     table = []

@@ -36,8 +36,12 @@ def float64_copy(model: KAN) -> KAN:
     Whatever is done to the copy, the caller's model stays as it is. Hooks are not even copied:
     they may hold what cannot be.
     """
-    hooks = [getattr(module, name) for module in model.modules() for name in HOOKS]
-    memo: dict[int, Any] = {id(found): type(found)() for found in hooks}
+    parts = [part for module in model.modules() for part in vars(module).items()]
+    memo: dict[int, Any] = {
+        id(found): type(found)()  # most of the time of a copy otherwise
+        for name, found in parts
+        if "hook" in name and isinstance(found, dict)
+    }
     memo[id(model.schema)] = model.schema  # frozen
     clone: KAN = copy.deepcopy(model, memo)
     clone.requires_grad_(False)

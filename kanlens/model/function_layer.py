@@ -262,7 +262,7 @@ class FunctionLinear(SeriesLinear):
 
         A function has no coefficients; its norm is the mean distance from its mean at `x`.
         """
-        where = self._places() if x is None else x
+        where = self.places() if x is None else x
 
         def size(edges: FunctionEdges) -> Tensor:
             values = edges.at(where[:, edges.in_])

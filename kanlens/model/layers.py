@@ -30,6 +30,7 @@ from kanlens.checks import (
 from kanlens.errors import InvalidValueError
 from kanlens.functions.catalog import BASES, base_name
 from kanlens.model import kernels
+from kanlens.model.basis_means import basis_means, known_means
 from kanlens.model.config import LayerConfig, check_grid, check_layer
 from kanlens.model.edge import EdgeLayer
 from kanlens.model.edge_sum import Term, Weights, edge_sum, mean_absolute_edges
@@ -531,15 +532,15 @@ class KANLinear(nn.Module):
         Tensor, shape (out, in)
             Differentiable in the weights.
         """
-        where = self._places() if x is None else x
-        check_columns("KANLinear.weight_l1", where, self.in_features)
-        check_rows("KANLinear.weight_l1", where)
-        weights, base, grid = self.weights(), BASES[self.base_name], self.grid
-        coef, weight, line = weights.coefficients(), weights.base_weights(), base.line
-        basis = spline.basis(where, grid, self.spline_order, extrapolation=self.extrapolation)
-        mean = (coef * basis.mean(0)).sum(-1) + weight * base.value(where).mean(0)
+        if x is not None:
+            check_columns("KANLinear.weight_l1", x, self.in_features)
+            check_rows("KANLinear.weight_l1", x)
+        splines, base = known_means(self) if x is None else basis_means(self, x)
+        weights, line = self.weights(), BASES[self.base_name].line
+        coef, weight = weights.coefficients(), weights.base_weights()
+        mean = (coef * splines).sum(-1) + weight * base
         if line is not None:  # the splines can write it: it counts as theirs
-            places = spline.greville(grid, self.spline_order)
+            places = spline.greville(self.grid, self.spline_order)
             coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)
         return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()
 
@@ -551,7 +552,7 @@ class KANLinear(nn.Module):
         norms = kernels.fused(self, x, norms=True)
         return self.in_torch(mean_absolute_edges, x) if norms is None else norms
 
-    def _places(self) -> Tensor:  # (point, in)
+    def places(self) -> Tensor:  # (point, in)
         """Return where means are taken: stored quantiles, else evenly over the grid."""
         if self.statistics is not None:
             return self.statistics.quantiles.mT.to(self.grid)

@@ -177,7 +177,7 @@ class SeriesLinear(KANLinear):
         """
         if not self.series:
             return super().weight_l1(x)
-        where = self._places() if x is None else x
+        where = self.places() if x is None else x
         check_columns("SeriesLinear.weight_l1", where, self.in_features)
         values = self.edge_values(where)
         return (values - values.mean(0)).abs().mean(0)

@@ -221,18 +221,17 @@ def rows(draw):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_shape_and_dtype(name, model, x, rows):
-    check_shape(name, model, x, rows)
+def test_shape_and_dtype_the_generator_and_the_other_output(name, model, x, rows):
+    plain = {key: value.clone() for key, value in model.state_dict().items()}
+    values = check_shape(name, model, x, rows)
+    model.load_state_dict(plain)  # as it was before it was in float32
+    check_repeats(name, model, x, rows, values)
+    check_output_alone(name, model, x, rows, values)
 
 
 @pytest.mark.parametrize("name", [name for name in LOCAL if name != "captum_kernel_shap"])
 def test_a_row_of_a_batch_is_the_row_alone(name, model, x, rows):
     check_rows_apart(name, model, x, rows)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_same_generator_same_numbers(name, model, x, rows):
-    check_repeats(name, model, x, rows)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -246,9 +245,12 @@ def test_everything_is_left_as_it_was_after_an_error(name, model, x, rows, monke
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("extrapolation", ["linear", "zero"])
-def test_a_dead_feature_gets_nothing(name, extrapolation, kind, network, x, rows):
-    check_dummy(name, kind(network(widths(name), extrapolation=extrapolation)), x, rows)
+@pytest.mark.parametrize(
+    ("of", "extrapolation"),
+    [("spline", "linear"), ("spline", "zero"), ("function", "zero"), ("series", "linear")],
+)
+def test_a_dead_feature_gets_nothing(name, of, extrapolation, network, x, rows):
+    check_dummy(name, MADE_OF[of](network(widths(name), extrapolation=extrapolation)), x, rows)
 
 
 @pytest.mark.parametrize("name", [name for name in LOCAL if METHODS[name].complete])
@@ -266,11 +268,6 @@ def test_exact_methods_are_their_definition(name, model, x, rows):
 )
 def test_exact_methods_are_their_definition_on_three_layers(name, network, x, rows):
     check_exact(name, network([3, 2, 2, 2], extrapolation="zero"), x, rows)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_another_output_plays_no_part(name, model, x, rows):
-    check_output_alone(name, model, x, rows)
 
 
 # Teeth: each check must reject a method broken on purpose.

@@ -21,7 +21,7 @@ from kanlens.errors import (
 )
 
 
-def rows(text, *, count=300, seed=0, **ranges):
+def rows(text, *, count=100, seed=0, **ranges):
     """Return symbols, expression, x and y of an equation on uniform rows."""
     draw = np.random.default_rng(seed)
     x = np.stack([draw.uniform(low, high, count) for low, high in ranges.values()], axis=1)
@@ -79,9 +79,9 @@ def test_constants_become_exact():
 
 
 def test_constants_become_exact_in_the_units_of_the_data():
-    names, _, x, y = rows("a*(b + c**2/2)", a=(1e3, 5e3), b=(1e5, 9e5), c=(100, 900))
+    names, _, x, y = rows("a*(b + c**2/2)", count=300, a=(1e3, 5e3), b=(1e5, 9e5), c=(100, 900))
     noise = 1e-3 * y.std() * np.random.default_rng(1).normal(size=len(y))
-    found = kanlens.discover(x, y + noise, names, time_limit=5.0, progress=False)
+    found = kanlens.discover(x, y + noise, names, time_limit=2.0, progress=False)
     assert sympy.expand(found.sympy() - sympy.sympify("a*(b + c**2/2)")) == 0
     assert "1/2" in found.receipt.snapped
 
@@ -198,8 +198,8 @@ def test_the_time_is_kept_and_nothing_is_left_behind():
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGALRM, signal.SIGTERM)]
     threads, state = threading.active_count(), torch.get_rng_state()
     start = time.process_time()
-    found = kanlens.discover(x, y, time_limit=1.5, progress=False)
-    assert time.process_time() - start < 1.8
+    found = kanlens.discover(x, y, time_limit=0.7, progress=False)
+    assert time.process_time() - start < 1.0
     assert found.stopped_because == "the time was over"
     assert np.isfinite(found.predict(x)).all()
     after = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGALRM, signal.SIGTERM)]

@@ -67,7 +67,7 @@ def test_what_has_no_logarithm_is_seen_as_it_is():
 
 
 def test_a_network_knows_values_and_slopes():
-    given = problem(lambda a, b: a * np.sin(b), count=300)
+    given = problem(lambda a, b: a * np.sin(b), count=150)
     found = interpolator(given, Deadline.after(20.0), draws())
     assert found.error < 1e-2
     x, y, judged = given.columns, given.target, given.held_out

@@ -38,9 +38,13 @@ def found_in(x, y, time_limit=10.0):
     return kanlens.discover(x, y, time_limit=time_limit, progress=False)
 
 
-@pytest.mark.parametrize("size", [10.0, 1e3, 1e8])
-@pytest.mark.parametrize("count", [1, 5])
-@pytest.mark.parametrize("name", ["product", "ratio"])
+@pytest.mark.parametrize(
+    ("name", "count", "size"),  # every pair of them
+    [
+        *(("product", 1, 10.0), ("product", 5, 1e3), ("product", 1, 1e8)),
+        *(("ratio", 5, 10.0), ("ratio", 1, 1e3), ("ratio", 5, 1e8)),
+    ],
+)
 def test_wrong_cells_do_not_bend_the_formula(name, count, size):
     x, y, truth = with_wrong_cells(name, size=size, count=count)
     found = found_in(x, y)
@@ -83,7 +87,7 @@ def test_rare_values_are_not_chased_with_poles():
     x = np.random.default_rng(0).uniform(-1, 1, (300, 2))
     y = np.zeros(300)
     y[[3, 77]] = 1.0
-    found = found_in(x, y, 3.0)
+    found = found_in(x, y, 1.0)
     assert found.sympy() == 0
     assert found.receipt.unfollowed_rows == 2
     assert not found.receipt.trustworthy or found.receipt.rmse == 0
@@ -96,7 +100,7 @@ def test_nothing_is_set_aside_where_the_formula_follows_it():
     assert found.sympy() == X1 * X2
     assert found.receipt.unfollowed_rows == 0
     jump = (x[:, 0] > 0).astype(float)
-    assert found_in(x, jump, 1.0).receipt.unfollowed_rows == 0
+    assert found_in(x, jump, 0.5).receipt.unfollowed_rows == 0
 
 
 def test_noise_with_heavy_tails_does_not_hide_the_formula():
@@ -112,7 +116,7 @@ def test_a_target_that_is_told_by_nothing_is_no_worse_than_its_mean(seed):
     draw = np.random.default_rng(seed)
     x, y = draw.uniform(1, 4, (60, 2)), draw.normal(size=60)
     y[7] = 1e8
-    found = found_in(x, y, 1.0)
+    found = found_in(x, y, 0.4)
     kept = np.arange(60) != 7
     error = found.predict(x[kept])[:, 0] - y[kept]
     assert np.mean(error**2) <= 1.1 * np.var(y[kept])

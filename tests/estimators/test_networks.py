@@ -25,8 +25,8 @@ def table():
 @pytest.mark.filterwarnings("ignore::kanlens.errors.RangeWarning")  # of rows without weight
 @parametrize_with_checks(
     [
-        KANRegressor(hidden=(), grid_size=3, steps=4, random_state=0),
-        KANClassifier(hidden=(), grid_size=3, steps=4, random_state=0),
+        KANRegressor(hidden=(), grid_size=3, steps=2, random_state=0),
+        KANClassifier(hidden=(), grid_size=3, steps=2, random_state=0),
     ]
 )
 def test_scikit_learn_agrees(estimator, check):

@@ -100,10 +100,11 @@ def test_parts_are_apart_and_whole():
 
 def test_the_recipe_judges_on_rows_that_chose_nothing(monkeypatch):
     monkeypatch.setattr("kanlens.symbolic.multi_start._ROUNDS", 1)
+    monkeypatch.setattr("kanlens.symbolic.multi_start._STEPS", (2, 2, 2))
     x = torch.rand(1000, 1, generator=torch.Generator().manual_seed(0)).double()
     for rows, told in ((1000, (100, 700, True, False)), (500, (100, 400, False, True))):
         draw = torch.Generator().manual_seed(0)
-        recipe = Recipe(starts=1, functions=("x",))
+        recipe = Recipe(starts=1, functions=("x",), refine=False)
         found = find_formula(KAN([1, 1]).double(), x[:rows], 2 * x[:rows], recipe, draw)
         receipt = found.receipt
         got = (receipt.rows, receipt.fitted_rows, receipt.held_out, receipt.chosen_on)

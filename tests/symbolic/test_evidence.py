@@ -26,7 +26,7 @@ def receipt(formula, x, y, **known):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_an_exact_formula_is_trusted_from_few_rows_on(name):
     trusted = []
-    for rows in range(2, 51):
+    for rows in (*range(2, 12), 20, 50):
         found = receipt(*table(FORMULAS[name], rows))
         assert found.explains, rows
         assert "unexplained" not in found.summary()
@@ -65,7 +65,7 @@ def test_what_rounding_leaves_open_counts_as_explained(offset):
 def test_noise_is_not_explained_by_as_many_numbers_as_rows():
     """A polynomial through all points says nothing; with a row to spare for each, it is tested."""
     draw = np.random.default_rng(0)
-    for rows in range(3, 30):
+    for rows in (*range(3, 15), 20, 29):
         x, y = draw.uniform(-1, 1, (rows, 2)), draw.normal(size=rows)
         for degree in range(1, min(rows, 9)):
             c = np.polynomial.polynomial.polyfit(x[:, 0], y, degree)

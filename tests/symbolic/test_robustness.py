@@ -31,7 +31,7 @@ def truth(x):
     return torch.sin(2 * x[:, :1]) + x[:, 1:2] ** 2
 
 
-def read(x, y, widths, *, steps=20):
+def read(x, y, widths, *, steps=8):
     generator = torch.Generator().manual_seed(0)
     model = KAN(widths, generator=generator).double()
     fit(model, (x, y), steps=steps, generator=generator, progress=False)
@@ -175,7 +175,7 @@ def test_functions_are_defined_on_the_rarest_rows():
 
 def test_a_row_with_a_wrong_target_is_left_out(rows):
     model = KAN([2, 1], generator=torch.Generator().manual_seed(0)).double()
-    fit(model, (rows, truth(rows)), steps=20, progress=False)
+    fit(model, (rows, truth(rows)), steps=8, progress=False)
     y = truth(rows)
     y[17] = 1e8
     with pytest.warns(UserWarning, match=r"1e\+08 in row 17 of 'y'.* such rows are left out\.$"):

@@ -20,6 +20,12 @@ def brief(monkeypatch):
     monkeypatch.setattr(ensemble, "UPDATES", (120, 120, 1000, 200))
 
 
+@pytest.fixture
+def briefest(monkeypatch):
+    """Updates for what does not ask how well they train."""
+    monkeypatch.setattr(ensemble, "UPDATES", (40, 40, 1000, 60))
+
+
 def built(hidden, grid_size, outputs=1, **options):
     generator = torch.Generator().manual_seed(1)
     model = kanlens.KAN([2, *hidden, outputs], grid_size=grid_size, generator=generator, **options)
@@ -124,6 +130,7 @@ def test_classes_and_several_outputs():
     assert found.metric > 0.8
 
 
+@pytest.mark.usefixtures("briefest")
 def test_runs_are_repeated_by_their_generator():
     x, y = table(product)
 
@@ -136,6 +143,7 @@ def test_runs_are_repeated_by_their_generator():
     assert not torch.equal(outputs(0), outputs(1))
 
 
+@pytest.mark.usefixtures("briefest")
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     x, y = table(product)
     path = tmp_path / "run"
@@ -168,6 +176,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert torch.equal(again.model(x), whole.model(x))
 
 
+@pytest.mark.usefixtures("briefest")
 def test_an_interrupt_before_the_hidden_layer_is_of_use_is_told(monkeypatch):
     x, y = table(lambda x: x[:, :1].square())
     update = EnsembleRun._update
@@ -184,6 +193,7 @@ def test_an_interrupt_before_the_hidden_layer_is_of_use_is_told(monkeypatch):
     assert found.stopped_because == "interrupted after step 0"
 
 
+@pytest.mark.usefixtures("briefest")
 @pytest.mark.parametrize("rows", [2, 3, 7])
 def test_few_rows(rows):
     x, y = table(product, rows)
@@ -214,6 +224,7 @@ def test_weights_enter_the_loss_of_a_single_network():
     assert loss == pytest.approx(float(errors.mean()))
 
 
+@pytest.mark.usefixtures("briefest")
 def test_without_a_model_the_rows_choose_one():
     x, y = table(product)
     found = kanlens.fit(None, (x, y), progress=False, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,55 @@
+"""Means of a layer's basis where it has none of its own rows: constant while its grid stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from kanlens.functions.catalog import BASES
+from kanlens.model import kernels
+from kanlens.splines import spline
+
+if TYPE_CHECKING:
+    from kanlens.model.layers import KANLinear
+    from kanlens.model.statistics import LayerStatistics
+
+
+class BasisMeans(NamedTuple):
+    """Means over some places of every function of a basis, and what they were worked out for."""
+
+    splines: Tensor  # (in, basis)
+    base: Tensor  # (in,)
+    grid: Tensor
+    statistics: LayerStatistics | None
+    options: tuple[object, ...]
+
+
+_known: WeakKeyDictionary[nn.Module, BasisMeans] = WeakKeyDictionary()
+
+
+def basis_means(layer: KANLinear, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the means of the basis (in, basis) and of the base function (in,) over x."""
+    basis = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)
+    return basis.mean(0), BASES[layer.base_name].value(x).mean(0)
+
+
+def known_means(layer: KANLinear) -> tuple[Tensor, Tensor]:
+    """Return the means over the places of a layer; a step of training moves weights alone."""
+    grid, statistics = layer.grid, layer.statistics
+    if grid.requires_grad or torch.is_inference_mode_enabled() or kernels.rewritten():
+        return basis_means(layer, layer.places())
+    options = layer.spline_order, layer.extrapolation, layer.base_name, grid.dtype, grid.device
+    known = _known.get(layer)
+    if (
+        known is None
+        or known.statistics is not statistics
+        or known.options != options
+        or not torch.equal(known.grid, grid)
+    ):
+        means = basis_means(layer, layer.places())
+        known = BasisMeans(*means, grid.clone(), statistics, options)
+        _known[layer] = known
+    return known.splines, known.base
