@@ -125,8 +125,10 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     for (name, part), dashes in zip(curve.parts.items(), ("--", ":"), strict=False):
         ax.plot(curve.x, part, dashes, color=STYLE.muted, linewidth=0.9, label=name, zorder=3)
     low, high = range_of([curve.y])
-    room = 0.5 * (high - low)  # that a wide band is given
-    ends = [] if curve.band is None else list(np.clip(curve.band, low - room, high + room))
+    ends = []
+    if curve.band is not None and np.isfinite(curve.band).any():  # what most of it needs
+        room = np.nanquantile(np.abs(curve.band - curve.y), 0.75)
+        ends = list(np.clip(curve.band, low - room, high + room))
     set_range(ax, *range_of([curve.y, *curve.parts.values(), *ends]))
     ax.set_xlabel(with_unit(curve.input_name, curve.input_unit))
     if curve.output_name:
