@@ -94,9 +94,9 @@ def attribution(  # noqa: PLR0913 - one keyword per choice
         ``"interactions"``: the matrix of main effects and pairs. ``"paths"``: what flows through
         every edge, from the features to the output.
     row : int, optional
-        Which sample the waterfall or force is of; needed there. Interactions, paths and images are
-        those of this sample, with their signs, else their mean sizes over the samples; a decision
-        is marked.
+        Which sample the waterfall or force is of; needed there, unless there is one alone.
+        Interactions, paths and images are those of this sample, with their signs, else their mean
+        sizes over the samples; a decision is marked.
     x : array-like, shape (batch, in), optional
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
@@ -203,6 +203,7 @@ def _of_frame(frame: pd.DataFrame) -> Importance:
 
 def _checked_row(result: Attribution, row: int | None) -> int:
     rows = len(result.values)
+    row = 0 if row is None and rows == 1 else row
     if isinstance(row, (int, np.integer)) and not isinstance(row, bool) and -rows <= row < rows:
         return int(row) % rows
     expected = f"row, a sample from 0 to {rows - 1}"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from kanlens.attribution.result import Attribution
 from kanlens.errors import InvalidValueError, MethodError, ShapeError
@@ -132,6 +133,17 @@ def test_images_of_one_sample_and_of_all(row: int | None, ax: Axes) -> None:
     assert [panel.get_title() for panel in ax.child_axes] == (
         ["mean sample", "mean |value|"] if row is None else ["sample", "value"]
     )
+
+
+@pytest.mark.parametrize("kind", ["force", "waterfall"])
+def test_a_single_sample_need_not_be_named(kind: str) -> None:
+    alone = found()
+    parts = {name: getattr(alone, name)[:1] for name in ("values", "reference", "output", "x")}
+    alone = dataclasses.replace(alone, **parts)
+    drawn = [
+        attribution(alone, kind=kind, ax=Figure().subplots(), **row) for row in ({}, {"row": 0})
+    ]
+    assert texts(drawn[0]) == texts(drawn[1]) != []
 
 
 def test_errors_of_samples(ax: Axes) -> None:
