@@ -221,7 +221,8 @@ def mathml(expression: Any, name: str) -> str | None:
         length += size
     lines = "".join(f"<mtr><mtd>{row}</mtd></mtr>" for row in rows)
     minus = "<mo>\N{MINUS SIGN}</mo>"
-    lines = lines.replace("<mo>-</mo>", minus).replace("<mn>-", f"{minus}<mn>")
+    lines = lines.replace("<mo>-</mo>", minus)
+    lines = re.sub("<mn>-([^<]*</mn>)", rf"<mrow>{minus}<mn>\1</mrow>", lines)
     return f'<math display="block"><mtable columnalign="left">{lines}</mtable></math>'
 
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from html import unescape
 from typing import Any
+from xml.etree.ElementTree import fromstring
 
 import pytest
 import sympy
@@ -30,6 +32,15 @@ def test_the_python_text_computes_the_formula() -> None:
     assert "def y(age, bmi):" in source
     expected = 2.5 * math.exp(-0.49) + math.sqrt(2.0) / 3 + math.pi
     assert evaluate(source, "y", 0.7, -2.0) == pytest.approx(expected, rel=1e-14)
+
+
+def test_negative_exponents_are_one_part_of_a_power() -> None:
+    text = mathml(2e-7 * sympy.Symbol("a") - sympy.Symbol("b") ** -3, "y")
+    assert text is not None
+    powers = [one for one in fromstring(unescape(text)).iter() if one.tag == "msup"]
+    assert powers
+    assert all(len(one) == 2 for one in powers)
+    assert "<mrow><mo>\N{MINUS SIGN}</mo><mn>7</mn></mrow></msup>" in text
 
 
 def test_names_that_python_does_not_allow_are_numbered_and_quoted() -> None:
