@@ -60,7 +60,7 @@ def measured(rows, noise, seed):
     return frame
 
 
-frame = measured(rows=250 if SMOKE else 600, noise=0.005, seed=0)
+frame = measured(rows=150 if SMOKE else 600, noise=0.005, seed=0)
 names = ["U", "t", "tau", "T"]
 frame.head(3)
 
@@ -115,7 +115,7 @@ table = kanlens.read_table(frame, target="v")
 generator = torch.Generator().manual_seed(1)
 quiet = {"progress": False, "generator": generator}
 model = kanlens.KAN([4, 2 if SMOKE else 4, 1], generator=generator).double()
-steps = 20 if SMOKE else 60
+steps = 12 if SMOKE else 60
 fit = kanlens.fit(model, table, steps=steps, penalty="weight_l1", strength=0.001, **quiet)
 print(f"held-out R2 {fit.metric:.5f}, {model.edges_alive} edges")
 
