@@ -19,9 +19,9 @@ SMALLER = {  # what a tutorial takes, and what it takes here, to be quick
     "01": {"torch.rand(1000, 2": "torch.rand(500, 2"},
     "02": {"strengths, steps = [0.01, 0.03, 0.1, 0.3], 10": "strengths, steps = [0.01, 0.03], 2"},
     "04": {
-        "rows=600": "rows=250",
+        "rows=600": "rows=150",
         "KAN([4, 4, 1]": "KAN([4, 2, 1]",
-        "steps=60": "steps=20",
+        "steps=60": "steps=12",
         "starts=2": "starts=1",
         "time_limit=20": "time_limit=1",
     },

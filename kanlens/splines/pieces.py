@@ -199,14 +199,15 @@ def spline_pieces(
     # with zero B-splines around, every knot interval is inside the grid of a wider spline
     steps = np.arange(1.0, degree + 1.0) * (knots[-1] - knots[0])
     wide = np.concatenate((knots[0] - steps[::-1], knots, knots[-1] + steps))
-    padded = np.pad(coefficients, degree)
+    padded = np.concatenate((np.zeros(degree), coefficients, np.zeros(degree)))
     powers = PPoly.from_spline((wide, padded, degree)).c[::-1, degree:-degree].T
     active = np.lib.stride_tricks.sliding_window_view(np.abs(padded), degree + 1).max(axis=1)
     if extrapolation == "zero":
         breaks, powers, sizes = knots, np.pad(powers, ((1, 1), (0, 0))), np.pad(active, 1)
     else:
         breaks, inner = knots[degree:-degree], slice(degree, knots.size - 1 - degree)
-        powers, sizes = _straightened(powers[inner], breaks), np.pad(active[inner], 1, mode="edge")
+        powers, sizes = _straightened(powers[inner], breaks), active[inner]
+        sizes = np.concatenate((sizes[:1], sizes, sizes[-1:]))
     pieces = Pieces(
         breaks=breaks,
         coefficients=np.ascontiguousarray(powers),
@@ -265,9 +266,9 @@ def _straightened(powers: Array, breaks: Array) -> Array:
     """Add the straight piece before the first polynomial and the one after the last."""
     first, last = np.zeros((1, powers.shape[1])), np.zeros((1, powers.shape[1]))
     first[0, :2] = powers[0, :2]
-    end = np.polynomial.Polynomial(powers[-1])
-    width = breaks[-1] - breaks[-2]
-    last[0, :2] = end(width), end.deriv()(width)
+    slopes = powers[-1:, 1:] * np.arange(1, powers.shape[1])
+    width, piece = breaks[-1:] - breaks[-2], np.zeros(1, dtype=np.int64)
+    last[0, :2] = _horner(powers[-1:], width, piece)[0], _horner(slopes, width, piece)[0]
     return np.concatenate((first, powers, last))
 
 

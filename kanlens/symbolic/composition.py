@@ -84,6 +84,11 @@ def compiled(expressions: Sequence[Expr], symbols: Sequence[Expr]) -> Callable[.
     called pi, e or exp would stand for something else there.
     """
     check_time()
+    return _compiled(tuple(expressions), tuple(symbols))
+
+
+@lru_cache(maxsize=256)  # a search asks for the same one up to three times
+def _compiled(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
     places = {symbol.name: f"_{k}" for k, symbol in enumerate(symbols)}
     used = {symbol for each in expressions for symbol in each.free_symbols}
     renamed = {s: sympy.Symbol(places[s.name], real=s.is_real) for s in used if s.name in places}

@@ -273,6 +273,7 @@ def test_report_writes_the_page_and_its_twin(workshop, flat, tmp_path, capsys):
     assert json.loads(Path(facts["json"]).read_text())["schema_version"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_past_its_limits_ends_with_an_error(workshop, flat, tmp_path, capsys, monkeypatch):
     opened: list[str] = []
     monkeypatch.setattr("typer.launch", opened.append)

@@ -118,7 +118,7 @@ def test_fractions_found_in_noise_have_their_price():
 @pytest.mark.parametrize(("text", "noise"), [("a*b/(b + c)", 0.01)])
 def test_formulas_are_found_in_noise_long_before_the_limit(text, noise):
     truth = sympy.sympify(text, locals={"a": A, "b": B, "c": C})
-    given = noisy(sympy.lambdify((A, B, C), truth, "numpy"), 3, noise=noise, count=300, high=1.9)
+    given = noisy(sympy.lambdify((A, B, C), truth, "numpy"), 3, noise=noise, high=1.9)
     found = kanlens.discover(
         given.columns, given.target, ["a", "b", "c"], time_limit=40.0, progress=False
     )

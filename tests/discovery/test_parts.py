@@ -161,21 +161,21 @@ def test_columns_of_both_signs_get_whole_powers():
 
 
 @pytest.mark.parametrize(
-    ("ansatz", "function", "width"),
+    ("ansatz", "function", "width", "rows"),
     [
-        (MonomialSum(), lambda a, b: np.sqrt(a**2 - 2 * a * b + 3 * b**2), 2),
-        (PolynomialRatio(), lambda a, b, c: (a + b) / (1 + a * b * c), 3),
-        (MonomialsTimesIndex(), lambda a, b, c: a + b + 2 * np.sqrt(a * b) * np.cos(c), 3),
-        (PowersTimesIndex(), lambda a, b, c: a**2 / (np.exp(b / c) + 2), 3),
-        (ProductWithCombination(), lambda a, b: np.sin(a * b / 2) * b**2, 2),
-        (SeparableProduct(), lambda a, b: np.cos(a) * np.sin(2 * b), 2),
-        (OuterFunction(), lambda a, b: np.tanh(a / 3 + np.log(b)), 2),
-        (RatioWithFunction(), lambda a: (a**2 - 3) / np.log(a), 1),
-        (RatioWithFunction(), lambda a: (2 * a - np.sin(a)) / (a**2 + 1), 1),
+        (MonomialSum(), lambda a, b: np.sqrt(a**2 - 2 * a * b + 3 * b**2), 2, 120),
+        (PolynomialRatio(), lambda a, b, c: (a + b) / (1 + a * b * c), 3, 300),
+        (MonomialsTimesIndex(), lambda a, b, c: a + b + 2 * np.sqrt(a * b) * np.cos(c), 3, 120),
+        (PowersTimesIndex(), lambda a, b, c: a**2 / (np.exp(b / c) + 2), 3, 120),
+        (ProductWithCombination(), lambda a, b: np.sin(a * b / 2) * b**2, 2, 120),
+        (SeparableProduct(), lambda a, b: np.cos(a) * np.sin(2 * b), 2, 300),
+        (OuterFunction(), lambda a, b: np.tanh(a / 3 + np.log(b)), 2, 120),
+        (RatioWithFunction(), lambda a: (a**2 - 3) / np.log(a), 1, 120),
+        (RatioWithFunction(), lambda a: (2 * a - np.sin(a)) / (a**2 + 1), 1, 120),
     ],
 )
-def test_each_way_finds_what_it_is_for(ansatz, function, width):
-    entry = solved(ansatz, problem(function, width))
+def test_each_way_finds_what_it_is_for(ansatz, function, width, rows):
+    entry = solved(ansatz, problem(function, width, count=rows))
     assert entry.error <= EXACT
 
 

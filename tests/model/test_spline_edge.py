@@ -38,7 +38,7 @@ def inside(edge: EdgeFunction, count: int = 501) -> np.ndarray:
 
 
 @given(st.integers(0, 10**6), st.sampled_from(list(DEGREES)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_values_and_derivatives_equal_scipy(seed: int, degree: int) -> None:
     edge = make(seed, degree)
     x = inside(edge)
@@ -124,7 +124,7 @@ def test_integral_equals_scipy(degree: int) -> None:
 
 
 @given(st.integers(0, 10**6), st.floats(-100, 100), st.floats(0.01, 100))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_units_change_the_axis_and_nothing_else(seed: int, shift: float, scale: float) -> None:
     edge = make(seed, 3, base_weight=0.5, name="layer 0: x1 -> h2", input_shift=0.2)
     moved = edge.in_units(shift, scale, unit="K")
@@ -291,7 +291,7 @@ def made(seed: int) -> tuple[EdgeFunction, np.ndarray]:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_scipy_form_equals_the_edge(seed: int) -> None:
     edge, x = made(seed)
     form = edge.to_scipy()

@@ -178,3 +178,11 @@ def test_a_spline_of_a_complex_number_is_undefined():
 
 def test_symbols_called_like_constants_are_symbols_in_compiled_code():
     assert compiled([sympy.pi * sympy.Symbol("pi")], [sympy.Symbol("pi")])(1.0) == [math.pi]
+
+
+def test_a_formula_is_compiled_once_and_by_the_order_of_its_symbols():
+    a, b = sympy.symbols("a b", real=True)
+    function = compiled([a - 2 * b], [a, b])
+    assert compiled([a - 2 * b], [a, b]) is function
+    assert compiled([a - 2 * b], [b, a])(1.0, 5.0) == [3.0]
+    assert function(1.0, 5.0) == [-9.0]

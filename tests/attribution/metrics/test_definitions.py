@@ -296,7 +296,7 @@ lists = st.integers(1, 6).flatmap(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(lists)
 def test_ranges(pair):
     a, b = (torch.tensor([part], dtype=torch.float64) for part in pair)

@@ -61,7 +61,7 @@ def test_a_bound_that_is_not_measured_is_found_out():
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_bound_holds_for_any_spline_in_any_units(data):
     draw = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     degree, pieces = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 9))
@@ -84,7 +84,7 @@ def test_the_bound_holds_for_any_spline_in_any_units(data):
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_bound_holds_for_every_function(data):
     draw = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     name = data.draw(st.sampled_from(sorted(n for n, g in FUNCTIONS.items() if g.turning_known)))

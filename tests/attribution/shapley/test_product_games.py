@@ -94,7 +94,7 @@ def test_interactions_of_an_edge_are_those_of_all_coalitions():
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_no_value_is_outside_its_bound(data):
     degree, seed = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 10**6))
     players, spread = data.draw(st.integers(1, 7)), data.draw(st.floats(0.1, 5.0))

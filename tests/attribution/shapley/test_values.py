@@ -54,7 +54,7 @@ def test_values_of_every_kind_of_network(kind, draw):
     spread=st.sampled_from([0.5, 3.0]),
     same=st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_values_of_any_network(kind, seed, samples, rows, spread, same):
     model, target = network_of(kind, seed)
     generator = torch.Generator().manual_seed(seed)

@@ -82,7 +82,7 @@ SHAPES = {
     order=st.sampled_from([1, 3, 5]),  # each is compiled
     extrapolation=st.sampled_from(["linear", "zero"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_worths_are_those_of_every_coalition(seed, shape, grid, players, order, extrapolation):
     nodes = SHAPES[shape]
     layer = spline_layer(
