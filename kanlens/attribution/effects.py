@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kanlens.attribution.problem import Problem, check_outputs, explained_output, given_rows, pairs
 from kanlens.checks import check_choice, check_count, find_place, message
+from kanlens.data.schema import choices
 from kanlens.errors import InvalidValueError
 from kanlens.functions.elementary import Array
 from kanlens.model.acceptance import Model, check_model
@@ -246,16 +247,15 @@ def _settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int
     """Choose what a feature is set to: its categories, or values over its range."""
     features = [model.schema.features[k] for k in columns]
     one = features[0]
-    labels = one.categories or tuple(str(part.category) for part in features)
     data = rows[:, columns].double().cpu()
+    labels, told = choices(features)
     if one.category is None or len(labels) < 2:
         data = data[:, 0]
         x = _points(data.numpy(), kind, most)
         labels = tuple(f"{value:.6g}" for value in x.tolist()) if len(x) <= 2 else ()
         codes = x[:, None]
     else:
-        codes = torch.tensor([[part.category == name for part in features] for name in labels])
-        x, codes = torch.arange(len(labels)).double(), codes.double()
+        x, codes = torch.arange(len(labels)).double(), torch.tensor(told).double()
         data = torch.cdist(data, codes).argmin(1).double()
         if kind == "ale":  # nothing is known where no rows are
             x = data.unique()

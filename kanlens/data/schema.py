@@ -181,6 +181,19 @@ class Schema:
         return cls(features=features, outputs=outputs, class_labels=labels, **rest)
 
 
+def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[float]]]:
+    """Return the categories that the features of a column tell apart, and what codes them.
+
+    Those that have no feature (any more) are one.
+    """
+    named = [str(feature.category) for feature in features]
+    known = features[0].categories or named
+    rest = [name for name in known if name not in named]
+    other = ", ".join(rest) if len(rest) < 3 else "all others"
+    labels = tuple(dict.fromkeys(other if name in rest else name for name in known))
+    return labels, [[float(name == label) for name in named] for label in labels]
+
+
 def class_schema(target: str, labels: Sequence[str], *, logits: int = 1) -> Schema:
     """Return a schema without features for classes: one logit for two, unless told, or one each."""
     shown = labels[1:] if len(labels) == 2 and logits == 1 else labels

@@ -76,7 +76,7 @@ class EdgeRemover:
             raise MethodError(message("prune", expected, "none", advice))
         self.score, self.rescore, self.compensate = score, rescore, compensate
         self.rows, self.journal = rows, RemovalLog(model, rows)
-        self._take(model)
+        self.model, self.state = model, Propagation(model, self.rows)
         self.evaluator = LossEvaluator(model, self.state.output, y, rows=held_out, call="prune")
         self.tuner = None
         if held_out is not None:
@@ -86,9 +86,6 @@ class EdgeRemover:
         self.current_loss = self.evaluator.first_loss
         self.stop, self.stopped_because = Interruption(), "every edge below the threshold is gone"
         self._score(Scorer(score, self.state, self.evaluator))
-
-    def _take(self, model: KAN) -> None:
-        self.model, self.state = model, Propagation(model, self.rows)
 
     def _score(self, scorer: Scorer) -> None:
         """Score every edge as the network is now."""
@@ -147,7 +144,8 @@ class EdgeRemover:
         if not count:
             raise KeyboardInterrupt
         self.journal.forget(count)
-        self._take(self.journal.at(count))
+        self.model = self.journal.at(count)
+        self.state = Propagation(self.model, self.rows)
         self.current_loss = self.evaluator.loss(self.state.output)
         self.stopped_because = f"interrupted after {count} removals"
 
@@ -235,7 +233,7 @@ class EdgeRemover:
         found, loss = self.tuner.tuned(self.model, lambda k: self.evaluator.loss(k(self.rows)))
         if found is self.model:
             return False
-        self._take(found)
+        self.model, self.state = found, Propagation(found, self.rows)
         self.current_loss = loss
         self.journal.note_whole(found)
         step = len(self.removed)

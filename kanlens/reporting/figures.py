@@ -172,7 +172,9 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
     model = analysis.subject.model
     for edge in [one for one in content["edges"] if one["layer"] == 0][:most]:
         out, in_ = edge["out"], edge["in"]
-        words = f"A higher {edge['source']} {edge['trend']}".replace(" it", " the output", 1)
+        moved = edge["destination"] if len(model.layers) == 1 else content["target"]
+        moved = moved if len(model.output_names) > 1 else "the output"
+        words = f"A higher {edge['source']} {edge['trend']}".replace(" it", f" {moved}", 1)
         if edge["function"] != "spline":
             words = f"{words}; function {edge['function']}"
         if edge["outside"] > 0:

@@ -68,7 +68,7 @@ def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _trends(analysis: Analysis, index: int, edges: list[tuple[int, int]]) -> list[str]:
-    """Say of each edge what a higher input does to the output through it, on the rows."""
+    """Say of each edge what a higher input does to an output through it, on the rows."""
     record = analysis.trace
     picks = spread(len(record.x), TREND_ROWS)
     layer, x = record.layers[index], record.inputs[index][picks]
@@ -99,12 +99,16 @@ def _neighbors(column: Tensor) -> Tensor:  # (batch,) -> (2, batch)
 
 
 def _gains(analysis: Analysis, index: int, sums: Tensor) -> Tensor:  # (batch, out)
-    """Return by how much the output grows with each sum of a layer, row by row."""
+    """Return by how much the output grows with each sum of a layer, row by row.
+
+    The output is the one that the page is about; for the last layer, the one that a sum is part of.
+    """
     model, target = analysis.subject.model, analysis.subject.target
+    last = index == len(model.layers) - 1
     with torch.enable_grad():
         sums = sums.detach().requires_grad_()
-        output = model.run(model.nodes[index](sums), start=index + 1)[:, target]
-        (found,) = torch.autograd.grad((output * model.output_scale[target]).sum(), sums)
+        outputs = model.run(model.nodes[index](sums), start=index + 1) * model.output_scale
+        (found,) = torch.autograd.grad((outputs if last else outputs[:, target]).sum(), sums)
     return found
 
 

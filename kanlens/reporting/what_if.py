@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import sympy
 
-from kanlens.data.schema import Feature
+from kanlens.data.schema import Feature, choices
 from kanlens.errors import MethodError
 from kanlens.exporters import subject as exported
 from kanlens.exporters.dialects import JAVASCRIPT, formula
@@ -126,10 +126,9 @@ def _control(x: Array, features: Sequence[Feature], columns: list[int]) -> dict[
     name = first.name if first.category is None else first.column
     shared = {"name": name, "unit": first.unit, "columns": columns}
     if first.category is not None:
-        labels = list(first.categories)
-        codes = [[float(one.category == label) for one in features] for label in labels]
+        labels, codes = choices(features)
     elif first.kind == "binary":
-        labels, codes = ["0", "1"], [[0.0], [1.0]]
+        labels, codes = ("0", "1"), [[0.0], [1.0]]
     else:
         return shared | _slider(values[:, 0])
     counts = [(values == np.array(code)).all(1).sum() for code in codes]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanlens.data.cell_parsing import label_text
-from kanlens.data.schema import Feature, Output, Schema, default_schema
+from kanlens.data.schema import Feature, Output, Schema, choices, default_schema
 from kanlens.errors import DataError, InvalidValueError
 
 
@@ -283,3 +283,17 @@ def test_one_hot_rows_sum_to_one_and_read_back(cells):
     coded = schema.encode(pd.DataFrame({"color": cells}), call="predict")
     assert (coded.sum(axis=1) == 1).all()
     assert [schema.features[i].category for i in coded.argmax(axis=1)] == cells
+
+
+@pytest.mark.parametrize(
+    ("kept", "labels", "codes"),
+    [
+        ("abcd", ("a", "b", "c", "d"), np.eye(4).tolist()),
+        ("bd", ("a, c", "b", "d"), [[0, 0], [1, 0], [0, 1]]),
+        ("c", ("all others", "c"), [[0], [1]]),
+    ],
+)
+def test_categories_without_a_feature_are_one_choice(kept, labels, codes):
+    shared = {"kind": "categorical", "column": "k", "categories": tuple("abcd")}
+    features = [Feature(name=f"k={one}", category=one, **shared) for one in kept]
+    assert choices(features) == (labels, codes)

@@ -153,6 +153,16 @@ def test_the_trend_of_two_values_is_between_them(analyzed: Any) -> None:
     assert found == {"sex": "lowers it", "age": "lowers it", "h1_1": "lowers it"}
 
 
+def test_an_edge_of_another_output_is_judged_by_that(analyzed: Any) -> None:
+    layer = FunctionLinear(1, 2, [["x"], ["x"]])
+    model = KAN.from_layers([layer], schema(["age"], ["u", "v"])).double()
+    with torch.no_grad():
+        model.layers[0].affine[1, 0, 2] = -1.0
+    x = torch.linspace(-1, 1, 40).double()[:, None]
+    found = {edge["destination"]: edge["trend"] for edge in describe_edges(analyzed(model, x, "u"))}
+    assert found == {"u": "raises it", "v": "lowers it"}
+
+
 def test_the_trend_of_an_edge_in_words() -> None:
     assert (_trend(1.0, False), _trend(0.004, False), _trend(0.0, True)) == (
         "raises it",

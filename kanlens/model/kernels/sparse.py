@@ -45,7 +45,16 @@ class FusedSum(torch.autograd.Function):
         """Return y (batch, out) from x (batch, in) and the fields of `Weights` in their order."""
         ctx.basis, ctx.base = basis, base
         ctx.save_for_backward(x, *tensors)
-        return forward(x.contiguous(), base_function.values(base, x), basis, Weights(*tensors))
+        (rows, n_in), weights = x.shape, Weights(*tensors)
+        at, n_out = layout(weights.spline.shape, x.dtype, basis.degree), len(weights.bias)
+        y, work = x.new_empty(rows, n_out), at.time * x.numel()
+        threads = torch.get_num_threads() if work >= pool.SERIAL else 1
+        block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // threads)))
+        points = flat(x.contiguous()), flat(base_function.values(base, x)), pack(weights, at)
+        out = flat(weights.bias), flat(y), (n_in, at.stride, at.size), block
+        given = *points, basis.arrays, basis.window, *out
+        pool.share(sparse_loops.forward, given, rows, work, multiple=block)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
@@ -103,19 +112,6 @@ def batched(grad: Tensor) -> bool:
     """Tell whether many gradients come at once, as ``is_grads_batched`` sends them."""
     functorch = torch._C._functorch
     return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
-
-
-def forward(x: Tensor, base: Tensor, basis: LocalBasis, weights: Weights) -> Tensor:
-    """Return y (batch, out), given x and its base function, both (batch, in)."""
-    (rows, n_in), n_out = x.shape, len(weights.bias)
-    at = layout(weights.spline.shape, x.dtype, basis.degree)
-    y, work = x.new_empty(rows, n_out), at.time * x.numel()
-    threads = torch.get_num_threads() if work >= pool.SERIAL else 1
-    block = max(16, min(128, FORWARD_BLOCK // n_out, -(-rows // threads)))
-    points = flat(x), flat(base), pack(weights, at), basis.arrays, basis.window
-    given = (*points, flat(weights.bias), flat(y), (n_in, at.stride, at.size), block)
-    pool.share(sparse_loops.forward, given, rows, work, multiple=block)
-    return y
 
 
 def backward(
