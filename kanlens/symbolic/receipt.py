@@ -194,7 +194,8 @@ class Receipt:
         """Say which rows these are."""
         if self.chosen_on:
             return f"the {self.rows} rows that chose it"
-        return f"{self.rows} {'held-out ' if self.held_out else ''}rows"
+        of_model = "" if self.mean_deviation is None else " (not of the model's)"
+        return f"{self.rows} rows" + (f" kept out of its fit{of_model}" if self.held_out else "")
 
     def _warnings(self) -> list[str]:
         lines = []

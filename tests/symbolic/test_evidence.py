@@ -88,7 +88,7 @@ def test_rows_held_out_need_pay_for_nothing():
     assert chosen.summary().startswith("Checked on the 6 rows that chose it.\n")
     other = receipt(formula, x[:6], y[:6], fitted_to=x[6:])
     assert (other.held_out, other.chosen_on) == (True, False)
-    assert other.summary().startswith("Checked on 6 held-out rows.\n")
+    assert other.summary().startswith("Checked on 6 rows kept out of its fit.\n")
 
 
 def test_a_wrong_constant_is_not_explained_and_not_unchecked():

@@ -162,7 +162,9 @@ def test_held_out_rows_and_what_they_cost():
     assert receipt.max_deviation == pytest.approx(gap.max())
     assert receipt.mean_deviation == pytest.approx(gap.mean())
     assert receipt.loss < 1e-12
-    assert receipt.summary().startswith("Over 200 held-out rows the formula differs")
+    assert receipt.summary().startswith(
+        "Over 200 rows kept out of its fit (not of the model's) the formula differs"
+    )
     assert len(receipt.snap_costs) == len(receipt.snapped) > 0
     assert max(receipt.snap_costs) < 1e-6
     assert "the dearest cost" in receipt.summary()
