@@ -58,8 +58,10 @@ def optional_module(name: str, *, call: str, extra: str) -> Any:
 
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:
-    """Return the choice most like `value`, or None when nothing is close."""
-    found = difflib.get_close_matches(value, list(choices), n=1)
+    """Return the choice most like `value` or the only one that contains it; None without one."""
+    known = list(choices)
+    held = [name for name in known if len(value) > 2 and value.lower() in name.lower()]
+    found = difflib.get_close_matches(value, known, n=1) or (held if len(held) == 1 else [])
     return found[0] if found else None
 
 

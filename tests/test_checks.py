@@ -144,6 +144,13 @@ def test_reworded_keeps_the_class_and_the_reason():
     assert str(checks.reworded("prune", DataError("bare reason"))) == "prune: bare reason"
 
 
+def test_nearest_is_the_only_one_that_contains_it():
+    names = ["yearly income (EUR)", "age", "visits", "visits abroad"]
+    assert checks.nearest("Income", names) == "yearly income (EUR)"
+    assert checks.nearest("bro", names) == "visits abroad"
+    assert checks.nearest("visits", ["visits of friends at home", "visits of friends away"]) is None
+
+
 def test_nearest_of_nothing_like_it():
     assert checks.nearest("qqq", ["a", "b"]) is None
 

@@ -74,7 +74,8 @@ def in_flags(text: str, command: Any) -> str:
     offered = [part for part in advice.split(", or ") if _offered(part, options)]
     if facts and offered:
         advice = ", or ".join(offered)
-        text = f"{'. '.join(facts)}. {advice[0].upper()}{advice[1:]}."
+        end = "" if advice.endswith("?") else "."
+        text = f"{'. '.join(facts)}. {advice[0].upper()}{advice[1:]}{end}"
     text = CHECKED.sub(lambda found: options.get(found[1], (found[1],))[0], text)
     text = NAMED.sub(lambda found: _flag(found[1], found[2], options), text)
     call, colon, rest = text.partition(": ")

@@ -128,6 +128,11 @@ def test_every_argument_that_a_message_advises_is_an_option_of_some_command():
             "import'.",
         ),
         (
+            "train",
+            "train: expected a column 'outcom', got columns 'a'. Did you mean 'outcome'?",
+            "train: expected a column 'outcom', got columns 'a'. Did you mean 'outcome'?",
+        ),
+        (
             "compare",
             "compare: expected methods, got 'x'. Choose one of those, or call importance with "
             "method='x'.",

@@ -173,7 +173,7 @@ def test_slopes_on_a_box_that_reaches_out_include_zero() -> None:
 def test_it_is_said_how_many_rows_and_which_features(model: kanlens.KAN) -> None:
     assert outside_words(model, rows()[0]) == ""
     assert outside_words(model, FAR) == (
-        "3 of 4 rows outside the training data (x1: 2, x2: 2), where each value is held at the "
+        "3 of 4 rows outside the bulk of the training data (x1: 2, x2: 2), where each value is held at the "
         "nearest end of its range"
     )
     wide = kanlens.KAN([9, 1])
@@ -190,7 +190,9 @@ def test_traces_say_what_was_held(model: kanlens.KAN) -> None:
 def test_estimators_warn() -> None:
     x, y = rows()
     found = kanlens.KANRegressor(hidden=(), steps=1, random_state=0).fit(x.numpy(), y.numpy())
-    with pytest.warns(RangeWarning, match=r"^KANRegressor: 1 of 2 rows outside the training data"):
+    with pytest.warns(
+        RangeWarning, match=r"^KANRegressor: 1 of 2 rows outside the bulk of the training data"
+    ):
         far = found.predict(np.array([[9.0, 0.0], [0.0, 0.0]]))
     end = float(found.model_.input_high[0])
     assert_close(far[0], found.predict(np.array([[end, 0.0]]))[0])
