@@ -20,6 +20,9 @@ PRUNED = (  # what is said of a pruning
     *("edges_before", "edges_after", "loss_before", "loss_after", "loss_against", "loss_allowed"),
     *("dropped_features", "constant_outputs", "stopped_because"),
 )
+LOGITS = (  # what formulas of a classifier are
+    "log-odds: 1/(1 + exp(-x)) is the probability of one, of several the softmax over all"
+)
 _WITHOUT = "loss and budget are the change of the outputs, as a share of their variance"
 
 
@@ -157,15 +160,17 @@ def _show_formulas(
     for place, name in enumerate(result.output_names):
         rounded = result.get_best(name)["equation"]
         terminal.equation(written(name), result.text(output=place), rounded)
+    if result.model is not None and result.model.task == "classification":
+        terminal.say(LOGITS)
     for text in (legend(result.feature_names), result.receipt.summary()):
         if text:
             terminal.text(text)
-    texts, known = equations["equation"], ["sympy_format", "equation"]
-    known += ["output"] if len(result.output_names) == 1 else []
-    rest = equations.drop(columns=known)
-    most = min(most, max(terminal.room(rest), TEXT))
-    cut = [text if len(text) <= most else f"{text[: most - 3]}..." for text in texts]
-    terminal.frame("equations", rest.assign(equation=cut))
+    for name, part in equations.groupby("output", sort=False):
+        rest = part.drop(columns=["output", "sympy_format", "equation"])
+        room = min(most, max(terminal.room(rest), TEXT))
+        cut = [t if len(t) <= room else f"{t[: room - 3]}..." for t in part["equation"]]
+        several = f" of {name}" if len(result.output_names) > 1 else ""
+        terminal.frame(f"equations{several}", rest.assign(equation=cut))
 
 
 @command(

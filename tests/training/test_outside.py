@@ -173,8 +173,8 @@ def test_slopes_on_a_box_that_reaches_out_include_zero() -> None:
 def test_it_is_said_how_many_rows_and_which_features(model: kanlens.KAN) -> None:
     assert outside_words(model, rows()[0]) == ""
     assert outside_words(model, FAR) == (
-        "3 of 4 rows outside the bulk of the training data (x1: 2, x2: 2), where each value is held at the "
-        "nearest end of its range"
+        "3 of 4 rows outside the bulk of the training data (x1: 2, x2: 2), where each value is "
+        "held at the nearest end of its range"
     )
     wide = kanlens.KAN([9, 1])
     assert outside_words(wide, torch.full((1, 9), 7.0)) == (
