@@ -498,18 +498,46 @@ NO_NETWORK = {
 
 def slowly(names: Any) -> list[Any]:
     """Mark what takes seconds: a report draws a dozen pictures, a formula is refitted often."""
-    long = {"report", "symbolize"}
-    return [pytest.param(n, marks=pytest.mark.slow) if n in long else n for n in sorted(names)]
+    return [pytest.param(n, marks=marks(n)) for n in sorted(names)]
 
 
-@pytest.mark.parametrize("name", slowly(FUNCTIONS))
+def marks(name: str) -> Any:
+    return pytest.mark.slow if name in ("report", "symbolize") else ()
+
+
+TWO = {  # networks for what takes longest and calls what is tried on all of them by itself
+    "attribute": ("hidden", "one layer"),
+    "certify": ("hidden", "outputs"),
+    "compare": ("both", "one layer"),
+    "fit": ("both", "one layer"),
+    "prune": ("hidden", "both"),
+    "report": ("both", "one layer"),
+    "sparsity_path": ("hidden", "outputs"),
+    "symbolize": ("outputs", "both"),
+}
+
+
+def places(*names: str) -> list[Any]:
+    """Pair functions with the networks that they are tried on."""
+    return [
+        pytest.param(name, where, marks=marks(name))
+        for name in sorted(names)
+        for where in TWO.get(name, NETWORKS)
+    ]
+
+
+@pytest.mark.parametrize(("name", "model"), places(*FUNCTIONS), indirect=["model"])
 def test_public_function(name: str, model: KAN, tmp_path: Path) -> None:
     before = {key: value.clone() for key, value in model.state_dict().items()}
     FUNCTIONS[name](model, tmp_path)
     assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", slowly(["symbolize", "suggest", "prune", "trace", "save"]))
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    places("symbolize", "suggest", "prune", "trace", "save"),
+    indirect=["formula"],
+)
 def test_public_function_on_functions(name: str, formula: KAN, tmp_path: Path) -> None:
     FUNCTIONS[name](formula, tmp_path)
 
@@ -590,6 +618,7 @@ OF_RESULTS = {
 }
 
 
+@on("hidden", "both", "one layer")
 @pytest.mark.parametrize("name", sorted(PICTURES))
 def test_picture(name: str, model: KAN) -> None:
     figure = Figure(figsize=(4, 4))

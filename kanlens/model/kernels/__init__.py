@@ -87,10 +87,15 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
 
     With `norms` the mean over the rows of |phi_oi(x_i)|, (out, in), instead.
     """
+    transformed = getattr(torch._C, "_are_functorch_transforms_active", None)
     if (
-        rewritten()
+        torch.compiler.is_compiling()
         or _asked.get() == "torch"
         or (torch.is_grad_enabled() and (layer.grid.requires_grad or layer.mask.requires_grad))
+        or torch._C._get_tracing_state() is not None
+        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
+        or torch.is_autocast_enabled("cpu")
+        or (transformed is not None and transformed())
     ):
         return None
     weights = layer.weights()
@@ -112,18 +117,6 @@ def fused(layer: KANLinear, x: Tensor, *, norms: bool = False) -> Tensor | None:
 
     result = FusedSum.apply(basis, layer.base_name, x, *weights)
     return result
-
-
-def rewritten() -> bool:
-    """Tell whether torch does anything else with operations than to carry them out at once."""
-    transformed = getattr(torch._C, "_are_functorch_transforms_active", None)
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
-        or torch.is_autocast_enabled("cpu")
-        or (transformed is not None and transformed())
-    )
 
 
 def ready_within(seconds: float) -> bool:
