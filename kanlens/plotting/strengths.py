@@ -27,6 +27,7 @@ PATHS = 5  # from a feature to an output, the strongest, whose edges are numbere
 Path = tuple[tuple[int, int], ...]  # its edges (in, out), one for each layer
 LONGEST = 18  # characters of a name
 FRAME = (0.95, 0.85, 0.55, 0.12)  # inches left, right, below each matrix and above the last
+LETTER = 0.046  # inches that a letter of a turned name reaches down
 BAR = 0.09  # inches, width of the color bar
 ROWS = (0.6, 2.6, 0.14)  # inches of a matrix: least, most, for each row
 
@@ -41,12 +42,15 @@ def draw_strengths(
     least, most, each = ROWS
     heights = [float(np.clip(each * len(one.strength), least, most)) for one in curves]
     left, right, below, above = FRAME
-    ax = axes_for(ax, (STYLE.page, sum(heights) + len(curves) * below + above), bare=True)
+    letters = min(LONGEST, max(len(name) for name, _ in names[0]))
+    foot = max(0.0, LETTER * letters + 0.1 - below) if len(names[0]) <= NAMED else 0.0
+    spare = foot + len(curves) * below + above
+    ax = axes_for(ax, (STYLE.page, sum(heights) + spare), bare=True)
     ax.set_axis_off()
     width, height = size_in_inches(ax)
     ax.set(xlim=(0, width), ylim=(0, height))  # in inches, as diagrams are
-    scale = max(height - len(curves) * below - above, 0.2) / sum(heights)
-    bottom, paths = below, strongest_paths(model, curves)
+    scale = max(height - spare, 0.2) / sum(heights)
+    bottom, paths = foot + below, strongest_paths(model, curves)
     mark: Any = {"ha": "center", "va": "center", "fontsize": STYLE.small - 1}
     mark["bbox"] = {"facecolor": STYLE.paper, "linewidth": 0, "pad": 0.6, "alpha": 0.9}
     for index, (layer, high) in enumerate(zip(curves, heights, strict=True)):
@@ -63,7 +67,9 @@ def draw_strengths(
         bottom += scale * high + below
     panel.set_title(f"1 to {PATHS}: the strongest paths", loc="left", pad=2, **ASIDE)
     middle = (width - right + 0.12) / width
-    key = ax.inset_axes((middle, below / height, BAR / width, min(1.2, height - below) / height))
+    key = ax.inset_axes(
+        (middle, (foot + below) / height, BAR / width, min(1.2, height - below) / height)
+    )
     color_bar(ax, image, "strength / strongest of the layer", key=key)
     return ax
 
