@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kanlens.attribution.problem import is_additive
 from kanlens.model.recording import edge_moments
 from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.subject import spread
@@ -148,6 +149,19 @@ def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:
         "share": together / total,
         "pairs": pairs[:LISTED],
     }
+
+
+def without_pairs(analysis: Analysis) -> str:
+    """Say why nothing is shown of what features do only together; nothing where it is."""
+    subject = analysis.subject
+    if analysis.pairs is not None:
+        return ""
+    if is_additive(subject.model, subject.target):
+        scale = "In log-odds the" if subject.model.task == "classification" else "The"
+        return f"{scale} model is a sum of functions of single features: no two of them interact."
+    if analysis.plan.pairs is None:
+        return "Not computed, since it would take long on a model of this size."
+    return "Not known, since the model has no finite value on some mixtures of the rows."
 
 
 def describe_flows(analysis: Analysis) -> dict[str, Any] | None:
