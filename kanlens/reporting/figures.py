@@ -172,7 +172,8 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
     model = analysis.subject.model
     for edge in [one for one in content["edges"] if one["layer"] == 0][:most]:
         out, in_ = edge["out"], edge["in"]
-        words = f"A higher {edge['source']} {edge['trend']}".replace(" it", " the output", 1)
+        higher = "" if model.schema.features[in_].kind == "categorical" else "A higher "
+        words = f"{higher}{edge['source']} {edge['trend'].replace(' it', ' the output', 1)}"
         if edge["function"] != "spline":
             words = f"{words}; function {edge['function']}"
         if edge["outside"] > 0:
@@ -254,6 +255,7 @@ def _effects(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
         yield draw(
             partial(plotting.effect, found),
             (2.65, 2.1),
+            caption=f"The mean over the rows{', single rows in gray' * (found.ice is not None)}.",
             alt=f"What {one['name']} does to {content['meta']['target']} over its range, from "
             f"{number(float(found.values[0]))} to {number(float(found.values[-1]))}",
             title=f"Effect of {one['name']}",

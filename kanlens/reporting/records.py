@@ -151,17 +151,13 @@ def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:
     }
 
 
-def without_pairs(analysis: Analysis) -> str:
-    """Say why nothing is shown of what features do only together; nothing where it is."""
-    subject = analysis.subject
+def without_pairs(analysis: Analysis) -> str | None:
+    """Say why there are no interactions of features in a report, in one word."""
     if analysis.pairs is not None:
-        return ""
-    if is_additive(subject.model, subject.target):
-        scale = "In log-odds the" if subject.model.task == "classification" else "The"
-        return f"{scale} model is a sum of functions of single features: no two of them interact."
-    if analysis.plan.pairs is None:
-        return "Not computed, since it would take long on a model of this size."
-    return "Not known, since the model has no finite value on some mixtures of the rows."
+        return None
+    if is_additive(analysis.subject.model, analysis.subject.target):
+        return "additive"
+    return "large" if analysis.plan.pairs is None else "undefined"
 
 
 def describe_flows(analysis: Analysis) -> dict[str, Any] | None:
@@ -189,7 +185,7 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
         {**row, "sympy_format": result.text(index, output), "picked": index == best.name}
         for index, row in table[table["output"] == name].to_dict(orient="index").items()
     ]
-    expression = best["sympy_format"]
+    expression, texts = best["sympy_format"], " ".join(row["equation"] for row in records)
     logits = analysis.subject.model.task == "classification"
     alone = logits and len(result.output_names) == 1
     left, word = (f"logit({each})" if alone else each for each in (name, written(name)))
@@ -197,7 +193,7 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
     return {
         "output": name,
         "equation": f"{word} = {best['equation']}",
-        "names": legend(result.feature_names),
+        "names": legend(one for one in result.feature_names if written(one) in texts),
         "complexity": complexity,
         "latex": f"{latex_name(name)} = {result.latex(None, output, digits=DIGITS)}",
         "python": python_source(expression, result.feature_names, name),
