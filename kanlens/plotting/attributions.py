@@ -327,7 +327,7 @@ def _waterfall(
 ) -> Axes:
     names, steps, count = steps_of(result, samples, row, top)
     ax = rows_axes(ax, len(steps) + 1, 1.5)
-    ax.set_ylim(len(steps) - 0.1, -1.25)
+    ax.set_ylim(len(steps) + 0.05, -1.25)
     start, end = float(result.reference[row]), float(result.output[row])
     _draw_steps(ax, steps, start, end, gap=names[-1] == GAP)
     name_rows(ax, names, others=len(names) > count)
@@ -353,10 +353,12 @@ def _draw_steps(ax: Axes, steps: Array, start: float, end: float, *, gap: bool) 
         text = signed(float(step))
         ax.text(left + 0.12 * room, place, text, va="center", ha="left", fontsize=STYLE.small)
     ax.set_xlim(low - 0.5 * room, high + 1.3 * room)
-    ax.plot([start, start], [len(steps) - 0.1, len(steps) - 1.3], **DASHED)
-    ax.plot([end, end], [-0.65, -0.3], **DASHED)
-    text = f"output {number(end, 4)}"
-    ax.text(end, -0.7, text, ha="center", va="bottom", fontsize=STYLE.small)
-    text = f"reference {number(start, 4)}"
-    side = "left" if start < (low + high) / 2 else "right"
-    ax.text(start, len(steps) - 0.15, f" {text} ", ha=side, va="bottom", fontsize=STYLE.small)
+    foot = len(steps)
+    for word, value, y, line in (
+        ("output", end, -0.6, (-1.1, -0.3)),
+        ("reference", start, foot - 0.15, (foot, foot - 1.3)),
+    ):
+        left = value < (low + high) / 2
+        ax.plot([value, value], line, **DASHED)
+        look: Any = {"ha": "left" if left else "right", "va": "bottom", "fontsize": STYLE.small}
+        ax.text(value + (0.12 if left else -0.12) * room, y, f"{word} {number(value, 4)}", **look)

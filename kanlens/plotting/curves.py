@@ -321,12 +321,16 @@ def set_range(ax: Axes, low: float, high: float) -> None:
 
 
 def words_for(what: str, name: str, unit: str, room: float) -> str:
-    """Name what a quantity is of, and its unit, on as many inches as there are or on two lines."""
-    text = f"{what} {literal(name)}{in_unit(unit)}"
-    if text_width(text, STYLE.text) <= room:
-        return text
-    rest = max(room - text_width(what, STYLE.text), 0.5)
-    first = f"{what} {fitted(name, rest, STYLE.text)}"
+    """Name what a quantity is of, and its unit, on up to three lines of so many inches."""
+    text, lines = f"{what} {literal(name)}{in_unit(unit)}".strip(), [""]
+    for word in [text] if text_width(text, STYLE.text) <= room else text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        fits = text_width(longer, STYLE.text) <= room
+        lines = [*lines[:-1], longer] if fits else [*lines, word]
+    if len(lines) <= 3 and max(text_width(line, STYLE.text) for line in lines) <= room:
+        return "\n".join(lines)
+    rest = max(room - text_width(f"{what} .", STYLE.text), 0.5)
+    first = f"{what} {fitted(name, rest, STYLE.text, end=True)}".strip()
     return f"{first}\n{fitted(f'({unit})', room, STYLE.text)}" if unit else first
 
 

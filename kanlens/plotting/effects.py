@@ -128,7 +128,7 @@ def _draw_curve(found: Effect, ax: Axes | None) -> Axes:
     ax.set_xlim(low, high)
     set_range(ax, *range_of([y, *lines, *ends]))
     wide, tall = size_in_inches(ax)
-    ax.set_xlabel(words_for("", one.name, one.unit, wide).strip())
+    ax.set_xlabel(words_for("", one.name, one.unit, wide))
     ax.set_ylabel(words_for("effect on", found.target, found.unit, tall))
     return ax
 
@@ -172,7 +172,7 @@ def _draw_levels(found: Effect, ax: Axes | None) -> Axes:
     for place, share in enumerate(shares[kept]):
         right: Any = {"transform": ax.get_yaxis_transform(), "va": "center"}
         ax.text(1.02, place, percent(share, 0), **right, **ASIDE)
-    title = words_for("", one.name, one.unit, wide).strip()
+    title = words_for("", one.name, one.unit, wide)
     if len(kept) < len(shares):
         title += f"\nthe {len(kept)} most frequent of {len(shares)}"
     ax.set_title(title, loc="left", fontsize=STYLE.text)
@@ -202,7 +202,7 @@ def _draw_surface(found: Effect, ax: Axes | None) -> Axes:
     bar = color_bar(ax, image, words_for("effect on", found.target, found.unit, tall))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
     for axis, one, room in zip((ax.xaxis, ax.yaxis), found.settings, (wide, tall), strict=True):
-        axis.set_label_text(words_for("", one.name, one.unit, room).strip())
+        axis.set_label_text(words_for("", one.name, one.unit, room))
         if one.labels:
             beside = 0.35 * wide if axis is ax.yaxis else 0.7 * wide / len(one.x)
             _name_levels(axis, one, np.arange(len(one.x)), beside)

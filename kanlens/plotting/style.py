@@ -184,14 +184,14 @@ def numbers(values: Any) -> Array:
     return np.asarray(values, dtype=np.float64)
 
 
-def literal(text: object, *, most: int | None = None) -> str:
+def literal(text: object, *, most: int | None = None, end: bool = False) -> str:
     """Return a name so that a picture shows it as it is: no mathematics, on one line.
 
-    The middle of a text longer than `most` is left out.
+    The middle of a text longer than `most` is left out, or its `end`.
     """
     words = " ".join(str(text).split())
     if most is not None and len(words) > most:
-        head = (most - 1) // 2
+        head = most - 1 if end else (most - 1) // 2
         words = f"{words[:head]}…{words[len(words) - (most - 1 - head) :]}"
     return words.replace("$", r"\$")
 
@@ -228,13 +228,13 @@ def text_width(text: str, size: float) -> float:
     return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
 
 
-def fitted(text: object, width: float, size: float) -> str:
-    """Return a name for a place of `width` inches; the middle of one too long is left out."""
+def fitted(text: object, width: float, size: float, *, end: bool = False) -> str:
+    """Return a name for a place of `width` inches; one too long is shortened as by `literal`."""
     length = len(str(text))
     shown = literal(text)
     while text_width(shown, size) > width and length > 4:
         length = min(length - 1, int(length * width / text_width(shown, size)) + 1)
-        shown = literal(text, most=length)
+        shown = literal(text, most=length, end=end)
     return shown
 
 

@@ -26,6 +26,7 @@ from kanlens.reporting.records import (
     describe_flows,
     describe_formula,
     describe_pairs,
+    without_pairs,
 )
 
 SCHEMA_VERSION = 1
@@ -82,6 +83,7 @@ def _meta(analysis: Analysis, title: str, generator: str) -> dict[str, Any]:
         "compared_rows": _compared(analysis)[0],
         "compared_background_rows": _compared(analysis)[1],
         "traced_rows": len(analysis.trace.x),
+        "without_interactions": without_pairs(analysis),
         "generator": generator,
         "model_fingerprint": _fingerprint(subject.model.state_dict().values()),
         "data_fingerprint": _fingerprint([subject.x]),

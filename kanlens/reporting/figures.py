@@ -174,7 +174,8 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
         out, in_ = edge["out"], edge["in"]
         moved = edge["destination"] if len(model.layers) == 1 else content["target"]
         moved = moved if len(model.output_names) > 1 else "the output"
-        words = f"A higher {edge['source']} {edge['trend']}".replace(" it", f" {moved}", 1)
+        higher = "" if model.schema.features[in_].kind == "categorical" else "A higher "
+        words = f"{higher}{edge['source']} {edge['trend'].replace(' it', f' {moved}', 1)}"
         if edge["function"] != "spline":
             words = f"{words}; function {edge['function']}"
         if edge["outside"] > 0:
@@ -256,6 +257,7 @@ def _effects(analysis: Analysis, content: dict[str, Any]) -> Iterator[Picture]:
         yield draw(
             partial(plotting.effect, found),
             (2.65, 2.1),
+            caption=f"The mean over the rows{', single rows in gray' * (found.ice is not None)}.",
             alt=f"What {one['name']} does to {content['meta']['target']} over its range, from "
             f"{number(float(found.values[0]))} to {number(float(found.values[-1]))}",
             title=f"Effect of {one['name']}",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kanlens.attribution.problem import is_additive
 from kanlens.model.recording import edge_moments
 from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.subject import spread
@@ -154,6 +155,15 @@ def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:
     }
 
 
+def without_pairs(analysis: Analysis) -> str | None:
+    """Say why there are no interactions of features in a report, in one word."""
+    if analysis.pairs is not None:
+        return None
+    if is_additive(analysis.subject.model, analysis.subject.target):
+        return "additive"
+    return "large" if analysis.plan.pairs is None else "undefined"
+
+
 def describe_flows(analysis: Analysis) -> dict[str, Any] | None:
     """Return a table (out, in) per layer of the mean |flow| through every edge, if known."""
     found = analysis.flows
@@ -179,7 +189,7 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
         {**row, "sympy_format": result.text(index, output), "picked": index == best.name}
         for index, row in table[table["output"] == name].to_dict(orient="index").items()
     ]
-    expression = best["sympy_format"]
+    expression, texts = best["sympy_format"], " ".join(row["equation"] for row in records)
     logits = analysis.subject.model.task == "classification"
     alone = logits and len(result.output_names) == 1
     left, word = (f"logit({each})" if alone else each for each in (name, written(name)))
@@ -187,7 +197,7 @@ def describe_formula(analysis: Analysis) -> dict[str, Any] | None:
     return {
         "output": name,
         "equation": f"{word} = {best['equation']}",
-        "names": legend(result.feature_names),
+        "names": legend(one for one in result.feature_names if written(one) in texts),
         "complexity": complexity,
         "latex": f"{latex_name(name)} = {result.latex(None, output, digits=DIGITS)}",
         "python": python_source(expression, result.feature_names, name),

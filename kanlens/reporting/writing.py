@@ -316,7 +316,9 @@ def formula_words(formula: dict[str, Any] | None) -> str:
         return ""
     receipt = formula["receipt"]
     distance = formats.percent(receipt["relative_rmse"], 2)
-    words = f"Differs from the model by {distance} of the output's deviation (RMSE)"
+    which = " that chose it," if receipt["chosen_on"] else " held out" * receipt["held_out"]
+    words = f"On {formats.counted(receipt['rows'], 'row')}{which} it differs from the model by "
+    words += f"{distance} of the output's deviation (RMSE)"
     for key, name, write in (
         ("r2", "R²", formats.number),
         ("accuracy", "accuracy", formats.percent),

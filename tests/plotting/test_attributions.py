@@ -388,3 +388,34 @@ def test_large_numbers_are_written_out() -> None:
     axes.figure.canvas.draw()
     assert axes.xaxis.get_offset_text().get_text() == ""
     assert "200,000" in [label.get_text() for label in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_ends_of_a_waterfall_stand_beside_the_lines_of_its_axes(sign: int) -> None:
+    result = found(5)
+    values = sign * result.values[:1].abs()
+    steep = dataclasses.replace(result, values=values, output=values.sum(1) + 2, x=result.x[:1])  # type: ignore[index]
+    axes = attribution(steep, kind="waterfall", row=0)
+    figure: Any = axes.figure
+    figure.canvas.draw()
+    place = axes.get_window_extent()
+    ends = [one for one in axes.texts if one.get_text().startswith(("output", "reference"))]
+    assert len(ends) == 2
+    for box in (one.get_window_extent() for one in ends):
+        assert place.x0 + 2 < box.x0 < box.x1 < place.x1
+        assert place.y0 + 2 < box.y0 < box.y1 < place.y1
+    pyplot.close(figure)
+
+
+@pytest.mark.parametrize("kind", ["waterfall", "force"])
+def test_categories_are_had_or_not(kind: str, ax: Axes) -> None:
+    result = found(4, rows=1)
+    coded = dataclasses.replace(
+        result,
+        features=("plan=basic", "plan=pro", "age", "visits"),
+        groups={"plan": (0, 1)},
+        x=torch.tensor([[0.0, 1.0, 1.0, 0.0]]),
+    )
+    attribution(coded, kind=kind, ax=ax)
+    shown = {*rows_of(ax), *texts(ax)}
+    assert {"plan=basic: no", "plan=pro: yes", "age = 1.000", "visits = 0"} <= shown

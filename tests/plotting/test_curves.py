@@ -17,6 +17,8 @@ from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.model.recording import store_statistics, trace
 from kanlens.plotting import edge, edges, network, to_svg
+from kanlens.plotting.curves import words_for
+from kanlens.plotting.style import STYLE, text_width
 from tests.plotting.conftest import labelled, with_units
 
 Build = Callable[..., KAN]
@@ -250,3 +252,14 @@ def test_a_band_is_that_of_the_numbers(layer: int, model: Build, ax: Axes) -> No
         edge(net, layer, 0, 1, data=rows, band="sandwich", ax=ax)
     with pytest.raises(InvalidValueError, match=r"plot\.edge: expected kind to be one of"):
         edge(net, layer, 0, 1, data=rows, y=y, band="hc1", ax=ax)  # type: ignore[arg-type]
+
+
+def test_long_names_break_at_spaces_and_lose_their_end() -> None:
+    name, room = "outcome=customer buys more", 1.35
+    found = words_for("effect on", name, "log-odds", room)
+    assert found == "effect on\noutcome=customer\nbuys more (log-odds)"
+    assert words_for("effect on", name, "log-odds", 4.0) == f"effect on {name} (log-odds)"
+    cut = words_for("effect on", name.replace(" ", "_"), "log-odds", room)
+    assert re.fullmatch(r"effect on outcome=\w*…\n\(log-odds\)", cut)
+    for text in (found, cut):
+        assert all(text_width(line, STYLE.text) <= room for line in text.split("\n"))

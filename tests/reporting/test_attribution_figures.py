@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 
+import numpy as np
+import pandas as pd
 import torch
 
+from kanlens.data.tables import read_table
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
 from kanlens.reporting.analysis import Analysis
 from kanlens.reporting.content import build_content
-from kanlens.reporting.figures import WIDEST, _effects, draw_flows, draw_pairs
+from kanlens.reporting.figures import WIDEST, _cards, _effects, draw_flows, draw_pairs
 from tests.reporting.conftest import network, seeded
 from tests.reporting.page import Page
 
@@ -62,3 +66,20 @@ def test_effects_without_a_value_somewhere_are_left_out(analyzed: Callable[..., 
         analysis = analyzed(model, rows, methods=["gradient_x_input"])
         content = build_content(analysis, title="T", generator="seed 0")
         assert len(list(_effects(analysis, content))) == count
+
+
+def test_words_under_pictures_are_of_what_these_show(analyzed: Callable[..., Analysis]) -> None:
+    draws = np.random.default_rng(0)
+    frame = pd.DataFrame({"plan": ["basic", "plus", "pro"] * 10, "member": ["no", "yes"] * 15})
+    table = read_table(frame.assign(y=draws.normal(size=30)), target="y")
+    for widths, gray in (([4, 1], False), ([4, 2, 1], True)):
+        model = network(widths)
+        model.schema = table.schema
+        analysis = analyzed(model, table, methods=["secant"])
+        content = build_content(analysis, title="T", generator="seed 0")
+        effects = [one.caption for one in _effects(analysis, content)]
+        assert effects == [f"The mean over the rows{', single rows in gray' * gray}."] * 2
+    content["edges"] = [one for one in content["edges"] if one["destination"] == "h1_1"]
+    cards = {one.title.split(" →")[0]: one.caption for one in _cards(analysis, content, 4)}
+    assert re.match("plan=basic (raises|lowers) the output", cards["plan=basic"])
+    assert cards["member"].startswith("A higher member ")

@@ -471,6 +471,18 @@ def test_the_page_can_be_printed(browser: Browser, hostile: Report) -> None:
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
+def test_every_section_can_be_chosen_on_a_usual_screen(browser: Browser) -> None:
+    page = browser.show({"left_out": "it was not asked for", "functions": {}})
+    page.set_viewport_size({"width": 1280, "height": 720})
+    links = "[...document.querySelectorAll('nav a')]"
+    for size in (13, 18):  # of the letters, which differ in width from one system to another
+        page.evaluate(f"{links}.forEach(one => (one.style.fontSize = '{size}px'))")
+        ends = page.evaluate(f"{links}.map(one => one.getBoundingClientRect().right)")
+        assert max(ends) <= 1280
+    page.evaluate("document.querySelector('nav ul').style.flexWrap = 'nowrap'")
+    assert max(page.evaluate(f"{links}.map(one => one.getBoundingClientRect().right)")) > 1280
+
+
 @pytest.mark.slow  # draws every picture of a report
 def test_names_run_nothing_and_pages_fit(browser: Browser, hostile: Report) -> None:
     page = browser.open(hostile.path)

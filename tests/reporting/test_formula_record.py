@@ -170,3 +170,15 @@ def test_the_trend_of_an_edge_in_words() -> None:
         "has no effect",
     )
     assert _trend(0.25, False) == "raises it on 25% of the rows, lowers it on the others"
+
+
+def test_only_names_that_stand_in_an_equation_are_explained(
+    parabola: KAN, content_of: Callable[..., dict[str, Any]]
+) -> None:
+    parabola.schema = schema(["a b", "c d"], ["y"], target="y")
+    with torch.no_grad():
+        parabola.layers[0].mask[0, 1] = 0
+    x = torch.rand(60, 2, generator=seeded(), dtype=torch.float64) * 2 - 1
+    result = symbolize(parabola, x, progress=False)
+    found = content_of(parabola, x, formula=result)["formula"]
+    assert found["names"] == "Names in backticks are columns: `a b`."

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ from kanlens.plotting.formats import number
 from kanlens.pruning import prune
 from kanlens.reporting import Report, report
 from kanlens.reporting.content import build_content
+from kanlens.reporting.records import describe_formula, without_pairs
 from kanlens.reporting.writing import formula_words, render_page
+from kanlens.symbolic import symbolize
 from tests.reporting.conftest import (
     HOSTILE,
     TEMPLATE,
@@ -157,9 +160,65 @@ def test_the_page_holds_the_numbers_of_the_content(bare: dict[str, Any]) -> None
 def test_formula_words() -> None:
     assert formula_words(None) == ""
     receipt = {"relative_rmse": 0.0123, "r2": 0.9, "model_r2": 0.91, "accuracy": None}
-    assert formula_words({"receipt": receipt}) == (
-        "Differs from the model by 1.23% of the output's deviation (RMSE); R² 0.900, model 0.910."
+    receipt |= {"rows": 48, "held_out": True, "chosen_on": False}
+    words = "it differs from the model by 1.23% of the output's deviation (RMSE); R² 0.900, "
+    for chosen_on, rows in ((False, "48 rows held out"), (True, "48 rows that chose it,")):
+        receipt["chosen_on"] = chosen_on
+        assert formula_words({"receipt": receipt}) == f"On {rows} {words}model 0.910."
+
+
+def test_a_page_says_first_why_a_formula_does_not_stand_for_its_model(
+    bare: dict[str, Any], model: Any, rows: torch.Tensor, analyzed: Callable[..., Any]
+) -> None:
+    quick: Any = {"functions": ["x"], "refine": False, "snap": False, "progress": False}
+    result = symbolize(model, rows, generator=seeded(), **quick)
+    found = describe_formula(analyzed(model, rows, formula=result))
+    assert found is not None
+    receipt = dataclasses.replace(
+        result.receipt, relative_rmse=0.35, numbers=9000, outside_share=0.1, accuracy=0.6,
+        model_accuracy=0.65,
+    )  # fmt: skip
+    found |= {"receipt": dataclasses.asdict(receipt), "summary": receipt.summary()}
+    found |= {"equation": "y = " + " + ".join(f"sin({k}*x1)" for k in range(4000)), "mathml": None}
+    text = Page(render_page({**bare, "formula": found}, pictures())).text
+    section = text.split("Formula Warning")[1].split("Receipt")[0]
+    assert section.startswith(" The formula does not follow the model; do not use it for it.")
+    assert f"holds 9000 numbers and was fitted to {receipt.fitted_rows} rows; others" in section
+    assert "rows lie outside the training ranges." in section
+    assert section.index("training ranges.") < section.index("it differs from the model by 35.00%")
+    assert (
+        f"Accuracy against the targets on these {receipt.rows} rows (model) 60.0% (65.0%)" in text
     )
+    good = dataclasses.replace(receipt, relative_rmse=0.01, numbers=5, outside_share=0.0)
+    found |= {"receipt": dataclasses.asdict(good), "summary": good.summary()}
+    assert "Formula Warning" not in Page(render_page({**bare, "formula": found}, pictures())).text
+
+
+def test_the_page_says_why_there_are_no_interactions(
+    rows: torch.Tensor, analyzed: Callable[..., Any]
+) -> None:
+    texts = []
+    additive = network([3, 3])
+    classes = network([3, 3])
+    classes.schema = dataclasses.replace(
+        classes.schema, task="classification", target="c", class_labels=("a", "b", "c")
+    )
+    for one in (additive, classes):
+        analysis = analyzed(one, rows, 0, methods=["secant"])
+        content = build_content(analysis, title="T", generator="seed 0")
+        texts.append(Page(render_page(content, pictures())).text)
+    words = "model is a sum of functions of single features: no two of them interact."
+    assert f"The {words}" in texts[0]
+    assert f"In log-odds the {words}" in texts[1]
+    deep = analyzed(network([3, 2, 1]), rows, methods=["secant"])
+    assert without_pairs(deep) is None
+    unknown = dataclasses.replace(deep, pairs=None)
+    assert without_pairs(unknown) == "undefined"
+    large = dataclasses.replace(unknown, plan=dataclasses.replace(deep.plan, pairs=None))
+    assert without_pairs(large) == "large"
+    for analysis, words in ((unknown, "no finite value on some"), (large, "it would take long.")):
+        content = build_content(analysis, title="T", generator="seed 0")
+        assert words in Page(render_page(content, pictures())).text
 
 
 @pytest.mark.slow  # draws every picture of a report
