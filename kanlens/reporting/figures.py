@@ -172,7 +172,7 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
     model = analysis.subject.model
     for edge in [one for one in content["edges"] if one["layer"] == 0][:most]:
         out, in_ = edge["out"], edge["in"]
-        moved = edge["destination"] if len(model.layers) == 1 else content["target"]
+        moved = edge["destination"] if len(model.layers) == 1 else content["meta"]["target"]
         moved = moved if len(model.output_names) > 1 else "the output"
         higher = "" if model.schema.features[in_].kind == "categorical" else "A higher "
         words = f"{higher}{edge['source']} {edge['trend'].replace(' it', f' {moved}', 1)}"
