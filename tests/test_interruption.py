@@ -39,6 +39,15 @@ def test_where_interrupts_pass_none_is_kept():
     assert stop.happened
 
 
+@pytest.fixture
+def interruptible():
+    """Interrupts come, also where the tests were started with them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_waits_for_the_end_of_a_block_that_must_be_whole():
     done, before = [], signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), interrupts_wait():

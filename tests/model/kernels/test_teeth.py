@@ -127,7 +127,7 @@ def test_a_wrong_gradient_is_noticed(name, monkeypatch):
     assert not agrees(case, "sparse")
 
 
-SUMS = {"sparse": (sparse, "forward"), "dense": (kernels, "edge_sum")}
+SUMS = {"sparse": (sparse.FusedSum, "forward"), "dense": (kernels, "edge_sum")}
 
 
 @pytest.mark.parametrize("path", SUMS)
