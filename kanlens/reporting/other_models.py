@@ -65,7 +65,9 @@ def _check_alike(call: str, own: KAN, other: KAN) -> None:
         fewer = what == "feature" and set(theirs) < set(ours)  # as pruning leaves them
         if ours and theirs and ours != theirs and wrong and not fewer:
             expected, got = (f"{counted(len(n), what)} ({listed([*n])})" for n in (ours, theirs))
-            raise InvalidValueError(message(call, expected, got, "Leave the model out"))
+            more = what == "feature" and set(ours) < set(theirs)
+            advice = "Report on that one, and compare this one" if more else "Leave the model out"
+            raise InvalidValueError(message(call, expected, got, advice))
 
 
 def describe_models(analysis: Analysis, models: dict[str, Subject]) -> dict[str, Any]:
