@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import spearmanr
 
 from kanlens.attribution.result import Attribution
 from kanlens.plotting.formats import counted, listed, number, percent, with_unit
-from kanlens.reporting.subject import Subject
+from kanlens.reporting.subject import Subject, spread
 from kanlens.training.objective import classes
 
 CLEAR = 0.5  # rank correlation of values and contributions from which there is one direction
 DRIVERS = 3  # features that are named
 SAME = 1e-6  # of a score: it is of the same rows
+FOLDS, FEW, MOST = 5, 50, 5000  # of cross-validation, and its fewest and most rows
 
 Content = dict[str, Any]
 
@@ -24,34 +24,54 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
     """Judge the model and three baselines on the rows held out of its training.
 
     The baselines, trained on all other rows, are the mean (or the shares of the classes), a linear
-    model and gradient boosting. None without targets, or where `history`, a FitResult, held out no
-    rows or is of other rows.
+    model and gradient boosting. Where `history`, a FitResult, held out no rows or is of other rows,
+    they are cross-validated. None without targets, and where these are too few.
     """
-    if subject.y is None or history is None or not len(history.held_out):
+    if subject.y is None:
         return None
-    held, rows = history.held_out, subject.rows
-    if int(held.max()) >= rows or len(held) >= rows - 1:
-        return None
-    kept = torch.ones(rows, dtype=torch.bool)
-    kept[held] = False
     classifies = subject.model.task == "classification"
     x = subject.x.double().cpu().numpy()
     y = (subject.y if classifies else subject.y[:, subject.target].double()).cpu().numpy()
-    own = _judged(subject, y, held.numpy())
-    if abs(own["check"] - history.metric) > SAME * max(1.0, abs(own["check"])):
+    held = _held_out(subject, history, y)
+    parts = _folds(subject.rows) if held is None else [held]
+    asked, everything = np.concatenate(parts), set(range(subject.rows))
+    known = everything if held is not None else set(asked.tolist())
+    splits = [(sorted(known - set(part.tolist())), part) for part in parts]
+    few = held is None and len(asked) < FEW
+    if few or (classifies and any(len({*y[kept]}) < len(subject.labels) for kept, _ in splits)):
         return None
-    if classifies and len(np.unique(y[kept.numpy()])) < len(subject.labels):
-        return None
-    scores = {"this model": own["score"]}
+    scores = {"this model": _judged(subject, y, asked)["score"]}
     for name, made in _baselines(classifies).items():
-        made.fit(x[kept.numpy()], y[kept.numpy()])
-        said = made.predict_proba(x[held]) if classifies else made.predict(x[held])
-        scores[name] = _score(y[held], said, classifies)
+        said = [
+            made.fit(x[kept], y[kept]).predict_proba(x[part])
+            if classifies
+            else made.fit(x[kept], y[kept]).predict(x[part])
+            for kept, part in splits
+        ]
+        scores[name] = _score(y[asked], np.concatenate(said), classifies)
     return {
-        "rows": len(held),
+        "rows": len(asked),
+        "held_out": held is not None,
         "metric": "log loss" if classifies else "R2",
         "models": [{"name": name, "score": score} for name, score in scores.items()],
     }
+
+
+def _held_out(subject: Subject, history: Any, y: Any) -> Any:
+    """Return the rows that training held out; None where they are others, or not known."""
+    if history is None or not len(history.held_out):
+        return None
+    held, rows = history.held_out.numpy(), subject.rows
+    if held.max() >= rows or len(held) >= rows - 1:
+        return None
+    check = _judged(subject, y, held)["check"]
+    return None if abs(check - history.metric) > SAME * max(1.0, abs(check)) else held
+
+
+def _folds(rows: int) -> list[Any]:
+    """Part rows at random into folds, at most so many of them, spread over all."""
+    picks = spread(rows, MOST).numpy()
+    return np.array_split(np.random.default_rng(0).permutation(picks), FOLDS)
 
 
 def _judged(subject: Subject, y: Any, held: Any) -> dict[str, float]:
@@ -132,17 +152,22 @@ def _quality(content: Content) -> str:
 
 
 def _beside(found: Content | None, training: Content | None) -> str:
-    if found is None and training is not None and training["held_out_rows"]:
+    """Say how the model is on rows that it had not seen, and simple models on such rows."""
+    said = "If these rows trained it, new ones are predicted less well. "
+    if training is not None and training["held_out_rows"]:
         rows, metric = counted(training["held_out_rows"], "row"), training["metric_name"]
         score = number(training["metric"])
-        return f"In training, {metric.replace('R2', 'R²')} was {score} on {rows} held out."
+        said = f"In training, {metric.replace('R2', 'R²')} was {score} on {rows} held out. "
     if found is None:
-        return "If these rows trained it, new ones are predicted less well."
+        return said.rstrip()
     own, *others = found["models"]
     metric = found["metric"].replace("R2", "R²")
-    pairs = [f"{number(one['score'])} of {one['name']}" for one in others]
-    whole = f"On the {counted(found['rows'], 'row')} held out of training {metric} is "
-    return f"{whole}{number(own['score'])}, beside {listed(pairs)}."
+    if found["held_out"]:
+        pairs = [f"{number(one['score'])} of {one['name']}" for one in others]
+        whole = f"On the {counted(found['rows'], 'row')} held out of training {metric} is "
+        return f"{whole}{number(own['score'])}, beside {listed(pairs)}."
+    pairs = [f"{number(one['score'])} ({one['name']})" for one in others]
+    return f"{said}Simple models reach {metric} {listed(pairs)} on rows they had not seen."
 
 
 def _drivers(content: Content) -> str:

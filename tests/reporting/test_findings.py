@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -61,16 +61,33 @@ def test_baselines_of_classes_are_judged_by_log_loss() -> None:
     assert len(found["models"]) == 4
 
 
-def test_there_are_no_baselines_on_rows_of_unknown_use() -> None:
+def test_baselines_are_cross_validated_on_rows_of_unknown_use() -> None:
     model, (x, y), history = trained()
     subject = read_subject(model, (x, y), None)
-    assert measure_baselines(subject, None) is None
+    found: Any = measure_baselines(subject, None)
+    scores = {one["name"]: one["score"] for one in found["models"]}
+    assert (found["rows"], found["held_out"]) == (80, False)
+    assert scores["this model"] == pytest.approx(r2_score(y, model(x).detach()), rel=1e-12)
+    order = np.random.default_rng(0).permutation(80)
+    said = np.empty(80)
+    for part in np.split(order, 5):
+        kept = np.setdiff1d(order, part)
+        said[part] = LinearRegression().fit(x[kept], y[kept]).predict(x[part])
+    assert scores["a linear model"] == pytest.approx(r2_score(y, said), rel=1e-9)
+    assert scores["the mean"] < -1e-6  # 0 where it has seen the rows
+    others = read_subject(model, (x.flip(0), y.flip(0)), None)  # as many, in another order
+    unheld = dataclasses.replace(history, held_out=torch.empty(0, dtype=torch.long))
+    assert not cast(Any, measure_baselines(others, history))["held_out"]
+    assert measure_baselines(subject, unheld) == found
+
+
+def test_there_are_no_baselines_where_nothing_can_be_learned() -> None:
+    model, (x, y), history = trained()
     assert measure_baselines(read_subject(model, x, None), history) is None
     assert measure_baselines(read_subject(model, (x[:9], y[:9]), None), history) is None
-    others = read_subject(model, (x.flip(0), y.flip(0)), None)  # as many, in another order
-    assert measure_baselines(others, history) is None
-    unheld = dataclasses.replace(history, held_out=torch.empty(0, dtype=torch.long))
-    assert measure_baselines(subject, unheld) is None
+    classifier, (x, y), _ = trained(classes=True)
+    rare = np.where(np.arange(80) == 5, "high", "low")  # in one fold, and learned by none then
+    assert measure_baselines(read_subject(classifier, (x, rare), None), None) is None
 
 
 def test_directions_are_rank_correlations() -> None:
@@ -115,7 +132,10 @@ def test_findings_do_not_claim_what_is_not_known(content_of: Build) -> None:
     assert quality.endswith("If these rows trained it, new ones are predicted less well.")
     fitted, (x, y), history = trained()
     quality, _, _ = content_of(fitted, (x.flip(0), y.flip(0)), history=history)["findings"]
-    assert re.search(r"In training, R² was [\d.]+ on 16 rows held out\.$", quality)
+    told = r"In training, R² was [\d.]+ on 16 rows held out\. Simple models reach R² \S+ "
+    told += r"\(the mean\), 1\.00 \(a linear model\) and [\d.]+ \(gradient boosting\) on rows they "
+    told += "had not seen"
+    assert re.search(rf"{told}\.$", quality)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
