@@ -17,7 +17,6 @@ from kanlens.model.products import Nodes
 from kanlens.model.series_layer import SeriesLinear
 
 BUDGET = 2**20  # numbers held at once by one step of an analysis; more leaves the caches
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def widest(model: KAN) -> int:
@@ -40,7 +39,7 @@ def float64_copy(model: KAN) -> KAN:
     memo: dict[int, Any] = {
         id(found): type(found)()  # most of the time of a copy otherwise
         for name, found in parts
-        if "hook" in name and isinstance(found, dict)
+        if name.startswith("_") and "_hook" in name and isinstance(found, dict)
     }
     memo[id(model.schema)] = model.schema  # frozen
     clone: KAN = copy.deepcopy(model, memo)

@@ -99,9 +99,10 @@ def effect(  # noqa: PLR0913 - one keyword per choice
             text = "no feature, data, target or other with an Effect"
             raise InvalidValueError(message("plot.effect", text, "some", "Leave them out"))
     else:
+        given: Any = (source, feature, data)
         options: Any = {"target": target, "kind": kind, "ice": ice, "other": other, "grid": grid}
         with rewording("plot.effect"):
-            found = computed(source, feature, data, **options)  # type: ignore[arg-type]
+            found = computed(*given, **options)
     if len(found.settings) == 2:
         return _draw_surface(found, ax)
     return _draw_levels(found, ax) if found.settings[0].labels else _draw_curve(found, ax)

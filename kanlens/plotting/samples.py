@@ -67,10 +67,11 @@ def steps_of(
     rows = ranked(np.abs(values), result.features, top)
     names, steps = list(rows.names), rows.columns(values)
     one_hot = set().union(*result.groups.values())
-    for place, i in enumerate([] if samples is None else rows.order):
-        value = float(samples[row, i])  # type: ignore[index]
-        said = {0.0: ": no", 1.0: ": yes"}.get(value) if i in one_hot else None
-        names[place] += said or f" = {number(value, 4)}"
+    for place, i in enumerate(rows.order):
+        if samples is not None:
+            value = float(samples[row, i])
+            said = {0.0: ": no", 1.0: ": yes"}.get(value) if i in one_hot else None
+            names[place] += said or f" = {number(value, 4)}"
     gap = float(result.completeness_gap[row])
     if abs(gap) > 1e-3 * max(np.abs(values).sum(), abs(gap + values.sum())):
         names, steps = [*names, GAP], np.append(steps, gap)

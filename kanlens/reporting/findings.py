@@ -34,11 +34,12 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
     y = (subject.y if classifies else subject.y[:, subject.target].double()).cpu().numpy()
     held = _held_out(subject, history, y)
     parts = _folds(subject.rows) if held is None else [held]
-    asked, everything = np.concatenate(parts), set(range(subject.rows))
-    known = everything if held is not None else set(asked.tolist())
-    splits = [(sorted(known - set(part.tolist())), part) for part in parts]
+    asked = np.concatenate(parts)
+    known = asked if held is None else np.arange(subject.rows)
+    splits = [(np.setdiff1d(known, part), part) for part in parts]
+    least = len(subject.labels) if classifies else 2  # different targets to learn from
     few = held is None and len(asked) < FEW
-    if few or (classifies and any(len({*y[kept]}) < len(subject.labels) for kept, _ in splits)):
+    if few or any(len(np.unique(y[kept])) < least for kept, _ in splits):
         return None
     scores = {"this model": _judged(subject, y, asked)["score"]}
     for name, made in _baselines(classifies).items():

@@ -85,6 +85,7 @@ def test_there_are_no_baselines_where_nothing_can_be_learned() -> None:
     model, (x, y), history = trained()
     assert measure_baselines(read_subject(model, x, None), history) is None
     assert measure_baselines(read_subject(model, (x[:9], y[:9]), None), history) is None
+    assert measure_baselines(read_subject(model, (x, 0 * y), None), None) is None
     classifier, (x, y), _ = trained(classes=True)
     rare = np.where(np.arange(80) == 5, "high", "low")  # in one fold, and learned by none then
     assert measure_baselines(read_subject(classifier, (x, rare), None), None) is None
