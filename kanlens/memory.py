@@ -1,14 +1,29 @@
-"""How much memory there is, and work that needs more of it refused before it begins."""
+"""Memory budgets: how much there is, how much work may take, and too large work refused."""
 
 from __future__ import annotations
 
+import functools
 import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import ParamSpec, TypeAlias, TypeVar, cast
 
 from kanlens.checks import message
 from kanlens.errors import InvalidValueError
 
 SMALL = 100_000_000  # bytes that are not worth a look
+UNKNOWN = 2**30  # bytes that work may take where the system does not say what is free
+LEAST = 2**26  # bytes below which no work can be held
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+UNITS |= {f"{unit}I": 2 ** (10 * power) for power, unit in enumerate("KMGT", 1)}
+
+Memory: TypeAlias = str | int | None  # bytes, or text such as "1GB" or "512MiB"
+P = ParamSpec("P")
+R = TypeVar("R")
+_allowed: ContextVar[int | None] = ContextVar("allowed", default=None)
 _GROUP = Path("/sys/fs/cgroup")
 
 
@@ -16,6 +31,57 @@ def available_memory() -> int | None:
     """Return the bytes that this process can still take, None where the system does not say."""
     known = [size for size in (_of_machine(), _of_group()) if size is not None]
     return min(known, default=None)
+
+
+def parse_memory(call: str, given: Memory) -> int | None:
+    """Return a number of bytes; None as it is.
+
+    Examples
+    --------
+    >>> parse_memory("prune", "1.5GB"), parse_memory("prune", "64 MiB")
+    (1500000000, 67108864)
+    """
+    if given is None:
+        return None
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(given).upper())
+    known = parts is not None and parts[2] in UNITS and not isinstance(given, bool)
+    size = int(float(parts[1]) * UNITS[parts[2]]) if known and parts else -1
+    if size < LEAST:
+        expected, got = "max_memory of at least 64 MiB", repr(given)
+        raise InvalidValueError(message(call, expected, got, "For example '1GB'"))
+    return size
+
+
+@contextmanager
+def memory_limit(call: str, given: Memory) -> Iterator[None]:
+    """Allow work in the block so many bytes; None leaves what is in force."""
+    size = parse_memory(call, given)
+    token = None if size is None else _allowed.set(size)
+    try:
+        yield
+    finally:
+        if token is not None:
+            _allowed.reset(token)
+
+
+def allowed_memory() -> int:
+    """Return the bytes that work may take beside its input and its result.
+
+    They are those of the `memory_limit` in force, else a quarter of what is free.
+    """
+    limit, free = _allowed.get(), available_memory()
+    return limit or (UNKNOWN if free is None else max(LEAST, free // 4))
+
+
+def within_memory(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function whose keyword `max_memory` is given take no more memory than that."""
+
+    @functools.wraps(function)
+    def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+        with memory_limit(function.__name__, cast("Memory", kwargs.get("max_memory"))):
+            return function(*args, **kwargs)
+
+    return limited
 
 
 def check_memory(call: str, needed: float, what: str, advice: str) -> None:

@@ -42,3 +42,40 @@ def test_only_work_that_is_large_and_does_not_fit_is_refused(monkeypatch):
         memory.check_memory("fit", 2e9, "work", "Rest")
     monkeypatch.setattr(memory, "available_memory", lambda: None)
     memory.check_memory("fit", 1e30, "work", "Rest")
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [(2**26, 2**26), ("1GB", 10**9), ("1.5 gb", 15 * 10**8), ("100M", 10**8), ("1GiB", 2**30)],
+)
+def test_a_budget_is_read_from_bytes_and_from_text(given, size):
+    assert memory.parse_memory("prune", given) == size
+    with memory.memory_limit("prune", given):
+        assert memory.allowed_memory() == size
+
+
+@pytest.mark.parametrize("given", ["much", "1XB", "-1GB", 5, "63MB", True, "IB", 1.5])
+def test_a_budget_that_is_none_is_refused(given):
+    with pytest.raises(InvalidValueError, match=r"^prune: expected max_memory .* got .*\. For"):
+        memory.parse_memory("prune", given)
+
+
+def test_a_quarter_of_what_is_free_is_allowed_by_default(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**32)
+    assert memory.allowed_memory() == 2**30
+    monkeypatch.setattr(memory, "available_memory", lambda: None)
+    assert memory.allowed_memory() == memory.UNKNOWN
+
+
+def test_the_keyword_of_a_function_is_in_force_within_it():
+    @memory.within_memory
+    def work(x, *, max_memory=None):
+        return x, memory.allowed_memory()
+
+    before = memory.allowed_memory()
+    assert work(3, max_memory="1GB") == (3, 10**9)
+    with memory.memory_limit("outer", "2GB"):
+        assert work(3)[1] == 2 * 10**9
+    with pytest.raises(InvalidValueError, match=r"^work: expected max_memory"):
+        work(3, max_memory="no")
+    assert abs(memory.allowed_memory() / before - 1) < 0.5
