@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kanlens import sparsity
     from kanlens.attribution import METHODS, Attribution, Importance, attribute, compare, importance
     from kanlens.certificates import Certificate, certify
+    from kanlens.data.source import Source, scan_table
     from kanlens.data.tables import Table, read_table
     from kanlens.discovery.finding import discover
     from kanlens.errors import KanlensError
@@ -39,6 +40,7 @@ _HOMES = {  # of every public name
     for module, names in {
         "kanlens.attribution": "Attribution Importance METHODS attribute compare importance",
         "kanlens.certificates": "Certificate certify",
+        "kanlens.data.source": "Source scan_table",
         "kanlens.data.tables": "Table read_table",
         "kanlens.discovery.finding": "discover",
         "kanlens.errors": "KanlensError",
@@ -79,6 +81,7 @@ __all__ = [
     "KANSymbolicRegressor",
     "KanlensError",
     "PruneResult",
+    "Source",
     "SparsityPath",
     "SymbolicResult",
     "Table",
@@ -101,6 +104,7 @@ __all__ = [
     "register_function",
     "report",
     "save",
+    "scan_table",
     "sparsity",
     "sparsity_path",
     "suggest",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kanlens.checks import message
-from kanlens.errors import DataError, FileFormatError, MissingFileError
+from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError
 from kanlens.outputs import Pathlike, atomic_write, check_ending, ending_of, reason
 
 if TYPE_CHECKING:
@@ -63,16 +63,25 @@ def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:
         expected = f"a file whose name ends in {ENDINGS}"
         advice = "Convert the file, or pass a DataFrame"
         raise FileFormatError(message(call, expected, repr(str(path)), advice))
-    try:
-        if not source.stat().st_size:
-            text = message(call, "a table", f"the empty file {str(path)!r}", "Fill it")
-            raise FileFormatError(text)
+    with readable(path, call):
         read = _read_parquet if suffix in PARQUET_SUFFIXES else _read_text
         return read(source, call)
+
+
+@contextlib.contextmanager
+def readable(path: Pathlike, call: str) -> Iterator[None]:
+    """Refuse an empty file; word what the system says of one that cannot be read."""
+    try:
+        if not Path(path).stat().st_size:
+            text = message(call, "a table", f"the empty file {str(path)!r}", "Fill it")
+            raise FileFormatError(text)
+        yield
     except (FileNotFoundError, NotADirectoryError) as error:
         text = message(call, "a file", f"no file at {str(path)!r}", "Check the path")
         raise MissingFileError(text) from error
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, KanlensError):
+            raise
         why = "the end of a truncated one" if isinstance(error, EOFError) else reason(error)
         got = f"{why} at {str(path)!r}"
         raise FileFormatError(message(call, "a readable file", got, "Check the file")) from error
@@ -114,6 +123,39 @@ def _read_parquet(path: Path, call: str) -> pd.DataFrame:
 
 
 def _read_text(path: Path, call: str) -> pd.DataFrame:
+    with _worded(path, call) as (names, separator):
+        frame = _parse(path, names, separator)
+        if len(frame) and len(names) > 1 and frame.iloc[:, -1].isna().any():
+            _refuse_uneven(path, separator, len(names), call)
+    return frame
+
+
+def text_columns(path: Pathlike, *, call: str) -> list[str]:
+    """Return the names of the columns of a text table."""
+    with readable(path, call), _worded(Path(path), call) as (names, _):
+        return names
+
+
+def read_text_in_parts(
+    path: Pathlike, rows: int, *, call: str, dtype: Any = None
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a text table as `read_frame` does, so many at once.
+
+    What a column holds is found out for each part, unless its type is given.
+    """
+    with readable(path, call), _worded(Path(path), call) as (names, separator):
+        checked = len(names) < 2
+        with _parse(Path(path), names, separator, chunksize=rows, dtype=dtype) as parts:
+            for part in parts:
+                if not checked and part.iloc[:, -1].isna().any():
+                    _refuse_uneven(Path(path), separator, len(names), call)
+                    checked = True
+                yield part
+
+
+@contextlib.contextmanager
+def _worded(path: Path, call: str) -> Iterator[tuple[list[str], str]]:
+    """Give the column names and the separator of a text table; word what reading it raises."""
     import pandas as pd
 
     names, separator = list[str](), ","
@@ -122,9 +164,7 @@ def _read_text(path: Path, call: str) -> pd.DataFrame:
         _refuse_repeats(names, path, call)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = _parse(path, names, separator)
-        if len(frame) and len(names) > 1 and frame.iloc[:, -1].isna().any():
-            _refuse_uneven(path, separator, len(names), call)
+            yield names, separator
     except UnicodeDecodeError as error:
         got = f"other bytes in line {_undecodable_line(path)} of {path.name!r}"
         raise FileFormatError(message(call, "UTF-8 text", got, "Save it as UTF-8")) from error
@@ -134,13 +174,11 @@ def _read_text(path: Path, call: str) -> pd.DataFrame:
         got = f"{reason(error)} in {path.name!r}"
         advice = "The file may be truncated; write it again"
         raise FileFormatError(message(call, "a table in text form", got, advice)) from error
-    return frame
 
 
-def _parse(path: Path, names: list[str], separator: str) -> pd.DataFrame:
+def _parse(path: Path, names: list[str], separator: str, **options: Any) -> Any:
     import pandas as pd
 
-    options: dict[str, Any] = {}
     if tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1):
         options["float_precision"] = "round_trip"  # later versions always read so
     return pd.read_csv(

@@ -113,7 +113,7 @@ class Column:
     """One column of a table, and how errors about it are worded.
 
     It is `coded` where its numbers are codes of categories, and a `target` where a model is to
-    predict it, so that it cannot be left out.
+    predict it, so that it cannot be left out. With `counts` (rows,) each cell stands for so many.
     """
 
     name: str
@@ -122,6 +122,11 @@ class Column:
     place: Place = row_text
     coded: bool = False
     target: bool = False
+    counts: Array | None = None
+
+    def total(self, mask: Array) -> int:
+        """Return how many cells those in a mask (rows,) stand for."""
+        return int(mask.sum() if self.counts is None else self.counts[mask].sum())
 
     @cached_property
     def inferred(self) -> str:
@@ -168,9 +173,9 @@ class Column:
         if not missing.any():
             return
         first = self.place(int(missing.argmax()))
-        got = f"{int(missing.sum())} in column {self.name!r} (first in {first})"
+        got = f"{self.total(missing)} in column {self.name!r} (first in {first})"
         advice = "Drop such rows"
-        if not self.target and self.call == "read_table":
+        if not self.target and self.call in ("read_table", "scan_table"):
             advice = "Drop such rows, or pass impute='median'"
         elif not self.target:
             advice = "Drop such rows, or train on a table read with impute='median'"

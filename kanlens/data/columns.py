@@ -10,9 +10,9 @@ import dataclasses
 import numbers
 import re
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Impute = Literal["median", "mean", "most_frequent"]
 
+IMPUTATIONS = ("mean", "median", "most_frequent")
 MOST_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
 TRUTH_VALUES = ("False", "True")
 DATE_LIKE = ("datetime64", "datetime", "date", "timedelta64", "timedelta", "time", "period")
@@ -58,8 +59,9 @@ def column_features(
         return (feature,)
     labels = _labels(column)
     _refuse_identifier(column, labels)
-    counts = Counter(column.texts[column.present])
-    common = max(labels, key=lambda label: counts[label]) if impute else None
+    common = None
+    if impute:
+        common = max(labels, key=lambda one: column.total(column.present & (column.texts == one)))
     binary = len(labels) == 2
     return tuple(
         Feature(
@@ -124,7 +126,7 @@ def _is_text(column: Column) -> bool:
     if not unreadable.any():
         return False
     row = int(unreadable.argmax())
-    if 2 * unreadable.sum() <= column.present.sum():
+    if 2 * column.total(unreadable) <= column.total(column.present):
         raise column.refuse(row, "numbers", _CORRECT)
     texts = column.cells[unreadable].astype(str).drop_duplicates()
     if texts.str.fullmatch(_COMMA_NUMBER.pattern).all():
@@ -157,7 +159,7 @@ def _refuse_identifier(column: Column, labels: tuple[str, ...]) -> None:
     """Refuse text with too many distinct values; categories the user declared may be many."""
     if len(labels) <= 2 or column.coded or column.inferred == "categorical":
         return
-    rows = int(column.present.sum())
+    rows = column.total(column.present)
     advice = f"If it identifies rows, leave it out with drop={column.name!r}"
     if column.target:
         advice = "Choose another target, or use task='classification' if these are classes"
@@ -247,6 +249,55 @@ def choose_columns(
     return targets, chosen
 
 
+@dataclass(frozen=True, kw_only=True)
+class ColumnRoles:
+    """What a caller says of the columns of a table: the arguments of `kanlens.read_table`."""
+
+    target: object = None
+    task: Task | None = None
+    features: object = None
+    drop: object = ()
+    categorical: object = ()
+    impute: Impute | None = None
+    units: Mapping[Any, str] | None = None
+
+    def names(self, known: Sequence[str]) -> list[str]:
+        """Return the columns of targets and features."""
+        roles = (self.target, self.features, self.drop)
+        targets, features = choose_columns(known, *roles, call="read_table")
+        return [*targets, *features]
+
+    def find_schema(self, column: Callable[..., Column], known: Sequence[str]) -> Schema:
+        """Return what the columns `known` are.
+
+        `column` returns one by its name, and whether it is ``coded`` and a ``target``.
+        """
+        call = "read_table"
+        targets, names = choose_columns(known, self.target, self.features, self.drop, call=call)
+        coded = set(as_names(self.categorical))
+        units = {str(label): unit for label, unit in (self.units or {}).items()}
+        refuse_unknown("categorical", coded, known, call=call)
+        refuse_unknown("units", units, known, call=call)
+        if self.impute is not None:
+            check_choice(call, "impute", self.impute, IMPUTATIONS)
+        found: list[Feature] = []
+        for name in names:
+            cells = column(name, coded=name in coded, target=False)
+            found += column_features(cells, impute=self.impute, unit=units.get(name, ""))
+        as_targets = [column(name, coded=name in coded, target=True) for name in targets]
+        schema = target_schema(as_targets, self.task, units)
+        return dataclasses.replace(schema, features=_distinct(found))
+
+
+def _distinct(features: list[Feature]) -> tuple[Feature, ...]:
+    names = [feature.name for feature in features]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        expected = "columns and categories with names that differ"
+        raise DataError(message("read_table", expected, f"{twice!r} twice", "Rename that column"))
+    return tuple(features)
+
+
 def _refuse_unnamed(names: list[str], call: str) -> None:
     """Refuse a column without a name: it is most often a row number that was saved along."""
     unnamed = next((name for name in names if _UNNAMED.fullmatch(name)), None)
@@ -278,15 +329,11 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
 
 def _warn_of_quantities(column: Column, classes: int) -> None:
     """Warn where numbers that were called classes look like quantities."""
-    numbers = column.numbers
+    numbers, cells = column.numbers, column.total(column.present)
     broken = bool((numbers != np.round(numbers)).any())
-    if (
-        classes <= MANY_CLASSES
-        or np.isnan(numbers).any()
-        or not (broken or 2 * classes > len(numbers))
-    ):
+    if classes <= MANY_CLASSES or np.isnan(numbers).any() or not (broken or 2 * classes > cells):
         return
-    got = f"{classes} different numbers in {len(numbers)} cells of column {column.name!r}"
+    got = f"{classes} different numbers in {cells} cells of column {column.name!r}"
     advice = "If it is a quantity, use task='regression'"
     warnings.warn(message(column.call, "classes", got, advice), stacklevel=4)
 

@@ -20,16 +20,8 @@ from torch import Tensor
 
 from kanlens.checks import check_choice, check_generator, check_positive, check_rows, message
 from kanlens.data.cell_parsing import Column, Place, row_text
-from kanlens.data.columns import (
-    Impute,
-    as_names,
-    choose_columns,
-    column_features,
-    read_targets,
-    refuse_unknown,
-    target_schema,
-)
-from kanlens.data.schema import Feature, Schema, Task
+from kanlens.data.columns import ColumnRoles, Impute, as_names, read_targets
+from kanlens.data.schema import Schema, Task
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.files import line_number, read_frame
 from kanlens.outputs import Shown
@@ -38,7 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Label: TypeAlias = str | float | datetime  # what a column can be called by
-IMPUTATIONS = ("mean", "median", "most_frequent")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -280,23 +271,22 @@ def read_table(
     (torch.Size([4, 4]), torch.Size([4, 1]), 'regression')
     """
     frame, name, place = _open(source, "read_table")
-    known = list(frame.columns)
-    targets, columns = choose_columns(known, target, features, drop, call="read_table")
-    coded = set(as_names(categorical))
-    units = {str(label): unit for label, unit in (units or {}).items()}
-    refuse_unknown("categorical", coded, known, call="read_table")
-    refuse_unknown("units", units, known, call="read_table")
-    if impute is not None:
-        check_choice("read_table", "impute", impute, IMPUTATIONS)
 
-    def column(label: str) -> Column:
-        kinds = {"coded": label in coded, "target": label in targets}
-        return Column(name=label, cells=frame[label], call="read_table", place=place, **kinds)
+    def column(label: str, *, coded: bool, target: bool) -> Column:
+        about: dict[str, Any] = {"call": "read_table", "place": place}
+        return Column(name=label, cells=frame[label], coded=coded, target=target, **about)
 
-    found = [column_features(column(c), impute=impute, unit=units.get(c, "")) for c in columns]
-    schema = target_schema([column(label) for label in targets], task, units)
-    schema = dataclasses.replace(schema, features=_distinct(sum(found, ())))
-    return _table(frame, name, schema, "read_table", place)
+    roles = ColumnRoles(
+        target=target,
+        task=task,
+        features=features,
+        drop=drop,
+        categorical=categorical,
+        impute=impute,
+        units=units,
+    )
+    schema = roles.find_schema(column, list(frame.columns))
+    return encode_table(frame, name, schema, "read_table", place)
 
 
 def read_features(
@@ -314,7 +304,7 @@ def read_features(
     they are there and none of their cells is missing.
     """
     frame, name, place = _open(source, call)
-    return _table(frame, name, schema, call, place, target)
+    return encode_table(frame, name, schema, call, place, target)
 
 
 def _open(source: object, call: str) -> tuple[pd.DataFrame, str, Place]:
@@ -345,16 +335,7 @@ def _row_in_file(path: Path, row: int) -> str:
     return row_text(row) if line is None else f"{row_text(row)} (line {line})"
 
 
-def _distinct(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-    names = [feature.name for feature in features]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        expected = "columns and categories with names that differ"
-        raise DataError(message("read_table", expected, f"{twice!r} twice", "Rename that column"))
-    return features
-
-
-def _table(
+def encode_table(
     frame: pd.DataFrame,
     name: str,
     schema: Schema,

@@ -18,6 +18,7 @@ from kanlens.checks import (
 )
 from kanlens.data.cell_parsing import as_tensor
 from kanlens.data.schema import Schema, default_schema
+from kanlens.data.source import Source
 from kanlens.errors import ShapeError
 from kanlens.functions.elementary import Array
 from kanlens.model.config import KANConfig, NodesConfig, nodes_of
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from kanlens.model.products import Width
 
-    Rows: TypeAlias = Tensor | Array | pd.DataFrame
+    Rows: TypeAlias = Tensor | Array | pd.DataFrame | Source
 
 __all__ = ["KAN", "KANConfig"]
 
@@ -440,6 +441,8 @@ grid_range, enable_standalone_scale_spline
 
     def _convert(self, x: Rows, call: str) -> Tensor:
         """Return x as a tensor of the model's dtype and device, of whatever shape."""
+        if isinstance(x, Source):
+            x = x.table(call=call).frame
         if hasattr(x, "columns") and hasattr(x, "iloc"):
             x = self.schema.encode(x, call=call)
         return as_tensor(x, call).to(self.input_shift)

@@ -1,0 +1,327 @@
+"""Random access to rows of tables that need not fit in memory: Parquet, text, frames, iterators.
+
+Parquet files and partitioned folders are read where they lie, by pyarrow, row group by row group.
+Anything else that is larger than memory, or can be read only once, is written to Parquet first, in
+a temporary folder.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from kanlens.checks import message
+from kanlens.data.cell_parsing import Place, listed, row_text
+from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError
+from kanlens.files import (
+    PARQUET_SUFFIXES,
+    TEXT_SUFFIXES,
+    line_number,
+    read_text_in_parts,
+    text_columns,
+)
+from kanlens.outputs import Pathlike, atomic_write, ending_of, reason
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+GROUP = 2**16  # rows read, and written, at once
+
+
+class RowReader(Protocol):
+    """Rows that can be read from any place: their number, and the columns there are."""
+
+    name: str
+    rows: int
+    columns: list[str]
+
+    def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
+        """Return the rows from `start` up to `stop`, numbered from 0, and some columns."""
+
+    def place(self, start: int) -> Place:
+        """Return what words the number of a row that is counted from `start`."""
+
+
+@dataclass(eq=False)
+class FrameReader:
+    """The rows of a frame."""
+
+    frame: pd.DataFrame
+    name: str = "DataFrame"
+
+    def __post_init__(self) -> None:
+        self.rows, self.columns = len(self.frame), [str(label) for label in self.frame.columns]
+
+    def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
+        """Return rows of some columns."""
+        picks = [self.columns.index(name) for name in columns]
+        return self.frame.iloc[start:stop, picks].set_axis(list(columns), axis=1)
+
+    def place(self, start: int) -> Place:
+        """Return what words a row number."""
+        return lambda row: row_text(start + row)
+
+
+class ParquetReader:
+    """The rows of Parquet files, in the order of their names; folders may be partitioned (hive).
+
+    `origin` is the text file that was turned into them, for the lines that errors name.
+    """
+
+    def __init__(self, path: Pathlike, *, call: str, origin: Path | None = None) -> None:
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        self.path, self.call, self.origin = Path(path), call, origin
+        self.name = (origin or self.path).name
+        try:
+            found = ds.dataset(str(path), format="parquet", partitioning="hive")
+            self.files = [(one, _schema_of(one)) for one in found.get_fragments()]
+            counts = [[group.num_rows for group in one.row_groups] for one, _ in self.files]
+        except FileNotFoundError as error:
+            text = message(call, "a file or folder", f"none at {str(path)!r}", "Check the path")
+            raise MissingFileError(text) from error
+        except (pa.lib.ArrowException, OSError, ValueError) as error:
+            got = f"{reason(error)} in {self.path.name!r}"
+            advice = "A file is truncated or no Parquet file; write it again"
+            raise FileFormatError(message(call, "Parquet files", got, advice)) from error
+        groups = [(f, g, n) for f, sizes in enumerate(counts) for g, n in enumerate(sizes)]
+        self.groups = [(f, g) for f, g, n in groups if n]
+        self.starts = np.cumsum([0, *(n for _, _, n in groups if n)])
+        self.rows, self.columns = int(self.starts[-1]), _names(found.schema)
+        self.partitions = set(found.schema.names) - {n for _, s in self.files for n in s.names}
+
+    def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
+        """Return rows of some columns; only the row groups that hold them are read."""
+        import pyarrow as pa
+
+        stop = min(stop, self.rows)
+        first, last = np.searchsorted(self.starts, [start, max(start, stop - 1)], side="right") - 1
+        schema = self._schema(tuple(columns))
+        parts = [schema.empty_table()]
+        for index in range(int(first), int(last) + 1) if stop > start else ():
+            begin = int(self.starts[index])
+            parts += self._group(index, schema, max(start - begin, 0), stop - begin)
+        return pa.concat_tables(parts).to_pandas(ignore_metadata=True)
+
+    def _group(self, index: int, schema: pa.Schema, start: int, stop: int) -> list[pa.Table]:
+        """Return the rows of one row group between two places of it."""
+        import pyarrow as pa
+
+        file, group = self.groups[index]
+        fragment, parts, at = self.files[file][0].subset(row_group_ids=[group]), [], 0
+        try:
+            batches = fragment.to_batches(
+                schema=schema, batch_size=GROUP, batch_readahead=0, use_threads=False
+            )
+            for batch in batches:
+                part = batch.slice(max(start - at, 0), max(0, stop - max(at, start)))
+                parts.append(pa.Table.from_batches([part.select(schema.names)], schema))
+                at += len(batch)
+                if at >= stop:
+                    break
+        except (pa.lib.ArrowException, OSError) as error:
+            got = f"{reason(error)} in {Path(fragment.path).name!r}"
+            advice = "Write that file again"
+            raise FileFormatError(message(self.call, "a readable file", got, advice)) from error
+        return parts
+
+    def _schema(self, columns: tuple[str, ...]) -> pa.Schema:
+        """Return the types of columns, each the same kind in every file; refuse what differs."""
+        if columns not in self._schemas:
+            self._schemas[columns] = self._unified(columns)
+        return self._schemas[columns]
+
+    @cached_property
+    def _schemas(self) -> dict[tuple[str, ...], pa.Schema]:
+        return {}
+
+    def _unified(self, columns: tuple[str, ...]) -> pa.Schema:
+        import pyarrow as pa
+
+        wanted = [name for name in columns if name not in self.partitions]
+        found = [next(iter(self.files))[1].empty_table().select(wanted).schema]
+        for fragment, schema in self.files[1:]:
+            lost = next((name for name in wanted if name not in schema.names), None)
+            try:
+                if lost is None:
+                    found.append(pa.schema([schema.field(name) for name in wanted]))
+                    pa.unify_schemas(found[:1] + found[-1:], promote_options="permissive")
+                    continue
+                got = f"no column {lost!r}"
+            except (pa.lib.ArrowException, TypeError) as error:
+                got = f"other types ({reason(error)})"
+            name = Path(fragment.path).name
+            advice = "Write the files alike, or leave the column out"
+            expected = f"the columns {listed(wanted)} alike in every file"
+            raise DataError(message(self.call, expected, f"{got} in {name!r}", advice))
+        fields = list(pa.unify_schemas(found, promote_options="permissive"))
+        known = {field.name: field.remove_metadata() for field in fields}
+        known |= {name: pa.field(name, pa.string()) for name in self.partitions}
+        return pa.schema([known[name] for name in columns])
+
+    def place(self, start: int) -> Place:
+        """Return what words a row number: the row of a file, or the line of a text file."""
+        return partial(self._place, start)
+
+    def _place(self, start: int, row: int) -> str:
+        row += start
+        if self.origin is not None:
+            line = line_number(self.origin, row)
+            return row_text(row) + (f" (line {line})" if line is not None else "")
+        if len(self.files) == 1:
+            return row_text(row)
+        index = int(np.searchsorted(self.starts, row, side="right")) - 1
+        file = self.groups[index][0]
+        begin = next(i for i, (one, _) in enumerate(self.groups) if one == file)
+        within = row - int(self.starts[begin])
+        return f"{row_text(within)} of {Path(self.files[file][0].path).name}"
+
+
+def open_rows(source: Any, *, call: str) -> RowReader:
+    """Return a reader of the rows of a path, a frame, a DataLoader or another iterable."""
+    import pandas as pd
+
+    if isinstance(source, pd.DataFrame):
+        return FrameReader(source)
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if ending_of(path) in TEXT_SUFFIXES and not path.is_dir():
+            return _written(partial(_text_parts, path, call), call, origin=path)
+        if not path.is_dir() and ending_of(path) not in PARQUET_SUFFIXES and path.exists():
+            expected = "a table: .csv, .tsv, .parquet, or a folder of Parquet files"
+            advice = "Convert it, or pass a DataFrame"
+            raise FileFormatError(message(call, expected, repr(path.name), advice))
+        return ParquetReader(path, call=call)
+    if isinstance(source, Iterable) and not isinstance(source, (str, bytes, dict)):
+        return _written(lambda: map(partial(_frame_of, call=call), source), call)
+    got = type(source).__name__
+    expected = "a path, a DataFrame, or batches of rows"
+    raise DTypeError(message(call, expected, got, "Pass one of these"))
+
+
+def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader:
+    """Write frames to a temporary Parquet file, which goes with its reader; return that."""
+    folder = tempfile.TemporaryDirectory(prefix="kanlens-")
+    try:
+        path = Path(folder.name) / "rows.parquet"
+        write_parts(parts(), path, call=call)
+        reader = ParquetReader(path, call=call, origin=origin)
+    except BaseException:
+        folder.cleanup()
+        raise
+    if origin is None:
+        reader.name = "batches"
+    weakref.finalize(reader, folder.cleanup)
+    return reader
+
+
+def write_parts(parts: Iterable[pd.DataFrame], path: Pathlike, *, call: str) -> int:
+    """Write frames one after the other to one Parquet file; return the number of rows.
+
+    All have the columns of the first; numbers are cast to its types.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer, rows = None, 0
+    with atomic_write(path, call=call) as temporary:
+        try:
+            for part in parts:
+                if writer is None:
+                    schema = _general(pa.Schema.from_pandas(part, preserve_index=False))
+                    writer = pq.ParquetWriter(temporary, schema)
+                table = pa.Table.from_pandas(part, schema=schema, preserve_index=False)
+                writer.write_table(table, row_group_size=GROUP)
+                rows += len(part)
+        except (pa.lib.ArrowInvalid, pa.lib.ArrowTypeError, KeyError) as error:
+            expected, got = "batches with the same columns and types", reason(error)
+            raise DataError(message(call, expected, got, "Make them alike")) from error
+        finally:
+            if writer is not None:
+                writer.close()
+        if not rows:
+            raise DataError(message(call, "at least one row", "none", "Add the data"))
+    return rows
+
+
+def _general(schema: pa.Schema) -> pa.Schema:
+    """Return types that hold what later parts may have: missing cells, and other categories."""
+    import pyarrow as pa
+
+    def general(kind: pa.DataType) -> pa.DataType:
+        text = pa.types.is_null(kind) or pa.types.is_dictionary(kind)
+        whole = pa.types.is_integer(kind)
+        return pa.string() if text else pa.float64() if whole else kind
+
+    return pa.schema([pa.field(one.name, general(one.type)) for one in schema])
+
+
+def _text_parts(path: Path, call: str) -> Iterator[pd.DataFrame]:
+    """Read a text file twice: for what its columns are in all parts, then as that."""
+    kinds: dict[str, set[str]] = {name: set() for name in text_columns(path, call=call)}
+    for part in read_text_in_parts(path, GROUP, call=call):
+        for name in kinds:
+            kinds[name].add(_kind(part[name]))
+    types = {name: min(found - {""}, default="float64") for name, found in kinds.items()}
+    mixed = {name: "str" for name, found in kinds.items() if len(found - {""}) > 1}
+    return read_text_in_parts(path, GROUP, call=call, dtype=types | mixed)
+
+
+def _kind(column: pd.Series) -> str:
+    """Return the type of a part of a column: numbers, truth values, text, or "" of no cells."""
+    kind = {"b": "bool", "i": "float64", "u": "float64", "f": "float64"}
+    found = kind.get(column.dtype.kind, "str")
+    return "" if found == "float64" and bool(column.isna().all()) else found
+
+
+def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
+    """Return a batch as a frame: features x1, x2, ... and targets y, or y1, y2, ..."""
+    import pandas as pd
+    import torch
+
+    if isinstance(batch, pd.DataFrame):
+        return batch
+    pair = isinstance(batch, (tuple, list)) and len(batch) in (1, 2)
+    given = list(batch) if pair else [batch]
+    try:
+        parts = [torch.as_tensor(part).detach().cpu().numpy() for part in given]
+    except (TypeError, ValueError, RuntimeError) as error:
+        expected, got = "batches of x (rows, in), or (x, y)", type(batch).__name__
+        raise DTypeError(message(call, expected, got, "Yield tensors, or frames")) from error
+    if parts[0].ndim != 2 or any(len(part) != len(parts[0]) for part in parts):
+        got = ", ".join(str(part.shape) for part in parts)
+        expected = "batches of x (rows, in), or (x, y)"
+        raise DataError(message(call, expected, f"shapes {got}", "Stack rows to batches"))
+    frame = pd.DataFrame(parts[0], columns=[f"x{i + 1}" for i in range(parts[0].shape[1])])
+    for y in parts[1:]:
+        columns = y.reshape(len(y), -1).T
+        names = ["y"] if len(columns) == 1 else [f"y{i + 1}" for i in range(len(columns))]
+        for name, values in zip(names, columns, strict=True):
+            frame[name] = values
+    return frame
+
+
+def _schema_of(fragment: Any) -> pa.Schema:
+    return fragment.physical_schema
+
+
+def _names(schema: pa.Schema) -> list[str]:
+    """Return the columns of a Parquet schema without the index that pandas stored."""
+    kept = (schema.pandas_metadata or {}).get("index_columns", [])
+    return [name for name in schema.names if name not in [k for k in kept if isinstance(k, str)]]
+
+
+def blocks(rows: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the start and stop of blocks of rows."""
+    return itertools.pairwise([*range(0, rows, size), rows])

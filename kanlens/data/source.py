@@ -1,0 +1,291 @@
+"""Sources: tables that need not fit in memory, read as blocks of rows.
+
+`kanlens.scan_table` finds out in one pass what the columns are, as `kanlens.read_table` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kanlens.checks import check_count, message, rewording
+from kanlens.data.cell_parsing import Array, Column
+from kanlens.data.columns import ColumnRoles
+from kanlens.data.profile import ColumnProfile
+from kanlens.data.row_readers import GROUP, RowReader, blocks, open_rows
+from kanlens.data.schema import Feature, Schema
+from kanlens.data.tables import Table, encode_table
+from kanlens.errors import DataError, InvalidValueError
+from kanlens.files import PARQUET_SUFFIXES
+from kanlens.memory import allowed_memory
+from kanlens.outputs import Pathlike, Shown, ending_of
+from kanlens.progress import progress_bar
+
+CELL = 40  # bytes that a cell takes while a table is read: text more, numbers less
+TEXT = 4  # bytes that a byte of a text file takes so
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Source(Shown):
+    """Rows of a table that need not fit in memory, read as tables of some rows.
+
+    Attributes
+    ----------
+    schema : Schema
+        Names, units and kinds of the columns, and the task.
+    reader : RowReader
+        Where the rows are; its `name` is that of the file or folder.
+    extremes : tuple of int
+        Rows that hold the least and the greatest number of a column, where they are known.
+    target : tuple of str
+        Columns of the target, where they are not those of the schema.
+    call : str
+        The public call, for error messages.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> source = scan_table(pd.DataFrame({"a": range(10), "y": range(10)}), target="y")
+    >>> [table.rows for table in source.batches(4)]
+    [4, 4, 2]
+    """
+
+    schema: Schema
+    reader: RowReader
+    extremes: tuple[int, ...] = ()
+    target: tuple[str, ...] = ()
+    call: str = "scan_table"
+
+    def _line(self) -> str:
+        return f"{self.rows:,} rows of {len(self.schema.features)} features in {self.reader.name}"
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.reader.rows
+
+    def __len__(self) -> int:
+        return self.reader.rows
+
+    @property
+    def name(self) -> str:
+        """The name of the file or folder, for messages."""
+        return self.reader.name
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read: those of features and targets, all when some are not there."""
+        known = self.reader.columns
+        wanted = [f.column if f.column in known else f.name for f in self.schema.features]
+        if not set(wanted) <= set(known):
+            return tuple(known)
+        return tuple(dict.fromkeys([*wanted, *(self.target or self.schema.targets_among(known))]))
+
+    @property
+    def held(self) -> int:
+        """Number of rows that half the memory that work may take has room for."""
+        width = len(self.columns) + len(self.schema.features)
+        return max(2, allowed_memory() // 2 // (CELL * width))
+
+    def read(self, start: int, stop: int) -> Table:
+        """Return the rows from `start` up to `stop`."""
+        frame = self.reader.read(start, stop, self.columns)
+        place, target = self.reader.place(start), self.target or None
+        return encode_table(frame, self.name, self.schema, self.call, place, target)
+
+    def batches(self, rows: int = GROUP) -> Iterator[Table]:
+        """Yield all rows in order, so many at once.
+
+        Parameters
+        ----------
+        rows : int
+            Rows of each table; the last has what is left.
+
+        Yields
+        ------
+        Table
+
+        Raises
+        ------
+        InvalidValueError
+            If `rows` is not positive.
+        """
+        check_count("Source.batches", "rows", rows)
+        return (self.read(start, stop) for start, stop in blocks(self.rows, rows))
+
+    def take(self, indices: Sequence[int] | Array) -> Table:
+        """Return the rows at `indices`, which increase; only the blocks that hold them are read.
+
+        Raises
+        ------
+        InvalidValueError
+            If they do not increase, or are outside the table.
+        """
+        import pandas as pd
+
+        rows = np.asarray(indices, dtype=np.int64)
+        fine = (
+            len(rows) and rows[0] >= 0 and rows[-1] < self.rows and bool((np.diff(rows) > 0).all())
+        )
+        if not fine:
+            expected = f"increasing row numbers below {self.rows}"
+            raise InvalidValueError(message("Source.take", expected, "others", "Sort them"))
+        parts = []
+        for start, stop in blocks(self.rows, GROUP):
+            here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)] - start
+            if len(here):
+                parts.append(self.reader.read(start, stop, self.columns).iloc[here])
+        frame, place = pd.concat(parts, ignore_index=True), self.reader.place(0)
+        about = (self.name, self.schema, self.call)
+        return encode_table(frame, *about, lambda row: place(int(rows[row])), self.target or None)
+
+    def sample(self, rows: int, *, extremes: bool = False) -> Table:
+        """Return so many rows, evenly spread, or all when there are no more.
+
+        Parameters
+        ----------
+        rows : int
+            Number of rows.
+        extremes : bool
+            Whether those with the least and the greatest number of each column are added.
+        """
+        check_count("Source.sample", "rows", rows)
+        picks = evenly_spread(self.rows, rows)
+        return self.take(np.union1d(picks, self.extremes).astype(np.int64) if extremes else picks)
+
+    def table(self, *, call: str) -> Table:
+        """Return all rows where memory holds them, else as many as it does, with a warning."""
+        if self.rows <= self.held:
+            return self.read(0, self.rows)
+        warnings.warn(self.shortened(call), stacklevel=4)
+        return self.sample(self.held)
+
+    def shortened(self, call: str) -> str:
+        """Say how many rows stand for all."""
+        expected = f"rows that fit into {allowed_memory() / 1e9:.2g} GB"
+        got = f"{self.rows:,} in {self.name!r}; {self.held:,} of them, evenly spread, stand for all"
+        return message(call, expected, got, "Allow more with max_memory, or take a sample")
+
+
+def evenly_spread(rows: int, count: int) -> Array:
+    """Return the numbers of at most `count` rows, from the first to the last."""
+    return np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64)
+
+
+def is_large(path: Pathlike, *, call: str) -> bool:
+    """Tell whether a file is better read as a source: it is a folder, or larger than memory."""
+    place = Path(path)
+    if place.is_dir():
+        return True
+    if not place.is_file():
+        return False
+    if ending_of(place) not in PARQUET_SUFFIXES:
+        return TEXT * place.stat().st_size > allowed_memory() // 2
+    if not place.stat().st_size:
+        return False
+    reader = open_rows(place, call=call)
+    return CELL * reader.rows * len(reader.columns) > allowed_memory() // 2
+
+
+def scan_table(source: Any, *, progress: bool | None = None, **roles: Any) -> Source:
+    """Find out what the columns of a table are without holding it in memory.
+
+    One pass over the columns that are used tells their kinds and categories, as `read_table` finds
+    them: a median to impute is within 0.2 % of its place where a column has more than 2,000
+    distinct numbers, and a most frequent number is looked for among fewer only.
+
+    Parameters
+    ----------
+    source : path, DataFrame, DataLoader or iterable
+        A Parquet file or folder of them (partitioned ones with ``name=value`` folders), which are
+        read where they are; or a text table, or batches: frames, x (rows, in), or pairs (x, y)
+        with columns x1, x2, ... and y, which are written to a temporary folder once.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
+    **roles
+        ``target``, ``task``, ``features``, ``drop``, ``categorical``, ``impute`` and ``units`` of
+        `read_table`.
+
+    Returns
+    -------
+    Source
+        Its batches are what `read_table` would have returned of those rows.
+
+    Raises
+    ------
+    DataError, MissingFileError, FileFormatError, InvalidValueError
+        As `read_table`, but for cells that are missing or infinite, which reading refuses; and if
+        files of a folder have other columns, or batches are not alike.
+    DTypeError
+        If `source` is none of these.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> source = scan_table(pd.DataFrame({"kind": list("abca"), "y": [1, 3, 5, 7]}), target="y")
+    >>> source
+    Source: 4 rows of 3 features in DataFrame
+    >>> source.read(1, 3).x.tolist()
+    [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    asked, reader = ColumnRoles(**roles), open_rows(source, call="scan_table")
+    with rewording("scan_table"):
+        return _scanned(asked, reader, progress)
+
+
+def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> Source:
+    """Return the source of some rows, after one pass over its columns."""
+    if not reader.rows:
+        got = f"a table without rows, {reader.name!r}"
+        raise DataError(message("scan_table", "at least one row", got, "Add the data"))
+    used = asked.names(reader.columns)
+    profiles = {name: ColumnProfile() for name in used}
+    with progress_bar("columns", reader.rows, shown=progress) as advance:
+        for start, stop in blocks(reader.rows, GROUP):
+            frame = reader.read(start, stop, used)
+            for name, profile in profiles.items():
+                profile.add(frame[name], start)
+            advance(stop - start)
+
+    def column(name: str, *, coded: bool, target: bool) -> Column:
+        place = reader.place(0)
+        return profiles[name].column(name, place, call="scan_table", coded=coded, target=target)
+
+    schema = asked.find_schema(column, reader.columns)
+    impute = partial(_imputed, asked, profiles)
+    schema = dataclasses.replace(schema, features=tuple(map(impute, schema.features)))
+    ends = [(one.lowest[1], one.highest[1]) for one in profiles.values() if one.count]
+    return Source(schema=schema, reader=reader, extremes=tuple(sorted(set(sum(ends, ())))))
+
+
+def _imputed(asked: ColumnRoles, profiles: dict[str, ColumnProfile], feature: Feature) -> Feature:
+    """Return a feature with the value that replaces missing numbers, over all rows."""
+    if asked.impute is None or feature.category is not None:
+        return feature
+    how = "most_frequent" if feature.kind == "binary" else asked.impute
+    value = profiles[feature.column].typical(how, feature.column, "scan_table")
+    return dataclasses.replace(feature, imputation=value)
+
+
+def scan_features(
+    source: Any, schema: Schema, *, call: str, target: Sequence[str] | None = None
+) -> Source:
+    """Return a source of rows for a model that is trained, by the names in its schema.
+
+    Columns and targets are found as `kanlens.data.tables.read_features` does; the first row is
+    read, so that what does not fit is refused now.
+    """
+    found = Source(
+        schema=schema, reader=open_rows(source, call=call), target=tuple(target or ()), call=call
+    )
+    if not found.rows:
+        got = f"a table without rows, {found.name!r}"
+        raise DataError(message(call, "at least one row", got, "Add the data"))
+    found.read(0, 1)
+    return found
