@@ -296,6 +296,24 @@ def prepare_target(model: KAN, y: Any, n_rows: int, *, call: str) -> Tensor:
     return values
 
 
+def encode_labelled(model: KAN, table: Table, *, call: str) -> tuple[Tensor, Tensor]:
+    """Return x (batch, in) and y of a table with targets, as `prepare_target` returns them.
+
+    The model has the table's schema; a pruned one finds its features in the table by name.
+    """
+    if table.y is None:
+        expected, got = "a table with the target", f"none in {table.source}"
+        raise DataError(message(call, expected, got, "Add its column"))
+    x, y = table.keep(model.feature_names).x, table.y
+    if model.task == "classification" and model.class_labels:
+        y = codes_of_model(model, table.schema, y, call=call)
+    elif model.task != table.schema.task:
+        got = f"a target for {table.schema.task}"
+        advice = f"Read the table with task={model.task!r}"
+        raise DataError(message(call, f"a target for {model.task}", got, advice))
+    return model.prepare(x, call=call), prepare_target(model, y, table.rows, call=call)
+
+
 def _codes(model: KAN, y: Any, n_rows: int, call: str) -> Tensor:
     """Return y as class codes, read as codes or as labels."""
     given = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)

@@ -40,6 +40,10 @@ class ColumnProfile:
         Number and sum of the finite numbers.
     lowest, highest : (float, int)
         The least and the greatest of them, and the row it is in.
+    categorical : bool
+        Whether they are of pandas' category type.
+    ranked : bool
+        Whether quantiles will be asked for.
     """
 
     distinct: dict[Any, list[int]] = dataclasses.field(default_factory=dict)
@@ -49,6 +53,7 @@ class ColumnProfile:
     lowest: tuple[float, int] = (math.inf, 0)
     highest: tuple[float, int] = (-math.inf, 0)
     categorical: bool = False
+    ranked: bool = True
 
     @cached_property
     def digest(self) -> Any:
@@ -73,7 +78,8 @@ class ColumnProfile:
 
     def _add_numbers(self, numbers: Array, finite: Array, start: int) -> None:
         known = numbers[finite]
-        self.digest.update(known)
+        if self.ranked:
+            self.digest.update(known)
         self.count += len(known)
         self.total += float(known.sum())
         low, high = int(np.nanargmin(numbers)), int(np.nanargmax(numbers))
@@ -94,7 +100,9 @@ class ColumnProfile:
         counts = np.bincount(codes + 1, minlength=len(values) + 1)
         first = np.full(len(values) + 1, -1)
         first[codes[::-1] + 1] = np.arange(len(codes))[::-1]
-        known = zip([None, *values.tolist()], counts.tolist(), first.tolist(), strict=True)
+        self.overflow += int(counts[DISTINCT + 1 :].sum())  # found so often at least
+        few = [None, *values[:DISTINCT].tolist()]
+        known = zip(few, counts.tolist(), first.tolist(), strict=False)
         for value, count, row in known:
             if not count:
                 continue

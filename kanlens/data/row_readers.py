@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 GROUP = 2**16  # rows read, and written, at once
+OPEN = 200  # columns of row groups in which reads have stopped; each keeps about a megabyte
 
 
 class RowReader(Protocol):
@@ -85,7 +86,9 @@ class ParquetReader:
         self.path, self.call, self.origin = Path(path), call, origin
         self.name = (origin or self.path).name
         try:
-            found = ds.dataset(str(path), format="parquet", partitioning="hive")
+            frugal = ds.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
+            kind = ds.ParquetFileFormat(default_fragment_scan_options=frugal)
+            found = ds.dataset(str(path), format=kind, partitioning="hive")
             self.files = [(one, _schema_of(one)) for one in found.get_fragments()]
             counts = [[group.num_rows for group in one.row_groups] for one, _ in self.files]
         except FileNotFoundError as error:
@@ -115,26 +118,44 @@ class ParquetReader:
         return pa.concat_tables(parts).to_pandas(ignore_metadata=True)
 
     def _group(self, index: int, schema: pa.Schema, start: int, stop: int) -> list[pa.Table]:
-        """Return the rows of one row group between two places of it."""
+        """Return the rows of one row group between two places of it.
+
+        Who goes on where a read has stopped is spared what lies before that.
+        """
         import pyarrow as pa
 
+        parts: list[pa.Table] = []
         file, group = self.groups[index]
-        fragment, parts, at = self.files[file][0].subset(row_group_ids=[group]), [], 0
+        fragment = self.files[file][0]
+        key = (index, tuple(schema.names), start)
         try:
-            batches = fragment.to_batches(
-                schema=schema, batch_size=GROUP, batch_readahead=0, use_threads=False
-            )
-            for batch in batches:
-                part = batch.slice(max(start - at, 0), max(0, stop - max(at, start)))
-                parts.append(pa.Table.from_batches([part.select(schema.names)], schema))
-                at += len(batch)
-                if at >= stop:
-                    break
+            at, rest, batches = self._open_groups.pop(key, (0, None, None))
+            if batches is None:
+                batches = fragment.subset(row_group_ids=[group]).to_batches(
+                    schema=schema, batch_size=GROUP // 4 + 1, batch_readahead=0, use_threads=False
+                )
+            while at < stop:
+                batch = next(batches, None) if rest is None else rest
+                if batch is None:
+                    return parts
+                here = batch.slice(max(start - at, 0), max(0, stop - max(at, start)))
+                parts.append(pa.Table.from_batches([here.select(schema.names)], schema))
+                rest = batch.slice(stop - at) if at + len(batch) > stop else None
+                at = min(at + len(batch), stop)
+            if at < self.starts[index + 1] - self.starts[index]:
+                self._open_groups[(*key[:2], at)] = (at, rest, batches)
+                if len(schema) * len(self._open_groups) > OPEN:
+                    self._open_groups.pop(next(iter(self._open_groups)))
         except (pa.lib.ArrowException, OSError) as error:
             got = f"{reason(error)} in {Path(fragment.path).name!r}"
             advice = "Write that file again"
             raise FileFormatError(message(self.call, "a readable file", got, advice)) from error
         return parts
+
+    @cached_property
+    def _open_groups(self) -> dict[Any, tuple[int, Any, Any]]:
+        """Where reads have stopped within row groups: the place, the rest, and what goes on."""
+        return {}
 
     def _schema(self, columns: tuple[str, ...]) -> pa.Schema:
         """Return the types of columns, each the same kind in every file; refuse what differs."""

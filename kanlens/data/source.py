@@ -17,7 +17,7 @@ import numpy as np
 from kanlens.checks import check_count, message, rewording
 from kanlens.data.cell_parsing import Array, Column
 from kanlens.data.columns import ColumnRoles
-from kanlens.data.profile import ColumnProfile
+from kanlens.data.profile import DISTINCT, ColumnProfile
 from kanlens.data.row_readers import GROUP, RowReader, blocks, open_rows
 from kanlens.data.schema import Feature, Schema
 from kanlens.data.tables import Table, encode_table
@@ -245,7 +245,8 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
         got = f"a table without rows, {reader.name!r}"
         raise DataError(message("scan_table", "at least one row", got, "Add the data"))
     used = asked.names(reader.columns)
-    profiles = {name: ColumnProfile() for name in used}
+    ranked = asked.impute == "median"
+    profiles = {name: ColumnProfile(ranked=ranked) for name in used}
     with progress_bar("columns", reader.rows, shown=progress) as advance:
         for start, stop in blocks(reader.rows, GROUP):
             frame = reader.read(start, stop, used)
@@ -254,8 +255,17 @@ def _scanned(asked: ColumnRoles, reader: RowReader, progress: bool | None) -> So
             advance(stop - start)
 
     def column(name: str, *, coded: bool, target: bool) -> Column:
-        place = reader.place(0)
-        return profiles[name].column(name, place, call="scan_table", coded=coded, target=target)
+        found = profiles[name].column(
+            name, reader.place(0), call="scan_table", coded=coded, target=target
+        )
+        classes = coded or found.inferred == "categorical"
+        if profiles[name].overflow and (classes or (target and asked.task == "classification")):
+            got, advice = (
+                f"more in column {name!r}",
+                f"Join some, or leave it out with drop={name!r}",
+            )
+            raise DataError(message("scan_table", f"at most {DISTINCT} categories", got, advice))
+        return found
 
     schema = asked.find_schema(column, reader.columns)
     impute = partial(_imputed, asked, profiles)

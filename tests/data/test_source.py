@@ -286,6 +286,18 @@ def test_quantiles_of_many_numbers_are_as_near_as_stated():
         one.typical("most_frequent", "a", "x")
 
 
+def test_more_categories_than_are_kept_are_refused(monkeypatch):
+    monkeypatch.setattr(profile, "DISTINCT", 10)
+    monkeypatch.setattr(source, "DISTINCT", 10)
+    frame = pd.DataFrame({"a": range(ROWS), "y": np.arange(ROWS) * 2.0})
+    assert scan_table(frame, target="y").schema.feature_names == ("a",)
+    for how in ({"target": "y", "categorical": "a"}, {"target": "a", "task": "classification"}):
+        with pytest.raises(DataError, match=r"^scan_table: expected at most 10 categories, got"):
+            scan_table(frame, **how)
+    with pytest.raises(DataError, match=r"^scan_table: expected at most 10 categories, got"):
+        scan_table(frame.astype({"a": "category"}), target="y")
+
+
 def test_a_model_takes_a_source_for_rows():
     import kanlens
 

@@ -1,0 +1,133 @@
+"""Mini-batches of rows that are read from a source, each process its own share of the rows.
+
+The rows lie in segments, some blocks in a row. An epoch draws an order of the segments, deals them
+to `STREAMS` streams, and every batch takes as many rows from each stream. So a batch is the same
+whatever the number of processes, among which the streams are dealt in turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens.data.cell_parsing import Array
+from kanlens.data.row_readers import blocks
+from kanlens.data.source import Source
+from kanlens.encoding import encode_labelled
+from kanlens.model.network import KAN
+
+STREAMS = 16  # segments that a batch has rows of
+NUMBERS = 2**18  # cells of a block, whose rows are shuffled
+SEGMENT = 16  # blocks in a row, at most: what lies together is read together
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowStream:
+    """The rows of a source but those `without` (increasing row numbers), in drawn order.
+
+    `process` is the number of this one among the `processes`.
+    """
+
+    model: KAN
+    source: Source
+    without: Array
+    batch_size: int
+    process: int = 0
+    processes: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of an epoch, over all processes."""
+        return self.source.rows - len(self.without)
+
+    @property
+    def block(self) -> int:
+        """Number of rows that are read at once."""
+        return max(16, NUMBERS // (len(self.source.columns) + len(self.source.schema.features)))
+
+    def left(self, start: int, stop: int) -> int:
+        """Return how many rows of a block are not among those left out."""
+        return stop - start - int(np.diff(np.searchsorted(self.without, [start, stop]))[0])
+
+    def batches(self, seed: int, done: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yield x and y of this process' rows of every batch, and the rows of the whole batch.
+
+        The order is drawn from `seed`; the batches that are `done` are passed over.
+        """
+        streams = self._streams(seed)
+        sizes, taken = self._sizes(streams), [0] * STREAMS
+        for batch in itertools.islice(sizes, done):
+            taken = [rows + size for rows, size in zip(taken, batch, strict=True)]
+        own = range(self.process, STREAMS, self.processes)
+        readers = [_Reader(self, streams[i], seed, taken[i]) for i in own]
+        for batch in sizes:
+            parts = [one.next(batch[i]) for one, i in zip(readers, own, strict=True) if batch[i]]
+            xs, ys = zip(*(parts or [self.nothing]), strict=True)
+            yield torch.cat(xs), torch.cat(ys), sum(batch)
+
+    def _sizes(self, streams: list[list[tuple[int, int]]]) -> Iterator[list[int]]:
+        """Yield how many rows each batch takes from every stream: as many, while there are some."""
+        left = [sum(self.left(*block) for block in stream) for stream in streams]
+        while any(left):
+            share = -(-self.batch_size // sum(rows > 0 for rows in left))
+            sizes = [min(share, rows) for rows in left]
+            left = [rows - size for rows, size in zip(left, sizes, strict=True)]
+            yield sizes
+
+    def _streams(self, seed: int) -> list[list[tuple[int, int]]]:
+        """Return the blocks of every stream, in order."""
+        found = list(blocks(self.source.rows, self.block))
+        size = max(1, min(SEGMENT, len(found) // (4 * STREAMS)))
+        segments = [found[start : start + size] for start in range(0, len(found), size)]
+        order = torch.randperm(len(segments), generator=torch.Generator().manual_seed(seed))
+        drawn = [segments[index] for index in order.tolist()]
+        return [list(itertools.chain(*drawn[i::STREAMS])) for i in range(STREAMS)]
+
+    @cached_property
+    def nothing(self) -> tuple[Tensor, Tensor]:
+        """No rows: x and y."""
+        x, y = encode_labelled(self.model, self.source.read(0, 1), call="fit")
+        return x[:0], y[:0]
+
+    def read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return x and y of a block, without the rows that are left out."""
+        x, y = encode_labelled(self.model, self.source.read(start, stop), call="fit")
+        first, last = np.searchsorted(self.without, [start, stop])
+        kept = torch.ones(stop - start, dtype=torch.bool)
+        kept[torch.from_numpy(self.without[first:last] - start)] = False
+        return x[kept], y[kept]
+
+
+class _Reader:
+    """The rows of one stream, block by block, each in an order of its own; `taken` are gone."""
+
+    def __init__(
+        self, stream: RowStream, blocks: list[tuple[int, int]], seed: int, taken: int
+    ) -> None:
+        self.stream, self.seed, self.blocks = stream, seed, list(blocks)
+        while self.blocks and taken >= stream.left(*self.blocks[0]):
+            taken -= stream.left(*self.blocks.pop(0))
+        self.rows, self.at = stream.nothing, 0
+        if taken:
+            self.next(taken)
+
+    def next(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Return the next rows; there are so many."""
+        parts = [tuple(part[self.at : self.at + rows] for part in self.rows)]
+        while sum(len(x) for x, _ in parts) < rows:
+            start, stop = self.blocks.pop(0)
+            x, y = self.stream.read(start, stop)
+            drawn = torch.Generator().manual_seed((self.seed + 0x9E3779B9 * (start + 1)) % 2**63)
+            order = torch.randperm(len(x), generator=drawn)
+            self.rows, self.at = (x[order], y[order]), 0
+            wanted = rows - sum(len(x) for x, _ in parts)
+            parts.append(tuple(part[:wanted] for part in self.rows))
+        self.at += len(parts[-1][0])
+        x, y = (torch.cat(part) for part in zip(*parts, strict=True))
+        return x, y
