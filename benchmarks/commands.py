@@ -228,6 +228,28 @@ def tables(
     terminal.emit(found.to_dict())
 
 
+@app.command()
+def scaling(
+    *,
+    output: Folder = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(help="Of growth, processes and large, with commas.  [default: all]"),
+    ] = None,
+    smoke: Smoke = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure seconds and memory against rows, features, width, grid, ranks and workers."""
+    from benchmarks.scaling.experiments import SCALING
+
+    terminal = Terminal(quiet=quiet, as_json=as_json)
+    setup = _set_up((0,), None, smoke=smoke)
+    found = _run(SCALING, setup, terminal, output=output, parts=parts, fresh=fresh)
+    terminal.emit(found.to_dict())
+
+
 def _set_up(seeds: Iterable[int], data: Path | None, *, smoke: bool) -> Setup:
     """Return what the user chose, with the data beside the checkout unless others are named."""
     from benchmarks.data import beside_checkout

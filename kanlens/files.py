@@ -12,7 +12,7 @@ import io
 import itertools
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from kanlens.outputs import Pathlike, atomic_write, check_ending, ending_of, rea
 if TYPE_CHECKING:
     import pandas as pd
 
+GROUP = 2**16  # rows of a row group that is written
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 TABLE_SUFFIXES = TEXT_SUFFIXES + PARQUET_SUFFIXES
@@ -31,23 +32,66 @@ ENDINGS = ", ".join(TEXT_SUFFIXES[:4] + PARQUET_SUFFIXES)
 
 def write_frame(frame: pd.DataFrame, path: Pathlike, *, call: str) -> None:
     """Write a frame as CSV, TSV or Parquet, by the suffix of `path`; the index is left out."""
-    suffix = ending_of(path)
+    write_parts([frame], path, call=call)
+
+
+def write_parts(parts: Iterable[pd.DataFrame], path: Pathlike, *, call: str) -> int:
+    """Write frames with the same columns below each other, as `write_frame` writes one.
+
+    Returns the number of rows.
+    """
+    suffix, rows = ending_of(path), 0
     check_ending(path, TABLE_SUFFIXES, call=call, shown=ENDINGS)
-    with atomic_write(path, call=call) as temporary:
-        if suffix in PARQUET_SUFFIXES:
-            frame.to_parquet(temporary, index=False)
-            return
-        separator = "\t" if suffix.startswith(".tsv") else ","
-        zipped = "gzip" if suffix.endswith(".gz") else None
-        frame.to_csv(
-            temporary,
+    write = _parquet_writer if suffix in PARQUET_SUFFIXES else _text_writer
+    with atomic_write(path, call=call) as temporary, write(temporary, suffix, call) as add:
+        for part in parts:
+            add(part)
+            rows += len(part)
+    return rows
+
+
+@contextlib.contextmanager
+def _parquet_writer(path: Path, _: str, call: str) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Give what adds a frame to a Parquet file; all have the columns and types of the first."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with contextlib.ExitStack() as stack:
+        writers: list[Any] = []
+
+        def add(part: pd.DataFrame) -> None:
+            schema = writers[0].schema if writers else None
+            try:
+                table = pa.Table.from_pandas(part, schema=schema, preserve_index=False)
+            except (pa.lib.ArrowInvalid, pa.lib.ArrowTypeError, KeyError) as error:
+                expected, got = "batches with the same columns and types", reason(error)
+                raise DataError(message(call, expected, got, "Make them alike")) from error
+            if not writers:
+                writers.append(stack.enter_context(pq.ParquetWriter(path, table.schema)))
+            writers[0].write_table(table, row_group_size=GROUP)
+
+        yield add
+
+
+@contextlib.contextmanager
+def _text_writer(path: Path, suffix: str, _: str) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Give what adds a frame to a text table, whose header is that of the first."""
+    zipped, header = suffix.endswith(".gz"), [True]
+
+    def add(part: pd.DataFrame) -> None:
+        part.to_csv(
+            path,
             index=False,
-            sep=separator,
-            compression=zipped,
+            header=header.pop() if header else False,
+            mode="a",
+            sep="\t" if suffix.startswith(".tsv") else ",",
+            compression="gzip" if zipped else None,
             encoding="utf-8",
             lineterminator="\n",
-            quoting=csv.QUOTE_NONNUMERIC if _has_returns(frame) else csv.QUOTE_MINIMAL,
+            quoting=csv.QUOTE_NONNUMERIC if _has_returns(part) else csv.QUOTE_MINIMAL,
         )
+
+    yield add
 
 
 def read_frame(path: Pathlike, *, call: str) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -18,6 +18,7 @@ from kanlens.checks import check_count, message
 from kanlens.cli.terminal import Terminal
 from kanlens.data.cell_parsing import listed
 from kanlens.data.schema import Schema
+from kanlens.data.source import Source, is_large, scan_features, scan_table
 from kanlens.data.tables import Table, read_features, read_table
 from kanlens.errors import DataError, InvalidValueError
 
@@ -169,9 +170,32 @@ def split_names(text: str | None) -> list[str]:
 def read_columns(
     data: Path, target: list[str], columns: Mapping[str, str | None], **options: Any
 ) -> Table:
-    """Read a table to train on, columns being lists of names with commas; options as there."""
-    names: dict[str, Any] = {what: split_names(text) or None for what, text in columns.items()}
-    return read_table(data, target=target, **names, **options)
+    """Read a table to train on, columns being lists of names with commas; options as there.
+
+    Of one that is larger than memory, as many rows as it holds.
+    """
+    found = open_columns(data, target, columns, **options)
+    return found if isinstance(found, Table) else found.table(call="kanlens")
+
+
+def open_columns(
+    data: Path, target: list[str], columns: Mapping[str, str | None], **options: Any
+) -> Table | Source:
+    """Return what `read_columns` reads, as a source when it is larger than memory."""
+    names: dict[str, Any] = {what: split_names(text) or () for what, text in columns.items()}
+    names["features"] = names.get("features") or None
+    read = scan_table if is_large(data, call="read_table") else read_table
+    found: Table | Source = read(data, target=target, **names, **options)
+    return found.table(call="kanlens") if isinstance(found, Source) and found.fits else found
+
+
+def read_given(
+    data: Path, schema: Schema, *, call: str, target: Sequence[str] | None = None
+) -> Table:
+    """Read a table for a trained model; of one that is larger than memory, what that holds."""
+    if is_large(data, call=call):
+        return scan_features(data, schema, call=call, target=target).table(call=call)
+    return read_features(data, schema, call=call, target=target)
 
 
 def new_model(table: Table, hidden: list[Any], grid_size: int, **options: Any) -> KAN:
@@ -225,7 +249,7 @@ def read_rows(
     when there is none.
     """
     given = split_names(target)
-    table = read_features(data, kan.schema, call=terminal.call, target=given or None)
+    table = read_given(data, kan.schema, call=terminal.call, target=given or None)
     say_target(table, kan.schema, given, terminal, without)
     say_outside(kan, table, terminal)
     return table
@@ -259,7 +283,7 @@ def read_test(path: Path | None, kan: KAN, target: str | None, terminal: Termina
     if path is None:
         return None
     call = f"{terminal.call}: test"
-    table = read_features(path, kan.schema, call=call, target=split_names(target) or None)
+    table = read_given(path, kan.schema, call=call, target=split_names(target) or None)
     if table.y is None:
         names = kan.schema.target_columns or kan.output_names
         expected = f"column {listed(names)}, all cells known"
@@ -276,7 +300,7 @@ def background_rows(
     The last is said aloud.
     """
     if path is not None:
-        given = read_features(path, kan.schema, call=f"{terminal.call}: background")
+        given = read_given(path, kan.schema, call=f"{terminal.call}: background")
         say_outside(kan, given, terminal)
         rows = given.x
     elif kan.background is not None:

@@ -23,19 +23,20 @@ from kanlens.checks import message
 from kanlens.data.cell_parsing import Place, listed, row_text
 from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError
 from kanlens.files import (
+    GROUP,
     PARQUET_SUFFIXES,
     TEXT_SUFFIXES,
     line_number,
     read_text_in_parts,
     text_columns,
+    write_parts,
 )
-from kanlens.outputs import Pathlike, atomic_write, ending_of, reason
+from kanlens.outputs import Pathlike, ending_of, reason
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-GROUP = 2**16  # rows read, and written, at once
 OPEN = 200  # columns of row groups in which reads have stopped; each keeps about a megabyte
 
 
@@ -236,7 +237,8 @@ def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader
     folder = tempfile.TemporaryDirectory(prefix="kanlens-")
     try:
         path = Path(folder.name) / "rows.parquet"
-        write_parts(parts(), path, call=call)
+        if not write_parts(map(_general, parts()), path, call=call):
+            raise DataError(message(call, "at least one row", "none", "Add the data"))
         reader = ParquetReader(path, call=call, origin=origin)
     except BaseException:
         folder.cleanup()
@@ -247,45 +249,17 @@ def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader
     return reader
 
 
-def write_parts(parts: Iterable[pd.DataFrame], path: Pathlike, *, call: str) -> int:
-    """Write frames one after the other to one Parquet file; return the number of rows.
+def _general(part: pd.DataFrame) -> pd.DataFrame:
+    """Return columns of types that also hold what later parts may: blanks, other categories."""
+    import pandas as pd
 
-    All have the columns of the first; numbers are cast to its types.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    writer, rows = None, 0
-    with atomic_write(path, call=call) as temporary:
-        try:
-            for part in parts:
-                if writer is None:
-                    schema = _general(pa.Schema.from_pandas(part, preserve_index=False))
-                    writer = pq.ParquetWriter(temporary, schema)
-                table = pa.Table.from_pandas(part, schema=schema, preserve_index=False)
-                writer.write_table(table, row_group_size=GROUP)
-                rows += len(part)
-        except (pa.lib.ArrowInvalid, pa.lib.ArrowTypeError, KeyError) as error:
-            expected, got = "batches with the same columns and types", reason(error)
-            raise DataError(message(call, expected, got, "Make them alike")) from error
-        finally:
-            if writer is not None:
-                writer.close()
-        if not rows:
-            raise DataError(message(call, "at least one row", "none", "Add the data"))
-    return rows
-
-
-def _general(schema: pa.Schema) -> pa.Schema:
-    """Return types that hold what later parts may have: missing cells, and other categories."""
-    import pyarrow as pa
-
-    def general(kind: pa.DataType) -> pa.DataType:
-        text = pa.types.is_null(kind) or pa.types.is_dictionary(kind)
-        whole = pa.types.is_integer(kind)
-        return pa.string() if text else pa.float64() if whole else kind
-
-    return pa.schema([pa.field(one.name, general(one.type)) for one in schema])
+    types: dict[Any, Any] = {}
+    for name, cells in part.items():
+        if cells.dtype.kind in "iu":
+            types[name] = "float64"
+        elif isinstance(cells.dtype, pd.CategoricalDtype) or bool(cells.isna().all()):
+            types[name] = "float64" if cells.dtype.kind == "f" else "string"
+    return part.astype(types)
 
 
 def _text_parts(path: Path, call: str) -> Iterator[pd.DataFrame]:

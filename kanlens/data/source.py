@@ -18,11 +18,11 @@ from kanlens.checks import check_count, message, rewording
 from kanlens.data.cell_parsing import Array, Column
 from kanlens.data.columns import ColumnRoles
 from kanlens.data.profile import DISTINCT, ColumnProfile
-from kanlens.data.row_readers import GROUP, RowReader, blocks, open_rows
+from kanlens.data.row_readers import RowReader, blocks, open_rows
 from kanlens.data.schema import Feature, Schema
 from kanlens.data.tables import Table, encode_table
 from kanlens.errors import DataError, InvalidValueError
-from kanlens.files import PARQUET_SUFFIXES
+from kanlens.files import GROUP, PARQUET_SUFFIXES
 from kanlens.memory import allowed_memory
 from kanlens.outputs import Pathlike, Shown, ending_of
 from kanlens.progress import progress_bar
@@ -74,8 +74,8 @@ class Source(Shown):
         return self.reader.rows
 
     @property
-    def name(self) -> str:
-        """The name of the file or folder, for messages."""
+    def source(self) -> str:
+        """The name of the file or folder, as of a table."""
         return self.reader.name
 
     @property
@@ -93,11 +93,16 @@ class Source(Shown):
         width = len(self.columns) + len(self.schema.features)
         return max(2, allowed_memory() // 2 // (CELL * width))
 
+    @property
+    def fits(self) -> bool:
+        """Whether these are all."""
+        return self.rows <= self.held
+
     def read(self, start: int, stop: int) -> Table:
         """Return the rows from `start` up to `stop`."""
         frame = self.reader.read(start, stop, self.columns)
         place, target = self.reader.place(start), self.target or None
-        return encode_table(frame, self.name, self.schema, self.call, place, target)
+        return encode_table(frame, self.source, self.schema, self.call, place, target)
 
     def batches(self, rows: int = GROUP) -> Iterator[Table]:
         """Yield all rows in order, so many at once.
@@ -142,7 +147,7 @@ class Source(Shown):
             if len(here):
                 parts.append(self.reader.read(start, stop, self.columns).iloc[here])
         frame, place = pd.concat(parts, ignore_index=True), self.reader.place(0)
-        about = (self.name, self.schema, self.call)
+        about = (self.source, self.schema, self.call)
         return encode_table(frame, *about, lambda row: place(int(rows[row])), self.target or None)
 
     def sample(self, rows: int, *, extremes: bool = False) -> Table:
@@ -161,7 +166,7 @@ class Source(Shown):
 
     def table(self, *, call: str) -> Table:
         """Return all rows where memory holds them, else as many as it does, with a warning."""
-        if self.rows <= self.held:
+        if self.fits:
             return self.read(0, self.rows)
         warnings.warn(self.shortened(call), stacklevel=4)
         return self.sample(self.held)
@@ -169,7 +174,9 @@ class Source(Shown):
     def shortened(self, call: str) -> str:
         """Say how many rows stand for all."""
         expected = f"rows that fit into {allowed_memory() / 1e9:.2g} GB"
-        got = f"{self.rows:,} in {self.name!r}; {self.held:,} of them, evenly spread, stand for all"
+        got = (
+            f"{self.rows:,} in {self.source!r}; {self.held:,} of them, evenly spread, stand for all"
+        )
         return message(call, expected, got, "Allow more with max_memory, or take a sample")
 
 
@@ -295,7 +302,7 @@ def scan_features(
         schema=schema, reader=open_rows(source, call=call), target=tuple(target or ()), call=call
     )
     if not found.rows:
-        got = f"a table without rows, {found.name!r}"
+        got = f"a table without rows, {found.source!r}"
         raise DataError(message(call, "at least one row", got, "Add the data"))
     found.read(0, 1)
     return found

@@ -1,0 +1,1 @@
+"""Seconds and memory against rows, features, width, grid, ranks and workers."""
