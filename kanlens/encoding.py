@@ -302,8 +302,7 @@ def encode_labelled(model: KAN, table: Table, *, call: str) -> tuple[Tensor, Ten
     The model has the table's schema; a pruned one finds its features in the table by name.
     """
     if table.y is None:
-        expected, got = "a table with the target", f"none in {table.source}"
-        raise DataError(message(call, expected, got, "Add its column"))
+        raise DataError(message(call, "a table with the target", "none", "Add its column"))
     x, y = table.keep(model.feature_names).x, table.y
     if model.task == "classification" and model.class_labels:
         y = codes_of_model(model, table.schema, y, call=call)

@@ -14,8 +14,8 @@ from kanlens.cli.options import (
     hidden_nodes,
     new_model,
     norms,
+    open_rows,
     read_columns,
-    read_rows,
     refusing,
     say_outside,
     say_target,
@@ -24,8 +24,11 @@ from kanlens.cli.options import (
 )
 from kanlens.cli.terminal import Terminal
 from kanlens.files import read_frame
+from kanlens.progress import progress_bar
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from kanlens import KAN, FitResult, Table
 
 PARTS = ("train", "test")
@@ -258,16 +261,25 @@ def predict(
     terminal: Terminal,
 ) -> None:
     """Predict every row of a table; judge the predictions when the table has the target."""
-    from kanlens.training.prediction import judge, predictions
+    from kanlens.training.prediction import ScoreSums, predictions
 
     terminal.check([model, data], table=output)
     kan = kanlens.load(model)
     without = "nothing judges the predictions"
-    table = read_rows(data, kan, column, terminal, without=without)
-    terminal.write(predictions(kan, table.x), output)
-    facts: dict[str, Any] = {"predictions": str(output), "rows": table.rows}
-    if table.y is not None:
-        facts.update(judge(kan, table))
+    rows = open_rows(data, kan, column, terminal, without=without)
+    sums = ScoreSums(kan)
+
+    def predicted(table: Table) -> pd.DataFrame:
+        if table.y is not None:
+            sums.add(table)
+        advance(table.rows)
+        return predictions(kan, table.x)
+
+    with progress_bar("rows", rows.rows, shown=terminal.progress) as advance:
+        terminal.write_parts(map(predicted, rows.batches()), output)
+    facts: dict[str, Any] = {"predictions": str(output), "rows": rows.rows}
+    if sums.rows == rows.rows:
+        facts.update(sums.score())
     terminal.facts("predicted", facts)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kanlens import KAN
 
 BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
+FIRST = 1000  # rows by which targets are looked for where there are more than memory holds
 EVERYWHERE: dict[str, Any] = {"rich_help_panel": "Options of every command"}
 SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # what every generator takes
 Seed: TypeAlias = Annotated[
@@ -189,13 +190,20 @@ def open_columns(
     return found.table(call="kanlens") if isinstance(found, Source) and found.fits else found
 
 
-def read_given(
+def open_given(
     data: Path, schema: Schema, *, call: str, target: Sequence[str] | None = None
-) -> Table:
+) -> Table | Source:
+    """Return a table for a trained model, as a source when it is larger than memory."""
+    if not is_large(data, call=call):
+        return read_features(data, schema, call=call, target=target)
+    source = scan_features(data, schema, call=call, target=target)
+    return source.table(call=call) if source.fits else source
+
+
+def read_given(data: Path, schema: Schema, *, call: str, **how: Any) -> Table:
     """Read a table for a trained model; of one that is larger than memory, what that holds."""
-    if is_large(data, call=call):
-        return scan_features(data, schema, call=call, target=target).table(call=call)
-    return read_features(data, schema, call=call, target=target)
+    found = open_given(data, schema, call=call, **how)
+    return found if isinstance(found, Table) else found.table(call=call)
 
 
 def new_model(table: Table, hidden: list[Any], grid_size: int, **options: Any) -> KAN:
@@ -243,16 +251,26 @@ def hidden_nodes(text: str) -> list[int | tuple[int, int]]:
 def read_rows(
     data: Path, kan: KAN, target: str | None, terminal: Terminal, *, without: str = "none is needed"
 ) -> Table:
-    """Read a table beside a model; say which column is the target and what lies outside.
+    """Read a table beside a model, as `open_rows`; of one larger than memory, what that holds."""
+    found = open_rows(data, kan, target, terminal, without=without)
+    return found if isinstance(found, Table) else found.table(call=terminal.call)
+
+
+def open_rows(
+    data: Path, kan: KAN, target: str | None, terminal: Terminal, *, without: str = "none is needed"
+) -> Table | Source:
+    """Open a table beside a model; say which column is the target and what lies outside.
 
     The target, several with commas, is looked for where it is None; `without` is said to follow
-    when there is none.
+    when there is none. It is a source when it is larger than memory.
     """
     given = split_names(target)
-    table = read_given(data, kan.schema, call=terminal.call, target=given or None)
+    rows = open_given(data, kan.schema, call=terminal.call, target=given or None)
+    table = rows if isinstance(rows, Table) else rows.read(0, FIRST)
     say_target(table, kan.schema, given, terminal, without)
-    say_outside(kan, table, terminal)
-    return table
+    if rows is table:
+        say_outside(kan, table, terminal)
+    return rows
 
 
 def say_outside(kan: KAN, table: Table, terminal: Terminal) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from rich.text import Text
 import kanlens
 from kanlens.checks import message
 from kanlens.errors import OutputError
-from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frame
+from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frame, write_parts
 from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class Terminal:
             size = Path(path).stat().st_size
             words = f"{size} bytes" if size < 1000 else f"{size / 1000:.0f} kB"
             self.say(f"wrote {path} ({words})")
+
+    def write_parts(self, parts: Iterable[pd.DataFrame], path: Path) -> None:
+        """Write tables below each other to one file, and say so."""
+        write_parts(parts, path, call=self.call)
+        self.wrote(path)
 
     def write(self, result: Any, path: Path | None) -> None:
         """Write a model, table, picture or text, and say so; nothing without a path."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -23,7 +23,7 @@ from kanlens.data.cell_parsing import Column, Place, row_text
 from kanlens.data.columns import ColumnRoles, Impute, as_names, read_targets
 from kanlens.data.schema import Schema, Task
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
-from kanlens.files import line_number, read_frame
+from kanlens.files import GROUP, line_number, read_frame
 from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
@@ -88,6 +88,11 @@ class Table(Shown):
     def feature_names(self) -> tuple[str, ...]:
         """Names of the columns of `x`."""
         return self.schema.feature_names
+
+    def batches(self, rows: int = GROUP) -> Iterator[Table]:
+        """Yield the rows in order, so many at once, as a source does."""
+        for start in range(0, self.rows, rows):
+            yield self.take(range(start, min(start + rows, self.rows)))
 
     def take(self, indices: Tensor | Sequence[int]) -> Table:
         """Return the rows at `indices`, in that order.

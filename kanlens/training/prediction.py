@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kanlens.checks import message
-from kanlens.encoding import codes_of_model, prepare_target
-from kanlens.errors import DataError
+from kanlens.encoding import encode_labelled
 from kanlens.model.network import KAN
-from kanlens.training.objective import classes, metric_name, score
+from kanlens.training.objective import classes, metric_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,25 +63,50 @@ def outside_words(model: KAN, x: Tensor) -> str:
     return f"{rows} ({', '.join(named[:NAMED])}{more}), where {becomes}"
 
 
-@torch.no_grad()
+class ScoreSums:
+    """R2 or accuracy over rows that come in parts, as `kanlens.training.objective.score` has it.
+
+    Means and squares about them are merged as in Chan et al., Updating formulae, 1979.
+    """
+
+    def __init__(self, model: KAN) -> None:
+        self.model, self.rows = model, 0
+        zeros = model.output_scale.double() * 0
+        self.mean, self.squares, self.errors, self.right = zeros, zeros, zeros, 0
+        self.largest = zeros
+
+    @torch.no_grad()
+    def add(self, table: Table) -> None:
+        """Take in some rows of a table with targets."""
+        x, y = encode_labelled(self.model, table, call="judge")
+        output, before, self.rows = self.model(x), self.rows, self.rows + len(x)
+        if self.model.task == "classification":
+            self.right += int((classes(output) == y).sum())
+            return
+        scale = self.model.output_scale.double()  # squares must not underflow
+        y, output = y.double() / scale, output.double() / scale
+        shift = y.mean(0) - self.mean
+        self.mean = self.mean + shift * len(y) / self.rows
+        self.squares = self.squares + (y - y.mean(0)).square().sum(0)
+        self.squares = self.squares + shift.square() * before * len(y) / self.rows
+        self.errors = self.errors + (output - y).square().sum(0)
+        self.largest = torch.maximum(self.largest, y.abs().amax(0))
+
+    def score(self) -> dict[str, float]:
+        """Return the metric by its name; R2 is the mean over the outputs that vary."""
+        if self.model.task == "classification":
+            return {metric_name(self.model): self.right / self.rows}
+        rounding = torch.finfo(self.model.dtype).eps * self.largest
+        varies = (self.squares / self.rows).sqrt() > rounding
+        return {metric_name(self.model): float((1 - self.errors / self.squares)[varies].mean())}
+
+
 def judge(model: KAN, table: Table) -> dict[str, float]:
     """Return the metric of a model on a table with targets, by its name (R2 or accuracy).
 
     A pruned model finds its features in the table by name.
     """
-    if table.y is None:
-        raise DataError("judge: expected a table with the target, got none. Add its column.")
-    output = model(table.keep(model.feature_names).x.to(model.input_shift))
-    target = prepare_target(model, _target(model, table, table.y), table.rows, call="judge")
-    return {metric_name(model): score(model, output, target)}
-
-
-def _target(model: KAN, table: Table, y: Tensor) -> Tensor:
-    """Return the targets of a table, encoded as the model's."""
-    if model.task == "classification" and model.class_labels:
-        return codes_of_model(model, table.schema, y, call="judge")
-    if model.task != table.schema.task:
-        got = f"a target for {table.schema.task}"
-        advice = f"Read the table with task={model.task!r}"
-        raise DataError(message("judge", f"a target for {model.task}", got, advice))
-    return y
+    sums = ScoreSums(model)
+    for part in table.batches():
+        sums.add(part)
+    return sums.score()

@@ -16,8 +16,7 @@ from kanlens.cli.options import (
     output_index,
     split_names,
 )
-from kanlens.data.columns import TASKS
-from kanlens.data.tables import IMPUTATIONS
+from kanlens.data.columns import IMPUTATIONS, TASKS
 from kanlens.exporters.checking import FORMATS
 from kanlens.pruning.scores import SCORES
 from kanlens.symbolic.front import RULES

@@ -15,7 +15,7 @@ import kanlens
 from kanlens.data.tables import read_table
 from kanlens.errors import DataError
 from kanlens.training.objective import classes, score, task_loss
-from kanlens.training.prediction import judge, predictions
+from kanlens.training.prediction import ScoreSums, judge, predictions
 
 Build = Callable[..., kanlens.KAN]
 
@@ -96,3 +96,19 @@ def test_the_loss_is_that_of_the_books(network: Build) -> None:
     assert task_loss(net, output, y) == (1 + 0 + 0 + 4) / 4
     assert classes(output).tolist() == [1, 1]
     assert classes(torch.tensor([[-1.0], [2.0], [0.0]])).tolist() == [0, 1, 0]
+
+
+def test_scores_of_parts_are_those_of_all_rows(network: Build) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(50, 1, generator=draw, dtype=torch.float64)
+    same = torch.full((50, 1), 3e150, dtype=torch.float64)
+    for y in (torch.cat([1e-170 * x.sin(), same, 5 + x], 1), torch.rand(50, 3, generator=draw)):
+        net = network((1, 3)).double()
+        frame = pd.DataFrame({"x1": x[:, 0], **{f"y{i + 1}": y[:, i] for i in range(3)}})
+        table = read_table(frame, target=["y1", "y2", "y3"])
+        net.output_scale.copy_(y.double().std(0).clamp_min(1e-180))
+        sums = ScoreSums(net)
+        for part in table.batches(7):
+            sums.add(part)
+        expected = score(net, net(x), y.double())
+        assert abs(sums.score()["R2"] - expected) <= 1e-9 * abs(expected)
