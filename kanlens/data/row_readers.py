@@ -2,7 +2,7 @@
 
 Parquet files and partitioned folders are read where they lie, by pyarrow, row group by row group.
 Anything else that is larger than memory, or can be read only once, is written to Parquet first, in
-a temporary folder.
+a temporary file.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from kanlens.files import (
     text_columns,
     write_parts,
 )
+from kanlens.interruption import unfinished
 from kanlens.outputs import Pathlike, ending_of, reason
 
 if TYPE_CHECKING:
@@ -234,19 +235,26 @@ def open_rows(source: Any, *, call: str) -> RowReader:
 
 def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader:
     """Write frames to a temporary Parquet file, which goes with its reader; return that."""
-    folder = tempfile.TemporaryDirectory(prefix="kanlens-")
+    handle, name = tempfile.mkstemp(prefix="kanlens-", suffix=".parquet")
+    os.close(handle)
+    path = Path(name)
+    unfinished.add(path)  # so that it also goes where a command is left abruptly
     try:
-        path = Path(folder.name) / "rows.parquet"
         if not write_parts(map(_general, parts()), path, call=call):
             raise DataError(message(call, "at least one row", "none", "Add the data"))
         reader = ParquetReader(path, call=call, origin=origin)
     except BaseException:
-        folder.cleanup()
+        _removed(path)
         raise
     if origin is None:
         reader.name = "batches"
-    weakref.finalize(reader, folder.cleanup)
+    weakref.finalize(reader, _removed, path)
     return reader
+
+
+def _removed(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    unfinished.discard(path)
 
 
 def _general(part: pd.DataFrame) -> pd.DataFrame:

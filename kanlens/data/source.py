@@ -212,7 +212,7 @@ def scan_table(source: Any, *, progress: bool | None = None, **roles: Any) -> So
     source : path, DataFrame, DataLoader or iterable
         A Parquet file or folder of them (partitioned ones with ``name=value`` folders), which are
         read where they are; or a text table, or batches: frames, x (rows, in), or pairs (x, y)
-        with columns x1, x2, ... and y, which are written to a temporary folder once.
+        with columns x1, x2, ... and y, which are written to a temporary file once.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     **roles

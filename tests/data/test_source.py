@@ -22,6 +22,7 @@ from kanlens.errors import (
     MissingFileError,
     OutputError,
 )
+from kanlens.interruption import unfinished
 from kanlens.memory import memory_limit
 
 ROWS = 60
@@ -233,12 +234,15 @@ def test_batches_of_a_loader_have_features_and_targets():
     assert scan_table([x, x]).rows == 40
 
 
-def test_a_temporary_folder_goes_with_its_source(tmp_path, monkeypatch):
+def test_a_temporary_file_goes_with_its_source(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     found = scan_table([torch.zeros(3, 2)])
-    assert list(tmp_path.iterdir())
+    assert set(tmp_path.iterdir()) == unfinished  # which a command that is left removes
     del found
+    with pytest.raises(DataError):
+        scan_table([])
     assert not list(tmp_path.iterdir())
+    assert not unfinished
 
 
 def test_rows_beyond_memory_are_stood_for_by_some(monkeypatch):
