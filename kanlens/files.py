@@ -62,6 +62,8 @@ def _parquet_writer(path: Path, _: str, call: str) -> Iterator[Callable[[pd.Data
         def add(part: pd.DataFrame) -> None:
             schema = writers[0].schema if writers else None
             try:
+                if schema is not None and list(part.columns) != schema.names:
+                    raise KeyError(f"columns {list(part.columns)} after {schema.names}")
                 table = pa.Table.from_pandas(part, schema=schema, preserve_index=False)
             except (pa.lib.ArrowInvalid, pa.lib.ArrowTypeError, KeyError) as error:
                 expected, got = "batches with the same columns and types", reason(error)

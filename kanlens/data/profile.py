@@ -93,10 +93,16 @@ class ColumnProfile:
         if self.overflow and cells.dtype.kind in "biuf" and not cells.isna().any():
             self.overflow += len(cells)
             return
+        given = cells
         if cells.dtype == object and pd.api.types.infer_dtype(cells) != "string":
             told = [(isinstance(cell, bool), cell) for cell in cells]  # True and 1 are two cells
             cells = pd.Series(told, dtype=object).where(cells.notna().to_numpy(), None)
-        codes, values = pd.factorize(cells, use_na_sentinel=True)
+        try:
+            codes, values = pd.factorize(cells, use_na_sentinel=True)
+        except TypeError:  # lists and the like, one of which is enough for the refusal
+            row = int(cells.notna().to_numpy().argmax())
+            self.distinct.setdefault((False, (str(given.iloc[row]),)), [1, start + row])
+            return
         counts = np.bincount(codes + 1, minlength=len(values) + 1)
         first = np.full(len(values) + 1, -1)
         first[codes[::-1] + 1] = np.arange(len(codes))[::-1]

@@ -21,6 +21,7 @@ import numpy as np
 
 from kanlens.checks import message
 from kanlens.data.cell_parsing import Place, listed, row_text
+from kanlens.data.tables import check_levels
 from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError
 from kanlens.files import (
     GROUP,
@@ -87,10 +88,14 @@ class ParquetReader:
 
         self.path, self.call, self.origin = Path(path), call, origin
         self.name = (origin or self.path).name
+        if not (names := _files(self.path)):
+            got, advice = f"none in {str(path)!r}", "Write the table as Parquet"
+            raise DataError(message(call, "a folder of Parquet files", got, advice))
         try:
             frugal = ds.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
             kind = ds.ParquetFileFormat(default_fragment_scan_options=frugal)
-            found = ds.dataset(str(path), format=kind, partitioning="hive")
+            base = str(path) if self.path.is_dir() else None
+            found = ds.dataset(names, format=kind, partitioning="hive", partition_base_dir=base)
             self.files = [(one, _schema_of(one)) for one in found.get_fragments()]
             counts = [[group.num_rows for group in one.row_groups] for one, _ in self.files]
         except FileNotFoundError as error:
@@ -211,11 +216,21 @@ class ParquetReader:
         return f"{row_text(within)} of {Path(self.files[file][0].path).name}"
 
 
+def _files(path: Path) -> list[str]:
+    """Return a file, or the Parquet files of a folder; those whose names begin with _ or . pass."""
+    if not path.is_dir():
+        return [str(path)]
+    found = [one for one in path.rglob("*") if ending_of(one) in PARQUET_SUFFIXES]
+    own = {one: one.relative_to(path).parts for one in found}
+    return sorted(str(one) for one in found if not any(part[0] in "_." for part in own[one]))
+
+
 def open_rows(source: Any, *, call: str) -> RowReader:
     """Return a reader of the rows of a path, a frame, a DataLoader or another iterable."""
     import pandas as pd
 
     if isinstance(source, pd.DataFrame):
+        check_levels(source, call)
         return FrameReader(source)
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)

@@ -328,11 +328,16 @@ def _open(source: object, call: str) -> tuple[pd.DataFrame, str, Place]:
     if not len(frame):
         got = f"a table without rows, {name!r}"
         raise DataError(message(call, "at least one row", got, "Add the data"))
+    check_levels(frame, call)
+    frame.columns = [str(label) for label in frame.columns.get_level_values(0)]
+    return frame.reset_index(drop=True), name, place
+
+
+def check_levels(frame: pd.DataFrame, call: str) -> None:
+    """Refuse columns with names of several levels."""
     if frame.columns.nlevels > 1:
         got = f"{frame.columns.nlevels} levels of them"
         raise DataError(message(call, "column names", got, "Join the levels to one name each"))
-    frame.columns = [str(label) for label in frame.columns.get_level_values(0)]
-    return frame.reset_index(drop=True), name, place
 
 
 def _row_in_file(path: Path, row: int) -> str:

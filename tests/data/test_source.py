@@ -213,8 +213,17 @@ def test_what_is_no_table_is_refused(tmp_path, monkeypatch):
         scan_table([])
     with pytest.raises(DataError, match=r"^scan_table: expected at least one row, got a table"):
         scan_table(pd.DataFrame({"a": []}))
-    with pytest.raises(DataError, match=r"batches with the same columns and types"):
-        scan_table([pd.DataFrame({"a": [1.0]}), pd.DataFrame({"b": [1.0]})])
+    for other in ({"b": [1.0]}, {"a": ["x"]}, {"a": [1.0], "b": [1.0]}):
+        with pytest.raises(DataError, match=r"batches with the same columns and types"):
+            scan_table([pd.DataFrame({"a": [1.0]}), pd.DataFrame(other)])
+    with pytest.raises(DataError, match=r"got \('\[1 2\]',\) in row 0 of column 'a'"):
+        scan_table(pd.DataFrame({"a": [np.array([1, 2])] * 3}))
+    with pytest.raises(DataError, match=r"^scan_table: expected column names, got 2 levels"):
+        scan_table(pd.concat({"x": make()}, axis=1))
+    (tmp_path / "csvs").mkdir()
+    make().to_csv(tmp_path / "csvs" / "a.csv")
+    with pytest.raises(DataError, match=r"expected a folder of Parquet files, got none in"):
+        scan_table(tmp_path / "csvs")
     monkeypatch.setattr(
         "pyarrow.parquet.ParquetWriter.write_table",
         lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left on device")),
