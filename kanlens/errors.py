@@ -41,6 +41,10 @@ class TrainingError(KanlensError, ArithmeticError):
     """Training cannot start or go on."""
 
 
+class LostProcessError(TrainingError):
+    """Another process that trains the same model is gone, or this one is told to end."""
+
+
 class MissingDependencyError(KanlensError, ImportError):
     """An optional package is needed and not installed."""
 

@@ -20,9 +20,9 @@ from typer.core import TyperGroup
 import kanlens
 from kanlens.cli.defaults import read_defaults
 from kanlens.cli.options import Json, NoSeed, Quiet, Seed, described
-from kanlens.cli.process import INTERRUPTED, WHOLE
+from kanlens.cli.process import INTERRUPTED, WHOLE, ranks
 from kanlens.cli.terminal import Terminal, seeded, wrapped
-from kanlens.errors import InterruptedWarning, KanlensError
+from kanlens.errors import InterruptedWarning, KanlensError, LostProcessError
 
 COMMANDS = (
     "demonstration",
@@ -198,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
     """Run a command of an application called `name` and return its exit code, as `main` does."""
-    words = Console(stderr=True)
+    words = Console(stderr=True, quiet=ranks()[0] > 0)
 
     interrupted = False
 
@@ -215,6 +215,7 @@ def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
             defaults = read_defaults(typer.main.get_command(app)) if own else {}
             app(args=argv, prog_name=name, default_map=defaults)
     except KanlensError as error:
+        words.quiet &= not isinstance(error, LostProcessError)  # of the first, it may be
         wrapped(words, f"kanlens: {error}")
         return 1
     except OSError as error:

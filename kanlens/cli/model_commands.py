@@ -22,6 +22,7 @@ from kanlens.cli.options import (
     set_options,
     split_names,
 )
+from kanlens.cli.process import ranks
 from kanlens.cli.terminal import Terminal
 from kanlens.files import read_frame
 from kanlens.progress import progress_bar
@@ -80,7 +81,8 @@ def train(
 ) -> None:
     """Train a KAN on a table and write it to a file.
 
-    Unless the shape, the grid or an option of training is given, the rows decide about all.
+    Unless the shape, the grid or an option of training is given, the rows decide about all. Under
+    torchrun, all its processes train together: torchrun --nproc-per-node 2 -m kanlens train ...
     """
     checkpoint = output.parent / f"{output.name}.checkpoint"
     parts = {one: output.parent / f"{output.stem}.{one}.csv" for one in PARTS if holdout}
@@ -103,11 +105,12 @@ def train(
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
     build = partial(new_model, table, **options)
     run = {"checkpoint": checkpoint, "resume": resume, "generator": generator}
+    run["strategy"] = "ddp" if ranks()[1] > 1 else None
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
     result = _trained(build, shape, training, given, run, terminal)
     model = result.model
     terminal.write(model, output)
-    if not result.stopped_because.startswith("interrupted"):
+    if terminal.first and not result.stopped_because.startswith("interrupted"):
         checkpoint.unlink(missing_ok=True)
     facts = _outcome(result, output, training, terminal)
     if test is not None:

@@ -21,10 +21,17 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 INTERRUPTED = 130
+KNOWN = ("RANK", "WORLD_SIZE")  # to every process that torchrun has started
 WHOLE = "no file is left half written"
 PATIENCE = 1.2  # seconds until a command that did not come round to an interrupt is left
 GLANCE = 0.05  # seconds between two looks at it
 SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # and clear the line of a progress bar
+
+
+def ranks() -> tuple[int, int]:
+    """Return which this is of how many processes that torchrun has started; the first one talks."""
+    index, count = (int(os.environ.get(name, "0")) for name in KNOWN)
+    return (index, count) if count > 1 else (0, 1)
 
 
 class Interrupts:
@@ -169,6 +176,8 @@ def _importing(frame: FrameType | None) -> bool:
 
 def _write(words: str) -> None:
     """Write the line of an interrupt past everything that may be in the middle of writing."""
+    if ranks()[0]:
+        return
     start = SHOW_CURSOR if os.isatty(2) else ""
     with contextlib.suppress(OSError):
         os.write(2, f"{start}kanlens: interrupted; {words}\n".encode())

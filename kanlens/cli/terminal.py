@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from rich.text import Text
 
 import kanlens
 from kanlens.checks import message
+from kanlens.cli.process import ranks
 from kanlens.errors import OutputError
 from kanlens.files import ENDINGS, TABLE_SUFFIXES, write_frame, write_parts
 from kanlens.outputs import atomic_write, check_ending, check_writable, to_plain
@@ -35,12 +38,17 @@ WORDS = re.compile(r"\S*\s+|\S+")
 
 
 class Terminal:
-    """Where the command `call` prints and writes: no words when `quiet`, JSON instead of tables."""
+    """Where the command `call` prints and writes: no words when `quiet`, JSON instead of tables.
+
+    Of the processes that torchrun has started, the `first` prints and writes.
+    """
 
     def __init__(self, call: str = "", *, quiet: bool = False, as_json: bool = False) -> None:
         self.call, self.quiet, self.as_json = call, quiet, as_json
-        self.words = Console(stderr=True)
-        self.data = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
+        self.first = ranks()[0] == 0
+        width = None if sys.stdout.isatty() else PIPED_WIDTH
+        self.words = Console(stderr=True, quiet=not self.first)
+        self.data = Console(width=width, quiet=not self.first)
 
     def check(self, inputs: Sequence[Path | None], **outputs: Path | None) -> None:
         """Refuse now what could not be written after all the work, or would overwrite an input.
@@ -49,7 +57,7 @@ class Terminal:
         """
         read = {path.resolve() for path in inputs if path is not None}
         for kind, path in outputs.items():
-            if path is None:
+            if path is None or not self.first:
                 continue
             if path.resolve() in read:
                 got = f"{path}, which is read"
@@ -83,7 +91,7 @@ class Terminal:
 
     def write(self, result: Any, path: Path | None) -> None:
         """Write a model, table, picture or text, and say so; nothing without a path."""
-        if path is None:
+        if path is None or not self.first:
             return
         if isinstance(result, str):
             with atomic_write(path, call=self.call) as temporary:
@@ -100,7 +108,7 @@ class Terminal:
 
     def emit(self, data: dict[str, Any]) -> None:
         """Print one JSON object on stdout when JSON was asked for."""
-        if self.as_json:
+        if self.as_json and self.first:
             typer.echo(json.dumps(to_plain(data), sort_keys=True, allow_nan=False))
 
     def facts(self, title: str, facts: dict[str, Any], **more: Any) -> None:
@@ -189,9 +197,12 @@ def _endings(kind: str) -> tuple[Sequence[str], str] | None:
 
 def seeded(seed: int | None) -> torch.Generator:
     """Return a generator with that seed, or with a seed of the system's choice."""
-    generator = torch.Generator()
-    if seed is None:
+    generator, (_, count) = torch.Generator(), ranks()
+    if seed is None and count == 1:
         generator.seed()
+    elif seed is None:  # the same in all processes: by what torchrun tells each
+        names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")
+        generator.manual_seed(zlib.crc32(repr([*map(os.environ.get, names)]).encode()))
     else:
         generator.manual_seed(seed)
     return generator

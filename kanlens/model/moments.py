@@ -29,6 +29,8 @@ VALUES = 2**20  # of edges, or of their bases, held at once
 SMALL = 2**16  # edge values up to which computing them is faster than the moments of the basis
 NOISE = 16 * torch.finfo(torch.float64).eps  # of a form, relative to the sum of its squares
 
+Average = Callable[[Tensor], Tensor]  # of means over some rows, to the mean over all
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bands:
@@ -222,23 +224,40 @@ def _totals(layer: KANLinear, cells: Cells, x: Tensor, about: Tensor) -> Tensor:
     return added_by_cell([torch.ones_like(x), *away, *pair_products(away)], cell, cells)
 
 
-def means_and_norms(layer: EdgeLayer, x: Tensor, centered: bool = True) -> tuple[Tensor, Tensor]:
-    """Return mean and L2 norm of every edge in float64; the mean has no full gradient."""
+def means_and_norms(
+    layer: EdgeLayer, x: Tensor, centered: bool = True, average: Average | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return mean and L2 norm of every edge in float64; the mean has no full gradient.
+
+    With `average` they are over all rows that it averages over, of which x are some.
+    """
+    mean, square = _mean_and_square(layer, x, centered, bool(average))
+    if average is not None and centered:
+        whole = average(mean).detach()
+        off = torch.where((mean - whole).abs() <= NOISE * whole.abs(), 0.0, mean - whole)
+        mean, square = whole, square + off.square()
+    return mean, rooted(square if average is None else average(square))
+
+
+def _mean_and_square(
+    layer: EdgeLayer, x: Tensor, centered: bool, slopes: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the mean of every edge, of many rows with `slopes` only, and its second moment."""
     count = len(x) * layer.in_features * layer.out_features
     if count <= SMALL:
         values = layer.edge_values(x).double()
         first = values[:1].detach()  # so that an edge without variation has none by rounding
         mean = (values - first).mean(0)
         away = values - first - mean.detach() if centered else values  # its sum: no gradient
-        return first[0] + mean, rooted(away.square().mean(0))
+        return first[0] + mean, away.square().mean(0)
     if is_spline_layer(layer):
         mean, variance = Moments.over(layer, x).edges(layer)
-        return mean, rooted(variance if centered else variance + mean.square())
-    with torch.no_grad():
-        first = layer.edge_values(x[:1]).double()
+        return mean, variance if centered else variance + mean.square()
+    with torch.set_grad_enabled(slopes and torch.is_grad_enabled()):
+        first = layer.edge_values(x[:1]).detach().double()
         mean = first[0] + mean_over_rows(layer, x, lambda values: values - first)
-    start = mean if centered else torch.zeros_like(mean)
-    return mean, rooted(mean_over_rows(layer, x, lambda values: (values - start).square()))
+    start = mean.detach() if centered else torch.zeros_like(mean)
+    return mean, mean_over_rows(layer, x, lambda values: (values - start).square())
 
 
 def is_spline_layer(layer: EdgeLayer) -> TypeGuard[KANLinear]:

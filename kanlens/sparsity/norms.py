@@ -14,6 +14,7 @@ from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions.catalog import BASES
 from kanlens.model.layers import EdgeLayer, KANLinear
 from kanlens.model.moments import (
+    Average,
     Bands,
     added_by_cell,
     is_spline_layer,
@@ -69,7 +70,9 @@ def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
     return mean_over_rows(layer, x, torch.abs).to(x.dtype)
 
 
-def activation_l2(layer: EdgeLayer, x: Tensor, centered: bool = True) -> Tensor:  # (out, in)
+def activation_l2(
+    layer: EdgeLayer, x: Tensor, centered: bool = True, average: Average | None = None
+) -> Tensor:  # (out, in)
     """Return the L2 norm of every edge over the rows: the standard deviation of phi_oi(x_i).
 
     For splines it is a quadratic form of the weights in the covariances of the basis, of which
@@ -86,6 +89,8 @@ def activation_l2(layer: EdgeLayer, x: Tensor, centered: bool = True) -> Tensor:
     centered : bool
         Whether the mean of the edge is subtracted, as a constant belongs to the node and to no
         edge. Without, the norm is sqrt(mean(phi^2)).
+    average : callable, optional
+        Where x is a part of the rows: turns a mean (out, in) over them into that over all.
 
     Returns
     -------
@@ -104,7 +109,7 @@ def activation_l2(layer: EdgeLayer, x: Tensor, centered: bool = True) -> Tensor:
     True
     """
     _check_rows("activation_l2", layer, x)
-    return means_and_norms(layer, x, centered)[1].to(x.dtype)
+    return means_and_norms(layer, x, centered, average)[1].to(x.dtype)
 
 
 def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from kanlens.checks import check_columns, check_positive, check_rows, message
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model.layers import EdgeLayer, KANLinear, entropy
-from kanlens.model.moments import is_spline_layer, means_and_norms
+from kanlens.model.moments import Average, is_spline_layer, means_and_norms
 from kanlens.sparsity.norms import (
     activation_l1,
     activation_l2,
@@ -48,6 +48,14 @@ class Penalty:
     reference: str
     needs_inputs: bool = False
     concentrates: bool = True
+
+    def over(self, layer: EdgeLayer, x: Tensor | None, average: Average | None) -> Tensor:
+        """Return the norms over all rows, of which x are some, by their `average`."""
+        if average is None:
+            return self.norm(layer, x)
+        if self.norm is activation_l2:  # alone is the root of a mean, and no mean
+            return activation_l2(layer, cast("Tensor", x), average=average)
+        return average(self.norm(layer, x))
 
 
 _ALL = (
@@ -86,6 +94,7 @@ def penalty_value(
     entropy_weight: float,
     inputs: Sequence[Tensor] | None = None,
     node_weights: Sequence[Tensor] | None = None,
+    average: Average | None = None,
 ) -> Tensor:
     """Return the sum over layers of the edges' norms and of their weighted entropy.
 
@@ -103,6 +112,9 @@ def penalty_value(
         so that the number of rows does not enter.
     node_weights : sequence of Tensor, each of shape (out,), optional
         Factor of the norms of all edges that end in one output of a layer; curvature has none.
+    average : callable, optional
+        Where `inputs` are of a part of the rows: turns a mean (out, in) over them into that over
+        all.
 
     Returns
     -------
@@ -132,7 +144,7 @@ def penalty_value(
     for name, weight in weights.items():
         penalty = PENALTIES[name]
         for index, layer in enumerate(layers):
-            norms = penalty.norm(layer, inputs[index] if inputs else None)
+            norms = penalty.over(layer, inputs[index] if inputs else None, average)
             if penalty.concentrates and node_weights is not None:
                 norms = norms * node_weights[index].unsqueeze(1)
             total = total + weight * norms.sum()

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -32,8 +34,9 @@ from kanlens.model.recording import store_statistics
 from kanlens.training.objective import class_losses, score
 from kanlens.training.options import Options
 from kanlens.training.preparation import settle_range, settle_scaling
+from kanlens.training.ranks import Ranks
 from kanlens.training.result import FitResult
-from kanlens.training.run import TrainingRun
+from kanlens.training.run import Part, TrainingRun
 
 # Chosen on 15 tables, among them drawn ones with heavy tails, bad cells, few rows, many columns
 MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
@@ -70,6 +73,7 @@ class EnsembleRun(TrainingRun):
         y: Tensor,
         weights: Tensor | None,
         generator: torch.Generator | None,
+        ranks: Ranks | None = None,
     ) -> None:
         settle_range(target, x, beyond=True)
         settle_scaling(target, x, y, None)
@@ -96,7 +100,8 @@ class EnsembleRun(TrainingRun):
         differences = torch.eye(target.layers[0].spline_weight.shape[2]).diff(n=2, dim=0)
         self.bend = differences.mT @ differences
         weights = torch.ones(len(x)) if weights is None else weights.float()
-        super().__init__(self._members(generator), options, scaled, y, generator, weights)
+        members = self._members(generator)
+        super().__init__(members, options, scaled, y, generator, weights, ranks)
 
     def _members(self, generator: torch.Generator | None) -> KAN:
         """Return the members beside each other, in scaled units, none joined to another's nodes."""
@@ -140,13 +145,16 @@ class EnsembleRun(TrainingRun):
         weights = self.weights.unsqueeze(1)
         self.shares, self.counts = weights * ~self.judged, weights * self.judged
         self.train_x, self.train_y, self.test_x, self.test_y = (self.x, self.y) * 2
+        self.train_weights = self.shares
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.model.parameters(), lr=self.options.rate, fused=True)
 
-    def _outputs(self, x: Tensor) -> Tensor:  # (batch, member, out)
-        outputs: Tensor = self.model(x)
-        return outputs.view(len(x), self.members, -1)
+    def _by_member(self, outputs: Tensor) -> Tensor:  # (batch, member, out)
+        return outputs.view(len(outputs), self.members, -1)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        return self._by_member(super()._outputs(x))
 
     def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:  # (batch, member)
         if self.model.task == "regression":
@@ -154,18 +162,15 @@ class EnsembleRun(TrainingRun):
         codes = y.unsqueeze(1).expand(-1, outputs.shape[1]).reshape(-1)
         return class_losses(outputs.flatten(0, 1), codes).view(len(y), -1)
 
-    def _one_pass(self) -> None:
-        batches = self.passes * self.batches
-        total, done = self.options.steps * batches, self.step * batches
+    def _parts(self) -> Iterator[Part]:
         for _ in range(self.passes):
             for rows in self._permutation(len(self.x)).tensor_split(self.batches):
-                self._update(rows, done / total)
-                done += 1
-                if self.failed:
-                    return
+                yield self._part(rows, len(rows))
 
-    def _update(self, rows: Tensor, share: float) -> None:
-        """Change the weights by one batch, at a share of the way along the path."""
+    def _learn(self, x: Tensor, y: Tensor, weights: Tensor | None, average: Any) -> None:
+        """Take one step on a batch, whose weights (batch, member) are of rows in each member."""
+        batches = self.passes * self.batches
+        share = (self.step * batches + self.batch) / (self.options.steps * batches)  # of the path
         fall = max(0.0, (share - FLAT) / (1 - FLAT))
         rate = self.options.rate * min(1.0, 0.02 + share / RISE)
         rate *= 0.5 * (1 + math.cos(math.pi * fall))
@@ -174,11 +179,13 @@ class EnsembleRun(TrainingRun):
         start, end = PATH
         strength = start / len(self.x) * (end / start) ** share
         self.optimizer.zero_grad()
-        losses = self._losses(self._outputs(self.x[rows]), self.y[rows])
-        total = (self.shares[rows] * losses).mean(0).sum()
+        losses = self._losses(self._by_member(self.model(x)), y)
+        total = (cast("Tensor", weights) * losses).mean(0).sum()
+        total = total if average is None else average(total)
         self.failed = not bool(torch.isfinite(total))
         if not self.failed:
             total.backward()
+            self.ranks.sum_gradients(self.model.parameters())
             bend = strength * self.bend
             for layer in self.model.layers:
                 add_penalties(layer, bend, NORMS * math.sqrt(strength))

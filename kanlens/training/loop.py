@@ -12,7 +12,7 @@ import torch
 
 from kanlens.checks import check_generator, message
 from kanlens.encoding import needed_widths, prepare_data
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, LostProcessError
 from kanlens.interruption import Interruption
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
@@ -21,6 +21,7 @@ from kanlens.threads import threads_for
 from kanlens.training.ensemble import MEMBERS, NODES, EnsembleRun, grid_intervals
 from kanlens.training.options import Options, PenaltyChoice
 from kanlens.training.preparation import row_weights, unchanged_on_failure
+from kanlens.training.ranks import Ranks, joined
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import EVERY, Checkpoint, checked_checkpoint
 from kanlens.training.run import TrainingRun
@@ -49,6 +50,7 @@ def fit(
     grid_updates: int = 5,
     scale: bool | None = None,
     sample_weight: Any = None,
+    strategy: str | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
     resume: bool = False,
@@ -73,7 +75,7 @@ def fit(
         Trained in place. Names, units, kinds and task of the data become the model's; a model
         whose features have names finds its columns by these. With None the rows choose: the network
         that predicts held-out ones best, of those that `kanlens.KANRegressor` tries, is made and
-        trained, and the options below, but for the last six, stay as they are.
+        trained, and the options below, but for the last seven, stay as they are.
     data : Table or tuple (x, y)
         x of shape (batch, in); y of shape (batch,) or (batch, out). Class labels (text, truth
         values, or for models with several outputs one whole number per row) make the task a
@@ -113,14 +115,19 @@ def fit(
         Set the scaling from the data. Default: only when the model has never been scaled.
     sample_weight : array-like, shape (batch,), optional
         How much the loss of each row counts: none, or a number of at least 0 for each.
+    strategy : {"ddp"}, optional
+        Train in all processes that ``torchrun`` has started, each on its share of the rows of a
+        step, with sums over all of them (gloo, or nccl for models on CUDA): losses, penalties and
+        gradients are those of one process. Each is given the same data; weights and draws are the
+        first one's, which alone writes the checkpoint and shows the bar. The loss of one ends all.
     checkpoint : path, optional
         File that receives the state of training every `checkpoint_every` seconds, at an interrupt,
-        and at the end.
+        when another process is lost, and at the end.
     checkpoint_every : float
-        Seconds between checkpoints; with 0 one is written after every step.
+        Seconds between checkpoints; with 0 one is written after every step and batch.
     resume : bool
         Go on from `checkpoint` when it exists, with the same model, data and options; the result
-        is bit for bit that of a run without the break.
+        is bit for bit that of a run without the break. The number of processes may be another.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
@@ -140,6 +147,8 @@ def fit(
         If `checkpoint` is of another run.
     TrainingError
         If the loss is not finite before the first step.
+    LostProcessError
+        If another process ends before all are done.
 
     Examples
     --------
@@ -170,22 +179,34 @@ def fit(
             _builder(data, options, generator),
             data,
             sample_weight=sample_weight,
+            strategy=strategy,
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
             resume=resume,
             progress=progress,
             generator=generator,
         )
-    saved = checked_checkpoint("fit", checkpoint, checkpoint_every, resume=resume)
     model = check_model("fit", model)
-    with unchanged_on_failure(model):
-        x, y = prepare_data(model, data)
-        run = TrainingRun(model, options, x, y, generator, row_weights(sample_weight, x))
-        if saved.begun is None:
-            run.begin()
-        else:
-            run.restore(saved.begun)
-    return carry_out(run, started, saved, Interruption(), progress)
+    with joined(strategy, model.input_shift.device, checkpoint) as ranks:
+        written = ranks.index == 0
+        saved = checked_checkpoint(
+            "fit", checkpoint, checkpoint_every, resume=resume, written=written
+        )
+        with unchanged_on_failure(model):
+            x, y = prepare_data(model, data)
+            weights = row_weights(sample_weight, x)
+            run = TrainingRun(model, options, x, y, generator, weights, ranks)
+            _start(run, saved)
+        return carry_out(run, started, saved, Interruption(), progress)
+
+
+def _start(run: TrainingRun, saved: Checkpoint) -> None:
+    """Begin a run, or go back to where it was saved; all processes do the same."""
+    run.agree(saved.begun)
+    if saved.begun is None:
+        run.begin()
+    else:
+        run.restore(saved.begun)
 
 
 def _builder(
@@ -207,9 +228,13 @@ def carry_out(
     run: TrainingRun, started: float, saved: Checkpoint, stop: Interruption, progress: bool | None
 ) -> FitResult:
     """Train to the end, or to an interrupt with a warning."""
-    steps = run.options.steps
-    with threads_for(run.size), progress_bar("training", steps, shown=progress) as advance:
-        run.train(advance, note=None if saved.path is None else saved.note, stop=stop)
+    steps, shown = run.options.steps, progress if run.ranks.index == 0 else False
+    try:
+        with threads_for(run.size), progress_bar("training", steps, shown=shown) as advance:
+            run.train(advance, note=None if saved.path is None else saved.note, stop=stop)
+    except (ConnectionError, LostProcessError):
+        saved.write()
+        raise
     found = run.finish(time.perf_counter() - started)
     if stop.happened:
         saved.write()
@@ -224,6 +249,7 @@ def fit_by_default(
     data: Table | tuple[Any, Any],
     *,
     sample_weight: Any = None,
+    strategy: str | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
     resume: bool = False,
@@ -237,26 +263,40 @@ def fit_by_default(
     metric of the result is over all of them. The checkpoint is of the second network; the first is
     quickly had again.
     """
-    started, stop = time.perf_counter(), Interruption()
     check_generator("fit", generator)
-    saved = checked_checkpoint("fit", checkpoint, checkpoint_every, resume=resume)
+    with joined(strategy, torch.device("cpu"), checkpoint) as ranks:
+        written = ranks.index == 0
+        saved = checked_checkpoint(
+            "fit", checkpoint, checkpoint_every, resume=resume, written=written
+        )
+        return _fit_both(build, data, sample_weight, ranks, saved, progress, generator)
+
+
+def _fit_both(
+    build: Callable[[list[int], int], KAN],
+    data: Table | tuple[Any, Any],
+    sample_weight: Any,
+    ranks: Ranks,
+    saved: Checkpoint,
+    progress: bool | None,
+    generator: torch.Generator | None,
+) -> FitResult:
+    """Train the network without a hidden layer and the one with; return the better."""
+    started, stop = time.perf_counter(), Interruption()
     rows = len(data[0]) if isinstance(data, tuple) else data.rows
     intervals = grid_intervals(rows)
     model = build([], intervals)
     x, y = prepare_data(model, data)
     weights = row_weights(sample_weight, x)
-    run = EnsembleRun(model, x, y, weights, torch.Generator())
-    run.begin()
+    run = EnsembleRun(model, x, y, weights, torch.Generator(), ranks)
+    _start(run, Checkpoint(None))
     additive = carry_out(run, started, Checkpoint(None), stop, progress)
     if stop.happened:
         return additive
     wide = build([MEMBERS * NODES], intervals)
     wide.schema = model.schema
-    run = EnsembleRun(wide, x, y, weights, generator)
-    if saved.begun is None:
-        run.begin()
-    else:
-        run.restore(saved.begun)
+    run = EnsembleRun(wide, x, y, weights, generator, ranks)
+    _start(run, saved)
     found = carry_out(run, started, saved, stop, progress)
     gain = additive.validation_loss - found.validation_loss
     pays = gain > max(LEAST, GAIN * additive.validation_loss)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kanlens.model.moments import Average
 from kanlens.model.network import KAN
 from kanlens.model.statistics import deviations
 from kanlens.sparsity import PENALTIES, penalty_value
@@ -33,18 +34,24 @@ class Objective:
         """Whether there is a penalty at all."""
         return bool(self.penalty) and self.strength != 0.0
 
-    def total(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return loss plus penalty; norms on data are over the same rows, from the same run."""
-        output, penalty = self.evaluated(x)
+    def total(
+        self, x: Tensor, y: Tensor, weights: Tensor | None = None, average: Average | None = None
+    ) -> Tensor:
+        """Return loss plus penalty; norms on data are over the same rows, from the same run.
+
+        With `average` both are over all rows that it averages over, of which these are some.
+        """
+        output, penalty = self.evaluated(x, average)
         loss = task_loss(self.model, output, y, weights)
+        loss = loss if average is None else average(loss)
         return loss + penalty if self.penalized else loss
 
-    def evaluated(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluated(self, x: Tensor, average: Average | None = None) -> tuple[Tensor, Tensor]:
         """Return the outputs of the model for x (batch, in), and the penalty on the same rows."""
         (*inputs, last), _ = self.model.levels(self.model.scale_inputs(x))
-        return self.model.scale_outputs(last), self.penalty_term(inputs)
+        return self.model.scale_outputs(last), self.penalty_term(inputs, average)
 
-    def penalty_term(self, inputs: list[Tensor]) -> Tensor:
+    def penalty_term(self, inputs: list[Tensor], average: Average | None = None) -> Tensor:
         """Return `strength` times the penalty, given what reaches every layer; zero without."""
         if not self.penalized:
             return torch.zeros((), dtype=self.model.dtype, device=self.model.input_shift.device)
@@ -54,6 +61,7 @@ class Objective:
             entropy_weight=self.entropy_weight,
             inputs=inputs if any(PENALTIES[name].needs_inputs for name in self.penalty) else None,
             node_weights=self.node_weights,
+            average=average,
         )
         return self.strength * value
 

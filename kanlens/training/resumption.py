@@ -96,12 +96,13 @@ def read_state(path: Path, *, call: str = "fit") -> Any:
 
 
 def checked_checkpoint(
-    call: str, path: str | Path | None, every: float = EVERY, *, resume: bool
+    call: str, path: str | Path | None, every: float = EVERY, *, resume: bool, written: bool = True
 ) -> Checkpoint:
-    """Return the checkpoint that is asked for; refuse what cannot be written."""
+    """Return the checkpoint that is asked for; refuse what cannot be written, unless none is."""
     check_positive(call, "checkpoint_every", every, zero=True)
     if path is not None:
-        check_writable(path, call=call)
+        if written:
+            check_writable(path, call=call)
     elif resume:
         expected, got = "a checkpoint to resume from", "resume=True without one"
         advice = "Pass checkpoint='run.safetensors', for example"
@@ -109,7 +110,7 @@ def checked_checkpoint(
     begun, place = None, None if path is None else Path(path)
     if resume and place is not None and place.exists():
         begun = read_state(place, call=call)
-    return Checkpoint(place, every, begun=begun)
+    return Checkpoint(place if written else None, every, begun=begun)
 
 
 def identity_of(

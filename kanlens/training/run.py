@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import importlib
+import itertools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
@@ -30,6 +31,7 @@ from kanlens.training.preparation import (
     settle_scaling,
 )
 from kanlens.training.proximal import ProximalSteps
+from kanlens.training.ranks import Ranks
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import check_identity, identity_of
 
@@ -39,6 +41,8 @@ POLISH = 50  # proximal steps at the end, at most
 COST = 1e-3  # relative rise of the loss that a last move of the grids may cost
 LBFGS_ITERATIONS = 10  # of the optimizer, in one step
 QUICK = 2_000_000  # numbers in a basis from which statistics are had in a moment
+
+Part = tuple[Tensor, Tensor, Tensor | None, float]  # x, y, weights of rows, and the share of all
 
 
 class TrainingRun:
@@ -59,9 +63,10 @@ class TrainingRun:
         y: Tensor,
         generator: torch.Generator | None = None,
         weights: Tensor | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model, self.options, self.x, self.y = model, options, x, y
-        self.weights = weights
+        self.weights, self.ranks = weights, Ranks() if ranks is None else ranks
         self.objective = Objective(
             model=model,
             penalty=options.weights,
@@ -77,6 +82,30 @@ class TrainingRun:
         self.failed = False  # a batch had a loss that was not finite
         self.stopped_because = ""
         self.proximal: ProximalSteps | None = None
+        self.batch = 0  # of the epoch that has begun, how many are done
+        self.grid_error = 0.0  # of the step that has begun
+        self.note: Callable[..., None] = lambda state, last=False: None
+
+    def agree(self, begun: Any) -> None:
+        """Give all processes the weights and draws of the first; `begun` is what they go on from.
+
+        Refuse those that have other data, models or options, or go on from elsewhere.
+        """
+        if self.ranks.count == 1:
+            return
+        where = None if begun is None else (begun["step"], begun.get("batch"))
+        device = self.model.input_shift.device
+        self.ranks.check_same(repr((self.identity, where)), device)
+        source = self._seeded()
+        drawn = source.get_state()
+        self.ranks.copy([*self.model.state_dict().values(), drawn], device)
+        source.set_state(drawn)
+
+    def _seeded(self) -> torch.Generator:
+        if self.generator is None:
+            seed = int(torch.randint(2**63 - 1, ()))
+            self.generator = torch.Generator().manual_seed(seed)
+        return self.generator
 
     @property
     def size(self) -> int:
@@ -88,9 +117,7 @@ class TrainingRun:
 
     def begin(self, held_out: Tensor | None = None) -> None:
         """Hold rows out (drawn when None), settle the scaling, and note the untrained state."""
-        if self.generator is None:
-            seed = int(torch.randint(2**63 - 1, ()))
-            self.generator = torch.Generator().manual_seed(seed)
+        self._seeded()
         if held_out is None:
             count = round(self.options.validation * len(self.x))
             order = self._permutation(len(self.x)) if count else torch.arange(0)
@@ -169,9 +196,10 @@ class TrainingRun:
         `Checkpoint.note` does. Without `stop` an interrupt passes once the best state is back.
         """
         whole = False
+        self.note = self.note if note is None else note
         try:
             with nullcontext() if stop is None else stop.kept():
-                self._take_steps(advance, note)
+                self._take_steps(advance)
                 self._polish()
                 self._back_to_the_best()
                 self._follow_hidden_values()
@@ -187,22 +215,20 @@ class TrainingRun:
         if stop is not None and stop.happened:
             self.stopped_because = f"interrupted after step {len(self.history)}"
 
-    def _take_steps(self, advance: Callable[..., None], note: Callable[..., None] | None) -> None:
+    def _take_steps(self, advance: Callable[..., None]) -> None:
         grid_steps = self.options.grid_steps()
         if any(nodes.grouping.arities for nodes in self.model.nodes):
             # not before the first step: products of untrained factors are next to nothing
             grid_steps = {step or max(1, self.options.steps // 10) for step in grid_steps}
         advance(self.step)
-        if note is not None:
-            note(self.state)
+        self.note(self.state)
         while not self.stopped_because:
             self._one_step(self.step in grid_steps)
             last = self.history[-1]
             found = f"{metric_name(self.model)} {last['metric']:.4f}"
             advance(note=f"loss {last['loss']:.3e}  {found}")
             self._look_for_the_end(max(grid_steps, default=-1))
-            if note is not None:
-                note(self.state, last=bool(self.stopped_because))
+            self.note(self.state, last=bool(self.stopped_because))
 
     def _back_to_the_best(self) -> None:
         self.model.load_state_dict(self.best["state"])
@@ -241,7 +267,8 @@ class TrainingRun:
 
     @torch.enable_grad()
     def _one_step(self, move_grids: bool) -> None:
-        grid_error = self.model.update_grid(self.train_x) if move_grids else 0.0
+        if self.batch == 0:  # else a run goes on within an epoch
+            self.grid_error = self.model.update_grid(self.train_x) if move_grids else 0.0
         if move_grids and self.options.optimizer == "lbfgs":
             self.optimizer = self._new_optimizer()  # its curvature belongs to the old grid
         if self.options.optimizer == "lbfgs":
@@ -254,13 +281,15 @@ class TrainingRun:
                 self.optimizer = self._new_optimizer()  # its curvature belongs to other edges
         self.optimizer.zero_grad()
         self.step += 1
-        self.history.append({**self._evaluate(), "grid_error": grid_error})
+        self.history.append({**self._evaluate(), "grid_error": self.grid_error})
 
     def _closure(self) -> Any:
         self.optimizer.zero_grad()
-        value = self.objective.total(self.train_x, self.train_y, self.train_weights)
+        x, y, weights, share = self._part(slice(None), len(self.train_x))
+        value = self.objective.total(x, y, weights, self.ranks.average(share))
         if bool(torch.isfinite(value)):
             value.backward()
+            self.ranks.sum_gradients(self.model.parameters())
             if self.proximal is not None:
                 self.proximal.mask_gradients()
             return value.detach()
@@ -274,21 +303,49 @@ class TrainingRun:
         rate = self.options.rate * 0.5 * (1 + math.cos(math.pi * fraction))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self.drawn = self._seeded().get_state()  # before the epoch, of which some may be done
+        for x, y, weights, share in itertools.islice(self._parts(), self.batch, None):
+            self._learn(x, y, weights, self.ranks.average(share))
+            if self.failed:
+                break
+            self.batch += 1
+            self.note(self.state)
+        self.batch = 0
+
+    def _parts(self) -> Iterator[Part]:
+        """Yield what this process takes of every batch of an epoch."""
         for rows in self._permutation(len(self.train_x)).split(self.options.batch_size):
-            self.optimizer.zero_grad()
-            weights = None if self.train_weights is None else self.train_weights[rows]
-            value = self.objective.total(self.train_x[rows], self.train_y[rows], weights)
-            if not bool(torch.isfinite(value)):
-                self.failed = True
-                return
-            value.backward()
-            self.optimizer.step()
-            if self.proximal is not None:
-                self.proximal.mask_gradients(weights=True)
+            yield self._part(rows, len(rows))
+
+    def _part(self, rows: Tensor | slice, count: int) -> Part:
+        """Return this process's share of so many rows: x, y, weights, and the part it is of all."""
+        place, share = self.ranks.share(count)
+        rows = rows[place] if isinstance(rows, Tensor) else place
+        weights = None if self.train_weights is None else self.train_weights[rows]
+        return self.train_x[rows], self.train_y[rows], weights, share
+
+    def _learn(self, x: Tensor, y: Tensor, weights: Tensor | None, average: Any) -> None:
+        """Take one step of the optimizer down the objective on a batch."""
+        self.optimizer.zero_grad()
+        value = self.objective.total(x, y, weights, average)
+        self.failed = not bool(torch.isfinite(value))
+        if self.failed:
+            return
+        value.backward()
+        self.ranks.sum_gradients(self.model.parameters())
+        self.optimizer.step()
+        if self.proximal is not None:
+            self.proximal.mask_gradients(weights=True)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs of the model for all rows x (batch, in), by all processes."""
+        return self.ranks.gather(self.model(x[self.ranks.share(len(x))[0]]), len(x))
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
-        output, penalty = self.objective.evaluated(self.train_x)
+        place, share = self.ranks.share(len(self.train_x))
+        output, penalty = self.objective.evaluated(self.train_x[place], self.ranks.average(share))
+        output = self.ranks.gather(output, len(self.train_x))
         record = {
             "step": self.step,
             "loss": float(task_loss(self.model, output, self.train_y, self.train_weights)),
@@ -298,7 +355,7 @@ class TrainingRun:
         }
         if not len(self.test_x):
             return {**record, "metric": score(self.model, output, self.train_y)}
-        held = self.model(self.test_x)
+        held = self._outputs(self.test_x)
         found = task_loss(self.model, held, self.test_y, self.test_weights)
         record["validation_loss"] = float(found)
         return {**record, "metric": score(self.model, held, self.test_y)}
@@ -347,10 +404,14 @@ class TrainingRun:
             "step": self.step,
             "stale": self.stale,
             "stopped_because": self.stopped_because,
+            "batch": self.batch,
+            "grid_error": self.grid_error,
             "proximal_size": self.proximal.size if self.proximal is not None else None,
+            "node_weights": self.objective.node_weights,
+            "zeros": self.proximal.zeros if self.proximal is not None else None,
             "model": copy.deepcopy(dict(self.model.state_dict())),
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
-            "generator": None if self.generator is None else self.generator.get_state(),
+            "generator": self.drawn if self.batch else self._seeded().get_state(),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -359,13 +420,16 @@ class TrainingRun:
         self.held_out, self.history = saved["held_out"], list(saved["history"])
         self.best, self.step, self.stale = saved["best"], saved["step"], saved["stale"]
         self.stopped_because = saved["stopped_because"]
+        self.batch, self.grid_error = saved["batch"], saved["grid_error"]
+        self.drawn = saved["generator"]
         self._split()
         self.model.load_state_dict(saved["model"])
         self.model.scaled = saved["scaled"]
         self._start()
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.proximal is not None:
-            self.proximal.size = saved["proximal_size"]
+            self.proximal.size, self.proximal.zeros = saved["proximal_size"], saved["zeros"]
+            self.objective.node_weights = saved["node_weights"]
         if self.generator is None:
             self.generator = torch.Generator()
         self.generator.set_state(saved["generator"])

@@ -150,16 +150,16 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
     whole = fit_by_default(
         built, (x, y), generator=torch.Generator().manual_seed(4), progress=False
     )
-    update, done = EnsembleRun._update, []
+    update, done = EnsembleRun._learn, []
 
-    def interrupted(self, rows, share):
+    def interrupted(self, *given):
         done.append(len(self.model.layers))
         if done.count(2) == 30:
             raise KeyboardInterrupt
-        update(self, rows, share)
+        update(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(EnsembleRun, "_update", interrupted)
+        patch.setattr(EnsembleRun, "_learn", interrupted)
         patch.setattr("kanlens.training.resumption.COPIED", 0.0)
         with pytest.warns(InterruptedWarning, match="resume=True goes on"):
             part = fit_by_default(
@@ -179,14 +179,14 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("briefest")
 def test_an_interrupt_before_the_hidden_layer_is_of_use_is_told(monkeypatch):
     x, y = table(lambda x: x[:, :1].square())
-    update = EnsembleRun._update
+    update = EnsembleRun._learn
 
-    def interrupted(self, rows, share):
+    def interrupted(self, *given):
         if len(self.model.layers) == 2:
             raise KeyboardInterrupt
-        update(self, rows, share)
+        update(self, *given)
 
-    monkeypatch.setattr(EnsembleRun, "_update", interrupted)
+    monkeypatch.setattr(EnsembleRun, "_learn", interrupted)
     with pytest.warns(InterruptedWarning):
         found = fit_by_default(built, (x, y), progress=False)
     assert len(found.model.layers) == 1

@@ -1,0 +1,202 @@
+"""Processes that train one model together, each on its share of the rows, by torch.distributed.
+
+Each knows all rows and takes the same steps with the same weights. What is a mean over rows is
+summed over the processes, and gradients are, so that the result is that of one process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from kanlens.checks import check_choice, message
+from kanlens.errors import InvalidValueError, LostProcessError
+from kanlens.model.moments import Average
+from kanlens.outputs import reason
+
+STRATEGIES = ("ddp",)
+BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+TIMEOUT = timedelta(minutes=10)  # that processes wait for one another, as while one reads its table
+
+_joins = itertools.count()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """The processes that train one model: which this is of how many; by default the only one."""
+
+    index: int = 0
+    count: int = 1
+
+    def share(self, n: int) -> tuple[slice, float]:
+        """Return which of n rows are this process's, and which part they are of all.
+
+        Where there are fewer rows than processes, some take the first row as no part of all.
+        """
+        start, stop = (n * i // self.count for i in (self.index, self.index + 1))
+        return (slice(start, stop), (stop - start) / n) if start < stop else (slice(0, 1), 0.0)
+
+    def average(self, part: float) -> Average | None:
+        """Return what turns means over rows, such a part of all, into means over all.
+
+        Gradients go back to one's own rows only: their sum over processes is the gradient.
+        """
+        return None if self.count == 1 else partial(self._average, part)
+
+    def _average(self, part: float, mean: Tensor) -> Tensor:
+        return cast("Tensor", cast("Any", _Sum).apply(part * mean))
+
+    def gather(self, part: Tensor, n: int) -> Tensor:
+        """Return what all processes made of n rows (n, ...), from that of one's own share."""
+        if self.count == 1:
+            return part
+        whole, (rows, size) = part.new_zeros(n, *part.shape[1:]), self.share(n)
+        if size:
+            whole[rows] = part
+        return add_up(whole)
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Add the gradients of all processes up."""
+        slopes = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self.count > 1:
+            parts = add_up(torch.cat([one.flatten() for one in slopes]))
+            for slope, total in zip(slopes, parts.split([*map(Tensor.numel, slopes)]), strict=True):
+                slope.copy_(total.view_as(slope))
+
+    def copy(self, tensors: Iterable[Tensor], device: torch.device) -> None:
+        """Give all processes the tensors of the first, by way of a device."""
+        for tensor in tensors if self.count > 1 else ():
+            there = tensor.detach().to(device, copy=True).contiguous()
+            with _lost_are_noticed():
+                torch.distributed.broadcast(there, 0)
+            tensor.detach().copy_(there)
+
+    def check_same(self, identity: str, device: torch.device) -> None:
+        """Refuse processes that are to train other models, on other rows or with other options."""
+        digest = hashlib.sha256(identity.encode()).digest()
+        own = torch.tensor(list(digest), dtype=torch.float32, device=device)
+        first = own.clone()
+        self.copy([first], device)
+        other = (own != first).any().float()
+        if self.count > 1 and float(add_up(other)):
+            expected = "the same model, rows, options and checkpoint in every process"
+            advice = "Read the same data in each, with the same seed where it is drawn"
+            raise InvalidValueError(message("fit", expected, "different ones", advice))
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes, with the gradient to one's own part of it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return add_up(value.clone(memory_format=torch.contiguous_format))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+def add_up(value: Tensor) -> Tensor:
+    """Sum a tensor over all processes, in place."""
+    with _lost_are_noticed():
+        torch.distributed.all_reduce(value)
+    return value
+
+
+@contextmanager
+def joined(
+    strategy: str | None, device: torch.device, checkpoint: str | Path | None = None
+) -> Iterator[Ranks]:
+    """Join the processes that torchrun has started, unless that is done; leave them at the end.
+
+    In the block, the loss of one of them is an error that says how to go on from `checkpoint`.
+    """
+    group = torch.distributed
+    if strategy is not None:
+        _check(strategy, device)
+    if strategy is None or (not group.is_initialized() and os.environ["WORLD_SIZE"] == "1"):
+        yield Ranks()
+        return
+    own = not group.is_initialized()
+    with _in_words(checkpoint):
+        try:
+            if own:
+                _join(BACKENDS[device.type])
+            yield Ranks(index=group.get_rank(), count=group.get_world_size())
+        finally:
+            if own and group.is_initialized():
+                group.destroy_process_group()
+
+
+def _check(strategy: str, device: torch.device) -> None:
+    """Refuse a strategy that cannot be followed on the device, or here."""
+    check_choice("fit", "strategy", strategy, STRATEGIES)
+    if device.type not in BACKENDS:
+        expected, advice = "a model on the CPU or on CUDA", "Move it there, or leave strategy out"
+        raise InvalidValueError(message("fit", expected, f"one on {device.type}", advice))
+    if "WORLD_SIZE" not in os.environ and not torch.distributed.is_initialized():
+        expected, got = "processes of torchrun for strategy='ddp'", "one that it has not started"
+        advice = "Start torchrun --nproc-per-node 2 script.py, or leave strategy out"
+        raise InvalidValueError(message("fit", expected, got, advice))
+
+
+def _join(backend: str) -> None:
+    """Join the processes of the environment, each time under another name: names stay taken."""
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    with _lost_are_noticed():
+        store, index, count = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+        store = PrefixStore(f"kanlens {next(_joins)}", store)
+        torch.distributed.init_process_group(
+            backend, store=store, rank=index, world_size=count, timeout=TIMEOUT
+        )
+
+
+@contextmanager
+def _lost_are_noticed() -> Iterator[None]:
+    """Tell errors of torch.distributed, which have no type, from others."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionError(str(error)) from error
+
+
+@contextmanager
+def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
+    """Say in one line that another process is lost: by an error here, or by torchrun's signal."""
+    go_on = "Start all again, with checkpoint=... to go on from next time"
+    if checkpoint is not None:
+        go_on = f"Start all again with resume=True, to go on from {Path(checkpoint).name!r}"
+
+    def lost(why: str) -> LostProcessError:
+        return LostProcessError(message("fit", "all processes to train to the end", why, go_on))
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise lost("the signal to end, as when another is lost")
+
+    here = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    heard = here and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if heard:
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except ConnectionError as error:
+        raise lost(f"one that is lost: {reason(error)}") from error
+    finally:
+        if heard:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

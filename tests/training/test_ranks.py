@@ -1,0 +1,136 @@
+"""Several processes, started by torchrun, lead to what one leads to."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import kanlens
+from kanlens.errors import InvalidValueError
+from kanlens.training.ranks import Ranks
+from kanlens.training.resumption import read_state
+from tests.training import rank_program
+
+PROGRAM = str(Path(rank_program.__file__))
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ROOT = str(Path(kanlens.__file__).parents[1])
+pytestmark = pytest.mark.slow  # starts interpreters
+
+
+def start(*command: str, **options: Any) -> subprocess.Popen[str]:
+    paths = {"PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*TORCHRUN, *command], env={**os.environ, **paths}, **pipes, **options)
+
+
+def on_two(cases: str, folder: Path) -> tuple[int, str]:
+    """Run cases in two processes; return the exit code and what was said."""
+    with start(PROGRAM, cases, str(folder)) as job:
+        return job.wait(100), job.communicate()[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def one(folder: Path) -> Iterator[dict[str, Any]]:
+    """What one process, this one, makes of the cases."""
+    rank_program.FOLDER = folder
+    yield rank_program.run("equal") | {"whole": rank_program.run("whole")}
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> dict[str, Any]:
+    code, words = on_two("equal,whole", folder)
+    assert code == 0, words
+    assert "kanlens" not in words
+    found = {name: torch.load(folder / f"{name}2.pt") for name in ("equal", "whole")}
+    return found["equal"] | {"whole": found["whole"]}
+
+
+def distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Return the largest difference between tensors of the same names, infinite ones aside."""
+    assert found.keys() == expected.keys()
+    gaps = [(found[name].double() - expected[name].double()).abs() for name in found]
+    return max(float(gap.nan_to_num(0.0).max()) for gap in gaps)
+
+
+@pytest.mark.parametrize("case", [*rank_program.CASES, "norms"])
+def test_two_processes_lead_to_what_one_leads_to(
+    one: dict[str, Any], two: dict[str, Any], case: str
+) -> None:
+    assert distance(two[case], one[case]) < 1e-6
+
+
+def test_the_rows_choose_the_same_network(one: dict[str, Any], two: dict[str, Any]) -> None:
+    assert distance(two["default"], one["default"]) < 1e-4  # in single precision
+
+
+@pytest.mark.parametrize("case", rank_program.WRONG)
+def test_the_mean_of_the_penalties_of_processes_is_noticed(
+    one: dict[str, Any], two: dict[str, Any], case: str
+) -> None:
+    assert distance(one["wrong"][case], one[case]) == 0  # alone it is right
+    assert distance(two["wrong"][case], one[case]) > 1e-4
+
+
+def test_layers_train_in_the_wrappers_of_torch(one: dict[str, Any], two: dict[str, Any]) -> None:
+    assert distance(two["wrapped"], one["wrapped"]) < 1e-9
+
+
+def test_other_rows_in_another_process_are_refused(two: dict[str, Any]) -> None:
+    assert two["refused"] == (
+        "fit: expected the same model, rows, options and checkpoint in every process, got "
+        "different ones. Read the same data in each, with the same seed where it is drawn."
+    )
+
+
+def test_a_job_goes_on_from_where_it_lost_a_process(
+    one: dict[str, Any], two: dict[str, Any], folder: Path
+) -> None:
+    code, words = on_two("killed", folder)
+    assert code == 1
+    lost = r"LostProcessError: fit: expected all processes to train to the end, got .*lost.*\. "
+    assert re.search(f"{lost}Start all again with resume=True, to go on from 'run'\\.", words)
+    state = read_state(folder / "run")
+    assert (state["step"], state["batch"]) == (3, 2)
+    for count in (1, 2):
+        (folder / f"run{count}").write_bytes((folder / "run").read_bytes())
+    assert distance(rank_program.run("resumed"), one["whole"]) < 1e-9
+    code, words = on_two("resumed", folder)
+    assert code == 0, words
+    assert distance(torch.load(folder / "resumed2.pt"), two["whole"]) == 0
+
+
+def test_rows_are_dealt_out_evenly() -> None:
+    for n, count in ((1, 3), (7, 3), (8, 4), (100, 7)):
+        shares = [Ranks(index=i, count=count).share(n) for i in range(count)]
+        rows = [range(n)[place] for place, part in shares if part]
+        assert [row for some in rows for row in some] == list(range(n))
+        assert {len(some) for some in rows} <= {n // count, n // count + 1}
+        assert sum(part for _, part in shares) == pytest.approx(1)
+        assert all(len(range(n)[place]) > 0 for place, _ in shares)
+    assert Ranks().share(5) == (slice(0, 5), 1.0)
+
+
+def test_a_strategy_without_processes_is_refused() -> None:
+    text = (
+        "fit: expected processes of torchrun for strategy='ddp', got one that it has not started. "
+        "Start torchrun --nproc-per-node 2 script.py, or leave strategy out."
+    )
+    data = torch.rand(9, 1), torch.rand(9, 1)
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        kanlens.fit(kanlens.KAN([1, 1]), data, strategy="ddp")
+    with pytest.raises(InvalidValueError, match=r"^fit: expected strategy to be "):
+        kanlens.fit(kanlens.KAN([1, 1]), data, strategy="fsdp")
