@@ -27,6 +27,7 @@ from kanlens.checks import (
 from kanlens.data.cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
 from kanlens.data.columns import is_classes
 from kanlens.data.schema import Schema, class_schema, default_schema
+from kanlens.data.source import Source
 from kanlens.data.tables import Table, read_table
 from kanlens.errors import DataError, KanlensError, ShapeError
 from kanlens.model.network import KAN
@@ -64,7 +65,7 @@ def needed_widths(data: Any) -> tuple[int, int]:
     >>> needed_widths((np.zeros((3, 2)), ["low", "high", "high"]))
     (2, 1)
     """
-    if isinstance(data, Table):
+    if isinstance(data, (Table, Source)):
         return len(data.schema.features), max(1, len(data.schema.outputs))  # none is refused later
     model = KAN([1, 1], generator=torch.Generator())  # torch's own is left alone
     if not (isinstance(data, (tuple, list)) and len(data) == 2):

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import kanlens
+from kanlens.checks import message
 from kanlens.cli.application import command
 from kanlens.cli.options import (
     factor,
     hidden_nodes,
     new_model,
     norms,
+    open_columns,
     open_rows,
     read_columns,
     refusing,
@@ -24,16 +26,20 @@ from kanlens.cli.options import (
 )
 from kanlens.cli.process import ranks
 from kanlens.cli.terminal import Terminal
+from kanlens.data.source import Source
+from kanlens.errors import InvalidValueError
 from kanlens.files import read_frame
 from kanlens.progress import progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
     from kanlens import KAN, FitResult, Table
 
 PARTS = ("train", "test")
 MANY_ROWS = 5000  # above, training goes over batches by default
+LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table beyond memory
 
 
 @command(
@@ -88,8 +94,8 @@ def train(
     parts = {one: output.parent / f"{output.stem}.{one}.csv" for one in PARTS if holdout}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
     columns = {"features": features, "drop": drop, "categorical": categorical}
-    table = read_columns(data, split_names(target), columns, task=task, impute=impute)
-    training, test = table.split(holdout, generator) if holdout else (table, None)
+    table = open_columns(data, split_names(target), columns, task=task, impute=impute)
+    training, test = _held_out(table, holdout, generator) if holdout else (table, None)
     given: dict[str, Any] = {
         "optimizer": optimizer,
         "steps": steps,
@@ -114,14 +120,25 @@ def train(
         checkpoint.unlink(missing_ok=True)
     facts = _outcome(result, output, training, terminal)
     if test is not None:
-        facts.update(_write_parts(parts, training, test, model, terminal))
+        facts.update(_write_parts(parts, cast("Table", training), test, model, terminal))
     terminal.facts("trained", facts)
+
+
+def _held_out(
+    table: Table | Source, share: float, generator: torch.Generator
+) -> tuple[Table, Table]:
+    """Return the rows to train on and those to test on; refuse a table larger than memory."""
+    if isinstance(table, Source):
+        expected, got = "a table that memory holds for holdout", f"{table.rows:,} rows"
+        advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
+        raise InvalidValueError(message("train", expected, got, advice))
+    return table.split(share, generator)
 
 
 def _trained(
     build: Callable[..., KAN],
     shape: tuple[list[Any] | None, int | None],
-    training: Table,
+    training: Table | Source,
     given: dict[str, Any],
     run: dict[str, Any],
     terminal: Terminal,
@@ -141,15 +158,21 @@ def _trained(
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
         return fit_by_default(build, training, **run)
-    usual = {"optimizer": "lbfgs" if training.rows <= MANY_ROWS else "adam", "steps": 50}
+    usual: dict[str, Any] = {"optimizer": "adam", "steps": 50}
+    if training.rows <= MANY_ROWS:
+        usual["optimizer"] = "lbfgs"
+    elif isinstance(training, Source):
+        steps = min(50, UPDATES * LARGE_BATCH // training.rows + 1)
+        usual |= {"batch_size": LARGE_BATCH, "steps": steps}
     return kanlens.fit(model, training, **{**usual, **given, **run})
 
 
 def _outcome(
-    result: FitResult, output: Path, training: Table, terminal: Terminal
+    result: FitResult, output: Path, training: Table | Source, terminal: Terminal
 ) -> dict[str, Any]:
     """Return what there is to say of a training run; say which of its rows lie outside."""
-    say_outside(result.model, training, terminal)
+    if not isinstance(training, Source):
+        say_outside(result.model, training, terminal)
     judged = "validation" if len(result.held_out) else "training"
     return {
         "model": str(output),

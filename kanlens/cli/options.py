@@ -206,7 +206,7 @@ def read_given(data: Path, schema: Schema, *, call: str, **how: Any) -> Table:
     return found if isinstance(found, Table) else found.table(call=call)
 
 
-def new_model(table: Table, hidden: list[Any], grid_size: int, **options: Any) -> KAN:
+def new_model(table: Table | Source, hidden: list[Any], grid_size: int, **options: Any) -> KAN:
     """Return an untrained network for a table, in double precision; options as for `KAN`."""
     widths = [len(table.schema.features), *hidden, len(table.schema.outputs)]
     return kanlens.KAN(widths, grid_size=grid_size, **options).double()

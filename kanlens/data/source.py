@@ -161,8 +161,12 @@ class Source(Shown):
             Whether those with the least and the greatest number of each column are added.
         """
         check_count("Source.sample", "rows", rows)
+        return self.take(self.spread(rows, extremes=extremes))
+
+    def spread(self, rows: int, *, extremes: bool = False) -> Array:
+        """Return the numbers of the rows that `sample` takes."""
         picks = evenly_spread(self.rows, rows)
-        return self.take(np.union1d(picks, self.extremes).astype(np.int64) if extremes else picks)
+        return np.union1d(picks, self.extremes).astype(np.int64) if extremes else picks
 
     def table(self, *, call: str) -> Table:
         """Return all rows where memory holds them, else as many as it does, with a warning."""

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kanlens.checks import check_generator, message
+from kanlens.data.source import Source
 from kanlens.encoding import needed_widths, prepare_data
 from kanlens.errors import InvalidValueError, LostProcessError
 from kanlens.interruption import Interruption
+from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
@@ -25,16 +27,27 @@ from kanlens.training.ranks import Ranks, joined
 from kanlens.training.result import FitResult
 from kanlens.training.resumption import EVERY, Checkpoint, checked_checkpoint
 from kanlens.training.run import TrainingRun
+from kanlens.training.streaming import StreamedRun
 
 if TYPE_CHECKING:
     from kanlens.data.tables import Table
 
+REFINED = {  # how a network that was chosen on some rows of a source sees all of them
+    "optimizer": "adam",
+    "steps": 2,
+    "batch_size": 2000,
+    "learning_rate": 1e-3,
+    "grid_updates": 0,
+}
+SAMPLE = 200_000  # rows of a source larger than memory that are held, at most
+
 GAIN, LEAST = 0.01, 5e-4  # of the held-out loss, that a hidden layer must save: share, amount
 
 
+@within_memory
 def fit(
     model: Model | None,
-    data: Table | tuple[Any, Any],
+    data: Table | Source | tuple[Any, Any],
     *,
     optimizer: str = "lbfgs",
     steps: int = 100,
@@ -54,6 +67,7 @@ def fit(
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
     resume: bool = False,
+    max_memory: Memory = None,
     progress: bool | None = None,
     generator: torch.Generator | None = None,
 ) -> FitResult:
@@ -75,11 +89,14 @@ def fit(
         Trained in place. Names, units, kinds and task of the data become the model's; a model
         whose features have names finds its columns by these. With None the rows choose: the network
         that predicts held-out ones best, of those that `kanlens.KANRegressor` tries, is made and
-        trained, and the options below, but for the last seven, stay as they are.
-    data : Table or tuple (x, y)
-        x of shape (batch, in); y of shape (batch,) or (batch, out). Class labels (text, truth
-        values, or for models with several outputs one whole number per row) make the task a
-        classification.
+        trained, and the options below, but for the last eight, stay as they are.
+    data : Table, Source or tuple (x, y)
+        Of a source that is larger than memory, batches are of all rows, read in drawn order;
+        scaling, grids, statistics and the loss by which training stops are of at most 200,000
+        evenly spread rows, of which `validation` is held out, and the rate falls from batch to
+        batch. Otherwise x of shape (batch, in); y of shape (batch,) or (batch, out). Class labels
+        (text, truth values, or for models with several outputs one whole number per row) make the
+        task a classification.
     optimizer : {"lbfgs", "adam", "adamw"}
         LBFGS sees all rows at once, with a strong-Wolfe line search; the others go over batches
         with a learning rate that falls along a cosine.
@@ -128,6 +145,9 @@ def fit(
     resume : bool
         Go on from `checkpoint` when it exists, with the same model, data and options; the result
         is bit for bit that of a run without the break. The number of processes may be another.
+    max_memory : str or int, optional
+        Bytes that rows of a source and work on them may take, as "1GB". Default: a quarter of what
+        is free.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
@@ -193,11 +213,41 @@ def fit(
             "fit", checkpoint, checkpoint_every, resume=resume, written=written
         )
         with unchanged_on_failure(model):
-            x, y = prepare_data(model, data)
-            weights = row_weights(sample_weight, x)
-            run = TrainingRun(model, options, x, y, generator, weights, ranks)
+            run = _run_on(data, model, options, sample_weight, generator, ranks)
             _start(run, saved)
         return carry_out(run, started, saved, Interruption(), progress)
+
+
+def _run_on(
+    data: Table | Source | tuple[Any, Any],
+    model: KAN,
+    options: Options,
+    sample_weight: Any,
+    generator: torch.Generator | None,
+    ranks: Ranks,
+) -> TrainingRun:
+    """Return a run on the rows, in memory where all processes have room for them."""
+    held = _held(data, ranks, model.input_shift.device)
+    if isinstance(data, Source) and held < data.rows:
+        if sample_weight is not None:
+            expected, got = "no sample_weight for rows beyond memory", "some"
+            advice = "Leave it out, or allow more max_memory"
+            raise InvalidValueError(message("fit", expected, got, advice))
+        return StreamedRun(model, options, data, generator=generator, ranks=ranks, held=held)
+    if isinstance(data, Source):
+        data = data.read(0, data.rows)
+    x, y = prepare_data(model, data)
+    return TrainingRun(model, options, x, y, generator, row_weights(sample_weight, x), ranks)
+
+
+def _held(data: Any, ranks: Ranks, device: torch.device) -> int:
+    """Return how many rows of a source memory holds, as the first process finds; 0 of others."""
+    rows = 0
+    if isinstance(data, Source):
+        rows = data.rows if data.fits else min(data.held, SAMPLE)
+    found = torch.tensor([rows])
+    ranks.copy([found], device)
+    return int(found)
 
 
 def _start(run: TrainingRun, saved: Checkpoint) -> None:
@@ -246,7 +296,7 @@ def carry_out(
 
 def fit_by_default(
     build: Callable[[list[int], int], KAN],
-    data: Table | tuple[Any, Any],
+    data: Table | Source | tuple[Any, Any],
     *,
     sample_weight: Any = None,
     strategy: str | None = None,
@@ -261,10 +311,23 @@ def fit_by_default(
     `build` makes one of hidden nodes and intervals. The first has no hidden layer, and is kept
     unless one lowers the loss by `GAIN` and `LEAST`. Every row is held out from one member, and the
     metric of the result is over all of them. The checkpoint is of the second network; the first is
-    quickly had again.
+    quickly had again. Of a source larger than memory, some rows choose the network, and two passes
+    over all rows follow, of which the checkpoint is.
     """
     check_generator("fit", generator)
     with joined(strategy, torch.device("cpu"), checkpoint) as ranks:
+        held = _held(data, ranks, torch.device("cpu"))
+        if isinstance(data, Source) and held < data.rows:
+            first = fit_by_default(
+                build, data.sample(held), strategy=strategy, progress=progress, generator=generator
+            )
+            if first.stopped_because.startswith("interrupted"):
+                return first
+            about: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, **REFINED}
+            about |= {"checkpoint_every": checkpoint_every, "strategy": strategy}
+            return fit(first.model, data, progress=progress, generator=generator, **about)
+        if isinstance(data, Source):
+            data = data.read(0, data.rows)
         written = ranks.index == 0
         saved = checked_checkpoint(
             "fit", checkpoint, checkpoint_every, resume=resume, written=written

@@ -54,6 +54,8 @@ class TrainingRun:
     """
 
     optimizer: torch.optim.Optimizer
+    advance: Callable[..., None]  # moves the bar
+    pace = 1  # by which the bar moves at the end of a step
 
     def __init__(
         self,
@@ -220,13 +222,14 @@ class TrainingRun:
         if any(nodes.grouping.arities for nodes in self.model.nodes):
             # not before the first step: products of untrained factors are next to nothing
             grid_steps = {step or max(1, self.options.steps // 10) for step in grid_steps}
+        self.advance = advance
         advance(self.step)
         self.note(self.state)
         while not self.stopped_because:
             self._one_step(self.step in grid_steps)
             last = self.history[-1]
             found = f"{metric_name(self.model)} {last['metric']:.4f}"
-            advance(note=f"loss {last['loss']:.3e}  {found}")
+            advance(self.pace, note=f"loss {last['loss']:.3e}  {found}")
             self._look_for_the_end(max(grid_steps, default=-1))
             self.note(self.state, last=bool(self.stopped_because))
 
@@ -299,18 +302,26 @@ class TrainingRun:
         return torch.full_like(value, math.inf)
 
     def _one_pass(self) -> None:
-        fraction = self.step / self.options.steps
-        rate = self.options.rate * 0.5 * (1 + math.cos(math.pi * fraction))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self._set_rate(self.step)
         self.drawn = self._seeded().get_state()  # before the epoch, of which some may be done
-        for x, y, weights, share in itertools.islice(self._parts(), self.batch, None):
+        for x, y, weights, share in self._rest():
             self._learn(x, y, weights, self.ranks.average(share))
             if self.failed:
                 break
             self.batch += 1
             self.note(self.state)
         self.batch = 0
+
+    def _set_rate(self, steps: float) -> None:
+        """Let the learning rate fall along a cosine over the steps, of which so many are done."""
+        fraction = steps / self.options.steps
+        rate = self.options.rate * 0.5 * (1 + math.cos(math.pi * fraction))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _rest(self) -> Iterator[Part]:
+        """Yield what this process takes of the batches of an epoch that are not done."""
+        return itertools.islice(self._parts(), self.batch, None)
 
     def _parts(self) -> Iterator[Part]:
         """Yield what this process takes of every batch of an epoch."""

@@ -1,4 +1,4 @@
-"""Mini-batches of rows that are read from a source, each process its own share of the rows.
+"""Training on sources larger than memory: mini-batches of all rows, each process its own share.
 
 The rows lie in segments, some blocks in a row. An epoch draws an order of the segments, deals them
 to `STREAMS` streams, and every batch takes as many rows from each stream. So a batch is the same
@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens.checks import message
 from kanlens.data.cell_parsing import Array
 from kanlens.data.row_readers import blocks
 from kanlens.data.source import Source
-from kanlens.encoding import encode_labelled
+from kanlens.encoding import encode_labelled, prepare_data
+from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
+from kanlens.training.options import Options
+from kanlens.training.ranks import Ranks
+from kanlens.training.result import FitResult
+from kanlens.training.run import Part, TrainingRun
 
 STREAMS = 16  # segments that a batch has rows of
 NUMBERS = 2**18  # cells of a block, whose rows are shuffled
@@ -131,3 +137,60 @@ class _Reader:
         self.at += len(parts[-1][0])
         x, y = (torch.cat(part) for part in zip(*parts, strict=True))
         return x, y
+
+
+class StreamedRun(TrainingRun):
+    """A training run whose gradients are of all rows of a source, and all else of a sample.
+
+    The sample, evenly spread with the extremes of every column, decides over range, scaling and
+    grids; some of its rows are held out, which say when to stop.
+    """
+
+    pace = 0
+
+    def __init__(
+        self,
+        model: KAN,
+        options: Options,
+        source: Source,
+        *,
+        generator: torch.Generator | None,
+        ranks: Ranks,
+        held: int,
+    ) -> None:
+        if options.optimizer == "lbfgs":
+            expected, got = "optimizer='adam' or 'adamw' for rows beyond memory", "'lbfgs'"
+            advice = "Choose one of these, allow more max_memory, or pass source.sample(100_000)"
+            raise InvalidValueError(message("fit", expected, got, advice))
+        self.source, self.picks = source, source.spread(held, extremes=True)
+        x, y = prepare_data(model, source.take(self.picks))
+        super().__init__(model, options, x, y, generator, ranks=ranks)
+
+    def _split(self) -> None:
+        super()._split()
+        self.stream = RowStream(
+            model=self.model,
+            source=self.source,
+            without=self.picks[self.held_out.numpy()],
+            batch_size=self.options.batch_size,
+            process=self.ranks.index,
+            processes=self.ranks.count,
+        )
+
+    def _rest(self) -> Iterator[Part]:
+        source = self._seeded()
+        drawn = int(torch.randint(2**62, (), generator=source, device=source.device))
+        seen, whole = self.batch * self.options.batch_size, self.stream.rows
+        for x, y, rows in self.stream.batches(drawn, self.batch):
+            self._set_rate(self.step + min(1.0, seen / whole))
+            seen += rows
+            self.advance(rows / whole)
+            if len(x):
+                yield x, y, None, len(x) / rows
+            else:
+                yield self.train_x[:1], self.train_y[:1], None, 0.0
+
+    def finish(self, seconds: float) -> FitResult:
+        """Report; rows held out are those of the source."""
+        found = super().finish(seconds)
+        return replace(found, held_out=torch.from_numpy(self.picks)[self.held_out])

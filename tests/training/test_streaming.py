@@ -7,7 +7,9 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
+from kanlens.data import source as sources
 from kanlens.data.source import scan_table
+from kanlens.errors import InvalidValueError
 from kanlens.training import streaming
 from kanlens.training.streaming import STREAMS, RowStream
 
@@ -95,3 +97,90 @@ def test_classes_are_in_the_codes_of_the_model(tmp_path):
     found.model.schema = labels
     x, y, _ = next(found.batches(0))
     assert torch.equal(y, torch.where(x[:, 0] % 2 == 0, 1, 2))
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """Return a table of which memory holds 400 of 3000 rows, and one row with the extremes."""
+    monkeypatch.setattr(streaming, "NUMBERS", 200)
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(draw.uniform(-1, 1, (3000, 2)), columns=["a", "b"])
+    frame["y"] = np.sin(3 * frame["a"]) + frame["b"] ** 2
+    frame.loc[1234, "a"] = 1.5
+    frame.to_parquet(tmp_path / "t.parquet", row_group_size=700)
+    source = scan_table(tmp_path / "t.parquet", target="y")
+    monkeypatch.setattr(sources, "CELL", 2**26 / 2 / 400 / 5)
+    return source
+
+
+def trained(source, **options):
+    generator = torch.Generator().manual_seed(0)
+    model = kanlens.KAN([2, 3, 1], generator=generator).double()
+    how = {"optimizer": "adam", "steps": 4, "batch_size": 64, "max_memory": "64MiB", **options}
+    return kanlens.fit(model, source, generator=generator, progress=False, **how)
+
+
+def test_all_rows_of_a_table_beyond_memory_are_trained_on(large, monkeypatch):
+    rows, read = set(), RowStream.read
+
+    def seen(self, start, stop):
+        x, y = read(self, start, stop)
+        rows.update(zip(x[:, 0].tolist(), x[:, 1].tolist(), strict=True))
+        return x, y
+
+    monkeypatch.setattr(RowStream, "read", seen)
+    found = trained(large)
+    assert found.metric > 0.97
+    assert len(found.held_out) in range(78, 83)  # a fifth of the sample
+    held = large.take(found.held_out.numpy()).x
+    assert not rows & set(zip(held[:, 0].tolist(), held[:, 1].tolist(), strict=True))
+    assert len(rows) == 3000 - len(held)
+    assert float(found.model.input_high[0]) == 1.5  # though no evenly spread row has it
+    assert [record["step"] for record in found.history] == [1, 2, 3, 4]
+
+
+def test_an_epoch_goes_on_after_a_break_as_if_there_were_none(large, tmp_path, monkeypatch):
+    whole = trained(large)
+    batches, path = RowStream.batches, tmp_path / "run.safetensors"
+
+    def broken(self, seed, done=0):
+        for number, batch in enumerate(batches(self, seed, done)):
+            if number == 17:
+                raise RuntimeError("killed")
+            yield batch
+
+    with monkeypatch.context() as within, pytest.raises(RuntimeError, match="killed"):
+        within.setattr(RowStream, "batches", broken)
+        trained(large, checkpoint=path, checkpoint_every=0)
+    again = trained(large, checkpoint=path, resume=True)
+    for ours, theirs in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert again.history == whole.history
+
+
+def test_what_needs_all_rows_at_once_is_refused(large):
+    with pytest.raises(InvalidValueError, match=r"^fit: expected optimizer='adam' or 'adamw' for"):
+        trained(large, optimizer="lbfgs")
+    with pytest.raises(InvalidValueError, match=r"^fit: expected no sample_weight for rows beyond"):
+        trained(large, sample_weight=np.ones(3000))
+
+
+def test_a_source_that_memory_holds_is_a_table(source):
+    found = trained(source_of(source), steps=1)
+    like = trained(source_of(source).read(0, ROWS), steps=1)
+    assert found.history == like.history
+
+
+def source_of(source):
+    frame = source.read(0, ROWS).frame
+    return scan_table(frame.assign(b=frame["a"] % 13), target="y", features=["a", "b"])
+
+
+def test_rows_choose_the_network_and_all_are_seen(large, monkeypatch):
+    calls = []
+    monkeypatch.setattr(streaming.StreamedRun, "_set_rate", lambda self, steps: calls.append(steps))
+    generator = torch.Generator().manual_seed(0)
+    found = kanlens.fit(None, large, generator=generator, progress=False, max_memory="64MiB")
+    assert found.metric > 0.99
+    assert len(calls) > 2
+    assert found.model.feature_names == ("a", "b")
