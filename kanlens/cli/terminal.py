@@ -86,6 +86,8 @@ class Terminal:
 
     def write_parts(self, parts: Iterable[pd.DataFrame], path: Path) -> None:
         """Write tables below each other to one file, and say so."""
+        if not self.first:
+            return
         write_parts(parts, path, call=self.call)
         self.wrote(path)
 

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 import kanlens
+from kanlens.data import source as sources
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
 from kanlens.model.series_layer import SeriesLinear
 from kanlens.sparsity import activation_l2
-from kanlens.training import ensemble
+from kanlens.training import ensemble, streaming
 from kanlens.training import run as run_module
 from kanlens.training.objective import Objective
 from kanlens.training.ranks import joined
@@ -60,11 +62,23 @@ def trained(widths: list[int], **options: Any) -> dict[str, Any]:
     weights = torch.linspace(0.5, 1.5, 61)
     given = {"steps": 20, "validation": 0.2, "sample_weight": weights, "strategy": STRATEGY}
     source = torch.Generator().manual_seed(3 + RANK)
-    fit = kanlens.fit(net, waves(), generator=source, progress=False, **{**given, **options})
+    given |= {"data": waves(), **options}
+    fit = kanlens.fit(net, generator=source, progress=False, **given)
     statistics = torch.cat([layer.statistics.edge_std.flatten() for layer in net.layers])
     history = torch.tensor([[*record.values()] for record in fit.history[:8]], dtype=torch.float64)
     found = {name: value.clone() for name, value in net.state_dict().items()}
     return {**found, "statistics": statistics, "history": history, "held out": fit.held_out}
+
+
+def streamed() -> dict[str, Any]:
+    """Return what training on a table leads to of which memory holds 60 of 900 rows."""
+    x, y = waves(900)
+    frame = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": y[:, 0]})
+    source = kanlens.scan_table(frame, target="y", progress=False)
+    small = mock.patch.object(sources, "CELL", 2**26 / 2 / 60 / 5)
+    with small, mock.patch.object(streaming, "NUMBERS", 100):
+        given = {"steps": 2, "sample_weight": None, "max_memory": "64MiB", "data": source}
+        return trained([2, 2, 1], **ADAM | L1 | given)
 
 
 def by_default() -> dict[str, Any]:
@@ -164,7 +178,7 @@ def refused() -> str:
 
 def equal() -> dict[str, Any]:
     found: dict[str, Any] = {name: trained(w, **o) for name, (w, o) in CASES.items()}
-    found["default"], found["norms"] = by_default(), norms()
+    found |= {"default": by_default(), "norms": norms(), "streamed": streamed()}
     with mock.patch.object(Objective, "penalty_term", averaging_penalties()):
         found["wrong"] = {name: trained(w, **o) for name, (w, o) in WRONG.items()}
     if STRATEGY is not None:

@@ -66,7 +66,7 @@ def distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     return max(float(gap.nan_to_num(0.0).max()) for gap in gaps)
 
 
-@pytest.mark.parametrize("case", [*rank_program.CASES, "norms"])
+@pytest.mark.parametrize("case", [*rank_program.CASES, "norms", "streamed"])
 def test_two_processes_lead_to_what_one_leads_to(
     one: dict[str, Any], two: dict[str, Any], case: str
 ) -> None:
