@@ -492,6 +492,7 @@ NO_NETWORK = {
     "list_kans",
     "read_table",
     "register_function",
+    "scan_table",
     "discover",
 }  # functions that are given none
 
