@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -26,11 +26,17 @@ from kanlens.distributed.manifest import (
     write_manifest,
 )
 from kanlens.distributed.tasks import Workers, completed, workers_for
-from kanlens.errors import DataError, InterruptedWarning, InvalidValueError, MethodError
+from kanlens.errors import (
+    DataError,
+    DTypeError,
+    InterruptedWarning,
+    InvalidValueError,
+    MethodError,
+)
 from kanlens.interruption import interrupts_pass
 from kanlens.io.checkpoint import save
 from kanlens.model.acceptance import Model, check_model
-from kanlens.outputs import Pathlike, to_plain
+from kanlens.outputs import Pathlike
 from kanlens.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -81,10 +87,6 @@ class AttributionFolder:
 
         return pd.read_parquet(self.folder)
 
-    def to_json(self) -> str:
-        """Return what is known of the rows as JSON."""
-        return json.dumps(to_plain(self))
-
 
 def attribute(
     model: Model,
@@ -95,7 +97,6 @@ def attribute(
     background: Rows | None = None,
     target: int | str | None = None,
     generator: torch.Generator | None = None,
-    rows: int | None = None,
     part_rows: int = PART,
     workers: Workers = None,
     progress: bool | None = None,
@@ -122,8 +123,6 @@ def attribute(
     generator : torch.Generator, optional
         Draws the seed of the run. Default: that of the run to go on with, else one of the
         system's choice.
-    rows : int, optional
-        Explain so many, evenly spread. Default: all.
     part_rows : int
         Rows of a task and of a file, a multiple of 4,096.
     workers : int or str, optional
@@ -158,7 +157,7 @@ def attribute(
     model, source = _opened(call, model, data, workers)
     how = {"method": method, "background": background, **options}
     first = _first_row(call, model, source, target, how)
-    job = _job(call, model, source, first, how, generator, rows, part_rows)
+    job = _job(call, model, source, first, how, generator, part_rows)
     job = _begun(dataclasses.replace(job, folder=str(folder.resolve())), own=generator is not None)
     with workers_for(call, workers) as client:
         summaries, kept = _all_parts(client, job, progress)
@@ -183,7 +182,6 @@ def importance(
     target: int | str | None = None,
     grouped: bool = True,
     generator: torch.Generator | None = None,
-    rows: int | None = None,
     part_rows: int = PART,
     workers: Workers = None,
     progress: bool | None = None,
@@ -193,7 +191,7 @@ def importance(
 
     Parameters
     ----------
-    model, data, method, background, generator, rows, part_rows, workers, progress, **options
+    model, data, method, background, generator, part_rows, workers, progress, **options
         As for `attribute` in this module; the method is one with values of rows.
     target, grouped
         As for `kanlens.importance`.
@@ -224,7 +222,7 @@ def importance(
     how = {"method": method, "background": background, **options}
     wanted = range(len(model.output_names)) if target is None else [target]
     firsts = [_first_row(call, model, source, one, how) for one in wanted]
-    jobs = [_job(call, model, source, one, how, generator, rows, part_rows) for one in firsts]
+    jobs = [_job(call, model, source, one, how, generator, part_rows) for one in firsts]
     with workers_for(call, workers) as client:
         for first, job in zip(firsts, jobs, strict=True):
             own = dataclasses.replace(job, grouped=grouped)
@@ -237,9 +235,11 @@ def importance(
 def _opened(call: str, model: Model, data: Pathlike, workers: Workers) -> tuple[KAN, Source]:
     """Return the model and the table; refuse a table that workers elsewhere cannot read."""
     kan = check_model(call, model)
+    if not isinstance(data, str | os.PathLike):
+        got, advice = type(data).__name__, "Write the table to a Parquet file"
+        raise DTypeError(message(call, "a path", got, advice))
     source = scan_features(data, kan.schema, call=call)
-    origin = getattr(source.reader, "origin", None)
-    if isinstance(workers, str) and origin is not None:
+    if isinstance(workers, str) and getattr(source.reader, "origin", None) is not None:
         expected, advice = "a Parquet file or folder, which workers can read in parts", "Convert it"
         raise DataError(message(call, expected, repr(source.name), advice))
     return kan, source
@@ -257,7 +257,7 @@ def _first_row(
     if isinstance(found, Attribution):
         return found
     expected, got = "a method with values of every row", f"one of the model, {how['method']!r}"
-    advice = "Its importance is of rows that fit into memory: name how many with max_rows=..."
+    advice = "Explain rows that fit into memory: name how many with max_rows=..."
     raise MethodError(message(call, expected, got, advice))
 
 
@@ -268,12 +268,10 @@ def _job(
     first: Attribution,
     how: dict[str, Any],
     generator: torch.Generator | None,
-    rows: int | None,
     part_rows: int,
 ) -> Job:
     """Return what is to be done."""
     check_generator(call, generator)
-    check_count(call, "rows", source.rows if rows is None else rows)
     check_count(call, "part_rows", part_rows)
     if part_rows % BLOCK:
         expected, advice = f"part_rows to be a multiple of {BLOCK:,}", f"For example {PART:,}"
@@ -291,7 +289,7 @@ def _job(
         options={name: how[name] for name in how.keys() - {"method", "background"}},
         output=model.output_index(first.target, call=call),
         background=None if background is None else model.prepare(background, call=call),
-        rows=source.rows if rows is None else min(rows, source.rows),
+        rows=source.rows,
         part_rows=part_rows,
         block_rows=BLOCK,
         seed=new_seed(generator),

@@ -24,7 +24,7 @@ from torch import Tensor
 from kanlens.attribution.dispatch import attribute
 from kanlens.attribution.result import Attribution, Moments
 from kanlens.data.row_readers import ParquetReader, blocks
-from kanlens.data.source import Source, evenly_spread
+from kanlens.data.source import Source
 from kanlens.errors import KanlensError, MethodError
 from kanlens.io.checkpoint import load
 from kanlens.memory import LEAST, memory_limit
@@ -53,8 +53,7 @@ class Job:
     method, options, output, background : str, dict, int, Tensor or None
         As for `kanlens.attribute`; the background has the shape (rows, in).
     rows, part_rows, block_rows : int
-        Rows to explain, evenly spread where the table has more, those of each part, and those that
-        one generator draws for.
+        Rows of the table, of each part, and those that one generator draws for.
     seed : int
         What the generator of each block starts from, with the number of the block.
     folder : str or None
@@ -159,10 +158,7 @@ def explained_blocks(job: Job, part: int) -> Iterator[Attribution]:
     """Yield the attributions of the blocks of a part."""
     model, source = _opened(job)
     start, stop = job.span(part)
-    if job.rows == source.rows:
-        x = source.read(start, stop).x
-    else:
-        x = source.take(evenly_spread(source.rows, job.rows)[start:stop]).x
+    x = source.read(start, stop).x
     for begin, end in blocks(stop - start, job.block_rows):
         state = np.random.SeedSequence(
             [job.seed, (start + begin) // job.block_rows]
@@ -202,7 +198,8 @@ def _write(job: Job, part: int, frames: list[pd.DataFrame], summary: Summary) ->
 
     table = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
     with atomic_write(job.file(part), call=job.call) as temporary:
-        pq.write_table(table.replace_schema_metadata({"kanlens": json.dumps(summary)}), temporary)
+        known = table.replace_schema_metadata({"kanlens": json.dumps(summary)})
+        pq.write_table(known, temporary, use_dictionary=False)
 
 
 def _tensor(numbers: list[float]) -> Tensor:

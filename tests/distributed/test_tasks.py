@@ -79,6 +79,10 @@ def test_a_task_whose_worker_died_in_it_is_done_by_another(scheduler, tmp_path):
     assert (tmp_path / "died").exists()
 
 
+def allow_no_failure(dask_scheduler):
+    dask_scheduler.allowed_failures = 0
+
+
 def die(job, task):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -88,6 +92,7 @@ def test_a_task_that_kills_every_worker_ends_in_one_line(scheduler):
         pytest.raises(MethodError, match=r"^attribute: expected workers that live through a part"),
         workers_for("attribute", scheduler) as client,
     ):
+        client.run_on_scheduler(allow_no_failure)
         list(completed(client, "attribute", die, None, [0]))
 
 
