@@ -241,7 +241,7 @@ def _opened(call: str, model: Model, data: Pathlike, workers: Workers) -> tuple[
     source = scan_features(data, kan.schema, call=call)
     if isinstance(workers, str) and getattr(source.reader, "origin", None) is not None:
         expected, advice = "a Parquet file or folder, which workers can read in parts", "Convert it"
-        raise DataError(message(call, expected, repr(source.name), advice))
+        raise DataError(message(call, expected, repr(source.reader.name), advice))
     return kan, source
 
 
@@ -257,7 +257,7 @@ def _first_row(
     if isinstance(found, Attribution):
         return found
     expected, got = "a method with values of every row", f"one of the model, {how['method']!r}"
-    advice = "Explain rows that fit into memory: name how many with max_rows=..."
+    advice = "Take some of the rows, with kanlens.importance or --max-rows"
     raise MethodError(message(call, expected, got, advice))
 
 

@@ -105,8 +105,8 @@ def _local(distributed: Any, count: int) -> Iterator[str]:
 @contextlib.contextmanager
 def _client(call: str, distributed: Any, address: str) -> Iterator[Any]:
     """Connect to a scheduler that has workers."""
-    expected, advice = f"a Dask scheduler at {address!r}", "Start one with 'dask scheduler'"
-    advice = f"{advice}, or leave workers=... out"
+    expected = f"a Dask scheduler at {address!r}"
+    advice = "Start one with 'dask scheduler', or work without one"
     try:
         client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
