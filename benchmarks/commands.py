@@ -39,6 +39,10 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what was mea
 Jobs = Annotated[
     int | None, typer.Option(help="Runs at a time.  [default: one per processor]", min=1)
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Address of a Dask scheduler, whose workers run all; times are theirs."),
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,6 +118,7 @@ def attribution(
     ] = None,
     data: DataFolder = None,
     seeds: Annotated[int, typer.Option(help="Number of trained networks of a table.", min=1)] = 3,
+    scheduler: Scheduler = None,
     smoke: Smoke = False,
     fresh: Fresh = False,
     as_json: Json = False,
@@ -124,7 +129,9 @@ def attribution(
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     setup = _set_up(range(seeds), data, smoke=smoke)
-    found = _run(ATTRIBUTION, setup, terminal, output=output, parts=parts, fresh=fresh)
+    found = _run(
+        ATTRIBUTION, setup, terminal, output=output, parts=parts, jobs=scheduler, fresh=fresh
+    )
     terminal.emit(found.to_dict())
 
 
@@ -171,6 +178,7 @@ def symbolic(
     data: DataFolder = None,
     seeds: Annotated[int, typer.Option(help="Number of repetitions.", min=1)] = 5,
     jobs: Jobs = None,
+    scheduler: Scheduler = None,
     smoke: Smoke = False,
     fresh: Fresh = False,
     as_json: Json = False,
@@ -181,7 +189,9 @@ def symbolic(
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     setup = _set_up(range(seeds), data, smoke=smoke)
-    found = _run(SYMBOLIC, setup, terminal, output=output, parts=parts, jobs=jobs, fresh=fresh)
+    found = _run(
+        SYMBOLIC, setup, terminal, output=output, parts=parts, jobs=scheduler or jobs, fresh=fresh
+    )
     terminal.emit(found.to_dict())
 
 
@@ -214,6 +224,7 @@ def tables(
     output: Folder = None,
     data: DataFolder = None,
     seeds: Annotated[int, typer.Option(help="Number of splits of each table.", min=1)] = 3,
+    scheduler: Scheduler = None,
     smoke: Smoke = False,
     fresh: Fresh = False,
     as_json: Json = False,
@@ -224,7 +235,9 @@ def tables(
 
     terminal = Terminal(quiet=quiet, as_json=as_json)
     setup = _set_up(range(1 if smoke else seeds), data, smoke=smoke)
-    found = _run(PREDICTION, setup, terminal, output=output, parts=None, fresh=fresh)
+    found = _run(
+        PREDICTION, setup, terminal, output=output, parts=None, jobs=scheduler, fresh=fresh
+    )
     terminal.emit(found.to_dict())
 
 
@@ -267,7 +280,7 @@ def _run(
     output: Path | None,
     parts: str | None,
     fresh: bool,
-    jobs: int | None = None,
+    jobs: int | str | None = None,
 ) -> Findings:
     """Run a benchmark; print what it left out, what it found, and which files it wrote."""
     found = benchmark.run(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from benchmarks.machine import STAMP, stamp
 from benchmarks.records import Key, Records, Rows
 from kanlens.checks import check_choice, check_count
+from kanlens.distributed.tasks import completed, workers_for
 from kanlens.interruption import interrupts_pass
 from kanlens.outputs import check_writable
 from kanlens.progress import progress_bar
@@ -241,7 +242,7 @@ class Benchmark:
         folder: Path,
         *,
         parts: Sequence[str] = (),
-        jobs: int | None = None,
+        jobs: int | str | None = None,
         fresh: bool = False,
         picture: bool = True,
         progress: bool | None = None,
@@ -256,9 +257,10 @@ class Benchmark:
             Where the files are; an interrupted run goes on from them.
         parts : sequence of str
             Names of experiments; empty for all.
-        jobs : int, optional
+        jobs : int or str, optional
             Units run at a time, each in a process with one thread. Default: one per processor.
-            Units that measure time run alone.
+            Units that measure time run alone. An address of a Dask scheduler: its workers run all
+            units, and times are theirs.
         fresh : bool
             Run again what is in the files.
         picture : bool
@@ -278,7 +280,7 @@ class Benchmark:
         call, known = f"benchmarks {self.name}", {each.name: each for each in self.experiments}
         for name in parts:
             check_choice(call, "parts", name, known)
-        if jobs is not None:
+        if isinstance(jobs, int):
             check_count(call, "jobs", jobs)
         tables: dict[str, pd.DataFrame] = {}
         summaries: dict[str, pd.DataFrame] = {}
@@ -312,7 +314,7 @@ def measure(
     keys: Sequence[Key],
     records: Mapping[str, Records],
     *,
-    jobs: int | None = None,
+    jobs: int | str | None = None,
     progress: bool | None = None,
 ) -> None:
     """Run units, and store each when it is done: in the first table last."""
@@ -325,9 +327,13 @@ def measure(
 
 
 def units(
-    experiment: Experiment, setup: Setup, keys: Sequence[Key], jobs: int | None = None
+    experiment: Experiment, setup: Setup, keys: Sequence[Key], jobs: int | str | None = None
 ) -> Iterator[tuple[Key, Tables]]:
     """Run units as they come, and hand over each when it is done."""
+    if isinstance(jobs, str):
+        with workers_for("benchmarks", jobs) as client:
+            yield from completed(client, "benchmarks", run_shared, (experiment, setup), keys)
+        return
     jobs = 1 if experiment.alone or setup.smoke else jobs or processors()
     if jobs == 1 or len(keys) < 2:
         for key in keys:
@@ -355,6 +361,11 @@ def run_unit(experiment: Experiment, setup: Setup, key: Key) -> Tables:
     """Run one unit with one thread; what a process of the pool does."""
     with one_thread():
         return experiment.rows(setup, key)
+
+
+def run_shared(job: tuple[Experiment, Setup], key: Key) -> Tables:
+    """Run one unit; what a worker of Dask does."""
+    return run_unit(*job, key)
 
 
 def processors() -> int:

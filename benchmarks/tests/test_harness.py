@@ -59,6 +59,18 @@ def test_units_are_stored_with_key_and_stamp_and_not_run_again(tmp_path):
     assert benchmark().run(Setup(seeds=(1, 2)), tmp_path, fresh=True, **QUIET).measured == 2
 
 
+def test_workers_of_a_scheduler_run_units_also_those_that_run_alone(tmp_path):
+    import distributed
+
+    there = Benchmark(name="x", experiments=(dataclasses.replace(PAIR, alone=True),))
+    options = {"n_workers": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(**options) as cluster:
+        address = cluster.scheduler_address
+        found = there.run(Setup(seeds=(1, 2)), tmp_path, jobs=address, progress=False)
+    assert found.tables["first"]["double"].tolist() == [2, 4]
+    assert found.measured == 2
+
+
 def test_rows_stand_in_the_order_of_the_plan(tmp_path):
     benchmark().run(Setup(seeds=(2,)), tmp_path, **QUIET)
     found = benchmark().run(Setup(seeds=(1, 2)), tmp_path, **QUIET)

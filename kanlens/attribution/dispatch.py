@@ -170,7 +170,7 @@ def importance(
         for output in wanted:
             with rewording("importance"), whole():
                 found = attribute(model, x, target=output, progress=progress, **given)
-            frames.append(_table(found, grouped=grouped))
+            frames.append(importance_table(found, grouped=grouped))
     if not frames:
         raise KeyboardInterrupt
     stop.warn("importance", f"{len(frames)} of {len(wanted)} outputs are done, and returned")
@@ -266,7 +266,7 @@ def _importance(model: KAN, problem: Problem, chosen: Method, scores: GlobalScor
     )
 
 
-def _table(found: Attribution | Importance, *, grouped: bool) -> pd.DataFrame:
+def importance_table(found: Attribution | Importance, *, grouped: bool = False) -> pd.DataFrame:
     """Return the rows of one output, the most important feature first."""
     if isinstance(found, Attribution):
         whole = found.grouped() if grouped else found

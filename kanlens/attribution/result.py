@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -123,12 +123,12 @@ class Attribution(Shown):
         """
         import pandas as pd
 
-        columns = dict(zip(self.features, self.values.mT.tolist(), strict=True))
+        columns = dict(zip(self.features, _plain(self.values.mT), strict=True))
         for name in ("output", "reference", "completeness_gap"):
             free = name
             while free in columns:
                 free += "_"
-            columns[free] = getattr(self, name).tolist()
+            columns[free] = _plain(getattr(self, name))
         return pd.DataFrame(columns)
 
     def to_json(self) -> str:
@@ -154,18 +154,9 @@ class Attribution(Shown):
         ----------
         .. [1] P. Hall, On the Removal of Skewness by Transformation, 1992.
         """
-        sizes = self.values.abs()
-        low, high = _interval(sizes) if len(sizes) > 1 else (None, None)
-        return Importance(
-            values=sizes.mean(0),
-            low=low,
-            high=high,
-            meaning="mean |value|",
-            method=self.method,
-            features=self.features,
-            target=self.target,
-            unit=self.unit if self.shares else "",
-        )
+        unit = self.unit if self.shares else ""
+        about = {"method": self.method, "features": self.features, "target": self.target}
+        return Importance.of(Moments.of(self.values.abs()), self.values.dtype, unit=unit, **about)
 
     def grouped(self) -> Attribution:
         """Return the attribution to table columns: the one-hot features of each are summed.
@@ -224,6 +215,13 @@ class Importance(Shown):
     target: str
     unit: str = ""
 
+    @classmethod
+    def of(cls, sizes: Moments, dtype: torch.dtype, **about: Any) -> Importance:
+        """Return the mean of sizes with its interval, in a dtype."""
+        low, high = (None if end is None else end.to(dtype) for end in sizes.interval())
+        values = sizes.mean.to(dtype)
+        return cls(values=values, low=low, high=high, meaning="mean |value|", **about)
+
     def _line(self) -> str:
         order = self.values.argsort(descending=True).tolist()
         names = ", ".join(f"{self.features[i]} {float(self.values[i]):.3g}" for i in order[:5])
@@ -251,6 +249,11 @@ def membership(owners: list[str], like: Tensor) -> tuple[tuple[str, ...], Tensor
     return names, torch.nn.functional.one_hot(index, len(names)).to(like)
 
 
+def _plain(x: Tensor) -> Any:
+    """Return an array of what a tensor holds."""
+    return x.detach().cpu().double().numpy()
+
+
 def _merged(pairs: Tensor, member: Tensor) -> Tensor:
     """Return the interactions of groups of features, shape (batch, group, group).
 
@@ -265,30 +268,59 @@ def _merged(pairs: Tensor, member: Tensor) -> Tensor:
     return between - within + main + within / 2
 
 
-def _interval(sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the ends of the interval of the mean of rows (batch, in), never below zero.
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Central moments of rows: their number, mean, and sums of squared and cubed deviations.
 
-    With T = (mean - truth) / error and g the skewness over the root of the number of rows,
-    T + g T^2 / 3 + g^2 T^3 / 27 + g / 6 is close to symmetric; Student's quantiles are brought
-    back through its inverse.
+    Those of parts of the rows add up to those of all (Pebay, 2008). The mean and the sums are
+    float64, of shape (in,).
     """
-    from scipy.special import stdtrit
 
-    rows, mean = len(sizes), sizes.double().mean(0)
-    error = sizes.double().std(0) / math.sqrt(rows)
-    scaled = (sizes - mean) / torch.where(error > 0, error, torch.ones_like(error))
-    squares = scaled.square().mean(0)
-    skew = (
-        scaled.pow(3).mean(0) / torch.where(squares > 0, squares, torch.ones_like(squares)) ** 1.5
-    )
-    g = skew / math.sqrt(rows)
-    quantile = float(stdtrit(rows - 1, (1 + CONFIDENCE) / 2))
+    rows: int
+    mean: Tensor
+    squares: Tensor
+    cubes: Tensor
 
-    def inverse(y: float) -> Tensor:
-        inner = g * (y - g / 6)
-        root = (1 + inner).abs().pow(1 / 3) * (1 + inner).sign()
-        # the quotient of (root - 1) by inner, which needs no division by a small g
-        return 3 * (y - g / 6) / (root.square() + root + 1)
+    @classmethod
+    def of(cls, x: Tensor) -> Moments:
+        """Return the moments of x (batch, in)."""
+        mean = x.double().mean(0)
+        away = x - mean
+        return cls(len(x), mean, away.square().sum(0), away.pow(3).sum(0))
 
-    low = (mean - inverse(quantile) * error).clamp_min(0)
-    return low.to(sizes), (mean - inverse(-quantile) * error).to(sizes)
+    def __add__(self, other: Moments) -> Moments:
+        rows, step = self.rows + other.rows, other.mean - self.mean
+        here, there = self.rows / rows, other.rows / rows
+        both = self.rows * there
+        cross = 3 * step * (here * other.squares - there * self.squares)
+        return Moments(
+            rows,
+            self.mean + there * step,
+            self.squares + other.squares + both * step.square(),
+            self.cubes + other.cubes + both * (here - there) * step.pow(3) + cross,
+        )
+
+    def interval(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return the ends of the interval of the mean, never below zero; None of a single row.
+
+        With T = (mean - truth) / error and g the skewness over the root of the number of rows,
+        T + g T^2 / 3 + g^2 T^3 / 27 + g / 6 is close to symmetric; Student's quantiles are brought
+        back through its inverse.
+        """
+        from scipy.special import stdtrit
+
+        if self.rows < 2:
+            return None, None
+        error = (self.squares / (self.rows - 1) / self.rows).sqrt()
+        skew = (self.cubes / self.rows) / (self.squares / self.rows) ** 1.5
+        g = skew.nan_to_num(0, 0, 0) / math.sqrt(self.rows)  # of no spread: 0
+        quantile = float(stdtrit(self.rows - 1, (1 + CONFIDENCE) / 2))
+
+        def inverse(y: float) -> Tensor:
+            inner = g * (y - g / 6)
+            root = (1 + inner).abs().pow(1 / 3) * (1 + inner).sign()
+            # the quotient of (root - 1) by inner, which needs no division by a small g
+            return 3 * (y - g / 6) / (root.square() + root + 1)
+
+        low, high = (self.mean - inverse(end) * error for end in (quantile, -quantile))
+        return low.clamp_min(0), high

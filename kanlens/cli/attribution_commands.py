@@ -4,33 +4,53 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 import kanlens
+from kanlens.attribution import Attribution, Importance
 from kanlens.checks import message
 from kanlens.cli.application import app, command, in_flags
 from kanlens.cli.options import (
+    BACKGROUND,
     asked_output,
     background_rows,
+    open_rows,
     output_index,
     read_rows,
     set_options,
     split_names,
     spread,
 )
-from kanlens.cli.terminal import Terminal
+from kanlens.cli.terminal import Terminal, seeded
+from kanlens.data.row_readers import ParquetReader, blocks
+from kanlens.data.source import Source
+from kanlens.data.tables import Table
 from kanlens.errors import InvalidValueError, MethodError
+from kanlens.files import GROUP
+from kanlens.outputs import ending_of
 
 if TYPE_CHECKING:
     from kanlens import KAN
 
+RANKED = 200  # rows that rank the features, unless more are asked for
 ALSO_TABLE = "Also write the table here."
 SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
 ASKED = ("an option of the method", "'kanlens methods' lists the options")
-OWN = ("model", "x", "method", "background", "target", "grouped", "generator", "progress")
+OWN = (
+    "model",
+    "x",
+    "method",
+    "background",
+    "target",
+    "grouped",
+    "generator",
+    "progress",
+    "workers",
+)
 Domain = dict[str, tuple[float, float]]
 RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|$)")
 
@@ -38,7 +58,8 @@ RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|
 @command(
     example="kanlens attribute model.safetensors data.csv --method shapley -o attributions.parquet",
     max_rows="Rows to explain, spread over the table.  [default: all]",
-    output="Table to write.",
+    output="Table to write; a folder of Parquet files where the name has no ending, or with "
+    "--scheduler. A run that ended goes on from what is in the folder.",
 )
 def attribute(
     model: Path,
@@ -52,42 +73,87 @@ def attribute(
     max_background: int | None = None,
     options: list[str] | None = None,
     output: Path = Path("attributions.parquet"),
+    scheduler: str | None = None,
+    workers: int | None = None,
     terminal: Terminal,
-    generator: Any,
+    seed: int | None = None,
 ) -> None:
     """Say how much each feature adds to every prediction; one row per row of the table."""
-    from kanlens.attribution import Attribution
-
-    terminal.check([model, data, background], table=output)
-    kan = kanlens.load(model)
-    table = read_rows(data, kan, column, terminal)
-    result = kanlens.attribute(
-        kan,
-        spread(table.x, "max_rows", max_rows, terminal),
-        method=method,
-        background=background_rows(background, kan, table, max_background, terminal),
-        target=asked_output(terminal, kan, output_name, table.x),
-        generator=generator,
-        progress=terminal.progress,
-        **set_options(terminal.call, options, lambda name: name not in OWN, *ASKED),
+    folder = max_rows is None and (
+        scheduler is not None or output.is_dir() or not ending_of(output)
     )
+    terminal.check([model, data, background], table=None if folder else output)
+    kan = kanlens.load(model)
+    rows = open_rows(data, kan, column, terminal)
+    table = rows if isinstance(rows, Table) else _few(rows, kan, background, max_rows)
+    how = {
+        "method": method,
+        "background": background_rows(background, kan, table, max_background, terminal),
+        "generator": seeded(seed),
+        "progress": terminal.progress,
+        **set_options(terminal.call, options, lambda name: name not in OWN, *ASKED),
+    }
+    if max_rows is None and (folder or workers or isinstance(rows, Source)):
+        how |= {"target": output_index(output_name), "workers": scheduler or workers}
+        how["generator"] = None if seed is None else how["generator"]
+        _attribute_parts(kan, data, output, how, terminal, folder=folder)
+        return
+    how["target"] = asked_output(terminal, kan, output_name, table.x)
+    result = kanlens.attribute(kan, spread(table.x, "max_rows", max_rows, terminal), **how)
     terminal.write(result.to_frame(), output)
-    facts: dict[str, Any] = {"attributions": str(output), "method": method}
-    facts["target"] = f"{result.target} ({result.unit})" if result.unit else result.target
-    importance = result
+    facts: dict[str, Any] = {}
+    importance: Any = result
     if isinstance(result, Attribution):
         importance = result.to_importance()
-        facts["rows"] = len(result.values)
-        facts["baseline"] = result.baseline
-        facts.update(_errors(result))
+        facts = {"rows": len(result.values), "baseline": result.baseline, **_errors(result)}
+    _attributed(output, result, importance, facts, terminal)
+
+
+def _few(rows: Source, kan: KAN, background: Path | None, most: int | None) -> Table:
+    """Return the rows to explain where there are too many, or those that stand for a background."""
+    if most is None and (background is not None or kan.background is not None):
+        return rows.read(0, 1)
+    return rows.sample(most or BACKGROUND)
+
+
+def _attribute_parts(
+    kan: KAN, data: Path, output: Path, how: dict[str, Any], terminal: Terminal, *, folder: bool
+) -> None:
+    """Attribute part by part, into a folder, or by way of a temporary one into a file."""
+    from kanlens import distributed
+
+    with tempfile.TemporaryDirectory(prefix="kanlens-") as temporary:
+        found = distributed.attribute(kan, data, output if folder else temporary, **how)
+        if not folder:
+            reader = ParquetReader(temporary, call=terminal.call)
+            spans = blocks(reader.rows, GROUP)
+            parts = (reader.read(start, stop, reader.columns) for start, stop in spans)
+            terminal.write_parts(parts, output)
+    facts = {"rows": found.rows, "baseline": found.baseline}
+    if folder:
+        facts |= {"parts": found.parts, "parts_kept": found.kept}
+        terminal.say(f"wrote {output} ({found.parts} files)")
+    names = {name: name if name == "bound" else f"largest_{name}" for name in found.largest}
+    facts |= {names[name]: size for name, size in found.largest.items()}
+    facts |= {"remark": found.remark} if found.remark else {}
+    _attributed(output, found, found.importance, facts, terminal)
+
+
+def _attributed(
+    output: Path, result: Any, importance: Importance, facts: dict[str, Any], terminal: Terminal
+) -> None:
+    """Print what was explained, and which features matter most."""
+    target = f"{result.target} ({result.unit})" if result.unit else result.target
+    known = {"attributions": str(output), "method": result.method, "target": target, **facts}
     frame = importance.to_frame()
-    terminal.facts("attributed", facts, importance=frame.to_dict(orient="records"))
+    terminal.facts("attributed", known, importance=frame.to_dict(orient="records"))
     terminal.frame("importance", frame)
 
 
 @command(
     example="kanlens importance model.safetensors data.csv",
     output_name="One output, by name or index.  [default: all of them]",
+    max_rows="Rows to use, spread over the table.  [default: 200; all with workers]",
     output=ALSO_TABLE,
 )
 def importance(
@@ -98,27 +164,36 @@ def importance(
     column: str | None = None,
     background: Path | None = None,
     output_name: str | None = None,
-    max_rows: int = 200,
+    max_rows: int | None = None,
     max_background: int | None = None,
     options: list[str] | None = None,
     output: Path | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
     terminal: Terminal,
     generator: Any,
 ) -> None:
     """Rank the features, for every output or class; 95% intervals are from the spread of rows."""
     terminal.check([model, data, background], table=output)
     kan = kanlens.load(model)
-    table = read_rows(data, kan, column, terminal)
-    frame = kanlens.importance(
-        kan,
-        spread(table.x, "max_rows", max_rows, terminal),
-        method=method,
-        background=background_rows(background, kan, table, max_background, terminal),
-        target=output_index(output_name),
-        generator=generator,
-        progress=terminal.progress,
+    rows = open_rows(data, kan, column, terminal)
+    shared = max_rows is None and (scheduler or workers)
+    most = max_rows or RANKED
+    table = rows if isinstance(rows, Table) else _few(rows, kan, background, most)
+    how: dict[str, Any] = {
+        "method": method,
+        "background": background_rows(background, kan, table, max_background, terminal),
+        "target": output_index(output_name),
+        "generator": generator,
+        "progress": terminal.progress,
         **set_options(terminal.call, options, lambda name: name not in OWN, *ASKED),
-    )
+    }
+    if shared:
+        from kanlens import distributed
+
+        frame = distributed.importance(kan, data, workers=shared, **how)
+    else:
+        frame = kanlens.importance(kan, spread(table.x, "max_rows", most, terminal), **how)
     for name, part in frame.groupby("output", sort=False):
         unit = str(part["unit"].iloc[0])
         title = f"importance for {name}" + (f" ({unit})" if unit else "")

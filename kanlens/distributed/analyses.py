@@ -1,0 +1,338 @@
+"""`attribute` and `importance` for tables of any size: part by part, by one process or many."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kanlens.attribution.dispatch import attribute as attribute_rows
+from kanlens.attribution.dispatch import importance_table
+from kanlens.attribution.problem import explained_output
+from kanlens.attribution.result import Attribution, Importance, Moments
+from kanlens.checks import check_count, check_generator, message, rewording
+from kanlens.data.source import Source, scan_features
+from kanlens.distributed.jobs import Job, Summary, attribute_part, merged, read_summary
+from kanlens.distributed.manifest import (
+    check_same,
+    new_seed,
+    read_manifest,
+    remove_unfinished,
+    write_manifest,
+)
+from kanlens.distributed.tasks import Workers, completed, workers_for
+from kanlens.errors import (
+    DataError,
+    DTypeError,
+    InterruptedWarning,
+    InvalidValueError,
+    MethodError,
+)
+from kanlens.interruption import interrupts_pass
+from kanlens.io.checkpoint import save
+from kanlens.model.acceptance import Model, check_model
+from kanlens.outputs import Pathlike
+from kanlens.progress import progress_bar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kanlens.model.network import KAN, Rows
+
+ABOUT = ("method", "target", "unit", "baseline", "remark")
+BLOCK = 4096  # rows that one generator draws for, and that are explained at once
+PART = 16 * BLOCK  # rows of a task, and of a file
+SAMPLE = 10_000  # rows that say which class is predicted for most
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class AttributionFolder:
+    """Attributions in a folder of Parquet files, whose rows are those of the table, in order.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds ``part-000000.parquet`` and so on, with the columns of `Attribution.to_frame`.
+    rows, parts, kept : int
+        Rows explained, files, and how many of these were there before.
+    method, target, unit, baseline, remark : str
+        As those of `Attribution`.
+    largest : dict of str to float
+        The largest `completeness_gap`, `standard_error` and `bound` of any row, where there are
+        such.
+    importance : Importance
+        What `Attribution.to_importance` returns of all rows.
+    """
+
+    folder: Path
+    rows: int
+    parts: int
+    kept: int
+    method: str
+    target: str
+    unit: str
+    baseline: str
+    remark: str
+    largest: dict[str, float]
+    importance: Importance
+
+    def to_frame(self) -> pd.DataFrame:
+        """Read all rows."""
+        import pandas as pd
+
+        return pd.read_parquet(self.folder)
+
+
+def attribute(
+    model: Model,
+    data: Pathlike,
+    output: Pathlike,
+    *,
+    method: str = "shapley",
+    background: Rows | None = None,
+    target: int | str | None = None,
+    generator: torch.Generator | None = None,
+    part_rows: int = PART,
+    workers: Workers = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> AttributionFolder:
+    """Attribute the rows of a table of any size, and write them to a folder of Parquet files.
+
+    One row out for each row in, in order. The numbers do not depend on the workers, nor on
+    `part_rows`: methods that draw have a generator for each 4,096 rows of the table. Parts that
+    are in the folder, whole and of the same run, are kept, so that the same call goes on after
+    whatever ended it.
+
+    Parameters
+    ----------
+    model : KAN or fitted estimator
+        Left as it is.
+    data : str or path
+        A Parquet file or a folder of them, which the workers must see under the same name; a text
+        table only where there is no scheduler elsewhere.
+    output : str or path
+        The folder, empty or that of a run to go on with; workers must see it, too.
+    method, background, target, progress, **options
+        As for `kanlens.attribute`. The class that is predicted for most rows is found on 10,000.
+    generator : torch.Generator, optional
+        Draws the seed of the run. Default: that of the run to go on with, else one of the
+        system's choice.
+    part_rows : int
+        Rows of a task and of a file, a multiple of 4,096.
+    workers : int or str, optional
+        How many processes of Dask to start on this machine for the call, or the address of a
+        scheduler. Default: the work is done here.
+
+    Returns
+    -------
+    AttributionFolder
+
+    Raises
+    ------
+    OutputError
+        If the folder is of another run, or cannot be written.
+    MethodError
+        If the method has no values of rows, or no scheduler or worker answers.
+    DataError, InvalidValueError, MissingFileError, FileFormatError, MissingDependencyError
+        As `kanlens.attribute` and `kanlens.scan_table`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> path = folder / "x.parquet"
+    >>> pd.DataFrame({"x1": [0.1, 0.2, 0.4], "x2": [1.0, 0.5, 0.3]}).to_parquet(path)
+    >>> from kanlens import KAN
+    >>> found = attribute(KAN([2, 1]), path, folder / "out", method="gradient")
+    >>> found.rows, list(found.to_frame())
+    (3, ['x1', 'x2', 'output', 'reference', 'completeness_gap'])
+    """
+    call, folder = "attribute", Path(output)
+    model, source = _opened(call, model, data, workers)
+    how = {"method": method, "background": background, **options}
+    first = _first_row(call, model, source, target, how)
+    job = _job(call, model, source, first, how, generator, part_rows)
+    job = _begun(dataclasses.replace(job, folder=str(folder.resolve())), own=generator is not None)
+    with workers_for(call, workers) as client:
+        summaries, kept = _all_parts(client, job, progress)
+    moments, largest = merged(summaries)
+    return AttributionFolder(
+        folder=folder,
+        rows=job.rows,
+        parts=job.parts,
+        kept=kept,
+        largest=largest,
+        importance=_importance(first, moments),
+        **{name: getattr(first, name) for name in ABOUT},
+    )
+
+
+def importance(
+    model: Model,
+    data: Pathlike,
+    *,
+    method: str = "shapley",
+    background: Rows | None = None,
+    target: int | str | None = None,
+    grouped: bool = True,
+    generator: torch.Generator | None = None,
+    part_rows: int = PART,
+    workers: Workers = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Say how much each feature matters over all rows of a table of any size, output by output.
+
+    Parameters
+    ----------
+    model, data, method, background, generator, part_rows, workers, progress, **options
+        As for `attribute` in this module; the method is one with values of rows.
+    target, grouped
+        As for `kanlens.importance`.
+
+    Returns
+    -------
+    DataFrame
+        As of `kanlens.importance`, of all rows.
+
+    Raises
+    ------
+    MethodError, DataError, InvalidValueError, MissingFileError, FileFormatError
+        As `attribute`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> path = Path(tempfile.mkdtemp(), "x.parquet")
+    >>> pd.DataFrame({"x1": [0.1, 0.2, 0.4], "x2": [1.0, 0.5, 0.3]}).to_parquet(path)
+    >>> from kanlens import KAN
+    >>> list(importance(KAN([2, 1]), path, method="gradient"))
+    ['output', 'feature', 'importance', 'low', 'high', 'unit']
+    """
+    import pandas as pd
+
+    call, frames = "importance", []
+    model, source = _opened(call, model, data, workers)
+    how = {"method": method, "background": background, **options}
+    wanted = range(len(model.output_names)) if target is None else [target]
+    firsts = [_first_row(call, model, source, one, how) for one in wanted]
+    jobs = [_job(call, model, source, one, how, generator, part_rows) for one in firsts]
+    with workers_for(call, workers) as client:
+        for first, job in zip(firsts, jobs, strict=True):
+            own = dataclasses.replace(job, grouped=grouped)
+            moments, _ = merged(_all_parts(client, own, progress)[0])
+            found = _importance(first.grouped() if grouped else first, moments)
+            frames.append(importance_table(found))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _opened(call: str, model: Model, data: Pathlike, workers: Workers) -> tuple[KAN, Source]:
+    """Return the model and the table; refuse a table that workers elsewhere cannot read."""
+    kan = check_model(call, model)
+    if not isinstance(data, str | os.PathLike):
+        got, advice = type(data).__name__, "Write the table to a Parquet file"
+        raise DTypeError(message(call, "a path", got, advice))
+    source = scan_features(data, kan.schema, call=call)
+    if isinstance(workers, str) and getattr(source.reader, "origin", None) is not None:
+        expected, advice = "a Parquet file or folder, which workers can read in parts", "Convert it"
+        raise DataError(message(call, expected, repr(source.reader.name), advice))
+    return kan, source
+
+
+def _first_row(
+    call: str, model: KAN, source: Source, target: int | str | None, how: dict[str, Any]
+) -> Attribution:
+    """Explain one row, so that what does not fit is refused before all the work."""
+    classes = model.task == "classification" and len(model.output_names) > 1 and target is None
+    rows = source.sample(SAMPLE).x if classes else source.read(0, 1).x
+    with rewording(call):
+        index = explained_output(model, target, rows, call=call)
+        found = attribute_rows(model, rows[:1], target=index, progress=False, **how)
+    if isinstance(found, Attribution):
+        return found
+    expected, got = "a method with values of every row", f"one of the model, {how['method']!r}"
+    advice = "Take some of the rows, with kanlens.importance or --max-rows"
+    raise MethodError(message(call, expected, got, advice))
+
+
+def _job(
+    call: str,
+    model: KAN,
+    source: Source,
+    first: Attribution,
+    how: dict[str, Any],
+    generator: torch.Generator | None,
+    part_rows: int,
+) -> Job:
+    """Return what is to be done."""
+    check_generator(call, generator)
+    check_count(call, "part_rows", part_rows)
+    if part_rows % BLOCK:
+        expected, advice = f"part_rows to be a multiple of {BLOCK:,}", f"For example {PART:,}"
+        raise InvalidValueError(message(call, expected, f"{part_rows:,}", advice))
+    background = how["background"]
+    with tempfile.TemporaryDirectory(prefix="kanlens-") as folder:
+        content = save(model, Path(folder, "model.safetensors")).read_bytes()
+    reader: Any = source.reader
+    return Job(
+        call=call,
+        model=content,
+        path=str(Path(reader.path).resolve()),
+        origin=None if reader.origin is None else str(reader.origin.resolve()),
+        method=first.method,
+        options={name: how[name] for name in how.keys() - {"method", "background"}},
+        output=model.output_index(first.target, call=call),
+        background=None if background is None else model.prepare(background, call=call),
+        rows=source.rows,
+        part_rows=part_rows,
+        block_rows=BLOCK,
+        seed=new_seed(generator),
+    )
+
+
+def _begun(job: Job, *, own: bool) -> Job:
+    """Return the job as it is in its folder, with the seed it began with unless it has its own."""
+    known = read_manifest(Path(job.folder or ""), call=job.call)
+    if known is None:
+        write_manifest(job)
+        return job
+    job = job if own else dataclasses.replace(job, seed=known["seed"])
+    check_same(known, job)
+    return job
+
+
+def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summary], int]:
+    """Do the parts that are not there yet; return all summaries, and how many were there."""
+    numbers = range(job.parts)
+    there = {n: read_summary(job, n) for n in numbers} if job.folder is not None else {}
+    done = {number: one for number, one in there.items() if one is not None}
+    kept, left = len(done), [number for number in numbers if number not in done]
+    try:
+        with progress_bar(job.call, job.parts, shown=progress) as advance, interrupts_pass():
+            advance(kept)
+            for number, summary in completed(client, job.call, attribute_part, job, left):
+                done[number] = summary
+                advance()
+    except KeyboardInterrupt:
+        if job.folder is not None:
+            text = f"{len(done)} of {job.parts} parts are done; the same call goes on from there"
+            got = message(job.call, "to come to an end", "an interrupt", text)
+            warnings.warn(got, InterruptedWarning, stacklevel=3)
+        raise
+    finally:
+        if job.folder is not None:
+            remove_unfinished(job)
+    return [done[number] for number in numbers], kept
+
+
+def _importance(first: Attribution, sizes: Moments) -> Importance:
+    """Return the importance of all rows."""
+    about = {"method": first.method, "features": first.features, "target": first.target}
+    unit = first.unit if first.shares else ""
+    return Importance.of(sizes, first.values.dtype, unit=unit, **about)

@@ -1,0 +1,138 @@
+"""Tasks: done one after the other in this process, or by the workers of Dask.
+
+Dask sends what a job is to each worker once, gives the tasks of a worker that died to the others,
+and runs a task that failed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias, TypeVar
+
+from kanlens.checks import check_count, message, optional_module
+from kanlens.errors import KanlensError, MethodError
+
+RETRIES = 2  # of a task that failed for another reason than that it is refused
+PATIENCE = 10.0  # seconds for a scheduler to answer, and to have a worker
+WORKER_MEMORY = "1.5GB"  # of a worker that is started for a call, where there is as much
+
+Workers: TypeAlias = int | str | None  # how many to start, a scheduler's address, or this process
+Task = TypeVar("Task")
+
+
+@contextlib.contextmanager
+def workers_for(call: str, workers: Workers) -> Iterator[Any]:
+    """Give a client of Dask; None where the work is done in this process.
+
+    Workers that are started for the call have one thread each, and end with the block.
+    """
+    if workers is None:
+        yield None
+        return
+    distributed = optional_module("distributed", call=call, extra="distributed")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_silent())
+        if isinstance(workers, str):
+            address = workers
+        else:
+            check_count(call, "workers", workers)
+            address = stack.enter_context(_local(distributed, workers))
+        client = stack.enter_context(_client(call, distributed, address))
+        if not isinstance(workers, str):
+            client.register_worker_callbacks(_ignore_interrupts)
+        yield client
+
+
+def completed(
+    client: Any, call: str, function: Callable[..., Any], job: Any, tasks: Iterable[Task]
+) -> Iterator[tuple[Task, Any]]:
+    """Yield each task with its result, `function(job, task)`, when it is done; raise refusals.
+
+    What is not done is not begun any more when the caller leaves.
+    """
+    if client is None:
+        for task in tasks:
+            yield task, _checked(function(job, task))
+        return
+    distributed = optional_module("distributed", call=call, extra="distributed")
+    shipped = client.submit(_same, job, pure=False, retries=RETRIES)  # again if its worker dies
+    waiting = {
+        client.submit(function, shipped, task, pure=False, retries=RETRIES): task for task in tasks
+    }
+    try:
+        for future in distributed.as_completed(list(waiting), loop=client.loop):
+            task = waiting.pop(future)
+            yield task, _checked(future.result())
+    except distributed.scheduler.KilledWorker as error:
+        expected, got = "workers that live through a part", f"{error.last_worker} died last"
+        advice = "They may need more memory; what is done is kept"
+        raise MethodError(message(call, expected, got, advice)) from error
+    except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
+        expected, got = "a Dask scheduler that goes on", "one that has gone"
+        raise MethodError(message(call, expected, got, "What is done is kept")) from error
+    finally:
+        client.cancel([shipped, *waiting])
+
+
+def _same(job: Any) -> Any:
+    return job
+
+
+def _checked(result: Any) -> Any:
+    if isinstance(result, KanlensError):
+        raise result
+    return result
+
+
+@contextlib.contextmanager
+def _local(distributed: Any, count: int) -> Iterator[str]:
+    """Start workers on this machine, and end them."""
+    cluster = distributed.LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=WORKER_MEMORY,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL + 1,
+    )
+    with cluster:
+        yield cluster.scheduler_address
+
+
+@contextlib.contextmanager
+def _client(call: str, distributed: Any, address: str) -> Iterator[Any]:
+    """Connect to a scheduler that has workers."""
+    expected = f"a Dask scheduler at {address!r}"
+    advice = "Start one with 'dask scheduler', or work without one"
+    try:
+        client = distributed.Client(address, timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise MethodError(message(call, expected, "no answer", advice)) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError as error:
+            advice = f"Start some with 'dask worker {address} --nthreads 1'"
+            raise MethodError(message(call, f"workers at {address!r}", "none", advice)) from error
+        yield client
+
+
+def _ignore_interrupts() -> None:
+    """Leave interrupts of the terminal, which all processes get, to the one that waits."""
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Say nothing of workers that come and go."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

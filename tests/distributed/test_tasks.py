@@ -1,0 +1,114 @@
+"""Workers of Dask do what one process does, also when one of them dies."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from kanlens.distributed import analyses, attribute, importance
+from kanlens.distributed.tasks import completed, workers_for
+from kanlens.errors import KanlensError, MethodError
+from tests.made import draw
+
+BACKGROUND = draw(10, 3, seed=5)
+SAMPLED = {"method": "captum_gradient_shap", "n_samples": 5}
+
+pytestmark = [
+    pytest.mark.slow,  # starts processes
+    pytest.mark.usefixtures("small_blocks"),
+]
+
+
+@pytest.fixture
+def run(model, data, tmp_path):
+    def run(name, **options):
+        given = {"background": BACKGROUND, **SAMPLED, "part_rows": 50, **options}
+        generator = torch.Generator().manual_seed(3)
+        return attribute(model, data, tmp_path / name, generator=generator, progress=False, **given)
+
+    return run
+
+
+def test_workers_find_what_one_process_finds(run, scheduler, model, data):
+    alone, shared = run("alone"), run("shared", workers=scheduler, part_rows=100)
+    assert shared.to_frame().equals(alone.to_frame())
+    given = {"background": BACKGROUND, "part_rows": 100, "progress": False}
+    found = importance(model, data, workers=scheduler, **given)
+    assert found.equals(importance(model, data, **given))
+
+
+def test_a_worker_that_is_killed_is_replaced_and_no_row_is_doubled(run, scheduler, monkeypatch):
+    killed, alone = [], run("alone").to_frame()
+
+    def killing(client, *given):
+        for number, done in enumerate(completed(client, *given)):
+            if number == 3:
+                worker = sorted(client.scheduler_info()["workers"])[0]
+                killed.extend(client.run(os.getpid, workers=[worker]).values())
+                os.kill(killed[0], signal.SIGKILL)
+            yield done
+
+    monkeypatch.setattr(analyses, "completed", killing)
+    found = run("killed", workers=scheduler)
+    assert len(killed) == 1
+    assert found.rows == len(found.to_frame()) == 500
+    assert found.to_frame().equals(alone)
+    names = [f"part-{n:06d}.parquet" for n in range(10)]
+    assert sorted(path.name for path in found.folder.iterdir()) == ["_manifest.json", *names]
+
+
+def test_what_a_worker_refuses_is_one_line(run, data, scheduler):
+    (data / "2.parquet").write_bytes((data / "2.parquet").read_bytes()[:-9])
+    with pytest.raises(KanlensError, match=r"^attribute: expected [^\n]*$"):
+        run("out", workers=scheduler)
+
+
+def die_once(folder, task):
+    """Kill the process that does this the first time, and say when it is done again."""
+    if task == 1 and not (folder / "died").exists():
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task
+
+
+def test_a_task_whose_worker_died_in_it_is_done_by_another(scheduler, tmp_path):
+    with workers_for("attribute", scheduler) as client:
+        done = sorted(completed(client, "attribute", die_once, tmp_path, range(4)))
+    assert done == [(number, number) for number in range(4)]
+    assert (tmp_path / "died").exists()
+
+
+def allow_no_failure(dask_scheduler):
+    dask_scheduler.allowed_failures = 0
+
+
+def die(job, task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_task_that_kills_every_worker_ends_in_one_line(scheduler):
+    with (
+        pytest.raises(MethodError, match=r"^attribute: expected workers that live through a part"),
+        workers_for("attribute", scheduler) as client,
+    ):
+        client.run_on_scheduler(allow_no_failure)
+        list(completed(client, "attribute", die, None, [0]))
+
+
+def test_a_task_that_fails_is_tried_again_and_its_error_raised(scheduler):
+    with workers_for("attribute", scheduler) as client, pytest.raises(ZeroDivisionError):
+        list(completed(client, "attribute", divmod, 1, [0]))
+
+
+def test_a_scheduler_without_workers_is_refused_in_one_line(monkeypatch):
+    import distributed
+
+    monkeypatch.setattr("kanlens.distributed.tasks.PATIENCE", 1.0)
+    options = {"n_workers": 0, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with (
+        distributed.LocalCluster(**options) as cluster,
+        pytest.raises(MethodError, match=r"^attribute: expected workers at [^\n]*, got none\."),
+        workers_for("attribute", cluster.scheduler_address),
+    ):
+        pass
