@@ -247,7 +247,7 @@ def scaling(
     output: Folder = None,
     parts: Annotated[
         str | None,
-        typer.Option(help="Of growth, processes and large, with commas.  [default: all]"),
+        typer.Option(help="Of growth and processes, with commas.  [default: both]"),
     ] = None,
     smoke: Smoke = False,
     fresh: Fresh = False,

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.harness import Benchmark, Experiment, Key, Rows, Setup, Units
 from benchmarks.processes import ask
+from benchmarks.scaling import processes
 from benchmarks.scaling.subject import SIZES
 
 if TYPE_CHECKING:
@@ -100,4 +101,15 @@ GROWTH = Experiment(
     alone=True,
 )
 
-SCALING = Benchmark(name="scaling", experiments=(GROWTH,))
+PROCESSES = Experiment(
+    name="processes",
+    question="How much faster are two ranks or workers than one, in how much memory?",
+    keys=("task", "count"),
+    tables={"scaling-processes": ("rows", "seconds", "peak_mib", "note")},
+    plan=processes.plan,
+    run=processes.run,
+    summary=processes.summary,
+    alone=True,
+)
+
+SCALING = Benchmark(name="scaling", experiments=(GROWTH, PROCESSES))
