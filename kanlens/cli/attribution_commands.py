@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 ALSO_TABLE = "Also write the table here."
 SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
 ASKED = ("an option of the method", "'kanlens methods' lists the options")
-OWN = ("model", "x", "method", "background", "target", "grouped", "generator", "progress")
+SETTINGS = ("max_memory", "generator", "progress")
+OWN = ("model", "x", "method", "background", "target", "grouped", *SETTINGS)
 Domain = dict[str, tuple[float, float]]
 RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|$)")
 
