@@ -5,6 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+import kanlens
+from kanlens.errors import InvalidValueError
 
 ROWS, SMALL, LARGE = 2_000_000, 50_000, 200_000
 LIMIT = 1e9  # bytes
@@ -67,3 +71,10 @@ def test_two_million_rows_stay_below_a_gigabyte(peaks, name):
 
 def test_the_values_of_all_edges_on_all_rows_are_caught(peaks):
     assert extrapolated(peaks["all edges"]) > LIMIT
+
+
+def test_values_of_nodes_that_do_not_fit_are_refused():
+    x = torch.rand(700_000, 10)
+    text = r"^prune: expected work .* of max_memory, got values of nodes on 700,000 rows .*\. Pass"
+    with pytest.raises(InvalidValueError, match=text):
+        kanlens.prune(kanlens.KAN([10, 5, 1]), x, threshold=0.3, max_memory="64MiB")

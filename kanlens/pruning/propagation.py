@@ -20,7 +20,7 @@ Levels = tuple[list[Tensor], list[Tensor]]  # values and sums
 REFRESH = 200  # removals after which everything is computed anew, so that rounding stays small
 MOST_VALUES = 2**25  # of edges over rows, up to which they are remembered
 PART = 4  # of the memory allowed is for the edges that are remembered, and one for their effects
-FEWER = "Pass fewer rows, or a larger max_memory=..."  # advice
+FEWER = "Pass fewer rows, or a larger max_memory"  # advice
 RIDGE = 1e-3  # of edges in units of their deviation: what two that are alike share between them
 FLAT = 1e-6  # share of the largest deviation below which an edge is not used
 
