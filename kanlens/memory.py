@@ -88,13 +88,15 @@ def within_memory(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def check_memory(call: str, needed: float, what: str, advice: str) -> None:
-    """Refuse work that is sure to take more bytes than there are; `what` takes them."""
-    if needed <= SMALL:
+    """Refuse work that is sure to take more bytes than there are, or may be taken."""
+    limit = _allowed.get()
+    if limit is None and needed <= SMALL:
         return
-    known = available_memory()
+    known = available_memory() if limit is None else limit
     if known is not None and needed > known:
         got = f"{what} that takes at least {needed / 1e9:,.1f} GB"
-        expected = f"work that fits into the {known / 1e9:,.1f} GB of memory available"
+        left = "memory available" if limit is None else "max_memory"
+        expected = f"work that fits into the {known / 1e9:,.1f} GB of {left}"
         raise InvalidValueError(message(call, expected, got, advice))
 
 

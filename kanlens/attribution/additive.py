@@ -14,7 +14,7 @@ from kanlens.attribution.problem import MEAN_OUTPUT, LocalValues, Problem
 from kanlens.attribution.shapley.enumeration import value_weights
 from kanlens.checks import check_choice, message
 from kanlens.errors import MethodError
-from kanlens.model.analysis import nonzero_edges
+from kanlens.model.analysis import nonzero_edges, over_rows
 from kanlens.progress import progress_bar
 
 LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
@@ -64,8 +64,12 @@ def additive(
 def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
     """Return f_i(x_i) of an additive output, in its units, shape (batch, in)."""
     model, target = problem.model, problem.target
-    parts = model.scale_inputs(x).split(problem.pairs_at_once)
-    values = torch.cat([model.layers[0].edge_values(part)[:, target] for part in parts])
+    layer, at_once = model.layers[0].select([target], range(len(x[0]))), problem.rows_at_once
+
+    def run(part: Tensor) -> list[Tensor]:
+        return [layer.edge_values(model.scale_inputs(part))[:, 0]]
+
+    (values,) = over_rows(run, x, at_once)
     nodes = model.nodes[0]
     return values * model.output_scale[target] * (nodes.scale[target] if nodes.scaled else 1.0)
 

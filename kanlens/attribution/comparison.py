@@ -19,6 +19,7 @@ from kanlens.attribution.runs import RANDOM, Runs
 from kanlens.checks import check_choice, check_generator, message, reworded
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.interruption import interrupts_pass
+from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import Shown, to_plain
 
@@ -109,7 +110,8 @@ class Comparison(Shown):
         return json.dumps(to_plain(known))
 
 
-def compare(
+@within_memory
+def compare(  # noqa: PLR0913 - one keyword per choice
     model: Model,
     x: Rows,
     *,
@@ -117,6 +119,7 @@ def compare(
     target: int | str | None = None,
     methods: Sequence[str] | str | None = None,
     metrics: Sequence[str] | str | None = None,
+    max_memory: Memory = None,
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> Comparison:
@@ -131,7 +134,7 @@ def compare(
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         Samples, in the units of the data.
-    background, target, generator, progress
+    background, target, max_memory, generator, progress
         As for `attribute`.
     methods : sequence of str or "all", optional
         Local methods of features. Default: the well-known ones that fit the model, ours and

@@ -22,6 +22,7 @@ from kanlens.attribution.result import Attribution, Importance
 from kanlens.checks import check_choice, check_generator, check_rows, message, rewording
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy
 from kanlens.model.network import KAN
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from kanlens.model.network import Rows
 
 
+@within_memory
 def attribute(
     model: Model,
     x: Rows,
@@ -40,6 +42,7 @@ def attribute(
     method: str = "shapley",
     background: Rows | None = None,
     target: int | str | None = None,
+    max_memory: Memory = None,
     generator: torch.Generator | None = None,
     progress: bool | None = None,
     **options: Any,
@@ -64,6 +67,8 @@ def attribute(
         Index or name of the output. Default: the only one, or of several classes the one that is
         predicted for most samples; of several numbers one must be named. The result's `target`
         says which it was. Logits for classification.
+    max_memory : str or int, optional
+        As for `trace`.
     generator : torch.Generator, optional
         For methods that sample; the same generator state gives the same numbers. Without one they
         start from torch's own state, and put it back.
@@ -107,7 +112,8 @@ def attribute(
         return _importance(model, problem, chosen, answer)
 
 
-def importance(
+@within_memory
+def importance(  # noqa: PLR0913 - one keyword per choice
     model: Model,
     x: Rows,
     *,
@@ -115,6 +121,7 @@ def importance(
     background: Rows | None = None,
     target: int | str | None = None,
     grouped: bool = True,
+    max_memory: Memory = None,
     generator: torch.Generator | None = None,
     progress: bool | None = None,
     **options: Any,
@@ -134,7 +141,7 @@ def importance(
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         Samples, in the units of the data.
-    method, background, generator, progress, **options
+    method, background, max_memory, generator, progress, **options
         As for `attribute`.
     target : int or str, optional
         One output. Default: all of them, one after the other.

@@ -128,7 +128,8 @@ class Problem:
     @property
     def pairs_at_once(self) -> int:
         """Number of rows whose edge values fit the budget."""
-        return max(1, analysis.BUDGET // max(layer.mask.numel() for layer in self.model.layers))
+        edges = max(layer.mask.numel() for layer in self.model.layers)
+        return max(1, min(self.rows_at_once, analysis.BUDGET // edges))
 
 
 @torch.no_grad()

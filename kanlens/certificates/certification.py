@@ -30,7 +30,7 @@ from kanlens.data.schema import Feature, Schema
 from kanlens.deadlines import Deadline
 from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.functions.elementary import Array
-from kanlens.memory import check_memory
+from kanlens.memory import Memory, check_memory, within_memory
 from kanlens.model import kernels
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy
@@ -47,6 +47,7 @@ EXPLORING = 0.3  # share of the time, when it is limited
 PASS = 5  # passes through the layers that bounds take
 
 
+@within_memory
 def certify(
     model: Model,
     domain: Domain,
@@ -55,6 +56,7 @@ def certify(
     tolerance: float = 0.02,
     max_boxes: int = 16384,
     time_limit: float | None = None,
+    max_memory: Memory = None,
     progress: bool | None = None,
 ) -> Certificate:
     """Prove what the model can do when its features stay inside a box.
@@ -93,6 +95,8 @@ def certify(
         Seconds for the whole call; each output gets an equal share of what is left. What there
         was no time for is named in the certificate; its bounds are wider then, or infinite, and
         still hold. Without a limit the same call gives the same certificate.
+    max_memory : str or int, optional
+        As for `trace`.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 

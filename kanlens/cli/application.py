@@ -19,10 +19,11 @@ from typer.core import TyperGroup
 
 import kanlens
 from kanlens.cli.defaults import read_defaults
-from kanlens.cli.options import Json, NoSeed, Quiet, Seed, described
+from kanlens.cli.options import Json, MaxMemory, NoSeed, Quiet, Seed, described
 from kanlens.cli.process import INTERRUPTED, WHOLE, ranks
 from kanlens.cli.terminal import Terminal, seeded, wrapped
 from kanlens.errors import InterruptedWarning, KanlensError, LostProcessError
+from kanlens.memory import memory_limit
 
 COMMANDS = (
     "demonstration",
@@ -153,22 +154,33 @@ def command(
     Its help ends with the example.
 
     --json and --quiet become its `terminal`, --seed its `generator`. A command that takes neither a
-    generator nor a seed draws nothing; --seed changes nothing then.
+    generator nor a seed draws nothing; --seed changes nothing then. One that reads `data` works
+    within --max-memory.
     """
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         call, own = name or function.__name__, inspect.signature(function, eval_str=True).parameters
 
-        def run(*, seed: int | None, as_json: bool, quiet: bool, **given: Any) -> None:
+        def run(
+            *,
+            seed: int | None,
+            as_json: bool,
+            quiet: bool,
+            max_memory: str | None = None,
+            **given: Any,
+        ) -> None:
             if "generator" in own:
                 given["generator"] = seeded(seed)
             elif "seed" in own:
                 given["seed"] = seed
-            function(terminal=Terminal(call, quiet=quiet, as_json=as_json), **given)
+            with memory_limit(call, max_memory):
+                function(terminal=Terminal(call, quiet=quiet, as_json=as_json), **given)
 
         seeds: Any = NoSeed if own.keys().isdisjoint(("generator", "seed")) else Seed
         start = own["seed"].default if "seed" in own else None
         common = {"seed": (seeds, start), "as_json": (Json, False), "quiet": (Quiet, False)}
+        if "data" in own:
+            common["max_memory"] = (MaxMemory, None)
         made = {"terminal", "generator", *common}
         parameters = [described(one, words) for one in own.values() if one.name not in made]
         parameters += [

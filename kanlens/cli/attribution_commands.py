@@ -40,17 +40,8 @@ RANKED = 200  # rows that rank the features, unless more are asked for
 ALSO_TABLE = "Also write the table here."
 SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
 ASKED = ("an option of the method", "'kanlens methods' lists the options")
-OWN = (
-    "model",
-    "x",
-    "method",
-    "background",
-    "target",
-    "grouped",
-    "generator",
-    "progress",
-    "workers",
-)
+SETTINGS = ("max_memory", "generator", "progress", "workers")
+OWN = ("model", "x", "method", "background", "target", "grouped", *SETTINGS)
 Domain = dict[str, tuple[float, float]]
 RANGE = re.compile(r"[\s,]*(?P<name>.+?)=(?P<low>[^=:,]*):(?P<high>[^=:,]*)(?:,|$)")
 

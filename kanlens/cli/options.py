@@ -38,6 +38,14 @@ NoSeed: TypeAlias = Annotated[
         "--seed", help="Accepted everywhere; this command draws nothing.", hidden=True, **SEEDS
     ),
 ]
+MaxMemory: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        help="Memory that the work may take, as 1GB.  [default: a quarter of what is free]",
+        rich_help_panel="Options of commands that read DATA",
+    ),
+]
 Quiet: TypeAlias = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print no words.", **EVERYWHERE)
 ]

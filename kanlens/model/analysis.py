@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -16,7 +16,9 @@ from kanlens.model.network import KAN
 from kanlens.model.products import Nodes
 from kanlens.model.series_layer import SeriesLinear
 
-BUDGET = 2**20  # numbers held at once by one step of an analysis; more leaves the caches
+# Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
+# as many, which is within any limit of memory that can be set (`kanlens.memory.LEAST`).
+BUDGET = 2**20
 
 
 def widest(model: KAN) -> int:
@@ -27,6 +29,37 @@ def widest(model: KAN) -> int:
 def rows_at_once(model: KAN) -> int:
     """Return the number of rows that a model can take at once within the budget."""
     return max(1, BUDGET // (16 * widest(model)))  # 16: bases of one input
+
+
+def over_rows(
+    function: Callable[[Tensor], Sequence[Tensor]], x: Tensor, at_once: int
+) -> list[Tensor]:
+    """Apply a function of rows (batch, ...) to some rows at a time, each result in one tensor."""
+    parts = x.split(at_once)
+    first = function(parts[0])
+    if len(parts) == 1:
+        return list(first)
+    found = [one.new_empty(len(x), *one.shape[1:]) for one in first]
+    for start, part in zip(range(0, len(x), at_once), parts, strict=True):
+        some = function(part) if start else first
+        for whole, one in zip(found, some, strict=True):
+            whole[start : start + at_once] = one
+    return found
+
+
+@torch.no_grad()
+def levels_of(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return what `KAN.levels` makes of rows (batch, in) in the units of the data, in parts."""
+    plain = [nodes.plain for nodes in model.nodes]
+
+    def run(part: Tensor) -> list[Tensor]:
+        levels, sums = model.levels(model.scale_inputs(part))
+        return levels + [one for one, same in zip(sums, plain, strict=True) if not same]
+
+    found = over_rows(run, x, rows_at_once(model))
+    levels, others = found[: len(plain) + 1], iter(found[len(plain) + 1 :])
+    ends = zip(levels[1:], plain, strict=True)
+    return levels, [nodes if same else next(others) for nodes, same in ends]
 
 
 def float64_copy(model: KAN) -> KAN:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.functions.catalog import BASES
+from kanlens.model.edge_sum import CHUNK, summed
 from kanlens.splines import spline
 
 if TYPE_CHECKING:
@@ -31,8 +32,17 @@ _known: WeakKeyDictionary[nn.Module, BasisMeans] = WeakKeyDictionary()
 
 def basis_means(layer: KANLinear, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return the means of the basis (in, basis) and of the base function (in,) over x."""
-    basis = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)
-    return basis.mean(0), BASES[layer.base_name].value(x).mean(0)
+    knots, degree, base = layer.grid, layer.spline_order, BASES[layer.base_name]
+
+    def total(part: Tensor) -> Tensor:
+        basis = spline.basis(part, knots, degree, extrapolation=layer.extrapolation)
+        found = [one.sum(0, dtype=torch.float64) for one in (basis, base.value(part).unsqueeze(-1))]
+        return torch.cat(found, dim=-1)
+
+    parts = x.split(max(1, CHUNK // knots.numel()))
+    again = len(parts) > 1 and torch.is_grad_enabled()
+    means = (summed(parts, total, again=again) / len(x)).to(x.dtype)
+    return means[..., :-1], means[..., -1]
 
 
 def known_means(layer: KANLinear) -> tuple[Tensor, Tensor]:

@@ -144,19 +144,19 @@ class Moments:
         cells = Cells.of(layer.grid, layer.spline_order, layer.extrapolation)
         size = max(1, CHUNK // layer.in_features)
         about = _sampled(layer, cells, x.detach()[:: -(-len(x) // size)].double())
-        chunks = [part.mT.contiguous() for part in x.double().split(size)]
-        again = len(chunks) > 1 and chunks[0].requires_grad and torch.is_grad_enabled()
+        chunks = x.split(size)
+        again = len(chunks) > 1 and x.requires_grad and torch.is_grad_enabled()
         totals = summed(chunks, lambda part: _totals(layer, cells, part, about), again=again)
         counts, sums, products = totals.split([1, len(about), len(totals) - len(about) - 1])
         away = sums / counts.detach().clamp_min(1)
         shift = torch.stack(pair_products(list(sums), list(away)))
-        runs_out = layer.outside(x) if layer.extrapolation == "zero" else torch.zeros_like(x).bool()
+        ends = x.detach() if layer.extrapolation == "zero" else x.detach()[:0]  # that runs out
         return cls(
             cells=cells,
             share=counts[0] / len(x),
             means=(about + away).permute(1, 2, 0),
             covariances=Bands.of((products - shift) / len(x), cells),
-            constant=~runs_out.any(0),
+            constant=~layer.outside(ends).any(0),
         )
 
     def edges(self, layer: KANLinear) -> tuple[Tensor, Tensor]:
@@ -219,6 +219,7 @@ def _sampled(layer: KANLinear, cells: Cells, x: Tensor) -> Tensor:  # (live + 1,
 
 def _totals(layer: KANLinear, cells: Cells, x: Tensor, about: Tensor) -> Tensor:
     """Add up by cell: the points, the deviations of what lives there, and their products."""
+    x = x.double().mT.contiguous()
     cell, values = _living(layer, cells, x)
     away = [value - mean.gather(1, cell) for value, mean in zip(values, about, strict=True)]
     return added_by_cell([torch.ones_like(x), *away, *pair_products(away)], cell, cells)

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from kanlens.checks import check_rows, message
 from kanlens.errors import ShapeError
+from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
+from kanlens.model.analysis import levels_of, rows_at_once
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import means_and_norms
 from kanlens.model.network import KAN
@@ -110,8 +112,9 @@ class Trace(Shown):
         return pd.DataFrame(rows)
 
 
+@within_memory
 @torch.no_grad()
-def trace(model: Model, x: Rows) -> Trace:
+def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
     """Run `model` on `x` and record what every layer received and returned.
 
     Parameters
@@ -120,6 +123,9 @@ def trace(model: Model, x: Rows) -> Trace:
         Left as it is.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         In the units of the data.
+    max_memory : str or int, optional
+        Bytes that the work may take beside `x` and the result, such as "1GB" or "512MiB". Default:
+        a quarter of what is free.
 
     Returns
     -------
@@ -140,19 +146,26 @@ def trace(model: Model, x: Rows) -> Trace:
     model = check_model("trace", model)
     rows = model.prepare(x, call="trace")
     check_rows("trace", rows)
-    (*inputs, last), sums = model.levels(model.scale_inputs(rows))
+    (*inputs, last), sums = levels_of(model, rows)
     hidden = zip(model.layers[1:], inputs[1:], strict=True)
-    beyond = [model.outside(rows), *(layer.outside(values) for layer, values in hidden)]
+    known = [(model, rows), *hidden]
+    beyond = [_share(one, values, rows_at_once(model)) for one, values in known]
     return Trace(
         x=rows.clone(),
         output=model.scale_outputs(last),
         inputs=tuple(inputs),
         pre_activations=tuple(sums),
-        outside=tuple(one.double().mean(0).cpu() for one in beyond),
+        outside=tuple(beyond),
         layers=tuple(copy.deepcopy(layer) for layer in model.layers),
         nodes=tuple(copy.deepcopy(nodes) for nodes in model.nodes),
         feature_names=model.feature_names,
     )
+
+
+def _share(judge: Any, x: Tensor, at_once: int) -> Tensor:  # (in,)
+    """Return the share of rows (batch, in) outside what a layer or a model knows."""
+    counts = [judge.outside(part).sum(0) for part in x.split(at_once)]
+    return torch.stack(counts).sum(0).double().cpu() / len(x)
 
 
 @torch.no_grad()
@@ -203,8 +216,8 @@ def layer_statistics(model: KAN, record: Trace | None = None) -> list[LayerStati
 
 def store_statistics(model: KAN, x: Tensor, *, background: int = 100) -> None:
     """Store the statistics of every layer over x (batch, in), and some rows, in the model."""
-    record = trace(model, x)
-    for layer, values in zip(model.layers, record.inputs, strict=True):
+    rows = model.prepare(x, call="fit")
+    for layer, values in zip(model.layers, levels_of(model, rows)[0], strict=False):
         layer.statistics = summarize(values, *edge_moments(layer, values))
-    picks = torch.linspace(0, len(x) - 1, min(background, len(x))).round().long()
-    model.background = record.x[picks].detach().cpu()
+    picks = torch.linspace(0, len(x) - 1, min(background, len(x)), dtype=torch.float64)
+    model.background = rows[picks.round().long()].detach().cpu()

@@ -51,7 +51,7 @@ def summarize(x: Tensor, mean: Tensor, std: Tensor) -> LayerStatistics:
     """Summarise one layer from its inputs (batch, in) and the moments (out, in) of its edges."""
     levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
     return LayerStatistics(
-        quantiles=quantiles(x.detach().cpu(), levels).mT.contiguous(),
+        quantiles=torch.stack([quantiles(one, levels) for one in x.detach().cpu().unbind(1)]),
         edge_mean=mean.detach().cpu(),
         edge_std=std.detach().cpu(),
     )

@@ -20,6 +20,7 @@ from kanlens.checks import (
     message,
 )
 from kanlens.errors import InvalidValueError
+from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.network import KAN
 from kanlens.pruning.compaction import reached
@@ -37,6 +38,7 @@ HELD_OUT = 0.2  # share of the rows that tuning never sees, by which it is judge
 LEAST_ROWS = 5
 
 
+@within_memory
 def prune(  # noqa: PLR0913 - one keyword per choice
     model: Model,
     x: Rows,
@@ -48,6 +50,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     rescore: bool = True,
     compensate: bool = False,
     finetune: int = 0,
+    max_memory: Memory = None,
     progress: bool | None = None,
     generator: torch.Generator | None = None,
 ) -> PruneResult:
@@ -90,6 +93,8 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         When no edge can go any more, train for this many steps (of `fit`'s LBFGS), keep that where
         the loss falls, and within a budget cut on until nothing more goes. A fifth of the rows is
         held out of training; the loss and the budget are then of these rows.
+    max_memory : str or int, optional
+        As for `trace`.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
@@ -102,7 +107,8 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     Raises
     ------
     InvalidValueError
-        If not exactly one of `threshold` and `budget` is given, or an option is out of range.
+        If not exactly one of `threshold` and `budget` is given, an option is out of range, or the
+        values of all nodes on the rows take more than `max_memory`.
     MethodError
         If a threshold would cut every path, the model has none, or its output is not finite.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
+from kanlens.memory import allowed_memory, check_memory
+from kanlens.model.analysis import BUDGET, levels_of, over_rows, rows_at_once
 from kanlens.model.function_layer import SPLINE, FunctionLinear
 from kanlens.model.layers import KANLinear
 from kanlens.model.network import KAN
@@ -17,29 +19,40 @@ Edge = tuple[int, int, int]  # layer, out, in
 Levels = tuple[list[Tensor], list[Tensor]]  # values and sums
 REFRESH = 200  # removals after which everything is computed anew, so that rounding stays small
 MOST_VALUES = 2**25  # of edges over rows, up to which they are remembered
+PART = 4  # of the memory allowed is for the edges that are remembered, and one for their effects
+FEWER = "Pass fewer rows, or a larger max_memory"  # advice
 RIDGE = 1e-3  # of edges in units of their deviation: what two that are alike share between them
 FLAT = 1e-6  # share of the largest deviation below which an edge is not used
 
 
-def factors_for(lost: Tensor, left: Tensor) -> Tensor:  # (batch,), (batch, n) -> (n,)
+def covariance(parts: Iterable[Tensor]) -> Tensor:  # parts of the rows (batch, n) -> (n, n)
+    """Return the covariance matrix of columns, in float64, merged from sums over parts."""
+    count, mean, total = 0, torch.zeros(()), torch.zeros(())
+    for part in parts:
+        values = part.double()
+        own, rows = values.mean(0), len(values)
+        moves, away = values - own, own - mean.to(own)
+        mean = own if not count else mean + away * (rows / (count + rows))
+        between = torch.outer(away, away) * (count * rows / (count + rows))
+        total, count = total.to(own) + moves.mT @ moves + between, count + rows
+    return total / count
+
+
+def factors_for(moments: Tensor) -> Tensor:  # (n + 1, n + 1) -> (n,)
     """Fit least-squares compensation factors of the remaining edges after a removal.
 
-    Ridge regression towards 1 that counts every edge in units of its own deviation. Means do not
-    count: a bias takes them.
+    Ridge regression towards 1 that counts every edge in units of its own deviation, from the
+    covariances of what is left and, last, what is lost. Means do not count: a bias takes them.
     """
-    target = (lost - lost.mean()).double()
-    moves = (left - left.mean(0)).double()
-    sizes = moves.square().mean(0).sqrt()
-    usable = sizes > FLAT * torch.maximum(sizes.amax(), target.square().mean().sqrt())
+    gram, right = moments[:-1, :-1], moments[:-1, -1]
+    sizes = gram.diagonal().sqrt()
+    usable = sizes > FLAT * torch.maximum(sizes.amax(), moments[-1, -1].sqrt())
     factors = torch.ones_like(sizes)
-    if not bool(usable.any()):
-        return factors.to(left)
-    units = moves[:, usable] / sizes[usable]
-    gram = units.mT @ units / len(units)
-    right = units.mT @ target / len(units)
+    units = sizes[usable]
+    gram = gram[usable][:, usable] / units / units[:, None]
     ridge = RIDGE * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    factors[usable] += torch.linalg.solve(gram + ridge, right) / sizes[usable]
-    return factors.to(left)
+    factors[usable] += torch.linalg.solve(gram + ridge, right[usable] / units) / units
+    return factors
 
 
 @torch.no_grad()
@@ -82,7 +95,7 @@ class Propagation:
     """
 
     @torch.no_grad()
-    def __init__(self, model: KAN, rows: Tensor) -> None:
+    def __init__(self, model: KAN, rows: Tensor, *, call: str = "prune") -> None:
         self.model, self.rows = model, rows
         # how often the weights of each layer's sums have changed, each of shape (out,)
         self.versions = [torch.zeros(len(layer.bias), dtype=torch.long) for layer in model.layers]
@@ -91,15 +104,19 @@ class Propagation:
         self._known: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._effects: dict[Edge, tuple[int, tuple[Tensor, ...], Tensor]] = {}
         edges = sum(layer.mask.numel() for layer in model.layers)
-        self.remembers = edges * len(rows) <= MOST_VALUES
+        each = len(rows) * rows.element_size()
+        needed = 2 * each * sum(layer.in_features + layer.out_features for layer in model.layers)
+        check_memory(call, needed, f"values of nodes on {len(rows):,} rows", FEWER)
+        room = min(MOST_VALUES, allowed_memory() // (PART * rows.element_size()))
+        self.remembers = edges * len(rows) <= room
         widest = max(layer.out_features for layer in model.layers)
-        self._remembers_effects = edges * len(rows) * widest <= MOST_VALUES
+        self._remembers_effects = edges * len(rows) * widest <= room
         self.refresh()
 
     @torch.no_grad()
     def refresh(self) -> None:
         """Compute all values anew."""
-        self.values, self.sums = self.model.levels(self.model.scale_inputs(self.rows))
+        self.values, self.sums = levels_of(self.model, self.rows)
         self.age = 0
 
     @property
@@ -107,15 +124,34 @@ class Propagation:
         """Output of the network, shape (batch, out), in the units of the data."""
         return self.model.scale_outputs(self.values[-1])
 
+    def edge_values(self, index: int) -> Iterator[tuple[slice, Tensor]]:
+        """Yield rows and the value of every edge of a layer on them, shape (batch, out, in)."""
+        layer = self.model.layers[index]
+        outs, ins = range(layer.out_features), range(layer.in_features)
+        for rows, values in self._edges_of(index, [*outs], [*ins]):
+            yield rows, torch.where(layer.mask != 0, values, 0.0)
+
     @torch.no_grad()
-    def edge_values(self, index: int, rows: slice = slice(None)) -> Tensor:
-        """Return the value of every edge of a layer, shape (batch, out, in), on some rows."""
-        layer, x = self.model.layers[index], self.values[index]
-        if not self.remembers:
-            return layer.edge_values(x[rows])
-        columns = [self._edges_from(index, in_, x) for in_ in range(layer.in_features)]
-        alive = layer.mask != 0
-        return torch.where(alive, torch.stack(columns, dim=-1), 0.0)[rows]
+    def moments(self, edge: Edge, others: list[int]) -> Tensor:  # (n + 1, n + 1)
+        """Return the covariances of some other edges of an edge's sum and, last, its own."""
+        index, out, in_ = edge
+        found = self._edges_of(index, [out], [*others, in_])
+        return covariance(values[:, 0] for _, values in found)
+
+    def _edges_of(
+        self, index: int, outs: list[int], ins: list[int]
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Yield rows, and the values of some edges on them, shape (batch, out, in)."""
+        x = self.values[index]
+        known = [self._edges_from(index, in_, x) for in_ in ins] if self.remembers else []
+        layer = self.model.layers[index].select(outs, ins)
+        size = max(1, BUDGET // (16 * len(ins) + layer.mask.numel()))  # 16: bases of one input
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            if known:
+                yield rows, torch.stack([edges[rows][:, outs] for edges in known], dim=-1)
+            else:
+                yield rows, layer.edge_values(x[rows][:, ins])
 
     @torch.no_grad()
     def edge(self, edge: Edge) -> Tensor:
@@ -217,7 +253,11 @@ class Propagation:
             values[index + 2] = self.model.nodes[index + 1](sums[index + 1])
             following = index + 2
         for later in range(following, len(self.model.layers)):
-            sums[later] = self.model.layers[later](values[later])
+            (sums[later],) = over_rows(
+                lambda part, layer=self.model.layers[later]: [layer(part)],  # type: ignore[misc]
+                values[later],
+                rows_at_once(self.model),
+            )
             values[later + 1] = self.model.nodes[later](sums[later])
         return values, sums
 
@@ -250,7 +290,9 @@ class Propagation:
         if key not in self._columns:
             layer = self.model.layers[index]
             self._columns[key] = layer.select(range(layer.out_features), [in_])
-        edges = self._columns[key].edge_values(node)[..., 0]
+        layer = self._columns[key]
+        at_once = max(1, BUDGET // (16 + layer.out_features))
+        (edges,) = over_rows(lambda part: [layer.edge_values(part)[..., 0]], node, at_once)
         if self.remembers and keep:
             self._known[key] = (node, edges)
         return edges

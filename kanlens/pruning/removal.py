@@ -198,8 +198,7 @@ class EdgeRemover:
         if not others:
             return None
         factors = torch.ones_like(self.model.layers[index].mask[out])
-        values = torch.stack([self.state.edge((index, out, i)) for i in others], dim=1)
-        factors[others] = factors_for(self.state.edge(edge), values)
+        factors[others] = factors_for(self.state.moments(edge, others)).to(factors)
         return factors
 
     def _record(self, edge: Edge, reason: str, loss: float, factors: Tensor | None = None) -> None:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from kanlens.checks import check_rows
+from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.layers import KANLinear
+from kanlens.progress import progress_bar
 from kanlens.pruning.loss import LossEvaluator
 from kanlens.pruning.propagation import Propagation
 from kanlens.sparsity import activation_l2, raw_l1, weight_l1
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from kanlens.model.network import Rows
 
 __all__ = ["SCORES", "EdgeScore", "Scorer", "edge_scores"]
-
-CHUNK = 2**22  # values of edges held at once while shares are followed back
 
 Matrices = list[Tensor]  # one per layer, each of shape (out, in)
 
@@ -88,7 +88,15 @@ class Scorer:
         return scores
 
 
-def edge_scores(model: Model, x: Rows, y: Any = None) -> pd.DataFrame:
+@within_memory
+def edge_scores(
+    model: Model,
+    x: Rows,
+    y: Any = None,
+    *,
+    max_memory: Memory = None,
+    progress: bool | None = None,
+) -> pd.DataFrame:
     """Return every score of every live edge, so that they can be compared.
 
     Parameters
@@ -100,6 +108,10 @@ def edge_scores(model: Model, x: Rows, y: Any = None) -> pd.DataFrame:
     y : optional
         Targets, as for `fit`; without them damage is the mean square of the output's change over
         its variance.
+    max_memory : str or int, optional
+        As for `trace`.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
 
     Returns
     -------
@@ -125,6 +137,8 @@ def edge_scores(model: Model, x: Rows, y: Any = None) -> pd.DataFrame:
     ------
     MethodError
         If the model's output is not finite.
+    InvalidValueError
+        If the values of all nodes on the rows take more than `max_memory`.
 
     References
     ----------
@@ -143,9 +157,13 @@ def edge_scores(model: Model, x: Rows, y: Any = None) -> pd.DataFrame:
     check_rows("edge_scores", rows)
     widest = max(layer.in_features * layer.out_features for layer in model.layers)
     with threads_for(len(rows) * widest):
-        state = Propagation(model, rows)
+        state = Propagation(model, rows, call="edge_scores")
         evaluator = LossEvaluator(model, state.output, y, call="edge_scores")
-        found = {s.column: Scorer(s, state, evaluator).matrices() for s in SCORES.values()}
+        found = {}
+        with progress_bar("edge_scores", len(SCORES), shown=progress) as advance:
+            for score in SCORES.values():
+                found[score.column] = Scorer(score, state, evaluator).matrices()
+                advance(note=score.column)
     edges = [
         (index, out, in_)
         for index, layer in enumerate(model.layers)
@@ -214,16 +232,16 @@ def _by_factor(state: Propagation, index: int, share: Tensor) -> Tensor:  # (bat
 def _by_edge(state: Propagation, index: int, share: Tensor) -> tuple[Tensor, Tensor]:
     """Propagate relevance from sums (batch, sub) to edges; return it and the inputs'."""
     layer, x = state.model.layers[index], state.values[index]
-    size = len(x) if state.remembers else max(1, CHUNK // layer.mask.numel())
-    parts = [slice(start, start + size) for start in range(0, len(x), size)]
-    total = torch.stack([state.edge_values(index, part).sum(0) for part in parts]).sum(0)
-    mean, flow, inputs = total / len(x), torch.zeros_like(layer.mask), []
-    for part in parts:
-        moves = (state.edge_values(index, part) - mean).abs()  # (rows, out, in)
-        moves *= (share[part] / moves.sum(-1)).nan_to_num_(0, 0, 0).unsqueeze(-1)
-        flow += moves.sum(0)
-        inputs.append(moves.sum(1))
-    return flow / len(x), torch.cat(inputs)
+    total = flow = torch.zeros_like(layer.mask, dtype=torch.float64)
+    for _, values in state.edge_values(index):
+        total = total + values.sum(0, dtype=torch.float64)
+    mean, inputs = (total / len(x)).to(x), torch.empty_like(x)
+    for rows, values in state.edge_values(index):
+        moves = (values - mean).abs()  # (rows, out, in)
+        moves *= (share[rows] / moves.sum(-1)).nan_to_num_(0, 0, 0).unsqueeze(-1)
+        flow = flow + moves.sum(0, dtype=torch.float64)
+        inputs[rows] = moves.sum(1)
+    return (flow / len(x)).to(x), inputs
 
 
 def _backward(state: Propagation, _: LossEvaluator) -> Matrices:

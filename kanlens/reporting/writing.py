@@ -18,6 +18,7 @@ import torch
 
 from kanlens.checks import check_count, check_generator, rewording
 from kanlens.interruption import Interruption, interrupts_pass
+from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import Shown, atomic_write, check_ending, check_writable, to_plain
 from kanlens.plotting import formats
@@ -78,6 +79,7 @@ class Report(Shown):
         return pd.DataFrame(self.content["alerts"], columns=["level", "code", "text"])
 
 
+@within_memory
 def report(
     model: Model,
     data: Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame | Tensor,
@@ -96,6 +98,7 @@ def report(
     others: Mapping[str, Model] | None = None,
     max_rows: int = 200,
     max_features: int = 20,
+    max_memory: Memory = None,
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> Report:
@@ -148,6 +151,8 @@ def report(
         values would take long. Performance is of all rows.
     max_features : int
         Most features in a picture.
+    max_memory : str or int, optional
+        As for `trace`.
     generator : torch.Generator, optional
         For methods that sample; when None, one of the report's own with seed 0.
     progress : bool, optional

@@ -19,6 +19,7 @@ from kanlens.checks import check_rows, message, warn_of_distant
 from kanlens.encoding import prepare_target
 from kanlens.errors import DataError
 from kanlens.interruption import Interruption
+from kanlens.model.analysis import over_rows, rows_at_once
 from kanlens.model.network import KAN
 from kanlens.symbolic.assignment import Goal
 from kanlens.symbolic.joint_refit import relative_loss
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 CHOOSING, JUDGING = 0.2, 0.1  # shares of the rows
 MOST = 2000  # rows that formulas are fitted to
 FEW = 20  # rows below which all are fitted to
+JUDGES = 100_000  # rows that choose, and that judge, at most
 SUFFICIENT = 1000  # rows from which on some only judge
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
 _INDEPENDENT = 60  # values of a network's output that count as independent
@@ -94,7 +96,13 @@ def places_of(
     fitted = parts.fitted[thinned(x[parts.fitted], generator)]
     left = torch.ones(len(x), dtype=torch.bool)
     left[torch.cat((fitted, parts.judging))] = False
-    return Partition(fitted, left.nonzero()[:, 0], parts.judging)
+    return Partition(fitted, _at_most(left.nonzero()[:, 0]), _at_most(parts.judging))
+
+
+def _at_most(rows: Tensor) -> Tensor:
+    """Return rows, of very many some that are spread evenly."""
+    places = torch.linspace(0, len(rows) - 1, min(len(rows), JUDGES), dtype=torch.float64)
+    return rows[places.round().long()]
 
 
 class PartitionedRows(NamedTuple):
@@ -132,7 +140,8 @@ def prepared(
     """Return x and y as a model in float64 takes them."""
     rows = model.prepare(x, call=call).detach()
     check_rows(call, rows, least=2)
-    if not torch.isfinite(model(rows).square()).all():
+    (outputs,) = over_rows(lambda part: [model(part)], rows, rows_at_once(model))
+    if not torch.isfinite(outputs.square()).all():
         expected, got = "a model with finite outputs", "NaN, or numbers too large to be squared"
         advice = "Train the model again, or leave out the rows on which it overflows"
         raise DataError(message(call, expected, got, advice))

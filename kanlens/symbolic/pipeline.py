@@ -16,6 +16,7 @@ from torch import Tensor
 from kanlens.checks import check_choice, check_generator, message
 from kanlens.errors import InvalidValueError
 from kanlens.interruption import Interruption
+from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.function_layer import SPLINE, FunctionLinear
@@ -74,6 +75,7 @@ class Reading:
     model_selection: str = "best"
 
 
+@within_memory
 @torch.no_grad()
 def symbolize(
     model: Model,
@@ -87,6 +89,7 @@ def symbolize(
     model_selection: str = "best",
     x_test: Rows | None = None,
     y_test: Any = None,
+    max_memory: Memory = None,
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> SymbolicResult:
@@ -96,8 +99,8 @@ def symbolize(
     edges that none explains, or whose function would raise the loss of the whole network too
     much, stay splines. The formula is then composed, all its numbers are refitted together, and
     replaced by exact constants where the data allow it. Numbers are fitted to at most 2000 rows.
-    A fifth of the rows (of 20 or more) and all that are left choose the formula: none is
-    taken that is worse on them than a shorter one, or than the mean.
+    A fifth of the rows (of 20 or more) and all that are left, 100,000 at most, choose the formula:
+    none is taken that is worse on them than a shorter one, or than the mean.
 
     Parameters
     ----------
@@ -127,6 +130,8 @@ def symbolize(
         Other rows, for the receipt; they choose nothing unless the formula turns out worse on
         them than a shorter one, of which the receipt then says so. Without them it is made on a
         tenth of the rows set aside for it, with fewer than 1000 rows on those that chose.
+    max_memory : str or int, optional
+        As for `trace`.
     generator : torch.Generator, optional
         Draws the rows of each part; else they are spread evenly.
     progress : bool, optional
@@ -282,9 +287,15 @@ def _receipt(
     )
 
 
+@within_memory
 @torch.no_grad()
 def suggest(
-    model: Model, x: Rows, *, functions: Sequence[str] | None = None, progress: bool | None = None
+    model: Model,
+    x: Rows,
+    *,
+    functions: Sequence[str] | None = None,
+    max_memory: Memory = None,
+    progress: bool | None = None,
 ) -> pd.DataFrame:
     """List the functions that explain each live edge best.
 
@@ -296,6 +307,8 @@ def suggest(
         In the units of the data.
     functions : sequence of str, optional
         Names of functions to choose from; default all.
+    max_memory : str or int, optional
+        As for `trace`.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 

@@ -17,7 +17,7 @@ import kanlens
 from kanlens.errors import InvalidValueError
 from kanlens.model.recording import store_statistics
 from kanlens.pruning.cutting import hold_out
-from kanlens.pruning.propagation import RIDGE, factors_for
+from kanlens.pruning.propagation import RIDGE, covariance, factors_for
 from kanlens.pruning.removal import Tuner
 from kanlens.training.objective import task_loss
 from tests.made import draw as drawn
@@ -45,10 +45,16 @@ def blended(draw: Draw, rows: int = 200) -> Tensor:
     return x
 
 
+def fitted(lost: Tensor, left: Tensor) -> Tensor:
+    """The factors from covariances that are merged from two parts of the rows."""
+    values = torch.cat([left, lost[:, None]], dim=1)
+    return factors_for(covariance([values[:17], values[17:]]))
+
+
 def test_factors_solve_the_ridge_problem(draw: Draw) -> None:
     left, lost = draw(100) * torch.tensor([1.0, 100.0, 0.01]), draw(100, 1, seed=4)[:, 0]
     lost = lost + 0.7 * left[:, 0] + 0.02 * left[:, 1] + 5
-    factors = factors_for(lost, left)
+    factors = fitted(lost, left)
     centred = (left - left.mean(0)).numpy()
     sizes = centred.std(0)
     rows = np.vstack([centred / sizes / 10, np.sqrt(RIDGE) * np.eye(3)])  # 10 = sqrt(100)
@@ -60,11 +66,10 @@ def test_factors_solve_the_ridge_problem(draw: Draw) -> None:
 
 def test_twins_share_and_flat_edges_are_left_alone() -> None:
     x = torch.linspace(-1, 1, 50, dtype=torch.float64)
-    factors = factors_for(x, torch.stack([x, x, 1e-9 * x, torch.ones_like(x)], dim=1))
+    factors = fitted(x, torch.stack([x, x, 1e-9 * x, torch.ones_like(x)], dim=1))
     assert_close(factors[0], factors[1])
     assert_close(factors, torch.tensor([1.5, 1.5, 1.0, 1.0]).double(), rtol=0, atol=1e-3)
-    assert factors_for(x, torch.ones(50, 2)).tolist() == [1.0, 1.0]
-    assert factors_for(x.float(), x.float()[:, None]).dtype == torch.float32
+    assert fitted(x, torch.ones(50, 2).double()).tolist() == [1.0, 1.0]
 
 
 def test_a_twin_makes_up_for_an_edge(network: Build, draw: Draw) -> None:
@@ -115,7 +120,7 @@ def test_factors_that_do_not_help_are_dropped(
     model, x = network((3, 4, 1)), blended(draw)
     y = noisy(model, x)
     plain = prune(model, x, y, budget=2.0)
-    monkeypatch.setattr("kanlens.pruning.removal.factors_for", lambda lost, left: 9.0 + 0 * left[0])
+    monkeypatch.setattr("kanlens.pruning.removal.factors_for", lambda s: 9.0 + 0 * s[0, 1:])
     result = prune(model, x, y, budget=2.0, compensate=True)
     assert [r["name"] for r in result.removed] == [r["name"] for r in plain.removed]
     assert_close(dict(result.model.state_dict()), dict(plain.model.state_dict()), rtol=0, atol=0)

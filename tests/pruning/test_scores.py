@@ -174,7 +174,8 @@ def test_shares_are_the_same_a_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatc
     model, x = made([3, (1, [2, 3]), 2]), drawn(15, 3)
     at_once = edge_scores(model, x)
     monkeypatch.setattr("kanlens.pruning.propagation.MOST_VALUES", 0)
-    monkeypatch.setattr("kanlens.pruning.scores.CHUNK", 60)
+    monkeypatch.setattr("kanlens.pruning.propagation.BUDGET", 200)
+    monkeypatch.setattr("kanlens.model.analysis.BUDGET", 200)
     in_parts = edge_scores(model, x)
     for column in NAMES:
         np.testing.assert_allclose(in_parts[column], at_once[column], rtol=1e-10, atol=1e-13)

@@ -50,7 +50,8 @@ class Game:
         The sums themselves are these added up over players, and the layer's bias.
         """
         layer = self.model.layers[0]
-        parts = self.model.scale_inputs(x).split(max(1, BUDGET // layer.mask.numel()))
+        numbers = layer.mask.numel() + 16 * layer.in_features  # 16: bases of one input
+        parts = self.model.scale_inputs(x).split(max(1, BUDGET // numbers))
         return torch.cat([layer.edge_values(part) @ self.member for part in parts])
 
     @cached_property
@@ -158,8 +159,8 @@ class _GameDecomposition:
         low = problem.x.new_full((layer.out_features, layer.in_features), math.inf)
         high = -low
         for x in (problem.x, problem.background):
-            for part in problem.model.scale_inputs(x).split(problem.pairs_at_once):
-                values = layer.edge_values(part)  # (batch, out, in)
+            for part in x.split(problem.pairs_at_once):
+                values = layer.edge_values(problem.model.scale_inputs(part))  # (batch, out, in)
                 low = torch.minimum(low, values.amin(0))
                 high = torch.maximum(high, values.amax(0))
         return ~(high <= low) & self.reached[0][:, None]  # NaN changes what it meets

@@ -1,0 +1,36 @@
+"""Results do not depend on how many rows are taken at once."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import kanlens
+from kanlens.model import analysis
+from kanlens.model.recording import store_statistics
+from kanlens.pruning import propagation
+
+
+@pytest.fixture(params=[[3, 4, 2], [3, (1, [2]), 2]], ids=["sums", "products"])
+def model(request):
+    generator = torch.Generator().manual_seed(0)
+    return kanlens.KAN(request.param, generator=generator).double()
+
+
+def results(model, x):
+    record = kanlens.trace(model, x)
+    store_statistics(model, x)
+    found = [record.output, *record.inputs, *record.pre_activations, *record.outside]
+    found += [one for part in model.statistics for one in (part.edge_mean, part.edge_std)]
+    scores = kanlens.edge_scores(model, x).select_dtypes("float")
+    small = kanlens.prune(model, x, budget=0.5, compensate=True, progress=False)
+    with torch.no_grad():
+        return [*found, torch.tensor(scores.to_numpy()), small.model(x[:, : small.model.widths[0]])]
+
+
+def test_few_rows_at_once_give_what_all_give(model, monkeypatch):
+    x = 1.4 * torch.rand(90, 3, generator=torch.Generator().manual_seed(1)).double() - 0.7
+    whole = results(model, x)
+    monkeypatch.setattr(analysis, "BUDGET", 7 * 16 * 4)
+    monkeypatch.setattr(propagation, "BUDGET", 500)
+    monkeypatch.setattr(propagation, "MOST_VALUES", 0)
+    assert_close(results(model, x), whole, rtol=1e-11, atol=1e-13)

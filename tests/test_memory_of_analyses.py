@@ -1,0 +1,80 @@
+"""Peak memory of analyses in a fresh process: what two sizes say of two million rows."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import kanlens
+from kanlens.errors import InvalidValueError
+
+ROWS, SMALL, LARGE = 2_000_000, 50_000, 200_000
+LIMIT = 1e9  # bytes
+SCRIPT = """
+import sys, torch, kanlens
+from kanlens.pruning.propagation import Propagation
+from kanlens.model.recording import store_statistics
+
+torch.set_num_threads(1)
+draw = torch.Generator().manual_seed(0)
+model = kanlens.KAN([10, 3, 1], generator=draw)
+analyses = {
+    "trace": lambda x: kanlens.trace(model, x),
+    "statistics": lambda x: store_statistics(model, x),
+    "suggest": lambda x: kanlens.suggest(model, x, functions=["x"], progress=False),
+    "gradient": lambda x: kanlens.attribute(model, x, method="gradient"),
+    "prune": lambda x: kanlens.prune(model, x, threshold=0.2, progress=False),
+    "all edges": lambda x: model.layers[0].edge_values(x).square(),
+}
+
+def high():
+    lines = open("/proc/self/status").read().split("\\n")
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(sys.argv[1])))
+
+for name, run in analyses.items():
+    run(torch.rand(500, 10, generator=draw))
+    found = []
+    for rows in map(int, sys.argv[2:]):
+        x = torch.rand(rows, 10, generator=draw)
+        open("/proc/self/clear_refs", "w").write("5")
+        before = high()
+        kept = run(x)
+        found.append(high() - before)
+        del kept, x
+    print(name, *found, sep=",")
+"""
+
+
+@pytest.fixture(scope="module")
+def peaks():
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the system does not say how much memory a process took at most")
+    call = [sys.executable, "-c", SCRIPT, "VmHWM", str(SMALL), str(LARGE)]
+    lines = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+    table = [line.split(",") for line in lines.strip().split("\n")]
+    return {name: [int(size) for size in sizes] for name, *sizes in table}
+
+
+def extrapolated(sizes):
+    """Bytes at two million rows, by the line through two sizes."""
+    small, large = sizes
+    slope = max(0, large - small) / (LARGE - SMALL)
+    return large + slope * (ROWS - LARGE)
+
+
+@pytest.mark.parametrize("name", ["trace", "statistics", "suggest", "gradient", "prune"])
+def test_two_million_rows_stay_below_a_gigabyte(peaks, name):
+    assert extrapolated(peaks[name]) < LIMIT
+
+
+def test_the_values_of_all_edges_on_all_rows_are_caught(peaks):
+    assert extrapolated(peaks["all edges"]) > LIMIT
+
+
+def test_values_of_nodes_that_do_not_fit_are_refused():
+    x = torch.rand(700_000, 10)
+    text = r"^prune: expected work .* of max_memory, got values of nodes on 700,000 rows .*\. Pass"
+    with pytest.raises(InvalidValueError, match=text):
+        kanlens.prune(kanlens.KAN([10, 5, 1]), x, threshold=0.3, max_memory="64MiB")
