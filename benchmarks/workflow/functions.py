@@ -22,7 +22,7 @@ LIMITS = {
     "fit": 185,  # 163 before several processes and rows beyond memory
     "prune": 142,  # 124 before it kept to a budget of memory
     "symbolize": 410,
-    "attribute": 120,
+    "attribute": 122,
     "report": 670,
 }  # the most functions each may enter
 _PACKAGE = str(Path(kanlens.__file__).parent)
