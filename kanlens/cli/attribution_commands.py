@@ -212,6 +212,8 @@ def compare(
     max_rows: int = 50,
     max_background: int = 20,
     output: Path | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
     terminal: Terminal,
     generator: Any,
 ) -> None:
@@ -219,7 +221,13 @@ def compare(
     terminal.check([model, data, background], table=output)
     kan = kanlens.load(model)
     table = read_rows(data, kan, column, terminal)
-    result = kanlens.compare(
+    compared: Any = kanlens.compare
+    shared: dict[str, Any] = {}
+    if scheduler or workers:
+        from kanlens import distributed
+
+        compared, shared = distributed.compare, {"workers": scheduler or workers}
+    result = compared(
         kan,
         spread(table.x, "max_rows", max_rows, terminal),
         background=background_rows(background, kan, table, max_background, terminal),
@@ -228,6 +236,7 @@ def compare(
         metrics=_names(metrics),
         generator=generator,
         progress=terminal.progress,
+        **shared,
     )
     wanted = SHOWN if metrics is None else (*result.arrows, "seconds")
     shown = ["method", *(name for name in wanted if name in result.frame)]

@@ -1,5 +1,6 @@
-"""Tables of any size, part by part: by one process, by several, or on a cluster of Dask."""
+"""Work that is shared: by one process, by several, or by a cluster of Dask."""
 
 from kanlens.distributed.analyses import AttributionFolder, attribute, importance
+from kanlens.distributed.methods import compare
 
-__all__ = ["AttributionFolder", "attribute", "importance"]
+__all__ = ["AttributionFolder", "attribute", "compare", "importance"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from kanlens.attribution.problem import explained_output
 from kanlens.attribution.result import Attribution, Importance, Moments
 from kanlens.checks import check_count, check_generator, message, rewording
 from kanlens.data.source import Source, scan_features
-from kanlens.distributed.jobs import Job, Summary, attribute_part, merged, read_summary
+from kanlens.distributed.jobs import Job, Summary, attribute_part, encoded, merged, read_summary
 from kanlens.distributed.manifest import (
     check_same,
     new_seed,
@@ -34,7 +33,6 @@ from kanlens.errors import (
     MethodError,
 )
 from kanlens.interruption import interrupts_pass
-from kanlens.io.checkpoint import save
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import Pathlike
 from kanlens.progress import progress_bar
@@ -145,6 +143,7 @@ def attribute(
     Examples
     --------
     >>> import pandas as pd
+    >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> path = folder / "x.parquet"
     >>> pd.DataFrame({"x1": [0.1, 0.2, 0.4], "x2": [1.0, 0.5, 0.3]}).to_parquet(path)
@@ -209,6 +208,7 @@ def importance(
     Examples
     --------
     >>> import pandas as pd
+    >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "x.parquet")
     >>> pd.DataFrame({"x1": [0.1, 0.2, 0.4], "x2": [1.0, 0.5, 0.3]}).to_parquet(path)
     >>> from kanlens import KAN
@@ -277,12 +277,10 @@ def _job(
         expected, advice = f"part_rows to be a multiple of {BLOCK:,}", f"For example {PART:,}"
         raise InvalidValueError(message(call, expected, f"{part_rows:,}", advice))
     background = how["background"]
-    with tempfile.TemporaryDirectory(prefix="kanlens-") as folder:
-        content = save(model, Path(folder, "model.safetensors")).read_bytes()
     reader: Any = source.reader
     return Job(
         call=call,
-        model=content,
+        model=encoded(model),
         path=str(Path(reader.path).resolve()),
         origin=None if reader.origin is None else str(reader.origin.resolve()),
         method=first.method,

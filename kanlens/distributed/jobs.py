@@ -26,7 +26,7 @@ from kanlens.attribution.result import Attribution, Moments
 from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.errors import KanlensError, MethodError
-from kanlens.io.checkpoint import load
+from kanlens.io.checkpoint import load, save
 from kanlens.memory import LEAST, memory_limit
 from kanlens.model.network import KAN
 from kanlens.outputs import atomic_write
@@ -127,18 +127,32 @@ def read_summary(job: Job, part: int) -> Summary | None:
         return None
 
 
-def opened(job: Job) -> tuple[KAN, Source]:
-    """Return the model and the table of a job."""
+def encoded(model: KAN) -> bytes:
+    """Return a model as the bytes of a .safetensors file."""
+    with tempfile.TemporaryDirectory(prefix="kanlens-") as folder:
+        return save(model, Path(folder, "model.safetensors")).read_bytes()
+
+
+def decoded(content: bytes) -> KAN:
+    """Return the model that was encoded."""
     with tempfile.TemporaryDirectory(prefix="kanlens-") as folder:
         path = Path(folder, "model.safetensors")
-        path.write_bytes(job.model)
-        model = load(path)
-    origin = None if job.origin is None else Path(job.origin)
+        path.write_bytes(content)
+        return load(path)
+
+
+def seeded(seed: int, number: int) -> torch.Generator:
+    """Return the generator of one of the blocks, or tasks, of a run."""
+    state = np.random.SeedSequence([seed, number]).generate_state(2)
+    return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
+
+
+@functools.lru_cache(maxsize=1)  # once for all parts that a process does
+def _opened(job: Job) -> tuple[KAN, Source]:
+    """Return the model and the table of a job."""
+    model, origin = decoded(job.model), None if job.origin is None else Path(job.origin)
     reader = ParquetReader(job.path, call=job.call, origin=origin)
     return model, Source(schema=model.schema, reader=reader, call=job.call)
-
-
-_opened = functools.lru_cache(maxsize=1)(opened)  # once for all parts that a process does
 
 
 def _part(job: Job, part: int) -> Summary:
@@ -160,16 +174,13 @@ def explained_blocks(job: Job, part: int) -> Iterator[Attribution]:
     start, stop = job.span(part)
     x = source.read(start, stop).x
     for begin, end in blocks(stop - start, job.block_rows):
-        state = np.random.SeedSequence(
-            [job.seed, (start + begin) // job.block_rows]
-        ).generate_state(2)
         found = attribute(
             model,
             x[begin:end],
             method=job.method,
             background=job.background,
             target=job.output,
-            generator=torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1])),
+            generator=seeded(job.seed, (start + begin) // job.block_rows),
             progress=False,
             **job.options,
         )

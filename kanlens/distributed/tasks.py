@@ -17,6 +17,9 @@ from kanlens.errors import KanlensError, MethodError
 
 RETRIES = 2  # of a task that failed for another reason than that it is refused
 PATIENCE = 10.0  # seconds for a scheduler to answer, and to have a worker
+# Dask has workers give back every 64 kB that is freed, and the system clear it when it is asked for
+# again: with this instead a worker explained 1,000,000 rows of 10 features in 12 s, not 30.
+ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**28)}
 WORKER_MEMORY = "1.5GB"  # of a worker that is started for a call, where there is as much
 
 Workers: TypeAlias = int | str | None  # how many to start, a scheduler's address, or this process
@@ -90,16 +93,21 @@ def _checked(result: Any) -> Any:
 @contextlib.contextmanager
 def _local(distributed: Any, count: int) -> Iterator[str]:
     """Start workers on this machine, and end them."""
-    cluster = distributed.LocalCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=WORKER_MEMORY,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL + 1,
-    )
-    with cluster:
-        yield cluster.scheduler_address
+    settings = optional_module("dask", call="workers", extra="distributed").config
+    names = {
+        f"distributed.nanny.pre-spawn-environ.{name}": ENVIRONMENT[name] for name in ENVIRONMENT
+    }
+    with settings.set(names):
+        cluster = distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=WORKER_MEMORY,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL + 1,
+        )
+        with cluster:
+            yield cluster.scheduler_address
 
 
 @contextlib.contextmanager
