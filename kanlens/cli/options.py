@@ -198,23 +198,25 @@ def open_columns(
     names["features"] = names.get("features") or None
     read = scan_table if is_large(data, call="read_table") else read_table
     found: Table | Source = read(data, target=target, **names, **options)
-    return found.table(call="kanlens") if isinstance(found, Source) and found.fits else found
+    if isinstance(found, Source) and found.held() == found.rows:
+        return found.read(0, found.rows)
+    return found
 
 
 def open_given(
-    data: Path, schema: Schema, *, call: str, target: Sequence[str] | None = None
+    data: Path, kan: KAN, *, call: str, target: Sequence[str] | None = None
 ) -> Table | Source:
-    """Return a table for a trained model, as a source when it is larger than memory."""
+    """Return a table for a model, as a source when work on it would take more than memory."""
     if not is_large(data, call=call):
-        return read_features(data, schema, call=call, target=target)
-    source = scan_features(data, schema, call=call, target=target)
-    return source.table(call=call) if source.fits else source
+        return read_features(data, kan.schema, call=call, target=target)
+    source, numbers = scan_features(data, kan.schema, call=call, target=target), sum(kan.widths)
+    return source.read(0, source.rows) if source.held(numbers) == source.rows else source
 
 
-def read_given(data: Path, schema: Schema, *, call: str, **how: Any) -> Table:
-    """Read a table for a trained model; of one that is larger than memory, what that holds."""
-    found = open_given(data, schema, call=call, **how)
-    return found if isinstance(found, Table) else found.table(call=call)
+def read_given(data: Path, kan: KAN, *, call: str, **how: Any) -> Table:
+    """Read a table for a model; of one that is larger than memory, what that holds."""
+    found = open_given(data, kan, call=call, **how)
+    return found if isinstance(found, Table) else found.table(call=call, numbers=sum(kan.widths))
 
 
 def new_model(table: Table | Source, hidden: list[Any], grid_size: int, **options: Any) -> KAN:
@@ -264,7 +266,9 @@ def read_rows(
 ) -> Table:
     """Read a table beside a model, as `open_rows`; of one larger than memory, what that holds."""
     found = open_rows(data, kan, target, terminal, without=without)
-    return found if isinstance(found, Table) else found.table(call=terminal.call)
+    if isinstance(found, Table):
+        return found
+    return found.table(call=terminal.call, numbers=sum(kan.widths))
 
 
 def open_rows(
@@ -276,7 +280,7 @@ def open_rows(
     when there is none. It is a source when it is larger than memory.
     """
     given = split_names(target)
-    rows = open_given(data, kan.schema, call=terminal.call, target=given or None)
+    rows = open_given(data, kan, call=terminal.call, target=given or None)
     table = rows if isinstance(rows, Table) else rows.read(0, FIRST)
     say_target(table, kan.schema, given, terminal, without)
     if rows is table:
@@ -312,7 +316,7 @@ def read_test(path: Path | None, kan: KAN, target: str | None, terminal: Termina
     if path is None:
         return None
     call = f"{terminal.call}: test"
-    table = read_given(path, kan.schema, call=call, target=split_names(target) or None)
+    table = read_given(path, kan, call=call, target=split_names(target) or None)
     if table.y is None:
         names = kan.schema.target_columns or kan.output_names
         expected = f"column {listed(names)}, all cells known"
@@ -329,7 +333,7 @@ def background_rows(
     The last is said aloud.
     """
     if path is not None:
-        given = read_given(path, kan.schema, call=f"{terminal.call}: background")
+        given = read_given(path, kan, call=f"{terminal.call}: background")
         say_outside(kan, given, terminal)
         rows = given.x
     elif kan.background is not None:

@@ -28,6 +28,7 @@ from kanlens.outputs import Pathlike, Shown, ending_of
 from kanlens.progress import progress_bar
 
 CELL = 40  # bytes that a cell takes while a table is read: text more, numbers less
+NUMBER = 32  # bytes that a number takes in work on a row, with what is made of it
 TEXT = 4  # bytes that a byte of a text file takes so
 
 
@@ -87,16 +88,13 @@ class Source(Shown):
             return tuple(known)
         return tuple(dict.fromkeys([*wanted, *(self.target or self.schema.targets_among(known))]))
 
-    @property
-    def held(self) -> int:
-        """Number of rows that half the memory that work may take has room for."""
-        width = len(self.columns) + len(self.schema.features)
-        return max(2, allowed_memory() // 2 // (CELL * width))
+    def held(self, numbers: int = 0) -> int:
+        """Return how many rows half the memory that work may take has room for.
 
-    @property
-    def fits(self) -> bool:
-        """Whether these are all."""
-        return self.rows <= self.held
+        Work holds so many `numbers` of each row beside the row itself.
+        """
+        width = len(self.columns) + len(self.schema.features)
+        return min(self.rows, max(2, allowed_memory() // 2 // (CELL * width + NUMBER * numbers)))
 
     def read(self, start: int, stop: int) -> Table:
         """Return the rows from `start` up to `stop`."""
@@ -168,20 +166,16 @@ class Source(Shown):
         picks = evenly_spread(self.rows, rows)
         return np.union1d(picks, self.extremes).astype(np.int64) if extremes else picks
 
-    def table(self, *, call: str) -> Table:
-        """Return all rows where memory holds them, else as many as it does, with a warning."""
-        if self.fits:
-            return self.read(0, self.rows)
-        warnings.warn(self.shortened(call), stacklevel=4)
-        return self.sample(self.held)
-
-    def shortened(self, call: str) -> str:
-        """Say how many rows stand for all."""
+    def table(self, *, call: str, numbers: int = 0) -> Table:
+        """Return as many rows as memory holds, as `held` finds: all, or some with a warning."""
+        held = self.held(numbers)
+        if held == self.rows:
+            return self.read(0, held)
         expected = f"rows that fit into {allowed_memory() / 1e9:.2g} GB"
-        got = (
-            f"{self.rows:,} in {self.source!r}; {self.held:,} of them, evenly spread, stand for all"
-        )
-        return message(call, expected, got, "Allow more with max_memory, or take a sample")
+        got = f"{self.rows:,} in {self.source!r}; {held:,} of them, evenly spread, stand for all"
+        advice = "Allow more with max_memory, or take a sample"
+        warnings.warn(message(call, expected, got, advice), stacklevel=4)
+        return self.sample(held)
 
 
 def evenly_spread(rows: int, count: int) -> Array:

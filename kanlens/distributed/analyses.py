@@ -123,9 +123,9 @@ def attribute(
         system's choice.
     part_rows : int
         Rows of a task and of a file, a multiple of 4,096.
-    workers : int or str, optional
-        How many processes of Dask to start on this machine for the call, or the address of a
-        scheduler. Default: the work is done here.
+    workers : int, str or Client, optional
+        How many processes of Dask to start on this machine for the call, the address of a
+        scheduler, or a client of one. Default: the work is done here.
 
     Returns
     -------
@@ -239,7 +239,11 @@ def _opened(call: str, model: Model, data: Pathlike, workers: Workers) -> tuple[
         got, advice = type(data).__name__, "Write the table to a Parquet file"
         raise DTypeError(message(call, "a path", got, advice))
     source = scan_features(data, kan.schema, call=call)
-    if isinstance(workers, str) and getattr(source.reader, "origin", None) is not None:
+    if (
+        workers is not None
+        and not isinstance(workers, int)
+        and getattr(source.reader, "origin", None) is not None
+    ):
         expected, advice = "a Parquet file or folder, which workers can read in parts", "Convert it"
         raise DataError(message(call, expected, repr(source.reader.name), advice))
     return kan, source

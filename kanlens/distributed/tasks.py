@@ -22,7 +22,8 @@ PATIENCE = 10.0  # seconds for a scheduler to answer, and to have a worker
 ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**28)}
 WORKER_MEMORY = "1.5GB"  # of a worker that is started for a call, where there is as much
 
-Workers: TypeAlias = int | str | None  # how many to start, a scheduler's address, or this process
+# How many to start, the address of a scheduler, a client of Dask, or None for this process
+Workers: TypeAlias = Any
 Task = TypeVar("Task")
 
 
@@ -38,6 +39,9 @@ def workers_for(call: str, workers: Workers) -> Iterator[Any]:
     distributed = optional_module("distributed", call=call, extra="distributed")
     with contextlib.ExitStack() as stack:
         stack.enter_context(_silent())
+        if hasattr(workers, "submit"):
+            yield workers
+            return
         if isinstance(workers, str):
             address = workers
         else:

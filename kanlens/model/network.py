@@ -442,7 +442,7 @@ grid_range, enable_standalone_scale_spline
     def _convert(self, x: Rows, call: str) -> Tensor:
         """Return x as a tensor of the model's dtype and device, of whatever shape."""
         if isinstance(x, Source):
-            x = x.table(call=call).frame
+            x = x.table(call=call, numbers=sum(self.widths)).frame
         if hasattr(x, "columns") and hasattr(x, "iloc"):
             x = self.schema.encode(x, call=call)
         return as_tensor(x, call).to(self.input_shift)

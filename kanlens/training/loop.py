@@ -242,10 +242,10 @@ def _run_on(
 
 def _held(data: Any, ranks: Ranks, device: torch.device) -> int:
     """Return how many rows of a source memory holds, as the first process finds; 0 of others."""
-    rows = 0
-    if isinstance(data, Source):
-        rows = data.rows if data.fits else min(data.held, SAMPLE)
-    found = torch.tensor([rows])
+    held = data.held() if isinstance(data, Source) else 0
+    if isinstance(data, Source) and held < data.rows:
+        held = min(held, SAMPLE)
+    found = torch.tensor([held])
     ranks.copy([found], device)
     return int(found)
 
