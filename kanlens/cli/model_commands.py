@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,6 @@ from kanlens.cli.options import (
     set_options,
     split_names,
 )
-from kanlens.cli.process import ranks
 from kanlens.cli.terminal import Terminal
 from kanlens.data.source import Source
 from kanlens.errors import InvalidValueError
@@ -111,7 +111,7 @@ def train(
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
     build = partial(new_model, table, **options)
     run = {"checkpoint": checkpoint, "resume": resume, "generator": generator}
-    run["strategy"] = "ddp" if ranks()[1] > 1 else None
+    run["strategy"] = "ddp" if "WORLD_SIZE" in os.environ else None
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
     result = _trained(build, shape, training, given, run, terminal)
     model = result.model

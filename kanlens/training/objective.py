@@ -34,6 +34,12 @@ class Objective:
         """Whether there is a penalty at all."""
         return bool(self.penalty) and self.strength != 0.0
 
+    @property
+    def of_weights(self) -> bool:
+        """Whether the penalty, if any, is of the weights alone."""
+        needy = any(PENALTIES[name].needs_inputs for name in self.penalty)
+        return not (self.penalized and needy)
+
     def total(
         self, x: Tensor, y: Tensor, weights: Tensor | None = None, average: Average | None = None
     ) -> Tensor:

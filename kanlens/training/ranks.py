@@ -36,10 +36,14 @@ _joins = itertools.count()
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """The processes that train one model: which this is of how many; by default the only one."""
+    """The processes that train one model: which this is of how many; by default the only one.
+
+    Work is `shared` where torchrun has started them, if only one.
+    """
 
     index: int = 0
     count: int = 1
+    shared: bool = False
 
     def share(self, n: int) -> tuple[slice, float]:
         """Return which of n rows are this process's, and which part they are of all.
@@ -67,6 +71,10 @@ class Ranks:
         if size:
             whole[rows] = part
         return add_up(whole)
+
+    def add_up(self, value: Tensor) -> Tensor:
+        """Sum a tensor over all processes, in place."""
+        return value if self.count == 1 else add_up(value)
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Add the gradients of all processes up."""
@@ -128,14 +136,14 @@ def joined(
     if strategy is not None:
         _check(strategy, device)
     if strategy is None or (not group.is_initialized() and os.environ["WORLD_SIZE"] == "1"):
-        yield Ranks()
+        yield Ranks(shared=strategy is not None)
         return
     own = not group.is_initialized()
     with _in_words(checkpoint):
         try:
             if own:
                 _join(BACKENDS[device.type])
-            yield Ranks(index=group.get_rank(), count=group.get_world_size())
+            yield Ranks(index=group.get_rank(), count=group.get_world_size(), shared=True)
         finally:
             if own and group.is_initialized():
                 group.destroy_process_group()

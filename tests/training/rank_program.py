@@ -70,6 +70,12 @@ def trained(widths: list[int], **options: Any) -> dict[str, Any]:
     return {**found, "statistics": statistics, "history": history, "held out": fit.held_out}
 
 
+def deep(**options: Any) -> dict[str, Any]:
+    """Return what LBFGS makes of a hidden layer and moving grids, under torchrun if alone."""
+    with mock.patch.dict(os.environ, {"WORLD_SIZE": str(COUNT)}):
+        return trained([2, 3, 1], strategy="ddp", **options)
+
+
 def streamed() -> dict[str, Any]:
     """Return what training on a table leads to of which memory holds 60 of 900 rows."""
     x, y = waves(900)
@@ -179,6 +185,7 @@ def refused() -> str:
 def equal() -> dict[str, Any]:
     found: dict[str, Any] = {name: trained(w, **o) for name, (w, o) in CASES.items()}
     found |= {"default": by_default(), "norms": norms(), "streamed": streamed()}
+    found |= {"deep": deep(steps=8), "deep-weights": deep(steps=4, **WEIGHTS)}
     with mock.patch.object(Objective, "penalty_term", averaging_penalties()):
         found["wrong"] = {name: trained(w, **o) for name, (w, o) in WRONG.items()}
     if STRATEGY is not None:

@@ -73,6 +73,14 @@ def test_two_processes_lead_to_what_one_leads_to(
     assert distance(two[case], one[case]) < 1e-6
 
 
+@pytest.mark.parametrize("case", ["deep", "deep-weights"])
+def test_steps_of_lbfgs_are_those_of_one_process_to_the_last_digit(
+    one: dict[str, Any], two: dict[str, Any], case: str
+) -> None:
+    weights = {name: value for name, value in two[case].items() if name != "history"}
+    assert distance(weights, {name: one[case][name] for name in weights}) == 0
+
+
 def test_the_rows_choose_the_same_network(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert distance(two["default"], one["default"]) < 1e-4  # in single precision
 
