@@ -27,7 +27,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sources.mathml",
 ]
-exclude_patterns = ["_build", "jupyter_execute"]
+exclude_patterns = ["_build", "jupyter_execute", "tutorials/cluster"]
 templates_path = ["templates"]
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
