@@ -29,6 +29,7 @@ from kanlens.cli.terminal import Terminal, seeded
 from kanlens.data.row_readers import ParquetReader, blocks
 from kanlens.data.source import Source
 from kanlens.data.tables import Table
+from kanlens.distributed.manifest import check_folder
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.files import GROUP
 from kanlens.outputs import ending_of
@@ -74,6 +75,8 @@ def attribute(
         scheduler is not None or output.is_dir() or not ending_of(output)
     )
     terminal.check([model, data, background], table=None if folder else output)
+    if folder:
+        check_folder(output, call=terminal.call)
     kan = kanlens.load(model)
     rows = open_rows(data, kan, column, terminal)
     table = rows if isinstance(rows, Table) else _few(rows, kan, background, max_rows)

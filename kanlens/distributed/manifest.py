@@ -15,7 +15,7 @@ from kanlens.checks import message
 from kanlens.data.row_readers import ParquetReader
 from kanlens.distributed.jobs import Job
 from kanlens.errors import OutputError
-from kanlens.outputs import atomic_write, reason, to_plain
+from kanlens.outputs import atomic_write, check_writable, reason, to_plain
 
 NAME = "_manifest.json"  # readers of Parquet folders pass over names that begin so
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.parquet|\.json)")  # what a process that was killed leaves
@@ -54,6 +54,12 @@ def read_manifest(folder: Path, *, call: str) -> Manifest | None:
         raise OutputError(
             message(call, "a folder to write", got, "Name another with -o")
         ) from error
+
+
+def check_folder(folder: Path, *, call: str) -> None:
+    """Refuse now a folder that parts could not be written to later."""
+    read_manifest(folder, call=call)
+    check_writable(folder / NAME, call=call)
 
 
 def check_same(known: Manifest, job: Job) -> None:
