@@ -43,7 +43,7 @@ class SolverOptions:
     interactions: bool = False
 
 
-@method(exact=True, complete=True)
+@method(exact=True, complete=True, together=True)  # tolerance and time limit are those of all
 def shapley(
     problem: Problem,
     *,
@@ -163,7 +163,7 @@ def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValu
     reference = problem.counted_from(MEAN_OUTPUT)
     bad = ~torch.isfinite(total.values).all(1)
     if bool(bad.any()) or not math.isfinite(reference):
-        raise _not_finite(bad, reference)
+        raise _not_finite(bad, reference, problem.first)
     return LocalValues(
         values=total.values,
         reference=reference,
@@ -177,12 +177,12 @@ def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValu
     )
 
 
-def _not_finite(bad: Tensor, reference: float) -> MethodError:
+def _not_finite(bad: Tensor, reference: float, first: int) -> MethodError:
     """Refuse a game in which a coalition is worth NaN or infinity."""
     expected = "finite outputs where samples and background rows are mixed"
     got = "NaN or infinity in the background"
     if math.isfinite(reference):
-        got = f"NaN or infinity for sample {int(bad.nonzero()[0])}"
+        got = f"NaN or infinity for sample {first + int(bad.nonzero()[0])}"
     advice = "Choose background rows that keep every function in its domain"
     return MethodError(message("attribute", expected, got, advice))
 
