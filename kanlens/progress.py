@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+LONG = 60.0  # seconds
+
 
 @contextmanager
 def progress_bar(
@@ -34,3 +36,17 @@ def progress_bar(
     with bar:
         task = bar.add_task(description, total=total, note="")
         yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
+
+
+def say_duration(
+    call: str, seconds: Callable[[], float], advice: str, *, shown: bool | None = None
+) -> None:
+    """Say in one line how long work will take, when that is over a minute, where a bar is shown."""
+    if shown is False:
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal and (time := seconds()) > LONG:
+        minutes = f"about {time / LONG:.0f} minute{'s' * (time >= 1.5 * LONG)}"
+        console.print(f"{call}: {minutes}; {advice}", markup=False, highlight=False)

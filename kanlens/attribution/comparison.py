@@ -22,6 +22,7 @@ from kanlens.interruption import interrupts_pass
 from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.outputs import Shown, to_plain
+from kanlens.progress import progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -271,11 +272,15 @@ def _scores(runs: Runs, columns: list[str]) -> dict[str, dict[str, Score]]:
         found[name] = dict.fromkeys(columns, nothing)
     if runs.stop.happened:
         return found
-    with runs.stop.kept(), interrupts_pass():
+    work = len(found) * len(columns)
+    bar = progress_bar("metrics", work, shown=runs.progress)
+    with bar as advance, runs.stop.kept(), interrupts_pass():
         for name, scores in found.items():
             case = runs.case(name, compared=compared)
             for column in columns:
+                advance(0, note=f"{column} of {name}")
                 scores[column] = METRICS[column].function(case)
+                advance()
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,14 +25,17 @@ from kanlens.errors import InvalidValueError, MethodError
 from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
-from kanlens.model.analysis import float64_copy
+from kanlens.model.analysis import float64_copy, over_rows
 from kanlens.model.network import KAN
+from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from kanlens.model.network import Rows
+
+PER_SAMPLE = ("values", "standard_error", "bound", "interactions")  # of `LocalValues`, beside paths
 
 
 @within_memory
@@ -106,7 +110,7 @@ def attribute(
         how = {"generator": generator, "progress": progress}
         problem = _problem(model, x, background, chosen, target, how)
         with threads_for(problem.size):
-            answer = chosen.function(problem, **options)
+            answer = _answered(chosen, problem, options, model.dtype)
         if isinstance(answer, LocalValues):
             return _attribution(model, problem, method, answer)
         return _importance(model, problem, chosen, answer)
@@ -223,6 +227,32 @@ def _problem(
     )
     check_outputs("attribute", problem.output_in_parts(problem.x))
     return problem
+
+
+def _answered(
+    chosen: Method, problem: Problem, options: dict[str, Any], dtype: torch.dtype
+) -> LocalValues | GlobalScores:
+    """Run a method, on some samples at a time where it takes them one by one.
+
+    Then no more than the result, in the dtype asked for, is held of all samples.
+    """
+    at_once = max(problem.rows_at_once, 0 if problem.rows is None else len(problem.rows))
+    if not chosen.by_row or len(problem.x) <= at_once:
+        answer: LocalValues | GlobalScores = chosen.function(problem, **options)
+        return answer
+    last: dict[str, Any] = {}
+
+    def run(places: Tensor) -> list[Tensor]:
+        here = replace(problem, x=problem.x[places], first=int(places[0]), progress=False)
+        last.update(vars(chosen.function(here, **options)))
+        advance(len(places))
+        found = [last.get(name) for name in PER_SAMPLE]
+        return [one.to(dtype) for one in (*found, *(last["paths"] or ())) if one is not None]
+
+    with progress_bar(chosen.name, len(problem.x), shown=problem.progress) as advance:
+        whole = iter(over_rows(run, torch.arange(len(problem.x)), at_once))
+    last |= {name: next(whole) for name in PER_SAMPLE if last[name] is not None}
+    return LocalValues(**{**last, "paths": tuple(whole) or None})
 
 
 def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) -> Attribution:

@@ -33,6 +33,9 @@ class Method:
     random : bool
         Whether it draws random numbers on every model; "shapley" does so only where a game is too
         large for all else.
+    together : bool
+        Whether one result speaks of all samples at once: the same sample among others may get
+        another tolerance, solver or remark.
     gauge_invariant : bool
         Whether values stay when constants move between the edges of a sum: when the same function
         is written differently.
@@ -49,6 +52,7 @@ class Method:
     complete: bool
     needs_background: bool
     random: bool = False
+    together: bool = False
     gauge_invariant: bool = True
     reference: str
     summary: str
@@ -57,6 +61,11 @@ class Method:
     def options(self) -> tuple[str, ...]:
         """Names of the keyword options that the method takes."""
         return tuple(inspect.signature(self.function).parameters)[1:]
+
+    @property
+    def by_row(self) -> bool:
+        """Whether samples may be explained some at a time, with the same result."""
+        return self.scope == "local" and not (self.random or self.together)
 
     @property
     def of_nodes(self) -> bool:
@@ -73,6 +82,7 @@ def method(
     complete: bool,
     needs_background: bool = True,
     random: bool = False,
+    together: bool = False,
     scope: Scope = "local",
     reference: str = "",
 ) -> Callable[[Function], Function]:
@@ -87,6 +97,7 @@ def method(
             complete=complete,
             needs_background=needs_background,
             random=random,
+            together=together,
             reference=reference or cited(function),
             summary=headline(function),
         )

@@ -73,6 +73,7 @@ class Problem:
     target: int  # index of the output
     generator: torch.Generator | None = None  # for methods that sample
     progress: bool | None = False  # of long work; None: where stderr is a terminal
+    first: int = 0  # position of the first sample among those that were given
 
     @property
     def background(self) -> Tensor:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 TRACED = 10_000  # rows that are followed through the layers, at most
 WORST = 3  # rows explained because they are most wrong
 STEPS = 7
+SHOWN = ("relative_gap", "shapley_error", "shapley_rank", "infidelity")  # of compared methods
 FAR = 1e-3  # of the largest output: an attribution that differs by more is of another model
 
 
@@ -246,7 +247,7 @@ def _flows(
 def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
     """Compare methods; of those nobody asked for, leave out what does not fit the model."""
     names, refused = list(plan.methods), dict(plan.left_out)
-    without_truth = [name for name, metric in METRICS.items() if metric.needs <= {"model"}]
+    without_truth = [name for name in SHOWN if not METRICS[name].needs_exact]
     while True:
         try:
             return compare(
@@ -255,7 +256,7 @@ def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
                 background=plan.compared_background,
                 target=subject.target,
                 methods=names,
-                metrics=None if plan.exact else without_truth,
+                metrics=SHOWN if plan.exact else without_truth,
                 generator=request.generator,
                 progress=False,
             )

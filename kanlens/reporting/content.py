@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kanlens.attribution.metrics import METRICS
+from kanlens.attribution.metrics import METRICS, Case
 from kanlens.attribution.registry import METHODS
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM
@@ -19,7 +19,7 @@ from kanlens.model.network import KAN
 from kanlens.model.recording import Trace
 from kanlens.outputs import to_plain
 from kanlens.reporting.alerts import find_alerts
-from kanlens.reporting.analysis import Analysis
+from kanlens.reporting.analysis import SHOWN, Analysis
 from kanlens.reporting.findings import directions, measure_baselines, write_findings
 from kanlens.reporting.records import (
     describe_edges,
@@ -283,9 +283,11 @@ def _truth(analysis: Analysis, row: int) -> dict[str, Any]:
 
 def _comparison(analysis: Analysis) -> dict[str, Any]:
     found = analysis.comparison
-    known = dict.fromkeys(name for name, metric in METRICS.items() if metric.needs_exact)
+    known = dict.fromkeys(SHOWN)
     methods = [{**known, **record} for record in found.frame.to_dict(orient="records")]
     for record in methods:
+        case = Case(attribution=found.attributions[record["method"]])
+        record["relative_gap"] = METRICS["relative_gap"].function(case).value
         method = None if record["method"] == RANDOM else METHODS[record["method"]]
         record["summary"] = CHANCE if method is None else method.summary
         record["reference"] = "" if method is None else method.reference

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ import pytest
 import torch
 
 from kanlens.attribution import attribute, compare
+from kanlens.attribution.metrics import METRICS
 from kanlens.attribution.result import Attribution
 from kanlens.data.tables import read_table
 from kanlens.errors import InvalidValueError
 from kanlens.model.network import KAN
 from kanlens.model.recording import trace
 from kanlens.pruning import prune
-from kanlens.reporting.analysis import Analysis
+from kanlens.reporting.analysis import SHOWN, Analysis
 from kanlens.reporting.content import to_plain
 from kanlens.reporting.subject import spread
 from kanlens.training import fit
@@ -148,6 +150,28 @@ def test_the_comparison_is_complete(content: dict[str, Any]) -> None:
     assert by_name["captum_input_x_gradient"]["relative_gap"] > 1e-6
     assert comparison["agreement"]["shapley"]["shapley"] == 1.0
     assert set(comparison["importance"]) == set(METHODS)
+
+
+def test_of_the_metrics_only_those_that_the_page_shows_are_computed(
+    content: dict[str, Any],
+) -> None:
+    assert set(content["comparison"]["arrows"]) == set(SHOWN)
+    found = set(content["comparison"]["methods"][0]) & set(METRICS)
+    assert found == set(SHOWN)
+    page = (files("kanlens.reporting") / "sections" / "methods.html.j2").read_text()
+    assert {name for name in METRICS if f"one.{name}|" in page} == set(SHOWN)
+
+
+def test_a_comparison_with_other_metrics_keeps_its_gaps(
+    content_of: Build, model: KAN, rows: torch.Tensor
+) -> None:
+    methods = ["secant", "captum_input_x_gradient"]
+    passed = compare(model, rows, target=0, background=rows[:5], methods=methods, metrics=["gini"])
+    found = content_of(model, rows, target=0, comparison=passed)["comparison"]["methods"]
+    assert found[0]["relative_gap"] < 1e-10
+    assert found[1]["relative_gap"] > 1e-6
+    assert found[0]["gini"] > 0
+    assert found[0]["infidelity"] is None
 
 
 def test_pruning_and_training_are_taken_over(

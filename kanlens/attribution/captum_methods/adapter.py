@@ -6,6 +6,7 @@ expand -> activation (batch, out, in) -> sum; products are split by their exact 
 
 from __future__ import annotations
 
+import itertools
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -68,19 +69,17 @@ def five_runs(
     `run` takes a number of draws and returns values (batch, in).
     """
     sizes = [len(part) for part in torch.arange(n_samples).tensor_split(REPEATS)]
-    runs = []
+    mean = spread = torch.zeros_like(problem.x)
     with (
         borrowed_randomness(problem.generator, problem.x.device),
         progress_bar("captum", REPEATS, shown=problem.progress) as advance,
     ):
-        for size in sizes:
-            runs.append(run(size))
+        for size, drawn in zip(sizes, itertools.accumulate(sizes), strict=True):
+            step = run(size) - mean
+            mean = mean + step * (size / drawn)  # Welford's update
+            spread = spread + step.square_() * (size * (drawn - size) / (drawn * n_samples))
             advance(1)
-    found = torch.stack(runs)  # (run, batch, in)
-    weights = found.new_tensor(sizes)[:, None, None] / n_samples
-    mean = (weights * found).sum(0)
-    spread = (weights * (found - mean).square()).sum(0) / (REPEATS - 1)
-    return mean, spread.sqrt()
+    return mean, (spread / (REPEATS - 1)).sqrt()
 
 
 # --- views of a KAN for captum's hooks: edge by edge, or from the nodes of a level on -----------

@@ -18,7 +18,7 @@ from kanlens.progress import progress_bar
 BASELINES = ("each", "mean")
 
 
-@method(exact=True, complete=True)
+@method(exact=True, complete=True, together=True)  # its remark counts all lines
 def integrated_gradients(
     problem: Problem, *, baseline: str = "each", tolerance: float = 1e-12
 ) -> LocalValues:
