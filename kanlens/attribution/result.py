@@ -270,35 +270,37 @@ def _merged(pairs: Tensor, member: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Central moments of rows: their number, mean, and sums of squared and cubed deviations.
+    """Central moments of rows: their number, mean, sum of squared deviations, and skewness.
 
-    Those of parts of the rows add up to those of all (Pebay, 2008). The mean and the sums are
-    float64, of shape (in,).
+    Those of parts of the rows add up to those of all (Pebay, 2008). All are float64, of shape
+    (in,); the skewness, 0 where there is no spread, has no unit in which a cube could overflow.
     """
 
     rows: int
     mean: Tensor
     squares: Tensor
-    cubes: Tensor
+    skew: Tensor
 
     @classmethod
     def of(cls, x: Tensor) -> Moments:
         """Return the moments of x (batch, in)."""
         mean = x.double().mean(0)
         away = x - mean
-        return cls(len(x), mean, away.square().sum(0), away.pow(3).sum(0))
+        squares = away.square().sum(0)
+        skew = (away / (squares / len(x)).sqrt()).pow(3).mean(0)
+        return cls(len(x), mean, squares, skew.nan_to_num(0, 0, 0))
 
     def __add__(self, other: Moments) -> Moments:
         rows, step = self.rows + other.rows, other.mean - self.mean
         here, there = self.rows / rows, other.rows / rows
-        both = self.rows * there
-        cross = 3 * step * (here * other.squares - there * self.squares)
-        return Moments(
-            rows,
-            self.mean + there * step,
-            self.squares + other.squares + both * step.square(),
-            self.cubes + other.cubes + both * (here - there) * step.pow(3) + cross,
-        )
+        squares = self.squares + other.squares + self.rows * there * step.square()
+        size = (squares / rows).sqrt()
+        ours, theirs = ((one.squares / one.rows).sqrt() / size for one in (self, other))
+        away = step / size
+        skew = here * ours.pow(3) * self.skew + there * theirs.pow(3) * other.skew
+        cross = (here - there) * away.square() + 3 * (theirs.square() - ours.square())
+        skew = skew + here * there * away * cross
+        return Moments(rows, self.mean + there * step, squares, skew.nan_to_num(0, 0, 0))
 
     def interval(self) -> tuple[Tensor | None, Tensor | None]:
         """Return the ends of the interval of the mean, never below zero; None of a single row.
@@ -312,8 +314,7 @@ class Moments:
         if self.rows < 2:
             return None, None
         error = (self.squares / (self.rows - 1) / self.rows).sqrt()
-        skew = (self.cubes / self.rows) / (self.squares / self.rows) ** 1.5
-        g = skew.nan_to_num(0, 0, 0) / math.sqrt(self.rows)  # of no spread: 0
+        g = self.skew / math.sqrt(self.rows)
         quantile = float(stdtrit(self.rows - 1, (1 + CONFIDENCE) / 2))
 
         def inverse(y: float) -> Tensor:

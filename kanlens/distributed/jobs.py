@@ -197,7 +197,7 @@ def _errors(found: Attribution) -> dict[str, float]:
 
 
 def _summary(moments: Moments, largest: dict[str, float]) -> Summary:
-    sums = [one.tolist() for one in (moments.mean, moments.squares, moments.cubes)]
+    sums = [one.tolist() for one in (moments.mean, moments.squares, moments.skew)]
     return {"rows": moments.rows, "moments": sums, "largest": largest}
 
 

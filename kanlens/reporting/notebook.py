@@ -12,6 +12,7 @@ from kanlens.attribution.comparison import Comparison
 from kanlens.attribution.effects import Effect
 from kanlens.attribution.result import Attribution, Importance
 from kanlens.certificates import Certificate
+from kanlens.data.source import Source
 from kanlens.data.tables import Table
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.network import KAN
@@ -83,6 +84,11 @@ def _(result: KAN) -> Iterator[str]:
 @_parts.register
 def _(result: Table) -> Iterator[str]:
     yield _table(result.frame, index=True)
+
+
+@_parts.register
+def _(result: Source) -> Iterator[str]:
+    yield _table(result.read(0, min(ROWS, result.rows)).frame, index=True)
 
 
 @_parts.register
