@@ -14,8 +14,10 @@ ROWS, SMALL, LARGE = 2_000_000, 50_000, 200_000
 LIMIT = 1e9  # bytes
 SCRIPT = """
 import sys, torch, kanlens
-from kanlens.pruning.propagation import Propagation
 from kanlens.model.recording import store_statistics
+from kanlens.pruning import propagation
+
+propagation.MOST_VALUES = 2**20  # edges of both sizes are more, as those of two million rows are
 
 torch.set_num_threads(1)
 draw = torch.Generator().manual_seed(0)

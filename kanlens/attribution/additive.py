@@ -64,12 +64,12 @@ def additive(
 def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
     """Return f_i(x_i) of an additive output, in its units, shape (batch, in)."""
     model, target = problem.model, problem.target
-    layer, at_once = model.layers[0].select([target], range(len(x[0]))), problem.rows_at_once
+    layer = model.layers[0].select([target], range(len(x[0]))).requires_grad_(False)
 
     def run(part: Tensor) -> list[Tensor]:
         return [layer.edge_values(model.scale_inputs(part))[:, 0]]
 
-    (values,) = over_rows(run, x, at_once)
+    (values,) = over_rows(run, x, problem.rows_at_once)
     nodes = model.nodes[0]
     return values * model.output_scale[target] * (nodes.scale[target] if nodes.scaled else 1.0)
 

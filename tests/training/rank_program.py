@@ -33,17 +33,18 @@ L1 = {"penalty": "activation_l1", "strength": 0.01}  # with its entropy
 L2 = {"penalty": "activation_l2", "strength": 0.01, "entropy_weight": 0.5}
 PROXIMAL = {"penalty": "activation_l2", "strength": 0.01, "proximal": True}
 WEIGHTS = {"penalty": "weight_l1", "strength": 0.01}
+FEW = {"steps": 6}
 LBFGS = {"grid_updates": 0}  # where grids move, rounding grows to 1 in 20 steps, alone as well
 CASES: dict[str, tuple[list[int], dict[str, Any]]] = {
     "adam": ([2, 2, 1], ADAM),
     "adam-l1": ([2, 2, 1], ADAM | L1),
-    "adam-l2": ([2, 2, 1], ADAM | L2),
-    "adam-proximal": ([2, 2, 1], ADAM | PROXIMAL),
+    "adam-l2": ([2, 2, 1], ADAM | L2 | FEW),
+    "adam-proximal": ([2, 2, 1], ADAM | PROXIMAL | FEW),
     "adamw-weights": ([2, 2, 1], ADAM | WEIGHTS | {"optimizer": "adamw", "weight_decay": 0.01}),
     "lbfgs": ([2, 1], LBFGS),
     "lbfgs-l1": ([2, 1], LBFGS | L1),
-    "lbfgs-proximal": ([2, 1], LBFGS | PROXIMAL),
-    "lbfgs-weights": ([2, 1], LBFGS | WEIGHTS),
+    "lbfgs-proximal": ([2, 1], LBFGS | PROXIMAL | FEW),
+    "lbfgs-weights": ([2, 1], LBFGS | WEIGHTS | FEW),
 }
 WRONG = {name: CASES[name] for name in ("adam-l1", "adam-l2")}
 
@@ -185,7 +186,7 @@ def refused() -> str:
 def equal() -> dict[str, Any]:
     found: dict[str, Any] = {name: trained(w, **o) for name, (w, o) in CASES.items()}
     found |= {"default": by_default(), "norms": norms(), "streamed": streamed()}
-    found |= {"deep": deep(steps=8), "deep-weights": deep(steps=4, **WEIGHTS)}
+    found |= {"deep": deep(steps=4), "deep-weights": deep(steps=2, **WEIGHTS)}
     with mock.patch.object(Objective, "penalty_term", averaging_penalties()):
         found["wrong"] = {name: trained(w, **o) for name, (w, o) in WRONG.items()}
     if STRATEGY is not None:
