@@ -66,45 +66,42 @@ def distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     return max(float(gap.nan_to_num(0.0).max()) for gap in gaps)
 
 
-@pytest.mark.parametrize("case", [*rank_program.CASES, "norms", "streamed"])
-def test_two_processes_lead_to_what_one_leads_to(
+def check_two_processes_lead_to_what_one_leads_to(
     one: dict[str, Any], two: dict[str, Any], case: str
 ) -> None:
     assert distance(two[case], one[case]) < 1e-6
 
 
-@pytest.mark.parametrize("case", ["deep", "deep-weights"])
-def test_steps_of_lbfgs_are_those_of_one_process_to_the_last_digit(
+def check_steps_of_lbfgs_are_those_of_one_process_to_the_last_digit(
     one: dict[str, Any], two: dict[str, Any], case: str
 ) -> None:
     weights = {name: value for name, value in two[case].items() if name != "history"}
     assert distance(weights, {name: one[case][name] for name in weights}) == 0
 
 
-def test_the_rows_choose_the_same_network(one: dict[str, Any], two: dict[str, Any]) -> None:
+def check_the_rows_choose_the_same_network(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert distance(two["default"], one["default"]) < 1e-4  # in single precision
 
 
-@pytest.mark.parametrize("case", rank_program.WRONG)
-def test_the_mean_of_the_penalties_of_processes_is_noticed(
+def check_the_mean_of_the_penalties_of_processes_is_noticed(
     one: dict[str, Any], two: dict[str, Any], case: str
 ) -> None:
     assert distance(one["wrong"][case], one[case]) == 0  # alone it is right
     assert distance(two["wrong"][case], one[case]) > 1e-4
 
 
-def test_layers_train_in_the_wrappers_of_torch(one: dict[str, Any], two: dict[str, Any]) -> None:
+def check_layers_train_in_the_wrappers_of_torch(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert distance(two["wrapped"], one["wrapped"]) < 1e-9
 
 
-def test_other_rows_in_another_process_are_refused(two: dict[str, Any]) -> None:
+def check_other_rows_in_another_process_are_refused(two: dict[str, Any]) -> None:
     assert two["refused"] == (
         "fit: expected the same model, rows, options and checkpoint in every process, got "
         "different ones. Read the same data in each, with the same seed where it is drawn."
     )
 
 
-def test_a_job_goes_on_from_where_it_lost_a_process(
+def check_a_job_goes_on_from_where_it_lost_a_process(
     one: dict[str, Any], two: dict[str, Any], folder: Path
 ) -> None:
     code, words = on_two("killed", folder)
@@ -142,3 +139,17 @@ def test_a_strategy_without_processes_is_refused() -> None:
         kanlens.fit(kanlens.KAN([1, 1]), data, strategy="ddp")
     with pytest.raises(InvalidValueError, match=r"^fit: expected strategy to be "):
         kanlens.fit(kanlens.KAN([1, 1]), data, strategy="fsdp")
+
+
+def test_processes_do_what_one_does(one: dict[str, Any], two: dict[str, Any], folder: Path) -> None:
+    """All in one test: each worker of pytest would start the processes anew."""
+    for case in [*rank_program.CASES, "norms", "streamed"]:
+        check_two_processes_lead_to_what_one_leads_to(one, two, case)
+    for case in ["deep", "deep-weights"]:
+        check_steps_of_lbfgs_are_those_of_one_process_to_the_last_digit(one, two, case)
+    check_the_rows_choose_the_same_network(one, two)
+    for case in rank_program.WRONG:
+        check_the_mean_of_the_penalties_of_processes_is_noticed(one, two, case)
+    check_layers_train_in_the_wrappers_of_torch(one, two)
+    check_other_rows_in_another_process_are_refused(two)
+    check_a_job_goes_on_from_where_it_lost_a_process(one, two, folder)
