@@ -180,10 +180,10 @@ class StreamedRun(TrainingRun):
     def _rest(self) -> Iterator[Part]:
         source = self._seeded()
         drawn = int(torch.randint(2**62, (), generator=source, device=source.device))
-        seen, whole = self.batch * self.options.batch_size, self.stream.rows
+        whole = self.stream.rows
         for x, y, rows in self.stream.batches(drawn, self.batch):
-            self._set_rate(self.step + min(1.0, seen / whole))
-            seen += rows
+            done = self.batch * self.options.batch_size / whole  # the same where a run goes on
+            self._set_rate(self.step + min(1.0, done))
             self.advance(rows / whole)
             if len(x):
                 yield x, y, None, len(x) / rows
