@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kanlens.checks import check_count, message, rewording
+from kanlens.checks import check_choice, check_count, message, rewording
 from kanlens.data.cell_parsing import Array, Column
 from kanlens.data.columns import ColumnRoles
 from kanlens.data.profile import DISTINCT, ColumnProfile
@@ -239,6 +239,8 @@ def scan_table(source: Any, *, progress: bool | None = None, **roles: Any) -> So
     >>> source.read(1, 3).x.tolist()
     [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
+    for name in roles:
+        check_choice("scan_table", "argument", name, ColumnRoles.__dataclass_fields__)
     asked, reader = ColumnRoles(**roles), open_rows(source, call="scan_table")
     with rewording("scan_table"):
         return _scanned(asked, reader, progress)

@@ -203,6 +203,8 @@ def test_what_is_no_table_is_refused(tmp_path, monkeypatch):
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n" * 50)[:-20])
     with pytest.raises(FileFormatError, match=r"got the end of a truncated one"):
         scan_table(tmp_path / "t.csv.gz")
+    with pytest.raises(InvalidValueError, match=r"^scan_table: expected argument .* got 'targets'"):
+        scan_table(make(), targets="y")
     with pytest.raises(DTypeError, match=r"^scan_table: expected a path, a DataFrame, or batches"):
         scan_table(5)
     with pytest.raises(DTypeError, match=r"^scan_table: expected batches of x .* got str"):
