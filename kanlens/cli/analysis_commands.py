@@ -185,6 +185,9 @@ def discover(
     target: str,
     features: str | None = None,
     time_limit: float = 60.0,
+    restarts: int = 1,
+    scheduler: str | None = None,
+    workers: int | None = None,
     seed: int | None = None,
     terminal: Terminal,
 ) -> None:
@@ -199,14 +202,16 @@ def discover(
         advice = "Name the columns of numbers with --features"
         raise DataError(message("discover", "columns of numbers", got, advice))
     y: Any = table.y  # which the target is
-    result = kanlens.discover(
-        table.x,
-        pd.Series(y[:, 0].numpy(), name=target),
-        table.feature_names,
-        time_limit=time_limit,
-        generator=None if seed is None else seeded(seed),
-        progress=terminal.progress,
-    )
+    about: dict[str, Any] = {"time_limit": time_limit, "progress": terminal.progress}
+    about["generator"] = None if seed is None else seeded(seed)
+    given = table.x, pd.Series(y[:, 0].numpy(), name=target), table.feature_names
+    if restarts > 1 or scheduler or workers:
+        from kanlens import distributed
+
+        about |= {"restarts": restarts, "workers": scheduler or workers}
+        result = distributed.discover(*given, **about)[0]
+    else:
+        result = kanlens.discover(*given, **about)
     _show_formulas(terminal, result.equations_, result, most=100)
     terminal.say(f"{result.seconds:.1f} s: {result.stopped_because}")
     facts = {"stopped_because": result.stopped_because, "seconds": result.seconds}

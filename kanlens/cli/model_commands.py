@@ -82,13 +82,17 @@ def train(
     patience: int | None = None,
     holdout: float = 0.0,
     resume: bool = False,
+    restarts: int = 1,
+    scheduler: str | None = None,
+    workers: int | None = None,
     terminal: Terminal,
     generator: Any,
 ) -> None:
     """Train a KAN on a table and write it to a file.
 
-    Unless the shape, the grid or an option of training is given, the rows decide about all. Under
-    torchrun, all its processes train together: torchrun --nproc-per-node 2 -m kanlens train ...
+    Unless the shape, the grid, restarts or an option of training is given, the rows decide about
+    all. Under torchrun, all its processes train together:
+    torchrun --nproc-per-node 2 -m kanlens train ...
     """
     checkpoint = output.parent / f"{output.name}.checkpoint"
     parts = {one: output.parent / f"{output.stem}.{one}.csv" for one in PARTS if holdout}
@@ -112,6 +116,11 @@ def train(
     build = partial(new_model, table, **options)
     run = {"checkpoint": checkpoint, "resume": resume, "generator": generator}
     run["strategy"] = "ddp" if "WORLD_SIZE" in os.environ else None
+    if restarts > 1 or scheduler or workers:
+        if resume or run["strategy"]:
+            expected, got = "a new run for --restarts", "--resume" if resume else "torchrun"
+            raise InvalidValueError(message("train", expected, got, "Leave one of them out"))
+        run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
     result = _trained(build, shape, training, given, run, terminal)
     model = result.model
@@ -151,10 +160,10 @@ def _trained(
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
     model = None
-    if given or hidden is not None or grid_size is not None:
+    if given or hidden is not None or grid_size is not None or "restarts" in run:
         model = build([5] if hidden is None else hidden, 5 if grid_size is None else grid_size)
     terminal.say(words + ("which choose the network" if model is None else _described(model)))
-    if run["resume"] and not run["checkpoint"].exists():
+    if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
         return fit_by_default(build, training, **run)
@@ -164,6 +173,10 @@ def _trained(
     elif isinstance(training, Source):
         steps = min(50, UPDATES * LARGE_BATCH // training.rows + 1)
         usual |= {"batch_size": LARGE_BATCH, "steps": steps}
+    if "restarts" in run:
+        from kanlens import distributed
+
+        return distributed.fit(model, training, **{**usual, **given, **run})[0]
     return kanlens.fit(model, training, **{**usual, **given, **run})
 
 

@@ -75,7 +75,7 @@ PANELS = {  # of help, by argument
     **dict.fromkeys(("hidden", "grid_size", "spline_order", "extrapolation"), "Network"),
     **dict.fromkeys(("optimizer", "steps", "learning_rate", "batch_size"), "Training"),
     **dict.fromkeys(("validation", "patience", "holdout", "resume"), "Training"),
-    **dict.fromkeys(("scheduler", "workers"), "Large tables"),
+    **dict.fromkeys(("restarts", "scheduler", "workers"), "Several processes"),
     **dict.fromkeys(("penalty", "strength", "entropy_weight", "proximal"), "Penalty"),
 }
 LEAST = {"finetune": 0}  # of numbers that are not left to be refused by the work itself
@@ -104,10 +104,11 @@ WORDS = {  # on what several commands take, by argument
     "that is predicted for most rows]",
     "penalty": "Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
     "weight_l1; several as raw_l1=1,curvature=0.1.",
-    "scheduler": "Address of a Dask scheduler, whose workers do the work on all rows.",
+    "restarts": "How often to begin, each time with other draws; the best is kept.",
+    "scheduler": "Address of a Dask scheduler, whose workers do the work.",
     "spline_order": "Degree of the pieces.",
     "target": "Column to predict; several with commas.",
-    "workers": "Processes of Dask to start here, which do the work on all rows.",
+    "workers": "Processes of Dask to start here, which do the work.",
     "task": "What to learn.  [default: what the target's values suggest]",
 }
 

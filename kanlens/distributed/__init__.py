@@ -2,5 +2,6 @@
 
 from kanlens.distributed.analyses import AttributionFolder, attribute, importance
 from kanlens.distributed.methods import compare
+from kanlens.distributed.restarts import discover, fit
 
-__all__ = ["AttributionFolder", "attribute", "compare", "importance"]
+__all__ = ["AttributionFolder", "attribute", "compare", "discover", "fit", "importance"]

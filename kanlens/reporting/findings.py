@@ -16,6 +16,7 @@ CLEAR = 0.5  # rank correlation of values and contributions from which there is 
 DRIVERS = 3  # features that are named
 SAME = 1e-6  # of a score: it is of the same rows
 FOLDS, FEW, MOST = 5, 50, 5000  # of cross-validation, and its fewest and most rows
+WIDE = 500  # features times classes above which boosting would take minutes, and is left out
 
 Content = dict[str, Any]
 
@@ -24,8 +25,9 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
     """Judge the model and three baselines on the rows held out of its training.
 
     The baselines, trained on all other rows, are the mean (or the shares of the classes), a linear
-    model and gradient boosting. Where `history`, a FitResult, held out no rows or is of other rows,
-    they are cross-validated. None without targets, and where these are too few.
+    model and, unless there are many features, gradient boosting. Where `history`, a FitResult, held
+    out no rows or is of other rows, they are cross-validated. None without targets, and where these
+    are too few.
     """
     if subject.y is None:
         return None
@@ -42,7 +44,10 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
     if few or any(len(np.unique(y[kept])) < least for kept, _ in splits):
         return None
     scores = {"this model": _judged(subject, y, asked)["score"]}
-    for name, made in _baselines(classifies).items():
+    baselines = _baselines(classifies)
+    if x.shape[1] * (least if classifies else 1) > WIDE:
+        del baselines["gradient boosting"]
+    for name, made in baselines.items():
         said = [
             made.fit(x[kept], y[kept]).predict_proba(x[part])
             if classifies

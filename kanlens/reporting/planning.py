@@ -87,6 +87,9 @@ def make_plan(
     main = next((name for name in ("shapley", "secant") if name in methods), methods[0])
     if main == "shapley" and small is not None:
         sizes = small
+    elif main == "secant":
+        fewest = min(sizes[0], FEWEST_ROWS), min(sizes[1], FEWEST_BACKGROUND)
+        sizes = _shrunk(sizes, FLOW * edges, SHAPLEY_SECONDS) or fewest
     deep = not is_additive(subject.model, subject.target)
     paired = _shrunk(sizes, PAIRS * unit, PAIR_SECONDS) if deep else None
     rows, against = chosen(sizes)

@@ -16,6 +16,7 @@ from sklearn.metrics import log_loss, r2_score
 
 import kanlens
 from kanlens.attribution.result import Attribution
+from kanlens.reporting import findings
 from kanlens.reporting.findings import directions, measure_baselines, write_findings
 from kanlens.reporting.subject import read_subject
 from tests.reporting.conftest import network, seeded
@@ -48,6 +49,17 @@ def test_baselines_are_trained_on_the_rows_the_model_was() -> None:
     mean = r2_score(y[held], np.full(16, float(y[kept].mean())))
     assert scores["the mean"] == pytest.approx(mean, rel=1e-9)
     assert scores["gradient boosting"] < 1
+
+
+def test_boosting_that_would_take_minutes_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, table, history = trained(classes=True)
+    subject = read_subject(model, table, None)
+    every: Any = measure_baselines(subject, history)
+    names = [one["name"] for one in every["models"]]
+    assert names[-1] == "gradient boosting"
+    monkeypatch.setattr(findings, "WIDE", 5)
+    few: Any = measure_baselines(subject, history)
+    assert [one["name"] for one in few["models"]] == names[:-1]
 
 
 def test_baselines_of_classes_are_judged_by_log_loss() -> None:
