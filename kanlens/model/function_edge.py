@@ -74,25 +74,13 @@ class FunctionEdge(Shown, Edge):
 
     @property
     def breakpoints(self) -> Array:
-        """Ends of the grid, and the kink of abs, sign and relu where it lies between them.
-
-        Examples
-        --------
-        >>> FunctionEdge(function="abs").breakpoints
-        array([-1.,  0.,  1.])
-        """
+        """Ends of the grid, and the kink of abs, sign and relu where it lies between them."""
         low, high = self.domain
         kinks = self._places([*self.g.kinks, *self.g.jumps] if self.a else [])
         return np.array([low, *kinks[(low < kinks) & (kinks < high)], high])
 
     def in_units(self, shift: float, scale: float, *, unit: str = "") -> FunctionEdge:
-        """Return the edge as a function of ``shift + scale * x``, e.g. in units of the data.
-
-        Examples
-        --------
-        >>> FunctionEdge(function="x").in_units(100.0, 10.0).domain
-        (90.0, 110.0)
-        """
+        """Return the edge as a function of ``shift + scale * x``, e.g. in units of the data."""
         low, high = self.domain
         moved = super().in_units(shift, scale, unit=unit)
         return dataclasses.replace(moved, domain=(shift + scale * low, shift + scale * high))

@@ -132,17 +132,9 @@ class Grouping:
 class Nodes(nn.Module):
     """The nodes that a layer ends in: sums as they are, then products.
 
-    Parameters
-    ----------
-    grouping : Grouping
-        Which subnodes are multiplied.
-    scaled : bool
-        Whether nodes have a fixed scale and shift: buffers `scale` and `shift` (node,), at first
-        ones and zeros. Without, there are no buffers.
-    normalized : int
-        How many of the last sums are normalized over a row, where there are no products.
-    eps : float
-        Added to the variance of these.
+    A fixed scale and shift are buffers (node,), at first ones and zeros; there are none unless
+    `scaled`. Where there are no products, the last sums may be `normalized` over a row, with `eps`
+    added to their variance.
 
     Examples
     --------

@@ -197,13 +197,7 @@ def edge_curves(layer: KANLinear, low: Tensor, high: Tensor, out: Tensor, in_: T
 
 
 def layer_statistics(model: KAN, record: Trace | None = None) -> list[LayerStatistics]:
-    """Return the statistics of every layer: over a trace, else as stored, else over its grid.
-
-    Examples
-    --------
-    >>> layer_statistics(KAN([2, 1]))[0].input_high
-    tensor([1., 1.])
-    """
+    """Return the statistics of every layer: over a trace, else as stored, else over its grid."""
     found = []
     for index, layer in enumerate(model.layers):
         if record is None and layer.statistics is not None:
