@@ -28,17 +28,7 @@ _SMALLEST = math.ulp(0.0)
 class FunctionEdge(Shown, Edge):
     """The function on one symbolic edge, ``c * g(a * u + b) + d``.
 
-    u is ``(x - input_shift) / input_scale``. Where g is not defined the value is NaN or
-    infinite.
-
-    Attributes
-    ----------
-    function : str
-        Name of g, a key into ``FUNCTIONS``.
-    a, b, c, d : float
-        The numbers of the edge.
-    domain : tuple of float
-        Ends of the grid of the spline that the function stands for, in units of x.
+    u is ``(x - input_shift) / input_scale``. Where g is not defined the value is NaN or infinite.
 
     Examples
     --------
@@ -46,12 +36,12 @@ class FunctionEdge(Shown, Edge):
     array([12.])
     """
 
-    function: str
+    function: str  # key into FUNCTIONS
     a: float = 1.0
     b: float = 0.0
     c: float = 1.0
     d: float = 0.0
-    domain: tuple[float, float] = (-1.0, 1.0)
+    domain: tuple[float, float] = (-1.0, 1.0)  # of the spline that it stands for, in units of x
 
     def __post_init__(self) -> None:
         find_function(self.function, call="FunctionEdge")

@@ -131,10 +131,7 @@ def evaluate(
 
 
 def differentiate(coef: Tensor, knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
-    """Return coefficients (..., basis - 1) and knots of the derivative, of degree - 1.
-
-    They hold inside the grid.
-    """
+    """Return coefficients (..., basis - 1) and knots of the derivative inside the grid."""
     width = knots[:, degree + 1 : -1] - knots[:, 1 : -degree - 1]
     return degree * coef.diff(dim=-1) / width, knots[:, 1:-1]
 

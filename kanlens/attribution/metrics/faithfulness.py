@@ -189,10 +189,7 @@ def _removed(case: Case, *, scaled: bool) -> Score:
 
 
 def removal_masks(case: Case, x: Tensor) -> Tensor:
-    """Return 50 random subsets that hold each feature with probability 1/2, none of them empty.
-
-    All subsets when there are fewer; shape (subset, in).
-    """
+    """Return 50 random subsets (subset, in), none empty, or all where there are fewer."""
     n_in, generator = x.shape[1], case.draws()
     if 2**n_in - 1 <= MASKS:
         sizes = range(1, n_in + 1)

@@ -157,10 +157,7 @@ def _moved(
 
 
 def neighbours(case: Case) -> tuple[Tensor, Tensor, float]:
-    """Return near neighbours of the samples, their attribution, and the share outside the grids.
-
-    Made once for a case.
-    """
+    """Return near neighbours of the samples, their attribution, and the share outside the grids."""
     if "neighbours" not in case.kept:
         method, moved = given(case.method), _moved(case, NEAR, normal)
         case.kept["neighbours"] = (moved, attributed(method, moved), _offgrid(case, moved))

@@ -45,10 +45,7 @@ class Game:
         return len(self.players)
 
     def shares(self, x: Tensor) -> Tensor:
-        """Return what each player adds to each sum of the first layer, (batch, sub, player).
-
-        The sums themselves are these added up over players, and the layer's bias.
-        """
+        """Return what each player adds to each sum of the first layer, (batch, sub, player)."""
         layer = self.model.layers[0]
         numbers = layer.mask.numel() + 16 * layer.in_features  # 16: bases of one input
         parts = self.model.scale_inputs(x).split(max(1, BUDGET // numbers))

@@ -203,10 +203,7 @@ def places(sub: int) -> Tensor:
 
 
 def _powers(z: Tensor) -> Tensor:
-    """Return the monomials z, z**3, z**5 and mixed products (design matrix).
-
-    Shape (..., coefficient) from z (..., sub).
-    """
+    """Return the design matrix (..., coefficient): z (..., sub), z**3, z**5 and mixed products."""
     found = [z, z**3, z**5]
     found += [z[..., list(some)].prod(-1, keepdim=True) for some in _mixed(z.shape[-1])]
     return torch.cat(found, -1)

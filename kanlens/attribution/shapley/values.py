@@ -213,10 +213,7 @@ def _sum(problem: Problem, member: Tensor, solved: Sequence[Solved]) -> Solution
 
 
 def _with_main_effects(total: Solution) -> Tensor:
-    """Return pairs with main effects on the diagonal, shape (batch, player, player).
-
-    A main effect is a value less half of the player's interactions.
-    """
+    """Return pairs and, on the diagonal, values less half of the pairs: (batch, player, player)."""
     if total.pairs is None:
         return total.values.diag_embed()
     return total.pairs + (total.values - total.pairs.sum(2) / 2).diag_embed()
@@ -260,10 +257,7 @@ def _range(problem: Problem) -> float:
 
 
 def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str | Expansion:
-    """Choose "enumeration", "sampling" or cosines for one of `share` games.
-
-    A player alone has just two coalitions.
-    """
+    """Choose "enumeration", "sampling" or cosines for one of `share` games."""
     asked = solver.algorithm
     time_left = solver.deadline.left / share
     if asked == "enumeration" and game.size > LIMIT:
