@@ -21,13 +21,12 @@ from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.interruption import interrupts_pass
 from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
+from kanlens.model.network import Rows
 from kanlens.outputs import Shown, to_plain
 from kanlens.progress import progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from kanlens.model.network import Rows
 
 ALL = "all"
 EXACT = 1e-9  # relative error of what is called exact
@@ -162,7 +161,7 @@ def compare(  # noqa: PLR0913 - one keyword per choice
     Examples
     --------
     >>> x = torch.rand(5, 2)
-    >>> from kanlens.model.network import KAN
+    >>> from kanlens.model.network import KAN, Rows
     >>> table = compare(KAN([2, 1]), x, background=x, methods=["shapley", "secant"]).frame
     >>> table["method"].tolist()
     ['shapley', 'secant', 'random']

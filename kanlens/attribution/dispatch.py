@@ -26,14 +26,12 @@ from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy, over_rows
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from kanlens.model.network import Rows
 
 PER_SAMPLE = ("values", "standard_error", "bound", "interactions")  # of `LocalValues`, beside paths
 

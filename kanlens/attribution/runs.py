@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,11 +20,8 @@ from kanlens.attribution.result import Attribution
 from kanlens.checks import rewording
 from kanlens.errors import MethodError
 from kanlens.interruption import Interruption, interrupts_pass
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.progress import progress_bar
-
-if TYPE_CHECKING:
-    from kanlens.model.network import Rows
 
 CERTAIN = 1e-4  # bound next to the mean |value| up to which values count as exact
 RANDOM = "random"  # the floor: values that know nothing

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from kanlens.model.products import Width
 
-    Rows: TypeAlias = Tensor | Array | pd.DataFrame | Source
+Rows: TypeAlias = "Tensor | Array | pd.DataFrame | Source"
 
-__all__ = ["KAN", "KANConfig"]
+__all__ = ["KAN", "KANConfig", "Rows"]
 
 
 class KAN(Shown, nn.Module):

@@ -16,15 +16,13 @@ from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import levels_of, rows_at_once
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import means_and_norms
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.model.products import Nodes
 from kanlens.model.statistics import LayerStatistics, summarize
 from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from kanlens.model.network import Rows
 
 CHUNK = 2**22  # edge values held at once
 POINTS = 65  # over a grid or a range

@@ -15,6 +15,7 @@ from kanlens.checks import check_rows
 from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.layers import KANLinear
+from kanlens.model.network import Rows
 from kanlens.progress import progress_bar
 from kanlens.pruning.loss import LossEvaluator
 from kanlens.pruning.propagation import Propagation
@@ -23,10 +24,6 @@ from kanlens.threads import threads_for
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from kanlens.model.network import Rows
-
-__all__ = ["SCORES", "EdgeScore", "Scorer", "edge_scores"]
 
 Matrices = list[Tensor]  # one per layer, each of shape (out, in)
 
