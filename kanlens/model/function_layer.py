@@ -81,15 +81,7 @@ class FunctionLinear(SeriesLinear):
         return replace(super().config, functions=self.functions)
 
     def assign(self, out: int, in_: int, name: str, parameters: Sequence[float]) -> None:
-        """Make an edge the function `name` with a, b, c, d, or "spline" again.
-
-        Examples
-        --------
-        >>> layer = FunctionLinear(1, 1, [["spline"]])
-        >>> layer.assign(0, 0, "x^2", (1.0, 0.0, 3.0, 0.0))
-        >>> layer(torch.tensor([[2.0]])).item()
-        12.0
-        """
+        """Make an edge the function `name` with a, b, c, d, or "spline" again."""
         rows = [list(row) for row in self.functions]
         rows[out][in_] = name
         self._set_functions(rows)

@@ -161,14 +161,9 @@ def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValu
     else:
         solved = solve(problem, games(problem, member), solver)
         total, remark = _sum(problem, member, solved), _remark(solved, groups)
-    reference = problem.counted_from(MEAN_OUTPUT)
-    bad = ~torch.isfinite(total.values).all(1)
-    if bool(bad.any()) or not math.isfinite(reference):
-        raise _not_finite(bad, reference, problem.first)
-    return LocalValues(
-        values=total.values,
-        reference=reference,
-        baseline=MEAN_OUTPUT,
+    found = problem.local(
+        total.values,
+        MEAN_OUTPUT,
         features=names if groups == "columns" else None,
         standard_error=total.standard_error,
         bound=total.bound,
@@ -176,6 +171,10 @@ def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValu
         evaluations=total.evaluations,
         remark=remark,
     )
+    bad = ~torch.isfinite(found.values).all(1)
+    if bool(bad.any()) or not math.isfinite(found.reference):
+        raise _not_finite(bad, found.reference, problem.first)
+    return found
 
 
 def _not_finite(bad: Tensor, reference: float, first: int) -> MethodError:
