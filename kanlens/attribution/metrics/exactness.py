@@ -117,28 +117,25 @@ def shapley_sign(case: Case) -> Score:
     return Score.of(sign_match(case.values, case.exact_values))
 
 
-@_agreeing()
-def feature_agreement(case: Case) -> Score:
-    """FA, feature agreement: overlap of the top k, area over k up to a quarter."""
-    return Score.of(top_agreement(case.values, case.exact_values))
+def _of_top(name: str, summary: str, **how: bool) -> None:
+    """Register an agreement of the top k with the exact one, in rank and sign if these count."""
+
+    @_agreeing(name=name, summary=summary)
+    def score(case: Case) -> Score:
+        return Score.of(top_agreement(case.values, case.exact_values, **how))
 
 
-@_agreeing()
-def sign_agreement(case: Case) -> Score:
-    """SA, sign agreement: overlap of the top k with the same sign."""
-    return Score.of(top_agreement(case.values, case.exact_values, sign=True))
-
-
-@_agreeing(name="rank_agreement")
-def same_rank_agreement(case: Case) -> Score:
-    """RA, rank agreement: share of the top k at the same rank."""
-    return Score.of(top_agreement(case.values, case.exact_values, rank=True))
-
-
-@_agreeing()
-def signed_rank_agreement(case: Case) -> Score:
-    """SRA, signed rank agreement: share of the top k at the same rank and sign."""
-    return Score.of(top_agreement(case.values, case.exact_values, rank=True, sign=True))
+_of_top(
+    "feature_agreement", "FA, feature agreement: overlap of the top k, area over k up to a quarter"
+)
+_of_top("sign_agreement", "SA, sign agreement: overlap of the top k with the same sign", sign=True)
+_of_top("rank_agreement", "RA, rank agreement: share of the top k at the same rank", rank=True)
+_of_top(
+    "signed_rank_agreement",
+    "SRA, signed rank agreement: share of the top k at the same rank and sign",
+    rank=True,
+    sign=True,
+)
 
 
 @_agreeing(name="rank_correlation")

@@ -278,40 +278,35 @@ def _background(case: Case) -> Mover:
     return lambda x: rows[:, None].expand(-1, *x.shape)
 
 
-_moving = partial(metric, cost="100 evaluations for each sample and k", of=prediction_gap)
+def _moving(name: str, mover: Callable[[Case], Mover], how: str, *, important: bool = True) -> None:
+    """Register the change when the largest k features, or all others, are moved in some way."""
+
+    @metric(
+        "higher" if important else "lower",
+        "model",
+        cost="100 evaluations for each sample and k",
+        of=prediction_gap,
+        name=name,
+        summary=f"Mean |change| when {how}",
+    )
+    def score(case: Case) -> Score:
+        x, values, move, output = case.x, case.values, mover(case), case.watched()
+        parts = [
+            prediction_gap(output, x[part], values[part], move(x[part]), important=important)
+            for part in slices(len(x), MOVES * x.shape[1])
+        ]
+        return Score.of(torch.cat(parts), offgrid=output.share)
 
 
-@_moving("higher", "model")
-def pgi(case: Case) -> Score:
-    """Mean |change| when noise moves the largest k, area over k up to a quarter."""
-    return _gap(case, noise(case), important=True)
-
-
-@_moving("lower", "model")
-def pgu(case: Case) -> Score:
-    """Mean |change| when noise moves all but the largest k."""
-    return _gap(case, noise(case), important=False)
-
-
-@_moving("higher", "model")
-def pgi_background(case: Case) -> Score:
-    """Mean |change| when the largest k come from background rows."""
-    return _gap(case, _background(case), important=True)
-
-
-@_moving("lower", "model")
-def pgu_background(case: Case) -> Score:
-    """Mean |change| when all but the largest k come from background rows."""
-    return _gap(case, _background(case), important=False)
-
-
-def _gap(case: Case, move: Mover, *, important: bool) -> Score:
-    x, values, output = case.x, case.values, case.watched()
-    parts = [
-        prediction_gap(output, x[part], values[part], move(x[part]), important=important)
-        for part in slices(len(x), MOVES * x.shape[1])
-    ]
-    return Score.of(torch.cat(parts), offgrid=output.share)
+_moving("pgi", noise, "noise moves the largest k, area over k up to a quarter")
+_moving("pgu", noise, "noise moves all but the largest k", important=False)
+_moving("pgi_background", _background, "the largest k come from background rows")
+_moving(
+    "pgu_background",
+    _background,
+    "all but the largest k come from background rows",
+    important=False,
+)
 
 
 # --- deletion and insertion ----------------------------------------------------------------------
