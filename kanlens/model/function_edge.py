@@ -29,11 +29,6 @@ class FunctionEdge(Shown, Edge):
     """The function on one symbolic edge, ``c * g(a * u + b) + d``.
 
     u is ``(x - input_shift) / input_scale``. Where g is not defined the value is NaN or infinite.
-
-    Examples
-    --------
-    >>> FunctionEdge(function="x^2", c=3.0)(np.array([2.0]))
-    array([12.])
     """
 
     function: str  # key into FUNCTIONS

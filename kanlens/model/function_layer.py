@@ -38,12 +38,6 @@ class FunctionLinear(SeriesLinear):
     The table `functions` (out, in) names each edge's function, or "spline"; options are those of
     `SeriesLinear`. Beside its tensors it has `affine` (out, in, 4): a, b, c, d of
     ``c * g(a * x + b) + d``, of no effect on edges that are splines.
-
-    Examples
-    --------
-    >>> layer = FunctionLinear(2, 1, [["sin", "spline"]])
-    >>> layer(torch.zeros(3, 2)).shape
-    torch.Size([3, 1])
     """
 
     kind = "function"

@@ -135,12 +135,6 @@ class Nodes(nn.Module):
     A fixed scale and shift are buffers (node,), at first ones and zeros; there are none unless
     `scaled`. Where there are no products, the last sums may be `normalized` over a row, with `eps`
     added to their variance.
-
-    Examples
-    --------
-    >>> nodes = Nodes(Grouping(1, (2,)))
-    >>> nodes(torch.tensor([[5.0, 2.0, 3.0]]))
-    tensor([[5., 6.]])
     """
 
     scale: Tensor
