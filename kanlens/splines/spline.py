@@ -264,9 +264,7 @@ def resized_breakpoints(
     """Return a grid of another size; a finer one keeps every old breakpoint."""
     old_size = cuts.shape[1] - 1
     if grid_size < old_size:
-        position = torch.linspace(0, old_size, grid_size + 1, dtype=torch.float64).to(cuts)
-        left = position.floor().long().clamp(max=old_size - 1)
-        return cuts[:, left] + (position - left) * (cuts[:, left + 1] - cuts[:, left])
+        return quantiles(cuts.mT, torch.linspace(0, 1, grid_size + 1, dtype=torch.float64)).mT
     pieces = [grid_size // old_size + (i < grid_size % old_size) for i in range(old_size)]
     columns = [
         cuts[:, i] + (cuts[:, i + 1] - cuts[:, i]) * j / count

@@ -282,7 +282,8 @@ def _refined(
     """Give smooth segments more nodes, once, and cut the others in half."""
     again = unfit & ~work.doubted & (work.least == 1) & (counts < MOST)
     cut = (unfit & ~again).nonzero()[:, 0]
-    halves, parent = work.segments[cut].halves()
+    segments, every = work.segments[cut], torch.arange(len(cut), device=cut.device)
+    halves, parent = segments.cut(every, segments.low + 0.5 * segments.length)
     halves, half = hidden_cuts(lines, halves, knots)
     parent = cut[parent[half]]
     least = torch.cat(
