@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -236,8 +236,7 @@ def _answered(
     """
     at_once = max(problem.rows_at_once, 0 if problem.rows is None else len(problem.rows))
     if not chosen.by_row or len(problem.x) <= at_once:
-        answer: LocalValues | GlobalScores = chosen.function(problem, **options)
-        return answer
+        return cast("LocalValues | GlobalScores", chosen.function(problem, **options))
     last: dict[str, Any] = {}
 
     def run(places: Tensor) -> list[Tensor]:

@@ -156,12 +156,6 @@ class ElementaryFunction:
         They end at turning points, kinks, jumps and where the domain ends, and just beside poles;
         the value at a jump is a stretch of no width. At the end of a domain that does not hold its
         ends, g may be infinite.
-
-        Examples
-        --------
-        >>> from kanlens.functions.catalog import FUNCTIONS
-        >>> FUNCTIONS["x^2"].stretches(-1.0, 4.0)
-        [(-1.0, 0.0), (0.0, 4.0)]
         """
         first, last = self.ends
         if isinstance(self.domain, tuple):  # where no more is known, not even a limit

@@ -495,7 +495,7 @@ def find_output(
 def describe(model: KAN) -> dict[str, Any]:
     """Return what there is to say of a model, as plain JSON types."""
     configs = model.config.layers
-    named = [row for config in configs for row in config.functions]
+    named = [name for config in configs for row in config.functions for name in row]
     return {
         "widths": list(model.widths),
         "shape": repr(list(model.shape)),
@@ -506,7 +506,7 @@ def describe(model: KAN) -> dict[str, Any]:
         "classes": list(model.class_labels),
         "edges": sum(config.in_features * config.out_features for config in configs),
         "edges_alive": model.edges_alive,
-        "symbolic_edges": sum(name != "spline" for row in named for name in row),
+        "symbolic_edges": sum(name != "spline" for name in named),
         "weights": sum(parameter.numel() for parameter in model.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),
         "grid_size": [config.grid_size for config in configs],
