@@ -32,8 +32,7 @@ from kanlens.attribution.metrics import METRICS
 from kanlens.cli import main
 from kanlens.cli.application import app
 from kanlens.errors import MethodError
-from kanlens.model.description import describe
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, describe
 from kanlens.model.products import Nodes, others
 from kanlens.pruning.cutting import SCORES
 from kanlens.sparsity import PENALTIES

@@ -45,6 +45,4 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found  # asked for once
-    return found
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -13,7 +13,7 @@ import torch
 
 from kanlens.attribution.metrics import METRICS, Score, rank_agreement
 from kanlens.attribution.problem import MEAN_OUTPUT, NO_BACKGROUND
-from kanlens.attribution.registry import METHODS, REFUSED, Method
+from kanlens.attribution.registry import METHODS, REFUSED
 from kanlens.attribution.result import Attribution
 from kanlens.attribution.runs import RANDOM, Runs
 from kanlens.checks import check_choice, check_generator, message, reworded
@@ -21,13 +21,12 @@ from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.interruption import interrupts_pass
 from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
+from kanlens.model.network import Rows
 from kanlens.outputs import Shown, to_plain
 from kanlens.progress import progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from kanlens.model.network import Rows
 
 ALL = "all"
 EXACT = 1e-9  # relative error of what is called exact
@@ -162,7 +161,7 @@ def compare(  # noqa: PLR0913 - one keyword per choice
     Examples
     --------
     >>> x = torch.rand(5, 2)
-    >>> from kanlens.model.network import KAN
+    >>> from kanlens.model.network import KAN, Rows
     >>> table = compare(KAN([2, 1]), x, background=x, methods=["shapley", "secant"]).frame
     >>> table["method"].tolist()
     ['shapley', 'secant', 'random']
@@ -226,18 +225,13 @@ def _checked_methods(methods: Sequence[str] | str | None) -> list[str]:
         raise InvalidValueError(message("compare", expected, "none", advice))
     for name in names:
         if name in METHODS and name not in known:
-            raise InvalidValueError(_not_of_samples(METHODS[name]))
+            expected = "methods that give every sample's features their values"
+            other = "attribute" if METHODS[name].of_nodes else "importance"
+            advice = f"Choose one of those, or call {other} with method={name!r}"
+            raise InvalidValueError(message("compare", expected, repr(name), advice))
         if name not in REFUSED:  # attribute says why
             check_choice("compare", "methods", name, known)
     return names
-
-
-def _not_of_samples(method: Method) -> str:
-    """Say why a method is not compared, and what takes it."""
-    expected = "methods that give every sample's features their values"
-    other = "attribute" if method.of_nodes else "importance"
-    advice = f"Choose one of those, or call {other} with method={method.name!r}"
-    return message("compare", expected, repr(method.name), advice)
 
 
 def _checked_metrics(metrics: Sequence[str] | str | None) -> list[str]:

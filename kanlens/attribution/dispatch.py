@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -26,14 +26,12 @@ from kanlens.interruption import Interruption, interrupts_pass
 from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy, over_rows
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.progress import progress_bar
 from kanlens.threads import threads_for
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from kanlens.model.network import Rows
 
 PER_SAMPLE = ("values", "standard_error", "bound", "interactions")  # of `LocalValues`, beside paths
 
@@ -238,8 +236,7 @@ def _answered(
     """
     at_once = max(problem.rows_at_once, 0 if problem.rows is None else len(problem.rows))
     if not chosen.by_row or len(problem.x) <= at_once:
-        answer: LocalValues | GlobalScores = chosen.function(problem, **options)
-        return answer
+        return cast("LocalValues | GlobalScores", chosen.function(problem, **options))
     last: dict[str, Any] = {}
 
     def run(places: Tensor) -> list[Tensor]:

@@ -20,13 +20,11 @@ from kanlens.functions.elementary import Array
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import check_layer, edge_units, find_node, float64_copy
 from kanlens.model.function_edge import FunctionEdge
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.model.series_layer import edge_basis
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from kanlens.model.network import Rows
 
 Band = Literal["sandwich", "laplace", "bootstrap"]
 NORMAL = 1.959964  # standard errors to either side, for 95 percent

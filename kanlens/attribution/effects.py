@@ -19,14 +19,12 @@ from kanlens.errors import InvalidValueError
 from kanlens.functions.elementary import Array
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy, separates
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.outputs import Shown, to_plain
 from kanlens.threads import threads_for
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from kanlens.model.network import Rows
 
 Kind = Literal["pdp", "ale"]
 ROWS = {"pdp": 500, "ale": 4000}  # that the model is evaluated on, at most

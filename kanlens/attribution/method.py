@@ -47,10 +47,10 @@ class Method:
 
     name: str
     function: Callable[..., Any]
-    scope: Scope
+    scope: Scope = "local"
     exact: bool
     complete: bool
-    needs_background: bool
+    needs_background: bool = True
     random: bool = False
     together: bool = False
     gauge_invariant: bool = True
@@ -76,30 +76,19 @@ class Method:
 _REGISTERED: dict[Callable[..., Any], Method] = {}
 
 
-def method(
-    *,
-    exact: bool,
-    complete: bool,
-    needs_background: bool = True,
-    random: bool = False,
-    together: bool = False,
-    scope: Scope = "local",
-    reference: str = "",
-) -> Callable[[Function], Function]:
-    """Register a function as the method of its name; its docstring has summary and reference."""
+def method(*, reference: str = "", **facts: Any) -> Callable[[Function], Function]:
+    """Register a function as the method of its name, with other facts of `Method`.
+
+    Its docstring has the summary and, unless one is given, the reference.
+    """
 
     def register(function: Function) -> Function:
         _REGISTERED[function] = Method(
             name=function.__name__,
             function=function,
-            scope=scope,
-            exact=exact,
-            complete=complete,
-            needs_background=needs_background,
-            random=random,
-            together=together,
             reference=reference or cited(function),
             summary=headline(function),
+            **facts,
         )
         return function
 

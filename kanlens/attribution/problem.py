@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +15,7 @@ from torch import Tensor
 from kanlens.checks import check_finite, check_rows, message, rewording
 from kanlens.errors import MethodError
 from kanlens.model import analysis
-from kanlens.model.network import KAN
-
-if TYPE_CHECKING:
-    from kanlens.model.network import Rows
+from kanlens.model.network import KAN, Rows
 
 PART = 8192  # rows taken through the model at once
 MEAN_OUTPUT = "mean output over the background"

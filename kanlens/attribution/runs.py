@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,11 +20,8 @@ from kanlens.attribution.result import Attribution
 from kanlens.checks import rewording
 from kanlens.errors import MethodError
 from kanlens.interruption import Interruption, interrupts_pass
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.progress import progress_bar
-
-if TYPE_CHECKING:
-    from kanlens.model.network import Rows
 
 CERTAIN = 1e-4  # bound next to the mean |value| up to which values count as exact
 RANDOM = "random"  # the floor: values that know nothing
@@ -115,14 +112,15 @@ class Runs:
         if baseline == MEAN_OUTPUT and "shapley" in self.done:
             found = self.done["shapley"]
         else:
-            rows = self._rows(baseline)
-            if rows is None:
+            if (rows := self._rows(baseline)) is None:
                 return None
             try:
                 found = self._attribute("shapley", self.x, rows)
             except MethodError:  # too many features
                 return None
-        return found if _is_certain(found) else None
+        size = float(found.values.abs().mean())  # next to which the errors of others are large
+        near = found.bound is None or float(found.bound.max()) <= CERTAIN * size
+        return found if near and found.standard_error is None else None
 
     @functools.cached_property
     def rows(self) -> Tensor | None:
@@ -155,11 +153,3 @@ class Runs:
             method_on=again if name in METHODS else None,
             generator=self.generator,
         )
-
-
-def _is_certain(found: Attribution) -> bool:
-    """Tell whether values are exact, or so nearly that errors of others can be told by them."""
-    if found.standard_error is not None:
-        return False
-    size = float(found.values.abs().mean())
-    return found.bound is None or float(found.bound.max()) <= CERTAIN * size

@@ -34,12 +34,6 @@ class AdditiveFunction:
 
     The functions are the edges of a float64 model's first layer added with `weights` (out, in), or
     else what its output is when the other features are those of `center` (in,).
-
-    Examples
-    --------
-    >>> sums = AdditiveFunction(model=KAN([2, 3, 1]), weights=torch.zeros(3, 2), constant=1.5)
-    >>> sums(torch.zeros(4, 2))
-    tensor([1.5000, 1.5000, 1.5000, 1.5000])
     """
 
     model: KAN

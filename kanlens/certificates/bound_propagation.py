@@ -312,10 +312,7 @@ def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Ten
 
 
 def _gains(model: KAN, layers: list[LayerBounds], steepest: list[Tensor]) -> list[Tensor]:
-    """Bound the total rate of change of every layer's inputs with the features.
-
-    Shape (box, in) for each layer, from the steepest slope of every edge, (box, out, in) each.
-    """
+    """Bound the rates of change of every layer's inputs (box, in) with all features together."""
     now = (1 / model.input_scale.abs()).expand(len(layers[0].inputs.low), -1)
     found = [now]
     for nodes, steep in zip(list(model.nodes)[:-1], steepest[:-1], strict=True):

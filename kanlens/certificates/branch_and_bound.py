@@ -151,10 +151,8 @@ def _chosen(gaps: Tensor, n_in: int, count: int) -> tuple[Tensor, Tensor]:
         for box, kind in _worst(gaps[part], kinds[part], most):
             if len(found) < most:
                 found.setdefault(box, kind)
-    device = gaps.device
-    return torch.tensor(list(found), device=device), torch.tensor(
-        list(found.values()), device=device
-    )
+    boxes, goals = (torch.tensor(list(k), device=gaps.device) for k in (found, found.values()))
+    return boxes, goals
 
 
 def _worst(gaps: Tensor, kinds: list[int], count: int) -> list[tuple[int, int]]:

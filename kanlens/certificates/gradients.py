@@ -87,10 +87,7 @@ def _radius(half: Tensor, sizes: Tensor) -> Tensor:  # (box, out), (box, out, in
 def gradient_bounds(
     model: KAN, target: int, layers: list[LayerBounds], enclosures: list[Enclosure]
 ) -> GradientBounds:
-    """Bound the derivatives of an output by the features, and by what lies between.
-
-    From the bounds of every layer, and the enclosures that bound the slopes of its edges.
-    """
+    """Bound the derivatives of an output by the features, and by what lies between."""
     seed = model.output_scale.diag()[target].expand(len(layers[0].inputs.low), -1)
     slopes = [inside.slopes(*one.inputs) for inside, one in zip(enclosures, layers, strict=True)]
     bounds = [Interval.known(*one.bounds()) for one in slopes]

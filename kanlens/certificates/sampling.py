@@ -136,10 +136,7 @@ def _inside(domain: Tensor) -> Tensor:  # (in, 2)
 
 
 def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> EvaluatedPoints:
-    """Evaluate an output and its gradient at points (point, in); NaN slopes where undefined.
-
-    When time runs out, only at the first ones.
-    """
+    """Evaluate an output and its gradient, NaN where undefined, at the points there is time for."""
     values, slopes = [], []
     first = affordable(model, FEW_POINTS, work=LEAST_WORK)
     rest = x[first:].split(rows_at_once(model)) if len(x) > first else ()

@@ -330,7 +330,7 @@ def info(model: Path, *, terminal: Terminal) -> None:
     import pandas as pd
 
     from kanlens.io.tensor_files import read_metadata
-    from kanlens.model.description import describe
+    from kanlens.model.network import describe
 
     facts = describe(kanlens.load(model))
     metadata = read_metadata(model, call="info")

@@ -41,75 +41,35 @@ _ENDS: dict[str, Interval] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ElementaryFunction:
-    """A function g of one variable u, with all that layers, formulas and proofs ask of it.
+    """A function g of one variable u, with all that layers, formulas and proofs ask of it."""
 
-    Attributes
-    ----------
-    name : str
-        Key into ``FUNCTIONS``.
-    value, derivative : callable
-        ``g(u)`` and ``g'(u)``, Tensor to Tensor, differentiable; NaN or infinite outside the
-        domain.
-    expression : callable
-        Takes a sympy expression u and returns the expression g(u).
-    complexity : int
-        Weight in the choice between functions; 0 is a constant, 1 a straight line.
-    domain : str or tuple of float
-        Where g is defined: everywhere ("real"), for u != 0, u > 0, u >= 0, u in [-1, 1],
-        u in (-1, 1), but for the poles of the tangent, or strictly between two numbers.
-    symmetry : {"odd", "even"} or None
-        How ``g(-u)`` follows from ``g(u)``.
-    degree : float or None
-        p when ``g(s * u) == s**p * g(u)`` for every s > 0.
-    turning : tuple of float
-        The points where g changes from rising to falling or back.
-    period : float or None
-        Distance after which g's turning points, and those of its derivatives, repeat.
-    turning_known : bool
-        Whether `turning` is sure to be all of them.
-    slope_turning, curvature_turning : tuple of float or None
-        The points where g', and g'', change from rising to falling or back, by a jump too; None
-        when they are not known.
-    jumps, kinks : tuple of float
-        The points of the domain where g jumps up, and where it does not but a derivative of any
-        order does: between them g must be analytic.
-    searched : bool
-        Whether searches try it without being told to.
-    line : float or None
-        Slope of a straight line through 0, which B-splines can write as well.
-    torch_forms : tuple
-        torch's module classes and functions that compute it.
-    together : callable or None
-        ``(g(u), g'(u))`` in less time than one after the other.
-    closed_form : callable or None
-        ``(u, n)`` to the n-th derivative in float64 NumPy, with limits at infinity.
-    primitive : callable or None
-        The antiderivative that is 0 at 0, in float64 NumPy.
-    zeros : callable or None
-        n to the isolated zeros of the n-th derivative, where a search near 0 could miss some.
-    """
-
-    name: str
-    value: Scalar
-    derivative: Scalar
-    expression: Callable[[Any], Any]
-    complexity: int
+    name: str  # key into FUNCTIONS
+    value: Scalar  # g(u), differentiable; NaN or infinite outside the domain
+    derivative: Scalar  # g'(u), likewise
+    expression: Callable[[Any], Any]  # from a sympy expression u to g(u)
+    complexity: int  # weight in the choice between functions; 0 is a constant, 1 a straight line
+    # everywhere, for u != 0, u > 0, u >= 0, in [-1, 1], in (-1, 1), but for the poles of the
+    # tangent, or strictly between two numbers
     domain: Domain | Interval = "real"
-    symmetry: Symmetry | None = None
-    degree: float | None = None
-    turning: tuple[float, ...] = ()
-    period: float | None = None
-    turning_known: bool = True
-    slope_turning: tuple[float, ...] | None = None
-    curvature_turning: tuple[float, ...] | None = None
-    jumps: tuple[float, ...] = ()
-    kinks: tuple[float, ...] = ()
-    searched: bool = True
-    line: float | None = None
-    torch_forms: tuple[Any, ...] = ()
+    symmetry: Symmetry | None = None  # how g(-u) follows from g(u)
+    degree: float | None = None  # p when g(s * u) == s**p * g(u) for every s > 0
+    turning: tuple[float, ...] = ()  # where g changes from rising to falling or back
+    period: float | None = None  # after which turning points repeat, those of derivatives too
+    turning_known: bool = True  # `turning` is sure to be all of them
+    slope_turning: tuple[float, ...] | None = None  # of g', by a jump too; None: not known
+    curvature_turning: tuple[float, ...] | None = None  # of g'', likewise
+    jumps: tuple[float, ...] = ()  # points of the domain where g jumps up
+    kinks: tuple[float, ...] = ()  # where a derivative of any order jumps; g is analytic between
+    searched: bool = True  # searches try it without being told to
+    line: float | None = None  # slope of a straight line through 0, which B-splines can write
+    torch_forms: tuple[Any, ...] = ()  # torch's module classes and functions that compute it
+    # (g(u), g'(u)) in less time than one after the other
     together: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    # in float64 NumPy: the n-th derivative of (u, n), with limits at infinity, and the
+    # antiderivative that is 0 at 0
     closed_form: Callable[[Array, int], Array] | None = None
     primitive: Callable[[Array], Array] | None = None
+    # from n to the isolated zeros of the n-th derivative, where a search near 0 could miss some
     zeros: Callable[[int], Array] | None = None
 
     def pair(self, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -196,12 +156,6 @@ class ElementaryFunction:
         They end at turning points, kinks, jumps and where the domain ends, and just beside poles;
         the value at a jump is a stretch of no width. At the end of a domain that does not hold its
         ends, g may be infinite.
-
-        Examples
-        --------
-        >>> from kanlens.functions.catalog import FUNCTIONS
-        >>> FUNCTIONS["x^2"].stretches(-1.0, 4.0)
-        [(-1.0, 0.0), (0.0, 4.0)]
         """
         first, last = self.ends
         if isinstance(self.domain, tuple):  # where no more is known, not even a limit
@@ -240,13 +194,6 @@ class ElementaryFunction:
         """Return the least and the largest g(u) on ``[low, high]``, of one shape.
 
         Infinite where g is not defined throughout, or not all places where it turns are known.
-
-        Examples
-        --------
-        >>> from kanlens.functions.catalog import FUNCTIONS
-        >>> lower, upper = FUNCTIONS["sin"].bounds(torch.tensor(0.0), torch.tensor(3.0))
-        >>> round(lower.item(), 6), round(upper.item(), 6)
-        (0.0, 1.0)
         """
         ends = self._between_turns(self.value, low, high, self.turning)
         return _where(self.defined(low, high) & self.turning_known, *ends)

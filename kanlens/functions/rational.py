@@ -27,10 +27,7 @@ _NEARLY = 1e-5  # imaginary part of a double root, as rounding leaves it
 def rational_name(top: Sequence[float], bottom: Sequence[float], *, even: bool = False) -> str:
     """Return the name of P(u) / (1 + abs(Q(v))), lowest powers first; v is abs(u) if `even`.
 
-    Examples
-    --------
-    >>> rational_name([0.0, 1.0], [0.0, 2.0], even=True)  # u / (1 + 2 abs(u))
-    'rational(0.0,1.0;|0.0,2.0|)'
+    That of u / (1 + 2 abs(u)) is ``rational(0.0,1.0;|0.0,2.0|)``.
     """
     numbers, bar = [",".join(repr(float(n)) for n in part) for part in (top, bottom)], "|" * even
     return f"rational({numbers[0]};{bar}{numbers[1]}{bar})"

@@ -24,41 +24,19 @@ _SOLVED = 8  # bytes of a number in the equations that its splines are drawn by
 
 @dataclass(frozen=True, kw_only=True)
 class LayerConfig:
-    """All that is needed to build a layer before its tensors are loaded.
+    """All that is needed to build a layer before its tensors are loaded."""
 
-    Attributes
-    ----------
-    kind : str
-        Key into ``LAYER_KINDS``.
-    in_features, out_features : int
-        Width of the layer.
-    grid_size, spline_order : int
-        Intervals of the grid, and degree of the pieces (3 is cubic).
-    base_activation : str
-        Key into ``BASES``.
-    extrapolation : {"linear", "zero"}
-        What the splines do outside the grid.
-    grid_eps : float
-        Share of even spacing in an updated grid.
-    enable_standalone_scale_spline : bool
-        Whether the layer has `spline_scaler`.
-    functions : tuple of tuple of str
-        For layers with symbolic edges, the function of each (out, in); empty otherwise.
-    series : tuple of str
-        For layers with functions beside the splines, their names; empty otherwise.
-    """
-
-    kind: str
+    kind: str  # key into LAYER_KINDS
     in_features: int
     out_features: int
-    grid_size: int = 5
-    spline_order: int = 3
-    base_activation: str = "silu"
-    extrapolation: str = "linear"
-    grid_eps: float = 0.02
-    enable_standalone_scale_spline: bool = True
-    functions: tuple[tuple[str, ...], ...] = ()
-    series: tuple[str, ...] = ()
+    grid_size: int = 5  # intervals
+    spline_order: int = 3  # degree of the pieces; 3 is cubic
+    base_activation: str = "silu"  # key into BASES
+    extrapolation: str = "linear"  # of the splines outside the grid; or "zero"
+    grid_eps: float = 0.02  # share of even spacing in an updated grid
+    enable_standalone_scale_spline: bool = True  # whether the layer has `spline_scaler`
+    functions: tuple[tuple[str, ...], ...] = ()  # (out, in), of layers with symbolic edges
+    series: tuple[str, ...] = ()  # functions beside the splines, of layers that have such
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain JSON types."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +15,9 @@ from kanlens.errors import MethodError
 from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import float64_copy
 from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.model.recording import trace
 from kanlens.splines import spline
-
-if TYPE_CHECKING:
-    from kanlens.model.network import Rows
 
 CALL = "to_splines"
 FINEST = 1024  # intervals of a grid

@@ -24,26 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Edge(abc.ABC):
-    """The function on one edge, of whatever kind.
-
-    Attributes
-    ----------
-    domain : tuple of float
-        Ends of the grid, in units of x.
-    input_shift, input_scale : float
-        The edge is a function of ``u = (x - input_shift) / input_scale``.
-    name : str
-        What a picture or a table calls the edge.
-    unit : str
-        Unit of x, empty when it has none.
-    """
+    """The function on one edge, of whatever kind, of ``u = (x - input_shift) / input_scale``."""
 
     input_shift: float = 0.0
     input_scale: float = 1.0
-    name: str = ""
-    unit: str = ""
+    name: str = ""  # what a picture or a table calls the edge
+    unit: str = ""  # of x, empty when it has none
 
-    if TYPE_CHECKING:  # a field of some kinds, a property of others
+    if TYPE_CHECKING:  # a field of some kinds, a property of others: ends of the grid, in x
 
         @property
         def domain(self) -> tuple[float, float]: ...  # noqa: D102

@@ -28,30 +28,15 @@ _SMALLEST = math.ulp(0.0)
 class FunctionEdge(Shown, Edge):
     """The function on one symbolic edge, ``c * g(a * u + b) + d``.
 
-    u is ``(x - input_shift) / input_scale``. Where g is not defined the value is NaN or
-    infinite.
-
-    Attributes
-    ----------
-    function : str
-        Name of g, a key into ``FUNCTIONS``.
-    a, b, c, d : float
-        The numbers of the edge.
-    domain : tuple of float
-        Ends of the grid of the spline that the function stands for, in units of x.
-
-    Examples
-    --------
-    >>> FunctionEdge(function="x^2", c=3.0)(np.array([2.0]))
-    array([12.])
+    u is ``(x - input_shift) / input_scale``. Where g is not defined the value is NaN or infinite.
     """
 
-    function: str
+    function: str  # key into FUNCTIONS
     a: float = 1.0
     b: float = 0.0
     c: float = 1.0
     d: float = 0.0
-    domain: tuple[float, float] = (-1.0, 1.0)
+    domain: tuple[float, float] = (-1.0, 1.0)  # of the spline that it stands for, in units of x
 
     def __post_init__(self) -> None:
         find_function(self.function, call="FunctionEdge")
@@ -74,25 +59,13 @@ class FunctionEdge(Shown, Edge):
 
     @property
     def breakpoints(self) -> Array:
-        """Ends of the grid, and the kink of abs, sign and relu where it lies between them.
-
-        Examples
-        --------
-        >>> FunctionEdge(function="abs").breakpoints
-        array([-1.,  0.,  1.])
-        """
+        """Ends of the grid, and the kink of abs, sign and relu where it lies between them."""
         low, high = self.domain
         kinks = self._places([*self.g.kinks, *self.g.jumps] if self.a else [])
         return np.array([low, *kinks[(low < kinks) & (kinks < high)], high])
 
     def in_units(self, shift: float, scale: float, *, unit: str = "") -> FunctionEdge:
-        """Return the edge as a function of ``shift + scale * x``, e.g. in units of the data.
-
-        Examples
-        --------
-        >>> FunctionEdge(function="x").in_units(100.0, 10.0).domain
-        (90.0, 110.0)
-        """
+        """Return the edge as a function of ``shift + scale * x``, e.g. in units of the data."""
         low, high = self.domain
         moved = super().in_units(shift, scale, unit=unit)
         return dataclasses.replace(moved, domain=(shift + scale * low, shift + scale * high))

@@ -35,30 +35,9 @@ FunctionTable = tuple[tuple[str, ...], ...]
 class FunctionLinear(SeriesLinear):
     """A `SeriesLinear` with elementary functions in place of some of its edges.
 
-    Beside the tensors of `SeriesLinear` it has `affine` (out, in, 4): a, b, c, d of
+    The table `functions` (out, in) names each edge's function, or "spline"; options are those of
+    `SeriesLinear`. Beside its tensors it has `affine` (out, in, 4): a, b, c, d of
     ``c * g(a * x + b) + d``, of no effect on edges that are splines.
-
-    Parameters
-    ----------
-    in_features, out_features : int
-        Width of the layer.
-    functions : sequence of sequence of str, shape (out, in)
-        Name of each edge's function, or "spline".
-    **options
-        As for `SeriesLinear`.
-
-    Raises
-    ------
-    ShapeError
-        If `functions` is no (out, in) table.
-    InvalidValueError
-        If a function is unknown.
-
-    Examples
-    --------
-    >>> layer = FunctionLinear(2, 1, [["sin", "spline"]])
-    >>> layer(torch.zeros(3, 2)).shape
-    torch.Size([3, 1])
     """
 
     kind = "function"
@@ -79,14 +58,7 @@ class FunctionLinear(SeriesLinear):
 
     @classmethod
     def from_layer(cls, layer: KANLinear) -> FunctionLinear:
-        """Return a layer of this kind that computes what `layer` does, sharing no tensors.
-
-        Examples
-        --------
-        >>> layer = KANLinear(2, 1)
-        >>> FunctionLinear.from_layer(layer).functions
-        (('spline', 'spline'),)
-        """
+        """Return a layer of this kind that computes what `layer` does, sharing no tensors."""
         if isinstance(layer, cls):
             return copy.deepcopy(layer)
         table = ((SPLINE,) * layer.in_features,) * layer.out_features
@@ -103,20 +75,7 @@ class FunctionLinear(SeriesLinear):
         return replace(super().config, functions=self.functions)
 
     def assign(self, out: int, in_: int, name: str, parameters: Sequence[float]) -> None:
-        """Make an edge the function `name` with a, b, c, d, or "spline" again.
-
-        Raises
-        ------
-        InvalidValueError
-            If the function is unknown.
-
-        Examples
-        --------
-        >>> layer = FunctionLinear(1, 1, [["spline"]])
-        >>> layer.assign(0, 0, "x^2", (1.0, 0.0, 3.0, 0.0))
-        >>> layer(torch.tensor([[2.0]])).item()
-        12.0
-        """
+        """Make an edge the function `name` with a, b, c, d, or "spline" again."""
         rows = [list(row) for row in self.functions]
         rows[out][in_] = name
         self._set_functions(rows)

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from kanlens.model.products import Width
 
-    Rows: TypeAlias = Tensor | Array | pd.DataFrame | Source
+Rows: TypeAlias = "Tensor | Array | pd.DataFrame | Source"
 
-__all__ = ["KAN", "KANConfig"]
+__all__ = ["KAN", "KANConfig", "Rows"]
 
 
 class KAN(Shown, nn.Module):
@@ -359,10 +359,7 @@ grid_range, enable_standalone_scale_spline
         if not isinstance(x, Tensor):
             x = self._convert(x, "KAN.forward")
         check_columns("KAN.forward", x, self.layers[0].in_features, self.input_shift.dtype)
-        x = (x.clamp(self.input_low, self.input_high) - self.input_shift) / self.input_scale
-        for layer, nodes in zip(self.layers, self.nodes, strict=True):
-            x = layer(x) if nodes.plain else nodes(layer(x))
-        return x * self.output_scale + self.output_shift
+        return self.scale_outputs(self.run(self.scale_inputs(x)))
 
     def through(self, index: int, x: Tensor) -> Tensor:
         """Return the nodes (..., node) that layer `index` makes of its inputs (..., in)."""
@@ -493,3 +490,40 @@ def find_output(
     shown = ", ".join(repr(name) for name in names[:8])
     expected = f"target to be one of the {len(names)} outputs ({shown})"
     return find_place(call, expected, target, names, f"Pass an index below {len(names)} or a name")
+
+
+def describe(model: KAN) -> dict[str, Any]:
+    """Return what there is to say of a model, as plain JSON types."""
+    configs = model.config.layers
+    named = [name for config in configs for row in config.functions for name in row]
+    return {
+        "widths": list(model.widths),
+        "shape": repr(list(model.shape)),
+        "products": sum(len(nodes.grouping.arities) for nodes in model.nodes),
+        "task": model.task,
+        "target": model.schema.target,
+        "outputs": list(model.output_names),
+        "classes": list(model.class_labels),
+        "edges": sum(config.in_features * config.out_features for config in configs),
+        "edges_alive": model.edges_alive,
+        "symbolic_edges": sum(name != "spline" for name in named),
+        "weights": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "grid_size": [config.grid_size for config in configs],
+        "spline_order": [config.spline_order for config in configs],
+        "base_activation": [config.base_activation for config in configs],
+        "extrapolation": [config.extrapolation for config in configs],
+        "beyond_range": "held at its end" if model.holds_inputs else "as the first layer goes on",
+        "features": _features(model),
+    }
+
+
+def _features(model: KAN) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    known = model.feature_range
+    for index, feature in enumerate(model.schema.features):
+        facts: dict[str, Any] = {"name": feature.name, "kind": feature.kind, "unit": feature.unit}
+        if known is not None:
+            facts["low"], facts["high"] = (float(ends[index]) for ends in known)
+        found.append(facts)
+    return found

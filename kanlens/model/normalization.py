@@ -23,13 +23,7 @@ def expand_normalization(model: KAN) -> KAN:
 
     First the distances from the mean; then, beside these, their mean square plus eps; then every
     distance times the inverse root of that. It takes edges in the square of the width, and what
-    knows only sums and products is exact in the raw features.
-
-    Examples
-    --------
-    >>> model = KAN([3, 2, 1])
-    >>> expand_normalization(model) is model  # there is none
-    True
+    knows only sums and products is exact in the raw features. A model without is returned itself.
     """
     if not any(nodes.normalized for nodes in model.nodes):
         return model

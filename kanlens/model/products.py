@@ -132,23 +132,9 @@ class Grouping:
 class Nodes(nn.Module):
     """The nodes that a layer ends in: sums as they are, then products.
 
-    Parameters
-    ----------
-    grouping : Grouping
-        Which subnodes are multiplied.
-    scaled : bool
-        Whether nodes have a fixed scale and shift: buffers `scale` and `shift` (node,), at first
-        ones and zeros. Without, there are no buffers.
-    normalized : int
-        How many of the last sums are normalized over a row, where there are no products.
-    eps : float
-        Added to the variance of these.
-
-    Examples
-    --------
-    >>> nodes = Nodes(Grouping(1, (2,)))
-    >>> nodes(torch.tensor([[5.0, 2.0, 3.0]]))
-    tensor([[5., 6.]])
+    A fixed scale and shift are buffers (node,), at first ones and zeros; there are none unless
+    `scaled`. Where there are no products, the last sums may be `normalized` over a row, with `eps`
+    added to their variance.
     """
 
     scale: Tensor

@@ -16,15 +16,13 @@ from kanlens.model.acceptance import Model, check_model
 from kanlens.model.analysis import levels_of, rows_at_once
 from kanlens.model.layers import KANLinear
 from kanlens.model.moments import means_and_norms
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.model.products import Nodes
 from kanlens.model.statistics import LayerStatistics, summarize
 from kanlens.outputs import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from kanlens.model.network import Rows
 
 CHUNK = 2**22  # edge values held at once
 POINTS = 65  # over a grid or a range
@@ -197,13 +195,7 @@ def edge_curves(layer: KANLinear, low: Tensor, high: Tensor, out: Tensor, in_: T
 
 
 def layer_statistics(model: KAN, record: Trace | None = None) -> list[LayerStatistics]:
-    """Return the statistics of every layer: over a trace, else as stored, else over its grid.
-
-    Examples
-    --------
-    >>> layer_statistics(KAN([2, 1]))[0].input_high
-    tensor([1., 1.])
-    """
+    """Return the statistics of every layer: over a trace, else as stored, else over its grid."""
     found = []
     for index, layer in enumerate(model.layers):
         if record is None and layer.statistics is not None:

@@ -29,29 +29,9 @@ class SeriesLinear(KANLinear):
     ``phi_oi(x) = spline_oi(x) + base_weight_oi * base(x)
     + sum_k series_weight_oik * g_k(a_ik * x + b_ik)``. With Gaussians it is the layer of FastKAN,
     with sines that of FourierKAN and SineKAN, with Chebyshev polynomials of tanh that of ChebyKAN.
-    Beside the tensors of `KANLinear` it has `series_weight` (out, in, n), at first zero, and the
-    buffer `series_affine` (in, n, 2) of a and b.
-
-    Parameters
-    ----------
-    in_features, out_features : int
-        Width of the layer.
-    series : sequence of str, length n
-        The functions g_k, names of elementary functions or ``"T3(tanh)"``, the Chebyshev
-        polynomial of that degree of tanh.
-    **options
-        As for `KANLinear`.
-
-    Raises
-    ------
-    InvalidValueError
-        If a function is unknown.
-
-    Examples
-    --------
-    >>> layer = SeriesLinear(2, 1, ["gaussian", "sin"])
-    >>> layer.series_weight.shape
-    torch.Size([1, 2, 2])
+    The `series` names the g_k: elementary functions, or ``"T3(tanh)"``, the Chebyshev polynomial of
+    that degree of tanh. Beside the tensors of `KANLinear`, whose options it takes, it has
+    `series_weight` (out, in, n), at first zero, and the buffer `series_affine` (in, n, 2): a and b.
     """
 
     kind = "series"

@@ -217,22 +217,12 @@ class EdgeFunction(Shown, Edge):
 class ScipyEdge:
     """An edge in SciPy's terms, callable: ``spline(x) + base_weight * base(x) + series``.
 
-    Attributes
-    ----------
-    spline : scipy.interpolate.PPoly
-        In units of x, continued outside the grid as the edge is.
-    base_weight : float
-        Factor of the base activation.
-    activation : ElementaryFunction
-        What `base` evaluates, at ``(x - input_shift) / input_scale``.
-    series : FunctionSum
-        What else is added, at the same place.
-    input_shift, input_scale : float
+    Base and series are taken at ``(x - input_shift) / input_scale``.
     """
 
-    spline: Any
+    spline: Any  # a PPoly in units of x, continued outside the grid as the edge is
     base_weight: float
-    activation: ElementaryFunction
+    activation: ElementaryFunction  # what `base` evaluates
     series: FunctionSum
     input_shift: float
     input_scale: float

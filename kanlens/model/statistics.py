@@ -14,19 +14,11 @@ LEVELS = 33  # quantiles kept per input, evenly spaced from 0 to 1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerStatistics:
-    """Distribution of a layer's inputs and edge values over the training data, on the CPU.
+    """Distribution of a layer's inputs and edge values over the training data, on the CPU."""
 
-    Attributes
-    ----------
-    quantiles : Tensor, shape (in, 33)
-        Quantiles of each input at 0, 1/32, ..., 1; the first and last are its range.
-    edge_mean, edge_std : Tensor, shape (out, in)
-        Mean and standard deviation of every edge function.
-    """
-
-    quantiles: Tensor
-    edge_mean: Tensor
-    edge_std: Tensor
+    quantiles: Tensor  # (in, 33): of each input at 0, 1/32, ..., 1
+    edge_mean: Tensor  # (out, in)
+    edge_std: Tensor  # (out, in)
 
     @property
     def input_low(self) -> Tensor:

@@ -6,7 +6,7 @@ A removed edge leaves its mean over the data in the bias of its sum.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,17 +22,12 @@ from kanlens.checks import (
 from kanlens.errors import InvalidValueError
 from kanlens.memory import Memory, within_memory
 from kanlens.model.acceptance import Model, check_model
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, Rows
 from kanlens.pruning.compaction import reached
 from kanlens.pruning.history import PruneResult
 from kanlens.pruning.removal import EdgeRemover
 from kanlens.pruning.scores import SCORES
 from kanlens.threads import threads_for
-
-if TYPE_CHECKING:
-    from kanlens.model.network import Rows
-
-__all__ = ["SCORES", "prune"]
 
 HELD_OUT = 0.2  # share of the rows that tuning never sees, by which it is judged
 LEAST_ROWS = 5

@@ -57,10 +57,7 @@ def factors_for(moments: Tensor) -> Tensor:  # (n + 1, n + 1) -> (n,)
 
 @torch.no_grad()
 def scale_edges(layer: KANLinear, out: int, factors: Tensor) -> Callable[[], None]:
-    """Multiply the edges of one sum of a layer by factors (in,), and its statistics.
-
-    Returns what takes it back, bit for bit.
-    """
+    """Multiply the edges of one sum by factors (in,); return what takes it back, bit for bit."""
     own, each = layer.enable_standalone_scale_spline, factors[:, None]
     parts: list[tuple[Tensor, Tensor]] = [(layer.base_weight, factors)]
     parts.append((layer.spline_scaler, factors) if own else (layer.spline_weight, each))

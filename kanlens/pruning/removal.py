@@ -18,9 +18,8 @@ from kanlens.model.network import KAN
 from kanlens.progress import progress_bar
 from kanlens.pruning.compaction import compact, connected, varying
 from kanlens.pruning.history import RemovalLog, renew_statistics
-from kanlens.pruning.loss import LossEvaluator
 from kanlens.pruning.propagation import Edge, Propagation, factors_for
-from kanlens.pruning.scores import EdgeScore, Scorer
+from kanlens.pruning.scores import EdgeScore, LossEvaluator, Scorer
 from kanlens.training.options import Options
 from kanlens.training.run import TrainingRun
 

@@ -222,10 +222,7 @@ def prox_group(
 
 @torch.no_grad()
 def shrink(layer: KANLinear, mean: Tensor, norm: Tensor, strength: float | Tensor) -> Tensor:
-    """Soft-threshold edges with given norms (out, in); the bias keeps their means (out, in).
-
-    Returns the factor of every edge.
-    """
+    """Soft-threshold edges by their norms, means go to the bias; return factors (out, in)."""
     left = (norm - strength).clamp_min(0)
     taken = torch.as_tensor(strength, device=norm.device) > 0
     factor = torch.where(left > 0, left / norm, torch.where(taken, 0.0, 1.0).to(norm))

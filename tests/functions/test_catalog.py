@@ -122,3 +122,10 @@ def test_functions_are_defined_up_to_the_ends_of_their_domains(name):
             inside, outside = g.value(torch.tensor([end + inward, end - inward]).double())
             assert inside.isfinite()
             assert not outside.isfinite()
+
+
+def test_stretches_end_where_a_function_turns_and_beside_its_poles():
+    assert FUNCTIONS["x^2"].stretches(-1.0, 4.0) == [(-1.0, 0.0), (0.0, 4.0)]
+    (low, left), (right, high) = FUNCTIONS["1/x"].stretches(-1.0, 4.0)
+    assert (low, high) == (-1.0, 4.0)
+    assert left < 0.0 < right

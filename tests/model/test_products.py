@@ -19,9 +19,8 @@ from torch.testing import assert_close
 
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model.config import KANConfig, NodesConfig
-from kanlens.model.description import describe
 from kanlens.model.layers import KANLinear
-from kanlens.model.network import KAN
+from kanlens.model.network import KAN, describe
 from kanlens.model.products import Grouping, Nodes, multiply, others, split
 from kanlens.model.recording import trace
 

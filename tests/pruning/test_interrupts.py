@@ -14,10 +14,9 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.errors import InterruptedWarning
 from kanlens.pruning.history import RemovalLog
-from kanlens.pruning.loss import LossEvaluator
 from kanlens.pruning.propagation import Propagation
 from kanlens.pruning.removal import Tuner
-from kanlens.pruning.scores import Scorer
+from kanlens.pruning.scores import LossEvaluator, Scorer
 
 Build = Callable[..., kanlens.KAN]
 Draw = Callable[..., Tensor]

@@ -18,9 +18,8 @@ import kanlens
 from kanlens.errors import MethodError, ShapeError
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.recording import trace
-from kanlens.pruning.loss import LossEvaluator
 from kanlens.pruning.propagation import Propagation
-from kanlens.pruning.scores import SCORES, Scorer, edge_scores, variation
+from kanlens.pruning.scores import SCORES, LossEvaluator, Scorer, edge_scores, variation
 from kanlens.training.objective import task_loss
 from tests.made import draw as drawn
 from tests.made import levels, made

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from benchmarks.attribution.sample import CASES
 from benchmarks.attribution.writing import EVEN, Sheet, write
+from kanlens.attribution.integration.gradients import integrate
 from kanlens.attribution.integration.lines import Lines, meeting_points
-from kanlens.attribution.integration.quadrature import integrate
 from kanlens.model.analysis import live_features
 
 EXACT = {"bilinear", "product", "sobol_g", "threshold", "xor"}  # pieces of polynomials

@@ -64,10 +64,7 @@ def over_parts(problem: Problem, run: Callable[[Tensor], Tensor], *, at_once: in
 def five_runs(
     problem: Problem, run: Callable[[int], Tensor], n_samples: int
 ) -> tuple[Tensor, Tensor]:
-    """Share `n_samples` draws among five runs; return their mean and its standard error.
-
-    `run` takes a number of draws and returns values (batch, in).
-    """
+    """Share `n_samples` draws among five runs; return their mean and its standard error."""
     sizes = [len(part) for part in torch.arange(n_samples).tensor_split(REPEATS)]
     mean = spread = torch.zeros_like(problem.x)
     with (

@@ -251,9 +251,8 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
     changes = finite(problem.output_in_parts(problem.x) - reference)
     live = live_features(problem.model, problem.target)
     values = torch.zeros_like(problem.x)
-    counted = partial(LocalValues, reference=reference, baseline=MEAN_ROW)
     if int(live.sum()) < 2:  # nothing to share; captum cannot draw coalitions of one
-        return counted(values=changes[:, None] * live, evaluations=1.0)
+        return problem.local(changes[:, None] * live, MEAN_ROW, evaluations=1.0)
     everyone = changes.new_ones(1, int(live.sum()))
     nobody, at_once = torch.zeros_like(everyone), max(1, min(n_samples, problem.rows_at_once))
     how = {"n_samples": n_samples, "perturbations_per_eval": at_once}
@@ -268,7 +267,7 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
             fit = maker(partial(_worth, problem, problem.x[index], live, units))
             values[index, live] = fit.attribute(everyone, nobody, **how)[0].to(values) * units[1]
             advance(1)
-    return counted(values=values, evaluations=float(n_samples))
+    return problem.local(values, MEAN_ROW, evaluations=float(n_samples))
 
 
 def _worth(

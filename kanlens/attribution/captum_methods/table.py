@@ -87,7 +87,6 @@ def _method(
     return Method(
         name="captum" + re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name),
         function=run.function,
-        scope="local",
         exact=exact,
         complete=complete,
         needs_background=run.background,

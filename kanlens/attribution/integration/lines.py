@@ -175,11 +175,6 @@ class Segments:
         ours, theirs = (self.owner, self.low, self.high), (other.owner, other.low, other.high)
         return Segments(*(torch.cat(two) for two in zip(ours, theirs, strict=True)))
 
-    def halves(self) -> tuple[Segments, Tensor]:
-        """Cut every segment in the middle; see `cut`."""
-        every = torch.arange(len(self), device=self.owner.device)
-        return self.cut(every, self.low + 0.5 * self.length)
-
 
 def meeting_points(model: KAN, target: int) -> list[Tensor]:
     """Return the knots of edges with a path to the output, and the clamp points of inputs.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from kanlens.attribution.metrics import (
-    completeness,
     concentration,
-    deletion_insertion,
     exactness,
     faithfulness,
     randomization,
@@ -13,7 +11,6 @@ from kanlens.attribution.metrics import (
 )
 from kanlens.attribution.metrics.case import Case, Metric, Score, case_for, metrics_in
 from kanlens.attribution.metrics.concentration import gini_index, share_entropy
-from kanlens.attribution.metrics.deletion_insertion import area_over, change_area, removal_curve
 from kanlens.attribution.metrics.exactness import (
     pairwise_rank_agreement,
     rank_correlation,
@@ -21,8 +18,11 @@ from kanlens.attribution.metrics.exactness import (
     sign_match,
 )
 from kanlens.attribution.metrics.faithfulness import (
+    area_over,
+    change_area,
     infidelity,
     prediction_gap,
+    removal_curve,
     removal_infidelity,
     subset_correlation,
 )
@@ -58,12 +58,4 @@ __all__ = [
     "top_agreement",
 ]
 
-METRICS = metrics_in(
-    completeness,
-    exactness,
-    faithfulness,
-    deletion_insertion,
-    stability,
-    randomization,
-    concentration,
-)
+METRICS = metrics_in(exactness, faithfulness, stability, randomization, concentration)

@@ -112,11 +112,12 @@ def metric(
     of: Callable[..., Any] | None = None,
     reference: str = "",
     name: str = "",
+    summary: str = "",
 ) -> Callable[[Asked], Asked]:
-    """Register a function as a metric; the first line of its docstring is the summary.
+    """Register a function as a metric, with its name and the first line of its docstring.
 
-    `of` is the published function of tensors whose references are the metric's; the `name` is that
-    of the function where it is left out. It is NaN for a case that lacks a part.
+    These are left out for a `name` and a `summary`; `of` is the published function of tensors whose
+    references are the metric's. It is NaN for a case that lacks a part.
     """
 
     def register(function: Asked) -> Asked:
@@ -135,7 +136,7 @@ def metric(
                 cost=cost,
                 needs=frozenset(needs),
                 reference=reference if of is None else cited(of),
-                summary=headline(function),
+                summary=summary or headline(function),
             )
         )
         return asked

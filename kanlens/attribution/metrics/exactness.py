@@ -1,4 +1,4 @@
-"""How far an attribution is from exact Shapley values of the same model."""
+"""How far an attribution is from adding up, and from exact Shapley values of the same model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics.case import Case, Score, metric
+from kanlens.attribution.metrics.case import Case, Score, given, metric
 from kanlens.attribution.metrics.rankings import (
     cleaned,
     correlation,
@@ -17,6 +17,7 @@ from kanlens.attribution.metrics.rankings import (
     spearman,
     top_agreement,
 )
+from kanlens.model.analysis import live_features
 
 _COST = "exact Shapley values"
 _KRISHNA = "S. Krishna et al., The Disagreement Problem in Explainable Machine Learning, 2022"
@@ -49,7 +50,50 @@ def pairwise_rank_agreement(values: Tensor, exact: Tensor) -> Tensor:
     return same.to(values).mean(1)
 
 
-# --- the metrics ---------------------------------------------------------------------------------
+# --- whether an attribution adds up, and leaves alone what cannot act ----------------------------
+
+_lower = partial(
+    metric,
+    "lower",
+    reference="M. Sundararajan, A. Taly, Q. Yan, Axiomatic Attribution for Deep Networks, 2017",
+)
+
+
+@_lower()
+def mean_gap(case: Case) -> Score:
+    """Mean |completeness gap|, in the units of the output."""
+    return Score.of(case.attribution.completeness_gap.double().abs())
+
+
+@_lower()
+def max_gap(case: Case) -> Score:
+    """Largest |completeness gap|, in the units of the output."""
+    return Score.of(case.attribution.completeness_gap.double().abs(), "maximum")
+
+
+@_lower()
+def relative_gap(case: Case) -> Score:
+    """Sum of |completeness gap| over sum of |output - reference|; rows as in `sample_gap`."""
+    found = case.attribution
+    change = (found.output - found.reference).double().abs().sum()
+    value = float(ratio(found.completeness_gap.double().abs().sum(), change))
+    return Score(rows=found.relative_gap.double(), value=value, aggregate="ratio of sums")
+
+
+@_lower()
+def sample_gap(case: Case) -> Score:
+    """Mean of each sample's |gap| / (|output - reference| + 0.001 deviations of the output)."""
+    return Score.of(case.attribution.relative_gap.double())
+
+
+@_lower("model")
+def dummy(case: Case) -> Score:
+    """Largest |value| of a feature without a live path to the output; 0 where there is none."""
+    live = live_features(given(case.model), case.target).to(case.x.device)
+    return Score.of(case.values.abs().masked_fill(live, 0.0).amax(1), "maximum")
+
+
+# --- how far it is from exact Shapley values -----------------------------------------------------
 
 
 @metric("lower", "exact", cost=_COST)
@@ -73,28 +117,25 @@ def shapley_sign(case: Case) -> Score:
     return Score.of(sign_match(case.values, case.exact_values))
 
 
-@_agreeing()
-def feature_agreement(case: Case) -> Score:
-    """FA, feature agreement: overlap of the top k, area over k up to a quarter."""
-    return Score.of(top_agreement(case.values, case.exact_values))
+def _of_top(name: str, summary: str, **how: bool) -> None:
+    """Register an agreement of the top k with the exact one, in rank and sign if these count."""
+
+    @_agreeing(name=name, summary=summary)
+    def score(case: Case) -> Score:
+        return Score.of(top_agreement(case.values, case.exact_values, **how))
 
 
-@_agreeing()
-def sign_agreement(case: Case) -> Score:
-    """SA, sign agreement: overlap of the top k with the same sign."""
-    return Score.of(top_agreement(case.values, case.exact_values, sign=True))
-
-
-@_agreeing(name="rank_agreement")
-def same_rank_agreement(case: Case) -> Score:
-    """RA, rank agreement: share of the top k at the same rank."""
-    return Score.of(top_agreement(case.values, case.exact_values, rank=True))
-
-
-@_agreeing()
-def signed_rank_agreement(case: Case) -> Score:
-    """SRA, signed rank agreement: share of the top k at the same rank and sign."""
-    return Score.of(top_agreement(case.values, case.exact_values, rank=True, sign=True))
+_of_top(
+    "feature_agreement", "FA, feature agreement: overlap of the top k, area over k up to a quarter"
+)
+_of_top("sign_agreement", "SA, sign agreement: overlap of the top k with the same sign", sign=True)
+_of_top("rank_agreement", "RA, rank agreement: share of the top k at the same rank", rank=True)
+_of_top(
+    "signed_rank_agreement",
+    "SRA, signed rank agreement: share of the top k at the same rank and sign",
+    rank=True,
+    sign=True,
+)
 
 
 @_agreeing(name="rank_correlation")

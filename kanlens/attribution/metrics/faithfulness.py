@@ -1,6 +1,7 @@
 """Faithfulness: values against output changes when features are removed or perturbed.
 
 Removed features come from references: the row the attribution counts from, or background rows.
+Deletion and insertion remove them, or put them in, one after the other.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from kanlens.attribution.metrics.points import (
     subsets,
     without,
 )
-from kanlens.attribution.metrics.rankings import SHARE, correlation, count_of, over_counts, top
+from kanlens.attribution.metrics.rankings import (
+    SHARE,
+    correlation,
+    count_of,
+    order_by_size,
+    over_counts,
+    top,
+)
 
 SIZES = 4  # subset sizes of `sensitivity_n`
 SUBSETS = 16  # of each size there
@@ -131,6 +139,40 @@ def prediction_gap(
     return over_counts(parts)
 
 
+def removal_curve(
+    output: Function, x: Tensor, order: Tensor, references: Tensor, *, insert: bool = False
+) -> Tensor:
+    """Return the output after 0, 1, ... features of an order are removed: (batch, in + 1).
+
+    They are replaced by references (rows, in); `insert` begins without any, and puts them in
+    (Petsiuk, Das and Saenko, RISE, 2018).
+    """
+    place = order.argsort(1)  # of each feature in the order
+    steps = torch.arange(x.shape[1] + 1, device=x.device)
+    gone = place[:, None] < steps[:, None]  # (batch, step, in)
+    return without(output, x, ~gone if insert else gone, references)
+
+
+def area_over(curve: Tensor) -> Tensor:
+    """Return how far a curve lies above the straight line between its ends, mean over its length.
+
+    Positive where it rises early and falls late; this form of deletion and insertion does not
+    depend on the level of the output, so it suits regression.
+
+    References
+    ----------
+    .. [1] N. Hama, M. Mase, A. Owen, Deletion and Insertion Tests in Regression Models, 2023.
+    """
+    steps = torch.linspace(0, 1, curve.shape[1], device=curve.device, dtype=curve.dtype)
+    line = curve[:, :1] + (curve[:, -1:] - curve[:, :1]) * steps
+    return torch.trapezoid(curve - line, steps, dim=1)
+
+
+def change_area(curve: Tensor) -> Tensor:
+    """Return the |distance| of a curve from where it begins, mean over its length."""
+    return torch.trapezoid((curve - curve[:, :1]).abs(), dim=1) / (curve.shape[1] - 1)
+
+
 # --- the metrics ---------------------------------------------------------------------------------
 
 _ANCONA = (
@@ -138,6 +180,10 @@ _ANCONA = (
     "Deep Neural Networks, 2018"
 )
 _BHATT = "U. Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, 2020"
+_SAMEK = (
+    "W. Samek et al., Evaluating the visualization of what a Deep Neural Network has learned, 2017"
+)
+_CURVE = "one removal for each feature of a sample"  # cost
 
 
 @metric("higher", "model", cost="64 removals a sample", reference=_ANCONA)
@@ -189,10 +235,7 @@ def _removed(case: Case, *, scaled: bool) -> Score:
 
 
 def removal_masks(case: Case, x: Tensor) -> Tensor:
-    """Return 50 random subsets that hold each feature with probability 1/2, none of them empty.
-
-    All subsets when there are fewer; shape (subset, in).
-    """
+    """Return 50 random subsets (subset, in), none empty, or all where there are fewer."""
     n_in, generator = x.shape[1], case.draws()
     if 2**n_in - 1 <= MASKS:
         sizes = range(1, n_in + 1)
@@ -235,37 +278,72 @@ def _background(case: Case) -> Mover:
     return lambda x: rows[:, None].expand(-1, *x.shape)
 
 
-_moving = partial(metric, cost="100 evaluations for each sample and k", of=prediction_gap)
+def _moving(name: str, mover: Callable[[Case], Mover], how: str, *, important: bool = True) -> None:
+    """Register the change when the largest k features, or all others, are moved in some way."""
+
+    @metric(
+        "higher" if important else "lower",
+        "model",
+        cost="100 evaluations for each sample and k",
+        of=prediction_gap,
+        name=name,
+        summary=f"Mean |change| when {how}",
+    )
+    def score(case: Case) -> Score:
+        x, values, move, output = case.x, case.values, mover(case), case.watched()
+        parts = [
+            prediction_gap(output, x[part], values[part], move(x[part]), important=important)
+            for part in slices(len(x), MOVES * x.shape[1])
+        ]
+        return Score.of(torch.cat(parts), offgrid=output.share)
 
 
-@_moving("higher", "model")
-def pgi(case: Case) -> Score:
-    """Mean |change| when noise moves the largest k, area over k up to a quarter."""
-    return _gap(case, noise(case), important=True)
+_moving("pgi", noise, "noise moves the largest k, area over k up to a quarter")
+_moving("pgu", noise, "noise moves all but the largest k", important=False)
+_moving("pgi_background", _background, "the largest k come from background rows")
+_moving(
+    "pgu_background",
+    _background,
+    "all but the largest k come from background rows",
+    important=False,
+)
 
 
-@_moving("lower", "model")
-def pgu(case: Case) -> Score:
-    """Mean |change| when noise moves all but the largest k."""
-    return _gap(case, noise(case), important=False)
+# --- deletion and insertion ----------------------------------------------------------------------
+
+_balanced = partial(metric, "higher", "model", cost=_CURVE, of=area_over)
 
 
-@_moving("higher", "model")
-def pgi_background(case: Case) -> Score:
-    """Mean |change| when the largest k come from background rows."""
-    return _gap(case, _background(case), important=True)
+@_balanced()
+def deletion(case: Case) -> Score:
+    """Area under the straight line as features go, the largest value first (ABC)."""
+    order = (-case.values).argsort(dim=1, stable=True)
+    return _scored(case, order, lambda curve: -area_over(curve))
 
 
-@_moving("lower", "model")
-def pgu_background(case: Case) -> Score:
-    """Mean |change| when all but the largest k come from background rows."""
-    return _gap(case, _background(case), important=False)
+@_balanced()
+def insertion(case: Case) -> Score:
+    """Area over the straight line as features come, the largest value first (ABC)."""
+    order = (-case.values).argsort(dim=1, stable=True)
+    return _scored(case, order, area_over, insert=True)
 
 
-def _gap(case: Case, move: Mover, *, important: bool) -> Score:
-    x, values, output = case.x, case.values, case.watched()
+@metric("higher", "model", cost=_CURVE, reference=_SAMEK)
+def morf(case: Case) -> Score:
+    """Mean |change| of the output as features go, the largest |value| first."""
+    return _scored(case, order_by_size(case.values), change_area)
+
+
+@metric("lower", "model", cost=_CURVE, reference=_SAMEK)
+def lerf(case: Case) -> Score:
+    """Mean |change| of the output as features go, the smallest |value| first."""
+    return _scored(case, order_by_size(case.values).flip(1), change_area)
+
+
+def _scored(case: Case, order: Tensor, area: Function, *, insert: bool = False) -> Score:
+    x, references, output = case.x, case.references, case.watched()
     parts = [
-        prediction_gap(output, x[part], values[part], move(x[part]), important=important)
-        for part in slices(len(x), MOVES * x.shape[1])
+        area(removal_curve(output, x[part], order[part], references, insert=insert))
+        for part in slices(len(x), x.shape[1] ** 2)
     ]
     return Score.of(torch.cat(parts), offgrid=output.share)

@@ -38,10 +38,7 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Tensor:
-    """Return subsets of one size: all of them when there are at most `draws`, else random ones.
-
-    Shape (subset, in).
-    """
+    """Return subsets (subset, in) of one size: all of at most `draws`, else random ones."""
     if math.comb(n_in, size) <= draws:
         chosen = torch.tensor(list(itertools.combinations(range(n_in), size)), dtype=torch.long)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -100,50 +99,29 @@ def sensitivity_max(case: Case) -> Score:
     return Score.of(rows, offgrid=_offgrid(case, moved))
 
 
-_relative = partial(
-    metric,
-    "lower",
-    "model",
-    "method",
-    cost="8 attributions a sample, shared by ris, ros and rrs",
-    of=relative_stability,
-)
+def _relative(name: str, view: View, what: str, *, worst: bool = False) -> None:
+    """Register how much the values change over how much a view of the case does."""
+    first, aggregate = ("Largest", "maximum") if worst else ("Median", "median")
 
-
-@_relative()
-def ris(case: Case) -> Score:
-    """Median relative change of the values over that of the input."""
-    return _stability(case, _inputs)
-
-
-@_relative()
-def ris_max(case: Case) -> Score:
-    """Largest relative change of the values over that of the input; rows are the published RIS."""
-    return _stability(case, _inputs, worst=True)
-
-
-@_relative()
-def ros(case: Case) -> Score:
-    """Median relative change of the values over that of the output."""
-    return _stability(case, _outputs)
-
-
-@_relative()
-def ros_max(case: Case) -> Score:
-    """Largest relative change of the values over that of the output."""
-    return _stability(case, _outputs, worst=True)
-
-
-@_relative()
-def rrs(case: Case) -> Score:
-    """Median relative change of the values over that of the first layer's nodes."""
-    return _stability(case, _hidden)
-
-
-@_relative()
-def rrs_max(case: Case) -> Score:
-    """Largest relative change of the values over that of the first layer's nodes."""
-    return _stability(case, _hidden, worst=True)
+    @metric(
+        "lower",
+        "model",
+        "method",
+        cost="8 attributions a sample, shared by ris, ros and rrs",
+        of=relative_stability,
+        name=name,
+        summary=f"{first} relative change of the values over that of {what}",
+    )
+    def score(case: Case) -> Score:
+        if not case.has_output:
+            raise MissingPartError("points at which the output is not known")
+        known, x = view(case, case.known), case.x
+        moved, values, offgrid = neighbours(case)
+        floor = FLOOR * known.std(0, correction=0)
+        seen, moved_seen = view(case, x), view(case, moved)
+        ratios = relative_stability(case.values, values, seen, moved_seen, floor)  # (draws, batch)
+        rows = ratios.amax(0) if worst else ratios.quantile(0.5, dim=0)
+        return Score.of(rows, aggregate, offgrid=offgrid)
 
 
 def _inputs(case: Case, x: Tensor) -> Tensor:
@@ -160,17 +138,12 @@ def _hidden(case: Case, x: Tensor) -> Tensor:
     return model.through(0, model.scale_inputs(x))
 
 
-def _stability(case: Case, view: View, *, worst: bool = False) -> Score:
-    """Score `relative_stability` over neighbours: the median, or the largest."""
-    if not case.has_output:
-        raise MissingPartError("points at which the output is not known")
-    known, x = view(case, case.known), case.x
-    moved, values, offgrid = neighbours(case)
-    floor = FLOOR * known.std(0, correction=0)
-    seen, moved_seen = view(case, x), view(case, moved)
-    ratios = relative_stability(case.values, values, seen, moved_seen, floor)  # (draws, batch)
-    rows = ratios.amax(0) if worst else ratios.quantile(0.5, dim=0)
-    return Score.of(rows, "maximum" if worst else "median", offgrid=offgrid)
+_relative("ris", _inputs, "the input")
+_relative("ris_max", _inputs, "the input; rows are the published RIS", worst=True)
+_relative("ros", _outputs, "the output")
+_relative("ros_max", _outputs, "the output", worst=True)
+_relative("rrs", _hidden, "the first layer's nodes")
+_relative("rrs_max", _hidden, "the first layer's nodes", worst=True)
 
 
 def _moved(
@@ -184,10 +157,7 @@ def _moved(
 
 
 def neighbours(case: Case) -> tuple[Tensor, Tensor, float]:
-    """Return near neighbours of the samples, their attribution, and the share outside the grids.
-
-    Made once for a case.
-    """
+    """Return near neighbours of the samples, their attribution, and the share outside the grids."""
     if "neighbours" not in case.kept:
         method, moved = given(case.method), _moved(case, NEAR, normal)
         case.kept["neighbours"] = (moved, attributed(method, moved), _offgrid(case, moved))

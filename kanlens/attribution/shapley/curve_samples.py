@@ -16,6 +16,7 @@ from numpy.polynomial.polynomial import polyval
 from kanlens.checks import message
 from kanlens.errors import MethodError
 from kanlens.functions.elementary import Array, repeated
+from kanlens.functions.sums import FunctionSum
 from kanlens.model.function_edge import FunctionEdge
 from kanlens.model.spline_edge import EdgeFunction
 from kanlens.splines.pieces import Index
@@ -107,11 +108,14 @@ def _cells_of(places: Array, cells: int) -> tuple[Index, Index]:
     return first, last
 
 
-def _spread(places: Array, sizes: Array, cells: int) -> Array:
-    """Return the sum of the sizes (kind, place) of what lies in each cell, shape (kind, cell)."""
-    first, last = _cells_of(places, cells)
+def _spread(places: Array, jumps: Array, low: float, high: float, cells: int) -> Array:
+    """Return the sums, in units of s, of the jumps (order, place) in each cell: (order, cell)."""
+    at = (places - low) / (high - low)
+    near = (at >= 0) & (at <= 1)
+    first, last = _cells_of(at[near], cells)
+    sizes = np.abs(jumps[:, near]) * (high - low) ** np.arange(3.0)[:, None]
     apart = last > first
-    where, sizes = np.append(first, last[apart]), np.abs(np.append(sizes, sizes[:, apart], axis=1))
+    where, sizes = np.append(first, last[apart]), np.append(sizes, sizes[:, apart], axis=1)
     return np.stack([np.bincount(where, row, cells) for row in sizes])
 
 
@@ -127,17 +131,14 @@ def _of_spline(edge: EdgeFunction, low: float, high: float, cells: int) -> Sampl
     kinks, steps = beside.jumps(3)
     cuts = np.concatenate((cuts, edge.input_shift + scale * kinks))
     jumps = np.concatenate((jumps, steps / scale ** np.arange(3.0)[:, None]), axis=1)
-    at = (cuts - low) / length
-    near = (at >= 0) & (at <= 1)
     extra = beside.sizes(inner).max() if edge.series else 0.0
-    sizes = jumps[:, near] * length ** np.arange(3.0)[:, None]
     third = _third(form.spline, low, high, cells)
     third = third + beside.steepest(inner[0], inner[-1], 3) / scale**3
     ends = np.array([low, high])
     return Samples(
         values=values,
         second=second,
-        jumps=_spread(at[near], sizes, cells),
+        jumps=_spread(cuts, jumps, low, high, cells),
         swing=third * length**3 / cells,
         slopes=edge.derivative(ends) * length,
         thirds=edge.derivative(ends, 3) * length**3,
@@ -191,13 +192,15 @@ def _of_function(edge: FunctionEdge, low: float, high: float, cells: int) -> Sam
     second = edge.derivative(u, 2) * length**2
     size = abs(edge.a) / edge.input_scale * length
     swing = _swing(edge, low, length, second, size)
-    steps, sizes = _steps(edge, low, high, size)
+    slope = np.array([edge.a / edge.input_scale])  # of what the function is taken at
+    start = edge.b - slope * edge.input_shift
+    term = FunctionSum(functions=(edge.g,), a=slope, b=start, weights=np.array([edge.c]))
     ends = np.array([low, high])
     origin = abs(edge.b) * edge.input_scale / abs(edge.a) if edge.a else 0.0
     return Samples(
         values=values,
         second=second,
-        jumps=_spread((steps - low) / length, sizes, cells),
+        jumps=_spread(*term.jumps(3), low, high, cells),
         swing=swing,
         slopes=edge.derivative(ends) * length,
         thirds=edge.derivative(ends, 3) * length**3,
@@ -219,16 +222,6 @@ def _swing(edge: FunctionEdge, low: float, length: float, second: Array, size: f
             way = abs(second[cell] - there) + abs(second[cell + 1] - there)
             swing[cell] = max(swing[cell], way)
     return np.asarray(np.where(np.isfinite(swing), swing, np.inf))
-
-
-def _steps(edge: FunctionEdge, low: float, high: float, size: float) -> tuple[Array, Array]:
-    """Return where an edge or its slope jumps, and by how much (kind, place); `size` is du/ds."""
-    points = (*edge.g.kinks, *edge.g.jumps)
-    found = [(place, point) for point in points for place in _places(edge, (point,), low, high)]
-    places, at = np.array(found).reshape(-1, 2).T
-    sides = np.nextafter(at, np.inf), np.nextafter(at, -np.inf)
-    jumps = [edge.g.nth(sides[0], k) - edge.g.nth(sides[1], k) for k in range(3)]
-    return places, np.array([abs(edge.c) * jump * size**k for k, jump in enumerate(jumps)])
 
 
 def _places(edge: FunctionEdge, points: tuple[float, ...], low: float, high: float) -> list[float]:

@@ -27,10 +27,7 @@ TRIAL = 2**21  # functions evaluated to tell how long all take
 def enumerated(
     game: Game, *, interactions: bool = False, advance: Callable[[int], None] | None = None
 ) -> Solution:
-    """Return exact Shapley values, and on request the interaction index of pairs.
-
-    The latter is Grabisch and Roubens' (1999).
-    """
+    """Return exact Shapley values, and on request Grabisch and Roubens' index (1999) of pairs."""
     n = game.size
     values = value_weights(n).to(game.x)
     both = pair_weights(n).to(game.x) if interactions else None
@@ -81,10 +78,7 @@ def _bits(n: int) -> Tensor:  # (coalition, player)
 
 @functools.lru_cache(maxsize=4)
 def value_weights(n: int) -> Tensor:
-    """Return the weight of each coalition's value in each player's Shapley value: (2 ** n, n).
-
-    Bit p of a coalition's place tells whether player p is in it.
-    """
+    """Return the weight of each coalition's value in each player's Shapley value: (2 ** n, n)."""
     share = [1 / (n * math.comb(n - 1, size)) for size in range(n)]
     joined = torch.tensor([0.0, *share], dtype=torch.float64)  # by the size of S, for a member
     left = torch.tensor([*share, 0.0], dtype=torch.float64)
@@ -137,10 +131,7 @@ def _in_torch(game: Game, ours: Tensor) -> Tensor:
 
 
 def _subset_sums(start: Tensor, steps: Tensor) -> Tensor:
-    """Return start (..., sub) plus the steps (..., sub, player) of every subset of players.
-
-    Shape (..., set, sub).
-    """
+    """Add the steps (..., sub, player) of every subset to start (..., sub): (..., set, sub)."""
     sums = start.unsqueeze(-2)
     for step in steps.unbind(-1):
         sums = torch.cat([sums, sums + step.unsqueeze(-2)], dim=-2)

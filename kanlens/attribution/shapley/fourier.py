@@ -54,10 +54,7 @@ class Expansion:
     def solve(
         self, *, interactions: bool = False, advance: Callable[[int], None] | None = None
     ) -> Solution:
-        """Return Shapley values with a bound, and the interaction of every two players on request.
-
-        `advance` is told how many samples are done.
-        """
+        """Return Shapley values with a bound, and on request the interactions of every pair."""
         batch, rows, n = len(self.ours), len(self.theirs), self.game.size
         values = self.ours.new_zeros(batch, n)
         both = values.new_zeros(batch, n, n) if interactions else None

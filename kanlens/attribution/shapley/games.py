@@ -45,10 +45,7 @@ class Game:
         return len(self.players)
 
     def shares(self, x: Tensor) -> Tensor:
-        """Return what each player adds to each sum of the first layer, (batch, sub, player).
-
-        The sums themselves are these added up over players, and the layer's bias.
-        """
+        """Return what each player adds to each sum of the first layer, (batch, sub, player)."""
         layer = self.model.layers[0]
         numbers = layer.mask.numel() + 16 * layer.in_features  # 16: bases of one input
         parts = self.model.scale_inputs(x).split(max(1, BUDGET // numbers))
@@ -98,9 +95,8 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
     """Cut the asked output into games, the one of the most players first.
 
     One layer: one game for each player. Deeper: one for each node of the last hidden layer, those
-    of the same players together, in deep networks also those whose players are all in another game
-    where that is cheaper. A product at the output is one game. In two layers sums and products of
-    too many players to enumerate are kept apart.
+    of the same players together. A product at the output is one game. In two layers sums and
+    products of too many players to enumerate are kept apart.
     """
     decomposition = _GameDecomposition(problem)
     moving = decomposition.moving  # (unit, in)
@@ -112,7 +108,7 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
             apart = len(who) > LIMIT and decomposition.multiplies(unit)
             units.setdefault((who, apart), []).append(unit)
     found = []
-    for who, nodes in decomposition.merged(units):
+    for (who, _), nodes in sorted(units.items(), key=lambda one: (-len(one[0][0]), one[0])):
         features = moving[nodes].any(0).nonzero().flatten()
         chosen = torch.tensor(who, device=features.device)
         found.append(
@@ -188,39 +184,6 @@ class _GameDecomposition:
         two = self.splits and len(self.live) == 2
         return two and unit >= self.problem.model.nodes[0].grouping.sums
 
-    def merged(self, units: dict[tuple[Who, bool], list[int]]) -> list[tuple[Who, list[int]]]:
-        """Return players and units of every game, larger ones first.
-
-        A game moves into a larger one that holds its players where this saves work.
-        """
-        found: list[tuple[Who, list[int]]] = []
-        for key in sorted(units, key=lambda one: (-len(one[0]), one)):
-            who, nodes = key[0], units[key]
-            home = self._home(found, who, nodes) if len(self.live) > 2 else None
-            if home is None:
-                found.append((who, nodes))
-            else:
-                found[home] = found[home][0], sorted(found[home][1] + nodes)
-        return found
-
-    def _home(
-        self, found: Sequence[tuple[Who, list[int]]], who: Who, nodes: list[int]
-    ) -> int | None:
-        """Return the place of the game among those found that another is best put into, if any."""
-        best, most = None, 0
-        mine = self._edges(nodes) * 2 ** len(who)
-        for place, (others, theirs) in enumerate(found):
-            if len(others) > LIMIT or not set(who) <= set(others):
-                continue
-            more = (self._edges(theirs + nodes) - self._edges(theirs)) * 2 ** len(others)
-            if mine - more > most:
-                best, most = place, mine - more
-        return best
-
-    def _edges(self, units: Sequence[int]) -> int:
-        """Count the edges beyond the first layer that lead from some units' features on."""
-        return sum(len(outs) * len(ins) for outs, ins in self._kept(units)[1:])
-
     def _kept(self, units: Sequence[int]) -> list[tuple[list[int], list[int]]]:
         """Return outputs and inputs of every layer that units need; of the first, all inputs.
 
@@ -247,11 +210,7 @@ class _GameDecomposition:
     def cut(self, units: list[int], features: Tensor) -> KAN:
         """Return the network that leads from some features to some units and to the output."""
         problem, model = self.problem, self.problem.model
-        sizes = [(layer.out_features, layer.in_features) for layer in model.layers]
-        kept = self._kept(units)
-        if [(len(outs), len(ins)) for outs, ins in kept] == sizes and len(features) == sizes[0][1]:
-            return model  # nothing to cut
-        (first, _), *others = kept
+        (first, _), *others = self._kept(units)
         start = model.layers[0].select(first, features.tolist())
         if not problem.additive:
             start.bias.data += self._constants(features)[first]

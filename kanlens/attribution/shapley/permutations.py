@@ -28,7 +28,6 @@ class PathBatch:
 
     gains: Tensor  # (batch, rows, order, player): mean over an order and its reverse
     u: Tensor  # (batch, rows, order, player + 1, sub): sums from the middle on; reverse: -u
-    middle: Tensor  # (batch, rows, sub): the sums between sample and row
     steps: Tensor  # (batch, rows, player, sub): what each player adds to the sums
     order: Tensor  # (rows, order, player): the permutations
 
@@ -88,7 +87,7 @@ class PermutationPaths:
         odd = self.odd(middle[:, :, None, None], u[:, :, :, 1:-1])
         end = (self.rise[who[:, None], rows] / 2)[:, :, None, None].expand(*u.shape[:3], 1)
         gains = marginal_contributions(torch.cat([-end, odd, end], 3), order)
-        return PathBatch(gains=gains, u=u, middle=middle, steps=steps, order=order)
+        return PathBatch(gains=gains, u=u, steps=steps, order=order)
 
 
 # --- the control variate ------------------------------------------------------------------------
@@ -203,10 +202,7 @@ def places(sub: int) -> Tensor:
 
 
 def _powers(z: Tensor) -> Tensor:
-    """Return the monomials z, z**3, z**5 and mixed products (design matrix).
-
-    Shape (..., coefficient) from z (..., sub).
-    """
+    """Return the design matrix (..., coefficient): z (..., sub), z**3, z**5 and mixed products."""
     found = [z, z**3, z**5]
     found += [z[..., list(some)].prod(-1, keepdim=True) for some in _mixed(z.shape[-1])]
     return torch.cat(found, -1)

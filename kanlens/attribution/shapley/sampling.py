@@ -211,7 +211,8 @@ class _Run:
             place = 1.0
             if not stopped:
                 gone = max(done * self._orders / self.most, deadline.spent)
-                place = self._progress(worst[who], gone)
+                near = float((self.tolerance / worst[who]).square().amin())  # errors fall as roots
+                place = min(1.0, max(gone, near))
             move = max(0, int(MOVES * place) - moved)
             advance(move, note=f"error {float(worst.amax()):.2g}")
             moved += move
@@ -239,10 +240,6 @@ class _Run:
         if late:
             return "time limit"
         return "permutations" if (done + 1) * self._orders > self.most else ""
-
-    def _progress(self, worst: Tensor, spent: float) -> float:
-        """Return about how much of the work is done; errors fall with the root of the rounds."""
-        return min(1.0, max(spent, float((self.tolerance / worst).square().amin())))
 
     def _pays(self, worst: Tensor) -> Tensor:
         """Tell where plain rounds to come cost more than polynomials and two rounds with them."""

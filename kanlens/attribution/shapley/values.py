@@ -161,14 +161,9 @@ def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValu
     else:
         solved = solve(problem, games(problem, member), solver)
         total, remark = _sum(problem, member, solved), _remark(solved, groups)
-    reference = problem.counted_from(MEAN_OUTPUT)
-    bad = ~torch.isfinite(total.values).all(1)
-    if bool(bad.any()) or not math.isfinite(reference):
-        raise _not_finite(bad, reference, problem.first)
-    return LocalValues(
-        values=total.values,
-        reference=reference,
-        baseline=MEAN_OUTPUT,
+    found = problem.local(
+        total.values,
+        MEAN_OUTPUT,
         features=names if groups == "columns" else None,
         standard_error=total.standard_error,
         bound=total.bound,
@@ -176,6 +171,10 @@ def _parts(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalValu
         evaluations=total.evaluations,
         remark=remark,
     )
+    bad = ~torch.isfinite(found.values).all(1)
+    if bool(bad.any()) or not math.isfinite(found.reference):
+        raise _not_finite(bad, found.reference, problem.first)
+    return found
 
 
 def _not_finite(bad: Tensor, reference: float, first: int) -> MethodError:
@@ -213,10 +212,7 @@ def _sum(problem: Problem, member: Tensor, solved: Sequence[Solved]) -> Solution
 
 
 def _with_main_effects(total: Solution) -> Tensor:
-    """Return pairs with main effects on the diagonal, shape (batch, player, player).
-
-    A main effect is a value less half of the player's interactions.
-    """
+    """Return pairs and, on the diagonal, values less half of the pairs: (batch, player, player)."""
     if total.pairs is None:
         return total.values.diag_embed()
     return total.pairs + (total.values - total.pairs.sum(2) / 2).diag_embed()
@@ -260,10 +256,7 @@ def _range(problem: Problem) -> float:
 
 
 def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str | Expansion:
-    """Choose "enumeration", "sampling" or cosines for one of `share` games.
-
-    A player alone has just two coalitions.
-    """
+    """Choose "enumeration", "sampling" or cosines for one of `share` games."""
     asked = solver.algorithm
     time_left = solver.deadline.left / share
     if asked == "enumeration" and game.size > LIMIT:

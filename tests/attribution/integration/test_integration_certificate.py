@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from kanlens.attribution.integration.gradients import integrate
 from kanlens.attribution.integration.lines import Lines, meeting_points, smooth_segments
-from kanlens.attribution.integration.quadrature import integrate
 from kanlens.data.schema import default_schema
 from kanlens.model.analysis import float64_copy
 from kanlens.model.function_layer import FunctionLinear

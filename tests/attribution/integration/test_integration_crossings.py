@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from kanlens.attribution.integration.gradients import rule
 from kanlens.attribution.integration.lines import (
     Interpolation,
     Lines,
@@ -13,7 +14,6 @@ from kanlens.attribution.integration.lines import (
     meeting_points,
     smooth_segments,
 )
-from kanlens.attribution.integration.quadrature import rule
 from kanlens.model.analysis import float64_copy
 from kanlens.model.function_layer import FunctionLinear
 from kanlens.model.network import KAN
